@@ -1,0 +1,253 @@
+"""The command line. Each command calls the library; none holds logic of its own."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from typer.exceptions import TyperException
+
+from annotation_platform.errors import AnnotationPlatformError
+from annotation_platform.settings import read_settings
+
+app = typer.Typer(
+    help="Image annotation in rounds: clean, propose, label, agree, publish, learn.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+people_app = typer.Typer(help="Who labels.", no_args_is_help=True)
+app.add_typer(people_app, name="people")
+_out = Console(highlight=False)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+
+
+@app.command()
+def demo(
+    home: Annotated[Path, typer.Option(help="Where everything is put; made anew.")] = Path(".demo"),
+    images: Annotated[Path | None, typer.Option(help="A folder of real pictures.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Their Pascal VOC or COCO labels.")] = None,
+    batches: Annotated[int, typer.Option(min=1, help="How many times pictures land.")] = 3,
+    batch_images: Annotated[int, typer.Option(min=1, help="Drawn pictures a batch.")] = 40,
+    limit: Annotated[int, typer.Option(min=0, help="Take so many real pictures; 0: all.")] = 0,
+    annotators: Annotated[int, typer.Option(min=1, max=50, help="Simulated people.")] = 4,
+    k: Annotated[int, typer.Option("--k", min=1, max=25, help="Answers a picture.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of pictures, people, splits and training.")] = 0,
+    labeling: Annotated[str, typer.Option(help="label-studio or simulated.")] = "label-studio",
+    training_seconds: Annotated[
+        float, typer.Option(min=0, help="CPU seconds a round; 0: 45, or 20 without Label Studio.")
+    ] = 0.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the servers up at the end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the whole job on real servers, with simulated people."""
+    from annotation_platform.demo import command
+
+    command.run(
+        command.Request(
+            home=home,
+            images=images,
+            truth=truth,
+            batches=batches,
+            batch_images=batch_images,
+            limit=limit,
+            annotators=annotators,
+            answers_per_task=k,
+            seed=seed,
+            labeling=labeling,
+            training_seconds=training_seconds,
+            keep=keep,
+            as_json=as_json,
+        ),
+        _out,
+    )
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(help="Of the Dagster UI.")] = 3000,
+    label_studio_port: Annotated[int, typer.Option(help="Of Label Studio.")] = 8080,
+) -> None:
+    """Start Label Studio and Dagster on your own folder, until Ctrl-C."""
+    from annotation_platform.servers.up import serve
+
+    serve(
+        read_settings(),
+        port=port,
+        label_studio_port=label_studio_port,
+        say=lambda text: _out.print(text, soft_wrap=True),
+    )
+
+
+@app.command()
+def ingest(
+    path: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy pictures into the landing folder, where the next round takes them from."""
+    from annotation_platform.images.ingest import copy_to_landing
+
+    copied = copy_to_landing(path, read_settings().landing_path)
+    landing = str(read_settings().landing_path)
+    _answer({"copied": copied, "landing": landing}, as_json, f"{copied} files put into {landing}")
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Show every round and what it waits for."""
+    from annotation_platform.lake import open_lake
+    from annotation_platform.reporting.status import round_states
+
+    settings = read_settings()
+    states = round_states(open_lake(settings.lake_path, settings.landing_path))
+    if as_json:
+        _print_json({"rounds": states})
+        return
+    if not states:
+        _out.print(f"No round yet. Put pictures into {settings.landing_path}.")
+        return
+    _out.print(_table(states, title="rounds"))
+
+
+@app.command()
+def versions(as_json: AsJson = False) -> None:
+    """List the published dataset versions."""
+    from annotation_platform.versioning.registry import list_versions
+
+    found = [
+        {"version": info.version, "tag": info.tag, "commit": info.commit[:12]}
+        for info in list_versions(read_settings().registry_path)
+    ]
+    if as_json:
+        _print_json({"versions": found})
+    else:
+        _out.print(_table(found, title="versions") if found else "No version yet.")
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Option(help="A version's folder.")],
+    out: Annotated[Path, typer.Option(help="Where the weights go.")],
+    params: Annotated[Path, typer.Option(help="The policy.")] = Path("params.yaml"),
+) -> None:
+    """Train the detector on a checked-out version (what `dvc repro` calls)."""
+    from annotation_platform.models.from_version import train_on_version
+    from annotation_platform.params import read_params
+
+    policy = read_params(params)
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("training", total=1.0)
+        train_on_version(
+            data,
+            policy.training,
+            policy.seed,
+            out,
+            progress=lambda share: bar.update(task, completed=share),
+        )
+    _out.print(f"weights in {out}")
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Option(help="A version's folder.")],
+    weights: Annotated[Path, typer.Option(help="The detector's weights.")],
+    out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")],
+) -> None:
+    """Test a detector on a checked-out version's test split (what `dvc repro` calls)."""
+    from annotation_platform.models.from_version import evaluate_on_version
+
+    evaluate_on_version(data, weights, out)
+    _out.print(out.read_text().strip())
+
+
+@people_app.command("add")
+def people_add(email: str, as_json: AsJson = False) -> None:
+    """Make an account in Label Studio for somebody who labels, and print its password once."""
+    from annotation_platform.labeling.people import add_person
+
+    person = add_person(*_label_studio(), email)
+    facts = {"email": person.email, "password": person.password}
+    _answer(facts, as_json, f"{person.email} can log in with the password {person.password}")
+
+
+@people_app.command("list")
+def people_list(as_json: AsJson = False) -> None:
+    """List those whom places are assigned to."""
+    from annotation_platform.labeling.people import list_people
+
+    found = list_people(*_label_studio())
+    _answer({"people": found}, as_json, "\n".join(found) or "Nobody but the administrator.")
+
+
+@people_app.command("remove")
+def people_remove(email: str, as_json: AsJson = False) -> None:
+    """Take somebody off: no new places, no access; what they answered stays."""
+    from annotation_platform.labeling.people import remove_person
+
+    remove_person(*_label_studio(), email)
+    _answer({"removed": email}, as_json, f"{email} was removed.")
+
+
+def main() -> None:
+    """Run a command: 0 done, 1 the answer is no, 2 an error that the user can mend, 130 Ctrl-C."""
+    # A terminating signal unwinds like Ctrl-C, so that no server is left behind.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        # Typer gives back the code of an early end, 130 for Ctrl-C, instead of raising it.
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except AnnotationPlatformError as error:
+        _complain(str(error))
+        sys.exit(2)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except TyperException as error:
+        _complain(error.format_message())
+        sys.exit(error.exit_code)
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True, highlight=False).print(f"error: {text}", markup=False, soft_wrap=True)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _label_studio() -> tuple[str, str]:
+    """Return address and token of the Label Studio that ``annotation-platform up`` runs."""
+    from annotation_platform.servers.up import running_label_studio
+
+    return running_label_studio(read_settings())
+
+
+def _answer(facts: dict[str, Any], as_json: bool, sentence: str) -> None:
+    if as_json:
+        _print_json(facts)
+    else:
+        _out.print(sentence, markup=False, soft_wrap=True)
+
+
+def _print_json(data: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(data, default=str) + "\n")
+
+
+def _table(rows: list[dict[str, Any]], *, title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in rows[0]:
+        table.add_column(name.replace("_", " "))
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    return table
+
+
+if __name__ == "__main__":
+    main()

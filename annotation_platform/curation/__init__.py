@@ -1,0 +1,1 @@
+"""What goes into a training set, and into which split."""

@@ -1,0 +1,89 @@
+"""What must be true of labels before they may go into a version. Each returns what is wrong."""
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from annotation_platform.consensus.agreement import pooled_f1
+from annotation_platform.formats.coco import read_coco, write_coco
+from annotation_platform.formats.yolo import read_yolo, write_yolo
+from annotation_platform.schema.dataset import Dataset
+from annotation_platform.schema.ontology import Ontology
+
+_SAME_BOX = 0.99
+"""Least overlap of a box with itself after a format was written and read."""
+
+
+def boxes_outside_image(labels: pd.DataFrame, images: pd.DataFrame) -> list[str]:
+    """Return the label ids of boxes with no area or an edge outside their picture.
+
+    ``labels`` has box columns; ``images`` has ``image_id``, ``width`` and ``height``.
+    """
+    boxes = labels[labels["shape"] == "box"].merge(
+        images.drop_duplicates("image_id")[["image_id", "width", "height"]],
+        on="image_id",
+        how="left",
+    )
+    inside = (
+        (boxes["x1"] >= 0)
+        & (boxes["y1"] >= 0)
+        & (boxes["x2"] <= boxes["width"])
+        & (boxes["y2"] <= boxes["height"])
+        & (boxes["x1"] < boxes["x2"])
+        & (boxes["y1"] < boxes["y2"])
+    )
+    return list(boxes.loc[~inside, "label_id"])
+
+
+def labels_outside_ontology(labels: pd.DataFrame, ontology: Ontology) -> list[str]:
+    """Return the label ids whose class the ontology does not have."""
+    boxes = labels[labels["shape"] == "box"]
+    return list(boxes.loc[~boxes["class_name"].isin(ontology.names), "label_id"])
+
+
+def unresolved_tasks(labels: pd.DataFrame, tasks: pd.DataFrame) -> list[str]:
+    """Return the task ids that were asked and have no resolved label."""
+    return sorted(set(tasks["task_id"]) - set(labels["task_id"]))
+
+
+def groups_in_two_splits(training_set: pd.DataFrame) -> list[str]:
+    """Return the groups of look-alikes that stand in more than one split."""
+    splits = training_set.groupby("group_id")["split"].nunique()
+    return sorted(splits[splits > 1].index)
+
+
+def test_images_in_train(training_set: pd.DataFrame, earlier: Iterable[pd.DataFrame]) -> list[str]:
+    """Return the images that were in the test split of an earlier training set and are not now."""
+    tested = {
+        image for table in earlier for image in table.loc[table["split"] == "test", "image_id"]
+    }
+    moved = training_set[training_set["image_id"].isin(tested) & (training_set["split"] != "test")]
+    return sorted(set(moved["image_id"]))
+
+
+def formats_disagree(dataset: Dataset) -> list[str]:
+    """Return in which formats the labels do not read back as they were written.
+
+    Every image and every box must come back, its class the same and its place to within one
+    percent of overlap.
+    """
+    sizes = {
+        row["image_id"]: (row["width"], row["height"]) for row in dataset.images.to_dict("records")
+    }
+    with tempfile.TemporaryDirectory() as place:
+        write_coco(dataset, Path(place))
+        write_yolo(dataset, Path(place))
+        read_back = {
+            "COCO": read_coco(Path(place)),
+            "YOLO": read_yolo(Path(place), sizes=sizes),
+        }
+    problems = []
+    for name, found in read_back.items():
+        if set(found.images["image_id"]) != set(dataset.images["image_id"]):
+            problems.append(f"{name}: the images differ")
+        same = pooled_f1(found.labels, dataset.labels, iou_threshold=_SAME_BOX)
+        if same < 1.0:
+            problems.append(f"{name}: only {same:.2%} of the boxes came back as they were")
+    return problems

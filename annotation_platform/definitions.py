@@ -1,0 +1,35 @@
+"""The composition root: assets, checks, jobs, sensors, and the resources of this deployment."""
+
+import dagster as dg
+
+from annotation_platform.settings import read_settings
+from assets import (
+    checks,
+    consensus,
+    ingestion,
+    jobs,
+    labeling,
+    prediction,
+    release,
+    reporting,
+    training,
+)
+from resources.deployments import build_resources
+from sensors import labeling as labeling_sensors
+from sensors import landing as landing_sensors
+from sensors import releases as release_sensors
+
+defs = dg.Definitions(
+    assets=dg.load_assets_from_modules(
+        [ingestion, prediction, labeling, consensus, release, training, reporting]
+    ),
+    asset_checks=dg.load_asset_checks_from_modules([checks]),
+    jobs=[jobs.start_round, jobs.merge_round, jobs.release_round, jobs.train_model],
+    sensors=[
+        landing_sensors.new_images_sensor,
+        labeling_sensors.labeling_complete_sensor,
+        release_sensors.review_complete_sensor,
+        release_sensors.new_version_sensor,
+    ],
+    resources=build_resources(read_settings()),
+)

@@ -1,0 +1,1 @@
+"""The demonstration: pictures with exact truth, simulated people, real servers."""

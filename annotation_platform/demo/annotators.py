@@ -1,0 +1,173 @@
+"""Simulated people, whose skill is known because it is given."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from annotation_platform.errors import DataError
+from annotation_platform.labeling.results import LabelledBox
+from annotation_platform.schema.geometry import (
+    BOX_COLUMNS,
+    Boxes,
+    as_boxes,
+    clip_boxes,
+)
+from annotation_platform.schema.ontology import Ontology
+
+_NAMES = (
+    "ada",
+    "ben",
+    "cleo",
+    "dario",
+    "edda",
+    "femi",
+    "goran",
+    "hana",
+    "ivo",
+    "june",
+    "kofi",
+    "lena",
+)
+_LARGEST_JITTER = 0.08  # of a side: a careless person still hits a small object
+_THINNEST = 0.01  # pixels; what is thinner inside the picture is as good as not there
+_SECONDS_TO_LOOK = 4.0
+
+
+@dataclass(frozen=True)
+class SimulatedPerson:
+    """Somebody who answers with errors of a known size.
+
+    ``jitter_pixels`` is the deviation of each edge; ``miss_rate`` the share of objects overlooked;
+    ``extra_rate`` the boxes drawn around nothing, for each object there is (for each picture where
+    there is none); ``confusion_rate`` the share of boxes given another class than their own.
+    """
+
+    name: str  # an e-mail address: the identity that places are assigned to
+    jitter_pixels: float
+    miss_rate: float
+    extra_rate: float
+    confusion_rate: float
+    seconds_per_box: float
+
+
+@dataclass(frozen=True)
+class SimulatedAnswer:
+    """What one person said of one picture, and how long it took."""
+
+    boxes: list[LabelledBox]
+    lead_time_seconds: float
+
+
+def make_people(people: int = 4, seed: int = 0) -> list[SimulatedPerson]:
+    """Return so many people, from the most to the least careful; the careful take longer.
+
+    The first has a jitter of 1.5 pixels, misses 2 % of the objects, draws 1 % too many and confuses
+    1 %; the last 4 pixels, 10 %, 6 % and 7 %. The seed says who is which; one alone is the first.
+    """
+    rng = np.random.default_rng(seed)
+    names = [*_NAMES, *(f"person-{number}" for number in range(len(_NAMES) + 1, people + 1))]
+    order = rng.permutation(people)
+    grades = np.linspace(0.0, 1.0, people) if people > 1 else np.zeros(people)
+    return [
+        SimulatedPerson(
+            name=f"{names[position]}@example.org",
+            jitter_pixels=1.5 + 2.5 * grade,
+            miss_rate=0.02 + 0.08 * grade,
+            extra_rate=0.01 + 0.05 * grade,
+            confusion_rate=0.01 + 0.06 * grade,
+            seconds_per_box=6.0 - 3.0 * grade,
+        )
+        for position, grade in zip(order.tolist(), grades.tolist(), strict=True)
+    ]
+
+
+def answer_rng(person: SimulatedPerson, image_id: str, *, seed: int = 0) -> np.random.Generator:
+    """Return the randomness of one person before one picture, whatever was answered before."""
+    digest = hashlib.sha256(f"{seed}/{person.name}/{image_id}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+
+
+def answer(
+    person: SimulatedPerson,
+    truth_boxes: pd.DataFrame,
+    *,
+    width: int,
+    height: int,
+    ontology: Ontology,
+    rng: np.random.Generator,
+) -> SimulatedAnswer:
+    """Return what this person says of a picture with these true boxes.
+
+    Args:
+        person: who answers.
+        truth_boxes: columns ``class_name x1 y1 x2 y2``, pixels, any number of rows. What has no
+            area inside the picture cannot be seen and is skipped.
+        width: of the picture, pixels.
+        height: of the picture, pixels.
+        ontology: the classes that can be chosen; with only one there is nothing to confuse.
+        rng: from ``answer_rng``, so that the order of the pictures does not matter.
+
+    Returns:
+        Boxes inside the picture, each with an area: those seen, in the order of the truth, then
+        those around nothing. Each edge is off by at most three deviations, and the deviation is
+        at most 8 % of the side, so that a box can never turn inside out.
+
+    Raises:
+        DataError: a true class is not in the ontology.
+    """
+    foreign = set(truth_boxes["class_name"]) - set(ontology.names)
+    if foreign:
+        raise DataError(
+            f"the truth has the class {min(foreign)!r}, the ontology only "
+            f"{', '.join(ontology.names)}. Add it to the ontology."
+        )
+    edges = as_boxes(truth_boxes[BOX_COLUMNS].to_numpy(dtype=np.float64))
+    there = clip_boxes(edges, width=width, height=height)
+    can_be_seen = (there[:, 2:] - there[:, :2] >= _THINNEST).all(axis=1)
+    there_names = truth_boxes["class_name"].to_numpy(dtype=object)[can_be_seen]
+    there = there[can_be_seen]
+    seen = rng.random(len(there)) >= person.miss_rate
+    drawn = _jitter(there, person.jitter_pixels, rng)[seen]
+    names = [
+        _perhaps_another(str(name), person.confusion_rate, ontology, rng)
+        for name in there_names[seen]
+    ]
+    extras = int(rng.binomial(max(len(there), 1), person.extra_rate))
+    drawn = np.vstack([drawn, _boxes_around_nothing(extras, there, width, height, rng)])
+    names += [str(rng.choice(ontology.names)) for _ in range(extras)]
+    boxes = [
+        LabelledBox(name, *(float(edge) for edge in box))
+        for name, box in zip(names, clip_boxes(drawn, width=width, height=height), strict=True)
+    ]
+    seconds = (_SECONDS_TO_LOOK + person.seconds_per_box * len(boxes)) * rng.lognormal(0.0, 0.25)
+    return SimulatedAnswer(boxes, round(float(seconds), 2))
+
+
+def _jitter(boxes: Boxes, deviation: float, rng: np.random.Generator) -> Boxes:
+    sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+    off = np.clip(rng.normal(size=boxes.shape), -3.0, 3.0)
+    return np.asarray(boxes + off * np.minimum(deviation, _LARGEST_JITTER * sides))
+
+
+def _perhaps_another(
+    name: str, confusion_rate: float, ontology: Ontology, rng: np.random.Generator
+) -> str:
+    others = [other for other in ontology.names if other != name]
+    if others and rng.random() < confusion_rate:
+        return str(rng.choice(others))
+    return name
+
+
+def _boxes_around_nothing(
+    count: int, like: Boxes, width: int, height: int, rng: np.random.Generator
+) -> Boxes:
+    """Return ``(count, 4)`` boxes anywhere, sized as in ``like``, or a tenth of the picture."""
+    if len(like):
+        sides = (like[:, 2:] - like[:, :2])[rng.integers(len(like), size=count)]
+    else:
+        sides = np.tile([0.1 * width, 0.1 * height], (count, 1))
+    sides = np.clip(sides, 1.0, [width, height])
+    corner = rng.random((count, 2)) * (np.array([width, height], dtype=np.float64) - sides)
+    return np.hstack([corner, corner + sides])

@@ -1,0 +1,166 @@
+"""The ``demo`` command: what it checks first, and how it shows what came out."""
+
+import json
+import math
+import sys
+import tempfile
+import time
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from annotation_platform.demo.material import Material, drawn_material, real_material
+from annotation_platform.demo.narrator import Narrator
+from annotation_platform.demo.run import DemoOptions, DemoResult, run_demo
+from annotation_platform.errors import DataError, SettingsError
+from annotation_platform.versioning.manifest import version_tag
+from annotation_platform.versioning.registry import checkout_as_stranger
+
+_SHOWN = 10
+_LOG_WIDTH = 140
+_TRAINING_SECONDS = {"label-studio": 45.0, "simulated": 20.0}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asked for."""
+
+    home: Path
+    images: Path | None
+    truth: Path | None
+    batches: int
+    batch_images: int
+    limit: int
+    annotators: int
+    answers_per_task: int
+    seed: int
+    labeling: str
+    training_seconds: float
+    keep: bool
+    as_json: bool
+
+
+def run(request: Request, out: Console) -> None:
+    """Run the demonstration and print the table, what a stranger found, and the JSON line.
+
+    Raises:
+        SettingsError, DataError: something is missing or wrong; nothing was started.
+    """
+    options = _options(request)
+    with Narrator() as narrator:
+        material = _material(request, narrator)
+
+        def finished(result: DemoResult) -> None:
+            narrator.stage("a stranger clones the registry and pulls the last version")
+            found = _stranger(result)
+            narrator.close()
+            _show(result, found, request, out)
+            if request.keep:
+                out.print("The servers stay up; Ctrl-C stops them.")
+                while True:
+                    time.sleep(1.0)
+
+        run_demo(material, options, narrator, finished=finished)
+
+
+def _options(request: Request) -> DemoOptions:
+    if request.labeling not in _TRAINING_SECONDS:
+        raise SettingsError(
+            f"--labeling {request.labeling}: unknown. Pass one of {', '.join(_TRAINING_SECONDS)}."
+        )
+    if request.answers_per_task > request.annotators:
+        raise SettingsError(
+            f"--k {request.answers_per_task}: {request.annotators} people cannot give so many "
+            "different answers. Pass more --annotators."
+        )
+    if (request.images is None) != (request.truth is None):
+        raise SettingsError("--images and --truth belong together: pass both, or neither.")
+    labeling: Literal["label-studio", "simulated"]
+    labeling = "simulated" if request.labeling == "simulated" else "label-studio"
+    return DemoOptions(
+        home=request.home,
+        annotators=request.annotators,
+        answers_per_task=request.answers_per_task,
+        seed=request.seed,
+        labeling=labeling,
+        training_cpu_seconds=request.training_seconds or _TRAINING_SECONDS[labeling],
+    )
+
+
+def _material(request: Request, narrator: Narrator) -> Material:
+    if request.images is None or request.truth is None:
+        narrator.stage(f"drawing {request.batches} batches of {request.batch_images} pictures")
+        return drawn_material(request.batches, request.batch_images, seed=request.seed)
+    narrator.stage(f"reading pictures and their truth from {request.images}")
+    material, problems = real_material(
+        request.images,
+        request.truth,
+        batches=request.batches,
+        limit=request.limit,
+        seed=request.seed,
+    )
+    for problem in problems[:_SHOWN]:
+        narrator.say(f"left out: {problem}")
+    return material
+
+
+def _stranger(result: DemoResult) -> str:
+    """Return what somebody finds who has git, dvc and the registry's address, and nothing else."""
+    from pycocotools.coco import COCO
+
+    tag = version_tag("training-set", str(result.rounds[-1]["version"]))
+    with tempfile.TemporaryDirectory() as place:
+        folder = checkout_as_stranger(result.registry, tag, Path(place) / "clone")
+        data = folder / "datasets" / "training-set"
+        images = boxes = 0
+        for file in sorted((data / "coco").glob("*.json")):
+            with redirect_stdout(StringIO()):
+                coco = COCO(str(file))
+            names = [image["file_name"] for image in coco.imgs.values()]
+            missing = [name for name in names if not (data / name).is_file()]
+            if missing:
+                raise DataError(f"{tag}: {missing[0]} did not arrive with dvc pull.")
+            images, boxes = images + len(names), boxes + len(coco.anns)
+    return (
+        f"A stranger cloned {result.registry}, checked out {tag} and ran dvc pull: "
+        f"{images} pictures and {boxes} boxes, read by pycocotools."
+    )
+
+
+def _show(result: DemoResult, found: str, request: Request, out: Console) -> None:
+    table = Table(title="one row a round", title_justify="left")
+    names = [
+        "round", "landed", "accepted", "quarantined", "duplicates", "tasks", "answers",
+        "agreement", "consensus_f1", "model_map50", "test_images", "version",
+    ]  # fmt: skip
+    for name in names:
+        number = name not in ("round", "version")
+        table.add_column(name.replace("_", " "), justify="right" if number else "left")
+    for row in result.rounds:
+        table.add_row(*(_cell(row[name]) for name in names))
+    # Beside the JSON line what people read goes to standard error.
+    place = Console(stderr=True, highlight=False) if request.as_json else out
+    # In a log the table is as wide as it needs to be.
+    place.width = place.width if place.is_terminal else _LOG_WIDTH
+    place.print(table)
+    place.print(found, soft_wrap=True)
+    if request.as_json:
+        rounds = [{name: _plain(row[name]) for name in names} for row in result.rounds]
+        data = {"registry": str(result.registry), "remote": str(result.remote), "rounds": rounds}
+        sys.stdout.write(json.dumps(data) + "\n")
+        sys.stdout.flush()
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "–" if math.isnan(value) else f"{value:.3f}"
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,118 @@
+"""Simulated people at work: each takes their own places and answers them, all at the same time."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pandas as pd
+
+from annotation_platform.demo.annotators import SimulatedPerson, answer, answer_rng
+from annotation_platform.labeling.label_studio_http import LabelStudioHttp
+from annotation_platform.labeling.results import boxes_to_result
+from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.schema.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A place in front of one person: what they see before they answer."""
+
+    backend_task: str
+    image_id: str
+
+
+class Seat(Protocol):
+    """One person's own way into the labelling back end."""
+
+    def open_places(self, round_id: str) -> list[Desk]:
+        """Return the places of a round that are this person's to answer."""
+
+    def submit(self, place: Desk, result: list[dict[str, Any]], seconds: float) -> None:
+        """Answer a place, once."""
+
+
+class SimulatedSeat:
+    """A person in front of the simulated back end."""
+
+    def __init__(self, labeling: SimulatedLabeling, person: SimulatedPerson) -> None:
+        self._labeling, self._name = labeling, person.name
+
+    def open_places(self, round_id: str) -> list[Desk]:
+        """Return the places of a round that are this person's to answer."""
+        places = self._labeling.open_places(self._name)
+        return [Desk(p.backend_task, p.image_id) for p in places if p.round_id == round_id]
+
+    def submit(self, place: Desk, result: list[dict[str, Any]], seconds: float) -> None:
+        """Answer a place."""
+        self._labeling.submit(place.backend_task, self._name, result, seconds)
+
+
+class LabelStudioSeat:
+    """A person logged in to Label Studio with a token of their own."""
+
+    def __init__(self, url: str, token: str, person: SimulatedPerson) -> None:
+        self._http, self._name = LabelStudioHttp(url, token), person.name
+
+    def open_places(self, round_id: str) -> list[Desk]:
+        """Return the places of a round that are this person's to answer."""
+        projects = self._http.pages("/api/projects/", title=round_id, include="id,title")
+        project = next(item["id"] for item in projects if item["title"] == round_id)
+        page = self._http.get("/api/tasks/", project=project, page=1, page_size=100_000)
+        return [
+            Desk(str(task["id"]), task["data"]["image_id"])
+            for task in page["tasks"]
+            if task["data"]["assignee"] in (self._name, "") and not task["is_labeled"]
+        ]
+
+    def submit(self, place: Desk, result: list[dict[str, Any]], seconds: float) -> None:
+        """Answer a place."""
+        said = {"result": result, "lead_time": seconds}
+        self._http.post(f"/api/tasks/{place.backend_task}/annotations/", said)
+
+
+def answer_round(
+    round_id: str,
+    people: Sequence[SimulatedPerson],
+    seats: Mapping[str, Seat],
+    truth: Dataset,
+    *,
+    seed: int,
+    progress: Callable[[], None],
+) -> int:
+    """Let everybody answer their places of a round and return the number of answers.
+
+    Args:
+        round_id: the round, already before people.
+        people: who answers; each in a thread of their own.
+        seats: each person's way into the back end, by name.
+        truth: what is really in the pictures, by image id.
+        seed: of their mistakes.
+        progress: called after every answer, from any thread.
+    """
+    boxes = {str(key): rows for key, rows in truth.labels.groupby("image_id")}
+    images = truth.images
+    sides = zip(images["width"].tolist(), images["height"].tolist(), strict=True)
+    sizes = dict(zip(images["image_id"], sides, strict=True))
+    nothing = truth.labels.head(0)
+
+    def work(person: SimulatedPerson) -> int:
+        places = seats[person.name].open_places(round_id)
+        for place in places:
+            width, height = sizes[place.image_id]
+            seen: pd.DataFrame = boxes.get(place.image_id, nothing)
+            said = answer(
+                person,
+                seen,
+                width=width,
+                height=height,
+                ontology=truth.ontology,
+                rng=answer_rng(person, place.image_id, seed=seed),
+            )
+            result = boxes_to_result(said.boxes, width, height)
+            seats[person.name].submit(place, result, said.lead_time_seconds)
+            progress()
+        return len(places)
+
+    with ThreadPoolExecutor(len(people)) as pool:
+        return sum(pool.map(work, people))

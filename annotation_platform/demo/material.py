@@ -1,0 +1,60 @@
+"""What the demo is made of: batches of picture files, and the truth the simulated people know."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from annotation_platform.demo.scenes import ONTOLOGY, draw_batch
+from annotation_platform.demo.truth import read_truth
+from annotation_platform.errors import DataError
+from annotation_platform.schema.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Material:
+    """The files of each batch by name, and the truth of all of them by SHA-256 of the bytes."""
+
+    batches: list[dict[str, bytes]]
+    truth: Dataset
+
+
+def drawn_material(batches: int, images: int, *, seed: int) -> Material:
+    """Return drawn harbours: so many batches with so many sound pictures in each."""
+    drawn = [draw_batch(number, images, seed=seed) for number in range(1, batches + 1)]
+    known = pd.concat([batch.truth.images for batch in drawn], ignore_index=True)
+    labels = pd.concat([batch.truth.labels for batch in drawn], ignore_index=True)
+    truth = Dataset(known.drop_duplicates("image_id"), labels.drop_duplicates(), ONTOLOGY)
+    return Material([batch.files for batch in drawn], truth)
+
+
+def real_material(
+    images: Path, truth_path: Path, *, batches: int, limit: int, seed: int
+) -> tuple[Material, tuple[str, ...]]:
+    """Return the pictures of a folder in equal batches, in random order, and what was left out.
+
+    Args:
+        images: the folder of pictures.
+        truth_path: their Pascal VOC or COCO annotations.
+        batches: how many batches.
+        limit: take only so many pictures; 0 takes all.
+        seed: of the order.
+
+    Raises:
+        DataError: there is nothing to read, or there are fewer pictures than batches.
+    """
+    truth = read_truth(images, truth_path)
+    files = truth.dataset.images[["image_id", "file_name"]].sort_values("file_name")
+    order = np.random.default_rng(seed).permutation(len(files))
+    chosen = files.iloc[order[: limit or len(files)]]
+    if len(chosen) < batches:
+        raise DataError(
+            f"{images}: {len(chosen)} pictures with a truth are too few for {batches} batches. "
+            "Pass a smaller --batches."
+        )
+    parts = [
+        {name: (images / name).read_bytes() for name in chosen["file_name"].iloc[part]}
+        for part in np.array_split(np.arange(len(chosen)), batches)
+    ]
+    return Material(parts, truth.dataset), truth.problems

@@ -1,0 +1,258 @@
+"""The whole job, end to end, with nothing commanded: pictures land, the sensors do the rest."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from annotation_platform.consensus.agreement import pooled_f1
+from annotation_platform.demo.annotators import SimulatedPerson, make_people
+from annotation_platform.demo.crowd import LabelStudioSeat, Seat, SimulatedSeat, answer_round
+from annotation_platform.demo.material import Material
+from annotation_platform.demo.narrator import Narrator
+from annotation_platform.errors import NotReadyError, SettingsError
+from annotation_platform.labeling.people import add_person
+from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.lake import Lake, open_lake
+from annotation_platform.params import (
+    LabelingPolicy,
+    Params,
+    RoundPolicy,
+    TrainingPolicy,
+)
+from annotation_platform.servers.dagster import DagsterServers
+from annotation_platform.servers.label_studio import LabelStudioServer
+from annotation_platform.settings import PROJECT_ROOT, Settings
+from annotation_platform.versioning.registry import make_registry
+
+_MARK = "demo.json"
+_STAGE_SECONDS = 900.0
+_LOOK_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What can be chosen about a demonstration."""
+
+    home: Path
+    annotators: int = 4
+    answers_per_task: int = 3
+    seed: int = 0
+    labeling: Literal["label-studio", "simulated"] = "label-studio"
+    training_cpu_seconds: float = 45.0
+    image_width: int = 320
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What came out: where the versions are, a row of figures for every round, the servers."""
+
+    registry: Path
+    remote: Path
+    dagster_url: str
+    rounds: list[dict[str, Any]]
+
+
+def run_demo(
+    material: Material,
+    options: DemoOptions,
+    narrator: Narrator,
+    *,
+    finished: Callable[[DemoResult], None] = lambda _: None,
+) -> DemoResult:
+    """Boot the servers, let every batch land, and return once the last round has its model.
+
+    ``finished`` is called with the result while the servers are still up; they end when it
+    returns.
+
+    Raises:
+        SettingsError: the home cannot be used, or a server does not start.
+        NotReadyError: a round stopped moving.
+    """
+    settings = prepare_home(material, options)
+    people = make_people(options.annotators, options.seed)
+    lake = open_lake(settings.lake_path, settings.landing_path)
+    with ExitStack() as stack:
+        seats, settings, secrets = _open_labeling(settings, people, stack, narrator)
+        narrator.stage("Dagster is starting")
+        dagster = stack.enter_context(DagsterServers(settings, secrets=secrets))
+        narrator.say(f"watch the rounds    {dagster.url}")
+        rows = []
+        for number, files in enumerate(material.batches, start=1):
+            turn = _Turn(number, lake, dagster, narrator)
+            rows.append(turn.run(files, people, seats, material, options))
+        result = DemoResult(settings.registry_path, Path(settings.remote_url), dagster.url, rows)
+        finished(result)
+    return result
+
+
+def prepare_home(material: Material, options: DemoOptions) -> Settings:
+    """Make the home of a demonstration, anew if one was there before, and return its settings.
+
+    Raises:
+        SettingsError: the folder cannot be written, or holds something else than a demonstration.
+    """
+    home = options.home.expanduser().absolute()
+    foreign = home.exists() and (not home.is_dir() or any(home.iterdir()))
+    if foreign and not (home / _MARK).is_file():
+        raise SettingsError(
+            f"{home}: is not empty and no demonstration of ours. Choose another folder with --home."
+        )
+    policy = _policy(material, options)
+    try:
+        if (home / _MARK).is_file():
+            shutil.rmtree(home)
+        (home / "landing").mkdir(parents=True)
+        (home / _MARK).write_text(json.dumps({"seed": options.seed}) + "\n")
+        (home / "params.yaml").write_text(policy.to_yaml())
+    except OSError as error:
+        raise SettingsError(
+            f"{home}: cannot be written ({error.strerror}). Choose another folder with --home."
+        ) from error
+    make_registry(
+        home / "registry", PROJECT_ROOT, policy.to_yaml(), remote_url=str(home / "remote")
+    )
+    return Settings(
+        home=home,
+        params=home / "params.yaml",
+        landing=home / "landing",
+        lake=home / "lake",
+        registry=str(home / "registry"),
+        remote=str(home / "remote"),
+        labeling=options.labeling,
+    )
+
+
+def _policy(material: Material, options: DemoOptions) -> Params:
+    smallest = min(len(files) for files in material.batches)
+    largest = max(len(files) for files in material.batches)
+    return Params(
+        ontology=material.truth.ontology,
+        seed=options.seed,
+        rounds=RoundPolicy(
+            minimum_images=smallest, maximum_images=max(largest, 1000), settle_seconds=1.0
+        ),
+        labeling=LabelingPolicy(answers_per_task=options.answers_per_task),
+        training=TrainingPolicy(
+            cpu_seconds=options.training_cpu_seconds, image_width=options.image_width
+        ),
+    )
+
+
+def _open_labeling(
+    settings: Settings, people: list[SimulatedPerson], stack: ExitStack, narrator: Narrator
+) -> tuple[Mapping[str, Seat], Settings, dict[str, str]]:
+    """Return a seat for every person, the settings with the back end's address, and its token."""
+    if settings.labeling == "simulated":
+        labeling = SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
+        for person in people:
+            labeling.add_annotator(person.name)
+        return {person.name: SimulatedSeat(labeling, person) for person in people}, settings, {}
+    narrator.stage("Label Studio is starting; its first boot prepares a database, about a minute")
+    server = stack.enter_context(
+        LabelStudioServer(
+            settings.home_path / "label-studio",
+            document_root=settings.lake_path,
+            secrets_path=settings.secrets_path,
+            on_progress=lambda _: narrator.breathe(),
+        )
+    )
+    admin = server.administrator
+    seats: dict[str, Seat] = {}
+    narrator.stage("annotators sign up", total=len(people))
+    for person in people:
+        account = add_person(server.url, admin.token, person.name)
+        seats[person.name] = LabelStudioSeat(server.url, account.token, person)
+        narrator.step()
+    narrator.say(f"watch the labelling {server.url}   (log in: {settings.secrets_path})")
+    settings = settings.model_copy(update={"label_studio_url": server.url})
+    return seats, settings, {"ANNOTATION_LABEL_STUDIO_TOKEN": admin.token}
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """One batch on its way from the landing folder to a model."""
+
+    number: int
+    lake: Lake
+    dagster: DagsterServers
+    narrator: Narrator
+
+    def run(
+        self,
+        files: Mapping[str, bytes],
+        people: list[SimulatedPerson],
+        seats: Mapping[str, Seat],
+        material: Material,
+        options: DemoOptions,
+    ) -> dict[str, Any]:
+        """Land the files, answer what is asked, and return the figures of the round."""
+        self._land(files)
+        self._wait(f"{len(files)} pictures landed; waiting for the round", self._round_exists)
+        round_id = self.lake.manifests.rounds()[self.number - 1]
+        self._wait(f"{round_id}: cleaning, proposing, asking", self._has(round_id, "label_tasks"))
+        places = len(self.lake.tables.read("label_tasks", round_id))
+        self.narrator.stage(f"{round_id}: people answer", total=places)
+        answer_round(
+            round_id,
+            people,
+            seats,
+            material.truth,
+            seed=options.seed,
+            progress=self.narrator.step,
+        )
+        self._wait(f"{round_id}: merging the answers", self._has(round_id, "consensus_labels"))
+        self._wait(f"{round_id}: publishing a version", self._has(round_id, "dataset_version"))
+        self._wait(f"{round_id}: training the model", self._has(round_id, "round_report"))
+        row = self._figures(round_id, material)
+        self.narrator.say(
+            f"[bold]{round_id}[/bold] {row['accepted']} images, {row['answers']} answers, "
+            f"consensus F1 {row['consensus_f1']:.3f}, model mAP@0.5 {row['model_map50']:.3f} "
+            f"on {row['test_images']} test images → version {row['version']}"
+        )
+        return row
+
+    def _land(self, files: Mapping[str, bytes]) -> None:
+        # Written elsewhere and moved, so that the sensor never sees half of a file.
+        aside = self.lake.landing.parent / "arriving"
+        for name, data in files.items():
+            target = self.lake.landing / f"batch-{self.number}" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside.write_bytes(data)
+            aside.replace(target)
+
+    def _round_exists(self) -> bool:
+        return len(self.lake.manifests.rounds()) >= self.number
+
+    def _has(self, round_id: str, table: str) -> Callable[[], bool]:
+        return lambda: self.lake.tables.exists(table, round_id)
+
+    def _wait(self, stage: str, done: Callable[[], bool]) -> None:
+        self.narrator.stage(stage)
+        begun = time.monotonic()
+        while not done():
+            self.dagster.check()
+            self.narrator.breathe()
+            if time.monotonic() - begun > _STAGE_SECONDS:
+                raise NotReadyError(
+                    f"{stage}: nothing happened for {_STAGE_SECONDS:.0f} s. The runs at "
+                    f"{self.dagster.url} and the logs in {self.dagster.folder} say why."
+                )
+            time.sleep(_LOOK_SECONDS)
+
+    def _figures(self, round_id: str, material: Material) -> dict[str, Any]:
+        report = self.lake.tables.read("round_report", round_id).to_dict("records")[0]
+        labels = self.lake.tables.read("consensus_labels", round_id)
+        truth = material.truth.labels
+        asked = truth[truth["image_id"].isin(set(labels["image_id"]))]
+        found = labels[labels["shape"] == "box"]
+        figures = {"round": round_id, "consensus_f1": pooled_f1(found, asked)}
+        names = (
+            "landed", "accepted", "quarantined", "duplicates", "tasks", "answers", "agreement",
+            "model_map50", "test_images", "version",
+        )  # fmt: skip
+        return {**figures, **{name: report[name] for name in names}}

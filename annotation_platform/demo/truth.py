@@ -1,0 +1,180 @@
+"""Somebody's own pictures with their truth, so that the demo can be run on them."""
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from annotation_platform.errors import DataError
+from annotation_platform.formats.coco import read_coco
+from annotation_platform.formats.files import IMAGE_SUFFIXES
+from annotation_platform.formats.voc import read_voc
+from annotation_platform.schema.dataset import Dataset
+from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes, box_areas
+from annotation_platform.schema.ontology import Ontology
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of the pictures in a folder.
+
+    In ``dataset`` an ``image_id`` is the SHA-256 of the file's bytes, as in the platform, and
+    ``file_name`` is relative to the folder; the ontology's classes are numbered from the most
+    frequent one. ``problems`` has one sentence for everything that was left out.
+    """
+
+    dataset: Dataset
+    problems: tuple[str, ...]
+
+
+def read_truth(images: Path, truth: Path) -> Truth:
+    """Return the truth of the pictures in a folder.
+
+    Args:
+        images: the folder of pictures; those in folders below it count for COCO only.
+        truth: a folder of Pascal VOC ``*.xml`` (or with such a folder ``Annotations`` in it), one
+            such file, a COCO ``.json``, or a folder of them.
+
+    Returns:
+        Every picture that the truth speaks of, boxes or not. Boxes without area, entries without a
+        picture, pictures without an entry and repeated pictures are left out and named.
+
+    Raises:
+        DataError: a folder is missing, unreadable or empty, the truth is of neither format, or it
+            names no picture that is there.
+    """
+    pictures = _pictures(images)
+    read, problems = _read(images, truth, pictures)
+    by_name = _by_name(pictures)
+    found, missing = {}, []
+    for image_id, name in zip(read.images["image_id"], read.images["file_name"], strict=True):
+        picture = name if name in pictures else by_name.get(Path(name).name, "")
+        if picture:
+            found[image_id] = picture
+        else:
+            missing.append(name)
+    if not found:
+        raise DataError(
+            f"{truth}: names no picture of {images}, but {_some(missing)}. "
+            "Pass the folder that holds these pictures as --images."
+        )
+    if missing:
+        problems.append(f"{truth}: {len(missing)} pictures are not in {images}: {_some(missing)}")
+    unknown = sorted(set(pictures) - set(found.values()))
+    if unknown:
+        problems.append(f"{images}: {len(unknown)} pictures have no truth: {_some(unknown)}")
+    return _by_content(read, found, pictures, problems)
+
+
+def _pictures(images: Path) -> dict[str, Path]:
+    """Return the pictures of a folder by their name relative to it."""
+    if not images.is_dir():
+        raise DataError(f"{images}: no such folder. Pass the folder of pictures as --images.")
+    try:
+        next(images.iterdir(), None)
+        files = [path for path in images.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
+    except OSError as error:
+        raise DataError(
+            f"{images}: {error.strerror or 'cannot be read'}. Check the folder's permissions."
+        ) from error
+    if not files:
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise DataError(
+            f"{images}: no pictures in it ({suffixes}). Pass the folder of pictures as --images."
+        )
+    return {path.relative_to(images).as_posix(): path for path in sorted(files)}
+
+
+def _by_name(pictures: dict[str, Path]) -> dict[str, str]:
+    """Return the pictures by the last part of their name; names that several have are no help."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in pictures:
+        groups[Path(name).name].append(name)
+    return {last: names[0] for last, names in groups.items() if len(names) == 1}
+
+
+def _read(images: Path, truth: Path, pictures: dict[str, Path]) -> tuple[Dataset, list[str]]:
+    """Return the truth as its format gives it, and what was left out."""
+    if not truth.exists():
+        raise DataError(
+            f"{truth}: no such file or folder. "
+            "Pass a folder of VOC files or a COCO .json as --truth."
+        )
+    if truth.is_file() and truth.suffix.lower() != ".xml":
+        return read_coco(truth), []
+    files = [truth] if truth.is_file() else sorted(truth.glob("*.xml"))
+    if not files:
+        files = sorted((truth / "Annotations").glob("*.xml"))
+    if not files:
+        return read_coco(truth), []
+    # A VOC file is named like its picture. Those of pictures elsewhere are not this folder's.
+    stems = {Path(name).stem for name in pictures}
+    ours = [path for path in files if path.stem in stems]
+    others = [path.name for path in files if path.stem not in stems]
+    if not ours:
+        raise DataError(
+            f"{truth}: names no picture of {images}, but {_some(others)}. "
+            "Pass the folder that holds these pictures as --images."
+        )
+    reading = read_voc(ours, images)
+    problems = list(reading.problems)
+    if others:
+        problems.append(
+            f"{truth}: {len(others)} files have no picture in {images}: {_some(others)}"
+        )
+    return reading.dataset, problems
+
+
+def _by_content(
+    read: Dataset, found: dict[str, str], pictures: dict[str, Path], problems: list[str]
+) -> Truth:
+    """Return the truth under the digests of the pictures' bytes."""
+    digests: dict[str, str] = {}
+    first: dict[str, str] = {}
+    for image_id, name in found.items():
+        digest = _sha256(pictures[name])
+        if digest in first:
+            problems.append(f"{name}: the same bytes as {first[digest]}, whose truth is taken")
+        else:
+            first[digest] = name
+            digests[image_id] = digest
+    labels = read.labels[read.labels["image_id"].isin(digests)]
+    flat = box_areas(as_boxes(labels[BOX_COLUMNS].to_numpy())) <= 0
+    problems += [
+        f"{found[image_id]}: a box of class {name!r} has no area"
+        for image_id, name in zip(labels["image_id"][flat], labels["class_name"][flat], strict=True)
+    ]
+    labels = labels[~flat]
+    listed = read.images[read.images["image_id"].isin(digests)]
+    return Truth(
+        dataset=Dataset(
+            images=listed.assign(
+                file_name=listed["image_id"].map(found), image_id=listed["image_id"].map(digests)
+            ).reset_index(drop=True),
+            labels=labels.assign(image_id=labels["image_id"].map(digests)).reset_index(drop=True),
+            ontology=_most_frequent_first(labels["class_name"], read.ontology),
+        ),
+        problems=tuple(problems),
+    )
+
+
+def _most_frequent_first(class_names: "pd.Series[str]", ontology: Ontology) -> Ontology:
+    counts = class_names.value_counts().to_dict()
+    return Ontology.from_names(
+        sorted(ontology.names, key=lambda name: (-counts.get(name, 0), name))
+    )
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"{path}: {error.strerror or 'cannot be read'}. Check the file's permissions."
+        ) from error
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -1,0 +1,56 @@
+"""Every error that a user can cause, as one tree.
+
+AnnotationPlatformError
+├── SettingsError      a setting, a policy or an installation is wrong
+├── DataError          something in the data is wrong
+│   ├── TableError     a table does not have its declared columns, types or ranges
+│   └── FormatError    an annotation file cannot be read
+├── NotReadyError      asked for too early: it says what it waits for
+├── LabelingError      the labelling server refused, or cannot be reached
+├── ModelError         weights cannot be used
+└── PublishError       a version cannot be published or read
+
+Each message says what happened, where, and what to do. The command line prints it as one line
+and exits with 2; anything else that escapes is a bug and keeps its traceback.
+"""
+
+
+class AnnotationPlatformError(Exception):
+    """Something went wrong that its reader can mend."""
+
+
+class SettingsError(AnnotationPlatformError):
+    """A setting, a policy file or an installation is wrong."""
+
+
+class DataError(AnnotationPlatformError):
+    """The data are not what they were declared to be."""
+
+
+class TableError(DataError):
+    """A table does not have its declared columns, types or ranges."""
+
+
+class FormatError(DataError):
+    """An annotation file cannot be read."""
+
+    def __init__(self, path: str, line: int, problem: str, remedy: str) -> None:
+        place = f"{path}:{line}" if line else path
+        super().__init__(f"{place}: {problem}. {remedy}")
+        self.path, self.line = path, line
+
+
+class NotReadyError(AnnotationPlatformError):
+    """Something was asked for before what it rests on is there."""
+
+
+class LabelingError(AnnotationPlatformError):
+    """The labelling server refused a request or cannot be reached."""
+
+
+class ModelError(AnnotationPlatformError):
+    """Model weights are missing, damaged or of the wrong kind."""
+
+
+class PublishError(AnnotationPlatformError):
+    """A dataset version cannot be published or read."""

@@ -1,0 +1,127 @@
+"""What the formats share: reading text, writing rendered files, naming images, checking classes."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+from PIL import Image, UnidentifiedImageError
+from pydantic import ValidationError
+
+from annotation_platform.errors import DataError, FormatError
+from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
+from annotation_platform.schema.ontology import LabelClass, Ontology
+from annotation_platform.schema.tables import SPLITS
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+
+
+def write_files(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write each file of ``files``, relative path to content, under ``folder``."""
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def read_text(path: Path) -> str:
+    """Return the UTF-8 text of ``path``; a file that cannot be read is a FormatError."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        reason = error.strerror or "cannot be read"
+        raise FormatError(str(path), 0, reason, "Check the path and its permissions.") from error
+    except UnicodeDecodeError as error:
+        raise FormatError(str(path), 0, "not UTF-8 text", "Save it as UTF-8.") from error
+
+
+def finite_numbers(values: Sequence[object]) -> list[float] | None:
+    """Return ``values`` as floats, or None if one of them is no finite number."""
+    try:
+        numbers = [float(str(value)) for value in values]
+    except ValueError:
+        return None
+    return numbers if all(math.isfinite(number) for number in numbers) else None
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Return width and height from the picture's header; its pixels are not decoded."""
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    except (OSError, UnidentifiedImageError) as error:
+        raise FormatError(
+            str(path), 0, "not a readable picture", "Remove it or replace it."
+        ) from error
+
+
+def make_ontology(names: Mapping[int, str], *, where: Path) -> Ontology:
+    """Return the ontology of ``names``, id to name, ordered by id; a bad one is a FormatError."""
+    try:
+        return Ontology(classes=tuple(LabelClass(id=key, name=names[key]) for key in sorted(names)))
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"]
+        raise FormatError(
+            str(where), 0, f"its classes cannot be used ({problem})", "Correct the class list."
+        ) from error
+
+
+def make_dataset(
+    images: list[dict[str, object]], labels: list[dict[str, object]], ontology: Ontology
+) -> Dataset:
+    """Return the dataset of these rows, sorted by image; typed even if empty."""
+    image_frame = pd.DataFrame(images, columns=IMAGE_COLUMNS).astype(
+        {"image_id": str, "file_name": str, "split": str, "width": "int64", "height": "int64"}
+    )
+    label_frame = pd.DataFrame(labels, columns=LABEL_COLUMNS).astype(
+        {"image_id": str, "class_name": str} | dict.fromkeys(["x1", "y1", "x2", "y2"], "float64")
+    )
+    return Dataset(
+        images=image_frame.sort_values("image_id", ignore_index=True),
+        labels=label_frame.sort_values("image_id", ignore_index=True, kind="stable"),
+        ontology=ontology,
+    )
+
+
+def image_ids(file_names: Sequence[str], *, where: Path) -> list[str]:
+    """Return an id for each file name: the shortest form that tells all of them apart.
+
+    That is the name without folders and extension, else the path without extension, else the
+    path. The same path twice is a FormatError.
+    """
+    paths = [PurePosixPath(name) for name in file_names]
+    forms = (
+        [path.stem for path in paths],
+        [path.with_suffix("").as_posix() if path.name else "" for path in paths],
+        list(file_names),
+    )
+    for ids in forms:
+        if len(set(ids)) == len(ids):
+            return ids
+    seen: set[str] = set()
+    twice = next(name for name in file_names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    raise FormatError(str(where), 0, f"image {twice!r} is listed twice", "Remove one of the two.")
+
+
+def split_names(present: Iterable[str]) -> list[str]:
+    """Return the splits to write: train, val and test and any others, or just the nameless one."""
+    found = set(present)
+    if found <= {""}:
+        return [""]
+    return [*SPLITS, *sorted(found - set(SPLITS))]
+
+
+def class_ids(dataset: Dataset) -> pd.Series:
+    """Return the class id of every label; a label without its class or image is a DataError."""
+    ids = dataset.labels["class_name"].map(dataset.ontology.id_of)
+    if ids.isna().any():
+        row = dataset.labels[ids.isna()].iloc[0]
+        raise DataError(
+            f"image {row['image_id']}: class {row['class_name']!r} is not in the ontology "
+            f"({', '.join(dataset.ontology.names)}). Add it there or correct the label."
+        )
+    unknown = ~dataset.labels["image_id"].isin(dataset.images["image_id"])
+    if unknown.any():
+        image_id = dataset.labels.loc[unknown, "image_id"].iloc[0]
+        raise DataError(f"image {image_id} has labels but is not in the dataset. Add it first.")
+    return ids.astype("int64")

@@ -1,0 +1,1 @@
+"""Looking at every picture: type, decoding, quality, duplicates."""

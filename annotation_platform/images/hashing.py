@@ -1,0 +1,59 @@
+"""Digests of pictures: of their bytes, of their pixels, and one that survives recompression."""
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy.fft import dctn
+
+from annotation_platform.images.decoding import Pixels
+from annotation_platform.schema.geometry import FloatArray
+
+
+def pixel_sha256(pixels: Pixels) -> str:
+    """Return the SHA-256 of a picture's size and pixels, however it was coded."""
+    digest = hashlib.sha256(str(pixels.shape).encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+def grey(pixels: Pixels, width: int, height: int) -> FloatArray:
+    """Return the picture as ``(height, width)`` grey values, 0 to 255, averaged down."""
+    small = Image.fromarray(pixels).convert("L").resize((width, height), Image.Resampling.BOX)
+    return np.asarray(small, dtype=np.float64)
+
+
+def perceptual_hash(pixels: Pixels) -> str:
+    """Return a 64-bit hash, 16 hex digits, that recompression and resizing hardly change.
+
+    The signs of the 8 × 8 lowest frequencies of the cosine transform of a 32 × 32 grey copy,
+    relative to their median. Zauner, "Implementation and Benchmarking of Perceptual Image Hash
+    Functions", 2010. Crops, flips and rotations change it.
+    """
+    low = dctn(grey(pixels, 32, 32), norm="ortho")[:8, :8]
+    # Flat pictures have no frequencies but rounding noise; it must not decide a bit.
+    low = np.round(low, 6)
+    bits = (low > np.median(low)).ravel()
+    return np.packbits(bits).tobytes().hex()
+
+
+def hash_bits(hashes: list[str]) -> npt.NDArray[np.uint64]:
+    """Return perceptual hashes as ``(N,)`` unsigned integers."""
+    return np.array([int(value, 16) for value in hashes], dtype=np.uint64)
+
+
+def describe(pixels: Pixels) -> npt.NDArray[np.float32]:
+    """Return a ``(96,)`` float32 vector of unit length of a picture's layout and colours.
+
+    The 8 × 8 lowest frequencies of the brightness and the 4 × 4 lowest of both colour
+    differences, each block scaled to its own length, so that layout counts as much as colour.
+    """
+    small = Image.fromarray(pixels).resize((32, 32), Image.Resampling.BOX).convert("YCbCr")
+    planes = np.asarray(small, dtype=np.float64) - 128.0
+    blocks = []
+    for plane, side in ((0, 8), (1, 4), (2, 4)):
+        block = dctn(planes[..., plane], norm="ortho")[:side, :side].ravel()
+        blocks.append(block / max(float(np.linalg.norm(block)), 1e-9))
+    vector = np.concatenate(blocks)
+    return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-9), dtype=np.float32)

@@ -1,0 +1,235 @@
+"""From the landing place into the lake: which objects make a round, and their bytes by digest."""
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from annotation_platform.errors import DataError, NotReadyError
+from annotation_platform.params import RoundPolicy
+from annotation_platform.schema.rounds import LandedObject, next_round
+from annotation_platform.schema.tables import make_table
+from annotation_platform.storage.objects import ObjectStore
+
+_UNFINISHED = (".part", ".tmp", ".crdownload", ".partial")
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What lies in the landing place: the objects, oldest first, and the age of the newest."""
+
+    objects: list[LandedObject]
+    quiet_seconds: float
+    waited_seconds: float
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """The objects of the next round, or, where there are none yet, what it waits for."""
+
+    objects: list[LandedObject]
+    waits_for: str
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The objects that belong to rounds, and the key of the round after those."""
+
+    objects: set[LandedObject]
+    next_round: str
+
+
+class RoundManifests:
+    """The manifests in the lake: what landed for each round, fixed before the round exists."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def rounds(self) -> list[str]:
+        """Return the rounds that have a manifest, in order."""
+        keys = self._store.list("manifests")
+        return [key.rsplit("/", 1)[1].removesuffix(".json") for key in keys]
+
+    def read(self, round_id: str) -> list[LandedObject]:
+        """Return the objects of a round; NotReadyError if it has no manifest."""
+        key = f"manifests/{round_id}.json"
+        if not self._store.exists(key):
+            raise NotReadyError(
+                f"{round_id} has no manifest. Put images into the landing folder: the sensor "
+                "new_images_sensor forms rounds from them."
+            )
+        return [LandedObject(**entry) for entry in json.loads(self._store.get(key))["objects"]]
+
+    def digest(self, round_id: str) -> str:
+        """Return the SHA-256 of a round's manifest."""
+        return hashlib.sha256(self._store.get(f"manifests/{round_id}.json")).hexdigest()
+
+    def taken(self) -> Taken:
+        """Return every object that belongs to a round already, and the key of the next round."""
+        rounds = self.rounds()
+        objects = {landed for round_id in rounds for landed in self.read(round_id)}
+        return Taken(objects, next_round(rounds))
+
+    def create(self, round_id: str, objects: Sequence[LandedObject]) -> bool:
+        """Fix a round, unless it exists; return whether this call did it.
+
+        ``round_id`` must come from the same ``taken`` as the choice of objects: of two processes
+        that chose from the same state one wins here, and the other looks again.
+        """
+        entries = [asdict(landed) for landed in sorted(objects)]
+        text = json.dumps({"round": round_id, "objects": entries}, indent=1, ensure_ascii=False)
+        return self._store.create(f"manifests/{round_id}.json", text.encode())
+
+
+def list_landed(folder: Path, *, now: datetime) -> Landed:
+    """Return what lies in ``folder`` and below it.
+
+    Hidden files and those with the name of an unfinished transfer (``.part``, ``.tmp``, …) are
+    left alone. Links and devices are listed, so that they end in quarantine, but never followed.
+    """
+    objects, times = [], []
+    for path in sorted(_walk(folder)):
+        try:
+            info = path.lstat()
+        except FileNotFoundError:  # moved away between the listing and the look
+            continue
+        key = path.relative_to(folder).as_posix()
+        stamp = f"{info.st_size}-{info.st_mtime_ns}"
+        objects.append(LandedObject(key=key, stamp=stamp, byte_size=info.st_size))
+        times.append(max(info.st_mtime, info.st_ctime))
+    newest, oldest = max(times, default=0.0), min(times, default=0.0)
+    return Landed(objects, now.timestamp() - newest, now.timestamp() - oldest)
+
+
+def plan_round(landed: Landed, known: Collection[LandedObject], policy: RoundPolicy) -> RoundPlan:
+    """Return the objects of the next round, or a sentence that says what it waits for.
+
+    A round starts when nothing has changed for ``settle_seconds`` and there are either
+    ``minimum_images`` new objects or some that have waited ``maximum_wait_seconds``.
+    """
+    new = [item for item in landed.objects if item not in known]
+    if not new:
+        return RoundPlan([], f"No new image among {len(landed.objects)} landed.")
+    if landed.quiet_seconds < policy.settle_seconds:
+        return RoundPlan(
+            [], f"{len(new)} new images, still changing {landed.quiet_seconds:.1f} s ago."
+        )
+    if len(new) < policy.minimum_images and landed.waited_seconds < policy.maximum_wait_seconds:
+        return RoundPlan([], f"{len(new)} new images; a round starts at {policy.minimum_images}.")
+    return RoundPlan(new[: policy.maximum_images], "")
+
+
+def ingest_round(
+    round_id: str,
+    folder: Path,
+    manifests: RoundManifests,
+    store: ObjectStore,
+    *,
+    progress: Callable[[int], None] = lambda _: None,
+) -> pd.DataFrame:
+    """Copy the landed bytes of a round into the lake and return its ``raw_images`` table.
+
+    An object that is gone, unreadable, not a regular file or no longer what the manifest says
+    keeps its row, with the problem in it; what replaced it belongs to a later round.
+    """
+    rows: list[dict[str, object]] = []
+    for count, landed in enumerate(manifests.read(round_id), start=1):
+        row = {"round_id": round_id, "source_key": landed.key, "stamp": landed.stamp}
+        try:
+            data = _read_landed(folder / landed.key, landed)
+        except DataError as error:
+            gone = {"image_id": None, "byte_size": landed.byte_size, "problem": str(error)}
+            rows.append({**row, **gone})
+        else:
+            image_id = hashlib.sha256(data).hexdigest()
+            store.create(raw_key(image_id), data)
+            rows.append({**row, "image_id": image_id, "byte_size": len(data), "problem": ""})
+        progress(count)
+    return make_table("raw_images", rows)
+
+
+def copy_to_landing(source: Path, landing: Path) -> int:
+    """Copy a file, or the files of a folder, into the landing place; return how many.
+
+    Folders keep their layout under the name of ``source``. A file that lies there already with
+    the same bytes is copied again without harm: its content is known by its digest.
+
+    Raises:
+        DataError: there is nothing to copy, or it cannot be read or written.
+    """
+    try:
+        if source.is_dir():
+            names = sorted(path.relative_to(source) for path in _walk(source))
+            files = {Path(source.resolve().name) / name: source / name for name in names}
+        else:
+            files = {Path(source.name): source}
+        for name, origin in files.items():
+            target = landing / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = target.with_name(f"{target.name}.part")
+            shutil.copyfile(origin, unfinished)
+            unfinished.replace(target)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename}: cannot be copied ({error.strerror}). Check the path and its rights."
+        ) from error
+    if not files:
+        raise DataError(f"{source}: holds no file. Pass a picture or a folder of pictures.")
+    return len(files)
+
+
+def raw_key(image_id: str) -> str:
+    """Return the lake's key of the bytes of an image as they landed."""
+    return f"raw/{image_id[:2]}/{image_id}"
+
+
+def image_key(image_id: str, extension: str) -> str:
+    """Return the lake's key of the cleaned picture: what people and models see."""
+    return f"images/{image_id}.{extension}"
+
+
+def _walk(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    try:
+        # os.walk does not follow links to folders; they come among the folders' names.
+        for root, folders, files in os.walk(folder, onerror=_refuse):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            linked = [name for name in folders if (Path(root) / name).is_symlink()]
+            names = [*files, *linked]
+            found += [Path(root) / name for name in names if _is_finished(name)]
+    except OSError as error:
+        raise DataError(
+            f"{error.filename}: the landing folder cannot be read ({error.strerror}). "
+            "Check that it exists and its permissions."
+        ) from error
+    return found
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def _is_finished(name: str) -> bool:
+    return not name.startswith(".") and not name.lower().endswith(_UNFINISHED)
+
+
+def _read_landed(path: Path, landed: LandedObject) -> bytes:
+    try:
+        # Neither a link nor a pipe that nobody writes to may hold up or mislead the round.
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}") from error
+    with os.fdopen(handle, "rb") as stream:
+        info = os.fstat(stream.fileno())
+        if not stat.S_ISREG(info.st_mode):
+            raise DataError("not a regular file")
+        if f"{info.st_size}-{info.st_mtime_ns}" != landed.stamp:
+            raise DataError("replaced after its round was formed")
+        return stream.read()

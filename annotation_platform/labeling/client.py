@@ -1,0 +1,96 @@
+"""What the platform asks of a place where people label, whichever it is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from annotation_platform.schema.ontology import Ontology
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A box that a model proposes to the annotator, in pixels of the stored picture."""
+
+    class_name: str
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    score: float
+
+
+@dataclass(frozen=True)
+class TaskCopy:
+    """One place of a task: the blind copy that one person answers."""
+
+    task_id: str
+    image_id: str
+    place: int
+    assignee: str
+    image_key: str
+    width: int
+    height: int
+    weights_sha256: str = ""
+    proposals: tuple[Proposal, ...] = ()
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One annotation as the back end shows it at this moment.
+
+    ``result`` is Label Studio's list of regions, percent coordinates and all: the ledger keeps
+    what was said as it was said; ``labeling/results.py`` turns it into boxes.
+    """
+
+    backend: str
+    backend_task: str
+    annotation: str
+    task_id: str
+    image_id: str
+    place: int
+    author: str
+    created_at: datetime
+    updated_at: datetime
+    lead_time_seconds: float
+    skipped: bool
+    result: list[dict[str, Any]]
+    weights_sha256: str = ""
+    proposed: list[dict[str, Any]] = field(default_factory=list)
+
+
+class LabelingClient(Protocol):
+    """A place where people label: Label Studio, or the simulated one."""
+
+    @property
+    def name(self) -> str:
+        """The back end's name, as tables record it."""
+
+    def annotators(self) -> list[str]:
+        """Return the identities (e-mail addresses) of those whom places can be assigned to."""
+
+    def publish_round(
+        self, round_id: str, ontology: Ontology, copies: Sequence[TaskCopy]
+    ) -> Mapping[tuple[str, int], str]:
+        """Make exactly one task for each copy and return the back end's id by (task_id, place).
+
+        Doing it again, whole or after half of it, adds what is missing and nothing else.
+        """
+
+    def submissions(self, round_id: str) -> list[Submission]:
+        """Return every annotation that people submitted in this round, skips included.
+
+        Drafts and predictions are not submissions. A round that was never published gives none.
+        """
+
+    def answer_count(self, round_id: str) -> int:
+        """Return how many annotations a round has, cheaply: at least the submissions not skipped.
+
+        It may count what will not count; a round below its number of places is surely not done.
+        """
+
+    def answer_stamp(self, round_id: str) -> str:
+        """Return a text, cheaply, that changes when an answer comes, is edited or deleted."""
+
+    def round_url(self, round_id: str) -> str:
+        """Return the address where people answer this round; empty if there is none."""

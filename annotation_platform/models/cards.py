@@ -1,0 +1,49 @@
+"""What is known of a file of weights."""
+
+import hashlib
+import json
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from annotation_platform.errors import ModelError
+from annotation_platform.params import TrainingPolicy
+
+SMALL_FCOS = "small-fcos"
+RESNET50_FCOS = "fcos-resnet50"
+ARCHITECTURES = (SMALL_FCOS, RESNET50_FCOS)
+
+
+class ModelCard(BaseModel):
+    """Where weights come from and what they know; ``started_from``: a SHA-256, a name or empty."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: str
+    class_names: tuple[str, ...]
+    image_width: int
+    dataset_tag: str
+    started_from: str
+    train_images: int
+    cpu_seconds: float
+    seed: int
+    policy_digest: str
+
+    def to_json(self) -> str:
+        """Return the card as JSON that a person can read."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, where: str) -> "ModelCard":
+        """Return the card written in ``text``; a damaged one is a ModelError naming ``where``."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise ModelError(
+                f"{where}: not a model card: {error.errors()[0]['msg']}. Train the model again."
+            ) from error
+
+
+def policy_digest(policy: TrainingPolicy) -> str:
+    """Return the SHA-256 of the training policy's content."""
+    text = json.dumps(policy.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,293 @@
+"""Teaching the detector, within a budget of processor time."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from annotation_platform.errors import DataError, ModelError, NotReadyError
+from annotation_platform.models.cards import SMALL_FCOS
+from annotation_platform.models.detector import best_device, picture_tensor, read_weights_file
+from annotation_platform.models.pictures import (
+    Augmentation,
+    Example,
+    Sample,
+    SampleCache,
+    augment,
+)
+from annotation_platform.params import TrainingPolicy
+from annotation_platform.schema.geometry import as_boxes, box_areas
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+__all__ = ["Example", "TrainedDetector", "train_detector"]
+
+_WEIGHT_DECAY = 1e-2
+_LONGEST_GRADIENT = 5.0
+_WARM_UP = 0.1
+# So many steps in a row without a finite loss are no accident.
+_LOST = 20
+
+
+@dataclass(frozen=True)
+class TrainedDetector:
+    """What training gave."""
+
+    state: bytes  # the file of weights
+    architecture: str
+    started_from: str  # SHA-256 of the weights it started from, a name, or empty: from scratch
+    epochs: float  # passes over the pictures
+    cpu_seconds: float  # processor time, decoding included
+    final_loss: float  # mean over the last tenth of the steps
+    images: int  # pictures learned from, those without boxes included
+    steps: int
+    skipped_steps: int  # steps whose loss was no number
+
+
+def train_detector(
+    examples: Sequence[Example],
+    *,
+    class_names: Sequence[str],
+    policy: TrainingPolicy,
+    seed: int,
+    start_from: Path | None = None,
+    progress: Callable[[float], None] | None = None,
+    maximum_steps: int | None = None,
+    augmentation: Augmentation | None = None,
+) -> TrainedDetector:
+    """Return a detector that has learned from ``examples`` for ``policy.cpu_seconds``.
+
+    Training starts from ``policy.weights`` where that is given (a file, or ``DEFAULT`` for
+    torchvision's own), else from the file ``start_from``, else from scratch. Pictures without
+    boxes teach what is background; boxes without an area are left out.
+
+    The budget is processor time of this process, so two runs take different numbers of steps and
+    give different weights. With ``maximum_steps`` the learning rate follows the steps instead and
+    the budget is ignored: then one kind of processor and one seed always give the same weights.
+
+    Args:
+        examples: pictures with their boxes, in any order; the order is part of the result.
+        class_names: every class the detector shall know, in the order of its outputs.
+        policy: budget, picture size, batch size, learning rate, weights to start from.
+        seed: of the first weights, the order of the pictures and their variations.
+        start_from: a file of weights, ours or torchvision's.
+        progress: told the share of the budget that is used, 0 to 1, after every step.
+        maximum_steps: stop after so many steps instead.
+        augmentation: how far pictures are varied.
+
+    Raises:
+        NotReadyError: there is no picture, or no box with an area, to learn from.
+        DataError: a box is of an unknown class or has no numbers, or a picture cannot be read.
+        ModelError: the weights to start from cannot be used, or learning went astray.
+    """
+    import torch
+
+    _check(examples, class_names)
+    started = time.process_time()
+    with _quiet_torch(seed):
+        names = tuple(class_names)
+        network, architecture, started_from = _first_network(policy, start_from, names)
+        clock = _Clock(started, policy.cpu_seconds, maximum_steps)
+        cache = SampleCache(examples, names, policy.image_width)
+        batches = _batches(cache, policy.batch_size, augmentation or Augmentation(), seed)
+        try:
+            losses, skipped = _learn(network, batches, clock, policy.learning_rate, progress)
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                "the accelerator's memory is too small for training. "
+                "Lower training.batch_size or training.image_width in params.yaml."
+            ) from error
+        from annotation_platform.models.weight_files import write_weights
+
+        state = write_weights(
+            network, architecture=architecture, class_names=names, image_width=policy.image_width
+        )
+    steps = len(losses) + skipped
+    return TrainedDetector(
+        state=state,
+        architecture=architecture,
+        started_from=started_from,
+        epochs=steps * policy.batch_size / len(examples),
+        cpu_seconds=time.process_time() - started,
+        final_loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
+        images=len(examples),
+        steps=steps,
+        skipped_steps=skipped,
+    )
+
+
+@dataclass
+class _Clock:
+    """How much of the budget is used: by processor time, or by steps where they are given."""
+
+    started: float
+    cpu_seconds: float
+    maximum_steps: int | None
+    steps: int = 0
+
+    def share(self) -> float:
+        if self.maximum_steps is not None:
+            return min(1.0, self.steps / self.maximum_steps)
+        return min(1.0, (time.process_time() - self.started) / self.cpu_seconds)
+
+
+def _learn(
+    network: "nn.Module",
+    batches: Iterator[list[Sample]],
+    clock: _Clock,
+    learning_rate: float,
+    progress: Callable[[float], None] | None,
+) -> tuple[list[float], int]:
+    import torch
+
+    device = best_device()
+    network.to(device).train()
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=_WEIGHT_DECAY)
+    losses: list[float] = []
+    skipped = 0
+    # At least one step, however small the budget: a network that never learned is no model.
+    while clock.steps == 0 or clock.share() < 1.0:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * _rate(clock.share())
+        loss = _loss(network, next(batches), device)
+        optimizer.zero_grad(set_to_none=True)
+        clock.steps += 1
+        if bool(torch.isfinite(loss)):
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(parameters, _LONGEST_GRADIENT)
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        else:
+            skipped += 1
+            if skipped >= _LOST and skipped > len(losses):
+                break
+        if progress is not None:
+            progress(clock.share())
+    if not losses or skipped > len(losses):
+        raise ModelError(
+            f"learning went astray: {skipped} of {clock.steps} steps had no finite loss. "
+            "Lower training.learning_rate in params.yaml."
+        )
+    return losses, skipped
+
+
+def _rate(share: float) -> float:
+    """Return the factor of the learning rate: a linear rise over a tenth, then half a cosine."""
+    if share < _WARM_UP:
+        return max(0.01, share / _WARM_UP)
+    return 0.5 * (1.0 + math.cos(math.pi * (share - _WARM_UP) / (1.0 - _WARM_UP)))
+
+
+def _loss(network: "nn.Module", samples: list[Sample], device: str) -> "torch.Tensor":
+    import torch
+
+    pictures = [picture_tensor(sample.pixels, device) for sample in samples]
+    targets = [
+        {
+            "boxes": torch.from_numpy(sample.boxes).float().to(device),
+            "labels": torch.from_numpy(sample.labels).to(device),
+        }
+        for sample in samples
+    ]
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=_bfloat16_helps(device)):
+        parts: dict[str, torch.Tensor] = network(pictures, targets)
+    return torch.stack(list(parts.values())).sum()
+
+
+def _bfloat16_helps(device: str) -> bool:
+    import torch
+
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    # Processors without the instructions emulate them, at several times the cost.
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def _batches(
+    cache: SampleCache, size: int, augmentation: Augmentation, seed: int
+) -> Iterator[list[Sample]]:
+    """Yield batches for ever: every picture once, varied, before any comes again."""
+    rng = np.random.default_rng(seed)
+    waiting: list[int] = []
+    while True:
+        while len(waiting) < size:
+            waiting.extend(rng.permutation(len(cache.examples)).tolist())
+        chosen, waiting = waiting[:size], waiting[size:]
+        samples = [augment(cache[index], augmentation, rng) for index in chosen]
+        yield [_with_area(sample) for sample in samples]
+
+
+def _with_area(sample: Sample) -> Sample:
+    # Cutting can leave slivers that vanish in single precision; FCOS refuses them.
+    sides = sample.boxes[:, 2:] - sample.boxes[:, :2]
+    kept = (sides > 0.1).all(axis=1)
+    return Sample(sample.pixels, sample.boxes[kept], sample.labels[kept])
+
+
+def _first_network(
+    policy: TrainingPolicy, start_from: Path | None, class_names: tuple[str, ...]
+) -> tuple["nn.Module", str, str]:
+    from annotation_platform.models import weight_files
+    from annotation_platform.models.networks import build_network
+
+    path = Path(policy.weights) if policy.weights else start_from
+    if path is None:
+        return build_network(SMALL_FCOS, classes=len(class_names)), SMALL_FCOS, ""
+    if policy.weights == "DEFAULT":
+        file, origin = weight_files.default_weights(), weight_files.DEFAULT_NAME
+    else:
+        data = read_weights_file(path)
+        file, origin = weight_files.read_weights(data, where=str(path)), sha256(data).hexdigest()
+    network = build_network(file.architecture, classes=len(class_names))
+    weight_files.start_network(network, file, class_names=class_names, where=str(path))
+    return network, file.architecture, origin
+
+
+def _check(examples: Sequence[Example], class_names: Sequence[str]) -> None:
+    if not examples:
+        raise NotReadyError("there is no picture to learn from. Label and release a round first.")
+    known, boxes = set(class_names), 0
+    for example in examples:
+        unknown = sorted(set(example.class_names) - known)
+        if unknown:
+            raise DataError(
+                f"image {example.image_id}: class {unknown[0]!r} is not in the ontology "
+                f"({', '.join(class_names)}). Correct the label or add the class."
+            )
+        corners = as_boxes(example.boxes)
+        if len(corners) != len(example.class_names) or not np.isfinite(corners).all():
+            raise DataError(
+                f"image {example.image_id}: {len(corners)} boxes, {len(example.class_names)} "
+                "classes; every box needs four numbers and one class. Correct the labels."
+            )
+        boxes += int((box_areas(corners) > 0).sum())
+    if boxes == 0:
+        raise NotReadyError(
+            f"none of the {len(examples)} pictures has a box to learn from. "
+            "Label some objects and release a round first."
+        )
+
+
+@contextmanager
+def _quiet_torch(seed: int) -> Iterator[None]:
+    """Seed torch, on one thread, and leave its global state as it was."""
+    import torch
+
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        # Waiting threads count as processor time: on a busy machine a second one wastes half.
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)

@@ -1,0 +1,177 @@
+"""Files of weights: written by us, or published by torchvision. Importing this imports torch.
+
+A file is only ever read with ``weights_only=True``: tensors, numbers and text, never code.
+"""
+
+import io
+import pickle
+import warnings
+import zipfile
+from dataclasses import dataclass
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
+
+from annotation_platform.errors import ModelError
+from annotation_platform.models.cards import ARCHITECTURES, RESNET50_FCOS
+from annotation_platform.models.networks import build_network
+
+_FORMAT = "annotation-platform detector 1"
+# A file that asks for larger pictures would only exhaust the memory.
+_WIDTHS = range(32, 8193)
+_CLASS_LAYER = "head.classification_head.cls_logits."
+DEFAULT_NAME = "torchvision FCOS_ResNet50_FPN_Weights.COCO_V1"
+_REMEDY = "Give a file that this platform trained, or one of torchvision's ResNet-50 files."
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """What a file of weights holds. Of a file that is not ours, only the tensors are known."""
+
+    architecture: str
+    class_names: tuple[str, ...]
+    image_width: int
+    tensors: dict[str, Tensor]
+
+    @property
+    def ours(self) -> bool:
+        """Whether this platform wrote it."""
+        return bool(self.class_names)
+
+
+def write_weights(
+    network: nn.Module, *, architecture: str, class_names: tuple[str, ...], image_width: int
+) -> bytes:
+    """Return the network as a file of weights, on no device in particular."""
+    tensors = {
+        name: tensor.detach().to("cpu").contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    sink = io.BytesIO()
+    content = {
+        "format": _FORMAT,
+        "architecture": architecture,
+        "class_names": list(class_names),
+        "image_width": image_width,
+        "tensors": tensors,
+    }
+    torch.save(content, sink)
+    return sink.getvalue()
+
+
+def read_weights(data: bytes, *, where: str) -> WeightFile:
+    """Return what a file of weights holds; anything else is a ModelError naming ``where``.
+
+    A pickle, which could run code when read, is refused without running any of it.
+    """
+    try:
+        with warnings.catch_warnings():
+            # torch warns of a foreign pickle before it refuses it; the refusal says enough.
+            warnings.simplefilter("ignore", UserWarning)
+            content: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{where}: refused: it holds more than weights, or is no file of weights. {_REMEDY}"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
+            OSError, zipfile.BadZipFile) as error:  # fmt: skip
+        raise ModelError(f"{where}: damaged, or no file of weights. {_REMEDY}") from error
+    if isinstance(content, dict) and content.get("format") == _FORMAT:
+        return _our_file(content, where=where)
+    return _published_file(content, where=where)
+
+
+def build_from(file: WeightFile, *, where: str) -> nn.Module:
+    """Return the network that one of our files holds, ready to propose."""
+    if not file.ours:
+        raise ModelError(
+            f"{where}: knows none of our classes: it is something to start training from. {_REMEDY}"
+        )
+    try:
+        network = build_network(file.architecture, classes=len(file.class_names))
+        network.load_state_dict(file.tensors)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{where}: its weights do not fit a {file.architecture!r} of "
+            f"{len(file.class_names)} classes. Train the model again."
+        ) from error
+    return network.eval()
+
+
+def start_network(
+    network: nn.Module, file: WeightFile, *, class_names: tuple[str, ...], where: str
+) -> None:
+    """Take over into ``network`` what ``file`` knows; classes that it does not know start new."""
+    known = dict(file.tensors)
+    if not any(name.startswith("backbone.") for name in known):
+        # A file of the bare ResNet, as torchvision publishes them.
+        known = {f"backbone.body.{name}": tensor for name, tensor in known.items()}
+    target = network.state_dict()
+    for name in [name for name in known if name.startswith(_CLASS_LAYER)]:
+        taken = target[name].clone()
+        for row, class_name in enumerate(class_names):
+            if class_name in file.class_names:
+                taken[row] = known[name][file.class_names.index(class_name)]
+        known[name] = taken
+    fitting = {n: t for n, t in known.items() if n in target and t.shape == target[n].shape}
+    needed = {n for n in target if file.ours or n.startswith("backbone.body.")}
+    missing = sorted(needed - fitting.keys())
+    if missing:
+        raise ModelError(
+            f"{where}: {len(missing)} weights do not fit, first {missing[0]}. {_REMEDY}"
+        )
+    network.load_state_dict(fitting, strict=False)
+
+
+def default_weights() -> WeightFile:
+    """Return torchvision's published FCOS, learned on COCO, from its cache or by download."""
+    published = FCOS_ResNet50_FPN_Weights.COCO_V1
+    try:
+        tensors = torch.hub.load_state_dict_from_url(
+            published.url, progress=False, check_hash=True, weights_only=True, map_location="cpu"
+        )
+    except (URLError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ModelError(
+            f"training.weights is DEFAULT, but {published.url} cannot be fetched ({error}). "
+            "Download it elsewhere and give the file in training.weights, or leave it empty."
+        ) from error
+    return _published_file(tensors, where=published.url)
+
+
+def _our_file(content: dict[str, Any], *, where: str) -> WeightFile:
+    try:
+        file = WeightFile(
+            architecture=str(content["architecture"]),
+            class_names=tuple(str(name) for name in content["class_names"]),
+            image_width=int(content["image_width"]),
+            tensors=dict(content["tensors"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{where}: its head is damaged ({error}). Train it again.") from error
+    if file.architecture not in ARCHITECTURES or file.image_width not in _WIDTHS:
+        raise ModelError(
+            f"{where}: a {file.architecture!r} for pictures of {file.image_width} pixels is "
+            "nothing that this version of the platform makes. Train the model again."
+        )
+    _check_tensors(file.tensors, where=where)
+    return file
+
+
+def _published_file(content: Any, *, where: str) -> WeightFile:
+    if not isinstance(content, dict):
+        raise ModelError(f"{where}: holds no weights by name. {_REMEDY}")
+    _check_tensors(content, where=where)
+    if not any(name.endswith("layer4.2.conv3.weight") for name in content):
+        raise ModelError(f"{where}: not a ResNet-50. {_REMEDY}")
+    return WeightFile(RESNET50_FCOS, (), 0, content)
+
+
+def _check_tensors(tensors: dict[Any, Any], *, where: str) -> None:
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise ModelError(f"{where}: {name!r} is no weight. {_REMEDY}")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{where}: {name} holds values that are no numbers. Train it again.")

@@ -1,0 +1,140 @@
+"""The policy: what ``params.yaml`` says, checked. It is versioned with the data.
+
+Places and secrets are not here but in ``settings.py``.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from annotation_platform.errors import SettingsError
+from annotation_platform.schema.ontology import Ontology
+
+
+class _Policy(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RoundPolicy(_Policy):
+    """When what has landed becomes a round."""
+
+    minimum_images: int = Field(default=20, ge=1)
+    maximum_images: int = Field(default=1000, ge=1)
+    maximum_wait_seconds: float = Field(default=300.0, ge=0)
+    settle_seconds: float = Field(default=3.0, ge=0)
+
+
+class CleaningPolicy(_Policy):
+    """What is good enough to label."""
+
+    minimum_side: int = Field(default=32, ge=1)
+    maximum_pixels: int = Field(default=100_000_000, ge=1)
+    minimum_sharpness: float = Field(default=1.0, ge=0)
+    minimum_brightness: float = Field(default=4.0, ge=0, le=255)
+    maximum_brightness: float = Field(default=251.0, ge=0, le=255)
+    duplicate_bits: int = Field(default=6, ge=0, le=64)
+
+
+class SelectionPolicy(_Policy):
+    """How many images of a round people are asked about; 0 is all of them."""
+
+    budget: int = Field(default=0, ge=0)
+
+
+class LabelingPolicy(_Policy):
+    """Who is asked, how often, and with what help."""
+
+    answers_per_task: int = Field(default=1, ge=1, le=25)
+    preannotate: bool = True
+    minimum_score: float = Field(default=0.5, ge=0, le=1)
+
+
+class ConsensusPolicy(_Policy):
+    """How several answers become one."""
+
+    iou_threshold: float = Field(default=0.5, gt=0, le=1)
+
+
+class SplitPolicy(_Policy):
+    """Shares of the three splits, by group of look-alikes."""
+
+    train: float = Field(default=0.7, ge=0, le=1)
+    val: float = Field(default=0.1, ge=0, le=1)
+    test: float = Field(default=0.2, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> "SplitPolicy":
+        total = self.train + self.val + self.test
+        if abs(total - 1.0) > 1e-9:
+            raise ValueError(f"train, val and test add up to {total:g}, not to 1")
+        return self
+
+
+class TrainingPolicy(_Policy):
+    """How the detector learns."""
+
+    cpu_seconds: float = Field(default=120.0, gt=0)
+    image_width: int = Field(default=320, ge=64)
+    batch_size: int = Field(default=4, ge=1)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weights: str = Field(
+        default="", description="file of pretrained weights; empty: the promoted model, or scratch"
+    )
+
+
+class Params(_Policy):
+    """The whole policy."""
+
+    ontology: Ontology
+    seed: int = 0
+    rounds: RoundPolicy = RoundPolicy()
+    cleaning: CleaningPolicy = CleaningPolicy()
+    selection: SelectionPolicy = SelectionPolicy()
+    labeling: LabelingPolicy = LabelingPolicy()
+    consensus: ConsensusPolicy = ConsensusPolicy()
+    splits: SplitPolicy = SplitPolicy()
+    training: TrainingPolicy = TrainingPolicy()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the policy's content; comments and the order of keys do not matter."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_yaml(self) -> str:
+        """Return the policy as the text of a ``params.yaml`` that reads back equal."""
+        data = self.model_dump(mode="json")
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+
+def read_params(path: Path) -> Params:
+    """Return the policy in ``path``; a missing or wrong one is a SettingsError naming the field."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(
+            f"{path}: the policy cannot be read ({error.strerror}). "
+            "Set ANNOTATION_PARAMS to a params.yaml."
+        ) from error
+    return parse_params(text, where=str(path))
+
+
+def parse_params(text: str, *, where: str) -> Params:
+    """Return the policy written in ``text``; ``where`` names its source in errors."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise SettingsError(f"{where}: a policy is a mapping with at least `ontology:`.")
+    try:
+        return Params.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "policy"
+        raise SettingsError(
+            f"{where}: {field}: {first['msg']}. Correct it and try again."
+        ) from error

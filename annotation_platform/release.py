@@ -1,0 +1,85 @@
+"""Publishing a round's training set as a dataset version."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from annotation_platform.errors import NotReadyError
+from annotation_platform.lake import Lake
+from annotation_platform.params import Params
+from annotation_platform.schema.tables import make_table
+from annotation_platform.versioning.publisher import publish_version
+
+
+@dataclass(frozen=True)
+class VersionStore:
+    """Where versions go: a git repository, a DVC remote, and the source tree that made them."""
+
+    registry: Path
+    remote_url: str
+    source_root: Path
+
+
+@dataclass(frozen=True)
+class PublishedRound:
+    """The version of a round and what a reader needs to get it."""
+
+    table: pd.DataFrame  # schema.tables.DATASET_VERSIONS
+    uploaded_files: int
+    instructions: str  # Markdown
+
+
+def publish_round(
+    round_id: str,
+    training_set: pd.DataFrame,
+    lake: Lake,
+    policy: Params,
+    versions: VersionStore,
+    *,
+    now: datetime,
+) -> PublishedRound:
+    """Publish the training set and return the round's ``dataset_version`` row.
+
+    Content that is published already makes no new version; its row names the existing one.
+    """
+    if training_set.empty:
+        raise NotReadyError(
+            f"the training set of {round_id} is empty: no finished round passes the gates. "
+            "See held_rounds on training_set."
+        )
+    used = sorted(set(training_set["round_id"]))
+    asked = lake.tables.read_rounds("model_predictions", used)
+    published = publish_version(
+        versions.registry,
+        remote_url=versions.remote_url,
+        training_set=training_set,
+        ontology=policy.ontology,
+        params_text=policy.to_yaml(),
+        rounds={key: lake.tables.digest("consensus_labels", key) for key in used},
+        policy_digest=policy.digest,
+        weights=sorted(set(asked["weights_sha256"])),
+        source_root=versions.source_root,
+        image_path=lake.picture_path,
+        now=now,
+    )
+    images = training_set.drop_duplicates("image_id")
+    splits = images["split"].value_counts()
+    row: dict[str, object] = {
+        "round_id": round_id,
+        "version": published.version,
+        "tag": published.tag,
+        "commit": published.commit,
+        "folder_md5": published.folder_md5,
+        "images": len(images),
+        "boxes": int((training_set["shape"] == "box").sum()),
+        **{f"{split}_images": int(splits.get(split, 0)) for split in ("train", "val", "test")},
+        "new_version": published.new_version,
+    }
+    instructions = (
+        f"```\ngit clone {versions.registry} dataset && cd dataset\n"
+        f"git checkout {published.tag} && dvc pull\n```"
+    )
+    table = make_table("dataset_version", [row])
+    return PublishedRound(table, published.uploaded_files, instructions)

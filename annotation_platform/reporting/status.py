@@ -1,0 +1,45 @@
+"""Where every round is, and what it waits for."""
+
+from annotation_platform.labeling.ledger import count_answers
+from annotation_platform.lake import Lake
+
+_STAGES = [
+    ("cleaned_images", "cleaning"),
+    ("label_tasks", "questions to be asked"),
+    ("consensus_labels", "people"),
+    ("dataset_version", "the release"),
+    ("model_evaluation", "training"),
+]
+
+
+def round_states(lake: Lake) -> list[dict[str, object]]:
+    """Return one row a round: what landed, what people answered so far, what it waits for.
+
+    ``answers`` are those in the ledger; it is written when a round is merged.
+    """
+    return [_state(lake, round_id) for round_id in lake.manifests.rounds()]
+
+
+def _state(lake: Lake, round_id: str) -> dict[str, object]:
+    tables = lake.tables
+    waits_for = next((what for table, what in _STAGES if not tables.exists(table, round_id)), "–")
+    row: dict[str, object] = {
+        "round": round_id,
+        "landed": len(lake.manifests.read(round_id)),
+        "accepted": 0,
+        "tasks": 0,
+        "places": 0,
+        "answers": 0,
+        "version": "",
+        "waits_for": waits_for,
+    }
+    if tables.exists("cleaned_images", round_id):
+        cleaned = tables.read("cleaned_images", round_id)
+        row["accepted"] = int((cleaned["outcome"] == "accepted").sum())
+    if tables.exists("label_tasks", round_id):
+        tasks = tables.read("label_tasks", round_id)
+        row["tasks"], row["places"] = tasks["task_id"].nunique(), len(tasks)
+        row["answers"] = len(count_answers(lake.ledger.read(round_id), tasks).counted)
+    if tables.exists("dataset_version", round_id):
+        row["version"] = str(tables.read("dataset_version", round_id)["version"].iloc[0])
+    return row

@@ -1,0 +1,1 @@
+"""What the data look like: boxes, classes, tables, datasets and rounds."""

@@ -1,0 +1,384 @@
+"""Every table: its columns, types, units and ranges. Checked on every write and every read.
+
+Labels of people, of the consensus and of a training set share one convention: a row is one box,
+and an image in which somebody found nothing has one row with ``shape`` = ``none`` and no box.
+"""
+
+import pandas as pd
+import pandera.pandas as pa
+
+from annotation_platform.errors import TableError
+
+SHA256 = r"^[0-9a-f]{64}$"
+MD5 = r"^[0-9a-f]{32}$"
+ROUND = r"^round-\d{4,}$"
+OUTCOMES = ["accepted", "duplicate", "quarantined"]
+SHAPES = ["box", "none"]
+SPLITS = ["train", "val", "test"]
+
+
+def _text(about: str, *, pattern: str = "", one_of: list[str] | None = None) -> pa.Column:
+    checks = [pa.Check.str_matches(pattern)] if pattern else []
+    if one_of is not None:
+        checks.append(pa.Check.isin(one_of))
+    return pa.Column(str, checks, nullable=False, description=about)
+
+
+def _optional_text(about: str, *, pattern: str = "") -> pa.Column:
+    checks = [pa.Check.str_matches(pattern)] if pattern else []
+    return pa.Column(str, checks, nullable=True, description=about)
+
+
+def _count(about: str) -> pa.Column:
+    return pa.Column("int64", pa.Check.ge(0), description=about)
+
+
+def _number(about: str, low: float | None = None, high: float | None = None) -> pa.Column:
+    checks = [] if low is None else [pa.Check.ge(low)]
+    if high is not None:
+        checks.append(pa.Check.le(high))
+    return pa.Column("float64", checks, nullable=True, description=about)
+
+
+def _flag(about: str) -> pa.Column:
+    return pa.Column(bool, description=about)
+
+
+def _time(about: str) -> pa.Column:
+    return pa.Column("datetime64[us, UTC]", nullable=True, coerce=True, description=about)
+
+
+def _table(
+    name: str, about: str, columns: dict[str, pa.Column], key: list[str]
+) -> pa.DataFrameSchema:
+    return pa.DataFrameSchema(
+        columns, name=name, description=about, unique=key, strict=True, ordered=True
+    )
+
+
+_ROUND_ID = {"round_id": _text("the round", pattern=ROUND)}
+_IMAGE_ID = {"image_id": _text("SHA-256 of the landed bytes", pattern=SHA256)}
+_BOX = {
+    "shape": _text("box, or none where the image holds nothing", one_of=SHAPES),
+    "class_name": _optional_text("class, missing where shape is none"),
+    "x1": _number("left edge, pixels of the stored picture"),
+    "y1": _number("top edge, pixels of the stored picture"),
+    "x2": _number("right edge, pixels of the stored picture"),
+    "y2": _number("bottom edge, pixels of the stored picture"),
+}
+_STORED = {
+    "width": _count("pixels of the stored picture"),
+    "height": _count("pixels of the stored picture"),
+    "extension": _text("true file extension of the stored bytes, without the dot"),
+    "stored_md5": _text("MD5 of the stored bytes: the name DVC knows them by", pattern=MD5),
+    "stored_bytes": _count("size of the stored bytes"),
+}
+
+RAW_IMAGES = _table(
+    "raw_images",
+    "One row per landed object.",
+    {
+        **_ROUND_ID,
+        "source_key": _text("name under the landing place, as it landed"),
+        "stamp": _text("tells two contents under one name apart"),
+        "image_id": _optional_text(
+            "SHA-256 of the landed bytes; missing if unreadable", pattern=SHA256
+        ),
+        "byte_size": _count("bytes as they landed"),
+        "problem": _text("why the object could not be read; empty if it could"),
+    },
+    ["round_id", "source_key", "stamp"],
+)
+
+CLEANED_IMAGES = _table(
+    "cleaned_images",
+    "One row per row of raw_images: accepted, duplicate of which, or quarantined and why.",
+    {
+        **_ROUND_ID,
+        "source_key": _text("name under the landing place, as it landed"),
+        "stamp": _text("tells two contents under one name apart"),
+        "image_id": _optional_text(
+            "SHA-256 of the landed bytes; missing if unreadable", pattern=SHA256
+        ),
+        "outcome": _text("what became of it", one_of=OUTCOMES),
+        "reason": _text("why it was quarantined, or the kind of duplicate; empty if accepted"),
+        "duplicate_of": _optional_text("image_id of the accepted image it repeats", pattern=SHA256),
+        "group_id": _optional_text("image_id that names its group of look-alikes", pattern=SHA256),
+        "width": _count("pixels of the stored picture; 0 if it was never decoded"),
+        "height": _count("pixels of the stored picture; 0 if it was never decoded"),
+        "extension": _text("true file extension of the stored bytes; empty if nothing was stored"),
+        "stored_sha256": _optional_text("SHA-256 of the stored bytes", pattern=SHA256),
+        "stored_md5": _optional_text(
+            "MD5 of the stored bytes: the name DVC knows them by", pattern=MD5
+        ),
+        "stored_bytes": _count("size of the stored bytes; 0 if nothing was stored"),
+        "pixel_sha256": _optional_text("SHA-256 of mode, size and pixels", pattern=SHA256),
+        "perceptual_hash": _optional_text("64-bit pHash, 16 hex digits", pattern=r"^[0-9a-f]{16}$"),
+        "sharpness": _number("variance of the Laplacian of the grey picture", 0),
+        "brightness": _number("mean grey value, 0 to 255", 0, 255),
+        "flags": _text("what was noticed or changed, comma separated"),
+    },
+    ["round_id", "source_key", "stamp"],
+)
+
+IMAGE_EMBEDDINGS = _table(
+    "image_embeddings",
+    "One vector per accepted image.",
+    {
+        **_ROUND_ID,
+        **_IMAGE_ID,
+        "embedder": _text("name and version of what made the vector"),
+        "vector": pa.Column(object, description="float32 values of unit length"),
+    },
+    ["image_id", "embedder"],
+)
+
+MODEL_PREDICTIONS = _table(
+    "model_predictions",
+    "One row per box that the promoted model proposes; an image without proposals has no row.",
+    {
+        **_ROUND_ID,
+        **_IMAGE_ID,
+        "prediction_id": _text("image_id and running number"),
+        **{name: column for name, column in _BOX.items() if name != "shape"},
+        "score": _number("the model's confidence, 0 to 1", 0, 1),
+        "weights_sha256": _text("digest of the weights that made it", pattern=SHA256),
+    },
+    ["prediction_id"],
+)
+
+SELECTED_IMAGES = _table(
+    "selected_images",
+    "The images of this round that people are asked about, in order.",
+    {
+        **_ROUND_ID,
+        **_IMAGE_ID,
+        "rank": _count("position in the order of asking, from 0"),
+        "reason": _text("why it was chosen"),
+    },
+    ["image_id"],
+)
+
+LABEL_TASKS = _table(
+    "label_tasks",
+    "One row per place: each of the k blind copies of each task.",
+    {
+        **_ROUND_ID,
+        "task_id": _text("round, step and image"),
+        "step": _text("the question asked, e.g. boxes"),
+        **_IMAGE_ID,
+        "place": pa.Column("int64", pa.Check.ge(1), description="1 to k"),
+        "assignee": _text("whom the place is meant for; empty: anybody"),
+        "backend": _text("where people answer it"),
+        "backend_task": _text("the task's id over there"),
+    },
+    ["task_id", "place"],
+)
+
+HUMAN_LABELS = _table(
+    "human_labels",
+    "What people said: one row per box of each counted answer, from the answers ledger.",
+    {
+        **_ROUND_ID,
+        "task_id": _text("round, step and image"),
+        **_IMAGE_ID,
+        "place": pa.Column("int64", pa.Check.ge(1), description="the place this answer holds"),
+        "answer_id": _text("back end and annotation id"),
+        "revision": _text("digest of this state of the answer", pattern=SHA256),
+        "annotator": _text("pseudonym"),
+        "label_id": _text("answer and running number"),
+        **_BOX,
+        "lead_time_seconds": _number("seconds spent on the answer", 0),
+        "submitted_at": _time("when the answer took this form"),
+        "weights_sha256": _text("model behind the pre-annotation it began from; empty: none"),
+        "changed": _flag("whether it differs from that pre-annotation, by value"),
+    },
+    ["label_id"],
+)
+
+CONSENSUS_LABELS = _table(
+    "consensus_labels",
+    "One resolved set of boxes per image.",
+    {
+        **_ROUND_ID,
+        "task_id": _text("round, step and image"),
+        **_IMAGE_ID,
+        "label_id": _text("image and running number"),
+        **_BOX,
+        "support": _count("annotators who saw this object"),
+        "answers": _count("counted answers on the image"),
+        "class_agreement": _number("share of supporters who chose the class", 0, 1),
+        "mean_iou": _number("mean IoU of the supporters' boxes with the fused one", 0, 1),
+        "disputed": _flag("settled by rule against somebody's vote"),
+    },
+    ["label_id"],
+)
+
+TRAINING_SET = _table(
+    "training_set",
+    "Every label of every finished round, with the split of its image.",
+    {
+        **_ROUND_ID,
+        **_IMAGE_ID,
+        "split": _text("train, val or test", one_of=SPLITS),
+        "group_id": _text("group of look-alikes: one split only", pattern=SHA256),
+        **_STORED,
+        "label_id": _text("image and running number"),
+        **_BOX,
+        "class_id": pa.Column(
+            "Int64", pa.Check.ge(0), nullable=True, description="id of the class"
+        ),
+        "support": _count("annotators who saw this object"),
+        "answers": _count("counted answers on the image"),
+    },
+    ["label_id"],
+)
+
+SPLIT_TABLE = _table(
+    "splits",
+    "The split of every group of look-alikes, drawn once.",
+    {
+        **_ROUND_ID,
+        "group_id": _text("group of look-alikes", pattern=SHA256),
+        "split": _text("train, val or test", one_of=SPLITS),
+    },
+    ["group_id"],
+)
+
+DATASET_VERSIONS = _table(
+    "dataset_version",
+    "The version that a round's release published or confirmed.",
+    {
+        **_ROUND_ID,
+        "version": _text("MAJOR.MINOR.PATCH", pattern=r"^\d+\.\d+\.\d+$"),
+        "tag": _text("git tag in the registry"),
+        "commit": _text("git commit in the registry"),
+        "folder_md5": _text("DVC's digest of the folder", pattern=r"^[0-9a-f]{32}\.dir$"),
+        "images": _count("images in the version"),
+        "boxes": _count("boxes in the version"),
+        "train_images": _count("images of the train split"),
+        "val_images": _count("images of the val split"),
+        "test_images": _count("images of the test split"),
+        "new_version": _flag("false: the content was published before under this version"),
+    },
+    ["round_id"],
+)
+
+TRAINED_MODELS = _table(
+    "trained_model",
+    "The model a round's version gave.",
+    {
+        **_ROUND_ID,
+        "dataset_tag": _text("version it learned from"),
+        "weights_sha256": _text("digest of the weights", pattern=SHA256),
+        "started_from": _text("digest of the weights it started from; empty: from scratch"),
+        "train_images": _count("pictures it learned from"),
+        "epochs": _number("passes over them", 0),
+        "cpu_seconds": _number("processor time spent", 0),
+        "final_loss": _number("mean loss over the last tenth"),
+    },
+    ["round_id"],
+)
+
+MODEL_EVALUATIONS = _table(
+    "model_evaluation",
+    "How well it does on the test split, and whether it was promoted.",
+    {
+        **_ROUND_ID,
+        "dataset_tag": _text("version it was tested on"),
+        "weights_sha256": _text("digest of the weights", pattern=SHA256),
+        "test_images": _count("pictures of the test split"),
+        "map50": _number("mean average precision at IoU 0.5, 0 to 1", 0, 1),
+        "map": _number("mean average precision over IoU 0.5 to 0.95, 0 to 1", 0, 1),
+        "promoted_map50": _number("the same of the model promoted before; missing: none", 0, 1),
+        "promoted": _flag("whether it now makes the proposals"),
+        "reason": _text("why it was promoted or not"),
+    },
+    ["round_id"],
+)
+
+ROUND_REPORTS = _table(
+    "round_report",
+    "A round in one row.",
+    {
+        **_ROUND_ID,
+        "landed": _count("landed objects"),
+        "accepted": _count("accepted images"),
+        "quarantined": _count("quarantined objects"),
+        "duplicates": _count("duplicates of accepted images"),
+        "tasks": _count("images people were asked about"),
+        "answers": _count("counted answers"),
+        "agreement": _number(
+            "mean F1 at IoU 0.5, class included, between pairs of annotators", 0, 1
+        ),
+        "disputed": _count("boxes settled by rule against somebody's vote"),
+        "model_map50": _number("of the model trained on this round's version", 0, 1),
+        "test_images": _count("pictures it was tested on"),
+        "version": _text("dataset version"),
+    },
+    ["round_id"],
+)
+
+TABLES: dict[str, pa.DataFrameSchema] = {
+    str(schema.name): schema
+    for schema in (
+        RAW_IMAGES,
+        CLEANED_IMAGES,
+        IMAGE_EMBEDDINGS,
+        MODEL_PREDICTIONS,
+        SELECTED_IMAGES,
+        LABEL_TASKS,
+        HUMAN_LABELS,
+        CONSENSUS_LABELS,
+        TRAINING_SET,
+        SPLIT_TABLE,
+        DATASET_VERSIONS,
+        TRAINED_MODELS,
+        MODEL_EVALUATIONS,
+        ROUND_REPORTS,
+    )
+}
+
+
+def check_table(name: str, frame: pd.DataFrame, *, where: str = "") -> pd.DataFrame:
+    """Return ``frame`` if it is a ``name`` table; otherwise raise a TableError naming the column.
+
+    An empty frame is given the declared types first, because pandas cannot infer them.
+    """
+    schema = TABLES[name]
+    if frame.empty:
+        frame = empty_table(name)
+    try:
+        return schema.validate(frame, lazy=False)
+    except (pa.errors.SchemaError, pa.errors.SchemaErrors) as error:
+        place = f" ({where})" if where else ""
+        first = error.schema_errors[0] if isinstance(error, pa.errors.SchemaErrors) else error
+        detail = str(first).splitlines()[0]
+        raise TableError(
+            f"table {name}{place} is not as declared: {detail}. "
+            "See annotation_platform/schema/tables.py for its columns."
+        ) from error
+
+
+def empty_table(name: str) -> pd.DataFrame:
+    """Return the table ``name`` with no rows and the declared columns and types."""
+    columns = TABLES[name].columns
+    return pd.DataFrame(
+        {key: pd.Series([], dtype=str(column.dtype)) for key, column in columns.items()}
+    )
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, object]]:
+    """Return the rows as dictionaries by column name."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def make_table(name: str, rows: list[dict[str, object]]) -> pd.DataFrame:
+    """Return ``rows`` as the checked table ``name``; no rows give the empty table."""
+    if not rows:
+        return empty_table(name)
+    frame = pd.DataFrame(rows, columns=list(TABLES[name].columns))
+    for key, column in TABLES[name].columns.items():
+        if str(column.dtype) != "object":
+            frame[key] = frame[key].astype(str(column.dtype))
+    return check_table(name, frame)

@@ -1,0 +1,337 @@
+"""A real Label Studio on this machine: booted, watched and stopped by the platform.
+
+For one machine and a few people (SQLite). A team runs its own server on PostgreSQL and sets
+``ANNOTATION_LABEL_STUDIO_URL`` and ``ANNOTATION_LABEL_STUDIO_TOKEN``.
+"""
+
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from annotation_platform.errors import SettingsError
+from annotation_platform.servers.child import LOOPBACK, ChildProcess, usable_port
+
+_DATABASE = "label_studio.sqlite3"
+_SECRETS_KEY = "label_studio"
+
+# Label Studio reads settings under bare names too (HOST, PASSWORD, DEBUG, …), so the environment is
+# not passed on as a whole.
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "SYSTEMROOT")
+
+_CLOSED = {
+    "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
+    "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
+    # It would also be so without these two lines; an upgrade must not change it.
+    "SSRF_PROTECTION_ENABLED": "true",
+    "USE_DEFAULT_BANNED_SUBNETS": "true",
+    "COLLECT_ANALYTICS": "False",
+    "LATEST_VERSION_CHECK": "False",
+    "SENTRY_DSN": "",
+    "FRONTEND_SENTRY_DSN": "",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONWARNINGS": "ignore",
+}
+
+Progress = Callable[[str], None]
+"""Is told, about once a second, a sentence on what is being waited for."""
+
+
+@dataclass(frozen=True)
+class Administrator:
+    """The first account of a server; the secrets do not show when it is printed."""
+
+    email: str
+    password: str = field(repr=False)
+    token: str = field(repr=False)
+
+
+class LabelStudioServer:
+    """A Label Studio process on the loopback interface, with SQLite, closed to strangers.
+
+    ``with LabelStudioServer(...) as server:`` starts and stops it; so do ``start`` and ``stop``.
+    On Linux it also ends when the *thread* that started it ends, so start it from the main one.
+
+    Args:
+        folder: Where Label Studio keeps its database and keys; made readable to its owner only.
+        document_root: The lake: pictures under its ``images`` folder are shown to members.
+        secrets_path: JSON file (mode 0600) in which the administrator's password and token
+            are kept under ``label_studio``; drawn on the first boot.
+        port: On 127.0.0.1; 0 takes a free one.
+        template: A folder made by ``make_template``; an empty ``folder`` starts as its copy.
+        log_path: Where the server's output goes (mode 0600); by default ``folder/server.log``.
+        boot_seconds: How long a boot may take; the first one without a template migrates an
+            empty database, about 45 s on a laptop.
+        on_progress: Is told what is being waited for.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        document_root: Path,
+        secrets_path: Path,
+        port: int = 0,
+        template: Path | None = None,
+        log_path: Path | None = None,
+        boot_seconds: float = 300.0,
+        on_progress: Progress = lambda _: None,
+    ) -> None:
+        self._folder = folder.expanduser().absolute()
+        self._document_root = document_root.expanduser().absolute()
+        self._secrets_path = secrets_path
+        self._port = port
+        self._template = template
+        self.log_path = log_path or self._folder / "server.log"
+        self._boot_seconds = boot_seconds
+        self._on_progress = on_progress
+        self._process: ChildProcess | None = None
+        self._administrator: Administrator | None = None
+
+    @property
+    def url(self) -> str:
+        """The server's address; its port is known once it was started."""
+        return f"http://{LOOPBACK}:{self._port}"
+
+    @property
+    def administrator(self) -> Administrator:
+        """The account that the platform itself uses; there is one once the server was started."""
+        if self._administrator is None:
+            raise RuntimeError("the server was not started")
+        return self._administrator
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is alive."""
+        return self._process is not None and self._process.running
+
+    def start(self) -> Self:
+        """Boot the server and return once it answers; a running one is left alone.
+
+        Raises:
+            SettingsError: Label Studio is not installed, the port is taken, the process ended
+                early or does not answer in time, or the secrets are not those of its data.
+        """
+        if self.running:
+            return self
+        _check_installed()
+        self._port = usable_port(self._port, remedy="choose another one with --label-studio-port")
+        _make_private(self._folder)
+        (self._document_root / "images").mkdir(parents=True, exist_ok=True)
+        if self._template is not None and not (self._folder / _DATABASE).exists():
+            self._on_progress("Label Studio: copying a prepared database")
+            _copy_database(self._template, self._folder)
+        self._administrator = _administrator(self._secrets_path)
+        arguments = [
+            "start",
+            "--no-browser",
+            "--port",
+            str(self._port),
+            "--internal-host",
+            LOOPBACK,
+        ]
+        self._process = _start(
+            arguments, folder=self._folder, log_path=self.log_path, environment=self._environment()
+        )
+        try:
+            self._wait_until_healthy(self._process)
+            self._check_administrator()
+        except BaseException:
+            # Whatever stops the boot, Ctrl-C included, no process is left behind.
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End the process and all its children, by force after ten seconds."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            # Secrets go through the environment: a command line can be read by everybody.
+            "LABEL_STUDIO_USERNAME": self.administrator.email,
+            "LABEL_STUDIO_PASSWORD": self.administrator.password,
+            "LABEL_STUDIO_USER_TOKEN": self.administrator.token,
+            "LABEL_STUDIO_HOST": self.url,
+            "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
+            "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(self._document_root),
+        }
+
+    def _wait_until_healthy(self, process: ChildProcess) -> None:
+        begun = time.monotonic()
+        with httpx.Client(base_url=self.url, trust_env=False, timeout=5.0) as client:
+            while (waited := time.monotonic() - begun) < self._boot_seconds:
+                if not process.running:
+                    raise SettingsError(
+                        f"Label Studio ended while starting (exit {process.exit_code}): "
+                        f"{process.last_line()} The whole story is in {self.log_path}."
+                    )
+                with suppress(httpx.TransportError):
+                    if client.get("/health").status_code == 200:
+                        return
+                self._on_progress(f"Label Studio is starting at {self.url} ({waited:.0f} s)")
+                process.wait(0.5)
+        raise SettingsError(
+            f"Label Studio does not answer at {self.url} after {self._boot_seconds:.0f} s. "
+            f"{self.log_path} says what it is doing."
+        )
+
+    def _check_administrator(self) -> None:
+        # Label Studio gives a password and a token to a new administrator only.
+        answer = httpx.get(
+            f"{self.url}/api/current-user/whoami",
+            headers={"Authorization": f"Token {self.administrator.token}"},
+            trust_env=False,
+            timeout=30.0,
+        )
+        if answer.status_code != 200:
+            raise SettingsError(
+                f"Label Studio's data in {self._folder} belongs to other secrets than those in "
+                f"{self._secrets_path}. Put the file back that was there when the data was made, "
+                "or move the data away to start afresh."
+            )
+
+
+def make_template(folder: Path, *, on_progress: Progress = lambda _: None) -> Path:
+    """Make ``folder`` a migrated, empty database to start servers from, and return it.
+
+    It holds no account and no key, so servers made from it share no secret. An existing one is
+    left as it is; a half-made one is never seen. Takes about 45 s on a laptop.
+
+    Raises:
+        SettingsError: Label Studio is not installed, or the migration failed.
+    """
+    if (folder / _DATABASE).exists():
+        return folder
+    _check_installed()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
+        made = Path(place) / "data"
+        _make_private(made)
+        log_path = Path(place) / "init.log"
+        process = _start(["init", "--quiet"], folder=made, log_path=log_path, environment={})
+        begun = time.monotonic()
+        try:
+            while process.running:
+                waited = time.monotonic() - begun
+                on_progress(f"Label Studio is preparing a database ({waited:.0f} s)")
+                process.wait(0.5)
+        finally:
+            process.stop()
+        if process.exit_code != 0 or not (made / _DATABASE).exists():
+            raise SettingsError(
+                f"Label Studio could not prepare a database in {folder}: {process.last_line()}"
+            )
+        folder.mkdir(mode=0o700, exist_ok=True)
+        # The database alone: every server draws a key of its own.
+        (made / _DATABASE).replace(folder / _DATABASE)
+    return folder
+
+
+def _check_installed() -> None:
+    if importlib.util.find_spec("label_studio") is None:
+        raise SettingsError(
+            "Label Studio is not installed beside the platform. Install it with "
+            "`pip install label-studio==1.23.2`, or set ANNOTATION_LABEL_STUDIO_URL and "
+            "ANNOTATION_LABEL_STUDIO_TOKEN to a server that runs elsewhere."
+        )
+
+
+def _start(
+    arguments: list[str], *, folder: Path, log_path: Path, environment: dict[str, str]
+) -> ChildProcess:
+    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    places = {"LABEL_STUDIO_BASE_DATA_DIR": str(folder)}
+    return ChildProcess(
+        [sys.executable, "-P", "-m", "label_studio.server", *arguments],
+        environment={**passed_on, **_CLOSED, **places, **environment},
+        # Label Studio serves folders with certain names beside where it was started.
+        folder=folder,
+        log_path=log_path,
+        umask=0o077,
+    )
+
+
+def _make_private(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+
+
+def _copy_database(template: Path, folder: Path) -> None:
+    source, target = template / _DATABASE, folder / _DATABASE
+    if not source.is_file():
+        raise SettingsError(f"{template} holds no prepared database. Make it with make_template.")
+    # A copy that breaks off must not be taken for a database.
+    unfinished = target.with_suffix(".copying")
+    shutil.copyfile(source, unfinished)
+    unfinished.chmod(0o600)
+    unfinished.replace(target)
+
+
+def _administrator(secrets_path: Path) -> Administrator:
+    """Return the administrator in the secrets file, drawn and written there if it has none."""
+    known = _read_secrets(secrets_path)
+    if _SECRETS_KEY not in known:
+        known[_SECRETS_KEY] = {
+            "email": "admin@example.com",
+            "password": secrets.token_urlsafe(18),
+            "token": secrets.token_hex(20),
+        }
+        _write_private(secrets_path, json.dumps(known, indent=2) + "\n")
+    # A file that somebody else made or copied is closed too.
+    secrets_path.chmod(0o600)
+    try:
+        return Administrator(**known[_SECRETS_KEY])
+    except TypeError as error:
+        raise SettingsError(
+            f"{secrets_path}: {_SECRETS_KEY} is not an email, a password and a token. "
+            "Put back the file that was there, or remove it together with Label Studio's data."
+        ) from error
+
+
+def _read_secrets(path: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path}: the secrets cannot be read. Put a good copy back.") from error
+    if not isinstance(known, dict):
+        raise SettingsError(f"{path}: expected a JSON object. Put a good copy back.")
+    return known
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)

@@ -1,0 +1,96 @@
+"""Label Studio and Dagster on a folder of one's own."""
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from annotation_platform.errors import SettingsError
+from annotation_platform.params import read_params
+from annotation_platform.servers.dagster import DagsterServers
+from annotation_platform.servers.label_studio import LabelStudioServer
+from annotation_platform.settings import Settings
+
+_TOKEN = "ANNOTATION_LABEL_STUDIO_TOKEN"
+_LOOK_SECONDS = 1.0
+
+
+def serve(
+    settings: Settings,
+    *,
+    port: int,
+    label_studio_port: int,
+    say: Callable[[str], None],
+    forever: Callable[[DagsterServers], None] | None = None,
+) -> None:
+    """Run the servers until Ctrl-C, or until ``forever`` returns.
+
+    Where ``ANNOTATION_LABEL_STUDIO_TOKEN`` is set, the Label Studio at
+    ``ANNOTATION_LABEL_STUDIO_URL`` is used and none is started.
+
+    Raises:
+        SettingsError: the home cannot be written, the policy is wrong, or a server does not start.
+    """
+    policy = read_params(settings.params_path)
+    _make_home(settings)
+    with ExitStack() as stack:
+        if settings.label_studio_token.get_secret_value():
+            url, token = settings.label_studio_url, settings.label_studio_token.get_secret_value()
+        else:
+            say("Label Studio is starting; its first boot takes about a minute …")
+            server = stack.enter_context(
+                LabelStudioServer(
+                    settings.home_path / "label-studio",
+                    document_root=settings.lake_path,
+                    secrets_path=settings.secrets_path,
+                    port=label_studio_port,
+                )
+            )
+            url, token = server.url, server.administrator.token
+            settings = settings.model_copy(update={"label_studio_url": url})
+            say(f"log in as        {server.administrator.email}")
+            say(f"its password     in {settings.secrets_path} (label_studio.password)")
+        (settings.home_path / "servers.json").write_text(json.dumps({"label_studio": url}) + "\n")
+        dagster = stack.enter_context(DagsterServers(settings, secrets={_TOKEN: token}, port=port))
+        say(f"put images into  {settings.landing_path}")
+        say(f"label at         {url}")
+        say(f"look at          {dagster.url}")
+        rounds = policy.rounds
+        say(
+            f"A round starts with {rounds.minimum_images} images, or when the first has waited "
+            f"{rounds.maximum_wait_seconds:g} s. Ctrl-C stops everything."
+        )
+        (forever or _until_interrupted)(dagster)
+
+
+def running_label_studio(settings: Settings) -> tuple[str, str]:
+    """Return address and token of the Label Studio in use; SettingsError if there is none."""
+    token = settings.label_studio_token.get_secret_value()
+    if token:
+        return settings.label_studio_url, token
+    try:
+        servers = json.loads((settings.home_path / "servers.json").read_text())
+        secrets = json.loads(settings.secrets_path.read_text())
+        return str(servers["label_studio"]), str(secrets["label_studio"]["token"])
+    except (OSError, KeyError, ValueError) as error:
+        raise SettingsError(
+            f"{settings.home_path}: no Label Studio was started here. Run `annotation-platform up` "
+            f"first, or set ANNOTATION_LABEL_STUDIO_URL and {_TOKEN}."
+        ) from error
+
+
+def _make_home(settings: Settings) -> None:
+    try:
+        for folder in (settings.landing_path, settings.lake_path / "images"):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"{error.filename}: cannot be made ({error.strerror}). Set ANNOTATION_HOME to a folder "
+            "of yours."
+        ) from error
+
+
+def _until_interrupted(dagster: DagsterServers) -> None:
+    while True:
+        dagster.check()
+        time.sleep(_LOOK_SECONDS)

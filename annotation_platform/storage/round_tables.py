@@ -1,0 +1,72 @@
+"""Tables in the lake: one Parquet file per table and round, checked on every write and read."""
+
+import hashlib
+import io
+from collections.abc import Iterable
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from annotation_platform.errors import NotReadyError
+from annotation_platform.schema.tables import check_table, empty_table
+from annotation_platform.storage.objects import ObjectStore
+
+
+class RoundTables:
+    """Read and write the tables of ``schema/tables.py`` by round."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def write(self, name: str, round_id: str, frame: pd.DataFrame) -> str:
+        """Write one round of a table, replacing it, and return the SHA-256 of the file."""
+        data = parquet_bytes(check_table(name, frame, where=round_id))
+        self._store.put(_key(name, round_id), data)
+        return hashlib.sha256(data).hexdigest()
+
+    def read(self, name: str, round_id: str) -> pd.DataFrame:
+        """Return one round of a table; NotReadyError if it was not written yet."""
+        key = _key(name, round_id)
+        if not self._store.exists(key):
+            raise NotReadyError(
+                f"{name} of {round_id} does not exist yet. Materialise {name} for {round_id} first."
+            )
+        frame = pd.read_parquet(io.BytesIO(self._store.get(key)))
+        return check_table(name, frame, where=round_id)
+
+    def read_rounds(self, name: str, rounds: Iterable[str]) -> pd.DataFrame:
+        """Return the rows of these rounds that exist, in the order given, as one table."""
+        frames = [self.read(name, key) for key in rounds if self.exists(name, key)]
+        frames = [frame for frame in frames if not frame.empty]
+        return pd.concat(frames, ignore_index=True) if frames else empty_table(name)
+
+    def read_all(self, name: str) -> pd.DataFrame:
+        """Return every row of a table, by round."""
+        return self.read_rounds(name, self.rounds(name))
+
+    def rounds(self, name: str) -> list[str]:
+        """Return the rounds of which the table exists, in order."""
+        suffix = ".parquet"
+        keys = self._store.list(f"tables/{name}")
+        return [key.rsplit("/", 1)[1].removesuffix(suffix) for key in keys if key.endswith(suffix)]
+
+    def exists(self, name: str, round_id: str) -> bool:
+        """Return whether one round of a table was written."""
+        return self._store.exists(_key(name, round_id))
+
+    def digest(self, name: str, round_id: str) -> str:
+        """Return the SHA-256 of one round of a table; the same rows always give the same one."""
+        return hashlib.sha256(self._store.get(_key(name, round_id))).hexdigest()
+
+
+def parquet_bytes(frame: pd.DataFrame) -> bytes:
+    """Return ``frame`` as Parquet. Equal frames give equal bytes: no index, no times, no paths."""
+    sink = io.BytesIO()
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    pq.write_table(table, sink, compression="zstd", version="2.6")
+    return sink.getvalue()
+
+
+def _key(name: str, round_id: str) -> str:
+    return f"tables/{name}/{round_id}.parquet"

@@ -1,0 +1,91 @@
+"""What ``datasets/manifest.json`` says of a version: where it came from and what is in it."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from annotation_platform.errors import PublishError
+
+
+@dataclass(frozen=True)
+class CodeState:
+    """The code that made a version.
+
+    ``commit`` is in the registry. ``source_commit`` is the commit the source tree itself was at,
+    empty if it was no git checkout. ``dirty_paths`` are the files that differed from
+    ``source_commit``; a snapshot holds them as they were, a plain code commit does not.
+    """
+
+    commit: str
+    source_commit: str
+    snapshot: bool
+    dirty: bool
+    dirty_paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One version. Counts are images and boxes; digests are SHA-256, ``folder_md5`` is DVC's."""
+
+    dataset: str
+    version: str
+    parent_version: str  # empty for the first
+    parent_commit: str
+    published_at: str  # UTC, ISO 8601
+    code: CodeState
+    folder_md5: str
+    folder_bytes: int
+    folder_files: int
+    rounds: dict[str, str]  # round to digest
+    policy_digest: str
+    ontology_digest: str
+    weights: tuple[str, ...]  # models whose proposals people saw
+    images: int
+    boxes: int
+    images_by_split: dict[str, int]
+    boxes_by_split: dict[str, dict[str, int]]  # split to class to boxes
+    audits: dict[str, int]  # what was counted, 0 where all is well
+
+    @property
+    def tag(self) -> str:
+        """The git tag of the version: ``training-set@v1.0.0``."""
+        return version_tag(self.dataset, self.version)
+
+    def to_json(self) -> bytes:
+        """Return the manifest as indented JSON with sorted keys."""
+        text = json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False)
+        return text.encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes, *, where: str) -> "Manifest":
+        """Return the manifest in ``data``; anything else is a PublishError naming ``where``."""
+        try:
+            values: Any = json.loads(data)
+        except ValueError as error:
+            raise _unreadable(where, "it is not JSON") from error
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or set(values) != names:
+            raise _unreadable(where, "its fields are not those of a manifest")
+        code = values["code"]
+        if not isinstance(code, dict) or set(code) != {field.name for field in fields(CodeState)}:
+            raise _unreadable(where, "`code` is not as expected")
+        code = {**code, "dirty_paths": tuple(code["dirty_paths"])}
+        return cls(**{**values, "code": CodeState(**code), "weights": tuple(values["weights"])})
+
+
+def version_tag(dataset: str, version: str) -> str:
+    """Return the git tag of a version."""
+    return f"{dataset}@v{version}"
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """Return the numbers of ``MAJOR.MINOR.PATCH``; anything else sorts before them."""
+    parts = version.split(".")
+    return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else ()
+
+
+def _unreadable(where: str, reason: str) -> PublishError:
+    return PublishError(
+        f"{where}: the manifest cannot be read: {reason}. "
+        "Was the version published by another program?"
+    )

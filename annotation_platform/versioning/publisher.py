@@ -1,0 +1,299 @@
+"""Publish a training set as a dataset version that ``git checkout`` and ``dvc pull`` restore.
+
+Order: new objects, read back and hashed → the folder's object → git commit → tag, last. A reader
+sees the old version or the new one. Whatever a killed publisher leaves is either an orphan or a
+commit without its tag, and the next one completes it.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+
+from annotation_platform.errors import PublishError
+from annotation_platform.schema.ontology import Ontology
+from annotation_platform.versioning.folder import Folder, FolderFacts, build_folder
+from annotation_platform.versioning.git import Git
+from annotation_platform.versioning.manifest import CodeState, Manifest, version_key
+from annotation_platform.versioning.remote import (
+    DvcRemote,
+    Progress,
+    Source,
+    folder_object,
+    registry_lock,
+)
+from annotation_platform.versioning.source import find_code, version_config
+
+BRANCH = "refs/heads/datasets"
+MANIFEST_PATH = "datasets/manifest.json"
+_ATTEMPTS = 50
+_IMAGE_PATH = re.compile(r"images/[^/]+/(.+)\.[^./]+")
+
+
+@dataclass(frozen=True)
+class Published:
+    """The version that holds the training set, new or found."""
+
+    version: str
+    tag: str
+    commit: str
+    parent: str  # commit of the version before; empty for the first
+    folder_md5: str
+    new_version: bool  # False: the content was published before
+    uploaded_files: int
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class _Objects:
+    md5: str  # name of DVC's folder object
+    files: dict[str, str]  # path to MD5
+    byte_size: int
+    facts: FolderFacts
+
+    @property
+    def image_ids(self) -> set[str]:
+        return _image_ids(self.files)
+
+
+@dataclass(frozen=True)
+class _Job:
+    registry: Git
+    remote: DvcRemote
+    dataset: str
+    folder: _Objects
+    code: CodeState
+    ontology_digest: str
+    policy_digest: str
+    rounds: dict[str, str]
+    weights: list[str]
+    files: dict[str, bytes]  # of the commit's tree, manifest and pointer excepted
+    now: datetime
+
+
+def publish_version(
+    registry: Path,
+    *,
+    remote_url: str,
+    training_set: pd.DataFrame,
+    ontology: Ontology,
+    params_text: str,
+    rounds: dict[str, str],
+    policy_digest: str,
+    weights: list[str],
+    source_root: Path,
+    image_path: Callable[[str, str], Path],
+    now: datetime,
+    dataset: str = "training-set",
+    progress: Progress | None = None,
+) -> Published:
+    """Publish ``training_set`` as the next version, or return the last if that holds it.
+
+    The first version is 1.0.0. Major goes up when the ontology's digest changed, minor when images
+    were added, patch otherwise. Only objects that the remote lacks are uploaded. The registry's
+    working tree, index and current branch are never touched.
+
+    Args:
+        registry: a git repository, bare or not, with or without ``.dvc``.
+        remote_url: absolute path of a folder, or a URL that DVC knows.
+        training_set: a ``training_set`` table; the order of rows does not matter.
+        ontology: the classes of the labels.
+        params_text: the ``params.yaml`` that was used; it goes into the version.
+        rounds: each round in it and its digest.
+        policy_digest: SHA-256 of the policy.
+        weights: digests of the models whose proposals people saw.
+        source_root: the code that made it.
+        image_path: image id and extension to the stored file.
+        now: the time of publishing.
+        dataset: name of folder, pointer and tags.
+        progress: told the files uploaded and those to upload.
+    """
+    git = Git(registry)
+    git.identity()
+    content = build_folder(training_set, ontology, name=dataset)
+    folder, sources = _name_objects(content, image_path)
+    with registry_lock(registry):
+        code = find_code(git, source_root, params_text, remote_url, now=now)
+        dvc_files, options = version_config(git, code.commit, remote_url)
+        job = _Job(
+            registry=git,
+            remote=DvcRemote(remote_url, options),
+            dataset=dataset,
+            folder=folder,
+            code=code,
+            ontology_digest=ontology.digest,
+            policy_digest=policy_digest,
+            rounds=rounds,
+            weights=weights,
+            files={
+                **dvc_files,
+                "params.yaml": params_text.encode(),
+                "datasets/.gitignore": f"/{dataset}\n".encode(),
+            },
+            now=now,
+        )
+        return _publish(job, sources, progress)
+
+
+def _name_objects(
+    content: Folder, image_path: Callable[[str, str], Path]
+) -> tuple[_Objects, dict[str, Source]]:
+    files: dict[str, str] = {}
+    sources: dict[str, Source] = {}
+    for path, data in content.texts.items():
+        files[path] = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        sources[files[path]] = Source(data, path)
+    for image in content.images:
+        files[image.path] = image.md5
+        stored = image_path(image.image_id, image.extension)
+        sources[image.md5] = Source(stored, f"image {image.image_id}")
+    text_bytes = sum(map(len, content.texts.values()))
+    byte_size = text_bytes + sum(image.byte_size for image in content.images)
+    name, data = folder_object(files)
+    sources[name] = Source(data, "the folder object")
+    return _Objects(name, files, byte_size, content.facts), sources
+
+
+def _publish(job: _Job, sources: dict[str, Source], progress: Progress | None) -> Published:
+    uploaded: int | None = None
+    for _ in range(_ATTEMPTS):
+        head, before = _head(job)
+        if before and _same_content(job, before):
+            return _published(before, head or "", new=False, uploaded=uploaded or 0)
+        manifest = _manifest(job, head, before)
+        if uploaded is None:
+            uploaded = _upload(job, sources, progress)
+        commit = _commit(job, manifest, head)
+        if job.registry.update_ref(BRANCH, commit, _branch_value(job, head)):
+            _tag(job, manifest, commit)
+            return _published(manifest, commit, new=True, uploaded=uploaded)
+    raise PublishError(
+        f"{job.registry.folder}: other publishers moved {BRANCH} {_ATTEMPTS} times. Run again."
+    )
+
+
+def _head(job: _Job) -> tuple[str | None, Manifest | None]:
+    """Return commit and manifest of the last version, having given it its tag if that is missing.
+
+    A clone has the tags but not the branch; there the highest tag is the last version.
+    """
+    head = job.registry.resolve(BRANCH)
+    if head is None:
+        tags = job.registry.tags(f"{job.dataset}@v*")
+        if not tags:
+            return None, None
+        head = tags[max(tags, key=lambda tag: version_key(tag.rpartition("@v")[2]))]
+    data = job.registry.read(head, MANIFEST_PATH)
+    where = f"{job.registry.folder}: {head[:12]}:{MANIFEST_PATH}"
+    if data is None:
+        raise PublishError(
+            f"{where}: missing, so {BRANCH} is not a line of versions. Rename that branch."
+        )
+    manifest = Manifest.from_json(data, where=where)
+    _tag(job, manifest, head)
+    return head, manifest
+
+
+def _branch_value(job: _Job, head: str | None) -> str | None:
+    return head if job.registry.resolve(BRANCH) else None
+
+
+def _same_content(job: _Job, before: Manifest) -> bool:
+    return (before.folder_md5, before.ontology_digest) == (job.folder.md5, job.ontology_digest)
+
+
+def _next_version(job: _Job, before: Manifest | None) -> str:
+    if before is None:
+        return "1.0.0"
+    major, minor, patch = version_key(before.version)
+    if before.ontology_digest != job.ontology_digest:
+        return f"{major + 1}.0.0"
+    known = _image_ids(job.remote.read_folder(before.folder_md5))
+    if job.folder.image_ids - known:
+        return f"{major}.{minor + 1}.0"
+    return f"{major}.{minor}.{patch + 1}"
+
+
+def _image_ids(paths: dict[str, str]) -> set[str]:
+    matches = (_IMAGE_PATH.fullmatch(path) for path in paths)
+    return {match[1] for match in matches if match}
+
+
+def _manifest(job: _Job, head: str | None, before: Manifest | None) -> Manifest:
+    facts = job.folder.facts
+    return Manifest(
+        dataset=job.dataset,
+        version=_next_version(job, before),
+        parent_version=before.version if before else "",
+        parent_commit=head or "",
+        published_at=job.now.astimezone(UTC).isoformat(timespec="seconds"),
+        code=job.code,
+        folder_md5=job.folder.md5,
+        folder_bytes=job.folder.byte_size,
+        folder_files=len(job.folder.files),
+        rounds=job.rounds,
+        policy_digest=job.policy_digest,
+        ontology_digest=job.ontology_digest,
+        weights=tuple(sorted(set(job.weights))),
+        images=sum(facts.images.values()),
+        boxes=sum(facts.boxes.values()),
+        images_by_split=facts.images,
+        boxes_by_split={
+            split: {one.name: one.boxes[split] for one in facts.classes} for split in facts.images
+        },
+        audits=facts.audits,
+    )
+
+
+def _upload(job: _Job, sources: dict[str, Source], progress: Progress | None) -> int:
+    missing = job.remote.missing(sources)
+    files = {name: sources[name] for name in missing if name != job.folder.md5}
+    job.remote.upload(files, progress=progress)
+    # The folder's object says that all its files are there, so it comes after them.
+    if job.folder.md5 in missing:
+        job.remote.upload({job.folder.md5: sources[job.folder.md5]})
+    return len(files)
+
+
+def _commit(job: _Job, manifest: Manifest, head: str | None) -> str:
+    pointer = (
+        f"outs:\n- md5: {job.folder.md5}\n  size: {job.folder.byte_size}\n"
+        f"  nfiles: {len(job.folder.files)}\n  hash: md5\n  path: {job.dataset}\n"
+    )
+    tree = job.registry.write_tree(
+        job.registry.tree_of(job.code.commit),
+        {
+            **job.files,
+            MANIFEST_PATH: manifest.to_json(),
+            f"datasets/{job.dataset}.dvc": pointer.encode(),
+        },
+    )
+    parents = [head, job.code.commit] if head else [job.code.commit]
+    message = f"{job.dataset} v{manifest.version}: {_summary(manifest)}\n"
+    return job.registry.commit_tree(tree, parents, message, job.now)
+
+
+def _tag(job: _Job, manifest: Manifest, commit: str) -> None:
+    if job.registry.resolve(f"refs/tags/{manifest.tag}") != commit:
+        job.registry.create_tag(manifest.tag, commit, _summary(manifest), job.now)
+
+
+def _summary(manifest: Manifest) -> str:
+    return f"{manifest.images} images, {manifest.boxes} boxes"
+
+
+def _published(manifest: Manifest, commit: str, *, new: bool, uploaded: int) -> Published:
+    return Published(
+        version=manifest.version,
+        tag=manifest.tag,
+        commit=commit,
+        parent=manifest.parent_commit,
+        folder_md5=manifest.folder_md5,
+        new_version=new,
+        uploaded_files=uploaded,
+        manifest=manifest,
+    )

@@ -1,0 +1,269 @@
+"""The DVC remote as a store of objects by MD5, and DVC's own form of a folder.
+
+DVC is imported when a remote is opened, because that takes half a second.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from annotation_platform.errors import PublishError, SettingsError
+
+Progress = Callable[[int, int], None]
+"""Called with the files done and the files in all."""
+
+_BATCH = 256
+_STALE_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the content of an object comes from, and what errors call it."""
+
+    content: Path | bytes
+    what: str
+
+
+def folder_object(md5_of: Mapping[str, str]) -> tuple[str, bytes]:
+    """Return name and content of DVC's object for a folder: relative path to MD5 of each file."""
+    entries = [{"md5": md5_of[path], "relpath": path} for path in sorted(md5_of)]
+    data = json.dumps(entries, sort_keys=True).encode()
+    return f"{_md5(data)}.dir", data
+
+
+class DvcRemote:
+    """A DVC remote, local folder or bucket, opened without a DVC repository."""
+
+    def __init__(self, url: str, options: Mapping[str, str] | None = None) -> None:
+        from dvc.exceptions import DvcException
+        from dvc.fs import get_cloud_fs
+        from dvc_data.hashfile.db import get_odb
+
+        self.url = url
+        if "://" not in url and not os.path.isabs(url):  # noqa: PTH117
+            # A relative path would point inside the clone of whoever pulls.
+            raise SettingsError(
+                f"{url}: a remote is a URL or an absolute path. Give the whole path."
+            )
+        try:
+            kind, config, path = get_cloud_fs({}, url=url, **(options or {}))
+            fs = kind(**config)
+        except (DvcException, ImportError, ValueError) as error:
+            raise SettingsError(
+                f"{url}: DVC cannot use this remote ({error}). Correct ANNOTATION_REMOTE."
+            ) from error
+        self._fs: Any = fs
+        self._odb: Any = get_odb(fs, fs.join(path, "files", "md5"), hash_name="md5")
+        self._is_local = fs.protocol == "local"
+
+    def missing(self, names: Iterable[str]) -> set[str]:
+        """Return those objects that the remote does not hold."""
+        wanted = sorted(set(names))
+        with self._errors():
+            return set(wanted) - set(self._odb.oids_exist(wanted))
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of an object, or None if the remote does not hold it."""
+        with self._errors(), suppress(FileNotFoundError):
+            content: bytes = self._fs.cat_file(self._odb.oid_to_path(name))
+            return content
+        return None
+
+    def read_folder(self, name: str) -> dict[str, str]:
+        """Return relative path to MD5 of a published folder; if it is not whole, a PublishError."""
+        data = self.read(name)
+        if data is None:
+            raise PublishError(
+                f"{self.url}: lacks the folder {name} of the last version. "
+                "Set ANNOTATION_REMOTE to the remote it was published to."
+            )
+        if f"{_md5(data)}.dir" != name:
+            raise PublishError(
+                f"{self.url}: the folder object {name} is damaged. Restore it from a copy."
+            )
+        return {entry["relpath"]: entry["md5"] for entry in json.loads(data)}
+
+    def upload(self, sources: Mapping[str, Source], *, progress: Progress | None = None) -> None:
+        """Write each object, by MD5, then read it back and hash it.
+
+        A source whose MD5 is not its name is a PublishError naming it, before anything of its
+        batch is written; whatever arrives damaged is taken away again. An object under its name
+        is whole at every moment.
+        """
+        names = sorted(sources)
+        for start in range(0, len(names), _BATCH):
+            batch = {name: sources[name] for name in names[start : start + _BATCH]}
+            # The temporary folder may be full as well as the remote.
+            with (
+                self._errors(),
+                tempfile.TemporaryDirectory(prefix="annotation-publish-") as folder,
+            ):
+                files = {
+                    name: _as_file(name, source.content, Path(folder))
+                    for name, source in batch.items()
+                }
+                _check_sources(batch, files)
+                self._copy(files)
+            if progress is not None:
+                progress(start + len(batch), len(names))
+
+    def _copy(self, files: Mapping[str, Path]) -> None:
+        from dvc_objects.fs import generic
+        from dvc_objects.fs.local import localfs
+
+        targets = [self._odb.oid_to_path(name) for name in files]
+        generic.copy(
+            localfs, [str(path) for path in files.values()], self._fs, targets,
+            batch_size=self._fs.jobs,
+        )  # fmt: skip
+        with ThreadPoolExecutor(max_workers=16) as pool:
+            digests = list(pool.map(self._stored_md5, targets))
+        for name, target, digest in zip(files, targets, digests, strict=True):
+            if digest != _bare(name):
+                self._fs.remove(target)
+                raise PublishError(
+                    f"{self.url}: object {name} arrived damaged and was removed. "
+                    "Check the storage and run again."
+                )
+            # Read-only is DVC's mark of an object that was hashed: others are hashed when met.
+            self._odb.protect(target)
+        if self._is_local:
+            for folder in {os.path.dirname(target) for target in targets}:  # noqa: PTH120
+                _sync(folder)
+                _sweep(folder)
+
+    def _stored_md5(self, target: str) -> str:
+        digest = hashlib.md5(usedforsecurity=False)
+        with self._fs.open(target, "rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+        if self._is_local:
+            _sync(target)
+        return digest.hexdigest()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise SettingsError(
+                    f"disk full at {self.url}: free some space and run again."
+                ) from error
+            raise self._unreachable(error) from error
+        except (BotoCoreError, ClientError) as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> PublishError:
+        reason = " ".join(str(error).split())
+        return PublishError(
+            f"{self.url}: the remote cannot be used ({reason}). "
+            "Check ANNOTATION_REMOTE and its credentials, and run again."
+        )
+
+
+@contextmanager
+def registry_lock(folder: Path, *, wait_seconds: float = 600.0) -> Iterator[None]:
+    """Hold DVC's lock of the repository in ``folder``; one without ``.dvc`` needs none.
+
+    It keeps `dvc gc` from taking away objects that no commit names yet. A lock left by a dead
+    process does not count: the operating system has let go of it.
+    """
+    if not (folder / ".dvc").is_dir():
+        yield
+        return
+    from dvc.lock import Lock, LockError
+
+    path = folder / ".dvc" / "tmp" / "lock"
+    end = time.monotonic() + wait_seconds
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"{path}: cannot be created ({error.strerror}). Check who owns the registry."
+        ) from error
+    lock = Lock(str(path))
+    while True:
+        try:
+            lock.lock()
+            break
+        except LockError as error:
+            if time.monotonic() > end:
+                raise PublishError(
+                    f"{path}: another DVC process has held the registry for {wait_seconds:.0f} "
+                    "seconds. Wait for it to end and run again."
+                ) from error
+    try:
+        yield
+    finally:
+        lock.unlock()
+
+
+def _check_sources(sources: Mapping[str, Source], files: Mapping[str, Path]) -> None:
+    def digest(name: str) -> str:
+        return _file_md5(files[name], sources[name].what)
+
+    with ThreadPoolExecutor() as pool:
+        for name, found in zip(files, pool.map(digest, files), strict=True):
+            if found != _bare(name):
+                raise PublishError(
+                    f"{sources[name].what}: {files[name]} has MD5 {found}, but had {_bare(name)} "
+                    "when it was cleaned. Restore the file, or clean its round again."
+                )
+
+
+def _as_file(name: str, source: Path | bytes, folder: Path) -> Path:
+    if isinstance(source, Path):
+        return source
+    path = folder / name
+    path.write_bytes(source)
+    return path
+
+
+def _file_md5(path: Path, what: str) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, _new_md5).hexdigest()
+    except OSError as error:
+        raise PublishError(
+            f"{what}: {path} cannot be read ({error.strerror}). Restore it and publish again."
+        ) from error
+
+
+def _new_md5() -> "hashlib._Hash":
+    return hashlib.md5(usedforsecurity=False)
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def _bare(name: str) -> str:
+    return name.removesuffix(".dir")
+
+
+def _sweep(folder: str) -> None:
+    # What a killed copy left beside the objects; younger ones may be somebody's at work.
+    for path in Path(folder).glob(".*.tmp"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink()
+
+
+def _sync(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,24 @@
+"""The data of the platform, as Dagster assets. Every one is partitioned by round.
+
+========================  ==========  ==============================================================
+asset                     job         what one round of it is
+========================  ==========  ==============================================================
+``raw_images``            start       the landed objects, by digest, as they came
+``cleaned_images``        start       what became of each: accepted, duplicate of which, quarantined
+``image_embeddings``      start       a vector for each accepted image
+``model_predictions``     start       what the promoted model proposes
+``selected_images``       start       the images worth a person's time
+``label_tasks``           start       the places people answer, k for each image
+— people —                            answer in Label Studio; labeling_complete_sensor watches
+``human_labels``          merge       what they said, from the append-only ledger
+``consensus_labels``      merge       one resolved set of boxes for each image
+``training_set``          release     all finished rounds, with splits
+``dataset_version``       release     the published version, in git and DVC
+``trained_model``         train       the detector that learned from it
+``model_evaluation``      train       how good it is, and whether it now proposes
+``round_report``          train       the round in one row
+========================  ==========  ==============================================================
+
+The jobs are ``start_round``, ``merge_round``, ``release_round`` and ``train_model``; the sensors
+that ask for them are in ``sensors/``. An asset names its data and calls one library function.
+"""

@@ -1,0 +1,60 @@
+"""From the landing place to clean pictures."""
+
+import dagster as dg
+import pandas as pd
+
+from annotation_platform.images.cleaning import clean_round
+from annotation_platform.images.ingest import ingest_round
+from annotation_platform.lake import Lake
+from annotation_platform.params import Params
+from annotation_platform.reporting.previews import table_preview
+from assets.metadata import counts, pictures
+from assets.partitions import rounds
+
+
+@dg.asset(partitions_def=rounds, group_name="ingestion", kinds={"file"}, code_version="1")
+def raw_images(
+    context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """Every object that landed for the round, named by the SHA-256 of its bytes."""
+    raw = ingest_round(context.partition_key, lake.landing, lake.manifests, lake.store)
+    return dg.MaterializeResult(
+        value=raw,
+        metadata={
+            "objects": len(raw),
+            "bytes": int(raw["byte_size"].sum()),
+            "unreadable": int(raw["image_id"].isna().sum()),
+            "preview": dg.MetadataValue.md(
+                table_preview(raw, columns=["source_key", "image_id", "byte_size", "problem"])
+            ),
+        },
+    )
+
+
+@dg.asset(partitions_def=rounds, group_name="ingestion", kinds={"pillow"}, code_version="1")
+def cleaned_images(
+    context: dg.AssetExecutionContext,
+    raw_images: pd.DataFrame,
+    lake: dg.ResourceParam[Lake],
+    policy: dg.ResourceParam[Params],
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """Accepted pictures, stripped of metadata; quarantined ones with the reason; duplicates."""
+    earlier = lake.earlier("cleaned_images", context.partition_key)
+    cleaned = clean_round(raw_images, earlier, lake.store, policy.cleaning)
+    accepted = cleaned[cleaned["outcome"] == "accepted"]
+    rejected = cleaned[cleaned["outcome"] != "accepted"]
+    return dg.MaterializeResult(
+        value=cleaned,
+        metadata={
+            "accepted": len(accepted),
+            "duplicates": int((cleaned["outcome"] == "duplicate").sum()),
+            "quarantined": int((cleaned["outcome"] == "quarantined").sum()),
+            "outcomes": counts(cleaned["outcome"] + cleaned["reason"].map(lambda why: f" {why}")),
+            "not_accepted": dg.MetadataValue.md(
+                table_preview(rejected, columns=["source_key", "outcome", "reason", "duplicate_of"])
+            ),
+            "preview": pictures(
+                accepted, cleaned.head(0).assign(x1=None, class_name=None), lake, ()
+            ),
+        },
+    )

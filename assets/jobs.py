@@ -1,0 +1,47 @@
+"""What is run together: the stretches between two waits, on the in-process executor."""
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+
+def _job(name: str, about: str, *assets: str) -> UnresolvedAssetJobDefinition:
+    # Selections are made of objects: Dagster's parser for selections written as text needs a
+    # newer antlr4 than DVC's dependencies allow. A process for every step, which is Dagster's
+    # default, would cost three seconds each; these steps are seconds long.
+    return dg.define_asset_job(
+        name,
+        dg.AssetSelection.assets(*assets),
+        description=about,
+        executor_def=dg.in_process_executor,
+    )
+
+
+start_round = _job(
+    "start_round",
+    "From landed objects to questions that people can answer.",
+    "raw_images",
+    "cleaned_images",
+    "image_embeddings",
+    "model_predictions",
+    "selected_images",
+    "label_tasks",
+)
+merge_round = _job(
+    "merge_round",
+    "From people's answers to one set of labels.",
+    "human_labels",
+    "consensus_labels",
+)
+release_round = _job(
+    "release_round",
+    "From labels to a published dataset version.",
+    "training_set",
+    "dataset_version",
+)
+train_model = _job(
+    "train_model",
+    "From a dataset version to the model that proposes labels next.",
+    "trained_model",
+    "model_evaluation",
+    "round_report",
+)

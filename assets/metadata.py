@@ -1,0 +1,35 @@
+"""What an asset's page shows: a count, a number to act on, and something to look at."""
+
+import math
+from collections.abc import Sequence
+
+import dagster as dg
+import pandas as pd
+
+from annotation_platform.lake import Lake
+from annotation_platform.reporting.previews import boxes_preview, table_preview
+
+
+def table(frame: pd.DataFrame, columns: Sequence[str] = ()) -> dg.MarkdownMetadataValue:
+    """Return the first rows of a table for an asset's page."""
+    return dg.MetadataValue.md(table_preview(frame, columns=columns))
+
+
+def pictures(
+    images: pd.DataFrame, labels: pd.DataFrame, lake: Lake, classes: Sequence[str]
+) -> dg.MarkdownMetadataValue:
+    """Return thumbnails of some images with their boxes for an asset's page.
+
+    ``images`` needs ``image_id`` and ``extension``; the first eight are shown.
+    """
+    return dg.MetadataValue.md(boxes_preview(images, labels, lake.picture, classes))
+
+
+def counts(values: pd.Series) -> dg.JsonMetadataValue:
+    """Return how often each value occurs, most frequent first."""
+    return dg.MetadataValue.json({str(key): int(n) for key, n in values.value_counts().items()})
+
+
+def number(value: float) -> float | None:
+    """Return the value, or nothing where it is not a number: charts have a gap there."""
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,78 @@
+"""The training set, and its publication as a version."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+import pandas as pd
+
+from annotation_platform.curation.training_set import build_training_set
+from annotation_platform.lake import Lake
+from annotation_platform.params import Params
+from annotation_platform.release import VersionStore, publish_round
+from assets.metadata import counts, pictures, table
+from assets.partitions import rounds
+
+
+# The pool is of one: splits are drawn and versions numbered one after the other.
+@dg.asset(
+    partitions_def=rounds, group_name="release", kinds={"pandas"}, code_version="1", pool="dvc"
+)
+def training_set(
+    context: dg.AssetExecutionContext,
+    consensus_labels: pd.DataFrame,  # noqa: ARG001  the edge; the set reads every finished round
+    lake: dg.ResourceParam[Lake],
+    policy: dg.ResourceParam[Params],
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """Every label of every finished round, each image in the split it was drawn into for ever."""
+    built = build_training_set(
+        lake.tables, context.partition_key, policy.ontology, policy.splits, seed=policy.seed
+    )
+    images = built.labels.drop_duplicates("image_id")
+    return dg.MaterializeResult(
+        value=built.labels,
+        metadata={
+            "images": len(images),
+            "boxes": int((built.labels["shape"] == "box").sum()),
+            "test_images": int((images["split"] == "test").sum()),
+            "splits": counts(images["split"]),
+            "classes": counts(built.labels["class_name"].dropna()),
+            "rounds": built.rounds,
+            "held_rounds": built.held,
+            "preview": pictures(images, built.labels, lake, policy.ontology.names),
+        },
+    )
+
+
+@dg.asset(
+    partitions_def=rounds,
+    group_name="release",
+    kinds={"dvc", "git"},
+    code_version="1",
+    pool="dvc",
+)
+def dataset_version(
+    context: dg.AssetExecutionContext,
+    training_set: pd.DataFrame,
+    lake: dg.ResourceParam[Lake],
+    policy: dg.ResourceParam[Params],
+    versions: dg.ResourceParam[VersionStore],
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """The published version: a git tag, and files that anybody can ``dvc pull``."""
+    published = publish_round(
+        context.partition_key, training_set, lake, policy, versions, now=datetime.now(UTC)
+    )
+    version = published.table
+    row = version.iloc[0]
+    return dg.MaterializeResult(
+        value=version,
+        data_version=dg.DataVersion(str(row["folder_md5"])),
+        metadata={
+            "images": int(row["images"]),
+            "boxes": int(row["boxes"]),
+            "uploaded_files": published.uploaded_files,
+            "version": str(row["version"]),
+            "tag": str(row["tag"]),
+            "get_it": dg.MetadataValue.md(published.instructions),
+            "preview": table(version, ["version", "images", "boxes", "new_version"]),
+        },
+    )

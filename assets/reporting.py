@@ -1,0 +1,24 @@
+"""The round in one row."""
+
+import dagster as dg
+import pandas as pd
+
+from annotation_platform.lake import Lake
+from annotation_platform.reporting.round_report import report_round
+from assets.metadata import number, table
+from assets.partitions import rounds
+
+
+@dg.asset(partitions_def=rounds, group_name="reporting", kinds={"pandas"}, code_version="1")
+def round_report(
+    context: dg.AssetExecutionContext,
+    model_evaluation: pd.DataFrame,  # noqa: ARG001  the last stage; the report reads all of them
+    lake: dg.ResourceParam[Lake],
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """The round from landing to model, in one row of figures."""
+    report = report_round(lake.tables, context.partition_key)
+    row = report.iloc[0]
+    figures = {name: number(float(row[name])) for name in report.columns[1:-1]}
+    return dg.MaterializeResult(
+        value=report, metadata={**figures, "version": str(row["version"]), "preview": table(report)}
+    )

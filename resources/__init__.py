@@ -1,0 +1,1 @@
+"""The library's adapters, built from settings. Resources hold no logic."""

@@ -1,0 +1,36 @@
+"""Which adapters a deployment uses, from its settings."""
+
+import dagster as dg
+
+from annotation_platform.settings import PROJECT_ROOT, Settings
+from resources.labeling import LabelStudioResource, SimulatedLabelingResource
+from resources.models import ModelRegistryResource
+from resources.publishing import VersionStoreResource
+from resources.storage import LakeResource, PolicyResource, TableIOManager
+
+
+def build_resources(settings: Settings) -> dict[str, object]:
+    """Return the resources of a deployment by the names that assets and sensors ask for."""
+    lake = str(settings.lake_path)
+    labeling: LabelStudioResource | SimulatedLabelingResource
+    if settings.labeling == "simulated":
+        path = settings.home_path / "simulated-labeling.sqlite"
+        labeling = SimulatedLabelingResource(path=str(path))
+    else:
+        labeling = LabelStudioResource(
+            url=settings.label_studio_url,
+            token=dg.EnvVar("ANNOTATION_LABEL_STUDIO_TOKEN"),
+            document_root=lake,
+        )
+    return {
+        "io_manager": TableIOManager(lake=lake),
+        "lake": LakeResource(lake=lake, landing=str(settings.landing_path)),
+        "policy": PolicyResource(path=str(settings.params_path)),
+        "labeling": labeling,
+        "models": ModelRegistryResource(folder=str(settings.models_path)),
+        "versions": VersionStoreResource(
+            registry=str(settings.registry_path),
+            remote_url=settings.remote_url,
+            source_root=str(PROJECT_ROOT),
+        ),
+    }

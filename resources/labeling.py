@@ -1,0 +1,32 @@
+"""The place where people label."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.simulated import SimulatedLabeling
+
+
+class LabelStudioResource(dg.ConfigurableResource[LabelingClient]):
+    """A Label Studio server, reached with an access token."""
+
+    url: str
+    token: str
+    document_root: str
+
+    def create_resource(self, context: dg.InitResourceContext) -> LabelingClient:
+        """Return the client; nothing is connected yet."""
+        from annotation_platform.labeling.label_studio import LabelStudioClient
+
+        return LabelStudioClient(self.url, self.token, document_root=Path(self.document_root))
+
+
+class SimulatedLabelingResource(dg.ConfigurableResource[LabelingClient]):
+    """A file in the place of a server, for demonstrations and tests."""
+
+    path: str
+
+    def create_resource(self, context: dg.InitResourceContext) -> LabelingClient:
+        """Return the back end that lives in the file."""
+        return SimulatedLabeling(Path(self.path))

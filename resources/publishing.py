@@ -1,0 +1,19 @@
+"""Where dataset versions are published."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from annotation_platform.release import VersionStore
+
+
+class VersionStoreResource(dg.ConfigurableResource[VersionStore]):
+    """A git repository for the versions and a DVC remote for their files."""
+
+    registry: str
+    remote_url: str
+    source_root: str
+
+    def create_resource(self, context: dg.InitResourceContext) -> VersionStore:
+        """Return the places; nothing is opened yet."""
+        return VersionStore(Path(self.registry), self.remote_url, Path(self.source_root))

@@ -1,0 +1,67 @@
+"""People's answers: a round is merged once every place holds one, and again when one is edited."""
+
+import json
+from typing import Any
+
+import dagster as dg
+
+from annotation_platform.errors import LabelingError
+from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.rounds import count_round
+from annotation_platform.lake import Lake
+from sensors.attempts import Attempt, next_attempt
+from sensors.ticks import tick_result
+
+
+@dg.sensor(
+    job_name="merge_round",
+    minimum_interval_seconds=3,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def labeling_complete_sensor(
+    context: dg.SensorEvaluationContext,
+    labeling: dg.ResourceParam[LabelingClient],
+    lake: dg.ResourceParam[Lake],
+) -> dg.SensorResult | dg.SkipReason:
+    """Merge a round once its answers are complete, and again when one of them is edited.
+
+    Rounds still open are looked at in every tick, merged ones in turn, one a tick. The cursor
+    keeps the stamp of each round that was merged as it stands, so that it is not read again.
+    """
+    seen: dict[str, Any] = (
+        json.loads(context.cursor) if context.cursor else {"turn": 0, "stamps": {}}
+    )
+    asked = lake.tables.rounds("label_tasks")
+    merged = [key for key in asked if lake.tables.exists("consensus_labels", key)]
+    looked_at = [key for key in asked if key not in merged]
+    turn, stamps = int(seen["turn"]) + 1, dict(seen["stamps"])
+    if merged:
+        looked_at.append(merged[turn % len(merged)])
+    attempts = []
+    try:
+        for key in looked_at:
+            stamp = labeling.answer_stamp(key)
+            if stamps.get(key) != stamp:
+                attempt = _attempt(context.instance, key, labeling, lake)
+                attempts.append(attempt)
+                stamps.update({key: stamp} if attempt.done else {})
+    except LabelingError as error:
+        return dg.SkipReason(str(error))
+    cursor = {"turn": turn, "stamps": stamps}
+    return tick_result(attempts, idle=f"{len(merged)} rounds are merged.", cursor=cursor)
+
+
+def _attempt(
+    instance: dg.DagsterInstance, round_id: str, labeling: LabelingClient, lake: Lake
+) -> Attempt:
+    tasks = lake.tables.read("label_tasks", round_id)
+    submitted = labeling.answer_count(round_id)
+    if submitted < len(tasks):
+        return Attempt(None, f"{round_id}: {submitted} of {len(tasks)} answers.")
+    count = count_round(round_id, tasks, labeling, lake.ledger)
+    if not count.complete:
+        filled, surplus = len(count.counted), len(count.surplus)
+        return Attempt(
+            None, f"{round_id}: {filled} of {count.places} places filled, {surplus} surplus."
+        )
+    return next_attempt(instance, "merge_round", round_id, count.digest)

@@ -1,0 +1,152 @@
+import pandas as pd
+import pytest
+
+from annotation_platform.curation import gates
+from annotation_platform.curation.training_set import build_training_set
+from annotation_platform.params import SplitPolicy
+from annotation_platform.schema.dataset import Dataset
+from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.tables import empty_table, make_table
+from annotation_platform.storage.objects import LocalObjectStore
+from annotation_platform.storage.round_tables import RoundTables
+
+ONTOLOGY = Ontology.from_names(["cat", "dog"])
+
+
+def digest(number):
+    return f"{number:064x}"
+
+
+def cleaned(round_id, number, *, group=None):
+    row = dict.fromkeys(empty_table("cleaned_images").columns)
+    return row | {
+        "round_id": round_id,
+        "source_key": f"{number}.jpg",
+        "stamp": "1-1",
+        "image_id": digest(number),
+        "outcome": "accepted",
+        "reason": "",
+        "group_id": digest(number if group is None else group),
+        "width": 100,
+        "height": 80,
+        "extension": "jpg",
+        "stored_sha256": digest(number),
+        "stored_md5": f"{number:032x}",
+        "stored_bytes": 10,
+        "flags": "",
+    }
+
+
+def label(round_id, number, *, box=(1.0, 2.0, 30.5, 40.25), name="cat"):
+    shape = "box" if box else "none"
+    corners = dict(zip(["x1", "y1", "x2", "y2"], box or [None] * 4, strict=True))
+    return {
+        "round_id": round_id,
+        "task_id": f"{round_id}/boxes/{digest(number)}",
+        "image_id": digest(number),
+        "label_id": f"{digest(number)}:{shape}",
+        "shape": shape,
+        "class_name": name if box else None,
+        **corners,
+        "support": 3,
+        "answers": 3,
+        "class_agreement": 1.0,
+        "mean_iou": 1.0,
+        "disputed": False,
+    }
+
+
+def task(round_id, number):
+    return {
+        "round_id": round_id,
+        "task_id": f"{round_id}/boxes/{digest(number)}",
+        "step": "boxes",
+        "image_id": digest(number),
+        "place": 1,
+        "assignee": "",
+        "backend": "simulated",
+        "backend_task": str(number),
+    }
+
+
+@pytest.fixture
+def tables(tmp_path):
+    return RoundTables(LocalObjectStore(tmp_path))
+
+
+def add_round(tables, round_id, numbers, **options):
+    pictures = [cleaned(round_id, n) for n in numbers]
+    tables.write("cleaned_images", round_id, make_table("cleaned_images", pictures))
+    asked = [task(round_id, n) for n in numbers]
+    tables.write("label_tasks", round_id, make_table("label_tasks", asked))
+    labels = [label(round_id, n, **options) for n in numbers]
+    tables.write("consensus_labels", round_id, make_table("consensus_labels", labels))
+
+
+def build(tables, round_id):
+    return build_training_set(tables, round_id, ONTOLOGY, SplitPolicy(), seed=0)
+
+
+def test_every_finished_round_is_in_it_whichever_finished_first(tables):
+    add_round(tables, "round-0002", range(10, 20))
+    second = build(tables, "round-0002")
+    add_round(tables, "round-0001", range(10))
+    both = build(tables, "round-0001")
+    assert set(second.rounds) == {"round-0002"}
+    assert set(both.rounds) == {"round-0001", "round-0002"}
+    assert both.labels["image_id"].nunique() == 20
+    # What the test split held stays there.
+    assert gates.test_images_in_train(both.labels, [second.labels]) == []
+    before = second.labels.set_index("image_id")["split"]
+    assert (both.labels.set_index("image_id")["split"].loc[before.index] == before).all()
+
+
+def test_an_image_with_nothing_in_it_is_kept(tables):
+    add_round(tables, "round-0001", range(3), box=None)
+    labels = build(tables, "round-0001").labels
+    assert (len(labels), set(labels["shape"])) == (3, {"none"})
+    assert labels["class_id"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        pytest.param({"box": (1.0, 2.0, 101.0, 40.0)}, "outside their image", id="outside"),
+        pytest.param({"box": (5.0, 5.0, 5.0, 9.0)}, "outside their image", id="no area"),
+        pytest.param({"name": "bird"}, "outside the ontology", id="unknown class"),
+    ],
+)
+def test_a_round_that_fails_a_gate_is_held_back_whole_and_named(tables, options, reason):
+    add_round(tables, "round-0001", range(3))
+    add_round(tables, "round-0002", range(3, 6), **options)
+    built = build(tables, "round-0002")
+    assert set(built.rounds) == {"round-0001"}
+    assert reason in built.held["round-0002"]
+
+
+def test_a_round_with_an_unanswered_task_is_held_back(tables):
+    add_round(tables, "round-0001", range(3))
+    labels = tables.read("consensus_labels", "round-0001").iloc[1:].reset_index(drop=True)
+    tables.write("consensus_labels", "round-0001", labels)
+    assert "without an answer" in build(tables, "round-0001").held["round-0001"]
+
+
+def test_gates_find_what_was_planted(tables):
+    add_round(tables, "round-0001", range(10))
+    labels = build(tables, "round-0001").labels
+    assert gates.groups_in_two_splits(labels) == []
+    twin = labels[labels["split"] == "train"].head(1).assign(split="test", label_id="x")
+    assert gates.groups_in_two_splits(pd.concat([labels, twin])) == [twin["group_id"].iloc[0]]
+    moved = labels.assign(split="train")
+    tested = labels.loc[labels["split"] == "test", "image_id"]
+    assert gates.test_images_in_train(moved, [labels]) == sorted(tested)
+
+
+def test_formats_read_back_to_the_labels(tables):
+    add_round(tables, "round-0001", range(10))
+    labels = build(tables, "round-0001").labels
+    dataset = Dataset.from_training_set(labels, ONTOLOGY)
+    assert gates.formats_disagree(dataset) == []
+    # A box beyond the picture cannot be written in YOLO's shares without being cut.
+    wide = dataset.labels.assign(x2=130.0)
+    assert gates.formats_disagree(Dataset(dataset.images, wide, ONTOLOGY))

@@ -1,0 +1,164 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from annotation_platform.demo.annotators import (
+    SimulatedPerson,
+    answer,
+    answer_rng,
+    make_people,
+)
+from annotation_platform.errors import DataError
+from annotation_platform.labeling.results import boxes_to_result, result_to_boxes
+from annotation_platform.schema.ontology import Ontology
+
+ONTOLOGY = Ontology.from_names(["boat", "buoy", "lorry"])
+PERFECT = SimulatedPerson("eve@example.org", 0.0, 0.0, 0.0, 0.0, 3.0)
+
+
+def table(*rows):
+    return pd.DataFrame(rows, columns=["class_name", "x1", "y1", "x2", "y2"])
+
+
+def ask(person, truth, image_id="image", **sizes):
+    sizes = {"width": 320, "height": 240} | sizes
+    rng = answer_rng(person, image_id)
+    return answer(person, truth, **sizes, ontology=ONTOLOGY, rng=rng)
+
+
+def test_people_are_graded_from_careful_to_careless():
+    people = make_people()
+    assert len({person.name for person in people}) == 4
+    for rate, first, last in (
+        ("jitter_pixels", 1.5, 4.0),
+        ("miss_rate", 0.02, 0.10),
+        ("extra_rate", 0.01, 0.06),
+        ("confusion_rate", 0.01, 0.07),
+    ):
+        values = [getattr(person, rate) for person in people]
+        assert values == sorted(values)
+        assert values[0] == pytest.approx(first)
+        assert values[-1] == pytest.approx(last)
+
+
+@pytest.mark.parametrize("count", [0, 1, 30])
+def test_any_number_of_people_have_different_names(count):
+    assert len({person.name for person in make_people(count, seed=3)}) == count
+
+
+def test_the_seed_says_who_is_careful():
+    assert make_people(4, seed=1) == make_people(4, seed=1)
+    orders = {tuple(person.name for person in make_people(4, seed=seed)) for seed in range(10)}
+    assert len(orders) > 5
+
+
+@pytest.mark.parametrize("position", [0, 3])
+def test_the_errors_in_400_answers_are_those_the_person_was_made_with(position):
+    person = make_people(4, seed=0)[position]
+    # Objects far apart, so that it is plain which answer belongs to which.
+    truth = table(*[("boat", x, y, x + 50, y + 50) for x in (20, 120, 220) for y in (20, 120)])
+    corners = truth[["x1", "y1", "x2", "y2"]].to_numpy(dtype=float)
+    found = confused = extras = 0
+    off = []
+    for number in range(400):
+        boxes = ask(person, truth, f"image {number}").boxes
+        edges = np.array([[box.x1, box.y1, box.x2, box.y2] for box in boxes]).reshape(-1, 4)
+        difference = edges[:, None, :] - corners[None]
+        near = np.abs(difference).max(axis=2) <= 3 * 4.0
+        found += int(near.any(axis=0).sum())
+        extras += int((~near.any(axis=1)).sum())
+        for box, row, distances in zip(boxes, near, difference, strict=True):
+            if row.any():
+                confused += box.class_name != "boat"
+                off.append(distances[row.argmax()])
+    shown = 400 * len(truth)
+    # Four standard deviations of a share of 2400.
+    tolerance = 4 * np.sqrt(0.1 * 0.9 / shown)
+    assert 1 - found / shown == pytest.approx(person.miss_rate, abs=tolerance)
+    assert extras / shown == pytest.approx(person.extra_rate, abs=tolerance)
+    assert confused / found == pytest.approx(person.confusion_rate, abs=tolerance)
+    # The mean is near zero; three deviations are the most, which takes 1 % off the deviation.
+    assert np.mean(off) == pytest.approx(0, abs=0.1)
+    assert np.std(off) == pytest.approx(person.jitter_pixels, rel=0.05)
+
+
+def test_answers_do_not_depend_on_the_order_of_the_pictures():
+    person = make_people(4, seed=0)[3]
+    truth = table(("boat", 20, 20, 80, 60), ("buoy", 100, 100, 120, 120))
+    forwards = {name: ask(person, truth, name) for name in ("a", "b", "c")}
+    backwards = {name: ask(person, truth, name) for name in ("c", "b", "a")}
+    assert forwards == backwards
+    assert forwards["a"].boxes != forwards["b"].boxes
+    other = make_people(4, seed=0)[2]
+    assert ask(other, truth, "a").boxes != forwards["a"].boxes
+
+
+def test_somebody_without_faults_says_the_truth():
+    truth = table(("boat", 20, 20, 80, 60), ("lorry", 0, 0, 320, 240))
+    boxes = ask(PERFECT, truth).boxes
+    assert [(b.class_name, b.x1, b.y1, b.x2, b.y2) for b in boxes] == list(
+        truth.itertuples(index=False, name=None)
+    )
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(("boat", 50, 50, 50, 50), id="a point"),
+        pytest.param(("boat", 50, 50, 50, 90), id="a line"),
+        pytest.param(("boat", 400, 50, 500, 90), id="outside"),
+    ],
+)
+def test_what_has_no_area_in_the_picture_is_not_answered(row):
+    assert ask(PERFECT, table(row)).boxes == []
+
+
+def test_a_picture_without_objects_takes_time_too():
+    said = ask(PERFECT, table())
+    assert said.boxes == []
+    assert said.lead_time_seconds > 0
+
+
+def test_with_one_class_nothing_is_confused():
+    person = SimulatedPerson("eve@example.org", 0, 0, 0, 1.0, 3)
+    said = answer(
+        person,
+        table(("boat", 1, 1, 20, 20)),
+        width=320,
+        height=240,
+        ontology=Ontology.from_names(["boat"]),
+        rng=answer_rng(person, "image"),
+    )
+    assert [box.class_name for box in said.boxes] == ["boat"]
+
+
+def test_a_class_nobody_can_choose_is_an_error():
+    with pytest.raises(DataError, match="'crane'"):
+        ask(PERFECT, table(("crane", 1, 1, 20, 20)))
+
+
+edge = st.floats(-20, 340, allow_nan=False)
+
+
+@given(
+    rows=st.lists(st.tuples(st.sampled_from(ONTOLOGY.names), edge, edge, edge, edge), max_size=6),
+    image_id=st.text(max_size=5),
+)
+def test_every_box_has_an_area_inside_the_picture(rows, image_id):
+    clumsy = SimulatedPerson("zed@example.org", 50.0, 0.0, 0.5, 0.5, 1.0)
+    truth = table(
+        *[(n, min(a, c), min(b, d), max(a, c), max(b, d)) for n, a, b, c, d in rows]
+    ).astype({"x1": float, "y1": float, "x2": float, "y2": float})
+    for box in ask(clumsy, truth, image_id).boxes:
+        assert 0 <= box.x1 < box.x2 <= 320
+        assert 0 <= box.y1 < box.y2 <= 240
+
+
+def test_label_studio_would_show_the_same_boxes():
+    person = make_people(4, seed=0)[3]
+    said = ask(person, table(("boat", 0, 0, 60, 40), ("buoy", 300, 220, 320, 240)))
+    parsed = result_to_boxes(boxes_to_result(said.boxes, 320, 240), 320, 240, ONTOLOGY)
+    assert parsed.problems == []
+    assert len(parsed.boxes) == len(said.boxes)

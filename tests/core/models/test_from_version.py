@@ -1,0 +1,60 @@
+import json
+import shutil
+
+import pytest
+
+from annotation_platform.errors import NotReadyError
+from annotation_platform.formats.coco import write_coco
+from annotation_platform.models.cards import ModelCard
+from annotation_platform.models.from_version import evaluate_on_version, train_on_version
+from annotation_platform.params import TrainingPolicy
+from annotation_platform.schema.dataset import Dataset
+
+POLICY = TrainingPolicy(cpu_seconds=1.0, image_width=128, batch_size=4)
+
+
+def make_version(folder, drawn, splits):
+    """Write the drawn pictures as a version's folder; the first get ``splits`` in turn."""
+    images = drawn.dataset.images.copy()
+    images["split"] = splits
+    images["file_name"] = "images/" + images["split"] + "/" + images["image_id"] + ".png"
+    for example, name in zip(drawn.examples, images["file_name"], strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(example.path, folder / name)
+    write_coco(Dataset(images, drawn.dataset.labels, drawn.dataset.ontology), folder)
+
+
+def test_a_version_is_learned_from_and_tested_on(drawn, trained, tmp_path):
+    make_version(tmp_path / "v", drawn, ["train"] * 6 + ["val"] * 2 + ["test"] * 4)
+    shares = []
+    train_on_version(tmp_path / "v", POLICY, 7, tmp_path / "out", shares.append, dataset_tag="t")
+    card = ModelCard.from_json((tmp_path / "out/card.json").read_bytes(), where="card")
+    assert (card.train_images, card.seed, card.dataset_tag) == (6, 7, "t")
+    assert card.class_names == ("blue", "red")
+    assert shares[-1] == 1.0
+
+    metrics = tmp_path / "out" / "metrics.json"
+    evaluate_on_version(tmp_path / "v", tmp_path / "out/detector.pt", metrics)
+    assert json.loads(metrics.read_text())["test_images"] == 4
+
+    # A model that knows the pictures does well on them, so the right truth is compared.
+    (tmp_path / "good.pt").write_bytes(trained.state)
+    result = evaluate_on_version(tmp_path / "v", tmp_path / "good.pt", metrics)
+    written = json.loads(metrics.read_text())
+    assert written["map50"] == pytest.approx(result.map50, abs=1e-6)
+    assert written["map50"] > 0.5
+    assert set(written) == {"map50", "map", "test_images", "per_class"}
+
+
+def test_a_version_without_test_pictures_cannot_judge(drawn, trained, tmp_path):
+    make_version(tmp_path / "v", drawn, ["train"] * 12)
+    (tmp_path / "good.pt").write_bytes(trained.state)
+    with pytest.raises(NotReadyError, match="no test pictures yet"):
+        evaluate_on_version(tmp_path / "v", tmp_path / "good.pt", tmp_path / "metrics.json")
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_a_version_without_training_pictures_cannot_teach(drawn, tmp_path):
+    make_version(tmp_path / "v", drawn, ["test"] * 12)
+    with pytest.raises(NotReadyError, match="no picture to learn from"):
+        train_on_version(tmp_path / "v", POLICY, 0, tmp_path / "out")

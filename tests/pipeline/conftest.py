@@ -1,0 +1,81 @@
+"""A round on real parts but without servers: real Parquet, git, DVC and a Dagster instance."""
+
+from dataclasses import dataclass
+
+import dagster as dg
+import pytest
+
+from annotation_platform.definitions import defs
+from annotation_platform.demo.annotators import make_people
+from annotation_platform.demo.crowd import SimulatedSeat, answer_round
+from annotation_platform.demo.material import drawn_material
+from annotation_platform.demo.run import DemoOptions, prepare_home
+from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.lake import open_lake
+from annotation_platform.params import read_params
+from resources.deployments import build_resources
+
+
+@dataclass
+class Platform:
+    """One home, one instance, and the hands that would be people and sensors."""
+
+    settings: object
+    lake: object
+    labeling: SimulatedLabeling
+    instance: dg.DagsterInstance
+    material: object
+    people: list
+
+    @property
+    def policy(self):
+        return read_params(self.settings.params_path)
+
+    def land(self, batch):
+        for name, data in self.material.batches[batch - 1].items():
+            target = self.settings.landing_path / f"batch-{batch}" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+
+    def run(self, job, round_id, *, raise_on_error=True):
+        # The same definitions, with the resources of this test's home.
+        here = dg.Definitions(
+            assets=defs.assets,
+            asset_checks=defs.asset_checks,
+            jobs=defs.jobs,
+            resources=build_resources(self.settings),
+        )
+        return here.resolve_job_def(job).execute_in_process(
+            instance=self.instance, partition_key=round_id, raise_on_error=raise_on_error
+        )
+
+    def tick(self, sensor, cursor=None):
+        resources = {"lake": self.lake, "policy": self.policy, "labeling": self.labeling}
+        wanted = {key: resources[key] for key in sensor.required_resource_keys}
+        context = dg.build_sensor_context(instance=self.instance, resources=wanted, cursor=cursor)
+        result = sensor(context)
+        if isinstance(result, dg.SensorResult):
+            for request in result.dynamic_partitions_requests or []:
+                self.instance.add_dynamic_partitions("rounds", list(request.partition_keys))
+        return result
+
+    def answer(self, round_id):
+        seats = {person.name: SimulatedSeat(self.labeling, person) for person in self.people}
+        truth = self.material.truth
+        return answer_round(round_id, self.people, seats, truth, seed=0, progress=lambda: None)
+
+
+@pytest.fixture
+def platform(tmp_path):
+    material = drawn_material(2, 8, seed=0)
+    options = DemoOptions(
+        home=tmp_path / "home", labeling="simulated", training_cpu_seconds=2, image_width=96
+    )
+    settings = prepare_home(material, options)
+    labeling = SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
+    people = make_people(4, 0)
+    for person in people:
+        labeling.add_annotator(person.name)
+    lake = open_lake(settings.lake_path, settings.landing_path)
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Platform(settings, lake, labeling, instance, material, people)

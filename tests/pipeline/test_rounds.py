@@ -1,0 +1,120 @@
+import json
+
+import dagster as dg
+import pytest
+
+from annotation_platform.versioning.registry import list_versions, read_manifest
+from sensors.landing import new_images_sensor
+
+
+def start(platform, batch, round_id):
+    platform.land(batch)
+    policy = platform.settings.params_path
+    policy.write_text(policy.read_text().replace("settle_seconds: 1.0", "settle_seconds: 0.0"))
+    platform.tick(new_images_sensor)
+    return platform.run("start_round", round_id)
+
+
+def metadata(result, asset):
+    event = result.asset_materializations_for_node(asset)[-1]
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+def test_two_rounds_from_landing_to_a_model_that_proposes(platform):
+    for batch, round_id in enumerate(["round-0001", "round-0002"], start=1):
+        start(platform, batch, round_id)
+        assert platform.answer(round_id) == 24
+        for job in ("merge_round", "release_round", "train_model"):
+            assert platform.run(job, round_id).success
+    tables = platform.lake.tables
+    report = tables.read_all("round_report")
+    assert report["accepted"].tolist() == [8, 8]
+    assert (report["landed"] == report[["accepted", "quarantined", "duplicates"]].sum(axis=1)).all()
+    assert report["answers"].tolist() == [24, 24]
+    assert report["version"].tolist() == ["1.0.0", "1.1.0"]
+
+    weights = tables.read("model_evaluation", "round-0001")["weights_sha256"].iloc[0]
+    predictions = tables.read("model_predictions", "round-0002")
+    assert set(predictions["weights_sha256"]) <= {weights}
+
+    registry = platform.settings.registry_path
+    assert [v.version for v in list_versions(registry)] == ["1.0.0", "1.1.0"]
+    manifest = read_manifest(registry, "training-set@v1.1.0")
+    assert set(manifest.rounds) == {"round-0001", "round-0002"}
+
+    training_set = tables.read("training_set", "round-0002")
+    accepted = platform.lake.accepted_images()
+    assert set(training_set["image_id"]) == set(accepted["image_id"])
+    first = tables.read("training_set", "round-0001")
+    tested = set(first.loc[first["split"] == "test", "image_id"])
+    assert tested <= set(training_set.loc[training_set["split"] == "test", "image_id"])
+
+
+def test_running_a_job_again_changes_nothing(platform):
+    start(platform, 1, "round-0001")
+    platform.answer("round-0001")
+    jobs = ["start_round", "merge_round", "release_round"]
+    names = ["cleaned_images", "label_tasks", "human_labels", "consensus_labels", "training_set"]
+    digests = []
+    for _ in range(2):
+        for job in jobs:
+            platform.run(job, "round-0001")
+        digests.append([platform.lake.tables.digest(name, "round-0001") for name in names])
+    assert digests[0] == digests[1]
+    assert len(platform.labeling.submissions("round-0001")) == 24
+    assert len(list_versions(platform.settings.registry_path)) == 1
+    again = platform.lake.tables.read("dataset_version", "round-0001").iloc[0]
+    assert not again["new_version"]
+
+
+def test_asked_too_early_an_asset_says_what_it_waits_for(platform):
+    start(platform, 1, "round-0001")
+    early = platform.run("merge_round", "round-0001", raise_on_error=False)
+    assert not early.success
+    failure = early.failure_data_for_node("human_labels").error
+    assert "round-0001 waits for people: 0 of 24 answers are in." in str(failure)
+
+
+def test_a_broken_gate_stops_the_release_and_publishes_nothing(platform):
+    start(platform, 1, "round-0001")
+    platform.answer("round-0001")
+    platform.run("merge_round", "round-0001")
+    platform.run("release_round", "round-0001")
+    # Somebody tampers with the splits: a tested image would become a training image.
+    splits = platform.lake.tables.read("splits", "round-0001")
+    tested = splits["split"] == "test"
+    platform.lake.tables.write(
+        "splits", "round-0001", splits.assign(split=splits["split"].mask(tested, "train"))
+    )
+    start(platform, 2, "round-0002")
+    platform.answer("round-0002")
+    platform.run("merge_round", "round-0002")
+    released = platform.run("release_round", "round-0002", raise_on_error=False)
+    assert not released.success
+    checks = {event.check_name: event.passed for event in released.get_asset_check_evaluations()}
+    assert checks["no_test_image_in_train"] is False
+    assert [v.version for v in list_versions(platform.settings.registry_path)] == ["1.0.0"]
+
+
+def test_every_page_shows_a_count_and_something_to_look_at(platform):
+    results = [start(platform, 1, "round-0001")]
+    platform.answer("round-0001")
+    results += [platform.run(job, "round-0001") for job in ("merge_round", "release_round")]
+    for result in results:
+        for event in result.get_asset_materialization_events():
+            shown = event.materialization.metadata
+            sizes = {name: len(json.dumps(str(value.value))) for name, value in shown.items()}
+            assert sum(sizes.values()) < 100_000, (event.asset_key, sizes)
+            assert any(isinstance(value, dg.IntMetadataValue) for value in shown.values())
+            assert any(isinstance(value, dg.MarkdownMetadataValue) for value in shown.values())
+    thumbnails = metadata(results[1], "consensus_labels")["most_disputed"]
+    assert thumbnails.startswith("![pictures with their boxes](data:image/jpeg;base64,")
+
+
+@pytest.mark.parametrize("job", ["merge_round", "release_round", "train_model"])
+def test_a_stage_without_its_predecessor_names_it(platform, job):
+    platform.instance.add_dynamic_partitions("rounds", ["round-0001"])
+    result = platform.run(job, "round-0001", raise_on_error=False)
+    failures = [e.event_specific_data.error for e in result.all_events if e.is_step_failure]
+    assert failures
+    assert "does not exist yet" in str(failures[0])

@@ -1,0 +1,42 @@
+"""Real servers for the system tests, each booted once per module from a prepared database."""
+
+import importlib.metadata
+import importlib.util
+
+import pytest
+from filelock import FileLock
+
+from annotation_platform.servers.label_studio import LabelStudioServer, make_template
+
+
+@pytest.fixture(scope="session")
+def label_studio_template(request):
+    """A migrated Label Studio database, made once per machine and version of Label Studio."""
+    if importlib.util.find_spec("label_studio") is None:
+        pytest.skip("Label Studio is not installed: pip install label-studio==1.23.2")
+    version = importlib.metadata.version("label-studio")
+    cache = request.config.cache.mkdir(f"label-studio-{version}")
+    # pytest-xdist runs one process per core, and all of them come here at the same moment.
+    with FileLock(cache / "template.lock"):
+        return make_template(cache / "template")
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory):
+    """The folder whose ``images`` the module's Label Studio serves."""
+    folder = tmp_path_factory.mktemp("lake")
+    (folder / "images").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def label_studio(label_studio_template, lake, tmp_path_factory):
+    """A running Label Studio of the module's own; it is stopped when the module is done."""
+    place = tmp_path_factory.mktemp("label-studio")
+    with LabelStudioServer(
+        place / "data",
+        document_root=lake,
+        secrets_path=place / "secrets.json",
+        template=label_studio_template,
+    ) as server:
+        yield server
