@@ -31,6 +31,6 @@ def consensus_labels(
             "disputed_boxes": consensus.disputed,
             "rejected_objects": consensus.rejected,
             "classes": counts(labels["class_name"].dropna()),
-            "most_disputed": pictures(worst, labels, lake, policy.ontology.names),
+            "most_disputed": pictures(worst, lake, labels, policy.ontology),
         },
     )

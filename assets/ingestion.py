@@ -49,12 +49,10 @@ def cleaned_images(
             "accepted": len(accepted),
             "duplicates": int((cleaned["outcome"] == "duplicate").sum()),
             "quarantined": int((cleaned["outcome"] == "quarantined").sum()),
-            "outcomes": counts(cleaned["outcome"] + cleaned["reason"].map(lambda why: f" {why}")),
+            "reasons": counts(rejected["reason"].str.split(":").str[0]),
             "not_accepted": dg.MetadataValue.md(
                 table_preview(rejected, columns=["source_key", "outcome", "reason", "duplicate_of"])
             ),
-            "preview": pictures(
-                accepted, cleaned.head(0).assign(x1=None, class_name=None), lake, ()
-            ),
+            "preview": pictures(accepted, lake),
         },
     )

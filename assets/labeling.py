@@ -98,7 +98,7 @@ def human_labels(
             "unusable_regions": len(answers.problems),
             "minutes_of_work": answers.minutes,
             "classes": counts(labels["class_name"].dropna()),
-            "preview": pictures(asked, labels, lake, policy.ontology.names),
+            "preview": pictures(asked, lake, labels, policy.ontology),
         },
     )
 

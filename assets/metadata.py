@@ -7,7 +7,8 @@ import dagster as dg
 import pandas as pd
 
 from annotation_platform.lake import Lake
-from annotation_platform.reporting.previews import boxes_preview, table_preview
+from annotation_platform.reporting.previews import pictures_preview, table_preview
+from annotation_platform.schema.ontology import Ontology
 
 
 def table(frame: pd.DataFrame, columns: Sequence[str] = ()) -> dg.MarkdownMetadataValue:
@@ -16,13 +17,17 @@ def table(frame: pd.DataFrame, columns: Sequence[str] = ()) -> dg.MarkdownMetada
 
 
 def pictures(
-    images: pd.DataFrame, labels: pd.DataFrame, lake: Lake, classes: Sequence[str]
+    images: pd.DataFrame,
+    lake: Lake,
+    labels: pd.DataFrame | None = None,
+    ontology: Ontology | None = None,
 ) -> dg.MarkdownMetadataValue:
-    """Return thumbnails of some images with their boxes for an asset's page.
+    """Return thumbnails of some images, with their boxes if given, for an asset's page.
 
     ``images`` needs ``image_id`` and ``extension``; the first eight are shown.
     """
-    return dg.MetadataValue.md(boxes_preview(images, labels, lake.picture, classes))
+    preview = pictures_preview(images, lake.picture, labels=labels, ontology=ontology)
+    return dg.MetadataValue.md(preview)
 
 
 def counts(values: pd.Series) -> dg.JsonMetadataValue:
@@ -32,4 +37,4 @@ def counts(values: pd.Series) -> dg.JsonMetadataValue:
 
 def number(value: float) -> float | None:
     """Return the value, or nothing where it is not a number: charts have a gap there."""
-    return None if math.isnan(value) else float(value)
+    return None if math.isnan(value) else round(float(value), 4)

@@ -30,7 +30,7 @@ def image_embeddings(
 
 
 @dg.asset(
-    partitions_def=rounds, group_name="prediction", kinds={"torch"}, code_version="1", pool="gpu"
+    partitions_def=rounds, group_name="prediction", kinds={"pytorch"}, code_version="1", pool="gpu"
 )
 def model_predictions(
     context: dg.AssetExecutionContext,
@@ -51,6 +51,6 @@ def model_predictions(
             "images": len(pool),
             "model": models.promoted() or "none yet: the first round is labelled from scratch",
             "classes": counts(shown["class_name"]),
-            "preview": pictures(pool, shown, lake, policy.ontology.names),
+            "preview": pictures(pool, lake, shown, policy.ontology),
         },
     )

@@ -38,7 +38,7 @@ def training_set(
             "classes": counts(built.labels["class_name"].dropna()),
             "rounds": built.rounds,
             "held_rounds": built.held,
-            "preview": pictures(images, built.labels, lake, policy.ontology.names),
+            "preview": pictures(images, lake, built.labels, policy.ontology),
         },
     )
 

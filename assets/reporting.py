@@ -20,5 +20,10 @@ def round_report(
     row = report.iloc[0]
     figures = {name: number(float(row[name])) for name in report.columns[1:-1]}
     return dg.MaterializeResult(
-        value=report, metadata={**figures, "version": str(row["version"]), "preview": table(report)}
+        value=report,
+        metadata={
+            **figures,
+            "version": str(row["version"]),
+            "preview": table(report, ["accepted", "tasks", "answers", "version"]),
+        },
     )

@@ -12,7 +12,7 @@ from assets.partitions import rounds
 
 
 @dg.asset(
-    partitions_def=rounds, group_name="training", kinds={"torch"}, code_version="1", pool="gpu"
+    partitions_def=rounds, group_name="training", kinds={"pytorch"}, code_version="1", pool="gpu"
 )
 def trained_model(
     context: dg.AssetExecutionContext,
@@ -42,13 +42,13 @@ def trained_model(
             "cpu_seconds": float(row["cpu_seconds"]),
             "final_loss": number(float(row["final_loss"])),
             "dataset_tag": str(row["dataset_tag"]),
-            "preview": table(trained),
+            "preview": table(trained, ["dataset_tag", "weights_sha256", "started_from"]),
         },
     )
 
 
 @dg.asset(
-    partitions_def=rounds, group_name="training", kinds={"torch"}, code_version="1", pool="gpu"
+    partitions_def=rounds, group_name="training", kinds={"pytorch"}, code_version="1", pool="gpu"
 )
 def model_evaluation(
     context: dg.AssetExecutionContext,
@@ -75,8 +75,10 @@ def model_evaluation(
             "map50": number(float(row["map50"])),
             "map": number(float(row["map"])),
             "promoted": bool(row["promoted"]),
-            "reason": str(row["reason"]),
-            "map50_by_class": evaluated.per_class,
-            "preview": table(evaluated.table),
+            "reason": dg.MetadataValue.md(str(row["reason"])),
+            "map50_by_class": {name: number(ap) for name, ap in evaluated.per_class.items()},
+            "preview": table(
+                evaluated.table, ["dataset_tag", "test_images", "map50", "promoted_map50"]
+            ),
         },
     )

@@ -8,6 +8,8 @@ from resources.models import ModelRegistryResource
 from resources.publishing import VersionStoreResource
 from resources.storage import LakeResource, PolicyResource, TableIOManager
 
+_TOKEN = "ANNOTATION_LABEL_STUDIO_TOKEN"
+
 
 def build_resources(settings: Settings) -> dict[str, object]:
     """Return the resources of a deployment by the names that assets and sensors ask for."""
@@ -19,7 +21,8 @@ def build_resources(settings: Settings) -> dict[str, object]:
     else:
         labeling = LabelStudioResource(
             url=settings.label_studio_url,
-            token=dg.EnvVar("ANNOTATION_LABEL_STUDIO_TOKEN"),
+            # Without the variable the definitions load all the same; what needs it says so.
+            token=dg.EnvVar(_TOKEN) if settings.label_studio_token.get_secret_value() else "",
             document_root=lake,
         )
     return {

@@ -39,7 +39,7 @@ class TableIOManager(dg.ConfigurableIOManager):
         """Write the round's table and note its digest."""
         tables = open_lake(Path(self.lake), Path()).tables
         digest = tables.write(context.asset_key.path[-1], context.partition_key, obj)
-        context.add_output_metadata({"rows": len(obj), "table_sha256": digest})
+        context.add_output_metadata({"rows": len(obj), "table_digest": digest[:16]})
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """Return the round's table; NotReadyError if it was not materialised yet."""

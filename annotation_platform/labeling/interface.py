@@ -1,12 +1,11 @@
 """What people see: the ontology as a Label Studio labelling configuration."""
 
-import colorsys
 from html import escape
 from typing import Any
 from xml.etree import ElementTree as ET
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.schema.ontology import LabelClass, Ontology
+from annotation_platform.schema.ontology import LabelClass, Ontology, class_colors
 
 CONTROL_NAME = "label"
 """The name of the box tool in the configuration; results carry it as ``from_name``."""
@@ -45,8 +44,6 @@ _HIDDEN_COLUMNS = tuple(
         "data.place",
     )
 )
-
-_GOLDEN_RATIO = 0.618033988749895
 
 
 def labeling_config(ontology: Ontology) -> str:
@@ -117,34 +114,6 @@ def tasks_tab(title: str, *, assignee: str = "") -> dict[str, Any]:
         }
         tab["filters"] = {"conjunction": "and", "items": [is_theirs]}
     return tab
-
-
-def class_colors(ontology: Ontology) -> dict[str, str]:
-    """Return a colour (``#rrggbb``) for each class name, no two of them equal.
-
-    A colour of the ontology is used as it is. The others are spread around the colour circle by
-    class id, so a class keeps its colour when others are added. Two classes to which the
-    ontology gives the same colour keep it.
-    """
-    colors = {c.name: c.color.lower() for c in ontology.classes if c.color}
-    used = set(colors.values())
-    for label_class in ontology.classes:
-        if label_class.color:
-            continue
-        step = label_class.id
-        while (color := _spread_color(step)) in used:
-            step += len(ontology.classes)
-        colors[label_class.name] = color
-        used.add(color)
-    return colors
-
-
-def _spread_color(step: int) -> str:
-    # Golden-ratio steps never come back to the same hue; two brightnesses tell neighbours apart.
-    hue = (0.58 + step * _GOLDEN_RATIO) % 1.0
-    lightness = 0.45 if step % 2 == 0 else 0.6
-    rgb = colorsys.hls_to_rgb(hue, lightness, 0.8)
-    return "#" + "".join(f"{round(channel * 255):02x}" for channel in rgb)
 
 
 def _checked_name(label_class: LabelClass) -> str:

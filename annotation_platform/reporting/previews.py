@@ -3,21 +3,21 @@
 import base64
 import io
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from annotation_platform.images.decoding import Pixels, decode
 from annotation_platform.schema.geometry import BOX_COLUMNS
+from annotation_platform.schema.ontology import Ontology, class_colors
 
 _LIMIT = 90_000
-_PALETTE = ["#e6550d", "#3182bd", "#31a354", "#756bb1", "#d6a800", "#d6336c", "#0b7285", "#5c5f66"]
-
-
-def class_colors(names: Sequence[str]) -> dict[str, str]:
-    """Return a colour for each class, by its position; eight, then over again."""
-    return {name: _PALETTE[position % len(_PALETTE)] for position, name in enumerate(names)}
+_LONGEST_CELL = 60
+_LEGEND_SIZE = 13
+_LEGEND_CLASSES = 12
+_DIGEST = re.compile(r"[0-9a-f]{32,}")
 
 
 def table_preview(frame: pd.DataFrame, *, rows: int = 8, columns: Sequence[str] = ()) -> str:
@@ -31,7 +31,7 @@ def table_preview(frame: pd.DataFrame, *, rows: int = 8, columns: Sequence[str] 
 
 
 def thumbnail(
-    pixels: Pixels, boxes: pd.DataFrame, colors: dict[str, str], *, side: int
+    pixels: Pixels, boxes: pd.DataFrame, colors: Mapping[str, str], *, side: int
 ) -> Image.Image:
     """Return the picture within ``side`` × ``side`` pixels with its boxes drawn on it."""
     picture = Image.fromarray(pixels)
@@ -63,12 +63,12 @@ def contact_sheet(
     return sheet
 
 
-def boxes_preview(
+def pictures_preview(
     images: pd.DataFrame,
-    labels: pd.DataFrame,
     load: Callable[[str, str], bytes],
-    classes: Sequence[str],
     *,
+    labels: pd.DataFrame | None = None,
+    ontology: Ontology | None = None,
     count: int = 8,
     side: int = 200,
 ) -> str:
@@ -76,24 +76,46 @@ def boxes_preview(
 
     Args:
         images: rows with ``image_id`` and ``extension``.
+        load: gives the bytes of a picture for its id and extension.
         labels: rows with ``image_id``, ``class_name`` and box columns; rows without a box are
             left out.
-        load: gives the bytes of a picture for its id and extension.
-        classes: class names in the order that gives them their colours.
+        ontology: gives the classes their colours; needed where there are labels.
         count: how many pictures.
         side: pixels of a thumbnail's longer side.
     """
-    colors = class_colors(classes)
-    drawn = labels.dropna(subset=["x1"])
+    if labels is None or ontology is None:
+        labels, colors = pd.DataFrame(columns=["image_id", "class_name", *BOX_COLUMNS]), {}
+    else:
+        labels, colors = labels.dropna(subset=["x1"]), class_colors(ontology)
     pictures = []
     for image_id, extension in (
         images[["image_id", "extension"]].head(count).itertuples(index=False)
     ):
-        boxes = drawn[drawn["image_id"] == image_id]
+        boxes = labels[labels["image_id"] == image_id]
         pictures.append(thumbnail(decode(load(image_id, extension)), boxes, colors, side=side))
-    counts = drawn["class_name"].value_counts()
-    legend = " · ".join(f"{name}: {counts.get(name, 0)}" for name in classes)
-    return f"{_as_markdown(contact_sheet(pictures))}\n\n{legend}"
+    counts = {name: int((labels["class_name"] == name).sum()) for name in colors}
+    return _as_markdown(_with_legend(contact_sheet(pictures), colors, counts))
+
+
+def _with_legend(
+    sheet: Image.Image, colors: Mapping[str, str], counts: Mapping[str, int]
+) -> Image.Image:
+    """Return the sheet and a line under it: the classes in it, in their colours, counted."""
+    shown = [name for name in colors if counts[name]]
+    if not shown:
+        return sheet
+    font = ImageFont.load_default(_LEGEND_SIZE)
+    entries = [(name, f"{name[:24]} {counts[name]}") for name in shown[:_LEGEND_CLASSES]]
+    legend = Image.new("RGB", (sheet.width, 2 * _LEGEND_SIZE), "white")
+    pen, left = ImageDraw.Draw(legend), 0.0
+    for name, text in entries:
+        pen.rectangle((left, 8, left + 10, 18), fill=colors[name])
+        pen.text((left + 16, 4), text, fill="#333333", font=font)
+        left += 16 + pen.textlength(text, font=font) + 18
+    both = Image.new("RGB", (sheet.width, sheet.height + legend.height), "white")
+    both.paste(sheet, (0, 0))
+    both.paste(legend, (0, sheet.height))
+    return both
 
 
 def _as_markdown(sheet: Image.Image) -> str:
@@ -113,7 +135,8 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return "–" if math.isnan(value) else f"{value:.4g}"
     text = "–" if value is None or value is pd.NA or value is pd.NaT else str(value)
-    text = text if len(text) <= 28 else text[:12] + "…" + text[-12:]
+    text = _DIGEST.sub(lambda found: found.group()[:10], text)
+    text = text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…"
     for mark in "\\`*_{}[]<>()#|!":
         text = text.replace(mark, "\\" + mark)
     return " ".join(text.split())

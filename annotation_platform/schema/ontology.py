@@ -1,10 +1,13 @@
 """The classes people choose from. A class keeps its id for ever; ids are never used twice."""
 
+import colorsys
 import hashlib
 import json
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_GOLDEN_RATIO = 0.618033988749895
 
 
 class LabelClass(BaseModel):
@@ -54,3 +57,31 @@ class Ontology(BaseModel):
     def from_names(cls, names: list[str]) -> Self:
         """Return an ontology of these names, numbered from zero in the order given."""
         return cls(classes=tuple(LabelClass(id=n, name=name) for n, name in enumerate(names)))
+
+
+def class_colors(ontology: Ontology) -> dict[str, str]:
+    """Return a colour (``#rrggbb``) for each class name, no two of them equal.
+
+    A colour of the ontology is used as it is. The others are spread around the colour circle by
+    class id, so a class keeps its colour when others are added. Two classes to which the
+    ontology gives the same colour keep it.
+    """
+    colors = {c.name: c.color.lower() for c in ontology.classes if c.color}
+    used = set(colors.values())
+    for label_class in ontology.classes:
+        if label_class.color:
+            continue
+        step = label_class.id
+        while (color := _spread_color(step)) in used:
+            step += len(ontology.classes)
+        colors[label_class.name] = color
+        used.add(color)
+    return colors
+
+
+def _spread_color(step: int) -> str:
+    # Golden-ratio steps never come back to the same hue; two brightnesses tell neighbours apart.
+    hue = (0.58 + step * _GOLDEN_RATIO) % 1.0
+    lightness = 0.45 if step % 2 == 0 else 0.6
+    rgb = colorsys.hls_to_rgb(hue, lightness, 0.8)
+    return "#" + "".join(f"{round(channel * 255):02x}" for channel in rgb)

@@ -10,6 +10,7 @@ from annotation_platform.params import read_params
 from annotation_platform.servers.dagster import DagsterServers
 from annotation_platform.servers.label_studio import LabelStudioServer
 from annotation_platform.settings import Settings
+from annotation_platform.versioning.registry import check_registry
 
 _TOKEN = "ANNOTATION_LABEL_STUDIO_TOKEN"
 _LOOK_SECONDS = 1.0
@@ -32,6 +33,8 @@ def serve(
         SettingsError: the home cannot be written, the policy is wrong, or a server does not start.
     """
     policy = read_params(settings.params_path)
+    # Found now, before anybody has worked, and not at the first release.
+    check_registry(settings.registry_path)
     _make_home(settings)
     with ExitStack() as stack:
         if settings.label_studio_token.get_secret_value():

@@ -51,6 +51,11 @@ def make_registry(folder: Path, source_root: Path, params_text: str, *, remote_u
     git.run("read-tree", "--reset", "-u", "HEAD")
 
 
+def check_registry(folder: Path) -> None:
+    """Raise a SettingsError unless ``folder`` is a git repository that can be committed to."""
+    Git(folder).identity()
+
+
 def list_versions(registry: Path, *, dataset: str = _DATASET) -> list[VersionInfo]:
     """Return the published versions, oldest first. A version counts once it has its tag."""
     tags = Git(registry).tags(f"{dataset}@v*")

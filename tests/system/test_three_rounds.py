@@ -9,6 +9,7 @@ import os
 import secrets
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pandas as pd
@@ -165,6 +166,18 @@ def test_every_version_reaches_a_stranger_whole(simulated_story, tmp_path):
     assert names == sorted(accepted["image_id"])
     assert len(list_versions(result.registry)) == 3
     assert set(names) <= set(material.truth.images["image_id"])
+
+
+def test_dvc_repro_trains_and_tests_in_a_clone_of_a_version(simulated_story, tmp_path):
+    _, _, result, _ = simulated_story
+    clone = checkout_as_stranger(result.registry, "training-set@v1.2.0", tmp_path / "clone")
+    programs = str(Path(sys.executable).parent)
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    for command in (["dvc", "repro"], ["dvc", "pull"]):
+        subprocess.run(command, cwd=clone, env=environment, check=True, capture_output=True)
+    figures = json.loads((clone / "models" / "metrics.json").read_text())
+    assert figures["test_images"] == result.rounds[-1]["test_images"]
+    assert 0 <= figures["map50"] <= 1
 
 
 def test_no_process_and_no_secret_is_left_behind(simulated_story):

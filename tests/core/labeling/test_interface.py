@@ -5,12 +5,11 @@ import pytest
 from annotation_platform.errors import SettingsError
 from annotation_platform.labeling.interface import (
     HOTKEYS,
-    class_colors,
     labeling_config,
     labeling_instructions,
     tasks_tab,
 )
-from annotation_platform.schema.ontology import LabelClass, Ontology
+from annotation_platform.schema.ontology import LabelClass, Ontology, class_colors
 
 
 def labels_of(ontology):

@@ -1,0 +1,193 @@
+"""Every error that a user can mend is one line that says what, where and what to do, and exit 2."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from annotation_platform.demo.scenes import draw_batch
+
+
+def run(*arguments, environment=None, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "annotation_platform.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(environment or {})},
+        cwd=cwd,
+        timeout=120,
+        check=False,
+    )
+
+
+def complaint(done):
+    """Return the one line of an error that its reader can mend."""
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in done.stderr
+    return lines[0]
+
+
+@pytest.fixture
+def demo(tmp_path):
+    def start(*arguments, **options):
+        home = tmp_path / "home"
+        return run("demo", "--labeling", "simulated", "--home", home, *arguments, **options)
+
+    return start
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, data in draw_batch(1, 2, seed=0).files.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def test_a_folder_without_images(demo, tmp_path):
+    (tmp_path / "empty").mkdir()
+    said = complaint(demo("--images", tmp_path / "empty", "--truth", tmp_path / "empty"))
+    assert str(tmp_path / "empty") in said
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_folder_that_is_not_there(demo, tmp_path):
+    said = complaint(demo("--images", tmp_path / "nowhere", "--truth", tmp_path))
+    assert "nowhere" in said
+    assert "--images" in said
+
+
+def test_a_truth_that_names_no_image(demo, pictures, tmp_path):
+    truth = tmp_path / "truth.json"
+    image = {"id": 1, "file_name": "other.jpg", "width": 10, "height": 10}
+    content = {"images": [image], "annotations": [], "categories": [{"id": 0, "name": "boat"}]}
+    truth.write_text(json.dumps(content))
+    said = complaint(demo("--images", pictures, "--truth", truth))
+    assert "names no picture" in said
+    assert "other.jpg" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        pytest.param(["--k", "5"], "--annotators", id="more answers than people"),
+        pytest.param(["--images", "."], "--truth", id="images without a truth"),
+        pytest.param(["--labeling", "chalk"], "label-studio", id="unknown back end"),
+        pytest.param(["--batches", "none"], "--batches", id="not a number"),
+    ],
+)
+def test_options_that_make_no_sense(demo, arguments, part):
+    assert part in complaint(demo(*arguments))
+
+
+def test_a_home_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    home = tmp_path / "file" / "home"
+    said = complaint(run("demo", "--labeling", "simulated", "--home", home))
+    assert str(home) in said
+    assert "--home" in said
+
+
+def test_no_git(demo, tmp_path):
+    (tmp_path / "bin").mkdir()
+    said = complaint(demo("--batch-images", "1", environment={"PATH": str(tmp_path / "bin")}))
+    assert "git" in said
+    # Nothing half-made stops the next try.
+    assert "git" in complaint(
+        demo("--batch-images", "1", environment={"PATH": str(tmp_path / "bin")})
+    )
+
+
+def up_environment(tmp_path, **more):
+    return {
+        "ANNOTATION_HOME": str(tmp_path / "home"),
+        "ANNOTATION_LABEL_STUDIO_TOKEN": "none",
+        **more,
+    }
+
+
+def test_up_names_a_registry_that_git_cannot_commit_to(tmp_path):
+    registry = tmp_path / "registry"
+    subprocess.run(["git", "init", "--quiet", registry], check=True)
+    nobody = {
+        "HOME": str(tmp_path),
+        "XDG_CONFIG_HOME": str(tmp_path),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "ANNOTATION_REGISTRY": str(registry),
+    }
+    said = complaint(run("up", environment=up_environment(tmp_path, **nobody)))
+    assert "user.email" in said
+
+
+def test_up_names_a_registry_that_is_no_git_repository(tmp_path):
+    (tmp_path / "registry").mkdir()
+    elsewhere = {"ANNOTATION_REGISTRY": str(tmp_path / "registry")}
+    said = complaint(run("up", environment=up_environment(tmp_path, **elsewhere)))
+    assert str(tmp_path / "registry") in said
+
+
+@pytest.fixture
+def registry(tmp_path):
+    folder = tmp_path / "registry"
+    subprocess.run(["git", "init", "--quiet", folder], check=True)
+    for name, value in (("user.name", "Ada"), ("user.email", "ada@example.org")):
+        subprocess.run(["git", "-C", folder, "config", name, value], check=True)
+    return {"ANNOTATION_REGISTRY": str(folder)}
+
+
+def test_up_names_a_taken_port(tmp_path, registry):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run("up", "--port", port, environment=up_environment(tmp_path, **registry))
+    said = complaint(done)
+    assert str(port) in said
+    assert "--port" in said
+
+
+def test_up_names_the_field_of_a_wrong_policy(tmp_path):
+    policy = tmp_path / "params.yaml"
+    policy.write_text("ontology: {classes: [{id: 0, name: cat}]}\nsplits: {train: 0.9}\n")
+    wrong = {"ANNOTATION_PARAMS": str(policy)}
+    said = complaint(run("up", environment=up_environment(tmp_path, **wrong)))
+    assert "splits" in said
+    assert str(policy) in said
+
+
+def test_label_studio_that_is_not_installed(tmp_path, registry):
+    hidden = (
+        "import sys; sys.modules['label_studio'] = None\n"
+        "import importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'label_studio' else find(name, *a)\n"
+        "from annotation_platform import cli; sys.argv = ['annotation-platform', 'up']; cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", hidden],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "ANNOTATION_HOME": str(tmp_path / "home"), **registry},
+        timeout=120,
+        check=False,
+    )
+    assert "pip install label-studio" in complaint(done)
+
+
+def test_people_without_a_server_are_told_to_start_one(tmp_path):
+    done = run("people", "list", environment={"ANNOTATION_HOME": str(tmp_path)})
+    assert "annotation-platform up" in complaint(done)
+
+
+def test_ingest_and_status_answer_in_json(tmp_path, pictures):
+    home = {"ANNOTATION_HOME": str(tmp_path / "home")}
+    done = run("ingest", pictures, "--json", environment=home)
+    assert json.loads(done.stdout)["copied"] == len(list(pictures.iterdir()))
+    assert json.loads(run("status", "--json", environment=home).stdout) == {"rounds": []}
+    assert "nowhere" in complaint(run("ingest", tmp_path / "nowhere", environment=home))

@@ -1,0 +1,142 @@
+"""`annotation-platform up` as its user meets it: one person, own pictures, a version at the end."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from annotation_platform.demo.annotators import make_people
+from annotation_platform.demo.crowd import LabelStudioSeat, answer_round
+from annotation_platform.demo.scenes import ONTOLOGY, draw_batch
+from annotation_platform.lake import open_lake
+from annotation_platform.params import LabelingPolicy, Params, RoundPolicy, TrainingPolicy
+from annotation_platform.servers.child import usable_port
+
+CLI = [sys.executable, "-m", "annotation_platform.cli"]
+PATIENCE_SECONDS = 300
+
+
+def git(folder, *arguments):
+    done = subprocess.run(
+        ["git", "-C", folder, *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A home with a policy for drawn harbours, and a repository with the user's own work in it."""
+    policy = Params(
+        ontology=ONTOLOGY,
+        rounds=RoundPolicy(minimum_images=5, settle_seconds=0.5),
+        labeling=LabelingPolicy(answers_per_task=1),
+        training=TrainingPolicy(cpu_seconds=2, image_width=96),
+    )
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "params.yaml").write_text(policy.to_yaml())
+    registry = tmp_path / "registry"
+    git(tmp_path, "init", "--quiet", "--initial-branch=main", registry)
+    git(registry, "config", "user.name", "Ada")
+    git(registry, "config", "user.email", "ada@example.org")
+    (registry / "notes.txt").write_text("mine")
+    git(registry, "add", "notes.txt")
+    git(registry, "commit", "--quiet", "-m", "Notes")
+    (registry / "notes.txt").write_text("mine, and not yet committed")
+    (registry / "draft.txt").write_text("not yet added")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def environment(home, tmp_path):
+    own = {"ANNOTATION_HOME": str(home), "ANNOTATION_REGISTRY": str(tmp_path / "registry")}
+    return {**os.environ, **own}
+
+
+@pytest.fixture
+def servers(environment, tmp_path):
+    """`up`, running until the test ends, as a child whose output is a file."""
+    log = tmp_path / "up.log"
+    ports = [str(usable_port(0, remedy="")) for _ in range(2)]
+    with log.open("w") as out:
+        command = [*CLI, "up", "--port", ports[0], "--label-studio-port", ports[1]]
+        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
+    wait_for(lambda: "Ctrl-C stops everything" in log.read_text(), process)
+    yield log
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+
+
+def wait_for(done, process=None):
+    begun = time.monotonic()
+    while not done():
+        assert process is None or process.poll() is None
+        assert time.monotonic() - begun < PATIENCE_SECONDS
+        time.sleep(0.5)
+
+
+def ask(environment, *arguments):
+    done = subprocess.run(
+        [*CLI, *arguments, "--json"], env=environment, capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)
+
+
+def token_after_login(url, account):
+    """Log in through the form, as in a browser, and return the account's own token."""
+    with httpx.Client(base_url=url, follow_redirects=False, timeout=30) as browser:
+        form = re.search(
+            'name="csrfmiddlewaretoken" value="([^"]+)"', browser.get("/user/login/").text
+        )
+        said = {"csrfmiddlewaretoken": form[1], **account}
+        answer = browser.post("/user/login/", data=said, headers={"Referer": f"{url}/user/login/"})
+        assert answer.is_redirect
+        return browser.get("/api/current-user/token").json()["token"]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_one_person_takes_own_pictures_to_a_version(home, environment, servers, tmp_path):
+    said = servers.read_text()
+    for promise in ("put images into", "label at", "look at"):
+        assert promise in said
+    ada = ask(environment, "people", "add", "ada@example.org")
+    assert ask(environment, "people", "list")["people"] == ["ada@example.org"]
+
+    batch = draw_batch(1, 4, seed=2)
+    (tmp_path / "camera").mkdir()
+    for name, data in batch.files.items():
+        (tmp_path / "camera" / name).write_bytes(data)
+    assert ask(environment, "ingest", str(tmp_path / "camera"))["copied"] == len(batch.files)
+
+    lake = open_lake(home / "lake", home / "landing")
+    wait_for(lambda: lake.tables.exists("label_tasks", "round-0001"))
+    [state] = ask(environment, "status")["rounds"]
+    assert (state["landed"], state["accepted"], state["waits_for"]) == (9, 4, "people")
+
+    # She logs in with the password that `people add` printed, and takes her own places.
+    url = json.loads((home / "servers.json").read_text())["label_studio"]
+    person = replace(make_people(1)[0], name=ada["email"])
+    seat = LabelStudioSeat(url, token_after_login(url, ada), person)
+    answers = answer_round(
+        "round-0001", [person], {person.name: seat}, batch.truth, seed=0, progress=lambda: None
+    )
+    assert answers == 4
+    wait_for(lambda: lake.tables.exists("round_report", "round-0001"))
+    [state] = ask(environment, "status")["rounds"]
+    assert (state["version"], state["waits_for"]) == ("1.0.0", "–")
+    assert [v["version"] for v in ask(environment, "versions")["versions"]] == ["1.0.0"]
+
+    registry = tmp_path / "registry"
+    assert git(registry, "status", "--short").splitlines() == [" M notes.txt", "?? draft.txt"]
+    assert git(registry, "branch", "--show-current").strip() == "main"
+    assert (registry / "notes.txt").read_text() == "mine, and not yet committed"
+
+    ask(environment, "people", "remove", "ada@example.org")
+    assert ask(environment, "people", "list")["people"] == []
