@@ -24,7 +24,13 @@ defs = dg.Definitions(
         [ingestion, prediction, labeling, consensus, release, training, reporting]
     ),
     asset_checks=dg.load_asset_checks_from_modules([checks]),
-    jobs=[jobs.start_round, jobs.merge_round, jobs.release_round, jobs.train_model],
+    jobs=[
+        jobs.start_round,
+        jobs.merge_round,
+        jobs.release_round,
+        jobs.train_model,
+        jobs.report_round,
+    ],
     sensors=[
         landing_sensors.new_images_sensor,
         labeling_sensors.labeling_complete_sensor,

@@ -49,17 +49,19 @@ def publish_round(
             f"the training set of {round_id} is empty: no finished round passes the gates. "
             "See held_rounds on training_set."
         )
-    used = sorted(set(training_set["round_id"]))
-    asked = lake.tables.read_rounds("model_predictions", used)
+    # As the training set was built: a round may have been merged anew since then.
+    included = lake.tables.read("training_rounds", round_id)
+    rounds = dict(zip(included["included_round"], included["labels_sha256"], strict=True))
+    answers = lake.tables.read_rounds("human_labels", rounds)
     published = publish_version(
         versions.registry,
         remote_url=versions.remote_url,
         training_set=training_set,
         ontology=policy.ontology,
         params_text=policy.to_yaml(),
-        rounds={key: lake.tables.digest("consensus_labels", key) for key in used},
+        rounds=rounds,
         policy_digest=policy.digest,
-        weights=sorted(set(asked["weights_sha256"])),
+        weights=sorted(set(answers["weights_sha256"]) - {""}),
         source_root=versions.source_root,
         image_path=lake.picture_path,
         now=now,

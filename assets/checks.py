@@ -10,6 +10,7 @@ from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.schema.dataset import Dataset
 from assets.consensus import consensus_labels as consensus_labels_asset
+from assets.labeling import human_labels as human_labels_asset
 from assets.release import training_set as training_set_asset
 
 
@@ -21,6 +22,14 @@ def _verdict(found: Sequence[str], what: str, remedy: str) -> dg.AssetCheckResul
     }
     sentence = f"{len(found)} {what}. {remedy}" if found else f"No {what}."
     return dg.AssetCheckResult(passed=not found, description=sentence, metadata=metadata)
+
+
+@dg.asset_check(asset=human_labels_asset, blocking=True)
+def every_region_usable(human_labels: pd.DataFrame) -> dg.AssetCheckResult:
+    """No answer holds a region that is no usable box: without it, it would say another thing."""
+    found = gates.unusable_answers(human_labels)
+    remedy = "Correct them in Label Studio, or the classes in params.yaml; human_labels says why."
+    return _verdict(found, "answers with regions that are no usable box", remedy)
 
 
 @dg.asset_check(asset=consensus_labels_asset, blocking=True)

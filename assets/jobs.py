@@ -38,6 +38,11 @@ release_round = _job(
     "training_set",
     "dataset_version",
 )
+report_round = _job(
+    "report_round",
+    "The figures of a round whose version was overtaken before a model learned from it.",
+    "round_report",
+)
 train_model = _job(
     "train_model",
     "From a dataset version to the model that proposes labels next.",

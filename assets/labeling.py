@@ -50,13 +50,17 @@ def label_tasks(
     """The places that people answer: k blind copies of each selected image."""
     round_id = context.partition_key
     images = lake.accepted_images()
-    tasks = ask_people(round_id, selected_images, images, model_predictions, labeling, policy)
+    tasks = ask_people(
+        round_id, selected_images, images, model_predictions, labeling, lake.store, policy
+    )
     url = labeling.round_url(round_id)
+    people, needed = len(labeling.annotators()), policy.labeling.answers_per_task
     return dg.MaterializeResult(
         value=tasks,
         metadata={
             "tasks": tasks["task_id"].nunique(),
             "places": len(tasks),
+            "people": f"{people} annotators; every image needs {needed} different people",
             "places_by_assignee": counts(tasks["assignee"].map(partial(_shown_as, lake))),
             "preview": table(tasks, ["image_id", "place", "backend", "backend_task"]),
             **({"answer_here": dg.MetadataValue.url(url)} if url else {}),
@@ -95,7 +99,8 @@ def human_labels(
             "answers": labels["answer_id"].nunique(),
             "annotators": labels["annotator"].nunique(),
             "surplus_answers": answers.surplus,
-            "unusable_regions": len(answers.problems),
+            "unusable_regions": int(labels.drop_duplicates("answer_id")["refused_regions"].sum()),
+            "noticed": list(answers.problems[:20]),
             "minutes_of_work": answers.minutes,
             "classes": counts(labels["class_name"].dropna()),
             "preview": pictures(asked, lake, labels, policy.ontology),

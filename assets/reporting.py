@@ -9,10 +9,16 @@ from assets.metadata import number, table
 from assets.partitions import rounds
 
 
-@dg.asset(partitions_def=rounds, group_name="reporting", kinds={"pandas"}, code_version="1")
+# Model and evaluation are edges, not inputs: an overtaken version has neither, and a report.
+@dg.asset(
+    partitions_def=rounds,
+    group_name="reporting",
+    kinds={"pandas"},
+    code_version="1",
+    deps=["model_evaluation", "dataset_version"],
+)
 def round_report(
     context: dg.AssetExecutionContext,
-    model_evaluation: pd.DataFrame,  # noqa: ARG001  the last stage; the report reads all of them
     lake: dg.ResourceParam[Lake],
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """The round from landing to model, in one row of figures."""

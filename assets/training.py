@@ -12,7 +12,7 @@ from assets.partitions import rounds
 
 
 @dg.asset(
-    partitions_def=rounds, group_name="training", kinds={"pytorch"}, code_version="1", pool="gpu"
+    partitions_def=rounds, group_name="training", kinds={"pytorch"}, code_version="2", pool="gpu"
 )
 def trained_model(
     context: dg.AssetExecutionContext,
@@ -48,7 +48,7 @@ def trained_model(
 
 
 @dg.asset(
-    partitions_def=rounds, group_name="training", kinds={"pytorch"}, code_version="1", pool="gpu"
+    partitions_def=rounds, group_name="training", kinds={"pytorch"}, code_version="2", pool="gpu"
 )
 def model_evaluation(
     context: dg.AssetExecutionContext,

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 import dagster as dg
 
 CAUSE = "annotation/cause"
+_PARTITION = "dagster/partition"
+_RUN_KEY = "dagster/run_key"
 _UNDER_WAY = {
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.QUEUED,
@@ -29,30 +31,55 @@ class Attempt:
 def next_attempt(instance: dg.DagsterInstance, job_name: str, round_id: str, cause: str) -> Attempt:
     """Return the run of ``job_name`` that the cause makes due for a round, if any.
 
-    The cause is a digest of what changed, and the run key is made of it and the number of the
-    attempt: Dagster never runs a key twice, not even after a failure. A failed run is tried again
-    after a pause of 15 s that doubles up to 15 minutes; a cancelled one is not.
+    The cause is a digest of what changed. It is done when the round's newest run of the job was
+    for it and succeeded: a state that comes back after another one is a change too. A failed run
+    is tried again after a pause of 15 s that doubles up to 15 minutes; a cancelled one is not.
+    Dagster never runs a key twice, not even after a failure, so the key ends in the number of
+    the attempt.
     """
     tag = f"{round_id}:{cause[:16]}"
-    filters = dg.RunsFilter(job_name=job_name, tags={CAUSE: tag})
-    records = instance.get_run_records(filters, limit=50)
-    statuses = [record.dagster_run.status for record in records]
-    if dg.DagsterRunStatus.SUCCESS in statuses:
-        return Attempt(None, f"{round_id}: done.", done=True)
-    if _UNDER_WAY & set(statuses):
+    newest = _newest(instance, job_name, {_PARTITION: round_id})
+    before = _newest(instance, job_name, {CAUSE: tag})
+    attempts = 0 if before is None else _attempt_number(before)
+    due = Attempt(_request(job_name, round_id, tag, attempts + 1), "")
+    if newest is None:
+        return due
+    status = newest.dagster_run.status
+    if status in _UNDER_WAY:
         return Attempt(None, f"{round_id}: {job_name} is under way.")
-    if statuses and statuses[0] == dg.DagsterRunStatus.CANCELED:
+    if newest.dagster_run.tags.get(CAUSE) != tag:
+        return due
+    if status == dg.DagsterRunStatus.SUCCESS:
+        return Attempt(None, f"{round_id}: done.", done=True)
+    if status == dg.DagsterRunStatus.CANCELED:
         return Attempt(None, f"{round_id}: {job_name} was cancelled; launch it by hand.")
-    failures = len(statuses)
-    if failures:
-        ended = records[0].end_time or 0.0
-        pause = min(_FIRST_PAUSE_SECONDS * 2 ** (failures - 1), _LONGEST_PAUSE_SECONDS)
-        left = ended + pause - datetime.now(UTC).timestamp()
-        if left > 0:
-            return Attempt(
-                None, f"{round_id}: {job_name} failed {failures} times, again in {left:.0f} s."
-            )
-    request = dg.RunRequest(
-        run_key=f"{job_name}:{tag}:{failures + 1}", partition_key=round_id, tags={CAUSE: tag}
+    left = _pause_left(newest, attempts)
+    if left > 0:
+        failed = f"attempt {attempts} of {job_name} failed, again in {left:.0f} s"
+        return Attempt(None, f"{round_id}: {failed}.")
+    return due
+
+
+def _newest(
+    instance: dg.DagsterInstance, job_name: str, tags: dict[str, str]
+) -> dg.RunRecord | None:
+    filters = dg.RunsFilter(job_name=job_name, tags=tags)
+    return next(iter(instance.get_run_records(filters, limit=1)), None)
+
+
+def _attempt_number(record: dg.RunRecord) -> int:
+    return int(record.dagster_run.tags.get(_RUN_KEY, ":1").rsplit(":", 1)[1])
+
+
+def _pause_left(failed: dg.RunRecord, attempts: int) -> float:
+    pause = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(attempts - 1, 10), _LONGEST_PAUSE_SECONDS)
+    return (failed.end_time or 0.0) + pause - datetime.now(UTC).timestamp()
+
+
+def _request(job_name: str, round_id: str, tag: str, attempt: int) -> dg.RunRequest:
+    return dg.RunRequest(
+        run_key=f"{job_name}:{tag}:{attempt}",
+        job_name=job_name,
+        partition_key=round_id,
+        tags={CAUSE: tag},
     )
-    return Attempt(request, "")

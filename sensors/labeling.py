@@ -28,33 +28,41 @@ def labeling_complete_sensor(
     Rounds still open are looked at in every tick, merged ones in turn, one a tick. The cursor
     keeps the stamp of each round that was merged as it stands, so that it is not read again.
     """
-    seen: dict[str, Any] = (
-        json.loads(context.cursor) if context.cursor else {"turn": 0, "stamps": {}}
-    )
+    seen: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
     asked = lake.tables.rounds("label_tasks")
     merged = [key for key in asked if lake.tables.exists("consensus_labels", key)]
-    looked_at = [key for key in asked if key not in merged]
-    turn, stamps = int(seen["turn"]) + 1, dict(seen["stamps"])
+    turn, stamps = int(seen.get("turn", 0)) + 1, dict(seen.get("stamps", {}))
+    looked_at = [key for key in asked if key not in merged and stamps.get(key) != _NO_TASKS]
     if merged:
         looked_at.append(merged[turn % len(merged)])
     attempts = []
-    try:
-        for key in looked_at:
-            stamp = labeling.answer_stamp(key)
-            if stamps.get(key) != stamp:
-                attempt = _attempt(context.instance, key, labeling, lake)
-                attempts.append(attempt)
-                stamps.update({key: stamp} if attempt.done else {})
-    except LabelingError as error:
-        return dg.SkipReason(str(error))
+    for key in looked_at:
+        try:
+            attempts.append(_look(context.instance, key, labeling, lake, stamps))
+        except LabelingError as error:
+            attempts.append(Attempt(None, f"{key}: {error}"))
     cursor = {"turn": turn, "stamps": stamps}
     return tick_result(attempts, idle=f"{len(merged)} rounds are merged.", cursor=cursor)
 
 
-def _attempt(
-    instance: dg.DagsterInstance, round_id: str, labeling: LabelingClient, lake: Lake
+_NO_TASKS = "no tasks"
+
+
+def _look(
+    instance: dg.DagsterInstance,
+    round_id: str,
+    labeling: LabelingClient,
+    lake: Lake,
+    stamps: dict[str, str],
 ) -> Attempt:
+    """Return what is due for a round; ``stamps`` learns of rounds that need no further look."""
     tasks = lake.tables.read("label_tasks", round_id)
+    if tasks.empty:
+        stamps[round_id] = _NO_TASKS
+        return Attempt(None, f"{round_id}: nothing new to label.", done=True)
+    stamp = labeling.answer_stamp(round_id)
+    if stamps.get(round_id) == stamp:
+        return Attempt(None, f"{round_id}: done.", done=True)
     submitted = labeling.answer_count(round_id)
     if submitted < len(tasks):
         return Attempt(None, f"{round_id}: {submitted} of {len(tasks)} answers.")
@@ -64,4 +72,7 @@ def _attempt(
         return Attempt(
             None, f"{round_id}: {filled} of {count.places} places filled, {surplus} surplus."
         )
-    return next_attempt(instance, "merge_round", round_id, count.digest)
+    attempt = next_attempt(instance, "merge_round", round_id, count.digest)
+    if attempt.done:
+        stamps[round_id] = stamp
+    return attempt

@@ -77,10 +77,11 @@ def _resolve_image(
         fused = _fuse(boxes[group], chosen, people, frequency)
         rows.append({**same, **image, "label_id": label_id, **fused})
     if not rows:
-        # Half of the people or more saw nothing; whoever did see something was overruled.
+        # Nothing that anybody drew was seen by half of them; whoever drew something is overruled.
         nothing = {"label_id": f"{first['image_id']}:none", "shape": "none", "class_name": None}
         blank = {**dict.fromkeys(BOX_COLUMNS), "class_agreement": None, "mean_iou": None}
-        votes = {"support": people, "disputed": bool(groups)}
+        saw_nothing = people - drawn["annotator"].nunique()
+        votes = {"support": saw_nothing, "disputed": saw_nothing < people}
         rows.append({**same, **image, **nothing, **blank, **votes})
     return rows, len(groups) - len(kept)
 

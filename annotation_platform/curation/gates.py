@@ -43,6 +43,12 @@ def labels_outside_ontology(labels: pd.DataFrame, ontology: Ontology) -> list[st
     return list(boxes.loc[~boxes["class_name"].isin(ontology.names), "label_id"])
 
 
+def unusable_answers(human_labels: pd.DataFrame) -> list[str]:
+    """Return the ids of answers with a region that is no usable box."""
+    refused = human_labels[human_labels["refused_regions"] > 0]
+    return sorted(set(refused["answer_id"]))
+
+
 def unresolved_tasks(labels: pd.DataFrame, tasks: pd.DataFrame) -> list[str]:
     """Return the task ids that were asked and have no resolved label."""
     return sorted(set(tasks["task_id"]) - set(labels["task_id"]))

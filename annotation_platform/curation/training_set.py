@@ -9,6 +9,7 @@ from annotation_platform.curation.gates import (
     boxes_outside_image,
     labels_outside_ontology,
     unresolved_tasks,
+    unusable_answers,
 )
 from annotation_platform.curation.splits import draw_splits
 from annotation_platform.params import SplitPolicy
@@ -29,7 +30,7 @@ class TrainingSet:
 def build_training_set(
     tables: RoundTables, round_id: str, ontology: Ontology, policy: SplitPolicy, *, seed: int
 ) -> TrainingSet:
-    """Return the labels of all rounds finished by now, and store the splits drawn for them.
+    """Return the labels of all rounds finished by now, and store their splits and digests.
 
     A round whose labels fail a gate (a box outside its image, a class outside the ontology, a
     task without an answer) is held back whole and named. An image labelled in several rounds has
@@ -41,13 +42,17 @@ def build_training_set(
     labels = _latest_round(labels)
     groups = images.loc[images["image_id"].isin(labels["image_id"]), "group_id"]
     splits = _stored_splits(tables, round_id, list(groups), policy, seed=seed)
-    joined = labels.drop(columns="answers").merge(
+    joined = labels.merge(
         images.drop(columns=["round_id", "flags"]), on="image_id", how="left", validate="m:1"
     )
     joined = joined.merge(splits[["group_id", "split"]], on="group_id", how="left", validate="m:1")
-    joined["answers"] = labels["answers"].to_numpy()
     joined["class_id"] = joined["class_name"].map(ontology.id_of)
     joined = joined.sort_values(["image_id", "label_id"])
+    rounds: list[dict[str, object]] = [
+        {"round_id": round_id, "included_round": key, "labels_sha256": digest}
+        for key, digest in finished.items()
+    ]
+    tables.write("training_rounds", round_id, make_table("training_rounds", rounds))
     return TrainingSet(make_table("training_set", records(joined)), finished, held)
 
 
@@ -60,7 +65,9 @@ def round_problem(
     """
     labels = tables.read("consensus_labels", round_id)
     tasks = tables.read("label_tasks", round_id)
+    answers = tables.read("human_labels", round_id)
     for found, what in (
+        (unusable_answers(answers), "answers with regions that are no usable box"),
         (unresolved_tasks(labels, tasks), "tasks without an answer"),
         (labels_outside_ontology(labels, ontology), "labels outside the ontology"),
         (boxes_outside_image(labels, images), "boxes outside their image"),

@@ -25,6 +25,7 @@ from annotation_platform.params import (
     TrainingPolicy,
 )
 from annotation_platform.servers.dagster import DagsterServers
+from annotation_platform.servers.home import locked_home
 from annotation_platform.servers.label_studio import LabelStudioServer
 from annotation_platform.settings import PROJECT_ROOT, Settings
 from annotation_platform.versioning.registry import make_registry
@@ -73,10 +74,11 @@ def run_demo(
         SettingsError: the home cannot be used, or a server does not start.
         NotReadyError: a round stopped moving.
     """
-    settings = prepare_home(material, options)
-    people = make_people(options.annotators, options.seed)
-    lake = open_lake(settings.lake_path, settings.landing_path)
     with ExitStack() as stack:
+        stack.enter_context(locked_home(options.home.expanduser().absolute()))
+        settings = prepare_home(material, options)
+        people = make_people(options.annotators, options.seed)
+        lake = open_lake(settings.lake_path, settings.landing_path)
         seats, settings, secrets = _open_labeling(settings, people, stack, narrator)
         narrator.stage("Dagster is starting")
         dagster = stack.enter_context(DagsterServers(settings, secrets=secrets))
@@ -105,7 +107,11 @@ def prepare_home(material: Material, options: DemoOptions) -> Settings:
     policy = _policy(material, options)
     try:
         if (home / _MARK).is_file():
-            shutil.rmtree(home)
+            # Moved first: half of a home, without its mark, would be taken for somebody's own.
+            old = home.with_name(f".{home.name}-old")
+            shutil.rmtree(old, ignore_errors=True)
+            home.rename(old)
+            shutil.rmtree(old)
         (home / "landing").mkdir(parents=True)
         (home / _MARK).write_text(json.dumps({"seed": options.seed}) + "\n")
         (home / "params.yaml").write_text(policy.to_yaml())

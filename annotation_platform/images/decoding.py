@@ -40,6 +40,7 @@ def read_header(data: bytes) -> Header:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = _open(data)
             orientation = int(image.getexif().get(_ORIENTATION, 1) or 1)
+            frames = int(getattr(image, "n_frames", 1))
     except Image.DecompressionBombError as error:
         raise DataError("too many pixels") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, TypeError) as error:
@@ -49,7 +50,7 @@ def read_header(data: bytes) -> Header:
         mode=image.mode,
         width=image.width,
         height=image.height,
-        frames=int(getattr(image, "n_frames", 1)),
+        frames=frames,
         orientation=orientation if 1 <= orientation <= 8 else 1,
     )
 
@@ -73,7 +74,14 @@ def decode(data: bytes) -> Pixels:
         image.load()
         upright = ImageOps.exif_transpose(image)
         return np.asarray(_as_rgb(upright), dtype=np.uint8)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        TypeError,
+        Image.DecompressionBombError,
+    ) as error:
         raise DataError(f"damaged image: {' '.join(str(error).split())[:120]}") from error
 
 

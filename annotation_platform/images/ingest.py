@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 import stat
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
@@ -23,11 +22,10 @@ _UNFINISHED = (".part", ".tmp", ".crdownload", ".partial")
 
 @dataclass(frozen=True)
 class Landed:
-    """What lies in the landing place: the objects, oldest first, and the age of the newest."""
+    """What lies in the landing place, by name, and for how many seconds it has not changed."""
 
     objects: list[LandedObject]
-    quiet_seconds: float
-    waited_seconds: float
+    ages: dict[LandedObject, float]
 
 
 @dataclass(frozen=True)
@@ -94,18 +92,20 @@ def list_landed(folder: Path, *, now: datetime) -> Landed:
     Hidden files and those with the name of an unfinished transfer (``.part``, ``.tmp``, …) are
     left alone. Links and devices are listed, so that they end in quarantine, but never followed.
     """
-    objects, times = [], []
+    objects, ages = [], {}
     for path in sorted(_walk(folder)):
         try:
             info = path.lstat()
         except FileNotFoundError:  # moved away between the listing and the look
             continue
-        key = path.relative_to(folder).as_posix()
+        # A name that is not UTF-8 fits into no table; escaped it ends in quarantine by name.
+        key = os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace")
         stamp = f"{info.st_size}-{info.st_mtime_ns}"
-        objects.append(LandedObject(key=key, stamp=stamp, byte_size=info.st_size))
-        times.append(max(info.st_mtime, info.st_ctime))
-    newest, oldest = max(times, default=0.0), min(times, default=0.0)
-    return Landed(objects, now.timestamp() - newest, now.timestamp() - oldest)
+        landed = LandedObject(key=key, stamp=stamp, byte_size=info.st_size)
+        objects.append(landed)
+        # The time of the last change here; what a camera or a copy says of itself may lie ahead.
+        ages[landed] = max(0.0, now.timestamp() - info.st_ctime)
+    return Landed(objects, ages)
 
 
 def plan_round(landed: Landed, known: Collection[LandedObject], policy: RoundPolicy) -> RoundPlan:
@@ -117,11 +117,10 @@ def plan_round(landed: Landed, known: Collection[LandedObject], policy: RoundPol
     new = [item for item in landed.objects if item not in known]
     if not new:
         return RoundPlan([], f"No new image among {len(landed.objects)} landed.")
-    if landed.quiet_seconds < policy.settle_seconds:
-        return RoundPlan(
-            [], f"{len(new)} new images, still changing {landed.quiet_seconds:.1f} s ago."
-        )
-    if len(new) < policy.minimum_images and landed.waited_seconds < policy.maximum_wait_seconds:
+    ages = [landed.ages[item] for item in new]
+    if min(ages) < policy.settle_seconds:
+        return RoundPlan([], f"{len(new)} new images, still changing {min(ages):.1f} s ago.")
+    if len(new) < policy.minimum_images and max(ages) < policy.maximum_wait_seconds:
         return RoundPlan([], f"{len(new)} new images; a round starts at {policy.minimum_images}.")
     return RoundPlan(new[: policy.maximum_images], "")
 
@@ -143,46 +142,72 @@ def ingest_round(
     for count, landed in enumerate(manifests.read(round_id), start=1):
         row = {"round_id": round_id, "source_key": landed.key, "stamp": landed.stamp}
         try:
-            data = _read_landed(folder / landed.key, landed)
+            image_id = _store_landed(folder, landed, store)
         except DataError as error:
-            gone = {"image_id": None, "byte_size": landed.byte_size, "problem": str(error)}
-            rows.append({**row, **gone})
+            rows.append({**row, "image_id": None, "problem": str(error)})
         else:
-            image_id = hashlib.sha256(data).hexdigest()
-            store.create(raw_key(image_id), data)
-            rows.append({**row, "image_id": image_id, "byte_size": len(data), "problem": ""})
+            rows.append({**row, "image_id": image_id, "problem": ""})
+        rows[-1]["byte_size"] = landed.byte_size
         progress(count)
     return make_table("raw_images", rows)
 
 
+def _store_landed(folder: Path, landed: LandedObject, store: ObjectStore) -> str:
+    """Return the image id of a landed object, whose bytes are in the lake when this returns.
+
+    What was stored once is not asked of the landing place again: people may empty it.
+    """
+    name = hashlib.sha256(f"{landed.key}\0{landed.stamp}".encode()).hexdigest()
+    receipt = f"landed/{name[:2]}/{name}"
+    if store.exists(receipt):
+        return store.get(receipt).decode()
+    data = _read_landed(folder, landed)
+    image_id = hashlib.sha256(data).hexdigest()
+    store.create(raw_key(image_id), data)
+    store.create(receipt, image_id.encode())
+    return image_id
+
+
 def copy_to_landing(source: Path, landing: Path) -> int:
-    """Copy a file, or the files of a folder, into the landing place; return how many.
+    """Copy a file, or the files of a folder, into the landing place; return how many were new.
 
     Folders keep their layout under the name of ``source``. A file that lies there already with
-    the same bytes is copied again without harm: its content is known by its digest.
+    the same bytes is left alone; one whose name is taken by other bytes gets a name of its own.
 
     Raises:
         DataError: there is nothing to copy, or it cannot be read or written.
     """
-    try:
-        if source.is_dir():
-            names = sorted(path.relative_to(source) for path in _walk(source))
-            files = {Path(source.resolve().name) / name: source / name for name in names}
-        else:
-            files = {Path(source.name): source}
-        for name, origin in files.items():
-            target = landing / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = target.with_name(f"{target.name}.part")
-            shutil.copyfile(origin, unfinished)
-            unfinished.replace(target)
-    except OSError as error:
-        raise DataError(
-            f"{error.filename}: cannot be copied ({error.strerror}). Check the path and its rights."
-        ) from error
+    if source.is_dir():
+        names = sorted(path.relative_to(source) for path in _walk(source))
+        files = {Path(source.resolve().name) / name: source / name for name in names}
+    else:
+        files = {Path(source.name): source}
     if not files:
         raise DataError(f"{source}: holds no file. Pass a picture or a folder of pictures.")
-    return len(files)
+    try:
+        return sum(_copy(origin, landing / name) for name, origin in files.items())
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or source}: cannot be copied ({error.strerror or error}). "
+            "Check the path and its rights."
+        ) from error
+
+
+def _copy(origin: Path, target: Path) -> bool:
+    if not origin.is_file():
+        raise DataError(f"{origin}: is no regular file, so it cannot be an image. Leave it out.")
+    data = origin.read_bytes()
+    if target.exists():
+        if target.read_bytes() == data:
+            return False
+        target = target.with_stem(f"{target.stem}-{hashlib.sha256(data).hexdigest()[:8]}")
+        if target.exists():
+            return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f"{target.name}.part")
+    unfinished.write_bytes(data)
+    unfinished.replace(target)
+    return True
 
 
 def raw_key(image_id: str) -> str:
@@ -220,7 +245,10 @@ def _is_finished(name: str) -> bool:
     return not name.startswith(".") and not name.lower().endswith(_UNFINISHED)
 
 
-def _read_landed(path: Path, landed: LandedObject) -> bytes:
+def _read_landed(folder: Path, landed: LandedObject) -> bytes:
+    path = folder / landed.key
+    if "\\x" in landed.key and not path.exists():
+        raise DataError("its name is not UTF-8; rename it and it lands anew")
     try:
         # Neither a link nor a pipe that nobody writes to may hold up or mislead the round.
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

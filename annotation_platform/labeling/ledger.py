@@ -10,7 +10,7 @@ import hmac
 import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 import pandas as pd
@@ -52,8 +52,8 @@ class Count:
 
     @property
     def complete(self) -> bool:
-        """Whether every place of every task holds an answer."""
-        return self.places > 0 and len(self.counted) == self.places
+        """Whether every place of every task holds an answer; a round without tasks is complete."""
+        return len(self.counted) == self.places
 
     @property
     def digest(self) -> str:
@@ -87,7 +87,7 @@ class AnswersLedger:
         """Return every revision of a round, in the order in which they were seen."""
         found: dict[str, Revision] = {}
         for key in self._store.list(_folder(round_id)):
-            for line in self._store.get(key).decode().splitlines():
+            for line in self._store.get(key).decode().split("\n")[:-1]:
                 revision = _from_line(line)
                 found.setdefault(revision.digest, revision)
         return list(found.values())
@@ -101,26 +101,39 @@ class AnswersLedger:
 
 
 def as_revision(submission: Submission) -> Revision:
-    """Return the submission under the digest of what it says; times of looking do not count."""
-    content = asdict(submission)
-    for name in ("created_at", "updated_at"):
-        content[name] = content[name].isoformat()
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    """Return the submission under the digest of what it says, and when it came to say so.
+
+    Who says it does not count: a back end may forget its people, and the first name stays.
+    """
+    said = {
+        "backend": submission.backend,
+        "annotation": submission.annotation,
+        "task": submission.task_id,
+        "place": submission.place,
+        "updated_at": submission.updated_at.isoformat(),
+        "skipped": submission.skipped,
+        "result": submission.result,
+    }
+    text = json.dumps(said, sort_keys=True)
     return Revision(hashlib.sha256(text.encode()).hexdigest(), submission)
 
 
 def count_answers(revisions: Iterable[Revision], tasks: pd.DataFrame) -> Count:
     """Return which answers hold the places of a round.
 
-    Of each annotation the latest state counts. An answer takes the place of its copy if that is
-    free and its author holds no other place of the task; who came first, by creation, stays. All
-    else is surplus: ``skipped``, ``repeated`` (same author), ``late`` (place taken), ``foreign``
-    (no such place in this round). The order of ``revisions`` does not matter.
+    Of each annotation the latest state counts, under the name of its first. An answer takes the
+    place of its copy if that is free and its author holds no other place of the task; who came
+    first, by creation, stays. All else is surplus: ``skipped``, ``repeated`` (same author),
+    ``late`` (place taken), ``foreign`` (no such place in this round). The order of ``revisions``
+    does not matter.
     """
     places = set(zip(tasks["task_id"], tasks["place"], strict=True))
     latest: dict[tuple[str, str], Revision] = {}
     for revision in sorted(revisions, key=lambda item: (item.submission.updated_at, item.digest)):
-        latest[revision.submission.backend, revision.submission.annotation] = revision
+        said = revision.submission
+        first = latest.get((said.backend, said.annotation), revision).submission
+        named = replace(said, author=first.author)
+        latest[said.backend, said.annotation] = Revision(revision.digest, named)
     counted: dict[tuple[str, int], Revision] = {}
     holders: set[tuple[str, str]] = set()
     surplus = []
@@ -160,7 +173,8 @@ def human_labels(
     """Return the ``human_labels`` table of the counted answers, and what was wrong with regions.
 
     A region that is no usable box (no area, unknown class, far outside, made on a picture of
-    another size) is left out of the table and named in the second value; it stays in the ledger.
+    another size) is left out of the table, counted there and named in the second value; it stays
+    in the ledger.
     An answer without any box keeps one row with ``shape`` = ``none``.
 
     Args:
@@ -192,6 +206,7 @@ def human_labels(
             "submitted_at": said.updated_at,
             "weights_sha256": said.weights_sha256,
             "changed": _values(said.result) != _values(said.proposed),
+            "refused_regions": len(said.result) - len(parsed.boxes),
         }
         for number, box in enumerate(parsed.boxes):
             corners = {name: getattr(box, name) for name in ("class_name", *BOX_COLUMNS)}
@@ -222,7 +237,7 @@ def _to_line(revision: Revision, *, seen_at: datetime) -> str:
     content = asdict(revision.submission)
     for name in ("created_at", "updated_at"):
         content[name] = content[name].isoformat()
-    return json.dumps({**entry, "submission": content}, ensure_ascii=False) + "\n"
+    return json.dumps({**entry, "submission": content}) + "\n"
 
 
 def _from_line(line: str) -> Revision:

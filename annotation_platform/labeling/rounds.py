@@ -1,5 +1,6 @@
 """A round of questions from asking to collecting."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,8 @@ from annotation_platform.labeling.tasks import assign_places, task_copies, tasks
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.tables import empty_table
+from annotation_platform.storage.objects import ObjectStore
 
 
 @dataclass(frozen=True)
@@ -37,21 +40,42 @@ def ask_people(
     images: pd.DataFrame,
     predictions: pd.DataFrame,
     labeling: LabelingClient,
+    store: ObjectStore,
     policy: Params,
 ) -> pd.DataFrame:
     """Put the tasks of a round before people and return the ``label_tasks`` table.
 
-    Asking again adds what is missing and nothing else.
+    Who is meant to answer which place is fixed in the lake before anybody is asked. Asking again
+    adds what is missing and nothing else, whoever joined or left meanwhile. Proposals of a class
+    that the ontology no longer has are not shown. A round without images asks nobody.
     """
-    k = policy.labeling.answers_per_task
-    order = list(selected.sort_values("rank")["image_id"])
-    assignees = assign_places(order, labeling.annotators(), answers_per_task=k)
-    shown = predictions if policy.labeling.preannotate else predictions.head(0)
+    if selected.empty:
+        return empty_table("label_tasks")
+    assignees = _plan(round_id, selected, labeling, store, policy)
+    known = predictions["class_name"].isin(policy.ontology.names)
+    shown = predictions[known] if policy.labeling.preannotate else predictions.head(0)
     copies = task_copies(
         round_id, selected, images, shown, assignees, minimum_score=policy.labeling.minimum_score
     )
     backend_tasks = labeling.publish_round(round_id, policy.ontology, copies)
     return tasks_table(round_id, labeling.name, copies, backend_tasks)
+
+
+def _plan(
+    round_id: str,
+    selected: pd.DataFrame,
+    labeling: LabelingClient,
+    store: ObjectStore,
+    policy: Params,
+) -> dict[tuple[str, int], str]:
+    key = f"plans/{round_id}.json"
+    if not store.exists(key):
+        order = list(selected.sort_values("rank")["image_id"])
+        k = policy.labeling.answers_per_task
+        drawn = assign_places(order, labeling.annotators(), answers_per_task=k)
+        places = [[image, place, assignee] for (image, place), assignee in drawn.items()]
+        store.create(key, json.dumps(places).encode(), private=True)
+    return {(image, place): assignee for image, place, assignee in json.loads(store.get(key))}
 
 
 def count_round(

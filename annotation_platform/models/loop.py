@@ -2,24 +2,29 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
-from annotation_platform.errors import NotReadyError
-from annotation_platform.models.cards import ModelCard, policy_digest
 from annotation_platform.models.detector import predict_files
-from annotation_platform.models.evaluation import Evaluation, decide_promotion, evaluate
-from annotation_platform.models.pictures import Example
+from annotation_platform.models.evaluation import (
+    Evaluation,
+    Promotion,
+    decide_promotion,
+    evaluate,
+)
+from annotation_platform.models.learning import train_model
+from annotation_platform.models.pictures import PicturePath, picture_paths
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.models.training import train_detector
 from annotation_platform.params import Params
 from annotation_platform.schema.dataset import Dataset
-from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import make_table
 
-PicturePath = Callable[[str, str], Path]
+_NO_TEST_IMAGE = Promotion(
+    False,
+    "Not promoted: the test split has no image yet, so no model can be judged. "
+    "It grows with every round; label more images, or raise splits.test in params.yaml.",
+)
 
 
 @dataclass(frozen=True)
@@ -42,42 +47,42 @@ def train_round(
 ) -> pd.DataFrame:
     """Train on the train split, put the weights into the registry, return ``trained_model``.
 
-    Learning goes on from the promoted model, whose knowledge of the classes that both know is
+    Learning goes on from ``starting_weights``, whose knowledge of the classes that both know is
     kept. ``report`` is told in sentences how far it is.
     """
-    examples = _examples(training_set[training_set["split"] == "train"], picture_path)
-    names = policy.ontology.names
-    promoted = registry.promoted()
-    trained = train_detector(
-        examples,
-        class_names=names,
+    train = training_set[training_set["split"] == "train"]
+    before = starting_weights(registry, dataset_tag)
+    model = train_model(
+        Dataset.from_training_set(train, policy.ontology),
+        picture_paths(train, picture_path),
         policy=policy.training,
         seed=policy.seed,
-        start_from=registry.weights_path(promoted) if promoted else None,
+        dataset_tag=dataset_tag,
+        start_from=registry.weights_path(before) if before else None,
         progress=_in_quarters(report),
     )
-    card = ModelCard(
-        architecture=trained.architecture,
-        class_names=tuple(names),
-        image_width=policy.training.image_width,
-        dataset_tag=dataset_tag,
-        started_from=trained.started_from,
-        train_images=trained.images,
-        cpu_seconds=trained.cpu_seconds,
-        seed=policy.seed,
-        policy_digest=policy_digest(policy.training),
-    )
+    trained = model.detector
     row: dict[str, object] = {
         "round_id": round_id,
         "dataset_tag": dataset_tag,
-        "weights_sha256": registry.add(trained.state, card),
-        "started_from": card.started_from,
+        "weights_sha256": registry.add(trained.state, model.card),
+        "started_from": trained.started_from,
         "train_images": trained.images,
         "epochs": trained.epochs,
         "cpu_seconds": trained.cpu_seconds,
         "final_loss": trained.final_loss,
     }
     return make_table("trained_model", [row])
+
+
+def starting_weights(registry: ModelRegistry, dataset_tag: str) -> str | None:
+    """Return the weights from which learning on a version goes on; None: from scratch.
+
+    They are those promoted last among those that learned from another version. A model of this
+    very version is what an earlier run of the same job left: the run after it starts where that
+    one did.
+    """
+    return _promoted_last(registry, lambda one: registry.card(one).dataset_tag != dataset_tag)
 
 
 def evaluate_round(
@@ -91,37 +96,36 @@ def evaluate_round(
 ) -> EvaluatedRound:
     """Test the new model and the promoted one on the same test images, and promote the better.
 
-    Raises:
-        NotReadyError: the test split is empty, so nothing can be compared.
+    With no test image nothing is promoted and the figures are missing. A model that an earlier
+    run of this job promoted is compared with the one promoted before it, as it was then.
     """
-    test = training_set[training_set["split"] == "test"]
-    if test.empty:
-        raise NotReadyError(
-            f"the test split of {round_id} is empty, so no model can be judged. "
-            "It grows with every round; label more images, or raise splits.test in params.yaml."
-        )
     weights = str(trained_model["weights_sha256"].iloc[0])
-    promoted = registry.promoted()
-    new = _test(registry, weights, test, picture_path, ontology)
-    # A model already promoted (this job ran before) is not compared with itself.
-    old = None
-    if promoted is not None and promoted != weights:
-        old = _test(registry, promoted, test, picture_path, ontology)
-    decision = decide_promotion(new, old)
+    test = training_set[training_set["split"] == "test"]
+    new, old, decision = None, None, _NO_TEST_IMAGE
+    if not test.empty:
+        new = _test(registry, weights, test, picture_path, ontology)
+        other = _promoted_last(registry, lambda one: one != weights)
+        old = _test(registry, other, test, picture_path, ontology) if other else None
+        decision = decide_promotion(new, old)
     if decision.promoted:
         registry.promote(weights, decision.reason)
     row: dict[str, object] = {
         "round_id": round_id,
         "dataset_tag": str(trained_model["dataset_tag"].iloc[0]),
         "weights_sha256": weights,
-        "test_images": new.images,
-        "map50": new.map50,
-        "map": new.map,
-        "promoted_map50": old.map50 if old is not None else None,
+        "test_images": new.images if new else 0,
+        "map50": new.map50 if new else None,
+        "map": new.map if new else None,
+        "promoted_map50": old.map50 if old else None,
         "promoted": decision.promoted,
         "reason": decision.reason,
     }
-    return EvaluatedRound(make_table("model_evaluation", [row]), new.per_class)
+    return EvaluatedRound(make_table("model_evaluation", [row]), new.per_class if new else {})
+
+
+def _promoted_last(registry: ModelRegistry, wanted: Callable[[str], bool]) -> str | None:
+    promoted = (record.weights_sha256 for record in reversed(registry.history()))
+    return next(filter(wanted, promoted), None)
 
 
 def _test(
@@ -131,26 +135,8 @@ def _test(
     picture_path: PicturePath,
     ontology: Ontology,
 ) -> Evaluation:
-    images = test.drop_duplicates("image_id")
-    files = zip(images["image_id"], images["extension"], strict=True)
-    paths = {image_id: picture_path(image_id, extension) for image_id, extension in files}
-    predictions = predict_files(registry.load(weights), paths)
+    predictions = predict_files(registry.load(weights), picture_paths(test, picture_path))
     return evaluate(Dataset.from_training_set(test, ontology), predictions)
-
-
-def _examples(training_set: pd.DataFrame, picture_path: PicturePath) -> list[Example]:
-    examples = []
-    for image_id, rows in training_set.groupby("image_id", sort=True):
-        boxes = rows[rows["shape"] == "box"]
-        examples.append(
-            Example(
-                image_id=str(image_id),
-                path=picture_path(str(image_id), str(rows["extension"].iloc[0])),
-                boxes=as_boxes(boxes[BOX_COLUMNS]),
-                class_names=tuple(boxes["class_name"]),
-            )
-        )
-    return examples
 
 
 def _in_quarters(report: Callable[[str], None]) -> Callable[[float], None]:

@@ -1,16 +1,20 @@
 """Pictures on their way into a network: one size for all, and varied while it learns."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from PIL import Image
 
 from annotation_platform.errors import DataError
 from annotation_platform.images.decoding import Pixels, decode
 from annotation_platform.schema.geometry import Boxes, as_boxes, box_areas, clip_boxes
+
+PicturePath = Callable[[str, str], Path]
+"""Gives the file of a picture for its image id and extension."""
 
 _GREY = (124, 116, 104)
 _CACHE_BYTES = 2 << 30
@@ -77,6 +81,18 @@ class SampleCache:
         labels = np.array([self.class_names.index(name) for name in example.class_names], np.int64)
         seen = box_areas(boxes) > 0
         return Sample(pixels=pixels, boxes=boxes[seen], labels=labels[seen])
+
+
+def picture_paths(images: pd.DataFrame, picture_path: PicturePath) -> dict[str, Path]:
+    """Return the file of every picture by image id.
+
+    ``images`` has ``image_id`` and ``extension``; an image may have several rows.
+    """
+    files = images.drop_duplicates("image_id")[["image_id", "extension"]]
+    return {
+        image_id: picture_path(image_id, extension)
+        for image_id, extension in files.itertuples(index=False)
+    }
 
 
 def read_picture(path: Path) -> Pixels:

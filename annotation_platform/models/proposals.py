@@ -1,11 +1,9 @@
 """What the promoted model proposes for images that people will look at."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pandas as pd
 
 from annotation_platform.models.detector import predict_files
+from annotation_platform.models.pictures import PicturePath, picture_paths
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.schema.tables import empty_table, make_table, records
 
@@ -13,7 +11,7 @@ from annotation_platform.schema.tables import empty_table, make_table, records
 def propose(
     registry: ModelRegistry,
     pool: pd.DataFrame,
-    picture_path: Callable[[str, str], Path],
+    picture_path: PicturePath,
     *,
     round_id: str,
 ) -> pd.DataFrame:
@@ -28,9 +26,7 @@ def propose(
     weights = registry.promoted()
     if weights is None or pool.empty:
         return empty_table("model_predictions")
-    files = zip(pool["image_id"], pool["extension"], strict=True)
-    paths = {image_id: picture_path(image_id, extension) for image_id, extension in files}
-    found = predict_files(registry.load(weights), paths)
+    found = predict_files(registry.load(weights), picture_paths(pool, picture_path))
     number = found.groupby("image_id").cumcount().astype(str).str.zfill(4)
     found = found.assign(
         round_id=round_id,

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Example", "TrainedDetector", "train_detector"]
-
 _WEIGHT_DECAY = 1e-2
 _LONGEST_GRADIENT = 5.0
 _WARM_UP = 0.1
@@ -66,8 +64,8 @@ def train_detector(
     """Return a detector that has learned from ``examples`` for ``policy.cpu_seconds``.
 
     Training starts from ``policy.weights`` where that is given (a file, or ``DEFAULT`` for
-    torchvision's own), else from the file ``start_from``, else from scratch. Pictures without
-    boxes teach what is background; boxes without an area are left out.
+    torchvision's own), else from the file ``start_from``, ours or torchvision's, else from
+    scratch. Pictures without boxes teach what is background; boxes without an area are left out.
 
     The budget is processor time of this process, so two runs take different numbers of steps and
     give different weights. With ``maximum_steps`` the learning rate follows the steps instead and
@@ -78,9 +76,7 @@ def train_detector(
         class_names: every class the detector shall know, in the order of its outputs.
         policy: budget, picture size, batch size, learning rate, weights to start from.
         seed: of the first weights, the order of the pictures and their variations.
-        start_from: a file of weights, ours or torchvision's.
         progress: told the share of the budget that is used, 0 to 1, after every step.
-        maximum_steps: stop after so many steps instead.
         augmentation: how far pictures are varied.
 
     Raises:
@@ -88,38 +84,29 @@ def train_detector(
         DataError: a box is of an unknown class or has no numbers, or a picture cannot be read.
         ModelError: the weights to start from cannot be used, or learning went astray.
     """
-    import torch
+    from annotation_platform.models.weight_files import write_weights
 
     _check(examples, class_names)
     started = time.process_time()
-    with _quiet_torch(seed):
-        names = tuple(class_names)
+    names, width = tuple(class_names), policy.image_width
+    with _quiet_torch(seed), _enough_memory():
         network, architecture, started_from = _first_network(policy, start_from, names)
         clock = _Clock(started, policy.cpu_seconds, maximum_steps)
-        cache = SampleCache(examples, names, policy.image_width)
+        cache = SampleCache(examples, names, width)
         batches = _batches(cache, policy.batch_size, augmentation or Augmentation(), seed)
-        try:
-            losses, skipped = _learn(network, batches, clock, policy.learning_rate, progress)
-        except torch.OutOfMemoryError as error:
-            raise ModelError(
-                "the accelerator's memory is too small for training. "
-                "Lower training.batch_size or training.image_width in params.yaml."
-            ) from error
-        from annotation_platform.models.weight_files import write_weights
-
+        losses, skipped = _learn(network, batches, clock, policy.learning_rate, progress)
         state = write_weights(
-            network, architecture=architecture, class_names=names, image_width=policy.image_width
+            network, architecture=architecture, class_names=names, image_width=width
         )
-    steps = len(losses) + skipped
     return TrainedDetector(
         state=state,
         architecture=architecture,
         started_from=started_from,
-        epochs=steps * policy.batch_size / len(examples),
+        epochs=clock.steps * policy.batch_size / len(examples),
         cpu_seconds=time.process_time() - started,
         final_loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
         images=len(examples),
-        steps=steps,
+        steps=clock.steps,
         skipped_steps=skipped,
     )
 
@@ -291,3 +278,17 @@ def _quiet_torch(seed: int) -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(threads)
+
+
+@contextmanager
+def _enough_memory() -> Iterator[None]:
+    """Name the settings to lower where the accelerator's memory is too small."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            "the accelerator's memory is too small for training. "
+            "Lower training.batch_size or training.image_width in params.yaml."
+        ) from error

@@ -8,7 +8,7 @@ _STAGES = [
     ("label_tasks", "questions to be asked"),
     ("consensus_labels", "people"),
     ("dataset_version", "the release"),
-    ("model_evaluation", "training"),
+    ("round_report", "training"),
 ]
 
 
@@ -23,6 +23,8 @@ def round_states(lake: Lake) -> list[dict[str, object]]:
 def _state(lake: Lake, round_id: str) -> dict[str, object]:
     tables = lake.tables
     waits_for = next((what for table, what in _STAGES if not tables.exists(table, round_id)), "–")
+    if tables.exists("label_tasks", round_id) and tables.read("label_tasks", round_id).empty:
+        waits_for = "– (nothing new to label)"
     row: dict[str, object] = {
         "round": round_id,
         "landed": len(lake.manifests.read(round_id)),

@@ -192,6 +192,7 @@ HUMAN_LABELS = _table(
         "submitted_at": _time("when the answer took this form"),
         "weights_sha256": _text("model behind the pre-annotation it began from; empty: none"),
         "changed": _flag("whether it differs from that pre-annotation, by value"),
+        "refused_regions": _count("regions of the answer that are no usable box"),
     },
     ["label_id"],
 )
@@ -205,7 +206,7 @@ CONSENSUS_LABELS = _table(
         **_IMAGE_ID,
         "label_id": _text("image and running number"),
         **_BOX,
-        "support": _count("annotators who saw this object"),
+        "support": _count("annotators who say so: saw the object, or saw nothing"),
         "answers": _count("counted answers on the image"),
         "class_agreement": _number("share of supporters who chose the class", 0, 1),
         "mean_iou": _number("mean IoU of the supporters' boxes with the fused one", 0, 1),
@@ -243,6 +244,17 @@ SPLIT_TABLE = _table(
         "split": _text("train, val or test", one_of=SPLITS),
     },
     ["group_id"],
+)
+
+TRAINING_ROUNDS = _table(
+    "training_rounds",
+    "The rounds that a training set holds, and the state of their labels in it.",
+    {
+        **_ROUND_ID,
+        "included_round": _text("a round whose labels are in it", pattern=ROUND),
+        "labels_sha256": _text("digest of that round's consensus_labels", pattern=SHA256),
+    },
+    ["round_id", "included_round"],
 )
 
 DATASET_VERSIONS = _table(
@@ -332,6 +344,7 @@ TABLES: dict[str, pa.DataFrameSchema] = {
         CONSENSUS_LABELS,
         TRAINING_SET,
         SPLIT_TABLE,
+        TRAINING_ROUNDS,
         DATASET_VERSIONS,
         TRAINED_MODELS,
         MODEL_EVALUATIONS,

@@ -150,8 +150,9 @@ class DagsterServers:
         return child
 
     def _prepare_storage(self, environment: dict[str, str]) -> None:
-        # Two processes that make the same SQLite tables at the same moment trip each other up.
-        child = self._spawn("storage", ["dagster", "instance", "migrate"], environment)
+        # Two processes that make the same SQLite tables at the same moment trip each other up,
+        # and runs that were killed with their servers have to be ended.
+        child = self._spawn("storage", ["python", "-m", "resources.instance"], environment)
         child.wait(_BOOT_SECONDS)
         if child.exit_code != 0:
             raise SettingsError(

@@ -23,6 +23,7 @@ import httpx
 
 from annotation_platform.errors import SettingsError
 from annotation_platform.servers.child import LOOPBACK, ChildProcess, usable_port
+from annotation_platform.storage.files import write_file
 
 _DATABASE = "label_studio.sqlite3"
 _SECRETS_KEY = "label_studio"
@@ -302,7 +303,8 @@ def _administrator(secrets_path: Path) -> Administrator:
             "password": secrets.token_urlsafe(18),
             "token": secrets.token_hex(20),
         }
-        _write_private(secrets_path, json.dumps(known, indent=2) + "\n")
+        text = json.dumps(known, indent=2) + "\n"
+        write_file(secrets_path, text.encode(), mode=0o600)
     # A file that somebody else made or copied is closed too.
     secrets_path.chmod(0o600)
     try:
@@ -324,14 +326,3 @@ def _read_secrets(path: Path) -> dict[str, Any]:
     if not isinstance(known, dict):
         raise SettingsError(f"{path}: expected a JSON object. Put a good copy back.")
     return known
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)

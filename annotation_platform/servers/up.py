@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from annotation_platform.errors import SettingsError
 from annotation_platform.params import read_params
 from annotation_platform.servers.dagster import DagsterServers
+from annotation_platform.servers.home import locked_home
 from annotation_platform.servers.label_studio import LabelStudioServer
 from annotation_platform.settings import Settings
 from annotation_platform.versioning.registry import check_registry
@@ -35,8 +36,9 @@ def serve(
     policy = read_params(settings.params_path)
     # Found now, before anybody has worked, and not at the first release.
     check_registry(settings.registry_path)
-    _make_home(settings)
     with ExitStack() as stack:
+        stack.enter_context(locked_home(settings.home_path))
+        _make_home(settings)
         if settings.label_studio_token.get_secret_value():
             url, token = settings.label_studio_url, settings.label_studio_token.get_secret_value()
         else:

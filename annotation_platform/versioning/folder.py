@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from annotation_platform.curation.gates import boxes_outside_image, groups_in_two_splits
 from annotation_platform.errors import PublishError
 from annotation_platform.formats.coco import render_coco
 from annotation_platform.formats.yolo import render_yolo
@@ -112,7 +113,11 @@ def image_files(frame: pd.DataFrame) -> list[ImageFile]:
 
 
 def build_folder(training_set: pd.DataFrame, ontology: Ontology, *, name: str) -> Folder:
-    """Return what a version of ``training_set`` consists of; ``canonical`` says what is refused."""
+    """Return what a version of ``training_set`` consists of; ``canonical`` says what is refused.
+
+    Beside the pictures: ``labels/`` and ``data.yaml`` (YOLO), ``coco/``, ``annotations/`` (Parquet,
+    sharded by the first digit of the image id), ``card.json`` and ``README.md``.
+    """
     frame = canonical(training_set, ontology)
     dataset = Dataset.from_training_set(frame, ontology)
     facts = folder_facts(frame, ontology)
@@ -128,17 +133,6 @@ def build_folder(training_set: pd.DataFrame, ontology: Ontology, *, name: str) -
         "README.md": _card_text(facts, name).encode(),
     }
     return Folder(texts, image_files(frame), facts)
-
-
-def render_folder(
-    training_set: pd.DataFrame, ontology: Ontology, *, name: str = "training-set"
-) -> dict[str, bytes]:
-    """Return every file of the folder but the pictures, relative path to content.
-
-    ``labels/`` and ``data.yaml`` (YOLO), ``coco/``, ``annotations/`` (Parquet, sharded by the
-    first digit of the image id), ``card.json`` and ``README.md``.
-    """
-    return build_folder(training_set, ontology, name=name).texts
 
 
 def folder_facts(frame: pd.DataFrame, ontology: Ontology) -> FolderFacts:
@@ -172,23 +166,17 @@ def folder_facts(frame: pd.DataFrame, ontology: Ontology) -> FolderFacts:
             "large": int((areas >= _LARGE).sum()),
         },
         rounds=dict(sorted(by_round.items())),
-        audits=_audits(images, boxes),
+        audits=_audits(frame),
     )
 
 
-def _audits(images: pd.DataFrame, boxes: pd.DataFrame) -> dict[str, int]:
-    outside = (
-        (boxes["x1"] < 0)
-        | (boxes["y1"] < 0)
-        | (boxes["x2"] > boxes["width"])
-        | (boxes["y2"] > boxes["height"])
-    )
-    no_area = (boxes["x2"] <= boxes["x1"]) | (boxes["y2"] <= boxes["y1"])
+def _audits(frame: pd.DataFrame) -> dict[str, int]:
+    splits_of_content = frame.groupby("stored_md5")["split"].nunique()
+    labels = frame.drop(columns=["width", "height"])
     return {
-        "groups_in_two_splits": int((images.groupby("group_id")["split"].nunique() > 1).sum()),
-        "contents_in_two_splits": int((images.groupby("stored_md5")["split"].nunique() > 1).sum()),
-        "boxes_outside_image": int(outside.sum()),
-        "boxes_without_area": int(no_area.sum()),
+        "groups_in_two_splits": len(groups_in_two_splits(frame)),
+        "contents_in_two_splits": int((splits_of_content > 1).sum()),
+        "boxes_outside_image": len(boxes_outside_image(labels, frame)),
     }
 
 

@@ -78,11 +78,6 @@ class Git:
         result = self._start(("cat-file", "blob", f"{revision}:{path}"))
         return result.stdout if result.returncode == 0 else None
 
-    def paths(self, revision: str) -> list[str]:
-        """Return the paths of every file of ``revision``, sorted."""
-        listed = self.run("ls-tree", "-r", "-z", "--name-only", revision)
-        return sorted(os.fsdecode(name) for name in listed.split(b"\0") if name)
-
     def tags(self, pattern: str) -> dict[str, str]:
         """Return the commit of every tag that matches the glob ``pattern``, by name."""
         layout = "--format=%(refname:strip=2)%00%(objectname)%00%(*objectname)"

@@ -71,7 +71,8 @@ class _Job:
     policy_digest: str
     rounds: dict[str, str]
     weights: list[str]
-    files: dict[str, bytes]  # of the commit's tree, manifest and pointer excepted
+    params_text: str
+    dvc_files: dict[str, bytes]  # DVC's configuration, for the commit's tree
     now: datetime
 
 
@@ -101,14 +102,12 @@ def publish_version(
         registry: a git repository, bare or not, with or without ``.dvc``.
         remote_url: absolute path of a folder, or a URL that DVC knows.
         training_set: a ``training_set`` table; the order of rows does not matter.
-        ontology: the classes of the labels.
         params_text: the ``params.yaml`` that was used; it goes into the version.
         rounds: each round in it and its digest.
         policy_digest: SHA-256 of the policy.
         weights: digests of the models whose proposals people saw.
         source_root: the code that made it.
         image_path: image id and extension to the stored file.
-        now: the time of publishing.
         dataset: name of folder, pointer and tags.
         progress: told the files uploaded and those to upload.
     """
@@ -129,11 +128,8 @@ def publish_version(
             policy_digest=policy_digest,
             rounds=rounds,
             weights=weights,
-            files={
-                **dvc_files,
-                "params.yaml": params_text.encode(),
-                "datasets/.gitignore": f"/{dataset}\n".encode(),
-            },
+            params_text=params_text,
+            dvc_files=dvc_files,
             now=now,
         )
         return _publish(job, sources, progress)
@@ -267,7 +263,9 @@ def _commit(job: _Job, manifest: Manifest, head: str | None) -> str:
     tree = job.registry.write_tree(
         job.registry.tree_of(job.code.commit),
         {
-            **job.files,
+            **job.dvc_files,
+            "params.yaml": job.params_text.encode(),
+            "datasets/.gitignore": f"/{job.dataset}\n".encode(),
             MANIFEST_PATH: manifest.to_json(),
             f"datasets/{job.dataset}.dvc": pointer.encode(),
         },

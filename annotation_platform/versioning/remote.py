@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from annotation_platform.errors import PublishError, SettingsError
+from annotation_platform.storage.files import sync
 
 Progress = Callable[[int, int], None]
 """Called with the files done and the files in all."""
@@ -138,7 +139,7 @@ class DvcRemote:
             self._odb.protect(target)
         if self._is_local:
             for folder in {os.path.dirname(target) for target in targets}:  # noqa: PTH120
-                _sync(folder)
+                sync(folder)
                 _sweep(folder)
 
     def _stored_md5(self, target: str) -> str:
@@ -147,7 +148,7 @@ class DvcRemote:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
         if self._is_local:
-            _sync(target)
+            sync(target)
         return digest.hexdigest()
 
     @contextmanager
@@ -259,11 +260,3 @@ def _sweep(folder: str) -> None:
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > _STALE_SECONDS:
                 path.unlink()
-
-
-def _sync(path: str) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

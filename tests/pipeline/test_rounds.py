@@ -111,6 +111,18 @@ def test_every_page_shows_a_count_and_something_to_look_at(platform):
     assert thumbnails.startswith("![pictures with their boxes](data:image/jpeg;base64,")
 
 
+def test_classes_renamed_while_people_work_stop_the_merge_and_say_so(platform):
+    start(platform, 1, "round-0001")
+    platform.answer("round-0001")
+    policy = platform.settings.params_path
+    policy.write_text(policy.read_text().replace("name: boat", "name: ship"))
+    merged = platform.run("merge_round", "round-0001", raise_on_error=False)
+    assert not merged.success
+    checks = {event.check_name: event.passed for event in merged.get_asset_check_evaluations()}
+    assert checks["every_region_usable"] is False
+    assert not platform.lake.tables.exists("consensus_labels", "round-0001")
+
+
 @pytest.mark.parametrize("job", ["merge_round", "release_round", "train_model"])
 def test_a_stage_without_its_predecessor_names_it(platform, job):
     platform.instance.add_dynamic_partitions("rounds", ["round-0001"])

@@ -1,8 +1,12 @@
+import math
+
 import dagster as dg
 import pytest
 
 from annotation_platform.labeling.results import LabelledBox, boxes_to_result
-from sensors.attempts import CAUSE, next_attempt
+from annotation_platform.reporting.status import round_states
+from resources.instance import end_dead_runs
+from sensors.attempts import next_attempt
 from sensors.labeling import labeling_complete_sensor
 from sensors.landing import new_images_sensor
 from sensors.releases import new_version_sensor, review_complete_sensor
@@ -24,7 +28,12 @@ def finish(platform, request, status):
     """Record that the run a sensor asked for ended so."""
     job, _, _ = request.run_key.split(":", 2)
     run = dg.DagsterRun(
-        job_name=job, tags={**request.tags, "dagster/partition": request.partition_key}
+        job_name=job,
+        tags={
+            **request.tags,
+            "dagster/partition": request.partition_key,
+            "dagster/run_key": request.run_key,
+        },
     )
     platform.instance.add_run(run)
     platform.instance.handle_run_event(run.run_id, _event(job, status))
@@ -80,12 +89,42 @@ def test_a_failed_run_is_asked_for_again_under_a_new_key_after_a_pause(patient):
     finish(patient, first, dg.DagsterRunStatus.FAILURE)
     paused = patient.tick(new_images_sensor)
     assert keys(paused) == []
-    assert "failed 1 times" in paused.skip_reason.skip_message
-    cause = first.tags[CAUSE].split(":", 1)[1]
-    records = patient.instance.get_run_records(dg.RunsFilter(job_name="start_round"))
-    assert len(records) == 1
-    done = next_attempt(patient.instance, "start_round", "round-0001", "another" + cause)
-    assert done.request.run_key.endswith(":1")
+    assert "attempt 1 of start_round failed" in paused.skip_reason.skip_message
+
+
+def test_every_attempt_has_a_key_of_its_own_and_only_the_last_state_counts(platform):
+    instance, asked = platform.instance, []
+    outcomes = [
+        ("a", dg.DagsterRunStatus.SUCCESS),
+        ("b", dg.DagsterRunStatus.FAILURE),
+        ("c", dg.DagsterRunStatus.SUCCESS),
+        ("a", dg.DagsterRunStatus.SUCCESS),
+    ]
+    for cause, status in outcomes:
+        attempt = next_attempt(instance, "merge_round", "round-0001", cause)
+        asked.append(attempt.request.run_key.split(":", 1)[1])
+        finish(platform, attempt.request, status)
+    # The first state came back after another one: it is merged again, under a new key.
+    assert asked == ["round-0001:a:1", "round-0001:b:1", "round-0001:c:1", "round-0001:a:2"]
+    assert next_attempt(instance, "merge_round", "round-0001", "a").done
+    assert next_attempt(instance, "merge_round", "round-0001", "c").request
+    assert next_attempt(instance, "merge_round", "round-0002", "a").request
+
+
+def test_runs_that_died_with_their_servers_are_ended_before_the_next_start(platform):
+    request = next_attempt(platform.instance, "train_model", "round-0001", "a").request
+    run = dg.DagsterRun(
+        job_name="train_model",
+        status=dg.DagsterRunStatus.STARTED,
+        tags={**request.tags, "dagster/partition": "round-0001", "dagster/run_key": "x:1"},
+    )
+    platform.instance.add_run(run)
+    stuck = next_attempt(platform.instance, "train_model", "round-0001", "a")
+    assert "under way" in stuck.waits_for
+    assert end_dead_runs(platform.instance) == 1
+    failed = next_attempt(platform.instance, "train_model", "round-0001", "a")
+    assert "attempt 1 of train_model failed" in failed.waits_for
+    assert end_dead_runs(platform.instance) == 0
 
 
 def test_a_round_is_merged_when_its_last_answer_is_in_and_again_when_one_is_edited(patient):
@@ -128,3 +167,48 @@ def test_labels_that_fail_a_gate_are_not_released(patient):
 
 def test_nothing_is_trained_before_there_is_a_version(patient):
     assert patient.tick(new_version_sensor).skip_message == "No version was published yet."
+
+
+def test_a_round_in_which_nothing_is_new_ends_by_itself(patient):
+    patient.land(1)
+    patient.tick(new_images_sensor)
+    patient.run("start_round", "round-0001")
+    for name, data in patient.material.batches[0].items():
+        (patient.settings.landing_path / f"again-{name}").write_bytes(data)
+    patient.tick(new_images_sensor)
+    patient.run("start_round", "round-0002")
+    cleaned = patient.lake.tables.read("cleaned_images", "round-0002")
+    assert set(cleaned["outcome"]) == {"duplicate", "quarantined"}
+    result = patient.tick(labeling_complete_sensor)
+    assert keys(result) == []
+    states = {state["round"]: state["waits_for"] for state in round_states(patient.lake)}
+    assert states == {"round-0001": "people", "round-0002": "– (nothing new to label)"}
+    # It does not hold up what comes after it.
+    patient.land(2)
+    later = patient.tick(new_images_sensor)
+    assert [request.partition_key for request in later.run_requests] == ["round-0003"]
+
+
+def test_who_answers_what_is_fixed_before_anybody_is_asked(patient):
+    patient.land(1)
+    patient.tick(new_images_sensor)
+    patient.run("start_round", "round-0001")
+    before = patient.lake.tables.read("label_tasks", "round-0001")
+    patient.labeling.add_annotator("aaron@example.org")
+    patient.run("start_round", "round-0001")
+    assert before.equals(patient.lake.tables.read("label_tasks", "round-0001"))
+
+
+def test_an_overtaken_version_is_reported_without_a_model(patient):
+    for batch, round_id in enumerate(["round-0001", "round-0002"], start=1):
+        patient.land(batch)
+        patient.tick(new_images_sensor)
+        patient.run("start_round", round_id)
+        patient.answer(round_id)
+        patient.run("merge_round", round_id)
+        patient.run("release_round", round_id)
+    asked = {r.partition_key: r.job_name for r in patient.tick(new_version_sensor).run_requests}
+    assert asked == {"round-0001": "report_round", "round-0002": "train_model"}
+    patient.run("report_round", "round-0001")
+    report = patient.lake.tables.read("round_report", "round-0001").iloc[0]
+    assert (report["version"], math.isnan(report["model_map50"])) == ("1.0.0", True)

@@ -1,5 +1,6 @@
 """How a Label Studio of the platform's own starts, fails to start, and ends."""
 
+import json
 import os
 import signal
 import socket
@@ -41,6 +42,9 @@ def test_a_server_that_ends_early_gives_its_last_words_and_its_log(tmp_path):
     with pytest.raises(SettingsError, match=r"not a database.*server\.log"):
         server.start()
     assert not server.running
+    # What was drawn for it is kept for the next start, for this user's eyes alone.
+    assert json.loads((tmp_path / "secrets.json").read_text())["label_studio"]["token"]
+    assert (tmp_path / "secrets.json").stat().st_mode & 0o777 == 0o600
 
 
 START = """

@@ -23,8 +23,7 @@ from annotation_platform.errors import PublishError, SettingsError
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.tables import make_table
 from annotation_platform.storage.round_tables import parquet_bytes
-from annotation_platform.versioning.folder import render_folder
-from annotation_platform.versioning.git import Git
+from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.publisher import Published, publish_version
 from annotation_platform.versioning.registry import (
     checkout_as_stranger,
@@ -124,6 +123,10 @@ def world(tmp_path) -> World:
     return made
 
 
+def rendered(table: pd.DataFrame, ontology: Ontology = ONTOLOGY) -> dict[str, bytes]:
+    return build_folder(table, ontology, name="training-set").texts
+
+
 def git(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
         ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
@@ -198,7 +201,7 @@ def test_versions_are_numbered_by_what_changed_and_a_stranger_pulls_each_of_them
         assert (into / "params.yaml").read_text() == PARAMS
         assert (into / "code.py").exists()
         assert git(into, "status", "--porcelain") == ""
-    texts = render_folder(world.table, world.ontology)
+    texts = rendered(world.table, world.ontology)
     for path, data in texts.items():
         assert (folder / path).read_bytes() == data
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
@@ -257,7 +260,8 @@ def test_a_version_names_its_code_and_what_in_it_was_not_committed(world):
     second = world.publish()
     assert second.manifest.code.commit != clean.commit
     assert git(world.registry, "show", f"{second.tag}:code.py") == "print('changed')"
-    assert ".venv/secret" not in Git(world.registry).paths(second.tag)
+    listed = git(world.registry, "ls-tree", "-r", "--name-only", second.tag)
+    assert ".venv/secret" not in listed.splitlines()
     parents = git(world.registry, "rev-parse", f"{second.commit}^1", f"{second.commit}^2").split()
     assert parents == [second.parent, second.manifest.code.commit]
 
@@ -288,11 +292,11 @@ def test_the_order_of_rows_does_not_matter(world, tmp_path):
     # Neither does the way of a table through Parquet and back in pieces.
     parts = [shuffled.iloc[:5], shuffled.iloc[5:]]
     read = pd.concat([pd.read_parquet(io.BytesIO(parquet_bytes(part))) for part in parts])
-    assert render_folder(read, ONTOLOGY) == render_folder(world.table, ONTOLOGY)
+    assert rendered(read) == rendered(world.table)
 
 
 def test_the_card_counts_images_and_boxes_by_split_and_class(world):
-    texts = render_folder(world.table, ONTOLOGY)
+    texts = rendered(world.table)
     card = json.loads(texts["card.json"])
     # Of images 0 to 11, every fourth is val or test, and 0, 5 and 10 are empty.
     assert card["images"] == {"train": 6, "val": 3, "test": 3}
@@ -306,6 +310,19 @@ def test_the_card_counts_images_and_boxes_by_split_and_class(world):
     assert card["rounds"] == {"round-0001": {"images": 12, "boxes": 9}}
     assert set(card["audits"].values()) == {0}
     assert "| 1 | ball | 4 | 2 | 3 | 9 |" in texts["README.md"].decode()
+
+
+def test_the_card_counts_what_should_never_be(world):
+    world.rows[1]["x2"] = 641.0
+    world.rows[2]["x2"] = world.rows[2]["x1"]
+    world.rows[3]["group_id"] = world.rows[1]["group_id"]
+    world.rows[3]["stored_md5"] = world.rows[1]["stored_md5"]
+    # Images 1 and 3 are one in train, one in test; boxes 1 and 2 are too wide and without area.
+    assert json.loads(rendered(world.table)["card.json"])["audits"] == {
+        "groups_in_two_splits": 1,
+        "contents_in_two_splits": 1,
+        "boxes_outside_image": 2,
+    }
 
 
 def test_a_label_that_the_ontology_does_not_know_is_not_published(world):

@@ -30,6 +30,7 @@ def said(answers, image=IMAGE):
             "submitted_at": pd.Timestamp("2026-01-01", tz="UTC"),
             "weights_sha256": "",
             "changed": True,
+            "refused_regions": 0,
         }
         for number, (name, box) in enumerate(boxes):
             corners = dict(zip(["x1", "y1", "x2", "y2"], map(float, box), strict=True))
@@ -70,6 +71,19 @@ def test_an_object_that_one_of_three_saw_is_turned_down_and_counted():
     )
     assert len(consensus.labels) == 1
     assert (consensus.rejected, consensus.disputed) == (1, 0)
+
+
+def test_three_who_see_three_different_things_are_not_three_who_saw_nothing():
+    row = resolve_consensus(
+        said(
+            {
+                "ada": [("cat", (0, 0, 9, 9))],
+                "ben": [("cat", (20, 0, 29, 9))],
+                "cam": [("cat", (40, 0, 49, 9))],
+            }
+        )
+    ).labels.iloc[0]
+    assert (row["shape"], row["support"], row["disputed"]) == ("none", 0, True)
 
 
 def test_an_image_that_all_found_empty_keeps_a_row():

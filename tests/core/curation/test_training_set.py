@@ -56,6 +56,25 @@ def label(round_id, number, *, box=(1.0, 2.0, 30.5, 40.25), name="cat"):
     }
 
 
+def answer(round_id, number, *, refused=0):
+    row = dict.fromkeys(empty_table("human_labels").columns)
+    return row | {
+        "round_id": round_id,
+        "task_id": f"{round_id}/boxes/{digest(number)}",
+        "image_id": digest(number),
+        "place": 1,
+        "answer_id": f"simulated:{number}",
+        "revision": digest(number),
+        "annotator": "annotator-1",
+        "label_id": f"simulated:{number}:none",
+        "shape": "none",
+        "lead_time_seconds": 1.0,
+        "weights_sha256": "",
+        "changed": False,
+        "refused_regions": refused,
+    }
+
+
 def task(round_id, number):
     return {
         "round_id": round_id,
@@ -74,11 +93,13 @@ def tables(tmp_path):
     return RoundTables(LocalObjectStore(tmp_path))
 
 
-def add_round(tables, round_id, numbers, **options):
+def add_round(tables, round_id, numbers, *, refused=0, **options):
     pictures = [cleaned(round_id, n) for n in numbers]
     tables.write("cleaned_images", round_id, make_table("cleaned_images", pictures))
     asked = [task(round_id, n) for n in numbers]
     tables.write("label_tasks", round_id, make_table("label_tasks", asked))
+    answers = [answer(round_id, n, refused=refused) for n in numbers]
+    tables.write("human_labels", round_id, make_table("human_labels", answers))
     labels = [label(round_id, n, **options) for n in numbers]
     tables.write("consensus_labels", round_id, make_table("consensus_labels", labels))
 
@@ -114,6 +135,7 @@ def test_an_image_with_nothing_in_it_is_kept(tables):
         pytest.param({"box": (1.0, 2.0, 101.0, 40.0)}, "outside their image", id="outside"),
         pytest.param({"box": (5.0, 5.0, 5.0, 9.0)}, "outside their image", id="no area"),
         pytest.param({"name": "bird"}, "outside the ontology", id="unknown class"),
+        pytest.param({"refused": 1}, "no usable box", id="answer with an unusable region"),
     ],
 )
 def test_a_round_that_fails_a_gate_is_held_back_whole_and_named(tables, options, reason):

@@ -105,6 +105,13 @@ def test_each_defect_is_quarantined_with_its_reason_and_the_rest_goes_on(clean):
     }
 
 
+def test_a_header_without_dimensions_is_no_image(clean):
+    # The tags of a picture whose width and height are missing; Pillow answers with a TypeError.
+    broken = b"II*\x00\x08\x00\x00\x00\x01\x00\x02\x01\x03\x00\x01\x00\x00\x00\x08\x00\x00\x00"
+    cleaned, _ = clean({"broken.tif": broken + bytes(8), "sound.jpg": encode(scene(1))})
+    assert cleaned["outcome"].to_dict() == {"broken.tif": "quarantined", "sound.jpg": "accepted"}
+
+
 def test_too_many_pixels_are_refused_from_the_header(clean):
     policy = CleaningPolicy(maximum_pixels=160 * 120 - 1)
     cleaned, _ = clean({"large.jpg": encode(scene(1))}, policy)

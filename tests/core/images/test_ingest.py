@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from annotation_platform.errors import DataError
 from annotation_platform.images.ingest import (
+    Landed,
     RoundManifests,
     copy_to_landing,
     ingest_round,
@@ -17,6 +18,7 @@ from annotation_platform.images.ingest import (
     plan_round,
 )
 from annotation_platform.params import RoundPolicy
+from annotation_platform.schema.rounds import LandedObject
 from annotation_platform.storage.objects import LocalObjectStore
 
 EAGER = RoundPolicy(minimum_images=1, settle_seconds=0)
@@ -96,6 +98,37 @@ def test_a_round_waits_until_there_are_enough_or_the_first_waited_long(landing, 
     assert form_round(landing, manifests, policy=policy, now=now + timedelta(seconds=90))
 
 
+def test_what_landed_before_does_not_hurry_the_next_round(landing, store):
+    policy = RoundPolicy(minimum_images=3, maximum_wait_seconds=60, settle_seconds=2)
+    manifests = RoundManifests(store)
+    (landing / "old.jpg").write_bytes(b"old")
+    later = datetime.now(UTC) + timedelta(seconds=90)
+    assert form_round(landing, manifests, policy=policy, now=later)
+    landed = list_landed(landing, now=later)
+    fresh = LandedObject(key="new.jpg", stamp="1-1", byte_size=1)
+    both = Landed([*landed.objects, fresh], {**landed.ages, fresh: 5.0})
+    plan = plan_round(both, manifests.taken().objects, policy)
+    assert plan.waits_for == "1 new images; a round starts at 3."
+
+
+def test_a_clock_that_runs_ahead_does_not_hold_up_a_round(landing, store):
+    (landing / "a.jpg").write_bytes(b"a")
+    ahead = (datetime.now(UTC) + timedelta(days=365)).timestamp()
+    os.utime(landing / "a.jpg", (ahead, ahead))
+    assert form_round(landing, RoundManifests(store))
+
+
+def test_a_name_that_is_not_utf8_is_quarantined_and_the_rest_goes_on(landing, store):
+    manifests = RoundManifests(store)
+    Path(os.fsdecode(os.fsencode(landing) + b"/caf\xe9.jpg")).write_bytes(b"x")
+    (landing / "sound.jpg").write_bytes(b"y")
+    raw = ingest_round(form_round(landing, manifests), landing, manifests, store)
+    assert raw.set_index("source_key")["problem"].to_dict() == {
+        "caf\\xe9.jpg": "its name is not UTF-8; rename it and it lands anew",
+        "sound.jpg": "",
+    }
+
+
 def test_unfinished_transfers_are_left_alone(landing, store):
     for name in ("a.jpg.part", ".hidden.jpg", "b.tmp"):
         (landing / name).write_bytes(b"half")
@@ -132,6 +165,8 @@ def test_ingesting_twice_gives_the_same_table(landing, store):
     (landing / "a.jpg").write_bytes(b"a")
     round_id = form_round(landing, manifests)
     first = ingest_round(round_id, landing, manifests, store)
+    # What is in the lake stays in its round, whatever becomes of the landing folder.
+    (landing / "a.jpg").unlink()
     assert first.equals(ingest_round(round_id, landing, manifests, store))
 
 
@@ -140,5 +175,12 @@ def test_a_folder_is_put_into_the_landing_place_whole(tmp_path, landing):
     (tmp_path / "camera" / "day" / "a.jpg").write_bytes(b"a")
     assert copy_to_landing(tmp_path / "camera", landing) == 1
     assert (landing / "camera" / "day" / "a.jpg").read_bytes() == b"a"
+    assert copy_to_landing(tmp_path / "camera", landing) == 0
+    # Another camera with the same names takes nothing away.
+    (tmp_path / "other" / "camera" / "day").mkdir(parents=True)
+    (tmp_path / "other" / "camera" / "day" / "a.jpg").write_bytes(b"b")
+    assert copy_to_landing(tmp_path / "other" / "camera", landing) == 1
+    found = {path.read_bytes() for path in (landing / "camera" / "day").iterdir()}
+    assert found == {b"a", b"b"}
     with pytest.raises(DataError, match="nowhere"):
         copy_to_landing(tmp_path / "nowhere", landing)

@@ -91,6 +91,27 @@ def test_an_edit_is_a_new_revision_and_the_old_one_stays(tmp_path):
     assert counted.digest != count(first).digest
 
 
+def test_whatever_people_paste_the_ledger_stays_readable(tmp_path):
+    ledger = AnswersLedger(LocalObjectStore(tmp_path))
+    note = [{"type": "rectanglelabels", "meta": {"text": ["a\u2028b\u2029c\x85d\ud800"]}}]
+    ledger.append("round-0001", [submission(1, "ada", result=note)], now=NOW)
+    assert ledger.read("round-0001")[0].submission.result == note
+
+
+def test_an_answer_keeps_its_first_author_when_the_account_is_deleted(tmp_path):
+    ledger = AnswersLedger(LocalObjectStore(tmp_path))
+    said = [submission(n, f"person-{n}", place=n, minutes=n) for n in (1, 2, 3)]
+    ledger.append("round-0001", said, now=NOW)
+    forgotten = [replace(answer, author="unknown") for answer in said]
+    assert ledger.append("round-0001", forgotten, now=NOW) == 0
+    edited = [submission(1, "unknown", minutes=1, edited=9, result=[])]
+    ledger.append("round-0001", edited, now=NOW)
+    counted = count_answers(ledger.read("round-0001"), TASKS)
+    assert counted.complete
+    assert counted.counted[TASK, 1].submission.author == "person-1"
+    assert counted.counted[TASK, 1].submission.result == []
+
+
 def test_many_writers_at_once_lose_nothing_and_count_nothing_twice(tmp_path):
     ledger = AnswersLedger(LocalObjectStore(tmp_path))
     answers = [submission(n, f"person-{n}") for n in range(40)]
@@ -129,6 +150,7 @@ def test_labels_carry_pixels_and_say_what_could_not_be_used():
     assert box[["x1", "y1", "x2", "y2"]].tolist() == pytest.approx([10, 10, 20, 20])
     assert not box["changed"]
     assert labels["shape"].tolist() == ["box", "none", "none"]
+    assert labels["refused_regions"].tolist() == [0, 0, 1]
     assert len(problems) == 1
     assert "unicorn" in problems[0]
 

@@ -1,0 +1,70 @@
+"""Learning from a dataset, wherever its pictures lie."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from annotation_platform.models.cards import ModelCard, policy_digest
+from annotation_platform.models.pictures import Example
+from annotation_platform.models.training import TrainedDetector, train_detector
+from annotation_platform.params import TrainingPolicy
+from annotation_platform.schema.dataset import Dataset
+from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What training gave, and the card that goes with the weights."""
+
+    detector: TrainedDetector
+    card: ModelCard
+
+
+def train_model(
+    dataset: Dataset,
+    paths: Mapping[str, Path],
+    *,
+    policy: TrainingPolicy,
+    seed: int,
+    dataset_tag: str,
+    start_from: Path | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> TrainedModel:
+    """Return a detector that has learned from all pictures of ``dataset``, with its card.
+
+    ``paths`` gives the file of each picture by image id, ``dataset_tag`` is written on the card;
+    for the rest, refusals included, see ``train_detector``.
+    """
+    names = tuple(dataset.ontology.names)
+    trained = train_detector(
+        examples_of(dataset, paths),
+        class_names=names,
+        policy=policy,
+        seed=seed,
+        start_from=start_from,
+        progress=progress,
+    )
+    card = ModelCard(
+        architecture=trained.architecture,
+        class_names=names,
+        image_width=policy.image_width,
+        dataset_tag=dataset_tag,
+        started_from=trained.started_from,
+        train_images=trained.images,
+        cpu_seconds=round(trained.cpu_seconds, 3),
+        seed=seed,
+        policy_digest=policy_digest(policy),
+    )
+    return TrainedModel(trained, card)
+
+
+def examples_of(dataset: Dataset, paths: Mapping[str, Path]) -> list[Example]:
+    """Return every picture of ``dataset`` as an example, boxes or not, sorted by image id."""
+    labels = dict(iter(dataset.labels.groupby("image_id")))
+    nothing = dataset.labels.iloc[:0]
+    examples = []
+    for image_id in sorted(dataset.images["image_id"]):
+        rows = labels.get(image_id, nothing)
+        boxes = as_boxes(rows[BOX_COLUMNS])
+        examples.append(Example(image_id, paths[image_id], boxes, rows["class_name"].tolist()))
+    return examples
