@@ -33,9 +33,9 @@ def read_truth(images: Path, truth: Path) -> Truth:
     """Return the truth of the pictures in a folder.
 
     Args:
-        images: the folder of pictures; those in folders below it count for COCO only.
-        truth: a folder of Pascal VOC ``*.xml`` (or with such a folder ``Annotations`` in it), one
-            such file, a COCO ``.json``, or a folder of them.
+        images: the folder of pictures, folders below it included.
+        truth: a folder of Pascal VOC ``*.xml`` (in it, or in folders below it), one such file, a
+            COCO ``.json``, or a folder of them.
 
     Returns:
         Every picture that the truth speaks of, boxes or not. Boxes without area, entries without a
@@ -106,7 +106,7 @@ def _read(images: Path, truth: Path, pictures: dict[str, Path]) -> tuple[Dataset
         return read_coco(truth), []
     files = [truth] if truth.is_file() else sorted(truth.glob("*.xml"))
     if not files:
-        files = sorted((truth / "Annotations").glob("*.xml"))
+        files = sorted(truth.rglob("*.xml"))
     if not files:
         return read_coco(truth), []
     # A VOC file is named like its picture. Those of pictures elsewhere are not this folder's.
@@ -118,7 +118,10 @@ def _read(images: Path, truth: Path, pictures: dict[str, Path]) -> tuple[Dataset
             f"{truth}: names no picture of {images}, but {_some(others)}. "
             "Pass the folder that holds these pictures as --images."
         )
-    reading = read_voc(ours, images)
+    # VOC names a picture without its folder; where all of them lie in one, that is meant.
+    named = {path.stem for path in ours}
+    folders = {path.parent for path in pictures.values() if path.stem in named}
+    reading = read_voc(ours, folders.pop() if len(folders) == 1 else images)
     problems = list(reading.problems)
     if others:
         problems.append(

@@ -147,3 +147,12 @@ def test_a_truth_that_is_no_truth_is_an_error(tmp_path):
     (tmp_path / "truth" / "notes.json").write_text("[]")
     with pytest.raises(DataError, match="COCO"):
         read_truth(tmp_path / "images", tmp_path / "truth")
+
+
+def test_pictures_and_annotations_are_found_in_the_folders_of_a_whole_data_set(tmp_path):
+    image_id = picture(tmp_path / "set" / "JPEGImages" / "a.png")
+    voc(tmp_path / "set" / "Annotations" / "a.xml", "a.png", ("boat", 1, 1, 9, 9))
+    truth = read_truth(tmp_path, tmp_path)
+    assert truth.dataset.images["image_id"].tolist() == [image_id]
+    assert truth.dataset.images["file_name"].tolist() == ["set/JPEGImages/a.png"]
+    assert len(truth.dataset.labels) == 1
