@@ -14,14 +14,10 @@ from annotation_platform.servers.child import LOOPBACK, ChildProcess, usable_por
 from annotation_platform.settings import PROJECT_ROOT, Settings, settings_environment
 
 _INSTANCE = """\
-# Written by the platform. Runs are retried when their process dies, not when an asset fails:
-# the sensors try those again, with a pause.
+# Written by the platform. Dagster's own run retries are off: the sensors try failed runs again, with
+# a pause, and two who do so would race each other.
 telemetry:
   enabled: false
-run_retries:
-  enabled: true
-  max_retries: 2
-  retry_on_asset_or_op_failure: false
 run_monitoring:
   enabled: true
 concurrency:
