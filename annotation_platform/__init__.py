@@ -3,4 +3,18 @@
 An ordinary library: nothing in here but the composition root ``definitions.py`` knows Dagster.
 """
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 __version__ = "0.1.0"
+
+
+def query(sql: str, *, home: str | Path | None = None) -> "pd.DataFrame":
+    """Return the answer to a SELECT over the catalogue; see ``catalogue.query``."""
+    # Importing the package stays free of pandas and DuckDB.
+    from annotation_platform.catalogue.query import query as answer
+
+    return answer(sql, home=home)

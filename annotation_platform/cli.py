@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 from typer.exceptions import TyperException
 
 from annotation_platform.errors import AnnotationPlatformError
@@ -99,6 +100,35 @@ def ingest(
 
 
 @app.command()
+def inspect(
+    folder: Annotated[Path, typer.Argument(help="Pictures; subfolders are looked at too.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what cleaning would make of each file of a folder; nothing is stored."""
+    from dataclasses import asdict
+
+    from annotation_platform.images.inspect import count_outcomes, inspect_folder
+    from annotation_platform.params import read_params
+
+    policy = read_params(read_settings().params_path).cleaning
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("looking at files", total=None)
+        files = inspect_folder(
+            folder,
+            policy,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if as_json:
+        _print_json({"files": [asdict(file) for file in files]})
+        return
+    if files:
+        rows = [[file.path, file.outcome, file.reason, ", ".join(file.flags)] for file in files]
+        _print_rows(["file", "outcome", "reason", "flags"], rows)
+    counts = [f"{count} {outcome}" for outcome, count in count_outcomes(files).items()]
+    _out.print(f"{len(files)} files: {', '.join(counts)}" if files else "No file there.")
+
+
+@app.command()
 def status(as_json: AsJson = False) -> None:
     """Show every round and what it waits for."""
     from annotation_platform.lake import open_lake
@@ -128,6 +158,74 @@ def versions(as_json: AsJson = False) -> None:
         _print_json({"versions": found})
     else:
         _out.print(_table(found, title="versions") if found else "No version yet.")
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="One SELECT; SHOW TABLES lists the tables.")],
+    as_json: AsJson = False,
+) -> None:
+    """Ask in SQL: images, quarantine, predictions, labels, versions and every table."""
+    from annotation_platform.catalogue.query import run_query, to_answer
+    from annotation_platform.lake import open_lake
+
+    settings = read_settings()
+    answer = to_answer(run_query(open_lake(settings.lake_path, settings.landing_path), sql))
+    if as_json:
+        _print_json({"columns": answer.columns, "rows": answer.rows})
+        return
+    _print_rows(answer.columns, answer.rows)
+
+
+@app.command("athena-ddl")
+def athena_ddl(
+    location: Annotated[
+        str, typer.Option(help="The lake in S3; the tables are in tables/ below it.")
+    ] = "s3://bucket/prefix",
+) -> None:
+    """Print the statements that make the lake's tables known to Amazon Athena."""
+    from annotation_platform.catalogue.athena import external_tables
+
+    sys.stdout.write("\n".join(f"{each};\n" for each in external_tables(location).values()))
+
+
+@app.command()
+def duplicates(
+    folder: Annotated[Path, typer.Argument(help="Pictures; subfolders are looked at too.")],
+    bits: Annotated[
+        int, typer.Option(min=0, max=64, help="How many bits of a hash may differ.")
+    ] = 8,
+    as_json: AsJson = False,
+) -> None:
+    """Find pictures that repeat others: copies, near copies, mirrored or turned ones."""
+    from dataclasses import asdict
+
+    from annotation_platform.images.duplicates import find_duplicates
+    from annotation_platform.params import read_params
+
+    policy = read_params(read_settings().params_path).cleaning
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("looking at files", total=None)
+        found = find_duplicates(
+            folder,
+            bits=bits,
+            maximum_pixels=policy.maximum_pixels,
+            maximum_frames=policy.maximum_frames,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if as_json:
+        _print_json(asdict(found))
+        return
+    if found.groups:
+        place = {path: number for number, group in enumerate(found.groups, 1) for path in group}
+        rows = [[place[pair.a], pair.kind, pair.distance, pair.a, pair.b] for pair in found.pairs]
+        _print_rows(["group", "kind", "bits", "picture", "shows the same"], sorted(rows))
+    if found.skipped:
+        _print_rows(["skipped", "why"], [[file.path, file.reason] for file in found.skipped])
+    copies = sum(len(group) for group in found.groups)
+    _out.print(
+        f"{copies} pictures in {len(found.groups)} groups, {len(found.skipped)} files skipped"
+    )
 
 
 @app.command()
@@ -247,6 +345,25 @@ def _table(rows: list[dict[str, Any]], *, title: str) -> Table:
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     return table
+
+
+def _print_rows(columns: list[str], rows: list[list[Any]], *, most: int = 50) -> None:
+    # Into a file or a pipe the table is as wide as it needs to be, instead of cut at 80 columns.
+    out = _out if _out.is_terminal else Console(highlight=False, width=100_000)
+    table = Table()
+    for name in columns:
+        table.add_column(_printable(name))
+    for row in rows[:most]:
+        table.add_row(*(_printable(value) for value in row))
+    out.print(table)
+    if len(rows) > most:
+        out.print(f"... and {len(rows) - most} more; --json gives all")
+
+
+def _printable(value: object) -> Text:
+    """Return a value without what would steer the terminal: names of files come from anywhere."""
+    text = "null" if value is None else str(value)
+    return Text("".join(each if each.isprintable() or each == "\n" else "\ufffd" for each in text))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,9 @@ class CleaningPolicy(_Policy):
     """What is good enough to label."""
 
     minimum_side: int = Field(default=32, ge=1)
-    maximum_pixels: int = Field(default=100_000_000, ge=1)
+    maximum_pixels: int = Field(default=80_000_000, ge=1)
+    maximum_frames: int = Field(default=1000, ge=1)
+    maximum_bytes: int = Field(default=200_000_000, ge=1)
     minimum_sharpness: float = Field(default=1.0, ge=0)
     minimum_brightness: float = Field(default=4.0, ge=0, le=255)
     maximum_brightness: float = Field(default=251.0, ge=0, le=255)

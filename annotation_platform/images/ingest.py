@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -16,8 +15,12 @@ from annotation_platform.params import RoundPolicy
 from annotation_platform.schema.rounds import LandedObject, next_round
 from annotation_platform.schema.tables import make_table
 from annotation_platform.storage.objects import ObjectStore
-
-_UNFINISHED = (".part", ".tmp", ".crdownload", ".partial")
+from annotation_platform.storage.regular import (
+    NOT_UTF8,
+    is_unfinished,
+    open_regular,
+    printable_name,
+)
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,7 @@ def list_landed(folder: Path, *, now: datetime) -> Landed:
             info = path.lstat()
         except FileNotFoundError:  # moved away between the listing and the look
             continue
-        # A name that is not UTF-8 fits into no table; escaped it ends in quarantine by name.
-        key = os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace")
+        key = printable_name(path, folder)
         stamp = f"{info.st_size}-{info.st_mtime_ns}"
         landed = LandedObject(key=key, stamp=stamp, byte_size=info.st_size)
         objects.append(landed)
@@ -242,22 +244,14 @@ def _refuse(error: OSError) -> None:
 
 
 def _is_finished(name: str) -> bool:
-    return not name.startswith(".") and not name.lower().endswith(_UNFINISHED)
+    return not name.startswith(".") and not is_unfinished(name)
 
 
 def _read_landed(folder: Path, landed: LandedObject) -> bytes:
     path = folder / landed.key
     if "\\x" in landed.key and not path.exists():
-        raise DataError("its name is not UTF-8; rename it and it lands anew")
-    try:
-        # Neither a link nor a pipe that nobody writes to may hold up or mislead the round.
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}") from error
-    with os.fdopen(handle, "rb") as stream:
-        info = os.fstat(stream.fileno())
-        if not stat.S_ISREG(info.st_mode):
-            raise DataError("not a regular file")
+        raise DataError(NOT_UTF8)
+    with open_regular(path) as (stream, info):
         if f"{info.st_size}-{info.st_mtime_ns}" != landed.stamp:
             raise DataError("replaced after its round was formed")
         return stream.read()

@@ -1,12 +1,18 @@
-"""Cutting metadata out of a picture file without touching a pixel of it."""
+"""The parts of a picture file: cutting out metadata without touching a pixel, finding the end."""
+
+import re
 
 from annotation_platform.errors import DataError
 
+MOST_PARTS = 100_000
+"""Chunks or segments of one picture; a PNG of 200 MB has some 25,000."""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_KEPT = {
     b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT",
     b"pHYs", b"bKGD",
 }  # fmt: skip
+_GIF_BLOCK = re.compile(rb"[\x21\x2c\x3b]")
+_NO_FILL = re.compile(rb"[^\xff]")
 _STANDALONE = {0x01, *range(0xD0, 0xD8)}
 
 
@@ -18,12 +24,112 @@ def strip_jpeg(data: bytes) -> bytes:
     Raises:
         DataError: the segments do not add up to a JPEG.
     """
+    return _walk_jpeg(data)[0]
+
+
+def strip_png(data: bytes) -> bytes:
+    """Return the PNG without text, EXIF, times and whatever follows its end; DataError if cut."""
+    return _walk_png(data)[0]
+
+
+def picture_end(data: bytes, kind: str) -> int:
+    """Return where the picture ends: bytes behind that are no part of it.
+
+    ``kind`` is Pillow's name of the format. Formats that do not say where they end, and those that
+    hold further pictures behind the first, end with the file. One whose end is missing ends
+    beyond the file.
+    """
+    if kind == "JPEG":
+        return _walk_jpeg(data)[1]
+    if kind == "PNG":
+        return _walk_png(data)[1]
+    if kind == "GIF":
+        return gif_frames(data, most=len(data))[1]
+    if kind == "WEBP":
+        size = int.from_bytes(data[4:8], "little")
+        return 8 + size + size % 2 if len(data) != 8 + size else len(data)
+    return len(data)
+
+
+def count_parts(data: bytes, *, most: int) -> int:
+    """Return how many chunks a PNG has, or segments and fill bytes a JPEG before its first scan.
+
+    Counting stops beyond ``most``: decoders walk through them one by one. Others have none.
+
+    Raises:
+        DataError: the segments do not add up to a JPEG.
+    """
+    parts, position = 0, 2
+    if data.startswith(_PNG_SIGNATURE):
+        position = len(_PNG_SIGNATURE)
+        while position + 12 <= len(data) and parts <= most:
+            position += 12 + int.from_bytes(data[position : position + 4], "big")
+            parts += 1
+    elif data[:2] == b"\xff\xd8":
+        marker = 0
+        while marker not in {0xD9, 0xDA} and parts <= most:
+            marker, start, end = _jpeg_segment(data, position)
+            parts += 1 + start - position
+            position = end
+    return parts
+
+
+def gif_frames(data: bytes, *, most: int) -> tuple[int, int]:
+    """Return how many frames a GIF has, or ``most`` + 1, and where it ends.
+
+    A GIF that is cut ends one byte beyond the file.
+    """
+    beyond = len(data) + 1
+    if len(data) < 13:
+        return 0, beyond
+    frames, position = 0, 13 + _gif_colours(data[10])
+    while position < len(data):
+        block = data[position]
+        if block == 0x3B:
+            return frames, position + 1
+        if block == 0x21:
+            position += 2
+        elif block == 0x2C and position + 9 < len(data):
+            frames += 1
+            if frames > most:
+                return frames, beyond
+            position += 11 + _gif_colours(data[position + 9])
+        else:
+            # Decoders skip what is no block.
+            following = _GIF_BLOCK.search(data, position + 1)
+            position = following.start() if following else beyond
+            continue
+        while position < len(data) and data[position]:
+            position += 1 + data[position]
+        position += 1
+    return frames, beyond
+
+
+def webp_frames(data: bytes, *, most: int) -> int:
+    """Return how many frames a WebP has, or ``most`` + 1; a still picture has one."""
+    frames, position = 0, 12
+    while position + 8 <= len(data) and frames <= most:
+        length = int.from_bytes(data[position + 4 : position + 8], "little")
+        frames += data[position : position + 4] == b"ANMF"
+        position += 8 + length + length % 2
+    return max(1, frames)
+
+
+def _gif_colours(packed: int) -> int:
+    return 3 * 2 ** ((packed & 7) + 1) if packed & 0x80 else 0
+
+
+def _walk_jpeg(data: bytes) -> tuple[bytes, int]:
+    """Return the JPEG without its metadata, and where it ends."""
     kept = bytearray(b"\xff\xd8")
-    position = 2
+    position, parts = 2, 0
     while True:
+        parts += 1
+        if parts > MOST_PARTS:
+            raise DataError(f"too many parts: more than {MOST_PARTS} segments")
         marker, start, end = _jpeg_segment(data, position)
         if marker == 0xD9:
-            return bytes(kept + b"\xff\xd9")
+            return bytes(kept + b"\xff\xd9"), end
         if marker == 0xDA:
             scan_end = _end_of_scan(data, end)
             kept += data[start:scan_end]
@@ -34,8 +140,8 @@ def strip_jpeg(data: bytes) -> bytes:
         position = end
 
 
-def strip_png(data: bytes) -> bytes:
-    """Return the PNG without text, EXIF, times and whatever follows its end; DataError if cut."""
+def _walk_png(data: bytes) -> tuple[bytes, int]:
+    """Return the PNG without its metadata, and where it ends."""
     kept = bytearray(_PNG_SIGNATURE)
     position = len(_PNG_SIGNATURE)
     while position + 12 <= len(data):
@@ -47,7 +153,7 @@ def strip_png(data: bytes) -> bytes:
         if kind in _PNG_KEPT:
             kept += data[position:end]
         if kind == b"IEND":
-            return bytes(kept)
+            return bytes(kept), end
         position = end
     raise DataError("damaged image: the PNG ends before its last chunk")
 
@@ -56,8 +162,8 @@ def _jpeg_segment(data: bytes, position: int) -> tuple[int, int, int]:
     """Return marker, start and end of the segment at ``position``; fill bytes are skipped."""
     if position >= len(data) or data[position] != 0xFF:
         raise DataError("damaged image: a JPEG segment is missing")
-    while position + 1 < len(data) and data[position + 1] == 0xFF:
-        position += 1
+    marker_at = _NO_FILL.search(data, position)
+    position = marker_at.start() - 1 if marker_at else len(data)
     if position + 2 > len(data):
         raise DataError("damaged image: the JPEG ends inside a segment")
     marker = data[position + 1]

@@ -10,14 +10,20 @@ from annotation_platform.params import CleaningPolicy
 
 _WIDTH = 320
 """Sharpness is measured at one width, so that the limit means the same for every camera."""
+_UNIFORM = 1.0
+"""Contrast below which a picture is one shade: a step of grey here and there is noise."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Sharpness: variance of the Laplacian at 320 pixels width. Brightness: mean grey, 0 to 255."""
+    """Measured on a grey copy of at most 320 pixels width, values 0 to 255.
+
+    Sharpness: variance of the Laplacian. Brightness: mean. Contrast: standard deviation.
+    """
 
     sharpness: float
     brightness: float
+    contrast: float
 
 
 def measure(pixels: Pixels) -> Quality:
@@ -25,12 +31,17 @@ def measure(pixels: Pixels) -> Quality:
     height, width = pixels.shape[:2]
     columns = min(width, _WIDTH)
     values = grey(pixels, columns, max(1, round(height * columns / width)))
-    brightness = float(values.mean())
+    brightness, contrast = float(values.mean()), float(values.std())
     if min(values.shape) < 3:
-        return Quality(0.0, brightness)
+        return Quality(0.0, brightness, contrast)
     middle = values[1:-1, 1:-1]
     around = values[:-2, 1:-1] + values[2:, 1:-1] + values[1:-1, :-2] + values[1:-1, 2:]
-    return Quality(float(np.var(around - 4.0 * middle)), brightness)
+    return Quality(float(np.var(around - 4.0 * middle)), brightness, contrast)
+
+
+def is_uniform(quality: Quality) -> bool:
+    """Return whether the whole picture is one shade."""
+    return quality.contrast < _UNIFORM
 
 
 def unusable(quality: Quality, *, width: int, height: int, policy: CleaningPolicy) -> str:

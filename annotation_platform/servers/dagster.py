@@ -14,8 +14,8 @@ from annotation_platform.servers.child import LOOPBACK, ChildProcess, usable_por
 from annotation_platform.settings import PROJECT_ROOT, Settings, settings_environment
 
 _INSTANCE = """\
-# Written by the platform. Dagster's own run retries are off: the sensors try failed runs again, with
-# a pause, and two who do so would race each other.
+# Written by the platform. Dagster's own run retries are off: the sensors try failed runs again,
+# with a pause, and two who do so would race each other.
 telemetry:
   enabled: false
 run_monitoring:

@@ -125,7 +125,7 @@ def test_a_sound_picture_keeps_its_pixels_and_coded_data_and_loses_its_metadata(
     cleaned, store = clean({"a.jpg": tagged + b"SECRET-TRAILER"})
     row = cleaned.loc["a.jpg"]
     stored = store.get(image_key(row["image_id"], "jpg"))
-    assert (row["outcome"], row["flags"]) == ("accepted", "metadata_cut")
+    assert (row["outcome"], row["flags"]) == ("accepted", "trailing_data,metadata_cut")
     assert b"SECRET" not in stored
     assert (decode(stored) == decode(plain)).all()
     scan = plain[plain.index(b"\xff\xda") :]

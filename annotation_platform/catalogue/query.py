@@ -1,0 +1,234 @@
+"""SQL over the tables of a lake, through DuckDB on their Parquet files.
+
+A query can read the tables and nothing else: no file, no network, no extension, no variable of
+the program that runs it. The files are handed to DuckDB as Arrow datasets, so that only the rows
+and columns a query needs are read, and DuckDB itself never gets to open one.
+"""
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pyarrow.fs import LocalFileSystem
+
+from annotation_platform.errors import AnnotationPlatformError, SettingsError
+from annotation_platform.lake import Lake, open_lake
+from annotation_platform.schema.tables import TABLES
+from annotation_platform.settings import read_settings
+from annotation_platform.storage.objects import ObjectStore
+
+ARROW_TYPES = {
+    "string[pyarrow]": pa.string(),
+    "int64": pa.int64(),
+    "Int64": pa.int64(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+    "datetime64[us, UTC]": pa.timestamp("us", tz="UTC"),
+    "object": pa.list_(pa.float32()),
+}
+"""What each declared type of ``schema/tables.py`` is in Arrow; the one ``object`` is a vector."""
+
+VIEWS = {
+    "images": "SELECT * FROM cleaned_images WHERE outcome = 'accepted'",
+    "quarantine": "SELECT * FROM cleaned_images WHERE outcome = 'quarantined'",
+    "predictions": """
+        SELECT p.*, m.dataset_tag, i.source_key, i.width, i.height
+        FROM model_predictions p
+        LEFT JOIN (
+            SELECT weights_sha256, min(dataset_tag) AS dataset_tag
+            FROM trained_model GROUP BY weights_sha256
+        ) m ON m.weights_sha256 = p.weights_sha256
+        LEFT JOIN images i ON i.image_id = p.image_id
+    """,
+    "labels": """
+        SELECT c.*, i.source_key, i.group_id, i.width, i.height, i.extension, i.stored_sha256,
+            i.sharpness, i.brightness, i.flags
+        FROM consensus_labels c LEFT JOIN images i ON i.image_id = c.image_id
+    """,
+    # A round whose content was published before confirms a version: the first round counts.
+    "versions": """
+        SELECT * FROM dataset_version v WHERE round_id = (
+            SELECT min(w.round_id) FROM dataset_version w WHERE w.version = v.version
+        )
+    """,
+    "version_labels": """
+        SELECT v.version, v.tag, t.* EXCLUDE (training_round)
+        FROM versions v JOIN training_sets t ON t.training_round = v.round_id
+    """,
+}
+"""Views by name, in the order they build on each other."""
+
+_READING = {"SELECT", "EXPLAIN"}
+_CLOSED = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+    # Without files there is nowhere to spill to; the default is a folder where the user stands.
+    "temp_directory": "",
+}
+
+
+class QueryError(AnnotationPlatformError):
+    """A query is wrong, or asks for more than reading the catalogue."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The rows of an answer, as JSON can hold them.
+
+    Times are ISO 8601 in UTC, spans between them ISO 8601 too. What is missing, not a number or
+    infinite is ``None``.
+    """
+
+    columns: list[str]
+    rows: list[list[Any]]
+
+
+def query(sql: str, *, home: str | Path | None = None) -> pd.DataFrame:
+    """Return the answer to a SELECT over the catalogue.
+
+    There is a table for each of ``schema/tables.py``, empty where no round wrote it yet, and
+    ``images`` (accepted), ``quarantine``, ``predictions``, ``labels`` (of the consensus, with
+    their image), ``versions`` and ``version_labels`` (every label of every version).
+    ``SHOW TABLES`` lists them, ``DESCRIBE labels`` tells their columns. ``training_set`` holds a
+    label once for every round that learned from it: count in ``version_labels``, or by the
+    ``training_round`` of ``training_sets``.
+
+    Times are in UTC. Whole numbers and flags of which some are missing stay what they are
+    (``Int64``, ``boolean``). The order of the rows is the query's.
+
+    Args:
+        sql: one query in DuckDB's SQL. What would write, or reads anything but the tables, is a
+            QueryError, and so is a mistake.
+        home: the platform's home; by default that of the environment, ``ANNOTATION_HOME``. One
+            without a lake is a SettingsError.
+    """
+    settings = read_settings()
+    if home is not None:
+        settings = settings.model_copy(update={"home": Path(home), "lake": None})
+    if not settings.lake_path.is_dir():
+        raise SettingsError(
+            f"{settings.lake_path}: there is no lake here. Set ANNOTATION_HOME, or give the home= "
+            "of a platform in which images have landed."
+        )
+    return to_frame(run_query(open_lake(settings.lake_path, settings.landing_path), sql))
+
+
+def run_query(lake: Lake, sql: str) -> pa.Table:
+    """Return the answer to ``sql`` over the tables of ``lake``; see ``query``.
+
+    A decimal comes back as a whole number if it has no places and fits 64 bits, else as a float.
+    """
+    try:
+        with duckdb.connect(":memory:", config=dict(_CLOSED)) as database:
+            _attach(database, lake.store)
+            _must_only_read(database.extract_statements(sql))
+            return _without_decimals(database.sql(sql).to_arrow_table())
+    except duckdb.Error as error:
+        raise QueryError(f"the query failed: {_one_line(error)}") from error
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """Return an answer as a DataFrame, without turning a column into floats for what it misses."""
+    frame: pd.DataFrame = table.to_pandas()
+    for place, column in enumerate(table.columns):
+        if column.null_count and pa.types.is_integer(column.type):
+            frame.isetitem(place, column.to_pandas(types_mapper=lambda _: pd.Int64Dtype()))
+        elif column.null_count and pa.types.is_boolean(column.type):
+            frame.isetitem(place, column.to_pandas(types_mapper=lambda _: pd.BooleanDtype()))
+    return frame
+
+
+def to_answer(table: pa.Table) -> Answer:
+    """Return an answer as plain values, row by row."""
+    columns = [[_plain(value) for value in column.to_pylist()] for column in table.columns]
+    return Answer(list(table.column_names), [list(row) for row in zip(*columns, strict=True)])
+
+
+def _attach(database: duckdb.DuckDBPyConnection, store: ObjectStore) -> None:
+    for name in TABLES:
+        database.register(name, _rows(store, name))
+    # A training set repeats the labels of earlier rounds, so its rows do not tell whose they are.
+    database.register("training_sets", _rows(store, "training_set", file_round="training_round"))
+    for name, sql in VIEWS.items():
+        database.execute(f"CREATE VIEW {name} AS {sql}")
+    database.execute("SET TimeZone = 'UTC'")
+    database.execute("SET python_enable_replacements = false")
+    database.execute("SET lock_configuration = true")
+
+
+def _rows(store: ObjectStore, name: str, *, file_round: str = "") -> Any:
+    """Return a table of all rounds as Arrow reads it, with the round of the file if it is named."""
+    columns = TABLES[name].columns.items()
+    # The declared types also hold for a round without rows, of which pandas knows none.
+    schema = pa.schema([(key, ARROW_TYPES[str(column.dtype)]) for key, column in columns])
+    if file_round:
+        schema = schema.append(pa.field(file_round, pa.string()))
+    files = [
+        store.local_path(key) for key in store.list(f"tables/{name}") if key.endswith(".parquet")
+    ]
+    if not files:
+        return schema.empty_table()
+    return ds.FileSystemDataset.from_paths(
+        [str(file) for file in files],
+        schema=schema,
+        format=ds.ParquetFileFormat(),
+        filesystem=LocalFileSystem(),
+        partitions=[ds.field(file_round) == file.stem for file in files] if file_round else None,
+    )
+
+
+def _must_only_read(statements: list[duckdb.Statement]) -> None:
+    if len(statements) != 1:
+        raise QueryError(f"one query at a time: this text holds {len(statements)}.")
+    kind = statements[0].type.name
+    if kind not in _READING:
+        raise QueryError(
+            f"a query can only read the catalogue: {kind} is refused. Write a SELECT; "
+            "SHOW TABLES lists what there is to select from."
+        )
+
+
+def _one_line(error: duckdb.Error) -> str:
+    """Return DuckDB's message without the drawing of where in the query it is."""
+    text = str(error).split("\n\nLINE ", 1)[0]
+    return " ".join(text.split())
+
+
+def _without_decimals(table: pa.Table) -> pa.Table:
+    """Return ``table`` with 64-bit numbers for the decimals that sums and literals give."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_decimal(field.type):
+            column = table.column(place)
+            try:
+                whole = field.type.scale == 0
+                numbers = column.cast(pa.int64() if whole else pa.float64())
+            except pa.ArrowInvalid:
+                numbers = column.cast(pa.float64())
+            table = table.set_column(place, field.name, numbers)
+    return table
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat() if value.tzinfo else value.isoformat()
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, pa.MonthDayNano):
+        return f"P{value.months}M{value.days}DT{value.nanoseconds / 1e9}S"
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, str | int):
+        return value
+    return str(value)
