@@ -3,6 +3,8 @@
 import json
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,13 +113,8 @@ def inspect(
     from annotation_platform.params import read_params
 
     policy = read_params(read_settings().params_path).cleaning
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("looking at files", total=None)
-        files = inspect_folder(
-            folder,
-            policy,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with _looking_at_files() as advance:
+        files = inspect_folder(folder, policy, progress=advance)
     if as_json:
         _print_json({"files": [asdict(file) for file in files]})
         return
@@ -204,14 +201,13 @@ def duplicates(
     from annotation_platform.params import read_params
 
     policy = read_params(read_settings().params_path).cleaning
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("looking at files", total=None)
+    with _looking_at_files() as advance:
         found = find_duplicates(
             folder,
             bits=bits,
             maximum_pixels=policy.maximum_pixels,
             maximum_frames=policy.maximum_frames,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=advance,
         )
     if as_json:
         _print_json(asdict(found))
@@ -345,6 +341,14 @@ def _table(rows: list[dict[str, Any]], *, title: str) -> Table:
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     return table
+
+
+@contextmanager
+def _looking_at_files() -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while files are looked at; what is given takes the done and all of them."""
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("looking at files", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _print_rows(columns: list[str], rows: list[list[Any]], *, most: int = 50) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 
 import pandas as pd
 
@@ -254,7 +255,9 @@ def _near(
 ) -> str:
     known = list(hashes)
     pairs = close_hashes([own_hash], list(hashes.values()), bits=policy.duplicate_bits)
-    matches = confirmed(pairs, lambda _: load(image_id), lambda position: load(known[position]))
+    # However many candidates there are, the new picture is decoded once.
+    own = cache(lambda: load(image_id))
+    matches = confirmed(pairs, lambda _: own(), lambda position: load(known[position]))
     return known[matches[0]] if matches else ""
 
 
