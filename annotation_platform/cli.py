@@ -1,20 +1,24 @@
 """The command line. Each command calls the library; none holds logic of its own."""
 
-import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
-from rich.text import Text
 from typer.exceptions import TyperException
 
+from annotation_platform.cli_output import (
+    OUT,
+    AsJson,
+    answer,
+    print_json,
+    print_rows,
+    table_of,
+)
+from annotation_platform.cli_pictures import duplicates, ingest, inspect, quarantine_app
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.settings import read_settings
 
@@ -26,9 +30,9 @@ app = typer.Typer(
 )
 people_app = typer.Typer(help="Who labels.", no_args_is_help=True)
 app.add_typer(people_app, name="people")
-_out = Console(highlight=False)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+app.add_typer(quarantine_app, name="quarantine")
+for command in (ingest, inspect, duplicates):
+    app.command()(command)
 
 
 @app.command()
@@ -68,7 +72,7 @@ def demo(
             keep=keep,
             as_json=as_json,
         ),
-        _out,
+        OUT,
     )
 
 
@@ -84,62 +88,25 @@ def up(
         read_settings(),
         port=port,
         label_studio_port=label_studio_port,
-        say=lambda text: _out.print(text, soft_wrap=True),
+        say=lambda text: OUT.print(text, soft_wrap=True),
     )
-
-
-@app.command()
-def ingest(
-    path: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.")],
-    as_json: AsJson = False,
-) -> None:
-    """Copy pictures into the landing folder, where the next round takes them from."""
-    from annotation_platform.images.ingest import copy_to_landing
-
-    copied = copy_to_landing(path, read_settings().landing_path)
-    landing = str(read_settings().landing_path)
-    _answer({"copied": copied, "landing": landing}, as_json, f"{copied} files put into {landing}")
-
-
-@app.command()
-def inspect(
-    folder: Annotated[Path, typer.Argument(help="Pictures; subfolders are looked at too.")],
-    as_json: AsJson = False,
-) -> None:
-    """Say what cleaning would make of each file of a folder; nothing is stored."""
-    from dataclasses import asdict
-
-    from annotation_platform.images.inspect import count_outcomes, inspect_folder
-    from annotation_platform.params import read_params
-
-    policy = read_params(read_settings().params_path).cleaning
-    with _looking_at_files() as advance:
-        files = inspect_folder(folder, policy, progress=advance)
-    if as_json:
-        _print_json({"files": [asdict(file) for file in files]})
-        return
-    if files:
-        rows = [[file.path, file.outcome, file.reason, ", ".join(file.flags)] for file in files]
-        _print_rows(["file", "outcome", "reason", "flags"], rows)
-    counts = [f"{count} {outcome}" for outcome, count in count_outcomes(files).items()]
-    _out.print(f"{len(files)} files: {', '.join(counts)}" if files else "No file there.")
 
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
     """Show every round and what it waits for."""
-    from annotation_platform.lake import open_lake
+    from annotation_platform.lake import lake_of
     from annotation_platform.reporting.status import round_states
 
     settings = read_settings()
-    states = round_states(open_lake(settings.lake_path, settings.landing_path))
+    states = round_states(lake_of(settings))
     if as_json:
-        _print_json({"rounds": states})
+        print_json({"rounds": states})
         return
     if not states:
-        _out.print(f"No round yet. Put pictures into {settings.landing_path}.")
+        OUT.print(f"No round yet. Put pictures into {settings.landing_url}.")
         return
-    _out.print(_table(states, title="rounds"))
+    OUT.print(table_of(states, title="rounds"))
 
 
 @app.command()
@@ -152,9 +119,9 @@ def versions(as_json: AsJson = False) -> None:
         for info in list_versions(read_settings().registry_path)
     ]
     if as_json:
-        _print_json({"versions": found})
+        print_json({"versions": found})
     else:
-        _out.print(_table(found, title="versions") if found else "No version yet.")
+        OUT.print(table_of(found, title="versions") if found else "No version yet.")
 
 
 @app.command()
@@ -164,14 +131,14 @@ def query(
 ) -> None:
     """Ask in SQL: images, quarantine, predictions, labels, versions and every table."""
     from annotation_platform.catalogue.query import run_query, to_answer
-    from annotation_platform.lake import open_lake
+    from annotation_platform.lake import lake_of
 
     settings = read_settings()
-    answer = to_answer(run_query(open_lake(settings.lake_path, settings.landing_path), sql))
+    found = to_answer(run_query(lake_of(settings), sql))
     if as_json:
-        _print_json({"columns": answer.columns, "rows": answer.rows})
+        print_json({"columns": found.columns, "rows": found.rows})
         return
-    _print_rows(answer.columns, answer.rows)
+    print_rows(found.columns, found.rows)
 
 
 @app.command("athena-ddl")
@@ -184,44 +151,6 @@ def athena_ddl(
     from annotation_platform.catalogue.athena import external_tables
 
     sys.stdout.write("\n".join(f"{each};\n" for each in external_tables(location).values()))
-
-
-@app.command()
-def duplicates(
-    folder: Annotated[Path, typer.Argument(help="Pictures; subfolders are looked at too.")],
-    bits: Annotated[
-        int, typer.Option(min=0, max=64, help="How many bits of a hash may differ.")
-    ] = 8,
-    as_json: AsJson = False,
-) -> None:
-    """Find pictures that repeat others: copies, near copies, mirrored or turned ones."""
-    from dataclasses import asdict
-
-    from annotation_platform.images.duplicates import find_duplicates
-    from annotation_platform.params import read_params
-
-    policy = read_params(read_settings().params_path).cleaning
-    with _looking_at_files() as advance:
-        found = find_duplicates(
-            folder,
-            bits=bits,
-            maximum_pixels=policy.maximum_pixels,
-            maximum_frames=policy.maximum_frames,
-            progress=advance,
-        )
-    if as_json:
-        _print_json(asdict(found))
-        return
-    if found.groups:
-        place = {path: number for number, group in enumerate(found.groups, 1) for path in group}
-        rows = [[place[pair.a], pair.kind, pair.distance, pair.a, pair.b] for pair in found.pairs]
-        _print_rows(["group", "kind", "bits", "picture", "shows the same"], sorted(rows))
-    if found.skipped:
-        _print_rows(["skipped", "why"], [[file.path, file.reason] for file in found.skipped])
-    copies = sum(len(group) for group in found.groups)
-    _out.print(
-        f"{copies} pictures in {len(found.groups)} groups, {len(found.skipped)} files skipped"
-    )
 
 
 @app.command()
@@ -244,7 +173,7 @@ def train(
             out,
             progress=lambda share: bar.update(task, completed=share),
         )
-    _out.print(f"weights in {out}")
+    OUT.print(f"weights in {out}")
 
 
 @app.command()
@@ -257,7 +186,7 @@ def evaluate(
     from annotation_platform.models.from_version import evaluate_on_version
 
     evaluate_on_version(data, weights, out)
-    _out.print(out.read_text().strip())
+    OUT.print(out.read_text().strip())
 
 
 @people_app.command("add")
@@ -267,7 +196,7 @@ def people_add(email: str, as_json: AsJson = False) -> None:
 
     person = add_person(*_label_studio(), email)
     facts = {"email": person.email, "password": person.password}
-    _answer(facts, as_json, f"{person.email} can log in with the password {person.password}")
+    answer(facts, as_json, f"{person.email} can log in with the password {person.password}")
 
 
 @people_app.command("list")
@@ -276,7 +205,7 @@ def people_list(as_json: AsJson = False) -> None:
     from annotation_platform.labeling.people import list_people
 
     found = list_people(*_label_studio())
-    _answer({"people": found}, as_json, "\n".join(found) or "Nobody but the administrator.")
+    answer({"people": found}, as_json, "\n".join(found) or "Nobody but the administrator.")
 
 
 @people_app.command("remove")
@@ -285,7 +214,7 @@ def people_remove(email: str, as_json: AsJson = False) -> None:
     from annotation_platform.labeling.people import remove_person
 
     remove_person(*_label_studio(), email)
-    _answer({"removed": email}, as_json, f"{email} was removed.")
+    answer({"removed": email}, as_json, f"{email} was removed.")
 
 
 def main() -> None:
@@ -321,53 +250,6 @@ def _label_studio() -> tuple[str, str]:
     from annotation_platform.servers.up import running_label_studio
 
     return running_label_studio(read_settings())
-
-
-def _answer(facts: dict[str, Any], as_json: bool, sentence: str) -> None:
-    if as_json:
-        _print_json(facts)
-    else:
-        _out.print(sentence, markup=False, soft_wrap=True)
-
-
-def _print_json(data: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(data, default=str) + "\n")
-
-
-def _table(rows: list[dict[str, Any]], *, title: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for name in rows[0]:
-        table.add_column(name.replace("_", " "))
-    for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
-    return table
-
-
-@contextmanager
-def _looking_at_files() -> Iterator[Callable[[int, int], None]]:
-    """Show a bar while files are looked at; what is given takes the done and all of them."""
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("looking at files", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _print_rows(columns: list[str], rows: list[list[Any]], *, most: int = 50) -> None:
-    # Into a file or a pipe the table is as wide as it needs to be, instead of cut at 80 columns.
-    out = _out if _out.is_terminal else Console(highlight=False, width=100_000)
-    table = Table()
-    for name in columns:
-        table.add_column(_printable(name))
-    for row in rows[:most]:
-        table.add_row(*(_printable(value) for value in row))
-    out.print(table)
-    if len(rows) > most:
-        out.print(f"... and {len(rows) - most} more; --json gives all")
-
-
-def _printable(value: object) -> Text:
-    """Return a value without what would steer the terminal: names of files come from anywhere."""
-    text = "null" if value is None else str(value)
-    return Text("".join(each if each.isprintable() or each == "\n" else "\ufffd" for each in text))
 
 
 if __name__ == "__main__":

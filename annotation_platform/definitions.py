@@ -6,6 +6,7 @@ from annotation_platform.settings import read_settings
 from assets import (
     checks,
     consensus,
+    imports,
     ingestion,
     jobs,
     labeling,
@@ -21,7 +22,7 @@ from sensors import releases as release_sensors
 
 defs = dg.Definitions(
     assets=dg.load_assets_from_modules(
-        [ingestion, prediction, labeling, consensus, release, training, reporting]
+        [ingestion, imports, prediction, labeling, consensus, release, training, reporting]
     ),
     asset_checks=dg.load_asset_checks_from_modules([checks]),
     jobs=[

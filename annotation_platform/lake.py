@@ -1,15 +1,27 @@
 """The lake as the platform uses it: objects, tables, round manifests and the answers ledger."""
 
+import sys
+import tempfile
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from annotation_platform.errors import NotReadyError
-from annotation_platform.images.ingest import RoundManifests, image_key
 from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.landing.ingest import ingest_round
+from annotation_platform.landing.places import LandingPlace, open_landing
+from annotation_platform.landing.quarantine import with_releases
+from annotation_platform.landing.receipts import Receipts, open_receipts
+from annotation_platform.landing.rounds import Landed, RoundManifests
+from annotation_platform.settings import Settings
+from annotation_platform.storage.audited import AuditedStore, AuditLog
+from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.objects import LocalObjectStore, ObjectStore
 from annotation_platform.storage.round_tables import RoundTables
+from annotation_platform.storage.s3 import Bucket, S3ObjectStore, is_s3
 
 
 @dataclass(frozen=True)
@@ -17,7 +29,8 @@ class Lake:
     """Everything the platform keeps, and the landing place it takes images from."""
 
     store: ObjectStore
-    landing: Path
+    landing: LandingPlace
+    receipts: Receipts
 
     @property
     def tables(self) -> RoundTables:
@@ -33,6 +46,15 @@ class Lake:
     def ledger(self) -> AnswersLedger:
         """Every answer ever seen."""
         return AnswersLedger(self.store)
+
+    def ingest(self, round_id: str) -> pd.DataFrame:
+        """Take what landed for a round into the lake; return its ``raw_images`` table."""
+        objects = self.manifests.read(round_id)
+        return ingest_round(round_id, objects, self.landing, self.store, self.receipts)
+
+    def landed(self, *, now: datetime) -> Landed:
+        """Return what can become a round: what lies in the landing place or was put back."""
+        return with_releases(self.landing.list(now=now), self.store, now=now)
 
     def picture(self, image_id: str, extension: str) -> bytes:
         """Return the bytes of a cleaned picture."""
@@ -60,14 +82,61 @@ class Lake:
         images = self.tables.read_all("cleaned_images")
         return images[images["outcome"] == "accepted"].reset_index(drop=True)
 
-    def unasked_images(self, round_id: str) -> pd.DataFrame:
-        """Return the accepted images, up to this round, that no earlier round asks about."""
+    def unasked_images(self, round_id: str, *, ask_about_imported: bool = False) -> pd.DataFrame:
+        """Return the accepted images, up to this round, that no earlier round asks about.
+
+        Those with usable labels of their own are left out, unless people are to be asked about
+        them all the same.
+        """
         images = self.accepted_images()
-        asked = set(self.earlier("selected_images", round_id)["image_id"])
-        open_ = (images["round_id"] <= round_id) & ~images["image_id"].isin(asked)
+        known = set(self.earlier("selected_images", round_id)["image_id"])
+        if not ask_about_imported:
+            imported = self.tables.read_all("imported_labels")
+            known |= set(imported.loc[imported["problem"] == "", "image_id"])
+        open_ = (images["round_id"] <= round_id) & ~images["image_id"].isin(known)
         return images[open_].reset_index(drop=True)
 
 
-def open_lake(lake: Path, landing: Path) -> Lake:
-    """Return the lake in a folder; the folder is made by the first thing written."""
-    return Lake(LocalObjectStore(lake), landing)
+def open_lake(
+    lake: str | Path,
+    landing: str | Path,
+    *,
+    cache: Path | None = None,
+    receipts: str = "",
+    client: Any = None,
+    audit: AuditLog | None = None,
+) -> Lake:
+    """Return the lake at a place; it is made by the first thing written.
+
+    Args:
+        lake: a folder, or ``s3://bucket/prefix``.
+        landing: where it takes images from, likewise.
+        cache: a folder for copies of what lies in S3, needed where the lake does.
+        receipts: ``dynamodb://table`` to keep there what has landed; by default the lake does.
+        client: for S3; by default one by AWS's variables.
+        audit: where to write down each use of the lake, if at all.
+    """
+    store: ObjectStore
+    if is_s3(str(lake)):
+        copies = cache or Path(tempfile.gettempdir()) / "annotation-platform"
+        store = S3ObjectStore(Bucket(str(lake), client), copies)
+    else:
+        store = LocalObjectStore(Path(lake))
+    if audit is not None:
+        store = AuditedStore(store, audit)
+    return Lake(store, open_landing(str(landing), client), open_receipts(receipts, store))
+
+
+def lake_of(settings: Settings) -> Lake:
+    """Return the lake of a deployment, for a person's command; its use is written down."""
+    return open_lake(
+        settings.lake_url,
+        settings.landing_url,
+        cache=settings.cache_path,
+        receipts=settings.receipts,
+        audit=AuditLog(settings.audit_path, _by_command),
+    )
+
+
+def _by_command() -> dict[str, str]:
+    return {"command": Path(sys.argv[0]).name}

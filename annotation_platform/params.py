@@ -6,6 +6,7 @@ Places and secrets are not here but in ``settings.py``.
 import hashlib
 import json
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,6 +19,10 @@ class _Policy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+MetadataField = Literal["source", "captured_at", "geo", "device", "licence", "consent"]
+"""What a sidecar can say of a picture, and ``cleaning.mandatory_metadata`` can ask for."""
+
+
 class RoundPolicy(_Policy):
     """When what has landed becomes a round."""
 
@@ -25,6 +30,7 @@ class RoundPolicy(_Policy):
     maximum_images: int = Field(default=1000, ge=1)
     maximum_wait_seconds: float = Field(default=300.0, ge=0)
     settle_seconds: float = Field(default=3.0, ge=0)
+    listing_seconds: float = Field(default=300.0, ge=0)
 
 
 class CleaningPolicy(_Policy):
@@ -38,6 +44,8 @@ class CleaningPolicy(_Policy):
     minimum_brightness: float = Field(default=4.0, ge=0, le=255)
     maximum_brightness: float = Field(default=251.0, ge=0, le=255)
     duplicate_bits: int = Field(default=6, ge=0, le=64)
+    maximum_quarantined_share: float = Field(default=1.0, ge=0, le=1)
+    mandatory_metadata: tuple[MetadataField, ...] = ()
 
 
 class SelectionPolicy(_Policy):
@@ -52,6 +60,7 @@ class LabelingPolicy(_Policy):
     answers_per_task: int = Field(default=1, ge=1, le=25)
     preannotate: bool = True
     minimum_score: float = Field(default=0.5, ge=0, le=1)
+    ask_about_imported: bool = False
 
 
 class ConsensusPolicy(_Policy):

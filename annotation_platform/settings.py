@@ -23,8 +23,12 @@ class Settings(BaseSettings):
 
     home: Path = Field(default=Path(".annotation"), description="everything below, by default")
     params: Path | None = Field(default=None, description="the policy file")
-    landing: Path | None = Field(default=None, description="where images are dropped")
-    lake: Path | None = Field(default=None, description="images, tables, ledger")
+    landing: str = Field(default="", description="where images are dropped: a folder or s3://")
+    landing_queue: str = Field(default="", description="SQS queue of the landing bucket's events")
+    lake: str = Field(default="", description="images, tables, ledger: a folder or s3://")
+    receipts: str = Field(default="", description="dynamodb://table for what has landed")
+    runner: str = Field(default="", description="Ray cluster for the work on pictures: ray://…")
+    download_hosts: str = Field(default="", description="hosts that lists may name, by commas")
     registry: str = Field(default="", description="git repository that holds the versions")
     remote: str = Field(default="", description="DVC remote for the versions' files")
     labeling: Literal["label-studio", "simulated"] = "label-studio"
@@ -45,14 +49,29 @@ class Settings(BaseSettings):
         return own if own.is_file() else PROJECT_ROOT / "params.yaml"
 
     @property
+    def landing_url(self) -> str:
+        """What is watched for new images: an absolute path, or ``s3://bucket/prefix``."""
+        return _place(self.landing, self.home_path / "landing")
+
+    @property
+    def lake_url(self) -> str:
+        """Where images, tables and answers are: an absolute path, or ``s3://bucket/prefix``."""
+        return _place(self.lake, self.home_path / "lake")
+
+    @property
     def landing_path(self) -> Path:
-        """The folder that is watched for new images."""
-        return (self.landing or self.home_path / "landing").expanduser().absolute()
+        """The landing place where it is a folder; a SettingsError where it is not."""
+        return _folder("ANNOTATION_LANDING", self.landing_url)
 
     @property
     def lake_path(self) -> Path:
-        """The folder of images, tables and the answers ledger."""
-        return (self.lake or self.home_path / "lake").expanduser().absolute()
+        """The lake where it is a folder; a SettingsError where it is not."""
+        return _folder("ANNOTATION_LAKE", self.lake_url)
+
+    @property
+    def cache_path(self) -> Path:
+        """The folder of copies of what lies in S3; it may be emptied at any time."""
+        return self.home_path / "cache"
 
     @property
     def registry_path(self) -> Path:
@@ -62,9 +81,12 @@ class Settings(BaseSettings):
     @property
     def remote_url(self) -> str:
         """The DVC remote: a URL, or the absolute path of a folder."""
-        if "://" in self.remote:
-            return self.remote
-        return str(Path(self.remote or self.home_path / "remote").expanduser().absolute())
+        return _place(self.remote, self.home_path / "remote")
+
+    @property
+    def audit_path(self) -> Path:
+        """The folder of what was read and written in the lake, by whom; a file a day."""
+        return self.home_path / "audit"
 
     @property
     def models_path(self) -> Path:
@@ -93,11 +115,24 @@ def settings_environment(settings: Settings) -> dict[str, str]:
     passed = {
         "ANNOTATION_HOME": str(settings.home_path),
         "ANNOTATION_PARAMS": str(settings.params_path),
-        "ANNOTATION_LANDING": str(settings.landing_path),
-        "ANNOTATION_LAKE": str(settings.lake_path),
+        "ANNOTATION_LANDING": settings.landing_url,
+        "ANNOTATION_LANDING_QUEUE": settings.landing_queue,
+        "ANNOTATION_LAKE": settings.lake_url,
+        "ANNOTATION_RECEIPTS": settings.receipts,
+        "ANNOTATION_RUNNER": settings.runner,
         "ANNOTATION_REGISTRY": str(settings.registry_path),
         "ANNOTATION_REMOTE": settings.remote_url,
         "ANNOTATION_LABELING": settings.labeling,
         "ANNOTATION_LABEL_STUDIO_URL": settings.label_studio_url,
     }
     return {**os.environ, **passed}
+
+
+def _place(given: str, default: Path) -> str:
+    return given if "://" in given else str(Path(given or default).expanduser().absolute())
+
+
+def _folder(variable: str, place: str) -> Path:
+    if "://" in place:
+        raise SettingsError(f"{variable}: {place} is no folder, and here only a folder will do.")
+    return Path(place)

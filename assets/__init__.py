@@ -5,6 +5,7 @@ asset                     job         what one round of it is
 ========================  ==========  ==============================================================
 ``raw_images``            start       the landed objects, by digest, as they came
 ``cleaned_images``        start       what became of each: accepted, duplicate of which, quarantined
+``imported_labels``       start       the labels that images landed with, usable or not and why
 ``image_embeddings``      start       a vector for each accepted image
 ``model_predictions``     start       what the promoted model proposes
 ``selected_images``       start       the images worth a person's time
@@ -12,7 +13,7 @@ asset                     job         what one round of it is
 — people —                            answer in Label Studio; labeling_complete_sensor watches
 ``human_labels``          merge       what they said, from the append-only ledger
 ``consensus_labels``      merge       one resolved set of boxes for each image
-``training_set``          release     all finished rounds, with splits
+``training_set``          release     all finished rounds and imported labels, with splits
 ``dataset_version``       release     the published version, in git and DVC
 ``trained_model``         train       the detector that learned from it
 ``model_evaluation``      train       how good it is, and whether it now proposes

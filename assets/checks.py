@@ -8,9 +8,13 @@ import pandas as pd
 from annotation_platform.curation import gates
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
+from annotation_platform.reporting.account import missing_outcomes
 from annotation_platform.schema.dataset import Dataset
 from assets.consensus import consensus_labels as consensus_labels_asset
+from assets.imports import imported_labels as imported_labels_asset
+from assets.ingestion import cleaned_images as cleaned_images_asset
 from assets.labeling import human_labels as human_labels_asset
+from assets.metadata import counts
 from assets.release import training_set as training_set_asset
 
 
@@ -22,6 +26,47 @@ def _verdict(found: Sequence[str], what: str, remedy: str) -> dg.AssetCheckResul
     }
     sentence = f"{len(found)} {what}. {remedy}" if found else f"No {what}."
     return dg.AssetCheckResult(passed=not found, description=sentence, metadata=metadata)
+
+
+@dg.asset_check(asset=cleaned_images_asset, blocking=True)
+def every_object_has_one_outcome(
+    context: dg.AssetCheckExecutionContext,
+    cleaned_images: pd.DataFrame,
+    lake: dg.ResourceParam[Lake],
+) -> dg.AssetCheckResult:
+    """Each landed object of the round is accepted, a duplicate or quarantined, and only one."""
+    found = missing_outcomes(lake.manifests.read(context.partition_key), cleaned_images)
+    return _verdict(found, "objects without exactly one outcome", "Materialise the round again.")
+
+
+@dg.asset_check(asset=cleaned_images_asset, blocking=True)
+def quarantine_within_limit(
+    cleaned_images: pd.DataFrame, policy: dg.ResourceParam[Params]
+) -> dg.AssetCheckResult:
+    """No larger share of the round is quarantined than the policy allows."""
+    kept_out = cleaned_images.loc[cleaned_images["outcome"] == "quarantined", "reason"]
+    limit = policy.cleaning.maximum_quarantined_share
+    share = len(kept_out) / max(1, len(cleaned_images))
+    remedy = (
+        "See the reasons on cleaned_images; mend the source, or raise "
+        "cleaning.maximum_quarantined_share in params.yaml."
+    )
+    return dg.AssetCheckResult(
+        passed=share <= limit,
+        description=f"{share:.0%} are quarantined, at most {limit:.0%} may be. {remedy}",
+        metadata={"share": share, "reasons": counts(kept_out.str.split(":").str[0])},
+    )
+
+
+@dg.asset_check(asset=imported_labels_asset)
+def imported_labels_usable(imported_labels: pd.DataFrame) -> dg.AssetCheckResult:
+    """Every image that landed with labels can use them; people are asked about the others."""
+    found = gates.refused_labels(imported_labels)
+    remedy = (
+        "People are asked about them instead. If a class is missing, add it to params.yaml and "
+        "materialise imported_labels again; other labels must be corrected before they land."
+    )
+    return _verdict(found, "images with labels that cannot be used", remedy)
 
 
 @dg.asset_check(asset=human_labels_asset, blocking=True)

@@ -4,11 +4,9 @@ import dagster as dg
 import pandas as pd
 
 from annotation_platform.images.cleaning import clean_round
-from annotation_platform.images.ingest import ingest_round
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
-from annotation_platform.reporting.previews import table_preview
-from assets.metadata import counts, pictures
+from assets.metadata import counts, kept_out, pictures, table
 from assets.partitions import rounds
 
 
@@ -17,15 +15,15 @@ def raw_images(
     context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Every object that landed for the round, named by the SHA-256 of its bytes."""
-    raw = ingest_round(context.partition_key, lake.landing, lake.manifests, lake.store)
+    raw = lake.ingest(context.partition_key)
     return dg.MaterializeResult(
         value=raw,
         metadata={
             "objects": len(raw),
             "bytes": int(raw["byte_size"].sum()),
             "unreadable": int(raw["image_id"].isna().sum()),
-            "preview": dg.MetadataValue.md(
-                table_preview(raw, columns=["source_key", "image_id", "byte_size", "problem"])
+            "preview": table(
+                raw, ["source_key", "image_id", "byte_size", "source", "licence", "problem"]
             ),
         },
     )
@@ -43,16 +41,16 @@ def cleaned_images(
     cleaned = clean_round(raw_images, earlier, lake.store, policy.cleaning)
     accepted = cleaned[cleaned["outcome"] == "accepted"]
     rejected = cleaned[cleaned["outcome"] != "accepted"]
+    quarantined = cleaned[cleaned["outcome"] == "quarantined"]
     return dg.MaterializeResult(
         value=cleaned,
         metadata={
             "accepted": len(accepted),
             "duplicates": int((cleaned["outcome"] == "duplicate").sum()),
-            "quarantined": int((cleaned["outcome"] == "quarantined").sum()),
+            "quarantined": len(quarantined),
             "reasons": counts(rejected["reason"].str.split(":").str[0]),
-            "not_accepted": dg.MetadataValue.md(
-                table_preview(rejected, columns=["source_key", "outcome", "reason", "duplicate_of"])
-            ),
+            "not_accepted": table(rejected, ["source_key", "outcome", "reason", "duplicate_of"]),
+            "quarantine": kept_out(quarantined, lake),
             "preview": pictures(accepted, lake),
         },
     )

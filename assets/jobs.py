@@ -21,6 +21,7 @@ start_round = _job(
     "From landed objects to questions that people can answer.",
     "raw_images",
     "cleaned_images",
+    "imported_labels",
     "image_embeddings",
     "model_predictions",
     "selected_images",

@@ -20,11 +20,13 @@ def selected_images(
     context: dg.AssetExecutionContext,
     image_embeddings: pd.DataFrame,  # noqa: ARG001  the pool may need vectors of earlier rounds
     model_predictions: pd.DataFrame,  # noqa: ARG001  nothing is asked before it was predicted
+    imported_labels: pd.DataFrame,  # noqa: ARG001  the pool leaves out what landed with labels
     lake: dg.ResourceParam[Lake],
     policy: dg.ResourceParam[Params],
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """The images that people are asked about in this round, in order."""
-    pool = lake.unasked_images(context.partition_key)
+    again = policy.labeling.ask_about_imported
+    pool = lake.unasked_images(context.partition_key, ask_about_imported=again)
     vectors = lake.tables.read_all("image_embeddings")
     budget = policy.selection.budget
     selected = select_batch(pool, vectors, budget=budget, round_id=context.partition_key)

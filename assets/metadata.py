@@ -7,8 +7,13 @@ import dagster as dg
 import pandas as pd
 
 from annotation_platform.lake import Lake
-from annotation_platform.reporting.previews import pictures_preview, table_preview
+from annotation_platform.reporting.previews import (
+    kept_out_preview,
+    pictures_preview,
+    table_preview,
+)
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.storage.keys import raw_key
 
 
 def table(frame: pd.DataFrame, columns: Sequence[str] = ()) -> dg.MarkdownMetadataValue:
@@ -27,6 +32,12 @@ def pictures(
     ``images`` needs ``image_id`` and ``extension``; the first eight are shown.
     """
     preview = pictures_preview(images, lake.picture, labels=labels, ontology=ontology)
+    return dg.MetadataValue.md(preview)
+
+
+def kept_out(rows: pd.DataFrame, lake: Lake) -> dg.MarkdownMetadataValue:
+    """Return thumbnails of pictures that were kept out, each with its id and the reason."""
+    preview = kept_out_preview(rows, lambda image_id: lake.store.get(raw_key(image_id)))
     return dg.MetadataValue.md(preview)
 
 

@@ -35,12 +35,14 @@ def image_embeddings(
 def model_predictions(
     context: dg.AssetExecutionContext,
     cleaned_images: pd.DataFrame,  # noqa: ARG001  the pool below holds this round's rows too
+    imported_labels: pd.DataFrame,  # noqa: ARG001  and leaves out what landed with labels
     lake: dg.ResourceParam[Lake],
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Params],
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """What the promoted model sees in the images that nobody was asked about yet."""
-    pool = lake.unasked_images(context.partition_key)
+    again = policy.labeling.ask_about_imported
+    pool = lake.unasked_images(context.partition_key, ask_about_imported=again)
     predictions = propose(models, pool, lake.picture_path, round_id=context.partition_key)
     shown = predictions[predictions["score"] >= policy.labeling.minimum_score]
     return dg.MaterializeResult(

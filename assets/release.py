@@ -13,9 +13,15 @@ from assets.metadata import counts, pictures, table
 from assets.partitions import rounds
 
 
-# The pool is of one: splits are drawn and versions numbered one after the other.
+# The pool is of one: splits are drawn and versions numbered one after the other. Imported labels
+# are an edge, not an input: rounds that started before there were any have none.
 @dg.asset(
-    partitions_def=rounds, group_name="release", kinds={"pandas"}, code_version="1", pool="dvc"
+    partitions_def=rounds,
+    group_name="release",
+    kinds={"pandas"},
+    code_version="2",
+    pool="dvc",
+    deps=["imported_labels"],
 )
 def training_set(
     context: dg.AssetExecutionContext,
@@ -23,7 +29,7 @@ def training_set(
     lake: dg.ResourceParam[Lake],
     policy: dg.ResourceParam[Params],
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """Every label of every finished round, each image in the split it was drawn into for ever."""
+    """Every label of every finished round or landed image, each in the split drawn for ever."""
     built = build_training_set(
         lake.tables, context.partition_key, policy.ontology, policy.splits, seed=policy.seed
     )
@@ -36,6 +42,7 @@ def training_set(
             "test_images": int((images["split"] == "test").sum()),
             "splits": counts(images["split"]),
             "classes": counts(built.labels["class_name"].dropna()),
+            "origins": counts(built.labels["origin"]),
             "rounds": built.rounds,
             "held_rounds": built.held,
             "preview": pictures(images, lake, built.labels, policy.ontology),

@@ -1,19 +1,33 @@
 """Which adapters a deployment uses, from its settings."""
 
 import dagster as dg
+from dagster_aws.s3 import S3Resource
 
 from annotation_platform.settings import PROJECT_ROOT, Settings
 from resources.labeling import LabelStudioResource, SimulatedLabelingResource
 from resources.models import ModelRegistryResource
 from resources.publishing import VersionStoreResource
-from resources.storage import LakeResource, PolicyResource, TableIOManager
+from resources.storage import (
+    LakeResource,
+    LandingEventsResource,
+    PolicyResource,
+    TableIOManager,
+)
 
 _TOKEN = "ANNOTATION_LABEL_STUDIO_TOKEN"
 
 
 def build_resources(settings: Settings) -> dict[str, object]:
     """Return the resources of a deployment by the names that assets and sensors ask for."""
-    lake = str(settings.lake_path)
+    lake = LakeResource(
+        lake=settings.lake_url,
+        landing=settings.landing_url,
+        cache=str(settings.cache_path),
+        audit=str(settings.audit_path),
+        receipts=settings.receipts,
+        # Endpoint, region and account come from AWS's own variables.
+        s3=S3Resource(max_attempts=8),
+    )
     labeling: LabelStudioResource | SimulatedLabelingResource
     if settings.labeling == "simulated":
         path = settings.home_path / "simulated-labeling.sqlite"
@@ -23,11 +37,14 @@ def build_resources(settings: Settings) -> dict[str, object]:
             url=settings.label_studio_url,
             # Without the variable the definitions load all the same; what needs it says so.
             token=dg.EnvVar(_TOKEN) if settings.label_studio_token.get_secret_value() else "",
-            document_root=lake,
+            lake=settings.lake_url,
         )
     return {
         "io_manager": TableIOManager(lake=lake),
-        "lake": LakeResource(lake=lake, landing=str(settings.landing_path)),
+        "lake": lake,
+        "landing_events": LandingEventsResource(
+            url=settings.landing_queue, landing=settings.landing_url
+        ),
         "policy": PolicyResource(path=str(settings.params_path)),
         "labeling": labeling,
         "models": ModelRegistryResource(folder=str(settings.models_path)),

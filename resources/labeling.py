@@ -9,17 +9,21 @@ from annotation_platform.labeling.simulated import SimulatedLabeling
 
 
 class LabelStudioResource(dg.ConfigurableResource[LabelingClient]):
-    """A Label Studio server, reached with an access token."""
+    """A Label Studio server, reached with an access token; it shows the pictures of the lake.
+
+    Where the lake is in S3, endpoint and account come from AWS's own variables.
+    """
 
     url: str
     token: str
-    document_root: str
+    lake: str
 
     def create_resource(self, context: dg.InitResourceContext) -> LabelingClient:
         """Return the client; nothing is connected yet."""
         from annotation_platform.labeling.label_studio import LabelStudioClient
+        from annotation_platform.labeling.pictures import picture_place
 
-        return LabelStudioClient(self.url, self.token, document_root=Path(self.document_root))
+        return LabelStudioClient(self.url, self.token, pictures=picture_place(self.lake))
 
 
 class SimulatedLabelingResource(dg.ConfigurableResource[LabelingClient]):

@@ -1,23 +1,68 @@
 """The lake, the policy and the IO manager that keeps tables in the lake."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
 import pandas as pd
+from dagster_aws.s3 import S3Resource
 
 from annotation_platform.lake import Lake, open_lake
+from annotation_platform.landing.events import LandingEvents
 from annotation_platform.params import Params, read_params
+from annotation_platform.storage.audited import AuditLog
+from annotation_platform.storage.s3 import is_s3
 
 
 class LakeResource(dg.ConfigurableResource[Lake]):
-    """The lake in a folder, and the landing folder it takes images from."""
+    """The lake and the landing place it takes images from; each a folder, or a prefix in S3."""
 
     lake: str
     landing: str
+    cache: str
+    audit: str
+    receipts: str = ""
+    s3: S3Resource
 
     def create_resource(self, context: dg.InitResourceContext) -> Lake:
-        """Return the lake."""
-        return open_lake(Path(self.lake), Path(self.landing))
+        """Return the lake; nothing is connected yet."""
+        needs_s3 = is_s3(self.lake) or is_s3(self.landing)
+        client = self.s3.get_client() if needs_s3 else None
+        by = _Doer(context.run.run_id) if context.run else None
+        return open_lake(
+            self.lake,
+            self.landing,
+            cache=Path(self.cache),
+            receipts=self.receipts,
+            client=client,
+            # Sensors look every few seconds; what they see is in their cursors.
+            audit=AuditLog(Path(self.audit), by) if by else None,
+        )
+
+
+@dataclass(frozen=True)
+class _Doer:
+    """Says which run, and where one is being made which asset, uses the lake."""
+
+    run_id: str
+
+    def __call__(self) -> dict[str, str]:
+        try:
+            asset = dg.AssetExecutionContext.get().asset_key.to_user_string()
+        except dg.DagsterInvariantViolationError:
+            return {"run": self.run_id}
+        return {"run": self.run_id, "asset": asset}
+
+
+class LandingEventsResource(dg.ConfigurableResource[LandingEvents]):
+    """The queue of the landing bucket's events; without a URL there is none."""
+
+    url: str
+    landing: str
+
+    def create_resource(self, context: dg.InitResourceContext) -> LandingEvents:
+        """Return the queue; nothing is connected yet."""
+        return LandingEvents(self.url, self.landing)
 
 
 class PolicyResource(dg.ConfigurableResource[Params]):
@@ -33,15 +78,13 @@ class PolicyResource(dg.ConfigurableResource[Params]):
 class TableIOManager(dg.ConfigurableIOManager):
     """Keeps each asset's table as Parquet in the lake, one file a round, checked both ways."""
 
-    lake: str
+    lake: dg.ResourceDependency[Lake]
 
     def handle_output(self, context: dg.OutputContext, obj: pd.DataFrame) -> None:
         """Write the round's table and note its digest."""
-        tables = open_lake(Path(self.lake), Path()).tables
-        digest = tables.write(context.asset_key.path[-1], context.partition_key, obj)
+        digest = self.lake.tables.write(context.asset_key.path[-1], context.partition_key, obj)
         context.add_output_metadata({"rows": len(obj), "table_digest": digest[:16]})
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """Return the round's table; NotReadyError if it was not materialised yet."""
-        tables = open_lake(Path(self.lake), Path()).tables
-        return tables.read(context.asset_key.path[-1], context.partition_key)
+        return self.lake.tables.read(context.asset_key.path[-1], context.partition_key)

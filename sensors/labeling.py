@@ -1,10 +1,14 @@
-"""People's answers: a round is merged once every place holds one, and again when one is edited."""
+"""People's answers: a round is merged once every place holds one, and again when one is edited.
+
+A round in which all images landed with labels asks nobody: it is merged at once.
+"""
 
 import json
 from typing import Any
 
 import dagster as dg
 
+from annotation_platform.curation.training_set import usable_imports
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.rounds import count_round
@@ -58,8 +62,7 @@ def _look(
     """Return what is due for a round; ``stamps`` learns of rounds that need no further look."""
     tasks = lake.tables.read("label_tasks", round_id)
     if tasks.empty:
-        stamps[round_id] = _NO_TASKS
-        return Attempt(None, f"{round_id}: nothing new to label.", done=True)
+        return _look_unasked(instance, round_id, lake, stamps)
     stamp = labeling.answer_stamp(round_id)
     if stamps.get(round_id) == stamp:
         return Attempt(None, f"{round_id}: done.", done=True)
@@ -76,3 +79,16 @@ def _look(
     if attempt.done:
         stamps[round_id] = stamp
     return attempt
+
+
+def _look_unasked(
+    instance: dg.DagsterInstance, round_id: str, lake: Lake, stamps: dict[str, str]
+) -> Attempt:
+    """Return what is due for a round without tasks: a merge if its images landed with labels."""
+    if usable_imports(lake.tables, [round_id]).empty:
+        stamps[round_id] = _NO_TASKS
+        return Attempt(None, f"{round_id}: nothing new to label.", done=True)
+    if lake.tables.exists("consensus_labels", round_id):
+        return Attempt(None, f"{round_id}: done.", done=True)
+    cause = lake.tables.digest("imported_labels", round_id)
+    return next_attempt(instance, "merge_round", round_id, cause)

@@ -1,12 +1,14 @@
 """New images: one round, one fixed manifest, one run."""
 
+import json
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from annotation_platform.errors import AnnotationPlatformError
-from annotation_platform.images.ingest import list_landed, plan_round
 from annotation_platform.lake import Lake
+from annotation_platform.landing.events import LandingEvents
+from annotation_platform.landing.watch import watch_landing
 from annotation_platform.params import Params
 from assets.partitions import rounds
 from sensors.attempts import next_attempt
@@ -21,17 +23,21 @@ from sensors.ticks import tick_result
 def new_images_sensor(
     context: dg.SensorEvaluationContext,
     lake: dg.ResourceParam[Lake],
+    landing_events: dg.ResourceParam[LandingEvents],
     policy: dg.ResourceParam[Params],
 ) -> dg.SensorResult | dg.SkipReason:
     """Form a round from what has landed and start it; start again what was broken off."""
+    list_at = json.loads(context.cursor).get("list_at") if context.cursor else None
     try:
-        landed = list_landed(lake.landing, now=datetime.now(UTC))
+        watched = watch_landing(
+            lake,
+            landing_events,
+            policy.rounds,
+            list_at=datetime.fromisoformat(list_at) if list_at else None,
+            now=datetime.now(UTC),
+        )
     except AnnotationPlatformError as error:
         return dg.SkipReason(str(error))
-    taken = lake.manifests.taken()
-    plan = plan_round(landed, taken.objects, policy.rounds)
-    if plan.objects:
-        lake.manifests.create(taken.next_round, plan.objects)
     manifests = lake.manifests.rounds()
     waiting = [key for key in manifests if not lake.tables.exists("label_tasks", key)]
     known = set(rounds.get_partition_keys(dynamic_partitions_store=context.instance))
@@ -44,7 +50,11 @@ def new_images_sensor(
     ]
     return tick_result(
         attempts,
-        idle=plan.waits_for or "A round was just formed.",
-        cursor={"rounds": manifests, "waiting": waiting},
+        idle=watched.waits_for or "A round was just formed.",
+        cursor={
+            "rounds": manifests,
+            "waiting": waiting,
+            "list_at": watched.list_at.isoformat(timespec="seconds"),
+        },
         new_partitions=additions,
     )

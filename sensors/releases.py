@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from annotation_platform.curation.training_set import round_problem
+from annotation_platform.curation.training_set import round_digest, round_problem
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from assets import jobs
@@ -23,7 +23,7 @@ def review_complete_sensor(
     """Release a round once its labels are resolved and pass the gates."""
     attempts = []
     for key in lake.tables.rounds("consensus_labels"):
-        cause = lake.tables.digest("consensus_labels", key)
+        cause = round_digest(lake.tables, key)
         attempt = next_attempt(context.instance, "release_round", key, cause)
         # The gates read tables, so they are asked only of what would be released.
         if attempt.request is not None:

@@ -8,20 +8,20 @@ and columns a query needs are read, and DuckDB itself never gets to open one.
 import math
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
-from pyarrow.fs import LocalFileSystem
 
 from annotation_platform.errors import AnnotationPlatformError, SettingsError
-from annotation_platform.lake import Lake, open_lake
+from annotation_platform.lake import Lake, lake_of
 from annotation_platform.schema.tables import TABLES
 from annotation_platform.settings import read_settings
 from annotation_platform.storage.objects import ObjectStore
+from annotation_platform.storage.s3 import is_s3
 
 ARROW_TYPES = {
     "string[pyarrow]": pa.string(),
@@ -112,13 +112,14 @@ def query(sql: str, *, home: str | Path | None = None) -> pd.DataFrame:
     """
     settings = read_settings()
     if home is not None:
-        settings = settings.model_copy(update={"home": Path(home), "lake": None})
-    if not settings.lake_path.is_dir():
+        settings = settings.model_copy(update={"home": Path(home), "lake": ""})
+    place = settings.lake_url
+    if not is_s3(place) and not Path(place).is_dir():
         raise SettingsError(
-            f"{settings.lake_path}: there is no lake here. Set ANNOTATION_HOME, or give the home= "
+            f"{place}: there is no lake here. Set ANNOTATION_HOME, or give the home= "
             "of a platform in which images have landed."
         )
-    return to_frame(run_query(open_lake(settings.lake_path, settings.landing_path), sql))
+    return to_frame(run_query(lake_of(settings), sql))
 
 
 def run_query(lake: Lake, sql: str) -> pa.Table:
@@ -171,17 +172,17 @@ def _rows(store: ObjectStore, name: str, *, file_round: str = "") -> Any:
     schema = pa.schema([(key, ARROW_TYPES[str(column.dtype)]) for key, column in columns])
     if file_round:
         schema = schema.append(pa.field(file_round, pa.string()))
-    files = [
-        store.local_path(key) for key in store.list(f"tables/{name}") if key.endswith(".parquet")
-    ]
-    if not files:
+    keys = [key for key in store.list(f"tables/{name}") if key.endswith(".parquet")]
+    if not keys:
         return schema.empty_table()
+    place, root = store.arrow_place()
+    rounds = [PurePosixPath(key).stem for key in keys]
     return ds.FileSystemDataset.from_paths(
-        [str(file) for file in files],
+        [f"{root}/{key}" for key in keys],
         schema=schema,
         format=ds.ParquetFileFormat(),
-        filesystem=LocalFileSystem(),
-        partitions=[ds.field(file_round) == file.stem for file in files] if file_round else None,
+        filesystem=place,
+        partitions=[ds.field(file_round) == each for each in rounds] if file_round else None,
     )
 
 

@@ -49,6 +49,13 @@ def unusable_answers(human_labels: pd.DataFrame) -> list[str]:
     return sorted(set(refused["answer_id"]))
 
 
+def refused_labels(imported_labels: pd.DataFrame) -> list[str]:
+    """Return the images whose own labels cannot be used, each with the reason."""
+    refused = imported_labels[imported_labels["problem"] != ""].drop_duplicates("image_id")
+    pairs = zip(refused["image_id"], refused["problem"], strict=True)
+    return sorted(f"{image_id}: {problem}" for image_id, problem in pairs)
+
+
 def unresolved_tasks(labels: pd.DataFrame, tasks: pd.DataFrame) -> list[str]:
     """Return the task ids that were asked and have no resolved label."""
     return sorted(set(tasks["task_id"]) - set(labels["task_id"]))

@@ -1,5 +1,10 @@
-"""The training set: every label of every finished round, with the split of its image."""
+"""The training set: every label of every finished round, with the split of its image.
 
+Labels that images landed with are in it as soon as their round was cleaned, whether or not people
+have finished that round. Where people answered, what they said counts.
+"""
+
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,10 +16,11 @@ from annotation_platform.curation.gates import (
     unresolved_tasks,
     unusable_answers,
 )
+from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.curation.splits import draw_splits
 from annotation_platform.params import SplitPolicy
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import make_table, records
+from annotation_platform.schema.tables import METADATA, make_table, records
 from annotation_platform.storage.round_tables import RoundTables
 
 
@@ -23,7 +29,7 @@ class TrainingSet:
     """The labels that may be published, and the rounds held back with the reason."""
 
     labels: pd.DataFrame  # schema.tables.TRAINING_SET
-    rounds: dict[str, str]  # finished round -> digest of its consensus_labels
+    rounds: dict[str, str]  # round with labels in it -> digest of them
     held: dict[str, str]  # round -> what is wrong with it
 
 
@@ -34,62 +40,101 @@ def build_training_set(
 
     A round whose labels fail a gate (a box outside its image, a class outside the ontology, a
     task without an answer) is held back whole and named. An image labelled in several rounds has
-    the labels of the latest. Rounds may finish in any order.
+    the labels of the latest. Rounds may finish in any order. Labels that images landed with count
+    once their round was cleaned, for images without people's labels.
     """
     images = tables.read_all("cleaned_images")
     images = images[images["outcome"] == "accepted"].drop_duplicates("image_id")
-    labels, finished, held = _finished(tables, images, ontology)
-    labels = _latest_round(labels)
+    labels, included, held = _included(tables, images, ontology)
     groups = images.loc[images["image_id"].isin(labels["image_id"]), "group_id"]
     splits = _stored_splits(tables, round_id, list(groups), policy, seed=seed)
+    described = _with_metadata(images, tables.read_all("raw_images"))
     joined = labels.merge(
-        images.drop(columns=["round_id", "flags"]), on="image_id", how="left", validate="m:1"
+        described.drop(columns=["round_id", "flags"]), on="image_id", how="left", validate="m:1"
     )
     joined = joined.merge(splits[["group_id", "split"]], on="group_id", how="left", validate="m:1")
     joined["class_id"] = joined["class_name"].map(ontology.id_of)
     joined = joined.sort_values(["image_id", "label_id"])
     rounds: list[dict[str, object]] = [
         {"round_id": round_id, "included_round": key, "labels_sha256": digest}
-        for key, digest in finished.items()
+        for key, digest in included.items()
     ]
     tables.write("training_rounds", round_id, make_table("training_rounds", rounds))
-    return TrainingSet(make_table("training_set", records(joined)), finished, held)
+    return TrainingSet(make_table("training_set", records(joined)), included, held)
+
+
+def round_digest(tables: RoundTables, round_id: str) -> str:
+    """Return the digest of a round's labels: of what people said and of what images landed with."""
+    names = ["consensus_labels", "imported_labels"]
+    digests = [tables.digest(name, round_id) for name in names if tables.exists(name, round_id)]
+    # A round from before there were imported labels keeps the digest that it had.
+    return digests[0] if len(digests) == 1 else _sha256("".join(digests))
 
 
 def round_problem(
     tables: RoundTables, round_id: str, images: pd.DataFrame, ontology: Ontology
 ) -> str:
-    """Return why a merged round may not be released; empty if it may.
+    """Return why the labels of a round may not be released; empty if they may.
 
-    ``images`` holds the accepted images of all rounds.
+    A round that is not merged has only the labels its images landed with. ``images`` holds the
+    accepted images of all rounds.
     """
-    labels = tables.read("consensus_labels", round_id)
-    tasks = tables.read("label_tasks", round_id)
-    answers = tables.read("human_labels", round_id)
-    for found, what in (
-        (unusable_answers(answers), "answers with regions that are no usable box"),
-        (unresolved_tasks(labels, tasks), "tasks without an answer"),
-        (labels_outside_ontology(labels, ontology), "labels outside the ontology"),
-        (boxes_outside_image(labels, images), "boxes outside their image"),
-    ):
-        if found:
-            return f"{len(found)} {what}, e.g. {found[0]}"
-    return ""
+    labels = usable_imports(tables, [round_id])
+    found = [
+        (labels_outside_ontology(labels, ontology), "imported labels outside the ontology"),
+        (boxes_outside_image(labels, images), "imported boxes outside their image"),
+    ]
+    if tables.exists("consensus_labels", round_id):
+        labels = tables.read("consensus_labels", round_id)
+        tasks = tables.read("label_tasks", round_id)
+        answers = tables.read("human_labels", round_id)
+        found += [
+            (unusable_answers(answers), "answers with regions that are no usable box"),
+            (unresolved_tasks(labels, tasks), "tasks without an answer"),
+            (labels_outside_ontology(labels, ontology), "labels outside the ontology"),
+            (boxes_outside_image(labels, images), "boxes outside their image"),
+        ]
+    return next((f"{len(ids)} {what}, e.g. {ids[0]}" for ids, what in found if ids), "")
 
 
-def _finished(
+def usable_imports(tables: RoundTables, rounds: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of ``imported_labels`` of these rounds that have no problem."""
+    imported = tables.read_rounds("imported_labels", rounds)
+    return imported[imported["problem"] == ""].reset_index(drop=True)
+
+
+def _included(
     tables: RoundTables, images: pd.DataFrame, ontology: Ontology
 ) -> tuple[pd.DataFrame, dict[str, str], dict[str, str]]:
-    sound: list[str] = []
+    """Return the labels to publish, the digest of each round in it, and the rounds held back."""
+    merged = tables.rounds("consensus_labels")
+    brought = usable_imports(tables, tables.rounds("imported_labels"))
     held: dict[str, str] = {}
-    for round_id in tables.rounds("consensus_labels"):
+    for round_id in sorted({*merged, *brought["round_id"]}):
         problem = round_problem(tables, round_id, images, ontology)
         if problem:
             held[round_id] = problem
-        else:
-            sound.append(round_id)
-    digests = {round_id: tables.digest("consensus_labels", round_id) for round_id in sound}
-    return tables.read_rounds("consensus_labels", sound), digests, held
+    finished = [round_id for round_id in merged if round_id not in held]
+    said = _latest_round(tables.read_rounds("consensus_labels", finished)).assign(origin=PEOPLE)
+    sound = ~brought["round_id"].isin(held) & ~brought["image_id"].isin(said["image_id"])
+    # Nobody was asked about these here.
+    brought = brought[sound].assign(support=0, answers=0)
+    parts = [part for part in (said, brought) if not part.empty]
+    labels = pd.concat(parts, ignore_index=True) if parts else said
+    rounds = sorted({*finished, *brought["round_id"]})
+    return labels, {key: round_digest(tables, key) for key in rounds}, held
+
+
+def _with_metadata(images: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
+    """Return the images with what was known of each when it landed."""
+    one_object = ["round_id", "source_key", "stamp"]
+    described = images.merge(raw[[*one_object, *METADATA]], on=one_object, how="left")
+    described["other_metadata"] = described["other_metadata"].fillna("")
+    return described
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _latest_round(labels: pd.DataFrame) -> pd.DataFrame:

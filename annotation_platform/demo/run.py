@@ -17,7 +17,7 @@ from annotation_platform.demo.narrator import Narrator
 from annotation_platform.errors import NotReadyError, SettingsError
 from annotation_platform.labeling.people import add_person
 from annotation_platform.labeling.simulated import SimulatedLabeling
-from annotation_platform.lake import Lake, open_lake
+from annotation_platform.lake import Lake, lake_of
 from annotation_platform.params import (
     LabelingPolicy,
     Params,
@@ -78,7 +78,7 @@ def run_demo(
         stack.enter_context(locked_home(options.home.expanduser().absolute()))
         settings = prepare_home(material, options)
         people = make_people(options.annotators, options.seed)
-        lake = open_lake(settings.lake_path, settings.landing_path)
+        lake = lake_of(settings)
         seats, settings, secrets = _open_labeling(settings, people, stack, narrator)
         narrator.stage("Dagster is starting")
         dagster = stack.enter_context(DagsterServers(settings, secrets=secrets))
@@ -125,8 +125,8 @@ def prepare_home(material: Material, options: DemoOptions) -> Settings:
     return Settings(
         home=home,
         params=home / "params.yaml",
-        landing=home / "landing",
-        lake=home / "lake",
+        landing=str(home / "landing"),
+        lake=str(home / "lake"),
         registry=str(home / "registry"),
         remote=str(home / "remote"),
         labeling=options.labeling,
@@ -223,13 +223,8 @@ class _Turn:
         return row
 
     def _land(self, files: Mapping[str, bytes]) -> None:
-        # Written elsewhere and moved, so that the sensor never sees half of a file.
-        aside = self.lake.landing.parent / "arriving"
         for name, data in files.items():
-            target = self.lake.landing / f"batch-{self.number}" / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_bytes(data)
-            aside.replace(target)
+            self.lake.landing.put(f"batch-{self.number}/{name}", data)
 
     def _round_exists(self) -> bool:
         return len(self.lake.manifests.rounds()) >= self.number

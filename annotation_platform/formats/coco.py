@@ -19,7 +19,7 @@ from annotation_platform.formats.files import (
     image_ids,
     make_dataset,
     make_ontology,
-    read_text,
+    read_json,
     split_names,
     write_files,
 )
@@ -28,6 +28,7 @@ from annotation_platform.schema.tables import SPLITS
 
 _XYWH = ["x", "y", "w", "h"]
 _DECIMALS = 6
+_MOST_PIXELS = 10**9
 
 
 def write_coco(dataset: Dataset, folder: Path) -> None:
@@ -154,12 +155,7 @@ def _coco_files(path: Path) -> list[Path]:
 
 
 def _load(file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise FormatError(
-            str(file), error.lineno, f"not JSON ({error.msg})", "Export the file again."
-        ) from error
+    data = read_json(file)
     wanted = ("images", "annotations", "categories")
     if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in wanted):
         raise FormatError(
@@ -254,8 +250,8 @@ def _whole(entry: object, key: str, place: str, file: Path) -> int:
 
 def _side(entry: object, key: str, place: str, file: Path) -> int:
     value = _whole(entry, key, place, file)
-    if value < 1:
-        raise _bad_field(file, place, key, value, "at least one pixel")
+    if not 1 <= value < _MOST_PIXELS:
+        raise _bad_field(file, place, key, value, "a number of pixels")
     return value
 
 

@@ -1,8 +1,10 @@
 """What the formats share: reading text, writing rendered files, naming images, checking classes."""
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
@@ -33,6 +35,26 @@ def read_text(path: Path) -> str:
         raise FormatError(str(path), 0, reason, "Check the path and its permissions.") from error
     except UnicodeDecodeError as error:
         raise FormatError(str(path), 0, "not UTF-8 text", "Save it as UTF-8.") from error
+
+
+def read_json(path: Path) -> Any:
+    """Return what the JSON of ``path`` says; a file that is none is a FormatError.
+
+    So is one with half a character (an escape such as ``\\ud800``): no other file could hold it.
+    """
+    text = read_text(path)
+    try:
+        data = json.loads(text)
+        if "\\ud" in text.lower():
+            json.dumps(data, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        problem = f"not JSON ({error.msg})"
+        raise FormatError(str(path), error.lineno, problem, "Export the file again.") from error
+    except (ValueError, RecursionError) as error:
+        # Numbers of thousands of digits, thousands of brackets, half characters.
+        problem = f"not JSON that can be used ({str(error)[:80]})"
+        raise FormatError(str(path), 0, problem, "Export the file again.") from error
+    return data
 
 
 def finite_numbers(values: Sequence[object]) -> list[float] | None:

@@ -33,6 +33,20 @@ class VocReading:
     problems: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class VocFile:
+    """One file: the picture it names, perhaps empty, its boxes, and those left out and why.
+
+    ``size`` is width and height, None where the file does not say. A box has ``class_name`` and
+    the columns of ``geometry.BOX_COLUMNS``.
+    """
+
+    file_name: str
+    size: tuple[int, int] | None
+    boxes: tuple[dict[str, object], ...]
+    problems: tuple[str, ...]
+
+
 def read_voc(annotations: Path | Iterable[Path], images: Path) -> VocReading:
     """Return the dataset of VOC files, or of every ``*.xml`` in a folder; pictures in ``images``.
 
@@ -45,8 +59,8 @@ def read_voc(annotations: Path | Iterable[Path], images: Path) -> VocReading:
     boxes: list[tuple[int, dict[str, object]]] = []
     problems: list[str] = []
     for path in files:
-        root = _parse(path)
-        name = (root.findtext("filename") or "").strip()
+        file = read_voc_file(path)
+        name = file.file_name
         if not name or not (images / name).is_file():
             raise FormatError(
                 str(path),
@@ -54,13 +68,9 @@ def read_voc(annotations: Path | Iterable[Path], images: Path) -> VocReading:
                 f"names the image {name!r}, which is not in {images}",
                 "Correct <filename> or add the picture.",
             )
-        width, height = _size(root) or picture_size(images / name)
-        for number, element in enumerate(root.iter("object"), start=1):
-            box = _box(element, path, number)
-            if box["x1"] >= box["x2"] or box["y1"] >= box["y2"]:  # type: ignore[operator]
-                problems.append(f"{path}: object {number} ({box['class_name']}) has no area")
-            else:
-                boxes.append((len(rows), box))
+        width, height = file.size or picture_size(images / name)
+        boxes += [(len(rows), box) for box in file.boxes]
+        problems += file.problems
         rows.append({"file_name": name, "split": "", "width": width, "height": height})
     where = annotations if isinstance(annotations, Path) else images
     names = sorted({str(box["class_name"]) for _, box in boxes})
@@ -77,6 +87,25 @@ def read_voc(annotations: Path | Iterable[Path], images: Path) -> VocReading:
         ),
         problems=tuple(problems),
     )
+
+
+def read_voc_file(path: Path) -> VocFile:
+    """Return what one VOC file says; one that is not VOC is a FormatError."""
+    root = _parse(path)
+    if root.tag != "annotation":
+        raise FormatError(
+            str(path), 0, f"its root is <{root.tag}>, not <annotation>", "Name VOC files only."
+        )
+    boxes: list[dict[str, object]] = []
+    problems: list[str] = []
+    for number, element in enumerate(root.iter("object"), start=1):
+        box = _box(element, path, number)
+        if box["x1"] >= box["x2"] or box["y1"] >= box["y2"]:  # type: ignore[operator]
+            problems.append(f"{path}: object {number} ({box['class_name']}) has no area")
+        else:
+            boxes.append(box)
+    name = (root.findtext("filename") or "").strip()
+    return VocFile(name, _size(root), tuple(boxes), tuple(problems))
 
 
 def _parse(path: Path) -> Element:

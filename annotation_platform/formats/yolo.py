@@ -162,17 +162,27 @@ def _read_classes(folder: Path) -> tuple[Ontology, list[str]]:
     names = data.get("names") if isinstance(data, dict) else None
     if isinstance(names, list):
         names = dict(enumerate(names))
-    if not isinstance(names, dict) or sorted(names, key=str) != sorted(range(len(names)), key=str):
+    if not isinstance(names, dict) or not _are_names(names):
         raise FormatError(
             str(path), 0, "no class names, numbered from 0", "Add `names: {0: first, 1: second}`."
         )
     ordered = [str(names[number]) for number in range(len(names))]
     ids = data.get("class_ids", list(range(len(ordered))))
-    if not isinstance(ids, list) or len(ids) != len(ordered) or len(set(map(str, ids))) != len(ids):
+    if not _are_whole(ids) or len(ids) != len(ordered) or len(set(ids)) != len(ids):
         raise FormatError(
             str(path), 0, "class_ids does not match names", "Give one id per name, or none."
         )
     return make_ontology(dict(zip(ids, ordered, strict=True)), where=path), ordered
+
+
+def _are_names(names: dict[object, object]) -> bool:
+    """Return whether these are names numbered from 0. YAML may nest a billion lists in a name."""
+    numbered = sorted(names, key=str) == sorted(range(len(names)), key=str)
+    return numbered and not any(isinstance(name, list | dict | set) for name in names.values())
+
+
+def _are_whole(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(value, int) for value in values)
 
 
 def _read_labels(
@@ -191,7 +201,8 @@ def _read_labels(
                 f"{text.strip()!r}, expected `class x y width height`",
                 "Export boxes, not outlines.",
             )
-        if not fields[0].isdecimal() or int(fields[0]) >= len(names):
+        is_number = fields[0].isdecimal() and len(fields[0]) < 10
+        if not is_number or int(fields[0]) >= len(names):
             raise FormatError(
                 str(path),
                 line,

@@ -168,6 +168,23 @@ def decode_picture(data: bytes) -> Picture:
     return Picture(upright, orientation, transparent, remarks)
 
 
+def read_orientation(data: bytes) -> int:
+    """Return the EXIF orientation, 1 to 8, that ``decode_picture`` undoes; mostly from the header.
+
+    One that is missing or wrong is 1. ``read_header`` is to be asked first: where a PNG keeps its
+    EXIF after the pixels, those are decoded.
+
+    Raises:
+        DataError: the bytes are no picture.
+    """
+    try:
+        image = _open(data)
+        _, turned = _tiff_facts(image)
+        return turned or _orientation(image)[0]
+    except _PILLOW_RAISES as error:
+        raise DataError(f"damaged image: {_one_line(error)}") from error
+
+
 def encode_png(pixels: Pixels) -> bytes:
     """Return the pixels as a PNG: lossless, and the same bytes for the same pixels."""
     sink = io.BytesIO()

@@ -2,33 +2,29 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from annotation_platform.errors import DataError
+from annotation_platform.images.alike import find_alike
 from annotation_platform.images.decoding import decode, read_header
-from annotation_platform.images.hashing import Likeness, likeness, pixel_sha256, seen_as
-from annotation_platform.images.near_duplicates import (
-    ClosePairs,
-    Positions,
-    close_across,
-    close_pairs,
-    groups,
-    members,
+from annotation_platform.images.folders import FoundFile, list_folder, read_file
+from annotation_platform.images.hashing import pixel_sha256
+from annotation_platform.images.likeness import (
+    Likeness,
+    LikenessTable,
+    likeness,
+    likeness_rows,
+    set_likeness,
 )
+from annotation_platform.images.near_duplicates import groups, members
+from annotation_platform.images.parallel import map_each
 
-_SAME_VECTOR = 0.865
-"""Least cosine. On BCCD small changes have at least 0.88 and different pictures at most 0.86."""
 _LISTED = 32
 """Of more copies than this of one picture, only the first is compared and listed with others."""
-_WORKERS = 2
-_AT_ONCE = 64
-_CONFIRMED_AT_ONCE = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -67,13 +63,36 @@ class _Seen:
     path: str
     sha256: str
     pixel_sha256: str
-    likeness: Likeness
+
+
+@dataclass(frozen=True)
+class LookForCopies:
+    """Reads and decodes a file, for comparing it."""
+
+    maximum_bytes: int
+    maximum_pixels: int
+    maximum_frames: int
+
+    def __call__(self, file: FoundFile) -> tuple[str, str, Likeness] | SkippedFile:
+        """Return the digests of bytes and pixels and the likeness, or why there are none."""
+        try:
+            if file.problem:
+                return SkippedFile(file.name, file.problem)
+            data = read_file(file.path, maximum_bytes=self.maximum_bytes)
+            read_header(
+                data, maximum_pixels=self.maximum_pixels, maximum_frames=self.maximum_frames
+            )
+            pixels = decode(data)
+        except DataError as error:
+            return SkippedFile(file.name, str(error))
+        return hashlib.sha256(data).hexdigest(), pixel_sha256(pixels), likeness(pixels)
 
 
 def find_duplicates(
     folder: Path,
     *,
     bits: int = 8,
+    maximum_bytes: int = 200_000_000,
     maximum_pixels: int = 100_000_000,
     maximum_frames: int = 1000,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
@@ -93,43 +112,36 @@ def find_duplicates(
 
     Groups tie together pairs of all kinds, directly or through others, so that no split holds a
     picture and its mirror image apart. A picture of one flat colour is like no other but itself.
-    Of more than 32 copies of one picture each is paired with the first, not with each other. About
-    7 kB of memory a picture.
+    Of more than 32 copies of one picture each is paired with the first, not with each other; see
+    `find_alike` for very many look-alikes. About 5 kB of memory a picture.
 
     Args:
-        folder: every regular file below it is looked at, whatever its name; links to folders are
-            not followed.
+        folder: every regular file below it is looked at, whatever its name; links are not
+            followed, and skipped like everything else that is no picture.
         bits: 0 to 64; above 12 the search compares every pair.
+        maximum_bytes: larger files are skipped unread.
         maximum_pixels, maximum_frames: pictures that declare more are skipped undecoded.
         progress: told how many of how many files were looked at.
 
     Raises:
         DataError: there is no such folder.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder; name a folder of pictures")
-    files = (path for path in folder.rglob("*") if path.is_file())
-    paths = sorted(files, key=lambda path: path.relative_to(folder).as_posix())
+    files = list_folder(folder)
     seen: list[_Seen] = []
     skipped: list[SkippedFile] = []
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        # In portions, so that Ctrl-C does not wait for the rest of a large folder.
-        for start in range(0, len(paths), _AT_ONCE):
-            looks = pool.map(
-                lambda path: _look(
-                    path, folder, maximum_pixels=maximum_pixels, maximum_frames=maximum_frames
-                ),
-                paths[start : start + _AT_ONCE],
-            )
-            for done, look in enumerate(looks, start=start + 1):
-                if isinstance(look, _Seen):
-                    seen.append(look)
-                else:
-                    skipped.append(look)
-                progress(done, len(paths))
+    likenesses = likeness_rows(len(files))
+    looks = map_each(LookForCopies(maximum_bytes, maximum_pixels, maximum_frames), files)
+    for done, (file, look) in enumerate(zip(files, looks, strict=True), start=1):
+        if isinstance(look, SkippedFile):
+            skipped.append(look)
+        else:
+            sha256, pixels, found = look
+            set_likeness(likenesses[len(seen)], sha256, found)
+            seen.append(_Seen(file.name, sha256, pixels))
+        progress(done, len(files))
     if not seen:
         return Duplicates([], [], skipped)
-    kinds = _all_pairs(seen, bits)
+    kinds = _all_pairs(seen, likenesses, bits)
     order = sorted(kinds)
     return Duplicates(
         [[seen[place].path for place in group] for group in groups(len(seen), order)],
@@ -138,22 +150,9 @@ def find_duplicates(
     )
 
 
-def _look(
-    path: Path, folder: Path, *, maximum_pixels: int, maximum_frames: int
-) -> _Seen | SkippedFile:
-    name = path.relative_to(folder).as_posix()
-    try:
-        data = path.read_bytes()
-        read_header(data, maximum_pixels=maximum_pixels, maximum_frames=maximum_frames)
-        pixels = decode(data)
-    except DataError as error:
-        return SkippedFile(name, str(error))
-    except OSError as error:
-        return SkippedFile(name, f"cannot be read: {error.strerror}")
-    return _Seen(name, hashlib.sha256(data).hexdigest(), pixel_sha256(pixels), likeness(pixels))
-
-
-def _all_pairs(seen: Sequence[_Seen], bits: int) -> dict[tuple[int, int], tuple[str, int]]:
+def _all_pairs(
+    seen: Sequence[_Seen], likenesses: LikenessTable, bits: int
+) -> dict[tuple[int, int], tuple[str, int]]:
     """Return kind and distance by the positions, ascending, of two files."""
     _, classes = np.unique([one.pixel_sha256 for one in seen], return_inverse=True)
     copies = [group.tolist() for group in members(classes)]
@@ -162,10 +161,12 @@ def _all_pairs(seen: Sequence[_Seen], bits: int) -> dict[tuple[int, int], tuple[
         for a, b in _within(group):
             same = seen[a].sha256 == seen[b].sha256
             found[a, b] = ("exact_bytes" if same else "exact_pixels", 0)
-    pictures = [seen[group[0]].likeness for group in copies]
-    for (one, other), likeness_found in _near_and_similar(pictures, bits).items():
+    firsts = np.array([group[0] for group in copies])
+    alike = find_alike(likenesses, firsts, known=0, bits=bits)
+    columns = (alike.earlier, alike.later, alike.near, alike.bits)
+    for one, other, near, distance in zip(*(each.tolist() for each in columns), strict=True):
         for a, b in product(_listed(copies[one]), _listed(copies[other])):
-            found[min(a, b), max(a, b)] = likeness_found
+            found[min(a, b), max(a, b)] = ("near" if near else "similar", distance)
     return found
 
 
@@ -177,89 +178,3 @@ def _within(group: list[int]) -> list[tuple[int, int]]:
 
 def _listed(group: list[int]) -> list[int]:
     return group if len(group) <= _LISTED else group[:1]
-
-
-def _near_and_similar(
-    pictures: Sequence[Likeness], bits: int
-) -> dict[tuple[int, int], tuple[str, int]]:
-    """Return kind and distance by the positions, ascending, of two pictures of other pixels."""
-    vectors = np.stack([picture.vectors for picture in pictures])
-    hashes = np.stack([picture.hashes for picture in pictures])
-    # What has no contrast has nothing to be recognised by.
-    told = np.flatnonzero(vectors[:, 0].any(axis=1))
-    found: dict[tuple[int, int], tuple[str, int]] = {}
-    for view in range(hashes.shape[1]):
-        for kind_of_hash in range(hashes.shape[2]):
-            pairs = _close(
-                hashes[told, view, kind_of_hash], hashes[told, 0, kind_of_hash], bits, view
-            )
-            for start in range(0, len(pairs), _CONFIRMED_AT_ONCE):
-                part = slice(start, start + _CONFIRMED_AT_ONCE)
-                first, second = told[pairs.first[part]], told[pairs.second[part]]
-                cosines = np.einsum(
-                    "nd,nd->n", seen_as(vectors[first], view), seen_as(vectors[second], 0)
-                )
-                for place in np.flatnonzero(cosines >= _SAME_VECTOR).tolist():
-                    a, b = sorted((int(first[place]), int(second[place])))
-                    kind = "similar" if view else "near"
-                    distance = int(pairs.bits[start + place])
-                    known = found.get((a, b))
-                    if known is None or (known[0] == kind and distance < known[1]):
-                        found[a, b] = (kind, distance)
-    return found
-
-
-def _close(
-    seen_so: npt.NDArray[np.uint64], whole: npt.NDArray[np.uint64], bits: int, view: int
-) -> ClosePairs:
-    """Return the pairs of two pictures whose hashes are close, the first one seen in some view.
-
-    Equal hashes are searched for once, then the pictures that have them are all paired; of more
-    than 32 with one hash, each with the first of them and with the one before it.
-    """
-    ours, our_places = np.unique(seen_so, return_inverse=True)
-    if view == 0:
-        their_places = our_places
-        close = close_pairs(ours, bits=bits)
-        equal = [pair for group in members(our_places) for pair in _neighbours(group.tolist())]
-    else:
-        theirs, their_places = np.unique(whole, return_inverse=True)
-        close = close_across(ours, theirs, bits=bits)
-        equal = []
-    first, second, distances = _spread(close, our_places, their_places)
-    table = np.array(equal, dtype=np.int64).reshape(-1, 2)
-    other = first != second
-    return ClosePairs(
-        np.concatenate([table[:, 0], first[other]]),
-        np.concatenate([table[:, 1], second[other]]),
-        np.concatenate([np.zeros(len(table), dtype=np.uint8), distances[other]]),
-    )
-
-
-def _spread(
-    close: ClosePairs, ours: npt.NDArray[np.intp], theirs: npt.NDArray[np.intp]
-) -> tuple[Positions, Positions, npt.NDArray[np.uint8]]:
-    """Return pairs of members for pairs of classes; of a large class only the first member."""
-    our_order, our_starts, our_sizes = _classes(ours)
-    their_order, their_starts, their_sizes = _classes(theirs)
-    counts = our_sizes[close.first] * their_sizes[close.second]
-    pair = np.repeat(np.arange(len(close)), counts)
-    place = np.arange(len(pair)) - np.repeat(np.cumsum(counts) - counts, counts)
-    one, other = close.first[pair], close.second[pair]
-    first = our_order[our_starts[one] + place // their_sizes[other]]
-    second = their_order[their_starts[other] + place % their_sizes[other]]
-    return first, second, close.bits[pair]
-
-
-def _classes(classes: npt.NDArray[np.intp]) -> tuple[Positions, Positions, Positions]:
-    """Return positions by class, where each class starts, and how many of it are listed."""
-    sizes = np.bincount(classes)
-    listed = np.where(sizes > _LISTED, 1, sizes)
-    return np.argsort(classes, kind="stable"), np.cumsum(sizes) - sizes, listed
-
-
-def _neighbours(group: list[int]) -> list[tuple[int, int]]:
-    pairs = _within(group)
-    if len(group) > _LISTED:
-        pairs += pairwise(group[1:])
-    return pairs

@@ -1,32 +1,26 @@
-"""Which pictures show the same thing again: recompressed, resized or a little brighter."""
+"""Which hashes are close to each other: an exact search, far from comparing all with all."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from annotation_platform.images.decoding import Pixels
-from annotation_platform.images.hashing import grey, hash_bits
-
 Hashes = npt.NDArray[np.uint64]
 Positions = npt.NDArray[np.int64]
+Bits = npt.NDArray[np.uint8]
 
-_SAME_PICTURE = 0.985
-"""Least correlation of 64 × 64 grey copies; two different pictures of BCCD stay below 0.95."""
-
+_Part = tuple[Positions, Positions, Bits]
+_GATHERED = 1 << 18
+_FEW_PAIRS = 10_000_000
+"""So many pairs are compared before others would be planned."""
+_SAMPLE = 1 << 12
+"""So many hashes of a list tell how many of all meet in a band."""
 _BLOCK = 1 << 16
 """Pairs compared at once: few enough for the cache, enough to hide the cost of a call."""
 _WIDEST_BAND = 16
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A picture that may repeat another: positions in the two lists given, and differing bits."""
-
-    new: int
-    known: int
-    bits: int
+_HELD = 1 << 22
+"""So many pairs are held before those beyond ``most`` are let go."""
 
 
 @dataclass(frozen=True)
@@ -38,31 +32,10 @@ class ClosePairs:
 
     first: Positions
     second: Positions
-    bits: npt.NDArray[np.uint8]
+    bits: Bits
 
     def __len__(self) -> int:
         return len(self.first)
-
-
-def close_hashes(new: Sequence[str], known: Sequence[str], *, bits: int) -> list[Candidate]:
-    """Return the pairs of hashes at most ``bits`` apart, nearest first; ties in list order.
-
-    None is missed, see `close_across`. Equal hashes are searched for once, but every pair of them
-    is returned: a thousand blank pictures against a thousand are a million pairs.
-    """
-    if not new or not known:
-        return []
-    ours, our_places = np.unique(hash_bits(list(new)), return_inverse=True)
-    theirs, their_places = np.unique(hash_bits(list(known)), return_inverse=True)
-    found = close_across(ours, theirs, bits=bits)
-    our_members, their_members = members(our_places), members(their_places)
-    every = [
-        Candidate(int(one), int(other), int(distance))
-        for a, b, distance in zip(found.first, found.second, found.bits, strict=True)
-        for one in our_members[a]
-        for other in their_members[b]
-    ]
-    return sorted(every, key=lambda pair: (pair.bits, pair.new, pair.known))
 
 
 def close_pairs(hashes: Hashes, *, bits: int, bands: int | None = None) -> ClosePairs:
@@ -88,12 +61,29 @@ def close_pairs(hashes: Hashes, *, bits: int, bands: int | None = None) -> Close
     return _search(hashes, hashes, bits, bands, within=True)
 
 
-def close_across(new: Hashes, known: Hashes, *, bits: int, bands: int | None = None) -> ClosePairs:
+def close_across(
+    new: Hashes,
+    known: Hashes,
+    *,
+    bits: int,
+    bands: int | None = None,
+    before: Positions | None = None,
+    most: int | None = None,
+) -> ClosePairs:
     """Return all pairs of a new and a known hash at most ``bits`` apart, in order.
 
     As `close_pairs`, between two lists; equal hashes within a list are each reported.
+
+    Args:
+        new, known: ``(N,)`` and ``(M,)``.
+        bits, bands: as in `close_pairs`.
+        before: ``(N,)`` position in ``known`` that a new hash's partners come before; any if None.
+        most: so many partners of each new hash, the nearest, ties in list order; all if None.
     """
-    return _search(new, known, bits, bands, within=False)
+    if len(new) <= len(known):
+        return _search(new, known, bits, bands, within=False, before=before, most=most)
+    # The longer list costs less on the side that is not gone through step by step.
+    return _search(known, new, bits, bands, within=False, before=before, most=most, turned=True)
 
 
 def members(classes: npt.NDArray[np.intp]) -> list[Positions]:
@@ -124,36 +114,6 @@ def groups(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
     return [group for group in tied.values() if len(group) > 1]
 
 
-def same_picture(a: Pixels, b: Pixels) -> bool:
-    """Return whether two pictures with close hashes show the same, by correlation.
-
-    Stricter than what `find_duplicates` calls near, since what repeats a picture is not labelled:
-    a crop or a stamp is another picture here. Brightness and contrast do not matter; a picture of
-    one flat colour matches nothing.
-    """
-    if abs(a.shape[1] / a.shape[0] - b.shape[1] / b.shape[0]) > 0.02:
-        return False
-    first, second = grey(a, 64, 64).ravel(), grey(b, 64, 64).ravel()
-    if first.std() < 1.0 or second.std() < 1.0:
-        return False
-    return float(np.corrcoef(first, second)[0, 1]) >= _SAME_PICTURE
-
-
-def confirmed(
-    pairs: Sequence[Candidate],
-    load_new: Callable[[int], Pixels],
-    load_known: Callable[[int], Pixels],
-) -> dict[int, int]:
-    """Return, for each new picture that repeats a known one, the position of the nearest."""
-    matches: dict[int, int] = {}
-    for pair in pairs:
-        if pair.new in matches:
-            continue
-        if same_picture(load_new(pair.new), load_known(pair.known)):
-            matches[pair.new] = pair.known
-    return matches
-
-
 @dataclass(frozen=True)
 class _Band:
     """Some bits of a hash, and in how many of them, 0 or 1, two hashes may differ to meet here."""
@@ -165,35 +125,105 @@ class _Band:
     def mask(self) -> np.uint64:
         return np.uint64(sum(1 << bit for bit in self.bits))
 
-    def keys(self, hashes: Hashes) -> Positions:
-        keys = np.zeros(len(hashes), dtype=np.uint64)
+    def keys(self, hashes: Hashes) -> npt.NDArray[np.uint16]:
+        words = hashes.astype("<u8").view("<u2").reshape(-1, 4).T.copy()
+        keys = np.zeros(len(hashes), dtype=np.uint16)
         for place, bit in enumerate(self.bits):
-            keys |= (hashes >> np.uint64(bit) & np.uint64(1)) << np.uint64(place)
-        return keys.astype(np.int64)
+            keys |= (words[bit // 16] >> np.uint16(bit % 16) & np.uint16(1)) << np.uint16(place)
+        return keys
+
+    def met(self, left: Hashes, right: Hashes) -> float:
+        """Return the share of all pairs that meet here."""
+        ours = self.keys(left)
+        theirs = np.bincount(self.keys(right), minlength=1 << len(self.bits))
+        changes = [0, *(1 << place for place in range(len(self.bits) * self.radius))]
+        met = sum(int(theirs[ours ^ np.uint16(change)].sum()) for change in changes)
+        return met / (len(left) * len(right))
 
 
 def _search(
-    left: Hashes, right: Hashes, bits: int, count: int | None, *, within: bool
+    left: Hashes,
+    right: Hashes,
+    bits: int,
+    count: int | None,
+    *,
+    within: bool,
+    before: Positions | None = None,
+    most: int | None = None,
+    turned: bool = False,
 ) -> ClosePairs:
-    empty = np.empty(0, dtype=np.int64)
-    found = [(empty, empty, np.empty(0, dtype=np.uint8))]
+    """Return the close pairs; where ``turned``, the left list is the known one."""
     if not 0 <= bits <= 64:
         raise ValueError(f"bits must be 0 to 64, not {bits}")
-    if len(left) and len(right):
-        bands = _plan(left, right, bits, count)
-        for number, band in enumerate(bands):
-            for first, second, distance in _meet(left, right, band, bits, within=within):
-                # What met in an earlier band was reported there.
-                differing = left[first] ^ right[second]
-                fresh = np.ones(len(first), dtype=bool)
-                for earlier in bands[:number]:
-                    fresh &= np.bitwise_count(differing & earlier.mask) > earlier.radius
-                found.append((first[fresh], second[fresh], distance[fresh]))
-    first, second, distances = (np.concatenate(part) for part in zip(*found, strict=True))
+    found = _Found(most)
+    bands = _plan(left, right, bits, count) if len(left) and len(right) else []
+    for number, band in enumerate(bands):
+        for one, other, distance in _gathered(_meet(left, right, band, bits, within=within)):
+            # What met in an earlier band was reported there.
+            differing = left[one] ^ right[other]
+            fresh = np.ones(len(one), dtype=bool)
+            for earlier in bands[:number]:
+                fresh &= np.bitwise_count(differing & earlier.mask) > earlier.radius
+            first, second = (other, one) if turned else (one, other)
+            if before is not None:
+                fresh &= second < before[first]
+            found.add(first[fresh], second[fresh], distance[fresh])
+    pairs = found.pairs()
+    first, second = pairs.first, pairs.second
     if within:
         first, second = np.minimum(first, second), np.maximum(first, second)
     order = np.lexsort((second, first))
-    return ClosePairs(first[order], second[order], distances[order])
+    return ClosePairs(first[order], second[order], pairs.bits[order])
+
+
+def _gathered(parts: Iterable[_Part]) -> Iterator[_Part]:
+    """Yield the same in fewer, larger parts."""
+    waiting: list[_Part] = []
+    size = 0
+    for part in parts:
+        waiting.append(part)
+        size += len(part[0])
+        if size > _GATHERED:
+            yield _joined(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(parts: Sequence[_Part]) -> _Part:
+    first, second, bits = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return first, second, bits
+
+
+class _Found:
+    """Pairs as they are found, and of each first one no more than so many, the nearest."""
+
+    def __init__(self, most: int | None) -> None:
+        none = np.empty(0, dtype=np.int64)
+        self._parts = [ClosePairs(none, none, np.empty(0, dtype=np.uint8))]
+        self._most = most
+        self._held, self._room = 0, _HELD
+
+    def add(self, first: Positions, second: Positions, bits: Bits) -> None:
+        if len(first):
+            self._parts.append(ClosePairs(first, second, bits))
+            self._held += len(first)
+        if self._most is not None and self._held > self._room:
+            kept = self.pairs()
+            self._parts, self._held = [kept], len(kept)
+            self._room = max(_HELD, 2 * self._held)
+
+    def pairs(self) -> ClosePairs:
+        first = np.concatenate([part.first for part in self._parts])
+        second = np.concatenate([part.second for part in self._parts])
+        bits = np.concatenate([part.bits for part in self._parts])
+        if self._most is None:
+            return ClosePairs(first, second, bits)
+        order = np.lexsort((second, bits, first))
+        starts = np.flatnonzero(np.diff(first[order], prepend=-1))
+        rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+        order = order[rank < self._most]
+        return ClosePairs(first[order], second[order], bits[order])
 
 
 def _plan(left: Hashes, right: Hashes, bits: int, count: int | None) -> list[_Band]:
@@ -207,12 +237,21 @@ def _plan(left: Hashes, right: Hashes, bits: int, count: int | None) -> list[_Ba
         raise ValueError(f"bands must be 0 or {least} to {most}, not {count}")
     ones = [float((left >> np.uint64(bit) & np.uint64(1)).mean()) for bit in range(64)]
     balanced_first = sorted(range(64), key=lambda bit: (round(abs(ones[bit] - 0.5), 3), bit))
+    if count is None and len(left) * len(right) < _FEW_PAIRS:
+        count = 0
     counts = [0, *range(least, most + 1)] if count is None else [count]
     plans = [
         _deal(balanced_first, bits + 1 - each, 2 * each - bits - 1) if each else [_Band((), 0)]
         for each in counts
     ]
-    return min(plans, key=lambda plan: sum(_work(band, len(left), len(right)) for band in plan))
+    samples = tuple(hashes[:: 1 + len(hashes) // _SAMPLE] for hashes in (left, right))
+
+    def work(plan: list[_Band]) -> float:
+        shares = [band.met(*samples) for band in plan]
+        parts = zip(plan, shares, strict=True)
+        return sum(_work(band, len(left), len(right), share) for band, share in parts)
+
+    return min(plans, key=work) if len(plans) > 1 else plans[0]
 
 
 def _deal(order: list[int], near_bands: int, equal_bands: int) -> list[_Band]:
@@ -234,17 +273,14 @@ def _deal(order: list[int], near_bands: int, equal_bands: int) -> list[_Band]:
     ]
 
 
-def _work(band: _Band, left: int, right: int) -> float:
-    """Return about how many nanoseconds a band of random hashes takes."""
-    keys = 2.0 ** len(band.bits)
-    met = left * right / keys * (1 + band.radius * len(band.bits))
-    calls = max(min(keys, left), met / _BLOCK)
-    return 2.0 * met + 12_000.0 * calls * (1 + band.radius)
+def _work(band: _Band, left: int, right: int, share: float) -> float:
+    """Return about how many nanoseconds a band takes in which a share of all pairs meet."""
+    met = left * right * share
+    calls = max(min(2.0 ** len(band.bits), left), met / _BLOCK)
+    return 1.5 * met + 12_000.0 * calls * (1 + band.radius) + 20.0 * (left + right)
 
 
-def _meet(
-    left: Hashes, right: Hashes, band: _Band, bits: int, *, within: bool
-) -> Iterator[tuple[Positions, Positions, npt.NDArray[np.uint8]]]:
+def _meet(left: Hashes, right: Hashes, band: _Band, bits: int, *, within: bool) -> Iterator[_Part]:
     """Yield positions in left and right, and distances, of close hashes that meet in a band.
 
     ``within`` a list a pair comes once, and no hash is its own pair.
@@ -254,19 +290,22 @@ def _meet(
         (ours, our_order, our_starts) if within else _buckets(right, band)
     )
     changes = [1 << place for place in range(len(band.bits))] if band.radius else []
-    for key in np.flatnonzero(np.diff(our_starts)).tolist():
-        low, high = int(our_starts[key]), int(our_starts[key + 1])
-        others = [key ^ change for change in changes]
-        if within:
-            others = [other for other in others if other > key]
-        spans = [(their_starts[other], their_starts[other + 1]) for other in [key, *others]]
-        columns = np.concatenate([theirs[a:b] for a, b in spans])
+    filled = np.diff(our_starts) > 0
+    if not changes:
+        filled &= np.diff(their_starts) > 0
+    for key in np.flatnonzero(filled).tolist():
+        spans = [slice(their_starts[key], their_starts[key + 1])]
+        for other in [key ^ change for change in changes]:
+            if other > key or not within:
+                spans.append(slice(their_starts[other], their_starts[other + 1]))
+        columns = (
+            theirs[spans[0]] if len(spans) == 1 else np.concatenate([theirs[s] for s in spans])
+        )
         if not len(columns):
             continue
-        places = None
+        low, high = our_starts[key], our_starts[key + 1]
         for row, column, distance in _compare(ours[low:high], columns, bits, within=within):
-            if places is None:
-                places = np.concatenate([their_order[a:b] for a, b in spans])
+            places = np.concatenate([their_order[span] for span in spans])
             yield our_order[low + row], places[column], distance
 
 
@@ -274,13 +313,11 @@ def _buckets(hashes: Hashes, band: _Band) -> tuple[Hashes, Positions, Positions]
     """Return the hashes ordered by key, their positions, and where each key starts."""
     keys = band.keys(hashes)
     order = np.argsort(keys, kind="stable")
-    starts = np.searchsorted(keys[order], np.arange((1 << len(band.bits)) + 1))
-    return hashes[order], order, starts
+    counts = np.bincount(keys, minlength=1 << len(band.bits))
+    return hashes[order], order, np.concatenate([[0], np.cumsum(counts)])
 
 
-def _compare(
-    rows: Hashes, columns: Hashes, bits: int, *, within: bool
-) -> Iterator[tuple[Positions, Positions, npt.NDArray[np.uint8]]]:
+def _compare(rows: Hashes, columns: Hashes, bits: int, *, within: bool) -> Iterator[_Part]:
     """Yield rows, columns and distances of close hashes, block by block.
 
     ``within``: the first columns are the rows again, and only pairs above the diagonal count.
@@ -292,12 +329,11 @@ def _compare(
         height = max(1, _BLOCK // width)
         block = rows[top : top + height, None]
         for start in range(first_column, len(columns), width):
-            distances = np.bitwise_count(block ^ columns[None, start : start + width])
-            hits = np.flatnonzero(distances <= bits)
+            distances = np.bitwise_count(block ^ columns[None, start : start + width]).ravel()
+            hits = (distances <= bits).nonzero()[0]
             if len(hits):
-                row, column = np.divmod(hits, distances.shape[1])
+                row, column = np.divmod(hits, min(width, len(columns) - start))
                 row, column = row + top, column + start
-                kept = column > row if within else np.ones(len(row), dtype=bool)
-                if kept.any():
-                    yield row[kept], column[kept], distances.ravel()[hits][kept]
+                kept = column > row if within else slice(None)
+                yield row[kept], column[kept], distances[hits][kept]
         top += height

@@ -4,9 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.client import LabelingClient, Submission, TaskCopy
@@ -15,12 +13,9 @@ from annotation_platform.labeling.interface import (
     labeling_instructions,
     tasks_tab,
 )
-from annotation_platform.labeling.label_studio_http import (
-    LabelStudioHttp,
-    RefusedError,
-    UncertainError,
-)
+from annotation_platform.labeling.label_studio_http import LabelStudioHttp, UncertainError
 from annotation_platform.labeling.people import email_in, members
+from annotation_platform.labeling.pictures import PicturePlace
 from annotation_platform.labeling.results import boxes_to_result
 from annotation_platform.schema.ontology import Ontology
 
@@ -42,8 +37,7 @@ class LabelStudioClient(LabelingClient):
     Args:
         url: Address of the server.
         token: Token of its administrator.
-        document_root: The folder whose ``images`` folder holds the pictures, as the *server*
-            sees it; it must be the server's ``LOCAL_FILES_DOCUMENT_ROOT``.
+        pictures: Where the server gets the pictures that it shows.
         people: Who can be assigned places; by default every member but the administrator.
         timeout_seconds: For connecting, and for each wait for bytes.
         retry_seconds: The first wait before a failed request is repeated.
@@ -54,7 +48,7 @@ class LabelStudioClient(LabelingClient):
         url: str,
         token: str,
         *,
-        document_root: Path,
+        pictures: PicturePlace,
         people: Sequence[str] = (),
         timeout_seconds: float = 30.0,
         retry_seconds: float = 0.5,
@@ -62,7 +56,7 @@ class LabelStudioClient(LabelingClient):
         self._http = LabelStudioHttp(
             url, token, timeout_seconds=timeout_seconds, retry_seconds=retry_seconds
         )
-        self._images = document_root.expanduser().absolute() / "images"
+        self._pictures = pictures
         self._people = sorted(people)
 
     @property
@@ -92,7 +86,7 @@ class LabelStudioClient(LabelingClient):
         if len(wanted) < len(copies):
             raise ValueError(f"{round_id}: two copies are the same place of the same task")
         project = self._find_or_create(round_id, ontology)
-        self._serve_pictures(project)
+        self._pictures.grant(self._http, project)
         ids = self._import_missing(project, round_id, wanted)
         self._make_tabs(project, sorted({copy.assignee for copy in copies if copy.assignee}))
         return ids
@@ -202,33 +196,6 @@ class LabelStudioClient(LabelingClient):
             self._http.delete(f"/api/projects/{made}/")
         return project
 
-    def _serve_pictures(self, project: int) -> None:
-        """Let the server show files of ``images`` to members, and only to them.
-
-        The storage record is what grants the right; it is never synchronised, which would
-        make a task of every file.
-        """
-        records = self._http.get("/api/storages/localfiles/", project=project)
-        if any(Path(record["path"]) == self._images for record in records):
-            return
-        record = {
-            "project": project,
-            "title": "images",
-            "path": str(self._images),
-            "use_blob_urls": True,
-        }
-        try:
-            # Sent twice it makes two records that grant the same.
-            self._http.post("/api/storages/localfiles/", record, repeatable=True)
-        except RefusedError as error:
-            if error.status != 400:
-                raise
-            raise LabelingError(
-                f"Label Studio cannot serve pictures from {self._images}: {error} "
-                "Start it with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
-                f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={self._images.parent}."
-            ) from error
-
     def _import_missing(
         self, project: int, round_id: str, wanted: Mapping[Place, TaskCopy]
     ) -> dict[Place, str]:
@@ -243,7 +210,10 @@ class LabelStudioClient(LabelingClient):
                     batch = missing[start : start + _TASKS_A_REQUEST]
                     self._http.post(
                         f"/api/projects/{project}/import",
-                        [_task(copy, round_id) for copy in batch],
+                        [
+                            _task(copy, round_id, self._pictures.address(copy.image_key))
+                            for copy in batch
+                        ],
                     )
             except UncertainError:
                 if attempt == _IMPORT_ATTEMPTS:
@@ -309,11 +279,11 @@ class LabelStudioClient(LabelingClient):
             self._http.post("/api/dm/views/", {"project": project, "data": tab}, repeatable=True)
 
 
-def _task(copy: TaskCopy, round_id: str) -> dict[str, Any]:
+def _task(copy: TaskCopy, round_id: str, picture: str) -> dict[str, Any]:
     """Return a copy as Label Studio imports it: what identifies it, its picture, its proposals."""
     task: dict[str, Any] = {
         "data": {
-            "image": f"/data/local-files/?d={quote(copy.image_key)}",
+            "image": picture,
             "image_id": copy.image_id,
             "task_id": copy.task_id,
             "round": round_id,

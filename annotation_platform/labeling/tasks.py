@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from annotation_platform.images.ingest import image_key
 from annotation_platform.labeling.client import Proposal, TaskCopy
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.tables import make_table
+from annotation_platform.storage.keys import image_key
 
 STEP = "boxes"
 

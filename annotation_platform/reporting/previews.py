@@ -4,6 +4,7 @@ import base64
 import io
 import math
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
@@ -95,6 +96,38 @@ def pictures_preview(
         pictures.append(thumbnail(decode(load(image_id, extension)), boxes, colors, side=side))
     counts = {name: int((labels["class_name"] == name).sum()) for name in colors}
     return _as_markdown(_with_legend(contact_sheet(pictures), colors, counts))
+
+
+def kept_out_preview(
+    rows: pd.DataFrame, load: Callable[[str], bytes], *, count: int = 12, side: int = 150
+) -> str:
+    """Return Markdown with the first ``count`` pictures of ``cleaned_images`` and their reasons.
+
+    Under each stand the first digits of its id, for putting it back, and why it was kept out.
+    What cannot be decoded is a grey field. ``load`` gives the bytes of an image id as they landed.
+    """
+    tiles = []
+    for row in rows.head(count).itertuples(index=False):
+        if row.width and isinstance(row.image_id, str):
+            picture = thumbnail(decode(load(row.image_id)), rows[:0], {}, side=side)
+        else:
+            picture = Image.new("RGB", (side, side * 2 // 3), "#dddddd")
+        name = row.image_id[:12] if isinstance(row.image_id, str) else "not readable"
+        tiles.append(_captioned(picture, [name, str(row.reason)], width=side))
+    return _as_markdown(contact_sheet(tiles))
+
+
+def _captioned(picture: Image.Image, lines: Sequence[str], *, width: int) -> Image.Image:
+    """Return the picture in the middle of a tile of fixed width, the lines under it."""
+    font = ImageFont.load_default(_LEGEND_SIZE)
+    wrapped = [part for line in lines for part in textwrap.wrap(line, width // 6)[:3]]
+    tile = Image.new("RGB", (width, width + 15 * 4), "white")
+    tile.paste(picture, ((width - picture.width) // 2, width - picture.height))
+    pen = ImageDraw.Draw(tile)
+    for place, text in enumerate(wrapped[:4]):
+        plain = text.encode("ascii", "replace").decode()
+        pen.text((0, width + 2 + 14 * place), plain, fill="#333333", font=font)
+    return tile
 
 
 def _with_legend(

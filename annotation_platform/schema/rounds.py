@@ -2,7 +2,10 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+RELEASED = "released:"
+"""How the stamp of a picture begins that was put back from quarantine; its image id follows."""
 
 _ROUND = re.compile(r"round-(\d{4,})")
 
@@ -32,9 +35,13 @@ class LandedObject:
     """One object in the landing place, as it was when its round was formed.
 
     ``stamp`` tells two contents under one name apart without reading them: size and
-    modification time in nanoseconds for a file, the entity tag for an object in S3.
+    modification time in nanoseconds for a file, size and entity tag for an object in S3;
+    ``released:`` and an image id for a picture that was put back from quarantine. ``sidecar`` is
+    the key of its metadata, empty if it has none; the same object with other metadata is no other
+    object.
     """
 
     key: str
     stamp: str
     byte_size: int
+    sidecar: str = field(default="", compare=False)

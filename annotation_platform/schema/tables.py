@@ -74,6 +74,17 @@ _STORED = {
     "stored_bytes": _count("size of the stored bytes"),
 }
 
+METADATA = {
+    "source": _optional_text("camera, site or supplier, as its sidecar says"),
+    "captured_at": _time("when it was taken"),
+    "latitude": _number("degrees north", -90, 90),
+    "longitude": _number("degrees east", -180, 180),
+    "device": _optional_text("what took it"),
+    "licence": _optional_text("under which it may be used"),
+    "consent": _optional_text("who agreed to what"),
+    "other_metadata": _text("further fields of its sidecar as a JSON object; empty if none"),
+}
+
 RAW_IMAGES = _table(
     "raw_images",
     "One row per landed object.",
@@ -85,7 +96,9 @@ RAW_IMAGES = _table(
             "SHA-256 of the landed bytes; missing if unreadable", pattern=SHA256
         ),
         "byte_size": _count("bytes as they landed"),
-        "problem": _text("why the object could not be read; empty if it could"),
+        "problem": _text("why it or its metadata could not be read; empty if they could"),
+        **METADATA,
+        "sidecar_sha256": _optional_text("SHA-256 of its sidecar as it landed", pattern=SHA256),
     },
     ["round_id", "source_key", "stamp"],
 )
@@ -103,6 +116,10 @@ CLEANED_IMAGES = _table(
         "outcome": _text("what became of it", one_of=OUTCOMES),
         "reason": _text("why it was quarantined, or the kind of duplicate; empty if accepted"),
         "duplicate_of": _optional_text("image_id of the accepted image it repeats", pattern=SHA256),
+        "similar_to": _optional_text(
+            "image_id of the accepted image it is most like: cropped, stamped, mirrored or turned",
+            pattern=SHA256,
+        ),
         "group_id": _optional_text("image_id that names its group of look-alikes", pattern=SHA256),
         "width": _count("pixels of the stored picture; 0 if it was never decoded"),
         "height": _count("pixels of the stored picture; 0 if it was never decoded"),
@@ -116,9 +133,24 @@ CLEANED_IMAGES = _table(
         "perceptual_hash": _optional_text("64-bit pHash, 16 hex digits", pattern=r"^[0-9a-f]{16}$"),
         "sharpness": _number("variance of the Laplacian of the grey picture", 0),
         "brightness": _number("mean grey value, 0 to 255", 0, 255),
+        "entropy": _number("Shannon entropy of the histogram of grey values, in bits", 0, 8),
         "flags": _text("what was noticed or changed, comma separated"),
     },
     ["round_id", "source_key", "stamp"],
+)
+
+IMPORTED_LABELS = _table(
+    "imported_labels",
+    "The labels that accepted images landed with: usable, or not and why.",
+    {
+        **_ROUND_ID,
+        **_IMAGE_ID,
+        "label_id": _text("image and running number"),
+        **_BOX,
+        "origin": _text("where the labels are from, as the sidecar says"),
+        "problem": _text("why the image's labels cannot be used; empty if they can"),
+    },
+    ["label_id"],
 )
 
 IMAGE_EMBEDDINGS = _table(
@@ -217,7 +249,7 @@ CONSENSUS_LABELS = _table(
 
 TRAINING_SET = _table(
     "training_set",
-    "Every label of every finished round, with the split of its image.",
+    "Every label of every finished round and every usable one that came with an image.",
     {
         **_ROUND_ID,
         **_IMAGE_ID,
@@ -229,8 +261,10 @@ TRAINING_SET = _table(
         "class_id": pa.Column(
             "Int64", pa.Check.ge(0), nullable=True, description="id of the class"
         ),
-        "support": _count("annotators who saw this object"),
-        "answers": _count("counted answers on the image"),
+        "origin": _text("people, or where the labels that came with the image are from"),
+        "support": _count("annotators who saw this object; 0 if it came with the image"),
+        "answers": _count("counted answers on the image; 0 if its labels came with it"),
+        **METADATA,
     },
     ["label_id"],
 )
@@ -252,7 +286,9 @@ TRAINING_ROUNDS = _table(
     {
         **_ROUND_ID,
         "included_round": _text("a round whose labels are in it", pattern=ROUND),
-        "labels_sha256": _text("digest of that round's consensus_labels", pattern=SHA256),
+        "labels_sha256": _text(
+            "digest of that round's consensus_labels and imported_labels", pattern=SHA256
+        ),
     },
     ["round_id", "included_round"],
 )
@@ -336,6 +372,7 @@ TABLES: dict[str, pa.DataFrameSchema] = {
     for schema in (
         RAW_IMAGES,
         CLEANED_IMAGES,
+        IMPORTED_LABELS,
         IMAGE_EMBEDDINGS,
         MODEL_PREDICTIONS,
         SELECTED_IMAGES,
@@ -392,6 +429,9 @@ def make_table(name: str, rows: list[dict[str, object]]) -> pd.DataFrame:
         return empty_table(name)
     frame = pd.DataFrame(rows, columns=list(TABLES[name].columns))
     for key, column in TABLES[name].columns.items():
+        if str(column.dtype).startswith("datetime64"):
+            # A column in which all are missing has no time zone to start from.
+            frame[key] = pd.to_datetime(frame[key], utc=True)
         if str(column.dtype) != "object":
             frame[key] = frame[key].astype(str(column.dtype))
     return check_table(name, frame)

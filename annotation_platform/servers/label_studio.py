@@ -30,7 +30,17 @@ _SECRETS_KEY = "label_studio"
 
 # Label Studio reads settings under bare names too (HOST, PASSWORD, DEBUG, …), so the environment is
 # not passed on as a whole.
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "SYSTEMROOT")
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "TZ",
+    "VIRTUAL_ENV",
+    "SYSTEMROOT",
+    "AWS_CA_BUNDLE",
+)
 
 _CLOSED = {
     "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
@@ -67,9 +77,12 @@ class LabelStudioServer:
 
     Args:
         folder: Where Label Studio keeps its database and keys; made readable to its owner only.
-        document_root: The lake: pictures under its ``images`` folder are shown to members.
+        document_root: The lake, where it is a folder: pictures under its ``images`` folder are
+            shown to members. With None no file of this machine is.
         secrets_path: JSON file (mode 0600) in which the administrator's password and token
             are kept under ``label_studio``; drawn on the first boot.
+        s3_endpoint: The S3 server of records that name none, and the only one with a loopback or
+            private address that Label Studio connects to; empty for Amazon.
         port: On 127.0.0.1; 0 takes a free one.
         template: A folder made by ``make_template``; an empty ``folder`` starts as its copy.
         log_path: Where the server's output goes (mode 0600); by default ``folder/server.log``.
@@ -82,8 +95,9 @@ class LabelStudioServer:
         self,
         folder: Path,
         *,
-        document_root: Path,
+        document_root: Path | None,
         secrets_path: Path,
+        s3_endpoint: str = "",
         port: int = 0,
         template: Path | None = None,
         log_path: Path | None = None,
@@ -91,8 +105,9 @@ class LabelStudioServer:
         on_progress: Progress = lambda _: None,
     ) -> None:
         self._folder = folder.expanduser().absolute()
-        self._document_root = document_root.expanduser().absolute()
+        self._document_root = document_root.expanduser().absolute() if document_root else None
         self._secrets_path = secrets_path
+        self._s3_endpoint = s3_endpoint
         self._port = port
         self._template = template
         self.log_path = log_path or self._folder / "server.log"
@@ -130,7 +145,8 @@ class LabelStudioServer:
         _check_installed()
         self._port = usable_port(self._port, remedy="choose another one with --label-studio-port")
         _make_private(self._folder)
-        (self._document_root / "images").mkdir(parents=True, exist_ok=True)
+        if self._document_root is not None:
+            (self._document_root / "images").mkdir(parents=True, exist_ok=True)
         if self._template is not None and not (self._folder / _DATABASE).exists():
             self._on_progress("Label Studio: copying a prepared database")
             _copy_database(self._template, self._folder)
@@ -173,15 +189,21 @@ class LabelStudioServer:
         self.stop()
 
     def _environment(self) -> dict[str, str]:
-        return {
+        environment = {
             # Secrets go through the environment: a command line can be read by everybody.
             "LABEL_STUDIO_USERNAME": self.administrator.email,
             "LABEL_STUDIO_PASSWORD": self.administrator.password,
             "LABEL_STUDIO_USER_TOKEN": self.administrator.token,
             "LABEL_STUDIO_HOST": self.url,
-            "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
-            "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(self._document_root),
         }
+        if self._document_root is not None:
+            environment |= {
+                "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
+                "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(self._document_root),
+            }
+        if self._s3_endpoint:
+            environment["LABEL_STUDIO_S3_ENDPOINT"] = self._s3_endpoint
+        return environment
 
     def _wait_until_healthy(self, process: ChildProcess) -> None:
         begun = time.monotonic()

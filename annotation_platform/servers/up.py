@@ -6,11 +6,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from annotation_platform.errors import SettingsError
+from annotation_platform.labeling.pictures import private_endpoint
 from annotation_platform.params import read_params
 from annotation_platform.servers.dagster import DagsterServers
 from annotation_platform.servers.home import locked_home
 from annotation_platform.servers.label_studio import LabelStudioServer
 from annotation_platform.settings import Settings
+from annotation_platform.storage.s3 import Bucket, is_s3
 from annotation_platform.versioning.registry import check_registry
 
 _TOKEN = "ANNOTATION_LABEL_STUDIO_TOKEN"
@@ -31,7 +33,8 @@ def serve(
     ``ANNOTATION_LABEL_STUDIO_URL`` is used and none is started.
 
     Raises:
-        SettingsError: the home cannot be written, the policy is wrong, or a server does not start.
+        SettingsError: the home cannot be written, the policy is wrong, a bucket cannot be used, or
+            a server does not start.
     """
     policy = read_params(settings.params_path)
     # Found now, before anybody has worked, and not at the first release.
@@ -46,8 +49,9 @@ def serve(
             server = stack.enter_context(
                 LabelStudioServer(
                     settings.home_path / "label-studio",
-                    document_root=settings.lake_path,
+                    document_root=None if is_s3(settings.lake_url) else settings.lake_path,
                     secrets_path=settings.secrets_path,
+                    s3_endpoint=private_endpoint() if is_s3(settings.lake_url) else "",
                     port=label_studio_port,
                 )
             )
@@ -57,7 +61,7 @@ def serve(
             say(f"its password     in {settings.secrets_path} (label_studio.password)")
         (settings.home_path / "servers.json").write_text(json.dumps({"label_studio": url}) + "\n")
         dagster = stack.enter_context(DagsterServers(settings, secrets={_TOKEN: token}, port=port))
-        say(f"put images into  {settings.landing_path}")
+        say(f"put images into  {settings.landing_url}")
         say(f"label at         {url}")
         say(f"look at          {dagster.url}")
         rounds = policy.rounds
@@ -85,8 +89,17 @@ def running_label_studio(settings: Settings) -> tuple[str, str]:
 
 
 def _make_home(settings: Settings) -> None:
+    """Make the places that are folders; of those in S3, raise unless they can be used."""
+    for place in (settings.landing_url, settings.lake_url):
+        if is_s3(place):
+            Bucket(place).check()
+    folders = [settings.home_path]
+    if not is_s3(settings.landing_url):
+        folders.append(settings.landing_path)
+    if not is_s3(settings.lake_url):
+        folders.append(settings.lake_path / "images")
     try:
-        for folder in (settings.landing_path, settings.lake_path / "images"):
+        for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from pyarrow import fs
+
 from annotation_platform.errors import DataError
 from annotation_platform.storage.files import UNFINISHED, create_file, write_file
 
@@ -31,6 +33,9 @@ class ObjectStore(Protocol):
 
     def local_path(self, key: str) -> Path:
         """Return a file on this machine that holds the bytes under ``key``."""
+
+    def arrow_place(self) -> tuple[fs.FileSystem, str]:
+        """Return how Arrow gets at the objects: a file system, and the root that keys follow."""
 
 
 class LocalObjectStore:
@@ -66,16 +71,29 @@ class LocalObjectStore:
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with the folder ``prefix``, sorted."""
         folder = self._path(prefix)
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and not path.name.startswith(UNFINISHED):
-                yield path.relative_to(self.root).as_posix()
+        found = (path for path in folder.rglob("*") if path.is_file())
+        keys = (path.relative_to(self.root).as_posix() for path in found if _is_whole(path))
+        yield from sorted(keys)
 
     def local_path(self, key: str) -> Path:
         """Return the file that holds the bytes under ``key``."""
         return self._path(key)
 
+    def arrow_place(self) -> tuple[fs.FileSystem, str]:
+        """Return how Arrow gets at the objects."""
+        return fs.LocalFileSystem(), str(self.root)
+
     def _path(self, key: str) -> Path:
-        parts = PurePosixPath(key)
-        if parts.is_absolute() or ".." in parts.parts:
-            raise DataError(f"{key!r} is not a key of the lake: keys never leave it.")
-        return self.root / parts
+        return self.root / checked_key(key)
+
+
+def checked_key(key: str) -> str:
+    """Return ``key`` if it stays within the lake; one that does not is a DataError."""
+    parts = PurePosixPath(key)
+    if parts.is_absolute() or ".." in parts.parts:
+        raise DataError(f"{key!r} is not a key of the lake: keys never leave it.")
+    return key
+
+
+def _is_whole(path: Path) -> bool:
+    return not path.name.startswith(UNFINISHED)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from annotation_platform.errors import DataError
+from annotation_platform.storage.files import UNFINISHED
 
 NOT_UTF8 = "its name is not UTF-8; rename it and it lands anew"
 """Why such a file cannot be taken: no table and no archive could carry its name."""
@@ -17,7 +18,8 @@ _UNFINISHED = (".part", ".tmp", ".crdownload", ".partial")
 
 def is_unfinished(name: str) -> bool:
     """Return whether a file is still being transferred, by its name."""
-    return name.lower().endswith(_UNFINISHED)
+    last = name.rpartition("/")[2].lower()
+    return last.endswith(_UNFINISHED) or last.startswith(UNFINISHED)
 
 
 def printable_name(path: Path, folder: Path) -> str:

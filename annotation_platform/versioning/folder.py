@@ -54,6 +54,7 @@ class FolderFacts:
     median_box: tuple[float, float]  # width, height
     boxes_by_size: dict[str, int]  # small, medium, large as COCO has them
     rounds: dict[str, tuple[int, int]]  # round to images and boxes
+    origins: dict[str, tuple[int, int]]  # where labels are from, to images and boxes
     audits: dict[str, int]
 
     @property
@@ -80,11 +81,12 @@ def canonical(training_set: pd.DataFrame, ontology: Ontology) -> pd.DataFrame:
     frame = check_table("training_set", training_set)
     if frame.empty:
         raise PublishError("the training set is empty: there is nothing to publish yet.")
-    facts_of_image = ["split", "group_id", "extension", "stored_md5", "stored_bytes"]
+    facts_of_image = ["split", "group_id", "extension", "stored_md5", "stored_bytes", "origin"]
     different = frame.groupby("image_id")[facts_of_image].nunique().gt(1).any(axis=1)
     if different.any():
         raise PublishError(
-            f"image {different.idxmax()}: its rows name different splits, groups or contents. "
+            f"image {different.idxmax()}: its rows name different splits, groups, contents or "
+            "origins. "
             "Rebuild training_set and publish again."
         )
     boxes = frame[frame["shape"] == "box"]
@@ -151,10 +153,6 @@ def folder_facts(frame: pd.DataFrame, ontology: Ontology) -> FolderFacts:
     )
     widths, heights = boxes["x2"] - boxes["x1"], boxes["y2"] - boxes["y1"]
     areas = widths * heights
-    by_round = {
-        str(key): (int(rows["image_id"].nunique()), int((rows["shape"] == "box").sum()))
-        for key, rows in frame.groupby("round_id")
-    }
     return FolderFacts(
         images=_by_split(images),
         empty_images=_by_split(empty),
@@ -165,7 +163,8 @@ def folder_facts(frame: pd.DataFrame, ontology: Ontology) -> FolderFacts:
             "medium": int(((areas >= _SMALL) & (areas < _LARGE)).sum()),
             "large": int((areas >= _LARGE).sum()),
         },
-        rounds=dict(sorted(by_round.items())),
+        rounds=_images_and_boxes(frame, "round_id"),
+        origins=_images_and_boxes(frame, "origin"),
         audits=_audits(frame),
     )
 
@@ -177,6 +176,14 @@ def _audits(frame: pd.DataFrame) -> dict[str, int]:
         "groups_in_two_splits": len(groups_in_two_splits(frame)),
         "contents_in_two_splits": int((splits_of_content > 1).sum()),
         "boxes_outside_image": len(boxes_outside_image(labels, frame)),
+    }
+
+
+def _images_and_boxes(frame: pd.DataFrame, column: str) -> dict[str, tuple[int, int]]:
+    """Return the number of images and of boxes for each value of a column, by value."""
+    return {
+        str(key): (int(rows["image_id"].nunique()), int((rows["shape"] == "box").sum()))
+        for key, rows in frame.groupby(column, sort=True)
     }
 
 
@@ -200,6 +207,10 @@ def _card_json(facts: FolderFacts, name: str) -> bytes:
         "boxes_by_size": facts.boxes_by_size,
         "rounds": {
             key: {"images": images, "boxes": boxes} for key, (images, boxes) in facts.rounds.items()
+        },
+        "origins": {
+            key: {"images": images, "boxes": boxes}
+            for key, (images, boxes) in facts.origins.items()
         },
         "audits": facts.audits,
     }
@@ -256,10 +267,20 @@ def _card_text(facts: FolderFacts, name: str) -> str:
                 [[key, images, boxes] for key, (images, boxes) in facts.rounds.items()],
             ),
             "",
+            "## Origins",
+            "",
+            "Labels that people gave here, and those that the images landed with.",
+            "",
+            *_table(
+                ["labels from", "images", "boxes"],
+                [[key, images, boxes] for key, (images, boxes) in facts.origins.items()],
+            ),
+            "",
             "## Files",
             "",
             "- `images/`, `labels/`, `data.yaml`: YOLO. `coco/`: COCO, one file per split.",
-            "- `annotations/*.parquet`: every label with its round, group and support.",
+            "- `annotations/*.parquet`: every label with its round, group, origin and support, and "
+            "what is known of its image.",
             "- `card.json`: the numbers above.",
             "",
         ]

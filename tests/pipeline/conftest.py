@@ -1,5 +1,6 @@
 """A round on real parts but without servers: real Parquet, git, DVC and a Dagster instance."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import dagster as dg
@@ -11,9 +12,11 @@ from annotation_platform.demo.crowd import SimulatedSeat, answer_round
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.demo.run import DemoOptions, prepare_home
 from annotation_platform.labeling.simulated import SimulatedLabeling
-from annotation_platform.lake import open_lake
+from annotation_platform.lake import lake_of
+from annotation_platform.landing.events import LandingEvents
 from annotation_platform.params import read_params
 from resources.deployments import build_resources
+from sensors.landing import new_images_sensor
 
 
 @dataclass
@@ -33,9 +36,16 @@ class Platform:
 
     def land(self, batch):
         for name, data in self.material.batches[batch - 1].items():
-            target = self.settings.landing_path / f"batch-{batch}" / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
+            self.lake.landing.put(f"batch-{batch}/{name}", data)
+
+    def hurry(self):
+        """Let rounds form at once, instead of a second after the last change."""
+        policy = self.settings.params_path
+        policy.write_text(policy.read_text().replace("settle_seconds: 1.0", "settle_seconds: 0.0"))
+
+    def start_round(self, round_id="round-0001"):
+        self.tick(new_images_sensor)
+        return self.run("start_round", round_id)
 
     def run(self, job, round_id, *, raise_on_error=True):
         # The same definitions, with the resources of this test's home.
@@ -50,7 +60,12 @@ class Platform:
         )
 
     def tick(self, sensor, cursor=None):
-        resources = {"lake": self.lake, "policy": self.policy, "labeling": self.labeling}
+        resources = {
+            "lake": self.lake,
+            "landing_events": LandingEvents("", self.settings.landing_url),
+            "policy": self.policy,
+            "labeling": self.labeling,
+        }
         wanted = {key: resources[key] for key in sensor.required_resource_keys}
         context = dg.build_sensor_context(instance=self.instance, resources=wanted, cursor=cursor)
         result = sensor(context)
@@ -65,17 +80,21 @@ class Platform:
         return answer_round(round_id, self.people, seats, truth, seed=0, progress=lambda: None)
 
 
-@pytest.fixture
-def platform(tmp_path):
+@contextmanager
+def open_platform(home, **places):
+    """A platform in a home; ``places`` are settings, such as a lake in S3."""
     material = drawn_material(2, 8, seed=0)
-    options = DemoOptions(
-        home=tmp_path / "home", labeling="simulated", training_cpu_seconds=2, image_width=96
-    )
-    settings = prepare_home(material, options)
+    options = DemoOptions(home=home, labeling="simulated", training_cpu_seconds=2, image_width=96)
+    settings = prepare_home(material, options).model_copy(update=places)
     labeling = SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
     people = make_people(4, 0)
     for person in people:
         labeling.add_annotator(person.name)
-    lake = open_lake(settings.lake_path, settings.landing_path)
     with dg.DagsterInstance.ephemeral() as instance:
-        yield Platform(settings, lake, labeling, instance, material, people)
+        yield Platform(settings, lake_of(settings), labeling, instance, material, people)
+
+
+@pytest.fixture
+def platform(tmp_path):
+    with open_platform(tmp_path / "home") as opened:
+        yield opened

@@ -4,15 +4,12 @@ import dagster as dg
 import pytest
 
 from annotation_platform.versioning.registry import list_versions, read_manifest
-from sensors.landing import new_images_sensor
 
 
 def start(platform, batch, round_id):
     platform.land(batch)
-    policy = platform.settings.params_path
-    policy.write_text(policy.read_text().replace("settle_seconds: 1.0", "settle_seconds: 0.0"))
-    platform.tick(new_images_sensor)
-    return platform.run("start_round", round_id)
+    platform.hurry()
+    return platform.start_round(round_id)
 
 
 def metadata(result, asset):

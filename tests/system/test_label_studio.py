@@ -17,6 +17,7 @@ from annotation_platform.errors import LabelingError, SettingsError
 from annotation_platform.labeling.client import Proposal, TaskCopy
 from annotation_platform.labeling.label_studio import LabelStudioClient
 from annotation_platform.labeling.people import add_person, list_people, remove_person
+from annotation_platform.labeling.pictures import FolderPictures
 from annotation_platform.labeling.results import boxes_to_result, result_to_boxes
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.servers.label_studio import LabelStudioServer
@@ -48,7 +49,7 @@ def client(label_studio, lake):
     return LabelStudioClient(
         label_studio.url,
         label_studio.administrator.token,
-        document_root=lake,
+        pictures=FolderPictures(lake),
         retry_seconds=0.01,
     )
 
@@ -110,7 +111,9 @@ from pathlib import Path
 sys.path.insert(0, "tests/system")
 from test_label_studio import ONTOLOGY, task_copy
 from annotation_platform.labeling.label_studio import LabelStudioClient
-client = LabelStudioClient(sys.argv[1], os.environ["TOKEN"], document_root=Path(sys.argv[2]))
+from annotation_platform.labeling.pictures import FolderPictures
+pictures = FolderPictures(Path(sys.argv[2]))
+client = LabelStudioClient(sys.argv[1], os.environ["TOKEN"], pictures=pictures)
 client.publish_round("round-0003", ONTOLOGY, [task_copy(n) for n in range(700)])
 """
 
@@ -181,9 +184,9 @@ def forgetful(url):
 def test_an_import_whose_answer_was_lost_is_not_done_twice(client, api, label_studio, lake):
     copies = [task_copy(n) for n in range(10)]
     with forgetful(label_studio.url) as (url, lost):
-        LabelStudioClient(url, label_studio.administrator.token, document_root=lake).publish_round(
-            "round-0004", ONTOLOGY, copies
-        )
+        LabelStudioClient(
+            url, label_studio.administrator.token, pictures=FolderPictures(lake)
+        ).publish_round("round-0004", ONTOLOGY, copies)
     assert lost == [201]
     assert len(tasks_in(api, client, "round-0004")) == 10
 
@@ -347,14 +350,14 @@ def test_a_short_password_is_refused_with_the_servers_reason(label_studio):
 
 def test_a_personal_access_token_works_too(label_studio, lake, api):
     token = api.post("/api/token/").json()["token"]
-    client = LabelStudioClient(label_studio.url, token, document_root=lake)
+    client = LabelStudioClient(label_studio.url, token, pictures=FolderPictures(lake))
     assert client.publish_round("round-0012", ONTOLOGY, [task_copy()])
     assert client.submissions("round-0012") == []
 
 
 @pytest.mark.parametrize("token", ["0" * 40, "eyJ.eyJ.sig"])
 def test_a_wrong_token_is_named_by_its_variable(label_studio, lake, token):
-    client = LabelStudioClient(label_studio.url, token, document_root=lake)
+    client = LabelStudioClient(label_studio.url, token, pictures=FolderPictures(lake))
     with pytest.raises(LabelingError, match="ANNOTATION_LABEL_STUDIO_TOKEN") as caught:
         client.submissions("round-0001")
     assert token not in str(caught.value)
@@ -362,7 +365,7 @@ def test_a_wrong_token_is_named_by_its_variable(label_studio, lake, token):
 
 def test_a_folder_the_server_may_not_serve_is_named(label_studio, tmp_path):
     client = LabelStudioClient(
-        label_studio.url, label_studio.administrator.token, document_root=tmp_path
+        label_studio.url, label_studio.administrator.token, pictures=FolderPictures(tmp_path)
     )
     with pytest.raises(LabelingError, match=r"cannot serve pictures.*DOCUMENT_ROOT"):
         client.publish_round("round-0013", ONTOLOGY, [task_copy()])

@@ -90,8 +90,10 @@ class World:
                     "stored_md5": hashlib.md5(data).hexdigest(),
                     "stored_bytes": len(data),
                     "label_id": f"{image_id}-0",
+                    "origin": "people",
                     "support": 1,
                     "answers": 1,
+                    "other_metadata": "",
                     **(empty if number % 5 == 0 else box),
                 }
             )
@@ -310,6 +312,21 @@ def test_the_card_counts_images_and_boxes_by_split_and_class(world):
     assert card["rounds"] == {"round-0001": {"images": 12, "boxes": 9}}
     assert set(card["audits"].values()) == {0}
     assert "| 1 | ball | 4 | 2 | 3 | 9 |" in texts["README.md"].decode()
+
+
+def test_the_card_counts_labels_by_where_they_are_from(world):
+    # Of the twelve, every fifth from the first on holds nothing: the last three hold two boxes.
+    for row in world.rows[9:]:
+        row["origin"] = "coco:a.json"
+    texts = rendered(world.table)
+    assert json.loads(texts["card.json"])["origins"] == {
+        "coco:a.json": {"images": 3, "boxes": 2},
+        "people": {"images": 9, "boxes": 7},
+    }
+    assert "| coco:a.json | 3 | 2 |" in texts["README.md"].decode()
+    published = [texts[name] for name in texts if name.startswith("annotations/")]
+    origins = pd.concat(pd.read_parquet(io.BytesIO(data)) for data in published)["origin"]
+    assert origins.value_counts().to_dict() == {"people": 9, "coco:a.json": 3}
 
 
 def test_the_card_counts_what_should_never_be(world):

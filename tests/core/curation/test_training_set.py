@@ -1,14 +1,16 @@
+from datetime import UTC, datetime
+
 import pandas as pd
 import pytest
 
 from annotation_platform.curation import gates
-from annotation_platform.curation.training_set import build_training_set
+from annotation_platform.curation.training_set import build_training_set, round_digest
 from annotation_platform.params import SplitPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import empty_table, make_table
 from annotation_platform.storage.objects import LocalObjectStore
-from annotation_platform.storage.round_tables import RoundTables
+from annotation_platform.storage.round_tables import RoundTables, parquet_bytes
 
 ONTOLOGY = Ontology.from_names(["cat", "dog"])
 
@@ -88,6 +90,20 @@ def task(round_id, number):
     }
 
 
+def raw(round_id, number, **metadata):
+    row = dict.fromkeys(empty_table("raw_images").columns)
+    same = {"round_id": round_id, "source_key": f"{number}.jpg", "stamp": "1-1"}
+    facts = {"image_id": digest(number), "byte_size": 10, "problem": "", "other_metadata": ""}
+    return row | same | facts | metadata
+
+
+def imported(round_id, number, *, box=(5.0, 6.0, 20.0, 30.0), name="dog", problem=""):
+    label_row = label(round_id, number, box=box, name=name)
+    columns = empty_table("imported_labels").columns
+    known = {"origin": "coco:a.json", "problem": problem}
+    return {key: label_row.get(key, known.get(key)) for key in columns}
+
+
 @pytest.fixture
 def tables(tmp_path):
     return RoundTables(LocalObjectStore(tmp_path))
@@ -102,6 +118,14 @@ def add_round(tables, round_id, numbers, *, refused=0, **options):
     tables.write("human_labels", round_id, make_table("human_labels", answers))
     labels = [label(round_id, n, **options) for n in numbers]
     tables.write("consensus_labels", round_id, make_table("consensus_labels", labels))
+
+
+def add_imports(tables, round_id, numbers, **options):
+    """A round of which the images landed with labels and nothing is merged."""
+    pictures = [cleaned(round_id, n) for n in numbers]
+    tables.write("cleaned_images", round_id, make_table("cleaned_images", pictures))
+    rows = [imported(round_id, n, **options) for n in numbers]
+    tables.write("imported_labels", round_id, make_table("imported_labels", rows))
 
 
 def build(tables, round_id):
@@ -172,3 +196,91 @@ def test_formats_read_back_to_the_labels(tables):
     # A box beyond the picture cannot be written in YOLO's shares without being cut.
     wide = dataset.labels.assign(x2=130.0)
     assert gates.formats_disagree(Dataset(dataset.images, wide, ONTOLOGY))
+
+
+def test_labels_that_images_landed_with_are_in_it_with_their_origin(tables):
+    add_round(tables, "round-0001", range(3))
+    add_imports(tables, "round-0002", range(3, 6))
+    built = build(tables, "round-0001")
+    origins = built.labels.groupby("origin")["image_id"].nunique().to_dict()
+    assert origins == {"people": 3, "coco:a.json": 3}
+    brought = built.labels[built.labels["origin"] != "people"]
+    assert set(brought["round_id"]) == {"round-0002"}
+    assert brought[["support", "answers"]].to_numpy().tolist() == [[0, 0]] * 3
+    assert brought["class_id"].tolist() == [1, 1, 1]
+    assert set(built.rounds) == {"round-0001", "round-0002"}
+
+
+def test_an_image_that_landed_with_nothing_in_it_is_kept(tables):
+    add_imports(tables, "round-0001", range(2), box=None)
+    labels = build(tables, "round-0001").labels
+    assert labels["shape"].tolist() == ["none", "none"]
+    assert labels["class_id"].isna().all()
+
+
+def test_what_people_say_counts_where_an_image_landed_with_labels(tables):
+    add_imports(tables, "round-0001", range(3))
+    add_round(tables, "round-0002", range(1))
+    labels = build(tables, "round-0002").labels.set_index("image_id")
+    assert labels["origin"].to_dict() == {
+        digest(0): "people",
+        digest(1): "coco:a.json",
+        digest(2): "coco:a.json",
+    }
+    assert labels.loc[digest(0), "class_name"] == "cat"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        pytest.param({"box": (1.0, 2.0, 101.0, 40.0)}, "boxes outside their image", id="outside"),
+        pytest.param({"name": "bird"}, "labels outside the ontology", id="unknown class"),
+    ],
+)
+def test_imported_labels_that_fail_a_gate_hold_their_round_back(tables, options, reason):
+    add_round(tables, "round-0001", range(3))
+    add_imports(tables, "round-0002", range(3, 6), **options)
+    built = build(tables, "round-0001")
+    assert set(built.rounds) == {"round-0001"}
+    assert reason in built.held["round-0002"]
+
+
+def test_refused_labels_are_in_no_training_set(tables):
+    add_round(tables, "round-0001", range(3))
+    add_imports(tables, "round-0002", range(3, 6), problem="made on another picture")
+    built = build(tables, "round-0001")
+    assert set(built.rounds) == {"round-0001"}
+    assert built.held == {}
+
+
+def test_the_digest_of_a_round_covers_what_its_images_landed_with(tables):
+    add_round(tables, "round-0001", range(3))
+    alone = round_digest(tables, "round-0001")
+    assert alone == tables.digest("consensus_labels", "round-0001")
+    digests = {alone}
+    for name in ("dog", "cat"):
+        rows = [imported("round-0001", 9, name=name)]
+        tables.write("imported_labels", "round-0001", make_table("imported_labels", rows))
+        digests.add(round_digest(tables, "round-0001"))
+    assert len(digests) == 3
+
+
+def test_what_is_known_of_an_image_goes_along_with_its_labels(tables):
+    add_round(tables, "round-0001", range(2))
+    known = {
+        "source": "pier 4",
+        "captured_at": datetime(2026, 5, 1, 12, tzinfo=UTC),
+        "latitude": 53.5,
+        "longitude": 9.9,
+        "licence": "CC-BY-4.0",
+        "other_metadata": '{"tide": "low"}',
+    }
+    rows = [raw("round-0001", 0, **known), raw("round-0001", 1)]
+    tables.write("raw_images", "round-0001", make_table("raw_images", rows))
+    labels = build(tables, "round-0001").labels.set_index("image_id")
+    assert labels.loc[digest(0), list(known)].to_dict() == known
+    nothing = labels.loc[digest(1), ["source", "captured_at", "device", "consent"]]
+    assert nothing.isna().all()
+    # Equal rows, equal bytes: a version is named by them.
+    again = build(tables, "round-0001").labels
+    assert parquet_bytes(again) == parquet_bytes(labels.reset_index()[again.columns])

@@ -105,6 +105,16 @@ def test_images_of_one_name_in_two_folders_keep_their_folder_in_the_id(tmp_path)
         pytest.param(
             with_change(lambda data: data["categories"].clear()), "category 18", id="no classes"
         ),
+        pytest.param(
+            with_change(lambda data: data["images"][0].update(width=10**30)), "width 1", id="huge"
+        ),
+        pytest.param("[" * 100_000, "not JSON that can be used", id="nested"),
+        pytest.param(f'{{"images": {"9" * 5000}}}', "not JSON that can be used", id="digits"),
+        pytest.param(
+            with_change(lambda data: data["images"][0].update(file_name="\ud800")),
+            "not JSON that can be used",
+            id="half a character",
+        ),
     ],
 )
 def test_a_bad_coco_file_says_where_and_what(tmp_path, text, says):
@@ -125,6 +135,7 @@ def test_a_missing_file_and_an_empty_folder_are_said(tmp_path):
     ("line", "says"),
     [
         pytest.param("9 0.5 0.5 0.1 0.1", r"a\.txt:2: class 9, but data\.yaml has 0–1", id="class"),
+        pytest.param("9" * 5000 + " 0.5 0.5 0.1 0.1", "class 999", id="digits"),
         pytest.param("0 0.5 0.5 0.1", "expected `class x y width height`", id="four fields"),
         pytest.param("0 0.5 x 0.1 0.1", "expected `class x y width height`", id="a word"),
         pytest.param("0 12 0.5 0.1 0.1", "outside 0 to 1", id="pixels"),
@@ -139,8 +150,15 @@ def test_a_bad_yolo_line_is_named(tmp_path, line, says):
         read_yolo(tmp_path, sizes={"a": (10, 10)})
 
 
+# A list of nine lists of nine lists …: a few bytes that print as gigabytes.
+BOMB = "a0: &a0 [x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)
+)
+
+
 @pytest.mark.parametrize(
-    "text", ["names: {1: a}", "names: 3", ": [", "names: [a]\nclass_ids: [1, 2]"]
+    "text",
+    ["names: {1: a}", "names: 3", ": [", "names: [a]\nclass_ids: [1, 2]", BOMB + "names: [*a9]"],
 )
 def test_a_bad_class_list_is_a_format_error(tmp_path, text):
     (tmp_path / "data.yaml").write_text(text)
@@ -176,6 +194,7 @@ def test_voc_without_a_size_takes_the_pictures(tmp_path):
         ),
         pytest.param(VOC.format(name="dog.png", right="far"), "object 1 has no name", id="word"),
         pytest.param("<annotation>\n<filename>", r"dog\.xml:2: not XML", id="cut off"),
+        pytest.param("<svg><filename>dog.png</filename></svg>", "its root is <svg>", id="svg"),
         pytest.param(
             '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><annotation>&b;</annotation>',
             "not followed",

@@ -1,0 +1,163 @@
+"""The labels that pictures landed with, as labels of the stored pictures: upright and checked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from annotation_platform.errors import DataError
+from annotation_platform.images.decoding import read_orientation
+from annotation_platform.landing.sidecars import ImportedLabels, read_sidecar
+from annotation_platform.schema.geometry import BOX_COLUMNS, Boxes, as_boxes, box_areas, clip_boxes
+from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.tables import make_table, records
+from annotation_platform.storage.keys import raw_key, sidecar_key
+from annotation_platform.storage.objects import ObjectStore
+
+PEOPLE = "people"
+"""The origin of labels that people gave here; labels that came along never carry it."""
+
+_ONE_OBJECT = ["round_id", "source_key", "stamp"]
+_CLIPPED_PIXELS = 1.0
+_SHOWN_CLASSES = 12
+_LONGEST_ORIGIN = 200
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The labels of a round's images, and how many images brought some and were not accepted."""
+
+    labels: pd.DataFrame  # schema.tables.IMPORTED_LABELS
+    unused: int
+
+
+def imported_labels(
+    cleaned: pd.DataFrame, raw: pd.DataFrame, store: ObjectStore, ontology: Ontology
+) -> Imported:
+    """Return the labels that the accepted images of a round landed with.
+
+    Labels made on a picture of the stored size are taken as they are; those made on it before it
+    was turned upright (its two sides changed places) are turned with it. All labels of an image
+    are refused together, with the reason in each row: half of them would say another thing. They
+    are if one names a class that the ontology lacks, has no area or reaches more than a pixel
+    outside (less is cut off), or if they were made on a picture of another size.
+
+    An image that landed with labels but no box keeps one row with ``shape`` = ``none``.
+
+    Args:
+        cleaned: the round's ``cleaned_images``.
+        raw: the round's ``raw_images``.
+        store: the lake, with the landed bytes and sidecars in it.
+        ontology: the classes that a label may name.
+    """
+    brought = cleaned.merge(raw[[*_ONE_OBJECT, "sidecar_sha256"]], on=_ONE_OBJECT, how="inner")
+    brought = brought[brought["sidecar_sha256"].notna()].sort_values("image_id")
+    rows: list[dict[str, object]] = []
+    unused = 0
+    for image in records(brought):
+        try:
+            labels = read_sidecar(store.get(sidecar_key(str(image["sidecar_sha256"])))).labels
+            problem = ""
+        except DataError as error:
+            labels, problem = ImportedLabels("", 0, 0, ()), f"bad metadata: {error}"
+        if labels is None:
+            continue
+        if image["outcome"] != "accepted":
+            unused += not problem
+            continue
+        rows += _rows(image, labels, problem, store, ontology)
+    return Imported(make_table("imported_labels", rows), unused)
+
+
+def turned_upright(boxes: Boxes, orientation: int, *, width: float, height: float) -> Boxes:
+    """Return boxes as they lie once EXIF's ``orientation``, 1 to 8, is undone.
+
+    Args:
+        boxes: ``(N, 4)``, in pixels of the picture as it is coded.
+        orientation: what ``decode_picture`` undoes.
+        width: of the upright picture.
+        height: of the upright picture.
+    """
+    edges = boxes[:, [1, 0, 3, 2]] if orientation >= 5 else boxes.copy()
+    if orientation in {2, 3, 6, 7}:
+        edges[:, [0, 2]] = width - edges[:, [2, 0]]
+    if orientation in {3, 4, 7, 8}:
+        edges[:, [1, 3]] = height - edges[:, [3, 1]]
+    return edges
+
+
+def _rows(
+    image: dict[str, object],
+    labels: ImportedLabels,
+    problem: str,
+    store: ObjectStore,
+    ontology: Ontology,
+) -> list[dict[str, object]]:
+    image_id, names = str(image["image_id"]), [box.class_name for box in labels.boxes]
+    boxes = as_boxes([[box.x1, box.y1, box.x2, box.y2] for box in labels.boxes])
+    width, height = int(str(image["width"])), int(str(image["height"]))
+    if not problem:
+        boxes, problem = _on_stored(boxes, labels, image_id, (width, height), store)
+    if not problem:
+        problem = _unusable(names, boxes, (width, height), ontology)
+    if not problem:
+        boxes = clip_boxes(boxes, width=width, height=height)
+    same = {
+        "round_id": image["round_id"],
+        "image_id": image_id,
+        "origin": _origin(labels.origin),
+        "problem": problem,
+    }
+    if not names:
+        nothing = {"label_id": f"{image_id}:none", "shape": "none", "class_name": None}
+        return [{**same, **nothing, **dict.fromkeys(BOX_COLUMNS)}]
+    return [
+        {
+            **same,
+            "label_id": f"{image_id}:{number:04d}",
+            "shape": "box",
+            "class_name": name,
+            **dict(zip(BOX_COLUMNS, box, strict=True)),
+        }
+        for number, (name, box) in enumerate(zip(names, boxes.tolist(), strict=True))
+    ]
+
+
+def _on_stored(
+    boxes: Boxes, labels: ImportedLabels, image_id: str, stored: tuple[int, int], store: ObjectStore
+) -> tuple[Boxes, str]:
+    """Return the boxes in pixels of the stored picture, or what keeps them from being that."""
+    made_on = (labels.width, labels.height)
+    if made_on == stored:
+        return boxes, ""
+    if made_on == stored[::-1]:
+        orientation = read_orientation(store.get(raw_key(image_id)))
+        if orientation >= 5:
+            return turned_upright(boxes, orientation, width=stored[0], height=stored[1]), ""
+    there, here = (f"{width} × {height}" for width, height in (made_on, stored))
+    return boxes, f"made on a picture of {there} pixels, this one has {here}"
+
+
+def _unusable(names: Sequence[str], boxes: Boxes, size: tuple[int, int], ontology: Ontology) -> str:
+    for number, name in enumerate(names):
+        if name not in ontology.names:
+            known = ", ".join(ontology.names[:_SHOWN_CLASSES])
+            return f"box {number}: class {name!r:.80} is not in the ontology ({known})"
+    inside = clip_boxes(boxes, width=size[0], height=size[1])
+    outside = np.abs(boxes - inside).max(axis=1, initial=0.0)
+    areas = np.minimum(box_areas(boxes), box_areas(inside))
+    for number, (name, pixels, area) in enumerate(zip(names, outside, areas, strict=True)):
+        if pixels > _CLIPPED_PIXELS:
+            return f"box {number} ({name}) reaches {pixels:g} pixels outside the picture"
+        if area <= 0:
+            return f"box {number} ({name}) has no area"
+    return ""
+
+
+def _origin(said: str) -> str:
+    # One short line: it stands in tables that people read.
+    origin = " ".join(said.split())[:_LONGEST_ORIGIN]
+    if origin in {"", PEOPLE}:
+        return f"sidecar:{origin}" if origin else "sidecar"
+    return origin

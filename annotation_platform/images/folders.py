@@ -1,0 +1,57 @@
+"""The files of a folder, listed and read without following links or waiting for pipes."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from annotation_platform.errors import DataError
+from annotation_platform.storage.regular import open_regular, printable_name
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file below a folder; ``problem`` says why what is there could not be listed.
+
+    ``name`` is relative to the folder, bytes that are not UTF-8 written as ``\\xe9``.
+    """
+
+    name: str
+    path: Path
+    problem: str = ""
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether the name is just as it is on disk."""
+        return os.fsencode(self.path).endswith(self.name.encode())
+
+
+def list_folder(folder: Path) -> list[FoundFile]:
+    """Return every file in ``folder`` and below it, by name; also links, and what has no list.
+
+    Raises:
+        DataError: the folder itself cannot be listed.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: is no folder that can be read. Pass a folder of pictures.")
+    unreadable: list[OSError] = []
+    found = []
+    for place, folders, names in os.walk(folder, onerror=unreadable.append):
+        # os.walk lists links to folders among the folders, and does not follow them.
+        linked = [name for name in folders if Path(place, name).is_symlink()]
+        paths = [Path(place, name) for name in [*names, *linked]]
+        found += [FoundFile(printable_name(path, folder), path) for path in paths]
+    for error in unreadable:
+        path = Path(error.filename)
+        if path == folder:
+            raise DataError(f"{folder}: cannot be read ({error.strerror}). Check its permissions.")
+        problem = f"cannot be read: {error.strerror}"
+        found.append(FoundFile(printable_name(path, folder), path, problem))
+    return sorted(found, key=lambda file: file.name)
+
+
+def read_file(path: Path, *, maximum_bytes: int) -> bytes:
+    """Return the bytes of a regular file; anything else, or a larger one, is a DataError."""
+    with open_regular(path) as (stream, info):
+        if info.st_size > maximum_bytes:
+            raise DataError(f"too many bytes: {info.st_size}, at most {maximum_bytes}")
+        return stream.read()

@@ -1,0 +1,235 @@
+"""What of a picture survives recompression, resizing and a small crop: for finding it again."""
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from annotation_platform.images.decoding import Pixels
+from annotation_platform.images.reduced import Reduced, reduced
+from annotation_platform.schema.geometry import FloatArray
+
+VIEWS = 14
+"""View 0 is the picture as it stands, 1 to 7 its mirror images and quarter turns, 8 to 13 ever
+smaller windows in its middle."""
+
+LIKENESS = np.dtype(
+    [
+        ("image_id", "S64"),
+        ("hashes", "<u8", (VIEWS, 3)),
+        ("vectors", "<f2", (7, 224)),
+        ("grey", "u1", (32, 32)),
+    ]
+)
+"""A row of likenesses as they are kept; see `Likeness`."""
+
+LikenessTable = np.ndarray[Any, np.dtype[np.void]]
+"""``(N,)`` rows of `LIKENESS`."""
+
+_SAME_PICTURE = 0.985
+"""Least correlation of the grey copies; two different pictures of BCCD stay below 0.6, one with a
+stamp or a narrow crop below 0.94, and re-encoded, resized or brighter it has at least 0.998."""
+
+_WEIGHTS = np.array([2.0, 1.0, 1.0, 0.25])
+"""Of brightness, two colour differences and histogram: what parts BCCD's pictures best."""
+_WINDOWS = (1.0, 0.9, 0.83, 0.77, 0.71, 0.65, 0.6)
+"""Sides of the windows in the middle of a picture; a crop between two of them is near to both."""
+_POSITIONS = list(product((False, True), (False, True), (False, True)))
+"""Transposed, then mirrored top to bottom, then left to right: views 0 to 7."""
+_SIDE = 64
+"""Pixels of the square copy that all is taken from."""
+_BLOCKS = np.array([0, 64, 80])
+"""Where the frequencies of brightness and of the two colour differences begin."""
+_SIGNED = np.arange(64).reshape(8, 8)[:6, :6].ravel()[1:33]
+"""Frequencies of brightness that go into the hash of colours."""
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What of a picture survives recompression, resizing and a small crop, in 14 views."""
+
+    hashes: npt.NDArray[np.uint64]
+    """``(14, 3)``: by view, hashes of its lowest frequencies, its cells and its colours."""
+    vectors: npt.NDArray[np.float16]
+    """``(7, 224)``: of view 0 and the windows; of unit length, zero where all is one flat colour.
+
+    Views 1 to 7 follow from view 0, see `seen_as`.
+    """
+    grey: npt.NDArray[np.uint8]
+    """``(32, 32)`` brightness, whatever the picture's own proportions."""
+
+    @property
+    def perceptual_hash(self) -> str:
+        """The hash of the whole picture's lowest frequencies, 16 hex digits."""
+        return f"{int(self.hashes[0, 0]):016x}"
+
+
+def likeness(picture: Pixels | Reduced) -> Likeness:
+    """Return three hashes and a vector of each view of a picture, and a small grey copy.
+
+    The hashes, 64 bits each: the 8 × 8 lowest frequencies of the brightness against their median;
+    the 8 × 8 cells against their median; the signs of the lowest frequencies of brightness and
+    colours, of brightness alone where there are no colours. Each withstands other changes than
+    the others.
+
+    The vector: the 8 × 8 lowest frequencies of the brightness, the 4 × 4 lowest of both colour
+    differences, all without the mean, and the square roots of a histogram of hue, saturation and
+    value; each block has the length of its weight, or less where there is hardly any contrast. On
+    BCCD, whose pictures are much alike, the cosine of two vectors is at least 0.88 for a picture
+    and its small changes and at most 0.86 for two pictures in all their views.
+    """
+    colour = reduced(picture).colour
+    square = colour.resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    planes = np.array(square.convert("YCbCr").split(), dtype=np.float64)
+    # All is linear in the pixels: a window is resized and transformed by one product. Rounding
+    # takes away the noise of computing, so that it never decides a bit.
+    rows = (_ROWS @ planes).reshape(3, 7, 16, _SIDE)
+    low = np.round(rows[:, :, :8] @ _LOW.transpose(0, 2, 1), 6)
+    cells = np.round(rows[0, :, 8:] @ _CELLS.transpose(0, 2, 1), 6).reshape(7, 64)
+    frequencies = np.concatenate(
+        [low[0].reshape(7, 64), *(low[plane, :, :4, :4].reshape(7, 16) for plane in (1, 2))], axis=1
+    )
+    turned = frequencies[0, _MOVED[1:, :96]] * _SIGNS[1:, :96]
+    views = np.concatenate([frequencies[:1], turned, frequencies[1:]])
+    cells = np.concatenate([cells[:1], cells[0, _CELLS_MOVED[1:]], cells[1:]])
+    grey = square.convert("L").reduce(2)
+    return Likeness(_hashes(views, cells), _vectors(frequencies, square), np.array(grey))
+
+
+def likeness_rows(count: int) -> LikenessTable:
+    """Return so many empty rows of likenesses."""
+    return np.zeros(count, dtype=LIKENESS)
+
+
+def set_likeness(row: np.void, image_id: str, found: Likeness) -> None:
+    """Fill one row of likenesses."""
+    row["image_id"] = image_id
+    row["hashes"], row["vectors"], row["grey"] = found.hashes, found.vectors, found.grey
+
+
+def seen_as(
+    vectors: npt.NDArray[np.float16], rows: npt.NDArray[np.int64], view: int
+) -> npt.NDArray[np.float32]:
+    """Return ``(M, 224)`` vectors of one view, 0 to 13, of these rows of ``(N, 7, 224)``."""
+    if view >= len(_POSITIONS):
+        return vectors[rows, view - len(_POSITIONS) + 1].astype(np.float32)
+    return np.asarray(vectors[rows, 0][:, _MOVED[view]] * _SIGNS[view])
+
+
+def same_picture(
+    first: npt.NDArray[np.uint8],
+    second: npt.NDArray[np.uint8],
+    first_aspect: FloatArray,
+    second_aspect: FloatArray,
+) -> npt.NDArray[np.bool_]:
+    """Return which pairs of pictures show the same, by the correlation of their grey copies.
+
+    Stricter than what `find_alike` calls near, since what repeats a picture is not labelled: a
+    crop or a stamp is another picture here. Brightness and contrast do not matter; a picture of
+    one flat colour matches nothing.
+
+    Args:
+        first, second: ``(N, 32, 32)`` grey copies, see `Likeness`.
+        first_aspect, second_aspect: ``(N,)`` widths by heights.
+    """
+    ours, theirs = (grey.reshape(len(grey), -1).astype(np.float32) for grey in (first, second))
+    ours -= ours.mean(axis=1, keepdims=True)
+    theirs -= theirs.mean(axis=1, keepdims=True)
+    lengths = [np.sqrt(np.einsum("nd,nd->n", each, each)) for each in (ours, theirs)]
+    # Noise of one grey level has this length.
+    told = np.minimum(*lengths) >= np.sqrt(ours.shape[1])
+    alike = np.einsum("nd,nd->n", ours, theirs) >= _SAME_PICTURE * lengths[0] * lengths[1]
+    return np.asarray(told & alike & (np.abs(first_aspect - second_aspect) <= 0.02))
+
+
+def _hashes(views: FloatArray, cells: FloatArray) -> npt.NDArray[np.uint64]:
+    """Return ``(14, 3)`` hashes from ``(14, 96)`` frequencies and ``(14, 64)`` cells."""
+    bright, colours = views[:, :64], np.concatenate([views[:, 65:80], views[:, 81:96]], axis=1)
+    bits = np.zeros((VIEWS, 3, 64), dtype=bool)
+    middles = np.median(np.stack([bright, cells]), axis=2, keepdims=True)
+    bits[:, 0] = bright > middles[0]
+    bits[:, 1] = cells > middles[1]
+    # Without colours, only half of the bits would tell pictures apart.
+    coloured = np.abs(colours).max(axis=1) >= 16.0
+    signs = np.concatenate([bright[:, _SIGNED], colours], axis=1) > 0
+    bits[:, 2, :62] = np.where(coloured[:, None], signs, bright[:, 1:63] > 0)
+    bits[:, 2, 62] = ~coloured & (bright[:, 63] > 0)
+    return np.packbits(bits, axis=2).view(">u8")[..., 0].astype(np.uint64)
+
+
+def _vectors(frequencies: FloatArray, square: Image.Image) -> npt.NDArray[np.float16]:
+    """Return ``(7, 224)`` vectors from ``(7, 96)`` frequencies and the picture itself."""
+    values = frequencies.copy()
+    values[:, _BLOCKS] = 0.0
+    lengths = np.sqrt(np.add.reduceat(values * values, _BLOCKS, axis=1))
+    # 32 is the length that noise of one grey level has in 32 × 32 pixels.
+    scales = np.sqrt(_WEIGHTS[:3]) / np.maximum(lengths, 32.0)
+    values *= np.repeat(scales, (64, 16, 16), axis=1)
+    vectors = np.concatenate([values, np.sqrt(_WEIGHTS[3]) * _colours(square)], axis=1)
+    vectors /= np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
+    vectors[lengths[:, 0] < 32.0] = 0.0
+    return np.asarray(vectors, dtype=np.float16)
+
+
+def _colours(square: Image.Image) -> FloatArray:
+    """Return ``(7, 128)`` square roots of the shares of 8 hues × 4 saturations × 4 values."""
+    hue, saturation, value = np.asarray(square.convert("HSV")).reshape(-1, 3).T
+    # The hue of grey pixels is noise.
+    hue = np.where(saturation < 26, 0, hue)
+    colours = (hue >> 5) * 16 + (saturation >> 6) * 4 + (value >> 6)
+    rings = np.bincount(_RINGS + colours, minlength=7 * 128).reshape(7, 128)
+    # A window holds its own ring and those further in.
+    counts = rings[::-1].cumsum(axis=0)[::-1]
+    return np.asarray(np.sqrt(counts / counts.sum(axis=1, keepdims=True)))
+
+
+def _resizing(side: float, count: int) -> FloatArray:
+    """Return ``(count, 64)`` shares: a window in the middle, ``side`` long, averaged down."""
+    edges = _SIDE / 2 + _SIDE * side * (np.linspace(0.0, 1.0, count + 1) - 0.5)
+    pixels = np.arange(_SIDE)
+    shared = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return np.asarray(np.maximum(shared, 0.0) * count / (_SIDE * side))
+
+
+def _cosines() -> FloatArray:
+    """Return the ``(8, 32)`` lowest rows of the orthonormal cosine transform."""
+    angles = np.arange(8)[:, None] * (2 * np.arange(32) + 1) * np.pi / 64
+    return np.asarray(np.cos(angles) * np.sqrt(np.where(np.arange(8) == 0, 1, 2) / 32)[:, None])
+
+
+def _rings() -> npt.NDArray[np.int64]:
+    """Return, for each of 64 × 64 pixels, 128 times the number of the smallest window around it."""
+    reach = np.abs(np.arange(_SIDE) + 0.5 - _SIDE / 2) * 2 / _SIDE
+    furthest = np.maximum(reach[:, None], reach)
+    around = np.sum([furthest <= side for side in _WINDOWS], axis=0).ravel()
+    return np.asarray(128 * (around - 1), dtype=np.int64)
+
+
+def _turnings() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Return where the values of the views 0 to 7 come from, their signs; the same of cells."""
+    # The places themselves, from 1 on so that each has a sign, are turned as the picture is:
+    # that turns the signs of odd frequencies, no more.
+    places = np.arange(1, 225)
+    vectors, cells = [], []
+    for transposed, down, across in _POSITIONS:
+        blocks = [places[:64].reshape(8, 8), *places[64:96].reshape(2, 4, 4)]
+        blocks = [(block.T if transposed else block).copy() for block in blocks]
+        for block in blocks:
+            block[1::2] *= -1 if down else 1
+            block[:, 1::2] *= -1 if across else 1
+        vectors.append(np.concatenate([*(block.ravel() for block in blocks), places[96:]]))
+        square = np.arange(64).reshape(8, 8)
+        square = square.T if transposed else square
+        cells.append(square[:: -1 if down else 1, :: -1 if across else 1].ravel())
+    signed = np.stack(vectors)
+    return np.abs(signed) - 1, np.sign(signed).astype(np.float32), np.stack(cells)
+
+
+_LOW = np.stack([_cosines() @ _resizing(side, 32) for side in _WINDOWS])
+_CELLS = np.stack([_resizing(side, 8) for side in _WINDOWS])
+_ROWS = np.concatenate([_LOW, _CELLS], axis=1).reshape(-1, _SIDE)
+_RINGS = _rings()
+_MOVED, _SIGNS, _CELLS_MOVED = _turnings()

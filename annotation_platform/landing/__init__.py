@@ -1,0 +1,1 @@
+"""From wherever pictures come into the lake: sources, rounds, metadata."""

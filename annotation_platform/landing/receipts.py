@@ -1,0 +1,129 @@
+"""Which landed objects are in the lake already: one receipt each, written once by whoever is first.
+
+Receipts lie in the lake; where S3's latency a small object is too much, in a DynamoDB table.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from annotation_platform.errors import SettingsError
+from annotation_platform.schema.rounds import LandedObject
+from annotation_platform.storage.objects import ObjectStore
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """SHA-256 of a landed object and of its sidecar, empty if it has none."""
+
+    image: str
+    sidecar: str
+
+
+class Receipts(Protocol):
+    """Receipts by landed object."""
+
+    def find(self, landed: LandedObject) -> Receipt | None:
+        """Return the receipt of an object; None if it is not in the lake yet."""
+
+    def write(self, landed: LandedObject, receipt: Receipt) -> Receipt:
+        """Write a receipt unless there is one; return the one that counts, the first."""
+
+
+class LakeReceipts:
+    """Receipts as objects of the lake, each by one conditional create."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def find(self, landed: LandedObject) -> Receipt | None:
+        """Return the receipt of an object; None if it is not in the lake yet."""
+        key = _key(landed)
+        return Receipt(**json.loads(self._store.get(key))) if self._store.exists(key) else None
+
+    def write(self, landed: LandedObject, receipt: Receipt) -> Receipt:
+        """Write a receipt unless there is one; return the one that counts, the first."""
+        self._store.create(_key(landed), json.dumps(asdict(receipt)).encode())
+        return Receipt(**json.loads(self._store.get(_key(landed))))
+
+
+class DynamoReceipts:
+    """Receipts as items of a DynamoDB table, each by one conditional put.
+
+    The table has the partition key ``object``, a string. Endpoint and account come from AWS's
+    variables.
+    """
+
+    def __init__(self, url: str, client: Any = None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "dynamodb" or not parts.netloc or parts.path.strip("/"):
+            raise SettingsError(f"ANNOTATION_RECEIPTS: {url!r} is none: give dynamodb://table.")
+        self._table = parts.netloc
+        self._client = client
+
+    def find(self, landed: LandedObject) -> Receipt | None:
+        """Return the receipt of an object; None if it is not in the lake yet."""
+        item = self._call(
+            "get_item", Key={"object": {"S": _name(landed)}}, ConsistentRead=True
+        ).get("Item")
+        return Receipt(item["image"]["S"], item["sidecar"]["S"]) if item else None
+
+    def write(self, landed: LandedObject, receipt: Receipt) -> Receipt:
+        """Write a receipt unless there is one; return the one that counts, the first."""
+        fields = {"object": _name(landed), "key": landed.key, **asdict(receipt)}
+        try:
+            self._call(
+                "put_item",
+                Item={name: {"S": value} for name, value in fields.items()},
+                ConditionExpression="attribute_not_exists(#object)",
+                ExpressionAttributeNames={"#object": "object"},
+            )
+        except ClientError:
+            first = self.find(landed)
+            if first is None:
+                raise
+            return first
+        return receipt
+
+    def _call(self, method: str, **arguments: Any) -> dict[str, Any]:
+        if self._client is None:
+            retries = {"mode": "adaptive", "total_max_attempts": 8}
+            settings = Config(retries=retries, connect_timeout=5, read_timeout=30)
+            self._client = boto3.Session().client("dynamodb", config=settings)
+        try:
+            answer: dict[str, Any] = getattr(self._client, method)(
+                TableName=self._table, **arguments
+            )
+        except (BotoCoreError, ClientError) as error:
+            if _is_lost_race(error):
+                raise
+            raise SettingsError(
+                f"ANNOTATION_RECEIPTS: the table {self._table} cannot be used: {error}. Check its "
+                "name, its partition key `object` and the account's rights."
+            ) from error
+        return answer
+
+
+def open_receipts(url: str, store: ObjectStore) -> Receipts:
+    """Return the receipts of a lake: in itself, or at ``dynamodb://table``."""
+    return DynamoReceipts(url) if url else LakeReceipts(store)
+
+
+def _is_lost_race(error: Exception) -> bool:
+    code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+    return code == "ConditionalCheckFailedException"
+
+
+def _name(landed: LandedObject) -> str:
+    return hashlib.sha256(f"{landed.key}\0{landed.stamp}".encode()).hexdigest()
+
+
+def _key(landed: LandedObject) -> str:
+    name = _name(landed)
+    return f"landed/{name[:2]}/{name}.json"

@@ -1,0 +1,176 @@
+"""What lands beside a picture: a JSON file with its metadata, and perhaps labels it came with.
+
+The sidecar of ``a.jpg`` is ``a.jpg.json`` or ``a.json``, one JSON object::
+
+    {"source": "pier 4", "captured_at": "2026-05-01T12:00:00+02:00", "geo": [53.5, 9.9],
+     "device": "X100", "licence": "CC-BY-4.0", "consent": "signs at the gate",
+     "labels": {"origin": "coco", "width": 640, "height": 480,
+                "boxes": [{"class": "boat", "box": [10, 20, 110, 90]}]}}
+
+Every field may be missing. Fields of other names are kept as they are. Boxes are ``x1 y1 x2 y2``
+in pixels of a picture of the width and height given.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from annotation_platform.errors import DataError
+
+MAXIMUM_BYTES = 20_000_000
+_MAXIMUM_DEPTH = 32
+_TEXTS = ("source", "device", "licence", "consent")
+
+
+@dataclass(frozen=True)
+class ImportedBox:
+    """A box that came with a picture: corners in pixels, ``x1 < x2`` and ``y1 < y2``."""
+
+    class_name: str
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+@dataclass(frozen=True)
+class ImportedLabels:
+    """The labels that came with a picture; no box says that it holds nothing.
+
+    ``origin`` says where they are from; ``width`` and ``height`` the picture they were made on.
+    """
+
+    origin: str
+    width: int
+    height: int
+    boxes: tuple[ImportedBox, ...]
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """A sidecar, checked. ``metadata`` has the columns of ``schema.tables.METADATA``."""
+
+    metadata: dict[str, object]
+    labels: ImportedLabels | None
+
+
+NO_METADATA: dict[str, object] = {
+    "source": None, "captured_at": None, "latitude": None, "longitude": None, "device": None,
+    "licence": None, "consent": None, "other_metadata": "",
+}  # fmt: skip
+
+
+def read_sidecar(data: bytes) -> Sidecar:
+    """Return what a sidecar says; one that cannot be used is a DataError naming the field."""
+    fields = _object(data)
+    metadata = dict(NO_METADATA)
+    for name in _TEXTS:
+        metadata[name] = _text(name, fields.pop(name, None))
+    metadata["captured_at"] = _time(fields.pop("captured_at", None))
+    metadata["latitude"], metadata["longitude"] = _geo(fields)
+    labels = _labels(fields.pop("labels", None))
+    if fields:
+        metadata["other_metadata"] = json.dumps(fields, sort_keys=True, ensure_ascii=False)
+    return Sidecar(metadata, labels)
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    if len(data) > MAXIMUM_BYTES:
+        raise DataError(f"{len(data)} bytes, at most {MAXIMUM_BYTES}")
+    try:
+        fields = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_without_twins)
+        # Half of a character, which JSON can spell, fits into no table.
+        json.dumps(fields, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        # Python's refusal of numbers with thousands of digits is a ValueError too.
+        raise DataError(f"no JSON: {str(error)[:120]}") from error
+    if not isinstance(fields, dict):
+        raise DataError("no JSON object")
+    if _depth(fields) > _MAXIMUM_DEPTH:
+        raise DataError(f"nested more than {_MAXIMUM_DEPTH} deep")
+    return fields
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a field stands there twice")
+    return fields
+
+
+def _depth(value: Any) -> int:
+    deepest, open_ = 0, [(value, 1)]
+    while open_:
+        value, depth = open_.pop()
+        deepest = max(deepest, depth)
+        if isinstance(value, dict | list):
+            inner = value.values() if isinstance(value, dict) else value
+            open_ += [(each, depth + 1) for each in inner]
+    return deepest
+
+
+def _text(name: str, value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise DataError(f"{name}: a text is needed, not {type(value).__name__}")
+    return value
+
+
+def _time(value: Any) -> datetime | None:
+    if value is None or value == "":
+        return None
+    try:
+        time = datetime.fromisoformat(value)
+        # What does not name its zone is taken for UTC.
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError("captured_at: a time like 2026-05-01T12:00:00+02:00 is needed") from error
+
+
+def _geo(fields: dict[str, Any]) -> tuple[float | None, float | None]:
+    place = fields.pop("geo", None)
+    if isinstance(place, dict):
+        latitude, longitude = place.get("latitude"), place.get("longitude")
+    elif isinstance(place, list) and len(place) == 2:
+        latitude, longitude = place
+    elif place is None:
+        latitude, longitude = fields.pop("latitude", None), fields.pop("longitude", None)
+    else:
+        raise DataError("geo: [latitude, longitude] is needed, in degrees")
+    if latitude is None and longitude is None:
+        return None, None
+    north, east = _number("geo", latitude), _number("geo", longitude)
+    if abs(north) > 90 or abs(east) > 180:
+        raise DataError(f"geo: {north:g}, {east:g} is no latitude and longitude in degrees")
+    return north, east
+
+
+def _number(name: str, value: Any) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not abs(value) < 1e9:
+        raise DataError(f"{name}: a number is needed, not {value!r:.40}")
+    return float(value)
+
+
+def _labels(value: Any) -> ImportedLabels | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not isinstance(value.get("boxes"), list):
+        raise DataError("labels: an object with origin, width, height and a list of boxes")
+    width, height = (
+        int(_number(f"labels.{side}", value.get(side))) for side in ("width", "height")
+    )
+    boxes = tuple(_box(number, entry) for number, entry in enumerate(value["boxes"]))
+    return ImportedLabels(_text("labels.origin", value.get("origin")) or "", width, height, boxes)
+
+
+def _box(number: int, entry: Any) -> ImportedBox:
+    where = f"labels.boxes[{number}]"
+    if not isinstance(entry, dict) or not isinstance(entry.get("box"), list):
+        raise DataError(f'{where}: {{"class": …, "box": [x1, y1, x2, y2]}} is needed')
+    name = _text(f"{where}.class", entry.get("class"))
+    if name is None or len(entry["box"]) != 4:
+        raise DataError(f"{where}: a class and four numbers are needed")
+    return ImportedBox(name, *(_number(where, each) for each in entry["box"]))

@@ -1,0 +1,252 @@
+"""A bucket in S3, at any endpoint, as an object store.
+
+Where it is and who may use it come from AWS's own variables: ``AWS_ENDPOINT_URL`` for another
+server than Amazon's, ``AWS_DEFAULT_REGION``, ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
+``AWS_PROFILE``.
+"""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from pyarrow import fs
+
+from annotation_platform.errors import DataError, SettingsError
+from annotation_platform.storage.files import write_file
+from annotation_platform.storage.objects import checked_key
+
+_MISSING = {"NoSuchKey", "404", "NotFound"}
+_LOST_RACE = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+_REMEDIES = {
+    "NoSuchBucket": "Create the bucket, or correct its name.",
+    "AccessDenied": "The account lacks a right on this bucket: list, read and write are needed.",
+    "403": "The account lacks a right on this bucket: list, read and write are needed.",
+    "InvalidAccessKeyId": "Check AWS_ACCESS_KEY_ID.",
+    "SignatureDoesNotMatch": "Check AWS_SECRET_ACCESS_KEY.",
+    "ExpiredToken": "The session has ended: renew AWS_SESSION_TOKEN.",
+    "AuthorizationHeaderMalformed": "Check AWS_DEFAULT_REGION.",
+    "PermanentRedirect": "Check AWS_DEFAULT_REGION.",
+}
+
+
+def is_s3(url: str) -> bool:
+    """Return whether a place is one in S3, and not a folder."""
+    return url.startswith("s3://")
+
+
+def s3_client(*, attempts: int = 8) -> Any:
+    """Return a client by AWS's variables. It retries what S3 refuses for a while, with pauses."""
+    retries = {"mode": "adaptive", "total_max_attempts": attempts}
+    settings = Config(retries=retries, connect_timeout=5, read_timeout=60)
+    try:
+        # A session of its own: the shared one would keep an account after it has changed.
+        return boto3.Session().client("s3", config=settings)
+    except ValueError as error:
+        raise SettingsError(f"{error}. Set AWS_ENDPOINT_URL to http://… or https://….") from error
+
+
+@dataclass(frozen=True)
+class S3Entry:
+    """One object. ``etag`` changes with the content; it is no MD5.
+
+    ``age_seconds`` is how long it has been there, both times taken from the server's clock.
+    """
+
+    key: str
+    etag: str
+    byte_size: int
+    age_seconds: float
+
+
+class Bucket:
+    """The objects under one prefix of a bucket, errors translated.
+
+    Whatever is wrong with the server, the account or the bucket is a SettingsError that names
+    the place and the variable to look at, never its value; a missing object is a DataError. Can
+    be pickled: the copy takes its account from its own environment.
+    """
+
+    def __init__(self, url: str, client: Any = None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment:
+            raise SettingsError(f"{url!r} is no place in S3: give s3://bucket/prefix.")
+        self.name = parts.netloc
+        prefix = parts.path.strip("/")
+        self.url = f"s3://{self.name}/{prefix}".rstrip("/")
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._client = client
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Bucket, (self.url,)
+
+    @property
+    def client(self) -> Any:
+        """The client, made when it is first needed."""
+        with self._lock:
+            if self._client is None:
+                self._client = s3_client()
+            return self._client
+
+    def check(self) -> None:
+        """Raise a SettingsError, and soon, unless the bucket can be listed."""
+        with self._explained():
+            s3_client(attempts=1).list_objects_v2(Bucket=self.name, Prefix=self._prefix, MaxKeys=1)
+
+    def list(self, folder: str = "") -> Iterator[S3Entry]:
+        """Yield what is under ``folder`` and below it, by key; the order is that of the bytes."""
+        prefix = self._prefix + (f"{folder.strip('/')}/" if folder else "")
+        with self._explained():
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.name, Prefix=prefix
+            )
+            for page in pages:
+                for entry in page.get("Contents", ()):
+                    yield S3Entry(
+                        key=entry["Key"].removeprefix(self._prefix),
+                        etag=entry["ETag"].strip('"'),
+                        byte_size=int(entry["Size"]),
+                        age_seconds=_age(entry["LastModified"], page),
+                    )
+
+    def get(self, key: str, *, etag: str = "") -> bytes:
+        """Return the bytes under ``key``; with ``etag`` only if that is what is there."""
+        with self._explained(key):
+            condition = {"IfMatch": f'"{etag}"'} if etag else {}
+            answer = self.client.get_object(Bucket=self.name, Key=self._prefix + key, **condition)
+            data: bytes = answer["Body"].read()
+        return data
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write ``data`` under ``key``, replacing what was there."""
+        with self._explained(key):
+            self.client.put_object(Bucket=self.name, Key=self._prefix + key, Body=data)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write ``data`` under ``key`` if nothing is there; return whether this call did it.
+
+        Where the reply to a write got lost, the repeated request finds the key taken: False may
+        mean that this very call did it, so nobody must rely on having lost.
+        """
+        with self._explained(key):
+            try:
+                self.client.put_object(
+                    Bucket=self.name, Key=self._prefix + key, Body=data, IfNoneMatch="*"
+                )
+            except ClientError as error:
+                if _code(error) in _LOST_RACE:
+                    return False
+                raise
+        return True
+
+    def head(self, key: str) -> S3Entry | None:
+        """Return what is known of an object; None if there is none."""
+        with self._explained(key):
+            try:
+                found = self.client.head_object(Bucket=self.name, Key=self._prefix + key)
+            except ClientError as error:
+                if _code(error) in _MISSING:
+                    return None
+                raise
+        etag, size = found["ETag"].strip('"'), int(found["ContentLength"])
+        return S3Entry(key, etag, size, _age(found["LastModified"], found))
+
+    @contextmanager
+    def _explained(self, key: str = "") -> Iterator[None]:
+        place = f"{self.url}/{key}" if key else self.url
+        try:
+            yield
+        except ClientError as error:
+            code = _code(error)
+            if key and code in _MISSING:
+                raise DataError(f"{place}: there is no such object.") from error
+            if code in _LOST_RACE:
+                raise DataError(f"{place}: replaced since it was listed.") from error
+            remedy = _REMEDIES.get(code, "Try again; the server's log may say more.")
+            raise SettingsError(f"{place}: S3 refused the request ({code}). {remedy}") from error
+        except BotoCoreError as error:
+            # Messages of botocore name endpoints and variables, never their secret values.
+            text = " ".join(str(error).split())
+            raise SettingsError(
+                f"{place}: S3 cannot be used: {text}. Check AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            ) from error
+
+
+class S3ObjectStore:
+    """A prefix of a bucket as an object store, with a folder for what must be a local file.
+
+    Args:
+        bucket: the lake's root.
+        cache: where `local_path` puts copies. Pictures never change under their key, so theirs
+            are kept; of anything else the newest content is fetched anew.
+    """
+
+    def __init__(self, bucket: Bucket, cache: Path) -> None:
+        self.bucket = bucket
+        self._cache = cache
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write ``data`` under ``key``, replacing what was there, in one step."""
+        self.bucket.put(checked_key(key), data)
+
+    def create(self, key: str, data: bytes, *, private: bool = False) -> bool:  # noqa: ARG002
+        """Write ``data`` under ``key`` if nothing is there; return whether this call did it.
+
+        Who may read it is for the bucket's policy to say; objects are never made public.
+        """
+        return self.bucket.create(checked_key(key), data)
+
+    def get(self, key: str) -> bytes:
+        """Return the bytes under ``key``; a missing key is a DataError."""
+        return self.bucket.get(checked_key(key))
+
+    def exists(self, key: str) -> bool:
+        """Return whether there is something under ``key``."""
+        return self.bucket.head(checked_key(key)) is not None
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that start with the folder ``prefix``, sorted."""
+        return (entry.key for entry in self.bucket.list(checked_key(prefix)))
+
+    def local_path(self, key: str) -> Path:
+        """Return a file on this machine that holds the bytes under ``key``."""
+        place = hashlib.sha256(self.bucket.url.encode()).hexdigest()[:16]
+        path = self._cache / place / checked_key(key)
+        if not (key.startswith("images/") and path.is_file()):
+            write_file(path, self.get(key))
+        return path
+
+    def arrow_place(self) -> tuple[fs.FileSystem, str]:
+        """Return how Arrow gets at the objects, with the same endpoint and account."""
+        meta = self.bucket.client.meta
+        account = boto3.Session().get_credentials()
+        keys = account.get_frozen_credentials() if account else None
+        place = fs.S3FileSystem(
+            access_key=keys.access_key if keys else None,
+            secret_key=keys.secret_key if keys else None,
+            session_token=keys.token if keys else None,
+            region=meta.region_name,
+            endpoint_override=meta.endpoint_url,
+        )
+        return place, self.bucket.url.removeprefix("s3://")
+
+
+def _age(modified_at: datetime, answer: dict[str, Any]) -> float:
+    said = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    now = parsedate_to_datetime(said) if said else datetime.now(UTC)
+    return max(0.0, (now - modified_at).total_seconds())
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", "unknown"))

@@ -1,0 +1,35 @@
+"""What tests of every kind share: an S3 server that lives in this process."""
+
+import uuid
+
+import boto3
+import pytest
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """Address of a moto server. It keeps everything in memory and checks no signature."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_bucket(s3_server, monkeypatch):
+    """Name of an empty bucket, the environment set so that everybody finds it."""
+    values = {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "someone",
+        # Drawn, so that whoever finds it somewhere knows that it leaked.
+        "AWS_SECRET_ACCESS_KEY": f"CANARY-{uuid.uuid4().hex}",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return name

@@ -1,0 +1,147 @@
+"""Pictures made for these tests, the public ones, and ways to have them cleaned."""
+
+import csv
+import hashlib
+import io
+import os
+import struct
+import tarfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from annotation_platform.images.cleaning import clean_round, look_at, stored_bytes
+from annotation_platform.images.inspect import inspect_folder
+from annotation_platform.params import CleaningPolicy
+from annotation_platform.schema.tables import empty_table, make_table
+from annotation_platform.storage.keys import raw_key
+from annotation_platform.storage.objects import LocalObjectStore
+
+PROJECT_ROOT = Path(__file__).parents[3]
+DATA = Path(os.environ.get("ANNOTATION_TEST_DATA", PROJECT_ROOT.parent / "shared" / "data"))
+POLICY = CleaningPolicy()
+
+
+def scene(seed, *, width=160, height=120):
+    """Return a picture with blobs at random places: smooth, sharp enough, unlike any other."""
+    rng = np.random.default_rng(seed)
+    planes = [gaussian_filter(rng.normal(size=(height, width)), 6) for _ in range(3)]
+    stretched = [(plane - plane.min()) / np.ptp(plane) * 200 + 20 for plane in planes]
+    noise = rng.normal(scale=4, size=(height, width, 1))
+    return np.clip(np.stack(stretched, axis=-1) + noise, 0, 255).astype(np.uint8)
+
+
+def saved(image, kind="JPEG", **options):
+    """Return the bytes of a file with this picture, or these pixels."""
+    sink = io.BytesIO()
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    image.save(sink, format=kind, **options)
+    return sink.getvalue()
+
+
+def png(width, height, depth, colour, packed):
+    """Return a PNG of any size whose pixels are the zlib stream ``packed``."""
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)),
+        (b"IDAT", packed),
+        (b"IEND", b""),
+    ]
+    parts = [
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def tiff_tags(entries):
+    """Return a TIFF of one directory; ``entries`` gives type and four bytes of value by tag."""
+    body = b"".join(
+        struct.pack("<HHI", tag, kind, 4 if kind == 2 else 1) + value
+        for tag, (kind, value) in entries.items()
+    )
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + bytes(4)
+
+
+def stored(data):
+    """Return what cleaning stores of a picture."""
+    look = look_at(data, POLICY)
+    return stored_bytes(data, is_converted="converted_from" in look.facts["flags"])
+
+
+def public_pairs(folder):
+    """Return base, variant and relation of each row of the table of known pairs."""
+    with (folder / "TRUTH_pairs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [(row["base"], row["variant"], row["relation"]) for row in rows]
+
+
+@pytest.fixture(scope="session")
+def public(tmp_path_factory):
+    """Return a function that gives a public folder, unpacked if it is an archive."""
+    unpacked = {}
+
+    def folder(name):
+        if name not in unpacked:
+            unpacked[name] = find(name)
+        return unpacked[name]
+
+    def find(name):
+        archive = DATA / f"{name}.tar.gz"
+        if not (DATA / name).is_dir() and not archive.is_file():
+            pytest.skip(f"the public test data are not at {DATA}; set ANNOTATION_TEST_DATA")
+        if (DATA / name).is_dir():
+            return DATA / name
+        place = tmp_path_factory.mktemp("unpacked")
+        with tarfile.open(archive) as packed:
+            packed.extractall(place, filter="data")
+        return place / name
+
+    return folder
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """Return a function that inspects one file by itself, where it can repeat no other."""
+
+    def inspect(name, data):
+        place = tmp_path / hashlib.sha256(os.fsencode(name) + data).hexdigest()
+        place.mkdir()
+        (place / name).write_bytes(data)
+        (row,) = inspect_folder(place, POLICY)
+        return row
+
+    return inspect
+
+
+@pytest.fixture
+def clean(tmp_path):
+    """Return a function that cleans a round of files and gives its table, by name, and the store.
+
+    Every round comes after those before it, or after the first few if ``later_than`` says so.
+    ``stamps`` and ``columns`` of ``raw_images`` may be given by name.
+    """
+    store = LocalObjectStore(tmp_path / "lake")
+    rounds = []
+
+    def run(files, policy=POLICY, *, stamps=None, columns=None, later_than=None):
+        if later_than is not None:
+            del rounds[later_than:]
+        round_id = f"round-{len(rounds) + 1:04d}"
+        rows = []
+        for name, data in files.items():
+            digest = hashlib.sha256(data).hexdigest()
+            store.create(raw_key(digest), data)
+            row = {"round_id": round_id, "source_key": name, "image_id": digest, "problem": ""}
+            row |= {"stamp": (stamps or {}).get(name, f"{len(data)}-1"), "byte_size": len(data)}
+            rows.append({"other_metadata": "", **row, **(columns or {}).get(name, {})})
+        earlier = pd.concat([empty_table("cleaned_images"), *rounds], ignore_index=True)
+        cleaned = clean_round(make_table("raw_images", rows), earlier, store, policy)
+        rounds.append(cleaned)
+        return cleaned.set_index("source_key"), store
+
+    return run

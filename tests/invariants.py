@@ -1,0 +1,68 @@
+"""What must hold after every fault: one checker that any test can call.
+
+Of the invariants in the fault list: I1 (every landed object ends in exactly one way), I4 (the
+same step again changes nothing), I5 (errors that say what, where and what to do), I6 (no secret
+anywhere), I7 (the same input gives the same bytes).
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from annotation_platform.images.cleaning import clean_round
+from annotation_platform.reporting.account import account_of, damaged_pictures
+from annotation_platform.storage.round_tables import parquet_bytes
+
+
+def check_account(lake):
+    """I1: nothing is lost or counted twice, and every accepted picture is what it was."""
+    account = account_of(lake, lake.landed(now=datetime.now(UTC) + timedelta(seconds=1)))
+    assert account.problems == []
+    ended = account.accepted + account.duplicates + account.quarantined + account.pending
+    assert ended == account.landed
+    assert damaged_pictures(lake) == []
+    return account
+
+
+def check_idempotent(lake, policy):
+    """I4: ingesting and cleaning every round again gives the same tables and writes nothing."""
+    before = contents(lake.store)
+    for round_id in lake.tables.rounds("cleaned_images"):
+        raw = lake.ingest(round_id)
+        assert parquet_bytes(raw) == lake.store.get(f"tables/raw_images/{round_id}.parquet")
+        earlier = lake.earlier("cleaned_images", round_id)
+        cleaned = clean_round(raw, earlier, lake.store, policy)
+        assert parquet_bytes(cleaned) == lake.store.get(f"tables/cleaned_images/{round_id}.parquet")
+    assert contents(lake.store) == before
+
+
+def check_error(error):
+    """I5: the message names something, says what is wrong, and what to do about it."""
+    text = str(error)
+    sentences = [part for part in re.split(r"[.;:?] ", text) if part]
+    assert len(sentences) >= 2, text
+    assert "Traceback" not in text
+    assert "\n" not in text.strip(), text
+
+
+def check_no_secret(secrets, *, folders=(), texts=(), lake=None):
+    """I6: none of the secrets is in a file below the folders, in a text, or in the lake."""
+    data = [path.read_bytes() for place in folders for path in Path(place).rglob("*")
+            if path.is_file()]  # fmt: skip
+    data += [str(text).encode() for text in texts]
+    data += list(contents(lake.store).values()) if lake is not None else []
+    found = [secret for secret in secrets if any(secret.encode() in each for each in data)]
+    assert not found
+
+
+def check_same(one, other, *prefixes):
+    """I7: two lakes hold the same keys and bytes under these prefixes; there is something."""
+    first, second = contents(one.store, *prefixes), contents(other.store, *prefixes)
+    assert first.keys() == second.keys()
+    assert [key for key, data in first.items() if second[key] != data] == []
+    assert first
+
+
+def contents(store, *prefixes):
+    """Return what a lake holds, by key."""
+    return {key: store.get(key) for prefix in prefixes or ("",) for key in store.list(prefix)}

@@ -1,0 +1,86 @@
+"""What cleaning keeps out, a person can put back: it comes with the next round."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+from PIL import Image
+
+from annotation_platform.demo.scenes import draw_batch
+from annotation_platform.params import read_params
+from annotation_platform.storage.keys import raw_key
+from tests.invariants import check_account, check_idempotent
+
+
+def jpeg(pixels):
+    sink = io.BytesIO()
+    Image.fromarray(pixels).save(sink, "JPEG", quality=90)
+    return sink.getvalue()
+
+
+def command(platform, *arguments):
+    environment = {**os.environ, "ANNOTATION_HOME": str(platform.settings.home_path)}
+    return subprocess.run(
+        [sys.executable, "-m", "annotation_platform.cli", "quarantine", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_a_picture_put_back_is_accepted_in_the_next_round(platform):
+    platform.hurry()
+    sound = draw_batch(1, 1, seed=5).files
+    dark = jpeg(np.random.default_rng(0).integers(0, 6, (200, 300, 3), dtype=np.uint8))
+    for name, data in {**sound, "dark.jpg": dark, "broken.jpg": dark[:-200]}.items():
+        platform.lake.landing.put(name, data)
+    policy = platform.settings.params_path
+    policy.write_text(policy.read_text().replace("minimum_images: ", "minimum_images: 1 # "))
+    platform.start_round()
+    rows = json.loads(command(platform, "list", "--json").stdout)["quarantine"]
+    ids = {row["source_key"]: row["image_id"] for row in rows}
+    reasons = {row["source_key"]: row["reason"] for row in rows}
+    assert reasons["dark.jpg"].startswith("too dark: mean ")
+    assert reasons["broken.jpg"].startswith("damaged image")
+
+    refused = command(platform, "release", ids["broken.jpg"])
+    assert (refused.returncode, "cannot be decoded" in refused.stderr) == (2, True)
+    unknown = command(platform, "release", "12345678")
+    assert (unknown.returncode, "quarantine list" in unknown.stderr) == (2, True)
+    shown = platform.settings.home_path / "shown.jpg"
+    assert command(platform, "show", ids["dark.jpg"], "--out", shown).returncode == 0
+    assert shown.read_bytes() == dark
+    done = command(platform, "release", ids["dark.jpg"][:12], "--reason", "a night shot")
+    assert "comes with the next round" in done.stdout
+    # Putting it back twice is putting it back once, and the first reason stays.
+    again = command(platform, "release", ids["dark.jpg"], "--reason", "again", "--json")
+    assert json.loads(again.stdout)["reason"] == "a night shot"
+
+    platform.start_round("round-0002")
+    cleaned = platform.lake.tables.read("cleaned_images", "round-0002")
+    assert cleaned[["image_id", "outcome", "source_key"]].to_numpy().tolist() == [
+        [ids["dark.jpg"], "accepted", "dark.jpg"]
+    ]
+    assert "released" in cleaned["flags"].iloc[0].split(",")
+    asked = platform.lake.tables.read("label_tasks", "round-0002")
+    assert set(asked["image_id"]) == {ids["dark.jpg"]}
+    # Every use of the lake by a run or a command is written down.
+    lines = [
+        json.loads(line)
+        for path in platform.settings.audit_path.iterdir()
+        for line in path.read_text().splitlines()
+    ]
+    runs = {each.dagster_run.run_id for each in platform.instance.get_run_records()}
+    assert {line["run"] for line in lines if "run" in line} == runs
+    assert all("run" in line or "command" in line for line in lines)
+    stored = {line["key"]: line.get("asset") for line in lines if line["action"] == "create"}
+    assert stored[raw_key(ids["dark.jpg"])] == "raw_images"
+    is_accepted = command(platform, "release", ids["dark.jpg"])
+    assert "accepted already" in is_accepted.stderr
+    check_account(platform.lake)
+    check_idempotent(platform.lake, read_params(policy).cleaning)
