@@ -7,6 +7,7 @@ AnnotationPlatformError
 │   └── FormatError    an annotation file cannot be read
 ├── NotReadyError      asked for too early: it says what it waits for
 ├── LabelingError      the labelling server refused, or cannot be reached
+├── QueryError         a query is wrong, or asks for more than reading
 ├── ModelError         weights cannot be used
 └── PublishError       a version cannot be published or read
 
@@ -46,6 +47,10 @@ class NotReadyError(AnnotationPlatformError):
 
 class LabelingError(AnnotationPlatformError):
     """The labelling server refused a request or cannot be reached."""
+
+
+class QueryError(AnnotationPlatformError):
+    """A query is wrong, or asks for more than reading the catalogue."""
 
 
 class ModelError(AnnotationPlatformError):

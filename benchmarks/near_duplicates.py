@@ -28,8 +28,9 @@ from annotation_platform.images.near_duplicates import close_pairs
 BITS = 8
 PEER = """
 import json, resource, sys, types
-# Its neural network would fetch weights when it is imported; the hashes do not need it.
+# Its neural networks would need torch, and fetch weights; hashes do not.
 sys.modules["imagededup.methods.cnn"] = types.SimpleNamespace(CNN=None)
+sys.modules["imagededup.utils.models"] = types.SimpleNamespace(CustomModel=None)
 from imagededup.methods import PHash
 
 names = json.load(open(sys.argv[1]))

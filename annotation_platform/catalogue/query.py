@@ -6,6 +6,7 @@ and columns a query needs are read, and DuckDB itself never gets to open one.
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path, PurePosixPath
@@ -16,9 +17,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from annotation_platform.errors import AnnotationPlatformError, SettingsError
+from annotation_platform.errors import QueryError, SettingsError
 from annotation_platform.lake import Lake, lake_of
-from annotation_platform.schema.tables import TABLES
+from annotation_platform.schema.tables import METADATA, TABLES
 from annotation_platform.settings import read_settings
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.storage.s3 import is_s3
@@ -35,7 +36,12 @@ ARROW_TYPES = {
 """What each declared type of ``schema/tables.py`` is in Arrow; the one ``object`` is a vector."""
 
 VIEWS = {
-    "images": "SELECT * FROM cleaned_images WHERE outcome = 'accepted'",
+    "images": f"""
+        SELECT c.*, {", ".join(f"r.{name}" for name in METADATA)}
+        FROM cleaned_images c LEFT JOIN raw_images r
+        ON r.round_id = c.round_id AND r.source_key = c.source_key AND r.stamp = c.stamp
+        WHERE c.outcome = 'accepted'
+    """,
     "quarantine": "SELECT * FROM cleaned_images WHERE outcome = 'quarantined'",
     "predictions": """
         SELECT p.*, m.dataset_tag, i.source_key, i.width, i.height
@@ -46,9 +52,10 @@ VIEWS = {
         ) m ON m.weights_sha256 = p.weights_sha256
         LEFT JOIN images i ON i.image_id = p.image_id
     """,
-    "labels": """
+    "labels": f"""
         SELECT c.*, i.source_key, i.group_id, i.width, i.height, i.extension, i.stored_sha256,
-            i.sharpness, i.brightness, i.flags
+            i.sharpness, i.brightness, i.entropy, i.flags,
+            {", ".join(f"i.{name}" for name in METADATA)}
         FROM consensus_labels c LEFT JOIN images i ON i.image_id = c.image_id
     """,
     # A round whose content was published before confirms a version: the first round counts.
@@ -73,10 +80,6 @@ _CLOSED = {
     # Without files there is nowhere to spill to; the default is a folder where the user stands.
     "temp_directory": "",
 }
-
-
-class QueryError(AnnotationPlatformError):
-    """A query is wrong, or asks for more than reading the catalogue."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def run_query(lake: Lake, sql: str) -> pa.Table:
         with duckdb.connect(":memory:", config=dict(_CLOSED)) as database:
             _attach(database, lake.store)
             _must_only_read(database.extract_statements(sql))
-            return _without_decimals(database.sql(sql).to_arrow_table())
+            return _without_decimals(_answered(database, sql))
     except duckdb.Error as error:
         raise QueryError(f"the query failed: {_one_line(error)}") from error
 
@@ -151,6 +154,17 @@ def to_answer(table: pa.Table) -> Answer:
     """Return an answer as plain values, row by row."""
     columns = [[_plain(value) for value in column.to_pylist()] for column in table.columns]
     return Answer(list(table.column_names), [list(row) for row in zip(*columns, strict=True)])
+
+
+def _answered(database: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    # DuckDB does not hear Ctrl-C; whoever waits for it in another thread does.
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(lambda: database.sql(sql).to_arrow_table())
+        try:
+            return answer.result()
+        except KeyboardInterrupt:
+            database.interrupt()
+            raise
 
 
 def _attach(database: duckdb.DuckDBPyConnection, store: ObjectStore) -> None:

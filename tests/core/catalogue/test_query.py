@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -14,11 +15,10 @@ import annotation_platform
 from annotation_platform.catalogue.query import (
     ARROW_TYPES,
     VIEWS,
-    QueryError,
     run_query,
     to_answer,
 )
-from annotation_platform.errors import SettingsError
+from annotation_platform.errors import QueryError, SettingsError
 from annotation_platform.lake import open_lake
 from annotation_platform.schema.tables import TABLES, empty_table, make_table
 
@@ -394,3 +394,18 @@ def test_the_command_complains_in_one_line(home, sql):
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("error: ")
+
+
+def test_a_long_query_ends_with_ctrl_c(tmp_path):
+    (tmp_path / "lake").mkdir()
+    endless = "SELECT count(*) FROM range(1000000000) a, range(1000000000) b"
+    asked = subprocess.Popen(
+        [sys.executable, "-m", "annotation_platform.cli", "query", endless],
+        env={**os.environ, "ANNOTATION_HOME": str(tmp_path)},
+        stderr=subprocess.PIPE,
+    )
+    # It cannot end by itself, so it is under way once its imports are done.
+    with pytest.raises(subprocess.TimeoutExpired):
+        asked.wait(timeout=8)
+    asked.send_signal(signal.SIGINT)
+    assert asked.wait(timeout=10) == 130
