@@ -1,9 +1,38 @@
 """What tests of every kind share: an S3 server that lives in this process."""
 
+import os
+import tarfile
 import uuid
+from pathlib import Path
 
 import boto3
 import pytest
+
+DATA = Path(os.environ.get("ANNOTATION_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def public(tmp_path_factory):
+    """Return a function that gives a public folder, unpacked if it is an archive."""
+    unpacked = {}
+
+    def folder(name):
+        if name not in unpacked:
+            unpacked[name] = find(name)
+        return unpacked[name]
+
+    def find(name):
+        archive = DATA / f"{name}.tar.gz"
+        if (DATA / name).is_dir():
+            return DATA / name
+        if not archive.is_file():
+            pytest.skip(f"the public test data are not at {DATA}; set ANNOTATION_TEST_DATA")
+        place = tmp_path_factory.mktemp("unpacked")
+        with tarfile.open(archive) as packed:
+            packed.extractall(place, filter="data")
+        return place / name
+
+    return folder
 
 
 @pytest.fixture(scope="session")
