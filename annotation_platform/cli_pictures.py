@@ -77,12 +77,12 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Say what cleaning would make of each file of a folder; nothing is stored."""
-    from annotation_platform.images.inspect import count_outcomes, inspect_folder
+    from annotation_platform.images.inspect import count_outcomes, inspect_files
     from annotation_platform.params import read_params
 
     policy = read_params(read_settings().params_path).cleaning
     with looking_at_files() as advance:
-        files = inspect_folder(Path(folder), policy, progress=advance)
+        files = inspect_files(folder, policy, progress=advance)
     if as_json:
         print_json({"files": [asdict(file) for file in files]})
         return

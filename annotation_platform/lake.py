@@ -26,11 +26,16 @@ from annotation_platform.storage.s3 import Bucket, S3ObjectStore, is_s3
 
 @dataclass(frozen=True)
 class Lake:
-    """Everything the platform keeps, and the landing place it takes images from."""
+    """Everything the platform keeps, and the landing place it takes images from.
+
+    ``runner`` is what works on its pictures: this machine, or a Ray cluster; see `map_each` of
+    ``storage/engine.py``.
+    """
 
     store: ObjectStore
     landing: LandingPlace
     receipts: Receipts
+    runner: str = ""
 
     @property
     def tables(self) -> RoundTables:
@@ -105,6 +110,7 @@ def open_lake(
     receipts: str = "",
     client: Any = None,
     audit: AuditLog | None = None,
+    runner: str = "",
 ) -> Lake:
     """Return the lake at a place; it is made by the first thing written.
 
@@ -115,6 +121,7 @@ def open_lake(
         receipts: ``dynamodb://table`` to keep there what has landed; by default the lake does.
         client: for S3; by default one by AWS's variables.
         audit: where to write down each use of the lake, if at all.
+        runner: what works on its pictures.
     """
     store: ObjectStore
     if is_s3(str(lake)):
@@ -124,7 +131,7 @@ def open_lake(
         store = LocalObjectStore(Path(lake))
     if audit is not None:
         store = AuditedStore(store, audit)
-    return Lake(store, open_landing(str(landing), client), open_receipts(receipts, store))
+    return Lake(store, open_landing(str(landing), client), open_receipts(receipts, store), runner)
 
 
 def lake_of(settings: Settings) -> Lake:
@@ -135,6 +142,7 @@ def lake_of(settings: Settings) -> Lake:
         cache=settings.cache_path,
         receipts=settings.receipts,
         audit=AuditLog(settings.audit_path, _by_command),
+        runner=settings.runner,
     )
 
 

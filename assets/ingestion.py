@@ -38,7 +38,7 @@ def cleaned_images(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Accepted pictures, stripped of metadata; quarantined ones with the reason; duplicates."""
     earlier = lake.earlier("cleaned_images", context.partition_key)
-    cleaned = clean_round(raw_images, earlier, lake.store, policy.cleaning)
+    cleaned = clean_round(raw_images, earlier, lake.store, policy.cleaning, runner=lake.runner)
     accepted = cleaned[cleaned["outcome"] == "accepted"]
     rejected = cleaned[cleaned["outcome"] != "accepted"]
     quarantined = cleaned[cleaned["outcome"] == "quarantined"]

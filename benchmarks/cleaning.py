@@ -214,9 +214,9 @@ def passes_timed():
     spent = []
     map_each = cleaning.map_each
 
-    def timed(function, items):
+    def timed(function, items, **options):
         wall, cpu = time.perf_counter(), time.process_time()
-        yield from map_each(function, items)
+        yield from map_each(function, items, **options)
         spent.append((time.perf_counter() - wall, time.process_time() - cpu))
 
     cleaning.map_each = timed

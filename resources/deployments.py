@@ -25,6 +25,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
         cache=str(settings.cache_path),
         audit=str(settings.audit_path),
         receipts=settings.receipts,
+        runner=settings.runner,
         # Endpoint, region and account come from AWS's own variables.
         s3=S3Resource(max_attempts=8),
     )

@@ -22,6 +22,7 @@ class LakeResource(dg.ConfigurableResource[Lake]):
     cache: str
     audit: str
     receipts: str = ""
+    runner: str = ""
     s3: S3Resource
 
     def create_resource(self, context: dg.InitResourceContext) -> Lake:
@@ -37,6 +38,7 @@ class LakeResource(dg.ConfigurableResource[Lake]):
             client=client,
             # Sensors look every few seconds; what they see is in their cursors.
             audit=AuditLog(Path(self.audit), by) if by else None,
+            runner=self.runner,
         )
 
 

@@ -1,6 +1,7 @@
 """Which pictures look alike: as they stand, mirrored, turned by quarters, or as a middle crop."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from annotation_platform.images.near_duplicates import (
     Positions,
     close_across,
 )
+from annotation_platform.images.parallel import map_each
 
 _SAME_VECTOR = 0.865
 """Least cosine. On BCCD small changes have at least 0.88 and different pictures at most 0.86."""
@@ -64,15 +66,17 @@ def find_alike(likenesses: LikenessTable, rows: Positions, *, known: int, bits: 
         return AlikePairs(none, none, none.astype(bool), none.astype(np.uint8))
     hashes = likenesses["hashes"][rows]
     told = _told(likenesses, rows)
-    found = [
-        pairs
+    searches = [
+        search
         for kind in range(hashes.shape[2])
-        for pairs in (
-            _near(hashes[:, 0, kind], told[:, 0], known, bits),
-            *_similar(hashes[..., kind], told, known, bits),
+        for search in (
+            partial(_similar, hashes[..., kind], told, known, bits, seen_new=True),
+            partial(_similar, hashes[..., kind], told, known, bits, seen_new=False),
+            partial(_near, hashes[:, 0, kind], told[:, 0], known, bits),
         )
     ]
-    return _best([_confirmed(each, likenesses, rows) for each in found])
+    found = list(map_each(lambda search: search(), searches))
+    return _best(_confirmed(_distinct(found), likenesses, rows))
 
 
 @dataclass(frozen=True)
@@ -142,66 +146,73 @@ def _near(hashes: Hashes, told: npt.NDArray[np.bool_], known: int, bits: int) ->
 
 
 def _similar(
-    hashes: Hashes, told: npt.NDArray[np.bool_], known: int, bits: int
-) -> list[_Candidates]:
+    hashes: Hashes, told: npt.NDArray[np.bool_], known: int, bits: int, *, seen_new: bool
+) -> _Candidates:
     """Return candidates in other views; ``(N, 14)`` hashes of one kind.
 
-    All views of what is new are compared with everything. Of what is known only the middle is,
+    All views of what is new are compared with everything, or else the middles of what is known
     with what is new: turning works both ways, cropping does not.
     """
-    turned, middles = np.zeros(told.shape, dtype=bool), np.zeros(told.shape, dtype=bool)
-    turned[known:, 1:], middles[:known, _TURNED:] = told[known:, 1:], told[:known, _TURNED:]
-    whole, new = told[:, 0], told[:, 0].copy()
-    new[:known] = False
-    found = []
-    for seen, others in ((turned, whole), (middles, new)):
-        first, view = np.nonzero(seen)
-        second = np.flatnonzero(others)
-        ours, theirs = _classes(hashes[first, view]), _classes(hashes[second, 0])
-        close = close_across(ours.values, theirs.values, bits=bits, most=_NEAREST)
-        pairs = _spread(close, ours, theirs)
-        other = first[pairs.first] != second[pairs.second]
-        one = pairs.first[other]
-        found.append(
-            _Candidates(first[one], view[one], second[pairs.second[other]], pairs.bits[other])
-        )
-    return found
+    seen, whole = told.copy(), told[:, 0].copy()
+    if seen_new:
+        seen[:known] = seen[:, 0] = False
+    else:
+        seen[known:] = seen[:, :_TURNED] = whole[:known] = False
+    first, view = np.nonzero(seen)
+    second = np.flatnonzero(whole)
+    ours, theirs = _classes(hashes[first, view]), _classes(hashes[second, 0])
+    close = close_across(ours.values, theirs.values, bits=bits, most=_NEAREST)
+    pairs = _spread(close, ours, theirs)
+    other = first[pairs.first] != second[pairs.second]
+    one = pairs.first[other]
+    return _Candidates(first[one], view[one], second[pairs.second[other]], pairs.bits[other])
+
+
+def _distinct(found: list[_Candidates]) -> _Candidates:
+    """Return each candidate once, by view, with the bits of the hash that is nearest."""
+    first = np.concatenate([each.first for each in found])
+    view = np.concatenate([each.view for each in found])
+    second = np.concatenate([each.second for each in found])
+    bits = np.concatenate([each.bits for each in found])
+    order = np.lexsort((bits, second, first, view))
+    order = order[_changes(view[order], first[order], second[order])]
+    return _Candidates(first[order], view[order], second[order], bits[order])
 
 
 def _confirmed(pairs: _Candidates, likenesses: LikenessTable, rows: Positions) -> AlikePairs:
-    """Return those candidates whose vectors are close."""
+    """Return those candidates, ordered by view, whose vectors are close."""
     vectors = likenesses["vectors"]
-    order = np.argsort(pairs.view, kind="stable")
-    bounds = np.searchsorted(pairs.view[order], np.arange(VIEWS + 1))
-    kept = []
+    bounds = np.searchsorted(pairs.view, np.arange(VIEWS + 1)).tolist()
+    close = np.zeros(len(pairs.view), dtype=bool)
     for view in range(VIEWS):
         for start in range(bounds[view], bounds[view + 1], _AT_ONCE):
-            part = order[start : min(start + _AT_ONCE, bounds[view + 1])]
+            part = slice(start, min(start + _AT_ONCE, bounds[view + 1]))
             ours = seen_as(vectors, rows[pairs.first[part]], view)
             theirs = seen_as(vectors, rows[pairs.second[part]], 0)
-            kept.append(part[np.einsum("nd,nd->n", ours, theirs) >= _SAME_VECTOR])
-    chosen = np.concatenate([np.empty(0, dtype=np.int64), *kept])
-    first, second = pairs.first[chosen], pairs.second[chosen]
+            close[part] = np.einsum("nd,nd->n", ours, theirs) >= _SAME_VECTOR
+    first, second = pairs.first[close], pairs.second[close]
     return AlikePairs(
         np.minimum(first, second),
         np.maximum(first, second),
-        pairs.view[chosen] == 0,
-        pairs.bits[chosen],
+        pairs.view[close] == 0,
+        pairs.bits[close],
     )
 
 
-def _best(found: list[AlikePairs]) -> AlikePairs:
+def _best(pairs: AlikePairs) -> AlikePairs:
     """Return each pair once, as what it is nearest."""
-    earlier = np.concatenate([each.earlier for each in found])
-    later = np.concatenate([each.later for each in found])
-    near = np.concatenate([each.near for each in found])
-    bits = np.concatenate([each.bits for each in found])
+    earlier, later, near, bits = pairs.earlier, pairs.later, pairs.near, pairs.bits
     order = np.lexsort((bits, ~near, earlier, later))
-    again = np.zeros(len(order), dtype=bool)
-    again[1:] = (np.diff(earlier[order]) == 0) & (np.diff(later[order]) == 0)
-    order = order[~again]
+    order = order[_changes(later[order], earlier[order])]
     order = order[np.lexsort((earlier[order], bits[order], ~near[order], later[order]))]
     return AlikePairs(earlier[order], later[order], near[order], bits[order])
+
+
+def _changes(*columns: Positions) -> npt.NDArray[np.bool_]:
+    """Return which rows of a sorted table differ from the one before."""
+    changed = np.ones(len(columns[0]), dtype=bool)
+    changed[1:] = np.any([np.diff(column) != 0 for column in columns], axis=0)
+    return changed
 
 
 def _classes(values: Hashes) -> _Classes:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from annotation_platform.errors import DataError
-from annotation_platform.storage.regular import open_regular, printable_name
+from annotation_platform.storage.regular import NOT_UTF8, open_regular, printable_name
 
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file below a folder; ``problem`` says why what is there could not be listed.
+    """A file below a folder; ``problem`` says why what is there cannot be read.
 
     ``name`` is relative to the folder, bytes that are not UTF-8 written as ``\\xe9``.
     """
@@ -18,11 +18,6 @@ class FoundFile:
     name: str
     path: Path
     problem: str = ""
-
-    @property
-    def is_utf8(self) -> bool:
-        """Whether the name is just as it is on disk."""
-        return os.fsencode(self.path).endswith(self.name.encode())
 
 
 def list_folder(folder: Path) -> list[FoundFile]:
@@ -39,7 +34,7 @@ def list_folder(folder: Path) -> list[FoundFile]:
         # os.walk lists links to folders among the folders, and does not follow them.
         linked = [name for name in folders if Path(place, name).is_symlink()]
         paths = [Path(place, name) for name in [*names, *linked]]
-        found += [FoundFile(printable_name(path, folder), path) for path in paths]
+        found += [_found(path, folder) for path in paths]
     for error in unreadable:
         path = Path(error.filename)
         if path == folder:
@@ -47,6 +42,12 @@ def list_folder(folder: Path) -> list[FoundFile]:
         problem = f"cannot be read: {error.strerror}"
         found.append(FoundFile(printable_name(path, folder), path, problem))
     return sorted(found, key=lambda file: file.name)
+
+
+def _found(path: Path, folder: Path) -> FoundFile:
+    name = printable_name(path, folder)
+    as_on_disk = os.fsencode(path).endswith(name.encode())
+    return FoundFile(name, path, "" if as_on_disk else NOT_UTF8)
 
 
 def read_file(path: Path, *, maximum_bytes: int) -> bytes:

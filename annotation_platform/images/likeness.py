@@ -30,8 +30,11 @@ LikenessTable = np.ndarray[Any, np.dtype[np.void]]
 """``(N,)`` rows of `LIKENESS`."""
 
 _SAME_PICTURE = 0.985
-"""Least correlation of the grey copies; two different pictures of BCCD stay below 0.6, one with a
-stamp or a narrow crop below 0.94, and re-encoded, resized or brighter it has at least 0.998."""
+"""Least correlation of the grey copies. Re-encoded, resized to a fifth, brighter or darker, BCCD's
+pictures have at least 0.99; two different ones stay below 0.6."""
+_SAME_SPOT = 0.5
+"""Most that a spot, a sixteenth of each side, may differ, in standard deviations of the picture.
+The same changes stay below it; narrow crops and objects of 5 % of the width are above."""
 
 _WEIGHTS = np.array([2.0, 1.0, 1.0, 0.25])
 """Of brightness, two colour differences and histogram: what parts BCCD's pictures best."""
@@ -84,11 +87,13 @@ def likeness(picture: Pixels | Reduced) -> Likeness:
     colour = reduced(picture).colour
     square = colour.resize((_SIDE, _SIDE), Image.Resampling.BOX)
     planes = np.array(square.convert("YCbCr").split(), dtype=np.float64)
-    # All is linear in the pixels: a window is resized and transformed by one product. Rounding
-    # takes away the noise of computing, so that it never decides a bit.
-    rows = (_ROWS @ planes).reshape(3, 7, 16, _SIDE)
-    low = np.round(rows[:, :, :8] @ _LOW.transpose(0, 2, 1), 6)
-    cells = np.round(rows[0, :, 8:] @ _CELLS.transpose(0, 2, 1), 6).reshape(7, 64)
+    # All is linear in the pixels: a window is resized and transformed by one product, so small
+    # that BLAS wakes no threads for it. Rounding takes away the noise of computing, so that it
+    # never decides a bit.
+    rows = (_LOW.reshape(56, _SIDE) @ planes).reshape(3, 7, 8, _SIDE)
+    low = np.round(rows @ _LOW.transpose(0, 2, 1), 6)
+    rows = (_CELLS.reshape(56, _SIDE) @ planes[0]).reshape(7, 8, _SIDE)
+    cells = np.round(rows @ _CELLS.transpose(0, 2, 1), 6).reshape(7, 64)
     frequencies = np.concatenate(
         [low[0].reshape(7, 64), *(low[plane, :, :4, :4].reshape(7, 16) for plane in (1, 2))], axis=1
     )
@@ -115,7 +120,7 @@ def seen_as(
 ) -> npt.NDArray[np.float32]:
     """Return ``(M, 224)`` vectors of one view, 0 to 13, of these rows of ``(N, 7, 224)``."""
     if view >= len(_POSITIONS):
-        return vectors[rows, view - len(_POSITIONS) + 1].astype(np.float32)
+        return np.asarray(vectors[rows, view - len(_POSITIONS) + 1], dtype=np.float32)
     return np.asarray(vectors[rows, 0][:, _MOVED[view]] * _SIGNS[view])
 
 
@@ -125,23 +130,28 @@ def same_picture(
     first_aspect: FloatArray,
     second_aspect: FloatArray,
 ) -> npt.NDArray[np.bool_]:
-    """Return which pairs of pictures show the same, by the correlation of their grey copies.
+    """Return which pairs of pictures show the same, by their grey copies.
 
     Stricter than what `find_alike` calls near, since what repeats a picture is not labelled: a
-    crop or a stamp is another picture here. Brightness and contrast do not matter; a picture of
-    one flat colour matches nothing.
+    crop, a stamp or one more object in front of a fixed camera is another picture here. They must
+    correlate, and no spot may differ much. Brightness and contrast do not matter; a picture of one
+    flat colour matches nothing.
 
     Args:
         first, second: ``(N, 32, 32)`` grey copies, see `Likeness`.
         first_aspect, second_aspect: ``(N,)`` widths by heights.
     """
-    ours, theirs = (grey.reshape(len(grey), -1).astype(np.float32) for grey in (first, second))
-    ours -= ours.mean(axis=1, keepdims=True)
-    theirs -= theirs.mean(axis=1, keepdims=True)
-    lengths = [np.sqrt(np.einsum("nd,nd->n", each, each)) for each in (ours, theirs)]
-    # Noise of one grey level has this length.
-    told = np.minimum(*lengths) >= np.sqrt(ours.shape[1])
-    alike = np.einsum("nd,nd->n", ours, theirs) >= _SAME_PICTURE * lengths[0] * lengths[1]
+    ours, theirs = (grey.astype(np.float32) for grey in (first, second))
+    ours -= ours.mean(axis=(1, 2), keepdims=True)
+    theirs -= theirs.mean(axis=(1, 2), keepdims=True)
+    own, other = (np.sqrt(np.einsum("nij,nij->n", each, each) / 1024) for each in (ours, theirs))
+    # Noise of one grey level has a deviation of one.
+    told = np.minimum(own, other) >= 1.0
+    ours /= np.maximum(own, 1.0)[:, None, None]
+    theirs /= np.maximum(other, 1.0)[:, None, None]
+    alike = np.einsum("nij,nij->n", ours, theirs) / 1024 >= _SAME_PICTURE
+    spots = (ours - theirs).reshape(-1, 16, 2, 16, 2).mean(axis=(2, 4))
+    alike &= np.abs(spots).max(axis=(1, 2)) <= _SAME_SPOT
     return np.asarray(told & alike & (np.abs(first_aspect - second_aspect) <= 0.02))
 
 
@@ -230,6 +240,5 @@ def _turnings() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDA
 
 _LOW = np.stack([_cosines() @ _resizing(side, 32) for side in _WINDOWS])
 _CELLS = np.stack([_resizing(side, 8) for side in _WINDOWS])
-_ROWS = np.concatenate([_LOW, _CELLS], axis=1).reshape(-1, _SIDE)
 _RINGS = _rings()
 _MOVED, _SIGNS, _CELLS_MOVED = _turnings()

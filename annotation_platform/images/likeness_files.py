@@ -1,6 +1,7 @@
 """The likenesses of accepted pictures, kept in the lake: one file a round."""
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,6 @@ from annotation_platform.images.likeness import (
     Likeness,
     LikenessTable,
     likeness,
-    likeness_rows,
     set_likeness,
 )
 from annotation_platform.images.near_duplicates import Positions
@@ -20,7 +20,7 @@ from annotation_platform.images.parallel import map_each
 from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.objects import ObjectStore
 
-_AT_ONCE = 1 << 12
+_AT_ONCE = 1 << 8
 
 
 def likeness_key(round_id: str) -> str:
@@ -59,20 +59,22 @@ def read_likenesses(store: ObjectStore, known: pd.DataFrame, table: LikenessTabl
     ids = known["image_id"].to_numpy().astype("S64")
     for round_id in dict.fromkeys(known["round_id"]):
         places = np.flatnonzero(known["round_id"] == round_id)
-        kept = _load(store, round_id)
-        at = np.minimum(np.searchsorted(kept["image_id"], ids[places]), len(kept) - 1)
-        there = kept["image_id"][at] == ids[places]
-        table[places[there]] = kept[at[there]]
-        missing = places[~there]
-        if not len(missing):
+        places = places[np.argsort(ids[places])]
+        there = np.zeros(len(places), dtype=bool)
+        for kept in _load(store, round_id):
+            at = np.minimum(np.searchsorted(ids[places], kept["image_id"]), len(places) - 1)
+            wanted = ids[places[at]] == kept["image_id"]
+            table[places[at[wanted]]] = kept[wanted]
+            there[at[wanted]] = True
+        if there.all():
             continue
-        pictures = known.iloc[missing]
+        pictures = known.iloc[places[~there]]
         keys = [
             image_key(image_id, extension)
             for image_id, extension in zip(pictures["image_id"], pictures["extension"], strict=True)
         ]
         made = map_each(LikenessOf(store), keys)
-        for place, image_id, found in zip(missing, pictures["image_id"], made, strict=True):
+        for place, image_id, found in zip(places[~there], pictures["image_id"], made, strict=True):
             set_likeness(table[place], image_id, found)
         write_likenesses(store, round_id, table, places)
 
@@ -88,13 +90,16 @@ class LikenessOf:
         return likeness(decode(self.store.get(key)))
 
 
-def _load(store: ObjectStore, round_id: str) -> LikenessTable:
-    """Return a round's likenesses, read as they are needed; one empty row if there are none."""
+def _load(store: ObjectStore, round_id: str) -> Iterator[LikenessTable]:
+    """Yield a round's likenesses, a few at a time; none where there is no file of this layout."""
     key = likeness_key(round_id)
     if not store.exists(key):
-        return likeness_rows(1)
-    try:
-        kept = np.load(store.local_path(key), mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError):
-        return likeness_rows(1)
-    return kept if kept.dtype == LIKENESS and kept.ndim == 1 and len(kept) else likeness_rows(1)
+        return
+    with store.local_path(key).open("rb") as file:
+        try:
+            np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+            *_, layout = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
+        except ValueError:
+            return
+        while layout == LIKENESS and len(rows := np.fromfile(file, LIKENESS, _AT_ONCE)):
+            yield rows

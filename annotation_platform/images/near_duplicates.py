@@ -235,7 +235,8 @@ def _plan(left: Hashes, right: Hashes, bits: int, count: int | None) -> list[_Ba
     least, most = (bits + 2) // 2, min(bits + 1, 64)
     if count is not None and count and not least <= count <= most:
         raise ValueError(f"bands must be 0 or {least} to {most}, not {count}")
-    ones = [float((left >> np.uint64(bit) & np.uint64(1)).mean()) for bit in range(64)]
+    samples = tuple(hashes[:: 1 + len(hashes) // _SAMPLE] for hashes in (left, right))
+    ones = [float((samples[0] >> np.uint64(bit) & np.uint64(1)).mean()) for bit in range(64)]
     balanced_first = sorted(range(64), key=lambda bit: (round(abs(ones[bit] - 0.5), 3), bit))
     if count is None and len(left) * len(right) < _FEW_PAIRS:
         count = 0
@@ -244,7 +245,6 @@ def _plan(left: Hashes, right: Hashes, bits: int, count: int | None) -> list[_Ba
         _deal(balanced_first, bits + 1 - each, 2 * each - bits - 1) if each else [_Band((), 0)]
         for each in counts
     ]
-    samples = tuple(hashes[:: 1 + len(hashes) // _SAMPLE] for hashes in (left, right))
 
     def work(plan: list[_Band]) -> float:
         shares = [band.met(*samples) for band in plan]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from annotation_platform.images.alike import AlikePairs, find_alike
+from annotation_platform.images.alike import find_alike
 from annotation_platform.images.likeness import LikenessTable, same_picture
 
 
@@ -67,53 +67,58 @@ def find_standings(
 
 
 class _Judging:
-    """What was accepted so far. A picture is named by its row of ``likenesses``."""
+    """What was accepted so far. A picture is named by its row of ``likenesses``.
+
+    Pictures of the same pixels look like the same others, so one *face* is searched for for all
+    of them: those of the known pictures come first, in order, then those of the new ones.
+    """
 
     def __init__(
         self, new: Sequence[Newcomer], known: pd.DataFrame, likenesses: LikenessTable, bits: int
     ) -> None:
         self._ids = dict(enumerate(known["image_id"])) | {one.row: one.image_id for one in new}
+        self._group = dict(enumerate(known["group_id"]))
+        self.groups = _Groups(known["group_id"])
+        self._by_pixels = dict(zip(known["pixel_sha256"], range(len(known)), strict=True))
+        first: dict[str, int] = {}
+        for one in new:
+            if one.pixel_sha256 not in self._by_pixels:
+                first.setdefault(one.pixel_sha256, one.row)
+        self._face = {pixels: face for face, pixels in enumerate(first, start=len(known))}
+        rows = np.array([*range(len(known)), *first.values()], dtype=np.int64)
+        self._pairs = find_alike(likenesses, rows, known=len(known), bits=bits)
+        self._ends = np.searchsorted(self._pairs.later, np.arange(len(rows) + 1)).tolist()
+        # Who stands for a face: a picture that was accepted, or else what it repeats.
+        self._accepted = dict(enumerate(range(len(known))))
         self._grey, self._aspects = likenesses["grey"], np.zeros(len(likenesses))
         self._aspects[: len(known)] = known["width"] / known["height"]
         self._aspects[[one.row for one in new]] = [one.aspect for one in new]
-        self._group = dict(enumerate(known["group_id"]))
-        self.groups = _Groups(known["group_id"])
-        # Pictures of the same pixels look like the same others: the first one is searched for.
-        self._look = _distinct(new, known)
-        rows = np.array([*range(len(known)), *self._look.values()], dtype=np.int64)
-        pairs = find_alike(likenesses, rows, known=len(known), bits=bits)
-        self._pairs = AlikePairs(rows[pairs.earlier], rows[pairs.later], pairs.near, pairs.bits)
-        ends = np.searchsorted(self._pairs.later, np.arange(len(likenesses) + 1))
-        self._ends = ends.tolist()
-        # Who stands for a row: itself once it is accepted, or what it repeats.
-        self._accepted = dict(enumerate(range(len(known))))
-        self._by_pixels = dict(zip(known["pixel_sha256"], range(len(known)), strict=True))
 
     def judge(self, one: Newcomer) -> Standing:
         twin = self._by_pixels.get(one.pixel_sha256)
         if twin is not None:
             return Standing(self._group[twin], "exact_pixels", self._ids[twin])
-        look = self._look[one.pixel_sha256]
-        resembled = self._resembled(look)
+        face = self._face[one.pixel_sha256]
+        resembled = self._resembled(face)
         near = [row for row, is_near in resembled.items() if is_near and not one.is_released]
-        original = self._original(near, look)
+        original = self._original(near, one.row)
         if original is not None:
-            self._accepted.setdefault(look, original)
+            self._accepted.setdefault(face, original)
             return Standing(self._group[original], "near", self._ids[original])
         self._by_pixels[one.pixel_sha256] = one.row
-        self._accepted[look] = one.row
+        self._accepted[face] = one.row
         group, joins = self.groups.join([self._group[row] for row in resembled], one.image_id)
         self._group[one.row] = group
         similar_to = next((self._ids[row] for row in resembled), None)
         return Standing(group, similar_to=similar_to, joins_groups=joins)
 
-    def _resembled(self, look: int) -> dict[int, bool]:
-        """Return what the picture in a row resembles, nearest first, and whether as it stands.
+    def _resembled(self, face: int) -> dict[int, bool]:
+        """Return the pictures that a face resembles, nearest first, and whether as they stand.
 
         For a picture that was dropped stands what it repeats: however many copies of one picture
         there are, a new one is compared with the original alone.
         """
-        part = slice(self._ends[look], self._ends[look + 1])
+        part = slice(self._ends[face], self._ends[face + 1])
         resembled: dict[int, bool] = {}
         for earlier, is_near in zip(
             self._pairs.earlier[part].tolist(), self._pairs.near[part].tolist(), strict=True
@@ -122,25 +127,15 @@ class _Judging:
             resembled[row] = resembled.get(row, False) or is_near
         return resembled
 
-    def _original(self, near: list[int], look: int) -> int | None:
+    def _original(self, near: list[int], own: int) -> int | None:
         """Return the first of these rows that shows the same as the picture in a row."""
         if not near:
             return None
-        rows, own = np.array(near), np.full(len(near), look)
+        ours, theirs = np.full(len(near), own), np.array(near)
         same = same_picture(
-            self._grey[rows], self._grey[own], self._aspects[rows], self._aspects[own]
+            self._grey[ours], self._grey[theirs], self._aspects[ours], self._aspects[theirs]
         )
         return near[int(same.argmax())] if same.any() else None
-
-
-def _distinct(new: Sequence[Newcomer], known: pd.DataFrame) -> dict[str, int]:
-    """Return the first row of each new content of pixels; what is known repeats exactly."""
-    there = set(known["pixel_sha256"])
-    rows: dict[str, int] = {}
-    for one in new:
-        if one.pixel_sha256 not in there:
-            rows.setdefault(one.pixel_sha256, one.row)
-    return rows
 
 
 class _Groups:

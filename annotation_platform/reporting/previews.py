@@ -6,15 +6,17 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
 
 import pandas as pd
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from annotation_platform.images.decoding import Pixels, decode
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology, class_colors
 
-_LIMIT = 90_000
+_LIMIT = 45_000
+"""Bytes of a preview: two of them and the rest of an asset stay under 100 kB."""
 _LONGEST_CELL = 60
 _LEGEND_SIZE = 13
 _LEGEND_CLASSES = 12
@@ -99,34 +101,39 @@ def pictures_preview(
 
 
 def kept_out_preview(
-    rows: pd.DataFrame, load: Callable[[str], bytes], *, count: int = 12, side: int = 150
+    rows: pd.DataFrame, load: Callable[[str], bytes], *, count: int = 12, side: int = 170
 ) -> str:
-    """Return Markdown with the first ``count`` pictures of ``cleaned_images`` and their reasons.
+    """Return Markdown with ``count`` pictures of ``cleaned_images`` and why they were kept out.
 
-    Under each stand the first digits of its id, for putting it back, and why it was kept out.
-    What cannot be decoded is a grey field. ``load`` gives the bytes of an image id as they landed.
+    Under each stand the first digits of its id, for putting it back, its name and the reason.
+    What can be looked at comes first; what cannot be decoded is a grey field. ``load`` gives the
+    bytes of an image id as they landed.
     """
     tiles = []
-    for row in rows.head(count).itertuples(index=False):
+    for row in rows.sort_values("width", ascending=False, kind="stable").head(count).itertuples():
         if row.width and isinstance(row.image_id, str):
             picture = thumbnail(decode(load(row.image_id)), rows[:0], {}, side=side)
         else:
-            picture = Image.new("RGB", (side, side * 2 // 3), "#dddddd")
+            picture = Image.new("RGB", (side, side * 3 // 4), "#dddddd")
         name = row.image_id[:12] if isinstance(row.image_id, str) else "not readable"
-        tiles.append(_captioned(picture, [name, str(row.reason)], width=side))
-    return _as_markdown(contact_sheet(tiles))
+        lines = [name, PurePosixPath(str(row.source_key)).name, str(row.reason)]
+        tiles.append(_captioned(picture, lines, width=side))
+    return _as_markdown(contact_sheet(tiles, gap=16))
 
 
 def _captioned(picture: Image.Image, lines: Sequence[str], *, width: int) -> Image.Image:
-    """Return the picture in the middle of a tile of fixed width, the lines under it."""
+    """Return the picture in the middle of a framed field of fixed size, the lines under it."""
+    height = width * 3 // 4
+    picture = ImageOps.contain(picture, (width, height)) if picture.height > height else picture
     font = ImageFont.load_default(_LEGEND_SIZE)
-    wrapped = [part for line in lines for part in textwrap.wrap(line, width // 6)[:3]]
-    tile = Image.new("RGB", (width, width + 15 * 4), "white")
-    tile.paste(picture, ((width - picture.width) // 2, width - picture.height))
+    tile = Image.new("RGB", (width, height + 15 * 5), "white")
+    tile.paste(picture, ((width - picture.width) // 2, (height - picture.height) // 2))
     pen = ImageDraw.Draw(tile)
-    for place, text in enumerate(wrapped[:4]):
+    pen.rectangle((0, 0, width - 1, height - 1), outline="#bbbbbb")
+    wrapped = [part for line in lines for part in textwrap.wrap(line, width // 8)[:3]]
+    for place, text in enumerate(wrapped[:5]):
         plain = text.encode("ascii", "replace").decode()
-        pen.text((0, width + 2 + 14 * place), plain, fill="#333333", font=font)
+        pen.text((0, height + 2 + 14 * place), plain, fill="#333333", font=font)
     return tile
 
 

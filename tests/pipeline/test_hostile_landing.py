@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from annotation_platform.images.inspect import inspect_folder
+from annotation_platform.images.inspect import inspect_files
 from annotation_platform.params import read_params
 from tests.invariants import check_account, check_idempotent
 
@@ -31,7 +31,7 @@ def test_each_hostile_file_ends_in_one_way_and_as_the_dry_run_said(platform, evi
     text = text.replace("maximum_wait_seconds: ", "maximum_wait_seconds: 0 # ")
     platform.settings.params_path.write_text(text)
     policy = read_params(platform.settings.params_path).cleaning
-    said = {row.path: row for row in inspect_folder(evil, policy)}
+    said = {row.path: row for row in inspect_files(evil, policy)}
     platform.start_round()
     account = check_account(platform.lake)
     assert account.pending == 0

@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from annotation_platform.images.cleaning import clean_round, look_at, stored_bytes
-from annotation_platform.images.inspect import inspect_folder
+from annotation_platform.images.cleaning import clean_round
+from annotation_platform.images.inspect import inspect_files
+from annotation_platform.images.looking import look_at, stored_bytes
 from annotation_platform.params import CleaningPolicy
 from annotation_platform.schema.tables import empty_table, make_table
 from annotation_platform.storage.keys import raw_key
@@ -70,7 +71,7 @@ def tiff_tags(entries):
 def stored(data):
     """Return what cleaning stores of a picture."""
     look = look_at(data, POLICY)
-    return stored_bytes(data, is_converted="converted_from" in look.facts["flags"])
+    return stored_bytes(data, 0, is_converted="converted_from" in look.facts["flags"])
 
 
 def public_pairs(folder):
@@ -112,7 +113,7 @@ def alone(tmp_path):
         place = tmp_path / hashlib.sha256(os.fsencode(name) + data).hexdigest()
         place.mkdir()
         (place / name).write_bytes(data)
-        (row,) = inspect_folder(place, POLICY)
+        (row,) = inspect_files(place, POLICY)
         return row
 
     return inspect

@@ -11,18 +11,18 @@ import pytest
 from PIL import Image
 
 from annotation_platform.errors import DataError
-from annotation_platform.images.cleaning import look_at
+from annotation_platform.images.looking import look_at
 from annotation_platform.params import CleaningPolicy
 from tests.core.images.conftest import POLICY, PROJECT_ROOT, png, saved, scene, tiff_tags
 
 BOMBS = """
 import resource, sys, time
 from pathlib import Path
-from annotation_platform.images.inspect import inspect_folder
+from annotation_platform.images.inspect import inspect_files
 from annotation_platform.params import CleaningPolicy
 resource.setrlimit(resource.RLIMIT_AS, (1_500_000_000, 1_500_000_000))
 started = time.monotonic()
-for row in inspect_folder(Path(sys.argv[1]), CleaningPolicy()):
+for row in inspect_files(Path(sys.argv[1]), CleaningPolicy()):
     print(row.path, row.outcome, row.reason.split(":")[0], sep="|")
 assert time.monotonic() - started < 10
 """

@@ -10,7 +10,8 @@ import pytest
 
 from annotation_platform.errors import DataError
 from annotation_platform.images.decoding import decode
-from annotation_platform.images.inspect import count_outcomes, inspect_folder
+from annotation_platform.images.inspect import count_outcomes, inspect_files
+from annotation_platform.storage.s3 import Bucket
 from tests.core.images.conftest import POLICY, PROJECT_ROOT, saved, scene
 
 
@@ -30,7 +31,7 @@ def test_a_folder_of_traps_is_listed_without_following_or_waiting(tmp_path):
         (folder / name).write_bytes(b"half")
     Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.jpg")).write_bytes(b"x")
     (folder / "line\nbreak.jpg").write_bytes(saved(scene(4), "JPEG"))
-    rows = inspect_folder(folder, POLICY)
+    rows = inspect_files(folder, POLICY)
     assert {row.path: (row.outcome, row.reason) for row in rows} == {
         ".hidden.jpg": ("accepted", ""),
         "a.jpg.part": ("pending", "still being transferred, by its name"),
@@ -46,7 +47,7 @@ def test_a_folder_of_traps_is_listed_without_following_or_waiting(tmp_path):
     }
     assert count_outcomes(rows) == {"accepted": 3, "quarantined": 5, "pending": 3}
     with pytest.raises(DataError, match="is no folder"):
-        inspect_folder(tmp_path / "nowhere", POLICY)
+        inspect_files(tmp_path / "nowhere", POLICY)
 
 
 def test_the_command_prints_one_row_a_file_and_stores_nothing(tmp_path):
@@ -103,7 +104,7 @@ def test_the_dry_run_says_what_cleaning_does(tmp_path, clean):
     folder.mkdir()
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    inspected = inspect_folder(folder, POLICY)
+    inspected = inspect_files(folder, POLICY)
     columns = ["source_key", "outcome", "reason", "flags", "image_id", "width", "height"]
     assert [
         [
@@ -123,3 +124,28 @@ def test_the_dry_run_says_what_cleaning_does(tmp_path, clean):
         *["accepted", "quarantined", "quarantined", "accepted", "accepted"],
     ]
     assert inspected[-1].flags == ["similar"]
+
+
+def test_metadata_is_judged_with_its_picture_here_and_in_a_bucket(tmp_path, s3_bucket):
+    needed = POLICY.model_copy(update={"mandatory_metadata": ("licence",)})
+    sidecars = {"a": {"licence": "CC0"}, "b": {"device": "X100"}, "c": {"geo": [91, 0]}}
+    files = {f"{name}.jpg": saved(scene(seed)) for seed, name in enumerate("abcd")}
+    files |= {f"{name}.jpg.json": json.dumps(said).encode() for name, said in sidecars.items()}
+    bucket = Bucket(f"s3://{s3_bucket}/day//one")
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+        bucket.put(name, data)
+    rows = inspect_files(tmp_path, needed)
+    assert {row.path: (row.outcome, row.reason) for row in rows} == {
+        "a.jpg": ("accepted", ""),
+        "a.jpg.json": ("accepted", "metadata of a.jpg"),
+        "b.jpg": ("quarantined", "missing metadata: licence"),
+        "b.jpg.json": ("accepted", "metadata of b.jpg"),
+        "c.jpg": (
+            "quarantined",
+            "bad metadata: geo: 91, 0 is no latitude and longitude in degrees",
+        ),
+        "c.jpg.json": ("accepted", "metadata of c.jpg"),
+        "d.jpg": ("quarantined", "missing metadata: licence"),
+    }
+    assert inspect_files(bucket.url, needed) == rows

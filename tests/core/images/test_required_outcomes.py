@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from annotation_platform.errors import DataError
-from annotation_platform.images.cleaning import look_at
-from annotation_platform.images.inspect import inspect_folder
+from annotation_platform.images.inspect import inspect_files
+from annotation_platform.images.looking import look_at
 from tests.core.images.conftest import DATA, POLICY, saved, scene, tiff_tags
 
 SEEDS = (101, 202, 303)
@@ -69,7 +69,7 @@ def test_every_picture_of_the_evil_table(public, alone):
 
 def test_the_evil_folder_at_once_differs_only_in_duplicates(public, alone):
     folder = public("evil") / "in"
-    rows = inspect_folder(folder, POLICY)
+    rows = inspect_files(folder, POLICY)
     accepted = {row.image_id for row in rows if row.outcome == "accepted"}
     assert len(rows) == len(list(folder.iterdir()))
     for row in rows:
@@ -97,7 +97,7 @@ def test_the_evil_folder_at_once_differs_only_in_duplicates(public, alone):
 def test_every_row_of_the_table_of_broken_pictures(public, name):
     folder = public(name)
     started = time.monotonic()
-    found = {row.image_id: row for row in inspect_folder(folder, POLICY)}
+    found = {row.image_id: row for row in inspect_files(folder, POLICY)}
     assert time.monotonic() - started < 60
     table = csv.DictReader((DATA / "TRUTH_image_outcomes.csv").open(encoding="utf-8"))
     rows = [row for row in table if row["path"].startswith(f"{name}/")]

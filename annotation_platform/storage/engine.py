@@ -1,0 +1,215 @@
+"""One function over many items, on every core or on a Ray cluster: the per-image pass."""
+
+import asyncio
+import ctypes
+import logging
+import os
+import pickle
+import re
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar
+
+from annotation_platform.errors import SettingsError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_CLUSTER = re.compile(r"(ray://)?[\w.-]+:\d+")
+_QUIET = {
+    "DAFT_ANALYTICS_ENABLED": "0",
+    "DAFT_PROGRESS_BAR": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DISABLE_DASHBOARD": "1",
+}
+"""Neither engine phones home, and neither draws bars into a log."""
+_ROWS = 64
+"""Items in a full batch, on which Daft spends a millisecond and Ray ten; a 64th of fewer items."""
+_MANY = 5_000
+"""From so many items on, processes repay the second that they take to start."""
+
+
+@dataclass
+class _Gate:
+    """How many items the plan may be ahead of whoever takes its results."""
+
+    ahead: int
+    taken: int = 0
+    closed: bool = False
+
+    async def passed(self, position: int) -> bool:
+        """Wait until an item may go in; return False once no more are wanted."""
+        while position >= self.taken + self.ahead and not self.closed:
+            await asyncio.sleep(0.005)
+        return not self.closed
+
+
+def map_each(
+    function: Callable[[T], R],
+    items: Sequence[T],
+    *,
+    runner: str = "",
+    processes: bool | None = None,
+) -> Iterator[R]:
+    """Yield ``function(item)`` for each item, in order, as soon as it and all before it are there.
+
+    It is one Daft plan. On one machine it stays a few batches ahead of its reader, so memory does
+    not grow with the number of items, and it stops soon after its reader does. A cluster does not
+    wait for its reader; what a worker or node was doing when it died is done again by another, so
+    there ``function`` may see an item twice.
+
+    Args:
+        function: can be pickled and reads what it needs by itself. What it raises is a bug and
+            ends the pass; out of another process it is a RuntimeError with the traceback in it.
+        items: small, such as ids; they are pickled, as are the results.
+        runner: empty for this machine; ``ray`` for a Ray started on it; ``host:port`` or
+            ``ray://host:port`` for a cluster on which this package is installed. The first one of
+            a process is its only one.
+        processes: whether one machine works in a process per core rather than a thread; by default
+            from 5,000 items on. A cluster has threads in one process per node, which it replaces.
+    """
+    _start(runner)
+    import daft
+
+    rows = max(1, min(_ROWS, len(items) // 64))
+    gate = _Gate(ahead=len(items) if runner else 3 * rows * (os.cpu_count() or 1))
+    if processes is None:
+        processes = len(items) >= _MANY
+
+    def results(batch: Any) -> list[bytes]:
+        _keep_freed_memory()
+        # A thread sees here that the reader has gone; another process has a copy of the gate.
+        return [
+            b"" if gate.closed else pickle.dumps(function(pickle.loads(item)))
+            for item in batch.to_pylist()
+        ]
+
+    each = daft.func.batch(
+        return_dtype=daft.DataType.binary(),
+        batch_size=rows,
+        # Ray replaces a node's process that died, but not the processes of that process.
+        use_process=processes and not runner,
+    )(results)
+    plan = _plan(items, rows, gate, tasks=bool(runner))
+    plan = plan.select("position", each(daft.col("item")).alias("result"))
+    waiting: dict[int, bytes] = {}
+    with closing(plan.iter_rows()) as done:
+        try:
+            for row in done:
+                waiting[row["position"]] = row["result"]
+                while gate.taken in waiting:
+                    yield pickle.loads(waiting.pop(gate.taken))
+                    gate.taken += 1
+        except KeyboardInterrupt:
+            # Python aborts where it ends under a thread that is in the middle of an item.
+            gate.closed = True
+            time.sleep(0.5)
+            raise
+        finally:
+            gate.closed = True
+    if gate.taken != len(items) or waiting:
+        raise RuntimeError(f"Daft lost items: {gate.taken} of {len(items)} came back in order.")
+
+
+def _plan(items: Sequence[T], rows: int, gate: _Gate, *, tasks: bool) -> Any:
+    """Return a Daft plan of ``items`` in batches: ``tasks`` of their own, or one after another."""
+    from daft import DataType, Schema
+    from daft.io import DataSource, DataSourceTask
+    from daft.recordbatch import RecordBatch
+
+    columns = Schema.from_pydict({"position": DataType.int64(), "item": DataType.binary()})
+
+    class Items(DataSourceTask):  # type: ignore[misc]
+        schema = columns
+
+        def __init__(self, first: int, items: Sequence[T]) -> None:
+            self.first, self.items = first, items
+
+        async def read(self) -> AsyncIterator[RecordBatch]:
+            for start in range(0, len(self.items), rows):
+                if not await gate.passed(start):
+                    return
+                batch = [pickle.dumps(item) for item in self.items[start : start + rows]]
+                positions = list(range(self.first + start, self.first + start + len(batch)))
+                yield RecordBatch.from_pydict({"position": positions, "item": batch})
+
+    class Source(DataSource):  # type: ignore[misc]
+        name = "items"
+        schema = columns
+
+        async def get_tasks(self, pushdowns: object) -> AsyncIterator[Items]:  # noqa: ARG002
+            size = rows if tasks else max(1, len(items))
+            for first in range(0, len(items), size):
+                yield Items(first, items[first : first + size])
+
+    return Source().read()
+
+
+@cache
+def _start(runner: str) -> None:
+    """Make ``runner`` the engine of this process."""
+    if runner not in {"", "ray"} and not _CLUSTER.fullmatch(runner):
+        raise SettingsError(
+            f"ANNOTATION_RUNNER is {runner!r}. Leave it empty for this machine, or set it to ray,"
+            " to host:port or to ray://host:port."
+        )
+    os.environ.update(_QUIET)
+    import daft
+
+    if runner:
+        _start_ray("local" if runner == "ray" else runner)
+    try:
+        if runner:
+            daft.set_runner_ray()
+        else:
+            daft.set_runner_native()
+    except daft.exceptions.DaftCoreException as error:
+        raise SettingsError(
+            f"ANNOTATION_RUNNER cannot become {runner!r}: this process runs on another engine"
+            " already, and Daft keeps its first. Start a new process."
+        ) from error
+
+
+def _start_ray(address: str) -> None:
+    try:
+        import ray
+    except ImportError as error:
+        raise SettingsError(
+            "ANNOTATION_RUNNER asks for Ray, which is not installed:"
+            " pip install 'annotation-platform[cluster]'"
+        ) from error
+    try:
+        if address != "local":
+            # Ray itself tries an address where nothing answers for minutes.
+            host, port = address.removeprefix("ray://").split(":")
+            socket.create_connection((host, int(port)), timeout=10).close()
+        ray.init(
+            address,
+            include_dashboard=False if address == "local" else None,
+            runtime_env={"env_vars": _QUIET},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except OSError as error:
+        raise SettingsError(
+            f"ANNOTATION_RUNNER is {address}, where no Ray lets us in ({error}). Start the cluster,"
+            " correct the address, or give its token (RAY_AUTH_MODE=token and RAY_AUTH_TOKEN)."
+        ) from error
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Have this process reuse the memory of one picture for the next.
+
+    The GNU C library otherwise hands it back each time and is given it anew page by page: a
+    quarter of the cleaning pass. Others have no ``mallopt``.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        m_trim_threshold, m_mmap_threshold = -1, -3
+        mallopt(m_mmap_threshold, 32 << 20)
+        mallopt(m_trim_threshold, 128 << 20)
