@@ -1,7 +1,6 @@
 """Which adapters a deployment uses, from its settings."""
 
 import dagster as dg
-from dagster_aws.s3 import S3Resource
 
 from annotation_platform.settings import PROJECT_ROOT, Settings
 from resources.labeling import LabelStudioResource, SimulatedLabelingResource
@@ -26,8 +25,6 @@ def build_resources(settings: Settings) -> dict[str, object]:
         audit=str(settings.audit_path),
         receipts=settings.receipts,
         runner=settings.runner,
-        # Endpoint, region and account come from AWS's own variables.
-        s3=S3Resource(max_attempts=8),
     )
     labeling: LabelStudioResource | SimulatedLabelingResource
     if settings.labeling == "simulated":

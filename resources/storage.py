@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pandas as pd
-from dagster_aws.s3 import S3Resource
 
 from annotation_platform.lake import Lake, open_lake
 from annotation_platform.landing.events import LandingEvents
@@ -15,7 +15,10 @@ from annotation_platform.storage.s3 import is_s3
 
 
 class LakeResource(dg.ConfigurableResource[Lake]):
-    """The lake and the landing place it takes images from; each a folder, or a prefix in S3."""
+    """The lake and the landing place it takes images from; each a folder, or a prefix in S3.
+
+    Endpoint, region and account come from AWS's own variables.
+    """
 
     lake: str
     landing: str
@@ -23,12 +26,11 @@ class LakeResource(dg.ConfigurableResource[Lake]):
     audit: str
     receipts: str = ""
     runner: str = ""
-    s3: S3Resource
 
     def create_resource(self, context: dg.InitResourceContext) -> Lake:
         """Return the lake; nothing is connected yet."""
         needs_s3 = is_s3(self.lake) or is_s3(self.landing)
-        client = self.s3.get_client() if needs_s3 else None
+        client = _s3_client() if needs_s3 else None
         by = _Doer(context.run.run_id) if context.run else None
         return open_lake(
             self.lake,
@@ -40,6 +42,13 @@ class LakeResource(dg.ConfigurableResource[Lake]):
             audit=AuditLog(Path(self.audit), by) if by else None,
             runner=self.runner,
         )
+
+
+def _s3_client() -> Any:
+    # Imported late: it takes a second, in every process that Dagster starts.
+    from dagster_aws.s3 import S3Resource
+
+    return S3Resource(max_attempts=8).get_client()
 
 
 @dataclass(frozen=True)

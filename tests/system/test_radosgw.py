@@ -1,5 +1,6 @@
 """The lake on a real S3 server that checks signatures: Debian's radosgw."""
 
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from threading import Barrier
@@ -34,8 +35,9 @@ def bucket(server, monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
-    boto3.Session().client("s3").create_bucket(Bucket="pictures")
-    return "pictures"
+    name = f"pictures-{uuid.uuid4().hex[:8]}"
+    boto3.Session().client("s3").create_bucket(Bucket=name)
+    return name
 
 
 @pytest.mark.parametrize(
