@@ -77,7 +77,7 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Say what cleaning would make of each file of a folder; nothing is stored."""
-    from annotation_platform.images.inspect import count_outcomes, inspect_files
+    from annotation_platform.landing.inspect import count_outcomes, inspect_files
     from annotation_platform.params import read_params
 
     policy = read_params(read_settings().params_path).cleaning

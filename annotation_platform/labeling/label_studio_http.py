@@ -1,17 +1,16 @@
 """Requests to a Label Studio server: authentication, retries, and errors that say what to do."""
 
-import email.utils
 import random
 import time
 import weakref
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
 from annotation_platform.errors import LabelingError, SettingsError
+from annotation_platform.retry_after import asked_seconds
 
 TOKEN_VARIABLE = "ANNOTATION_LABEL_STUDIO_TOKEN"
 URL_VARIABLE = "ANNOTATION_LABEL_STUDIO_URL"
@@ -190,7 +189,7 @@ class LabelStudioHttp:
 
     def _pause(self, attempt: int, retry_after: str) -> None:
         backoff = self._retry_seconds * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
-        time.sleep(min(max(backoff, _asked_seconds(retry_after)), _LONGEST_WAIT_SECONDS))
+        time.sleep(min(max(backoff, asked_seconds(retry_after)), _LONGEST_WAIT_SECONDS))
 
     def _broke_off(self, method: str, path: str, error: httpx.HTTPError) -> str:
         return (
@@ -231,23 +230,6 @@ def open_client(url: str, *, timeout_seconds: float) -> httpx.Client:
     # A proxy of the environment is for the world outside, not for a server on this machine.
     loopback = host in {"127.0.0.1", "localhost", "::1"}
     return httpx.Client(base_url=url, timeout=timeout_seconds, trust_env=not loopback)
-
-
-def _asked_seconds(retry_after: str) -> float:
-    """Return the wait that a ``Retry-After`` header asks for; 0 where it says nothing usable."""
-    if not retry_after:
-        return 0.0
-    try:
-        return max(0.0, float(retry_after))
-    except ValueError:
-        pass
-    try:
-        at = email.utils.parsedate_to_datetime(retry_after)
-    except ValueError:
-        return 0.0
-    # A date without a zone is in UTC, as every date of HTTP.
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())
 
 
 def _place(location: str) -> str:

@@ -1,6 +1,5 @@
 """Pictures from web addresses that other people wrote: only from hosts named on purpose."""
 
-import email.utils
 import ipaddress
 import random
 import socket
@@ -8,12 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager, suppress
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 
 from annotation_platform.errors import DataError, SettingsError
+from annotation_platform.retry_after import asked_seconds
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PASSING = frozenset({429, 500, 502, 503, 504})
@@ -258,7 +257,7 @@ def _check_answer(answer: httpx.Response, url: httpx.URL) -> None:
     status = answer.status_code
     if status in _PASSING:
         raise _PassingError(
-            f"answers {status}", _asked_seconds(answer.headers.get("Retry-After", ""))
+            f"answers {status}", asked_seconds(answer.headers.get("Retry-After", ""))
         )
     if 300 <= status < 400:
         try:
@@ -300,18 +299,3 @@ def _cut_at(until: float) -> Iterator[Callable[[str, dict[str, Any]], None]]:
         yield trace
     finally:
         timer.cancel()
-
-
-def _asked_seconds(retry_after: str) -> float:
-    """Return the wait that a ``Retry-After`` header asks for; 0 where it says nothing usable."""
-    try:
-        return float(retry_after)
-    except ValueError:
-        pass
-    try:
-        at = email.utils.parsedate_to_datetime(retry_after)
-    except ValueError:
-        return 0.0
-    # A date without a zone is in UTC, as every date of HTTP.
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return (at - datetime.now(UTC)).total_seconds()

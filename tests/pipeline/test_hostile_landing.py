@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from annotation_platform.images.inspect import inspect_files
+from annotation_platform.landing.inspect import inspect_files
 from annotation_platform.params import read_params
 from tests.invariants import check_account, check_idempotent
 

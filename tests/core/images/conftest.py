@@ -5,7 +5,6 @@ import hashlib
 import io
 import os
 import struct
-import tarfile
 import zlib
 from pathlib import Path
 
@@ -16,15 +15,14 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from annotation_platform.images.cleaning import clean_round
-from annotation_platform.images.inspect import inspect_files
 from annotation_platform.images.looking import look_at, stored_bytes
+from annotation_platform.landing.inspect import inspect_files
 from annotation_platform.params import CleaningPolicy
 from annotation_platform.schema.tables import empty_table, make_table
 from annotation_platform.storage.keys import raw_key
 from annotation_platform.storage.objects import LocalObjectStore
 
 PROJECT_ROOT = Path(__file__).parents[3]
-DATA = Path(os.environ.get("ANNOTATION_TEST_DATA", PROJECT_ROOT.parent / "shared" / "data"))
 POLICY = CleaningPolicy()
 
 
@@ -79,30 +77,6 @@ def public_pairs(folder):
     with (folder / "TRUTH_pairs.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [(row["base"], row["variant"], row["relation"]) for row in rows]
-
-
-@pytest.fixture(scope="session")
-def public(tmp_path_factory):
-    """Return a function that gives a public folder, unpacked if it is an archive."""
-    unpacked = {}
-
-    def folder(name):
-        if name not in unpacked:
-            unpacked[name] = find(name)
-        return unpacked[name]
-
-    def find(name):
-        archive = DATA / f"{name}.tar.gz"
-        if not (DATA / name).is_dir() and not archive.is_file():
-            pytest.skip(f"the public test data are not at {DATA}; set ANNOTATION_TEST_DATA")
-        if (DATA / name).is_dir():
-            return DATA / name
-        place = tmp_path_factory.mktemp("unpacked")
-        with tarfile.open(archive) as packed:
-            packed.extractall(place, filter="data")
-        return place / name
-
-    return folder
 
 
 @pytest.fixture

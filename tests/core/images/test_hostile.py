@@ -18,7 +18,7 @@ from tests.core.images.conftest import POLICY, PROJECT_ROOT, png, saved, scene, 
 BOMBS = """
 import resource, sys, time
 from pathlib import Path
-from annotation_platform.images.inspect import inspect_files
+from annotation_platform.landing.inspect import inspect_files
 from annotation_platform.params import CleaningPolicy
 resource.setrlimit(resource.RLIMIT_AS, (1_500_000_000, 1_500_000_000))
 started = time.monotonic()

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from annotation_platform.errors import DataError
-from annotation_platform.images.inspect import inspect_files
 from annotation_platform.images.looking import look_at
-from tests.core.images.conftest import DATA, POLICY, saved, scene, tiff_tags
+from annotation_platform.landing.inspect import inspect_files
+from tests.conftest import DATA
+from tests.core.images.conftest import POLICY, saved, scene, tiff_tags
 
 SEEDS = (101, 202, 303)
 FORMATS = {"JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM"}
