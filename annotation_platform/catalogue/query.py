@@ -6,7 +6,7 @@ and columns a query needs are read, and DuckDB itself never gets to open one.
 """
 
 import math
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path, PurePosixPath
@@ -163,7 +163,10 @@ def _answered(database: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
         try:
             return answer.result()
         except KeyboardInterrupt:
-            database.interrupt()
+            # A query that has not quite begun does not hear it the first time.
+            while not answer.done():
+                database.interrupt()
+                wait([answer], timeout=0.1)
             raise
 
 
