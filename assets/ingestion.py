@@ -10,7 +10,7 @@ from assets.metadata import counts, kept_out, pictures, table
 from assets.partitions import rounds
 
 
-@dg.asset(partitions_def=rounds, group_name="ingestion", kinds={"file"}, code_version="1")
+@dg.asset(partitions_def=rounds, group_name="ingestion", kinds={"file"}, code_version="2")
 def raw_images(
     context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]
 ) -> dg.MaterializeResult[pd.DataFrame]:
@@ -29,7 +29,7 @@ def raw_images(
     )
 
 
-@dg.asset(partitions_def=rounds, group_name="ingestion", kinds={"pillow"}, code_version="1")
+@dg.asset(partitions_def=rounds, group_name="ingestion", kinds={"pillow"}, code_version="2")
 def cleaned_images(
     context: dg.AssetExecutionContext,
     raw_images: pd.DataFrame,

@@ -1,7 +1,6 @@
 """Which pictures look alike: as they stand, mirrored, turned by quarters, or as a middle crop."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,6 @@ from annotation_platform.images.near_duplicates import (
     Positions,
     close_across,
 )
-from annotation_platform.images.parallel import map_each
 
 _SAME_VECTOR = 0.865
 """Least cosine. On BCCD small changes have at least 0.88 and different pictures at most 0.86."""
@@ -66,16 +64,15 @@ def find_alike(likenesses: LikenessTable, rows: Positions, *, known: int, bits: 
         return AlikePairs(none, none, none.astype(bool), none.astype(np.uint8))
     hashes = likenesses["hashes"][rows]
     told = _told(likenesses, rows)
-    searches = [
-        search
+    found = [
+        pairs
         for kind in range(hashes.shape[2])
-        for search in (
-            partial(_similar, hashes[..., kind], told, known, bits, seen_new=True),
-            partial(_similar, hashes[..., kind], told, known, bits, seen_new=False),
-            partial(_near, hashes[:, 0, kind], told[:, 0], known, bits),
+        for pairs in (
+            _near(hashes[:, 0, kind], told[:, 0], known, bits),
+            _similar(hashes[..., kind], told, known, bits, seen_new=True),
+            _similar(hashes[..., kind], told, known, bits, seen_new=False),
         )
     ]
-    found = list(map_each(lambda search: search(), searches))
     return _best(_confirmed(_distinct(found), likenesses, rows))
 
 
