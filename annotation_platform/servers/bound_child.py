@@ -15,6 +15,8 @@ _PR_SET_PDEATHSIG = 1
 def main() -> None:
     """Bind this process to its parent (on Linux), then become the program."""
     parent = int(sys.argv[1])
+    # Whoever starts us in the background may have it ignored, and so would the program.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
         # The binding outlives exec. The parent may have gone before it was made.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
