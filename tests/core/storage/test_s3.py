@@ -4,6 +4,7 @@ import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from botocore.awsrequest import AWSResponse
 
 from annotation_platform.errors import DataError, SettingsError
 from annotation_platform.storage.objects import LocalObjectStore
@@ -75,3 +76,27 @@ def test_what_is_wrong_with_the_account_is_said_without_its_secret(s3_bucket, mo
 def test_a_place_that_is_none_in_s3(url):
     with pytest.raises(SettingsError, match="s3://bucket/prefix"):
         Bucket(url)
+
+
+def test_a_server_that_asks_to_slow_down_is_asked_again(s3_bucket):
+    bucket = Bucket(f"s3://{s3_bucket}/busy")
+    asked = []
+
+    def refuse_every_third(request, **_):
+        asked.append(request.method)
+        if len(asked) % 3 == 1:
+            return AWSResponse(request.url, 503, {}, Busy())
+        return None
+
+    bucket.client.meta.events.register("before-send.s3", refuse_every_third)
+    for number in range(4):
+        assert bucket.create(f"{number}", b"x")
+    assert [bucket.get(entry.key) for entry in bucket.list()] == [b"x"] * 4
+    assert len(asked) > 9
+
+
+class Busy:
+    """The body with which S3 sheds load."""
+
+    def stream(self, **_):
+        yield b"<Error><Code>SlowDown</Code><Message>Later.</Message></Error>"
