@@ -52,10 +52,16 @@ class Lake:
         """Every answer ever seen."""
         return AnswersLedger(self.store)
 
-    def ingest(self, round_id: str) -> pd.DataFrame:
+    def ingest(self, round_id: str, *, maximum_bytes: int) -> pd.DataFrame:
         """Take what landed for a round into the lake; return its ``raw_images`` table."""
-        objects = self.manifests.read(round_id)
-        return ingest_round(round_id, objects, self.landing, self.store, self.receipts)
+        return ingest_round(
+            round_id,
+            self.manifests.read(round_id),
+            self.landing,
+            self.store,
+            self.receipts,
+            maximum_bytes=maximum_bytes,
+        )
 
     def landed(self, *, now: datetime) -> Landed:
         """Return what can become a round: what lies in the landing place or was put back."""

@@ -12,10 +12,12 @@ from assets.partitions import rounds
 
 @dg.asset(partitions_def=rounds, group_name="ingestion", kinds={"file"}, code_version="2")
 def raw_images(
-    context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]
+    context: dg.AssetExecutionContext,
+    lake: dg.ResourceParam[Lake],
+    policy: dg.ResourceParam[Params],
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Every object that landed for the round, named by the SHA-256 of its bytes."""
-    raw = lake.ingest(context.partition_key)
+    raw = lake.ingest(context.partition_key, maximum_bytes=policy.cleaning.maximum_bytes)
     return dg.MaterializeResult(
         value=raw,
         metadata={

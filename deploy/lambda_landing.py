@@ -29,7 +29,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         if landed is None:
             continue
         try:
-            stored[landed.key] = store_landed(landed, place, lake.store, lake.receipts).image
+            stored[landed.key] = store_landed(landed, place, lake.store, lake.receipts)
         except DataError as error:
             problems[landed.key] = str(error)
     return {"stored": stored, "problems": problems}

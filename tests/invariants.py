@@ -28,7 +28,7 @@ def check_idempotent(lake, policy):
     """I4: ingesting and cleaning every round again gives the same tables and writes nothing."""
     before = contents(lake.store)
     for round_id in lake.tables.rounds("cleaned_images"):
-        raw = lake.ingest(round_id)
+        raw = lake.ingest(round_id, maximum_bytes=policy.maximum_bytes)
         assert parquet_bytes(raw) == lake.store.get(f"tables/raw_images/{round_id}.parquet")
         earlier = lake.earlier("cleaned_images", round_id)
         cleaned = clean_round(raw, earlier, lake.store, policy)

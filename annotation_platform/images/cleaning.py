@@ -32,9 +32,13 @@ class LookAt:
     policy: CleaningPolicy
 
     def __call__(self, image_id: str) -> Look:
-        """Return what a look finds; what cannot be read or decoded has the reason alone."""
+        """Return what a look finds; what cannot be decoded has the reason alone.
+
+        Landed bytes that the lake has lost are a DataError: no picture is given up for that.
+        """
+        data = self.store.get(raw_key(image_id))
         try:
-            return look_at(self.store.get(raw_key(image_id)), self.policy)
+            return look_at(data, self.policy)
         except DataError as error:
             return Look(reason=str(error))
 

@@ -106,5 +106,5 @@ def created_keys(body: str) -> list[tuple[str, str]]:
             for record in records
             if str(record["eventName"]).startswith("ObjectCreated:")
         ]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return []

@@ -7,8 +7,12 @@ import pandas as pd
 
 from annotation_platform.errors import DataError
 from annotation_platform.landing.places import LandingPlace
-from annotation_platform.landing.receipts import Receipt, Receipts
-from annotation_platform.landing.sidecars import MAXIMUM_BYTES, NO_METADATA, read_sidecar
+from annotation_platform.landing.receipts import Receipts
+from annotation_platform.landing.sidecars import (
+    NO_METADATA,
+    read_sidecar,
+    unreadable_sidecar,
+)
 from annotation_platform.schema.rounds import RELEASED, LandedObject
 from annotation_platform.schema.tables import make_table
 from annotation_platform.storage.keys import raw_key, sidecar_key
@@ -22,13 +26,14 @@ def ingest_round(
     store: ObjectStore,
     receipts: Receipts,
     *,
+    maximum_bytes: int,
     progress: Callable[[int], None] = lambda _: None,
 ) -> pd.DataFrame:
     """Copy the landed bytes of a round into the lake and return its ``raw_images`` table.
 
     An object that is gone, unreadable, not a regular file or no longer what the manifest says
     keeps its row, with the problem in it; what replaced it belongs to a later round. So does one
-    whose sidecar cannot be used.
+    of more than ``maximum_bytes``, which is not read, and one whose sidecar cannot be used.
     """
     rows: list[dict[str, object]] = []
     for count, landed in enumerate(objects, start=1):
@@ -43,47 +48,58 @@ def ingest_round(
             **NO_METADATA,
         }
         try:
-            receipt = store_landed(landed, place, store, receipts)
+            if landed.byte_size > maximum_bytes:
+                raise _too_large(landed, maximum_bytes)
+            row["image_id"] = store_landed(landed, place, store, receipts)
         except DataError as error:
             rows.append({**row, "problem": str(error)})
         else:
-            described = _described(receipt.sidecar, store)
-            rows.append({**row, "image_id": receipt.image, **described})
+            sidecar = _store_sidecar(landed, place, store, receipts)
+            rows.append({**row, **_described(sidecar, store)})
         progress(count)
     return make_table("raw_images", rows)
 
 
 def store_landed(
     landed: LandedObject, place: LandingPlace, store: ObjectStore, receipts: Receipts
-) -> Receipt:
-    """Return the receipt of a landed object, which is in the lake by then, with its sidecar.
+) -> str:
+    """Return the image id of a landed object, whose bytes are in the lake by then.
 
     What was stored once is not asked of the landing place again: people may empty it.
     """
     if landed.stamp.startswith(RELEASED):
-        return Receipt(landed.stamp.removeprefix(RELEASED), landed.sidecar)
+        return landed.stamp.removeprefix(RELEASED)
     known = receipts.find(landed)
     if known is not None:
         return known
     data = place.read(landed)
     image_id = hashlib.sha256(data).hexdigest()
     store.create(raw_key(image_id), data)
-    return receipts.write(landed, Receipt(image_id, _store_sidecar(place, landed.sidecar, store)))
+    return receipts.write(landed, image_id)
 
 
-def _store_sidecar(place: LandingPlace, key: str, store: ObjectStore) -> str:
-    if not key:
-        return ""
+def _store_sidecar(
+    landed: LandedObject, place: LandingPlace, store: ObjectStore, receipts: Receipts
+) -> str:
+    """Return the SHA-256 of the sidecar as it was when its round was first ingested."""
+    if not landed.sidecar or landed.stamp.startswith(RELEASED):
+        return landed.sidecar
+    # A receipt of its own: whoever stored the picture early may not have seen the sidecar yet.
+    described = LandedObject(landed.sidecar, f"of {landed.key}\0{landed.stamp}", 0)
+    known = receipts.find(described)
+    if known is not None:
+        return known
     try:
-        data = place.read_sidecar(key)
+        data = place.read_sidecar(landed.sidecar)
     except DataError as error:
-        data = f"{key}: {error}".encode()
-    if len(data) > MAXIMUM_BYTES:
-        data = f"{key}: {len(data)} bytes, at most {MAXIMUM_BYTES} are read".encode()
-    # What stands in for a sidecar that cannot be read is none either, and says why.
+        data = unreadable_sidecar(f"{landed.sidecar} {error}")
     digest = hashlib.sha256(data).hexdigest()
     store.create(sidecar_key(digest), data)
-    return digest
+    return receipts.write(described, digest)
+
+
+def _too_large(landed: LandedObject, maximum_bytes: int) -> DataError:
+    return DataError(f"too many bytes: {landed.byte_size}, at most {maximum_bytes}")
 
 
 def _described(sidecar: str, store: ObjectStore) -> dict[str, object]:

@@ -2,15 +2,17 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from annotation_platform.errors import DataError
 from annotation_platform.landing.rounds import Landed, pair_sidecars
+from annotation_platform.landing.sidecars import MAXIMUM_BYTES
 from annotation_platform.schema.rounds import LandedObject
-from annotation_platform.storage.files import write_file
+from annotation_platform.storage.files import create_file
 from annotation_platform.storage.regular import (
     NOT_UTF8,
     is_unfinished,
@@ -18,6 +20,19 @@ from annotation_platform.storage.regular import (
     printable_name,
 )
 from annotation_platform.storage.s3 import Bucket, S3Entry, is_s3
+
+
+class Put(Enum):
+    """What became of a file that was put into the landing place.
+
+    Where its bytes lay there already, its sidecar is added if there was none; otherwise it is the
+    same (``KNOWN``), or another one (``DIFFERS``), which stays.
+    """
+
+    COPIED = "copied"
+    KNOWN = "known"
+    DIFFERS = "differs"
+
 
 REPLACED = "replaced after its round was formed"
 
@@ -43,11 +58,11 @@ class LandingPlace(Protocol):
     def read_sidecar(self, key: str) -> bytes:
         """Return the bytes of a sidecar as it is now; one that cannot be read is a DataError."""
 
-    def put(self, name: str, data: bytes, *, sidecar: bytes = b"") -> bool:
-        """Write a file, its sidecar first; return False where the same bytes lie there already.
+    def put(self, name: str, data: bytes, *, sidecar: bytes = b"") -> Put:
+        """Write a file, its sidecar first; nothing is ever written over.
 
-        A name that is taken by other bytes is not written over: the new file gets a name of its
-        own, with some digits of its SHA-256.
+        A name that is taken by other bytes is left alone: the new file gets a name of its own,
+        with some digits of its SHA-256.
         """
 
 
@@ -66,6 +81,9 @@ class FolderLanding:
                 info = path.lstat()
             except FileNotFoundError:  # moved away between the listing and the look
                 continue
+            except OSError:
+                # What cannot even be looked at has to be read in vain to end in quarantine.
+                info = os.stat_result((0,) * 10)
             key = printable_name(path, self.folder)
             stamp = f"{info.st_size}-{info.st_mtime_ns}"
             landed = LandedObject(key=key, stamp=stamp, byte_size=info.st_size)
@@ -86,21 +104,21 @@ class FolderLanding:
 
     def read_sidecar(self, key: str) -> bytes:
         """Return the bytes of a sidecar as it is now; see `LandingPlace`."""
-        with open_regular(self.folder / key) as (stream, _):
+        with open_regular(self.folder / key) as (stream, info):
+            if info.st_size > MAXIMUM_BYTES:
+                raise DataError(f"has {info.st_size} bytes, at most {MAXIMUM_BYTES} are read")
             return stream.read()
 
-    def put(self, name: str, data: bytes, *, sidecar: bytes = b"") -> bool:
+    def put(self, name: str, data: bytes, *, sidecar: bytes = b"") -> Put:
         """Write a file through an unfinished one, in one step; see `LandingPlace`."""
-        for free in _names(name, data):
-            path = self.folder / free
-            if not path.exists():
-                if sidecar:
-                    write_file(path.with_name(f"{path.name}.json"), sidecar)
-                write_file(path, data)
-                return True
-            if path.is_file() and path.read_bytes() == data:
-                return False
-        raise AssertionError("a name with the digest of other bytes")
+        return _put(self._create, self._read, name, data, sidecar)
+
+    def _create(self, name: str, data: bytes) -> bool:
+        return create_file(self.folder / name, data)
+
+    def _read(self, name: str) -> bytes | None:
+        path = self.folder / name
+        return path.read_bytes() if path.is_file() else None
 
 
 class S3Landing:
@@ -115,7 +133,7 @@ class S3Landing:
         """Return what lies there; see `LandingPlace`."""
         objects, ages = [], {}
         for entry in self.bucket.list():
-            if entry.key.endswith("/") or is_unfinished(entry.key):
+            if not entry.key or entry.key.endswith("/") or is_unfinished(entry.key):
                 continue
             landed = _landed(entry)
             objects.append(landed)
@@ -123,17 +141,13 @@ class S3Landing:
         return Landed(pair_sidecars(objects), ages)
 
     def find(self, bucket: str, key: str) -> LandedObject | None:
-        """Return one object of a bucket as a listing has it; None if it is none of this place."""
+        """Return one object as a listing has it, without sidecar; None if it is not of here."""
         address = f"s3://{bucket}/{key}"
         name = address.removeprefix(f"{self.address}/")
-        if name == address or is_unfinished(name) or name.endswith((".json", "/")):
+        if not name or name == address or is_unfinished(name) or name.endswith((".json", "/")):
             return None
-        sidecars = [f"{name}.json", f"{PurePosixPath(name).with_suffix('')}.json"]
         there = self.bucket.head(name)
-        if there is None:
-            return None
-        sidecar = next((each for each in sidecars if self.bucket.head(each)), "")
-        return _landed(there, sidecar=sidecar)
+        return None if there is None else _landed(there)
 
     def read(self, landed: LandedObject) -> bytes:
         """Return the bytes of an object as it was listed; see `LandingPlace`."""
@@ -141,18 +155,14 @@ class S3Landing:
 
     def read_sidecar(self, key: str) -> bytes:
         """Return the bytes of a sidecar as it is now; see `LandingPlace`."""
-        return self.bucket.get(key)
+        return self.bucket.get(key, maximum_bytes=MAXIMUM_BYTES)
 
-    def put(self, name: str, data: bytes, *, sidecar: bytes = b"") -> bool:
+    def put(self, name: str, data: bytes, *, sidecar: bytes = b"") -> Put:
         """Write an object unless its name is taken; see `LandingPlace`."""
-        for free in _names(name, data):
-            if sidecar and self.bucket.head(free) is None:
-                self.bucket.put(f"{free}.json", sidecar)
-            if self.bucket.create(free, data):
-                return True
-            if self.bucket.get(free) == data:
-                return False
-        raise AssertionError("a name with the digest of other bytes")
+        return _put(self.bucket.create, self._read, name, data, sidecar)
+
+    def _read(self, name: str) -> bytes | None:
+        return None if self.bucket.head(name) is None else self.bucket.get(name)
 
 
 def open_landing(url: str, client: Any = None) -> LandingPlace:
@@ -160,30 +170,44 @@ def open_landing(url: str, client: Any = None) -> LandingPlace:
     return S3Landing(Bucket(url, client)) if is_s3(url) else FolderLanding(Path(url))
 
 
-def _landed(entry: S3Entry, *, sidecar: str = "") -> LandedObject:
-    stamp = f"{entry.byte_size}-{entry.etag}"
-    return LandedObject(entry.key, stamp, entry.byte_size, sidecar)
+def _landed(entry: S3Entry) -> LandedObject:
+    return LandedObject(entry.key, f"{entry.byte_size}-{entry.etag}", entry.byte_size)
 
 
-def _names(name: str, data: bytes) -> Iterator[str]:
+def _put(
+    create: Callable[[str, bytes], bool],
+    read: Callable[[str], bytes | None],
+    name: str,
+    data: bytes,
+    sidecar: bytes,
+) -> Put:
     path = PurePosixPath(name)
-    yield name
-    yield str(path.with_stem(f"{path.stem}-{hashlib.sha256(data).hexdigest()[:16]}"))
+    digits = hashlib.sha256(data + sidecar).hexdigest()[:16]
+    for free in (name, str(path.with_stem(f"{path.stem}-{digits}"))):
+        there = read(free)
+        if there not in {None, data}:
+            continue
+        described = not sidecar or create(f"{free}.json", sidecar)
+        is_same = described or read(f"{free}.json") == sidecar
+        if there is None and is_same and create(free, data):
+            return Put.COPIED
+        if read(free) == data:
+            return Put.KNOWN if is_same else Put.DIFFERS
+    raise DataError(f"{name}: its name is taken, and so is the one made of its digest. Rename it.")
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    try:
-        # os.walk does not follow links to folders; they come among the folders' names.
-        for root, folders, files in os.walk(folder, onerror=_refuse):
-            linked = [name for name in folders if (Path(root) / name).is_symlink()]
-            names = (name for name in [*files, *linked] if not is_unfinished(name))
-            yield from (Path(root) / name for name in names)
-    except OSError as error:
-        raise DataError(
-            f"{error.filename}: the landing folder cannot be read ({error.strerror}). "
-            "Check that it exists and its permissions."
-        ) from error
-
-
-def _refuse(error: OSError) -> None:
-    raise error
+    unlisted: list[OSError] = []
+    # os.walk does not follow links to folders; they come among the folders' names.
+    for root, folders, files in os.walk(folder, onerror=unlisted.append):
+        linked = [name for name in folders if (Path(root) / name).is_symlink()]
+        names = (name for name in [*files, *linked] if not is_unfinished(name))
+        yield from (Path(root) / name for name in names)
+    for error in unlisted:
+        if Path(error.filename) == folder:
+            raise DataError(
+                f"{folder}: the landing folder cannot be read ({error.strerror}). "
+                "Check that it exists and its permissions."
+            ) from error
+        # A folder in it that cannot be listed is an object that cannot be read.
+        yield Path(error.filename)

@@ -4,8 +4,6 @@ Receipts lie in the lake; where S3's latency a small object is too much, in a Dy
 """
 
 import hashlib
-import json
-from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -18,22 +16,14 @@ from annotation_platform.schema.rounds import LandedObject
 from annotation_platform.storage.objects import ObjectStore
 
 
-@dataclass(frozen=True)
-class Receipt:
-    """SHA-256 of a landed object and of its sidecar, empty if it has none."""
-
-    image: str
-    sidecar: str
-
-
 class Receipts(Protocol):
-    """Receipts by landed object."""
+    """The SHA-256 of landed objects that are in the lake, by object."""
 
-    def find(self, landed: LandedObject) -> Receipt | None:
-        """Return the receipt of an object; None if it is not in the lake yet."""
+    def find(self, landed: LandedObject) -> str | None:
+        """Return the digest of an object; None if it is not in the lake yet."""
 
-    def write(self, landed: LandedObject, receipt: Receipt) -> Receipt:
-        """Write a receipt unless there is one; return the one that counts, the first."""
+    def write(self, landed: LandedObject, digest: str) -> str:
+        """Write a receipt unless there is one; return the digest that counts, the first."""
 
 
 class LakeReceipts:
@@ -42,41 +32,40 @@ class LakeReceipts:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    def find(self, landed: LandedObject) -> Receipt | None:
-        """Return the receipt of an object; None if it is not in the lake yet."""
+    def find(self, landed: LandedObject) -> str | None:
+        """Return the digest of an object; None if it is not in the lake yet."""
         key = _key(landed)
-        return Receipt(**json.loads(self._store.get(key))) if self._store.exists(key) else None
+        return self._store.get(key).decode() if self._store.exists(key) else None
 
-    def write(self, landed: LandedObject, receipt: Receipt) -> Receipt:
-        """Write a receipt unless there is one; return the one that counts, the first."""
-        self._store.create(_key(landed), json.dumps(asdict(receipt)).encode())
-        return Receipt(**json.loads(self._store.get(_key(landed))))
+    def write(self, landed: LandedObject, digest: str) -> str:
+        """Write a receipt unless there is one; return the digest that counts, the first."""
+        self._store.create(_key(landed), digest.encode())
+        return self._store.get(_key(landed)).decode()
 
 
 class DynamoReceipts:
     """Receipts as items of a DynamoDB table, each by one conditional put.
 
     The table has the partition key ``object``, a string. Endpoint and account come from AWS's
-    variables.
+    variables. What landed before there was a table is found in ``earlier``.
     """
 
-    def __init__(self, url: str, client: Any = None) -> None:
+    def __init__(self, url: str, earlier: Receipts, client: Any = None) -> None:
         parts = urlsplit(url)
         if parts.scheme != "dynamodb" or not parts.netloc or parts.path.strip("/"):
             raise SettingsError(f"ANNOTATION_RECEIPTS: {url!r} is none: give dynamodb://table.")
         self._table = parts.netloc
+        self._earlier = earlier
         self._client = client
 
-    def find(self, landed: LandedObject) -> Receipt | None:
-        """Return the receipt of an object; None if it is not in the lake yet."""
-        item = self._call(
-            "get_item", Key={"object": {"S": _name(landed)}}, ConsistentRead=True
-        ).get("Item")
-        return Receipt(item["image"]["S"], item["sidecar"]["S"]) if item else None
+    def find(self, landed: LandedObject) -> str | None:
+        """Return the digest of an object; None if it is not in the lake yet."""
+        item = self._item(landed)
+        return self._earlier.find(landed) if item is None else item
 
-    def write(self, landed: LandedObject, receipt: Receipt) -> Receipt:
-        """Write a receipt unless there is one; return the one that counts, the first."""
-        fields = {"object": _name(landed), "key": landed.key, **asdict(receipt)}
+    def write(self, landed: LandedObject, digest: str) -> str:
+        """Write a receipt unless there is one; return the digest that counts, the first."""
+        fields = {"object": _name(landed), "key": landed.key, "digest": digest}
         try:
             self._call(
                 "put_item",
@@ -85,11 +74,16 @@ class DynamoReceipts:
                 ExpressionAttributeNames={"#object": "object"},
             )
         except ClientError:
-            first = self.find(landed)
+            first = self._item(landed)
             if first is None:
                 raise
             return first
-        return receipt
+        return digest
+
+    def _item(self, landed: LandedObject) -> str | None:
+        key = {"object": {"S": _name(landed)}}
+        item = self._call("get_item", Key=key, ConsistentRead=True).get("Item")
+        return str(item["digest"]["S"]) if item else None
 
     def _call(self, method: str, **arguments: Any) -> dict[str, Any]:
         if self._client is None:
@@ -112,7 +106,8 @@ class DynamoReceipts:
 
 def open_receipts(url: str, store: ObjectStore) -> Receipts:
     """Return the receipts of a lake: in itself, or at ``dynamodb://table``."""
-    return DynamoReceipts(url) if url else LakeReceipts(store)
+    in_lake = LakeReceipts(store)
+    return DynamoReceipts(url, in_lake) if url else in_lake
 
 
 def _is_lost_race(error: Exception) -> bool:
@@ -126,4 +121,4 @@ def _name(landed: LandedObject) -> str:
 
 def _key(landed: LandedObject) -> str:
     name = _name(landed)
-    return f"landed/{name[:2]}/{name}.json"
+    return f"landed/{name[:2]}/{name}"

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import inf
 from pathlib import PurePosixPath
 
 from annotation_platform.errors import NotReadyError
@@ -89,6 +90,8 @@ def pair_sidecars(objects: Sequence[LandedObject]) -> list[LandedObject]:
     The sidecar of ``a.jpg`` is ``a.jpg.json`` or, if there is none, ``a.json``. A JSON file whose
     picture has not landed stays in the list.
     """
+    # Names that are not UTF-8 may be printed alike.
+    objects = list(dict.fromkeys(objects))
     names = {item.key for item in objects if item.key.endswith(".json")}
     paired = []
     used = set()
@@ -111,9 +114,9 @@ def new_objects(landed: Landed, known: Collection[LandedObject]) -> list[LandedO
 def plan_round(landed: Landed, known: Collection[LandedObject], policy: RoundPolicy) -> RoundPlan:
     """Return the objects of the next round, or a sentence that says what it waits for.
 
-    A round starts when nothing has changed for ``settle_seconds`` and there are either
-    ``minimum_images`` new objects or some that have waited ``maximum_wait_seconds``. A JSON file
-    waits as long for its picture; after that it is an object like any other.
+    A round takes objects that have not changed for ``settle_seconds``, nor their sidecars, and
+    starts at ``minimum_images`` of them or once one has waited ``maximum_wait_seconds``. A JSON
+    file waits as long for its picture; after that it is an object like any other.
     """
     new = new_objects(landed, known)
     early = [item for item in new if _waits_for_picture(item, landed.ages, policy)]
@@ -122,14 +125,21 @@ def plan_round(landed: Landed, known: Collection[LandedObject], policy: RoundPol
     if not ready:
         waits = f"No new image among {len(landed.objects)} landed{lonely}."
         return RoundPlan([], waits, policy.maximum_wait_seconds if early else None)
-    ages = [landed.ages[item] for item in ready]
-    if min(ages) < policy.settle_seconds:
-        waits = f"{len(ready)} new images, still changing {min(ages):.1f} s ago."
-        return RoundPlan([], waits, policy.settle_seconds - min(ages))
-    if len(ready) < policy.minimum_images and max(ages) < policy.maximum_wait_seconds:
+    by_key = {item.key: age for item, age in landed.ages.items()}
+    ages = {item: min(landed.ages[item], by_key.get(item.sidecar, inf)) for item in ready}
+    stable = [item for item in ready if ages[item] >= policy.settle_seconds]
+    if not stable:
+        newest = min(ages.values())
+        waits = f"{len(ready)} new images, still changing {newest:.1f} s ago."
+        return RoundPlan([], waits, policy.settle_seconds - newest)
+    oldest = max(ages[item] for item in stable)
+    if len(stable) < policy.minimum_images and oldest < policy.maximum_wait_seconds:
         waits = f"{len(ready)} new images; a round starts at {policy.minimum_images}{lonely}."
-        return RoundPlan([], waits, policy.maximum_wait_seconds - max(ages))
-    return RoundPlan(ready[: policy.maximum_images], "")
+        left = policy.maximum_wait_seconds - oldest
+        if len(stable) < len(ready):
+            left = min(left, policy.settle_seconds)
+        return RoundPlan([], waits, left)
+    return RoundPlan(stable[: policy.maximum_images], "")
 
 
 def _waits_for_picture(

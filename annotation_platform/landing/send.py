@@ -18,12 +18,14 @@ from annotation_platform.landing.labels import (
     sidecar_labels,
 )
 from annotation_platform.landing.lists import ListProblem, fetch_entries, read_list
-from annotation_platform.landing.places import FolderLanding, LandingPlace, open_landing
+from annotation_platform.landing.places import FolderLanding, LandingPlace, Put, open_landing
+from annotation_platform.landing.sidecars import sidecar_fields
 from annotation_platform.params import CleaningPolicy
 from annotation_platform.storage.regular import is_unfinished, open_regular
 from annotation_platform.storage.s3 import Bucket, is_s3
 
 _UNFINISHED = "its name is that of an unfinished transfer, so it would never be taken: rename it"
+_OTHER_METADATA = "lies there with other metadata or labels, which stay: land it as a new file"
 _LIST_SUFFIXES = {".csv", ".tsv"}
 _LABEL_SUFFIXES = {".json", ".xml", ".txt", ".yaml", ".yml"}
 
@@ -88,8 +90,11 @@ def send(
             sent.problems.append(Problem(arrival.name, _UNFINISHED))
         else:
             sidecar = _sidecar(arrival, matched.get(arrival.name), policy)
-            is_new = place.put(arrival.name, arrival.data, sidecar=sidecar)
-            sent.copied, sent.known = sent.copied + is_new, sent.known + (not is_new)
+            became = place.put(arrival.name, arrival.data, sidecar=sidecar)
+            sent.copied += became is Put.COPIED
+            sent.known += became is not Put.COPIED
+            if became is Put.DIFFERS:
+                sent.problems.append(Problem(arrival.name, _OTHER_METADATA))
         progress(count)
     if not (sent.copied or sent.known or sent.problems):
         raise DataError(f"{source}: holds no file. Pass a picture or a folder of pictures.")
@@ -141,21 +146,20 @@ def _from_place(place: LandingPlace, name: str) -> Iterator[Arrival | Problem]:
     for landed in place.list(now=datetime.now(UTC)).objects:
         try:
             data = place.read(landed)
-            metadata = _fields(place.read_sidecar(landed.sidecar)) if landed.sidecar else None
+            metadata = _metadata(place, landed.sidecar)
         except AnnotationPlatformError as error:
             yield Problem(landed.key, str(error))
         else:
             yield Arrival(f"{name}/{landed.key}", data, metadata)
 
 
-def _fields(data: bytes) -> dict[str, object]:
+def _metadata(place: LandingPlace, sidecar: str) -> dict[str, object] | None:
+    if not sidecar:
+        return None
     try:
-        fields = json.loads(data)
-    except ValueError as error:
-        raise DataError(f"its sidecar is no JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise DataError("its sidecar is no JSON object")
-    return fields
+        return sidecar_fields(place.read_sidecar(sidecar))
+    except DataError as error:
+        raise DataError(f"its metadata cannot be used: {error}") from error
 
 
 def _from_archive(path: Path) -> Iterator[Arrival]:

@@ -55,6 +55,8 @@ class Sidecar:
     labels: ImportedLabels | None
 
 
+_UNREADABLE = "could not be read"
+
 NO_METADATA: dict[str, object] = {
     "source": None, "captured_at": None, "latitude": None, "longitude": None, "device": None,
     "licence": None, "consent": None, "other_metadata": "",
@@ -63,7 +65,9 @@ NO_METADATA: dict[str, object] = {
 
 def read_sidecar(data: bytes) -> Sidecar:
     """Return what a sidecar says; one that cannot be used is a DataError naming the field."""
-    fields = _object(data)
+    fields = sidecar_fields(data)
+    if set(fields) == {_UNREADABLE}:
+        raise DataError(str(fields[_UNREADABLE]))
     metadata = dict(NO_METADATA)
     for name in _TEXTS:
         metadata[name] = _text(name, fields.pop(name, None))
@@ -75,7 +79,13 @@ def read_sidecar(data: bytes) -> Sidecar:
     return Sidecar(metadata, labels)
 
 
-def _object(data: bytes) -> dict[str, Any]:
+def unreadable_sidecar(why: str) -> bytes:
+    """Return what stands in the lake for a sidecar that could not be read, and says why."""
+    return json.dumps({_UNREADABLE: why}, ensure_ascii=False).encode()
+
+
+def sidecar_fields(data: bytes) -> dict[str, Any]:
+    """Return the JSON object of a sidecar, its values as they are; a DataError if it is none."""
     if len(data) > MAXIMUM_BYTES:
         raise DataError(f"{len(data)} bytes, at most {MAXIMUM_BYTES}")
     try:

@@ -7,6 +7,7 @@ server than Amazon's, ``AWS_DEFAULT_REGION``, ``AWS_ACCESS_KEY_ID``, ``AWS_SECRE
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,11 @@ from annotation_platform.storage.files import write_file
 from annotation_platform.storage.objects import checked_key
 
 _MISSING = {"NoSuchKey", "404", "NotFound"}
-_LOST_RACE = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+_LOST_RACE = {"PreconditionFailed", "412"}
+_CONFLICT = {"ConditionalRequestConflict", "409"}
+_CREATE_ATTEMPTS = 6
+_UNREADABLE = {"InvalidObjectState", "InvalidRequest"}
+"""Archived, or encrypted with a key of the customer's: others in the bucket may be sound."""
 _REMEDIES = {
     "NoSuchBucket": "Create the bucket, or correct its name.",
     "AccessDenied": "The account lacks a right on this bucket: list, read and write are needed.",
@@ -119,11 +124,18 @@ class Bucket:
                         age_seconds=_age(entry["LastModified"], page),
                     )
 
-    def get(self, key: str, *, etag: str = "") -> bytes:
-        """Return the bytes under ``key``; with ``etag`` only if that is what is there."""
+    def get(self, key: str, *, etag: str = "", maximum_bytes: int = 0) -> bytes:
+        """Return the bytes under ``key``; with ``etag`` only if that is what is there.
+
+        More than ``maximum_bytes``, where that is given, are a DataError and not read.
+        """
         with self._explained(key):
             condition = {"IfMatch": f'"{etag}"'} if etag else {}
             answer = self.client.get_object(Bucket=self.name, Key=self._prefix + key, **condition)
+            size = int(answer["ContentLength"])
+            if maximum_bytes and size > maximum_bytes:
+                answer["Body"].close()
+                raise DataError(f"{key}: has {size} bytes, at most {maximum_bytes} are read")
             data: bytes = answer["Body"].read()
         return data
 
@@ -138,16 +150,26 @@ class Bucket:
         Where the reply to a write got lost, the repeated request finds the key taken: False may
         mean that this very call did it, so nobody must rely on having lost.
         """
+        for attempt in range(_CREATE_ATTEMPTS):
+            code = self._create(key, data)
+            if code not in _CONFLICT:
+                return not code
+            # Somebody else was writing at the same moment, and may yet fail.
+            time.sleep(0.05 * 2**attempt)
+        raise SettingsError(f"{self.url}/{key}: others write it again and again. Try again later.")
+
+    def _create(self, key: str, data: bytes) -> str:
+        """Return the code with which an object was not created; empty if it was."""
         with self._explained(key):
             try:
                 self.client.put_object(
                     Bucket=self.name, Key=self._prefix + key, Body=data, IfNoneMatch="*"
                 )
             except ClientError as error:
-                if _code(error) in _LOST_RACE:
-                    return False
+                if _code(error) in _LOST_RACE | _CONFLICT:
+                    return _code(error)
                 raise
-        return True
+        return ""
 
     def head(self, key: str) -> S3Entry | None:
         """Return what is known of an object; None if there is none."""
@@ -172,6 +194,8 @@ class Bucket:
                 raise DataError(f"{place}: there is no such object.") from error
             if code in _LOST_RACE:
                 raise DataError(f"{place}: replaced since it was listed.") from error
+            if key and code in _UNREADABLE:
+                raise DataError(f"{place}: S3 does not hand it out ({code}).") from error
             remedy = _REMEDIES.get(code, "Try again; the server's log may say more.")
             raise SettingsError(f"{place}: S3 refused the request ({code}). {remedy}") from error
         except BotoCoreError as error:

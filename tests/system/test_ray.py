@@ -118,7 +118,7 @@ def test_a_lake_in_s3_is_cleaned_on_ray_as_it_is_here(s3_bucket, tmp_path):
             lake.landing.put(file, data)
         lake.landing.put("broken.jpg", b"\xff\xd8\xff\xe0nothing")
         round_id = form_round(lake)
-        lake.tables.write("raw_images", round_id, lake.ingest(round_id))
+        lake.tables.write("raw_images", round_id, lake.ingest(round_id, maximum_bytes=10**9))
     here, there = lakes
     raw, earlier = (here.tables.read("raw_images", round_id), empty_table("cleaned_images"))
     expected = parquet_bytes(clean_round(raw, earlier, here.store, CleaningPolicy(), runner=None))

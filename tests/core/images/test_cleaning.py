@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from annotation_platform.errors import DataError
 from annotation_platform.images import looking
 from annotation_platform.images.cleaning import Accepted, Keep, LookAt
 from annotation_platform.images.decoding import decode
@@ -339,7 +340,9 @@ def test_passes_can_be_sent_elsewhere_and_notice_what_changed(clean):
     image_id = cleaned.loc["a.gif", "image_id"]
     look = pickle.loads(pickle.dumps(LookAt(store, POLICY)))(image_id)
     assert look.facts["stored_sha256"] == cleaned.loc["a.gif", "stored_sha256"]
-    assert LookAt(store, POLICY)("f" * 64).reason
+    # What the lake has lost is no reason to give up a picture.
+    with pytest.raises(DataError, match="ffff"):
+        LookAt(store, POLICY)("f" * 64)
     keep = pickle.loads(pickle.dumps(Keep(store)))
     wrong = Accepted(image_id, "png", "0" * 64, pixels=19_200, is_converted=True)
     assert "changed in the lake" in keep(wrong)

@@ -11,7 +11,7 @@ import pytest
 
 from annotation_platform.errors import SettingsError
 from annotation_platform.lake import open_lake
-from annotation_platform.landing.receipts import DynamoReceipts, LakeReceipts, Receipt
+from annotation_platform.landing.receipts import DynamoReceipts, LakeReceipts
 from annotation_platform.schema.rounds import LandedObject
 from tests.core.landing.conftest import form_round
 from tests.invariants import check_account
@@ -34,24 +34,31 @@ def table(s3_bucket):
 def receipts(request, lake):
     if request.param == "lake":
         return LakeReceipts(lake.store)
-    return DynamoReceipts(request.getfixturevalue("table"))
+    return DynamoReceipts(request.getfixturevalue("table"), LakeReceipts(lake.store))
 
 
 def test_of_many_who_write_a_receipt_at_once_one_counts_for_all(receipts):
     landed = LandedObject("é/a.jpg", "1-1", 1)
     assert receipts.find(landed) is None
-    each = [Receipt(f"{number:064x}", "") for number in range(12)]
+    each = [f"{number:064x}" for number in range(12)]
     with ThreadPoolExecutor(12) as pool:
-        kept = set(pool.map(lambda receipt: receipts.write(landed, receipt), each))
+        kept = set(pool.map(lambda digest: receipts.write(landed, digest), each))
     assert kept == {receipts.find(landed)}
     assert receipts.find(LandedObject("é/a.jpg", "1-2", 1)) is None
 
 
-def test_a_table_that_is_not_there_is_named(s3_bucket):
+def test_what_landed_before_there_was_a_table_is_known(lake, table):
+    landed = LandedObject("a.jpg", "1-1", 1)
+    LakeReceipts(lake.store).write(landed, "0" * 64)
+    assert DynamoReceipts(table, LakeReceipts(lake.store)).find(landed) == "0" * 64
+
+
+def test_a_table_that_is_not_there_is_named(s3_bucket, lake):
+    nowhere = LakeReceipts(lake.store)
     with pytest.raises(SettingsError, match=r"ANNOTATION_RECEIPTS.*none-such"):
-        DynamoReceipts("dynamodb://none-such").find(LandedObject("a", "1", 1))
+        DynamoReceipts("dynamodb://none-such", nowhere).find(LandedObject("a", "1", 1))
     with pytest.raises(SettingsError, match="dynamodb://table"):
-        DynamoReceipts("dynamo://x")
+        DynamoReceipts("dynamo://x", nowhere)
 
 
 def test_events_thrice_and_shuffled_leave_what_the_round_would_store(
@@ -63,7 +70,7 @@ def test_events_thrice_and_shuffled_leave_what_the_round_would_store(
     lake = open_lake(places["LAKE"], places["LANDING"], receipts=table, cache=tmp_path)
     names = [f"{number} ü.jpg" for number in range(4)]
     for name in names:
-        lake.landing.put(name, name.encode(), sidecar=b'{"licence": "CC0"}')
+        lake.landing.put(name, name.encode())
     spec = importlib.util.spec_from_file_location("lambda_landing", LAMBDA)
     function = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(function)
@@ -73,11 +80,14 @@ def test_events_thrice_and_shuffled_leave_what_the_round_would_store(
         place = {"bucket": {"name": s3_bucket}, "object": {"key": key}}
         event = {"Records": [{"eventName": "ObjectCreated:Put", "s3": place}]}
         assert function.handler(json.loads(json.dumps(event)), None)["problems"] == {}
+    # Sidecars may come after the event of their picture.
+    for name in names:
+        lake.landing.put(name, name.encode(), sidecar=b'{"licence": "CC0"}')
     round_id = form_round(lake)
     for name in names:
         lake.landing.bucket.client.delete_object(Bucket=s3_bucket, Key=f"in/{name}")
-    # The landing place is empty by now: everything came through the events.
-    raw = lake.ingest(round_id)
+    # The pictures are gone by now: they came through the events.
+    raw = lake.ingest(round_id, maximum_bytes=10**9)
     assert raw["problem"].tolist() == [""] * 4
     assert set(raw["licence"]) == {"CC0"}
     lake.tables.write("raw_images", round_id, raw)

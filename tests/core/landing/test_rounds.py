@@ -1,6 +1,7 @@
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -129,3 +130,14 @@ def test_metadata_that_comes_later_makes_no_new_object():
     picture = LandedObject("a.jpg", "1-1", 1)
     sidecar = LandedObject("a.jpg.json", "2-2", 2)
     assert set(pair_sidecars([picture, sidecar])) == {picture}
+
+
+def test_a_steady_stream_does_not_hold_up_what_is_stable():
+    items = [LandedObject(f"{number}.jpg", "1-1", 1) for number in range(5)]
+    ages = dict(zip(items, [9.0, 8.0, 7.0, 1.0, 0.0], strict=True))
+    assert plan_round(Landed(items, ages), set(), POLICY).objects == items[:3]
+    # A sidecar that is still being written holds back its picture alone.
+    first = replace(items[0], sidecar="0.jpg.json")
+    growing = {**ages, LandedObject("0.jpg.json", "1-1", 1): 0.5}
+    plan = plan_round(Landed([first, *items[1:]], growing), set(), POLICY)
+    assert (plan.objects, plan.look_again_seconds) == ([], 2.0)

@@ -85,7 +85,7 @@ def test_a_server_that_asks_to_slow_down_is_asked_again(s3_bucket):
     def refuse_every_third(request, **_):
         asked.append(request.method)
         if len(asked) % 3 == 1:
-            return AWSResponse(request.url, 503, {}, Busy())
+            return AWSResponse(request.url, 503, {}, Refusal("SlowDown"))
         return None
 
     bucket.client.meta.events.register("before-send.s3", refuse_every_third)
@@ -95,8 +95,23 @@ def test_a_server_that_asks_to_slow_down_is_asked_again(s3_bucket):
     assert len(asked) > 9
 
 
-class Busy:
-    """The body with which S3 sheds load."""
+def test_a_conflict_is_tried_again_and_an_archived_object_stops_no_other(s3_bucket):
+    bucket = Bucket(f"s3://{s3_bucket}/odd")
+    answers = [(409, "ConditionalRequestConflict"), None, (403, "InvalidObjectState")]
+
+    def answer(request, **_):
+        status = answers.pop(0)
+        return status and AWSResponse(request.url, status[0], {}, Refusal(status[1]))
+
+    bucket.client.meta.events.register("before-send.s3", answer)
+    assert bucket.create("a", b"x")
+    with pytest.raises(DataError, match="InvalidObjectState"):
+        bucket.get("a")
+
+
+class Refusal:
+    def __init__(self, code):
+        self.code = code
 
     def stream(self, **_):
-        yield b"<Error><Code>SlowDown</Code><Message>Later.</Message></Error>"
+        yield f"<Error><Code>{self.code}</Code><Message>No.</Message></Error>".encode()
