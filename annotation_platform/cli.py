@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import Progress
 from typer.exceptions import TyperException
 
+from annotation_platform.cli_consensus import consensus
+from annotation_platform.cli_handoff import handoff_app
 from annotation_platform.cli_output import (
     OUT,
     AsJson,
@@ -19,6 +21,7 @@ from annotation_platform.cli_output import (
     table_of,
 )
 from annotation_platform.cli_pictures import duplicates, ingest, inspect, quarantine_app
+from annotation_platform.cli_rounds import answers, pin, round_app, skill_app
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.settings import read_settings
 
@@ -30,8 +33,11 @@ app = typer.Typer(
 )
 people_app = typer.Typer(help="Who labels.", no_args_is_help=True)
 app.add_typer(people_app, name="people")
+people_app.add_typer(skill_app, name="skill")
 app.add_typer(quarantine_app, name="quarantine")
-for command in (ingest, inspect, duplicates):
+app.add_typer(round_app, name="round")
+app.add_typer(handoff_app, name="handoff")
+for command in (ingest, inspect, duplicates, answers, pin, consensus):
     app.command()(command)
 
 

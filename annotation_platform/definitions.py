@@ -13,6 +13,7 @@ from assets import (
     prediction,
     release,
     reporting,
+    review,
     training,
 )
 from resources.deployments import build_resources
@@ -22,11 +23,22 @@ from sensors import releases as release_sensors
 
 defs = dg.Definitions(
     assets=dg.load_assets_from_modules(
-        [ingestion, imports, prediction, labeling, consensus, release, training, reporting]
+        [
+            ingestion,
+            imports,
+            prediction,
+            labeling,
+            consensus,
+            review,
+            release,
+            training,
+            reporting,
+        ]
     ),
     asset_checks=dg.load_asset_checks_from_modules([checks]),
     jobs=[
         jobs.start_round,
+        jobs.ask_again,
         jobs.merge_round,
         jobs.release_round,
         jobs.train_model,

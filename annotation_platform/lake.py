@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from annotation_platform.curation.carry_over import carry_over
 from annotation_platform.errors import NotReadyError
 from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.landing.ingest import ingest_round
@@ -16,6 +18,8 @@ from annotation_platform.landing.places import LandingPlace, open_landing
 from annotation_platform.landing.quarantine import with_releases
 from annotation_platform.landing.receipts import Receipts, open_receipts
 from annotation_platform.landing.rounds import Landed, RoundManifests
+from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.tables import LABEL_COLUMNS
 from annotation_platform.settings import Settings
 from annotation_platform.storage.audited import AuditedStore, AuditLog
 from annotation_platform.storage.keys import image_key
@@ -93,19 +97,53 @@ class Lake:
         images = self.tables.read_all("cleaned_images")
         return images[images["outcome"] == "accepted"].reset_index(drop=True)
 
-    def unasked_images(self, round_id: str, *, ask_about_imported: bool = False) -> pd.DataFrame:
-        """Return the accepted images, up to this round, that no earlier round asks about.
+    def unasked_images(
+        self, round_id: str, ontology: Ontology, *, ask_about_imported: bool = False
+    ) -> pd.DataFrame:
+        """Return the accepted images, up to this round, that people should be asked about.
 
-        Those with usable labels of their own are left out, unless people are to be asked about
-        them all the same.
+        Those are the ones that no earlier round asks about, and those that an earlier round
+        gave back: it was closed before they were answered, or cancelled; a reviewer rejected
+        their labels; or a class in their labels was split since. Images with usable labels of
+        their own are left out, unless people are to be asked about them all the same.
         """
         images = self.accepted_images()
-        known = set(self.earlier("selected_images", round_id)["image_id"])
+        asked = self.earlier("selected_images", round_id)
+        given_back = self._given_back(ontology)
+        pairs = zip(asked["image_id"], asked["round_id"], strict=True)
+        known = {image for image, asked_in in pairs if (image, asked_in) not in given_back}
         if not ask_about_imported:
             imported = self.tables.read_all("imported_labels")
-            known |= set(imported.loc[imported["problem"] == "", "image_id"])
+            usable = carry_over(imported[imported["problem"] == ""], ontology)
+            known |= set(usable.labels["image_id"])
         open_ = (images["round_id"] <= round_id) & ~images["image_id"].isin(known)
         return images[open_].reset_index(drop=True)
+
+    def _given_back(self, ontology: Ontology) -> set[tuple[str, str]]:
+        """Return the images, each with its round, whose question that round leaves open."""
+        tasks = self.tables.read_all("round_tasks")
+        tasks = tasks[tasks["state"].isin(["left", "cancelled"])]
+        reviewed = self.tables.read_all("reviewed_labels")
+        again = carry_over(reviewed, ontology).ask_again
+        rejected = reviewed[(reviewed["decision"] == "rejected") | reviewed["image_id"].isin(again)]
+        parts = (tasks, rejected)
+        return {
+            pair for part in parts for pair in zip(part["image_id"], part["round_id"], strict=True)
+        }
+
+    def known_labels(self, origins: Collection[str]) -> pd.DataFrame:
+        """Return the labels of images whose answer is known, the latest of each image.
+
+        A reviewer accepted or fixed them, or they landed with a label of one of these origins.
+        """
+        reviewed = self.tables.read_all("reviewed_labels")
+        reviewed = reviewed[reviewed["decision"].isin(["accepted", "fixed"])]
+        imported = self.tables.read_all("imported_labels")
+        imported = imported[(imported["problem"] == "") & imported["origin"].isin(origins)]
+        columns = ["round_id", "image_id", *LABEL_COLUMNS]
+        known = pd.concat([reviewed[columns], imported[columns]], ignore_index=True)
+        latest = known.groupby("image_id")["round_id"].transform("max")
+        return known[known["round_id"] == latest].reset_index(drop=True)
 
 
 def open_lake(

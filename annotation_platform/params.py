@@ -55,12 +55,55 @@ class SelectionPolicy(_Policy):
 
 
 class LabelingPolicy(_Policy):
-    """Who is asked, how often, and with what help."""
+    """Who is asked, how often, and with what help.
+
+    ``answers_by_class`` asks more of images on which such a class is proposed. With
+    ``stop_at_lead`` above 0 a task gets that many answers, and further ones, up to
+    ``most_answers``, until the answers lead by so many votes.
+    """
 
     answers_per_task: int = Field(default=1, ge=1, le=25)
+    answers_by_class: dict[str, int] = Field(default={})
+    stop_at_lead: int = Field(default=0, ge=0, le=10)
+    most_answers: int = Field(default=7, ge=1, le=25)
+    expertise: str = ""
+    expertise_by_class: dict[str, str] = Field(default={})
     preannotate: bool = True
     minimum_score: float = Field(default=0.5, ge=0, le=1)
+    blind_share: float = Field(default=0.0, ge=0, le=1)
+    gold_share: float = Field(default=0.0, ge=0, le=1)
+    gold_origins: tuple[str, ...] = ()
+    deadline_hours: float = Field(default=0.0, ge=0)
+    minimum_share: float = Field(default=0.0, ge=0, le=1)
+    backends: dict[str, float] = Field(default={})
     ask_about_imported: bool = False
+
+    @model_validator(mode="after")
+    def _numbers_fit(self) -> "LabelingPolicy":
+        for name, answers in self.answers_by_class.items():
+            if not 1 <= answers <= 25:
+                raise ValueError(f"answers_by_class: {name}: {answers} is not 1 to 25 answers")
+        if self.stop_at_lead > self.most_answers:
+            raise ValueError("stop_at_lead is above most_answers")
+        if any(share < 0 for share in self.backends.values()) or (
+            self.backends and not sum(self.backends.values())
+        ):
+            raise ValueError("backends: shares are not negative, and one of them is above 0")
+        return self
+
+
+class ReviewPolicy(_Policy):
+    """Who decides where people disagree, and what becomes of an image until then.
+
+    With ``gate: manual`` images with a conflict that no rule settles become review tasks, and so
+    does a random share of the others. ``undecided`` says whether the release waits for them or
+    leaves those images out and lists them. With ``gate: auto`` nobody is asked, and they are left
+    out.
+    """
+
+    gate: Literal["auto", "manual"] = "auto"
+    undecided: Literal["wait", "hold_out"] = "wait"
+    sample_share: float = Field(default=0.0, ge=0, le=1)
 
 
 class ConsensusPolicy(_Policy):
@@ -105,9 +148,19 @@ class Params(_Policy):
     cleaning: CleaningPolicy = CleaningPolicy()
     selection: SelectionPolicy = SelectionPolicy()
     labeling: LabelingPolicy = LabelingPolicy()
+    review: ReviewPolicy = ReviewPolicy()
     consensus: ConsensusPolicy = ConsensusPolicy()
     splits: SplitPolicy = SplitPolicy()
     training: TrainingPolicy = TrainingPolicy()
+
+    @model_validator(mode="after")
+    def _classes_are_known(self) -> "Params":
+        known = set(self.ontology.names)
+        for field in ("answers_by_class", "expertise_by_class"):
+            unknown = sorted(set(getattr(self.labeling, field)) - known)
+            if unknown:
+                raise ValueError(f"labeling.{field}: {unknown[0]} is no class of the ontology")
+        return self
 
     @property
     def digest(self) -> str:

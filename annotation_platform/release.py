@@ -9,6 +9,7 @@ import pandas as pd
 from annotation_platform.errors import NotReadyError
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
+from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import make_table
 from annotation_platform.versioning.publisher import publish_version
 
@@ -75,7 +76,7 @@ def publish_round(
         "commit": published.commit,
         "folder_md5": published.folder_md5,
         "images": len(images),
-        "boxes": int((training_set["shape"] == "box").sum()),
+        "boxes": int(training_set["shape"].isin(AREAS).sum()),
         **{f"{split}_images": int(splits.get(split, 0)) for split in ("train", "val", "test")},
         "new_version": published.new_version,
     }

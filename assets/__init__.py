@@ -12,7 +12,11 @@ asset                     job         what one round of it is
 ``label_tasks``           start       the places people answer, k for each image
 — people —                            answer in Label Studio; labeling_complete_sensor watches
 ``human_labels``          merge       what they said, from the append-only ledger
-``consensus_labels``      merge       one resolved set of boxes for each image
+``annotator_quality``     merge       how well each of them does
+``consensus_labels``      merge       one resolved set of labels for each image
+``review_tasks``          merge       what the answers leave open
+— reviewers —                         decide, where policy asks them; review_complete_sensor watches
+``reviewed_labels``       release     the labels that stand
 ``training_set``          release     all finished rounds and imported labels, with splits
 ``dataset_version``       release     the published version, in git and DVC
 ``trained_model``         train       the detector that learned from it
@@ -20,6 +24,7 @@ asset                     job         what one round of it is
 ``round_report``          train       the round in one row
 ========================  ==========  ==============================================================
 
-The jobs are ``start_round``, ``merge_round``, ``release_round`` and ``train_model``; the sensors
-that ask for them are in ``sensors/``. An asset names its data and calls one library function.
+The jobs are ``start_round``, ``merge_round``, ``release_round`` and ``train_model``, and
+``ask_again`` where answers are asked for until they agree; the sensors that ask for them are in
+``sensors/``. An asset names its data and calls one library function.
 """

@@ -69,21 +69,21 @@ def imported_labels_usable(imported_labels: pd.DataFrame) -> dg.AssetCheckResult
     return _verdict(found, "images with labels that cannot be used", remedy)
 
 
-@dg.asset_check(asset=human_labels_asset, blocking=True)
+@dg.asset_check(asset=human_labels_asset)
 def every_region_usable(human_labels: pd.DataFrame) -> dg.AssetCheckResult:
-    """No answer holds a region that is no usable box: without it, it would say another thing."""
+    """No answer holds a region that is no usable label; images with one are held for review."""
     found = gates.unusable_answers(human_labels)
-    remedy = "Correct them in Label Studio, or the classes in params.yaml; human_labels says why."
-    return _verdict(found, "answers with regions that are no usable box", remedy)
+    remedy = "human_labels says why. Correct them in Label Studio, or review those images."
+    return _verdict(found, "answers with regions that are no usable label", remedy)
 
 
 @dg.asset_check(asset=consensus_labels_asset, blocking=True)
 def boxes_inside_image(
     consensus_labels: pd.DataFrame, lake: dg.ResourceParam[Lake]
 ) -> dg.AssetCheckResult:
-    """Every box has an area and lies inside its picture."""
+    """Every region has an area and lies inside its picture."""
     found = gates.boxes_outside_image(consensus_labels, lake.accepted_images())
-    return _verdict(found, "boxes outside their image", "Correct them in Label Studio.")
+    return _verdict(found, "regions outside their image", "Correct them in Label Studio.")
 
 
 @dg.asset_check(asset=consensus_labels_asset, blocking=True)
@@ -101,10 +101,25 @@ def every_task_resolved(
     consensus_labels: pd.DataFrame,
     lake: dg.ResourceParam[Lake],
 ) -> dg.AssetCheckResult:
-    """Every task that was asked has a resolved answer."""
-    tasks = lake.tables.read("label_tasks", context.partition_key)
+    """Every task that was answered has a resolved label."""
+    tasks = lake.tables.read("round_tasks", context.partition_key)
     found = gates.unresolved_tasks(consensus_labels, tasks)
-    return _verdict(found, "tasks without an answer", "Materialise human_labels again.")
+    return _verdict(found, "answered tasks without a label", "Materialise human_labels again.")
+
+
+@dg.asset_check(asset=consensus_labels_asset)
+def conflicts_settled(
+    context: dg.AssetCheckExecutionContext,
+    consensus_labels: pd.DataFrame,  # noqa: ARG001  the conflicts are written beside it
+    lake: dg.ResourceParam[Lake],
+) -> dg.AssetCheckResult:
+    """Every conflict between answers was settled by a rule; images with others are reviewed."""
+    found = gates.unsettled_conflicts(lake.tables.read("conflicts", context.partition_key))
+    remedy = (
+        "review_tasks lists their images. With `review.gate: manual` in params.yaml reviewers "
+        "decide; otherwise they stay out of the training set."
+    )
+    return _verdict(found, "conflicts that no rule settled", remedy)
 
 
 @dg.asset_check(asset=training_set_asset, blocking=True)

@@ -3,33 +3,89 @@
 import dagster as dg
 import pandas as pd
 
+from annotation_platform.consensus.agreement_tables import agreement, agreement_by_class
+from annotation_platform.consensus.anchoring import crowd_anchoring, proposal_decisions
+from annotation_platform.consensus.anomalies import label_anomalies
+from annotation_platform.consensus.quality import quality_table
 from annotation_platform.consensus.resolve import resolve_consensus
+from annotation_platform.labeling.guidelines import guideline_of
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
-from assets.metadata import counts, number, pictures
+from assets.metadata import counts, number, pictures, table
 from assets.partitions import rounds
 
 
 @dg.asset(partitions_def=rounds, group_name="consensus", kinds={"scipy"}, code_version="1")
-def consensus_labels(
+def annotator_quality(
+    context: dg.AssetExecutionContext,
     human_labels: pd.DataFrame,
     lake: dg.ResourceParam[Lake],
     policy: dg.ResourceParam[Params],
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """One resolved set of boxes for each image, with how far the annotators agreed."""
-    consensus = resolve_consensus(human_labels, iou_threshold=policy.consensus.iou_threshold)
-    labels = consensus.labels
+    """How well each annotator does, beside the others and on tasks whose answer is known."""
+    round_id = context.partition_key
+    known = lake.known_labels(policy.labeling.gold_origins)
+    proposed = lake.tables.read_rounds("model_predictions", [round_id])
+    shown = proposed[proposed["score"] >= policy.labeling.minimum_score]
+    decisions = proposal_decisions(human_labels, shown)
+    measured = quality_table(round_id, human_labels, known, decisions)
+    anchoring = crowd_anchoring(decisions)
+    odd = label_anomalies(human_labels)
+    flagged = measured[measured["flags"] != ""]
+    return dg.MaterializeResult(
+        value=measured,
+        metadata={
+            "annotators": len(measured),
+            "flagged": len(flagged),
+            "mean_quality": number(float(measured["quality"].mean())),
+            "anchoring": number(anchoring.anchoring),
+            "anchoring_low": number(anchoring.low),
+            "anchoring_high": number(anchoring.high),
+            "odd_answers": counts(odd["kind"]),
+            "odd": table(odd, ["kind", "answer_id", "detail"]),
+            "flags": table(flagged, ["annotator", "quality", "gold_quality", "flags"]),
+            "preview": table(measured),
+        },
+    )
+
+
+@dg.asset(partitions_def=rounds, group_name="consensus", kinds={"scipy"}, code_version="2")
+def consensus_labels(
+    context: dg.AssetExecutionContext,
+    human_labels: pd.DataFrame,
+    annotator_quality: pd.DataFrame,
+    lake: dg.ResourceParam[Lake],
+    policy: dg.ResourceParam[Params],
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """One resolved set of labels for each image, with how far the annotators agreed."""
+    consensus = resolve_consensus(
+        human_labels[human_labels["purpose"] == "label"],
+        iou_threshold=policy.consensus.iou_threshold,
+        ontology=guideline_of(human_labels, lake.store, policy.ontology),
+        images=lake.accepted_images(),
+        quality=annotator_quality,
+    )
+    lake.tables.write("conflicts", context.partition_key, consensus.conflicts)
+    together = agreement(human_labels)
+    labels, conflicts = consensus.labels, consensus.conflicts
     disputes = labels.groupby("image_id")["disputed"].sum()
     images = lake.accepted_images().set_index("image_id").loc[disputes.index]
     worst = images.loc[disputes.sort_values(ascending=False).index].reset_index()
     return dg.MaterializeResult(
         value=labels,
         metadata={
-            "boxes": int((labels["shape"] == "box").sum()),
+            "labels": len(labels),
             "images": labels["image_id"].nunique(),
             "mean_agreement": number(consensus.mean_agreement),
-            "disputed_boxes": consensus.disputed,
+            "mean_iou": number(together.mean_iou),
+            "krippendorff_alpha": number(together.alpha),
+            "class_alpha": number(together.class_alpha),
+            "agreement_by_class": table(agreement_by_class(human_labels)),
+            "disputed_labels": consensus.disputed,
             "rejected_objects": consensus.rejected,
+            "classes_by": f"{consensus.method}: {consensus.reason}",
+            "conflicts": counts(conflicts["kind"]),
+            "unsettled_conflicts": int((~conflicts["settled"]).sum()),
             "classes": counts(labels["class_name"].dropna()),
             "most_disputed": pictures(worst, lake, labels, policy.ontology),
         },

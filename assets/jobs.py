@@ -27,15 +27,23 @@ start_round = _job(
     "selected_images",
     "label_tasks",
 )
+ask_again = _job(
+    "ask_again",
+    "Further answers on the tasks on which those so far do not lead by enough.",
+    "label_tasks",
+)
 merge_round = _job(
     "merge_round",
-    "From people's answers to one set of labels.",
+    "From people's answers to one set of labels, and to what a reviewer has to decide.",
     "human_labels",
+    "annotator_quality",
     "consensus_labels",
+    "review_tasks",
 )
 release_round = _job(
     "release_round",
     "From labels to a published dataset version.",
+    "reviewed_labels",
     "training_set",
     "dataset_version",
 )

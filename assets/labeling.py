@@ -1,7 +1,6 @@
 """Questions to people, and what they answered."""
 
 from datetime import UTC, datetime
-from functools import partial
 
 import dagster as dg
 import pandas as pd
@@ -11,6 +10,7 @@ from annotation_platform.labeling.rounds import ask_people, collect_answers
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.selection.batch import select_batch
+from annotation_platform.selection.pins import Pins
 from assets.metadata import counts, pictures, table
 from assets.partitions import rounds
 
@@ -26,21 +26,26 @@ def selected_images(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """The images that people are asked about in this round, in order."""
     again = policy.labeling.ask_about_imported
-    pool = lake.unasked_images(context.partition_key, ask_about_imported=again)
+    pool = lake.unasked_images(context.partition_key, policy.ontology, ask_about_imported=again)
     vectors = lake.tables.read_all("image_embeddings")
     budget = policy.selection.budget
-    selected = select_batch(pool, vectors, budget=budget, round_id=context.partition_key)
+    pins = Pins(lake.store).read()
+    selected = select_batch(pool, vectors, budget=budget, round_id=context.partition_key, pins=pins)
+    kept_out = [
+        pin for pin in pins.values() if not pin.wanted and pin.image_id in set(pool["image_id"])
+    ]
     return dg.MaterializeResult(
         value=selected,
         metadata={
             "images": len(selected),
             "passed_over": len(pool) - len(selected),
+            "kept_out": {pin.image_id: f"{pin.by}: {pin.reason}" for pin in kept_out[:50]},
             "preview": table(selected, ["rank", "image_id", "reason"]),
         },
     )
 
 
-@dg.asset(partitions_def=rounds, group_name="labeling", kinds={"labelstudio"}, code_version="1")
+@dg.asset(partitions_def=rounds, group_name="labeling", kinds={"labelstudio"}, code_version="2")
 def label_tasks(
     context: dg.AssetExecutionContext,
     selected_images: pd.DataFrame,
@@ -49,21 +54,29 @@ def label_tasks(
     lake: dg.ResourceParam[Lake],
     policy: dg.ResourceParam[Params],
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """The places that people answer: k blind copies of each selected image."""
+    """The places that people answer: blind copies of each selected image, one for each answer."""
     round_id = context.partition_key
-    images = lake.accepted_images()
     tasks = ask_people(
-        round_id, selected_images, images, model_predictions, labeling, lake.store, policy
+        round_id,
+        selected_images,
+        model_predictions,
+        labeling,
+        lake,
+        policy,
+        known=lake.known_labels(policy.labeling.gold_origins),
+        now=datetime.now(UTC),
     )
     url = labeling.round_url(round_id)
-    people, needed = len(labeling.annotators()), policy.labeling.answers_per_task
+    assigned = tasks.loc[tasks["assignee"] != "", "assignee"]
     return dg.MaterializeResult(
         value=tasks,
         metadata={
             "tasks": tasks["task_id"].nunique(),
             "places": len(tasks),
-            "people": f"{people} annotators; every image needs {needed} different people",
-            "places_by_assignee": counts(tasks["assignee"].map(partial(_shown_as, lake))),
+            "gold_tasks": tasks.loc[tasks["purpose"] == "gold", "task_id"].nunique(),
+            "blind_places": int(tasks["blind"].sum()),
+            "places_for_anybody": len(tasks) - len(assigned),
+            "places_by_assignee": counts(assigned),
             "preview": table(tasks, ["image_id", "place", "backend", "backend_task"]),
             **({"answer_here": dg.MetadataValue.url(url)} if url else {}),
         },
@@ -74,7 +87,7 @@ def label_tasks(
     partitions_def=rounds,
     group_name="labeling",
     kinds={"labelstudio"},
-    code_version="1",
+    code_version="2",
 )
 def human_labels(
     context: dg.AssetExecutionContext,
@@ -83,32 +96,26 @@ def human_labels(
     lake: dg.ResourceParam[Lake],
     policy: dg.ResourceParam[Params],
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """What people said: every box of every counted answer, from the append-only ledger."""
+    """What people said: every label of every counted answer, from the append-only ledger."""
     answers = collect_answers(
-        context.partition_key,
-        label_tasks,
-        labeling,
-        lake,
-        policy.ontology,
-        now=datetime.now(UTC),
+        context.partition_key, label_tasks, labeling, lake, policy, now=datetime.now(UTC)
     )
     labels = answers.labels
+    said = labels.drop_duplicates("answer_id")
     asked = lake.accepted_images().merge(label_tasks[["image_id"]].drop_duplicates())
     return dg.MaterializeResult(
         value=labels,
         metadata={
-            "boxes": int((labels["shape"] == "box").sum()),
-            "answers": labels["answer_id"].nunique(),
+            "labels": len(labels),
+            "shapes": counts(labels["shape"]),
+            "answers": len(said),
             "annotators": labels["annotator"].nunique(),
             "surplus_answers": answers.surplus,
-            "unusable_regions": int(labels.drop_duplicates("answer_id")["refused_regions"].sum()),
-            "noticed": list(answers.problems[:20]),
+            "tasks": counts(answers.tasks["state"]),
+            "unusable_regions": int(said["refused_regions"].sum()),
+            "noticed": table(said[said["problems"] != ""], ["answer_id", "problems"]),
             "minutes_of_work": answers.minutes,
             "classes": counts(labels["class_name"].dropna()),
             "preview": pictures(asked, lake, labels, policy.ontology),
         },
     )
-
-
-def _shown_as(lake: Lake, assignee: str) -> str:
-    return lake.ledger.pseudonym(assignee) if assignee else "anybody"

@@ -42,7 +42,7 @@ def model_predictions(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """What the promoted model sees in the images that nobody was asked about yet."""
     again = policy.labeling.ask_about_imported
-    pool = lake.unasked_images(context.partition_key, ask_about_imported=again)
+    pool = lake.unasked_images(context.partition_key, policy.ontology, ask_about_imported=again)
     predictions = propose(models, pool, lake.picture_path, round_id=context.partition_key)
     shown = predictions[predictions["score"] >= policy.labeling.minimum_score]
     return dg.MaterializeResult(

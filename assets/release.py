@@ -9,6 +9,7 @@ from annotation_platform.curation.training_set import build_training_set
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.release import VersionStore, publish_round
+from annotation_platform.schema.shapes import AREAS
 from assets.metadata import counts, pictures, table
 from assets.partitions import rounds
 
@@ -19,13 +20,13 @@ from assets.partitions import rounds
     partitions_def=rounds,
     group_name="release",
     kinds={"pandas"},
-    code_version="2",
+    code_version="3",
     pool="dvc",
     deps=["imported_labels"],
 )
 def training_set(
     context: dg.AssetExecutionContext,
-    consensus_labels: pd.DataFrame,  # noqa: ARG001  the edge; the set reads every finished round
+    reviewed_labels: pd.DataFrame,  # noqa: ARG001  the edge; the set reads every finished round
     lake: dg.ResourceParam[Lake],
     policy: dg.ResourceParam[Params],
 ) -> dg.MaterializeResult[pd.DataFrame]:
@@ -38,13 +39,14 @@ def training_set(
         value=built.labels,
         metadata={
             "images": len(images),
-            "boxes": int((built.labels["shape"] == "box").sum()),
+            "boxes": int(built.labels["shape"].isin(AREAS).sum()),
             "test_images": int((images["split"] == "test").sum()),
             "splits": counts(images["split"]),
             "classes": counts(built.labels["class_name"].dropna()),
             "origins": counts(built.labels["origin"]),
             "rounds": built.rounds,
             "held_rounds": built.held,
+            "held_images": dict(list(built.held_images.items())[:100]),
             "preview": pictures(images, lake, built.labels, policy.ontology),
         },
     )

@@ -3,7 +3,11 @@
 import dagster as dg
 
 from annotation_platform.settings import PROJECT_ROOT, Settings
-from resources.labeling import LabelStudioResource, SimulatedLabelingResource
+from resources.labeling import (
+    LabelStudioResource,
+    SharedLabelingResource,
+    SimulatedLabelingResource,
+)
 from resources.models import ModelRegistryResource
 from resources.publishing import VersionStoreResource
 from resources.storage import (
@@ -26,6 +30,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
         receipts=settings.receipts,
         runner=settings.runner,
     )
+    policy = PolicyResource(path=str(settings.params_path))
     labeling: LabelStudioResource | SimulatedLabelingResource
     if settings.labeling == "simulated":
         path = settings.home_path / "simulated-labeling.sqlite"
@@ -43,8 +48,8 @@ def build_resources(settings: Settings) -> dict[str, object]:
         "landing_events": LandingEventsResource(
             url=settings.landing_queue, landing=settings.landing_url
         ),
-        "policy": PolicyResource(path=str(settings.params_path)),
-        "labeling": labeling,
+        "policy": policy,
+        "labeling": SharedLabelingResource(own=labeling, lake=lake, policy=policy),
         "models": ModelRegistryResource(folder=str(settings.models_path)),
         "versions": VersionStoreResource(
             registry=str(settings.registry_path),

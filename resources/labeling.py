@@ -6,6 +6,8 @@ import dagster as dg
 
 from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.lake import Lake
+from annotation_platform.params import Params
 
 
 class LabelStudioResource(dg.ConfigurableResource[LabelingClient]):
@@ -24,6 +26,21 @@ class LabelStudioResource(dg.ConfigurableResource[LabelingClient]):
         from annotation_platform.labeling.pictures import picture_place
 
         return LabelStudioClient(self.url, self.token, pictures=picture_place(self.lake))
+
+
+class SharedLabelingResource(dg.ConfigurableResource[LabelingClient]):
+    """A deployment's own back end, or several where the policy shares rounds with vendors."""
+
+    own: dg.ResourceDependency[LabelingClient]
+    lake: dg.ResourceDependency[Lake]
+    policy: dg.ResourceDependency[Params]
+
+    def create_resource(self, context: dg.InitResourceContext) -> LabelingClient:
+        """Return the back ends as one."""
+        from annotation_platform.labeling.several import with_vendors
+
+        policy = self.policy
+        return with_vendors(self.own, policy.labeling.backends, self.lake.store, seed=policy.seed)
 
 
 class SimulatedLabelingResource(dg.ConfigurableResource[LabelingClient]):

@@ -1,9 +1,11 @@
 """People's answers: a round is merged once every place holds one, and again when one is edited.
 
-A round in which all images landed with labels asks nobody: it is merged at once.
+Where answers are asked for until they agree, further ones are asked for in between. A round in
+which all images landed with labels asks nobody: it is merged at once.
 """
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -11,14 +13,17 @@ import dagster as dg
 from annotation_platform.curation.training_set import usable_imports
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.client import LabelingClient
-from annotation_platform.labeling.rounds import count_round
+from annotation_platform.labeling.record import RoundRecord
+from annotation_platform.labeling.rounds import deadline_passed, stand
 from annotation_platform.lake import Lake
+from annotation_platform.params import Params
+from assets import jobs
 from sensors.attempts import Attempt, next_attempt
 from sensors.ticks import tick_result
 
 
 @dg.sensor(
-    job_name="merge_round",
+    jobs=[jobs.merge_round, jobs.ask_again],
     minimum_interval_seconds=3,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
@@ -26,6 +31,7 @@ def labeling_complete_sensor(
     context: dg.SensorEvaluationContext,
     labeling: dg.ResourceParam[LabelingClient],
     lake: dg.ResourceParam[Lake],
+    policy: dg.ResourceParam[Params],
 ) -> dg.SensorResult | dg.SkipReason:
     """Merge a round once its answers are complete, and again when one of them is edited.
 
@@ -42,7 +48,7 @@ def labeling_complete_sensor(
     attempts = []
     for key in looked_at:
         try:
-            attempts.append(_look(context.instance, key, labeling, lake, stamps))
+            attempts.append(_look(context.instance, key, labeling, lake, policy, stamps))
         except LabelingError as error:
             attempts.append(Attempt(None, f"{key}: {error}"))
     cursor = {"turn": turn, "stamps": stamps}
@@ -57,28 +63,36 @@ def _look(
     round_id: str,
     labeling: LabelingClient,
     lake: Lake,
+    policy: Params,
     stamps: dict[str, str],
 ) -> Attempt:
     """Return what is due for a round; ``stamps`` learns of rounds that need no further look."""
     tasks = lake.tables.read("label_tasks", round_id)
     if tasks.empty:
         return _look_unasked(instance, round_id, lake, stamps)
-    stamp = labeling.answer_stamp(round_id)
+    state = RoundRecord(lake.store, round_id).state
+    stamp = f"{labeling.answer_stamp(round_id)} {len(tasks)} places {state}"
     if stamps.get(round_id) == stamp:
         return Attempt(None, f"{round_id}: done.", done=True)
+    now = datetime.now(UTC)
     submitted = labeling.answer_count(round_id)
-    if submitted < len(tasks):
+    # Only a full look tells more; it reads every answer.
+    early = submitted < tasks.groupby(["task_id", "stands_for"]).ngroups and state == "open"
+    if early and not deadline_passed(round_id, lake, policy.labeling, now=now):
         return Attempt(None, f"{round_id}: {submitted} of {len(tasks)} answers.")
-    count = count_round(round_id, tasks, labeling, lake.ledger)
-    if not count.complete:
-        filled, surplus = len(count.counted), len(count.surplus)
-        return Attempt(
-            None, f"{round_id}: {filled} of {count.places} places filled, {surplus} surplus."
-        )
-    attempt = next_attempt(instance, "merge_round", round_id, count.digest)
-    if attempt.done:
-        stamps[round_id] = stamp
-    return attempt
+    standing = stand(round_id, tasks, labeling, lake, policy, now=now)
+    if standing.mergeable:
+        attempt = next_attempt(instance, "merge_round", round_id, standing.digest)
+        if attempt.done:
+            stamps[round_id] = stamp
+        return attempt
+    count = standing.count
+    if standing.asks_again:
+        return next_attempt(instance, "ask_again", round_id, f"{count.digest}{len(tasks)}")
+    filled, surplus = len(count.counted), len(count.surplus)
+    return Attempt(
+        None, f"{round_id}: {filled} of {len(count.places)} places filled, {surplus} surplus."
+    )
 
 
 def _look_unasked(

@@ -1,10 +1,18 @@
 """From merged rounds to versions, and from versions to models."""
 
+import hashlib
+import json
+from typing import Any
+
 import dagster as dg
 
 from annotation_platform.curation.training_set import round_digest, round_problem
+from annotation_platform.errors import LabelingError
+from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.reviews import decisions, review_round
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
+from annotation_platform.schema.shapes import AREAS
 from assets import jobs
 from sensors.attempts import Attempt, next_attempt
 from sensors.ticks import tick_result
@@ -17,22 +25,61 @@ from sensors.ticks import tick_result
 )
 def review_complete_sensor(
     context: dg.SensorEvaluationContext,
+    labeling: dg.ResourceParam[LabelingClient],
     lake: dg.ResourceParam[Lake],
     policy: dg.ResourceParam[Params],
 ) -> dg.SensorResult | dg.SkipReason:
-    """Release a round once its labels are resolved and pass the gates."""
+    """Release a round once its labels are resolved, reviewed and pass the gates.
+
+    The cursor keeps the stamp of each round under review that was released as it stands.
+    """
+    seen: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
+    stamps = dict(seen.get("stamps", {}))
+    resolved = lake.tables.rounds("review_tasks")
     attempts = []
-    for key in lake.tables.rounds("consensus_labels"):
-        cause = round_digest(lake.tables, key)
-        attempt = next_attempt(context.instance, "release_round", key, cause)
-        # The gates read tables, so they are asked only of what would be released.
-        if attempt.request is not None:
-            problem = round_problem(lake.tables, key, lake.accepted_images(), policy.ontology)
-            if problem:
-                attempt = Attempt(None, f"{key} is held back: {problem}.")
-        attempts.append(attempt)
-    cursor = {"resolved": len(attempts)}
+    for key in resolved:
+        try:
+            attempts.append(_release(context.instance, key, labeling, lake, policy, stamps))
+        except LabelingError as error:
+            attempts.append(Attempt(None, f"{key}: {error}"))
+    cursor = {"resolved": len(attempts), "stamps": stamps}
     return tick_result(attempts, idle=f"{len(attempts)} rounds resolved.", cursor=cursor)
+
+
+def _release(
+    instance: dg.DagsterInstance,
+    round_id: str,
+    labeling: LabelingClient,
+    lake: Lake,
+    policy: Params,
+    stamps: dict[str, str],
+) -> Attempt:
+    """Return what is due for a merged round; ``stamps`` learns what needs no further look."""
+    tables = lake.tables
+    labels = round_digest(tables, round_id, of=("consensus_labels", "review_tasks"))
+    tasks = tables.read("review_tasks", round_id)
+    asked = tasks[tasks["backend"] != ""]
+    said = labeling.answer_stamp(review_round(round_id)) if len(asked) else ""
+    stamp = f"{labels[:16]} {policy.review.undecided} {said}"
+    if stamps.get(round_id) == stamp:
+        return Attempt(None, f"{round_id}: done.", done=True)
+    decided = decisions(round_id, tasks, labeling, lake)
+    if len(decided.reviews) < len(asked) and policy.review.undecided == "wait":
+        done = f"{len(decided.reviews)} of {len(asked)} images are reviewed"
+        return Attempt(None, f"{round_id}: {done}.")
+    cause = hashlib.sha256(f"{labels}{decided.digest}".encode()).hexdigest()
+    attempt = next_attempt(instance, "release_round", round_id, cause)
+    if attempt.done:
+        stamps[round_id] = stamp
+    # The gates read tables, so they are asked only of what would be released.
+    if attempt.request is not None:
+        images = lake.accepted_images()
+        problem = round_problem(
+            tables, round_id, images, policy.ontology, labels_table="consensus_labels"
+        )
+        if problem:
+            attempt = Attempt(None, f"{round_id} is held back: {problem}.")
+    return attempt
 
 
 @dg.sensor(
@@ -68,7 +115,7 @@ def new_version_sensor(
 
 def _has_boxes_to_learn_from(lake: Lake, round_id: str) -> bool:
     labels = lake.tables.read("training_set", round_id)
-    return bool(((labels["split"] == "train") & (labels["shape"] == "box")).any())
+    return bool(((labels["split"] == "train") & labels["shape"].isin(AREAS)).any())
 
 
 def _version_key(version: str) -> tuple[int, ...]:

@@ -1,8 +1,9 @@
 """What must hold after every fault: one checker that any test can call.
 
-Of the invariants in the fault list: I1 (every landed object ends in exactly one way), I4 (the
-same step again changes nothing), I5 (errors that say what, where and what to do), I6 (no secret
-anywhere), I7 (the same input gives the same bytes).
+Of the invariants in the fault list: I1 (every landed object and every answer ends in exactly one
+way), I3 (what people said is never changed), I4 (the same step again changes nothing), I5 (errors
+that say what, where and what to do), I6 (no secret anywhere), I7 (the same input gives the same
+bytes).
 """
 
 import re
@@ -10,7 +11,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from annotation_platform.images.cleaning import clean_round
+from annotation_platform.labeling.ledger import count_answers
 from annotation_platform.reporting.account import account_of, damaged_pictures
+from annotation_platform.schema.tables import ANSWER_STATES
 from annotation_platform.storage.round_tables import parquet_bytes
 
 
@@ -22,6 +25,35 @@ def check_account(lake):
     assert ended == account.landed
     assert damaged_pictures(lake) == []
     return account
+
+
+def check_answers(lake, round_id, tasks, *, rules=None, before=None):
+    """I1 and I3: every answer ever seen counts or is surplus with a reason; no entry is changed.
+
+    ``tasks`` is the round's ``label_tasks``, ``before`` what an earlier call returned: the entries
+    of the ledger as they were then. Nobody counts twice on a task, and whoever counted then and
+    did not skip since still does.
+    """
+    entries = contents(lake.store, f"ledger/answers/{round_id}")
+    assert [key for key, data in (before or {}).items() if entries.get(key) != data] == []
+    revisions = lake.ledger.read(round_id)
+    count = count_answers(revisions, tasks, rules)
+    ended = [_annotation(answer.revision) for answer in count.answers]
+    assert sorted(ended) == sorted({_annotation(revision) for revision in revisions})
+    assert {answer.state for answer in count.answers} <= set(ANSWER_STATES)
+    assert all(answer.detail for answer in count.surplus)
+    held = {place: _annotation(revision) for place, revision in count.counted.items()}
+    assert sorted(held.values()) == sorted(
+        _annotation(answer.revision) for answer in count.answers if answer.state == "counted"
+    )
+    assert set(held) <= set(zip(tasks["task_id"], tasks["place"], strict=True))
+    authors = [(task, said.submission.author.lower()) for (task, _), said in count.counted.items()]
+    assert len(set(authors)) == len(authors)
+    known = [revision for revision in revisions if revision.entry <= len(before or {})]
+    skipped = {_annotation(revision) for revision in revisions if revision.submission.skipped}
+    for place, revision in count_answers(known, tasks, rules).counted.items():
+        assert held.get(place) == _annotation(revision) or _annotation(revision) in skipped
+    return entries
 
 
 def check_idempotent(lake, policy):
@@ -61,6 +93,10 @@ def check_same(one, other, *prefixes):
     assert first.keys() == second.keys()
     assert [key for key, data in first.items() if second[key] != data] == []
     assert first
+
+
+def _annotation(revision):
+    return revision.submission.backend, revision.submission.annotation
 
 
 def contents(store, *prefixes):

@@ -56,7 +56,7 @@ VIEWS = {
         SELECT c.*, i.source_key, i.group_id, i.width, i.height, i.extension, i.stored_sha256,
             i.sharpness, i.brightness, i.entropy, i.flags,
             {", ".join(f"i.{name}" for name in METADATA)}
-        FROM consensus_labels c LEFT JOIN images i ON i.image_id = c.image_id
+        FROM reviewed_labels c LEFT JOIN images i ON i.image_id = c.image_id
     """,
     # A round whose content was published before confirms a version: the first round counts.
     "versions": """

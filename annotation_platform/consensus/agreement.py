@@ -1,62 +1,106 @@
 """How far people agree, and how far an answer agrees with the truth."""
 
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from annotation_platform.consensus.matching import match_boxes
-from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
+from annotation_platform.consensus.matching import match_pairs
+from annotation_platform.consensus.objects import Task, read_tasks
+from annotation_platform.consensus.overlap import labels_of, overlap_matrix
+from annotation_platform.schema.shapes import REGIONS, Label
 
 
 def f1_score(a: pd.DataFrame, b: pd.DataFrame, *, iou_threshold: float = 0.5) -> float:
-    """Return the F1 of two sets of boxes of one image: 1 if both are empty, symmetric.
+    """Return the F1 of two sets of labels of one image: 1 if both are empty, symmetric.
 
-    A pair counts when its IoU is at least ``iou_threshold`` and its class is the same.
+    A pair counts when its shape and class are the same and its overlap is at least
+    ``iou_threshold``; of choices, when the class is the same.
 
     Args:
-        a: one row per box, with ``class_name`` and the four box columns.
+        a: one row per label, with ``class_name`` and the four box columns; ``shape`` and
+            ``geometry`` where these are not all boxes.
         b: the same.
         iou_threshold: in ``(0, 1]``.
     """
-    total = len(a) + len(b)
-    return 1.0 if total == 0 else 2.0 * count_hits(a, b, iou_threshold=iou_threshold) / total
+    return _f1(count_hits(a, b, iou_threshold=iou_threshold), len(a) + len(b))
 
 
 def count_hits(a: pd.DataFrame, b: pd.DataFrame, *, iou_threshold: float = 0.5) -> int:
-    """Return how many boxes of ``a`` have a partner of the same class in ``b``."""
-    hits = 0
-    for name in set(a["class_name"]) & set(b["class_name"]):
-        ours = as_boxes(a.loc[a["class_name"] == name, BOX_COLUMNS])
-        theirs = as_boxes(b.loc[b["class_name"] == name, BOX_COLUMNS])
-        hits += len(match_boxes(ours, theirs, iou_threshold=iou_threshold))
-    return hits
+    """Return how many labels of ``a`` have a partner in ``b``, as for ``f1_score``."""
+    ours, theirs = labels_of(a), labels_of(b)
+    return _hits(ours, theirs, iou_threshold, _extent([*ours, *theirs]))
 
 
 def pooled_f1(found: pd.DataFrame, truth: pd.DataFrame, *, iou_threshold: float = 0.5) -> float:
-    """Return the F1 of all boxes of all images together, by ``image_id``; 1 if both are empty."""
-    total = len(found) + len(truth)
-    by_image = dict(iter(truth.groupby("image_id")))
+    """Return the F1 of all labels of all images together, by ``image_id``; 1 if both are empty."""
+    ours, theirs = _by_image(found), _by_image(truth)
     hits = sum(
-        count_hits(rows, by_image[key], iou_threshold=iou_threshold)
-        for key, rows in found.groupby("image_id")
-        if key in by_image
+        _hits(labels, theirs[key], iou_threshold, _extent([*labels, *theirs[key]]))
+        for key, labels in ours.items()
+        if key in theirs
     )
-    return 1.0 if total == 0 else 2.0 * hits / total
+    return _f1(hits, len(found) + len(truth))
 
 
-def pairwise_agreement(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> float:
-    """Return the mean F1 between the pairs of annotators of each image, over all such pairs.
+def pairwise_agreement(
+    human_labels: pd.DataFrame, *, iou_threshold: float = 0.5, images: pd.DataFrame | None = None
+) -> float:
+    """Return the mean F1 between the pairs of annotators of each task, over all such pairs.
 
-    Class and place both count. Where no image has two answers there is nothing to agree on: NaN.
+    Class and place both count. An answer that says ``unsure`` is compared with none. Where no
+    task has two answers there is nothing to agree on: NaN.
 
     Args:
         human_labels: a ``human_labels`` table.
         iou_threshold: in ``(0, 1]``.
+        images: ``image_id``, ``width`` and ``height``, for the distance of keypoints.
     """
+    return mean_f1(read_tasks(human_labels, images), iou_threshold=iou_threshold)
+
+
+def mean_f1(tasks: Sequence[Task], *, iou_threshold: float = 0.5) -> float:
+    """Return the ``pairwise_agreement`` of tasks that are read already."""
     scores = []
-    for _, answers in human_labels.groupby("image_id"):
-        by_person = [rows[rows["shape"] == "box"] for _, rows in answers.groupby("annotator")]
-        for a, b in combinations(by_person, 2):
-            scores.append(f1_score(a, b, iou_threshold=iou_threshold))
+    for task in tasks:
+        said: dict[str, list[Label]] = {person: [] for person in task.voters}
+        for label, owner in zip(task.labels, task.owners, strict=True):
+            said[owner].append(label)
+        for a, b in combinations(said.values(), 2):
+            scores.append(_f1(_hits(a, b, iou_threshold, task.extent), len(a) + len(b)))
     return float(np.mean(scores)) if scores else float("nan")
+
+
+def _f1(hits: int, total: int) -> float:
+    return 1.0 if total == 0 else 2.0 * hits / total
+
+
+def _by_image(frame: pd.DataFrame) -> Mapping[str, list[Label]]:
+    labels = np.array([*labels_of(frame), None], dtype=object)[:-1]
+    groups = frame.groupby("image_id").indices
+    return {str(key): labels[rows].tolist() for key, rows in groups.items()}
+
+
+def _hits(
+    a: Sequence[Label], b: Sequence[Label], threshold: float, image_size: tuple[float, float]
+) -> int:
+    if not a or not b:
+        return 0
+    overlap = overlap_matrix(a, b, image_size=image_size)
+    choice = np.outer([_is_choice(label) for label in a], [_is_choice(label) for label in b])
+    names = [np.array([label.class_name for label in side], dtype=object) for side in (a, b)]
+    worth = np.where(choice, 1.0, overlap) * (names[0][:, None] == names[1])
+    return len(match_pairs(worth, threshold=threshold))
+
+
+def _is_choice(label: Label) -> bool:
+    return label.shape == "choice"
+
+
+def _extent(labels: Sequence[Label]) -> tuple[float, float]:
+    """Return what the regions take up: only distances of keypoints depend on it."""
+    regions = [label for label in labels if label.shape in REGIONS]
+    width = max((float(label.x2 or 0.0) for label in regions), default=1.0)
+    height = max((float(label.y2 or 0.0) for label in regions), default=1.0)
+    return width, height

@@ -1,61 +1,159 @@
-"""Which boxes of different people are the same object."""
+"""Which labels of different people are the same object.
 
-from collections.abc import Sequence
+``docs/algorithms/fusion.md`` has the measurements behind the rules and numbers here.
+"""
+
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from annotation_platform.schema.geometry import Boxes, iou_matrix
+from annotation_platform.schema.geometry import Boxes, FloatArray, iou_matrix
+from annotation_platform.schema.shapes import Label
+
+Group = npt.NDArray[np.intp]
+
+SAME_CLASS = 0.2
+"""So much less overlap is enough for two labels of the same class."""
+
+_PASSES = 5
+"""Most passes over the answers; nearly all pictures are at rest after the second."""
 
 
-def match_boxes(a: Boxes, b: Boxes, *, iou_threshold: float) -> list[tuple[int, int]]:
-    """Return the pairs of positions in ``a`` and ``b`` that are the same object.
+def match_pairs(overlap: FloatArray, *, threshold: float) -> list[tuple[int, int]]:
+    """Return the pairs of row and column that are the same object.
 
     The assignment with the largest total overlap (Kuhn, "The Hungarian Method for the Assignment
-    Problem", 1955), each box in at most one pair, only pairs of at least ``iou_threshold``.
+    Problem", 1955), each row and column in at most one pair, only pairs of at least
+    ``threshold``, which is above 0.
     """
-    overlap = iou_matrix(a, b)
     # Pairs below the threshold must not be chosen for the sake of the total.
-    worth = np.where(overlap >= iou_threshold, overlap, 0.0)
+    worth = np.where(overlap >= threshold, overlap, 0.0)
     rows, columns = linear_sum_assignment(worth, maximize=True)
     pairs = zip(rows.tolist(), columns.tolist(), strict=True)
     return [(row, column) for row, column in pairs if worth[row, column] > 0]
 
 
-def cluster_boxes(
-    boxes: Boxes, owners: Sequence[str], *, iou_threshold: float
-) -> list[npt.NDArray[np.intp]]:
+def match_boxes(a: Boxes, b: Boxes, *, iou_threshold: float) -> list[tuple[int, int]]:
+    """Return the pairs of positions in ``a`` and ``b`` that are the same object.
+
+    Args:
+        a: ``(N, 4)`` boxes.
+        b: ``(M, 4)`` boxes.
+        iou_threshold: least overlap of a pair, in ``(0, 1]``; see ``match_pairs``.
+    """
+    return match_pairs(iou_matrix(a, b), threshold=iou_threshold)
+
+
+def group_labels(
+    labels: Sequence[Label],
+    owners: Sequence[str],
+    overlap: FloatArray,
+    *,
+    iou_threshold: float,
+) -> list[Group]:
+    """Return groups of positions, each the labels that different people drew of one object.
+
+    Labels of one group have one shape, not always one class. A label joins an object if it
+    overlaps one of the object's labels by ``iou_threshold``, or by ``SAME_CLASS`` less if their
+    class is the same. A label that fits no other is a group of its own.
+
+    Args:
+        labels: regions of all people on one picture, ``N`` of them.
+        owners: ``N`` names, who drew each.
+        overlap: ``(N, N)``, their ``overlap_matrix``.
+        iou_threshold: least overlap of two labels of the same object, in ``(0, 1]``.
+
+    Returns:
+        Groups by their leftmost, then topmost label; their positions ascend. Neither the names of
+        the people nor the order of the labels matters.
+    """
+    names = np.array([label.class_name or "" for label in labels], dtype=object)
+    same = np.asarray(names[:, None] == names, dtype=bool)
+    closeness = overlap + SAME_CLASS * (same & (overlap > 0))
+    keys = [content(label) for label in labels]
+    return _groups(closeness, owners, keys, iou_threshold)
+
+
+def cluster_boxes(boxes: Boxes, owners: Sequence[str], *, iou_threshold: float) -> list[Group]:
     """Return groups of positions, each the boxes that different people drew round one object.
 
-    Pairs of boxes of different owners are joined from the largest overlap down, as long as the
-    overlap is at least ``iou_threshold`` and no owner would stand in a group twice. A box that
-    nobody else drew is a group of its own. The order of the people does not matter: groups come
-    by their leftmost, then topmost box.
+    As ``group_labels``, with nothing known of their classes: a box joins an object if it overlaps
+    one of the object's boxes by ``iou_threshold``.
 
     Args:
         boxes: ``(N, 4)`` boxes of all people on one image.
         owners: ``N`` names, who drew each.
         iou_threshold: in ``(0, 1]``.
     """
-    overlap = iou_matrix(boxes, boxes)
-    first, second = np.triu_indices(len(boxes), k=1)
-    keep = overlap[first, second] >= iou_threshold
-    # Equal overlaps are taken by position of the boxes, not by who drew them.
-    place = [tuple(boxes[i]) + tuple(boxes[j]) for i, j in zip(first, second, strict=True)]
-    order = sorted(
-        np.flatnonzero(keep), key=lambda pair: (-overlap[first[pair], second[pair]], place[pair])
-    )
-    group_of = list(range(len(boxes)))
-    members = {position: [position] for position in group_of}
-    for pair in order:
-        one, other = group_of[first[pair]], group_of[second[pair]]
-        if one == other:
-            continue
-        if {owners[i] for i in members[one]} & {owners[i] for i in members[other]}:
-            continue
-        members[one] += members.pop(other)
-        for position in members[one]:
-            group_of[position] = one
-    groups = [np.array(sorted(positions), dtype=np.intp) for positions in members.values()]
-    return sorted(groups, key=lambda positions: sorted(tuple(boxes[i]) for i in positions))
+    keys = [tuple(box) for box in boxes.tolist()]
+    return _groups(iou_matrix(boxes, boxes), owners, keys, iou_threshold)
+
+
+def _groups(
+    closeness: FloatArray,
+    owners: Sequence[str],
+    keys: Sequence[tuple[Hashable, ...]],
+    threshold: float,
+) -> list[Group]:
+    """Assign each person's labels to the objects that the others' labels make up, again and again.
+
+    One person's labels go to objects by the assignment with the largest total closeness, summed
+    over the labels that an object holds; with two people that is the optimum, with more a local
+    one, since finding the best for all at once is NP-hard. People come in the order in which
+    their labels agree with those of the rest.
+    """
+    # Whatever is equal is taken by what was drawn, not by who drew it.
+    order = sorted(range(len(keys)), key=lambda at: keys[at])
+    close = closeness[np.ix_(order, order)]
+    people: dict[str, list[int]] = {}
+    for at, position in enumerate(order):
+        people.setdefault(owners[position], []).append(at)
+    every = np.ones(len(order), dtype=bool)
+
+    def rank(own: list[int]) -> tuple[float, list[tuple[Hashable, ...]]]:
+        others = every.copy()
+        others[own] = False
+        return -float(close[own][:, others].sum()), [keys[order[at]] for at in own]
+
+    turns = [np.array(own) for own in sorted(people.values(), key=rank)]
+    object_of = np.full(len(order), -1, dtype=np.intp)
+    for _ in range(_PASSES):
+        before = object_of.copy()
+        for own in turns:
+            _assign(own, object_of, close, threshold)
+        if len(turns) < 2 or _same_groups(before, object_of):
+            break
+    positions = np.array(order, dtype=np.intp)
+    groups = [np.sort(positions[object_of == number]) for number in dict.fromkeys(object_of)]
+    return sorted(groups, key=lambda group: sorted(keys[at] for at in group))
+
+
+def _assign(own: Group, object_of: Group, close: FloatArray, threshold: float) -> None:
+    """Put one person's labels into the objects of the others; what fits none is a new object."""
+    object_of[own] = -1
+    others = np.flatnonzero(object_of >= 0)
+    numbers, which = np.unique(object_of[others], return_inverse=True)
+    new = int(object_of.max()) + 1 + np.arange(len(own))
+    object_of[own] = new
+    if not len(numbers):
+        return
+    to_each = close[np.ix_(own, others)]
+    closest = np.zeros((len(numbers), len(own)))
+    np.maximum.at(closest, which, to_each.T)
+    total = to_each @ (which[:, None] == np.arange(len(numbers)))
+    worth = np.where((closest >= threshold).T, total, 0.0)
+    rows, columns = linear_sum_assignment(worth, maximize=True)
+    taken = worth[rows, columns] > 0
+    object_of[own[rows[taken]]] = numbers[columns[taken]]
+
+
+def _same_groups(a: Group, b: Group) -> bool:
+    return bool(((a[:, None] == a) == (b[:, None] == b)).all())
+
+
+def content(label: Label) -> tuple[Hashable, ...]:
+    """Return what orders regions by place, whoever drew them: the leftmost, then topmost first."""
+    place = (label.x1, label.y1, label.x2, label.y2)
+    return (*place, label.shape, label.geometry, label.class_name or "")

@@ -1,8 +1,9 @@
-"""One set of boxes per image from the answers of several people.
+"""One set of labels per image from the answers of several people.
 
-Boxes are matched across people whatever class they carry; an object stands if at least half of
-the answers saw it; its box is the median of theirs, coordinate by coordinate, its class the one
-most of them chose. Where that overrules somebody, the box is marked as disputed.
+Regions are matched across people whatever class they carry; an object stands if as much weight of
+people saw it as did not; its place is fused from theirs, its class decided by the rule that also
+decides the classes of whole pictures. Whatever overrules somebody is marked as disputed, and is
+among the conflicts with its kind. ``docs/algorithms/fusion.md`` has the rules and what they reach.
 """
 
 from collections import Counter
@@ -10,110 +11,261 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from annotation_platform.consensus.agreement import pairwise_agreement
-from annotation_platform.consensus.matching import cluster_boxes
-from annotation_platform.schema.geometry import BOX_COLUMNS, Boxes, as_boxes, iou_matrix
+from annotation_platform.consensus.agreement import mean_f1
+from annotation_platform.consensus.classes import Classes, decide_classes, merge_classes
+from annotation_platform.consensus.conflicts import find_conflicts
+from annotation_platform.consensus.fusion import Spread, clip_region, fuse, median_of
+from annotation_platform.consensus.objects import (
+    Candidate,
+    Resolved,
+    Said,
+    Task,
+    outside_ontology,
+    read_tasks,
+    sort_out,
+)
+from annotation_platform.consensus.overlap import boxes_of, overlap_matrix
+from annotation_platform.consensus.weights import Weights, weigh_people
+from annotation_platform.schema.geometry import BOX_COLUMNS
+from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import AREAS, NOTHING, REGIONS, UNSURE, Label
 from annotation_platform.schema.tables import make_table
+
+_LEVEL = 0.2
+"""Where as many saw an object as did not, one side outweighs the other only by more than this
+share of all weight: by half as much again. The weights are estimates, and of two people who weigh
+nearly the same neither is to decide alone."""
+
+
+_DECIMALS = 6
+"""Of pixels and shares: far below what anybody can draw."""
 
 
 @dataclass(frozen=True)
 class Consensus:
-    """The resolved labels of a round and how far people agreed on them."""
+    """The resolved labels of a round, how they came about and how far people agreed on them."""
 
     labels: pd.DataFrame  # schema.tables.CONSENSUS_LABELS
+    conflicts: pd.DataFrame  # schema.tables.CONFLICTS
     mean_agreement: float  # mean pairwise F1 at the matching threshold; NaN for single answers
-    disputed: int  # boxes settled against somebody's vote
-    rejected: int  # objects that fewer than half of the answers saw
+    disputed: int  # labels settled against somebody's vote
+    rejected: int  # objects that were turned down
+    method: str  # by which classes were decided
+    reason: str  # why by this one
+    workers: pd.DataFrame  # how well each names classes
 
 
-def resolve_consensus(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> Consensus:
-    """Return one resolved set of boxes per image; the order of the annotators does not matter.
+def resolve_consensus(
+    human_labels: pd.DataFrame,
+    *,
+    iou_threshold: float = 0.5,
+    ontology: Ontology | None = None,
+    images: pd.DataFrame | None = None,
+    quality: pd.DataFrame | None = None,
+    gold: pd.DataFrame | None = None,
+    seed: int = 0,
+) -> Consensus:
+    """Return one resolved set of labels per image; the order of the annotators does not matter.
 
-    An image that everybody found empty keeps one row with ``shape`` = ``none``.
+    An image that turns out empty keeps one row with ``shape`` = ``none``; one of which everybody
+    was unsure, one with ``shape`` = ``unsure``.
 
     Args:
         human_labels: a ``human_labels`` table: counted answers only.
-        iou_threshold: least overlap of two boxes round the same object, in ``(0, 1]``.
+        iou_threshold: least overlap of two regions of the same object, in ``(0, 1]``; see
+            ``matching.group_labels``.
+        ontology: the classes. A class outside it counts for whether an object is there, not for
+            what it is. Without it one class is chosen per picture unless somebody chose several.
+        images: ``image_id``, ``width`` and ``height``: what lies outside is cut off. Where it is
+            missing, distances between keypoints are relative to all that was drawn in the round.
+        quality: what is known of people from elsewhere, see ``weights.weigh_people``; without it
+            they are weighed by each other.
+        gold: known classes: ``task``, a ``label_id`` of the result, and ``label``.
+        seed: of what is drawn.
     """
-    rows: list[dict[str, object]] = []
-    rejected = 0
-    frequency = Counter(human_labels["class_name"].dropna())
-    for _, answers in human_labels.groupby("task_id", sort=True):
-        resolved, lone = _resolve_image(answers, frequency, iou_threshold)
-        rows += resolved
-        rejected += lone
-    labels = make_table("consensus_labels", rows)
+    tasks = read_tasks(human_labels, images)
+    choose_one = _choose_one(human_labels, ontology)
+    answers = [sort_out(task, iou_threshold=iou_threshold, choose_one=choose_one) for task in tasks]
+    candidates = [each for said in answers for each in (*said.regions, *said.choices)]
+    people = sorted({person for task in tasks for person in task.people})
+    weights = weigh_people(candidates, people, quality)
+    presence = [_presence(each, weights, ontology) for each in candidates]
+    ids = _label_ids(candidates, presence)
+    classes = _classes(candidates, ids, ontology, gold=gold, seed=seed)
+    spread = Spread.among(each.labels for each in candidates)
+    resolved = [
+        _place(each, there, label_id, classes, weights, spread)
+        for each, there, label_id in zip(candidates, presence, ids, strict=True)
+    ]
+    # Sums differ in their last digits with the order of people; a version is named by its bytes.
+    labels = make_table("consensus_labels", _rows(answers, resolved)).round(_DECIMALS)
     return Consensus(
         labels=labels,
-        mean_agreement=pairwise_agreement(human_labels, iou_threshold=iou_threshold),
+        conflicts=find_conflicts(answers, resolved, ontology=ontology).round(_DECIMALS),
+        mean_agreement=mean_f1(tasks, iou_threshold=iou_threshold),
         disputed=int(labels["disputed"].sum()),
-        rejected=rejected,
+        rejected=sum(each.label is None for each in resolved),
+        method=classes.method,
+        reason=classes.reason,
+        workers=classes.workers,
     )
 
 
-def _resolve_image(
-    answers: pd.DataFrame, frequency: Counter[str], iou_threshold: float
-) -> tuple[list[dict[str, object]], int]:
-    """Return the resolved rows of one image and the number of objects turned down."""
-    people = answers["annotator"].nunique()
-    # In an order of their own, so that exact ties do not fall by the order of rows.
-    drawn = answers[answers["shape"] == "box"].sort_values(
-        [*BOX_COLUMNS, "class_name", "annotator"]
-    )
-    boxes = as_boxes(drawn[BOX_COLUMNS])
-    owners, names = list(drawn["annotator"]), list(drawn["class_name"])
-    groups = cluster_boxes(boxes, owners, iou_threshold=iou_threshold)
-    kept = [group for group in groups if 2 * len(group) >= people]
-    first = answers.iloc[0]
-    same = {"round_id": first["round_id"], "task_id": first["task_id"]}
-    image = {"image_id": first["image_id"], "answers": people}
-    rows: list[dict[str, object]] = []
-    for number, group in enumerate(kept):
-        chosen = [names[position] for position in group]
-        label_id = f"{first['image_id']}:{number:04d}"
-        fused = _fuse(boxes[group], chosen, people, frequency)
-        rows.append({**same, **image, "label_id": label_id, **fused})
-    if not rows:
-        # Nothing that anybody drew was seen by half of them; whoever drew something is overruled.
-        nothing = {"label_id": f"{first['image_id']}:none", "shape": "none", "class_name": None}
-        blank = {**dict.fromkeys(BOX_COLUMNS), "class_agreement": None, "mean_iou": None}
-        saw_nothing = people - drawn["annotator"].nunique()
-        votes = {"support": saw_nothing, "disputed": saw_nothing < people}
-        rows.append({**same, **image, **nothing, **blank, **votes})
-    return rows, len(groups) - len(kept)
+@dataclass(frozen=True)
+class _Presence:
+    posterior: float
+    level: bool
+    stands: bool
 
 
-def _fuse(
-    boxes: Boxes, names: Sequence[str], people: int, frequency: Counter[str]
-) -> dict[str, object]:
-    fused = np.median(boxes, axis=0)
-    overlaps = iou_matrix(boxes, fused[None])[:, 0]
-    class_name, votes = _vote(names, overlaps, frequency)
-    return {
-        "shape": "box",
-        "class_name": class_name,
-        **dict(zip(BOX_COLUMNS, fused.tolist(), strict=True)),
-        "support": len(boxes),
-        "class_agreement": votes / len(names),
-        "mean_iou": float(overlaps.mean()),
-        "disputed": votes < len(names) or len(boxes) < people,
-    }
+def _choose_one(human_labels: pd.DataFrame, ontology: Ontology | None) -> bool:
+    if ontology is not None:
+        return ontology.choose == "one"
+    chosen = human_labels[human_labels["shape"] == "choice"]
+    return not chosen.duplicated(["task_id", "annotator"]).any()
 
 
-def _vote(
-    names: Sequence[str], overlaps: npt.NDArray[np.float64], frequency: Counter[str]
-) -> tuple[str, int]:
-    """Return the class most chose and its votes.
+def _presence(candidate: Candidate, weights: Weights, ontology: Ontology | None) -> _Presence:
+    """Return how sure it is that a candidate is there, from who saw it and who did not.
 
-    A tie goes to those who drew most precisely, then to the class that is commoner in the round.
+    The log odds are the sum of those of its supporters less the sum of those of the others. That
+    is Bayes' rule with the prior under which equal people, evenly split, leave it open.
     """
-    votes = Counter(names)
-    precision = {
-        name: float(np.mean([o for n, o in zip(names, overlaps, strict=True) if n == name]))
-        for name in votes
+    odds = weights.of(candidate.owners) - weights.of(candidate.absent)
+    nameable = any(not outside_ontology(label, ontology) for label in candidate.labels)
+    even = 2 * len(candidate.owners) == len(candidate.task.voters)
+    level = even and abs(odds) <= _LEVEL * weights.of(candidate.task.voters)
+    posterior = float(1.0 / (1.0 + np.exp(-odds)))
+    return _Presence(posterior, level, stands=nameable and (level or odds >= 0))
+
+
+def _label_ids(candidates: Sequence[Candidate], presence: Sequence[_Presence]) -> list[str | None]:
+    """Return image and running number for what stands, None for the rest."""
+    numbers: Counter[str] = Counter()
+    ids: list[str | None] = []
+    for candidate, there in zip(candidates, presence, strict=True):
+        image_id = candidate.task.image_id
+        ids.append(f"{image_id}:{numbers[image_id]:04d}" if there.stands else None)
+        numbers[image_id] += there.stands
+    return ids
+
+
+def _classes(
+    candidates: Sequence[Candidate],
+    ids: Sequence[str | None],
+    ontology: Ontology | None,
+    *,
+    gold: pd.DataFrame | None,
+    seed: int,
+) -> Classes:
+    """Return the classes of what stands: regions and pictures are two kinds of questions."""
+    kinds: dict[bool, dict[str, list[tuple[str, str]]]] = {True: {}, False: {}}
+    boxes = {}
+    for candidate, label_id in zip(candidates, ids, strict=True):
+        if label_id is None:
+            continue
+        shape = candidate.labels[0].shape
+        kinds[shape in REGIONS][label_id] = [
+            (owner, str(label.class_name))
+            for owner, label in zip(candidate.owners, candidate.labels, strict=True)
+            if not outside_ontology(label, ontology)
+        ]
+        if shape in AREAS:
+            boxes[label_id] = median_of(boxes_of(candidate.labels))
+    return merge_classes(
+        [
+            decide_classes(votes, boxes if regions else None, gold=gold, seed=seed)
+            for regions, votes in kinds.items()
+            if votes
+        ]
+    )
+
+
+def _place(
+    candidate: Candidate,
+    there: _Presence,
+    label_id: str | None,
+    classes: Classes,
+    weights: Weights,
+    spread: Spread,
+) -> Resolved:
+    """Return what becomes of a candidate: turned down, or a label where its supporters drew it."""
+    if label_id is None:
+        return Resolved(candidate, there.posterior, there.level)
+    verdict = classes.verdicts[label_id]
+    precision = [weights.precision[owner] for owner in candidate.owners]
+    fused = fuse(
+        candidate.labels, precision, candidate.overlap, class_name=verdict.class_name, spread=spread
+    )
+    label = clip_region(fused, candidate.task.size)
+    if label is None:
+        # Nothing of it lies in the picture: one of the conflicts says so.
+        return Resolved(candidate, there.posterior, there.level)
+    mean_overlap = float("nan")
+    if label.shape in REGIONS:
+        covers = overlap_matrix(candidate.labels, [label], image_size=candidate.task.extent)
+        mean_overlap = float(covers.mean())
+    return Resolved(candidate, there.posterior, there.level, label, label_id, verdict, mean_overlap)
+
+
+def _rows(answers: Sequence[Said], resolved: Sequence[Resolved]) -> list[dict[str, object]]:
+    of_task: dict[str, list[Resolved]] = {}
+    for each in resolved:
+        if each.label is not None:
+            of_task.setdefault(each.candidate.task.task_id, []).append(each)
+    rows: list[dict[str, object]] = []
+    for said in answers:
+        kept = of_task.get(said.task.task_id, [])
+        rows += [_row(each) for each in kept] if kept else [_bare_row(said)]
+    return rows
+
+
+def _row(each: Resolved) -> dict[str, object]:
+    assert each.label is not None
+    candidate, label = each.candidate, each.label
+    support = len(candidate.owners)
+    votes = sum(one.class_name == label.class_name for one in candidate.labels)
+    return {
+        **_same(candidate.task),
+        "label_id": each.label_id,
+        **_columns(label),
+        "support": support,
+        "class_agreement": votes / support,
+        "mean_iou": each.mean_overlap,
+        "disputed": votes < support or bool(candidate.absent),
     }
-    winner = max(votes, key=lambda name: (votes[name], precision[name], frequency[name], name))
-    return winner, votes[winner]
+
+
+def _bare_row(said: Said) -> dict[str, object]:
+    """Return the row of an image in which nothing was found, or of which nobody was sure.
+
+    Nothing that anybody said was said by enough; whoever said something is overruled.
+    """
+    task = said.task
+    label = NOTHING if task.voters else UNSURE
+    support = len(set(task.voters) - set(task.owners)) if task.voters else len(task.unsure)
+    return {
+        **_same(task),
+        "label_id": f"{task.image_id}:{label.shape}",
+        **_columns(label),
+        "support": support,
+        "class_agreement": None,
+        "mean_iou": None,
+        "disputed": support < len(task.voters) or not task.voters,
+    }
+
+
+def _same(task: Task) -> dict[str, object]:
+    return {
+        "round_id": task.round_id,
+        "task_id": task.task_id,
+        "image_id": task.image_id,
+        "answers": len(task.people),
+    }
+
+
+def _columns(label: Label) -> dict[str, object]:
+    names = ["shape", "class_name", *BOX_COLUMNS, "geometry"]
+    return {name: getattr(label, name) for name in names}

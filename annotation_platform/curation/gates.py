@@ -11,40 +11,43 @@ from annotation_platform.formats.coco import read_coco, write_coco
 from annotation_platform.formats.yolo import read_yolo, write_yolo
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import REGIONS
 
 _SAME_BOX = 0.99
 """Least overlap of a box with itself after a format was written and read."""
 
 
 def boxes_outside_image(labels: pd.DataFrame, images: pd.DataFrame) -> list[str]:
-    """Return the label ids of boxes with no area or an edge outside their picture.
+    """Return the label ids of regions with no area or an edge outside their picture.
 
-    ``labels`` has box columns; ``images`` has ``image_id``, ``width`` and ``height``.
+    ``labels`` has label columns; ``images`` has ``image_id``, ``width`` and ``height``. Of a
+    rotated box, only the centre must be inside; a keypoint has no area.
     """
-    boxes = labels[labels["shape"] == "box"].merge(
+    boxes = labels[labels["shape"].isin(REGIONS)].merge(
         images.drop_duplicates("image_id")[["image_id", "width", "height"]],
         on="image_id",
         how="left",
     )
+    turned, point = boxes["shape"] == "rotated_box", boxes["shape"] == "keypoint"
+    middle = {side: (boxes[f"{side}1"] + boxes[f"{side}2"]) / 2 for side in "xy"}
     inside = (
-        (boxes["x1"] >= 0)
-        & (boxes["y1"] >= 0)
-        & (boxes["x2"] <= boxes["width"])
-        & (boxes["y2"] <= boxes["height"])
-        & (boxes["x1"] < boxes["x2"])
-        & (boxes["y1"] < boxes["y2"])
+        (boxes["x1"].mask(turned, middle["x"]) >= 0)
+        & (boxes["y1"].mask(turned, middle["y"]) >= 0)
+        & (boxes["x2"].mask(turned, middle["x"]) <= boxes["width"])
+        & (boxes["y2"].mask(turned, middle["y"]) <= boxes["height"])
     )
-    return list(boxes.loc[~inside, "label_id"])
+    area = (boxes["x1"] < boxes["x2"]) & (boxes["y1"] < boxes["y2"]) | point
+    return list(boxes.loc[~(inside & area), "label_id"])
 
 
 def labels_outside_ontology(labels: pd.DataFrame, ontology: Ontology) -> list[str]:
-    """Return the label ids whose class the ontology does not have."""
-    boxes = labels[labels["shape"] == "box"]
-    return list(boxes.loc[~boxes["class_name"].isin(ontology.names), "label_id"])
+    """Return the label ids whose class the ontology does not have, nor says what became of it."""
+    named = labels[labels["class_name"].notna()]
+    return list(named.loc[~named["class_name"].isin(ontology.successors), "label_id"])
 
 
 def unusable_answers(human_labels: pd.DataFrame) -> list[str]:
-    """Return the ids of answers with a region that is no usable box."""
+    """Return the ids of answers with a region that is no usable label."""
     refused = human_labels[human_labels["refused_regions"] > 0]
     return sorted(set(refused["answer_id"]))
 
@@ -57,8 +60,19 @@ def refused_labels(imported_labels: pd.DataFrame) -> list[str]:
 
 
 def unresolved_tasks(labels: pd.DataFrame, tasks: pd.DataFrame) -> list[str]:
-    """Return the task ids that were asked and have no resolved label."""
-    return sorted(set(tasks["task_id"]) - set(labels["task_id"]))
+    """Return the ids of answered tasks that have no resolved label.
+
+    ``tasks`` is a ``round_tasks`` table; tasks whose answer is known need none.
+    """
+    answered = tasks[(tasks["state"] == "answered") & (tasks["purpose"] == "label")]
+    return sorted(set(answered["task_id"]) - set(labels["task_id"]))
+
+
+def unsettled_conflicts(conflicts: pd.DataFrame) -> list[str]:
+    """Return the conflicts that no rule settled, each with what it is about."""
+    open_ = conflicts[~conflicts["settled"]]
+    pairs = zip(open_["conflict_id"], open_["detail"], strict=True)
+    return sorted(f"{conflict_id}: {detail}" for conflict_id, detail in pairs)
 
 
 def groups_in_two_splits(training_set: pd.DataFrame) -> list[str]:

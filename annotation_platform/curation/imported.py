@@ -9,8 +9,9 @@ import pandas as pd
 from annotation_platform.errors import DataError
 from annotation_platform.images.decoding import read_orientation
 from annotation_platform.landing.sidecars import ImportedLabels, read_sidecar
-from annotation_platform.schema.geometry import BOX_COLUMNS, Boxes, as_boxes, box_areas, clip_boxes
+from annotation_platform.schema.geometry import Boxes, as_boxes, box_areas, clip_boxes
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import NOTHING, Label
 from annotation_platform.schema.tables import make_table, records
 from annotation_platform.storage.keys import raw_key, sidecar_key
 from annotation_platform.storage.objects import ObjectStore
@@ -110,16 +111,9 @@ def _rows(
         "problem": problem,
     }
     if not names:
-        nothing = {"label_id": f"{image_id}:none", "shape": "none", "class_name": None}
-        return [{**same, **nothing, **dict.fromkeys(BOX_COLUMNS)}]
+        return [{**same, "label_id": f"{image_id}:none", **vars(NOTHING)}]
     return [
-        {
-            **same,
-            "label_id": f"{image_id}:{number:04d}",
-            "shape": "box",
-            "class_name": name,
-            **dict(zip(BOX_COLUMNS, box, strict=True)),
-        }
+        {**same, "label_id": f"{image_id}:{number:04d}", **vars(Label.box(name, *box))}
         for number, (name, box) in enumerate(zip(names, boxes.tolist(), strict=True))
     ]
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from annotation_platform.curation.carry_over import carry_over
 from annotation_platform.curation.gates import (
     boxes_outside_image,
     labels_outside_ontology,
     unresolved_tasks,
-    unusable_answers,
 )
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.curation.splits import draw_splits
@@ -31,6 +31,7 @@ class TrainingSet:
     labels: pd.DataFrame  # schema.tables.TRAINING_SET
     rounds: dict[str, str]  # round with labels in it -> digest of them
     held: dict[str, str]  # round -> what is wrong with it
+    held_images: dict[str, str]  # image of a released round -> why it is left out
 
 
 def build_training_set(
@@ -38,14 +39,16 @@ def build_training_set(
 ) -> TrainingSet:
     """Return the labels of all rounds finished by now, and store their splits and digests.
 
-    A round whose labels fail a gate (a box outside its image, a class outside the ontology, a
+    A round whose labels fail a gate (a region outside its image, a class outside the ontology, a
     task without an answer) is held back whole and named. An image labelled in several rounds has
-    the labels of the latest. Rounds may finish in any order. Labels that images landed with count
-    once their round was cleaned, for images without people's labels.
+    the labels of the latest in which they stand; one that is still in dispute, was rejected or
+    has to be asked about again is left out and named. Rounds may finish in any order. Labels that
+    images landed with count once their round was cleaned, for images without people's labels.
+    Labels made under earlier classes read as today's.
     """
     images = tables.read_all("cleaned_images")
     images = images[images["outcome"] == "accepted"].drop_duplicates("image_id")
-    labels, included, held = _included(tables, images, ontology)
+    labels, included, held, left_out = _included(tables, images, ontology)
     groups = images.loc[images["image_id"].isin(labels["image_id"]), "group_id"]
     splits = _stored_splits(tables, round_id, list(groups), policy, seed=seed)
     described = _with_metadata(images, tables.read_all("raw_images"))
@@ -60,39 +63,44 @@ def build_training_set(
         for key, digest in included.items()
     ]
     tables.write("training_rounds", round_id, make_table("training_rounds", rounds))
-    return TrainingSet(make_table("training_set", records(joined)), included, held)
+    return TrainingSet(make_table("training_set", records(joined)), included, held, left_out)
 
 
-def round_digest(tables: RoundTables, round_id: str) -> str:
-    """Return the digest of a round's labels: of what people said and of what images landed with."""
-    names = ["consensus_labels", "imported_labels"]
+def round_digest(
+    tables: RoundTables, round_id: str, *, of: Sequence[str] = ("reviewed_labels",)
+) -> str:
+    """Return the digest of a round's labels: of these tables and of what images landed with."""
+    names = [*of, "imported_labels"]
     digests = [tables.digest(name, round_id) for name in names if tables.exists(name, round_id)]
-    # A round from before there were imported labels keeps the digest that it had.
-    return digests[0] if len(digests) == 1 else _sha256("".join(digests))
+    return _sha256("".join(digests))
 
 
 def round_problem(
-    tables: RoundTables, round_id: str, images: pd.DataFrame, ontology: Ontology
+    tables: RoundTables,
+    round_id: str,
+    images: pd.DataFrame,
+    ontology: Ontology,
+    *,
+    labels_table: str = "reviewed_labels",
 ) -> str:
     """Return why the labels of a round may not be released; empty if they may.
 
     A round that is not merged has only the labels its images landed with. ``images`` holds the
-    accepted images of all rounds.
+    accepted images of all rounds. ``labels_table`` may name ``consensus_labels``, to judge before
+    they are reviewed.
     """
     labels = usable_imports(tables, [round_id])
     found = [
         (labels_outside_ontology(labels, ontology), "imported labels outside the ontology"),
         (boxes_outside_image(labels, images), "imported boxes outside their image"),
     ]
-    if tables.exists("consensus_labels", round_id):
-        labels = tables.read("consensus_labels", round_id)
-        tasks = tables.read("label_tasks", round_id)
-        answers = tables.read("human_labels", round_id)
+    if tables.exists(labels_table, round_id):
+        labels = tables.read(labels_table, round_id)
+        tasks = tables.read("round_tasks", round_id)
         found += [
-            (unusable_answers(answers), "answers with regions that are no usable box"),
-            (unresolved_tasks(labels, tasks), "tasks without an answer"),
+            (unresolved_tasks(labels, tasks), "answered tasks without a label"),
             (labels_outside_ontology(labels, ontology), "labels outside the ontology"),
-            (boxes_outside_image(labels, images), "boxes outside their image"),
+            (boxes_outside_image(labels, images), "regions outside their image"),
         ]
     return next((f"{len(ids)} {what}, e.g. {ids[0]}" for ids, what in found if ids), "")
 
@@ -105,9 +113,12 @@ def usable_imports(tables: RoundTables, rounds: Sequence[str]) -> pd.DataFrame:
 
 def _included(
     tables: RoundTables, images: pd.DataFrame, ontology: Ontology
-) -> tuple[pd.DataFrame, dict[str, str], dict[str, str]]:
-    """Return the labels to publish, the digest of each round in it, and the rounds held back."""
-    merged = tables.rounds("consensus_labels")
+) -> tuple[pd.DataFrame, dict[str, str], dict[str, str], dict[str, str]]:
+    """Return the labels to publish, the digest of each round in it, and what is held back.
+
+    That is rounds, and images of the others, each with the reason.
+    """
+    merged = tables.rounds("reviewed_labels")
     brought = usable_imports(tables, tables.rounds("imported_labels"))
     held: dict[str, str] = {}
     for round_id in sorted({*merged, *brought["round_id"]}):
@@ -115,14 +126,20 @@ def _included(
         if problem:
             held[round_id] = problem
     finished = [round_id for round_id in merged if round_id not in held]
-    said = _latest_round(tables.read_rounds("consensus_labels", finished)).assign(origin=PEOPLE)
-    sound = ~brought["round_id"].isin(held) & ~brought["image_id"].isin(said["image_id"])
+    said = tables.read_rounds("reviewed_labels", finished)
+    stands = ~said["decision"].isin(["rejected", "undecided"])
+    left_out = dict(zip(said["image_id"][~stands], said["comment"][~stands], strict=True))
+    people = carry_over(_latest_round(said[stands]), ontology)
+    landed = carry_over(brought[~brought["round_id"].isin(held)], ontology)
+    own = landed.labels[~landed.labels["image_id"].isin(people.labels["image_id"])]
     # Nobody was asked about these here.
-    brought = brought[sound].assign(support=0, answers=0)
-    parts = [part for part in (said, brought) if not part.empty]
-    labels = pd.concat(parts, ignore_index=True) if parts else said
-    rounds = sorted({*finished, *brought["round_id"]})
-    return labels, {key: round_digest(tables, key) for key in rounds}, held
+    own = own.assign(support=0, answers=0)
+    parts = [part for part in (people.labels.assign(origin=PEOPLE), own) if not part.empty]
+    labels = pd.concat(parts, ignore_index=True) if parts else people.labels.assign(origin=PEOPLE)
+    rounds = sorted({*finished, *own["round_id"]})
+    left_out |= people.ask_again | landed.ask_again
+    left_out = {key: why for key, why in left_out.items() if key not in set(labels["image_id"])}
+    return labels, {key: round_digest(tables, key) for key in rounds}, held, left_out
 
 
 def _with_metadata(images: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.errors import DataError
-from annotation_platform.labeling.results import LabelledBox
 from annotation_platform.schema.geometry import (
     BOX_COLUMNS,
     Boxes,
@@ -15,6 +14,7 @@ from annotation_platform.schema.geometry import (
     clip_boxes,
 )
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import Label
 
 _NAMES = (
     "ada",
@@ -33,6 +33,10 @@ _NAMES = (
 _LARGEST_JITTER = 0.08  # of a side: a careless person still hits a small object
 _THINNEST = 0.01  # pixels; what is thinner inside the picture is as good as not there
 _SECONDS_TO_LOOK = 4.0
+
+
+EXPERT = "expert@example.org"
+"""Who decides what the others leave open: an expert sees what is really there."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class SimulatedPerson:
 class SimulatedAnswer:
     """What one person said of one picture, and how long it took."""
 
-    boxes: list[LabelledBox]
+    labels: list[Label]
     lead_time_seconds: float
 
 
@@ -138,7 +142,7 @@ def answer(
     drawn = np.vstack([drawn, _boxes_around_nothing(extras, there, width, height, rng)])
     names += [str(rng.choice(ontology.names)) for _ in range(extras)]
     boxes = [
-        LabelledBox(name, *(float(edge) for edge in box))
+        Label.box(name, *(float(edge) for edge in box))
         for name, box in zip(names, clip_boxes(drawn, width=width, height=height), strict=True)
     ]
     seconds = (_SECONDS_TO_LOOK + person.seconds_per_box * len(boxes)) * rng.lognormal(0.0, 0.25)

@@ -8,10 +8,14 @@ from typing import Any, Protocol
 import pandas as pd
 
 from annotation_platform.demo.annotators import SimulatedPerson, answer, answer_rng
+from annotation_platform.labeling.interface import ACCEPT, DECISION_NAME, IMAGE_NAME
 from annotation_platform.labeling.label_studio_http import LabelStudioHttp
-from annotation_platform.labeling.results import boxes_to_result
+from annotation_platform.labeling.results import write_result
+from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.schema.dataset import Dataset
+from annotation_platform.schema.geometry import BOX_COLUMNS
+from annotation_platform.schema.shapes import Label
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,8 @@ class Seat(Protocol):
 class SimulatedSeat:
     """A person in front of the simulated back end."""
 
-    def __init__(self, labeling: SimulatedLabeling, person: SimulatedPerson) -> None:
-        self._labeling, self._name = labeling, person.name
+    def __init__(self, labeling: SimulatedLabeling, name: str) -> None:
+        self._labeling, self._name = labeling, name
 
     def open_places(self, round_id: str) -> list[Desk]:
         """Return the places of a round that are this person's to answer."""
@@ -51,8 +55,8 @@ class SimulatedSeat:
 class LabelStudioSeat:
     """A person logged in to Label Studio with a token of their own."""
 
-    def __init__(self, url: str, token: str, person: SimulatedPerson) -> None:
-        self._http, self._name = LabelStudioHttp(url, token), person.name
+    def __init__(self, url: str, token: str, name: str) -> None:
+        self._http, self._name = LabelStudioHttp(url, token), name
 
     def open_places(self, round_id: str) -> list[Desk]:
         """Return the places of a round that are this person's to answer."""
@@ -91,9 +95,7 @@ def answer_round(
         progress: called after every answer, from any thread.
     """
     boxes = {str(key): rows for key, rows in truth.labels.groupby("image_id")}
-    images = truth.images
-    sides = zip(images["width"].tolist(), images["height"].tolist(), strict=True)
-    sizes = dict(zip(images["image_id"], sides, strict=True))
+    sizes = _sizes(truth)
     nothing = truth.labels.head(0)
 
     def work(person: SimulatedPerson) -> int:
@@ -109,10 +111,43 @@ def answer_round(
                 ontology=truth.ontology,
                 rng=answer_rng(person, place.image_id, seed=seed),
             )
-            result = boxes_to_result(said.boxes, width, height)
+            result = write_result(said.labels, width, height)
             seats[person.name].submit(place, result, said.lead_time_seconds)
             progress()
         return len(places)
 
     with ThreadPoolExecutor(len(people)) as pool:
         return sum(pool.map(work, people))
+
+
+def review(round_id: str, seat: Seat, truth: Dataset, *, progress: Callable[[], None]) -> int:
+    """Let an expert, who sees what is really there, decide a round's reviews; return how many.
+
+    Args:
+        round_id: the round, merged.
+        seat: the expert's way into the back end.
+        truth: what is really in the pictures, by image id.
+        progress: called after every decision.
+    """
+    sizes = _sizes(truth)
+    boxes = {str(key): rows for key, rows in truth.labels.groupby("image_id")}
+    places = seat.open_places(review_round(round_id))
+    for place in places:
+        seen = boxes.get(place.image_id, truth.labels.head(0))
+        rows = seen[["class_name", *BOX_COLUMNS]].itertuples(index=False)
+        accepted = {
+            "id": "decision",
+            "type": "choices",
+            "from_name": DECISION_NAME,
+            "to_name": IMAGE_NAME,
+            "value": {"choices": [ACCEPT]},
+        }
+        drawn = write_result([Label.box(*row) for row in rows], *sizes[place.image_id])
+        seat.submit(place, [accepted, *drawn], 20.0)
+        progress()
+    return len(places)
+
+
+def _sizes(truth: Dataset) -> dict[str, tuple[int, int]]:
+    sides = zip(truth.images["width"].tolist(), truth.images["height"].tolist(), strict=True)
+    return dict(zip(truth.images["image_id"], sides, strict=True))

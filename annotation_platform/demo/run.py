@@ -6,21 +6,30 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from annotation_platform.consensus.agreement import pooled_f1
-from annotation_platform.demo.annotators import SimulatedPerson, make_people
-from annotation_platform.demo.crowd import LabelStudioSeat, Seat, SimulatedSeat, answer_round
+from annotation_platform.demo.annotators import EXPERT, SimulatedPerson, make_people
+from annotation_platform.demo.crowd import (
+    LabelStudioSeat,
+    Seat,
+    SimulatedSeat,
+    answer_round,
+    review,
+)
 from annotation_platform.demo.material import Material
 from annotation_platform.demo.narrator import Narrator
 from annotation_platform.errors import NotReadyError, SettingsError
 from annotation_platform.labeling.people import add_person
 from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.lake import Lake, lake_of
 from annotation_platform.params import (
     LabelingPolicy,
     Params,
+    ReviewPolicy,
     RoundPolicy,
     TrainingPolicy,
 )
@@ -79,7 +88,9 @@ def run_demo(
         settings = prepare_home(material, options)
         people = make_people(options.annotators, options.seed)
         lake = lake_of(settings)
-        seats, settings, secrets = _open_labeling(settings, people, stack, narrator)
+        names = [*(person.name for person in people), EXPERT]
+        Skills(lake.store).set(EXPERT, REVIEWER, granted=True, now=datetime.now(UTC))
+        seats, settings, secrets = _open_labeling(settings, names, stack, narrator)
         narrator.stage("Dagster is starting")
         dagster = stack.enter_context(DagsterServers(settings, secrets=secrets))
         narrator.say(f"watch the rounds    {dagster.url}")
@@ -143,6 +154,7 @@ def _policy(material: Material, options: DemoOptions) -> Params:
             minimum_images=smallest, maximum_images=max(largest, 1000), settle_seconds=1.0
         ),
         labeling=LabelingPolicy(answers_per_task=options.answers_per_task),
+        review=ReviewPolicy(gate="manual"),
         training=TrainingPolicy(
             cpu_seconds=options.training_cpu_seconds, image_width=options.image_width
         ),
@@ -150,14 +162,14 @@ def _policy(material: Material, options: DemoOptions) -> Params:
 
 
 def _open_labeling(
-    settings: Settings, people: list[SimulatedPerson], stack: ExitStack, narrator: Narrator
+    settings: Settings, names: list[str], stack: ExitStack, narrator: Narrator
 ) -> tuple[Mapping[str, Seat], Settings, dict[str, str]]:
     """Return a seat for every person, the settings with the back end's address, and its token."""
     if settings.labeling == "simulated":
         labeling = SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
-        for person in people:
-            labeling.add_annotator(person.name)
-        return {person.name: SimulatedSeat(labeling, person) for person in people}, settings, {}
+        for name in names:
+            labeling.add_annotator(name)
+        return {name: SimulatedSeat(labeling, name) for name in names}, settings, {}
     narrator.stage("Label Studio is starting; its first boot prepares a database, about a minute")
     server = stack.enter_context(
         LabelStudioServer(
@@ -169,10 +181,10 @@ def _open_labeling(
     )
     admin = server.administrator
     seats: dict[str, Seat] = {}
-    narrator.stage("annotators sign up", total=len(people))
-    for person in people:
-        account = add_person(server.url, admin.token, person.name)
-        seats[person.name] = LabelStudioSeat(server.url, account.token, person)
+    narrator.stage("annotators sign up", total=len(names))
+    for name in names:
+        account = add_person(server.url, admin.token, name)
+        seats[name] = LabelStudioSeat(server.url, account.token, name)
         narrator.step()
     narrator.say(f"watch the labelling {server.url}   (log in: {settings.secrets_path})")
     settings = settings.model_copy(update={"label_studio_url": server.url})
@@ -212,6 +224,11 @@ class _Turn:
             progress=self.narrator.step,
         )
         self._wait(f"{round_id}: merging the answers", self._has(round_id, "consensus_labels"))
+        self._wait(f"{round_id}: asking what is open", self._has(round_id, "review_tasks"))
+        disputed = self.lake.tables.read("review_tasks", round_id)
+        self.narrator.stage(f"{round_id}: an expert decides", total=len(disputed))
+        if len(disputed):
+            review(round_id, seats[EXPERT], material.truth, progress=self.narrator.step)
         self._wait(f"{round_id}: publishing a version", self._has(round_id, "dataset_version"))
         self._wait(f"{round_id}: training the model", self._has(round_id, "round_report"))
         row = self._figures(round_id, material)
@@ -247,7 +264,7 @@ class _Turn:
 
     def _figures(self, round_id: str, material: Material) -> dict[str, Any]:
         report = self.lake.tables.read("round_report", round_id).to_dict("records")[0]
-        labels = self.lake.tables.read("consensus_labels", round_id)
+        labels = self.lake.tables.read("reviewed_labels", round_id)
         truth = material.truth.labels
         asked = truth[truth["image_id"].isin(set(labels["image_id"]))]
         found = labels[labels["shape"] == "box"]

@@ -23,10 +23,11 @@ from annotation_platform.formats.files import (
     make_ontology,
     read_json,
 )
-from annotation_platform.labeling.results import LabelledBox, result_to_boxes
+from annotation_platform.labeling.results import read_result
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import Label
 
 _RECTANGLE = "rectanglelabels"
 _NOT_REGIONS = frozenset(
@@ -55,7 +56,7 @@ class _Labelled:
     file_name: str
     width: int
     height: int
-    boxes: list[LabelledBox]
+    boxes: list[Label]
     notes: list[str]
 
 
@@ -210,15 +211,19 @@ def _read(
         return _Labelled(name, file_name, 0, 0, [], [])
     width, height = _size(once)
     # A pixel of the longer side; on the shorter one it is a little less.
-    parsed = result_to_boxes(
-        once, width, height, ontology, outside_percent=100 / max(width, height)
+    parsed = read_result(
+        once,
+        width=width,
+        height=height,
+        ontology=ontology,
+        outside_percent=100 / max(width, height),
     )
-    if len(parsed.boxes) < len(once):
+    if parsed.refused:
         raise _TaskError("; ".join(parsed.problems[:_SHOWN]))
     notes = list(parsed.problems)
     if len(once) < len(regions):
         notes.append(f"{len(regions) - len(once)} regions said twice are counted once")
-    return _Labelled(name, file_name, width, height, parsed.boxes, notes)
+    return _Labelled(name, file_name, width, height, parsed.labels, notes)
 
 
 def _file_name(task: dict[str, Any]) -> str:
@@ -266,7 +271,7 @@ def _size(regions: list[Any]) -> tuple[int, int]:
 
 
 def _dataset(sound: list[_Labelled], problems: list[str], path: Path) -> Dataset:
-    names = sorted({box.class_name for found in sound for box in found.boxes})
+    names = sorted({box.class_name or "" for found in sound for box in found.boxes})
     if not names:
         said = f", e.g. {problems[0].removeprefix(f'{path}: ')}" if problems else ""
         raise FormatError(

@@ -6,23 +6,25 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import Label
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A box that a model proposes to the annotator, in pixels of the stored picture."""
+    """A label that is proposed to the annotator; ``score`` is the model's, if a model made it."""
 
-    class_name: str
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-    score: float
+    label: Label
+    score: float | None = None
 
 
 @dataclass(frozen=True)
 class TaskCopy:
-    """One place of a task: the blind copy that one person answers."""
+    """One place of a task: the blind copy that one person answers.
+
+    ``purpose`` is ``label``, ``gold`` (which nobody who answers may tell apart) or ``review``; a
+    review says in ``note`` what is in dispute. A ``blind`` copy shows no proposals, and then has
+    none. One that replaces a copy that is used up ``stands_for`` that one's place.
+    """
 
     task_id: str
     image_id: str
@@ -33,6 +35,11 @@ class TaskCopy:
     height: int
     weights_sha256: str = ""
     proposals: tuple[Proposal, ...] = ()
+    purpose: str = "label"
+    blind: bool = False
+    expertise: str = ""
+    note: str = ""
+    stands_for: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,14 @@ class LabelingClient(Protocol):
     @property
     def name(self) -> str:
         """The back end's name, as tables record it."""
+
+    def backend_of(self, task_id: str) -> str:  # noqa: ARG002  there may be several
+        """Return the name of the back end in which people answer a task."""
+        return self.name
+
+    def people_for(self, round_id: str, task_ids: Sequence[str]) -> dict[str, list[str]]:  # noqa: ARG002
+        """Return whom the places of each task can be assigned to; nobody if they are not known."""
+        return dict.fromkeys(task_ids, self.annotators())
 
     def annotators(self) -> list[str]:
         """Return the identities (e-mail addresses) of those whom places can be assigned to."""

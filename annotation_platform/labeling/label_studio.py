@@ -1,31 +1,88 @@
 """Label Studio as the place where people label: one project per round, one task per place."""
 
 import json
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.client import LabelingClient, Submission, TaskCopy
 from annotation_platform.labeling.interface import (
+    CONFLICTS_NAME,
     labeling_config,
     labeling_instructions,
+    review_config,
     tasks_tab,
 )
 from annotation_platform.labeling.label_studio_http import LabelStudioHttp, UncertainError
+from annotation_platform.labeling.label_studio_tasks import (
+    Annotation,
+    Place,
+    Prediction,
+    ProjectTasks,
+    Task,
+)
 from annotation_platform.labeling.people import email_in, members
 from annotation_platform.labeling.pictures import PicturePlace
-from annotation_platform.labeling.results import boxes_to_result
+from annotation_platform.labeling.results import write_proposals
 from annotation_platform.schema.ontology import Ontology
 
-_TASKS_A_REQUEST = 500
-_TASKS_A_PAGE = 250
-_IMPORT_ATTEMPTS = 3
 _EVERYBODY = "Everybody"
+_CREATIONS = 3
 
-Place = tuple[str, int]
-"""A task and one of its places: what Label Studio must hold exactly once."""
+
+@dataclass(frozen=True)
+class _Made:
+    id: int
+
+
+@dataclass(frozen=True)
+class _Project:
+    id: int
+    title: str
+    task_number: int
+
+
+@dataclass(frozen=True)
+class _User:
+    id: int
+    email: str
+
+
+@dataclass(frozen=True)
+class _Counts:
+    total_annotations_number: int
+    skipped_annotations_number: int
+
+
+@dataclass(frozen=True)
+class _Changed:
+    updated_at: str
+
+
+@dataclass(frozen=True)
+class _Newest:
+    tasks: list[_Changed]
+    total: int
+    total_annotations: int
+
+
+@dataclass(frozen=True)
+class _Tab:
+    data: dict[str, Any]
+
+
+_PROJECTS = TypeAdapter(list[_Project])
+_MADE = TypeAdapter(_Made)
+_SETTINGS = TypeAdapter(dict[str, Any])
+_USERS = TypeAdapter(list[_User])
+_COUNTS = TypeAdapter(_Counts)
+_NEWEST = TypeAdapter(_Newest)
+_TABS = TypeAdapter(list[_Tab])
 
 
 class LabelStudioClient(LabelingClient):
@@ -41,6 +98,9 @@ class LabelStudioClient(LabelingClient):
         people: Who can be assigned places; by default every member but the administrator.
         timeout_seconds: For connecting, and for each wait for bytes.
         retry_seconds: The first wait before a failed request is repeated.
+        settle_seconds: How long an import whose answer was lost may still be under way; before
+            that is over, it is not sent again.
+        requests_per_second: The most that this client sends; None is as fast as it can.
     """
 
     def __init__(
@@ -52,12 +112,19 @@ class LabelStudioClient(LabelingClient):
         people: Sequence[str] = (),
         timeout_seconds: float = 30.0,
         retry_seconds: float = 0.5,
+        settle_seconds: float = 10.0,
+        requests_per_second: float | None = None,
     ) -> None:
         self._http = LabelStudioHttp(
-            url, token, timeout_seconds=timeout_seconds, retry_seconds=retry_seconds
+            url,
+            token,
+            timeout_seconds=timeout_seconds,
+            retry_seconds=retry_seconds,
+            requests_per_second=requests_per_second,
         )
         self._pictures = pictures
         self._people = sorted(people)
+        self._settle_seconds = settle_seconds
 
     @property
     def name(self) -> str:
@@ -72,24 +139,59 @@ class LabelStudioClient(LabelingClient):
         return self._people or members(self._http)
 
     def publish_round(
-        self, round_id: str, ontology: Ontology, copies: Sequence[TaskCopy]
+        self,
+        round_id: str,
+        ontology: Ontology,
+        copies: Sequence[TaskCopy],
+        *,
+        closed: Collection[Place] = (),
     ) -> Mapping[Place, str]:
         """Make exactly one task for each copy and return Label Studio's id by (task_id, place).
 
         The project is called ``round_id``. Doing it again, whole or after half of it, adds
-        what is missing and nothing else; tasks that people deleted are made again.
+        what is missing and nothing else. Tasks that people deleted are made again, those of
+        ``closed`` places excepted. Where two publishers made the same task, the one that nobody
+        touched is deleted.
+
+        Args:
+            round_id: the round.
+            ontology: what people choose from.
+            copies: every place of the round.
+            closed: places that nobody is to be asked for any more: answered in the ledger, or
+                lost and not to be sent again. Their tasks are left as they are; one that is
+                gone has the id ``""``.
 
         Raises:
-            LabelingError: Label Studio cannot be reached or refused, or holds a place twice.
+            LabelingError: Label Studio cannot be reached or refused.
         """
-        wanted = {(copy.task_id, copy.place): copy for copy in copies}
-        if len(wanted) < len(copies):
+        given = {(copy.task_id, copy.place): copy for copy in copies}
+        if len(given) < len(copies):
             raise ValueError(f"{round_id}: two copies are the same place of the same task")
-        project = self._find_or_create(round_id, ontology)
+        project = self._find_or_create(
+            round_id, ontology, review=any(copy.purpose == "review" for copy in copies)
+        )
         self._pictures.grant(self._http, project)
-        ids = self._import_missing(project, round_id, wanted)
         self._make_tabs(project, sorted({copy.assignee for copy in copies if copy.assignee}))
-        return ids
+        wanted = {
+            place: _task(copy, round_id, self._pictures.address(copy.image_key))
+            for place, copy in given.items()
+            if place not in closed
+        }
+        ids = self._tasks(project).ensure(wanted)
+        return {place: str(ids.get(place, "")) for place in given}
+
+    def held_places(self, round_id: str) -> Mapping[Place, str]:
+        """Return the id of the task of each place that Label Studio holds of a round now.
+
+        A place that was published and is not among them was deleted there.
+
+        Raises:
+            LabelingError: The list was not read completely.
+        """
+        project = self._find(round_id)
+        if project is None:
+            return {}
+        return {place: str(task) for place, task in self._tasks(project).places().items()}
 
     def submissions(self, round_id: str) -> list[Submission]:
         """Return every annotation that people submitted in this round, skips included.
@@ -105,12 +207,14 @@ class LabelStudioClient(LabelingClient):
         project = self._find(round_id)
         if project is None:
             return []
-        emails = {user["id"]: user["email"] for user in self._http.get("/api/users/")}
-        found = []
-        for task in self._tasks(project, fields="all"):
-            if _place_of(task) is not None:
-                found += [_submission(task, said, emails) for said in task["annotations"]]
-        return found
+        emails = {user.id: user.email for user in self._http.read(_USERS, "/api/users/")}
+        read = self._tasks(project).answered()
+        return [
+            _submission(task, said, read.predictions.get(task.id, []), emails)
+            for task in read.tasks
+            if task.place is not None
+            for said in sorted(task.annotations, key=lambda said: said.id)
+        ]
 
     def answer_count(self, round_id: str) -> int:
         """Return how many answers (skips included) the round holds; one or two quick requests.
@@ -120,12 +224,13 @@ class LabelStudioClient(LabelingClient):
         project = self._find(round_id)
         if project is None:
             return 0
-        counts = self._http.get(
+        counts = self._http.read(
+            _COUNTS,
             f"/api/projects/{project}/",
             include="id,total_annotations_number,skipped_annotations_number",
         )
         # Label Studio counts skips apart.
-        return int(counts["total_annotations_number"] + counts["skipped_annotations_number"])
+        return counts.total_annotations_number + counts.skipped_annotations_number
 
     def answer_stamp(self, round_id: str) -> str:
         """Return a text that changes when an answer comes, is edited or deleted; two requests.
@@ -135,7 +240,8 @@ class LabelStudioClient(LabelingClient):
         project = self._find(round_id)
         if project is None:
             return ""
-        newest = self._http.get(
+        newest = self._http.read(
+            _NEWEST,
             "/api/tasks/",
             project=project,
             page=1,
@@ -143,32 +249,39 @@ class LabelStudioClient(LabelingClient):
             include="id,updated_at",
             query=json.dumps({"ordering": ["-tasks:updated_at"]}),
         )
-        changed_at = newest["tasks"][0]["updated_at"] if newest["tasks"] else ""
-        return f"{newest['total']} tasks, {newest['total_annotations']} answers, {changed_at}"
+        changed_at = newest.tasks[0].updated_at if newest.tasks else ""
+        return f"{newest.total} tasks, {newest.total_annotations} answers, {changed_at}"
 
     def round_url(self, round_id: str) -> str:
         """Return the address where people answer this round; empty before it is published."""
         project = self._find(round_id)
         return "" if project is None else f"{self._http.url}/projects/{project}/data"
 
-    def _find(self, round_id: str) -> int | None:
-        # Label Studio's filter finds titles that contain the text, so equality is checked here.
-        ids = [
-            int(project["id"])
-            for project in self._http.pages("/api/projects/", title=round_id, include="id,title")
-            if project["title"] == round_id
-        ]
-        # Two publishers at the same moment may both make the project: all go on with the first.
-        return min(ids, default=None)
+    def _tasks(self, project: int) -> ProjectTasks:
+        return ProjectTasks(self._http, project, settle_seconds=self._settle_seconds)
 
-    def _find_or_create(self, round_id: str, ontology: Ontology) -> int:
+    def _find(self, round_id: str) -> int | None:
+        path = "/api/projects/"
+        listed = self._http.pages(path, title=round_id, include="id,title,task_number")
+        # Label Studio's filter finds titles that contain the text, so equality is checked here.
+        same = [
+            project
+            for project in self._http.shaped(_PROJECTS, listed, path)
+            if project.title == round_id
+        ]
+        # Two publishers at the same moment may both make the project: all go on with the one that
+        # has tasks, or with the first.
+        same.sort(key=lambda project: (project.task_number == 0, project.id))
+        return same[0].id if same else None
+
+    def _find_or_create(self, round_id: str, ontology: Ontology, *, review: bool) -> int:
         shown = {
-            "label_config": labeling_config(ontology),
+            "label_config": review_config(ontology) if review else labeling_config(ontology),
             "expert_instruction": labeling_instructions(ontology),
         }
         project = self._find(round_id)
         if project is not None:
-            now = self._http.get(f"/api/projects/{project}/")
+            now = self._http.read(_SETTINGS, f"/api/projects/{project}/")
             if any(now.get(key) != value for key, value in shown.items()):
                 self._http.patch(f"/api/projects/{project}/", shown)
             return project
@@ -182,101 +295,43 @@ class LabelStudioClient(LabelingClient):
             # A skip leaves the place open, so somebody else is asked.
             "skip_queue": "REQUEUE_FOR_OTHERS",
         }
-        try:
-            made = int(self._http.post("/api/projects/", settings)["id"])
-        except UncertainError:
-            made = None
-        project = self._find(round_id)
-        if project is None:
+        for _ in range(_CREATIONS):
+            made = self._create(settings)
+            project = self._find(round_id)
+            if project is not None:
+                break
+        else:
             raise LabelingError(
                 f"Label Studio at {self._http.url} did not make the project {round_id}. Try again."
             )
-        if made is not None and made != project:
-            # Another publisher was first; ours is a moment old and empty.
-            self._http.delete(f"/api/projects/{made}/")
+        if made not in {None, project}:
+            # Another publisher was first. Ours is empty and only told apart: while Label Studio
+            # deletes a project it runs without its own signals, and two deletions at a time leave
+            # it without them until it is restarted, so that it counts no answer any more.
+            unused = {"title": f"{round_id[:39]} (not used)"}
+            self._http.patch(f"/api/projects/{made}/", unused)
         return project
 
-    def _import_missing(
-        self, project: int, round_id: str, wanted: Mapping[Place, TaskCopy]
-    ) -> dict[Place, str]:
-        """Import what Label Studio does not hold, and return the ids once it holds each once."""
-        held = self._held(project)
-        for attempt in range(1, _IMPORT_ATTEMPTS + 1):
-            missing = [copy for place, copy in wanted.items() if place not in held]
-            if not missing:
-                break
-            try:
-                for start in range(0, len(missing), _TASKS_A_REQUEST):
-                    batch = missing[start : start + _TASKS_A_REQUEST]
-                    self._http.post(
-                        f"/api/projects/{project}/import",
-                        [
-                            _task(copy, round_id, self._pictures.address(copy.image_key))
-                            for copy in batch
-                        ],
-                    )
-            except UncertainError:
-                if attempt == _IMPORT_ATTEMPTS:
-                    raise
-            # Whether an answer came or not, only what the server now shows counts.
-            held = self._held(project)
-        wrong = {place: held.get(place, []) for place in wanted if len(held.get(place, [])) != 1}
-        if wrong:
-            place, ids = next(iter(wrong.items()))
-            raise LabelingError(
-                f"{round_id}: {len(wrong)} of {len(wanted)} places are not exactly one task in "
-                f"Label Studio; place {place[1]} of task {place[0]} is {len(ids)} (ids {ids}). "
-                "Publish again if some are missing; delete the surplus ones in "
-                f"{self._http.url}/projects/{project}/data."
-            )
-        return {place: str(held[place][0]) for place in wanted}
-
-    def _held(self, project: int) -> dict[Place, list[int]]:
-        held = defaultdict(list)
-        for task in self._tasks(project, include="id,data"):
-            place = _place_of(task)
-            if place is not None:
-                held[place].append(int(task["id"]))
-        return dict(held)
-
-    def _tasks(self, project: int, **query: str) -> Iterator[dict[str, Any]]:
-        """Yield every task of a project by id; a LabelingError if the pages are not all of them."""
-        seen: set[int] = set()
-        page = 1
-        while True:
-            answer = self._http.get(
-                "/api/tasks/",
-                project=project,
-                page=page,
-                page_size=_TASKS_A_PAGE,
-                query=json.dumps({"ordering": ["tasks:id"]}),
-                **query,
-            )
-            fresh = [task for task in answer["tasks"] if task["id"] not in seen]
-            seen.update(task["id"] for task in fresh)
-            yield from fresh
-            if not answer["tasks"] or page * _TASKS_A_PAGE >= answer["total"]:
-                break
-            page += 1
-        number = self._http.get(f"/api/projects/{project}/", include="id,task_number")
-        if len(seen) != number["task_number"]:
-            raise LabelingError(
-                f"Read {len(seen)} tasks of project {project} in Label Studio, which holds "
-                f"{number['task_number']}: it changed meanwhile. Try again."
-            )
+    def _create(self, settings: Mapping[str, Any]) -> int | None:
+        """Make a project and return its number; None if the server does not say whether it did."""
+        path = "/api/projects/"
+        try:
+            return self._http.shaped(_MADE, self._http.post(path, settings), path).id
+        except UncertainError:
+            return None
 
     def _make_tabs(self, project: int, assignees: Sequence[str]) -> None:
         """Give each person a tab of their own places; the first tab shows everybody's."""
         if not assignees:
             return
-        titles = {
-            view["data"].get("title") for view in self._http.get("/api/dm/views/", project=project)
-        }
+        path = "/api/dm/views/"
+        there = {tab.data.get("title") for tab in self._http.read(_TABS, path, project=project)}
         for title in (_EVERYBODY, *assignees):
-            if title in titles:
+            if title in there:
                 continue
             tab = tasks_tab(title, assignee="" if title == _EVERYBODY else title)
-            self._http.post("/api/dm/views/", {"project": project, "data": tab}, repeatable=True)
+            # Sent twice it makes two tabs that show the same.
+            self._http.post(path, {"project": project, "data": tab}, repeatable=True)
 
 
 def _task(copy: TaskCopy, round_id: str, picture: str) -> dict[str, Any]:
@@ -291,55 +346,56 @@ def _task(copy: TaskCopy, round_id: str, picture: str) -> dict[str, Any]:
             "assignee": copy.assignee,
         }
     }
+    if copy.purpose == "review":
+        task["data"][CONFLICTS_NAME] = copy.note
     if copy.proposals:
+        scores = [each.score for each in copy.proposals if each.score is not None]
         task["predictions"] = [
             {
                 "model_version": copy.weights_sha256,
-                "score": min(proposal.score for proposal in copy.proposals),
-                "result": boxes_to_result(copy.proposals, copy.width, copy.height),
+                "result": write_proposals(copy.proposals, copy.width, copy.height),
+                **({"score": min(scores)} if scores else {}),
             }
         ]
     return task
 
 
-def _place_of(task: Mapping[str, Any]) -> Place | None:
-    """Return the place a task is, None for a task that somebody else imported."""
-    data = task["data"]
-    if not isinstance(data.get("task_id"), str) or not isinstance(data.get("place"), int):
-        return None
-    return data["task_id"], data["place"]
-
-
 def _submission(
-    task: Mapping[str, Any], said: Mapping[str, Any], emails: Mapping[int, str]
+    task: Task,
+    said: Annotation,
+    shown: Sequence[Prediction],
+    emails: Mapping[int, str],
 ) -> Submission:
-    data = task["data"]
-    predictions = {prediction["id"]: prediction for prediction in task["predictions"]}
+    predictions = {prediction.id: prediction for prediction in shown}
     # An answer sent over the API does not name the prediction; then it is the task's only one.
-    only: dict[str, Any] = next(iter(predictions.values()), {})
-    began_from = predictions.get(said["parent_prediction"], only)
+    only = shown[0] if shown else None
+    began_from = predictions.get(said.parent_prediction or 0, only)
     return Submission(
         backend="label-studio",
-        backend_task=str(task["id"]),
-        annotation=str(said["id"]),
-        task_id=data["task_id"],
-        image_id=data["image_id"],
-        place=data["place"],
+        backend_task=str(task.id),
+        annotation=str(said.id),
+        task_id=task.data["task_id"],
+        image_id=task.data["image_id"],
+        place=task.data["place"],
         author=_author(said, emails),
-        created_at=datetime.fromisoformat(said["created_at"]),
-        updated_at=datetime.fromisoformat(said["updated_at"]),
-        lead_time_seconds=float(said["lead_time"] or 0.0),
-        skipped=bool(said["was_cancelled"]),
-        result=said["result"] or [],
-        weights_sha256=began_from.get("model_version") or "",
-        proposed=began_from.get("result") or [],
+        created_at=said.created_at.astimezone(UTC),
+        updated_at=said.updated_at.astimezone(UTC),
+        lead_time_seconds=_seconds(said.lead_time),
+        skipped=said.was_cancelled,
+        result=said.result or [],
+        weights_sha256=(began_from.model_version or "") if began_from else "",
+        proposed=(began_from.result or []) if began_from else [],
     )
 
 
-def _author(said: Mapping[str, Any], emails: Mapping[int, str]) -> str:
-    user = said["completed_by"]
-    user = user["id"] if isinstance(user, dict) else user
+def _seconds(lead_time: float | None) -> float:
+    """Return a lead time in seconds; 0 where Label Studio knows none."""
+    return lead_time if lead_time is not None and math.isfinite(lead_time) else 0.0
+
+
+def _author(said: Annotation, emails: Mapping[int, str]) -> str:
+    user = said.completed_by
     if user is None:
         return "unknown"
     # A removed member's address reads "Deleted", but the annotation still names it.
-    return email_in(emails.get(user, "")) or email_in(said["created_username"]) or f"user-{user}"
+    return email_in(emails.get(user, "")) or email_in(said.created_username) or f"user-{user}"

@@ -1,23 +1,33 @@
 """Requests to a Label Studio server: authentication, retries, and errors that say what to do."""
 
+import json
+import math
 import random
 import time
 import weakref
-from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
+from pydantic import TypeAdapter, ValidationError
 
 from annotation_platform.errors import LabelingError, SettingsError
+from annotation_platform.labeling.pace import Pace
 from annotation_platform.retry_after import asked_seconds
 
 TOKEN_VARIABLE = "ANNOTATION_LABEL_STUDIO_TOKEN"
 URL_VARIABLE = "ANNOTATION_LABEL_STUDIO_URL"
 
-# The server did not act on a request that it answers with one of these, or may do it again.
-_PASSING = frozenset({429, 500, 502, 503, 504})
-_LONGEST_WAIT_SECONDS = 30.0
+_LONGEST_BACKOFF_SECONDS = 30.0
+_CONNECT_SECONDS = 10.0
+# A server that is silent for the whole timeout is asked once more, not four times.
+_SILENCES = 2
+# One answer may take this many timeouts, however steadily its bytes trickle in.
+_TIMEOUTS_AN_ANSWER = 10
+_READINGS = 3
+
+Shaped = TypeVar("Shaped")
 
 
 class RefusedError(LabelingError):
@@ -32,16 +42,40 @@ class UncertainError(LabelingError):
     """A request that must not be repeated blindly broke off: the server may have done it."""
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """What a server answered, read to its end."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may fare better later."""
+        return self.status in {408, 429} or self.status >= 500
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the server says that it did not look at the request: it may be sent again."""
+        return self.status == 429
+
+
 class LabelStudioHttp:
     """One server and one identity on it.
 
     Args:
         url: Address of the server, with or without a slash at its end.
         token: A legacy token or a personal access token. Never printed, never in a message.
-        timeout_seconds: For connecting, and for each wait for bytes.
+        timeout_seconds: For each wait for bytes, and, up to 10 s, for connecting; a whole answer
+            may take ten times as long.
         attempts: How often a repeatable request is tried before it counts as failed.
         retry_seconds: The first wait between two attempts; each further one is twice as long,
-            up to 30 s and with jitter, unless the server asks for a wait of its own.
+            up to 30 s and with jitter, unless the server asks for a longer one.
+        longest_wait_seconds: A server that asks (``Retry-After``) for a longer wait than this is
+            left alone at once, with an error that names the wait.
+        requests_per_second: The most that this object sends; None is as fast as it can. Objects,
+            and processes, do not know of each other.
     """
 
     def __init__(
@@ -52,12 +86,17 @@ class LabelStudioHttp:
         timeout_seconds: float = 30.0,
         attempts: int = 4,
         retry_seconds: float = 0.5,
+        longest_wait_seconds: float = 30.0,
+        requests_per_second: float | None = None,
     ) -> None:
         self.url = url.strip().rstrip("/")
         self._token = token.strip()
         self._access_token = ""
         self._attempts = attempts
         self._retry_seconds = retry_seconds
+        self._longest_wait = longest_wait_seconds
+        self._longest_answer = _TIMEOUTS_AN_ANSWER * timeout_seconds
+        self._pace = Pace(requests_per_second)
         self._client = open_client(self.url, timeout_seconds=timeout_seconds)
         # Whoever holds this need not close it: its connections go when it goes.
         weakref.finalize(self, self._client.close)
@@ -65,6 +104,10 @@ class LabelStudioHttp:
     def get(self, path: str, **query: Any) -> Any:
         """Return the decoded JSON at ``path``."""
         return self._json("GET", path, query=query, repeatable=True)
+
+    def read(self, shape: TypeAdapter[Shaped], path: str, **query: Any) -> Shaped:
+        """Return the JSON at ``path`` as ``shape``; a LabelingError if it is none of that shape."""
+        return self.shaped(shape, self.get(path, **query), path)
 
     def post(self, path: str, body: Any, *, repeatable: bool = False, **query: Any) -> Any:
         """Return the JSON that the server answers to ``body``; None if it answers nothing.
@@ -81,15 +124,41 @@ class LabelStudioHttp:
         """Delete what is at ``path``; that it is gone already is a ``RefusedError`` (404)."""
         self._json("DELETE", path, repeatable=True)
 
-    def pages(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
-        """Yield every result of a list that the server pages with ``next``."""
-        page = 1
-        while True:
-            answer = self.get(path, page=page, page_size=200, **query)
-            yield from answer["results"]
-            if not answer.get("next"):
-                return
-            page += 1
+    def pages(self, path: str, **query: Any) -> list[dict[str, Any]]:
+        """Return every result of a list that the server pages with ``next``.
+
+        Raises:
+            LabelingError: The list changed in each of three readings, so that none was complete.
+        """
+        for _ in range(_READINGS):
+            found: list[dict[str, Any]] = []
+            counts = set()
+            page, more = 1, True
+            while more:
+                answer = self.read(_PAGE, path, page=page, page_size=200, **query)
+                found += answer.results
+                counts.add(answer.count)
+                page, more = page + 1, bool(answer.next)
+            # Numbered pages shift when an entry goes: one that stays would be on no page.
+            if counts == {len(found)}:
+                return found
+        raise LabelingError(
+            f"{self.url}{path} lists {answer.count} entries, but {len(found)} could be read: it "
+            "changes all the time. Try again."
+        )
+
+    def shaped(self, shape: TypeAdapter[Shaped], answer: Any, path: str) -> Shaped:
+        """Return an answer as ``shape``; a LabelingError if it is none of that shape."""
+        try:
+            return shape.validate_python(answer)
+        except ValidationError as error:
+            # Where and why; what was there instead may be personal.
+            first = error.errors(include_input=False, include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the whole"
+            raise LabelingError(
+                f"{self.url}{path} answered with JSON that is not Label Studio's ({place}: "
+                f"{first['msg']}). Check {URL_VARIABLE}, and that it is Label Studio 1.23."
+            ) from None
 
     def _json(
         self,
@@ -99,48 +168,70 @@ class LabelStudioHttp:
         body: Any = None,
         query: dict[str, Any] | None = None,
         repeatable: bool,
+        signed: bool = True,
     ) -> Any:
+        silences = 0
         for attempt in range(1, self._attempts + 1):
             last = attempt == self._attempts
             try:
-                answer = self._send(method, path, body, query)
-            except httpx.ConnectError as error:
+                answer = self._send(method, path, body, query, signed=signed)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 raise unreachable(self.url, error) from error
             except httpx.HTTPError as error:
                 if not repeatable:
                     raise UncertainError(self._broke_off(method, path, error)) from error
-                if last:
+                silences += isinstance(error, httpx.TimeoutException)
+                if last or silences == _SILENCES:
                     raise LabelingError(self._broke_off(method, path, error)) from error
-                self._pause(attempt, "")
+                self._pause(attempt, 0.0)
                 continue
-            # Too many requests means that this one was not looked at: it may be sent again.
-            if answer.status_code in _PASSING and (repeatable or answer.status_code == 429):
-                if last:
-                    break
-                self._pause(attempt, answer.headers.get("Retry-After", ""))
-                continue
-            if answer.status_code in _PASSING:
-                raise UncertainError(self._busy(method, path, answer.status_code))
-            return self._decoded(answer, method, path)
-        raise LabelingError(self._busy(method, path, answer.status_code))
+            if not answer.passing:
+                return self._decoded(answer, method, path)
+            if last:
+                break
+            asked = asked_seconds(answer.headers.get("Retry-After", ""))
+            if asked > self._longest_wait:
+                break
+            # Whoever finds out what became of an uncertain request waits as well.
+            self._pause(attempt, asked)
+            if not (repeatable or answer.untouched):
+                break
+        if repeatable or answer.untouched:
+            raise LabelingError(self._busy(method, path, answer))
+        raise UncertainError(self._busy(method, path, answer))
 
     def _send(
-        self, method: str, path: str, body: Any, query: dict[str, Any] | None
-    ) -> httpx.Response:
-        """Return the answer to one request, signed; an expired access token is renewed once."""
-        answer = self._client.request(
-            method, path, json=body, params=query, headers=self._authorization()
-        )
-        if answer.status_code == 401 and self._access_token:
+        self, method: str, path: str, body: Any, query: dict[str, Any] | None, *, signed: bool
+    ) -> _Answer:
+        """Return the answer to one request; an expired access token is renewed once."""
+        if not signed:
+            return self._exchange(method, path, body, query, {})
+        answer = self._exchange(method, path, body, query, self._authorization())
+        if answer.status == 401 and self._access_token:
             self._access_token = ""
-            answer = self._client.request(
-                method, path, json=body, params=query, headers=self._authorization()
-            )
+            answer = self._exchange(method, path, body, query, self._authorization())
         return answer
 
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        query: dict[str, Any] | None,
+        headers: dict[str, str],
+    ) -> _Answer:
+        self._pace.wait()
+        ends_at = time.monotonic() + self._longest_answer
+        pieces = []
+        with self._client.stream(method, path, json=body, params=query, headers=headers) as answer:
+            for piece in answer.iter_bytes():
+                pieces.append(piece)
+                if time.monotonic() > ends_at:
+                    raise httpx.ReadTimeout("the answer does not end")
+        return _Answer(answer.status_code, answer.headers, b"".join(pieces))
+
     def _authorization(self) -> dict[str, str]:
-        # What is no token would come back in the message of whoever refuses the header.
-        if not self._token or not self._token.isascii() or not self._token.isprintable():
+        if not _is_token(self._token):
             raise LabelingError(
                 f"No usable token for Label Studio at {self.url}. Set {TOKEN_VARIABLE} to a token "
                 "from its account page; `annotation-platform up` makes one by itself."
@@ -149,16 +240,19 @@ class LabelStudioHttp:
         if self._token.count(".") != 2:
             return {"Authorization": f"Token {self._token}"}
         if not self._access_token:
-            answer = self._client.post("/api/token/refresh/", json={"refresh": self._token})
-            if answer.status_code not in _PASSING:
-                found = self._decoded(answer, "POST", "/api/token/refresh/")
-                self._access_token = str(found["access"])
-            else:
-                raise httpx.ReadError("the token could not be exchanged")
+            path = "/api/token/refresh/"
+            bought = {"refresh": self._token}
+            answer = self._json("POST", path, body=bought, repeatable=True, signed=False)
+            access = self.shaped(_ACCESS, answer, path).access
+            if not _is_token(access):
+                raise LabelingError(
+                    f"{self.url}{path} answered with no token. Check {URL_VARIABLE}."
+                )
+            self._access_token = access
         return {"Authorization": f"Bearer {self._access_token}"}
 
-    def _decoded(self, answer: httpx.Response, method: str, path: str) -> Any:
-        status = answer.status_code
+    def _decoded(self, answer: _Answer, method: str, path: str) -> Any:
+        status = answer.status
         if status in {401, 403}:
             raise RefusedError(
                 f"Label Studio at {self.url} refused {method} {path} ({status}): the token is "
@@ -166,30 +260,36 @@ class LabelStudioHttp:
                 "account page.",
                 status,
             )
-        if answer.is_redirect:
+        if 300 <= status < 400:
             raise LabelingError(
                 f"{self.url} redirects to {_place(answer.headers.get('Location', ''))}. "
                 f"Set {URL_VARIABLE} to the address at which Label Studio itself answers."
             )
         if status >= 400:
             raise RefusedError(
-                f"Label Studio at {self.url} refused {method} {path} ({status}): {_reason(answer)}",
+                f"Label Studio at {self.url} refused {method} {path} ({status}): "
+                f"{self._without_secrets(_reason(answer.body))}",
                 status,
             )
-        if not answer.content:
+        if not answer.body:
             return None
         try:
-            return answer.json()
-        except ValueError as error:
+            return _parsed(answer.body)
+        except (ValueError, RecursionError) as error:
             kind = "a web page" if "html" in answer.headers.get("Content-Type", "") else "no JSON"
             raise LabelingError(
                 f"{self.url}{path} answered with {kind} instead of Label Studio's data; a proxy or "
                 f"a login page may stand in between. Check {URL_VARIABLE}."
             ) from error
 
-    def _pause(self, attempt: int, retry_after: str) -> None:
+    def _pause(self, attempt: int, asked: float) -> None:
         backoff = self._retry_seconds * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
-        time.sleep(min(max(backoff, asked_seconds(retry_after)), _LONGEST_WAIT_SECONDS))
+        time.sleep(max(min(backoff, _LONGEST_BACKOFF_SECONDS), asked))
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in filter(None, (self._token, self._access_token)):
+            text = text.replace(secret, "…")
+        return text
 
     def _broke_off(self, method: str, path: str, error: httpx.HTTPError) -> str:
         return (
@@ -197,11 +297,29 @@ class LabelStudioHttp:
             f"({type(error).__name__}). Try again; what it already did is not done twice."
         )
 
-    def _busy(self, method: str, path: str, status: int) -> str:
+    def _busy(self, method: str, path: str, answer: _Answer) -> str:
+        asked = asked_seconds(answer.headers.get("Retry-After", ""))
+        when = f"in {asked:.0f} s, as it asks" if asked > self._longest_wait else "later"
         return (
-            f"Label Studio at {self.url} answers {status} to {method} {path}. "
-            "Try again later; if it stays so, its log says why."
+            f"Label Studio at {self.url} answers {answer.status} to {method} {path}. "
+            f"Try again {when}; if it stays so, its log says why."
         )
+
+
+@dataclass(frozen=True)
+class _Access:
+    access: str
+
+
+@dataclass(frozen=True)
+class _Page:
+    results: list[dict[str, Any]]
+    count: int
+    next: str | None = None
+
+
+_ACCESS = TypeAdapter(_Access)
+_PAGE = TypeAdapter(_Page)
 
 
 def unreachable(url: str, error: httpx.HTTPError) -> LabelingError:
@@ -216,11 +334,17 @@ def open_client(url: str, *, timeout_seconds: float) -> httpx.Client:
     """Return a plain HTTP client for ``url``, which keeps cookies and follows no redirect.
 
     Raises:
-        SettingsError: ``url`` is no http or https address.
+        SettingsError: ``url`` is no http or https address, or holds a password.
     """
     try:
         parts = urlsplit(url)
         host, usable = parts.hostname, parts.scheme in {"http", "https"} and (parts.port or 1) > 0
+        # It would be in every message, and would be sent in the place of the token.
+        if "@" in parts.netloc:
+            raise SettingsError(
+                f"{URL_VARIABLE}: the address must hold no user and password. Put a token into "
+                f"{TOKEN_VARIABLE} instead."
+            )
     except ValueError:
         host, usable = None, False
     if not host or not usable:
@@ -229,7 +353,13 @@ def open_client(url: str, *, timeout_seconds: float) -> httpx.Client:
         )
     # A proxy of the environment is for the world outside, not for a server on this machine.
     loopback = host in {"127.0.0.1", "localhost", "::1"}
-    return httpx.Client(base_url=url, timeout=timeout_seconds, trust_env=not loopback)
+    timeout = httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS))
+    return httpx.Client(base_url=url, timeout=timeout, trust_env=not loopback)
+
+
+def _is_token(text: str) -> bool:
+    # What is none would come back in the message of whoever refuses the header.
+    return bool(text) and text.isascii() and text.isprintable()
 
 
 def _place(location: str) -> str:
@@ -237,11 +367,22 @@ def _place(location: str) -> str:
     return location.split("?", 1)[0] or "nowhere"
 
 
-def _reason(answer: httpx.Response) -> str:
+def _parsed(body: bytes) -> Any:
+    # JSON knows no NaN and no infinity, but Label Studio stores what it is sent: one such number
+    # must not hide all other answers, and as a text nobody can take it for a number.
+    return json.loads(body, parse_constant=str, parse_float=_finite)
+
+
+def _finite(text: str) -> float | str:
+    number = float(text)
+    return number if math.isfinite(number) else text
+
+
+def _reason(body: bytes) -> str:
     """Return what the server says about a refusal, on one line of at most 300 characters."""
     try:
-        said = answer.json()
-    except ValueError:
+        said = _parsed(body)
+    except (ValueError, RecursionError):
         return "it gave no reason"
     if isinstance(said, dict):
         said = said.get("validation_errors") or said.get("detail") or said

@@ -1,6 +1,6 @@
 """The answers ledger: every state of every answer ever seen. Nothing in it is ever changed.
 
-It lies in the lake as numbered segments, each created once and never written again:
+It lies in the lake as numbered entries, each created once and never written again:
 ``ledger/answers/<round>/000001.jsonl``. One line is one revision of one annotation, as the back
 end gave it. Real names stay in here; what leaves carries a pseudonym.
 """
@@ -9,51 +9,113 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
 import pandas as pd
 
 from annotation_platform.errors import NotReadyError
+from annotation_platform.labeling import results
 from annotation_platform.labeling.client import Submission
-from annotation_platform.labeling.results import result_to_boxes
-from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import NOTHING
 from annotation_platform.schema.tables import make_table
+from annotation_platform.storage.journal import Journal
 from annotation_platform.storage.objects import ObjectStore
 
 _KEY = "ledger/pseudonym-key"
+_NOT_YET = 1 << 62
 
 
 @dataclass(frozen=True)
 class Revision:
-    """One state of one annotation; ``digest`` names it."""
+    """One state of one annotation; ``digest`` names it, ``entry`` is where the ledger has it.
+
+    What the ledger has not yet is behind everything that it has.
+    """
 
     digest: str
     submission: Submission
+    entry: int = _NOT_YET
 
 
 @dataclass(frozen=True)
-class Surplus:
-    """An answer that was kept but is not counted, and why: skipped, repeated, late or foreign."""
+class Answer:
+    """One annotation in its latest state, and whether it counts.
+
+    ``state`` is ``counted``, or why not: ``skipped``; ``repeated`` (its author holds a place of
+    the task already); ``late`` (its place is taken, or the round was closed); ``foreign`` (no
+    such place, or its author may not answer it). ``detail`` says so in a sentence.
+    """
 
     revision: Revision
-    reason: str
+    state: str
+    detail: str
+    revisions: int
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Who may answer what in a round.
+
+    Attributes:
+        qualified: whether an author had an expertise at a moment.
+        barred: by task, the authors who may not answer it: reviewers do not judge themselves.
+        entries: how many entries of the ledger count, where the round was closed; or None.
+    """
+
+    qualified: Callable[[str, str, datetime], bool] = lambda _author, _skill, _at: True
+    barred: Mapping[str, Collection[str]] = field(default_factory=dict)
+    entries: int | None = None
 
 
 @dataclass(frozen=True)
 class Count:
-    """Which answers hold a place, by (task_id, place), and which hold none."""
+    """What became of every answer of a round: ``places`` and who holds them, by task and number.
 
-    counted: dict[tuple[str, int], Revision]
-    surplus: list[Surplus]
-    places: int
+    ``copies`` says for each copy that people answer which place it fills.
+    """
+
+    answers: list[Answer]
+    places: dict[tuple[str, int], Revision | None]
+    copies: dict[tuple[str, int], tuple[str, int]]
+
+    @property
+    def stuck(self) -> list[tuple[str, int]]:
+        """The free places whose copies all look answered, by somebody who may not have them.
+
+        Nobody is shown them any more, so only a further copy can fill them.
+        """
+        used = {
+            (answer.revision.submission.task_id, answer.revision.submission.place)
+            for answer in self.surplus
+            if answer.state != "skipped"
+        }
+        open_ = {place for copy, place in self.copies.items() if copy not in used}
+        return [place for place, held in self.places.items() if held is None and place not in open_]
+
+    @property
+    def counted(self) -> dict[tuple[str, int], Revision]:
+        """The answers that hold a place, by (task_id, place)."""
+        return {place: held for place, held in self.places.items() if held is not None}
+
+    @property
+    def surplus(self) -> list[Answer]:
+        """The answers that hold none: kept, listed, not counted."""
+        return [answer for answer in self.answers if answer.state != "counted"]
+
+    @property
+    def answered(self) -> set[str]:
+        """The tasks of which every place holds an answer."""
+        tasks = {task_id for task_id, _ in self.places}
+        return tasks - {task_id for (task_id, _), held in self.places.items() if held is None}
 
     @property
     def complete(self) -> bool:
         """Whether every place of every task holds an answer; a round without tasks is complete."""
-        return len(self.counted) == self.places
+        return None not in self.places.values()
 
     @property
     def digest(self) -> str:
@@ -75,22 +137,23 @@ class AnswersLedger:
         if not new:
             return 0
         lines = [_to_line(revision, seen_at=now) for revision in new]
-        data = "".join(lines).encode()
-        number = sum(1 for _ in self._store.list(_folder(round_id))) + 1
-        # Another process may take the number first. What both saw is then written twice, which
-        # reading undoes: a revision is known by its digest.
-        while not self._store.create(f"{_folder(round_id)}/{number:06d}.jsonl", data):
-            number += 1
+        # What two processes saw is written twice, which reading undoes: a revision is known by
+        # its digest.
+        self._journal(round_id).append("".join(lines).encode())
         return len(new)
 
     def read(self, round_id: str) -> list[Revision]:
         """Return every revision of a round, in the order in which they were seen."""
         found: dict[str, Revision] = {}
-        for key in self._store.list(_folder(round_id)):
-            for line in self._store.get(key).decode().split("\n")[:-1]:
-                revision = _from_line(line)
+        for number, entry in enumerate(self._journal(round_id).read(), start=1):
+            for line in entry.decode().split("\n")[:-1]:
+                revision = _from_line(line, number)
                 found.setdefault(revision.digest, revision)
         return list(found.values())
+
+    def entries(self, round_id: str) -> int:
+        """Return how many entries the ledger has of a round."""
+        return len(self._journal(round_id))
 
     def pseudonym(self, author: str) -> str:
         """Return the name under which ``author`` appears outside the ledger: stable, keyed."""
@@ -98,6 +161,9 @@ class AnswersLedger:
             self._store.create(_KEY, secrets.token_bytes(32), private=True)
         digest = hmac.new(self._store.get(_KEY), author.lower().encode(), hashlib.sha256)
         return f"annotator-{digest.hexdigest()[:10]}"
+
+    def _journal(self, round_id: str) -> Journal:
+        return Journal(self._store, f"ledger/answers/{round_id}", private=True)
 
 
 def as_revision(submission: Submission) -> Revision:
@@ -118,87 +184,242 @@ def as_revision(submission: Submission) -> Revision:
     return Revision(hashlib.sha256(text.encode()).hexdigest(), submission)
 
 
-def count_answers(revisions: Iterable[Revision], tasks: pd.DataFrame) -> Count:
-    """Return which answers hold the places of a round.
+def count_answers(
+    revisions: Iterable[Revision], tasks: pd.DataFrame, rules: Rules | None = None
+) -> Count:
+    """Return which answers hold the places of a round, and why the others do not.
 
     Of each annotation the latest state counts, under the name of its first. An answer takes the
-    place of its copy if that is free and its author holds no other place of the task; who came
-    first, by creation, stays. All else is surplus: ``skipped``, ``repeated`` (same author),
-    ``late`` (place taken), ``foreign`` (no such place in this round). The order of ``revisions``
-    does not matter.
+    place of its copy if that is free and its author holds no other place of the task and may
+    answer it. Who the ledger saw first comes first, then who answered first: so whoever holds a
+    place keeps it, whatever is still found later, until they skip. Otherwise the order of
+    ``revisions`` does not matter.
+
+    Args:
+        revisions: of the ledger, and such as are not in it yet.
+        tasks: the round's ``label_tasks``.
+        rules: who may answer what; by default anybody everything.
     """
-    places = set(zip(tasks["task_id"], tasks["place"], strict=True))
-    latest: dict[tuple[str, str], Revision] = {}
-    for revision in sorted(revisions, key=lambda item: (item.submission.updated_at, item.digest)):
+    rules = rules or Rules()
+    copies: dict[tuple[str, int], tuple[str, int]] = {}
+    expertise: dict[tuple[str, int], str] = {}
+    columns = tasks[["task_id", "place", "stands_for", "expertise"]]
+    for task_id, number, stands_for, skill in columns.itertuples(index=False):
+        copies[task_id, number] = (task_id, stands_for)
+        expertise[task_id, number] = skill
+    places: dict[tuple[str, int], Revision | None] = dict.fromkeys(copies.values())
+    of_task: dict[str, list[Revision]] = defaultdict(list)
+    for revision in revisions:
+        of_task[revision.submission.task_id].append(revision)
+    answers = []
+    for said in of_task.values():
+        latest = _latest(said)
+        held = _held(said, copies, lambda each: not _barred(each, copies, expertise, rules))
+        by_key = {_annotation(each): each for each, _ in latest}
+        places |= {place: by_key[key] for place, key in held.items()}
+        for revision, seen in latest:
+            reason = _barred(revision, copies, expertise, rules)
+            if _annotation(revision) in held.values():
+                reason = ("counted", "")
+            answers.append(Answer(revision, *(reason or _surplus(revision, held, by_key)), seen))
+    answers.sort(key=lambda answer: _arrival(answer.revision))
+    return Count(answers, places, copies)
+
+
+def _barred(
+    revision: Revision,
+    copies: Mapping[tuple[str, int], tuple[str, int]],
+    expertise: Mapping[tuple[str, int], str],
+    rules: Rules,
+) -> tuple[str, str] | None:
+    """Return why an answer cannot hold a place, whether or not it is free; None if it can."""
+    said = revision.submission
+    copy, author = (said.task_id, said.place), said.author.lower()
+    if said.skipped:
+        return "skipped", "its author skipped the task"
+    if copy not in copies:
+        return "foreign", "the round asked for no such answer"
+    if author in rules.barred.get(said.task_id, ()):
+        return "foreign", "its author may not judge their own work"
+    if not rules.qualified(author, expertise[copy], said.created_at):
+        return "foreign", f"its author lacks the expertise {expertise[copy]}"
+    if rules.entries is not None and revision.entry > rules.entries:
+        return "late", "it came after the round was closed"
+    return None
+
+
+def _held(
+    revisions: Sequence[Revision],
+    copies: Mapping[tuple[str, int], tuple[str, int]],
+    may_hold: Callable[[Revision], bool],
+) -> dict[tuple[str, int], tuple[str, str]]:
+    """Return which annotation holds each place of a task, entry after entry of the ledger.
+
+    Nobody is moved from a place by what others do later: who skips frees it, and then those who
+    wait for it come in the order in which they arrived.
+    """
+    held: dict[tuple[str, int], tuple[str, str]] = {}
+    for entry in sorted({revision.entry for revision in revisions}):
+        known = _latest([revision for revision in revisions if revision.entry <= entry])
+        now = {_annotation(each): each.submission for each, _ in known}
+        held = {place: key for place, key in held.items() if not now[key].skipped}
+        for revision, _ in sorted(known, key=lambda pair: _arrival(pair[0])):
+            key, said = _annotation(revision), revision.submission
+            place = copies.get((said.task_id, said.place))
+            holders = {now[other].author.lower() for other in held.values()}
+            is_free = place is not None and place not in held
+            if place and is_free and said.author.lower() not in holders and may_hold(revision):
+                held[place] = key
+    return held
+
+
+def _surplus(
+    revision: Revision,
+    held: Mapping[tuple[str, int], tuple[str, str]],
+    by_key: Mapping[tuple[str, str], Revision],
+) -> tuple[str, str]:
+    """Return why an answer that could hold a place does not."""
+    holders = {by_key[key].submission.author.lower() for key in held.values()}
+    if revision.submission.author.lower() in holders:
+        return "repeated", "its author holds a place of the task already"
+    return "late", "somebody else had taken the place"
+
+
+def _annotation(revision: Revision) -> tuple[str, str]:
+    return revision.submission.backend, revision.submission.annotation
+
+
+def _latest(revisions: Iterable[Revision]) -> list[tuple[Revision, int]]:
+    """Return of each annotation its latest state, by its first author and entry, and how many."""
+    of: dict[tuple[str, str], list[Revision]] = defaultdict(list)
+    for revision in revisions:
         said = revision.submission
-        first = latest.get((said.backend, said.annotation), revision).submission
-        named = replace(said, author=first.author)
-        latest[said.backend, said.annotation] = Revision(revision.digest, named)
-    counted: dict[tuple[str, int], Revision] = {}
-    holders: set[tuple[str, str]] = set()
-    surplus = []
-    for revision in sorted(latest.values(), key=_arrival):
-        said = revision.submission
-        place = (said.task_id, said.place)
-        if said.skipped:
-            surplus.append(Surplus(revision, "skipped"))
-        elif place not in places:
-            surplus.append(Surplus(revision, "foreign"))
-        elif (said.task_id, said.author) in holders:
-            surplus.append(Surplus(revision, "repeated"))
-        elif place in counted:
-            surplus.append(Surplus(revision, "late"))
-        else:
-            counted[place] = revision
-            holders.add((said.task_id, said.author))
-    return Count(counted, surplus, len(places))
+        of[said.backend, said.annotation].append(revision)
+    latest = []
+    for states in of.values():
+        states.sort(key=lambda item: (item.submission.updated_at, item.digest))
+        digests = {state.digest for state in states}
+        first = states[0].submission
+        # Who skips gives the place up: who answers after all comes when they do.
+        skips = [n for n, state in enumerate(states) if state.submission.skipped]
+        standing = states[skips[-1] + 1 :] if skips else states
+        since = standing[0].submission.updated_at if skips and standing else first.created_at
+        named = replace(states[-1].submission, author=first.author, created_at=since)
+        entry = min(state.entry for state in standing or states)
+        latest.append((Revision(states[-1].digest, named, entry), len(digests)))
+    return latest
 
 
 def require_complete(round_id: str, count: Count) -> None:
     """Raise a NotReadyError that says what a round waits for, unless every place is filled."""
     if not count.complete:
         raise NotReadyError(
-            f"{round_id} waits for people: {len(count.counted)} of {count.places} answers are in. "
-            "labeling_complete_sensor merges it when the last one is submitted."
+            f"{round_id} waits for people: {len(count.counted)} of {len(count.places)} answers are"
+            " in. labeling_complete_sensor merges it when the last one is submitted;"
+            f" `annotation-platform round close {round_id} --reason TEXT` does not wait for it."
         )
+
+
+def answers_table(
+    round_id: str, count: Count, tasks: pd.DataFrame, pseudonyms: Mapping[str, str]
+) -> pd.DataFrame:
+    """Return the ``answers`` table: what became of every answer ever seen in a round."""
+    purpose = dict(zip(tasks["task_id"], tasks["purpose"], strict=True))
+    rows: list[dict[str, object]] = [
+        {
+            "round_id": round_id,
+            "answer_id": _answer_id(answer.revision),
+            "task_id": answer.revision.submission.task_id,
+            "image_id": answer.revision.submission.image_id,
+            "place": answer.revision.submission.place,
+            "purpose": purpose.get(answer.revision.submission.task_id, ""),
+            "annotator": pseudonyms[answer.revision.submission.author],
+            "state": answer.state,
+            "detail": answer.detail,
+            "revisions": answer.revisions,
+            "lead_time_seconds": answer.revision.submission.lead_time_seconds,
+            "created_at": answer.revision.submission.created_at,
+            "submitted_at": answer.revision.submission.updated_at,
+        }
+        for answer in sorted(count.answers, key=lambda item: _answer_id(item.revision))
+    ]
+    return make_table("answers", rows)
+
+
+def round_tasks(round_id: str, count: Count, tasks: pd.DataFrame, *, state: str) -> pd.DataFrame:
+    """Return the ``round_tasks`` table: how far each task of a round is.
+
+    Args:
+        round_id: the round.
+        count: of its answers.
+        tasks: its ``label_tasks``.
+        state: of the round: open, closed or cancelled.
+    """
+    places = Counter(task_id for task_id, _ in count.places)
+    counted = Counter(task_id for task_id, _ in count.counted)
+    without = {"open": "waiting", "closed": "left", "cancelled": "cancelled"}[state]
+    rows: list[dict[str, object]] = [
+        {
+            "round_id": round_id,
+            "task_id": task_id,
+            "image_id": image_id,
+            "purpose": purpose,
+            "places": places[task_id],
+            "counted": counted[task_id],
+            "state": "answered" if task_id in count.answered and state != "cancelled" else without,
+        }
+        for task_id, image_id, purpose in tasks.drop_duplicates("task_id")[
+            ["task_id", "image_id", "purpose"]
+        ].itertuples(index=False)
+    ]
+    return make_table("round_tasks", rows)
 
 
 def human_labels(
     round_id: str,
     count: Count,
+    tasks: pd.DataFrame,
     images: pd.DataFrame,
     ontology: Ontology,
     pseudonyms: Mapping[str, str],
-) -> tuple[pd.DataFrame, list[str]]:
-    """Return the ``human_labels`` table of the counted answers, and what was wrong with regions.
+) -> pd.DataFrame:
+    """Return the ``human_labels`` table of the answers of all answered tasks.
 
-    A region that is no usable box (no area, unknown class, far outside, made on a picture of
-    another size) is left out of the table, counted there and named in the second value; it stays
-    in the ledger.
-    An answer without any box keeps one row with ``shape`` = ``none``.
+    A region that is no usable label (no area, unknown class, far outside, made on a picture of
+    another size) is left out of the table, counted and named in each row of its answer; it stays
+    in the ledger. An answer without any label keeps one row with ``shape`` = ``none``, one whose
+    author could not tell a single row with ``shape`` = ``unsure``.
 
     Args:
         round_id: the round.
         count: from ``count_answers``.
+        tasks: the round's ``label_tasks``.
         images: ``cleaned_images`` rows, accepted ones only, with every answered image.
         ontology: the classes that may be chosen.
         pseudonyms: for each author.
     """
     sides = zip(images["width"].tolist(), images["height"].tolist(), strict=True)
     sizes = dict(zip(images["image_id"], sides, strict=True))
+    asked = {
+        (task_id, place): about
+        for task_id, place, *about in tasks[
+            ["task_id", "place", "purpose", "blind", "guideline"]
+        ].itertuples(index=False)
+    }
     rows: list[dict[str, object]] = []
-    problems: list[str] = []
-    for (task_id, place), revision in sorted(count.counted.items()):
+    for (task_id, _), revision in sorted(count.counted.items()):
+        if task_id not in count.answered:
+            continue
         said = revision.submission
         width, height = sizes[said.image_id]
-        parsed = result_to_boxes(said.result, width=width, height=height, ontology=ontology)
-        answer = f"{said.backend}:{said.annotation}"
-        problems += [f"{answer}: {problem}" for problem in parsed.problems]
+        parsed = results.read_result(said.result, width=width, height=height, ontology=ontology)
+        answer = _answer_id(revision)
+        purpose, blind, guideline = asked[task_id, said.place]
         same = {
             "round_id": round_id,
             "task_id": task_id,
             "image_id": said.image_id,
-            "place": place,
+            "place": said.place,
             "answer_id": answer,
             "revision": revision.digest,
             "annotator": pseudonyms[said.author],
@@ -206,16 +427,20 @@ def human_labels(
             "submitted_at": said.updated_at,
             "weights_sha256": said.weights_sha256,
             "changed": _values(said.result) != _values(said.proposed),
-            "refused_regions": len(said.result) - len(parsed.boxes),
+            "purpose": purpose,
+            "blind": blind,
+            "guideline": guideline,
+            "refused_regions": parsed.refused,
+            "problems": json.dumps(parsed.problems, ensure_ascii=False) if parsed.problems else "",
         }
-        for number, box in enumerate(parsed.boxes):
-            corners = {name: getattr(box, name) for name in ("class_name", *BOX_COLUMNS)}
-            label = {"label_id": f"{answer}:{number:04d}", "shape": "box"}
-            rows.append({**same, **label, **corners})
-        if not parsed.boxes:
-            nothing = {"label_id": f"{answer}:none", "shape": "none", "class_name": None}
-            rows.append({**same, **nothing, **dict.fromkeys(BOX_COLUMNS)})
-    return make_table("human_labels", rows), problems
+        for number, label in enumerate(parsed.labels or [NOTHING]):
+            name = f"{number:04d}" if parsed.labels else "none"
+            rows.append({**same, "label_id": f"{answer}:{name}", **asdict(label)})
+    return make_table("human_labels", rows)
+
+
+def _answer_id(revision: Revision) -> str:
+    return f"{revision.submission.backend}:{revision.submission.annotation}"
 
 
 def _values(result: Sequence[Mapping[str, object]]) -> list[str]:
@@ -223,13 +448,9 @@ def _values(result: Sequence[Mapping[str, object]]) -> list[str]:
     return sorted(json.dumps(region.get("value"), sort_keys=True) for region in result)
 
 
-def _arrival(revision: Revision) -> tuple[datetime, str, str]:
+def _arrival(revision: Revision) -> tuple[int, datetime, str, str]:
     said = revision.submission
-    return said.created_at, said.backend, said.annotation
-
-
-def _folder(round_id: str) -> str:
-    return f"ledger/answers/{round_id}"
+    return revision.entry, said.created_at, said.backend, said.annotation
 
 
 def _to_line(revision: Revision, *, seen_at: datetime) -> str:
@@ -240,9 +461,9 @@ def _to_line(revision: Revision, *, seen_at: datetime) -> str:
     return json.dumps({**entry, "submission": content}) + "\n"
 
 
-def _from_line(line: str) -> Revision:
+def _from_line(line: str, entry_number: int) -> Revision:
     entry = json.loads(line)
     content = entry["submission"]
     for name in ("created_at", "updated_at"):
         content[name] = datetime.fromisoformat(content[name])
-    return Revision(entry["digest"], Submission(**content))
+    return Revision(entry["digest"], Submission(**content), entry_number)

@@ -1,134 +1,178 @@
-"""Boxes in pixels to Label Studio's regions in percent, and back; nothing is dropped unsaid."""
+"""Labels in pixels to Label Studio's regions in percent, and back; nothing is dropped unsaid."""
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from annotation_platform.labeling.client import Proposal
-from annotation_platform.labeling.interface import CONTROL_NAME, IMAGE_NAME
+from annotation_platform.labeling.interface import (
+    ACCEPT,
+    COMMENT_NAME,
+    DECISION_NAME,
+    REASON_NAME,
+    REJECT,
+)
+from annotation_platform.labeling.read_regions import Picture, RegionError, read_region
+from annotation_platform.labeling.write_regions import write_region
 from annotation_platform.schema.ontology import Ontology
-
-# What browsers lose in arithmetic; a box that is off by less is exactly at the edge.
-_ROUNDING_PIXELS = 0.01
-
-_LARGEST_PERCENT = 1e9
-
-
-@dataclass(frozen=True)
-class LabelledBox:
-    """A box with its class, in pixels of the stored picture."""
-
-    class_name: str
-    x1: float
-    y1: float
-    x2: float
-    y2: float
+from annotation_platform.schema.shapes import UNSURE, Label, rotated_corners
 
 
 @dataclass(frozen=True)
 class ParsedResult:
-    """The boxes of one annotation, in the order drawn, and what is wrong with it.
+    """The labels of one annotation, in the order drawn, and what is wrong with it.
 
     Each problem is a sentence that begins with the region it is about. A problem may come with
-    a box (a turned one, a clipped one) or instead of one; no region disappears without either.
+    a label (a clipped box) or instead of one; no region disappears without either. ``refused``
+    counts the regions for which no label stands: with any, no labels does not mean "nothing here".
     """
 
-    boxes: list[LabelledBox]
+    labels: list[Label]
     problems: list[str]
+    refused: int = 0
 
 
-class _RegionError(ValueError):
-    """A region holds no usable box, for the reason given."""
+@dataclass(frozen=True)
+class _Read:
+    """A label and the region that says it: its name, its id, and what it was put under."""
+
+    name: str
+    label: Label
+    key: str = ""
+    parent: str = ""
 
 
-def boxes_to_result(
-    boxes: Iterable[Proposal | LabelledBox], width: int, height: int
-) -> list[dict[str, Any]]:
-    """Return the boxes as Label Studio regions: percent of the picture, one region per box.
-
-    Args:
-        boxes: Boxes in absolute pixels of the stored picture; a proposal's score goes along.
-        width: Width of the stored picture in pixels, at least 1.
-        height: Height of the stored picture in pixels, at least 1.
-
-    Returns:
-        One region per box, in order; no boxes give an empty list. The regions are named by
-        their position, so the same boxes give the same regions.
-    """
-    if width < 1 or height < 1:
-        raise ValueError(f"a picture of {width} × {height} pixels has no percent")
-    regions = []
-    for position, box in enumerate(boxes):
-        region = {
-            "id": f"box-{position}",
-            "type": "rectanglelabels",
-            "from_name": CONTROL_NAME,
-            "to_name": IMAGE_NAME,
-            "original_width": width,
-            "original_height": height,
-            "image_rotation": 0,
-            "value": {
-                "x": box.x1 * 100 / width,
-                "y": box.y1 * 100 / height,
-                "width": (box.x2 - box.x1) * 100 / width,
-                "height": (box.y2 - box.y1) * 100 / height,
-                "rotation": 0,
-                "rectanglelabels": [box.class_name],
-            },
-        }
-        if isinstance(box, Proposal):
-            region["score"] = box.score
-        regions.append(region)
-    return regions
-
-
-def result_to_boxes(
-    result: Any, width: int, height: int, ontology: Ontology, *, outside_percent: float = 5.0
+def read_result(
+    result: Any, *, width: int, height: int, ontology: Ontology, outside_percent: float = 5.0
 ) -> ParsedResult:
-    """Return the boxes that a Label Studio result says, in pixels, and the problems found.
+    """Return the labels that a Label Studio result says, in pixels, and the problems found.
 
     Label Studio stores whatever it is sent, so nothing is taken for granted. A region gives a
-    problem *instead of* a box if it is no rectangle, has not exactly one class of the ontology,
-    has a coordinate that is no finite number, has no area, was drawn on a picture of another
-    size or on a turned picture, or reaches further outside than ``outside_percent``. It gives
-    a problem *and* a box if it was turned (the box around it) or had to be clipped. The same
-    region said twice counts once, with a problem.
+    problem *instead of* a label if its type is not used here, if it has not exactly one class of
+    the ontology or one that is drawn as something else, has a coordinate that is no finite number,
+    has no area, was drawn on a picture of another size or on a turned picture, or lies outside. A
+    class under an earlier name counts under today's, with a problem; one that differs in case or
+    spaces is refused, and named. Two choices where one is asked are refused both.
+
+    A box or a polygon that reaches outside by up to ``outside_percent`` is clipped; a rotated box
+    is kept whole if at least half of it is inside; a point must be inside. A box of a class that
+    is drawn upright gives the box around it if it was turned. A polygon that crosses itself gives
+    what its outline encloses. All that comes with a problem too, and so does a region said twice.
+
+    A polygon that was put under another one of its class is part of it. Somebody who says
+    ``unsure`` says nothing else: what was drawn besides stays in the result.
 
     Args:
         result: The ``result`` of an annotation or a prediction, as Label Studio gives it.
         width: Width of the stored picture in pixels.
         height: Height of the stored picture in pixels.
-        ontology: The classes that a label may name.
-        outside_percent: How far outside the picture, in percent of its side, a box may
-            reach and still be clipped rather than refused.
+        ontology: The classes that a label may name, what they are drawn as, and whether one or
+            many are chosen of a picture.
+        outside_percent: How far outside the picture, in percent of its side, a box or a polygon
+            may reach and still be clipped rather than refused.
 
     Returns:
-        Boxes inside the picture with an area; an empty result gives none and no problem,
-        which is a valid answer: there is nothing to see in the picture.
+        Labels inside the picture; an empty result gives none and no problem, which is a valid
+        answer: there is nothing to see in the picture.
     """
     if not isinstance(result, list):
-        return ParsedResult(
-            [], [f"result: expected a list of regions, not {type(result).__name__}"]
-        )
-    boxes: list[LabelledBox] = []
+        problem = f"result: expected a list of regions, not {type(result).__name__}"
+        return ParsedResult([], [problem], 1)
+    picture = Picture(width, height, outside_percent)
+    found: list[_Read] = []
     problems: list[str] = []
-    seen: dict[str, LabelledBox] = {}
-    classes = set(ontology.names)
+    refused = 0
+    seen: dict[str, list[Label]] = {}
     for position, region in enumerate(result):
         name = _region_name(region, position)
         try:
-            box, notes = _region_to_box(region, width, height, classes, outside_percent)
-        except _RegionError as error:
+            labels, notes = read_region(region, picture, ontology)
+        except RegionError as error:
             problems.append(f"{name}: {error}")
+            refused += 1
             continue
         problems += [f"{name}: {note}" for note in notes]
-        if seen.get(name) == box:
+        if seen.get(name) == labels:
             problems.append(f"{name}: said twice, counted once")
             continue
-        seen[name] = box
-        boxes.append(box)
-    return ParsedResult(boxes, problems)
+        seen[name] = labels
+        key, parent = _text(region.get("id")), _text(region.get("parentID"))
+        found += [_Read(name, label, key, parent) for label in labels]
+    if ontology.choose == "one":
+        found, surplus = _only_choice(found)
+        problems += surplus
+        refused += len(surplus)
+    labels = [each.label for each in _joined(found)]
+    return ParsedResult([UNSURE] if UNSURE in labels else labels, problems, refused)
+
+
+def write_result(
+    labels: Iterable[Label], width: int, height: int, *, scores: Sequence[float] | None = None
+) -> list[dict[str, Any]]:
+    """Return the labels as Label Studio regions: percent of the picture, as ``read_result`` reads.
+
+    A region each, in order, named by shape and position, so the same labels give the same
+    regions. Two departures: the outlines of one polygon are regions under the first one, and all
+    choices are one region, for Label Studio has one answer to one question. ``unsure`` is its
+    answer; "nothing here" is no region.
+
+    Args:
+        labels: Labels in pixels of the stored picture.
+        width: Width of the stored picture in pixels, at least 1.
+        height: Height of the stored picture in pixels, at least 1.
+        scores: For each label how sure its model is; of several choices the lowest is said.
+    """
+    if width < 1 or height < 1:
+        raise ValueError(f"a picture of {width} × {height} pixels has no percent")
+    labels = list(labels)
+    if scores is not None and len(scores) != len(labels):
+        raise ValueError(f"{len(scores)} scores for {len(labels)} labels")
+    regions: list[dict[str, Any]] = []
+    chosen: dict[str, Any] = {}
+    for position, label in enumerate(labels):
+        key = f"{label.shape.replace('_', '-')}-{position}"
+        made = write_region(label, key, width, height)
+        if scores is not None:
+            made = [{**region, "score": scores[position]} for region in made]
+        if label.shape == "choice" and chosen:
+            _add_choice(chosen, made[0])
+            continue
+        if label.shape == "choice":
+            chosen = made[0]
+        regions += made
+    return regions
+
+
+def write_proposals(proposals: Iterable[Proposal], width: int, height: int) -> list[dict[str, Any]]:
+    """Return what is proposed as ``write_result`` does, with the scores if a model gave them."""
+    shown = list(proposals)
+    scores = [each.score for each in shown if each.score is not None]
+    labels = [each.label for each in shown]
+    scored = scores if len(scores) == len(shown) else None
+    return write_result(labels, width, height, scores=scored)
+
+
+def _add_choice(region: dict[str, Any], other: dict[str, Any]) -> None:
+    region["value"]["choices"] += other["value"]["choices"]
+    if "score" in other:
+        region["score"] = min(region["score"], other["score"])
+
+
+def same_labels(one: Iterable[Label], other: Iterable[Label], *, pixels: float = 0.01) -> bool:
+    """Return whether two answers say the same: labels of equal value, in whatever order.
+
+    Args:
+        one: Labels on a picture.
+        other: Labels on the same picture.
+        pixels: By how much coordinates may differ; masks are equal or not.
+    """
+    left = list(other)
+    for label in one:
+        equal = next((each for each in left if _same(label, each, pixels)), None)
+        if equal is None:
+            return False
+        left.remove(equal)
+    return not left
 
 
 def _region_name(region: Any, position: int) -> str:
@@ -136,94 +180,144 @@ def _region_name(region: Any, position: int) -> str:
     return f"region {given}" if given else f"region number {position + 1}"
 
 
-def _region_to_box(
-    region: Any, width: int, height: int, classes: set[str], outside_percent: float
-) -> tuple[LabelledBox, list[str]]:
-    """Return the box of one region and notes about it, or raise why there is none."""
-    if not isinstance(region, dict):
-        raise _RegionError(f"expected an object, not {type(region).__name__}")
-    if region.get("type") != "rectanglelabels":
-        raise _RegionError(f"a {region.get('type') or 'region without a type'} is not a box")
-    value = region.get("value")
-    if not isinstance(value, dict):
-        raise _RegionError("it has no value")
-    class_name = _only_class(value.get("rectanglelabels"), classes)
-    _check_picture(region, width, height)
-    x, y, box_width, box_height, rotation = (
-        _number(value, key) for key in ("x", "y", "width", "height", "rotation")
-    )
-    if box_width <= 0 or box_height <= 0:
-        raise _RegionError(f"{box_width:g} × {box_height:g} percent is no area")
-    left, top = x * width / 100, y * height / 100
-    right, bottom = left + box_width * width / 100, top + box_height * height / 100
-    corners = (left, top, right, bottom)
-    notes = []
-    if not math.isclose(rotation % 360, 0, abs_tol=1e-6):
-        corners = _around_turned(corners, rotation)
-        notes.append(f"turned by {rotation:g} degrees; the box around it is taken")
-    clipped = _clip(corners, width, height, math.inf if notes else outside_percent)
-    if max(abs(a - b) for a, b in zip(clipped, corners, strict=True)) > _ROUNDING_PIXELS:
-        notes.append("partly outside the picture; clipped at its edge")
-    return LabelledBox(class_name, *clipped), notes
+def _text(said: Any) -> str:
+    return said if isinstance(said, str) else ""
 
 
-def _only_class(labels: Any, classes: set[str]) -> str:
-    if not isinstance(labels, list) or len(labels) != 1 or not isinstance(labels[0], str):
-        raise _RegionError(f"expected exactly one class, not {labels!r}")
-    if labels[0] not in classes:
-        raise _RegionError(f"class {labels[0]!r} is not in the ontology")
-    return labels[0]
+def _only_choice(found: list[_Read]) -> tuple[list[_Read], list[str]]:
+    """Return what was found without choices if there are several, and a problem for each of them.
+
+    Which one was meant cannot be told.
+    """
+    chosen = {each.label.class_name: each for each in found if each.label.shape == "choice"}
+    if len(chosen) < 2:
+        return found, []
+    names = " and ".join(repr(name) for name in chosen)
+    regions = dict.fromkeys(each.name for each in chosen.values())
+    kept = [each for each in found if each.label.shape != "choice"]
+    return kept, [f"{name}: {names} are chosen, where one is asked" for name in regions]
 
 
-def _check_picture(region: dict[str, Any], width: int, height: int) -> None:
-    drawn_on = (region.get("original_width"), region.get("original_height"))
-    if drawn_on != (width, height):
-        raise _RegionError(
-            f"drawn on a picture of {drawn_on[0]} × {drawn_on[1]} pixels, "
-            f"the stored one has {width} × {height}"
-        )
-    if region.get("image_rotation", 0) not in (0, None):
-        raise _RegionError(f"drawn on a picture turned by {region['image_rotation']!r} degrees")
-
-
-def _number(value: dict[str, Any], key: str) -> float:
-    number = value.get(key, 0 if key == "rotation" else None)
-    # A bool is an int to Python, but nobody's coordinate.
-    # The bound keeps later arithmetic finite, whatever integer somebody sends.
-    if (
-        isinstance(number, bool)
-        or not isinstance(number, int | float)
-        or not -_LARGEST_PERCENT <= number <= _LARGEST_PERCENT
-    ):
-        raise _RegionError(f"{key} is {number!r:.40}, not a usable number")
-    return float(number)
-
-
-def _around_turned(
-    corners: tuple[float, float, float, float], rotation: float
-) -> tuple[float, float, float, float]:
-    """Return the box around a rectangle turned clockwise about its top left corner, as there."""
-    left, top, right, bottom = corners
-    cos, sin = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
-    turned = [
-        (left + dx * cos - dy * sin, top + dx * sin + dy * cos)
-        for dx in (0.0, right - left)
-        for dy in (0.0, bottom - top)
+def _joined(found: list[_Read]) -> list[_Read]:
+    """Return what was found, polygons under one of their class made part of it."""
+    polygons = {each.key: each for each in found if each.label.shape == "polygon" and each.key}
+    outlines: dict[str, list[list[float]]] = {}
+    whole = []
+    for each in found:
+        root = _root(each, polygons)
+        if root is each:
+            whole.append(each)
+        else:
+            outlines.setdefault(root.key, []).extend(each.label.values)
+    return [
+        replace(each, label=_with_outlines(each.label, outlines[each.key]))
+        if each.key in outlines and polygons[each.key] is each
+        else each
+        for each in whole
     ]
-    xs, ys = zip(*turned, strict=True)
-    return min(xs), min(ys), max(xs), max(ys)
 
 
-def _clip(
-    corners: tuple[float, float, float, float], width: int, height: int, outside_percent: float
-) -> tuple[float, float, float, float]:
-    left, top, right, bottom = corners
-    outside = max(-left / width, -top / height, (right - width) / width, (bottom - height) / height)
-    x1, y1 = max(left, 0.0), max(top, 0.0)
-    x2, y2 = min(right, float(width)), min(bottom, float(height))
-    if x1 >= x2 or y1 >= y2:
-        raise _RegionError("entirely outside the picture")
-    # The grace is for arithmetic: exactly the tolerance is still within it.
-    if outside * 100 > outside_percent + 1e-9:
-        raise _RegionError(f"reaches {outside * 100:.1f} percent outside the picture")
-    return x1, y1, x2, y2
+def _root(each: _Read, polygons: dict[str, _Read]) -> _Read:
+    """Return the polygon of the same class that a region is under, at last; itself if none."""
+    met = [each]
+    while True:
+        above = polygons.get(met[-1].parent)
+        if (
+            each.label.shape != "polygon"
+            or above is None
+            or above.label.class_name != each.label.class_name
+        ):
+            return met[-1]
+        if above in met:
+            # Somebody made a ring of them: each stands for itself.
+            return each
+        met.append(above)
+
+
+def _with_outlines(label: Label, more: list[list[float]]) -> Label:
+    return Label.polygon(label.class_name or "", [*label.values, *more])
+
+
+def _same(one: Label, other: Label, pixels: float) -> bool:
+    if (one.shape, one.class_name) != (other.shape, other.class_name):
+        return False
+    if one.shape == "mask":
+        return one.geometry == other.geometry
+    left, right = _places(one), _places(other)
+    return [len(each) for each in left] == [len(each) for each in right] and all(
+        abs(a - b) <= pixels
+        for one_place, other_place in zip(left, right, strict=True)
+        for a, b in zip(one_place, other_place, strict=True)
+    )
+
+
+def _places(label: Label) -> list[list[float]]:
+    """Return coordinates that make the place of a label, in pixels: one list for each outline."""
+    if label.shape == "polygon":
+        return list(label.values)
+    if label.shape == "rotated_box":
+        # Corners, because 359.9 degrees are next to 0.
+        return [rotated_corners(*label.values).ravel().tolist()]
+    sides = (label.x1, label.y1, label.x2, label.y2)
+    return [[side for side in sides if side is not None]]
+
+
+@dataclass(frozen=True)
+class Review:
+    """What an expert decided about labels in dispute.
+
+    ``accepted`` are the labels as they were shown, ``fixed`` those that the expert changed, by
+    value; with ``rejected`` nothing stands. The comment is what the annotator will read.
+    """
+
+    decision: Literal["accepted", "fixed", "rejected"]
+    labels: list[Label]
+    comment: str
+    problems: list[str]
+
+
+def read_review(
+    result: Any, proposed: Any, *, width: int, height: int, ontology: Ontology
+) -> Review | None:
+    """Return what an answer to ``interface.review_config`` decides; None if it decides nothing.
+
+    It decides nothing if it has not exactly one decision, if it says ``unsure``, or if a region
+    of an accepted one is refused: then what the expert meant is not known. Label Studio takes no
+    rejection without a reason; one that came otherwise is a problem, and stands.
+
+    Args:
+        result: The ``result`` of the answer, as Label Studio gives it.
+        proposed: The ``result`` of what was shown.
+        width: Width of the stored picture in pixels.
+        height: Height of the stored picture in pixels.
+        ontology: The classes that a label may name.
+    """
+    about: dict[str, list[Any]] = {DECISION_NAME: [], REASON_NAME: [], COMMENT_NAME: []}
+    drawn: list[Any] = []
+    for region in result if isinstance(result, list) else []:
+        asked = region.get("from_name") if isinstance(region, dict) else None
+        about.get(asked if isinstance(asked, str) else "", drawn).append(region)
+    decisions = {said for region in about[DECISION_NAME] for said in _said(region, "choices")}
+    said = read_result(drawn, width=width, height=height, ontology=ontology)
+    accepted = decisions == {ACCEPT} and said.refused == 0
+    if said.labels == [UNSURE] or not (accepted or decisions == {REJECT}):
+        return None
+    texts = [
+        text.strip()
+        for name in (REASON_NAME, COMMENT_NAME)
+        for region in about[name]
+        for text in _said(region, "text")
+    ]
+    comment = "\n".join(text for text in texts if text)
+    if not accepted:
+        reasonless = [] if comment else ["decision: rejected without a reason"]
+        return Review("rejected", said.labels, comment, said.problems + reasonless)
+    shown = read_result(proposed, width=width, height=height, ontology=ontology)
+    is_fixed = not same_labels(said.labels, shown.labels)
+    return Review("fixed" if is_fixed else "accepted", said.labels, comment, said.problems)
+
+
+def _said(region: dict[str, Any], kind: str) -> list[str]:
+    value = region.get("value")
+    said = value.get(kind) if isinstance(value, dict) else None
+    return [each for each in said if isinstance(each, str)] if isinstance(said, list) else []

@@ -1,92 +1,171 @@
 """A round of questions from asking to collecting."""
 
-import json
-from collections import Counter
-from dataclasses import dataclass
-from datetime import datetime
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
+import numpy as np
 import pandas as pd
 
+from annotation_platform.consensus.lead import leads
+from annotation_platform.errors import NotReadyError
 from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.guidelines import read_guideline, record_guideline
 from annotation_platform.labeling.ledger import (
-    AnswersLedger,
     Count,
+    Rules,
+    answers_table,
     as_revision,
     count_answers,
     human_labels,
     require_complete,
+    round_tasks,
 )
-from annotation_platform.labeling.tasks import assign_places, task_copies, tasks_table
+from annotation_platform.labeling.places import PlacePlan, Plan, Wanted, assign_places
+from annotation_platform.labeling.record import RoundRecord, State
+from annotation_platform.labeling.skills import REVIEWER, Skills
+from annotation_platform.labeling.tasks import task_copies, task_name, tasks_table
 from annotation_platform.lake import Lake
-from annotation_platform.params import Params
-from annotation_platform.schema.ontology import Ontology
+from annotation_platform.params import LabelingPolicy, Params
 from annotation_platform.schema.tables import empty_table
-from annotation_platform.storage.objects import ObjectStore
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far people are with a round, and what is due.
+
+    ``more`` holds the tasks that need further answers before they lead by enough, and how many;
+    ``close`` says why the policy closes the round now, and is empty if it does not.
+    """
+
+    count: Count
+    state: State
+    more: dict[str, int]
+    close: str
+
+    @property
+    def asks_again(self) -> bool:
+        """Whether people must be asked again: with the copies there are nothing more can come."""
+        used_up = len(self.count.stuck) == len(self.count.places) - len(self.count.counted)
+        return used_up and bool(self.count.stuck or self.more) and self.state == "open"
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether nothing more is to come."""
+        enough = self.count.complete and not self.more
+        return enough or self.state != "open" or bool(self.close)
+
+    @property
+    def digest(self) -> str:
+        """Changes when the round must be merged anew."""
+        return f"{self.count.digest}-{self.state}"
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The counted answers of a round and what was left out of them."""
+    """The counted answers of a round, what was left out of them, and how far each task is."""
 
     labels: pd.DataFrame  # schema.tables.HUMAN_LABELS
-    surplus: dict[str, int]  # reason -> answers kept but not counted
-    problems: list[str]  # regions that are no usable box
-    minutes: float  # of people's work, as the back end measured it
+    answers: pd.DataFrame  # schema.tables.ANSWERS
+    tasks: pd.DataFrame  # schema.tables.ROUND_TASKS
+
+    @property
+    def surplus(self) -> dict[str, int]:
+        """Answers kept but not counted, by reason."""
+        states = self.answers["state"]
+        return dict(Counter(states[states != "counted"]))
+
+    @property
+    def minutes(self) -> float:
+        """Time that people spent on all answers, as the back end measured it."""
+        return float(self.answers["lead_time_seconds"].sum()) / 60.0
 
 
 def ask_people(
     round_id: str,
     selected: pd.DataFrame,
-    images: pd.DataFrame,
     predictions: pd.DataFrame,
     labeling: LabelingClient,
-    store: ObjectStore,
+    lake: Lake,
     policy: Params,
+    *,
+    known: pd.DataFrame,
+    now: datetime,
 ) -> pd.DataFrame:
     """Put the tasks of a round before people and return the ``label_tasks`` table.
 
-    Who is meant to answer which place is fixed in the lake before anybody is asked. Asking again
-    adds what is missing and nothing else, whoever joined or left meanwhile. Proposals of a class
-    that the ontology no longer has are not shown. A round without images asks nobody.
+    Who is meant to answer which place is fixed in the lake before anybody is asked, and so are
+    the classes and guidelines: asking again adds what is missing, and the further answers that
+    tasks need by now, whoever joined or left meanwhile. Proposals of a class that the round's
+    ontology does not have are not shown. A round without images asks nobody.
+
+    Args:
+        round_id: the round.
+        selected: its ``selected_images``.
+        predictions: its ``model_predictions``.
+        labeling: where people answer.
+        lake: where everything is kept.
+        policy: of the moment.
+        known: labels of images whose answer is known (``image_id`` and label columns); a share of
+            them is asked about too, to see how well people do.
+        now: the time.
     """
     if selected.empty:
         return empty_table("label_tasks")
-    assignees = _plan(round_id, selected, labeling, store, policy)
-    known = predictions["class_name"].isin(policy.ontology.names)
-    shown = predictions[known] if policy.labeling.preannotate else predictions.head(0)
+    plan = PlacePlan(lake.store, round_id).read()
+    if not plan.waves:
+        plan = _first_wave(round_id, selected, predictions, labeling, lake, policy, known, now)
+    else:
+        plan = _next_wave(round_id, plan, labeling, lake, policy, now)
+    ontology = read_guideline(lake.store, plan.guideline)
+    usable = predictions["class_name"].isin(ontology.names)
+    shown = predictions[usable] if policy.labeling.preannotate else predictions.head(0)
     copies = task_copies(
-        round_id, selected, images, shown, assignees, minimum_score=policy.labeling.minimum_score
+        round_id,
+        plan.places,
+        lake.accepted_images(),
+        shown,
+        minimum_score=policy.labeling.minimum_score,
     )
-    backend_tasks = labeling.publish_round(round_id, policy.ontology, copies)
-    return tasks_table(round_id, labeling.name, copies, backend_tasks)
+    return tasks_table(
+        round_id,
+        copies,
+        labeling.publish_round(round_id, ontology, copies),
+        backend_of=labeling.backend_of,
+        guideline=plan.guideline,
+        pseudonym=lake.ledger.pseudonym,
+    )
 
 
-def _plan(
+def stand(
     round_id: str,
-    selected: pd.DataFrame,
+    tasks: pd.DataFrame,
     labeling: LabelingClient,
-    store: ObjectStore,
+    lake: Lake,
     policy: Params,
-) -> dict[tuple[str, int], str]:
-    key = f"plans/{round_id}.json"
-    if not store.exists(key):
-        order = list(selected.sort_values("rank")["image_id"])
-        k = policy.labeling.answers_per_task
-        drawn = assign_places(order, labeling.annotators(), answers_per_task=k)
-        places = [[image, place, assignee] for (image, place), assignee in drawn.items()]
-        store.create(key, json.dumps(places).encode(), private=True)
-    return {(image, place): assignee for image, place, assignee in json.loads(store.get(key))}
-
-
-def count_round(
-    round_id: str, tasks: pd.DataFrame, labeling: LabelingClient, ledger: AnswersLedger
-) -> Count:
+    *,
+    now: datetime,
+) -> Standing:
     """Return how far people are, from the ledger and from what the back end shows now.
 
     Nothing is written: a sensor's tick may call it.
     """
     live = [as_revision(submission) for submission in labeling.submissions(round_id)]
-    return count_answers([*ledger.read(round_id), *live], tasks)
+    record = RoundRecord(lake.store, round_id)
+    count = count_answers([*lake.ledger.read(round_id), *live], tasks, _rules(round_id, lake))
+    if record.state != "open":
+        return Standing(count, record.state, {}, "")
+    more = _more_answers(round_id, count, tasks, lake, policy.labeling)
+    asked_at = PlacePlan(lake.store, round_id).read().asked_at
+    close = "" if count.complete and not more else _why_close(count, asked_at, policy, now)
+    return Standing(count, "open", more, close)
+
+
+def deadline_passed(round_id: str, lake: Lake, policy: LabelingPolicy, *, now: datetime) -> bool:
+    """Return whether a round is past its deadline, cheaply."""
+    asked_at = PlacePlan(lake.store, round_id).read().asked_at
+    wait = timedelta(hours=policy.deadline_hours)
+    return bool(wait) and asked_at is not None and now >= asked_at + wait
 
 
 def collect_answers(
@@ -94,21 +173,228 @@ def collect_answers(
     tasks: pd.DataFrame,
     labeling: LabelingClient,
     lake: Lake,
-    ontology: Ontology,
+    policy: Params,
     *,
     now: datetime,
 ) -> Answers:
-    """Write what people submitted into the ledger and return the round's counted answers.
+    """Write what people submitted into the ledger and return the round's answers.
+
+    The tables ``answers`` and ``round_tasks`` are written too. A round that is past its deadline,
+    with enough answers, is closed here, and that is recorded.
 
     Raises:
-        NotReadyError: a place is still empty; what came so far is in the ledger all the same.
+        NotReadyError: an answer is still missing; what came so far is in the ledger all the same.
     """
-    lake.ledger.append(round_id, labeling.submissions(round_id), now=now)
-    count = count_answers(lake.ledger.read(round_id), tasks)
-    require_complete(round_id, count)
-    authors = {revision.submission.author for revision in count.counted.values()}
+    fetch_answers(round_id, labeling, lake, now=now)
+    standing = stand(round_id, tasks, labeling, lake, policy, now=now)
+    if not standing.mergeable:
+        if not standing.asks_again:
+            require_complete(round_id, standing.count)
+        raise NotReadyError(
+            f"{round_id} needs further answers: on {len(standing.more)} tasks people disagree,"
+            f" and {len(standing.count.stuck)} places were answered by somebody who may not have"
+            " them. Materialise label_tasks to ask for them; labeling_complete_sensor does so by"
+            " itself."
+        )
+    state, count = standing.state, standing.count
+    if standing.close:
+        close_round(round_id, standing.close, "policy", labeling, lake, now=now)
+        state = "closed"
+        count = ledger_count(round_id, tasks, lake)
+    authors = {answer.revision.submission.author for answer in count.answers}
     pseudonyms = {author: lake.ledger.pseudonym(author) for author in authors}
-    labels, problems = human_labels(round_id, count, lake.accepted_images(), ontology, pseudonyms)
-    seconds = labels.drop_duplicates("answer_id")["lead_time_seconds"].sum()
-    surplus = dict(Counter(item.reason for item in count.surplus))
-    return Answers(labels, surplus, problems, float(seconds) / 60.0)
+    labels = empty_table("human_labels")
+    if state != "cancelled" and not tasks.empty:
+        ontology = read_guideline(lake.store, str(tasks["guideline"].iloc[0]))
+        images = lake.accepted_images()
+        labels = human_labels(round_id, count, tasks, images, ontology, pseudonyms)
+    seen = answers_table(round_id, count, tasks, pseudonyms)
+    lake.tables.write("answers", round_id, seen)
+    progress = round_tasks(round_id, count, tasks, state=state)
+    lake.tables.write("round_tasks", round_id, progress)
+    return Answers(labels, seen, progress)
+
+
+def seen_answers(
+    round_id: str, labeling: LabelingClient, lake: Lake, *, names: bool, now: datetime
+) -> pd.DataFrame:
+    """Return the ``answers`` table of a round as it stands now; what is new goes into the ledger.
+
+    With ``names`` the annotators are e-mail addresses instead of pseudonyms.
+    """
+    tasks = lake.tables.read("label_tasks", round_id)
+    fetch_answers(round_id, labeling, lake, now=now)
+    count = ledger_count(round_id, tasks, lake)
+    authors = {answer.revision.submission.author for answer in count.answers}
+    shown = {author: author if names else lake.ledger.pseudonym(author) for author in authors}
+    return answers_table(round_id, count, tasks, shown)
+
+
+def ledger_count(round_id: str, tasks: pd.DataFrame, lake: Lake) -> Count:
+    """Return what became of the answers that the ledger has of a round."""
+    return count_answers(lake.ledger.read(round_id), tasks, _rules(round_id, lake))
+
+
+def fetch_answers(round_id: str, labeling: LabelingClient, lake: Lake, *, now: datetime) -> int:
+    """Write what people submitted into the ledger; return how much of it was new."""
+    return lake.ledger.append(round_id, labeling.submissions(round_id), now=now)
+
+
+def close_round(
+    round_id: str, reason: str, by: str, labeling: LabelingClient, lake: Lake, *, now: datetime
+) -> None:
+    """Close a round: what people said so far counts, what is missing is left, later is late."""
+    fetch_answers(round_id, labeling, lake, now=now)
+    entries = lake.ledger.entries(round_id)
+    RoundRecord(lake.store, round_id).write(
+        "closed", reason=reason, by=by, now=now, entries=entries
+    )
+
+
+def _first_wave(
+    round_id: str,
+    selected: pd.DataFrame,
+    predictions: pd.DataFrame,
+    labeling: LabelingClient,
+    lake: Lake,
+    policy: Params,
+    known: pd.DataFrame,
+    now: datetime,
+) -> Plan:
+    """Fix whom the round asks what."""
+    seen = predictions[predictions["score"] >= policy.labeling.minimum_score]
+    classes = {str(key): set(rows["class_name"]) for key, rows in seen.groupby("image_id")}
+    order = [str(image) for image in selected.sort_values("rank")["image_id"]]
+    gold = sorted(set(known["image_id"]) - set(order))
+    rng = np.random.default_rng([policy.seed, int(round_id.rsplit("-", 1)[-1])])
+    share = min(len(gold), round(policy.labeling.gold_share * len(order)))
+    drawn = [gold[position] for position in rng.permutation(len(gold))[:share]]
+    asked = [_wanted(image, "label", classes.get(image, set()), policy) for image in order]
+    for image, spot in zip(drawn, rng.integers(0, len(asked) + 1, len(drawn)), strict=True):
+        # Among the others, so that nobody can tell.
+        asked.insert(int(spot), _wanted(image, "gold", classes.get(image, set()), policy))
+    skills = Skills(lake.store)
+    asked = _with_vendors(round_id, asked, labeling)
+    places = assign_places(
+        asked,
+        _annotators(labeling, skills),
+        qualified=_qualified(skills, asked),
+        blind_share=_blind_share(policy.labeling),
+        seed=policy.seed,
+    )
+    guideline = record_guideline(lake.store, policy.ontology)
+    plan = PlacePlan(lake.store, round_id)
+    return plan.add(plan.read(), places, guideline=guideline, now=now)
+
+
+def _next_wave(
+    round_id: str,
+    plan: Plan,
+    labeling: LabelingClient,
+    lake: Lake,
+    policy: Params,
+    now: datetime,
+) -> Plan:
+    """Ask on where the answers do not lead by enough, and where copies are used up."""
+    if not lake.tables.exists("label_tasks", round_id):
+        return plan
+    tasks = lake.tables.read("label_tasks", round_id)
+    standing = stand(round_id, tasks, labeling, lake, policy, now=now)
+    if not standing.asks_again:
+        return plan
+    used_up = defaultdict(list)
+    for task_id, number in standing.count.stuck:
+        used_up[task_id].append(number)
+    involved = defaultdict(set)
+    for answer in standing.count.answers:
+        said = answer.revision.submission
+        involved[said.image_id].add(said.author)
+    first = {place.image_id: place for place in reversed(plan.places)}
+    asked = []
+    for image, place in first.items():
+        task = task_name(round_id, image)
+        instead_of = tuple(used_up[task])
+        answers = len(instead_of) + standing.more.get(task, 0)
+        if answers:
+            asked.append(
+                Wanted(image, answers, place.purpose, place.expertise, instead_of=instead_of)
+            )
+    skills = Skills(lake.store)
+    asked = _with_vendors(round_id, asked, labeling)
+    places = assign_places(
+        asked,
+        _annotators(labeling, skills),
+        taken=plan.places,
+        involved=involved,
+        qualified=_qualified(skills, asked),
+        blind_share=_blind_share(policy.labeling),
+        seed=policy.seed,
+    )
+    record = PlacePlan(lake.store, round_id)
+    return record.add(plan, places, guideline=plan.guideline, now=now)
+
+
+def _blind_share(policy: LabelingPolicy) -> float:
+    return policy.blind_share if policy.preannotate else 1.0
+
+
+def _with_vendors(round_id: str, asked: list[Wanted], labeling: LabelingClient) -> list[Wanted]:
+    """Return the tasks, those marked that are answered where people are not known by name."""
+    people = labeling.people_for(round_id, [task_name(round_id, task.image_id) for task in asked])
+    return [replace(task, outside=not people[task_name(round_id, task.image_id)]) for task in asked]
+
+
+def _annotators(labeling: LabelingClient, skills: Skills) -> list[str]:
+    """Return whom places are assigned to: not those who review, as long as there are others."""
+    everybody = labeling.annotators()
+    others = sorted(set(everybody) - set(skills.people(REVIEWER)))
+    return others or everybody
+
+
+def _wanted(image_id: str, purpose: str, classes: set[str], policy: Params) -> Wanted:
+    labeling = policy.labeling
+    by_class = [labeling.answers_by_class.get(name, 0) for name in classes]
+    answers = labeling.stop_at_lead or max([labeling.answers_per_task, *by_class])
+    skills = sorted({labeling.expertise_by_class.get(name, "") for name in classes} - {""})
+    return Wanted(image_id, answers, purpose, skills[0] if skills else labeling.expertise)
+
+
+def _qualified(skills: Skills, asked: list[Wanted]) -> dict[str, set[str]]:
+    return {skill: set(skills.people(skill)) for skill in {task.expertise for task in asked} - {""}}
+
+
+def _rules(round_id: str, lake: Lake) -> Rules:
+    last = RoundRecord(lake.store, round_id).last
+    entries = last.entries if last is not None and last.action == "closed" else None
+    return Rules(qualified=Skills(lake.store).had, entries=entries)
+
+
+def _more_answers(
+    round_id: str, count: Count, tasks: pd.DataFrame, lake: Lake, policy: LabelingPolicy
+) -> dict[str, int]:
+    """Return the answered tasks that need further answers to lead by enough, and how many.
+
+    Of a task whose answer is known nobody needs to hear more.
+    """
+    if not policy.stop_at_lead or not count.answered:
+        return {}
+    ontology = read_guideline(lake.store, str(tasks["guideline"].iloc[0]))
+    authors = {answer.revision.submission.author for answer in count.answers}
+    same = {author: author for author in authors}
+    labels = human_labels(round_id, count, tasks, lake.accepted_images(), ontology, same)
+    labels = labels[labels["purpose"] == "label"]
+    places = Counter(task_id for task_id, _ in count.places)
+    short = {
+        task_id: min(policy.stop_at_lead - lead, policy.most_answers - places[task_id])
+        for task_id, lead in leads(labels).items()
+    }
+    return {task_id: answers for task_id, answers in short.items() if answers > 0}
+
+
+def _why_close(count: Count, asked_at: datetime | None, policy: Params, now: datetime) -> str:
+    labeling = policy.labeling
+    wait = timedelta(hours=labeling.deadline_hours)
+    share = len(count.counted) / max(1, len(count.places))
+    if not wait or asked_at is None or now < asked_at + wait or share < labeling.minimum_share:
+        return ""
+    return f"its {labeling.deadline_hours:g} hours are over and {share:.0%} of the answers are in"

@@ -12,7 +12,7 @@ from typing import Any
 
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.client import LabelingClient, Submission, TaskCopy
-from annotation_platform.labeling.results import boxes_to_result
+from annotation_platform.labeling.results import write_proposals
 from annotation_platform.schema.ontology import Ontology
 
 _BUSY_SECONDS = 30.0
@@ -31,6 +31,10 @@ CREATE TABLE copies (
     height INTEGER NOT NULL,
     weights_sha256 TEXT NOT NULL,
     proposed TEXT NOT NULL,
+    purpose TEXT NOT NULL,
+    blind INTEGER NOT NULL,
+    expertise TEXT NOT NULL,
+    note TEXT NOT NULL,
     UNIQUE (round_id, task_id, place)
 );
 CREATE TABLE annotations (
@@ -75,6 +79,8 @@ class OpenPlace:
     width: int
     height: int
     proposed: list[dict[str, Any]]
+    purpose: str
+    note: str
 
 
 class SimulatedLabeling(LabelingClient):
@@ -122,8 +128,10 @@ class SimulatedLabeling(LabelingClient):
             )
             connection.executemany(
                 "INSERT INTO copies (round_id, task_id, place, image_id, assignee, image_key,"
-                " width, height, weights_sha256, proposed) VALUES (:round_id, :task_id, :place,"
-                " :image_id, :assignee, :image_key, :width, :height, :weights_sha256, :proposed)"
+                " width, height, weights_sha256, proposed, purpose, blind, expertise, note)"
+                " VALUES (:round_id, :task_id, :place, :image_id, :assignee, :image_key,"
+                " :width, :height, :weights_sha256, :proposed, :purpose, :blind, :expertise,"
+                " :note)"
                 " ON CONFLICT (round_id, task_id, place) DO NOTHING",
                 rows,
             )
@@ -214,6 +222,11 @@ class SimulatedLabeling(LabelingClient):
                 )
             return annotation
 
+    def delete(self, annotation: str) -> None:
+        """Forget an annotation, as anybody may in Label Studio; if it is there."""
+        with self._connected(writing=True) as connection:
+            connection.execute("DELETE FROM annotations WHERE annotation = ?", (annotation,))
+
     def answer_count(self, round_id: str) -> int:
         """Return how many annotations a round has, skipped ones apart."""
         with self._connected() as connection:
@@ -228,11 +241,13 @@ class SimulatedLabeling(LabelingClient):
         """Return a text that changes when an annotation comes or is edited."""
         with self._connected() as connection:
             row = connection.execute(
-                "SELECT count(*) AS annotations, coalesce(sum(states), 0) AS states"
+                "SELECT count(*) AS annotations, coalesce(sum(states), 0) AS states,"
+                " coalesce(max(annotation), 0) AS newest"
                 " FROM annotations JOIN copies USING (backend_task) WHERE round_id = ?",
                 (round_id,),
             ).fetchone()
-        return f"{row['annotations']} annotations in {row['states']} states"
+        newest = f"the newest is {row['newest']}"
+        return f"{row['annotations']} annotations in {row['states']} states, {newest}"
 
     @contextmanager
     def _connected(self, *, writing: bool = False) -> Iterator[sqlite3.Connection]:
@@ -279,7 +294,7 @@ def _create(path: Path) -> None:
 def _row(round_id: str, copy: TaskCopy) -> dict[str, object]:
     row = asdict(copy)
     row.pop("proposals")
-    proposed = boxes_to_result(copy.proposals, copy.width, copy.height)
+    proposed = write_proposals(copy.proposals, copy.width, copy.height)
     return {**row, "round_id": round_id, "proposed": json.dumps(proposed)}
 
 
@@ -313,4 +328,6 @@ def _open_place(row: sqlite3.Row) -> OpenPlace:
         width=row["width"],
         height=row["height"],
         proposed=json.loads(row["proposed"]),
+        purpose=row["purpose"],
+        note=row["note"],
     )

@@ -2,11 +2,13 @@
 
 import base64
 import io
+import json
 import math
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import Any
 
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -14,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from annotation_platform.images.decoding import Pixels, decode
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology, class_colors
+from annotation_platform.schema.shapes import rotated_corners
 
 _LIMIT = 45_000
 """Bytes of a preview: two of them and the rest of an asset stay under 100 kB."""
@@ -43,10 +46,27 @@ def thumbnail(
     picture = picture.resize(size, Image.Resampling.LANCZOS)
     pen = ImageDraw.Draw(picture)
     for row in boxes.to_dict("records"):
-        corners = [float(row[name]) * scale for name in BOX_COLUMNS]
         color = colors.get(str(row["class_name"]), "#ffffff")
-        pen.rectangle(corners, outline=color, width=2)
+        _draw(pen, row, scale, color)
     return picture
+
+
+def _draw(pen: ImageDraw.ImageDraw, row: dict[Hashable, Any], scale: float, color: str) -> None:
+    """Draw a region as what it is; a mask by its enclosing box."""
+    geometry = json.loads(row["geometry"]) if row.get("geometry") else []
+    corners = [float(row[name]) * scale for name in BOX_COLUMNS]
+    if row.get("shape") == "polygon":
+        for outline in geometry:
+            points = [value * scale for value in outline]
+            pen.line([*points, *points[:2]], fill=color, width=2)
+    elif row.get("shape") == "rotated_box":
+        x, y, width, height, degrees = geometry
+        points = (rotated_corners(x, y, width, height, degrees) * scale).ravel().tolist()
+        pen.line([*points, *points[:2]], fill=color, width=2)
+    elif row.get("shape") == "keypoint":
+        pen.circle(corners[:2], 3, fill=color)
+    else:
+        pen.rectangle(corners, outline=color, width=2)
 
 
 def contact_sheet(

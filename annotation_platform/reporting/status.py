@@ -1,13 +1,21 @@
 """Where every round is, and what it waits for."""
 
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
 from annotation_platform.curation.training_set import usable_imports
-from annotation_platform.labeling.ledger import count_answers
+from annotation_platform.labeling.record import RoundRecord
+from annotation_platform.labeling.reviews import review_round
+from annotation_platform.labeling.rounds import ledger_count
 from annotation_platform.lake import Lake
 
 _STAGES = [
     ("cleaned_images", "cleaning"),
     ("label_tasks", "questions to be asked"),
     ("consensus_labels", "people"),
+    ("reviewed_labels", "reviewers"),
     ("dataset_version", "the release"),
     ("round_report", "training"),
 ]
@@ -22,6 +30,43 @@ def round_states(lake: Lake) -> list[dict[str, object]]:
     return [_state(lake, round_id) for round_id in lake.manifests.rounds()]
 
 
+def round_progress(lake: Lake, round_id: str) -> dict[str, Any]:
+    """Return how far each stage of a round is, and what was decided about it.
+
+    Each stage has ``done`` of ``all`` and what is counted; a stage that has not begun has none.
+    """
+    landed = lake.manifests.read(round_id)
+    cleaned = _rows(lake, "cleaned_images", round_id)
+    tasks = _rows(lake, "label_tasks", round_id)
+    asked = tasks[tasks["purpose"] == "label"]
+    counted = ledger_count(round_id, tasks, lake).counted
+    reviews = _rows(lake, "review_tasks", round_id)
+    reviewed = _rows(lake, "reviewed_labels", round_id).drop_duplicates("image_id")
+    stands = reviewed[~reviewed["decision"].isin(["rejected", "undecided"])]
+    resolved = _rows(lake, "consensus_labels", round_id)["image_id"].nunique()
+    decided = lake.ledger.read(review_round(round_id))
+    images = asked["image_id"].nunique()
+    figures = [
+        ("cleaned", len(cleaned), len(landed), "landed objects"),
+        ("asked", images, int((cleaned["outcome"] == "accepted").sum()), "accepted images"),
+        ("answered", len(counted), len(tasks), "places"),
+        ("resolved", resolved, images, "images"),
+        ("reviewed", len({said.submission.image_id for said in decided}), len(reviews), "images"),
+        ("released", len(stands), len(reviewed), "images"),
+    ]
+    stages = [
+        {"stage": stage, "done": done, "all": total, "of": what}
+        for stage, done, total, what in figures
+    ]
+    record = RoundRecord(lake.store, round_id).read()
+    decisions = [{**asdict(decision), "at": decision.at.isoformat()} for decision in record]
+    return {"round": round_id, "stages": stages, "decisions": decisions}
+
+
+def _rows(lake: Lake, name: str, round_id: str) -> pd.DataFrame:
+    return lake.tables.read_rounds(name, [round_id])
+
+
 def _state(lake: Lake, round_id: str) -> dict[str, object]:
     tables = lake.tables
     waits_for = next((what for table, what in _STAGES if not tables.exists(table, round_id)), "–")
@@ -31,6 +76,7 @@ def _state(lake: Lake, round_id: str) -> dict[str, object]:
             waits_for = "– (nothing new to label)"
         elif not tables.exists("consensus_labels", round_id):
             waits_for = "merging (all images landed with labels)"
+    state = RoundRecord(lake.store, round_id).state
     row: dict[str, object] = {
         "round": round_id,
         "landed": len(lake.manifests.read(round_id)),
@@ -40,7 +86,7 @@ def _state(lake: Lake, round_id: str) -> dict[str, object]:
         "places": 0,
         "answers": 0,
         "version": "",
-        "waits_for": waits_for,
+        "waits_for": waits_for if state == "open" else f"{waits_for} ({state})",
     }
     if tables.exists("cleaned_images", round_id):
         cleaned = tables.read("cleaned_images", round_id)
@@ -48,7 +94,7 @@ def _state(lake: Lake, round_id: str) -> dict[str, object]:
     if tables.exists("label_tasks", round_id):
         tasks = tables.read("label_tasks", round_id)
         row["tasks"], row["places"] = tasks["task_id"].nunique(), len(tasks)
-        row["answers"] = len(count_answers(lake.ledger.read(round_id), tasks).counted)
+        row["answers"] = len(ledger_count(round_id, tasks, lake).counted)
     if tables.exists("dataset_version", round_id):
         row["version"] = str(tables.read("dataset_version", round_id)["version"].iloc[0])
     return row

@@ -3,39 +3,84 @@
 import colorsys
 import hashlib
 import json
-from typing import Self
+from collections import Counter
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from annotation_platform.schema.shapes import Shape
 
 _GOLDEN_RATIO = 0.618033988749895
 
 
-class LabelClass(BaseModel):
-    """One class: a stable id, the name people see, and the key that chooses it."""
-
+class _Named(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: int = Field(ge=0)
     name: str = Field(min_length=1, max_length=100)
+    was: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its name and its earlier ones."""
+        return (self.name, *self.was)
+
+
+class LabelClass(_Named):
+    """One class: a stable id, the name people see, its earlier names, what it is drawn as."""
+
+    shape: Shape = "box"
     color: str = Field(default="", pattern=r"^(#[0-9a-fA-F]{6})?$")
 
 
+class RetiredClass(_Named):
+    """A class that is no longer chosen, and what its labels have become.
+
+    ``into`` names the ids of the classes that took its place. With one, its labels are that one's;
+    with several, somebody has to look again, so its images are asked about anew; with none, its
+    labels are left out.
+    """
+
+    into: tuple[int, ...] = ()
+
+
 class Ontology(BaseModel):
-    """The classes in the order in which they are shown, and the guidelines for using them."""
+    """The classes in the order in which they are shown, and the guidelines for using them.
+
+    Of the classes that are choices, ``choose`` says whether one or many can hold for a picture.
+    An id, and a name, belongs to one class for ever, retired ones and earlier names included: so
+    every label ever made can be read under the classes of today.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     classes: tuple[LabelClass, ...] = Field(min_length=1)
+    choose: Literal["one", "many"] = "one"
     guidelines: str = "Draw a tight box around every object and choose its class."
+    retired: tuple[RetiredClass, ...] = ()
 
     @model_validator(mode="after")
     def _ids_and_names_are_unique(self) -> Self:
-        for field in ("id", "name"):
-            values = [getattr(label_class, field) for label_class in self.classes]
-            twice = sorted({str(value) for value in values if values.count(value) > 1})
+        everyone = self.ever
+        ids = [each.id for each in everyone]
+        names = [name for each in everyone for name in each.names]
+        counted: list[tuple[str, Counter[Any]]] = [("id", Counter(ids)), ("name", Counter(names))]
+        for what, times in counted:
+            twice = sorted(str(value) for value, number in times.items() if number > 1)
             if twice:
-                raise ValueError(f"class {field} used twice: {', '.join(twice)}")
+                raise ValueError(f"class {what} used twice: {', '.join(twice)}")
+        for each in self.retired:
+            unknown = set(each.into) - {label_class.id for label_class in self.classes}
+            if unknown:
+                raise ValueError(
+                    f"retired class {each.name} goes into {min(unknown)}, which is no class"
+                )
         return self
+
+    @property
+    def ever(self) -> tuple[_Named, ...]:
+        """Every class there ever was."""
+        return (*self.classes, *self.retired)
 
     @property
     def names(self) -> list[str]:
@@ -48,10 +93,39 @@ class Ontology(BaseModel):
         return {label_class.name: label_class.id for label_class in self.classes}
 
     @property
+    def shape_of(self) -> dict[str, Shape]:
+        """What each class is drawn as, by name."""
+        return {label_class.name: label_class.shape for label_class in self.classes}
+
+    @property
+    def successors(self) -> dict[str, tuple[str, ...]]:
+        """For every name a class ever had, the names of the classes that it means today.
+
+        One name: the label stands under it. None: the label is left out. Several: somebody has
+        to choose again.
+        """
+        names = {label_class.id: label_class.name for label_class in self.classes}
+        today: dict[str, tuple[str, ...]] = {}
+        for each in self.classes:
+            today |= dict.fromkeys(each.names, (each.name,))
+        for gone in self.retired:
+            today |= dict.fromkeys(gone.names, tuple(names[class_id] for class_id in gone.into))
+        return today
+
+    @property
     def digest(self) -> str:
         """SHA-256 of ids and names: what must not change without a new major version."""
         pairs = sorted((label_class.id, label_class.name) for label_class in self.classes)
         return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+
+    @property
+    def guideline(self) -> str:
+        """SHA-256 of all that people see: every label carries that of the day it was made."""
+        shown = self.model_dump(mode="json", exclude={"retired"})
+        for label_class in shown["classes"]:
+            # Neither changes what is asked of people.
+            del label_class["color"], label_class["was"]
+        return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
 
     @classmethod
     def from_names(cls, names: list[str]) -> Self:

@@ -1,26 +1,33 @@
 """Every table: its columns, types, units and ranges. Checked on every write and every read.
 
-Labels of people, of the consensus and of a training set share one convention: a row is one box,
-and an image in which somebody found nothing has one row with ``shape`` = ``none`` and no box.
+Labels of people, of the consensus and of a training set share one convention: a row is one label
+of ``schema/shapes.py``, and an image in which somebody found nothing has one row with ``shape`` =
+``none`` and no box.
 """
+
+from collections.abc import Sequence
 
 import pandas as pd
 import pandera.pandas as pa
 
 from annotation_platform.errors import TableError
+from annotation_platform.schema.shapes import SHAPES
 
 SHA256 = r"^[0-9a-f]{64}$"
 MD5 = r"^[0-9a-f]{32}$"
 ROUND = r"^round-\d{4,}$"
 OUTCOMES = ["accepted", "duplicate", "quarantined"]
-SHAPES = ["box", "none"]
+PURPOSES = ["label", "gold"]
+TASK_STATES = ["answered", "waiting", "left", "cancelled"]
+ANSWER_STATES = ["counted", "skipped", "late", "repeated", "foreign"]
+DECISIONS = ["undisputed", "accepted", "fixed", "rejected", "undecided"]
 SPLITS = ["train", "val", "test"]
 
 
-def _text(about: str, *, pattern: str = "", one_of: list[str] | None = None) -> pa.Column:
+def _text(about: str, *, pattern: str = "", one_of: Sequence[str] | None = None) -> pa.Column:
     checks = [pa.Check.str_matches(pattern)] if pattern else []
     if one_of is not None:
-        checks.append(pa.Check.isin(one_of))
+        checks.append(pa.Check.isin(list(one_of)))
     return pa.Column(str, checks, nullable=False, description=about)
 
 
@@ -58,13 +65,18 @@ def _table(
 
 _ROUND_ID = {"round_id": _text("the round", pattern=ROUND)}
 _IMAGE_ID = {"image_id": _text("SHA-256 of the landed bytes", pattern=SHA256)}
-_BOX = {
-    "shape": _text("box, or none where the image holds nothing", one_of=SHAPES),
-    "class_name": _optional_text("class, missing where shape is none"),
-    "x1": _number("left edge, pixels of the stored picture"),
+_PLACE = {
+    "class_name": _optional_text("class, missing where shape is none or unsure"),
+    "x1": _number("left edge of the enclosing box, pixels of the stored picture"),
     "y1": _number("top edge, pixels of the stored picture"),
     "x2": _number("right edge, pixels of the stored picture"),
     "y2": _number("bottom edge, pixels of the stored picture"),
+}
+_GEOMETRY = {"geometry": _text("what the box does not say, see schema/shapes.py; or empty")}
+_LABEL = {
+    "shape": _text("what the label is, see schema/shapes.py", one_of=SHAPES),
+    **_PLACE,
+    **_GEOMETRY,
 }
 _STORED = {
     "width": _count("pixels of the stored picture"),
@@ -73,6 +85,9 @@ _STORED = {
     "stored_md5": _text("MD5 of the stored bytes: the name DVC knows them by", pattern=MD5),
     "stored_bytes": _count("size of the stored bytes"),
 }
+
+LABEL_COLUMNS = list(_LABEL)
+"""What a row says as a label of ``schema/shapes.py``."""
 
 METADATA = {
     "source": _optional_text("camera, site or supplier, as its sidecar says"),
@@ -146,7 +161,7 @@ IMPORTED_LABELS = _table(
         **_ROUND_ID,
         **_IMAGE_ID,
         "label_id": _text("image and running number"),
-        **_BOX,
+        **_LABEL,
         "origin": _text("where the labels are from, as the sidecar says"),
         "problem": _text("why the image's labels cannot be used; empty if they can"),
     },
@@ -172,7 +187,7 @@ MODEL_PREDICTIONS = _table(
         **_ROUND_ID,
         **_IMAGE_ID,
         "prediction_id": _text("image_id and running number"),
-        **{name: column for name, column in _BOX.items() if name != "shape"},
+        **_PLACE,
         "score": _number("the model's confidence, 0 to 1", 0, 1),
         "weights_sha256": _text("digest of the weights that made it", pattern=SHA256),
     },
@@ -199,8 +214,17 @@ LABEL_TASKS = _table(
         "task_id": _text("round, step and image"),
         "step": _text("the question asked, e.g. boxes"),
         **_IMAGE_ID,
-        "place": pa.Column("int64", pa.Check.ge(1), description="1 to k"),
+        "place": pa.Column("int64", pa.Check.ge(1), description="number of the copy"),
+        "stands_for": pa.Column(
+            "int64",
+            pa.Check.ge(1),
+            description="the place it fills; another one where it replaces a copy that is used up",
+        ),
         "assignee": _text("whom the place is meant for; empty: anybody"),
+        "purpose": _text("label, or gold: the answer is known", one_of=PURPOSES),
+        "blind": _flag("whether it shows no proposals, to see what they do to people"),
+        "expertise": _text("skill that whoever answers must have; empty: none"),
+        "guideline": _text("digest of classes and guidelines it was asked under", pattern=SHA256),
         "backend": _text("where people answer it"),
         "backend_task": _text("the task's id over there"),
     },
@@ -209,40 +233,162 @@ LABEL_TASKS = _table(
 
 HUMAN_LABELS = _table(
     "human_labels",
-    "What people said: one row per box of each counted answer, from the answers ledger.",
+    "What people said: one row per label of each counted answer, from the answers ledger.",
     {
         **_ROUND_ID,
         "task_id": _text("round, step and image"),
         **_IMAGE_ID,
-        "place": pa.Column("int64", pa.Check.ge(1), description="the place this answer holds"),
+        "place": pa.Column("int64", pa.Check.ge(1), description="the copy that was answered"),
         "answer_id": _text("back end and annotation id"),
         "revision": _text("digest of this state of the answer", pattern=SHA256),
         "annotator": _text("pseudonym"),
         "label_id": _text("answer and running number"),
-        **_BOX,
+        **_LABEL,
         "lead_time_seconds": _number("seconds spent on the answer", 0),
         "submitted_at": _time("when the answer took this form"),
         "weights_sha256": _text("model behind the pre-annotation it began from; empty: none"),
         "changed": _flag("whether it differs from that pre-annotation, by value"),
-        "refused_regions": _count("regions of the answer that are no usable box"),
+        "purpose": _text("label, or gold: the answer is known", one_of=PURPOSES),
+        "blind": _flag("whether the annotator saw no proposals"),
+        "guideline": _text("digest of classes and guidelines it was made under", pattern=SHA256),
+        "refused_regions": _count("regions of the answer that are no usable label"),
+        "problems": _text("what is wrong with regions of the answer, a JSON list; or empty"),
     },
     ["label_id"],
 )
 
+ANSWERS = _table(
+    "answers",
+    "Every answer ever seen in a round, counted or not: what people are paid by.",
+    {
+        **_ROUND_ID,
+        "answer_id": _text("back end and annotation id"),
+        "task_id": _text("round, step and image"),
+        **_IMAGE_ID,
+        "place": pa.Column("int64", description="the copy that was answered"),
+        "purpose": _text("label or gold; empty if no such task was asked", one_of=[*PURPOSES, ""]),
+        "annotator": _text("pseudonym"),
+        "state": _text("counted, or why not", one_of=ANSWER_STATES),
+        "detail": _text("why it is not counted, as a sentence; empty if it is"),
+        "revisions": _count("states of it that were seen"),
+        "lead_time_seconds": _number("seconds spent on it", 0),
+        "created_at": _time("when it was first given"),
+        "submitted_at": _time("when it took its present form"),
+    },
+    ["answer_id"],
+)
+
+ROUND_TASKS = _table(
+    "round_tasks",
+    "How far each task of a round is.",
+    {
+        **_ROUND_ID,
+        "task_id": _text("round, step and image"),
+        **_IMAGE_ID,
+        "purpose": _text("label, or gold: the answer is known", one_of=PURPOSES),
+        "places": _count("answers asked for"),
+        "counted": _count("answers that hold a place"),
+        "state": _text(
+            "answered, waiting, left (the round was closed without it) or cancelled",
+            one_of=TASK_STATES,
+        ),
+    },
+    ["task_id"],
+)
+
+ANNOTATOR_QUALITY = _table(
+    "annotator_quality",
+    "How well each annotator of a round does, beside the others and on known answers.",
+    {
+        **_ROUND_ID,
+        "annotator": _text("pseudonym"),
+        "answers": _count("counted answers"),
+        "images": _count("images among them"),
+        "quality": _number("share of decisions that the others' consensus confirms", 0, 1),
+        "low": _number("lower end of its 95 % interval", 0, 1),
+        "high": _number("upper end of its 95 % interval", 0, 1),
+        "gold_answers": _count("answers on tasks whose answer is known"),
+        "gold_quality": _number("share of decisions that the known answers confirm", 0, 1),
+        "gold_low": _number("lower end of its 95 % interval", 0, 1),
+        "gold_high": _number("upper end of its 95 % interval", 0, 1),
+        "agreement_with_others": _number("agreement beyond chance, 1 is full", None, 1),
+        "seconds_per_answer": _number("median time spent on an answer", 0),
+        "unchanged_share": _number("share of answers that left their proposals as they were", 0, 1),
+        "flags": _text("what somebody should look at, comma separated"),
+    },
+    ["annotator"],
+)
+
 CONSENSUS_LABELS = _table(
     "consensus_labels",
-    "One resolved set of boxes per image.",
+    "One resolved set of labels per image.",
     {
         **_ROUND_ID,
         "task_id": _text("round, step and image"),
         **_IMAGE_ID,
         "label_id": _text("image and running number"),
-        **_BOX,
+        **_LABEL,
         "support": _count("annotators who say so: saw the object, or saw nothing"),
         "answers": _count("counted answers on the image"),
         "class_agreement": _number("share of supporters who chose the class", 0, 1),
         "mean_iou": _number("mean IoU of the supporters' boxes with the fused one", 0, 1),
         "disputed": _flag("settled by rule against somebody's vote"),
+    },
+    ["label_id"],
+)
+
+CONFLICTS = _table(
+    "conflicts",
+    "Where the answers of a round contradict each other or the policy, and what kind it is.",
+    {
+        **_ROUND_ID,
+        "task_id": _text("round, step and image"),
+        **_IMAGE_ID,
+        "conflict_id": _text("image, kind and running number"),
+        "kind": _text("class, overlap, missing, duplicate, outside_ontology, unsure, tied, …"),
+        "label_id": _optional_text("resolved label that it is about"),
+        "shape": _optional_text("of the place it is about"),
+        **_PLACE,
+        **_GEOMETRY,
+        "annotators": _text("pseudonyms of those involved, comma separated"),
+        "detail": _text("a sentence with the numbers"),
+        "settled": _flag("whether a rule settled it; if not, a person has to"),
+    },
+    ["conflict_id"],
+)
+
+REVIEW_TASKS = _table(
+    "review_tasks",
+    "The images of a round that a reviewer decides about, and why.",
+    {
+        **_ROUND_ID,
+        "review_id": _text("the task of the reviewer"),
+        "task_id": _text("the task whose answers are in dispute"),
+        **_IMAGE_ID,
+        "kinds": _text("kinds of unsettled conflicts, comma separated; or sample"),
+        "reasons": _text("what the reviewer is told"),
+        "reviewer": _text("whom it is meant for; empty: anybody who did not answer it"),
+        "backend": _text("where it is decided; empty: nobody is asked"),
+        "backend_task": _text("the task's id over there"),
+    },
+    ["review_id"],
+)
+
+REVIEWED_LABELS = _table(
+    "reviewed_labels",
+    "The labels of a round as they may be published: undisputed, or decided by a reviewer.",
+    {
+        **_ROUND_ID,
+        "task_id": _text("round, step and image"),
+        **_IMAGE_ID,
+        "label_id": _text("image and running number"),
+        **_LABEL,
+        "support": _count("annotators who say so: saw the object, or saw nothing"),
+        "answers": _count("counted answers on the image"),
+        "decision": _text("undisputed, or what became of the dispute", one_of=DECISIONS),
+        "decided_by": _text("pseudonym of the reviewer; empty: a rule, or nobody yet"),
+        "comment": _text("what the reviewer wrote; or what keeps the image out"),
+        "decided_at": _time("when"),
     },
     ["label_id"],
 )
@@ -257,7 +403,7 @@ TRAINING_SET = _table(
         "group_id": _text("group of look-alikes: one split only", pattern=SHA256),
         **_STORED,
         "label_id": _text("image and running number"),
-        **_BOX,
+        **_LABEL,
         "class_id": pa.Column(
             "Int64", pa.Check.ge(0), nullable=True, description="id of the class"
         ),
@@ -287,7 +433,7 @@ TRAINING_ROUNDS = _table(
         **_ROUND_ID,
         "included_round": _text("a round whose labels are in it", pattern=ROUND),
         "labels_sha256": _text(
-            "digest of that round's consensus_labels and imported_labels", pattern=SHA256
+            "digest of that round's reviewed_labels and imported_labels", pattern=SHA256
         ),
     },
     ["round_id", "included_round"],
@@ -378,7 +524,13 @@ TABLES: dict[str, pa.DataFrameSchema] = {
         SELECTED_IMAGES,
         LABEL_TASKS,
         HUMAN_LABELS,
+        ANSWERS,
+        ROUND_TASKS,
+        ANNOTATOR_QUALITY,
         CONSENSUS_LABELS,
+        CONFLICTS,
+        REVIEW_TASKS,
+        REVIEWED_LABELS,
         TRAINING_SET,
         SPLIT_TABLE,
         TRAINING_ROUNDS,

@@ -1,7 +1,7 @@
 """A real Label Studio on this machine: booted, watched and stopped by the platform.
 
-For one machine and a few people (SQLite). A team runs its own server on PostgreSQL and sets
-``ANNOTATION_LABEL_STUDIO_URL`` and ``ANNOTATION_LABEL_STUDIO_TOKEN``.
+For one machine and a few people, with SQLite unless a PostgreSQL database is named. A team runs its
+own server and sets ``ANNOTATION_LABEL_STUDIO_URL`` and ``ANNOTATION_LABEL_STUDIO_TOKEN``.
 """
 
 import importlib.util
@@ -69,8 +69,22 @@ class Administrator:
     token: str = field(repr=False)
 
 
+@dataclass(frozen=True)
+class PostgresDatabase:
+    """An empty PostgreSQL database, or one that Label Studio made; its password is not printed.
+
+    ``host`` is a name, an address or the folder of a Unix socket.
+    """
+
+    name: str
+    user: str
+    password: str = field(repr=False)
+    host: str
+    port: int = 5432
+
+
 class LabelStudioServer:
-    """A Label Studio process on the loopback interface, with SQLite, closed to strangers.
+    """A Label Studio process on the loopback interface, closed to strangers.
 
     ``with LabelStudioServer(...) as server:`` starts and stops it; so do ``start`` and ``stop``.
     On Linux it also ends when the *thread* that started it ends, so start it from the main one.
@@ -85,6 +99,7 @@ class LabelStudioServer:
             private address that Label Studio connects to; empty for Amazon.
         port: On 127.0.0.1; 0 takes a free one.
         template: A folder made by ``make_template``; an empty ``folder`` starts as its copy.
+        postgres: Where Label Studio keeps its data; by default in a SQLite file in ``folder``.
         log_path: Where the server's output goes (mode 0600); by default ``folder/server.log``.
         boot_seconds: How long a boot may take; the first one without a template migrates an
             empty database, about 45 s on a laptop.
@@ -100,6 +115,7 @@ class LabelStudioServer:
         s3_endpoint: str = "",
         port: int = 0,
         template: Path | None = None,
+        postgres: PostgresDatabase | None = None,
         log_path: Path | None = None,
         boot_seconds: float = 300.0,
         on_progress: Progress = lambda _: None,
@@ -109,7 +125,9 @@ class LabelStudioServer:
         self._secrets_path = secrets_path
         self._s3_endpoint = s3_endpoint
         self._port = port
-        self._template = template
+        # A template is a SQLite file.
+        self._template = None if postgres else template
+        self._postgres = postgres
         self.log_path = log_path or self._folder / "server.log"
         self._boot_seconds = boot_seconds
         self._on_progress = on_progress
@@ -203,6 +221,15 @@ class LabelStudioServer:
             }
         if self._s3_endpoint:
             environment["LABEL_STUDIO_S3_ENDPOINT"] = self._s3_endpoint
+        if self._postgres is not None:
+            environment |= {
+                "DJANGO_DB": "default",
+                "POSTGRE_NAME": self._postgres.name,
+                "POSTGRE_USER": self._postgres.user,
+                "POSTGRE_PASSWORD": self._postgres.password,
+                "POSTGRE_HOST": self._postgres.host,
+                "POSTGRE_PORT": str(self._postgres.port),
+            }
         return environment
 
     def _wait_until_healthy(self, process: ChildProcess) -> None:

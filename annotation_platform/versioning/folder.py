@@ -17,6 +17,7 @@ from annotation_platform.formats.coco import render_coco
 from annotation_platform.formats.yolo import render_yolo
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import SPLITS, check_table
 from annotation_platform.storage.round_tables import parquet_bytes
 
@@ -89,7 +90,7 @@ def canonical(training_set: pd.DataFrame, ontology: Ontology) -> pd.DataFrame:
             "origins. "
             "Rebuild training_set and publish again."
         )
-    boxes = frame[frame["shape"] == "box"]
+    boxes = frame[frame["class_name"].notna()]
     wrong = boxes["class_id"] != boxes["class_name"].map(ontology.id_of)
     if wrong.fillna(True).any():
         row = boxes[wrong.fillna(True)].iloc[0]
@@ -140,7 +141,7 @@ def build_folder(training_set: pd.DataFrame, ontology: Ontology, *, name: str) -
 def folder_facts(frame: pd.DataFrame, ontology: Ontology) -> FolderFacts:
     """Return the counts of a canonical training set."""
     images = frame.drop_duplicates("image_id")
-    boxes = frame[frame["shape"] == "box"]
+    boxes = frame[frame["shape"].isin(AREAS)]
     empty = images[~images["image_id"].isin(boxes["image_id"])]
     by_class = boxes.groupby(["class_id", "split"]).size().to_dict()
     classes = tuple(
@@ -182,7 +183,7 @@ def _audits(frame: pd.DataFrame) -> dict[str, int]:
 def _images_and_boxes(frame: pd.DataFrame, column: str) -> dict[str, tuple[int, int]]:
     """Return the number of images and of boxes for each value of a column, by value."""
     return {
-        str(key): (int(rows["image_id"].nunique()), int((rows["shape"] == "box").sum()))
+        str(key): (int(rows["image_id"].nunique()), int(rows["shape"].isin(AREAS).sum()))
         for key, rows in frame.groupby(column, sort=True)
     }
 

@@ -2,16 +2,18 @@
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
 
 from annotation_platform.definitions import defs
-from annotation_platform.demo.annotators import make_people
-from annotation_platform.demo.crowd import SimulatedSeat, answer_round
+from annotation_platform.demo.annotators import EXPERT, make_people
+from annotation_platform.demo.crowd import SimulatedSeat, answer_round, review
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.demo.run import DemoOptions, prepare_home
 from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.lake import lake_of
 from annotation_platform.landing.events import LandingEvents
 from annotation_platform.params import read_params
@@ -74,8 +76,19 @@ class Platform:
                 self.instance.add_dynamic_partitions("rounds", list(request.partition_keys))
         return result
 
+    def decide(self, round_id):
+        """Let an expert decide what the answers of a merged round leave open."""
+        seat = SimulatedSeat(self.labeling, EXPERT)
+        return review(round_id, seat, self.material.truth, progress=lambda: None)
+
+    def merge(self, round_id):
+        """Merge a round, and let an expert decide what that leaves open."""
+        result = self.run("merge_round", round_id)
+        self.decide(round_id)
+        return result
+
     def answer(self, round_id):
-        seats = {person.name: SimulatedSeat(self.labeling, person) for person in self.people}
+        seats = {each.name: SimulatedSeat(self.labeling, each.name) for each in self.people}
         truth = self.material.truth
         return answer_round(round_id, self.people, seats, truth, seed=0, progress=lambda: None)
 
@@ -88,10 +101,12 @@ def open_platform(home, **places):
     settings = prepare_home(material, options).model_copy(update=places)
     labeling = SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
     people = make_people(4, 0)
-    for person in people:
-        labeling.add_annotator(person.name)
+    for name in (*(person.name for person in people), EXPERT):
+        labeling.add_annotator(name)
+    lake = lake_of(settings)
+    Skills(lake.store).set(EXPERT, REVIEWER, granted=True, now=datetime.now(UTC))
     with dg.DagsterInstance.ephemeral() as instance:
-        yield Platform(settings, lake_of(settings), labeling, instance, material, people)
+        yield Platform(settings, lake, labeling, instance, material, people)
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def test_a_round_that_lands_with_labels_becomes_a_version_without_people(home):
     # The sensors alone bring it to a version.
     merge = home.tick(labeling_complete_sensor)
     assert requested(merge) == [("merge_round", "round-0001")]
-    home.run("merge_round", "round-0001")
+    home.merge("round-0001")
     assert requested(home.tick(labeling_complete_sensor)) == []
     release = home.tick(review_complete_sensor)
     assert requested(release) == [("release_round", "round-0001")]
@@ -97,16 +97,16 @@ def test_what_people_label_later_adds_to_it(home):
     tables = home.lake.tables
     land_with_labels(home, 1)
     home.start_round("round-0001")
-    for job in ("merge_round", "release_round"):
-        home.run(job, "round-0001")
+    home.merge("round-0001")
+    home.run("release_round", "round-0001")
     home.land(2)
     home.start_round("round-0002")
     asked = set(tables.read("selected_images", "round-0002")["image_id"])
     images = home.lake.accepted_images()
     assert asked == set(images.loc[images["round_id"] == "round-0002", "image_id"])
     home.answer("round-0002")
-    for job in ("merge_round", "release_round"):
-        home.run(job, "round-0002")
+    home.merge("round-0002")
+    home.run("release_round", "round-0002")
     labels = tables.read("training_set", "round-0002").drop_duplicates("image_id")
     origin = labels.set_index("image_id")["origin"]
     assert set(origin[list(asked)]) == {"people"}
@@ -143,7 +143,7 @@ def test_people_are_asked_only_about_pictures_without_usable_labels(home):
     assert requested(home.tick(labeling_complete_sensor)) == []
     home.answer("round-0001")
     assert requested(home.tick(labeling_complete_sensor)) == [("merge_round", "round-0001")]
-    home.run("merge_round", "round-0001")
+    home.merge("round-0001")
     home.run("release_round", "round-0001")
     labels = tables.read("training_set", "round-0001")
     assert set(labels["image_id"]) == accepted
@@ -161,7 +161,7 @@ def test_people_can_be_asked_all_the_same(home):
     accepted = set(home.lake.accepted_images()["image_id"])
     assert set(tables.read("selected_images", "round-0001")["image_id"]) == accepted
     home.answer("round-0001")
-    home.run("merge_round", "round-0001")
+    home.merge("round-0001")
     home.run("release_round", "round-0001")
     assert set(tables.read("training_set", "round-0001")["origin"]) == {"people"}
 
@@ -169,8 +169,8 @@ def test_people_can_be_asked_all_the_same(home):
 def test_imported_labels_that_change_are_released_anew(home):
     land_with_labels(home, 1)
     home.start_round("round-0001")
-    for job in ("merge_round", "release_round"):
-        home.run(job, "round-0001")
+    home.merge("round-0001")
+    home.run("release_round", "round-0001")
     before = home.tick(review_complete_sensor)
     tables = home.lake.tables
     labels = tables.read("imported_labels", "round-0001")

@@ -2,6 +2,7 @@ import json
 
 import dagster as dg
 import pytest
+import yaml
 
 from annotation_platform.versioning.registry import list_versions, read_manifest
 
@@ -21,7 +22,8 @@ def test_two_rounds_from_landing_to_a_model_that_proposes(platform):
     for batch, round_id in enumerate(["round-0001", "round-0002"], start=1):
         start(platform, batch, round_id)
         assert platform.answer(round_id) == 24
-        for job in ("merge_round", "release_round", "train_model"):
+        assert platform.merge(round_id).success
+        for job in ("release_round", "train_model"):
             assert platform.run(job, round_id).success
     tables = platform.lake.tables
     report = tables.read_all("round_report")
@@ -56,6 +58,7 @@ def test_running_a_job_again_changes_nothing(platform):
     for _ in range(2):
         for job in jobs:
             platform.run(job, "round-0001")
+            platform.decide("round-0001")
         digests.append([platform.lake.tables.digest(name, "round-0001") for name in names])
     assert digests[0] == digests[1]
     assert len(platform.labeling.submissions("round-0001")) == 24
@@ -75,7 +78,7 @@ def test_asked_too_early_an_asset_says_what_it_waits_for(platform):
 def test_a_broken_gate_stops_the_release_and_publishes_nothing(platform):
     start(platform, 1, "round-0001")
     platform.answer("round-0001")
-    platform.run("merge_round", "round-0001")
+    platform.merge("round-0001")
     platform.run("release_round", "round-0001")
     # Somebody tampers with the splits: a tested image would become a training image.
     splits = platform.lake.tables.read("splits", "round-0001")
@@ -85,7 +88,7 @@ def test_a_broken_gate_stops_the_release_and_publishes_nothing(platform):
     )
     start(platform, 2, "round-0002")
     platform.answer("round-0002")
-    platform.run("merge_round", "round-0002")
+    platform.merge("round-0002")
     released = platform.run("release_round", "round-0002", raise_on_error=False)
     assert not released.success
     checks = {event.check_name: event.passed for event in released.get_asset_check_evaluations()}
@@ -96,7 +99,7 @@ def test_a_broken_gate_stops_the_release_and_publishes_nothing(platform):
 def test_every_page_shows_a_count_and_something_to_look_at(platform):
     results = [start(platform, 1, "round-0001")]
     platform.answer("round-0001")
-    results += [platform.run(job, "round-0001") for job in ("merge_round", "release_round")]
+    results += [platform.merge("round-0001"), platform.run("release_round", "round-0001")]
     for result in results:
         for event in result.get_asset_materialization_events():
             shown = event.materialization.metadata
@@ -112,12 +115,24 @@ def test_classes_renamed_while_people_work_stop_the_merge_and_say_so(platform):
     start(platform, 1, "round-0001")
     platform.answer("round-0001")
     policy = platform.settings.params_path
-    policy.write_text(policy.read_text().replace("name: boat", "name: ship"))
+    before = policy.read_text()
+    policy.write_text(before.replace("name: boat", "name: ship"))
     merged = platform.run("merge_round", "round-0001", raise_on_error=False)
     assert not merged.success
     checks = {event.check_name: event.passed for event in merged.get_asset_check_evaluations()}
-    assert checks["every_region_usable"] is False
-    assert not platform.lake.tables.exists("consensus_labels", "round-0001")
+    assert checks["labels_in_ontology"] is False
+    assert not platform.lake.tables.exists("review_tasks", "round-0001")
+    # With a word on what became of the class, the round goes on.
+    mapped = yaml.safe_load(before)
+    for each in mapped["ontology"]["classes"]:
+        if each["name"] == "boat":
+            each |= {"name": "ship", "was": ["boat"]}
+    policy.write_text(yaml.safe_dump(mapped))
+    assert platform.merge("round-0001").success
+    assert platform.run("release_round", "round-0001").success
+    names = platform.lake.tables.read("training_set", "round-0001")["class_name"]
+    assert "ship" in set(names)
+    assert "boat" not in set(names)
 
 
 @pytest.mark.parametrize("job", ["merge_round", "release_round", "train_model"])

@@ -3,8 +3,9 @@ import math
 import dagster as dg
 import pytest
 
-from annotation_platform.labeling.results import LabelledBox, boxes_to_result
+from annotation_platform.labeling.results import write_result
 from annotation_platform.reporting.status import round_states
+from annotation_platform.schema.shapes import Label
 from resources.instance import end_dead_runs
 from sensors.attempts import next_attempt
 from sensors.labeling import labeling_complete_sensor
@@ -137,12 +138,12 @@ def test_a_round_is_merged_when_its_last_answer_is_in_and_again_when_one_is_edit
     ready = patient.tick(labeling_complete_sensor)
     assert [request.partition_key for request in ready.run_requests] == ["round-0001"]
     assert keys(patient.tick(labeling_complete_sensor)) == keys(ready)
-    patient.run("merge_round", "round-0001")
+    patient.merge("round-0001")
     finish(patient, ready.run_requests[0], dg.DagsterRunStatus.SUCCESS)
     settled = patient.tick(labeling_complete_sensor)
     assert keys(settled) == []
     said = patient.labeling.submissions("round-0001")[0]
-    other = boxes_to_result([LabelledBox("boat", 5, 5, 60, 60)], 320, 240)
+    other = write_result([Label.box("boat", 5, 5, 60, 60)], 320, 240)
     patient.labeling.submit(said.backend_task, said.author, other, 3.0, annotation=said.annotation)
     edited = patient.tick(labeling_complete_sensor, settled.cursor)
     assert len(edited.run_requests) == 1
@@ -154,7 +155,7 @@ def test_labels_that_fail_a_gate_are_not_released(patient):
     patient.tick(new_images_sensor)
     patient.run("start_round", "round-0001")
     patient.answer("round-0001")
-    patient.run("merge_round", "round-0001")
+    patient.merge("round-0001")
     assert len(patient.tick(review_complete_sensor).run_requests) == 1
     tables = patient.lake.tables
     labels = tables.read("consensus_labels", "round-0001")
@@ -162,7 +163,7 @@ def test_labels_that_fail_a_gate_are_not_released(patient):
     tables.write("consensus_labels", "round-0001", labels)
     held = patient.tick(review_complete_sensor)
     assert keys(held) == []
-    assert "held back: 1 boxes outside their image" in held.skip_reason.skip_message
+    assert "held back: 1 regions outside their image" in held.skip_reason.skip_message
 
 
 def test_nothing_is_trained_before_there_is_a_version(patient):
@@ -205,7 +206,7 @@ def test_an_overtaken_version_is_reported_without_a_model(patient):
         patient.tick(new_images_sensor)
         patient.run("start_round", round_id)
         patient.answer(round_id)
-        patient.run("merge_round", round_id)
+        patient.merge(round_id)
         patient.run("release_round", round_id)
     asked = {r.partition_key: r.job_name for r in patient.tick(new_version_sensor).run_requests}
     assert asked == {"round-0001": "report_round", "round-0002": "train_model"}

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,13 +19,20 @@ from annotation_platform.labeling.client import Proposal, TaskCopy
 from annotation_platform.labeling.label_studio import LabelStudioClient
 from annotation_platform.labeling.people import add_person, list_people, remove_person
 from annotation_platform.labeling.pictures import FolderPictures
-from annotation_platform.labeling.results import boxes_to_result, result_to_boxes
+from annotation_platform.labeling.results import read_result, write_result
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import Label
 from annotation_platform.servers.label_studio import LabelStudioServer
 
 ONTOLOGY = Ontology.from_names(["cat", 'dog "big" & <small>'])
 PICTURE = bytes(range(256)) * 4
-PROPOSAL = Proposal("cat", 10, 20, 60, 70, score=0.75)
+PROPOSAL = Proposal(Label.box("cat", 10, 20, 60, 70), score=0.75)
+
+
+def first_label(result):
+    return read_result(result, width=200, height=100, ontology=ONTOLOGY).labels[0]
+
+
 PROJECT_ROOT = Path(__file__).parents[2]
 
 
@@ -139,13 +147,13 @@ def test_an_import_killed_half_way_is_completed(client, api, label_studio, lake)
 
 
 @contextmanager
-def forgetful(url):
-    """A proxy to ``url`` that lets the first import through and loses the answer to it."""
-    lost = []
+def proxied(url, meddle):
+    """A proxy to ``url`` that asks ``meddle(path)`` first, and loses the answer if that is true."""
 
     class Handler(BaseHTTPRequestHandler):
         def forward(self):
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            lose = meddle(self.path)
             said = httpx.request(
                 self.command,
                 url + self.path,
@@ -158,8 +166,7 @@ def forgetful(url):
                 trust_env=False,
                 timeout=60,
             )
-            if self.path.endswith("/import") and not lost:
-                lost.append(said.status_code)
+            if lose:
                 self.close_connection = True
                 return
             self.send_response(said.status_code)
@@ -176,28 +183,112 @@ def forgetful(url):
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
         threading.Thread(target=proxy.serve_forever, args=(0.01,), daemon=True).start()
         try:
-            yield f"http://127.0.0.1:{proxy.server_port}", lost
+            yield f"http://127.0.0.1:{proxy.server_port}"
         finally:
             proxy.shutdown()
 
 
 def test_an_import_whose_answer_was_lost_is_not_done_twice(client, api, label_studio, lake):
     copies = [task_copy(n) for n in range(10)]
-    with forgetful(label_studio.url) as (url, lost):
+    imports = []
+
+    def lose_the_first(path):
+        if "/import?" in path:
+            imports.append(path)
+        return len(imports) == 1 and "/import?" in path
+
+    with proxied(label_studio.url, lose_the_first) as url:
         LabelStudioClient(
             url, label_studio.administrator.token, pictures=FolderPictures(lake)
         ).publish_round("round-0004", ONTOLOGY, copies)
-    assert lost == [201]
+    assert len(imports) == 1
     assert len(tasks_in(api, client, "round-0004")) == 10
 
 
-def test_a_place_that_is_there_twice_is_an_error_that_names_it(client, api):
-    client.publish_round("round-0005", ONTOLOGY, [task_copy()])
+def test_of_a_place_that_is_there_twice_what_nobody_touched_goes(client, api, label_studio):
+    copies = [task_copy(n) for n in range(4)]
+    ids = client.publish_round("round-0005", ONTOLOGY, copies)
     project = client.round_url("round-0005").split("/")[-2]
-    data = {"image": "x", "task_id": "task-0", "image_id": "image-0", "place": 0}
-    api.post(f"/api/projects/{project}/import", json=[{"data": data}])
-    with pytest.raises(LabelingError, match="place 0 of task task-0 is 2"):
-        client.publish_round("round-0005", ONTOLOGY, [task_copy()])
+    said = api.get("/api/tasks/", params={"project": project, "include": "id,data"}).json()
+    again = [{"data": task["data"]} for task in said["tasks"]]
+    sent = {"params": {"return_task_ids": "true"}, "json": again}
+    made = api.post(f"/api/projects/{project}/import", **sent).json()["task_ids"]
+    ina = person(label_studio, "ina")
+    # The second twin is answered, of the third both are, the fourth has a draft.
+    for task in (made[1], made[2], int(ids["task-2", 0])):
+        answer(label_studio, ina, task, [])
+    with asking(label_studio, ina.token) as http:
+        http.post(f"/api/tasks/{made[3]}/drafts", json={"result": []})
+
+    found = client.publish_round("round-0005", ONTOLOGY, copies)
+    assert found == ids | {("task-1", 0): str(made[1])}
+    left = api.get("/api/tasks/", params={"project": project, "page_size": 100}).json()
+    assert {task["id"] for task in left["tasks"]} == {
+        *(int(task) for task in found.values()),
+        made[2],
+        made[3],
+    }
+    assert len(client.submissions("round-0005")) == 3
+
+
+def test_four_publishers_at_once_make_each_place_once(client, api, label_studio, lake):
+    copies = [task_copy(n, place) for n in range(30) for place in range(2)]
+    start = threading.Barrier(4)
+
+    def publish(_):
+        mine = LabelStudioClient(
+            label_studio.url, label_studio.administrator.token, pictures=FolderPictures(lake)
+        )
+        start.wait()
+        return mine.publish_round("round-0014", ONTOLOGY, copies)
+
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(publish, number) for number in range(4)]
+    # Whoever met the others half-way says so, and comes again.
+    assert {type(job.exception()) for job in jobs} <= {type(None), LabelingError}
+    ids = client.publish_round("round-0014", ONTOLOGY, copies)
+    assert sorted(tasks_in(api, client, "round-0014")) == sorted(ids)
+    # The server still does what it does when an account is made: its signals are on.
+    assert person(label_studio, "lou").token
+
+
+def test_answers_are_read_whole_while_tasks_before_them_are_deleted(
+    client, api, label_studio, lake
+):
+    copies = [task_copy(n) for n in range(515)]
+    ids = client.publish_round("round-0015", ONTOLOGY, copies)
+    jim = person(label_studio, "jim")
+    last = [ids[f"task-{n}", 0] for n in range(500, 515)]
+    for task in last:
+        answer(label_studio, jim, task, [])
+    pages = []
+
+    def delete_before_the_second_page(path):
+        if path.startswith("/api/tasks/?"):
+            pages.append(path)
+        if len(pages) == 2 and path == pages[-1]:
+            for n in range(10):
+                api.delete(f"/api/tasks/{ids[f'task-{n}', 0]}/")
+
+    with proxied(label_studio.url, delete_before_the_second_page) as url:
+        reader = LabelStudioClient(
+            url, label_studio.administrator.token, pictures=FolderPictures(lake)
+        )
+        read = [said.backend_task for said in reader.submissions("round-0015")]
+    # Two pages, and two more because their number and the project's did not agree.
+    assert len(pages) == 4
+    assert read == last
+
+
+def test_closed_places_are_not_made_again_and_lost_ones_are_shown(client, api):
+    copies = [task_copy(n) for n in range(3)]
+    ids = client.publish_round("round-0016", ONTOLOGY, copies)
+    for n in range(2):
+        api.delete(f"/api/tasks/{ids[f'task-{n}', 0]}/")
+    assert client.held_places("round-0016") == {("task-2", 0): ids["task-2", 0]}
+    again = client.publish_round("round-0016", ONTOLOGY, copies, closed={("task-0", 0)})
+    assert again["task-0", 0] == ""
+    assert client.held_places("round-0016").keys() == {("task-1", 0), ("task-2", 0)}
 
 
 def test_what_people_say_comes_back_as_theirs(client, label_studio):
@@ -211,7 +302,7 @@ def test_what_people_say_comes_back_as_theirs(client, label_studio):
     assert client.submissions("round-0006") == []
     assert client.answer_count("round-0006") == 0
 
-    drawn = boxes_to_result([Proposal("cat", 12, 20, 60, 70, score=1.0)], 200, 100)
+    drawn = write_result([Label.box("cat", 12, 20, 60, 70)], 200, 100)
     by_ada = answer(label_studio, ada, ids["task-0", 0], drawn)
     answer(label_studio, bob, ids["task-0", 1], [], was_cancelled=True)
     answer(label_studio, ada, ids["task-1", 0], [])
@@ -221,7 +312,7 @@ def test_what_people_say_comes_back_as_theirs(client, label_studio):
     before = client.answer_stamp("round-0006")
     assert client.answer_count("round-0006") == 3
 
-    redrawn = boxes_to_result([Proposal("cat", 14, 20, 60, 70, score=1.0)], 200, 100)
+    redrawn = write_result([Label.box("cat", 14, 20, 60, 70)], 200, 100)
     with asking(label_studio, ada.token) as http:
         http.patch(f"/api/annotations/{by_ada}/", json={"result": redrawn})
     assert client.answer_count("round-0006") == 3
@@ -231,9 +322,9 @@ def test_what_people_say_comes_back_as_theirs(client, label_studio):
     assert (first.task_id, first.place, first.image_id) == ("task-0", 0, "image-0")
     assert (first.author, first.skipped, first.lead_time_seconds) == (ada.email, False, 12.5)
     assert first.updated_at > first.created_at
-    assert result_to_boxes(first.result, 200, 100, ONTOLOGY).boxes[0].x1 == pytest.approx(14)
+    assert first_label(first.result).x1 == pytest.approx(14)
     assert first.weights_sha256 == "c0ffee"
-    assert result_to_boxes(first.proposed, 200, 100, ONTOLOGY).boxes[0].x1 == pytest.approx(10)
+    assert first_label(first.proposed).x1 == pytest.approx(10)
     assert (skipped.author, skipped.skipped, skipped.place) == (bob.email, True, 1)
     assert (nothing.author, nothing.skipped, nothing.result) == (ada.email, False, [])
     assert (nothing.weights_sha256, nothing.proposed) == ("", [])

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -18,13 +19,14 @@ import pandas as pd
 import psutil
 import pytest
 
-from annotation_platform.demo.annotators import make_people
-from annotation_platform.demo.crowd import SimulatedSeat, answer_round
+from annotation_platform.demo.annotators import EXPERT, make_people
+from annotation_platform.demo.crowd import SimulatedSeat, answer_round, review
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.demo.narrator import Narrator
 from annotation_platform.demo.run import DemoOptions, prepare_home, run_demo
 from annotation_platform.errors import SettingsError
 from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.lake import open_lake
 from annotation_platform.servers.dagster import DagsterServers
 from annotation_platform.versioning.registry import checkout_as_stranger, list_versions
@@ -277,15 +279,19 @@ def test_servers_killed_in_the_middle_of_a_run_go_on_where_they_were(tmp_path):
     settings = prepare_home(material, options)
     labeling = SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
     people = make_people(4, 0)
-    for person in people:
-        labeling.add_annotator(person.name)
+    for name in (*(person.name for person in people), EXPERT):
+        labeling.add_annotator(name)
     lake = open_lake(settings.lake_path, settings.landing_path)
+    Skills(lake.store).set(EXPERT, REVIEWER, granted=True, now=datetime.now(UTC))
     servers = DagsterServers(settings, secrets={}).start()
     for name, data in material.batches[0].items():
         (settings.landing_path / name).write_bytes(data)
     wait_until(lambda: lake.tables.exists("label_tasks", "round-0001"))
-    seats = {person.name: SimulatedSeat(labeling, person) for person in people}
+    seats = {person.name: SimulatedSeat(labeling, person.name) for person in people}
     answer_round("round-0001", people, seats, material.truth, seed=0, progress=lambda: None)
+    wait_until(lambda: lake.tables.exists("review_tasks", "round-0001"))
+    expert = SimulatedSeat(labeling, EXPERT)
+    review("round-0001", expert, material.truth, progress=lambda: None)
     wait_until(lambda: ("train_model", "STARTED") in runs_of(servers.url))
     kill_all(settings.home_path)
     servers.stop()

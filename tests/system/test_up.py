@@ -123,7 +123,7 @@ def test_one_person_takes_own_pictures_to_a_version(home, environment, servers, 
     # She logs in with the password that `people add` printed, and takes her own places.
     url = json.loads((home / "servers.json").read_text())["label_studio"]
     person = replace(make_people(1)[0], name=ada["email"])
-    seat = LabelStudioSeat(url, token_after_login(url, ada), person)
+    seat = LabelStudioSeat(url, token_after_login(url, ada), person.name)
     answers = answer_round(
         "round-0001", [person], {person.name: seat}, batch.truth, seed=0, progress=lambda: None
     )

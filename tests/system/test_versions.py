@@ -94,6 +94,7 @@ class World:
                     "support": 1,
                     "answers": 1,
                     "other_metadata": "",
+                    "geometry": "",
                     **(empty if number % 5 == 0 else box),
                 }
             )

@@ -56,9 +56,9 @@ def cleaned(round_id, number, outcome="accepted", **known):
     )
 
 
-def consensus(round_id, number, name="cat"):
+def reviewed(round_id, number, name="cat"):
     return row_of(
-        "consensus_labels",
+        "reviewed_labels",
         round_id=round_id,
         task_id=f"{round_id}/{number}",
         image_id=digest(number),
@@ -66,6 +66,7 @@ def consensus(round_id, number, name="cat"):
         shape="box" if name else "none",
         class_name=name,
         x1=1.5 if name else None,
+        decision="undisputed",
     )
 
 
@@ -110,8 +111,8 @@ def home(tmp_path):
         cleaned(FIRST, 3, "quarantined", reason="truncated", image_id=None, sharpness=None),
     )
     write(lake, "cleaned_images", SECOND, cleaned(SECOND, 4), cleaned(SECOND, 5, "duplicate"))
-    write(lake, "consensus_labels", FIRST, consensus(FIRST, 1), consensus(FIRST, 2, None))
-    write(lake, "consensus_labels", SECOND, consensus(SECOND, 4, "dog"))
+    write(lake, "reviewed_labels", FIRST, reviewed(FIRST, 1), reviewed(FIRST, 2, None))
+    write(lake, "reviewed_labels", SECOND, reviewed(SECOND, 4, "dog"))
     write(lake, "training_set", FIRST, trained(FIRST, 1), trained(FIRST, 2, None))
     write(
         lake,
@@ -312,6 +313,8 @@ def test_a_frame_keeps_text_times_and_what_is_missing(lake, home):
         revision=digest(1),
         label_id="a:0",
         shape="none",
+        purpose="label",
+        guideline=digest(1),
         submitted_at=datetime(2026, 3, 1, 12, tzinfo=UTC),
     )
     write(lake, "human_labels", FIRST, said)

@@ -50,30 +50,13 @@ def label(round_id, number, *, box=(1.0, 2.0, 30.5, 40.25), name="cat"):
         "shape": shape,
         "class_name": name if box else None,
         **corners,
+        "geometry": "",
         "support": 3,
         "answers": 3,
-        "class_agreement": 1.0,
-        "mean_iou": 1.0,
-        "disputed": False,
-    }
-
-
-def answer(round_id, number, *, refused=0):
-    row = dict.fromkeys(empty_table("human_labels").columns)
-    return row | {
-        "round_id": round_id,
-        "task_id": f"{round_id}/boxes/{digest(number)}",
-        "image_id": digest(number),
-        "place": 1,
-        "answer_id": f"simulated:{number}",
-        "revision": digest(number),
-        "annotator": "annotator-1",
-        "label_id": f"simulated:{number}:none",
-        "shape": "none",
-        "lead_time_seconds": 1.0,
-        "weights_sha256": "",
-        "changed": False,
-        "refused_regions": refused,
+        "decision": "undisputed",
+        "decided_by": "",
+        "comment": "",
+        "decided_at": None,
     }
 
 
@@ -81,12 +64,11 @@ def task(round_id, number):
     return {
         "round_id": round_id,
         "task_id": f"{round_id}/boxes/{digest(number)}",
-        "step": "boxes",
         "image_id": digest(number),
-        "place": 1,
-        "assignee": "",
-        "backend": "simulated",
-        "backend_task": str(number),
+        "purpose": "label",
+        "places": 3,
+        "counted": 3,
+        "state": "answered",
     }
 
 
@@ -109,15 +91,14 @@ def tables(tmp_path):
     return RoundTables(LocalObjectStore(tmp_path))
 
 
-def add_round(tables, round_id, numbers, *, refused=0, **options):
+def add_round(tables, round_id, numbers, *, decision="undisputed", comment="", **options):
     pictures = [cleaned(round_id, n) for n in numbers]
     tables.write("cleaned_images", round_id, make_table("cleaned_images", pictures))
     asked = [task(round_id, n) for n in numbers]
-    tables.write("label_tasks", round_id, make_table("label_tasks", asked))
-    answers = [answer(round_id, n, refused=refused) for n in numbers]
-    tables.write("human_labels", round_id, make_table("human_labels", answers))
-    labels = [label(round_id, n, **options) for n in numbers]
-    tables.write("consensus_labels", round_id, make_table("consensus_labels", labels))
+    tables.write("round_tasks", round_id, make_table("round_tasks", asked))
+    about = {"decision": decision, "comment": comment}
+    labels = [label(round_id, n, **options) | about for n in numbers]
+    tables.write("reviewed_labels", round_id, make_table("reviewed_labels", labels))
 
 
 def add_imports(tables, round_id, numbers, **options):
@@ -159,7 +140,6 @@ def test_an_image_with_nothing_in_it_is_kept(tables):
         pytest.param({"box": (1.0, 2.0, 101.0, 40.0)}, "outside their image", id="outside"),
         pytest.param({"box": (5.0, 5.0, 5.0, 9.0)}, "outside their image", id="no area"),
         pytest.param({"name": "bird"}, "outside the ontology", id="unknown class"),
-        pytest.param({"refused": 1}, "no usable box", id="answer with an unusable region"),
     ],
 )
 def test_a_round_that_fails_a_gate_is_held_back_whole_and_named(tables, options, reason):
@@ -172,9 +152,21 @@ def test_a_round_that_fails_a_gate_is_held_back_whole_and_named(tables, options,
 
 def test_a_round_with_an_unanswered_task_is_held_back(tables):
     add_round(tables, "round-0001", range(3))
-    labels = tables.read("consensus_labels", "round-0001").iloc[1:].reset_index(drop=True)
-    tables.write("consensus_labels", "round-0001", labels)
-    assert "without an answer" in build(tables, "round-0001").held["round-0001"]
+    labels = tables.read("reviewed_labels", "round-0001").iloc[1:].reset_index(drop=True)
+    tables.write("reviewed_labels", "round-0001", labels)
+    assert "without a label" in build(tables, "round-0001").held["round-0001"]
+
+
+@pytest.mark.parametrize("decision", ["rejected", "undecided"])
+def test_images_that_a_review_left_open_are_left_out_and_named(tables, decision):
+    add_round(tables, "round-0001", range(3))
+    add_round(tables, "round-0002", range(3, 6), decision=decision, comment="too dark")
+    built = build(tables, "round-0002")
+    assert set(built.labels["image_id"]) == {digest(number) for number in range(3)}
+    assert built.held_images == {digest(number): "too dark" for number in range(3, 6)}
+    # What an earlier round said of the image stands until a later one says something else.
+    add_round(tables, "round-0003", range(1), decision=decision, comment="too dark")
+    assert digest(0) in set(build(tables, "round-0003").labels["image_id"])
 
 
 def test_gates_find_what_was_planted(tables):
@@ -255,9 +247,7 @@ def test_refused_labels_are_in_no_training_set(tables):
 
 def test_the_digest_of_a_round_covers_what_its_images_landed_with(tables):
     add_round(tables, "round-0001", range(3))
-    alone = round_digest(tables, "round-0001")
-    assert alone == tables.digest("consensus_labels", "round-0001")
-    digests = {alone}
+    digests = {round_digest(tables, "round-0001")}
     for name in ("dog", "cat"):
         rows = [imported("round-0001", 9, name=name)]
         tables.write("imported_labels", "round-0001", make_table("imported_labels", rows))

@@ -11,7 +11,7 @@ from annotation_platform.demo.annotators import (
     make_people,
 )
 from annotation_platform.errors import DataError
-from annotation_platform.labeling.results import boxes_to_result, result_to_boxes
+from annotation_platform.labeling.results import read_result, write_result
 from annotation_platform.schema.ontology import Ontology
 
 ONTOLOGY = Ontology.from_names(["boat", "buoy", "lorry"])
@@ -63,7 +63,7 @@ def test_the_errors_in_400_answers_are_those_the_person_was_made_with(position):
     found = confused = extras = 0
     off = []
     for number in range(400):
-        boxes = ask(person, truth, f"image {number}").boxes
+        boxes = ask(person, truth, f"image {number}").labels
         edges = np.array([[box.x1, box.y1, box.x2, box.y2] for box in boxes]).reshape(-1, 4)
         difference = edges[:, None, :] - corners[None]
         near = np.abs(difference).max(axis=2) <= 3 * 4.0
@@ -90,14 +90,14 @@ def test_answers_do_not_depend_on_the_order_of_the_pictures():
     forwards = {name: ask(person, truth, name) for name in ("a", "b", "c")}
     backwards = {name: ask(person, truth, name) for name in ("c", "b", "a")}
     assert forwards == backwards
-    assert forwards["a"].boxes != forwards["b"].boxes
+    assert forwards["a"].labels != forwards["b"].labels
     other = make_people(4, seed=0)[2]
-    assert ask(other, truth, "a").boxes != forwards["a"].boxes
+    assert ask(other, truth, "a").labels != forwards["a"].labels
 
 
 def test_somebody_without_faults_says_the_truth():
     truth = table(("boat", 20, 20, 80, 60), ("lorry", 0, 0, 320, 240))
-    boxes = ask(PERFECT, truth).boxes
+    boxes = ask(PERFECT, truth).labels
     assert [(b.class_name, b.x1, b.y1, b.x2, b.y2) for b in boxes] == list(
         truth.itertuples(index=False, name=None)
     )
@@ -112,12 +112,12 @@ def test_somebody_without_faults_says_the_truth():
     ],
 )
 def test_what_has_no_area_in_the_picture_is_not_answered(row):
-    assert ask(PERFECT, table(row)).boxes == []
+    assert ask(PERFECT, table(row)).labels == []
 
 
 def test_a_picture_without_objects_takes_time_too():
     said = ask(PERFECT, table())
-    assert said.boxes == []
+    assert said.labels == []
     assert said.lead_time_seconds > 0
 
 
@@ -131,7 +131,7 @@ def test_with_one_class_nothing_is_confused():
         ontology=Ontology.from_names(["boat"]),
         rng=answer_rng(person, "image"),
     )
-    assert [box.class_name for box in said.boxes] == ["boat"]
+    assert [box.class_name for box in said.labels] == ["boat"]
 
 
 def test_a_class_nobody_can_choose_is_an_error():
@@ -151,7 +151,7 @@ def test_every_box_has_an_area_inside_the_picture(rows, image_id):
     truth = table(
         *[(n, min(a, c), min(b, d), max(a, c), max(b, d)) for n, a, b, c, d in rows]
     ).astype({"x1": float, "y1": float, "x2": float, "y2": float})
-    for box in ask(clumsy, truth, image_id).boxes:
+    for box in ask(clumsy, truth, image_id).labels:
         assert 0 <= box.x1 < box.x2 <= 320
         assert 0 <= box.y1 < box.y2 <= 240
 
@@ -159,6 +159,7 @@ def test_every_box_has_an_area_inside_the_picture(rows, image_id):
 def test_label_studio_would_show_the_same_boxes():
     person = make_people(4, seed=0)[3]
     said = ask(person, table(("boat", 0, 0, 60, 40), ("buoy", 300, 220, 320, 240)))
-    parsed = result_to_boxes(boxes_to_result(said.boxes, 320, 240), 320, 240, ONTOLOGY)
+    drawn = write_result(said.labels, 320, 240)
+    parsed = read_result(drawn, width=320, height=240, ontology=ONTOLOGY)
     assert parsed.problems == []
-    assert len(parsed.boxes) == len(said.boxes)
+    assert len(parsed.labels) == len(said.labels)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from annotation_platform.errors import FormatError
 from annotation_platform.formats.label_studio import picture_path, read_label_studio
-from annotation_platform.labeling.results import LabelledBox, boxes_to_result
+from annotation_platform.labeling.results import write_result
 from annotation_platform.schema.geometry import BOX_COLUMNS
+from annotation_platform.schema.shapes import Label
 
 DATA = Path(os.environ.get("ANNOTATION_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
 NO_DATA = f"the public test data are not at {DATA}; set ANNOTATION_TEST_DATA to run this"
@@ -124,7 +125,7 @@ def test_answers_about_the_whole_picture_are_passed_over(tmp_path):
         (task(2, annotation(region(x="10"))), "not a usable number"),
         (task(2, annotation(region(x=10**400))), "not a usable number"),
         (task(2, annotation(region(x=float("nan")))), "not a usable number"),
-        (task(2, annotation(region(type="brushlabels"))), "a brushlabels is not a box"),
+        (task(2, annotation(region(type="brushlabels"))), "type 'brushlabels' is not used here"),
         (task(2, annotation(region(), {"type": "polygonlabels", "id": "p"})), "drawn on pictures"),
         (task(2, annotation(region(image_rotation=90))), "turned by 90"),
         (task(2, annotation(region(original_width=10**400))), "is said to be"),
@@ -200,9 +201,9 @@ def test_what_is_no_such_export_says_what_is_wrong(tmp_path, text, says):
     )
 )
 def test_what_the_platform_asks_with_is_read_back(tmp_path_factory, corners):
-    boxes = [LabelledBox(name, x, y, x + 50, y + 60) for name, x, y in corners]
+    boxes = [Label.box(name, x, y, x + 50, y + 60) for name, x, y in corners]
     path = tmp_path_factory.mktemp("export") / "export.json"
-    path.write_text(json.dumps([task(1, annotation(*boxes_to_result(boxes, 1000, 500)))]))
+    path.write_text(json.dumps([task(1, annotation(*write_result(boxes, 1000, 500)))]))
     found = read_label_studio(path)
     assert found.problems == ()
     assert found.dataset.labels["class_name"].tolist() == [box.class_name for box in boxes]

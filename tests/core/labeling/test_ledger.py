@@ -1,7 +1,10 @@
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -11,23 +14,46 @@ from annotation_platform.errors import NotReadyError
 from annotation_platform.labeling.client import Submission
 from annotation_platform.labeling.ledger import (
     AnswersLedger,
+    Rules,
+    answers_table,
     as_revision,
     count_answers,
     human_labels,
     require_complete,
+    round_tasks,
 )
-from annotation_platform.labeling.results import LabelledBox, boxes_to_result
-from annotation_platform.labeling.tasks import assign_places
+from annotation_platform.labeling.results import write_result
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import UNSURE, Label
 from annotation_platform.storage.objects import LocalObjectStore
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ROUND = "round-0001"
 IMAGE = "a" * 64
-TASK = f"round-0001/boxes/{IMAGE}"
-TASKS = pd.DataFrame({"task_id": [TASK] * 3, "place": [1, 2, 3]})
+TASK = f"{ROUND}/labels/{IMAGE}"
+CAT = Label.box("cat", 10, 10, 20, 20)
 
 
-def submission(annotation, author, *, place=1, minutes=0, edited=0, **changes):
+def asked(places=3, *, expertise="", image=IMAGE, purpose="label"):
+    """The ``label_tasks`` rows of one image, as far as counting goes."""
+    return pd.DataFrame(
+        {
+            "task_id": f"{ROUND}/labels/{image}",
+            "image_id": image,
+            "place": range(1, places + 1),
+            "stands_for": range(1, places + 1),
+            "purpose": purpose,
+            "blind": [place == 2 for place in range(1, places + 1)],
+            "expertise": expertise,
+            "guideline": "e" * 64,
+        }
+    )
+
+
+TASKS = asked()
+
+
+def submission(annotation, author, *, place=1, minutes=0, edited=0, said=(CAT,), **changes):
     made = Submission(
         backend="simulated",
         backend_task=str(place),
@@ -40,13 +66,30 @@ def submission(annotation, author, *, place=1, minutes=0, edited=0, **changes):
         updated_at=NOW + timedelta(minutes=minutes + edited),
         lead_time_seconds=30.0,
         skipped=False,
-        result=boxes_to_result([LabelledBox("cat", 10, 10, 20, 20)], 100, 50),
+        result=write_result(said, 100, 50),
     )
     return replace(made, **changes)
 
 
-def count(*submissions):
-    return count_answers(map(as_revision, submissions), TASKS)
+def count(*submissions, **rules):
+    return count_answers(map(as_revision, submissions), TASKS, Rules(**rules))
+
+
+def seen(*waves):
+    """What a ledger gives back that was fed these submissions, one entry a wave."""
+    return [
+        replace(as_revision(each), entry=entry)
+        for entry, wave in enumerate(waves, start=1)
+        for each in wave
+    ]
+
+
+def holders(counted):
+    return {place: held.submission.author for (_, place), held in counted.counted.items()}
+
+
+def reasons(counted):
+    return {item.revision.submission.annotation: item.state for item in counted.surplus}
 
 
 def test_an_answer_takes_a_place_and_everything_else_is_surplus_with_a_reason():
@@ -57,15 +100,16 @@ def test_an_answer_takes_a_place_and_everything_else_is_surplus_with_a_reason():
         submission(4, "cam", place=2, minutes=3, skipped=True),
         submission(5, "dee", place=9, minutes=4),
         submission(6, "dee", place=3, minutes=5),
+        submission(7, "Ada", place=1, minutes=6),
     )
-    assert {place[1]: r.submission.author for place, r in counted.counted.items()} == {
-        1: "ada",
-        3: "dee",
-    }
-    reasons = {item.revision.submission.annotation: item.reason for item in counted.surplus}
-    assert reasons == {"2": "late", "3": "repeated", "4": "skipped", "5": "foreign"}
+    assert holders(counted) == {1: "ada", 3: "dee"}
+    assert reasons(counted) == {
+        "2": "late", "3": "repeated", "4": "skipped", "5": "foreign", "7": "repeated"
+    }  # fmt: skip
+    assert all(item.detail for item in counted.surplus)
+    assert len(counted.answers) == 7
     with pytest.raises(NotReadyError, match="2 of 3 answers"):
-        require_complete("round-0001", counted)
+        require_complete(ROUND, counted)
 
 
 @given(st.permutations(range(4)))
@@ -73,40 +117,187 @@ def test_the_order_in_which_answers_are_read_does_not_matter(order):
     said = [
         submission(1, "ada"),
         submission(2, "ben", minutes=1),
-        submission(2, "ben", minutes=1, edited=5, result=[]),
+        submission(2, "ben", minutes=1, edited=5, said=()),
         submission(3, "cam", place=2, minutes=2),
     ]
-    assert count(*(said[i] for i in order)).digest == count(*said).digest
+    assert count(*(said[i] for i in order)) == count(*said)
+
+
+def test_whoever_was_seen_first_keeps_the_place_though_an_earlier_answer_is_found_later():
+    # Two clocks, or a page that was not read: what comes second says that it was first.
+    early = submission(1, "ada", minutes=0)
+    known = submission(2, "ben", minutes=30)
+    counted = count_answers(seen([known], [early]), TASKS)
+    assert holders(counted) == {1: "ben"}
+    assert reasons(counted) == {"1": "late"}
+    # What the ledger has not yet is behind all that it has.
+    assert holders(count_answers([*seen([known]), as_revision(early)], TASKS)) == {1: "ben"}
+    # Seen together, the first to answer is the first.
+    assert holders(count_answers(seen([known, early]), TASKS)) == {1: "ada"}
+
+
+def test_whoever_skips_gives_the_place_up_and_does_not_take_it_back():
+    first = submission(1, "ada")
+    skipped = submission(1, "ada", edited=5, skipped=True, said=())
+    after_all = submission(1, "ada", edited=20)
+    other = submission(2, "ben", minutes=10)
+    waves = [[first], [skipped], [other], [after_all]]
+    held = [holders(count_answers(seen(*waves[:n]), TASKS)) for n in range(1, 5)]
+    assert held == [{1: "ada"}, {}, {1: "ben"}, {1: "ben"}]
+    assert reasons(count_answers(seen(*waves), TASKS)) == {"1": "late"}
+    # The same where it was all read at once, by when they answered; and nobody else came.
+    assert holders(count_answers(seen([first, skipped, other, after_all]), TASKS)) == {1: "ben"}
+    assert holders(count_answers(seen([first], [skipped], [after_all]), TASKS)) == {1: "ada"}
 
 
 def test_an_edit_is_a_new_revision_and_the_old_one_stays(tmp_path):
     ledger = AnswersLedger(LocalObjectStore(tmp_path))
-    first, edited = submission(1, "ada"), submission(1, "ada", edited=5, result=[])
-    assert ledger.append("round-0001", [first], now=NOW) == 1
-    assert ledger.append("round-0001", [first], now=NOW) == 0
-    assert ledger.append("round-0001", [first, edited], now=NOW) == 1
-    assert [r.submission for r in ledger.read("round-0001")] == [first, edited]
-    counted = count_answers(ledger.read("round-0001"), TASKS)
+    first, edited = submission(1, "ada"), submission(1, "ada", edited=5, said=())
+    assert ledger.append(ROUND, [first], now=NOW) == 1
+    assert ledger.append(ROUND, [first], now=NOW) == 0
+    assert ledger.append(ROUND, [first, edited], now=NOW) == 1
+    read = ledger.read(ROUND)
+    assert [(r.entry, r.submission) for r in read] == [(1, first), (2, edited)]
+    counted = count_answers(read, TASKS)
     assert counted.counted[TASK, 1].submission == edited
+    assert counted.answers[0].revisions == 2
     assert counted.digest != count(first).digest
+    assert counted.digest == count(edited, submission(2, "ben", minutes=9)).digest
+
+
+def test_what_comes_after_a_round_was_closed_is_late_and_an_edit_is_not():
+    known = submission(1, "ada"), submission(2, "ben", place=2, skipped=True, said=())
+    edited = submission(1, "ada", edited=90, said=())
+    fresh = submission(3, "cam", place=3, minutes=60)
+    after_all = submission(2, "ben", place=2, edited=80)
+    read = seen(known, [fresh, edited, after_all])
+    assert holders(count_answers(read, TASKS)) == {1: "ada", 2: "ben", 3: "cam"}
+    counted = count_answers(read, TASKS, Rules(entries=1))
+    assert holders(counted) == {1: "ada"}
+    assert counted.counted[TASK, 1].submission == edited
+    assert {item.revision.submission.annotation: item.detail for item in counted.surplus} == {
+        "2": "it came after the round was closed",
+        "3": "it came after the round was closed",
+    }
+    # Not in the ledger at all yet: later still.
+    assert holders(count_answers([as_revision(fresh)], TASKS, Rules(entries=1))) == {}
+
+
+def test_without_the_expertise_at_the_time_an_answer_does_not_count():
+    since = {"ada": NOW + timedelta(minutes=10), "ben": NOW}
+    knows = Rules(qualified=lambda name, skill, at: not skill or since.get(name, at) < at)
+    tagged = pd.concat([asked(2, expertise="agronomy"), asked(1, image="b" * 64)])
+    free = submission(9, "cam", task_id=f"{ROUND}/labels/{'b' * 64}", minutes=3)
+    too_early = submission(1, "ada", minutes=5)
+    counted = count_answers(
+        seen([too_early, submission(2, "ben", minutes=6), submission(3, "cam", place=2), free]),
+        tagged,
+        knows,
+    )
+    assert {place: r.submission.author for place, r in counted.counted.items()} == {
+        (TASK, 1): "ben",
+        (free.task_id, 1): "cam",
+    }
+    assert {item.detail for item in counted.surplus} == {"its author lacks the expertise agronomy"}
+    # Learned meanwhile, the same person may answer anew.
+    again = submission(4, "ada", place=2, minutes=11)
+    assert holders(count_answers(seen([too_early], [again]), tagged, knows)) == {2: "ada"}
+
+
+def test_who_judges_no_work_of_their_own_is_foreign_there_and_only_there():
+    other = f"{ROUND}/labels/{'b' * 64}"
+    tasks = pd.concat([TASKS, asked(1, image="b" * 64)])
+    said = [submission(1, "Ada"), submission(2, "ben", minutes=1),
+            submission(3, "ada", task_id=other)]  # fmt: skip
+    counted = count_answers(map(as_revision, said), tasks, Rules(barred={TASK: {"ada"}}))
+    assert {place: r.submission.author for place, r in counted.counted.items()} == {
+        (TASK, 1): "ben",
+        (other, 1): "ada",
+    }
+    assert reasons(counted) == {"1": "foreign"}
+
+
+def test_of_a_thousand_answers_none_counts_for_somebody_who_lacks_the_expertise():
+    rng = np.random.default_rng(4)
+    people = [f"person-{n}" for n in range(20)]
+    knows = {skill: set(rng.choice(people, 7)) for skill in ("agronomy", "birds")} | {"": people}
+    images = [f"{n:064d}" for n in range(120)]
+    tasks = pd.concat(
+        [asked(3, image=image, expertise=rng.choice(list(knows))) for image in images]
+    )
+    places = tasks[["task_id", "image_id", "place", "expertise"]].to_dict("records")
+    said = []
+    for number in range(1000):
+        place = places[rng.integers(len(places))]
+        ids = {key: place[key] for key in ("task_id", "image_id", "place")}
+        said.append(submission(number, rng.choice(people), minutes=number, **ids))
+    rules = Rules(qualified=lambda name, skill, _: name in knows[skill])
+    counted = count_answers(map(as_revision, said), tasks, rules)
+    skill_of = {(place["task_id"], place["place"]): place["expertise"] for place in places}
+    states = Counter()
+    for answer in counted.answers:
+        said_ = answer.revision.submission
+        able = said_.author in knows[skill_of[said_.task_id, said_.place]]
+        assert (answer.state == "foreign") == (not able)
+        states[answer.state] += 1
+    assert states.total() == 1000
+    assert min(states[state] for state in ("counted", "foreign", "late", "repeated")) > 0
+
+
+@st.composite
+def histories(draw):
+    """Waves of what a back end shows: answers, edits, skips and second thoughts, in any order."""
+    said, states = [], {}
+    for minute in range(draw(st.integers(1, 25))):
+        number = draw(st.integers(0, 8))
+        author, place = states.get(number, (draw(st.sampled_from("abcd")), draw(st.integers(1, 4))))
+        edited = minute if number in states else 0
+        states[number] = (author, place)
+        said.append(
+            submission(
+                number, author, place=place, minutes=0 if edited else minute, edited=edited,
+                skipped=draw(st.integers(0, 3)) == 0,
+            )
+        )  # fmt: skip
+    cuts = sorted(draw(st.sets(st.integers(1, len(said)), max_size=5)) | {0, len(said)})
+    return [said[begin:end] for begin, end in pairwise(cuts)]
+
+
+@given(histories())
+def test_every_answer_ends_in_one_way_and_whoever_holds_a_place_keeps_it(waves):
+    before = {}
+    for number in range(1, len(waves) + 1):
+        revisions = seen(*waves[:number])
+        counted = count_answers(revisions, TASKS)
+        ids = [answer.revision.submission.annotation for answer in counted.answers]
+        assert sorted(ids) == sorted({r.submission.annotation for r in revisions})
+        assert len(counted.counted) + len(counted.surplus) == len(ids)
+        authors = [held.submission.author for held in counted.counted.values()]
+        assert len(set(authors)) == len(authors)
+        now = {place: held.submission.annotation for place, held in counted.counted.items()}
+        skipped = {r.submission.annotation for r in seen(*waves[:number]) if r.entry == number
+                   and r.submission.skipped}  # fmt: skip
+        for place, annotation in before.items():
+            assert now.get(place) == annotation or annotation in skipped
+        before = now
 
 
 def test_whatever_people_paste_the_ledger_stays_readable(tmp_path):
     ledger = AnswersLedger(LocalObjectStore(tmp_path))
     note = [{"type": "rectanglelabels", "meta": {"text": ["a\u2028b\u2029c\x85d\ud800"]}}]
-    ledger.append("round-0001", [submission(1, "ada", result=note)], now=NOW)
-    assert ledger.read("round-0001")[0].submission.result == note
+    ledger.append(ROUND, [submission(1, "ada", result=note)], now=NOW)
+    assert ledger.read(ROUND)[0].submission.result == note
 
 
 def test_an_answer_keeps_its_first_author_when_the_account_is_deleted(tmp_path):
     ledger = AnswersLedger(LocalObjectStore(tmp_path))
     said = [submission(n, f"person-{n}", place=n, minutes=n) for n in (1, 2, 3)]
-    ledger.append("round-0001", said, now=NOW)
+    ledger.append(ROUND, said, now=NOW)
     forgotten = [replace(answer, author="unknown") for answer in said]
-    assert ledger.append("round-0001", forgotten, now=NOW) == 0
-    edited = [submission(1, "unknown", minutes=1, edited=9, result=[])]
-    ledger.append("round-0001", edited, now=NOW)
-    counted = count_answers(ledger.read("round-0001"), TASKS)
+    assert ledger.append(ROUND, forgotten, now=NOW) == 0
+    edited = [submission(1, "unknown", minutes=1, edited=9, said=())]
+    ledger.append(ROUND, edited, now=NOW)
+    counted = count_answers(ledger.read(ROUND), TASKS)
     assert counted.complete
     assert counted.counted[TASK, 1].submission.author == "person-1"
     assert counted.counted[TASK, 1].submission.result == []
@@ -118,11 +309,11 @@ def test_many_writers_at_once_lose_nothing_and_count_nothing_twice(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         list(
             pool.map(
-                lambda n: ledger.append("round-0001", answers[n % 5 :: 5] + answers[:3], now=NOW),
+                lambda n: ledger.append(ROUND, answers[n % 5 :: 5] + answers[:3], now=NOW),
                 range(20),
             )
         )
-    read = [r.submission.annotation for r in ledger.read("round-0001")]
+    read = [r.submission.annotation for r in ledger.read(ROUND)]
     assert sorted(read, key=int) == [str(n) for n in range(40)]
 
 
@@ -134,38 +325,57 @@ def test_pseudonyms_are_stable_and_do_not_hold_the_name(tmp_path):
     assert name != AnswersLedger(LocalObjectStore(tmp_path / "two")).pseudonym("ada@example.org")
 
 
+def test_the_answers_table_lists_everything_and_the_round_says_how_far_it_is():
+    tasks = pd.concat([TASKS, asked(1, image="b" * 64, purpose="gold")])
+    gold = f"{ROUND}/labels/{'b' * 64}"
+    counted = count_answers(
+        seen([submission(1, "ada"), submission(2, "ben"), submission(4, "ada", task_id=gold)],
+             [submission(1, "ada", edited=7), submission(3, "cam", place=8)]),
+        tasks,
+    )  # fmt: skip
+    names = {"ada": "annotator-1", "ben": "annotator-2", "cam": "annotator-3"}
+    table = answers_table(ROUND, counted, tasks, names).set_index("answer_id")
+    assert table["state"].to_dict() == {
+        "simulated:1": "counted",
+        "simulated:2": "late",
+        "simulated:3": "foreign",
+        "simulated:4": "counted",
+    }
+    assert (table["detail"] == "").tolist() == [True, False, False, True]
+    assert table["revisions"].tolist() == [2, 1, 1, 1]
+    assert table["purpose"].tolist() == ["label", "label", "label", "gold"]
+    assert table["annotator"].tolist() == [f"annotator-{n}" for n in (1, 2, 3, 1)]
+    for state, left in (("open", "waiting"), ("closed", "left"), ("cancelled", "cancelled")):
+        progress = round_tasks(ROUND, counted, tasks, state=state).set_index("task_id")
+        assert progress.loc[TASK, ["places", "counted", "state"]].tolist() == [3, 1, left]
+        assert progress.loc[gold, ["places", "counted"]].tolist() == [1, 1]
+        done = "cancelled" if state == "cancelled" else "answered"
+        assert progress.loc[gold, "state"] == done
+
+
 def test_labels_carry_pixels_and_say_what_could_not_be_used():
     ontology = Ontology.from_names(["cat"])
     images = pd.DataFrame({"image_id": [IMAGE], "width": [100], "height": [50]})
-    bad = boxes_to_result([LabelledBox("unicorn", 1, 1, 9, 9)], 100, 50)
-    proposed = boxes_to_result([LabelledBox("cat", 10, 10, 20, 20)], 100, 50)
-    counted = count(
-        submission(1, "ada", place=1, proposed=proposed, weights_sha256="c" * 64),
-        submission(2, "ben", place=2, result=[]),
+    tasks = asked(4)
+    bad = write_result([Label.box("unicorn", 1, 1, 9, 9)], 100, 50)
+    said = [
+        submission(1, "ada", place=1, proposed=write_result([CAT], 100, 50),
+                   weights_sha256="c" * 64),
+        submission(2, "ben", place=2, said=()),
         submission(3, "cam", place=3, result=bad),
-    )
-    names = {"ada": "annotator-1", "ben": "annotator-2", "cam": "annotator-3"}
-    labels, problems = human_labels("round-0001", counted, images, ontology, names)
-    box = labels[labels["shape"] == "box"].iloc[0]
+        submission(4, "dee", place=4, said=(CAT, UNSURE)),
+    ]  # fmt: skip
+    names = {"ada": "annotator-1", "ben": "annotator-2", "cam": "annotator-3", "dee": "x"}
+    counted = count_answers(map(as_revision, said), tasks)
+    labels = human_labels(ROUND, counted, tasks, images, ontology, names)
+    box = labels.iloc[0]
     assert box[["x1", "y1", "x2", "y2"]].tolist() == pytest.approx([10, 10, 20, 20])
     assert not box["changed"]
-    assert labels["shape"].tolist() == ["box", "none", "none"]
-    assert labels["refused_regions"].tolist() == [0, 0, 1]
-    assert len(problems) == 1
-    assert "unicorn" in problems[0]
-
-
-@given(st.integers(0, 30), st.integers(1, 6), st.integers(1, 5))
-def test_places_are_spread_evenly_and_nobody_gets_an_image_twice(images, people, k):
-    names = [f"person-{n}" for n in range(people)]
-    ids = [f"{n:064x}" for n in range(images)]
-    assigned = assign_places(ids, names, answers_per_task=k)
-    assert set(assigned) == {(image, place) for image in ids for place in range(1, k + 1)}
-    if people < k:
-        assert set(assigned.values()) <= {""}
-        return
-    load = [list(assigned.values()).count(name) for name in names]
-    assert max(load) - min(load) <= 1
-    for image in ids:
-        asked = [assigned[image, place] for place in range(1, k + 1)]
-        assert len(set(asked)) == k
+    assert labels["shape"].tolist() == ["box", "none", "none", "unsure"]
+    assert labels["refused_regions"].tolist() == [0, 0, 1, 0]
+    assert (labels["problems"] == "").tolist() == [True, True, False, True]
+    assert "unicorn" in labels["problems"].iloc[2]
+    assert labels["blind"].tolist() == [False, True, False, False]
+    # A task of which an answer is missing gives no labels yet.
+    waiting = count_answers(map(as_revision, said[:3]), tasks)
+    assert human_labels(ROUND, waiting, tasks, images, ontology, names).empty

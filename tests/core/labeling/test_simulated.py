@@ -6,13 +6,14 @@ import pytest
 
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.client import LabelingClient, Proposal, TaskCopy
-from annotation_platform.labeling.results import boxes_to_result
+from annotation_platform.labeling.results import write_proposals
 from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import Label
 
 ONTOLOGY = Ontology.from_names(["boat", "buoy"])
 ROUND = "round-0001"
-PROPOSAL = Proposal("boat", 10, 10, 60, 40, 0.9)
+PROPOSAL = Proposal(Label.box("boat", 10, 10, 60, 40), 0.9)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
@@ -55,7 +56,7 @@ def test_publishing_after_half_of_it_adds_the_rest(labeling):
 
 def test_what_was_submitted_comes_back_as_it_was_said(labeling):
     ids = labeling.publish_round(ROUND, ONTOLOGY, copies(proposals=(PROPOSAL,)))
-    result = boxes_to_result([PROPOSAL], 320, 240)
+    result = write_proposals([PROPOSAL], 320, 240)
     task = ids[f"{ROUND}/boxes/1", 2]
     annotation = labeling.submit(task, "ben", result, 7.5, now=NOON)
     (said,) = labeling.submissions(ROUND)
@@ -70,7 +71,7 @@ def test_an_edit_changes_the_annotation_and_keeps_its_birth(labeling):
     task = labeling.publish_round(ROUND, ONTOLOGY, copies())[f"{ROUND}/boxes/0", 1]
     annotation = labeling.submit(task, "ada", [], 5, now=NOON)
     later = NOON + timedelta(hours=1)
-    result = boxes_to_result([PROPOSAL], 320, 240)
+    result = write_proposals([PROPOSAL], 320, 240)
     assert labeling.submit(task, "ada", result, 3, annotation=annotation, now=later) == annotation
     (said,) = labeling.submissions(ROUND)
     assert (said.created_at, said.updated_at) == (NOON, later)
@@ -115,7 +116,7 @@ def test_a_person_sees_their_own_places_until_they_answered(labeling):
         (1, f"{n:064d}") for n in range(2)
     ]
     assert (before[0].round_id, before[0].width, before[0].height) == (ROUND, 320, 240)
-    assert before[0].proposed == boxes_to_result([PROPOSAL], 320, 240)
+    assert before[0].proposed == write_proposals([PROPOSAL], 320, 240)
     labeling.submit(before[0].backend_task, "ada", [], 1)
     assert labeling.open_places("ada") == before[1:]
     assert labeling.open_places("stranger") == []

@@ -14,7 +14,7 @@ from PIL import Image
 from annotation_platform.errors import DataError, FormatError
 from annotation_platform.formats.coco import write_coco
 from annotation_platform.formats.yolo import write_yolo
-from annotation_platform.labeling.results import LabelledBox, boxes_to_result
+from annotation_platform.labeling.results import write_result
 from annotation_platform.landing.labels import (
     LabelFiles,
     PictureLabels,
@@ -27,6 +27,7 @@ from annotation_platform.params import CleaningPolicy
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import Label
 
 POLICY = CleaningPolicy()
 NAMES = ["boat", "Würfel <b>", "猫"]
@@ -75,7 +76,7 @@ def datasets(draw):
 
 def boxes_of(dataset, image_id):
     rows = dataset.labels[dataset.labels["image_id"] == image_id]
-    return [LabelledBox(*row) for row in rows[["class_name", *BOX_COLUMNS]].to_numpy().tolist()]
+    return [Label.box(*row) for row in rows[["class_name", *BOX_COLUMNS]].to_numpy().tolist()]
 
 
 def as_coco(dataset, folder):
@@ -104,7 +105,7 @@ def as_voc(dataset, folder):
 def as_label_studio(dataset, folder):
     tasks = []
     for image_id, name, _, width, height in dataset.images.to_numpy().tolist():
-        result = boxes_to_result(boxes_of(dataset, image_id), width, height)
+        result = write_result(boxes_of(dataset, image_id), width, height)
         annotation = {"id": 1, "result": result, "was_cancelled": False}
         data = {"image": f"s3://bucket/{name}"}
         tasks.append({"id": image_id, "data": data, "annotations": [annotation]})

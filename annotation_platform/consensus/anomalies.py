@@ -1,0 +1,230 @@
+"""Labels and answers that are unlike all others: a size, a shape, a number, a time.
+
+What is usual is read from the labels themselves, by median and median absolute deviation, which a
+minority of absurd labels does not move (Iglewicz and Hoaglin, "How to Detect and Handle Outliers",
+1993). Nothing is removed: each finding names the answer, the value and what is usual, for
+somebody to look at.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from annotation_platform.consensus.units import need_columns
+from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray, as_boxes
+from annotation_platform.schema.shapes import AREAS, REGIONS
+from annotation_platform.schema.tables import records
+
+FINDINGS = [
+    "kind",
+    "annotator",
+    "image_id",
+    "answer_id",
+    "label_id",
+    "value",
+    "usual_low",
+    "usual_high",
+    "detail",
+]
+"""``label_id`` is missing where the finding is about the whole answer."""
+
+_NORMAL = 1.4826  # makes the median absolute deviation of a normal distribution its deviation
+_LEAST_SPREAD = 0.15  # of a logarithm: labels that are all alike still vary by 15 %
+_SIDE = 1e-9  # pixels; a box thinner than this has no area
+
+
+def label_anomalies(
+    human_labels: pd.DataFrame,
+    *,
+    box_deviations: float = 5.0,
+    count_deviations: float = 5.0,
+    time_deviations: float = 3.5,
+    minimum_labels: int = 20,
+    minimum_seconds: float = 1.5,
+) -> pd.DataFrame:
+    """Return every absurd region and every answer with an odd number of regions or too fast.
+
+    Sizes (the square root of the area of the enclosing box) and ratios of width to height are
+    compared with the class; numbers of regions with those of the other answers to the same task
+    or, where there is none, with all such answers, and then only too many are odd; times with what
+    other answers of as many regions took. All are compared as logarithms.
+
+    Args:
+        human_labels: a ``human_labels`` table.
+        box_deviations: deviations from the median beyond which a size or ratio is absurd.
+        count_deviations: the same for the number of regions; one or two more or less never is.
+        time_deviations: deviations below the median beyond which an answer is too fast.
+        minimum_labels: a class with fewer regions is compared with all classes together; with
+            fewer than that in all, sizes and ratios, and likewise numbers and times, are not
+            judged.
+        minimum_seconds: an answer that took less is too fast whatever the others took.
+
+    Returns:
+        One row per finding, in the order of kind and answer, with the columns ``FINDINGS``.
+        ``kind`` is ``empty`` (a box without area), ``small``, ``large``, ``wide``, ``tall``,
+        ``few``, ``many`` or ``too-fast``; ``value`` and the usual range are in pixels, as a ratio,
+        as a number of regions or in seconds. The order of rows does not matter.
+
+    Raises:
+        TableError: a column is missing.
+    """
+    need_columns(
+        human_labels,
+        ["task_id", "image_id", "answer_id", "annotator", "label_id", "lead_time_seconds"],
+    )
+    need_columns(human_labels, ["shape", "class_name", *BOX_COLUMNS])
+    answers = _answers(human_labels)
+    found = [
+        *_odd_boxes(human_labels, box_deviations, minimum_labels),
+        *_odd_counts(answers, count_deviations, minimum_labels),
+        *_too_fast(answers, time_deviations, minimum_labels, minimum_seconds),
+    ]
+    findings = pd.DataFrame(found, columns=FINDINGS)
+    return findings.sort_values(["kind", "answer_id", "label_id"], ignore_index=True)
+
+
+def _odd_boxes(
+    human_labels: pd.DataFrame, deviations: float, minimum_labels: int
+) -> list[dict[str, Any]]:
+    areas = human_labels[human_labels["shape"].isin(AREAS)]
+    boxes = as_boxes(areas[BOX_COLUMNS].to_numpy(dtype=np.float64))
+    sides = boxes[:, 2:] - boxes[:, :2]
+    flat = pd.Series((sides <= _SIDE).any(axis=1), index=areas.index)
+    found = [
+        _finding("empty", row, value=0.0, usual=(_SIDE, float("inf")), detail="has no area")
+        for row in records(areas.loc[flat])
+    ]
+    solid, sides = areas.loc[~flat], sides[~flat.to_numpy()]
+    size, ratio = np.sqrt(sides.prod(axis=1)), sides[:, 0] / sides[:, 1]
+    for values, below, above, unit in (
+        (size, "small", "large", "pixels across"),
+        (ratio, "tall", "wide", "times as wide as high"),
+    ):
+        low, high = _usual_by_class(values, solid["class_name"], deviations, minimum_labels)
+        odd = np.flatnonzero((values < low) | (values > high))
+        for at, row in zip(odd, records(solid.iloc[odd, :]), strict=True):
+            kind = below if values[at] < low[at] else above
+            usual = (float(low[at]), float(high[at]))
+            detail = (
+                f"is {values[at]:.3g} {unit}; usual for {row['class_name']} is "
+                f"{usual[0]:.3g} to {usual[1]:.3g}"
+            )
+            found.append(_finding(kind, row, value=float(values[at]), usual=usual, detail=detail))
+    return found
+
+
+def _usual_by_class(
+    values: FloatArray, classes: pd.Series, deviations: float, minimum_labels: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return the ends of the usual range for each value, unbounded where too few are known."""
+    low, high = np.zeros(len(values)), np.full(len(values), np.inf)
+    if len(values) < minimum_labels:
+        return low, high
+    low[:], high[:] = _usual(values, deviations)
+    for positions in classes.reset_index(drop=True).groupby(classes.to_numpy()).indices.values():
+        if len(positions) >= minimum_labels:
+            low[positions], high[positions] = _usual(values[positions], deviations)
+    return low, high
+
+
+def _usual(values: FloatArray, deviations: float) -> tuple[float, float]:
+    """Return the usual range of positive values, by the median and deviation of logarithms."""
+    logs = np.log(values)
+    middle = float(np.median(logs))
+    spread = max(_NORMAL * float(np.median(np.abs(logs - middle))), _LEAST_SPREAD)
+    reach = deviations * spread
+    return float(np.exp(middle - reach)), float(np.exp(middle + reach))
+
+
+def _answers(human_labels: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per answer with its number of ``regions``."""
+    first = human_labels.drop_duplicates("answer_id")
+    drawn = human_labels[human_labels["shape"].isin(REGIONS)].groupby("answer_id").size()
+    regions = first["answer_id"].map(drawn).fillna(0).astype(np.int64)
+    unsure = human_labels.loc[human_labels["shape"] == "unsure", "answer_id"]
+    kept = first.assign(regions=regions, unsure=first["answer_id"].isin(unsure))
+    return kept.sort_values(["task_id", "answer_id"], ignore_index=True)
+
+
+def _odd_counts(
+    answers: pd.DataFrame, deviations: float, minimum_labels: int
+) -> list[dict[str, Any]]:
+    """Compare each number of regions with the median of the others on the task, if any."""
+    judged = answers[~answers["unsure"]].reset_index(drop=True)
+    counts = judged["regions"].to_numpy(dtype=np.float64)
+    expected = np.full(len(counts), np.nan)
+    for positions in judged.groupby("task_id").indices.values():
+        if len(positions) > 1:
+            for at in positions:
+                expected[at] = np.median(counts[positions[positions != at]])
+    # One is added to both, so that none against one is no more than one against three.
+    beside = ~np.isnan(expected)
+    least, most = np.zeros(len(counts)), np.full(len(counts), np.inf)
+    if beside.sum() >= minimum_labels:
+        low, high = _usual((counts[beside] + 1) / (expected[beside] + 1), deviations)
+        least[beside] = low * (expected[beside] + 1) - 1
+        most[beside] = high * (expected[beside] + 1) - 1
+    if (~beside).sum() >= minimum_labels:
+        # A picture may well hold little, so with nobody else to ask only too many are odd.
+        _, high = _usual(counts[~beside] + 1, deviations)
+        expected[~beside], most[~beside] = np.median(counts[~beside]), high - 1
+    odd = ((counts < least) | (counts > most)) & (np.abs(counts - expected) > 2)
+    return [
+        _finding(
+            "few" if counts[at] < least[at] else "many",
+            judged.iloc[at].to_dict(),
+            value=float(counts[at]),
+            usual=(max(float(least[at]), 0.0), float(most[at])),
+            detail=f"holds {counts[at]:.0f} regions where {expected[at]:g} were expected",
+            whole_answer=True,
+        )
+        for at in np.flatnonzero(odd)
+    ]
+
+
+def _too_fast(
+    answers: pd.DataFrame, deviations: float, minimum_labels: int, minimum_seconds: float
+) -> list[dict[str, Any]]:
+    """Compare seconds by region, one more being counted for the look at the picture."""
+    timed = answers[answers["lead_time_seconds"].notna()]
+    seconds = timed["lead_time_seconds"].to_numpy(dtype=np.float64)
+    work = timed["regions"].to_numpy(dtype=np.float64) + 1.0
+    low, high = 0.0, np.inf
+    positive = seconds > 0
+    if positive.sum() >= minimum_labels:
+        low, high = _usual(seconds[positive] / work[positive], deviations)
+    least, most = np.maximum(low * work, minimum_seconds), high * work
+    return [
+        _finding(
+            "too-fast",
+            timed.iloc[at].to_dict(),
+            value=float(seconds[at]),
+            usual=(float(least[at]), float(most[at])),
+            detail=f"took {seconds[at]:.1f} s for {work[at] - 1:.0f} regions; "
+            f"usual is at least {least[at]:.1f} s",
+            whole_answer=True,
+        )
+        for at in np.flatnonzero(seconds < least)
+    ]
+
+
+def _finding(
+    kind: str,
+    row: Mapping[Any, object],
+    *,
+    value: float,
+    usual: tuple[float, float],
+    detail: str,
+    whole_answer: bool = False,
+) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        **{name: row[name] for name in ("annotator", "image_id", "answer_id")},
+        "label_id": None if whole_answer else row["label_id"],
+        "value": value,
+        "usual_low": usual[0],
+        "usual_high": usual[1],
+        "detail": detail,
+    }

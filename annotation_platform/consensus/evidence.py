@@ -1,0 +1,346 @@
+"""One class from several answers: majority, unless known answers show that a model does better.
+
+No rule that looks at the answers alone can tell a crowd where a model of its errors gains from one
+where it loses. So majority decides, the models are computed beside it, and the tasks on which they
+disagree with it are the ones to ask an expert about. Each answer of the expert on such a task is a
+point for the model, for majority, or for neither. ``docs/algorithms/consensus.md`` derives the rule
+and says what was measured.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from annotation_platform.consensus.answers import (
+    TIED,
+    BoolArray,
+    IntArray,
+    Votes,
+    code_gold,
+    encode,
+)
+from annotation_platform.consensus.dawid_skene import dawid_skene
+from annotation_platform.consensus.majority import Majority, agreement_with_others, majority
+from annotation_platform.consensus.one_coin import one_coin
+from annotation_platform.schema.geometry import FloatArray
+
+MAJORITY, DAWID_SKENE, ONE_COIN = "majority", "dawid-skene", "one-coin"
+RELIABILITY, EXPERT, UNDECIDED = "reliability", "expert", "tied"
+
+TOLERANCE = 0.02
+"""Share of tasks that moving to a model may cost on average, however long the expert is asked."""
+
+_MOST_CELLS = 100_000_000
+"""Above this many numbers Dawid–Skene is left out: 0.8 GB each for its largest arrays."""
+
+_LABEL_COLUMNS = ["task", "label", "posterior", "answers", "agreed", "method", "tied"]
+_WORKER_COLUMNS = ["worker", "quality", "low", "high", "answers", "compared", "reliability"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a model against majority. Only tasks on which they differ tell anything."""
+
+    model: str
+    changed: int  # tasks whose label it would change
+    asked: int  # of these, tasks whose answer is known
+    wins: int  # known answers that the model has and majority has not
+    losses: int  # the other way round
+    lead: float  # wins less losses; a tie of majority that the model breaks counts in part
+    needed: float  # the lead from which on the model is taken; NaN before anything is known
+    gain: float  # estimated share of all tasks that it mends; NaN before anything is known
+    iterations: int
+    converged: bool
+
+
+@dataclass(frozen=True)
+class ClassConsensus:
+    """The labels of all tasks, how they came about, and what to ask next."""
+
+    labels: pd.DataFrame  # a row per task; see resolve_classes
+    method: str  # majority, dawid-skene or one-coin
+    reason: str  # a sentence or two, with the numbers
+    workers: pd.DataFrame  # a row per worker
+    evidence: tuple[Evidence, ...]
+    by_method: pd.DataFrame = field(repr=False)  # task, and what each method by itself says of it
+    queue: tuple[str, ...] = field(repr=False)  # every task without a known answer, see ask
+
+    def ask(self, n: int) -> list[str]:
+        """Return the ``n`` tasks whose known answer would decide most, or as many as there are.
+
+        First those on which a model and majority differ, in an order that is random but spread
+        evenly over the kinds of disagreement, so that those asked are always a fair sample of
+        all: to begin with the clearest would make a model look better than it is. Then the tied
+        ones, then the others, the least certain first. Once the answers are in the gold, the next
+        call goes on where this one ended.
+        """
+        return list(self.queue[: max(n, 0)])
+
+
+@dataclass(frozen=True)
+class _Model:
+    name: str
+    label: IntArray
+    posterior: FloatArray
+    iterations: int
+    converged: bool
+
+
+def resolve_classes(
+    answers: pd.DataFrame, *, gold: pd.DataFrame | None = None, seed: int = 0
+) -> ClassConsensus:
+    """Return one label per task; the order of rows does not matter.
+
+    ``labels`` has a row per task, by name. ``posterior`` is what the method takes the probability
+    of the label for, ``agreed`` the number of answers that equal it, and ``method`` how this very
+    label came about: ``majority``, ``reliability`` (a tie broken by weights), ``dawid-skene``,
+    ``one-coin``, ``expert`` (the known answer, which is final) or ``tied``: no label, for review.
+
+    ``workers`` has a row per worker, by name. ``quality`` is the share of answers that equal the
+    known one, or else the majority of the others; ``low`` and ``high`` its 95 % interval
+    (Jeffreys), ``compared`` how many answers that rests on. ``reliability`` is the agreement with
+    the others beyond chance that breaks ties: 0 for guessing.
+
+    Args:
+        answers: columns ``task``, ``worker`` and ``label``, a row per answer, taken as strings.
+            If a worker answered a task repeatedly, the last row counts.
+        gold: known answers: columns ``task`` and ``label``. Those of other tasks are left out.
+        seed: of the order in which to ask.
+
+    Raises:
+        TableError: a column or a value is missing.
+    """
+    votes = encode(answers)
+    known = code_gold(votes, gold)
+    if not len(votes.tasks):
+        return _nothing()
+    plain = majority(votes)
+    models, left_out = _models(votes)
+    evidence = tuple(_weigh(votes, plain, model, known) for model in models)
+    better = [each for each in evidence if each.lead >= each.needed]
+    chosen = max(better, key=lambda each: each.gain).model if better else MAJORITY
+    model = next((model for model in models if model.name == chosen), None)
+    return ClassConsensus(
+        labels=_labels(votes, plain, model, known, gold),
+        method=chosen,
+        reason=_reason(evidence, chosen, left_out),
+        workers=_workers(votes, plain, known),
+        evidence=evidence,
+        by_method=_by_method(votes, plain, models),
+        queue=_queue(votes, plain, models, known, np.random.default_rng(seed)),
+    )
+
+
+def _models(votes: Votes) -> tuple[list[_Model], str]:
+    """Return the fitted models, and why one is left out."""
+    if len(votes.classes) == 1:
+        return [], "All answers are the same, so there is nothing to choose between."
+    if votes.answers.max() == 1:
+        return [], "No task has two answers, so there is nothing to learn about the workers from."
+    models = []
+    coin = one_coin(votes)
+    models.append(_Model(ONE_COIN, coin.label, coin.posterior, coin.iterations, coin.converged))
+    tasks, workers, classes = len(votes.tasks), len(votes.workers), len(votes.classes)
+    if tasks * classes + workers * classes**2 > _MOST_CELLS:
+        why = f"{workers} workers and {classes} classes are too many for Dawid–Skene: left out."
+        return models, why
+    fit = dawid_skene(votes)
+    largest = fit.posterior.max(axis=1)
+    models.insert(0, _Model(DAWID_SKENE, fit.label, largest, fit.iterations, fit.converged))
+    return models, ""
+
+
+def _weigh(votes: Votes, plain: Majority, model: _Model, known: IntArray) -> Evidence:
+    """Return what the known answers say of a model.
+
+    If the model is right with probability p < 1/2 where exactly one of the two is, the lead ever
+    reaches c with probability (p / (1 - p))^c, and moving to it then costs d (1 - 2p) of all
+    tasks, d being the share on which exactly one of the two is right. The product is less than
+    d / (2 e c) whatever p: with c = d / (2 e TOLERANCE) the expected cost stays below TOLERANCE,
+    whenever one looks and however long one goes on.
+    """
+    differs = model.label != plain.label
+    asked = np.flatnonzero(differs & (known != TIED))
+    points = _credit(votes, model.label, None, known)[asked]
+    points -= _credit(votes, plain.label, plain.leading, known)[asked]
+    telling = int((points != 0).sum())
+    lead = needed = gain = math.nan
+    if len(asked):
+        changed = int(differs.sum())
+        # A tie that majority would win half the time is worth half a point, and costs half.
+        worth = float(np.abs(points).sum()) / telling if telling else 1.0
+        lead = float(points.sum()) / worth
+        gain = float(points.mean()) * changed / len(votes.tasks)
+        share = changed / len(votes.tasks) * telling / len(asked) * worth
+        needed = max(1.0, share / (2 * math.e * TOLERANCE))
+        if len(asked) == changed:
+            # Nothing is left to chance: every task on which they differ is known.
+            needed = min(needed, 0.5)
+    return Evidence(
+        model=model.name,
+        changed=int(differs.sum()),
+        asked=len(asked),
+        wins=int((points > 0).sum()),
+        losses=int((points < 0).sum()),
+        lead=lead,
+        needed=needed,
+        gain=gain,
+        iterations=model.iterations,
+        converged=model.converged,
+    )
+
+
+def _credit(
+    votes: Votes, label: IntArray, leading: BoolArray | None, known: IntArray
+) -> FloatArray:
+    """Return by task 1 for the known answer, a share where it is among tied ones, or 0."""
+    credit: FloatArray = (label == known).astype(np.float64)
+    if leading is not None:
+        cells = np.flatnonzero(leading & (votes.cell_label == known[votes.cell_task]))
+        credit[votes.cell_task[cells]] = 1 / votes.sum_in_task(leading)[votes.cell_task[cells]]
+    credit[known == TIED] = 0.0
+    return credit
+
+
+def _queue(
+    votes: Votes,
+    plain: Majority,
+    models: list[_Model],
+    known: IntArray,
+    rng: np.random.Generator,
+) -> tuple[str, ...]:
+    """Return the tasks without a known answer in the order of ``ClassConsensus.ask``."""
+    differs = [model.label != plain.label for model in models]
+    kind = sum((each.astype(int) << at for at, each in enumerate(differs)), np.zeros_like(known))
+    if len(models) > 1:
+        kind = 2 * kind + (models[0].label == models[1].label)
+    disputed = np.flatnonzero(np.any(differs, axis=0)) if differs else np.zeros(0, dtype=np.intp)
+    # Of a kind lie beside each other, and of those the same label; evenly spread places follow.
+    chance = rng.random(len(disputed))
+    sides = np.lexsort((chance, plain.label[disputed], kind[disputed]))
+    first = disputed[sides][_spread(len(disputed), float(rng.random()))]
+    rest = np.setdiff1d(np.arange(len(known)), disputed)
+    certainty = np.where(plain.label[rest] == TIED, -1.0, plain.posterior[rest])
+    order = np.concatenate([first, rest[np.lexsort((rng.random(len(rest)), certainty))]])
+    return tuple(votes.tasks[order[known[order] == TIED]].tolist())
+
+
+def _spread(count: int, start: float) -> npt.NDArray[np.intp]:
+    """Return the numbers below ``count`` in an order whose every beginning is spread evenly.
+
+    Multiples of the golden ratio, modulo 1, from a random start: a Kronecker sequence. Each number
+    comes first equally often.
+    """
+    if not count:
+        return np.zeros(0, dtype=np.intp)
+    # Neighbouring multiples lie at most about 1.9 / length apart, so every number is met.
+    steps = np.arange(4 * count + 50)
+    places = np.minimum(
+        (((steps * (math.sqrt(5) - 1) / 2) + start) % 1.0 * count).astype(int), count - 1
+    )
+    _, met = np.unique(places, return_index=True)
+    return np.asarray(places[np.sort(met)], dtype=np.intp)
+
+
+def _labels(
+    votes: Votes,
+    plain: Majority,
+    model: _Model | None,
+    known: IntArray,
+    gold: pd.DataFrame | None,
+) -> pd.DataFrame:
+    code = plain.label if model is None else model.label
+    posterior = plain.posterior if model is None else model.posterior
+    tied, told = code == TIED, known != TIED
+    name = _names(votes, code)
+    if model is None:
+        method = np.where(plain.by_weight, RELIABILITY, MAJORITY).astype(object)
+    else:
+        method = np.full(len(code), model.name, dtype=object)
+    method[tied] = UNDECIDED
+    if gold is not None and told.any():
+        final = dict(zip(gold["task"].astype("str"), gold["label"].astype("str"), strict=True))
+        name[told] = [final[task] for task in votes.tasks[told]]
+        method[told] = EXPERT
+    same = votes.cell_label == np.where(told, known, code)[votes.cell_task]
+    columns = [
+        votes.tasks,
+        name,
+        np.where(told, 1.0, posterior),
+        votes.answers,
+        votes.sum_in_task(votes.cell_votes * same).astype(np.int64),
+        method,
+        tied & ~told,
+    ]
+    return pd.DataFrame(dict(zip(_LABEL_COLUMNS, columns, strict=True)))
+
+
+def _names(votes: Votes, code: IntArray) -> npt.NDArray[np.object_]:
+    """Return the names of classes, None where tied."""
+    name: npt.NDArray[np.object_] = votes.classes[np.maximum(code, 0)]
+    name[code == TIED] = None
+    return name
+
+
+def _by_method(votes: Votes, plain: Majority, models: list[_Model]) -> pd.DataFrame:
+    codes = {MAJORITY: plain.label, **{model.name: model.label for model in models}}
+    columns = {name: _names(votes, code) for name, code in codes.items()}
+    return pd.DataFrame({"task": votes.tasks, **columns})
+
+
+def _workers(votes: Votes, plain: Majority, known: IntArray) -> pd.DataFrame:
+    from scipy.special import betaincinv
+
+    right, compared = agreement_with_others(votes, known)
+    wrong = compared - right
+    with np.errstate(invalid="ignore"):
+        quality = right / compared
+    low = betaincinv(right + 0.5, wrong + 0.5, 0.025)
+    high = betaincinv(right + 0.5, wrong + 0.5, 0.975)
+    columns = [
+        votes.workers,
+        quality,
+        np.where(right > 0, low, 0.0),
+        np.where(wrong > 0, high, 1.0),
+        np.bincount(votes.worker, minlength=len(votes.workers)),
+        compared.astype(np.int64),
+        plain.reliability,
+    ]
+    return pd.DataFrame(dict(zip(_WORKER_COLUMNS, columns, strict=True)))
+
+
+def _reason(evidence: tuple[Evidence, ...], chosen: str, left_out: str) -> str:
+    said = [_sentence(each, chosen) for each in evidence]
+    begin = f"Moved to {chosen}." if chosen != MAJORITY else "Majority decides."
+    return " ".join(part for part in [begin, *said, left_out] if part)
+
+
+def _sentence(each: Evidence, chosen: str) -> str:
+    if not each.changed:
+        return f"{each.model} gives every task the same label."
+    where = f"{each.model} would change {each.changed} tasks"
+    if not each.asked:
+        return f"{where}; no known answer tells yet which is right."
+    sides = (
+        f"{where}: on the {each.asked} known of them it is right and majority wrong {each.wins} "
+        f"times, the other way round {each.losses} times"
+    )
+    if each.lead < each.needed:
+        return f"{sides}; a lead of {each.lead:.1f}, but {each.needed:.1f} is needed."
+    better = "" if each.model == chosen else f", yet {chosen} gains more"
+    return f"{sides}; a lead of {each.lead:.1f}, and {each.needed:.1f} is enough{better}."
+
+
+def _nothing() -> ClassConsensus:
+    return ClassConsensus(
+        labels=pd.DataFrame({name: [] for name in _LABEL_COLUMNS}),
+        method=MAJORITY,
+        reason="There are no answers.",
+        workers=pd.DataFrame({name: [] for name in _WORKER_COLUMNS}),
+        evidence=(),
+        by_method=pd.DataFrame({name: [] for name in ["task", MAJORITY]}),
+        queue=(),
+    )

@@ -1,0 +1,174 @@
+"""Agreement beyond chance on nominal labels: Cohen's and Fleiss' kappa, Krippendorff's alpha.
+
+All take a table of answers with the columns ``task``, ``worker`` and ``label``, in any order of
+rows; a missing label is an answer that was not given. They are 1 for full agreement, 0 for what
+the labels' frequencies alone would give and negative below that. Where they are not defined they
+are NaN, never 1: nobody answered with somebody else, or only one label was ever used, so that
+agreement by chance and by skill cannot be told apart. Formulas and limits are in
+``docs/algorithms/agreement.md``.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from annotation_platform.errors import TableError
+from annotation_platform.schema.geometry import FloatArray
+
+IntArray = npt.NDArray[np.intp]
+
+
+def cohen_kappa(answers: pd.DataFrame, first: str, second: str) -> float:
+    """Return Cohen's kappa of two workers, over the tasks that both answered.
+
+    Cohen, "A coefficient of agreement for nominal scales", 1960.
+
+    Raises:
+        TableError: a column is missing, or a worker answered a task twice.
+    """
+    pairs = cohen_kappa_pairs(answers[answers["worker"].isin([first, second])])
+    return float(pairs["kappa"].iloc[0]) if len(pairs) else float("nan")
+
+
+def cohen_kappa_pairs(answers: pd.DataFrame) -> pd.DataFrame:
+    """Return Cohen's kappa of every two workers who share a task.
+
+    Returns:
+        Columns ``first``, ``second`` (``first < second``, rows in that order), ``tasks`` that both
+        answered, ``agreement`` (the share of them with the same label) and ``kappa``.
+
+    Raises:
+        TableError: a column is missing, or a worker answered a task twice.
+    """
+    given = _given(answers)
+    worker, workers = pd.factorize(given["worker"], sort=True)
+    label, labels = pd.factorize(given["label"])
+    coded = pd.DataFrame({"task": given["task"].to_numpy(), "worker": worker, "label": label})
+    both = coded.merge(coded, on="task", suffixes=("", "_other"))
+    both = both[both["worker"] < both["worker_other"]]
+    pair = both["worker"].to_numpy() * len(workers) + both["worker_other"].to_numpy()
+    pairs, code = np.unique(pair, return_inverse=True)
+    tasks = np.bincount(code, minlength=len(pairs)).astype(np.float64)
+    same = (both["label"] == both["label_other"]).to_numpy(dtype=np.float64)
+    agreement = np.bincount(code, same, minlength=len(pairs)) / tasks
+    ours = _crosstab(code, both["label"].to_numpy(), len(labels))
+    theirs = _crosstab(code, both["label_other"].to_numpy(), len(labels))
+    joint = ours.merge(theirs, on=["row", "label"], suffixes=("", "_other"))
+    product = (joint["count"] * joint["count_other"]).to_numpy(dtype=np.float64)
+    expected = np.bincount(joint["row"], product, minlength=len(pairs)) / tasks**2
+    return pd.DataFrame(
+        {
+            "first": workers.to_numpy()[pairs // max(len(workers), 1)],
+            "second": workers.to_numpy()[pairs % max(len(workers), 1)],
+            "tasks": tasks.astype(np.int64),
+            "agreement": agreement,
+            "kappa": beyond_chance(agreement, expected),
+        }
+    )
+
+
+def fleiss_kappa(answers: pd.DataFrame) -> float:
+    """Return Fleiss' kappa over all tasks and workers.
+
+    Fleiss, "Measuring nominal scale agreement among many raters", 1971, is defined for the same
+    number of answers on every task. Where the numbers differ, every task weighs the same, as in
+    Gwet, "Handbook of Inter-Rater Reliability", 2014: the expected agreement is of the mean of the
+    tasks' shares of labels, the observed one is over the tasks with at least two answers.
+
+    Raises:
+        TableError: a column is missing, or a worker answered a task twice.
+    """
+    counts, task, label, answered = _counts(answers)
+    share = counts / answered[task]
+    labels = np.bincount(label, share) / max(len(answered), 1)
+    several = answered >= 2
+    if not several.any():
+        return float("nan")
+    pairs = np.bincount(task, counts * (counts - 1.0), minlength=len(answered))[several]
+    observed = float(np.mean(pairs / (answered[several] * (answered[several] - 1.0))))
+    return float(beyond_chance(observed, float(labels @ labels)))
+
+
+def krippendorff_alpha(answers: pd.DataFrame) -> float:
+    """Return Krippendorff's alpha for nominal labels, over the tasks with at least two answers.
+
+    Krippendorff, "Computing Krippendorff's Alpha-Reliability", 2011. Any number of answers may be
+    missing; a task with ``m`` answers weighs ``m``.
+
+    Raises:
+        TableError: a column is missing, or a worker answered a task twice.
+    """
+    counts, task, label, answered = _counts(answers)
+    return alpha_of_counts(counts, task, label, answered)
+
+
+def alpha_of_counts(
+    counts: FloatArray, task: IntArray, label: IntArray, answered: FloatArray
+) -> float:
+    """Return Krippendorff's alpha from how many chose each label of each task.
+
+    Args:
+        counts: ``N`` counts, each of one label of one task.
+        task: ``N`` positions of the task in ``answered``.
+        label: ``N`` codes of the label, from 0.
+        answered: answers per task: the sum of its counts.
+    """
+    several = answered[task] >= 2
+    counts, task, label = counts[several], task[several], label[several]
+    values = float(counts.sum())
+    if values == 0:
+        return float("nan")
+    observed = float((counts * (counts - 1.0) / (answered[task] - 1.0)).sum()) / values
+    totals = np.bincount(label, counts)
+    expected = float((totals * (totals - 1.0)).sum()) / (values * (values - 1.0))
+    return float(beyond_chance(observed, expected))
+
+
+def beyond_chance(
+    observed: FloatArray | float, expected: FloatArray | float
+) -> npt.NDArray[np.float64]:
+    """Return ``(observed - expected) / (1 - expected)``; NaN where chance alone gives 1."""
+    room = 1.0 - np.asarray(expected, dtype=np.float64)
+    # One label throughout gives exactly 1 but for the rounding of sums.
+    room = np.where(room < 1e-12, np.nan, room)
+    return np.asarray(1.0 - (1.0 - np.asarray(observed, dtype=np.float64)) / room)
+
+
+def _given(answers: pd.DataFrame) -> pd.DataFrame:
+    """Return the answers that have a label."""
+    missing = [name for name in ("task", "worker", "label") if name not in answers.columns]
+    if missing:
+        raise TableError(
+            f"answers lack the column {', '.join(missing)}. "
+            "Give a table with the columns task, worker and label."
+        )
+    given = answers.loc[answers["label"].notna(), ["task", "worker", "label"]]
+    twice = given.duplicated(["task", "worker"])
+    if twice.any():
+        row = given[twice].iloc[0]
+        raise TableError(
+            f"worker {row['worker']} answered task {row['task']} twice. "
+            "Keep one answer of a worker on a task, such as the latest."
+        )
+    return given
+
+
+def _counts(answers: pd.DataFrame) -> tuple[FloatArray, IntArray, IntArray, FloatArray]:
+    """Return the arguments of ``alpha_of_counts``."""
+    given = _given(answers)
+    task, _ = pd.factorize(given["task"])
+    label, labels = pd.factorize(given["label"])
+    table = _crosstab(task, label, len(labels))
+    rows = np.asarray(table["row"], dtype=np.intp)
+    counts = np.asarray(table["count"], dtype=np.float64)
+    answered = np.asarray(np.bincount(rows, counts), dtype=np.float64)
+    return counts, rows, np.asarray(table["label"], dtype=np.intp), answered
+
+
+def _crosstab(row: IntArray, label: IntArray, labels: int) -> pd.DataFrame:
+    """Return ``row``, ``label`` and ``count`` of the pairs that occur."""
+    pair = row.astype(np.int64) * max(labels, 1) + label
+    pairs, count = np.unique(pair, return_counts=True)
+    return pd.DataFrame(
+        {"row": pairs // max(labels, 1), "label": pairs % max(labels, 1), "count": count}
+    )

@@ -1,0 +1,237 @@
+"""What the answers to each task say is there: objects that people drew and classes they chose."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from annotation_platform.consensus.matching import Group, content, group_labels
+from annotation_platform.consensus.overlap import labels_of, overlap_matrix
+from annotation_platform.schema.geometry import FloatArray
+from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import REGIONS, Label
+
+CERTAIN_COPY = 0.9
+"""Two regions that overlap by more are one object drawn twice, whoever looks at them."""
+
+
+SEVERAL = Label("choice")
+"""What somebody said who chose several classes where one was to be chosen."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """The counted answers to one task: one picture in one step of a round."""
+
+    round_id: str
+    task_id: str
+    image_id: str
+    size: tuple[float, float] | None  # width and height in pixels, if known
+    extent: tuple[float, float]  # the size, or else what everything drawn in the round takes up
+    people: tuple[str, ...]  # whose answers count, in the order of their names
+    unsure: tuple[str, ...]  # those of them who could not tell: they vote for nothing
+    labels: tuple[Label, ...]  # regions and choices of the others
+    owners: tuple[str, ...]  # who said each
+
+    @property
+    def voters(self) -> tuple[str, ...]:
+        """Those whose answer is a vote on everything the task asks about."""
+        return tuple(person for person in self.people if person not in self.unsure)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One object that somebody drew, or what was chosen for the whole picture."""
+
+    task: Task
+    labels: tuple[Label, ...]  # one of each supporter
+    owners: tuple[str, ...]  # the supporters, each once
+    overlap: FloatArray  # (n, n) of the labels
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Those who answered the task and did not say that it is there."""
+        return tuple(person for person in self.task.voters if person not in self.owners)
+
+
+@dataclass(frozen=True, eq=False)
+class Copy:
+    """A second label that one person drew of the same object, and how much the two overlap."""
+
+    label: Label
+    owner: str
+    of: Candidate
+    overlap: float
+    dropped: bool  # whether it is sure enough to have been left out
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The class of one object, decided from what its supporters called it."""
+
+    class_name: str
+    posterior: float  # that it is this class, 0 to 1
+    level: bool  # whether another class has as many votes
+
+
+@dataclass(frozen=True, eq=False)
+class Resolved:
+    """What became of a candidate."""
+
+    candidate: Candidate
+    there: float  # posterior that it is there, 0 to 1
+    level: bool  # whether as much speaks for it as against it
+    label: Label | None = None  # None: turned down
+    label_id: str | None = None
+    verdict: Verdict | None = None
+    mean_overlap: float = float("nan")  # of the supporters' regions with the label
+
+
+@dataclass(frozen=True)
+class Said:
+    """Everything that was said in one task, sorted out."""
+
+    task: Task
+    regions: list[Candidate]
+    choices: list[Candidate]
+    copies: list[Copy] = field(default_factory=list)
+
+
+def read_tasks(human_labels: pd.DataFrame, images: pd.DataFrame | None) -> list[Task]:
+    """Return the answered tasks, in the order of their ids.
+
+    Args:
+        human_labels: a ``human_labels`` table, or its columns up to the geometry.
+        images: ``image_id``, ``width`` and ``height``, if known.
+    """
+    sizes = _sizes(images)
+    extent = _extent(human_labels)
+    labels = labels_of(human_labels)
+    owners = human_labels["annotator"].astype(str).tolist()
+    numbers, _ = pd.factorize(human_labels["task_id"], sort=True)
+    order = np.argsort(numbers, kind="stable")
+    keys = human_labels[["round_id", "task_id", "image_id"]].astype(str).to_numpy()
+    tasks = []
+    for rows in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
+        if not len(rows):
+            continue
+        round_id, task_id, image_id = keys[rows[0]]
+        unsure = {owners[at] for at in rows if labels[at].shape == "unsure"}
+        votes = [at for at in rows if owners[at] not in unsure and labels[at].shape != "none"]
+        size = sizes.get(image_id)
+        tasks.append(
+            Task(
+                round_id, task_id, image_id, size, size or extent,
+                people=tuple(sorted({owners[at] for at in rows})),
+                unsure=tuple(sorted(unsure)),
+                labels=tuple(labels[at] for at in votes),
+                owners=tuple(owners[at] for at in votes),
+            )
+        )  # fmt: skip
+    return tasks
+
+
+def sort_out(task: Task, *, iou_threshold: float, choose_one: bool) -> Said:
+    """Return the objects drawn and the classes chosen in a task, and what somebody drew twice.
+
+    A person's second region of the same class and object is a copy. It is left out where others
+    drew only one of the two, or where the two overlap by more than ``CERTAIN_COPY``. Where nobody
+    else drew either, they may be two objects that stand close: both are kept.
+    """
+    drawn = [at for at, label in enumerate(task.labels) if label.shape in REGIONS]
+    # In an order of their own, so that nothing hangs on the order of rows.
+    drawn.sort(key=lambda at: (content(task.labels[at]), task.owners[at]))
+    labels = [task.labels[at] for at in drawn]
+    owners = [task.owners[at] for at in drawn]
+    overlap = overlap_matrix(labels, labels, image_size=task.extent)
+    groups = group_labels(labels, owners, overlap, iou_threshold=iou_threshold)
+    candidates = [
+        Candidate(
+            task,
+            labels=tuple(labels[at] for at in group),
+            owners=tuple(owners[at] for at in group),
+            overlap=overlap[np.ix_(group, group)],
+        )
+        for group in groups
+    ]
+    number_of = {int(at): number for number, group in enumerate(groups) for at in group}
+    copies = {}
+    for at, twin in _twins(labels, owners, overlap, groups, iou_threshold):
+        of = candidates[number_of[twin]]
+        shared = float(overlap[at, twin])
+        certain = len(of.owners) > 1 or shared > CERTAIN_COPY
+        copies[number_of[at]] = Copy(labels[at], owners[at], of, shared, dropped=certain)
+    dropped = {number for number, copy in copies.items() if copy.dropped}
+    return Said(
+        task,
+        regions=[each for number, each in enumerate(candidates) if number not in dropped],
+        choices=_choices(task, one=choose_one),
+        copies=list(copies.values()),
+    )
+
+
+def _twins(
+    labels: Sequence[Label],
+    owners: Sequence[str],
+    overlap: FloatArray,
+    groups: Sequence[Group],
+    threshold: float,
+) -> Iterator[tuple[int, int]]:
+    """Yield the positions of a region that nobody else drew and of what it is a copy of."""
+    support = {int(at): len(group) for group in groups for at in group}
+    alone = [at for at in range(len(labels)) if support[at] == 1]
+    for at in alone:
+        twins = [
+            other
+            for other in np.flatnonzero(overlap[at] >= threshold).tolist()
+            if owners[other] == owners[at]
+            and labels[other].class_name == labels[at].class_name
+            # Of two that nobody else drew, the second is the copy.
+            and (support[other] > 1 or other < at)
+        ]
+        if twins:
+            yield at, max(twins, key=lambda other: (support[other], overlap[at, other], -other))
+
+
+def _choices(task: Task, *, one: bool) -> list[Candidate]:
+    """Return what was chosen for the picture: one question, or one for each class.
+
+    Where one class is to be chosen, whoever chose several said that there is one, not which.
+    """
+    chosen: dict[str, dict[str, Label]] = {}
+    for label, owner in zip(task.labels, task.owners, strict=True):
+        if label.shape == "choice":
+            own = chosen.setdefault("" if one else str(label.class_name), {})
+            twice = owner in own and own[owner] != label
+            own[owner] = SEVERAL if twice else label
+    return [
+        Candidate(
+            task,
+            labels=tuple(own[owner] for owner in sorted(own)),
+            owners=tuple(sorted(own)),
+            overlap=np.ones((len(own), len(own))),
+        )
+        for _, own in sorted(chosen.items())
+    ]
+
+
+def outside_ontology(label: Label, ontology: Ontology | None) -> bool:
+    """Return whether the ontology has no such class, draws it otherwise, or allows only one."""
+    if label.class_name is None:
+        return True
+    return ontology is not None and ontology.shape_of.get(label.class_name) != label.shape
+
+
+def _sizes(images: pd.DataFrame | None) -> dict[str, tuple[float, float]]:
+    if images is None:
+        return {}
+    each = images.drop_duplicates("image_id")
+    rows = zip(each["image_id"], each["width"], each["height"], strict=True)
+    return {str(image_id): (float(width), float(height)) for image_id, width, height in rows}
+
+
+def _extent(human_labels: pd.DataFrame) -> tuple[float, float]:
+    corner = human_labels[["x2", "y2"]].astype("float64").max()
+    width, height = (1.0 if np.isnan(each) else max(float(each), 1.0) for each in corner)
+    return width, height

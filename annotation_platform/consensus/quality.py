@@ -1,0 +1,200 @@
+"""How well each annotator does, from known answers and from the others, and who to look at.
+
+``docs/algorithms/agreement.md`` says what the numbers mean and how far they can be trusted.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from annotation_platform.consensus.anchoring import anchoring_by_person
+from annotation_platform.consensus.anomalies import label_anomalies
+from annotation_platform.consensus.decisions import (
+    against_gold,
+    against_others,
+    consensus_objects,
+    objects_by,
+)
+from annotation_platform.consensus.judgement import Judge, Judgement
+from annotation_platform.consensus.units import need_columns, region_units, voting_rows
+from annotation_platform.schema.geometry import BOX_COLUMNS
+from annotation_platform.schema.tables import make_table, records
+
+TOO_FAST, RUBBER_STAMP = "too-fast", "rubber-stamp"
+
+COLUMNS = [
+    "annotator",
+    "answers",
+    "images",
+    "quality",
+    "low",
+    "high",
+    "gold_answers",
+    "gold_quality",
+    "gold_low",
+    "gold_high",
+    "agreement_with_others",
+    "seconds_per_answer",
+    "unchanged_share",
+    "flags",
+]
+
+_GOLD = ["image_id", "shape", "class_name", *BOX_COLUMNS]
+
+
+@dataclass(frozen=True)
+class FlagPolicy:
+    """When somebody is worth a look. A flag is a reason to look, never a verdict."""
+
+    chance: float = 0.1  # agreement beyond chance up to here is as good as none
+    useful: float = 0.4  # ... and from here on it is no spammer's
+    too_fast: float = 0.2  # share of answers that were too fast, three at least
+    rubber_stamp: float = 0.3  # anchoring that the interval lies above
+
+
+def quality_table(
+    round_id: str, human_labels: pd.DataFrame, gold: pd.DataFrame, decisions: pd.DataFrame
+) -> pd.DataFrame:
+    """Return the ``annotator_quality`` table of a round.
+
+    Args:
+        round_id: the round.
+        human_labels: its ``human_labels``.
+        gold: known answers; see ``annotator_quality``.
+        decisions: what people made of the proposals, from ``anchoring.proposal_decisions``.
+    """
+    anchoring = anchoring_by_person(decisions)
+    measured = annotator_quality(human_labels, gold, anchoring=anchoring)
+    return make_table("annotator_quality", records(measured.assign(round_id=round_id)))
+
+
+def annotator_quality(
+    human_labels: pd.DataFrame,
+    gold: pd.DataFrame | None = None,
+    *,
+    anchoring: pd.DataFrame | None = None,
+    iou_threshold: float = 0.5,
+    level: float = 0.95,
+    policy: FlagPolicy | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return one row per annotator, in the order of their names.
+
+    ``quality`` is the share of a person's decisions (``decisions.py``) that the others' consensus
+    confirms, the person left out; ``gold_quality`` the share that known answers confirm. Their
+    intervals are Korn and Graubard's, images being the clusters. ``agreement_with_others`` is the
+    former beyond chance, where chance is the person's answers held against the consensus of other
+    images. What cannot be measured is missing: with one answer per task and no gold there is no
+    quality.
+
+    ``flags`` are, comma separated, ``adversary`` (agrees less than chance would), ``spammer`` (no
+    more than chance), ``too-fast`` and ``rubber-stamp``. The first two are judged by known answers
+    where these are enough to tell, otherwise by the others, finding objects and naming them each
+    by itself: a person is a spammer if the interval of the agreement beyond chance reaches down to
+    ``policy.chance`` and not up to ``policy.useful``, an adversary if that of naming lies below 0.
+    So a few answers give no flag.
+
+    Args:
+        human_labels: a ``human_labels`` table. ``unsure`` answers are no votes.
+        gold: known answers: ``image_id``, ``shape``, ``class_name`` and the box; shape ``none``
+            for an image that holds nothing.
+        anchoring: what ``anchoring_by_person`` returns; without it nobody is a ``rubber-stamp``.
+        iou_threshold: least overlap of two regions round the same object, in ``(0, 1]``.
+        level: of the intervals, in ``(0, 1)``.
+        policy: when to flag somebody.
+        seed: of the draw of other images for the agreement by chance.
+
+    Returns:
+        The columns ``COLUMNS``: those of the table ``annotator_quality`` but for the round.
+
+    Raises:
+        TableError: a column is missing.
+    """
+    need_columns(human_labels, ["answer_id", "lead_time_seconds", "weights_sha256", "changed"])
+    known = pd.DataFrame({name: [] for name in _GOLD}) if gold is None else gold
+    need_columns(known, _GOLD)
+    policy = policy or FlagPolicy()
+    by_others, by_gold = _judgements(
+        voting_rows(human_labels),
+        known,
+        Judge(iou_threshold, level, policy.chance, policy.useful),
+        np.random.default_rng(seed),
+    )
+    flagged = {
+        TOO_FAST: _too_fast_people(human_labels, policy.too_fast),
+        RUBBER_STAMP: _rubber_stamps(anchoring, policy.rubber_stamp),
+    }
+    answers = human_labels.drop_duplicates("answer_id")
+    answers = answers.assign(known=answers["image_id"].isin(known["image_id"]))
+    rows = [
+        _row(
+            own,
+            by_others.get(person, Judgement()),
+            by_gold.get(person, Judgement()),
+            flags=[flag for flag, people in flagged.items() if person in people],
+        )
+        for person, own in answers.groupby("annotator", sort=True)
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _judgements(
+    votes: pd.DataFrame, gold: pd.DataFrame, judge: Judge, rng: np.random.Generator
+) -> tuple[dict[Hashable, Judgement], dict[Hashable, Judgement]]:
+    """Return what the others, and what known answers, say of each person."""
+    regions = region_units(votes, iou_threshold=judge.iou_threshold)
+    by_others = judge.judge_all(
+        against_others(votes, regions),
+        objects_by(votes, ["annotator", "task_id"]),
+        consensus_objects(votes, regions),
+        rng=rng,
+    )
+    by_gold = judge.judge_all(
+        against_gold(votes, gold, iou_threshold=judge.iou_threshold),
+        objects_by(votes, ["annotator", "image_id"]),
+        objects_by(gold[gold["shape"] != "choice"], ["image_id"]),
+        rng=rng,
+    )
+    return by_others, by_gold
+
+
+def _row(
+    own: pd.DataFrame, others: Judgement, gold: Judgement, *, flags: list[str]
+) -> dict[str, Any]:
+    """Return the row of a person whose answers are ``own``, one row each, ``known`` or not."""
+    # Known answers decide where they can: the others may all be wrong.
+    verdict = others.verdict if gold.verdict is None else gold.verdict
+    began = own.loc[own["weights_sha256"] != "", "changed"]
+    return {
+        "annotator": own["annotator"].iloc[0],
+        "answers": len(own),
+        "images": own["image_id"].nunique(),
+        "quality": others.share,
+        "low": others.low,
+        "high": others.high,
+        "gold_answers": int(own["known"].sum()),
+        "gold_quality": gold.share,
+        "gold_low": gold.low,
+        "gold_high": gold.high,
+        "agreement_with_others": others.beyond_chance,
+        "seconds_per_answer": float(own["lead_time_seconds"].median()),
+        "unchanged_share": float((~began.astype(bool)).mean()) if len(began) else float("nan"),
+        "flags": ",".join([verdict, *flags] if verdict else flags),
+    }
+
+
+def _too_fast_people(human_labels: pd.DataFrame, share: float) -> set[Hashable]:
+    findings = label_anomalies(human_labels)
+    fast = findings[findings["kind"] == "too-fast"].groupby("annotator").size()
+    answers = human_labels.groupby("annotator")["answer_id"].nunique()
+    return set(fast[(fast >= 3) & (fast >= share * answers.reindex(fast.index))].index)
+
+
+def _rubber_stamps(anchoring: pd.DataFrame | None, least: float) -> set[Hashable]:
+    if anchoring is None:
+        return set()
+    need_columns(anchoring, ["annotator", "low"])
+    return set(anchoring.loc[anchoring["low"] > least, "annotator"])

@@ -1,0 +1,31 @@
+"""The places where people label, as a deployment's settings and policy name them."""
+
+from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.lake import Lake
+from annotation_platform.params import Params
+from annotation_platform.settings import Settings
+
+
+def labeling_of(settings: Settings, lake: Lake, policy: Params) -> LabelingClient:
+    """Return where people label, for a person's command; nothing is connected yet.
+
+    Raises:
+        SettingsError: Label Studio is asked for and no token is there.
+    """
+    from annotation_platform.labeling.several import with_vendors
+
+    own = _own(settings)
+    return with_vendors(own, policy.labeling.backends, lake.store, seed=policy.seed)
+
+
+def _own(settings: Settings) -> LabelingClient:
+    if settings.labeling == "simulated":
+        from annotation_platform.labeling.simulated import SimulatedLabeling
+
+        return SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
+    from annotation_platform.labeling.label_studio import LabelStudioClient
+    from annotation_platform.labeling.pictures import picture_place
+    from annotation_platform.servers.up import running_label_studio
+
+    url, token = running_label_studio(settings)
+    return LabelStudioClient(url, token, pictures=picture_place(settings.lake_url))

@@ -1,0 +1,78 @@
+"""What was decided about a round: closed early, cancelled, re-opened; by whom and why."""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Literal
+
+from annotation_platform.errors import LabelingError
+from annotation_platform.storage.journal import Journal
+from annotation_platform.storage.objects import ObjectStore
+
+Action = Literal["closed", "cancelled", "reopened"]
+State = Literal["open", "closed", "cancelled"]
+
+_STATE: dict[Action, State] = {"closed": "closed", "cancelled": "cancelled", "reopened": "open"}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision about a round.
+
+    ``entries`` is how many entries the round's answers had in the ledger: what came later came
+    too late for a round that was closed.
+    """
+
+    action: Action
+    reason: str
+    by: str
+    at: datetime
+    entries: int
+
+
+class RoundRecord:
+    """The decisions about one round, first to last; none is ever changed."""
+
+    def __init__(self, store: ObjectStore, round_id: str) -> None:
+        self._round_id = round_id
+        self._journal = Journal(store, f"rounds/{round_id}/decisions")
+
+    def read(self) -> list[Decision]:
+        """Return every decision, in order."""
+        found = []
+        for entry in self._journal.read():
+            content = json.loads(entry)
+            found.append(Decision(**{**content, "at": datetime.fromisoformat(content["at"])}))
+        return found
+
+    @property
+    def last(self) -> Decision | None:
+        """The last decision; None for a round that took its course."""
+        return next(reversed(self.read()), None)
+
+    @property
+    def state(self) -> State:
+        """Whether the round is open, closed or cancelled."""
+        last = self.last
+        return "open" if last is None else _STATE[last.action]
+
+    def write(self, action: Action, *, reason: str, by: str, now: datetime, entries: int) -> None:
+        """Add a decision.
+
+        Raises:
+            LabelingError: no reason is given, or the round is in that state already.
+        """
+        known = self.read()
+        state = _STATE[known[-1].action] if known else "open"
+        if not reason.strip():
+            raise LabelingError(f"{self._round_id}: say why it is {action}: --reason TEXT")
+        if _STATE[action] == state:
+            raise LabelingError(f"{self._round_id} is {state} already; nothing was changed.")
+        content = {**asdict(Decision(action, reason.strip(), by, now, entries))}
+        content["at"] = now.isoformat()
+        line = json.dumps(content, ensure_ascii=False) + "\n"
+        if not self._journal.create(len(known) + 1, line.encode()):
+            raise LabelingError(
+                f"{self._round_id}: somebody else decided something at this moment. Look at"
+                " `annotation-platform status` and try again."
+            )

@@ -1,0 +1,293 @@
+"""What a person decides where the answers do not: review tasks and their decisions."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from annotation_platform.consensus.overlap import labels_of
+from annotation_platform.errors import NotReadyError
+from annotation_platform.labeling.client import LabelingClient, Proposal, TaskCopy
+from annotation_platform.labeling.guidelines import read_guideline
+from annotation_platform.labeling.ledger import Count, Rules, as_revision, count_answers
+from annotation_platform.labeling.places import PlacePlan, Wanted, assign_places
+from annotation_platform.labeling.results import Review, read_review
+from annotation_platform.labeling.rounds import fetch_answers
+from annotation_platform.labeling.skills import REVIEWER, Skills
+from annotation_platform.lake import Lake
+from annotation_platform.params import Params
+from annotation_platform.schema.shapes import NOTHING, Label
+from annotation_platform.schema.tables import empty_table, make_table, records
+from annotation_platform.storage.keys import image_key
+
+_SAMPLE = "sample"
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What reviewers said so far, by the image it is about."""
+
+    reviews: dict[str, Review]
+    by: dict[str, str]  # pseudonym of the reviewer
+    at: dict[str, datetime]
+    digest: str
+
+
+def review_round(round_id: str) -> str:
+    """Return the name under which back ends and the ledger know the reviews of a round."""
+    return f"{round_id}-review"
+
+
+def ask_reviewers(
+    round_id: str,
+    consensus: pd.DataFrame,
+    conflicts: pd.DataFrame,
+    labeling: LabelingClient,
+    lake: Lake,
+    policy: Params,
+    *,
+    now: datetime,
+) -> pd.DataFrame:
+    """Return the ``review_tasks`` of a round, and put them before reviewers if policy says so.
+
+    Every image with a conflict that no rule settled is one, and so is a random share of the
+    others. A reviewer sees the resolved labels and what is in dispute; who answered an image does
+    not review it. With the gate on ``auto`` nobody is asked: the tasks are listed all the same.
+
+    Args:
+        round_id: the round.
+        consensus: its ``consensus_labels``.
+        conflicts: its ``conflicts``.
+        labeling: where reviewers decide.
+        lake: where everything is kept.
+        policy: of the moment.
+        now: the time.
+    """
+    reasons = _reasons(round_id, consensus, conflicts, policy)
+    if not reasons:
+        return empty_table("review_tasks")
+    asked: dict[str, str] = {}
+    reviewers: dict[str, str] = {}
+    if policy.review.gate == "manual":
+        copies = _copies(round_id, reasons, consensus, labeling, lake, policy, now)
+        ontology = read_guideline(lake.store, _guideline(round_id, lake))
+        ids = labeling.publish_round(review_round(round_id), ontology, copies)
+        asked = {copy.image_id: ids[copy.task_id, copy.place] for copy in copies}
+        reviewers = {copy.image_id: copy.assignee for copy in copies}
+    tasks = dict(zip(consensus["image_id"], consensus["task_id"], strict=True))
+    rows: list[dict[str, object]] = [
+        {
+            "round_id": round_id,
+            "review_id": _review_id(round_id, image),
+            "task_id": tasks[image],
+            "image_id": image,
+            "kinds": ", ".join(sorted(kinds)),
+            "reasons": "\n".join(line for lines in kinds.values() for line in lines),
+            "reviewer": lake.ledger.pseudonym(reviewers[image]) if reviewers.get(image) else "",
+            "backend": labeling.backend_of(_review_id(round_id, image)) if image in asked else "",
+            "backend_task": asked.get(image, ""),
+        }
+        for image, kinds in sorted(reasons.items())
+    ]
+    return make_table("review_tasks", rows)
+
+
+def decisions(
+    round_id: str, review_tasks: pd.DataFrame, labeling: LabelingClient, lake: Lake
+) -> Decided:
+    """Return what reviewers decided by now, from the ledger and from what the back end shows.
+
+    Nothing is written: a sensor's tick may call it. Skips and "unsure" decide nothing.
+    """
+    asked = review_tasks[review_tasks["backend"] != ""]
+    if asked.empty:
+        return Decided({}, {}, {}, "")
+    live = [as_revision(said) for said in labeling.submissions(review_round(round_id))]
+    revisions = [*lake.ledger.read(review_round(round_id)), *live]
+    barred = {_review_id(round_id, image): names for image, names in _authors(round_id, lake)}
+    count = count_answers(revisions, _as_tasks(asked), Rules(barred=barred))
+    return _read(round_id, count, lake)
+
+
+def decide(
+    round_id: str,
+    consensus: pd.DataFrame,
+    review_tasks: pd.DataFrame,
+    labeling: LabelingClient,
+    lake: Lake,
+    policy: Params,
+    *,
+    now: datetime,
+) -> pd.DataFrame:
+    """Write reviewers' decisions into the ledger and return the ``reviewed_labels`` of a round.
+
+    Images that nobody had to look at are ``undisputed``. Those under review are ``accepted`` or
+    ``fixed``, which may be published, or ``rejected`` or ``undecided``, which may not.
+
+    Raises:
+        NotReadyError: a decision is missing, and policy says to wait for it.
+    """
+    fetch_answers(review_round(round_id), labeling, lake, now=now)
+    decided = decisions(round_id, review_tasks, labeling, lake)
+    missing = sorted(set(review_tasks["image_id"]) - set(decided.reviews))
+    if missing and policy.review.gate == "manual" and policy.review.undecided == "wait":
+        raise NotReadyError(
+            f"{round_id} waits for reviewers: {len(decided.reviews)} of {len(review_tasks)} images"
+            " are decided. review_complete_sensor releases it after the last one; with"
+            " `review.undecided: hold_out` in params.yaml it goes without them."
+        )
+    reasons = dict(zip(review_tasks["image_id"], review_tasks["kinds"], strict=True))
+    rows: list[dict[str, object]] = []
+    for image_id, labels in consensus.groupby("image_id"):
+        image = str(image_id)
+        rows += _reviewed(labels, decided, image, reasons.get(image))
+    return make_table("reviewed_labels", rows)
+
+
+def _reasons(
+    round_id: str, consensus: pd.DataFrame, conflicts: pd.DataFrame, policy: Params
+) -> dict[str, dict[str, list[str]]]:
+    """Return by image and kind what a reviewer has to know."""
+    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    unsettled = conflicts[~conflicts["settled"]]
+    columns = ["image_id", "kind", "detail"]
+    for image, kind, detail in unsettled[columns].itertuples(index=False):
+        found[image][kind].append(detail)
+    others = sorted(set(consensus["image_id"]) - set(found))
+    rng = np.random.default_rng([policy.seed, 1, int(round_id.rsplit("-", 1)[-1])])
+    for position in rng.permutation(len(others))[
+        : round(policy.review.sample_share * len(others))
+    ].tolist():
+        found[others[position]][_SAMPLE].append(
+            "Drawn at random, to see how many labels are wrong."
+        )
+    return {image: dict(kinds) for image, kinds in found.items()}
+
+
+def _copies(
+    round_id: str,
+    reasons: dict[str, dict[str, list[str]]],
+    consensus: pd.DataFrame,
+    labeling: LabelingClient,
+    lake: Lake,
+    policy: Params,
+    now: datetime,
+) -> list[TaskCopy]:
+    record = PlacePlan(lake.store, review_round(round_id))
+    plan = record.read()
+    planned = {place.image_id for place in plan.places}
+    new = [Wanted(image, 1, "review") for image in sorted(reasons) if image not in planned]
+    if new:
+        reviewers = Skills(lake.store).people(REVIEWER)
+        places = assign_places(
+            new,
+            reviewers or labeling.annotators(),
+            taken=plan.places,
+            involved=dict(_authors(round_id, lake)),
+            seed=policy.seed,
+        )
+        plan = record.add(plan, places, guideline=_guideline(round_id, lake), now=now)
+    images = _images(lake)
+    shown = {str(image): rows for image, rows in consensus.groupby("image_id")}
+    return [
+        TaskCopy(
+            task_id=_review_id(round_id, place.image_id),
+            image_id=place.image_id,
+            place=1,
+            assignee=place.assignee,
+            image_key=image_key(place.image_id, images[place.image_id].extension),
+            width=images[place.image_id].width,
+            height=images[place.image_id].height,
+            weights_sha256="consensus",
+            proposals=tuple(Proposal(label) for label in _labels(shown[place.image_id])),
+            purpose="review",
+            note="\n".join(line for lines in reasons[place.image_id].values() for line in lines),
+        )
+        for place in plan.places
+        if place.image_id in reasons
+    ]
+
+
+def _read(round_id: str, count: Count, lake: Lake) -> Decided:
+    images = _images(lake)
+    ontology = read_guideline(lake.store, _guideline(round_id, lake))
+    reviews: dict[str, Review] = {}
+    by: dict[str, str] = {}
+    at: dict[str, datetime] = {}
+    for revision in count.counted.values():
+        said = revision.submission
+        review = read_review(
+            said.result,
+            said.proposed,
+            width=images[said.image_id].width,
+            height=images[said.image_id].height,
+            ontology=ontology,
+        )
+        if review is not None:
+            reviews[said.image_id] = review
+            by[said.image_id] = lake.ledger.pseudonym(said.author)
+            at[said.image_id] = said.updated_at
+    return Decided(reviews, by, at, count.digest)
+
+
+def _reviewed(
+    labels: pd.DataFrame, decided: Decided, image: str, kinds: str | None
+) -> list[dict[str, object]]:
+    review = decided.reviews.get(image)
+    about = {
+        "decision": "undisputed",
+        "decided_by": decided.by.get(image, ""),
+        "comment": "",
+        "decided_at": decided.at.get(image),
+    }
+    if kinds is not None:
+        about["decision"] = review.decision if review else "undecided"
+        about["comment"] = review.comment if review else f"in dispute: {kinds}"
+    rows = records(labels)
+    # Where nobody could tell there is nothing to accept; what the reviewer left says what is there.
+    bare = rows[0]["shape"] == "unsure" and review is not None and review.decision == "accepted"
+    if review is not None and (bare or review.decision == "fixed"):
+        first = rows[0]
+        said = review.labels or [NOTHING]
+        names = [f"{image}:{number:04d}" for number in range(len(said))]
+        rows = [
+            {**first, "label_id": name, **vars(label), "support": 1}
+            for name, label in zip(names, said, strict=True)
+        ]
+    return [{**row, **about} for row in rows]
+
+
+def _images(lake: Lake) -> dict[str, Any]:
+    """Return the rows of all accepted images by id."""
+    images = lake.accepted_images().drop_duplicates("image_id")
+    columns = images[["image_id", "extension", "width", "height"]]
+    return {str(row.image_id): row for row in columns.itertuples(index=False)}
+
+
+def _labels(rows: pd.DataFrame) -> list[Label]:
+    return labels_of(rows[~rows["shape"].isin(["none", "unsure"])])
+
+
+def _authors(round_id: str, lake: Lake) -> list[tuple[str, set[str]]]:
+    """Return by image everybody who answered it in this round, counted or not."""
+    authors = defaultdict(set)
+    for revision in lake.ledger.read(round_id):
+        authors[revision.submission.image_id].add(revision.submission.author.lower())
+    return list(authors.items())
+
+
+def _as_tasks(review_tasks: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"task_id": review_tasks["review_id"], "place": 1, "stands_for": 1, "expertise": ""}
+    )
+
+
+def _guideline(round_id: str, lake: Lake) -> str:
+    return PlacePlan(lake.store, round_id).read().guideline
+
+
+def _review_id(round_id: str, image_id: str) -> str:
+    return f"{round_id}/review/{image_id}"

@@ -1,0 +1,76 @@
+"""What reviewers are asked where the answers leave something open, and what they decided."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+import pandas as pd
+
+from annotation_platform.labeling import reviews
+from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.lake import Lake
+from annotation_platform.params import Params
+from assets.metadata import counts, pictures, table
+from assets.partitions import rounds
+
+
+@dg.asset(partitions_def=rounds, group_name="consensus", kinds={"labelstudio"}, code_version="1")
+def review_tasks(
+    context: dg.AssetExecutionContext,
+    consensus_labels: pd.DataFrame,
+    labeling: dg.ResourceParam[LabelingClient],
+    lake: dg.ResourceParam[Lake],
+    policy: dg.ResourceParam[Params],
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """The images whose answers leave something open, put before a reviewer if policy says so."""
+    round_id = context.partition_key
+    conflicts = lake.tables.read("conflicts", round_id)
+    tasks = reviews.ask_reviewers(
+        round_id, consensus_labels, conflicts, labeling, lake, policy, now=datetime.now(UTC)
+    )
+    url = labeling.round_url(reviews.review_round(round_id)) if len(tasks) else ""
+    shown = lake.accepted_images().merge(tasks[["image_id"]])
+    return dg.MaterializeResult(
+        value=tasks,
+        metadata={
+            "images": len(tasks),
+            "asked": int((tasks["backend"] != "").sum()),
+            "kinds": counts(tasks["kinds"].str.split(", ").explode()),
+            "reasons": table(tasks, ["image_id", "kinds", "reasons"]),
+            "preview": pictures(shown, lake, consensus_labels, policy.ontology),
+            **({"review_here": dg.MetadataValue.url(url)} if url else {}),
+        },
+    )
+
+
+@dg.asset(partitions_def=rounds, group_name="release", kinds={"labelstudio"}, code_version="1")
+def reviewed_labels(
+    context: dg.AssetExecutionContext,
+    consensus_labels: pd.DataFrame,
+    review_tasks: pd.DataFrame,
+    labeling: dg.ResourceParam[LabelingClient],
+    lake: dg.ResourceParam[Lake],
+    policy: dg.ResourceParam[Params],
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """The labels that stand: undisputed, or decided by a reviewer, who is named, and why."""
+    labels = reviews.decide(
+        context.partition_key,
+        consensus_labels,
+        review_tasks,
+        labeling,
+        lake,
+        policy,
+        now=datetime.now(UTC),
+    )
+    images = labels.drop_duplicates("image_id")
+    held = images[images["decision"].isin(["rejected", "undecided"])]
+    reviewed = lake.accepted_images().merge(images.loc[images["decided_by"] != "", ["image_id"]])
+    return dg.MaterializeResult(
+        value=labels,
+        metadata={
+            "images": len(images),
+            "held_out_images": len(held),
+            "decisions": counts(images["decision"]),
+            "held_out": table(held, ["image_id", "decision", "comment"]),
+            "preview": pictures(reviewed, lake, labels, policy.ontology),
+        },
+    )

@@ -1,0 +1,253 @@
+"""Material for tests of vendors: a round, what people say in it, and Pybossa as it exports."""
+
+import csv
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+
+from annotation_platform.consensus.resolve import resolve_consensus
+from annotation_platform.labeling.client import Proposal, TaskCopy
+from annotation_platform.labeling.ledger import as_revision, count_answers, human_labels
+from annotation_platform.labeling.results import write_result
+from annotation_platform.labeling.tasks import tasks_table
+from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import Label
+from annotation_platform.storage.keys import image_key
+
+ROUND = "round-0001"
+ONTOLOGY = Ontology.from_names(["boat", "Seezeichen, „7“"])
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+LATER = NOON + timedelta(days=2)
+WIDTH, HEIGHT = 320, 240
+
+
+@dataclass(frozen=True)
+class Said:
+    """What somebody answers at a place of a task."""
+
+    task_id: str
+    place: int
+    author: str
+    result: list
+    began_at: datetime
+    ended_at: datetime
+
+    @property
+    def seconds(self):
+        return (self.ended_at - self.began_at).total_seconds()
+
+
+def image_id(number):
+    return hashlib.sha256(f"picture {number}".encode()).hexdigest()
+
+
+def put_pictures(store, images):
+    for number in range(images):
+        key = image_key(image_id(number), "jpg")
+        if not store.exists(key):
+            store.put(key, f"the pixels of picture {number}".encode() * 50)
+
+
+def make_copies(images=4, places=3, **changes):
+    return [
+        TaskCopy(
+            task_id=f"{ROUND}/labels/{image_id(number)}",
+            image_id=image_id(number),
+            place=place,
+            assignee="",
+            image_key=image_key(image_id(number), "jpg"),
+            width=WIDTH,
+            height=HEIGHT,
+            **changes,
+        )
+        for number in range(images)
+        for place in range(1, places + 1)
+    ]
+
+
+def boxes(*corners, class_name="boat"):
+    return write_result([Label.box(class_name, *each) for each in corners], WIDTH, HEIGHT)
+
+
+def proposal(*corners, class_name="boat", score=0.9):
+    return Proposal(Label.box(class_name, *corners), score)
+
+
+def what_people_say(copies, *, seed=0):
+    """Return an answer for each copy: jittered boxes, some missed, some of another class."""
+    rng = np.random.default_rng(seed)
+    truth = {}
+    said = []
+    for position, copy in enumerate(copies):
+        if copy.task_id not in truth:
+            corners = rng.uniform(20, 120, (rng.integers(0, 4), 2))
+            truth[copy.task_id] = [(*each, *(each + rng.uniform(20, 90, 2))) for each in corners]
+        labels = [
+            Label.box(
+                ONTOLOGY.names[int(rng.random() < 0.3)], *(np.array(box) + rng.normal(0, 2, 4))
+            )
+            for box in truth[copy.task_id]
+            if rng.random() > 0.15
+        ]
+        began = NOON + timedelta(minutes=position, microseconds=int(rng.integers(1_000_000)))
+        ended = began + timedelta(seconds=float(rng.uniform(5, 50)))
+        # As a browser sends it: keys in an order of their own, whole numbers among the others.
+        result = write_result(labels, WIDTH, HEIGHT)
+        said.append(Said(copy.task_id, copy.place, f"p{copy.place}", result, began, ended))
+    return said
+
+
+def tasks_of(client, copies):
+    """Return the ``label_tasks`` table of copies that a back end published."""
+    return tasks_table(
+        ROUND,
+        copies,
+        {(copy.task_id, copy.place): "1" for copy in copies},
+        backend_of=client.backend_of,
+        guideline="0" * 64,
+        pseudonym=str,
+    )
+
+
+def consensus_of(client, copies):
+    """Return the consensus of what a back end holds, and the labels it was made from."""
+    tasks = tasks_of(client, copies)
+    images = pd.DataFrame(
+        [(image, WIDTH, HEIGHT) for image in sorted({copy.image_id for copy in copies})],
+        columns=["image_id", "width", "height"],
+    )
+    count = count_answers(map(as_revision, client.submissions(ROUND)), tasks)
+    assert count.complete
+    # Back ends call people differently; here everybody has the same place of every task.
+    names = {held.submission.author: f"annotator-{n}" for (_, n), held in count.counted.items()}
+    assert len(names) == len(set(names.values()))
+    labels = human_labels(ROUND, count, tasks, images, ONTOLOGY, names)
+    provenance = ["answer_id", "revision", "label_id"]
+    return resolve_consensus(labels).labels, labels.drop(columns=provenance)
+
+
+def fill_in(template, said):
+    """Return answers.json as the vendor fills it in."""
+    by_place = {(each.task_id, each.place): each for each in said}
+    answers = []
+    for entry in template["answers"]:
+        answer = by_place.get((entry["task_id"], entry["place"]))
+        if answer is None:
+            answers.append(entry)
+            continue
+        times = {"started_at": answer.began_at, "finished_at": answer.ended_at}
+        answers.append(
+            {
+                **entry,
+                **{name: time.isoformat() for name, time in times.items()},
+                "annotator": answer.author,
+                "result": answer.result,
+            }
+        )
+    return {**template, "answers": answers}
+
+
+def in_pybossa(tasks, said, *, pack=lambda result: result):
+    """Return the rows that Pybossa holds once these tasks are answered: tasks, task runs.
+
+    The fields are those of its models ``Task`` and ``TaskRun``.
+    """
+    rows = []
+    for number, task in enumerate(tasks, start=101):
+        rows.append(
+            {"id": number, "created": _utc(NOON), "project_id": 7, "state": "completed",
+             "quorum": 0, "calibration": 0, "priority_0": 0.0, "n_answers": task["n_answers"],
+             "fav_user_ids": None, "info": task["info"]}
+        )  # fmt: skip
+    number_of = {(row["info"]["task_id"], place): row["id"] for row in rows
+                 for place in row["info"]["places"]}  # fmt: skip
+    runs = []
+    for number, answer in enumerate(sorted(said, key=lambda each: each.ended_at), start=5001):
+        user = int(answer.author.removeprefix("p"))
+        # The third of them never logged in.
+        who = (
+            {"user_id": None, "user_ip": "127.0.0.3"}
+            if user == 3
+            else {"user_id": user, "user_ip": None}
+        )
+        runs.append(
+            {"id": number, "created": _utc(answer.began_at), "project_id": 7,
+             "task_id": number_of[answer.task_id, answer.place], **who,
+             "finish_time": _utc(answer.ended_at), "timeout": None, "calibration": None,
+             "external_uid": None, "media_url": None, "info": pack(answer.result)}
+        )  # fmt: skip
+    return rows, runs
+
+
+def as_json(rows, kind):
+    return json.dumps(rows).encode()
+
+
+def as_flat_csv(rows, kind):
+    """Write rows as Pybossa does since 2017: one column for each leaf, by pandas."""
+    text = pd.DataFrame([_flat(row) for row in rows]).to_csv(index=False)
+    return text.encode()
+
+
+def as_shown_csv(rows, kind):
+    """Write rows as Bloomberg's fork does: values as Python shows them, and once more in parts."""
+    heads = sorted({head for row in rows for head in _heads(row, f"{kind}__")})
+    cells = [[_cell(row, head.split("__", 1)[1]) for head in heads] for row in rows]
+    return pd.DataFrame(cells, columns=heads).to_csv(index=False).encode()
+
+
+def as_old_csv(rows, kind):
+    """Write rows as Pybossa did before 2015: ``task_run__id``, ``task_runinfo__key``."""
+    sink = io.StringIO(newline="")
+    writer = csv.writer(sink)
+    heads = sorted(
+        {f"{kind}__{key}" for row in rows for key in row}
+        | {f"{kind}info__{key}" for row in rows if isinstance(row["info"], dict)
+           for key in row["info"]}
+    )  # fmt: skip
+    writer.writerow(heads)
+    for row in rows:
+        cells = []
+        for head in heads:
+            place, key = head.split("__")
+            inner = row["info"] if place.endswith("info") else row
+            value = inner.get(key) if isinstance(inner, dict) else None
+            cells.append("" if value is None else str(value))
+        writer.writerow(cells)
+    return sink.getvalue().encode()
+
+
+def _flat(value, key=""):
+    """Return leaves by their keys joined with an underscore; empty values are leaves."""
+    if not value or not isinstance(value, dict | list):
+        return {key: value}
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    found = {}
+    for name, inner in pairs:
+        found |= _flat(inner, f"{key}_{name}" if key else str(name))
+    return found
+
+
+def _heads(row, prefix):
+    for key, value in row.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _heads(value, f"{prefix}{key}__")
+
+
+def _cell(row, path):
+    if path in row:
+        return row[path]
+    head, _, rest = path.partition("__")
+    inner = row.get(head)
+    value = _cell(inner, rest) if isinstance(inner, dict) else None
+    return json.dumps(value) if isinstance(value, list) else value
+
+
+def _utc(time):
+    return time.replace(tzinfo=None).isoformat()

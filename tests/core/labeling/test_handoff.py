@@ -1,0 +1,511 @@
+"""What goes out to a vendor, and that nothing comes back but what was asked for."""
+
+import hashlib
+import json
+import os
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from annotation_platform.errors import (
+    DataError,
+    FormatError,
+    LabelingError,
+    NotReadyError,
+    SettingsError,
+)
+from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.handoff import HandoffLabeling
+from annotation_platform.labeling.handoff_package import write_package
+from annotation_platform.labeling.handoff_returns import import_answers, read_returned
+from annotation_platform.labeling.results import read_result
+from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.schema.ontology import LabelClass, Ontology
+from annotation_platform.schema.shapes import UNSURE
+from annotation_platform.storage.objects import LocalObjectStore
+from annotation_platform.storage.s3 import Bucket, S3ObjectStore
+from tests.core.labeling.outside import (
+    HEIGHT,
+    LATER,
+    NOON,
+    ONTOLOGY,
+    ROUND,
+    WIDTH,
+    boxes,
+    consensus_of,
+    fill_in,
+    image_id,
+    make_copies,
+    proposal,
+    put_pictures,
+    what_people_say,
+)
+
+BOX = (10.0, 20.0, 60.0, 80.0)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LocalObjectStore(tmp_path / "lake")
+
+
+@pytest.fixture
+def labeling(store):
+    return HandoffLabeling(store)
+
+
+def publish(labeling, store, copies, ontology=ONTOLOGY):
+    put_pictures(store, 10)
+    return labeling.publish_round(ROUND, ontology, copies)
+
+
+def exported(labeling, store, out, *, vendor="acme", form="label-studio"):
+    manifest = labeling.make_package(ROUND, vendor=vendor)
+    write_package(manifest, labeling.copies(ROUND), store, out, form=form)
+    return manifest
+
+
+def template(out):
+    with zipfile.ZipFile(out) as archive:
+        return json.loads(archive.read("answers.json"))
+
+
+def answered(entry, *corners, who="7", at=NOON, **changes):
+    times = {"finished_at": at.isoformat(), "lead_time_seconds": 9.5}
+    return {**entry, **times, "annotator": who, "result": boxes(*corners), **changes}
+
+
+def returned(tmp_path, content, name="back.json"):
+    path = tmp_path / name
+    path.write_text(json.dumps(content))
+    return read_returned(path)
+
+
+@pytest.fixture
+def package(labeling, store, tmp_path):
+    """A round of two pictures with two places each, exported; its answers to be filled in."""
+    publish(labeling, store, make_copies(2, 2))
+    exported(labeling, store, tmp_path / "out.zip")
+    return template(tmp_path / "out.zip")
+
+
+def take(labeling, tmp_path, package, *entries, now=LATER, **options):
+    content = {**package, "answers": list(entries)}
+    return import_answers(labeling, returned(tmp_path, content), now=now, **options)
+
+
+def problems(done):
+    return [f"{each.where}: {each.problem}" for each in done.problems]
+
+
+def test_publishing_again_adds_what_is_missing_and_changes_nothing_else(labeling, store):
+    client: LabelingClient = labeling
+    half = publish(client, store, make_copies(2, 2)[:3])
+    whole = publish(client, store, [replace(c, width=9) for c in make_copies(2, 2)])
+    assert {place: whole[place] for place in half} == half
+    assert len(set(whole.values())) == 4
+    assert [copy.width for copy in labeling.copies(ROUND)] == [WIDTH, WIDTH, WIDTH, 9]
+    assert client.annotators() == []
+    assert client.submissions("round-0009") == []
+    assert client.answer_count(ROUND) == 0
+
+
+def test_blind_places_go_out_without_proposals_and_answers_say_what_they_began_from(
+    labeling, store, tmp_path
+):
+    seen, blind = make_copies(1, 2)
+    shown = replace(seen, weights_sha256="a" * 64, proposals=(proposal(*BOX),))
+    publish(labeling, store, [shown, replace(blind, blind=True)])
+    manifest = exported(labeling, store, tmp_path / "out.zip")
+    (region,) = manifest.places[0].proposed
+    assert region["value"] == boxes(BOX)[0]["value"]
+    assert manifest.places[1].proposed == []
+    package = template(tmp_path / "out.zip")
+    one, two = package["answers"]
+    take(labeling, tmp_path, package, answered(one, BOX), answered(two, BOX, who="8"))
+    said = {each.place: each for each in labeling.submissions(ROUND)}
+    assert (said[1].proposed, said[1].weights_sha256) == ([region], "a" * 64)
+    assert (said[2].proposed, said[2].weights_sha256) == ([], "")
+    exported(labeling, store, tmp_path / "pybossa", form="pybossa")
+    tasks = json.loads((tmp_path / "pybossa" / "tasks.json").read_text())
+    assert [task["info"]["places"] for task in tasks] == [[1], [2]]
+
+
+def test_reviews_stay_in_the_house(labeling, store):
+    with pytest.raises(LabelingError, match="another back end"):
+        publish(labeling, store, make_copies(1, 1, purpose="review"))
+
+
+@pytest.mark.parametrize("form", ["label-studio", "coco", "pybossa"])
+def test_a_package_is_the_same_bytes_each_time_and_tells_no_secret(labeling, store, tmp_path, form):
+    copies = make_copies(3, 2, purpose="gold", expertise="ships")
+    publish(labeling, store, [replace(copy, assignee="ada@example.org") for copy in copies])
+    first = exported(labeling, store, tmp_path / "a.zip", form=form)
+    assert exported(labeling, store, tmp_path / "b.zip", form=form) == first
+    data = (tmp_path / "a.zip").read_bytes()
+    assert data == (tmp_path / "b.zip").read_bytes()
+    assert b"@" not in data
+    assert b"gold" not in data
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+        for place in manifest["places"]:
+            picture = archive.read(place["image"])
+            assert hashlib.sha256(picture).hexdigest() == place["image_sha256"]
+            assert picture == store.get(place["image"])
+        readme = archive.read("README.txt").decode()
+    assert len(manifest["places"]) == 6
+    assert manifest["ontology"]["guidelines"] in readme.replace("\n  ", "\n")
+    assert all(name in readme for name in ONTOLOGY.names)
+    folder = tmp_path / "folder"
+    exported(labeling, store, folder, form=form)
+    inside = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert inside == set(zipfile.ZipFile(tmp_path / "a.zip").namelist())
+
+
+def test_a_package_is_whole_or_not_there(labeling, store, tmp_path):
+    with pytest.raises(NotReadyError, match="label_tasks"):
+        labeling.make_package(ROUND, vendor="acme")
+    publish(labeling, store, make_copies(2, 1))
+    with pytest.raises(SettingsError, match="vendor"):
+        labeling.make_package(ROUND, vendor="ada@example.org")
+    manifest = exported(labeling, store, tmp_path / "out.zip")
+    with pytest.raises(DataError, match="--out"):
+        exported(labeling, store, tmp_path / "out.zip")
+    # A picture that is not the one whose digest was taken must not go out under it.
+    store.put(f"images/{image_id(1)}.jpg", b"other pixels")
+    for name in ("half.zip", "half"):
+        with pytest.raises(DataError, match="changed"):
+            write_package(manifest, labeling.copies(ROUND), store, tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lake", "out.zip"]
+
+
+@pytest.mark.parametrize("way", ["zip", "folder", "file"])
+def test_the_same_answers_give_the_same_consensus_as_in_the_house(labeling, store, tmp_path, way):
+    copies = make_copies(6, 3)
+    said = what_people_say(copies)
+    house = SimulatedLabeling(tmp_path / "house.sqlite")
+    ids = house.publish_round(ROUND, ONTOLOGY, copies)
+    for each in said:
+        house.submit(
+            ids[each.task_id, each.place],
+            each.author,
+            each.result,
+            each.seconds,
+            now=each.ended_at,
+        )
+    publish(labeling, store, copies)
+    exported(labeling, store, tmp_path / "out.zip")
+    answers = json.dumps(fill_in(template(tmp_path / "out.zip"), said))
+    back = tmp_path / "back"
+    if way == "file":
+        back.write_text(answers)
+    else:
+        exported(labeling, store, back)
+        (back / "answers.json").write_text(answers)
+    if way == "zip":
+        # As people pack it: the folder itself, and deflated.
+        members = [(path.relative_to(tmp_path).as_posix(), path.read_bytes())
+                   for path in back.rglob("*") if path.is_file()]  # fmt: skip
+        back = zipped(tmp_path / "back.zip", members)
+    done = import_answers(labeling, read_returned(back), now=LATER)
+    assert (done.stored, done.known, done.unanswered, done.problems) == (18, 0, 0, [])
+    mine, labels = consensus_of(labeling, copies)
+    theirs, house_labels = consensus_of(house, copies)
+    assert len(mine) > 6
+    assert mine.equals(theirs)
+    assert labels.equals(house_labels)
+
+
+def test_importing_a_file_twice_changes_nothing_and_a_corrected_one_makes_a_revision(
+    labeling, package, tmp_path
+):
+    first, second, *open_ = package["answers"]
+    entries = [answered(first, BOX), answered(second, who="8"), *open_]
+    done = take(labeling, tmp_path, package, *entries)
+    assert (done.stored, done.known, done.unanswered) == (2, 0, 2)
+    stamp, before = labeling.answer_stamp(ROUND), labeling.submissions(ROUND)
+    again = take(labeling, tmp_path, package, *entries, now=LATER + timedelta(hours=1))
+    assert (again.stored, again.known) == (0, 2)
+    assert labeling.answer_stamp(ROUND) == stamp
+    assert labeling.submissions(ROUND) == before
+
+    # The vendor mends a box and leaves the times alone.
+    mended = [answered(first, (0, 0, 5, 5)), *entries[1:]]
+    assert take(labeling, tmp_path, package, *mended).stored == 1
+    assert labeling.answer_stamp(ROUND) != stamp
+    was, now = (
+        next(s for s in all_ if s.place == 1) for all_ in (before, labeling.submissions(ROUND))
+    )
+    assert (now.annotation, now.author, now.created_at) == (was.annotation, "acme:7", NOON)
+    assert now.updated_at > was.updated_at
+    assert now.result == boxes((0, 0, 5, 5))
+    # An old file that somebody finds again takes nothing back.
+    assert take(labeling, tmp_path, package, *entries).stored == 0
+    assert next(s for s in labeling.submissions(ROUND) if s.place == 1) == now
+
+
+def test_an_answer_says_what_it_said_and_people_of_two_vendors_are_never_the_same(
+    labeling, store, package, tmp_path
+):
+    first, second, third, fourth = package["answers"]
+    began = {"started_at": "2026-05-01T13:59:00+02:00", "lead_time_seconds": None}
+    take(
+        labeling, tmp_path, package,
+        answered(first, BOX, **began),
+        answered(second, who="", skipped=True, result=None),
+        answered(third, who="9", unsure=True, result=None, finished_at=None),
+        annotator="kim",
+    )  # fmt: skip
+    one, skip, unsure = labeling.submissions(ROUND)
+    assert (one.author, one.created_at, one.lead_time_seconds) == ("acme:7", NOON, 60.0)
+    assert one.result == boxes(BOX)
+    assert (skip.author, skip.skipped, skip.result) == ("acme:kim", True, [])
+    assert unsure.created_at == LATER
+    said = read_result(unsure.result, width=WIDTH, height=HEIGHT, ontology=ONTOLOGY)
+    assert said.labels == [UNSURE]
+    assert labeling.answer_count(ROUND) == 3
+
+    exported(labeling, store, tmp_path / "other.zip", vendor="bolt")
+    other = template(tmp_path / "other.zip")
+    take(labeling, tmp_path, other, answered(other["answers"][0]), answered(fourth, BOX))
+    assert {each.author for each in labeling.submissions(ROUND)} >= {"acme:7", "bolt:7"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param({"task_id": "round-0001/labels/x"}, "labels/x' is not in", id="task"),
+        pytest.param({"place": 3}, "place 3 of task", id="place"),
+        pytest.param({"place": "1"}, "place: ", id="place that is text"),
+        pytest.param({"image_sha256": "0" * 64}, "SHA-256", id="hash"),
+        pytest.param({"width": HEIGHT, "height": WIDTH}, "240 × 320 pixels", id="size"),
+        pytest.param({"result": boxes(BOX, class_name="ship")}, "ship", id="class"),
+        pytest.param({"result": boxes((5, 5, 5, 9))}, "no area", id="no area"),
+        pytest.param({"result": [{"type": "ellipselabels"}]}, "ellipse", id="shape"),
+        pytest.param({"result": ["boat"]}, "expected an object", id="no region"),
+        pytest.param({"result": "boat"}, "result: ", id="no list"),
+        pytest.param({"annotator": ""}, "--annotator", id="nobody"),
+        pytest.param({"annotator": "ada@example.org"}, "e-mail", id="address"),
+        pytest.param({"annotator": "a\nb"}, "person's id", id="line break"),
+        pytest.param({"finished_at": "yesterday"}, "no time", id="no time"),
+        pytest.param({"finished_at": "2026-07-01T00:00:00"}, "future", id="future"),
+        pytest.param({"started_at": "2026-05-02T00:00:00Z"}, "before it begins", id="order"),
+        pytest.param({"lead_time_seconds": -1}, "lead_time_seconds: ", id="seconds"),
+        pytest.param({"skipped": True}, "yet it has regions", id="skip with regions"),
+    ],
+)
+def test_what_was_not_asked_for_is_refused_and_named_and_nothing_is_stored(
+    labeling, package, tmp_path, change, said
+):
+    first, second, *_ = package["answers"]
+    wrong, right = {**answered(first, BOX), **change}, answered(second, BOX, who="8")
+    done = take(labeling, tmp_path, package, right, wrong)
+    (problem,) = problems(done)
+    assert problem.startswith("back.json: answers[1]: ")
+    assert said in problem
+    assert done.stored == 0
+    assert labeling.submissions(ROUND) == []
+    done = take(labeling, tmp_path, package, right, wrong, skip_wrong=True)
+    assert (done.stored, len(done.problems)) == (1, 1)
+    assert [each.author for each in labeling.submissions(ROUND)] == ["acme:8"]
+
+
+def test_an_answer_given_twice_in_one_file_is_refused(labeling, package, tmp_path):
+    first = package["answers"][0]
+    done = take(labeling, tmp_path, package, answered(first, BOX), answered(first))
+    assert "answers[0] too" in problems(done)[0]
+
+
+def test_a_further_package_may_leave_out_what_is_answered(labeling, store, package, tmp_path):
+    first, second, *open_ = package["answers"]
+    skip = answered(second, who="8", skipped=True)
+    take(labeling, tmp_path, package, answered(first, BOX), skip)
+    again = labeling.make_package(ROUND, vendor="acme", only_open=True)
+    asked = [(each["task_id"], each["place"]) for each in [second, *open_]]
+    assert [(each.task_id, each.place) for each in again.places] == asked
+    rest = [answered(each, who=str(n)) for n, each in enumerate(package["answers"], start=20)]
+    take(labeling, tmp_path, package, *rest)
+    with pytest.raises(NotReadyError, match="every place"):
+        labeling.make_package(ROUND, vendor="acme", only_open=True)
+
+
+def test_the_classes_are_those_of_the_day_of_the_export(labeling, store, package, tmp_path):
+    first, second, *_ = package["answers"]
+    later = Ontology(classes=(*ONTOLOGY.classes, LabelClass(id=9, name="ferry")))
+    publish(labeling, store, make_copies(2, 2), later)
+    ferry = {"result": boxes(BOX, class_name="ferry")}
+    assert "ferry" in problems(take(labeling, tmp_path, package, answered(first, **ferry)))[0]
+    exported(labeling, store, tmp_path / "new.zip")
+    new = template(tmp_path / "new.zip")
+    assert new["package"] != package["package"]
+    assert take(labeling, tmp_path, new, answered(first, **ferry)).stored == 1
+    # Answers to the older package are still welcome.
+    assert take(labeling, tmp_path, package, answered(second, BOX, who="8")).stored == 1
+
+
+@pytest.mark.parametrize(
+    ("package_id", "said"),
+    [
+        pytest.param("round-0001-0123456789abcdef", "never exported", id="unknown"),
+        pytest.param("../../etc/passwd", "is no package", id="a path"),
+        pytest.param("", "--package", id="none"),
+    ],
+)
+def test_an_unknown_package_is_refused_even_if_nothing_is_answered(
+    labeling, package, tmp_path, package_id, said
+):
+    content = {**package, "package": package_id}
+    with pytest.raises(DataError, match=said):
+        import_answers(labeling, returned(tmp_path, content), now=LATER)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("{", "back.json:1", id="no JSON"),
+        pytest.param('{"answers": [NaN]}', "NaN", id="NaN"),
+        pytest.param("[" * 100 + "]" * 100, "deep", id="nested"),
+        pytest.param("[]", "no JSON object", id="a list"),
+        pytest.param('{"package": "round-0001-0123456789abcdef"}', "no list of answers", id="bare"),
+    ],
+)
+def test_files_that_hold_no_answers_are_refused_whole(tmp_path, text, said):
+    (tmp_path / "back.json").write_text(text)
+    with pytest.raises(FormatError, match=said):
+        read_returned(tmp_path / "back.json")
+
+
+def zipped(path, members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return path
+
+
+def test_archives_and_folders_that_reach_outside_are_refused_whole(labeling, package, tmp_path):
+    answers = json.dumps({**package, "answers": [answered(package["answers"][0], BOX)]})
+    link = zipfile.ZipInfo("images/link.jpg")
+    link.external_attr = 0o120777 << 16
+    evil = {
+        "leads out": [("answers.json", answers), ("../answers.json", answers)],
+        "is a link": [("answers.json", answers), (link, "/etc/passwd")],
+        "ratio|times": [("answers.json", answers), ("images/bomb", bytes(20_000_000))],
+        "in it twice": [("answers.json", answers), ("./answers.json", answers)],
+        "found none": [("answer.json", answers)],
+        "found a/answers.json and b/": [("a/answers.json", answers), ("b/answers.json", answers)],
+    }
+    for number, (said, members) in enumerate(evil.items()):
+        with pytest.raises(DataError, match=said):
+            read_returned(zipped(tmp_path / f"{number}.zip", members))
+    (tmp_path / "secret").write_text(answers)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "answers.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(DataError, match=r"answers\.json"):
+        read_returned(folder)
+    (folder / "answers.json").unlink()
+    os.mkfifo(folder / "answers.json")
+    with pytest.raises(DataError, match="regular"):
+        read_returned(folder)
+
+
+def test_a_picture_that_comes_back_changed_is_refused(labeling, package, tmp_path):
+    answers = json.dumps({**package, "answers": [answered(package["answers"][0], BOX)]})
+    members = [("answers.json", answers), (package["answers"][0]["image"], b"repainted")]
+    back = read_returned(zipped(tmp_path / "back.zip", members))
+    (problem,) = import_answers(labeling, back, now=LATER).problems
+    assert "byte for byte" in problem.problem
+    assert labeling.submissions(ROUND) == []
+
+
+def coco(manifest, images, annotations, **more):
+    return {
+        "images": [
+            {"id": n, "file_name": name, "width": WIDTH, "height": HEIGHT}
+            for n, name in enumerate(images)
+        ],
+        "categories": [{"id": n + 1, "name": name} for n, name in enumerate(ONTOLOGY.names)],
+        "annotations": [
+            {"id": n, "image_id": image, "category_id": category, "bbox": list(box)}
+            for n, (image, category, box) in enumerate(annotations)
+        ],
+        **more,
+    }
+
+
+def test_a_coco_file_answers_one_place_of_each_picture_it_lists(labeling, store, tmp_path):
+    publish(labeling, store, make_copies(3, 2))
+    manifest = exported(labeling, store, tmp_path / "out.zip", form="coco")
+    names = [Path(f"export/{place.image}").name for place in manifest.places][::2]
+    info = {"info": {"package": manifest.package}}
+    content = coco(manifest, names[:2], [(0, 2, (10, 20, 50, 60))], **info)
+    for person in ("kim", "lee", "mia"):
+        done = import_answers(labeling, returned(tmp_path, content), annotator=person, now=LATER)
+        assert done.stored == 2
+    again = import_answers(labeling, returned(tmp_path, content), annotator="kim", now=LATER)
+    assert (again.stored, again.known) == (0, 2)
+    said = labeling.submissions(ROUND)
+    # Two places for two people; the third one's answers are kept, as surplus of the last place.
+    assert sorted((each.author, each.place) for each in said) == [
+        ("acme:kim", 1), ("acme:kim", 1), ("acme:lee", 2), ("acme:lee", 2),
+        ("acme:mia", 2), ("acme:mia", 2),
+    ]  # fmt: skip
+    crowd = coco(manifest, names, [(0, 2, (10, 20, 50, 60))], **info)
+    crowd["annotations"][0]["iscrowd"] = 1
+    (problem,) = returned(tmp_path, crowd).problems
+    assert "annotations[0]" in problem.where
+    drawn = {each.result[0]["value"]["rectanglelabels"][0] for each in said if each.result}
+    assert drawn == {ONTOLOGY.names[1]}
+
+    bare = coco(manifest, names[:1], [])
+    with pytest.raises(DataError, match="--package"):
+        returned(tmp_path, bare)
+    (tmp_path / "back.json").write_text(json.dumps(coco(manifest, ["other.jpg"], [])))
+    back = read_returned(tmp_path / "back.json", package=manifest.package)
+    (problem,) = import_answers(labeling, back, annotator="kim", now=LATER).problems
+    assert "picture 'other.jpg' is not in the package" in problem.problem
+
+
+def test_coco_is_refused_for_what_is_no_box(labeling, store, tmp_path):
+    shape = LabelClass(id=0, name="coast", shape="polygon")
+    publish(labeling, store, make_copies(1, 1), Ontology(classes=[shape]))
+    with pytest.raises(SettingsError, match="coast"):
+        exported(labeling, store, tmp_path / "out.zip", form="coco")
+    assert not (tmp_path / "out.zip").exists()
+
+
+def test_a_lake_in_a_bucket_will_do(s3_bucket, tmp_path):
+    store = S3ObjectStore(Bucket(f"s3://{s3_bucket}/lake"), tmp_path / "cache")
+    labeling = HandoffLabeling(store)
+    publish(labeling, store, make_copies(2, 1))
+    exported(labeling, store, tmp_path / "out.zip")
+    package = template(tmp_path / "out.zip")
+    for _ in range(2):
+        take(labeling, tmp_path, package, *(answered(each, BOX) for each in package["answers"]))
+    assert [each.result for each in labeling.submissions(ROUND)] == [boxes(BOX)] * 2
+    assert labeling.answer_count(ROUND) == 2
+
+
+def test_imports_at_the_same_moment_lose_nothing_and_store_nothing_twice(labeling, store, tmp_path):
+    publish(labeling, store, make_copies(8, 1))
+    exported(labeling, store, tmp_path / "out.zip")
+    package = template(tmp_path / "out.zip")
+    entries = [answered(entry, BOX) for entry in package["answers"]]
+    files = [
+        returned(tmp_path, {**package, "answers": entries[n % 4 : n % 4 + 5]}, f"{n}.json")
+        for n in range(12)
+    ]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda back: import_answers(labeling, back, now=LATER), files))
+    assert len(labeling.submissions(ROUND)) == 8
+    assert {each.updated_at for each in labeling.submissions(ROUND)} == {NOON}
+
+
+def test_what_lies_in_the_lake_is_for_this_user_alone(labeling, package, tmp_path, store):
+    take(labeling, tmp_path, package, answered(package["answers"][0], BOX))
+    for key in store.list("handoff"):
+        assert store.local_path(key).stat().st_mode & 0o077 == 0

@@ -1,0 +1,145 @@
+from collections import Counter
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from annotation_platform.labeling.places import Place, PlacePlan, Wanted, assign_places
+from annotation_platform.storage.objects import LocalObjectStore
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = datetime(2026, 1, 2, tzinfo=UTC)
+SKILLS = ("", "agronomy", "birds")
+
+
+def names(number):
+    return [f"person-{n}@example.org" for n in range(number)]
+
+
+def wanted(images, answers, **fields):
+    return [Wanted(f"image-{n}", answers, **fields) for n in range(images)]
+
+
+@st.composite
+def rounds(draw):
+    """A round's first wave, in which some tasks need an expertise, and who there is to ask."""
+    people = names(draw(st.integers(0, 8)))
+    asked = [
+        Wanted(f"image-{n}", draw(st.integers(1, 4)), expertise=draw(st.sampled_from(SKILLS)))
+        for n in range(draw(st.integers(0, 12)))
+    ]
+    able = st.sets(st.sampled_from(people)) if people else st.just(set())
+    return asked, people, {skill: draw(able) for skill in SKILLS[1:]}
+
+
+@given(st.integers(0, 30), st.integers(1, 64), st.integers(1, 5))
+def test_the_load_of_two_people_differs_by_one_place_at_most(images, people, answers):
+    places = assign_places(wanted(images, answers), names(people))
+    load = Counter(place.assignee for place in places if place.assignee)
+    if people >= answers:
+        assert sum(load.values()) == images * answers
+        assert max(load.values(), default=0) - min(load[name] for name in names(people)) <= 1
+    else:
+        # Too few for even one task: whoever comes answers.
+        assert not load
+
+
+@given(rounds())
+def test_nobody_is_asked_twice_about_an_image_and_only_those_who_know_it(asked_of):
+    asked, people, qualified = asked_of
+    places = assign_places(asked, people, qualified=qualified)
+    assert [(place.image_id, place.place) for place in places] == [
+        (task.image_id, number) for task in asked for number in range(1, task.answers + 1)
+    ]
+    taken = [(place.image_id, place.assignee) for place in places if place.assignee]
+    assert len(set(taken)) == len(taken)
+    for place in places:
+        able = qualified[place.expertise] if place.expertise else set(people)
+        assert place.assignee in {"", *able}
+        # All places of a task are open to anybody or none is.
+        same = [other.assignee for other in places if other.image_id == place.image_id]
+        assert ("" in same) == (len(able) < len(same))
+
+
+@given(rounds(), st.data())
+def test_a_further_wave_numbers_on_and_asks_nobody_who_knows_the_image(asked_of, data):
+    asked, people, qualified = asked_of
+    first = assign_places(asked, people, qualified=qualified)
+    images = [task.image_id for task in asked]
+    outside = [*people, "somebody-else@example.org"]
+    involved = {image: data.draw(st.sets(st.sampled_from(outside))) for image in images}
+    # An image may come up twice in a wave.
+    again = [*asked, *asked[:2]]
+    more = assign_places(again, people, taken=first, involved=involved, qualified=qualified)
+    for image in images:
+        numbers = [place.place for place in (*first, *more) if place.image_id == image]
+        assert numbers == list(range(1, len(numbers) + 1))
+        known = [p.assignee for p in (*first, *more) if p.image_id == image and p.assignee]
+        assert len(set(known)) == len(known)
+        assert not {p.assignee for p in more if p.image_id == image} & involved[image]
+
+
+def test_a_further_wave_goes_to_those_who_had_the_least():
+    busy = [Place(f"image-{n}", 1, "ada", "label", "", blind=False, stands_for=1) for n in range(5)]
+    places = assign_places(wanted(8, 1), ["ada", "ben", "cam"], taken=busy)
+    assert Counter(place.assignee for place in places) == {"ben": 4, "cam": 4}
+
+
+@given(rounds(), st.randoms())
+def test_the_same_people_in_any_order_get_the_same_places(asked_of, random):
+    asked, people, qualified = asked_of
+    shuffled = random.sample(people, len(people))
+    once = assign_places(asked, people, qualified=qualified, blind_share=0.5, seed=7)
+    assert assign_places(asked, shuffled, qualified=qualified, blind_share=0.5, seed=7) == once
+    # An address that is listed twice is one person.
+    assert assign_places(asked, people * 2, qualified=qualified, blind_share=0.5, seed=7) == once
+
+
+def test_the_blind_share_is_met_is_no_persons_and_stays_as_it_was_drawn():
+    asked, people = wanted(2000, 3), names(10)
+    places = assign_places(asked, people, blind_share=0.2, seed=1)
+    blind = [place for place in places if place.blind]
+    # Of 6,000 draws at 0.2 three standard deviations are 93.
+    assert abs(len(blind) - 1200) <= 93
+    # Of one person's 600 draws four are 39; there are ten people.
+    assert all(abs(sum(p.assignee == name for p in blind) - 120) <= 39 for name in people)
+    # Whoever else is asked, and of what purpose the rest is, a place stays blind or not.
+    fewer = assign_places(asked[:100], names(5), blind_share=0.2, seed=1)
+    assert [place.blind for place in fewer] == [place.blind for place in places[:300]]
+    other = assign_places(asked, people, blind_share=0.2, seed=2)
+    assert [place.blind for place in other] != [place.blind for place in places]
+    for share, expected in ((0.0, 0), (1.0, 6000)):
+        drawn = assign_places(asked, people, blind_share=share)
+        assert sum(place.blind for place in drawn) == expected
+
+
+def test_of_a_thousand_leases_none_goes_to_somebody_who_lacks_the_expertise():
+    people = names(64)
+    experts = {"agronomy": set(people[::6]), "birds": set(people[1::9])}
+    asked = [Wanted(f"image-{n}", 3, expertise=SKILLS[n % 3]) for n in range(400)]
+    places = assign_places(asked, people, qualified=experts)
+    tagged = [place for place in places if place.expertise]
+    assert len(places) == 1200
+    assert len(tagged) == 3 * 266
+    assert all(place.assignee in experts[place.expertise] for place in tagged)
+    # Among those who know a thing its places are spread evenly too.
+    for skill, known in experts.items():
+        load = Counter(place.assignee for place in tagged if place.expertise == skill)
+        assert max(load.values()) - min(load[name] for name in known) <= 1
+
+
+def test_a_plan_is_what_was_fixed_first_whoever_else_plans(tmp_path):
+    plan = PlacePlan(LocalObjectStore(tmp_path), "round-0001")
+    nothing = plan.read()
+    assert (nothing.places, nothing.asked_at, nothing.waves) == ([], None, 0)
+    mine = assign_places(wanted(2, 1), ["ada"])
+    theirs = assign_places(wanted(2, 1), ["ben"])
+    first = plan.add(nothing, mine, guideline="c0ffee", now=NOW)
+    assert first.places == mine
+    # Another process read the empty plan too, and comes second.
+    assert plan.add(nothing, theirs, guideline="beef", now=LATER) == first
+    more = assign_places(wanted(2, 1), ["ada", "ben"], taken=first.places)
+    second = plan.add(first, more, guideline="c0ffee", now=LATER)
+    assert second.places == [*mine, *more]
+    assert (second.guideline, second.asked_at, second.waves) == ("c0ffee", NOW, 2)
+    assert {place.assignee for place in more} == {"ben"}

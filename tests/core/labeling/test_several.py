@@ -1,0 +1,220 @@
+"""One round, several places where people label."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from annotation_platform.errors import SettingsError
+from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.handoff import HandoffLabeling
+from annotation_platform.labeling.handoff_answers import GivenAnswer
+from annotation_platform.labeling.several import SeveralLabeling, with_vendors
+from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.storage.objects import LocalObjectStore
+from annotation_platform.storage.round_tables import RoundTables
+from tests.core.labeling.outside import (
+    LATER,
+    ONTOLOGY,
+    ROUND,
+    consensus_of,
+    make_copies,
+    put_pictures,
+    tasks_of,
+    what_people_say,
+)
+
+HALVES = {"simulated": 1, "handoff": 1}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LocalObjectStore(tmp_path / "lake")
+
+
+@pytest.fixture
+def clients(tmp_path, store):
+    put_pictures(store, 20)
+    house = SimulatedLabeling(tmp_path / "house.sqlite")
+    return {"simulated": house, "handoff": HandoffLabeling(store)}
+
+
+def answer(clients, backend, backend_tasks, said):
+    """Have somebody answer where the task is."""
+    if backend == "simulated":
+        task = backend_tasks[said.task_id, said.place]
+        clients[backend].submit(task, said.author, said.result, said.seconds, now=said.ended_at)
+        return
+    given_ = GivenAnswer(
+        where="", key=f"place {said.place}", package="", task_id=said.task_id,
+        places=(said.place,), annotator=said.author, image="", image_sha256=None, width=0,
+        height=0, finished_at=said.ended_at, lead_time_seconds=said.seconds, skipped=False,
+        result=said.result,
+    )  # fmt: skip
+    assert clients[backend].take(ROUND, [given_], now=LATER) == 1
+
+
+def test_half_the_tasks_there_and_half_here_give_one_consensus_and_provenance(
+    clients, store, tmp_path
+):
+    copies = make_copies(10, 3)
+    said = what_people_say(copies)
+    several: LabelingClient = SeveralLabeling(clients, HALVES, store, home="simulated")
+    ids = several.publish_round(ROUND, ONTOLOGY, copies)
+    backends = {copy.task_id: several.backend_of(copy.task_id) for copy in copies}
+    assert Counter(backends.values()) == {"simulated": 5, "handoff": 5}
+    # What another process reads is the same.
+    again = SeveralLabeling(clients, HALVES, store, home="simulated")
+    assert {task: again.backend_of(task) for task in backends} == backends
+    assert again.publish_round(ROUND, ONTOLOGY, copies) == ids
+
+    stamps = {several.answer_stamp(ROUND)}
+    for each in said:
+        answer(clients, backends[each.task_id], ids, each)
+        stamps.add(several.answer_stamp(ROUND))
+    assert len(stamps) == 31
+    assert several.answer_count(ROUND) == 30
+    assert all(each.backend == backends[each.task_id] for each in several.submissions(ROUND))
+
+    alone = SimulatedLabeling(tmp_path / "alone.sqlite")
+    ids = alone.publish_round(ROUND, ONTOLOGY, copies)
+    for each in said:
+        answer({"simulated": alone}, "simulated", ids, each)
+    mine, labels = consensus_of(several, copies)
+    theirs, alone_labels = consensus_of(alone, copies)
+    assert mine.equals(theirs)
+    assert labels.equals(alone_labels)
+
+
+def test_a_task_stays_where_it_is_when_shares_change_and_tasks_are_added(clients, store):
+    several = SeveralLabeling(clients, {"handoff": 1}, store, home="simulated")
+    several.publish_round(ROUND, ONTOLOGY, make_copies(4, 2))
+    later = SeveralLabeling(clients, {"simulated": 3, "handoff": 1}, store, home="simulated")
+    later.publish_round(ROUND, ONTOLOGY, make_copies(16, 2))
+    backends = Counter(later.backend_of(copy.task_id) for copy in make_copies(16, 1))
+    assert backends == {"simulated": 12, "handoff": 4}
+    first = {later.backend_of(copy.task_id) for copy in make_copies(4, 1)}
+    assert first == {"handoff"}
+    assert len(clients["handoff"].copies(ROUND)) == 8
+
+    gone = {"simulated": clients["simulated"]}
+    only = SeveralLabeling(gone, {"simulated": 1}, store, home="simulated")
+    with pytest.raises(SettingsError, match="handoff, which is not among"):
+        only.submissions(ROUND)
+    with pytest.raises(SettingsError, match="share of 0"):
+        only.publish_round(ROUND, ONTOLOGY, make_copies(4, 2))
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcd"), st.floats(0.01, 10), min_size=1),
+    st.integers(0, 60),
+    st.integers(0, 5),
+)
+def test_every_back_end_gets_its_share_to_the_task(tmp_path_factory, shares, tasks, seed):
+    store = LocalObjectStore(tmp_path_factory.mktemp("lake"))
+    named = {name: Named(name) for name in shares}
+    several = SeveralLabeling(named, shares, store, home=min(shares), seed=seed)
+    routes = several.routes(ROUND, [f"{ROUND}/labels/{n}" for n in range(tasks)])
+    counts = Counter(routes.values())
+    for name, share in shares.items():
+        assert abs(counts[name] - tasks * share / sum(shares.values())) < len(shares)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A back end of which nothing is asked but its name."""
+
+    name: str
+
+
+def test_who_publishes_at_the_same_moment_agrees_on_the_routes(clients, store):
+    copies = make_copies(20, 1)
+    asked = [[copy.task_id for copy in copies[n % 5 :]] for n in range(12)]
+
+    def routes(number):
+        shares = {"simulated": 1 + number, "handoff": 1}
+        return SeveralLabeling(clients, shares, store, home="simulated", seed=number).routes(
+            ROUND, asked[number]
+        )
+
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(routes, range(12)))
+    final = SeveralLabeling(clients, HALVES, store, home="simulated").routes(ROUND, asked[0])
+    assert all(each.items() <= final.items() for each in found)
+
+
+def test_reviews_are_never_handed_off(clients, store):
+    reviews = make_copies(6, 1, purpose="review")
+    name = f"{ROUND}-review"
+    several = SeveralLabeling(clients, {"handoff": 1}, store, home="simulated")
+    several.publish_round(name, ONTOLOGY, reviews)
+    fresh = SeveralLabeling(clients, {"handoff": 1}, store, home="simulated")
+    assert {fresh.backend_of(copy.task_id) for copy in reviews} == {"simulated"}
+    outside = {"handoff": clients["handoff"]}
+    alone = SeveralLabeling(outside, {"handoff": 1}, store, home="handoff")
+    with pytest.raises(SettingsError, match=r"review\.gate"):
+        alone.publish_round("round-0002-review", ONTOLOGY, reviews)
+
+
+def test_a_back_end_that_has_nothing_of_a_round_is_not_asked(clients, store):
+    # Whatever it is asked but its name fails.
+    everything = {**clients, "broken": Named("broken")}
+    several = SeveralLabeling(everything, HALVES, store, home="simulated")
+    several.publish_round(ROUND, ONTOLOGY, make_copies(2, 1))
+    assert several.submissions(ROUND) == []
+    assert several.submissions("round-0009") == []
+    assert several.answer_count("round-0009") == 0
+    assert several.round_url(ROUND) == ""
+
+
+def test_people_are_asked_where_they_are_known_and_nobody_by_name_at_a_vendors(clients, store):
+    clients["simulated"].add_annotator("ben")
+    clients["simulated"].add_annotator("ada")
+    several = SeveralLabeling(clients, HALVES, store, home="simulated")
+    assert several.annotators() == ["ada", "ben"]
+    people = several.people_for(ROUND, [copy.task_id for copy in make_copies(4, 1)])
+    by_backend = {several.backend_of(task): names for task, names in people.items()}
+    assert by_backend == {"simulated": ["ada", "ben"], "handoff": []}
+
+
+def test_a_round_that_began_at_home_stays_there_when_vendors_join_and_leave(clients, store):
+    home = clients["simulated"]
+    assert with_vendors(home, {}, store) is home
+    copies = make_copies(6, 1)
+    ids = home.publish_round(ROUND, ONTOLOGY, copies)
+    RoundTables(store).write("label_tasks", ROUND, tasks_of(home, copies))
+    said = what_people_say(copies)
+    answer(clients, "simulated", ids, said[0])
+    both = with_vendors(home, {"simulated": 1, "handoff": 2}, store)
+    assert both.answer_stamp(ROUND).endswith(home.answer_stamp(ROUND))
+    assert len(both.submissions(ROUND)) == 1
+    assert both.publish_round(ROUND, ONTOLOGY, copies) == ids
+    assert {both.backend_of(copy.task_id) for copy in copies} == {"simulated"}
+
+    both.publish_round("round-0002", ONTOLOGY, copies_of_round_2())
+    # Now nobody is to hand off any more; what vendors have is still looked at.
+    left = with_vendors(home, {}, store)
+    assert Counter(left.backend_of(copy.task_id) for copy in copies_of_round_2()) == {
+        "simulated": 2,
+        "handoff": 4,
+    }
+
+
+def copies_of_round_2():
+    return [
+        replace(copy, task_id=copy.task_id.replace(ROUND, "round-0002"))
+        for copy in make_copies(6, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [{}, {"handoff": 0}, {"handoff": -1, "simulated": 2}, {"handoff": 1, "chalk": 1},
+     {"handoff": float("nan")}],
+)  # fmt: skip
+def test_shares_that_divide_nothing_are_refused(clients, store, shares):
+    with pytest.raises(SettingsError, match="shares"):
+        SeveralLabeling(clients, shares, store, home="simulated")

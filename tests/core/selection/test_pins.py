@@ -1,0 +1,47 @@
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from annotation_platform.errors import DataError
+from annotation_platform.selection.batch import select_batch
+from annotation_platform.selection.pins import Pins
+from annotation_platform.storage.objects import LocalObjectStore
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+IMAGES = [f"{letter * 64}" for letter in "abcdef"]
+
+
+@pytest.fixture
+def pins(tmp_path):
+    return Pins(LocalObjectStore(tmp_path))
+
+
+def selected(pins, budget):
+    pool = pd.DataFrame({"image_id": IMAGES})
+    vectors = pd.DataFrame({"image_id": IMAGES, "vector": list(np.eye(6, dtype=np.float32))})
+    chosen = select_batch(pool, vectors, budget=budget, round_id="round-0001", pins=pins.read())
+    return dict(zip(chosen["image_id"], chosen["reason"], strict=True))
+
+
+@pytest.mark.parametrize("budget", [0, 1, 2, 5, 9])
+def test_a_pinned_image_is_always_in_or_always_out(pins, budget):
+    pins.set(IMAGES[4], wanted=True, reason="the new crane", by="ada", now=NOW)
+    pins.set(IMAGES[0], wanted=False, reason="a face", by="ben", now=NOW)
+    found = selected(pins, budget)
+    assert next(iter(found.items())) == (IMAGES[4], "wanted by ada: the new crane")
+    assert IMAGES[0] not in found
+    assert len(found) == (5 if budget == 0 else min(budget, 5))
+
+
+def test_the_last_word_on_an_image_holds(pins):
+    pins.set(IMAGES[0], wanted=False, reason="a face", by="ben", now=NOW)
+    pins.set(IMAGES[0], wanted=True, reason="blurred by now", by="ada", now=NOW)
+    assert list(selected(pins, 1)) == [IMAGES[0]]
+
+
+def test_a_decision_needs_a_reason(pins):
+    with pytest.raises(DataError, match="--reason"):
+        pins.set(IMAGES[0], wanted=True, reason=" ", by="ada", now=NOW)
+    assert pins.read() == {}

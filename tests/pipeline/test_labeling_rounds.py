@@ -1,0 +1,387 @@
+"""What people, reviewers and the policy can do to a round, on real tables, ledger and runs."""
+
+import dagster as dg
+import pytest
+import yaml
+
+from annotation_platform.demo.annotators import EXPERT
+from annotation_platform.errors import LabelingError
+from annotation_platform.labeling.interface import (
+    ACCEPT,
+    COMMENT_NAME,
+    DECISION_NAME,
+    IMAGE_NAME,
+    REASON_NAME,
+    REJECT,
+    UNSURE_NAME,
+)
+from annotation_platform.labeling.record import RoundRecord
+from annotation_platform.labeling.results import write_result
+from annotation_platform.labeling.reviews import review_round
+from annotation_platform.labeling.rounds import close_round
+from annotation_platform.labeling.skills import Skills
+from annotation_platform.reporting.status import round_progress
+from annotation_platform.schema.shapes import Label
+from annotation_platform.versioning.registry import list_versions
+from sensors.labeling import labeling_complete_sensor
+from sensors.releases import review_complete_sensor
+
+ONE, TWO = "round-0001", "round-0002"
+
+
+def change(platform, **sections):
+    """Change some values of the policy."""
+    path = platform.settings.params_path
+    policy = yaml.safe_load(path.read_text())
+    for name, values in sections.items():
+        policy[name].update(values)
+    path.write_text(yaml.safe_dump(policy, sort_keys=False))
+
+
+def start(platform, batch, round_id, **sections):
+    platform.land(batch)
+    platform.hurry()
+    change(platform, **sections)
+    assert platform.start_round(round_id).success
+    return platform.lake.tables.read("label_tasks", round_id)
+
+
+def box(name, x):
+    return write_result([Label.box(name, x, 20, x + 60, 80)], 320, 240)
+
+
+def say(platform, round_id, what):
+    """Let everybody answer their places; ``what`` gives the result for an image and a person."""
+    for name in platform.labeling.annotators():
+        for place in platform.labeling.open_places(name):
+            if place.round_id == round_id:
+                result = what(place.image_id, name)
+                if result is not None:
+                    platform.labeling.submit(place.backend_task, name, result, 5.0)
+
+
+def requested(result):
+    assert isinstance(result, dg.SensorResult)
+    return [(each.job_name, each.partition_key) for each in result.run_requests or []]
+
+
+def reason(result):
+    return result.skip_message if isinstance(result, dg.SkipReason) else str(result.skip_reason)
+
+
+def read(platform, name, round_id=ONE):
+    return platform.lake.tables.read(name, round_id)
+
+
+def decision(choice, comment=""):
+    control = COMMENT_NAME if choice == ACCEPT else REASON_NAME
+    said = [
+        {
+            "id": "decision",
+            "type": "choices",
+            "from_name": DECISION_NAME,
+            "to_name": IMAGE_NAME,
+            "value": {"choices": [choice]},
+        }
+    ]
+    if comment:
+        said.append(
+            {
+                "id": "comment",
+                "type": "textarea",
+                "from_name": control,
+                "to_name": IMAGE_NAME,
+                "value": {"text": [comment]},
+            }
+        )
+    return said
+
+
+def classes(platform):
+    return platform.policy.ontology.names
+
+
+@pytest.fixture
+def disputed(platform):
+    """A merged round: everybody names the first image's object differently, one cannot tell."""
+    tasks = start(platform, 1, ONE, review={"gate": "manual"}, labeling={"answers_per_task": 3})
+    images = sorted(tasks["image_id"].unique())
+    names, named, unsure = classes(platform), [], []
+
+    def what(image, person):
+        if image == images[0]:
+            named.append(person)
+            return box(names[len(named) - 1], 40)
+        if image == images[1] and not unsure:
+            unsure.append(person)
+            return [
+                {
+                    "id": "unsure",
+                    "type": "choices",
+                    "from_name": UNSURE_NAME,
+                    "to_name": IMAGE_NAME,
+                    "value": {"choices": ["unsure"]},
+                }
+            ]
+        return box(names[0], 40)
+
+    say(platform, ONE, what)
+    assert platform.run("merge_round", ONE).success
+    return platform, images
+
+
+def _now():
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC)
+
+
+def test_what_no_rule_settles_waits_for_a_reviewer_and_carries_their_decision(disputed):
+    platform, images = disputed
+    tasks = read(platform, "review_tasks")
+    assert tasks.set_index("image_id").loc[images[0], "kinds"].split(", ").count("tied") == 1
+    assert "unsure" in dict(zip(tasks["image_id"], tasks["kinds"], strict=True)).get(images[1], "")
+    waiting = platform.tick(review_complete_sensor)
+    assert f"{ONE}: 0 of {len(tasks)} images are reviewed" in reason(waiting)
+    early = platform.run("release_round", ONE, raise_on_error=False)
+    assert "waits for reviewers" in str(early.failure_data_for_node("reviewed_labels").error)
+
+    # Somebody who answered an image tries to review it.
+    author = read(platform, "answers").query("image_id == @images[0]")
+    people = {platform.lake.ledger.pseudonym(p): p for p in platform.labeling.annotators()}
+    fixed = write_result([Label.box(classes(platform)[1], 50, 30, 90, 70)], 320, 240)
+    places = {p.image_id: p for p in platform.labeling.open_places(EXPERT)}
+    assert set(places) == set(tasks["image_id"])
+    first = places[images[0]]
+    platform.labeling.submit(
+        first.backend_task, people[author["annotator"].iloc[0]], decision(ACCEPT), 3.0
+    )
+    assert "0 of" in reason(platform.tick(review_complete_sensor))
+
+    platform.labeling.submit(
+        first.backend_task, EXPERT, [*decision(ACCEPT, "the hull"), *fixed], 9.0
+    )
+    for image, place in places.items():
+        if image == images[1]:
+            platform.labeling.submit(place.backend_task, EXPERT, decision(REJECT, "too dark"), 9.0)
+        elif image != images[0]:
+            said = [*decision(ACCEPT), *place.proposed]
+            platform.labeling.submit(place.backend_task, EXPERT, said, 9.0)
+    assert requested(platform.tick(review_complete_sensor)) == [("release_round", ONE)]
+    assert platform.run("release_round", ONE).success
+
+    reviewed = read(platform, "reviewed_labels").set_index("image_id")
+    mine = reviewed.loc[[images[0]]]
+    assert mine["decision"].tolist() == ["fixed"]
+    assert mine["class_name"].tolist() == [classes(platform)[1]]
+    assert mine["x1"].tolist() == [50.0]
+    assert mine["comment"].tolist() == ["the hull"]
+    assert mine["decided_by"].tolist() == [platform.lake.ledger.pseudonym(EXPERT)]
+    assert set(reviewed.loc[[images[1]], "decision"]) == {"rejected"}
+    published = read(platform, "training_set")
+    assert images[1] not in set(published["image_id"])
+    assert published.set_index("image_id").loc[images[0], "class_name"] == classes(platform)[1]
+
+    # What was rejected is asked about again in the next round.
+    again = start(platform, 2, TWO)
+    assert images[1] in set(again["image_id"])
+    assert images[0] not in set(again["image_id"])
+
+
+def test_a_release_may_go_without_the_images_under_review(disputed):
+    platform, images = disputed
+    change(platform, review={"undecided": "hold_out"})
+    assert requested(platform.tick(review_complete_sensor)) == [("release_round", ONE)]
+    assert platform.run("release_round", ONE).success
+    published = set(read(platform, "training_set")["image_id"])
+    assert not published & {images[0], images[1]}
+    assert published
+    first = list_versions(platform.settings.registry_path)
+
+    assert platform.decide(ONE)
+    assert platform.run("release_round", ONE).success
+    assert {images[0], images[1]} <= set(read(platform, "training_set")["image_id"])
+    versions = list_versions(platform.settings.registry_path)
+    assert len(versions) == len(first) + 1
+    assert [v.commit for v in versions[: len(first)]] == [v.commit for v in first]
+
+
+def test_with_the_gate_on_auto_nobody_is_asked_and_ties_stay_out(disputed):
+    platform, images = disputed
+    change(platform, review={"gate": "auto"})
+    assert platform.run("merge_round", ONE).success
+    assert (read(platform, "review_tasks")["backend"] == "").all()
+    result = platform.run("release_round", ONE)
+    held = result.asset_materializations_for_node("reviewed_labels")[-1].metadata
+    assert held["held_out_images"].value >= 2
+    assert not set(read(platform, "training_set")["image_id"]) & set(images[:2])
+
+
+def test_a_closed_round_releases_what_is_answered_and_asks_the_rest_later(platform):
+    tasks = start(platform, 1, ONE, labeling={"answers_per_task": 2})
+    images = sorted(tasks["image_id"].unique())
+    names = classes(platform)
+    say(platform, ONE, lambda image, _: box(names[0], 40) if image in images[:5] else None)
+    assert "of 16" in reason(platform.tick(labeling_complete_sensor))
+    with pytest.raises(LabelingError, match="say why it is closed"):
+        close_round(ONE, " ", "ada", platform.labeling, platform.lake, now=_now())
+    close_round(ONE, "the vendor left", "ada", platform.labeling, platform.lake, now=_now())
+    assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
+    assert platform.run("merge_round", ONE).success
+    assert platform.run("release_round", ONE).success
+    assert set(read(platform, "training_set")["image_id"]) == set(images[:5])
+    assert read(platform, "round_tasks")["state"].value_counts().to_dict() == {
+        "answered": 5,
+        "left": 3,
+    }
+    # Late answers are kept and named, and count for nothing.
+    say(platform, ONE, lambda *_: box(names[0], 40))
+    assert platform.run("merge_round", ONE).success
+    answers = read(platform, "answers")
+    assert answers["state"].value_counts().to_dict() == {"counted": 10, "late": 6}
+    assert set(answers.loc[answers["state"] == "late", "detail"]) == {
+        "it came after the round was closed"
+    }
+    assert set(start(platform, 2, TWO)["image_id"]) >= set(images[5:])
+    record = round_progress(platform.lake, ONE)
+    assert [each["reason"] for each in record["decisions"]] == ["the vendor left"]
+    assert {"stage": "answered", "done": 16, "all": 16, "of": "places"} not in record["stages"]
+
+    entries = platform.lake.ledger.entries(ONE)
+    RoundRecord(platform.lake.store, ONE).write(
+        "reopened", reason="they came back", by="ada", now=_now(), entries=entries
+    )
+    assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
+    assert platform.run("merge_round", ONE).success
+    assert set(read(platform, "answers")["state"]) == {"counted"}
+
+
+def test_a_cancelled_round_counts_nothing_and_keeps_every_answer(platform):
+    start(platform, 1, ONE, labeling={"answers_per_task": 1})
+    say(platform, ONE, lambda *_: box(classes(platform)[0], 40))
+    assert platform.run("merge_round", ONE).success
+    entries = platform.lake.ledger.entries(ONE)
+    RoundRecord(platform.lake.store, ONE).write(
+        "cancelled", reason="wrong guidelines", by="ada", now=_now(), entries=entries
+    )
+    assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
+    assert platform.run("merge_round", ONE).success
+    assert read(platform, "human_labels").empty
+    assert set(read(platform, "round_tasks")["state"]) == {"cancelled"}
+    assert len(read(platform, "answers")) == 8
+    asked = start(platform, 2, TWO)
+    assert asked["image_id"].nunique() == 16
+
+
+def test_a_deadline_closes_a_round_that_has_enough_answers(platform):
+    tasks = start(
+        platform, 1, ONE,
+        labeling={"answers_per_task": 1, "deadline_hours": 1e-9, "minimum_share": 0.5},
+    )  # fmt: skip
+    images = sorted(tasks["image_id"])
+    say(platform, ONE, lambda image, _: box(classes(platform)[0], 9) if image < images[3] else None)
+    assert "3 of 8 places" in reason(platform.tick(labeling_complete_sensor))
+    say(platform, ONE, lambda image, _: box(classes(platform)[0], 9) if image < images[5] else None)
+    assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
+    assert platform.run("merge_round", ONE).success
+    (closed,) = RoundRecord(platform.lake.store, ONE).read()
+    assert (closed.action, closed.by) == ("closed", "policy")
+    assert "62% of the answers are in" in closed.reason
+
+
+def test_answers_are_asked_for_until_they_lead(platform):
+    tasks = start(platform, 1, ONE, labeling={"stop_at_lead": 2, "most_answers": 4})
+    assert (tasks.groupby("task_id").size() == 2).all()
+    image = sorted(tasks["image_id"].unique())[0]
+    names = classes(platform)
+    dissent = []
+
+    def what(which, person):
+        if which == image and not dissent:
+            dissent.append(person)
+            return box(names[1], 40)
+        return box(names[0], 40)
+
+    say(platform, ONE, what)
+    assert requested(platform.tick(labeling_complete_sensor)) == [("ask_again", ONE)]
+    assert platform.run("ask_again", ONE).success
+    more = read(platform, "label_tasks").query("image_id == @image")
+    assert more["place"].tolist() == [1, 2, 3, 4]
+    assert more["assignee"].nunique() == 4
+    say(platform, ONE, what)
+    assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
+    assert platform.run("merge_round", ONE).success
+    assert len(read(platform, "answers")) == 2 * 7 + 4
+
+
+def test_known_answers_hide_among_the_others_and_measure_people(platform):
+    start(platform, 1, ONE, labeling={"answers_per_task": 2}, review={"gate": "manual",
+          "sample_share": 1.0})  # fmt: skip
+    platform.answer(ONE)
+    assert platform.run("merge_round", ONE).success
+    assert platform.decide(ONE) == 8
+    assert platform.run("release_round", ONE).success
+    tasks = start(platform, 2, TWO, labeling={"gold_share": 0.5, "blind_share": 0.5})
+    gold = tasks[tasks["purpose"] == "gold"]
+    assert gold["image_id"].nunique() == 4
+    assert set(gold["image_id"]) <= set(read(platform, "training_set")["image_id"])
+    assert gold["task_id"].str.fullmatch(f"{TWO}/labels/[0-9a-f]{{64}}").all()
+    assert 0 < tasks["blind"].sum() < len(tasks)
+    assert not any(EXPERT in str(value) for value in tasks.to_numpy().ravel()), (
+        "addresses stay in the ledger"
+    )
+    platform.answer(TWO)
+    assert platform.run("merge_round", TWO).success
+    quality = read(platform, "annotator_quality", TWO)
+    assert quality["gold_answers"].sum() == 8
+    assert quality["gold_quality"].notna().any()
+    # What is known already is not resolved, nor published, again.
+    assert not set(read(platform, "consensus_labels", TWO)["image_id"]) & set(gold["image_id"])
+
+
+def test_only_people_with_the_expertise_count(platform):
+    names = sorted(platform.labeling.annotators())
+    Skills(platform.lake.store).set(names[0], "harbours", granted=True, now=_now())
+    tasks = start(platform, 1, ONE, labeling={"answers_per_task": 1, "expertise": "harbours"})
+    assert set(tasks["assignee"]) == {platform.lake.ledger.pseudonym(names[0])}
+    places = platform.labeling.open_places(names[0])
+    platform.labeling.submit(places[0].backend_task, names[1], box(classes(platform)[0], 9), 1.0)
+    platform.tick(labeling_complete_sensor)
+    say(platform, ONE, lambda *_: box(classes(platform)[0], 40))
+    platform.labeling.submit(places[0].backend_task, names[0], box(classes(platform)[0], 9), 1.0)
+    assert platform.run("merge_round", ONE).success
+    answers = read(platform, "answers")
+    foreign = answers[answers["state"] == "foreign"]
+    assert foreign["detail"].tolist() == ["its author lacks the expertise harbours"]
+
+
+def test_classes_that_are_renamed_and_split_carry_over_by_their_mapping(platform):
+    start(platform, 1, ONE, labeling={"answers_per_task": 1})
+    names = classes(platform)
+    images = sorted(read(platform, "label_tasks")["image_id"])
+    say(platform, ONE, lambda image, _: box(names[0] if image < images[4] else names[1], 40))
+    for job in ("merge_round", "release_round"):
+        assert platform.run(job, ONE).success
+    before = platform.policy.ontology.model_dump(mode="json")
+    kept = [dict(each) for each in before["classes"]]
+    kept[0]["name"], kept[0]["was"] = "vessel", [names[0]]
+    split = kept.pop(1)
+    new = [{"id": 100, "name": "left half"}, {"id": 101, "name": "right half"}]
+    retired = [{"id": split["id"], "name": split["name"], "into": [100, 101]}]
+    tasks = start(platform, 2, TWO, ontology={"classes": [*kept, *new], "retired": retired})
+    assert set(images[4:]) <= set(tasks["image_id"])
+    assert not set(images[:4]) & set(tasks["image_id"])
+    assert tasks["guideline"].nunique() == 1
+    assert set(tasks["guideline"]) != set(read(platform, "label_tasks")["guideline"])
+    say(platform, TWO, lambda *_: box("left half", 40))
+    for job in ("merge_round", "release_round"):
+        assert platform.run(job, TWO).success
+    published = read(platform, "training_set", TWO).set_index("image_id")
+    assert set(published.loc[images[:4], "class_name"]) == {"vessel"}
+    assert set(published.loc[images[4:], "class_name"]) == {"left half"}
+
+
+def test_reviews_and_labels_of_a_round_never_mix(disputed):
+    platform, _ = disputed
+    assert {s.task_id.split("/")[1] for s in platform.labeling.submissions(ONE)} == {"labels"}
+    assert platform.labeling.submissions(review_round(ONE)) == []
