@@ -5,10 +5,11 @@
 
 Import: ``publish_round`` of a new round (project, picture storage, a tab for each person, looking
 up what is there, the tasks, and the check that each is there once) beside nothing but POSTs of the
-same JSON in batches of the same size. Pull: ``submissions`` beside the same pages asked for by a
-bare client, the JSON export (which lacks the proposals) and a snapshot (made, downloaded, deleted).
-Every answer is decoded. Each pair runs both sides, in turn first; the ratio is the median over
-pairs. The server runs on the same machine, so its time is in all of them.
+same JSON in batches of the same size, and beside bare calls that make the same round. Pull:
+``submissions`` beside the same pages asked for by a bare client, the JSON export (which lacks the
+proposals) and a snapshot (made, downloaded, deleted). Every answer is decoded. Each pair runs all
+sides, forwards and backwards in turn; the ratio is the median over pairs. The server runs on the
+same machine, so its time is in all of them.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from pathlib import Path
 import httpx
 
 from annotation_platform.labeling.client import Proposal, TaskCopy
+from annotation_platform.labeling.interface import tasks_tab
 from annotation_platform.labeling.label_studio import LabelStudioClient, _task
 from annotation_platform.labeling.pictures import FolderPictures
 from annotation_platform.labeling.results import write_proposals
@@ -31,20 +33,19 @@ from annotation_platform.schema.shapes import Label
 from annotation_platform.servers.label_studio import LabelStudioServer, make_template
 
 BATCH = PAGE = 500
-PEOPLE = 20
 ONTOLOGY = Ontology.from_names(["cat", "dog"])
 SAID = "id,completed_by,created_username,created_at,updated_at,lead_time,was_cancelled,result"
 
 
-def draw(round_id, tasks):
-    """Return copies with three proposals each, for twenty people."""
+def draw(round_id, tasks, people):
+    """Return copies with three proposals each, for so many people."""
     boxes = [Proposal(Label.box("cat", 10 + n, 20, 60.125 + n, 70.5), score=0.75) for n in range(3)]
     return [
         TaskCopy(
             task_id=f"{round_id}/boxes/{number:064x}",
             image_id=f"{number:064x}",
             place=1,
-            assignee=f"person-{number % PEOPLE}@example.org",
+            assignee=f"person-{number % people}@example.org",
             image_key=f"images/{number:064x}.jpg",
             width=640,
             height=480,
@@ -72,6 +73,14 @@ class Bare:
         path = f"/api/projects/{project}/import"
         batches = [tasks[start : start + BATCH] for start in range(0, len(tasks), BATCH)]
         return sum(self.json("POST", path, json=batch)["task_count"] for batch in batches)
+
+    def make_round(self, round_id, settings, storage, tabs, tasks):
+        """Make a round as the client does, and return how many tasks it has."""
+        project = self.json("POST", "/api/projects/", json={**settings, "title": round_id})["id"]
+        self.json("POST", "/api/storages/localfiles/", json={**storage, "project": project})
+        for tab in tabs:
+            self.json("POST", "/api/dm/views/", json={"project": project, "data": tab})
+        return self.send(project, tasks)
 
     def pages(self, project, total, **query):
         """Return the number of answers in numbered pages of all tasks."""
@@ -129,36 +138,49 @@ def project_of(client, round_id):
     return int(client.round_url(round_id).split("/")[-2])
 
 
-def measure_import(client, bare, address, tasks, pairs):
+def measure_import(client, bare, pictures, tasks, people, pairs):
     """Return the seconds of each pair: ours, the bare API's."""
     measured = []
     for number in range(pairs):
         ours, theirs = f"import-{number}-client", f"import-{number}-bare"
-        copies = draw(ours, tasks)
+        copies = draw(ours, tasks, people)
         # The bare project is there already; ours makes its own.
         client.publish_round(theirs, ONTOLOGY, [])
         project = project_of(client, theirs)
-        sent = [_task(copy, theirs, address(copy.image_key)) for copy in copies]
-        publish = partial(client.publish_round, ours, ONTOLOGY, copies)
+        settings = bare.json("GET", f"/api/projects/{project}/")
+        asked = {"params": {"project": project}}
+        storage = bare.json("GET", "/api/storages/localfiles/", **asked)[0]
+        sent = [_task(copy, theirs, pictures.address(copy.image_key)) for copy in copies]
+        names = sorted({copy.assignee for copy in copies})
+        tabs = [tasks_tab("Everybody"), *(tasks_tab(name, assignee=name) for name in names)]
         sides = {
-            "client": partial(counted, publish),
-            "bare": partial(bare.send, project, sent),
+            "client": partial(counted, partial(client.publish_round, ours, ONTOLOGY, copies)),
+            "bare import": partial(bare.send, project, sent),
+            "bare round": partial(
+                bare.make_round,
+                f"import-{number}-round",
+                {"label_config": settings["label_config"]},
+                {"path": storage["path"], "use_blob_urls": True},
+                tabs,
+                sent,
+            ),
         }
         order = list(sides) if number % 2 == 0 else list(reversed(sides))
         measured.append({name: timed(sides[name], tasks) for name in order})
     return measured
 
 
-def measure_pull(client, bare, address, tasks, pairs):
+def measure_pull(client, bare, pictures, tasks, people, pairs):
     """Return the seconds of each pair: ours, and of each bare way."""
     round_id = "pull"
     client.publish_round(round_id, ONTOLOGY, [])
     project = project_of(client, round_id)
     sent = []
-    for copy in draw(round_id, tasks):
+    for copy in draw(round_id, tasks, people):
         drawn = write_proposals(copy.proposals, copy.width, copy.height)
         said = {"result": drawn, "lead_time": 12.5}
-        sent.append({**_task(copy, round_id, address(copy.image_key)), "annotations": [said]})
+        task = _task(copy, round_id, pictures.address(copy.image_key))
+        sent.append({**task, "annotations": [said]})
     bare.send(project, sent)
     sides = {
         "client": lambda: len(client.submissions(round_id)),
@@ -190,6 +212,7 @@ def main():
     """Boot a server, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", type=int, default=5_000)
+    parser.add_argument("--people", type=int, default=5)
     parser.add_argument("--pairs", type=int, default=3)
     arguments = parser.parse_args()
 
@@ -205,7 +228,8 @@ def main():
             pictures, token = FolderPictures(lake), server.administrator.token
             client = LabelStudioClient(server.url, token, pictures=pictures)
             bare = Bare(server.url, token)
-            given = (client, bare, pictures.address, arguments.tasks, arguments.pairs)
+            sizes = (arguments.tasks, arguments.people, arguments.pairs)
+            given = (client, bare, pictures, *sizes)
             report("import", measure_import(*given), arguments.tasks)
             pulled, plain = measure_pull(*given)
             report("pull", pulled, arguments.tasks)

@@ -274,11 +274,12 @@ def test_each_shape_is_drawn_with_its_key_and_arrives_where_it_was_drawn(page, c
     page.press("v")
     # The handle is 50 pixels of the screen above the box; it is turned to the right of it.
     ((x, y), (_, top)) = desk.at((460, 320), (460, 300))
-    # The mouse shows itself as a hand once the canvas knows what lies under it.
-    stage = "document.querySelector('.konvajs-content').parentElement"
-    page.hover_until((x, y), f"{stage}.style.cursor == 'pointer'")
+    # The mouse shows itself otherwise once the canvas knows what lies under it.
+    stage = "document.querySelector('.konvajs-content')"
+    page.hover_until((x, y), f"{stage}.parentElement.style.cursor == 'pointer'")
     page.click_at((x, y))
     page.wait_for(f"{ANNOTATION}.highlightedNode && {ANNOTATION}.highlightedNode.type")
+    page.hover_until((x, top - 50), f"{stage}.style.cursor != ''")
     page.drag((x, top - 50), (x + 40, top - 40), (x + 100, y - 1), (x + 120, y))
     page.wait_for(f"Math.abs({ANNOTATION}.highlightedNode.rotation - 90) < 1")
     desk.let_go()
