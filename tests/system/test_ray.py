@@ -47,7 +47,7 @@ if __name__ == "__main__":
         values.append(value)
         workers.append(worker)
         if len(values) == kill_at:
-            # The worker that has just answered is busy with the items after this one.
+            # The worker that has just answered has items of its own after this one.
             child = next(
                 each for each in psutil.Process().children(recursive=True) if each.pid == worker
             )
@@ -86,7 +86,8 @@ def test_a_worker_killed_half_way_loses_nothing(tmp_path):
         f" process {last} went on. All {items} came back, in order; {again} were done twice."
     )
     assert {int(number) for number, _ in calls} == set(range(items))
-    assert 0 < again < items // 2
+    # None, when the kill fell between two items; the worker that went on is another either way.
+    assert again < items // 2
 
 
 CLEAN = """
