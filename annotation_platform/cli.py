@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 
 from annotation_platform.cli_consensus import consensus
 from annotation_platform.cli_handoff import handoff_app
+from annotation_platform.cli_history import guidelines, history
 from annotation_platform.cli_output import (
     OUT,
     AsJson,
@@ -37,7 +38,7 @@ people_app.add_typer(skill_app, name="skill")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(round_app, name="round")
 app.add_typer(handoff_app, name="handoff")
-for command in (ingest, inspect, duplicates, answers, pin, consensus):
+for command in (ingest, inspect, duplicates, answers, pin, consensus, history, guidelines):
     app.command()(command)
 
 

@@ -27,6 +27,8 @@ from annotation_platform.storage.objects import LocalObjectStore, ObjectStore
 from annotation_platform.storage.round_tables import RoundTables
 from annotation_platform.storage.s3 import Bucket, S3ObjectStore, is_s3
 
+_REJECTED = "A reviewer rejected the last labels of this picture: "
+
 
 @dataclass(frozen=True)
 class Lake:
@@ -130,6 +132,14 @@ class Lake:
         return {
             pair for part in parts for pair in zip(part["image_id"], part["round_id"], strict=True)
         }
+
+    def rejections(self) -> dict[str, str]:
+        """Return what to tell people of an image whose latest labels were rejected, by its id."""
+        reviewed = self.tables.read_all("reviewed_labels").sort_values("round_id", kind="stable")
+        last = reviewed.drop_duplicates("image_id", keep="last")
+        rejected = last[last["decision"] == "rejected"]
+        why = _REJECTED + rejected["comment"]
+        return dict(zip(rejected["image_id"], why, strict=True))
 
     def known_labels(self, origins: Collection[str]) -> pd.DataFrame:
         """Return the labels of images whose answer is known, the latest of each image.

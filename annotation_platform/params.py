@@ -59,7 +59,10 @@ class LabelingPolicy(_Policy):
 
     ``answers_by_class`` asks more of images on which such a class is proposed. With
     ``stop_at_lead`` above 0 a task gets that many answers, and further ones, up to
-    ``most_answers``, until the answers lead by so many votes.
+    ``most_answers``, until the answers lead by so many votes. With ``qualify_answers`` above 0
+    people get gold tasks alone until they answered so many of them and were right in
+    ``qualify_share`` of what there was to decide. With ``resend_lost`` a task that
+    somebody deleted where people label is made again, unless it was answered.
     """
 
     answers_per_task: int = Field(default=1, ge=1, le=25)
@@ -68,6 +71,8 @@ class LabelingPolicy(_Policy):
     most_answers: int = Field(default=7, ge=1, le=25)
     expertise: str = ""
     expertise_by_class: dict[str, str] = Field(default={})
+    qualify_answers: int = Field(default=0, ge=0)
+    qualify_share: float = Field(default=0.8, ge=0, le=1)
     preannotate: bool = True
     minimum_score: float = Field(default=0.5, ge=0, le=1)
     blind_share: float = Field(default=0.0, ge=0, le=1)
@@ -75,6 +80,7 @@ class LabelingPolicy(_Policy):
     gold_origins: tuple[str, ...] = ()
     deadline_hours: float = Field(default=0.0, ge=0)
     minimum_share: float = Field(default=0.0, ge=0, le=1)
+    resend_lost: bool = False
     backends: dict[str, float] = Field(default={})
     ask_about_imported: bool = False
 

@@ -5,9 +5,10 @@ Policy is not here but in ``params.yaml``. Everything has a default under ``ANNO
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from annotation_platform.errors import SettingsError
@@ -15,11 +16,22 @@ from annotation_platform.errors import SettingsError
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 """The source tree this code runs from: it goes into every version."""
 
+SHORTEST_SECRET = 16
+"""Characters that a secret of webhooks must have."""
+
+_WEBHOOK_SECRET = "ANNOTATION_WEBHOOK_SECRET"
+
 
 class Settings(BaseSettings):
     """Where things live. Read once, at a composition root."""
 
-    model_config = SettingsConfigDict(env_prefix="ANNOTATION_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="ANNOTATION_",
+        frozen=True,
+        extra="ignore",
+        # What a variable holds may be a secret, and a traceback shows where an error came from.
+        hide_input_in_errors=True,
+    )
 
     home: Path = Field(default=Path(".annotation"), description="everything below, by default")
     params: Path | None = Field(default=None, description="the policy file")
@@ -34,6 +46,40 @@ class Settings(BaseSettings):
     labeling: Literal["label-studio", "simulated"] = "label-studio"
     label_studio_url: str = "http://127.0.0.1:8080"
     label_studio_token: SecretStr = SecretStr("")
+    label_studio_requests_per_second: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = (
+        Field(default=None, description="the most that each client sends; by default no limit")
+    )
+    labeling_poll_seconds: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="the longest time between two looks"
+    )
+    webhook_url: str = Field(default="", description="where Label Studio reaches the receiver")
+    webhook_host: str = Field(default="127.0.0.1", description="where the receiver listens")
+    webhook_port: int = Field(default=8090, ge=1, le=65535, description="where it listens")
+    webhook_secret: SecretStr = Field(
+        default=SecretStr(""), description="what webhooks must hold; drawn at each start by default"
+    )
+
+    @field_validator("label_studio_requests_per_second", mode="before")
+    @classmethod
+    def _no_rate(cls, given: object) -> object:
+        # As with the texts, an empty variable is one that is not set.
+        return None if given == "" else given
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _usable_address(cls, given: str) -> str:
+        if given and not _is_address(given):
+            # Without the value: a password may stand in it.
+            raise ValueError("write it like https://labels.example.org/hints, without a password")
+        return given
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _long_secret(cls, given: SecretStr) -> SecretStr:
+        text = given.get_secret_value()
+        if text and (len(text) < SHORTEST_SECRET or not (text.isascii() and text.isprintable())):
+            raise ValueError(f"at least {SHORTEST_SECRET} printable ASCII characters are needed")
+        return given
 
     @property
     def home_path(self) -> Path:
@@ -94,6 +140,11 @@ class Settings(BaseSettings):
         return self.home_path / "models"
 
     @property
+    def hints_path(self) -> Path:
+        """The file whose modification time says when Label Studio last hinted at a change."""
+        return self.home_path / "hints"
+
+    @property
     def secrets_path(self) -> Path:
         """The file of passwords and tokens that the platform made itself; mode 0600."""
         return self.home_path / "secrets.json"
@@ -106,8 +157,9 @@ def read_settings() -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "ANNOTATION_" + "_".join(str(part) for part in first["loc"]).upper()
+        problem = str(first["msg"]).removeprefix("Value error, ")
         # The value itself is not printed: it may be a secret.
-        raise SettingsError(f"{name} in the environment: {first['msg']}.") from error
+        raise SettingsError(f"{name} in the environment: {problem}.") from error
 
 
 def settings_environment(settings: Settings) -> dict[str, str]:
@@ -124,8 +176,24 @@ def settings_environment(settings: Settings) -> dict[str, str]:
         "ANNOTATION_REMOTE": settings.remote_url,
         "ANNOTATION_LABELING": settings.labeling,
         "ANNOTATION_LABEL_STUDIO_URL": settings.label_studio_url,
+        "ANNOTATION_LABEL_STUDIO_REQUESTS_PER_SECOND": (
+            str(settings.label_studio_requests_per_second or "")
+        ),
+        "ANNOTATION_LABELING_POLL_SECONDS": str(settings.labeling_poll_seconds),
     }
-    return {**os.environ, **passed}
+    # No child receives webhooks.
+    inherited = {key: value for key, value in os.environ.items() if key != _WEBHOOK_SECRET}
+    return {**inherited, **passed}
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    usable = parts.scheme in {"http", "https"} and port != 0 and "@" not in parts.netloc
+    return usable and bool(parts.hostname)
 
 
 def _place(given: str, default: Path) -> str:

@@ -1,5 +1,7 @@
 """One answer from several."""
 
+from datetime import UTC, datetime
+
 import dagster as dg
 import pandas as pd
 
@@ -8,7 +10,9 @@ from annotation_platform.consensus.anchoring import crowd_anchoring, proposal_de
 from annotation_platform.consensus.anomalies import label_anomalies
 from annotation_platform.consensus.quality import quality_table
 from annotation_platform.consensus.resolve import resolve_consensus
+from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.guidelines import guideline_of
+from annotation_platform.labeling.qualification import qualify
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from assets.metadata import counts, number, pictures, table
@@ -19,6 +23,7 @@ from assets.partitions import rounds
 def annotator_quality(
     context: dg.AssetExecutionContext,
     human_labels: pd.DataFrame,
+    labeling: dg.ResourceParam[LabelingClient],
     lake: dg.ResourceParam[Lake],
     policy: dg.ResourceParam[Params],
 ) -> dg.MaterializeResult[pd.DataFrame]:
@@ -32,11 +37,16 @@ def annotator_quality(
     anchoring = crowd_anchoring(decisions)
     odd = label_anomalies(human_labels)
     flagged = measured[measured["flags"] != ""]
+    others = lake.tables.read_all("annotator_quality")
+    so_far = pd.concat([others[others["round_id"] != round_id], measured], ignore_index=True)
+    people = labeling.annotators() if policy.labeling.qualify_answers else []
+    qualified = qualify(so_far, people, lake, policy.labeling, now=datetime.now(UTC))
     return dg.MaterializeResult(
         value=measured,
         metadata={
             "annotators": len(measured),
             "flagged": len(flagged),
+            "qualified_now": ", ".join(qualified),
             "mean_quality": number(float(measured["quality"].mean())),
             "anchoring": number(anchoring.anchoring),
             "anchoring_low": number(anchoring.low),

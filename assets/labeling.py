@@ -7,6 +7,7 @@ import pandas as pd
 
 from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.rounds import ask_people, collect_answers
+from annotation_platform.labeling.skills import Skills
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.selection.batch import select_batch
@@ -76,11 +77,19 @@ def label_tasks(
             "gold_tasks": tasks.loc[tasks["purpose"] == "gold", "task_id"].nunique(),
             "blind_places": int(tasks["blind"].sum()),
             "places_for_anybody": len(tasks) - len(assigned),
+            "nobody_has_expertise": counts(_beyond_everybody(tasks, lake)),
             "places_by_assignee": counts(assigned),
             "preview": table(tasks, ["image_id", "place", "backend", "backend_task"]),
             **({"answer_here": dg.MetadataValue.url(url)} if url else {}),
         },
     )
+
+
+def _beyond_everybody(tasks: pd.DataFrame, lake: Lake) -> "pd.Series[str]":
+    """Return the expertise of each place that nobody has: it waits until somebody is given it."""
+    skills = Skills(lake.store)
+    asked = tasks.loc[tasks["expertise"] != "", "expertise"]
+    return asked[[not skills.people(skill) for skill in asked]]
 
 
 @dg.asset(

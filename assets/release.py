@@ -6,6 +6,7 @@ import dagster as dg
 import pandas as pd
 
 from annotation_platform.curation.training_set import build_training_set
+from annotation_platform.labeling.record import cancelled_rounds
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.release import VersionStore, publish_round
@@ -32,7 +33,12 @@ def training_set(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Every label of every finished round or landed image, each in the split drawn for ever."""
     built = build_training_set(
-        lake.tables, context.partition_key, policy.ontology, policy.splits, seed=policy.seed
+        lake.tables,
+        context.partition_key,
+        policy.ontology,
+        policy.splits,
+        seed=policy.seed,
+        cancelled=cancelled_rounds(lake.store, lake.tables.rounds("label_tasks")),
     )
     images = built.labels.drop_duplicates("image_id")
     return dg.MaterializeResult(

@@ -5,6 +5,7 @@ import dagster as dg
 from annotation_platform.settings import PROJECT_ROOT, Settings
 from resources.labeling import (
     LabelStudioResource,
+    LooksResource,
     SharedLabelingResource,
     SimulatedLabelingResource,
 )
@@ -41,6 +42,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
             # Without the variable the definitions load all the same; what needs it says so.
             token=dg.EnvVar(_TOKEN) if settings.label_studio_token.get_secret_value() else "",
             lake=settings.lake_url,
+            requests_per_second=settings.label_studio_requests_per_second,
         )
     return {
         "io_manager": TableIOManager(lake=lake),
@@ -50,6 +52,9 @@ def build_resources(settings: Settings) -> dict[str, object]:
         ),
         "policy": policy,
         "labeling": SharedLabelingResource(own=labeling, lake=lake, policy=policy),
+        "looks": LooksResource(
+            hints=str(settings.hints_path), poll_seconds=settings.labeling_poll_seconds
+        ),
         "models": ModelRegistryResource(folder=str(settings.models_path)),
         "versions": VersionStoreResource(
             registry=str(settings.registry_path),

@@ -5,6 +5,7 @@ from pathlib import Path
 import dagster as dg
 
 from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.hints import Hints, Looks
 from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
@@ -19,13 +20,30 @@ class LabelStudioResource(dg.ConfigurableResource[LabelingClient]):
     url: str
     token: str
     lake: str
+    requests_per_second: float | None = None
 
     def create_resource(self, context: dg.InitResourceContext) -> LabelingClient:
         """Return the client; nothing is connected yet."""
         from annotation_platform.labeling.label_studio import LabelStudioClient
         from annotation_platform.labeling.pictures import picture_place
 
-        return LabelStudioClient(self.url, self.token, pictures=picture_place(self.lake))
+        return LabelStudioClient(
+            self.url,
+            self.token,
+            pictures=picture_place(self.lake),
+            requests_per_second=self.requests_per_second,
+        )
+
+
+class LooksResource(dg.ConfigurableResource[Looks]):
+    """How often people's answers are looked at: an interval, and a file of hints that cuts it."""
+
+    hints: str
+    poll_seconds: float
+
+    def create_resource(self, context: dg.InitResourceContext) -> Looks:
+        """Return the interval and the hints."""
+        return Looks(Hints(Path(self.hints)), self.poll_seconds)
 
 
 class SharedLabelingResource(dg.ConfigurableResource[LabelingClient]):

@@ -1,5 +1,6 @@
 """Whether a run is due for a cause: not while one is under way, not again after success."""
 
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -31,13 +32,14 @@ class Attempt:
 def next_attempt(instance: dg.DagsterInstance, job_name: str, round_id: str, cause: str) -> Attempt:
     """Return the run of ``job_name`` that the cause makes due for a round, if any.
 
-    The cause is a digest of what changed. It is done when the round's newest run of the job was
-    for it and succeeded: a state that comes back after another one is a change too. A failed run
-    is tried again after a pause of 15 s that doubles up to 15 minutes; a cancelled one is not.
+    The cause is a text that changes with what makes it due. It is done when the round's newest run
+    of the job was for it and succeeded: a state that comes back after another one is a change
+    too. A failed run is tried again after a pause of 15 s that doubles up to 15 minutes; a
+    cancelled one is not.
     Dagster never runs a key twice, not even after a failure, so the key ends in the number of
     the attempt.
     """
-    tag = f"{round_id}:{cause[:16]}"
+    tag = f"{round_id}:{hashlib.sha256(cause.encode()).hexdigest()[:16]}"
     newest = _newest(instance, job_name, {_PARTITION: round_id})
     before = _newest(instance, job_name, {CAUSE: tag})
     attempts = 0 if before is None else _attempt_number(before)

@@ -13,6 +13,7 @@ import dagster as dg
 from annotation_platform.curation.training_set import usable_imports
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.hints import Looks
 from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.labeling.rounds import deadline_passed, stand
 from annotation_platform.lake import Lake
@@ -32,17 +33,21 @@ def labeling_complete_sensor(
     labeling: dg.ResourceParam[LabelingClient],
     lake: dg.ResourceParam[Lake],
     policy: dg.ResourceParam[Params],
+    looks: dg.ResourceParam[Looks],
 ) -> dg.SensorResult | dg.SkipReason:
     """Merge a round once its answers are complete, and again when one of them is edited.
 
-    Rounds still open are looked at in every tick, merged ones in turn, one a tick. The cursor
-    keeps the stamp of each round that was merged as it stands, so that it is not read again.
+    Rounds still open are looked at whenever a look is due, merged ones in turn, one a look. The
+    cursor keeps the stamp of each round that needs no further look as it stands, and why.
     """
     seen: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
+    now, last = datetime.now(UTC), seen.get("looked_at")
+    if not looks.due(now, datetime.fromisoformat(last) if last else None):
+        return dg.SkipReason(f"Looked at {last}; nobody has hinted at anything new since.")
     asked = lake.tables.rounds("label_tasks")
     merged = [key for key in asked if lake.tables.exists("consensus_labels", key)]
     turn, stamps = int(seen.get("turn", 0)) + 1, dict(seen.get("stamps", {}))
-    looked_at = [key for key in asked if key not in merged and stamps.get(key) != _NO_TASKS]
+    looked_at = [key for key in asked if key not in merged and _NO_TASKS not in stamps.get(key, ())]
     if merged:
         looked_at.append(merged[turn % len(merged)])
     attempts = []
@@ -51,11 +56,12 @@ def labeling_complete_sensor(
             attempts.append(_look(context.instance, key, labeling, lake, policy, stamps))
         except LabelingError as error:
             attempts.append(Attempt(None, f"{key}: {error}"))
-    cursor = {"turn": turn, "stamps": stamps}
+    cursor = {"turn": turn, "stamps": stamps, "looked_at": now.isoformat()}
     return tick_result(attempts, idle=f"{len(merged)} rounds are merged.", cursor=cursor)
 
 
 _NO_TASKS = "no tasks"
+_DONE = ": done."
 
 
 def _look(
@@ -64,43 +70,46 @@ def _look(
     labeling: LabelingClient,
     lake: Lake,
     policy: Params,
-    stamps: dict[str, str],
+    stamps: dict[str, list[str]],
 ) -> Attempt:
     """Return what is due for a round; ``stamps`` learns of rounds that need no further look."""
     tasks = lake.tables.read("label_tasks", round_id)
     if tasks.empty:
         return _look_unasked(instance, round_id, lake, stamps)
-    state = RoundRecord(lake.store, round_id).state
-    stamp = f"{labeling.answer_stamp(round_id)} {len(tasks)} places {state}"
-    if stamps.get(round_id) == stamp:
-        return Attempt(None, f"{round_id}: done.", done=True)
     now = datetime.now(UTC)
-    submitted = labeling.answer_count(round_id)
+    state = RoundRecord(lake.store, round_id).state
+    late = state == "open" and deadline_passed(round_id, lake, policy.labeling, now=now)
+    circumstances = f"{len(tasks)} places {state}{' late' * late} {policy.digest[:8]}"
+    stamp = f"{labeling.answer_stamp(round_id)} {circumstances}"
+    known, sentence = stamps.get(round_id, ["", ""])
+    if known == stamp:
+        return Attempt(None, sentence, done=sentence.endswith(_DONE))
+    tally = labeling.tally(round_id)
+    places = tasks.groupby(["task_id", "stands_for"]).ngroups
     # Only a full look tells more; it reads every answer.
-    early = submitted < tasks.groupby(["task_id", "stands_for"]).ngroups and state == "open"
-    if early and not deadline_passed(round_id, lake, policy.labeling, now=now):
-        return Attempt(None, f"{round_id}: {submitted} of {len(tasks)} answers.")
+    if tally.answers < places and tally.tasks >= len(tasks) and state == "open" and not late:
+        return Attempt(None, f"{round_id}: {tally.answers} of {places} answers.")
     standing = stand(round_id, tasks, labeling, lake, policy, now=now)
     if standing.mergeable:
         attempt = next_attempt(instance, "merge_round", round_id, standing.digest)
         if attempt.done:
-            stamps[round_id] = stamp
+            stamps[round_id] = [stamp, f"{round_id}{_DONE}"]
         return attempt
-    count = standing.count
     if standing.asks_again:
-        return next_attempt(instance, "ask_again", round_id, f"{count.digest}{len(tasks)}")
-    filled, surplus = len(count.counted), len(count.surplus)
-    return Attempt(
-        None, f"{round_id}: {filled} of {len(count.places)} places filled, {surplus} surplus."
-    )
+        # Each asking writes the table anew.
+        cause = f"{standing.count.digest} {lake.tables.digest('label_tasks', round_id)}"
+        return next_attempt(instance, "ask_again", round_id, cause)
+    sentence = f"{round_id}: {standing.sentence}"
+    stamps[round_id] = [stamp, sentence]
+    return Attempt(None, sentence)
 
 
 def _look_unasked(
-    instance: dg.DagsterInstance, round_id: str, lake: Lake, stamps: dict[str, str]
+    instance: dg.DagsterInstance, round_id: str, lake: Lake, stamps: dict[str, list[str]]
 ) -> Attempt:
     """Return what is due for a round without tasks: a merge if its images landed with labels."""
     if usable_imports(lake.tables, [round_id]).empty:
-        stamps[round_id] = _NO_TASKS
+        stamps[round_id] = [_NO_TASKS, ""]
         return Attempt(None, f"{round_id}: nothing new to label.", done=True)
     if lake.tables.exists("consensus_labels", round_id):
         return Attempt(None, f"{round_id}: done.", done=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -9,6 +10,7 @@ import dagster as dg
 from annotation_platform.curation.training_set import round_digest, round_problem
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.hints import Looks
 from annotation_platform.labeling.reviews import decisions, review_round
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
@@ -28,12 +30,16 @@ def review_complete_sensor(
     labeling: dg.ResourceParam[LabelingClient],
     lake: dg.ResourceParam[Lake],
     policy: dg.ResourceParam[Params],
+    looks: dg.ResourceParam[Looks],
 ) -> dg.SensorResult | dg.SkipReason:
     """Release a round once its labels are resolved, reviewed and pass the gates.
 
     The cursor keeps the stamp of each round under review that was released as it stands.
     """
     seen: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
+    now, last = datetime.now(UTC), seen.get("looked_at")
+    if not looks.due(now, datetime.fromisoformat(last) if last else None):
+        return dg.SkipReason(f"Looked at {last}; nobody has hinted at anything new since.")
     stamps = dict(seen.get("stamps", {}))
     resolved = lake.tables.rounds("review_tasks")
     attempts = []
@@ -42,7 +48,7 @@ def review_complete_sensor(
             attempts.append(_release(context.instance, key, labeling, lake, policy, stamps))
         except LabelingError as error:
             attempts.append(Attempt(None, f"{key}: {error}"))
-    cursor = {"resolved": len(attempts), "stamps": stamps}
+    cursor = {"resolved": len(attempts), "stamps": stamps, "looked_at": now.isoformat()}
     return tick_result(attempts, idle=f"{len(attempts)} rounds resolved.", cursor=cursor)
 
 

@@ -93,9 +93,10 @@ def test_images_in_train(training_set: pd.DataFrame, earlier: Iterable[pd.DataFr
 def formats_disagree(dataset: Dataset) -> list[str]:
     """Return in which formats the labels do not read back as they were written.
 
-    Every image and every box must come back, its class the same and its place to within one
-    percent of overlap.
+    Every image and every enclosing box must come back, its class the same and its place to within
+    one percent of overlap.
     """
+    dataset = dataset.boxes()
     sizes = {
         row["image_id"]: (row["width"], row["height"]) for row in dataset.images.to_dict("records")
     }

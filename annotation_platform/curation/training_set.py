@@ -5,7 +5,7 @@ have finished that round. Where people answered, what they said counts.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -35,7 +35,13 @@ class TrainingSet:
 
 
 def build_training_set(
-    tables: RoundTables, round_id: str, ontology: Ontology, policy: SplitPolicy, *, seed: int
+    tables: RoundTables,
+    round_id: str,
+    ontology: Ontology,
+    policy: SplitPolicy,
+    *,
+    seed: int,
+    cancelled: Mapping[str, str] | None = None,
 ) -> TrainingSet:
     """Return the labels of all rounds finished by now, and store their splits and digests.
 
@@ -44,11 +50,12 @@ def build_training_set(
     the labels of the latest in which they stand; one that is still in dispute, was rejected or
     has to be asked about again is left out and named. Rounds may finish in any order. Labels that
     images landed with count once their round was cleaned, for images without people's labels.
-    Labels made under earlier classes read as today's.
+    Labels made under earlier classes read as today's. What people said in ``cancelled`` rounds,
+    given with the reason, counts no more, merged or not.
     """
     images = tables.read_all("cleaned_images")
     images = images[images["outcome"] == "accepted"].drop_duplicates("image_id")
-    labels, included, held, left_out = _included(tables, images, ontology)
+    labels, included, held, left_out = _included(tables, images, ontology, cancelled or {})
     groups = images.loc[images["image_id"].isin(labels["image_id"]), "group_id"]
     splits = _stored_splits(tables, round_id, list(groups), policy, seed=seed)
     described = _with_metadata(images, tables.read_all("raw_images"))
@@ -112,7 +119,7 @@ def usable_imports(tables: RoundTables, rounds: Sequence[str]) -> pd.DataFrame:
 
 
 def _included(
-    tables: RoundTables, images: pd.DataFrame, ontology: Ontology
+    tables: RoundTables, images: pd.DataFrame, ontology: Ontology, cancelled: Mapping[str, str]
 ) -> tuple[pd.DataFrame, dict[str, str], dict[str, str], dict[str, str]]:
     """Return the labels to publish, the digest of each round in it, and what is held back.
 
@@ -125,7 +132,7 @@ def _included(
         problem = round_problem(tables, round_id, images, ontology)
         if problem:
             held[round_id] = problem
-    finished = [round_id for round_id in merged if round_id not in held]
+    finished = [round_id for round_id in merged if round_id not in {*held, *cancelled}]
     said = tables.read_rounds("reviewed_labels", finished)
     stands = ~said["decision"].isin(["rejected", "undecided"])
     left_out = dict(zip(said["image_id"][~stands], said["comment"][~stands], strict=True))
@@ -139,7 +146,8 @@ def _included(
     rounds = sorted({*finished, *own["round_id"]})
     left_out |= people.ask_again | landed.ask_again
     left_out = {key: why for key, why in left_out.items() if key not in set(labels["image_id"])}
-    return labels, {key: round_digest(tables, key) for key in rounds}, held, left_out
+    digests = {key: round_digest(tables, key) for key in rounds}
+    return labels, digests, {**held, **cancelled}, left_out
 
 
 def _with_metadata(images: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:

@@ -44,6 +44,7 @@ def render_coco(dataset: Dataset) -> dict[str, bytes]:
     52 bits of a hash of their content, so they stay the same from version to version and fit
     a double. Equal datasets give equal bytes, whatever the order of their rows.
     """
+    dataset = dataset.boxes()
     images = dataset.images.sort_values("image_id", ignore_index=True)
     images["id"] = _content_ids(images["image_id"], "image")
     annotations = _annotations(dataset).merge(

@@ -47,6 +47,7 @@ def render_yolo(dataset: Dataset) -> dict[str, bytes]:
     """
     lines = _lines(dataset)
     files = {"data.yaml": _data_yaml(dataset)}
+    dataset = dataset.boxes()
     names = zip(dataset.images["image_id"], dataset.images["split"], strict=True)
     for image_id, split in sorted(names):
         path = PurePosixPath("labels", split, f"{image_id}.txt")

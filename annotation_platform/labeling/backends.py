@@ -28,4 +28,9 @@ def _own(settings: Settings) -> LabelingClient:
     from annotation_platform.servers.up import running_label_studio
 
     url, token = running_label_studio(settings)
-    return LabelStudioClient(url, token, pictures=picture_place(settings.lake_url))
+    return LabelStudioClient(
+        url,
+        token,
+        pictures=picture_place(settings.lake_url),
+        requests_per_second=settings.label_studio_requests_per_second,
+    )

@@ -1,12 +1,15 @@
 """What the platform asks of a place where people label, whichever it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
+
+Place = tuple[str, int]
+"""A task, by its id, and the number of one of its places."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +24,10 @@ class Proposal:
 class TaskCopy:
     """One place of a task: the blind copy that one person answers.
 
-    ``purpose`` is ``label``, ``gold`` (which nobody who answers may tell apart) or ``review``; a
-    review says in ``note`` what is in dispute. A ``blind`` copy shows no proposals, and then has
-    none. One that replaces a copy that is used up ``stands_for`` that one's place.
+    ``purpose`` is ``label``, ``gold`` (which nobody who answers may tell apart) or ``review``. A
+    review says in ``note`` what is in dispute, another task why the last labels were rejected. A
+    ``blind`` copy shows no proposals, and then has none. One that replaces a copy that is used up
+    ``stands_for`` that one's place.
     """
 
     task_id: str
@@ -66,6 +70,18 @@ class Submission:
     proposed: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Tally:
+    """How many tasks and annotations a back end holds of a round, whatever they are worth.
+
+    ``answers`` is at least the number of submissions that were not skipped: a round with fewer
+    answers than places is surely not done. With fewer ``tasks`` than were published, some are lost.
+    """
+
+    tasks: int
+    answers: int
+
+
 class LabelingClient(Protocol):
     """A place where people label: Label Studio, or the simulated one."""
 
@@ -85,12 +101,22 @@ class LabelingClient(Protocol):
         """Return the identities (e-mail addresses) of those whom places can be assigned to."""
 
     def publish_round(
-        self, round_id: str, ontology: Ontology, copies: Sequence[TaskCopy]
-    ) -> Mapping[tuple[str, int], str]:
+        self,
+        round_id: str,
+        ontology: Ontology,
+        copies: Sequence[TaskCopy],
+        *,
+        closed: Collection[Place] = (),
+    ) -> Mapping[Place, str]:
         """Make exactly one task for each copy and return the back end's id by (task_id, place).
 
-        Doing it again, whole or after half of it, adds what is missing and nothing else.
+        Doing it again, whole or after half of it, adds what is missing and nothing else. Nobody
+        is asked for ``closed`` places any more: their tasks stay as they are, and one that is
+        gone is not made again and has the id ``""``.
         """
+
+    def held_places(self, round_id: str) -> Collection[Place]:
+        """Return the places whose tasks the back end holds now: one that is missing was deleted."""
 
     def submissions(self, round_id: str) -> list[Submission]:
         """Return every annotation that people submitted in this round, skips included.
@@ -98,11 +124,8 @@ class LabelingClient(Protocol):
         Drafts and predictions are not submissions. A round that was never published gives none.
         """
 
-    def answer_count(self, round_id: str) -> int:
-        """Return how many annotations a round has, cheaply: at least the submissions not skipped.
-
-        It may count what will not count; a round below its number of places is surely not done.
-        """
+    def tally(self, round_id: str) -> Tally:
+        """Return how many tasks and annotations a round has, cheaply."""
 
     def answer_stamp(self, round_id: str) -> str:
         """Return a text, cheaply, that changes when an answer comes, is edited or deleted."""

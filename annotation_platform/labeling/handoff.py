@@ -7,13 +7,19 @@ was exported) and ``handoff/<round>/answers`` (what came back; names of people s
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
 from annotation_platform.errors import DataError, LabelingError, NotReadyError, SettingsError
-from annotation_platform.labeling.client import LabelingClient, Submission, TaskCopy
+from annotation_platform.labeling.client import (
+    LabelingClient,
+    Place,
+    Submission,
+    Tally,
+    TaskCopy,
+)
 from annotation_platform.labeling.handoff_answers import GivenAnswer
 from annotation_platform.labeling.handoff_package import (
     HandoffCopy,
@@ -71,12 +77,17 @@ class HandoffLabeling(LabelingClient):
         return []
 
     def publish_round(
-        self, round_id: str, ontology: Ontology, copies: Sequence[TaskCopy]
-    ) -> Mapping[tuple[str, int], str]:
+        self,
+        round_id: str,
+        ontology: Ontology,
+        copies: Sequence[TaskCopy],
+        *,
+        closed: Collection[Place] = (),
+    ) -> Mapping[Place, str]:
         """Note what is asked and return a name for each place by (task_id, place).
 
-        Doing it again adds what is missing; what is there stays as it was first noted. Packages
-        exported from now on have these classes.
+        Doing it again adds what is missing, but for ``closed`` places; what is there stays as it
+        was first noted. Packages exported from now on have these classes.
 
         Raises:
             LabelingError: these are reviews, which nobody outside decides.
@@ -93,11 +104,15 @@ class HandoffLabeling(LabelingClient):
         journal = self._journal(round_id, "ontology")
         if _entries(journal)[-1:] != [classes]:
             journal.append(_lines([classes]))
-        known = {(copy.task_id, copy.place) for copy in self.copies(round_id)}
+        known = self.held_places(round_id) | set(closed)
         missing = [_kept_copy(copy) for place, copy in wanted.items() if place not in known]
         if missing:
             self._journal(round_id, "copies").append(_lines(asdict(copy) for copy in missing))
         return {place: _backend_task(*place) for place in wanted}
+
+    def held_places(self, round_id: str) -> set[Place]:
+        """Return the places that were ever noted: none is lost."""
+        return {(copy.task_id, copy.place) for copy in self.copies(round_id)}
 
     def submissions(self, round_id: str) -> list[Submission]:
         """Return the present state of every answer that came back, skips included."""
@@ -109,9 +124,10 @@ class HandoffLabeling(LabelingClient):
             for latest in history[-1:]
         ]
 
-    def answer_count(self, round_id: str) -> int:
-        """Return how many states of answers came back: at least the answers not skipped."""
-        return sum(entry.count(b"\n") for entry in self._journal(round_id, "answers").read())
+    def tally(self, round_id: str) -> Tally:
+        """Return how many places were noted, and how many states of answers came back."""
+        entries = self._journal(round_id, "answers").read()
+        return Tally(len(self.copies(round_id)), sum(entry.count(b"\n") for entry in entries))
 
     def answer_stamp(self, round_id: str) -> str:
         """Return a text that changes when an answer comes or is corrected; one listing."""

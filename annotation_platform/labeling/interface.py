@@ -28,6 +28,9 @@ CONTROLS: dict[str, str] = {
 UNSURE_NAME = "unsure"
 """The name of the question whether one can tell at all, and of its only answer."""
 
+NOTE_NAME = "note"
+"""The name in a task's data of what a reviewer said of its last labels."""
+
 CONFLICTS_NAME, DECISION_NAME, REASON_NAME, COMMENT_NAME = (
     "conflicts",
     "decision",
@@ -75,7 +78,7 @@ _DRAW = f"U lets go of a region · Ctrl draws on top of one · {_SUBMIT}"
 
 # On a screen of 1,440 pixels: what Label Studio itself takes of the height and a review adds, what
 # a row of tools takes of it, and of a row what a class and each letter of it take.
-_FRAME_PIXELS, _REVIEW_PIXELS = 170, 150
+_FRAME_PIXELS, _REVIEW_PIXELS, _NOTE_PIXELS = 170, 150, 40
 _ROW_PIXELS, _MOST_ROWS = 42, 5
 _PANE_PIXELS, _ITEM_PIXELS, _LETTER_PIXELS = 780, 60, 8
 
@@ -100,6 +103,7 @@ _HIDDEN_COLUMNS = tuple(
         "data.task_id",
         "data.round",
         "data.place",
+        "data.note",
     )
 )
 
@@ -124,7 +128,7 @@ _TOOLS = (
 )
 
 
-def labeling_config(ontology: Ontology) -> str:
+def labeling_config(ontology: Ontology, *, notes: bool = False) -> str:
     """Return the XML of a project in which people label ``$image``.
 
     There is one tool for each shape that a class has, named as ``CONTROLS`` says, one list of
@@ -134,11 +138,18 @@ def labeling_config(ontology: Ontology) -> str:
     all tools; later classes are chosen by mouse. Pictures cannot be turned, and boxes only where
     a class is a rotated box: otherwise a turned box has no exact ``x1 y1 x2 y2``.
 
+    Args:
+        ontology: What people choose from.
+        notes: Whether to show ``$note`` above the picture: why the last labels were rejected.
+
     Raises:
         SettingsError: A class name holds a character that XML cannot carry.
     """
     view = ET.Element("View")
-    _add_tools(view, ontology)
+    if notes:
+        place = ET.SubElement(view, "View", className="dispute")
+        ET.SubElement(place, "Text", name=NOTE_NAME, value=f"${NOTE_NAME}")
+    _add_tools(view, ontology, taken=_NOTE_PIXELS if notes else 0)
     return _text(view)
 
 

@@ -10,9 +10,16 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.client import LabelingClient, Submission, TaskCopy
+from annotation_platform.labeling.client import (
+    LabelingClient,
+    Place,
+    Submission,
+    Tally,
+    TaskCopy,
+)
 from annotation_platform.labeling.interface import (
     CONFLICTS_NAME,
+    NOTE_NAME,
     labeling_config,
     labeling_instructions,
     review_config,
@@ -21,7 +28,6 @@ from annotation_platform.labeling.interface import (
 from annotation_platform.labeling.label_studio_http import LabelStudioHttp, UncertainError
 from annotation_platform.labeling.label_studio_tasks import (
     Annotation,
-    Place,
     Prediction,
     ProjectTasks,
     Task,
@@ -55,6 +61,7 @@ class _User:
 
 @dataclass(frozen=True)
 class _Counts:
+    task_number: int
     total_annotations_number: int
     skipped_annotations_number: int
 
@@ -167,9 +174,11 @@ class LabelStudioClient(LabelingClient):
         given = {(copy.task_id, copy.place): copy for copy in copies}
         if len(given) < len(copies):
             raise ValueError(f"{round_id}: two copies are the same place of the same task")
-        project = self._find_or_create(
-            round_id, ontology, review=any(copy.purpose == "review" for copy in copies)
-        )
+        if any(copy.purpose == "review" for copy in copies):
+            config = review_config(ontology)
+        else:
+            config = labeling_config(ontology, notes=any(copy.note for copy in copies))
+        project = self._find_or_create(round_id, ontology, config)
         self._pictures.grant(self._http, project)
         self._make_tabs(project, sorted({copy.assignee for copy in copies if copy.assignee}))
         wanted = {
@@ -180,8 +189,8 @@ class LabelStudioClient(LabelingClient):
         ids = self._tasks(project).ensure(wanted)
         return {place: str(ids.get(place, "")) for place in given}
 
-    def held_places(self, round_id: str) -> Mapping[Place, str]:
-        """Return the id of the task of each place that Label Studio holds of a round now.
+    def held_places(self, round_id: str) -> Collection[Place]:
+        """Return the places whose tasks Label Studio holds of a round now.
 
         A place that was published and is not among them was deleted there.
 
@@ -189,9 +198,7 @@ class LabelStudioClient(LabelingClient):
             LabelingError: The list was not read completely.
         """
         project = self._find(round_id)
-        if project is None:
-            return {}
-        return {place: str(task) for place, task in self._tasks(project).places().items()}
+        return set() if project is None else self._tasks(project).places()
 
     def submissions(self, round_id: str) -> list[Submission]:
         """Return every annotation that people submitted in this round, skips included.
@@ -216,21 +223,22 @@ class LabelStudioClient(LabelingClient):
             for said in sorted(task.annotations, key=lambda said: said.id)
         ]
 
-    def answer_count(self, round_id: str) -> int:
-        """Return how many answers (skips included) the round holds; one or two quick requests.
+    def tally(self, round_id: str) -> Tally:
+        """Return how many tasks and answers (skips included) the round holds; two quick requests.
 
         An edited answer does not change it: compare ``answer_stamp`` for that.
         """
         project = self._find(round_id)
         if project is None:
-            return 0
+            return Tally(0, 0)
         counts = self._http.read(
             _COUNTS,
             f"/api/projects/{project}/",
-            include="id,total_annotations_number,skipped_annotations_number",
+            include="id,task_number,total_annotations_number,skipped_annotations_number",
         )
         # Label Studio counts skips apart.
-        return counts.total_annotations_number + counts.skipped_annotations_number
+        answers = counts.total_annotations_number + counts.skipped_annotations_number
+        return Tally(counts.task_number, answers)
 
     def answer_stamp(self, round_id: str) -> str:
         """Return a text that changes when an answer comes, is edited or deleted; two requests.
@@ -274,9 +282,9 @@ class LabelStudioClient(LabelingClient):
         same.sort(key=lambda project: (project.task_number == 0, project.id))
         return same[0].id if same else None
 
-    def _find_or_create(self, round_id: str, ontology: Ontology, *, review: bool) -> int:
+    def _find_or_create(self, round_id: str, ontology: Ontology, config: str) -> int:
         shown = {
-            "label_config": review_config(ontology) if review else labeling_config(ontology),
+            "label_config": config,
             "expert_instruction": labeling_instructions(ontology),
         }
         project = self._find(round_id)
@@ -346,8 +354,7 @@ def _task(copy: TaskCopy, round_id: str, picture: str) -> dict[str, Any]:
             "assignee": copy.assignee,
         }
     }
-    if copy.purpose == "review":
-        task["data"][CONFLICTS_NAME] = copy.note
+    task["data"][CONFLICTS_NAME if copy.purpose == "review" else NOTE_NAME] = copy.note
     if copy.proposals:
         scores = [each.score for each in copy.proposals if each.score is not None]
         task["predictions"] = [

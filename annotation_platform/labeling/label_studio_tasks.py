@@ -16,10 +16,8 @@ from typing import Any
 from pydantic import AwareDatetime, TypeAdapter
 
 from annotation_platform.errors import LabelingError
+from annotation_platform.labeling.client import Place
 from annotation_platform.labeling.label_studio_http import LabelStudioHttp, UncertainError
-
-Place = tuple[str, int]
-"""A task and one of its places: what Label Studio must hold exactly once."""
 
 _TASKS_A_REQUEST = 500
 _TASKS_A_PAGE = 500
@@ -159,9 +157,9 @@ class ProjectTasks:
                 shown[prediction.task].append(prediction)
         return Answered(tasks, shown)
 
-    def places(self) -> dict[Place, int]:
-        """Return the task of each place that the project holds."""
-        return self._held().ids
+    def places(self) -> set[Place]:
+        """Return the places whose tasks the project holds."""
+        return set(self._held().ids)
 
     def ensure(self, wanted: Mapping[Place, Mapping[str, Any]]) -> dict[Place, int]:
         """Import what is missing until every wanted place is there; return the task of each place.

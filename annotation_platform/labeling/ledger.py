@@ -33,12 +33,14 @@ _NOT_YET = 1 << 62
 class Revision:
     """One state of one annotation; ``digest`` names it, ``entry`` is where the ledger has it.
 
-    What the ledger has not yet is behind everything that it has.
+    What the ledger has not yet is behind everything that it has. ``answer_id`` is the same for
+    all states of an annotation; ``count_answers`` gives it.
     """
 
     digest: str
     submission: Submission
     entry: int = _NOT_YET
+    answer_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,30 @@ class Count:
 
         Nobody is shown them any more, so only a further copy can fill them.
         """
-        used = {
+        used = self._used
+        open_ = {place for copy, place in self.copies.items() if copy not in used}
+        return [place for place, held in self.places.items() if held is None and place not in open_]
+
+    def lost(self, shown: Collection[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Return the copies that could fill a free place but are not among those still shown.
+
+        Where another copy of the place is, none of it is lost.
+        """
+        unused = {copy: place for copy, place in self.copies.items() if copy not in self._used}
+        open_ = {place for copy, place in unused.items() if copy in shown}
+        return sorted(
+            copy
+            for copy, place in unused.items()
+            if copy not in shown and place not in open_ and self.places[place] is None
+        )
+
+    @property
+    def _used(self) -> set[tuple[str, int]]:
+        return {
             (answer.revision.submission.task_id, answer.revision.submission.place)
             for answer in self.surplus
             if answer.state != "skipped"
         }
-        open_ = {place for copy, place in self.copies.items() if copy not in used}
-        return [place for place, held in self.places.items() if held is None and place not in open_]
 
     @property
     def counted(self) -> dict[tuple[str, int], Revision]:
@@ -209,21 +228,40 @@ def count_answers(
         expertise[task_id, number] = skill
     places: dict[tuple[str, int], Revision | None] = dict.fromkeys(copies.values())
     of_task: dict[str, list[Revision]] = defaultdict(list)
-    for revision in revisions:
+    for revision in _with_ids(revisions):
         of_task[revision.submission.task_id].append(revision)
     answers = []
     for said in of_task.values():
         latest = _latest(said)
         held = _held(said, copies, lambda each: not _barred(each, copies, expertise, rules))
-        by_key = {_annotation(each): each for each, _ in latest}
-        places |= {place: by_key[key] for place, key in held.items()}
+        by_id = {each.answer_id: each for each, _ in latest}
+        places |= {place: by_id[answer] for place, answer in held.items()}
         for revision, seen in latest:
             reason = _barred(revision, copies, expertise, rules)
-            if _annotation(revision) in held.values():
+            if revision.answer_id in held.values():
                 reason = ("counted", "")
-            answers.append(Answer(revision, *(reason or _surplus(revision, held, by_key)), seen))
+            answers.append(Answer(revision, *(reason or _surplus(revision, held, by_id)), seen))
     answers.sort(key=lambda answer: _arrival(answer.revision))
     return Count(answers, places, copies)
+
+
+def _with_ids(revisions: Iterable[Revision]) -> list[Revision]:
+    """Return the revisions in the order of their arrival, each with the id of its annotation.
+
+    A back end that is set up anew counts its annotations from 1 again: what was begun at another
+    moment is another one.
+    """
+    begun: dict[str, list[datetime]] = defaultdict(list)
+    named = []
+    for revision in sorted(revisions, key=_arrival):
+        said = revision.submission
+        answer = f"{said.backend}:{said.annotation}"
+        if said.created_at not in begun[answer]:
+            begun[answer].append(said.created_at)
+        number = begun[answer].index(said.created_at)
+        answer_id = f"{answer}.{number + 1}" if number else answer
+        named.append(replace(revision, answer_id=answer_id))
+    return named
 
 
 def _barred(
@@ -252,51 +290,46 @@ def _held(
     revisions: Sequence[Revision],
     copies: Mapping[tuple[str, int], tuple[str, int]],
     may_hold: Callable[[Revision], bool],
-) -> dict[tuple[str, int], tuple[str, str]]:
-    """Return which annotation holds each place of a task, entry after entry of the ledger.
+) -> dict[tuple[str, int], str]:
+    """Return which answer holds each place of a task, entry after entry of the ledger.
 
     Nobody is moved from a place by what others do later: who skips frees it, and then those who
     wait for it come in the order in which they arrived.
     """
-    held: dict[tuple[str, int], tuple[str, str]] = {}
+    held: dict[tuple[str, int], str] = {}
     for entry in sorted({revision.entry for revision in revisions}):
         known = _latest([revision for revision in revisions if revision.entry <= entry])
-        now = {_annotation(each): each.submission for each, _ in known}
-        held = {place: key for place, key in held.items() if not now[key].skipped}
+        now = {each.answer_id: each.submission for each, _ in known}
+        held = {place: answer for place, answer in held.items() if not now[answer].skipped}
         for revision, _ in sorted(known, key=lambda pair: _arrival(pair[0])):
-            key, said = _annotation(revision), revision.submission
+            said = revision.submission
             place = copies.get((said.task_id, said.place))
             holders = {now[other].author.lower() for other in held.values()}
             is_free = place is not None and place not in held
             if place and is_free and said.author.lower() not in holders and may_hold(revision):
-                held[place] = key
+                held[place] = revision.answer_id
     return held
 
 
 def _surplus(
     revision: Revision,
-    held: Mapping[tuple[str, int], tuple[str, str]],
-    by_key: Mapping[tuple[str, str], Revision],
+    held: Mapping[tuple[str, int], str],
+    by_id: Mapping[str, Revision],
 ) -> tuple[str, str]:
     """Return why an answer that could hold a place does not."""
-    holders = {by_key[key].submission.author.lower() for key in held.values()}
+    holders = {by_id[answer].submission.author.lower() for answer in held.values()}
     if revision.submission.author.lower() in holders:
         return "repeated", "its author holds a place of the task already"
     return "late", "somebody else had taken the place"
 
 
-def _annotation(revision: Revision) -> tuple[str, str]:
-    return revision.submission.backend, revision.submission.annotation
-
-
 def _latest(revisions: Iterable[Revision]) -> list[tuple[Revision, int]]:
     """Return of each annotation its latest state, by its first author and entry, and how many."""
-    of: dict[tuple[str, str], list[Revision]] = defaultdict(list)
+    of: dict[str, list[Revision]] = defaultdict(list)
     for revision in revisions:
-        said = revision.submission
-        of[said.backend, said.annotation].append(revision)
+        of[revision.answer_id].append(revision)
     latest = []
-    for states in of.values():
+    for answer_id, states in of.items():
         states.sort(key=lambda item: (item.submission.updated_at, item.digest))
         digests = {state.digest for state in states}
         first = states[0].submission
@@ -306,18 +339,27 @@ def _latest(revisions: Iterable[Revision]) -> list[tuple[Revision, int]]:
         since = standing[0].submission.updated_at if skips and standing else first.created_at
         named = replace(states[-1].submission, author=first.author, created_at=since)
         entry = min(state.entry for state in standing or states)
-        latest.append((Revision(states[-1].digest, named, entry), len(digests)))
+        latest.append((Revision(states[-1].digest, named, entry, answer_id), len(digests)))
     return latest
 
 
-def require_complete(round_id: str, count: Count) -> None:
+def require_complete(round_id: str, count: Count, *, lost: int = 0) -> None:
     """Raise a NotReadyError that says what a round waits for, unless every place is filled."""
     if not count.complete:
+        gone = f" {lost_sentence(lost)}" if lost else ""
         raise NotReadyError(
             f"{round_id} waits for people: {len(count.counted)} of {len(count.places)} answers are"
-            " in. labeling_complete_sensor merges it when the last one is submitted;"
+            f" in.{gone} labeling_complete_sensor merges it when the last one is submitted;"
             f" `annotation-platform round close {round_id} --reason TEXT` does not wait for it."
         )
+
+
+def lost_sentence(lost: int) -> str:
+    """Return what became of tasks that were deleted where people label, and what to do."""
+    return (
+        f"{lost} unanswered tasks were deleted where people label; with `labeling.resend_lost:"
+        " true` in params.yaml they are made again."
+    )
 
 
 def answers_table(
@@ -328,7 +370,7 @@ def answers_table(
     rows: list[dict[str, object]] = [
         {
             "round_id": round_id,
-            "answer_id": _answer_id(answer.revision),
+            "answer_id": answer.revision.answer_id,
             "task_id": answer.revision.submission.task_id,
             "image_id": answer.revision.submission.image_id,
             "place": answer.revision.submission.place,
@@ -341,7 +383,7 @@ def answers_table(
             "created_at": answer.revision.submission.created_at,
             "submitted_at": answer.revision.submission.updated_at,
         }
-        for answer in sorted(count.answers, key=lambda item: _answer_id(item.revision))
+        for answer in sorted(count.answers, key=lambda item: item.revision.answer_id)
     ]
     return make_table("answers", rows)
 
@@ -413,14 +455,13 @@ def human_labels(
         said = revision.submission
         width, height = sizes[said.image_id]
         parsed = results.read_result(said.result, width=width, height=height, ontology=ontology)
-        answer = _answer_id(revision)
         purpose, blind, guideline = asked[task_id, said.place]
         same = {
             "round_id": round_id,
             "task_id": task_id,
             "image_id": said.image_id,
             "place": said.place,
-            "answer_id": answer,
+            "answer_id": revision.answer_id,
             "revision": revision.digest,
             "annotator": pseudonyms[said.author],
             "lead_time_seconds": said.lead_time_seconds,
@@ -435,12 +476,8 @@ def human_labels(
         }
         for number, label in enumerate(parsed.labels or [NOTHING]):
             name = f"{number:04d}" if parsed.labels else "none"
-            rows.append({**same, "label_id": f"{answer}:{name}", **asdict(label)})
+            rows.append({**same, "label_id": f"{revision.answer_id}:{name}", **asdict(label)})
     return make_table("human_labels", rows)
-
-
-def _answer_id(revision: Revision) -> str:
-    return f"{revision.submission.backend}:{revision.submission.annotation}"
 
 
 def _values(result: Sequence[Mapping[str, object]]) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from html import unescape
 
 import httpx
+from pydantic import TypeAdapter
 
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.label_studio_http import (
@@ -20,6 +21,37 @@ from annotation_platform.labeling.label_studio_http import (
 _EMAIL = re.compile(r"[^\s@,]+@[^\s@,]+")
 _FORM_ERRORS = re.compile(r'<ul class="field_errors">(.*?)</ul>', re.DOTALL)
 _CSRF = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
+
+
+@dataclass(frozen=True)
+class _Secret:
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class _Me:
+    id: int
+
+
+@dataclass(frozen=True)
+class _Administrator:
+    id: int
+    active_organization: int
+
+
+@dataclass(frozen=True)
+class _User:
+    id: int
+    email: str
+
+
+_SECRET = TypeAdapter(_Secret)
+_ME = TypeAdapter(_Me)
+_ADMINISTRATOR = TypeAdapter(_Administrator)
+_USERS = TypeAdapter(list[_User])
+
+_WHOAMI = "/api/current-user/whoami"
+_TOKEN = "/api/current-user/token"
 
 
 @dataclass(frozen=True)
@@ -54,17 +86,18 @@ def add_person(
         timeout_seconds: For connecting, and for each wait for bytes.
 
     Raises:
-        LabelingError: The address has an account (removed ones included), or the form refused.
+        LabelingError: The address has an account (removed ones included), the form refused, or
+            what answers is no Label Studio.
     """
     address = email_in(email)
     if not address or address != email.strip().lower():
         raise LabelingError(f"{email!r} is not an e-mail address. Give one like ada@example.org.")
     password = password or secrets.token_urlsafe(12)
     http = LabelStudioHttp(url, token, timeout_seconds=timeout_seconds)
-    invitation = http.get("/api/invite")["token"]
+    invitation = http.read(_SECRET, "/api/invite").token
     try:
         with open_client(http.url, timeout_seconds=timeout_seconds) as browser:
-            return _sign_up(browser, http.url, invitation, address, password)
+            return _sign_up(browser, http, invitation, address, password)
     except httpx.HTTPError as error:
         raise unreachable(http.url, error) from error
     finally:
@@ -81,11 +114,11 @@ def members(http: LabelStudioHttp) -> list[str]:
 
     Removed members are not among them: Label Studio shows them without an address.
     """
-    administrator = http.get("/api/current-user/whoami")["id"]
+    administrator = http.read(_ME, _WHOAMI).id
     return sorted(
         address
-        for user in http.get("/api/users/")
-        if user["id"] != administrator and (address := email_in(user["email"]))
+        for user in http.read(_USERS, "/api/users/")
+        if user.id != administrator and (address := email_in(user.email))
     )
 
 
@@ -110,25 +143,29 @@ def remove_person(
         LabelingError: There is no such member, or the token may not remove members.
     """
     http = LabelStudioHttp(url, token, timeout_seconds=timeout_seconds)
-    me = http.get("/api/current-user/whoami")
+    me = http.read(_ADMINISTRATOR, _WHOAMI)
     address = email_in(email)
-    ids = [user["id"] for user in http.get("/api/users/") if email_in(user["email"]) == address]
+    users = http.read(_USERS, "/api/users/")
+    ids = [user.id for user in users if email_in(user.email) == address]
     if not address or not ids:
         raise LabelingError(
             f"Nobody at {http.url} has the address {email}. `annotation-platform people` lists who "
             "there is."
         )
-    if ids[0] == me["id"]:
+    if ids[0] == me.id:
         raise LabelingError(f"{email} is the administrator whose token is used; it stays.")
     if delete_account:
         http.delete(f"/api/users/{ids[0]}/")
     else:
-        http.delete(f"/api/organizations/{me['active_organization']}/memberships/{ids[0]}/")
+        http.delete(f"/api/organizations/{me.active_organization}/memberships/{ids[0]}/")
     # The invitation may be known to whoever leaves.
     http.post("/api/invite/reset-token", {}, repeatable=True)
 
 
-def _sign_up(browser: httpx.Client, url: str, invitation: str, email: str, password: str) -> Person:
+def _sign_up(
+    browser: httpx.Client, http: LabelStudioHttp, invitation: str, email: str, password: str
+) -> Person:
+    url = http.url
     path = f"/user/signup/?token={invitation}"
     csrf = _CSRF.search(browser.get(path).text)
     if csrf is None:
@@ -148,10 +185,15 @@ def _sign_up(browser: httpx.Client, url: str, invitation: str, email: str, passw
             f"Label Studio at {url} made no account for {email}: "
             f"{unescape(refused) or f'it answered {answer.status_code}'}."
         )
-    own = browser.get("/api/current-user/token")
+    own = browser.get(_TOKEN)
     if own.status_code != 200:
         raise LabelingError(
             f"{email} has an account now, but Label Studio gives no token for it "
             f"({own.status_code}): legacy tokens are switched off. People can label in the browser."
         )
-    return Person(email=email, password=password, token=str(own.json()["token"]))
+    try:
+        said = own.json()
+    except ValueError:
+        # What is no JSON is of no shape either; the error names the place and repeats nothing.
+        said = None
+    return Person(email=email, password=password, token=http.shaped(_SECRET, said, _TOKEN).token)

@@ -3,12 +3,14 @@
 import hashlib
 import ipaddress
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 import boto3
 from botocore.exceptions import BotoCoreError
+from pydantic import TypeAdapter
 
 from annotation_platform.errors import LabelingError, SettingsError
 from annotation_platform.labeling.label_studio_http import (
@@ -20,6 +22,24 @@ from annotation_platform.storage.s3 import Bucket, is_s3, s3_client
 
 _FOLDER = "images"
 _AMAZON = (".amazonaws.com", ".amazonaws.com.cn")
+
+_FOLDERS = "/api/storages/localfiles/"
+_BUCKETS = "/api/storages/s3/"
+
+
+@dataclass(frozen=True)
+class _FolderRecord:
+    path: str | None
+
+
+@dataclass(frozen=True)
+class _Made:
+    id: int
+
+
+_FOLDER_RECORDS = TypeAdapter(list[_FolderRecord])
+_BUCKET_RECORDS = TypeAdapter(list[dict[str, Any]])
+_MADE = TypeAdapter(_Made)
 
 
 class PicturePlace(Protocol):
@@ -71,8 +91,8 @@ class FolderPictures:
 
     def grant(self, http: LabelStudioHttp, project: int) -> None:
         """Let the server show files of ``images``; see `PicturePlace`."""
-        records = http.get("/api/storages/localfiles/", project=project)
-        if any(Path(record["path"]) == self._images for record in records):
+        records = http.read(_FOLDER_RECORDS, _FOLDERS, project=project)
+        if any(record.path and Path(record.path) == self._images for record in records):
             return
         record = {
             "project": project,
@@ -82,7 +102,7 @@ class FolderPictures:
         }
         try:
             # Sent twice it makes two records that grant the same.
-            http.post("/api/storages/localfiles/", record, repeatable=True)
+            http.post(_FOLDERS, record, repeatable=True)
         except RefusedError as error:
             if error.status != 400:
                 raise
@@ -129,16 +149,17 @@ class BucketPictures:
             "use_blob_urls": True,
             "synchronizable": False,
         }
-        records = http.get("/api/storages/s3/", project=project)
+        records = http.read(_BUCKET_RECORDS, _BUCKETS, project=project)
         ours = [record for record in records if _same(record, shown, "bucket", "prefix")]
         if any(_same(record, shown, *shown) for record in ours):
             return
+        there = http.shaped(_MADE, ours[0], _BUCKETS).id if ours else None
         body = {"project": project, **shown, **account}
         try:
-            if ours:
-                http.patch(f"/api/storages/s3/{ours[0]['id']}", body)
+            if there is not None:
+                http.patch(f"{_BUCKETS}{there}", body)
             else:
-                http.post("/api/storages/s3/", body)
+                http.post(_BUCKETS, body)
         except (RefusedError, UncertainError) as error:
             # Cut off from its cause: a server that repeats what it was sent would repeat secrets.
             raise LabelingError(self._why(http, endpoint, error, account)) from None

@@ -69,6 +69,14 @@ class PlacePlan:
         asked_at = datetime.fromisoformat(waves[0]["asked_at"])
         return Plan(places, waves[0]["guideline"], asked_at, len(waves))
 
+    def waves(self) -> list[tuple[datetime, list[Place]]]:
+        """Return each wave: when it was asked, and its places."""
+        waves = [json.loads(entry) for entry in self._journal.read()]
+        return [
+            (datetime.fromisoformat(wave["asked_at"]), [Place(**each) for each in wave["places"]])
+            for wave in waves
+        ]
+
     def add(self, known: Plan, places: Sequence[Place], *, guideline: str, now: datetime) -> Plan:
         """Add places to a plan as it was read; if somebody else did meanwhile, theirs stand."""
         wave = {

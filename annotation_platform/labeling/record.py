@@ -1,6 +1,7 @@
 """What was decided about a round: closed early, cancelled, re-opened; by whom and why."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal
@@ -76,3 +77,13 @@ class RoundRecord:
                 f"{self._round_id}: somebody else decided something at this moment. Look at"
                 " `annotation-platform status` and try again."
             )
+
+
+def cancelled_rounds(store: ObjectStore, rounds: Iterable[str]) -> dict[str, str]:
+    """Return those of ``rounds`` that are cancelled now, each with the reason."""
+    found = {}
+    for round_id in rounds:
+        last = RoundRecord(store, round_id).last
+        if last is not None and last.action == "cancelled":
+            found[round_id] = f"cancelled by {last.by}: {last.reason}"
+    return found

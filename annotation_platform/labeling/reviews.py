@@ -1,6 +1,7 @@
 """What a person decides where the answers do not: review tasks and their decisions."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -55,7 +56,8 @@ def ask_reviewers(
 
     Every image with a conflict that no rule settled is one, and so is a random share of the
     others. A reviewer sees the resolved labels and what is in dispute; who answered an image does
-    not review it. With the gate on ``auto`` nobody is asked: the tasks are listed all the same.
+    not review it, and once somebody is a reviewer, nobody else reviews. With the gate on ``auto``
+    nobody is asked: the tasks are listed all the same.
 
     Args:
         round_id: the round.
@@ -100,7 +102,8 @@ def decisions(
 ) -> Decided:
     """Return what reviewers decided by now, from the ledger and from what the back end shows.
 
-    Nothing is written: a sensor's tick may call it. Skips and "unsure" decide nothing.
+    Nothing is written: a sensor's tick may call it. Skips and "unsure" decide nothing, and neither
+    does whoever answered the image or was no reviewer.
     """
     asked = review_tasks[review_tasks["backend"] != ""]
     if asked.empty:
@@ -108,7 +111,11 @@ def decisions(
     live = [as_revision(said) for said in labeling.submissions(review_round(round_id))]
     revisions = [*lake.ledger.read(review_round(round_id)), *live]
     barred = {_review_id(round_id, image): names for image, names in _authors(round_id, lake)}
-    count = count_answers(revisions, _as_tasks(asked), Rules(barred=barred))
+    skills = Skills(lake.store)
+    plan = PlacePlan(lake.store, review_round(round_id)).read()
+    expertise = {place.image_id: place.expertise for place in plan.places}
+    tasks = _as_tasks(asked, expertise)
+    count = count_answers(revisions, tasks, Rules(qualified=skills.had, barred=barred))
     return _read(round_id, count, lake)
 
 
@@ -179,14 +186,16 @@ def _copies(
     record = PlacePlan(lake.store, review_round(round_id))
     plan = record.read()
     planned = {place.image_id for place in plan.places}
-    new = [Wanted(image, 1, "review") for image in sorted(reasons) if image not in planned]
+    reviewers = Skills(lake.store).people(REVIEWER)
+    skill = REVIEWER if reviewers else ""
+    new = [Wanted(image, 1, "review", skill) for image in sorted(reasons) if image not in planned]
     if new:
-        reviewers = Skills(lake.store).people(REVIEWER)
         places = assign_places(
             new,
             reviewers or labeling.annotators(),
             taken=plan.places,
             involved=dict(_authors(round_id, lake)),
+            qualified={REVIEWER: set(reviewers)},
             seed=policy.seed,
         )
         plan = record.add(plan, places, guideline=_guideline(round_id, lake), now=now)
@@ -204,6 +213,7 @@ def _copies(
             weights_sha256="consensus",
             proposals=tuple(Proposal(label) for label in _labels(shown[place.image_id])),
             purpose="review",
+            expertise=place.expertise,
             note="\n".join(line for lines in reasons[place.image_id].values() for line in lines),
         )
         for place in plan.places
@@ -279,9 +289,14 @@ def _authors(round_id: str, lake: Lake) -> list[tuple[str, set[str]]]:
     return list(authors.items())
 
 
-def _as_tasks(review_tasks: pd.DataFrame) -> pd.DataFrame:
+def _as_tasks(review_tasks: pd.DataFrame, expertise: Mapping[str, str]) -> pd.DataFrame:
     return pd.DataFrame(
-        {"task_id": review_tasks["review_id"], "place": 1, "stands_for": 1, "expertise": ""}
+        {
+            "task_id": review_tasks["review_id"],
+            "place": 1,
+            "stands_for": 1,
+            "expertise": review_tasks["image_id"].map(expertise).fillna(""),
+        }
     )
 
 

@@ -1,7 +1,7 @@
 """A round of questions from asking to collecting."""
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -9,7 +9,7 @@ import pandas as pd
 
 from annotation_platform.consensus.lead import leads
 from annotation_platform.errors import NotReadyError
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.client import LabelingClient, Place
 from annotation_platform.labeling.guidelines import read_guideline, record_guideline
 from annotation_platform.labeling.ledger import (
     Count,
@@ -18,12 +18,13 @@ from annotation_platform.labeling.ledger import (
     as_revision,
     count_answers,
     human_labels,
+    lost_sentence,
     require_complete,
     round_tasks,
 )
 from annotation_platform.labeling.places import PlacePlan, Plan, Wanted, assign_places
 from annotation_platform.labeling.record import RoundRecord, State
-from annotation_platform.labeling.skills import REVIEWER, Skills
+from annotation_platform.labeling.skills import QUALIFIED, REVIEWER, Skills
 from annotation_platform.labeling.tasks import task_copies, task_name, tasks_table
 from annotation_platform.lake import Lake
 from annotation_platform.params import LabelingPolicy, Params
@@ -35,25 +36,42 @@ class Standing:
     """How far people are with a round, and what is due.
 
     ``more`` holds the tasks that need further answers before they lead by enough, and how many;
-    ``close`` says why the policy closes the round now, and is empty if it does not.
+    ``lost`` the copies that nobody can answer any more, because the back end's task was deleted,
+    and ``resend`` whether policy has them made again; ``close`` says why the policy closes the
+    round now, and is empty if it does not.
     """
 
     count: Count
     state: State
     more: dict[str, int]
     close: str
+    lost: list[Place] = field(default_factory=list)
+    resend: bool = False
 
     @property
     def asks_again(self) -> bool:
         """Whether people must be asked again: with the copies there are nothing more can come."""
-        used_up = len(self.count.stuck) == len(self.count.places) - len(self.count.counted)
-        return used_up and bool(self.count.stuck or self.more) and self.state == "open"
+        if self.state != "open":
+            return False
+        free = len(self.count.places) - len(self.count.counted)
+        lost = {self.count.copies[copy] for copy in self.lost}
+        used_up = len(self.count.stuck) + len(lost) == free
+        further = used_up and bool(self.count.stuck or self.more)
+        return further or (self.resend and bool(self.lost))
 
     @property
     def mergeable(self) -> bool:
         """Whether nothing more is to come."""
         enough = self.count.complete and not self.more
         return enough or self.state != "open" or bool(self.close)
+
+    @property
+    def sentence(self) -> str:
+        """How far it is, for people."""
+        count = self.count
+        lost = f" {lost_sentence(len(self.lost))}" if self.lost else ""
+        filled = f"{len(count.counted)} of {len(count.places)} places filled"
+        return f"{filled}, {len(count.surplus)} surplus.{lost}"
 
     @property
     def digest(self) -> str:
@@ -96,8 +114,9 @@ def ask_people(
 
     Who is meant to answer which place is fixed in the lake before anybody is asked, and so are
     the classes and guidelines: asking again adds what is missing, and the further answers that
-    tasks need by now, whoever joined or left meanwhile. Proposals of a class that the round's
-    ontology does not have are not shown. A round without images asks nobody.
+    tasks need by now, whoever joined or left meanwhile. A task that was deleted in the back end
+    is made again only if policy says so, and never one that was answered. Proposals of a class
+    that the round's ontology does not have are not shown. A round without images asks nobody.
 
     Args:
         round_id: the round.
@@ -126,11 +145,13 @@ def ask_people(
         lake.accepted_images(),
         shown,
         minimum_score=policy.labeling.minimum_score,
+        notes=lake.rejections(),
     )
+    closed = _closed(round_id, labeling, lake, policy)
     return tasks_table(
         round_id,
         copies,
-        labeling.publish_round(round_id, ontology, copies),
+        labeling.publish_round(round_id, ontology, copies, closed=closed),
         backend_of=labeling.backend_of,
         guideline=plan.guideline,
         pseudonym=lake.ledger.pseudonym,
@@ -158,7 +179,20 @@ def stand(
     more = _more_answers(round_id, count, tasks, lake, policy.labeling)
     asked_at = PlacePlan(lake.store, round_id).read().asked_at
     close = "" if count.complete and not more else _why_close(count, asked_at, policy, now)
-    return Standing(count, "open", more, close)
+    lost = [] if count.complete else count.lost(labeling.held_places(round_id))
+    return Standing(count, "open", more, close, lost, policy.labeling.resend_lost)
+
+
+def _closed(round_id: str, labeling: LabelingClient, lake: Lake, policy: Params) -> set[Place]:
+    """Return the copies that nobody is asked for any more: answered, or lost and left."""
+    if not lake.tables.exists("label_tasks", round_id):
+        return set()
+    tasks = lake.tables.read("label_tasks", round_id)
+    count = ledger_count(round_id, tasks, lake)
+    filled = {copy for copy, place in count.copies.items() if count.places[place] is not None}
+    if policy.labeling.resend_lost:
+        return filled
+    return filled | (set(count.copies) - set(labeling.held_places(round_id)))
 
 
 def deadline_passed(round_id: str, lake: Lake, policy: LabelingPolicy, *, now: datetime) -> bool:
@@ -189,11 +223,12 @@ def collect_answers(
     standing = stand(round_id, tasks, labeling, lake, policy, now=now)
     if not standing.mergeable:
         if not standing.asks_again:
-            require_complete(round_id, standing.count)
+            require_complete(round_id, standing.count, lost=len(standing.lost))
         raise NotReadyError(
             f"{round_id} needs further answers: on {len(standing.more)} tasks people disagree,"
-            f" and {len(standing.count.stuck)} places were answered by somebody who may not have"
-            " them. Materialise label_tasks to ask for them; labeling_complete_sensor does so by"
+            f" {len(standing.count.stuck)} places were answered by somebody who may not have"
+            f" them, and {len(standing.lost)} tasks were deleted. Materialise"
+            " label_tasks to ask for them; labeling_complete_sensor does so by"
             " itself."
         )
     state, count = standing.state, standing.count
@@ -300,7 +335,7 @@ def _next_wave(
         return plan
     tasks = lake.tables.read("label_tasks", round_id)
     standing = stand(round_id, tasks, labeling, lake, policy, now=now)
-    if not standing.asks_again:
+    if not (standing.asks_again and (standing.count.stuck or standing.more)):
         return plan
     used_up = defaultdict(list)
     for task_id, number in standing.count.stuck:
@@ -356,7 +391,10 @@ def _wanted(image_id: str, purpose: str, classes: set[str], policy: Params) -> W
     by_class = [labeling.answers_by_class.get(name, 0) for name in classes]
     answers = labeling.stop_at_lead or max([labeling.answers_per_task, *by_class])
     skills = sorted({labeling.expertise_by_class.get(name, "") for name in classes} - {""})
-    return Wanted(image_id, answers, purpose, skills[0] if skills else labeling.expertise)
+    # Gold tasks are how people qualify; who was given another skill by hand needs no further one.
+    needed = QUALIFIED if labeling.qualify_answers and purpose != "gold" else ""
+    expertise = skills[0] if skills else labeling.expertise or needed
+    return Wanted(image_id, answers, purpose, expertise)
 
 
 def _qualified(skills: Skills, asked: list[Wanted]) -> dict[str, set[str]]:

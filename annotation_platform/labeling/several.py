@@ -4,10 +4,16 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.labeling.client import LabelingClient, Submission, TaskCopy
+from annotation_platform.labeling.client import (
+    LabelingClient,
+    Place,
+    Submission,
+    Tally,
+    TaskCopy,
+)
 from annotation_platform.labeling.handoff import NAME, HandoffLabeling
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.storage.journal import Journal
@@ -113,19 +119,29 @@ class SeveralLabeling(LabelingClient):
         return {task: people[name] for task, name in routes.items()}
 
     def publish_round(
-        self, round_id: str, ontology: Ontology, copies: Sequence[TaskCopy]
-    ) -> Mapping[tuple[str, int], str]:
+        self,
+        round_id: str,
+        ontology: Ontology,
+        copies: Sequence[TaskCopy],
+        *,
+        closed: Collection[Place] = (),
+    ) -> Mapping[Place, str]:
         """Have each back end publish its tasks and return the ids over there by (task_id, place).
 
         Doing it again, whole or after half of it, adds what is missing and nothing else.
         """
         review = any(copy.purpose == "review" for copy in copies)
         routes = self.routes(round_id, (copy.task_id for copy in copies), review=review)
-        ids: dict[tuple[str, int], str] = {}
+        ids: dict[Place, str] = {}
         for name in sorted(set(routes.values())):
             theirs = [copy for copy in copies if routes[copy.task_id] == name]
-            ids |= self._clients[name].publish_round(round_id, ontology, theirs)
+            ids |= self._clients[name].publish_round(round_id, ontology, theirs, closed=closed)
         return ids
+
+    def held_places(self, round_id: str) -> set[Place]:
+        """Return the places whose tasks one of the back ends of a round holds now."""
+        held = (client.held_places(round_id) for client in self._clients_of(round_id))
+        return set().union(*held)
 
     def submissions(self, round_id: str) -> list[Submission]:
         """Return what people submitted to all back ends that have tasks of the round.
@@ -138,9 +154,10 @@ class SeveralLabeling(LabelingClient):
             for submission in client.submissions(round_id)
         ]
 
-    def answer_count(self, round_id: str) -> int:
-        """Return how many annotations the back ends of a round have together."""
-        return sum(client.answer_count(round_id) for client in self._clients_of(round_id))
+    def tally(self, round_id: str) -> Tally:
+        """Return how many tasks and annotations the back ends of a round have together."""
+        tallies = [client.tally(round_id) for client in self._clients_of(round_id)]
+        return Tally(sum(each.tasks for each in tallies), sum(each.answers for each in tallies))
 
     def answer_stamp(self, round_id: str) -> str:
         """Return a text that changes when an answer comes, is edited or deleted in any of them."""

@@ -3,7 +3,7 @@
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.client import LabelingClient, Submission, TaskCopy
+from annotation_platform.labeling.client import (
+    LabelingClient,
+    Place,
+    Submission,
+    Tally,
+    TaskCopy,
+)
 from annotation_platform.labeling.results import write_proposals
 from annotation_platform.schema.ontology import Ontology
 
@@ -20,7 +26,7 @@ _SCHEMA = """
 CREATE TABLE annotators (name TEXT PRIMARY KEY);
 CREATE TABLE rounds (round_id TEXT PRIMARY KEY, ontology TEXT NOT NULL);
 CREATE TABLE copies (
-    backend_task INTEGER PRIMARY KEY,
+    backend_task INTEGER PRIMARY KEY AUTOINCREMENT,
     round_id TEXT NOT NULL REFERENCES rounds,
     task_id TEXT NOT NULL,
     place INTEGER NOT NULL,
@@ -115,13 +121,20 @@ class SimulatedLabeling(LabelingClient):
             connection.execute("INSERT OR IGNORE INTO annotators VALUES (?)", (name,))
 
     def publish_round(
-        self, round_id: str, ontology: Ontology, copies: Sequence[TaskCopy]
-    ) -> Mapping[tuple[str, int], str]:
+        self,
+        round_id: str,
+        ontology: Ontology,
+        copies: Sequence[TaskCopy],
+        *,
+        closed: Collection[Place] = (),
+    ) -> Mapping[Place, str]:
         """Make exactly one task for each copy and return its id by (task_id, place).
 
-        Doing it again adds what is missing; what is there stays as it was first published.
+        Doing it again adds what is missing, but for ``closed`` places; what is there stays as it
+        was first published.
         """
-        rows = [_row(round_id, copy) for copy in copies]
+        asked = [copy for copy in copies if (copy.task_id, copy.place) not in closed]
+        rows = [_row(round_id, copy) for copy in asked]
         with self._connected(writing=True) as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO rounds VALUES (?, ?)", (round_id, ontology.model_dump_json())
@@ -139,7 +152,16 @@ class SimulatedLabeling(LabelingClient):
                 "SELECT task_id, place, backend_task FROM copies WHERE round_id = ?", (round_id,)
             ).fetchall()
         ids = {(row["task_id"], row["place"]): str(row["backend_task"]) for row in found}
-        return {(copy.task_id, copy.place): ids[copy.task_id, copy.place] for copy in copies}
+        places = [(copy.task_id, copy.place) for copy in copies]
+        return {place: ids.get(place, "") for place in places}
+
+    def held_places(self, round_id: str) -> set[Place]:
+        """Return the places whose tasks were not deleted."""
+        with self._connected() as connection:
+            rows = connection.execute(
+                "SELECT task_id, place FROM copies WHERE round_id = ?", (round_id,)
+            ).fetchall()
+        return {(row["task_id"], row["place"]) for row in rows}
 
     def submissions(self, round_id: str) -> list[Submission]:
         """Return every annotation of a round, skips included, in the order of their arrival."""
@@ -227,27 +249,36 @@ class SimulatedLabeling(LabelingClient):
         with self._connected(writing=True) as connection:
             connection.execute("DELETE FROM annotations WHERE annotation = ?", (annotation,))
 
-    def answer_count(self, round_id: str) -> int:
-        """Return how many annotations a round has, skipped ones apart."""
+    def delete_task(self, backend_task: str) -> None:
+        """Forget a task and what was said to it, as anybody may in Label Studio; if it is there."""
+        with self._connected(writing=True) as connection:
+            connection.execute("DELETE FROM annotations WHERE backend_task = ?", (backend_task,))
+            connection.execute("DELETE FROM copies WHERE backend_task = ?", (backend_task,))
+
+    def tally(self, round_id: str) -> Tally:
+        """Return how many tasks and annotations a round has, skipped ones apart."""
         with self._connected() as connection:
             row = connection.execute(
-                "SELECT count(*) AS answers FROM annotations JOIN copies USING (backend_task)"
-                " WHERE round_id = ? AND NOT skipped",
+                "SELECT count(DISTINCT backend_task) AS tasks,"
+                " count(annotation) FILTER (WHERE NOT skipped) AS answers"
+                " FROM copies LEFT JOIN annotations USING (backend_task) WHERE round_id = ?",
                 (round_id,),
             ).fetchone()
-        return int(row["answers"])
+        return Tally(int(row["tasks"]), int(row["answers"]))
 
     def answer_stamp(self, round_id: str) -> str:
         """Return a text that changes when an annotation comes or is edited."""
         with self._connected() as connection:
             row = connection.execute(
-                "SELECT count(*) AS annotations, coalesce(sum(states), 0) AS states,"
+                "SELECT count(DISTINCT backend_task) AS tasks, count(annotation) AS annotations,"
+                " coalesce(sum(states), 0) AS states,"
                 " coalesce(max(annotation), 0) AS newest"
-                " FROM annotations JOIN copies USING (backend_task) WHERE round_id = ?",
+                " FROM copies LEFT JOIN annotations USING (backend_task) WHERE round_id = ?",
                 (round_id,),
             ).fetchone()
         newest = f"the newest is {row['newest']}"
-        return f"{row['annotations']} annotations in {row['states']} states, {newest}"
+        said = f"{row['annotations']} annotations in {row['states']} states"
+        return f"{row['tasks']} tasks, {said}, {newest}"
 
     @contextmanager
     def _connected(self, *, writing: bool = False) -> Iterator[sqlite3.Connection]:

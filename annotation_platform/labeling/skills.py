@@ -11,6 +11,9 @@ from annotation_platform.storage.objects import ObjectStore
 REVIEWER = "reviewer"
 """The skill of those whom review tasks are assigned to."""
 
+QUALIFIED = "qualified"
+"""The skill that live work takes where policy asks for a qualification."""
+
 
 @dataclass(frozen=True)
 class _Grant:
@@ -42,6 +45,10 @@ class Skills:
         """Return whether somebody had a skill at a moment; everybody has the empty skill."""
         held = [each.granted for each in self._by(person) if each.skill == skill and each.at <= at]
         return not skill or (bool(held) and held[-1])
+
+    def decided(self, person: str, skill: str) -> bool:
+        """Return whether it was ever said that somebody has a skill, or has it no more."""
+        return any(grant.skill == skill for grant in self._by(person))
 
     def set(self, person: str, skill: str, *, granted: bool, now: datetime) -> None:
         """Grant a skill, or take it away from now on; answers given before still count.

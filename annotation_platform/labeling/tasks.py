@@ -26,6 +26,7 @@ def task_copies(
     predictions: pd.DataFrame,
     *,
     minimum_score: float,
+    notes: Mapping[str, str] | None = None,
 ) -> list[TaskCopy]:
     """Return one copy for every place, in their order; blind ones without proposals.
 
@@ -35,6 +36,7 @@ def task_copies(
         images: ``cleaned_images`` rows that hold every image as accepted.
         predictions: ``model_predictions``; what scores below ``minimum_score`` is not shown.
         minimum_score: in ``[0, 1]``.
+        notes: what people should know of an image, by its id.
     """
     accepted = images[images["outcome"] == "accepted"].drop_duplicates("image_id")
     known = accepted.set_index("image_id")[["extension", "width", "height"]].to_dict("index")
@@ -55,6 +57,7 @@ def task_copies(
             purpose=place.purpose,
             blind=place.blind,
             expertise=place.expertise,
+            note=(notes or {}).get(place.image_id, ""),
             stands_for=place.stands_for,
         )
         for place in places

@@ -92,4 +92,4 @@ def _paths(dataset: Dataset, folder: Path) -> dict[str, Path]:
 def _split(dataset: Dataset, split: str) -> Dataset:
     images = dataset.images[dataset.images["split"] == split]
     labels = dataset.labels[dataset.labels["image_id"].isin(images["image_id"])]
-    return Dataset(images, labels, dataset.ontology)
+    return Dataset(images, labels, dataset.ontology).boxes()

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from annotation_platform.errors import SettingsError
+from annotation_platform.labeling.label_studio_http import LabelStudioHttp
 from annotation_platform.labeling.pictures import private_endpoint
+from annotation_platform.lake import lake_of
 from annotation_platform.params import read_params
 from annotation_platform.servers.dagster import DagsterServers
 from annotation_platform.servers.home import locked_home
 from annotation_platform.servers.label_studio import LabelStudioServer
+from annotation_platform.servers.webhooks import received_hints, registered_webhooks
 from annotation_platform.settings import Settings
 from annotation_platform.storage.s3 import Bucket, is_s3
 from annotation_platform.versioning.registry import check_registry
@@ -30,7 +33,8 @@ def serve(
     """Run the servers until Ctrl-C, or until ``forever`` returns.
 
     Where ``ANNOTATION_LABEL_STUDIO_TOKEN`` is set, the Label Studio at
-    ``ANNOTATION_LABEL_STUDIO_URL`` is used and none is started.
+    ``ANNOTATION_LABEL_STUDIO_URL`` is used and none is started. Where ``ANNOTATION_WEBHOOK_URL`` is
+    set, its webhooks are received and hasten the next look; they are never needed.
 
     Raises:
         SettingsError: the home cannot be written, the policy is wrong, a bucket cannot be used, or
@@ -42,24 +46,20 @@ def serve(
     with ExitStack() as stack:
         stack.enter_context(locked_home(settings.home_path))
         _make_home(settings)
-        if settings.label_studio_token.get_secret_value():
-            url, token = settings.label_studio_url, settings.label_studio_token.get_secret_value()
-        else:
-            say("Label Studio is starting; its first boot takes about a minute …")
-            server = stack.enter_context(
-                LabelStudioServer(
-                    settings.home_path / "label-studio",
-                    document_root=None if is_s3(settings.lake_url) else settings.lake_path,
-                    secrets_path=settings.secrets_path,
-                    s3_endpoint=private_endpoint() if is_s3(settings.lake_url) else "",
-                    port=label_studio_port,
-                )
-            )
-            url, token = server.url, server.administrator.token
-            settings = settings.model_copy(update={"label_studio_url": url})
-            say(f"log in as        {server.administrator.email}")
-            say(f"its password     in {settings.secrets_path} (label_studio.password)")
+        secret = stack.enter_context(received_hints(settings))
+        url, token = _label_studio(stack, settings, label_studio_port, say)
+        settings = settings.model_copy(update={"label_studio_url": url})
         (settings.home_path / "servers.json").write_text(json.dumps({"label_studio": url}) + "\n")
+        pace = settings.label_studio_requests_per_second
+        stack.enter_context(
+            registered_webhooks(
+                LabelStudioHttp(url, token, requests_per_second=pace),
+                lake_of(settings),
+                url=settings.webhook_url,
+                secret=secret,
+                say=say,
+            )
+        )
         dagster = stack.enter_context(DagsterServers(settings, secrets={_TOKEN: token}, port=port))
         say(f"put images into  {settings.landing_url}")
         say(f"label at         {url}")
@@ -86,6 +86,28 @@ def running_label_studio(settings: Settings) -> tuple[str, str]:
             f"{settings.home_path}: no Label Studio was started here. Run `annotation-platform up` "
             f"first, or set ANNOTATION_LABEL_STUDIO_URL and {_TOKEN}."
         ) from error
+
+
+def _label_studio(
+    stack: ExitStack, settings: Settings, port: int, say: Callable[[str], None]
+) -> tuple[str, str]:
+    """Return address and token of the Label Studio to use; one of our own ends with ``stack``."""
+    token = settings.label_studio_token.get_secret_value()
+    if token:
+        return settings.label_studio_url, token
+    say("Label Studio is starting; its first boot takes about a minute …")
+    server = stack.enter_context(
+        LabelStudioServer(
+            settings.home_path / "label-studio",
+            document_root=None if is_s3(settings.lake_url) else settings.lake_path,
+            secrets_path=settings.secrets_path,
+            s3_endpoint=private_endpoint() if is_s3(settings.lake_url) else "",
+            port=port,
+        )
+    )
+    say(f"log in as        {server.administrator.email}")
+    say(f"its password     in {settings.secrets_path} (label_studio.password)")
+    return server.url, server.administrator.token
 
 
 def _make_home(settings: Settings) -> None:

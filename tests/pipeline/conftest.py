@@ -12,6 +12,7 @@ from annotation_platform.demo.annotators import EXPERT, make_people
 from annotation_platform.demo.crowd import SimulatedSeat, answer_round, review
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.demo.run import DemoOptions, prepare_home
+from annotation_platform.labeling.hints import Hints, Looks
 from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.lake import lake_of
@@ -67,6 +68,7 @@ class Platform:
             "landing_events": LandingEvents("", self.settings.landing_url),
             "policy": self.policy,
             "labeling": self.labeling,
+            "looks": Looks(Hints(self.settings.hints_path), self.settings.labeling_poll_seconds),
         }
         wanted = {key: resources[key] for key in sensor.required_resource_keys}
         context = dg.build_sensor_context(instance=self.instance, resources=wanted, cursor=cursor)

@@ -6,6 +6,7 @@ import yaml
 
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.errors import LabelingError
+from annotation_platform.labeling.client import Tally
 from annotation_platform.labeling.interface import (
     ACCEPT,
     COMMENT_NAME,
@@ -18,8 +19,8 @@ from annotation_platform.labeling.interface import (
 from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.labeling.results import write_result
 from annotation_platform.labeling.reviews import review_round
-from annotation_platform.labeling.rounds import close_round
-from annotation_platform.labeling.skills import Skills
+from annotation_platform.labeling.rounds import close_round, seen_answers
+from annotation_platform.labeling.skills import QUALIFIED, Skills
 from annotation_platform.reporting.status import round_progress
 from annotation_platform.schema.shapes import Label
 from annotation_platform.versioning.registry import list_versions
@@ -273,6 +274,27 @@ def test_a_cancelled_round_counts_nothing_and_keeps_every_answer(platform):
     assert asked["image_id"].nunique() == 16
 
 
+def test_what_was_said_in_a_cancelled_round_is_in_no_further_version(platform):
+    start(platform, 1, ONE, labeling={"answers_per_task": 1})
+    say(platform, ONE, lambda *_: box(classes(platform)[0], 40))
+    assert platform.run("merge_round", ONE).success
+    assert platform.run("release_round", ONE).success
+    first = set(read(platform, "training_set")["image_id"])
+    RoundRecord(platform.lake.store, ONE).write(
+        "cancelled", reason="wrong guidelines", by="ada", now=_now(), entries=0
+    )
+    # Another round is released before the cancelled one is merged again.
+    asked = start(platform, 2, TWO)
+    say(platform, TWO, lambda image, _: None if image in first else box(classes(platform)[1], 40))
+    close_round(TWO, "enough", "a test", platform.labeling, platform.lake, now=_now())
+    assert platform.run("merge_round", TWO).success
+    released = platform.run("release_round", TWO)
+    published = set(read(platform, "training_set", TWO)["image_id"])
+    assert published == set(asked["image_id"]) - first
+    held = released.asset_materializations_for_node("training_set")[0].metadata["held_rounds"]
+    assert held.value == {ONE: "cancelled by ada: wrong guidelines"}
+
+
 def test_a_deadline_closes_a_round_that_has_enough_answers(platform):
     tasks = start(
         platform, 1, ONE,
@@ -385,3 +407,117 @@ def test_reviews_and_labels_of_a_round_never_mix(disputed):
     platform, _ = disputed
     assert {s.task_id.split("/")[1] for s in platform.labeling.submissions(ONE)} == {"labels"}
     assert platform.labeling.submissions(review_round(ONE)) == []
+
+
+def test_a_task_that_was_deleted_is_made_again_only_if_policy_says_so(platform):
+    start(platform, 1, ONE, labeling={"answers_per_task": 1})
+    names = sorted(platform.labeling.annotators())
+    first, second, *_ = platform.labeling.open_places(names[0])
+    platform.labeling.submit(first.backend_task, names[0], box(classes(platform)[0], 9), 1.0)
+    # Seen by the platform, and then deleted in the back end, one answered and one not.
+    platform.run("merge_round", ONE, raise_on_error=False)
+    for place in (first, second):
+        platform.labeling.delete_task(place.backend_task)
+    waiting = platform.tick(labeling_complete_sensor)
+    assert "1 unanswered tasks were deleted where people label" in reason(waiting)
+    again = platform.tick(labeling_complete_sensor, waiting.cursor)
+    assert reason(again) == reason(waiting)
+
+    change(platform, labeling={"resend_lost": True})
+    assert requested(platform.tick(labeling_complete_sensor, again.cursor)) == [("ask_again", ONE)]
+    assert platform.run("ask_again", ONE).success
+    assert (first.task_id, first.place) not in platform.labeling.held_places(ONE)
+    assert (second.task_id, second.place) in platform.labeling.held_places(ONE)
+    say(platform, ONE, lambda *_: box(classes(platform)[0], 40))
+    assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
+    assert platform.run("merge_round", ONE).success
+    assert read(platform, "human_labels")["image_id"].nunique() == 8
+
+
+def test_a_round_answered_before_its_project_was_deleted_is_merged(platform):
+    start(platform, 1, ONE, labeling={"answers_per_task": 1})
+    say(platform, ONE, lambda *_: box(classes(platform)[0], 40))
+    seen_answers(ONE, platform.labeling, platform.lake, names=False, now=_now())
+    for said in platform.labeling.submissions(ONE):
+        platform.labeling.delete_task(said.backend_task)
+    assert platform.labeling.tally(ONE) == Tally(0, 0)
+    assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
+    assert platform.run("merge_round", ONE).success
+
+
+def test_people_do_live_work_once_they_were_right_where_the_answer_is_known(platform):
+    start(platform, 1, ONE, labeling={"answers_per_task": 1}, review={"gate": "manual",
+          "sample_share": 1.0})  # fmt: skip
+    names = sorted(set(platform.labeling.annotators()) - {EXPERT})
+    say(platform, ONE, lambda *_: box(classes(platform)[0], 40))
+    assert platform.run("merge_round", ONE).success
+    for place in platform.labeling.open_places(EXPERT):
+        decided = [*decision(ACCEPT), *place.proposed]
+        platform.labeling.submit(place.backend_task, EXPERT, decided, 1.0)
+    assert platform.run("release_round", ONE).success
+
+    skills = Skills(platform.lake.store)
+    skills.set(names[0], QUALIFIED, granted=True, now=_now())
+    skills.set(names[1], QUALIFIED, granted=True, now=_now())
+    skills.set(names[1], QUALIFIED, granted=False, now=_now())
+    rules = {"qualify_answers": 3, "qualify_share": 0.9, "gold_share": 0.5, "answers_per_task": 3}
+    tasks = start(platform, 2, TWO, labeling=rules)
+    live = tasks[tasks["purpose"] == "label"]
+    assert set(live["expertise"]) == {QUALIFIED}
+    assert set(tasks.loc[tasks["purpose"] == "gold", "expertise"]) == {""}
+    # Who is not qualified answers a live place all the same; the bad one is wrong about gold.
+    gold = set(tasks.loc[tasks["purpose"] == "gold", "image_id"])
+    tried = next(p for p in platform.labeling.open_places(names[0]) if p.image_id not in gold)
+    platform.labeling.submit(tried.backend_task, names[2], box(classes(platform)[0], 40), 1.0)
+    for name in names:
+        for image in sorted(gold):
+            at = 200 if name == names[3] else 40
+            _answer_first(platform, TWO, image, name, box(classes(platform)[0], at))
+    close_round(TWO, "enough", "a test", platform.labeling, platform.lake, now=_now())
+    assert platform.run("merge_round", TWO).success
+    answers = read(platform, "answers", TWO)
+    assert answers.loc[answers["state"] == "foreign", "detail"].tolist() == [
+        "its author lacks the expertise qualified"
+    ]
+    # One by hand, one was refused by hand, one has earned it, one was wrong.
+    assert Skills(platform.lake.store).people(QUALIFIED) == sorted([names[0], names[2]])
+
+
+def _answer_first(platform, round_id, image, name, result):
+    """Let somebody answer the first copy of an image that nobody answered, whosever it is."""
+    said = {each.backend_task for each in platform.labeling.submissions(round_id)}
+    for owner in platform.labeling.annotators():
+        for place in platform.labeling.open_places(owner):
+            mine = place.round_id == round_id and place.image_id == image
+            if mine and place.backend_task not in said:
+                platform.labeling.submit(place.backend_task, name, result, 20.0)
+                return
+
+
+def test_only_a_reviewer_decides_and_what_they_reject_goes_back_with_their_words(platform):
+    start(platform, 1, ONE, labeling={"answers_per_task": 1}, review={"gate": "manual",
+          "sample_share": 1.0})  # fmt: skip
+    say(platform, ONE, lambda *_: box(classes(platform)[0], 40))
+    assert platform.run("merge_round", ONE).success
+    places = platform.labeling.open_places(EXPERT)
+    authors = read(platform, "answers").set_index("image_id")["annotator"]
+    names = {platform.lake.ledger.pseudonym(n): n for n in platform.labeling.annotators()}
+    for place in places:
+        other = next(n for p, n in names.items() if p != authors[place.image_id] and n != EXPERT)
+        platform.labeling.submit(place.backend_task, other, decision(ACCEPT), 1.0)
+    assert "0 of 8 images are reviewed" in reason(platform.tick(review_complete_sensor))
+    for place in places:
+        said = decision(REJECT, "draw the whole hull") if place is places[0] else decision(ACCEPT)
+        platform.labeling.submit(place.backend_task, EXPERT, [*said, *place.proposed], 1.0)
+    assert platform.run("release_round", ONE).success
+
+    start(platform, 2, TWO)
+    notes = {
+        place.image_id: place.note
+        for name in platform.labeling.annotators()
+        for place in platform.labeling.open_places(name)
+        if place.round_id == TWO
+    }
+    told = "A reviewer rejected the last labels of this picture: draw the whole hull"
+    assert notes.pop(places[0].image_id) == told
+    assert set(notes.values()) == {""}

@@ -3,6 +3,7 @@ import math
 import dagster as dg
 import pytest
 
+from annotation_platform.labeling.hints import Hints
 from annotation_platform.labeling.results import write_result
 from annotation_platform.reporting.status import round_states
 from annotation_platform.schema.shapes import Label
@@ -95,21 +96,27 @@ def test_a_failed_run_is_asked_for_again_under_a_new_key_after_a_pause(patient):
 
 def test_every_attempt_has_a_key_of_its_own_and_only_the_last_state_counts(platform):
     instance, asked = platform.instance, []
+    # Causes may differ at their very end: digest and state.
+    a, b, c = (f"{'0' * 64}-{state}" for state in ("open", "closed", "cancelled"))
     outcomes = [
-        ("a", dg.DagsterRunStatus.SUCCESS),
-        ("b", dg.DagsterRunStatus.FAILURE),
-        ("c", dg.DagsterRunStatus.SUCCESS),
-        ("a", dg.DagsterRunStatus.SUCCESS),
+        (a, dg.DagsterRunStatus.SUCCESS),
+        (b, dg.DagsterRunStatus.FAILURE),
+        (c, dg.DagsterRunStatus.SUCCESS),
+        (a, dg.DagsterRunStatus.SUCCESS),
     ]
     for cause, status in outcomes:
         attempt = next_attempt(instance, "merge_round", "round-0001", cause)
-        asked.append(attempt.request.run_key.split(":", 1)[1])
+        asked.append(attempt.request.run_key.split(":"))
         finish(platform, attempt.request, status)
     # The first state came back after another one: it is merged again, under a new key.
-    assert asked == ["round-0001:a:1", "round-0001:b:1", "round-0001:c:1", "round-0001:a:2"]
-    assert next_attempt(instance, "merge_round", "round-0001", "a").done
-    assert next_attempt(instance, "merge_round", "round-0001", "c").request
-    assert next_attempt(instance, "merge_round", "round-0002", "a").request
+    jobs, keys, causes, numbers = zip(*asked, strict=True)
+    assert {*jobs, *keys} == {"merge_round", "round-0001"}
+    assert causes[0] == causes[3]
+    assert len(set(causes)) == 3
+    assert numbers == ("1", "1", "1", "2")
+    assert next_attempt(instance, "merge_round", "round-0001", a).done
+    assert next_attempt(instance, "merge_round", "round-0001", c).request
+    assert next_attempt(instance, "merge_round", "round-0002", a).request
 
 
 def test_runs_that_died_with_their_servers_are_ended_before_the_next_start(platform):
@@ -148,6 +155,20 @@ def test_a_round_is_merged_when_its_last_answer_is_in_and_again_when_one_is_edit
     edited = patient.tick(labeling_complete_sensor, settled.cursor)
     assert len(edited.run_requests) == 1
     assert keys(edited) != keys(ready)
+
+
+def test_between_two_looks_only_a_hint_makes_one(patient):
+    patient.settings = patient.settings.model_copy(update={"labeling_poll_seconds": 3600.0})
+    patient.land(1)
+    patient.tick(new_images_sensor)
+    patient.run("start_round", "round-0001")
+    first = patient.tick(labeling_complete_sensor)
+    patient.answer("round-0001")
+    between = patient.tick(labeling_complete_sensor, first.cursor)
+    assert "nobody has hinted" in between.skip_message
+    Hints(patient.settings.hints_path).give()
+    hinted = patient.tick(labeling_complete_sensor, first.cursor)
+    assert [request.partition_key for request in hinted.run_requests] == ["round-0001"]
 
 
 def test_labels_that_fail_a_gate_are_not_released(patient):

@@ -118,12 +118,12 @@ def client(label_studio, lake):
     )
 
 
-def publish(client, round_id, proposed=(), **changes):
-    """Publish a round of one task, and return the address at which it is answered."""
+def publish(client, round_id, proposed=(), others=(), **changes):
+    """Publish a round, and return the address at which its first task is answered."""
     proposals = tuple(Proposal(label, 0.5) for label in proposed)
     weights = "c0ffee" if proposals else ""
     copy = TaskCopy("task-0", "image-0", 0, "", KEY, WIDTH, HEIGHT, weights, proposals, **changes)
-    (task,) = client.publish_round(round_id, ONTOLOGY, [copy]).values()
+    task = client.publish_round(round_id, ONTOLOGY, [copy, *others])["task-0", 0]
     return f"{client.round_url(round_id)}?task={task}"
 
 
@@ -392,6 +392,16 @@ def review(said):
 
 
 SHOWN = (Label.box("car", 100, 80, 300, 280), Label.choice("day"))
+
+
+@pytest.mark.parametrize("note", ["A reviewer rejected it: draw the whole hull", ""])
+def test_a_task_that_comes_back_says_why(page, client, note, tmp_path):
+    told = TaskCopy("task-1", "image-1", 0, "", KEY, WIDTH, HEIGHT, note="of another picture")
+    round_id = f"round-00{20 + bool(note)}"
+    address = publish(client, round_id, [BOX], note=note, others=[told])
+    desk = Desk(page, address)
+    check_what_is_seen(desk, BOX, tmp_path)
+    assert page.evaluate("document.querySelector('.dispute').innerText.trim()") == note
 
 
 def test_a_reviewer_rejects_with_a_reason_and_not_without(page, client):

@@ -21,6 +21,7 @@ from annotation_platform.servers.child import usable_port
 
 CLI = [sys.executable, "-m", "annotation_platform.cli"]
 PATIENCE_SECONDS = 300
+WEBHOOK_SECRET = "CANARY-0123456789abcdef"
 
 
 def git(folder, *arguments):
@@ -55,7 +56,16 @@ def home(tmp_path):
 
 @pytest.fixture
 def environment(home, tmp_path):
-    own = {"ANNOTATION_HOME": str(home), "ANNOTATION_REGISTRY": str(tmp_path / "registry")}
+    port = usable_port(0, remedy="")
+    own = {
+        "ANNOTATION_HOME": str(home),
+        "ANNOTATION_REGISTRY": str(tmp_path / "registry"),
+        # Label Studio refuses to send webhooks to this machine; polling has to do.
+        "ANNOTATION_WEBHOOK_URL": f"http://127.0.0.1:{port}/",
+        "ANNOTATION_WEBHOOK_PORT": str(port),
+        "ANNOTATION_WEBHOOK_SECRET": WEBHOOK_SECRET,
+        "ANNOTATION_LABEL_STUDIO_REQUESTS_PER_SECOND": "50",
+    }
     return {**os.environ, **own}
 
 
@@ -106,6 +116,7 @@ def test_one_person_takes_own_pictures_to_a_version(home, environment, servers, 
     said = servers.read_text()
     for promise in ("put images into", "label at", "look at"):
         assert promise in said
+    assert said.count("SSRF_PROTECTION_ENABLED") == 1
     ada = ask(environment, "people", "add", "ada@example.org")
     assert ask(environment, "people", "list")["people"] == ["ada@example.org"]
 
@@ -137,6 +148,10 @@ def test_one_person_takes_own_pictures_to_a_version(home, environment, servers, 
     assert git(registry, "status", "--short").splitlines() == [" M notes.txt", "?? draft.txt"]
     assert git(registry, "branch", "--show-current").strip() == "main"
     assert (registry / "notes.txt").read_text() == "mine, and not yet committed"
+
+    kept = [path for path in home.rglob("*") if path.is_file()]
+    assert [path for path in kept if WEBHOOK_SECRET.encode() in path.read_bytes()] == []
+    assert WEBHOOK_SECRET not in servers.read_text()
 
     ask(environment, "people", "remove", "ada@example.org")
     assert ask(environment, "people", "list")["people"] == []

@@ -9,6 +9,7 @@ import pytest
 from annotation_platform.demo.truth import read_truth
 from annotation_platform.errors import DataError
 from annotation_platform.images.decoding import encode_png
+from annotation_platform.schema.dataset import LABEL_COLUMNS
 
 DATA = Path(os.environ.get("ANNOTATION_TEST_DATA", "../shared/data"))
 
@@ -84,7 +85,7 @@ def test_coco_is_read_by_content_and_classes_begin_with_the_most_frequent(tmp_pa
         "val/b.png": b,
     }
     assert truth.dataset.ontology.names == ["buoy", "boat"]
-    ours = truth.dataset.labels.query("image_id == @a").to_dict("records")
+    ours = truth.dataset.labels.query("image_id == @a")[LABEL_COLUMNS].to_dict("records")
     assert ours == [
         {"image_id": a, "class_name": "buoy", "x1": 1.0, "y1": 2.0, "x2": 11.0, "y2": 22.0}
     ]

@@ -111,7 +111,7 @@ def test_publishing_again_adds_what_is_missing_and_changes_nothing_else(labeling
     assert [copy.width for copy in labeling.copies(ROUND)] == [WIDTH, WIDTH, WIDTH, 9]
     assert client.annotators() == []
     assert client.submissions("round-0009") == []
-    assert client.answer_count(ROUND) == 0
+    assert client.tally(ROUND).answers == 0
 
 
 def test_blind_places_go_out_without_proposals_and_answers_say_what_they_began_from(
@@ -267,7 +267,7 @@ def test_an_answer_says_what_it_said_and_people_of_two_vendors_are_never_the_sam
     assert unsure.created_at == LATER
     said = read_result(unsure.result, width=WIDTH, height=HEIGHT, ontology=ONTOLOGY)
     assert said.labels == [UNSURE]
-    assert labeling.answer_count(ROUND) == 3
+    assert labeling.tally(ROUND).answers == 3
 
     exported(labeling, store, tmp_path / "other.zip", vendor="bolt")
     other = template(tmp_path / "other.zip")
@@ -487,7 +487,7 @@ def test_a_lake_in_a_bucket_will_do(s3_bucket, tmp_path):
     for _ in range(2):
         take(labeling, tmp_path, package, *(answered(each, BOX) for each in package["answers"]))
     assert [each.result for each in labeling.submissions(ROUND)] == [boxes(BOX)] * 2
-    assert labeling.answer_count(ROUND) == 2
+    assert labeling.tally(ROUND).answers == 2
 
 
 def test_imports_at_the_same_moment_lose_nothing_and_store_nothing_twice(labeling, store, tmp_path):

@@ -250,12 +250,11 @@ def histories(draw):
     said, states = [], {}
     for minute in range(draw(st.integers(1, 25))):
         number = draw(st.integers(0, 8))
-        author, place = states.get(number, (draw(st.sampled_from("abcd")), draw(st.integers(1, 4))))
-        edited = minute if number in states else 0
-        states[number] = (author, place)
+        new = (draw(st.sampled_from("abcd")), draw(st.integers(1, 4)), minute)
+        author, place, begun = states.setdefault(number, new)
         said.append(
             submission(
-                number, author, place=place, minutes=0 if edited else minute, edited=edited,
+                number, author, place=place, minutes=begun, edited=minute - begun,
                 skipped=draw(st.integers(0, 3)) == 0,
             )
         )  # fmt: skip
@@ -280,6 +279,30 @@ def test_every_answer_ends_in_one_way_and_whoever_holds_a_place_keeps_it(waves):
         for place, annotation in before.items():
             assert now.get(place) == annotation or annotation in skipped
         before = now
+
+
+def test_a_back_end_that_was_set_up_anew_and_counts_from_1_again_takes_nobodys_answer():
+    old = [submission(1, "ada", place=1), submission(2, "ben", place=2, minutes=1)]
+    # The next one begins again: one annotation on the place of an old one, one elsewhere.
+    new = [submission(1, "cam", place=3, minutes=9), submission(2, "dee", place=2, minutes=10)]
+    counted = count_answers(seen(old, new), TASKS)
+    assert holders(counted) == {1: "ada", 2: "ben", 3: "cam"}
+    names = [answer.revision.answer_id for answer in counted.answers]
+    assert names == ["simulated:1", "simulated:2", "simulated:1.2", "simulated:2.2"]
+    assert [answer.state for answer in counted.answers] == ["counted"] * 3 + ["late"]
+
+
+def test_a_place_is_lost_once_none_of_its_copies_can_be_answered_any_more():
+    replaced = asked(2).assign(place=[4, 5], stands_for=[1, 2])
+    tasks = pd.concat([TASKS, replaced])
+    # Place 1 was answered twice by one person and place 3 is held: nothing of them is lost.
+    said = [submission(1, "ada", place=3), submission(2, "ada", place=1, minutes=1)]
+    counted = count_answers(map(as_revision, said), tasks)
+    copies = [(TASK, number) for number in range(1, 6)]
+    assert counted.lost(copies) == []
+    assert counted.lost([(TASK, 1), (TASK, 4), (TASK, 5)]) == []
+    assert counted.lost([(TASK, 1), (TASK, 5)]) == [(TASK, 4)]
+    assert counted.lost([]) == [(TASK, 2), (TASK, 4), (TASK, 5)]
 
 
 def test_whatever_people_paste_the_ledger_stays_readable(tmp_path):

@@ -76,7 +76,7 @@ def test_half_the_tasks_there_and_half_here_give_one_consensus_and_provenance(
         answer(clients, backends[each.task_id], ids, each)
         stamps.add(several.answer_stamp(ROUND))
     assert len(stamps) == 31
-    assert several.answer_count(ROUND) == 30
+    assert several.tally(ROUND).answers == 30
     assert all(each.backend == backends[each.task_id] for each in several.submissions(ROUND))
 
     alone = SimulatedLabeling(tmp_path / "alone.sqlite")
@@ -166,7 +166,7 @@ def test_a_back_end_that_has_nothing_of_a_round_is_not_asked(clients, store):
     several.publish_round(ROUND, ONTOLOGY, make_copies(2, 1))
     assert several.submissions(ROUND) == []
     assert several.submissions("round-0009") == []
-    assert several.answer_count("round-0009") == 0
+    assert several.tally("round-0009").answers == 0
     assert several.round_url(ROUND) == ""
 
 

@@ -105,7 +105,7 @@ def test_skips_are_submissions_but_no_answers(labeling):
     task = labeling.publish_round(ROUND, ONTOLOGY, copies())[f"{ROUND}/boxes/0", 1]
     labeling.submit(task, "ada", [], 1, skipped=True)
     assert [said.skipped for said in labeling.submissions(ROUND)] == [True]
-    assert labeling.answer_count(ROUND) == 0
+    assert labeling.tally(ROUND).answers == 0
     assert task not in {place.backend_task for place in labeling.open_places("ada")}
 
 
@@ -138,7 +138,7 @@ def test_annotators_are_those_who_were_added(labeling):
 
 def test_an_unknown_round_is_empty(labeling):
     assert labeling.submissions("round-0009") == []
-    assert labeling.answer_count("round-0009") == 0
+    assert labeling.tally("round-0009").answers == 0
     assert labeling.round_url("round-0009") == ""
 
 

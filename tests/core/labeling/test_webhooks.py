@@ -2,6 +2,7 @@
 
 import json
 import socket
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -10,8 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotation_platform.errors import SettingsError
-from annotation_platform.labeling.webhooks import SECRET_HEADER, HintReceiver
+from annotation_platform.errors import LabelingError, SettingsError
+from annotation_platform.labeling.label_studio_http import LabelStudioHttp
+from annotation_platform.labeling.webhooks import (
+    SECRET_HEADER,
+    HintReceiver,
+    check_webhooks,
+    register_webhooks,
+)
+from tests.core.labeling import faulty_label_studio as faulty
+from tests.core.labeling.faulty_label_studio import TOKEN, running
 
 SECRET = "CANARY-0123456789abcdef"
 SIGNED = {SECRET_HEADER: SECRET}
@@ -51,6 +60,14 @@ def test_a_hint_names_the_project_each_time_that_it_comes(receiver):
     assert hints == [7, 7, 3]
 
 
+def test_news_that_name_no_project_are_a_hint_too(receiver):
+    sender, hints = receiver
+    hints.clear()
+    news = {"action": "ANNOTATION_CREATED"}
+    assert sender.post("/", headers=SIGNED, json=news).status_code == 204
+    assert hints == [0]
+
+
 def test_what_label_studio_really_sends_is_understood(public):
     recorded = json.loads((public("label_studio_samples") / "webhooks.json").read_text())
     with receiving() as (sender, hints):
@@ -78,7 +95,6 @@ def test_what_label_studio_really_sends_is_understood(public):
         pytest.param(SIGNED, NEWS | {"project": {"id": "7"}}, 400, id="a text for a number"),
         pytest.param(SIGNED, NEWS | {"project": {"id": True}}, 400, id="a truth for a number"),
         pytest.param(SIGNED, NEWS | {"project": {"id": -7}}, 400, id="negative number"),
-        pytest.param(SIGNED, {"action": "ORGANIZATION_CHANGED"}, 204, id="about no project"),
     ],
 )
 def test_what_is_no_hint_is_refused_and_nobody_is_told(receiver, headers, body, status):
@@ -155,3 +171,31 @@ def test_a_weak_secret_is_refused_and_not_repeated(secret):
     with pytest.raises(SettingsError, match="16 printable") as caught:
         HintReceiver(secret=secret, on_hint=lambda _: None)
     assert not secret or secret not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 500])
+def test_a_server_that_repeats_what_it_was_sent_repeats_no_secret_here(status):
+    url = "https://labels.example.org/hints?key=CANARY"
+    echo = faulty.says(status, json.dumps({"url": url, "detail": f"{SECRET} 'url'"}))
+    with running() as server:
+        http = LabelStudioHttp(server.url, TOKEN, retry_seconds=0.001)
+        http.post("/api/projects/", {"title": "round-0001"})
+        server.fault(faulty.says(200, "[]"), on="GET /api/webhooks/", times=9)
+        server.fault(echo, on="POST /api/webhooks/", times=9)
+        for act in (
+            lambda: check_webhooks(http, url, SECRET),
+            lambda: register_webhooks(http, ["round-0001"], url=url, secret=SECRET),
+        ):
+            with pytest.raises(LabelingError, match="ANNOTATION_WEBHOOK_URL") as caught:
+                act()
+            assert "CANARY" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("body", [{"results": []}, [{"id": 1, "url": SECRET}], [SECRET], None])
+def test_a_list_of_webhooks_that_is_none_is_an_error_that_says_where(body):
+    with running() as server:
+        http = LabelStudioHttp(server.url, TOKEN)
+        server.fault(faulty.says(200, json.dumps(body)), on="GET /api/webhooks/")
+        with pytest.raises(LabelingError, match="/api/webhooks/ answered with JSON") as caught:
+            register_webhooks(http, ["round-0001"], url="https://8.8.8.8/", secret=SECRET)
+        assert SECRET not in str(caught.value)

@@ -1,0 +1,50 @@
+"""Who may do live work: people who were right often enough where the answer is known."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import pandas as pd
+
+from annotation_platform.labeling.skills import QUALIFIED, Skills
+from annotation_platform.lake import Lake
+from annotation_platform.params import LabelingPolicy
+
+
+def qualify(
+    quality: pd.DataFrame,
+    people: Iterable[str],
+    lake: Lake,
+    policy: LabelingPolicy,
+    *,
+    now: datetime,
+) -> list[str]:
+    """Grant the skill ``qualified`` to whoever has earned it, and return their pseudonyms.
+
+    Somebody has earned it who answered at least ``policy.qualify_answers`` gold tasks and was
+    right in at least ``policy.qualify_share`` of what there was to decide on them, over all
+    rounds. To whom it was granted or refused by hand before, nothing happens: a manager's word
+    stands. With ``qualify_answers`` at 0 nobody needs the skill, and nobody gets it.
+
+    Args:
+        quality: ``annotator_quality`` rows of all rounds.
+        people: addresses of those who could be meant.
+        lake: where skills are kept.
+        policy: what is asked of them.
+        now: from when on their answers count.
+    """
+    if not policy.qualify_answers:
+        return []
+    judged = quality[quality["gold_answers"] > 0]
+    right = judged["gold_quality"] * judged["gold_answers"]
+    of_person = judged.assign(right=right).groupby("annotator")[["gold_answers", "right"]].sum()
+    enough = of_person["gold_answers"] >= policy.qualify_answers
+    good = of_person["right"] >= policy.qualify_share * of_person["gold_answers"]
+    earned = set(of_person.index[enough & good])
+    skills = Skills(lake.store)
+    granted = []
+    for person in sorted(people):
+        pseudonym = lake.ledger.pseudonym(person)
+        if pseudonym in earned and not skills.decided(person, QUALIFIED):
+            skills.set(person, QUALIFIED, granted=True, now=now)
+            granted.append(pseudonym)
+    return granted

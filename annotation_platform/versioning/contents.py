@@ -1,0 +1,120 @@
+"""What each published version holds, read from the version itself: from its tag and its files."""
+
+import io
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from annotation_platform.errors import PublishError
+from annotation_platform.schema.tables import check_table, empty_table
+from annotation_platform.versioning.git import Git
+from annotation_platform.versioning.registry import VersionInfo, list_versions
+from annotation_platform.versioning.remote import DvcRemote
+from annotation_platform.versioning.source import version_config
+
+_SHARDS = "annotations/"
+
+
+@dataclass(frozen=True)
+class Held:
+    """An image in a version: the round of its labels, where they are from, and its split."""
+
+    version: str
+    published_at: datetime
+    round_id: str
+    origin: str
+    split: str
+    labels: int  # 0: nothing to see in it
+
+
+def versions_with(
+    image_id: str, registry: Path, remote_url: str, *, expected: Collection[str] = ()
+) -> list[Held]:
+    """Return the versions that hold an image, oldest first.
+
+    Args:
+        image_id: all 64 digits.
+        registry: where the versions are; with none expected, it need not be there.
+        remote_url: where their files are.
+        expected: tags that must be in the registry.
+
+    Raises:
+        PublishError: the registry lacks an expected tag, or the remote a file of a version.
+    """
+    held = []
+    tables: dict[str, pd.DataFrame] = {}
+    for info in _versions(registry, expected):
+        remote = _remote(info, registry, remote_url)
+        files = remote.read_folder(info.manifest.folder_md5)
+        md5 = files.get(f"{_SHARDS}{image_id[0]}.parquet")
+        if md5 is None:
+            continue
+        if md5 not in tables:
+            # Most versions share most of their files.
+            tables[md5] = _table(remote, md5, info)
+        rows = tables[md5][tables[md5]["image_id"] == image_id]
+        if not rows.empty:
+            first = rows.iloc[0]
+            held.append(
+                Held(
+                    version=info.version,
+                    published_at=datetime.fromisoformat(info.manifest.published_at),
+                    round_id=str(first["round_id"]),
+                    origin=str(first["origin"]),
+                    split=str(first["split"]),
+                    labels=int((rows["shape"] != "none").sum()),
+                )
+            )
+    return held
+
+
+def newest_labels(
+    registry: Path, remote_url: str, *, expected: Collection[str] = ()
+) -> pd.DataFrame:
+    """Return the ``training_set`` that the newest version holds; empty if there is no version.
+
+    Arguments and errors are those of ``versions_with``.
+    """
+    versions = _versions(registry, expected)
+    if not versions:
+        return empty_table("training_set")
+    info = versions[-1]
+    remote = _remote(info, registry, remote_url)
+    files = remote.read_folder(info.manifest.folder_md5)
+    shards = [_table(remote, files[path], info) for path in sorted(files) if _is_shard(path)]
+    return pd.concat(shards, ignore_index=True) if shards else empty_table("training_set")
+
+
+def _versions(registry: Path, expected: Collection[str]) -> list[VersionInfo]:
+    if not expected and not registry.exists():
+        return []
+    versions = list_versions(registry)
+    missing = sorted(set(expected) - {info.tag for info in versions})
+    if missing:
+        raise PublishError(
+            f"{registry}: lacks {missing[0]}, which was published from this lake. "
+            "Set ANNOTATION_REGISTRY to the repository that has it."
+        )
+    return versions
+
+
+def _remote(info: VersionInfo, registry: Path, remote_url: str) -> DvcRemote:
+    _, options = version_config(Git(registry), info.commit, remote_url)
+    return DvcRemote(remote_url, options)
+
+
+def _is_shard(path: str) -> bool:
+    return path.startswith(_SHARDS) and path.endswith(".parquet")
+
+
+def _table(remote: DvcRemote, md5: str, info: VersionInfo) -> pd.DataFrame:
+    data = remote.read(md5)
+    if data is None:
+        raise PublishError(
+            f"{remote.url}: lacks the file {md5} of {info.tag}. "
+            "Set ANNOTATION_REMOTE to the remote it was published to."
+        )
+    return check_table("training_set", pd.read_parquet(io.BytesIO(data)), where=info.tag)

@@ -1,0 +1,229 @@
+"""What the commands `history` and `guidelines` say of two rounds, on real tables and versions."""
+
+import json
+import subprocess
+from datetime import UTC, datetime
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from annotation_platform.cli import app
+from annotation_platform.demo.annotators import EXPERT
+from annotation_platform.errors import DataError, PublishError
+from annotation_platform.labeling.interface import (
+    ACCEPT,
+    DECISION_NAME,
+    IMAGE_NAME,
+    REASON_NAME,
+    REJECT,
+)
+from annotation_platform.labeling.places import PlacePlan
+from annotation_platform.labeling.results import write_result
+from annotation_platform.labeling.rounds import close_round, fetch_answers
+from annotation_platform.schema.shapes import Label
+from annotation_platform.settings import settings_environment
+from tests.pipeline.conftest import open_platform
+
+ONE, TWO = "round-0001", "round-0002"
+
+
+def change(platform, **sections):
+    path = platform.settings.params_path
+    policy = yaml.safe_load(path.read_text())
+    for name, values in sections.items():
+        policy[name].update(values)
+    path.write_text(yaml.safe_dump(policy, sort_keys=False))
+
+
+def say(platform, round_id, what):
+    """Let everybody answer their places; None gives no answer."""
+    said = []
+    for name in platform.labeling.annotators():
+        for place in platform.labeling.open_places(name):
+            result = what(place.image_id) if place.round_id == round_id else None
+            if result is not None:
+                annotation = platform.labeling.submit(place.backend_task, name, result, 5.0)
+                said.append((place, name, annotation))
+    return said
+
+
+def box(name):
+    return write_result([Label.box(name, 40, 20, 100, 80)], 320, 240)
+
+
+def rejection(comment):
+    about = {"to_name": IMAGE_NAME, "type": "choices"}
+    chosen = {**about, "from_name": DECISION_NAME, "value": {"choices": [REJECT]}}
+    reason = {"to_name": IMAGE_NAME, "type": "textarea", "from_name": REASON_NAME}
+    return [chosen, {**reason, "value": {"text": [comment]}}]
+
+
+def acceptance(place):
+    about = {"to_name": IMAGE_NAME, "type": "choices", "from_name": DECISION_NAME}
+    return [{**about, "value": {"choices": [ACCEPT]}}, *place.proposed]
+
+
+@pytest.fixture
+def told(two_rounds, monkeypatch):
+    """Return what a command says as JSON, in the platform's home."""
+    platform = two_rounds[0]
+    for name, value in settings_environment(platform.settings).items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments):
+        done = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def two_rounds(tmp_path_factory):
+    """Two released rounds; of the first one image was rejected, one left and one edited."""
+    with open_platform(tmp_path_factory.mktemp("history") / "home") as platform:
+        yield platform, *go_through(platform)
+
+
+def go_through(platform):
+    platform.land(1)
+    platform.hurry()
+    change(platform, review={"gate": "manual"}, labeling={"answers_per_task": 2})
+    assert platform.start_round(ONE).success
+    images = sorted(platform.lake.tables.read("label_tasks", ONE)["image_id"].unique())
+    rejected, left, edited = images[0], images[1], images[2]
+    names = platform.policy.ontology.names
+    tied = iter([names[0], names[1]])
+    said = say(
+        platform,
+        ONE,
+        lambda image: None if image == left else box(next(tied) if image == rejected else names[0]),
+    )
+    place, author, annotation = next(each for each in said if each[0].image_id == edited)
+    fetch_answers(ONE, platform.labeling, platform.lake, now=datetime.now(UTC))
+    platform.labeling.submit(
+        place.backend_task, author, [*box(names[0]), *box(names[0])], 1.0, annotation=annotation
+    )
+    now = datetime.now(UTC)
+    close_round(ONE, "the vendor left", "ada", platform.labeling, platform.lake, now=now)
+    late = iter([True, False])
+    say(platform, ONE, lambda image: box(names[0]) if image == left and next(late) else None)
+    assert platform.run("merge_round", ONE).success
+    for each in platform.labeling.open_places(EXPERT):
+        decided = rejection("too dark\nto tell") if each.image_id == rejected else acceptance(each)
+        platform.labeling.submit(each.backend_task, EXPERT, decided, 9.0)
+        # Whoever is no reviewer may say what they like.
+        someone = platform.labeling.annotators()[0]
+        platform.labeling.submit(each.backend_task, someone, acceptance(each), 1.0)
+    assert platform.run("release_round", ONE).success
+
+    classes = [dict(each) for each in platform.policy.ontology.model_dump(mode="json")["classes"]]
+    classes[0] = {**classes[0], "name": "vessel", "was": [names[0]]}
+    kite = {"id": 100, "name": "kite"}
+    text = "Draw a tight box.\nLeave reflections out."
+    change(platform, ontology={"classes": [*classes, kite], "guidelines": text})
+    platform.land(2)
+    assert platform.start_round(TWO).success
+    say(platform, TWO, lambda _: box("vessel"))
+    for job in ("merge_round", "release_round"):
+        assert platform.run(job, TWO).success
+        for each in platform.labeling.open_places(EXPERT):
+            platform.labeling.submit(each.backend_task, EXPERT, acceptance(each), 9.0)
+    return rejected, left, edited
+
+
+def test_the_path_of_a_picture_is_told_from_landing_to_every_version(two_rounds, told):
+    platform, rejected, left, edited = two_rounds
+    pseudonym = platform.lake.ledger.pseudonym
+
+    path = told("history", rejected[:16])
+    assert path["image_id"] == rejected
+    assert [(each["state"], each["round"]) for each in path["events"]] == [
+        ("landed", ONE), ("clean", ONE), ("queued", ONE), ("answered", ONE), ("answered", ONE),
+        ("consensus", ONE), ("in review", ONE), ("reviewed", ONE), ("answered", ONE),
+        ("queued", TWO), ("answered", TWO), ("answered", TWO), ("consensus", TWO),
+        ("exported", TWO),
+    ]  # fmt: skip
+    reviewed, exported = path["events"][7], path["events"][-1]
+    assert reviewed["detail"] == "Rejected: too dark to tell"
+    assert reviewed["by"] == pseudonym(EXPERT)
+    assert exported["detail"].startswith("In version 2.0.0, split ")
+    times = [each["at"] for each in path["events"] if each["at"]]
+    assert len(times) == 10
+    assert path["events"][8]["detail"].startswith("A decision that does not stand")
+    assert times[:-1] == sorted(times[:-1])
+
+    path = told("history", left)
+    mine = [each for each in path["events"] if each["round"] == ONE]
+    assert [each["state"] for each in mine] == ["landed", "clean", "queued", "left", "answered"]
+    assert mine[3]["detail"] == (
+        "The round was closed with 0 of 2 places answered: the vendor left."
+    )
+    assert mine[3]["by"] == pseudonym("ada")
+    assert "not counted, late: it came after the round was closed" in mine[4]["detail"]
+    assert path["events"][-1]["state"] == "exported"
+
+    path = told("history", edited)
+    answers = [each["detail"] for each in path["events"] if each["state"] == "answered"]
+    assert sorted(each.partition(": ")[2] for each in answers) == [
+        "1 region; counted.", "1 region; edited later.", "2 regions; counted."
+    ]  # fmt: skip
+    versions = [each["detail"] for each in path["events"] if each["state"] == "exported"]
+    assert [each.partition(",")[0] for each in versions] == [
+        "In version 1.0.0", "In version 2.0.0"
+    ]  # fmt: skip
+    everything = json.dumps([told("history", image) for image in (rejected, left, edited)])
+    assert not any(name in everything for name in (*platform.labeling.annotators(), "ada"))
+
+
+def test_a_change_of_the_guidelines_names_the_labels_that_rest_on_the_old_ones(two_rounds, told):
+    platform, rejected, left, edited = two_rounds
+    first, second = told("guidelines")["guidelines"]
+    names = platform.policy.ontology.classes[0].was
+    assert (first["since"], first["rounds"], first["changes"]) == (ONE, [ONE], None)
+    # Eight images landed with each round; in the second, the rejected and the left one came again.
+    # Seven images with two answers each; of these one was rejected and is asked about anew.
+    assert (first["answers"], first["images"]) == (14, 6)
+    assert (second["since"], second["answers"], second["images"]) == (TWO, 20, 10)
+    assert second["changes"]["added"] == ["kite"]
+    assert second["changes"]["renamed"] == [[names[0], "vessel"]]
+    assert second["changes"]["retired"] == []
+    assert "+Leave reflections out." in second["changes"]["text"]
+
+    old = told("guidelines", first["digest"][:10])
+    assert old["digest"] == first["digest"]
+    assert edited in old["images"]
+    assert not {rejected, left} & {*old["images"], *old["unpublished"]}
+    assert {rejected, left} <= set(told("guidelines", second["digest"])["images"])
+    between = told("guidelines", "--diff", second["digest"][:10], first["digest"][:10])
+    assert between["changes"]["retired"] == ["kite"]
+
+
+def test_an_answer_that_nobody_was_asked_for_is_named_beside_the_path(two_rounds, told):
+    platform, _, left, _ = two_rounds
+    # It landed in the second round, and was asked about there alone.
+    known = {place.image_id for place in PlacePlan(platform.lake.store, ONE).read().places}
+    stranger = next(
+        place.image_id
+        for place in PlacePlan(platform.lake.store, TWO).read().places
+        if place.image_id not in known
+    )
+    entries = platform.lake.ledger.read(TWO)
+    (said, *_) = (each.submission for each in entries if each.submission.image_id == left)
+    forged = {**vars(said), "image_id": stranger, "task_id": f"{ONE}/labels/{stranger}",
+              "annotation": "999"}  # fmt: skip
+    platform.lake.ledger.append(ONE, [type(said)(**forged)], now=datetime.now(UTC))
+    with pytest.raises(DataError, match=f"{stranger}: answered .* in {ONE} .*but it was"):
+        told("history", stranger)
+    with pytest.raises(DataError, match="no landed image has this id"):
+        told("history", "0123456789")
+
+
+def test_versions_that_are_not_where_they_should_be_are_missed(two_rounds, told, monkeypatch):
+    _, rejected, *_ = two_rounds
+    nowhere = two_rounds[0].settings.home_path / "other"
+    subprocess.run(["git", "init", "--quiet", str(nowhere)], check=True)
+    monkeypatch.setenv("ANNOTATION_REGISTRY", str(nowhere))
+    with pytest.raises(PublishError, match=r"lacks training-set@v1\.0\.0.* ANNOTATION_REGISTRY"):
+        told("history", rejected)
