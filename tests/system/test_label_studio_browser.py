@@ -1,7 +1,6 @@
 """Label Studio in a browser, as annotators use it: what is drawn and sent arrives as labels."""
 
 import io
-import os
 from contextlib import contextmanager
 from urllib.parse import urljoin
 
@@ -33,15 +32,7 @@ from tests.system.chromium import INSTALL, chromium, chromium_program
 from tests.system.radosgw import INSTALL as INSTALL_RADOSGW
 from tests.system.radosgw import missing_programs, running_radosgw
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.browser,
-    # On a busy machine the canvas has been seen to miss what the mouse did.
-    pytest.mark.skipif(
-        "ANNOTATION_TEST_BROWSER" not in os.environ,
-        reason="draws with a mouse; set ANNOTATION_TEST_BROWSER=1 on a machine with nothing else",
-    ),
-]
+pytestmark = [pytest.mark.long, pytest.mark.browser]
 
 WIDTH, HEIGHT = 640, 480
 BLUE, RED, YELLOW = (70, 90, 110), (200, 60, 40), (230, 200, 60)
