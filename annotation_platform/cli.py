@@ -23,6 +23,7 @@ from annotation_platform.cli_output import (
 )
 from annotation_platform.cli_pictures import duplicates, ingest, inspect, quarantine_app
 from annotation_platform.cli_rounds import answers, pin, round_app, skill_app
+from annotation_platform.cli_versions import checkout, gc, verify, versions
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.settings import read_settings
 
@@ -38,7 +39,20 @@ people_app.add_typer(skill_app, name="skill")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(round_app, name="round")
 app.add_typer(handoff_app, name="handoff")
-for command in (ingest, inspect, duplicates, answers, pin, consensus, history, guidelines):
+for command in (
+    ingest,
+    inspect,
+    duplicates,
+    answers,
+    pin,
+    consensus,
+    history,
+    guidelines,
+    versions,
+    verify,
+    gc,
+    checkout,
+):
     app.command()(command)
 
 
@@ -114,21 +128,6 @@ def status(as_json: AsJson = False) -> None:
         OUT.print(f"No round yet. Put pictures into {settings.landing_url}.")
         return
     OUT.print(table_of(states, title="rounds"))
-
-
-@app.command()
-def versions(as_json: AsJson = False) -> None:
-    """List the published dataset versions."""
-    from annotation_platform.versioning.registry import list_versions
-
-    found = [
-        {"version": info.version, "tag": info.tag, "commit": info.commit[:12]}
-        for info in list_versions(read_settings().registry_path)
-    ]
-    if as_json:
-        print_json({"versions": found})
-    else:
-        OUT.print(table_of(found, title="versions") if found else "No version yet.")
 
 
 @app.command()

@@ -8,10 +8,14 @@ import pandas as pd
 
 from annotation_platform.errors import NotReadyError
 from annotation_platform.lake import Lake
-from annotation_platform.params import Params
+from annotation_platform.params import Params, parse_params
 from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import make_table
-from annotation_platform.versioning.publisher import publish_version
+from annotation_platform.storage.keys import image_key
+from annotation_platform.versioning.folder import build_folder
+from annotation_platform.versioning.git import Git
+from annotation_platform.versioning.publisher import IMAGE_PATH, name_objects, publish_version
+from annotation_platform.versioning.remote import Source
 
 
 @dataclass(frozen=True)
@@ -86,3 +90,43 @@ def publish_round(
     )
     table = make_table("dataset_version", [row])
     return PublishedRound(table, published.uploaded_files, instructions)
+
+
+class LakeMender:
+    """Finds lost files of versions in the lake: pictures by their id, the rest rendered again.
+
+    Args:
+        lake: where pictures and tables are.
+        versions: where the versions are.
+    """
+
+    def __init__(self, lake: Lake, versions: VersionStore) -> None:
+        self._lake = lake
+        self._versions = versions
+        self._rendered: dict[str, Source] | None = None
+
+    def __call__(self, path: str, md5: str) -> Source | None:
+        """Return where the content of a file of a version can be had, or None."""
+        picture = IMAGE_PATH.fullmatch(path)
+        if picture and self._lake.store.exists(image_key(picture["image"], picture["extension"])):
+            stored = self._lake.picture_path(picture["image"], picture["extension"])
+            return Source(stored, f"image {picture['image']}")
+        if self._rendered is None:
+            self._rendered = self._render()
+        return self._rendered.get(md5)
+
+    def _render(self) -> dict[str, Source]:
+        """Return what the training sets of the lake render to, under the policies of then."""
+        found: dict[str, Source] = {}
+        tables, git = self._lake.tables, Git(self._versions.registry)
+        for round_id in tables.rounds("dataset_version"):
+            tag = str(tables.read("dataset_version", round_id).iloc[0]["tag"])
+            text = git.read(tag, "params.yaml")
+            if text is None:
+                continue
+            ontology = parse_params(text.decode(), where=f"{tag}: params.yaml").ontology
+            frame = tables.read("training_set", round_id)
+            folder = build_folder(frame, ontology, name=tag.partition("@")[0])
+            _, sources = name_objects(folder, self._lake.picture_path)
+            found |= sources
+        return found

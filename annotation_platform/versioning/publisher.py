@@ -31,7 +31,8 @@ from annotation_platform.versioning.source import find_code, version_config
 BRANCH = "refs/heads/datasets"
 MANIFEST_PATH = "datasets/manifest.json"
 _ATTEMPTS = 50
-_IMAGE_PATH = re.compile(r"images/[^/]+/(.+)\.[^./]+")
+IMAGE_PATH = re.compile(r"images/[^/]+/(?P<image>.+)\.(?P<extension>[^./]+)")
+"""The path of a picture in a version."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ class Published:
 
 
 @dataclass(frozen=True)
-class _Objects:
+class FolderObjects:
+    """A folder as DVC knows it."""
+
     md5: str  # name of DVC's folder object
     files: dict[str, str]  # path to MD5
     byte_size: int
@@ -57,6 +60,7 @@ class _Objects:
 
     @property
     def image_ids(self) -> set[str]:
+        """The ids of its pictures."""
         return _image_ids(self.files)
 
 
@@ -65,7 +69,7 @@ class _Job:
     registry: Git
     remote: DvcRemote
     dataset: str
-    folder: _Objects
+    folder: FolderObjects
     code: CodeState
     ontology_digest: str
     policy_digest: str
@@ -114,7 +118,7 @@ def publish_version(
     git = Git(registry)
     git.identity()
     content = build_folder(training_set, ontology, name=dataset)
-    folder, sources = _name_objects(content, image_path)
+    folder, sources = name_objects(content, image_path)
     with registry_lock(registry):
         code = find_code(git, source_root, params_text, remote_url, now=now)
         dvc_files, options = version_config(git, code.commit, remote_url)
@@ -135,9 +139,10 @@ def publish_version(
         return _publish(job, sources, progress)
 
 
-def _name_objects(
+def name_objects(
     content: Folder, image_path: Callable[[str, str], Path]
-) -> tuple[_Objects, dict[str, Source]]:
+) -> tuple[FolderObjects, dict[str, Source]]:
+    """Return the objects of a folder by name, and where the content of each comes from."""
     files: dict[str, str] = {}
     sources: dict[str, Source] = {}
     for path, data in content.texts.items():
@@ -151,7 +156,7 @@ def _name_objects(
     byte_size = text_bytes + sum(image.byte_size for image in content.images)
     name, data = folder_object(files)
     sources[name] = Source(data, "the folder object")
-    return _Objects(name, files, byte_size, content.facts), sources
+    return FolderObjects(name, files, byte_size, content.facts), sources
 
 
 def _publish(job: _Job, sources: dict[str, Source], progress: Progress | None) -> Published:
@@ -215,7 +220,7 @@ def _next_version(job: _Job, before: Manifest | None) -> str:
 
 
 def _image_ids(paths: dict[str, str]) -> set[str]:
-    matches = (_IMAGE_PATH.fullmatch(path) for path in paths)
+    matches = (IMAGE_PATH.fullmatch(path) for path in paths)
     return {match[1] for match in matches if match}
 
 

@@ -14,7 +14,8 @@ from annotation_platform.errors import PublishError
 from annotation_platform.versioning.git import Git, clean_environment, run_git
 from annotation_platform.versioning.manifest import Manifest, version_key
 from annotation_platform.versioning.publisher import MANIFEST_PATH
-from annotation_platform.versioning.source import snapshot_tree
+from annotation_platform.versioning.remote import DvcRemote
+from annotation_platform.versioning.source import default_remote, snapshot_tree, version_config
 
 _DATASET = "training-set"
 
@@ -75,6 +76,22 @@ def read_manifest(registry: Path, tag: str) -> Manifest:
         known = ", ".join(git.tags("*@v*")) or "none"
         raise PublishError(f"{registry}: no version {tag!r}. Published: {known}.")
     return Manifest.from_json(data, where=f"{registry}: {tag}")
+
+
+def open_remote(registry: Path, remote_url: str) -> DvcRemote:
+    """Return the remote at an address, with what the newest version's configuration says of it."""
+    versions = list_versions(registry)
+    options: dict[str, str] = {}
+    if versions:
+        _, options = version_config(Git(registry), versions[-1].commit, remote_url)
+    return DvcRemote(remote_url, options)
+
+
+def remote_of(git: Git, tag: str, remote_url: str = "") -> DvcRemote:
+    """Return the remote that a version names, or the one at ``remote_url`` with its options."""
+    url = remote_url or default_remote(git, tag)
+    _, options = version_config(git, tag, url)
+    return DvcRemote(url, options)
 
 
 def checkout_as_stranger(

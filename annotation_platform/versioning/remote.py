@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from annotation_platform.errors import PublishError, SettingsError
 from annotation_platform.storage.files import sync
@@ -39,6 +40,14 @@ def folder_object(md5_of: Mapping[str, str]) -> tuple[str, bytes]:
     entries = [{"md5": md5_of[path], "relpath": path} for path in sorted(md5_of)]
     data = json.dumps(entries, sort_keys=True).encode()
     return f"{_md5(data)}.dir", data
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What became of an object: nothing, or ``missing``, or ``damaged``; and how long it is."""
+
+    problem: Literal["", "missing", "damaged"]
+    byte_size: int = 0
 
 
 class DvcRemote:
@@ -117,6 +126,60 @@ class DvcRemote:
             if progress is not None:
                 progress(start + len(batch), len(names))
 
+    def all(self) -> Iterator[str]:
+        """Return the names of all objects that the remote holds."""
+        with self._errors():
+            yield from self._odb.all()
+
+    def written_at(self, name: str) -> datetime:
+        """Return when an object was written, in UTC."""
+        with self._errors():
+            entry = self._fs.info(self._odb.oid_to_path(name))
+        when = entry.get("LastModified") or entry["mtime"]
+        return when if isinstance(when, datetime) else datetime.fromtimestamp(when, UTC)
+
+    def download(self, name: str, take: Callable[[bytes], object]) -> bool:
+        """Give an object piece by piece to ``take``; False if the remote does not hold it."""
+        with self._errors():
+            try:
+                with self._fs.open(self._odb.oid_to_path(name), "rb") as stream:
+                    while piece := stream.read(1 << 20):
+                        take(piece)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def check(self, name: str) -> Checked:
+        """Read an object to its end and say whether it is what its name says."""
+        target = self._odb.oid_to_path(name)
+        with self._errors():
+            try:
+                digest, byte_size = self._read_through(target)
+            except FileNotFoundError:
+                return Checked("missing")
+        return Checked("" if digest == _bare(name) else "damaged", byte_size)
+
+    def replace(self, name: str, source: Source) -> bool:
+        """Put an object in the place of one that is missing or damaged.
+
+        Returns:
+            False if the source is not what the name says; then nothing has changed.
+        """
+        with tempfile.TemporaryDirectory(prefix="annotation-mend-") as folder:
+            path = _as_file(name, source.content, Path(folder))
+            if not path.is_file() or _file_md5(path, source.what) != _bare(name):
+                return False
+        # Written beside and moved there: no reader sees half of it.
+        self.upload({name: source})
+        return True
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Take objects away; one that is gone already does no harm."""
+        with self._errors():
+            for name in names:
+                with suppress(FileNotFoundError):
+                    self._fs.remove(self._odb.oid_to_path(name))
+
     def _copy(self, files: Mapping[str, Path]) -> None:
         from dvc_objects.fs import generic
         from dvc_objects.fs.local import localfs
@@ -143,13 +206,18 @@ class DvcRemote:
                 _sweep(folder)
 
     def _stored_md5(self, target: str) -> str:
-        digest = hashlib.md5(usedforsecurity=False)
-        with self._fs.open(target, "rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
+        digest, _ = self._read_through(target)
         if self._is_local:
             sync(target)
-        return digest.hexdigest()
+        return digest
+
+    def _read_through(self, target: str) -> tuple[str, int]:
+        digest, byte_size = _new_md5(), 0
+        with self._fs.open(target, "rb") as stream:
+            while piece := stream.read(1 << 20):
+                digest.update(piece)
+                byte_size += len(piece)
+        return digest.hexdigest(), byte_size
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

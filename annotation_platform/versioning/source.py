@@ -59,14 +59,7 @@ def version_config(
     endpoint and the like of the same remote included; the default remote becomes ``remote_url``,
     and readers verify what they pull.
     """
-    config = configparser.ConfigParser(interpolation=None)
-    present = registry.read(code, ".dvc/config") or b""
-    try:
-        config.read_string(present.decode())
-    except configparser.Error as error:
-        raise SettingsError(
-            f".dvc/config of {code[:12]}: {' '.join(str(error).split())}. Correct it."
-        ) from error
+    config = _dvc_config(registry, code)
     options: dict[str, str] = {}
     for section in [name for name in config.sections() if name.startswith("'remote ")]:
         if config[section].get("url") == remote_url:
@@ -82,6 +75,31 @@ def version_config(
         files[".dvc/.gitignore"] = _DVC_IGNORED
     options.pop("verify", None)
     return files, options
+
+
+def default_remote(registry: Git, code: str) -> str:
+    """Return the address of the remote that the DVC configuration of a commit names as its own."""
+    config = _dvc_config(registry, code)
+    name = config.get("core", "remote", fallback="")
+    url = config.get(f"'remote \"{name}\"'", "url", fallback="")
+    if not url:
+        raise SettingsError(
+            f".dvc/config of {code}: it names no remote, so nobody knows where the files are. "
+            "Set ANNOTATION_REMOTE."
+        )
+    return url
+
+
+def _dvc_config(registry: Git, code: str) -> configparser.ConfigParser:
+    config = configparser.ConfigParser(interpolation=None)
+    present = registry.read(code, ".dvc/config") or b""
+    try:
+        config.read_string(present.decode())
+    except configparser.Error as error:
+        raise SettingsError(
+            f".dvc/config of {code[:12]}: {' '.join(str(error).split())}. Correct it."
+        ) from error
+    return config
 
 
 def _commit_with_tree(registry: Git, tree: str) -> str | None:

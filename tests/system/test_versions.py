@@ -6,14 +6,11 @@ import json
 import multiprocessing
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -21,20 +18,15 @@ import pytest
 
 from annotation_platform.errors import PublishError, SettingsError
 from annotation_platform.schema.ontology import LabelClass, Ontology
-from annotation_platform.schema.tables import make_table
 from annotation_platform.storage.round_tables import parquet_bytes
 from annotation_platform.versioning.folder import build_folder
-from annotation_platform.versioning.publisher import Published, publish_version
 from annotation_platform.versioning.registry import (
     checkout_as_stranger,
     list_versions,
     make_registry,
     read_manifest,
 )
-
-PROJECT = Path(__file__).resolve().parents[2]
-ONTOLOGY = Ontology.from_names(["Würfel", "ball"])
-PARAMS = "seed: 7\n"
+from tests.system.worlds import ONTOLOGY, PARAMS, World
 
 
 @pytest.fixture(autouse=True)
@@ -43,80 +35,6 @@ def _identity(monkeypatch, tmp_path):
     (tmp_path / "gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-
-
-@dataclass
-class World:
-    """A lake, a source tree, a registry and a remote, as one publisher sees them."""
-
-    root: Path
-    ontology: Ontology = ONTOLOGY
-    rows: list[dict[str, object]] = field(default_factory=list)
-
-    def __post_init__(self):
-        source = self.root / "source"
-        if not source.exists():
-            (source / ".dvc").mkdir(parents=True)
-            for name in ["dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".gitignore"]:
-                shutil.copy(PROJECT / name, source / name)
-            (source / "params.yaml").write_text("seed: 0\ntraining: {}\n")
-            (source / "code.py").write_text("print('this made it')\n")
-            (self.root / "lake").mkdir()
-        if not self.registry.exists():
-            make_registry(self.registry, source, PARAMS, remote_url=str(self.root / "remote"))
-
-    @property
-    def registry(self) -> Path:
-        return self.root / "registry"
-
-    def add_images(self, first: int, count: int) -> None:
-        for number in range(first, first + count):
-            data = random.Random(number).randbytes(2000)
-            image_id = hashlib.sha256(data).hexdigest()
-            (self.root / "lake" / f"{image_id}.jpg").write_bytes(data)
-            box = {"shape": "box", "class_name": "ball", "class_id": 1,
-                   "x1": 1.0, "y1": 2.0, "x2": 30.0 + number, "y2": 40.0}  # fmt: skip
-            empty = {"shape": "none", "class_name": None, "class_id": None,
-                     "x1": None, "y1": None, "x2": None, "y2": None}  # fmt: skip
-            self.rows.append(
-                {
-                    "round_id": "round-0001",
-                    "image_id": image_id,
-                    "split": ["train", "train", "val", "test"][number % 4],
-                    "group_id": image_id,
-                    "width": 640,
-                    "height": 480,
-                    "extension": "jpg",
-                    "stored_md5": hashlib.md5(data).hexdigest(),
-                    "stored_bytes": len(data),
-                    "label_id": f"{image_id}-0",
-                    "origin": "people",
-                    "support": 1,
-                    "answers": 1,
-                    "other_metadata": "",
-                    "geometry": "",
-                    **(empty if number % 5 == 0 else box),
-                }
-            )
-
-    @property
-    def table(self) -> pd.DataFrame:
-        return make_table("training_set", self.rows)
-
-    def publish(self, *, table=None, registry=None, remote=None, weights=()) -> Published:
-        return publish_version(
-            registry or self.registry,
-            remote_url=str(remote or self.root / "remote"),
-            training_set=self.table if table is None else table,
-            ontology=self.ontology,
-            params_text=PARAMS,
-            rounds={"round-0001": "a" * 64},
-            policy_digest="b" * 64,
-            weights=list(weights),
-            source_root=self.root / "source",
-            image_path=lambda image_id, extension: self.root / "lake" / f"{image_id}.{extension}",
-            now=datetime(2026, 11, 20, 12, 0, tzinfo=UTC),
-        )
 
 
 @pytest.fixture

@@ -1,0 +1,266 @@
+"""A version in a folder: git's part by git, the files by what differs from what is there.
+
+The result is an ordinary clone in which ``dvc status`` has nothing to say. What makes it quick:
+files that a checkout put there and nobody touched since are known by size, inode and time, so only
+those that differ between two versions are fetched. Each new file is hashed on its way.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from annotation_platform.errors import PublishError, SettingsError
+from annotation_platform.storage.files import write_file
+from annotation_platform.versioning.git import Git, clean_environment, run_git
+from annotation_platform.versioning.registry import remote_of
+from annotation_platform.versioning.remote import DvcRemote, Progress
+
+_RECORD = Path(".dvc/tmp/annotation-checkout.json")
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class CheckedOut:
+    """What a checkout did."""
+
+    tag: str
+    folder: Path
+    files: int
+    fetched: int  # files that came from the remote
+    linked: int  # files that were put or replaced, the fetched ones among them
+    removed: int
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """By what a file that nobody touched is known."""
+
+    size: int
+    modified_ns: int
+    inode: int
+
+
+def checkout_version(
+    registry: str | Path,
+    tag: str,
+    folder: Path,
+    *,
+    remote_url: str = "",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> CheckedOut:
+    """Make ``folder`` a clone of the registry at ``tag``, with the version's files in it.
+
+    Files are hard links to the clone's DVC cache, and read-only as DVC's are; where links cannot
+    be made, copies. What is interrupted is completed by the next call.
+
+    Args:
+        registry: path or address of the git repository.
+        tag: the version's.
+        folder: empty or missing, or the folder of an earlier checkout.
+        remote_url: where the files are; by default what the version says.
+        force: whether to overwrite files that were changed there, and to remove others.
+        progress: told the files put there and those to put.
+
+    Raises:
+        PublishError: the version is not known, its files are not whole in the remote, or
+            somebody's changes in the folder would be lost.
+        SettingsError: the folder is not what it must be.
+    """
+    git = _clone(str(registry), folder)
+    if git.resolve(f"refs/tags/{tag}") is None:
+        known = ", ".join(git.tags("*@v*")) or "none"
+        raise PublishError(f"{registry}: no version {tag!r}. Published: {known}.")
+    name, pointer = _pointer(git, tag)
+    remote = remote_of(git, tag, remote_url)
+    cache = folder / ".dvc" / "cache" / "files" / "md5"
+    wanted = _listing(remote, cache, name)
+    target = folder / "datasets" / pointer
+    there, record = dict(_stamps(target)), _read_record(folder)
+    untouched = {path for path, stamp in there.items() if record.get(path, ("", None))[1] == stamp}
+    content = {path: record[path][0] for path in untouched}
+    content |= _hashed(target, sorted(set(there) & set(wanted) - untouched))
+    put = [path for path in sorted(wanted) if content.get(path) != wanted[path]]
+    surplus = sorted(set(there) - set(wanted))
+    if not force:
+        lost = sorted({*put, *surplus} & set(there) - untouched)
+        _refuse_losses(target, lost)
+    _git(folder, "checkout", "--quiet", "--detach", *(["--force"] if force else []), tag)
+    fetched = _fetch(remote, cache, {wanted[path] for path in put}, progress)
+    _link(target, cache, {path: wanted[path] for path in put})
+    for path in surplus:
+        (target / path).unlink(missing_ok=True)
+    _remove_empty_folders(target)
+    _write_record(folder, wanted, dict(_stamps(target)))
+    return CheckedOut(tag, folder, len(wanted), fetched, len(put), len(surplus))
+
+
+def _clone(registry: str, folder: Path) -> Git:
+    if (folder / ".git").exists():
+        _git(folder, "fetch", "--quiet", "--force", "--tags", "origin")
+        return Git(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise SettingsError(
+            f"{folder}: is not empty, and no earlier checkout. Name an empty or a new folder."
+        )
+    source = str(Path(registry).absolute()) if Path(registry).exists() else registry
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _git(folder.parent, "clone", "--quiet", "--no-checkout", source, str(folder.absolute()))
+    return Git(folder)
+
+
+def _git(place: Path, *arguments: str) -> None:
+    done = run_git(["-C", str(place), *arguments], environment=clean_environment())
+    if done.returncode != 0:
+        said = " ".join(done.stderr.decode(errors="replace").split())[-300:]
+        raise PublishError(f"{place}: git {arguments[0]} failed: {said}")
+
+
+def _pointer(git: Git, tag: str) -> tuple[str, str]:
+    """Return the name of the list of the version's files, and the folder that they make."""
+    name = tag.partition("@")[0]
+    text = git.read(tag, f"datasets/{name}.dvc")
+    if text is None:
+        raise PublishError(f"{tag}: it has no datasets/{name}.dvc, so it is no dataset version.")
+    (out,) = yaml.safe_load(text)["outs"]
+    return str(out["md5"]), str(out["path"])
+
+
+def _listing(remote: DvcRemote, cache: Path, name: str) -> dict[str, str]:
+    _fetch(remote, cache, {name})
+    entries = json.loads((cache / name[:2] / name[2:]).read_bytes())
+    return {entry["relpath"]: entry["md5"] for entry in entries}
+
+
+def _stamps(target: Path) -> Iterator[tuple[str, _Stamp]]:
+    """Yield every file below a folder by its relative path, in no order."""
+    stack = [("", str(target))]
+    while stack:
+        prefix, place = stack.pop()
+        with suppress(FileNotFoundError), os.scandir(place) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    stack.append((f"{prefix}{entry.name}/", entry.path))
+                    continue
+                found = entry.stat(follow_symlinks=False)
+                yield prefix + entry.name, _Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+def _hashed(target: Path, paths: list[str]) -> dict[str, str]:
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(paths, pool.map(lambda path: _md5(target / path), paths), strict=True))
+
+
+def _refuse_losses(target: Path, lost: list[str]) -> None:
+    if lost:
+        raise PublishError(
+            f"{target}: {len(lost)} files were added or changed there and would be lost"
+            f" ({', '.join(lost[:_SHOWN])}). Keep what you need and use --force."
+        )
+
+
+def _fetch(
+    remote: DvcRemote, cache: Path, names: set[str], progress: Progress | None = None
+) -> int:
+    """Bring objects into the cache, each hashed on its way; return how many were not there.
+
+    One that is there is hashed too: somebody may have changed a file that is linked to it.
+    """
+    for folder in {cache / name[:2] for name in names}:
+        folder.mkdir(parents=True, exist_ok=True)
+    fetched = 0
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        done = pool.map(lambda name: _fetch_one(remote, cache, name), sorted(names))
+        for number, was_missing in enumerate(done, start=1):
+            fetched += was_missing
+            if progress is not None and (number % 256 == 0 or number == len(names)):
+                progress(number, len(names))
+    return fetched
+
+
+def _fetch_one(remote: DvcRemote, cache: Path, name: str) -> bool:
+    place = cache / name[:2] / name[2:]
+    if place.exists() and _md5(place) == name.removesuffix(".dir"):
+        return False
+    digest = _new_md5()
+    with _whole_or_not_at_all(place) as draft:
+        with draft.open("wb") as file:
+
+            def take(piece: bytes) -> None:
+                digest.update(piece)
+                file.write(piece)
+
+            found = remote.download(name, take)
+        if not found or digest.hexdigest() != name.removesuffix(".dir"):
+            what = "damaged" if found else "missing"
+            raise PublishError(
+                f"{remote.url}: object {name} is {what}. `annotation-platform verify --repair` "
+                "puts back what the lake still has."
+            )
+    return True
+
+
+@contextmanager
+def _whole_or_not_at_all(place: Path) -> Iterator[Path]:
+    draft = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    try:
+        yield draft
+        # Read-only is DVC's mark of an object that was hashed.
+        draft.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
+        draft.replace(place)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _link(target: Path, cache: Path, files: Mapping[str, str]) -> None:
+    for folder in sorted({(target / path).parent for path in files}):
+        folder.mkdir(parents=True, exist_ok=True)
+    for path, name in files.items():
+        place, stored = target / path, cache / name[:2] / name[2:]
+        draft = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+        try:
+            os.link(stored, draft)
+        except OSError:
+            shutil.copyfile(stored, draft)
+        draft.replace(place)
+        # Where both are the same file already, nothing was moved.
+        draft.unlink(missing_ok=True)
+
+
+def _remove_empty_folders(target: Path) -> None:
+    for place, _, _ in sorted(os.walk(target), reverse=True):
+        with suppress(OSError):
+            Path(place).rmdir()
+    target.mkdir(parents=True, exist_ok=True)
+
+
+def _read_record(folder: Path) -> dict[str, tuple[str, _Stamp]]:
+    try:
+        rows = json.loads((folder / _RECORD).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {path: (md5, _Stamp(*stamp)) for path, md5, *stamp in rows}
+
+
+def _write_record(folder: Path, wanted: Mapping[str, str], there: Mapping[str, _Stamp]) -> None:
+    rows = [[path, md5, *vars(there[path]).values()] for path, md5 in wanted.items()]
+    (folder / _RECORD).parent.mkdir(parents=True, exist_ok=True)
+    write_file(folder / _RECORD, json.dumps(rows).encode())
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, _new_md5).hexdigest()
+
+
+def _new_md5() -> "hashlib._Hash":
+    return hashlib.md5(usedforsecurity=False)

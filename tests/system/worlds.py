@@ -1,0 +1,94 @@
+"""A registry, a remote and a lake of random pictures, as one publisher sees them."""
+
+import hashlib
+import random
+import shutil
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+
+from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.tables import make_table
+from annotation_platform.versioning.publisher import Published, publish_version
+from annotation_platform.versioning.registry import make_registry
+
+PROJECT = Path(__file__).resolve().parents[2]
+ONTOLOGY = Ontology.from_names(["Würfel", "ball"])
+PARAMS = "seed: 7\n"
+
+
+@dataclass
+class World:
+    """A lake, a source tree, a registry and a remote, as one publisher sees them."""
+
+    root: Path
+    ontology: Ontology = ONTOLOGY
+    params: str = PARAMS
+    rows: list[dict[str, object]] = field(default_factory=list)
+
+    def __post_init__(self):
+        source = self.root / "source"
+        if not source.exists():
+            (source / ".dvc").mkdir(parents=True)
+            for name in ["dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".gitignore"]:
+                shutil.copy(PROJECT / name, source / name)
+            (source / "params.yaml").write_text("seed: 0\ntraining: {}\n")
+            (source / "code.py").write_text("print('this made it')\n")
+            (self.root / "lake").mkdir()
+        if not self.registry.exists():
+            make_registry(self.registry, source, PARAMS, remote_url=str(self.root / "remote"))
+
+    @property
+    def registry(self) -> Path:
+        return self.root / "registry"
+
+    def add_images(self, first: int, count: int) -> None:
+        for number in range(first, first + count):
+            data = random.Random(number).randbytes(2000)
+            image_id = hashlib.sha256(data).hexdigest()
+            (self.root / "lake" / f"{image_id}.jpg").write_bytes(data)
+            box = {"shape": "box", "class_name": "ball", "class_id": 1,
+                   "x1": 1.0, "y1": 2.0, "x2": 30.0 + number, "y2": 40.0}  # fmt: skip
+            empty = {"shape": "none", "class_name": None, "class_id": None,
+                     "x1": None, "y1": None, "x2": None, "y2": None}  # fmt: skip
+            self.rows.append(
+                {
+                    "round_id": "round-0001",
+                    "image_id": image_id,
+                    "split": ["train", "train", "val", "test"][number % 4],
+                    "group_id": image_id,
+                    "width": 640,
+                    "height": 480,
+                    "extension": "jpg",
+                    "stored_md5": hashlib.md5(data).hexdigest(),
+                    "stored_bytes": len(data),
+                    "label_id": f"{image_id}-0",
+                    "origin": "people",
+                    "support": 1,
+                    "answers": 1,
+                    "other_metadata": "",
+                    "geometry": "",
+                    **(empty if number % 5 == 0 else box),
+                }
+            )
+
+    @property
+    def table(self) -> pd.DataFrame:
+        return make_table("training_set", self.rows)
+
+    def publish(self, *, table=None, registry=None, remote=None, weights=()) -> Published:
+        return publish_version(
+            registry or self.registry,
+            remote_url=str(remote or self.root / "remote"),
+            training_set=self.table if table is None else table,
+            ontology=self.ontology,
+            params_text=self.params,
+            rounds={"round-0001": "a" * 64},
+            policy_digest="b" * 64,
+            weights=list(weights),
+            source_root=self.root / "source",
+            image_path=lambda image_id, extension: self.root / "lake" / f"{image_id}.{extension}",
+            now=datetime(2026, 11, 20, 12, 0, tzinfo=UTC),
+        )
