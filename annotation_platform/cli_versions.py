@@ -99,6 +99,7 @@ def checkout(
     version: Annotated[str, typer.Argument(help="Such as training-set@v1.2.0 or 1.2.0.")],
     folder: Annotated[Path, typer.Argument(help="Empty, new, or of an earlier checkout.")],
     registry: Annotated[str, typer.Option(help="Path or address; by default your own.")] = "",
+    remote: Annotated[str, typer.Option(help="Where its files are, if not where it says.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Lose what was changed there.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -109,7 +110,9 @@ def checkout(
     source = registry or str(settings.registry_path)
     tag = version if "@" in version else _tag(settings, version)
     with looking_at_files() as progress:
-        done = checkout_version(source, tag, folder, force=force, progress=progress)
+        done = checkout_version(
+            source, tag, folder, remote_url=remote, force=force, progress=progress
+        )
     answer(
         {**vars(done)},
         as_json,

@@ -127,6 +127,5 @@ class LakeMender:
             ontology = parse_params(text.decode(), where=f"{tag}: params.yaml").ontology
             frame = tables.read("training_set", round_id)
             folder = build_folder(frame, ontology, name=tag.partition("@")[0])
-            _, sources = name_objects(folder, self._lake.picture_path)
-            found |= sources
+            found |= name_objects(folder, self._lake.picture_path).texts
         return found

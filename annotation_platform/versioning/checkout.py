@@ -40,13 +40,8 @@ class CheckedOut:
     removed: int
 
 
-@dataclass(frozen=True)
-class _Stamp:
-    """By what a file that nobody touched is known."""
-
-    size: int
-    modified_ns: int
-    inode: int
+_Stamp = tuple[int, int, int]
+"""By what a file that nobody touched is known: size, time in ns, inode."""
 
 
 def checkout_version(
@@ -86,21 +81,22 @@ def checkout_version(
     wanted = _listing(remote, cache, name)
     target = folder / "datasets" / pointer
     there, record = dict(_stamps(target)), _read_record(folder)
-    untouched = {path for path, stamp in there.items() if record.get(path, ("", None))[1] == stamp}
-    content = {path: record[path][0] for path in untouched}
-    content |= _hashed(target, sorted(set(there) & set(wanted) - untouched))
+    content = {path: md5 for path, (md5, stamp) in record.items() if there.get(path) == stamp}
+    content |= _hashed(target, sorted(there.keys() - content.keys()))
     put = [path for path in sorted(wanted) if content.get(path) != wanted[path]]
     surplus = sorted(set(there) - set(wanted))
     if not force:
-        lost = sorted({*put, *surplus} & set(there) - untouched)
-        _refuse_losses(target, lost)
+        going = {*put, *surplus} & set(there)
+        left = (path for path in going if content[path] != record.get(path, ("",))[0])
+        _refuse_losses(target, sorted(left))
     _git(folder, "checkout", "--quiet", "--detach", *(["--force"] if force else []), tag)
     fetched = _fetch(remote, cache, {wanted[path] for path in put}, progress)
     _link(target, cache, {path: wanted[path] for path in put})
     for path in surplus:
         (target / path).unlink(missing_ok=True)
-    _remove_empty_folders(target)
-    _write_record(folder, wanted, dict(_stamps(target)))
+    _remove_empty_folders(target, surplus)
+    there |= {path: _stamp((target / path).stat()) for path in put}
+    _write_record(folder, wanted, there)
     return CheckedOut(tag, folder, len(wanted), fetched, len(put), len(surplus))
 
 
@@ -151,8 +147,11 @@ def _stamps(target: Path) -> Iterator[tuple[str, _Stamp]]:
                 if entry.is_dir(follow_symlinks=False):
                     stack.append((f"{prefix}{entry.name}/", entry.path))
                     continue
-                found = entry.stat(follow_symlinks=False)
-                yield prefix + entry.name, _Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
+                yield prefix + entry.name, _stamp(entry.stat(follow_symlinks=False))
+
+
+def _stamp(found: os.stat_result) -> _Stamp:
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _hashed(target: Path, paths: list[str]) -> dict[str, str]:
@@ -236,25 +235,28 @@ def _link(target: Path, cache: Path, files: Mapping[str, str]) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _remove_empty_folders(target: Path) -> None:
-    for place, _, _ in sorted(os.walk(target), reverse=True):
+def _remove_empty_folders(target: Path, removed: list[str]) -> None:
+    folders = {parent for path in removed for parent in Path(path).parents}
+    for folder in sorted(folders - {Path()}, key=lambda each: -len(each.parts)):
+        # Others still hold something.
         with suppress(OSError):
-            Path(place).rmdir()
-    target.mkdir(parents=True, exist_ok=True)
+            (target / folder).rmdir()
 
 
 def _read_record(folder: Path) -> dict[str, tuple[str, _Stamp]]:
     try:
-        rows = json.loads((folder / _RECORD).read_bytes())
+        paths, *columns = json.loads((folder / _RECORD).read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
-    return {path: (md5, _Stamp(*stamp)) for path, md5, *stamp in rows}
+    digests, *stamps = columns
+    return dict(zip(paths, zip(digests, zip(*stamps, strict=True), strict=True), strict=True))
 
 
 def _write_record(folder: Path, wanted: Mapping[str, str], there: Mapping[str, _Stamp]) -> None:
-    rows = [[path, md5, *vars(there[path]).values()] for path, md5 in wanted.items()]
+    stamps = zip(*(there[path] for path in wanted), strict=True) if wanted else ((), (), ())
+    columns = [list(wanted), list(wanted.values()), *map(list, stamps)]
     (folder / _RECORD).parent.mkdir(parents=True, exist_ok=True)
-    write_file(folder / _RECORD, json.dumps(rows).encode())
+    write_file(folder / _RECORD, json.dumps(columns).encode())
 
 
 def _md5(path: Path) -> str:

@@ -6,6 +6,11 @@ from typing import Any
 
 from annotation_platform.errors import PublishError
 
+BRANCH = "refs/heads/datasets"
+"""The line of versions."""
+
+MANIFEST_PATH = "datasets/manifest.json"
+
 
 @dataclass(frozen=True)
 class CodeState:

@@ -7,8 +7,8 @@ commit without its tag, and the next one completes it.
 
 import hashlib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,9 +16,20 @@ import pandas as pd
 
 from annotation_platform.errors import PublishError
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.versioning.folder import Folder, FolderFacts, build_folder
+from annotation_platform.versioning.folder import (
+    Folder,
+    FolderFacts,
+    ImageFile,
+    build_folder,
+)
 from annotation_platform.versioning.git import Git
-from annotation_platform.versioning.manifest import CodeState, Manifest, version_key
+from annotation_platform.versioning.manifest import (
+    BRANCH,
+    MANIFEST_PATH,
+    CodeState,
+    Manifest,
+    version_key,
+)
 from annotation_platform.versioning.remote import (
     DvcRemote,
     Progress,
@@ -28,8 +39,6 @@ from annotation_platform.versioning.remote import (
 )
 from annotation_platform.versioning.source import find_code, version_config
 
-BRANCH = "refs/heads/datasets"
-MANIFEST_PATH = "datasets/manifest.json"
 _ATTEMPTS = 50
 IMAGE_PATH = re.compile(r"images/[^/]+/(?P<image>.+)\.(?P<extension>[^./]+)")
 """The path of a picture in a version."""
@@ -51,17 +60,28 @@ class Published:
 
 @dataclass(frozen=True)
 class FolderObjects:
-    """A folder as DVC knows it."""
+    """A folder as DVC knows it, and where the content of each of its objects comes from."""
 
     md5: str  # name of DVC's folder object
     files: dict[str, str]  # path to MD5
     byte_size: int
     facts: FolderFacts
+    texts: dict[str, Source] = field(repr=False)  # by MD5, the folder object among them
+    pictures: dict[str, ImageFile] = field(repr=False)  # by MD5
+    image_path: Callable[[str, str], Path] = field(repr=False)
 
     @property
-    def image_ids(self) -> set[str]:
-        """The ids of its pictures."""
-        return _image_ids(self.files)
+    def names(self) -> set[str]:
+        """The MD5 of every object, that of the folder among them."""
+        return {*self.texts, *self.pictures}
+
+    def source(self, name: str) -> Source:
+        """Return where the content of an object comes from."""
+        if name in self.texts:
+            return self.texts[name]
+        picture = self.pictures[name]
+        stored = self.image_path(picture.image_id, picture.extension)
+        return Source(stored, f"image {picture.image_id}")
 
 
 @dataclass(frozen=True)
@@ -118,7 +138,7 @@ def publish_version(
     git = Git(registry)
     git.identity()
     content = build_folder(training_set, ontology, name=dataset)
-    folder, sources = name_objects(content, image_path)
+    folder = name_objects(content, image_path)
     with registry_lock(registry):
         code = find_code(git, source_root, params_text, remote_url, now=now)
         dvc_files, options = version_config(git, code.commit, remote_url)
@@ -136,38 +156,41 @@ def publish_version(
             dvc_files=dvc_files,
             now=now,
         )
-        return _publish(job, sources, progress)
+        return _publish(job, progress)
 
 
-def name_objects(
-    content: Folder, image_path: Callable[[str, str], Path]
-) -> tuple[FolderObjects, dict[str, Source]]:
-    """Return the objects of a folder by name, and where the content of each comes from."""
+def name_objects(content: Folder, image_path: Callable[[str, str], Path]) -> FolderObjects:
+    """Return the objects of a folder; ``image_path`` gives the stored file of id and extension."""
     files: dict[str, str] = {}
-    sources: dict[str, Source] = {}
+    texts: dict[str, Source] = {}
     for path, data in content.texts.items():
         files[path] = hashlib.md5(data, usedforsecurity=False).hexdigest()
-        sources[files[path]] = Source(data, path)
-    for image in content.images:
-        files[image.path] = image.md5
-        stored = image_path(image.image_id, image.extension)
-        sources[image.md5] = Source(stored, f"image {image.image_id}")
-    text_bytes = sum(map(len, content.texts.values()))
-    byte_size = text_bytes + sum(image.byte_size for image in content.images)
+        texts[files[path]] = Source(data, path)
+    files |= {image.path: image.md5 for image in content.images}
     name, data = folder_object(files)
-    sources[name] = Source(data, "the folder object")
-    return FolderObjects(name, files, byte_size, content.facts), sources
+    texts[name] = Source(data, "the folder object")
+    return FolderObjects(
+        md5=name,
+        files=files,
+        byte_size=sum(map(len, content.texts.values()))
+        + sum(image.byte_size for image in content.images),
+        facts=content.facts,
+        texts=texts,
+        pictures={image.md5: image for image in content.images},
+        image_path=image_path,
+    )
 
 
-def _publish(job: _Job, sources: dict[str, Source], progress: Progress | None) -> Published:
+def _publish(job: _Job, progress: Progress | None) -> Published:
     uploaded: int | None = None
     for _ in range(_ATTEMPTS):
         head, before = _head(job)
         if before and _same_content(job, before):
             return _published(before, head or "", new=False, uploaded=uploaded or 0)
-        manifest = _manifest(job, head, before)
+        held = job.remote.read_folder(before.folder_md5) if before else {}
+        manifest = _manifest(job, head, before, held)
         if uploaded is None:
-            uploaded = _upload(job, sources, progress)
+            uploaded = _upload(job, set(held.values()), progress)
         commit = _commit(job, manifest, head)
         if job.registry.update_ref(BRANCH, commit, _branch_value(job, head)):
             _tag(job, manifest, commit)
@@ -207,28 +230,29 @@ def _same_content(job: _Job, before: Manifest) -> bool:
     return (before.folder_md5, before.ontology_digest) == (job.folder.md5, job.ontology_digest)
 
 
-def _next_version(job: _Job, before: Manifest | None) -> str:
+def _next_version(job: _Job, before: Manifest | None, held: Mapping[str, str]) -> str:
     if before is None:
         return "1.0.0"
     major, minor, patch = version_key(before.version)
     if before.ontology_digest != job.ontology_digest:
         return f"{major + 1}.0.0"
-    known = _image_ids(job.remote.read_folder(before.folder_md5))
-    if job.folder.image_ids - known:
+    if _image_ids(job.folder.files) - _image_ids(held):
         return f"{major}.{minor + 1}.0"
     return f"{major}.{minor}.{patch + 1}"
 
 
-def _image_ids(paths: dict[str, str]) -> set[str]:
-    matches = (IMAGE_PATH.fullmatch(path) for path in paths)
-    return {match[1] for match in matches if match}
+def _image_ids(paths: Iterable[str]) -> set[str]:
+    names = (path.rpartition("/")[2] for path in paths if path.startswith("images/"))
+    return {name.rpartition(".")[0] for name in names}
 
 
-def _manifest(job: _Job, head: str | None, before: Manifest | None) -> Manifest:
+def _manifest(
+    job: _Job, head: str | None, before: Manifest | None, held: Mapping[str, str]
+) -> Manifest:
     facts = job.folder.facts
     return Manifest(
         dataset=job.dataset,
-        version=_next_version(job, before),
+        version=_next_version(job, before, held),
         parent_version=before.version if before else "",
         parent_commit=head or "",
         published_at=job.now.astimezone(UTC).isoformat(timespec="seconds"),
@@ -250,13 +274,15 @@ def _manifest(job: _Job, head: str | None, before: Manifest | None) -> Manifest:
     )
 
 
-def _upload(job: _Job, sources: dict[str, Source], progress: Progress | None) -> int:
-    missing = job.remote.missing(sources)
-    files = {name: sources[name] for name in missing if name != job.folder.md5}
+def _upload(job: _Job, held: set[str], progress: Progress | None) -> int:
+    """Put what the remote lacks there; what the last version holds was read back when new."""
+    folder = job.folder
+    missing = job.remote.missing(folder.names - held)
+    files = {name: folder.source(name) for name in missing if name != folder.md5}
     job.remote.upload(files, progress=progress)
     # The folder's object says that all its files are there, so it comes after them.
-    if job.folder.md5 in missing:
-        job.remote.upload({job.folder.md5: sources[job.folder.md5]})
+    if folder.md5 in missing:
+        job.remote.upload({folder.md5: folder.source(folder.md5)})
     return len(files)
 
 

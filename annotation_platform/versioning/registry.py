@@ -12,8 +12,7 @@ from pathlib import Path
 
 from annotation_platform.errors import PublishError
 from annotation_platform.versioning.git import Git, clean_environment, run_git
-from annotation_platform.versioning.manifest import Manifest, version_key
-from annotation_platform.versioning.publisher import MANIFEST_PATH
+from annotation_platform.versioning.manifest import MANIFEST_PATH, Manifest, version_key
 from annotation_platform.versioning.remote import DvcRemote
 from annotation_platform.versioning.source import default_remote, snapshot_tree, version_config
 

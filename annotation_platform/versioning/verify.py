@@ -17,8 +17,7 @@ from annotation_platform.errors import AnnotationPlatformError, PublishError
 from annotation_platform.params import parse_params
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.git import Git
-from annotation_platform.versioning.manifest import Manifest
-from annotation_platform.versioning.publisher import BRANCH, MANIFEST_PATH
+from annotation_platform.versioning.manifest import BRANCH, MANIFEST_PATH, Manifest
 from annotation_platform.versioning.registry import VersionInfo, list_versions
 from annotation_platform.versioning.remote import DvcRemote, Progress, Source
 
