@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
+    from annotation_platform.versioning.loading import LoadedVersion
+
 __version__ = "0.1.0"
 
 
@@ -18,3 +20,19 @@ def query(sql: str, *, home: str | Path | None = None) -> "pd.DataFrame":
     from annotation_platform.catalogue.query import query as answer
 
     return answer(sql, home=home)
+
+
+def load(
+    version: str,
+    *,
+    registry: str | Path = "",
+    remote: str = "",
+    folder: str | Path | None = None,
+) -> "LoadedVersion":
+    """Return a published version: its labels as a table, its pictures as torch samples.
+
+    See ``versioning.loading``.
+    """
+    from annotation_platform.versioning.loading import load as loaded
+
+    return loaded(version, registry=registry, remote=remote, folder=folder)

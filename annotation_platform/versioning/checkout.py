@@ -71,7 +71,7 @@ def checkout_version(
             somebody's changes in the folder would be lost.
         SettingsError: the folder is not what it must be.
     """
-    git = _clone(str(registry), folder)
+    git = open_clone(str(registry), folder)
     if git.resolve(f"refs/tags/{tag}") is None:
         known = ", ".join(git.tags("*@v*")) or "none"
         raise PublishError(f"{registry}: no version {tag!r}. Published: {known}.")
@@ -100,7 +100,8 @@ def checkout_version(
     return CheckedOut(tag, folder, len(wanted), fetched, len(put), len(surplus))
 
 
-def _clone(registry: str, folder: Path) -> Git:
+def open_clone(registry: str, folder: Path) -> Git:
+    """Return a clone of a registry, made or brought up to date; nothing is checked out of it."""
     if (folder / ".git").exists():
         _git(folder, "fetch", "--quiet", "--force", "--tags", "origin")
         return Git(folder)

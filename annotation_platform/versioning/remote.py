@@ -88,6 +88,17 @@ class DvcRemote:
             return content
         return None
 
+    def read_whole(self, name: str, what: str) -> bytes:
+        """Return the content of an object; one that is missing or damaged is a PublishError."""
+        data = self.read(name)
+        if data is None or _md5(data) != name:
+            became = "missing" if data is None else "damaged"
+            raise PublishError(
+                f"{self.url}: {what} (object {name}) is {became}. `annotation-platform verify "
+                "--repair` puts back what the lake still has."
+            )
+        return data
+
     def read_folder(self, name: str) -> dict[str, str]:
         """Return relative path to MD5 of a published folder; if it is not whole, a PublishError."""
         data = self.read(name)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import NOTHING, Label
 from annotation_platform.schema.tables import make_table
 from annotation_platform.versioning.publisher import Published, publish_version
 from annotation_platform.versioning.registry import make_registry
@@ -47,30 +48,33 @@ class World:
     def add_images(self, first: int, count: int) -> None:
         for number in range(first, first + count):
             data = random.Random(number).randbytes(2000)
-            image_id = hashlib.sha256(data).hexdigest()
-            (self.root / "lake" / f"{image_id}.jpg").write_bytes(data)
-            box = {"shape": "box", "class_name": "ball", "class_id": 1,
-                   "x1": 1.0, "y1": 2.0, "x2": 30.0 + number, "y2": 40.0}  # fmt: skip
-            empty = {"shape": "none", "class_name": None, "class_id": None,
-                     "x1": None, "y1": None, "x2": None, "y2": None}  # fmt: skip
+            labels = [Label.box("ball", 1, 2, 30 + number, 40)] if number % 5 else []
+            self.add_picture(data, "jpg", 640, 480, labels)
+
+    def add_picture(self, data: bytes, extension: str, width: int, height: int, labels) -> None:
+        """Put a picture into the lake and its labels into the table."""
+        number = len({row["image_id"] for row in self.rows})
+        image_id = hashlib.sha256(data).hexdigest()
+        (self.root / "lake" / f"{image_id}.{extension}").write_bytes(data)
+        for at, label in enumerate(labels or [NOTHING]):
             self.rows.append(
                 {
                     "round_id": "round-0001",
                     "image_id": image_id,
                     "split": ["train", "train", "val", "test"][number % 4],
                     "group_id": image_id,
-                    "width": 640,
-                    "height": 480,
-                    "extension": "jpg",
+                    "width": width,
+                    "height": height,
+                    "extension": extension,
                     "stored_md5": hashlib.md5(data).hexdigest(),
                     "stored_bytes": len(data),
-                    "label_id": f"{image_id}-0",
+                    "label_id": f"{image_id}-{at}",
                     "origin": "people",
                     "support": 1,
                     "answers": 1,
                     "other_metadata": "",
-                    "geometry": "",
-                    **(empty if number % 5 == 0 else box),
+                    "class_id": self.ontology.id_of.get(label.class_name),
+                    **vars(label),
                 }
             )
 
