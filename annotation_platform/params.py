@@ -119,11 +119,17 @@ class ConsensusPolicy(_Policy):
 
 
 class SplitPolicy(_Policy):
-    """Shares of the three splits, by group of look-alikes."""
+    """Shares of the three splits, and what images share that are never parted.
+
+    Look-alikes never are. ``keep_together`` names metadata, such as ``source`` or a field of the
+    sidecar's own: images of equal values go into one split. So one source for everything leaves
+    nothing to test on.
+    """
 
     train: float = Field(default=0.7, ge=0, le=1)
     val: float = Field(default=0.1, ge=0, le=1)
     test: float = Field(default=0.2, ge=0, le=1)
+    keep_together: tuple[str, ...] = ("video",)
 
     @model_validator(mode="after")
     def _adds_up(self) -> "SplitPolicy":

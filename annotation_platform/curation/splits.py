@@ -1,7 +1,15 @@
-"""Which split an image belongs to: drawn once for its group of look-alikes, and kept for ever."""
+"""Which split an image belongs to: drawn once with everything it must not be parted from.
+
+Images are kept together by *keys*: an image's own id, its group of look-alikes and further groups
+that it resembles, and the values of metadata that the policy names (a video, a camera). A key is
+drawn once, and what shares a key shares the split.
+"""
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -9,34 +17,167 @@ from annotation_platform.params import SplitPolicy
 from annotation_platform.schema.tables import SPLITS, make_table
 
 
-def draw_splits(
-    groups: Iterable[str], known: pd.DataFrame, policy: SplitPolicy, *, seed: int, round_id: str
-) -> pd.DataFrame:
-    """Return the ``splits`` rows for those of ``groups`` that have none in ``known``.
+@dataclass(frozen=True)
+class DrawnSplits:
+    """The split of every image, and what is left out of all three.
 
-    New groups are taken in an order that only their names and the seed decide; each goes to the
-    split that is furthest below its share. So the shares hold from the first round on, a group
-    that was drawn keeps its split, and the order in which images arrived does not matter.
+    ``rows`` are the ``splits`` rows for what had none.
+    """
+
+    split_of: dict[str, str]
+    left_out: dict[str, str]  # image -> why
+    rows: pd.DataFrame
+
+
+def split_keys(images: pd.DataFrame, policy: SplitPolicy) -> dict[str, list[str]]:
+    """Return the keys of each image, its own first.
 
     Args:
-        groups: group ids, repeats allowed.
-        known: a ``splits`` table with every group drawn so far.
+        images: accepted ``cleaned_images`` rows with the metadata of ``raw_images``.
+        policy: which metadata keep images together.
+    """
+    columns = ["image_id", "group_id", "joins", "other_metadata"]
+    named = [name for name in policy.keep_together if name in images]
+    keys: dict[str, list[str]] = {}
+    for row in images[[*columns, *named]].to_dict("records"):
+        more = json.loads(row["other_metadata"] or "{}")
+        values = {name: row.get(name, more.get(name)) for name in policy.keep_together}
+        found = [row["group_id"], *filter(None, (row["joins"] or "").split(","))]
+        found += [
+            hashlib.sha256(f"{name}:{value}".encode()).hexdigest()
+            for name, value in values.items()
+            if isinstance(value, str | int | float) and pd.notna(value) and value != ""
+        ]
+        keys[row["image_id"]] = list(dict.fromkeys([row["image_id"], *found]))
+    return keys
+
+
+def draw_splits(
+    keys: Mapping[str, Sequence[str]],
+    classes: Mapping[str, Collection[str]],
+    known: pd.DataFrame,
+    policy: SplitPolicy,
+    *,
+    seed: int,
+    round_id: str,
+) -> DrawnSplits:
+    """Return the split of each image; what was drawn before stays as it was.
+
+    New images that share keys make a unit. One that shares a key with what was drawn before goes
+    there; the others are drawn, those with the rarest classes first, each into the split that
+    lacks most of what it holds: of its classes, each by its share of all, and of images
+    (Sechidis, Tsoumakas, Vlahavas, "On the stratification of multi-label data", 2011, for units
+    instead of images). Only names and the seed decide between equals, so the order in which
+    images arrived does not matter.
+
+    An image that arrives late and shares keys with two splits would let one see the other: it is
+    left out of all of them, and the splits stay as they are.
+
+    Args:
+        keys: of each image that is to have a split, from ``split_keys``.
+        classes: what each image shows; images that are missing show nothing.
+        known: a ``splits`` table with every key drawn so far.
         policy: the shares, which add up to one.
         seed: changes the order of drawing.
         round_id: written beside what is drawn now.
     """
-    drawn = set(known["group_id"])
-    new = sorted(set(groups) - drawn, key=lambda group: _order(group, seed))
+    drawn = dict(zip(known["key"], known["split"], strict=True))
+    split_of = {image: drawn[image] for image in keys if image in drawn}
+    totals = Counter[str]()
+    counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    for image in keys:
+        content = _content(image, classes)
+        totals.update(content)
+        if image in split_of:
+            counts[split_of[image]].update(content)
+    new: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     shares = {"train": policy.train, "val": policy.val, "test": policy.test}
-    counts = {split: int((known["split"] == split).sum()) for split in SPLITS}
-    rows: list[dict[str, object]] = []
-    for group in new:
-        total = sum(counts.values()) + 1
-        split = max(SPLITS, key=lambda name: shares[name] * total - counts[name])
-        counts[split] += 1
-        rows.append({"round_id": round_id, "group_id": group, "split": split})
-    return make_table("splits", rows)
+    waiting = [image for image in keys if image not in split_of]
+    while waiting:
+        for image in waiting:
+            met = {drawn[key] for key in keys[image] if key in drawn}
+            if len(met) > 1:
+                left_out[image] = f"it belongs with images of {' and '.join(sorted(met))}"
+        waiting = [image for image in waiting if image not in left_out]
+        units = _units({image: keys[image] for image in waiting}, drawn)
+        for unit in sorted(units, key=lambda each: _order(each, classes, totals, seed)):
+            split = _split_of(unit, keys, drawn) or _emptiest(
+                sum((_content(image, classes) for image in unit), Counter()), totals, counts, shares
+            )
+            # Who came from elsewhere waits: of those between, some turn out to belong to neither.
+            here = [
+                image for image in unit if {drawn.get(key, split) for key in keys[image]} == {split}
+            ]
+            for image in here:
+                split_of[image] = split
+                counts[split].update(_content(image, classes))
+                for key in keys[image]:
+                    if key not in drawn:
+                        drawn[key] = new[key] = split
+        waiting = [image for image in waiting if image not in split_of]
+    rows: list[dict[str, object]] = [
+        {"round_id": round_id, "key": key, "split": new[key]} for key in sorted(new)
+    ]
+    return DrawnSplits(split_of, left_out, make_table("splits", rows))
 
 
-def _order(group: str, seed: int) -> str:
-    return hashlib.sha256(f"{seed}:{group}".encode()).hexdigest()
+def _split_of(
+    unit: Sequence[str], keys: Mapping[str, Sequence[str]], drawn: Mapping[str, str]
+) -> str:
+    """Return the split with which images of a unit share most keys; empty if with none."""
+    met = Counter(drawn[key] for image in unit for key in keys[image] if key in drawn)
+    # Test first among equals: what is tested is worth more than one more thing to learn from.
+    return max(met, key=lambda split: (met[split], SPLITS.index(split)), default="")
+
+
+def _content(image: str, classes: Mapping[str, Collection[str]]) -> Counter[str]:
+    """Return what an image counts for: itself, and each class once."""
+    return Counter(["", *set(classes.get(image, ()))])
+
+
+def _units(keys: Mapping[str, Sequence[str]], drawn: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """Return images that share keys which are not drawn yet, directly or over others."""
+    images_of: defaultdict[str, list[str]] = defaultdict(list)
+    for image in sorted(keys):
+        for key in keys[image]:
+            if key not in drawn:
+                images_of[key].append(image)
+    units, seen = [], set[str]()
+    for first in sorted(keys):
+        if first in seen:
+            continue
+        seen.add(first)
+        unit, stack = [], [first]
+        while stack:
+            image = stack.pop()
+            unit.append(image)
+            for key in keys[image]:
+                near = [each for each in images_of.pop(key, ()) if each not in seen]
+                seen.update(near)
+                stack += near
+        units.append(tuple(sorted(unit)))
+    return units
+
+
+def _order(
+    unit: Sequence[str], classes: Mapping[str, Collection[str]], totals: Counter[str], seed: int
+) -> tuple[int, str]:
+    shown: Iterable[str] = (name for image in unit for name in classes.get(image, ()))
+    rarest = min((totals[name] for name in shown), default=totals[""])
+    return rarest, hashlib.sha256(f"{seed}:{unit[0]}".encode()).hexdigest()
+
+
+def _emptiest(
+    content: Counter[str],
+    totals: Counter[str],
+    counts: Mapping[str, Counter[str]],
+    shares: Mapping[str, float],
+) -> str:
+    """Return the split that lacks most of what a unit holds, as a share of all there is of it."""
+    lacks = {
+        split: sum(shares[split] - counts[split][name] / totals[name] for name in content)
+        for split in SPLITS
+        if shares[split] > 0
+    }
+    return max(lacks, key=lambda split: (round(lacks[split], 9), shares[split]))

@@ -17,7 +17,7 @@ from annotation_platform.curation.gates import (
     unresolved_tasks,
 )
 from annotation_platform.curation.imported import PEOPLE
-from annotation_platform.curation.splits import draw_splits
+from annotation_platform.curation.splits import DrawnSplits, draw_splits, split_keys
 from annotation_platform.params import SplitPolicy
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import METADATA, make_table, records
@@ -48,7 +48,8 @@ def build_training_set(
     A round whose labels fail a gate (a region outside its image, a class outside the ontology, a
     task without an answer) is held back whole and named. An image labelled in several rounds has
     the labels of the latest in which they stand; one that is still in dispute, was rejected or
-    has to be asked about again is left out and named. Rounds may finish in any order. Labels that
+    has to be asked about again is left out and named, and so is one that arrived late and belongs
+    with images of two splits. Rounds may finish in any order. Labels that
     images landed with count once their round was cleaned, for images without people's labels.
     Labels made under earlier classes read as today's. What people said in ``cancelled`` rounds,
     given with the reason, counts no more, merged or not.
@@ -56,13 +57,18 @@ def build_training_set(
     images = tables.read_all("cleaned_images")
     images = images[images["outcome"] == "accepted"].drop_duplicates("image_id")
     labels, included, held, left_out = _included(tables, images, ontology, cancelled or {})
-    groups = images.loc[images["image_id"].isin(labels["image_id"]), "group_id"]
-    splits = _stored_splits(tables, round_id, list(groups), policy, seed=seed)
     described = _with_metadata(images, tables.read_all("raw_images"))
+    described = described[described["image_id"].isin(labels["image_id"])]
+    splits = _stored_splits(tables, round_id, described, labels, policy, seed=seed)
+    left_out |= splits.left_out
     joined = labels.merge(
-        described.drop(columns=["round_id", "flags"]), on="image_id", how="left", validate="m:1"
+        described.drop(columns=["round_id", "flags", "joins"]),
+        on="image_id",
+        how="left",
+        validate="m:1",
     )
-    joined = joined.merge(splits[["group_id", "split"]], on="group_id", how="left", validate="m:1")
+    joined = joined[joined["image_id"].isin(splits.split_of)]
+    joined["split"] = joined["image_id"].map(splits.split_of)
     joined["class_id"] = joined["class_name"].map(ontology.id_of)
     joined = joined.sort_values(["image_id", "label_id"])
     rounds: list[dict[str, object]] = [
@@ -168,13 +174,21 @@ def _latest_round(labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def _stored_splits(
-    tables: RoundTables, round_id: str, groups: Sequence[str], policy: SplitPolicy, *, seed: int
-) -> pd.DataFrame:
-    """Return the split of every group; what is new is drawn and stored with this round."""
+    tables: RoundTables,
+    round_id: str,
+    images: pd.DataFrame,
+    labels: pd.DataFrame,
+    policy: SplitPolicy,
+    *,
+    seed: int,
+) -> DrawnSplits:
+    """Return the split of every image; what is new is drawn and stored with this round."""
     known = tables.read_all("splits")
-    drawn = draw_splits(groups, known, policy, seed=seed, round_id=round_id)
-    if drawn.empty:
-        return known
-    own = known[known["round_id"] == round_id]
-    tables.write("splits", round_id, pd.concat([own, drawn], ignore_index=True))
-    return pd.concat([known, drawn], ignore_index=True)
+    named = labels[labels["class_name"].notna()]
+    classes = {str(image): set(names) for image, names in named.groupby("image_id")["class_name"]}
+    keys = split_keys(images, policy)
+    drawn = draw_splits(keys, classes, known, policy, seed=seed, round_id=round_id)
+    if not drawn.rows.empty:
+        own = known[known["round_id"] == round_id]
+        tables.write("splits", round_id, pd.concat([own, drawn.rows], ignore_index=True))
+    return drawn

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from annotation_platform.errors import DataError
-from annotation_platform.formats.coco import read_coco
+from annotation_platform.formats.coco import read_coco_boxes
 from annotation_platform.formats.files import IMAGE_SUFFIXES
 from annotation_platform.formats.voc import read_voc
 from annotation_platform.schema.dataset import Dataset
@@ -103,12 +103,12 @@ def _read(images: Path, truth: Path, pictures: dict[str, Path]) -> tuple[Dataset
             "Pass a folder of VOC files or a COCO .json as --truth."
         )
     if truth.is_file() and truth.suffix.lower() != ".xml":
-        return read_coco(truth), []
+        return read_coco_boxes(truth), []
     files = [truth] if truth.is_file() else sorted(truth.glob("*.xml"))
     if not files:
         files = sorted(truth.rglob("*.xml"))
     if not files:
-        return read_coco(truth), []
+        return read_coco_boxes(truth), []
     # A VOC file is named like its picture. Those of pictures elsewhere are not this folder's.
     stems = {Path(name).stem for name in pictures}
     ours = [path for path in files if path.stem in stems]

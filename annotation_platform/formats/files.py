@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,7 +12,12 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import ValidationError
 
 from annotation_platform.errors import DataError, FormatError
-from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
+from annotation_platform.schema.dataset import (
+    IMAGE_COLUMNS,
+    LABEL_COLUMNS,
+    MORE_LABEL_COLUMNS,
+    Dataset,
+)
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.tables import SPLITS
 
@@ -20,10 +26,61 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".we
 
 def write_files(files: Mapping[str, bytes], folder: Path) -> None:
     """Write each file of ``files``, relative path to content, under ``folder``."""
+    made: set[str] = set()
     for name, data in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        path = f"{folder}/{name}"
+        place = path.rpartition("/")[0]
+        if place not in made:
+            Path(place).mkdir(parents=True, exist_ok=True)
+            made.add(place)
+        _write_file(path, data)
+
+
+def _write_file(path: str, data: bytes) -> None:
+    # For a hundred thousand small files, Path and a buffer each cost as much as the system does.
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        written = os.write(file, data)
+        while written < len(data):
+            written += os.write(file, data[written:])
+    finally:
+        os.close(file)
+
+
+def refuse_link(path: Path, folder: Path) -> None:
+    """Raise a FormatError if ``path`` is a link that leads out of ``folder``."""
+    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+        problem = f"a link out of {folder}"
+        raise FormatError(str(path), 0, problem, "Put the file itself there, or remove the link.")
+
+
+def files_under(place: Path, folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Return the files below ``place`` that end in one of ``suffixes``, sorted; none if it is not.
+
+    A link out of ``folder``, and one to a folder, which would not be followed, is a FormatError.
+    """
+    refuse_link(place, folder)
+    found = []
+    for path in sorted(place.rglob("*")):
+        if path.is_symlink() and path.is_dir():
+            problem = "a link to a folder, which is not followed"
+            raise FormatError(str(path), 0, problem, "Put the folder itself there.")
+        if path.suffix.lower() in suffixes:
+            refuse_link(path, folder)
+            found.append(path)
+    return found
+
+
+def refuse_way_out(name: str, *, where: Path, line: int = 0) -> None:
+    """Raise a FormatError if a file name of a dataset is absolute or leads out of its folder."""
+    parts = name.replace("\\", "/").split("/")
+    if ".." in parts or not parts[0] or "\0" in name or (len(parts[0]) == 2 and parts[0][1] == ":"):
+        raise FormatError(
+            str(where),
+            line,
+            f"the file name {name[:200]!r} is absolute or leads out of the folder",
+            "Name files relative to the dataset's folder.",
+        )
 
 
 def read_text(path: Path) -> str:
@@ -71,7 +128,7 @@ def picture_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as picture:
             return picture.size
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise FormatError(
             str(path), 0, "not a readable picture", "Remove it or replace it."
         ) from error
@@ -91,12 +148,20 @@ def make_ontology(names: Mapping[int, str], *, where: Path) -> Ontology:
 def make_dataset(
     images: list[dict[str, object]], labels: list[dict[str, object]], ontology: Ontology
 ) -> Dataset:
-    """Return the dataset of these rows, sorted by image; typed even if empty."""
+    """Return the dataset of these rows, sorted by image; typed even if empty.
+
+    Rows of labels may lack any of ``MORE_LABEL_COLUMNS``, and choices their box.
+    """
     image_frame = pd.DataFrame(images, columns=IMAGE_COLUMNS).astype(
         {"image_id": str, "file_name": str, "split": str, "width": "int64", "height": "int64"}
     )
-    label_frame = pd.DataFrame(labels, columns=LABEL_COLUMNS).astype(
-        {"image_id": str, "class_name": str} | dict.fromkeys(["x1", "y1", "x2", "y2"], "float64")
+    label_frame = pd.DataFrame(labels, columns=[*LABEL_COLUMNS, *MORE_LABEL_COLUMNS])
+    for name, blank in MORE_LABEL_COLUMNS.items():
+        label_frame[name] = label_frame[name].astype(object).fillna(blank)
+    label_frame = label_frame.astype(
+        {"image_id": str, "class_name": str}
+        | dict.fromkeys(["x1", "y1", "x2", "y2"], "float64")
+        | dict.fromkeys(MORE_LABEL_COLUMNS, str)
     )
     return Dataset(
         images=image_frame.sort_values("image_id", ignore_index=True),
@@ -123,6 +188,17 @@ def image_ids(file_names: Sequence[str], *, where: Path) -> list[str]:
     seen: set[str] = set()
     twice = next(name for name in file_names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
     raise FormatError(str(where), 0, f"image {twice!r} is listed twice", "Remove one of the two.")
+
+
+def check_image_ids(dataset: Dataset) -> None:
+    """Raise a DataError if an image id is there twice, or is no file name inside a folder."""
+    seen: set[str] = set()
+    for name in dataset.images["image_id"].tolist():
+        if {"", ".", ".."} & set(name.split("/")) or any(sign in name for sign in "\0\r\n"):
+            raise DataError(f"image id {name!r} is no file name. Rename the image.")
+        if name in seen:
+            raise DataError(f"image id {name!r} is there twice. Rename one of the two images.")
+        seen.add(name)
 
 
 def split_names(present: Iterable[str]) -> list[str]:

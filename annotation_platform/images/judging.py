@@ -18,6 +18,7 @@ _NOTHING_KNOWN: dict[str, object] = {
     "duplicate_of": None,
     "similar_to": None,
     "group_id": None,
+    "joins": "",
     "width": 0,
     "height": 0,
     "extension": "",
@@ -121,7 +122,7 @@ def _settled(
     flags = [
         *filter(None, [facts["flags"]]),
         *(["similar"] if standing.similar_to else []),
-        *(["joins_groups"] if standing.joins_groups else []),
+        *(["joins_groups"] if standing.joins else []),
         *(["released"] if entrant.is_released else []),
     ]
     return {
@@ -129,6 +130,7 @@ def _settled(
         "reason": "",
         "similar_to": standing.similar_to,
         "group_id": standing.group_id,
+        "joins": ",".join(standing.joins),
         "flags": ",".join(map(str, flags)),
     }
 

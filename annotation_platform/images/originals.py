@@ -31,14 +31,14 @@ class Standing:
 
     ``repeats`` says how it repeats ``original``: ``exact_pixels`` or ``near``; empty if it is
     accepted itself. ``similar_to`` is the accepted picture that it resembles most, if any;
-    ``joins_groups`` whether it resembles pictures of several groups that were there before.
+    ``joins`` are further groups, from earlier rounds, of which it resembles pictures too.
     """
 
     group_id: str
     repeats: str = ""
     original: str | None = None
     similar_to: str | None = None
-    joins_groups: bool = False
+    joins: tuple[str, ...] = ()
 
 
 def find_standings(
@@ -110,7 +110,7 @@ class _Judging:
         group, joins = self.groups.join([self._group[row] for row in resembled], one.image_id)
         self._group[one.row] = group
         similar_to = next((self._ids[row] for row in resembled), None)
-        return Standing(group, similar_to=similar_to, joins_groups=joins)
+        return Standing(group, similar_to=similar_to, joins=joins)
 
     def _resembled(self, face: int) -> dict[int, bool]:
         """Return the pictures that a face resembles, nearest first, and whether as they stand.
@@ -152,14 +152,14 @@ class _Groups:
             group = self._into[group]
         return group
 
-    def join(self, groups: Iterable[str], newcomer: str) -> tuple[str, bool]:
-        """Return the group of a newcomer that resembles these, and whether it joins known ones."""
+    def join(self, groups: Iterable[str], newcomer: str) -> tuple[str, tuple[str, ...]]:
+        """Return the group of a newcomer that resembles these, and further ones known before."""
         names = sorted({self.name(group) for group in groups}, key=self._age.__getitem__)
         if not names:
             self._age.setdefault(newcomer, len(self._age))
-            return newcomer, False
+            return newcomer, ()
         known = [name for name in names if self._age[name] < self._known]
         for name in names[1:]:
             if name not in known:
                 self._into[name] = names[0]
-        return names[0], len(known) > 1
+        return names[0], tuple(name for name in known if name != names[0])

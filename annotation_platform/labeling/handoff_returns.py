@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from annotation_platform.errors import DataError, FormatError
-from annotation_platform.formats.coco import read_coco
+from annotation_platform.formats.coco import read_coco_boxes
 from annotation_platform.labeling.handoff import HandoffLabeling
 from annotation_platform.labeling.handoff_answers import (
     GivenAnswer,
@@ -253,7 +253,7 @@ def _coco_answers(data: bytes, name: str, package: str) -> Iterator[GivenAnswer]
         file = Path(folder) / COCO_ANSWERS
         file.write_bytes(data)
         try:
-            dataset = read_coco(file)
+            dataset = read_coco_boxes(file)
         except FormatError as error:
             raise DataError(str(error).replace(str(file), name)) from error
     drawn: dict[str, list[Label]] = {}
@@ -280,7 +280,7 @@ def _coco_answers(data: bytes, name: str, package: str) -> Iterator[GivenAnswer]
 
 
 def _crowds(annotations: list[Any], name: str) -> list[Problem]:
-    """Return a problem for each region that ``read_coco`` leaves out."""
+    """Return a problem for each region that ``read_coco_boxes`` leaves out."""
     return [
         Problem(f"{name}: annotations[{position}]", "a crowd is no object; draw its members")
         for position, each in enumerate(annotations)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from annotation_platform.errors import DataError
-from annotation_platform.formats.coco import read_coco
+from annotation_platform.formats.coco import read_coco_boxes
 from annotation_platform.formats.files import IMAGE_SUFFIXES, read_json
 from annotation_platform.formats.label_studio import read_label_studio
 from annotation_platform.formats.voc import VocFile, read_voc_file
@@ -216,14 +216,14 @@ def _voc_files(path: Path) -> list[Path]:
 
 
 def _coco(path: Path, origin: str) -> LabelFiles:
-    return LabelFiles(_by_picture(read_coco(path), origin), ())
+    return LabelFiles(_by_picture(read_coco_boxes(path), origin), ())
 
 
 def _label_studio(path: Path, origin: str) -> LabelFiles:
     files = [path] if path.is_file() else sorted(path.glob("*.json"))
     if len(files) != 1:
         raise DataError(f"{path}: {len(files)} JSON files. Name the one export to read.")
-    read = read_label_studio(files[0])
+    read = read_label_studio(files[0], only_boxes=True)
     return LabelFiles(_by_picture(read.dataset, origin), read.problems)
 
 
@@ -256,7 +256,8 @@ def _yolo(path: Path, origin: str) -> LabelFiles:
     known = texts | set(_paths_under(folder / "images", IMAGE_SUFFIXES))
     # The pictures may lie elsewhere: read as if of one pixel, boxes come in shares of the sides.
     without_split = {name.partition("/")[2] for name in known}
-    dataset = read_yolo(folder, sizes=dict.fromkeys(known | without_split, (1, 1)))
+    sizes = dict.fromkeys(known | without_split, (1, 1))
+    dataset = read_yolo(folder, sizes=sizes, task="detect")
     counts = dataset.images["image_id"].value_counts()
     twins = set(counts[counts > 1].index)
     pictures = [

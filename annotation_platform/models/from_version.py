@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from annotation_platform.errors import NotReadyError
-from annotation_platform.formats.coco import read_coco
+from annotation_platform.formats.coco import read_coco_boxes
 from annotation_platform.models.detector import Detector, predict_files
 from annotation_platform.models.evaluation import Evaluation, evaluate
 from annotation_platform.models.learning import train_model
@@ -43,7 +43,7 @@ def train_on_version(
         FormatError: the COCO files cannot be read.
         NotReadyError: the train split has no box to learn from.
     """
-    dataset = _split(read_coco(folder), "train")
+    dataset = _split(read_coco_boxes(folder), "train")
     model = train_model(
         dataset,
         _paths(dataset, folder),
@@ -67,7 +67,7 @@ def evaluate_on_version(folder: Path, weights: Path, out: Path) -> Evaluation:
         NotReadyError: the version has no test split yet, so no figure would mean anything.
     """
     detector = Detector.from_file(weights)
-    truth = _split(read_coco(folder), "test")
+    truth = _split(read_coco_boxes(folder), "test")
     if truth.images.empty:
         raise NotReadyError(
             f"{folder}: the version has no test pictures yet. Release more rounds, "

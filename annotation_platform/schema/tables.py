@@ -136,6 +136,7 @@ CLEANED_IMAGES = _table(
             pattern=SHA256,
         ),
         "group_id": _optional_text("image_id that names its group of look-alikes", pattern=SHA256),
+        "joins": _text("further groups that it resembles, comma separated"),
         "width": _count("pixels of the stored picture; 0 if it was never decoded"),
         "height": _count("pixels of the stored picture; 0 if it was never decoded"),
         "extension": _text("true file extension of the stored bytes; empty if nothing was stored"),
@@ -417,13 +418,15 @@ TRAINING_SET = _table(
 
 SPLIT_TABLE = _table(
     "splits",
-    "The split of every group of look-alikes, drawn once.",
+    "The split of every image and of what keeps images together, drawn once.",
     {
         **_ROUND_ID,
-        "group_id": _text("group of look-alikes", pattern=SHA256),
+        "key": _text(
+            "image, group of look-alikes, or digest of a value they share", pattern=SHA256
+        ),
         "split": _text("train, val or test", one_of=SPLITS),
     },
-    ["group_id"],
+    ["key"],
 )
 
 TRAINING_ROUNDS = _table(

@@ -270,8 +270,22 @@ def _manifest(
         boxes_by_split={
             split: {one.name: one.boxes[split] for one in facts.classes} for split in facts.images
         },
-        audits=facts.audits,
+        audits={**facts.audits, "images_that_changed_split": _moved(job.folder.files, held)},
     )
+
+
+def _moved(files: Iterable[str], before: Iterable[str]) -> int:
+    """Return how many images the last version has in another split, by the paths of both alone."""
+    split_of = {_picture(path): path.split("/")[1] for path in before if _picture(path)}
+    return sum(
+        split_of.get(_picture(path), path.split("/")[1]) != path.split("/")[1]
+        for path in files
+        if _picture(path)
+    )
+
+
+def _picture(path: str) -> str:
+    return path.rpartition("/")[2] if path.startswith("images/") else ""
 
 
 def _upload(job: _Job, held: set[str], progress: Progress | None) -> int:

@@ -70,7 +70,7 @@ class Round:
         )
         cleaned = dict.fromkeys(empty_table("cleaned_images").columns)
         facts = {"outcome": outcome, "reason": "", "width": width, "height": height}
-        stored = {"extension": "png", "stored_bytes": 9, "flags": ""}
+        stored = {"extension": "png", "stored_bytes": 9, "flags": "", "joins": ""}
         self.cleaned.append(cleaned | same | facts | stored)
         return image_id
 

@@ -29,6 +29,7 @@ def cleaned(round_id, number, *, group=None):
         "outcome": "accepted",
         "reason": "",
         "group_id": digest(number if group is None else group),
+        "joins": "",
         "width": 100,
         "height": 80,
         "extension": "jpg",
@@ -167,6 +168,23 @@ def test_images_that_a_review_left_open_are_left_out_and_named(tables, decision)
     # What an earlier round said of the image stands until a later one says something else.
     add_round(tables, "round-0003", range(1), decision=decision, comment="too dark")
     assert digest(0) in set(build(tables, "round-0003").labels["image_id"])
+
+
+def test_a_late_picture_between_two_splits_is_left_out_and_the_version_stays(tables):
+    add_round(tables, "round-0001", range(20))
+    before = build(tables, "round-0001").labels.set_index("image_id")["split"]
+    trained, tested = before[before == "train"].index[0], before[before == "test"].index[0]
+    add_round(tables, "round-0002", range(20, 24))
+    late = tables.read("cleaned_images", "round-0002")
+    late.loc[late["image_id"] == digest(20), ["group_id", "joins"]] = [trained, tested]
+    late.loc[late["image_id"] == digest(21), "group_id"] = tested
+    tables.write("cleaned_images", "round-0002", late)
+    built = build(tables, "round-0002")
+    assert built.held_images == {digest(20): "it belongs with images of test and train"}
+    after = built.labels.set_index("image_id")["split"]
+    assert after[before.index].equals(before)
+    assert after[digest(21)] == "test"
+    assert set(after.index) == {digest(number) for number in range(24)} - {digest(20)}
 
 
 def test_gates_find_what_was_planted(tables):

@@ -42,10 +42,10 @@ def task(number, *annotations, image=None):
     return {"id": number, "data": data, "annotations": list(annotations), "predictions": [7]}
 
 
-def read(tmp_path, *tasks):
+def read(tmp_path, *tasks, only_boxes=True):
     path = tmp_path / "export.json"
     path.write_text(json.dumps(tasks))
-    return read_label_studio(path)
+    return read_label_studio(path, only_boxes=only_boxes)
 
 
 SOUND = task(1, annotation(region()))
@@ -182,14 +182,14 @@ def test_two_tasks_on_one_picture_are_both_left_out(tmp_path):
         ("[]", "not a JSON export of Label Studio"),
         ('[{"image": "a.jpg", "box": []}]', "not as JSON-MIN"),
         (json.dumps([task(1, annotation())]), "no rectangle with a class"),
-        (json.dumps([task(1, annotation(region(width=0.0)))]), "no task with a usable box"),
+        (json.dumps([task(1, annotation(region(width=0.0)))]), "no task with a usable label"),
     ],
 )
 def test_what_is_no_such_export_says_what_is_wrong(tmp_path, text, says):
     path = tmp_path / "export.json"
     path.write_text(text)
     with pytest.raises(FormatError, match=says):
-        read_label_studio(path)
+        read_label_studio(path, only_boxes=True)
 
 
 @settings(max_examples=40, deadline=None)

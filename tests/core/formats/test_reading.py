@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from annotation_platform.errors import FormatError
-from annotation_platform.formats.coco import read_coco
+from annotation_platform.formats.coco import read_coco, read_coco_boxes
 from annotation_platform.formats.voc import read_voc
 from annotation_platform.formats.yolo import read_yolo
 from annotation_platform.schema.geometry import BOX_COLUMNS
@@ -34,14 +34,14 @@ def with_change(change) -> str:
     return json.dumps(data)
 
 
-def test_an_ordinary_coco_file_is_read_without_its_crowd_regions(tmp_path):
+def test_an_ordinary_coco_file_is_read_for_boxes_without_its_crowd_regions(tmp_path):
     path = tmp_path / "instances_train2017.json"
     path.write_text(json.dumps(COCO))
     for place in (path, tmp_path):
-        read = read_coco(place)
+        read = read_coco_boxes(place)
         assert read.images["image_id"].tolist() == ["0001", "0002"]
         assert read.images["file_name"].tolist() == ["train/0001.jpg", "train/0002.jpg"]
-        assert read.images["split"].tolist() == ["", ""]
+        assert read.images["split"].tolist() == ["train", "train"]
         assert read.labels["image_id"].tolist() == ["0002"]
         assert read.labels[BOX_COLUMNS].iloc[0].tolist() == [1, 2, 4.5, 6]
         assert read.ontology.id_of == {"dog": 18}
@@ -139,7 +139,6 @@ def test_a_missing_file_and_an_empty_folder_are_said(tmp_path):
         pytest.param("0 0.5 0.5 0.1", "expected `class x y width height`", id="four fields"),
         pytest.param("0 0.5 x 0.1 0.1", "expected `class x y width height`", id="a word"),
         pytest.param("0 12 0.5 0.1 0.1", "outside 0 to 1", id="pixels"),
-        pytest.param("0 0.1 0.1 0.2 0.2 0.3 0.1", "not outlines", id="outline"),
     ],
 )
 def test_a_bad_yolo_line_is_named(tmp_path, line, says):

@@ -218,6 +218,7 @@ def test_a_picture_between_two_groups_joins_the_older_and_says_so(clean):
         groups["a.png"],
         "similar,joins_groups",
     ]
+    assert second["joins"].to_dict() == {"m.png": groups["b.png"], "w.png": ""}
     # A mirrored whole is like the whole alone.
     assert second.loc["w.png", ["group_id", "flags"]].tolist() == [groups["b.png"], "similar"]
 

@@ -5,7 +5,7 @@ from annotation_platform.schema.tables import TABLES, check_table, empty_table, 
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.round_tables import RoundTables
 
-ROW = {"round_id": "round-0001", "group_id": "a" * 64, "split": "train"}
+ROW = {"round_id": "round-0001", "key": "a" * 64, "split": "train"}
 
 
 @pytest.mark.parametrize("name", sorted(TABLES))
@@ -24,7 +24,7 @@ def test_every_column_says_what_it_holds(name):
     "wrong",
     [
         pytest.param({**ROW, "split": "holdout"}, id="value outside its list"),
-        pytest.param({**ROW, "group_id": "xyz"}, id="not a digest"),
+        pytest.param({**ROW, "key": "xyz"}, id="not a digest"),
         pytest.param({**ROW, "round_id": None}, id="missing value"),
     ],
 )
@@ -34,7 +34,7 @@ def test_a_row_that_breaks_the_declaration_is_refused_by_name(wrong):
 
 
 def test_a_key_stands_in_a_table_once():
-    with pytest.raises(TableError, match="group_id"):
+    with pytest.raises(TableError, match="key"):
         make_table("splits", [ROW, {**ROW, "split": "test"}])
 
 

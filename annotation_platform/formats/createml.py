@@ -1,0 +1,209 @@
+"""Apple's Create ML: one JSON list of images with their boxes, in pixels about their centres.
+
+An entry is ``{"image": name, "annotations": [{"label": class, "coordinates": {"x", "y", "width",
+"height"}}]}``; ``x`` and ``y`` are the centre, from the top left corner of the picture.
+
+Reading loses nothing. The sizes of pictures are not in it. Writing loses (``createml_losses``
+counts it) all that is no upright box, what joins labels to objects, all attributes, class ids and
+classes without a box. Numbers have six decimals at most.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annotation_platform.errors import DataError, FormatError
+from annotation_platform.formats.files import (
+    check_image_ids,
+    class_ids,
+    image_ids,
+    make_dataset,
+    make_ontology,
+    picture_size,
+    read_json,
+    refuse_link,
+    refuse_way_out,
+    split_names,
+    write_files,
+)
+from annotation_platform.formats.losses import (
+    BOXES_ONLY,
+    attribute_losses,
+    class_losses,
+    number_losses,
+    object_losses,
+    shape_losses,
+)
+from annotation_platform.schema.dataset import Dataset
+from annotation_platform.schema.geometry import BOX_COLUMNS
+from annotation_platform.schema.tables import SPLITS
+
+_NUMBERS = ("x", "y", "width", "height")
+_DECIMALS = 6
+
+
+def write_createml(dataset: Dataset, folder: Path) -> None:
+    """Write ``createml/<split>.json`` under ``folder``; pictures are the caller's to place."""
+    write_files(render_createml(dataset), folder)
+
+
+def render_createml(dataset: Dataset) -> dict[str, bytes]:
+    """Return the Create ML files of ``dataset`` by relative path: ``createml/<split>.json``.
+
+    Train, val and test are always there, if need be empty; a dataset without splits gives
+    ``createml/annotations.json``. Images without a box have an empty list. Equal datasets give
+    equal bytes, whatever the order of their rows.
+
+    Raises:
+        DataError: a class or its image is unknown, or an image has no file name, or two the same.
+    """
+    class_ids(dataset)
+    check_image_ids(dataset)
+    file_names = dataset.images["file_name"]
+    if (file_names == "").any() or file_names.duplicated().any():
+        raise DataError(
+            "an image without a file name, or two with the same: Create ML tells images by their "
+            "file names. Read the dataset with its pictures at hand."
+        )
+    boxes = _boxes(dataset)
+    images = dataset.images.sort_values("file_name")
+    files: dict[str, bytes] = {}
+    for split in split_names(images["split"]):
+        rows = images[images["split"] == split]
+        content = [
+            {"image": name, "annotations": boxes.get(image_id, [])}
+            for name, image_id in zip(rows["file_name"], rows["image_id"], strict=True)
+        ]
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        files[f"createml/{split or 'annotations'}.json"] = text.encode() + b"\n"
+    return files
+
+
+def _boxes(dataset: Dataset) -> dict[str, list[dict[str, object]]]:
+    labels = dataset.boxes().labels
+    edges = labels[BOX_COLUMNS].to_numpy(dtype=np.float64)
+    low, high = edges[:, :2], edges[:, 2:]
+    # Adding zero turns a rounded -0.0 into 0.0: the two would be written differently.
+    numbers = np.round(np.hstack([(low + high) / 2, high - low]), _DECIMALS) + 0.0
+    rows = zip(
+        labels["image_id"].tolist(), labels["class_name"].tolist(), numbers.tolist(), strict=True
+    )
+    boxes: dict[str, list[dict[str, object]]] = {}
+    for image_id, name, values in sorted(rows):
+        entry = {"label": name, "coordinates": dict(zip(_NUMBERS, values, strict=True))}
+        boxes.setdefault(image_id, []).append(entry)
+    return boxes
+
+
+def createml_losses(dataset: Dataset) -> list[str]:
+    """Return a sentence, with a count, on each kind of thing that writing loses or changes."""
+    return [
+        *shape_losses(dataset, BOXES_ONLY),
+        *attribute_losses(dataset),
+        *object_losses(dataset),
+        *number_losses(dataset),
+        *class_losses(dataset),
+    ]
+
+
+def read_createml(path: Path, *, sizes: Mapping[str, tuple[int, int]] | None = None) -> Dataset:
+    """Return the dataset of one Create ML file, or of all in a folder (or its ``createml``).
+
+    A file called train.json, val.json or test.json, or in a folder so called, gives its images
+    that split; any other, none. Classes are numbered from 0 in alphabetical order. Older files
+    say ``imagefilename`` and ``annotation``.
+
+    Args:
+        path: The file or folder. Pictures lie in that folder, in that of the file, or in the one
+            that holds ``createml``; ``file_name`` is as written.
+        sizes: File name to width and height, where pictures are not at hand. Otherwise they are
+            read from each picture's header.
+
+    Raises:
+        FormatError: a file is not Create ML's, names a picture outside of the folder, one that
+            is not there, or the same one twice; a link out of the folder.
+    """
+    images: list[dict[str, object]] = []
+    boxes: list[tuple[int, dict[str, object]]] = []
+    for file in _json_files(path):
+        data = read_json(file)
+        if not isinstance(data, list):
+            raise FormatError(str(file), 0, "not a list of images", "Export it from Create ML.")
+        for number, entry in enumerate(data):
+            where = f"[{number}]"
+            name = _text(entry, ("image", "imagefilename"), file, where)
+            refuse_way_out(name, where=file)
+            width, height = (sizes or {}).get(name) or _size(path, file, name)
+            boxes += [(len(images), box) for box in _read_boxes(entry, file, where)]
+            images.append(
+                {"file_name": name, "split": _split(file), "width": width, "height": height}
+            )
+    names = sorted({str(box["class_name"]) for _, box in boxes})
+    if not names:
+        raise FormatError(str(path), 0, "no Create ML file with a box", "Name the JSON file.")
+    ids = image_ids([str(row["file_name"]) for row in images], where=path)
+    return make_dataset(
+        [{**row, "image_id": ids[number]} for number, row in enumerate(images)],
+        [{**box, "image_id": ids[number]} for number, box in boxes],
+        make_ontology(dict(enumerate(names)), where=path),
+    )
+
+
+def _json_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    place = path / "createml" if (path / "createml").is_dir() else path
+    files = sorted(place.glob("*.json")) or sorted(place.glob("*/*.json"))
+    for file in (place, *files):
+        refuse_link(file, path)
+    if not files:
+        raise FormatError(str(path), 0, "no .json file", "Name the file of the annotations.")
+    return files
+
+
+def _split(file: Path) -> str:
+    names = (file.stem, file.parent.name)
+    return next((name for name in names if name in SPLITS), "")
+
+
+def _size(path: Path, file: Path, name: str) -> tuple[int, int]:
+    folders = [*([path] if path.is_dir() else []), file.parent, file.parent.parent]
+    for folder in folders:
+        if (folder / name).is_file():
+            refuse_link(folder / name, folder)
+            return picture_size(folder / name)
+    raise FormatError(str(file), 0, f"no picture {name!r} beside it", "Add it, or its size.")
+
+
+def _text(entry: object, keys: tuple[str, ...], file: Path, where: str) -> str:
+    found = [entry[key] for key in keys if key in entry] if isinstance(entry, dict) else []
+    if len(found) != 1 or not isinstance(found[0], str) or not found[0]:
+        raise FormatError(str(file), 0, f"{where} has no {keys[0]}", "Add it or remove the entry.")
+    return found[0]
+
+
+def _read_boxes(entry: Mapping[str, Any], file: Path, where: str) -> list[dict[str, object]]:
+    given = entry.get("annotations", entry.get("annotation", []))
+    if not isinstance(given, list):
+        problem = f"{where} has annotations that are no list"
+        raise FormatError(str(file), 0, problem, "Export it again.")
+    rows: list[dict[str, object]] = []
+    for number, each in enumerate(given):
+        place = f"{where}.annotations[{number}]"
+        name = _text(each, ("label",), file, place)
+        said = each.get("coordinates")
+        values: list[Any] = [said.get(key) for key in _NUMBERS] if isinstance(said, dict) else []
+        if not values or not all(_is_number(value) for value in values) or min(values[2:]) < 0:
+            problem = f"{place} has no box of {', '.join(_NUMBERS)}"
+            raise FormatError(str(file), 0, problem, "Correct or remove it.")
+        x, y, w, h = (float(value) for value in values)
+        edges = [round(edge, 9) for edge in (x - w / 2, y - h / 2, x + w / 2, y + h / 2)]
+        rows.append({"class_name": name, **dict(zip(BOX_COLUMNS, edges, strict=True))})
+    return rows
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and -1e9 <= value <= 1e9  # type: ignore[operator]

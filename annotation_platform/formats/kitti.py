@@ -1,0 +1,256 @@
+"""KITTI object detection: ``label_2/`` with one text file per image, a line for each object.
+
+A line is ``type truncated occluded alpha x1 y1 x2 y2 height width length x y z rotation_y`` and
+perhaps a score. The box is in pixels, counted from 0, and taken as edges; the cuboid is in metres
+in the camera's frame, angles are in radians. Where nothing is known of a value the official
+``-1 -1 -10 … -1 -1 -1 -1000 -1000 -1000 -10`` stands, as for the regions called ``DontCare``,
+which are a class like any other here.
+
+What a line says beyond its box are attributes: ``truncated`` and ``occluded``, 0 or 1; where KITTI
+says more, the share that is out of the picture as ``truncation`` and the degree 0 to 3 as
+``occlusion``; ``alpha``; ``score``; and the ``cuboid``.
+
+Reading loses nothing. The sizes of pictures are not in it. Writing loses (``kitti_losses`` counts
+it) all that is no upright box, what joins labels to objects, other attributes, class ids, classes
+without a box, and blanks in class names, for which ``_`` stands. Numbers have six decimals at most.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from annotation_platform.errors import DataError, FormatError
+from annotation_platform.formats.files import (
+    IMAGE_SUFFIXES,
+    check_image_ids,
+    class_ids,
+    files_under,
+    finite_numbers,
+    make_dataset,
+    make_ontology,
+    picture_size,
+    read_text,
+    refuse_link,
+    write_files,
+)
+from annotation_platform.formats.losses import (
+    BOXES_ONLY,
+    attribute_losses,
+    class_losses,
+    number_losses,
+    object_losses,
+    sentence,
+    shape_losses,
+)
+from annotation_platform.schema.dataset import Dataset
+from annotation_platform.schema.geometry import BOX_COLUMNS
+
+CUBOID = ("height", "width", "length", "x", "y", "z", "rotation_y")
+
+_KEPT = ("truncated", "occluded", "truncation", "occlusion", "alpha", "score", "cuboid")
+_NO_CUBOID = (-1.0, -1.0, -1.0, -1000.0, -1000.0, -1000.0, -10.0)
+_NO_ALPHA = -10.0
+_UNKNOWN = -1.0
+_DECIMALS = 6
+
+
+def write_kitti(dataset: Dataset, folder: Path) -> None:
+    """Write the files of ``render_kitti`` under ``folder``; pictures are the caller's to place."""
+    write_files(render_kitti(dataset), folder)
+
+
+def render_kitti(dataset: Dataset) -> dict[str, bytes]:
+    """Return the KITTI files of ``dataset``: ``<split>/label_2/<image_id>.txt``, also empty ones.
+
+    Without splits they are ``label_2/<image_id>.txt``. Pictures belong into ``image_2`` beside.
+    Equal datasets give equal bytes, whatever the order of their rows.
+
+    Raises:
+        DataError: a class or its image is unknown; an image id is no file name; two classes
+            differ by blanks only; a cuboid is not seven numbers.
+    """
+    class_ids(dataset)
+    check_image_ids(dataset)
+    types = _types(dataset)
+    lines: dict[str, list[str]] = {}
+    labels = dataset.boxes().labels
+    columns = [labels[name].tolist() for name in ("image_id", "class_name", "attributes")]
+    edges = labels[BOX_COLUMNS].to_numpy().tolist()
+    for image_id, name, attributes, box in zip(*columns, edges, strict=True):
+        said = json.loads(attributes) if attributes else {}
+        lines.setdefault(image_id, []).append(_line(types[name], box, said, image_id))
+    files: dict[str, bytes] = {}
+    names = zip(dataset.images["image_id"], dataset.images["split"], strict=True)
+    for image_id, split in sorted(names):
+        path = f"{split}/label_2/{image_id}.txt" if split else f"label_2/{image_id}.txt"
+        files[path] = "".join(sorted(lines.get(image_id, []))).encode()
+    return files
+
+
+def _types(dataset: Dataset) -> dict[str, str]:
+    types = {name: "_".join(name.split()) for name in dataset.ontology.names}
+    if len(set(types.values())) < len(types) or "" in types.values():
+        raise DataError(
+            "two classes differ by blanks only, for which KITTI has no place. Rename one of them."
+        )
+    return types
+
+
+def _line(name: str, box: list[float], said: Mapping[str, Any], image_id: str) -> str:
+    cuboid = said.get("cuboid")
+    if cuboid is not None:
+        # A box in space may be the seven numbers in KITTI's order, or say which is which.
+        given = [cuboid.get(key) for key in CUBOID] if isinstance(cuboid, dict) else cuboid
+        numbers = finite_numbers(given) if isinstance(given, list) else None
+        if numbers is None or len(numbers) != len(CUBOID):
+            raise DataError(
+                f"image {image_id}: a cuboid is not the seven numbers {', '.join(CUBOID)}. "
+                "Correct the label."
+            )
+    else:
+        numbers = list(_NO_CUBOID)
+    values: list[Any] = [
+        said.get("truncation", said.get("truncated", _UNKNOWN)),
+        said.get("occlusion", said.get("occluded", _UNKNOWN)),
+        said.get("alpha", _NO_ALPHA),
+        *box,
+        *numbers,
+        *([said["score"]] if "score" in said else []),
+    ]
+    return f"{name} {' '.join(_number(float(value)) for value in values)}\n"
+
+
+def _number(value: float) -> str:
+    # Adding zero turns a rounded -0.0 into 0.0.
+    text = f"{round(value, _DECIMALS) + 0.0:.{_DECIMALS}f}"
+    return text.rstrip("0").rstrip(".")
+
+
+def kitti_losses(dataset: Dataset) -> list[str]:
+    """Return a sentence, with a count, on each kind of thing that writing loses or changes."""
+    blank = sum(name != "_".join(name.split()) for name in dataset.ontology.names)
+    return [
+        *shape_losses(dataset, BOXES_ONLY),
+        *attribute_losses(dataset, kept=_KEPT),
+        *object_losses(dataset),
+        *number_losses(dataset),
+        *sentence(
+            blank,
+            ("class name", "class names"),
+            ("has its blanks replaced by _", "have their blanks replaced by _"),
+        ),
+        *class_losses(dataset),
+    ]
+
+
+def read_kitti(folder: Path, *, sizes: Mapping[str, tuple[int, int]] | None = None) -> Dataset:
+    """Return the dataset of a KITTI folder, or of one with such a folder for each split.
+
+    Image ids are the names of the text files; pictures in ``image_2`` without one have no
+    objects. ``training`` and ``testing`` are the splits train and test. Classes are numbered from
+    0 in alphabetical order.
+
+    Args:
+        folder: The folder of ``label_2``, or of the splits.
+        sizes: Image id to width and height, where pictures are not at hand: ``file_name`` is then
+            empty. Otherwise they are read from each picture's header.
+
+    Raises:
+        FormatError: a line is not KITTI's; a file has no picture, or is a link out of the folder;
+            an image is in two splits.
+    """
+    images: dict[str, dict[str, object]] = {}
+    labels: list[dict[str, object]] = []
+    for place in _places(folder):
+        split = "" if place == folder else place.name
+        split = {"training": "train", "testing": "test"}.get(split, split)
+        texts = _files(folder, place / "label_2", {".txt"})
+        pictures = _files(folder, place / "image_2", IMAGE_SUFFIXES)
+        for image_id in sorted(texts.keys() | pictures.keys()):
+            path = texts.get(image_id) or pictures[image_id]
+            if image_id in images:
+                problem = f"image {image_id!r} is in the split {images[image_id]['split']} too"
+                raise FormatError(str(path), 0, problem, "Remove one of the two.")
+            picture = pictures.get(image_id)
+            width, height = _size(path, picture, (sizes or {}).get(image_id))
+            images[image_id] = {
+                "image_id": image_id,
+                "file_name": picture.relative_to(folder).as_posix() if picture else "",
+                "split": split,
+                "width": width,
+                "height": height,
+            }
+            if image_id in texts:
+                labels += [{**row, "image_id": image_id} for row in _read_labels(path)]
+    names = sorted({str(label["class_name"]) for label in labels})
+    if not names:
+        raise FormatError(str(folder), 0, "no object in label_2", "Name the folder of label_2.")
+    ontology = make_ontology(dict(enumerate(names)), where=folder)
+    return make_dataset(list(images.values()), labels, ontology)
+
+
+def _places(folder: Path) -> list[Path]:
+    places = [folder, *sorted(path for path in folder.glob("*") if path.is_dir())]
+    found = [path for path in places if (path / "label_2").is_dir()]
+    if not found:
+        raise FormatError(str(folder), 0, "no folder label_2", "Name the folder that holds it.")
+    return found
+
+
+def _files(folder: Path, place: Path, suffixes: set[str]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    refuse_link(place.parent, folder)
+    for path in files_under(place, folder, suffixes):
+        key = path.relative_to(place).with_suffix("").as_posix()
+        if key in found:
+            problem = f"{found[key].name} beside it has the same label file"
+            raise FormatError(str(path), 0, problem, "Rename one of the two.")
+        found[key] = path
+    return found
+
+
+def _size(path: Path, picture: Path | None, known: tuple[int, int] | None) -> tuple[int, int]:
+    if known is not None:
+        return known
+    if picture is None:
+        problem = f"no picture image_2/{path.stem}.* for it"
+        raise FormatError(str(path), 0, problem, "Add it or remove the file.")
+    return picture_size(picture)
+
+
+def _read_labels(path: Path) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        fields = line.split()
+        if not fields:
+            continue
+        values = finite_numbers(fields[1:]) if len(fields) in (15, 16) else None
+        if values is None:
+            problem = f"{line.strip()[:80]!r}, expected a type and 14 numbers, and perhaps a score"
+            raise FormatError(str(path), number, problem, "Export it again.")
+        box = dict(zip(BOX_COLUMNS, values[3:7], strict=True))
+        if box["x1"] > box["x2"] or box["y1"] > box["y2"]:
+            raise FormatError(str(path), number, "a box that is inside out", "Correct the line.")
+        rows.append({"class_name": fields[0], **box, "attributes": _attributes(values)})
+    return rows
+
+
+def _attributes(values: list[float]) -> str:
+    truncation, occlusion, alpha = values[:3]
+    said: dict[str, object] = {}
+    for value, flag, degree in (
+        (truncation, "truncated", "truncation"),
+        (occlusion, "occluded", "occlusion"),
+    ):
+        if value != _UNKNOWN:
+            said[flag] = int(value > 0)
+        if value not in (_UNKNOWN, 0, 1):
+            said[degree] = value
+    if alpha != _NO_ALPHA:
+        said["alpha"] = alpha
+    if tuple(values[7:14]) != _NO_CUBOID:
+        said["cuboid"] = values[7:14]
+    if len(values) > 14:
+        said["score"] = values[14]
+    return json.dumps(said, sort_keys=True) if said else ""

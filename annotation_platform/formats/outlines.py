@@ -1,0 +1,80 @@
+"""One outline for an area, for formats that have room for no more than one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from annotation_platform.formats.geometry import outlines_of
+from annotation_platform.schema.geometry import FloatArray
+from annotation_platform.schema.shapes import Label
+
+
+def one_outline(label: Label, *, width: int, height: int) -> FloatArray:
+    """Return the ``(N, 2)`` corners of an area inside its picture, as a single outline.
+
+    An outline that is alone and inside the picture is returned as it is. Otherwise the area is cut
+    at the picture's edges, and what is then in several pieces, or has holes, is joined: see
+    ``joined``. An area that lies outside the picture, or encloses nothing, gives no corners.
+
+    Args:
+        label: A box, rotated box, polygon or mask, absolute pixels.
+        width: The picture's, in pixels.
+        height: The picture's, in pixels.
+    """
+    outlines = [np.reshape(each, (-1, 2)).astype(np.float64) for each in outlines_of(label)]
+    inside = all(((each >= 0) & (each <= (width, height))).all() for each in outlines)
+    if inside and (len(outlines) == 1 or label.shape == "mask"):
+        return joined(outlines)
+    if label.shape == "box":
+        return np.clip(outlines[0], 0, (width, height))
+    return joined(_rings(label, width, height))
+
+
+def _rings(label: Label, width: int, height: int) -> list[FloatArray]:
+    """Return the outlines, and the holes, of an area as far as it is in the picture."""
+    import shapely
+
+    from annotation_platform.consensus.overlap import area_of
+
+    outlined = Label.polygon("", outlines_of(label))
+    area = shapely.intersection(area_of(outlined), shapely.box(0, 0, width, height))
+    # What only touches the picture leaves lines and points behind. Sorted by place.
+    pieces = [
+        piece
+        for piece in shapely.get_parts(area.normalize())
+        if piece.geom_type == "Polygon" and piece.area > 0
+    ]
+    return [
+        np.asarray(shapely.get_coordinates(ring)[:-1], dtype=np.float64)
+        for piece in pieces
+        for ring in shapely.get_rings(piece)
+    ]
+
+
+def joined(outlines: Sequence[FloatArray]) -> FloatArray:
+    """Return one outline that encloses what several enclose, by the even-odd rule.
+
+    One after the other is tied to those before it where their corners are nearest, by a line that
+    runs there and back and so encloses nothing, as ultralytics' ``merge_multi_segment`` does; but
+    there each is tied to its neighbour in the list. No outline gives no corners.
+    """
+    if not outlines:
+        return np.empty((0, 2))
+    whole = outlines[0]
+    for outline in outlines[1:]:
+        here, there = _nearest(whole, outline)
+        around = np.roll(outline, -there, axis=0)
+        whole = np.concatenate([whole[: here + 1], around, around[:1], whole[here:]])
+    return whole
+
+
+def _nearest(a: FloatArray, b: FloatArray) -> tuple[int, int]:
+    """Return which corner of ``a`` and which of ``b`` are nearest: the first of several."""
+    from scipy.spatial import cKDTree
+
+    distances, _ = cKDTree(a).query(b)
+    there = int(np.argmin(distances))
+    away: npt.NDArray[Any] = ((a - b[there]) ** 2).sum(axis=1)
+    return int(np.argmin(away)), there

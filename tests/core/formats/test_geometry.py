@@ -1,0 +1,157 @@
+"""Areas into one another: exact where they can be, and measured where they cannot."""
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from annotation_platform.formats.geometry import (
+    area_overlap,
+    checked,
+    convert,
+    counts_from_text,
+    extent,
+    rasterise,
+    text_from_counts,
+    trace,
+)
+from annotation_platform.schema.shapes import Label
+
+SQUARE = Label.box("a", 2, 3, 6, 8)
+
+
+@st.composite
+def pixels(draw, most=12):
+    height, width = draw(st.integers(1, most)), draw(st.integers(1, most))
+    bits = draw(st.lists(st.booleans(), min_size=height * width, max_size=height * width))
+    found = np.array(bits).reshape(height, width)
+    found[draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))] = True
+    return found
+
+
+@st.composite
+def stars(draw):
+    """An outline of 5 to 12 corners around a point, 20 pixels across or more."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    corners = draw(st.integers(5, 12))
+    size = draw(st.sampled_from([20, 50, 200]))
+    turns = (np.arange(corners) + rng.random(corners) * 0.8) * 2 * np.pi / corners
+    radii = size / 2 + rng.random(corners) * size / 2
+    points = np.stack([np.cos(turns), np.sin(turns)], axis=1) * radii[:, None] + 1.1 * size
+    return size, points.ravel().tolist()
+
+
+@given(pixels())
+def test_outlines_of_a_mask_hold_just_its_pixels_and_no_more(mask):
+    outlines = trace(mask)
+    height, width = mask.shape
+    assert (rasterise(outlines, width=width, height=height) == mask).all()
+    areas = [shapely.Polygon(np.reshape(each, (-1, 2))) for each in outlines]
+    assert all(each.is_valid for each in areas)
+    # Together as large as the pixels, so no two overlap, and no hole is filled.
+    assert sum(each.area for each in areas) == mask.sum()
+    assert all(side == int(side) for each in outlines for side in each)
+
+
+def test_a_mask_with_holes_is_cut_beside_them():
+    ring = np.ones((5, 7), dtype=bool)
+    ring[2, 2] = ring[2, 4] = False
+    outlines = trace(ring)
+    assert len(outlines) == 2
+    assert (rasterise(outlines, width=7, height=5) == ring).all()
+    assert trace(np.zeros((3, 3), dtype=bool)) == []
+
+
+@pytest.mark.parametrize(
+    ("outline", "expected"),
+    [
+        pytest.param([1, 1, 3, 1, 3, 2, 1, 2], [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]], id="on"),
+        pytest.param(
+            [0.6, 0, 2.4, 0, 2.4, 3, 0.6, 3], [[0, 1, 0, 0]] * 3, id="centres 1.5 but not 2.5"
+        ),
+        pytest.param(
+            [0.5, 0, 2.5, 0, 2.5, 3, 0.5, 3], [[1, 1, 0, 0]] * 3, id="centres on both edges"
+        ),
+        pytest.param([-9, -9, 90, -9, 90, 1, -9, 1], [[1] * 4, [0] * 4, [0] * 4], id="outside"),
+        pytest.param([5, 5, 6, 5, 6, 6], [[0] * 4] * 3, id="beside the picture"),
+        pytest.param(
+            [0, 0, 4, 3, 4, 0, 0, 3],
+            [[1, 0, 0, 1], [1, 1, 1, 1], [1, 0, 0, 1]],
+            id="crosses itself",
+        ),
+    ],
+)
+def test_pixels_belong_to_an_outline_by_their_centre(outline, expected):
+    assert rasterise([outline], width=4, height=3).astype(int).tolist() == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(stars())
+def test_a_polygon_by_way_of_a_mask_is_the_same_pixels_and_its_loss_is_said(star):
+    size, outline = star
+    polygon = Label.polygon("a", [outline])
+    sides = {"width": int(2.4 * size), "height": int(2.4 * size)}
+    mask = convert(polygon, "mask", **sides)
+    back = convert(mask.label, "polygon", **sides)
+    assert back.overlap == 1.0
+    assert convert(back.label, "mask", **sides).label.geometry == mask.label.geometry
+    # The outline moves by half a pixel's diagonal at most: that bounds the area that is lost.
+    around = shapely.Polygon(np.reshape(outline, (-1, 2)))
+    worst = 1 - around.length * np.sqrt(0.5) / around.area
+    overlap = area_overlap(polygon, back.label)
+    assert overlap >= worst
+    assert overlap == pytest.approx(mask.overlap)
+    assert mask.lossy == (overlap < 0.99)
+
+
+def test_boxes_on_whole_pixels_go_through_every_shape_unchanged():
+    for shape in ("rotated_box", "polygon", "mask"):
+        there = convert(SQUARE, shape, width=10, height=10)
+        assert (there.overlap, there.lossy) == (1.0, False)
+        back = convert(there.label, "box", width=10, height=10)
+        assert back.label == SQUARE
+        assert back.overlap == pytest.approx(1.0)
+
+
+def test_the_smallest_box_around_a_turned_one_is_that_one():
+    turned = Label.rotated_box("a", 20, 20, 10, 4, 30)
+    polygon = convert(turned, "polygon", width=40, height=40)
+    again = convert(polygon.label, "rotated_box", width=40, height=40)
+    assert again.label.values == pytest.approx(turned.values, abs=1e-4)
+    # 40 of (10 cos 30 + 4 sin 30) (10 sin 30 + 4 cos 30) = 10.660 × 8.464 square pixels.
+    upright = convert(turned, "box", width=40, height=40)
+    assert upright.overlap == pytest.approx(40 / (10.6603 * 8.4641), abs=1e-4)
+    assert upright.lossy
+
+
+def test_what_cannot_be_converted_says_so():
+    with pytest.raises(ValueError, match="only areas"):
+        convert(Label.keypoint("a", 1, 1), "mask", width=9, height=9)
+    with pytest.raises(ValueError, match="without a pixel"):
+        convert(Label.box("a", 1.6, 1.6, 2.4, 2.4), "mask", width=9, height=9)
+    with pytest.raises(ValueError, match="enclose nothing"):
+        convert(Label.polygon("a", [[0, 0, 1, 1, 2, 2]]), "rotated_box", width=9, height=9)
+
+
+@given(pixels())
+def test_run_lengths_come_back_and_say_the_same_box(mask):
+    height, width = mask.shape
+    label = Label.mask("a", mask)
+    counts = counts_from_text(label.values["counts"])
+    assert counts.sum() == mask.size
+    assert counts[1::2].sum() == mask.sum()
+    same = checked(counts, width=width, height=height)
+    assert text_from_counts(same, width=width, height=height) == label.values["counts"]
+    assert extent(same, height=height) == (label.x1, label.y1, label.x2, label.y2)
+
+
+def test_empty_runs_within_are_joined():
+    counts = checked(np.array([0, 2, 0, 3, 4, 0]), width=3, height=3)
+    assert counts.tolist() == [0, 5, 4]
+
+
+@pytest.mark.parametrize("text", ["", "\x00", "P" * 40, "ooooooooo0", "é", "0o"])
+def test_text_that_is_no_run_lengths_is_refused(text):
+    with pytest.raises(ValueError, match="run lengths"):
+        checked(counts_from_text(text), width=5, height=5)
