@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 import dagster as dg
 import pandas as pd
 
+from annotation_platform.consensus.error_rate import ErrorRate
 from annotation_platform.labeling import reviews
 from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
-from assets.metadata import counts, pictures, table
+from assets.metadata import counts, number, pictures, table
 from assets.partitions import rounds
 
 
@@ -61,6 +62,13 @@ def reviewed_labels(
         policy,
         now=datetime.now(UTC),
     )
+    plan = reviews.review_sample(
+        context.partition_key,
+        consensus_labels,
+        lake.tables.read("conflicts", context.partition_key),
+        policy,
+    )
+    errors = reviews.estimated_errors(plan, labels)
     images = labels.drop_duplicates("image_id")
     held = images[images["decision"].isin(["rejected", "undecided"])]
     reviewed = lake.accepted_images().merge(images.loc[images["decided_by"] != "", ["image_id"]])
@@ -70,7 +78,19 @@ def reviewed_labels(
             "images": len(images),
             "held_out_images": len(held),
             "decisions": counts(images["decision"]),
+            **({} if errors is None else _said_of_errors(errors)),
             "held_out": table(held, ["image_id", "decision", "comment"]),
             "preview": pictures(reviewed, lake, labels, policy.ontology),
         },
     )
+
+
+def _said_of_errors(errors: ErrorRate) -> dict[str, float | None]:
+    """Return what the sample says of the undisputed images; numbers that Dagster can plot."""
+    return {
+        "wrong_share": number(errors.rate),
+        "wrong_share_low": number(errors.low),
+        "wrong_share_high": number(errors.high),
+        "sample_reviewed": errors.reviewed,
+        "sample_wrong": errors.wrong,
+    }

@@ -9,6 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from annotation_platform.consensus.error_rate import (
+    ErrorRate,
+    ReviewPlan,
+    estimate_error_rate,
+    plan_review,
+)
 from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.errors import NotReadyError
 from annotation_platform.labeling.client import LabelingClient, Proposal, TaskCopy
@@ -154,6 +160,37 @@ def decide(
     return make_table("reviewed_labels", rows)
 
 
+def review_sample(
+    round_id: str, consensus: pd.DataFrame, conflicts: pd.DataFrame, policy: Params
+) -> ReviewPlan:
+    """Return the sample of undisputed images that is reviewed to see how many labels are wrong.
+
+    Images on which people agreed less are in it more often. The same tables give the same sample.
+    """
+    unsettled = set(conflicts.loc[~conflicts["settled"], "image_id"])
+    others = consensus[~consensus["image_id"].isin(unsettled)]
+    agreed = others["class_agreement"].fillna(1.0) * others["mean_iou"].fillna(1.0)
+    agreed *= others["support"] / others["answers"].clip(lower=1)
+    risk = 1.0 - agreed.clip(upper=1.0).groupby(others["image_id"]).min()
+    items = risk.rename("risk").rename_axis("item").reset_index()
+    rng = np.random.default_rng([policy.seed, 1, int(round_id.rsplit("-", 1)[-1])])
+    return plan_review(items, size=round(policy.review.sample_share * len(items)), rng=rng)
+
+
+def estimated_errors(plan: ReviewPlan, reviewed_labels: pd.DataFrame) -> ErrorRate | None:
+    """Return how many of the undisputed images are wrong; None if the sample tells nothing.
+
+    An image is wrong if its reviewer changed its labels or rejected them.
+    """
+    decided = reviewed_labels.drop_duplicates("image_id").set_index("image_id")["decision"]
+    said = decided[decided.isin(["accepted", "fixed", "rejected"])]
+    drawn = said[said.index.isin(plan.sample["item"])]
+    if drawn.empty:
+        return None
+    reviews = pd.DataFrame({"item": drawn.index, "wrong": (drawn != "accepted").to_numpy()})
+    return estimate_error_rate(plan, reviews)
+
+
 def _reasons(
     round_id: str, consensus: pd.DataFrame, conflicts: pd.DataFrame, policy: Params
 ) -> dict[str, dict[str, list[str]]]:
@@ -163,14 +200,8 @@ def _reasons(
     columns = ["image_id", "kind", "detail"]
     for image, kind, detail in unsettled[columns].itertuples(index=False):
         found[image][kind].append(detail)
-    others = sorted(set(consensus["image_id"]) - set(found))
-    rng = np.random.default_rng([policy.seed, 1, int(round_id.rsplit("-", 1)[-1])])
-    for position in rng.permutation(len(others))[
-        : round(policy.review.sample_share * len(others))
-    ].tolist():
-        found[others[position]][_SAMPLE].append(
-            "Drawn at random, to see how many labels are wrong."
-        )
+    for image in review_sample(round_id, consensus, conflicts, policy).sample["item"]:
+        found[image][_SAMPLE].append("Drawn at random, to see how many labels are wrong.")
     return {image: dict(kinds) for image, kinds in found.items()}
 
 

@@ -509,7 +509,11 @@ def test_only_a_reviewer_decides_and_what_they_reject_goes_back_with_their_words
     for place in places:
         said = decision(REJECT, "draw the whole hull") if place is places[0] else decision(ACCEPT)
         platform.labeling.submit(place.backend_task, EXPERT, [*said, *place.proposed], 1.0)
-    assert platform.run("release_round", ONE).success
+    released = platform.run("release_round", ONE)
+    said = released.asset_materializations_for_node("reviewed_labels")[0].metadata
+    # Everything was looked at, so how many were wrong is known.
+    wrong = [said[f"wrong_share{end}"].value for end in ("_low", "", "_high")]
+    assert wrong == [0.125, 0.125, 0.125]
 
     start(platform, 2, TWO)
     notes = {
