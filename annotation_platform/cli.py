@@ -11,6 +11,7 @@ from rich.progress import Progress
 from typer.exceptions import TyperException
 
 from annotation_platform.cli_consensus import consensus
+from annotation_platform.cli_formats import convert, export
 from annotation_platform.cli_handoff import handoff_app
 from annotation_platform.cli_history import guidelines, history
 from annotation_platform.cli_output import (
@@ -23,7 +24,7 @@ from annotation_platform.cli_output import (
 )
 from annotation_platform.cli_pictures import duplicates, ingest, inspect, quarantine_app
 from annotation_platform.cli_rounds import answers, pin, round_app, skill_app
-from annotation_platform.cli_versions import checkout, gc, verify, versions
+from annotation_platform.cli_versions import checkout, gc, stage, verify, versions
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.settings import read_settings
 
@@ -49,9 +50,12 @@ for command in (
     history,
     guidelines,
     versions,
+    stage,
     verify,
     gc,
     checkout,
+    convert,
+    export,
 ):
     app.command()(command)
 

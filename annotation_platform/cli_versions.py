@@ -23,17 +23,45 @@ _SHOWN = 50
 
 
 def versions(as_json: AsJson = False) -> None:
-    """List the published dataset versions."""
+    """List the published dataset versions, and what each is used for."""
     from annotation_platform.versioning.registry import list_versions
+    from annotation_platform.versioning.stages import stages_of_versions
 
+    registry = read_settings().registry_path
+    stages = stages_of_versions(registry)
     found = [
-        {"version": info.version, "tag": info.tag, "commit": info.commit[:12]}
-        for info in list_versions(read_settings().registry_path)
+        {
+            "version": info.version,
+            "tag": info.tag,
+            "commit": info.commit[:12],
+            "images": info.manifest.images,
+            "boxes": info.manifest.boxes,
+            "published": info.manifest.published_at,
+            "stages": "\n".join(
+                f"{each.name}: {each.reason}" for each in stages.get(info.commit, [])
+            ),
+        }
+        for info in list_versions(registry)
     ]
     if as_json:
         print_json({"versions": found})
     else:
         OUT.print(table_of(found, title="versions") if found else "No version yet.")
+
+
+def stage(
+    version: Annotated[str, typer.Argument(help="Such as training-set@v1.2.0 or 1.2.0.")],
+    name: Annotated[str, typer.Argument(help="Such as production, or deprecated.")],
+    reason: Annotated[str, typer.Option(help="Why; it stays in the tag.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a version is used for, as a git tag that `gto show` lists too."""
+    from annotation_platform.versioning.stages import assign_stage
+
+    settings = read_settings()
+    tag = _tag(settings, version)
+    assign_stage(settings.registry_path, tag, name, reason=reason, now=datetime.now(UTC))
+    answer({"tag": tag, "stage": name, "reason": reason}, as_json, f"{tag} is {name} now.")
 
 
 def verify(
@@ -108,7 +136,10 @@ def checkout(
 
     settings = read_settings()
     source = registry or str(settings.registry_path)
-    tag = version if "@" in version else _tag(settings, version)
+    tag = version
+    if "@" not in version:
+        number = version.removeprefix("v")
+        tag = f"training-set@v{number}" if registry else _tag(settings, version)
     with looking_at_files() as progress:
         done = checkout_version(
             source, tag, folder, remote_url=remote, force=force, progress=progress

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from annotation_platform.errors import NotReadyError
+from annotation_platform.errors import AnnotationPlatformError, NotReadyError
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params, parse_params
 from annotation_platform.schema.shapes import AREAS
@@ -125,7 +125,11 @@ class LakeMender:
             if text is None:
                 continue
             ontology = parse_params(text.decode(), where=f"{tag}: params.yaml").ontology
-            frame = tables.read("training_set", round_id)
-            folder = build_folder(frame, ontology, name=tag.partition("@")[0])
+            try:
+                frame = tables.read("training_set", round_id)
+                folder = build_folder(frame, ontology, name=tag.partition("@")[0])
+            except AnnotationPlatformError:
+                # Built anew since then, or taken away: it does not help this version.
+                continue
             found |= name_objects(folder, self._lake.picture_path).texts
         return found

@@ -91,6 +91,8 @@ def draw_splits(
         if image in split_of:
             counts[split_of[image]].update(content)
     new: dict[str, str] = {}
+    for key, split in _met_since({image: keys[image] for image in split_of}, drawn).items():
+        drawn[key] = new[key] = split
     left_out: dict[str, str] = {}
     shares = {"train": policy.train, "val": policy.val, "test": policy.test}
     waiting = [image for image in keys if image not in split_of]
@@ -120,6 +122,22 @@ def draw_splits(
         {"round_id": round_id, "key": key, "split": new[key]} for key in sorted(new)
     ]
     return DrawnSplits(split_of, left_out, make_table("splits", rows))
+
+
+def _met_since(keys: Mapping[str, Sequence[str]], drawn: Mapping[str, str]) -> dict[str, str]:
+    """Return the split of each key that drawn images turn out to share, such as a named source.
+
+    Where they lie in several it is the one with most of them: what was drawn does not move.
+    """
+    met_by: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for image, shared in keys.items():
+        for key in shared:
+            if key not in drawn:
+                met_by[key][drawn[image]] += 1
+    return {
+        key: max(met, key=lambda split: (met[split], SPLITS.index(split)))
+        for key, met in met_by.items()
+    }
 
 
 def _split_of(

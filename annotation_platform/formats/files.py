@@ -83,10 +83,14 @@ def refuse_way_out(name: str, *, where: Path, line: int = 0) -> None:
         )
 
 
-def read_text(path: Path) -> str:
-    """Return the UTF-8 text of ``path``; a file that cannot be read is a FormatError."""
+def read_text(path: Path, *, newline: str | None = None) -> str:
+    """Return the UTF-8 text of ``path``; a file that cannot be read is a FormatError.
+
+    Line ends become ``\\n``, unless ``newline`` is ``""``: then they stay as they are.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline=newline) as file:
+            return file.read()
     except OSError as error:
         reason = error.strerror or "cannot be read"
         raise FormatError(str(path), 0, reason, "Check the path and its permissions.") from error
@@ -199,6 +203,18 @@ def check_image_ids(dataset: Dataset) -> None:
         if name in seen:
             raise DataError(f"image id {name!r} is there twice. Rename one of the two images.")
         seen.add(name)
+
+
+def check_split_names(dataset: Dataset) -> None:
+    """Raise a DataError if a split cannot be the name of a folder; the empty one can."""
+    for name in dataset.images["split"].unique().tolist():
+        if name and not is_plain_name(name):
+            raise DataError(f"the split {name[:200]!r} is no name of a folder. Rename it.")
+
+
+def is_plain_name(name: str) -> bool:
+    """Return whether ``name`` can be the name of one file or folder, wherever it is put."""
+    return bool(name) and name not in {".", ".."} and not any(sign in name for sign in "/\\:\0\r\n")
 
 
 def split_names(present: Iterable[str]) -> list[str]:

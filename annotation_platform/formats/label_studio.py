@@ -97,6 +97,9 @@ def label_studio_losses(dataset: Dataset) -> list[str]:
     points = labels[labels["shape"] == "keypoint"]
     hidden = int((points["attributes"] != "").sum())
     unused = len(set(dataset.ontology.names) - set(labels["class_name"]))
+    # Its classes are counted from 0 by name when they are read.
+    used = sorted(set(labels["class_name"]))
+    moved = sum(dataset.ontology.id_of.get(name) != number for number, name in enumerate(used))
     return [
         *attribute_losses(dataset),
         *sentence(
@@ -106,6 +109,7 @@ def label_studio_losses(dataset: Dataset) -> list[str]:
         ),
         *object_losses(dataset),
         *sentence(unused, ("class without a label", "classes without a label"), LEFT_OUT),
+        *sentence(moved, ("class", "classes"), ("gets another id", "get other ids")),
         *class_losses(dataset),
     ]
 

@@ -8,6 +8,7 @@ those that differ between two versions are fetched. Each new file is hashed on i
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
@@ -87,13 +88,19 @@ def checkout_version(
     surplus = sorted(set(there) - set(wanted))
     if not force:
         going = {*put, *surplus} & set(there)
-        left = (path for path in going if content[path] != record.get(path, ("",))[0])
+        # What the cache holds is not lost: an interrupted checkout put it there.
+        left = (
+            path
+            for path in going
+            if content[path] != record.get(path, ("",))[0]
+            and not (content[path] and (cache / content[path][:2] / content[path][2:]).exists())
+        )
         _refuse_losses(target, sorted(left))
     _git(folder, "checkout", "--quiet", "--detach", *(["--force"] if force else []), tag)
     fetched = _fetch(remote, cache, {wanted[path] for path in put}, progress)
-    _link(target, cache, {path: wanted[path] for path in put})
     for path in surplus:
         (target / path).unlink(missing_ok=True)
+    _link(target, cache, {path: wanted[path] for path in put})
     _remove_empty_folders(target, surplus)
     there |= {path: _stamp((target / path).stat()) for path in put}
     _write_record(folder, wanted, there)
@@ -102,24 +109,35 @@ def checkout_version(
 
 def open_clone(registry: str, folder: Path) -> Git:
     """Return a clone of a registry, made or brought up to date; nothing is checked out of it."""
+    source = str(Path(registry).absolute()) if Path(registry).exists() else registry
     if (folder / ".git").exists():
+        origin = run_git(["-C", str(folder), "config", "remote.origin.url"]).stdout.decode().strip()
+        if origin != source:
+            raise SettingsError(
+                f"{folder}: is no checkout of this registry. Name another folder; if the registry"
+                f" has moved, run `git -C {folder} remote set-url origin NEW` first."
+            )
         _git(folder, "fetch", "--quiet", "--force", "--tags", "origin")
         return Git(folder)
     if folder.exists() and any(folder.iterdir()):
         raise SettingsError(
             f"{folder}: is not empty, and no earlier checkout. Name an empty or a new folder."
         )
-    source = str(Path(registry).absolute()) if Path(registry).exists() else registry
     folder.parent.mkdir(parents=True, exist_ok=True)
     _git(folder.parent, "clone", "--quiet", "--no-checkout", source, str(folder.absolute()))
     return Git(folder)
 
 
 def _git(place: Path, *arguments: str) -> None:
-    done = run_git(["-C", str(place), *arguments], environment=clean_environment())
+    # The user's hooks are for the user's own work.
+    options = ["-c", "core.hooksPath=/dev/null", "-C", str(place)]
+    done = run_git([*options, *arguments], environment=clean_environment())
     if done.returncode != 0:
         said = " ".join(done.stderr.decode(errors="replace").split())[-300:]
-        raise PublishError(f"{place}: git {arguments[0]} failed: {said}")
+        raise PublishError(
+            f"{place}: git {arguments[0]} failed: {said or 'it gave no reason.'} Check the address"
+            " of the registry and your access to it, and run again."
+        )
 
 
 def _pointer(git: Git, tag: str) -> tuple[str, str]:
@@ -129,13 +147,28 @@ def _pointer(git: Git, tag: str) -> tuple[str, str]:
     if text is None:
         raise PublishError(f"{tag}: it has no datasets/{name}.dvc, so it is no dataset version.")
     (out,) = yaml.safe_load(text)["outs"]
-    return str(out["md5"]), str(out["path"])
+    tracked = git.text("ls-tree", "-r", tag, "--", "datasets", ".dvc").splitlines()
+    if (
+        out["path"] != name
+        or not re.fullmatch(r"[0-9a-f]{32}\.dir", str(out["md5"]))
+        or any(line.startswith("120000") for line in tracked)
+    ):
+        raise PublishError(f"{tag}: its files would land outside datasets/{name}. Do not use it.")
+    return str(out["md5"]), name
 
 
 def _listing(remote: DvcRemote, cache: Path, name: str) -> dict[str, str]:
     _fetch(remote, cache, {name})
     entries = json.loads((cache / name[:2] / name[2:]).read_bytes())
-    return {entry["relpath"]: entry["md5"] for entry in entries}
+    listed = {str(entry["relpath"]): str(entry["md5"]) for entry in entries}
+    for path, md5 in listed.items():
+        # An absolute path has an empty first part.
+        if {"", ".", ".."} & set(path.split("/")) or not re.fullmatch(r"[0-9a-f]{32}", md5):
+            raise PublishError(
+                f"{remote.url}: the list of files {name} names {path!r}, which is no path inside"
+                " a version. Do not use it."
+            )
+    return listed
 
 
 def _stamps(target: Path) -> Iterator[tuple[str, _Stamp]]:
@@ -157,7 +190,7 @@ def _stamp(found: os.stat_result) -> _Stamp:
 
 def _hashed(target: Path, paths: list[str]) -> dict[str, str]:
     with ThreadPoolExecutor() as pool:
-        return dict(zip(paths, pool.map(lambda path: _md5(target / path), paths), strict=True))
+        return dict(zip(paths, pool.map(lambda path: _content(target / path), paths), strict=True))
 
 
 def _refuse_losses(target: Path, lost: list[str]) -> None:
@@ -231,6 +264,9 @@ def _link(target: Path, cache: Path, files: Mapping[str, str]) -> None:
             os.link(stored, draft)
         except OSError:
             shutil.copyfile(stored, draft)
+        if place.is_dir() and not place.is_symlink():
+            # Its files are gone by now: it was refused, or they are of no version.
+            shutil.rmtree(place)
         draft.replace(place)
         # Where both are the same file already, nothing was moved.
         draft.unlink(missing_ok=True)
@@ -258,6 +294,11 @@ def _write_record(folder: Path, wanted: Mapping[str, str], there: Mapping[str, _
     columns = [list(wanted), list(wanted.values()), *map(list, stamps)]
     (folder / _RECORD).parent.mkdir(parents=True, exist_ok=True)
     write_file(folder / _RECORD, json.dumps(columns).encode())
+
+
+def _content(path: Path) -> str:
+    # A link to nothing or to a folder is somebody's change, and no file of a version.
+    return _md5(path) if path.is_file() else ""
 
 
 def _md5(path: Path) -> str:

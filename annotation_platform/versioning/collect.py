@@ -1,5 +1,6 @@
 """Taking away objects of the remote that no version names: what killed publishers left behind."""
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -67,10 +68,21 @@ def collect_garbage(
         for info in infos:
             named |= {info.manifest.folder_md5}
             named |= set(remote.read_folder(info.manifest.folder_md5).values())
+        named |= _named_by_dvc(git, remote)
         present = set(remote.all())
         unnamed = sorted(present - named)
-        young = tuple(name for name in unnamed if now - remote.written_at(name) < YOUNG)
+        young = {name for name in unnamed if now - remote.written_at(name) < YOUNG}
         removed = tuple(name for name in unnamed if name not in young)
         if not dry_run:
             remote.remove(removed)
-    return Collected(len(infos), len(named & present), removed, young)
+    return Collected(len(infos), len(named & present), removed, tuple(sorted(young)))
+
+
+def _named_by_dvc(git: Git, remote: DvcRemote) -> set[str]:
+    """Return what any commit names in DVC's files: a registry may hold other data than versions."""
+    shown = git.text("log", "--all", "-m", "-p", "--format=", "--", "*.dvc", "*dvc.lock")
+    names = set(re.findall(r"^[+-].*\bmd5: ([0-9a-f]{32}(?:\.dir)?)\s*$", shown, re.MULTILINE))
+    folders = [name for name in names if name.endswith(".dir")]
+    for name in sorted(set(folders) - remote.missing(folders)):
+        names |= set(remote.read_folder(name).values())
+    return names

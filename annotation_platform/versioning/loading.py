@@ -1,5 +1,6 @@
 """A published version in three lines of a notebook: labels as a table, pictures as samples."""
 
+import hashlib
 import io
 import re
 from dataclasses import dataclass, field
@@ -93,7 +94,7 @@ def load(
         raise PublishError(f"{version!r} is no version. Name one like training-set@v1.2.0.")
     settings = read_settings()
     source = str(registry or settings.registry_path)
-    clone = Path(folder) if folder else settings.home_path / "versions" / version
+    clone = Path(folder) if folder else _default_clone(settings.home_path, source, version)
     git = open_clone(source, clone)
     data, params = git.read(version, MANIFEST_PATH), git.read(version, "params.yaml")
     if data is None or params is None:
@@ -116,3 +117,8 @@ def load(
         remote_url=remote,
         clone=clone,
     )
+
+
+def _default_clone(home: Path, source: str, version: str) -> Path:
+    # Registries may each have a version of this name.
+    return home / "versions" / hashlib.sha256(source.encode()).hexdigest()[:12] / version

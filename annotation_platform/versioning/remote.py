@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from annotation_platform.errors import PublishError, SettingsError
 from annotation_platform.storage.files import sync
+from annotation_platform.versioning.git import Git
 
 Progress = Callable[[int, int], None]
 """Called with the files done and the files in all."""
@@ -260,12 +261,12 @@ def registry_lock(folder: Path, *, wait_seconds: float = 600.0) -> Iterator[None
     It keeps `dvc gc` from taking away objects that no commit names yet. A lock left by a dead
     process does not count: the operating system has let go of it.
     """
-    if not (folder / ".dvc").is_dir():
-        yield
-        return
     from dvc.lock import Lock, LockError
 
     path = folder / ".dvc" / "tmp" / "lock"
+    if not (folder / ".dvc").is_dir():
+        # Publishers and gc keep out of each other's way in a bare repository too.
+        path = Git(folder).git_dir / "annotation-platform.lock"
     end = time.monotonic() + wait_seconds
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

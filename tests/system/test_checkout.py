@@ -1,5 +1,7 @@
 """A checkout brings what differs and nothing else, and DVC finds it as it would have made it."""
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -144,3 +146,94 @@ def test_a_folder_of_something_else_is_left_alone(world, tags, tmp_path):
     with pytest.raises(PublishError, match=r"no version 'training-set@v8.0.0'. Published: "):
         checkout_version(world.registry, "training-set@v8.0.0", tmp_path / "mine")
     shutil.rmtree(tmp_path / "mine")
+
+
+def rewritten(world, tag, change):
+    """The pointer to a list of files as somebody would make it who means harm."""
+    registry = world.registry
+    pointer = subprocess.run(["git", "-C", registry, "show", f"{tag}:datasets/training-set.dvc"],
+                             capture_output=True, text=True, check=True).stdout  # fmt: skip
+    md5 = next(line.split()[-1] for line in pointer.splitlines() if "md5:" in line)
+    objects = world.root / "remote" / "files" / "md5"
+    entries = json.loads((objects / md5[:2] / md5[2:]).read_bytes())
+    data = json.dumps(change(entries)).encode()
+    name = hashlib.md5(data).hexdigest()
+    (objects / name[:2]).mkdir(exist_ok=True)
+    (objects / name[:2] / f"{name[2:]}.dir").write_bytes(data)
+    return pointer.replace(md5, f"{name}.dir")
+
+
+def commit(world, tag, files, links=()):
+    """Tag a version 9.9.9 that is another one with some of its files replaced."""
+    place = world.root / "work"
+    git = ["git", "-C", place]
+    subprocess.run(["git", "clone", "--quiet", world.registry, place], check=True)
+    subprocess.run([*git, "checkout", "--quiet", tag], check=True)
+    for path, text in files.items():
+        (place / path).write_text(text)
+    for path, target in links:
+        (place / path).parent.mkdir(exist_ok=True)
+        (place / path).symlink_to(target)
+    subprocess.run([*git, "add", "--force", "--all"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "-m", "x"], check=True)
+    subprocess.run([*git, "tag", "-a", "training-set@v9.9.9", "-m", "x"], check=True)
+    subprocess.run([*git, "push", "--quiet", "origin", "training-set@v9.9.9"], check=True)
+    return "training-set@v9.9.9"
+
+
+@pytest.mark.parametrize("path", ["../../../victim.txt", "/{root}/victim.txt", "a/./b", "a//b"])
+def test_a_list_of_files_that_leads_out_of_the_folder_is_refused(world, tags, tmp_path, path):
+    (tmp_path / "victim.txt").write_text("precious")
+    path = path.format(root=tmp_path)
+
+    def change(entries):
+        return [{**entries[0], "relpath": path}, *entries[1:]]
+
+    pointer = rewritten(world, tags[0], change)
+    evil = commit(world, tags[0], {"datasets/training-set.dvc": pointer})
+    for force in (False, True):
+        with pytest.raises(PublishError, match="no path inside a version"):
+            checkout_version(world.registry, evil, tmp_path / "mine", force=force)
+    assert (tmp_path / "victim.txt").read_text() == "precious"
+
+
+def test_a_pointer_and_links_that_lead_elsewhere_are_refused(world, tags, tmp_path):
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    shown = subprocess.run(
+        ["git", "-C", world.registry, "show", f"{tags[0]}:datasets/training-set.dvc"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    away = shown.replace("path: training-set", "path: ../../victim")
+    evil = commit(world, tags[0], {"datasets/training-set.dvc": away})
+    with pytest.raises(PublishError, match="would land outside"):
+        checkout_version(world.registry, evil, tmp_path / "mine", force=True)
+    shutil.rmtree(world.root / "work")
+    subprocess.run(["git", "-C", world.registry, "tag", "-d", evil], check=True)
+    evil = commit(world, tags[0], {}, links=[("datasets/training-set/images", victim)])
+    with pytest.raises(PublishError, match="would land outside"):
+        checkout_version(world.registry, evil, tmp_path / "other", force=True)
+    assert list(victim.iterdir()) == []
+
+
+def test_a_folder_of_another_registry_is_not_taken_for_this_one(world, tags, tmp_path):
+    mine = tmp_path / "mine"
+    checkout_version(world.registry, tags[0], mine)
+    other = World(tmp_path / "else")
+    other.add_images(50, 3)
+    other.publish()
+    with pytest.raises(SettingsError, match=r"no checkout of this registry.*set-url"):
+        checkout_version(other.registry, tags[0], mine)
+
+
+def test_an_interrupted_checkout_is_completed_by_the_next_call(world, tags, tmp_path):
+    mine = tmp_path / "mine"
+    checkout_version(world.registry, tags[0], mine)
+    checkout_version(world.registry, tags[1], mine)
+    # Killed before it wrote down what it did, with a draft left behind.
+    checkout_version(world.registry, tags[0], mine)
+    (mine / ".dvc" / "tmp" / "annotation-checkout.json").unlink()
+    label = next(mine.rglob("labels/train/*.txt"))
+    os.link(label, label.with_name(f".{label.name}.999.tmp"))
+    checkout_version(world.registry, tags[1], mine)
+    assert content(mine) == pulled(world, tags[1], tmp_path / "pulled")

@@ -1,8 +1,10 @@
 """Every flipped byte and every lost object of a remote is found, and what can be is put back."""
 
+import hashlib
 import json
 import os
 import random
+import subprocess
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -137,6 +139,25 @@ def test_only_what_no_version_names_is_taken_away_and_not_while_it_is_new(world,
     assert set(before) - set(objects(world)) == {left}
     for info in list_versions(world.registry):
         checkout_as_stranger(world.registry, info.tag, tmp_path / info.version)
+
+
+def test_other_data_of_the_registry_is_not_taken_away(world, remote, tmp_path):
+    mine = tmp_path / "mine"
+    git = ["git", "-C", mine]
+    subprocess.run(["git", "clone", "--quiet", world.registry, mine], check=True)
+    data = b"somebody's own table"
+    name = hashlib.md5(data).hexdigest()
+    place = world.root / "remote" / "files" / "md5" / name[:2] / name[2:]
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(data)
+    (mine / "table.csv.dvc").write_text(f"outs:\n- md5: {name}\n  path: table.csv\n")
+    subprocess.run([*git, "add", "table.csv.dvc"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "-m", "mine"], check=True)
+    subprocess.run([*git, "push", "--quiet", "origin", "HEAD:refs/heads/mine"], check=True)
+    later = NOW + timedelta(days=5)
+    found = collect_garbage(world.registry, remote, expected=(), now=later, dry_run=False)
+    assert found.removed == ()
+    assert place.read_bytes() == data
 
 
 def test_a_registry_that_does_not_hold_every_version_is_refused(world, remote, tmp_path):

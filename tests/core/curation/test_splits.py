@@ -127,6 +127,16 @@ def test_new_images_that_are_linked_over_others_go_together_and_with_what_was_dr
         assert len(set(draw(chain, seed=seed)[0].split_of.values())) == 1
 
 
+def test_what_drawn_images_turn_out_to_share_draws_newcomers_to_them():
+    keys = {digest(n): [digest(n)] for n in range(40)}
+    drawn, known = draw(keys)
+    more = {image: [*shared, digest(f"source {image}")] for image, shared in keys.items()}
+    new = {digest(f"new {image}"): more[image][-1] for image in keys}
+    more |= {image: [image, key] for image, key in new.items()}
+    again, _ = draw(more, known)
+    assert all(again.split_of[digest(f"new {image}")] == drawn.split_of[image] for image in keys)
+
+
 def test_a_split_without_a_share_gets_nothing():
     policy = SplitPolicy(train=0.8, val=0.0, test=0.2)
     drawn, _ = draw({digest(n): [digest(n)] for n in range(50)}, policy=policy)

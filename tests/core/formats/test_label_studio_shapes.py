@@ -155,6 +155,7 @@ def test_what_is_lost_is_said():
         "1 keypoint loses its attributes",
         "2 labels become objects of their own",
         "2 classes without a label are left out",
+        "2 classes get other ids",
         "the class list loses its colours",
     ]
 

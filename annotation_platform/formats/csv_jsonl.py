@@ -1,0 +1,292 @@
+"""CSV and JSON Lines: one row, or line, a label; an image without labels has one of its own.
+
+Both hold all that a ``Dataset`` holds, so that either can be made of the other, and writing what
+was read gives the same bytes. Columns, and keys, are ``COLUMNS``; a key without a value is left
+out, a cell without one is empty:
+
+* ``image_id file_name split width height`` say the image, the same in each of its rows;
+* ``class_id class_name shape x1 y1 x2 y2 geometry instance attributes`` say the label, as
+  ``schema/dataset.py`` has it: absolute pixels, choices without a box. In CSV ``geometry`` and
+  ``attributes`` are JSON texts, in JSON Lines they are the values themselves.
+
+``ontology.json`` beside holds the classes with colours, shapes, earlier names and guidelines.
+Without it, reading takes names and ids from the rows, and nothing else is known of the classes.
+
+CSV is UTF-8 as RFC 4180 has it. A spreadsheet takes a cell that begins with ``=`` or the like for a
+formula (CWE-1236; OWASP ASVS 1.2.10). The form for people, ``spreadsheet=True``, puts ``'`` before
+each such cell, and has one more column, ``escaped``, with the names of the row's columns where it
+did: reading takes just those away again. The other form, for machines, changes nothing.
+
+Neither loses anything. Reading refuses what no ``Dataset`` holds, unknown columns included.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annotation_platform.errors import DataError, FormatError
+from annotation_platform.formats.files import (
+    check_image_ids,
+    check_split_names,
+    class_ids,
+    finite_numbers,
+    read_text,
+    refuse_link,
+    refuse_way_out,
+    write_files,
+)
+from annotation_platform.formats.rows import (
+    COLUMNS,
+    ONTOLOGY_FILE,
+    Rows,
+    json_text,
+    label_problem,
+    ontology_beside,
+    parse_json,
+    parse_line,
+)
+from annotation_platform.schema.dataset import IMAGE_COLUMNS, Dataset
+from annotation_platform.schema.geometry import BOX_COLUMNS
+
+ESCAPED = "escaped"
+CSV_FILE, JSONL_FILE = "labels.csv", "labels.jsonl"
+
+_JSON_COLUMNS = ("geometry", "attributes")
+_NUMBER_COLUMNS = ("width", "height", "class_id", *BOX_COLUMNS)
+# What spreadsheets take for the beginning of a formula; the last four are the wide forms.
+_FORMULA = re.compile("[=+\\-@\t\r\n＝＋－＠]")
+_LONGEST_CELL = 2**28
+_WHOLE = re.compile(r"[0-9]{1,18}")
+
+
+def write_csv(dataset: Dataset, folder: Path, *, spreadsheet: bool = False) -> None:
+    """Write the files of ``render_csv`` under ``folder``."""
+    write_files(render_csv(dataset, spreadsheet=spreadsheet), folder)
+
+
+def write_jsonl(dataset: Dataset, folder: Path) -> None:
+    """Write the files of ``render_jsonl`` under ``folder``."""
+    write_files(render_jsonl(dataset), folder)
+
+
+def csv_losses(dataset: Dataset) -> list[str]:  # noqa: ARG001
+    """Return nothing: CSV holds all of a dataset."""
+    return []
+
+
+def jsonl_losses(dataset: Dataset) -> list[str]:  # noqa: ARG001
+    """Return nothing: JSON Lines hold all of a dataset."""
+    return []
+
+
+def render_csv(dataset: Dataset, *, spreadsheet: bool = False) -> dict[str, bytes]:
+    """Return ``labels.csv`` and ``ontology.json``, sorted by image and label.
+
+    Equal datasets give equal bytes, whatever the order of their rows.
+
+    Args:
+        dataset: What is written.
+        spreadsheet: Whether cells that spreadsheets would take for formulas are escaped.
+
+    Raises:
+        DataError: a class, its image or a place is unknown, a geometry is not its shape's, or a
+            name is no text or cannot be that of a file.
+    """
+    text = io.StringIO(newline="")
+    # With these line ends, a cell with either sign in it is quoted.
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow([*COLUMNS, *([ESCAPED] if spreadsheet else [])])
+    rows = _rows(dataset)
+    writer.writerows(map(_escape, rows) if spreadsheet else rows)
+    # Spreadsheets know UTF-8 by its mark.
+    mark = "\ufeff" if spreadsheet else ""
+    return {CSV_FILE: _encoded(mark + text.getvalue()), **render_ontology(dataset)}
+
+
+def render_jsonl(dataset: Dataset) -> dict[str, bytes]:
+    """Return ``labels.jsonl`` and ``ontology.json``; see ``render_csv``."""
+    lines = [line for found in jsonl_lines(dataset).values() for line in found]
+    return {
+        JSONL_FILE: _encoded("".join(f"{line}\n" for line in lines)),
+        **render_ontology(dataset),
+    }
+
+
+def render_ontology(dataset: Dataset) -> dict[str, bytes]:
+    """Return ``ontology.json``: everything about the classes."""
+    shown = dataset.ontology.model_dump(mode="json")
+    return {ONTOLOGY_FILE: _encoded(json.dumps(shown, ensure_ascii=False, indent=2) + "\n")}
+
+
+def jsonl_lines(dataset: Dataset) -> dict[str, list[str]]:
+    """Return the lines of each image, by image id, in order; see ``render_csv`` for errors."""
+    quote = json.JSONEncoder(ensure_ascii=False).encode
+    texts = {"image_id", "file_name", "split", "class_name", "shape", "instance"}
+    found: dict[str, list[str]] = {}
+    for row in _rows(dataset):
+        cells = zip(COLUMNS, row, strict=True)
+        # The image is always said in full; of the label, only what there is.
+        said = [
+            f'"{name}":{quote(cell) if name in texts else cell}'
+            for place, (name, cell) in enumerate(cells)
+            if cell or place < len(IMAGE_COLUMNS)
+        ]
+        found.setdefault(row[0], []).append(f"{{{','.join(said)}}}")
+    return found
+
+
+def _rows(dataset: Dataset) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of each row of ``COLUMNS``, sorted."""
+    ids = class_ids(dataset)
+    check_image_ids(dataset)
+    check_split_names(dataset)
+    for name in (*dataset.images["image_id"].tolist(), *dataset.images["file_name"].tolist()):
+        refuse_way_out(name or ".", where=Path("the dataset"))
+    labels = dataset.labels.assign(
+        class_id=ids,
+        # Adding zero turns -0.0 into 0.0: the two would be written differently.
+        **{edge: dataset.labels[edge].astype("float64") + 0.0 for edge in BOX_COLUMNS},
+        geometry=[_same_text(each) for each in dataset.labels["geometry"]],
+        attributes=[_same_attributes(each) for each in dataset.labels["attributes"]],
+    )
+    labels = labels.sort_values(
+        ["image_id", "shape", "class_name", *BOX_COLUMNS, "geometry", "instance", "attributes"]
+    )
+    names = labels["image_id"].tolist()
+    columns = [labels[name].tolist() for name in COLUMNS[len(IMAGE_COLUMNS) :]]
+    of_image: dict[str, list[tuple[str, ...]]] = {}
+    for image_id, row in zip(names, zip(*columns, strict=True), strict=True):
+        key, name, shape, *box, geometry, instance, attributes = row
+        problem = label_problem(shape, box, geometry)
+        if problem:
+            raise DataError(f"image {image_id}: a {shape} {problem}. Correct or remove it.")
+        edges = ["" if np.isnan(edge) else repr(edge) for edge in box]
+        cells = (str(key), name, shape, *edges, geometry, instance, attributes)
+        of_image.setdefault(image_id, []).append(cells)
+    images = dataset.images.sort_values("image_id")
+    nothing = [("",) * (len(COLUMNS) - len(IMAGE_COLUMNS))]
+    for image in zip(*(images[name].tolist() for name in IMAGE_COLUMNS), strict=True):
+        head = tuple(map(str, image))
+        for cells in of_image.get(image[0], nothing):
+            yield (*head, *cells)
+
+
+def _escape(row: tuple[str, ...]) -> list[str]:
+    escaped = [bool(_FORMULA.match(cell)) for cell in row]
+    cells = [f"'{cell}" if is_it else cell for cell, is_it in zip(row, escaped, strict=True)]
+    names = [name for name, is_it in zip(COLUMNS, escaped, strict=True) if is_it]
+    return [*cells, " ".join(names)]
+
+
+def _same_text(text: str) -> str:
+    """Return one text for all that say the same JSON; empty for an empty object."""
+    if not text:
+        return ""
+    try:
+        return json_text(parse_json(text))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{text[:80]!r} is not JSON ({error}). Correct the label.") from error
+
+
+@lru_cache(maxsize=1024)
+def _same_attributes(text: str) -> str:
+    same = _same_text(text)
+    if same and not same.startswith("{"):
+        raise DataError(f"the attributes {text[:80]!r} are no JSON object. Correct the label.")
+    return same
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        near = text[max(error.start - 20, 0) : error.end]
+        raise DataError(f"{near!r} holds half a character. Rename it.") from error
+
+
+def read_csv(path: Path) -> Dataset:
+    """Return the dataset of a CSV file, or of ``labels.csv`` in a folder; either form of it.
+
+    Columns may be in any order, and those of the label that nothing is said in may be missing.
+
+    Raises:
+        FormatError: the file is no such CSV, says two things of one image, names a file outside
+            of its folder, or what no dataset holds; a link out of the folder.
+    """
+    file = _file(path, CSV_FILE)
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
+    reader = csv.reader(io.StringIO(read_text(file, newline=""), newline=""), strict=True)
+    found = Rows(file)
+    names: list[str] = []
+    try:
+        for row in reader:
+            if not names:
+                names = _header(row, file)
+            elif row:
+                found.add(_record(names, row, file, reader.line_num), reader.line_num)
+    except csv.Error as error:
+        problem = f"not CSV ({error})"
+        raise FormatError(str(file), reader.line_num, problem, "Export it again.") from error
+    return found.dataset(ontology_beside(file))
+
+
+def read_jsonl(path: Path) -> Dataset:
+    """Return the dataset of a file of JSON Lines, or of ``labels.jsonl`` in a folder.
+
+    Raises:
+        FormatError: see ``read_csv``.
+    """
+    file = _file(path, JSONL_FILE)
+    found = Rows(file)
+    # Other signs that end lines elsewhere may be in a name.
+    for number, line in enumerate(read_text(file, newline="").split("\n"), start=1):
+        if line.strip():
+            found.add(parse_line(line, file, number), number)
+    return found.dataset(ontology_beside(file))
+
+
+def _file(path: Path, name: str) -> Path:
+    file = path / name if path.is_dir() else path
+    refuse_link(file, file.parent)
+    return file
+
+
+def _header(row: list[str], file: Path) -> list[str]:
+    unknown = [name for name in row if name not in (*COLUMNS, ESCAPED)]
+    missing = [name for name in (*IMAGE_COLUMNS, "class_name") if name not in row]
+    if unknown or missing or len(set(row)) < len(row):
+        said = unknown or missing
+        problem = f"{'unknown' if unknown else 'no' if said else 'repeated'} column {said[:3]}"
+        raise FormatError(str(file), 1, problem, f"Expected are {', '.join(COLUMNS)}.")
+    return row
+
+
+def _record(names: list[str], row: list[str], file: Path, line: int) -> dict[str, Any]:
+    """Return what a row says, as a line of JSON would."""
+    if len(row) != len(names):
+        problem = f"{len(row)} cells, expected {len(names)}"
+        raise FormatError(str(file), line, problem, "Export it again.")
+    cells = dict(zip(names, row, strict=True))
+    for name in cells.pop(ESCAPED, "").split():
+        if not cells.get(name, "").startswith("'"):
+            problem = f"the cell {name[:80]!r} is said to be escaped, and is not"
+            raise FormatError(str(file), line, problem, "Leave the column `escaped` as it was.")
+        cells[name] = cells[name][1:]
+    record: dict[str, Any] = {}
+    for name, cell in cells.items():
+        if name in _NUMBER_COLUMNS and cell:
+            numbers = finite_numbers([cell])
+            whole = _WHOLE.fullmatch(cell)
+            record[name] = int(cell) if whole else numbers[0] if numbers else cell
+        elif name in _JSON_COLUMNS and cell:
+            record[name] = parse_line(cell, file, line)
+        elif cell or name in IMAGE_COLUMNS:
+            record[name] = cell
+    return record

@@ -1,0 +1,289 @@
+"""Every format by its name, and how to read it, write it and say what it loses.
+
+Nothing of a format is imported before it is used.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from annotation_platform.errors import DataError, FormatError
+from annotation_platform.formats.files import IMAGE_SUFFIXES, picture_size
+
+if TYPE_CHECKING:
+    from annotation_platform.schema.dataset import Dataset
+
+Pictures = Mapping[str, Path]
+"""The file of each image that has one at hand, by image id."""
+
+Progress = Callable[[int, int], None]
+"""What is told of the done and all of them."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read, and a sentence on each thing that was left out or changed."""
+
+    dataset: "Dataset"
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way to put a dataset into a folder.
+
+    * ``read(path, pictures)`` takes a folder, or a file where the format has one, and the folder
+      of the pictures, if that is another one; the format's own FormatErrors come through;
+    * ``write(dataset, folder, pictures, progress)`` writes the labels, and the pictures only if
+      ``packs_pictures``;
+    * ``losses(dataset)`` are the sentences on what it cannot hold of this dataset;
+    * ``pictures(dataset)`` is where each picture belongs in the folder, in the order of
+      ``dataset.images``; None if the format has no place for them;
+    * ``unpack(path, folder)`` writes the pictures that are packed into the labels' files;
+    * ``options`` tell formats of one module apart.
+    """
+
+    name: str
+    title: str
+    read: Callable[[Path, Path | None], Reading] = field(repr=False)
+    write: Callable[["Dataset", Path, Pictures, Progress | None], None] = field(repr=False)
+    losses: Callable[["Dataset"], list[str]] = field(repr=False)
+    pictures: Callable[["Dataset"], list[str]] | None = field(default=None, repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    unpack: Callable[[Path, Path], dict[str, Path]] | None = field(default=None, repr=False)
+    packs_pictures: bool = False
+
+
+def find_format(name: str) -> Format:
+    """Return a format by its name; an unknown one is a DataError that names all."""
+    if name not in FORMATS:
+        raise DataError(f"{name!r} is no format. Name one of {', '.join(FORMATS)}.")
+    return FORMATS[name]
+
+
+def _plain(
+    name: str,
+    title: str,
+    module: str,
+    *,
+    pictures: Callable[["Dataset"], list[str]] | None = None,
+    read: Callable[[Path, Path | None], Reading] | None = None,
+    **options: Any,
+) -> Format:
+    """Return a format whose module has ``read_x``, ``write_x`` and ``x_losses``."""
+
+    def function(kind: str) -> Callable[..., Any]:
+        found: Callable[..., Any] = getattr(
+            import_module(f"annotation_platform.formats.{module}"), kind.format(module)
+        )
+        return found
+
+    def write(dataset: "Dataset", folder: Path, _: Pictures, __: Progress | None) -> None:
+        function("write_{}")(dataset, folder, **options)
+
+    return Format(
+        name=name,
+        title=title,
+        read=read or (lambda path, _: Reading(function("read_{}")(path))),
+        write=write,
+        losses=lambda dataset: list(
+            function("{}_losses")(
+                dataset, **{key: options[key] for key in options if key == "task"}
+            )
+        ),
+        pictures=pictures,
+        options=options,
+    )
+
+
+def _yolo(task: str, title: str) -> Format:
+    def read(path: Path, pictures: Path | None) -> Reading:
+        from annotation_platform.formats.yolo import read_yolo
+
+        return Reading(read_yolo(path, sizes=_sizes(pictures, _ids), task=task))  # type: ignore[arg-type]
+
+    return _plain(
+        f"yolo-{task}",
+        f"YOLO {title}: data.yaml and a text file an image",
+        "yolo",
+        pictures=lambda dataset: _placed(dataset, "images/{split}/{id}{suffix}"),
+        read=read,
+        task=task,
+    )
+
+
+def _voc(name: str, title: str, *, one_based: bool) -> Format:
+    def read(path: Path, _: Path | None) -> Reading:
+        from annotation_platform.formats.voc import read_voc
+
+        # Files say the sizes themselves, as a rule; where they do not, pictures must be there.
+        found = read_voc(path, one_based=one_based)
+        return Reading(found.dataset, found.problems)
+
+    return _plain(
+        name,
+        title,
+        "voc",
+        pictures=lambda dataset: _placed(dataset, "JPEGImages/{id}{suffix}"),
+        read=read,
+        one_based=one_based,
+    )
+
+
+def _read_kitti(path: Path, pictures: Path | None) -> Reading:
+    from annotation_platform.formats.kitti import read_kitti
+
+    return Reading(read_kitti(path, sizes=_sizes(pictures, _ids)))
+
+
+def _read_createml(path: Path, pictures: Path | None) -> Reading:
+    from annotation_platform.formats.createml import read_createml
+
+    return Reading(read_createml(path, sizes=_sizes(pictures, _names)))
+
+
+def _read_label_studio(path: Path, _: Path | None) -> Reading:
+    from annotation_platform.formats.label_studio import LABEL_STUDIO_FILE, read_label_studio
+
+    found = read_label_studio(path / LABEL_STUDIO_FILE if path.is_dir() else path)
+    return Reading(found.dataset, found.problems)
+
+
+def _read_rows(module: str, kind: str) -> Callable[[Path, Path | None], Reading]:
+    def read(path: Path, _: Path | None) -> Reading:
+        return Reading(getattr(import_module(module), f"read_{kind}")(path))
+
+    return read
+
+
+def _rows(name: str, title: str, kind: str, **options: Any) -> Format:
+    module = "annotation_platform.formats.csv_jsonl"
+
+    def write(dataset: "Dataset", folder: Path, _: Pictures, __: Progress | None) -> None:
+        getattr(import_module(module), f"write_{kind}")(dataset, folder, **options)
+
+    return Format(
+        name, title, _read_rows(module, kind), write, losses=lambda _: [], options=options
+    )
+
+
+def _write_webdataset(
+    dataset: "Dataset", folder: Path, pictures: Pictures, progress: Progress | None
+) -> None:
+    from annotation_platform.formats.webdataset import write_webdataset
+
+    write_webdataset(dataset, folder, pictures=pictures, progress=progress)
+
+
+def _unpack_webdataset(path: Path, folder: Path) -> dict[str, Path]:
+    from annotation_platform.formats.webdataset import unpack_pictures
+
+    return unpack_pictures(path, folder)
+
+
+def _write_imagefolder(
+    dataset: "Dataset", folder: Path, pictures: Pictures, _: Progress | None
+) -> None:
+    from annotation_platform.formats.imagefolder import is_one_choice, write_imagefolder
+
+    # Without their pictures, class folders would be nothing.
+    whole = bool(pictures) and is_one_choice(dataset)
+    write_imagefolder(dataset, folder, class_folders=whole)
+
+
+def _imagefolder_places(dataset: "Dataset") -> list[str]:
+    from annotation_platform.formats.imagefolder import imagefolder_places, is_one_choice
+
+    return imagefolder_places(dataset, class_folders=is_one_choice(dataset))
+
+
+def _file_names(dataset: "Dataset") -> list[str]:
+    names: list[str] = dataset.images["file_name"].tolist()
+    return names
+
+
+def _placed(dataset: "Dataset", form: str) -> list[str]:
+    """Return a place for each image; a split that is empty leaves no trace."""
+    columns = (dataset.images[name].tolist() for name in ("image_id", "split", "file_name"))
+    return [
+        form.format(id=image_id, split=split, suffix=PurePosixPath(name).suffix)
+        .replace("//", "/")
+        .lstrip("/")
+        for image_id, split, name in zip(*columns, strict=True)
+    ]
+
+
+def _sizes(
+    folder: Path | None, keys: Callable[[PurePosixPath], Sequence[str]]
+) -> dict[str, tuple[int, int]] | None:
+    """Return the sizes of all pictures in a folder, by each name that an image may go by."""
+    if folder is None:
+        return None
+    sizes: dict[str, tuple[int, int]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            size = picture_size(path)
+            for key in keys(PurePosixPath(path.relative_to(folder).as_posix())):
+                if sizes.setdefault(key, size) != size:
+                    problem = f"another picture {key!r} has another size"
+                    raise FormatError(str(path), 0, problem, "Name the folder of one of the two.")
+    return sizes
+
+
+def _ids(path: PurePosixPath) -> Sequence[str]:
+    return path.with_suffix("").as_posix(), path.stem
+
+
+def _names(path: PurePosixPath) -> Sequence[str]:
+    return path.as_posix(), path.name
+
+
+_ALL = (
+    _plain("coco", "COCO JSON, a file a split", "coco", pictures=_file_names),
+    _yolo("detect", "boxes"),
+    _yolo("segment", "outlines"),
+    _yolo("obb", "rotated boxes"),
+    _yolo("pose", "boxes with keypoints"),
+    _voc("voc", "Pascal VOC XML, edges counted from 0 (labelImg, CVAT, datumaro)", one_based=False),
+    _voc(
+        "voc-one-based",
+        "Pascal VOC XML, pixels counted from 1 (the challenge's, supervision)",
+        one_based=True,
+    ),
+    _plain(
+        "kitti",
+        "KITTI, a text file an image",
+        "kitti",
+        pictures=lambda dataset: _placed(dataset, "{split}/image_2/{id}{suffix}"),
+        read=_read_kitti,
+    ),
+    _plain("createml", "Create ML JSON", "createml", pictures=_file_names, read=_read_createml),
+    _rows("csv", "CSV for programs, exact", "csv"),
+    _rows("csv-spreadsheet", "CSV for people: no cell is a formula", "csv", spreadsheet=True),
+    _rows("jsonl", "JSON Lines, exact", "jsonl"),
+    _plain("label-studio", "Label Studio JSON", "label_studio", read=_read_label_studio),
+    Format(
+        "webdataset",
+        "WebDataset shards, pictures included",
+        _read_rows("annotation_platform.formats.webdataset", "webdataset"),
+        _write_webdataset,
+        losses=lambda _: [],
+        unpack=_unpack_webdataset,
+        packs_pictures=True,
+    ),
+    Format(
+        "imagefolder",
+        "Hugging Face imagefolder",
+        _read_rows("annotation_platform.formats.imagefolder", "imagefolder"),
+        _write_imagefolder,
+        losses=lambda dataset: list(
+            import_module("annotation_platform.formats.imagefolder").imagefolder_losses(dataset)
+        ),
+        pictures=_imagefolder_places,
+    ),
+)
+
+FORMATS: Mapping[str, Format] = {each.name: each for each in _ALL}
+"""Every format, by name."""

@@ -1,0 +1,285 @@
+"""WebDataset: tar files of samples, each a picture and the JSON of its labels, side by side.
+
+A shard is ``<split>-000000.tar`` (``unsplit-000000.tar`` without one). Of each image it has
+``<key>.<extension>`` and ``<key>.json``: a list with the lines that ``csv_jsonl.py`` writes of that
+image. A key ends at the first full stop of its name, so those of image ids are written as ``%2E``.
+``ontology.json`` beside the shards holds the classes.
+
+Shards of equal datasets and pictures are equal, byte by byte: sorted, without times or owners.
+
+Writing loses nothing; without pictures there are JSON members only. Reading passes over members
+that are neither ``.json`` nor a picture, and refuses a shard with links, devices, holes, names that
+lead elsewhere, one name twice, or an end that is missing.
+"""
+
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from annotation_platform.errors import FormatError
+from annotation_platform.formats.csv_jsonl import (
+    jsonl_lines,
+    render_ontology,
+)
+from annotation_platform.formats.files import (
+    IMAGE_SUFFIXES,
+    check_split_names,
+    refuse_link,
+    refuse_way_out,
+    split_names,
+    write_files,
+)
+from annotation_platform.formats.rows import Rows, ontology_beside, parse_line
+from annotation_platform.schema.dataset import Dataset
+
+UNSPLIT = "unsplit"
+SHARD_BYTES = 2**28
+
+_BLOCK = 512
+_MOST_JSON = 2**26
+_ESCAPES = {"%": "%25", ".": "%2E", "\\": "%5C", ":": "%3A"}
+
+
+def write_webdataset(
+    dataset: Dataset,
+    folder: Path,
+    *,
+    pictures: Mapping[str, Path] | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the shards of ``dataset`` and ``ontology.json`` into ``folder``.
+
+    Args:
+        dataset: What is written; a picture's extension is that of its file.
+        folder: Where; made if need be.
+        pictures: The file of each image, by image id; an image without has its labels only.
+        shard_bytes: A shard ends before its files exceed this, but has one image at least; its
+            end, and extended headers for long names, come on top.
+        progress: Called with the number of images done and of all.
+
+    Raises:
+        DataError: see ``csv_jsonl.render_csv``.
+        OSError: a picture cannot be read, or a shard not be written.
+    """
+    check_split_names(dataset)
+    write_files(render_ontology(dataset), folder)
+    lines = jsonl_lines(dataset)
+    images = dataset.images.sort_values("image_id")
+    done = 0
+    for split in split_names(images["split"]):
+        names = images.loc[images["split"] == split, "image_id"].tolist()
+        shards = _Shards(folder, split or UNSPLIT, shard_bytes)
+        try:
+            if images.empty:
+                # A folder without a shard would be no WebDataset.
+                shards.begin()
+            for image_id in names:
+                text = ",\n".join(lines[image_id])
+                shards.add(image_id, f"[{text}]\n".encode(), (pictures or {}).get(image_id))
+                done += 1
+                if progress:
+                    progress(done, len(images))
+        finally:
+            shards.close()
+
+
+def webdataset_losses(dataset: Dataset) -> list[str]:  # noqa: ARG001
+    """Return nothing: shards hold all of a dataset."""
+    return []
+
+
+class _Shards:
+    """The shards of a split, one open at a time."""
+
+    def __init__(self, folder: Path, name: str, most_bytes: int) -> None:
+        self._folder, self._name, self._most_bytes = folder, name, most_bytes
+        self._tar: tarfile.TarFile | None = None
+        self._number = 0
+
+    def add(self, image_id: str, labels: bytes, picture: Path | None) -> None:
+        """Add an image, if need be in a new shard."""
+        key = "".join(_ESCAPES.get(sign, sign) for sign in image_id)
+        size = picture.stat().st_size if picture else 0
+        # Each member has a header and ends at a whole block.
+        needed = sum(_BLOCK + -(-each // _BLOCK) * _BLOCK for each in (len(labels), size))
+        if self._tar and self._tar.offset + needed > self._most_bytes:
+            self.close()
+        if self._tar is None:
+            self.begin()
+        if picture:
+            with picture.open("rb") as file:
+                self._put(f"{key}{picture.suffix.lower()}", size, file)
+        self._put(f"{key}.json", len(labels), io.BytesIO(labels))
+
+    def begin(self) -> None:
+        """Begin the next shard."""
+        path = self._folder / f"{self._name}-{self._number:06d}.tar"
+        self._number += 1
+        # Extended headers only where a name is long or no ASCII: anything can read the rest.
+        self._tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
+
+    def _put(self, name: str, size: int, file: IO[bytes]) -> None:
+        member = tarfile.TarInfo(name)
+        member.size, member.mode = size, 0o644
+        assert self._tar is not None
+        self._tar.addfile(member, file)
+
+    def close(self) -> None:
+        """End the open shard, if there is one."""
+        if self._tar:
+            self._tar.close()
+        self._tar = None
+
+
+def read_webdataset(path: Path) -> Dataset:
+    """Return the dataset of one shard, or of all ``*.tar`` in a folder.
+
+    Raises:
+        FormatError: a shard is not as this module writes it: see its first lines; or a link out
+            of the folder.
+    """
+    found = Rows(path)
+    for shard in _shards(path):
+        for sample in _samples(shard):
+            for record in sample.records:
+                found.add(record, 0)
+    file = path / "any" if path.is_dir() else path
+    return found.dataset(ontology_beside(file))
+
+
+def unpack_pictures(path: Path, folder: Path) -> dict[str, Path]:
+    """Write the pictures of shards into ``folder`` and return their files, by image id.
+
+    Files are called as in the shard. Nothing is written outside of ``folder``.
+
+    Raises:
+        FormatError: see ``read_webdataset``.
+    """
+    pictures: dict[str, Path] = {}
+    for number, shard in enumerate(_shards(path)):
+        place = folder / f"{number:06d}"
+        for sample in _samples(shard, place):
+            if sample.picture and sample.records:
+                pictures[str(sample.records[0].get("image_id"))] = sample.picture
+    return pictures
+
+
+@dataclass
+class _Sample:
+    """What a shard has under one key."""
+
+    key: str
+    records: list[dict[str, object]]
+    picture: Path | None = None
+    has_labels: bool = False
+
+
+def _shards(path: Path) -> list[Path]:
+    shards = sorted(path.glob("*.tar")) if path.is_dir() else [path]
+    for shard in shards:
+        refuse_link(shard, path if path.is_dir() else path.parent)
+    if not shards:
+        raise FormatError(str(path), 0, "no .tar file in it", "Name the folder of the shards.")
+    return shards
+
+
+def _samples(shard: Path, folder: Path | None = None) -> Iterator[_Sample]:
+    """Yield the samples of a shard; their pictures are written into ``folder``, if there is one."""
+    sample: _Sample | None = None
+    keys: set[str] = set()
+    for member, file in _members(shard):
+        name = PurePosixPath(member.name)
+        stem, _, suffix = name.name.partition(".")
+        key = (name.parent / stem).as_posix()
+        if sample is None or key != sample.key:
+            if sample:
+                yield _whole(sample, shard)
+            if key in keys:
+                problem = f"the parts of {key!r} are not together, or there twice"
+                raise FormatError(str(shard), 0, problem, "Write the shard again.")
+            keys.add(key)
+            sample = _Sample(key, [])
+        if suffix == "json":
+            sample.records = _records(file, member, shard)
+            sample.has_labels = True
+        elif folder and f".{suffix}".lower() in IMAGE_SUFFIXES:
+            if sample.picture:
+                problem = f"two pictures {key!r}"
+                raise FormatError(str(shard), 0, problem, "Write the shard again.")
+            sample.picture = folder / member.name
+            sample.picture.parent.mkdir(parents=True, exist_ok=True)
+            with sample.picture.open("xb") as target:
+                shutil.copyfileobj(file, target)
+    if sample:
+        yield _whole(sample, shard)
+
+
+def _whole(sample: _Sample, shard: Path) -> _Sample:
+    if not sample.has_labels:
+        problem = f"no {f'{sample.key}.json'!r} in it"
+        raise FormatError(str(shard), 0, problem, "Name shards of labelled pictures.")
+    return sample
+
+
+def _records(file: IO[bytes], member: tarfile.TarInfo, shard: Path) -> list[dict[str, object]]:
+    # A name may hold signs that steer a terminal.
+    where = Path(f"{shard}: {member.name!r}")
+    if member.size > _MOST_JSON:
+        problem = f"{member.size} bytes of labels, at most {_MOST_JSON} are read"
+        raise FormatError(str(where), 0, problem, "Is it an annotation file?")
+    try:
+        text = file.read().decode()
+    except UnicodeDecodeError as error:
+        raise FormatError(str(where), 0, "not UTF-8 text", "Write the shard again.") from error
+    records = parse_line(text, where, 0)
+    is_list = isinstance(records, list) and all(isinstance(each, dict) for each in records)
+    if not is_list or len({json.dumps(each.get("image_id")) for each in records}) != 1:
+        problem = "not a list of the labels of one image"
+        raise FormatError(str(where), 0, problem, "Name shards that this platform wrote.")
+    return list(records)
+
+
+def _members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+    """Yield the files of a tar, one after the other; anything unusual is a FormatError."""
+    remedy = "Is it whole, and from somebody you trust? Get it again."
+    names: set[str] = set()
+    try:
+        size = shard.stat().st_size
+        # Never unpacked on the way: whatever it holds is no larger than the file itself.
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                problem = _refusal(member, size, names)
+                if problem:
+                    raise FormatError(f"{shard}: {member.name[:200]!r}", 0, problem, remedy)
+                refuse_way_out(member.name, where=shard)
+                names.add(member.name)
+                file = tar.extractfile(member) if member.isreg() else None
+                if file is not None:
+                    yield member, file
+        with shard.open("rb") as raw:
+            raw.seek(max(size - 2 * _BLOCK, 0))
+            if raw.read() != bytes(2 * _BLOCK):
+                raise FormatError(str(shard), 0, "it breaks off", remedy)
+    except (tarfile.TarError, RecursionError, ValueError) as error:
+        problem = f"not a tar file that can be used ({str(error)[:80]})"
+        raise FormatError(str(shard), 0, problem, remedy) from error
+    except OSError as error:
+        reason = error.strerror or "cannot be read"
+        raise FormatError(str(shard), 0, reason, "Check the path and its disk.") from error
+
+
+def _refusal(member: tarfile.TarInfo, size: int, names: set[str]) -> str:
+    if not (member.isreg() or member.isdir()) or member.issparse():
+        return "a link, a device or a file with holes"
+    # A size below zero would be read for ever.
+    if member.size < 0 or member.offset_data + member.size > size:
+        return "it reaches beyond the file"
+    if member.name in names:
+        return "it is there twice"
+    return ""
