@@ -61,9 +61,10 @@ def export(
     from annotation_platform.formats.known import find_format
     from annotation_platform.schema.dataset import Dataset
     from annotation_platform.versioning.loading import load
+    from annotation_platform.versioning.manifest import typed_tag
 
     target = find_format(write_as)
-    tag = version if "@" in version else f"training-set@v{version.removeprefix('v')}"
+    tag = typed_tag(version)
     loaded = load(tag, registry=registry, remote=remote)
     dataset = Dataset.from_training_set(loaded.labels, loaded.ontology)
     with looking_at_files() as progress:

@@ -133,13 +133,11 @@ def checkout(
 ) -> None:
     """Get a version, or change from one to another: only what differs is fetched."""
     from annotation_platform.versioning.checkout import checkout_version
+    from annotation_platform.versioning.manifest import typed_tag
 
     settings = read_settings()
     source = registry or str(settings.registry_path)
-    tag = version
-    if "@" not in version:
-        number = version.removeprefix("v")
-        tag = f"training-set@v{number}" if registry else _tag(settings, version)
+    tag = typed_tag(version)
     with looking_at_files() as progress:
         done = checkout_version(
             source, tag, folder, remote_url=remote, force=force, progress=progress
@@ -181,16 +179,17 @@ def gc(
 
 
 def _tag(settings: Settings, version: str) -> str:
-    """Return the tag of a version as people name it; by default that of the newest."""
+    """Return the tag of a version as people type it; by default that of the newest."""
     from annotation_platform.errors import PublishError
+    from annotation_platform.versioning.manifest import typed_tag
     from annotation_platform.versioning.registry import list_versions
 
+    if version:
+        return typed_tag(version)
     infos = list_versions(settings.registry_path)
     if not infos:
         raise PublishError(f"{settings.registry_path}: no version was published yet.")
-    if not version:
-        return infos[-1].tag
-    return next((each.tag for each in infos if each.version == version.removeprefix("v")), version)
+    return infos[-1].tag
 
 
 def _remote(settings: Settings) -> "DvcRemote":

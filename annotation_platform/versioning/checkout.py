@@ -22,8 +22,8 @@ import yaml
 from annotation_platform.errors import PublishError, SettingsError
 from annotation_platform.storage.files import write_file
 from annotation_platform.versioning.git import Git, clean_environment, run_git
-from annotation_platform.versioning.registry import remote_of
-from annotation_platform.versioning.remote import DvcRemote, Progress
+from annotation_platform.versioning.registry import remote_of, unknown_version
+from annotation_platform.versioning.remote import DvcRemote, Progress, bare, new_md5
 
 _RECORD = Path(".dvc/tmp/annotation-checkout.json")
 _SHOWN = 3
@@ -74,8 +74,7 @@ def checkout_version(
     """
     git = open_clone(str(registry), folder)
     if git.resolve(f"refs/tags/{tag}") is None:
-        known = ", ".join(git.tags("*@v*")) or "none"
-        raise PublishError(f"{registry}: no version {tag!r}. Published: {known}.")
+        raise unknown_version(git, tag, where=registry)
     name, pointer = _pointer(git, tag)
     remote = remote_of(git, tag, remote_url)
     cache = folder / ".dvc" / "cache" / "files" / "md5"
@@ -222,9 +221,9 @@ def _fetch(
 
 def _fetch_one(remote: DvcRemote, cache: Path, name: str) -> bool:
     place = cache / name[:2] / name[2:]
-    if place.exists() and _md5(place) == name.removesuffix(".dir"):
+    if place.exists() and _md5(place) == bare(name):
         return False
-    digest = _new_md5()
+    digest = new_md5()
     with _whole_or_not_at_all(place) as draft:
         with draft.open("wb") as file:
 
@@ -233,12 +232,8 @@ def _fetch_one(remote: DvcRemote, cache: Path, name: str) -> bool:
                 file.write(piece)
 
             found = remote.download(name, take)
-        if not found or digest.hexdigest() != name.removesuffix(".dir"):
-            what = "damaged" if found else "missing"
-            raise PublishError(
-                f"{remote.url}: object {name} is {what}. `annotation-platform verify --repair` "
-                "puts back what the lake still has."
-            )
+        if not found or digest.hexdigest() != bare(name):
+            raise remote.not_whole(f"object {name}", found=found)
     return True
 
 
@@ -303,8 +298,4 @@ def _content(path: Path) -> str:
 
 def _md5(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, _new_md5).hexdigest()
-
-
-def _new_md5() -> "hashlib._Hash":
-    return hashlib.md5(usedforsecurity=False)
+        return hashlib.file_digest(file, new_md5).hexdigest()

@@ -1,7 +1,7 @@
 """What each published version holds, read from the version itself: from its tag and its files."""
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,9 +11,8 @@ import pandas as pd
 from annotation_platform.errors import PublishError
 from annotation_platform.schema.tables import check_table, empty_table
 from annotation_platform.versioning.git import Git
-from annotation_platform.versioning.registry import VersionInfo, list_versions
+from annotation_platform.versioning.registry import VersionInfo, list_versions, remote_of
 from annotation_platform.versioning.remote import DvcRemote
-from annotation_platform.versioning.source import version_config
 
 _SHARDS = "annotations/"
 
@@ -47,14 +46,15 @@ def versions_with(
     held = []
     tables: dict[str, pd.DataFrame] = {}
     for info in _versions(registry, expected):
-        remote = _remote(info, registry, remote_url)
+        remote = remote_of(Git(registry), info.commit, remote_url)
         files = remote.read_folder(info.manifest.folder_md5)
-        md5 = files.get(f"{_SHARDS}{image_id[0]}.parquet")
+        path = f"{_SHARDS}{image_id[0]}.parquet"
+        md5 = files.get(path)
         if md5 is None:
             continue
         if md5 not in tables:
             # Most versions share most of their files.
-            tables[md5] = _table(remote, md5, info)
+            tables[md5] = _table(remote, md5, path, info.tag)
         rows = tables[md5][tables[md5]["image_id"] == image_id]
         if not rows.empty:
             first = rows.iloc[0]
@@ -82,9 +82,24 @@ def newest_labels(
     if not versions:
         return empty_table("training_set")
     info = versions[-1]
-    remote = _remote(info, registry, remote_url)
+    remote = remote_of(Git(registry), info.commit, remote_url)
     files = remote.read_folder(info.manifest.folder_md5)
-    shards = [_table(remote, files[path], info) for path in sorted(files) if _is_shard(path)]
+    return version_labels(remote, files, where=info.tag)
+
+
+def version_labels(remote: DvcRemote, files: Mapping[str, str], *, where: str) -> pd.DataFrame:
+    """Return the ``training_set`` that a version holds, from its own tables.
+
+    Args:
+        remote: where its files are.
+        files: the MD5 of each, by path.
+        where: named in errors.
+
+    Raises:
+        PublishError: a table is missing or damaged.
+        TableError: a table is none of ours.
+    """
+    shards = [_table(remote, files[path], path, where) for path in sorted(files) if _is_shard(path)]
     return pd.concat(shards, ignore_index=True) if shards else empty_table("training_set")
 
 
@@ -101,20 +116,10 @@ def _versions(registry: Path, expected: Collection[str]) -> list[VersionInfo]:
     return versions
 
 
-def _remote(info: VersionInfo, registry: Path, remote_url: str) -> DvcRemote:
-    _, options = version_config(Git(registry), info.commit, remote_url)
-    return DvcRemote(remote_url, options)
-
-
 def _is_shard(path: str) -> bool:
     return path.startswith(_SHARDS) and path.endswith(".parquet")
 
 
-def _table(remote: DvcRemote, md5: str, info: VersionInfo) -> pd.DataFrame:
-    data = remote.read(md5)
-    if data is None:
-        raise PublishError(
-            f"{remote.url}: lacks the file {md5} of {info.tag}. "
-            "Set ANNOTATION_REMOTE to the remote it was published to."
-        )
-    return check_table("training_set", pd.read_parquet(io.BytesIO(data)), where=info.tag)
+def _table(remote: DvcRemote, md5: str, path: str, where: str) -> pd.DataFrame:
+    data = remote.read_whole(md5, f"{path} of {where}")
+    return check_table("training_set", pd.read_parquet(io.BytesIO(data)), where=where)

@@ -1,7 +1,6 @@
 """A published version in three lines of a notebook: labels as a table, pictures as samples."""
 
 import hashlib
-import io
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +11,11 @@ import pandas as pd
 from annotation_platform.errors import PublishError
 from annotation_platform.params import parse_params
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import check_table
 from annotation_platform.settings import read_settings
 from annotation_platform.versioning.checkout import checkout_version, open_clone
+from annotation_platform.versioning.contents import version_labels
 from annotation_platform.versioning.manifest import MANIFEST_PATH, Manifest
-from annotation_platform.versioning.registry import remote_of
+from annotation_platform.versioning.registry import remote_of, unknown_version
 from annotation_platform.versioning.remote import Progress
 
 if TYPE_CHECKING:
@@ -98,21 +97,15 @@ def load(
     git = open_clone(source, clone)
     data, params = git.read(version, MANIFEST_PATH), git.read(version, "params.yaml")
     if data is None or params is None:
-        known = ", ".join(git.tags("*@v*")) or "none"
-        raise PublishError(f"{source}: no version {version!r}. Published: {known}.")
+        raise unknown_version(git, version, where=source)
     manifest = Manifest.from_json(data, where=f"{source}: {version}")
     remote_there = remote_of(git, version, remote)
     files = remote_there.read_folder(manifest.folder_md5)
-    shards = [
-        pd.read_parquet(io.BytesIO(remote_there.read_whole(files[path], path)))
-        for path in sorted(files)
-        if path.startswith("annotations/")
-    ]
     return LoadedVersion(
         tag=version,
         manifest=manifest,
         ontology=parse_params(params.decode(), where=f"{version}: params.yaml").ontology,
-        labels=check_table("training_set", pd.concat(shards, ignore_index=True), where=version),
+        labels=version_labels(remote_there, files, where=version),
         registry=source,
         remote_url=remote,
         clone=clone,

@@ -83,6 +83,11 @@ def version_tag(dataset: str, version: str) -> str:
     return f"{dataset}@v{version}"
 
 
+def typed_tag(version: str, *, dataset: str = "training-set") -> str:
+    """Return the tag of a version as people type it: the tag itself, ``1.2.0`` or ``v1.2.0``."""
+    return version if "@" in version else version_tag(dataset, version.removeprefix("v"))
+
+
 def version_key(version: str) -> tuple[int, ...]:
     """Return the numbers of ``MAJOR.MINOR.PATCH``; anything else sorts before them."""
     parts = version.split(".")

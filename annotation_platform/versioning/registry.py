@@ -72,18 +72,22 @@ def read_manifest(registry: Path, tag: str) -> Manifest:
     git = Git(registry)
     data = git.read(tag, MANIFEST_PATH)
     if data is None:
-        known = ", ".join(git.tags("*@v*")) or "none"
-        raise PublishError(f"{registry}: no version {tag!r}. Published: {known}.")
+        raise unknown_version(git, tag, where=registry)
     return Manifest.from_json(data, where=f"{registry}: {tag}")
+
+
+def unknown_version(git: Git, tag: str, *, where: Path | str) -> PublishError:
+    """Return the error for a version that is not there, with those that are."""
+    known = ", ".join(git.tags("*@v*")) or "none"
+    return PublishError(f"{where}: no version {tag!r}. Published: {known}.")
 
 
 def open_remote(registry: Path, remote_url: str) -> DvcRemote:
     """Return the remote at an address, with what the newest version's configuration says of it."""
     versions = list_versions(registry)
-    options: dict[str, str] = {}
-    if versions:
-        _, options = version_config(Git(registry), versions[-1].commit, remote_url)
-    return DvcRemote(remote_url, options)
+    if not versions:
+        return DvcRemote(remote_url)
+    return remote_of(Git(registry), versions[-1].commit, remote_url)
 
 
 def remote_of(git: Git, tag: str, remote_url: str = "") -> DvcRemote:

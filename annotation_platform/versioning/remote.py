@@ -93,12 +93,15 @@ class DvcRemote:
         """Return the content of an object; one that is missing or damaged is a PublishError."""
         data = self.read(name)
         if data is None or _md5(data) != name:
-            became = "missing" if data is None else "damaged"
-            raise PublishError(
-                f"{self.url}: {what} (object {name}) is {became}. `annotation-platform verify "
-                "--repair` puts back what the lake still has."
-            )
+            raise self.not_whole(f"{what} (object {name})", found=data is not None)
         return data
+
+    def not_whole(self, what: str, *, found: bool) -> PublishError:
+        """Return the error for an object that is missing, or is found and damaged."""
+        return PublishError(
+            f"{self.url}: {what} is {'damaged' if found else 'missing'}. `annotation-platform "
+            "verify --repair` puts back what the lake still has."
+        )
 
     def read_folder(self, name: str) -> dict[str, str]:
         """Return relative path to MD5 of a published folder; if it is not whole, a PublishError."""
@@ -169,7 +172,7 @@ class DvcRemote:
                 digest, byte_size = self._read_through(target)
             except FileNotFoundError:
                 return Checked("missing")
-        return Checked("" if digest == _bare(name) else "damaged", byte_size)
+        return Checked("" if digest == bare(name) else "damaged", byte_size)
 
     def replace(self, name: str, source: Source) -> bool:
         """Put an object in the place of one that is missing or damaged.
@@ -179,7 +182,7 @@ class DvcRemote:
         """
         with tempfile.TemporaryDirectory(prefix="annotation-mend-") as folder:
             path = _as_file(name, source.content, Path(folder))
-            if not path.is_file() or _file_md5(path, source.what) != _bare(name):
+            if not path.is_file() or _file_md5(path, source.what) != bare(name):
                 return False
         # Written beside and moved there: no reader sees half of it.
         self.upload({name: source})
@@ -204,7 +207,7 @@ class DvcRemote:
         with ThreadPoolExecutor(max_workers=16) as pool:
             digests = list(pool.map(self._stored_md5, targets))
         for name, target, digest in zip(files, targets, digests, strict=True):
-            if digest != _bare(name):
+            if digest != bare(name):
                 self._fs.remove(target)
                 raise PublishError(
                     f"{self.url}: object {name} arrived damaged and was removed. "
@@ -224,7 +227,7 @@ class DvcRemote:
         return digest
 
     def _read_through(self, target: str) -> tuple[str, int]:
-        digest, byte_size = _new_md5(), 0
+        digest, byte_size = new_md5(), 0
         with self._fs.open(target, "rb") as stream:
             while piece := stream.read(1 << 20):
                 digest.update(piece)
@@ -297,9 +300,9 @@ def _check_sources(sources: Mapping[str, Source], files: Mapping[str, Path]) -> 
 
     with ThreadPoolExecutor() as pool:
         for name, found in zip(files, pool.map(digest, files), strict=True):
-            if found != _bare(name):
+            if found != bare(name):
                 raise PublishError(
-                    f"{sources[name].what}: {files[name]} has MD5 {found}, but had {_bare(name)} "
+                    f"{sources[name].what}: {files[name]} has MD5 {found}, but had {bare(name)} "
                     "when it was cleaned. Restore the file, or clean its round again."
                 )
 
@@ -315,14 +318,15 @@ def _as_file(name: str, source: Path | bytes, folder: Path) -> Path:
 def _file_md5(path: Path, what: str) -> str:
     try:
         with path.open("rb") as stream:
-            return hashlib.file_digest(stream, _new_md5).hexdigest()
+            return hashlib.file_digest(stream, new_md5).hexdigest()
     except OSError as error:
         raise PublishError(
             f"{what}: {path} cannot be read ({error.strerror}). Restore it and publish again."
         ) from error
 
 
-def _new_md5() -> "hashlib._Hash":
+def new_md5() -> "hashlib._Hash":
+    """Return an empty MD5, which is no matter of security here."""
     return hashlib.md5(usedforsecurity=False)
 
 
@@ -330,7 +334,8 @@ def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def _bare(name: str) -> str:
+def bare(name: str) -> str:
+    """Return the MD5 that an object's name says."""
     return name.removesuffix(".dir")
 
 

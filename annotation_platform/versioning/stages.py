@@ -11,6 +11,7 @@ from pathlib import Path
 
 from annotation_platform.errors import PublishError
 from annotation_platform.versioning.git import Git
+from annotation_platform.versioning.registry import unknown_version
 
 DEPRECATED = "deprecated"
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,49}")
@@ -43,8 +44,7 @@ def assign_stage(registry: Path, tag: str, stage: str, *, reason: str, now: date
     git = Git(registry)
     commit = git.resolve(f"refs/tags/{tag}")
     if commit is None:
-        known = ", ".join(git.tags("*@v*")) or "none"
-        raise PublishError(f"{registry}: no version {tag!r}. Published: {known}.")
+        raise unknown_version(git, tag, where=registry)
     if not _NAME.fullmatch(stage):
         raise PublishError(f"{stage!r} is no stage. Give a word in small letters: production.")
     text = " ".join(reason.split())

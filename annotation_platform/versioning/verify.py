@@ -4,21 +4,19 @@ DVC takes an object for whole if one of its name is there: what was truncated or
 delivers. So every object that a version names is read and hashed here.
 """
 
-import io
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import pandas as pd
-
-from annotation_platform.errors import AnnotationPlatformError, PublishError
+from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.params import parse_params
+from annotation_platform.versioning.contents import version_labels
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.git import Git
 from annotation_platform.versioning.manifest import BRANCH, MANIFEST_PATH, Manifest
-from annotation_platform.versioning.registry import VersionInfo, list_versions
+from annotation_platform.versioning.registry import VersionInfo, list_versions, unknown_version
 from annotation_platform.versioning.remote import DvcRemote, Progress, Source
 
 _FOLDER_OBJECT = "(the list of its files)"
@@ -136,16 +134,14 @@ def render_again(registry: Path, remote: DvcRemote, info: VersionInfo) -> dict[s
     This code may render otherwise than that which published: who asks compares digests.
     """
     files = remote.read_folder(info.manifest.folder_md5)
-    shards = [md5 for path, md5 in sorted(files.items()) if path.startswith("annotations/")]
-    read = [remote.read(md5) for md5 in shards]
     params = Git(registry).read(info.tag, "params.yaml")
-    if params is None or any(data is None for data in read):
+    if params is None:
         return {}
     try:
-        frame = pd.concat([pd.read_parquet(io.BytesIO(data or b"")) for data in read])
+        frame = version_labels(remote, files, where=info.tag)
         ontology = parse_params(params.decode(), where=f"{info.tag}: params.yaml").ontology
         folder = build_folder(frame, ontology, name=info.manifest.dataset)
-    except (AnnotationPlatformError, ValueError, OSError):
+    except AnnotationPlatformError:
         # A damaged table is no table.
         return {}
     return {files[path]: Source(data, path) for path, data in folder.texts.items() if path in files}
@@ -155,12 +151,11 @@ def _wanted(registry: Path, tags: Iterable[str] | None) -> list[VersionInfo]:
     infos = list_versions(registry)
     if tags is None:
         return infos
-    by_tag = {info.tag: info for info in infos}
-    unknown = sorted(set(tags) - set(by_tag))
+    wanted = set(tags)
+    unknown = sorted(wanted - {info.tag for info in infos})
     if unknown:
-        known = ", ".join(by_tag) or "none"
-        raise PublishError(f"{registry}: no version {unknown[0]!r}. Published: {known}.")
-    return [info for info in infos if info.tag in set(tags)]
+        raise unknown_version(Git(registry), unknown[0], where=registry)
+    return [info for info in infos if info.tag in wanted]
 
 
 def _named_objects(
