@@ -20,7 +20,7 @@ from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from assets import jobs
 from sensors.attempts import Attempt, next_attempt
-from sensors.ticks import tick_result
+from sensors.ticks import not_due, tick_result
 
 
 @dg.sensor(
@@ -41,9 +41,9 @@ def labeling_complete_sensor(
     cursor keeps the stamp of each round that needs no further look as it stands, and why.
     """
     seen: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
-    now, last = datetime.now(UTC), seen.get("looked_at")
-    if not looks.due(now, datetime.fromisoformat(last) if last else None):
-        return dg.SkipReason(f"Looked at {last}; nobody has hinted at anything new since.")
+    now = datetime.now(UTC)
+    if too_soon := not_due(looks, seen.get("looked_at"), now):
+        return too_soon
     asked = lake.tables.rounds("label_tasks")
     merged = [key for key in asked if lake.tables.exists("consensus_labels", key)]
     turn, stamps = int(seen.get("turn", 0)) + 1, dict(seen.get("stamps", {}))

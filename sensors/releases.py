@@ -17,7 +17,7 @@ from annotation_platform.params import Params
 from annotation_platform.schema.shapes import AREAS
 from assets import jobs
 from sensors.attempts import Attempt, next_attempt
-from sensors.ticks import tick_result
+from sensors.ticks import not_due, tick_result
 
 
 @dg.sensor(
@@ -37,9 +37,9 @@ def review_complete_sensor(
     The cursor keeps the stamp of each round under review that was released as it stands.
     """
     seen: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
-    now, last = datetime.now(UTC), seen.get("looked_at")
-    if not looks.due(now, datetime.fromisoformat(last) if last else None):
-        return dg.SkipReason(f"Looked at {last}; nobody has hinted at anything new since.")
+    now = datetime.now(UTC)
+    if too_soon := not_due(looks, seen.get("looked_at"), now):
+        return too_soon
     stamps = dict(seen.get("stamps", {}))
     resolved = lake.tables.rounds("review_tasks")
     attempts = []

@@ -2,11 +2,23 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import dagster as dg
 
+from annotation_platform.labeling.hints import Looks
 from assets.partitions import rounds
 from sensors.attempts import Attempt
+
+
+def not_due(looks: Looks, looked_at: str | None, now: datetime) -> dg.SkipReason | None:
+    """Return why people's answers are not looked at now, from the cursor's time of the last look.
+
+    None if a look is due.
+    """
+    if looks.due(now, datetime.fromisoformat(looked_at) if looked_at else None):
+        return None
+    return dg.SkipReason(f"Looked at {looked_at}; nobody has hinted at anything new since.")
 
 
 def tick_result(

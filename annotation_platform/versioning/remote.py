@@ -259,10 +259,10 @@ class DvcRemote:
 
 @contextmanager
 def registry_lock(folder: Path, *, wait_seconds: float = 600.0) -> Iterator[None]:
-    """Hold DVC's lock of the repository in ``folder``; one without ``.dvc`` needs none.
+    """Hold DVC's lock of the repository in ``folder``; without ``.dvc``, one beside git's own.
 
-    It keeps `dvc gc` from taking away objects that no commit names yet. A lock left by a dead
-    process does not count: the operating system has let go of it.
+    It keeps gc, DVC's and ours, from taking away objects that no commit names yet. A lock left by
+    a dead process does not count: the operating system has let go of it.
     """
     from dvc.lock import Lock, LockError
 
