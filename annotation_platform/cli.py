@@ -14,6 +14,7 @@ from annotation_platform.cli_consensus import consensus
 from annotation_platform.cli_formats import convert, export
 from annotation_platform.cli_handoff import handoff_app
 from annotation_platform.cli_history import guidelines, history
+from annotation_platform.cli_models import evaluate, relabel
 from annotation_platform.cli_output import (
     OUT,
     AsJson,
@@ -24,7 +25,7 @@ from annotation_platform.cli_output import (
 )
 from annotation_platform.cli_pictures import duplicates, ingest, inspect, quarantine_app
 from annotation_platform.cli_rounds import answers, pin, round_app, skill_app
-from annotation_platform.cli_versions import checkout, gc, stage, verify, versions
+from annotation_platform.cli_versions import checkout, gc, rebuild, stage, verify, versions
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.settings import read_settings
 
@@ -52,10 +53,13 @@ for command in (
     versions,
     stage,
     verify,
+    rebuild,
     gc,
     checkout,
     convert,
     export,
+    evaluate,
+    relabel,
 ):
     app.command()(command)
 
@@ -184,19 +188,6 @@ def train(
             progress=lambda share: bar.update(task, completed=share),
         )
     OUT.print(f"weights in {out}")
-
-
-@app.command()
-def evaluate(
-    data: Annotated[Path, typer.Option(help="A version's folder.")],
-    weights: Annotated[Path, typer.Option(help="The detector's weights.")],
-    out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")],
-) -> None:
-    """Test a detector on a checked-out version's test split (what `dvc repro` calls)."""
-    from annotation_platform.models.from_version import evaluate_on_version
-
-    evaluate_on_version(data, weights, out)
-    OUT.print(out.read_text().strip())
 
 
 @people_app.command("add")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from annotation_platform.cli_output import OUT, AsJson, looking_at_files, print_json
+from annotation_platform.cli_registry import RegistryOption, RemoteOption
 
 if TYPE_CHECKING:
     from annotation_platform.formats.conversion import Written
@@ -50,8 +51,8 @@ def export(
     version: Annotated[str, typer.Argument(help="Such as training-set@v1.2.0 or 1.2.0.")],
     write_as: Annotated[str, typer.Option("--format", help="The format to write.")],
     out: Out,
-    registry: Annotated[str, typer.Option(help="Path or address; by default your own.")] = "",
-    remote: Annotated[str, typer.Option(help="Where its files are, if not where it says.")] = "",
+    registry: RegistryOption = "",
+    remote: RemoteOption = "",
     link: Link = False,
     strict: Strict = False,
     as_json: AsJson = False,

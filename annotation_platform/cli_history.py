@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from annotation_platform.cli_output import OUT, AsJson, print_json, print_rows
+from annotation_platform.cli_registry import own_registry, remote_url_of
 from annotation_platform.settings import read_settings
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ def history(
     lake = lake_of(settings)
     image_id = find_image(image, lake)
     held = versions_with(
-        image_id, settings.registry_path, settings.remote_url, expected=_published_tags(lake)
+        image_id,
+        own_registry(settings),
+        remote_url_of(settings, ""),
+        expected=_published_tags(lake),
     )
     events = image_history(image_id, lake, held)
     if as_json:
@@ -175,7 +179,7 @@ def _newest_labels(lake: "Lake") -> "pd.DataFrame":
 
     settings = read_settings()
     return newest_labels(
-        settings.registry_path, settings.remote_url, expected=_published_tags(lake)
+        own_registry(settings), remote_url_of(settings, ""), expected=_published_tags(lake)
     )
 
 

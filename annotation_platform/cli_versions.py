@@ -14,21 +14,33 @@ from annotation_platform.cli_output import (
     print_json,
     table_of,
 )
-from annotation_platform.settings import Settings, read_settings
+from annotation_platform.cli_registry import (
+    RegistryOption,
+    RemoteOption,
+    opened,
+    place_of,
+    remote_at,
+    remote_url_of,
+)
+from annotation_platform.settings import read_settings
 
 if TYPE_CHECKING:
-    from annotation_platform.versioning.remote import DvcRemote
+    from annotation_platform.versioning.git import Git
 
 _SHOWN = 50
 
 
-def versions(as_json: AsJson = False) -> None:
-    """List the published dataset versions, and what each is used for."""
+def versions(registry: RegistryOption = "", as_json: AsJson = False) -> None:
+    """List the published dataset versions, and what each is used for.
+
+    Of a registry that gives no answer it lists what was there when it last did, and says so.
+    """
     from annotation_platform.versioning.registry import list_versions
     from annotation_platform.versioning.stages import stages_of_versions
 
-    registry = read_settings().registry_path
-    stages = stages_of_versions(registry)
+    warnings: list[str] = []
+    git = opened(read_settings(), registry, say=warnings.append)
+    stages = stages_of_versions(git)
     found = [
         {
             "version": info.version,
@@ -41,11 +53,13 @@ def versions(as_json: AsJson = False) -> None:
                 f"{each.name}: {each.reason}" for each in stages.get(info.commit, [])
             ),
         }
-        for info in list_versions(registry)
+        for info in list_versions(git)
     ]
     if as_json:
-        print_json({"versions": found})
+        print_json({"versions": found, "warnings": warnings})
     else:
+        for warning in warnings:
+            typer.echo(warning, err=True)
         OUT.print(table_of(found, title="versions") if found else "No version yet.")
 
 
@@ -53,14 +67,15 @@ def stage(
     version: Annotated[str, typer.Argument(help="Such as training-set@v1.2.0 or 1.2.0.")],
     name: Annotated[str, typer.Argument(help="Such as production, or deprecated.")],
     reason: Annotated[str, typer.Option(help="Why; it stays in the tag.")],
+    registry: RegistryOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Say what a version is used for, as a git tag that `gto show` lists too."""
     from annotation_platform.versioning.stages import assign_stage
 
-    settings = read_settings()
-    tag = _tag(settings, version)
-    assign_stage(settings.registry_path, tag, name, reason=reason, now=datetime.now(UTC))
+    git = opened(read_settings(), registry)
+    tag = _tag(git, version)
+    assign_stage(git, tag, name, reason=reason, now=datetime.now(UTC))
     answer({"tag": tag, "stage": name, "reason": reason}, as_json, f"{tag} is {name} now.")
 
 
@@ -74,22 +89,34 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Put back what the lake still has, or renders again.")
     ] = False,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Compare labels in all formats, and splits, as well.")
+    ] = False,
+    registry: RegistryOption = "",
+    remote: RemoteOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Read every file of a version in the remote and say which are damaged or missing."""
     from annotation_platform.lake import lake_of
     from annotation_platform.release import LakeMender, VersionStore
     from annotation_platform.settings import PROJECT_ROOT
-    from annotation_platform.versioning.verify import verify_versions
+    from annotation_platform.versioning.verify import audit_versions, verify_versions
 
     settings = read_settings()
-    store = VersionStore(settings.registry_path, settings.remote_url, PROJECT_ROOT)
+    git = opened(settings, registry)
+    store = VersionStore(
+        place_of(settings, registry),
+        remote_url_of(settings, registry, remote),
+        PROJECT_ROOT,
+        settings.mirrors_path,
+    )
     mend = LakeMender(lake_of(settings), store) if repair else None
-    tags = None if every else [_tag(settings, version)]
+    tags = None if every else [_tag(git, version)]
+    there = remote_at(settings, git, registry, remote)
     with looking_at_files() as progress:
-        found = verify_versions(
-            store.registry, _remote(settings), tags, mend=mend, progress=progress
-        )
+        found = verify_versions(git, there, tags, mend=mend, progress=progress)
+    # What is not whole cannot be read.
+    audits = audit_versions(git, there, tags) if audit and not found.problems else {}
     facts: dict[str, Any] = {
         "whole": not found.problems,
         "versions": list(found.tags),
@@ -98,17 +125,18 @@ def verify(
         "problems": [vars(each) for each in found.problems],
         "repaired": [vars(each) for each in found.repaired],
         "orphans": list(found.orphans),
+        "audits": audits,
     }
     if as_json:
         print_json(facts)
     else:
         for title, several in (("repaired", found.repaired), ("not whole", found.problems)):
-            rows = [
+            listed = [
                 {"kind": each.kind, "file": each.path, "md5": each.name, "in": ", ".join(each.tags)}
                 for each in several
             ]
-            if rows:
-                OUT.print(table_of(rows[:_SHOWN], title=f"{title}: {len(rows)}"))
+            if listed:
+                OUT.print(table_of(listed[:_SHOWN], title=f"{title}: {len(listed)}"))
         whole = "whole" if not found.problems else f"{len(found.problems)} objects are not whole"
         orphans = f" {len(found.orphans)} objects that no version names: see gc." * bool(
             found.orphans
@@ -119,15 +147,58 @@ def verify(
         )
         if found.problems and not repair:
             OUT.print("`--repair` puts back what the lake still has.")
-    if found.problems:
+        rows = [
+            {"version": tag, "audit": name.replace("_", " "), "found": count}
+            for tag, counts in audits.items()
+            for name, count in counts.items()
+        ]
+        if audits:
+            OUT.print(table_of(rows, title="audits") if rows else "All audits found nothing.")
+    if found.problems or any(audits.values()):
+        raise typer.Exit(1)
+
+
+def rebuild(
+    version: Annotated[str, typer.Argument(help="Such as training-set@v1.2.0 or 1.2.0.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make a version again from ledger and lake, by its own code, and say whether it is the same.
+
+    The remote is not used, and nothing is written. It has to be a version of your own registry:
+    its code is run.
+    """
+    from dataclasses import asdict
+
+    from annotation_platform.rebuilding.rebuild import rebuild_version
+
+    settings = read_settings()
+    git = opened(settings, "")
+    with looking_at_files() as progress:
+        found = rebuild_version(settings, git, _tag(git, version), progress=progress)
+    if as_json:
+        print_json({"same": found.same, **asdict(found)})
+    else:
+        rows = [asdict(each) for each in found.differences]
+        if rows:
+            OUT.print(table_of(rows[:_SHOWN], title=f"not the same: {len(rows)}"))
+        for remark in found.remarks:
+            OUT.print(remark, markup=False, soft_wrap=True)
+        verdict = "comes out as it was published" if found.same else "does not come out the same"
+        OUT.print(
+            f"{found.tag} {verdict}, by code {found.code_commit[:12]}: {found.rounds} rounds,"
+            f" {found.answers} answers, {found.labels} labels, {found.images} images,"
+            f" {found.files} files.",
+            soft_wrap=True,
+        )
+    if not found.same:
         raise typer.Exit(1)
 
 
 def checkout(
     version: Annotated[str, typer.Argument(help="Such as training-set@v1.2.0 or 1.2.0.")],
     folder: Annotated[Path, typer.Argument(help="Empty, new, or of an earlier checkout.")],
-    registry: Annotated[str, typer.Option(help="Path or address; by default your own.")] = "",
-    remote: Annotated[str, typer.Option(help="Where its files are, if not where it says.")] = "",
+    registry: RegistryOption = "",
+    remote: RemoteOption = "",
     force: Annotated[bool, typer.Option("--force", help="Lose what was changed there.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -136,7 +207,7 @@ def checkout(
     from annotation_platform.versioning.manifest import typed_tag
 
     settings = read_settings()
-    source = registry or str(settings.registry_path)
+    source = place_of(settings, registry)
     tag = typed_tag(version)
     with looking_at_files() as progress:
         done = checkout_version(
@@ -154,20 +225,39 @@ def gc(
     yes: Annotated[
         bool, typer.Option("--yes", help="Take them away; otherwise only list.")
     ] = False,
+    registry: RegistryOption = "",
+    remote: RemoteOption = "",
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also-registry", help="Another whose files are there; may be repeated."),
+    ] = None,
+    forget: Annotated[
+        list[str] | None,
+        typer.Option(help="A registry noted in the remote whose versions are no more."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take away objects of the remote that no version names; a dry run unless --yes is given."""
+    """Take away objects of the remote that no version names; a dry run unless --yes is given.
+
+    Other registries that publish to the remote are noted in it, and what they need stays.
+    """
     from annotation_platform.lake import lake_of
     from annotation_platform.versioning.collect import collect_garbage
 
     settings = read_settings()
-    published = lake_of(settings).tables.read_all("dataset_version")
+    git = opened(settings, registry)
+    place = remote_at(settings, git, registry, remote)
+    # What was published from this lake is in its own registry, and need not be in another.
+    expected = () if registry else set(lake_of(settings).tables.read_all("dataset_version")["tag"])
     found = collect_garbage(
-        settings.registry_path,
-        _remote(settings),
-        expected=set(published["tag"]),
+        git,
+        place,
+        expected=expected,
         now=datetime.now(UTC),
         dry_run=not yes,
+        others=[opened(settings, each) for each in also or []],
+        reach=lambda each: opened(settings, each),
+        forget=forget or [],
     )
     did = "taken away" if yes else "would be taken away; --yes does it"
     answer(
@@ -178,7 +268,7 @@ def gc(
     )
 
 
-def _tag(settings: Settings, version: str) -> str:
+def _tag(git: "Git", version: str) -> str:
     """Return the tag of a version as people type it; by default that of the newest."""
     from annotation_platform.errors import PublishError
     from annotation_platform.versioning.manifest import typed_tag
@@ -186,13 +276,7 @@ def _tag(settings: Settings, version: str) -> str:
 
     if version:
         return typed_tag(version)
-    infos = list_versions(settings.registry_path)
+    infos = list_versions(git)
     if not infos:
-        raise PublishError(f"{settings.registry_path}: no version was published yet.")
+        raise PublishError(f"{git.where}: no version was published yet.")
     return infos[-1].tag
-
-
-def _remote(settings: Settings) -> "DvcRemote":
-    from annotation_platform.versioning.registry import open_remote
-
-    return open_remote(settings.registry_path, settings.remote_url)

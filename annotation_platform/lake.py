@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,9 +20,11 @@ from annotation_platform.landing.receipts import Receipts, open_receipts
 from annotation_platform.landing.rounds import Landed, RoundManifests
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import LABEL_COLUMNS
+from annotation_platform.selection.pins import Pin, Pins
 from annotation_platform.settings import Settings
 from annotation_platform.storage.audited import AuditedStore, AuditLog
-from annotation_platform.storage.keys import image_key
+from annotation_platform.storage.keys import SHOWN, image_key
+from annotation_platform.storage.mounted import MountedStore
 from annotation_platform.storage.objects import LocalObjectStore, ObjectStore
 from annotation_platform.storage.round_tables import RoundTables
 from annotation_platform.storage.s3 import Bucket, S3ObjectStore, is_s3
@@ -106,8 +108,9 @@ class Lake:
 
         Those are the ones that no earlier round asks about, and those that an earlier round
         gave back: it was closed before they were answered, or cancelled; a reviewer rejected
-        their labels; or a class in their labels was split since. Images with usable labels of
-        their own are left out, unless people are to be asked about them all the same.
+        their labels; or a class in their labels was split since; and those that somebody pinned
+        after they were asked about. Images with usable labels of their own are left out, unless
+        people are to be asked about them all the same, or somebody pinned them.
         """
         images = self.accepted_images()
         asked = self.earlier("selected_images", round_id)
@@ -118,6 +121,7 @@ class Lake:
             imported = self.tables.read_all("imported_labels")
             usable = carry_over(imported[imported["problem"] == ""], ontology)
             known |= set(usable.labels["image_id"])
+        known -= _pinned_since(Pins(self.store).read(), asked)
         open_ = (images["round_id"] <= round_id) & ~images["image_id"].isin(known)
         return images[open_].reset_index(drop=True)
 
@@ -156,12 +160,21 @@ class Lake:
         return known[known["round_id"] == latest].reset_index(drop=True)
 
 
+def _pinned_since(pins: Mapping[str, Pin], asked: pd.DataFrame) -> set[str]:
+    """Return the images that somebody wants asked about, and that no round asked about for it."""
+    done = set(zip(asked["image_id"], asked["reason"], strict=True))
+    return {
+        image for image, pin in pins.items() if pin.wanted and (image, pin.sentence) not in done
+    }
+
+
 def open_lake(
     lake: str | Path,
     landing: str | Path,
     *,
     cache: Path | None = None,
     receipts: str = "",
+    shown: str = "",
     client: Any = None,
     audit: AuditLog | None = None,
     runner: str = "",
@@ -173,16 +186,14 @@ def open_lake(
         landing: where it takes images from, likewise.
         cache: a folder for copies of what lies in S3, needed where the lake does.
         receipts: ``dynamodb://table`` to keep there what has landed; by default the lake does.
+        shown: where what people see lies where classes are masked; by default in the lake.
         client: for S3; by default one by AWS's variables.
         audit: where to write down each use of the lake, if at all.
         runner: what works on its pictures.
     """
-    store: ObjectStore
-    if is_s3(str(lake)):
-        copies = cache or Path(tempfile.gettempdir()) / "annotation-platform"
-        store = S3ObjectStore(Bucket(str(lake), client), copies)
-    else:
-        store = LocalObjectStore(Path(lake))
+    store = _open_store(str(lake), cache, client)
+    if shown and shown != f"{lake}/{SHOWN}":
+        store = MountedStore(store, SHOWN, _open_store(shown, cache, client))
     if audit is not None:
         store = AuditedStore(store, audit)
     return Lake(store, open_landing(str(landing), client), open_receipts(receipts, store), runner)
@@ -195,9 +206,17 @@ def lake_of(settings: Settings) -> Lake:
         settings.landing_url,
         cache=settings.cache_path,
         receipts=settings.receipts,
+        shown=settings.shown_url,
         audit=AuditLog(settings.audit_path, _by_command),
         runner=settings.runner,
     )
+
+
+def _open_store(place: str, cache: Path | None, client: Any) -> ObjectStore:
+    if not is_s3(place):
+        return LocalObjectStore(Path(place))
+    copies = cache or Path(tempfile.gettempdir()) / "annotation-platform"
+    return S3ObjectStore(Bucket(place, client), copies)
 
 
 def _by_command() -> dict[str, str]:

@@ -49,9 +49,39 @@ class CleaningPolicy(_Policy):
 
 
 class SelectionPolicy(_Policy):
-    """How many images of a round people are asked about; 0 is all of them."""
+    """Which images people are asked about: how many, by what, and what is left to chance.
+
+    ``budget`` 0 is all of them. ``combined`` gives ``rare_share`` of the budget to classes that
+    are rare in the labels so far, ``diverse_share`` to images unlike all others, and the rest to
+    those of which the model is unsure by ``measure``; without proposals all are unlike ones.
+    ``audit_share`` is drawn by lot from the whole pool before anything else. ``embedder`` says by
+    which vectors images are alike: the picture's own layout and colours, or what the promoted
+    model sees.
+    """
 
     budget: int = Field(default=0, ge=0)
+    strategy: Literal["combined", "uncertainty", "entropy", "diversity", "balance", "random"] = (
+        "combined"
+    )
+    measure: Literal[
+        "expected_errors",
+        "mean_entropy",
+        "max_entropy",
+        "sum_entropy",
+        "least_confidence",
+        "ambiguous_boxes",
+    ] = "expected_errors"
+    rare_share: float = Field(default=0.4, ge=0, le=1)
+    diverse_share: float = Field(default=0.2, ge=0, le=1)
+    audit_share: float = Field(default=0.1, ge=0, le=1)
+    outliers: Literal["keep", "drop", "mine"] = "keep"
+    embedder: Literal["picture", "model"] = "picture"
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> "SelectionPolicy":
+        if self.rare_share + self.diverse_share > 1:
+            raise ValueError("rare_share and diverse_share add up to more than 1")
+        return self
 
 
 class LabelingPolicy(_Policy):
@@ -98,6 +128,20 @@ class LabelingPolicy(_Policy):
         return self
 
 
+class MaskingPolicy(_Policy):
+    """What people who label must not see: whatever a model takes for one of ``classes``.
+
+    They are names as the model proposes them, and need not be in the ontology. A box counts from
+    the model's own ``minimum_score`` on, grows by ``margin`` of its sides at each of them, and is
+    made unreadable: ``blur`` leaves 16 colours of it, ``grey`` none.
+    """
+
+    classes: tuple[str, ...] = ()
+    minimum_score: float = Field(default=0.2, ge=0, le=1)
+    margin: float = Field(default=0.15, ge=0, le=1)
+    way: Literal["blur", "grey"] = "blur"
+
+
 class ReviewPolicy(_Policy):
     """Who decides where people disagree, and what becomes of an image until then.
 
@@ -112,10 +156,53 @@ class ReviewPolicy(_Policy):
     sample_share: float = Field(default=0.0, ge=0, le=1)
 
 
+class DriftPolicy(_Policy):
+    """What counts as a round unlike all that is known, and whether people are asked about it.
+
+    A feature has drifted if it differs by at least ``least_effect`` and chance makes that in less
+    than ``level`` of all rounds. With ``gate: hold`` nobody is asked about such a round until
+    somebody has looked at it; with ``warn`` a check says so.
+    """
+
+    gate: Literal["warn", "hold"] = "warn"
+    level: float = Field(default=0.01, gt=0, lt=1)
+    least_effect: float = Field(default=0.25, ge=0, le=1)
+
+
 class ConsensusPolicy(_Policy):
     """How several answers become one."""
 
     iou_threshold: float = Field(default=0.5, gt=0, le=1)
+
+
+class AutoAcceptPolicy(_Policy):
+    """Which proposals may become labels without a person.
+
+    Of what is accepted at most ``alpha`` is wrong or missed, and of each class at most
+    ``class_alpha`` (0: classes are not looked at one by one), but with a chance of ``delta``. A
+    batch that differs from the audit at ``drift_level`` is refused. ``reaudit_share`` of the
+    accepted pictures goes to people all the same, blind.
+    """
+
+    enabled: bool = False
+    alpha: float = Field(default=0.05, gt=0, lt=1)
+    class_alpha: float = Field(default=0.15, ge=0, lt=1)
+    delta: float = Field(default=0.1, gt=0, lt=1)
+    minimum_probability: float = Field(default=0.5, gt=0, le=1)
+    drift_level: float = Field(default=0.01, gt=0, lt=1)
+    reaudit_share: float = Field(default=0.05, ge=0, le=1)
+    use_in_training: bool = True
+
+
+class LabelIssuePolicy(_Policy):
+    """Which labels are suspected.
+
+    ``error_rate`` is the share of labels taken to be wrong before anybody looks; a label is
+    suspected if it is wrong with ``minimum_probability``.
+    """
+
+    error_rate: float = Field(default=0.05, gt=0, lt=1)
+    minimum_probability: float = Field(default=0.3, gt=0, le=1)
 
 
 class SplitPolicy(_Policy):
@@ -140,15 +227,71 @@ class SplitPolicy(_Policy):
 
 
 class TrainingPolicy(_Policy):
-    """How the detector learns."""
+    """How the detector learns.
+
+    It learns for ``cpu_seconds`` of processor time, or, with ``steps`` above 0, so many batches:
+    then the same seed gives the same weights again. From pictures larger than ``tile_side`` it
+    learns whole and in tiles of that side, as the profile of ``prediction`` looks at them; 0: whole
+    only. ``tensorboard`` and ``dvclive`` write what it learned, step by step, for these tools.
+    """
 
     cpu_seconds: float = Field(default=120.0, gt=0)
+    steps: int = Field(default=0, ge=0)
+    threads: int = Field(default=1, ge=1)
     image_width: int = Field(default=320, ge=64)
     batch_size: int = Field(default=4, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
+    tile_side: int = Field(default=0, ge=0)
     weights: str = Field(
         default="", description="file of pretrained weights; empty: the promoted model, or scratch"
     )
+    weights_sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    tensorboard: bool = False
+    dvclive: bool = False
+
+
+class ProfilePolicy(_Policy):
+    """How thoroughly pictures are looked at.
+
+    Pictures larger than ``tile_side`` pixels are looked at whole and in tiles of that side, which
+    share ``tile_overlap`` of it; 0: whole only. ``flips``: mirrored left to right, too.
+    ``ensemble``: so many of the models promoted last look together. ``most_passes`` limits what a
+    picture may cost; 0: as many passes as that takes.
+    """
+
+    tile_side: int = Field(default=0, ge=0)
+    tile_overlap: float = Field(default=0.2, ge=0, le=0.9)
+    most_passes: int = Field(default=0, ge=0)
+    flips: bool = False
+    ensemble: int = Field(default=1, ge=1)
+
+
+class PredictionPolicy(_Policy):
+    """What proposes labels, and how thoroughly.
+
+    ``profile`` is the one that proposals are made with. ``weights`` names a detector of the user's
+    own instead of the promoted model, which must have the SHA-256 ``weights_sha256``.
+    ``architecture`` is torchvision's name of a published detector: ``weights`` is then its file,
+    or empty for torchvision's download. ``class_names`` are the classes of its outputs, in order,
+    where the file is not ours, ``classes`` says which class of the ontology one of them is where
+    the names differ; what has none is left out. ``image_side``: to what pictures are brought for a
+    file that takes any size.
+    """
+
+    profile: Literal["labelling", "serving"] = "labelling"
+    labelling: ProfilePolicy = ProfilePolicy(tile_side=1024, flips=True)
+    serving: ProfilePolicy = ProfilePolicy()
+    weights: str = ""
+    weights_sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    architecture: str = ""
+    class_names: tuple[str, ...] = ()
+    classes: dict[str, str] = Field(default={})
+    image_side: int = Field(default=640, ge=32)
+
+    @property
+    def chosen(self) -> ProfilePolicy:
+        """The settings of the profile that proposals are made with."""
+        return self.labelling if self.profile == "labelling" else self.serving
 
 
 class Params(_Policy):
@@ -160,10 +303,15 @@ class Params(_Policy):
     cleaning: CleaningPolicy = CleaningPolicy()
     selection: SelectionPolicy = SelectionPolicy()
     labeling: LabelingPolicy = LabelingPolicy()
+    masking: MaskingPolicy = MaskingPolicy()
     review: ReviewPolicy = ReviewPolicy()
+    drift: DriftPolicy = DriftPolicy()
     consensus: ConsensusPolicy = ConsensusPolicy()
+    auto_accept: AutoAcceptPolicy = AutoAcceptPolicy()
+    label_issues: LabelIssuePolicy = LabelIssuePolicy()
     splits: SplitPolicy = SplitPolicy()
     training: TrainingPolicy = TrainingPolicy()
+    prediction: PredictionPolicy = PredictionPolicy()
 
     @model_validator(mode="after")
     def _classes_are_known(self) -> "Params":

@@ -1,6 +1,6 @@
 """Publishing a round's training set as a dataset version."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -9,22 +9,41 @@ import pandas as pd
 from annotation_platform.errors import AnnotationPlatformError, NotReadyError
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params, parse_params
+from annotation_platform.rebuilding.inputs import keep_inputs
 from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import make_table
 from annotation_platform.storage.keys import image_key
+from annotation_platform.storage.s3 import is_s3
+from annotation_platform.versioning.address import parse_address
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.git import Git
-from annotation_platform.versioning.publisher import IMAGE_PATH, name_objects, publish_version
-from annotation_platform.versioning.remote import Source
+from annotation_platform.versioning.mirror import open_registry
+from annotation_platform.versioning.publisher import (
+    IMAGE_PATH,
+    ImagePath,
+    name_objects,
+    publish_version,
+)
+from annotation_platform.versioning.uploading import InBucket, Source
 
 
 @dataclass(frozen=True)
 class VersionStore:
     """Where versions go: a git repository, a DVC remote, and the source tree that made them."""
 
-    registry: Path
+    registry: str | Path = field(repr=False)  # path or address; there may be a secret in it
     remote_url: str
     source_root: Path
+    mirrors: Path  # folder of the copies of registries behind an address
+
+    @property
+    def shown(self) -> str:
+        """The registry, without any secret: what people clone."""
+        return parse_address(self.registry).shown
+
+    def open(self) -> Git:
+        """Return the registry, brought up to date if it is behind an address."""
+        return open_registry(self.registry, self.mirrors)
 
 
 @dataclass(frozen=True)
@@ -59,7 +78,7 @@ def publish_round(
     rounds = dict(zip(included["included_round"], included["labels_sha256"], strict=True))
     answers = lake.tables.read_rounds("human_labels", rounds)
     published = publish_version(
-        versions.registry,
+        versions.open(),
         remote_url=versions.remote_url,
         training_set=training_set,
         ontology=policy.ontology,
@@ -68,7 +87,9 @@ def publish_round(
         policy_digest=policy.digest,
         weights=sorted(set(answers["weights_sha256"]) - {""}),
         source_root=versions.source_root,
-        image_path=lake.picture_path,
+        image_path=picture_source(lake),
+        keep_together=policy.splits.keep_together,
+        inputs=keep_inputs(round_id, lake),
         now=now,
     )
     images = training_set.drop_duplicates("image_id")
@@ -85,11 +106,23 @@ def publish_round(
         "new_version": published.new_version,
     }
     instructions = (
-        f"```\ngit clone {versions.registry} dataset && cd dataset\n"
+        f"```\ngit clone {versions.shown} dataset && cd dataset\n"
         f"git checkout {published.tag} && dvc pull\n```"
     )
     table = make_table("dataset_version", [row])
     return PublishedRound(table, published.uploaded_files, instructions)
+
+
+def picture_source(lake: Lake) -> ImagePath:
+    """Return what says where a picture lies: in S3, its bucket can copy it to another."""
+
+    def find(image_id: str, extension: str) -> Path | InBucket:
+        url = lake.store.url(image_key(image_id, extension))
+        if is_s3(url):
+            return InBucket(url, lambda: lake.picture_path(image_id, extension))
+        return Path(url)
+
+    return find
 
 
 class LakeMender:
@@ -118,7 +151,7 @@ class LakeMender:
     def _render(self) -> dict[str, Source]:
         """Return what the training sets of the lake render to, under the policies of then."""
         found: dict[str, Source] = {}
-        tables, git = self._lake.tables, Git(self._versions.registry)
+        tables, git = self._lake.tables, self._versions.open()
         for round_id in tables.rounds("dataset_version"):
             tag = str(tables.read("dataset_version", round_id).iloc[0]["tag"])
             text = git.read(tag, "params.yaml")

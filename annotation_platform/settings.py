@@ -12,6 +12,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from annotation_platform.errors import SettingsError
+from annotation_platform.storage.keys import SHOWN
+from annotation_platform.versioning.address import is_address, parse_address
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 """The source tree this code runs from: it goes into every version."""
@@ -38,10 +40,16 @@ class Settings(BaseSettings):
     landing: str = Field(default="", description="where images are dropped: a folder or s3://")
     landing_queue: str = Field(default="", description="SQS queue of the landing bucket's events")
     lake: str = Field(default="", description="images, tables, ledger: a folder or s3://")
+    shown: str = Field(
+        default="", description="what people see where classes are masked: a folder or s3://"
+    )
+    shown_profile: str = Field(default="", description="AWS profile that may read that alone")
     receipts: str = Field(default="", description="dynamodb://table for what has landed")
     runner: str = Field(default="", description="Ray cluster for the work on pictures: ray://…")
     download_hosts: str = Field(default="", description="hosts that lists may name, by commas")
-    registry: str = Field(default="", description="git repository that holds the versions")
+    registry: str = Field(
+        default="", repr=False, description="git repository of the versions: a path or an address"
+    )
     remote: str = Field(default="", description="DVC remote for the versions' files")
     labeling: Literal["label-studio", "simulated"] = "label-studio"
     label_studio_url: str = "http://127.0.0.1:8080"
@@ -105,6 +113,11 @@ class Settings(BaseSettings):
         return _place(self.lake, self.home_path / "lake")
 
     @property
+    def shown_url(self) -> str:
+        """Where what people see lies where classes are masked; by default in the lake."""
+        return _place(self.shown or f"{self.lake_url.rstrip('/')}/{SHOWN}", Path())
+
+    @property
     def landing_path(self) -> Path:
         """The landing place where it is a folder; a SettingsError where it is not."""
         return _folder("ANNOTATION_LANDING", self.landing_url)
@@ -121,8 +134,31 @@ class Settings(BaseSettings):
 
     @property
     def registry_path(self) -> Path:
-        """The git repository that holds the versions; by default the project's own."""
-        return Path(self.registry).expanduser().absolute() if self.registry else PROJECT_ROOT
+        """The git repository that holds the versions, where it is a folder; else a SettingsError.
+
+        By default it is the project's own.
+        """
+        if is_address(self.registry):
+            raise SettingsError(
+                f"ANNOTATION_REGISTRY: {parse_address(self.registry).shown} is no folder, and here "
+                "only a folder will do."
+            )
+        return Path(self.registry_place)
+
+    @property
+    def registry_place(self) -> str:
+        """The git repository that holds the versions: an absolute path, or an address.
+
+        There may be a secret in it: only ``versioning.address`` takes it apart.
+        """
+        if is_address(self.registry):
+            return self.registry
+        return str(Path(self.registry).expanduser().absolute() if self.registry else PROJECT_ROOT)
+
+    @property
+    def mirrors_path(self) -> Path:
+        """The folder of copies of registries behind an address; it may be emptied when at rest."""
+        return self.cache_path / "registries"
 
     @property
     def remote_url(self) -> str:
@@ -170,9 +206,11 @@ def settings_environment(settings: Settings) -> dict[str, str]:
         "ANNOTATION_LANDING": settings.landing_url,
         "ANNOTATION_LANDING_QUEUE": settings.landing_queue,
         "ANNOTATION_LAKE": settings.lake_url,
+        "ANNOTATION_SHOWN": settings.shown_url,
+        "ANNOTATION_SHOWN_PROFILE": settings.shown_profile,
         "ANNOTATION_RECEIPTS": settings.receipts,
         "ANNOTATION_RUNNER": settings.runner,
-        "ANNOTATION_REGISTRY": str(settings.registry_path),
+        "ANNOTATION_REGISTRY": settings.registry_place,
         "ANNOTATION_REMOTE": settings.remote_url,
         "ANNOTATION_LABELING": settings.labeling,
         "ANNOTATION_LABEL_STUDIO_URL": settings.label_studio_url,

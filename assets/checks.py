@@ -6,15 +6,18 @@ import dagster as dg
 import pandas as pd
 
 from annotation_platform.curation import gates
+from annotation_platform.curation.drift import Drift
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.reporting.account import missing_outcomes
 from annotation_platform.schema.dataset import Dataset
+from annotation_platform.schema.tables import empty_table
 from assets.consensus import consensus_labels as consensus_labels_asset
 from assets.imports import imported_labels as imported_labels_asset
 from assets.ingestion import cleaned_images as cleaned_images_asset
 from assets.labeling import human_labels as human_labels_asset
 from assets.metadata import counts
+from assets.prediction import batch_drift as batch_drift_asset
 from assets.release import training_set as training_set_asset
 
 
@@ -67,6 +70,26 @@ def imported_labels_usable(imported_labels: pd.DataFrame) -> dg.AssetCheckResult
         "materialise imported_labels again; other labels must be corrected before they land."
     )
     return _verdict(found, "images with labels that cannot be used", remedy)
+
+
+@dg.asset_check(asset=batch_drift_asset, blocking=True)
+def round_like_what_is_known(
+    batch_drift: pd.DataFrame, policy: dg.ResourceParam[Params]
+) -> dg.AssetCheckResult:
+    """The round's pictures are of the kind that is known: light, size, look, objects, classes."""
+    drift = Drift(batch_drift, empty_table("odd_images"))
+    held = policy.drift.gate == "hold"
+    remedy = (
+        "Look at batch_drift. Then materialise selected_images and label_tasks to ask all the same."
+        if held
+        else "Look at batch_drift; people are asked all the same (drift.gate in params.yaml)."
+    )
+    return dg.AssetCheckResult(
+        passed=not drift.drifted,
+        severity=dg.AssetCheckSeverity.ERROR if held else dg.AssetCheckSeverity.WARN,
+        description=drift.sentence if not drift.drifted else f"{drift.sentence} {remedy}",
+        metadata={"drifted": len(drift.drifted), "first": list(drift.drifted[:10])},
+    )
 
 
 @dg.asset_check(asset=human_labels_asset)

@@ -12,6 +12,7 @@ from annotation_platform.consensus.quality import quality_table
 from annotation_platform.consensus.resolve import resolve_consensus
 from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.guidelines import guideline_of
+from annotation_platform.labeling.moments import note_consensus
 from annotation_platform.labeling.qualification import qualify
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
@@ -35,6 +36,8 @@ def annotator_quality(
     decisions = proposal_decisions(human_labels, shown)
     measured = quality_table(round_id, human_labels, known, decisions)
     anchoring = crowd_anchoring(decisions)
+    # At half an overlap honest answers agree with every sound proposal, seen or not.
+    waved = crowd_anchoring(proposal_decisions(human_labels, shown, agreement_iou=0.5))
     odd = label_anomalies(human_labels)
     flagged = measured[measured["flags"] != ""]
     others = lake.tables.read_all("annotator_quality")
@@ -51,6 +54,9 @@ def annotator_quality(
             "anchoring": number(anchoring.anchoring),
             "anchoring_low": number(anchoring.low),
             "anchoring_high": number(anchoring.high),
+            "waved_through": number(waved.anchoring),
+            "waved_through_low": number(waved.low),
+            "waved_through_high": number(waved.high),
             "odd_answers": counts(odd["kind"]),
             "odd": table(odd, ["kind", "answer_id", "detail"]),
             "flags": table(flagged, ["annotator", "quality", "gold_quality", "flags"]),
@@ -76,6 +82,14 @@ def consensus_labels(
         quality=annotator_quality,
     )
     lake.tables.write("conflicts", context.partition_key, consensus.conflicts)
+    note_consensus(
+        context.partition_key,
+        lake,
+        policy.consensus,
+        human_labels=human_labels,
+        annotator_quality=annotator_quality,
+        consensus_labels=consensus.labels,
+    )
     together = agreement(human_labels)
     labels, conflicts = consensus.labels, consensus.conflicts
     disputes = labels.groupby("image_id")["disputed"].sum()

@@ -24,6 +24,7 @@ start_round = _job(
     "imported_labels",
     "image_embeddings",
     "model_predictions",
+    "batch_drift",
     "selected_images",
     "label_tasks",
 )
@@ -38,12 +39,14 @@ merge_round = _job(
     "human_labels",
     "annotator_quality",
     "consensus_labels",
+    "label_issues",
     "review_tasks",
 )
 release_round = _job(
     "release_round",
     "From labels to a published dataset version.",
     "reviewed_labels",
+    "auto_labels",
     "training_set",
     "dataset_version",
 )

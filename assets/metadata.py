@@ -8,6 +8,7 @@ import pandas as pd
 
 from annotation_platform.lake import Lake
 from annotation_platform.reporting.previews import (
+    findings_preview,
     kept_out_preview,
     pictures_preview,
     table_preview,
@@ -39,6 +40,16 @@ def kept_out(rows: pd.DataFrame, lake: Lake) -> dg.MarkdownMetadataValue:
     """Return thumbnails of pictures that were kept out, each with its id and the reason."""
     preview = kept_out_preview(rows, lambda image_id: lake.store.get(raw_key(image_id)))
     return dg.MetadataValue.md(preview)
+
+
+def finding_pictures(
+    findings: pd.DataFrame, lake: Lake, truth: pd.DataFrame
+) -> dg.MarkdownMetadataValue:
+    """Return the worst of what a model got wrong, cut out, with the truth and what it proposed.
+
+    ``truth`` needs ``image_id``, ``extension`` and boxes.
+    """
+    return dg.MetadataValue.md(findings_preview(findings, truth, lake.picture))
 
 
 def counts(values: pd.Series) -> dg.JsonMetadataValue:

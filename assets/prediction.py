@@ -3,34 +3,43 @@
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.images.embedding import EMBEDDER, embed_images
+from annotation_platform.images.embedding import features_for
 from annotation_platform.lake import Lake
+from annotation_platform.model_looks import drift_of_round
+from annotation_platform.models.embedder import embedder_for
 from annotation_platform.models.proposals import propose
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
-from assets.metadata import counts, pictures, table
+from assets.metadata import counts, number, pictures, table
 from assets.partitions import rounds
 
 
-@dg.asset(partitions_def=rounds, group_name="prediction", kinds={"scipy"}, code_version="1")
+@dg.asset(partitions_def=rounds, group_name="prediction", kinds={"scipy"}, code_version="2")
 def image_embeddings(
-    context: dg.AssetExecutionContext, cleaned_images: pd.DataFrame, lake: dg.ResourceParam[Lake]
+    context: dg.AssetExecutionContext,
+    cleaned_images: pd.DataFrame,
+    lake: dg.ResourceParam[Lake],
+    models: dg.ResourceParam[ModelRegistry],
+    policy: dg.ResourceParam[Params],
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """A vector for each accepted image: pictures that look alike lie close together."""
     accepted = cleaned_images[cleaned_images["outcome"] == "accepted"]
-    vectors = embed_images(accepted, lake.picture, round_id=context.partition_key)
+    embedder = embedder_for(policy.selection.embedder, models)
+    vectors = features_for(
+        accepted, embedder, store=lake.store, load=lake.picture, round_id=context.partition_key
+    )
     return dg.MaterializeResult(
         value=vectors,
         metadata={
             "images": len(vectors),
-            "embedder": EMBEDDER,
+            "embedder": embedder.name,
             "preview": table(vectors, ["image_id", "embedder"]),
         },
     )
 
 
 @dg.asset(
-    partitions_def=rounds, group_name="prediction", kinds={"pytorch"}, code_version="1", pool="gpu"
+    partitions_def=rounds, group_name="prediction", kinds={"pytorch"}, code_version="2", pool="gpu"
 )
 def model_predictions(
     context: dg.AssetExecutionContext,
@@ -43,7 +52,11 @@ def model_predictions(
     """What the promoted model sees in the images that nobody was asked about yet."""
     again = policy.labeling.ask_about_imported
     pool = lake.unasked_images(context.partition_key, policy.ontology, ask_about_imported=again)
-    predictions = propose(models, pool, lake.picture_path, round_id=context.partition_key)
+    proposed = propose(
+        models, pool, lake.picture_path, round_id=context.partition_key, policy=policy
+    )
+    lake.tables.write("predicted_images", context.partition_key, proposed.pictures)
+    predictions, looked_at = proposed.predictions, proposed.pictures
     shown = predictions[predictions["score"] >= policy.labeling.minimum_score]
     return dg.MaterializeResult(
         value=predictions,
@@ -51,8 +64,47 @@ def model_predictions(
             "boxes": len(predictions),
             "boxes_shown": len(shown),
             "images": len(pool),
-            "model": models.promoted() or "none yet: the first round is labelled from scratch",
+            "images_without_proposals": int((looked_at["proposals"] == 0).sum()),
+            "dropped_outputs": int(looked_at["dropped"].sum()),
+            "passes": int(looked_at["passes"].sum()),
+            "seconds": number(float(looked_at["seconds"].sum())),
+            "model": proposed.model,
+            "scores": proposed.scores,
             "classes": counts(shown["class_name"]),
             "preview": pictures(pool, lake, shown, policy.ontology),
+        },
+    )
+
+
+@dg.asset(
+    partitions_def=rounds, group_name="prediction", kinds={"scipy"}, code_version="1", pool="gpu"
+)
+def batch_drift(
+    context: dg.AssetExecutionContext,
+    cleaned_images: pd.DataFrame,
+    model_predictions: pd.DataFrame,
+    lake: dg.ResourceParam[Lake],
+    models: dg.ResourceParam[ModelRegistry],
+    policy: dg.ResourceParam[Params],
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """How the round's pictures differ from those that are known, and which are unlike them all."""
+    drift = drift_of_round(
+        context.partition_key, model_predictions, lake=lake, registry=models, policy=policy
+    )
+    lake.tables.write("odd_images", context.partition_key, drift.odd)
+    accepted = cleaned_images[cleaned_images["outcome"] == "accepted"]
+    effects = dict(zip(drift.features["feature"], drift.features["effect"], strict=True))
+    return dg.MaterializeResult(
+        value=drift.features,
+        metadata={
+            "drifted": ", ".join(drift.drifted),
+            "says": drift.sentence,
+            "odd_images": len(drift.odd),
+            **{f"effect_{name}": number(float(effect)) for name, effect in effects.items()},
+            "features": table(drift.features, ["feature", "effect", "p_value", "detail"]),
+            "why_odd": table(drift.odd, ["image_id", "distance", "why"]),
+            "preview": pictures(
+                drift.odd.merge(accepted.drop(columns="round_id")), lake, model_predictions
+            ),
         },
     )

@@ -5,25 +5,56 @@ from datetime import UTC, datetime
 import dagster as dg
 import pandas as pd
 
+from annotation_platform.acceptance import accept_proposals
 from annotation_platform.curation.training_set import build_training_set
 from annotation_platform.labeling.record import cancelled_rounds
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.release import VersionStore, publish_round
 from annotation_platform.schema.shapes import AREAS
-from assets.metadata import counts, pictures, table
+from assets.metadata import counts, number, pictures, table
 from assets.partitions import rounds
 
 
-# The pool is of one: splits are drawn and versions numbered one after the other. Imported labels
-# are an edge, not an input: rounds that started before there were any have none.
+@dg.asset(partitions_def=rounds, group_name="release", kinds={"scipy"}, code_version="1")
+def auto_labels(
+    context: dg.AssetExecutionContext,
+    reviewed_labels: pd.DataFrame,  # noqa: ARG001  what people said of the audited pictures
+    lake: dg.ResourceParam[Lake],
+    policy: dg.ResourceParam[Params],
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """Proposals that need no person: so few of them are wrong, and a certificate says how few."""
+    found = accept_proposals(context.partition_key, lake=lake, policy=policy)
+    lake.tables.write("certificates", context.partition_key, found.certificates)
+    overall = found.certificates[found.certificates["class_name"] == ""]
+    shown = lake.accepted_images().merge(found.labels[["image_id"]].drop_duplicates())
+    return dg.MaterializeResult(
+        value=found.labels,
+        metadata={
+            "images": found.labels["image_id"].nunique(),
+            "labels": len(found.labels),
+            "automated_share": number(float(overall["share"].sum()) if found.granted else 0.0),
+            "minutes_saved": number(found.seconds_saved / 60),
+            "refused_because": " ".join(overall["reason"]) or "",
+            "certificate": table(
+                found.certificates,
+                ["class_name", "granted", "alpha", "bound", "delta", "audited_pictures", "reason"],
+            ),
+            "held": counts(pd.Series(found.held.values(), dtype="str")),
+            "preview": pictures(shown, lake, found.labels, policy.ontology),
+        },
+    )
+
+
+# The pool is of one: splits are drawn and versions numbered one after the other. Labels that no
+# person gave are an edge, not an input: rounds that started before there were any have none.
 @dg.asset(
     partitions_def=rounds,
     group_name="release",
     kinds={"pandas"},
     code_version="3",
     pool="dvc",
-    deps=["imported_labels"],
+    deps=["imported_labels", "auto_labels"],
 )
 def training_set(
     context: dg.AssetExecutionContext,
@@ -39,6 +70,7 @@ def training_set(
         policy.splits,
         seed=policy.seed,
         cancelled=cancelled_rounds(lake.store, lake.tables.rounds("label_tasks")),
+        use_auto=policy.auto_accept.enabled and policy.auto_accept.use_in_training,
     )
     images = built.labels.drop_duplicates("image_id")
     return dg.MaterializeResult(

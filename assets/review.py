@@ -6,27 +6,78 @@ import dagster as dg
 import pandas as pd
 
 from annotation_platform.consensus.error_rate import ErrorRate
+from annotation_platform.curation.label_issues import with_suspects
 from annotation_platform.labeling import reviews
 from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.lake import Lake
+from annotation_platform.model_looks import issues_of_round
+from annotation_platform.models.known_classes import KnownClasses
+from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
 from assets.metadata import counts, number, pictures, table
 from assets.partitions import rounds
 
 
-@dg.asset(partitions_def=rounds, group_name="consensus", kinds={"labelstudio"}, code_version="1")
+@dg.asset(
+    partitions_def=rounds, group_name="consensus", kinds={"scipy"}, code_version="1", pool="gpu"
+)
+def label_issues(
+    context: dg.AssetExecutionContext,
+    consensus_labels: pd.DataFrame,
+    lake: dg.ResourceParam[Lake],
+    models: dg.ResourceParam[ModelRegistry],
+    policy: dg.ResourceParam[Params],
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """Labels that are probably wrong, and objects that probably lack one, most suspect first."""
+    round_id = context.partition_key
+    issues = issues_of_round(round_id, consensus_labels, lake=lake, registry=models, policy=policy)
+    if policy.review.gate == "manual":
+        # Without a reviewer an image with an open conflict would be left out of the release. And
+        # what is audited must be judged by people alone.
+        selected = lake.tables.read("selected_images", round_id)
+        audited = selected.loc[selected["audit"], "image_id"]
+        conflicts = with_suspects(
+            lake.tables.read("conflicts", round_id),
+            issues[~issues["image_id"].isin(audited)],
+            consensus_labels,
+        )
+        lake.tables.write("conflicts", round_id, conflicts)
+    worst = lake.accepted_images().merge(issues[["image_id"]].drop_duplicates())
+    return dg.MaterializeResult(
+        value=issues,
+        metadata={
+            "issues": len(issues),
+            "images": issues["image_id"].nunique(),
+            "kinds": counts(issues["kind"]),
+            "worst": table(issues, ["image_id", "kind", "score", "suggestion"]),
+            "preview": pictures(worst, lake, consensus_labels, policy.ontology),
+        },
+    )
+
+
+@dg.asset(partitions_def=rounds, group_name="consensus", kinds={"labelstudio"}, code_version="2")
 def review_tasks(
     context: dg.AssetExecutionContext,
     consensus_labels: pd.DataFrame,
+    label_issues: pd.DataFrame,  # noqa: ARG001  they are among the conflicts
     labeling: dg.ResourceParam[LabelingClient],
     lake: dg.ResourceParam[Lake],
+    models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Params],
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """The images whose answers leave something open, put before a reviewer if policy says so."""
     round_id = context.partition_key
     conflicts = lake.tables.read("conflicts", round_id)
     tasks = reviews.ask_reviewers(
-        round_id, consensus_labels, conflicts, labeling, lake, policy, now=datetime.now(UTC)
+        round_id,
+        consensus_labels,
+        conflicts,
+        labeling,
+        lake,
+        policy,
+        pictures=ShownPictures(lake, policy.masking, KnownClasses(models, policy)),
+        now=datetime.now(UTC),
     )
     url = labeling.round_url(reviews.review_round(round_id)) if len(tasks) else ""
     shown = lake.accepted_images().merge(tasks[["image_id"]])

@@ -4,12 +4,19 @@
     python benchmarks/versions.py --images 10000 --pairs 1
 
 Both start from the same published version of so many pictures (random bytes, one box each) and
-go to the same next one. Publishing: ``publish_version`` in a new process, from the training set's
-Parquet file to the tag, everything rendered, beside ``dvc add`` and ``dvc push`` of the folder in
-which the very files of the next version were put already. Checking out: ``annotation-platform
-checkout`` in a new process beside ``git checkout`` and ``dvc pull``. DVC has hashed its folder
-before and remembers. Wall seconds; the ratio is the median over pairs. On tmpfs, because making
-many small files is erratic on ext4. What both made is compared before a figure is printed.
+go to the same next one. Publishing: ``publish_version`` from the training set's Parquet file to the
+tag, in a new process (start and imports included) and in one that runs already, beside ``dvc add``
+and ``dvc push`` of the folder in which the very files of the next version were put already.
+Checking out: ``annotation-platform checkout`` in a new process beside ``git checkout`` and ``dvc
+pull``. DVC has hashed its folder before and remembers. Wall seconds; the ratio is the median over
+pairs. On tmpfs, because making many small files is erratic on ext4. What both made is compared
+before a figure is printed.
+
+    python benchmarks/versions.py --growth 10000 100000
+
+publishes a hundred new pictures on top of so many, in a running process, and says how much more it
+takes on top of more, beside what the list of files alone takes: to read the old one and write the
+new one, as we do it and as DVC does.
 """
 
 import argparse
@@ -27,6 +34,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
+from dvc_data.hashfile.db import HashFileDB
+from dvc_data.hashfile.hash_info import HashInfo
+from dvc_data.hashfile.tree import Tree
+from dvc_objects.fs.local import LocalFileSystem
 
 from annotation_platform.params import Params
 from annotation_platform.schema.ontology import Ontology
@@ -34,6 +45,7 @@ from annotation_platform.schema.tables import make_table
 from annotation_platform.storage.round_tables import parquet_bytes
 from annotation_platform.versioning.publisher import publish_version
 from annotation_platform.versioning.registry import list_versions, make_registry
+from annotation_platform.versioning.remote import DvcRemote, folder_object
 
 PROJECT = Path(__file__).resolve().parent.parent
 ONTOLOGY = Ontology.from_names(["cube", "ball"])
@@ -81,7 +93,7 @@ def publish(root, table):
     )
 
 
-def prepare(root, images):
+def prepare(root, images, new):
     """Make lake, registry and remote with the first version, and both training sets."""
     (root / "lake").mkdir(parents=True)
     source = root / "source"
@@ -91,9 +103,10 @@ def prepare(root, images):
     (source / "params.yaml").write_text(PARAMS)
     make_registry(root / "registry", source, PARAMS, remote_url=str(root / "remote"))
     rows = draw(0, images, root / "lake")
-    for name, more in (("first", 0), ("second", max(1, images // 100))):
+    for name, more in (("first", 0), ("second", new)):
         rows += draw(images, more, root / "lake")
-        (root / f"{name}.parquet").write_bytes(parquet_bytes(make_table("training_set", rows)))
+        table = make_table("training_set", rows).sort_values("image_id", ignore_index=True)
+        (root / f"{name}.parquet").write_bytes(parquet_bytes(table))
     publish(root, root / "first.parquet")
 
 
@@ -132,11 +145,10 @@ def copied(source, target):
 
 def time_publishing(root, first):
     """Return our seconds and DVC's for the same new version."""
+    warm = publish_warm(copied(root, root.parent / "ours"))
     ours = copied(root, root.parent / "ours")
     mine = run([sys.executable, __file__, "--publish", str(ours)], ours, ours)
     second = list_versions(ours / "registry")[-1]
-    if second.version != "1.1.0":
-        raise SystemExit(f"{second.version} was published")
 
     # DVC's folder gets the very files, outside of the clock.
     theirs = copied(first, root.parent / "theirs")
@@ -159,7 +171,55 @@ def time_publishing(root, first):
         raise SystemExit("DVC made another folder of it")
     for place in (theirs, remote):
         shutil.rmtree(place)
-    return ours, mine, peer
+    return ours, mine, warm, peer
+
+
+def publish_warm(root):
+    """Return the seconds that the second version takes in a process that runs already."""
+    command = [sys.executable, __file__, "--publish", str(root), "--warm"]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def time_listing(root):
+    """Return our seconds and DVC's to read the last list of files and write it again."""
+    remote = DvcRemote(str(root / "remote"))
+    name = list_versions(root / "registry")[-1].manifest.folder_md5
+    start = time.perf_counter()
+    again, data = folder_object(remote.read_folder(name))
+    (root / "listing").write_bytes(data)
+    own = time.perf_counter() - start
+    files = HashFileDB(LocalFileSystem(), str(root / "remote" / "files" / "md5"))
+    start = time.perf_counter()
+    listed = Tree.load(files, HashInfo("md5", name))
+    written = Tree()
+    for key, about, digest in listed:
+        written.add(key, about, digest)
+    written.digest()
+    peer = time.perf_counter() - start
+    if not again == name == written.hash_info.value:
+        raise SystemExit("the list of files was not written as it was read")
+    return own, peer
+
+
+def grow(place, sizes, pairs):
+    """Print what publishing a hundred pictures takes on top of few and of many."""
+    rows = []
+    for images in sizes:
+        root = Path(place) / f"world-{images}"
+        prepare(root, images, 100)
+        several = []
+        for _ in range(pairs):
+            ours = copied(root, Path(place) / "ours")
+            several.append((publish_warm(ours), *time_listing(ours)))
+        shutil.rmtree(root)
+        rows.append([statistics.median(side) for side in zip(*several, strict=True)])
+        took, own, peer = rows[-1]
+        print(f"+100 on {images}: {took:.2f} s; list of files {own:.2f} s, by DVC {peer:.2f} s")
+    more, own, peer = (last - first for first, last in zip(rows[0], rows[-1], strict=True))
+    print(
+        f"{more:.2f} s more; of the list {own:.2f} s, {more / own:.1f}x; "
+        f"by DVC {peer:.2f} s, {more / peer:.1f}x"
+    )
 
 
 def object_of(remote, name):
@@ -203,26 +263,40 @@ def main():
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"))
+    parser.add_argument("--growth", type=int, nargs="+", help="sizes to publish a hundred on")
     parser.add_argument("--publish", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--warm", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.publish:
-        publish(options.publish, options.publish / "second.parquet")
+        if options.warm:
+            # Nothing new comes of this; all that is needed is imported, and the remote was read.
+            publish(options.publish, options.publish / "first.parquet")
+        start = time.perf_counter()
+        published = publish(options.publish, options.publish / "second.parquet")
+        print(time.perf_counter() - start)
+        if published.version != "1.1.0" or not published.new_version:
+            raise SystemExit(f"{published.version} was published")
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as place:
+        if options.growth:
+            grow(place, options.growth, options.pairs)
+            return
         root = Path(place) / "world"
-        prepare(root, options.images)
+        prepare(root, options.images, max(1, options.images // 100))
         registry = root / "registry"
         first = Path(place) / "first"
         run(["git", "clone", "--quiet", str(registry), str(first)], place, root)
         run(["git", "checkout", "--quiet", "training-set@v1.0.0"], first, root)
         run(dvc("pull", "--quiet"), first, root)
-        published, checked_out = [], []
+        published, in_process, checked_out = [], [], []
         for _ in range(options.pairs):
-            ours, own, peer = time_publishing(root, first)
+            ours, own, warm, peer = time_publishing(root, first)
             published.append((own, peer))
+            in_process.append((warm, peer))
             checked_out.append(time_checking_out(ours, first, root))
             shutil.rmtree(ours)
-        say(f"publishing +1 % of {options.images}", published)
+        say(f"publishing +1 % of {options.images}, new process", published)
+        say(f"publishing +1 % of {options.images}, running process", in_process)
         say(f"checking out +1 % of {options.images}", checked_out)
 
 

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from annotation_platform.settings import PROJECT_ROOT, Settings
+from annotation_platform.versioning.address import is_address
 from resources.labeling import (
     LabelStudioResource,
     LooksResource,
@@ -19,6 +20,7 @@ from resources.storage import (
 )
 
 _TOKEN = "ANNOTATION_LABEL_STUDIO_TOKEN"
+_REGISTRY = "ANNOTATION_REGISTRY"
 
 
 def build_resources(settings: Settings) -> dict[str, object]:
@@ -29,6 +31,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
         cache=str(settings.cache_path),
         audit=str(settings.audit_path),
         receipts=settings.receipts,
+        shown=settings.shown_url,
         runner=settings.runner,
     )
     policy = PolicyResource(path=str(settings.params_path))
@@ -42,6 +45,8 @@ def build_resources(settings: Settings) -> dict[str, object]:
             # Without the variable the definitions load all the same; what needs it says so.
             token=dg.EnvVar(_TOKEN) if settings.label_studio_token.get_secret_value() else "",
             lake=settings.lake_url,
+            shown=settings.shown_url,
+            shown_profile=settings.shown_profile,
             requests_per_second=settings.label_studio_requests_per_second,
         )
     return {
@@ -57,8 +62,12 @@ def build_resources(settings: Settings) -> dict[str, object]:
         ),
         "models": ModelRegistryResource(folder=str(settings.models_path)),
         "versions": VersionStoreResource(
-            registry=str(settings.registry_path),
+            # What is configured is shown to everybody, and there may be a token in an address.
+            registry=dg.EnvVar(_REGISTRY)
+            if is_address(settings.registry)
+            else settings.registry_place,
             remote_url=settings.remote_url,
             source_root=str(PROJECT_ROOT),
+            mirrors=str(settings.mirrors_path),
         ),
     }

@@ -1,12 +1,47 @@
 """Dagster's storage on one machine, before its servers start: ``python -m resources.instance``."""
 
+import shutil
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
 import dagster as dg
+from alembic.util import CommandError
+
+from annotation_platform.errors import AnnotationPlatformError, SettingsError
 
 _IN_A_PROCESS = [
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+_DATABASES = ["history", "schedules"]
+
+
+def upgrade_storage(instance: dg.DagsterInstance, *, now: datetime) -> Path | None:
+    """Bring Dagster's tables to the form this Dagster knows, having copied older ones.
+
+    Returns:
+        The copy, in ``backups`` of the instance's folder; None where nothing had to be changed, or
+        the tables are in a server's database, of which copies are its owner's to make.
+
+    Raises:
+        SettingsError: a newer Dagster wrote the tables; nothing was changed.
+    """
+    storages = [instance.run_storage, instance.event_log_storage, instance.schedule_storage]
+    revisions = [each.alembic_version() for each in storages if each is not None]
+    outdated = any(found and found[0] and found[0] != found[1] for found in revisions)
+    copy = _copy(Path(instance.root_directory), now) if outdated else None
+    try:
+        instance.upgrade()
+    except CommandError as error:
+        shutil.rmtree(copy or "", ignore_errors=True)
+        raise SettingsError(
+            f"{instance.root_directory}: its tables were written by another Dagster than "
+            f"{dg.__version__} ({error}). Nothing was changed: install the version that wrote "
+            "them, or set ANNOTATION_HOME to another folder."
+        ) from error
+    return copy
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> int:
@@ -24,7 +59,22 @@ def end_dead_runs(instance: dg.DagsterInstance) -> int:
     return len(records)
 
 
+def _copy(folder: Path, now: datetime) -> Path | None:
+    present = [folder / name for name in _DATABASES if (folder / name).is_dir()]
+    if not present:
+        return None
+    copy = folder / "backups" / now.astimezone(UTC).strftime("%Y-%m-%dT%H%M%SZ")
+    for each in present:
+        shutil.copytree(each, copy / each.name)
+    return copy
+
+
 if __name__ == "__main__":
-    with dg.DagsterInstance.get() as instance:
-        instance.upgrade()
-        end_dead_runs(instance)
+    with dg.DagsterInstance.get() as own:
+        try:
+            kept = upgrade_storage(own, now=datetime.now(UTC))
+        except AnnotationPlatformError as error:
+            sys.exit(str(error))
+        if kept:
+            print(f"Dagster's tables were brought up to date; as they were, they are in {kept}.")
+        end_dead_runs(own)

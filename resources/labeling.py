@@ -20,17 +20,20 @@ class LabelStudioResource(dg.ConfigurableResource[LabelingClient]):
     url: str
     token: str
     lake: str
+    shown: str
+    shown_profile: str = ""
     requests_per_second: float | None = None
 
     def create_resource(self, context: dg.InitResourceContext) -> LabelingClient:
         """Return the client; nothing is connected yet."""
         from annotation_platform.labeling.label_studio import LabelStudioClient
-        from annotation_platform.labeling.pictures import picture_place
+        from annotation_platform.labeling.pictures import picture_place, shown_place
 
         return LabelStudioClient(
             self.url,
             self.token,
             pictures=picture_place(self.lake),
+            shown=shown_place(self.lake, self.shown, self.shown_profile),
             requests_per_second=self.requests_per_second,
         )
 

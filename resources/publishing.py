@@ -10,10 +10,13 @@ from annotation_platform.release import VersionStore
 class VersionStoreResource(dg.ConfigurableResource[VersionStore]):
     """A git repository for the versions and a DVC remote for their files."""
 
-    registry: str
+    registry: str  # path or address
     remote_url: str
     source_root: str
+    mirrors: str  # folder
 
     def create_resource(self, context: dg.InitResourceContext) -> VersionStore:
         """Return the places; nothing is opened yet."""
-        return VersionStore(Path(self.registry), self.remote_url, Path(self.source_root))
+        return VersionStore(
+            self.registry, self.remote_url, Path(self.source_root), Path(self.mirrors)
+        )

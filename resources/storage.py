@@ -25,11 +25,12 @@ class LakeResource(dg.ConfigurableResource[Lake]):
     cache: str
     audit: str
     receipts: str = ""
+    shown: str = ""
     runner: str = ""
 
     def create_resource(self, context: dg.InitResourceContext) -> Lake:
         """Return the lake; nothing is connected yet."""
-        needs_s3 = is_s3(self.lake) or is_s3(self.landing)
+        needs_s3 = any(is_s3(place) for place in (self.lake, self.landing, self.shown))
         client = _s3_client() if needs_s3 else None
         by = _Doer(context.run.run_id) if context.run else None
         return open_lake(
@@ -37,6 +38,7 @@ class LakeResource(dg.ConfigurableResource[Lake]):
             self.landing,
             cache=Path(self.cache),
             receipts=self.receipts,
+            shown=self.shown,
             client=client,
             # Sensors look every few seconds; what they see is in their cursors.
             audit=AuditLog(Path(self.audit), by) if by else None,

@@ -7,7 +7,6 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from annotation_platform.schema.geometry import Boxes, FloatArray, iou_matrix
 from annotation_platform.schema.shapes import Label
@@ -30,9 +29,18 @@ def match_pairs(overlap: FloatArray, *, threshold: float) -> list[tuple[int, int
     """
     # Pairs below the threshold must not be chosen for the sake of the total.
     worth = np.where(overlap >= threshold, overlap, 0.0)
-    rows, columns = linear_sum_assignment(worth, maximize=True)
+    rows, columns = _assigned(worth)
     pairs = zip(rows.tolist(), columns.tolist(), strict=True)
     return [(row, column) for row, column in pairs if worth[row, column] > 0]
+
+
+def _assigned(worth: FloatArray) -> tuple[Group, Group]:
+    """Return rows and columns, in pairs, whose worth is the largest in all."""
+    # Most of who imports this module never matches, and scipy takes a third of a second.
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(worth, maximize=True)
+    return rows, columns
 
 
 def match_boxes(a: Boxes, b: Boxes, *, iou_threshold: float) -> list[tuple[int, int]]:
@@ -144,7 +152,7 @@ def _assign(own: Group, object_of: Group, close: FloatArray, threshold: float) -
     np.maximum.at(closest, which, to_each.T)
     total = to_each @ (which[:, None] == np.arange(len(numbers)))
     worth = np.where((closest >= threshold).T, total, 0.0)
-    rows, columns = linear_sum_assignment(worth, maximize=True)
+    rows, columns = _assigned(worth)
     taken = worth[rows, columns] > 0
     object_of[own[rows[taken]]] = numbers[columns[taken]]
 

@@ -60,6 +60,7 @@ def draw_splits(
     *,
     seed: int,
     round_id: str,
+    train_only: Collection[str] = (),
 ) -> DrawnSplits:
     """Return the split of each image; what was drawn before stays as it was.
 
@@ -69,6 +70,10 @@ def draw_splits(
     (Sechidis, Tsoumakas, Vlahavas, "On the stratification of multi-label data", 2011, for units
     instead of images). Only names and the seed decide between equals, so the order in which
     images arrived does not matter.
+
+    Images of ``train_only`` are drawn for training, with all that is new and kept together with
+    them; one that belongs with images of another split is left out. They count nowhere, so the
+    shares are those of the other images.
 
     An image that arrives late and shares keys with two splits would let one see the other: it is
     left out of all of them, and the splits stay as they are.
@@ -80,12 +85,14 @@ def draw_splits(
         policy: the shares, which add up to one.
         seed: changes the order of drawing.
         round_id: written beside what is drawn now.
+        train_only: images that must neither validate nor test: no person labelled them.
     """
+    only = set(train_only)
     drawn = dict(zip(known["key"], known["split"], strict=True))
     split_of = {image: drawn[image] for image in keys if image in drawn}
     totals = Counter[str]()
     counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-    for image in keys:
+    for image in keys.keys() - only:
         content = _content(image, classes)
         totals.update(content)
         if image in split_of:
@@ -104,8 +111,11 @@ def draw_splits(
         waiting = [image for image in waiting if image not in left_out]
         units = _units({image: keys[image] for image in waiting}, drawn)
         for unit in sorted(units, key=lambda each: _order(each, classes, totals, seed)):
-            split = _split_of(unit, keys, drawn) or _emptiest(
-                sum((_content(image, classes) for image in unit), Counter()), totals, counts, shares
+            content = sum((_content(image, classes) for image in unit), Counter[str]())
+            split = _split_of(unit, keys, drawn) or (
+                "train"
+                if any(image in only for image in unit)
+                else _emptiest(content, totals, counts, shares)
             )
             # Who came from elsewhere waits: of those between, some turn out to belong to neither.
             here = [
@@ -113,11 +123,15 @@ def draw_splits(
             ]
             for image in here:
                 split_of[image] = split
-                counts[split].update(_content(image, classes))
+                if image not in only:
+                    counts[split].update(_content(image, classes))
                 for key in keys[image]:
                     if key not in drawn:
                         drawn[key] = new[key] = split
         waiting = [image for image in waiting if image not in split_of]
+    for image in sorted(image for image in only & split_of.keys() if split_of[image] != "train"):
+        split = split_of.pop(image)
+        left_out[image] = f"no person labelled it, and it belongs with images of {split}"
     rows: list[dict[str, object]] = [
         {"round_id": round_id, "key": key, "split": new[key]} for key in sorted(new)
     ]

@@ -1,5 +1,7 @@
 """The training set: every label of every finished round, with the split of its image.
 
+Labels that were accepted without a person train, and neither validate nor test.
+
 Labels that images landed with are in it as soon as their round was cleaned, whether or not people
 have finished that round. Where people answered, what they said counts.
 """
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.carry_over import carry_over
 from annotation_platform.curation.gates import (
     boxes_outside_image,
@@ -21,7 +24,8 @@ from annotation_platform.curation.splits import DrawnSplits, draw_splits, split_
 from annotation_platform.params import SplitPolicy
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import METADATA, make_table, records
-from annotation_platform.storage.round_tables import RoundTables
+from annotation_platform.storage.lineage import MadeOf
+from annotation_platform.storage.round_tables import RoundTables, table_digest
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,53 @@ def build_training_set(
     *,
     seed: int,
     cancelled: Mapping[str, str] | None = None,
+    use_auto: bool = False,
 ) -> TrainingSet:
     """Return the labels of all rounds finished by now, and store their splits and digests.
+
+    Every file that it rests on is kept, and noted as what the training set was made of.
+    ``assemble_training_set`` says what is in it.
+    """
+    noted: dict[str, str] = {}
+    built = assemble_training_set(
+        tables.noting(noted),
+        round_id,
+        ontology,
+        policy,
+        seed=seed,
+        cancelled=cancelled,
+        use_auto=use_auto,
+    )
+    rounds: list[dict[str, object]] = [
+        {"round_id": round_id, "included_round": key, "labels_sha256": digest}
+        for key, digest in built.rounds.items()
+    ]
+    tables.write("training_rounds", round_id, make_table("training_rounds", rounds))
+    tables.lineage.keep_tables(noted)
+    settings = {
+        "ontology": ontology.model_dump(mode="json"),
+        "splits": policy.model_dump(mode="json"),
+        "seed": seed,
+        "cancelled": dict(cancelled or {}),
+        "use_auto": use_auto,
+    }
+    made_of = MadeOf(noted, settings=settings)
+    digest = table_digest("training_set", built.labels)
+    tables.lineage.write("training_set", round_id, digest, made_of)
+    return built
+
+
+def assemble_training_set(
+    tables: RoundTables,
+    round_id: str,
+    ontology: Ontology,
+    policy: SplitPolicy,
+    *,
+    seed: int,
+    cancelled: Mapping[str, str] | None = None,
+    use_auto: bool = False,
+) -> TrainingSet:
+    """Return the labels of all rounds finished by now, and store the splits of what had none.
 
     A round whose labels fail a gate (a region outside its image, a class outside the ontology, a
     task without an answer) is held back whole and named. An image labelled in several rounds has
@@ -52,11 +101,14 @@ def build_training_set(
     with images of two splits. Rounds may finish in any order. Labels that
     images landed with count once their round was cleaned, for images without people's labels.
     Labels made under earlier classes read as today's. What people said in ``cancelled`` rounds,
-    given with the reason, counts no more, merged or not.
+    given with the reason, counts no more, merged or not. With ``use_auto`` images that no person
+    labelled have the labels accepted without one, if there are any: for training alone.
     """
     images = tables.read_all("cleaned_images")
     images = images[images["outcome"] == "accepted"].drop_duplicates("image_id")
-    labels, included, held, left_out = _included(tables, images, ontology, cancelled or {})
+    labels, included, held, left_out = _included(
+        tables, images, ontology, cancelled or {}, use_auto=use_auto
+    )
     described = _with_metadata(images, tables.read_all("raw_images"))
     described = described[described["image_id"].isin(labels["image_id"])]
     splits = _stored_splits(tables, round_id, described, labels, policy, seed=seed)
@@ -71,16 +123,11 @@ def build_training_set(
     joined["split"] = joined["image_id"].map(splits.split_of)
     joined["class_id"] = joined["class_name"].map(ontology.id_of)
     joined = joined.sort_values(["image_id", "label_id"])
-    rounds: list[dict[str, object]] = [
-        {"round_id": round_id, "included_round": key, "labels_sha256": digest}
-        for key, digest in included.items()
-    ]
-    tables.write("training_rounds", round_id, make_table("training_rounds", rounds))
     return TrainingSet(make_table("training_set", records(joined)), included, held, left_out)
 
 
 def round_digest(
-    tables: RoundTables, round_id: str, *, of: Sequence[str] = ("reviewed_labels",)
+    tables: RoundTables, round_id: str, *, of: Sequence[str] = ("reviewed_labels", "auto_labels")
 ) -> str:
     """Return the digest of a round's labels: of these tables and of what images landed with."""
     names = [*of, "imported_labels"]
@@ -125,7 +172,12 @@ def usable_imports(tables: RoundTables, rounds: Sequence[str]) -> pd.DataFrame:
 
 
 def _included(
-    tables: RoundTables, images: pd.DataFrame, ontology: Ontology, cancelled: Mapping[str, str]
+    tables: RoundTables,
+    images: pd.DataFrame,
+    ontology: Ontology,
+    cancelled: Mapping[str, str],
+    *,
+    use_auto: bool,
 ) -> tuple[pd.DataFrame, dict[str, str], dict[str, str], dict[str, str]]:
     """Return the labels to publish, the digest of each round in it, and what is held back.
 
@@ -147,13 +199,38 @@ def _included(
     own = landed.labels[~landed.labels["image_id"].isin(people.labels["image_id"])]
     # Nobody was asked about these here.
     own = own.assign(support=0, answers=0)
-    parts = [part for part in (people.labels.assign(origin=PEOPLE), own) if not part.empty]
-    labels = pd.concat(parts, ignore_index=True) if parts else people.labels.assign(origin=PEOPLE)
-    rounds = sorted({*finished, *own["round_id"]})
+    auto, unfit = _auto_labels(tables, images, ontology) if use_auto else (own.iloc[:0], {})
+    known = {*people.labels["image_id"], *own["image_id"], *left_out, *people.ask_again}
+    auto = auto[~auto["image_id"].isin(known)]
+    labelled = people.labels.assign(origin=PEOPLE)
+    parts = [part for part in (labelled, own, auto) if not part.empty]
+    labels = pd.concat(parts, ignore_index=True) if parts else labelled
+    rounds = sorted({*finished, *own["round_id"], *auto["round_id"]})
+    left_out = unfit | left_out
     left_out |= people.ask_again | landed.ask_again
     left_out = {key: why for key, why in left_out.items() if key not in set(labels["image_id"])}
     digests = {key: round_digest(tables, key) for key in rounds}
     return labels, digests, {**held, **cancelled}, left_out
+
+
+def _auto_labels(
+    tables: RoundTables, images: pd.DataFrame, ontology: Ontology
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return the labels that no person gave, as they read today, and the images without, why."""
+    accepted = _latest_round(tables.read_all("auto_labels"))
+    accepted = accepted[accepted["image_id"].isin(images["image_id"])]
+    wrong = {
+        **dict.fromkeys(labels_outside_ontology(accepted, ontology), "class outside the ontology"),
+        **dict.fromkeys(boxes_outside_image(accepted, images), "box outside the image"),
+    }
+    bad = accepted[accepted["label_id"].isin(wrong)]
+    unfit = {
+        str(image): f"an accepted proposal has a {wrong[label]}"
+        for image, label in zip(bad["image_id"], bad["label_id"], strict=True)
+    }
+    carried = carry_over(accepted[~accepted["image_id"].isin(unfit)], ontology)
+    labels = carried.labels.assign(origin=AUTO, support=0, answers=0)
+    return labels, unfit | carried.ask_again
 
 
 def _with_metadata(images: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
@@ -187,7 +264,10 @@ def _stored_splits(
     named = labels[labels["class_name"].notna()]
     classes = {str(image): set(names) for image, names in named.groupby("image_id")["class_name"]}
     keys = split_keys(images, policy)
-    drawn = draw_splits(keys, classes, known, policy, seed=seed, round_id=round_id)
+    unseen = set(labels.loc[labels["origin"] == AUTO, "image_id"])
+    drawn = draw_splits(
+        keys, classes, known, policy, seed=seed, round_id=round_id, train_only=unseen
+    )
     if not drawn.rows.empty:
         own = known[known["round_id"] == round_id]
         tables.write("splits", round_id, pd.concat([own, drawn.rows], ignore_index=True))

@@ -1,6 +1,7 @@
 """Simulated people, whose skill is known because it is given."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from annotation_platform.schema.geometry import (
     Boxes,
     as_boxes,
     clip_boxes,
+    iou_matrix,
 )
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
@@ -33,7 +35,7 @@ _NAMES = (
 _LARGEST_JITTER = 0.08  # of a side: a careless person still hits a small object
 _THINNEST = 0.01  # pixels; what is thinner inside the picture is as good as not there
 _SECONDS_TO_LOOK = 4.0
-
+_SAME_OBJECT_IOU = 0.3
 
 EXPERT = "expert@example.org"
 """Who decides what the others leave open: an expert sees what is really there."""
@@ -46,6 +48,10 @@ class SimulatedPerson:
     ``jitter_pixels`` is the deviation of each edge; ``miss_rate`` the share of objects overlooked;
     ``extra_rate`` the boxes drawn around nothing, for each object there is (for each picture where
     there is none); ``confusion_rate`` the share of boxes given another class than their own.
+
+    Before a proposal somebody takes it as it is with the probability ``anchoring``, right or wrong;
+    otherwise it is left standing where it has the class and overlaps by ``content_iou`` what they
+    would have drawn, and moved, renamed or deleted where not.
     """
 
     name: str  # an e-mail address: the identity that places are assigned to
@@ -53,7 +59,11 @@ class SimulatedPerson:
     miss_rate: float
     extra_rate: float
     confusion_rate: float
-    seconds_per_box: float
+    seconds_to_draw: float
+    seconds_to_check: float = 1.5  # a proposal
+    seconds_to_move: float = 4.0  # a proposal, or to rename or delete it
+    anchoring: float = 0.15
+    content_iou: float = 0.75
 
 
 @dataclass(frozen=True)
@@ -68,7 +78,8 @@ def make_people(people: int = 4, seed: int = 0) -> list[SimulatedPerson]:
     """Return so many people, from the most to the least careful; the careful take longer.
 
     The first has a jitter of 1.5 pixels, misses 2 % of the objects, draws 1 % too many and confuses
-    1 %; the last 4 pixels, 10 %, 6 % and 7 %. The seed says who is which; one alone is the first.
+    1 %; the last 4 pixels, 10 %, 6 % and 7 %. A box takes the first 8 seconds to draw, the last 6.
+    The seed says who is which; one alone is the first.
     """
     rng = np.random.default_rng(seed)
     names = [*_NAMES, *(f"person-{number}" for number in range(len(_NAMES) + 1, people + 1))]
@@ -81,7 +92,7 @@ def make_people(people: int = 4, seed: int = 0) -> list[SimulatedPerson]:
             miss_rate=0.02 + 0.08 * grade,
             extra_rate=0.01 + 0.05 * grade,
             confusion_rate=0.01 + 0.06 * grade,
-            seconds_per_box=6.0 - 3.0 * grade,
+            seconds_to_draw=8.0 - 2.0 * grade,
         )
         for position, grade in zip(order.tolist(), grades.tolist(), strict=True)
     ]
@@ -101,6 +112,7 @@ def answer(
     height: int,
     ontology: Ontology,
     rng: np.random.Generator,
+    proposals: Sequence[Label] = (),
 ) -> SimulatedAnswer:
     """Return what this person says of a picture with these true boxes.
 
@@ -111,12 +123,15 @@ def answer(
         width: of the picture, pixels.
         height: of the picture, pixels.
         ontology: the classes that can be chosen; with only one there is nothing to confuse.
-        rng: from ``answer_rng``, so that the order of the pictures does not matter.
+        rng: from ``answer_rng``, so that the order of the pictures does not matter. The same one
+            gives the same sight of the picture, with and without proposals.
+        proposals: the boxes that are shown, in pixels.
 
     Returns:
-        Boxes inside the picture, each with an area: those seen, in the order of the truth, then
-        those around nothing. Each edge is off by at most three deviations, and the deviation is
-        at most 8 % of the side, so that a box can never turn inside out.
+        Boxes inside the picture, each with an area: those made of proposals, in their order, then
+        those drawn: what was seen, in the order of the truth, and what is around nothing. Each edge
+        drawn is off by at most three deviations, and the deviation is at most 8 % of the side, so
+        that a box can never turn inside out.
 
     Raises:
         DataError: a true class is not in the ontology.
@@ -127,6 +142,22 @@ def answer(
             f"the truth has the class {min(foreign)!r}, the ontology only "
             f"{', '.join(ontology.names)}. Add it to the ontology."
         )
+    sight = _sight(person, truth_boxes, width, height, ontology, rng)
+    pace = rng.lognormal(0.0, 0.25)
+    kept, drawn, seconds = _beside(proposals, sight, person, rng)
+    seconds += _SECONDS_TO_LOOK + person.seconds_to_draw * len(drawn)
+    return SimulatedAnswer([*kept, *drawn], round(float(seconds * pace), 2))
+
+
+def _sight(
+    person: SimulatedPerson,
+    truth_boxes: pd.DataFrame,
+    width: int,
+    height: int,
+    ontology: Ontology,
+    rng: np.random.Generator,
+) -> list[Label]:
+    """Return what the person would draw on the bare picture."""
     edges = as_boxes(truth_boxes[BOX_COLUMNS].to_numpy(dtype=np.float64))
     there = clip_boxes(edges, width=width, height=height)
     can_be_seen = (there[:, 2:] - there[:, :2] >= _THINNEST).all(axis=1)
@@ -141,12 +172,44 @@ def answer(
     extras = int(rng.binomial(max(len(there), 1), person.extra_rate))
     drawn = np.vstack([drawn, _boxes_around_nothing(extras, there, width, height, rng)])
     names += [str(rng.choice(ontology.names)) for _ in range(extras)]
-    boxes = [
+    return [
         Label.box(name, *(float(edge) for edge in box))
         for name, box in zip(names, clip_boxes(drawn, width=width, height=height), strict=True)
     ]
-    seconds = (_SECONDS_TO_LOOK + person.seconds_per_box * len(boxes)) * rng.lognormal(0.0, 0.25)
-    return SimulatedAnswer(boxes, round(float(seconds), 2))
+
+
+def _beside(
+    proposals: Sequence[Label],
+    sight: Sequence[Label],
+    person: SimulatedPerson,
+    rng: np.random.Generator,
+) -> tuple[list[Label], list[Label], float]:
+    """Return what becomes of the proposals, what is left to draw, and the seconds they took."""
+    overlap = iou_matrix(_edges(proposals), _edges(sight))
+    left, said, seconds = list(range(len(sight))), [], 0.0
+    for row, proposal in zip(overlap, proposals, strict=True):
+        seconds += person.seconds_to_check
+        nearest = max(left, key=row.__getitem__, default=None)
+        if nearest is not None and row[nearest] < _SAME_OBJECT_IOU:
+            nearest = None
+        if nearest is not None:
+            left.remove(nearest)
+        if rng.random() < person.anchoring:
+            said.append(proposal)
+        elif nearest is None:
+            seconds += person.seconds_to_move
+        elif (
+            row[nearest] >= person.content_iou and sight[nearest].class_name == proposal.class_name
+        ):
+            said.append(proposal)
+        else:
+            said.append(sight[nearest])
+            seconds += person.seconds_to_move
+    return said, [sight[number] for number in left], seconds
+
+
+def _edges(labels: Sequence[Label]) -> Boxes:
+    return as_boxes([[label.x1, label.y1, label.x2, label.y2] for label in labels])
 
 
 def _jitter(boxes: Boxes, deviation: float, rng: np.random.Generator) -> Boxes:

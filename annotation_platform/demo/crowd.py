@@ -10,7 +10,7 @@ import pandas as pd
 from annotation_platform.demo.annotators import SimulatedPerson, answer, answer_rng
 from annotation_platform.labeling.interface import ACCEPT, DECISION_NAME, IMAGE_NAME
 from annotation_platform.labeling.label_studio_http import LabelStudioHttp
-from annotation_platform.labeling.results import write_result
+from annotation_platform.labeling.results import read_result, write_result
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.schema.dataset import Dataset
@@ -24,6 +24,7 @@ class Desk:
 
     backend_task: str
     image_id: str
+    proposed: list[dict[str, Any]]  # Label Studio's regions
 
 
 class Seat(Protocol):
@@ -45,7 +46,11 @@ class SimulatedSeat:
     def open_places(self, round_id: str) -> list[Desk]:
         """Return the places of a round that are this person's to answer."""
         places = self._labeling.open_places(self._name)
-        return [Desk(p.backend_task, p.image_id) for p in places if p.round_id == round_id]
+        return [
+            Desk(place.backend_task, place.image_id, place.proposed)
+            for place in places
+            if place.round_id == round_id
+        ]
 
     def submit(self, place: Desk, result: list[dict[str, Any]], seconds: float) -> None:
         """Answer a place."""
@@ -63,8 +68,10 @@ class LabelStudioSeat:
         projects = self._http.pages("/api/projects/", title=round_id, include="id,title")
         project = next(item["id"] for item in projects if item["title"] == round_id)
         page = self._http.get("/api/tasks/", project=project, page=1, page_size=100_000)
+        shown = self._http.get("/api/predictions/", project=project)
+        proposed = {prediction["task"]: prediction["result"] for prediction in shown}
         return [
-            Desk(str(task["id"]), task["data"]["image_id"])
+            Desk(str(task["id"]), task["data"]["image_id"], proposed.get(task["id"], []))
             for task in page["tasks"]
             if task["data"]["assignee"] in (self._name, "") and not task["is_labeled"]
         ]
@@ -95,7 +102,7 @@ def answer_round(
         progress: called after every answer, from any thread.
     """
     boxes = {str(key): rows for key, rows in truth.labels.groupby("image_id")}
-    sizes = _sizes(truth)
+    sizes = sizes_of(truth)
     nothing = truth.labels.head(0)
 
     def work(person: SimulatedPerson) -> int:
@@ -103,6 +110,7 @@ def answer_round(
         for place in places:
             width, height = sizes[place.image_id]
             seen: pd.DataFrame = boxes.get(place.image_id, nothing)
+            shown = read_result(place.proposed, width=width, height=height, ontology=truth.ontology)
             said = answer(
                 person,
                 seen,
@@ -110,6 +118,7 @@ def answer_round(
                 height=height,
                 ontology=truth.ontology,
                 rng=answer_rng(person, place.image_id, seed=seed),
+                proposals=shown.labels,
             )
             result = write_result(said.labels, width, height)
             seats[person.name].submit(place, result, said.lead_time_seconds)
@@ -129,7 +138,7 @@ def review(round_id: str, seat: Seat, truth: Dataset, *, progress: Callable[[], 
         truth: what is really in the pictures, by image id.
         progress: called after every decision.
     """
-    sizes = _sizes(truth)
+    sizes = sizes_of(truth)
     boxes = {str(key): rows for key, rows in truth.labels.groupby("image_id")}
     places = seat.open_places(review_round(round_id))
     for place in places:
@@ -148,6 +157,7 @@ def review(round_id: str, seat: Seat, truth: Dataset, *, progress: Callable[[], 
     return len(places)
 
 
-def _sizes(truth: Dataset) -> dict[str, tuple[int, int]]:
+def sizes_of(truth: Dataset) -> dict[str, tuple[int, int]]:
+    """Return width and height of every picture by image id, pixels."""
     sides = zip(truth.images["width"].tolist(), truth.images["height"].tolist(), strict=True)
     return dict(zip(truth.images["image_id"], sides, strict=True))

@@ -10,7 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from annotation_platform.consensus.agreement import pooled_f1
+from annotation_platform.consensus.anchoring import crowd_anchoring, proposal_decisions
 from annotation_platform.demo.annotators import EXPERT, SimulatedPerson, make_people
 from annotation_platform.demo.crowd import (
     LabelStudioSeat,
@@ -21,6 +24,7 @@ from annotation_platform.demo.crowd import (
 )
 from annotation_platform.demo.material import Material
 from annotation_platform.demo.narrator import Narrator
+from annotation_platform.demo.saving import measure_saving
 from annotation_platform.errors import NotReadyError, SettingsError
 from annotation_platform.labeling.people import add_person
 from annotation_platform.labeling.simulated import SimulatedLabeling
@@ -42,6 +46,7 @@ from annotation_platform.versioning.registry import make_registry
 _MARK = "demo.json"
 _STAGE_SECONDS = 900.0
 _LOOK_SECONDS = 0.5
+_BLIND_SHARE = 0.15
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,9 @@ def _policy(material: Material, options: DemoOptions) -> Params:
         rounds=RoundPolicy(
             minimum_images=smallest, maximum_images=max(largest, 1000), settle_seconds=1.0
         ),
-        labeling=LabelingPolicy(answers_per_task=options.answers_per_task),
+        labeling=LabelingPolicy(
+            answers_per_task=options.answers_per_task, blind_share=_BLIND_SHARE
+        ),
         review=ReviewPolicy(gate="manual"),
         training=TrainingPolicy(
             cpu_seconds=options.training_cpu_seconds, image_width=options.image_width
@@ -231,9 +238,10 @@ class _Turn:
             review(round_id, seats[EXPERT], material.truth, progress=self.narrator.step)
         self._wait(f"{round_id}: publishing a version", self._has(round_id, "dataset_version"))
         self._wait(f"{round_id}: training the model", self._has(round_id, "round_report"))
-        row = self._figures(round_id, material)
+        row = self._figures(round_id, material) | self._spared(round_id, people, material, options)
         self.narrator.say(
-            f"[bold]{round_id}[/bold] {row['accepted']} images, {row['answers']} answers, "
+            f"[bold]{round_id}[/bold] {row['accepted']} images, {row['answers']} answers in "
+            f"{row['minutes']:.0f} minutes ({row['minutes_without']:.0f} without proposals), "
             f"consensus F1 {row['consensus_f1']:.3f}, model mAP@0.5 {row['model_map50']:.3f} "
             f"on {row['test_images']} test images → version {row['version']}"
         )
@@ -274,3 +282,39 @@ class _Turn:
             "model_map50", "test_images", "version",
         )  # fmt: skip
         return {**figures, **{name: report[name] for name in names}}
+
+    def _spared(
+        self,
+        round_id: str,
+        people: list[SimulatedPerson],
+        material: Material,
+        options: DemoOptions,
+    ) -> dict[str, Any]:
+        """Return what proposals did: to people's time, to the labels, and to what people say."""
+        tables = self.lake.tables
+        policy = _policy(material, options)
+        saving = measure_saving(
+            tables.read("human_labels", round_id),
+            {self.lake.ledger.pseudonym(person.name): person for person in people},
+            material.truth,
+            images=self.lake.accepted_images(),
+            quality=tables.read("annotator_quality", round_id),
+            iou_threshold=policy.consensus.iou_threshold,
+            seed=options.seed,
+        )
+        proposed = tables.read_all("model_predictions")
+        shown = proposed[proposed["score"] >= policy.labeling.minimum_score]
+        said = tables.read_all("human_labels")
+        # At half an overlap, whoever finds a sound proposal good enough does not count as anchored.
+        anchoring = crowd_anchoring(proposal_decisions(said, shown, agreement_iou=0.5))
+        return {
+            "minutes": saving.seconds / 60,
+            "minutes_without": saving.seconds_without / 60,
+            "spared": saving.share,
+            "f1_before_review": saving.f1,
+            "f1_without": saving.f1_without,
+            "anchoring_set": float(np.mean([person.anchoring for person in people])),
+            "anchoring": anchoring.anchoring,
+            "anchoring_low": anchoring.low,
+            "anchoring_high": anchoring.high,
+        }

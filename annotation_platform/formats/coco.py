@@ -26,6 +26,7 @@ import orjson
 import pandas as pd
 
 from annotation_platform.errors import DataError
+from annotation_platform.formats.coco_lines import coco_file, same_id
 from annotation_platform.formats.coco_reading import read_coco, read_coco_boxes
 from annotation_platform.formats.files import class_ids, split_names, write_files
 from annotation_platform.formats.geometry import counts_from_text
@@ -96,11 +97,9 @@ def render_coco(dataset: Dataset) -> dict[str, bytes]:
     for split in split_names(images["split"]):
         pictures = [shown[n] for n in np.flatnonzero(split_of == split)]
         found = [entries[n] for n in np.flatnonzero(split_of[rows] == split)]
-        text = (
-            f'{{"images":[{",".join(pictures)}],"annotations":[{",".join(found)}],'
-            f'"categories":{_compact(categories)}}}\n'
+        files[f"coco/{split or 'annotations'}.json"] = coco_file(
+            pictures, found, _compact(categories)
         )
-        files[f"coco/{split or 'annotations'}.json"] = text.encode()
     return files
 
 
@@ -223,7 +222,7 @@ def _content_ids(keys: Iterable[str], what: str) -> list[int]:
     # Each has four numbers of 64 bits; of the first, the upper 52 bits are taken.
     ids: list[int] = (np.frombuffer(digests, ">u8")[::4] >> 12).tolist()
     if len(set(ids)) != len(ids):
-        raise DataError(f"two {what}s have the same COCO id. Is an {what} listed twice?")
+        raise same_id(what)
     return ids
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -24,6 +25,7 @@ from annotation_platform.formats.files import (
 from annotation_platform.formats.known import Format, Pictures, Progress
 from annotation_platform.formats.losses import sentence
 from annotation_platform.schema.dataset import Dataset
+from annotation_platform.storage.files import sync
 
 _PICTURE = ("picture", "pictures")
 
@@ -142,6 +144,10 @@ def _draft(out: Path) -> Iterator[Path]:
 
 
 def _put(draft: Path, out: Path) -> None:
+    # On disk before it has the name: else a power cut could leave empty files under it.
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        for _ in pool.map(sync, [draft, *draft.rglob("*")]):
+            pass
     try:
         # Takes the place of an empty folder, and of no other.
         draft.rename(out)
@@ -149,6 +155,7 @@ def _put(draft: Path, out: Path) -> None:
         raise DataError(
             f"{out}: {error.strerror}. It was empty a moment ago: is somebody else writing there?"
         ) from error
+    sync(out.parent)
 
 
 @contextmanager

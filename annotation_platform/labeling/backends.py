@@ -24,7 +24,7 @@ def _own(settings: Settings) -> LabelingClient:
 
         return SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
     from annotation_platform.labeling.label_studio import LabelStudioClient
-    from annotation_platform.labeling.pictures import picture_place
+    from annotation_platform.labeling.pictures import picture_place, shown_place
     from annotation_platform.servers.up import running_label_studio
 
     url, token = running_label_studio(settings)
@@ -32,5 +32,6 @@ def _own(settings: Settings) -> LabelingClient:
         url,
         token,
         pictures=picture_place(settings.lake_url),
+        shown=shown_place(settings.lake_url, settings.shown_url, settings.shown_profile),
         requests_per_second=settings.label_studio_requests_per_second,
     )

@@ -8,7 +8,7 @@ was exported) and ``handoff/<round>/answers`` (what came back; names of people s
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -87,7 +87,8 @@ class HandoffLabeling(LabelingClient):
         """Note what is asked and return a name for each place by (task_id, place).
 
         Doing it again adds what is missing, but for ``closed`` places; what is there stays as it
-        was first noted. Packages exported from now on have these classes.
+        was first noted, but for its picture: what was masked meanwhile is in no further package.
+        Packages exported from now on have these classes.
 
         Raises:
             LabelingError: these are reviews, which nobody outside decides.
@@ -104,10 +105,12 @@ class HandoffLabeling(LabelingClient):
         journal = self._journal(round_id, "ontology")
         if _entries(journal)[-1:] != [classes]:
             journal.append(_lines([classes]))
-        known = self.held_places(round_id) | set(closed)
-        missing = [_kept_copy(copy) for place, copy in wanted.items() if place not in known]
-        if missing:
-            self._journal(round_id, "copies").append(_lines(asdict(copy) for copy in missing))
+        noted = {place: wanted[place].image_key for place in closed if place in wanted}
+        noted |= {(copy.task_id, copy.place): copy.image_key for copy in self.copies(round_id)}
+        asked = wanted.items()
+        new = [_kept_copy(copy) for place, copy in asked if noted.get(place) != copy.image_key]
+        if new:
+            self._journal(round_id, "copies").append(_lines(asdict(copy) for copy in new))
         return {place: _backend_task(*place) for place in wanted}
 
     def held_places(self, round_id: str) -> set[Place]:
@@ -143,8 +146,10 @@ class HandoffLabeling(LabelingClient):
         found: dict[tuple[str, int], HandoffCopy] = {}
         for said in _entries(self._journal(round_id, "copies")):
             copy = HandoffCopy(**{name: said[name] for name in known})
-            # Two publishers at once may both note a place: the first one stands.
-            found.setdefault((copy.task_id, copy.place), copy)
+            # Two publishers at once may both note a place: the first one stands, with the picture
+            # of the last.
+            first = found.get((copy.task_id, copy.place), copy)
+            found[copy.task_id, copy.place] = replace(first, image_key=copy.image_key)
         return list(found.values())
 
     def make_package(self, round_id: str, *, vendor: str, only_open: bool = False) -> Manifest:

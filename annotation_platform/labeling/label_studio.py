@@ -36,6 +36,7 @@ from annotation_platform.labeling.people import email_in, members
 from annotation_platform.labeling.pictures import PicturePlace
 from annotation_platform.labeling.results import write_proposals
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.storage.keys import is_shown
 
 _EVERYBODY = "Everybody"
 _CREATIONS = 3
@@ -102,6 +103,8 @@ class LabelStudioClient(LabelingClient):
         url: Address of the server.
         token: Token of its administrator.
         pictures: Where the server gets the pictures that it shows.
+        shown: Where it gets those of rounds in which something is kept from people; without it
+            such a round is refused.
         people: Who can be assigned places; by default every member but the administrator.
         timeout_seconds: For connecting, and for each wait for bytes.
         retry_seconds: The first wait before a failed request is repeated.
@@ -116,6 +119,7 @@ class LabelStudioClient(LabelingClient):
         token: str,
         *,
         pictures: PicturePlace,
+        shown: PicturePlace | None = None,
         people: Sequence[str] = (),
         timeout_seconds: float = 30.0,
         retry_seconds: float = 0.5,
@@ -130,6 +134,7 @@ class LabelStudioClient(LabelingClient):
             requests_per_second=requests_per_second,
         )
         self._pictures = pictures
+        self._shown = shown
         self._people = sorted(people)
         self._settle_seconds = settle_seconds
 
@@ -178,11 +183,12 @@ class LabelStudioClient(LabelingClient):
             config = review_config(ontology)
         else:
             config = labeling_config(ontology, notes=any(copy.note for copy in copies))
+        pictures = self._place_of(round_id, copies)
         project = self._find_or_create(round_id, ontology, config)
-        self._pictures.grant(self._http, project)
+        pictures.grant(self._http, project)
         self._make_tabs(project, sorted({copy.assignee for copy in copies if copy.assignee}))
         wanted = {
-            place: _task(copy, round_id, self._pictures.address(copy.image_key))
+            place: _task(copy, round_id, pictures.address(copy.image_key))
             for place, copy in given.items()
             if place not in closed
         }
@@ -264,6 +270,16 @@ class LabelStudioClient(LabelingClient):
         """Return the address where people answer this round; empty before it is published."""
         project = self._find(round_id)
         return "" if project is None else f"{self._http.url}/projects/{project}/data"
+
+    def _place_of(self, round_id: str, copies: Sequence[TaskCopy]) -> PicturePlace:
+        if not any(is_shown(copy.image_key) for copy in copies):
+            return self._pictures
+        if self._shown is None:
+            raise LabelingError(
+                f"{round_id} has pictures with masks, and Label Studio at {self._http.url} was not"
+                " told where they are. Set ANNOTATION_SHOWN."
+            )
+        return self._shown
 
     def _tasks(self, project: int) -> ProjectTasks:
         return ProjectTasks(self._http, project, settle_seconds=self._settle_seconds)

@@ -104,6 +104,7 @@ class _Held:
     """What a project holds: the task of each place, others of the same place, and how many."""
 
     ids: dict[Place, int]
+    data: dict[Place, dict[str, Any]]
     surplus: list[int]
     tasks: int
 
@@ -166,7 +167,8 @@ class ProjectTasks:
 
         Where a place is there more than once, the first task that was answered stays, or the
         first at all; of the others, those that nobody touched are deleted. An answered one stays
-        too: nobody's work is thrown away, and the ledger counts one answer to a place.
+        too: nobody's work is thrown away, and the ledger counts one answer to a place. A task that
+        shows another picture than wanted, as before something was masked, shows the wanted one.
 
         Args:
             wanted: each place, and its task as Label Studio imports it.
@@ -175,6 +177,7 @@ class ProjectTasks:
             LabelingError: Label Studio cannot be reached or refused, or loses what it was sent.
         """
         held = self._held_once()
+        self._show_anew(wanted, held)
         trouble: LabelingError | None = None
         for _ in range(_IMPORTS):
             missing = [place for place in wanted if place not in held.ids]
@@ -199,6 +202,13 @@ class ProjectTasks:
             f"tasks that it was sent; the first is place {missing[0][1]} of {missing[0][0]}. "
             "Publish again; if it stays so, its log says why."
         )
+
+    def _show_anew(self, wanted: Mapping[Place, Mapping[str, Any]], held: _Held) -> None:
+        for place, task in wanted.items():
+            shown, picture = held.data.get(place), task["data"]["image"]
+            if shown is not None and shown.get("image", picture) != picture:
+                changed = {"data": {**shown, "image": picture}}
+                self._http.patch(f"/api/tasks/{held.ids[place]}/", changed)
 
     def _import(self, tasks: Sequence[Mapping[str, Any]], *, before: int) -> list[int]:
         """Import tasks in order and return their ids, as far as the server tells them."""
@@ -272,12 +282,12 @@ class ProjectTasks:
         for task in tasks:
             if task.place is not None:
                 found[task.place].append(task)
-        ids, surplus = {}, []
+        ids, data, surplus = {}, {}, []
         for place, same in found.items():
             first = min(same, key=lambda task: (_answers(task) == 0, task.id))
-            ids[place] = first.id
+            ids[place], data[place] = first.id, first.data
             surplus += [task.id for task in same if task is not first and _answers(task) == 0]
-        return _Held(ids, surplus, len(tasks))
+        return _Held(ids, data, surplus, len(tasks))
 
     def _read(self, **query: str) -> list[Task]:
         """Return every task by id: all that were there from the first page to the last."""

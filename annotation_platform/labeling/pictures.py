@@ -1,4 +1,9 @@
-"""Where Label Studio gets the pictures of its tasks: a folder it can read, or a private bucket."""
+"""Where Label Studio gets the pictures of its tasks: a folder it can read, or a private bucket.
+
+Label Studio enforces no roles. Any member can make a storage record for any folder below the
+server's document root, and have any bucket read with the account of any record there is. So where
+people must not see everything, what the server shows is not the question, but what it can reach.
+"""
 
 import hashlib
 import ipaddress
@@ -9,7 +14,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 import boto3
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import TypeAdapter
 
 from annotation_platform.errors import LabelingError, SettingsError
@@ -18,9 +23,11 @@ from annotation_platform.labeling.label_studio_http import (
     RefusedError,
     UncertainError,
 )
+from annotation_platform.storage.keys import SHOWN, is_shown
 from annotation_platform.storage.s3 import Bucket, is_s3, s3_client
 
-_FOLDER = "images"
+_FOLDER, _LANDED = "images", "raw"
+_BAD_REQUEST, _FORBIDDEN = 400, 403
 _AMAZON = (".amazonaws.com", ".amazonaws.com.cn")
 
 _FOLDERS = "/api/storages/localfiles/"
@@ -64,6 +71,18 @@ def picture_place(lake: str) -> PicturePlace:
     return BucketPictures(Bucket(lake)) if is_s3(lake) else FolderPictures(Path(lake))
 
 
+def shown_place(lake: str, shown: str, profile: str = "") -> PicturePlace:
+    """Return the place of pictures whose masks are on; the lake's originals are out of its reach.
+
+    Args:
+        lake: where the originals are: a folder, or ``s3://bucket/prefix``.
+        shown: where the pictures are that people may see, likewise.
+        profile: an AWS profile whose account reads ``shown``, if that is in S3, and not the lake.
+    """
+    place = BucketPictures(Bucket(shown), profile) if is_s3(shown) else FolderPictures(Path(shown))
+    return MaskedPictures(place, lake)
+
+
 def private_endpoint() -> str:
     """Return the address of the S3 server that AWS's variables name if it is a private one.
 
@@ -83,7 +102,8 @@ class FolderPictures:
     """
 
     def __init__(self, lake: Path) -> None:
-        self._images = lake.expanduser().absolute() / _FOLDER
+        self.root = lake.expanduser().absolute()
+        self._images = self.root / _FOLDER
 
     def address(self, key: str) -> str:
         """Return the server's own path of the picture."""
@@ -109,24 +129,25 @@ class FolderPictures:
             raise LabelingError(
                 f"Label Studio cannot serve pictures from {self._images}: {error} "
                 "Start it with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
-                f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={self._images.parent}."
+                f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={self.root}."
             ) from error
 
 
 class BucketPictures:
     """Pictures in a bucket that stays closed: Label Studio fetches them and passes them on.
 
-    It does so with the account of this process, by AWS's variables, which it is sent once for each
-    project and then keeps; it shows the secret to nobody. A session that ends, or an account that
-    is replaced, ends the showing until the round is published again.
+    It does so with the account of this process, by AWS's variables, or with that of an AWS profile.
+    It is sent once for each project and then kept; the server shows the secret to nobody. A session
+    that ends, or an account that is replaced, ends the showing until the round is published again.
 
     Label Studio looks at the bucket of what it is asked for, not at the prefix: a member can fetch
     *every* object of the bucket that the account may read. Where that matters, the lake's bucket
     should hold nothing else.
     """
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: Bucket, profile: str = "") -> None:
         self._bucket = bucket
+        self._profile = profile
 
     def address(self, key: str) -> str:
         """Return the picture's place in S3; Label Studio shows the browser a path of its own."""
@@ -138,8 +159,8 @@ class BucketPictures:
         endpoint = _endpoint(self._bucket.client)
         shown = {
             "title": _FOLDER,
-            # A replaced account is known by it, although the server tells nothing of accounts.
-            "description": f"account {_digest(account['aws_access_key_id'])}",
+            # The server itself tells nothing of accounts.
+            "description": self.mark,
             "bucket": self._bucket.name,
             "prefix": urlsplit(self.address(_FOLDER)).path.strip("/"),
             "region_name": self._bucket.client.meta.region_name,
@@ -164,10 +185,32 @@ class BucketPictures:
             # Cut off from its cause: a server that repeats what it was sent would repeat secrets.
             raise LabelingError(self._why(http, endpoint, error, account)) from None
 
+    @property
+    def mark(self) -> str:
+        """What storage records say of the account, so that a replaced one is known."""
+        return f"account {_digest(self._account()['aws_access_key_id'])}"
+
+    def can_read(self, other: Bucket) -> bool:
+        """Return whether the account that the server is sent reads pictures of another place."""
+        picture = next(other.list(_FOLDER), None)
+        if picture is None:
+            return False
+        place = urlsplit(f"{other.url}/{picture.key}")
+        try:
+            client = s3_client(attempts=2, profile=self._profile)
+            client.head_object(Bucket=other.name, Key=place.path[1:])
+        except ClientError as error:
+            # What is not plainly forbidden may be allowed in a moment.
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            return int(status) != _FORBIDDEN
+        except BotoCoreError as error:
+            raise SettingsError(f"{other.url}: S3 cannot be asked: {error}") from error
+        return True
+
     def _account(self) -> dict[str, str]:
         """Return the credentials of this process as a storage record has them."""
         try:
-            found = boto3.Session().get_credentials()
+            found = boto3.Session(profile_name=self._profile or None).get_credentials()
             keys = found.get_frozen_credentials() if found else None
         except BotoCoreError as error:
             raise SettingsError(
@@ -201,6 +244,78 @@ class BucketPictures:
             f"its administrator must start it with S3_ENDPOINT={endpoint}, because otherwise it "
             "connects to none (SSRF_PROTECTION_ENABLED). `annotation-platform up` does so itself."
         )
+
+
+class MaskedPictures:
+    """Pictures made for people who must not see everything, below the folder ``shown`` of a lake.
+
+    Args:
+        place: where the server gets them.
+        lake: where the originals are: the server must not reach them.
+    """
+
+    def __init__(self, place: FolderPictures | BucketPictures, lake: str) -> None:
+        self._place = place
+        self._lake = lake
+
+    def address(self, key: str) -> str:
+        """Return what a task holds to show the picture; an original has no address here."""
+        if not is_shown(key):
+            raise ValueError(f"{key} is an original")
+        return self._place.address(key.removeprefix(f"{SHOWN}/"))
+
+    def grant(self, http: LabelStudioHttp, project: int) -> None:
+        """Let the server show these pictures, unless it can reach originals; see `PicturePlace`."""
+        if is_s3(self._lake):
+            self._refuse_bucket(http, Bucket(self._lake))
+        else:
+            self._refuse_folder(http, project, Path(self._lake).expanduser().absolute())
+        self._place.grant(http, project)
+
+    def _refuse_folder(self, http: LabelStudioHttp, project: int, lake: Path) -> None:
+        for folder in (lake / _FOLDER, lake / _LANDED):
+            record = {"project": project, "path": str(folder)}
+            try:
+                # Makes nothing: it says whether any member could make such a record.
+                http.post(f"{_FOLDERS}validate", record, repeatable=True)
+            except RefusedError as error:
+                if error.status != _BAD_REQUEST:
+                    raise
+            else:
+                raise LabelingError(
+                    f"Label Studio at {http.url} can reach {folder}, so anybody who labels could"
+                    " have the originals shown; nothing was published. Restart"
+                    " `annotation-platform up`, or start a server of your own with"
+                    f" LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={self._root(lake)}."
+                )
+
+    def _root(self, lake: Path) -> Path:
+        """Return what is to be the server's document root, if it is to have one."""
+        return self._place.root if isinstance(self._place, FolderPictures) else lake / SHOWN
+
+    def _refuse_bucket(self, http: LabelStudioHttp, lake: Bucket) -> None:
+        if isinstance(self._place, BucketPictures) and self._place.can_read(lake):
+            raise LabelingError(
+                f"Label Studio would be sent an account that reads {lake.url}, so anybody who"
+                " labels could have the originals shown; nothing was published. Let"
+                " ANNOTATION_SHOWN_PROFILE name an AWS profile whose account may read"
+                f" {self._place.address(_FOLDER)} alone."
+            )
+        harmless = self._place.mark if isinstance(self._place, BucketPictures) else ""
+        reaching = [
+            str(project["title"])
+            for project in http.pages("/api/projects/", include="id,title")
+            for record in http.read(_BUCKET_RECORDS, _BUCKETS, project=project["id"])
+            if record.get("bucket") == lake.name and record.get("description") != harmless
+        ]
+        if reaching:
+            raise LabelingError(
+                f"Label Studio at {http.url} holds accounts that read {lake.url}, in its projects"
+                f" {', '.join(reaching)}, so anybody who labels could have the originals shown;"
+                " nothing was published. Once nobody works on these, delete their source storages"
+                " (Settings, Cloud Storage) and publish again: their pictures are then not shown"
+                " any more, and what was answered stays."
+            )
 
 
 def _endpoint(client: Any) -> str:

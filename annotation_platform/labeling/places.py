@@ -16,7 +16,8 @@ class Wanted:
     """A task that needs so many more answers, of people with this expertise (empty: anybody).
 
     One that is answered ``outside`` is assigned to nobody: who works there is not known. The
-    first of the answers are ``instead_of`` places whose copies are used up.
+    first of the answers are ``instead_of`` places whose copies are used up. With ``blind`` none of
+    its places shows proposals.
     """
 
     image_id: str
@@ -25,6 +26,7 @@ class Wanted:
     expertise: str = ""
     outside: bool = False
     instead_of: tuple[int, ...] = ()
+    blind: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def assign_places(
         taken: places that exist already.
         involved: by image, those who answered it already, assigned or not.
         qualified: by expertise, who has it.
-        blind_share: of the places, in ``[0, 1]``; which ones is drawn by ``seed``, image and place.
+        blind_share: of the other places, in ``[0, 1]``; which ones is drawn by ``seed``, image and
+            place.
         seed: of that draw.
     """
     everybody = sorted(set(people))
@@ -140,7 +143,7 @@ def assign_places(
                     assignee=name,
                     purpose=task.purpose,
                     expertise=task.expertise,
-                    blind=_draw(f"{seed}/{task.image_id}/{number}") < blind_share,
+                    blind=task.blind or _draw(f"{seed}/{task.image_id}/{number}") < blind_share,
                     stands_for=instead_of or number,
                 )
             )

@@ -1,7 +1,7 @@
 """What a person decides where the answers do not: review tasks and their decisions."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,16 +19,25 @@ from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.errors import NotReadyError
 from annotation_platform.labeling.client import LabelingClient, Proposal, TaskCopy
 from annotation_platform.labeling.guidelines import read_guideline
-from annotation_platform.labeling.ledger import Count, Rules, as_revision, count_answers
+from annotation_platform.labeling.ledger import (
+    Count,
+    Revision,
+    Rules,
+    as_revision,
+    count_answers,
+)
+from annotation_platform.labeling.moments import as_of, reviews_made_of
 from annotation_platform.labeling.places import PlacePlan, Wanted, assign_places
 from annotation_platform.labeling.results import Review, read_review
 from annotation_platform.labeling.rounds import fetch_answers
+from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
+from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.shapes import NOTHING, Label
 from annotation_platform.schema.tables import empty_table, make_table, records
-from annotation_platform.storage.keys import image_key
+from annotation_platform.storage.round_tables import table_digest
 
 _SAMPLE = "sample"
 
@@ -56,6 +65,7 @@ def ask_reviewers(
     lake: Lake,
     policy: Params,
     *,
+    pictures: ShownPictures,
     now: datetime,
 ) -> pd.DataFrame:
     """Return the ``review_tasks`` of a round, and put them before reviewers if policy says so.
@@ -72,7 +82,12 @@ def ask_reviewers(
         labeling: where reviewers decide.
         lake: where everything is kept.
         policy: of the moment.
+        pictures: what people see of each image.
         now: the time.
+
+    Raises:
+        NotReadyError: something is to be masked, and no model has looked at an image.
+        SettingsError: the model that looked does not know what is to be masked.
     """
     reasons = _reasons(round_id, consensus, conflicts, policy)
     if not reasons:
@@ -80,7 +95,8 @@ def ask_reviewers(
     asked: dict[str, str] = {}
     reviewers: dict[str, str] = {}
     if policy.review.gate == "manual":
-        copies = _copies(round_id, reasons, consensus, labeling, lake, policy, now)
+        shown = pictures.keys(reasons)
+        copies = _copies(round_id, reasons, consensus, labeling, lake, policy, shown, now)
         ontology = read_guideline(lake.store, _guideline(round_id, lake))
         ids = labeling.publish_round(review_round(round_id), ontology, copies)
         asked = {copy.image_id: ids[copy.task_id, copy.place] for copy in copies}
@@ -115,7 +131,14 @@ def decisions(
     if asked.empty:
         return Decided({}, {}, {}, "")
     live = [as_revision(said) for said in labeling.submissions(review_round(round_id))]
-    revisions = [*lake.ledger.read(review_round(round_id)), *live]
+    return _decided(round_id, asked, [*lake.ledger.read(review_round(round_id)), *live], lake)
+
+
+def _decided(
+    round_id: str, asked: pd.DataFrame, revisions: Iterable[Revision], lake: Lake
+) -> Decided:
+    if asked.empty:
+        return Decided({}, {}, {}, "")
     barred = {_review_id(round_id, image): names for image, names in _authors(round_id, lake)}
     skills = Skills(lake.store)
     plan = PlacePlan(lake.store, review_round(round_id)).read()
@@ -144,7 +167,14 @@ def decide(
         NotReadyError: a decision is missing, and policy says to wait for it.
     """
     fetch_answers(review_round(round_id), labeling, lake, now=now)
-    decided = decisions(round_id, review_tasks, labeling, lake)
+    made_of = reviews_made_of(
+        round_id,
+        review_round(round_id),
+        lake,
+        consensus_labels=consensus,
+        review_tasks=review_tasks,
+    )
+    decided = ledger_decisions(round_id, review_tasks, as_of(lake, made_of))
     missing = sorted(set(review_tasks["image_id"]) - set(decided.reviews))
     if missing and policy.review.gate == "manual" and policy.review.undecided == "wait":
         raise NotReadyError(
@@ -152,6 +182,22 @@ def decide(
             " are decided. review_complete_sensor releases it after the last one; with"
             " `review.undecided: hold_out` in params.yaml it goes without them."
         )
+    labels = reviewed_labels(consensus, review_tasks, decided)
+    digest = table_digest("reviewed_labels", labels)
+    lake.tables.lineage.write("reviewed_labels", round_id, digest, made_of)
+    return labels
+
+
+def ledger_decisions(round_id: str, review_tasks: pd.DataFrame, lake: Lake) -> Decided:
+    """Return what reviewers decided by the ledger alone; see ``decisions``."""
+    asked = review_tasks[review_tasks["backend"] != ""]
+    return _decided(round_id, asked, lake.ledger.read(review_round(round_id)), lake)
+
+
+def reviewed_labels(
+    consensus: pd.DataFrame, review_tasks: pd.DataFrame, decided: Decided
+) -> pd.DataFrame:
+    """Return the ``reviewed_labels`` of a round: its ``consensus_labels``, as decided."""
     reasons = dict(zip(review_tasks["image_id"], review_tasks["kinds"], strict=True))
     rows: list[dict[str, object]] = []
     for image_id, labels in consensus.groupby("image_id"):
@@ -173,7 +219,7 @@ def review_sample(
     agreed *= others["support"] / others["answers"].clip(lower=1)
     risk = 1.0 - agreed.clip(upper=1.0).groupby(others["image_id"]).min()
     items = risk.rename("risk").rename_axis("item").reset_index()
-    rng = np.random.default_rng([policy.seed, 1, int(round_id.rsplit("-", 1)[-1])])
+    rng = np.random.default_rng([policy.seed, 1, round_number(round_id)])
     return plan_review(items, size=round(policy.review.sample_share * len(items)), rng=rng)
 
 
@@ -212,6 +258,7 @@ def _copies(
     labeling: LabelingClient,
     lake: Lake,
     policy: Params,
+    keys: Mapping[str, str],
     now: datetime,
 ) -> list[TaskCopy]:
     record = PlacePlan(lake.store, review_round(round_id))
@@ -238,7 +285,7 @@ def _copies(
             image_id=place.image_id,
             place=1,
             assignee=place.assignee,
-            image_key=image_key(place.image_id, images[place.image_id].extension),
+            image_key=keys[place.image_id],
             width=images[place.image_id].width,
             height=images[place.image_id].height,
             weights_sha256="consensus",

@@ -22,13 +22,17 @@ from annotation_platform.labeling.ledger import (
     require_complete,
     round_tasks,
 )
+from annotation_platform.labeling.moments import answers_made_of, as_of
 from annotation_platform.labeling.places import PlacePlan, Plan, Wanted, assign_places
 from annotation_platform.labeling.record import RoundRecord, State
+from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.labeling.skills import QUALIFIED, REVIEWER, Skills
 from annotation_platform.labeling.tasks import task_copies, task_name, tasks_table
 from annotation_platform.lake import Lake
 from annotation_platform.params import LabelingPolicy, Params
+from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.tables import empty_table
+from annotation_platform.storage.round_tables import table_digest
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ def ask_people(
     policy: Params,
     *,
     known: pd.DataFrame,
+    pictures: ShownPictures,
     now: datetime,
 ) -> pd.DataFrame:
     """Put the tasks of a round before people and return the ``label_tasks`` table.
@@ -116,7 +121,8 @@ def ask_people(
     the classes and guidelines: asking again adds what is missing, and the further answers that
     tasks need by now, whoever joined or left meanwhile. A task that was deleted in the back end
     is made again only if policy says so, and never one that was answered. Proposals of a class
-    that the round's ontology does not have are not shown. A round without images asks nobody.
+    that the round's ontology does not have, or that is masked, are not shown. A round without
+    images asks nobody.
 
     Args:
         round_id: the round.
@@ -127,17 +133,25 @@ def ask_people(
         policy: of the moment.
         known: labels of images whose answer is known (``image_id`` and label columns); a share of
             them is asked about too, to see how well people do.
+        pictures: what people see of each image.
         now: the time.
+
+    Raises:
+        NotReadyError: something is to be masked, and no model has looked at an image; then nothing
+            is fixed and nobody is asked.
+        SettingsError: the model that looked does not know what is to be masked; likewise.
     """
     if selected.empty:
         return empty_table("label_tasks")
+    pictures.check(selected["image_id"])
+    known = known[known["image_id"].isin(pictures.showable(known["image_id"]))]
     plan = PlacePlan(lake.store, round_id).read()
     if not plan.waves:
         plan = _first_wave(round_id, selected, predictions, labeling, lake, policy, known, now)
     else:
         plan = _next_wave(round_id, plan, labeling, lake, policy, now)
     ontology = read_guideline(lake.store, plan.guideline)
-    usable = predictions["class_name"].isin(ontology.names)
+    usable = predictions["class_name"].isin(set(ontology.names) - pictures.hidden)
     shown = predictions[usable] if policy.labeling.preannotate else predictions.head(0)
     copies = task_copies(
         round_id,
@@ -146,6 +160,7 @@ def ask_people(
         shown,
         minimum_score=policy.labeling.minimum_score,
         notes=lake.rejections(),
+        keys=pictures.keys(place.image_id for place in plan.places),
     )
     closed = _closed(round_id, labeling, lake, policy)
     return tasks_table(
@@ -213,8 +228,9 @@ def collect_answers(
 ) -> Answers:
     """Write what people submitted into the ledger and return the round's answers.
 
-    The tables ``answers`` and ``round_tasks`` are written too. A round that is past its deadline,
-    with enough answers, is closed here, and that is recorded.
+    The tables ``answers`` and ``round_tasks`` are written too, and what the labels were made of is
+    noted. A round that is past its deadline, with enough answers, is closed here, and that is
+    recorded.
 
     Raises:
         NotReadyError: an answer is still missing; what came so far is in the ledger all the same.
@@ -231,11 +247,32 @@ def collect_answers(
             " label_tasks to ask for them; labeling_complete_sensor does so by"
             " itself."
         )
-    state, count = standing.state, standing.count
     if standing.close:
         close_round(round_id, standing.close, "policy", labeling, lake, now=now)
-        state = "closed"
-        count = ledger_count(round_id, tasks, lake)
+    else:
+        seen = lake.ledger.entries(round_id)
+        if any(held.entry > seen for held in standing.count.counted.values()):
+            # It came after the ledger was written, and only what is in there may count.
+            fetch_answers(round_id, labeling, lake, now=now)
+    made_of = answers_made_of(round_id, lake)
+    answers = answers_as_of(round_id, as_of(lake, made_of))
+    lake.tables.write("answers", round_id, answers.answers)
+    lake.tables.write("round_tasks", round_id, answers.tasks)
+    for name, table in (("human_labels", answers.labels), ("round_tasks", answers.tasks)):
+        lake.tables.lineage.write(name, round_id, table_digest(name, table), made_of)
+    return answers
+
+
+def answers_as_of(round_id: str, lake: Lake) -> Answers:
+    """Return the answers of a round from what the lake holds alone; nobody is asked.
+
+    Nothing is written. A round that was not closed and lacks an answer is a NotReadyError.
+    """
+    tasks = lake.tables.read("label_tasks", round_id)
+    count = ledger_count(round_id, tasks, lake)
+    state = RoundRecord(lake.store, round_id).state
+    if state == "open":
+        require_complete(round_id, count)
     authors = {answer.revision.submission.author for answer in count.answers}
     pseudonyms = {author: lake.ledger.pseudonym(author) for author in authors}
     labels = empty_table("human_labels")
@@ -244,10 +281,7 @@ def collect_answers(
         images = lake.accepted_images()
         labels = human_labels(round_id, count, tasks, images, ontology, pseudonyms)
     seen = answers_table(round_id, count, tasks, pseudonyms)
-    lake.tables.write("answers", round_id, seen)
-    progress = round_tasks(round_id, count, tasks, state=state)
-    lake.tables.write("round_tasks", round_id, progress)
-    return Answers(labels, seen, progress)
+    return Answers(labels, seen, round_tasks(round_id, count, tasks, state=state))
 
 
 def seen_answers(
@@ -301,10 +335,16 @@ def _first_wave(
     classes = {str(key): set(rows["class_name"]) for key, rows in seen.groupby("image_id")}
     order = [str(image) for image in selected.sort_values("rank")["image_id"]]
     gold = sorted(set(known["image_id"]) - set(order))
-    rng = np.random.default_rng([policy.seed, int(round_id.rsplit("-", 1)[-1])])
+    rng = np.random.default_rng([policy.seed, round_number(round_id)])
     share = min(len(gold), round(policy.labeling.gold_share * len(order)))
     drawn = [gold[position] for position in rng.permutation(len(gold))[:share]]
     asked = [_wanted(image, "label", classes.get(image, set()), policy) for image in order]
+    # What is concluded from an audit holds only if nobody saw proposals of what is audited; and the
+    # truth by which models are judged must not come from them, where it is asked for again.
+    splits = lake.tables.read_all("splits")
+    judging = set(splits.loc[splits["split"] != "train", "key"])
+    unseen = judging.union(selected.loc[selected["audit"], "image_id"])
+    asked = [replace(task, blind=task.image_id in unseen) for task in asked]
     for image, spot in zip(drawn, rng.integers(0, len(asked) + 1, len(drawn)), strict=True):
         # Among the others, so that nobody can tell.
         asked.insert(int(spot), _wanted(image, "gold", classes.get(image, set()), policy))
@@ -344,15 +384,19 @@ def _next_wave(
     for answer in standing.count.answers:
         said = answer.revision.submission
         involved[said.image_id].add(said.author)
-    first = {place.image_id: place for place in reversed(plan.places)}
+    of_image = defaultdict(list)
+    for place in plan.places:
+        of_image[place.image_id].append(place)
+    first = {image: places[0] for image, places in of_image.items()}
     asked = []
     for image, place in first.items():
         task = task_name(round_id, image)
         instead_of = tuple(used_up[task])
         answers = len(instead_of) + standing.more.get(task, 0)
         if answers:
+            blind = all(one.blind for one in of_image[image])
             asked.append(
-                Wanted(image, answers, place.purpose, place.expertise, instead_of=instead_of)
+                Wanted(image, answers, place.purpose, place.expertise, False, instead_of, blind)
             )
     skills = Skills(lake.store)
     asked = _with_vendors(round_id, asked, labeling)

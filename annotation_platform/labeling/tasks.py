@@ -27,6 +27,7 @@ def task_copies(
     *,
     minimum_score: float,
     notes: Mapping[str, str] | None = None,
+    keys: Mapping[str, str] | None = None,
 ) -> list[TaskCopy]:
     """Return one copy for every place, in their order; blind ones without proposals.
 
@@ -37,19 +38,26 @@ def task_copies(
         predictions: ``model_predictions``; what scores below ``minimum_score`` is not shown.
         minimum_score: in ``[0, 1]``.
         notes: what people should know of an image, by its id.
+        keys: the lake's key of what people see of each image, by its id; by default that of the
+            cleaned picture.
     """
     accepted = images[images["outcome"] == "accepted"].drop_duplicates("image_id")
     known = accepted.set_index("image_id")[["extension", "width", "height"]].to_dict("index")
     shown = predictions[predictions["score"] >= minimum_score]
     proposals = {str(key): _proposals(rows) for key, rows in shown.groupby("image_id")}
     weights = dict(zip(predictions["image_id"], predictions["weights_sha256"], strict=True))
+    if keys is None:
+        keys = {
+            str(image): image_key(str(image), str(facts["extension"]))
+            for image, facts in known.items()
+        }
     return [
         TaskCopy(
             task_id=task_name(round_id, place.image_id),
             image_id=place.image_id,
             place=place.place,
             assignee=place.assignee,
-            image_key=image_key(place.image_id, str(known[place.image_id]["extension"])),
+            image_key=keys[place.image_id],
             width=int(known[place.image_id]["width"]),
             height=int(known[place.image_id]["height"]),
             weights_sha256="" if place.blind else str(weights.get(place.image_id, "")),

@@ -27,6 +27,10 @@ class ModelCard(BaseModel):
     cpu_seconds: float
     seed: int
     policy_digest: str
+    # By profile, the digest of what its scores were found to mean when it was trained.
+    calibrations: dict[str, str] = {}
+    # How far pictures were varied while it learned; those it is judged on never are.
+    augmentation: dict[str, float | tuple[float, float]] = {}
 
     def to_json(self) -> str:
         """Return the card as JSON that a person can read."""

@@ -1,6 +1,9 @@
-"""The detector: from pictures to proposed boxes."""
+"""Networks as detectors, and pictures in files through any detector."""
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -11,29 +14,40 @@ import pandas as pd
 from annotation_platform.errors import ModelError
 from annotation_platform.images.decoding import Pixels
 from annotation_platform.models.pictures import fit, read_picture
-from annotation_platform.schema.geometry import Boxes, FloatArray, box_areas, clip_boxes
+from annotation_platform.models.port import LEAST_SCORE, Detections, Detector
+from annotation_platform.schema.geometry import FloatArray, box_areas, clip_boxes
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 PREDICTION_COLUMNS = ["image_id", "class_name", "x1", "y1", "x2", "y2", "score"]
-# Pictures held decoded at a time.
+PICTURE_COLUMNS = ["image_id", "passes", "proposals", "dropped", "seconds", "device"]
+# Pictures held decoded at a time: so many, or so many bytes of them.
 _CHUNK = 16
+_CHUNK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class Detections:
-    """What was found in one picture, best first; nothing found is a result like any other."""
+class LookedAt:
+    """What a detector saw in pictures, and what that took."""
 
-    boxes: Boxes  # (N, 4), absolute pixels of the picture that was given
-    scores: FloatArray  # (N,), 0 to 1
-    class_names: list[str]  # N
-    dropped: int = 0  # outputs of the network that were no numbers
+    boxes: pd.DataFrame  # PREDICTION_COLUMNS, a row per box
+    pictures: pd.DataFrame  # PICTURE_COLUMNS, a row per picture, those without boxes too
 
 
-class Detector:
-    """A trained network with its class names and the picture size it works at."""
+class NetworkDetector:
+    """A network of torchvision's kind as a ``port.Detector``: ours, or a published one.
+
+    Args:
+        network: takes a list of ``(3, H, W)`` tensors in ``[0, 1]``; returns for each ``boxes``,
+            ``scores``, ``labels`` and, if it counts them, ``dropped``.
+        architecture: its name.
+        class_names: of its outputs, by label number; those with an empty name are left out.
+        image_width: to what the longer side of a picture is brought; 0: the network does that.
+        digest: SHA-256 of its file.
+        device: ``cpu`` or ``cuda``; by default the accelerator, where there is one.
+    """
 
     def __init__(
         self,
@@ -42,12 +56,15 @@ class Detector:
         architecture: str,
         class_names: Sequence[str],
         image_width: int,
+        digest: str = "",
         device: str | None = None,
     ) -> None:
         self.architecture = architecture
-        self.class_names = tuple(class_names)
+        self.class_names = tuple(name for name in class_names if name)
         self.image_width = image_width
+        self.digest = digest
         self.device = device or best_device()
+        self._names = tuple(class_names)
         self._network = network.to(self.device).eval()
 
     @classmethod
@@ -61,6 +78,7 @@ class Detector:
             architecture=file.architecture,
             class_names=file.class_names,
             image_width=file.image_width,
+            digest=hashlib.sha256(data).hexdigest(),
             device=device,
         )
 
@@ -70,7 +88,11 @@ class Detector:
         return cls.from_bytes(read_weights_file(path), where=str(path), device=device)
 
     def predict(
-        self, pictures: Sequence[Pixels], *, minimum_score: float = 0.05, batch_size: int = 8
+        self,
+        pictures: Sequence[Pixels],
+        *,
+        minimum_score: float = LEAST_SCORE,
+        batch_size: int = 8,
     ) -> list[Detections]:
         """Return what is seen in each of the ``(H, W, 3)`` RGB pictures, in their order.
 
@@ -88,7 +110,7 @@ class Detector:
     def _predict_batch(self, pictures: Sequence[Pixels], minimum: float) -> list[Detections]:
         import torch
 
-        fitted = [fit(picture, side=self.image_width) for picture in pictures]
+        fitted = [self._fitted(picture) for picture in pictures]
         tensors = [picture_tensor(pixels, self.device) for pixels, _ in fitted]
         try:
             with torch.inference_mode():
@@ -108,22 +130,28 @@ class Detector:
             for output, picture, (_, scale) in zip(outputs, pictures, fitted, strict=True)
         ]
 
+    def _fitted(self, picture: Pixels) -> tuple[Pixels, FloatArray]:
+        if self.image_width == 0:
+            return picture, np.ones(4)
+        return fit(picture, side=self.image_width)
+
     def _detections(
         self, output: dict[str, "torch.Tensor"], picture: Pixels, scale: FloatArray, minimum: float
     ) -> Detections:
         height, width = picture.shape[:2]
-        boxes = output["boxes"].double().cpu().numpy() / scale
-        boxes = clip_boxes(boxes, width=width, height=height)
+        placed = output["boxes"].double().cpu().numpy() / scale
+        boxes = clip_boxes(placed, width=width, height=height)
         scores = output["scores"].double().cpu().numpy()
         labels = output["labels"].cpu().numpy()
-        sound = np.isfinite(scores) & np.isfinite(boxes).all(axis=1)
-        kept = sound & (scores >= minimum) & (box_areas(boxes) > 0)
+        sound = np.isfinite(scores) & np.isfinite(placed).all(axis=1)
+        named = np.array([bool(self._names[label]) for label in labels], dtype=bool)
+        kept = sound & named & (scores >= minimum) & (box_areas(boxes) > 0)
         order = np.flatnonzero(kept)[np.argsort(-scores[kept], kind="stable")]
         return Detections(
             boxes=boxes[order],
             scores=np.clip(scores[order], 0.0, 1.0),
-            class_names=[self.class_names[label] for label in labels[order]],
-            dropped=int(output["dropped"]) + int((~sound).sum()),
+            class_names=[self._names[label] for label in labels[order]],
+            dropped=int(output.get("dropped", 0)) + int((~sound).sum()),
         )
 
 
@@ -131,34 +159,101 @@ def predict_files(
     detector: Detector,
     paths: Mapping[str, Path],
     *,
-    minimum_score: float = 0.05,
+    minimum_score: float = LEAST_SCORE,
     progress: Callable[[float], None] | None = None,
 ) -> pd.DataFrame:
     """Return a row of ``PREDICTION_COLUMNS`` for every box seen in the pictures, by image id.
 
-    Pictures are decoded a few at a time, so that any number of them fits into memory. A picture
-    that cannot be read is a DataError naming its file. ``progress`` is told the share done.
+    See ``look_at_files``, of which these are the boxes.
     """
-    rows: list[pd.DataFrame] = []
-    image_ids = list(paths)
-    for start in range(0, len(image_ids), _CHUNK):
-        chunk = image_ids[start : start + _CHUNK]
-        pictures = [read_picture(paths[image_id]) for image_id in chunk]
-        rows.extend(prediction_rows(chunk, detector.predict(pictures, minimum_score=minimum_score)))
+    return look_at_files(detector, paths, minimum_score=minimum_score, progress=progress).boxes
+
+
+def look_at_files(
+    detector: Detector,
+    paths: Mapping[str, Path],
+    *,
+    minimum_score: float = LEAST_SCORE,
+    progress: Callable[[float], None] | None = None,
+) -> LookedAt:
+    """Return what the detector sees in the pictures, by image id, and what each took.
+
+    The next pictures are decoded while the detector looks at these, a few at a time, so that any
+    number of them fits into memory. ``seconds`` are of the clock, decoding included, shared out
+    by passes among the pictures that were looked at together. A picture that cannot be read is a
+    DataError naming its file. ``progress`` is told the share done.
+    """
+    seen: list[Detections] = []
+    pictures: list[tuple[object, ...]] = []
+    for chunk in _decoded(paths):
+        started = time.perf_counter()
+        found = detector.predict(chunk.pictures, minimum_score=minimum_score)
+        seconds = time.perf_counter() - started + chunk.seconds
+        passes = max(1, sum(one.passes for one in found))
+        seen.extend(found)
+        pictures.extend(
+            (image_id, one.passes, len(one.scores), one.dropped, seconds * one.passes / passes,
+             detector.device)
+            for image_id, one in zip(chunk.image_ids, found, strict=True)
+        )  # fmt: skip
         if progress is not None:
-            progress((start + len(chunk)) / len(image_ids))
-    frames = [frame for frame in rows if len(frame)]
-    return pd.concat(frames, ignore_index=True) if frames else empty_predictions()
+            progress(len(pictures) / len(paths))
+    return LookedAt(
+        boxes=_table(list(paths), seen),
+        pictures=pd.DataFrame(pictures, columns=PICTURE_COLUMNS),
+    )
 
 
-def prediction_rows(image_ids: Sequence[str], found: Sequence[Detections]) -> list[pd.DataFrame]:
-    """Return one table of ``PREDICTION_COLUMNS`` per picture, best score first."""
-    return [
-        pd.DataFrame(one.boxes, columns=["x1", "y1", "x2", "y2"]).assign(
-            image_id=image_id, class_name=one.class_names, score=one.scores
-        )[PREDICTION_COLUMNS]
-        for image_id, one in zip(image_ids, found, strict=True)
-    ]
+@dataclass(frozen=True)
+class _Chunk:
+    image_ids: list[str]
+    pictures: list[Pixels]
+    seconds: float  # that reading and decoding took
+
+
+def _decoded(paths: Mapping[str, Path]) -> Iterator[_Chunk]:
+    """Yield the pictures in their order; while one chunk is worked on, the next is decoded."""
+    waiting = iter(paths.items())
+
+    def read() -> _Chunk:
+        started = time.perf_counter()
+        image_ids: list[str] = []
+        pictures: list[Pixels] = []
+        size = 0
+        while len(pictures) < _CHUNK and size < _CHUNK_BYTES:
+            item = next(waiting, None)
+            if item is None:
+                break
+            image_ids.append(item[0])
+            pictures.append(read_picture(item[1]))
+            size += pictures[-1].nbytes
+        return _Chunk(image_ids, pictures, time.perf_counter() - started)
+
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        ahead = reader.submit(read)
+        while (chunk := ahead.result()).pictures:
+            ahead = reader.submit(read)
+            yield chunk
+
+
+def _table(image_ids: Sequence[str], found: Sequence[Detections]) -> pd.DataFrame:
+    """Return the ``PREDICTION_COLUMNS`` of several pictures, best score first in each."""
+    counts = [len(one.scores) for one in found]
+    if sum(counts) == 0:
+        return empty_predictions()
+    boxes = np.concatenate([one.boxes for one in found])
+    return pd.DataFrame(
+        {
+            "image_id": pd.Series(
+                np.repeat(np.array(image_ids, dtype=object), counts), dtype="str"
+            ),
+            "class_name": pd.Series(
+                [name for one in found for name in one.class_names], dtype="str"
+            ),
+            **dict(zip(["x1", "y1", "x2", "y2"], boxes.T, strict=True)),
+            "score": np.concatenate([one.scores for one in found]),
+        }
+    )
 
 
 def empty_predictions() -> pd.DataFrame:

@@ -1,16 +1,26 @@
-"""How well a model does on pictures it has not seen, and whether it takes over."""
+"""How well a model does on pictures it has not seen."""
 
-import contextlib
-import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from annotation_platform.errors import DataError
+from annotation_platform.models.coco_metrics import CocoFigures, coco_figures
+from annotation_platform.models.matches import (
+    Interval,
+    Matches,
+    draw_images,
+    drawn_figures,
+    interval,
+    mean_over_classes,
+)
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, box_areas
+
+_SEED = 20_140_501
 
 
 @dataclass(frozen=True)
@@ -21,22 +31,15 @@ class Evaluation:
     map: float  # the same, mean over IoU 0.50, 0.55, …, 0.95
     per_class: dict[str, float]  # average precision at IoU 0.5; a class without truth is not in it
     images: int  # test pictures, those without boxes included
+    coco: CocoFigures = field(repr=False, compare=False)  # category ids count the classes from 1
 
 
 @dataclass(frozen=True)
-class Promotion:
-    """Whether the new model makes the proposals from now on, and why, as a sentence."""
+class FigureIntervals:
+    """Intervals by figure, ``ap`` and ``ap50``, over all classes and for each."""
 
-    promoted: bool
-    reason: str
-
-
-@dataclass(frozen=True)
-class AveragePrecision:
-    """COCO's figures for one class or for all, 0 to 1."""
-
-    at_half: float
-    over_thresholds: float
+    overall: dict[str, Interval]
+    per_class: dict[int, dict[str, Interval]]  # by category id
 
 
 def evaluate(truth: Dataset, predictions: pd.DataFrame) -> Evaluation:
@@ -62,9 +65,7 @@ def evaluate(truth: Dataset, predictions: pd.DataFrame) -> Evaluation:
     }
     class_ids = {name: n for n, name in enumerate(names, start=1)}
     found = predictions[predictions["class_name"].isin(names)]
-    if found.empty:
-        return Evaluation(0.0, 0.0, dict.fromkeys(names, 0.0), len(image_ids))
-    precisions = average_precisions(
+    figures = coco_figures(
         {
             "images": [{"id": number} for number in image_ids.values()],
             "categories": [{"id": number, "name": name} for name, number in class_ids.items()],
@@ -73,68 +74,50 @@ def evaluate(truth: Dataset, predictions: pd.DataFrame) -> Evaluation:
         _records(found, image_ids, class_ids),
     )
     return Evaluation(
-        map50=float(np.mean([one.at_half for one in precisions.values()])),
-        map=float(np.mean([one.over_thresholds for one in precisions.values()])),
-        per_class={name: precisions[class_ids[name]].at_half for name in names},
+        map50=figures.overall["ap50"] if names else 0.0,
+        map=figures.overall["ap"] if names else 0.0,
+        per_class={name: figures.per_class[number]["ap50"] for name, number in class_ids.items()},
         images=len(image_ids),
+        coco=figures,
     )
 
 
-def average_precisions(
-    truth: dict[str, Any], results: list[dict[str, Any]]
-) -> dict[int, AveragePrecision]:
-    """Return pycocotools' box figures by category id; categories without truth are left out.
+def figure_intervals(figures: CocoFigures, *, seed: int = _SEED) -> FigureIntervals:
+    """Return intervals of ``ap`` and ``ap50`` from draws of images, see ``matches.interval``.
 
-    Args:
-        truth: the content of a COCO ground-truth file; crowds are ignored as COCO ignores them.
-        results: the content of a COCO results file, at least one record.
+    An interval says how far the figure would differ on other images of the same kind; those of
+    a class rest on the images that show it. A figure that is missing has none.
     """
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
+    matches = figures.matches
+    images = len(matches.image_ids)
+    drawn = drawn_figures(matches, draw_images(images, np.random.default_rng(seed)))
+    values = {"ap": drawn.ap, "ap50": drawn.ap50}
+    overall = {
+        name: interval(figures.overall[name], mean_over_classes(columns), images=images)
+        for name, columns in values.items()
+    }
+    per_class = {
+        int(str(category)): {
+            name: interval(
+                figures.per_class[int(str(category))][name],
+                columns[:, number],
+                images=_showing(matches, number),
+            )
+            for name, columns in values.items()
+        }
+        for number, category in enumerate(matches.class_ids)
+        if category in figures.per_class
+    }
+    return FigureIntervals(overall, per_class)
 
-    # pycocotools tells its progress on standard output, which belongs to the caller.
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = truth
-        coco.createIndex()
-        run = COCOeval(coco, coco.loadRes(results), "bbox")
-        run.evaluate()
-        run.accumulate()
-    # Threshold × recall × class × area × most boxes; all areas, 100 boxes; -1 is "no truth".
-    precision = run.eval["precision"][:, :, :, 0, -1]
-    figures = {}
-    for index, category in enumerate(run.params.catIds):
-        curve = precision[:, :, index]
-        if (curve > -1).any():
-            figures[int(category)] = AveragePrecision(float(curve[0].mean()), float(curve.mean()))
-    return figures
 
-
-def decide_promotion(new: Evaluation, old: Evaluation | None) -> Promotion:
-    """Return whether ``new`` takes over: there is no ``old``, or it does at least as well.
-
-    Both must come from the same test pictures; different numbers of them are a DataError.
-    """
-    if old is None:
-        return Promotion(
-            True,
-            f"Promoted: the first model, mAP@0.5 {new.map50:.3f} on {new.images} test images.",
-        )
-    if new.images != old.images:
-        raise DataError(
-            f"the new model was tested on {new.images} images, the promoted one on {old.images}. "
-            "Evaluate both on the test split of the same version."
-        )
-    figures = (
-        f"mAP@0.5 {new.map50:.3f} against {old.map50:.3f} on the same {new.images} test images"
-    )
-    if new.map50 >= old.map50:
-        return Promotion(True, f"Promoted: {figures}.")
-    return Promotion(False, f"Kept the promoted model: the new one has {figures}.")
+def _showing(matches: Matches, number: int) -> int:
+    """Return how many images show a class."""
+    return int((matches.truth[:, number] > 0).sum())
 
 
 def _records(
-    boxes: pd.DataFrame, image_ids: dict[str, int], class_ids: dict[str, int]
+    boxes: pd.DataFrame, image_ids: Mapping[str, int], class_ids: Mapping[str, int]
 ) -> list[dict[str, Any]]:
     corners = boxes[BOX_COLUMNS].to_numpy(dtype=float)
     sides = corners[:, 2:] - corners[:, :2]

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from annotation_platform.errors import NotReadyError
 from annotation_platform.formats.coco import read_coco_boxes
-from annotation_platform.models.detector import Detector, predict_files
+from annotation_platform.models.detector import NetworkDetector, predict_files
 from annotation_platform.models.evaluation import Evaluation, evaluate
 from annotation_platform.models.learning import train_model
+from annotation_platform.models.metrics_files import metrics_files
 from annotation_platform.models.training import TrainedDetector
 from annotation_platform.params import TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
@@ -30,6 +31,8 @@ def train_on_version(
 ) -> TrainedDetector:
     """Learn from a version's train split; write ``detector.pt`` and ``card.json`` into ``out``.
 
+    The files of ``metrics_files`` go there, too, if the policy asks for them.
+
     Args:
         folder: a version's ``datasets/training-set``: ``images/train/…`` and ``coco/*.json``.
         policy: see ``train_detector``.
@@ -44,15 +47,17 @@ def train_on_version(
         NotReadyError: the train split has no box to learn from.
     """
     dataset = _split(read_coco_boxes(folder), "train")
-    model = train_model(
-        dataset,
-        _paths(dataset, folder),
-        policy=policy,
-        seed=seed,
-        dataset_tag=dataset_tag,
-        start_from=start_from,
-        progress=progress,
-    )
+    with metrics_files(policy, out) as record:
+        model = train_model(
+            dataset,
+            _paths(dataset, folder),
+            policy=policy,
+            seed=seed,
+            dataset_tag=dataset_tag,
+            start_from=start_from,
+            progress=progress,
+            record=record,
+        )
     write_file(out / WEIGHTS, model.detector.state)
     write_file(out / CARD, model.card.to_json().encode())
     return model.detector
@@ -66,7 +71,7 @@ def evaluate_on_version(folder: Path, weights: Path, out: Path) -> Evaluation:
     Raises:
         NotReadyError: the version has no test split yet, so no figure would mean anything.
     """
-    detector = Detector.from_file(weights)
+    detector = NetworkDetector.from_file(weights)
     truth = _split(read_coco_boxes(folder), "test")
     if truth.images.empty:
         raise NotReadyError(

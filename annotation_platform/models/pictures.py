@@ -11,6 +11,7 @@ from PIL import Image
 
 from annotation_platform.errors import DataError
 from annotation_platform.images.decoding import Pixels, decode
+from annotation_platform.models.tiling import tile_windows
 from annotation_platform.schema.geometry import Boxes, as_boxes, box_areas, clip_boxes
 
 PicturePath = Callable[[str, str], Path]
@@ -18,16 +19,23 @@ PicturePath = Callable[[str, str], Path]
 
 _GREY = (124, 116, 104)
 _CACHE_BYTES = 2 << 30
+# An object of which less is left is not one to learn from.
+_VISIBLE_SHARE = 0.3
 
 
 @dataclass(frozen=True)
 class Example:
-    """One picture to learn from: where it lies, and its boxes in absolute pixels."""
+    """One picture to learn from: where it lies, and its boxes in absolute pixels.
+
+    With a ``window``, ``x1 y1 x2 y2`` in whole pixels, only that part of the picture is learned
+    from; the boxes are in pixels of the window, and ``image_id`` stays that of the picture.
+    """
 
     image_id: str
     path: Path
     boxes: Boxes
     class_names: Sequence[str]
+    window: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class Augmentation:
     contrast: float = 0.2
     flip_rate: float = 0.5
     upside_down_rate: float = 0.0
-    visible_share: float = 0.3
+    visible_share: float = _VISIBLE_SHARE
 
 
 @dataclass
@@ -75,12 +83,41 @@ class SampleCache:
         return sample
 
     def _load(self, example: Example) -> Sample:
-        pixels, scale = fit(read_picture(example.path), side=self.side)
+        picture = read_picture(example.path)
+        if example.window is not None:
+            x1, y1, x2, y2 = example.window
+            picture = picture[y1:y2, x1:x2]
+        pixels, scale = fit(picture, side=self.side)
         height, width = pixels.shape[:2]
         boxes = clip_boxes(as_boxes(example.boxes) * scale, width=width, height=height)
         labels = np.array([self.class_names.index(name) for name in example.class_names], np.int64)
         seen = box_areas(boxes) > 0
         return Sample(pixels=pixels, boxes=boxes[seen], labels=labels[seen])
+
+
+def tile_examples(
+    example: Example, *, width: int, height: int, side: int, overlap: float = 0.2
+) -> list[Example]:
+    """Return the tiles of a picture to learn from, as ``tile_windows`` cuts them.
+
+    A box is in a tile if at least 0.3 of its area is, cut at the tile's border. Of tiles without a
+    box as many are taken as there are with one, evenly over the picture: more would only teach what
+    background is. A picture no larger than ``side`` has no tiles.
+    """
+    if max(width, height) <= side:
+        return []
+    boxes = as_boxes(example.boxes)
+    held: list[Example] = []
+    bare: list[Example] = []
+    for window in tile_windows(width, height, side=side, overlap=overlap).tolist():
+        x1, y1, x2, y2 = window
+        inside = clip_boxes(boxes - np.tile([x1, y1], 2), width=x2 - x1, height=y2 - y1)
+        seen = (box_areas(inside) > 0) & (box_areas(inside) >= _VISIBLE_SHARE * box_areas(boxes))
+        names = [name for name, yes in zip(example.class_names, seen, strict=True) if yes]
+        tile = replace(example, boxes=inside[seen], class_names=names, window=(x1, y1, x2, y2))
+        (held if names else bare).append(tile)
+    spread = np.linspace(0, len(bare), min(len(held), len(bare)), endpoint=False)
+    return [*held, *(bare[int(place)] for place in spread)]
 
 
 def picture_paths(images: pd.DataFrame, picture_path: PicturePath) -> dict[str, Path]:

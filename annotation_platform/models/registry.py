@@ -2,13 +2,14 @@
 
 <folder>/<sha256>.pt      the weights        <folder>/<sha256>.json   their card
 <folder>/promoted.json    which one makes the proposals, and every one that ever did, with reasons
+<folder>/calibrations/<digest>.json   what scores mean   <weights and profile>.txt   which holds now
 """
 
 import fcntl
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,16 +18,18 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from annotation_platform.errors import ModelError
+from annotation_platform.models.calibration import Calibration
 from annotation_platform.models.cards import ModelCard
 from annotation_platform.storage.objects import LocalObjectStore
 
 if TYPE_CHECKING:
-    from annotation_platform.models.detector import Detector
+    from annotation_platform.models.detector import NetworkDetector
 
 __all__ = ["ModelCard", "ModelRegistry", "PromotionRecord"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PROMOTED = "promoted.json"
+_CALIBRATIONS = "calibrations"
 
 
 class PromotionRecord(BaseModel):
@@ -72,9 +75,9 @@ class ModelRegistry:
         """Return the file of these weights, unread; weights that are not here are a ModelError."""
         return self._path(sha256, ".pt")
 
-    def load(self, sha256: str) -> "Detector":
+    def load(self, sha256: str) -> "NetworkDetector":
         """Return the detector of these weights; a file that is not what it was is a ModelError."""
-        from annotation_platform.models.detector import Detector
+        from annotation_platform.models.detector import NetworkDetector
 
         path = self.weights_path(sha256)
         data = path.read_bytes()
@@ -85,7 +88,35 @@ class ModelRegistry:
                 "Restore it from a copy, or delete it and train again."
             )
         # What was hashed is what is loaded: the file is not read a second time.
-        return Detector.from_bytes(data, where=str(path))
+        return NetworkDetector.from_bytes(data, where=str(path))
+
+    def calibrate(self, weights: Sequence[str], profile: str, calibration: Calibration) -> str:
+        """Keep what the scores of these weights mean under a profile and return its digest.
+
+        It replaces what was known of them; that stays readable by its digest.
+        """
+        digest = calibration.digest
+        self._store.put(f"{_CALIBRATIONS}/{digest}.json", calibration.to_json().encode())
+        self._store.put(_calibrated(weights, profile), digest.encode())
+        return digest
+
+    def calibration(self, weights: Sequence[str], profile: str) -> Calibration | None:
+        """Return what the scores of these weights mean under a profile; None: not known."""
+        path = self.folder / _calibrated(weights, profile)
+        if not path.is_file():
+            return None
+        file = path.parent / f"{path.read_text().strip()}.json"
+        if not file.is_file():
+            raise ModelError(f"{file}: the calibration is gone. Restore it, or delete {path}.")
+        found = Calibration.from_json(file.read_bytes(), where=str(file))
+        if found.digest != file.stem:
+            raise ModelError(f"{file}: changed or damaged. Restore it, or delete {path}.")
+        return found
+
+    def promoted_last(self, most: int) -> list[str]:
+        """Return up to ``most`` different weights, those promoted last first."""
+        newest = (record.weights_sha256 for record in reversed(self.history()))
+        return list(dict.fromkeys(newest))[:most]
 
     def promoted(self) -> str | None:
         """Return the SHA-256 of the weights that make the proposals; None before the first."""
@@ -142,3 +173,9 @@ class ModelRegistry:
         with (self.folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _calibrated(weights: Sequence[str], profile: str) -> str:
+    """Return the name of the file that says which calibration holds for weights and a profile."""
+    key = hashlib.sha256(json.dumps([*weights, profile]).encode()).hexdigest()
+    return f"{_CALIBRATIONS}/{key[:32]}.txt"

@@ -1,6 +1,6 @@
 """A published version as a torch ``Dataset``, in the form that torchvision's detectors train on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
+from annotation_platform.errors import DataError
 from annotation_platform.models.pictures import read_picture
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
@@ -32,6 +33,8 @@ class VersionSamples(Dataset[tuple[torch.Tensor, Target]]):
         ontology: its classes.
         folder: of the version's files.
         split: ``train``, ``val`` or ``test``.
+        image_ids: of the split, in the order wanted, a picture as often as it is to be seen (see
+            ``curation.balance``); by default all, each once.
         transforms: called with image and target, as torchvision's are.
         masks: whether to draw the areas as masks; boxes are filled whole.
     """
@@ -43,13 +46,18 @@ class VersionSamples(Dataset[tuple[torch.Tensor, Target]]):
         folder: Path,
         split: str,
         *,
+        image_ids: Sequence[str] | None = None,
         transforms: Transforms | None = None,
         masks: bool = False,
     ) -> None:
         rows = labels[labels["split"] == split].sort_values(["image_id", "label_id"])
         ordered = sorted(ontology.classes, key=lambda each: each.id)
         self.classes = ["background", *(each.name for each in ordered)]
-        self.image_ids: list[str] = sorted(set(rows["image_id"]))
+        present = set(rows["image_id"])
+        self.image_ids: list[str] = sorted(present) if image_ids is None else list(image_ids)
+        strange = next((image for image in self.image_ids if image not in present), None)
+        if strange is not None:
+            raise DataError(f"image {strange} is not in the {split} split. Leave it out.")
         number: Mapping[str, int] = {name: place for place, name in enumerate(self.classes)}
         extension = dict(zip(rows["image_id"], rows["extension"], strict=True))
         place = folder / "images" / split

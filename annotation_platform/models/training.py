@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -34,6 +35,9 @@ _WARM_UP = 0.1
 # So many steps in a row without a finite loss are no accident.
 _LOST = 20
 
+Record = Callable[[int, float, float, float], None]
+"""Takes the number of a step, its loss, the learning rate and the share of the budget used."""
+
 
 @dataclass(frozen=True)
 class TrainedDetector:
@@ -60,6 +64,8 @@ def train_detector(
     progress: Callable[[float], None] | None = None,
     maximum_steps: int | None = None,
     augmentation: Augmentation | None = None,
+    weights: Mapping[str, float] | None = None,
+    record: Record | None = None,
 ) -> TrainedDetector:
     """Return a detector that has learned from ``examples`` for ``policy.cpu_seconds``.
 
@@ -68,8 +74,9 @@ def train_detector(
     scratch. Pictures without boxes teach what is background; boxes without an area are left out.
 
     The budget is processor time of this process, so two runs take different numbers of steps and
-    give different weights. With ``maximum_steps`` the learning rate follows the steps instead and
-    the budget is ignored: then one kind of processor and one seed always give the same weights.
+    give different weights. With ``maximum_steps``, by default ``policy.steps``, the learning rate
+    follows the steps instead and the budget is ignored: then one kind of processor and one seed
+    always give the same weights.
 
     Args:
         examples: pictures with their boxes, in any order; the order is part of the result.
@@ -78,6 +85,9 @@ def train_detector(
         seed: of the first weights, the order of the pictures and their variations.
         progress: told the share of the budget that is used, 0 to 1, after every step.
         augmentation: how far pictures are varied.
+        weights: how often a picture is seen beside others, by image id, 1 where it is not named;
+            0 is never. Without them each is seen once before any is seen again.
+        record: told after every step its number, its loss, the learning rate and the share.
 
     Raises:
         NotReadyError: there is no picture, or no box with an area, to learn from.
@@ -89,12 +99,14 @@ def train_detector(
     _check(examples, class_names)
     started = time.process_time()
     names, width = tuple(class_names), policy.image_width
-    with _quiet_torch(seed), _enough_memory():
+    with _quiet_torch(seed, policy.threads), _enough_memory():
         network, architecture, started_from = _first_network(policy, start_from, names)
-        clock = _Clock(started, policy.cpu_seconds, maximum_steps)
+        clock = _Clock(started, policy.cpu_seconds, maximum_steps or policy.steps or None)
         cache = SampleCache(examples, names, width)
-        batches = _batches(cache, policy.batch_size, augmentation or Augmentation(), seed)
-        losses, skipped = _learn(network, batches, clock, policy.learning_rate, progress)
+        order = _order(examples, weights, np.random.default_rng([seed, 1]))
+        batches = _batches(cache, policy.batch_size, augmentation or Augmentation(), seed, order)
+        with _ahead(batches) as ready:
+            losses, skipped = _learn(network, ready, clock, policy.learning_rate, progress, record)
         state = write_weights(
             network, architecture=architecture, class_names=names, image_width=width
         )
@@ -105,7 +117,7 @@ def train_detector(
         epochs=clock.steps * policy.batch_size / len(examples),
         cpu_seconds=time.process_time() - started,
         final_loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
-        images=len(examples),
+        images=len({example.image_id for example in examples}),
         steps=clock.steps,
         skipped_steps=skipped,
     )
@@ -132,6 +144,7 @@ def _learn(
     clock: _Clock,
     learning_rate: float,
     progress: Callable[[float], None] | None,
+    record: Record | None,
 ) -> tuple[list[float], int]:
     import torch
 
@@ -143,8 +156,9 @@ def _learn(
     skipped = 0
     # At least one step, however small the budget: a network that never learned is no model.
     while clock.steps == 0 or clock.share() < 1.0:
+        rate = learning_rate * _rate(clock.share())
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * _rate(clock.share())
+            group["lr"] = rate
         loss = _loss(network, next(batches), device)
         optimizer.zero_grad(set_to_none=True)
         clock.steps += 1
@@ -157,6 +171,8 @@ def _learn(
             skipped += 1
             if skipped >= _LOST and skipped > len(losses):
                 break
+        if record is not None:
+            record(clock.steps, float(loss.detach()), rate, clock.share())
         if progress is not None:
             progress(clock.share())
     if not losses or skipped > len(losses):
@@ -199,18 +215,58 @@ def _bfloat16_helps(device: str) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
+def _order(
+    examples: Sequence[Example], weights: Mapping[str, float] | None, rng: np.random.Generator
+) -> Callable[[], list[int]]:
+    """Return what gives the pictures of the next pass over them, by number, not yet shuffled.
+
+    A pass holds as many pictures as there are. One of weight w comes w / mean weight times, and
+    the rest of that by lot, so that over many passes the shares are exact.
+    """
+    count = len(examples)
+    if weights is None:
+        return lambda: list(range(count))
+    wanted = np.array([weights.get(one.image_id, 1.0) for one in examples], dtype=np.float64)
+    if not np.isfinite(wanted).all() or (wanted < 0).any() or wanted.sum() == 0:
+        raise DataError("weights of pictures are numbers from 0 on, and one of them is above 0.")
+    edges = np.concatenate([[0.0], np.cumsum(wanted * count / wanted.sum())])
+    # Systematic sampling: equally spaced marks with one random offset fall into the shares.
+    return lambda: np.repeat(
+        np.arange(count), np.diff(np.floor(edges + rng.random()).astype(np.int64))
+    ).tolist()
+
+
 def _batches(
-    cache: SampleCache, size: int, augmentation: Augmentation, seed: int
+    cache: SampleCache,
+    size: int,
+    augmentation: Augmentation,
+    seed: int,
+    order: Callable[[], list[int]],
 ) -> Iterator[list[Sample]]:
-    """Yield batches for ever: every picture once, varied, before any comes again."""
+    """Yield batches for ever, pass after pass of ``order``, shuffled, each picture varied."""
     rng = np.random.default_rng(seed)
     waiting: list[int] = []
     while True:
         while len(waiting) < size:
-            waiting.extend(rng.permutation(len(cache.examples)).tolist())
+            waiting.extend(rng.permutation(order()).tolist())
         chosen, waiting = waiting[:size], waiting[size:]
         samples = [augment(cache[index], augmentation, rng) for index in chosen]
         yield [_with_area(sample) for sample in samples]
+
+
+@contextmanager
+def _ahead(batches: Iterator[list[Sample]]) -> Iterator[Iterator[list[Sample]]]:
+    """Give the batches, in their order, each made while the network learns from the one before."""
+    with ThreadPoolExecutor(max_workers=1) as maker:
+
+        def ready() -> Iterator[list[Sample]]:
+            following = maker.submit(next, batches)
+            while True:
+                batch = following.result()
+                following = maker.submit(next, batches)
+                yield batch
+
+        yield ready()
 
 
 def _with_area(sample: Sample) -> Sample:
@@ -233,6 +289,11 @@ def _first_network(
         file, origin = weight_files.default_weights(), weight_files.DEFAULT_NAME
     else:
         data = read_weights_file(path)
+        if policy.weights and policy.weights_sha256 not in {"", sha256(data).hexdigest()}:
+            raise ModelError(
+                f"{path}: refused: its SHA-256 is {sha256(data).hexdigest()}, "
+                f"training.weights_sha256 is {policy.weights_sha256}. Get the right file."
+            )
         file, origin = weight_files.read_weights(data, where=str(path)), sha256(data).hexdigest()
     network = build_network(file.architecture, classes=len(class_names))
     weight_files.start_network(network, file, class_names=class_names, where=str(path))
@@ -265,19 +326,19 @@ def _check(examples: Sequence[Example], class_names: Sequence[str]) -> None:
 
 
 @contextmanager
-def _quiet_torch(seed: int) -> Iterator[None]:
-    """Seed torch, on one thread, and leave its global state as it was."""
+def _quiet_torch(seed: int, threads: int) -> Iterator[None]:
+    """Seed torch, on so many threads, and leave its global state as it was."""
     import torch
 
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         # Waiting threads count as processor time: on a busy machine a second one wastes half.
-        torch.set_num_threads(1)
+        torch.set_num_threads(threads)
         try:
             yield
         finally:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(before)
 
 
 @contextmanager

@@ -3,13 +3,16 @@
 A file is only ever read with ``weights_only=True``: tensors, numbers and text, never code.
 """
 
+import hashlib
 import io
 import pickle
 import warnings
 import zipfile
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.error import URLError
+from urllib.parse import urlparse
 
 import torch
 from torch import Tensor, nn
@@ -67,11 +70,37 @@ def read_weights(data: bytes, *, where: str) -> WeightFile:
 
     A pickle, which could run code when read, is refused without running any of it.
     """
+    content = _load(data, where=where)
+    if isinstance(content, dict) and content.get("format") == _FORMAT:
+        return _our_file(content, where=where)
+    return _published_file(content, where=where)
+
+
+def read_tensors(data: bytes, *, where: str) -> dict[str, Tensor]:
+    """Return the tensors by name in a file of weights of any network; see ``read_weights``."""
+    content = _load(data, where=where)
+    if not isinstance(content, dict):
+        raise ModelError(f"{where}: holds no weights by name. {_REMEDY}")
+    _check_tensors(content, where=where)
+    return content
+
+
+def load_published(url: str) -> tuple[dict[str, Tensor], str]:
+    """Return weights that torchvision publishes, from its cache or by download, and their SHA-256.
+
+    The start of the digest is in the address, and the file must agree.
+    """
+    tensors = _download(url, asked="prediction.architecture", give="prediction.weights")
+    path = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(urlparse(url).path).name
+    return tensors, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _load(data: bytes, *, where: str) -> Any:
     try:
         with warnings.catch_warnings():
             # torch warns of a foreign pickle before it refuses it; the refusal says enough.
             warnings.simplefilter("ignore", UserWarning)
-            content: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{where}: refused: it holds more than weights, or is no file of weights. {_REMEDY}"
@@ -79,9 +108,6 @@ def read_weights(data: bytes, *, where: str) -> WeightFile:
     except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
             OSError, zipfile.BadZipFile) as error:  # fmt: skip
         raise ModelError(f"{where}: damaged, or no file of weights. {_REMEDY}") from error
-    if isinstance(content, dict) and content.get("format") == _FORMAT:
-        return _our_file(content, where=where)
-    return _published_file(content, where=where)
 
 
 def build_from(file: WeightFile, *, where: str) -> nn.Module:
@@ -128,17 +154,22 @@ def start_network(
 
 def default_weights() -> WeightFile:
     """Return torchvision's published FCOS, learned on COCO, from its cache or by download."""
-    published = FCOS_ResNet50_FPN_Weights.COCO_V1
+    url = FCOS_ResNet50_FPN_Weights.COCO_V1.url
+    tensors = _download(url, asked="training.weights is DEFAULT", give="training.weights")
+    return _published_file(tensors, where=url)
+
+
+def _download(url: str, *, asked: str, give: str) -> dict[str, Tensor]:
     try:
-        tensors = torch.hub.load_state_dict_from_url(
-            published.url, progress=False, check_hash=True, weights_only=True, map_location="cpu"
+        found: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
+            url, progress=False, check_hash=True, weights_only=True, map_location="cpu"
         )
     except (URLError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise ModelError(
-            f"training.weights is DEFAULT, but {published.url} cannot be fetched ({error}). "
-            "Download it elsewhere and give the file in training.weights, or leave it empty."
+            f"{asked}, but {url} cannot be fetched ({error}). "
+            f"Download it elsewhere and give the file in {give}, or leave it empty."
         ) from error
-    return _published_file(tensors, where=published.url)
+    return found
 
 
 def _our_file(content: dict[str, Any], *, where: str) -> WeightFile:

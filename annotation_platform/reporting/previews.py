@@ -141,6 +141,56 @@ def kept_out_preview(
     return _as_markdown(contact_sheet(tiles, gap=16))
 
 
+def findings_preview(
+    findings: pd.DataFrame,
+    truth: pd.DataFrame,
+    load: Callable[[str, str], bytes],
+    *,
+    count: int = 12,
+    side: int = 170,
+) -> str:
+    """Return Markdown with the worst of a model's findings: true boxes green, the finding red.
+
+    Each is cut out with as much again around it. The worst of every kind come in turns, so that
+    the commonest kind does not fill the page.
+
+    Args:
+        findings: ``model_findings``, in the order of ``rank``.
+        truth: ``image_id``, ``extension`` and boxes of the images.
+        load: gives the bytes of a picture for its id and extension.
+        count: how many.
+        side: pixels of a picture's longer side.
+    """
+    turns = findings.assign(turn=findings.groupby("kind").cumcount())
+    worst = turns.sort_values(["turn", "rank"], kind="stable").head(count)
+    extensions = dict(zip(truth["image_id"], truth["extension"], strict=True))
+    colors = {"true": "#2ca02c", "found": "#d62728"}
+    tiles = []
+    for row in worst.to_dict("records"):
+        pixels = decode(load(row["image_id"], extensions[row["image_id"]]))
+        own = truth.loc[truth["image_id"] == row["image_id"], BOX_COLUMNS].dropna()
+        boxes = pd.concat([own.assign(class_name="true"), pd.DataFrame([row])[BOX_COLUMNS]])
+        boxes["class_name"] = boxes["class_name"].fillna("found")
+        cut, boxes = _cut_out(pixels, boxes)
+        sure = "" if math.isnan(row["score"]) else f" at {row['score']:.2f}"
+        lines = [f"{row['kind']}: {row['class_name']}{sure}", row["image_id"][:12]]
+        picture = thumbnail(cut, boxes, colors, side=side)
+        tiles.append(_captioned(picture, lines, width=side))
+    return _as_markdown(contact_sheet(tiles, gap=16))
+
+
+def _cut_out(pixels: Pixels, boxes: pd.DataFrame) -> tuple[Pixels, pd.DataFrame]:
+    """Return the place around the last of the boxes, and the boxes in it."""
+    x1, y1, x2, y2 = (float(value) for value in boxes[BOX_COLUMNS].iloc[-1])
+    height, width = pixels.shape[:2]
+    reach = max(x2 - x1, y2 - y1, 32.0) / 2
+    left, top = max(0, int(x1 - reach)), max(0, int(y1 - reach))
+    right, bottom = min(width, int(x2 + reach) + 1), min(height, int(y2 + reach) + 1)
+    moved = boxes.assign(**{name: boxes[name] - left for name in ("x1", "x2")})
+    moved = moved.assign(**{name: boxes[name] - top for name in ("y1", "y2")})
+    return pixels[top:bottom, left:right], moved
+
+
 def _captioned(picture: Image.Image, lines: Sequence[str], *, width: int) -> Image.Image:
     """Return the picture in the middle of a framed field of fixed size, the lines under it."""
     height = width * 3 // 4

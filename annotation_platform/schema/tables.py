@@ -22,6 +22,12 @@ TASK_STATES = ["answered", "waiting", "left", "cancelled"]
 ANSWER_STATES = ["counted", "skipped", "late", "repeated", "foreign"]
 DECISIONS = ["undisputed", "accepted", "fixed", "rejected", "undecided"]
 SPLITS = ["train", "val", "test"]
+FINDING_KINDS = ("miss", "background", "class", "place", "class_and_place", "duplicate")
+ISSUE_KINDS = ["wrong", "swapped", "placed", "missed"]
+SELECTION_RULES = [
+    *("pinned", "audit", "outlier", "rare", "uncertain", "diverse"),
+    *("random", "rest", "all"),
+]
 
 
 def _text(about: str, *, pattern: str = "", one_of: Sequence[str] | None = None) -> pa.Column:
@@ -189,10 +195,59 @@ MODEL_PREDICTIONS = _table(
         **_IMAGE_ID,
         "prediction_id": _text("image_id and running number"),
         **_PLACE,
-        "score": _number("the model's confidence, 0 to 1", 0, 1),
-        "weights_sha256": _text("digest of the weights that made it", pattern=SHA256),
+        "score": _number("probability that class and place are right (IoU 0.5), 0 to 1", 0, 1),
+        "raw_score": _number("the model's own confidence, 0 to 1", 0, 1),
+        "weights_sha256": _text("digest of the newest weights that made it", pattern=SHA256),
+        "profile": _text("how thoroughly it was looked at: name and start of the digest"),
+        "calibration": _text("digest of what made score of raw_score; empty: they are equal"),
     },
     ["prediction_id"],
+)
+
+PREDICTED_IMAGES = _table(
+    "predicted_images",
+    "One row per picture that the promoted model looked at, with or without a proposal.",
+    {
+        **_ROUND_ID,
+        **_IMAGE_ID,
+        "weights": _text("digests of all weights that looked, newest first, by comma"),
+        "profile": _text("how thoroughly: name and start of the digest"),
+        "calibration": _text("digest of what made score of raw_score; empty: they are equal"),
+        "passes": _count("looks of a network at the picture or a part of it"),
+        "proposals": _count("boxes proposed; none is an answer like any other"),
+        "dropped": _count("outputs left out because they were no numbers"),
+        "seconds": _number("of a clock, decoding included", 0),
+        "device": _text("what looked: cpu or cuda"),
+    },
+    ["image_id"],
+)
+
+BATCH_DRIFT = _table(
+    "batch_drift",
+    "One row per feature in which a round's pictures were compared with what is known.",
+    {
+        **_ROUND_ID,
+        "feature": _text("what was compared, see curation/drift.py"),
+        "effect": _number("how far apart the two are, 0 to 1", 0, 1),
+        "p_value": _number("how likely chance alone makes that much", 0, 1),
+        "drifted": _flag("whether it is no chance, and large enough to matter"),
+        "detail": _text("the two in numbers, as a phrase"),
+        "batch_images": _count("accepted images of the round"),
+        "reference_images": _count("images that they were compared with"),
+    },
+    ["feature"],
+)
+
+ODD_IMAGES = _table(
+    "odd_images",
+    "Images of a round that are unlike all that is known.",
+    {
+        **_ROUND_ID,
+        **_IMAGE_ID,
+        "distance": _number("cosine distance to the most alike known image", 0),
+        "why": _text("what is odd about it"),
+    },
+    ["image_id"],
 )
 
 SELECTED_IMAGES = _table(
@@ -202,7 +257,11 @@ SELECTED_IMAGES = _table(
         **_ROUND_ID,
         **_IMAGE_ID,
         "rank": _count("position in the order of asking, from 0"),
-        "reason": _text("why it was chosen"),
+        "rule": _text("what chose it", one_of=SELECTION_RULES),
+        "reason": _text("why it was chosen, in words"),
+        "score": _number("what the rule went by; missing where it went by no number"),
+        "audit": _flag("whether it was drawn by lot from the whole pool, before anything else"),
+        "outlier_score": _number("deviations by which it is farther from the others than usual"),
     },
     ["image_id"],
 )
@@ -408,12 +467,89 @@ TRAINING_SET = _table(
         "class_id": pa.Column(
             "Int64", pa.Check.ge(0), nullable=True, description="id of the class"
         ),
-        "origin": _text("people, or where the labels that came with the image are from"),
+        "origin": _text("people, auto, or where the labels that came with the image are from"),
         "support": _count("annotators who saw this object; 0 if it came with the image"),
         "answers": _count("counted answers on the image; 0 if its labels came with it"),
         **METADATA,
     },
     ["label_id"],
+)
+
+CERTIFICATES = _table(
+    "certificates",
+    "What may become labels without a person in a round, of all classes and of each one.",
+    {
+        **_ROUND_ID,
+        "class_name": _text("a class; empty: all together"),
+        "granted": _flag("whether labels of it are accepted"),
+        "reason": _text("why not, as a sentence; empty if granted"),
+        "alpha": _number("share of wrong and missed labels that is allowed", 0, 1),
+        "delta": _number("chance of certifying more than that", 0, 1),
+        "bound": _number("upper bound of the share that the audit showed", 0, 1),
+        "threshold": _number("least confidence of an accepted picture"),
+        "most_labels": _number("pictures with more are not accepted", 0),
+        "audited_pictures": _count("pictures drawn at random and labelled blind"),
+        "accepted_pictures": _count("of the audited ones, those that would be accepted"),
+        "accepted_labels": _count("labels of those"),
+        "errors": _count("wrong and missed among them"),
+        "share": _number("of the proposed labels, expected to be accepted", 0, 1),
+        "weights_sha256": _text("the model it holds for; empty: it proposed nothing"),
+        "profile": _text("how the model was run"),
+        "calibration": _text("digest of what turns its scores into probabilities; empty: none"),
+    },
+    ["round_id", "class_name"],
+)
+
+AUTO_LABELS = _table(
+    "auto_labels",
+    "Proposals that became labels without a person, under the certificate of their round.",
+    {
+        **_ROUND_ID,
+        **_IMAGE_ID,
+        "label_id": _text("image and running number"),
+        **_LABEL,
+        "score": _number("probability that it is right", 0, 1),
+        "confidence": _number("of its picture, by which it was accepted"),
+        "weights_sha256": _text("digest of the weights that proposed it", pattern=SHA256),
+    },
+    ["label_id"],
+)
+
+LABEL_ISSUES = _table(
+    "label_issues",
+    "Labels that are probably wrong and objects that probably lack one, most suspected first.",
+    {
+        **_ROUND_ID,
+        **_IMAGE_ID,
+        "issue_id": _text("image, kind and running number"),
+        "kind": _text("wrong, swapped, placed or missed", one_of=ISSUE_KINDS),
+        "label_id": _optional_text("the suspected label; missing where one is missing"),
+        "score": _number("probability that it is an error", 0, 1),
+        **_PLACE,
+        "suggestion": _text("what it should be, as a sentence"),
+    },
+    ["issue_id"],
+)
+
+ERROR_BARS = _table(
+    "error_bars",
+    "How many labels of a version are wrong, of all classes and of each one.",
+    {
+        **_ROUND_ID,
+        "class_name": _text("a class; empty: all together"),
+        "design": _text(
+            "labels drawn one by one, or whole pictures", one_of=["labels", "pictures"]
+        ),
+        "labels": _count("labels that it speaks of"),
+        "audited": _count("labels that were looked at"),
+        "pictures": _count("pictures that were looked at; 0 where labels were drawn"),
+        "wrong": _count("of the audited, found to be wrong"),
+        "rate": _number("estimated share of wrong labels", 0, 1),
+        "low": _number("lower end of its interval", 0, 1),
+        "high": _number("upper end of its interval", 0, 1),
+        "level": _number("of the interval", 0, 1),
+    },
+    ["round_id", "class_name", "design"],
 )
 
 SPLIT_TABLE = _table(
@@ -473,6 +609,14 @@ TRAINED_MODELS = _table(
         "epochs": _number("passes over them", 0),
         "cpu_seconds": _number("processor time spent", 0),
         "final_loss": _number("mean loss over the last tenth"),
+        "steps": _count("batches learned from"),
+        "seed": pa.Column("int64", description="of first weights, order and variations"),
+        "policy_digest": _text("SHA-256 of the training policy"),
+        "profile": _text("how thoroughly it will propose: name and start of the digest"),
+        "calibration": _text("digest of what its scores mean; empty: taken as they are"),
+        "calibration_images": _count("pictures of the val split, which it did not learn from"),
+        "calibration_error_before": _number("expected error of its own scores", 0, 1),
+        "calibration_error": _number("the same of calibrated ones, on pictures held out", 0, 1),
     },
     ["round_id"],
 )
@@ -486,12 +630,94 @@ MODEL_EVALUATIONS = _table(
         "weights_sha256": _text("digest of the weights", pattern=SHA256),
         "test_images": _count("pictures of the test split"),
         "map50": _number("mean average precision at IoU 0.5, 0 to 1", 0, 1),
+        "map50_low": _number("lower end of its 95 % interval", 0, 1),
+        "map50_high": _number("upper end of its 95 % interval", 0, 1),
         "map": _number("mean average precision over IoU 0.5 to 0.95, 0 to 1", 0, 1),
-        "promoted_map50": _number("the same of the model promoted before; missing: none", 0, 1),
+        "map_low": _number("lower end of its 95 % interval", 0, 1),
+        "map_high": _number("upper end of its 95 % interval", 0, 1),
+        "promoted_map50": _number("map50 of the model promoted before; missing: none", 0, 1),
+        "promoted_map": _number("map of the model promoted before; missing: none", 0, 1),
+        "difference": _number("map beyond that of the promoted or the best, the higher", -1, 1),
+        "difference_low": _number("lower end of its 95 % interval", -1, 1),
+        "difference_high": _number("upper end of its 95 % interval", -1, 1),
+        "best_sha256": _text("the best model ever promoted, on these images; empty: none"),
         "promoted": _flag("whether it now makes the proposals"),
         "reason": _text("why it was promoted or not"),
     },
     ["round_id"],
+)
+
+MODEL_SLICES = _table(
+    "model_slices",
+    "How well a round's model does by class, size and kind of test image, the weakest first.",
+    {
+        **_ROUND_ID,
+        "kind": _text("class, size, dark, bright, blurred, source, device or round"),
+        "name": _text("which class, size or value, or where the tail begins"),
+        "images": _count("test images in it"),
+        "boxes": _count("true boxes in it"),
+        "map": _number("mean average precision over IoU 0.5 to 0.95, 0 to 1", 0, 1),
+        "map_low": _number("lower end of its 95 % interval", 0, 1),
+        "map_high": _number("upper end of its 95 % interval", 0, 1),
+        "map50": _number("the same at IoU 0.5", 0, 1),
+        "others_map": _number("map of what it is compared with, 0 to 1", 0, 1),
+        "difference": _number("how much better than those, class by class", -1, 1),
+        "upper": _number("upper end of the difference, corrected for many looks", -1, 1),
+        "weak": _flag("whether it is worse beyond chance: upper is below 0"),
+        "rank": _count("position from the weakest, from 0"),
+    },
+    ["kind", "name"],
+)
+
+MODEL_FINDINGS = _table(
+    "model_findings",
+    "Every wrong box and every miss of a round's model on the test images.",
+    {
+        **_ROUND_ID,
+        "finding_id": _text("round and running number"),
+        **_IMAGE_ID,
+        "kind": _text("what is wrong, see models/findings.py", one_of=FINDING_KINDS),
+        **_PLACE,
+        "score": _number("of the proposal, 0 to 1; missing for a miss", 0, 1),
+        "true_class": _optional_text("class of the object it is about; missing: there is none"),
+        "iou": _number("overlap with it; of a miss, the most that any proposal has", 0, 1),
+        "rank": _count("position by kind, the worst first"),
+    },
+    ["finding_id"],
+)
+
+MISSED_BY_MODEL = _table(
+    "missed_by_model",
+    "The boxes of the train split that the promoted model does not find; training can weigh them.",
+    {
+        **_ROUND_ID,
+        "missed_id": _text("image and running number"),
+        **_IMAGE_ID,
+        **_PLACE,
+        "nearest_iou": _number("the most that a proposal of the class overlaps it", 0, 1),
+        "image_boxes": _count("true boxes of the image, found or not"),
+        "weights_sha256": _text("the model", pattern=SHA256),
+    },
+    ["missed_id"],
+)
+
+MODEL_AGREEMENT = _table(
+    "model_agreement",
+    "How far the model's proposals of a round agree with what people then said.",
+    {
+        **_ROUND_ID,
+        "class_name": _text("class; empty: all of them"),
+        "answers": _text("consensus, or blind: given without seeing proposals"),
+        "images": _count("images compared"),
+        "proposals": _count("shown boxes"),
+        "labels": _count("boxes that people settled on"),
+        "matched": _count("pairs of the same class at IoU 0.5 or above"),
+        "f1": _number("2 matched / (proposals + labels), 0 to 1", 0, 1),
+        "f1_low": _number("lower end of its 95 % interval", 0, 1),
+        "f1_high": _number("upper end of its 95 % interval", 0, 1),
+        "weights_sha256": _text("the model; empty: there was none"),
+    },
+    ["class_name", "answers"],
 )
 
 ROUND_REPORTS = _table(
@@ -524,6 +750,9 @@ TABLES: dict[str, pa.DataFrameSchema] = {
         IMPORTED_LABELS,
         IMAGE_EMBEDDINGS,
         MODEL_PREDICTIONS,
+        PREDICTED_IMAGES,
+        BATCH_DRIFT,
+        ODD_IMAGES,
         SELECTED_IMAGES,
         LABEL_TASKS,
         HUMAN_LABELS,
@@ -535,11 +764,19 @@ TABLES: dict[str, pa.DataFrameSchema] = {
         REVIEW_TASKS,
         REVIEWED_LABELS,
         TRAINING_SET,
+        CERTIFICATES,
+        AUTO_LABELS,
+        LABEL_ISSUES,
+        ERROR_BARS,
         SPLIT_TABLE,
         TRAINING_ROUNDS,
         DATASET_VERSIONS,
         TRAINED_MODELS,
         MODEL_EVALUATIONS,
+        MODEL_SLICES,
+        MODEL_FINDINGS,
+        MISSED_BY_MODEL,
+        MODEL_AGREEMENT,
         ROUND_REPORTS,
     )
 }

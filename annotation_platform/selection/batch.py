@@ -1,71 +1,219 @@
 """Which images people are asked about next."""
 
+import hashlib
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from annotation_platform.params import SelectionPolicy
 from annotation_platform.schema.geometry import FloatArray
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import empty_table, make_table
+from annotation_platform.selection import rules
+from annotation_platform.selection.outliers import FLAGGED, outlier_scores
 from annotation_platform.selection.pins import Pin
+from annotation_platform.selection.pool import Candidates, gather
+from annotation_platform.selection.rules import Board, Pick
+
+_MINED = 0.2
+"""Share of the budget that goes to outliers where policy mines them."""
+_AUDITED = "drawn by lot from the whole pool, to see how good labels are"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The images chosen, and what a person should know of those that were not."""
+
+    images: pd.DataFrame  # schema.tables.SELECTED_IMAGES
+    outliers: dict[str, float]  # image id of every flagged image of the pool: its deviations
+    kept_out: dict[str, str]  # image id: who keeps it out and why
+    pinned_elsewhere: tuple[str, ...]  # wanted by somebody, but not in the pool
+    without_vector: tuple[str, ...]  # no finite vector: not told apart by diversity, not lost
+    unscored_proposals: int  # proposals whose score is no number: not counted as unsure
+    unusable: dict[str, int]  # rows of the pool that cannot be asked about, by why
 
 
 def select_batch(
     pool: pd.DataFrame,
     embeddings: pd.DataFrame,
     *,
-    budget: int,
+    policy: SelectionPolicy,
     round_id: str,
+    seed: int = 0,
     pins: Mapping[str, Pin] | None = None,
-) -> pd.DataFrame:
-    """Return the ``selected_images`` of a round: the whole pool, or ``budget`` unlike images of it.
+    predictions: pd.DataFrame | None = None,
+    labels: pd.DataFrame | None = None,
+    asked: pd.DataFrame | None = None,
+) -> Selection:
+    """Return the ``selected_images`` of a round: ``policy.budget`` images, or the whole pool.
 
-    What somebody pinned is always in, first and whatever the budget, or always out.
+    In this order:
 
-    Images are taken by farthest-first traversal of their embeddings (Gonzalez, "Clustering to
-    minimize the maximum intercluster distance", 1985), starting with the one nearest to the mean:
-    at every length the chosen ones cover the pool at most twice as coarsely as the best choice
-    would. Ties go by image id.
+    1. What somebody pinned is in, whatever the budget, or out.
+    2. The audit: ``audit_share`` of what is left of the budget, at least one image, is a simple
+       random sample without replacement of the whole pool, pinned images apart, before anything
+       else is chosen and whatever is known of it: outliers and look-alikes take part. Error
+       bars and certificates rest on this; ``audit`` marks it, also where the whole pool is asked.
+    3. With ``outliers: mine`` flagged images, up to a fifth of the rest; with ``drop`` they are
+       out from here on.
+    4. The rest by ``strategy``, see `SelectionPolicy` and the functions of ``rules.py``. What a
+       rule leaves of its share goes to diversity, and what diversity leaves, because there is no
+       vector, to the first by id.
+
+    Steps 3 and 4 take a second member of a group of look-alikes only when every group that is
+    left had its first, in this round or, by ``asked``, before. The same tables and seed give the
+    same choice, whatever the order of their rows; ties go by image id.
 
     Args:
-        pool: ``cleaned_images`` rows, accepted and not asked about in an earlier round.
-        embeddings: an ``image_embeddings`` table with a vector for each of them.
-        budget: how many; 0, or more than there are, is all of them.
+        pool: ``cleaned_images`` rows nobody was asked about; those not accepted and those that
+            repeat an image are left out and counted. ``group_id`` and ``outcome`` may be missing.
+        embeddings: ``image_embeddings`` of one embedder, for pool and asked images.
+        policy: budget (0: everything), strategy and shares.
         round_id: the round that asks.
+        seed: of all draws, with the round.
         pins: what people decided about single images.
+        predictions: ``model_predictions`` with calibrated scores; none before the first model.
+        labels: the labels so far, by ``class_name``, one row each.
+        asked: ``cleaned_images`` rows of the images that were asked about before.
+
+    Raises:
+        DataError: the vectors are of two embedders.
     """
     pins = pins or {}
-    there = sorted(pool["image_id"])
-    pinned = [image for image in there if image in pins and pins[image].wanted]
-    images = [image for image in there if image not in pins]
-    left = max(0, budget - len(pinned))
-    wanted = len(images) if budget == 0 else min(left, len(images))
-    if wanted == 0:
-        chosen, reason = [], ""
-    elif wanted == len(images):
+    sound, unusable = _sound(pool)
+    candidates = gather(
+        sound,
+        embeddings,
+        empty_table("model_predictions") if predictions is None else predictions,
+        empty_table("reviewed_labels") if labels is None else labels,
+        empty_table("cleaned_images") if asked is None else asked,
+    )
+    scores = _outliers(candidates, _draws(seed, round_id, "outliers"))
+    images = candidates.image_ids
+    out = [row for row, image in enumerate(images) if image in pins and not pins[image].wanted]
+    board = Board(candidates, np.array(out, dtype=np.int64))
+    pinned = [row for row, image in enumerate(images) if image in pins and pins[image].wanted]
+    board.take([Pick(row, "pinned", pins[images[row]].sentence) for row in pinned])
+    audit = _choose(board, policy, scores, seed, round_id)
+    return Selection(
+        images=_table(board, audit, scores, round_id),
+        outliers={images[row]: float(scores[row]) for row in np.flatnonzero(scores >= FLAGGED)},
+        kept_out={
+            images[row]: f"{pins[images[row]].by}: {pins[images[row]].reason}" for row in out
+        },
+        pinned_elsewhere=tuple(sorted(i for i in pins if pins[i].wanted and i not in set(images))),
+        without_vector=tuple(images[row] for row in np.flatnonzero(~candidates.usable)),
+        unscored_proposals=int((~np.isfinite(candidates.scores)).sum()),
+        unusable=unusable,
+    )
+
+
+def _sound(pool: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+    unusable: dict[str, int] = {}
+    if "outcome" in pool:
+        accepted = pool["outcome"] == "accepted"
+        unusable = {
+            str(k): int(n) for k, n in pool.loc[~accepted, "outcome"].value_counts().items()
+        }
+        pool = pool[accepted]
+    repeated = pool["image_id"].duplicated()
+    if repeated.any():
+        unusable["repeated"] = int(repeated.sum())
+    return pool[~repeated], unusable
+
+
+def _outliers(candidates: Candidates, rng: np.random.Generator) -> FloatArray:
+    """Return the outlier score of each candidate; NaN where it has no vector."""
+    scores = np.full(len(candidates), np.nan)
+    usable = candidates.usable
+    vectors = candidates.vectors if usable.all() else candidates.vectors[usable]
+    scores[usable] = outlier_scores(vectors, rng)
+    return scores
+
+
+def _choose(
+    board: Board, policy: SelectionPolicy, scores: FloatArray, seed: int, round_id: str
+) -> set[int]:
+    """Choose by lot and by rule; return the rows of the audit."""
+    population = board.free()
+    whole = policy.budget == 0
+    left = len(population) if whole else max(0, policy.budget - len(board.picks))
+    left = min(left, len(population))
+    # The smallest nudge keeps 0.1 × 30 at 3.
+    drawn = math.ceil(policy.audit_share * left - 1e-9)
+    rng = _draws(seed, round_id, "audit")
+    audit = sorted(rng.choice(population, size=drawn, replace=False).tolist())
+    left -= board.take([Pick(row, "audit", _AUDITED) for row in audit])
+    if policy.outliers == "drop":
+        board.close(np.flatnonzero(scores >= FLAGGED))
+    free = board.free()
+    if left >= len(free):
         reason = "all images of the round"
-        chosen = images
-    else:
-        by_image = dict(zip(embeddings["image_id"], embeddings["vector"], strict=True))
-        vectors = np.stack([np.asarray(by_image[image], dtype=np.float64) for image in images])
-        chosen = [images[position] for position in _farthest_first(vectors, wanted)]
-        reason = "unlike those before it"
-    reasons = [(image, f"wanted by {pins[image].by}: {pins[image].reason}") for image in pinned]
-    reasons += [(image, reason) for image in chosen]
+        board.take([Pick(int(row), "all", reason) for row in free])
+        return set(audit)
+    if policy.outliers == "mine":
+        left -= _mine(board, math.ceil(_MINED * left), scores)
+    rng = _draws(seed, round_id, "lots")
+    while left > 0:
+        left -= _turn(board, policy, min(left, board.room()), rng)
+    return set(audit)
+
+
+def _mine(board: Board, wanted: int, scores: FloatArray) -> int:
+    taken = 0
+    while taken < wanted:
+        picks = rules.outlying(board, wanted - taken, scores)
+        if not picks:
+            break
+        taken += board.take(picks)
+    return taken
+
+
+def _turn(board: Board, policy: SelectionPolicy, wanted: int, rng: np.random.Generator) -> int:
+    """Choose ``wanted`` images, no two of a group; return how many that were."""
+    left = wanted
+    match policy.strategy:
+        case "random":
+            left -= board.take(rules.by_lot(board, left, rng))
+        case "entropy":
+            left -= board.take(rules.uncertain(board, left, "sum_entropy", unlike=False))
+        case "uncertainty":
+            left -= board.take(rules.uncertain(board, left, policy.measure, unlike=True))
+        case "balance":
+            left -= board.take(rules.rare(board, left))
+        case "combined":
+            left -= board.take(rules.rare(board, round(policy.rare_share * wanted)))
+            unsure = max(0, left - round(policy.diverse_share * wanted))
+            left -= board.take(rules.uncertain(board, unsure, policy.measure, unlike=True))
+        case "diversity":
+            pass
+    if left:
+        left -= board.take(rules.diverse(board, left))
+    if left:
+        board.take(rules.rest(board, left))
+    return wanted
+
+
+def _table(board: Board, audit: set[int], scores: FloatArray, round_id: str) -> pd.DataFrame:
     rows: list[dict[str, object]] = [
-        {"round_id": round_id, "image_id": image, "rank": rank, "reason": why}
-        for rank, (image, why) in enumerate(reasons)
+        {
+            "round_id": round_id,
+            "image_id": board.candidates.image_ids[pick.row],
+            "rank": rank,
+            "rule": pick.rule,
+            "reason": pick.reason,
+            "score": pick.score,
+            "audit": pick.row in audit,
+            "outlier_score": scores[pick.row],
+        }
+        for rank, pick in enumerate(board.picks)
     ]
     return make_table("selected_images", rows)
 
 
-def _farthest_first(vectors: FloatArray, wanted: int) -> list[int]:
-    start = int(np.argmin(np.linalg.norm(vectors - vectors.mean(axis=0), axis=1)))
-    chosen = [start]
-    distances = np.linalg.norm(vectors - vectors[start], axis=1)
-    while len(chosen) < wanted:
-        distances[chosen] = -1.0
-        farthest = int(np.argmax(distances))
-        chosen.append(farthest)
-        distances = np.minimum(distances, np.linalg.norm(vectors - vectors[farthest], axis=1))
-    return chosen
+def _draws(seed: int, round_id: str, purpose: str) -> np.random.Generator:
+    """Return the draws of one purpose; those of one do not shift those of another."""
+    digest = hashlib.sha256(f"{seed} {round_id} {purpose}".encode()).digest()
+    return np.random.default_rng(list(digest))

@@ -19,6 +19,11 @@ class Pin:
     by: str
     at: datetime
 
+    @property
+    def sentence(self) -> str:
+        """Why an image that is wanted is asked about."""
+        return f"wanted by {self.by}: {self.reason}"
+
 
 class Pins:
     """The decisions, by image; the last one on an image holds, and none is ever forgotten."""

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 from annotation_platform.errors import SettingsError
 from annotation_platform.labeling.label_studio_http import LabelStudioHttp
@@ -16,6 +17,7 @@ from annotation_platform.servers.label_studio import LabelStudioServer
 from annotation_platform.servers.webhooks import received_hints, registered_webhooks
 from annotation_platform.settings import Settings
 from annotation_platform.storage.s3 import Bucket, is_s3
+from annotation_platform.versioning.mirror import open_registry
 from annotation_platform.versioning.registry import check_registry
 
 _TOKEN = "ANNOTATION_LABEL_STUDIO_TOKEN"
@@ -42,12 +44,13 @@ def serve(
     """
     policy = read_params(settings.params_path)
     # Found now, before anybody has worked, and not at the first release.
-    check_registry(settings.registry_path)
+    check_registry(open_registry(settings.registry_place, settings.mirrors_path))
     with ExitStack() as stack:
         stack.enter_context(locked_home(settings.home_path))
         _make_home(settings)
         secret = stack.enter_context(received_hints(settings))
-        url, token = _label_studio(stack, settings, label_studio_port, say)
+        shown = settings.shown_url if policy.masking.classes else settings.lake_url
+        url, token = _label_studio(stack, settings, shown, label_studio_port, say)
         settings = settings.model_copy(update={"label_studio_url": url})
         (settings.home_path / "servers.json").write_text(json.dumps({"label_studio": url}) + "\n")
         pace = settings.label_studio_requests_per_second
@@ -89,9 +92,12 @@ def running_label_studio(settings: Settings) -> tuple[str, str]:
 
 
 def _label_studio(
-    stack: ExitStack, settings: Settings, port: int, say: Callable[[str], None]
+    stack: ExitStack, settings: Settings, shown: str, port: int, say: Callable[[str], None]
 ) -> tuple[str, str]:
-    """Return address and token of the Label Studio to use; one of our own ends with ``stack``."""
+    """Return address and token of the Label Studio to use; one of our own ends with ``stack``.
+
+    ``shown`` is where the pictures are that it may show: it reaches no others.
+    """
     token = settings.label_studio_token.get_secret_value()
     if token:
         return settings.label_studio_url, token
@@ -99,9 +105,9 @@ def _label_studio(
     server = stack.enter_context(
         LabelStudioServer(
             settings.home_path / "label-studio",
-            document_root=None if is_s3(settings.lake_url) else settings.lake_path,
+            document_root=None if is_s3(shown) else Path(shown),
             secrets_path=settings.secrets_path,
-            s3_endpoint=private_endpoint() if is_s3(settings.lake_url) else "",
+            s3_endpoint=private_endpoint() if is_s3(shown) else "",
             port=port,
         )
     )

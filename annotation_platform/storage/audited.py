@@ -54,6 +54,12 @@ class AuditedStore:
         self.log.write("create", key)
         return self.store.create(key, data, private=private)
 
+    def copy(self, source: str, target: str) -> None:
+        """Have what is under ``source`` under ``target`` too, unless something is there."""
+        self.log.write("get", source)
+        self.log.write("create", target)
+        self.store.copy(source, target)
+
     def get(self, key: str) -> bytes:
         """Return the bytes under ``key``; a missing key is a DataError."""
         self.log.write("get", key)
@@ -71,6 +77,11 @@ class AuditedStore:
         """Return a file on this machine that holds the bytes under ``key``."""
         self.log.write("get", key)
         return self.store.local_path(key)
+
+    def url(self, key: str) -> str:
+        """Return where others find what is under ``key``: who asks will read it."""
+        self.log.write("get", key)
+        return self.store.url(key)
 
     def arrow_place(self) -> tuple[fs.FileSystem, str]:
         """Return how Arrow gets at the objects: all of the tables are taken for read."""

@@ -73,9 +73,14 @@ def _write_aside(path: Path, data: bytes, mode: int) -> Path:
     return unfinished
 
 
+def disk_full(place: Path | str) -> SettingsError:
+    """Return the error for a place without room."""
+    return SettingsError(f"disk full at {place}: free some space and run again.")
+
+
 def _cannot_write(path: Path, error: OSError) -> SettingsError:
     if error.errno == errno.ENOSPC:
-        return SettingsError(f"disk full at {path}: free some space and run again.")
+        return disk_full(path)
     return SettingsError(
         f"{path}: cannot be written ({error.strerror}). Choose another ANNOTATION_HOME."
     )

@@ -7,8 +7,25 @@ def raw_key(image_id: str) -> str:
 
 
 def image_key(image_id: str, extension: str) -> str:
-    """Return the lake's key of the cleaned picture: what people and models see."""
+    """Return the lake's key of the cleaned picture: what models see, and people unless masked."""
     return f"images/{image_id}.{extension}"
+
+
+SHOWN = "shown"
+"""The folder of the lake with what people see instead, where something is kept from them.
+
+It is built like a lake, with ``images`` in it, so that it can be handed to a server alone.
+"""
+
+
+def shown_key(image_id: str, masks: str, extension: str) -> str:
+    """Return the lake's key of a picture as people see it; ``masks`` names what is masked."""
+    return f"{SHOWN}/images/{image_id}-{masks}.{extension}"
+
+
+def is_shown(key: str) -> bool:
+    """Return whether what is under ``key`` was made for people who must not see everything."""
+    return key.startswith(f"{SHOWN}/")
 
 
 def sidecar_key(digest: str) -> str:

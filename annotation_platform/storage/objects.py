@@ -7,7 +7,7 @@ from typing import Protocol
 from pyarrow import fs
 
 from annotation_platform.errors import DataError
-from annotation_platform.storage.files import UNFINISHED, create_file, write_file
+from annotation_platform.storage.files import UNFINISHED, create_file, sync, write_file
 
 
 class ObjectStore(Protocol):
@@ -22,6 +22,12 @@ class ObjectStore(Protocol):
         What is ``private`` is readable by this user alone.
         """
 
+    def copy(self, source: str, target: str) -> None:
+        """Have what is under ``source`` under ``target`` too, unless something is there already.
+
+        The store does so itself where it can; a missing ``source`` is a DataError.
+        """
+
     def get(self, key: str) -> bytes:
         """Return the bytes under ``key``; a missing key is a DataError."""
 
@@ -33,6 +39,9 @@ class ObjectStore(Protocol):
 
     def local_path(self, key: str) -> Path:
         """Return a file on this machine that holds the bytes under ``key``."""
+
+    def url(self, key: str) -> str:
+        """Return where others find what is under ``key``: an absolute path, or ``s3://…``."""
 
     def arrow_place(self) -> tuple[fs.FileSystem, str]:
         """Return how Arrow gets at the objects: a file system, and the root that keys follow."""
@@ -54,6 +63,20 @@ class LocalObjectStore:
         What is ``private`` is readable by this user alone.
         """
         return create_file(self._path(key), data, mode=0o600 if private else 0o644)
+
+    def copy(self, source: str, target: str) -> None:
+        """Have what is under ``source`` under ``target`` too: one file with two names."""
+        path = self._path(target)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.hardlink_to(self._path(source))
+        except FileExistsError:
+            return
+        except OSError:
+            # Some file systems know no second names, and none has any number of them.
+            self.create(target, self.get(source))
+        else:
+            sync(path.parent)
 
     def get(self, key: str) -> bytes:
         """Return the bytes under ``key``; a missing key is a DataError."""
@@ -78,6 +101,10 @@ class LocalObjectStore:
     def local_path(self, key: str) -> Path:
         """Return the file that holds the bytes under ``key``."""
         return self._path(key)
+
+    def url(self, key: str) -> str:
+        """Return the absolute path of the file under ``key``."""
+        return str(self._path(key).absolute())
 
     def arrow_place(self) -> tuple[fs.FileSystem, str]:
         """Return how Arrow gets at the objects."""

@@ -10,30 +10,44 @@ import pyarrow.parquet as pq
 
 from annotation_platform.errors import NotReadyError
 from annotation_platform.schema.tables import check_table, empty_table
+from annotation_platform.storage.lineage import Lineage
 from annotation_platform.storage.objects import ObjectStore
 
 
 class RoundTables:
-    """Read and write the tables of ``schema/tables.py`` by round."""
+    """Read and write the tables of ``schema/tables.py`` by round.
 
-    def __init__(self, store: ObjectStore) -> None:
+    Args:
+        store: where.
+        noted: if given, takes the SHA-256 of every file that is read or written, by table and
+            round; one that changes between two reads is a NotReadyError.
+    """
+
+    def __init__(self, store: ObjectStore, noted: dict[str, str] | None = None) -> None:
         self._store = store
+        self._noted = noted
+
+    def noting(self, noted: dict[str, str]) -> "RoundTables":
+        """Return the same tables, with every file that is used put into ``noted``."""
+        return RoundTables(self._store, noted)
+
+    @property
+    def lineage(self) -> Lineage:
+        """What tables were made of."""
+        return Lineage(self._store)
 
     def write(self, name: str, round_id: str, frame: pd.DataFrame) -> str:
         """Write one round of a table, replacing it, and return the SHA-256 of the file."""
-        data = parquet_bytes(check_table(name, frame, where=round_id))
+        data = table_bytes(name, frame, where=round_id)
         self._store.put(_key(name, round_id), data)
-        return hashlib.sha256(data).hexdigest()
+        digest = hashlib.sha256(data).hexdigest()
+        if self._noted is not None:
+            self._noted[f"{name}/{round_id}"] = digest
+        return digest
 
     def read(self, name: str, round_id: str) -> pd.DataFrame:
         """Return one round of a table; NotReadyError if it was not written yet."""
-        key = _key(name, round_id)
-        if not self._store.exists(key):
-            raise NotReadyError(
-                f"{name} of {round_id} does not exist yet. Materialise {name} for {round_id} first."
-            )
-        frame = pd.read_parquet(io.BytesIO(self._store.get(key)))
-        return check_table(name, frame, where=round_id)
+        return read_table(name, self._get(name, round_id), where=round_id)
 
     def read_rounds(self, name: str, rounds: Iterable[str]) -> pd.DataFrame:
         """Return the rows of these rounds that exist, in the order given, as one table."""
@@ -57,7 +71,37 @@ class RoundTables:
 
     def digest(self, name: str, round_id: str) -> str:
         """Return the SHA-256 of one round of a table; the same rows always give the same one."""
-        return hashlib.sha256(self._store.get(_key(name, round_id))).hexdigest()
+        return hashlib.sha256(self._get(name, round_id)).hexdigest()
+
+    def _get(self, name: str, round_id: str) -> bytes:
+        key = _key(name, round_id)
+        if not self._store.exists(key):
+            raise NotReadyError(
+                f"{name} of {round_id} does not exist yet. Materialise {name} for {round_id} first."
+            )
+        data = self._store.get(key)
+        if self._noted is not None:
+            digest = hashlib.sha256(data).hexdigest()
+            if self._noted.setdefault(f"{name}/{round_id}", digest) != digest:
+                raise NotReadyError(
+                    f"{name} of {round_id} was written anew while it was read. Run this again."
+                )
+        return data
+
+
+def table_bytes(name: str, frame: pd.DataFrame, *, where: str = "") -> bytes:
+    """Return the file of a table ``name``, checked; ``where`` names it in errors."""
+    return parquet_bytes(check_table(name, frame, where=where))
+
+
+def read_table(name: str, data: bytes, *, where: str = "") -> pd.DataFrame:
+    """Return the table ``name`` in a file, checked; ``where`` names it in errors."""
+    return check_table(name, pd.read_parquet(io.BytesIO(data)), where=where)
+
+
+def table_digest(name: str, frame: pd.DataFrame) -> str:
+    """Return the SHA-256 that the file of a table has or would have."""
+    return hashlib.sha256(table_bytes(name, frame)).hexdigest()
 
 
 def parquet_bytes(frame: pd.DataFrame) -> bytes:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
 from pyarrow import fs
 
 from annotation_platform.errors import DataError, SettingsError
@@ -49,13 +49,18 @@ def is_s3(url: str) -> bool:
     return url.startswith("s3://")
 
 
-def s3_client(*, attempts: int = 8) -> Any:
-    """Return a client by AWS's variables. It retries what S3 refuses for a while, with pauses."""
+def s3_client(*, attempts: int = 8, profile: str = "") -> Any:
+    """Return a client by AWS's variables, or a profile of AWS's files.
+
+    It retries what S3 refuses for a while, with pauses.
+    """
     retries = {"mode": "adaptive", "total_max_attempts": attempts}
     settings = Config(retries=retries, connect_timeout=5, read_timeout=60)
     try:
         # A session of its own: the shared one would keep an account after it has changed.
-        return boto3.Session().client("s3", config=settings)
+        return boto3.Session(profile_name=profile or None).client("s3", config=settings)
+    except ProfileNotFound as error:
+        raise SettingsError(f"{error}. Name one that ~/.aws/credentials has.") from error
     except ValueError as error:
         raise SettingsError(f"{error}. Set AWS_ENDPOINT_URL to http://… or https://….") from error
 
@@ -158,6 +163,17 @@ class Bucket:
             time.sleep(0.05 * 2**attempt)
         raise SettingsError(f"{self.url}/{key}: others write it again and again. Try again later.")
 
+    def copy(self, source: str, target: str) -> None:
+        """Have S3 write what is under ``source`` to ``target``, unless something is there."""
+        if self.head(target) is not None:
+            return
+        with self._explained(source):
+            self.client.copy_object(
+                Bucket=self.name,
+                Key=self._prefix + target,
+                CopySource={"Bucket": self.name, "Key": self._prefix + source},
+            )
+
     def _create(self, key: str, data: bytes) -> str:
         """Return the code with which an object was not created; empty if it was."""
         with self._explained(key):
@@ -231,6 +247,10 @@ class S3ObjectStore:
         """
         return self.bucket.create(checked_key(key), data)
 
+    def copy(self, source: str, target: str) -> None:
+        """Have what is under ``source`` under ``target`` too; the bytes stay within S3."""
+        self.bucket.copy(checked_key(source), checked_key(target))
+
     def get(self, key: str) -> bytes:
         """Return the bytes under ``key``; a missing key is a DataError."""
         return self.bucket.get(checked_key(key))
@@ -250,6 +270,10 @@ class S3ObjectStore:
         if not (key.startswith("images/") and path.is_file()):
             write_file(path, self.get(key))
         return path
+
+    def url(self, key: str) -> str:
+        """Return the address of what is under ``key``."""
+        return f"{self.bucket.url}/{checked_key(key)}"
 
     def arrow_place(self) -> tuple[fs.FileSystem, str]:
         """Return how Arrow gets at the objects, with the same endpoint and account."""

@@ -21,12 +21,16 @@ import yaml
 
 from annotation_platform.errors import PublishError, SettingsError
 from annotation_platform.storage.files import write_file
+from annotation_platform.versioning.address import Address, parse_address
 from annotation_platform.versioning.git import Git, clean_environment, run_git
 from annotation_platform.versioning.registry import remote_of, unknown_version
-from annotation_platform.versioning.remote import DvcRemote, Progress, bare, new_md5
+from annotation_platform.versioning.remote import DvcRemote, Progress
+from annotation_platform.versioning.uploading import bare, new_md5
 
 _RECORD = Path(".dvc/tmp/annotation-checkout.json")
 _SHOWN = 3
+# The user's hooks are for the user's own work.
+_NO_HOOKS = ["-c", "core.hooksPath=/dev/null"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def checkout_version(
     """
     git = open_clone(str(registry), folder)
     if git.resolve(f"refs/tags/{tag}") is None:
-        raise unknown_version(git, tag, where=registry)
+        raise unknown_version(git, tag, where=parse_address(registry).shown)
     name, pointer = _pointer(git, tag)
     remote = remote_of(git, tag, remote_url)
     cache = folder / ".dvc" / "cache" / "files" / "md5"
@@ -107,35 +111,44 @@ def checkout_version(
 
 
 def open_clone(registry: str, folder: Path) -> Git:
-    """Return a clone of a registry, made or brought up to date; nothing is checked out of it."""
-    source = str(Path(registry).absolute()) if Path(registry).exists() else registry
+    """Return a clone of a registry, made or brought up to date; nothing is checked out of it.
+
+    A secret in the registry's address is used now, and not written into the clone.
+    """
+    address = parse_address(registry)
     if (folder / ".git").exists():
         origin = run_git(["-C", str(folder), "config", "remote.origin.url"]).stdout.decode().strip()
-        if origin != source:
+        if origin != address.url:
             raise SettingsError(
                 f"{folder}: is no checkout of this registry. Name another folder; if the registry"
                 f" has moved, run `git -C {folder} remote set-url origin NEW` first."
             )
-        _git(folder, "fetch", "--quiet", "--force", "--tags", "origin")
+        _asked(address, folder, "fetch", "--quiet", "--force", "--tags", "origin")
         return Git(folder)
     if folder.exists() and any(folder.iterdir()):
         raise SettingsError(
             f"{folder}: is not empty, and no earlier checkout. Name an empty or a new folder."
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _git(folder.parent, "clone", "--quiet", "--no-checkout", source, str(folder.absolute()))
+    _asked(address, folder.parent, "clone", "--quiet", "--no-checkout", "--", address.url,
+           str(folder.absolute()))  # fmt: skip
     return Git(folder)
 
 
+def _asked(address: Address, place: Path, *arguments: str) -> None:
+    environment = address.environment()
+    done = run_git([*_NO_HOOKS, "-C", str(place), *arguments], environment=environment)
+    if done.returncode != 0:
+        raise address.failed(arguments[0], done.stderr)
+
+
 def _git(place: Path, *arguments: str) -> None:
-    # The user's hooks are for the user's own work.
-    options = ["-c", "core.hooksPath=/dev/null", "-C", str(place)]
-    done = run_git([*options, *arguments], environment=clean_environment())
+    done = run_git([*_NO_HOOKS, "-C", str(place), *arguments], environment=clean_environment())
     if done.returncode != 0:
         said = " ".join(done.stderr.decode(errors="replace").split())[-300:]
         raise PublishError(
-            f"{place}: git {arguments[0]} failed: {said or 'it gave no reason.'} Check the address"
-            " of the registry and your access to it, and run again."
+            f"{place}: git {arguments[0]} failed: {said or 'it gave no reason.'} Mend the folder, "
+            "or check out into a new one."
         )
 
 

@@ -1,15 +1,22 @@
 """Taking away objects of the remote that no version names: what killed publishers left behind."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from annotation_platform.errors import PublishError
-from annotation_platform.versioning.git import Git
-from annotation_platform.versioning.registry import list_versions
+from annotation_platform.versioning.git import Git, Registry, as_git
+from annotation_platform.versioning.registry import VersionInfo, list_versions
 from annotation_platform.versioning.remote import DvcRemote, registry_lock
+from annotation_platform.versioning.sharing import (
+    forget_registries,
+    noted_registries,
+    notes_named,
+    other_registries,
+)
+from annotation_platform.versioning.source import default_remote
 from annotation_platform.versioning.verify import names_of_untagged
 
 YOUNG = timedelta(days=1)
@@ -26,17 +33,26 @@ class Collected:
     young: tuple[str, ...]
 
 
+def _at_path(place: str) -> Git:
+    return Git(Path(place))
+
+
 def collect_garbage(
-    registry: Path,
+    registry: Registry,
     remote: DvcRemote,
     *,
     expected: Collection[str],
     now: datetime,
     dry_run: bool = True,
+    others: Sequence[Git] = (),
+    reach: Callable[[str], Git] = _at_path,
+    forget: Sequence[str] = (),
 ) -> Collected:
     """Take away the objects of the remote that no version of the registry names.
 
-    Publishers of this registry wait meanwhile. Objects younger than ``YOUNG`` stay.
+    Publishers of this registry wait meanwhile: all of them where it is a folder, for one behind
+    an address those of this home. Objects younger than ``YOUNG`` stay, and so does what versions
+    of other registries need that have published to the remote.
 
     Args:
         registry: it must hold every version that was ever published to this remote.
@@ -44,38 +60,82 @@ def collect_garbage(
         expected: tags that are known to have been published, by the lake for instance.
         now: the time.
         dry_run: whether to take nothing away, and only say what would be.
+        others: further registries whose versions are in the remote.
+        reach: opens the other registries that are noted in the remote, by path or address.
+        forget: registries noted there whose versions are no more; their notes go too, unless it
+            is a dry run.
 
     Raises:
         PublishError: the registry is a shallow clone, has no version, lacks an expected one, or
-            the list of a version's files cannot be read: then it is not known what is needed.
+            the list of a version's files cannot be read, or another registry cannot: then it is
+            not known what is needed. Or it changed meanwhile.
     """
-    git = Git(registry)
-    if git.text("rev-parse", "--is-shallow-repository") == "true":
-        raise PublishError(
-            f"{registry}: a shallow clone does not know every version. Run `git fetch --unshallow "
-            "--tags` there and try again."
-        )
-    with registry_lock(registry):
-        infos = list_versions(registry)
+    git = as_git(registry)
+    with registry_lock(git.folder):
+        git.refresh()
+        _refuse_shallow(git)
+        infos = list_versions(git)
         missing = sorted(set(expected) - {info.tag for info in infos})
         if missing or not infos:
             lacks = f"lacks {missing[0]}, which was published" if missing else "has no version"
             raise PublishError(
-                f"{registry}: {lacks}, so nobody can tell what is needed. Run `git fetch --tags` "
+                f"{git.where}: {lacks}, so nobody can tell what is needed. Run `git fetch --tags` "
                 "there, or set ANNOTATION_REGISTRY to the repository that has all of them."
             )
-        named = names_of_untagged(registry, remote, infos)
-        for info in infos:
-            named |= {info.manifest.folder_md5}
-            named |= set(remote.read_folder(info.manifest.folder_md5).values())
-        named |= _named_by_dvc(git, remote)
+        forgotten, notes = notes_named(remote, forget), noted_registries(remote)
+        registries = [git, *other_registries(remote, git, others, reach, forgotten=forgotten)]
+        seen = [each.text("for-each-ref") for each in registries]
+        named: set[str] = set()
+        for each in registries:
+            named |= _named_by(each, remote, own=each is git)
         present = set(remote.all())
         unnamed = sorted(present - named)
         young = {name for name in unnamed if now - remote.written_at(name) < YOUNG}
         removed = tuple(name for name in unnamed if name not in young)
-        if not dry_run:
+        if not dry_run and removed:
+            for each, before in zip(registries, seen, strict=True):
+                each.refresh()
+                if each.text("for-each-ref") != before:
+                    raise PublishError(
+                        f"{each.where}: it changed while objects were counted, and nothing was "
+                        "taken away. Run again."
+                    )
+            if noted_registries(remote) != notes:
+                raise PublishError(
+                    f"{remote.url}: another registry began to publish there, and nothing was taken "
+                    "away. Run again."
+                )
             remote.remove(removed)
+        if not dry_run:
+            forget_registries(remote, forgotten)
     return Collected(len(infos), len(named & present), removed, tuple(sorted(young)))
+
+
+def _refuse_shallow(git: Git) -> None:
+    if git.text("rev-parse", "--is-shallow-repository") == "true":
+        raise PublishError(
+            f"{git.where}: a shallow clone does not know every version. Run `git fetch --unshallow "
+            "--tags` there and try again."
+        )
+
+
+def _named_by(git: Git, remote: DvcRemote, *, own: bool) -> set[str]:
+    """Return the objects that a registry needs of a remote."""
+    _refuse_shallow(git)
+    infos = list_versions(git)
+    named = names_of_untagged(git, remote, infos) | _named_by_dvc(git, remote)
+    for info in infos:
+        if own or not _is_elsewhere(git, remote, info):
+            named |= {info.manifest.folder_md5}
+            named |= set(remote.read_folder(info.manifest.folder_md5).values())
+    return named
+
+
+def _is_elsewhere(git: Git, remote: DvcRemote, info: VersionInfo) -> bool:
+    """Return whether a version's files are in another remote, by what it says and what is here."""
+    return default_remote(git, info.tag) != remote.url and bool(
+        remote.missing([info.manifest.folder_md5])
+    )
 
 
 def _named_by_dvc(git: Git, remote: DvcRemote) -> set[str]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from annotation_platform.errors import PublishError
 from annotation_platform.schema.tables import check_table, empty_table
-from annotation_platform.versioning.git import Git
+from annotation_platform.versioning.git import Registry, as_git
 from annotation_platform.versioning.registry import VersionInfo, list_versions, remote_of
 from annotation_platform.versioning.remote import DvcRemote
 
@@ -30,7 +30,7 @@ class Held:
 
 
 def versions_with(
-    image_id: str, registry: Path, remote_url: str, *, expected: Collection[str] = ()
+    image_id: str, registry: Registry, remote_url: str, *, expected: Collection[str] = ()
 ) -> list[Held]:
     """Return the versions that hold an image, oldest first.
 
@@ -46,7 +46,7 @@ def versions_with(
     held = []
     tables: dict[str, pd.DataFrame] = {}
     for info in _versions(registry, expected):
-        remote = remote_of(Git(registry), info.commit, remote_url)
+        remote = remote_of(as_git(registry), info.commit, remote_url)
         files = remote.read_folder(info.manifest.folder_md5)
         path = f"{_SHARDS}{image_id[0]}.parquet"
         md5 = files.get(path)
@@ -72,7 +72,7 @@ def versions_with(
 
 
 def newest_labels(
-    registry: Path, remote_url: str, *, expected: Collection[str] = ()
+    registry: Registry, remote_url: str, *, expected: Collection[str] = ()
 ) -> pd.DataFrame:
     """Return the ``training_set`` that the newest version holds; empty if there is no version.
 
@@ -82,7 +82,7 @@ def newest_labels(
     if not versions:
         return empty_table("training_set")
     info = versions[-1]
-    remote = remote_of(Git(registry), info.commit, remote_url)
+    remote = remote_of(as_git(registry), info.commit, remote_url)
     files = remote.read_folder(info.manifest.folder_md5)
     return version_labels(remote, files, where=info.tag)
 
@@ -103,14 +103,14 @@ def version_labels(remote: DvcRemote, files: Mapping[str, str], *, where: str) -
     return pd.concat(shards, ignore_index=True) if shards else empty_table("training_set")
 
 
-def _versions(registry: Path, expected: Collection[str]) -> list[VersionInfo]:
-    if not expected and not registry.exists():
+def _versions(registry: Registry, expected: Collection[str]) -> list[VersionInfo]:
+    if not expected and isinstance(registry, Path) and not registry.exists():
         return []
     versions = list_versions(registry)
     missing = sorted(set(expected) - {info.tag for info in versions})
     if missing:
         raise PublishError(
-            f"{registry}: lacks {missing[0]}, which was published from this lake. "
+            f"{as_git(registry).where}: lacks {missing[0]}, which was published from this lake. "
             "Set ANNOTATION_REGISTRY to the repository that has it."
         )
     return versions

@@ -14,6 +14,8 @@ from datetime import datetime
 from pathlib import Path
 
 from annotation_platform.errors import PublishError, SettingsError
+from annotation_platform.storage.files import disk_full
+from annotation_platform.versioning.manifest import BRANCH
 
 _ELSEWHERE = re.compile(
     r"GIT_(DIR|WORK_TREE|INDEX_FILE|INDEX_VERSION|OBJECT_DIRECTORY|ALTERNATE_OBJECT_DIRECTORIES|"
@@ -23,7 +25,9 @@ _ELSEWHERE = re.compile(
 # What was committed survives a power cut; no hook and no signing key is asked.
 _OPTIONS = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsync=all", "-c", "gc.auto=0",
             "-c", "core.filesRefLockTimeout=3000"]  # fmt: skip
-_DEAD_LOCK_SECONDS = 60
+DEAD_LOCK_SECONDS = 60
+"""A lock of git's this old belongs to a process that was killed."""
+
 _WHO = ["-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT"]
 
 
@@ -33,6 +37,14 @@ class Git:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.git_dir = _git_dir(folder)
+
+    @property
+    def where(self) -> str:
+        """What messages call the repository."""
+        return str(self.folder)
+
+    def refresh(self) -> None:
+        """Bring what is here up to date, where it is a copy; see ``Mirror``."""
 
     def run(
         self,
@@ -52,10 +64,12 @@ class Git:
             at: used instead of the clock for authors and committers.
         """
         result = self._start(arguments, stdin=stdin, index=index, work_tree=work_tree, at=at)
+        if b"No space left on device" in result.stderr:
+            raise disk_full(self.where)
         if result.returncode != 0:
             raise PublishError(
-                f"{self.folder}: git {arguments[0]} failed: {_last_line(result.stderr)}. "
-                "Mend the repository (`git fsck`) and run again."
+                f"{self.where}: git {arguments[0]} failed: {_last_line(result.stderr)}. "
+                "See to it (`git fsck` looks for damage) and run again."
             )
         return result.stdout
 
@@ -84,6 +98,12 @@ class Git:
         lines = self.text("for-each-ref", layout, f"refs/tags/{pattern}").splitlines()
         found = (line.split("\0") for line in lines)
         return {name: peeled or direct for name, direct, peeled in found}
+
+    def publishes(self, commit: str) -> bool:
+        """Return whether a branch or tag of the repository leads to a commit."""
+        # A commit that nothing leads to may be left over from what was taken back.
+        found = self._start(("for-each-ref", "--count=1", "--contains", commit))
+        return found.returncode == 0 and bool(found.stdout)
 
     def hash_object(self, data: bytes) -> str:
         """Store ``data`` as a blob and return its id."""
@@ -145,18 +165,21 @@ class Git:
             result = self._start(arguments)
         if result.returncode == 0:
             return True
-        current = self.text("for-each-ref", "--format=%(objectname)", name)
-        if current != (expected_old or ""):
+        if self.value(name) != (expected_old or ""):
             return False
         reason = " ".join(result.stderr.decode(errors="replace").split())
-        raise PublishError(f"{self.folder}: {name} cannot be moved: {reason}")
+        raise PublishError(f"{self.where}: {name} cannot be moved: {reason}")
+
+    def value(self, name: str) -> str:
+        """Return what a reference points at, a tag's own object for a tag; empty: there is none."""
+        return self.text("for-each-ref", "--format=%(objectname)", name)
 
     def _remove_dead_lock(self, name: str) -> bool:
         # Git holds a reference's lock for the time of one rename: one this old belongs to a
         # process that was killed, and would stop every later publisher.
         path = self.folder / self.text("rev-parse", "--git-path", f"{name}.lock")
         try:
-            if time.time() - path.stat().st_mtime < _DEAD_LOCK_SECONDS:
+            if time.time() - path.stat().st_mtime < DEAD_LOCK_SECONDS:
                 return False
             path.unlink()
         except FileNotFoundError:
@@ -165,20 +188,45 @@ class Git:
 
     def create_tag(self, name: str, commit: str, message: str, at: datetime) -> None:
         """Create the annotated tag ``name`` on ``commit``; if it is there already, nothing."""
+        if not self.add_tag(name, commit, message, at):
+            self.refuse_other_tag(name, commit)
+
+    def add_tag(self, name: str, commit: str, message: str, at: datetime) -> bool:
+        """Create the annotated tag ``name``; False if there is one of that name."""
+        tag = self.make_tag(name, commit, message, at)
+        return self.update_ref(f"refs/tags/{name}", tag, None)
+
+    def add_version(
+        self, commit: str, expected_old: str | None, tag: str, message: str, at: datetime
+    ) -> bool:
+        """Move the line of versions on to a commit, then give that its annotated tag.
+
+        Returns:
+            False if somebody else moved the line first; nothing has changed then.
+        """
+        if not self.update_ref(BRANCH, commit, expected_old):
+            return False
+        self.create_tag(tag, commit, message, at)
+        return True
+
+    def make_tag(self, name: str, commit: str, message: str, at: datetime) -> str:
+        """Store an annotated tag and return its id; no reference moves."""
         seconds = int(at.timestamp())
         identity = self.identity().rsplit(" ", 2)[0]
         body = (
             f"object {commit}\ntype commit\ntag {name}\n"
             f"tagger {identity} {seconds} +0000\n\n{message}\n"
         )
-        tag = self.run("mktag", stdin=body.encode()).decode().strip()
-        if not self.update_ref(f"refs/tags/{name}", tag, None):
-            present = self.resolve(f"refs/tags/{name}")
-            if present != commit:
-                raise PublishError(
-                    f"{self.folder}: tag {name} names {present}, not {commit}. "
-                    "Move or delete the tag that does not belong there."
-                )
+        return self.run("mktag", stdin=body.encode()).decode().strip()
+
+    def refuse_other_tag(self, tag: str, commit: str) -> None:
+        """Raise a PublishError if a tag is not on a commit."""
+        present = self.resolve(f"refs/tags/{tag}")
+        if present != commit:
+            raise PublishError(
+                f"{self.where}: tag {tag} names {present}, not {commit}. "
+                "Move or delete the tag that does not belong there."
+            )
 
     def identity(self) -> str:
         """Return who commits, as git writes it; a SettingsError if git was never told."""
@@ -213,7 +261,7 @@ class Git:
         work_tree: Path | None = None,
         at: datetime | None = None,
     ) -> "subprocess.CompletedProcess[bytes]":
-        environment = clean_environment()
+        environment = self._environment()
         if index is not None:
             environment["GIT_INDEX_FILE"] = str(index)
         if at is not None:
@@ -224,6 +272,18 @@ class Git:
             options = ["--git-dir", str(self.git_dir), "--work-tree", str(work_tree)]
             place = ["-C", str(work_tree), *options]
         return run_git([*place, *_OPTIONS, *arguments], stdin=stdin, environment=environment)
+
+    def _environment(self) -> dict[str, str]:
+        return clean_environment()
+
+
+Registry = Path | Git
+"""A repository of versions: its folder, or the repository itself."""
+
+
+def as_git(registry: Registry) -> Git:
+    """Return the repository of a registry."""
+    return registry if isinstance(registry, Git) else Git(registry)
 
 
 def run_git(

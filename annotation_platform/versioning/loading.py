@@ -2,16 +2,20 @@
 
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
+from annotation_platform.curation.balance import Balance, balance_images
 from annotation_platform.errors import PublishError
 from annotation_platform.params import parse_params
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.settings import read_settings
+from annotation_platform.versioning.address import parse_address
 from annotation_platform.versioning.checkout import checkout_version, open_clone
 from annotation_platform.versioning.contents import version_labels
 from annotation_platform.versioning.manifest import MANIFEST_PATH, Manifest
@@ -58,15 +62,42 @@ class LoadedVersion:
         return self.clone / "datasets" / self.manifest.dataset
 
     def torch(
-        self, split: str, *, transforms: "Transforms | None" = None, masks: bool = False
+        self,
+        split: str,
+        *,
+        image_ids: Sequence[str] | None = None,
+        transforms: "Transforms | None" = None,
+        masks: bool = False,
     ) -> "VersionSamples":
         """Return a split as a torch ``Dataset``; see `VersionSamples`, which torch trains on."""
         from annotation_platform.models.samples import VersionSamples
 
         folder = self.fetch()
         return VersionSamples(
-            self.labels, self.ontology, folder, split, transforms=transforms, masks=masks
+            self.labels,
+            self.ontology,
+            folder,
+            split,
+            image_ids=image_ids,
+            transforms=transforms,
+            masks=masks,
         )
+
+    def balanced(
+        self,
+        targets: Mapping[str, float],
+        *,
+        by: str = "class_name",
+        size: int | None = None,
+        seed: int = 0,
+    ) -> Balance:
+        """Return training pictures with these shares of classes, or of another column's values.
+
+        ``torch("train", image_ids=version.balanced({"cat": 0.5, "dog": 0.5}).image_ids)`` trains on
+        them; see `balance_images`.
+        """
+        rng = np.random.default_rng(seed)
+        return balance_images(self.labels, targets, by=by, size=size, rng=rng)
 
 
 def load(
@@ -92,13 +123,14 @@ def load(
     if match is None:
         raise PublishError(f"{version!r} is no version. Name one like training-set@v1.2.0.")
     settings = read_settings()
-    source = str(registry or settings.registry_path)
+    source = str(registry or settings.registry_place)
+    shown = parse_address(source).shown
     clone = Path(folder) if folder else _default_clone(settings.home_path, source, version)
     git = open_clone(source, clone)
     data, params = git.read(version, MANIFEST_PATH), git.read(version, "params.yaml")
     if data is None or params is None:
-        raise unknown_version(git, version, where=source)
-    manifest = Manifest.from_json(data, where=f"{source}: {version}")
+        raise unknown_version(git, version, where=shown)
+    manifest = Manifest.from_json(data, where=f"{shown}: {version}")
     remote_there = remote_of(git, version, remote)
     files = remote_there.read_folder(manifest.folder_md5)
     return LoadedVersion(
@@ -114,4 +146,5 @@ def load(
 
 def _default_clone(home: Path, source: str, version: str) -> Path:
     # Registries may each have a version of this name.
-    return home / "versions" / hashlib.sha256(source.encode()).hexdigest()[:12] / version
+    digest = hashlib.sha256(parse_address(source).url.encode()).hexdigest()
+    return home / "versions" / digest[:12] / version

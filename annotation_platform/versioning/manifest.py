@@ -1,7 +1,7 @@
 """What ``datasets/manifest.json`` says of a version: where it came from and what is in it."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from annotation_platform.errors import PublishError
@@ -50,6 +50,8 @@ class Manifest:
     images_by_split: dict[str, int]
     boxes_by_split: dict[str, dict[str, int]]  # split to class to boxes
     audits: dict[str, int]  # what was counted, 0 where all is well
+    rendering: str = ""  # the code and packages that rendered its files
+    inputs: str = ""  # SHA-256 of the lake's list of what it was made of; empty: not kept
 
     @property
     def tag(self) -> str:
@@ -69,7 +71,9 @@ class Manifest:
         except ValueError as error:
             raise _unreadable(where, "it is not JSON") from error
         names = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or set(values) != names:
+        # What came later has a default: versions are never written again.
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        if not isinstance(values, dict) or not needed <= set(values) <= names:
             raise _unreadable(where, "its fields are not those of a manifest")
         code = values["code"]
         if not isinstance(code, dict) or set(code) != {field.name for field in fields(CodeState)}:

@@ -5,9 +5,11 @@ sees the old version or the new one. Whatever a killed publisher leaves is eithe
 commit without its tag, and the next one completes it.
 """
 
+import errno
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,13 +18,14 @@ import pandas as pd
 
 from annotation_platform.errors import PublishError
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.storage.files import disk_full
 from annotation_platform.versioning.folder import (
     Folder,
     FolderFacts,
     ImageFile,
     build_folder,
 )
-from annotation_platform.versioning.git import Git
+from annotation_platform.versioning.git import Git, Registry, as_git
 from annotation_platform.versioning.manifest import (
     BRANCH,
     MANIFEST_PATH,
@@ -33,15 +36,20 @@ from annotation_platform.versioning.manifest import (
 from annotation_platform.versioning.remote import (
     DvcRemote,
     Progress,
-    Source,
     folder_object,
     registry_lock,
 )
+from annotation_platform.versioning.reuse import LastVersion, last_version, rendering_digest
+from annotation_platform.versioning.sharing import note_registry
 from annotation_platform.versioning.source import find_code, version_config
+from annotation_platform.versioning.uploading import InBucket, Source
 
 _ATTEMPTS = 50
-IMAGE_PATH = re.compile(r"images/[^/]+/(?P<image>.+)\.(?P<extension>[^./]+)")
+IMAGE_PATH = re.compile(r"images/(?P<split>[^/]+)/(?P<image>.+)\.(?P<extension>[^./]+)")
 """The path of a picture in a version."""
+
+ImagePath = Callable[[str, str], Path | InBucket]
+"""Where the stored picture with an id and extension lies."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +74,14 @@ class FolderObjects:
     files: dict[str, str]  # path to MD5
     byte_size: int
     facts: FolderFacts
+    audits: dict[str, int]
     texts: dict[str, Source] = field(repr=False)  # by MD5, the folder object among them
     pictures: dict[str, ImageFile] = field(repr=False)  # by MD5
-    image_path: Callable[[str, str], Path] = field(repr=False)
+    image_path: ImagePath = field(repr=False)
 
     @property
     def names(self) -> set[str]:
-        """The MD5 of every object, that of the folder among them."""
+        """The MD5 of every object that is not taken over, that of the folder among them."""
         return {*self.texts, *self.pictures}
 
     def source(self, name: str) -> Source:
@@ -89,19 +98,19 @@ class _Job:
     registry: Git
     remote: DvcRemote
     dataset: str
-    folder: FolderObjects
     code: CodeState
     ontology_digest: str
     policy_digest: str
     rounds: dict[str, str]
     weights: list[str]
+    inputs: str
     params_text: str
     dvc_files: dict[str, bytes]  # DVC's configuration, for the commit's tree
     now: datetime
 
 
 def publish_version(
-    registry: Path,
+    registry: Registry,
     *,
     remote_url: str,
     training_set: pd.DataFrame,
@@ -111,9 +120,11 @@ def publish_version(
     policy_digest: str,
     weights: list[str],
     source_root: Path,
-    image_path: Callable[[str, str], Path],
+    image_path: ImagePath,
     now: datetime,
     dataset: str = "training-set",
+    inputs: str = "",
+    keep_together: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Published:
     """Publish ``training_set`` as the next version, or return the last if that holds it.
@@ -123,7 +134,8 @@ def publish_version(
     working tree, index and current branch are never touched.
 
     Args:
-        registry: a git repository, bare or not, with or without ``.dvc``.
+        registry: a git repository, bare or not, with or without ``.dvc``; for one behind an
+            address, its mirror, up to date.
         remote_url: absolute path of a folder, or a URL that DVC knows.
         training_set: a ``training_set`` table; the order of rows does not matter.
         params_text: the ``params.yaml`` that was used; it goes into the version.
@@ -133,35 +145,54 @@ def publish_version(
         source_root: the code that made it.
         image_path: image id and extension to the stored file.
         dataset: name of folder, pointer and tags.
+        inputs: digest of the lake's list of what the training set was made of, if it was kept.
+        keep_together: metadata whose equal values are to be in one split; the audit looks.
         progress: told the files uploaded and those to upload.
     """
-    git = Git(registry)
+    git = as_git(registry)
     git.identity()
-    content = build_folder(training_set, ontology, name=dataset)
-    folder = name_objects(content, image_path)
-    with registry_lock(registry):
+    with _file_errors(git), registry_lock(git.folder):
         code = find_code(git, source_root, params_text, remote_url, now=now)
         dvc_files, options = version_config(git, code.commit, remote_url)
         job = _Job(
             registry=git,
             remote=DvcRemote(remote_url, options),
             dataset=dataset,
-            folder=folder,
             code=code,
             ontology_digest=ontology.digest,
             policy_digest=policy_digest,
             rounds=rounds,
             weights=weights,
+            inputs=inputs,
             params_text=params_text,
             dvc_files=dvc_files,
             now=now,
         )
-        return _publish(job, progress)
+        last = _last(job)
+        before, held = _taken_over(job, last)
+        content = build_folder(
+            training_set, ontology, name=dataset, last=before, keep_together=keep_together
+        )
+        return _publish(job, last, name_objects(content, image_path), held, progress)
 
 
-def name_objects(content: Folder, image_path: Callable[[str, str], Path]) -> FolderObjects:
+@contextmanager
+def _file_errors(registry: Git) -> Iterator[None]:
+    """Say in one line what the registry's or the temporary folder refused."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or registry.where
+        if error.errno == errno.ENOSPC:
+            raise disk_full(place) from error
+        raise PublishError(
+            f"{place}: {error.strerror}. Nothing was lost: see to it and run again."
+        ) from error
+
+
+def name_objects(content: Folder, image_path: ImagePath) -> FolderObjects:
     """Return the objects of a folder; ``image_path`` gives the stored file of id and extension."""
-    files: dict[str, str] = {}
+    files = dict(content.kept)
     texts: dict[str, Source] = {}
     for path, data in content.texts.items():
         files[path] = hashlib.md5(data, usedforsecurity=False).hexdigest()
@@ -172,31 +203,63 @@ def name_objects(content: Folder, image_path: Callable[[str, str], Path]) -> Fol
     return FolderObjects(
         md5=name,
         files=files,
-        byte_size=sum(map(len, content.texts.values()))
-        + sum(image.byte_size for image in content.images),
+        byte_size=content.byte_size,
         facts=content.facts,
+        audits=content.audits,
         texts=texts,
         pictures={image.md5: image for image in content.images},
         image_path=image_path,
     )
 
 
-def _publish(job: _Job, progress: Progress | None) -> Published:
+@dataclass(frozen=True)
+class _Last:
+    """The last version of the line, its commit and files; before the first there is none."""
+
+    commit: str | None
+    manifest: Manifest | None
+    files: Mapping[str, str]  # path to MD5
+
+
+def _last(job: _Job) -> _Last:
+    commit, manifest = _head(job)
+    return _Last(commit, manifest, job.remote.read_folder(manifest.folder_md5) if manifest else {})
+
+
+def _taken_over(job: _Job, last: _Last) -> tuple[LastVersion | None, set[str]]:
+    """Return what files can be taken over from, and the objects that need not be looked for."""
+    held = set(last.files.values())
+    if last.manifest is None:
+        return None, held
+    try:
+        return last_version(job.remote, last.manifest, last.files, job.ontology_digest), held
+    except PublishError:
+        # The remote has lost a file. That must not stop who publishes: all is rendered, and
+        # whatever is missing is put back; `verify` names what is damaged.
+        return None, set()
+
+
+def _publish(
+    job: _Job, last: _Last, folder: FolderObjects, held: set[str], progress: Progress | None
+) -> Published:
     uploaded: int | None = None
     for _ in range(_ATTEMPTS):
-        head, before = _head(job)
-        if before and _same_content(job, before):
-            return _published(before, head or "", new=False, uploaded=uploaded or 0)
-        held = job.remote.read_folder(before.folder_md5) if before else {}
-        manifest = _manifest(job, head, before, held)
+        if last.manifest and _same_content(job, folder, last.manifest):
+            note_registry(job.remote, job.registry, last.commit or "")
+            return _published(last.manifest, last.commit or "", new=False, uploaded=uploaded or 0)
+        manifest = _manifest(job, folder, last)
         if uploaded is None:
-            uploaded = _upload(job, set(held.values()), progress)
-        commit = _commit(job, manifest, head)
-        if job.registry.update_ref(BRANCH, commit, _branch_value(job, head)):
-            _tag(job, manifest, commit)
+            # What is there already may be nobody's, and another registry's gc about to take it.
+            note_registry(job.remote, job.registry, "")
+            uploaded = _upload(job, folder, held, progress)
+        commit = _commit(job, manifest, last.commit)
+        expected, summary = _branch_value(job, last.commit), _summary(manifest)
+        if job.registry.add_version(commit, expected, manifest.tag, summary, job.now):
+            note_registry(job.remote, job.registry, commit)
             return _published(manifest, commit, new=True, uploaded=uploaded)
+        last = _last(job)
     raise PublishError(
-        f"{job.registry.folder}: other publishers moved {BRANCH} {_ATTEMPTS} times. Run again."
+        f"{job.registry.where}: other publishers moved {BRANCH} {_ATTEMPTS} times. Run again."
     )
 
 
@@ -212,7 +275,7 @@ def _head(job: _Job) -> tuple[str | None, Manifest | None]:
             return None, None
         head = tags[max(tags, key=lambda tag: version_key(tag.rpartition("@v")[2]))]
     data = job.registry.read(head, MANIFEST_PATH)
-    where = f"{job.registry.folder}: {head[:12]}:{MANIFEST_PATH}"
+    where = f"{job.registry.where}: {head[:12]}:{MANIFEST_PATH}"
     if data is None:
         raise PublishError(
             f"{where}: missing, so {BRANCH} is not a line of versions. Rename that branch."
@@ -226,40 +289,45 @@ def _branch_value(job: _Job, head: str | None) -> str | None:
     return head if job.registry.resolve(BRANCH) else None
 
 
-def _same_content(job: _Job, before: Manifest) -> bool:
-    return (before.folder_md5, before.ontology_digest) == (job.folder.md5, job.ontology_digest)
+def _same_content(job: _Job, folder: FolderObjects, before: Manifest) -> bool:
+    return (before.folder_md5, before.ontology_digest) == (folder.md5, job.ontology_digest)
 
 
-def _next_version(job: _Job, before: Manifest | None, held: Mapping[str, str]) -> str:
-    if before is None:
+def _next_version(job: _Job, last: _Last, *, more_images: bool) -> str:
+    if last.manifest is None:
         return "1.0.0"
-    major, minor, patch = version_key(before.version)
-    if before.ontology_digest != job.ontology_digest:
+    major, minor, patch = version_key(last.manifest.version)
+    if last.manifest.ontology_digest != job.ontology_digest:
         return f"{major + 1}.0.0"
-    if _image_ids(job.folder.files) - _image_ids(held):
+    if more_images:
         return f"{major}.{minor + 1}.0"
     return f"{major}.{minor}.{patch + 1}"
 
 
-def _image_ids(paths: Iterable[str]) -> set[str]:
-    names = (path.rpartition("/")[2] for path in paths if path.startswith("images/"))
-    return {name.rpartition(".")[0] for name in names}
+def _other_places(
+    before: Mapping[str, str], now: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the split of each picture whose path is only in one version: before, and now."""
+    different = before.keys() - now.keys(), now.keys() - before.keys()
+    found = [map(IMAGE_PATH.fullmatch, paths) for paths in different]
+    there, here = ({each["image"]: each["split"] for each in matches if each} for matches in found)
+    return there, here
 
 
-def _manifest(
-    job: _Job, head: str | None, before: Manifest | None, held: Mapping[str, str]
-) -> Manifest:
-    facts = job.folder.facts
+def _manifest(job: _Job, folder: FolderObjects, last: _Last) -> Manifest:
+    facts = folder.facts
+    there, here = _other_places(last.files, folder.files)
+    moved = sum(there[image] != here[image] for image in there.keys() & here.keys())
     return Manifest(
         dataset=job.dataset,
-        version=_next_version(job, before, held),
-        parent_version=before.version if before else "",
-        parent_commit=head or "",
+        version=_next_version(job, last, more_images=bool(here.keys() - there.keys())),
+        parent_version=last.manifest.version if last.manifest else "",
+        parent_commit=last.commit or "",
         published_at=job.now.astimezone(UTC).isoformat(timespec="seconds"),
         code=job.code,
-        folder_md5=job.folder.md5,
-        folder_bytes=job.folder.byte_size,
-        folder_files=len(job.folder.files),
+        folder_md5=folder.md5,
+        folder_bytes=folder.byte_size,
+        folder_files=len(folder.files),
         rounds=job.rounds,
         policy_digest=job.policy_digest,
         ontology_digest=job.ontology_digest,
@@ -270,27 +338,14 @@ def _manifest(
         boxes_by_split={
             split: {one.name: one.boxes[split] for one in facts.classes} for split in facts.images
         },
-        audits={**facts.audits, "images_that_changed_split": _moved(job.folder.files, held)},
+        audits={**folder.audits, "images_that_changed_split": moved},
+        rendering=rendering_digest(),
+        inputs=job.inputs,
     )
 
 
-def _moved(files: Iterable[str], before: Iterable[str]) -> int:
-    """Return how many images the last version has in another split, by the paths of both alone."""
-    split_of = {_picture(path): path.split("/")[1] for path in before if _picture(path)}
-    return sum(
-        split_of.get(_picture(path), path.split("/")[1]) != path.split("/")[1]
-        for path in files
-        if _picture(path)
-    )
-
-
-def _picture(path: str) -> str:
-    return path.rpartition("/")[2] if path.startswith("images/") else ""
-
-
-def _upload(job: _Job, held: set[str], progress: Progress | None) -> int:
+def _upload(job: _Job, folder: FolderObjects, held: set[str], progress: Progress | None) -> int:
     """Put what the remote lacks there; what the last version holds was read back when new."""
-    folder = job.folder
     missing = job.remote.missing(folder.names - held)
     files = {name: folder.source(name) for name in missing if name != folder.md5}
     job.remote.upload(files, progress=progress)
@@ -302,8 +357,8 @@ def _upload(job: _Job, held: set[str], progress: Progress | None) -> int:
 
 def _commit(job: _Job, manifest: Manifest, head: str | None) -> str:
     pointer = (
-        f"outs:\n- md5: {job.folder.md5}\n  size: {job.folder.byte_size}\n"
-        f"  nfiles: {len(job.folder.files)}\n  hash: md5\n  path: {job.dataset}\n"
+        f"outs:\n- md5: {manifest.folder_md5}\n  size: {manifest.folder_bytes}\n"
+        f"  nfiles: {manifest.folder_files}\n  hash: md5\n  path: {job.dataset}\n"
     )
     tree = job.registry.write_tree(
         job.registry.tree_of(job.code.commit),

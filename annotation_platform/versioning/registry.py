@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from annotation_platform.errors import PublishError
-from annotation_platform.versioning.git import Git, clean_environment, run_git
+from annotation_platform.versioning.git import Git, Registry, as_git, clean_environment, run_git
 from annotation_platform.versioning.manifest import MANIFEST_PATH, Manifest, version_key
 from annotation_platform.versioning.remote import DvcRemote
 from annotation_platform.versioning.source import default_remote, snapshot_tree, version_config
@@ -51,43 +51,50 @@ def make_registry(folder: Path, source_root: Path, params_text: str, *, remote_u
     git.run("read-tree", "--reset", "-u", "HEAD")
 
 
-def check_registry(folder: Path) -> None:
-    """Raise a SettingsError unless ``folder`` is a git repository that can be committed to."""
-    Git(folder).identity()
+def check_registry(registry: Registry) -> None:
+    """Raise a SettingsError unless it is a git repository that can be committed to."""
+    as_git(registry).identity()
 
 
-def list_versions(registry: Path, *, dataset: str = _DATASET) -> list[VersionInfo]:
+def list_versions(registry: Registry, *, dataset: str = _DATASET) -> list[VersionInfo]:
     """Return the published versions, oldest first. A version counts once it has its tag."""
-    tags = Git(registry).tags(f"{dataset}@v*")
+    git = as_git(registry)
+    tags = git.tags(f"{dataset}@v*")
     form = re.compile(re.escape(dataset) + r"@v(\d+\.\d+\.\d+)")
     found = [(match[1], tag) for tag in tags if (match := form.fullmatch(tag))]
     return [
-        VersionInfo(version, tag, tags[tag], read_manifest(registry, tag))
+        VersionInfo(version, tag, tags[tag], read_manifest(git, tag))
         for version, tag in sorted(found, key=lambda pair: version_key(pair[0]))
     ]
 
 
-def read_manifest(registry: Path, tag: str) -> Manifest:
+def read_manifest(registry: Registry, tag: str) -> Manifest:
     """Return the manifest of a version; an unknown tag is a PublishError that lists the known."""
-    git = Git(registry)
+    git = as_git(registry)
     data = git.read(tag, MANIFEST_PATH)
     if data is None:
-        raise unknown_version(git, tag, where=registry)
-    return Manifest.from_json(data, where=f"{registry}: {tag}")
+        raise unknown_version(git, tag)
+    return Manifest.from_json(data, where=f"{git.where}: {tag}")
 
 
-def unknown_version(git: Git, tag: str, *, where: Path | str) -> PublishError:
+def unknown_version(git: Git, tag: str, *, where: str = "") -> PublishError:
     """Return the error for a version that is not there, with those that are."""
     known = ", ".join(git.tags("*@v*")) or "none"
-    return PublishError(f"{where}: no version {tag!r}. Published: {known}.")
+    return PublishError(f"{where or git.where}: no version {tag!r}. Published: {known}.")
 
 
-def open_remote(registry: Path, remote_url: str) -> DvcRemote:
-    """Return the remote at an address, with what the newest version's configuration says of it."""
-    versions = list_versions(registry)
-    if not versions:
-        return DvcRemote(remote_url)
-    return remote_of(Git(registry), versions[-1].commit, remote_url)
+def open_remote(registry: Registry, remote_url: str = "") -> DvcRemote:
+    """Return the remote at an address, with what the newest version's configuration says of it.
+
+    Without an address it is the one that the newest version names.
+    """
+    git = as_git(registry)
+    versions = list_versions(git)
+    if versions:
+        return remote_of(git, versions[-1].commit, remote_url)
+    if not remote_url:
+        raise PublishError(f"{git.where}: no version was published yet.")
+    return DvcRemote(remote_url)
 
 
 def remote_of(git: Git, tag: str, remote_url: str = "") -> DvcRemote:

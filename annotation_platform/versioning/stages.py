@@ -7,13 +7,13 @@ version keeps until another stage takes it up again.
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from annotation_platform.errors import PublishError
-from annotation_platform.versioning.git import Git
+from annotation_platform.versioning.git import Registry, as_git
 from annotation_platform.versioning.registry import unknown_version
 
 DEPRECATED = "deprecated"
+_ATTEMPTS = 20
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,49}")
 _TAG = re.compile(r"(?P<dataset>[^@#]+)#(?P<stage>[a-z][a-z0-9-]*)#(?P<number>\d+)")
 _LAYOUT = "--format=%(refname:strip=2)%00%(*objectname)%00%(taggerdate:unix)%00%(contents:subject)"
@@ -28,11 +28,11 @@ class Stage:
     reason: str
 
 
-def assign_stage(registry: Path, tag: str, stage: str, *, reason: str, now: datetime) -> None:
+def assign_stage(registry: Registry, tag: str, stage: str, *, reason: str, now: datetime) -> None:
     """Put a version into a stage; the tag stays for ever, with the reason in its message.
 
     Args:
-        registry: the git repository.
+        registry: the git repository; for one behind an address, its mirror, up to date.
         tag: the version's, such as ``training-set@v1.2.0``.
         stage: a word in small letters, such as ``production``; or ``deprecated``.
         reason: for whoever reads it later.
@@ -41,25 +41,27 @@ def assign_stage(registry: Path, tag: str, stage: str, *, reason: str, now: date
     Raises:
         PublishError: the version is not known, the stage's name is none, or a reason is missing.
     """
-    git = Git(registry)
+    git = as_git(registry)
     commit = git.resolve(f"refs/tags/{tag}")
     if commit is None:
-        raise unknown_version(git, tag, where=registry)
+        raise unknown_version(git, tag)
     if not _NAME.fullmatch(stage):
         raise PublishError(f"{stage!r} is no stage. Give a word in small letters: production.")
     text = " ".join(reason.split())
     if not text:
         raise PublishError(f"{tag}: say why it is {stage}: --reason TEXT")
     dataset = tag.partition("@")[0]
-    numbers = [int(match["number"]) for match in map(_TAG.fullmatch, git.tags(f"{dataset}#*"))
-               if match]  # fmt: skip
-    number = max(numbers, default=0) + 1
-    git.create_tag(f"{dataset}#{stage}#{number}", commit, text, now)
+    for _ in range(_ATTEMPTS):
+        matches = map(_TAG.fullmatch, git.tags(f"{dataset}#*"))
+        number = max((int(match["number"]) for match in matches if match), default=0) + 1
+        if git.add_tag(f"{dataset}#{stage}#{number}", commit, text, now):
+            return
+    raise PublishError(f"{git.where}: others set stages {_ATTEMPTS} times. Run again.")
 
 
-def stages_of_versions(registry: Path) -> dict[str, list[Stage]]:
+def stages_of_versions(registry: Registry) -> dict[str, list[Stage]]:
     """Return the stages of every version's commit, by commit, in the order of assignment."""
-    git = Git(registry)
+    git = as_git(registry)
     assigned = []
     for line in git.text("for-each-ref", _LAYOUT, "refs/tags/").split("\n"):
         if not line:

@@ -7,17 +7,18 @@ delivers. So every object that a version names is read and hashed here.
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.params import parse_params
+from annotation_platform.versioning.audit import audit_files
 from annotation_platform.versioning.contents import version_labels
 from annotation_platform.versioning.folder import build_folder
-from annotation_platform.versioning.git import Git
+from annotation_platform.versioning.git import Git, Registry, as_git
 from annotation_platform.versioning.manifest import BRANCH, MANIFEST_PATH, Manifest
 from annotation_platform.versioning.registry import VersionInfo, list_versions, unknown_version
-from annotation_platform.versioning.remote import DvcRemote, Progress, Source
+from annotation_platform.versioning.remote import DvcRemote, Progress
+from annotation_platform.versioning.uploading import Source
 
 _FOLDER_OBJECT = "(the list of its files)"
 
@@ -61,7 +62,7 @@ class _Named:
 
 
 def verify_versions(
-    registry: Path,
+    registry: Registry,
     remote: DvcRemote,
     tags: Iterable[str] | None = None,
     *,
@@ -117,24 +118,55 @@ def verify_versions(
     )
 
 
-def names_of_untagged(registry: Path, remote: DvcRemote, infos: Iterable[VersionInfo]) -> set[str]:
+def audit_versions(
+    registry: Registry, remote: DvcRemote, tags: Iterable[str] | None = None
+) -> dict[str, dict[str, int]]:
+    """Return what is wrong with the content of versions: by tag, name of the audit and count.
+
+    All that is no picture is read back and compared: COCO, YOLO and tables must say the same, and
+    no group, content or value that policy keeps together may be in two splits. A version of which
+    all is well is there without any count.
+
+    Raises:
+        PublishError: a version is not known, or a file of it is not whole.
+    """
+    return {info.tag: _audit(as_git(registry), remote, info) for info in _wanted(registry, tags)}
+
+
+def _audit(git: Git, remote: DvcRemote, info: VersionInfo) -> dict[str, int]:
+    files = remote.read_folder(info.manifest.folder_md5)
+    paths = [path for path in files if not path.startswith("images/")]
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        contents = pool.map(
+            lambda path: remote.read_whole(files[path], f"{path} of {info.tag}"), paths
+        )
+        texts = dict(zip(paths, contents, strict=True))
+    params = git.read(info.tag, "params.yaml") or b""
+    policy = parse_params(params.decode(), where=f"{info.tag}: params.yaml").splits
+    counts = audit_files(files, texts, keep_together=policy.keep_together)
+    return {name: count for name, count in counts.items() if count}
+
+
+def names_of_untagged(
+    registry: Registry, remote: DvcRemote, infos: Iterable[VersionInfo]
+) -> set[str]:
     """Return the objects of the last version if it is committed and has no tag yet."""
-    git = Git(registry)
+    git = as_git(registry)
     head = git.resolve(BRANCH)
     data = git.read(head, MANIFEST_PATH) if head else None
     if data is None or head in {info.commit for info in infos}:
         return set()
-    manifest = Manifest.from_json(data, where=f"{registry}: {BRANCH}")
+    manifest = Manifest.from_json(data, where=f"{git.where}: {BRANCH}")
     return {manifest.folder_md5, *remote.read_folder(manifest.folder_md5).values()}
 
 
-def render_again(registry: Path, remote: DvcRemote, info: VersionInfo) -> dict[str, Source]:
+def render_again(registry: Registry, remote: DvcRemote, info: VersionInfo) -> dict[str, Source]:
     """Return what can be rendered of a version from its own tables, by MD5; nothing if they fail.
 
     This code may render otherwise than that which published: who asks compares digests.
     """
     files = remote.read_folder(info.manifest.folder_md5)
-    params = Git(registry).read(info.tag, "params.yaml")
+    params = as_git(registry).read(info.tag, "params.yaml")
     if params is None:
         return {}
     try:
@@ -147,14 +179,14 @@ def render_again(registry: Path, remote: DvcRemote, info: VersionInfo) -> dict[s
     return {files[path]: Source(data, path) for path, data in folder.texts.items() if path in files}
 
 
-def _wanted(registry: Path, tags: Iterable[str] | None) -> list[VersionInfo]:
+def _wanted(registry: Registry, tags: Iterable[str] | None) -> list[VersionInfo]:
     infos = list_versions(registry)
     if tags is None:
         return infos
     wanted = set(tags)
     unknown = sorted(wanted - {info.tag for info in infos})
     if unknown:
-        raise unknown_version(Git(registry), unknown[0], where=registry)
+        raise unknown_version(as_git(registry), unknown[0])
     return [info for info in infos if info.tag in wanted]
 
 
@@ -195,7 +227,7 @@ def _hash_all(
 
 
 def _mended(
-    registry: Path,
+    registry: Registry,
     remote: DvcRemote,
     infos: list[VersionInfo],
     problems: list[Problem],

@@ -2,6 +2,7 @@
 
 import io
 import random
+import re
 
 import numpy as np
 import pandas as pd
@@ -9,12 +10,12 @@ import pytest
 from PIL import Image
 
 import annotation_platform
-from annotation_platform.errors import PublishError
+from annotation_platform.errors import DataError, PublishError
 from annotation_platform.params import Params
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.versioning.registry import list_versions
-from tests.system.worlds import World
+from tests.system.worlds import PROJECT, World
 
 ONTOLOGY = Ontology(
     classes=(LabelClass(id=7, name="ball"), LabelClass(id=3, name="field", shape="polygon"))
@@ -76,6 +77,19 @@ def test_samples_are_the_pictures_with_their_areas_in_pixels(world, tag):
             assert abs(int(mask.sum()) - expected) <= 0.04 * expected
 
 
+def test_samples_can_be_drawn_by_shares_of_classes(world, tag):
+    version = annotation_platform.load(tag, registry=world.registry)
+    drawn = version.balanced({"field": 0.5, "ball": 0.5}, size=12)
+    samples = version.torch("train", image_ids=drawn.image_ids)
+    numbers = [number for _, target in samples for number in target["labels"].tolist()]
+    ball = samples.classes.index("ball")
+    assert len(samples) == 12
+    assert numbers.count(ball) / len(numbers) == pytest.approx(drawn.shares["ball"])
+    held_out = version.images.loc[version.images["split"] != "train", "image_id"].iloc[0]
+    with pytest.raises(DataError, match=f"{held_out} is not in the train split"):
+        version.torch("train", image_ids=[held_out])
+
+
 def test_a_torchvision_detector_trains_on_it(world, tag):
     import torch
     from torch.utils.data import DataLoader
@@ -100,6 +114,20 @@ def test_a_torchvision_detector_trains_on_it(world, tag):
     network.eval()
     image, _ = samples[0]
     assert set(network([image])[0]) == {"boxes", "labels", "scores"}
+
+
+def test_the_readers_in_the_documentation_read_what_was_published(world, tag, monkeypatch):
+    text = (PROJECT / "docs" / "reading-versions.md").read_text()
+    package, arrays, _ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.setenv("ANNOTATION_REGISTRY", str(world.registry))
+    found: dict[str, object] = {}
+    exec(package, found)
+    assert len(found["rare"]) == len(found["train"]) == 6
+    monkeypatch.chdir(found["version"].clone)
+    exec(arrays, found)
+    boxes = world.table[(world.table["split"] == "train") & (world.table["shape"] == "box")]
+    assert sum(map(len, found["boxes"].values())) == len(boxes)
+    assert {each.shape for each in found["pixels"].values()} == {(48, 64, 3)}
 
 
 def test_what_is_no_version_and_what_is_damaged_is_said(world, tag):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -110,6 +111,14 @@ def token_after_login(url, account):
         return browser.get("/api/current-user/token").json()["token"]
 
 
+def content_of(path: Path) -> bytes:
+    """Return the bytes of a file; a database of servers at work may have taken it away."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_one_person_takes_own_pictures_to_a_version(home, environment, servers, tmp_path):
@@ -150,7 +159,7 @@ def test_one_person_takes_own_pictures_to_a_version(home, environment, servers, 
     assert (registry / "notes.txt").read_text() == "mine, and not yet committed"
 
     kept = [path for path in home.rglob("*") if path.is_file()]
-    assert [path for path in kept if WEBHOOK_SECRET.encode() in path.read_bytes()] == []
+    assert [path for path in kept if WEBHOOK_SECRET.encode() in content_of(path)] == []
     assert WEBHOOK_SECRET not in servers.read_text()
 
     ask(environment, "people", "remove", "ada@example.org")

@@ -15,7 +15,8 @@ from annotation_platform.errors import PublishError
 from annotation_platform.params import Params
 from annotation_platform.versioning.collect import collect_garbage
 from annotation_platform.versioning.registry import checkout_as_stranger, list_versions
-from annotation_platform.versioning.remote import DvcRemote, Source
+from annotation_platform.versioning.remote import DvcRemote
+from annotation_platform.versioning.uploading import Source
 from annotation_platform.versioning.verify import verify_versions
 from tests.system.worlds import ONTOLOGY, World
 
@@ -179,6 +180,20 @@ def test_the_commands_say_so_in_json_and_by_their_exit(world, monkeypatch):
     whole = run(app, ["verify", "--all", "--json"])
     assert whole.exit_code == 0
     assert json.loads(whole.stdout.splitlines()[-1])["whole"] is True
+    audited = run(app, ["verify", "--all", "--audit", "--json"])
+    assert audited.exit_code == 0
+    tags = [info.tag for info in list_versions(world.registry)]
+    assert json.loads(audited.stdout.splitlines()[-1])["audits"] == {tag: {} for tag in tags}
+    first, other = (
+        next(row for row in world.rows if row["split"] == split) for split in ("train", "test")
+    )
+    other["group_id"] = first["group_id"]
+    leaking = world.publish()
+    assert leaking.manifest.audits["groups_in_two_splits"] == 1
+    audited = run(app, ["verify", "--audit", "--json"])
+    assert audited.exit_code == 1
+    found = json.loads(audited.stdout.splitlines()[-1])["audits"]
+    assert found == {leaking.tag: {"groups_in_two_splits": 1}}
     spoilt = objects(world)[0]
     spoil(spoilt, random.Random(0))
     bad = run(app, ["verify", "--all", "--json"])

@@ -78,11 +78,16 @@ class World:
                 }
             )
 
+    def picture_path(self, image_id: str, extension: str) -> Path:
+        return self.root / "lake" / f"{image_id}.{extension}"
+
     @property
     def table(self) -> pd.DataFrame:
         return make_table("training_set", self.rows)
 
-    def publish(self, *, table=None, registry=None, remote=None, weights=()) -> Published:
+    def publish(
+        self, *, table=None, registry=None, remote=None, weights=(), image_path=None
+    ) -> Published:
         return publish_version(
             registry or self.registry,
             remote_url=str(remote or self.root / "remote"),
@@ -93,6 +98,6 @@ class World:
             policy_digest="b" * 64,
             weights=list(weights),
             source_root=self.root / "source",
-            image_path=lambda image_id, extension: self.root / "lake" / f"{image_id}.{extension}",
+            image_path=image_path or self.picture_path,
             now=datetime(2026, 11, 20, 12, 0, tzinfo=UTC),
         )

@@ -170,3 +170,36 @@ def test_a_thousand_images_at_once_take_no_time_that_grows_with_their_square():
     keys = {digest(n): [digest(n), digest(f"g{chance.randrange(6000)}")] for n in range(20_000)}
     drawn, _ = draw(keys)
     assert len(drawn.split_of) == 20_000
+
+
+def test_what_no_person_labelled_trains_with_all_that_is_new_beside_it_and_counts_nowhere():
+    alone = {image: keys for n in range(300) for image, keys in keyed(n).items()}
+    unseen = {digest(n) for n in range(200)}
+    twin = keyed(0, "look-alike") | keyed(1000, "look-alike")
+    keys = alone | twin
+    drawn = draw_splits(
+        keys,
+        {},
+        empty_table("splits"),
+        POLICY,
+        seed=0,
+        round_id="round-0001",
+        train_only=unseen,
+    )
+    assert {drawn.split_of[image] for image in unseen} == {"train"}
+    assert drawn.split_of[digest(1000)] == "train"
+    people = pd.Series(drawn.split_of).drop(list(unseen))
+    # The 101 others are shared out as if they were alone.
+    assert people.value_counts(normalize=True).to_dict() == pytest.approx(SHARES, abs=0.02)
+
+
+def test_what_no_person_labelled_is_left_out_where_its_look_alikes_test():
+    keys = keyed(1, "look-alike")
+    known = pd.DataFrame(
+        {"round_id": "round-0001", "key": [digest("shared look-alike")], "split": "test"}
+    )
+    drawn = draw_splits(
+        keys, {}, known, POLICY, seed=0, round_id="round-0002", train_only=[digest(1)]
+    )
+    assert drawn.split_of == {}
+    assert "images of test" in drawn.left_out[digest(1)]

@@ -292,3 +292,76 @@ def test_what_is_known_of_an_image_goes_along_with_its_labels(tables):
     # Equal rows, equal bytes: a version is named by them.
     again = build(tables, "round-0001").labels
     assert parquet_bytes(again) == parquet_bytes(labels.reset_index()[again.columns])
+
+
+def add_auto(tables, round_id, numbers, *, box=(1.0, 2.0, 30.5, 40.25), name="cat", new=True):
+    """Labels accepted without a person, of pictures that landed in that round if they are new."""
+    if new:
+        pictures = [cleaned(round_id, n) for n in numbers]
+        tables.write("cleaned_images", round_id, make_table("cleaned_images", pictures))
+    columns = empty_table("auto_labels").columns
+    marked = {"score": 0.99, "confidence": 0.98, "weights_sha256": digest(7)}
+    rows = [
+        {key: (label(round_id, n, box=box, name=name) | marked)[key] for key in columns}
+        for n in numbers
+    ]
+    tables.write("auto_labels", round_id, make_table("auto_labels", rows))
+
+
+def build_with_auto(tables, round_id, **options):
+    return build_training_set(
+        tables, round_id, ONTOLOGY, SplitPolicy(), seed=0, **({"use_auto": True} | options)
+    )
+
+
+def test_labels_without_a_person_train_are_marked_and_can_be_left_out(tables):
+    add_round(tables, "round-0001", range(20))
+    add_auto(tables, "round-0002", range(20, 120))
+    labels = build_with_auto(tables, "round-0002").labels
+    auto = labels[labels["origin"] == "auto"]
+    assert len(auto) == 100
+    assert set(auto["split"]) == {"train"}
+    assert set(auto["answers"]) == set(auto["support"]) == {0}
+    # What people labelled still validates and tests.
+    people = labels[labels["origin"] == "people"]
+    assert set(people["split"]) == {"train", "val", "test"}
+    assert set(build_with_auto(tables, "round-0002", use_auto=False).labels["origin"]) == {"people"}
+
+
+def test_what_people_said_replaces_what_was_accepted_without_them(tables):
+    add_round(tables, "round-0001", range(10), name="dog")
+    add_auto(tables, "round-0002", range(5, 15), new=False)
+    add_auto(tables, "round-0003", range(10, 15))
+    labels = build_with_auto(tables, "round-0003").labels
+    assert set(labels.loc[labels["origin"] == "auto", "image_id"]) == set(
+        map(digest, range(10, 15))
+    )
+    first = labels[labels["image_id"] == digest(5)]
+    assert first["class_name"].tolist() == ["dog"]
+
+
+def test_another_proposal_is_another_state_of_the_round(tables):
+    add_round(tables, "round-0001", range(3))
+    add_auto(tables, "round-0002", range(3, 6))
+    before = build_with_auto(tables, "round-0002").rounds
+    add_auto(tables, "round-0002", range(3, 6), name="dog")
+    after = build_with_auto(tables, "round-0002").rounds
+    assert before["round-0001"] == after["round-0001"]
+    assert before["round-0002"] != after["round-0002"]
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        pytest.param({"box": (1.0, 2.0, 300.0, 40.0)}, "outside the image", id="box"),
+        pytest.param({"name": "cow"}, "outside the ontology", id="class"),
+    ],
+)
+def test_an_accepted_proposal_that_cannot_be_leaves_its_image_out_and_is_named(
+    tables, options, why
+):
+    add_round(tables, "round-0001", range(3))
+    add_auto(tables, "round-0002", [7], **options)
+    built = build_with_auto(tables, "round-0002")
+    assert digest(7) not in set(built.labels["image_id"])
+    assert why in built.held_images[digest(7)]

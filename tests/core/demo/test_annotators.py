@@ -1,9 +1,12 @@
+from dataclasses import asdict, replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from annotation_platform.consensus.anchoring import crowd_anchoring, proposal_decisions
 from annotation_platform.demo.annotators import (
     SimulatedPerson,
     answer,
@@ -13,6 +16,7 @@ from annotation_platform.demo.annotators import (
 from annotation_platform.errors import DataError
 from annotation_platform.labeling.results import read_result, write_result
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import NOTHING, Label
 
 ONTOLOGY = Ontology.from_names(["boat", "buoy", "lorry"])
 PERFECT = SimulatedPerson("eve@example.org", 0.0, 0.0, 0.0, 0.0, 3.0)
@@ -132,6 +136,70 @@ def test_with_one_class_nothing_is_confused():
         rng=answer_rng(person, "image"),
     )
     assert [box.class_name for box in said.labels] == ["boat"]
+
+
+TWO_BOATS = table(("boat", 20, 20, 80, 60), ("boat", 100, 100, 160, 160))
+ON_THE_FIRST = Label.box("boat", 21, 20, 81, 60)
+BESIDE_THE_SECOND = Label.box("boat", 110, 110, 190, 190)
+OF_ANOTHER_CLASS = Label.box("buoy", 20, 20, 80, 60)
+AROUND_NOTHING = Label.box("lorry", 200, 10, 230, 40)
+
+
+@pytest.mark.parametrize(
+    ("proposals", "kept", "seconds"),
+    [
+        pytest.param([], [], 14.0, id="two drawn"),
+        pytest.param([ON_THE_FIRST], [ON_THE_FIRST], 1.5 + 7.0, id="left standing"),
+        pytest.param([BESIDE_THE_SECOND], [], 1.5 + 4.0 + 7.0, id="moved"),
+        pytest.param([OF_ANOTHER_CLASS], [], 1.5 + 4.0 + 7.0, id="renamed"),
+        pytest.param([AROUND_NOTHING], [], 1.5 + 4.0 + 14.0, id="deleted"),
+    ],
+)
+def test_proposals_are_checked_and_only_what_is_wrong_is_mended(proposals, kept, seconds):
+    careful = SimulatedPerson("eve@example.org", 0, 0, 0, 0, 7.0, anchoring=0.0)
+    said = ask(careful, TWO_BOATS, proposals=proposals)
+    truth = [Label.box(*row) for row in TWO_BOATS.itertuples(index=False)]
+    assert [label for label in said.labels if label not in truth] == kept
+    assert len(said.labels) == 2
+    # The pace of an answer, and the seconds to look, are the same with and without proposals.
+    bare = ask(careful, TWO_BOATS)
+    pace = bare.lead_time_seconds / (4.0 + 14.0)
+    assert said.lead_time_seconds == pytest.approx(pace * (4.0 + seconds), abs=0.02)
+
+
+def test_whoever_is_anchored_takes_any_proposal_as_it_is():
+    drawn_to_them = SimulatedPerson("eve@example.org", 0, 0, 0, 0, 7.0, anchoring=1.0)
+    proposals = [OF_ANOTHER_CLASS, BESIDE_THE_SECOND, AROUND_NOTHING]
+    assert ask(drawn_to_them, TWO_BOATS, proposals=proposals).labels == proposals
+
+
+def test_the_platform_measures_the_anchoring_that_was_set():
+    rng = np.random.default_rng(0)
+    said, shown = [], []
+    for number in range(400):
+        image_id = f"image {number}"
+        corner = rng.uniform(0, 150, 2)
+        # Half of what is proposed is around nothing, or off by half its side.
+        off = corner + rng.choice([0.0, 40.0])
+        proposed = Label.box("boat", *off.tolist(), *(off + 60).tolist())
+        truth = table(("boat", *corner.tolist(), *(corner + 60).tolist()))
+        shown.append({"image_id": image_id, **asdict(proposed)})
+        for person in make_people(4, seed=0):
+            blind = bool(rng.random() < 0.5)
+            known = {
+                "task_id": image_id,
+                "image_id": image_id,
+                "answer_id": f"{image_id} {person.name}",
+                "annotator": person.name,
+                "blind": blind,
+            }
+            set_to = replace(person, anchoring=0.3)
+            labels = ask(set_to, truth, image_id, proposals=[] if blind else [proposed]).labels
+            said += [{**known, **asdict(label)} for label in labels or [NOTHING]]
+    decisions = proposal_decisions(pd.DataFrame(said), pd.DataFrame(shown), agreement_iou=0.5)
+    measured = crowd_anchoring(decisions)
+    assert measured.low < 0.3 < measured.high
+    assert measured.high - measured.low < 0.25
 
 
 def test_a_class_nobody_can_choose_is_an_error():

@@ -1,7 +1,9 @@
 import json
 import shutil
+import struct
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from annotation_platform.errors import NotReadyError
 from annotation_platform.formats.coco import write_coco
@@ -22,6 +24,36 @@ def make_version(folder, drawn, splits):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(example.path, folder / name)
     write_coco(Dataset(images, drawn.dataset.labels, drawn.dataset.ontology), folder)
+
+
+def test_what_was_learned_can_be_read_by_tensorboard_and_dvc(drawn, tmp_path):
+    make_version(tmp_path / "v", drawn, ["train"] * 8 + ["val"] * 2 + ["test"] * 2)
+    policy = POLICY.model_copy(update={"steps": 4, "tensorboard": True, "dvclive": True})
+    train_on_version(tmp_path / "v", policy, 0, tmp_path / "out")
+    (events,) = (tmp_path / "out" / "tensorboard").iterdir()
+    values = [
+        (event.step, value.tag, value.simple_value)
+        for event in event_file_loader(events)
+        for value in event.summary.value
+    ]
+    steps = [step for step, tag, _ in values if tag == "train/loss"]
+    assert steps == [1, 2, 3, 4]
+    lines = (tmp_path / "out/dvclive/plots/metrics/train/loss.tsv").read_text().splitlines()
+    assert lines[0].split("\t") == ["step", "loss"]
+    assert [float(line.split("\t")[1]) for line in lines[1:]] == pytest.approx(
+        [loss for _, tag, loss in values if tag == "train/loss"], rel=1e-4
+    )
+    summary = json.loads((tmp_path / "out/dvclive/metrics.json").read_text())
+    assert summary["step"] == 4
+
+
+def event_file_loader(path):
+    """Yield the events of a TensorBoard file: records of length, checks and a message."""
+    data, place = path.read_bytes(), 0
+    while place < len(data):
+        (length,) = struct.unpack_from("<Q", data, place)
+        yield Event.FromString(data[place + 12 : place + 12 + length])
+        place += 12 + length + 4
 
 
 def test_a_version_is_learned_from_and_tested_on(drawn, trained, tmp_path):

@@ -4,7 +4,9 @@ import math
 import pandas as pd
 import pytest
 
+from annotation_platform.models.cards import policy_digest
 from annotation_platform.models.loop import evaluate_round, starting_weights, train_round
+from annotation_platform.models.pictures import Augmentation
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params, TrainingPolicy
 
@@ -36,15 +38,19 @@ class Rounds:
         self.folder = drawn.examples[0].path.parent
         self.policy = Params(ontology=drawn.dataset.ontology, training=TRAINING)
         self.told = []
+        self.splits = {}
 
     def picture_path(self, image_id, extension):
         return self.folder / f"{image_id}.{extension}"
 
     def split(self, *, test):
-        """Return the training set with its first ``test`` images in the test split."""
-        tested = sorted(set(self.table["image_id"]))[:test]
-        splits = self.table["image_id"].isin(tested).map({True: "test", False: "train"})
-        return self.table.assign(split=splits)
+        """Return the training set with its first ``test`` images in the test split.
+
+        ``splits`` says otherwise, by number of the image.
+        """
+        number = self.table["image_id"].rank(method="dense").astype(int) - 1
+        wanted = self.splits or dict.fromkeys(range(test), "test")
+        return self.table.assign(split=number.map(lambda one: wanted.get(one, "train")))
 
     def train(self, tag, *, test=4):
         return train_round(
@@ -138,10 +144,39 @@ def test_without_a_test_image_nothing_is_judged_and_nothing_promoted(rounds):
     assert rounds.registry.promoted() is None
 
 
+def test_a_round_trained_again_with_the_same_seed_and_steps_is_equal(rounds):
+    steps = TRAINING.model_copy(update={"steps": 3})
+    rounds.policy = rounds.policy.model_copy(update={"training": steps})
+    first, again = rounds.train(ONE), rounds.train(ONE)
+    clock = ["cpu_seconds"]
+    pd.testing.assert_frame_equal(first.drop(columns=clock), again.drop(columns=clock))
+    row = first.iloc[0]
+    assert (row["steps"], row["seed"], row["policy_digest"]) == (3, 0, policy_digest(steps))
+
+
+def test_what_scores_mean_is_learned_from_the_val_split_alone(rounds, trained, card):
+    registry = rounds.registry
+    rounds.splits = {0: "test", 1: "test", **dict.fromkeys(range(2, 8), "val")}
+    # A model that can do it already, and half a second that cannot spoil it.
+    registry.promote(registry.add(trained.state, card.model_copy(update={"dataset_tag": TWO})), "")
+    slow = TRAINING.model_copy(update={"steps": 1, "learning_rate": 1e-6, "image_width": 128})
+    rounds.policy = rounds.policy.model_copy(update={"training": slow})
+    row = rounds.train(ONE).iloc[0]
+    assert (row["train_images"], row["calibration_images"]) == (4, 6)
+    assert row["calibration_error"] < row["calibration_error_before"]
+    made = registry.card(row["weights_sha256"])
+    assert made.calibrations == {row["profile"]: row["calibration"]}
+    known = registry.calibration([row["weights_sha256"]], row["profile"])
+    assert known.digest == row["calibration"]
+    # The model that proposes now is calibrated on the same pictures.
+    assert registry.calibration([registry.promoted()], row["profile"]).pictures == 6
+
+
 def test_the_card_of_a_round_says_what_was_learned(rounds):
     row = rounds.train(ONE).iloc[0]
     card = rounds.registry.card(row["weights_sha256"])
     assert (card.dataset_tag, card.train_images, card.image_width) == (ONE, 8, 64)
     assert card.class_names == ("blue", "red")
+    assert card.augmentation["zoom"] == Augmentation().zoom
     weights = rounds.registry.weights_path(row["weights_sha256"]).read_bytes()
     assert hashlib.sha256(weights).hexdigest() == row["weights_sha256"]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from annotation_platform.errors import ModelError
+from annotation_platform.models.calibration import identity_calibration
 from annotation_platform.models.registry import ModelRegistry
 
 
@@ -29,6 +30,39 @@ def test_adding_again_mends_the_file_and_keeps_the_first_card(registry, card):
     registry.add(b"weights", card.model_copy(update={"seed": 9}))
     assert registry.weights_path(sha256).read_bytes() == b"weights"
     assert registry.card(sha256).seed == 0
+
+
+def test_what_scores_mean_is_kept_by_weights_and_profile(registry):
+    first = identity_calibration()
+    second = first.model_copy(update={"pictures": 7})
+    weights = ["a" * 64, "b" * 64]
+    assert registry.calibration(weights, "labelling@1") is None
+    digest = registry.calibrate(weights, "labelling@1", first)
+    assert digest == first.digest
+    assert registry.calibration(weights, "labelling@1") == first
+    # Another profile, other weights or another order of them: something else.
+    assert registry.calibration(weights, "serving@1") is None
+    assert registry.calibration(weights[::-1], "labelling@1") is None
+    assert registry.calibration(weights[:1], "labelling@1") is None
+    registry.calibrate(weights, "labelling@1", second)
+    assert registry.calibration(weights, "labelling@1") == second
+
+    file = registry.folder / "calibrations" / f"{second.digest}.json"
+    file.write_text(first.to_json())
+    with pytest.raises(ModelError, match="changed or damaged"):
+        registry.calibration(weights, "labelling@1")
+    file.unlink()
+    with pytest.raises(ModelError, match="the calibration is gone"):
+        registry.calibration(weights, "labelling@1")
+
+
+def test_the_weights_promoted_last_come_first_and_once(registry, card):
+    one, two, three = (registry.add(data, card) for data in (b"1", b"2", b"3"))
+    assert registry.promoted_last(2) == []
+    for weights in (one, two, three, one):
+        registry.promote(weights, "better")
+    assert registry.promoted_last(2) == [one, three]
+    assert registry.promoted_last(9) == [one, three, two]
 
 
 def test_nothing_is_promoted_in_an_empty_registry(registry):

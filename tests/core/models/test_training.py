@@ -5,10 +5,18 @@ from PIL import Image
 
 from annotation_platform.errors import DataError, ModelError, NotReadyError
 from annotation_platform.images.decoding import decode
-from annotation_platform.models.detector import PREDICTION_COLUMNS, Detector, predict_files
+from annotation_platform.models.detector import PREDICTION_COLUMNS, NetworkDetector, predict_files
 from annotation_platform.models.evaluation import evaluate
-from annotation_platform.models.pictures import Augmentation, Example, Sample, augment, fit
-from annotation_platform.models.training import train_detector
+from annotation_platform.models.pictures import (
+    Augmentation,
+    Example,
+    Sample,
+    SampleCache,
+    augment,
+    fit,
+    tile_examples,
+)
+from annotation_platform.models.training import _order, train_detector
 from annotation_platform.params import TrainingPolicy
 from annotation_platform.schema.geometry import iou_matrix
 
@@ -18,7 +26,7 @@ SHORT = TrainingPolicy(cpu_seconds=1, image_width=96, batch_size=4)
 
 @pytest.fixture(scope="module")
 def detector(trained):
-    return Detector.from_bytes(trained.state, where="trained", device="cpu")
+    return NetworkDetector.from_bytes(trained.state, where="trained", device="cpu")
 
 
 def test_it_learns_what_it_is_shown(detector, drawn, trained):
@@ -75,6 +83,68 @@ def test_the_same_seed_and_steps_give_the_same_weights(drawn):
     assert learn(2) != first
 
 
+def test_the_policy_can_ask_for_steps_instead_of_time(drawn):
+    policy = SHORT.model_copy(update={"steps": 3})
+
+    def learn():
+        return train_detector(drawn.examples, class_names=CLASSES, policy=policy, seed=1)
+
+    first, again = learn(), learn()
+    assert (first.steps, again.state) == (3, first.state)
+    assert again.final_loss == first.final_loss
+
+
+def test_pictures_are_seen_as_often_as_their_weights_say(drawn):
+    heavy, never = drawn.examples[0].image_id, drawn.examples[1].image_id
+    order = _order(drawn.examples, {heavy: 6.5, never: 0.0}, np.random.default_rng(0))
+    passes = [order() for _ in range(200)]
+    counts = np.bincount(np.concatenate(passes), minlength=12) / 200
+    # Weights add up to 6.5 + 0 + 10: twelve pictures a pass are 12 / 16.5 for each 1 of weight.
+    assert counts[1] == 0
+    assert counts[0] == pytest.approx(6.5 * 12 / 16.5, abs=0.1)
+    assert counts[2:] == pytest.approx(np.full(10, 12 / 16.5), abs=0.12)
+    assert {len(one) for one in passes} == {12}
+    with pytest.raises(DataError, match="numbers from 0 on"):
+        train_detector(
+            drawn.examples, class_names=CLASSES, policy=SHORT, seed=0, weights={heavy: -1.0}
+        )
+
+
+def test_weights_of_one_for_all_change_nothing(drawn):
+    def learn(weights):
+        return train_detector(
+            drawn.examples,
+            class_names=CLASSES,
+            policy=SHORT,
+            seed=1,
+            maximum_steps=2,
+            weights=weights,
+        ).state
+
+    assert learn({one.image_id: 1.0 for one in drawn.examples}) == learn(None)
+
+
+def test_a_large_picture_is_learned_from_in_tiles_whose_boxes_lie_on_its_objects(tmp_path):
+    pixels = np.zeros((100, 260, 3), dtype=np.uint8)
+    boxes = np.array([[20.0, 30, 50, 60], [90, 10, 120, 40], [245, 90, 260, 100]])
+    for x1, y1, x2, y2 in boxes.astype(int):
+        pixels[y1:y2, x1:x2] = 255
+    Image.fromarray(pixels).save(tmp_path / "large.png")
+    whole = Example("large", tmp_path / "large.png", boxes, ["red", "blue", "red"])
+    tiles = tile_examples(whole, width=260, height=100, side=100)
+    # Three columns, at 0, 80 and 160; the second object is cut to a third by the first of them.
+    assert [one.window for one in tiles] == [(x, 0, x + 100, 100) for x in (0, 80, 160)]
+    assert [list(one.class_names) for one in tiles] == [["red", "blue"], ["blue"], ["red"]]
+    assert {one.image_id for one in tiles} == {"large"}
+    for tile in tiles:
+        sample = SampleCache([tile], CLASSES, 100)[0]
+        drawn = np.zeros((100, 100), dtype=bool)
+        for x1, y1, x2, y2 in sample.boxes.astype(int):
+            drawn[y1:y2, x1:x2] = True
+        assert (drawn == (sample.pixels[..., 0] > 0)).all()
+    assert tile_examples(whole, width=260, height=100, side=260) == []
+
+
 def test_training_goes_on_from_a_model(drawn, trained, tmp_path):
     path = tmp_path / "before.pt"
     path.write_bytes(trained.state)
@@ -92,6 +162,9 @@ def test_training_goes_on_from_a_model(drawn, trained, tmp_path):
     assert len(further.started_from) == 64
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
+    wrong = policy.model_copy(update={"weights": str(path), "weights_sha256": "0" * 64})
+    with pytest.raises(ModelError, match=r"before\.pt: refused: its SHA-256 is"):
+        train_detector(drawn.examples, class_names=CLASSES, policy=wrong, seed=0)
     with pytest.raises(ModelError, match="the weights cannot be read"):
         train_detector(
             drawn.examples, class_names=CLASSES, policy=SHORT, seed=0, start_from=tmp_path / "no"

@@ -8,7 +8,7 @@ from torchvision.models import resnet18
 
 from annotation_platform.errors import ModelError
 from annotation_platform.models.cards import RESNET50_FCOS, SMALL_FCOS
-from annotation_platform.models.detector import Detector
+from annotation_platform.models.detector import NetworkDetector
 from annotation_platform.models.networks import build_network
 from annotation_platform.models.training import train_detector
 from annotation_platform.models.weight_files import read_weights, start_network, write_weights
@@ -44,7 +44,7 @@ def test_a_pickle_is_refused_and_none_of_its_code_runs(tmp_path):
         saved({"tensors": _RunsCode(marker)}),
     ):
         with pytest.raises(ModelError, match=r"evil\.pt: refused: it holds more than weights"):
-            Detector.from_bytes(data, where="evil.pt")
+            NetworkDetector.from_bytes(data, where="evil.pt")
     assert not marker.exists()
 
 
@@ -69,10 +69,10 @@ def test_weights_of_another_shape_are_refused():
     content = torch.load(io.BytesIO(small()), weights_only=True)
     content["class_names"] = ["one", "two", "three"]
     with pytest.raises(ModelError, match="do not fit a 'small-fcos' of 3 classes"):
-        Detector.from_bytes(saved(content), where="w.pt")
+        NetworkDetector.from_bytes(saved(content), where="w.pt")
     del content["architecture"]
     with pytest.raises(ModelError, match="its head is damaged"):
-        Detector.from_bytes(saved(content), where="w.pt")
+        NetworkDetector.from_bytes(saved(content), where="w.pt")
 
 
 def test_a_published_backbone_is_something_to_start_from_but_no_detector():
@@ -86,7 +86,7 @@ def test_a_published_backbone_is_something_to_start_from_but_no_detector():
     }
     data = saved(bare)
     with pytest.raises(ModelError, match="knows none of our classes"):
-        Detector.from_bytes(data, where="resnet50.pth")
+        NetworkDetector.from_bytes(data, where="resnet50.pth")
     file = read_weights(data, where="resnet50.pth")
     torch.nn.init.zeros_(network.backbone.body.layer3[1].conv2.weight)
     start_network(network, file, class_names=("blue", "red"), where="resnet50.pth")
@@ -125,7 +125,7 @@ def test_default_weights_that_cannot_be_fetched_say_what_to_do(drawn, tmp_path, 
 def test_outputs_that_are_no_numbers_are_dropped_and_counted():
     network = build_network(SMALL_FCOS, classes=2)
     torch.nn.init.constant_(network.head.regression_head.bbox_ctrness.bias, float("nan"))
-    detector = Detector(
+    detector = NetworkDetector(
         network, architecture=SMALL_FCOS, class_names=["blue", "red"], image_width=96, device="cpu"
     )
     found = detector.predict([np.zeros((64, 96, 3), dtype=np.uint8)])[0]

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from annotation_platform.errors import DataError
+from annotation_platform.params import SelectionPolicy
 from annotation_platform.selection.batch import select_batch
 from annotation_platform.selection.pins import Pins
 from annotation_platform.storage.objects import LocalObjectStore
@@ -21,8 +22,9 @@ def pins(tmp_path):
 def selected(pins, budget):
     pool = pd.DataFrame({"image_id": IMAGES})
     vectors = pd.DataFrame({"image_id": IMAGES, "vector": list(np.eye(6, dtype=np.float32))})
-    chosen = select_batch(pool, vectors, budget=budget, round_id="round-0001", pins=pins.read())
-    return dict(zip(chosen["image_id"], chosen["reason"], strict=True))
+    policy = SelectionPolicy(budget=budget)
+    found = select_batch(pool, vectors, policy=policy, round_id="round-0001", pins=pins.read())
+    return dict(zip(found.images["image_id"], found.images["reason"], strict=True))
 
 
 @pytest.mark.parametrize("budget", [0, 1, 2, 5, 9])
@@ -33,6 +35,20 @@ def test_a_pinned_image_is_always_in_or_always_out(pins, budget):
     assert next(iter(found.items())) == (IMAGES[4], "wanted by ada: the new crane")
     assert IMAGES[0] not in found
     assert len(found) == (5 if budget == 0 else min(budget, 5))
+
+
+def test_who_decided_and_what_it_could_not_change_is_told(pins):
+    pool = pd.DataFrame({"image_id": IMAGES[1:]})
+    pins.set(IMAGES[1], wanted=False, reason="a face", by="ben", now=NOW)
+    pins.set(IMAGES[0], wanted=True, reason="the new crane", by="ada", now=NOW)
+    vectors = pd.DataFrame({"image_id": IMAGES, "vector": list(np.eye(6, dtype=np.float32))})
+    found = select_batch(
+        pool, vectors, policy=SelectionPolicy(), round_id="round-0001", pins=pins.read()
+    )
+    assert found.kept_out == {IMAGES[1]: "ben: a face"}
+    # It was asked about before, or is no accepted image: a pin does not change that.
+    assert found.pinned_elsewhere == (IMAGES[0],)
+    assert set(found.images["image_id"]) == set(IMAGES[2:])
 
 
 def test_the_last_word_on_an_image_holds(pins):

@@ -1,0 +1,141 @@
+"""Parts of a picture made unreadable, for good.
+
+A blur in the usual sense, each pixel a weighted mean of its neighbours, gives as many numbers as it
+takes: it is undone by solving for them (for pixelated and blurred text see Hill et al., "On the
+(In)effectiveness of Mosaicing and Blurring as Tools for Document Redaction", 2016; for faces
+McPherson et al., "Defeating Image Obfuscation with Deep Learning", 2016). Here a whole patch, which
+is one box or several that touch, is reduced to the mean colours of at most 4 × 4 cells before
+anything is painted: 48 numbers of 8 bits, whatever its size. What differs within a cell and not in
+its mean gives the same bytes, so no computation tells it apart.
+"""
+
+import io
+from collections.abc import Sequence
+from itertools import chain, pairwise
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, JpegImagePlugin
+
+from annotation_platform.images.decoding import Pixels, decode
+from annotation_platform.schema.geometry import Boxes
+
+Region = tuple[int, int, int, int]
+"""``x1 y1 x2 y2`` in whole pixels; the last column and row are outside."""
+Way = Literal["blur", "grey"]
+
+_CELLS = 4
+_GREY = 128
+_SUBSAMPLING = {-1: 0}
+"""Pillow's number for a sampling of colours that it does not know, and that of none at all."""
+
+
+def masked_regions(boxes: Boxes, *, width: int, height: int, margin: float) -> list[Region]:
+    """Return what of a picture is to be masked, sorted, each region once.
+
+    Args:
+        boxes: ``(N, 4)``, absolute pixels.
+        width: of the picture, pixels.
+        height: of the picture, pixels.
+        margin: the share of its width, and of its height, by which a box grows at each side. The
+            result is rounded outwards and cut at the edges; a box beyond them gives nothing.
+    """
+    grown = boxes + (boxes[:, [2, 3, 2, 3]] - boxes[:, [0, 1, 0, 1]]) * np.array(
+        [-margin, -margin, margin, margin]
+    )
+    found = set()
+    for x1, y1, x2, y2 in grown.tolist():
+        left, top = max(0, int(np.floor(x1))), max(0, int(np.floor(y1)))
+        right, bottom = min(width, int(np.ceil(x2))), min(height, int(np.ceil(y2)))
+        if left < right and top < bottom:
+            found.add((left, top, right, bottom))
+    return sorted(found)
+
+
+def mask_pixels(pixels: Pixels, regions: Sequence[Region], *, way: Way = "blur") -> Pixels:
+    """Return a copy of ``(H, W, 3)`` pixels in which the regions are unreadable.
+
+    Everything outside of them is what it was. With ``blur`` a patch has the mean colours of at most
+    4 × 4 cells, smoothly joined; with ``grey`` it has one colour, the same in every picture.
+    """
+    result = pixels.copy()
+    for patch in _patches(regions):
+        x1, y1 = (min(region[side] for region in patch) for side in (0, 1))
+        x2, y2 = (max(region[side] for region in patch) for side in (2, 3))
+        window = result[y1:y2, x1:x2]
+        covered = np.zeros(window.shape[:2], dtype=bool)
+        for left, top, right, bottom in patch:
+            covered[top - y1 : bottom - y1, left - x1 : right - x1] = True
+        window[covered] = _GREY if way == "grey" else _smooth(window, covered)[covered]
+    return result
+
+
+def masked_picture(data: bytes, regions: Sequence[Region], *, way: Way = "blur") -> bytes:
+    """Return a stored picture with the regions unreadable, in its format and without metadata.
+
+    Of a PNG every other pixel stays what it is. A JPEG is coded once more, with the tables and the
+    sampling of colours that it has: its other pixels come out as they were but for rounding. A
+    colour profile stays, because it says what the colours are.
+
+    Args:
+        data: an upright JPEG or PNG, as the lake stores them.
+        regions: from ``masked_regions``.
+        way: see ``mask_pixels``.
+
+    Raises:
+        DataError: the picture is damaged.
+    """
+    masked = Image.fromarray(mask_pixels(decode(data), regions, way=way))
+    original = Image.open(io.BytesIO(data), formats=["JPEG", "PNG"])
+    profile = original.info.get("icc_profile")
+    if original.mode == "L":
+        # All three channels are the same, and come from one of them as it is.
+        masked = masked.convert("L")
+    sink = io.BytesIO()
+    if isinstance(original, JpegImagePlugin.JpegImageFile):
+        sampling = JpegImagePlugin.get_sampling(original)
+        masked.save(
+            sink,
+            format="JPEG",
+            qtables=original.quantization,
+            subsampling=_SUBSAMPLING.get(sampling, sampling),
+            icc_profile=profile,
+        )
+    else:
+        masked.save(sink, format="PNG", icc_profile=profile)
+    return sink.getvalue()
+
+
+def _patches(regions: Sequence[Region]) -> list[list[Region]]:
+    """Return the regions, those together that touch one another or a third that does.
+
+    Boxes of the same face would otherwise show different means of it beside each other, and so
+    together more than one of them.
+    """
+    patches: list[list[Region]] = []
+    for region in regions:
+        near = [patch for patch in patches if any(_touch(region, other) for other in patch)]
+        far = [patch for patch in patches if patch not in near]
+        patches = [*far, [region, *chain.from_iterable(near)]]
+    return patches
+
+
+def _touch(a: Region, b: Region) -> bool:
+    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
+
+
+def _smooth(window: Pixels, covered: npt.NDArray[np.bool_]) -> Pixels:
+    """Return a window's size of the mean colours of its cells, taken of what is covered alone."""
+    height, width = covered.shape
+    rows = np.linspace(0, height, min(_CELLS, height) + 1).astype(int)
+    columns = np.linspace(0, width, min(_CELLS, width) + 1).astype(int)
+    whole = np.rint(window[covered].mean(axis=0))
+    means = np.empty((len(rows) - 1, len(columns) - 1, 3), dtype=np.uint8)
+    for row, (top, bottom) in enumerate(pairwise(rows)):
+        for column, (left, right) in enumerate(pairwise(columns)):
+            inside = covered[top:bottom, left:right]
+            colours = window[top:bottom, left:right][inside]
+            means[row, column] = np.rint(colours.mean(axis=0)) if len(colours) else whole
+    smooth = Image.fromarray(means).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(smooth)

@@ -1,0 +1,87 @@
+"""What the labels of a round were made of: noted when they are made, and looked at again later.
+
+A moment is what there was then of the tables and journals of the lake. Labels are made from the
+moment itself, so what is noted is enough to make them again.
+"""
+
+from dataclasses import replace
+
+import pandas as pd
+
+from annotation_platform.lake import Lake
+from annotation_platform.params import ConsensusPolicy
+from annotation_platform.storage.lineage import MadeOf, StoreAsOf, journal_entries
+from annotation_platform.storage.round_tables import table_bytes, table_digest
+
+
+def ledger_folder(round_id: str) -> str:
+    """Return the folder of the ledger with the answers of a round, or of its reviews."""
+    return f"ledger/answers/{round_id}"
+
+
+def as_of(lake: Lake, made_of: MadeOf) -> Lake:
+    """Return the lake as it was when something was made of it."""
+    return replace(lake, store=StoreAsOf(lake.store, made_of))
+
+
+def answers_made_of(round_id: str, lake: Lake) -> MadeOf:
+    """Return what the ``human_labels`` of a round are made of, were they made now; it is kept."""
+    # The key is drawn with the first name; later is too late, for the past cannot be written.
+    lake.ledger.pseudonym("")
+    folders = [ledger_folder(round_id), f"rounds/{round_id}/decisions", "people/skills"]
+    tasks = lake.tables.read("label_tasks", round_id)
+    return MadeOf(_kept(round_id, lake, label_tasks=tasks), journal_entries(lake.store, folders))
+
+
+def reviews_made_of(
+    round_id: str,
+    reviews: str,
+    lake: Lake,
+    *,
+    consensus_labels: pd.DataFrame,
+    review_tasks: pd.DataFrame,
+) -> MadeOf:
+    """Return what the ``reviewed_labels`` of a round are made of, were they made now; it is kept.
+
+    ``reviews`` is the name under which the ledger knows the reviews of the round. The tables are
+    those at hand: the lake's may be others by now.
+    """
+    folders = [ledger_folder(round_id), ledger_folder(reviews), "people/skills",
+               f"plans/{round_id}", f"plans/{reviews}"]  # fmt: skip
+    tables = _kept(round_id, lake, consensus_labels=consensus_labels, review_tasks=review_tasks)
+    return MadeOf(tables, journal_entries(lake.store, folders))
+
+
+def note_consensus(
+    round_id: str,
+    lake: Lake,
+    policy: ConsensusPolicy,
+    *,
+    human_labels: pd.DataFrame,
+    annotator_quality: pd.DataFrame,
+    consensus_labels: pd.DataFrame,
+) -> None:
+    """Note what the ``consensus_labels`` of a round, just resolved, were made of; it is kept."""
+    made_of = MadeOf(
+        _kept(round_id, lake, human_labels=human_labels, annotator_quality=annotator_quality),
+        settings={"iou_threshold": policy.iou_threshold},
+    )
+    digest = table_digest("consensus_labels", consensus_labels)
+    lake.tables.lineage.write("consensus_labels", round_id, digest, made_of)
+
+
+def _kept(round_id: str, lake: Lake, **frames: pd.DataFrame) -> dict[str, str]:
+    """Return the digests of tables of a round, all of them kept, and of its pictures' rows.
+
+    Of ``cleaned_images`` the rows of the pictures that the round asks about are enough, from
+    whatever round they are.
+    """
+    tables = {
+        f"{name}/{round_id}": lake.tables.lineage.keep(table_bytes(name, frame, where=round_id))
+        for name, frame in frames.items()
+    }
+    asked = lake.tables.read("label_tasks", round_id)["image_id"]
+    images = lake.accepted_images()
+    images = images[images["image_id"].isin(asked)].reset_index(drop=True)
+    data = table_bytes("cleaned_images", images, where=round_id)
+    return {**tables, f"cleaned_images/{round_id}": lake.tables.lineage.keep(data)}

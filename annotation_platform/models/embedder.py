@@ -1,0 +1,90 @@
+"""What a detector sees in a picture as a whole, as a vector."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+
+from annotation_platform.errors import ModelError
+from annotation_platform.images.decoding import Pixels
+from annotation_platform.images.embedding import Embedder, PictureEmbedder, Vectors
+from annotation_platform.models.detector import best_device, picture_tensor
+from annotation_platform.models.pictures import fit
+from annotation_platform.models.registry import ModelRegistry
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def embedder_for(kind: Literal["picture", "model"], registry: ModelRegistry) -> Embedder:
+    """Return the embedder that policy names; before the first model, the one without a model."""
+    weights = registry.promoted()
+    if kind == "picture" or weights is None:
+        return PictureEmbedder()
+    return ModelEmbedder.from_registry(registry, weights)
+
+
+class ModelEmbedder:
+    """The backbone of one of our networks, its deepest features averaged over the picture.
+
+    Pictures are looked at one by one: in a batch they are padded to the largest, and the vector of
+    one would depend on the others.
+    """
+
+    def __init__(self, network: "nn.Module", *, name: str, image_width: int) -> None:
+        self.name = name
+        self._width = image_width
+        self._device = best_device()
+        # Its parts are those of torchvision's FCOS, which torch's types do not know.
+        self._network: Any = network.to(self._device).eval()
+
+    @classmethod
+    def from_registry(cls, registry: ModelRegistry, sha256: str) -> Self:
+        """Return the embedder of these weights; a file that is not what it was is a ModelError."""
+        from annotation_platform.models.weight_files import build_from, read_weights
+
+        path = registry.weights_path(sha256)
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise ModelError(
+                f"{path}: the file was changed or damaged. "
+                "Restore it from a copy, or delete it and train again."
+            )
+        file = read_weights(data, where=str(path))
+        network = build_from(file, where=str(path))
+        return cls(network, name=f"{file.architecture}@{sha256}", image_width=file.image_width)
+
+    def embed(self, pictures: Sequence[Pixels]) -> Vectors:
+        """Return ``(N, D)`` rows of unit length; D is 256 for the small network."""
+        import torch
+
+        with torch.inference_mode():
+            return np.array([self._vector(picture) for picture in pictures], dtype=np.float32)
+
+    def _vector(self, picture: Pixels) -> Vectors:
+        import torch
+
+        fitted, _ = fit(picture, side=self._width)
+        # The network's own normalisation; it also pads to whole cells.
+        images, _ = self._network.transform([picture_tensor(fitted, self._device)])
+        features = self._deepest(images.tensors)
+        height, width = images.image_sizes[0]
+        rows = -(-height * features.shape[2] // images.tensors.shape[2])
+        columns = -(-width * features.shape[3] // images.tensors.shape[3])
+        pooled = features[0, :, :rows, :columns].float().mean(dim=(1, 2))
+        unit: Vectors = torch.nn.functional.normalize(pooled, dim=0).cpu().numpy()
+        return unit
+
+    def _deepest(self, pictures: "torch.Tensor") -> "torch.Tensor":
+        """Return the last map of the backbone, before its pyramid: ``(1, D, h, w)``."""
+        backbone = self._network.backbone
+        if hasattr(backbone, "body"):
+            *_, deepest = backbone.body(pictures).values()
+        else:
+            deepest = backbone.stem(pictures)
+            for stage in backbone.stages:
+                deepest = stage(deepest)
+        features: torch.Tensor = deepest
+        return features

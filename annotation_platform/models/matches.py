@@ -1,0 +1,161 @@
+"""Matches of detections with the truth, counted again on other draws of the same images.
+
+What each detection is worth does not change when images are drawn again, so the matching is done
+once and only the counting is repeated: 200 draws of 1,000 images take seconds.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from annotation_platform.schema.geometry import FloatArray
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+RECALLS = np.linspace(0.0, 1.0, 101)
+DRAWS = 200
+CONFIDENCE = 0.95
+# Cells of one block of draws × detections: 32 MB in float64.
+_BLOCK = 4_000_000
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What each of D detections is at each of COCO's ten IoU thresholds, 0.50 to 0.95.
+
+    A detection that is neither right nor wrong met a crowd or an object that COCO ignores.
+    """
+
+    scores: FloatArray  # (D,)
+    images: IntArray  # (D,), position in image_ids
+    classes: IntArray  # (D,), position in class_ids
+    right: BoolArray  # (10, D)
+    wrong: BoolArray  # (10, D)
+    truth: IntArray  # (images, classes): objects to be found
+    image_ids: Sequence[object]
+    class_ids: Sequence[object]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with the interval that covers its true value at ``CONFIDENCE``."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class DrawnFigures:
+    """Average precision by class, 0 to 1, on every draw; missing where a draw has no truth."""
+
+    ap: FloatArray  # (draws, classes), mean over IoU 0.50 to 0.95
+    ap50: FloatArray  # (draws, classes), at IoU 0.5
+
+
+def draw_images(
+    images: int, rng: np.random.Generator, *, draws: int = DRAWS
+) -> npt.NDArray[np.int64]:
+    """Return how often each image is in each draw: ``(draws, images)``, rows sum to ``images``."""
+    if images == 0:
+        return np.zeros((draws, 0), dtype=np.int64)
+    return rng.multinomial(images, np.full(images, 1.0 / images), size=draws)
+
+
+def drawn_figures(matches: Matches, weights: npt.NDArray[np.int64]) -> DrawnFigures:
+    """Return the average precision of every class on images taken ``weights`` times each.
+
+    Weights of one give COCO's figures for boxes of all sizes, at most 100 a picture.
+
+    Args:
+        matches: D detections of N images.
+        weights: ``(draws, N)``, how often an image counts: 0 leaves it out.
+    """
+    draws, classes = len(weights), len(matches.class_ids)
+    ap = np.full((draws, classes), math.nan)
+    ap50 = np.full((draws, classes), math.nan)
+    for number in range(classes):
+        found = np.flatnonzero(matches.classes == number)
+        # Equal scores stay in the order of the images, as in COCO.
+        found = found[np.argsort(-matches.scores[found], kind="stable")]
+        if not matches.truth[:, number].any():
+            continue
+        step = max(1, _BLOCK // max(1, len(found)))
+        for start in range(0, draws, step):
+            block = slice(start, start + step)
+            truth = weights[block] @ matches.truth[:, number]
+            counted = _average_precisions(matches, found, weights[block], truth)
+            ap[block, number] = counted.mean(axis=1)
+            ap50[block, number] = counted[:, 0]
+    return DrawnFigures(ap, ap50)
+
+
+def _average_precisions(
+    matches: Matches, found: IntArray, weights: npt.NDArray[np.int64], truth: npt.NDArray[np.int64]
+) -> FloatArray:
+    """Return ``(draws, 10)`` for one class; its detections are ``found``, best first."""
+    times = weights[:, matches.images[found]].astype(np.float64)
+    result = np.zeros((len(weights), len(matches.right)))
+    for threshold in range(len(matches.right)):
+        right = np.flatnonzero(matches.right[threshold, found])
+        hits = np.cumsum(times[:, right], axis=1)
+        misses = np.cumsum(times * matches.wrong[threshold, found], axis=1)[:, right]
+        # Precision changes for the better only where something is right: the rest may be left out.
+        precision = hits / np.maximum(hits + misses, 1.0)
+        best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        recall = hits / np.maximum(truth, 1)[:, None]
+        # How many of the 101 recalls are first reached at each of them.
+        reached = np.searchsorted(RECALLS, recall, side="right")
+        steps = np.diff(reached, axis=1, prepend=0)
+        result[:, threshold] = (best * steps).sum(axis=1) / len(RECALLS)
+    result[truth == 0] = math.nan
+    return result
+
+
+def mean_over_classes(figures: FloatArray) -> FloatArray:
+    """Return the mean of each row over the classes that have a figure; 0 where none has."""
+    there = ~np.isnan(figures)
+    total = np.where(there, figures, 0.0).sum(axis=1)
+    return np.asarray(total / np.maximum(there.sum(axis=1), 1), dtype=np.float64)
+
+
+def interval(
+    value: float,
+    drawn: FloatArray,
+    *,
+    images: int,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """Return the interval of a figure from its values on draws of images.
+
+    Expanded percentiles (Hesterberg, "What Teachers Should Know About the Bootstrap", 2015):
+    taken as much further out as Student's quantile is from the normal one and the unbiased
+    standard error from the plain one. Average precision is a little higher on few images than on
+    many, and on draws, which repeat images, higher again. So both ends are moved by what the
+    draws are off in the mean, and the one that this brings away from ``value`` by twice as much
+    again: in simulation the figure itself is off by about two and a half times what draws show.
+    How often the interval then covers the true value is in ``docs/algorithms/evaluation.md``.
+
+    Args:
+        value: of the images as they are; it is always in the interval.
+        drawn: on draws of them; draws without a figure are left out.
+        images: how many; fewer than two tell nothing, and the ends are missing.
+        bounds: the range of the figure.
+        confidence: how often the interval is to cover the true value.
+    """
+    drawn = drawn[~np.isnan(drawn)]
+    if images < 2 or drawn.size == 0 or math.isnan(value):
+        return Interval(value, math.nan, math.nan)
+    quantile = stats.t.ppf((1 - confidence) / 2, images - 1) * math.sqrt(images / (images - 1))
+    tail = float(stats.norm.cdf(quantile))
+    bias = float(drawn.mean()) - value
+    ends = np.quantile(drawn, [tail, 1 - tail]) - bias
+    ends -= 2 * np.array([max(bias, 0.0), min(bias, 0.0)])
+    low, high = np.clip(ends, *bounds)
+    return Interval(value, min(float(low), value), max(float(high), value))

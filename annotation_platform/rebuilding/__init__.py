@@ -1,0 +1,1 @@
+"""Making a published version again, from ledger and lake and by its own code."""

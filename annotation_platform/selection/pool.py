@@ -1,0 +1,139 @@
+"""What is known of the images that can be asked about: their groups, vectors and proposals."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from annotation_platform.errors import DataError
+from annotation_platform.schema.geometry import FloatArray
+from annotation_platform.selection.diversity import Positions, Vectors
+from annotation_platform.selection.uncertainty import box_uncertainty, expected_objects
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The N images that can be asked about, by image id, as arrays; C classes, G groups."""
+
+    image_ids: list[str]
+    groups: Positions  # (N,) group of look-alikes, from 0
+    asked_of_group: Positions  # (G,) members that were asked about before
+    vectors: Vectors  # (N, D), zeros where there is none
+    usable: npt.NDArray[np.bool_]  # (N,) whether there is a vector of finite values
+    asked_vectors: Vectors  # (K, D) of images asked about before
+    pictures: Positions  # (P,) row of each proposal's image
+    scores: FloatArray  # (P,) calibrated, or NaN
+    expected: FloatArray  # (N, C) objects of each class, by the proposals
+    classes: list[str]
+    known: Positions  # (C,) labels so far
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def uncertainty(self, measure: str) -> FloatArray:
+        """Return how unsure the proposals of each image are, ``(N,)``; without a proposal 0."""
+        values = box_uncertainty(self.pictures, self.scores, len(self), measure=measure)
+        proposed = np.bincount(self.pictures, minlength=len(self)) > 0
+        return np.where(proposed, values, 0.0)
+
+
+def gather(
+    pool: pd.DataFrame,
+    embeddings: pd.DataFrame,
+    predictions: pd.DataFrame,
+    labels: pd.DataFrame,
+    asked: pd.DataFrame,
+) -> Candidates:
+    """Return what the tables say of the images of ``pool``, which are distinct.
+
+    Raises:
+        DataError: the vectors are of two embedders, and cannot be compared.
+    """
+    image_ids = sorted(pool["image_id"])
+    groups, asked_of_group = _groups(pool, asked, image_ids)
+    vectors, usable, asked_vectors = _vectors(embeddings, image_ids, asked["image_id"])
+    pictures = _places(predictions["image_id"], image_ids)
+    here = predictions[(pictures >= 0) & predictions["class_name"].notna().to_numpy()]
+    pictures = _places(here["image_id"], image_ids)
+    scores = here["score"].to_numpy(np.float64, na_value=np.nan)
+    counts = labels["class_name"].value_counts()
+    classes = sorted({*counts.index, *here["class_name"].unique()})
+    expected = expected_objects(
+        pictures,
+        scores,
+        _places(here["class_name"], classes),
+        len(image_ids),
+        class_count=len(classes),
+    )
+    return Candidates(
+        image_ids=image_ids,
+        groups=groups,
+        asked_of_group=asked_of_group,
+        vectors=vectors,
+        usable=usable,
+        asked_vectors=asked_vectors,
+        pictures=pictures,
+        scores=scores,
+        expected=expected,
+        classes=classes,
+        known=np.array([counts.get(name, 0) for name in classes], dtype=np.int64),
+    )
+
+
+def _places(values: "pd.Series[str]", names: list[str]) -> Positions:
+    """Return where each value is in ``names``; -1 where it is not."""
+    return pd.Index(names, dtype="str").get_indexer(pd.Index(values)).astype(np.int64)
+
+
+def _groups(
+    pool: pd.DataFrame, asked: pd.DataFrame, image_ids: list[str]
+) -> tuple[Positions, Positions]:
+    """Return each image's group, and how many of each group were asked about; no group is one."""
+    name = _group_names(pool)
+    numbers: dict[str, int] = {}
+    groups = [numbers.setdefault(name[image], len(numbers)) for image in image_ids]
+    members = Counter(_group_names(asked).values())
+    return (
+        np.array(groups, dtype=np.int64),
+        np.array([members[one] for one in numbers], dtype=np.int64),
+    )
+
+
+def _group_names(images: pd.DataFrame) -> dict[str, str]:
+    if "group_id" not in images:
+        return {image: image for image in images["image_id"]}
+    named = images["group_id"].fillna(images["image_id"])
+    return dict(zip(images["image_id"], named, strict=True))
+
+
+def _vectors(
+    embeddings: pd.DataFrame, image_ids: list[str], asked: "pd.Series[str]"
+) -> tuple[Vectors, npt.NDArray[np.bool_], Vectors]:
+    embedders = sorted(embeddings["embedder"].unique()) if "embedder" in embeddings else []
+    if len(embedders) > 1:
+        raise DataError(
+            f"vectors of {' and '.join(embedders)} cannot be compared. "
+            "Ask features_for() for those of one embedder."
+        )
+    vector = dict(zip(embeddings["image_id"], embeddings["vector"], strict=True))
+    lengths = Counter(len(one) for one in vector.values() if np.ndim(one) == 1)
+    width = max(lengths, key=lambda length: (lengths[length], length), default=0)
+    matrix, usable = _matrix([vector.get(image) for image in image_ids], width)
+    before, sound = _matrix([vector.get(image) for image in sorted(set(asked))], width)
+    return matrix, usable, before[sound]
+
+
+def _matrix(vectors: Sequence[Any], width: int) -> tuple[Vectors, npt.NDArray[np.bool_]]:
+    matrix = np.zeros((len(vectors), width), dtype=np.float32)
+    there = np.zeros(len(vectors), dtype=bool)
+    for row, vector in enumerate(vectors):
+        if width and np.shape(vector) == (width,):
+            matrix[row] = vector
+            there[row] = True
+    usable = there & np.isfinite(matrix).all(axis=1)
+    matrix[~usable] = 0.0
+    return matrix, usable

@@ -1,0 +1,376 @@
+"""What a card counts, from a training set that is sorted by image.
+
+A million labels take a fifth of a second: whatever is the same for all labels of an image is looked
+at once an image, and labels are counted as numbers.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from annotation_platform.schema.ontology import Ontology, class_colors
+from annotation_platform.schema.shapes import AREAS
+from annotation_platform.schema.tables import SPLITS
+
+# COCO's areas of small, medium and large objects, in square pixels.
+SMALL, LARGE = 32**2, 96**2
+MOST_SOURCES = 50
+"""Rows of the table of sources; a source for every image would be a list, not a summary."""
+
+_OF_IMAGES = [
+    *("image_id", "split", "group_id", "extension", "width", "height", "round_id", "origin"),
+    *("source", "device", "licence", "consent", "captured_at", "latitude", "longitude"),
+]
+_MOST_ANSWERS = 63
+_LARGEST_PIXELS = 40
+_WIDEST = 8
+Codes = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What people's answers say of labels. Shares are of the image's annotators, 0 to 1."""
+
+    asked: int  # labels on images that two or more people answered
+    mean_share: float  # of the annotators of those who saw them; 0 if there are none
+    unanimous: int  # of those, seen by everybody
+    minority: int  # of those, seen by half of them or fewer
+    one_answer: int  # labels on images that one person answered
+    unseen: int  # labels that came with their image and that nobody was asked about
+
+
+@dataclass(frozen=True)
+class ClassFacts:
+    """One class: its id, name, colour, boxes and all labels by split, and agreement."""
+
+    id: int
+    name: str
+    color: str
+    boxes: dict[str, int]
+    labels: dict[str, int]
+    agreement: Agreement
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts by split, of bins that follow each other; each bin has the value it begins at."""
+
+    starts: tuple[float, ...]
+    counts: dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images of one source, licence and consent; empty where none is stated."""
+
+    source: str
+    licence: str
+    consent: str
+    images: int
+
+
+@dataclass(frozen=True)
+class FolderFacts:
+    """What the card and the manifest count. Sides in pixels; no boxes give zeros."""
+
+    images: dict[str, int]  # by split
+    empty_images: dict[str, int]  # by split: those without a box
+    unlabelled_images: dict[str, int]  # by split: those without any label
+    groups: dict[str, int]  # by split: groups of look-alikes
+    classes: tuple[ClassFacts, ...]  # ordered by id
+    shapes: dict[str, int]  # labels by what they are
+    median_box: tuple[float, float]  # width, height
+    boxes_by_size: dict[str, int]  # small, medium, large as COCO has them
+    box_sizes: Histogram  # by the root of the area, in pixels
+    box_aspects: Histogram  # by width / height
+    labels_per_image: Histogram
+    picture_sizes: Histogram  # by the root of the pixels
+    common_sizes: tuple[tuple[int, int, int], ...]  # width, height, images: the most frequent
+    agreement: Agreement
+    sources: tuple[Source, ...]  # the most frequent, at most MOST_SOURCES
+    other_sources: tuple[int, int]  # those left out, and their images
+    stated: dict[str, int]  # images by what is known of them: source, licence, …
+    rounds: dict[str, tuple[int, int]]  # round to images and boxes
+    origins: dict[str, tuple[int, int]]  # where labels are from, to images and boxes
+    audits: dict[str, int]
+
+    @property
+    def boxes(self) -> dict[str, int]:
+        """The boxes by split."""
+        return {split: sum(one.boxes[split] for one in self.classes) for split in SPLITS}
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """The labels by split: boxes and other regions, points and choices."""
+        return {split: sum(one.labels[split] for one in self.classes) for split in SPLITS}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A training set as numbers: of every row its image, split and class, as places."""
+
+    frame: pd.DataFrame
+    images: pd.DataFrame  # the first row of each image
+    image: Codes
+    split: Codes  # in SPLITS
+    class_place: Codes  # in the ontology by id; -1 where a row has no class
+    shape: Codes  # in shapes
+    shapes: tuple[str, ...]
+    classes: int
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, ontology: Ontology) -> "Rows":
+        """Return the rows of a training set that is sorted by image."""
+        ids = pa.array(frame["image_id"])
+        is_first = np.concatenate([[True], pc.not_equal(ids[1:], ids[:-1]).to_numpy(False)])
+        image = np.cumsum(is_first) - 1
+        images = _first_rows(frame, is_first)
+        split = _places(images["split"], SPLITS)
+        known = sorted(one.id for one in ontology.classes)
+        codes, ids = pd.factorize(frame["class_id"].to_numpy(np.int64, na_value=-1))
+        place = pd.Index(known).get_indexer(pd.Index(ids)).astype(np.int64)[codes]
+        shape, shapes = pd.factorize(frame["shape"])
+        return cls(frame, images, image, split[image], place, shape, tuple(shapes), len(known))
+
+    @cached_property
+    def is_area(self) -> Flags:
+        """Which rows are boxes, or have one around them."""
+        return np.array([name in AREAS for name in self.shapes], dtype=bool)[self.shape]
+
+    def numbers(self, name: str) -> npt.NDArray[np.float64]:
+        """Return a column of numbers."""
+        return self.frame[name].to_numpy(np.float64)
+
+    @property
+    def split_of_image(self) -> Codes:
+        """The split of each image, as its place in ``SPLITS``."""
+        return _places(self.images["split"], SPLITS)
+
+
+def folder_facts(rows: Rows, ontology: Ontology, audits: Mapping[str, int]) -> FolderFacts:
+    """Return the counts of a training set, beside those of its audit."""
+    labels = np.bincount(rows.image[rows.class_place >= 0], minlength=len(rows.images))
+    boxes = np.bincount(rows.image[rows.is_area], minlength=len(rows.images))
+    width, height = (
+        rows.numbers(high)[rows.is_area] - rows.numbers(low)[rows.is_area]
+        for low, high in (("x1", "x2"), ("y1", "y2"))
+    )
+    split, pixels = rows.split_of_image, _pixels(rows.images)
+    box_split, areas = rows.split[rows.is_area], width * height
+    sources, other_sources = _sources(rows.images)
+    agreement = _agreement(rows)
+    return FolderFacts(
+        images=_by_split(split),
+        empty_images=_by_split(split[boxes == 0]),
+        unlabelled_images=_by_split(split[labels == 0]),
+        groups=_groups(rows.images["group_id"], split),
+        classes=_classes(rows, ontology, agreement),
+        shapes=_shapes(rows),
+        median_box=(_median(width), _median(height)),
+        boxes_by_size={
+            "small": int((areas < SMALL).sum()),
+            "medium": int(((areas >= SMALL) & (areas < LARGE)).sum()),
+            "large": int((areas >= LARGE).sum()),
+        },
+        box_sizes=_roots(areas, box_split),
+        box_aspects=_aspects(width, height, box_split),
+        labels_per_image=_doublings(labels, split),
+        picture_sizes=_roots(pixels, split),
+        common_sizes=_common_sizes(rows.images),
+        agreement=_total(agreement),
+        sources=sources,
+        other_sources=other_sources,
+        stated=_stated(rows.images),
+        rounds=_images_and_boxes(rows.images["round_id"], boxes),
+        origins=_images_and_boxes(rows.images["origin"], boxes),
+        audits=dict(audits),
+    )
+
+
+def _first_rows(frame: pd.DataFrame, is_first: Flags) -> pd.DataFrame:
+    chosen, columns = pa.array(is_first), {}
+    for name in _OF_IMAGES:
+        column = frame[name]
+        # Arrow keeps texts in pieces, and pandas joins them before it takes any: a million of each.
+        is_text = column.dtype == "str"
+        columns[name] = (
+            pa.array(column).filter(chosen).to_pandas()
+            if is_text
+            else column[is_first].reset_index(drop=True)
+        )
+    return pd.DataFrame(columns)
+
+
+def _places(column: "pd.Series[str]", names: list[str]) -> Codes:
+    return np.asarray(pd.Categorical(column, categories=names).codes, dtype=np.int64)
+
+
+def _by_split(splits: Codes) -> dict[str, int]:
+    counts = np.bincount(splits, minlength=len(SPLITS)).tolist()
+    return dict(zip(SPLITS, counts, strict=True))
+
+
+def _groups(groups: "pd.Series[str]", split: Codes) -> dict[str, int]:
+    codes = pd.factorize(groups)[0]
+    return _by_split(np.unique(codes * len(SPLITS) + split) % len(SPLITS))
+
+
+def _shapes(rows: Rows) -> dict[str, int]:
+    counts = np.bincount(rows.shape, minlength=len(rows.shapes)).tolist()
+    return dict(sorted(zip(rows.shapes, counts, strict=True)))
+
+
+def _classes(
+    rows: Rows, ontology: Ontology, agreement: npt.NDArray[np.float64]
+) -> tuple[ClassFacts, ...]:
+    cells = rows.split * rows.classes + rows.class_place
+    chosen = rows.class_place >= 0
+    labels, boxes = (
+        np.bincount(cells[which], minlength=rows.classes * len(SPLITS)).reshape(len(SPLITS), -1)
+        for which in (chosen, chosen & rows.is_area)
+    )
+    colors = class_colors(ontology)
+    return tuple(
+        ClassFacts(
+            id=one.id,
+            name=one.name,
+            color=colors[one.name],
+            boxes=dict(zip(SPLITS, boxes[:, place].tolist(), strict=True)),
+            labels=dict(zip(SPLITS, labels[:, place].tolist(), strict=True)),
+            agreement=_total(agreement[:, place : place + 1]),
+        )
+        for place, one in enumerate(sorted(ontology.classes, key=lambda one: one.id))
+    )
+
+
+def _agreement(rows: Rows) -> npt.NDArray[np.float64]:
+    """Return ``(6, classes)``: what ``Agreement`` says, with the sum instead of the mean share."""
+    chosen = rows.class_place >= 0
+    size = _MOST_ANSWERS + 1
+    # More answers than that are nobody's policy, and count as that many.
+    answers, support = (
+        np.minimum(rows.frame[name].to_numpy()[chosen], _MOST_ANSWERS)
+        for name in ("answers", "support")
+    )
+    cells = (rows.class_place[chosen] * size + answers) * size + support
+    counts = np.bincount(cells, minlength=rows.classes * size * size)
+    counts = counts.reshape(rows.classes, size, size)
+    of, seen = np.arange(size)[:, None], np.arange(size)[None, :]
+    asked = of >= 2
+    share = np.where(asked, seen / np.maximum(of, 1), 0.0)
+    wanted = [asked, share, asked & (seen >= of), asked & (2 * seen <= of), of == 1, of == 0]
+    sums = [(counts * each).sum(axis=(1, 2)) for each in wanted]
+    return np.asarray(sums, dtype=np.float64)
+
+
+def _total(columns: npt.NDArray[np.float64]) -> Agreement:
+    asked, share, unanimous, minority, one, unseen = columns.sum(axis=1).tolist()
+    mean = round(share / asked, 4) if asked else 0.0
+    return Agreement(int(asked), mean, int(unanimous), int(minority), int(one), int(unseen))
+
+
+def _median(sides: npt.NDArray[np.float64]) -> float:
+    return round(float(np.median(sides)), 1) if len(sides) else 0.0
+
+
+def _pixels(images: pd.DataFrame) -> npt.NDArray[np.float64]:
+    sides = images[["width", "height"]].to_numpy(np.float64)
+    return np.asarray(sides.prod(axis=1))
+
+
+def _roots(areas: npt.NDArray[np.float64], split: Codes) -> Histogram:
+    """Return areas by their root, in bins a factor of the root of two wide from 1 on."""
+    # frexp gives the power of two above each area, exactly.
+    power = np.clip(np.frexp(areas)[1] - 1, 0, _LARGEST_PIXELS)
+    return _histogram(power, split, [2 ** (at / 2) for at in range(_LARGEST_PIXELS + 1)])
+
+
+def _aspects(
+    width: npt.NDArray[np.float64], height: npt.NDArray[np.float64], split: Codes
+) -> Histogram:
+    """Return width / height in bins a factor of the root of two wide; 1 is amid one of them."""
+    has_area = (width > 0) & (height > 0)
+    squared = np.square(width[has_area] / height[has_area])
+    # Of its square the logarithm to the base of two, rounded: again by the power of two above.
+    place = np.clip(np.frexp(squared * math.sqrt(2))[1] - 1, -_WIDEST, _WIDEST) + _WIDEST
+    starts = [2 ** ((at - 0.5) / 2) for at in range(-_WIDEST, _WIDEST + 1)]
+    return _histogram(place, split[has_area], starts)
+
+
+def _doublings(numbers: Codes, split: Codes) -> Histogram:
+    """Return whole numbers in the bins 0, 1, 2, 3–4, 5–8, 9–16 and so on."""
+    place = np.where(numbers > 0, np.frexp(np.maximum(numbers, 1) - 1)[1] + 1, 0)
+    starts = [0.0, 1.0, *(float(2 ** (at - 2) + 1) for at in range(2, 64))]
+    return _histogram(place, split, starts)
+
+
+def _histogram(place: npt.NDArray[np.integer], split: Codes, starts: list[float]) -> Histogram:
+    """Return the counts, from the first bin that has any to the last; starts to four digits."""
+    cells = split * len(starts) + place
+    counts = np.bincount(cells, minlength=len(SPLITS) * len(starts)).reshape(len(SPLITS), -1)
+    used = np.flatnonzero(counts.any(axis=0))
+    first, end = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0)
+    return Histogram(
+        tuple(round(start, 4) for start in starts[first:end]),
+        {split: tuple(counts[at, first:end].tolist()) for at, split in enumerate(SPLITS)},
+    )
+
+
+def _common_sizes(images: pd.DataFrame) -> tuple[tuple[int, int, int], ...]:
+    sides, counts = np.unique(
+        images["width"].to_numpy(np.int64) << 32 | images["height"].to_numpy(np.int64),
+        return_counts=True,
+    )
+    # The most frequent first, of equals the smaller ones.
+    order = np.argsort(-counts, kind="stable")[:5].tolist()
+    return tuple(
+        (int(sides[at]) >> 32, int(sides[at]) & 0xFFFFFFFF, int(counts[at])) for at in order
+    )
+
+
+def _sources(images: pd.DataFrame) -> tuple[tuple[Source, ...], tuple[int, int]]:
+    names = ["source", "licence", "consent"]
+    found = [pd.factorize(images[name].fillna("")) for name in names]
+    cells = np.zeros(len(images), np.int64)
+    for codes, values in found:
+        # Numbered anew each time: the product of the numbers of values may be vast.
+        cells = np.unique(cells * len(values) + codes, return_inverse=True)[1]
+    _, first, counts = np.unique(cells, return_index=True, return_counts=True)
+    texts = [[str(values[code]) for code in codes[first].tolist()] for codes, values in found]
+    rows = sorted(
+        (Source(*row) for row in zip(*texts, counts.tolist(), strict=True)),
+        key=lambda row: (-row.images, row.source, row.licence, row.consent),
+    )
+    others = rows[MOST_SOURCES:]
+    return tuple(rows[:MOST_SOURCES]), (len(others), sum(row.images for row in others))
+
+
+def _stated(images: pd.DataFrame) -> dict[str, int]:
+    """Return for each kind of metadata how many images have it."""
+    texts = ("source", "device", "licence", "consent")
+    said = {name: int((images[name].fillna("") != "").sum()) for name in texts}
+    place = images["latitude"].notna() & images["longitude"].notna()
+    return {
+        **said,
+        "captured_at": int(images["captured_at"].notna().sum()),
+        "geo": int(place.sum()),
+    }
+
+
+def _images_and_boxes(column: "pd.Series[str]", boxes: Codes) -> dict[str, tuple[int, int]]:
+    """Return the number of images and of boxes for each value of a column, by value."""
+    codes, values = pd.factorize(column)
+    images = np.bincount(codes, minlength=len(values)).tolist()
+    together = np.zeros(len(values), dtype=np.int64)
+    np.add.at(together, codes, boxes)
+    return dict(
+        sorted(zip(map(str, values), zip(images, together.tolist(), strict=True), strict=True))
+    )

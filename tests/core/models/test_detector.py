@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from annotation_platform.errors import DataError
+from annotation_platform.models.detector import (
+    PICTURE_COLUMNS,
+    NetworkDetector,
+    look_at_files,
+)
+from annotation_platform.models.port import Detections
+
+
+class Tight(torch.nn.Module):
+    """Finds one box in each picture, and has room for so many pictures at once, or no device."""
+
+    def __init__(self, room, *, only_on=None):
+        super().__init__()
+        self.room, self.only_on = room, only_on
+        self.batches = []
+
+    def forward(self, pictures):
+        device = pictures[0].device.type
+        self.batches.append((device, len(pictures)))
+        if len(pictures) > self.room or self.only_on not in {None, device}:
+            raise torch.OutOfMemoryError("out of memory")
+        # The box is as wide as the picture is bright, so that pictures cannot be mixed up.
+        return [
+            {
+                "boxes": torch.tensor([[0.0, 0.0, 100.0 * float(one.mean()) + 1, 5.0]]),
+                "scores": torch.tensor([0.9]),
+                "labels": torch.tensor([0]),
+            }
+            for one in pictures
+        ]
+
+
+def detector(network, device="cpu"):
+    return NetworkDetector(
+        network, architecture="tight", class_names=["red"], image_width=128, device=device
+    )
+
+
+@pytest.fixture
+def shades():
+    return [np.full((64, 128, 3), 25 * n, dtype=np.uint8) for n in range(6)]
+
+
+def widths(found):
+    return [float(one.boxes[0, 2]) for one in found]
+
+
+def test_where_memory_is_too_small_the_batch_is_halved_and_the_order_kept(shades):
+    network = Tight(2)
+    found = detector(network).predict(shades)
+    assert widths(found) == pytest.approx([100 * 25 * n / 255 + 1 for n in range(6)], abs=1e-3)
+    assert [size for _, size in network.batches] == [6, 3, 1, 2, 3, 1, 2]
+
+
+def test_where_the_device_has_no_room_for_one_the_processor_is_used_from_then_on(shades):
+    # torch's "meta" stands for an accelerator: it takes tensors, and here has no room for any.
+    network = Tight(4, only_on="cpu")
+    busy = detector(network, device="meta")
+    assert len(busy.predict(shades[:2])) == 2
+    assert network.batches == [("meta", 2), ("meta", 1), ("cpu", 1), ("cpu", 1)]
+    assert busy.device == "cpu"
+
+
+def test_the_processor_running_out_is_not_hidden(shades):
+    with pytest.raises(torch.OutOfMemoryError):
+        detector(Tight(0)).predict(shades[:1])
+
+
+def test_every_picture_has_a_row_and_the_time_is_shared_by_passes(tmp_path, color_detector):
+    paths = {}
+    for number in range(20):
+        pixels = np.full((40, 60, 3), 100, dtype=np.uint8)
+        if number % 2:
+            pixels[5:20, 10:30] = (220, 50, 40)
+        paths[f"picture-{number:02d}"] = tmp_path / f"{number}.png"
+        Image.fromarray(pixels).save(paths[f"picture-{number:02d}"])
+    shares = []
+    looked_at = look_at_files(color_detector(), paths, progress=shares.append)
+    assert list(looked_at.pictures.columns) == PICTURE_COLUMNS
+    assert looked_at.pictures["image_id"].tolist() == list(paths)
+    assert looked_at.pictures["proposals"].tolist() == [0, 1] * 10
+    assert looked_at.boxes["image_id"].tolist() == list(paths)[1::2]
+    assert (looked_at.pictures["seconds"] > 0).all()
+    assert shares == [0.8, 1.0]
+
+
+def test_a_damaged_picture_is_named_though_it_is_read_ahead(tmp_path, color_detector):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"bad\.png"):
+        look_at_files(color_detector(), {"a": tmp_path / "bad.png"})
+
+
+def test_values_that_are_no_numbers_are_left_out_and_counted(shades):
+    class Broken(Tight):
+        def forward(self, pictures):
+            found = super().forward(pictures)
+            found[0]["scores"] = torch.tensor([float("nan")])
+            found[1]["boxes"] = torch.tensor([[0.0, 0.0, float("inf"), 5.0]])
+            return found
+
+    found = detector(Broken(8)).predict(shades[:3])
+    assert [(len(one.boxes), one.dropped) for one in found] == [(0, 1), (0, 1), (1, 0)]
+
+
+def test_a_choice_of_detections_keeps_what_it_took():
+    found = Detections(np.arange(8.0).reshape(2, 4), np.array([0.9, 0.5]), ["a", "b"], 3, 2)
+    chosen = found.of([1])
+    assert (chosen.boxes.tolist(), chosen.class_names) == ([[4, 5, 6, 7]], ["b"])
+    assert (chosen.dropped, chosen.passes) == (3, 2)
+    assert Detections.nothing(passes=1).boxes.shape == (0, 4)

@@ -1,0 +1,78 @@
+"""What a model changes in a round: who is audited, what is suspect, what needs no person."""
+
+from datetime import UTC, datetime
+
+import yaml
+
+from annotation_platform.selection.pins import Pins
+
+
+def set_policy(platform, **sections):
+    path = platform.settings.params_path
+    policy = yaml.safe_load(path.read_text())
+    for name, values in sections.items():
+        policy[name] = {**policy.get(name, {}), **values}
+    path.write_text(yaml.safe_dump(policy))
+
+
+def play(platform, batch, round_id):
+    platform.land(batch)
+    platform.hurry()
+    started = platform.start_round(round_id)
+    platform.answer(round_id)
+    platform.merge(round_id)
+    for job in ("release_round", "train_model"):
+        assert platform.run(job, round_id).success
+    return {each.check_name: each for each in started.get_asset_check_evaluations()}
+
+
+def test_an_audit_is_drawn_answered_blind_and_too_small_to_certify_anything(platform):
+    set_policy(
+        platform,
+        auto_accept={"enabled": True},
+        selection={"budget": 6, "audit_share": 0.5},
+        splits={"train": 0.4, "val": 0.3, "test": 0.3},
+    )
+    first = play(platform, 1, "round-0001")
+    second = play(platform, 2, "round-0002")
+    tables = platform.lake.tables
+
+    tasks, selected = tables.read_all("label_tasks"), tables.read_all("selected_images")
+    audited = set(selected.loc[selected["audit"], "image_id"])
+    assert len(audited) == 6
+    assert tasks[tasks["image_id"].isin(audited)]["blind"].all()
+
+    nothing_known = first["round_like_what_is_known"]
+    assert nothing_known.passed
+    assert "Nothing is known yet" in nothing_known.description
+    drift = tables.read("batch_drift", "round-0002").set_index("feature")
+    assert {"brightness", "look", "objects", "classes"} <= set(drift.index)
+    assert (drift["reference_images"] == 8).all()
+    # The two batches are drawn alike.
+    assert second["round_like_what_is_known"].passed
+    assert tables.read("label_issues", "round-0001").empty
+    assert tables.exists("label_issues", "round-0002")
+
+    verdicts = tables.read_all("certificates").set_index(["round_id", "class_name"])
+    for round_id in ("round-0001", "round-0002"):
+        overall = verdicts.loc[round_id, ""]
+        assert not overall["granted"]
+        assert "audited pictures" in overall["reason"]
+    assert tables.read_all("auto_labels").empty
+    labels = tables.read("training_set", "round-0002")
+    assert set(labels["origin"]) == {"people"}
+    assert set(labels["image_id"]) == set(selected["image_id"])
+
+
+def test_a_picture_pinned_after_it_was_asked_about_is_asked_about_once_more(platform):
+    play(platform, 1, "round-0001")
+    image = platform.lake.tables.read("selected_images", "round-0001")["image_id"].iloc[0]
+    Pins(platform.lake.store).set(
+        image, wanted=True, reason="missed by the model", by="ada", now=datetime.now(UTC)
+    )
+    play(platform, 2, "round-0002")
+    again = platform.lake.tables.read("selected_images", "round-0002").set_index("image_id")
+    assert again.loc[image, "reason"] == "wanted by ada: missed by the model"
+    assert len(again) == 9
+    pool = platform.lake.unasked_images("round-0003", platform.policy.ontology)
+    assert image not in set(pool["image_id"])

@@ -1,0 +1,81 @@
+"""Rounds in which something is kept from people: by real tables, runs and a trained model."""
+
+import pytest
+import yaml
+
+from annotation_platform.errors import NotReadyError, SettingsError
+from annotation_platform.storage.keys import is_shown
+
+ONE, TWO = "round-0001", "round-0002"
+
+
+def change(platform, section, **values):
+    path = platform.settings.params_path
+    policy = yaml.safe_load(path.read_text())
+    policy.setdefault(section, {}).update(values)
+    path.write_text(yaml.safe_dump(policy, sort_keys=False))
+
+
+def metadata(result, asset):
+    event = result.asset_materializations_for_node(asset)[-1]
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+def asked(platform):
+    everybody = platform.labeling.annotators()
+    return [place for name in everybody for place in platform.labeling.open_places(name)]
+
+
+def test_before_a_model_has_looked_nobody_is_asked_and_the_way_on_is_said(platform):
+    change(platform, "masking", classes=["person"])
+    platform.land(1)
+    platform.hurry()
+    with pytest.raises(NotReadyError, match=r"8 of 8 pictures are not shown .*model_predictions"):
+        platform.start_round(ONE)
+    assert asked(platform) == []
+    assert not list(platform.lake.store.list("shown"))
+    # Nothing is fixed by then: without masks the same round starts.
+    change(platform, "masking", classes=[])
+    assert platform.run("start_round", ONE).success
+    assert not any(is_shown(place.image_key) for place in asked(platform))
+
+
+def test_a_round_with_masks_shows_copies_and_proposes_nothing_that_is_masked(platform):
+    platform.land(1)
+    platform.hurry()
+    platform.start_round(ONE)
+    platform.answer(ONE)
+    platform.merge(ONE)
+    for job in ("release_round", "train_model"):
+        assert platform.run(job, ONE).success
+    name = platform.policy.ontology.names[0]
+    # What little was learned is sure of nothing.
+    change(platform, "labeling", minimum_score=0.0)
+    change(platform, "masking", classes=[name, "face"], minimum_score=0.0)
+    platform.land(2)
+    with pytest.raises(SettingsError, match=f"face is no class of the model .*{name}"):
+        platform.start_round(TWO)
+    assert asked(platform) == []
+    change(platform, "masking", classes=[name])
+    result = platform.run("start_round", TWO)
+    found = platform.lake.tables.read("model_predictions", TWO)
+    hidden = set(found.loc[found["class_name"] == name, "image_id"])
+    assert metadata(result, "label_tasks")["masked_images"] == len(hidden) > 0
+    places = asked(platform)
+    assert places
+    for place in places:
+        assert is_shown(place.image_key)
+        shown = platform.lake.store.get(place.image_key)
+        extension = place.image_key.rpartition(".")[2]
+        original = platform.lake.picture(place.image_id, extension)
+        assert (shown != original) == (place.image_id in hidden)
+        classes = {
+            label
+            for region in place.proposed
+            for label in region["value"].get("rectanglelabels", ())
+        }
+        assert name not in classes
+    assert any(place.proposed for place in places)
+    platform.answer(TWO)
+    assert platform.merge(TWO).success
+    assert platform.run("release_round", TWO).success

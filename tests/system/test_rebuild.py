@@ -1,0 +1,457 @@
+"""A published version made again from ledger and lake by its own code, its files being gone."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import boto3
+import pytest
+
+from annotation_platform.demo.annotators import EXPERT
+from annotation_platform.errors import PublishError
+from annotation_platform.labeling.interface import DECISION_NAME, IMAGE_NAME, REASON_NAME, REJECT
+from annotation_platform.labeling.moments import as_of
+from annotation_platform.labeling.results import write_result
+from annotation_platform.labeling.reviews import review_round
+from annotation_platform.labeling.rounds import answers_as_of, collect_answers
+from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.lake import lake_of
+from annotation_platform.params import read_params
+from annotation_platform.rebuilding.inputs import read_inputs
+from annotation_platform.rebuilding.rebuild import rebuild_version
+from annotation_platform.release import VersionStore, publish_round
+from annotation_platform.schema.shapes import Label
+from annotation_platform.settings import Settings, settings_environment
+from annotation_platform.storage.keys import image_key
+from annotation_platform.storage.lineage import kept_key
+from annotation_platform.storage.round_tables import parquet_bytes, read_table, table_digest
+from annotation_platform.versioning.folder import build_folder
+from annotation_platform.versioning.manifest import Manifest
+from annotation_platform.versioning.publisher import name_objects
+from annotation_platform.versioning.registry import list_versions, read_manifest
+from tests.pipeline.conftest import open_platform
+from tests.system.worlds import PROJECT, World
+
+ONE, TWO = "round-0001", "round-0002"
+FIRST, SECOND, THIRD = (f"training-set@v{each}" for each in ("1.0.0", "1.1.0", "1.1.1"))
+OTHER_RENDERING = """
+
+_built = build_folder
+
+
+def build_folder(*arguments, **options):
+    folder = _built(*arguments, **options)
+    folder.texts["README.md"] += b"Rendered by other code.\\n"
+    return folder
+"""
+
+
+@dataclass(frozen=True)
+class Story:
+    """A home with three versions, of which only the last is what its tables say now."""
+
+    settings: Settings
+    source: Path  # the code that published them
+
+    def with_own_lake(self, place: Path) -> "Story":
+        """The same versions, and a copy of the lake that may be spoilt."""
+        shutil.copytree(self.settings.lake_path, place)
+        return replace(self, settings=self.settings.model_copy(update={"lake": str(place)}))
+
+    @property
+    def lake(self):
+        return lake_of(self.settings)
+
+    def inputs(self, tag):
+        digest = read_manifest(self.settings.registry_path, tag).inputs
+        return read_inputs(self.lake, digest, where=tag)
+
+    def rebuild(self, tag):
+        return rebuild_version(self.settings, self.settings.registry_path, tag)
+
+    def command(self, *arguments, **environment):
+        return subprocess.run(
+            [sys.executable, "-m", "annotation_platform.cli", "rebuild", *arguments],
+            env={**settings_environment(self.settings), **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+def copied_source(place):
+    """A folder with the code of now, which nobody edits while a test runs."""
+    place.mkdir()
+    for name in ("requirements.lock", "dvc.yaml", "params.yaml", ".gitignore"):
+        shutil.copy(PROJECT / name, place / name)
+    shutil.copytree(
+        PROJECT / "annotation_platform",
+        place / "annotation_platform",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    return place
+
+
+def one_box(name, x):
+    return write_result([Label.box(name, x, 20, x + 60, 80)], 320, 240)
+
+
+def rejection():
+    about = {"to_name": IMAGE_NAME}
+    return [
+        {**about, "id": "d", "type": "choices", "from_name": DECISION_NAME,
+         "value": {"choices": [REJECT]}},
+        {**about, "id": "r", "type": "textarea", "from_name": REASON_NAME,
+         "value": {"text": ["not this one"]}},
+    ]  # fmt: skip
+
+
+def change_minds(platform):
+    """Let everybody answer one image of the first round otherwise, and the expert reject another.
+
+    Both answers count, and so do the further ones that nobody asked for: they are late.
+    """
+    labeling, names = platform.labeling, platform.policy.ontology.names
+    said = labeling.submissions(ONE)
+    decided = labeling.submissions(review_round(ONE))[0]
+    image = min(each.image_id for each in said if each.image_id != decided.image_id)
+    for each in said:
+        if each.image_id == image:
+            labeling.submit(
+                each.backend_task, each.author, one_box(names[0], 40), 1.0,
+                annotation=each.annotation,
+            )  # fmt: skip
+    labeling.submit(said[0].backend_task, EXPERT, one_box(names[1], 90), 1.0)
+    labeling.submit(decided.backend_task, EXPERT, rejection(), 1.0, annotation=decided.annotation)
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory):
+    place = tmp_path_factory.mktemp("story")
+    source = copied_source(place / "source")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("resources.deployments.PROJECT_ROOT", source)
+        with open_platform(place / "home") as platform:
+            platform.hurry()
+            # Whatever people agree on, there is something to decide.
+            policy = platform.settings.params_path
+            text = policy.read_text()
+            assert "sample_share: 0.0" in text
+            policy.write_text(text.replace("sample_share: 0.0", "sample_share: 0.3"))
+            for batch, round_id in enumerate((ONE, TWO), start=1):
+                platform.land(batch)
+                platform.start_round(round_id)
+                platform.answer(round_id)
+                platform.merge(round_id)
+                assert platform.run("release_round", round_id).success
+            change_minds(platform)
+            platform.merge(ONE)
+            assert platform.run("release_round", ONE).success
+            settings = platform.settings
+    shutil.rmtree(settings.remote_url)
+    return Story(settings, source)
+
+
+def everything_in(folder):
+    """Every file and what is in it."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(paths)}
+
+
+def test_every_version_comes_out_as_it_was_published(story):
+    assert [info.tag for info in list_versions(story.settings.registry_path)] == [
+        FIRST, SECOND, THIRD,
+    ]  # fmt: skip
+    # The first round was merged anew: what the first two versions rest on is in no table any more.
+    for table in ("human_labels", "consensus_labels", "reviewed_labels"):
+        now = story.lake.tables.digest(table, ONE)
+        assert now != story.inputs(FIRST).made[f"{table}/{ONE}"].sha256
+        assert now == story.inputs(THIRD).made[f"{table}/{ONE}"].sha256
+    before = everything_in(story.settings.lake_path), everything_in(story.settings.registry_path)
+    for tag, rounds in ((FIRST, 1), (SECOND, 2), (THIRD, 2)):
+        done = story.command(tag.removeprefix("training-set@v"), "--json")
+        assert done.returncode == 0, done.stderr
+        facts = json.loads(done.stdout)
+        manifest = read_manifest(story.settings.registry_path, tag)
+        assert facts["same"] is True
+        assert facts["rebuilt_md5"] == manifest.folder_md5
+        assert facts["code_commit"] == manifest.code.commit
+        assert (facts["rounds"], facts["answers"]) == (rounds, 24 * rounds)
+        assert (facts["images"], facts["files"]) == (manifest.images, manifest.folder_files)
+    assert before == (
+        everything_in(story.settings.lake_path),
+        everything_in(story.settings.registry_path),
+    )
+
+
+def test_where_and_when_it_is_made_again_does_not_matter(story):
+    elsewhere = {
+        "TZ": "Pacific/Kiritimati",
+        "LC_ALL": "tr_TR.UTF-8",
+        "PYTHONHASHSEED": "4711",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    done = story.command(THIRD, **elsewhere)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{THIRD} comes out as it was published" in done.stdout
+
+
+def test_a_version_is_made_again_by_its_own_code(story, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(story.source, other)
+    folder = other / "annotation_platform" / "versioning" / "folder.py"
+    folder.write_text(folder.read_text() + OTHER_RENDERING)
+    publish = (
+        "from datetime import UTC, datetime\n"
+        "from annotation_platform.lake import lake_of\n"
+        "from annotation_platform.params import read_params\n"
+        "from annotation_platform.release import VersionStore, publish_round\n"
+        "from annotation_platform.settings import PROJECT_ROOT, read_settings\n"
+        "places = read_settings()\n"
+        "lake = lake_of(places)\n"
+        "versions = VersionStore(places.registry_path, places.remote_url, PROJECT_ROOT,\n"
+        "                        places.mirrors_path)\n"
+        f"frame = lake.tables.read('training_set', '{ONE}')\n"
+        f"made = publish_round('{ONE}', frame, lake, read_params(places.params_path), versions,\n"
+        "                     now=datetime.now(UTC))\n"
+        "print(made.table['tag'].iloc[0])\n"
+    )
+    registry, remote = tmp_path / "registry", tmp_path / "remote"
+    shutil.copytree(story.settings.registry_path, registry)
+    forget_versions(registry)
+    places = {"registry": str(registry), "remote": str(remote)}
+    mine = replace(story, settings=story.settings.model_copy(update=places))
+    done = subprocess.run(
+        [sys.executable, "-c", publish],
+        env={**settings_environment(mine.settings), "PYTHONPATH": str(other)},
+        cwd=other, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    tag = done.stdout.strip()
+    shutil.rmtree(remote)
+    published = read_manifest(registry, tag).folder_md5
+    frame = mine.lake.tables.read("training_set", ONE)
+    ontology = read_params(mine.settings.params_path).ontology
+    today = build_folder(frame, ontology, name="training-set")
+    assert name_objects(today, mine.lake.picture_path).md5 != published
+    rebuilt = mine.rebuild(tag)
+    assert rebuilt.same
+    assert rebuilt.rebuilt_md5 == published
+
+
+def forget_versions(registry):
+    for name in ("refs/heads/datasets", *(f"refs/tags/{tag}" for tag in (FIRST, SECOND, THIRD))):
+        subprocess.run(["git", "-C", registry, "update-ref", "-d", name], check=True)
+
+
+def test_code_that_was_not_committed_is_named(story, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(story.source, source)
+    who = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+    for arguments in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "Code"]):
+        subprocess.run(["git", "-C", source, *arguments], check=True)
+    (source / "annotation_platform" / "extra.py").write_text('"""Not committed."""\n')
+    for key, value in (("user.name", "Ada"), ("user.email", "ada@example.org")):
+        subprocess.run(["git", "-C", source, "config", key, value], check=True)
+    settings = story.settings
+    publish_round(
+        ONE,
+        story.lake.tables.read("training_set", ONE),
+        story.lake,
+        read_params(settings.params_path),
+        VersionStore(source, str(tmp_path / "remote"), source, tmp_path / "mirrors"),
+        now=datetime.now(UTC),
+    )
+    rebuilt = rebuild_version(settings, source, FIRST)
+    assert rebuilt.same
+    assert "Its code was not committed: annotation_platform/extra.py." in rebuilt.remarks
+    assert any("human_labels" not in each and "imported_labels" in each for each in rebuilt.remarks)
+
+
+def a_kept_table(story):
+    digest = story.inputs(THIRD).made[f"reviewed_labels/{ONE}"].sha256
+    path = story.settings.lake_path / kept_key(digest)
+    frame = read_table("reviewed_labels", path.read_bytes())
+    path.write_bytes(parquet_bytes(frame.assign(support=frame["support"] + 1)))
+    return [f"reviewed_labels/{ONE} ({kept_key(digest)})"]
+
+
+def first_line(story, *, with_digest):
+    """Change the first answer in the ledger, and its digest too if asked."""
+    from annotation_platform.labeling.ledger import AnswersLedger, as_revision
+
+    path = story.settings.lake_path / f"ledger/answers/{ONE}/000001.jsonl"
+    lines = path.read_text().splitlines()
+    entry = json.loads(lines[0])
+    entry["submission"]["result"] = one_box(
+        read_params(story.settings.params_path).ontology.names[0], 7
+    )
+    old = AnswersLedger(story.lake.store).read(ONE)[0].submission
+    if with_digest:
+        said = replace(old, result=entry["submission"]["result"])
+        entry["digest"] = as_revision(said).digest
+    path.chmod(0o600)
+    path.write_text("\n".join([json.dumps(entry), *lines[1:]]) + "\n")
+
+
+def a_line_of_the_ledger(story):
+    first_line(story, with_digest=False)
+    return [f"ledger/answers/{ONE}/000001.jsonl"]
+
+
+def a_line_and_its_digest(story):
+    first_line(story, with_digest=True)
+    return [f"ledger/answers/{ONE}"]
+
+
+def a_lost_entry(story):
+    (story.settings.lake_path / f"ledger/answers/{ONE}-review/000001.jsonl").unlink()
+    return [f"ledger/answers/{ONE}-review/000001.jsonl"]
+
+
+def a_picture(story):
+    training_set = story.lake.tables.read("training_set", ONE)
+    row = training_set.iloc[0]
+    path = story.settings.lake_path / image_key(row["image_id"], row["extension"])
+    data = bytearray(path.read_bytes())
+    data[-10] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+    return [f"images/{row['split']}/{row['image_id']}.{row['extension']}"]
+
+
+def a_guideline(story):
+    (path,) = (story.settings.lake_path / "guidelines").iterdir()
+    path.write_text(path.read_text().replace('"name": "', '"name": "un', 1))
+    return [f"guidelines/{path.name}"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [a_kept_table, a_line_of_the_ledger, a_line_and_its_digest, a_lost_entry, a_picture,
+     a_guideline],
+)  # fmt: skip
+def test_what_was_tampered_with_is_named(story, tmp_path, spoil):
+    mine = story.with_own_lake(tmp_path / "lake")
+    places = spoil(mine)
+    done = mine.command(THIRD, "--json")
+    assert done.returncode == 1, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["same"] is False
+    assert [each["where"] for each in facts["differences"]] == places
+    # The text names it as well.
+    shown = mine.command(THIRD)
+    assert shown.returncode == 1
+    assert "does not come out the same" in shown.stdout
+
+
+def test_what_cannot_be_rebuilt_says_why(story, tmp_path):
+    unknown = story.command("9.9.9")
+    assert unknown.returncode == 2
+    assert "no version 'training-set@v9.9.9'" in unknown.stderr
+    # A version from before anything was kept, and one whose lake is another.
+    world = World(tmp_path)
+    world.add_images(0, 4)
+    tag = world.publish().tag
+    with pytest.raises(PublishError, match="was not kept when it was published"):
+        rebuild_version(story.settings, world.registry, tag)
+    elsewhere = story.settings.model_copy(update={"lake": str(tmp_path / "empty")})
+    with pytest.raises(PublishError, match="Set ANNOTATION_LAKE"):
+        rebuild_version(elsewhere, story.settings.registry_path, FIRST)
+
+
+def test_manifests_of_earlier_versions_can_still_be_read(story):
+    manifest = read_manifest(story.settings.registry_path, FIRST)
+    content = json.loads(manifest.to_json())
+    del content["inputs"]
+    older = Manifest.from_json(json.dumps(content).encode(), where="older")
+    assert older == replace(manifest, inputs="")
+    for wrong in ({**content, "other": 1}, {k: v for k, v in content.items() if k != "rounds"}):
+        with pytest.raises(PublishError, match="its fields are not those of a manifest"):
+            Manifest.from_json(json.dumps(wrong).encode(), where="wrong")
+
+
+@pytest.fixture
+def merged(tmp_path, monkeypatch):
+    """A round that is answered and merged, and not yet released."""
+    source = copied_source(tmp_path / "source")
+    monkeypatch.setattr("resources.deployments.PROJECT_ROOT", source)
+    with open_platform(tmp_path / "home") as platform:
+        platform.hurry()
+        platform.land(1)
+        platform.start_round(ONE)
+        platform.answer(ONE)
+        platform.merge(ONE)
+        yield platform
+
+
+def released(platform):
+    assert platform.run("release_round", ONE).success
+    return rebuild_version(platform.settings, platform.settings.registry_path, FIRST)
+
+
+def test_a_table_that_the_platform_did_not_make_is_named(merged):
+    tables = merged.lake.tables
+    labels = tables.read("consensus_labels", ONE)
+    tables.write("consensus_labels", ONE, labels.assign(support=labels["support"] + 1))
+    rebuilt = released(merged)
+    assert not rebuilt.same
+    assert [each.where for each in rebuilt.differences] == [f"consensus_labels/{ONE}"]
+    # From there on everything follows.
+    assert rebuilt.rebuilt_md5 == rebuilt.folder_md5
+
+
+def test_what_was_merged_by_earlier_code_is_taken_as_it_is_and_named(merged):
+    shutil.rmtree(merged.settings.lake_path / "lineage")
+    rebuilt = released(merged)
+    assert rebuilt.same
+    assert (rebuilt.rounds, rebuilt.answers) == (0, 0)
+    (taken,) = [each for each in rebuilt.remarks if each.startswith("Taken as they were kept")]
+    assert "consensus_labels (1)" in taken
+
+
+def test_an_answer_that_comes_during_the_merge_counts_from_the_ledger(merged):
+    edited = one_box(merged.policy.ontology.names[0], 33)
+
+    class Busy(SimulatedLabeling):
+        """Somebody edits an answer each time that somebody looks."""
+
+        def submissions(self, round_id):
+            said = super().submissions(round_id)
+            one = said[0]
+            self.submit(one.backend_task, one.author, edited, 1.0, annotation=one.annotation)
+            return said
+
+    tasks = merged.lake.tables.read("label_tasks", ONE)
+    busy = Busy(merged.settings.home_path / "simulated-labeling.sqlite")
+    answers = collect_answers(ONE, tasks, busy, merged.lake, merged.policy, now=datetime.now(UTC))
+    known = {each.digest for each in merged.lake.ledger.read(ONE)}
+    assert set(answers.labels["revision"]) <= known
+    # What is noted is what it was made of, and no more.
+    digest = table_digest("human_labels", answers.labels)
+    noted = merged.lake.tables.lineage.read("human_labels", ONE, digest)
+    again = answers_as_of(ONE, as_of(merged.lake, noted))
+    assert table_digest("human_labels", again.labels) == digest
+
+
+def test_a_version_whose_lake_is_in_s3_is_made_again(tmp_path, s3_bucket, monkeypatch):
+    source = copied_source(tmp_path / "source")
+    monkeypatch.setattr("resources.deployments.PROJECT_ROOT", source)
+    with open_platform(tmp_path / "home", lake=f"s3://{s3_bucket}/lake") as platform:
+        platform.hurry()
+        platform.land(1)
+        platform.start_round(ONE)
+        platform.answer(ONE)
+        platform.merge(ONE)
+        assert released(platform).same
+        row = platform.lake.tables.read("training_set", ONE).iloc[0]
+        key = image_key(row["image_id"], row["extension"])
+        boto3.client("s3").delete_object(Bucket=s3_bucket, Key=f"lake/{key}")
+        settings = platform.settings
+        rebuilt = rebuild_version(settings, settings.registry_path, FIRST)
+    assert [each.what for each in rebuilt.differences] == [f"{key} is not in the lake."]
