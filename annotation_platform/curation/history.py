@@ -20,6 +20,7 @@ class Event:
     ``at`` is None where nothing says when. ``round_id`` is the round it belongs to: where it
     landed or was asked about, and for ``exported`` the round whose labels the version holds.
     ``by`` is a pseudonym, ``policy``, or empty for the platform itself; ``detail`` is one sentence.
+    ``not_before`` is known of some events whose time is not.
     """
 
     state: str
@@ -27,6 +28,7 @@ class Event:
     round_id: str
     by: str
     detail: str
+    not_before: datetime | None = None
 
 
 NOWHERE = ""
@@ -37,8 +39,10 @@ LEGAL: Mapping[str, frozenset[str]] = {
     "landed": frozenset({"landed", "quarantined", "duplicate", "clean"}),
     "quarantined": frozenset({"landed", "quarantined", "duplicate"}),
     "duplicate": frozenset({"landed", "quarantined", "duplicate"}),
-    "clean": frozenset({"imported", "queued"}),
-    "imported": frozenset({"queued", "consensus", "exported"}),
+    "clean": frozenset({"imported", "queued", "accepted"}),
+    "imported": frozenset({"queued", "accepted", "consensus", "exported"}),
+    # Without a person, in a round that asks nobody about the picture.
+    "accepted": frozenset({"exported"}),
     "queued": frozenset({"queued", "answered", "left", "cancelled"}),
     "answered": frozenset({"queued", "answered", "left", "cancelled", "consensus"}),
     "left": frozenset({"queued", "reopened", "cancelled"}),
@@ -65,8 +69,8 @@ STAYS: Mapping[str, frozenset[str]] = {
 """What may happen to a picture without moving it from where it stands."""
 
 _ARRIVAL = ("landed", "clean", "imported", "duplicate", "quarantined")
-_COURSE = (*_ARRIVAL, "queued", "answered", "left", "cancelled", "reopened", "consensus",
-           "in review", "reviewed", "exported")  # fmt: skip
+_COURSE = (*_ARRIVAL, "queued", "answered", "left", "cancelled", "reopened", "accepted",
+           "consensus", "in review", "reviewed", "exported")  # fmt: skip
 _RESTS_ON: Mapping[str, tuple[str, ...]] = {
     "consensus": ("answered", "reopened"),
     "in review": ("consensus",),
@@ -159,6 +163,8 @@ def _earliest(
     earlier = [(each, at) for each, at in placed if each.state != event.state]
     rests_on = [at for each, at in earlier if each.state in _RESTS_ON.get(event.state, ())]
     below = rests_on or [at for _, at in earlier]
+    if event.not_before is not None:
+        below = [*below, event.not_before]
     later = _COURSE[_COURSE.index(event.state) + 1 :]
     ends = [_end(each) for each in events if each.state in later]
     begins = min(below, default=_BEGINNING)

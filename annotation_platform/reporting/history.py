@@ -1,8 +1,9 @@
 """The history of one picture, from what the lake and the versions say of it.
 
 What is append-only speaks first: manifests and receipts of landing, plans of places, the answers
-ledger, the decisions about rounds, and published versions. Cleaning, labels that came along and
-the present consensus are only in tables, which say nothing of when.
+ledger, the decisions about rounds, and published versions. Cleaning, labels that came along, what
+was accepted without a person and the present consensus are only in tables, which say nothing of
+when.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +12,7 @@ from datetime import datetime
 
 import pandas as pd
 
+from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.history import Event, in_order
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.errors import DataError
@@ -81,11 +83,13 @@ def image_history(image_id: str, lake: Lake, versions: Sequence[Held]) -> list[E
     """
     events = [*_arrival(image_id, lake), *_exports(versions)]
     published = {held.round_id for held in versions if held.origin == PEOPLE}
+    taken = {held.round_id for held in versions if held.origin == AUTO}
     for round_id in lake.manifests.rounds():
         asked = _asked(round_id, image_id, lake)
         events += _questions(asked, lake)
         events += _answers(asked, image_id, lake)
         events += _endings(asked, image_id, lake)
+        events += _accepted(round_id, image_id, lake, is_published=round_id in taken)
         events += _resolved(asked, image_id, lake, is_published=round_id in published)
         events += _reviews(round_id, image_id, lake)
     return in_order(events)
@@ -206,6 +210,28 @@ def _endings(asked: _Asked, image_id: str, lake: Lake) -> Iterator[Event]:
         yield Event(state, decision.at, asked.round_id, by, detail)
 
 
+def _accepted(round_id: str, image_id: str, lake: Lake, *, is_published: bool) -> Iterator[Event]:
+    """Yield that what was proposed became the labels, and no person was asked.
+
+    The table holds what the present certificate accepts. Labels that an earlier one of the round
+    accepted are told by the version that holds them.
+    """
+    rows = _rows(lake, "auto_labels", round_id, image_id)
+    if rows.empty and not is_published:
+        return
+    detail = "A version holds labels accepted without a person; the round accepts them no more."
+    if not rows.empty:
+        granted = lake.tables.read("certificates", round_id)
+        overall = granted[granted["class_name"] == ""].iloc[0]
+        detail = (
+            f"{_labels(rows)}: proposal accepted under the certificate of {round_id} (bound "
+            f"{overall['bound']:.1%}, {overall['alpha']:.1%} allowed, confidence "
+            f"{1 - overall['delta']:.0%})."
+        )
+    asked_at = PlacePlan(lake.store, round_id).read().asked_at
+    yield Event("accepted", None, round_id, "", detail, not_before=asked_at)
+
+
 def _resolved(asked: _Asked, image_id: str, lake: Lake, *, is_published: bool) -> Iterator[Event]:
     """Yield that the answers became one set of labels.
 
@@ -279,9 +305,10 @@ def _looks(
 
 def _exports(versions: Iterable[Held]) -> Iterator[Event]:
     for held in versions:
-        source = "people" if held.origin == PEOPLE else f"labels that came along ({held.origin})"
+        came_along = f"by labels that came along ({held.origin})"
+        source = {PEOPLE: "by people", AUTO: "without a person"}.get(held.origin, came_along)
         number = f"{held.labels} label{'s' * (held.labels != 1)}"
-        detail = f"In version {held.version}, split {held.split}: {number} by {source}."
+        detail = f"In version {held.version}, split {held.split}: {number} {source}."
         yield Event("exported", held.published_at, held.round_id, "", detail)
 
 

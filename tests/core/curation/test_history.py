@@ -89,6 +89,15 @@ PUBLISHED = [*ARRIVED, *events(("queued", 0), ("answered", 1), "consensus", ("ex
             [*PUBLISHED, *events(("cancelled", 6), ("reopened", 7), ("exported", 8))],
             id="cancelled by mistake",
         ),
+        pytest.param(
+            [
+                *ARRIVED,
+                *events("accepted", ("exported", 3), round_id="round-0002"),
+                *events(("queued", 5), ("answered", 6), "consensus", round_id="round-0003"),
+                *events(("exported", 7), round_id="round-0003"),
+            ],
+            id="accepted without a person, and asked about later",
+        ),
     ],
 )
 def test_what_may_happen_to_a_picture(steps):
@@ -138,6 +147,10 @@ def test_what_may_happen_to_a_picture(steps):
             [*PUBLISHED, *events(("exported", 9), round_id="round-0002")], "exported", "clean",
             id="published with labels of a round that never asked",
         ),
+        pytest.param(
+            [*ARRIVED, *events(("queued", 0)), *events("accepted")], "accepted", "queued",
+            id="accepted without a person in the round that asks",
+        ),
     ],
 )  # fmt: skip
 def test_what_may_not_happen_names_image_round_and_both_states(steps, now, before):
@@ -166,6 +179,15 @@ def test_what_has_no_time_stands_as_early_as_what_it_rests_on_allows():
         "consensus", "exported", "answered", "in review", "reviewed", "exported"
     ]  # fmt: skip
     require_legal(IMAGE, in_order(again))
+
+
+def test_what_was_accepted_stands_behind_what_led_to_its_round():
+    left = [*ARRIVED, *events(("queued", 0), ("left", 4))]
+    accepted = Event("accepted", None, "round-0002", "", "", not_before=at(5))
+    exported = events(("exported", 9), round_id="round-0002")
+    path = in_order([*exported, accepted, *left])
+    assert states(path) == ["landed", "clean", "queued", "left", "accepted", "exported"]
+    require_legal(IMAGE, path)
 
 
 def test_a_clock_that_runs_late_does_not_put_an_answer_before_its_question():
