@@ -21,9 +21,9 @@ $(STAMP): $(LOCK) pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 ifeq ($(UV_TORCH_BACKEND),cpu)
 	grep -vE '^(nvidia-|cuda-|triton==)' $(LOCK) > .venv/requirements.cpu
-	$(BIN)/uv pip sync --python $(BIN)/python .venv/requirements.cpu
+	$(BIN)/uv pip sync --compile-bytecode --python $(BIN)/python .venv/requirements.cpu
 else
-	$(BIN)/uv pip sync --python $(BIN)/python $(LOCK)
+	$(BIN)/uv pip sync --compile-bytecode --python $(BIN)/python $(LOCK)
 endif
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
 	@touch $(STAMP)

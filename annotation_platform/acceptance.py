@@ -3,16 +3,33 @@
 import numpy as np
 import pandas as pd
 
-from annotation_platform.curation.auto_accept import Audit, AutoAccepted, accept_labels
+from annotation_platform.curation.auto_accept import (
+    Audit,
+    AutoAccepted,
+    Reaudit,
+    accept_labels,
+    judge_certificates,
+)
 from annotation_platform.images.embedding import PictureEmbedder, features_for
+from annotation_platform.labeling.record import cancelled_rounds
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.schema.rounds import round_number
-from annotation_platform.schema.tables import empty_table
-from annotation_platform.selection.batch import select_batch
-from annotation_platform.selection.pins import Pins
+from annotation_platform.schema.tables import empty_table, records
 
 _COMPARED = ("brightness", "sharpness")
+_NO_FRAME = (
+    "Auto-accept was off when the images of this round were chosen, so nothing says what its audit "
+    "speaks of. It begins with the next round."
+)
+_OTHER_PROPOSALS = (
+    "The proposals were made anew since the audit was drawn, perhaps by a model that learned from "
+    "it. It begins with the next round."
+)
+_OTHER_SHAPES = (
+    "Some classes are no boxes, which alone are judged, and a picture is accepted with all its "
+    "labels or not at all. Let people answer."
+)
 
 
 def accept_proposals(round_id: str, *, lake: Lake, policy: Params) -> AutoAccepted:
@@ -21,9 +38,10 @@ def accept_proposals(round_id: str, *, lake: Lake, policy: Params) -> AutoAccept
     The audit of the round is a random sample of its pool, but what is accepted is never what the
     rules of selection chose: those pictures went to people. So the certificate is made for the
     rest, that is for the pool without what the same rules would have chosen had nobody been
-    audited. That choice knows nothing of the audit, so the audited pictures among the rest are a
-    random sample of it. An audited picture of which no answer stands counts with all its proposals
-    wrong: leaving out what people cannot agree on would flatter the model.
+    audited; both were written down when the images were chosen (``choosing.py``). That choice knows
+    nothing of the audit, so the audited pictures among the rest are a random sample of it. An
+    audited picture of which no answer stands counts with all its proposals wrong: leaving out what
+    people cannot agree on would flatter the model.
 
     Args:
         round_id: a round that is reviewed.
@@ -34,68 +52,86 @@ def accept_proposals(round_id: str, *, lake: Lake, policy: Params) -> AutoAccept
         nothing = empty_table("auto_labels"), empty_table("certificates")
         return AutoAccepted(*nothing, held={}, seen_again=[], seconds_saved=0.0, p_values={})
     tables = lake.tables
-    pool = lake.unasked_images(
-        round_id, policy.ontology, ask_about_imported=policy.labeling.ask_about_imported
-    )
+    frame = tables.read_rounds("audit_frame", [round_id])
+    boxed = [each.name for each in policy.ontology.classes if each.shape == "box"]
+    refusal = "" if len(frame) else _NO_FRAME
+    if not set(frame["predictions_sha256"]) <= {tables.digest("model_predictions", round_id)}:
+        refusal = _OTHER_PROPOSALS
+    if len(boxed) < len(policy.ontology.classes):
+        refusal = _OTHER_SHAPES
     predictions = tables.read("model_predictions", round_id)
-    predictions = predictions[predictions["class_name"].isin(policy.ontology.names)]
+    predictions = predictions[predictions["class_name"].isin(boxed)]
     selected = tables.read("selected_images", round_id).sort_values("rank")
+    tasks = tables.read("label_tasks", round_id)
+    open_ = frame.loc[~frame["by_rule"], "image_id"]
+    drawn = selected.loc[selected["audit"] & selected["image_id"].isin(open_), "image_id"]
+    blind = tasks.groupby("image_id")["blind"].all()
+    audit = [image for image in drawn if blind.get(image, False)]
+    # A picture that is a gold task was asked about too.
+    rest = open_[~open_.isin({*selected["image_id"], *tasks["image_id"]})]
+    images = lake.accepted_images()
+    described = images[images["image_id"].isin([*rest, *audit])].drop_duplicates("image_id")
     vectors = features_for(
-        pool, PictureEmbedder(), store=lake.store, load=lake.picture, round_id=round_id
+        described, PictureEmbedder(), store=lake.store, load=lake.picture, round_id=round_id
     )
-    by_rule = _chosen_without_audit(round_id, pool, selected, vectors, predictions, lake, policy)
-    drawn = selected.loc[selected["audit"], "image_id"]
-    blind = tables.read("label_tasks", round_id).groupby("image_id")["blind"].all()
-    audit = [image for image in drawn if image not in by_rule and blind.get(image, False)]
-    rest = pool[~pool["image_id"].isin({*by_rule, *selected["image_id"]})]
-    described = pool.set_index("image_id")
+    described = described.set_index("image_id")
     features = {name: described[name] for name in _COMPARED}
     features["look"] = vectors.set_index("image_id")["vector"]
     return accept_labels(
         predictions,
-        rest["image_id"].tolist(),
+        rest.tolist(),
         Audit(audit, _answers(round_id, audit, lake)),
         features,
         round_id=round_id,
         policy=policy.auto_accept,
         seconds_per_picture=_seconds_per_picture(round_id, lake),
         rng=np.random.default_rng([policy.seed, round_number(round_id)]),
+        refusal=refusal,
     )
 
 
-def _chosen_without_audit(
-    round_id: str,
-    pool: pd.DataFrame,
-    selected: pd.DataFrame,
-    vectors: pd.DataFrame,
-    predictions: pd.DataFrame,
-    lake: Lake,
-    policy: Params,
-) -> set[str]:
-    """Return what is never accepted: what the rules choose of the pool, and what somebody pinned.
+def reaudits_by_now(round_id: str, *, lake: Lake) -> pd.DataFrame:
+    """Return the ``reaudits``: what people found since in pictures accepted without a person.
 
-    It rests on what was known before the round was asked, so not on what the audit found.
+    Of every certificate of another round those pictures count that were drawn by lot since and
+    answered blind: to be seen again, or in a later audit. What the rules of selection chose of
+    them, or somebody pinned, says nothing of the others. As in an audit, a picture of which no
+    answer stands counts with all its labels wrong.
+
+    Args:
+        round_id: written beside everything.
+        lake: where everything is kept.
     """
-    pins = Pins(lake.store).read()
-    pinned = {image for image in pool["image_id"] if image in pins}
-    budget = len(selected) - int(selected["audit"].sum())
-    if budget == 0:
-        return pinned
-    known = lake.accepted_images()
-    known = known[known["round_id"] <= round_id]
-    labels = lake.tables.read_all("reviewed_labels")
-    chosen = select_batch(
-        pool,
-        vectors,
-        policy=policy.selection.model_copy(update={"audit_share": 0.0, "budget": budget}),
-        round_id=round_id,
-        seed=policy.seed,
-        pins=pins,
-        predictions=predictions,
-        labels=labels[labels["round_id"] < round_id],
-        asked=known[~known["image_id"].isin(pool["image_id"])],
-    )
-    return pinned | set(chosen.images["image_id"])
+    tables = lake.tables
+    certificates = tables.read_all("certificates")
+    accepted = tables.read_all("auto_labels")
+    overall = certificates[(certificates["class_name"] == "") & certificates["granted"]]
+    answered = tables.rounds("reviewed_labels")
+    cancelled = cancelled_rounds(lake.store, answered)
+    found = []
+    for certificate in records(overall[overall["round_id"] != round_id]):
+        certified = str(certificate["round_id"])
+        labels = accepted[accepted["round_id"] == certified]
+        later = [key for key in answered if key > certified and key not in cancelled]
+        audits = [_seen_since(key, labels, lake) for key in later]
+        alpha, most_labels, level = (
+            float(str(certificate[name])) for name in ("alpha", "most_labels", "delta")
+        )
+        images = [image for audit in audits for image in audit.images]
+        said = pd.concat([audit.labels for audit in audits]) if audits else labels.iloc[:0]
+        found.append(Reaudit(certified, labels, Audit(images, said), alpha, most_labels, level))
+    return judge_certificates(found, round_id=round_id)
+
+
+def _seen_since(round_id: str, accepted: pd.DataFrame, lake: Lake) -> Audit:
+    """Return the accepted pictures that a later round drew by lot and that people answered."""
+    selected = lake.tables.read("selected_images", round_id).sort_values("rank")
+    by_lot = selected["audit"] | (selected["rule"] == "reaudit")
+    drawn = selected.loc[by_lot & selected["image_id"].isin(accepted["image_id"]), "image_id"]
+    blind = lake.tables.read("label_tasks", round_id).groupby("image_id")["blind"].all()
+    answered = set(lake.tables.read("reviewed_labels", round_id)["image_id"])
+    images = [image for image in drawn if blind.get(image, False) and image in answered]
+    return Audit(images, _answers(round_id, images, lake))
 
 
 def _answers(round_id: str, images: list[str], lake: Lake) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from annotation_platform.cli_consensus import consensus
 from annotation_platform.cli_formats import convert, export
 from annotation_platform.cli_handoff import handoff_app
 from annotation_platform.cli_history import guidelines, history
-from annotation_platform.cli_models import evaluate, relabel
+from annotation_platform.cli_models import evaluate, noise_curve, relabel
 from annotation_platform.cli_output import (
     OUT,
     AsJson,
@@ -59,6 +59,7 @@ for command in (
     convert,
     export,
     evaluate,
+    noise_curve,
     relabel,
 ):
     app.command()(command)

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.console import Console
+from rich.progress import Progress
 
 from annotation_platform.cli_output import OUT, AsJson, print_json, print_rows
 from annotation_platform.errors import SettingsError
 from annotation_platform.settings import read_settings
+from annotation_platform.storage.files import write_file
 
 if TYPE_CHECKING:
     from annotation_platform.models.coco_metrics import CocoFigures
@@ -66,6 +69,80 @@ def evaluate(
         raise SettingsError(
             "evaluate: give --truth and --predictions, or --data, --weights and --out."
         )
+
+
+def noise_curve(
+    version: Annotated[str, typer.Option(help="Such as training-set@v1.2.0 or 1.2.0 …")] = "",
+    data: Annotated[Path | None, typer.Option(help="… or the folder of a checked-out one.")] = None,
+    shares: Annotated[str, typer.Option(help="Of wrong labels, in percent.")] = "0,5,10,20",
+    seconds: Annotated[
+        float, typer.Option(min=0, help="CPU seconds a model; 0: as training.cpu_seconds says.")
+    ] = 0.0,
+    params: Annotated[Path, typer.Option(help="The policy.")] = Path("params.yaml"),
+    out: Annotated[Path | None, typer.Option(help="A folder for the table and a chart.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what wrong labels cost: mAP of models that learned from a version spoilt on purpose.
+
+    A share of the train split's boxes gets another class, is moved or is dropped; the test split
+    is left as it is. Neither the version nor any model of the platform is touched.
+    """
+    from annotation_platform.models.from_version import noise_curve_on_version
+    from annotation_platform.params import read_params
+
+    if bool(version) == (data is not None):
+        raise SettingsError("noise-curve: give --version or --data, one of them.")
+    policy = read_params(params)
+    training = policy.training
+    if seconds:
+        training = training.model_copy(update={"cpu_seconds": seconds})
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("training on spoilt labels", total=1.0)
+        curve = noise_curve_on_version(
+            data or _fetched(version),
+            training,
+            policy.seed,
+            shares=_shares(shares),
+            progress=lambda done: bar.update(task, completed=done),
+        )
+    if out is not None:
+        from annotation_platform.reporting.noise_chart import draw_noise_curve
+
+        write_file(out / "noise-curve.csv", curve.to_csv(index=False).encode())
+        write_file(out / "noise-curve.svg", draw_noise_curve(curve))
+    if as_json:
+        rows = curve.to_dict("records")
+        print_json({"curve": [{key: _finite(value) for key, value in row.items()} for row in rows]})
+        return
+    print_rows(
+        ["wrong labels", "swapped", "moved", "dropped", "mAP", "95 %", "mAP@0.5", "difference"],
+        [
+            [
+                f"{row['share']:.0%} of {row['boxes']}",
+                *(row[kind] for kind in ("swapped", "moved", "dropped")),
+                _three(row["map"]),
+                f"{_three(row['map_low'])} – {_three(row['map_high'])}",
+                _three(row["map50"]),
+                f"{row['difference']:+.3f} ({row['difference_low']:+.3f} – "
+                f"{row['difference_high']:+.3f})",
+            ]
+            for row in curve.to_dict("records")
+        ],
+    )
+
+
+def _fetched(version: str) -> Path:
+    from annotation_platform.versioning.loading import load
+    from annotation_platform.versioning.manifest import typed_tag
+
+    return load(typed_tag(version)).fetch()
+
+
+def _shares(text: str) -> list[float]:
+    try:
+        return [float(one) / 100 for one in text.split(",")]
+    except ValueError as error:
+        raise SettingsError(f"--shares {text}: give percents such as 0,5,10,20.") from error
 
 
 def relabel(

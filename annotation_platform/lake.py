@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -83,14 +83,15 @@ class Lake:
         """Return a file with the bytes of a cleaned picture."""
         return self.store.local_path(image_key(image_id, extension))
 
-    def earlier(self, name: str, round_id: str) -> pd.DataFrame:
+    def earlier(self, name: str, round_id: str, *, without: Collection[str] = ()) -> pd.DataFrame:
         """Return a table of all rounds before this one; NotReadyError if one lacks it.
 
-        What a round may hold depends on what earlier rounds hold, so rounds go in order here.
+        What a round may hold depends on what earlier rounds hold, so rounds go in order here. Those
+        ``without`` it are not waited for.
         """
         before = [key for key in self.manifests.rounds() if key < round_id]
         for key in before:
-            if not self.tables.exists(name, key):
+            if not self.tables.exists(name, key) and key not in without:
                 raise NotReadyError(
                     f"{round_id} waits for {name} of {key}: run start_round for {key} first."
                 )
@@ -101,19 +102,44 @@ class Lake:
         images = self.tables.read_all("cleaned_images")
         return images[images["outcome"] == "accepted"].reset_index(drop=True)
 
+    def held_rounds(self, gate: Literal["warn", "hold"]) -> list[str]:
+        """Return the rounds that drifted and that nobody is asked about because of it, in order.
+
+        ``gate`` is the policy's: with ``warn`` there are none. A round that people are asked about
+        all the same, because somebody materialised its ``label_tasks``, is none of them.
+        """
+        if gate == "warn":
+            return []
+        asked = set(self.tables.rounds("label_tasks"))
+        seen = [key for key in self.tables.rounds("batch_drift") if key not in asked]
+        return [key for key in seen if self.tables.read("batch_drift", key)["drifted"].any()]
+
     def unasked_images(
-        self, round_id: str, ontology: Ontology, *, ask_about_imported: bool = False
+        self,
+        round_id: str,
+        ontology: Ontology,
+        *,
+        ask_about_imported: bool = False,
+        held: Collection[str] = (),
     ) -> pd.DataFrame:
         """Return the accepted images, up to this round, that people should be asked about.
 
-        Those are the ones that no earlier round asks about, and those that an earlier round
-        gave back: it was closed before they were answered, or cancelled; a reviewer rejected
+        Those are the ones that no other round asks about, and those that another round gave back:
+        it was closed before they were answered, or cancelled; a reviewer rejected
         their labels; or a class in their labels was split since; and those that somebody pinned
         after they were asked about. Images with usable labels of their own are left out, unless
-        people are to be asked about them all the same, or somebody pinned them.
+        people are to be asked about them all the same, or somebody pinned them; so are those of
+        other ``held`` rounds. What a later round, which went on meanwhile, asks about is its own.
         """
         images = self.accepted_images()
-        asked = self.earlier("selected_images", round_id)
+        images = images[~images["round_id"].isin(set(held) - {round_id})]
+        asked = pd.concat(
+            [
+                self.earlier("selected_images", round_id, without=held),
+                self._asked_meanwhile(round_id),
+            ],
+            ignore_index=True,
+        )
         given_back = self._given_back(ontology)
         pairs = zip(asked["image_id"], asked["round_id"], strict=True)
         known = {image for image, asked_in in pairs if (image, asked_in) not in given_back}
@@ -124,6 +150,15 @@ class Lake:
         known -= _pinned_since(Pins(self.store).read(), asked)
         open_ = (images["round_id"] <= round_id) & ~images["image_id"].isin(known)
         return images[open_].reset_index(drop=True)
+
+    def _asked_meanwhile(self, round_id: str) -> pd.DataFrame:
+        """Return what later rounds ask about, save what this one already asks about itself."""
+        rounds = self.tables.rounds("selected_images")
+        later = self.tables.read_rounds(
+            "selected_images", [one for one in rounds if one > round_id]
+        )
+        own = self.tables.read_rounds("selected_images", [round_id])
+        return later[~later["image_id"].isin(own["image_id"])]
 
     def _given_back(self, ontology: Ontology) -> set[tuple[str, str]]:
         """Return the images, each with its round, whose question that round leaves open."""

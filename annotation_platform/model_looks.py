@@ -3,22 +3,33 @@
 How far the round's pictures are like those that are known, and which of its labels are suspect.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
 from annotation_platform.curation.drift import Batch, Drift, measure_drift
-from annotation_platform.curation.label_issues import box_issues, measure_trust
+from annotation_platform.curation.label_issues import (
+    box_issues,
+    class_issues,
+    measure_trust,
+    mistake_risk,
+)
 from annotation_platform.images.embedding import PictureEmbedder, features_for
 from annotation_platform.lake import Lake
 from annotation_platform.models.proposals import Proposals, propose
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
+from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import empty_table
 
 _LOOKED_AT = 300
 """Pictures that no model learned from and that the promoted one is asked about once more."""
+_LEAST_AUDITED = 30
+"""With so many audited pictures among them, only those are compared with: fewer tell too little."""
 
 
 def drift_of_round(
@@ -33,8 +44,9 @@ def drift_of_round(
 
     Objects and classes are compared by what the proposing detector sees, in both: labels would
     differ from its proposals although nothing drifted. So it is shown pictures of the val and test
-    splits, of which it knows no more than of the round's. Before the first model these two are
-    left out.
+    splits, of which it knows no more than of the round's; where there are enough, only those of
+    them that were drawn for the audit, for the others are what selection prefers. Before the first
+    model these two are left out. Rounds that are held are not known.
 
     Args:
         round_id: the round.
@@ -46,8 +58,10 @@ def drift_of_round(
     rng = np.random.default_rng([policy.seed, round_number(round_id)])
     accepted = lake.accepted_images()
     ours = accepted[accepted["round_id"] == round_id]
-    theirs = accepted[accepted["round_id"] < round_id]
-    proposed = _looks_again(round_id, theirs, lake, registry, policy, rng)
+    held = lake.held_rounds(policy.drift.gate)
+    theirs = accepted[(accepted["round_id"] < round_id) & ~accepted["round_id"].isin(held)]
+    compared = reference_pictures(round_id, theirs, lake)
+    proposed = _looks_again(round_id, compared, lake, registry, policy, rng)
     seen = lake.tables.read("predicted_images", round_id)
     # What is proposed only to be masked says nothing of what people label.
     known = predictions[predictions["class_name"].isin(policy.ontology.names)]
@@ -73,6 +87,14 @@ def drift_of_round(
     )
 
 
+@dataclass(frozen=True)
+class RoundIssues:
+    """What is suspect of a round."""
+
+    table: pd.DataFrame  # schema.tables.LABEL_ISSUES
+    risk: pd.Series  # by image the probability that a box of it is wrong or missing
+
+
 def issues_of_round(
     round_id: str,
     consensus: pd.DataFrame,
@@ -80,12 +102,14 @@ def issues_of_round(
     lake: Lake,
     registry: ModelRegistry,
     policy: Params,
-) -> pd.DataFrame:
+) -> RoundIssues:
     """Return the ``label_issues`` of a round: labels that its proposals contradict.
 
     The proposals were made before people answered, so their model did not learn from the labels.
-    How often it overlooks objects is seen on pictures of the val and test splits. Before the first
-    model nothing is suspect.
+    How often it overlooks objects is seen on pictures of the val and test splits, which the same
+    model looks at, if the registry still has it. Before the first model nothing is suspect. Choices
+    are judged together, where one is chosen of each picture; their scores are no probabilities, so
+    they are not in the risk.
 
     Args:
         round_id: the round.
@@ -97,52 +121,121 @@ def issues_of_round(
     predictions = lake.tables.read("model_predictions", round_id)
     seen = lake.tables.read("predicted_images", round_id)
     judged = _of(consensus, seen)
-    if judged.empty:
-        return empty_table("label_issues")
     asked = _of(predictions[predictions["class_name"].isin(policy.ontology.names)], judged)
+    weights = seen["weights"].iloc[0].split(",") if len(seen) else []
+    found = _box_issues(
+        round_id, judged, asked, weights, lake=lake, registry=registry, policy=policy
+    )
+    likely = found[found["score"] >= policy.label_issues.minimum_probability]
+    tables = [likely, _choice_issues(round_id, judged, asked, policy.ontology)]
+    tables = [each for each in tables if not each.empty] or [likely]
+    return RoundIssues(pd.concat(tables, ignore_index=True), mistake_risk(found))
+
+
+def _box_issues(
+    round_id: str,
+    judged: pd.DataFrame,
+    asked: pd.DataFrame,
+    weights: Sequence[str],
+    *,
+    lake: Lake,
+    registry: ModelRegistry,
+    policy: Params,
+) -> pd.DataFrame:
+    """Return the issues of boxes, however little suspected."""
+    if judged.empty or not policy.ontology.areas:
+        return empty_table("label_issues")
     accepted = lake.accepted_images()
     earlier = accepted[accepted["round_id"] < round_id]
     rng = np.random.default_rng([policy.seed, 1, round_number(round_id)])
-    looked = _looks_again(round_id, earlier, lake, registry, policy, rng)
+    held_out = _held_out(round_id, earlier, lake)
+    looked = _looks_again(round_id, held_out, lake, registry, policy, rng, weights=weights)
     if looked.pictures.empty:
         return empty_table("label_issues")
     truth = _of(_last_training_set(lake, round_id), looked.pictures)
-    boxes = judged[judged["shape"].isin(AREAS)]
     trust = measure_trust(
-        looked.predictions,
+        _boxes(looked.predictions),
         truth[truth["shape"].isin(AREAS)],
         error_rate=policy.label_issues.error_rate,
     )
-    return box_issues(
-        boxes,
-        asked,
-        trust,
-        round_id=round_id,
-        minimum_probability=policy.label_issues.minimum_probability,
-    )
+    boxes = judged[judged["shape"].isin(AREAS)]
+    return box_issues(boxes, _boxes(asked), trust, round_id=round_id, minimum_probability=0.0)
+
+
+def _choice_issues(
+    round_id: str, judged: pd.DataFrame, asked: pd.DataFrame, ontology: Ontology
+) -> pd.DataFrame:
+    """Return the issues of choices of the pictures for which all choices were proposed."""
+    names = ontology.choices
+    if ontology.choose == "many" or len(names) < 2:
+        return empty_table("label_issues")
+    proposed = asked[asked["shape"] == "choice"]
+    chances = proposed.pivot(index="image_id", columns="class_name", values="score")
+    chances = chances.reindex(columns=names).dropna()
+    chosen = judged[(judged["shape"] == "choice") & judged["class_name"].isin(names)]
+    chosen = chosen[chosen["image_id"].isin(chances.index)].sort_values("image_id")
+    if chosen.empty:
+        return empty_table("label_issues")
+    probabilities = chances.loc[chosen["image_id"]].to_numpy(dtype=np.float64)
+    return class_issues(chosen, probabilities, names, round_id=round_id)
 
 
 def _looks_again(
     round_id: str,
-    images: pd.DataFrame,
+    held_out: pd.DataFrame,
     lake: Lake,
     registry: ModelRegistry,
     policy: Params,
     rng: np.random.Generator,
+    *,
+    weights: Sequence[str] = (),
 ) -> Proposals:
-    """Return what the detector sees in pictures, of these, that no model learned from."""
-    last = _last_training_set(lake, round_id)
-    kept = last.loc[last["split"] != "train", "image_id"]
-    held_out = images[images["image_id"].isin(kept)].sort_values("image_id")
+    """Return what the detector sees in these pictures, or in some of too many.
+
+    It is the one of ``weights``, if the registry still has it, and else the one of today.
+    """
     if len(held_out) > _LOOKED_AT:
         held_out = held_out.sample(_LOOKED_AT, random_state=rng)
-    return propose(registry, held_out, lake.picture_path, round_id=round_id, policy=policy)
+    return propose(
+        registry,
+        held_out,
+        lake.picture_path,
+        round_id=round_id,
+        policy=policy,
+        weights=weights,
+    )
+
+
+def _held_out(round_id: str, images: pd.DataFrame, lake: Lake) -> pd.DataFrame:
+    """Return the pictures, of these, that no model learned from, by image id."""
+    last = _last_training_set(lake, round_id)
+    kept = last.loc[last["split"] != "train", "image_id"]
+    return images[images["image_id"].isin(kept)].sort_values("image_id")
+
+
+def reference_pictures(round_id: str, images: pd.DataFrame, lake: Lake) -> pd.DataFrame:
+    """Return the pictures, of these, in which a round's proposals are compared with others.
+
+    They are those of the val and test splits, sorted by image id; where at least thirty of them
+    were drawn for the audit of an earlier round, only these: they are a random sample of what
+    landed, the others what the rules of selection prefer.
+    """
+    held_out = _held_out(round_id, images, lake)
+    before = [key for key in lake.tables.rounds("selected_images") if key < round_id]
+    selected = lake.tables.read_rounds("selected_images", before)
+    drawn = selected.loc[selected["audit"], "image_id"]
+    audited = held_out[held_out["image_id"].isin(drawn)]
+    return audited if len(audited) >= _LEAST_AUDITED else held_out
 
 
 def _last_training_set(lake: Lake, round_id: str) -> pd.DataFrame:
     """Return the last training set before a round; an empty one if there is none."""
     before = [key for key in lake.tables.rounds("training_set") if key < round_id]
     return lake.tables.read("training_set", max(before)) if before else empty_table("training_set")
+
+
+def _boxes(predictions: pd.DataFrame) -> pd.DataFrame:
+    return predictions[predictions["shape"] == "box"]
 
 
 def _of(rows: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:

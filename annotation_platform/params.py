@@ -205,6 +205,16 @@ class LabelIssuePolicy(_Policy):
     minimum_probability: float = Field(default=0.3, gt=0, le=1)
 
 
+class ReleasePolicy(_Policy):
+    """When a version may be published.
+
+    With ``maximum_label_error`` above 0 only if an audit shows that at most this share of its
+    labels is wrong, of every origin: the upper end of the interval counts.
+    """
+
+    maximum_label_error: float = Field(default=0.0, ge=0, le=1)
+
+
 class SplitPolicy(_Policy):
     """Shares of the three splits, and what images share that are never parted.
 
@@ -227,12 +237,16 @@ class SplitPolicy(_Policy):
 
 
 class TrainingPolicy(_Policy):
-    """How the detector learns.
+    """How the detector learns, and the classifier where there are choices.
 
     It learns for ``cpu_seconds`` of processor time, or, with ``steps`` above 0, so many batches:
     then the same seed gives the same weights again. From pictures larger than ``tile_side`` it
     learns whole and in tiles of that side, as the profile of ``prediction`` looks at them; 0: whole
     only. ``tensorboard`` and ``dvclive`` write what it learned, step by step, for these tools.
+
+    Where there are choices to learn from as well as boxes, the classifier has ``choice_share`` of
+    seconds or steps. It starts from ``classifier_weights``, a file of ours or of torchvision's
+    ResNet-18, or ``DEFAULT`` for torchvision's download; else from the promoted one or scratch.
     """
 
     cpu_seconds: float = Field(default=120.0, gt=0)
@@ -246,6 +260,9 @@ class TrainingPolicy(_Policy):
         default="", description="file of pretrained weights; empty: the promoted model, or scratch"
     )
     weights_sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    choice_share: float = Field(default=0.25, gt=0, lt=1)
+    classifier_weights: str = ""
+    classifier_weights_sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
     tensorboard: bool = False
     dvclive: bool = False
 
@@ -309,6 +326,7 @@ class Params(_Policy):
     consensus: ConsensusPolicy = ConsensusPolicy()
     auto_accept: AutoAcceptPolicy = AutoAcceptPolicy()
     label_issues: LabelIssuePolicy = LabelIssuePolicy()
+    release: ReleasePolicy = ReleasePolicy()
     splits: SplitPolicy = SplitPolicy()
     training: TrainingPolicy = TrainingPolicy()
     prediction: PredictionPolicy = PredictionPolicy()

@@ -21,8 +21,9 @@ asset                     job         what one round of it is
 ``reviewed_labels``       release     the labels that stand
 ``auto_labels``           release     proposals that need no person, under a certificate
 ``training_set``          release     all finished rounds and imported labels, with splits
+``error_bars``            release     how many labels are wrong, by audits
 ``dataset_version``       release     the published version, in git and DVC
-``trained_model``         train       the detector that learned from it
+``trained_model``         train       the detector, and classifier, that learned from it
 ``model_evaluation``      train       how good it is, and whether it now proposes
 ``round_report``          train       the round in one row
 ========================  ==========  ==============================================================

@@ -7,18 +7,26 @@ import pandas as pd
 
 from annotation_platform.curation import gates
 from annotation_platform.curation.drift import Drift
+from annotation_platform.curation.error_bars import release_allowed
+from annotation_platform.curation.pace import Pace
 from annotation_platform.lake import Lake
+from annotation_platform.models.agreement import agreement_drop
 from annotation_platform.params import Params
 from annotation_platform.reporting.account import missing_outcomes
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.tables import empty_table
+from assets.consensus import annotator_quality as annotator_quality_asset
 from assets.consensus import consensus_labels as consensus_labels_asset
 from assets.imports import imported_labels as imported_labels_asset
 from assets.ingestion import cleaned_images as cleaned_images_asset
 from assets.labeling import human_labels as human_labels_asset
-from assets.metadata import counts
+from assets.metadata import counts, number
 from assets.prediction import batch_drift as batch_drift_asset
+from assets.release import auto_labels as auto_labels_asset
+from assets.release import error_bars as error_bars_asset
 from assets.release import training_set as training_set_asset
+from assets.training import agreement_so_far
+from assets.training import model_evaluation as model_evaluation_asset
 
 
 def _verdict(found: Sequence[str], what: str, remedy: str) -> dg.AssetCheckResult:
@@ -100,6 +108,26 @@ def every_region_usable(human_labels: pd.DataFrame) -> dg.AssetCheckResult:
     return _verdict(found, "answers with regions that are no usable label", remedy)
 
 
+@dg.asset_check(asset=annotator_quality_asset)
+def people_as_fast_as_before(
+    context: dg.AssetCheckExecutionContext,
+    annotator_quality: pd.DataFrame,  # noqa: ARG001  annotator_pace is written beside it
+    lake: dg.ResourceParam[Lake],
+) -> dg.AssetCheckResult:
+    """Everybody takes as long as in the rounds before, for an answer and for a label."""
+    pace = Pace(lake.tables.read("annotator_pace", context.partition_key))
+    remedy = (
+        "Look at their answers and at batch_drift: faster may be careless, slower unclear "
+        "guidelines, or other pictures."
+    )
+    return dg.AssetCheckResult(
+        passed=not pace.changed,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{pace.sentence} {remedy}" if pace.changed else pace.sentence,
+        metadata={"changed": len(pace.changed), "first": pace.changed[:10]},
+    )
+
+
 @dg.asset_check(asset=consensus_labels_asset, blocking=True)
 def boxes_inside_image(
     consensus_labels: pd.DataFrame, lake: dg.ResourceParam[Lake]
@@ -145,6 +173,21 @@ def conflicts_settled(
     return _verdict(found, "conflicts that no rule settled", remedy)
 
 
+@dg.asset_check(asset=auto_labels_asset)
+def certificates_hold(
+    context: dg.AssetCheckExecutionContext,
+    auto_labels: pd.DataFrame,  # noqa: ARG001  what was seen again is written beside it
+    lake: dg.ResourceParam[Lake],
+) -> dg.AssetCheckResult:
+    """No certificate is contradicted by people who saw accepted pictures again, blind."""
+    found = gates.contradicted_certificates(lake.tables.read("reaudits", context.partition_key))
+    remedy = (
+        "What was accepted under them is out of the training set. See what the model overlooks, "
+        "and audit more before it accepts again."
+    )
+    return _verdict(found, "certificates that people contradict", remedy)
+
+
 @dg.asset_check(asset=training_set_asset, blocking=True)
 def no_group_in_two_splits(training_set: pd.DataFrame) -> dg.AssetCheckResult:
     """Pictures that look alike stand in one split only."""
@@ -173,3 +216,36 @@ def formats_agree(
     """COCO and YOLO read back to the labels they were written from."""
     found = gates.formats_disagree(Dataset.from_training_set(training_set, policy.ontology))
     return _verdict(found, "formats that disagree", "This is a bug in annotation_platform/formats.")
+
+
+@dg.asset_check(asset=model_evaluation_asset)
+def agreement_with_people_holds(
+    context: dg.AssetCheckExecutionContext,
+    model_evaluation: pd.DataFrame,  # noqa: ARG001  model_agreement is written beside it
+    lake: dg.ResourceParam[Lake],
+) -> dg.AssetCheckResult:
+    """People agree with the model's proposals as they did in the rounds before."""
+    drop = agreement_drop(agreement_so_far(context.partition_key, lake))
+    remedy = (
+        "batch_drift says whether the pictures changed, annotator_quality whether people did; "
+        "model_slices and model_findings show where the model fails. `annotation-platform relabel` "
+        "has people look again at what it contradicts."
+    )
+    return dg.AssetCheckResult(
+        passed=not drop.dropped,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{drop.sentence} {remedy}" if drop.dropped else drop.sentence,
+        metadata={"difference": number(drop.difference)},
+    )
+
+
+@dg.asset_check(asset=error_bars_asset, blocking=True)
+def label_error_within_limit(
+    error_bars: pd.DataFrame, policy: dg.ResourceParam[Params]
+) -> dg.AssetCheckResult:
+    """An audit shows that no more labels are wrong than policy allows, if it sets a limit."""
+    limit = policy.release.maximum_label_error
+    verdict = release_allowed(error_bars, limit)
+    return dg.AssetCheckResult(
+        passed=verdict.allowed, description=verdict.reason, metadata={"limit": limit}
+    )

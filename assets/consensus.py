@@ -10,10 +10,12 @@ from annotation_platform.consensus.anchoring import crowd_anchoring, proposal_de
 from annotation_platform.consensus.anomalies import label_anomalies
 from annotation_platform.consensus.quality import quality_table
 from annotation_platform.consensus.resolve import resolve_consensus
+from annotation_platform.curation.pace import measure_pace
 from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.guidelines import guideline_of
 from annotation_platform.labeling.moments import note_consensus
 from annotation_platform.labeling.qualification import qualify
+from annotation_platform.labeling.tasks import shown_proposals
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from assets.metadata import counts, number, pictures, table
@@ -32,13 +34,24 @@ def annotator_quality(
     round_id = context.partition_key
     known = lake.known_labels(policy.labeling.gold_origins)
     proposed = lake.tables.read_rounds("model_predictions", [round_id])
-    shown = proposed[proposed["score"] >= policy.labeling.minimum_score]
+    least = policy.labeling.minimum_score
+    shown = shown_proposals(proposed, policy.ontology, minimum_score=least)
     decisions = proposal_decisions(human_labels, shown)
     measured = quality_table(round_id, human_labels, known, decisions)
     anchoring = crowd_anchoring(decisions)
     # At half an overlap honest answers agree with every sound proposal, seen or not.
     waved = crowd_anchoring(proposal_decisions(human_labels, shown, agreement_iou=0.5))
     odd = label_anomalies(human_labels)
+    before = [key for key in lake.tables.rounds("human_labels") if key < round_id]
+    pace = measure_pace(
+        round_id,
+        human_labels,
+        # People get faster by practice: who they were long ago is no measure.
+        lake.tables.read_rounds("human_labels", before[-3:]),
+        level=policy.drift.level,
+        least_effect=policy.drift.least_effect,
+    )
+    lake.tables.write("annotator_pace", round_id, pace.table)
     flagged = measured[measured["flags"] != ""]
     others = lake.tables.read_all("annotator_quality")
     so_far = pd.concat([others[others["round_id"] != round_id], measured], ignore_index=True)
@@ -59,6 +72,8 @@ def annotator_quality(
             "waved_through_high": number(waved.high),
             "odd_answers": counts(odd["kind"]),
             "odd": table(odd, ["kind", "answer_id", "detail"]),
+            "pace": pace.sentence,
+            "changed_pace": len(pace.changed),
             "flags": table(flagged, ["annotator", "quality", "gold_quality", "flags"]),
             "preview": table(measured),
         },

@@ -48,6 +48,7 @@ release_round = _job(
     "reviewed_labels",
     "auto_labels",
     "training_set",
+    "error_bars",
     "dataset_version",
 )
 report_round = _job(

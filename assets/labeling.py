@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.images.embedding import features_for
+from annotation_platform.choosing import choose_images
 from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.rounds import ask_people, collect_answers
 from annotation_platform.labeling.shown_pictures import ShownPictures
@@ -15,8 +15,6 @@ from annotation_platform.models.embedder import embedder_for
 from annotation_platform.models.known_classes import KnownClasses
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
-from annotation_platform.selection.batch import select_batch
-from annotation_platform.selection.pins import Pins
 from assets.metadata import counts, pictures, table
 from assets.partitions import rounds
 
@@ -41,27 +39,22 @@ def selected_images(
     """The images that people are asked about in this round, in order."""
     round_id = context.partition_key
     again = policy.labeling.ask_about_imported
-    pool = lake.unasked_images(round_id, policy.ontology, ask_about_imported=again)
-    known = lake.accepted_images()
-    known = known[known["round_id"] <= round_id]
+    pool = lake.unasked_images(
+        round_id,
+        policy.ontology,
+        ask_about_imported=again,
+        held=lake.held_rounds(policy.drift.gate),
+    )
     embedder = embedder_for(policy.selection.embedder, models)
-    selection = select_batch(
-        pool,
-        features_for(known, embedder, store=lake.store, load=lake.picture, round_id=round_id),
-        policy=policy.selection,
-        round_id=round_id,
-        seed=policy.seed,
-        pins=Pins(lake.store).read(),
-        predictions=model_predictions,
-        labels=lake.tables.read_all("reviewed_labels"),
-        asked=known[~known["image_id"].isin(pool["image_id"])],
+    selection = choose_images(
+        round_id, pool, model_predictions, lake=lake, embedder=embedder, policy=policy
     )
     selected = selection.images
     return dg.MaterializeResult(
         value=selected,
         metadata={
             "images": len(selected),
-            "passed_over": len(pool) - len(selected),
+            "passed_over": int((~pool["image_id"].isin(selected["image_id"])).sum()),
             "chosen_by": counts(selected["rule"]),
             "outliers": dict(list(selection.outliers.items())[:50]),
             "kept_out": dict(list(selection.kept_out.items())[:50]),

@@ -4,6 +4,7 @@ import dagster as dg
 import pandas as pd
 
 from annotation_platform.images.embedding import features_for
+from annotation_platform.labeling.tasks import shown_proposals
 from annotation_platform.lake import Lake
 from annotation_platform.model_looks import drift_of_round
 from annotation_platform.models.embedder import embedder_for
@@ -51,18 +52,26 @@ def model_predictions(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """What the promoted model sees in the images that nobody was asked about yet."""
     again = policy.labeling.ask_about_imported
-    pool = lake.unasked_images(context.partition_key, policy.ontology, ask_about_imported=again)
+    pool = lake.unasked_images(
+        context.partition_key,
+        policy.ontology,
+        ask_about_imported=again,
+        held=lake.held_rounds(policy.drift.gate),
+    )
     proposed = propose(
         models, pool, lake.picture_path, round_id=context.partition_key, policy=policy
     )
     lake.tables.write("predicted_images", context.partition_key, proposed.pictures)
     predictions, looked_at = proposed.predictions, proposed.pictures
-    shown = predictions[predictions["score"] >= policy.labeling.minimum_score]
+    least = policy.labeling.minimum_score
+    shown = shown_proposals(predictions, policy.ontology, minimum_score=least)
+    boxes = predictions["shape"] == "box"
     return dg.MaterializeResult(
         value=predictions,
         metadata={
-            "boxes": len(predictions),
-            "boxes_shown": len(shown),
+            "boxes": int(boxes.sum()),
+            "boxes_shown": int((shown["shape"] == "box").sum()),
+            "choices_shown": int((shown["shape"] == "choice").sum()),
             "images": len(pool),
             "images_without_proposals": int((looked_at["proposals"] == 0).sum()),
             "dropped_outputs": int(looked_at["dropped"].sum()),

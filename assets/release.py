@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.acceptance import accept_proposals
+from annotation_platform.acceptance import accept_proposals, reaudits_by_now
+from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.curation.training_set import build_training_set
 from annotation_platform.labeling.record import cancelled_rounds
 from annotation_platform.lake import Lake
+from annotation_platform.measured_errors import measure_errors
 from annotation_platform.params import Params
 from annotation_platform.release import VersionStore, publish_round
 from annotation_platform.schema.shapes import AREAS
@@ -26,6 +28,8 @@ def auto_labels(
     """Proposals that need no person: so few of them are wrong, and a certificate says how few."""
     found = accept_proposals(context.partition_key, lake=lake, policy=policy)
     lake.tables.write("certificates", context.partition_key, found.certificates)
+    reaudits = reaudits_by_now(context.partition_key, lake=lake)
+    lake.tables.write("reaudits", context.partition_key, reaudits)
     overall = found.certificates[found.certificates["class_name"] == ""]
     shown = lake.accepted_images().merge(found.labels[["image_id"]].drop_duplicates())
     return dg.MaterializeResult(
@@ -41,6 +45,11 @@ def auto_labels(
                 ["class_name", "granted", "alpha", "bound", "delta", "audited_pictures", "reason"],
             ),
             "held": counts(pd.Series(found.held.values(), dtype="str")),
+            "seen_again_next": len(found.seen_again),
+            "contradicted": int(reaudits["contradicted"].sum()),
+            "seen_again": table(
+                reaudits, ["certified_round", "pictures", "labels", "errors", "contradicted"]
+            ),
             "preview": pictures(shown, lake, found.labels, policy.ontology),
         },
     )
@@ -90,12 +99,40 @@ def training_set(
     )
 
 
+@dg.asset(partitions_def=rounds, group_name="release", kinds={"scipy"}, code_version="1")
+def error_bars(
+    context: dg.AssetExecutionContext,
+    training_set: pd.DataFrame,
+    lake: dg.ResourceParam[Lake],
+    policy: dg.ResourceParam[Params],
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """How many labels are wrong, by origin and class, each with its interval."""
+    measured = measure_errors(context.partition_key, training_set, lake=lake, policy=policy)
+    bars = measured.bars
+    overall = bars[(bars["class_name"] == "") & (bars["origin"] == PEOPLE)]
+    figures = overall[["rate", "low", "high"]].mean().add_prefix("wrong_")
+    return dg.MaterializeResult(
+        value=bars,
+        metadata={
+            "audited_labels": int(overall["audited"].sum()),
+            **{str(name): number(float(value)) for name, value in figures.items()},
+            "unread_samples": measured.unread,
+            "preview": table(
+                bars,
+                ["origin", "class_name", "design", "labels", "audited", "rate", "low", "high"],
+            ),
+        },
+    )
+
+
+# The check of error_bars can keep it from being published.
 @dg.asset(
     partitions_def=rounds,
     group_name="release",
     kinds={"dvc", "git"},
     code_version="1",
     pool="dvc",
+    deps=["error_bars"],
 )
 def dataset_version(
     context: dg.AssetExecutionContext,

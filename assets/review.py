@@ -31,24 +31,31 @@ def label_issues(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Labels that are probably wrong, and objects that probably lack one, most suspect first."""
     round_id = context.partition_key
-    issues = issues_of_round(round_id, consensus_labels, lake=lake, registry=models, policy=policy)
+    found = issues_of_round(round_id, consensus_labels, lake=lake, registry=models, policy=policy)
+    issues = found.table
     if policy.review.gate == "manual":
         # Without a reviewer an image with an open conflict would be left out of the release. And
         # what is audited must be judged by people alone.
         selected = lake.tables.read("selected_images", round_id)
-        audited = selected.loc[selected["audit"], "image_id"]
+        by_lot = selected["audit"] | (selected["rule"] == "reaudit")
+        audited = selected.loc[by_lot, "image_id"]
         conflicts = with_suspects(
             lake.tables.read("conflicts", round_id),
             issues[~issues["image_id"].isin(audited)],
             consensus_labels,
         )
         lake.tables.write("conflicts", round_id, conflicts)
-    worst = lake.accepted_images().merge(issues[["image_id"]].drop_duplicates())
+    # The likeliest to hold an error first; those with suspect choices alone after them.
+    order = [*found.risk.sort_values(ascending=False).index, *issues["image_id"]]
+    shown = issues[["image_id"]].drop_duplicates().set_index("image_id")
+    shown = shown.loc[[image for image in dict.fromkeys(order) if image in shown.index]]
+    worst = shown.reset_index().merge(lake.accepted_images())
     return dg.MaterializeResult(
         value=issues,
         metadata={
             "issues": len(issues),
             "images": issues["image_id"].nunique(),
+            "images_expected_to_hold_an_error": number(float(found.risk.sum())),
             "kinds": counts(issues["kind"]),
             "worst": table(issues, ["image_id", "kind", "score", "suggestion"]),
             "preview": pictures(worst, lake, consensus_labels, policy.ontology),

@@ -30,7 +30,7 @@ def trained_model(
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Params],
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """The detector that learned from the train split of the round's version."""
+    """The detector, and classifier, that learned from the train split of the round's version."""
     round_id = context.partition_key
     before = [key for key in lake.tables.rounds("missed_by_model") if key < round_id]
     missed = lake.tables.read_rounds("missed_by_model", before[-1:])
@@ -47,7 +47,9 @@ def trained_model(
     row = trained.iloc[0]
     return dg.MaterializeResult(
         value=trained,
-        data_version=dg.DataVersion(str(row["weights_sha256"])),
+        data_version=dg.DataVersion(
+            "-".join(filter(None, [row["weights_sha256"], row["classifier_sha256"]]))
+        ),
         metadata={
             "train_images": int(row["train_images"]),
             "images_looked_at_more_often": missed["image_id"].nunique(),
@@ -57,8 +59,13 @@ def trained_model(
             "calibration_images": int(row["calibration_images"]),
             "calibration_error_before": number(float(row["calibration_error_before"])),
             "calibration_error": number(float(row["calibration_error"])),
+            "images_with_choices": int(row["classifier_images"]),
+            "choice_error_before": number(float(row["choice_error_before"])),
+            "choice_error": number(float(row["choice_error"])),
             "dataset_tag": str(row["dataset_tag"]),
-            "preview": table(trained, ["dataset_tag", "weights_sha256", "started_from"]),
+            "preview": table(
+                trained, ["dataset_tag", "weights_sha256", "classifier_sha256", "started_from"]
+            ),
         },
     )
 
@@ -76,7 +83,6 @@ def model_evaluation(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """How well the model does on the test split, and whether it now makes the proposals."""
     round_id = context.partition_key
-    others = [key for key in lake.tables.rounds("model_evaluation") if key != round_id]
     evaluated = evaluate_round(
         round_id,
         trained_model,
@@ -84,7 +90,6 @@ def model_evaluation(
         registry=models,
         picture_path=lake.picture_path,
         ontology=policy.ontology,
-        evaluations=lake.tables.read_rounds("model_evaluation", others),
     )
     examined = examine_round(
         round_id,
@@ -96,6 +101,9 @@ def model_evaluation(
         policy=policy,
     )
     examined.write(lake.tables, round_id)
+    lake.tables.write("choice_figures", round_id, evaluated.choices.figures)
+    agreement = _agreement(round_id, lake, policy)
+    lake.tables.write("model_agreement", round_id, agreement)
     row = evaluated.table.iloc[0]
     return dg.MaterializeResult(
         value=evaluated.table,
@@ -109,14 +117,27 @@ def model_evaluation(
             "promoted": bool(row["promoted"]),
             "reason": dg.MetadataValue.md(str(row["reason"])),
             "map50_by_class": {name: number(ap) for name, ap in evaluated.per_class.items()},
+            **_choice_metadata(row, evaluated.choices.figures),
             **_examination_metadata(examined, lake, training_set),
-            **_people_metadata(round_id, lake, policy),
+            **_people_metadata(agreement, agreement_so_far(round_id, lake)),
             "more_images_help": table(_expected_gains(round_id, lake)),
             "preview": table(
                 evaluated.table, ["dataset_tag", "test_images", "map50", "promoted_map50"]
             ),
         },
     )
+
+
+def _choice_metadata(row: pd.Series, figures: pd.DataFrame) -> dict[str, Any]:
+    shown = ["class_name", "chosen", "proposed", "right", "accuracy", "f1", "f1_low", "f1_high"]
+    numbers = ["accuracy", "accuracy_low", "accuracy_high", "promoted_accuracy"]
+    return {
+        "images_with_choices": int(row["choice_images"]),
+        **{name: number(float(row[name])) for name in numbers},
+        "classifier_promoted": bool(row["classifier_promoted"]),
+        "classifier_reason": dg.MetadataValue.md(str(row["classifier_reason"])),
+        "choices": table(figures, shown),
+    }
 
 
 def _examination_metadata(
@@ -133,11 +154,16 @@ def _examination_metadata(
     }
 
 
-def _people_metadata(round_id: str, lake: Lake, policy: Params) -> dict[str, Any]:
-    """Keep and show how far proposals and people agree, in this round and over all."""
+def agreement_so_far(round_id: str, lake: Lake) -> pd.DataFrame:
+    """Return the ``model_agreement`` of all rounds up to this one."""
+    rounds_so_far = [key for key in lake.tables.rounds("model_agreement") if key <= round_id]
+    return lake.tables.read_rounds("model_agreement", rounds_so_far)
+
+
+def _agreement(round_id: str, lake: Lake, policy: Params) -> pd.DataFrame:
     names = ("model_predictions", "consensus_labels", "human_labels")
     predictions, consensus, people = (lake.tables.read_rounds(name, [round_id]) for name in names)
-    agreement = model_agreement(
+    return model_agreement(
         round_id,
         predictions,
         consensus,
@@ -145,10 +171,11 @@ def _people_metadata(round_id: str, lake: Lake, policy: Params) -> dict[str, Any
         ontology=policy.ontology,
         minimum_score=policy.labeling.minimum_score,
     )
-    lake.tables.write("model_agreement", round_id, agreement)
+
+
+def _people_metadata(agreement: pd.DataFrame, history: pd.DataFrame) -> dict[str, Any]:
+    """Return how far proposals and people agree, in this round and over all so far."""
     overall = agreement[agreement["class_name"] == ""].set_index("answers")["f1"]
-    so_far = [key for key in lake.tables.rounds("model_agreement") if key <= round_id]
-    history = lake.tables.read_rounds("model_agreement", so_far)
     return {
         "agreement_with_people": number(float(overall.get("consensus", math.nan))),
         "agreement_with_blind_answers": number(float(overall.get("blind", math.nan))),

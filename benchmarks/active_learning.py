@@ -267,7 +267,7 @@ def curve(learner, policy, stages, first, embeddings, steps):
         found = learner.look(detector, left) if policy.strategy != "random" else None
         if found is not None:
             names, scores = found["class_name"].tolist(), found["score"].to_numpy()
-            found = found.assign(score=calibration.apply(names, scores))
+            found = found.assign(shape="box", score=calibration.apply(names, scores))
         selection = select_batch(
             pd.DataFrame({"image_id": left}),
             embeddings,

@@ -104,6 +104,7 @@ def whole_selection(kind, images, wanted, strategy):
     predictions = pd.DataFrame(
         {
             "image_id": np.repeat(ids, boxes),
+            "shape": "box",
             "class_name": rng.choice(["boat", "buoy", "lorry"], boxes.sum(), p=[0.8, 0.17, 0.03]),
             "score": rng.beta(0.5, 0.5, boxes.sum()),
         }

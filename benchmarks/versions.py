@@ -111,8 +111,12 @@ def prepare(root, images, new):
 
 
 def run(command, place, root):
-    """Run a command with a DVC of its own, and return the wall seconds it took."""
+    """Run a command with a DVC of its own, and return the wall seconds it took.
+
+    Neither side compiles its modules anew at every start: ``make install`` did that.
+    """
     known = {**os.environ, "DVC_SITE_CACHE_DIR": str(root / "site"), "DVC_NO_ANALYTICS": "1"}
+    known.pop("PYTHONDONTWRITEBYTECODE", None)
     started = time.perf_counter()
     done = subprocess.run(
         command, cwd=place, env=known, capture_output=True, text=True, check=False

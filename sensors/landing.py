@@ -11,8 +11,13 @@ from annotation_platform.landing.events import LandingEvents
 from annotation_platform.landing.watch import watch_landing
 from annotation_platform.params import Params
 from assets.partitions import rounds
-from sensors.attempts import next_attempt
+from sensors.attempts import Attempt, next_attempt
 from sensors.ticks import tick_result
+
+_HELD = (
+    "{} is held: its pictures are not like those that are known. Look at batch_drift, then "
+    "materialise selected_images and label_tasks to ask all the same."
+)
 
 
 @dg.sensor(
@@ -42,9 +47,11 @@ def new_images_sensor(
     waiting = [key for key in manifests if not lake.tables.exists("label_tasks", key)]
     known = set(rounds.get_partition_keys(dynamic_partitions_store=context.instance))
     additions = [key for key in manifests if key not in known]
+    held = [key for key in lake.held_rounds(policy.drift.gate) if key in waiting]
     # Rounds start in order: what a later one may hold depends on what the earlier ones hold.
-    due = waiting[:1]
-    attempts = [
+    due = [key for key in waiting if key not in held][:1]
+    attempts = [Attempt(None, _HELD.format(key)) for key in held]
+    attempts += [
         next_attempt(context.instance, "start_round", key, lake.manifests.digest(key))
         for key in due
     ]
@@ -54,6 +61,7 @@ def new_images_sensor(
         cursor={
             "rounds": manifests,
             "waiting": waiting,
+            "held": held,
             "list_at": watched.list_at.isoformat(timespec="seconds"),
         },
         new_partitions=additions,

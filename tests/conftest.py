@@ -11,7 +11,7 @@ from hypothesis import settings
 
 # The same examples at every run, so that what passes here passes everywhere; new ones are looked
 # for with --hypothesis-profile=default.
-settings.register_profile("same", derandomize=True)
+settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("same")
 
 DATA = Path(os.environ.get("ANNOTATION_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -47,8 +47,10 @@ VIEWS = {
         SELECT p.*, m.dataset_tag, i.source_key, i.width, i.height
         FROM model_predictions p
         LEFT JOIN (
-            SELECT weights_sha256, min(dataset_tag) AS dataset_tag
-            FROM trained_model GROUP BY weights_sha256
+            SELECT weights_sha256, min(dataset_tag) AS dataset_tag FROM (
+                SELECT weights_sha256, dataset_tag FROM trained_model
+                UNION ALL SELECT classifier_sha256, dataset_tag FROM trained_model
+            ) GROUP BY weights_sha256
         ) m ON m.weights_sha256 = p.weights_sha256
         LEFT JOIN images i ON i.image_id = p.image_id
     """,

@@ -75,7 +75,7 @@ def label_anomalies(
         ["task_id", "image_id", "answer_id", "annotator", "label_id", "lead_time_seconds"],
     )
     need_columns(human_labels, ["shape", "class_name", *BOX_COLUMNS])
-    answers = _answers(human_labels)
+    answers = answers_with_regions(human_labels)
     found = [
         *_odd_boxes(human_labels, box_deviations, minimum_labels),
         *_odd_counts(answers, count_deviations, minimum_labels),
@@ -138,7 +138,7 @@ def _usual(values: FloatArray, deviations: float) -> tuple[float, float]:
     return float(np.exp(middle - reach)), float(np.exp(middle + reach))
 
 
-def _answers(human_labels: pd.DataFrame) -> pd.DataFrame:
+def answers_with_regions(human_labels: pd.DataFrame) -> pd.DataFrame:
     """Return one row per answer with its number of ``regions``."""
     first = human_labels.drop_duplicates("answer_id")
     drawn = human_labels[human_labels["shape"].isin(REGIONS)].groupby("answer_id").size()

@@ -146,13 +146,14 @@ def _others_say(units: pd.DataFrame) -> pd.Series:
 
     Missing where they are evenly split, about the object or about its class, or are none.
     """
-    drawn = units["label"] != NOT_DRAWN
+    # Text of Arrow compares to booleans of Arrow, which know no subtraction.
+    drawn = (units["label"] != NOT_DRAWN).astype(bool)
     others = units.groupby("unit")["annotator"].transform("size") - 1
     seen = drawn.groupby(units["unit"]).transform("sum") - drawn
     counts = units[drawn].groupby(["unit", "label"]).size().rename("votes").reset_index()
     rows = units[["unit", "label"]].assign(row=np.arange(len(units)))
     rivals = rows.merge(counts, on="unit", suffixes=("", "_of_others"))
-    rivals["votes"] -= rivals["label"] == rivals["label_of_others"]
+    rivals["votes"] -= (rivals["label"] == rivals["label_of_others"]).astype(bool)
     # The two classes with most votes of others, by row; equal ones are no answer.
     rivals = rivals[rivals["votes"] > 0].sort_values(["row", "votes"], ascending=[True, False])
     first = rivals.drop_duplicates("row")

@@ -5,7 +5,8 @@ certificate with a reason where there is none, and what it allows becomes labels
 ``auto``, which train at most: they never validate or test.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,22 @@ class Audit:
 
 
 @dataclass(frozen=True)
+class Reaudit:
+    """What people said since, blind, of pictures that were accepted under one certificate.
+
+    ``alpha``, ``most_labels`` and ``level`` (its delta) are of the certificate. ``audit`` holds the
+    pictures in the order in which they were drawn, by lot alone.
+    """
+
+    round_id: str  # of the certificate
+    accepted: pd.DataFrame  # schema.tables.AUTO_LABELS of that round
+    audit: Audit
+    alpha: float
+    most_labels: float
+    level: float
+
+
+@dataclass(frozen=True)
 class AutoAccepted:
     """What was accepted, under which certificate, and what was not, with the reason."""
 
@@ -79,6 +96,7 @@ def accept_labels(
     policy: AutoAcceptPolicy,
     seconds_per_picture: float,
     rng: np.random.Generator,
+    refusal: str = "",
 ) -> AutoAccepted:
     """Return the labels of a round that need no person, and the certificate they rest on.
 
@@ -97,6 +115,7 @@ def accept_labels(
         policy: of the moment.
         seconds_per_picture: what a person takes for one: the median of this round's answers.
         rng: rehearses audits, permutes, and draws the pictures that are seen again.
+        refusal: why nothing may be accepted, whatever the audit shows; empty: it may.
 
     Raises:
         TableError: a column is missing, or the predictions are of several models.
@@ -128,22 +147,23 @@ def accept_labels(
         level=policy.drift_level,
         rng=rng,
     )
-    reason = _refusal(policy, certified, len(audited), len(images), compared.reason)
-    table = _certificates(
-        round_id, classes, plan, certified, len(audited), predictions, policy, reason
-    )
+    reason = refusal or _refusal(policy, certified, len(audited), len(images), compared.reason)
     inside: BoolArray = np.zeros(len(images), dtype=bool)
     if not reason and certified.stage is not None and certified.threshold is not None:
         inside = accepted(certified.stage, certified.threshold, batch)
     taken = [image for image, kept in zip(images, inside, strict=True) if kept]
-    again = rng.permutation(taken)[: round(policy.reaudit_share * len(taken))].tolist()
+    again = rng.permutation(taken)[: math.ceil(policy.reaudit_share * len(taken) - 1e-9)].tolist()
+    saved = seconds_per_picture * (len(taken) - len(again)) if taken else 0.0
+    table = _certificates(
+        round_id, classes, plan, certified, len(audited), predictions, policy, reason, saved
+    )
     confidence = dict(zip(images, batch.confidence.tolist(), strict=True))
     return AutoAccepted(
-        labels=_labels(predictions, taken, confidence, least, round_id),
+        labels=_labels(predictions, taken, set(again), confidence, least, round_id),
         certificates=table,
         held=_held(images, inside, batch, reason),
         seen_again=sorted(again),
-        seconds_saved=seconds_per_picture * (len(taken) - len(again)),
+        seconds_saved=saved,
         p_values=compared.p_values,
     )
 
@@ -221,6 +241,33 @@ def contradicted(
     return bool(wealth.max(initial=0.0) >= -np.log(level))
 
 
+def judge_certificates(reaudits: Sequence[Reaudit], *, round_id: str) -> pd.DataFrame:
+    """Return the ``reaudits`` table: of each certificate, what was seen since, and if it holds."""
+    rows: list[dict[str, object]] = []
+    for each in reaudits:
+        classes = sorted(each.accepted["class_name"].unique())
+        seen = audited_units(each.accepted, each.audit, classes, minimum_probability=0.0)
+        labels, errors = seen.labels.sum(axis=1), seen.errors.sum(axis=1)
+        rows.append(
+            {
+                "round_id": round_id,
+                "certified_round": each.round_id,
+                "pictures": len(labels),
+                "labels": round(float(labels.sum())),
+                "errors": round(float(errors.sum())),
+                "alpha": each.alpha,
+                "contradicted": contradicted(
+                    labels,
+                    errors,
+                    alpha=each.alpha,
+                    most_labels=each.most_labels,
+                    level=each.level,
+                ),
+            }
+        )
+    return make_table("reaudits", rows)
+
+
 def _boxes_by_class(rows: pd.DataFrame) -> dict[tuple[str, str], Boxes]:
     groups = rows.groupby(["image_id", "class_name"])
     return {(str(key[0]), str(key[1])): as_boxes(its[BOX_COLUMNS]) for key, its in groups}
@@ -276,6 +323,7 @@ def _certificates(
     predictions: pd.DataFrame,
     policy: AutoAcceptPolicy,
     refusal: str,
+    seconds_saved: float,
 ) -> pd.DataFrame:
     stage = certified.stage
     same: dict[str, object] = {
@@ -288,6 +336,7 @@ def _certificates(
         "accepted_labels": certified.labels,
         "errors": certified.errors,
         "share": certified.share,
+        "seconds_saved": seconds_saved,
     }
     same |= {name: "" if predictions.empty else str(predictions[name].iloc[0]) for name in _MODEL}
     overall = None if stage is None else float(certified.bounds[-1])
@@ -324,6 +373,7 @@ def _certificates(
 def _labels(
     predictions: pd.DataFrame,
     taken: Sequence[str],
+    again: Collection[str],
     confidence: Mapping[str, float],
     minimum_probability: float,
     round_id: str,
@@ -344,6 +394,7 @@ def _labels(
                 **vars(Label.box(str(row["class_name"]), *corners)),
                 "score": row["score"],
                 "confidence": confidence[row["image_id"]],
+                "seen_again": row["image_id"] in again,
                 "weights_sha256": row["weights_sha256"],
             }
         )

@@ -101,11 +101,11 @@ def measure_drift(
         return Drift(empty_table("batch_drift"), empty_table("odd_images"))
     ours, theirs = _numbers(batch), _numbers(reference)
     near, usual = _looks(batch, reference, rng)
-    rows = [_compared(name, ours[name], theirs[name]) for name in SCALARS]
+    rows = [compare_numbers(name, ours[name], theirs[name]) for name in SCALARS]
     if len(near) and len(usual) > 1:
-        rows.append(_compared(LOOK, near, usual))
+        rows.append(compare_numbers(LOOK, near, usual))
     rows.append(_classes(batch, reference, rng))
-    sure = _holm(np.array([row.p_value for row in rows]), level)
+    sure = holm(np.array([row.p_value for row in rows]), level)
     features = [
         {
             "round_id": round_id,
@@ -124,7 +124,9 @@ def measure_drift(
 
 
 @dataclass(frozen=True)
-class _Compared:
+class Compared:
+    """How far two samples of a feature are apart, 0 to 1, and how likely chance makes that."""
+
     feature: str
     effect: float
     p_value: float
@@ -135,7 +137,8 @@ def _numbers(batch: Batch) -> pd.DataFrame:
     """Return a row of ``SCALARS`` for each picture, by image id in order."""
     images = batch.images.drop_duplicates("image_id").set_index("image_id").sort_index()
     width, height = images["width"].astype(float), images["height"].astype(float)
-    objects = batch.labels.groupby("image_id")["weight"].sum()
+    # Equal sums differ in their last digits: the choices of a picture always add up to 1.
+    objects = batch.labels.groupby("image_id")["weight"].sum().round(6)
     counted = (
         images.index if batch.counted is None else images.index.intersection(list(batch.counted))
     )
@@ -146,19 +149,20 @@ def _numbers(batch: Batch) -> pd.DataFrame:
     )
 
 
-def _compared(name: str, ours: "pd.Series[float]", theirs: "pd.Series[float]") -> _Compared:
+def compare_numbers(name: str, ours: "pd.Series[float]", theirs: "pd.Series[float]") -> Compared:
+    """Return how far two samples are apart (Kolmogorov and Smirnov), without missing values."""
     # Half a second to import, and Dagster loads this module.
     from scipy.stats import ks_2samp
 
     a, b = ours.dropna().to_numpy(dtype=float), theirs.dropna().to_numpy(dtype=float)
     if not len(a) or not len(b):
-        return _Compared(name, 0.0, 1.0, f"{name} is not known")
+        return Compared(name, 0.0, 1.0, f"{name} is not known")
     test = ks_2samp(a, b, method="exact" if len(a) * len(b) < _EXACT else "asymp")
     detail = f"{name} {_short(float(np.median(a)))}, known {_short(float(np.median(b)))}"
-    return _Compared(name, float(test.statistic), float(test.pvalue), detail)
+    return Compared(name, float(test.statistic), float(test.pvalue), detail)
 
 
-def _classes(batch: Batch, reference: Batch, rng: np.random.Generator) -> _Compared:
+def _classes(batch: Batch, reference: Batch, rng: np.random.Generator) -> Compared:
     """Return how the shares of the classes differ, with a p-value over permuted pictures."""
     both = pd.concat([batch.labels, reference.labels], ignore_index=True)
     counts = both.pivot_table(
@@ -166,7 +170,7 @@ def _classes(batch: Batch, reference: Batch, rng: np.random.Generator) -> _Compa
     ).sort_index()
     ours = np.asarray(counts.index.isin(batch.images["image_id"]))
     if counts.empty or not ours.any() or ours.all():
-        return _Compared(CLASSES, 0.0, 1.0, "no class is known on both sides")
+        return Compared(CLASSES, 0.0, 1.0, "no class is known on both sides")
     values = counts.to_numpy(dtype=float)
     lots = np.stack([ours, *(rng.permutation(ours) for _ in range(_PERMUTATIONS))])
     here, there = (
@@ -180,7 +184,7 @@ def _classes(batch: Batch, reference: Batch, rng: np.random.Generator) -> _Compa
     detail = (
         f"{counts.columns[most]} is {here[0, most]:.0%} of the objects, known {there[0, most]:.0%}"
     )
-    return _Compared(CLASSES, float(min(apart[0], 1.0)), p_value, detail)
+    return Compared(CLASSES, float(min(apart[0], 1.0)), p_value, detail)
 
 
 def _looks(
@@ -231,7 +235,8 @@ def _vectors(batch: Batch) -> tuple[list[str], FloatArray]:
     return ids, matrix[sound] / lengths[sound, None]
 
 
-def _holm(p_values: FloatArray, level: float) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+def holm(p_values: FloatArray, level: float) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    """Return which of several tests hold at a level for all of them together, by Holm."""
     order = np.argsort(p_values, kind="stable")
     passed = p_values[order] <= level / np.arange(len(p_values), 0, -1)
     sure = np.zeros(len(p_values), dtype=bool)

@@ -75,6 +75,16 @@ def unsettled_conflicts(conflicts: pd.DataFrame) -> list[str]:
     return sorted(f"{conflict_id}: {detail}" for conflict_id, detail in pairs)
 
 
+def contradicted_certificates(reaudits: pd.DataFrame) -> list[str]:
+    """Return the rounds of certificates that people contradict, each with what they found."""
+    found = reaudits[reaudits["contradicted"]]
+    columns = ["certified_round", "errors", "labels", "alpha"]
+    return [
+        f"{round_id}: {errors} errors by {labels} labels, {alpha:.1%} allowed"
+        for round_id, errors, labels, alpha in found[columns].itertuples(index=False)
+    ]
+
+
 def groups_in_two_splits(training_set: pd.DataFrame) -> list[str]:
     """Return the groups of look-alikes that stand in more than one split."""
     splits = training_set.groupby("group_id")["split"].nunique()

@@ -102,7 +102,10 @@ def assemble_training_set(
     images landed with count once their round was cleaned, for images without people's labels.
     Labels made under earlier classes read as today's. What people said in ``cancelled`` rounds,
     given with the reason, counts no more, merged or not. With ``use_auto`` images that no person
-    labelled have the labels accepted without one, if there are any: for training alone.
+    labelled have the labels that the standing certificate accepts, for training alone: that is the
+    one granted last whose round counts and which nobody contradicted since. Its round had all other
+    images that nobody labelled in its pool as well, so what only earlier ones accepted is withdrawn
+    and named.
     """
     images = tables.read_all("cleaned_images")
     images = images[images["outcome"] == "accepted"].drop_duplicates("image_id")
@@ -199,7 +202,9 @@ def _included(
     own = landed.labels[~landed.labels["image_id"].isin(people.labels["image_id"])]
     # Nobody was asked about these here.
     own = own.assign(support=0, answers=0)
-    auto, unfit = _auto_labels(tables, images, ontology) if use_auto else (own.iloc[:0], {})
+    auto, unfit = own.iloc[:0], dict[str, str]()
+    if use_auto:
+        auto, unfit = _auto_labels(tables, images, ontology, out={**held, **cancelled})
     known = {*people.labels["image_id"], *own["image_id"], *left_out, *people.ask_again}
     auto = auto[~auto["image_id"].isin(known)]
     labelled = people.labels.assign(origin=PEOPLE)
@@ -214,11 +219,21 @@ def _included(
 
 
 def _auto_labels(
-    tables: RoundTables, images: pd.DataFrame, ontology: Ontology
+    tables: RoundTables, images: pd.DataFrame, ontology: Ontology, *, out: Mapping[str, str]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return the labels that no person gave, as they read today, and the images without, why."""
-    accepted = _latest_round(tables.read_all("auto_labels"))
+    """Return the labels that no person gave, as they read today, and the images without, why.
+
+    Certificates of rounds that are ``out`` rest on answers that do not count.
+    """
+    accepted = tables.read_all("auto_labels")
     accepted = accepted[accepted["image_id"].isin(images["image_id"])]
+    standing, withdrawn = _standing_certificate(tables, out)
+    others = accepted[accepted["round_id"] != standing]
+    gone = {
+        str(image): withdrawn[key]
+        for image, key in zip(others["image_id"], others["round_id"], strict=True)
+    }
+    accepted = accepted[accepted["round_id"] == standing].reset_index(drop=True)
     wrong = {
         **dict.fromkeys(labels_outside_ontology(accepted, ontology), "class outside the ontology"),
         **dict.fromkeys(boxes_outside_image(accepted, images), "box outside the image"),
@@ -230,7 +245,36 @@ def _auto_labels(
     }
     carried = carry_over(accepted[~accepted["image_id"].isin(unfit)], ontology)
     labels = carried.labels.assign(origin=AUTO, support=0, answers=0)
-    return labels, unfit | carried.ask_again
+    return labels, gone | unfit | carried.ask_again
+
+
+def _standing_certificate(
+    tables: RoundTables, out: Mapping[str, str]
+) -> tuple[str, dict[str, str]]:
+    """Return the round whose certificate stands, empty if none does, and why those of others don't.
+
+    One certificate at a time: pictures that an earlier one accepted and a later one does not are
+    no random part of what the earlier one speaks of.
+    """
+    certificates = tables.read_all("certificates")
+    overall = certificates[(certificates["class_name"] == "") & certificates["granted"]]
+    judged = tables.read_all("reaudits")
+    contradicted = set(judged.loc[judged["contradicted"], "certified_round"])
+    granted = sorted(overall["round_id"])
+    sound = [key for key in granted if key not in {*out, *contradicted}]
+    standing = sound[-1] if sound else ""
+    why: dict[str, str] = {}
+    for key in tables.rounds("auto_labels"):
+        by = f"accepted without a person in {key}"
+        if key in out:
+            why[key] = f"{by}, whose answers do not count: {out[key]}"
+        elif key not in granted:
+            why[key] = f"{by}, whose certificate is granted no more"
+        elif key in contradicted:
+            why[key] = f"{by}, and people who saw such pictures again contradict its certificate"
+        else:
+            why[key] = f"{by}, and the certificate of {standing} does not reach it"
+    return standing, why
 
 
 def _with_metadata(images: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:

@@ -29,6 +29,7 @@ from annotation_platform.errors import NotReadyError, SettingsError
 from annotation_platform.labeling.people import add_person
 from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.labeling.skills import REVIEWER, Skills
+from annotation_platform.labeling.tasks import shown_proposals
 from annotation_platform.lake import Lake, lake_of
 from annotation_platform.params import (
     LabelingPolicy,
@@ -303,7 +304,8 @@ class _Turn:
             seed=options.seed,
         )
         proposed = tables.read_all("model_predictions")
-        shown = proposed[proposed["score"] >= policy.labeling.minimum_score]
+        least = policy.labeling.minimum_score
+        shown = shown_proposals(proposed, policy.ontology, minimum_score=least)
         said = tables.read_all("human_labels")
         # At half an overlap, whoever finds a sound proposal good enough does not count as anchored.
         anchoring = crowd_anchoring(proposal_decisions(said, shown, agreement_iou=0.5))

@@ -39,7 +39,8 @@ from annotation_platform.schema.shapes import NOTHING, Label
 from annotation_platform.schema.tables import empty_table, make_table, records
 from annotation_platform.storage.round_tables import table_digest
 
-_SAMPLE = "sample"
+SAMPLE = "sample"
+"""The kind of a review task on an image that was drawn at random, nothing being in dispute."""
 
 
 @dataclass(frozen=True)
@@ -207,11 +208,17 @@ def reviewed_labels(
 
 
 def review_sample(
-    round_id: str, consensus: pd.DataFrame, conflicts: pd.DataFrame, policy: Params
+    round_id: str,
+    consensus: pd.DataFrame,
+    conflicts: pd.DataFrame,
+    policy: Params,
+    *,
+    size: int | None = None,
 ) -> ReviewPlan:
     """Return the sample of undisputed images that is reviewed to see how many labels are wrong.
 
     Images on which people agreed less are in it more often. The same tables give the same sample.
+    ``size`` takes the place of policy's, for a sample that was drawn before.
     """
     unsettled = set(conflicts.loc[~conflicts["settled"], "image_id"])
     others = consensus[~consensus["image_id"].isin(unsettled)]
@@ -220,7 +227,8 @@ def review_sample(
     risk = 1.0 - agreed.clip(upper=1.0).groupby(others["image_id"]).min()
     items = risk.rename("risk").rename_axis("item").reset_index()
     rng = np.random.default_rng([policy.seed, 1, round_number(round_id)])
-    return plan_review(items, size=round(policy.review.sample_share * len(items)), rng=rng)
+    wanted = round(policy.review.sample_share * len(items)) if size is None else size
+    return plan_review(items, size=wanted, rng=rng)
 
 
 def estimated_errors(plan: ReviewPlan, reviewed_labels: pd.DataFrame) -> ErrorRate | None:
@@ -247,7 +255,7 @@ def _reasons(
     for image, kind, detail in unsettled[columns].itertuples(index=False):
         found[image][kind].append(detail)
     for image in review_sample(round_id, consensus, conflicts, policy).sample["item"]:
-        found[image][_SAMPLE].append("Drawn at random, to see how many labels are wrong.")
+        found[image][SAMPLE].append("Drawn at random, to see how many labels are wrong.")
     return {image: dict(kinds) for image, kinds in found.items()}
 
 

@@ -27,7 +27,12 @@ from annotation_platform.labeling.places import PlacePlan, Plan, Wanted, assign_
 from annotation_platform.labeling.record import RoundRecord, State
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.labeling.skills import QUALIFIED, REVIEWER, Skills
-from annotation_platform.labeling.tasks import task_copies, task_name, tasks_table
+from annotation_platform.labeling.tasks import (
+    shown_proposals,
+    task_copies,
+    task_name,
+    tasks_table,
+)
 from annotation_platform.lake import Lake
 from annotation_platform.params import LabelingPolicy, Params
 from annotation_platform.schema.rounds import round_number
@@ -158,6 +163,7 @@ def ask_people(
         plan.places,
         lake.accepted_images(),
         shown,
+        ontology=ontology,
         minimum_score=policy.labeling.minimum_score,
         notes=lake.rejections(),
         keys=pictures.keys(place.image_id for place in plan.places),
@@ -331,7 +337,8 @@ def _first_wave(
     now: datetime,
 ) -> Plan:
     """Fix whom the round asks what."""
-    seen = predictions[predictions["score"] >= policy.labeling.minimum_score]
+    least = policy.labeling.minimum_score
+    seen = shown_proposals(predictions, policy.ontology, minimum_score=least)
     classes = {str(key): set(rows["class_name"]) for key, rows in seen.groupby("image_id")}
     order = [str(image) for image in selected.sort_values("rank")["image_id"]]
     gold = sorted(set(known["image_id"]) - set(order))
@@ -343,7 +350,8 @@ def _first_wave(
     # truth by which models are judged must not come from them, where it is asked for again.
     splits = lake.tables.read_all("splits")
     judging = set(splits.loc[splits["split"] != "train", "key"])
-    unseen = judging.union(selected.loc[selected["audit"], "image_id"])
+    audited = selected["audit"] | (selected["rule"] == "reaudit")
+    unseen = judging.union(selected.loc[audited, "image_id"])
     asked = [replace(task, blind=task.image_id in unseen) for task in asked]
     for image, spot in zip(drawn, rng.integers(0, len(asked) + 1, len(drawn)), strict=True):
         # Among the others, so that nobody can tell.

@@ -7,6 +7,7 @@ import pandas as pd
 from annotation_platform.labeling.client import Proposal, TaskCopy
 from annotation_platform.labeling.places import Place
 from annotation_platform.schema.geometry import BOX_COLUMNS
+from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import make_table
 from annotation_platform.storage.keys import image_key
@@ -19,12 +20,29 @@ def task_name(round_id: str, image_id: str) -> str:
     return f"{round_id}/{STEP}/{image_id}"
 
 
+def shown_proposals(
+    predictions: pd.DataFrame, ontology: Ontology, *, minimum_score: float
+) -> pd.DataFrame:
+    """Return the ``model_predictions`` that people see: those of ``minimum_score`` or more.
+
+    Where one class is chosen, of a picture's choices only the likeliest, the first of equal ones:
+    two would be no answer.
+    """
+    shown = predictions[predictions["score"] >= minimum_score]
+    if ontology.choose == "many":
+        return shown
+    choices = shown[shown["shape"] == "choice"]
+    ordered = choices.sort_values(["score", "prediction_id"], ascending=[False, True])
+    return shown.drop(index=ordered.index[ordered["image_id"].duplicated()])
+
+
 def task_copies(
     round_id: str,
     places: Sequence[Place],
     images: pd.DataFrame,
     predictions: pd.DataFrame,
     *,
+    ontology: Ontology,
     minimum_score: float,
     notes: Mapping[str, str] | None = None,
     keys: Mapping[str, str] | None = None,
@@ -35,7 +53,9 @@ def task_copies(
         round_id: the round that asks.
         places: from the round's plan.
         images: ``cleaned_images`` rows that hold every image as accepted.
-        predictions: ``model_predictions``; what scores below ``minimum_score`` is not shown.
+        predictions: ``model_predictions``; shown is what ``shown_proposals`` says. Of two models
+            that looked at an image the detector is named.
+        ontology: says whether one choice is shown or many.
         minimum_score: in ``[0, 1]``.
         notes: what people should know of an image, by its id.
         keys: the lake's key of what people see of each image, by its id; by default that of the
@@ -43,9 +63,11 @@ def task_copies(
     """
     accepted = images[images["outcome"] == "accepted"].drop_duplicates("image_id")
     known = accepted.set_index("image_id")[["extension", "width", "height"]].to_dict("index")
-    shown = predictions[predictions["score"] >= minimum_score]
+    shown = shown_proposals(predictions, ontology, minimum_score=minimum_score)
     proposals = {str(key): _proposals(rows) for key, rows in shown.groupby("image_id")}
-    weights = dict(zip(predictions["image_id"], predictions["weights_sha256"], strict=True))
+    # The last of an image counts: boxes come after choices.
+    named = predictions.sort_values("shape", ascending=False, kind="stable")
+    weights = dict(zip(named["image_id"], named["weights_sha256"], strict=True))
     if keys is None:
         keys = {
             str(image): image_key(str(image), str(facts["extension"]))
@@ -114,5 +136,8 @@ def tasks_table(
 
 def _proposals(rows: pd.DataFrame) -> tuple[Proposal, ...]:
     ordered = rows.sort_values(["score", "prediction_id"], ascending=[False, True])
-    columns = ordered[["class_name", *BOX_COLUMNS, "score"]].itertuples(index=False)
-    return tuple(Proposal(Label.box(*row[:5]), row[5]) for row in columns)
+    columns = ordered[["shape", "class_name", *BOX_COLUMNS, "score"]].itertuples(index=False)
+    return tuple(
+        Proposal(Label.choice(row[1]) if row[0] == "choice" else Label.box(*row[1:6]), row[6])
+        for row in columns
+    )

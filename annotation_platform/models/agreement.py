@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from annotation_platform.labeling.tasks import shown_proposals
 from annotation_platform.models.findings import matched_pictures
 from annotation_platform.models.matches import CONFIDENCE, draw_images, interval
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
@@ -42,6 +43,7 @@ def model_agreement(
 ) -> pd.DataFrame:
     """Return the ``model_agreement`` of a round: F1 at IoU 0.5 by class, with its interval.
 
+    A choice agrees with the same choice; where one is chosen, the likeliest is what is proposed.
     People who saw the proposals tend to agree with them, so ``blind`` answers, each for itself,
     are compared apart: their figure is what the model would be worth on its own.
 
@@ -111,10 +113,12 @@ def _by_class(
         return
     images = pd.DataFrame({"image_id": image_ids}).reindex(columns=IMAGE_COLUMNS)
     boxes = labels.loc[labels["shape"].isin(AREAS), LABEL_COLUMNS]
+    shown = shown_proposals(predictions, ontology, minimum_score=minimum_score)
     names = list(ontology.names)
     counts = np.zeros((len(image_ids), len(names), 3), dtype=np.int64)
     place = {name: number for number, name in enumerate(names)}
-    pictures = matched_pictures(Dataset(images, boxes, ontology), predictions, minimum_score)
+    proposed = shown[shown["shape"] == "box"]
+    pictures = matched_pictures(Dataset(images, boxes, ontology), proposed, minimum_score)
     for number, picture in enumerate(pictures):
         for name, found in zip(picture.found_classes, picture.match >= 0, strict=True):
             if name in place:
@@ -122,10 +126,33 @@ def _by_class(
         for name in picture.classes:
             if name in place:
                 counts[number, place[name], 2] += 1
+    _count_choices(counts, image_ids, place, shown, labels)
     yield _counted(ALL_CLASSES, counts.sum(axis=1))
     for name in names:
         if counts[:, place[name], 1:].any():
             yield _counted(name, counts[:, place[name]])
+
+
+def _count_choices(
+    counts: npt.NDArray[np.int64],
+    image_ids: list[str],
+    place: dict[str, int],
+    shown: pd.DataFrame,
+    labels: pd.DataFrame,
+) -> None:
+    """Add the matched, proposed and labelled choices of each image to ``counts``."""
+    row = {image_id: number for number, image_id in enumerate(image_ids)}
+    proposed, said = (
+        {
+            (row[image_id], place[name])
+            for image_id, name in its[["image_id", "class_name"]].itertuples(index=False)
+            if image_id in row and name in place
+        }
+        for its in (each[each["shape"] == "choice"] for each in (shown, labels))
+    )
+    for column, cells in enumerate((proposed & said, proposed, said)):
+        for cell in cells:
+            counts[*cell, column] += 1
 
 
 def _counted(name: str, counts: npt.NDArray[np.int64]) -> dict[str, object]:

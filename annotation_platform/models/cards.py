@@ -11,6 +11,9 @@ from annotation_platform.params import TrainingPolicy
 SMALL_FCOS = "small-fcos"
 RESNET50_FCOS = "fcos-resnet50"
 ARCHITECTURES = (SMALL_FCOS, RESNET50_FCOS)
+SMALL_RESNET = "small-resnet"
+RESNET18 = "resnet18"
+CLASSIFIERS = (SMALL_RESNET, RESNET18)
 
 
 class ModelCard(BaseModel):

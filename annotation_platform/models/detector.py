@@ -13,6 +13,7 @@ import pandas as pd
 
 from annotation_platform.errors import ModelError
 from annotation_platform.images.decoding import Pixels
+from annotation_platform.models.memory import Room, enough_memory
 from annotation_platform.models.pictures import fit, read_picture
 from annotation_platform.models.port import LEAST_SCORE, Detections, Detector
 from annotation_platform.schema.geometry import FloatArray, box_areas, clip_boxes
@@ -26,6 +27,7 @@ PICTURE_COLUMNS = ["image_id", "passes", "proposals", "dropped", "seconds", "dev
 # Pictures held decoded at a time: so many, or so many bytes of them.
 _CHUNK = 16
 _CHUNK_BYTES = 64 << 20
+_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,14 @@ class NetworkDetector:
         self.class_names = tuple(name for name in class_names if name)
         self.image_width = image_width
         self.digest = digest
-        self.device = device or best_device()
         self._names = tuple(class_names)
-        self._network = network.to(self.device).eval()
+        self._network = network.eval()
+        self._room = Room(device or best_device(), _BATCH)
+
+    @property
+    def device(self) -> str:
+        """Where it runs: ``cpu``, too, once the accelerator had no room for a picture."""
+        return self._room.device
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str, device: str | None = None) -> Self:
@@ -92,39 +99,39 @@ class NetworkDetector:
         pictures: Sequence[Pixels],
         *,
         minimum_score: float = LEAST_SCORE,
-        batch_size: int = 8,
+        batch_size: int = _BATCH,
     ) -> list[Detections]:
         """Return what is seen in each of the ``(H, W, 3)`` RGB pictures, in their order.
 
         Boxes are in absolute pixels of the picture as given and inside it, at most 100 a picture,
         none without an area. Pictures may differ in size; each is looked at with its longer side
-        at ``image_width`` pixels. Where the accelerator's memory is too small for a batch, the
-        batch is halved, and at last the processor is used.
+        at ``image_width`` pixels. Where memory is too small for a batch, the batch is halved, from
+        then on, and at last the processor is used; a picture that has no room there is a
+        ModelError.
         """
         found: list[Detections] = []
-        for start in range(0, len(pictures), batch_size):
-            chunk = pictures[start : start + batch_size]
-            found.extend(self._predict_batch(chunk, minimum_score))
+        with enough_memory("a picture", "Look at smaller ones, or on a larger machine."):
+            for start in range(0, len(pictures), batch_size):
+                chunk = pictures[start : start + batch_size]
+                found.extend(self._predict_batch(chunk, minimum_score))
         return found
 
     def _predict_batch(self, pictures: Sequence[Pixels], minimum: float) -> list[Detections]:
+        def attempt(size: int, device: str) -> list[Detections]:
+            self._network.to(device)
+            starts = range(0, len(pictures), size)
+            parts = [self._seen(pictures[n : n + size], device, minimum) for n in starts]
+            return [one for part in parts for one in part]
+
+        return self._room.fit(len(pictures), attempt)
+
+    def _seen(self, pictures: Sequence[Pixels], device: str, minimum: float) -> list[Detections]:
         import torch
 
         fitted = [self._fitted(picture) for picture in pictures]
-        tensors = [picture_tensor(pixels, self.device) for pixels, _ in fitted]
-        try:
-            with torch.inference_mode():
-                outputs = self._network(tensors)
-        except torch.OutOfMemoryError:
-            if len(pictures) > 1:
-                half = len(pictures) // 2
-                first = self._predict_batch(pictures[:half], minimum)
-                return first + self._predict_batch(pictures[half:], minimum)
-            if self.device == "cpu":
-                raise
-            self.device = "cpu"
-            self._network.to("cpu")
-            return self._predict_batch(pictures, minimum)
+        tensors = [picture_tensor(pixels, device) for pixels, _ in fitted]
+        with torch.inference_mode():
+            outputs = self._network(tensors)
         return [
             self._detections(output, picture, scale, minimum)
             for output, picture, (_, scale) in zip(outputs, pictures, fitted, strict=True)

@@ -97,10 +97,11 @@ def _missed(
         return empty_table("missed_by_model")
     pool = train.drop_duplicates("image_id")
     proposals = propose(registry, pool, picture_path, round_id=round_id, policy=policy)
+    found = proposals.predictions
     return missed_boxes(
         round_id,
         promoted,
         Dataset.from_training_set(train, policy.ontology).boxes(),
-        proposals.predictions,
+        found[found["shape"] == "box"],
         minimum_score=policy.labeling.minimum_score,
     )

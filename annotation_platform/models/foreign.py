@@ -47,11 +47,15 @@ class FileDetector:
     ) -> None:
         self.class_names = tuple(dict.fromkeys(name for name in class_names if name))
         self.digest = digest
-        self.device = network.device
         self._names = tuple(class_names)
         self._network = network
         self._side = network.side or side
         self._where = where
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return self._network.device
 
     def predict(
         self, pictures: Sequence[Pixels], *, minimum_score: float = LEAST_SCORE

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from annotation_platform.errors import ModelError, SettingsError
 from annotation_platform.models.detector import best_device
+from annotation_platform.models.memory import Room, enough_memory
 
 if TYPE_CHECKING:
     import torch
@@ -41,8 +42,12 @@ _CODE = re.compile(r"[^/]+/code/.+\.py")
 class FileNetwork(Protocol):
     """A file of the user's as a function: one picture in, arrays out."""
 
-    device: str
     side: int | None  # of the square that it takes; None: any
+
+    @property
+    def device(self) -> str:
+        """Where it runs: ``cpu`` or ``cuda``."""
+        ...
 
     def __call__(self, square: npt.NDArray[np.float32]) -> Outputs:
         """Return the outputs for one ``(1, 3, S, S)`` picture in ``[0, 1]``, batch axis taken off.
@@ -94,31 +99,47 @@ class ScriptNetwork:
     """A TorchScript program that was read before it was loaded."""
 
     def __init__(self, data: bytes, *, where: str) -> None:
-        import torch
-
         check_script(data, where=where)
         self.side: int | None = None
-        self.device = best_device()
-        try:
-            loaded: Any = torch.jit.load(  # type: ignore[no-untyped-call]
-                io.BytesIO(data), map_location=self.device
-            )
-        except RuntimeError as error:
-            raise ModelError(
-                f"{where}: cannot be loaded as TorchScript: {first_line(error)}"
-            ) from error
-        self._module = loaded.eval()
+        self._room = Room(best_device(), 1)
+        self._data, self._where = data, where
+        self._module, self._loaded_on = self._load(self.device), self.device
         arguments = self._module.forward.schema.arguments
         self._takes_list = len(arguments) > 1 and "List" in str(arguments[1].type)
 
     def __call__(self, square: npt.NDArray[np.float32]) -> Outputs:
-        """Return the outputs of the program."""
+        """Return the outputs of the program, on the processor where memory is too small."""
         import torch
 
-        picture = torch.from_numpy(square).to(self.device)
-        with torch.inference_mode():
-            result: Any = self._module([picture[0]] if self._takes_list else picture)
-        return _arrays(result)
+        def attempt(_pictures: int, device: str) -> Outputs:
+            if device != self._loaded_on:
+                # Loaded anew: ``to`` would leave the program's constants where they are.
+                self._module, self._loaded_on = self._load(device), device
+            picture = torch.from_numpy(square).to(device)
+            with torch.inference_mode():
+                result: Any = self._module([picture[0]] if self._takes_list else picture)
+            return _arrays(result)
+
+        with enough_memory("a picture", "Look at smaller ones, or on a larger machine."):
+            return self._room.fit(1, attempt)
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return self._room.device
+
+    def _load(self, device: str) -> Any:
+        import torch
+
+        try:
+            loaded: Any = torch.jit.load(  # type: ignore[no-untyped-call]
+                io.BytesIO(self._data), map_location=device
+            )
+        except RuntimeError as error:
+            raise ModelError(
+                f"{self._where}: cannot be loaded as TorchScript: {first_line(error)}"
+            ) from error
+        return loaded.eval()
 
 
 def is_script(data: bytes) -> bool:

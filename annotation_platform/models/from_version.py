@@ -1,8 +1,10 @@
 """What the stages of ``dvc.yaml`` call: learn from a version's folder, and test on it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from annotation_platform.errors import NotReadyError
 from annotation_platform.formats.coco import read_coco_boxes
@@ -10,6 +12,7 @@ from annotation_platform.models.detector import NetworkDetector, predict_files
 from annotation_platform.models.evaluation import Evaluation, evaluate
 from annotation_platform.models.learning import train_model
 from annotation_platform.models.metrics_files import metrics_files
+from annotation_platform.models.noise import SHARES, noise_curve
 from annotation_platform.models.training import TrainedDetector
 from annotation_platform.params import TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
@@ -87,6 +90,26 @@ def evaluate_on_version(folder: Path, weights: Path, out: Path) -> Evaluation:
     }
     write_file(out, (json.dumps(metrics, indent=2, ensure_ascii=False) + "\n").encode())
     return evaluation
+
+
+def noise_curve_on_version(
+    folder: Path,
+    policy: TrainingPolicy,
+    seed: int,
+    *,
+    shares: Sequence[float] = SHARES,
+    progress: Callable[[float], None] | None = None,
+) -> pd.DataFrame:
+    """Return the ``noise.noise_curve`` of a version's train and test split; nothing is written.
+
+    For the arguments and what is refused see there.
+    """
+    found = read_coco_boxes(folder)
+    train, test = _split(found, "train"), _split(found, "test")
+    paths = _paths(train, folder) | _paths(test, folder)
+    return noise_curve(
+        train, test, paths, policy=policy, seed=seed, shares=shares, progress=progress
+    )
 
 
 def _paths(dataset: Dataset, folder: Path) -> dict[str, Path]:

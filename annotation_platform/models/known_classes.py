@@ -11,8 +11,8 @@ from annotation_platform.params import Params
 class KnownClasses:
     """Says by their SHA-256 which classes weights can propose, as ``model_predictions`` names them.
 
-    They are the registry's, or the detector of the user's own that ``policy`` names, which is
-    opened for it: what of its classes gets a name here is for it to say.
+    They are the registry's, those of its classifiers too, or the detector of the user's own that
+    ``policy`` names, which is opened for it: what of its classes gets a name here is for it to say.
     """
 
     registry: ModelRegistry
@@ -26,4 +26,6 @@ class KnownClasses:
             detector = open_detector(policy.prediction, policy.ontology, masked=masked)
             if detector.digest == weights:
                 return set(detector.class_names)
-        return set(self.registry.card(weights).class_names)
+        known = self.registry.classifiers
+        registry = known if known.has(weights) else self.registry
+        return set(registry.card(weights).class_names)

@@ -34,10 +34,12 @@ def train_model(
 ) -> TrainedModel:
     """Return a detector that has learned from all pictures of ``dataset``, with its card.
 
+    It knows the classes that are drawn as areas; the labels are boxes, as ``Dataset.boxes`` gives
+    them.
     ``paths`` gives the file of each picture by image id, ``dataset_tag`` is written on the card;
     for the rest, refusals included, see ``train_detector``.
     """
-    names, augmentation = tuple(dataset.ontology.names), Augmentation()
+    names, augmentation = tuple(dataset.ontology.areas), Augmentation()
     trained = train_detector(
         examples_of(dataset, paths, tile_side=policy.tile_side),
         class_names=names,

@@ -1,10 +1,22 @@
-"""One turn of the learning loop: train on a version, test, promote or keep."""
+"""One turn of the learning loop: train on a version, test, promote or keep.
+
+Boxes here, choices in ``choice_loop.py``.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
+from annotation_platform.models.cards import policy_digest
+from annotation_platform.models.choice_loop import (
+    EvaluatedChoices,
+    choice_share,
+    judge_choices,
+    part_of,
+    train_choices,
+)
+from annotation_platform.models.choice_proposals import PROFILE
 from annotation_platform.models.detector import empty_predictions, predict_files
 from annotation_platform.models.evaluation import Evaluation, evaluate, figure_intervals
 from annotation_platform.models.learning import train_model
@@ -12,11 +24,12 @@ from annotation_platform.models.metrics_files import metrics_files
 from annotation_platform.models.pictures import PicturePath, picture_paths
 from annotation_platform.models.promotion import Promotion, best_of, decide_promotion
 from annotation_platform.models.proposals import calibrate_new
-from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.params import Params
+from annotation_platform.models.registry import ModelRegistry, PromotionRecord
+from annotation_platform.params import Params, TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import make_table
+from annotation_platform.versioning.manifest import version_key
 
 _NO_TEST_IMAGE = Promotion(
     False,
@@ -33,6 +46,7 @@ class EvaluatedRound:
     per_class: dict[str, float]  # mAP@0.5 by class
     evaluation: Evaluation | None  # of the new model; None: there is no test image
     predictions: pd.DataFrame  # of the new model on the test images
+    choices: EvaluatedChoices
 
 
 def train_round(
@@ -53,34 +67,97 @@ def train_round(
     far it is; ``weights`` say how often pictures are learned from, as in ``train_detector``.
     Files for TensorBoard or DVCLive, if the policy asks for them, are in ``runs/<round>`` of the
     registry.
+
+    A detector and a classifier share the budget as ``choice_share`` says; where there is nothing
+    to learn from for one of them, there is none. What is said of the model is said of the
+    detector, where there is one.
     """
+    share = choice_share(training_set[training_set["split"] == "train"], policy)
+    progress = _in_quarters(report)
+    row: dict[str, object] = {
+        "round_id": round_id,
+        "dataset_tag": dataset_tag,
+        "weights_sha256": "",
+        "classifier_sha256": "",
+        "classifier_images": 0,
+        "classifier_steps": 0,
+        "classifier_calibration": "",
+        "seed": policy.seed,
+        "policy_digest": policy_digest(policy.training),
+    }
+    spent = 0.0
+    if share > 0.0:
+        row |= _learned_choices(
+            training_set,
+            dataset_tag=dataset_tag,
+            registry=registry.classifiers,
+            picture_path=picture_path,
+            policy=policy,
+            budget=part_of(policy.training, share),
+            progress=lambda done: progress(share * done),
+        )
+        spent = float(str(row["cpu_seconds"]))
+    if share < 1.0:
+        row |= _learned_boxes(
+            round_id,
+            training_set,
+            dataset_tag=dataset_tag,
+            registry=registry,
+            picture_path=picture_path,
+            policy=policy,
+            budget=part_of(policy.training, 1.0 - share),
+            progress=lambda done: progress(share + (1.0 - share) * done),
+            report=report,
+            weights=weights,
+        )
+        spent += float(str(row["cpu_seconds"]))
+    return make_table("trained_model", [row | {"cpu_seconds": spent}])
+
+
+def _learned_boxes(
+    round_id: str,
+    training_set: pd.DataFrame,
+    *,
+    dataset_tag: str,
+    registry: ModelRegistry,
+    picture_path: PicturePath,
+    policy: Params,
+    budget: TrainingPolicy,
+    progress: Callable[[float], None],
+    report: Callable[[str], None],
+    weights: Mapping[str, float] | None,
+) -> dict[str, object]:
+    """Train and keep the detector; return what ``trained_model`` says of it."""
     train = training_set[training_set["split"] == "train"]
     held_out = training_set[training_set["split"] == "val"]
     before = starting_weights(registry, dataset_tag)
-    with metrics_files(policy.training, registry.folder / "runs" / round_id) as record:
+    with metrics_files(budget, registry.folder / "runs" / round_id) as record:
         model = train_model(
-            Dataset.from_training_set(train, policy.ontology),
+            Dataset.from_training_set(train, policy.ontology).boxes(),
             picture_paths(train, picture_path),
-            policy=policy.training,
+            policy=budget,
             seed=policy.seed,
             dataset_tag=dataset_tag,
             start_from=registry.weights_path(before) if before else None,
-            progress=_in_quarters(report),
+            progress=progress,
             weights=weights,
             record=record,
         )
     trained = model.detector
+    if trained.pictures_at_a_time < policy.training.batch_size:
+        report(
+            f"Memory was too small for batches of {policy.training.batch_size}: learned from "
+            f"{trained.pictures_at_a_time} pictures at a time, at last on {trained.device}."
+        )
     meaning = calibrate_new(
         registry,
         trained.state,
-        Dataset.from_training_set(held_out, policy.ontology),
+        Dataset.from_training_set(held_out, policy.ontology).boxes(),
         picture_paths(held_out, picture_path),
         policy=policy,
     )
     card = model.card.model_copy(update={"calibrations": {meaning.profile: meaning.digest}})
-    row: dict[str, object] = {
-        "round_id": round_id,
-        "dataset_tag": dataset_tag,
+    return {
         "weights_sha256": registry.add(trained.state, card),
         "started_from": trained.started_from,
         "train_images": trained.images,
@@ -88,15 +165,57 @@ def train_round(
         "cpu_seconds": trained.cpu_seconds,
         "final_loss": trained.final_loss,
         "steps": trained.steps,
-        "seed": policy.seed,
-        "policy_digest": card.policy_digest,
         "profile": meaning.profile,
         "calibration": meaning.digest,
         "calibration_images": meaning.calibration.pictures,
         "calibration_error_before": meaning.calibration.error_before,
         "calibration_error": meaning.calibration.error_after,
     }
-    return make_table("trained_model", [row])
+
+
+def _learned_choices(
+    training_set: pd.DataFrame,
+    *,
+    dataset_tag: str,
+    registry: ModelRegistry,
+    picture_path: PicturePath,
+    policy: Params,
+    budget: TrainingPolicy,
+    progress: Callable[[float], None],
+) -> dict[str, object]:
+    """Train and keep the classifier; return what ``trained_model`` says where it is all there is.
+
+    A detector's figures take the place of those that both have.
+    """
+    learned = train_choices(
+        training_set,
+        dataset_tag=dataset_tag,
+        registry=registry,
+        picture_path=picture_path,
+        policy=policy,
+        budget=budget,
+        progress=progress,
+    )
+    trained, meaning = learned.trained, learned.temperature
+    return {
+        "started_from": trained.started_from,
+        "train_images": trained.images,
+        "epochs": trained.epochs,
+        "cpu_seconds": trained.cpu_seconds,
+        "final_loss": trained.final_loss,
+        "steps": trained.steps,
+        "profile": PROFILE,
+        "calibration": meaning.meaning,
+        "calibration_images": meaning.pictures,
+        "calibration_error_before": meaning.error_before,
+        "calibration_error": meaning.error_after,
+        "classifier_sha256": learned.weights_sha256,
+        "classifier_images": trained.images,
+        "classifier_steps": trained.steps,
+        "classifier_calibration": meaning.meaning,
+        "choice_error_before": meaning.error_before,
+        "choice_error": meaning.error_after,
+    }
 
 
 def starting_weights(registry: ModelRegistry, dataset_tag: str) -> str | None:
@@ -106,7 +225,8 @@ def starting_weights(registry: ModelRegistry, dataset_tag: str) -> str | None:
     very version is what an earlier run of the same job left: the run after it starts where that
     one did.
     """
-    return _promoted_last(registry, lambda one: registry.card(one).dataset_tag != dataset_tag)
+    record = _record_last(registry, lambda one: registry.card(one).dataset_tag != dataset_tag)
+    return record.weights_sha256 if record else None
 
 
 def evaluate_round(
@@ -117,25 +237,43 @@ def evaluate_round(
     registry: ModelRegistry,
     picture_path: PicturePath,
     ontology: Ontology,
-    evaluations: pd.DataFrame | None = None,
 ) -> EvaluatedRound:
     """Test the new model and those before it on the same test images; promote it or not.
 
-    It is compared with the promoted model and with the best of those ever promoted, as the
-    ``evaluations`` of other rounds (``model_evaluation``) have it. With no test image nothing is
-    promoted and the figures are missing. A model that an earlier run of this job promoted is
-    compared with the one promoted before it, as it was then.
+    It is compared with the promoted model and with the best of those ever promoted, as it was
+    known when that one took over. With no test image nothing is promoted and the figures are
+    missing. A model that an earlier run of this job promoted is compared with the one promoted
+    before it, as it was then. A round that runs again after a model of a later version was
+    promoted must give a better one than that, see ``decide_promotion``.
+
+    The classifier is judged by itself, see ``judge_choices``; where there is no detector, what is
+    decided of it is what is decided.
     """
     weights = str(trained_model["weights_sha256"].iloc[0])
     test = training_set[training_set["split"] == "test"]
+    choices = judge_choices(
+        round_id,
+        str(trained_model.iloc[0].get("classifier_sha256", "")),
+        str(trained_model["dataset_tag"].iloc[0]),
+        training_set,
+        registry=registry.classifiers,
+        picture_path=picture_path,
+        ontology=ontology,
+    )
+    if not weights:
+        decided = {"promoted": choices.decision.promoted, "reason": choices.decision.reason}
+        row = {"test_images": test["image_id"].nunique(), "best_sha256": ""} | decided
+        table = make_table("model_evaluation", [_row(round_id, trained_model, row, choices)])
+        return EvaluatedRound(table, {}, None, empty_predictions(), choices)
     truth = Dataset.from_training_set(test, ontology).boxes()
     paths = picture_paths(test, picture_path)
-    last = _promoted_last(registry, lambda one: one != weights)
-    best = _best_before(last, evaluations)
+    record = _record_last(registry, lambda one: one != weights)
+    last = record.weights_sha256 if record else None
+    best = (record.best_sha256 or last) if record else None
     if test.empty:
         row = {"test_images": 0, "best_sha256": best or ""} | _judged(_NO_TEST_IMAGE)
-        table = make_table("model_evaluation", [_row(round_id, trained_model, row)])
-        return EvaluatedRound(table, {}, None, empty_predictions())
+        table = make_table("model_evaluation", [_row(round_id, trained_model, row, choices)])
+        return EvaluatedRound(table, {}, None, empty_predictions(), choices)
 
     def test_of(one: str) -> tuple[Evaluation, pd.DataFrame]:
         predictions = predict_files(registry.load(one), paths)
@@ -143,11 +281,18 @@ def evaluate_round(
 
     new, predictions = test_of(weights)
     before = {one: test_of(one)[0] for one in dict.fromkeys((best, last)) if one}
-    names = {best: "the best model so far", last: "the promoted model"}
-    decision = decide_promotion(new, {names[one]: found for one, found in before.items()})
+    tag = registry.card(last).dataset_tag if last else ""
+    overtaken = _version(tag) > _version(str(trained_model["dataset_tag"].iloc[0]))
+    current = f"the promoted model, of {tag}," if overtaken else "the promoted model"
+    names = {best: "the best model so far", last: current}
+    decision = decide_promotion(
+        new,
+        {names[one]: found for one, found in before.items()},
+        later=current if overtaken else "",
+    )
     if decision.promoted:
-        registry.promote(weights, decision.reason)
         best = best_of(before | {weights: new})
+        registry.promote(weights, decision.reason, best_sha256=best)
     row = {
         "test_images": new.images,
         "promoted_map": before[last].map if last else None,
@@ -155,24 +300,36 @@ def evaluate_round(
         "best_sha256": best or "",
     }
     row |= _judged(decision) | _figures(new)
-    table = make_table("model_evaluation", [_row(round_id, trained_model, row)])
-    return EvaluatedRound(table, new.per_class, new, predictions)
+    table = make_table("model_evaluation", [_row(round_id, trained_model, row, choices)])
+    return EvaluatedRound(table, new.per_class, new, predictions, choices)
 
 
-def _best_before(last: str | None, evaluations: pd.DataFrame | None) -> str | None:
-    """Return the best model as it was known when the one promoted last took over."""
-    if last is None or evaluations is None:
-        return last
-    known = evaluations.loc[evaluations["weights_sha256"] == last, "best_sha256"]
-    return str(known.iloc[-1]) if len(known) and known.iloc[-1] else last
+def _version(tag: str) -> tuple[int, ...]:
+    """Return the numbers of a version's tag; none if it has no version."""
+    return version_key(tag.rpartition("@v")[2])
 
 
 def _row(
-    round_id: str, trained_model: pd.DataFrame, figures: dict[str, object]
+    round_id: str,
+    trained_model: pd.DataFrame,
+    figures: dict[str, object],
+    choices: EvaluatedChoices,
 ) -> dict[str, object]:
     learned = trained_model.iloc[0]
     names = {name: str(learned[name]) for name in ("dataset_tag", "weights_sha256")}
-    return {"round_id": round_id} | names | figures
+    found = choices.evaluation
+    accuracy = found.accuracy if found else None
+    said: dict[str, object] = {
+        "classifier_sha256": choices.weights_sha256,
+        "choice_images": found.images if found else 0,
+        "accuracy": accuracy.value if accuracy else None,
+        "accuracy_low": accuracy.low if accuracy else None,
+        "accuracy_high": accuracy.high if accuracy else None,
+        "promoted_accuracy": choices.promoted_accuracy,
+        "classifier_promoted": choices.decision.promoted,
+        "classifier_reason": choices.decision.reason,
+    }
+    return {"round_id": round_id} | names | figures | said
 
 
 def _judged(decision: Promotion) -> dict[str, object]:
@@ -198,9 +355,10 @@ def _figures(new: Evaluation) -> dict[str, object]:
     }
 
 
-def _promoted_last(registry: ModelRegistry, wanted: Callable[[str], bool]) -> str | None:
-    promoted = (record.weights_sha256 for record in reversed(registry.history()))
-    return next(filter(wanted, promoted), None)
+def _record_last(registry: ModelRegistry, wanted: Callable[[str], bool]) -> PromotionRecord | None:
+    """Return the last promotion of weights that are ``wanted``."""
+    records = reversed(registry.history())
+    return next((record for record in records if wanted(record.weights_sha256)), None)
 
 
 def _in_quarters(report: Callable[[str], None]) -> Callable[[float], None]:

@@ -1,6 +1,8 @@
-"""The two networks, both torchvision's FCOS. Importing this module imports torch.
+"""The networks, of torchvision's parts. Importing this module imports torch.
 
-Tian, Shen, Chen and He, "FCOS: A Simple and Strong Anchor-Free Object Detector", 2020.
+Two propose boxes, both FCOS: Tian, Shen, Chen and He, "FCOS: A Simple and Strong Anchor-Free Object
+Detector", 2020. Two tell what a picture as a whole is: residual networks, the small one with the
+trunk of the small FCOS, the other He, Zhang, Ren and Sun's of 18 layers, 2016.
 """
 
 from collections import OrderedDict
@@ -18,11 +20,11 @@ from torchvision.models.detection.fcos import (
     FCOSRegressionHead,
 )
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.models.resnet import BasicBlock
+from torchvision.models.resnet import BasicBlock, resnet18
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from annotation_platform.models.cards import RESNET50_FCOS
+from annotation_platform.models.cards import RESNET18, RESNET50_FCOS
 
 _WIDTHS = (32, 64, 128, 256)
 _PYRAMID = 64
@@ -43,6 +45,34 @@ def build_network(architecture: str, *, classes: int) -> nn.Module:
     return _resnet50_fcos(classes) if architecture == RESNET50_FCOS else _small_fcos(classes)
 
 
+def build_classifier(architecture: str, *, classes: int) -> nn.Module:
+    """Return an untrained network that says which of ``classes`` classes pictures are of.
+
+    It takes ``(N, 3, S, S)`` pictures, normalised, and returns ``(N, classes)`` logits; its last
+    layer is ``fc``. ``architecture`` is one of ``cards.CLASSIFIERS``.
+    """
+    network = resnet18(num_classes=classes) if architecture == RESNET18 else SmallResNet(classes)
+    return network.to(memory_format=torch.channels_last)
+
+
+class SmallResNet(nn.Module):
+    """The trunk of ``SmallBackbone``, averaged over the picture, and one layer of classes."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.stem, self.stages = _trunk()
+        self.fc = nn.Linear(_WIDTHS[-1], classes)
+        _kaiming(self)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return the ``(N, classes)`` logits of ``(N, 3, S, S)`` pictures."""
+        features = self.stem(pictures.contiguous(memory_format=torch.channels_last))
+        for stage in self.stages:
+            features = stage(features)
+        logits: Tensor = self.fc(features.mean(dim=(2, 3)))
+        return logits
+
+
 class SmallBackbone(nn.Module):
     """A residual network of one block a stage, widths 32 to 256, and its feature pyramid.
 
@@ -54,19 +84,9 @@ class SmallBackbone(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, _WIDTHS[0], 7, stride=4, padding=3, bias=False),
-            nn.BatchNorm2d(_WIDTHS[0]),
-            nn.ReLU(inplace=True),
-        )
-        before = (_WIDTHS[0], *_WIDTHS)
-        self.stages = nn.ModuleList(
-            _stage(before[n], width, stride=1 if n == 0 else 2) for n, width in enumerate(_WIDTHS)
-        )
+        self.stem, self.stages = _trunk()
         self.pyramid = FeaturePyramidNetwork(list(_WIDTHS[1:]), _PYRAMID)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        _kaiming(self)
 
     def forward(self, pictures: Tensor) -> "OrderedDict[str, Tensor]":
         """Return the maps at 1/8, 1/16 and 1/32 of the size of the ``(N, 3, H, W)`` pictures."""
@@ -136,6 +156,25 @@ class _CountingFCOS(FCOS):  # type: ignore[misc]
             cleaned["bbox_ctrness"].append(torch.nan_to_num(centerness, 0.0, 0.0, 0.0))
         found = super().postprocess_detections(cleaned, anchors, image_shapes)
         return [{**one, "dropped": int(count)} for one, count in zip(found, dropped, strict=True)]
+
+
+def _trunk() -> tuple[nn.Sequential, nn.ModuleList]:
+    stem = nn.Sequential(
+        nn.Conv2d(3, _WIDTHS[0], 7, stride=4, padding=3, bias=False),
+        nn.BatchNorm2d(_WIDTHS[0]),
+        nn.ReLU(inplace=True),
+    )
+    before = (_WIDTHS[0], *_WIDTHS)
+    stages = nn.ModuleList(
+        _stage(before[n], width, stride=1 if n == 0 else 2) for n, width in enumerate(_WIDTHS)
+    )
+    return stem, stages
+
+
+def _kaiming(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def _stage(before: int, width: int, *, stride: int) -> BasicBlock:

@@ -65,7 +65,11 @@ def compare(new: Evaluation, old: Evaluation) -> Comparison:
 
 
 def decide_promotion(
-    new: Evaluation, before: Mapping[str, Evaluation], *, margin: float = MARGIN
+    new: Evaluation,
+    before: Mapping[str, Evaluation],
+    *,
+    later: str = "",
+    margin: float = MARGIN,
 ) -> Promotion:
     """Return whether ``new`` takes over: it is worse than none of those ``before`` it.
 
@@ -77,10 +81,15 @@ def decide_promotion(
     holds the promoted model and the best of those ever promoted (``best_of``), and what is lost
     against the best stays within one margin and one interval however many rounds pass.
 
+    A round that runs again after later ones holds fewer labels than they do, and a small test
+    split: to be not worse on it says little. So the model of a ``later`` version gives way only
+    to one that is better beyond the interval of the difference.
+
     Args:
         new: the model that asks to be promoted.
         before: by what they are called in the reason, e.g. "the promoted model"; none if there
             is none yet. All from the same test images as ``new``.
+        later: which of ``before`` learned from a later version than ``new``; empty: none.
         margin: mAP, 0 to 1.
     """
     images = f"the same {new.images} test images"
@@ -89,17 +98,26 @@ def decide_promotion(
         return Promotion(True, f"Promoted: the first model, {figures}.")
     comparisons = {name: compare(new, other) for name, other in before.items()}
     name = min(comparisons, key=lambda each: comparisons[each].map.value)
+    beyond = [each for each in comparisons.values() if each.map.high < 0]
+    worse = comparisons[name].map.value < -margin
+    not_better = bool(later) and comparisons[later].map.low <= 0
+    if not_better and not (worse or beyond):
+        name = later
     found, other = comparisons[name].map, before[name]
     figures = (
         f"mAP {new.map:.3f} against {other.map:.3f} of {name} on {images} "
         f"(difference {found.value:+.3f}, {found.low:+.3f} to {found.high:+.3f}; "
         f"mAP@0.5 {new.map50:.3f} against {other.map50:.3f})"
     )
-    beyond = [each for each in comparisons.values() if each.map.high < 0]
-    if found.value < -margin:
+    if worse:
         reason = f"Kept the promoted model: the new one is worse by more than {margin}: {figures}."
     elif beyond:
         reason = f"Kept the promoted model: the new one is worse beyond chance: {figures}."
+    elif not_better:
+        reason = (
+            "Kept the promoted model, which learned from a later version: the new one is not "
+            f"better beyond chance: {figures}."
+        )
     else:
         return Promotion(True, f"Promoted: {figures}.", comparisons[name])
     return Promotion(False, reason, comparisons[name])

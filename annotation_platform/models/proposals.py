@@ -1,4 +1,7 @@
-"""What is proposed for images that people will look at, and how sure that is."""
+"""What is proposed for images that people will look at, and how sure that is.
+
+Boxes here, choices in ``choice_proposals.py``.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +14,7 @@ from annotation_platform.models.calibration import (
     fit_calibration,
     identity_calibration,
 )
+from annotation_platform.models.choice_proposals import PROFILE, proposing_classifier
 from annotation_platform.models.detector import NetworkDetector, look_at_files, predict_files
 from annotation_platform.models.foreign import open_detector
 from annotation_platform.models.pictures import PicturePath, picture_paths
@@ -52,10 +56,12 @@ def propose(
     *,
     round_id: str,
     policy: Params,
+    weights: Sequence[str] = (),
 ) -> Proposals:
     """Return what is proposed for a pool of images; without a promoted model, nothing.
 
-    The detector is that of ``proposing_detector``. Proposals of classes that neither the ontology
+    The detector is that of ``proposing_detector``, the classifier that of
+    ``proposing_classifier``; either may be missing. Proposals of classes that neither the ontology
     nor ``masking.classes`` names are left out: they are of a model from before it changed.
 
     Args:
@@ -64,34 +70,60 @@ def propose(
         picture_path: gives the file of a picture for its id and extension.
         round_id: written beside each prediction.
         policy: its profile and ontology.
+        weights: of the detector that is asked instead, if the registry has it; see there.
     """
-    detector = proposing_detector(registry, policy)
-    if detector is None or pool.empty:
+    detector = proposing_detector(registry, policy, weights)
+    classifier = proposing_classifier(registry, policy.ontology)
+    models = [*(detector.weights if detector else ())]
+    models += [classifier.classifier.digest] if classifier else []
+    if not models or pool.empty:
         return Proposals(
             empty_table("model_predictions"),
             empty_table("predicted_images"),
-            detector.digest if detector else "none yet: the first round is labelled from scratch",
+            ", ".join(models) or "none yet: the first round is labelled from scratch",
             "none",
         )
-    meaning = known_meaning(registry, detector)
-    looked_at = look_at_files(detector, picture_paths(pool, picture_path))
-    made = {"round_id": round_id, "profile": detector.profile, "calibration": meaning.digest}
-    wanted = {*policy.ontology.names, *policy.masking.classes}
-    boxes = looked_at.boxes[looked_at.boxes["class_name"].isin(wanted)]
+    paths = picture_paths(pool, picture_path)
+    rows: list[dict[str, object]] = []
+    looks: list[pd.DataFrame] = []
+    said: list[str] = []
+    if detector is not None:
+        meaning = known_meaning(registry, detector)
+        looked_at = look_at_files(detector, paths)
+        made = {"profile": detector.profile, "calibration": meaning.digest}
+        wanted = {*policy.ontology.names, *policy.masking.classes}
+        boxes = looked_at.boxes[looked_at.boxes["class_name"].isin(wanted)]
+        rows += _boxes(boxes, detector.digest, meaning.calibration, made)
+        looks.append(_counted(looked_at.pictures, boxes).assign(**made))
+        said.append(_said(meaning))
+    if classifier is not None:
+        choices, seen = classifier.look_at(paths, ontology=policy.ontology)
+        rows += records(choices)
+        made = {"profile": PROFILE, "calibration": classifier.temperature.meaning}
+        looks.append(seen.assign(**made))
+        said.append(classifier.said)
+    pictures = _together(looks).assign(round_id=round_id, weights=",".join(models))
     return Proposals(
-        predictions=_predictions(boxes, detector.digest, meaning.calibration, made),
-        pictures=_pictures(looked_at.pictures, boxes, ",".join(detector.weights), made),
-        model=", ".join(detector.weights),
-        scores=_said(meaning),
+        predictions=make_table("model_predictions", [{**r, "round_id": round_id} for r in rows]),
+        pictures=make_table("predicted_images", records(pictures)),
+        model=", ".join(models),
+        scores="; ".join(said),
     )
 
 
-def proposing_detector(registry: ModelRegistry, policy: Params) -> ProfiledDetector | None:
+def proposing_detector(
+    registry: ModelRegistry, policy: Params, weights: Sequence[str] = ()
+) -> ProfiledDetector | None:
     """Return what makes the proposals: the promoted model, or several; None before the first.
 
     It looks as the chosen profile says, together with the models promoted before it where the
     profile asks for an ensemble. A detector that the policy names takes the place of them all.
+    Where ``weights``, newest first, begin with a model of the registry, it is those of them that
+    are there: what proposed once, and perhaps proposes no more.
     """
+    if weights and registry.has(weights[0]):
+        known = [registry.load(each) for each in weights if registry.has(each)]
+        return _profiled(known, policy.prediction)
     if policy.prediction.weights or policy.prediction.architecture:
         masked = policy.masking.classes
         detector = open_detector(policy.prediction, policy.ontology, masked=masked)
@@ -163,27 +195,34 @@ def _profiled(members: Sequence[Detector], policy: PredictionPolicy) -> Profiled
     return ProfiledDetector(members, name=policy.profile, policy=policy.chosen)
 
 
-def _predictions(
+def _boxes(
     boxes: pd.DataFrame, weights: str, calibration: Calibration, made: dict[str, str]
-) -> pd.DataFrame:
+) -> list[dict[str, object]]:
     raw = boxes["score"].to_numpy(dtype=float)
     number = boxes.groupby("image_id").cumcount().astype(str).str.zfill(4)
     found = boxes.assign(
         prediction_id=boxes["image_id"] + ":" + number,
+        shape="box",
         raw_score=raw,
         score=calibration.apply(boxes["class_name"].tolist(), raw),
         weights_sha256=weights,
         **made,
     )
-    return make_table("model_predictions", records(found))
+    return records(found)
 
 
-def _pictures(
-    pictures: pd.DataFrame, boxes: pd.DataFrame, weights: str, made: dict[str, str]
-) -> pd.DataFrame:
+def _counted(pictures: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
     proposals = pictures["image_id"].map(boxes["image_id"].value_counts()).fillna(0)
-    counted = pictures.assign(proposals=proposals.astype("int64"), weights=weights, **made)
-    return make_table("predicted_images", records(counted))
+    return pictures.assign(proposals=proposals.astype("int64"))
+
+
+def _together(looks: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return a row for each picture: numbers added up, the rest as the first look has it."""
+    first, *others = looks
+    summed = ["passes", "proposals", "dropped", "seconds"]
+    for other in others:
+        first = first.assign(**{name: first[name].to_numpy() + other[name] for name in summed})
+    return first
 
 
 def _said(meaning: Meaning) -> str:

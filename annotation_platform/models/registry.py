@@ -3,23 +3,25 @@
 <folder>/<sha256>.pt      the weights        <folder>/<sha256>.json   their card
 <folder>/promoted.json    which one makes the proposals, and every one that ever did, with reasons
 <folder>/calibrations/<digest>.json   what scores mean   <weights and profile>.txt   which holds now
+<folder>/classifiers/     the same for the weights that say what pictures as a whole are
 """
 
 import fcntl
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from annotation_platform.errors import ModelError
 from annotation_platform.models.calibration import Calibration
 from annotation_platform.models.cards import ModelCard
+from annotation_platform.models.choice_calibration import Temperature
 from annotation_platform.storage.objects import LocalObjectStore
 
 if TYPE_CHECKING:
@@ -30,16 +32,24 @@ __all__ = ["ModelCard", "ModelRegistry", "PromotionRecord"]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PROMOTED = "promoted.json"
 _CALIBRATIONS = "calibrations"
+_CLASSIFIERS = "classifiers"
+
+
+Known = TypeVar("Known", Calibration, Temperature)
 
 
 class PromotionRecord(BaseModel):
-    """One promotion: which weights, why, and when (UTC)."""
+    """One promotion: which weights, why, and when (UTC).
+
+    ``best_sha256`` is the best model ever promoted, as known since then; empty where nobody said.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     weights_sha256: str
     reason: str
     promoted_at: datetime
+    best_sha256: str = ""
 
 
 class _Promotions(BaseModel):
@@ -56,6 +66,11 @@ class ModelRegistry:
         self.folder = folder
         self._store = LocalObjectStore(folder)
 
+    @property
+    def classifiers(self) -> "ModelRegistry":
+        """The registry of classifiers, of which another one is promoted than of detectors."""
+        return ModelRegistry(self.folder / _CLASSIFIERS)
+
     def add(self, weights: bytes, card: ModelCard) -> str:
         """Keep ``weights`` with their card and return their SHA-256.
 
@@ -65,6 +80,10 @@ class ModelRegistry:
         self._store.create(f"{sha256}.json", card.to_json().encode())
         self._store.put(f"{sha256}.pt", weights)
         return sha256
+
+    def has(self, sha256: str) -> bool:
+        """Return whether these weights are here."""
+        return bool(_SHA256.fullmatch(sha256)) and (self.folder / f"{sha256}.pt").is_file()
 
     def card(self, sha256: str) -> ModelCard:
         """Return the card of these weights; weights that are not here are a ModelError."""
@@ -90,7 +109,9 @@ class ModelRegistry:
         # What was hashed is what is loaded: the file is not read a second time.
         return NetworkDetector.from_bytes(data, where=str(path))
 
-    def calibrate(self, weights: Sequence[str], profile: str, calibration: Calibration) -> str:
+    def calibrate(
+        self, weights: Sequence[str], profile: str, calibration: Calibration | Temperature
+    ) -> str:
         """Keep what the scores of these weights mean under a profile and return its digest.
 
         It replaces what was known of them; that stays readable by its digest.
@@ -102,16 +123,11 @@ class ModelRegistry:
 
     def calibration(self, weights: Sequence[str], profile: str) -> Calibration | None:
         """Return what the scores of these weights mean under a profile; None: not known."""
-        path = self.folder / _calibrated(weights, profile)
-        if not path.is_file():
-            return None
-        file = path.parent / f"{path.read_text().strip()}.json"
-        if not file.is_file():
-            raise ModelError(f"{file}: the calibration is gone. Restore it, or delete {path}.")
-        found = Calibration.from_json(file.read_bytes(), where=str(file))
-        if found.digest != file.stem:
-            raise ModelError(f"{file}: changed or damaged. Restore it, or delete {path}.")
-        return found
+        return self._meaning(weights, profile, Calibration.from_json)
+
+    def temperature(self, weights: Sequence[str], profile: str) -> Temperature | None:
+        """Return the same of a classifier's probabilities."""
+        return self._meaning(weights, profile, Temperature.from_json)
 
     def promoted_last(self, most: int) -> list[str]:
         """Return up to ``most`` different weights, those promoted last first."""
@@ -128,14 +144,24 @@ class ModelRegistry:
         promotions = self._promotions()
         return promotions.history if promotions else ()
 
-    def promote(self, sha256: str, reason: str, *, now: datetime | None = None) -> None:
+    def promote(
+        self,
+        sha256: str,
+        reason: str,
+        *,
+        best_sha256: str = "",
+        now: datetime | None = None,
+    ) -> None:
         """Let these weights make the proposals from now on.
 
         The history only grows; promoting what is promoted already adds nothing to it.
         """
         self._path(sha256, ".pt")
         record = PromotionRecord(
-            weights_sha256=sha256, reason=reason, promoted_at=now or datetime.now(UTC)
+            weights_sha256=sha256,
+            reason=reason,
+            promoted_at=now or datetime.now(UTC),
+            best_sha256=best_sha256,
         )
         with self._alone():
             before = self._promotions()
@@ -154,6 +180,20 @@ class ModelRegistry:
                 f"{self.folder}: no weights {sha256[:12]!r}. Train a model, or add the file."
             )
         return path
+
+    def _meaning(
+        self, weights: Sequence[str], profile: str, read: Callable[..., Known]
+    ) -> Known | None:
+        path = self.folder / _calibrated(weights, profile)
+        if not path.is_file():
+            return None
+        file = path.parent / f"{path.read_text().strip()}.json"
+        if not file.is_file():
+            raise ModelError(f"{file}: the calibration is gone. Restore it, or delete {path}.")
+        found = read(file.read_bytes(), where=str(file))
+        if found.digest != file.stem:
+            raise ModelError(f"{file}: changed or damaged. Restore it, or delete {path}.")
+        return found
 
     def _promotions(self) -> _Promotions | None:
         path = self.folder / _PROMOTED

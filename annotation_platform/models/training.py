@@ -15,6 +15,7 @@ import numpy as np
 from annotation_platform.errors import DataError, ModelError, NotReadyError
 from annotation_platform.models.cards import SMALL_FCOS
 from annotation_platform.models.detector import best_device, picture_tensor, read_weights_file
+from annotation_platform.models.memory import Room, enough_memory
 from annotation_platform.models.pictures import (
     Augmentation,
     Example,
@@ -52,6 +53,8 @@ class TrainedDetector:
     images: int  # pictures learned from, those without boxes included
     steps: int
     skipped_steps: int  # steps whose loss was no number
+    pictures_at_a_time: int  # the batch size, or what memory had room for of it
+    device: str  # where it learned in the end: cpu or cuda
 
 
 def train_detector(
@@ -89,24 +92,32 @@ def train_detector(
             0 is never. Without them each is seen once before any is seen again.
         record: told after every step its number, its loss, the learning rate and the share.
 
+    Where memory is too small for a batch, it is seen in halves, from then on, and at last on the
+    processor; the steps are of whole batches all the same.
+
     Raises:
         NotReadyError: there is no picture, or no box with an area, to learn from.
         DataError: a box is of an unknown class or has no numbers, or a picture cannot be read.
-        ModelError: the weights to start from cannot be used, or learning went astray.
+        ModelError: the weights to start from cannot be used, learning went astray, or the memory
+            is too small for one picture.
     """
     from annotation_platform.models.weight_files import write_weights
 
     _check(examples, class_names)
     started = time.process_time()
     names, width = tuple(class_names), policy.image_width
-    with _quiet_torch(seed, policy.threads), _enough_memory():
+    remedy = "Lower training.image_width in params.yaml, or train on a larger machine."
+    with _quiet_torch(seed, policy.threads), enough_memory("training", remedy):
         network, architecture, started_from = _first_network(policy, start_from, names)
         clock = _Clock(started, policy.cpu_seconds, maximum_steps or policy.steps or None)
         cache = SampleCache(examples, names, width)
         order = _order(examples, weights, np.random.default_rng([seed, 1]))
         batches = _batches(cache, policy.batch_size, augmentation or Augmentation(), seed, order)
+        room = Room(best_device(), policy.batch_size)
         with _ahead(batches) as ready:
-            losses, skipped = _learn(network, ready, clock, policy.learning_rate, progress, record)
+            losses, skipped = _learn(
+                network, ready, clock, room, policy.learning_rate, progress, record
+            )
         state = write_weights(
             network, architecture=architecture, class_names=names, image_width=width
         )
@@ -120,6 +131,8 @@ def train_detector(
         images=len({example.image_id for example in examples}),
         steps=clock.steps,
         skipped_steps=skipped,
+        pictures_at_a_time=room.pictures,
+        device=room.device,
     )
 
 
@@ -142,14 +155,14 @@ def _learn(
     network: "nn.Module",
     batches: Iterator[list[Sample]],
     clock: _Clock,
+    room: Room,
     learning_rate: float,
     progress: Callable[[float], None] | None,
     record: Record | None,
 ) -> tuple[list[float], int]:
     import torch
 
-    device = best_device()
-    network.to(device).train()
+    network.train()
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=_WEIGHT_DECAY)
     losses: list[float] = []
@@ -159,20 +172,22 @@ def _learn(
         rate = learning_rate * _rate(clock.share())
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = _loss(network, next(batches), device)
-        optimizer.zero_grad(set_to_none=True)
+        device = room.device
+        loss = _gradients(network, next(batches), room)
+        if room.device != device:
+            # Loading moves what the optimizer remembers to where the weights are now.
+            optimizer.load_state_dict(optimizer.state_dict())
         clock.steps += 1
-        if bool(torch.isfinite(loss)):
-            loss.backward()  # type: ignore[no-untyped-call]
+        if math.isfinite(loss):
             torch.nn.utils.clip_grad_norm_(parameters, _LONGEST_GRADIENT)
             optimizer.step()
-            losses.append(float(loss.detach()))
+            losses.append(loss)
         else:
             skipped += 1
             if skipped >= _LOST and skipped > len(losses):
                 break
         if record is not None:
-            record(clock.steps, float(loss.detach()), rate, clock.share())
+            record(clock.steps, loss, rate, clock.share())
         if progress is not None:
             progress(clock.share())
     if not losses or skipped > len(losses):
@@ -188,6 +203,29 @@ def _rate(share: float) -> float:
     if share < _WARM_UP:
         return max(0.01, share / _WARM_UP)
     return 0.5 * (1.0 + math.cos(math.pi * (share - _WARM_UP) / (1.0 - _WARM_UP)))
+
+
+def _gradients(network: "nn.Module", samples: list[Sample], room: Room) -> float:
+    """Return the loss of a batch; its gradients are the network's, unless it is no number.
+
+    A batch without room is seen in parts whose gradients are added: apart from the statistics of
+    the norms, that is the same step.
+    """
+
+    def attempt(size: int, device: str) -> float:
+        network.to(device)
+        network.zero_grad(set_to_none=True)
+        total = 0.0
+        for start in range(0, len(samples), size):
+            part = samples[start : start + size]
+            loss = _loss(network, part, device) * (len(part) / len(samples))
+            total += float(loss.detach())
+            if not math.isfinite(total):
+                break
+            loss.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    return room.fit(len(samples), attempt)
 
 
 def _loss(network: "nn.Module", samples: list[Sample], device: str) -> "torch.Tensor":
@@ -339,17 +377,3 @@ def _quiet_torch(seed: int, threads: int) -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(before)
-
-
-@contextmanager
-def _enough_memory() -> Iterator[None]:
-    """Name the settings to lower where the accelerator's memory is too small."""
-    import torch
-
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise ModelError(
-            "the accelerator's memory is too small for training. "
-            "Lower training.batch_size or training.image_width in params.yaml."
-        ) from error

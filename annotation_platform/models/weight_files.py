@@ -70,7 +70,7 @@ def read_weights(data: bytes, *, where: str) -> WeightFile:
 
     A pickle, which could run code when read, is refused without running any of it.
     """
-    content = _load(data, where=where)
+    content = read_content(data, where=where)
     if isinstance(content, dict) and content.get("format") == _FORMAT:
         return _our_file(content, where=where)
     return _published_file(content, where=where)
@@ -78,10 +78,10 @@ def read_weights(data: bytes, *, where: str) -> WeightFile:
 
 def read_tensors(data: bytes, *, where: str) -> dict[str, Tensor]:
     """Return the tensors by name in a file of weights of any network; see ``read_weights``."""
-    content = _load(data, where=where)
+    content = read_content(data, where=where)
     if not isinstance(content, dict):
         raise ModelError(f"{where}: holds no weights by name. {_REMEDY}")
-    _check_tensors(content, where=where)
+    check_tensors(content, where=where)
     return content
 
 
@@ -90,12 +90,13 @@ def load_published(url: str) -> tuple[dict[str, Tensor], str]:
 
     The start of the digest is in the address, and the file must agree.
     """
-    tensors = _download(url, asked="prediction.architecture", give="prediction.weights")
+    tensors = download(url, asked="prediction.architecture", give="prediction.weights")
     path = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(urlparse(url).path).name
     return tensors, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _load(data: bytes, *, where: str) -> Any:
+def read_content(data: bytes, *, where: str) -> Any:
+    """Return what a file holds, of tensors, numbers and text; anything else is a ModelError."""
     try:
         with warnings.catch_warnings():
             # torch warns of a foreign pickle before it refuses it; the refusal says enough.
@@ -155,11 +156,15 @@ def start_network(
 def default_weights() -> WeightFile:
     """Return torchvision's published FCOS, learned on COCO, from its cache or by download."""
     url = FCOS_ResNet50_FPN_Weights.COCO_V1.url
-    tensors = _download(url, asked="training.weights is DEFAULT", give="training.weights")
+    tensors = download(url, asked="training.weights is DEFAULT", give="training.weights")
     return _published_file(tensors, where=url)
 
 
-def _download(url: str, *, asked: str, give: str) -> dict[str, Tensor]:
+def download(url: str, *, asked: str, give: str) -> dict[str, Tensor]:
+    """Return the tensors that torchvision publishes at ``url``, from its cache or by download.
+
+    A ModelError says that ``asked`` wants them, and where to ``give`` a file instead.
+    """
     try:
         found: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
             url, progress=False, check_hash=True, weights_only=True, map_location="cpu"
@@ -187,20 +192,21 @@ def _our_file(content: dict[str, Any], *, where: str) -> WeightFile:
             f"{where}: a {file.architecture!r} for pictures of {file.image_width} pixels is "
             "nothing that this version of the platform makes. Train the model again."
         )
-    _check_tensors(file.tensors, where=where)
+    check_tensors(file.tensors, where=where)
     return file
 
 
 def _published_file(content: Any, *, where: str) -> WeightFile:
     if not isinstance(content, dict):
         raise ModelError(f"{where}: holds no weights by name. {_REMEDY}")
-    _check_tensors(content, where=where)
+    check_tensors(content, where=where)
     if not any(name.endswith("layer4.2.conv3.weight") for name in content):
         raise ModelError(f"{where}: not a ResNet-50. {_REMEDY}")
     return WeightFile(RESNET50_FCOS, (), 0, content)
 
 
-def _check_tensors(tensors: dict[Any, Any], *, where: str) -> None:
+def check_tensors(tensors: dict[Any, Any], *, where: str) -> None:
+    """Refuse what is no tensor by name, or holds values that are no numbers, as a ModelError."""
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise ModelError(f"{where}: {name!r} is no weight. {_REMEDY}")

@@ -3,6 +3,8 @@
 import pandas as pd
 
 from annotation_platform.consensus.agreement import pairwise_agreement
+from annotation_platform.curation.error_bars import ALL
+from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.errors import NotReadyError
 from annotation_platform.schema.tables import make_table
 from annotation_platform.storage.round_tables import RoundTables
@@ -11,7 +13,8 @@ from annotation_platform.storage.round_tables import RoundTables
 def report_round(tables: RoundTables, round_id: str) -> pd.DataFrame:
     """Return the ``round_report`` of a round; NotReadyError while an earlier stage is missing.
 
-    The model's figures are missing where the round's version trained none.
+    The model's figures are missing where the round's version trained none, and those of labels
+    without a person where auto-accept is off.
     """
     cleaned = tables.read("cleaned_images", round_id)
     tasks = tables.read("label_tasks", round_id)
@@ -34,8 +37,43 @@ def report_round(tables: RoundTables, round_id: str) -> pd.DataFrame:
         "answers": said["answer_id"].nunique(),
         "agreement": pairwise_agreement(said),
         "disputed": int(consensus["disputed"].sum()),
+        **_automated(tables, round_id),
+        **_label_error(tables, round_id),
         "model_map50": map50,
         "test_images": test_images,
         "version": version["version"],
     }
     return make_table("round_report", [row])
+
+
+def _automated(tables: RoundTables, round_id: str) -> dict[str, object]:
+    """Return what needed no person, beside the bound on what is wrong with it."""
+    certificates = tables.read_rounds("certificates", [round_id])
+    overall = certificates[certificates["class_name"] == ""]
+    if overall.empty:
+        figures = ("auto_share", "auto_alpha", "auto_delta", "auto_bound", "minutes_saved")
+        return {"audited_pictures": 0, "auto_images": 0, **dict.fromkeys(figures, float("nan"))}
+    certificate = overall.iloc[0]
+    images = tables.read_rounds("auto_labels", [round_id])["image_id"].nunique()
+    pool = len(tables.read_rounds("audit_frame", [round_id]))
+    return {
+        "audited_pictures": int(certificate["audited_pictures"]),
+        "auto_images": images,
+        "auto_share": images / max(pool, 1),
+        "auto_alpha": certificate["alpha"],
+        "auto_delta": certificate["delta"],
+        "auto_bound": certificate["bound"],
+        "minutes_saved": certificate["seconds_saved"] / 60,
+    }
+
+
+def _label_error(tables: RoundTables, round_id: str) -> dict[str, object]:
+    """Return the error bar of what people said, all classes together."""
+    bars = tables.read_rounds("error_bars", [round_id])
+    overall = bars[(bars["class_name"] == ALL) & (bars["origin"] == PEOPLE)]
+    bar = overall.iloc[0] if len(overall) else {"rate": float("nan"), "low": 0.0, "high": 1.0}
+    return {
+        "label_error": bar["rate"],
+        "label_error_low": bar["low"],
+        "label_error_high": bar["high"],
+    }

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from annotation_platform.schema.shapes import Shape
+from annotation_platform.schema.shapes import AREAS, Shape
 
 _GOLDEN_RATIO = 0.618033988749895
 
@@ -96,6 +96,16 @@ class Ontology(BaseModel):
     def shape_of(self) -> dict[str, Shape]:
         """What each class is drawn as, by name."""
         return {label_class.name: label_class.shape for label_class in self.classes}
+
+    @property
+    def areas(self) -> list[str]:
+        """The names of the classes that are drawn as areas, in the order of the ontology."""
+        return [each.name for each in self.classes if each.shape in AREAS]
+
+    @property
+    def choices(self) -> list[str]:
+        """The names of the classes that are said of a whole picture, in the same order."""
+        return [each.name for each in self.classes if each.shape == "choice"]
 
     @property
     def successors(self) -> dict[str, tuple[str, ...]]:

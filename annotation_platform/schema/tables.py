@@ -14,6 +14,7 @@ from annotation_platform.errors import TableError
 from annotation_platform.schema.shapes import SHAPES
 
 SHA256 = r"^[0-9a-f]{64}$"
+MAYBE_SHA256 = r"^([0-9a-f]{64})?$"
 MD5 = r"^[0-9a-f]{32}$"
 ROUND = r"^round-\d{4,}$"
 OUTCOMES = ["accepted", "duplicate", "quarantined"]
@@ -25,7 +26,7 @@ SPLITS = ["train", "val", "test"]
 FINDING_KINDS = ("miss", "background", "class", "place", "class_and_place", "duplicate")
 ISSUE_KINDS = ["wrong", "swapped", "placed", "missed"]
 SELECTION_RULES = [
-    *("pinned", "audit", "outlier", "rare", "uncertain", "diverse"),
+    *("pinned", "reaudit", "audit", "outlier", "rare", "uncertain", "diverse"),
     *("random", "rest", "all"),
 ]
 
@@ -189,11 +190,12 @@ IMAGE_EMBEDDINGS = _table(
 
 MODEL_PREDICTIONS = _table(
     "model_predictions",
-    "One row per box that the promoted model proposes; an image without proposals has no row.",
+    "One row per box that the promoted model proposes, and per choice, likely or not.",
     {
         **_ROUND_ID,
         **_IMAGE_ID,
         "prediction_id": _text("image_id and running number"),
+        "shape": _text("box, or choice: then the place is missing", one_of=["box", "choice"]),
         **_PLACE,
         "score": _number("probability that class and place are right (IoU 0.5), 0 to 1", 0, 1),
         "raw_score": _number("the model's own confidence, 0 to 1", 0, 1),
@@ -214,7 +216,7 @@ PREDICTED_IMAGES = _table(
         "profile": _text("how thoroughly: name and start of the digest"),
         "calibration": _text("digest of what made score of raw_score; empty: they are equal"),
         "passes": _count("looks of a network at the picture or a part of it"),
-        "proposals": _count("boxes proposed; none is an answer like any other"),
+        "proposals": _count("its rows: boxes, where none is an answer like any other, and choices"),
         "dropped": _count("outputs left out because they were no numbers"),
         "seconds": _number("of a clock, decoding included", 0),
         "device": _text("what looked: cpu or cuda"),
@@ -262,6 +264,20 @@ SELECTED_IMAGES = _table(
         "score": _number("what the rule went by; missing where it went by no number"),
         "audit": _flag("whether it was drawn by lot from the whole pool, before anything else"),
         "outlier_score": _number("deviations by which it is farther from the others than usual"),
+    },
+    ["image_id"],
+)
+
+AUDIT_FRAME = _table(
+    "audit_frame",
+    "The images that a round chose from, and so drew its audit of; none where auto-accept is off.",
+    {
+        **_ROUND_ID,
+        **_IMAGE_ID,
+        "by_rule": _flag("whether it would be asked about if nobody were audited: never accepted"),
+        "predictions_sha256": _text(
+            "digest of the model_predictions it was chosen by", pattern=SHA256
+        ),
     },
     ["image_id"],
 )
@@ -379,6 +395,24 @@ ANNOTATOR_QUALITY = _table(
     ["annotator"],
 )
 
+ANNOTATOR_PACE = _table(
+    "annotator_pace",
+    "How the time that each annotator takes differs from that of the rounds before.",
+    {
+        **_ROUND_ID,
+        "annotator": _text("pseudonym"),
+        "proposals": _flag("whether the answers began from proposals; the others are rows apart"),
+        "feature": _text("seconds per answer, or per label", one_of=["answer", "label"]),
+        "effect": _number("how far apart the two are, 0 to 1", 0, 1),
+        "p_value": _number("how likely chance alone makes that much", 0, 1),
+        "drifted": _flag("whether it is no chance, and large enough to matter"),
+        "detail": _text("the two medians, as a phrase"),
+        "answers": _count("timed answers of the round"),
+        "earlier_answers": _count("timed answers that they were compared with"),
+    },
+    ["annotator", "proposals", "feature"],
+)
+
 CONSENSUS_LABELS = _table(
     "consensus_labels",
     "One resolved set of labels per image.",
@@ -493,11 +527,27 @@ CERTIFICATES = _table(
         "accepted_labels": _count("labels of those"),
         "errors": _count("wrong and missed among them"),
         "share": _number("of the proposed labels, expected to be accepted", 0, 1),
+        "seconds_saved": _number("of people's time; of pictures seen again none is", 0),
         "weights_sha256": _text("the model it holds for; empty: it proposed nothing"),
         "profile": _text("how the model was run"),
         "calibration": _text("digest of what turns its scores into probabilities; empty: none"),
     },
     ["round_id", "class_name"],
+)
+
+REAUDITS = _table(
+    "reaudits",
+    "What people found since in pictures accepted without a person, by certificate.",
+    {
+        **_ROUND_ID,
+        "certified_round": _text("the round of the certificate", pattern=ROUND),
+        "pictures": _count("accepted pictures drawn by lot since and labelled blind"),
+        "labels": _count("accepted labels of those"),
+        "errors": _count("wrong and missed among them"),
+        "alpha": _number("share that the certificate allows", 0, 1),
+        "contradicted": _flag("whether they show more than that: its labels are withdrawn"),
+    },
+    ["round_id", "certified_round"],
 )
 
 AUTO_LABELS = _table(
@@ -510,6 +560,7 @@ AUTO_LABELS = _table(
         **_LABEL,
         "score": _number("probability that it is right", 0, 1),
         "confidence": _number("of its picture, by which it was accepted"),
+        "seen_again": _flag("whether its picture was drawn to be asked about all the same, blind"),
         "weights_sha256": _text("digest of the weights that proposed it", pattern=SHA256),
     },
     ["label_id"],
@@ -537,8 +588,10 @@ ERROR_BARS = _table(
     {
         **_ROUND_ID,
         "class_name": _text("a class; empty: all together"),
+        "origin": _text("whose labels it speaks of: people, auto, or where they came along from"),
         "design": _text(
-            "labels drawn one by one, or whole pictures", one_of=["labels", "pictures"]
+            "labels drawn one by one, whole pictures, or the bound of a certificate",
+            one_of=["labels", "pictures", "certificate"],
         ),
         "labels": _count("labels that it speaks of"),
         "audited": _count("labels that were looked at"),
@@ -549,7 +602,7 @@ ERROR_BARS = _table(
         "high": _number("upper end of its interval", 0, 1),
         "level": _number("of the interval", 0, 1),
     },
-    ["round_id", "class_name", "design"],
+    ["round_id", "class_name", "origin", "design"],
 )
 
 SPLIT_TABLE = _table(
@@ -603,7 +656,7 @@ TRAINED_MODELS = _table(
     {
         **_ROUND_ID,
         "dataset_tag": _text("version it learned from"),
-        "weights_sha256": _text("digest of the weights", pattern=SHA256),
+        "weights_sha256": _text("digest of the detector; empty: no boxes", pattern=MAYBE_SHA256),
         "started_from": _text("digest of the weights it started from; empty: from scratch"),
         "train_images": _count("pictures it learned from"),
         "epochs": _number("passes over them", 0),
@@ -617,6 +670,12 @@ TRAINED_MODELS = _table(
         "calibration_images": _count("pictures of the val split, which it did not learn from"),
         "calibration_error_before": _number("expected error of its own scores", 0, 1),
         "calibration_error": _number("the same of calibrated ones, on pictures held out", 0, 1),
+        "classifier_sha256": _text("digest of the weights that know choices", pattern=MAYBE_SHA256),
+        "classifier_images": _count("pictures with a choice that those learned from"),
+        "classifier_steps": _count("batches they learned from"),
+        "classifier_calibration": _text("digest of what its scores mean; empty: taken as they are"),
+        "choice_error_before": _number("expected error of its own scores", 0, 1),
+        "choice_error": _number("the same of calibrated ones, on pictures held out", 0, 1),
     },
     ["round_id"],
 )
@@ -627,7 +686,7 @@ MODEL_EVALUATIONS = _table(
     {
         **_ROUND_ID,
         "dataset_tag": _text("version it was tested on"),
-        "weights_sha256": _text("digest of the weights", pattern=SHA256),
+        "weights_sha256": _text("digest of the detector; empty: no boxes", pattern=MAYBE_SHA256),
         "test_images": _count("pictures of the test split"),
         "map50": _number("mean average precision at IoU 0.5, 0 to 1", 0, 1),
         "map50_low": _number("lower end of its 95 % interval", 0, 1),
@@ -643,8 +702,37 @@ MODEL_EVALUATIONS = _table(
         "best_sha256": _text("the best model ever promoted, on these images; empty: none"),
         "promoted": _flag("whether it now makes the proposals"),
         "reason": _text("why it was promoted or not"),
+        "classifier_sha256": _text("digest of the weights that know choices", pattern=MAYBE_SHA256),
+        "choice_images": _count("pictures of the test split with a choice"),
+        "accuracy": _number("share of them whose choices are all right", 0, 1),
+        "accuracy_low": _number("lower end of its 95 % interval", 0, 1),
+        "accuracy_high": _number("upper end of its 95 % interval", 0, 1),
+        "promoted_accuracy": _number("that of the classifier promoted before; missing: none", 0, 1),
+        "classifier_promoted": _flag("whether it now makes the proposals of choices"),
+        "classifier_reason": _text("why it was promoted or not; empty: there is none"),
     },
     ["round_id"],
+)
+
+CHOICE_FIGURES = _table(
+    "choice_figures",
+    "How well a round's classifier does on the test pictures with a choice, by class.",
+    {
+        **_ROUND_ID,
+        "class_name": _text("class; empty: all of them"),
+        "weights_sha256": _text("the classifier", pattern=SHA256),
+        "images": _count("test pictures with a choice"),
+        "chosen": _count("those of which people chose the class; of all: their choices"),
+        "proposed": _count("those for which it is proposed"),
+        "right": _count("both"),
+        "accuracy": _number("right by chosen; of all: pictures whose choices are all right", 0, 1),
+        "accuracy_low": _number("lower end of its 95 % interval", 0, 1),
+        "accuracy_high": _number("upper end of its 95 % interval", 0, 1),
+        "f1": _number("2 right / (proposed + chosen), 0 to 1", 0, 1),
+        "f1_low": _number("lower end of its 95 % interval", 0, 1),
+        "f1_high": _number("upper end of its 95 % interval", 0, 1),
+    },
+    ["class_name"],
 )
 
 MODEL_SLICES = _table(
@@ -735,6 +823,16 @@ ROUND_REPORTS = _table(
             "mean F1 at IoU 0.5, class included, between pairs of annotators", 0, 1
         ),
         "disputed": _count("boxes settled by rule against somebody's vote"),
+        "audited_pictures": _count("labelled blind, and what auto-accept rests on; 0: it is off"),
+        "auto_images": _count("pictures of the pool that were accepted without a person"),
+        "auto_share": _number("of the pictures of the pool; missing: auto-accept is off", 0, 1),
+        "auto_alpha": _number("share of wrong or missed labels that is allowed among those", 0, 1),
+        "auto_delta": _number("chance of certifying more than that", 0, 1),
+        "auto_bound": _number("upper bound that the audit showed; missing: it showed none", 0, 1),
+        "minutes_saved": _number("of people's time, by this round's median; missing: off", 0),
+        "label_error": _number("share of people's undisputed labels that is wrong", 0, 1),
+        "label_error_low": _number("lower end of its 95 % interval", 0, 1),
+        "label_error_high": _number("upper end of it; 1 where nobody looked", 0, 1),
         "model_map50": _number("of the model trained on this round's version", 0, 1),
         "test_images": _count("pictures it was tested on"),
         "version": _text("dataset version"),
@@ -754,17 +852,20 @@ TABLES: dict[str, pa.DataFrameSchema] = {
         BATCH_DRIFT,
         ODD_IMAGES,
         SELECTED_IMAGES,
+        AUDIT_FRAME,
         LABEL_TASKS,
         HUMAN_LABELS,
         ANSWERS,
         ROUND_TASKS,
         ANNOTATOR_QUALITY,
+        ANNOTATOR_PACE,
         CONSENSUS_LABELS,
         CONFLICTS,
         REVIEW_TASKS,
         REVIEWED_LABELS,
         TRAINING_SET,
         CERTIFICATES,
+        REAUDITS,
         AUTO_LABELS,
         LABEL_ISSUES,
         ERROR_BARS,
@@ -773,6 +874,7 @@ TABLES: dict[str, pa.DataFrameSchema] = {
         DATASET_VERSIONS,
         TRAINED_MODELS,
         MODEL_EVALUATIONS,
+        CHOICE_FIGURES,
         MODEL_SLICES,
         MODEL_FINDINGS,
         MISSED_BY_MODEL,

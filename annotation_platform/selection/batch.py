@@ -2,8 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from annotation_platform.selection.rules import Board, Pick
 _MINED = 0.2
 """Share of the budget that goes to outliers where policy mines them."""
 _AUDITED = "drawn by lot from the whole pool, to see how good labels are"
+_SEEN_AGAIN = "drawn by lot from what was accepted without a person, to see whether that holds"
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,16 @@ def select_batch(
     predictions: pd.DataFrame | None = None,
     labels: pd.DataFrame | None = None,
     asked: pd.DataFrame | None = None,
+    again: Collection[str] = (),
+    choose: Literal["one", "many"] = "one",
 ) -> Selection:
     """Return the ``selected_images`` of a round: ``policy.budget`` images, or the whole pool.
 
     In this order:
 
-    1. What somebody pinned is in, whatever the budget, or out.
+    1. What somebody pinned is in, whatever the budget, or out. What is seen ``again`` is in.
     2. The audit: ``audit_share`` of what is left of the budget, at least one image, is a simple
-       random sample without replacement of the whole pool, pinned images apart, before anything
+       random sample without replacement of the whole pool, images of step 1 apart, before anything
        else is chosen and whatever is known of it: outliers and look-alikes take part. Error
        bars and certificates rest on this; ``audit`` marks it, also where the whole pool is asked.
     3. With ``outliers: mine`` flagged images, up to a fifth of the rest; with ``drop`` they are
@@ -77,6 +81,8 @@ def select_batch(
         predictions: ``model_predictions`` with calibrated scores; none before the first model.
         labels: the labels so far, by ``class_name``, one row each.
         asked: ``cleaned_images`` rows of the images that were asked about before.
+        again: images that were accepted without a person and drawn to be asked about all the same.
+        choose: whether one of the proposed choices holds for a picture, or any number.
 
     Raises:
         DataError: the vectors are of two embedders.
@@ -89,6 +95,7 @@ def select_batch(
         empty_table("model_predictions") if predictions is None else predictions,
         empty_table("reviewed_labels") if labels is None else labels,
         empty_table("cleaned_images") if asked is None else asked,
+        choose=choose,
     )
     scores = _outliers(candidates, _draws(seed, round_id, "outliers"))
     images = candidates.image_ids
@@ -96,6 +103,9 @@ def select_batch(
     board = Board(candidates, np.array(out, dtype=np.int64))
     pinned = [row for row, image in enumerate(images) if image in pins and pins[image].wanted]
     board.take([Pick(row, "pinned", pins[images[row]].sentence) for row in pinned])
+    unseen = set(again) - set(pins)
+    drawn = [row for row, image in enumerate(images) if image in unseen]
+    board.take([Pick(row, "reaudit", _SEEN_AGAIN) for row in drawn])
     audit = _choose(board, policy, scores, seed, round_id)
     return Selection(
         images=_table(board, audit, scores, round_id),

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,20 @@ import pandas as pd
 from annotation_platform.errors import DataError
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.selection.diversity import Positions, Vectors
-from annotation_platform.selection.uncertainty import box_uncertainty, expected_objects
+from annotation_platform.selection.uncertainty import (
+    box_uncertainty,
+    choice_uncertainty,
+    expected_objects,
+)
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The N images that can be asked about, by image id, as arrays; C classes, G groups."""
+    """The N images that can be asked about, by image id, as arrays; C classes, G groups.
+
+    Of P proposals that are right or wrong each is a question of its own: boxes, and choices where
+    any number of them can hold. Where one of K is chosen, that is one question: ``chances``.
+    """
 
     image_ids: list[str]
     groups: Positions  # (N,) group of look-alikes, from 0
@@ -27,7 +35,8 @@ class Candidates:
     asked_vectors: Vectors  # (K, D) of images asked about before
     pictures: Positions  # (P,) row of each proposal's image
     scores: FloatArray  # (P,) calibrated, or NaN
-    expected: FloatArray  # (N, C) objects of each class, by the proposals
+    chances: FloatArray  # (N, K) calibrated; NaN where nothing is known; K is 0 without choices
+    expected: FloatArray  # (N, C) objects, or choices, of each class, by the proposals
     classes: list[str]
     known: Positions  # (C,) labels so far
 
@@ -35,10 +44,18 @@ class Candidates:
         return len(self.image_ids)
 
     def uncertainty(self, measure: str) -> FloatArray:
-        """Return how unsure the proposals of each image are, ``(N,)``; without a proposal 0."""
+        """Return how unsure the proposals of each image are, ``(N,)``; without a proposal 0.
+
+        What one choice leaves unsure is added to it: its entropy where the measure is one of
+        entropies, else the probability that the likeliest is wrong.
+        """
         values = box_uncertainty(self.pictures, self.scores, len(self), measure=measure)
         proposed = np.bincount(self.pictures, minlength=len(self)) > 0
-        return np.where(proposed, values, 0.0)
+        values = np.where(proposed, values, 0.0)
+        if self.chances.shape[1] == 0:
+            return values
+        own = "entropy" if measure.endswith("entropy") else "least_confidence"
+        return np.asarray(values + np.nan_to_num(choice_uncertainty(self.chances, measure=own)))
 
 
 def gather(
@@ -47,8 +64,12 @@ def gather(
     predictions: pd.DataFrame,
     labels: pd.DataFrame,
     asked: pd.DataFrame,
+    *,
+    choose: Literal["one", "many"] = "one",
 ) -> Candidates:
     """Return what the tables say of the images of ``pool``, which are distinct.
+
+    ``choose`` says whether one of the choices holds for a picture, or any number.
 
     Raises:
         DataError: the vectors are of two embedders, and cannot be compared.
@@ -60,6 +81,7 @@ def gather(
     here = predictions[(pictures >= 0) & predictions["class_name"].notna().to_numpy()]
     pictures = _places(here["image_id"], image_ids)
     scores = here["score"].to_numpy(np.float64, na_value=np.nan)
+    one_of = (here["shape"] == "choice").to_numpy() & (choose == "one")
     counts = labels["class_name"].value_counts()
     classes = sorted({*counts.index, *here["class_name"].unique()})
     expected = expected_objects(
@@ -76,12 +98,22 @@ def gather(
         vectors=vectors,
         usable=usable,
         asked_vectors=asked_vectors,
-        pictures=pictures,
-        scores=scores,
+        pictures=pictures[~one_of],
+        scores=scores[~one_of],
+        chances=_chances(here[one_of], image_ids),
         expected=expected,
         classes=classes,
         known=np.array([counts.get(name, 0) for name in classes], dtype=np.int64),
     )
+
+
+def _chances(choices: pd.DataFrame, image_ids: list[str]) -> FloatArray:
+    """Return the probability of each choice of each image, ``(N, K)``, by name."""
+    names = sorted(choices["class_name"].unique())
+    chances = np.full((len(image_ids), len(names)), np.nan)
+    rows, columns = _places(choices["image_id"], image_ids), _places(choices["class_name"], names)
+    chances[rows, columns] = choices["score"].to_numpy(np.float64, na_value=np.nan)
+    return chances
 
 
 def _places(values: "pd.Series[str]", names: list[str]) -> Positions:

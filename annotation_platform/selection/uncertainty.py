@@ -17,7 +17,7 @@ BOX_MEASURES = (
     "least_confidence",
     "ambiguous_boxes",
 )
-CHOICE_MEASURES = ("entropy", "margin", "least_confidence")
+CHOICE_MEASURES = ("entropy", "least_confidence")
 _AMBIGUOUS = (0.2, 0.8)
 
 
@@ -67,8 +67,7 @@ def box_uncertainty(
 def choice_uncertainty(probabilities: FloatArray, *, measure: str) -> FloatArray:
     """Return how unsure a classifier is of each picture, ``(N,)`` and at least 0.
 
-    ``entropy`` in bits; ``margin``: 1 less what the likeliest class has before the second, 0 with
-    one class only; ``least_confidence``: 1 less the likeliest one's probability.
+    ``entropy`` in bits; ``least_confidence``: 1 less the likeliest one's probability.
 
     Args:
         probabilities: ``(N, C)``, calibrated, rows adding up to 1; a row with a value that is no
@@ -79,13 +78,8 @@ def choice_uncertainty(probabilities: FloatArray, *, measure: str) -> FloatArray
         logs = np.log2(np.where(probabilities > 0, probabilities, 1.0))
         bits: FloatArray = -(probabilities * logs).sum(axis=1)
         return np.maximum(bits, 0.0)
-    ordered = -np.sort(-probabilities, axis=1)
-    unsound = np.isnan(probabilities).any(axis=1)
     if measure == "least_confidence":
-        return np.where(unsound, np.nan, 1.0 - ordered[:, 0])
-    if measure == "margin":
-        second = ordered[:, 1] if ordered.shape[1] > 1 else np.zeros(len(ordered))
-        return np.where(unsound, np.nan, 1.0 - (ordered[:, 0] - second))
+        return np.asarray(1.0 - probabilities.max(axis=1))
     raise ValueError(f"{measure!r} is none of {', '.join(CHOICE_MEASURES)}")
 
 

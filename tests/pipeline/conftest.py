@@ -50,7 +50,8 @@ class Platform:
         self.tick(new_images_sensor)
         return self.run("start_round", round_id)
 
-    def run(self, job, round_id, *, raise_on_error=True):
+    def run(self, job, round_id, *, raise_on_error=True, only=None):
+        """Run a job on a round, or ``only`` these of its assets, as somebody does by hand."""
         # The same definitions, with the resources of this test's home.
         here = dg.Definitions(
             assets=defs.assets,
@@ -59,7 +60,10 @@ class Platform:
             resources=build_resources(self.settings),
         )
         return here.resolve_job_def(job).execute_in_process(
-            instance=self.instance, partition_key=round_id, raise_on_error=raise_on_error
+            instance=self.instance,
+            partition_key=round_id,
+            raise_on_error=raise_on_error,
+            asset_selection=[dg.AssetKey(name) for name in only] if only else None,
         )
 
     def tick(self, sensor, cursor=None):
@@ -96,9 +100,9 @@ class Platform:
 
 
 @contextmanager
-def open_platform(home, **places):
-    """A platform in a home; ``places`` are settings, such as a lake in S3."""
-    material = drawn_material(2, 8, seed=0)
+def open_platform(home, material=None, **places):
+    """A platform in a home, of drawn harbours; ``places`` are settings, such as a lake in S3."""
+    material = material or drawn_material(2, 8, seed=0)
     options = DemoOptions(home=home, labeling="simulated", training_cpu_seconds=2, image_width=96)
     settings = prepare_home(material, options).model_copy(update=places)
     labeling = SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import dagster as dg
 import yaml
 
 from annotation_platform.selection.pins import Pins
@@ -15,15 +16,24 @@ def set_policy(platform, **sections):
     path.write_text(yaml.safe_dump(policy))
 
 
+def people_agreed_until(tables, round_id):
+    """Let a round's agreement be that of a model as good as people."""
+    last = tables.read("model_agreement", round_id)
+    figures = {"f1": 0.99, "f1_low": 0.98, "f1_high": 1.0}
+    tables.write("model_agreement", round_id, last.assign(**figures))
+
+
 def play(platform, batch, round_id):
     platform.land(batch)
     platform.hurry()
     started = platform.start_round(round_id)
     platform.answer(round_id)
-    platform.merge(round_id)
-    for job in ("release_round", "train_model"):
-        assert platform.run(job, round_id).success
-    return {each.check_name: each for each in started.get_asset_check_evaluations()}
+    merged = platform.merge(round_id)
+    assert platform.run("release_round", round_id).success
+    trained = platform.run("train_model", round_id)
+    runs = (started, merged, trained)
+    found = [each for run in runs for each in run.get_asset_check_evaluations()]
+    return {each.check_name: each for each in found}
 
 
 def test_an_audit_is_drawn_answered_blind_and_too_small_to_certify_anything(platform):
@@ -33,9 +43,10 @@ def test_an_audit_is_drawn_answered_blind_and_too_small_to_certify_anything(plat
         selection={"budget": 6, "audit_share": 0.5},
         splits={"train": 0.4, "val": 0.3, "test": 0.3},
     )
-    first = play(platform, 1, "round-0001")
-    second = play(platform, 2, "round-0002")
     tables = platform.lake.tables
+    first = play(platform, 1, "round-0001")
+    people_agreed_until(tables, "round-0001")
+    second = play(platform, 2, "round-0002")
 
     tasks, selected = tables.read_all("label_tasks"), tables.read_all("selected_images")
     audited = set(selected.loc[selected["audit"], "image_id"])
@@ -52,6 +63,17 @@ def test_an_audit_is_drawn_answered_blind_and_too_small_to_certify_anything(plat
     assert second["round_like_what_is_known"].passed
     assert tables.read("label_issues", "round-0001").empty
     assert tables.exists("label_issues", "round-0002")
+
+    assert first["people_as_fast_as_before"].passed
+    assert "Nobody answered enough" in first["people_as_fast_as_before"].description
+    assert second["people_as_fast_as_before"].severity == dg.AssetCheckSeverity.WARN
+    assert tables.exists("annotator_pace", "round-0002")
+
+    assert first["agreement_with_people_holds"].passed
+    fallen = second["agreement_with_people_holds"]
+    assert (fallen.passed, fallen.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "0.990 in the mean of the 1 rounds before: a drop beyond chance" in fallen.description
+    assert fallen.metadata["difference"].value < -0.3
 
     verdicts = tables.read_all("certificates").set_index(["round_id", "class_name"])
     for round_id in ("round-0001", "round-0002"):

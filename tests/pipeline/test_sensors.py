@@ -1,8 +1,11 @@
+import io
 import math
 
 import dagster as dg
 import pytest
+from PIL import Image
 
+from annotation_platform.demo.material import drawn_material
 from annotation_platform.labeling.hints import Hints
 from annotation_platform.labeling.results import write_result
 from annotation_platform.reporting.status import round_states
@@ -209,6 +212,55 @@ def test_a_round_in_which_nothing_is_new_ends_by_itself(patient):
     patient.land(2)
     later = patient.tick(new_images_sensor)
     assert [request.partition_key for request in later.run_requests] == ["round-0003"]
+
+
+def darker(data):
+    """Return a picture as it would be at night; what is no whole picture stays as it is."""
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            sink = io.BytesIO()
+            picture.convert("RGB").point(lambda value: value // 3).save(sink, "PNG")
+    except OSError:
+        return data
+    return sink.getvalue()
+
+
+def test_a_round_that_is_held_waits_for_somebody_and_the_next_ones_go_on(patient):
+    policy = patient.settings.params_path
+    policy.write_text(policy.read_text().replace("gate: warn", "gate: hold"))
+    assert patient.policy.drift.gate == "hold"
+    patient.land(1)
+    patient.tick(new_images_sensor)
+    patient.run("start_round", "round-0001")
+
+    for name, data in patient.material.batches[1].items():
+        patient.lake.landing.put(f"night/{name}.png", darker(data))
+    request = patient.tick(new_images_sensor).run_requests[0]
+    assert not patient.run("start_round", "round-0002", raise_on_error=False).success
+    finish(patient, request, dg.DagsterRunStatus.FAILURE)
+    tables = patient.lake.tables
+    assert "sharpness" in set(tables.read("batch_drift", "round-0002").query("drifted")["feature"])
+    waiting = patient.tick(new_images_sensor)
+    assert keys(waiting) == []
+    assert waiting.skip_reason.skip_message.startswith("round-0002 is held: ")
+
+    (third,) = drawn_material(1, 8, seed=5).batches
+    for name, data in third.items():
+        patient.lake.landing.put(f"third/{name}", data)
+    later = patient.tick(new_images_sensor)
+    assert [request.partition_key for request in later.run_requests] == ["round-0003"]
+    patient.run("start_round", "round-0003")
+    # Nobody is asked about the pictures of the round that is held, and they are not known either.
+    night = tables.read("cleaned_images", "round-0002")
+    night = set(night.loc[night["outcome"] == "accepted", "image_id"])
+    assert not night & set(tables.read("selected_images", "round-0003")["image_id"])
+    known = len(patient.lake.accepted_images().query("round_id == 'round-0001'"))
+    assert set(tables.read("batch_drift", "round-0003")["reference_images"]) == {known}
+    assert keys(patient.tick(new_images_sensor)) == []
+
+    patient.run("start_round", "round-0002", only=["selected_images", "label_tasks"])
+    assert set(tables.read("selected_images", "round-0002")["image_id"]) == night
+    assert "held" not in patient.tick(new_images_sensor).skip_reason.skip_message
 
 
 def test_who_answers_what_is_fixed_before_anybody_is_asked(patient):

@@ -37,7 +37,7 @@ def publish(client, lake, places):
         {"image_id": ids, "outcome": "accepted", "extension": "jpg", "width": 100, "height": 100}
     )
     predictions = empty_table("model_predictions")
-    copies = task_copies(ROUND, places, images, predictions, minimum_score=0.5)
+    copies = task_copies(ROUND, places, images, predictions, ontology=ONTOLOGY, minimum_score=0.5)
     return tasks_table(
         ROUND,
         copies,

@@ -202,6 +202,7 @@ def test_predictions_name_the_version_their_model_learned_from(lake):
         "round_id": SECOND,
         "image_id": digest(4),
         "prediction_id": "4:0",
+        "shape": "box",
         "weights_sha256": weights,
         "score": 0.75,
     }

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -116,9 +118,12 @@ def test_what_is_certified_becomes_labels_and_says_what_it_saved(good_round):
     # Each accepted picture has all four of its labels.
     assert (found.labels["image_id"].value_counts() == 4).all()
     assert set(found.seen_again) <= taken
-    assert len(found.seen_again) == round(0.05 * len(taken))
+    assert len(found.seen_again) == math.ceil(0.05 * len(taken))
+    marked = found.labels.loc[found.labels["seen_again"], "image_id"]
+    assert sorted(set(marked)) == found.seen_again
     assert found.seconds_saved == 12.0 * (len(taken) - len(found.seen_again))
     overall = found.certificates.set_index("class_name").loc[""]
+    assert overall["seconds_saved"] == found.seconds_saved
     assert overall["bound"] <= overall["alpha"] == 0.05
     assert overall["weights_sha256"] == "a" * 64
 

@@ -5,11 +5,14 @@ from scipy.stats import beta
 
 from annotation_platform.curation.error_bars import (
     ALL,
+    certificate_bars,
     error_bars,
     picture_error_bars,
     plan_label_audit,
     release_allowed,
+    review_findings,
 )
+from annotation_platform.schema.tables import empty_table
 from benchmarks.error_bars import by_label, by_picture, version
 
 ROUND = "round-0001"
@@ -128,3 +131,93 @@ def error_bars_of_nothing():
     labels = labels_of(cat=10)
     plan = plan_label_audit(labels, size=0, rng=np.random.default_rng(0))
     return error_bars(plan, looked_at(plan, []), labels, round_id=ROUND)
+
+
+HERE, THERE = (10.0, 10.0, 50.0, 50.0), (100.0, 100.0, 150.0, 150.0)
+
+
+def said(image, *labels, decision="fixed"):
+    columns = ["shape", "class_name", "x1", "y1", "x2", "y2"]
+    table = pd.DataFrame([[shape, name, *box] for shape, name, box in labels], columns=columns)
+    return table.assign(image_id=image, geometry="", decision=decision)
+
+
+CAT, DOG = ("box", "cat", HERE), ("box", "dog", THERE)
+
+
+@pytest.mark.parametrize(
+    ("left", "decision", "found"),
+    [
+        pytest.param([CAT, DOG], "accepted", [("cat", False), ("dog", False)], id="as it was"),
+        pytest.param(
+            [("box", "cat", (12.0, 10.0, 52.0, 50.0)), DOG],
+            "fixed", [("cat", False), ("dog", False)], id="moved a little",
+        ),
+        pytest.param([CAT], "fixed", [("cat", False), ("dog", True)], id="removed"),
+        pytest.param(
+            [CAT, DOG, ("box", "cat", THERE)],
+            "fixed", [("cat", False), ("cat", True), ("dog", False)], id="added",
+        ),
+        pytest.param(
+            [("box", "dog", HERE), DOG],
+            "fixed", [("cat", True), ("dog", False), ("dog", True)], id="another class",
+        ),
+        pytest.param(
+            [("keypoint", "cat", (30.0, 30.0, 30.0, 30.0)), DOG],
+            "fixed", [("cat", True), ("cat", True), ("dog", False)], id="another shape",
+        ),
+        pytest.param([CAT, DOG], "rejected", [("cat", True), ("dog", True)], id="rejected"),
+    ],
+)  # fmt: skip
+def test_what_reviewers_left_says_which_labels_were_right_and_what_was_missed(
+    left, decision, found
+):
+    findings = review_findings(
+        said("a", CAT, DOG), said("a", *left, decision=decision), {"a": (200.0, 200.0)}
+    )
+    assert sorted(zip(findings["class_name"], findings["wrong"], strict=True)) == found
+
+
+def test_nothing_seen_where_nothing_is_holds_no_error_and_what_is_found_there_is_missed():
+    nothing = said("a", ("none", None, (np.nan,) * 4))
+    sizes = {"a": (200.0, 200.0)}
+    assert review_findings(nothing, nothing, sizes).empty
+    choice = said("a", ("choice", "cat", (np.nan,) * 4))
+    assert not review_findings(choice, choice, sizes)["wrong"].any()
+    assert review_findings(nothing, said("a", CAT), sizes)["wrong"].tolist() == [True]
+
+
+def test_a_picture_that_is_looked_at_more_often_counts_for_less():
+    # Of 40 hard pictures all are looked at, of 400 easy ones every tenth; half the hard are wrong.
+    findings = pd.DataFrame(
+        {
+            "image_id": [str(number) for number in range(80)],
+            "class_name": "cat",
+            "wrong": [number < 20 for number in range(80)],
+            "weight": [1.0] * 40 + [10.0] * 40,
+        }
+    )
+    bar = picture_error_bars(findings, round_id=ROUND, labels={"cat": 440}).iloc[0]
+    assert bar["rate"] == pytest.approx(20 / 440)
+    assert bar["low"] < 20 / 440 < bar["high"] < 0.2
+    assert (bar["labels"], bar["audited"]) == (440, 80)
+
+
+def test_labels_without_a_person_have_the_bound_of_their_certificate():
+    columns = dict.fromkeys(empty_table("certificates").columns, 0)
+    one = columns | {"class_name": "", "bound": 0.04, "delta": 0.1, "accepted_labels": 200}
+    rows = [one | {"errors": 2}, one | {"class_name": "cat", "bound": np.nan}]
+    bars = certificate_bars(pd.DataFrame(rows), {"cat": 900}, round_id=ROUND)
+    assert bars["class_name"].tolist() == [ALL]
+    bar = bars.iloc[0]
+    assert (bar["low"], bar["rate"], bar["high"], bar["level"]) == (0.0, 0.01, 0.04, 0.9)
+    assert (bar["origin"], bar["labels"]) == ("auto", 900)
+    assert release_allowed(bars, 0.05).allowed
+    # Labels that came along, and that nobody looked at, are of the version too.
+    came = picture_error_bars(
+        pd.DataFrame(columns=["image_id", "class_name", "wrong"]),
+        round_id=ROUND, origin="coco:a.json", labels={"cat": 3},
+    )  # fmt: skip
+    verdict = release_allowed(pd.concat([bars, came]), 0.05)
+    assert not verdict.allowed
+    assert "from coco:a.json" in verdict.reason

@@ -300,12 +300,21 @@ def add_auto(tables, round_id, numbers, *, box=(1.0, 2.0, 30.5, 40.25), name="ca
         pictures = [cleaned(round_id, n) for n in numbers]
         tables.write("cleaned_images", round_id, make_table("cleaned_images", pictures))
     columns = empty_table("auto_labels").columns
-    marked = {"score": 0.99, "confidence": 0.98, "weights_sha256": digest(7)}
+    marked = {
+        "score": 0.99,
+        "confidence": 0.98,
+        "seen_again": False,
+        "weights_sha256": digest(7),
+    }
     rows = [
         {key: (label(round_id, n, box=box, name=name) | marked)[key] for key in columns}
         for n in numbers
     ]
     tables.write("auto_labels", round_id, make_table("auto_labels", rows))
+    granted = dict.fromkeys(empty_table("certificates").columns, 0)
+    text = dict.fromkeys(["class_name", "reason", "weights_sha256", "profile", "calibration"], "")
+    row = granted | text | {"round_id": round_id, "granted": True}
+    tables.write("certificates", round_id, make_table("certificates", [row]))
 
 
 def build_with_auto(tables, round_id, **options):
@@ -338,6 +347,49 @@ def test_what_people_said_replaces_what_was_accepted_without_them(tables):
     )
     first = labels[labels["image_id"] == digest(5)]
     assert first["class_name"].tolist() == ["dog"]
+
+
+def test_one_certificate_stands_at_a_time_and_what_others_accepted_is_named(tables):
+    add_round(tables, "round-0001", range(10))
+    add_auto(tables, "round-0002", range(10, 15))
+    add_auto(tables, "round-0003", range(13, 17), name="dog", new=False)
+    tables.write(
+        "cleaned_images",
+        "round-0003",
+        make_table("cleaned_images", [cleaned("round-0003", n) for n in (15, 16)]),
+    )
+
+    def accepted(**options):
+        built = build_with_auto(tables, "round-0003", **options)
+        auto = built.labels[built.labels["origin"] == "auto"]
+        why = {key: reason for key, reason in built.held_images.items() if key not in auto}
+        return dict(zip(auto["image_id"], auto["class_name"], strict=True)), why
+
+    found, why = accepted()
+    assert found == {digest(number): "dog" for number in range(13, 17)}
+    assert why == {
+        digest(number): "accepted without a person in round-0002, and the certificate of round-0003"
+        " does not reach it"
+        for number in range(10, 13)
+    }
+    # Where the last one does not stand, the one before does: it speaks of its own pictures.
+    contradicted = {
+        "round_id": "round-0004",
+        "certified_round": "round-0003",
+        "pictures": 3,
+        "labels": 3,
+        "errors": 3,
+        "alpha": 0.05,
+        "contradicted": True,
+    }
+    tables.write("reaudits", "round-0004", make_table("reaudits", [contradicted]))
+    found, why = accepted()
+    assert found == {digest(number): "cat" for number in range(10, 15)}
+    assert set(why) == {digest(15), digest(16)}
+    assert "contradict its certificate" in why[digest(15)]
+    found, why = accepted(cancelled={"round-0002": "the vendor cheated"})
+    assert found == {}
+    assert "the vendor cheated" in why[digest(10)]
 
 
 def test_another_proposal_is_another_state_of_the_round(tables):

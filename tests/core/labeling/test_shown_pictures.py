@@ -46,6 +46,7 @@ def box(number, corners=FACE, class_name="face", score=0.3, weights=MODEL):
     return {
         "image_id": image_id(number),
         "prediction_id": f"{image_id(number)}:{class_name}:{corners[0]:g}",
+        "shape": "box",
         "class_name": class_name,
         **edges,
         # What a model is sure of may still be worth nothing to whoever labels.

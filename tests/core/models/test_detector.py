@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from annotation_platform.errors import DataError
+from annotation_platform.errors import DataError, ModelError
 from annotation_platform.models.detector import (
     PICTURE_COLUMNS,
     NetworkDetector,
@@ -55,7 +55,7 @@ def test_where_memory_is_too_small_the_batch_is_halved_and_the_order_kept(shades
     network = Tight(2)
     found = detector(network).predict(shades)
     assert widths(found) == pytest.approx([100 * 25 * n / 255 + 1 for n in range(6)], abs=1e-3)
-    assert [size for _, size in network.batches] == [6, 3, 1, 2, 3, 1, 2]
+    assert [size for _, size in network.batches] == [6, 3, 2, 2, 2]
 
 
 def test_where_the_device_has_no_room_for_one_the_processor_is_used_from_then_on(shades):
@@ -68,7 +68,7 @@ def test_where_the_device_has_no_room_for_one_the_processor_is_used_from_then_on
 
 
 def test_the_processor_running_out_is_not_hidden(shades):
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(ModelError, match=r"too small for a picture \(out of memory\)\. Look at"):
         detector(Tight(0)).predict(shades[:1])
 
 

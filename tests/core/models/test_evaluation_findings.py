@@ -141,7 +141,7 @@ def test_agreement_counts_by_class_and_takes_blind_answers_apart():
         [A, "dog", 50, 50, 60, 60, 0.9],
         [B, "cat", 0, 0, 10, 10, 0.9],
         [B, "cat", 0, 0, 10, 10, 0.1],  # not shown
-    ).assign(weights_sha256="c" * 64)
+    ).assign(weights_sha256="c" * 64, shape="box", prediction_id="")
     found = model_agreement(
         ROUND,
         proposals,

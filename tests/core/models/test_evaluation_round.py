@@ -55,8 +55,8 @@ class Examined:
     def picture_path(self, image_id, _extension):
         return self.paths[image_id]
 
-    def evaluate(self, weights, evaluations=None):
-        row = {"dataset_tag": "training-set@v1.0.0", "weights_sha256": weights}
+    def evaluate(self, weights, version="1.0.0"):
+        row = {"dataset_tag": f"training-set@v{version}", "weights_sha256": weights}
         return evaluate_round(
             ROUND,
             pd.DataFrame([row]),
@@ -64,7 +64,6 @@ class Examined:
             registry=self.registry,
             picture_path=self.picture_path,
             ontology=self.policy.ontology,
-            evaluations=evaluations,
         )
 
     def examine(self):
@@ -112,13 +111,55 @@ def test_the_best_model_is_remembered_while_a_worse_one_is_kept_out(round_, card
     assert row["map_low"] <= row["map"] <= row["map_high"]
 
     untrained = _untrained(card)
-    poor = round_.evaluate(round_.registry.add(untrained, card), good.table)
+    poor = round_.evaluate(round_.registry.add(untrained, card))
     row = poor.table.iloc[0]
     assert not row["promoted"]
     assert row["reason"].startswith("Kept the promoted model: the new one is worse by more than")
     assert row["promoted_map"] == good.table["map"].iloc[0]
     assert row["best_sha256"] == round_.registry.promoted() == round_.weights
     assert row["difference"] == pytest.approx(row["map"] - row["promoted_map"])
+
+
+def test_the_best_model_is_still_known_after_a_round_was_trained_again(round_, card, trained):
+    registry = round_.registry
+    best, last = round_.weights, registry.add(_as_wide_as(trained, 129), card)
+    registry.promote(best, "the first", best_sha256=best)
+    registry.promote(last, "not worse", best_sha256=best)
+    for _ in range(2):
+        again = round_.evaluate(registry.add(_untrained(card), card))
+        assert list(again.table["promoted"]) == [False]
+        assert list(again.table["best_sha256"]) == [best]
+    near = round_.evaluate(registry.add(_as_wide_as(trained, 127), card))
+    assert near.table["promoted"].all()
+    assert registry.history()[-1].best_sha256 == near.table["best_sha256"].iloc[0]
+
+
+def test_an_old_round_judged_again_does_not_take_the_place_of_a_later_one(round_, card, trained):
+    registry = round_.registry
+    fifth = card.model_copy(update={"dataset_tag": "training-set@v1.10.0"})
+    good = registry.add(_as_wide_as(trained, 129), fifth)
+    poor = registry.add(_untrained(card), fifth)
+    registry.promote(good, "the first", best_sha256=good)
+    old = round_.evaluate(round_.weights, "1.9.0").table.iloc[0]
+    assert not old["promoted"]
+    assert old["difference_low"] <= 0 <= old["difference_high"]
+    assert old["reason"].startswith("Kept the promoted model, which learned from a later version")
+    assert "the promoted model, of training-set@v1.10.0, on the same 6 test" in old["reason"]
+    assert old["best_sha256"] == registry.promoted() == good
+    # In its turn the same model would have been promoted, and a truly better one still is.
+    assert round_.evaluate(round_.weights, "1.11.0").table["promoted"].all()
+    registry.promote(poor, "by hand", best_sha256=poor)
+    assert round_.evaluate(good, "1.9.0").table["promoted"].all()
+    assert registry.promoted() == good
+
+
+def _as_wide_as(trained, width):
+    """Return the trained weights as another file, which sees nearly the same."""
+    from annotation_platform.models.weight_files import build_from, read_weights, write_weights
+
+    file = read_weights(trained.state, where="here")
+    facts = {"architecture": file.architecture, "class_names": file.class_names}
+    return write_weights(build_from(file, where="here"), **facts, image_width=width)
 
 
 def _untrained(card):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from annotation_platform.errors import ModelError
 from annotation_platform.models.calibration import ClassCurve, Curve, identity_calibration
 from annotation_platform.models.proposals import (
     calibrate_new,
@@ -120,6 +121,18 @@ def test_new_weights_are_calibrated_as_they_would_propose(registry, policy, trai
     some = {image_id: paths[image_id] for image_id in few}
     calibrate_new(registry, trained.state, part, some, policy=policy)
     assert known_meaning(registry, proposing_detector(registry, policy)) == meaning
+
+
+def test_what_proposed_once_can_be_asked_again_while_the_registry_has_it(
+    registry, policy, trained, card
+):
+    proposed = hashlib.sha256(trained.state).hexdigest()
+    registry.promote(registry.add(b"newer", card), "better")
+    known = proposing_detector(registry, policy, [proposed, "0" * 64])
+    assert known.weights == (proposed,)
+    # Otherwise it is today's, which is no detector here.
+    with pytest.raises(ModelError):
+        proposing_detector(registry, policy, ["0" * 64, proposed])
 
 
 def test_probabilities_keep_the_order_within_a_class(proposing, registry, policy, trained, drawn):

@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.models.detection.fcos import FCOS
 
 from annotation_platform.errors import DataError, ModelError, NotReadyError
 from annotation_platform.images.decoding import decode
 from annotation_platform.models.detector import PREDICTION_COLUMNS, NetworkDetector, predict_files
 from annotation_platform.models.evaluation import evaluate
+from annotation_platform.models.memory import Room
 from annotation_platform.models.pictures import (
     Augmentation,
     Example,
@@ -36,7 +38,8 @@ def test_it_learns_what_it_is_shown(detector, drawn, trained):
     assert list(found.columns) == PREDICTION_COLUMNS
     assert trained.images == 12
     assert trained.epochs > 5
-    assert 10 <= trained.cpu_seconds < 14
+    assert trained.steps == 300
+    assert trained.cpu_seconds > 0
     assert 0 < trained.final_loss < 2
 
 
@@ -69,6 +72,62 @@ def test_nothing_found_is_a_result(detector, drawn):
     found = predict_files(detector, paths, minimum_score=1.0)
     assert found.empty
     assert list(found.columns) == PREDICTION_COLUMNS
+
+
+class Tight:
+    """Lets no FCOS that learns see more than so many pictures at a time, from a step on."""
+
+    def __init__(self, room, *, after=0):
+        self.room, self.after = room, after
+        self.sizes = []
+
+    def __enter__(self):
+        self._hook = torch.nn.modules.module.register_module_forward_pre_hook(self._look)
+        return self
+
+    def __exit__(self, *_):
+        self._hook.remove()
+
+    def _look(self, module, given):
+        if isinstance(module, FCOS):
+            self.sizes.append(len(given[0]))
+            if len(self.sizes) > self.after and self.sizes[-1] > self.room:
+                raise RuntimeError(
+                    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: "
+                    "can't allocate memory: you tried to allocate 9 bytes."
+                )
+
+
+def test_where_memory_is_too_small_learning_goes_on_in_halves(drawn):
+    def learn():
+        return train_detector(
+            drawn.examples, class_names=CLASSES, policy=SHORT, seed=1, maximum_steps=3
+        )
+
+    whole = learn()
+    with Tight(2, after=1) as tight:
+        halved = learn()
+    assert tight.sizes == [4, 4, 2, 2, 2, 2]
+    assert (whole.pictures_at_a_time, halved.pictures_at_a_time) == (4, 2)
+    assert (halved.steps, halved.epochs, halved.device) == (whole.steps, whole.epochs, "cpu")
+    # The same steps: only the norms' statistics are of halves.
+    assert halved.final_loss == pytest.approx(whole.final_loss, rel=0.2)
+    with Tight(0), pytest.raises(ModelError, match=r"too small for training .*DefaultCPUAlloc"):
+        learn()
+
+
+def test_what_has_no_room_alone_goes_to_the_processor():
+    room, tried = Room("cuda", 4), []
+
+    def attempt(size, device):
+        tried.append((size, device))
+        if device != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+        return size
+
+    assert room.fit(3, attempt) == 1
+    assert tried == [(3, "cuda"), (2, "cuda"), (1, "cuda"), (1, "cpu")]
+    assert (room.device, room.pictures) == ("cpu", 1)
 
 
 def test_the_same_seed_and_steps_give_the_same_weights(drawn):

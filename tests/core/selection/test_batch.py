@@ -43,13 +43,14 @@ class World:
         self.predictions = pd.DataFrame(
             {
                 "image_id": np.repeat(self.ids, boxes),
+                "shape": "box",
                 "class_name": rng.choice(["boat", "buoy"], boxes.sum(), p=[0.9, 0.1]),
                 "score": rng.random(boxes.sum()),
             }
         )
         self.labels = pd.DataFrame({"class_name": ["boat"] * 90 + ["buoy"] * 10 + [None]})
 
-    def select(self, *, seed=0, predictions=True, **policy):
+    def select(self, *, seed=0, predictions=True, choose="one", **policy):
         policy = SelectionPolicy(**{"audit_share": 0.0, **policy})
         return select_batch(
             self.pool,
@@ -59,6 +60,7 @@ class World:
             seed=seed,
             predictions=self.predictions if predictions else None,
             labels=self.labels if predictions else None,
+            choose=choose,
         )
 
     def group_of(self, images):
@@ -185,12 +187,37 @@ def test_images_without_a_vector_are_told_and_not_lost():
     assert found.images["rule"].value_counts().to_dict() == {"diverse": 17, "rest": 1}
     # What the model is unsure of needs no vector.
     world.predictions = pd.DataFrame(
-        {"image_id": [world.ids[4]] * 3, "class_name": "boat", "score": [0.5, 0.5, np.nan]}
+        {
+            "image_id": [world.ids[4]] * 3,
+            "shape": "box",
+            "class_name": "boat",
+            "score": [0.5, 0.5, np.nan],
+        }
     )
     found = world.select(budget=1, strategy="uncertainty")
     assert found.images["image_id"].tolist() == [world.ids[4]]
     assert found.images["score"].tolist() == [1.0]
     assert found.unscored_proposals == 1
+
+
+@pytest.mark.parametrize(
+    ("choose", "wanted", "bits"),
+    # Three choices nearly alike: log2 3 together, 0.92 each; two even ones are a bit, or two.
+    [("one", 2, np.log2(3)), ("many", 2, 2.755)],
+)
+def test_choices_are_one_question_where_one_is_chosen_else_one_each(choose, wanted, bits):
+    world = World(8)
+    chances = {2: [0.34, 0.33, 0.33], 5: [0.5, 0.5, 0.0], 7: [0.98, 0.01, 0.01]}
+    choices = [
+        {"image_id": world.ids[at], "shape": "choice", "class_name": name, "score": score}
+        for at, scores in chances.items()
+        for name, score in zip(["day", "dusk", "night"], scores, strict=True)
+    ]
+    box = {"image_id": world.ids[3], "shape": "box", "class_name": "boat", "score": 0.5}
+    world.predictions = pd.DataFrame([*choices, box])
+    found = world.select(budget=1, strategy="entropy", choose=choose).images
+    assert found["image_id"].tolist() == [world.ids[wanted]]
+    assert found["score"].iloc[0] == pytest.approx(bits, abs=1e-3)
 
 
 def test_no_vector_at_all_and_no_image_at_all_are_no_error():
@@ -205,7 +232,7 @@ def test_equal_images_are_chosen_by_id():
     world = World(12)
     world.vectors["vector"] = [np.ones(16, dtype=np.float32) / 4] * 12
     world.predictions = pd.DataFrame(
-        {"image_id": world.ids, "class_name": "boat", "score": [0.5] * 12}
+        {"image_id": world.ids, "shape": "box", "class_name": "boat", "score": [0.5] * 12}
     )
     for strategy in ("diversity", "uncertainty", "entropy"):
         found = world.select(budget=5, strategy=strategy).images

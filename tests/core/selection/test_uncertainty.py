@@ -51,10 +51,9 @@ def test_each_measure_of_choices_by_hand():
     unequal = [0.5, 0.25, 0.25, 0.0]
     rows = np.array([even, sure, unequal])
     assert choice_uncertainty(rows, measure="entropy") == pytest.approx([2.0, 0.0, 1.5])
-    assert choice_uncertainty(rows, measure="margin") == pytest.approx([1.0, 0.0, 0.75])
     assert choice_uncertainty(rows, measure="least_confidence") == pytest.approx([0.75, 0.0, 0.5])
     unsound = np.array([[np.nan, 0.5]])
-    for measure in ("entropy", "margin", "least_confidence"):
+    for measure in ("entropy", "least_confidence"):
         assert np.isnan(choice_uncertainty(unsound, measure=measure)).all()
 
 

@@ -1,0 +1,112 @@
+"""How many labels of a version are wrong: what was looked at again of each round that it holds."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from annotation_platform.curation.auto_accept import AUTO
+from annotation_platform.curation.error_bars import (
+    certificate_bars,
+    picture_error_bars,
+    review_findings,
+)
+from annotation_platform.curation.imported import PEOPLE
+from annotation_platform.labeling.reviews import SAMPLE, review_sample
+from annotation_platform.lake import Lake
+from annotation_platform.params import Params
+from annotation_platform.schema.tables import empty_table
+
+_DECIDED = ["accepted", "fixed", "rejected"]
+_FINDINGS = ["image_id", "class_name", "wrong", "weight"]
+
+
+@dataclass(frozen=True)
+class MeasuredErrors:
+    """The bars of a version, and the rounds whose sample cannot be read, with the reason."""
+
+    bars: pd.DataFrame  # schema.tables.ERROR_BARS
+    unread: dict[str, str]
+
+
+def measure_errors(
+    round_id: str, training_set: pd.DataFrame, *, lake: Lake, policy: Params
+) -> MeasuredErrors:
+    """Return how many labels of a version are wrong, by origin and class.
+
+    Of people's labels those speak that nothing was in dispute about: reviewers of each round looked
+    at a random sample of their pictures (``review.sample_share``), and what they changed, removed
+    or added is counted. It is the share before they mended it. Labels of pictures in dispute were
+    all looked at, and are not in it. What was accepted without a person has the bound of its
+    certificate. Labels that came along with pictures nobody looked at: they may all be wrong.
+
+    Args:
+        round_id: the round that releases the version.
+        training_set: what the version will hold.
+        lake: where everything is kept.
+        policy: its seed drew the samples.
+    """
+    labels = training_set[~training_set["shape"].isin(["none", "unsure"])]
+    round_of = dict(zip(training_set["image_id"], training_set["round_id"], strict=True))
+    by_people = training_set.loc[training_set["origin"] == PEOPLE, "round_id"]
+    findings: list[pd.DataFrame] = []
+    unread: dict[str, str] = {}
+    disputed: set[str] = set()
+    for key in sorted(set(by_people)):
+        tasks = lake.tables.read("review_tasks", key)
+        sampled = tasks.loc[tasks["kinds"] == SAMPLE, "image_id"]
+        disputed |= {image for image in tasks["image_id"] if round_of.get(image) == key}
+        disputed -= set(sampled)
+        found = _findings(key, set(sampled), round_of, lake, policy)
+        if found is None:
+            unread[key] = "the seed of its sample is no longer that of params.yaml"
+        elif len(found):
+            findings.append(found)
+    nothing = pd.DataFrame(columns=_FINDINGS).astype({"wrong": bool, "weight": float})
+    seen = pd.concat(findings, ignore_index=True) if findings else nothing
+    bars = []
+    for origin, its in labels.groupby("origin"):
+        open_ = its[~its["image_id"].isin(disputed)] if origin == PEOPLE else its
+        counts = {str(name): int(n) for name, n in open_["class_name"].value_counts().items()}
+        if origin == AUTO:
+            certificates = lake.tables.read("certificates", str(its["round_id"].iloc[0]))
+            bars.append(certificate_bars(certificates, counts, round_id=round_id))
+        else:
+            looked = seen if origin == PEOPLE else nothing
+            bars.append(
+                picture_error_bars(looked, round_id=round_id, origin=str(origin), labels=counts)
+            )
+    if not bars:
+        return MeasuredErrors(empty_table("error_bars"), unread)
+    return MeasuredErrors(pd.concat(bars, ignore_index=True), unread)
+
+
+def _findings(
+    round_id: str, sampled: set[str], round_of: dict[str, str], lake: Lake, policy: Params
+) -> pd.DataFrame | None:
+    """Return what reviewers found in a round's sample; None where it is not known how it was drawn.
+
+    Pictures that people labelled anew in a later round are not of this one any more. A rejected one
+    counts all the same: what was not drawn and would be rejected is in the version.
+    """
+    tables = lake.tables
+    consensus = tables.read("consensus_labels", round_id)
+    conflicts = tables.read("conflicts", round_id)
+    plan = review_sample(round_id, consensus, conflicts, policy, size=len(sampled))
+    if set(plan.sample["item"]) != sampled:
+        return None
+    reviewed = tables.read("reviewed_labels", round_id)
+    reviewed = reviewed[reviewed["image_id"].isin(sampled) & reviewed["decision"].isin(_DECIDED)]
+    current = reviewed["image_id"].map(round_of) == round_id
+    reviewed = reviewed[current | (reviewed["decision"] == "rejected")]
+    images = lake.accepted_images().drop_duplicates("image_id").set_index("image_id")
+    sides = images.loc[reviewed["image_id"].unique(), ["width", "height"]].astype(float)
+    sizes = {str(image): (width, height) for image, width, height in sides.itertuples()}
+    found = review_findings(
+        consensus[consensus["image_id"].isin(reviewed["image_id"])], reviewed, sizes
+    )
+    today = {old: now[0] for old, now in policy.ontology.successors.items() if len(now) == 1}
+    weights = 1.0 / plan.sample.set_index("item")["probability"]
+    return found.assign(
+        class_name=[today.get(name, name) for name in found["class_name"]],
+        weight=found["image_id"].map(weights),
+    )

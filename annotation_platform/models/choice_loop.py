@@ -1,0 +1,246 @@
+"""One turn of the learning loop for choices: train the classifier, test, promote or keep, propose.
+
+Its weights stand in a registry of their own, beside the detector's: one of each is promoted, and
+each takes over by its own test.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from annotation_platform.models.cards import ModelCard, policy_digest
+from annotation_platform.models.choice_calibration import Temperature, fit_temperature
+from annotation_platform.models.choice_metrics import (
+    ChoiceEvaluation,
+    ChoicePromotion,
+    ChoiceTruth,
+    choice_figures,
+    decide_choices,
+    evaluate_choices,
+)
+from annotation_platform.models.choice_proposals import PROFILE
+from annotation_platform.models.classifier import PictureClassifier, predict_choices
+from annotation_platform.models.classifier_training import (
+    ChoiceExample,
+    TrainedClassifier,
+    train_classifier,
+)
+from annotation_platform.models.pictures import PicturePath, picture_paths
+from annotation_platform.models.registry import ModelRegistry
+from annotation_platform.params import Params, TrainingPolicy
+from annotation_platform.schema.geometry import FloatArray
+from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import AREAS
+from annotation_platform.schema.tables import empty_table
+from annotation_platform.versioning.manifest import version_key
+
+_NO_CLASSIFIER = ChoicePromotion(False, "")
+_NO_TEST_IMAGE = ChoicePromotion(
+    False,
+    "Not promoted: no test picture has a choice yet, so no classifier can be judged. The test "
+    "split grows with every round; label more images, or raise splits.test in params.yaml.",
+)
+
+
+@dataclass(frozen=True)
+class LearnedChoices:
+    """The classifier of a round, and what its probabilities mean."""
+
+    trained: TrainedClassifier
+    weights_sha256: str
+    temperature: Temperature
+
+
+@dataclass(frozen=True)
+class EvaluatedChoices:
+    """How a round's classifier does on the test pictures, and whether it now proposes."""
+
+    weights_sha256: str  # empty: the round has none
+    decision: ChoicePromotion
+    evaluation: ChoiceEvaluation | None  # None: there is no test picture, or no classifier
+    promoted_accuracy: float | None  # of the one promoted before; None: there is none
+    figures: pd.DataFrame  # schema.tables.CHOICE_FIGURES
+
+
+def choice_share(train: pd.DataFrame, policy: Params) -> float:
+    """Return which share of the budget of training the classifier gets, 0 to 1.
+
+    Where the train split has choices as well as areas to learn from that is
+    ``training.choice_share``, else all or nothing. Pictures of an ontology without areas teach a
+    detector nothing, not even what is background.
+    """
+    if not policy.ontology.areas:
+        return 1.0
+    if not ChoiceTruth.of(train, policy.ontology).image_ids:
+        return 0.0
+    areas = train["shape"].isin(AREAS) & train["class_name"].isin(policy.ontology.areas)
+    return policy.training.choice_share if areas.any() else 1.0
+
+
+def part_of(policy: TrainingPolicy, share: float) -> TrainingPolicy:
+    """Return the policy with this share, above 0, of its budget of seconds and of steps."""
+    steps = max(1, round(share * policy.steps)) if policy.steps else 0
+    return policy.model_copy(update={"cpu_seconds": share * policy.cpu_seconds, "steps": steps})
+
+
+def train_choices(
+    training_set: pd.DataFrame,
+    *,
+    dataset_tag: str,
+    registry: ModelRegistry,
+    picture_path: PicturePath,
+    policy: Params,
+    budget: TrainingPolicy,
+    progress: Callable[[float], None] | None = None,
+) -> LearnedChoices:
+    """Train on the choices of the train split, learn from the val split what they mean, keep both.
+
+    Learning goes on from the classifier promoted last that learned from another version. What the
+    promoted one's probabilities mean is learned again, for the case that it stays.
+
+    Args:
+        training_set: of the round.
+        dataset_tag: written on the card.
+        registry: of classifiers.
+        picture_path: gives the file of a picture for its id and extension.
+        policy: its ontology and seed.
+        budget: what of its training policy is for this.
+        progress: told the share of the budget that is used.
+    """
+    ontology, paths = policy.ontology, picture_paths(training_set, picture_path)
+    truth = ChoiceTruth.of(_split(training_set, "train"), ontology)
+    examples = [
+        ChoiceExample(image_id, paths[image_id], truth.names_of(row))
+        for row, image_id in enumerate(truth.image_ids)
+    ]
+    records = reversed(registry.history())
+    before = (one.weights_sha256 for one in records)
+    start = next((one for one in before if registry.card(one).dataset_tag != dataset_tag), None)
+    trained = train_classifier(
+        examples,
+        class_names=ontology.choices,
+        choose=ontology.choose,
+        policy=budget,
+        seed=policy.seed,
+        start_from=registry.weights_path(start) if start else None,
+        progress=progress,
+    )
+    held_out = ChoiceTruth.of(_split(training_set, "val"), ontology)
+    new = PictureClassifier.from_bytes(trained.state, where="the new classifier")
+    temperature = _calibrate(registry, new, held_out, paths)
+    promoted = registry.promoted()
+    if promoted is not None:
+        _calibrate(registry, PictureClassifier.from_registry(registry, promoted), held_out, paths)
+    card = ModelCard(
+        architecture=trained.architecture,
+        class_names=tuple(ontology.choices),
+        image_width=trained.side,
+        dataset_tag=dataset_tag,
+        started_from=trained.started_from,
+        train_images=trained.images,
+        cpu_seconds=round(trained.cpu_seconds, 3),
+        seed=policy.seed,
+        policy_digest=policy_digest(budget),
+        calibrations={PROFILE: temperature.meaning},
+    )
+    return LearnedChoices(trained, registry.add(trained.state, card), temperature)
+
+
+def judge_choices(
+    round_id: str,
+    weights: str,
+    dataset_tag: str,
+    training_set: pd.DataFrame,
+    *,
+    registry: ModelRegistry,
+    picture_path: PicturePath,
+    ontology: Ontology,
+) -> EvaluatedChoices:
+    """Test the new classifier and those before it on the same pictures; promote it or not.
+
+    As ``evaluate_round`` does with detectors: it is compared with the promoted one and with the
+    best as known when that took over, and a round that runs again after a classifier of a later
+    version was promoted must give a better one than that.
+
+    Args:
+        round_id: of the classifier.
+        weights: of the classifier; empty: the round trained none.
+        dataset_tag: of the version that it learned from.
+        training_set: of the round; its test split is looked at.
+        registry: of classifiers.
+        picture_path: gives the file of a picture for its id and extension.
+        ontology: its choices.
+    """
+    nothing = empty_table("choice_figures")
+    if not weights:
+        return EvaluatedChoices("", _NO_CLASSIFIER, None, None, nothing)
+    truth = ChoiceTruth.of(_split(training_set, "test"), ontology)
+    if not truth.image_ids:
+        return EvaluatedChoices(weights, _NO_TEST_IMAGE, None, None, nothing)
+    paths = picture_paths(training_set, picture_path)
+
+    def tested(one: str) -> ChoiceEvaluation:
+        classifier = PictureClassifier.from_registry(registry, one)
+        return evaluate_choices(truth, _looked_at(classifier, truth, paths))
+
+    others = (record for record in reversed(registry.history()) if record.weights_sha256 != weights)
+    record = next(others, None)
+    last = record.weights_sha256 if record else ""
+    best = (record.best_sha256 or last) if record else ""
+    tag = registry.card(last).dataset_tag if last else ""
+    overtaken = _version(tag) > _version(dataset_tag)
+    current = f"the promoted classifier, of {tag}," if overtaken else "the promoted classifier"
+    names = {best: "the best classifier so far", last: current}
+    new, before = tested(weights), {one: tested(one) for one in names if one}
+    decision = decide_choices(
+        new,
+        {names[one]: found for one, found in before.items()},
+        later=current if overtaken else "",
+    )
+    if decision.promoted:
+        known = {**before, weights: new}
+        best = max(reversed(list(known)), key=lambda one: known[one].accuracy.value)
+        registry.promote(weights, decision.reason, best_sha256=best)
+    return EvaluatedChoices(
+        weights,
+        decision,
+        new,
+        before[last].accuracy.value if last else None,
+        choice_figures(round_id, weights, new),
+    )
+
+
+def _calibrate(
+    registry: ModelRegistry,
+    classifier: PictureClassifier,
+    truth: ChoiceTruth,
+    paths: Mapping[str, Path],
+) -> Temperature:
+    probabilities = _looked_at(classifier, truth, paths)
+    found = fit_temperature(probabilities, truth.chosen, choose=truth.choose)
+    # Too few pictures teach nothing: they are no reason to forget what more of them taught.
+    if found.meaning or registry.temperature([classifier.digest], PROFILE) is None:
+        registry.calibrate([classifier.digest], PROFILE, found)
+    return found
+
+
+def _version(tag: str) -> tuple[int, ...]:
+    """Return the numbers of a version's tag; none if it has no version."""
+    return version_key(tag.rpartition("@v")[2])
+
+
+def _looked_at(
+    classifier: PictureClassifier, truth: ChoiceTruth, paths: Mapping[str, Path]
+) -> FloatArray:
+    return predict_choices(
+        classifier,
+        {image_id: paths[image_id] for image_id in truth.image_ids},
+        class_names=truth.class_names,
+        choose=truth.choose,
+    )
+
+
+def _split(training_set: pd.DataFrame, split: str) -> pd.DataFrame:
+    return training_set[training_set["split"] == split]

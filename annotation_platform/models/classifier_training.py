@@ -1,0 +1,323 @@
+"""Teaching the classifier of whole pictures, within a share of the budget of training."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from annotation_platform.errors import DataError, ModelError, NotReadyError
+from annotation_platform.images.decoding import Pixels
+from annotation_platform.models.cards import SMALL_RESNET
+from annotation_platform.models.choice_calibration import Choose
+from annotation_platform.models.classifier import square, squares_tensor
+from annotation_platform.models.detector import best_device, read_weights_file
+from annotation_platform.models.pictures import Augmentation, Sample, augment, read_picture
+from annotation_platform.params import TrainingPolicy
+from annotation_platform.schema.geometry import FloatArray
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+LARGEST_SIDE = 224
+"""Pixels: what published classifiers learned with, and what a picture as a whole needs."""
+
+_WEIGHT_DECAY = 1e-2
+_LONGEST_GRADIENT = 5.0
+_WARM_UP = 0.1
+# So many steps in a row without a finite loss are no accident.
+_LOST = 20
+# Of a square a classifier sees a quarter of what a detector sees of a picture, or less.
+_TIMES_AS_MANY = 4
+_CACHE_BYTES = 1 << 30
+# Pictures by which the norms are set at the end, at most.
+_SETTLED_BY = 256
+
+
+@dataclass(frozen=True)
+class ChoiceExample:
+    """One picture to learn from: where it lies, and the classes that were chosen for it."""
+
+    image_id: str
+    path: Path
+    chosen: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """What training gave."""
+
+    state: bytes  # the file of weights
+    architecture: str
+    started_from: str  # SHA-256 of the weights it started from, a name, or empty: from scratch
+    side: int  # of the square that pictures are brought to, pixels
+    epochs: float  # passes over the pictures
+    cpu_seconds: float  # processor time, decoding included
+    final_loss: float  # mean over the last tenth of the steps
+    images: int
+    steps: int
+
+
+def train_classifier(
+    examples: Sequence[ChoiceExample],
+    *,
+    class_names: Sequence[str],
+    choose: Choose,
+    policy: TrainingPolicy,
+    seed: int,
+    start_from: Path | None = None,
+    progress: Callable[[float], None] | None = None,
+    augmentation: Augmentation | None = None,
+) -> TrainedClassifier:
+    """Return a classifier that has learned from ``examples`` for ``policy.cpu_seconds``.
+
+    Training starts from ``policy.classifier_weights`` where that is given (a file, or ``DEFAULT``
+    for torchvision's ResNet-18), else from the file ``start_from``, else from scratch. With
+    ``policy.steps`` above 0 it takes so many steps instead of so long: then one kind of processor
+    and one seed always give the same weights. Batches are four times ``policy.batch_size``.
+
+    At the end the norms are set by the pictures as they are, not varied (Wu and Johnson,
+    "Rethinking 'Batch' in BatchNorm", 2021): after few steps their running means lag behind.
+
+    Args:
+        examples: pictures with what was chosen for them: exactly one class where one is chosen, at
+            least one otherwise; in any order, which is part of the result.
+        class_names: every class that can be chosen, in the order of its outputs.
+        choose: whether one class holds for a picture, or any number.
+        policy: budget, picture width (squares of at most 224 pixels), batch size, learning rate.
+        seed: of the first weights, the order of the pictures and their variations.
+        start_from: a file of ours or of torchvision's ResNet-18.
+        progress: told the share of the budget that is used, 0 to 1, after every step.
+        augmentation: how far pictures are varied.
+
+    Raises:
+        NotReadyError: there is no picture to learn from.
+        DataError: a class is unknown, a picture has too many, or it cannot be read.
+        ModelError: the weights to start from cannot be used, or learning went astray.
+    """
+    from annotation_platform.models.classifier_files import write_classifier
+
+    names = tuple(class_names)
+    targets = _targets(examples, names, choose)
+    started = time.process_time()
+    side, size = min(policy.image_width, LARGEST_SIDE), policy.batch_size * _TIMES_AS_MANY
+    pictures = _Squares(examples, side)
+    with _quiet_torch(seed, policy.threads):
+        network, architecture, started_from = _first_network(policy, start_from, names)
+        device = best_device()
+        network.to(device).train()
+        batches = _batches(pictures, targets, size, augmentation or Augmentation(), seed)
+        loss_of = _Loss(network, choose, device)
+        clock = _Clock(started, policy)
+        losses = _learn(network, (loss_of(*batch) for batch in batches), clock, policy, progress)
+        _settle_norms(network, pictures, device, size, seed)
+        state = write_classifier(
+            network, architecture=architecture, class_names=names, choose=choose, side=side
+        )
+    return TrainedClassifier(
+        state=state,
+        architecture=architecture,
+        started_from=started_from,
+        side=side,
+        epochs=clock.steps * size / len(examples),
+        cpu_seconds=time.process_time() - started,
+        final_loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
+        images=len(examples),
+        steps=clock.steps,
+    )
+
+
+@dataclass
+class _Clock:
+    """How much of the budget is used: by steps where policy gives them, else by processor time."""
+
+    started: float
+    policy: TrainingPolicy
+    steps: int = 0
+
+    def share(self) -> float:
+        if self.policy.steps:
+            return min(1.0, self.steps / self.policy.steps)
+        return min(1.0, (time.process_time() - self.started) / self.policy.cpu_seconds)
+
+
+def _learn(
+    network: "nn.Module",
+    losses_of: "Iterator[torch.Tensor]",
+    clock: _Clock,
+    policy: TrainingPolicy,
+    progress: Callable[[float], None] | None,
+) -> list[float]:
+    import torch
+
+    parameters = list(network.parameters())
+    optimizer = torch.optim.AdamW(parameters, policy.learning_rate, weight_decay=_WEIGHT_DECAY)
+    losses: list[float] = []
+    # At least one step, however small the budget: a network that never learned is no model.
+    while clock.steps == 0 or clock.share() < 1.0:
+        for group in optimizer.param_groups:
+            group["lr"] = policy.learning_rate * _rate(clock.share())
+        loss = next(losses_of)
+        optimizer.zero_grad(set_to_none=True)
+        clock.steps += 1
+        if bool(torch.isfinite(loss)):
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(parameters, _LONGEST_GRADIENT)
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        elif clock.steps - len(losses) >= _LOST:
+            break
+        if progress is not None:
+            progress(clock.share())
+    if 2 * len(losses) <= clock.steps:
+        raise ModelError(
+            f"learning went astray: {clock.steps - len(losses)} of {clock.steps} steps had no "
+            "finite loss. Lower training.learning_rate in params.yaml."
+        )
+    return losses
+
+
+def _rate(share: float) -> float:
+    """Return the factor of the learning rate: a linear rise over a tenth, then half a cosine."""
+    if share < _WARM_UP:
+        return max(0.01, share / _WARM_UP)
+    return 0.5 * (1.0 + math.cos(math.pi * (share - _WARM_UP) / (1.0 - _WARM_UP)))
+
+
+class _Loss:
+    """Cross entropy: over the classes where one is chosen, else of each class by itself."""
+
+    def __init__(self, network: "nn.Module", choose: Choose, device: str) -> None:
+        self._network, self._choose, self._device = network, choose, device
+
+    def __call__(self, pictures: Sequence[Pixels], targets: FloatArray) -> "torch.Tensor":
+        import torch
+        from torch.nn import functional
+
+        logits = self._network(squares_tensor(pictures, self._device))
+        wanted = torch.from_numpy(targets).float().to(self._device)
+        if self._choose == "one":
+            return functional.cross_entropy(logits, wanted)
+        return functional.binary_cross_entropy_with_logits(logits, wanted)
+
+
+class _Squares:
+    """The pictures as squares, decoded when first asked for; the first GiB of them is kept."""
+
+    def __init__(self, examples: Sequence[ChoiceExample], side: int) -> None:
+        self._paths = [each.path for each in examples]
+        self._side = side
+        self._kept: dict[int, Pixels] = {}
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> Pixels:
+        if index in self._kept:
+            return self._kept[index]
+        pixels = square(read_picture(self._paths[index]), side=self._side)
+        if (len(self._kept) + 1) * pixels.nbytes <= _CACHE_BYTES:
+            self._kept[index] = pixels
+        return pixels
+
+
+def _batches(
+    pictures: _Squares, targets: FloatArray, size: int, augmentation: Augmentation, seed: int
+) -> Iterator[tuple[list[Pixels], FloatArray]]:
+    """Yield batches for ever, pass after pass over the pictures, shuffled, each picture varied."""
+    rng = np.random.default_rng(seed)
+    nothing = Sample(np.zeros((0, 0, 3), np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64))
+    waiting: list[int] = []
+    while True:
+        while len(waiting) < size:
+            waiting.extend(rng.permutation(len(pictures)).tolist())
+        chosen, waiting = waiting[:size], waiting[size:]
+        samples = [replace(nothing, pixels=pictures[index]) for index in chosen]
+        yield [augment(each, augmentation, rng).pixels for each in samples], targets[chosen]
+
+
+def _settle_norms(
+    network: "nn.Module", pictures: _Squares, device: str, size: int, seed: int
+) -> None:
+    import torch
+
+    norms = [each for each in network.modules() if isinstance(each, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        # None: the mean of all batches, each weighing the same.
+        norm.momentum = None
+    order = np.random.default_rng([seed, 1]).permutation(len(pictures))[:_SETTLED_BY]
+    with torch.no_grad():
+        for batch in np.array_split(order, math.ceil(len(order) / size)):
+            network(squares_tensor([pictures[int(index)] for index in batch], device))
+
+
+def _targets(
+    examples: Sequence[ChoiceExample], names: tuple[str, ...], choose: Choose
+) -> FloatArray:
+    """Return ``(N, C)``, 1 where a class was chosen and else 0."""
+    if not examples:
+        raise NotReadyError(
+            "no picture has a choice to learn from. Label some pictures and release a round first."
+        )
+    targets = np.zeros((len(examples), len(names)))
+    for row, example in enumerate(examples):
+        unknown = sorted(set(example.chosen) - set(names))
+        if unknown:
+            raise DataError(
+                f"image {example.image_id}: {unknown[0]!r} is no choice of the ontology "
+                f"({', '.join(names)}). Correct the label or add the class."
+            )
+        if not example.chosen or (choose == "one" and len(example.chosen) > 1):
+            raise DataError(
+                f"image {example.image_id}: {len(example.chosen)} choices, where {choose} is "
+                "chosen. Correct the labels."
+            )
+        targets[row, [names.index(name) for name in example.chosen]] = 1.0
+    return targets
+
+
+def _first_network(
+    policy: TrainingPolicy, start_from: Path | None, class_names: tuple[str, ...]
+) -> tuple["nn.Module", str, str]:
+    from annotation_platform.models import classifier_files as files
+    from annotation_platform.models.networks import build_classifier
+
+    path = Path(policy.classifier_weights) if policy.classifier_weights else start_from
+    if path is None:
+        return build_classifier(SMALL_RESNET, classes=len(class_names)), SMALL_RESNET, ""
+    if policy.classifier_weights == "DEFAULT":
+        file, origin = files.default_classifier(), files.DEFAULT_NAME
+    else:
+        data = read_weights_file(path)
+        origin = sha256(data).hexdigest()
+        if policy.classifier_weights and policy.classifier_weights_sha256 not in {"", origin}:
+            raise ModelError(
+                f"{path}: refused: its SHA-256 is {origin}, training.classifier_weights_sha256 is "
+                f"{policy.classifier_weights_sha256}. Get the right file."
+            )
+        file = files.read_classifier(data, where=str(path))
+    network = build_classifier(file.architecture, classes=len(class_names))
+    files.start_classifier(network, file, class_names=class_names, where=str(path))
+    return network, file.architecture, origin
+
+
+@contextmanager
+def _quiet_torch(seed: int, threads: int) -> Iterator[None]:
+    """Seed torch, on so many threads, and leave its global state as it was."""
+    import torch
+
+    before = torch.get_num_threads()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
