@@ -8,13 +8,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
-from scipy.optimize import minimize
 
 from annotation_platform.errors import ModelError
 from annotation_platform.schema.geometry import (
@@ -43,6 +42,33 @@ _LEAST_RISE = 1e-3
 # How far the pooled curve is expected to be from the identity, and a class's from the pooled one.
 _POOLED_SPREAD = np.array([2.0, 2.0, 3.0])
 _CLASS_SPREAD = np.array([0.4, 0.4, 0.8])
+
+
+class KeptMeaning(BaseModel):
+    """What a model's scores mean, as it is kept beside its weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Return it as JSON that a person can read."""
+        text = json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True)
+        return text + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, where: str) -> Self:
+        """Return what ``text`` says; a damaged one is a ModelError naming ``where``."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise ModelError(
+                f"{where}: not a calibration: {error.errors()[0]['msg']}. "
+                "Delete it and train the model again."
+            ) from error
 
 
 class Curve(BaseModel):
@@ -80,15 +106,13 @@ class ClassCurve(BaseModel):
     right: int
 
 
-class Calibration(BaseModel):
+class Calibration(KeptMeaning):
     """What a detector's scores mean, by class.
 
     ``error_before`` and ``error_after`` are expected calibration errors over all boxes, the latter
     on pictures that the curves were not fitted to (five folds); ``error_by_chance`` is what a
     perfectly calibrated detector would show on as many boxes. They are missing with too few boxes.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     classes: dict[str, ClassCurve]
     pooled: ClassCurve
@@ -108,27 +132,6 @@ class Calibration(BaseModel):
             its = names == name
             result[its] = one.curve.at(scores[its])
         return result
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the content."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
-
-    def to_json(self) -> str:
-        """Return it as JSON that a person can read."""
-        text = json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True)
-        return text + "\n"
-
-    @classmethod
-    def from_json(cls, text: str | bytes, *, where: str) -> "Calibration":
-        """Return what ``text`` says; a damaged one is a ModelError naming ``where``."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise ModelError(
-                f"{where}: not a calibration: {error.errors()[0]['msg']}. "
-                "Delete it and train the model again."
-            ) from error
 
 
 @dataclass(frozen=True)
@@ -275,6 +278,9 @@ def _most_probable(
     design = _design(scores)
     middle = np.array([towards.rise, towards.fall, towards.offset])
     signs = np.where(right, 1.0, -1.0)
+
+    # Half a second to import, for those who train.
+    from scipy.optimize import minimize
 
     def loss(curve: FloatArray) -> tuple[float, FloatArray]:
         margin = signs * (design @ curve)

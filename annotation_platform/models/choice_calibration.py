@@ -4,16 +4,17 @@ Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", 201
 for all classes. It changes no order among them, so what is chosen stays what it was.
 """
 
-import hashlib
-import json
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from annotation_platform.errors import ModelError
-from annotation_platform.models.calibration import LEAST_PICTURES, calibration_error
+from annotation_platform.models.calibration import (
+    LEAST_PICTURES,
+    KeptMeaning,
+    calibration_error,
+)
 from annotation_platform.schema.geometry import FloatArray
 
 BoolArray = npt.NDArray[np.bool_]
@@ -26,7 +27,7 @@ _SPREAD = 1.0
 _RANGE = (-3.0, 3.0)
 
 
-class Temperature(BaseModel):
+class Temperature(KeptMeaning):
     """What a classifier's probabilities mean; a temperature of 1 leaves them as they are.
 
     ``error_before`` and ``error_after`` are expected calibration errors, the latter on pictures
@@ -34,8 +35,6 @@ class Temperature(BaseModel):
     chosen, else of all classes. ``error_by_chance`` is what exact probabilities would show on as
     many pictures. They are missing with too few pictures.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     temperature: float = Field(default=1.0, gt=0)
     choose: Choose
@@ -52,26 +51,6 @@ class Temperature(BaseModel):
     def meaning(self) -> str:
         """Its digest; empty where it leaves probabilities as they are."""
         return "" if self.temperature == 1.0 else self.digest
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the content."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
-
-    def to_json(self) -> str:
-        """Return it as JSON that a person can read."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str | bytes, *, where: str) -> "Temperature":
-        """Return what ``text`` says; a damaged one is a ModelError naming ``where``."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise ModelError(
-                f"{where}: not a calibration: {error.errors()[0]['msg']}. "
-                "Delete it and train the model again."
-            ) from error
 
 
 def fit_temperature(probabilities: FloatArray, truth: BoolArray, *, choose: Choose) -> Temperature:

@@ -3,18 +3,21 @@
 As with detectors, a file is only ever read with ``weights_only=True``; see ``weight_files.py``.
 """
 
-import io
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights
 
 from annotation_platform.errors import ModelError
 from annotation_platform.models.cards import CLASSIFIERS, RESNET18
 from annotation_platform.models.networks import build_classifier
-from annotation_platform.models.weight_files import check_tensors, download, read_content
+from annotation_platform.models.weight_files import (
+    check_tensors,
+    download,
+    read_content,
+    write_content,
+)
 
 DEFAULT_NAME = "torchvision ResNet18_Weights.IMAGENET1K_V1"
 _FORMAT = "annotation-platform classifier 1"
@@ -44,21 +47,8 @@ def write_classifier(
     network: nn.Module, *, architecture: str, class_names: tuple[str, ...], choose: str, side: int
 ) -> bytes:
     """Return the network as a file of weights, on no device in particular."""
-    tensors = {
-        name: tensor.detach().to("cpu").contiguous()
-        for name, tensor in network.state_dict().items()
-    }
-    sink = io.BytesIO()
-    content = {
-        "format": _FORMAT,
-        "architecture": architecture,
-        "class_names": list(class_names),
-        "choose": choose,
-        "side": side,
-        "tensors": tensors,
-    }
-    torch.save(content, sink)
-    return sink.getvalue()
+    head = {"architecture": architecture, "class_names": list(class_names)}
+    return write_content(network, {"format": _FORMAT, **head, "choose": choose, "side": side})
 
 
 def read_classifier(data: bytes, *, where: str) -> ClassifierFile:

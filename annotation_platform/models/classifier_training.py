@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +17,14 @@ from annotation_platform.models.choice_calibration import Choose
 from annotation_platform.models.classifier import square, squares_tensor
 from annotation_platform.models.detector import best_device, read_weights_file
 from annotation_platform.models.pictures import Augmentation, Sample, augment, read_picture
+from annotation_platform.models.schedule import (
+    LONGEST_GRADIENT,
+    LOST,
+    WEIGHT_DECAY,
+    Clock,
+    learning_rate_factor,
+    quiet_torch,
+)
 from annotation_platform.params import TrainingPolicy
 from annotation_platform.schema.geometry import FloatArray
 
@@ -28,11 +35,6 @@ if TYPE_CHECKING:
 LARGEST_SIDE = 224
 """Pixels: what published classifiers learned with, and what a picture as a whole needs."""
 
-_WEIGHT_DECAY = 1e-2
-_LONGEST_GRADIENT = 5.0
-_WARM_UP = 0.1
-# So many steps in a row without a finite loss are no accident.
-_LOST = 20
 # Of a square a classifier sees a quarter of what a detector sees of a picture, or less.
 _TIMES_AS_MANY = 4
 _CACHE_BYTES = 1 << 30
@@ -108,13 +110,13 @@ def train_classifier(
     started = time.process_time()
     side, size = min(policy.image_width, LARGEST_SIDE), policy.batch_size * _TIMES_AS_MANY
     pictures = _Squares(examples, side)
-    with _quiet_torch(seed, policy.threads):
+    with quiet_torch(seed, policy.threads):
         network, architecture, started_from = _first_network(policy, start_from, names)
         device = best_device()
         network.to(device).train()
         batches = _batches(pictures, targets, size, augmentation or Augmentation(), seed)
         loss_of = _Loss(network, choose, device)
-        clock = _Clock(started, policy)
+        clock = Clock(started, policy.cpu_seconds, policy.steps or None)
         losses = _learn(network, (loss_of(*batch) for batch in batches), clock, policy, progress)
         _settle_norms(network, pictures, device, size, seed)
         state = write_classifier(
@@ -133,45 +135,31 @@ def train_classifier(
     )
 
 
-@dataclass
-class _Clock:
-    """How much of the budget is used: by steps where policy gives them, else by processor time."""
-
-    started: float
-    policy: TrainingPolicy
-    steps: int = 0
-
-    def share(self) -> float:
-        if self.policy.steps:
-            return min(1.0, self.steps / self.policy.steps)
-        return min(1.0, (time.process_time() - self.started) / self.policy.cpu_seconds)
-
-
 def _learn(
     network: "nn.Module",
     losses_of: "Iterator[torch.Tensor]",
-    clock: _Clock,
+    clock: Clock,
     policy: TrainingPolicy,
     progress: Callable[[float], None] | None,
 ) -> list[float]:
     import torch
 
     parameters = list(network.parameters())
-    optimizer = torch.optim.AdamW(parameters, policy.learning_rate, weight_decay=_WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(parameters, policy.learning_rate, weight_decay=WEIGHT_DECAY)
     losses: list[float] = []
     # At least one step, however small the budget: a network that never learned is no model.
     while clock.steps == 0 or clock.share() < 1.0:
         for group in optimizer.param_groups:
-            group["lr"] = policy.learning_rate * _rate(clock.share())
+            group["lr"] = policy.learning_rate * learning_rate_factor(clock.share())
         loss = next(losses_of)
         optimizer.zero_grad(set_to_none=True)
         clock.steps += 1
         if bool(torch.isfinite(loss)):
             loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(parameters, _LONGEST_GRADIENT)
+            torch.nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT)
             optimizer.step()
             losses.append(float(loss.detach()))
-        elif clock.steps - len(losses) >= _LOST:
+        elif clock.steps - len(losses) >= LOST:
             break
         if progress is not None:
             progress(clock.share())
@@ -181,13 +169,6 @@ def _learn(
             "finite loss. Lower training.learning_rate in params.yaml."
         )
     return losses
-
-
-def _rate(share: float) -> float:
-    """Return the factor of the learning rate: a linear rise over a tenth, then half a cosine."""
-    if share < _WARM_UP:
-        return max(0.01, share / _WARM_UP)
-    return 0.5 * (1.0 + math.cos(math.pi * (share - _WARM_UP) / (1.0 - _WARM_UP)))
 
 
 class _Loss:
@@ -306,18 +287,3 @@ def _first_network(
     network = build_classifier(file.architecture, classes=len(class_names))
     files.start_classifier(network, file, class_names=class_names, where=str(path))
     return network, file.architecture, origin
-
-
-@contextmanager
-def _quiet_torch(seed: int, threads: int) -> Iterator[None]:
-    """Seed torch, on so many threads, and leave its global state as it was."""
-    import torch
-
-    before = torch.get_num_threads()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        torch.set_num_threads(threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)

@@ -23,18 +23,20 @@ from annotation_platform.models.pictures import (
     SampleCache,
     augment,
 )
+from annotation_platform.models.schedule import (
+    LONGEST_GRADIENT,
+    LOST,
+    WEIGHT_DECAY,
+    Clock,
+    learning_rate_factor,
+    quiet_torch,
+)
 from annotation_platform.params import TrainingPolicy
 from annotation_platform.schema.geometry import as_boxes, box_areas
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-_WEIGHT_DECAY = 1e-2
-_LONGEST_GRADIENT = 5.0
-_WARM_UP = 0.1
-# So many steps in a row without a finite loss are no accident.
-_LOST = 20
 
 Record = Callable[[int, float, float, float], None]
 """Takes the number of a step, its loss, the learning rate and the share of the budget used."""
@@ -107,9 +109,9 @@ def train_detector(
     started = time.process_time()
     names, width = tuple(class_names), policy.image_width
     remedy = "Lower training.image_width in params.yaml, or train on a larger machine."
-    with _quiet_torch(seed, policy.threads), enough_memory("training", remedy):
+    with quiet_torch(seed, policy.threads), enough_memory("training", remedy):
         network, architecture, started_from = _first_network(policy, start_from, names)
-        clock = _Clock(started, policy.cpu_seconds, maximum_steps or policy.steps or None)
+        clock = Clock(started, policy.cpu_seconds, maximum_steps or policy.steps or None)
         cache = SampleCache(examples, names, width)
         order = _order(examples, weights, np.random.default_rng([seed, 1]))
         batches = _batches(cache, policy.batch_size, augmentation or Augmentation(), seed, order)
@@ -136,25 +138,10 @@ def train_detector(
     )
 
 
-@dataclass
-class _Clock:
-    """How much of the budget is used: by processor time, or by steps where they are given."""
-
-    started: float
-    cpu_seconds: float
-    maximum_steps: int | None
-    steps: int = 0
-
-    def share(self) -> float:
-        if self.maximum_steps is not None:
-            return min(1.0, self.steps / self.maximum_steps)
-        return min(1.0, (time.process_time() - self.started) / self.cpu_seconds)
-
-
 def _learn(
     network: "nn.Module",
     batches: Iterator[list[Sample]],
-    clock: _Clock,
+    clock: Clock,
     room: Room,
     learning_rate: float,
     progress: Callable[[float], None] | None,
@@ -164,12 +151,12 @@ def _learn(
 
     network.train()
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=_WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=WEIGHT_DECAY)
     losses: list[float] = []
     skipped = 0
     # At least one step, however small the budget: a network that never learned is no model.
     while clock.steps == 0 or clock.share() < 1.0:
-        rate = learning_rate * _rate(clock.share())
+        rate = learning_rate * learning_rate_factor(clock.share())
         for group in optimizer.param_groups:
             group["lr"] = rate
         device = room.device
@@ -179,12 +166,12 @@ def _learn(
             optimizer.load_state_dict(optimizer.state_dict())
         clock.steps += 1
         if math.isfinite(loss):
-            torch.nn.utils.clip_grad_norm_(parameters, _LONGEST_GRADIENT)
+            torch.nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT)
             optimizer.step()
             losses.append(loss)
         else:
             skipped += 1
-            if skipped >= _LOST and skipped > len(losses):
+            if skipped >= LOST and skipped > len(losses):
                 break
         if record is not None:
             record(clock.steps, loss, rate, clock.share())
@@ -196,13 +183,6 @@ def _learn(
             "Lower training.learning_rate in params.yaml."
         )
     return losses, skipped
-
-
-def _rate(share: float) -> float:
-    """Return the factor of the learning rate: a linear rise over a tenth, then half a cosine."""
-    if share < _WARM_UP:
-        return max(0.01, share / _WARM_UP)
-    return 0.5 * (1.0 + math.cos(math.pi * (share - _WARM_UP) / (1.0 - _WARM_UP)))
 
 
 def _gradients(network: "nn.Module", samples: list[Sample], room: Room) -> float:
@@ -361,19 +341,3 @@ def _check(examples: Sequence[Example], class_names: Sequence[str]) -> None:
             f"none of the {len(examples)} pictures has a box to learn from. "
             "Label some objects and release a round first."
         )
-
-
-@contextmanager
-def _quiet_torch(seed: int, threads: int) -> Iterator[None]:
-    """Seed torch, on so many threads, and leave its global state as it was."""
-    import torch
-
-    before = torch.get_num_threads()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        # Waiting threads count as processor time: on a busy machine a second one wastes half.
-        torch.set_num_threads(threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)

@@ -8,6 +8,7 @@ import io
 import pickle
 import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -49,20 +50,8 @@ def write_weights(
     network: nn.Module, *, architecture: str, class_names: tuple[str, ...], image_width: int
 ) -> bytes:
     """Return the network as a file of weights, on no device in particular."""
-    tensors = {
-        name: tensor.detach().to("cpu").contiguous()
-        for name, tensor in network.state_dict().items()
-    }
-    sink = io.BytesIO()
-    content = {
-        "format": _FORMAT,
-        "architecture": architecture,
-        "class_names": list(class_names),
-        "image_width": image_width,
-        "tensors": tensors,
-    }
-    torch.save(content, sink)
-    return sink.getvalue()
+    head = {"architecture": architecture, "class_names": list(class_names)}
+    return write_content(network, {"format": _FORMAT, **head, "image_width": image_width})
 
 
 def read_weights(data: bytes, *, where: str) -> WeightFile:
@@ -93,6 +82,17 @@ def load_published(url: str) -> tuple[dict[str, Tensor], str]:
     tensors = download(url, asked="prediction.architecture", give="prediction.weights")
     path = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(urlparse(url).path).name
     return tensors, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_content(network: nn.Module, head: Mapping[str, object]) -> bytes:
+    """Return what ``read_content`` reads: ``head``, and the network's tensors on the processor."""
+    tensors = {
+        name: tensor.detach().to("cpu").contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    sink = io.BytesIO()
+    torch.save({**head, "tensors": tensors}, sink)
+    return sink.getvalue()
 
 
 def read_content(data: bytes, *, where: str) -> Any:
