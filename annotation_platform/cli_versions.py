@@ -1,5 +1,7 @@
 """Commands about published versions: what there is, whether it is whole, and what is left over."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,7 +43,7 @@ def versions(registry: RegistryOption = "", as_json: AsJson = False) -> None:
     warnings: list[str] = []
     git = opened(read_settings(), registry, say=warnings.append)
     stages = stages_of_versions(git)
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "version": info.version,
             "tag": info.tag,
@@ -49,6 +51,7 @@ def versions(registry: RegistryOption = "", as_json: AsJson = False) -> None:
             "images": info.manifest.images,
             "boxes": info.manifest.boxes,
             "published": info.manifest.published_at,
+            "label_errors": [asdict(bar) for bar in info.manifest.label_errors],
             "stages": "\n".join(
                 f"{each.name}: {each.reason}" for each in stages.get(info.commit, [])
             ),
@@ -60,7 +63,18 @@ def versions(registry: RegistryOption = "", as_json: AsJson = False) -> None:
     else:
         for warning in warnings:
             typer.echo(warning, err=True)
-        OUT.print(table_of(found, title="versions") if found else "No version yet.")
+        rows = [{**row, "label_errors": _wrong(row["label_errors"])} for row in found]
+        OUT.print(table_of(rows, title="versions") if rows else "No version yet.")
+
+
+def _wrong(bars: Sequence[dict[str, Any]]) -> str:
+    """Return the interval of what is wrong of people's labels, of all classes."""
+    from annotation_platform.curation.imported import PEOPLE
+
+    for bar in bars:
+        if bar["origin"] == PEOPLE and not bar["class_name"]:
+            return f"{bar['low']:.1%} to {bar['high']:.1%}"
+    return "not measured"
 
 
 def stage(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.errors import AnnotationPlatformError, NotReadyError
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params, parse_params
@@ -17,6 +18,7 @@ from annotation_platform.storage.s3 import is_s3
 from annotation_platform.versioning.address import parse_address
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.git import Git
+from annotation_platform.versioning.manifest import LabelError
 from annotation_platform.versioning.mirror import open_registry
 from annotation_platform.versioning.publisher import (
     IMAGE_PATH,
@@ -77,6 +79,12 @@ def publish_round(
     included = lake.tables.read("training_rounds", round_id)
     rounds = dict(zip(included["included_round"], included["labels_sha256"], strict=True))
     answers = lake.tables.read_rounds("human_labels", rounds)
+    accepted = training_set.loc[training_set["origin"] == AUTO, "image_id"]
+    proposed = lake.tables.read_all("auto_labels")
+    weights = {
+        *answers["weights_sha256"],
+        *proposed.loc[proposed["image_id"].isin(accepted), "weights_sha256"],
+    }
     published = publish_version(
         versions.open(),
         remote_url=versions.remote_url,
@@ -85,11 +93,12 @@ def publish_round(
         params_text=policy.to_yaml(),
         rounds=rounds,
         policy_digest=policy.digest,
-        weights=sorted(set(answers["weights_sha256"]) - {""}),
+        weights=sorted(weights - {""}),
         source_root=versions.source_root,
         image_path=picture_source(lake),
         keep_together=policy.splits.keep_together,
         inputs=keep_inputs(round_id, lake),
+        label_errors=_label_errors(round_id, lake),
         now=now,
     )
     images = training_set.drop_duplicates("image_id")
@@ -111,6 +120,24 @@ def publish_round(
     )
     table = make_table("dataset_version", [row])
     return PublishedRound(table, published.uploaded_files, instructions)
+
+
+def _label_errors(round_id: str, lake: Lake) -> list[LabelError]:
+    """Return the error bars of a round's training set; none where the round measured none."""
+    bars = lake.tables.read_rounds("error_bars", [round_id]).sort_values(["origin", "class_name"])
+    return [
+        LabelError(
+            origin=str(bar["origin"]),
+            class_name=str(bar["class_name"]),
+            labels=int(bar["labels"]),
+            audited=int(bar["audited"]),
+            rate=None if pd.isna(bar["rate"]) else round(float(bar["rate"]), 4),
+            low=round(float(bar["low"]), 4),
+            high=round(float(bar["high"]), 4),
+            level=float(bar["level"]),
+        )
+        for bar in bars.to_dict("records")
+    ]
 
 
 def picture_source(lake: Lake) -> ImagePath:

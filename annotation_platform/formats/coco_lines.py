@@ -70,17 +70,14 @@ def _merged(old: list[bytes], new: list[bytes], taken: Taken, what: str) -> list
         raise ValueError(f"{len(old)} {what}s, but {len(taken.of_before)} flags")
     stay = list(itertools.compress(old, taken.of_before.tolist()))
     # A line begins with its object's id.
-    if not {_id(line) for line in new}.isdisjoint(map(_id, stay)):
+    ids = {line.partition(b",")[0] for line in new}
+    if not ids.isdisjoint([line.partition(b",")[0] for line in stay]):
         raise same_id(what)
     merged = np.empty(len(taken.of_now), dtype=object)
     merged[taken.of_now] = stay
     merged[~taken.of_now] = new
     lines: list[bytes] = merged.tolist()
     return lines
-
-
-def _id(line: bytes) -> bytes:
-    return line.partition(b",")[0]
 
 
 def _parts(data: bytes) -> tuple[list[bytes], list[bytes], bytes]:

@@ -12,6 +12,7 @@ from annotation_platform.errors import ModelError
 from annotation_platform.images.decoding import Pixels
 from annotation_platform.models.choice_calibration import Choose
 from annotation_platform.models.detector import best_device, picture_tensor
+from annotation_platform.models.memory import Room, enough_memory
 from annotation_platform.models.pictures import read_picture
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.schema.geometry import FloatArray
@@ -52,8 +53,13 @@ class PictureClassifier:
         self.choose = choose
         self.side = side
         self.digest = digest
-        self.device = device or best_device()
-        self._network = network.to(self.device).eval()
+        self._network = network.eval()
+        self._room = Room(device or best_device(), _CHUNK)
+
+    @property
+    def device(self) -> str:
+        """Where it runs: ``cpu``, too, once the accelerator had no room for a picture."""
+        return self._room.device
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str) -> Self:
@@ -88,16 +94,31 @@ class PictureClassifier:
         """Return ``(N, C)`` probabilities of the ``(H, W, 3)`` RGB pictures, in their order.
 
         Rows add up to 1 where one class is chosen. A network that gives no numbers gives NaN.
+        Where memory is too small for a batch, it is halved, from then on, and at last the
+        processor is used; a picture that has no room there is a ModelError.
         """
+        squares = [square(picture, side=self.side) for picture in pictures]
+        seen: list[FloatArray] = [np.zeros((0, len(self.class_names)))]
+        with enough_memory("a picture", "Look at smaller ones, or on a larger machine."):
+            for start in range(0, len(squares), _CHUNK):
+                seen.extend(self._seen(squares[start : start + _CHUNK]))
+        return np.concatenate(seen)
+
+    def _seen(self, squares: Sequence[Pixels]) -> list[FloatArray]:
         import torch
 
-        if not pictures:
-            return np.zeros((0, len(self.class_names)))
-        squares = [square(picture, side=self.side) for picture in pictures]
-        with torch.inference_mode():
-            logits = self._network(squares_tensor(squares, self.device)).double()
-            chances = logits.softmax(dim=1) if self.choose == "one" else logits.sigmoid()
-        return np.asarray(chances.cpu().numpy(), dtype=np.float64)
+        def attempt(size: int, device: str) -> list[FloatArray]:
+            self._network.to(device)
+            found = []
+            for start in range(0, len(squares), size):
+                with torch.inference_mode():
+                    part = squares_tensor(squares[start : start + size], device)
+                    logits = self._network(part).double()
+                    chances = logits.softmax(dim=1) if self.choose == "one" else logits.sigmoid()
+                found.append(np.asarray(chances.cpu().numpy(), dtype=np.float64))
+            return found
+
+        return self._room.fit(len(squares), attempt)
 
 
 def predict_choices(

@@ -4,27 +4,20 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from annotation_platform.errors import DataError, ModelError, NotReadyError
+from annotation_platform.errors import DataError, NotReadyError
 from annotation_platform.images.decoding import Pixels
 from annotation_platform.models.cards import SMALL_RESNET
 from annotation_platform.models.choice_calibration import Choose
 from annotation_platform.models.classifier import square, squares_tensor
-from annotation_platform.models.detector import best_device, read_weights_file
+from annotation_platform.models.detector import best_device
+from annotation_platform.models.memory import Room, enough_memory
 from annotation_platform.models.pictures import Augmentation, Sample, augment, read_picture
-from annotation_platform.models.schedule import (
-    LONGEST_GRADIENT,
-    LOST,
-    WEIGHT_DECAY,
-    Clock,
-    learning_rate_factor,
-    quiet_torch,
-)
+from annotation_platform.models.teaching import Clock, quiet_torch, read_first_weights, teach
 from annotation_platform.params import TrainingPolicy
 from annotation_platform.schema.geometry import FloatArray
 
@@ -40,6 +33,9 @@ _TIMES_AS_MANY = 4
 _CACHE_BYTES = 1 << 30
 # Pictures by which the norms are set at the end, at most.
 _SETTLED_BY = 256
+
+_Seen = tuple[Pixels, FloatArray]
+"""A square and its row of targets."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,8 @@ def train_classifier(
     Training starts from ``policy.classifier_weights`` where that is given (a file, or ``DEFAULT``
     for torchvision's ResNet-18), else from the file ``start_from``, else from scratch. With
     ``policy.steps`` above 0 it takes so many steps instead of so long: then one kind of processor
-    and one seed always give the same weights. Batches are four times ``policy.batch_size``.
+    and one seed always give the same weights. Batches are four times ``policy.batch_size``;
+    where memory is too small for one it is seen in parts, and at last on the processor.
 
     At the end the norms are set by the pictures as they are, not varied (Wu and Johnson,
     "Rethinking 'Batch' in BatchNorm", 2021): after few steps their running means lag behind.
@@ -101,7 +98,8 @@ def train_classifier(
     Raises:
         NotReadyError: there is no picture to learn from.
         DataError: a class is unknown, a picture has too many, or it cannot be read.
-        ModelError: the weights to start from cannot be used, or learning went astray.
+        ModelError: the weights to start from cannot be used, learning went astray, or the
+            memory is too small for one picture.
     """
     from annotation_platform.models.classifier_files import write_classifier
 
@@ -110,15 +108,21 @@ def train_classifier(
     started = time.process_time()
     side, size = min(policy.image_width, LARGEST_SIDE), policy.batch_size * _TIMES_AS_MANY
     pictures = _Squares(examples, side)
-    with quiet_torch(seed, policy.threads):
+    remedy = "Lower training.batch_size in params.yaml, or train on a larger machine."
+    with quiet_torch(seed, policy.threads), enough_memory("training", remedy):
         network, architecture, started_from = _first_network(policy, start_from, names)
-        device = best_device()
-        network.to(device).train()
-        batches = _batches(pictures, targets, size, augmentation or Augmentation(), seed)
-        loss_of = _Loss(network, choose, device)
         clock = Clock(started, policy.cpu_seconds, policy.steps or None)
-        losses = _learn(network, (loss_of(*batch) for batch in batches), clock, policy, progress)
-        _settle_norms(network, pictures, device, size, seed)
+        room = Room(best_device(), size)
+        taught = teach(
+            network,
+            _batches(pictures, targets, size, augmentation or Augmentation(), seed),
+            lambda seen, device: _loss(network, seen, choose, device),
+            clock=clock,
+            room=room,
+            learning_rate=policy.learning_rate,
+            progress=progress,
+        )
+        _settle_norms(network, pictures, room, seed)
         state = write_classifier(
             network, architecture=architecture, class_names=names, choose=choose, side=side
         )
@@ -129,63 +133,24 @@ def train_classifier(
         side=side,
         epochs=clock.steps * size / len(examples),
         cpu_seconds=time.process_time() - started,
-        final_loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
+        final_loss=taught.final_loss,
         images=len(examples),
         steps=clock.steps,
     )
 
 
-def _learn(
-    network: "nn.Module",
-    losses_of: "Iterator[torch.Tensor]",
-    clock: Clock,
-    policy: TrainingPolicy,
-    progress: Callable[[float], None] | None,
-) -> list[float]:
+def _loss(
+    network: "nn.Module", seen: Sequence[_Seen], choose: Choose, device: str
+) -> "torch.Tensor":
+    """Return cross entropy: over the classes where one is chosen, else of each by itself."""
     import torch
+    from torch.nn import functional
 
-    parameters = list(network.parameters())
-    optimizer = torch.optim.AdamW(parameters, policy.learning_rate, weight_decay=WEIGHT_DECAY)
-    losses: list[float] = []
-    # At least one step, however small the budget: a network that never learned is no model.
-    while clock.steps == 0 or clock.share() < 1.0:
-        for group in optimizer.param_groups:
-            group["lr"] = policy.learning_rate * learning_rate_factor(clock.share())
-        loss = next(losses_of)
-        optimizer.zero_grad(set_to_none=True)
-        clock.steps += 1
-        if bool(torch.isfinite(loss)):
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT)
-            optimizer.step()
-            losses.append(float(loss.detach()))
-        elif clock.steps - len(losses) >= LOST:
-            break
-        if progress is not None:
-            progress(clock.share())
-    if 2 * len(losses) <= clock.steps:
-        raise ModelError(
-            f"learning went astray: {clock.steps - len(losses)} of {clock.steps} steps had no "
-            "finite loss. Lower training.learning_rate in params.yaml."
-        )
-    return losses
-
-
-class _Loss:
-    """Cross entropy: over the classes where one is chosen, else of each class by itself."""
-
-    def __init__(self, network: "nn.Module", choose: Choose, device: str) -> None:
-        self._network, self._choose, self._device = network, choose, device
-
-    def __call__(self, pictures: Sequence[Pixels], targets: FloatArray) -> "torch.Tensor":
-        import torch
-        from torch.nn import functional
-
-        logits = self._network(squares_tensor(pictures, self._device))
-        wanted = torch.from_numpy(targets).float().to(self._device)
-        if self._choose == "one":
-            return functional.cross_entropy(logits, wanted)
-        return functional.binary_cross_entropy_with_logits(logits, wanted)
+    logits = network(squares_tensor([pixels for pixels, _ in seen], device))
+    wanted = torch.from_numpy(np.array([target for _, target in seen])).float().to(device)
+    if choose == "one":
+        return functional.cross_entropy(logits, wanted)
+    return functional.binary_cross_entropy_with_logits(logits, wanted)
 
 
 class _Squares:
@@ -210,7 +175,7 @@ class _Squares:
 
 def _batches(
     pictures: _Squares, targets: FloatArray, size: int, augmentation: Augmentation, seed: int
-) -> Iterator[tuple[list[Pixels], FloatArray]]:
+) -> Iterator[list[_Seen]]:
     """Yield batches for ever, pass after pass over the pictures, shuffled, each picture varied."""
     rng = np.random.default_rng(seed)
     nothing = Sample(np.zeros((0, 0, 3), np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64))
@@ -220,12 +185,11 @@ def _batches(
             waiting.extend(rng.permutation(len(pictures)).tolist())
         chosen, waiting = waiting[:size], waiting[size:]
         samples = [replace(nothing, pixels=pictures[index]) for index in chosen]
-        yield [augment(each, augmentation, rng).pixels for each in samples], targets[chosen]
+        varied = [augment(each, augmentation, rng).pixels for each in samples]
+        yield list(zip(varied, targets[chosen], strict=True))
 
 
-def _settle_norms(
-    network: "nn.Module", pictures: _Squares, device: str, size: int, seed: int
-) -> None:
+def _settle_norms(network: "nn.Module", pictures: _Squares, room: Room, seed: int) -> None:
     import torch
 
     norms = [each for each in network.modules() if isinstance(each, torch.nn.BatchNorm2d)]
@@ -235,8 +199,8 @@ def _settle_norms(
         norm.momentum = None
     order = np.random.default_rng([seed, 1]).permutation(len(pictures))[:_SETTLED_BY]
     with torch.no_grad():
-        for batch in np.array_split(order, math.ceil(len(order) / size)):
-            network(squares_tensor([pictures[int(index)] for index in batch], device))
+        for batch in np.array_split(order, math.ceil(len(order) / room.pictures)):
+            network(squares_tensor([pictures[int(index)] for index in batch], room.device))
 
 
 def _targets(
@@ -276,13 +240,10 @@ def _first_network(
     if policy.classifier_weights == "DEFAULT":
         file, origin = files.default_classifier(), files.DEFAULT_NAME
     else:
-        data = read_weights_file(path)
-        origin = sha256(data).hexdigest()
-        if policy.classifier_weights and policy.classifier_weights_sha256 not in {"", origin}:
-            raise ModelError(
-                f"{path}: refused: its SHA-256 is {origin}, training.classifier_weights_sha256 is "
-                f"{policy.classifier_weights_sha256}. Get the right file."
-            )
+        wanted = policy.classifier_weights_sha256 if policy.classifier_weights else ""
+        data, origin = read_first_weights(
+            path, wanted_sha256=wanted, setting="training.classifier_weights_sha256"
+        )
         file = files.read_classifier(data, where=str(path))
     network = build_classifier(file.architecture, classes=len(class_names))
     files.start_classifier(network, file, class_names=class_names, where=str(path))

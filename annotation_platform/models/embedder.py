@@ -10,6 +10,7 @@ from annotation_platform.errors import ModelError
 from annotation_platform.images.decoding import Pixels
 from annotation_platform.images.embedding import Embedder, PictureEmbedder, Vectors
 from annotation_platform.models.detector import best_device, picture_tensor
+from annotation_platform.models.memory import Room, enough_memory
 from annotation_platform.models.pictures import fit
 from annotation_platform.models.registry import ModelRegistry
 
@@ -36,9 +37,10 @@ class ModelEmbedder:
     def __init__(self, network: "nn.Module", *, name: str, image_width: int) -> None:
         self.name = name
         self._width = image_width
-        self._device = best_device()
+        # One picture at a time; where that has no room, on the processor from then on.
+        self._room = Room(best_device(), 1)
         # Its parts are those of torchvision's FCOS, which torch's types do not know.
-        self._network: Any = network.to(self._device).eval()
+        self._network: Any = network.eval()
 
     @classmethod
     def from_registry(cls, registry: ModelRegistry, sha256: str) -> Self:
@@ -57,18 +59,30 @@ class ModelEmbedder:
         return cls(network, name=f"{file.architecture}@{sha256}", image_width=file.image_width)
 
     def embed(self, pictures: Sequence[Pixels]) -> Vectors:
-        """Return ``(N, D)`` rows of unit length; D is 256 for the small network."""
-        import torch
+        """Return ``(N, D)`` rows of unit length; D is 256 for the small network.
 
-        with torch.inference_mode():
+        A picture for which memory is too small is a ModelError.
+        """
+        with enough_memory("a picture", "Look at smaller ones, or on a larger machine."):
             return np.array([self._vector(picture) for picture in pictures], dtype=np.float32)
 
     def _vector(self, picture: Pixels) -> Vectors:
         import torch
 
         fitted, _ = fit(picture, side=self._width)
+
+        def attempt(_pictures: int, device: str) -> Vectors:
+            with torch.inference_mode():
+                return self._pooled(picture_tensor(fitted, device), device)
+
+        return self._room.fit(1, attempt)
+
+    def _pooled(self, picture: "torch.Tensor", device: str) -> Vectors:
+        import torch
+
+        self._network.to(device)
         # The network's own normalisation; it also pads to whole cells.
-        images, _ = self._network.transform([picture_tensor(fitted, self._device)])
+        images, _ = self._network.transform([picture])
         features = self._deepest(images.tensors)
         height, width = images.image_sizes[0]
         rows = -(-height * features.shape[2] // images.tensors.shape[2])

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from annotation_platform.models.cards import ModelCard, policy_digest
 from annotation_platform.models.pictures import Augmentation, Example, tile_examples
-from annotation_platform.models.training import Record, TrainedDetector, train_detector
+from annotation_platform.models.teaching import Record
+from annotation_platform.models.training import TrainedDetector, train_detector
 from annotation_platform.params import TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes

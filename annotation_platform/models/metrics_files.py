@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.models.training import Record
+from annotation_platform.models.teaching import Record
 from annotation_platform.params import TrainingPolicy
 
 TENSORBOARD = "tensorboard"

@@ -1,20 +1,18 @@
 """Teaching the detector, within a budget of processor time."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from annotation_platform.errors import DataError, ModelError, NotReadyError
+from annotation_platform.errors import DataError, NotReadyError
 from annotation_platform.models.cards import SMALL_FCOS
-from annotation_platform.models.detector import best_device, picture_tensor, read_weights_file
+from annotation_platform.models.detector import best_device, picture_tensor
 from annotation_platform.models.memory import Room, enough_memory
 from annotation_platform.models.pictures import (
     Augmentation,
@@ -23,13 +21,12 @@ from annotation_platform.models.pictures import (
     SampleCache,
     augment,
 )
-from annotation_platform.models.schedule import (
-    LONGEST_GRADIENT,
-    LOST,
-    WEIGHT_DECAY,
+from annotation_platform.models.teaching import (
     Clock,
-    learning_rate_factor,
+    Record,
     quiet_torch,
+    read_first_weights,
+    teach,
 )
 from annotation_platform.params import TrainingPolicy
 from annotation_platform.schema.geometry import as_boxes, box_areas
@@ -37,9 +34,6 @@ from annotation_platform.schema.geometry import as_boxes, box_areas
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-Record = Callable[[int, float, float, float], None]
-"""Takes the number of a step, its loss, the learning rate and the share of the budget used."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +111,15 @@ def train_detector(
         batches = _batches(cache, policy.batch_size, augmentation or Augmentation(), seed, order)
         room = Room(best_device(), policy.batch_size)
         with _ahead(batches) as ready:
-            losses, skipped = _learn(
-                network, ready, clock, room, policy.learning_rate, progress, record
+            taught = teach(
+                network,
+                ready,
+                lambda samples, device: _loss(network, samples, device),
+                clock=clock,
+                room=room,
+                learning_rate=policy.learning_rate,
+                progress=progress,
+                record=record,
             )
         state = write_weights(
             network, architecture=architecture, class_names=names, image_width=width
@@ -129,86 +130,16 @@ def train_detector(
         started_from=started_from,
         epochs=clock.steps * policy.batch_size / len(examples),
         cpu_seconds=time.process_time() - started,
-        final_loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
+        final_loss=taught.final_loss,
         images=len({example.image_id for example in examples}),
         steps=clock.steps,
-        skipped_steps=skipped,
+        skipped_steps=taught.skipped,
         pictures_at_a_time=room.pictures,
         device=room.device,
     )
 
 
-def _learn(
-    network: "nn.Module",
-    batches: Iterator[list[Sample]],
-    clock: Clock,
-    room: Room,
-    learning_rate: float,
-    progress: Callable[[float], None] | None,
-    record: Record | None,
-) -> tuple[list[float], int]:
-    import torch
-
-    network.train()
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=WEIGHT_DECAY)
-    losses: list[float] = []
-    skipped = 0
-    # At least one step, however small the budget: a network that never learned is no model.
-    while clock.steps == 0 or clock.share() < 1.0:
-        rate = learning_rate * learning_rate_factor(clock.share())
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        device = room.device
-        loss = _gradients(network, next(batches), room)
-        if room.device != device:
-            # Loading moves what the optimizer remembers to where the weights are now.
-            optimizer.load_state_dict(optimizer.state_dict())
-        clock.steps += 1
-        if math.isfinite(loss):
-            torch.nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT)
-            optimizer.step()
-            losses.append(loss)
-        else:
-            skipped += 1
-            if skipped >= LOST and skipped > len(losses):
-                break
-        if record is not None:
-            record(clock.steps, loss, rate, clock.share())
-        if progress is not None:
-            progress(clock.share())
-    if not losses or skipped > len(losses):
-        raise ModelError(
-            f"learning went astray: {skipped} of {clock.steps} steps had no finite loss. "
-            "Lower training.learning_rate in params.yaml."
-        )
-    return losses, skipped
-
-
-def _gradients(network: "nn.Module", samples: list[Sample], room: Room) -> float:
-    """Return the loss of a batch; its gradients are the network's, unless it is no number.
-
-    A batch without room is seen in parts whose gradients are added: apart from the statistics of
-    the norms, that is the same step.
-    """
-
-    def attempt(size: int, device: str) -> float:
-        network.to(device)
-        network.zero_grad(set_to_none=True)
-        total = 0.0
-        for start in range(0, len(samples), size):
-            part = samples[start : start + size]
-            loss = _loss(network, part, device) * (len(part) / len(samples))
-            total += float(loss.detach())
-            if not math.isfinite(total):
-                break
-            loss.backward()  # type: ignore[no-untyped-call]
-        return total
-
-    return room.fit(len(samples), attempt)
-
-
-def _loss(network: "nn.Module", samples: list[Sample], device: str) -> "torch.Tensor":
+def _loss(network: "nn.Module", samples: Sequence[Sample], device: str) -> "torch.Tensor":
     import torch
 
     pictures = [picture_tensor(sample.pixels, device) for sample in samples]
@@ -306,13 +237,11 @@ def _first_network(
     if policy.weights == "DEFAULT":
         file, origin = weight_files.default_weights(), weight_files.DEFAULT_NAME
     else:
-        data = read_weights_file(path)
-        if policy.weights and policy.weights_sha256 not in {"", sha256(data).hexdigest()}:
-            raise ModelError(
-                f"{path}: refused: its SHA-256 is {sha256(data).hexdigest()}, "
-                f"training.weights_sha256 is {policy.weights_sha256}. Get the right file."
-            )
-        file, origin = weight_files.read_weights(data, where=str(path)), sha256(data).hexdigest()
+        wanted = policy.weights_sha256 if policy.weights else ""
+        data, origin = read_first_weights(
+            path, wanted_sha256=wanted, setting="training.weights_sha256"
+        )
+        file = weight_files.read_weights(data, where=str(path))
     network = build_network(file.architecture, classes=len(class_names))
     weight_files.start_network(network, file, class_names=class_names, where=str(path))
     return network, file.architecture, origin

@@ -101,7 +101,7 @@ def build_folder(
     # The labels of what left or changed are rendered as they were, for their sizes.
     gone = {path: len(data) for path, data in _yolo_labels(left, ontology).items()}
     gone |= {image.path: image.byte_size for image in image_files(left)}
-    others = [path for path in last.files if path in shards or not path.startswith(KEPT)]
+    others = [path for path in last.texts if path in shards or not path.startswith(KEPT)]
     kept = dict(last.files)
     for path in [*gone, *others]:
         del kept[path]

@@ -29,6 +29,25 @@ class CodeState:
 
 
 @dataclass(frozen=True)
+class LabelError:
+    """The estimated share of wrong labels, 0 to 1, and the interval it lies in at ``level``.
+
+    ``origin`` is whose labels it speaks of, ``class_name`` a class or empty for all together.
+    ``rate`` is what was found in the ``audited`` labels that were looked at again, None where none
+    was.
+    """
+
+    origin: str
+    class_name: str
+    labels: int
+    audited: int
+    rate: float | None
+    low: float
+    high: float
+    level: float
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One version. Counts are images and boxes; digests are SHA-256, ``folder_md5`` is DVC's."""
 
@@ -44,7 +63,7 @@ class Manifest:
     rounds: dict[str, str]  # round to digest
     policy_digest: str
     ontology_digest: str
-    weights: tuple[str, ...]  # models whose proposals people saw
+    weights: tuple[str, ...]  # models whose proposals people saw, or that were accepted
     images: int
     boxes: int
     images_by_split: dict[str, int]
@@ -52,6 +71,7 @@ class Manifest:
     audits: dict[str, int]  # what was counted, 0 where all is well
     rendering: str = ""  # the code and packages that rendered its files
     inputs: str = ""  # SHA-256 of the lake's list of what it was made of; empty: not kept
+    label_errors: tuple[LabelError, ...] = ()  # empty: not measured
 
     @property
     def tag(self) -> str:
@@ -79,7 +99,16 @@ class Manifest:
         if not isinstance(code, dict) or set(code) != {field.name for field in fields(CodeState)}:
             raise _unreadable(where, "`code` is not as expected")
         code = {**code, "dirty_paths": tuple(code["dirty_paths"])}
-        return cls(**{**values, "code": CodeState(**code), "weights": tuple(values["weights"])})
+        try:
+            bars = tuple(LabelError(**bar) for bar in values.get("label_errors", ()))
+        except TypeError as error:
+            raise _unreadable(where, "`label_errors` is not as expected") from error
+        read = {
+            "code": CodeState(**code),
+            "weights": tuple(values["weights"]),
+            "label_errors": bars,
+        }
+        return cls(**{**values, **read})
 
 
 def version_tag(dataset: str, version: str) -> str:

@@ -30,6 +30,7 @@ from annotation_platform.versioning.manifest import (
     BRANCH,
     MANIFEST_PATH,
     CodeState,
+    LabelError,
     Manifest,
     version_key,
 )
@@ -104,6 +105,7 @@ class _Job:
     rounds: dict[str, str]
     weights: list[str]
     inputs: str
+    label_errors: tuple[LabelError, ...]
     params_text: str
     dvc_files: dict[str, bytes]  # DVC's configuration, for the commit's tree
     now: datetime
@@ -124,6 +126,7 @@ def publish_version(
     now: datetime,
     dataset: str = "training-set",
     inputs: str = "",
+    label_errors: Sequence[LabelError] = (),
     keep_together: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Published:
@@ -146,6 +149,7 @@ def publish_version(
         image_path: image id and extension to the stored file.
         dataset: name of folder, pointer and tags.
         inputs: digest of the lake's list of what the training set was made of, if it was kept.
+        label_errors: how many of its labels are wrong, where that was measured.
         keep_together: metadata whose equal values are to be in one split; the audit looks.
         progress: told the files uploaded and those to upload.
     """
@@ -164,6 +168,7 @@ def publish_version(
             rounds=rounds,
             weights=weights,
             inputs=inputs,
+            label_errors=tuple(label_errors),
             params_text=params_text,
             dvc_files=dvc_files,
             now=now,
@@ -341,6 +346,7 @@ def _manifest(job: _Job, folder: FolderObjects, last: _Last) -> Manifest:
         audits={**folder.audits, "images_that_changed_split": moved},
         rendering=rendering_digest(),
         inputs=job.inputs,
+        label_errors=job.label_errors,
     )
 
 

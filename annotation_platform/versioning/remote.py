@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ from annotation_platform.versioning.uploading import (
 Progress = Callable[[int, int], None]
 """Called with the files done and the files in all."""
 
-_BATCH = 256
+_BATCH, _FEW = 256, 32
 _WRITERS = 8
 
 
@@ -132,21 +132,33 @@ class DvcRemote:
         taken away again. An object under its name is whole at every moment.
         """
         names = sorted(sources)
-        size = _BATCH if not self._is_local else _BATCH // _WRITERS
+        size = _FEW if self._is_local else _BATCH
         batches = [
             {name: sources[name] for name in names[start : start + size]}
             for start in range(0, len(names), size)
         ]
-        write, workers = (self._write_here, _WRITERS) if self._is_local else (self._copy, 1)
         done = 0
-        with self._errors(), ThreadPoolExecutor(max_workers=workers) as pool:
-            for count in pool.map(write, batches):
+        with self._errors():
+            for count in self._written(batches):
                 done += count
                 if progress is not None:
                     progress(done, len(names))
             if self._is_local:
-                for folder in {self._place(name).parent for name in names}:
+                for folder in {os.path.dirname(self._odb.oid_to_path(name)) for name in names}:  # noqa: PTH120  as many as names
                     sync(folder)
+
+    def _written(self, batches: Sequence[Mapping[str, Source]]) -> Iterator[int]:
+        """Yield the number of objects in each batch, once they are written."""
+        if not self._is_local:
+            yield from map(self._copy, batches)
+            return
+        started, worked = time.perf_counter(), time.thread_time()
+        yield from map(self._write_here, batches[:1])
+        used = time.thread_time() - worked
+        waited = time.perf_counter() - started - used
+        # Where the disk is not waited for threads only take turns, at twice the cost.
+        with ThreadPoolExecutor(max_workers=_WRITERS if waited > used else 1) as pool:
+            yield from pool.map(self._write_here, batches[1:])
 
     def all(self) -> Iterator[str]:
         """Return the names of all objects that the remote holds."""

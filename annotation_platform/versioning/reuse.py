@@ -122,12 +122,11 @@ def find_what_stays(now: pd.DataFrame, before: pd.DataFrame) -> Stays:
     paired[paired] = new_counts[paired] == old_counts[place[paired]]
     other = np.zeros(len(old_ids), dtype=bool)
     other[place[paired]] = True
-    # In both, the rows of paired images come in the same order.
-    left = new.filter(pa.array(np.repeat(paired, new_counts)))
-    right = old.filter(pa.array(np.repeat(other, old_counts)))
     if paired.any():
         starts = np.cumsum(new_counts[paired]) - new_counts[paired]
-        alike = np.logical_and.reduceat(_equal_rows(left, right), starts)
+        # In both, the rows of paired images come in the same order.
+        rows = np.repeat(paired, new_counts), np.repeat(other, old_counts)
+        alike = np.logical_and.reduceat(_equal_rows(new, rows[0], old, rows[1]), starts)
         other[place[paired]] = alike
         paired[paired] = alike
     if paired.all():
@@ -191,23 +190,23 @@ def _lines(frame: pd.DataFrame, stay: Flags) -> Callable[[str], tuple[Flags, Fla
 
 
 def _arrow(frame: pd.DataFrame) -> pa.Table:
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    return table.replace_schema_metadata(None).combine_chunks()
+    return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
 
 
 def _images(table: pa.Table) -> tuple["pd.Index[str]", npt.NDArray[np.intp]]:
     """Return the ids of the images, in order, and the rows of each."""
-    ids = table["image_id"]
-    starts = np.flatnonzero(pc.not_equal(ids[1:], ids[:-1]).to_numpy()) + 1
+    ids = table["image_id"].combine_chunks()
+    starts = np.flatnonzero(pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)) + 1
     starts = np.concatenate([[0], starts])
     return pd.Index(ids.take(pa.array(starts)).to_pandas()), np.diff(starts, append=len(ids))
 
 
-def _equal_rows(left: pa.Table, right: pa.Table) -> Flags:
-    """Return which rows agree in every column; two missing values agree."""
-    alike = np.ones(len(left), dtype=bool)
+def _equal_rows(left: pa.Table, of_left: Flags, right: pa.Table, of_right: Flags) -> Flags:
+    """Return which of the chosen rows agree in every column; two missing values agree."""
+    alike = np.ones(int(of_left.sum()), dtype=bool)
     for name in left.column_names:
-        a, b = left[name], right[name]
+        # One column at a time: chosen rows of all of them would be a second copy of both tables.
+        a, b = _chosen(left[name], of_left), _chosen(right[name], of_right)
         if pa.types.is_floating(a.type):
             # 0.0 and -0.0 are equal, and are written differently.
             signs = [np.signbit(each.to_numpy(zero_copy_only=False)) for each in (a, b)]
@@ -216,6 +215,10 @@ def _equal_rows(left: pa.Table, right: pa.Table) -> Flags:
             missing = pc.and_(pc.is_null(a), pc.is_null(b))
             alike &= pc.or_(pc.fill_null(pc.equal(a, b), False), missing).to_numpy()
     return alike
+
+
+def _chosen(column: pa.ChunkedArray, rows: Flags) -> pa.ChunkedArray:
+    return column if rows.all() else column.filter(pa.array(rows))
 
 
 def _sha256(data: bytes) -> str:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from io import BufferedRandom
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -47,26 +48,42 @@ def write_to_folder(name: str, source: Source, target: Path) -> None:
         OSError: the folder cannot be written.
     """
     source = fetched(source)
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        with part.open("xb") as out:
-            if isinstance(source.content, bytes):
-                out.write(source.content)
-            else:
-                _copy_file(source.content, out, source.what)
-            out.flush()
-            os.fsync(out.fileno())
-        with part.open("rb") as stream:
-            digest = hashlib.file_digest(stream, new_md5).hexdigest()
-        if digest != bare(name):
-            check_source(name, source)
-            raise DamagedError
-        # Read-only is DVC's mark of an object that was hashed: others are hashed when met.
-        part.chmod(_HASHED)
-        part.rename(target)
-    finally:
+        if _written(part, source) == bare(name):
+            part.rename(target)
+            return
+    except BaseException:
         part.unlink(missing_ok=True)
+        raise
+    part.unlink()
+    check_source(name, source)
+    raise DamagedError
+
+
+def _written(path: Path, source: Source) -> str:
+    """Write a new file, and return the MD5 of what can be read of it."""
+    with _created(path) as out:
+        if isinstance(source.content, bytes):
+            out.write(source.content)
+        else:
+            _copy_file(source.content, out, source.what)
+        out.flush()
+        os.fsync(out.fileno())
+        out.seek(0)
+        digest = hashlib.file_digest(out, new_md5).hexdigest()
+        # Read-only is DVC's mark of an object that was hashed: others are hashed when met.
+        os.fchmod(out.fileno(), _HASHED)
+    return digest
+
+
+def _created(path: Path) -> BufferedRandom:
+    """Return a new file to write to and read back; its folder is made where there is none."""
+    try:
+        return path.open("x+b")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("x+b")
 
 
 def copy_to_bucket(fs: Any, targets: Mapping[str, str], sources: Mapping[str, Source]) -> None:

@@ -181,6 +181,10 @@ def test_what_is_right_is_accepted_and_trains_and_its_path_is_told(world):
 
     version = tables.read("dataset_version", ONE).iloc[0]
     manifest = read_manifest(world.platform.settings.registry_path, version["tag"])
+    assert set(manifest.weights) == set(tables.read("auto_labels", ONE)["weights_sha256"])
+    told = {(bar.origin, bar.class_name): bar for bar in manifest.label_errors}
+    assert told["auto", ""].high == round(overall["bound"], 4)
+    assert (told["people", ""].rate, told["people", ""].high) == (None, 1.0)
     derived = derive_version(
         world.platform.lake,
         read_inputs(world.platform.lake, manifest.inputs, where=version["tag"]),

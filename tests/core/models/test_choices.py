@@ -273,3 +273,41 @@ def test_the_first_classifier_takes_over_and_other_pictures_are_no_comparison():
     assert decide_choices(judged(9), {}).promoted
     with pytest.raises(DataError, match="Evaluate both on the test split"):
         decide_choices(judged(1), {"the last": judged(1, count=39)})
+
+
+class Tight(torch.nn.Module):
+    """Has room for so many pictures at once, and only on the processor."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.room, self.batches = room, []
+
+    def forward(self, pictures):
+        self.batches.append((pictures.device.type, len(pictures)))
+        if len(pictures) > self.room or pictures.device.type != "cpu":
+            raise torch.OutOfMemoryError("out of memory")
+        brightness = pictures.mean(dim=(1, 2, 3))
+        return torch.stack([brightness, -brightness], dim=1)
+
+
+def tight(room, device):
+    network = Tight(room)
+    known = PictureClassifier(
+        network, class_names=("day", "night"), choose="one", side=8, device=device
+    )
+    return network, known
+
+
+def test_where_memory_is_too_small_the_classifier_looks_at_fewer_and_keeps_their_order():
+    shades = [np.full((8, 8, 3), 40 * n, dtype=np.uint8) for n in range(6)]
+    network, known = tight(2, "cpu")
+    found = known.predict(shades)
+    assert [size for _, size in network.batches] == [6, 3, 2, 2, 2]
+    assert (np.diff(found[:, 0]) > 0).all()
+    # torch's "meta" stands for an accelerator that has no room for any.
+    network, known = tight(2, "meta")
+    known.predict(shades[:2])
+    assert network.batches == [("meta", 2), ("meta", 1), ("cpu", 1), ("cpu", 1)]
+    assert known.device == "cpu"
+    with pytest.raises(ModelError, match="too small for a picture"):
+        tight(0, "cpu")[1].predict(shades[:1])
