@@ -24,6 +24,7 @@ from annotation_platform.cli_output import (
     table_of,
 )
 from annotation_platform.cli_pictures import duplicates, ingest, inspect, quarantine_app
+from annotation_platform.cli_provenance import apply, diff, explain
 from annotation_platform.cli_rounds import answers, pin, round_app, skill_app
 from annotation_platform.cli_versions import checkout, gc, rebuild, stage, verify, versions
 from annotation_platform.errors import AnnotationPlatformError
@@ -54,6 +55,9 @@ for command in (
     stage,
     verify,
     rebuild,
+    diff,
+    apply,
+    explain,
     gc,
     checkout,
     convert,

@@ -103,7 +103,7 @@ def consensus_labels(
         policy.consensus,
         human_labels=human_labels,
         annotator_quality=annotator_quality,
-        consensus_labels=consensus.labels,
+        consensus=consensus,
     )
     together = agreement(human_labels)
     labels, conflicts = consensus.labels, consensus.conflicts

@@ -10,17 +10,18 @@ does harm as often as good.
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from annotation_platform.consensus.evidence import (
-    MAJORITY,
     RELIABILITY,
     UNDECIDED,
+    ClassConsensus,
     resolve_classes,
 )
+from annotation_platform.consensus.majority import LEVEL
 from annotation_platform.consensus.objects import Verdict
 from annotation_platform.schema.geometry import FloatArray
 
@@ -38,6 +39,54 @@ _FREEDOM = 4.0
 
 
 @dataclass(frozen=True)
+class Size:
+    """How large the objects of a class are: of ``_size_and_form`` the mean and the deviation."""
+
+    mean: FloatArray = field(default_factory=lambda: np.zeros(2))
+    deviation: FloatArray = field(default_factory=lambda: np.ones(2))
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What tells classes apart where as many people said one as another.
+
+    Attributes:
+        weight: what people's word counts for; empty where the crowd agrees too little for that.
+        usual: the size of a class of which too little is known.
+        by_class: the size of the others.
+    """
+
+    weight: dict[str, float] = field(default_factory=dict)
+    usual: Size = field(default_factory=Size)
+    by_class: dict[str, Size] = field(default_factory=dict)
+
+    def decide(
+        self, question: str, said: Sequence[tuple[str, str]], box: FloatArray | None
+    ) -> tuple[str, float]:
+        """Return the class of a question and its share among those with the most votes.
+
+        Args:
+            question: whose name decides where everything is level.
+            said: who said which class; at least one vote.
+            box: ``(4,)`` around what is asked about, pixels, if it is a region.
+        """
+        leading = _leading(said)
+        weighed = np.array([_sum(self.weight, said, name) for name in leading])
+        if (weighed >= weighed.max() - LEVEL).sum() > 1:
+            # People who weigh the same say nothing, and what is left speaks for all.
+            weighed = np.zeros(len(leading))
+        sizes = [0.0 if box is None else self._size_score(box, name) for name in leading]
+        return _likeliest(question, leading, weighed + sizes)
+
+    def _size_score(self, box: FloatArray, name: str) -> float:
+        """Return the log likelihood of a box's size if it is of this class."""
+        size = self.by_class.get(name, self.usual)
+        off = (_size_and_form(box) - size.mean) / size.deviation
+        tail = (_FREEDOM + 1) / 2 * np.log1p(off**2 / _FREEDOM)
+        return float(-(np.log(size.deviation) + tail).sum())
+
+
+@dataclass(frozen=True)
 class Classes:
     """The decided classes by question, and how they were decided."""
 
@@ -45,6 +94,7 @@ class Classes:
     method: str
     reason: str
     workers: pd.DataFrame
+    naming: Naming
 
 
 def decide_classes(
@@ -68,65 +118,37 @@ def decide_classes(
     rows = [(task, worker, label) for task, each in votes.items() for worker, label in each]
     answers = pd.DataFrame(rows, columns=["task", "worker", "label"])
     found = resolve_classes(answers, gold=gold, seed=seed)
-    sizes = Sizes(votes, boxes or {})
-    skill = found.workers["reliability"].to_numpy()
-    weight = dict(zip(found.workers["worker"], np.log((1 + skill) / (1 - skill)), strict=True))
+    boxes = boxes or {}
+    naming = _learn(votes, boxes, found)
     verdicts = {}
     columns = [found.labels[name].tolist() for name in ("task", "label", "posterior", "method")]
     for task, found_label, found_posterior, method in zip(*columns, strict=True):
-        leading = _leading(votes[task])
         label, posterior = found_label, found_posterior
-        if method == UNDECIDED or (method == RELIABILITY and task in sizes.of):
-            weighed = weight if method == RELIABILITY else {}
-            scores = np.array([sizes.score(task, name) for name in leading])
-            scores += [_sum(weighed, votes[task], name) for name in leading]
-            label, posterior = _likeliest(task, leading, scores)
-        verdicts[task] = Verdict(str(label), posterior, level=len(leading) > 1)
-    return Classes(verdicts, found.method, found.reason, found.workers)
+        if method == UNDECIDED or (method == RELIABILITY and task in boxes):
+            label, posterior = naming.decide(task, votes[task], boxes.get(task))
+        verdicts[task] = Verdict(str(label), posterior, level=len(_leading(votes[task])) > 1)
+    return Classes(verdicts, found.method, found.reason, found.workers, naming)
 
 
-def merge_classes(decided: Sequence[Classes]) -> Classes:
-    """Return several kinds of questions, none of them in common, as one."""
-    if not decided:
-        return Classes({}, MAJORITY, "Nobody named a class.", pd.DataFrame())
-    return Classes(
-        {question: verdict for each in decided for question, verdict in each.verdicts.items()},
-        method=", ".join(dict.fromkeys(each.method for each in decided)),
-        reason=" ".join(dict.fromkeys(each.reason for each in decided)),
-        workers=pd.concat([each.workers for each in decided], ignore_index=True),
-    )
+def _learn(votes: Votes, boxes: Mapping[str, FloatArray], found: ClassConsensus) -> Naming:
+    """Return what tells classes apart, learned from people's agreement and undisputed objects.
 
-
-class Sizes:
-    """How large and how wide the objects of each class are, learned from undisputed objects.
-
-    The geometric mean of the sides, and their ratio, both as logarithms, each by Student's
-    distribution about the class's mean. A class with too few objects has those of all classes.
+    Of a size the geometric mean of the sides, and their ratio, both as logarithms, each by
+    Student's distribution about the class's mean. A class with too few objects has those of all.
     """
-
-    def __init__(self, votes: Votes, boxes: Mapping[str, FloatArray]) -> None:
-        self.of = {task: _size_and_form(box) for task, box in boxes.items()}
-        known: dict[str, list[FloatArray]] = defaultdict(list)
-        for task, size in self.of.items():
-            names = {name for _, name in votes[task]}
-            if len(votes[task]) > 1 and len(names) == 1:
-                known[names.pop()].append(size)
-        every = [size for sizes in known.values() for size in sizes]
-        self._usual = _mean_and_deviation(every)
-        self._by_class = {
-            name: _mean_and_deviation(sizes)
-            for name, sizes in known.items()
-            if len(sizes) >= _FEWEST
-        }
-
-    def score(self, task: str, name: str) -> float:
-        """Return the log likelihood of an object's size if it is of this class; 0 if unknown."""
-        if task not in self.of:
-            return 0.0
-        mean, deviation = self._by_class.get(name, self._usual)
-        off = (self.of[task] - mean) / deviation
-        tail = (_FREEDOM + 1) / 2 * np.log1p(off**2 / _FREEDOM)
-        return float(-(np.log(deviation) + tail).sum())
+    weight: dict[str, float] = {}
+    if found.weighable:
+        skill = found.workers["reliability"].to_numpy()
+        weights = np.log((1 + skill) / (1 - skill)).tolist()
+        weight = dict(zip(found.workers["worker"], weights, strict=True))
+    known: dict[str, list[FloatArray]] = defaultdict(list)
+    for task, box in boxes.items():
+        names = {name for _, name in votes[task]}
+        if len(votes[task]) > 1 and len(names) == 1:
+            known[names.pop()].append(_size_and_form(box))
+    every = [size for sizes in known.values() for size in sizes]
+    enough = {name: sizes for name, sizes in known.items() if len(sizes) >= _FEWEST}
+    return Naming(weight, _size(every), {name: _size(sizes) for name, sizes in enough.items()})
 
 
 def _size_and_form(box: FloatArray) -> FloatArray:
@@ -134,12 +156,12 @@ def _size_and_form(box: FloatArray) -> FloatArray:
     return np.log([np.sqrt(width * height), width / height])
 
 
-def _mean_and_deviation(sizes: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
+def _size(sizes: Sequence[FloatArray]) -> Size:
     if not sizes:
-        return np.zeros(2), np.ones(2)
+        return Size()
     count = len(sizes)
     variance = count * np.var(sizes, axis=0) + _FEWEST * _USUAL_DEVIATION**2
-    return np.mean(sizes, axis=0), np.sqrt(variance / (count + _FEWEST))
+    return Size(np.mean(sizes, axis=0), np.sqrt(variance / (count + _FEWEST)))
 
 
 def _leading(said: Sequence[tuple[str, str]]) -> list[str]:

@@ -65,6 +65,7 @@ class ClassConsensus:
     reason: str  # a sentence or two, with the numbers
     workers: pd.DataFrame  # a row per worker
     evidence: tuple[Evidence, ...]
+    weighable: bool  # whether workers agree enough to be weighed where votes are level
     by_method: pd.DataFrame = field(repr=False)  # task, and what each method by itself says of it
     queue: tuple[str, ...] = field(repr=False)  # every task without a known answer, see ask
 
@@ -129,6 +130,7 @@ def resolve_classes(
         reason=_reason(evidence, chosen, left_out),
         workers=_workers(votes, plain, known),
         evidence=evidence,
+        weighable=plain.weighable,
         by_method=_by_method(votes, plain, models),
         queue=_queue(votes, plain, models, known, np.random.default_rng(seed)),
     )
@@ -341,6 +343,7 @@ def _nothing() -> ClassConsensus:
         reason="There are no answers.",
         workers=pd.DataFrame({name: [] for name in _WORKER_COLUMNS}),
         evidence=(),
+        weighable=False,
         by_method=pd.DataFrame({name: [] for name in ["task", MAJORITY]}),
         queue=(),
     )

@@ -29,7 +29,8 @@ _LARGEST = 0.98
 _USUAL = 2 / 3
 """Reliability where nobody can be compared: right three times out of four between two classes."""
 
-_LEVEL = 1e-9
+LEVEL = 1e-9
+"""Sums of weights that differ by less are level."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def majority(votes: Votes) -> Majority:
     most = votes.cell_votes == votes.most_in_task(votes.cell_votes)[votes.cell_task]
     total = by_code(votes.cell, weight[votes.worker], len(most))
     total = np.where(most, total, -np.inf)
-    leading = most & (total >= votes.most_in_task(total)[votes.cell_task] - _LEVEL)
+    leading = most & (total >= votes.most_in_task(total)[votes.cell_task] - LEVEL)
     alone = votes.sum_in_task(leading) == 1
     return Majority(
         label=decided(votes, leading),

@@ -98,15 +98,21 @@ class Said:
     copies: list[Copy] = field(default_factory=list)
 
 
-def read_tasks(human_labels: pd.DataFrame, images: pd.DataFrame | None) -> list[Task]:
+def read_tasks(
+    human_labels: pd.DataFrame,
+    images: pd.DataFrame | None,
+    *,
+    extent: tuple[float, float] | None = None,
+) -> list[Task]:
     """Return the answered tasks, in the order of their ids.
 
     Args:
         human_labels: a ``human_labels`` table, or its columns up to the geometry.
         images: ``image_id``, ``width`` and ``height``, if known.
+        extent: width and height of pictures that are not among them; by default ``drawn_extent``.
     """
     sizes = _sizes(images)
-    extent = _extent(human_labels)
+    extent = extent or drawn_extent(human_labels)
     labels = labels_of(human_labels)
     owners = human_labels["annotator"].astype(str).tolist()
     numbers, _ = pd.factorize(human_labels["task_id"], sort=True)
@@ -231,7 +237,8 @@ def _sizes(images: pd.DataFrame | None) -> dict[str, tuple[float, float]]:
     return {str(image_id): (float(width), float(height)) for image_id, width, height in rows}
 
 
-def _extent(human_labels: pd.DataFrame) -> tuple[float, float]:
+def drawn_extent(human_labels: pd.DataFrame) -> tuple[float, float]:
+    """Return width and height of what everything drawn in the round takes up, 1 or more."""
     corner = human_labels[["x2", "y2"]].astype("float64").max()
     width, height = (1.0 if np.isnan(each) else max(float(each), 1.0) for each in corner)
     return width, height

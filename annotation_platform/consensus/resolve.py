@@ -7,28 +7,32 @@ among the conflicts with its kind. ``docs/algorithms/fusion.md`` has the rules a
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from annotation_platform.consensus.agreement import mean_f1
-from annotation_platform.consensus.classes import Classes, decide_classes, merge_classes
+from annotation_platform.consensus.classes import decide_classes
+from annotation_platform.consensus.common import Common
 from annotation_platform.consensus.conflicts import find_conflicts
+from annotation_platform.consensus.evidence import MAJORITY
 from annotation_platform.consensus.fusion import Spread, clip_region, fuse, median_of
 from annotation_platform.consensus.objects import (
     Candidate,
     Resolved,
     Said,
     Task,
+    Verdict,
+    drawn_extent,
     outside_ontology,
     read_tasks,
     sort_out,
 )
 from annotation_platform.consensus.overlap import boxes_of, overlap_matrix
 from annotation_platform.consensus.weights import Weights, weigh_people
-from annotation_platform.schema.geometry import BOX_COLUMNS
+from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import AREAS, NOTHING, REGIONS, UNSURE, Label
 from annotation_platform.schema.tables import make_table
@@ -55,6 +59,7 @@ class Consensus:
     method: str  # by which classes were decided
     reason: str  # why by this one
     workers: pd.DataFrame  # how well each names classes
+    common: Common
 
 
 def resolve_consensus(
@@ -93,12 +98,19 @@ def resolve_consensus(
     weights = weigh_people(candidates, people, quality)
     presence = [_presence(each, weights, ontology) for each in candidates]
     ids = _label_ids(candidates, presence)
-    classes = _classes(candidates, ids, ontology, gold=gold, seed=seed)
+    regions, choices = (
+        decide_classes(votes, boxes, gold=gold, seed=seed)
+        for votes, boxes in _questions(candidates, ids, ontology)
+    )
+    verdicts = regions.verdicts | choices.verdicts
     spread = Spread.among(each.labels for each in candidates)
     resolved = [
-        _place(each, there, label_id, classes, weights, spread)
+        _place(each, there, label_id, verdicts, weights, spread)
         for each, there, label_id in zip(candidates, presence, ids, strict=True)
     ]
+    asked = [each for each in (regions, choices) if each.verdicts]
+    method = ", ".join(dict.fromkeys(each.method for each in asked)) or MAJORITY
+    extent = drawn_extent(human_labels)
     # Sums differ in their last digits with the order of people; a version is named by its bytes.
     labels = make_table("consensus_labels", _rows(answers, resolved)).round(_DECIMALS)
     return Consensus(
@@ -107,10 +119,50 @@ def resolve_consensus(
         mean_agreement=mean_f1(tasks, iou_threshold=iou_threshold),
         disputed=int(labels["disputed"].sum()),
         rejected=sum(each.label is None for each in resolved),
-        method=classes.method,
-        reason=classes.reason,
-        workers=classes.workers,
+        method=method,
+        reason=" ".join(dict.fromkeys(each.reason for each in asked)) or "Nobody named a class.",
+        workers=pd.concat([each.workers for each in asked or [regions]], ignore_index=True),
+        common=Common(weights, regions.naming, choices.naming, spread, choose_one, extent, method),
     )
+
+
+def resolve_task(
+    answers: pd.DataFrame,
+    common: Common,
+    *,
+    iou_threshold: float,
+    ontology: Ontology | None = None,
+    images: pd.DataFrame | None = None,
+) -> list[Resolved]:
+    """Return what becomes of what was said of one image, judged by what its round has in common.
+
+    With all answers of the task these are its labels in the round, where most votes decided about
+    classes; with some of them left out, what it would have been without those, everybody weighing
+    what they do. ``there`` is computed, the posterior of a class is that of the votes alone.
+
+    Args:
+        answers: the ``human_labels`` of one task, whole answers.
+        common: of the round.
+        iou_threshold: as in the round.
+        ontology: as in the round.
+        images: ``image_id``, ``width`` and ``height``.
+    """
+    (task,) = read_tasks(answers, images, extent=common.extent)
+    said = sort_out(task, iou_threshold=iou_threshold, choose_one=common.choose_one)
+    candidates = [*said.regions, *said.choices]
+    presence = [_presence(each, common.weights, ontology) for each in candidates]
+    ids = _label_ids(candidates, presence)
+    verdicts = {}
+    for naming, (votes, boxes) in zip(
+        (common.regions, common.choices), _questions(candidates, ids, ontology), strict=True
+    ):
+        for question, each in votes.items():
+            name, share = naming.decide(question, each, boxes.get(question))
+            verdicts[question] = Verdict(name, share, level=share < 1.0)
+    return [
+        _place(each, there, label_id, verdicts, common.weights, common.spread)
+        for each, there, label_id in zip(candidates, presence, ids, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -152,15 +204,13 @@ def _label_ids(candidates: Sequence[Candidate], presence: Sequence[_Presence]) -
     return ids
 
 
-def _classes(
-    candidates: Sequence[Candidate],
-    ids: Sequence[str | None],
-    ontology: Ontology | None,
-    *,
-    gold: pd.DataFrame | None,
-    seed: int,
-) -> Classes:
-    """Return the classes of what stands: regions and pictures are two kinds of questions."""
+def _questions(
+    candidates: Sequence[Candidate], ids: Sequence[str | None], ontology: Ontology | None
+) -> list[tuple[dict[str, list[tuple[str, str]]], dict[str, FloatArray]]]:
+    """Return who named what stands, and the boxes around it: of regions, then of pictures.
+
+    They are two kinds of questions: who names one well need not name the other well.
+    """
     kinds: dict[bool, dict[str, list[tuple[str, str]]]] = {True: {}, False: {}}
     boxes = {}
     for candidate, label_id in zip(candidates, ids, strict=True):
@@ -174,27 +224,21 @@ def _classes(
         ]
         if shape in AREAS:
             boxes[label_id] = median_of(boxes_of(candidate.labels))
-    return merge_classes(
-        [
-            decide_classes(votes, boxes if regions else None, gold=gold, seed=seed)
-            for regions, votes in kinds.items()
-            if votes
-        ]
-    )
+    return [(kinds[True], boxes), (kinds[False], {})]
 
 
 def _place(
     candidate: Candidate,
     there: _Presence,
     label_id: str | None,
-    classes: Classes,
+    verdicts: Mapping[str, Verdict],
     weights: Weights,
     spread: Spread,
 ) -> Resolved:
     """Return what becomes of a candidate: turned down, or a label where its supporters drew it."""
     if label_id is None:
         return Resolved(candidate, there.posterior, there.level)
-    verdict = classes.verdicts[label_id]
+    verdict = verdicts[label_id]
     precision = [weights.precision[owner] for owner in candidate.owners]
     fused = fuse(
         candidate.labels, precision, candidate.overlap, class_name=verdict.class_name, spread=spread

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from annotation_platform.consensus.resolve import Consensus
 from annotation_platform.lake import Lake
 from annotation_platform.params import ConsensusPolicy
 from annotation_platform.storage.lineage import MadeOf, StoreAsOf, journal_entries
@@ -59,14 +60,20 @@ def note_consensus(
     *,
     human_labels: pd.DataFrame,
     annotator_quality: pd.DataFrame,
-    consensus_labels: pd.DataFrame,
+    consensus: Consensus,
 ) -> None:
-    """Note what the ``consensus_labels`` of a round, just resolved, were made of; it is kept."""
+    """Note what the ``consensus_labels`` of a round, just resolved, were made of; it is kept.
+
+    What the round has in common is noted with it: so a single label can be explained at once.
+    """
     made_of = MadeOf(
         _kept(round_id, lake, human_labels=human_labels, annotator_quality=annotator_quality),
-        settings={"iou_threshold": policy.iou_threshold},
+        settings={
+            "iou_threshold": policy.iou_threshold,
+            "common": consensus.common.to_dict(),
+        },
     )
-    digest = table_digest("consensus_labels", consensus_labels)
+    digest = table_digest("consensus_labels", consensus.labels)
     lake.tables.lineage.write("consensus_labels", round_id, digest, made_of)
 
 

@@ -79,6 +79,10 @@ class Lineage:
             if self.keep(self._store.get(f"{_TABLES}{name}.parquet")) != digest:
                 raise DataError(f"{name} was written anew while it was read. Run this again.")
 
+    def holds(self, digest: str, *, kind: str = "parquet") -> bool:
+        """Return whether a file with this SHA-256 was kept, and is there still."""
+        return self._store.exists(kept_key(digest, kind=kind))
+
     def kept(self, digest: str, *, kind: str = "parquet") -> bytes:
         """Return a kept file; one that is not there, or is another one by now, is a DataError."""
         key = kept_key(digest, kind=kind)

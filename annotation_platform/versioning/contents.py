@@ -103,6 +103,17 @@ def version_labels(remote: DvcRemote, files: Mapping[str, str], *, where: str) -
     return pd.concat(shards, ignore_index=True) if shards else empty_table("training_set")
 
 
+def labels_of_image(
+    remote: DvcRemote, files: Mapping[str, str], image_id: str, *, where: str
+) -> pd.DataFrame:
+    """Return what a version says of one image; empty if it has not got it. See above."""
+    path = f"{_SHARDS}{image_id[0]}.parquet"
+    if path not in files:
+        return empty_table("training_set")
+    rows = _table(remote, files[path], path, where)
+    return rows[rows["image_id"] == image_id].reset_index(drop=True)
+
+
 def _versions(registry: Registry, expected: Collection[str]) -> list[VersionInfo]:
     if not expected and isinstance(registry, Path) and not registry.exists():
         return []

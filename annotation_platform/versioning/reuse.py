@@ -25,7 +25,7 @@ from annotation_platform.formats.coco import render_coco
 from annotation_platform.formats.coco_lines import Flags, Taken, splice_coco
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.shapes import REGIONS
-from annotation_platform.storage.round_tables import parquet_bytes
+from annotation_platform.storage.round_tables import table_parquet
 from annotation_platform.versioning.manifest import Manifest
 from annotation_platform.versioning.remote import DvcRemote
 
@@ -161,14 +161,14 @@ def render_shards(frame: pd.DataFrame, wanted: Collection[str]) -> dict[str, byt
     """Return those of the Parquet files of ``frame`` that are wanted and not empty."""
     # Sorted by image, so each digit is one stretch.
     rows = frame["image_id"].str[0].value_counts().sort_index()
-    ends = rows.cumsum()
+    whole = pa.Table.from_pandas(frame, preserve_index=False)
     pieces = {
-        f"{_SHARDS}{digit}.parquet": frame.iloc[end - count : end].reset_index(drop=True)
-        for digit, count, end in zip(rows.index, rows, ends, strict=True)
+        f"{_SHARDS}{digit}.parquet": whole.slice(end - count, count)
+        for digit, count, end in zip(rows.index, rows, rows.cumsum(), strict=True)
     }
     pieces = {path: piece for path, piece in pieces.items() if path in wanted}
     with ThreadPoolExecutor() as pool:
-        return dict(zip(pieces, pool.map(parquet_bytes, pieces.values()), strict=True))
+        return dict(zip(pieces, pool.map(table_parquet, pieces.values()), strict=True))
 
 
 def is_in(values: "pd.Series[str]", wanted: "Sequence[str] | pd.Series[str]") -> Flags:

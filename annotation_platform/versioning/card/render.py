@@ -25,7 +25,7 @@ from annotation_platform.versioning.card.limits import Limit, known_limits
 from annotation_platform.versioning.card.text import compact, markdown, shown
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment, Template
 
 _README_EXAMPLES = 6
 STATED = {
@@ -135,7 +135,7 @@ def _page(
     charts: Sequence[Chart],
     name: str,
 ) -> str:
-    css = _source("card.css") + STYLE
+    css = page_style() + STYLE
     # The page may use no style but this, and nothing that is not beside it.
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     return _template().render(
@@ -154,7 +154,11 @@ def _page(
 
 
 @cache
-def _template() -> "Template":
+def page_environment() -> "Environment":
+    """Return what renders our pages: everything is escaped, and nothing may be left undefined.
+
+    Its filters are ``shown`` (a name on one line), ``count``, ``compact`` and ``percent``.
+    """
     # A tenth of a second to import, and nobody but a publisher needs it.
     import jinja2
 
@@ -171,7 +175,17 @@ def _template() -> "Template":
         "count": lambda number: f"{number:,}",
         "percent": _percent,
     }
-    return environment.from_string(_source("card.html.jinja"))
+    return environment
+
+
+@cache
+def _template() -> "Template":
+    return page_environment().from_string(_source("card.html.jinja"))
+
+
+def page_style() -> str:
+    """Return the style that our pages share, light and dark, desktop and phone."""
+    return _source("card.css")
 
 
 def _source(name: str) -> str:

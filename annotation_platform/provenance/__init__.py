@@ -1,0 +1,1 @@
+"""Questions to a published version: what changed since another one, and why."""

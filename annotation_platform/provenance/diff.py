@@ -1,0 +1,119 @@
+"""The difference between two versions: what changed, why, and how often for each cause."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from annotation_platform.params import Params
+from annotation_platform.provenance.causes import CAUSES, with_causes
+from annotation_platform.provenance.changes import KINDS, find_changes
+from annotation_platform.provenance.state import VersionState
+from annotation_platform.schema.ontology import Ontology
+
+
+@dataclass(frozen=True)
+class Diff:
+    """Everything in which one version differs from another.
+
+    Attributes:
+        before: the tag of the older one.
+        now: the tag of the newer one.
+        changes: ``CHANGE_COLUMNS`` of ``changes.py``, and ``cause`` and ``detail`` of each.
+        ontology: what became of classes, a sentence each.
+        policy: by its key, such as ``review.gate``, what a setting was and is; classes apart.
+    """
+
+    before: str
+    now: str
+    changes: pd.DataFrame
+    ontology: tuple[str, ...]
+    policy: dict[str, tuple[Any, Any]]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether they hold the same, under the same policy."""
+        return self.changes.empty and not self.ontology and not self.policy
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how many changes of each kind each cause has; together they are all there are."""
+        table = pd.crosstab(self.changes["cause"], self.changes["kind"])
+        table = table.reindex(index=CAUSES, columns=KINDS, fill_value=0)
+        return {
+            str(cause): {str(kind): int(count) for kind, count in row.items() if count}
+            for cause, row in table.iterrows()
+            if row.any()
+        }
+
+    def counts_by_class(self) -> dict[str, dict[str, int]]:
+        """Return how many labels of each class came, went and changed."""
+        labels = self.changes[self.changes["kind"].str.startswith("label")]
+        names = labels["class_name_now"].fillna(labels["class_name_before"])
+        table = pd.crosstab(names, labels["kind"])
+        return {
+            str(name): {str(kind): int(count) for kind, count in row.items() if count}
+            for name, row in table.sort_index().iterrows()
+        }
+
+
+def diff_versions(
+    before: VersionState, now: VersionState, *, erased: Mapping[str, str] | None = None
+) -> Diff:
+    """Return what changed from one version to another, each change with its cause.
+
+    Args:
+        before: the older one.
+        now: the newer one.
+        erased: the images that were erased since, and why.
+    """
+    changes = find_changes(before.labels, now.labels)
+    return Diff(
+        before=before.tag,
+        now=now.tag,
+        changes=with_causes(changes, before, now, erased=erased),
+        ontology=tuple(_classes(before.policy.ontology, now.policy.ontology)),
+        policy=_settings(before.policy, now.policy),
+    )
+
+
+def _classes(before: Ontology, now: Ontology) -> list[str]:
+    """Return what became of classes, of guidelines and of what may be chosen."""
+    today = {each.id: each for each in now.classes}
+    retired = {each.id: each for each in now.retired}
+    said = []
+    for each in before.classes:
+        if each.id in retired:
+            into = [today[class_id].name for class_id in retired[each.id].into]
+            said.append(f"{each.name} was retired{', into ' + ', '.join(into) if into else ''}")
+        elif each.id not in today:
+            said.append(f"{each.name} is gone")
+        else:
+            then = each.model_dump(exclude={"was"})
+            for field, value in today[each.id].model_dump(exclude={"was"}).items():
+                if then[field] != value:
+                    said.append(f"{each.name}: {field} is {value!r}, was {then[field]!r}")
+    known = {each.id for each in before.classes}
+    said += [f"{each.name} is new" for each in now.classes if each.id not in known]
+    for field in ("choose", "guidelines"):
+        was, is_ = getattr(before, field), getattr(now, field)
+        if was != is_:
+            said.append(f"{field} are {is_!r}, were {was!r}")
+    return said
+
+
+def _settings(before: Params, now: Params) -> dict[str, tuple[Any, Any]]:
+    """Return the settings that differ, each with what it was and what it is."""
+    was, is_ = (_flat(each.model_dump(mode="json", exclude={"ontology"})) for each in (before, now))
+    keys = sorted(was.keys() | is_.keys())
+    return {key: (was.get(key), is_.get(key)) for key in keys if was.get(key) != is_.get(key)}
+
+
+def _flat(content: Mapping[str, Any], beginning: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            found |= _flat(value, f"{beginning}{key}.")
+        else:
+            found[f"{beginning}{key}"] = value
+    return found

@@ -1,0 +1,399 @@
+"""Why a label is what it is: where its image is from, who said what, and how that was decided.
+
+Everything is read from what was kept when the version was published. A label is resolved again
+from the answers to its image and from what its round had in common (``consensus/common.py``), so
+what its explanation says is what made it; and what it would be without some of the answers can be
+tried, everybody weighing what they did.
+"""
+
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from annotation_platform.consensus.common import Common
+from annotation_platform.consensus.objects import Resolved
+from annotation_platform.consensus.overlap import overlap_matrix
+from annotation_platform.consensus.resolve import resolve_task
+from annotation_platform.curation.auto_accept import AUTO
+from annotation_platform.curation.imported import PEOPLE
+from annotation_platform.errors import DataError
+from annotation_platform.labeling.guidelines import read_guideline
+from annotation_platform.provenance.state import VersionState
+from annotation_platform.schema.geometry import BOX_COLUMNS
+from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import REGIONS, Label
+from annotation_platform.schema.tables import LABEL_COLUMNS, records
+
+_EXHAUSTIVE = 12
+"""So many answers to one image, at most, are tried in every combination."""
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What one counted answer says of a label.
+
+    ``says`` is the class that the annotator gave it, empty if they did not see it; ``weight`` what
+    their word on its being there counts for, as log odds.
+    """
+
+    annotator: str
+    answer_id: str
+    submitted_at: str
+    says: str
+    weight: float
+    overlap: float | None  # of what they drew with the label
+    proposed_by: str  # weights of the proposal that the answer began from; empty: none
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class LabelStory:
+    """How one label came about.
+
+    Attributes:
+        label_id: in the version.
+        label: what it is, by the columns of a label.
+        origin: ``people``, ``auto`` or where it came along from.
+        decision: what became of it in review; empty where there was none.
+        decided_by: the reviewer's pseudonym; empty: a rule.
+        votes: what each counted answer says of it.
+        there: probability that the object is there, by these votes; None: nobody was asked.
+        class_agreement: share of those who saw it who named this class.
+        conflicts: where answers contradict each other about it, and how that was settled.
+        rests_on: the smallest set of answers to this image without which it would be another
+            label, or none: their ids; ``review`` stands for the reviewer's decision.
+        is_smallest: whether no smaller set does; else it is the smallest that was found.
+        certificate: what an accepted proposal was accepted under.
+    """
+
+    label_id: str
+    label: dict[str, Any]
+    origin: str
+    decision: str = ""
+    decided_by: str = ""
+    votes: list[Vote] = field(default_factory=list)
+    there: float | None = None
+    class_agreement: float | None = None
+    conflicts: list[str] = field(default_factory=list)
+    rests_on: list[str] = field(default_factory=list)
+    is_smallest: bool = True
+    certificate: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImageStory:
+    """How the labels of one image in a version came about, from its landing on."""
+
+    image_id: str
+    version: str
+    round_id: str
+    split: str
+    landed: list[dict[str, Any]]
+    cleaned: dict[str, Any]
+    selected: dict[str, Any]
+    guideline: str
+    labels: list[LabelStory]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON knows it."""
+        return asdict(self)
+
+
+def explain_image(state: VersionState, image_id: str, *, label: int | None = None) -> ImageStory:
+    """Return how an image of a version and its labels came about.
+
+    Args:
+        state: the version.
+        image_id: all 64 digits.
+        label: the number of a label of the image, from 0; by default all.
+
+    Raises:
+        DataError: the version has not got the image, or the image no such label; or what its
+            labels were made of was not kept.
+    """
+    rows = state.labels_of(image_id)
+    if rows.empty:
+        raise DataError(
+            f"{image_id}: is not in {state.tag}. `annotation-platform history {image_id[:12]}` "
+            "says what became of it."
+        )
+    said = rows[rows["shape"] != "none"].reset_index(drop=True)
+    if label is not None:
+        if not 0 <= label < len(said):
+            raise DataError(
+                f"{image_id[:12]} has {len(said)} labels in {state.tag}, and no number {label}: "
+                "they are counted from 0."
+            )
+        said = said.iloc[[label]]
+    first = rows.iloc[0]
+    round_id, origin = str(first["round_id"]), str(first["origin"])
+    if origin == PEOPLE:
+        asked = _Asked.read(state, round_id, image_id)
+        labels = [asked.story(row) for row in records(said)]
+        guideline = asked.guideline
+    else:
+        labels = [_without_people(state, row) for row in records(said)]
+        guideline = ""
+    return ImageStory(
+        image_id=image_id,
+        version=state.tag,
+        round_id=round_id,
+        split=str(first["split"]),
+        landed=_landed(state, image_id),
+        cleaned=_cleaned(state, image_id),
+        selected=_selected(state, round_id, image_id),
+        guideline=guideline,
+        labels=labels,
+    )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What people said of one image in one round, and what the round knew beside it."""
+
+    image_id: str
+    answers: pd.DataFrame  # human_labels of the image
+    consensus: pd.DataFrame
+    reviewed: pd.DataFrame
+    conflicts: pd.DataFrame
+    images: pd.DataFrame
+    common: Common
+    iou_threshold: float
+    ontology: Ontology | None
+    guideline: str
+    successors: dict[str, tuple[str, ...]]  # today's names of classes
+
+    @classmethod
+    def read(cls, state: VersionState, round_id: str, image_id: str) -> "_Asked":
+        made_of = state.made_of("consensus_labels", round_id)
+        if made_of is None or "common" not in made_of.settings or state.lake is None:
+            raise DataError(
+                f"{state.tag}: what the labels of {round_id} were made of was not kept. Merge the "
+                "round anew with this code and publish again: from then on it is."
+            )
+        answers = state.rows("human_labels", round_id, image_id)
+        answers = answers[answers["purpose"] == "label"]
+        guideline = str(answers["guideline"].iloc[0]) if len(answers) else ""
+        conflicts = state.lake.tables.read_rounds("conflicts", [round_id])
+        return cls(
+            image_id=image_id,
+            answers=answers,
+            consensus=state.rows("consensus_labels", round_id, image_id),
+            reviewed=state.rows("reviewed_labels", round_id, image_id),
+            conflicts=conflicts[conflicts["image_id"] == image_id],
+            images=state.rows("cleaned_images", round_id, image_id),
+            common=Common.from_dict(made_of.settings["common"]),
+            iou_threshold=float(made_of.settings["iou_threshold"]),
+            ontology=read_guideline(state.lake.store, guideline) if guideline else None,
+            guideline=guideline,
+            successors=state.policy.ontology.successors,
+        )
+
+    def story(self, row: dict[str, Any]) -> LabelStory:
+        """Return how one label of the image came about."""
+        reviewed = self.reviewed.iloc[0]
+        wanted = _label(row)
+        resolved = self.without(())
+        found = self._find(wanted, resolved)
+        votes = list(self._votes(found, wanted)) if found else []
+        by_reviewer = str(reviewed["decided_by"]) != "" or reviewed["decision"] != "undisputed"
+        if by_reviewer:
+            rests_on, is_smallest = ["review"], True
+        else:
+            rests_on, is_smallest = self.smallest_set(wanted)
+        consensus = self.consensus[self.consensus["label_id"] == (found.label_id if found else "")]
+        share = consensus["class_agreement"].iloc[0] if len(consensus) else None
+        about = self.conflicts[self.conflicts["label_id"] == row["label_id"]]
+        return LabelStory(
+            label_id=str(row["label_id"]),
+            label=_shown(row),
+            origin=PEOPLE,
+            decision=str(reviewed["decision"]),
+            decided_by=str(reviewed["decided_by"]),
+            votes=votes,
+            there=round(found.there, 6) if found else None,
+            class_agreement=None if share is None or pd.isna(share) else float(share),
+            conflicts=[f"{each.kind}: {each.detail}" for each in about.itertuples()],
+            rests_on=rests_on,
+            is_smallest=is_smallest,
+        )
+
+    def without(self, left_out: Collection[str]) -> list[Resolved]:
+        """Return what the image has without these answers, everybody weighing what they do."""
+        answers = self.answers[~self.answers["answer_id"].isin(left_out)]
+        if answers.empty:
+            return []
+        return resolve_task(
+            answers,
+            self.common,
+            iou_threshold=self.iou_threshold,
+            ontology=self.ontology,
+            images=self.images,
+        )
+
+    def smallest_set(self, wanted: Label) -> tuple[list[str], bool]:
+        """Return the fewest answers without which the label is gone, or is of another class.
+
+        Where it has moved so far that it overlaps less than the round takes for the same object,
+        it is gone as well. Sets of one size are tried in the order of their ids.
+        """
+        ids = sorted(self.answers["answer_id"].unique())
+        if len(ids) <= _EXHAUSTIVE:
+            for size in range(1, len(ids) + 1):
+                for several in itertools.combinations(ids, size):
+                    if self._find(wanted, self.without(several)) is None:
+                        return list(several), True
+            return [], True
+        return self._greedy(wanted, ids), False
+
+    def _greedy(self, wanted: Label, ids: Sequence[str]) -> list[str]:
+        """Return a set found by leaving out whoever says it most firmly, then what it can spare."""
+        found = self._find(wanted, self.without(()))
+        if found is None:
+            return []
+        owner_of = dict(zip(self.answers["answer_id"], self.answers["annotator"], strict=True))
+        supporters = set(found.candidate.owners)
+        order = sorted(
+            ids,
+            key=lambda each: (
+                owner_of[each] not in supporters,
+                -self.common.weights.reliability.get(owner_of[each], 0.0),
+                each,
+            ),
+        )
+        chosen: list[str] = []
+        for each in order:
+            chosen.append(each)
+            if self._find(wanted, self.without(chosen)) is None:
+                break
+        for each in tuple(chosen):
+            fewer = [other for other in chosen if other != each]
+            if fewer and self._find(wanted, self.without(fewer)) is None:
+                chosen = fewer
+        return sorted(chosen)
+
+    def _find(self, wanted: Label, resolved: Sequence[Resolved]) -> Resolved | None:
+        """Return what became of this label among what the image has; None if it is not there."""
+        best, most = None, 0.0
+        for each in resolved:
+            label = each.label
+            if label is None or label.shape != wanted.shape:
+                continue
+            if self._today(label.class_name) != wanted.class_name:
+                continue
+            overlap = 1.0
+            if label.shape in REGIONS:
+                extent = each.candidate.task.extent
+                overlap = float(overlap_matrix([label], [wanted], image_size=extent)[0, 0])
+            if overlap >= self.iou_threshold and overlap > most:
+                best, most = each, overlap
+        return best
+
+    def _today(self, name: str | None) -> str | None:
+        now = self.successors.get(name or "", ())
+        return now[0] if len(now) == 1 else name
+
+    def _votes(self, found: Resolved, wanted: Label) -> Iterator[Vote]:
+        candidate = found.candidate
+        said = dict(zip(candidate.owners, candidate.labels, strict=True))
+        first = self.answers.drop_duplicates("answer_id").sort_values("annotator")
+        for answer in first.to_dict("records"):
+            person = str(answer["annotator"])
+            label = said.get(person)
+            overlap = None
+            if label is not None and label.shape in REGIONS:
+                extent = candidate.task.extent
+                overlap = float(overlap_matrix([label], [wanted], image_size=extent)[0, 0])
+            seconds = answer["lead_time_seconds"]
+            yield Vote(
+                annotator=person,
+                answer_id=str(answer["answer_id"]),
+                submitted_at=str(answer["submitted_at"]),
+                says="" if label is None else str(label.class_name),
+                weight=round(self.common.weights.reliability.get(person, 0.0), 6),
+                overlap=overlap,
+                proposed_by=str(answer["weights_sha256"]),
+                seconds=None if pd.isna(seconds) else float(seconds),
+            )
+
+
+def _without_people(state: VersionState, row: dict[str, Any]) -> LabelStory:
+    """Return how a label came about that came along with its image, or was accepted as proposed."""
+    origin, round_id = str(row["origin"]), str(row["round_id"])
+    certificate: dict[str, Any] = {}
+    if origin == AUTO:
+        found = state.table("certificates", round_id)
+        overall = found[found["class_name"] == ""]
+        certificate = _plain(overall.iloc[0].to_dict()) if len(overall) else {}
+        accepted = state.rows("auto_labels", round_id, str(row["image_id"]))
+        own = accepted[accepted["label_id"] == row["label_id"]]
+        if len(own):
+            certificate |= {"score": float(own["score"].iloc[0])}
+    return LabelStory(
+        label_id=str(row["label_id"]),
+        label=_shown(row),
+        origin=origin,
+        certificate=certificate,
+    )
+
+
+def _landed(state: VersionState, image_id: str) -> list[dict[str, Any]]:
+    """Return under which names an image landed, and when its sidecar says it was taken."""
+    columns = ["round_id", "source_key", "byte_size", "source", "captured_at", "licence", "consent"]
+    rows = _of_any_round(state, "raw_images", image_id)
+    return [_plain(each) for each in rows[columns].to_dict("records")]
+
+
+def _cleaned(state: VersionState, image_id: str) -> dict[str, Any]:
+    """Return what cleaning made of an image."""
+    columns = ["round_id", "outcome", "flags", "width", "height", "extension", "group_id",
+               "similar_to", "stored_sha256"]  # fmt: skip
+    rows = _of_any_round(state, "cleaned_images", image_id)
+    rows = rows[rows["outcome"] == "accepted"]
+    return _plain(rows[columns].iloc[0].to_dict()) if len(rows) else {}
+
+
+def _of_any_round(state: VersionState, name: str, image_id: str) -> pd.DataFrame:
+    """Return what a table says of an image, in whatever round; the first that says anything."""
+    rounds = sorted(state.inputs.tables) if state.inputs else []
+    for key in rounds:
+        table, _, round_id = key.partition("/")
+        if table == name:
+            rows = state.rows(name, round_id, image_id)
+            if len(rows):
+                return rows
+    return state.rows(name, "", image_id)
+
+
+def _selected(state: VersionState, round_id: str, image_id: str) -> dict[str, Any]:
+    """Return why people were asked about an image, as the lake says today."""
+    if state.lake is None:
+        return {}
+    rows = state.lake.tables.read_rounds("selected_images", [round_id])
+    rows = rows[rows["image_id"] == image_id]
+    columns = ["rank", "rule", "reason", "score", "audit"]
+    return _plain(rows[columns].iloc[0].to_dict()) if len(rows) else {}
+
+
+def _label(row: dict[str, Any]) -> Label:
+    x1, y1, x2, y2 = (None if pd.isna(row[edge]) else float(row[edge]) for edge in BOX_COLUMNS)
+    name = None if pd.isna(row["class_name"]) else str(row["class_name"])
+    return Label(str(row["shape"]), name, str(row["geometry"]), x1, y1, x2, y2)
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    return _plain({name: row[name] for name in (*LABEL_COLUMNS, "support", "answers")})
+
+
+def _plain(values: dict[Any, Any]) -> dict[str, Any]:
+    """Return values as JSON knows them; what is missing is None."""
+    return {str(key): None if pd.isna(value) else _native(value) for key, value in values.items()}
+
+
+def _native(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
+    return value if isinstance(value, str | int | float | bool) else str(value)

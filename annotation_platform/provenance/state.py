@@ -1,0 +1,129 @@
+"""A published version as it was: its labels, its policy, and every table that they came of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from annotation_platform.errors import DataError
+from annotation_platform.lake import Lake
+from annotation_platform.params import Params, parse_params
+from annotation_platform.rebuilding.inputs import Inputs, read_inputs
+from annotation_platform.schema.tables import empty_table
+from annotation_platform.storage.lineage import MadeOf
+from annotation_platform.versioning.contents import labels_of_image, version_labels
+from annotation_platform.versioning.git import Git, Registry, as_git
+from annotation_platform.versioning.manifest import Manifest
+from annotation_platform.versioning.registry import read_manifest, remote_of, unknown_version
+
+
+@dataclass(frozen=True)
+class VersionState:
+    """A version and, where the lake has kept it, what it was made of.
+
+    Labels are read from the lake if that kept them, else from the remote: it is the same.
+    """
+
+    tag: str
+    manifest: Manifest
+    policy: Params
+    inputs: Inputs | None = field(repr=False)  # None: nobody kept it, or there is no lake here
+    lake: Lake | None = field(repr=False)
+    registry: Git = field(repr=False)
+    remote_url: str = field(repr=False)
+
+    @cached_property
+    def labels(self) -> pd.DataFrame:
+        """Its ``training_set``, sorted by image and label."""
+        if self.inputs is not None:
+            name, _, round_id = self.inputs.training_set.partition("/")
+            found = self.table(name, round_id)
+        else:
+            remote = remote_of(self.registry, self.tag, self.remote_url)
+            files = remote.read_folder(self.manifest.folder_md5)
+            found = version_labels(remote, files, where=self.tag)
+        return found.sort_values(["image_id", "label_id"], ignore_index=True)
+
+    def labels_of(self, image_id: str) -> pd.DataFrame:
+        """Return the rows of its ``training_set`` about one image; none if it has not got it."""
+        if self.inputs is not None:
+            name, _, round_id = self.inputs.training_set.partition("/")
+            found = self.rows(name, round_id, image_id)
+        else:
+            remote = remote_of(self.registry, self.tag, self.remote_url)
+            files = remote.read_folder(self.manifest.folder_md5)
+            found = labels_of_image(remote, files, image_id, where=self.tag)
+        return found.sort_values("label_id", ignore_index=True)
+
+    def made_of(self, name: str, round_id: str) -> MadeOf | None:
+        """Return what a table that can be made again was made of; None if that is not known."""
+        made = self.inputs.made.get(f"{name}/{round_id}") if self.inputs else None
+        return made.made_of if made else None
+
+    def digests(self, name: str, round_id: str) -> set[str]:
+        """Return the digests of a table of which the version was made; none if it was not."""
+        return self.inputs.tables.get(f"{name}/{round_id}", set()) if self.inputs else set()
+
+    def table(self, name: str, round_id: str) -> pd.DataFrame:
+        """Return a table of a round as it was; empty if the version was not made of it."""
+        return self._read(name, round_id)
+
+    def rows(self, name: str, round_id: str, image_id: str) -> pd.DataFrame:
+        """Return of a table of a round what it said of one image."""
+        return self._read(name, round_id, [("image_id", "=", image_id)])
+
+    def _read(
+        self, name: str, round_id: str, wanted: Sequence[tuple[str, str, str]] = ()
+    ) -> pd.DataFrame:
+        if self.lake is None:
+            return empty_table(name)
+        frames = []
+        for digest in sorted(self.digests(name, round_id)):
+            # Its digest says that it is what was checked when it was written.
+            data = pa.BufferReader(self.lake.tables.lineage.kept(digest))
+            try:
+                frames.append(pq.read_table(data, filters=list(wanted) or None).to_pandas())
+            except (pa.ArrowException, OSError) as error:
+                raise DataError(f"inputs/{digest}.parquet: cannot be read ({error}).") from error
+        return pd.concat(frames, ignore_index=True) if frames else empty_table(name)
+
+
+def read_state(
+    registry: Registry, tag: str, *, remote_url: str = "", lake: Lake | None = None
+) -> VersionState:
+    """Return a published version.
+
+    Args:
+        registry: where the versions are.
+        tag: such as ``training-set@v1.2.0``.
+        remote_url: where the files of its versions are, if not where they say.
+        lake: that it was published from, if it is at hand.
+
+    Raises:
+        PublishError: there is no such version.
+        DataError: what the lake kept of it is damaged.
+    """
+    git = as_git(registry)
+    manifest = read_manifest(git, tag)
+    params = git.read(tag, "params.yaml")
+    if params is None:
+        raise unknown_version(git, tag)
+    inputs = None
+    if (
+        lake is not None
+        and manifest.inputs
+        and lake.tables.lineage.holds(manifest.inputs, kind="json")
+    ):
+        inputs = read_inputs(lake, manifest.inputs, where=tag)
+    return VersionState(
+        tag=tag,
+        manifest=manifest,
+        policy=parse_params(params.decode(), where=f"{tag}: params.yaml"),
+        inputs=inputs,
+        lake=lake if inputs is not None else None,
+        registry=git,
+        remote_url=remote_url,
+    )

@@ -1,0 +1,340 @@
+"""What changed between versions, and why: one change is planted for every cause."""
+
+import itertools
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pytest
+import yaml
+
+from annotation_platform.consensus.common import Common
+from annotation_platform.consensus.resolve import resolve_task
+from annotation_platform.demo.annotators import EXPERT
+from annotation_platform.demo.material import drawn_material
+from annotation_platform.errors import DataError
+from annotation_platform.labeling.guidelines import read_guideline
+from annotation_platform.labeling.interface import DECISION_NAME, IMAGE_NAME, REASON_NAME, REJECT
+from annotation_platform.labeling.results import write_result
+from annotation_platform.labeling.reviews import review_round
+from annotation_platform.provenance.diff import diff_versions
+from annotation_platform.provenance.explain import ImageStory, explain_image
+from annotation_platform.provenance.patch import Patch, apply_patch, make_patch, write_folder
+from annotation_platform.provenance.state import VersionState, read_state
+from annotation_platform.schema.shapes import Label
+from annotation_platform.selection.pins import Pins
+from annotation_platform.settings import settings_environment
+from annotation_platform.versioning.registry import checkout_as_stranger, remote_of
+from tests.pipeline.conftest import Platform, open_platform
+
+EDGES = ["x1", "y1", "x2", "y2"]
+ONE, TWO, THREE = "round-0001", "round-0002", "round-0003"
+
+
+def one_box(name, x):
+    return write_result([Label.box(name, x, 20, x + 60, 80)], 320, 240)
+
+
+def rejection():
+    about = {"to_name": IMAGE_NAME}
+    return [
+        {**about, "id": "d", "type": "choices", "from_name": DECISION_NAME,
+         "value": {"choices": [REJECT]}},
+        {**about, "id": "r", "type": "textarea", "from_name": REASON_NAME,
+         "value": {"text": ["not this one"]}},
+    ]  # fmt: skip
+
+
+@dataclass
+class Story:
+    platform: Platform
+    images: dict[str, str] = field(default_factory=dict)
+    renamed: str = ""
+
+    @property
+    def lake(self):
+        return self.platform.lake
+
+    def policy(self, **sections):
+        """Change sections of params.yaml."""
+        path = self.platform.settings.params_path
+        content = yaml.safe_load(path.read_text())
+        for name, values in sections.items():
+            content[name] = {**content[name], **values}
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def release(self, round_id):
+        """Publish a round's training set and return the tag of its version."""
+        assert self.platform.run("release_round", round_id).success
+        return str(self.lake.tables.read("dataset_version", round_id).iloc[0]["tag"])
+
+    def state(self, tag):
+        settings = self.platform.settings
+        return read_state(
+            settings.registry_path, tag, remote_url=settings.remote_url, lake=self.lake
+        )
+
+    def diff(self, before, now):
+        return diff_versions(self.state(before), self.state(now))
+
+    def play(self, round_id, batch):
+        self.platform.land(batch)
+        self.platform.start_round(round_id)
+        self.platform.answer(round_id)
+        self.platform.merge(round_id)
+        return self.release(round_id)
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory):
+    home = tmp_path_factory.mktemp("story") / "home"
+    with open_platform(home, drawn_material(3, 8, seed=0)) as platform:
+        platform.hurry()
+        made = Story(platform)
+        made.policy(review={"sample_share": 0.3})
+        yield made
+
+
+@pytest.fixture(scope="module")
+def tags(story):
+    """Every version in turn, by what was done before it."""
+    platform, lake = story.platform, story.lake
+    done = {"first": story.play(ONE, 1), "round": story.play(TWO, 2)}
+
+    labeling, names = platform.labeling, platform.policy.ontology.names
+    said = labeling.submissions(ONE)
+    decided = labeling.submissions(review_round(ONE))[0]
+    edited = min(each.image_id for each in said if each.image_id != decided.image_id)
+    for each in said:
+        if each.image_id == edited:
+            labeling.submit(
+                each.backend_task, each.author, one_box(names[0], 40), 1.0,
+                annotation=each.annotation,
+            )  # fmt: skip
+    labeling.submit(decided.backend_task, EXPERT, rejection(), 1.0, annotation=decided.annotation)
+    platform.merge(ONE)
+    done["minds"] = story.release(ONE)
+    story.images |= {"edited": edited, "rejected": decided.image_id}
+
+    story.policy(consensus={"iou_threshold": 0.9})
+    platform.run("merge_round", TWO, only=["consensus_labels"])
+    platform.run("merge_round", TWO, only=["reviewed_labels"])
+    done["policy"] = story.release(TWO)
+
+    classes = [one.model_dump(mode="json") for one in platform.policy.ontology.classes]
+    story.renamed = classes[0]["name"]
+    classes[0] |= {"name": "other name", "was": [classes[0]["name"]]}
+    story.policy(ontology={"classes": classes})
+    done["ontology"] = story.release(TWO)
+
+    story.policy(ontology={"guidelines": "Draw boxes otherwise."})
+    pinned = lake.tables.read("training_set", TWO)["image_id"].iloc[-1]
+    Pins(lake.store).set(pinned, wanted=True, reason="look again", by="me", now=datetime.now(UTC))
+    story.images["pinned"] = pinned
+    done["guideline"] = story.play(THREE, 3)
+    return done
+
+
+def causes(found, kinds=None):
+    """The images of each cause."""
+    rows = found.changes if kinds is None else found.changes[found.changes["kind"].isin(kinds)]
+    return {cause: set(images) for cause, images in rows.groupby("cause")["image_id"]}
+
+
+def images_of(state, round_id):
+    return set(state.labels.loc[state.labels["round_id"] == round_id, "image_id"])
+
+
+def test_every_change_has_the_cause_that_was_planted(story, tags):
+    def between(one, two):
+        found = story.diff(tags[one], tags[two])
+        counts = found.counts()
+        assert sum(sum(each.values()) for each in counts.values()) == len(found.changes) > 0
+        return found
+
+    second = story.state(tags["round"])
+    assert causes(between("first", "round")) == {"new round": images_of(second, TWO)}
+
+    minds = between("round", "minds")
+    told = causes(minds)
+    assert told["review decision"] == {story.images["rejected"]}
+    assert told["new or edited answer"] == {story.images["edited"]}
+    # What people said of these two says how much their word counts on the others.
+    assert set(told) == {"review decision", "new or edited answer", "re-weighted annotator"}
+    others = images_of(second, ONE) - {story.images["rejected"], story.images["edited"]}
+    assert told["re-weighted annotator"] <= others
+    removed = minds.changes[minds.changes["kind"] == "image_removed"]
+    assert removed["image_id"].tolist() == [story.images["rejected"]]
+
+    policy = between("minds", "policy")
+    assert set(causes(policy)) == {"policy"}
+    assert causes(policy)["policy"] <= images_of(second, TWO)
+    assert policy.policy == {"consensus.iou_threshold": (0.5, 0.9)}
+    assert policy.changes["detail"].unique().tolist() == [
+        "consensus.iou_threshold is 0.9 instead of 0.5."
+    ]
+
+    ontology = between("policy", "ontology")
+    assert ontology.counts() == {"ontology": {"label_changed": len(ontology.changes)}}
+    assert set(ontology.changes["class_name_before"]) == {story.renamed}
+    assert set(ontology.changes["class_name_now"]) == {"other name"}
+    assert ontology.ontology == (f"{story.renamed}: name is 'other name', was '{story.renamed}'",)
+
+    guideline = between("ontology", "guideline")
+    last = story.state(tags["guideline"])
+    again = story.images["pinned"]
+    assert causes(guideline) == {
+        "guideline": {again},
+        "new round": images_of(last, THREE) - {again},
+    }
+    # The picture that was rejected was asked about again.
+    assert story.images["rejected"] in causes(guideline, ["image_added"])["new round"]
+
+
+def test_without_the_lake_changes_are_the_same_and_causes_unknown(story, tags):
+    settings = story.platform.settings
+    sides = [
+        read_state(settings.registry_path, tags[one], remote_url=settings.remote_url)
+        for one in ("round", "minds")
+    ]
+    found, known = diff_versions(*sides), story.diff(tags["round"], tags["minds"])
+    columns = ["kind", "what", "image_id", "label_id_before", "label_id_now"]
+    assert found.changes[columns].equals(known.changes[columns])
+    assert set(found.changes["cause"]) == {"unknown"}
+
+
+def test_a_patch_gives_the_newer_version_to_the_byte(story, tags, tmp_path):
+    for one, two in itertools.pairwise(tags.values()):
+        before, now = story.state(one), story.state(two)
+        patch = make_patch(before, now)
+        data = patch.to_bytes()
+        again = Patch.from_bytes(data, where="memory")
+        assert again.to_bytes() == data
+        made = apply_patch(before, again)
+        assert made.md5 == now.manifest.folder_md5
+    out = tmp_path / "out"
+    write_folder(made, remote_of(now.registry, now.tag, now.remote_url), out)
+    clone = checkout_as_stranger(story.platform.settings.registry_path, now.tag, tmp_path / "clone")
+    folder = clone / "datasets" / "training-set"
+    content = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.*")}
+    assert content == {
+        str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")
+    }
+    with pytest.raises(DataError, match="Apply it to the version it is for"):
+        apply_patch(now, again)
+    with pytest.raises(DataError, match="is no patch"):
+        Patch.from_bytes(b"something", where="file")
+    with pytest.raises(DataError, match="is there already"):
+        write_folder(made, remote_of(now.registry, now.tag, now.remote_url), out)
+
+
+@dataclass
+class Trial:
+    """One image of a version, resolved again without some of its answers."""
+
+    state: VersionState
+    told: ImageStory
+
+    def __post_init__(self):
+        round_id, image = self.told.round_id, self.told.image_id
+        made_of = self.state.made_of("consensus_labels", round_id)
+        self.threshold = made_of.settings["iou_threshold"]
+        self.common = Common.from_dict(made_of.settings["common"])
+        self.answers = self.state.rows("human_labels", round_id, image)
+        self.images = self.state.rows("cleaned_images", round_id, image)
+        self.ontology = read_guideline(self.state.lake.store, self.told.guideline)
+        self.ids = sorted(self.answers["answer_id"].unique())
+
+    def holds(self, label, left_out):
+        """Whether there is a label of this class at this place, by a reckoning of our own."""
+        rest = self.answers[~self.answers["answer_id"].isin(left_out)]
+        if rest.empty:
+            return False
+        resolved = resolve_task(
+            rest, self.common, iou_threshold=self.threshold, ontology=self.ontology,
+            images=self.images,
+        )  # fmt: skip
+        labels = [each.label for each in resolved if each.label is not None]
+        same = [each for each in labels if each.class_name == label["class_name"]]
+        return any(overlap(vars(each), label) >= self.threshold for each in same)
+
+
+def overlap(a, b):
+    a, b = ([each[edge] for edge in EDGES] for each in (a, b))
+    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(wide, 0) * max(high, 0)
+    areas = [(side[2] - side[0]) * (side[3] - side[1]) for side in (a, b)]
+    return shared / (sum(areas) - shared)
+
+
+def test_every_label_is_explained_and_rests_on_no_fewer_answers(story, tags):
+    state = story.state(tags["minds"])
+    counted = 0
+    for image in state.labels["image_id"].unique():
+        told = explain_image(state, image)
+        rows = state.labels_of(image)
+        said = rows[rows["shape"] != "none"]
+        assert [each.label_id for each in told.labels] == said["label_id"].tolist()
+        assert told.landed[0]["source_key"].startswith("batch-")
+        assert told.cleaned["outcome"] == "accepted"
+        trial = Trial(state, told)
+        for each in told.labels:
+            if each.rests_on == ["review"]:
+                assert each.decision in {"accepted", "fixed"}
+                continue
+            counted += 1
+            assert {vote.answer_id for vote in each.votes} == set(trial.ids)
+            assert sum(bool(vote.says) for vote in each.votes) == each.label["support"]
+            assert trial.holds(each.label, [])
+            assert not trial.holds(each.label, each.rests_on)
+            for fewer in itertools.combinations(trial.ids, len(each.rests_on) - 1):
+                assert trial.holds(each.label, fewer)
+    assert counted > 50
+
+
+def test_the_commands_answer_people_and_programs(story, tags, tmp_path):
+    def run(*arguments, status=0):
+        done = subprocess.run(
+            [sys.executable, "-m", "annotation_platform.cli", *arguments],
+            env=settings_environment(story.platform.settings),
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == status, done.stderr
+        return done
+
+    one, two = (tags[each].removeprefix("training-set@v") for each in ("round", "minds"))
+    page, patch = tmp_path / "page.html", tmp_path / "one.patch"
+    facts = json.loads(
+        run("diff", one, two, "--html", str(page), "--patch", str(patch), "--json").stdout
+    )
+    assert (
+        facts["changes"]
+        == len(facts["rows"])
+        == len(story.diff(tags["round"], tags["minds"]).changes)
+    )
+    text = page.read_text()
+    assert "default-src 'none'" in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert text.count("data:image/jpeg;base64,") > 4
+    shown = run("diff", one, two).stdout
+    assert "review decision" in shown
+    assert run("diff", one, one).stdout.strip().endswith("hold the same.")
+    out = tmp_path / "out"
+    run("apply", one, str(patch), "--out", str(out))
+    assert (out / "data.yaml").exists()
+
+    image = story.images["edited"]
+    told = json.loads(run("explain", image[:10], "--version", two, "--label", "0", "--json").stdout)
+    assert len(told["labels"]) == 1
+    assert told["labels"][0]["rests_on"]
+    assert (
+        "would be another one, or none, without" in run("explain", image, "--version", two).stdout
+    )
+
+    assert "no version 'training-set@v9.9.9'" in run("diff", one, "9.9.9", status=2).stderr
+    gone = run("explain", story.images["rejected"], "--version", two, status=2).stderr
+    assert f"is not in {tags['minds']}" in gone
+    none = run("explain", image, "--version", two, "--label", "99", status=2).stderr
+    assert "no number 99" in none
