@@ -5,7 +5,9 @@ Equal training sets give equal bytes whatever the order of their rows, so DVC's 
 folder says whether anything changed.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pandas as pd
@@ -53,6 +55,7 @@ class Folder:
     """
 
     texts: dict[str, bytes]
+    md5s: dict[str, str]  # of the texts, by path
     images: list[ImageFile]
     facts: FolderFacts
     byte_size: int
@@ -105,15 +108,20 @@ def build_folder(
     kept = dict(last.files)
     for path in [*gone, *others]:
         del kept[path]
-    files = kept | {image.path: image.md5 for image in images} | dict.fromkeys(texts, "")
-    audits = audit_folder(frame, files, texts, keep_together=keep_together)
-    # The card is content, and what policy keeps together may change without it.
-    of_content = {key: count for key, count in audits.items() if key != KEPT_TOGETHER}
-    card = render_card(frame, ontology, of_content, name=name)
+    # Hashing leaves Python's lock: meanwhile what was rendered is looked at.
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        hashing = beside.submit(_md5s, dict(texts))
+        files = kept | {image.path: image.md5 for image in images} | dict.fromkeys(texts, "")
+        audits = audit_folder(frame, files, texts, keep_together=keep_together)
+        # The card is content, and what policy keeps together may change without it.
+        of_content = {key: count for key, count in audits.items() if key != KEPT_TOGETHER}
+        card = render_card(frame, ontology, of_content, name=name)
+        md5s = hashing.result() | _md5s(card.texts)
     texts |= card.texts
     sizes = [*gone.values(), *(len(last.texts[path]) for path in others)]
     return Folder(
         texts=texts,
+        md5s=md5s,
         images=images,
         facts=card.facts,
         byte_size=last.byte_size
@@ -123,6 +131,12 @@ def build_folder(
         kept=kept,
         audits=audits,
     )
+
+
+def _md5s(texts: Mapping[str, bytes]) -> dict[str, str]:
+    return {
+        path: hashlib.md5(data, usedforsecurity=False).hexdigest() for path, data in texts.items()
+    }
 
 
 def image_files(frame: pd.DataFrame) -> list[ImageFile]:

@@ -6,7 +6,6 @@ commit without its tag, and the next one completes it.
 """
 
 import errno
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -197,12 +196,9 @@ def _file_errors(registry: Git) -> Iterator[None]:
 
 def name_objects(content: Folder, image_path: ImagePath) -> FolderObjects:
     """Return the objects of a folder; ``image_path`` gives the stored file of id and extension."""
-    files = dict(content.kept)
-    texts: dict[str, Source] = {}
-    for path, data in content.texts.items():
-        files[path] = hashlib.md5(data, usedforsecurity=False).hexdigest()
-        texts[files[path]] = Source(data, path)
+    files = content.kept | content.md5s
     files |= {image.path: image.md5 for image in content.images}
+    texts = {content.md5s[path]: Source(data, path) for path, data in content.texts.items()}
     name, data = folder_object(files)
     texts[name] = Source(data, "the folder object")
     return FolderObjects(
