@@ -280,14 +280,16 @@ class _Round:
         columns = ["image_id", "answer_id", "revision"]
         was, is_ = (self._rows("human_labels", side, columns) for side in self._sides)
         said = {}
-        for image in self._differing("human_labels", columns):
-            old, new = (
-                set(side.loc[side["image_id"] == image, "answer_id"]) for side in (was, is_)
-            )
-            parts = [f"{len(new - old)} new", f"{len(old - new)} no longer counted"]
-            if old == new:
-                parts = ["one of them edited"]
-            said[image] = f"Other answers count: {', '.join(parts)}."
+        for image in sorted(self._differing("human_labels", columns)):
+            old, new = (_revisions(side[side["image_id"] == image]) for side in (was, is_))
+            edited = [key for key in old.keys() & new.keys() if old[key] != new[key]]
+            counts = {
+                "new": len(new.keys() - old.keys()),
+                "edited": len(edited),
+                "counted no longer": len(old.keys() - new.keys()),
+            }
+            told = [f"{number} {what}" for what, number in counts.items() if number]
+            said[image] = f"Other answers count: {', '.join(told)}."
         return said
 
     @cached_property
@@ -314,6 +316,10 @@ class _Round:
 
     def _rows(self, name: str, side: VersionState, columns: Sequence[str]) -> pd.DataFrame:
         return side.table(name, self._id)[list(columns)].drop_duplicates()
+
+
+def _revisions(answers: pd.DataFrame) -> dict[str, str]:
+    return dict(zip(answers["answer_id"], answers["revision"], strict=True))
 
 
 def _images(labels: pd.DataFrame) -> dict[str, _Image]:

@@ -63,6 +63,7 @@ def render_page(found: Diff, before: VersionState, now: VersionState, load: Load
         same=found.is_empty,
         kinds=TITLES,
         totals={kind: int(counted[kind]) for kind in KINDS if kind in counted},
+        label_kinds=[kind for kind in KINDS if kind in counted and kind.startswith("label")],
         by_cause=found.counts(),
         by_class=found.counts_by_class(),
         ontology=found.ontology,

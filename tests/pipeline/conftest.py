@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
+import yaml
 
 from annotation_platform.definitions import defs
 from annotation_platform.demo.annotators import EXPERT, make_people
@@ -18,6 +19,7 @@ from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.lake import lake_of
 from annotation_platform.landing.events import LandingEvents
 from annotation_platform.params import read_params
+from annotation_platform.provenance.state import read_state
 from resources.deployments import build_resources
 from sensors.landing import new_images_sensor
 
@@ -45,6 +47,23 @@ class Platform:
         """Let rounds form at once, instead of a second after the last change."""
         policy = self.settings.params_path
         policy.write_text(policy.read_text().replace("settle_seconds: 1.0", "settle_seconds: 0.0"))
+
+    def change_policy(self, **sections):
+        """Change settings of sections of params.yaml."""
+        path = self.settings.params_path
+        policy = yaml.safe_load(path.read_text())
+        for name, values in sections.items():
+            policy[name] = {**policy.get(name, {}), **values}
+        path.write_text(yaml.safe_dump(policy, sort_keys=False))
+
+    def state(self, tag, *, lake=True):
+        """Return a published version, with what it was made of or without."""
+        return read_state(
+            self.settings.registry_path,
+            tag,
+            remote_url=self.settings.remote_url,
+            lake=self.lake if lake else None,
+        )
 
     def start_round(self, round_id="round-0001"):
         self.tick(new_images_sensor)

@@ -6,7 +6,6 @@ import io
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 
 from annotation_platform.curation.history import require_legal
@@ -14,6 +13,8 @@ from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.images.decoding import encode_png
 from annotation_platform.labeling.interface import ACCEPT, DECISION_NAME, IMAGE_NAME
 from annotation_platform.labeling.results import write_result
+from annotation_platform.provenance.diff import diff_versions
+from annotation_platform.provenance.explain import explain_image
 from annotation_platform.rebuilding.derive import derive_version
 from annotation_platform.rebuilding.inputs import read_inputs
 from annotation_platform.reporting.history import image_history
@@ -87,13 +88,6 @@ class World:
         assert released.success
         return {each.check_name: each for each in released.get_asset_check_evaluations()}
 
-    def policy(self, **sections):
-        path = self.platform.settings.params_path
-        policy = yaml.safe_load(path.read_text())
-        for name, values in sections.items():
-            policy[name] = {**policy.get(name, {}), **values}
-        path.write_text(yaml.safe_dump(policy))
-
     def history(self, image_id):
         lake, settings = self.platform.lake, self.platform.settings
         held = versions_with(image_id, settings.registry_path, settings.remote_url)
@@ -111,7 +105,7 @@ def world(tmp_path):
     with open_platform(tmp_path / "home") as platform:
         platform.hurry()
         made = World(platform)
-        made.policy(
+        platform.change_policy(
             prediction={
                 "weights": str(weights),
                 "class_names": CLASSES,
@@ -136,6 +130,16 @@ def world(tmp_path):
 
 def accepted_in(world, round_id):
     return set(world.tables.read("auto_labels", round_id)["image_id"])
+
+
+def tag_of(world, round_id):
+    return str(world.tables.read("dataset_version", round_id).iloc[0]["tag"])
+
+
+def causes(world, before, now):
+    """The images of each cause of what changed from one version to another."""
+    changes = diff_versions(world.platform.state(before), world.platform.state(now)).changes
+    return {cause: set(images) for cause, images in changes.groupby("cause")["image_id"]}
 
 
 def test_what_is_right_is_accepted_and_trains_and_its_path_is_told(world):
@@ -199,15 +203,19 @@ def test_what_is_right_is_accepted_and_trains_and_its_path_is_told(world):
     # The audit speaks of the images that there were; today's pins and policy do not move it.
     before = tables.digest("auto_labels", ONE)
     chosen = tables.digest("selected_images", ONE)
-    world.policy(selection={"budget": 20, "strategy": "random"})
+    world.platform.change_policy(selection={"budget": 20, "strategy": "random"})
     world.platform.run("start_round", ONE)
     assert tables.digest("selected_images", ONE) == chosen
     world.release(ONE)
     assert tables.digest("auto_labels", ONE) == before
 
-    world.policy(auto_accept={"use_in_training": False})
+    world.platform.change_policy(auto_accept={"use_in_training": False})
     world.release(ONE)
     assert set(tables.read("training_set", ONE)["origin"]) == {"people"}
+    assert causes(world, version["tag"], tag_of(world, ONE)) == {"policy": taken}
+    told = explain_image(world.platform.state(version["tag"]), min(taken)).labels[0]
+    assert (told.origin, told.votes, told.rests_on) == ("auto", [], [])
+    assert told.certificate["bound"] == overall["bound"]
     # What a version holds stays told, whatever later ones leave out.
     assert [each.state for each in world.history(min(taken))][-1] == "exported"
 
@@ -237,7 +245,13 @@ def test_accepted_pictures_are_seen_again_blind_and_a_later_certificate_takes_ov
     labels = tables.read("training_set", TWO).drop_duplicates("image_id").set_index("image_id")
     assert set(labels.loc[sorted(drawn), "origin"]) == {"people"}
     assert set(labels.loc[labels["origin"] == "auto", "round_id"]) == {TWO}
-    assert set(labels.index[labels["origin"] == "auto"]) == accepted_in(world, TWO)
+    now = accepted_in(world, TWO)
+    assert set(labels.index[labels["origin"] == "auto"]) == now
+    # Where people were asked about what was accepted, their round says what it is now.
+    told = causes(world, tag_of(world, ONE), tag_of(world, TWO))
+    assert told["model"] == now | (taken - now - set(labels.index[labels["origin"] == "people"]))
+    assert told["new round"] >= drawn
+    assert set(told) == {"model", "new round"}
 
 
 def test_what_people_contradict_is_withdrawn_and_named(world):
@@ -245,7 +259,7 @@ def test_what_people_contradict_is_withdrawn_and_named(world):
     world.play(ONE)
     taken = accepted_in(world, ONE)
     # Nothing more is accepted, so the first certificate would go on standing.
-    world.policy(auto_accept={"alpha": 0.001})
+    world.platform.change_policy(auto_accept={"alpha": 0.001})
     checks = world.play(TWO, nothing_in=taken)
     assert not tables.read("certificates", TWO)["granted"].any()
     verdict = tables.read("reaudits", TWO).set_index("certified_round").loc[ONE]
@@ -255,14 +269,16 @@ def test_what_people_contradict_is_withdrawn_and_named(world):
     assert f"{ONE}: " in str(checks["certificates_hold"].metadata["first"].value)
     labels = tables.read("training_set", TWO)
     assert set(labels["origin"]) == {"people"}
+    told = causes(world, tag_of(world, ONE), tag_of(world, TWO))
+    assert told["model"] == taken - set(labels["image_id"])
 
 
 def test_without_a_frame_or_with_other_proposals_nothing_is_accepted(world):
     tables = world.tables
-    world.policy(auto_accept={"enabled": False})
+    world.platform.change_policy(auto_accept={"enabled": False})
     world.land(1, 24)
     assert world.platform.start_round(ONE).success
-    world.policy(auto_accept={"enabled": True})
+    world.platform.change_policy(auto_accept={"enabled": True})
     world.answer(ONE)
     world.platform.run("merge_round", ONE)
     world.release(ONE)
@@ -282,7 +298,7 @@ def test_without_a_frame_or_with_other_proposals_nothing_is_accepted(world):
 
 def test_a_version_waits_until_an_audit_shows_that_its_labels_are_good_enough(world):
     tables = world.tables
-    world.policy(
+    world.platform.change_policy(
         auto_accept={"enabled": False},
         selection={"budget": 0},
         review={"gate": "manual", "sample_share": 0.6},
@@ -309,6 +325,6 @@ def test_a_version_waits_until_an_audit_shows_that_its_labels_are_good_enough(wo
     ]
     assert "0 of 12 audited labels from people are wrong" in check.description
 
-    world.policy(release={"maximum_label_error": 0.4})
+    world.platform.change_policy(release={"maximum_label_error": 0.4})
     world.release(ONE)
     assert tables.exists("dataset_version", ONE)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pytest
-import yaml
 
 from annotation_platform.consensus.common import Common
 from annotation_platform.consensus.resolve import resolve_task
@@ -22,7 +21,7 @@ from annotation_platform.labeling.reviews import review_round
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.explain import ImageStory, explain_image
 from annotation_platform.provenance.patch import Patch, apply_patch, make_patch, write_folder
-from annotation_platform.provenance.state import VersionState, read_state
+from annotation_platform.provenance.state import VersionState
 from annotation_platform.schema.shapes import Label
 from annotation_platform.selection.pins import Pins
 from annotation_platform.settings import settings_environment
@@ -57,24 +56,13 @@ class Story:
     def lake(self):
         return self.platform.lake
 
-    def policy(self, **sections):
-        """Change sections of params.yaml."""
-        path = self.platform.settings.params_path
-        content = yaml.safe_load(path.read_text())
-        for name, values in sections.items():
-            content[name] = {**content[name], **values}
-        path.write_text(yaml.safe_dump(content, sort_keys=False))
-
     def release(self, round_id):
         """Publish a round's training set and return the tag of its version."""
         assert self.platform.run("release_round", round_id).success
         return str(self.lake.tables.read("dataset_version", round_id).iloc[0]["tag"])
 
     def state(self, tag):
-        settings = self.platform.settings
-        return read_state(
-            settings.registry_path, tag, remote_url=settings.remote_url, lake=self.lake
-        )
+        return self.platform.state(tag)
 
     def diff(self, before, now):
         return diff_versions(self.state(before), self.state(now))
@@ -93,7 +81,7 @@ def story(tmp_path_factory):
     with open_platform(home, drawn_material(3, 8, seed=0)) as platform:
         platform.hurry()
         made = Story(platform)
-        made.policy(review={"sample_share": 0.3})
+        platform.change_policy(review={"sample_share": 0.3})
         yield made
 
 
@@ -118,7 +106,7 @@ def tags(story):
     done["minds"] = story.release(ONE)
     story.images |= {"edited": edited, "rejected": decided.image_id}
 
-    story.policy(consensus={"iou_threshold": 0.9})
+    platform.change_policy(consensus={"iou_threshold": 0.9})
     platform.run("merge_round", TWO, only=["consensus_labels"])
     platform.run("merge_round", TWO, only=["reviewed_labels"])
     done["policy"] = story.release(TWO)
@@ -126,10 +114,10 @@ def tags(story):
     classes = [one.model_dump(mode="json") for one in platform.policy.ontology.classes]
     story.renamed = classes[0]["name"]
     classes[0] |= {"name": "other name", "was": [classes[0]["name"]]}
-    story.policy(ontology={"classes": classes})
+    platform.change_policy(ontology={"classes": classes})
     done["ontology"] = story.release(TWO)
 
-    story.policy(ontology={"guidelines": "Draw boxes otherwise."})
+    platform.change_policy(ontology={"guidelines": "Draw boxes otherwise."})
     pinned = lake.tables.read("training_set", TWO)["image_id"].iloc[-1]
     Pins(lake.store).set(pinned, wanted=True, reason="look again", by="me", now=datetime.now(UTC))
     story.images["pinned"] = pinned
@@ -194,11 +182,7 @@ def test_every_change_has_the_cause_that_was_planted(story, tags):
 
 
 def test_without_the_lake_changes_are_the_same_and_causes_unknown(story, tags):
-    settings = story.platform.settings
-    sides = [
-        read_state(settings.registry_path, tags[one], remote_url=settings.remote_url)
-        for one in ("round", "minds")
-    ]
+    sides = [story.platform.state(tags[one], lake=False) for one in ("round", "minds")]
     found, known = diff_versions(*sides), story.diff(tags["round"], tags["minds"])
     columns = ["kind", "what", "image_id", "label_id_before", "label_id_now"]
     assert found.changes[columns].equals(known.changes[columns])
