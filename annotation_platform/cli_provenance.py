@@ -1,6 +1,8 @@
 """Commands that ask a published version: what changed, and why."""
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -104,19 +106,27 @@ def explain(
     label: Annotated[
         int | None, typer.Option(min=0, help="The number of a label of it, from 0.")
     ] = None,
+    proof: Annotated[
+        Path | None, typer.Option(help="Write what proves that this label is in the version.")
+    ] = None,
     registry: RegistryOption = "",
     remote: RemoteOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Say why the labels of an image in a version are what they are, from its landing on."""
     from annotation_platform.lake import lake_of
-    from annotation_platform.provenance.explain import explain_image
+    from annotation_platform.provenance.explain import explain_image, prove
     from annotation_platform.reporting.history import find_image
 
     settings = read_settings()
     state = _state(settings, version, registry, remote)
     image_id = image if len(image) == _DIGITS else find_image(image, lake_of(settings))
     story = explain_image(state, image_id, label=label)
+    if proof is not None:
+        if len(story.labels) != 1:
+            raise DataError(f"{image_id[:12]} has {len(story.labels)} labels: name one by --label.")
+        proven = prove(state, story.labels[0].label_id)
+        proof.write_text(json.dumps(asdict(proven), indent=1) + "\n", encoding="utf-8")
     if as_json:
         print_json(story.to_dict())
     else:

@@ -12,6 +12,7 @@ import pandas as pd
 from annotation_platform.curation.drift import Batch, Drift, measure_drift
 from annotation_platform.curation.label_issues import (
     box_issues,
+    choice_issues,
     class_issues,
     measure_trust,
     mistake_risk,
@@ -167,7 +168,7 @@ def _choice_issues(
 ) -> pd.DataFrame:
     """Return the issues of choices of the pictures for which all choices were proposed."""
     names = ontology.choices
-    if ontology.choose == "many" or len(names) < 2:
+    if not names or (ontology.choose == "one" and len(names) < 2):
         return empty_table("label_issues")
     proposed = asked[asked["shape"] == "choice"]
     chances = proposed.pivot(index="image_id", columns="class_name", values="score")
@@ -176,6 +177,10 @@ def _choice_issues(
     chosen = chosen[chosen["image_id"].isin(chances.index)].sort_values("image_id")
     if chosen.empty:
         return empty_table("label_issues")
+    if ontology.choose == "many":
+        # A picture of which nothing was chosen says no to every class.
+        answered = judged.loc[judged["shape"] != "unsure", "image_id"]
+        return choice_issues(chosen, chances[chances.index.isin(answered)], round_id=round_id)
     probabilities = chances.loc[chosen["image_id"]].to_numpy(dtype=np.float64)
     return class_issues(chosen, probabilities, names, round_id=round_id)
 

@@ -194,6 +194,56 @@ def class_issues(
     return make_table("label_issues", rows)
 
 
+def choice_issues(
+    labels: pd.DataFrame,
+    probabilities: pd.DataFrame,
+    *,
+    round_id: str,
+) -> pd.DataFrame:
+    """Return the ``label_issues`` of any number of classes a picture, most suspected first.
+
+    Each class is a question of its own, does it hold or not, judged as in ``class_issues``: one
+    that was chosen may be ``wrong``, one that was not ``missed``. A class that was chosen of every
+    picture, or of none, says nothing of what errors of it look like, and is left out. The score is
+    one minus the probability of what was said.
+
+    Args:
+        labels: ``image_id, label_id, class_name``, a row for every class that was chosen.
+        probabilities: by image id, a column for every class: that it holds, 0 to 1, of a model
+            that did not learn from these labels. Pictures of which none was chosen are among them.
+        round_id: written beside each.
+    """
+    from cleanlab.filter import find_label_issues
+
+    need_columns(labels, ["image_id", "label_id", "class_name"])
+    rows: list[dict[str, object]] = []
+    for name in probabilities.columns:
+        own = labels[labels["class_name"] == name].set_index("image_id")["label_id"]
+        given = probabilities.index.isin(own.index).astype(np.int64)
+        if given.min() == given.max():
+            continue
+        holds = probabilities[name].to_numpy(dtype=np.float64)
+        chances = np.stack([1.0 - holds, holds], axis=1)
+        suspected = find_label_issues(given, chances, filter_by="both", n_jobs=1)
+        for at in np.flatnonzero(suspected).tolist():
+            image, chosen = str(probabilities.index[at]), bool(given[at])
+            rows.append(
+                {
+                    "round_id": round_id,
+                    "image_id": image,
+                    "issue_id": f"{image}:{'wrong' if chosen else 'missed'}:{name}",
+                    "kind": "wrong" if chosen else "missed",
+                    "label_id": own[image] if chosen else None,
+                    "score": float(1.0 - chances[at, given[at]]),
+                    "class_name": name,
+                    **dict.fromkeys(BOX_COLUMNS),
+                    "suggestion": f"Is it not {name}?" if chosen else f"Is it {name} as well?",
+                }
+            )
+    rows.sort(key=lambda row: (-float(str(row["score"])), str(row["issue_id"])))
+    return make_table("label_issues", rows)
+
+
 def issues_as_conflicts(issues: pd.DataFrame, consensus: pd.DataFrame) -> pd.DataFrame:
     """Return suspected labels as ``conflicts`` that no rule settled, for reviewers to decide.
 

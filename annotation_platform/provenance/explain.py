@@ -27,6 +27,7 @@ from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import REGIONS, Label
 from annotation_platform.schema.tables import LABEL_COLUMNS, records
+from annotation_platform.versioning.label_tree import LabelProof, prove_label
 
 _EXHAUSTIVE = 12
 """So many answers to one image, at most, are tried in every combination."""
@@ -149,6 +150,28 @@ def explain_image(state: VersionState, image_id: str, *, label: int | None = Non
         guideline=guideline,
         labels=labels,
     )
+
+
+def prove(state: VersionState, label_id: str) -> LabelProof:
+    """Return what proves that a label is in a version, to whoever has the version's manifest.
+
+    Raises:
+        DataError: the version was published by code that made no tree of its labels, or by other
+            code than this, that writes them otherwise.
+    """
+    root = state.manifest.labels_root
+    if not root:
+        raise DataError(
+            f"{state.tag}: its manifest has no labels_root: it was published by earlier code. "
+            "Versions published from now on have it."
+        )
+    found = prove_label(state.labels, label_id)
+    if found.root != root:
+        raise DataError(
+            f"{state.tag}: its labels come out under {found.root[:12]} and its manifest has "
+            f"{root[:12]}: other code wrote them. Use that of the version's commit."
+        )
+    return found
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import check_table
 from annotation_platform.versioning.audit import KEPT_TOGETHER, audit_folder
 from annotation_platform.versioning.card import FolderFacts, render_card
+from annotation_platform.versioning.label_tree import labels_root
 from annotation_platform.versioning.reuse import (
     KEPT,
     LastVersion,
@@ -58,6 +59,7 @@ class Folder:
     md5s: dict[str, str]  # of the texts, by path
     images: list[ImageFile]
     facts: FolderFacts
+    labels_root: str  # of the tree of its labels, see label_tree.py
     byte_size: int
     kept: dict[str, str]
     audits: dict[str, int]
@@ -124,6 +126,7 @@ def build_folder(
         md5s=md5s,
         images=images,
         facts=card.facts,
+        labels_root=labels_root(frame),
         byte_size=last.byte_size
         - sum(sizes)
         + sum(map(len, texts.values()))

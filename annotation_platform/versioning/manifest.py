@@ -72,6 +72,7 @@ class Manifest:
     rendering: str = ""  # the code and packages that rendered its files
     inputs: str = ""  # SHA-256 of the lake's list of what it was made of; empty: not kept
     label_errors: tuple[LabelError, ...] = ()  # empty: not measured
+    labels_root: str = ""  # SHA-256 over all labels, see label_tree.py; empty: older than that
 
     @property
     def tag(self) -> str:

@@ -74,6 +74,7 @@ class FolderObjects:
     files: dict[str, str]  # path to MD5
     byte_size: int
     facts: FolderFacts
+    labels_root: str
     audits: dict[str, int]
     texts: dict[str, Source] = field(repr=False)  # by MD5, the folder object among them
     pictures: dict[str, ImageFile] = field(repr=False)  # by MD5
@@ -206,6 +207,7 @@ def name_objects(content: Folder, image_path: ImagePath) -> FolderObjects:
         files=files,
         byte_size=content.byte_size,
         facts=content.facts,
+        labels_root=content.labels_root,
         audits=content.audits,
         texts=texts,
         pictures={image.md5: image for image in content.images},
@@ -343,6 +345,7 @@ def _manifest(job: _Job, folder: FolderObjects, last: _Last) -> Manifest:
         rendering=rendering_digest(),
         inputs=job.inputs,
         label_errors=job.label_errors,
+        labels_root=folder.labels_root,
     )
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -25,9 +26,12 @@ from annotation_platform.provenance.state import VersionState
 from annotation_platform.schema.shapes import Label
 from annotation_platform.selection.pins import Pins
 from annotation_platform.settings import settings_environment
+from annotation_platform.versioning.git import as_git
+from annotation_platform.versioning.manifest import MANIFEST_PATH
 from annotation_platform.versioning.registry import checkout_as_stranger, remote_of
 from tests.pipeline.conftest import Platform, open_platform
 
+PROJECT = Path(__file__).resolve().parents[2]
 EDGES = ["x1", "y1", "x2", "y2"]
 ONE, TWO, THREE = "round-0001", "round-0002", "round-0003"
 
@@ -316,6 +320,24 @@ def test_the_commands_answer_people_and_programs(story, tags, tmp_path):
     assert (
         "would be another one, or none, without" in run("explain", image, "--version", two).stdout
     )
+
+    proof = tmp_path / "proof.json"
+    run("explain", image, "--version", two, "--label", "0", "--proof", str(proof))
+    git = as_git(story.platform.settings.registry_path)
+    (tmp_path / "manifest.json").write_bytes(git.read(tags["minds"], MANIFEST_PATH))
+    # The program of the documentation, as it stands there.
+    text = (PROJECT / "docs" / "reading-versions.md").read_text()
+    program = text.partition("## One label, proved")[2].split("```")[1].removeprefix("python\n")
+
+    def verified():
+        done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True,
+                              text=True, check=True)  # fmt: skip
+        return done.stdout.split()
+
+    assert verified()[-1] == "True"
+    content = json.loads(proof.read_text())
+    proof.write_text(json.dumps({**content, "text": content["text"].replace("box", "bow")}))
+    assert verified()[-1] == "False"
 
     assert "no version 'training-set@v9.9.9'" in run("diff", one, "9.9.9", status=2).stderr
     gone = run("explain", story.images["rejected"], "--version", two, status=2).stderr

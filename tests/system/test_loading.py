@@ -118,7 +118,7 @@ def test_a_torchvision_detector_trains_on_it(world, tag):
 
 def test_the_readers_in_the_documentation_read_what_was_published(world, tag, monkeypatch):
     text = (PROJECT / "docs" / "reading-versions.md").read_text()
-    package, arrays, _ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    package, arrays, *_ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     monkeypatch.setenv("ANNOTATION_REGISTRY", str(world.registry))
     found: dict[str, object] = {}
     exec(package, found)

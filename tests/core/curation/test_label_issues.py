@@ -5,6 +5,7 @@ import pytest
 from annotation_platform.curation.label_issues import (
     Trust,
     box_issues,
+    choice_issues,
     class_issues,
     issues_as_conflicts,
     measure_trust,
@@ -132,6 +133,35 @@ def test_planted_flips_of_classes_are_found(rate):
     assert calibrated["found"] >= 0.75
     # Doubt alone blames the class that the model is biased against.
     assert biased["precision"] > max(0.51, biased["self-confidence"])
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.1])
+def test_of_several_choices_wrong_and_missed_ones_are_found(rate):
+    rng = np.random.default_rng(0)
+    truth = rng.random((2000, 3)) < [0.5, 0.3, 0.1]
+    odds = np.where(truth, 3.0, -3.0) + 1.5 * rng.normal(size=truth.shape)
+    flip = rng.random(truth.shape) < rate
+    given = truth ^ flip
+    images = [image_id(number) for number in range(len(truth))]
+    chances = pd.DataFrame(1 / (1 + np.exp(-odds)), index=images, columns=NAMES)
+    places = np.argwhere(given)
+    labels = pd.DataFrame(
+        [(images[row], f"{images[row]}:{column}", NAMES[column]) for row, column in places],
+        columns=["image_id", "label_id", "class_name"],
+    )
+    found = choice_issues(labels, chances, round_id=ROUND)
+    rows = [images.index(image) for image in found["image_id"]]
+    columns = [NAMES.index(name) for name in found["class_name"]]
+    right = flip[rows, columns]
+    assert right.mean() >= 0.51
+    assert right.sum() >= 0.6 * flip.sum()
+    chosen = given[rows, columns]
+    assert (found["kind"] == np.where(chosen, "wrong", "missed")).all()
+    assert (found["label_id"].notna() == chosen).all()
+    assert found["score"].is_monotonic_decreasing
+    # What everybody chose, or nobody, says nothing.
+    everywhere = pd.DataFrame({"image_id": images, "label_id": images, "class_name": NAMES[0]})
+    assert choice_issues(everywhere, chances, round_id=ROUND).empty
 
 
 def test_a_label_of_a_class_without_a_probability_is_refused():

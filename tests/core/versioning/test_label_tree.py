@@ -1,0 +1,37 @@
+import random
+from dataclasses import replace
+
+import pytest
+
+from annotation_platform.errors import DataError
+from annotation_platform.versioning.label_tree import labels_root, prove_label
+from tests.core.versioning import sets
+
+
+def test_every_label_is_proved_and_no_other():
+    frame = sets.table(sets.draw_rows(random.Random(1), 120))
+    root = labels_root(frame)
+    assert labels_root(frame.sample(frac=1, random_state=0).sort_values(
+        ["image_id", "label_id"], ignore_index=True)) == root  # fmt: skip
+    proofs = [prove_label(frame, label) for label in frame["label_id"]]
+    assert all(proof.holds() and proof.root == root for proof in proofs)
+    assert proofs[0].text.split("\t")[0] == frame["label_id"][0]
+    one, other = proofs[0], proofs[-1]
+    assert not replace(one, text=other.text).holds()
+    assert not replace(one, path=other.path).holds()
+    # Anything that a label says is in the root.
+    for name, value in (("class_name", "buoy"), ("x1", 0.5), ("split", "test"), ("shape", "none")):
+        changed = frame.copy()
+        changed.loc[frame.index[frame[name] != value][0], name] = value
+        assert labels_root(changed) != root, name
+    with pytest.raises(DataError, match="no such label"):
+        prove_label(frame, "nothing")
+
+
+def test_a_node_does_not_pass_for_a_label():
+    frame = sets.table(sets.draw_rows(random.Random(2), 3))
+    proof = prove_label(frame, str(frame["label_id"][0]))
+    before, behind = proof.path[0]
+    # What a leaf's parent is made of, put forward as the text of a label one level up.
+    inside = bytes.fromhex(before + behind)
+    assert not replace(proof, text=inside.decode("latin-1"), path=proof.path[1:]).holds()
