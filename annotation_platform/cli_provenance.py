@@ -58,20 +58,26 @@ def diff(
     settings = read_settings()
     was, is_ = (_state(settings, each, registry, remote) for each in (before, now))
     found = diff_versions(was, is_)
-    if html is not None:
-        from annotation_platform.lake import lake_of
-        from annotation_platform.provenance.page import render_page
-
-        page = render_page(found, was, is_, lake_of(settings).picture)
-        html.write_text(page, encoding="utf-8")
-    if patch is not None:
-        from annotation_platform.provenance.patch import make_patch
-
-        patch.write_bytes(make_patch(was, is_).to_bytes())
     if as_json:
         print_json(_facts(found))
     else:
         _print(found)
+    if html is not None:
+        from annotation_platform.lake import lake_of
+        from annotation_platform.provenance.page import render_page
+
+        _write(html, render_page(found, was, is_, lake_of(settings).picture).encode())
+    if patch is not None:
+        from annotation_platform.provenance.patch import make_patch
+
+        _write(patch, make_patch(was, is_).to_bytes())
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}).") from error
 
 
 def apply(
@@ -84,6 +90,7 @@ def apply(
 ) -> None:
     """Make the files of the newer version from the older one and a patch, to the byte."""
     from annotation_platform.provenance.patch import Patch, apply_patch, write_folder
+    from annotation_platform.versioning.registry import read_manifest
 
     settings = read_settings()
     try:
@@ -92,9 +99,14 @@ def apply(
         raise DataError(f"{patch}: cannot be read ({error.strerror}).") from error
     state = _state(settings, version, registry, remote)
     known = Patch.from_bytes(data, where=str(patch))
+    git = opened(settings, registry)
+    if known.now in git.tags("*@v*") and (
+        read_manifest(git, known.now).folder_md5 != known.now_md5
+    ):
+        raise DataError(f"{patch}: does not lead to {known.now} as it was published.")
     made = apply_patch(state, known)
     with looking_at_files() as progress:
-        place = remote_at(settings, opened(settings, registry), registry, remote)
+        place = remote_at(settings, git, registry, remote)
         write_folder(made, place, out, progress=progress)
     facts = {"version": known.now, "folder": str(out), "md5": made.md5, "files": len(made.files)}
     answer(facts, as_json, f"{out} holds the {len(made.files)} files of {known.now}: {made.md5}.")
@@ -126,7 +138,7 @@ def explain(
         if len(story.labels) != 1:
             raise DataError(f"{image_id[:12]} has {len(story.labels)} labels: name one by --label.")
         proven = prove(state, story.labels[0].label_id)
-        proof.write_text(json.dumps(asdict(proven), indent=1) + "\n", encoding="utf-8")
+        _write(proof, json.dumps(asdict(proven), indent=1).encode() + b"\n")
     if as_json:
         print_json(story.to_dict())
     else:

@@ -133,8 +133,8 @@ def resolve_task(
     iou_threshold: float,
     ontology: Ontology | None = None,
     images: pd.DataFrame | None = None,
-) -> list[Resolved]:
-    """Return what becomes of what was said of one image, judged by what its round has in common.
+) -> tuple[Said, list[Resolved]]:
+    """Return what was said of one image and what becomes of it, by what its round has in common.
 
     With all answers of the task these are its labels in the round, where most votes decided about
     classes; with some of them left out, what it would have been without those, everybody weighing
@@ -159,10 +159,11 @@ def resolve_task(
         for question, each in votes.items():
             name, share = naming.decide(question, each, boxes.get(question))
             verdicts[question] = Verdict(name, share, level=share < 1.0)
-    return [
+    resolved = [
         _place(each, there, label_id, verdicts, common.weights, common.spread)
         for each, there, label_id in zip(candidates, presence, ids, strict=True)
     ]
+    return said, resolved
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ Record = Callable[[int, float, float, float], None]
 
 _WEIGHT_DECAY = 1e-2
 _LONGEST_GRADIENT = 5.0
-# So many steps in a row without a finite loss are no accident.
+# So many steps without a finite loss are no accident, where they are most of them.
 _LOST = 20
 _WARM_UP = 0.1
 
@@ -85,7 +85,7 @@ def teach(
         record: told more of every step.
 
     Raises:
-        ModelError: half of the steps or more had no finite loss.
+        ModelError: most of the steps had no finite loss.
     """
     import torch
 

@@ -5,7 +5,7 @@ it is what differs of all that an image's labels rest on. Where several things d
 ``CAUSES`` is named.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -90,20 +90,26 @@ def _by_class(changes: pd.DataFrame, before: Ontology, now: Ontology) -> "pd.Ser
 
 def _said_of_classes(kind: str, was: str, is_: str, before: Ontology, now: Ontology) -> str:
     """Return what the ontology did to a class, as a sentence; empty if nothing."""
-    if not kind.startswith("label") or (kind == "label_added" and is_ in before.names):
+    if not kind.startswith("label"):
         return ""
+    known = {name for each in before.ever for name in each.names}
+    names = {name for each in now.ever if is_ in each.names for name in each.names}
+    is_new = bool(is_) and known.isdisjoint(names)
     if kind == "label_added":
-        return f"There was no class {is_} before."
+        return f"There was no class {is_} before." if is_new else ""
     successors = now.successors.get(was)
     if successors is None:
         return f"Class {was} is not in the ontology any more."
-    if successors == (was,):
-        return "" if is_ in {"", *before.names} else f"There was no class {is_} before."
-    if len(successors) == 1:
-        return f"Class {was} is {successors[0]} now."
     if not successors:
         return f"Class {was} was retired, and its labels left out."
-    return f"Class {was} was split into {', '.join(successors)}: its images are asked about again."
+    if len(successors) > 1:
+        several = ", ".join(successors)
+        return f"Class {was} was split into {several}: its images are asked about again."
+    # What was renamed is there under its new name; that alone takes no label away.
+    renamed = successors != (was,) and kind == "label_changed"
+    if renamed:
+        return f"Class {was} is {successors[0]} now."
+    return f"There was no class {is_} before." if is_new else ""
 
 
 @dataclass(frozen=True)
@@ -128,20 +134,24 @@ class _Versions:
         """Return the cause of what became of an image and its labels, and a sentence about it."""
         was, is_ = (side.get(image, _Image()) for side in self._images)
         round_ = self._round(is_.round_id or was.round_id)
-        for cause, detail in (
-            ("ontology", self._asked_again(image, was, is_)),
-            ("policy", round_.policy or self._held(was, is_) or self._use_of_auto(was, is_)),
-            ("guideline", self._guideline(image, was, is_)),
-            ("review decision", self._cancellation(was, is_) or round_.reviews.get(image, "")),
-            ("new or edited answer", round_.answers.get(image, "")),
-            ("re-weighted annotator", round_.weights.get(image, "")),
-            ("model", self._model(was, is_)),
-            ("split rule", self._left_out(was, is_)),
-            ("new round", self._new_round(was, is_)),
-        ):
+        looks: dict[str, Callable[[], str]] = {
+            "ontology": lambda: self._asked_again(image, was, is_),
+            "policy": lambda: round_.policy or self._held(was, is_) or self._use_of_auto(was, is_),
+            "guideline": lambda: self._guideline(image, was, is_),
+            "review decision": lambda: (
+                self._cancellation(was, is_) or round_.reviews.get(image, "")
+            ),
+            "new or edited answer": lambda: round_.answers.get(image, ""),
+            "re-weighted annotator": lambda: round_.weights.get(image, ""),
+            "model": lambda: self._model(was, is_),
+            "split rule": lambda: self._left_out(image, was, is_),
+            "new round": lambda: self._new_round(was, is_),
+        }
+        for cause, look in looks.items():
+            detail = look()
             if detail:
                 return cause, detail
-        return self._rest()
+        return self._rest(round_)
 
     def cause_of_moves(self) -> tuple[str, str]:
         """Return why images are in another split."""
@@ -150,9 +160,11 @@ class _Versions:
             return "policy", _said_of_keys("splits", was, is_)
         return "split rule", "What keeps images together has put it there since."
 
-    def _rest(self) -> tuple[str, str]:
+    def _rest(self, round_: "_Round") -> tuple[str, str]:
         if not self._is_kept:
             return "unknown", "It was not kept what one of the versions was made of."
+        if round_.other_tables:
+            return "unknown", f"{', '.join(round_.other_tables)} of its round are other ones."
         return "code", "All that it rests on is as it was: other code made something else of it."
 
     def _round(self, round_id: str) -> "_Round":
@@ -180,6 +192,8 @@ class _Versions:
 
     def _held(self, was: _Image, is_: _Image) -> str:
         """Return that a gate holds a round back now."""
+        if not self._is_kept:
+            return ""
         key = was.round_id
         out = {*self._now.manifest.rounds, *self._cancelled[1]}
         if key and not is_.round_id and key not in out:
@@ -196,6 +210,8 @@ class _Versions:
 
     def _guideline(self, image: str, was: _Image, is_: _Image) -> str:
         if not was.round_id or not is_.round_id:
+            return ""
+        if was.round_id == is_.round_id and self._round(was.round_id).same_answers:
             return ""
         sides = [
             _guidelines(state, each.round_id, self._known_guidelines).get(image, "")
@@ -231,13 +247,16 @@ class _Versions:
             return f"Another certificate stands: that of {is_.round_id}."
         return ""
 
-    def _left_out(self, was: _Image, is_: _Image) -> str:
-        """Return that an image is out of it, or in it, though what people say of it is the same."""
-        if bool(was.round_id) == bool(is_.round_id):
+    def _left_out(self, image: str, was: _Image, is_: _Image) -> str:
+        """Return that an image is left out, or not any more, though its labels stand in both.
+
+        Of what can be published everything is but what arrived late and belongs with images of two
+        splits.
+        """
+        if bool(was.round_id) == bool(is_.round_id) or not self._is_kept:
             return ""
         key = was.round_id or is_.round_id
-        rounds = self._before.manifest.rounds.keys() & self._now.manifest.rounds.keys()
-        if key not in rounds or not self._is_kept:
+        if not all(image in standing for standing in self._round(key).standing):
             return ""
         return (
             f"It {'joins images of two splits' if was.round_id else 'joins such images no more'}."
@@ -269,32 +288,86 @@ class _Round:
 
     @cached_property
     def reviews(self) -> dict[str, str]:
-        """The images about which reviewers decided otherwise."""
-        columns = ["image_id", "decision", "decided_by", "comment", "decided_at"]
-        differ = self._differing("reviewed_labels", columns)
+        """The images about which somebody decided otherwise, or for the first time."""
+        columns = ["image_id", "decision", "decided_by", "decided_at"]
+        if not self._both:
+            return {}
+        sides = [self._rows("reviewed_labels", side, columns) for side in self._both]
+        decided = pd.concat([side[side["decided_by"] != ""] for side in sides])
+        differ = set(decided.drop_duplicates(keep=False)["image_id"])
         return dict.fromkeys(differ, "A reviewer decided about it since.")
+
+    @cached_property
+    def standing(self) -> list[set[str]]:
+        """The images whose labels of this round can be published: before, and now."""
+        columns = ["image_id", "decision"]
+        found = []
+        for side in self._sides:
+            said = side.table("reviewed_labels", self._id, columns)
+            brought = side.table("imported_labels", self._id, ["image_id", "problem"])
+            found.append(
+                {
+                    *said.loc[~said["decision"].isin(_OUT), "image_id"],
+                    *brought.loc[brought["problem"] == "", "image_id"],
+                }
+            )
+        return found
+
+    @cached_property
+    def same_answers(self) -> bool:
+        """Whether the same answers count in both."""
+        was, is_ = (side.digests("human_labels", self._id) for side in self._sides)
+        return was == is_
+
+    @cached_property
+    def other_tables(self) -> list[str]:
+        """The tables of the round that are other ones now."""
+        was, is_ = (set(side.inputs.tables if side.inputs else ()) for side in self._sides)
+        names = {key.partition("/")[0] for key in was | is_ if key.endswith(f"/{self._id}")}
+        return sorted(
+            name
+            for name in names - {"training_set"}
+            if len({frozenset(side.digests(name, self._id)) for side in self._sides}) > 1
+        )
+
+    @property
+    def _both(self) -> tuple[VersionState, ...]:
+        """Both versions, or neither, where only one was made of what people said in the round."""
+        has_both = all(side.digests("reviewed_labels", self._id) for side in self._sides)
+        return self._sides if has_both else ()
 
     @cached_property
     def answers(self) -> dict[str, str]:
         """The images of which other answers count."""
-        columns = ["image_id", "answer_id", "revision"]
+        if self.same_answers or not self._both:
+            return {}
+        key, columns = ["image_id", "answer_id"], ["image_id", "answer_id", "revision"]
         was, is_ = (self._rows("human_labels", side, columns) for side in self._sides)
-        said = {}
-        for image in sorted(self._differing("human_labels", columns)):
-            old, new = (_revisions(side[side["image_id"] == image]) for side in (was, is_))
-            edited = [key for key in old.keys() & new.keys() if old[key] != new[key]]
-            counts = {
-                "new": len(new.keys() - old.keys()),
-                "edited": len(edited),
-                "counted no longer": len(old.keys() - new.keys()),
-            }
-            told = [f"{number} {what}" for what, number in counts.items() if number]
-            said[image] = f"Other answers count: {', '.join(told)}."
-        return said
+        both = was.merge(is_, on=key, how="outer", suffixes=("_was", "_is"))
+        kinds = {
+            "new": both["revision_was"].isna(),
+            "edited": both["revision_was"].notna()
+            & both["revision_is"].notna()
+            & (both["revision_was"] != both["revision_is"]),
+            "counted no longer": both["revision_is"].isna(),
+        }
+        counts = pd.DataFrame(kinds).groupby(both["image_id"]).sum()
+        counts = counts[counts.any(axis=1)]
+        return {
+            str(image): "Other answers count: "
+            + ", ".join(f"{number} {what}" for what, number in row.items() if number)
+            + "."
+            for image, row in zip(counts.index, counts.to_dict("records"), strict=True)
+        }
 
     @cached_property
     def weights(self) -> dict[str, str]:
         """The images whose consensus is another one though the same answers count."""
+        made = [side.made_of("consensus_labels", self._id) for side in self._sides]
+        common = [each.settings.get("common") if each else None for each in made]
+        if common[0] is not None and common[0] == common[1]:
+            # Nobody's word counts for more or less: something else did it.
+            return {}
         differ = self._differing("consensus_labels", ["image_id", *LABEL_COLUMNS, "support"])
         columns = ["annotator", "quality", "gold_quality"]
         people = self._differing("annotator_quality", columns, by="annotator")
@@ -315,11 +388,7 @@ class _Round:
         return set(both.drop_duplicates(keep=False)[by])
 
     def _rows(self, name: str, side: VersionState, columns: Sequence[str]) -> pd.DataFrame:
-        return side.table(name, self._id)[list(columns)].drop_duplicates()
-
-
-def _revisions(answers: pd.DataFrame) -> dict[str, str]:
-    return dict(zip(answers["answer_id"], answers["revision"], strict=True))
+        return side.table(name, self._id, columns).drop_duplicates()
 
 
 def _images(labels: pd.DataFrame) -> dict[str, _Image]:
@@ -341,7 +410,8 @@ def _guidelines(
 ) -> dict[str, str]:
     """Return under which guideline each image of a round was answered."""
     if (state.tag, round_id) not in known:
-        said = state.table("human_labels", round_id).drop_duplicates("image_id")
+        said = state.table("human_labels", round_id, ["image_id", "guideline"])
+        said = said.drop_duplicates("image_id")
         known[state.tag, round_id] = dict(zip(said["image_id"], said["guideline"], strict=True))
     return known[state.tag, round_id]
 

@@ -103,9 +103,7 @@ def _overlapping(
     Of all labels of one shape in one image the two that overlap most, then the next two; of equal
     ones those of one class. A picture's choices overlap wholly, keypoints by nearness alone.
     """
-    pairs = old.merge(new, on=["image_id", "shape"], suffixes=(_BEFORE, _NOW))
-    pairs = pairs.assign(iou=_iou(pairs))
-    pairs = pairs[pairs["iou"] >= SAME_PLACE]
+    pairs = _near(old, new)
     same = pairs["class_name_before"] == pairs["class_name_now"]
     order = np.lexsort((pairs["label_id_now"], pairs["label_id_before"], ~same, -pairs["iou"]))
     pairs = pairs.iloc[order]
@@ -117,11 +115,31 @@ def _overlapping(
         taken = [pairs[name].isin(best[name]) for name in ("label_id_before", "label_id_now")]
         pairs = pairs[~(taken[0] | taken[1])]
     found = pd.concat(chosen, ignore_index=True) if chosen else pairs
+    found = found[["label_id_before", "label_id_now", "iou"]]
+    for side, end in ((old, _BEFORE), (new, _NOW)):
+        known = side if end == _BEFORE else side.drop(columns=["image_id", "shape"])
+        names = {name: f"{name}{end}" for name in known if name not in {"image_id", "shape"}}
+        found = found.merge(known.rename(columns=names), on=f"label_id{end}")
     return (
         found,
         old[~old["label_id"].isin(found["label_id_before"])],
         new[~new["label_id"].isin(found["label_id_now"])],
     )
+
+
+def _near(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Return all pairs of one shape in one image that overlap enough, some images at a time."""
+    columns = ["image_id", "shape", "label_id", "class_name", *_EDGES, "width", "height"]
+    sides = [side[columns].sort_values("image_id", kind="stable") for side in (old, new)]
+    shared = sorted({*sides[0]["image_id"]} & {*sides[1]["image_id"]})
+    found = []
+    for start in range(0, max(1, len(shared)), _IMAGES):
+        ids = shared[start : start + _IMAGES]
+        parts = [side[side["image_id"].isin(ids)] for side in sides]
+        pairs = parts[0].merge(parts[1], on=["image_id", "shape"], suffixes=(_BEFORE, _NOW))
+        pairs = pairs.assign(iou=_iou(pairs))
+        found.append(pairs[pairs["iou"] >= SAME_PLACE])
+    return pd.concat(found, ignore_index=True)
 
 
 def _iou(pairs: pd.DataFrame) -> npt.NDArray[np.float64]:
@@ -143,6 +161,8 @@ def _iou(pairs: pd.DataFrame) -> npt.NDArray[np.float64]:
 
 
 _POINT = 0.02
+_IMAGES = 10_000
+"""So many images are compared at a time: of every label with every other of its image."""
 
 
 def _changed(pairs: pd.DataFrame) -> pd.DataFrame:

@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.consensus.common import Common
-from annotation_platform.consensus.objects import Resolved
+from annotation_platform.consensus.conflicts import find_conflicts
+from annotation_platform.consensus.matching import match_pairs
+from annotation_platform.consensus.objects import Resolved, Said
 from annotation_platform.consensus.overlap import overlap_matrix
-from annotation_platform.consensus.resolve import resolve_task
+from annotation_platform.consensus.resolve import resolve_consensus, resolve_task
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.errors import DataError
@@ -29,8 +31,10 @@ from annotation_platform.schema.shapes import REGIONS, Label
 from annotation_platform.schema.tables import LABEL_COLUMNS, records
 from annotation_platform.versioning.label_tree import LabelProof, prove_label
 
-_EXHAUSTIVE = 12
+_EXHAUSTIVE = 7
 """So many answers to one image, at most, are tried in every combination."""
+_ROUNDED = 1e-6
+"""Labels are kept to a millionth of a pixel."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ def explain_image(state: VersionState, image_id: str, *, label: int | None = Non
     first = rows.iloc[0]
     round_id, origin = str(first["round_id"]), str(first["origin"])
     if origin == PEOPLE:
-        asked = _Asked.read(state, round_id, image_id)
+        asked = Asked.read(state, round_id, image_id)
         labels = [asked.story(row) for row in records(said)]
         guideline = asked.guideline
     else:
@@ -175,81 +179,135 @@ def prove(state: VersionState, label_id: str) -> LabelProof:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """What people said of one image in one round, and what the round knew beside it."""
 
     image_id: str
     answers: pd.DataFrame  # human_labels of the image
-    consensus: pd.DataFrame
     reviewed: pd.DataFrame
-    conflicts: pd.DataFrame
     images: pd.DataFrame
     common: Common
     iou_threshold: float
     ontology: Ontology | None
     guideline: str
     successors: dict[str, tuple[str, ...]]  # today's names of classes
+    tried: dict[frozenset[str], tuple[list[str], list[Resolved]]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, state: VersionState, round_id: str, image_id: str) -> "_Asked":
+    def read(cls, state: VersionState, round_id: str, image_id: str) -> "Asked":
+        """Return it as it was when a version was made; DataError if that was not kept."""
         made_of = state.made_of("consensus_labels", round_id)
-        if made_of is None or "common" not in made_of.settings or state.lake is None:
+        if made_of is None or state.lake is None:
             raise DataError(
-                f"{state.tag}: what the labels of {round_id} were made of was not kept. Merge the "
-                "round anew with this code and publish again: from then on it is."
+                f"{state.tag}: what the labels of {round_id} were made of was not kept, or not "
+                "here. Set ANNOTATION_LAKE to the lake that it was published from."
             )
         answers = state.rows("human_labels", round_id, image_id)
         answers = answers[answers["purpose"] == "label"]
         guideline = str(answers["guideline"].iloc[0]) if len(answers) else ""
-        conflicts = state.lake.tables.read_rounds("conflicts", [round_id])
+        ontology = read_guideline(state.lake.store, guideline) if guideline else None
+        known = made_of.settings.get("common")
         return cls(
             image_id=image_id,
             answers=answers,
-            consensus=state.rows("consensus_labels", round_id, image_id),
             reviewed=state.rows("reviewed_labels", round_id, image_id),
-            conflicts=conflicts[conflicts["image_id"] == image_id],
             images=state.rows("cleaned_images", round_id, image_id),
-            common=Common.from_dict(made_of.settings["common"]),
+            common=Common.from_dict(known) if known else _resolved_again(state, round_id, ontology),
             iou_threshold=float(made_of.settings["iou_threshold"]),
-            ontology=read_guideline(state.lake.store, guideline) if guideline else None,
+            ontology=ontology,
             guideline=guideline,
             successors=state.policy.ontology.successors,
         )
+
+    def labels(self) -> list[Resolved]:
+        """Return the labels that all answers together give."""
+        return self._without(())[1]
 
     def story(self, row: dict[str, Any]) -> LabelStory:
         """Return how one label of the image came about."""
         reviewed = self.reviewed.iloc[0]
         wanted = _label(row)
-        resolved = self.without(())
-        found = self._find(wanted, resolved)
-        votes = list(self._votes(found, wanted)) if found else []
-        by_reviewer = str(reviewed["decided_by"]) != "" or reviewed["decision"] != "undisputed"
-        if by_reviewer:
+        found = self._find(wanted)
+        if str(reviewed["decided_by"]) or reviewed["decision"] != "undisputed":
             rests_on, is_smallest = ["review"], True
+        elif found is None:
+            rests_on, is_smallest = [], False
         else:
-            rests_on, is_smallest = self.smallest_set(wanted)
-        consensus = self.consensus[self.consensus["label_id"] == (found.label_id if found else "")]
-        share = consensus["class_agreement"].iloc[0] if len(consensus) else None
-        about = self.conflicts[self.conflicts["label_id"] == row["label_id"]]
+            rests_on, is_smallest = self.smallest_set(str(found.label_id))
+        share = None
+        if found is not None and found.label is not None:
+            names = [each.class_name for each in found.candidate.labels]
+            share = names.count(found.label.class_name) / len(names)
         return LabelStory(
             label_id=str(row["label_id"]),
             label=_shown(row),
             origin=PEOPLE,
             decision=str(reviewed["decision"]),
             decided_by=str(reviewed["decided_by"]),
-            votes=votes,
+            votes=list(self._votes(found, wanted)) if found else [],
             there=round(found.there, 6) if found else None,
-            class_agreement=None if share is None or pd.isna(share) else float(share),
-            conflicts=[f"{each.kind}: {each.detail}" for each in about.itertuples()],
+            class_agreement=share,
+            conflicts=self._conflicts(found.label_id) if found else [],
             rests_on=rests_on,
             is_smallest=is_smallest,
         )
 
-    def without(self, left_out: Collection[str]) -> list[Resolved]:
-        """Return what the image has without these answers, everybody weighing what they do."""
-        answers = self.answers[~self.answers["answer_id"].isin(left_out)]
-        if answers.empty:
-            return []
+    def smallest_set(self, label_id: str) -> tuple[list[str], bool]:
+        """Return the fewest answers without which a label of the consensus is gone, or renamed.
+
+        Where it has moved so far that it overlaps less than the round takes for the same object,
+        it is gone as well. Labels of one class are paired one to one, so that none stands in for
+        another that is near. Sets of one size are tried in the order of their ids; the flag says
+        whether all smaller ones were.
+        """
+        ids = sorted(self.answers["answer_id"].unique())
+        if len(ids) > _EXHAUSTIVE:
+            return self._greedy(label_id, ids), False
+        for size in range(1, len(ids) + 1):
+            for several in itertools.combinations(ids, size):
+                if label_id not in self.stay(several):
+                    return list(several), True
+        return [], True
+
+    def _greedy(self, label_id: str, ids: Sequence[str]) -> list[str]:
+        """Return a set found by leaving out whoever says it most firmly, then what it can spare."""
+        (found,) = [each for each in self.labels() if each.label_id == label_id]
+        owner_of = dict(zip(self.answers["answer_id"], self.answers["annotator"], strict=True))
+        order = sorted(
+            ids,
+            key=lambda each: (
+                owner_of[each] not in found.candidate.owners,
+                -self.common.weights.reliability.get(owner_of[each], 0.0),
+                each,
+            ),
+        )
+        chosen: list[str] = []
+        for each in order:
+            chosen.append(each)
+            if label_id not in self.stay(chosen):
+                break
+        for each in tuple(chosen):
+            fewer = [other for other in chosen if other != each]
+            if fewer and label_id not in self.stay(fewer):
+                chosen = fewer
+        return sorted(chosen)
+
+    def stay(self, left_out: Collection[str]) -> list[str]:
+        """Return the labels of the consensus that are still there without these answers."""
+        return self._without(left_out)[0]
+
+    def _without(self, left_out: Collection[str]) -> tuple[list[str], list[Resolved]]:
+        """Return what stays without these answers, weights as they are, and all there is then."""
+        key = frozenset(left_out)
+        if key not in self.tried:
+            answers = self.answers[~self.answers["answer_id"].isin(key)]
+            _, resolved = self._resolve(answers) if len(answers) else (None, [])
+            labels = [each for each in resolved if each.label is not None]
+            whole = self._without(())[1] if key else labels
+            self.tried[key] = (self._paired(whole, labels), labels)
+        return self.tried[key]
+
+    def _resolve(self, answers: pd.DataFrame) -> tuple[Said, list[Resolved]]:
         return resolve_task(
             answers,
             self.common,
@@ -258,63 +316,53 @@ class _Asked:
             images=self.images,
         )
 
-    def smallest_set(self, wanted: Label) -> tuple[list[str], bool]:
-        """Return the fewest answers without which the label is gone, or is of another class.
+    def _paired(self, whole: Sequence[Resolved], rest: Sequence[Resolved]) -> list[str]:
+        """Return the ids of those labels that have a partner of their shape and class."""
 
-        Where it has moved so far that it overlaps less than the round takes for the same object,
-        it is gone as well. Sets of one size are tried in the order of their ids.
-        """
-        ids = sorted(self.answers["answer_id"].unique())
-        if len(ids) <= _EXHAUSTIVE:
-            for size in range(1, len(ids) + 1):
-                for several in itertools.combinations(ids, size):
-                    if self._find(wanted, self.without(several)) is None:
-                        return list(several), True
-            return [], True
-        return self._greedy(wanted, ids), False
+        def kind(each: Resolved) -> tuple[str, str]:
+            assert each.label is not None
+            return each.label.shape, str(each.label.class_name)
 
-    def _greedy(self, wanted: Label, ids: Sequence[str]) -> list[str]:
-        """Return a set found by leaving out whoever says it most firmly, then what it can spare."""
-        found = self._find(wanted, self.without(()))
-        if found is None:
-            return []
-        owner_of = dict(zip(self.answers["answer_id"], self.answers["annotator"], strict=True))
-        supporters = set(found.candidate.owners)
-        order = sorted(
-            ids,
-            key=lambda each: (
-                owner_of[each] not in supporters,
-                -self.common.weights.reliability.get(owner_of[each], 0.0),
-                each,
-            ),
-        )
-        chosen: list[str] = []
-        for each in order:
-            chosen.append(each)
-            if self._find(wanted, self.without(chosen)) is None:
-                break
-        for each in tuple(chosen):
-            fewer = [other for other in chosen if other != each]
-            if fewer and self._find(wanted, self.without(fewer)) is None:
-                chosen = fewer
-        return sorted(chosen)
+        stay = []
+        for wanted in {kind(each) for each in whole}:
+            sides = [[each for each in side if kind(each) == wanted] for side in (whole, rest)]
+            labels = [[each.label for each in side if each.label is not None] for side in sides]
+            if wanted[0] in REGIONS:
+                extent = whole[0].candidate.task.extent
+                overlap = overlap_matrix(*labels, image_size=extent)
+            else:
+                overlap = np.ones((len(labels[0]), len(labels[1])))
+            pairs = match_pairs(overlap, threshold=self.iou_threshold)
+            stay += [str(sides[0][row].label_id) for row, _ in pairs]
+        return stay
 
-    def _find(self, wanted: Label, resolved: Sequence[Resolved]) -> Resolved | None:
-        """Return what became of this label among what the image has; None if it is not there."""
+    def _find(self, wanted: Label) -> Resolved | None:
+        """Return the label of the consensus that a label of the version is; None if it is none."""
         best, most = None, 0.0
-        for each in resolved:
+        for each in self.labels():
             label = each.label
-            if label is None or label.shape != wanted.shape:
-                continue
-            if self._today(label.class_name) != wanted.class_name:
+            if label is None or (label.shape, self._today(label.class_name)) != (
+                wanted.shape,
+                wanted.class_name,
+            ):
                 continue
             overlap = 1.0
             if label.shape in REGIONS:
                 extent = each.candidate.task.extent
                 overlap = float(overlap_matrix([label], [wanted], image_size=extent)[0, 0])
-            if overlap >= self.iou_threshold and overlap > most:
+            if overlap >= self.iou_threshold - _ROUNDED and overlap > most:
                 best, most = each, overlap
         return best
+
+    def _conflicts(self, label_id: str | None) -> list[str]:
+        """Return what contradicts what about a label, and how that was settled."""
+        said, resolved = self._resolve(self.answers)
+        found = find_conflicts([said], resolved, ontology=self.ontology)
+        own = found[found["label_id"] == label_id]
+        return [
+            f"{kind}: {detail}{' (settled by rule)' if settled else ''}"
+            for kind, detail, settled in own[["kind", "detail", "settled"]].itertuples(index=False)
+        ]
 
     def _today(self, name: str | None) -> str | None:
         now = self.successors.get(name or "", ())
@@ -336,12 +384,26 @@ class _Asked:
                 annotator=person,
                 answer_id=str(answer["answer_id"]),
                 submitted_at=str(answer["submitted_at"]),
-                says="" if label is None else str(label.class_name),
+                says="" if label is None else label.class_name or "several",
                 weight=round(self.common.weights.reliability.get(person, 0.0), 6),
                 overlap=overlap,
                 proposed_by=str(answer["weights_sha256"]),
                 seconds=None if pd.isna(seconds) else float(seconds),
             )
+
+
+def _resolved_again(state: VersionState, round_id: str, ontology: Ontology | None) -> Common:
+    """Return what a round has in common where earlier code did not keep it: all is resolved."""
+    answers = state.table("human_labels", round_id)
+    made_of = state.made_of("consensus_labels", round_id)
+    assert made_of is not None
+    return resolve_consensus(
+        answers[answers["purpose"] == "label"],
+        iou_threshold=made_of.settings["iou_threshold"],
+        ontology=ontology,
+        images=state.table("cleaned_images", round_id),
+        quality=state.table("annotator_quality", round_id),
+    ).common
 
 
 def _without_people(state: VersionState, row: dict[str, Any]) -> LabelStory:

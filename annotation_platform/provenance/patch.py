@@ -7,10 +7,11 @@ and have to be had from the remote.
 
 import io
 import json
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -87,7 +88,9 @@ class Patch:
             gone = tuple(map(str, about.pop("gone")))
             names = {name: str(about[name]) for name in ("before", "now", "dataset")}
             digests = {name: str(about[name]) for name in ("before_md5", "now_md5")}
-        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        except (
+            *(pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError),
+        ) as error:
             raise DataError(
                 f"{where}: is no patch. `annotation-platform diff V1 V2 --patch FILE` makes one."
             ) from error
@@ -130,7 +133,7 @@ def apply_patch(before: VersionState, patch: Patch) -> FolderObjects:
             f"{before.tag} is {before.manifest.folder_md5}. Apply it to the version it is for."
         )
     labels = before.labels[~before.labels["label_id"].isin(patch.gone)]
-    parts = [part for part in (labels, patch.rows) if not part.empty]
+    parts = [part for part in (labels, patch.rows) if not part.empty] or [patch.rows]
     frame = pd.concat(parts, ignore_index=True)[list(TABLES["training_set"].columns)]
     folder = build_folder(check_table("training_set", frame), patch.ontology, name=patch.dataset)
     made = name_objects(folder, _nowhere)
@@ -148,11 +151,23 @@ def write_folder(
     """Write the files of a version into a new folder, its pictures from the remote.
 
     Raises:
-        DataError: there is something under the folder's name.
+        DataError: there is something under the folder's name, or a file would lie outside of it.
         PublishError: the remote lacks a picture, or it is damaged there.
     """
     if out.exists():
         raise DataError(f"{out}: is there already. Name a folder that is not.")
+    # A patch comes from anywhere, and the names of files follow from what it says.
+    strange = [path for path in made.files if ".." in PurePosixPath(path).parts or path[:1] == "/"]
+    if strange:
+        raise DataError(f"{strange[0]!r} would lie outside of {out}: nothing was written.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as place:
+        draft = Path(place) / "folder"
+        _write(made, remote, draft, progress)
+        draft.rename(out)
+
+
+def _write(made: FolderObjects, remote: DvcRemote, out: Path, progress: Progress | None) -> None:
     pictures = {path: name for path, name in made.files.items() if name in made.pictures}
     texts = {path: made.texts[name] for path, name in made.files.items() if name in made.texts}
     contents = {path: source.content for path, source in texts.items()}

@@ -67,28 +67,36 @@ class VersionState:
         """Return the digests of a table of which the version was made; none if it was not."""
         return self.inputs.tables.get(f"{name}/{round_id}", set()) if self.inputs else set()
 
-    def table(self, name: str, round_id: str) -> pd.DataFrame:
+    def table(self, name: str, round_id: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return a table of a round as it was; empty if the version was not made of it."""
-        return self._read(name, round_id)
+        return self._read(name, round_id, columns=columns)
 
     def rows(self, name: str, round_id: str, image_id: str) -> pd.DataFrame:
         """Return of a table of a round what it said of one image."""
         return self._read(name, round_id, [("image_id", "=", image_id)])
 
     def _read(
-        self, name: str, round_id: str, wanted: Sequence[tuple[str, str, str]] = ()
+        self,
+        name: str,
+        round_id: str,
+        wanted: Sequence[tuple[str, str, str]] = (),
+        columns: Sequence[str] | None = None,
     ) -> pd.DataFrame:
+        nothing = empty_table(name)[list(columns)] if columns else empty_table(name)
         if self.lake is None:
-            return empty_table(name)
+            return nothing
         frames = []
         for digest in sorted(self.digests(name, round_id)):
             # Its digest says that it is what was checked when it was written.
             data = pa.BufferReader(self.lake.tables.lineage.kept(digest))
             try:
-                frames.append(pq.read_table(data, filters=list(wanted) or None).to_pandas())
+                table = pq.read_table(
+                    data, columns=list(columns) if columns else None, filters=list(wanted) or None
+                )
+                frames.append(table.to_pandas())
             except (pa.ArrowException, OSError) as error:
                 raise DataError(f"inputs/{digest}.parquet: cannot be read ({error}).") from error
-        return pd.concat(frames, ignore_index=True) if frames else empty_table(name)
+        return pd.concat(frames, ignore_index=True) if frames else nothing
 
 
 def read_state(

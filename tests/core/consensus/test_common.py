@@ -58,7 +58,7 @@ def test_a_task_alone_comes_out_as_in_its_round(seed, people):
     # As it is kept: numbers come back exactly.
     common = Common.from_dict(json.loads(json.dumps(whole.common.to_dict())))
     for image, own in answers.groupby("image_id"):
-        resolved = resolve_task(own, common, **known)
+        _, resolved = resolve_task(own, common, **known)
         alone = [
             (each.label_id, *(getattr(each.label, name) for name in NAMES))
             for each in resolved
