@@ -186,8 +186,10 @@ def _tell_label(label: "LabelStory", say: Callable[[str], None]) -> None:
     if label.certificate:
         say(f"  accepted under the certificate of its round, bound {label.certificate['bound']}")
     if label.rests_on:
+        who = {vote.answer_id: vote.annotator for vote in label.votes}
+        named = ", ".join(who.get(each, each) for each in label.rests_on)
         least = "" if label.is_smallest else " (there may be a smaller set)"
-        say(f"  would be another one, or none, without: {', '.join(label.rests_on)}{least}")
+        say(f"  would be another one, or none, without what was said by: {named}{least}")
 
 
 def _state(settings: Settings, version: str, registry: str, remote: str) -> "VersionState":

@@ -73,7 +73,7 @@ def _wrong(bars: Sequence[dict[str, Any]]) -> str:
 
     for bar in bars:
         if bar["origin"] == PEOPLE and not bar["class_name"]:
-            return f"{bar['low']:.1%} to {bar['high']:.1%}"
+            return f"{bar['low']:.1%} to {bar['high']:.1%}" if bar["audited"] else "nobody looked"
     return "not measured"
 
 

@@ -331,7 +331,8 @@ def test_the_commands_answer_people_and_programs(story, tags, tmp_path):
     assert len(told["labels"]) == 1
     assert told["labels"][0]["rests_on"]
     assert (
-        "would be another one, or none, without" in run("explain", image, "--version", two).stdout
+        "would be another one, or none, without what was said by"
+        in run("explain", image, "--version", two).stdout
     )
 
     proof = tmp_path / "proof.json"

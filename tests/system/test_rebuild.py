@@ -46,6 +46,7 @@ _built = build_folder
 def build_folder(*arguments, **options):
     folder = _built(*arguments, **options)
     folder.texts["README.md"] += b"Rendered by other code.\\n"
+    folder.md5s["README.md"] = _md5s(folder.texts)["README.md"]
     return folder
 """
 
