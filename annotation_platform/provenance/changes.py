@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from annotation_platform.versioning.reuse import find_what_stays
+from annotation_platform.versioning.reuse import find_what_stays, is_in
 
 SAME_PLACE = 0.5
 """Least IoU of two boxes for one to be the other, moved; as in COCO's AP50."""
@@ -51,7 +51,7 @@ def find_changes(before: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
     stays = find_what_stays(now, before)
     old, new = before[~stays.before], now[~stays.now]
     images = _images(old, new)
-    old_labels, new_labels = (side[~side["shape"].isin(_BARE)] for side in (old, new))
+    old_labels, new_labels = (side[~is_in(side["shape"], _BARE)] for side in (old, new))
     alike, old_left, new_left = _alike(old_labels, new_labels)
     moved, old_left, new_left = _overlapping(old_left, new_left)
     changed = _changed(pd.concat([alike, moved], ignore_index=True))
@@ -89,7 +89,7 @@ def _alike(old: pd.DataFrame, new: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataF
     for name in ("class_name", *_EDGES, "geometry"):
         pairs[f"{name}{_BEFORE}"] = pairs[f"{name}{_NOW}"] = pairs[name]
     left = [
-        side[~side["label_id"].isin(pairs[f"label_id{end}"])]
+        side[~is_in(side["label_id"], pairs[f"label_id{end}"])]
         for side, end in ((old, _BEFORE), (new, _NOW))
     ]
     return pairs.drop(columns=["class_name", *_EDGES, "geometry", "_copy"]), left[0], left[1]
@@ -112,7 +112,7 @@ def _overlapping(
         # The best of both its labels is nobody else's; the others are looked at again without.
         best = pairs[~pairs["label_id_before"].duplicated() & ~pairs["label_id_now"].duplicated()]
         chosen.append(best)
-        taken = [pairs[name].isin(best[name]) for name in ("label_id_before", "label_id_now")]
+        taken = [is_in(pairs[name], best[name]) for name in ("label_id_before", "label_id_now")]
         pairs = pairs[~(taken[0] | taken[1])]
     found = pd.concat(chosen, ignore_index=True) if chosen else pairs
     found = found[["label_id_before", "label_id_now", "iou"]]
@@ -122,8 +122,8 @@ def _overlapping(
         found = found.merge(known.rename(columns=names), on=f"label_id{end}")
     return (
         found,
-        old[~old["label_id"].isin(found["label_id_before"])],
-        new[~new["label_id"].isin(found["label_id_now"])],
+        old[~is_in(old["label_id"], found["label_id_before"])],
+        new[~is_in(new["label_id"], found["label_id_now"])],
     )
 
 
@@ -135,7 +135,7 @@ def _near(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     found = []
     for start in range(0, max(1, len(shared)), _IMAGES):
         ids = shared[start : start + _IMAGES]
-        parts = [side[side["image_id"].isin(ids)] for side in sides]
+        parts = [side[is_in(side["image_id"], ids)] for side in sides]
         pairs = parts[0].merge(parts[1], on=["image_id", "shape"], suffixes=(_BEFORE, _NOW))
         pairs = pairs.assign(iou=_iou(pairs))
         found.append(pairs[pairs["iou"] >= SAME_PLACE])
