@@ -7,7 +7,7 @@ LOCK := requirements.lock
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up check test test-long lock
+.PHONY: help install demo up check test test-long reference lock
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ test: check  ## check, and the tests that take minutes together
 
 test-long: install  ## the demo as a test, the races, the browser
 	$(BIN)/pytest -m long
+
+reference: install  ## write docs/reference/ from the code
+	$(BIN)/python docs/generate.py
 
 lock: install  ## resolve requirements.lock anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra label-studio --python-version 3.11 \

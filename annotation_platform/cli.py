@@ -14,10 +14,12 @@ from annotation_platform.cli_consensus import consensus
 from annotation_platform.cli_formats import convert, export
 from annotation_platform.cli_handoff import handoff_app
 from annotation_platform.cli_history import guidelines, history
+from annotation_platform.cli_impact import impact
 from annotation_platform.cli_models import evaluate, noise_curve, relabel
 from annotation_platform.cli_output import (
     OUT,
     AsJson,
+    Email,
     answer,
     print_json,
     print_rows,
@@ -58,6 +60,7 @@ for command in (
     diff,
     apply,
     explain,
+    impact,
     gc,
     checkout,
     convert,
@@ -130,10 +133,12 @@ def up(
 def status(as_json: AsJson = False) -> None:
     """Show every round and what it waits for."""
     from annotation_platform.lake import lake_of
+    from annotation_platform.params import read_params
     from annotation_platform.reporting.status import round_states
 
     settings = read_settings()
-    states = round_states(lake_of(settings))
+    policy = read_params(settings.params_path)
+    states = round_states(lake_of(settings), drift_gate=policy.drift.gate)
     if as_json:
         print_json({"rounds": states})
         return
@@ -196,7 +201,7 @@ def train(
 
 
 @people_app.command("add")
-def people_add(email: str, as_json: AsJson = False) -> None:
+def people_add(email: Email, as_json: AsJson = False) -> None:
     """Make an account in Label Studio for somebody who labels, and print its password once."""
     from annotation_platform.labeling.people import add_person
 
@@ -215,7 +220,7 @@ def people_list(as_json: AsJson = False) -> None:
 
 
 @people_app.command("remove")
-def people_remove(email: str, as_json: AsJson = False) -> None:
+def people_remove(email: Email, as_json: AsJson = False) -> None:
     """Take somebody off: no new places, no access; what they answered stays."""
     from annotation_platform.labeling.people import remove_person
 

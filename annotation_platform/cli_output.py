@@ -14,6 +14,8 @@ from rich.text import Text
 
 OUT = Console(highlight=False)
 
+Email = Annotated[str, typer.Argument(help="Of the account in Label Studio.")]
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 
 

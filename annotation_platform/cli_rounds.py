@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from annotation_platform.cli_output import OUT, AsJson, answer, print_json, table_of
+from annotation_platform.cli_output import OUT, AsJson, Email, answer, print_json, table_of
 from annotation_platform.settings import read_settings
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ skill_app = typer.Typer(help="What people know: who may answer, who reviews.", n
 
 Reason = Annotated[str, typer.Option(help="Why; it stays in the round's record.")]
 RoundId = Annotated[str, typer.Argument(help="Such as round-0001.")]
+SkillName = Annotated[
+    str, typer.Argument(metavar="SKILL", help="An expertise that policy names, or reviewer.")
+]
 
 
 @round_app.command("close")
@@ -119,19 +122,19 @@ def pin(
 
 
 @skill_app.command("add")
-def skill_add(email: str, skill: str, as_json: AsJson = False) -> None:
+def skill_add(email: Email, skill: SkillName, as_json: AsJson = False) -> None:
     """Say that somebody has a skill, such as agronomy, or `reviewer`."""
     _skill(email, skill, granted=True, as_json=as_json)
 
 
 @skill_app.command("remove")
-def skill_remove(email: str, skill: str, as_json: AsJson = False) -> None:
+def skill_remove(email: Email, skill: SkillName, as_json: AsJson = False) -> None:
     """Say that somebody has a skill no longer; what they answered still counts."""
     _skill(email, skill, granted=False, as_json=as_json)
 
 
 @skill_app.command("list")
-def skill_list(email: str, as_json: AsJson = False) -> None:
+def skill_list(email: Email, as_json: AsJson = False) -> None:
     """List what somebody knows."""
     from annotation_platform.labeling.skills import Skills
     from annotation_platform.lake import lake_of

@@ -6,7 +6,7 @@ Places and secrets are not here but in ``settings.py``.
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -169,10 +169,19 @@ class DriftPolicy(_Policy):
     least_effect: float = Field(default=0.25, ge=0, le=1)
 
 
+Pseudonym = Annotated[str, Field(pattern="^annotator-[0-9a-f]{10}$")]
+
+
 class ConsensusPolicy(_Policy):
-    """How several answers become one."""
+    """How several answers become one.
+
+    What the ``disregarded`` said, who are named by pseudonym, counts no more in rounds that are
+    merged from now on, their decisions as reviewers included. It stays in the ledger, and images
+    about which nobody else said anything are asked about again.
+    """
 
     iou_threshold: float = Field(default=0.5, gt=0, le=1)
+    disregarded: tuple[Pseudonym, ...] = ()
 
 
 class AutoAcceptPolicy(_Policy):

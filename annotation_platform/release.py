@@ -78,11 +78,10 @@ def publish_round(
     # As the training set was built: a round may have been merged anew since then.
     included = lake.tables.read("training_rounds", round_id)
     rounds = dict(zip(included["included_round"], included["labels_sha256"], strict=True))
-    answers = lake.tables.read_rounds("human_labels", rounds)
     accepted = training_set.loc[training_set["origin"] == AUTO, "image_id"]
     proposed = lake.tables.read_all("auto_labels")
     weights = {
-        *answers["weights_sha256"],
+        *lake.tables.values("human_labels", "weights_sha256", rounds),
         *proposed.loc[proposed["image_id"].isin(accepted), "weights_sha256"],
     }
     published = publish_version(

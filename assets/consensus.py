@@ -9,7 +9,7 @@ from annotation_platform.consensus.agreement_tables import agreement, agreement_
 from annotation_platform.consensus.anchoring import crowd_anchoring, proposal_decisions
 from annotation_platform.consensus.anomalies import label_anomalies
 from annotation_platform.consensus.quality import quality_table
-from annotation_platform.consensus.resolve import resolve_consensus
+from annotation_platform.consensus.resolve import counting_answers, resolve_consensus
 from annotation_platform.curation.pace import measure_pace
 from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.guidelines import guideline_of
@@ -90,7 +90,7 @@ def consensus_labels(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """One resolved set of labels for each image, with how far the annotators agreed."""
     consensus = resolve_consensus(
-        human_labels[human_labels["purpose"] == "label"],
+        counting_answers(human_labels, policy.consensus.disregarded),
         iou_threshold=policy.consensus.iou_threshold,
         ontology=guideline_of(human_labels, lake.store, policy.ontology),
         images=lake.accepted_images(),

@@ -27,6 +27,7 @@ from sensors.ticks import not_due, tick_result
     jobs=[jobs.merge_round, jobs.ask_again],
     minimum_interval_seconds=3,
     default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Merges a round once its answers are complete, and again when one is edited.",
 )
 def labeling_complete_sensor(
     context: dg.SensorEvaluationContext,

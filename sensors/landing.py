@@ -24,6 +24,7 @@ _HELD = (
     job_name="start_round",
     minimum_interval_seconds=3,
     default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Forms a round from what has landed and starts it.",
 )
 def new_images_sensor(
     context: dg.SensorEvaluationContext,

@@ -24,6 +24,7 @@ from sensors.ticks import not_due, tick_result
     job_name="release_round",
     minimum_interval_seconds=3,
     default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Releases a round once its labels are resolved, reviewed and pass the gates.",
 )
 def review_complete_sensor(
     context: dg.SensorEvaluationContext,
@@ -92,6 +93,7 @@ def _release(
     jobs=[jobs.train_model, jobs.report_round],
     minimum_interval_seconds=3,
     default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Trains on the newest version, and reports the rounds that it overtook.",
 )
 def new_version_sensor(
     context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake]

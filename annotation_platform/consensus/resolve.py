@@ -7,7 +7,7 @@ among the conflicts with its kind. ``docs/algorithms/fusion.md`` has the rules a
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +60,15 @@ class Consensus:
     reason: str  # why by this one
     workers: pd.DataFrame  # how well each names classes
     common: Common
+
+
+def counting_answers(human_labels: pd.DataFrame, disregarded: Collection[str]) -> pd.DataFrame:
+    """Return the rows of ``human_labels`` that a consensus is made of.
+
+    Those of tasks whose answer is not known, by annotators who are not ``disregarded``.
+    """
+    counts = (human_labels["purpose"] == "label") & ~human_labels["annotator"].isin(disregarded)
+    return human_labels[counts]
 
 
 def resolve_consensus(

@@ -388,7 +388,9 @@ def answers_table(
     return make_table("answers", rows)
 
 
-def round_tasks(round_id: str, count: Count, tasks: pd.DataFrame, *, state: str) -> pd.DataFrame:
+def round_tasks(
+    round_id: str, count: Count, tasks: pd.DataFrame, *, state: str, left: Collection[str] = ()
+) -> pd.DataFrame:
     """Return the ``round_tasks`` table: how far each task of a round is.
 
     Args:
@@ -396,10 +398,17 @@ def round_tasks(round_id: str, count: Count, tasks: pd.DataFrame, *, state: str)
         count: of its answers.
         tasks: its ``label_tasks``.
         state: of the round: open, closed or cancelled.
+        left: answered tasks of which no answer counts towards a consensus.
     """
     places = Counter(task_id for task_id, _ in count.places)
     counted = Counter(task_id for task_id, _ in count.counted)
     without = {"open": "waiting", "closed": "left", "cancelled": "cancelled"}[state]
+
+    def state_of(task_id: str) -> str:
+        if task_id not in count.answered or state == "cancelled":
+            return without
+        return "left" if task_id in left else "answered"
+
     rows: list[dict[str, object]] = [
         {
             "round_id": round_id,
@@ -408,7 +417,7 @@ def round_tasks(round_id: str, count: Count, tasks: pd.DataFrame, *, state: str)
             "purpose": purpose,
             "places": places[task_id],
             "counted": counted[task_id],
-            "state": "answered" if task_id in count.answered and state != "cancelled" else without,
+            "state": state_of(task_id),
         }
         for task_id, image_id, purpose in tasks.drop_duplicates("task_id")[
             ["task_id", "image_id", "purpose"]

@@ -25,19 +25,21 @@ def as_of(lake: Lake, made_of: MadeOf) -> Lake:
     return replace(lake, store=StoreAsOf(lake.store, made_of))
 
 
-def answers_made_of(round_id: str, lake: Lake) -> MadeOf:
+def answers_made_of(round_id: str, lake: Lake, policy: ConsensusPolicy) -> MadeOf:
     """Return what the ``human_labels`` of a round are made of, were they made now; it is kept."""
     # The key is drawn with the first name; later is too late, for the past cannot be written.
     lake.ledger.pseudonym("")
     folders = [ledger_folder(round_id), f"rounds/{round_id}/decisions", "people/skills"]
     tasks = lake.tables.read("label_tasks", round_id)
-    return MadeOf(_kept(round_id, lake, label_tasks=tasks), journal_entries(lake.store, folders))
+    journals = journal_entries(lake.store, folders)
+    return MadeOf(_kept(round_id, lake, label_tasks=tasks), journals, _disregarded(policy))
 
 
 def reviews_made_of(
     round_id: str,
     reviews: str,
     lake: Lake,
+    policy: ConsensusPolicy,
     *,
     consensus_labels: pd.DataFrame,
     review_tasks: pd.DataFrame,
@@ -50,7 +52,7 @@ def reviews_made_of(
     folders = [ledger_folder(round_id), ledger_folder(reviews), "people/skills",
                f"plans/{round_id}", f"plans/{reviews}"]  # fmt: skip
     tables = _kept(round_id, lake, consensus_labels=consensus_labels, review_tasks=review_tasks)
-    return MadeOf(tables, journal_entries(lake.store, folders))
+    return MadeOf(tables, journal_entries(lake.store, folders), _disregarded(policy))
 
 
 def note_consensus(
@@ -71,10 +73,16 @@ def note_consensus(
         settings={
             "iou_threshold": policy.iou_threshold,
             "common": consensus.common.to_dict(),
+            **_disregarded(policy),
         },
     )
     digest = table_digest("consensus_labels", consensus.labels)
     lake.tables.lineage.write("consensus_labels", round_id, digest, made_of)
+
+
+def _disregarded(policy: ConsensusPolicy) -> dict[str, list[str]]:
+    """Return the setting as it is noted: not at all where nobody is, as before there was one."""
+    return {"disregarded": list(policy.disregarded)} if policy.disregarded else {}
 
 
 def _kept(round_id: str, lake: Lake, **frames: pd.DataFrame) -> dict[str, str]:

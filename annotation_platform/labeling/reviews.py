@@ -1,7 +1,7 @@
 """What a person decides where the answers do not: review tasks and their decisions."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -51,6 +51,16 @@ class Decided:
     by: dict[str, str]  # pseudonym of the reviewer
     at: dict[str, datetime]
     digest: str
+
+    def without(self, reviewers: Collection[str]) -> "Decided":
+        """Return what is decided if the word of these, by pseudonym, does not count."""
+        kept = {image for image, name in self.by.items() if name not in reviewers}
+        return Decided(
+            {image: review for image, review in self.reviews.items() if image in kept},
+            {image: name for image, name in self.by.items() if image in kept},
+            {image: moment for image, moment in self.at.items() if image in kept},
+            self.digest,
+        )
 
 
 def review_round(round_id: str) -> str:
@@ -109,7 +119,7 @@ def ask_reviewers(
             "review_id": _review_id(round_id, image),
             "task_id": tasks[image],
             "image_id": image,
-            "kinds": ", ".join(sorted(kinds)),
+            "kinds": _joined(kinds),
             "reasons": "\n".join(line for lines in kinds.values() for line in lines),
             "reviewer": lake.ledger.pseudonym(reviewers[image]) if reviewers.get(image) else "",
             "backend": labeling.backend_of(_review_id(round_id, image)) if image in asked else "",
@@ -118,6 +128,19 @@ def ask_reviewers(
         for image, kinds in sorted(reasons.items())
     ]
     return make_table("review_tasks", rows)
+
+
+def reviews_due(
+    round_id: str, consensus: pd.DataFrame, conflicts: pd.DataFrame, policy: Params
+) -> pd.DataFrame:
+    """Return the images of a round that a reviewer has to see: ``image_id`` and ``kinds``."""
+    reasons = _reasons(round_id, consensus, conflicts, policy)
+    rows = [(image, _joined(kinds)) for image, kinds in sorted(reasons.items())]
+    return pd.DataFrame(rows, columns=["image_id", "kinds"], dtype="str")
+
+
+def _joined(kinds: Iterable[str]) -> str:
+    return ", ".join(sorted(kinds))
 
 
 def decisions(
@@ -172,6 +195,7 @@ def decide(
         round_id,
         review_round(round_id),
         lake,
+        policy.consensus,
         consensus_labels=consensus,
         review_tasks=review_tasks,
     )
@@ -183,7 +207,9 @@ def decide(
             " are decided. review_complete_sensor releases it after the last one; with"
             " `review.undecided: hold_out` in params.yaml it goes without them."
         )
-    labels = reviewed_labels(consensus, review_tasks, decided)
+    # Whoever decided has decided: where that counts no more, nobody is waited for.
+    counting = decided.without(policy.consensus.disregarded)
+    labels = reviewed_labels(consensus, review_tasks, counting)
     digest = table_digest("reviewed_labels", labels)
     lake.tables.lineage.write("reviewed_labels", round_id, digest, made_of)
     return labels

@@ -1,6 +1,7 @@
 """A round of questions from asking to collecting."""
 
 from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -260,8 +261,9 @@ def collect_answers(
         if any(held.entry > seen for held in standing.count.counted.values()):
             # It came after the ledger was written, and only what is in there may count.
             fetch_answers(round_id, labeling, lake, now=now)
-    made_of = answers_made_of(round_id, lake)
-    answers = answers_as_of(round_id, as_of(lake, made_of))
+    made_of = answers_made_of(round_id, lake, policy.consensus)
+    disregarded = policy.consensus.disregarded
+    answers = answers_as_of(round_id, as_of(lake, made_of), disregarded=disregarded)
     lake.tables.write("answers", round_id, answers.answers)
     lake.tables.write("round_tasks", round_id, answers.tasks)
     for name, table in (("human_labels", answers.labels), ("round_tasks", answers.tasks)):
@@ -269,10 +271,11 @@ def collect_answers(
     return answers
 
 
-def answers_as_of(round_id: str, lake: Lake) -> Answers:
+def answers_as_of(round_id: str, lake: Lake, *, disregarded: Collection[str] = ()) -> Answers:
     """Return the answers of a round from what the lake holds alone; nobody is asked.
 
-    Nothing is written. A round that was not closed and lacks an answer is a NotReadyError.
+    Nothing is written. A round that was not closed and lacks an answer is a NotReadyError. Tasks
+    that only annotators answered who are ``disregarded``, by pseudonym, are left for others.
     """
     tasks = lake.tables.read("label_tasks", round_id)
     count = ledger_count(round_id, tasks, lake)
@@ -287,7 +290,16 @@ def answers_as_of(round_id: str, lake: Lake) -> Answers:
         images = lake.accepted_images()
         labels = human_labels(round_id, count, tasks, images, ontology, pseudonyms)
     seen = answers_table(round_id, count, tasks, pseudonyms)
-    return Answers(labels, seen, round_tasks(round_id, count, tasks, state=state))
+    left = _only_by(disregarded, count, pseudonyms)
+    return Answers(labels, seen, round_tasks(round_id, count, tasks, state=state, left=left))
+
+
+def _only_by(disregarded: Collection[str], count: Count, pseudonyms: Mapping[str, str]) -> set[str]:
+    """Return the tasks that these annotators answered and nobody else."""
+    by: dict[str, set[str]] = defaultdict(set)
+    for (task_id, _), revision in count.counted.items():
+        by[task_id].add(pseudonyms[revision.submission.author])
+    return {task_id for task_id, names in by.items() if names <= set(disregarded)}
 
 
 def seen_answers(

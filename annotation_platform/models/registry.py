@@ -90,6 +90,11 @@ class ModelRegistry:
         path = self._path(sha256, ".json")
         return ModelCard.from_json(path.read_bytes(), where=str(path))
 
+    def cards(self) -> dict[str, ModelCard]:
+        """Return the card of all weights that were ever added, by their SHA-256."""
+        files = sorted(self.folder.glob("*.json"))
+        return {file.stem: self.card(file.stem) for file in files if _SHA256.fullmatch(file.stem)}
+
     def weights_path(self, sha256: str) -> Path:
         """Return the file of these weights, unread; weights that are not here are a ModelError."""
         return self._path(sha256, ".pt")

@@ -19,7 +19,7 @@ from annotation_platform.consensus.conflicts import find_conflicts
 from annotation_platform.consensus.matching import match_pairs
 from annotation_platform.consensus.objects import Resolved, Said
 from annotation_platform.consensus.overlap import overlap_matrix
-from annotation_platform.consensus.resolve import resolve_consensus, resolve_task
+from annotation_platform.consensus.resolve import counting_answers, resolve_consensus, resolve_task
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.errors import DataError
@@ -203,7 +203,7 @@ class Asked:
                 "here. Set ANNOTATION_LAKE to the lake that it was published from."
             )
         answers = state.rows("human_labels", round_id, image_id)
-        answers = answers[answers["purpose"] == "label"]
+        answers = counting_answers(answers, made_of.settings.get("disregarded", ()))
         guideline = str(answers["guideline"].iloc[0]) if len(answers) else ""
         ontology = read_guideline(state.lake.store, guideline) if guideline else None
         known = made_of.settings.get("common")
@@ -398,7 +398,7 @@ def _resolved_again(state: VersionState, round_id: str, ontology: Ontology | Non
     made_of = state.made_of("consensus_labels", round_id)
     assert made_of is not None
     return resolve_consensus(
-        answers[answers["purpose"] == "label"],
+        counting_answers(answers, made_of.settings.get("disregarded", ())),
         iou_threshold=made_of.settings["iou_threshold"],
         ontology=ontology,
         images=state.table("cleaned_images", round_id),

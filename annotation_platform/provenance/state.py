@@ -1,11 +1,12 @@
 """A published version as it was: its labels, its policy, and every table that they came of."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from annotation_platform.errors import DataError
@@ -39,19 +40,33 @@ class VersionState:
     def labels(self) -> pd.DataFrame:
         """Its ``training_set``, sorted by image and label."""
         if self.inputs is not None:
-            name, _, round_id = self.inputs.training_set.partition("/")
-            found = self.table(name, round_id)
+            found = self.table("training_set", self.training_round)
         else:
             remote = remote_of(self.registry, self.tag, self.remote_url)
             files = remote.read_folder(self.manifest.folder_md5)
             found = version_labels(remote, files, where=self.tag)
         return found.sort_values(["image_id", "label_id"], ignore_index=True)
 
+    @property
+    def training_round(self) -> str:
+        """The round whose ``training_set`` it is; empty where that is not known."""
+        return self.inputs.training_set.partition("/")[2] if self.inputs else ""
+
+    def labels_about(
+        self, images: Collection[str], columns: Sequence[str] | None = None
+    ) -> pd.DataFrame:
+        """Return the rows of its ``training_set`` about some images, or columns of them."""
+        if self.inputs is None:
+            found = self.labels[self.labels["image_id"].isin(images)]
+            return found[list(columns)] if columns else found
+        wanted = pc.field("image_id").isin(pa.array(list(images), pa.large_string()))
+        found = self._read("training_set", self.training_round, wanted, columns)
+        return found.sort_values(["image_id", "label_id"], ignore_index=True)
+
     def labels_of(self, image_id: str) -> pd.DataFrame:
         """Return the rows of its ``training_set`` about one image; none if it has not got it."""
         if self.inputs is not None:
-            name, _, round_id = self.inputs.training_set.partition("/")
-            found = self.rows(name, round_id, image_id)
+            found = self.rows("training_set", self.training_round, image_id)
         else:
             remote = remote_of(self.registry, self.tag, self.remote_url)
             files = remote.read_folder(self.manifest.folder_md5)
@@ -63,6 +78,11 @@ class VersionState:
         made = self.inputs.made.get(f"{name}/{round_id}") if self.inputs else None
         return made.made_of if made else None
 
+    def rounds(self, name: str) -> list[str]:
+        """Return the rounds of a table of which the version was made, in order."""
+        keys = self.inputs.tables if self.inputs else ()
+        return sorted(key.partition("/")[2] for key in keys if key.startswith(f"{name}/"))
+
     def digests(self, name: str, round_id: str) -> set[str]:
         """Return the digests of a table of which the version was made; none if it was not."""
         return self.inputs.tables.get(f"{name}/{round_id}", set()) if self.inputs else set()
@@ -73,13 +93,13 @@ class VersionState:
 
     def rows(self, name: str, round_id: str, image_id: str) -> pd.DataFrame:
         """Return of a table of a round what it said of one image."""
-        return self._read(name, round_id, [("image_id", "=", image_id)])
+        return self._read(name, round_id, pc.field("image_id") == image_id)
 
     def _read(
         self,
         name: str,
         round_id: str,
-        wanted: Sequence[tuple[str, str, str]] = (),
+        wanted: pc.Expression | None = None,
         columns: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         nothing = empty_table(name)[list(columns)] if columns else empty_table(name)
@@ -91,7 +111,7 @@ class VersionState:
             data = pa.BufferReader(self.lake.tables.lineage.kept(digest))
             try:
                 table = pq.read_table(
-                    data, columns=list(columns) if columns else None, filters=list(wanted) or None
+                    data, columns=list(columns) if columns else None, filters=wanted
                 )
                 frames.append(table.to_pandas())
             except (pa.ArrowException, OSError) as error:

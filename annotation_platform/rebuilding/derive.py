@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from annotation_platform.consensus.resolve import resolve_consensus
+from annotation_platform.consensus.resolve import Consensus, counting_answers, resolve_consensus
 from annotation_platform.curation.training_set import assemble_training_set
 from annotation_platform.errors import AnnotationPlatformError, DataError
 from annotation_platform.labeling.guidelines import read_guideline
@@ -155,37 +155,55 @@ def _make(name: str, lake: Lake, made_of: MadeOf) -> pd.DataFrame:
     table, _, round_id = name.partition("/")
     then, settings = as_of(lake, made_of), made_of.settings
     if table == "consensus_labels":
-        return _consensus(round_id, then, settings)
+        return derive_consensus(round_id, then, settings).labels
     if table == "reviewed_labels":
         consensus = then.tables.read("consensus_labels", round_id)
         tasks = then.tables.read("review_tasks", round_id)
-        return reviewed_labels(consensus, tasks, ledger_decisions(round_id, tasks, then))
+        decided = ledger_decisions(round_id, tasks, then)
+        return reviewed_labels(consensus, tasks, decided.without(settings.get("disregarded", ())))
     if table == "training_set":
-        return assemble_training_set(
-            then.tables,
-            round_id,
-            Ontology.model_validate(settings["ontology"]),
-            SplitPolicy.model_validate(settings["splits"]),
-            seed=settings["seed"],
-            cancelled=settings["cancelled"],
-            # Not there before labels could be accepted without a person.
-            use_auto=settings.get("use_auto", False),
-        ).labels
-    answers = answers_as_of(round_id, then)
+        return derive_training_set(round_id, then, settings)
+    answers = answers_as_of(round_id, then, disregarded=settings.get("disregarded", ()))
     return answers.labels if table == "human_labels" else answers.tasks
 
 
-def _consensus(round_id: str, then: Lake, settings: dict[str, Any]) -> pd.DataFrame:
-    """Return the ``consensus_labels`` as the asset of that name makes them."""
+def derive_training_set(round_id: str, then: Lake, settings: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a round's ``training_set`` as the asset of that name makes it.
+
+    Args:
+        round_id: the round.
+        then: the lake as it was when it was made.
+        settings: as they were noted.
+    """
+    return assemble_training_set(
+        then.tables,
+        round_id,
+        Ontology.model_validate(settings["ontology"]),
+        SplitPolicy.model_validate(settings["splits"]),
+        seed=settings["seed"],
+        cancelled=settings["cancelled"],
+        # Not there before labels could be accepted without a person.
+        use_auto=settings.get("use_auto", False),
+    ).labels
+
+
+def derive_consensus(round_id: str, then: Lake, settings: Mapping[str, Any]) -> Consensus:
+    """Return the consensus of a round as the asset ``consensus_labels`` makes it.
+
+    Args:
+        round_id: the round.
+        then: the lake as it was when they were made.
+        settings: as they were noted.
+    """
     answers = then.tables.read("human_labels", round_id)
     guideline = None if answers.empty else str(answers["guideline"].iloc[0])
     return resolve_consensus(
-        answers[answers["purpose"] == "label"],
+        counting_answers(answers, settings.get("disregarded", ())),
         iou_threshold=settings["iou_threshold"],
         ontology=read_guideline(then.store, guideline) if guideline else None,
         images=then.accepted_images(),
         quality=then.tables.read("annotator_quality", round_id),
-    ).labels
+    )
 
 
 def _damaged_tables(lake: Lake, inputs: Inputs) -> Iterator[tuple[str, Difference]]:

@@ -1,7 +1,7 @@
 """Where every round is, and what it waits for."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -19,15 +19,20 @@ _STAGES = [
     ("dataset_version", "the release"),
     ("round_report", "training"),
 ]
+_HELD = "somebody who looks at its pictures: they have drifted (see batch_drift)"
 
 
-def round_states(lake: Lake) -> list[dict[str, object]]:
+def round_states(
+    lake: Lake, *, drift_gate: Literal["warn", "hold"] = "warn"
+) -> list[dict[str, object]]:
     """Return one row a round: what landed, what people answered so far, what it waits for.
 
     ``imported`` counts the images whose own labels are used; ``answers`` are those in the ledger,
-    which is written when a round is merged.
+    which is written when a round is merged. ``drift_gate`` is the policy's.
     """
-    return [_state(lake, round_id) for round_id in lake.manifests.rounds()]
+    states = [_state(lake, round_id) for round_id in lake.manifests.rounds()]
+    held = set(lake.held_rounds(drift_gate))
+    return [{**row, "waits_for": _HELD} if row["round"] in held else row for row in states]
 
 
 def round_progress(lake: Lake, round_id: str) -> dict[str, Any]:

@@ -55,6 +55,18 @@ class RoundTables:
         frames = [frame for frame in frames if not frame.empty]
         return pd.concat(frames, ignore_index=True) if frames else empty_table(name)
 
+    def values(self, name: str, column: str, rounds: Iterable[str]) -> set[str]:
+        """Return the different values of a column of text in these rounds, those that exist.
+
+        Nothing else is decoded: of answers there are many more than of what they say.
+        """
+        found: set[str] = set()
+        for key in rounds:
+            if self.exists(name, key):
+                data = pa.BufferReader(self._get(name, key))
+                found.update(pq.read_table(data, columns=[column]).column(0).unique().to_pylist())
+        return found - {None}
+
     def read_all(self, name: str) -> pd.DataFrame:
         """Return every row of a table, by round."""
         return self.read_rounds(name, self.rounds(name))

@@ -113,6 +113,7 @@ def build_folder(
     # Hashing leaves Python's lock: meanwhile what was rendered is looked at.
     with ThreadPoolExecutor(max_workers=1) as beside:
         hashing = beside.submit(_md5s, dict(texts))
+        rooting = beside.submit(labels_root, frame)
         files = kept | {image.path: image.md5 for image in images} | dict.fromkeys(texts, "")
         audits = audit_folder(frame, files, texts, keep_together=keep_together)
         # The card is content, and what policy keeps together may change without it.
@@ -126,7 +127,7 @@ def build_folder(
         md5s=md5s,
         images=images,
         facts=card.facts,
-        labels_root=labels_root(frame),
+        labels_root=rooting.result(),
         byte_size=last.byte_size
         - sum(sizes)
         + sum(map(len, texts.values()))

@@ -13,8 +13,10 @@ from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.images.decoding import encode_png
 from annotation_platform.labeling.interface import ACCEPT, DECISION_NAME, IMAGE_NAME
 from annotation_platform.labeling.results import write_result
+from annotation_platform.provenance.changes import find_changes
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.explain import explain_image
+from annotation_platform.provenance.impact import Subject, find_impact
 from annotation_platform.rebuilding.derive import derive_version
 from annotation_platform.rebuilding.inputs import read_inputs
 from annotation_platform.reporting.history import image_history
@@ -213,6 +215,14 @@ def test_what_is_right_is_accepted_and_trains_and_its_path_is_told(world):
     world.release(ONE)
     assert set(tables.read("training_set", ONE)["origin"]) == {"people"}
     assert causes(world, version["tag"], tag_of(world, ONE)) == {"policy": taken}
+    # What rests on the model, and what was so without it, was known before.
+    was, now = (world.platform.state(tag) for tag in (version["tag"], tag_of(world, ONE)))
+    (proposed,) = set(tables.read("auto_labels", ONE)["weights_sha256"])
+    (impact,) = find_impact(Subject("model", proposed), [was, now], {}).versions[:1]
+    rests = impact.rests.set_index("label_id")["how"]
+    assert set(rests.index[rests == "accepted"]) == set(auto["label_id"])
+    expected, found = impact.without.changes, find_changes(was.labels, now.labels)
+    assert expected.equals(found[expected.columns])
     told = explain_image(world.platform.state(version["tag"]), min(taken)).labels[0]
     assert (told.origin, told.votes, told.rests_on) == ("auto", [], [])
     assert told.certificate["bound"] == overall["bound"]

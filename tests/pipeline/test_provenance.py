@@ -128,6 +128,27 @@ def tags(story):
     Pins(lake.store).set(pinned, wanted=True, reason="look again", by="me", now=datetime.now(UTC))
     story.images["pinned"] = pinned
     done["guideline"] = story.play(THREE, 3)
+
+    # Somebody moved a picture to another split by hand.
+    tables = lake.tables
+    alone = tables.read("training_set", THREE).drop_duplicates("image_id")
+    alone = alone[~alone["group_id"].duplicated(keep=False) & (alone["split"] == "train")]
+    story.images["moved"] = alone["image_id"].iloc[0]
+    for key in tables.rounds("splits"):
+        drawn = tables.read("splits", key)
+        own = drawn["key"].isin(alone[["image_id", "group_id"]].iloc[0])
+        tables.write("splits", key, drawn.assign(split=drawn["split"].mask(own, "val")))
+    done["split"] = story.release(THREE)
+
+    # Other code than today's made something else of the same.
+    labels = tables.read("training_set", THREE)
+    made_of = tables.lineage.read("training_set", THREE, tables.digest("training_set", THREE))
+    story.images["code"] = labels.loc[labels["shape"] == "box", "image_id"].iloc[0]
+    labels["x1"] = labels["x1"].mask(labels["image_id"] == story.images["code"], labels["x1"] + 0.5)
+    digest = tables.write("training_set", THREE, labels)
+    tables.lineage.write("training_set", THREE, digest, made_of)
+    assert platform.run("release_round", THREE, only=["dataset_version"]).success
+    done["code"] = str(tables.read("dataset_version", THREE).iloc[0]["tag"])
     return done
 
 
@@ -183,6 +204,15 @@ def test_every_change_has_the_cause_that_was_planted(story, tags):
         "guideline": {again},
         "new round": images_of(last, THREE) - {again},
     }
+    moved = between("guideline", "split")
+    assert causes(moved) == {"split rule": {story.images["moved"]}}
+    assert moved.changes["kind"].tolist() == ["image_moved"]
+    assert causes(between("split", "code")) == {"code": {story.images["code"]}}
+    # What was erased has no other cause, and nothing else has that one.
+    sides = [story.state(tags[each]) for each in ("round", "minds")]
+    erased = diff_versions(*sides, erased={story.images["rejected"]: "Asked for by its owner."})
+    assert causes(erased)["erasure"] == {story.images["rejected"]}
+    assert "review decision" not in causes(erased)
     # The picture that was rejected was asked about again.
     assert story.images["rejected"] in causes(guideline, ["image_added"])["new round"]
 

@@ -243,6 +243,10 @@ def test_a_round_that_is_held_waits_for_somebody_and_the_next_ones_go_on(patient
     waiting = patient.tick(new_images_sensor)
     assert keys(waiting) == []
     assert waiting.skip_reason.skip_message.startswith("round-0002 is held: ")
+    states = {state["round"]: state["waits_for"] for state in round_states(
+        patient.lake, drift_gate="hold")}  # fmt: skip
+    assert states["round-0002"].startswith("somebody who looks at its pictures")
+    assert states["round-0001"] == "people"
 
     (third,) = drawn_material(1, 8, seed=5).batches
     for name, data in third.items():

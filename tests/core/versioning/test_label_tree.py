@@ -19,6 +19,14 @@ def test_every_label_is_proved_and_no_other():
     one, other = proofs[0], proofs[-1]
     assert not replace(one, text=other.text).holds()
     assert not replace(one, path=other.path).holds()
+    # Half of a line is no label, nor are two.
+    before, behind = one.neighbours
+    assert not replace(one, text=one.text[3:], neighbours=(before + one.text[:3], behind)).holds()
+    several = [each for each in proofs if each.neighbours != ("", "")]
+    assert several, "no leaf has two labels"
+    for each in several:
+        line = "".join((each.neighbours[0], each.text, each.neighbours[1]))
+        assert not replace(each, text=line, neighbours=("", "")).holds()
     # Anything that a label says is in the root.
     for name, value in (("class_name", "buoy"), ("x1", 0.5), ("split", "test"), ("shape", "none")):
         changed = frame.copy()
@@ -33,5 +41,5 @@ def test_a_node_does_not_pass_for_a_label():
     proof = prove_label(frame, str(frame["label_id"][0]))
     before, behind = proof.path[0]
     # What a leaf's parent is made of, put forward as the text of a label one level up.
-    inside = bytes.fromhex(before + behind)
-    assert not replace(proof, text=inside.decode("latin-1"), path=proof.path[1:]).holds()
+    inside = bytes.fromhex(before + behind).decode("latin-1") + "\n"
+    assert not replace(proof, text=inside, neighbours=("", ""), path=proof.path[1:]).holds()

@@ -1,0 +1,265 @@
+"""How long the questions to a version take: explain, diff and impact, of a hundred rounds.
+
+    python benchmarks/provenance.py
+    python benchmarks/provenance.py --rounds 10 --repeats 1
+
+Each round asks three of four simulated people about a thousand pictures with ten objects each; the
+second version is the first with the answers of one round given anew. Every question is put on the
+command line, in a new process, and its wall seconds are the median of the repeats. Beside the
+difference stands DuckDB's, which tells from the same two tables, in a process that runs already,
+which rows are in one of them alone: neither what became what nor why. On tmpfs.
+"""
+
+import argparse
+import hashlib
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from annotation_platform.consensus.anchoring import proposal_decisions
+from annotation_platform.consensus.quality import quality_table
+from annotation_platform.consensus.resolve import resolve_consensus
+from annotation_platform.curation.training_set import build_training_set
+from annotation_platform.labeling.guidelines import record_guideline
+from annotation_platform.lake import lake_of
+from annotation_platform.params import Params
+from annotation_platform.release import VersionStore, publish_round
+from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.tables import empty_table, make_table
+from annotation_platform.settings import Settings, settings_environment
+from annotation_platform.storage.keys import image_key
+from annotation_platform.storage.lineage import Entries, MadeOf
+from annotation_platform.storage.round_tables import table_digest
+from annotation_platform.versioning.registry import make_registry
+
+PROJECT = Path(__file__).resolve().parent.parent
+ONTOLOGY = Ontology.from_names(["cube", "ball", "cone", "ring", "star"])
+POLICY = Params(ontology=ONTOLOGY)
+PEOPLE = [f"annotator-{number:010d}" for number in range(4)]
+WIDTH, HEIGHT, OBJECTS, PICTURES, BYTES = 1280, 960, 10, 1000, 2000
+BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def image_ids(number, count):
+    """Return the ids of so many pictures of a round."""
+    return [hashlib.sha256(f"{number}:{image}".encode()).hexdigest() for image in range(count)]
+
+
+def answers_of_a_round(guideline, seed):
+    """Return what three of four people say of so many pictures, as ``human_labels``."""
+    rng = np.random.default_rng(seed)
+    names, rows = ONTOLOGY.names, []
+    for number, image in enumerate(image_ids(0, PICTURES)):
+        cells = rng.choice(48, OBJECTS, replace=False)
+        truth = [(names[rng.integers(5)], cell % 8 * 160 + 20, cell // 8 * 160 + 20)
+                 for cell in cells]  # fmt: skip
+        for place, person in enumerate(np.delete(PEOPLE, number % 4), start=1):
+            answer = f"{image}-{place}"
+            same = {
+                "round_id": "round-0001", "task_id": f"round-0001/label/{image}",
+                "image_id": image, "place": place, "answer_id": answer,
+                "revision": hashlib.sha256(f"{seed} {answer}".encode()).hexdigest(),
+                "annotator": str(person), "lead_time_seconds": 30.0, "geometry": "",
+                "submitted_at": BEGUN + timedelta(days=seed), "weights_sha256": "",
+                "changed": True, "purpose": "label", "blind": False, "guideline": guideline,
+                "refused_regions": 0, "problems": "", "shape": "box",
+            }  # fmt: skip
+            for at, (name, x, y) in enumerate(truth):
+                if rng.random() < 0.05:
+                    continue
+                shift = rng.normal(0, 2, 4)
+                said = names[rng.integers(5)] if rng.random() < 0.03 else name
+                rows.append(
+                    {**same, "label_id": f"{answer}:{at:04d}", "class_name": said,
+                     "x1": x + shift[0], "y1": y + shift[1],
+                     "x2": x + 110 + shift[2], "y2": y + 110 + shift[3]}
+                )  # fmt: skip
+    return make_table("human_labels", rows)
+
+
+class RoundMaker:
+    """One round as people answered it; others say the same of other pictures."""
+
+    def __init__(self, lake, seed):
+        self.answers = answers_of_a_round(record_guideline(lake.store, ONTOLOGY), seed)
+        images = sorted(set(self.answers["image_id"]))
+        sizes = pd.DataFrame({"image_id": images, "width": WIDTH, "height": HEIGHT})
+        decisions = proposal_decisions(self.answers, empty_table("model_predictions"))
+        self.quality = quality_table("round-0001", self.answers, self.answers.head(0), decisions)
+        self.consensus = resolve_consensus(
+            self.answers, ontology=ONTOLOGY, images=sizes, quality=self.quality
+        )
+
+    def write(self, lake, number):
+        """Write a round and note what its labels were made of, as its assets do."""
+        round_id = f"round-{number + 1:04d}"
+        tables, lineage = lake.tables, lake.tables.lineage
+        new = dict(zip(image_ids(0, PICTURES), image_ids(number, PICTURES), strict=True))
+        answers, labels = (
+            _renamed(each, round_id, new) for each in (self.answers, self.consensus.labels)
+        )
+        quality = self.quality.assign(round_id=round_id)
+        images = tables.read("cleaned_images", round_id)
+        tasks = labels.drop_duplicates("task_id")[["round_id", "task_id", "image_id"]]
+        tasks = tasks.assign(purpose="label", places=3, counted=3, state="answered")
+        about = {"decision": "undisputed", "decided_by": "", "comment": "", "decided_at": None}
+        reviewed = make_table("reviewed_labels", labels.assign(**about).to_dict("records"))
+        frames = {"human_labels": answers, "annotator_quality": quality, "round_tasks": tasks,
+                  "consensus_labels": labels, "reviewed_labels": reviewed,
+                  "review_tasks": empty_table("review_tasks")}  # fmt: skip
+        digests = {name: tables.write(name, round_id, each) for name, each in frames.items()}
+        digests["cleaned_images"] = table_digest("cleaned_images", images)
+        of = {f"{name}/{round_id}": digest for name, digest in digests.items()}
+        lineage.keep_tables(of)
+        settings = {"iou_threshold": 0.5, "common": self.consensus.common.to_dict()}
+        nothing = Entries(0, hashlib.sha256().hexdigest())
+        folders = [f"ledger/answers/{round_id}", f"ledger/answers/{round_id}-review",
+                   "people/skills", f"plans/{round_id}", f"plans/{round_id}-review"]  # fmt: skip
+        made = {
+            "consensus_labels": MadeOf(
+                _of(of, "human_labels", "annotator_quality", "cleaned_images"), settings=settings
+            ),
+            "reviewed_labels": MadeOf(
+                _of(of, "consensus_labels", "review_tasks", "cleaned_images"),
+                dict.fromkeys(folders, nothing),
+            ),
+        }
+        for name, made_of in made.items():
+            lineage.write(name, round_id, digests[name], made_of)
+
+
+def _of(digests, *names):
+    return {key: digest for key, digest in digests.items() if key.partition("/")[0] in names}
+
+
+def _renamed(frame, round_id, new):
+    """Return a table of a round, about other pictures."""
+    old = frame["image_id"]
+    image = old.map(new)
+    changes = {"round_id": round_id, "image_id": image, "task_id": f"{round_id}/label/" + image}
+    for name in ("answer_id", "label_id"):
+        if name in frame:
+            changes[name] = image + frame[name].str[64:]
+    if "revision" in frame:
+        changes["revision"] = image.str[:32] + frame["revision"].str[32:]
+    return frame.assign(**changes)
+
+
+def land(lake, number):
+    """Put a round's pictures into the lake; random bytes will do."""
+    round_id, raw, cleaned = f"round-{number + 1:04d}", [], []
+    rng = np.random.default_rng(number)
+    for at, image in enumerate(image_ids(number, PICTURES)):
+        data = rng.bytes(BYTES)
+        path = Path(lake.store.url(image_key(image, "jpg")))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        sha256 = hashlib.sha256(data).hexdigest()
+        known = {"round_id": round_id, "source_key": f"camera-{number % 10}/{number}-{at}.jpg",
+                 "stamp": "1", "image_id": image}  # fmt: skip
+        raw.append({**known, "byte_size": BYTES, "problem": "", "other_metadata": ""})
+        cleaned.append(
+            {**known, "outcome": "accepted", "reason": "", "group_id": image, "joins": "",
+             "width": WIDTH, "height": HEIGHT, "extension": "jpg", "stored_sha256": sha256,
+             "stored_md5": hashlib.md5(data).hexdigest(), "stored_bytes": BYTES,
+             "pixel_sha256": sha256, "perceptual_hash": sha256[:16], "sharpness": 50.0,
+             "brightness": 100.0, "entropy": 7.0, "flags": ""}
+        )  # fmt: skip
+    lake.tables.write("raw_images", round_id, make_table("raw_images", raw))
+    lake.tables.write("cleaned_images", round_id, make_table("cleaned_images", cleaned))
+
+
+def prepare(root, rounds):
+    """Publish both versions and return the settings under which to ask, and their tags."""
+    settings = Settings(home=root, params=root / "params.yaml", labeling="simulated",
+                        lake=str(root / "lake"), landing=str(root / "landing"),
+                        registry=str(root / "registry"), remote=str(root / "remote"))  # fmt: skip
+    settings.params_path.write_text(POLICY.to_yaml())
+    make_registry(root / "registry", PROJECT, POLICY.to_yaml(), remote_url=str(root / "remote"))
+    lake, last = lake_of(settings), f"round-{rounds:04d}"
+    maker = RoundMaker(lake, 1)
+    for number in range(rounds):
+        land(lake, number)
+        maker.write(lake, number)
+    store = VersionStore(root / "registry", str(root / "remote"), PROJECT, root / "mirrors")
+    tags = []
+    for _ in range(2):
+        built = build_training_set(lake.tables, last, ONTOLOGY, POLICY.splits, seed=0)
+        lake.tables.write("training_set", last, built.labels)
+        published = publish_round(last, built.labels, lake, POLICY, store, now=BEGUN)
+        tags.append(str(published.table.iloc[0]["tag"]))
+        RoundMaker(lake, 2).write(lake, 0)
+    return settings, tags, built.labels
+
+
+def asked(settings, repeats, *arguments):
+    """Return the median wall seconds of a command, and the object it prints."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "annotation_platform.cli", *arguments, "--json"],
+            env=settings_environment(settings), capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds), json.loads(done.stdout)
+
+
+def by_duckdb(settings):
+    """Return the seconds in which DuckDB tells two training sets apart, and how many rows."""
+    lake = lake_of(settings)
+    files = [
+        Path(lake.store.url(key))
+        for key in lake.store.list("inputs")
+        if key.endswith(".parquet")
+    ]  # fmt: skip
+    sets = sorted(files, key=lambda file: file.stat().st_size)[-2:]
+    start = time.perf_counter()
+    one, two = (f"SELECT * EXCLUDE (group_id) FROM '{each}'" for each in sets)
+    (count,) = duckdb.sql(
+        f"SELECT (SELECT count(*) FROM ({one} EXCEPT {two})) + "
+        f"(SELECT count(*) FROM ({two} EXCEPT {one}))"
+    ).fetchone()
+    return time.perf_counter() - start, count
+
+
+def main():
+    """Print what the command line asks for."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--rounds", type=int, default=100, help="of a thousand pictures each")
+    options.add_argument("--repeats", type=int, default=3)
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
+        start = time.perf_counter()
+        settings, tags, labels = prepare(Path(place), given.rounds)
+        print(f"{labels['image_id'].nunique()} images, {len(labels)} boxes in {tags[-1]}; "
+              f"prepared in {time.perf_counter() - start:.0f} s", flush=True)  # fmt: skip
+        one = str(labels["image_id"].iloc[len(labels) // 2])
+        questions = {
+            "explain one image": ["explain", one, "--version", tags[-1]],
+            "diff": ["diff", *tags],
+            "impact of a source": ["impact", "--source", "camera-3"],
+            "impact of a round": ["impact", "--round", "round-0002"],
+            "impact of a person, listed": ["impact", "--annotator", PEOPLE[0], "--no-without"],
+        }
+        for name, arguments in questions.items():
+            seconds, told = asked(settings, given.repeats, *arguments)
+            beside = ""
+            if name == "diff":
+                peer, rows = by_duckdb(settings)
+                beside = (f"; {told['changes']} changes, each with its cause; "
+                          f"DuckDB {peer:.2f} s for {rows} rows")  # fmt: skip
+            print(f"{name}: {seconds:.2f} s{beside}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""What rests on somebody or something, beside what was planted; and what is so without it, done."""
+
+import itertools
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pandas as pd
+import pytest
+
+from annotation_platform.demo.material import drawn_material
+from annotation_platform.errors import DataError
+from annotation_platform.labeling.record import RoundRecord
+from annotation_platform.models.registry import ModelRegistry
+from annotation_platform.provenance.changes import find_changes
+from annotation_platform.provenance.diff import diff_versions
+from annotation_platform.provenance.impact import Subject, find_impact, find_subject
+from annotation_platform.settings import settings_environment
+from annotation_platform.versioning.registry import list_versions
+from tests.pipeline.conftest import open_platform
+
+ONE, TWO, THREE = "round-0001", "round-0002", "round-0003"
+
+
+class Story:
+    """Two rounds, of which everybody answers the first and one person each picture of the other."""
+
+    def __init__(self, platform):
+        self.platform, self.lake = platform, platform.lake
+
+    def play(self, round_id, batch):
+        self.platform.land(batch)
+        self.platform.start_round(round_id)
+        self.platform.answer(round_id)
+        assert self.platform.run("merge_round", round_id).success
+        return self.release(round_id)
+
+    def merge_anew(self, *rounds):
+        for round_id in rounds:
+            assert self.platform.run("merge_round", round_id).success
+            assert self.platform.run("release_round", round_id, only=["reviewed_labels"]).success
+
+    def release(self, round_id):
+        assert self.platform.run("release_round", round_id).success
+        return str(self.lake.tables.read("dataset_version", round_id).iloc[0]["tag"])
+
+    @property
+    def models(self):
+        return ModelRegistry(self.platform.settings.models_path).cards()
+
+    def states(self):
+        versions = list_versions(self.platform.settings.registry_path)
+        return [self.platform.state(info.tag) for info in versions]
+
+    def impact(self, kind, name, **how):
+        return find_impact(Subject(kind, name), self.states(), self.models, **how)
+
+    def answers(self):
+        said = self.lake.tables.read_all("answers")
+        return said[said["state"] == "counted"]
+
+
+@pytest.fixture
+def story(tmp_path):
+    with open_platform(tmp_path / "home", drawn_material(3, 8, seed=0)) as platform:
+        platform.hurry()
+        platform.change_policy(review={"gate": "auto"}, labeling={"answers_per_task": 3})
+        yield Story(platform)
+
+
+@pytest.fixture
+def played(story):
+    story.tags = [story.play(ONE, 1)]
+    story.platform.change_policy(labeling={"answers_per_task": 1})
+    story.tags.append(story.play(TWO, 2))
+    return story
+
+
+def same(expected, done):
+    """Whether two tables of changes are equal, whatever caused them."""
+    pd.testing.assert_frame_equal(expected, done[expected.columns])
+    return True
+
+
+def done(story, before, after):
+    return find_changes(story.platform.state(before).labels, story.platform.state(after).labels)
+
+
+def test_what_rests_on_an_annotator_and_what_is_so_without_them(played):
+    said = played.answers()
+    # Whoever has a picture of the second round to themselves.
+    someone = said.loc[said["round_id"] == TWO, "annotator"].value_counts().index[0]
+    planted = said[said["annotator"] == someone]
+    found = played.impact("annotator", someone)
+    assert [each.tag for each in found.versions] == played.tags
+    for each, rounds in zip(found.versions, ([ONE], [ONE, TWO]), strict=True):
+        labels = played.platform.state(each.tag).labels
+        wanted = planted.loc[planted["round_id"].isin(rounds), "image_id"]
+        rows = labels[labels["image_id"].isin(wanted)]
+        assert each.rests["label_id"].tolist() == rows["label_id"].tolist()
+        assert set(each.rests["how"]) == {"answered"}
+    alone = set(planted.loc[planted["round_id"] == TWO, "image_id"])
+    last = found.versions[-1].without
+    removed = last.changes[last.changes["kind"] == "image_removed"]
+    assert alone <= set(removed["image_id"])
+    # In the first round two others saw each picture: labels change there.
+    assert set(last.changes["round_id_before"].dropna()) == {ONE, TWO}
+
+    played.platform.change_policy(consensus={"disregarded": [someone]})
+    played.merge_anew(ONE, TWO)
+    tag = played.release(TWO)
+    assert same(last.changes, done(played, played.tags[-1], tag))
+    told = diff_versions(*(played.platform.state(each) for each in (played.tags[-1], tag)))
+    assert set(told.changes["cause"]) == {"policy"}
+    tasks = played.lake.tables.read("round_tasks", TWO).set_index("image_id")["state"]
+    assert set(tasks.index[tasks == "left"]) == alone
+    # Nothing is lost: it is asked again, and the answers are there if they are trusted after all.
+    asked = played.lake.unasked_images(THREE, played.platform.policy.ontology)
+    assert set(asked["image_id"]) == alone
+    assert len(played.answers()) == len(said)
+    assert [each.tag for each in played.impact("annotator", someone).versions] == played.tags
+    played.platform.change_policy(consensus={"disregarded": []})
+    played.merge_anew(ONE, TWO)
+    again = played.release(TWO)
+    assert done(played, played.tags[-1], again).empty
+
+
+def test_what_rests_on_a_round_a_source_a_guideline_and_what_learned_from_it(played):
+    assert played.platform.run("train_model", TWO).success
+    first, second = (played.platform.state(tag) for tag in played.tags)
+    in_two = second.labels[second.labels["round_id"] == TWO]
+    (guideline,) = set(second.table("human_labels", ONE)["guideline"])
+    rests = {}
+    for kind, name in (("round", TWO), ("source", "batch-2")):
+        found = played.impact(kind, name)
+        assert [each.tag for each in found.versions] == [second.tag]
+        rests[kind] = found.versions[0]
+        assert rests[kind].rests["label_id"].tolist() == in_two["label_id"].tolist()
+        learned = in_two[in_two["split"] == "train"]
+        assert [(each.dataset_tag, each.labels, each.images) for each in found.models] == [
+            (second.tag, len(learned), learned["image_id"].nunique())
+        ]
+        assert {each.weights_sha256 for each in found.models} == set(played.models)
+    found = played.impact("guideline", guideline, without=False)
+    assert [len(each.rests) for each in found.versions] == [len(first.labels), len(second.labels)]
+    assert found.versions[0].without is None
+
+    RoundRecord(played.lake.store, TWO).write(
+        "cancelled", reason="a bad camera", by="me", now=datetime.now(UTC),
+        entries=played.lake.ledger.entries(TWO),
+    )  # fmt: skip
+    played.merge_anew(TWO)
+    tag = played.release(TWO)
+    wanted = done(played, second.tag, tag)
+    assert set(wanted["image_id"]) == set(in_two["image_id"])
+    for each in rests.values():
+        assert same(each.without.changes, wanted)
+        assert each.without.to_review == ()
+
+
+def test_the_command_answers_people_and_programs_and_names_what_there_is(played):
+    def run(*arguments, status=0):
+        ended = subprocess.run(
+            [sys.executable, "-m", "annotation_platform.cli", "impact", *arguments],
+            env=settings_environment(played.platform.settings),
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert ended.returncode == status, ended.stderr
+        return ended
+
+    someone = played.answers()["annotator"].iloc[0]
+    facts = json.loads(run("--annotator", someone, "--json").stdout)
+    assert facts["of"] == {"annotator": someone}
+    assert [each["version"] for each in facts["versions"]] == played.tags
+    found = played.impact("annotator", someone)
+    for told, each in itertools.zip_longest(facts["versions"], found.versions):
+        assert len(told["rows"]) == len(each.rests)
+        assert sum(told["without"]["by_kind"].values()) == len(each.without.changes)
+    shown = run("--round", TWO).stdout
+    assert played.tags[-1] in shown
+    assert "labels removed" in shown
+    assert "to review" not in run("--round", TWO, "--no-without").stdout
+
+    assert f"Known: {ONE}, {TWO}." in run("--round", "round-9", status=2).stderr
+    assert "there is none. Known: batch-1, batch-2." in run("--source", "nowhere", status=2).stderr
+    assert "Name one thing to ask about" in run(status=2).stderr
+    assert "Name one thing" in run("--round", ONE, "--source", "batch-1", status=2).stderr
+    by_name = find_subject("annotator", played.platform.people[0].name, played.lake, {})
+    assert by_name.name.startswith("annotator-")
+    with pytest.raises(DataError, match="begin like that"):
+        find_subject("annotator", "annotator-", played.lake, {})
