@@ -37,7 +37,7 @@ from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import empty_table, make_table
 from annotation_platform.settings import Settings, settings_environment
 from annotation_platform.storage.keys import image_key
-from annotation_platform.storage.lineage import Entries, MadeOf
+from annotation_platform.storage.lineage import Entries, MadeOf, kept_key
 from annotation_platform.storage.round_tables import table_digest
 from annotation_platform.versioning.registry import make_registry
 
@@ -179,7 +179,7 @@ def land(lake, number):
 
 
 def prepare(root, rounds):
-    """Publish both versions and return the settings under which to ask, and their tags."""
+    """Publish both versions; return settings, tags, the labels of the last, both sets' files."""
     settings = Settings(home=root, params=root / "params.yaml", labeling="simulated",
                         lake=str(root / "lake"), landing=str(root / "landing"),
                         registry=str(root / "registry"), remote=str(root / "remote"))  # fmt: skip
@@ -191,14 +191,15 @@ def prepare(root, rounds):
         land(lake, number)
         maker.write(lake, number)
     store = VersionStore(root / "registry", str(root / "remote"), PROJECT, root / "mirrors")
-    tags = []
+    tags, kept = [], []
     for _ in range(2):
         built = build_training_set(lake.tables, last, ONTOLOGY, POLICY.splits, seed=0)
         lake.tables.write("training_set", last, built.labels)
         published = publish_round(last, built.labels, lake, POLICY, store, now=BEGUN)
         tags.append(str(published.table.iloc[0]["tag"]))
+        kept.append(Path(lake.store.url(kept_key(lake.tables.digest("training_set", last)))))
         RoundMaker(lake, 2).write(lake, 0)
-    return settings, tags, built.labels
+    return settings, tags, built.labels, kept
 
 
 def asked(settings, repeats, *arguments):
@@ -214,17 +215,10 @@ def asked(settings, repeats, *arguments):
     return statistics.median(seconds), json.loads(done.stdout)
 
 
-def by_duckdb(settings):
+def by_duckdb(before, now):
     """Return the seconds in which DuckDB tells two training sets apart, and how many rows."""
-    lake = lake_of(settings)
-    files = [
-        Path(lake.store.url(key))
-        for key in lake.store.list("inputs")
-        if key.endswith(".parquet")
-    ]  # fmt: skip
-    sets = sorted(files, key=lambda file: file.stat().st_size)[-2:]
     start = time.perf_counter()
-    one, two = (f"SELECT * EXCLUDE (group_id) FROM '{each}'" for each in sets)
+    one, two = (f"SELECT * EXCLUDE (group_id) FROM '{each}'" for each in (before, now))
     (count,) = duckdb.sql(
         f"SELECT (SELECT count(*) FROM ({one} EXCEPT {two})) + "
         f"(SELECT count(*) FROM ({two} EXCEPT {one}))"
@@ -240,7 +234,7 @@ def main():
     given = options.parse_args()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
         start = time.perf_counter()
-        settings, tags, labels = prepare(Path(place), given.rounds)
+        settings, tags, labels, kept = prepare(Path(place), given.rounds)
         print(f"{labels['image_id'].nunique()} images, {len(labels)} boxes in {tags[-1]}; "
               f"prepared in {time.perf_counter() - start:.0f} s", flush=True)  # fmt: skip
         one = str(labels["image_id"].iloc[len(labels) // 2])
@@ -255,7 +249,7 @@ def main():
             seconds, told = asked(settings, given.repeats, *arguments)
             beside = ""
             if name == "diff":
-                peer, rows = by_duckdb(settings)
+                peer, rows = by_duckdb(*kept)
                 beside = (f"; {told['changes']} changes, each with its cause; "
                           f"DuckDB {peer:.2f} s for {rows} rows")  # fmt: skip
             print(f"{name}: {seconds:.2f} s{beside}", flush=True)

@@ -7,8 +7,6 @@ import hashlib
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from annotation_platform.errors import SettingsError
@@ -87,6 +85,9 @@ class DynamoReceipts:
 
     def _call(self, method: str, **arguments: Any) -> dict[str, Any]:
         if self._client is None:
+            import boto3
+            from botocore.config import Config
+
             retries = {"mode": "adaptive", "total_max_attempts": 8}
             settings = Config(retries=retries, connect_timeout=5, read_timeout=30)
             self._client = boto3.Session().client("dynamodb", config=settings)

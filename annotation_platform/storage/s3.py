@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
 from pyarrow import fs
 
@@ -54,6 +52,10 @@ def s3_client(*, attempts: int = 8, profile: str = "") -> Any:
 
     It retries what S3 refuses for a while, with pauses.
     """
+    # Whoever has a folder for a lake need not wait for it.
+    import boto3
+    from botocore.config import Config
+
     retries = {"mode": "adaptive", "total_max_attempts": attempts}
     settings = Config(retries=retries, connect_timeout=5, read_timeout=60)
     try:
@@ -277,6 +279,8 @@ class S3ObjectStore:
 
     def arrow_place(self) -> tuple[fs.FileSystem, str]:
         """Return how Arrow gets at the objects, with the same endpoint and account."""
+        import boto3
+
         meta = self.bucket.client.meta
         account = boto3.Session().get_credentials()
         keys = account.get_frozen_credentials() if account else None
