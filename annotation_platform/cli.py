@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from typer.exceptions import TyperException
 
+from annotation_platform.cli_backtest import backtest
 from annotation_platform.cli_consensus import consensus
 from annotation_platform.cli_formats import convert, export
 from annotation_platform.cli_handoff import handoff_app
@@ -51,6 +52,7 @@ for command in (
     answers,
     pin,
     consensus,
+    backtest,
     history,
     guidelines,
     versions,

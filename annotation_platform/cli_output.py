@@ -45,8 +45,15 @@ def table_of(rows: list[dict[str, Any]], *, title: str) -> Table:
 @contextmanager
 def looking_at_files() -> Iterator[Callable[[int, int], None]]:
     """Show a bar while files are looked at; what is given takes the done and all of them."""
+    with bar_of("looking at files") as progress:
+        yield progress
+
+
+@contextmanager
+def bar_of(work: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr during long work; what is given takes the done and all of it."""
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("looking at files", total=None)
+        task = bar.add_task(work, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

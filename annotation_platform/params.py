@@ -5,8 +5,9 @@ Places and secrets are not here but in ``settings.py``.
 
 import hashlib
 import json
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -126,6 +127,11 @@ class LabelingPolicy(_Policy):
         ):
             raise ValueError("backends: shares are not negative, and one of them is above 0")
         return self
+
+    def first_answers(self, proposed: Collection[str]) -> int:
+        """Return how many people are asked first about an image on which these are proposed."""
+        by_class = [self.answers_by_class.get(name, 0) for name in proposed]
+        return self.stop_at_lead or max([self.answers_per_task, *by_class])
 
 
 class MaskingPolicy(_Policy):
@@ -386,6 +392,15 @@ def parse_params(text: str, *, where: str) -> Params:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "policy"
-        raise SettingsError(
-            f"{where}: {field}: {first['msg']}. Correct it and try again."
-        ) from error
+        remedy = "Correct it and try again."
+        if first["type"] == "extra_forbidden":
+            remedy = f"There are: {_known_keys(first['loc'])}."
+        raise SettingsError(f"{where}: {field}: {first['msg']}. {remedy}") from error
+
+
+def _known_keys(place: Sequence[int | str]) -> str:
+    """Return the keys that there are beside one that there is not."""
+    model: Any = Params
+    for part in place[:-1]:
+        model = model.model_fields[part].annotation if isinstance(part, str) else get_args(model)[0]
+    return ", ".join(model.model_fields)

@@ -35,13 +35,23 @@ def count_hits(a: pd.DataFrame, b: pd.DataFrame, *, iou_threshold: float = 0.5) 
 
 def pooled_f1(found: pd.DataFrame, truth: pd.DataFrame, *, iou_threshold: float = 0.5) -> float:
     """Return the F1 of all labels of all images together, by ``image_id``; 1 if both are empty."""
+    hits = hits_by_image(found, truth, iou_threshold=iou_threshold)
+    return _f1(sum(hits.values()), len(found) + len(truth))
+
+
+def hits_by_image(
+    found: pd.DataFrame, truth: pd.DataFrame, *, iou_threshold: float = 0.5
+) -> dict[str, int]:
+    """Return how many labels of ``found`` have a partner, by ``image_id``; see ``f1_score``.
+
+    Images that only one of the two tables has are left out.
+    """
     ours, theirs = _by_image(found), _by_image(truth)
-    hits = sum(
-        _hits(labels, theirs[key], iou_threshold, _extent([*labels, *theirs[key]]))
+    return {
+        key: _hits(labels, theirs[key], iou_threshold, _extent([*labels, *theirs[key]]))
         for key, labels in ours.items()
         if key in theirs
-    )
-    return _f1(hits, len(found) + len(truth))
+    }
 
 
 def pairwise_agreement(

@@ -102,6 +102,7 @@ def decide_classes(
     boxes: Mapping[str, FloatArray] | None = None,
     *,
     gold: pd.DataFrame | None = None,
+    method: str = "",
     seed: int = 0,
 ) -> Classes:
     """Return the class of every question.
@@ -113,18 +114,19 @@ def decide_classes(
         votes: for each question, who said which class; at least one vote each.
         boxes: for questions about a region the ``(4,)`` box around it, pixels.
         gold: known answers: ``task`` (the question) and ``label``.
+        method: as for ``resolve_classes``.
         seed: of what is drawn.
     """
     rows = [(task, worker, label) for task, each in votes.items() for worker, label in each]
     answers = pd.DataFrame(rows, columns=["task", "worker", "label"])
-    found = resolve_classes(answers, gold=gold, seed=seed)
+    found = resolve_classes(answers, gold=gold, method=method, seed=seed)
     boxes = boxes or {}
     naming = _learn(votes, boxes, found)
     verdicts = {}
     columns = [found.labels[name].tolist() for name in ("task", "label", "posterior", "method")]
-    for task, found_label, found_posterior, method in zip(*columns, strict=True):
+    for task, found_label, found_posterior, by in zip(*columns, strict=True):
         label, posterior = found_label, found_posterior
-        if method == UNDECIDED or (method == RELIABILITY and task in boxes):
+        if by == UNDECIDED or (by == RELIABILITY and task in boxes):
             label, posterior = naming.decide(task, votes[task], boxes.get(task))
         verdicts[task] = Verdict(str(label), posterior, level=len(_leading(votes[task])) > 1)
     return Classes(verdicts, found.method, found.reason, found.workers, naming)

@@ -28,6 +28,7 @@ from annotation_platform.consensus.one_coin import one_coin
 from annotation_platform.schema.geometry import FloatArray
 
 MAJORITY, DAWID_SKENE, ONE_COIN = "majority", "dawid-skene", "one-coin"
+METHODS = (MAJORITY, DAWID_SKENE, ONE_COIN)
 RELIABILITY, EXPERT, UNDECIDED = "reliability", "expert", "tied"
 
 TOLERANCE = 0.02
@@ -91,7 +92,11 @@ class _Model:
 
 
 def resolve_classes(
-    answers: pd.DataFrame, *, gold: pd.DataFrame | None = None, seed: int = 0
+    answers: pd.DataFrame,
+    *,
+    gold: pd.DataFrame | None = None,
+    method: str = "",
+    seed: int = 0,
 ) -> ClassConsensus:
     """Return one label per task; the order of rows does not matter.
 
@@ -109,6 +114,8 @@ def resolve_classes(
         answers: columns ``task``, ``worker`` and ``label``, a row per answer, taken as strings.
             If a worker answered a task repeatedly, the last row counts.
         gold: known answers: columns ``task`` and ``label``. Those of other tasks are left out.
+        method: one of ``METHODS``, whatever the evidence; where its model is left out, majority.
+            Empty: the evidence decides.
         seed: of the order in which to ask.
 
     Raises:
@@ -122,12 +129,12 @@ def resolve_classes(
     models, left_out = _models(votes)
     evidence = tuple(_weigh(votes, plain, model, known) for model in models)
     better = [each for each in evidence if each.lead >= each.needed]
-    chosen = max(better, key=lambda each: each.gain).model if better else MAJORITY
+    chosen = method or (max(better, key=lambda each: each.gain).model if better else MAJORITY)
     model = next((model for model in models if model.name == chosen), None)
     return ClassConsensus(
         labels=_labels(votes, plain, model, known, gold),
-        method=chosen,
-        reason=_reason(evidence, chosen, left_out),
+        method=model.name if model else MAJORITY,
+        reason=_reason(evidence, chosen, left_out, asked_for=bool(method)),
         workers=_workers(votes, plain, known),
         evidence=evidence,
         weighable=plain.weighable,
@@ -314,9 +321,11 @@ def _workers(votes: Votes, plain: Majority, known: IntArray) -> pd.DataFrame:
     return pd.DataFrame(dict(zip(_WORKER_COLUMNS, columns, strict=True)))
 
 
-def _reason(evidence: tuple[Evidence, ...], chosen: str, left_out: str) -> str:
+def _reason(evidence: tuple[Evidence, ...], chosen: str, left_out: str, *, asked_for: bool) -> str:
     said = [_sentence(each, chosen) for each in evidence]
     begin = f"Moved to {chosen}." if chosen != MAJORITY else "Majority decides."
+    if asked_for:
+        return " ".join(part for part in [f"{chosen} was asked for.", left_out] if part)
     return " ".join(part for part in [begin, *said, left_out] if part)
 
 

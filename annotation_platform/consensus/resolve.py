@@ -79,6 +79,7 @@ def resolve_consensus(
     images: pd.DataFrame | None = None,
     quality: pd.DataFrame | None = None,
     gold: pd.DataFrame | None = None,
+    method: str = "",
     seed: int = 0,
 ) -> Consensus:
     """Return one resolved set of labels per image; the order of the annotators does not matter.
@@ -97,6 +98,7 @@ def resolve_consensus(
         quality: what is known of people from elsewhere, see ``weights.weigh_people``; without it
             they are weighed by each other.
         gold: known classes: ``task``, a ``label_id`` of the result, and ``label``.
+        method: by which classes are decided, as for ``evidence.resolve_classes``.
         seed: of what is drawn.
     """
     tasks = read_tasks(human_labels, images)
@@ -108,7 +110,7 @@ def resolve_consensus(
     presence = [_presence(each, weights, ontology) for each in candidates]
     ids = _label_ids(candidates, presence)
     regions, choices = (
-        decide_classes(votes, boxes, gold=gold, seed=seed)
+        decide_classes(votes, boxes, gold=gold, method=method, seed=seed)
         for votes, boxes in _questions(candidates, ids, ontology)
     )
     verdicts = regions.verdicts | choices.verdicts
@@ -118,7 +120,7 @@ def resolve_consensus(
         for each, there, label_id in zip(candidates, presence, ids, strict=True)
     ]
     asked = [each for each in (regions, choices) if each.verdicts]
-    method = ", ".join(dict.fromkeys(each.method for each in asked)) or MAJORITY
+    by = ", ".join(dict.fromkeys(each.method for each in asked)) or MAJORITY
     extent = drawn_extent(human_labels)
     # Sums differ in their last digits with the order of people; a version is named by its bytes.
     labels = make_table("consensus_labels", _rows(answers, resolved)).round(_DECIMALS)
@@ -128,10 +130,10 @@ def resolve_consensus(
         mean_agreement=mean_f1(tasks, iou_threshold=iou_threshold),
         disputed=int(labels["disputed"].sum()),
         rejected=sum(each.label is None for each in resolved),
-        method=method,
+        method=by,
         reason=" ".join(dict.fromkeys(each.reason for each in asked)) or "Nobody named a class.",
         workers=pd.concat([each.workers for each in asked or [regions]], ignore_index=True),
-        common=Common(weights, regions.naming, choices.naming, spread, choose_one, extent, method),
+        common=Common(weights, regions.naming, choices.naming, spread, choose_one, extent, by),
     )
 
 

@@ -452,8 +452,7 @@ def _annotators(labeling: LabelingClient, skills: Skills) -> list[str]:
 
 def _wanted(image_id: str, purpose: str, classes: set[str], policy: Params) -> Wanted:
     labeling = policy.labeling
-    by_class = [labeling.answers_by_class.get(name, 0) for name in classes]
-    answers = labeling.stop_at_lead or max([labeling.answers_per_task, *by_class])
+    answers = labeling.first_answers(classes)
     skills = sorted({labeling.expertise_by_class.get(name, "") for name in classes} - {""})
     # Gold tasks are how people qualify; who was given another skill by hand needs no further one.
     needed = QUALIFIED if labeling.qualify_answers and purpose != "gold" else ""

@@ -265,3 +265,15 @@ def test_simulated_crowds_of_random_make_gain_in_the_mean_and_lose_nowhere():
     assert cells["with"].mean() > cells["without"].mean() > 0
     gains = cells[cells["best"] >= 5]
     assert gains["with"].sum() > 0.8 * gains["best"].sum()
+
+
+def test_a_method_that_is_asked_for_decides_whatever_the_evidence():
+    answers, truth = blind_majority()
+    found = resolve_classes(answers, method="dawid-skene")
+    assert (found.method, found.reason) == ("dawid-skene", "dawid-skene was asked for.")
+    assert (found.labels["label"] == found.labels["task"].map(truth)).mean() > 0.9
+    kept = resolve_classes(answers, gold=known(truth), method=MAJORITY)
+    assert (kept.method, kept.reason) == (MAJORITY, "majority was asked for.")
+    single = resolve_classes(table(("p", "a", "x"), ("q", "a", "y")), method="dawid-skene")
+    assert single.method == MAJORITY
+    assert "No task has two answers" in single.reason

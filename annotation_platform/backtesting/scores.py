@@ -1,0 +1,194 @@
+"""What a set of answers comes to, image by image: right labels, people's time, images in dispute.
+
+Every figure is a ratio of two sums over images, so it can be computed again on any draw of them.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from annotation_platform.backtesting.record import Record
+from annotation_platform.consensus.agreement import hits_by_image
+from annotation_platform.consensus.resolve import Consensus, resolve_consensus
+from annotation_platform.curation.carry_over import carry_over
+from annotation_platform.labeling.reviews import review_sample
+from annotation_platform.params import Params
+from annotation_platform.schema.geometry import FloatArray
+from annotation_platform.schema.shapes import REGIONS
+
+OBJECTS, CHOICES = "objects_f1", "choices_right"
+RELEASED_OBJECTS, RELEASED_CHOICES = "released_objects_f1", "released_choices_right"
+REVIEWED, LEFT_OUT, ANSWERS, SECONDS = "review_rate", "left_out_rate", "answers", "seconds"
+FIGURES = (
+    *(OBJECTS, CHOICES, RELEASED_OBJECTS, RELEASED_CHOICES),
+    *(REVIEWED, LEFT_OUT, ANSWERS, SECONDS),
+)
+"""The figures of a policy, in the order of the sums."""
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """What is true of the images of one round."""
+
+    regions: pd.DataFrame
+    counts: Mapping[str, int]  # regions by image
+    choices: Mapping[str, frozenset[str]]  # the classes chosen, by image
+    weight: Mapping[str, float]  # by image
+
+
+@dataclass(frozen=True)
+class _Fate:
+    """What the review rule does with the images of a round."""
+
+    asked: set[str]  # images that were to be labelled; the answer of the others was known
+    reviewed: set[str]
+    left_out: set[str]
+
+
+class Scorer:
+    """Resolves answers as a merge does, and counts what came out right.
+
+    Args:
+        record: what there is.
+        iou_threshold: least overlap of a label with the object that it shows, in ``(0, 1]``.
+    """
+
+    def __init__(self, record: Record, *, iou_threshold: float) -> None:
+        self.images = np.sort(record.labels["image_id"].astype(object).unique())  # (N,)
+        self._record, self._threshold = record, iou_threshold
+        self._at = {image: at for at, image in enumerate(self.images)}
+        self._has_choices = bool((record.truth["shape"] == "choice").any())
+        # Where nothing at all is there to see, whatever is drawn is wrong.
+        drawn = bool(record.truth["shape"].isin(REGIONS).any())
+        self._has_objects = drawn or not self._has_choices
+        self._truth = {str(key): _truth_of(rows) for key, rows in record.truth.groupby("round_id")}
+
+    def score(self, rows: pd.DataFrame, policy: Params, *, method: str = "") -> FloatArray:
+        """Return ``(2, F, N)`` sums, above and below the line, by figure and image.
+
+        Consensus figures: of objects twice the hits by the labels found and true, so the ratio is
+        F1; of choices the images whose set of classes is the true one. Released ones are of what
+        the review rule lets through: with ``review.gate: manual`` what goes to a reviewer comes
+        back as the truth; with ``auto`` images with an open conflict are left out. Rates, answers
+        and seconds (of reviewers, too) are of the images that were to be labelled, those with a
+        known answer not among them.
+
+        Args:
+            rows: rows of the record's ``labels``, whole answers.
+            policy: its ``consensus``, ``review`` and ``seed``.
+            method: by which classes are decided; empty: as a merge decides.
+        """
+        sums = np.zeros((2, len(FIGURES), len(self.images)))
+        for key, labels in rows.groupby("round_id"):
+            round_id = str(key)
+            consensus = resolve_consensus(
+                labels,
+                iou_threshold=policy.consensus.iou_threshold,
+                ontology=self._record.asked_under.get(round_id, self._record.ontology),
+                images=self._record.images,
+                method=method,
+            )
+            fate = _fate(round_id, labels, consensus, policy)
+            self._count_effort(sums, labels, fate)
+            if round_id in self._truth:
+                images = sorted(set(self._truth[round_id].weight) & set(labels["image_id"]))
+                found = carry_over(consensus.labels, self._record.ontology).labels
+                self._count_right(sums, self._truth[round_id], found, images, fate)
+        return sums
+
+    def _count_effort(self, sums: FloatArray, labels: pd.DataFrame, fate: _Fate) -> None:
+        asked = sorted(fate.asked)
+        for name, images in ((REVIEWED, fate.reviewed), (LEFT_OUT, fate.left_out)):
+            self._add(sums, name, asked, _among(images, asked), 1.0)
+        answers = labels[labels["image_id"].isin(fate.asked)].drop_duplicates("answer_id")
+        by_image = answers.groupby("image_id")["lead_time_seconds"]
+        self._add(sums, ANSWERS, asked, by_image.size()[asked].to_numpy(), 1.0)
+        seconds = by_image.sum(skipna=False)[asked].to_numpy()
+        seconds = seconds + self._record.review_seconds * _among(fate.reviewed, asked)
+        self._add(sums, SECONDS, asked, seconds, 1.0)
+
+    def _count_right(
+        self,
+        sums: FloatArray,
+        truth: _Truth,
+        found: pd.DataFrame,
+        images: Sequence[str],
+        fate: _Fate,
+    ) -> None:
+        weight = np.array([truth.weight[image] for image in images])
+        released = weight * ~_among(fate.left_out, images)
+        seen = _among(fate.reviewed, images)
+        if self._has_objects:
+            hits, total, there = self._objects(found, truth, images)
+            self._add(sums, OBJECTS, images, 2 * hits * weight, total * weight)
+            hits, total = np.where(seen, there, hits), np.where(seen, 2 * there, total)
+            self._add(sums, RELEASED_OBJECTS, images, 2 * hits * released, total * released)
+        if self._has_choices:
+            pairs = zip(_choices(found, images), images, strict=True)
+            right = np.array([classes == truth.choices[image] for classes, image in pairs])
+            self._add(sums, CHOICES, images, right * weight, weight)
+            self._add(sums, RELEASED_CHOICES, images, (right | seen) * released, released)
+
+    def _objects(
+        self, found: pd.DataFrame, truth: _Truth, images: Sequence[str]
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return by image the hits, the labels found and true together, and those true."""
+        drawn = found[found["shape"].isin(REGIONS) & found["image_id"].isin(images)]
+        hits = hits_by_image(drawn, truth.regions, iou_threshold=self._threshold)
+        there = np.array([truth.counts.get(image, 0) for image in images], dtype=np.float64)
+        counts = Counter(drawn["image_id"])
+        seen = np.array([counts[image] for image in images], dtype=np.float64)
+        right = np.array([hits.get(image, 0) for image in images], dtype=np.float64)
+        return right, seen + there, there
+
+    def _add(
+        self,
+        sums: FloatArray,
+        name: str,
+        images: Sequence[str],
+        above: npt.NDArray[np.generic],
+        below: FloatArray | float,
+    ) -> None:
+        """Add to the sums of a figure; an image that several rounds asked about is one image."""
+        at = np.array([self._at[image] for image in images], dtype=np.intp)
+        number = FIGURES.index(name)
+        np.add.at(sums[0, number], at, above.astype(np.float64))
+        np.add.at(sums[1, number], at, below)
+
+
+def _fate(round_id: str, labels: pd.DataFrame, consensus: Consensus, policy: Params) -> _Fate:
+    asked = set(labels.loc[labels["purpose"] == "label", "image_id"])
+    conflicts = consensus.conflicts
+    open_ = set(conflicts.loc[~conflicts["settled"], "image_id"])
+    if policy.review.gate == "auto":
+        return _Fate(asked, reviewed=set(), left_out=open_)
+    plan = review_sample(round_id, _of(asked, consensus.labels), _of(asked, conflicts), policy)
+    return _Fate(asked, reviewed=open_ | set(plan.sample["item"]), left_out=set())
+
+
+def _among(chosen: Collection[str], images: Sequence[str]) -> npt.NDArray[np.bool_]:
+    return np.array([image in chosen for image in images], dtype=bool)
+
+
+def _of(images: Collection[str], table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["image_id"].isin(images)]
+
+
+def _truth_of(rows: pd.DataFrame) -> _Truth:
+    regions = rows[rows["shape"].isin(REGIONS)]
+    first = rows.drop_duplicates("image_id")
+    weight = dict(zip(first["image_id"], first["weight"], strict=True))
+    choices = dict(zip(weight, _choices(rows, list(weight)), strict=True))
+    return _Truth(regions, Counter(regions["image_id"]), choices, weight)
+
+
+def _choices(labels: pd.DataFrame, images: Sequence[str]) -> list[frozenset[str]]:
+    """Return the set of classes chosen for each of these images; some have none."""
+    chosen = labels[labels["shape"] == "choice"]
+    names_of = chosen.groupby("image_id")["class_name"]
+    sets = {str(image): frozenset(names) for image, names in names_of}
+    return [sets.get(image, frozenset()) for image in images]

@@ -1,0 +1,159 @@
+"""A lake with merged rounds whose tables are written by hand."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+
+from annotation_platform.consensus.resolve import resolve_consensus
+from annotation_platform.labeling.guidelines import record_guideline
+from annotation_platform.lake import Lake, open_lake
+from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import NOTHING, Label
+from annotation_platform.schema.tables import empty_table, make_table
+
+ONE, TWO = "round-0001", "round-0002"
+ONTOLOGY = Ontology.from_names(["cat", "dog"])
+CAT, DOG = Label.box("cat", 10, 10, 50, 50), Label.box("dog", 10, 10, 50, 50)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def image_of(name):
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def task_of(round_id, name):
+    return f"{round_id}/boxes/{image_of(name)}"
+
+
+def human_labels(round_id, said, *, purpose="label", guideline="0" * 64, seconds=10.0):
+    """Return the table of what each person said of each image: ``{image: {person: [labels]}}``."""
+    rows = [
+        {
+            "round_id": round_id,
+            "task_id": task_of(round_id, name),
+            "image_id": image_of(name),
+            "place": place,
+            "answer_id": f"{name}/{person}",
+            "revision": "0" * 64,
+            "annotator": person,
+            "label_id": f"{round_id}/{name}/{person}:{number}",
+            **vars(label),
+            "lead_time_seconds": seconds,
+            "submitted_at": NOW,
+            "weights_sha256": "",
+            "changed": False,
+            "purpose": purpose,
+            "blind": False,
+            "guideline": guideline,
+            "refused_regions": 0,
+            "problems": "",
+        }
+        for name, by_person in said.items()
+        for place, (person, labels) in enumerate(by_person.items(), start=1)
+        for number, label in enumerate(labels or [NOTHING])
+    ]
+    return make_table("human_labels", rows)
+
+
+@dataclass
+class Past:
+    """A lake, and the hands that write its rounds."""
+
+    lake: Lake
+    guideline: str
+
+    def merge(self, round_id, said, gold=None, *, seconds=10.0):
+        """Write what was said in a round, of its own images and of ``gold`` ones, and merge it."""
+        parts = [
+            human_labels(round_id, each, purpose=purpose, guideline=self.guideline, seconds=seconds)
+            for purpose, each in (("label", said), ("gold", gold or {}))
+        ]
+        labels = pd.concat([part for part in parts if len(part)], ignore_index=True)
+        merged = resolve_consensus(labels[labels["purpose"] == "label"], ontology=ONTOLOGY)
+        self._write(round_id, "human_labels", labels)
+        self._write(round_id, "consensus_labels", merged.labels)
+        self._write(round_id, "conflicts", merged.conflicts)
+        self._write(round_id, "cleaned_images", _pictures(round_id, [*said, *(gold or {})]))
+        return merged
+
+    def land_known(self, round_id, truth, *, origin="expert"):
+        """Write labels that images landed with: ``{image: [labels]}``."""
+        rows = [
+            {"origin": origin, "problem": "", **_label(round_id, name, number, label)}
+            for name, labels in truth.items()
+            for number, label in enumerate(labels or [NOTHING])
+        ]
+        self._write(round_id, "imported_labels", make_table("imported_labels", rows))
+
+    def review(self, round_id, decided, *, sampled=()):
+        """Write what was decided: ``{image: (decision, [labels])}``; some were drawn by lot."""
+        rows = [
+            {
+                "task_id": task_of(round_id, name),
+                "support": 1,
+                "answers": 1,
+                "decision": decision,
+                "decided_by": "",
+                "comment": "",
+                **_label(round_id, name, number, label),
+            }
+            for name, (decision, labels) in decided.items()
+            for number, label in enumerate(labels or [NOTHING])
+        ]
+        self._write(round_id, "reviewed_labels", make_table("reviewed_labels", rows))
+        tasks = [
+            {
+                "round_id": round_id,
+                "review_id": f"{round_id}/review/{image_of(name)}",
+                "task_id": task_of(round_id, name),
+                "image_id": image_of(name),
+                "kinds": "sample" if name in sampled else "tied",
+                **dict.fromkeys(["reasons", "reviewer", "backend", "backend_task"], ""),
+            }
+            for name, (decision, _) in decided.items()
+            if decision != "undisputed"
+        ]
+        table = make_table("review_tasks", tasks) if tasks else empty_table("review_tasks")
+        self._write(round_id, "review_tasks", table)
+
+    def _write(self, round_id, name, table):
+        self.lake.tables.write(name, round_id, table)
+
+
+def begin(folder: Path) -> Past:
+    """Return a past in which nothing has happened."""
+    lake = open_lake(folder / "lake", folder / "landing")
+    return Past(lake, record_guideline(lake.store, ONTOLOGY))
+
+
+def _label(round_id, name, number, label):
+    image = image_of(name)
+    return {
+        "round_id": round_id,
+        "image_id": image,
+        "label_id": f"{image}:{number:04d}",
+        **vars(label),
+    }
+
+
+def _pictures(round_id, names):
+    texts = ["reason", "joins", "flags"]
+    rows = [
+        {
+            "round_id": round_id,
+            "source_key": name,
+            "stamp": "1",
+            "image_id": image_of(name),
+            "outcome": "accepted",
+            **dict.fromkeys(texts, ""),
+            "width": 320,
+            "height": 240,
+            "extension": "png",
+            "stored_bytes": 1,
+        }
+        for name in names
+    ]
+    return make_table("cleaned_images", rows)
