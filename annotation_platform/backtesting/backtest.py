@@ -78,7 +78,7 @@ def backtest(
     rng = np.random.default_rng(seed)
     record, lots, drawn = _drawn(record, other, draws, rng)
     scorer = Scorer(record, iou_threshold=today.consensus.iou_threshold)
-    recorded = scorer.score(record.labels, today)
+    recorded = scorer.score(_counting(record.labels, today), today)
     scores = []
     # With all the answers there are, every draw comes to the same.
     whole: FloatArray | None = None
@@ -128,14 +128,24 @@ def _drawn(
 ) -> tuple[Record, Draws, list[BoolArray]]:
     """Return the tasks a policy can be replayed on, what draws its answers, and those chosen."""
     record = replace(record, labels=_with_times(record.labels))
-    lots = Draws(record.labels, other.labeling, record.proposed)
+    lots = Draws(_counting(record.labels, other), other.labeling, record.proposed)
     each = [lots.draw(rng) for _ in range(draws)]
     short = np.any([draw.short for draw in each], axis=0)
     tasks = lots.answers.drop_duplicates("task_id")
     note = require_support(short, lots.have, record.has_truth(tasks), other.labeling)
+    alone = record.labels["task_id"].nunique() - len(lots.tasks)
+    if alone:
+        said = f"{alone} tasks that nobody else answered than the disregarded are left out"
+        note = "; ".join(filter(None, (note, said)))
     kept = record.of_tasks(lots.tasks[~short], note)
     require_truth(kept)
     return kept, lots, [draw.chosen & ~short[lots.task] for draw in each]
+
+
+def _counting(labels: pd.DataFrame, policy: Params) -> pd.DataFrame:
+    """Return the labels of those whose answers count under a policy."""
+    counts = ~labels["annotator"].isin(policy.consensus.disregarded)
+    return labels[counts].reset_index(drop=True)
 
 
 def _with_times(labels: pd.DataFrame) -> pd.DataFrame:

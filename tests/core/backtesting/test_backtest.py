@@ -1,6 +1,7 @@
 """What another policy would have reached is told with an interval, or refused."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from annotation_platform.backtesting.backtest import backtest
 from annotation_platform.backtesting.record import Record
 from annotation_platform.backtesting.truth import COLUMNS
 from annotation_platform.errors import DataError
-from annotation_platform.params import LabelingPolicy, Params, ReviewPolicy
+from annotation_platform.params import ConsensusPolicy, LabelingPolicy, Params, ReviewPolicy
 from annotation_platform.schema.shapes import NOTHING, Label
 from benchmarks.backtest import choices_record, halvings
 from tests.core.backtesting.past import CAT, DOG, ONE, ONTOLOGY, human_labels, image_of
@@ -139,6 +140,31 @@ def test_as_many_answers_as_there_are_give_what_was_recorded():
     for figure in found.figures.values():
         assert figure.policy.value == pytest.approx(figure.recorded.value)
         assert (figure.difference.low, figure.difference.high) == pytest.approx((0, 0))
+
+
+def test_the_word_of_the_disregarded_is_left_out():
+    record = crowd(60, 4, 0.8)
+    labels = record.labels
+    names = {name: f"annotator-{at:010d}" for at, name in enumerate(labels["annotator"].unique())}
+    spammer = names[labels["annotator"].iloc[0]]
+    labels = labels.assign(annotator=labels["annotator"].map(names))
+    labels["class_name"] = labels["class_name"].mask(labels["annotator"] == spammer, "day")
+    spoilt = replace(record, labels=labels)
+    without = Params(
+        ontology=record.ontology,
+        labeling=LabelingPolicy(answers_per_task=3),
+        consensus=ConsensusPolicy(disregarded=(spammer,)),
+    )
+    found = backtest(spoilt, policy(record), without, method="majority", draws=2)
+    alone = replace(record, labels=labels[labels["annotator"] != spammer].reset_index(drop=True))
+    three = policy(record, answers_per_task=3)
+    wanted = backtest(alone, policy(record), three, method="majority", draws=2)
+    assert found.figures["choices_right"].policy == wanted.figures["choices_right"].policy
+    assert found.figures["answers"].recorded.value == 240
+    assert found.figures["answers"].policy.value == 180
+    with pytest.raises(DataError, match="needs more answers than were recorded"):
+        backtest(spoilt, policy(record), without.model_copy(update={
+            "labeling": LabelingPolicy(answers_per_task=4)}))  # fmt: skip
 
 
 def test_objects_are_counted_by_f1_with_a_hand_computed_case():

@@ -263,13 +263,16 @@ class Elements(HTMLParser):
 
 
 def hostile_texts():
-    ontology = Ontology(classes=tuple(LabelClass(id=n, name=a) for n, a in enumerate(HOSTILE)))
+    # A class cannot be called by control characters, a source can.
+    names = [re.sub(r"[\x00-\x1f]", " ", each) for each in HOSTILE]
+    ontology = Ontology(classes=tuple(LabelClass(id=n, name=a) for n, a in enumerate(names)))
     rows = []
     for number in range(30):
-        name = HOSTILE[number % len(HOSTILE)]
+        which = number % len(HOSTILE)
+        name = HOSTILE[which]
         rows += [
             row(
-                number, 0, Label.box(name, 5, 5, 20, 20), class_id=HOSTILE.index(name),
+                number, 0, Label.box(names[which], 5, 5, 20, 20), class_id=which,
                 source=name, licence=HOSTILE[number % 3], consent=name * 30, origin=f"coco:{name}",
             )
         ]  # fmt: skip
