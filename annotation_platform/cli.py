@@ -2,6 +2,8 @@
 
 import signal
 import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from typer.exceptions import TyperException
 
+from annotation_platform.cli_audit import audit_app
 from annotation_platform.cli_backtest import backtest
 from annotation_platform.cli_consensus import consensus
 from annotation_platform.cli_formats import convert, export
@@ -30,6 +33,7 @@ from annotation_platform.cli_pictures import duplicates, ingest, inspect, quaran
 from annotation_platform.cli_provenance import apply, diff, explain
 from annotation_platform.cli_rounds import answers, pin, round_app, skill_app
 from annotation_platform.cli_versions import checkout, gc, rebuild, stage, verify, versions
+from annotation_platform.doer import COMMAND
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.settings import read_settings
 
@@ -45,6 +49,7 @@ people_app.add_typer(skill_app, name="skill")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(round_app, name="round")
 app.add_typer(handoff_app, name="handoff")
+app.add_typer(audit_app, name="audit")
 for command in (
     ingest,
     inspect,
@@ -210,6 +215,8 @@ def people_add(email: Email, as_json: AsJson = False) -> None:
     person = add_person(*_label_studio(), email)
     facts = {"email": person.email, "password": person.password}
     answer(facts, as_json, f"{person.email} can log in with the password {person.password}")
+    # Whatever becomes of the note, the password is shown.
+    _note_person(person.email, "added")
 
 
 @people_app.command("list")
@@ -224,9 +231,10 @@ def people_list(as_json: AsJson = False) -> None:
 @people_app.command("remove")
 def people_remove(email: Email, as_json: AsJson = False) -> None:
     """Take somebody off: no new places, no access; what they answered stays."""
-    from annotation_platform.labeling.people import remove_person
+    from annotation_platform.labeling.people import email_in, remove_person
 
     remove_person(*_label_studio(), email)
+    _note_person(email_in(email), "removed")
     answer({"removed": email}, as_json, f"{email} was removed.")
 
 
@@ -235,6 +243,7 @@ def main() -> None:
     # A terminating signal unwinds like Ctrl-C, so that no server is left behind.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        COMMAND.set(_command(sys.argv[1:]))
         # Typer gives back the code of an early end, 130 for Ctrl-C, instead of raising it.
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -250,12 +259,31 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
+def _command(words: Sequence[str]) -> str:
+    """Return the command in what was typed, without its arguments."""
+    path, known = ["annotation-platform"], typer.main.get_command(app)
+    for word in words:
+        within = getattr(known, "commands", {})
+        if word not in within:
+            break
+        known = within[word]
+        path.append(word)
+    return " ".join(path)
+
+
 def _complain(text: str) -> None:
     Console(stderr=True, highlight=False).print(f"error: {text}", markup=False, soft_wrap=True)
 
 
 def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
+
+
+def _note_person(email: str, change: str) -> None:
+    from annotation_platform.audit_log.noting import note_person
+    from annotation_platform.lake import lake_of
+
+    note_person(email, change, lake_of(read_settings()), now=datetime.now(UTC))
 
 
 def _label_studio() -> tuple[str, str]:

@@ -1,6 +1,5 @@
 """Commands about rounds under way: who said what, who may answer, and when it is enough."""
 
-import getpass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from annotation_platform.cli_output import OUT, AsJson, Email, answer, print_json, table_of
+from annotation_platform.doer import system_user
 from annotation_platform.settings import read_settings
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def round_close(round_id: RoundId, reason: Reason, as_json: AsJson = False) -> N
     lake, labeling = _places()
     lake.tables.read("label_tasks", round_id)
     now = datetime.now(UTC)
-    close_round(round_id, reason, getpass.getuser(), labeling, lake, now=now)
+    close_round(round_id, reason, system_user(), labeling, lake, now=now)
     _say(round_id, "closed", as_json)
 
 
@@ -115,7 +115,7 @@ def pin(
             f'{image_id}: no such image. `annotation-platform query "SELECT image_id, source_key'
             ' FROM images"` lists them.'
         )
-    by = getpass.getuser()
+    by = system_user()
     Pins(lake.store).set(image_id, wanted=not out, reason=reason, by=by, now=datetime.now(UTC))
     said = "is not asked about" if out else "is asked about in the next round"
     answer({"image_id": image_id, "wanted": not out}, as_json, f"{image_id} {said}.")
@@ -154,18 +154,20 @@ def _places() -> "tuple[Lake, LabelingClient]":
 
 
 def _decide(round_id: str, action: Any, reason: str, as_json: bool) -> None:
+    from annotation_platform.audit_log.noting import note_decisions
     from annotation_platform.labeling.record import RoundRecord
     from annotation_platform.lake import lake_of
 
-    lake = lake_of(read_settings())
+    lake, now = lake_of(read_settings()), datetime.now(UTC)
     lake.tables.read("label_tasks", round_id)
     RoundRecord(lake.store, round_id).write(
         action,
         reason=reason,
-        by=getpass.getuser(),
-        now=datetime.now(UTC),
+        by=system_user(),
+        now=now,
         entries=lake.ledger.entries(round_id),
     )
+    note_decisions(round_id, lake, now=now)
     _say(round_id, action, as_json)
 
 
@@ -180,10 +182,13 @@ def _say(round_id: str, action: str, as_json: bool) -> None:
 
 
 def _skill(email: str, skill: str, *, granted: bool, as_json: bool) -> None:
+    from annotation_platform.audit_log.noting import note_skill
     from annotation_platform.labeling.skills import Skills
     from annotation_platform.lake import lake_of
 
-    skills = Skills(lake_of(read_settings()).store)
-    skills.set(email, skill, granted=granted, now=datetime.now(UTC))
+    lake, now = lake_of(read_settings()), datetime.now(UTC)
+    skills = Skills(lake.store)
+    skills.set(email, skill, granted=granted, now=now)
+    note_skill(email, skill, lake, granted=granted, now=now)
     facts = {"email": email, "skills": skills.of(email)}
     answer(facts, as_json, f"{email}: {', '.join(skills.of(email)) or 'no skill'}")

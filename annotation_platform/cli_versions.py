@@ -85,11 +85,15 @@ def stage(
     as_json: AsJson = False,
 ) -> None:
     """Say what a version is used for, as a git tag that `gto show` lists too."""
+    from annotation_platform.audit_log.noting import note_stage
+    from annotation_platform.lake import lake_of
     from annotation_platform.versioning.stages import assign_stage
 
-    git = opened(read_settings(), registry)
+    settings, now = read_settings(), datetime.now(UTC)
+    git = opened(settings, registry)
     tag = _tag(git, version)
-    assign_stage(git, tag, name, reason=reason, now=datetime.now(UTC))
+    assign_stage(git, tag, name, reason=reason, now=now)
+    note_stage(tag, name, lake_of(settings), reason=reason, now=now)
     answer({"tag": tag, "stage": name, "reason": reason}, as_json, f"{tag} is {name} now.")
 
 

@@ -1,6 +1,5 @@
 """The lake as the platform uses it: objects, tables, round manifests and the answers ledger."""
 
-import sys
 import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from annotation_platform.audit_log.events import EventLog
 from annotation_platform.curation.carry_over import carry_over
+from annotation_platform.doer import command_doer
 from annotation_platform.errors import NotReadyError
 from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.landing.ingest import ingest_round
@@ -59,6 +60,11 @@ class Lake:
     def ledger(self) -> AnswersLedger:
         """Every answer ever seen."""
         return AnswersLedger(self.store)
+
+    @property
+    def events(self) -> EventLog:
+        """What was published, decided and changed, by whom, when and why."""
+        return EventLog(self.store)
 
     def ingest(self, round_id: str, *, maximum_bytes: int) -> pd.DataFrame:
         """Take what landed for a round into the lake; return its ``raw_images`` table."""
@@ -234,17 +240,26 @@ def open_lake(
     return Lake(store, open_landing(str(landing), client), open_receipts(receipts, store), runner)
 
 
-def lake_of(settings: Settings) -> Lake:
-    """Return the lake of a deployment, for a person's command; its use is written down."""
+def lake_of(settings: Settings, *, audited: bool = True) -> Lake:
+    """Return the lake of a deployment, for a person's command.
+
+    Its use is written down, unless it is not ``audited``: that is for looking at what is written
+    down, which must not change by being looked at.
+    """
     return open_lake(
         settings.lake_url,
         settings.landing_url,
         cache=settings.cache_path,
         receipts=settings.receipts,
         shown=settings.shown_url,
-        audit=AuditLog(settings.audit_path, _by_command),
+        audit=uses_of(settings) if audited else None,
         runner=settings.runner,
     )
+
+
+def uses_of(settings: Settings) -> AuditLog:
+    """Return the log of the lake's uses from this home, for a person's command."""
+    return AuditLog(settings.audit_path, command_doer())
 
 
 def _open_store(place: str, cache: Path | None, client: Any) -> ObjectStore:
@@ -252,7 +267,3 @@ def _open_store(place: str, cache: Path | None, client: Any) -> ObjectStore:
         return LocalObjectStore(Path(place))
     copies = cache or Path(tempfile.gettempdir()) / "annotation-platform"
     return S3ObjectStore(Bucket(place, client), copies)
-
-
-def _by_command() -> dict[str, str]:
-    return {"command": Path(sys.argv[0]).name}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from annotation_platform.audit_log.noting import note_policy, note_release
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.errors import AnnotationPlatformError, NotReadyError
 from annotation_platform.lake import Lake
@@ -75,6 +76,7 @@ def publish_round(
             f"the training set of {round_id} is empty: no finished round passes the gates. "
             "See held_rounds on training_set."
         )
+    note_policy(policy, lake, used_for=f"dataset_version of {round_id}", now=now)
     # As the training set was built: a round may have been merged anew since then.
     included = lake.tables.read("training_rounds", round_id)
     rounds = dict(zip(included["included_round"], included["labels_sha256"], strict=True))
@@ -113,6 +115,7 @@ def publish_round(
         **{f"{split}_images": int(splits.get(split, 0)) for split in ("train", "val", "test")},
         "new_version": published.new_version,
     }
+    note_release(round_id, row, lake, now=now)
     instructions = (
         f"```\ngit clone {versions.shown} dataset && cd dataset\n"
         f"git checkout {published.tag} && dvc pull\n```"

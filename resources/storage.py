@@ -13,6 +13,17 @@ from annotation_platform.params import Params, read_params
 from annotation_platform.storage.audited import AuditLog
 from annotation_platform.storage.s3 import is_s3
 
+_STARTERS = (
+    ("user", ""),
+    ("dagster/sensor_name", "sensor "),
+    ("dagster/schedule_name", "schedule "),
+)
+"""The tags by which Dagster says who started a run, and what comes before their value."""
+
+_PARTITION = "dagster/partition"
+_REASON = "annotation/reason"
+"""The tag in which whoever starts a run can say why."""
+
 
 class LakeResource(dg.ConfigurableResource[Lake]):
     """The lake and the landing place it takes images from; each a folder, or a prefix in S3.
@@ -32,7 +43,7 @@ class LakeResource(dg.ConfigurableResource[Lake]):
         """Return the lake; nothing is connected yet."""
         needs_s3 = any(is_s3(place) for place in (self.lake, self.landing, self.shown))
         client = _s3_client() if needs_s3 else None
-        by = _Doer(context.run.run_id) if context.run else None
+        by = _doer(context.run) if context.run else None
         return open_lake(
             self.lake,
             self.landing,
@@ -55,16 +66,28 @@ def _s3_client() -> Any:
 
 @dataclass(frozen=True)
 class _Doer:
-    """Says which run, and where one is being made which asset, uses the lake."""
+    """Says who uses the lake and why: a run, by whom it was started, and the asset being made."""
 
+    author: str
+    reason: str
     run_id: str
 
     def __call__(self) -> dict[str, str]:
+        said = {"author": self.author, "reason": self.reason, "run": self.run_id}
         try:
             asset = dg.AssetExecutionContext.get().asset_key.to_user_string()
         except dg.DagsterInvariantViolationError:
-            return {"run": self.run_id}
-        return {"run": self.run_id, "asset": asset}
+            return said
+        return {**said, "asset": asset}
+
+
+def _doer(run: dg.DagsterRun) -> _Doer:
+    """Return who started a run: a user whom Dagster knows, a sensor, a schedule, or somebody."""
+    named = [(tag, name) for tag, name in _STARTERS if tag in run.tags]
+    author = "".join(f"{name}{run.tags[tag]}" for tag, name in named[:1]) or "dagster"
+    partition = run.tags.get(_PARTITION, "")
+    job = f"{run.job_name} of {partition}" if partition else run.job_name
+    return _Doer(author, run.tags.get(_REASON, job), run.run_id)
 
 
 class LandingEventsResource(dg.ConfigurableResource[LandingEvents]):

@@ -5,6 +5,7 @@ from datetime import datetime
 
 import pandas as pd
 
+from annotation_platform.audit_log.noting import note_skill
 from annotation_platform.labeling.skills import QUALIFIED, Skills
 from annotation_platform.lake import Lake
 from annotation_platform.params import LabelingPolicy
@@ -46,5 +47,6 @@ def qualify(
         pseudonym = lake.ledger.pseudonym(person)
         if pseudonym in earned and not skills.decided(person, QUALIFIED):
             skills.set(person, QUALIFIED, granted=True, now=now)
+            note_skill(person, QUALIFIED, lake, granted=True, now=now)
             granted.append(pseudonym)
     return granted

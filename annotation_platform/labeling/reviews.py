@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from annotation_platform.audit_log.noting import note_policy, note_reviews
 from annotation_platform.consensus.error_rate import (
     ErrorRate,
     ReviewPlan,
@@ -190,6 +191,7 @@ def decide(
     Raises:
         NotReadyError: a decision is missing, and policy says to wait for it.
     """
+    note_policy(policy, lake, used_for=f"reviewed_labels of {round_id}", now=now)
     fetch_answers(review_round(round_id), labeling, lake, now=now)
     made_of = reviews_made_of(
         round_id,
@@ -212,6 +214,7 @@ def decide(
     labels = reviewed_labels(consensus, review_tasks, counting)
     digest = table_digest("reviewed_labels", labels)
     lake.tables.lineage.write("reviewed_labels", round_id, digest, made_of)
+    note_reviews(round_id, decided, lake, now=now)
     return labels
 
 

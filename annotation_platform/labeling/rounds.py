@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pandas as pd
 
+from annotation_platform.audit_log.noting import note_decisions, note_policy
 from annotation_platform.consensus.lead import leads
 from annotation_platform.errors import NotReadyError
 from annotation_platform.labeling.client import LabelingClient, Place
@@ -147,6 +148,7 @@ def ask_people(
             is fixed and nobody is asked.
         SettingsError: the model that looked does not know what is to be masked; likewise.
     """
+    note_policy(policy, lake, used_for=f"label_tasks of {round_id}", now=now)
     if selected.empty:
         return empty_table("label_tasks")
     pictures.check(selected["image_id"])
@@ -242,6 +244,7 @@ def collect_answers(
     Raises:
         NotReadyError: an answer is still missing; what came so far is in the ledger all the same.
     """
+    note_policy(policy, lake, used_for=f"human_labels of {round_id}", now=now)
     fetch_answers(round_id, labeling, lake, now=now)
     standing = stand(round_id, tasks, labeling, lake, policy, now=now)
     if not standing.mergeable:
@@ -261,6 +264,7 @@ def collect_answers(
         if any(held.entry > seen for held in standing.count.counted.values()):
             # It came after the ledger was written, and only what is in there may count.
             fetch_answers(round_id, labeling, lake, now=now)
+    note_decisions(round_id, lake, now=now)
     made_of = answers_made_of(round_id, lake, policy.consensus)
     disregarded = policy.consensus.disregarded
     answers = answers_as_of(round_id, as_of(lake, made_of), disregarded=disregarded)
@@ -336,6 +340,7 @@ def close_round(
     RoundRecord(lake.store, round_id).write(
         "closed", reason=reason, by=by, now=now, entries=entries
     )
+    note_decisions(round_id, lake, now=now)
 
 
 def _first_wave(

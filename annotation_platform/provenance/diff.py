@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from annotation_platform.params import Params
+from annotation_platform.policy_changes import changed_settings
 from annotation_platform.provenance.causes import CAUSES, with_causes
 from annotation_platform.provenance.changes import KINDS, find_changes
 from annotation_platform.provenance.state import VersionState
@@ -104,16 +105,5 @@ def _classes(before: Ontology, now: Ontology) -> list[str]:
 
 def _settings(before: Params, now: Params) -> dict[str, tuple[Any, Any]]:
     """Return the settings that differ, each with what it was and what it is."""
-    was, is_ = (_flat(each.model_dump(mode="json", exclude={"ontology"})) for each in (before, now))
-    keys = sorted(was.keys() | is_.keys())
-    return {key: (was.get(key), is_.get(key)) for key in keys if was.get(key) != is_.get(key)}
-
-
-def _flat(content: Mapping[str, Any], beginning: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, dict) and value:
-            found |= _flat(value, f"{beginning}{key}.")
-        else:
-            found[f"{beginning}{key}"] = value
-    return found
+    was, is_ = (each.model_dump(mode="json", exclude={"ontology"}) for each in (before, now))
+    return changed_settings(was, is_)

@@ -58,7 +58,7 @@ def _write_aside(path: Path, data: bytes, mode: int) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=UNFINISHED, dir=path.parent)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     unfinished = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -69,7 +69,7 @@ def _write_aside(path: Path, data: bytes, mode: int) -> Path:
     except OSError as error:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     return unfinished
 
 
@@ -78,7 +78,8 @@ def disk_full(place: Path | str) -> SettingsError:
     return SettingsError(f"disk full at {place}: free some space and run again.")
 
 
-def _cannot_write(path: Path, error: OSError) -> SettingsError:
+def cannot_write(path: Path, error: OSError) -> SettingsError:
+    """Return the error for a file that cannot be written, by what the system said."""
     if error.errno == errno.ENOSPC:
         return disk_full(path)
     return SettingsError(

@@ -24,7 +24,7 @@ class Journal:
 
     def read(self) -> list[bytes]:
         """Return every entry, in order; the first is number 1."""
-        return [self._store.get(self._key(number)) for number in range(1, len(self) + 1)]
+        return [self.get(number) for number in range(1, len(self) + 1)]
 
     def __len__(self) -> int:
         """Return how many entries there are."""
@@ -32,6 +32,27 @@ class Journal:
         # one before it.
         keys = list(self._store.list(self._folder))
         return int(PurePosixPath(keys[-1]).stem) if keys else 0
+
+    def find_end(self, known: int = 0) -> int:
+        """Return how many entries there are, without listing them.
+
+        Asks for single entries: two where there are as many as were ``known``, else twice the
+        logarithm of how many more there are. For a journal too long to be listed each time.
+        """
+        end = known if known and self._store.exists(self._key(known)) else 0
+        step = 1
+        while self._store.exists(self._key(end + step)):
+            end += step
+            step *= 2
+        while step > 1:
+            step //= 2
+            if self._store.exists(self._key(end + step)):
+                end += step
+        return end
+
+    def get(self, number: int) -> bytes:
+        """Return entry ``number``; one that is not there is a DataError."""
+        return self._store.get(self._key(number))
 
     def append(self, data: bytes) -> int:
         """Write an entry behind all others and return its number."""

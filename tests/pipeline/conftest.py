@@ -69,8 +69,11 @@ class Platform:
         self.tick(new_images_sensor)
         return self.run("start_round", round_id)
 
-    def run(self, job, round_id, *, raise_on_error=True, only=None):
-        """Run a job on a round, or ``only`` these of its assets, as somebody does by hand."""
+    def run(self, job, round_id, *, raise_on_error=True, only=None, tags=None):
+        """Run a job on a round, or ``only`` these of its assets, as somebody does by hand.
+
+        ``tags`` say who, and why.
+        """
         # The same definitions, with the resources of this test's home.
         here = dg.Definitions(
             assets=defs.assets,
@@ -83,6 +86,7 @@ class Platform:
             partition_key=round_id,
             raise_on_error=raise_on_error,
             asset_selection=[dg.AssetKey(name) for name in only] if only else None,
+            tags=tags,
         )
 
     def tick(self, sensor, cursor=None):

@@ -72,7 +72,7 @@ def test_a_picture_put_back_is_accepted_in_the_next_round(platform):
     # Every use of the lake by a run or a command is written down.
     lines = [
         json.loads(line)
-        for path in platform.settings.audit_path.iterdir()
+        for path in platform.settings.audit_path.glob("*.jsonl")
         for line in path.read_text().splitlines()
     ]
     runs = {each.dagster_run.run_id for each in platform.instance.get_run_records()}

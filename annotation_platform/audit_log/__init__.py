@@ -1,0 +1,1 @@
+"""What was done, by whom, when and why: the events of a lake, and the check of both audit logs."""
