@@ -122,7 +122,8 @@ def find_impact(
     resting: list[ModelImpact] = []
     # A model learns from versions before those that its proposals are in.
     taught: set[str] = set()
-    for number, state in enumerate(versions, start=1):
+    known = [state for state in versions if state.inputs is not None]
+    for number, state in enumerate(known, start=1):
         rests = _rests(subject, state, taught)
         if not rests.empty:
             left_out = _left_out(subject, state) if without else None
@@ -137,7 +138,7 @@ def find_impact(
                     for sha in sorted(learned)
                 ]
         if progress is not None:
-            progress(number, len(versions))
+            progress(number, len(known))
     unknown = tuple(state.tag for state in versions if state.inputs is None)
     return Impact(subject, tuple(found), tuple(resting), unknown)
 

@@ -17,8 +17,7 @@ class _Named(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: int = Field(ge=0)
-    # A line's end or a tab in it would end a field of a table, or of a label's line.
-    name: str = Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")
+    name: str = Field(min_length=1, max_length=100)
     was: tuple[str, ...] = ()
 
     @property

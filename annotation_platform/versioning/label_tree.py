@@ -24,6 +24,7 @@ _LEAF, _NODE = b"\0", b"\1"
 _DIGITS = "0123456789abcdef"
 _LEAVES = 16**3
 _COLUMNS = ["label_id", "split", *LABEL_COLUMNS]
+_CLASS = _COLUMNS.index("class_name")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class LabelProof:
 
     Attributes:
         text: what the version says of the label, as a line: id, split, shape, class, left, top,
-            right and bottom edge, geometry, with tabs between them and a line's end behind.
+            right and bottom edge, geometry, with tabs between them and a line's end behind. What is
+            a tab, a line's end or a backslash in a class's name has a backslash before it.
         neighbours: the lines before and behind it in its leaf.
         path: from the leaf up, the digests before and behind that of each level, hexadecimal.
         root: the version's.
@@ -87,6 +89,8 @@ def prove_label(training_set: pd.DataFrame, label_id: str) -> LabelProof:
 def _lines(frame: pd.DataFrame) -> pa.LargeStringArray:
     """Return what each row says, as a line; a missing value is empty."""
     columns = [pc.fill_null(pa.array(frame[name]).cast(pa.large_string()), "") for name in _COLUMNS]
+    for sign, escaped in (("\\", "\\\\"), ("\n", "\\n"), ("\t", "\\t")):
+        columns[_CLASS] = pc.replace_substring(columns[_CLASS], sign, escaped)
     nothing, tab, end = (pa.scalar(each, pa.large_string()) for each in ("", "\t", "\n"))
     columns[-1] = pc.binary_join_element_wise(columns[-1], nothing, end)
     lines = pc.binary_join_element_wise(*columns, tab)

@@ -263,16 +263,13 @@ class Elements(HTMLParser):
 
 
 def hostile_texts():
-    # A class cannot be called by control characters, a source can.
-    names = [re.sub(r"[\x00-\x1f]", " ", each) for each in HOSTILE]
-    ontology = Ontology(classes=tuple(LabelClass(id=n, name=a) for n, a in enumerate(names)))
+    ontology = Ontology(classes=tuple(LabelClass(id=n, name=a) for n, a in enumerate(HOSTILE)))
     rows = []
     for number in range(30):
-        which = number % len(HOSTILE)
-        name = HOSTILE[which]
+        name = HOSTILE[number % len(HOSTILE)]
         rows += [
             row(
-                number, 0, Label.box(names[which], 5, 5, 20, 20), class_id=which,
+                number, 0, Label.box(name, 5, 5, 20, 20), class_id=HOSTILE.index(name),
                 source=name, licence=HOSTILE[number % 3], consent=name * 30, origin=f"coco:{name}",
             )
         ]  # fmt: skip

@@ -19,6 +19,10 @@ def test_every_label_is_proved_and_no_other():
     one, other = proofs[0], proofs[-1]
     assert not replace(one, text=other.text).holds()
     assert not replace(one, path=other.path).holds()
+    odd = frame.assign(class_name=frame["class_name"].mask(frame.index == 0, "a\tb\n\\c"))
+    strange = prove_label(odd, str(odd["label_id"][0]))
+    assert strange.holds()
+    assert strange.text.split("\t")[3] == r"a\tb\n\\c"
     # Half of a line is no label, nor are two.
     before, behind = one.neighbours
     assert not replace(one, text=one.text[3:], neighbours=(before + one.text[:3], behind)).holds()
