@@ -4,7 +4,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from annotation_platform.cli_output import OUT, AsJson, looking_at_files, print_json, print_rows
+from annotation_platform.cli_output import (
+    OUT,
+    AsJson,
+    json_rows,
+    looking_at_files,
+    print_json,
+    print_rows,
+)
 from annotation_platform.cli_registry import RegistryOption, RemoteOption, opened, remote_url_of
 from annotation_platform.errors import DataError
 from annotation_platform.settings import read_settings
@@ -72,20 +79,17 @@ def _facts(found: "Impact") -> dict[str, Any]:
 
 
 def _version(each: "VersionImpact") -> dict[str, Any]:
-    rests = each.rests.astype(object).where(each.rests.notna(), None)
     facts = {
         "version": each.tag,
         "images": int(each.rests["image_id"].nunique()),
         "labels": _labels(each),
-        "rows": rests.to_dict("records"),
+        "rows": json_rows(each.rests),
     }
     if each.without is not None:
-        changes = each.without.changes
-        changes = changes.astype(object).where(changes.notna(), None)
         facts["without"] = {
             "by_kind": each.without.changes["kind"].value_counts().to_dict(),
             "to_review": list(each.without.to_review),
-            "changes": changes.to_dict("records"),
+            "changes": json_rows(each.without.changes),
         }
     return facts
 

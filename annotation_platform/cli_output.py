@@ -4,13 +4,16 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OUT = Console(highlight=False)
 
@@ -30,6 +33,13 @@ def answer(facts: dict[str, Any], as_json: bool, sentence: str) -> None:
 def print_json(data: dict[str, Any]) -> None:
     """Print one JSON object on one line."""
     sys.stdout.write(json.dumps(data, default=str) + "\n")
+
+
+def json_rows(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Return the rows of a table as JSON knows them: what is missing is null."""
+    from annotation_platform.schema.tables import records
+
+    return records(frame.astype(object).where(frame.notna(), None))
 
 
 def table_of(rows: list[dict[str, Any]], *, title: str) -> Table:

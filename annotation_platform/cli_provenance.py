@@ -13,6 +13,7 @@ from annotation_platform.cli_output import (
     OUT,
     AsJson,
     answer,
+    json_rows,
     looking_at_files,
     print_json,
     print_rows,
@@ -207,16 +208,15 @@ def _state(settings: Settings, version: str, registry: str, remote: str) -> "Ver
 
 
 def _facts(found: "Diff") -> dict[str, Any]:
-    changes = found.changes.astype(object).where(found.changes.notna(), None)
     return {
         "before": found.before,
         "now": found.now,
-        "changes": len(changes),
+        "changes": len(found.changes),
         "by_cause": found.counts(),
         "by_class": found.counts_by_class(),
         "ontology": found.ontology,
         "policy": {key: {"before": was, "now": is_} for key, (was, is_) in found.policy.items()},
-        "rows": changes.to_dict("records"),
+        "rows": json_rows(found.changes),
     }
 
 

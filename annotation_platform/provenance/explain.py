@@ -19,16 +19,20 @@ from annotation_platform.consensus.conflicts import find_conflicts
 from annotation_platform.consensus.matching import match_pairs
 from annotation_platform.consensus.objects import Resolved, Said
 from annotation_platform.consensus.overlap import overlap_matrix
-from annotation_platform.consensus.resolve import counting_answers, resolve_consensus, resolve_task
+from annotation_platform.consensus.resolve import counting_answers, resolve_task
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.errors import DataError
 from annotation_platform.labeling.guidelines import read_guideline
+from annotation_platform.labeling.moments import as_of
+from annotation_platform.lake import Lake
 from annotation_platform.provenance.state import VersionState
+from annotation_platform.rebuilding.derive import derive_consensus
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import REGIONS, Label
 from annotation_platform.schema.tables import LABEL_COLUMNS, records
+from annotation_platform.storage.lineage import MadeOf
 from annotation_platform.versioning.label_tree import LabelProof, prove_label
 
 _EXHAUSTIVE = 7
@@ -206,13 +210,12 @@ class Asked:
         answers = counting_answers(answers, made_of.settings.get("disregarded", ()))
         guideline = str(answers["guideline"].iloc[0]) if len(answers) else ""
         ontology = read_guideline(state.lake.store, guideline) if guideline else None
-        known = made_of.settings.get("common")
         return cls(
             image_id=image_id,
             answers=answers,
             reviewed=state.rows("reviewed_labels", round_id, image_id),
             images=state.rows("cleaned_images", round_id, image_id),
-            common=Common.from_dict(known) if known else _resolved_again(state, round_id, ontology),
+            common=_common(round_id, state.lake, made_of),
             iou_threshold=float(made_of.settings["iou_threshold"]),
             ontology=ontology,
             guideline=guideline,
@@ -392,18 +395,12 @@ class Asked:
             )
 
 
-def _resolved_again(state: VersionState, round_id: str, ontology: Ontology | None) -> Common:
-    """Return what a round has in common where earlier code did not keep it: all is resolved."""
-    answers = state.table("human_labels", round_id)
-    made_of = state.made_of("consensus_labels", round_id)
-    assert made_of is not None
-    return resolve_consensus(
-        counting_answers(answers, made_of.settings.get("disregarded", ())),
-        iou_threshold=made_of.settings["iou_threshold"],
-        ontology=ontology,
-        images=state.table("cleaned_images", round_id),
-        quality=state.table("annotator_quality", round_id),
-    ).common
+def _common(round_id: str, lake: Lake, made_of: MadeOf) -> Common:
+    """Return what a round has in common; where earlier code did not keep it, all is resolved."""
+    known = made_of.settings.get("common")
+    if known:
+        return Common.from_dict(known)
+    return derive_consensus(round_id, as_of(lake, made_of), made_of.settings).common
 
 
 def _without_people(state: VersionState, row: dict[str, Any]) -> LabelStory:

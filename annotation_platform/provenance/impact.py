@@ -11,6 +11,7 @@ from typing import Literal
 
 import pandas as pd
 
+from annotation_platform.consensus.resolve import counting_answers
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.errors import DataError
@@ -124,9 +125,10 @@ def find_impact(
     taught: set[str] = set()
     known = [state for state in versions if state.inputs is not None]
     for number, state in enumerate(known, start=1):
-        rests = _rests(subject, state, taught)
+        claims = list(_CLAIMS[subject.kind](state, subject.name))
+        rests = _rests(subject, state, claims, taught)
         if not rests.empty:
-            left_out = _left_out(subject, state) if without else None
+            left_out = _left_out(subject, state, claims) if without else None
             would_be = version_without(state, left_out) if left_out else None
             found.append(VersionImpact(state.tag, rests, would_be))
             learned = [sha for sha, card in models.items() if card.dataset_tag == state.tag]
@@ -143,15 +145,19 @@ def find_impact(
     return Impact(subject, tuple(found), tuple(resting), unknown)
 
 
-def _rests(subject: Subject, state: VersionState, taught: Iterable[str]) -> pd.DataFrame:
+def _rests(
+    subject: Subject,
+    state: VersionState,
+    claims: Sequence[tuple[str, pd.DataFrame]],
+    taught: Iterable[str],
+) -> pd.DataFrame:
     """Return the labels of a version that rest on a subject, or on a model that learned from it."""
-    claims = [*_CLAIMS[subject.kind](state, subject.name)]
-    claims += [
+    through = [
         (AUTO, _accepted(state, sha).assign(how=f"accepted from model {sha[:12]}"))
         for sha in sorted(set(taught) - {subject.name})
     ]
     found = []
-    for origin, several in claims:
+    for origin, several in (*claims, *through):
         claim = several.drop_duplicates(["image_id", "round_id"])
         labels = state.labels_about(set(claim["image_id"]), _LABEL)
         if origin:
@@ -167,8 +173,8 @@ def _rests(subject: Subject, state: VersionState, taught: Iterable[str]) -> pd.D
 
 
 def _by_annotator(state: VersionState, name: str) -> Iterable[tuple[str, pd.DataFrame]]:
-    answers = _rounds(state, "human_labels", ["image_id", "round_id", "annotator", "purpose"])
-    own = answers[(answers["annotator"] == name) & (answers["purpose"] == "label")]
+    answers = _counted(state)
+    own = answers[answers["annotator"] == name]
     decided = _rounds(state, "reviewed_labels", ["image_id", "round_id", "decided_by"])
     decided = decided[decided["decided_by"] == name]
     yield PEOPLE, pd.concat([decided.assign(how="reviewed"), own.assign(how="answered")])
@@ -176,14 +182,12 @@ def _by_annotator(state: VersionState, name: str) -> Iterable[tuple[str, pd.Data
 
 def _by_model(state: VersionState, sha256: str) -> Iterable[tuple[str, pd.DataFrame]]:
     yield AUTO, _accepted(state, sha256).assign(how="accepted")
-    columns = ["image_id", "round_id", "weights_sha256", "purpose"]
-    answers = _rounds(state, "human_labels", columns)
-    begun = answers[(answers["weights_sha256"] == sha256) & (answers["purpose"] == "label")]
-    yield PEOPLE, begun.assign(how="proposed")
+    answers = _counted(state, "weights_sha256")
+    yield PEOPLE, answers[answers["weights_sha256"] == sha256].assign(how="proposed")
 
 
 def _by_guideline(state: VersionState, digest: str) -> Iterable[tuple[str, pd.DataFrame]]:
-    answers = _rounds(state, "human_labels", ["image_id", "round_id", "guideline"])
+    answers = _counted(state, "guideline")
     yield PEOPLE, answers[answers["guideline"] == digest].assign(how="asked under it")
 
 
@@ -207,12 +211,27 @@ _CLAIMS = {
 }
 
 
+def _counted(state: VersionState, *columns: str) -> pd.DataFrame:
+    """Return the answers that counted when the rounds of a version were merged."""
+    wanted = ["image_id", "round_id", "annotator", "purpose", *columns]
+    frames = []
+    for round_id in state.rounds("human_labels"):
+        made_of = state.made_of("consensus_labels", round_id)
+        left_out = made_of.settings.get("disregarded", ()) if made_of is not None else ()
+        answers = state.table("human_labels", round_id, wanted).drop_duplicates()
+        frames.append(counting_answers(answers, left_out))
+    frames = [each for each in frames if len(each)]
+    return pd.concat(frames) if frames else state.table("human_labels", "", wanted)
+
+
 def _accepted(state: VersionState, sha256: str) -> pd.DataFrame:
     accepted = _rounds(state, "auto_labels", ["image_id", "round_id", "weights_sha256"])
     return accepted[accepted["weights_sha256"] == sha256]
 
 
-def _left_out(subject: Subject, state: VersionState) -> LeftOut:
+def _left_out(
+    subject: Subject, state: VersionState, claims: Sequence[tuple[str, pd.DataFrame]]
+) -> LeftOut:
     """Return what a version is to be without."""
     if subject.kind == "model":
         return LeftOut(weights=subject.name)
@@ -221,8 +240,7 @@ def _left_out(subject: Subject, state: VersionState) -> LeftOut:
         own = _is_from(landed, subject.name)
         # What landed from elsewhere as well stays.
         return LeftOut(images=frozenset(landed["image_id"][own]) - set(landed["image_id"][~own]))
-    claims = pd.concat([claim for _, claim in _CLAIMS[subject.kind](state, subject.name)])
-    rounds = tuple(sorted(set(claims["round_id"])))
+    rounds = tuple(sorted({key for _, claim in claims for key in claim["round_id"]}))
     annotator = subject.name if subject.kind == "annotator" else ""
     return LeftOut(annotator=annotator, rounds=rounds)
 

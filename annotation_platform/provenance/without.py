@@ -6,7 +6,7 @@ does. What everybody else's measured quality was stays as it was. Only what can 
 is looked at, so the work grows with that and not with the version.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import pandas as pd
@@ -20,7 +20,7 @@ from annotation_platform.provenance.changes import find_changes
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.rebuilding.derive import derive_consensus, derive_training_set
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import TABLES, empty_table
+from annotation_platform.schema.tables import empty_table
 from annotation_platform.storage.lineage import MadeOf
 from annotation_platform.storage.round_tables import RoundTables
 
@@ -157,7 +157,10 @@ def _keep_only(
 ) -> None:
     """Leave nothing in the tables but what they say of these images, and is not left out."""
     kept = set(images) - left_out.images
-    for name, round_id in _named(made_of, _ABOUT_IMAGES):
+    for key in made_of.tables:
+        name, _, round_id = key.partition("/")
+        if name not in _ABOUT_IMAGES:
+            continue
         frame = tables.read(name, round_id)
         stays = frame["image_id"].isin(kept)
         if name == "auto_labels" and left_out.weights:
@@ -170,10 +173,3 @@ def _with_drawn_splits(then: Lake, now: Lake) -> None:
     """Let every split be known that was ever drawn: none is drawn again."""
     for round_id in now.tables.rounds("splits"):
         then.tables.write("splits", round_id, now.tables.read("splits", round_id))
-
-
-def _named(made_of: MadeOf, tables: Iterable[str]) -> list[tuple[str, str]]:
-    """Return table and round of what something was made of, of these tables alone."""
-    wanted = set(tables) & set(TABLES)
-    pairs = [name.partition("/")[::2] for name in made_of.tables]
-    return [(name, round_id) for name, round_id in pairs if name in wanted]
