@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 from annotation_platform.cli_audit import audit_app
 from annotation_platform.cli_backtest import backtest
 from annotation_platform.cli_consensus import consensus
+from annotation_platform.cli_erase import erase
 from annotation_platform.cli_formats import convert, export
 from annotation_platform.cli_handoff import handoff_app
 from annotation_platform.cli_history import guidelines, history
@@ -68,6 +69,7 @@ for command in (
     apply,
     explain,
     impact,
+    erase,
     gc,
     checkout,
     convert,

@@ -190,6 +190,16 @@ class ConsensusPolicy(_Policy):
     disregarded: tuple[Pseudonym, ...] = ()
 
 
+class ErasurePolicy(_Policy):
+    """What is erased with an image.
+
+    What repeats it always is. With ``near_duplicates`` so is its whole group: crops of it, stamped
+    or mirrored copies, and the pictures before and after it that look like it.
+    """
+
+    near_duplicates: bool = True
+
+
 class AutoAcceptPolicy(_Policy):
     """Which proposals may become labels without a person.
 
@@ -345,6 +355,7 @@ class Params(_Policy):
     splits: SplitPolicy = SplitPolicy()
     training: TrainingPolicy = TrainingPolicy()
     prediction: PredictionPolicy = PredictionPolicy()
+    erasure: ErasurePolicy = ErasurePolicy()
 
     @model_validator(mode="after")
     def _classes_are_known(self) -> "Params":

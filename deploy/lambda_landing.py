@@ -9,6 +9,7 @@ may come twice, late or out of order: every write is conditional.
 import json
 from typing import Any
 
+from annotation_platform.erasing.record import Erasures
 from annotation_platform.errors import DataError
 from annotation_platform.lake import lake_of
 from annotation_platform.landing.events import created_keys
@@ -29,7 +30,9 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         if landed is None:
             continue
         try:
-            stored[landed.key] = store_landed(landed, place, lake.store, lake.receipts)
+            stored[landed.key] = store_landed(
+                landed, place, lake.store, lake.receipts, Erasures(lake.store)
+            )
         except DataError as error:
             problems[landed.key] = str(error)
     return {"stored": stored, "problems": problems}

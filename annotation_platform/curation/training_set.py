@@ -134,8 +134,16 @@ def round_digest(
 ) -> str:
     """Return the digest of a round's labels: of these tables and of what images landed with."""
     names = [*of, "imported_labels"]
-    digests = [tables.digest(name, round_id) for name in names if tables.exists(name, round_id)]
-    return _sha256("".join(digests))
+    there = [name for name in names if tables.exists(name, round_id)]
+    return digest_of_round({name: tables.digest(name, round_id) for name in there}, of=of)
+
+
+def digest_of_round(
+    digests: Mapping[str, str], *, of: Sequence[str] = ("reviewed_labels", "auto_labels")
+) -> str:
+    """Return the same of the digests of a round's tables, by name."""
+    names = [*of, "imported_labels"]
+    return _sha256("".join(digests[name] for name in names if name in digests))
 
 
 def round_problem(

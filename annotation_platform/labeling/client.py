@@ -130,5 +130,11 @@ class LabelingClient(Protocol):
     def answer_stamp(self, round_id: str) -> str:
         """Return a text, cheaply, that changes when an answer comes, is edited or deleted."""
 
+    def forget(self, images: Collection[str]) -> int:
+        """Take away every task that shows one of these images, with all that was said of it.
+
+        Returns how many tasks there were, in all rounds. Only an erasure does.
+        """
+
     def round_url(self, round_id: str) -> str:
         """Return the address where people answer this round; empty if there is none."""

@@ -30,7 +30,7 @@ from annotation_platform.labeling.handoff_package import (
 from annotation_platform.labeling.results import write_proposals
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.rounds import round_number
-from annotation_platform.storage.journal import Journal
+from annotation_platform.storage.journal import ERASED, Journal
 from annotation_platform.storage.objects import ObjectStore
 
 NAME = "handoff"
@@ -135,6 +135,13 @@ class HandoffLabeling(LabelingClient):
     def answer_stamp(self, round_id: str) -> str:
         """Return a text that changes when an answer comes or is corrected; one listing."""
         return f"{len(self._journal(round_id, 'answers'))} imports"
+
+    def forget(self, images: Collection[str]) -> int:  # noqa: ARG002 - the protocol's argument
+        """Do nothing: what is handed off is noted in the lake, and goes with the rest of it.
+
+        Packages that went out are with vendors, whom somebody has to tell.
+        """
+        return 0
 
     def round_url(self, round_id: str) -> str:  # noqa: ARG002 - the protocol's argument
         """Return an empty address: packages go out and come back as files."""
@@ -349,7 +356,8 @@ def _package_key(package: str) -> str:
 
 
 def _entries(journal: Journal) -> list[Any]:
-    return [json.loads(line) for entry in journal.read() for line in entry.splitlines()]
+    said = [json.loads(line) for entry in journal.read() for line in entry.splitlines()]
+    return [each for each in said if ERASED not in each]
 
 
 def _lines(entries: Iterable[Any]) -> bytes:

@@ -266,6 +266,16 @@ class LabelStudioClient(LabelingClient):
         changed_at = newest.tasks[0].updated_at if newest.tasks else ""
         return f"{newest.total} tasks, {newest.total_annotations} answers, {changed_at}"
 
+    def forget(self, images: Collection[str]) -> int:
+        """Take away the tasks of images in every project, and return how many there were.
+
+        Their proposals, drafts and answers go with them.
+        """
+        path = "/api/projects/"
+        listed = self._http.pages(path, include="id,title,task_number")
+        projects = self._http.shaped(_PROJECTS, listed, path)
+        return sum(self._tasks(project.id).forget(images) for project in projects)
+
     def round_url(self, round_id: str) -> str:
         """Return the address where people answer this round; empty before it is published."""
         project = self._find(round_id)

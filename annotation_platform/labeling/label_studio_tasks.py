@@ -8,7 +8,7 @@ afterwards.
 import json
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -162,6 +162,26 @@ class ProjectTasks:
         """Return the places whose tasks the project holds."""
         return set(self._held().ids)
 
+    def forget(self, images: Collection[str]) -> int:
+        """Take away every task that shows one of these images; return how many there were."""
+        doomed = [
+            task.id
+            for task in self._read(include="id,data")
+            if isinstance(task.data, dict) and task.data.get("image_id") in images
+        ]
+        for start in range(0, len(doomed), _TASKS_A_REQUEST):
+            self._delete(doomed[start : start + _TASKS_A_REQUEST])
+        return len(doomed)
+
+    def _delete(self, tasks: Sequence[int], **which: Any) -> None:
+        self._http.post(
+            "/api/dm/actions",
+            {"selectedItems": {"all": False, "included": list(tasks)}, **which},
+            repeatable=True,
+            id="delete_tasks",
+            project=self._project,
+        )
+
     def ensure(self, wanted: Mapping[Place, Mapping[str, Any]]) -> dict[Place, int]:
         """Import what is missing until every wanted place is there; return the task of each place.
 
@@ -264,16 +284,7 @@ class ProjectTasks:
         if not held.surplus:
             return held
         # The server looks itself whether a task is untouched: somebody may just have begun.
-        self._http.post(
-            "/api/dm/actions",
-            {
-                "selectedItems": {"all": False, "included": held.surplus},
-                "filters": {"conjunction": "and", "items": _UNTOUCHED},
-            },
-            repeatable=True,
-            id="delete_tasks",
-            project=self._project,
-        )
+        self._delete(held.surplus, filters={"conjunction": "and", "items": _UNTOUCHED})
         return self._held()
 
     def _held(self) -> _Held:

@@ -22,7 +22,7 @@ from annotation_platform.labeling.client import Submission
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING
 from annotation_platform.schema.tables import make_table
-from annotation_platform.storage.journal import Journal
+from annotation_platform.storage.journal import ERASED, Journal
 from annotation_platform.storage.objects import ObjectStore
 
 _KEY = "ledger/pseudonym-key"
@@ -167,7 +167,8 @@ class AnswersLedger:
         for number, entry in enumerate(self._journal(round_id).read(), start=1):
             for line in entry.decode().split("\n")[:-1]:
                 revision = _from_line(line, number)
-                found.setdefault(revision.digest, revision)
+                if revision is not None:
+                    found.setdefault(revision.digest, revision)
         return list(found.values())
 
     def entries(self, round_id: str) -> int:
@@ -176,13 +177,19 @@ class AnswersLedger:
 
     def pseudonym(self, author: str) -> str:
         """Return the name under which ``author`` appears outside the ledger: stable, keyed."""
-        if not self._store.exists(_KEY):
-            self._store.create(_KEY, secrets.token_bytes(32), private=True)
-        digest = hmac.new(self._store.get(_KEY), author.lower().encode(), hashlib.sha256)
-        return f"annotator-{digest.hexdigest()[:10]}"
+        key = pseudonym_key(self._store)
+        digest = hmac.new(key, author.lower().encode(), hashlib.sha256).hexdigest()
+        return f"annotator-{digest[:10]}"
 
     def _journal(self, round_id: str) -> Journal:
         return Journal(self._store, f"ledger/answers/{round_id}", private=True)
+
+
+def pseudonym_key(store: ObjectStore) -> bytes:
+    """Return the key of a lake's pseudonyms; it is drawn when it is first asked for."""
+    if not store.exists(_KEY):
+        store.create(_KEY, secrets.token_bytes(32), private=True)
+    return store.get(_KEY)
 
 
 def as_revision(submission: Submission) -> Revision:
@@ -507,8 +514,11 @@ def _to_line(revision: Revision, *, seen_at: datetime) -> str:
     return json.dumps({**entry, "submission": content}) + "\n"
 
 
-def _from_line(line: str, entry_number: int) -> Revision:
+def _from_line(line: str, entry_number: int) -> Revision | None:
+    """Return the revision in a line; None for what stands where one was erased."""
     entry = json.loads(line)
+    if ERASED in entry:
+        return None
     content = entry["submission"]
     for name in ("created_at", "updated_at"):
         content[name] = datetime.fromisoformat(content[name])

@@ -167,6 +167,10 @@ class SeveralLabeling(LabelingClient):
         )
         return "; ".join(stamps)
 
+    def forget(self, images: Collection[str]) -> int:
+        """Take the tasks of images away in every back end, and return how many there were."""
+        return sum(client.forget(images) for client in self._clients.values())
+
     def round_url(self, round_id: str) -> str:
         """Return the address of the first back end that has one for this round; or nothing."""
         urls = (client.round_url(round_id) for client in self._clients_of(round_id))

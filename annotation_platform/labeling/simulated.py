@@ -173,6 +173,21 @@ class SimulatedLabeling(LabelingClient):
             ).fetchall()
         return [_submission(self.name, row) for row in rows]
 
+    def forget(self, images: Collection[str]) -> int:
+        """Take away the tasks of images, and the answers to them; return how many tasks."""
+        wanted = [(image,) for image in sorted(images)]
+        with self._connected(writing=True) as connection:
+            # What is deleted is written over, not only marked as free.
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.executemany(
+                "DELETE FROM annotations WHERE backend_task IN"
+                " (SELECT backend_task FROM copies WHERE image_id = ?)",
+                wanted,
+            )
+            before = connection.total_changes
+            connection.executemany("DELETE FROM copies WHERE image_id = ?", wanted)
+            return connection.total_changes - before
+
     def round_url(self, round_id: str) -> str:  # noqa: ARG002 - the protocol's argument
         """Return an empty address: there is nothing to open in a browser."""
         return ""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from annotation_platform.erasing.record import Erasures
 from annotation_platform.errors import DataError
 from annotation_platform.landing.places import LandingPlace
 from annotation_platform.landing.receipts import Receipts
@@ -36,6 +37,7 @@ def ingest_round(
     of more than ``maximum_bytes``, which is not read, and one whose sidecar cannot be used.
     """
     rows: list[dict[str, object]] = []
+    erasures = Erasures(store)
     for count, landed in enumerate(objects, start=1):
         row: dict[str, object] = {
             "round_id": round_id,
@@ -50,7 +52,7 @@ def ingest_round(
         try:
             if landed.byte_size > maximum_bytes:
                 raise _too_large(landed, maximum_bytes)
-            row["image_id"] = store_landed(landed, place, store, receipts)
+            row["image_id"] = store_landed(landed, place, store, receipts, erasures)
         except DataError as error:
             rows.append({**row, "problem": str(error)})
         else:
@@ -61,11 +63,16 @@ def ingest_round(
 
 
 def store_landed(
-    landed: LandedObject, place: LandingPlace, store: ObjectStore, receipts: Receipts
+    landed: LandedObject,
+    place: LandingPlace,
+    store: ObjectStore,
+    receipts: Receipts,
+    erasures: Erasures,
 ) -> str:
     """Return the image id of a landed object, whose bytes are in the lake by then.
 
-    What was stored once is not asked of the landing place again: people may empty it.
+    What was stored once is not asked of the landing place again: people may empty it. What was
+    erased is a DataError, and is not stored.
     """
     if landed.stamp.startswith(RELEASED):
         return landed.stamp.removeprefix(RELEASED)
@@ -74,6 +81,9 @@ def store_landed(
         return known
     data = place.read(landed)
     image_id = hashlib.sha256(data).hexdigest()
+    erased = erasures.find(image_id)
+    if erased is not None:
+        raise DataError(f"{erased.sentence}; it is not taken in again")
     store.create(raw_key(image_id), data)
     return receipts.write(landed, image_id)
 
@@ -85,7 +95,7 @@ def _store_sidecar(
     if not landed.sidecar or landed.stamp.startswith(RELEASED):
         return landed.sidecar
     # A receipt of its own: whoever stored the picture early may not have seen the sidecar yet.
-    described = LandedObject(landed.sidecar, f"of {landed.key}\0{landed.stamp}", 0)
+    described = sidecar_receipt(landed)
     known = receipts.find(described)
     if known is not None:
         return known
@@ -96,6 +106,11 @@ def _store_sidecar(
     digest = hashlib.sha256(data).hexdigest()
     store.create(sidecar_key(digest), data)
     return receipts.write(described, digest)
+
+
+def sidecar_receipt(landed: LandedObject) -> LandedObject:
+    """Return the object under which the receipt of a landed object's sidecar is."""
+    return LandedObject(landed.sidecar, f"of {landed.key}\0{landed.stamp}", 0)
 
 
 def _too_large(landed: LandedObject, maximum_bytes: int) -> DataError:

@@ -58,6 +58,9 @@ class LandingPlace(Protocol):
     def read_sidecar(self, key: str) -> bytes:
         """Return the bytes of a sidecar as it is now; one that cannot be read is a DataError."""
 
+    def remove(self, key: str) -> None:
+        """Take away a file, and whatever a bucket keeps of it. Only an erasure does."""
+
     def put(self, name: str, data: bytes, *, sidecar: bytes = b"") -> Put:
         """Write a file, its sidecar first; nothing is ever written over.
 
@@ -109,6 +112,10 @@ class FolderLanding:
                 raise DataError(f"has {info.st_size} bytes, at most {MAXIMUM_BYTES} are read")
             return stream.read()
 
+    def remove(self, key: str) -> None:
+        """Take away a file; see `LandingPlace`."""
+        (self.folder / key).unlink(missing_ok=True)
+
     def put(self, name: str, data: bytes, *, sidecar: bytes = b"") -> Put:
         """Write a file through an unfinished one, in one step; see `LandingPlace`."""
         return _put(self._create, self._read, name, data, sidecar)
@@ -156,6 +163,10 @@ class S3Landing:
     def read_sidecar(self, key: str) -> bytes:
         """Return the bytes of a sidecar as it is now; see `LandingPlace`."""
         return self.bucket.get(key, maximum_bytes=MAXIMUM_BYTES)
+
+    def remove(self, key: str) -> None:
+        """Take away every version of an object; see `LandingPlace`."""
+        self.bucket.remove(key)
 
     def put(self, name: str, data: bytes, *, sidecar: bytes = b"") -> Put:
         """Write an object unless its name is taken; see `LandingPlace`."""

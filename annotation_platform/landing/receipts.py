@@ -23,6 +23,9 @@ class Receipts(Protocol):
     def write(self, landed: LandedObject, digest: str) -> str:
         """Write a receipt unless there is one; return the digest that counts, the first."""
 
+    def remove(self, landed: LandedObject) -> None:
+        """Take the receipt of an object away. Only an erasure does."""
+
 
 class LakeReceipts:
     """Receipts as objects of the lake, each by one conditional create."""
@@ -39,6 +42,10 @@ class LakeReceipts:
         """Write a receipt unless there is one; return the digest that counts, the first."""
         self._store.create(_key(landed), digest.encode())
         return self._store.get(_key(landed)).decode()
+
+    def remove(self, landed: LandedObject) -> None:
+        """Take the receipt of an object away."""
+        self._store.remove(_key(landed))
 
 
 class DynamoReceipts:
@@ -77,6 +84,11 @@ class DynamoReceipts:
                 raise
             return first
         return digest
+
+    def remove(self, landed: LandedObject) -> None:
+        """Take the receipt of an object away."""
+        self._call("delete_item", Key={"object": {"S": _name(landed)}})
+        self._earlier.remove(landed)
 
     def _item(self, landed: LandedObject) -> str | None:
         key = {"object": {"S": _name(landed)}}

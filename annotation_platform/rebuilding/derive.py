@@ -26,6 +26,7 @@ from annotation_platform.params import SplitPolicy
 from annotation_platform.rebuilding.inputs import MADE, Inputs
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import TABLES
+from annotation_platform.storage.journal import ERASED
 from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.lineage import (
     Entries,
@@ -103,6 +104,9 @@ def derive_version(
         is_unclear = _round(name) in changed and name != inputs.training_set
         if each.made_of is None:
             found += _unexplained(lake, name)
+        elif ERASED in each.made_of.settings:
+            # What its weights were learned from is gone, so it is taken as it was kept.
+            pass
         elif not is_unclear and not _rests_on(each.made_of, damaged, broken):
             try:
                 made[name] = _make(name, lake, each.made_of)

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import textwrap
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -24,6 +24,11 @@ _LONGEST_CELL = 60
 _LEGEND_SIZE = 13
 _LEGEND_CLASSES = 12
 _DIGEST = re.compile(r"[0-9a-f]{32,}")
+_PICTURES = re.compile(
+    r"!\[pictures(?:: (?P<names>[^\]]*)| [^\]]*)\]\(data:image/jpeg;base64,[^)]*\)"
+)
+SHORT_ID = 12
+"""Digits of an image id that previews show."""
 
 
 def table_preview(frame: pd.DataFrame, *, rows: int = 8, columns: Sequence[str] = ()) -> str:
@@ -117,7 +122,8 @@ def pictures_preview(
         boxes = labels[labels["image_id"] == image_id]
         pictures.append(thumbnail(decode(load(image_id, extension)), boxes, colors, side=side))
     counts = {name: int((labels["class_name"] == name).sum()) for name in colors}
-    return _as_markdown(_with_legend(contact_sheet(pictures), colors, counts))
+    shown = images["image_id"].head(count)
+    return _as_markdown(_with_legend(contact_sheet(pictures), colors, counts), shown)
 
 
 def kept_out_preview(
@@ -129,7 +135,7 @@ def kept_out_preview(
     What can be looked at comes first; what cannot be decoded is a grey field. ``load`` gives the
     bytes of an image id as they landed.
     """
-    tiles = []
+    tiles, shown = [], []
     for row in rows.sort_values("width", ascending=False, kind="stable").head(count).itertuples():
         if row.width and isinstance(row.image_id, str):
             picture = thumbnail(decode(load(row.image_id)), rows[:0], {}, side=side)
@@ -138,7 +144,8 @@ def kept_out_preview(
         name = row.image_id[:12] if isinstance(row.image_id, str) else "not readable"
         lines = [name, PurePosixPath(str(row.source_key)).name, str(row.reason)]
         tiles.append(_captioned(picture, lines, width=side))
-    return _as_markdown(contact_sheet(tiles, gap=16))
+        shown.append(name)
+    return _as_markdown(contact_sheet(tiles, gap=16), shown)
 
 
 def findings_preview(
@@ -176,7 +183,7 @@ def findings_preview(
         lines = [f"{row['kind']}: {row['class_name']}{sure}", row["image_id"][:12]]
         picture = thumbnail(cut, boxes, colors, side=side)
         tiles.append(_captioned(picture, lines, width=side))
-    return _as_markdown(contact_sheet(tiles, gap=16))
+    return _as_markdown(contact_sheet(tiles, gap=16), worst["image_id"])
 
 
 def _cut_out(pixels: Pixels, boxes: pd.DataFrame) -> tuple[Pixels, pd.DataFrame]:
@@ -228,17 +235,37 @@ def _with_legend(
     return both
 
 
-def _as_markdown(sheet: Image.Image) -> str:
-    """Return the sheet as a data URI, at the best JPEG quality that keeps it under the limit."""
+def _as_markdown(sheet: Image.Image, shown: Iterable[str]) -> str:
+    """Return the sheet as a data URI, at the best JPEG quality that keeps it under the limit.
+
+    Its text names the images ``shown``, for whoever cannot see it, and for an erasure.
+    """
     for quality in (85, 75, 60, 45, 30, 15):
         sink = io.BytesIO()
         sheet.save(sink, format="JPEG", quality=quality)
         if sink.tell() * 4 // 3 < _LIMIT:
             break
     else:
-        return _as_markdown(sheet.resize((sheet.width // 2, sheet.height // 2)))
+        return _as_markdown(sheet.resize((sheet.width // 2, sheet.height // 2)), shown)
     encoded = base64.b64encode(sink.getvalue()).decode()
-    return f"![pictures with their boxes](data:image/jpeg;base64,{encoded})"
+    names = ", ".join(dict.fromkeys(each[:SHORT_ID] for each in shown))
+    return f"![pictures: {names}](data:image/jpeg;base64,{encoded})"
+
+
+def without_pictures(text: str, images: Collection[str]) -> str:
+    """Return a text without the pictures in it that show one of these images.
+
+    ``text`` may be Markdown, or JSON that holds it. Pictures that do not say what they show, as
+    earlier code made them, go too.
+    """
+    begin = {image[:SHORT_ID] for image in images}
+
+    def kept(match: re.Match[str]) -> str:
+        names = match["names"]
+        is_other = names is not None and begin.isdisjoint(names.split(", "))
+        return match[0] if is_other else "*An erasure took these pictures. Materialise it anew.*"
+
+    return _PICTURES.sub(kept, text)
 
 
 def _cell(value: object) -> str:

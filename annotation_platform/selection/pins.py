@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from annotation_platform.errors import DataError
-from annotation_platform.storage.journal import Journal
+from annotation_platform.storage.journal import ERASED, Journal
 from annotation_platform.storage.objects import ObjectStore
 
 
@@ -34,7 +34,11 @@ class Pins:
     def read(self) -> dict[str, Pin]:
         """Return the decision that holds for each image that somebody decided about."""
         entries = [json.loads(entry) for entry in self._journal.read()]
-        pins = [Pin(**{**each, "at": datetime.fromisoformat(each["at"])}) for each in entries]
+        pins = [
+            Pin(**{**each, "at": datetime.fromisoformat(each["at"])})
+            for each in entries
+            if ERASED not in each
+        ]
         return {pin.image_id: pin for pin in pins}
 
     def set(self, image_id: str, *, wanted: bool, reason: str, by: str, now: datetime) -> None:

@@ -261,6 +261,16 @@ class AuditedStore:
         self.log.write("get", key)
         return self.store.url(key)
 
+    def remove(self, key: str) -> None:
+        """Take away what is under ``key``, and all that ever was."""
+        self.log.write("remove", key)
+        self.store.remove(key)
+
+    def purge(self, key: str) -> None:
+        """Take away what was under ``key`` before what is there now."""
+        self.log.write("purge", key)
+        self.store.purge(key)
+
     def arrow_place(self) -> tuple[fs.FileSystem, str]:
         """Return how Arrow gets at the objects: all of the tables are taken for read."""
         self.log.write("query", "tables")

@@ -4,12 +4,16 @@ from pathlib import PurePosixPath
 
 from annotation_platform.storage.objects import ObjectStore
 
+ERASED = "erased"
+"""The key of the one value of a line that stands where something was erased."""
+
 
 class Journal:
     """Numbered entries under one folder of a store: ``000001.jsonl`` and so on.
 
-    None is ever changed. An entry can be seen only after all before it can, so what was read once
-    is the beginning of whatever is read later.
+    None is ever changed, but by an erasure, which leaves a line for each that it takes. An entry
+    can be seen only after all before it can, so what was read once is the beginning of whatever is
+    read later.
 
     Args:
         store: where.

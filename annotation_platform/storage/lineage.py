@@ -138,6 +138,14 @@ class StoreAsOf:
         """Refuse, as ``create`` does."""
         raise DataError(f"{target}: the past cannot be written, with {source} or anything else.")
 
+    def remove(self, key: str) -> None:
+        """Refuse, as ``create`` does."""
+        raise DataError(f"{key}: the past cannot be written.")
+
+    def purge(self, key: str) -> None:
+        """Refuse, as ``create`` does."""
+        self.remove(key)
+
     def get(self, key: str) -> bytes:
         """Return the bytes under ``key`` as they were; a missing key is a DataError."""
         if key in self.written:

@@ -66,6 +66,16 @@ class MountedStore:
         store, inner = self._of(key)
         return store.url(inner)
 
+    def remove(self, key: str) -> None:
+        """Take away what is under ``key``, and all that ever was."""
+        store, inner = self._of(key)
+        store.remove(inner)
+
+    def purge(self, key: str) -> None:
+        """Take away what was under ``key`` before what is there now."""
+        store, inner = self._of(key)
+        store.purge(inner)
+
     def arrow_place(self) -> tuple[fs.FileSystem, str]:
         """Return how Arrow gets at the objects of the first store."""
         return self.store.arrow_place()

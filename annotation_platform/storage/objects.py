@@ -43,6 +43,15 @@ class ObjectStore(Protocol):
     def url(self, key: str) -> str:
         """Return where others find what is under ``key``: an absolute path, or ``s3://…``."""
 
+    def remove(self, key: str) -> None:
+        """Take away what is under ``key``, and all that ever was, if there is anything.
+
+        Only an erasure does; see ``erasing/``.
+        """
+
+    def purge(self, key: str) -> None:
+        """Take away what was under ``key`` before what is there now."""
+
     def arrow_place(self) -> tuple[fs.FileSystem, str]:
         """Return how Arrow gets at the objects: a file system, and the root that keys follow."""
 
@@ -105,6 +114,16 @@ class LocalObjectStore:
     def url(self, key: str) -> str:
         """Return the absolute path of the file under ``key``."""
         return str(self._path(key).absolute())
+
+    def remove(self, key: str) -> None:
+        """Take away the file under ``key``, if there is one."""
+        path = self._path(key)
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            sync(path.parent)
+
+    def purge(self, key: str) -> None:
+        """Do nothing: of a file that was written anew nothing is left."""
 
     def arrow_place(self) -> tuple[fs.FileSystem, str]:
         """Return how Arrow gets at the objects."""

@@ -189,6 +189,25 @@ class Bucket:
                 raise
         return ""
 
+    def remove(self, key: str, *, newest: bool = True) -> None:
+        """Take away every version of an object and every mark that it was deleted.
+
+        Without ``newest`` what is there now stays. A bucket that keeps no versions has one of each.
+        """
+        name = self._prefix + key
+        with self._explained(key):
+            pages = self.client.get_paginator("list_object_versions").paginate(
+                Bucket=self.name, Prefix=name
+            )
+            doomed = [
+                {"Key": name, "VersionId": each["VersionId"]}
+                for page in pages
+                for each in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
+                if each["Key"] == name and (newest or not each["IsLatest"])
+            ]
+            for each in doomed:
+                self.client.delete_object(Bucket=self.name, **each)
+
     def head(self, key: str) -> S3Entry | None:
         """Return what is known of an object; None if there is none."""
         with self._explained(key):
@@ -265,13 +284,26 @@ class S3ObjectStore:
         """Yield the keys that start with the folder ``prefix``, sorted."""
         return (entry.key for entry in self.bucket.list(checked_key(prefix)))
 
+    def remove(self, key: str) -> None:
+        """Take away every version of what is under ``key``, and the copy of it here."""
+        self.bucket.remove(checked_key(key))
+        self._copy_of(key).unlink(missing_ok=True)
+
+    def purge(self, key: str) -> None:
+        """Take away every version but the newest of what is under ``key``, and the copy here."""
+        self.bucket.remove(checked_key(key), newest=False)
+        self._copy_of(key).unlink(missing_ok=True)
+
     def local_path(self, key: str) -> Path:
         """Return a file on this machine that holds the bytes under ``key``."""
-        place = hashlib.sha256(self.bucket.url.encode()).hexdigest()[:16]
-        path = self._cache / place / checked_key(key)
+        path = self._copy_of(key)
         if not (key.startswith("images/") and path.is_file()):
             write_file(path, self.get(key))
         return path
+
+    def _copy_of(self, key: str) -> Path:
+        place = hashlib.sha256(self.bucket.url.encode()).hexdigest()[:16]
+        return self._cache / place / checked_key(key)
 
     def url(self, key: str) -> str:
         """Return the address of what is under ``key``."""

@@ -219,6 +219,17 @@ class Git:
         )
         return self.run("mktag", stdin=body.encode()).decode().strip()
 
+    def retag(self, tag: str, commit: str) -> str:
+        """Store an annotated tag as it is, but on another commit, and return its id."""
+        body = self.run("cat-file", "tag", tag)
+        return self.run("mktag", stdin=re.sub(rb"\Aobject [0-9a-f]+", f"object {commit}".encode(),
+                                              body)).decode().strip()  # fmt: skip
+
+    def delete_ref(self, name: str, expected_old: str) -> bool:
+        """Take a reference away; False if it pointed elsewhere, and then it stays."""
+        self._start(("update-ref", "-d", name, expected_old))
+        return not self.value(name)
+
     def refuse_other_tag(self, tag: str, commit: str) -> None:
         """Raise a PublishError if a tag is not on a commit."""
         present = self.resolve(f"refs/tags/{tag}")

@@ -48,6 +48,15 @@ class LabelError:
 
 
 @dataclass(frozen=True)
+class ErasedImages:
+    """How many images were taken out of a version after it was published, why and when (UTC)."""
+
+    images: int
+    reason: str
+    at: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One version. Counts are images and boxes; digests are SHA-256, ``folder_md5`` is DVC's."""
 
@@ -73,6 +82,7 @@ class Manifest:
     inputs: str = ""  # SHA-256 of the lake's list of what it was made of; empty: not kept
     label_errors: tuple[LabelError, ...] = ()  # empty: not measured
     labels_root: str = ""  # SHA-256 over all labels, see label_tree.py; empty: older than that
+    erased: tuple[ErasedImages, ...] = ()  # what it held once and holds no more
 
     @property
     def tag(self) -> str:
@@ -81,7 +91,11 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Return the manifest as indented JSON with sorted keys."""
-        text = json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False)
+        content = asdict(self)
+        if not self.erased:
+            # Versions of which nothing was erased stay readable for earlier code.
+            del content["erased"]
+        text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
         return text.encode() + b"\n"
 
     @classmethod
@@ -102,12 +116,15 @@ class Manifest:
         code = {**code, "dirty_paths": tuple(code["dirty_paths"])}
         try:
             bars = tuple(LabelError(**bar) for bar in values.get("label_errors", ()))
+            erased = tuple(ErasedImages(**each) for each in values.get("erased", ()))
         except TypeError as error:
-            raise _unreadable(where, "`label_errors` is not as expected") from error
+            problem = "`label_errors` or `erased` is not as expected"
+            raise _unreadable(where, problem) from error
         read = {
             "code": CodeState(**code),
             "weights": tuple(values["weights"]),
             "label_errors": bars,
+            "erased": erased,
         }
         return cls(**{**values, **read})
 

@@ -83,6 +83,10 @@ class Mirror(Git):
         """Move a reference at the address, then here; see ``Git.update_ref``."""
         return self._push(_Move(name, new, expected_old))
 
+    def delete_ref(self, name: str, expected_old: str) -> bool:
+        """Take a reference away at the address, then here; see ``Git.delete_ref``."""
+        return self._push(_Move(name, "", expected_old)) and super().delete_ref(name, expected_old)
+
     def add_version(
         self, commit: str, expected_old: str | None, tag: str, message: str, at: datetime
     ) -> bool:

@@ -361,10 +361,6 @@ def _upload(job: _Job, folder: FolderObjects, held: set[str], progress: Progress
 
 
 def _commit(job: _Job, manifest: Manifest, head: str | None) -> str:
-    pointer = (
-        f"outs:\n- md5: {manifest.folder_md5}\n  size: {manifest.folder_bytes}\n"
-        f"  nfiles: {manifest.folder_files}\n  hash: md5\n  path: {job.dataset}\n"
-    )
     tree = job.registry.write_tree(
         job.registry.tree_of(job.code.commit),
         {
@@ -372,12 +368,20 @@ def _commit(job: _Job, manifest: Manifest, head: str | None) -> str:
             "params.yaml": job.params_text.encode(),
             "datasets/.gitignore": f"/{job.dataset}\n".encode(),
             MANIFEST_PATH: manifest.to_json(),
-            f"datasets/{job.dataset}.dvc": pointer.encode(),
+            f"datasets/{job.dataset}.dvc": pointer_text(manifest).encode(),
         },
     )
     parents = [head, job.code.commit] if head else [job.code.commit]
     message = f"{job.dataset} v{manifest.version}: {_summary(manifest)}\n"
     return job.registry.commit_tree(tree, parents, message, job.now)
+
+
+def pointer_text(manifest: Manifest) -> str:
+    """Return the file by which DVC knows a version's folder."""
+    return (
+        f"outs:\n- md5: {manifest.folder_md5}\n  size: {manifest.folder_bytes}\n"
+        f"  nfiles: {manifest.folder_files}\n  hash: md5\n  path: {manifest.dataset}\n"
+    )
 
 
 def _tag(job: _Job, manifest: Manifest, commit: str) -> None:

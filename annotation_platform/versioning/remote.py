@@ -217,6 +217,26 @@ class DvcRemote:
                 with suppress(FileNotFoundError):
                     self._fs.remove(self._odb.oid_to_path(name))
 
+    def erase(self, names: Iterable[str]) -> None:
+        """Take objects away with every version that a bucket keeps of them."""
+        for name in names:
+            if self._fs.protocol == "s3":
+                self._erase_versions(self._odb.oid_to_path(name))
+            else:
+                self.remove([name])
+
+    def _erase_versions(self, path: str) -> None:
+        bucket, _, key = path.partition("/")
+        with self._errors():
+            client = self._fs.fs
+            told = client.call_s3("list_object_versions", Bucket=bucket, Prefix=key)
+            for each in (*told.get("Versions", ()), *told.get("DeleteMarkers", ())):
+                if each["Key"] == key:
+                    client.call_s3(
+                        "delete_object", Bucket=bucket, Key=key, VersionId=each["VersionId"]
+                    )
+            client.invalidate_cache()
+
     def notes(self) -> list[str]:
         """Return the names of the notes beside the objects, sorted."""
         with self._errors():

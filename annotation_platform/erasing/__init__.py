@@ -1,0 +1,1 @@
+"""Forgetting: an image, everything from a source, or who an annotator was, wherever they are."""

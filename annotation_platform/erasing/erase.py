@@ -1,0 +1,339 @@
+"""Erase images from every place that they reached, and show afterwards that nothing is left.
+
+Each step may be done twice, and what it needs is written down before it begins; so a process that
+is killed at any moment leaves an erasure that the next call finishes. What is to take the place of
+something is written before that is taken away: readers see the old state or the new one.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from annotation_platform.audit_log.noting import note_erasure
+from annotation_platform.erasing.lake_pass import (
+    entries_after,
+    rewrite_by_content,
+    rewrite_in_place,
+)
+from annotation_platform.erasing.plan import KEY, Plan, read_plan
+from annotation_platform.erasing.record import Erasures
+from annotation_platform.erasing.scan import Scanned, scan
+from annotation_platform.erasing.subject import Found, Kind, find_images
+from annotation_platform.errors import DataError
+from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.lake import Lake
+from annotation_platform.landing.ingest import sidecar_receipt
+from annotation_platform.models.cards import ModelCard
+from annotation_platform.params import Params
+from annotation_platform.provenance.state import read_state
+from annotation_platform.release import picture_source
+from annotation_platform.schema.rounds import LandedObject
+from annotation_platform.storage.round_tables import read_table, table_bytes
+from annotation_platform.versioning.git import Git
+from annotation_platform.versioning.registry import list_versions, open_remote
+from annotation_platform.versioning.reissue import (
+    Leaving,
+    holding,
+    move_references,
+    write_versions,
+)
+
+Say = Callable[[str], Callable[[int, int], None]]
+"""Told which step begins; returns what is told how far it is."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Everywhere that something of an image can be.
+
+    Attributes:
+        lake: with the landing place.
+        registry: with the versions.
+        remote_url: where their files are, if not where they say.
+        labeling: where people label.
+        models: the cards of models by the SHA-256 of their weights.
+        home: whose files are looked through at the end.
+        events: takes pictures of images off the pages of the Dagster UI, and returns how many; for
+            nobody's images it looks whether any is left.
+    """
+
+    lake: Lake
+    registry: Git
+    remote_url: str
+    labeling: LabelingClient
+    models: Mapping[str, ModelCard]
+    home: Path
+    events: Callable[[frozenset[str]], int]
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What was erased, or would be.
+
+    Attributes:
+        images: how many, of which ``look_alikes`` were not asked for but go with the others.
+        stay: images of a source that landed from elsewhere as well.
+        rounds: in which they landed.
+        versions: by tag how many of them it held; it is issued again.
+        withdrawn: versions of which nothing is left.
+        models: weights that learned from them, and the version; they stay.
+        counts: what went from where.
+        scanned: what was looked through at the end; None for a dry run.
+    """
+
+    images: int
+    look_alikes: int
+    stay: tuple[str, ...]
+    rounds: tuple[str, ...]
+    versions: dict[str, int]
+    withdrawn: tuple[str, ...]
+    models: tuple[tuple[str, str], ...]
+    counts: dict[str, int]
+    scanned: Scanned | None
+
+
+def what_goes(kind: Kind, name: str, places: Places, policy: Params) -> tuple[Found, Erased]:
+    """Return what an erasure would be about and come to; nothing is changed.
+
+    Raises:
+        DataError: nothing is called that, or several images are.
+    """
+    found = find_images(
+        kind,
+        name,
+        places.lake,
+        near_duplicates=policy.erasure.near_duplicates,
+        bits=policy.cleaning.duplicate_bits,
+    )
+    versions = holding(places.registry, found.images, remote_url=places.remote_url)
+    expected = Erased(
+        images=len(found.images),
+        look_alikes=len(found.images - found.asked),
+        stay=tuple(sorted(found.stay)),
+        rounds=found.rounds,
+        versions=versions,
+        withdrawn=(),
+        models=_models(found, versions, places),
+        counts={"landed": len(found.landed)},
+        scanned=None,
+    )
+    return found, expected
+
+
+def begin(
+    asked: str,
+    found: Found,
+    expected: Erased,
+    places: Places,
+    policy: Params,
+    *,
+    reason: str,
+    by: str,
+) -> None:
+    """Write down what is to be erased; from then on its images are refused.
+
+    Raises:
+        DataError: no reason is given, or another erasure is not finished.
+    """
+    store = places.lake.store
+    if not reason.strip():
+        raise DataError(f"{asked}: say why it is erased: --reason TEXT")
+    if read_plan(store) is not None:
+        raise DataError(
+            "Another erasure is not finished. Run `annotation-platform erase --finish`."
+        )
+    erasures = Erasures(store)
+    Plan(
+        asked=asked,
+        reason=reason.strip(),
+        by=by,
+        at=datetime.now(UTC),
+        images=tuple(sorted(found.images)),
+        landed=found.landed,
+        sidecars=tuple(sorted(found.sidecars)),
+        models=expected.models,
+        bits=policy.cleaning.duplicate_bits if policy.erasure.near_duplicates else 0,
+        likenesses=found.likenesses,
+        tokens={image: erasures.name(image) for image in sorted(found.images)},
+        counts={"asked": len(found.asked)},
+    ).save(store)
+
+
+def finish(places: Places, *, say: Say) -> Erased | None:
+    """Do what is left of an erasure, and return what it came to; None if there is none.
+
+    Raises:
+        DataError: something of it is still there at the end. The erasure stays unfinished.
+    """
+    store = places.lake.store
+    plan = read_plan(store)
+    if plan is None:
+        return None
+    for step, work in _STEPS.items():
+        if step not in plan.done:
+            plan = work(plan, places, say(step)).with_done(step)
+            plan.save(store)
+    scanned = scan(plan, places, say("looking through every store"))
+    if scanned.left:
+        raise DataError(
+            f"{len(scanned.left)} things are left, the first is {scanned.left[0]}. Stop what is "
+            "running and call `annotation-platform erase --finish` again."
+        )
+    assert plan.reissue is not None
+    result = Erased(
+        images=len(plan.images),
+        look_alikes=len(plan.images) - plan.counts["asked"],
+        stay=(),
+        rounds=(),
+        versions=plan.reissue.versions,
+        withdrawn=plan.reissue.withdrawn,
+        models=plan.models,
+        counts=plan.counts,
+        scanned=scanned,
+    )
+    facts = {"images": result.images, "versions": sorted(result.versions)}
+    names = [plan.tokens[image] for image in plan.images]
+    note_erasure(names[0], places.lake, reason=plan.reason, facts=facts, now=datetime.now(UTC))
+    store.remove(KEY)
+    return result
+
+
+def _refuse(plan: Plan, places: Places, _say: Callable[[int, int], None]) -> Plan:
+    Erasures(places.lake.store).add(plan.images, reason=plan.reason, by=plan.by, now=plan.at)
+    return plan
+
+
+def _write_tables(plan: Plan, places: Places, say: Callable[[int, int], None]) -> Plan:
+    rewriting = plan.rewriting
+    old = rewrite_by_content(places.lake.store, rewriting, progress=say)
+    return replace(plan, tokens=rewriting.tokens, old=old)
+
+
+def _write_versions(plan: Plan, places: Places, say: Callable[[int, int], None]) -> Plan:
+    rewriting = plan.rewriting
+    leaving = Leaving(
+        images=rewriting.images,
+        labels=lambda frame: read_table(
+            "training_set", rewriting.table(table_bytes("training_set", frame))
+        ),
+        text=rewriting.text,
+        reason=plan.reason,
+        at=plan.at,
+    )
+    reissue = write_versions(
+        places.registry,
+        leaving,
+        picture_source(places.lake),
+        remote_url=places.remote_url,
+        progress=say,
+    )
+    return replace(
+        plan, reissue=reissue, tokens=plan.tokens | reissue.commits | _folders(reissue.folders)
+    )
+
+
+def _folders(folders: Mapping[str, str]) -> dict[str, str]:
+    """Return which digest of a folder takes the place of which, as it stands in texts."""
+    return {old.removesuffix(".dir"): new.removesuffix(".dir") for old, new in folders.items()}
+
+
+def _move_references(plan: Plan, places: Places, _say: Callable[[int, int], None]) -> Plan:
+    assert plan.reissue is not None
+    move_references(places.registry, plan.reissue, remote_url=places.remote_url)
+    return plan
+
+
+def _clear_remote(plan: Plan, places: Places, say: Callable[[int, int], None]) -> Plan:
+    assert plan.reissue is not None
+    doomed = plan.reissue.objects
+    if doomed:
+        remote = open_remote(places.registry, places.remote_url)
+        for done, name in enumerate(doomed, start=1):
+            remote.erase([name])
+            say(done, len(doomed))
+        for name in doomed:
+            # Whoever pulled a version here has them in DVC's cache.
+            cached = places.registry.folder / ".dvc/cache/files/md5" / name[:2] / name[2:]
+            cached.unlink(missing_ok=True)
+    return replace(plan, counts=plan.counts | {"remote": len(doomed)})
+
+
+def _clear_labeling(plan: Plan, places: Places, _say: Callable[[int, int], None]) -> Plan:
+    tasks = places.labeling.forget(frozenset(plan.images))
+    return replace(plan, counts=plan.counts | {"tasks": tasks})
+
+
+def _clear_landing(plan: Plan, places: Places, _say: Callable[[int, int], None]) -> Plan:
+    """Take away what landed, and anything else there with the same bytes."""
+    removed = 0
+    for each in places.lake.landing.list(now=datetime.now(UTC)).objects:
+        if _holds_one(places.lake, each, plan):
+            if each.sidecar:
+                places.lake.landing.remove(each.sidecar)
+            places.lake.landing.remove(each.key)
+            removed += 1
+    return replace(plan, counts=plan.counts | {"landed": removed})
+
+
+def _holds_one(lake: Lake, each: LandedObject, plan: Plan) -> bool:
+    if (each.key, each.stamp) in plan.rewriting.landed:
+        return True
+    try:
+        return hashlib.sha256(lake.landing.read(each)).hexdigest() in plan.images
+    except DataError:
+        return False
+
+
+def _clear_lake(plan: Plan, places: Places, say: Callable[[int, int], None]) -> Plan:
+    store, rewriting = places.lake.store, plan.rewriting
+    rewriting.entries = entries_after(store, rewriting)
+    for key, stamp, sidecar in plan.landed:
+        landed = LandedObject(key, stamp, 0, sidecar)
+        places.lake.receipts.remove(landed)
+        places.lake.receipts.remove(sidecar_receipt(landed))
+    changed = rewrite_in_place(
+        store, rewriting, old=plan.old or (), sidecars=plan.sidecars, progress=say
+    )
+    return replace(plan, counts=plan.counts | {"lake": changed})
+
+
+def _clear_events(plan: Plan, places: Places, _say: Callable[[int, int], None]) -> Plan:
+    return replace(plan, counts=plan.counts | {"events": places.events(frozenset(plan.images))})
+
+
+_STEPS: dict[str, Callable[[Plan, Places, Callable[[int, int], None]], Plan]] = {
+    "refusing it from now on": _refuse,
+    "writing tables without it": _write_tables,
+    "writing versions without it": _write_versions,
+    "moving tags": _move_references,
+    "clearing the remote": _clear_remote,
+    "clearing where people label": _clear_labeling,
+    "clearing the landing place": _clear_landing,
+    "clearing the lake": _clear_lake,
+    "clearing the pages of the UI": _clear_events,
+}
+
+
+def _models(
+    found: Found, versions: Mapping[str, int], places: Places
+) -> tuple[tuple[str, str], ...]:
+    """Return the weights that learned from the images, each with the version."""
+    taught = set()
+    for info in list_versions(places.registry):
+        if info.tag not in versions:
+            continue
+        state = read_state(
+            places.registry, info.tag, remote_url=places.remote_url, lake=places.lake
+        )
+        seen = state.labels_about(found.images, ["image_id", "label_id", "split"])
+        if (seen["split"] == "train").any():
+            taught.add(info.tag)
+    return tuple(
+        sorted(
+            (sha, card.dataset_tag)
+            for sha, card in places.models.items()
+            if card.dataset_tag in taught
+        )
+    )

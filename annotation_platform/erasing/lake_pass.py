@@ -1,0 +1,270 @@
+"""Every object of the lake without what is erased: first what is known by its content, then all."""
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
+from typing import Any
+
+from annotation_platform.curation.training_set import digest_of_round
+from annotation_platform.erasing.rewriting import Rewriting
+from annotation_platform.storage.journal import ERASED
+from annotation_platform.storage.keys import SHOWN, sidecar_key
+from annotation_platform.storage.lineage import entries_of, entry_key
+from annotation_platform.storage.objects import ObjectStore
+
+AUDIT = "audit"
+"""The folder that is left as it is: it is chained, and holds no picture and no answer."""
+
+_BULK = ("raw", "images", SHOWN, "landed", "sidecars")
+"""Folders of which the key alone says what is in them."""
+
+_BY_CONTENT = re.compile(r"(inputs|features/[^/]+)/(?P<digest>[0-9a-f]{64})\.\w+")
+_LINEAGE = re.compile(r"lineage/(?P<table>\w+)/(?P<round>[^/]+)/(?P<digest>[0-9a-f]{64})\.json")
+_TABLE = re.compile(r"tables/(?P<table>\w+)/(?P<round>[^/]+)\.parquet")
+_LIKENESSES = "likenesses/"
+_THREADS = 8
+
+Progress = Callable[[int, int], None]
+
+
+def lake_keys(store: ObjectStore) -> list[str]:
+    """Return the keys of everything in the lake, sorted."""
+    return sorted({*store.list(""), *store.list(SHOWN)})
+
+
+def rewrite_by_content(
+    store: ObjectStore, rewriting: Rewriting, *, progress: Progress
+) -> tuple[str, ...]:
+    """Write what is known by its content anew, and return the keys of what that replaces.
+
+    ``rewriting`` learns which digest takes the place of which: of tables, of lists of what
+    versions were made of, of manifests and of rounds' labels. Nothing that is there changes.
+    """
+    keys = [key for key in lake_keys(store) if not _is_bulk(key)]
+    tables = [key for key in keys if key.endswith(".parquet")]
+    lineage = [key for key in keys if _LINEAGE.fullmatch(key)]
+    lists = [key for key in keys if _BY_CONTENT.fullmatch(key) and key.endswith(".json")]
+    manifests = [key for key in keys if key.startswith("manifests/")]
+    total, done = len(tables) + len(lineage) + len(lists) + len(manifests), 0
+    old: list[str] = []
+    states = [_states_now(store, tables), *_states_of_versions(store, lists)]
+    for group, rewritten in (
+        (tables, rewriting.table),
+        (manifests, rewriting.document),
+        (lineage, _lineage(rewriting)),
+        (lists, _lineage(rewriting)),
+    ):
+        if group is lineage:
+            _learn_rounds(states, rewriting)
+            rewriting.entries = entries_after(store, rewriting)
+        for key, data, new in _rewritten(store, group, rewritten):
+            done += 1
+            progress(done, total)
+            if new == data:
+                continue
+            if group is not lineage:
+                digest = hashlib.sha256(data).hexdigest()
+                rewriting.tokens[digest] = hashlib.sha256(new).hexdigest()
+            target = _target(key, rewriting)
+            if target != key:
+                store.create(target, new)
+                old.append(key)
+    # What nothing was changed in may be known by the digest of something else all the same.
+    for key in lineage:
+        target = _target(key, rewriting)
+        if target != key and key not in old:
+            store.create(target, store.get(key))
+            old.append(key)
+    return tuple(old)
+
+
+def rewrite_in_place(
+    store: ObjectStore,
+    rewriting: Rewriting,
+    *,
+    old: Collection[str],
+    sidecars: Iterable[str],
+    progress: Progress,
+) -> int:
+    """Rewrite everything else, take away what is replaced, and return how many objects changed.
+
+    Args:
+        store: the lake.
+        rewriting: as ``rewrite_by_content`` left it.
+        old: what that returned.
+        sidecars: SHA-256 of the sidecars that describe nothing else.
+        progress: told the objects done, and all of them.
+    """
+    keys = [key for key in lake_keys(store) if not key.startswith(f"{AUDIT}/")]
+    doomed = {*old, *map(sidecar_key, sidecars)}
+    doomed |= {key for key in keys if _names_one(key, rewriting.images)}
+    doomed |= {
+        key
+        for key in keys
+        if key.startswith(_LIKENESSES)
+        and any(image.encode() in store.get(key) for image in rewriting.images)
+    }
+    changing = [
+        key
+        for key in keys
+        if not (_is_bulk(key) or key in doomed or _BY_CONTENT.fullmatch(key))
+        and not _LINEAGE.fullmatch(key)
+    ]
+    lineage = [key for key in keys if _LINEAGE.fullmatch(key) and key not in doomed]
+    total, changed = len(changing) + len(lineage) + len(doomed), 0
+    for done, (key, data, new) in enumerate(
+        _rewritten_each(store, [*changing, *lineage], rewriting), start=1
+    ):
+        if new != data:
+            store.put(key, new)
+            store.purge(key)
+            changed += 1
+        progress(done, total)
+    for done, key in enumerate(sorted(doomed), start=total - len(doomed) + 1):
+        store.remove(key)
+        progress(done, total)
+    return changed + len(doomed)
+
+
+def _is_bulk(key: str) -> bool:
+    return key.partition("/")[0] in {*_BULK, AUDIT}
+
+
+def _names_one(key: str, images: Collection[str]) -> bool:
+    return any(image in key for image in images)
+
+
+def _target(key: str, rewriting: Rewriting) -> str:
+    """Return the key of what takes the place of something that is known by its content."""
+    match = _BY_CONTENT.fullmatch(key) or _LINEAGE.fullmatch(key)
+    if match is None:
+        return key
+    digest = match["digest"]
+    return key.replace(digest, rewriting.tokens.get(digest, digest))
+
+
+def _lineage(rewriting: Rewriting) -> Callable[[bytes], bytes]:
+    """Return what rewrites a note of what something was made of, or a version's list of them.
+
+    What was learned from the erased cannot be learned again, so of a consensus it says that
+    something is gone from it.
+    """
+
+    def rewritten(data: bytes) -> bytes:
+        new = rewriting.document(data)
+        if new == data:
+            return new
+        was, content = json.loads(data), json.loads(new)
+        for before, after in zip(_notes(was), _notes(content), strict=True):
+            if before != after and "iou_threshold" in after["settings"]:
+                after["settings"][ERASED] = True
+        text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+        return text.encode() + b"\n"
+
+    return rewritten
+
+
+def _notes(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return every note of what something was made of in a document."""
+    if "settings" in content:
+        return [content]
+    made = content.get("made")
+    several = made.values() if isinstance(made, dict) else ()
+    return [each["made_of"] for each in several if each["made_of"]]
+
+
+def _rewritten(
+    store: ObjectStore, keys: Iterable[str], rewritten: Callable[[bytes], bytes]
+) -> Iterator[tuple[str, bytes, bytes]]:
+    """Yield key, what is there and what is to be there, in order, a few at a time."""
+
+    def work(key: str) -> tuple[str, bytes, bytes]:
+        data = store.get(key)
+        return key, data, rewritten(data)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        yield from pool.map(work, keys)
+
+
+def _rewritten_each(
+    store: ObjectStore, keys: Iterable[str], rewriting: Rewriting
+) -> Iterator[tuple[str, bytes, bytes]]:
+    """Yield the same, each rewritten as what it is."""
+    lineage = _lineage(rewriting)
+
+    def of(key: str) -> Callable[[bytes], bytes] | None:
+        match PurePosixPath(key).suffix:
+            case ".parquet":
+                return rewriting.table
+            case ".jsonl":
+                return rewriting.entry
+            case ".json":
+                return lineage if _LINEAGE.fullmatch(key) else rewriting.document
+            case _:
+                return None
+
+    for key in keys:
+        rewritten = of(key)
+        if rewritten is not None:
+            yield from _rewritten(store, [key], rewritten)
+
+
+def entries_after(
+    store: ObjectStore, rewriting: Rewriting
+) -> Callable[[str, int], Mapping[str, Any]]:
+    """Return what tells what is noted of the first entries of a journal once it is rewritten."""
+    journals: dict[str, list[bytes]] = {}
+
+    def noted(folder: str, count: int) -> Mapping[str, Any]:
+        known = journals.setdefault(folder, [])
+        known += [
+            rewriting.entry(store.get(entry_key(folder, number)))
+            for number in range(len(known) + 1, count + 1)
+        ]
+        found = entries_of(known[:count])
+        return {"count": found.count, "sha256": found.sha256}
+
+    return noted
+
+
+_State = Mapping[str, Mapping[str, str]]
+"""By round, the digests of its tables by name."""
+
+
+def _states_now(store: ObjectStore, keys: Iterable[str]) -> _State:
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for key in keys:
+        if match := _TABLE.fullmatch(key):
+            digest = hashlib.sha256(store.get(key)).hexdigest()
+            found[match["round"]][match["table"]] = digest
+    return found
+
+
+def _states_of_versions(store: ObjectStore, lists: Iterable[str]) -> Iterator[_State]:
+    """Yield the tables that each version was made of."""
+    for key in lists:
+        made = json.loads(store.get(key)).get("made")
+        if not isinstance(made, dict):
+            # Policies are kept there, too.
+            continue
+        found: dict[str, dict[str, str]] = defaultdict(dict)
+        for name, each in made.items():
+            rests_on = (each["made_of"] or {"tables": {}})["tables"]
+            for other, digest in {name: each["sha256"], **rests_on}.items():
+                table, _, round_id = other.partition("/")
+                found[round_id][table] = digest
+        yield found
+
+
+def _learn_rounds(states: Iterable[_State], rewriting: Rewriting) -> None:
+    """Let the digest of each round's labels be replaced by what it is of the rewritten tables."""
+    for state in states:
+        for tables in state.values():
+            after = {name: rewriting.tokens.get(digest, digest) for name, digest in tables.items()}
+            was, is_ = digest_of_round(tables), digest_of_round(after)
+            if was != is_:
+                rewriting.tokens[was] = is_

@@ -1,0 +1,178 @@
+"""What becomes of one object of the lake where something is erased: the same, without it.
+
+Digests name tables, lists and images all over the lake, so one rule covers nearly everything: rows
+and entries about an erased image go, and wherever else its id or the digest of something rewritten
+stands, the new one takes its place. Nobody has to know each table and each file.
+"""
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from annotation_platform.storage.journal import ERASED
+from annotation_platform.storage.round_tables import table_parquet
+
+_HEX = re.compile(r"(?<![0-9a-f])[0-9a-f]{32,64}(?![0-9a-f])")
+_AT_ONCE = 256
+"""Ids in one pattern; more of them would make RE2's automaton too large."""
+
+_GONE = object()
+
+Entries = Callable[[str, int], Mapping[str, Any]]
+"""Returns what is noted of the first entries of a journal, by its folder and their number."""
+
+
+@dataclass
+class Rewriting:
+    """What goes, and what takes the place of what.
+
+    Attributes:
+        images: ids of the erased images; rows and entries about them go.
+        landed: name and stamp of every object that landed with one of them.
+        tokens: by an id or digest, in hexadecimal, the one that replaces it.
+        entries: of a journal as it is once it is rewritten; None where journals are left alone.
+    """
+
+    images: frozenset[str]
+    landed: frozenset[tuple[str, str]]
+    tokens: dict[str, str]
+    entries: Entries | None = field(default=None, repr=False)
+
+    def concerns(self, data: bytes) -> bool:
+        """Return whether anything erased or replaced may stand in a text."""
+        found = set(_HEX.findall(data.decode(errors="replace")))
+        return not found.isdisjoint(self.tokens)
+
+    def text(self, text: str) -> str:
+        """Return a text with every token replaced."""
+        return _HEX.sub(lambda match: self.tokens.get(match[0], match[0]), text)
+
+    def document(self, data: bytes) -> bytes:
+        """Return a JSON document without what is erased; it keeps its form."""
+        if not self.concerns(data) and not self.landed and self.entries is None:
+            return data
+        content = json.loads(data)
+        kept = self._value(content)
+        if kept == content:
+            return data
+        indent = 1 if b"\n" in data.strip() else None
+        text = json.dumps(kept, indent=indent, ensure_ascii=False)
+        return text.encode() + (b"\n" if data.endswith(b"\n") else b"")
+
+    def entry(self, data: bytes) -> bytes:
+        """Return an entry of a journal; a line of its own stands where one was erased."""
+        if not self.concerns(data):
+            return data
+        lines = data.splitlines(keepends=True)
+        return b"".join(self._line(line) for line in lines)
+
+    def table(self, data: bytes) -> bytes:
+        """Return a Parquet file without the rows that are erased; its form does not change."""
+        table = pq.read_table(pa.BufferReader(data))
+        kept = self._without_rows(table)
+        replaced = self._with_tokens(kept)
+        if replaced is table:
+            return data
+        return table_parquet(replaced)
+
+    def _line(self, line: bytes) -> bytes:
+        content = json.loads(line)
+        kept = self._value(content)
+        if kept is _GONE:
+            named = sorted(self._names_in(line.decode()))
+            kept = {ERASED: named[0] if named else ""}
+        if kept == content:
+            return line
+        end = b"\n" if line.endswith(b"\n") else b""
+        return json.dumps(kept, ensure_ascii=False).encode() + end
+
+    def _names_in(self, text: str) -> set[str]:
+        return {self.tokens[each] for each in _HEX.findall(text) if each in self.images}
+
+    def _value(self, value: Any) -> Any:
+        """Return a JSON value without what is erased, or ``_GONE``."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, list):
+            members = [self._value(each) for each in value]
+            return [each for each in members if each is not _GONE]
+        if not isinstance(value, dict):
+            return value
+        if value.get("image_id") in self.images or self._has_landed(value):
+            return _GONE
+        kept = {key: self._member(key, each) for key, each in value.items()}
+        # What says something of one thing goes with it; of a list only what is in it.
+        if any(each is _GONE for each in kept.values()):
+            return _GONE
+        return {
+            self.text(key): each
+            for key, each in kept.items()
+            if self.images.isdisjoint(_HEX.findall(key))
+        }
+
+    def _member(self, key: str, value: Any) -> Any:
+        if key == "journals" and self.entries is not None and isinstance(value, dict):
+            return {folder: self.entries(folder, each["count"]) for folder, each in value.items()}
+        return self._value(value)
+
+    def _has_landed(self, value: Mapping[str, Any]) -> bool:
+        return (value.get("key"), value.get("stamp")) in self.landed
+
+    def _without_rows(self, table: pa.Table) -> pa.Table:
+        keep = None
+        if "image_id" in table.column_names:
+            gone = pc.is_in(table["image_id"], pa.array(sorted(self.images), pa.large_string()))
+            keep = pc.invert(pc.fill_null(gone, False))
+        if {"source_key", "stamp"} <= set(table.column_names) and self.landed:
+            pairs = zip(*(table[name].to_pylist() for name in ("source_key", "stamp")), strict=True)
+            others = pa.chunked_array([pa.array([pair not in self.landed for pair in pairs])])
+            keep = others if keep is None else pc.and_(keep, others)
+        if keep is None or pc.all(keep, min_count=0).as_py():
+            return table
+        return table.filter(keep)
+
+    def _with_tokens(self, table: pa.Table) -> pa.Table:
+        for place, name in enumerate(table.column_names):
+            column = table[name]
+            if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+                continue
+            rows = self._concerned(column)
+            if not rows:
+                continue
+            values = column.to_pylist()
+            for row in rows:
+                values[row] = self.text(values[row])
+            new = pa.chunked_array([pa.array(values, column.type)])
+            table = table.set_column(place, table.schema.field(place), new)
+        return table
+
+    def _concerned(self, column: pa.ChunkedArray) -> list[int]:
+        """Return the rows of a column of text in which a token stands."""
+        longest = pc.max(pc.utf8_length(column)).as_py() or 0
+        shortest = min(map(len, self.tokens), default=0)
+        if not self.tokens or longest < shortest:
+            return []
+        distinct = column.unique().drop_null()
+        found = {
+            text
+            for batch in _batches(self.tokens)
+            for text in distinct.filter(
+                pc.match_substring_regex(distinct, "|".join(batch))
+            ).to_pylist()
+        }
+        if not found:
+            return []
+        rows = pc.indices_nonzero(pc.is_in(column, pa.array(sorted(found), column.type)))
+        return list(rows.to_pylist())
+
+
+def _batches(tokens: Collection[str]) -> Iterable[list[str]]:
+    ordered = sorted(tokens)
+    for start in range(0, len(ordered), _AT_ONCE):
+        yield ordered[start : start + _AT_ONCE]

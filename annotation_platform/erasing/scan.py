@@ -1,0 +1,138 @@
+"""Looking through every store for what was erased: by bytes, by name, and by what is to be seen."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from annotation_platform.erasing.lake_pass import AUDIT, lake_keys
+from annotation_platform.erasing.likes import look_at, which_show
+from annotation_platform.erasing.plan import KEY, Plan
+from annotation_platform.errors import AnnotationPlatformError
+from annotation_platform.versioning.registry import list_versions, open_remote
+from annotation_platform.versioning.reissue import holding
+from annotation_platform.versioning.remote import DvcRemote
+
+if TYPE_CHECKING:
+    from annotation_platform.erasing.erase import Places
+
+_PARQUET = b"PAR1"
+_LOOKS_LIKE_A_PICTURE = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+_ELSEWHERE = {"audit", "dagster", "label-studio", ".git", "tmp"}
+"""Folders of a home that are asked by other means, or hold digests for proof."""
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What was looked through, by store how many objects; and what was found, in words."""
+
+    stores: dict[str, int]
+    left: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _File:
+    """Something in a store, and how it is read."""
+
+    name: str
+    load: Callable[[], bytes]
+
+
+def scan(plan: Plan, places: "Places", say: Callable[[int, int], None]) -> Scanned:
+    """Look through every store for what was erased.
+
+    Bytes are compared by SHA-256, tables and texts are searched for ids and for digests of what
+    was replaced, pictures are compared by what they show. The audit logs are left out: they are
+    chained, and name images by digest.
+    """
+    stores: dict[str, int] = {}
+    left: list[str] = []
+    for store, files in _stores(places):
+        there = list(files)
+        stores[store] = len(there)
+        left += (f"{store}: {each}" for each in _found(there, plan, say))
+    images = frozenset(plan.images)
+    stores["versions"] = len(list_versions(places.registry))
+    held = holding(places.registry, images, remote_url=places.remote_url)
+    left += (f"versions: {tag}" for tag in held)
+    for store, clear in (("labelling", places.labeling.forget), ("pages of the UI", places.events)):
+        again = clear(images)
+        stores[store] = 1
+        if again:
+            left.append(f"{store}: {again} that came meanwhile; they are gone now")
+    return Scanned(stores, tuple(left))
+
+
+def _stores(places: "Places") -> Iterator[tuple[str, Iterable[_File]]]:
+    store, landing = places.lake.store, places.lake.landing
+    keys = (key for key in lake_keys(store) if key != KEY and not key.startswith(f"{AUDIT}/"))
+    yield "lake", (_File(key, partial(store.get, key)) for key in keys)
+    objects = landing.list(now=datetime.now(UTC)).objects
+    yield (
+        "landing place",
+        (_File(each.key, partial(landing.read, each)) for each in objects),
+    )
+    remote = open_remote(places.registry, places.remote_url)
+    yield (
+        "remote",
+        (_File(name, partial(_read, remote, name)) for name in sorted(remote.all())),
+    )
+    cache = places.registry.folder / ".dvc" / "cache"
+    yield "DVC's cache of the registry", _files(cache)
+    yield "home", _files(places.home, leave_out=_known_places(places))
+
+
+def _read(remote: DvcRemote, name: str) -> bytes:
+    return remote.read(name) or b""
+
+
+def _known_places(places: "Places") -> set[Path]:
+    """Return the folders that are stores of their own."""
+    urls = [places.lake.store.url("x"), places.lake.landing.address, places.remote_url]
+    known = {Path(urls[0]).parent, *map(Path, urls[1:]), places.registry.folder}
+    return {each.absolute() for each in known}
+
+
+def _files(folder: Path, *, leave_out: Iterable[Path] = ()) -> Iterator[_File]:
+    known = set(leave_out)
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() or path.absolute() in known or path.name in _ELSEWHERE:
+            continue
+        if path.is_dir():
+            yield from _files(path, leave_out=known)
+        elif path.is_file():
+            yield _File(str(path), path.read_bytes)
+
+
+def _found(files: list[_File], plan: Plan, say: Callable[[int, int], None]) -> Iterator[str]:
+    """Yield what is left in a store: each file once, and why."""
+    rewriting, pictures = plan.rewriting, []
+    images = set(plan.images)
+    for done, each in enumerate(files, start=1):
+        say(done, len(files))
+        if any(image in each.name for image in images):
+            yield f"{each.name} has its name"
+            continue
+        try:
+            data = each.load()
+        except AnnotationPlatformError:
+            # What cannot be read where things land cannot be taken in either.
+            continue
+        if hashlib.sha256(data).hexdigest() in images:
+            yield f"{each.name} has its bytes"
+        elif data.startswith(_LOOKS_LIKE_A_PICTURE):
+            pictures.append(each)
+        elif data.startswith(_PARQUET):
+            if rewriting.table(data) != data:
+                yield f"{each.name} has rows of it"
+        elif rewriting.concerns(data):
+            yield f"{each.name} names it"
+    by_name = {each.name: each for each in pictures}
+    names, likenesses = look_at(list(by_name), lambda name: by_name[name].load())
+    for row in which_show(likenesses, plan.likenesses, bits=plan.bits):
+        yield f"{names[row]} looks like it"

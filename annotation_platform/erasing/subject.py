@@ -1,0 +1,157 @@
+"""Which images are erased with one: what repeats it, and what looks like it if policy says so."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+import pandas as pd
+
+from annotation_platform.erasing.likes import look_at, which_show
+from annotation_platform.errors import DataError
+from annotation_platform.images.likeness import LikenessTable
+from annotation_platform.lake import Lake
+from annotation_platform.storage.keys import raw_key
+
+Kind = Literal["image", "source"]
+
+_SHORTEST = 8
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an erasure is about.
+
+    Attributes:
+        asked: ids of the images that were named.
+        images: these, and what goes with them.
+        stay: images of a source that landed from elsewhere as well: they stay.
+        landed: name, stamp and sidecar in the landing place of everything that goes.
+        sidecars: SHA-256 of the sidecars that describe nothing else.
+        stored: by image, where its bytes came to: extension and MD5 of what was stored.
+        rounds: those in which any of it landed.
+        likenesses: of those that are pictures, to look for them later.
+    """
+
+    asked: frozenset[str]
+    images: frozenset[str]
+    stay: frozenset[str]
+    landed: tuple[tuple[str, str, str], ...]
+    sidecars: frozenset[str]
+    stored: dict[str, tuple[str, str]]
+    rounds: tuple[str, ...]
+    likenesses: LikenessTable = field(repr=False)
+
+
+def find_images(kind: Kind, name: str, lake: Lake, *, near_duplicates: bool, bits: int) -> Found:
+    """Return the images that a name means, and what goes with them.
+
+    Args:
+        kind: what the name is.
+        name: of an image its id or the first eight or more digits of it; of a source what sidecars
+            say, or a folder of the landing place.
+        lake: where they are.
+        near_duplicates: whether the whole group of an image goes; else only what repeats it.
+        bits: how much look-alikes may differ, as where duplicates are found.
+
+    Raises:
+        DataError: nothing is called that, or several images are.
+    """
+    raw = lake.tables.read_all("raw_images")
+    cleaned = lake.tables.read_all("cleaned_images")
+    landed = raw[raw["image_id"].notna()]
+    stay: frozenset[str] = frozenset()
+    if kind == "image":
+        asked = frozenset({_image(name, landed)})
+    else:
+        own = _is_from(landed, name.rstrip("/"))
+        stay = frozenset(landed["image_id"][own]) & frozenset(landed["image_id"][~own])
+        asked = frozenset(landed["image_id"][own]) - stay
+        if not own.any():
+            known = ", ".join(sorted(set(landed["source"].dropna()))[:_SHOWN]) or "none"
+            raise DataError(f"source {name!r}: nothing landed from it. Sidecars name: {known}.")
+    images = _with_likes(asked, cleaned, near_duplicates=near_duplicates)
+    likenesses = _likenesses(lake, images)
+    if near_duplicates:
+        # What was kept out is compared with nothing when it lands.
+        kept_out = cleaned.loc[
+            (cleaned["outcome"] == "quarantined") & (cleaned["width"] > 0), "image_id"
+        ]
+        names, looks = look_at(sorted(set(kept_out.dropna()) - images), partial(_raw, lake))
+        images |= {names[row] for row in which_show(looks, likenesses, bits=bits)}
+        likenesses = _likenesses(lake, images)
+    mine = landed["image_id"].isin(images)
+    others = set(landed.loc[~mine, "sidecar_sha256"].dropna())
+    stored = cleaned[cleaned["image_id"].isin(images) & (cleaned["extension"] != "")]
+    return Found(
+        asked=asked,
+        images=images,
+        stay=stay - images,
+        landed=_landed(lake, landed[mine]),
+        sidecars=frozenset(set(landed.loc[mine, "sidecar_sha256"].dropna()) - others),
+        stored={
+            image: (extension, md5)
+            for image, extension, md5 in zip(
+                stored["image_id"], stored["extension"], stored["stored_md5"], strict=True
+            )
+        },
+        rounds=tuple(sorted(set(landed.loc[mine, "round_id"]))),
+        likenesses=likenesses,
+    )
+
+
+def _likenesses(lake: Lake, images: frozenset[str]) -> LikenessTable:
+    return look_at(sorted(images), partial(_raw, lake))[1]
+
+
+def _raw(lake: Lake, image_id: str) -> bytes:
+    return lake.store.get(raw_key(image_id))
+
+
+def _image(name: str, landed: pd.DataFrame) -> str:
+    known = sorted(set(landed["image_id"]))
+    begin = [each for each in known if each.startswith(name.lower())]
+    if len(name) < _SHORTEST or len(begin) != 1:
+        problem = f"{len(begin)} begin like that" if begin else "no image has that id"
+        raise DataError(
+            f"image {name!r}: {problem}. Give its id, or at least {_SHORTEST} digits of it: "
+            "`annotation-platform query` and `duplicates` show ids."
+        )
+    return str(begin[0])
+
+
+def _is_from(landed: pd.DataFrame, source: str) -> "pd.Series[bool]":
+    below = landed["source_key"].str.startswith(f"{source}/")
+    return (landed["source"] == source).fillna(value=False) | below
+
+
+def _with_likes(
+    asked: frozenset[str], cleaned: pd.DataFrame, *, near_duplicates: bool
+) -> frozenset[str]:
+    """Return the images, and those that repeat them or that they repeat, and so on."""
+    columns = ["duplicate_of", *(["similar_to", "group_id"] if near_duplicates else [])]
+    pairs = [
+        cleaned.loc[cleaned[name].notna() & cleaned["image_id"].notna(), ["image_id", name]]
+        for name in columns
+    ]
+    found, size = set(asked), 0
+    while len(found) > size:
+        size = len(found)
+        for each in pairs:
+            ours, theirs = each.iloc[:, 0], each.iloc[:, 1]
+            met = ours.isin(found) | theirs.isin(found)
+            found |= set(ours[met]) | set(theirs[met])
+    # The name of a group may be that of nothing that is here any more.
+    return frozenset(found & {*cleaned["image_id"].dropna(), *asked})
+
+
+def _landed(lake: Lake, rows: pd.DataFrame) -> tuple[tuple[str, str, str], ...]:
+    """Return name, stamp and sidecar of landed objects, as the rounds' manifests have them."""
+    wanted = set(zip(rows["source_key"], rows["stamp"], strict=True))
+    found = {
+        (each.key, each.stamp, each.sidecar)
+        for round_id in sorted(set(rows["round_id"]))
+        for each in lake.manifests.read(round_id)
+        if (each.key, each.stamp) in wanted
+    }
+    return tuple(sorted(found))

@@ -1,0 +1,162 @@
+"""Images are erased from everywhere, versions stay readable, and nothing of them comes back."""
+
+import hashlib
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from annotation_platform.demo.material import drawn_material
+from annotation_platform.erasing.erase import Places, begin, finish, what_goes
+from annotation_platform.erasing.record import Erasures
+from annotation_platform.models.registry import ModelRegistry
+from annotation_platform.provenance.diff import diff_versions
+from annotation_platform.provenance.explain import explain_image
+from annotation_platform.rebuilding.rebuild import rebuild_version
+from annotation_platform.versioning.git import Git
+from annotation_platform.versioning.registry import checkout_as_stranger, list_versions
+from annotation_platform.versioning.stages import assign_stage, stages_of_versions
+from resources.event_pictures import clear_events
+from tests.pipeline.conftest import open_platform
+
+ONE, TWO, THREE = "round-0001", "round-0002", "round-0003"
+
+
+def quiet(_step):
+    return lambda _done, _total: None
+
+
+class Story:
+    def __init__(self, platform):
+        self.platform, self.lake = platform, platform.lake
+
+    @property
+    def places(self):
+        settings = self.platform.settings
+        return Places(
+            lake=self.lake,
+            registry=Git(settings.registry_path),
+            remote_url=settings.remote_url,
+            labeling=self.platform.labeling,
+            models=ModelRegistry(settings.models_path).cards(),
+            home=settings.home_path,
+            events=lambda images: clear_events(self.platform.instance, images),
+        )
+
+    def play(self, round_id, batch):
+        self.platform.land(batch)
+        self.platform.start_round(round_id)
+        self.platform.answer(round_id)
+        assert self.platform.run("merge_round", round_id).success
+        assert self.platform.run("release_round", round_id).success
+        return str(self.lake.tables.read("dataset_version", round_id).iloc[0]["tag"])
+
+    def erase(self, image, say=quiet):
+        found, expected = what_goes("image", image, self.places, self.platform.policy)
+        begin(image, found, expected, self.places, self.platform.policy, reason="asked to", by="me")
+        return found, finish(self.places, say=say)
+
+
+@pytest.fixture
+def story(tmp_path):
+    with open_platform(tmp_path / "home", drawn_material(3, 8, seed=0)) as platform:
+        platform.hurry()
+        platform.change_policy(review={"gate": "auto"}, labeling={"answers_per_task": 3})
+        yield Story(platform)
+
+
+def small(path):
+    """Return what a picture shows, or None."""
+    try:
+        with Image.open(path) as picture:
+            square = np.asarray(picture.convert("L").resize((16, 16)), dtype=float)
+    except (OSError, ValueError, SyntaxError):
+        return None
+    return (square - square.mean()) / max(square.std(), 1.0)
+
+
+def left_of(home, pictures):
+    """Return the files of a home that are one of these pictures or show it, by other means."""
+    digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in pictures}
+    shown = [small(path) for path in pictures]
+    found = []
+    for path in home.rglob("*"):
+        if not path.is_file():
+            continue
+        if hashlib.sha256(path.read_bytes()).hexdigest() in digests:
+            found.append(path)
+        there = small(path)
+        if there is not None and any(np.abs(there - each).mean() < 0.1 for each in shown):
+            found.append(path)
+    return found
+
+
+def test_an_image_goes_from_everywhere_and_versions_stay_whole(story, tmp_path):
+    platform, home = story.platform, story.platform.settings.home_path
+    tags = [story.play(ONE, 1), story.play(TWO, 2)]
+    registry = Git(platform.settings.registry_path)
+    assign_stage(registry, tags[0], "production", reason="good", now=datetime.now(UTC))
+    before = {tag: platform.state(tag) for tag in tags}
+    labels_before = {tag: state.labels for tag, state in before.items()}
+    commits = {info.tag: info.commit for info in list_versions(registry)}
+    first = labels_before[tags[0]]
+    image = str(first["image_id"].iloc[0])
+    kept = tmp_path / "kept"
+    kept.mkdir()
+
+    found, expected = what_goes("image", image, story.places, platform.policy)
+    assert expected.versions == dict.fromkeys(tags, len(set(first["image_id"]) & found.images))
+    for number, each in enumerate(sorted(found.images)):
+        (kept / str(number)).write_bytes(story.lake.store.get(f"raw/{each[:2]}/{each}"))
+    pictures = sorted(kept.iterdir())
+    assert left_of(home, pictures)
+
+    again, result = story.erase(image)
+    assert again.images == found.images
+    assert result.versions == expected.versions
+    assert left_of(home, pictures) == []
+    assert set(result.scanned.stores) >= {"lake", "remote", "landing place", "labelling", "home"}
+
+    # Versions: the same tags on other commits, readable by strangers, without the image alone.
+    versions = {info.tag: info for info in list_versions(registry)}
+    assert list(versions) == tags
+    for tag in tags:
+        assert versions[tag].commit != commits[tag]
+        assert [each.images for each in versions[tag].manifest.erased] == [result.versions[tag]]
+        now = platform.state(tag).labels
+        was = labels_before[tag]
+        stays = was[~was["image_id"].isin(found.images)].reset_index(drop=True)
+        columns = [name for name in was.columns if name != "group_id"]
+        assert stays[columns].equals(now[columns])
+        rebuilt = rebuild_version(platform.settings, registry, tag)
+        assert rebuilt.same, rebuilt.differences
+    assert [each.name for each in stages_of_versions(registry)[versions[tags[0]].commit]] == [
+        "production"
+    ]
+    out = checkout_as_stranger(platform.settings.registry_path, tags[1], tmp_path / "clone")
+    files = {path.stem for path in (out / "datasets" / "training-set").rglob("images/*/*")}
+    assert files == set(labels_before[tags[1]]["image_id"]) - found.images
+    for each in platform.state(tags[1]).labels["image_id"].unique():
+        assert explain_image(platform.state(tags[1]), str(each)).labels
+    told = diff_versions(*(platform.state(tag) for tag in tags))
+    assert not set(told.changes["image_id"]) & found.images
+
+    # It is refused from now on, and rounds go on.
+    landing = platform.settings.landing_path / "batch-9"
+    landing.mkdir()
+    for path in pictures:
+        shutil.copy(path, landing / f"{path.name}.jpg")
+    story.play(THREE, 3)
+    raw = story.lake.tables.read("raw_images", THREE)
+    refused = raw[raw["source_key"].str.startswith("batch-9/")]
+    assert refused["image_id"].isna().all()
+    assert refused["problem"].str.contains("asked to").all()
+    shutil.rmtree(landing)
+    assert left_of(home, pictures) == []
+    assert Erasures(story.lake.store).find(image).sentence.endswith("asked to")
+    assert image not in json.dumps([each.names for each in Erasures(story.lake.store).read()])
+    assert Path(platform.settings.home_path).exists()
