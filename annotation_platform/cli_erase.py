@@ -113,10 +113,16 @@ def _tell(result: "Erased", *, as_json: bool) -> None:
     is_done = result.scanned is not None
     went = "erased" if is_done else "would be erased"
     OUT.print(
-        f"{result.images} images {went}, {result.look_alikes} of them because they repeat or look "
-        "like what was named.",
+        f"{len(result.images)} images {went}, {result.look_alikes} of them because they repeat or "
+        "look like what was named.",
         soft_wrap=True,
     )
+    if not is_done:
+        OUT.print(
+            f"{len(result.landed)} files would go from the landing place, and {len(result.lake)} "
+            "objects of the lake would be others or go; --json names them.",
+            soft_wrap=True,
+        )
     rows: list[list[Any]] = [[tag, held] for tag, held in result.versions.items()]
     if rows:
         OUT.print("Versions issued anew, under their tags:" if is_done else "Versions that change:")

@@ -19,12 +19,15 @@ from annotation_platform.erasing.lake_pass import (
 )
 from annotation_platform.erasing.plan import KEY, Plan, read_plan
 from annotation_platform.erasing.record import Erasures
+from annotation_platform.erasing.rehearsal import Rehearsal
+from annotation_platform.erasing.rewriting import Rewriting
 from annotation_platform.erasing.scan import Scanned, scan
 from annotation_platform.erasing.subject import Found, Kind, find_images
 from annotation_platform.errors import DataError
 from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.lake import Lake
 from annotation_platform.landing.ingest import sidecar_receipt
+from annotation_platform.landing.receipts import LakeReceipts
 from annotation_platform.models.cards import ModelCard
 from annotation_platform.params import Params
 from annotation_platform.provenance.state import read_state
@@ -35,8 +38,8 @@ from annotation_platform.versioning.git import Git
 from annotation_platform.versioning.registry import list_versions, open_remote
 from annotation_platform.versioning.reissue import (
     Leaving,
-    holding,
     move_references,
+    which_change,
     write_versions,
 )
 
@@ -73,9 +76,10 @@ class Erased:
     """What was erased, or would be.
 
     Attributes:
-        images: how many, of which ``look_alikes`` were not asked for but go with the others.
+        images: their ids, of which ``look_alikes`` were not asked for but go with the others.
         stay: images of a source that landed from elsewhere as well.
-        rounds: in which they landed.
+        landed: what would go from the landing place; files with the same bytes do, too.
+        lake: keys of what would be another thing in the lake, new, or gone; empty once it is done.
         versions: by tag how many of them it held; it is issued again.
         withdrawn: versions of which nothing is left.
         models: weights that learned from them, and the version; they stay.
@@ -83,10 +87,11 @@ class Erased:
         scanned: what was looked through at the end; None for a dry run.
     """
 
-    images: int
+    images: tuple[str, ...]
     look_alikes: int
     stay: tuple[str, ...]
-    rounds: tuple[str, ...]
+    landed: tuple[str, ...]
+    lake: tuple[str, ...]
     versions: dict[str, int]
     withdrawn: tuple[str, ...]
     models: tuple[tuple[str, str], ...]
@@ -107,19 +112,55 @@ def what_goes(kind: Kind, name: str, places: Places, policy: Params) -> tuple[Fo
         near_duplicates=policy.erasure.near_duplicates,
         bits=policy.cleaning.duplicate_bits,
     )
-    versions = holding(places.registry, found.images, remote_url=places.remote_url)
+    versions, changed = _rehearse(found, places)
     expected = Erased(
-        images=len(found.images),
+        images=tuple(sorted(found.images)),
         look_alikes=len(found.images - found.asked),
         stay=tuple(sorted(found.stay)),
-        rounds=found.rounds,
+        landed=tuple(
+            sorted({name for key, _, *more in found.landed for name in (key, *more) if name})
+        ),
+        lake=changed,
         versions=versions,
         withdrawn=(),
         models=_models(found, versions, places),
-        counts={"landed": len(found.landed)},
+        counts={},
         scanned=None,
     )
     return found, expected
+
+
+def _rehearse(found: Found, places: Places) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return what each version would lose, and what would change in the lake."""
+    rehearsal = Rehearsal(places.lake.store)
+    erasures = Erasures(places.lake.store)
+    rewriting = Rewriting(
+        found.images,
+        frozenset((key, stamp) for key, stamp, _ in found.landed),
+        {image: erasures.name(image) for image in found.images},
+    )
+    old = rewrite_by_content(rehearsal, rewriting, progress=_nobody)
+    changing = which_change(
+        places.registry, found.images, rewriting.text, remote_url=places.remote_url
+    )
+    # What they will be called is not known yet.
+    names = (*changing.commits, *(name.removesuffix(".dir") for name in changing.folders))
+    rewriting.tokens |= {name: "0" * len(name) for name in names}
+    rewriting.entries = entries_after(rehearsal, rewriting)
+    for landed in map(_as_landed, found.landed):
+        LakeReceipts(rehearsal).remove(landed)
+        LakeReceipts(rehearsal).remove(sidecar_receipt(landed))
+    rewrite_in_place(rehearsal, rewriting, old=old, sidecars=found.sidecars, progress=_nobody)
+    return changing.held, rehearsal.changed
+
+
+def _nobody(_done: int, _total: int) -> None:
+    """Tell nobody how far it is."""
+
+
+def _as_landed(said: tuple[str, str, str]) -> LandedObject:
+    key, stamp, sidecar = said
+    return LandedObject(key, stamp, 0, sidecar)
 
 
 def begin(
@@ -183,17 +224,18 @@ def finish(places: Places, *, say: Say) -> Erased | None:
         )
     assert plan.reissue is not None
     result = Erased(
-        images=len(plan.images),
+        images=plan.images,
         look_alikes=len(plan.images) - plan.counts["asked"],
         stay=(),
-        rounds=(),
+        landed=(),
+        lake=(),
         versions=plan.reissue.versions,
         withdrawn=plan.reissue.withdrawn,
         models=plan.models,
         counts=plan.counts,
         scanned=scanned,
     )
-    facts = {"images": result.images, "versions": sorted(result.versions)}
+    facts = {"images": len(result.images), "versions": sorted(result.versions)}
     names = [plan.tokens[image] for image in plan.images]
     note_erasure(names[0], places.lake, reason=plan.reason, facts=facts, now=datetime.now(UTC))
     store.remove(KEY)
@@ -289,8 +331,7 @@ def _holds_one(lake: Lake, each: LandedObject, plan: Plan) -> bool:
 def _clear_lake(plan: Plan, places: Places, say: Callable[[int, int], None]) -> Plan:
     store, rewriting = places.lake.store, plan.rewriting
     rewriting.entries = entries_after(store, rewriting)
-    for key, stamp, sidecar in plan.landed:
-        landed = LandedObject(key, stamp, 0, sidecar)
+    for landed in map(_as_landed, plan.landed):
         places.lake.receipts.remove(landed)
         places.lake.receipts.remove(sidecar_receipt(landed))
     changed = rewrite_in_place(

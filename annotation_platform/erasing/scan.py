@@ -12,8 +12,10 @@ from annotation_platform.erasing.lake_pass import AUDIT, lake_keys
 from annotation_platform.erasing.likes import look_at, which_show
 from annotation_platform.erasing.plan import KEY, Plan
 from annotation_platform.errors import AnnotationPlatformError
+from annotation_platform.storage.files import UNFINISHED
+from annotation_platform.storage.s3 import is_s3
 from annotation_platform.versioning.registry import list_versions, open_remote
-from annotation_platform.versioning.reissue import holding
+from annotation_platform.versioning.reissue import which_change
 from annotation_platform.versioning.remote import DvcRemote
 
 if TYPE_CHECKING:
@@ -56,8 +58,10 @@ def scan(plan: Plan, places: "Places", say: Callable[[int, int], None]) -> Scann
         left += (f"{store}: {each}" for each in _found(there, plan, say))
     images = frozenset(plan.images)
     stores["versions"] = len(list_versions(places.registry))
-    held = holding(places.registry, images, remote_url=places.remote_url)
-    left += (f"versions: {tag}" for tag in held)
+    changing = which_change(
+        places.registry, images, plan.rewriting.text, remote_url=places.remote_url
+    )
+    left += (f"versions: {tag}" for tag in changing.held)
     for store, clear in (("labelling", places.labeling.forget), ("pages of the UI", places.events)):
         again = clear(images)
         stores[store] = 1
@@ -70,6 +74,7 @@ def _stores(places: "Places") -> Iterator[tuple[str, Iterable[_File]]]:
     store, landing = places.lake.store, places.lake.landing
     keys = (key for key in lake_keys(store) if key != KEY and not key.startswith(f"{AUDIT}/"))
     yield "lake", (_File(key, partial(store.get, key)) for key in keys)
+    yield "what killed writers left in the lake", _unfinished(store.url("x"))
     objects = landing.list(now=datetime.now(UTC)).objects
     yield (
         "landing place",
@@ -83,6 +88,13 @@ def _stores(places: "Places") -> Iterator[tuple[str, Iterable[_File]]]:
     cache = places.registry.folder / ".dvc" / "cache"
     yield "DVC's cache of the registry", _files(cache)
     yield "home", _files(places.home, leave_out=_known_places(places))
+
+
+def _unfinished(url: str) -> Iterator[_File]:
+    """Yield the files of a lake in a folder that were never finished, and that it does not list."""
+    if not is_s3(url):
+        for path in sorted(Path(url).parent.rglob(f"{UNFINISHED}*")):
+            yield _File(str(path), path.read_bytes)
 
 
 def _read(remote: DvcRemote, name: str) -> bytes:

@@ -91,15 +91,43 @@ class Reissue:
     objects: tuple[str, ...]
 
 
-def holding(git: Git, images: Collection[str], *, remote_url: str) -> dict[str, int]:
-    """Return the tags of the versions that hold some of the images, and how many of them."""
-    found = {}
+@dataclass(frozen=True)
+class Changing:
+    """What an erasure does to versions: how many images each loses, and which names change.
+
+    ``commits`` and ``folders`` are those of now; every version after one that changes has another
+    commit, too.
+    """
+
+    held: dict[str, int]
+    commits: tuple[str, ...]
+    folders: tuple[str, ...]
+
+
+def which_change(
+    git: Git, images: Collection[str], text: Callable[[str], str], *, remote_url: str
+) -> Changing:
+    """Return which versions would be written anew.
+
+    Args:
+        git: the registry.
+        images: what would go.
+        text: as that of ``Leaving``.
+        remote_url: where the files are, if not where the versions say.
+    """
+    held: dict[str, int] = {}
+    commits: list[str] = []
+    folders: list[str] = []
     for info in list_versions(git):
         remote = remote_of(git, info.commit, remote_url)
-        held = _held(remote.read_folder(info.manifest.folder_md5), images)
-        if held:
-            found[info.tag] = len(held)
-    return found
+        inside = _held(remote.read_folder(info.manifest.folder_md5), images)
+        if inside:
+            held[info.tag] = len(inside)
+            folders.append(info.manifest.folder_md5)
+        manifest = info.manifest.to_json().decode()
+        if inside or commits or text(manifest) != manifest:
+            commits.append(info.commit)
+    return Changing(held, tuple(commits), tuple(folders))
 
 
 def write_versions(

@@ -3,6 +3,9 @@
 import hashlib
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,11 +15,13 @@ from PIL import Image
 
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.erasing.erase import Places, begin, finish, what_goes
+from annotation_platform.erasing.plan import read_plan
 from annotation_platform.erasing.record import Erasures
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.explain import explain_image
 from annotation_platform.rebuilding.rebuild import rebuild_version
+from annotation_platform.settings import settings_environment
 from annotation_platform.versioning.git import Git
 from annotation_platform.versioning.registry import checkout_as_stranger, list_versions
 from annotation_platform.versioning.stages import assign_stage, stages_of_versions
@@ -95,6 +100,14 @@ def left_of(home, pictures):
     return found
 
 
+def contents(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
 def test_an_image_goes_from_everywhere_and_versions_stay_whole(story, tmp_path):
     platform, home = story.platform, story.platform.settings.home_path
     tags = [story.play(ONE, 1), story.play(TWO, 2)]
@@ -115,7 +128,12 @@ def test_an_image_goes_from_everywhere_and_versions_stay_whole(story, tmp_path):
     pictures = sorted(kept.iterdir())
     assert left_of(home, pictures)
 
+    lake_before = contents(home / "lake")
     again, result = story.erase(image)
+    lake_after = contents(home / "lake")
+    changed = {key for key, _ in lake_before.items() ^ lake_after.items()}
+    ours = {key for key in changed if not key.startswith(("audit/", "erasures/"))}
+    assert set(expected.lake) == ours
     assert again.images == found.images
     assert result.versions == expected.versions
     assert left_of(home, pictures) == []
@@ -160,3 +178,70 @@ def test_an_image_goes_from_everywhere_and_versions_stay_whole(story, tmp_path):
     assert Erasures(story.lake.store).find(image).sentence.endswith("asked to")
     assert image not in json.dumps([each.names for each in Erasures(story.lake.store).read()])
     assert Path(platform.settings.home_path).exists()
+
+
+KILLER = """
+import os, random, signal, sys
+left = int(sys.argv.pop(1))
+def hook(event, args):
+    global left
+    if event in {"os.rename", "os.remove", "os.link", "subprocess.Popen"}:
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+from annotation_platform.cli import main
+main()
+"""
+
+
+def command(story, *arguments, kill_at=0):
+    """Run a command of the platform in a process of its own, killed at that many writes."""
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLER, str(kill_at), *arguments],
+        env=settings_environment(story.platform.settings),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode in {0, -signal.SIGKILL}, ended.stderr
+    return ended
+
+
+def test_an_erasure_that_is_killed_again_and_again_is_finished(story, tmp_path):
+    platform = story.platform
+    tags = [story.play(ONE, 1), story.play(TWO, 2)]
+    labels = platform.state(tags[1]).labels
+    image = str(labels["image_id"].iloc[-1])
+    told = json.loads(command(story, "erase", image, "--dry-run", "--json").stdout)
+    assert not told["erased"]
+    assert tags[1] in told["versions"]
+    assert platform.state(tags[1]).labels.equals(labels)
+    picture = tmp_path / "kept"
+    picture.write_bytes(story.lake.store.get(f"raw/{image[:2]}/{image}"))
+
+    before = contents(platform.settings.lake_path).keys()
+
+    # Until its images are written down nothing happens; after that every kill leaves a bit less.
+    kills, at = 0, 0
+    while read_plan(story.lake.store) is None:
+        at += 2
+        ended = command(story, "erase", image, "--reason", "asked to", kill_at=at)
+        if read_plan(story.lake.store) is None:
+            there = contents(platform.settings.lake_path).keys()
+            assert {key for key in there if "/." not in key} == before
+    while ended.returncode:
+        kills += 1
+        assert list_versions(platform.settings.registry_path)[-1].tag == tags[1]
+        state = platform.state(tags[1])
+        assert set(labels["image_id"]) - set(state.labels["image_id"]) <= set(told["images"])
+        ended = command(story, "erase", "--finish", kill_at=3 + 4 * kills)
+    assert kills > 8
+    assert left_of(platform.settings.home_path, [picture]) == []
+    for tag in tags:
+        rebuilt = rebuild_version(platform.settings, platform.settings.registry_path, tag)
+        assert rebuilt.same, rebuilt.differences
+    assert "No erasure is unfinished" in subprocess.run(
+        [sys.executable, "-m", "annotation_platform.cli", "erase", "--finish"],
+        env=settings_environment(platform.settings), capture_output=True, text=True, check=False,
+    ).stderr  # fmt: skip
+    assert json.loads(command(story, "audit", "verify", "--json").stdout)["whole"]
+    assert json.loads(command(story, "verify", "--all", "--json").stdout)
