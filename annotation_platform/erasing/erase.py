@@ -13,11 +13,12 @@ from pathlib import Path
 
 from annotation_platform.audit_log.noting import note_erasure
 from annotation_platform.erasing.lake_pass import (
+    PLAN,
     entries_after,
     rewrite_by_content,
     rewrite_in_place,
 )
-from annotation_platform.erasing.plan import KEY, Plan, read_plan
+from annotation_platform.erasing.plan import Plan, read_plan
 from annotation_platform.erasing.record import Erasures
 from annotation_platform.erasing.rehearsal import Rehearsal
 from annotation_platform.erasing.rewriting import Rewriting
@@ -238,7 +239,7 @@ def finish(places: Places, *, say: Say) -> Erased | None:
     facts = {"images": len(result.images), "versions": sorted(result.versions)}
     names = [plan.tokens[image] for image in plan.images]
     note_erasure(names[0], places.lake, reason=plan.reason, facts=facts, now=datetime.now(UTC))
-    store.remove(KEY)
+    store.remove(PLAN)
     return result
 
 

@@ -16,8 +16,11 @@ from annotation_platform.storage.keys import SHOWN, sidecar_key
 from annotation_platform.storage.lineage import entries_of, entry_key
 from annotation_platform.storage.objects import ObjectStore
 
-AUDIT = "audit"
+_AUDIT = "audit"
 """The folder that is left as it is: it is chained, and holds no picture and no answer."""
+
+PLAN = "erasing/plan.json"
+"""The key of what is under way: it says what goes until it is gone, and then goes, too."""
 
 _BULK = ("raw", "images", SHOWN, "landed", "sidecars")
 """Folders of which the key alone says what is in them."""
@@ -32,8 +35,9 @@ Progress = Callable[[int, int], None]
 
 
 def lake_keys(store: ObjectStore) -> list[str]:
-    """Return the keys of everything in the lake, sorted."""
-    return sorted({*store.list(""), *store.list(SHOWN)})
+    """Return the keys of everything in the lake that an erasure looks at, sorted."""
+    keys = {*store.list(""), *store.list(SHOWN)}
+    return sorted(key for key in keys - {PLAN} if not key.startswith(f"{_AUDIT}/"))
 
 
 def rewrite_by_content(
@@ -99,7 +103,7 @@ def rewrite_in_place(
         sidecars: SHA-256 of the sidecars that describe nothing else.
         progress: told the objects done, and all of them.
     """
-    keys = [key for key in lake_keys(store) if not key.startswith(f"{AUDIT}/")]
+    keys = lake_keys(store)
     doomed = {*old, *map(sidecar_key, sidecars)}
     doomed |= {key for key in keys if _names_one(key, rewriting.images)}
     doomed |= {
@@ -131,7 +135,7 @@ def rewrite_in_place(
 
 
 def _is_bulk(key: str) -> bool:
-    return key.partition("/")[0] in {*_BULK, AUDIT}
+    return key.partition("/")[0] in _BULK
 
 
 def _names_one(key: str, images: Collection[str]) -> bool:

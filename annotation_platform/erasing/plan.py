@@ -6,13 +6,12 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from annotation_platform.erasing.lake_pass import PLAN
 from annotation_platform.erasing.likes import as_bytes, from_bytes
 from annotation_platform.erasing.rewriting import Rewriting
 from annotation_platform.images.likeness import LikenessTable
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.versioning.reissue import Move, Reissue
-
-KEY = "erasing/plan.json"
 
 
 @dataclass(frozen=True)
@@ -66,15 +65,15 @@ class Plan:
         content = asdict(self)
         content["at"] = self.at.isoformat()
         content["likenesses"] = base64.b64encode(as_bytes(self.likenesses)).decode()
-        store.put(KEY, json.dumps(content).encode())
-        store.purge(KEY)
+        store.put(PLAN, json.dumps(content).encode())
+        store.purge(PLAN)
 
 
 def read_plan(store: ObjectStore) -> Plan | None:
     """Return the erasure that is under way; None if there is none."""
-    if not store.exists(KEY):
+    if not store.exists(PLAN):
         return None
-    content: dict[str, Any] = json.loads(store.get(KEY))
+    content: dict[str, Any] = json.loads(store.get(PLAN))
     content["at"] = datetime.fromisoformat(content["at"])
     content["likenesses"] = from_bytes(base64.b64decode(content["likenesses"]))
     for name in ("images", "sidecars", "done"):

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from annotation_platform.erasing.lake_pass import AUDIT, lake_keys
+from annotation_platform.erasing.lake_pass import lake_keys
 from annotation_platform.erasing.likes import look_at, which_show
-from annotation_platform.erasing.plan import KEY, Plan
+from annotation_platform.erasing.plan import Plan
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.storage.files import UNFINISHED
 from annotation_platform.storage.s3 import is_s3
@@ -72,8 +72,7 @@ def scan(plan: Plan, places: "Places", say: Callable[[int, int], None]) -> Scann
 
 def _stores(places: "Places") -> Iterator[tuple[str, Iterable[_File]]]:
     store, landing = places.lake.store, places.lake.landing
-    keys = (key for key in lake_keys(store) if key != KEY and not key.startswith(f"{AUDIT}/"))
-    yield "lake", (_File(key, partial(store.get, key)) for key in keys)
+    yield "lake", (_File(key, partial(store.get, key)) for key in lake_keys(store))
     yield "what killed writers left in the lake", _unfinished(store.url("x"))
     objects = landing.list(now=datetime.now(UTC)).objects
     yield (

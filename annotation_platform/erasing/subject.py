@@ -7,8 +7,10 @@ from typing import Literal
 import pandas as pd
 
 from annotation_platform.erasing.likes import look_at, which_show
+from annotation_platform.erasing.rehearsal import Rehearsal
 from annotation_platform.errors import DataError
-from annotation_platform.images.likeness import LikenessTable
+from annotation_platform.images.likeness import LikenessTable, likeness_rows
+from annotation_platform.images.likeness_files import read_likenesses
 from annotation_platform.lake import Lake
 from annotation_platform.storage.keys import raw_key
 
@@ -30,7 +32,7 @@ class Found:
         sidecars: SHA-256 of the sidecars that describe nothing else.
         stored: by image, where its bytes came to: extension and MD5 of what was stored.
         rounds: those in which any of it landed.
-        likenesses: of those that are pictures, to look for them later.
+        likenesses: of those that were named, of their groups and of what repeats them.
     """
 
     asked: frozenset[str]
@@ -73,13 +75,7 @@ def find_images(kind: Kind, name: str, lake: Lake, *, near_duplicates: bool, bit
     images = _with_likes(asked, cleaned, near_duplicates=near_duplicates)
     likenesses = _likenesses(lake, images)
     if near_duplicates:
-        # What was kept out is compared with nothing when it lands.
-        kept_out = cleaned.loc[
-            (cleaned["outcome"] == "quarantined") & (cleaned["width"] > 0), "image_id"
-        ]
-        names, looks = look_at(sorted(set(kept_out.dropna()) - images), partial(_raw, lake))
-        images |= {names[row] for row in which_show(looks, likenesses, bits=bits)}
-        likenesses = _likenesses(lake, images)
+        images |= _seen_elsewhere(lake, cleaned, images, likenesses, bits)
     mine = landed["image_id"].isin(images)
     others = set(landed.loc[~mine, "sidecar_sha256"].dropna())
     stored = cleaned[cleaned["image_id"].isin(images) & (cleaned["extension"] != "")]
@@ -102,6 +98,30 @@ def find_images(kind: Kind, name: str, lake: Lake, *, near_duplicates: bool, bit
 
 def _likenesses(lake: Lake, images: frozenset[str]) -> LikenessTable:
     return look_at(sorted(images), partial(_raw, lake))[1]
+
+
+def _seen_elsewhere(
+    lake: Lake,
+    cleaned: pd.DataFrame,
+    images: frozenset[str],
+    likenesses: LikenessTable,
+    bits: int,
+) -> set[str]:
+    """Return the images outside of their groups that look like some.
+
+    A picture that looks like two groups is in one of them; what was kept out, in none; and what
+    repeats a picture of another group may look like one of this as well.
+    """
+    others = cleaned[cleaned["image_id"].notna() & ~cleaned["image_id"].isin(images)]
+    accepted = others[others["outcome"] == "accepted"].reset_index(drop=True)
+    table = likeness_rows(len(accepted))
+    # What is missing there is made anew, and may be kept another time.
+    read_likenesses(Rehearsal(lake.store), accepted, table)
+    names = accepted["image_id"].tolist()
+    found = {names[row] for row in which_show(table, likenesses, bits=bits)}
+    rest = others[(others["outcome"] != "accepted") & (others["width"] > 0)]
+    names, table = look_at(sorted(set(rest["image_id"])), partial(_raw, lake))
+    return found | {names[row] for row in which_show(table, likenesses, bits=bits)}
 
 
 def _raw(lake: Lake, image_id: str) -> bytes:
