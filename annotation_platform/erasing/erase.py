@@ -195,6 +195,7 @@ def begin(
         images=tuple(sorted(found.images)),
         landed=found.landed,
         sidecars=tuple(sorted(found.sidecars)),
+        sizes=found.sizes,
         models=expected.models,
         bits=policy.cleaning.duplicate_bits if policy.erasure.near_duplicates else 0,
         likenesses=found.likenesses,
@@ -309,24 +310,12 @@ def _clear_labeling(plan: Plan, places: Places, _say: Callable[[int, int], None]
 
 
 def _clear_landing(plan: Plan, places: Places, _say: Callable[[int, int], None]) -> Plan:
-    """Take away what landed, and anything else there with the same bytes."""
-    removed = 0
-    for each in places.lake.landing.list(now=datetime.now(UTC)).objects:
-        if _holds_one(places.lake, each, plan):
-            if each.sidecar:
-                places.lake.landing.remove(each.sidecar)
-            places.lake.landing.remove(each.key)
-            removed += 1
+    digests, sizes = {*plan.images, *plan.sidecars}, set(plan.sizes)
+    removed = places.lake.landing.remove_content(
+        lambda name, size: size in sizes or name.endswith(".json"),
+        lambda data: hashlib.sha256(data).hexdigest() in digests,
+    )
     return replace(plan, counts=plan.counts | {"landed": removed})
-
-
-def _holds_one(lake: Lake, each: LandedObject, plan: Plan) -> bool:
-    if (each.key, each.stamp) in plan.rewriting.landed:
-        return True
-    try:
-        return hashlib.sha256(lake.landing.read(each)).hexdigest() in plan.images
-    except DataError:
-        return False
 
 
 def _clear_lake(plan: Plan, places: Places, say: Callable[[int, int], None]) -> Plan:

@@ -125,8 +125,9 @@ def rewrite_in_place(
     ):
         if new != data:
             store.put(key, new)
-            store.purge(key)
             changed += 1
+        # What it was before may hold what it does not any more.
+        store.purge(key)
         progress(done, total)
     for done, key in enumerate(sorted(doomed), start=total - len(doomed) + 1):
         store.remove(key)

@@ -24,6 +24,7 @@ class Plan:
         images: ids of all that goes.
         landed: name, stamp and sidecar of every object that landed with one of them.
         sidecars: SHA-256 of the sidecars that describe nothing else.
+        sizes: how many bytes landed of each image.
         models: of the models that learned from them, the digest of their weights and the version.
         bits: how much look-alikes may differ; 0: only what shows the very same goes.
         likenesses: of the images, to look for them at the end.
@@ -41,6 +42,7 @@ class Plan:
     images: tuple[str, ...]
     landed: tuple[tuple[str, str, str], ...]
     sidecars: tuple[str, ...]
+    sizes: tuple[int, ...]
     models: tuple[tuple[str, str], ...]
     bits: int
     likenesses: LikenessTable = field(repr=False)
@@ -76,7 +78,7 @@ def read_plan(store: ObjectStore) -> Plan | None:
     content: dict[str, Any] = json.loads(store.get(PLAN))
     content["at"] = datetime.fromisoformat(content["at"])
     content["likenesses"] = from_bytes(base64.b64decode(content["likenesses"]))
-    for name in ("images", "sidecars", "done"):
+    for name in ("images", "sidecars", "sizes", "done"):
         content[name] = tuple(content[name])
     for name in ("landed", "models"):
         content[name] = tuple(tuple(each) for each in content[name])

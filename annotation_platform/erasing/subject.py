@@ -30,8 +30,7 @@ class Found:
         stay: images of a source that landed from elsewhere as well: they stay.
         landed: name, stamp and sidecar in the landing place of everything that goes.
         sidecars: SHA-256 of the sidecars that describe nothing else.
-        stored: by image, where its bytes came to: extension and MD5 of what was stored.
-        rounds: those in which any of it landed.
+        sizes: how many bytes landed of each.
         likenesses: of those that were named, of their groups and of what repeats them.
     """
 
@@ -40,8 +39,7 @@ class Found:
     stay: frozenset[str]
     landed: tuple[tuple[str, str, str], ...]
     sidecars: frozenset[str]
-    stored: dict[str, tuple[str, str]]
-    rounds: tuple[str, ...]
+    sizes: tuple[int, ...]
     likenesses: LikenessTable = field(repr=False)
 
 
@@ -78,20 +76,13 @@ def find_images(kind: Kind, name: str, lake: Lake, *, near_duplicates: bool, bit
         images |= _seen_elsewhere(lake, cleaned, images, likenesses, bits)
     mine = landed["image_id"].isin(images)
     others = set(landed.loc[~mine, "sidecar_sha256"].dropna())
-    stored = cleaned[cleaned["image_id"].isin(images) & (cleaned["extension"] != "")]
     return Found(
         asked=asked,
         images=images,
         stay=stay - images,
         landed=_landed(lake, landed[mine]),
         sidecars=frozenset(set(landed.loc[mine, "sidecar_sha256"].dropna()) - others),
-        stored={
-            image: (extension, md5)
-            for image, extension, md5 in zip(
-                stored["image_id"], stored["extension"], stored["stored_md5"], strict=True
-            )
-        },
-        rounds=tuple(sorted(set(landed.loc[mine, "round_id"]))),
+        sizes=tuple(sorted(set(landed.loc[mine, "byte_size"].tolist()))),
         likenesses=likenesses,
     )
 

@@ -58,8 +58,17 @@ class LandingPlace(Protocol):
     def read_sidecar(self, key: str) -> bytes:
         """Return the bytes of a sidecar as it is now; one that cannot be read is a DataError."""
 
-    def remove(self, key: str) -> None:
-        """Take away a file, and whatever a bucket keeps of it. Only an erasure does."""
+    def remove_content(
+        self, may_be: Callable[[str, int], bool], is_one: Callable[[bytes], bool]
+    ) -> int:
+        """Take away every file with bytes of a kind, and return how many. Only an erasure does.
+
+        So goes what a bucket keeps of a file that was replaced or deleted.
+
+        Args:
+            may_be: told name and size, says whether to look at the bytes.
+            is_one: says whether bytes are of that kind.
+        """
 
     def put(self, name: str, data: bytes, *, sidecar: bytes = b"") -> Put:
         """Write a file, its sidecar first; nothing is ever written over.
@@ -112,9 +121,19 @@ class FolderLanding:
                 raise DataError(f"has {info.st_size} bytes, at most {MAXIMUM_BYTES} are read")
             return stream.read()
 
-    def remove(self, key: str) -> None:
-        """Take away a file; see `LandingPlace`."""
-        (self.folder / key).unlink(missing_ok=True)
+    def remove_content(
+        self, may_be: Callable[[str, int], bool], is_one: Callable[[bytes], bool]
+    ) -> int:
+        """Take away every file with bytes of a kind; see `LandingPlace`."""
+        removed = 0
+        for path in sorted(self.folder.rglob("*")):
+            if not path.is_file() or path.is_symlink():
+                continue
+            name = printable_name(path, self.folder)
+            if may_be(name, path.stat().st_size) and is_one(path.read_bytes()):
+                path.unlink()
+                removed += 1
+        return removed
 
     def put(self, name: str, data: bytes, *, sidecar: bytes = b"") -> Put:
         """Write a file through an unfinished one, in one step; see `LandingPlace`."""
@@ -164,9 +183,11 @@ class S3Landing:
         """Return the bytes of a sidecar as it is now; see `LandingPlace`."""
         return self.bucket.get(key, maximum_bytes=MAXIMUM_BYTES)
 
-    def remove(self, key: str) -> None:
-        """Take away every version of an object; see `LandingPlace`."""
-        self.bucket.remove(key)
+    def remove_content(
+        self, may_be: Callable[[str, int], bool], is_one: Callable[[bytes], bool]
+    ) -> int:
+        """Take away every version of an object with bytes of a kind; see `LandingPlace`."""
+        return self.bucket.remove_content(may_be, is_one)
 
     def put(self, name: str, data: bytes, *, sidecar: bytes = b"") -> Put:
         """Write an object unless its name is taken; see `LandingPlace`."""

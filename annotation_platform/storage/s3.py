@@ -8,7 +8,8 @@ server than Amazon's, ``AWS_DEFAULT_REGION``, ``AWS_ACCESS_KEY_ID``, ``AWS_SECRE
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -207,6 +208,54 @@ class Bucket:
             ]
             for each in doomed:
                 self.client.delete_object(Bucket=self.name, **each)
+
+    def remove_content(
+        self, may_be: Callable[[str, int], bool], is_one: Callable[[bytes], bool]
+    ) -> int:
+        """Take away every version, newest or not, whose bytes are of a kind; return how many.
+
+        What an object was before does not come back to light in its place.
+
+        Args:
+            may_be: told key and size, says whether to look at the bytes.
+            is_one: says whether bytes are of that kind.
+        """
+        found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        with self._explained():
+            pages = self.client.get_paginator("list_object_versions").paginate(
+                Bucket=self.name, Prefix=self._prefix
+            )
+            for page in pages:
+                for each in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                    found[each["Key"]].append(each)
+        removed = 0
+        for name, versions in found.items():
+            doomed = [
+                each
+                for each in versions
+                if may_be(name.removeprefix(self._prefix), each.get("Size", -1))
+                and is_one(self._version(name, each["VersionId"]))
+            ]
+            self._remove_versions(name, versions, doomed)
+            removed += len(doomed)
+        return removed
+
+    def _version(self, name: str, version: str) -> bytes:
+        with self._explained(name):
+            answer = self.client.get_object(Bucket=self.name, Key=name, VersionId=version)
+            data: bytes = answer["Body"].read()
+        return data
+
+    def _remove_versions(
+        self, name: str, versions: Sequence[dict[str, Any]], doomed: Sequence[dict[str, Any]]
+    ) -> None:
+        others = [each for each in versions if "Size" in each and each not in doomed]
+        with self._explained(name):
+            if others and any(each["IsLatest"] for each in doomed):
+                self.client.delete_object(Bucket=self.name, Key=name)
+            gone = doomed if others or not doomed else versions
+            for each in gone:
+                self.client.delete_object(Bucket=self.name, Key=name, VersionId=each["VersionId"])
 
     def head(self, key: str) -> S3Entry | None:
         """Return what is known of an object; None if there is none."""

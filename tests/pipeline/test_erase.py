@@ -9,6 +9,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import boto3
 import numpy as np
 import pytest
 from PIL import Image
@@ -245,3 +246,47 @@ def test_an_erasure_that_is_killed_again_and_again_is_finished(story, tmp_path):
     ).stderr  # fmt: skip
     assert json.loads(command(story, "audit", "verify", "--json").stdout)["whole"]
     assert json.loads(command(story, "verify", "--all", "--json").stdout)
+
+
+def test_a_bucket_keeps_no_version_of_what_was_erased(tmp_path, s3_bucket):
+    s3 = boto3.client("s3")
+    s3.put_bucket_versioning(Bucket=s3_bucket, VersioningConfiguration={"Status": "Enabled"})
+    url = f"s3://{s3_bucket}"
+    places = {"landing": f"{url}/in", "lake": f"{url}/lake", "remote": f"{url}/remote"}
+    with open_platform(tmp_path / "home", **places) as platform:
+        platform.hurry()
+        platform.change_policy(review={"gate": "auto"}, labeling={"answers_per_task": 3})
+        story = Story(platform)
+        tag = story.play(ONE, 1)
+        labels = platform.state(tag).labels
+        image = str(labels["image_id"].iloc[0])
+        whole = story.lake.store.get(f"raw/{image[:2]}/{image}")
+        stored = hashlib.sha256(
+            story.lake.picture(image, str(labels["extension"].iloc[0]))
+        ).hexdigest()
+        # Somebody deleted a file without erasing it: it is behind a mark.
+        s3.put_object(Bucket=s3_bucket, Key="in/again.jpg", Body=whole)
+        s3.delete_object(Bucket=s3_bucket, Key="in/again.jpg")
+        # And somebody put another one in its place, whose name is free now.
+        s3.put_object(Bucket=s3_bucket, Key="in/other.jpg", Body=whole)
+        s3.put_object(Bucket=s3_bucket, Key="in/other.jpg", Body=b"something else")
+
+        found, _ = story.erase(image)
+        digests = {*found.images, stored}
+        told = s3.get_paginator("list_object_versions").paginate(Bucket=s3_bucket)
+        versions = [each for page in told for each in page.get("Versions", ())]
+        assert len(versions) > 100
+        for each in versions:
+            data = s3.get_object(Bucket=s3_bucket, Key=each["Key"], VersionId=each["VersionId"])[
+                "Body"
+            ].read()
+            assert hashlib.sha256(data).hexdigest() not in digests, each["Key"]
+            if each["Key"].startswith("lake/tables/"):
+                assert each["IsLatest"], each["Key"]
+            if not each["Key"].startswith("lake/audit/"):
+                assert image.encode() not in data, each["Key"]
+                assert image not in each["Key"]
+        assert s3.get_object(Bucket=s3_bucket, Key="in/other.jpg")["ContentLength"] == 14
+        state = platform.state(tag)
+        assert len(state.labels) == (~labels["image_id"].isin(found.images)).sum()
+        assert rebuild_version(platform.settings, platform.settings.registry_path, tag).same
