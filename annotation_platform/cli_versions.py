@@ -1,6 +1,6 @@
 """Commands about published versions: what there is, whether it is whole, and what is left over."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,6 +51,7 @@ def versions(registry: RegistryOption = "", as_json: AsJson = False) -> None:
             "images": info.manifest.images,
             "boxes": info.manifest.boxes,
             "published": info.manifest.published_at,
+            "erased": [asdict(each) for each in info.manifest.erased],
             "label_errors": [asdict(bar) for bar in info.manifest.label_errors],
             "stages": "\n".join(
                 f"{each.name}: {each.reason}" for each in stages.get(info.commit, [])
@@ -63,8 +64,30 @@ def versions(registry: RegistryOption = "", as_json: AsJson = False) -> None:
     else:
         for warning in warnings:
             typer.echo(warning, err=True)
-        rows = [{**row, "label_errors": _wrong(row["label_errors"])} for row in found]
+        rows = [
+            {
+                **row,
+                "label_errors": _wrong(row["label_errors"]),
+                "erased": "\n".join(map(_gone, row["erased"])),
+            }
+            for row in found
+        ]
         OUT.print(table_of(rows, title="versions") if rows else "No version yet.")
+
+
+def _erased(git: "Git", tags: Collection[str]) -> dict[str, list[str]]:
+    """Return what was taken out of some versions after they were published, by tag."""
+    from annotation_platform.versioning.registry import read_manifest
+
+    erased = {tag: read_manifest(git, tag).erased for tag in tags}
+    return {
+        tag: [_gone(asdict(each)) for each in several] for tag, several in erased.items() if several
+    }
+
+
+def _gone(erased: Mapping[str, Any]) -> str:
+    """Return what was taken out of a version, when and why."""
+    return f"{erased['images']} images on {erased['at'][:10]}: {erased['reason']}"
 
 
 def _wrong(bars: Sequence[dict[str, Any]]) -> str:
@@ -144,6 +167,7 @@ def verify(
         "repaired": [vars(each) for each in found.repaired],
         "orphans": list(found.orphans),
         "audits": audits,
+        "erased": _erased(git, found.tags),
     }
     if as_json:
         print_json(facts)
@@ -155,6 +179,8 @@ def verify(
             ]
             if listed:
                 OUT.print(table_of(listed[:_SHOWN], title=f"{title}: {len(listed)}"))
+        for tag, several in facts["erased"].items():
+            OUT.print(f"{tag}: erased were {'; '.join(several)}", markup=False)
         whole = "whole" if not found.problems else f"{len(found.problems)} objects are not whole"
         orphans = f" {len(found.orphans)} objects that no version names: see gc." * bool(
             found.orphans

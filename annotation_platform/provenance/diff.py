@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from annotation_platform.erasing.record import Erasures
 from annotation_platform.params import Params
 from annotation_platform.policy_changes import changed_settings
 from annotation_platform.provenance.causes import CAUSES, with_causes
@@ -66,9 +67,14 @@ def diff_versions(
     Args:
         before: the older one.
         now: the newer one.
-        erased: the images that were erased since, and why.
+        erased: the images that were erased since, and why; by default those that the lake of the
+            newer one says were.
     """
     changes = find_changes(before.labels, now.labels)
+    if erased is None and now.lake is not None:
+        erasures = Erasures(now.lake.store)
+        found = {image: erasures.find(image) for image in set(changes["image_id"])}
+        erased = {image: each.sentence for image, each in found.items() if each is not None}
     return Diff(
         before=before.tag,
         now=now.tag,

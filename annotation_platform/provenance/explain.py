@@ -22,6 +22,7 @@ from annotation_platform.consensus.overlap import overlap_matrix
 from annotation_platform.consensus.resolve import counting_answers, resolve_task
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.imported import PEOPLE
+from annotation_platform.erasing.record import Erasures
 from annotation_platform.errors import DataError
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.moments import as_of
@@ -126,6 +127,12 @@ def explain_image(state: VersionState, image_id: str, *, label: int | None = Non
     """
     rows = state.labels_of(image_id)
     if rows.empty:
+        erased = Erasures(state.lake.store).find(image_id) if state.lake else None
+        if erased is not None:
+            raise DataError(
+                f"{image_id}: was {erased.sentence}. Nothing of it is known any more; {state.tag} "
+                "is without it."
+            )
         raise DataError(
             f"{image_id}: is not in {state.tag}. `annotation-platform history {image_id[:12]}` "
             "says what became of it."

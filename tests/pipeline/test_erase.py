@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import boto3
+import dagster as dg
 import numpy as np
 import pytest
 from PIL import Image
@@ -246,6 +248,51 @@ def test_an_erasure_that_is_killed_again_and_again_is_finished(story, tmp_path):
     ).stderr  # fmt: skip
     assert json.loads(command(story, "audit", "verify", "--json").stdout)["whole"]
     assert json.loads(command(story, "verify", "--all", "--json").stdout)
+
+
+def test_pages_of_the_ui_lose_the_pictures_that_show_it_and_no_others(story, tmp_path):
+    platform = story.platform
+    (tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+        platform.instance = instance
+        platform.land(1)
+        platform.start_round(ONE)
+        shown = pictures_on_pages(instance)
+        names, picture = next(iter(shown.items()))
+        # A database cuts it into pages, and how a JPEG begins is the same for many.
+        pieces = {picture[at : at + 40].encode() for at in range(2000, len(picture) - 40, 40)}
+        assert pieces_in(tmp_path / "dagster", pieces)
+        others = {key: value for key, value in shown.items() if names[:12] not in key}
+        assert others
+
+        images = frozenset(
+            image
+            for image in story.lake.tables.read("cleaned_images", ONE)["image_id"].dropna()
+            if image.startswith(names[:12])
+        )
+        assert clear_events(instance, images)
+        assert clear_events(instance, images) == 0
+        assert pictures_on_pages(instance) == others
+    assert not pieces_in(tmp_path / "dagster", pieces)
+
+
+def pieces_in(folder, pieces):
+    files = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    return {each for each in pieces for data in files if each in data}
+
+
+def pictures_on_pages(instance):
+    """Return the pictures in what is stored of materialisations, by the images they name."""
+    found = {}
+    for asset in ("raw_images", "cleaned_images", "label_tasks", "selected_images"):
+        for each in instance.fetch_materializations(dg.AssetKey(asset), limit=5).records:
+            for value in each.asset_materialization.metadata.values():
+                text = str(value.value)
+                for names, picture in re.findall(
+                    r"!\[pictures: ([^\]]*)\]\(data:image/jpeg;base64,([^)]*)\)", text
+                ):
+                    found[names] = picture
+    return found
 
 
 def test_a_bucket_keeps_no_version_of_what_was_erased(tmp_path, s3_bucket):

@@ -462,6 +462,24 @@ def test_a_folder_the_server_may_not_serve_is_named(label_studio, tmp_path):
         client.publish_round("round-0013", ONTOLOGY, [task_copy()])
 
 
+def test_a_picture_is_forgotten_with_all_that_was_said_of_it(client, label_studio, api):
+    ada = person(label_studio, "ada-forgets")
+    copies = [task_copy(n, place) for n in range(3) for place in range(2)]
+    first = client.publish_round("round-0021", ONTOLOGY, copies)
+    client.publish_round("round-0022", ONTOLOGY, copies[:1])
+    for number in range(3):
+        answer(
+            label_studio, ada, first[f"task-{number}", 0], write_result([PROPOSAL.label], 200, 100)
+        )
+    assert client.forget({"image-0"}) >= 3
+    assert client.forget({"image-0"}) == 0
+    left = {(task, place) for task, place in first if task != "task-0"}
+    assert client.held_places("round-0021") == left
+    assert client.held_places("round-0022") == set()
+    assert {each.image_id for each in client.submissions("round-0021")} == {"image-1", "image-2"}
+    assert api.get(f"/api/tasks/{first['task-0', 0]}/").status_code == 404
+
+
 def test_every_file_is_its_owners_alone(label_studio):
     place = label_studio.log_path.parent
     assert place.stat().st_mode & 0o777 == 0o700
