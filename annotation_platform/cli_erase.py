@@ -111,12 +111,10 @@ def _tell(result: "Erased", *, as_json: bool) -> None:
         print_json({"erased": result.scanned is not None, **asdict(result)})
         return
     is_done = result.scanned is not None
+    count, likes = len(result.images), result.look_alikes
     went = "erased" if is_done else "would be erased"
-    OUT.print(
-        f"{len(result.images)} images {went}, {result.look_alikes} of them because they repeat or "
-        "look like what was named.",
-        soft_wrap=True,
-    )
+    why = f", {likes} of them because they repeat or look like what was named" if likes else ""
+    OUT.print(f"{count} image{'s' * (count != 1)} {went}{why}.", soft_wrap=True)
     if not is_done:
         OUT.print(
             f"{len(result.landed)} files would go from the landing place, and {len(result.lake)} "

@@ -64,15 +64,10 @@ def versions(registry: RegistryOption = "", as_json: AsJson = False) -> None:
     else:
         for warning in warnings:
             typer.echo(warning, err=True)
-        rows = [
-            {
-                **row,
-                "label_errors": _wrong(row["label_errors"]),
-                "erased": "\n".join(map(_gone, row["erased"])),
-            }
-            for row in found
-        ]
+        rows = [{**row, "label_errors": _wrong(row["label_errors"])} for row in found]
+        erased = {row["tag"]: [_gone(each) for each in row.pop("erased")] for row in rows}
         OUT.print(table_of(rows, title="versions") if rows else "No version yet.")
+        _print_gone(erased)
 
 
 def _erased(git: "Git", tags: Collection[str]) -> dict[str, list[str]]:
@@ -87,7 +82,15 @@ def _erased(git: "Git", tags: Collection[str]) -> dict[str, list[str]]:
 
 def _gone(erased: Mapping[str, Any]) -> str:
     """Return what was taken out of a version, when and why."""
-    return f"{erased['images']} images on {erased['at'][:10]}: {erased['reason']}"
+    count = erased["images"]
+    images = "1 image was" if count == 1 else f"{count} images were"
+    return f"{images} erased on {erased['at'][:10]}: {erased['reason']}"
+
+
+def _print_gone(erased: Mapping[str, Collection[str]]) -> None:
+    for tag, several in erased.items():
+        for text in several:
+            OUT.print(f"{tag}: {text}", markup=False, soft_wrap=True)
 
 
 def _wrong(bars: Sequence[dict[str, Any]]) -> str:
@@ -179,8 +182,7 @@ def verify(
             ]
             if listed:
                 OUT.print(table_of(listed[:_SHOWN], title=f"{title}: {len(listed)}"))
-        for tag, several in facts["erased"].items():
-            OUT.print(f"{tag}: erased were {'; '.join(several)}", markup=False)
+        _print_gone(facts["erased"])
         whole = "whole" if not found.problems else f"{len(found.problems)} objects are not whole"
         orphans = f" {len(found.orphans)} objects that no version names: see gc." * bool(
             found.orphans

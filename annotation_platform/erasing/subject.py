@@ -12,6 +12,7 @@ from annotation_platform.errors import DataError
 from annotation_platform.images.likeness import LikenessTable, likeness_rows
 from annotation_platform.images.likeness_files import read_likenesses
 from annotation_platform.lake import Lake
+from annotation_platform.reporting.history import find_image
 from annotation_platform.storage.keys import raw_key
 
 Kind = Literal["image", "source"]
@@ -62,7 +63,9 @@ def find_images(kind: Kind, name: str, lake: Lake, *, near_duplicates: bool, bit
     landed = raw[raw["image_id"].notna()]
     stay: frozenset[str] = frozenset()
     if kind == "image":
-        asked = frozenset({_image(name, landed)})
+        if len(name) < _SHORTEST:
+            raise DataError(f"image {name!r}: give at least {_SHORTEST} digits of its id.")
+        asked = frozenset({find_image(name, lake)})
     else:
         own = _is_from(landed, name.rstrip("/"))
         stay = frozenset(landed["image_id"][own]) & frozenset(landed["image_id"][~own])
@@ -117,18 +120,6 @@ def _seen_elsewhere(
 
 def _raw(lake: Lake, image_id: str) -> bytes:
     return lake.store.get(raw_key(image_id))
-
-
-def _image(name: str, landed: pd.DataFrame) -> str:
-    known = sorted(set(landed["image_id"]))
-    begin = [each for each in known if each.startswith(name.lower())]
-    if len(name) < _SHORTEST or len(begin) != 1:
-        problem = f"{len(begin)} begin like that" if begin else "no image has that id"
-        raise DataError(
-            f"image {name!r}: {problem}. Give its id, or at least {_SHORTEST} digits of it: "
-            "`annotation-platform query` and `duplicates` show ids."
-        )
-    return str(begin[0])
 
 
 def _is_from(landed: pd.DataFrame, source: str) -> "pd.Series[bool]":

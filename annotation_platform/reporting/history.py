@@ -15,6 +15,7 @@ import pandas as pd
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.history import Event, in_order
 from annotation_platform.curation.imported import PEOPLE
+from annotation_platform.erasing.record import Erasures
 from annotation_platform.errors import DataError
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.ledger import Answer, Count, Revision, Rules, count_answers
@@ -59,6 +60,9 @@ def find_image(beginning: str, lake: Lake) -> str:
     found = sorted(set(ids[ids.str.startswith(beginning.lower())])) if beginning else []
     if len(found) == 1:
         return str(found[0])
+    erased = Erasures(lake.store).find(beginning.lower())
+    if not found and erased is not None:
+        raise DataError(f"{beginning}: was {erased.sentence}. Nothing of it is left.")
     if not found:
         raise DataError(
             f'{beginning}: no landed image has this id. `annotation-platform query "SELECT '
