@@ -19,12 +19,16 @@ from annotation_platform.settings import PROJECT_ROOT, Settings, read_settings, 
 if TYPE_CHECKING:
     from annotation_platform.erasing.erase import Erased, Places
     from annotation_platform.erasing.subject import Kind
+    from annotation_platform.params import Params
 
 
 def erase(
     image: Annotated[str, typer.Argument(help="Id of an image, or its first digits.")] = "",
     source: Annotated[
         str, typer.Option(help="What sidecars name, or a folder of the landing place.")
+    ] = "",
+    annotator: Annotated[
+        str, typer.Option(help="An e-mail address or a pseudonym: who it was is forgotten.")
     ] = "",
     reason: Annotated[str, typer.Option(help="Why; it is kept, so it names nobody.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
@@ -33,17 +37,25 @@ def erase(
     remote: RemoteOption = "",
     as_json: AsJson = False,
 ) -> None:
-    """Erase an image, or all from a source, from every store and every version."""
+    """Erase an image, all from a source, or who an annotator was, from every store and version."""
     from annotation_platform.doer import system_user
     from annotation_platform.erasing import erase as erasing
     from annotation_platform.params import read_params
 
-    if finish == bool(image or source) or (image and source):
-        raise DataError("Name one thing to erase: an IMAGE or --source; or give --finish.")
+    if sum(map(bool, (image, source, annotator, finish))) != 1:
+        raise DataError(
+            "Name one thing to erase: an IMAGE, --source or --annotator; or give --finish."
+        )
     settings = read_settings()
     places = _places(settings, registry, remote)
     policy = read_params(settings.params_path)
-    if not finish:
+    if annotator:
+        person, expected = erasing.who_goes(annotator, places)
+        if dry_run:
+            _tell(expected, as_json=as_json)
+            return
+        erasing.begin_person(person, places, reason=reason, by=system_user())
+    elif not finish:
         kind: Kind = "image" if image else "source"
         name = image or source
         found, expected = erasing.what_goes(kind, name, places, policy)
@@ -57,7 +69,19 @@ def erase(
         result = erasing.finish(places, say=say)
     if result is None:
         raise DataError("No erasure is unfinished.")
+    if result.pseudonym:
+        _warn_of_policy(policy)
     _tell(result, as_json=as_json)
+
+
+def _warn_of_policy(policy: "Params") -> None:
+    """Say that a policy may name somebody who is called otherwise now."""
+    if policy.consensus.disregarded:
+        typer.echo(
+            "params.yaml names pseudonyms in consensus.disregarded: if the one that was erased is "
+            "among them, put the new one there.",
+            err=True,
+        )
 
 
 def _places(settings: Settings, registry: str, remote: str) -> "Places":
@@ -106,15 +130,33 @@ def _steps() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
         yield say
 
 
+def _tell_of_person(result: "Erased") -> None:
+    if result.scanned is None:
+        OUT.print(
+            f"Who {result.pseudonym} is would be forgotten; {result.answers} states of answers "
+            "would stay, under another pseudonym.",
+            soft_wrap=True,
+        )
+    else:
+        OUT.print(
+            f"Nobody knows any more who it was. {result.answers} states of answers stay, as those "
+            f"of {result.pseudonym}.",
+            soft_wrap=True,
+        )
+
+
 def _tell(result: "Erased", *, as_json: bool) -> None:
     if as_json:
         print_json({"erased": result.scanned is not None, **asdict(result)})
         return
     is_done = result.scanned is not None
+    if result.pseudonym:
+        _tell_of_person(result)
     count, likes = len(result.images), result.look_alikes
     went = "erased" if is_done else "would be erased"
     why = f", {likes} of them because they repeat or look like what was named" if likes else ""
-    OUT.print(f"{count} image{'s' * (count != 1)} {went}{why}.", soft_wrap=True)
+    if count:
+        OUT.print(f"{count} image{'s' * (count != 1)} {went}{why}.", soft_wrap=True)
     if not is_done:
         OUT.print(
             f"{len(result.landed)} files would go from the landing place, and {len(result.lake)} "
@@ -137,7 +179,7 @@ def _tell(result: "Erased", *, as_json: bool) -> None:
         ["looked through", "objects"], [list(each) for each in result.scanned.stores.items()]
     )
     OUT.print("Nothing of them is left there.")
-    if result.versions:
+    if result.versions or result.pseudonym:
         OUT.print(
             "Readers run `git fetch --force --tags`. A hosted registry keeps the old commits, "
             "which name no image, until its owner prunes them; and whoever pulled an old version, "

@@ -18,6 +18,7 @@ from annotation_platform.erasing.lake_pass import (
     rewrite_by_content,
     rewrite_in_place,
 )
+from annotation_platform.erasing.person import FoundPerson, find_person, nobody
 from annotation_platform.erasing.plan import Plan, read_plan
 from annotation_platform.erasing.record import Erasures
 from annotation_platform.erasing.rehearsal import Rehearsal
@@ -25,7 +26,10 @@ from annotation_platform.erasing.rewriting import Rewriting
 from annotation_platform.erasing.scan import Scanned, scan
 from annotation_platform.erasing.subject import Found, Kind, find_images
 from annotation_platform.errors import DataError
+from annotation_platform.images.likeness import likeness_rows
 from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.reviews import review_round
+from annotation_platform.labeling.rounds import fetch_answers
 from annotation_platform.lake import Lake
 from annotation_platform.landing.ingest import sidecar_receipt
 from annotation_platform.landing.receipts import LakeReceipts
@@ -77,6 +81,9 @@ class Erased:
     """What was erased, or would be.
 
     Attributes:
+        pseudonym: of a person whose name was erased, what stands for it from now on; of a dry run,
+            what did until now.
+        answers: how many states of answers of theirs stay.
         images: their ids, of which ``look_alikes`` were not asked for but go with the others.
         stay: images of a source that landed from elsewhere as well.
         landed: what would go from the landing place; files with the same bytes do, too.
@@ -98,6 +105,8 @@ class Erased:
     models: tuple[tuple[str, str], ...]
     counts: dict[str, int]
     scanned: Scanned | None
+    pseudonym: str = ""
+    answers: int = 0
 
 
 def what_goes(kind: Kind, name: str, places: Places, policy: Params) -> tuple[Found, Erased]:
@@ -114,7 +123,27 @@ def what_goes(kind: Kind, name: str, places: Places, policy: Params) -> tuple[Fo
         bits=policy.cleaning.duplicate_bits,
     )
     versions, changed = _rehearse(found, places)
-    expected = Erased(
+    return found, _expected(found, versions, changed, _models(found, versions, places))
+
+
+_NOTHING = Found(
+    asked=frozenset(),
+    images=frozenset(),
+    stay=frozenset(),
+    landed=(),
+    sidecars=frozenset(),
+    sizes=(),
+    likenesses=likeness_rows(0),
+)
+
+
+def _expected(
+    found: Found,
+    versions: dict[str, int],
+    changed: tuple[str, ...],
+    models: tuple[tuple[str, str], ...],
+) -> Erased:
+    return Erased(
         images=tuple(sorted(found.images)),
         look_alikes=len(found.images - found.asked),
         stay=tuple(sorted(found.stay)),
@@ -124,14 +153,15 @@ def what_goes(kind: Kind, name: str, places: Places, policy: Params) -> tuple[Fo
         lake=changed,
         versions=versions,
         withdrawn=(),
-        models=_models(found, versions, places),
+        models=models,
         counts={},
         scanned=None,
     )
-    return found, expected
 
 
-def _rehearse(found: Found, places: Places) -> tuple[dict[str, int], tuple[str, ...]]:
+def _rehearse(
+    found: Found, places: Places, *, words: Mapping[str, str] | None = None
+) -> tuple[dict[str, int], tuple[str, ...]]:
     """Return what each version would lose, and what would change in the lake."""
     rehearsal = Rehearsal(places.lake.store)
     erasures = Erasures(places.lake.store)
@@ -139,6 +169,7 @@ def _rehearse(found: Found, places: Places) -> tuple[dict[str, int], tuple[str, 
         found.images,
         frozenset((key, stamp) for key, stamp, _ in found.landed),
         {image: erasures.name(image) for image in found.images},
+        dict(words or {}),
     )
     old = rewrite_by_content(rehearsal, rewriting, progress=_nobody)
     changing = which_change(
@@ -179,6 +210,21 @@ def begin(
     Raises:
         DataError: no reason is given, or another erasure is not finished.
     """
+    bits = policy.cleaning.duplicate_bits if policy.erasure.near_duplicates else 0
+    plan = _plan(asked, found, expected.models, places, reason=reason, by=by, bits=bits)
+    plan.save(places.lake.store)
+
+
+def _plan(
+    asked: str,
+    found: Found,
+    models: tuple[tuple[str, str], ...],
+    places: Places,
+    *,
+    reason: str,
+    by: str,
+    bits: int,
+) -> Plan:
     store = places.lake.store
     if not reason.strip():
         raise DataError(f"{asked}: say why it is erased: --reason TEXT")
@@ -187,7 +233,7 @@ def begin(
             "Another erasure is not finished. Run `annotation-platform erase --finish`."
         )
     erasures = Erasures(store)
-    Plan(
+    return Plan(
         asked=asked,
         reason=reason.strip(),
         by=by,
@@ -196,12 +242,45 @@ def begin(
         landed=found.landed,
         sidecars=tuple(sorted(found.sidecars)),
         sizes=found.sizes,
-        models=expected.models,
-        bits=policy.cleaning.duplicate_bits if policy.erasure.near_duplicates else 0,
+        models=models,
+        bits=bits,
         likenesses=found.likenesses,
         tokens={image: erasures.name(image) for image in sorted(found.images)},
         counts={"asked": len(found.asked)},
-    ).save(store)
+    )
+
+
+def who_goes(name: str, places: Places) -> tuple[FoundPerson, Erased]:
+    """Return whose name would be erased, and what that would come to.
+
+    What people said until now is fetched first: once an account is gone nobody knows whose it was.
+
+    Raises:
+        DataError: the lake knows nobody of that name.
+    """
+    lake = places.lake
+    for round_id in lake.tables.rounds("label_tasks"):
+        for each in (round_id, review_round(round_id)):
+            fetch_answers(each, places.labeling, lake, now=datetime.now(UTC))
+    found = find_person(name, lake)
+    words = {found.name: "x", found.pseudonym: "annotator-0000000000"}
+    versions, changed = _rehearse(_NOTHING, places, words=words)
+    expected = replace(
+        _expected(_NOTHING, versions, changed, ()), pseudonym=found.pseudonym, answers=found.answers
+    )
+    return found, expected
+
+
+def begin_person(found: FoundPerson, places: Places, *, reason: str, by: str) -> None:
+    """Write down whose name is to be erased.
+
+    Raises:
+        DataError: no reason is given, or another erasure is not finished.
+    """
+    plan = _plan(f"annotator {found.pseudonym}", _NOTHING, (), places, reason=reason, by=by, bits=0)
+    words = nobody(found, places.lake)
+    counts = {"answers": found.answers}
+    replace(plan, words=words, person=found.name, counts=counts).save(places.lake.store)
 
 
 def finish(places: Places, *, say: Say) -> Erased | None:
@@ -227,7 +306,7 @@ def finish(places: Places, *, say: Say) -> Erased | None:
     assert plan.reissue is not None
     result = Erased(
         images=plan.images,
-        look_alikes=len(plan.images) - plan.counts["asked"],
+        look_alikes=len(plan.images) - plan.counts.get("asked", 0),
         stay=(),
         landed=(),
         lake=(),
@@ -236,10 +315,13 @@ def finish(places: Places, *, say: Say) -> Erased | None:
         models=plan.models,
         counts=plan.counts,
         scanned=scanned,
+        pseudonym=next((new for new in plan.words.values() if new.startswith("annotator-")), ""),
+        answers=plan.counts.get("answers", 0),
     )
     facts = {"images": len(result.images), "versions": sorted(result.versions)}
-    names = [plan.tokens[image] for image in plan.images]
-    note_erasure(names[0], places.lake, reason=plan.reason, facts=facts, now=datetime.now(UTC))
+    # Of a person what stands for them now: it says who votes, and not who that was.
+    subject = result.pseudonym or plan.tokens[plan.images[0]]
+    note_erasure(subject, places.lake, reason=plan.reason, facts=facts, now=datetime.now(UTC))
     store.remove(PLAN)
     return result
 
@@ -305,7 +387,9 @@ def _clear_remote(plan: Plan, places: Places, say: Callable[[int, int], None]) -
 
 
 def _clear_labeling(plan: Plan, places: Places, _say: Callable[[int, int], None]) -> Plan:
-    tasks = places.labeling.forget(frozenset(plan.images))
+    tasks = places.labeling.forget(frozenset(plan.images)) if plan.images else 0
+    if plan.person:
+        tasks += places.labeling.forget_person(plan.person)
     return replace(plan, counts=plan.counts | {"tasks": tasks})
 
 
@@ -331,7 +415,8 @@ def _clear_lake(plan: Plan, places: Places, say: Callable[[int, int], None]) -> 
 
 
 def _clear_events(plan: Plan, places: Places, _say: Callable[[int, int], None]) -> Plan:
-    return replace(plan, counts=plan.counts | {"events": places.events(frozenset(plan.images))})
+    cleared = places.events(frozenset(plan.images)) if plan.images else 0
+    return replace(plan, counts=plan.counts | {"events": cleared})
 
 
 _STEPS: dict[str, Callable[[Plan, Places, Callable[[int, int], None]], Plan]] = {

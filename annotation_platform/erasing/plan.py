@@ -29,6 +29,8 @@ class Plan:
         bits: how much look-alikes may differ; 0: only what shows the very same goes.
         likenesses: of the images, to look for them at the end.
         tokens: by what is replaced, what replaces it.
+        words: of a person, the names that are replaced, and what replaces them.
+        person: the name where people label; empty where images are erased.
         old: keys of what was replaced by something under another key; None before that was written.
         reissue: what is left to be done about versions; None before they were written.
         done: the steps that are done.
@@ -47,6 +49,8 @@ class Plan:
     bits: int
     likenesses: LikenessTable = field(repr=False)
     tokens: dict[str, str] = field(repr=False)
+    words: dict[str, str] = field(default_factory=dict, repr=False)
+    person: str = ""
     old: tuple[str, ...] | None = field(default=None, repr=False)
     reissue: Reissue | None = field(default=None, repr=False)
     done: tuple[str, ...] = ()
@@ -56,7 +60,7 @@ class Plan:
     def rewriting(self) -> Rewriting:
         """What goes, and what takes the place of what."""
         names = frozenset((key, stamp) for key, stamp, _ in self.landed)
-        return Rewriting(frozenset(self.images), names, dict(self.tokens))
+        return Rewriting(frozenset(self.images), names, dict(self.tokens), self.words)
 
     def with_done(self, step: str, **counts: int) -> "Plan":
         """Return the plan after a step."""

@@ -7,8 +7,9 @@ stands, the new one takes its place. Nobody has to know each table and each file
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from annotation_platform.storage.journal import ERASED
 from annotation_platform.storage.round_tables import table_parquet
 
 _HEX = re.compile(r"(?<![0-9a-f])[0-9a-f]{32,64}(?![0-9a-f])")
+_PSEUDONYM = re.compile(r"annotator-[0-9a-f]{10}")
 _AT_ONCE = 256
 """Ids in one pattern; more of them would make RE2's automaton too large."""
 
@@ -36,26 +38,36 @@ class Rewriting:
         images: ids of the erased images; rows and entries about them go.
         landed: name and stamp of every object that landed with one of them.
         tokens: by an id or digest, in hexadecimal, the one that replaces it.
+        words: by a name, in small letters, the one that replaces it: where it is all of a value,
+            and, if it is an address or a pseudonym, wherever it stands.
         entries: of a journal as it is once it is rewritten; None where journals are left alone.
     """
 
     images: frozenset[str]
     landed: frozenset[tuple[str, str]]
     tokens: dict[str, str]
+    words: dict[str, str] = field(default_factory=dict)
     entries: Entries | None = field(default=None, repr=False)
 
     def concerns(self, data: bytes) -> bool:
         """Return whether anything erased or replaced may stand in a text."""
-        found = set(_HEX.findall(data.decode(errors="replace")))
-        return not found.isdisjoint(self.tokens)
+        text = data.decode(errors="replace")
+        if any(word in text.lower() for word in self.words):
+            return True
+        return not self.tokens.keys().isdisjoint(_HEX.findall(text))
 
     def text(self, text: str) -> str:
-        """Return a text with every token replaced."""
-        return _HEX.sub(lambda match: self.tokens.get(match[0], match[0]), text)
+        """Return a text with every token and word replaced."""
+        if text.lower() in self.words:
+            return self.words[text.lower()]
+        text = _HEX.sub(lambda match: self.tokens.get(match[0], match[0]), text)
+        if self._anywhere is not None:
+            text = self._anywhere.sub(lambda match: self.words[match[0].lower()], text)
+        return text
 
     def document(self, data: bytes) -> bytes:
         """Return a JSON document without what is erased; it keeps its form."""
-        if not self.concerns(data) and not self.landed and self.entries is None:
+        if not (self.concerns(data) or self.landed or self.entries):
             return data
         content = json.loads(data)
         kept = self._value(content)
@@ -80,6 +92,15 @@ class Rewriting:
         if replaced is table:
             return data
         return table_parquet(replaced)
+
+    @cached_property
+    def _anywhere(self) -> re.Pattern[str] | None:
+        """What finds the words that are replaced within texts; None if there are none."""
+        words = [word for word in self.words if "@" in word or _PSEUDONYM.fullmatch(word)]
+        if not words:
+            return None
+        either = "|".join(map(re.escape, sorted(words)))
+        return re.compile(rf"(?<![\w.+-])(?:{either})(?![\w-]|\.\w)", re.IGNORECASE)
 
     def _line(self, line: bytes) -> bytes:
         content = json.loads(line)
@@ -154,16 +175,16 @@ class Rewriting:
 
     def _concerned(self, column: pa.ChunkedArray) -> list[int]:
         """Return the rows of a column of text in which a token stands."""
+        sought = [*self.tokens, *self.words]
         longest = pc.max(pc.utf8_length(column)).as_py() or 0
-        shortest = min(map(len, self.tokens), default=0)
-        if not self.tokens or longest < shortest:
+        if not sought or longest < min(map(len, sought)):
             return []
         distinct = column.unique().drop_null()
         found = {
             text
-            for batch in _batches(self.tokens)
+            for batch in _batches(map(re.escape, sought))
             for text in distinct.filter(
-                pc.match_substring_regex(distinct, "|".join(batch))
+                pc.match_substring_regex(distinct, "|".join(batch), ignore_case=True)
             ).to_pylist()
         }
         if not found:
@@ -172,7 +193,7 @@ class Rewriting:
         return list(rows.to_pylist())
 
 
-def _batches(tokens: Collection[str]) -> Iterable[list[str]]:
+def _batches(tokens: Iterable[str]) -> Iterable[list[str]]:
     ordered = sorted(tokens)
     for start in range(0, len(ordered), _AT_ONCE):
         yield ordered[start : start + _AT_ONCE]

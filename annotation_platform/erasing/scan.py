@@ -62,8 +62,12 @@ def scan(plan: Plan, places: "Places", say: Callable[[int, int], None]) -> Scann
         places.registry, images, plan.rewriting.text, remote_url=places.remote_url
     )
     left += (f"versions: {tag}" for tag in changing.held)
-    for store, clear in (("labelling", places.labeling.forget), ("pages of the UI", places.events)):
-        again = clear(images)
+    again_of = {
+        "labelling": places.labeling.forget(images) if images else 0,
+        "pages of the UI": places.events(images) if images else 0,
+        "accounts": places.labeling.forget_person(plan.person) if plan.person else 0,
+    }
+    for store, again in again_of.items():
         stores[store] = 1
         if again:
             left.append(f"{store}: {again} that came meanwhile; they are gone now")
@@ -143,6 +147,8 @@ def _found(files: list[_File], plan: Plan, say: Callable[[int, int], None]) -> I
                 yield f"{each.name} has rows of it"
         elif rewriting.concerns(data):
             yield f"{each.name} names it"
+    if not len(plan.likenesses):
+        return
     by_name = {each.name: each for each in pictures}
     names, likenesses = look_at(list(by_name), lambda name: by_name[name].load())
     for row in which_show(likenesses, plan.likenesses, bits=plan.bits):

@@ -136,5 +136,11 @@ class LabelingClient(Protocol):
         Returns how many tasks there were, in all rounds. Only an erasure does.
         """
 
+    def forget_person(self, name: str) -> int:
+        """Take somebody's account away, and their name off every task; what they said stays.
+
+        Returns at how many places their name stood. Only an erasure does.
+        """
+
     def round_url(self, round_id: str) -> str:
         """Return the address where people answer this round; empty if there is none."""

@@ -32,7 +32,7 @@ from annotation_platform.labeling.label_studio_tasks import (
     ProjectTasks,
     Task,
 )
-from annotation_platform.labeling.people import email_in, members
+from annotation_platform.labeling.people import delete_account, email_in, members
 from annotation_platform.labeling.pictures import PicturePlace
 from annotation_platform.labeling.results import write_proposals
 from annotation_platform.schema.ontology import Ontology
@@ -81,6 +81,7 @@ class _Newest:
 
 @dataclass(frozen=True)
 class _Tab:
+    id: int
     data: dict[str, Any]
 
 
@@ -271,10 +272,22 @@ class LabelStudioClient(LabelingClient):
 
         Their proposals, drafts and answers go with them.
         """
-        path = "/api/projects/"
-        listed = self._http.pages(path, include="id,title,task_number")
-        projects = self._http.shaped(_PROJECTS, listed, path)
-        return sum(self._tasks(project.id).forget(images) for project in projects)
+        return sum(self._tasks(project).forget(images) for project in self._projects())
+
+    def forget_person(self, name: str) -> int:
+        """Delete somebody's account, their tabs, and their name on tasks; their answers stay.
+
+        Label Studio forgets whose they were: the ledger must have them before.
+        """
+        places = 0
+        for project in self._projects():
+            places += self._tasks(project).forget_person(name)
+            path = "/api/dm/views/"
+            for tab in self._http.read(_TABS, path, project=project):
+                if str(tab.data.get("title", "")).lower() == name.lower():
+                    self._http.delete(f"{path}{tab.id}/")
+                    places += 1
+        return places + delete_account(self._http, name)
 
     def round_url(self, round_id: str) -> str:
         """Return the address where people answer this round; empty before it is published."""
@@ -290,6 +303,11 @@ class LabelStudioClient(LabelingClient):
                 " told where they are. Set ANNOTATION_SHOWN."
             )
         return self._shown
+
+    def _projects(self) -> list[int]:
+        path = "/api/projects/"
+        listed = self._http.pages(path, include="id,title,task_number")
+        return [project.id for project in self._http.shaped(_PROJECTS, listed, path)]
 
     def _tasks(self, project: int) -> ProjectTasks:
         return ProjectTasks(self._http, project, settle_seconds=self._settle_seconds)

@@ -173,6 +173,18 @@ class ProjectTasks:
             self._delete(doomed[start : start + _TASKS_A_REQUEST])
         return len(doomed)
 
+    def forget_person(self, name: str) -> int:
+        """Assign the tasks of somebody to nobody; return how many there were."""
+        theirs = [
+            task
+            for task in self._read(include="id,data")
+            if isinstance(task.data, dict)
+            and str(task.data.get("assignee", "")).lower() == name.lower()
+        ]
+        for task in theirs:
+            self._http.patch(f"/api/tasks/{task.id}/", {"data": {**task.data, "assignee": ""}})
+        return len(theirs)
+
     def _delete(self, tasks: Sequence[int], **which: Any) -> None:
         self._http.post(
             "/api/dm/actions",

@@ -162,6 +162,18 @@ def remove_person(
     http.post("/api/invite/reset-token", {}, repeatable=True)
 
 
+def delete_account(http: LabelStudioHttp, email: str) -> int:
+    """Delete the account of an address, if there is one; return how many were deleted."""
+    address = email_in(email)
+    users = http.read(_USERS, "/api/users/")
+    ids = [user.id for user in users if address and email_in(user.email) == address]
+    if ids and ids[0] == http.read(_ME, _WHOAMI).id:
+        raise LabelingError(f"{email} is the administrator whose token is used. Use another's.")
+    for user in ids:
+        http.delete(f"/api/users/{user}/")
+    return len(ids)
+
+
 def _sign_up(
     browser: httpx.Client, http: LabelStudioHttp, invitation: str, email: str, password: str
 ) -> Person:

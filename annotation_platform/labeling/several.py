@@ -171,6 +171,10 @@ class SeveralLabeling(LabelingClient):
         """Take the tasks of images away in every back end, and return how many there were."""
         return sum(client.forget(images) for client in self._clients.values())
 
+    def forget_person(self, name: str) -> int:
+        """Take somebody out of every back end, and return at how many places their name stood."""
+        return sum(client.forget_person(name) for client in self._clients.values())
+
     def round_url(self, round_id: str) -> str:
         """Return the address of the first back end that has one for this round; or nothing."""
         urls = (client.round_url(round_id) for client in self._clients_of(round_id))

@@ -188,6 +188,22 @@ class SimulatedLabeling(LabelingClient):
             connection.executemany("DELETE FROM copies WHERE image_id = ?", wanted)
             return connection.total_changes - before
 
+    def forget_person(self, name: str) -> int:
+        """Let nobody of this name be there; their answers stay, as those of ``unknown``."""
+        with self._connected(writing=True) as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            before = connection.total_changes
+            connection.execute("DELETE FROM annotators WHERE lower(name) = lower(?)", (name,))
+            for table, column, instead in (
+                ("annotations", "author", "unknown"),
+                ("copies", "assignee", ""),
+            ):
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? WHERE lower({column}) = lower(?)",
+                    (instead, name),
+                )
+            return connection.total_changes - before
+
     def round_url(self, round_id: str) -> str:  # noqa: ARG002 - the protocol's argument
         """Return an empty address: there is nothing to open in a browser."""
         return ""

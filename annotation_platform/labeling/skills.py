@@ -41,6 +41,11 @@ class Skills:
         everybody = {grant.person for grant in self._grants}
         return sorted(person for person in everybody if skill in self.of(person))
 
+    @property
+    def everybody(self) -> set[str]:
+        """Everybody who was ever said to have a skill or not, in small letters."""
+        return {grant.person.lower() for grant in self._grants}
+
     def had(self, person: str, skill: str, at: datetime) -> bool:
         """Return whether somebody had a skill at a moment; everybody has the empty skill."""
         held = [each.granted for each in self._by(person) if each.skill == skill and each.at <= at]

@@ -295,6 +295,44 @@ def pictures_on_pages(instance):
     return found
 
 
+def test_who_an_annotator_was_is_forgotten_and_the_votes_stay(story):
+    platform, home = story.platform, story.platform.settings.home_path
+    tags = [story.play(ONE, 1), story.play(TWO, 2)]
+    person = platform.people[1].name
+    was = story.lake.ledger.pseudonym(person)
+    labels = {tag: platform.state(tag).labels for tag in tags}
+    said = story.lake.tables.read_all("answers")
+    votes = said.loc[said["annotator"] == was, "answer_id"]
+    assert len(votes) > 3
+    told = json.loads(command(story, "erase", "--annotator", person, "--dry-run", "--json").stdout)
+    assert told["pseudonym"] == was
+    before = contents(home / "lake")
+    result = json.loads(
+        command(story, "erase", "--annotator", was, "--reason", "left us", "--json").stdout
+    )
+    changed = {key for key, _ in before.items() ^ contents(home / "lake").items()}
+    ours = {key for key in changed if not key.startswith("audit/")}
+    # What is new is called by its content, which a dry run cannot know: names are drawn.
+    assert {key for key in ours if key in before} == {key for key in told["lake"] if key in before}
+
+    for tag in tags:
+        assert platform.state(tag).labels.equals(labels[tag])
+        assert rebuild_version(platform.settings, platform.settings.registry_path, tag).same
+    now = story.lake.tables.read_all("answers")
+    assert set(now.loc[now["annotator"] == result["pseudonym"], "answer_id"]) == set(votes)
+    left = [key for key in story.lake.store.list("") if not key.startswith("audit/")]
+    for key in left:
+        data = story.lake.store.get(key)
+        assert f'"{person}"'.encode() not in data, key
+        assert was.encode() not in data, key
+    assert person not in platform.labeling.annotators()
+    # A round later nothing of it has come back.
+    story.play(THREE, 3)
+    again = story.lake.tables.read_all("answers")
+    assert was not in set(again["annotator"])
+    assert json.loads(command(story, "audit", "verify", "--json").stdout)["whole"]
+
+
 def test_a_bucket_keeps_no_version_of_what_was_erased(tmp_path, s3_bucket):
     s3 = boto3.client("s3")
     s3.put_bucket_versioning(Bucket=s3_bucket, VersioningConfiguration={"Status": "Enabled"})

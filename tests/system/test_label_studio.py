@@ -480,6 +480,27 @@ def test_a_picture_is_forgotten_with_all_that_was_said_of_it(client, label_studi
     assert api.get(f"/api/tasks/{first['task-0', 0]}/").status_code == 404
 
 
+def test_a_person_is_forgotten_and_what_they_said_stays(client, label_studio, api):
+    eve, name = person(label_studio, "eve-forgets"), "eve-forgets@example.org"
+    copies = [task_copy(n, assignee=name) for n in range(2)]
+    first = client.publish_round("round-0023", ONTOLOGY, copies)
+    answer(label_studio, eve, first["task-0", 0], write_result([PROPOSAL.label], 200, 100))
+    assert name in client.annotators()
+    # Two tasks, a tab and an account.
+    assert client.forget_person(name.upper()) == 4
+    assert client.forget_person(name) == 0
+    assert name not in client.annotators()
+    said = client.submissions("round-0023")
+    assert [each.image_id for each in said] == ["image-0"]
+    assert name not in str(said)
+    project = re.search(r"/projects/(\d+)/", client.round_url("round-0023")).group(1)
+    for path in ("/api/tasks/", "/api/dm/views/"):
+        shown = api.get(path, params={"project": project, "page_size": 100, "fields": "all"}).text
+        assert name not in shown
+    with pytest.raises(LabelingError, match="administrator"):
+        client.forget_person(label_studio.administrator.email)
+
+
 def test_every_file_is_its_owners_alone(label_studio):
     place = label_studio.log_path.parent
     assert place.stat().st_mode & 0o777 == 0o700
