@@ -1,6 +1,7 @@
 """Every object of the lake without what is erased: first what is known by its content, then all."""
 
 import hashlib
+import io
 import json
 import re
 from collections import defaultdict
@@ -8,6 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import Any
+
+import numpy as np
 
 from annotation_platform.curation.training_set import digest_of_round
 from annotation_platform.erasing.rewriting import Rewriting
@@ -105,13 +108,9 @@ def rewrite_in_place(
     """
     keys = lake_keys(store)
     doomed = {*old, *map(sidecar_key, sidecars)}
-    doomed |= {key for key in keys if _names_one(key, rewriting.images)}
-    doomed |= {
-        key
-        for key in keys
-        if key.startswith(_LIKENESSES)
-        and any(image.encode() in store.get(key) for image in rewriting.images)
-    }
+    doomed |= {key for key in keys if rewriting.names_one(key)}
+    likenesses = (key for key in keys if key.startswith(_LIKENESSES))
+    doomed |= {key for key in likenesses if _has_one(store.get(key), rewriting.images)}
     changing = [
         key
         for key in keys
@@ -139,8 +138,13 @@ def _is_bulk(key: str) -> bool:
     return key.partition("/")[0] in _BULK
 
 
-def _names_one(key: str, images: Collection[str]) -> bool:
-    return any(image in key for image in images)
+def _has_one(likenesses: bytes, images: Collection[str]) -> bool:
+    """Return whether a file of likenesses may have one of the images: what goes is made anew."""
+    try:
+        rows = np.load(io.BytesIO(likenesses), allow_pickle=False)
+        return not set(rows["image_id"].astype(str).tolist()).isdisjoint(images)
+    except (ValueError, IndexError):
+        return True
 
 
 def _target(key: str, rewriting: Rewriting) -> str:

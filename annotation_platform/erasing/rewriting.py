@@ -56,6 +56,10 @@ class Rewriting:
             return True
         return not self.tokens.keys().isdisjoint(_HEX.findall(text))
 
+    def names_one(self, text: str) -> bool:
+        """Return whether the id of an erased image stands in a text, such as a key."""
+        return not self.images.isdisjoint(_HEX.findall(text))
+
     def text(self, text: str) -> str:
         """Return a text with every token and word replaced."""
         if text.lower() in self.words:
@@ -131,11 +135,7 @@ class Rewriting:
         # What says something of one thing goes with it; of a list only what is in it.
         if any(each is _GONE for each in kept.values()):
             return _GONE
-        return {
-            self.text(key): each
-            for key, each in kept.items()
-            if self.images.isdisjoint(_HEX.findall(key))
-        }
+        return {self.text(key): each for key, each in kept.items() if not self.names_one(key)}
 
     def _member(self, key: str, value: Any) -> Any:
         if key == "journals" and self.entries is not None and isinstance(value, dict):

@@ -130,7 +130,7 @@ def _found(files: list[_File], plan: Plan, say: Callable[[int, int], None]) -> I
     images = set(plan.images)
     for done, each in enumerate(files, start=1):
         say(done, len(files))
-        if any(image in each.name for image in images):
+        if rewriting.names_one(each.name):
             yield f"{each.name} has its name"
             continue
         try:
