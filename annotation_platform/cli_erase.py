@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from annotation_platform.cli_output import OUT, AsJson, print_json, print_rows
 from annotation_platform.cli_registry import RegistryOption, RemoteOption, opened, remote_url_of
-from annotation_platform.errors import DataError, SettingsError
+from annotation_platform.errors import DataError, NotReadyError, SettingsError
 from annotation_platform.settings import PROJECT_ROOT, Settings, read_settings, settings_environment
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def erase(
         erasing.begin(
             f"{kind} {name}", found, expected, places, policy, reason=reason, by=system_user()
         )
-    with _steps() as say:
+    with _alone(settings), _steps() as say:
         result = erasing.finish(places, say=say)
     if result is None:
         raise DataError("No erasure is unfinished.")
@@ -99,6 +99,7 @@ def _places(settings: Settings, registry: str, remote: str) -> "Places":
         labeling=labeling_of(settings, lake, read_params(settings.params_path)),
         models={**models.cards(), **models.classifiers.cards()},
         home=settings.home_path,
+        reach=lambda each: opened(settings, each),
         events=lambda images: _clear_events(settings, images),
     )
 
@@ -116,6 +117,18 @@ def _clear_events(settings: Settings, images: frozenset[str]) -> int:
         words = ended.stderr.strip().splitlines()
         raise SettingsError(words[-1] if words else "Dagster's events could not be cleared.")
     return int(ended.stdout.strip().splitlines()[-1])
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Let no other process of this home go on with the same erasure."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(settings.home_path / "erasing.lock", timeout=1):
+            yield
+    except Timeout:
+        raise NotReadyError("Another process goes on with an erasure. Wait for it.") from None
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import pandas as pd
 
 from annotation_platform.audit_log.noting import note_policy, note_release
 from annotation_platform.curation.auto_accept import AUTO
+from annotation_platform.erasing.record import refuse_meanwhile
 from annotation_platform.errors import AnnotationPlatformError, NotReadyError
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params, parse_params
@@ -76,6 +77,7 @@ def publish_round(
             f"the training set of {round_id} is empty: no finished round passes the gates. "
             "See held_rounds on training_set."
         )
+    refuse_meanwhile(lake.store)
     note_policy(policy, lake, used_for=f"dataset_version of {round_id}", now=now)
     # As the training set was built: a round may have been merged anew since then.
     included = lake.tables.read("training_rounds", round_id)

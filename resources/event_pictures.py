@@ -14,7 +14,7 @@ from pathlib import Path
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster._core.storage.event_log import SqlEventLogStorage
+from dagster._core.storage.event_log import SqlEventLogStorage, SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import (
     AssetCheckExecutionsTable,
     AssetKeyTable,
@@ -36,6 +36,8 @@ _PICTURE = "%data:image/jpeg;base64,%"
 def clear_events(instance: dg.DagsterInstance, images: frozenset[str]) -> int:
     """Take the pictures that show one of the images out of all events; return how many changed.
 
+    Without images it only asks whether runs are under way.
+
     Raises:
         NotReadyError: runs are under way, and could write what is taken away.
     """
@@ -46,25 +48,27 @@ def clear_events(instance: dg.DagsterInstance, images: frozenset[str]) -> int:
             "erase --finish`."
         )
     storage = instance.event_log_storage
-    if not isinstance(storage, SqlEventLogStorage):
-        # Nothing outlives this process there.
+    if not images or not isinstance(storage, SqlEventLogStorage):
         return 0
     changed = 0
     shards: list[Callable[[], AbstractContextManager[sa.Connection]]] = [storage.index_connection]
-    if type(storage).__name__ == "SqliteEventLogStorage":
+    in_files = isinstance(storage, SqliteEventLogStorage)
+    if in_files:
         # There each run has a file of its own, beside the one that all share.
         shards += [partial(storage.run_connection, run_id) for run_id in instance.get_run_ids()]
     for connect in shards:
         with connect() as connection:
             cleared = _clear_shard(connection, images)
             url = connection.engine.url
-        if cleared and url.get_backend_name() == "sqlite" and url.database:
+        if cleared and in_files and url.database:
             _compact(url.database)
         changed += cleared
     return changed
 
 
 _UNDER_WAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.CANCELING,

@@ -13,19 +13,18 @@ from pathlib import Path
 
 from annotation_platform.audit_log.noting import note_erasure
 from annotation_platform.erasing.lake_pass import (
-    PLAN,
     entries_after,
     rewrite_by_content,
     rewrite_in_place,
 )
 from annotation_platform.erasing.person import FoundPerson, find_person, nobody
 from annotation_platform.erasing.plan import Plan, read_plan
-from annotation_platform.erasing.record import Erasures
+from annotation_platform.erasing.record import PLAN, Erasures
 from annotation_platform.erasing.rehearsal import Rehearsal
 from annotation_platform.erasing.rewriting import Rewriting
-from annotation_platform.erasing.scan import Scanned, scan
+from annotation_platform.erasing.scan import Scanned, scan, unfinished
 from annotation_platform.erasing.subject import Found, Kind, find_images
-from annotation_platform.errors import DataError
+from annotation_platform.errors import DataError, PublishError
 from annotation_platform.images.likeness import likeness_rows
 from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.reviews import review_round
@@ -39,14 +38,19 @@ from annotation_platform.provenance.state import read_state
 from annotation_platform.release import picture_source
 from annotation_platform.schema.rounds import LandedObject
 from annotation_platform.storage.round_tables import read_table, table_bytes
+from annotation_platform.versioning.collect import unneeded
 from annotation_platform.versioning.git import Git
 from annotation_platform.versioning.registry import list_versions, open_remote
 from annotation_platform.versioning.reissue import (
     Leaving,
+    Reissue,
     move_references,
     which_change,
     write_versions,
 )
+from annotation_platform.versioning.remote import registry_lock
+
+_SHOWN = 20
 
 Say = Callable[[str], Callable[[int, int], None]]
 """Told which step begins; returns what is told how far it is."""
@@ -63,8 +67,9 @@ class Places:
         labeling: where people label.
         models: the cards of models by the SHA-256 of their weights.
         home: whose files are looked through at the end.
-        events: takes pictures of images off the pages of the Dagster UI, and returns how many; for
-            nobody's images it looks whether any is left.
+        reach: opens another registry by path or address.
+        events: takes pictures of images off the pages of the Dagster UI, and returns how many; of
+            no images it only asks whether runs are under way, which is a NotReadyError.
     """
 
     lake: Lake
@@ -73,6 +78,7 @@ class Places:
     labeling: LabelingClient
     models: Mapping[str, ModelCard]
     home: Path
+    reach: Callable[[str], Git]
     events: Callable[[frozenset[str]], int]
 
 
@@ -228,6 +234,9 @@ def _plan(
     store = places.lake.store
     if not reason.strip():
         raise DataError(f"{asked}: say why it is erased: --reason TEXT")
+    if found.stay and not found.images:
+        raise DataError(f"{asked}: all of it landed from elsewhere as well. Erase image by image.")
+    places.events(frozenset())
     if read_plan(store) is not None:
         raise DataError(
             "Another erasure is not finished. Run `annotation-platform erase --finish`."
@@ -253,16 +262,14 @@ def _plan(
 def who_goes(name: str, places: Places) -> tuple[FoundPerson, Erased]:
     """Return whose name would be erased, and what that would come to.
 
-    What people said until now is fetched first: once an account is gone nobody knows whose it was.
+    Nothing is changed.
 
     Raises:
         DataError: the lake knows nobody of that name.
+        LabelingError: they are who the platform itself is where people label.
     """
-    lake = places.lake
-    for round_id in lake.tables.rounds("label_tasks"):
-        for each in (round_id, review_round(round_id)):
-            fetch_answers(each, places.labeling, lake, now=datetime.now(UTC))
-    found = find_person(name, lake)
+    found = find_person(name, places.lake)
+    places.labeling.check_person(found.name)
     words = {found.name: "x", found.pseudonym: "annotator-0000000000"}
     versions, changed = _rehearse(_NOTHING, places, words=words)
     expected = replace(
@@ -293,15 +300,23 @@ def finish(places: Places, *, say: Say) -> Erased | None:
     plan = read_plan(store)
     if plan is None:
         return None
+    places.events(frozenset())
     for step, work in _STEPS.items():
         if step not in plan.done:
-            plan = work(plan, places, say(step)).with_done(step)
+            try:
+                plan = work(plan, places, say(step)).with_done(step)
+            except PublishError:
+                # Somebody may have published meanwhile: that is looked at as well.
+                _again(plan).save(store)
+                raise
             plan.save(store)
     scanned = scan(plan, places, say("looking through every store"))
     if scanned.left:
+        _again(plan).save(store)
+        shown = "\n".join(f"  {each}" for each in scanned.left[:_SHOWN])
         raise DataError(
-            f"{len(scanned.left)} things are left, the first is {scanned.left[0]}. Stop what is "
-            "running and call `annotation-platform erase --finish` again."
+            f"{len(scanned.left)} things are left:\n{shown}\nWhat lies in a folder of your own "
+            "you remove by hand; `annotation-platform erase --finish` does all steps again."
         )
     assert plan.reissue is not None
     result = Erased(
@@ -326,6 +341,19 @@ def finish(places: Places, *, say: Say) -> Erased | None:
     return result
 
 
+def _fetch_all(places: Places) -> None:
+    """Have all that people said until now in the ledger."""
+    lake = places.lake
+    for round_id in lake.tables.rounds("label_tasks"):
+        for each in (round_id, review_round(round_id)):
+            fetch_answers(each, places.labeling, lake, now=datetime.now(UTC))
+
+
+def _again(plan: Plan) -> Plan:
+    """Return the plan with every step still to do; what was noted of them stays."""
+    return replace(plan, done=())
+
+
 def _refuse(plan: Plan, places: Places, _say: Callable[[int, int], None]) -> Plan:
     Erasures(places.lake.store).add(plan.images, reason=plan.reason, by=plan.by, now=plan.at)
     return plan
@@ -334,7 +362,7 @@ def _refuse(plan: Plan, places: Places, _say: Callable[[int, int], None]) -> Pla
 def _write_tables(plan: Plan, places: Places, say: Callable[[int, int], None]) -> Plan:
     rewriting = plan.rewriting
     old = rewrite_by_content(places.lake.store, rewriting, progress=say)
-    return replace(plan, tokens=rewriting.tokens, old=old)
+    return replace(plan, tokens=rewriting.tokens, old=(*(plan.old or ()), *old))
 
 
 def _write_versions(plan: Plan, places: Places, say: Callable[[int, int], None]) -> Plan:
@@ -355,8 +383,19 @@ def _write_versions(plan: Plan, places: Places, say: Callable[[int, int], None])
         remote_url=places.remote_url,
         progress=say,
     )
+    tokens = plan.tokens | reissue.commits | _folders(reissue.folders)
+    return replace(plan, reissue=_joined(plan.reissue, reissue), tokens=tokens)
+
+
+def _joined(before: Reissue | None, now: Reissue) -> Reissue:
+    """Return what is to be done about versions if they were written once already."""
+    if before is None:
+        return now
     return replace(
-        plan, reissue=reissue, tokens=plan.tokens | reissue.commits | _folders(reissue.folders)
+        now,
+        versions=before.versions | now.versions,
+        withdrawn=tuple(dict.fromkeys((*before.withdrawn, *now.withdrawn))),
+        objects=tuple(sorted({*before.objects, *now.objects})),
     )
 
 
@@ -373,22 +412,27 @@ def _move_references(plan: Plan, places: Places, _say: Callable[[int, int], None
 
 def _clear_remote(plan: Plan, places: Places, say: Callable[[int, int], None]) -> Plan:
     assert plan.reissue is not None
-    doomed = plan.reissue.objects
-    if doomed:
-        remote = open_remote(places.registry, places.remote_url)
-        for done, name in enumerate(doomed, start=1):
-            remote.erase([name])
-            say(done, len(doomed))
-        for name in doomed:
-            # Whoever pulled a version here has them in DVC's cache.
-            cached = places.registry.folder / ".dvc/cache/files/md5" / name[:2] / name[2:]
-            cached.unlink(missing_ok=True)
-    return replace(plan, counts=plan.counts | {"remote": len(doomed)})
+    git, removed = places.registry, 0
+    with registry_lock(git.folder):
+        for url in sorted({url for url, _ in plan.reissue.objects}):
+            remote = open_remote(git, url)
+            names = [name for each, name in plan.reissue.objects if each == url]
+            doomed = sorted(unneeded(git, remote, names, reach=places.reach))
+            for done, name in enumerate(doomed, start=1):
+                remote.erase([name])
+                # Whoever pulled a version here has it in DVC's cache.
+                cached = git.folder / ".dvc/cache/files/md5" / name[:2] / name[2:]
+                cached.unlink(missing_ok=True)
+                say(done, len(doomed))
+            removed += len(doomed)
+    return replace(plan, counts=plan.counts | {"remote": removed})
 
 
 def _clear_labeling(plan: Plan, places: Places, _say: Callable[[int, int], None]) -> Plan:
     tasks = places.labeling.forget(frozenset(plan.images)) if plan.images else 0
     if plan.person:
+        # Once the account is gone nobody knows any more whose it was.
+        _fetch_all(places)
         tasks += places.labeling.forget_person(plan.person)
     return replace(plan, counts=plan.counts | {"tasks": tasks})
 
@@ -405,6 +449,9 @@ def _clear_landing(plan: Plan, places: Places, _say: Callable[[int, int], None])
 def _clear_lake(plan: Plan, places: Places, say: Callable[[int, int], None]) -> Plan:
     store, rewriting = places.lake.store, plan.rewriting
     rewriting.entries = entries_after(store, rewriting)
+    for path in unfinished(store.url("x")):
+        # Nobody else writes now, and what nobody finished nobody reads.
+        path.unlink(missing_ok=True)
     for landed in map(_as_landed, plan.landed):
         places.lake.receipts.remove(landed)
         places.lake.receipts.remove(sidecar_receipt(landed))

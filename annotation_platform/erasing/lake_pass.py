@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from annotation_platform.curation.training_set import digest_of_round
+from annotation_platform.erasing.record import PLAN
 from annotation_platform.erasing.rewriting import Rewriting
 from annotation_platform.storage.journal import ERASED
 from annotation_platform.storage.keys import SHOWN, sidecar_key
@@ -21,9 +22,6 @@ from annotation_platform.storage.objects import ObjectStore
 
 _AUDIT = "audit"
 """The folder that is left as it is: it is chained, and holds no picture and no answer."""
-
-PLAN = "erasing/plan.json"
-"""The key of what is under way: it says what goes until it is gone, and then goes, too."""
 
 _BULK = ("raw", "images", SHOWN, "landed", "sidecars")
 """Folders of which the key alone says what is in them."""
@@ -53,40 +51,46 @@ def rewrite_by_content(
     """
     keys = [key for key in lake_keys(store) if not _is_bulk(key)]
     tables = [key for key in keys if key.endswith(".parquet")]
+    manifests = [key for key in keys if key.startswith("manifests/")]
     lineage = [key for key in keys if _LINEAGE.fullmatch(key)]
     lists = [key for key in keys if _BY_CONTENT.fullmatch(key) and key.endswith(".json")]
-    manifests = [key for key in keys if key.startswith("manifests/")]
-    total, done = len(tables) + len(lineage) + len(lists) + len(manifests), 0
-    old: list[str] = []
     states = [_states_now(store, tables), *_states_of_versions(store, lists)]
-    for group, rewritten in (
-        (tables, rewriting.table),
-        (manifests, rewriting.document),
-        (lineage, _lineage(rewriting)),
-        (lists, _lineage(rewriting)),
-    ):
-        if group is lineage:
-            _learn_rounds(states, rewriting)
-            rewriting.entries = entries_after(store, rewriting)
-        for key, data, new in _rewritten(store, group, rewritten):
-            done += 1
-            progress(done, total)
-            if new == data:
-                continue
-            if group is not lineage:
-                digest = hashlib.sha256(data).hexdigest()
-                rewriting.tokens[digest] = hashlib.sha256(new).hexdigest()
-            target = _target(key, rewriting)
-            if target != key:
-                store.create(target, new)
-                old.append(key)
-    # What nothing was changed in may be known by the digest of something else all the same.
-    for key in lineage:
-        target = _target(key, rewriting)
-        if target != key and key not in old:
-            store.create(target, store.get(key))
-            old.append(key)
+    # Some tables have digests of others: they are done again until nothing new is learned.
+    while True:
+        learned = {
+            hashlib.sha256(data).hexdigest(): hashlib.sha256(new).hexdigest()
+            for group, rewritten in ((tables, rewriting.table), (manifests, rewriting.document))
+            for _, data, new in _rewritten(store, group, rewritten, progress)
+            if new != data
+        }
+        if learned.items() <= rewriting.tokens.items():
+            break
+        rewriting.tokens |= learned
+    _learn_rounds(states, rewriting)
+    rewriting.entries = entries_after(store, rewriting)
+    old = [*_put_beside(store, tables, rewriting.table, rewriting, progress)]
+    # Lists hold the notes of lineage again, so both come out alike.
+    for group in (lineage, lists):
+        old += _put_beside(store, group, _lineage(rewriting), rewriting, progress)
     return tuple(old)
+
+
+def _put_beside(
+    store: ObjectStore,
+    keys: Sequence[str],
+    rewritten: Callable[[bytes], bytes],
+    rewriting: Rewriting,
+    progress: Progress,
+) -> Iterator[str]:
+    """Write what is known by its content under its new name; yield the old names."""
+    for key, data, new in _rewritten(store, keys, rewritten, progress):
+        if _BY_CONTENT.fullmatch(key) and new != data:
+            digest = hashlib.sha256(data).hexdigest()
+            rewriting.tokens[digest] = hashlib.sha256(new).hexdigest()
+        target = _target(key, rewriting)
+        if target != key:
+            store.create(target, new)
+            yield key
 
 
 def rewrite_in_place(
@@ -107,7 +111,7 @@ def rewrite_in_place(
         progress: told the objects done, and all of them.
     """
     keys = lake_keys(store)
-    doomed = {*old, *map(sidecar_key, sidecars)}
+    doomed = {*old, *map(sidecar_key, sidecars), *_receipts(store, keys, rewriting, sidecars)}
     doomed |= {key for key in keys if rewriting.names_one(key)}
     likenesses = (key for key in keys if key.startswith(_LIKENESSES))
     doomed |= {key for key in likenesses if _has_one(store.get(key), rewriting.images)}
@@ -132,6 +136,18 @@ def rewrite_in_place(
         store.remove(key)
         progress(done, total)
     return changed + len(doomed)
+
+
+def _receipts(
+    store: ObjectStore, keys: Iterable[str], rewriting: Rewriting, sidecars: Iterable[str]
+) -> set[str]:
+    """Return the keys of receipts of what is erased, whether or not a round ever had it."""
+    digests = {*rewriting.images, *sidecars}
+    if not digests:
+        return set()
+    receipts = [key for key in keys if key.startswith("landed/")]
+    said = _rewritten(store, receipts, lambda data: data)
+    return {key for key, data, _ in said if data.decode(errors="replace") in digests}
 
 
 def _is_bulk(key: str) -> bool:
@@ -165,7 +181,7 @@ def _lineage(rewriting: Rewriting) -> Callable[[bytes], bytes]:
 
     def rewritten(data: bytes) -> bytes:
         new = rewriting.document(data)
-        if new == data:
+        if new == data or not rewriting.images:
             return new
         was, content = json.loads(data), json.loads(new)
         for before, after in zip(_notes(was), _notes(content), strict=True):
@@ -187,7 +203,10 @@ def _notes(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _rewritten(
-    store: ObjectStore, keys: Iterable[str], rewritten: Callable[[bytes], bytes]
+    store: ObjectStore,
+    keys: Sequence[str],
+    rewritten: Callable[[bytes], bytes],
+    progress: Progress = lambda _done, _total: None,
 ) -> Iterator[tuple[str, bytes, bytes]]:
     """Yield key, what is there and what is to be there, in order, a few at a time."""
 
@@ -196,7 +215,9 @@ def _rewritten(
         return key, data, rewritten(data)
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        yield from pool.map(work, keys)
+        for done, each in enumerate(pool.map(work, keys), start=1):
+            progress(done, len(keys))
+            yield each
 
 
 def _rewritten_each(

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from annotation_platform.erasing.lake_pass import PLAN
 from annotation_platform.erasing.likes import as_bytes, from_bytes
+from annotation_platform.erasing.record import PLAN
 from annotation_platform.erasing.rewriting import Rewriting
 from annotation_platform.images.likeness import LikenessTable
 from annotation_platform.storage.objects import ObjectStore
@@ -71,7 +71,10 @@ class Plan:
         content = asdict(self)
         content["at"] = self.at.isoformat()
         content["likenesses"] = base64.b64encode(as_bytes(self.likenesses)).decode()
-        store.put(PLAN, json.dumps(content).encode())
+        data = json.dumps(content).encode()
+        # Who it is about stands in it.
+        if not store.create(PLAN, data, private=True):
+            store.put(PLAN, data)
         store.purge(PLAN)
 
 
@@ -96,6 +99,6 @@ def read_plan(store: ObjectStore) -> Plan | None:
             moves=tuple(Move(**move) for move in said["moves"]),
             commits=said["commits"],
             folders=said["folders"],
-            objects=tuple(said["objects"]),
+            objects=tuple((url, name) for url, name in said["objects"]),
         )
     return Plan(**content)

@@ -8,11 +8,24 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 
+from annotation_platform.errors import NotReadyError
 from annotation_platform.labeling.ledger import pseudonym_key
 from annotation_platform.storage.journal import Journal
 from annotation_platform.storage.objects import ObjectStore
 
+PLAN = "erasing/plan.json"
+"""The key of what is under way: it says what goes until it is gone, and then goes, too."""
+
 _FOLDER = "erasures"
+
+
+def refuse_meanwhile(store: ObjectStore) -> None:
+    """Raise a NotReadyError while an erasure is under way: what is written now it could miss."""
+    if store.exists(PLAN):
+        raise NotReadyError(
+            "An erasure is under way. Wait for it; if it was stopped, `annotation-platform erase "
+            "--finish` goes on with it."
+        )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ from annotation_platform.storage.journal import ERASED
 from annotation_platform.storage.round_tables import table_parquet
 
 _HEX = re.compile(r"(?<![0-9a-f])[0-9a-f]{32,64}(?![0-9a-f])")
+_PEOPLE = {"author", "assignee", "person", "annotator", "by", "decided_by"}
+"""What fields and columns are called that name somebody."""
+
 _PSEUDONYM = re.compile(r"annotator-[0-9a-f]{10}")
 _AT_ONCE = 256
 """Ids in one pattern; more of them would make RE2's automaton too large."""
@@ -38,8 +41,8 @@ class Rewriting:
         images: ids of the erased images; rows and entries about them go.
         landed: name and stamp of every object that landed with one of them.
         tokens: by an id or digest, in hexadecimal, the one that replaces it.
-        words: by a name, in small letters, the one that replaces it: where it is all of a value,
-            and, if it is an address or a pseudonym, wherever it stands.
+        words: by a name, in small letters, the one that replaces it: where somebody is named, and,
+            if it is an address or a pseudonym, wherever it stands.
         entries: of a journal as it is once it is rewritten; None where journals are left alone.
     """
 
@@ -52,7 +55,9 @@ class Rewriting:
     def concerns(self, data: bytes) -> bool:
         """Return whether anything erased or replaced may stand in a text."""
         text = data.decode(errors="replace")
-        if any(word in text.lower() for word in self.words):
+        if self._anywhere is not None and self._anywhere.search(text):
+            return True
+        if any(f'"{word}"' in text.lower() for word in self._names):
             return True
         return not self.tokens.keys().isdisjoint(_HEX.findall(text))
 
@@ -62,8 +67,6 @@ class Rewriting:
 
     def text(self, text: str) -> str:
         """Return a text with every token and word replaced."""
-        if text.lower() in self.words:
-            return self.words[text.lower()]
         text = _HEX.sub(lambda match: self.tokens.get(match[0], match[0]), text)
         if self._anywhere is not None:
             text = self._anywhere.sub(lambda match: self.words[match[0].lower()], text)
@@ -98,9 +101,18 @@ class Rewriting:
         return table_parquet(replaced)
 
     @cached_property
+    def _names(self) -> set[str]:
+        """Words that may mean something else: they are replaced only where somebody is named."""
+        return {word for word in self.words if not ("@" in word or _PSEUDONYM.fullmatch(word))}
+
+    def _named(self, name: str) -> str:
+        """Return who somebody is called now."""
+        return self.words[name.lower()] if name.lower() in self._names else self.text(name)
+
+    @cached_property
     def _anywhere(self) -> re.Pattern[str] | None:
         """What finds the words that are replaced within texts; None if there are none."""
-        words = [word for word in self.words if "@" in word or _PSEUDONYM.fullmatch(word)]
+        words = self.words.keys() - self._names
         if not words:
             return None
         either = "|".join(map(re.escape, sorted(words)))
@@ -140,6 +152,8 @@ class Rewriting:
     def _member(self, key: str, value: Any) -> Any:
         if key == "journals" and self.entries is not None and isinstance(value, dict):
             return {folder: self.entries(folder, each["count"]) for folder, each in value.items()}
+        if key in _PEOPLE and isinstance(value, str):
+            return self._named(value)
         return self._value(value)
 
     def _has_landed(self, value: Mapping[str, Any]) -> bool:
@@ -152,7 +166,9 @@ class Rewriting:
             keep = pc.invert(pc.fill_null(gone, False))
         if {"source_key", "stamp"} <= set(table.column_names) and self.landed:
             pairs = zip(*(table[name].to_pylist() for name in ("source_key", "stamp")), strict=True)
-            others = pa.chunked_array([pa.array([pair not in self.landed for pair in pairs])])
+            others = pa.chunked_array(
+                [pa.array([pair not in self.landed for pair in pairs], pa.bool_())]
+            )
             keep = others if keep is None else pc.and_(keep, others)
         if keep is None or pc.all(keep, min_count=0).as_py():
             return table
@@ -167,10 +183,12 @@ class Rewriting:
             if not rows:
                 continue
             values = column.to_pylist()
+            changed = self._named if name in _PEOPLE else self.text
             for row in rows:
-                values[row] = self.text(values[row])
+                values[row] = changed(values[row])
             new = pa.chunked_array([pa.array(values, column.type)])
-            table = table.set_column(place, table.schema.field(place), new)
+            if not new.equals(column):
+                table = table.set_column(place, table.schema.field(place), new)
         return table
 
     def _concerned(self, column: pa.ChunkedArray) -> list[int]:

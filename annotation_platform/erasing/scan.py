@@ -52,7 +52,7 @@ def scan(plan: Plan, places: "Places", say: Callable[[int, int], None]) -> Scann
     """
     stores: dict[str, int] = {}
     left: list[str] = []
-    for store, files in _stores(places):
+    for store, files in _stores(plan, places):
         there = list(files)
         stores[store] = len(there)
         left += (f"{store}: {each}" for each in _found(there, plan, say))
@@ -74,30 +74,41 @@ def scan(plan: Plan, places: "Places", say: Callable[[int, int], None]) -> Scann
     return Scanned(stores, tuple(left))
 
 
-def _stores(places: "Places") -> Iterator[tuple[str, Iterable[_File]]]:
+def _remotes(plan: Plan, places: "Places") -> set[str]:
+    """Return every remote that a version with one of the images was in, and today's."""
+    urls = {url for url, _ in plan.reissue.objects} if plan.reissue else set[str]()
+    if places.remote_url or list_versions(places.registry):
+        urls.add(open_remote(places.registry, places.remote_url).url)
+    return urls
+
+
+def _stores(plan: Plan, places: "Places") -> Iterator[tuple[str, Iterable[_File]]]:
     store, landing = places.lake.store, places.lake.landing
     yield "lake", (_File(key, partial(store.get, key)) for key in lake_keys(store))
-    yield "what killed writers left in the lake", _unfinished(store.url("x"))
+    left = (_File(str(path), path.read_bytes) for path in unfinished(store.url("x")))
+    yield "what killed writers left in the lake", left
     objects = landing.list(now=datetime.now(UTC)).objects
     yield (
         "landing place",
         (_File(each.key, partial(landing.read, each)) for each in objects),
     )
-    remote = open_remote(places.registry, places.remote_url)
-    yield (
-        "remote",
-        (_File(name, partial(_read, remote, name)) for name in sorted(remote.all())),
-    )
+    for url in sorted(_remotes(plan, places)):
+        remote = open_remote(places.registry, url)
+        names = sorted(remote.all())
+        yield f"remote {url}", (_File(name, partial(_read, remote, name)) for name in names)
     cache = places.registry.folder / ".dvc" / "cache"
     yield "DVC's cache of the registry", _files(cache)
+    pulled = places.registry.folder / "datasets"
+    yield "what was pulled in the registry", _files(pulled)
     yield "home", _files(places.home, leave_out=_known_places(places))
 
 
-def _unfinished(url: str) -> Iterator[_File]:
-    """Yield the files of a lake in a folder that were never finished, and that it does not list."""
-    if not is_s3(url):
-        for path in sorted(Path(url).parent.rglob(f"{UNFINISHED}*")):
-            yield _File(str(path), path.read_bytes)
+def unfinished(url: str) -> list[Path]:
+    """Return the files that killed writers left in a lake, by the address of something in it.
+
+    A lake in a folder does not list them; one in a bucket has none.
+    """
+    return [] if is_s3(url) else sorted(Path(url).parent.rglob(f"{UNFINISHED}*"))
 
 
 def _read(remote: DvcRemote, name: str) -> bytes:
@@ -137,6 +148,9 @@ def _found(files: list[_File], plan: Plan, say: Callable[[int, int], None]) -> I
             data = each.load()
         except AnnotationPlatformError:
             # What cannot be read where things land cannot be taken in either.
+            continue
+        except OSError as error:
+            yield f"{each.name} cannot be read ({error.strerror})"
             continue
         if hashlib.sha256(data).hexdigest() in images:
             yield f"{each.name} has its bytes"

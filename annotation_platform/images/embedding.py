@@ -113,6 +113,9 @@ def _kept(store: ObjectStore, name: str, wanted: set[str]) -> dict[str, Vectors]
             )
         table = pq.read_table(pa.BufferReader(data))
         ids = table["image_id"].to_pylist()
+        if not ids:
+            # All that it had was erased.
+            continue
         flat = table["vector"].combine_chunks().flatten().to_numpy().astype(np.float32, copy=False)
         rows = flat.reshape(len(ids), -1)
         found |= {one: row for one, row in zip(ids, rows, strict=True) if one in wanted}

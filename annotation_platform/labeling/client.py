@@ -136,6 +136,10 @@ class LabelingClient(Protocol):
         Returns how many tasks there were, in all rounds. Only an erasure does.
         """
 
+    def check_person(self, name: str) -> None:  # noqa: ARG002  most have no account
+        """Raise a LabelingError if somebody's account cannot be taken away."""
+        return
+
     def forget_person(self, name: str) -> int:
         """Take somebody's account away, and their name off every task; what they said stays.
 

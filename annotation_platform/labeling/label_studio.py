@@ -32,7 +32,7 @@ from annotation_platform.labeling.label_studio_tasks import (
     ProjectTasks,
     Task,
 )
-from annotation_platform.labeling.people import delete_account, email_in, members
+from annotation_platform.labeling.people import check_removable, delete_account, email_in, members
 from annotation_platform.labeling.pictures import PicturePlace
 from annotation_platform.labeling.results import write_proposals
 from annotation_platform.schema.ontology import Ontology
@@ -273,6 +273,10 @@ class LabelStudioClient(LabelingClient):
         Their proposals, drafts and answers go with them.
         """
         return sum(self._tasks(project).forget(images) for project in self._projects())
+
+    def check_person(self, name: str) -> None:
+        """Raise a LabelingError if it is the administrator whose token is used."""
+        check_removable(self._http, name)
 
     def forget_person(self, name: str) -> int:
         """Delete somebody's account, their tabs, and their name on tasks; their answers stay.

@@ -162,13 +162,19 @@ def remove_person(
     http.post("/api/invite/reset-token", {}, repeatable=True)
 
 
-def delete_account(http: LabelStudioHttp, email: str) -> int:
-    """Delete the account of an address, if there is one; return how many were deleted."""
+def check_removable(http: LabelStudioHttp, email: str) -> list[int]:
+    """Return the numbers of an address's accounts; the administrator's is a LabelingError."""
     address = email_in(email)
     users = http.read(_USERS, "/api/users/")
     ids = [user.id for user in users if address and email_in(user.email) == address]
-    if ids and ids[0] == http.read(_ME, _WHOAMI).id:
+    if http.read(_ME, _WHOAMI).id in ids:
         raise LabelingError(f"{email} is the administrator whose token is used. Use another's.")
+    return ids
+
+
+def delete_account(http: LabelStudioHttp, email: str) -> int:
+    """Delete the account of an address, if there is one; return how many were deleted."""
+    ids = check_removable(http, email)
     for user in ids:
         http.delete(f"/api/users/{user}/")
     return len(ids)

@@ -171,6 +171,11 @@ class SeveralLabeling(LabelingClient):
         """Take the tasks of images away in every back end, and return how many there were."""
         return sum(client.forget(images) for client in self._clients.values())
 
+    def check_person(self, name: str) -> None:
+        """Raise a LabelingError if one of the back ends cannot let somebody go."""
+        for client in self._clients.values():
+            client.check_person(name)
+
     def forget_person(self, name: str) -> int:
         """Take somebody out of every back end, and return at how many places their name stood."""
         return sum(client.forget_person(name) for client in self._clients.values())

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from annotation_platform.erasing.record import Erasures
+from annotation_platform.erasing.record import Erasures, refuse_meanwhile
 from annotation_platform.errors import DataError
 from annotation_platform.landing.places import LandingPlace
 from annotation_platform.landing.receipts import Receipts
@@ -34,8 +34,10 @@ def ingest_round(
 
     An object that is gone, unreadable, not a regular file or no longer what the manifest says
     keeps its row, with the problem in it; what replaced it belongs to a later round. So does one
-    of more than ``maximum_bytes``, which is not read, and one whose sidecar cannot be used.
+    of more than ``maximum_bytes``, which is not read, one whose sidecar cannot be used, and what
+    was erased. While an erasure is under way it is a NotReadyError.
     """
+    refuse_meanwhile(store)
     rows: list[dict[str, object]] = []
     erasures = Erasures(store)
     for count, landed in enumerate(objects, start=1):
@@ -78,14 +80,19 @@ def store_landed(
         return landed.stamp.removeprefix(RELEASED)
     known = receipts.find(landed)
     if known is not None:
+        _refuse_erased(known, erasures)
         return known
     data = place.read(landed)
     image_id = hashlib.sha256(data).hexdigest()
+    _refuse_erased(image_id, erasures)
+    store.create(raw_key(image_id), data)
+    return receipts.write(landed, image_id)
+
+
+def _refuse_erased(image_id: str, erasures: Erasures) -> None:
     erased = erasures.find(image_id)
     if erased is not None:
         raise DataError(f"{erased.sentence}; it is not taken in again")
-    store.create(raw_key(image_id), data)
-    return receipts.write(landed, image_id)
 
 
 def _store_sidecar(

@@ -25,7 +25,7 @@ _LEGEND_SIZE = 13
 _LEGEND_CLASSES = 12
 _DIGEST = re.compile(r"[0-9a-f]{32,}")
 _PICTURES = re.compile(
-    r"!\[pictures(?:: (?P<names>[^\]]*)| [^\]]*)\]\(data:image/jpeg;base64,[^)]*\)"
+    r"!\[pictures with their boxes(?:: (?P<names>[^\]]*))?\]\(data:image/jpeg;base64,[^)]*\)"
 )
 SHORT_ID = 12
 """Digits of an image id that previews show."""
@@ -249,7 +249,7 @@ def _as_markdown(sheet: Image.Image, shown: Iterable[str]) -> str:
         return _as_markdown(sheet.resize((sheet.width // 2, sheet.height // 2)), shown)
     encoded = base64.b64encode(sink.getvalue()).decode()
     names = ", ".join(dict.fromkeys(each[:SHORT_ID] for each in shown))
-    return f"![pictures: {names}](data:image/jpeg;base64,{encoded})"
+    return f"![pictures with their boxes: {names}](data:image/jpeg;base64,{encoded})"
 
 
 def without_pictures(text: str, images: Collection[str]) -> str:

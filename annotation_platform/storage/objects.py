@@ -1,5 +1,6 @@
 """Objects by key in the lake. What is written is whole or absent, never half."""
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -63,8 +64,16 @@ class LocalObjectStore:
         self.root = root
 
     def put(self, key: str, data: bytes) -> None:
-        """Write ``data`` under ``key``, replacing what was there, in one step."""
-        write_file(self._path(key), data)
+        """Write ``data`` under ``key``, replacing what was there, in one step.
+
+        Who may read it stays as it was.
+        """
+        path = self._path(key)
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+        except FileNotFoundError:
+            mode = 0o644
+        write_file(path, data, mode=mode)
 
     def create(self, key: str, data: bytes, *, private: bool = False) -> bool:
         """Write ``data`` under ``key`` if nothing is there; return whether this call did it.

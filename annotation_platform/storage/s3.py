@@ -233,7 +233,9 @@ class Bucket:
             doomed = [
                 each
                 for each in versions
-                if may_be(name.removeprefix(self._prefix), each.get("Size", -1))
+                # A mark that something was deleted has no bytes.
+                if "Size" in each
+                and may_be(name.removeprefix(self._prefix), each["Size"])
                 and is_one(self._version(name, each["VersionId"]))
             ]
             self._remove_versions(name, versions, doomed)
@@ -241,7 +243,7 @@ class Bucket:
         return removed
 
     def _version(self, name: str, version: str) -> bytes:
-        with self._explained(name):
+        with self._explained(name.removeprefix(self._prefix)):
             answer = self.client.get_object(Bucket=self.name, Key=name, VersionId=version)
             data: bytes = answer["Body"].read()
         return data
@@ -250,7 +252,7 @@ class Bucket:
         self, name: str, versions: Sequence[dict[str, Any]], doomed: Sequence[dict[str, Any]]
     ) -> None:
         others = [each for each in versions if "Size" in each and each not in doomed]
-        with self._explained(name):
+        with self._explained(name.removeprefix(self._prefix)):
             if others and any(each["IsLatest"] for each in doomed):
                 self.client.delete_object(Bucket=self.name, Key=name)
             gone = doomed if others or not doomed else versions

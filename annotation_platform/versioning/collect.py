@@ -111,6 +111,25 @@ def collect_garbage(
     return Collected(len(infos), len(named & present), removed, tuple(sorted(young)))
 
 
+def unneeded(
+    git: Git, remote: DvcRemote, names: Collection[str], *, reach: Callable[[str], Git]
+) -> set[str]:
+    """Return those objects of a remote that no version of any registry names.
+
+    Args:
+        git: the registry, whose publishers wait meanwhile.
+        remote: where the objects are.
+        names: the objects.
+        reach: as for ``collect_garbage``.
+
+    Raises:
+        PublishError: a registry that publishes there, too, cannot be read.
+    """
+    registries = [git, *other_registries(remote, git, (), reach)]
+    named = (_named_by(each, remote, own=each is git) for each in registries)
+    return set(names).difference(*named)
+
+
 def _refuse_shallow(git: Git) -> None:
     if git.text("rev-parse", "--is-shallow-repository") == "true":
         raise PublishError(

@@ -80,7 +80,7 @@ class Reissue:
         moves: the references.
         commits: by old commit the new one, for whoever has noted it.
         folders: by DVC's old name of a folder the new one.
-        objects: the objects that only old versions named.
+        objects: remote and name of every object of an old version that held one.
     """
 
     versions: dict[str, int]
@@ -88,7 +88,7 @@ class Reissue:
     moves: tuple[Move, ...]
     commits: dict[str, str]
     folders: dict[str, str]
-    objects: tuple[str, ...]
+    objects: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -120,12 +120,15 @@ def which_change(
     folders: list[str] = []
     for info in list_versions(git):
         remote = remote_of(git, info.commit, remote_url)
-        inside = _held(remote.read_folder(info.manifest.folder_md5), images)
+        files = remote.read_folder(info.manifest.folder_md5)
+        inside = _held(files, images)
+        grouped = bool(inside) or _in_groups(remote, files, images, info.tag)
         if inside:
             held[info.tag] = len(inside)
+        if grouped:
             folders.append(info.manifest.folder_md5)
         manifest = info.manifest.to_json().decode()
-        if inside or commits or text(manifest) != manifest:
+        if grouped or commits or text(manifest) != manifest:
             commits.append(info.commit)
     return Changing(held, tuple(commits), tuple(folders))
 
@@ -152,45 +155,62 @@ def write_versions(
     """
     git.identity()
     with registry_lock(git.folder):
+        _complete_last(git, leaving.at)
         infos = list_versions(git)
         commits: dict[str, str] = {}
         folders: dict[str, str] = {}
         held: dict[str, int] = {}
         withdrawn: list[str] = []
-        before: set[str] = set()
-        after: set[str] = set()
+        objects: set[tuple[str, str]] = set()
+        last: VersionInfo | None = None
         for number, info in enumerate(infos, start=1):
             remote = remote_of(git, info.commit, remote_url)
             files = remote.read_folder(info.manifest.folder_md5)
             inside = _held(files, leaving.images)
+            grouped = bool(inside) or _in_groups(remote, files, leaving.images, info.tag)
             named = {*files.values(), info.manifest.folder_md5}
             if inside:
                 held[info.tag] = len(inside)
-                before |= named
-            new = _written(git, info, leaving, image_path, remote, files, commits, len(inside))
+            if grouped:
+                objects |= {(remote.url, name) for name in named}
+            leaves = len(inside) if grouped else None
+            new = _written(git, info, leaving, image_path, remote, files, commits, leaves, last)
             if new is None:
                 withdrawn.append(info.tag)
             else:
-                folders[info.manifest.folder_md5] = new.folder_md5
-                after |= new.names
+                last = info
+                folders[info.manifest.folder_md5] = new
             progress(number, len(infos))
-        gone = {f"refs/tags/{tag}" for tag in withdrawn}
-        moves = [
+        gone = {info.commit for info in infos if info.tag in withdrawn}
+        head = git.value(BRANCH)
+        moves = []
+        if head in commits:
+            # First, so that who publishes meanwhile is seen before anything has moved.
+            left = len(gone) < len(infos)
+            moves.append(Move(BRANCH, head, commits[head] if left else ""))
+        moves += [
             _move_of(git, f"refs/tags/{tag}", commit, commits, gone)
             for tag, commit in sorted(git.tags("*").items())
             if commit in commits
         ]
-        head = git.value(BRANCH)
-        if head in commits:
-            moves.append(Move(BRANCH, head, commits[head]))
     return Reissue(
         versions=held,
         withdrawn=tuple(withdrawn),
         moves=tuple(move for move in moves if move.old != move.new),
         commits={old: new for old, new in commits.items() if old != new},
         folders={old: new for old, new in folders.items() if old != new},
-        objects=tuple(sorted(before - after)),
+        objects=tuple(sorted(objects)),
     )
+
+
+def _complete_last(git: Git, at: datetime) -> None:
+    """Give the last version its tag, if who published it was killed before."""
+    head = git.resolve(BRANCH)
+    data = git.read(head, MANIFEST_PATH) if head else None
+    if head and data is not None:
+        manifest = Manifest.from_json(data, where=f"{git.where}: {BRANCH}")
+        message = f"{manifest.images} images, {manifest.boxes} boxes"
+        git.create_tag(manifest.tag, head, message, at)
 
 
 def move_references(git: Git, reissue: Reissue, *, remote_url: str) -> None:
@@ -219,12 +239,6 @@ def move_references(git: Git, reissue: Reissue, *, remote_url: str) -> None:
             note_registry(remote, git, versions[-1].commit)
 
 
-@dataclass(frozen=True)
-class _Written:
-    folder_md5: str
-    names: set[str]
-
-
 def _written(
     git: Git,
     info: VersionInfo,
@@ -233,27 +247,34 @@ def _written(
     remote: DvcRemote,
     files: Mapping[str, str],
     commits: dict[str, str],
-    inside: int,
-) -> _Written | None:
-    """Write one version anew where it has to be, and note its commit; None if nothing is left."""
+    gone: int | None,
+    last: VersionInfo | None,
+) -> str | None:
+    """Write one version anew where it has to be, and note its commit; None if nothing is left.
+
+    ``gone`` is how many images leave it, 0 if it only names one as a group, or None. ``last`` is
+    the version before of those that stay. Returns DVC's name of the folder.
+    """
     manifest, parents = info.manifest, _parents(git, info.commit)
     now_parents = list(dict.fromkeys(commits.get(each, each) for each in parents))
     text = manifest.to_json().decode()
     told = leaving.text(text)
-    if not inside and told == text and now_parents == parents:
+    if gone is None and told == text and now_parents == parents:
         commits[info.commit] = info.commit
-        return _Written(manifest.folder_md5, {*files.values(), manifest.folder_md5})
+        return manifest.folder_md5
     new = Manifest.from_json(told.encode(), where=info.tag)
-    written = _Written(manifest.folder_md5, {*files.values(), manifest.folder_md5})
-    if inside:
+    if gone is not None:
         folder = _folder_without(git, info, leaving, image_path, remote, files)
         if folder is None:
             commits[info.commit] = now_parents[0]
             return None
         _upload(remote, folder, set(files.values()))
-        written = _Written(folder.md5, {*folder.files.values(), folder.md5})
-        new = _with_folder(new, folder, inside, leaving)
-    new = replace(new, parent_commit=commits.get(manifest.parent_commit, manifest.parent_commit))
+        new = _with_folder(new, folder, gone, leaving)
+    new = replace(
+        new,
+        parent_version=last.version if last else "",
+        parent_commit=commits[last.commit] if last else "",
+    )
     tree = git.write_tree(
         git.tree_of(info.commit),
         {
@@ -263,7 +284,7 @@ def _written(
     )
     message = git.text("show", "--no-patch", "--format=%B", info.commit)
     commits[info.commit] = git.commit_tree(tree, now_parents, f"{message}\n", leaving.at)
-    return written
+    return new.folder_md5
 
 
 def _folder_without(
@@ -298,10 +319,10 @@ def _folder_without(
 
 
 def _with_folder(
-    manifest: Manifest, folder: FolderObjects, inside: int, leaving: Leaving
+    manifest: Manifest, folder: FolderObjects, gone: int, leaving: Leaving
 ) -> Manifest:
     facts = folder.facts
-    gone = ErasedImages(inside, leaving.reason, leaving.at.isoformat(timespec="seconds"))
+    said = ErasedImages(gone, leaving.reason, leaving.at.isoformat(timespec="seconds"))
     return replace(
         manifest,
         folder_md5=folder.md5,
@@ -316,7 +337,7 @@ def _with_folder(
         audits=manifest.audits | folder.audits,
         rendering=rendering_digest(),
         labels_root=folder.labels_root,
-        erased=(*manifest.erased, gone),
+        erased=(*manifest.erased, said) if gone else manifest.erased,
     )
 
 
@@ -334,6 +355,16 @@ def _held(files: Mapping[str, str], images: Collection[str]) -> set[str]:
     return {match["image"] for match in matches if match and match["image"] in images}
 
 
+def _in_groups(
+    remote: DvcRemote, files: Mapping[str, str], images: Collection[str], tag: str
+) -> bool:
+    """Return whether a version names one of the images as that of a group of others."""
+    if not images:
+        return False
+    labels = version_labels(remote, dict(files), where=tag)
+    return bool(labels["group_id"].isin(images).any())
+
+
 def _parents(git: Git, commit: str) -> list[str]:
     return git.text("rev-list", "--parents", "--max-count=1", commit).split()[1:]
 
@@ -343,7 +374,8 @@ def _move_of(
 ) -> Move:
     """Return where a tag on a version goes: that of the version, or of a stage it is in."""
     old, new = git.value(name), commits[commit]
-    if name in gone:
+    if commit in gone:
+        # A stage of it goes with it: nobody approved of another version for that.
         return Move(name, old, "")
     if new == commit:
         return Move(name, old, old)

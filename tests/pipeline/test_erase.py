@@ -20,6 +20,7 @@ from annotation_platform.demo.material import drawn_material
 from annotation_platform.erasing.erase import Places, begin, finish, what_goes
 from annotation_platform.erasing.plan import read_plan
 from annotation_platform.erasing.record import Erasures
+from annotation_platform.errors import DataError, NotReadyError
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.explain import explain_image
@@ -52,6 +53,7 @@ class Story:
             labeling=self.platform.labeling,
             models=ModelRegistry(settings.models_path).cards(),
             home=settings.home_path,
+            reach=lambda place: Git(Path(place)),
             events=lambda images: clear_events(self.platform.instance, images),
         )
 
@@ -113,14 +115,17 @@ def contents(folder):
 
 def test_an_image_goes_from_everywhere_and_versions_stay_whole(story, tmp_path):
     platform, home = story.platform, story.platform.settings.home_path
-    tags = [story.play(ONE, 1), story.play(TWO, 2)]
+    tags = [story.play(ONE, 1)]
+    # From here on rounds have proposals, and tables that name those of proposals.
+    assert platform.run("train_model", ONE).success
+    tags.append(story.play(TWO, 2))
     registry = Git(platform.settings.registry_path)
     assign_stage(registry, tags[0], "production", reason="good", now=datetime.now(UTC))
     before = {tag: platform.state(tag) for tag in tags}
     labels_before = {tag: state.labels for tag, state in before.items()}
     commits = {info.tag: info.commit for info in list_versions(registry)}
     first = labels_before[tags[0]]
-    image = str(first["image_id"].iloc[0])
+    image = str(first.loc[first["split"] == "train", "image_id"].iloc[0])
     kept = tmp_path / "kept"
     kept.mkdir()
 
@@ -132,15 +137,28 @@ def test_an_image_goes_from_everywhere_and_versions_stay_whole(story, tmp_path):
     assert left_of(home, pictures)
 
     lake_before = contents(home / "lake")
-    again, result = story.erase(image)
+    planted = home / "planted.jpg"
+
+    def planting(step):
+        if step.startswith("looking") and not planted.exists():
+            shutil.copy(pictures[0], planted)
+        return quiet(step)
+
+    with pytest.raises(DataError, match=r"planted\.jpg has its bytes"):
+        story.erase(image, say=planting)
+    planted.unlink()
+    result = finish(story.places, say=quiet)
     lake_after = contents(home / "lake")
     changed = {key for key, _ in lake_before.items() ^ lake_after.items()}
     ours = {key for key in changed if not key.startswith(("audit/", "erasures/"))}
     assert set(expected.lake) == ours
-    assert again.images == found.images
+    assert [sha for sha, _ in result.models] == list(story.places.models)
     assert result.versions == expected.versions
     assert left_of(home, pictures) == []
-    assert set(result.scanned.stores) >= {"lake", "remote", "landing place", "labelling", "home"}
+    assert set(result.scanned.stores) >= {"lake", "landing place", "labelling", "home"}
+    assert f"remote {platform.settings.remote_url}" in result.scanned.stores
+    private = [path for path in (home / "lake" / "ledger").rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in private} == {0o600}
 
     # Versions: the same tags on other commits, readable by strangers, without the image alone.
     versions = {info.tag: info for info in list_versions(registry)}
@@ -183,6 +201,8 @@ def test_an_image_goes_from_everywhere_and_versions_stay_whole(story, tmp_path):
     assert Path(platform.settings.home_path).exists()
 
 
+SHOWN = re.compile(r"!\[pictures with their boxes: ([^\]]*)\]\(data:image/jpeg;base64,([^)]*)\)")
+
 KILLER = """
 import os, random, signal, sys
 left = int(sys.argv.pop(1))
@@ -209,6 +229,7 @@ def command(story, *arguments, kill_at=0):
     return ended
 
 
+@pytest.mark.long
 def test_an_erasure_that_is_killed_again_and_again_is_finished(story, tmp_path):
     platform = story.platform
     tags = [story.play(ONE, 1), story.play(TWO, 2)]
@@ -250,6 +271,27 @@ def test_an_erasure_that_is_killed_again_and_again_is_finished(story, tmp_path):
     assert json.loads(command(story, "verify", "--all", "--json").stdout)
 
 
+def test_a_version_of_which_nothing_is_left_is_withdrawn_with_its_stages(story):
+    platform = story.platform
+    tag = story.play(ONE, 1)
+    registry = Git(platform.settings.registry_path)
+    assign_stage(registry, tag, "production", reason="good", now=datetime.now(UTC))
+    found, expected = what_goes("source", "batch-1", story.places, platform.policy)
+    assert len(expected.landed) == len(list((platform.settings.landing_path / "batch-1").iterdir()))
+    begin("batch-1", found, expected, story.places, platform.policy, reason="no consent", by="me")
+    with pytest.raises(NotReadyError, match="under way"):
+        platform.run("release_round", ONE)
+    result = finish(story.places, say=quiet)
+    assert result.withdrawn == (tag,)
+    assert not registry.tags("*")
+    assert not list((platform.settings.landing_path / "batch-1").iterdir())
+    with pytest.raises(DataError, match="nothing landed from it"):
+        what_goes("source", "batch-1", story.places, platform.policy)
+    # Versions go on.
+    again = story.play(TWO, 2)
+    assert [info.tag for info in list_versions(registry)] == [again]
+
+
 def test_pages_of_the_ui_lose_the_pictures_that_show_it_and_no_others(story, tmp_path):
     platform = story.platform
     (tmp_path / "dagster").mkdir()
@@ -289,12 +331,14 @@ def pictures_on_pages(instance):
             for value in each.asset_materialization.metadata.values():
                 text = str(value.value)
                 for names, picture in re.findall(
-                    r"!\[pictures: ([^\]]*)\]\(data:image/jpeg;base64,([^)]*)\)", text
+                    r"!\[pictures with their boxes: ([^\]]*)\]\(data:image/jpeg;base64,([^)]*)\)",
+                    text,
                 ):
                     found[names] = picture
     return found
 
 
+@pytest.mark.long
 def test_who_an_annotator_was_is_forgotten_and_the_votes_stay(story):
     platform, home = story.platform, story.platform.settings.home_path
     tags = [story.play(ONE, 1), story.play(TWO, 2)]
@@ -333,6 +377,7 @@ def test_who_an_annotator_was_is_forgotten_and_the_votes_stay(story):
     assert json.loads(command(story, "audit", "verify", "--json").stdout)["whole"]
 
 
+@pytest.mark.long
 def test_a_bucket_keeps_no_version_of_what_was_erased(tmp_path, s3_bucket):
     s3 = boto3.client("s3")
     s3.put_bucket_versioning(Bucket=s3_bucket, VersioningConfiguration={"Status": "Enabled"})
@@ -352,6 +397,8 @@ def test_a_bucket_keeps_no_version_of_what_was_erased(tmp_path, s3_bucket):
         # Somebody deleted a file without erasing it: it is behind a mark.
         s3.put_object(Bucket=s3_bucket, Key="in/again.jpg", Body=whole)
         s3.delete_object(Bucket=s3_bucket, Key="in/again.jpg")
+        s3.put_object(Bucket=s3_bucket, Key="in/again.jpg.json", Body=b"{}")
+        s3.delete_object(Bucket=s3_bucket, Key="in/again.jpg.json")
         # And somebody put another one in its place, whose name is free now.
         s3.put_object(Bucket=s3_bucket, Key="in/other.jpg", Body=whole)
         s3.put_object(Bucket=s3_bucket, Key="in/other.jpg", Body=b"something else")
