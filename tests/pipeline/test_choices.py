@@ -100,6 +100,7 @@ def set_policy(platform, **sections):
 
 
 @pytest.mark.parametrize("boxes", [False, True], ids=["choices alone", "boxes and choices"])
+@pytest.mark.long
 def test_the_second_round_proposes_choices_that_are_mostly_right(tmp_path, boxes):
     harbour = Harbour(DAY, NIGHT, *([BOAT] if boxes else []))
     with open_platform(tmp_path / "home", harbour.material) as platform:

@@ -129,6 +129,7 @@ def test_what_rests_on_an_annotator_and_what_is_so_without_them(played):
     assert done(played, played.tags[-1], again).empty
 
 
+@pytest.mark.long
 def test_what_rests_on_a_round_a_source_a_guideline_and_what_learned_from_it(played):
     assert played.platform.run("train_model", TWO).success
     first, second = (played.platform.state(tag) for tag in played.tags)

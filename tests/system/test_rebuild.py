@@ -440,6 +440,7 @@ def test_an_answer_that_comes_during_the_merge_counts_from_the_ledger(merged):
     assert table_digest("human_labels", again.labels) == digest
 
 
+@pytest.mark.long
 def test_a_version_whose_lake_is_in_s3_is_made_again(tmp_path, s3_bucket, monkeypatch):
     source = copied_source(tmp_path / "source")
     monkeypatch.setattr("resources.deployments.PROJECT_ROOT", source)

@@ -295,6 +295,7 @@ def test_settings_that_would_have_changed_what_people_said_are_named():
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["bluebirds", "CF"])
 def test_three_answers_predicted_from_half_a_crowd_are_borne_out_on_the_other_half(public, name):
     public("crowd")

@@ -2,7 +2,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.provenance.changes import CHANGE_COLUMNS, find_changes
@@ -36,6 +36,7 @@ def image_id(number):
     return hashlib.sha256(f"image {number}".encode()).hexdigest()
 
 
+@settings(max_examples=40)
 @given(st.integers(0, 10_000))
 def test_what_was_planted_is_what_is_found(seed):
     rng = np.random.default_rng(seed)
