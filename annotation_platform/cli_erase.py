@@ -17,7 +17,8 @@ from annotation_platform.errors import DataError, NotReadyError, SettingsError
 from annotation_platform.settings import PROJECT_ROOT, Settings, read_settings, settings_environment
 
 if TYPE_CHECKING:
-    from annotation_platform.erasing.erase import Erased, Places
+    from annotation_platform.erasing.erase import Erased
+    from annotation_platform.erasing.places import Places
     from annotation_platform.erasing.subject import Kind
     from annotation_platform.params import Params
 
@@ -85,7 +86,7 @@ def _warn_of_policy(policy: "Params") -> None:
 
 
 def _places(settings: Settings, registry: str, remote: str) -> "Places":
-    from annotation_platform.erasing.erase import Places
+    from annotation_platform.erasing.places import Places
     from annotation_platform.labeling.backends import labeling_of
     from annotation_platform.lake import lake_of
     from annotation_platform.models.registry import ModelRegistry

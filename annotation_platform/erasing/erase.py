@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from annotation_platform.audit_log.noting import note_erasure
 from annotation_platform.erasing.lake_pass import (
@@ -18,6 +17,7 @@ from annotation_platform.erasing.lake_pass import (
     rewrite_in_place,
 )
 from annotation_platform.erasing.person import FoundPerson, find_person, nobody
+from annotation_platform.erasing.places import Places
 from annotation_platform.erasing.plan import Plan, read_plan
 from annotation_platform.erasing.record import PLAN, Erasures
 from annotation_platform.erasing.rehearsal import Rehearsal
@@ -26,20 +26,16 @@ from annotation_platform.erasing.scan import Scanned, scan, unfinished
 from annotation_platform.erasing.subject import Found, Kind, find_images
 from annotation_platform.errors import DataError, PublishError
 from annotation_platform.images.likeness import likeness_rows
-from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.rounds import fetch_answers
-from annotation_platform.lake import Lake
 from annotation_platform.landing.ingest import sidecar_receipt
 from annotation_platform.landing.receipts import LakeReceipts
-from annotation_platform.models.cards import ModelCard
 from annotation_platform.params import Params
 from annotation_platform.provenance.state import read_state
 from annotation_platform.release import picture_source
 from annotation_platform.schema.rounds import LandedObject
 from annotation_platform.storage.round_tables import read_table, table_bytes
 from annotation_platform.versioning.collect import unneeded
-from annotation_platform.versioning.git import Git
 from annotation_platform.versioning.registry import list_versions, open_remote
 from annotation_platform.versioning.reissue import (
     Leaving,
@@ -54,32 +50,6 @@ _SHOWN = 20
 
 Say = Callable[[str], Callable[[int, int], None]]
 """Told which step begins; returns what is told how far it is."""
-
-
-@dataclass(frozen=True)
-class Places:
-    """Everywhere that something of an image can be.
-
-    Attributes:
-        lake: with the landing place.
-        registry: with the versions.
-        remote_url: where their files are, if not where they say.
-        labeling: where people label.
-        models: the cards of models by the SHA-256 of their weights.
-        home: whose files are looked through at the end.
-        reach: opens another registry by path or address.
-        events: takes pictures of images off the pages of the Dagster UI, and returns how many; of
-            no images it only asks whether runs are under way, which is a NotReadyError.
-    """
-
-    lake: Lake
-    registry: Git
-    remote_url: str
-    labeling: LabelingClient
-    models: Mapping[str, ModelCard]
-    home: Path
-    reach: Callable[[str], Git]
-    events: Callable[[frozenset[str]], int]
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from annotation_platform.erasing.lake_pass import lake_keys
 from annotation_platform.erasing.likes import look_at, which_show
+from annotation_platform.erasing.places import Places
 from annotation_platform.erasing.plan import Plan
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.storage.files import UNFINISHED
@@ -17,9 +17,6 @@ from annotation_platform.storage.s3 import is_s3
 from annotation_platform.versioning.registry import list_versions, open_remote
 from annotation_platform.versioning.reissue import which_change
 from annotation_platform.versioning.remote import DvcRemote
-
-if TYPE_CHECKING:
-    from annotation_platform.erasing.erase import Places
 
 _PARQUET = b"PAR1"
 _LOOKS_LIKE_A_PICTURE = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
@@ -43,7 +40,7 @@ class _File:
     load: Callable[[], bytes]
 
 
-def scan(plan: Plan, places: "Places", say: Callable[[int, int], None]) -> Scanned:
+def scan(plan: Plan, places: Places, say: Callable[[int, int], None]) -> Scanned:
     """Look through every store for what was erased.
 
     Bytes are compared by SHA-256, tables and texts are searched for ids and for digests of what
@@ -74,7 +71,7 @@ def scan(plan: Plan, places: "Places", say: Callable[[int, int], None]) -> Scann
     return Scanned(stores, tuple(left))
 
 
-def _remotes(plan: Plan, places: "Places") -> set[str]:
+def _remotes(plan: Plan, places: Places) -> set[str]:
     """Return every remote that a version with one of the images was in, and today's."""
     urls = {url for url, _ in plan.reissue.objects} if plan.reissue else set[str]()
     if places.remote_url or list_versions(places.registry):
@@ -82,7 +79,7 @@ def _remotes(plan: Plan, places: "Places") -> set[str]:
     return urls
 
 
-def _stores(plan: Plan, places: "Places") -> Iterator[tuple[str, Iterable[_File]]]:
+def _stores(plan: Plan, places: Places) -> Iterator[tuple[str, Iterable[_File]]]:
     store, landing = places.lake.store, places.lake.landing
     yield "lake", (_File(key, partial(store.get, key)) for key in lake_keys(store))
     left = (_File(str(path), path.read_bytes) for path in unfinished(store.url("x")))
@@ -115,7 +112,7 @@ def _read(remote: DvcRemote, name: str) -> bytes:
     return remote.read(name) or b""
 
 
-def _known_places(places: "Places") -> set[Path]:
+def _known_places(places: Places) -> set[Path]:
     """Return the folders that are stores of their own."""
     urls = [places.lake.store.url("x"), places.lake.landing.address, places.remote_url]
     known = {Path(urls[0]).parent, *map(Path, urls[1:]), places.registry.folder}

@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from annotation_platform.demo.material import drawn_material
-from annotation_platform.erasing.erase import Places, begin, finish, what_goes
+from annotation_platform.erasing.erase import begin, finish, what_goes
+from annotation_platform.erasing.places import Places
 from annotation_platform.erasing.plan import read_plan
 from annotation_platform.erasing.record import Erasures
 from annotation_platform.errors import DataError, NotReadyError
