@@ -75,8 +75,7 @@ def find_images(kind: Kind, name: str, lake: Lake, *, near_duplicates: bool, bit
             raise DataError(f"source {name!r}: nothing landed from it. Sidecars name: {known}.")
     images = _with_likes(asked, cleaned, near_duplicates=near_duplicates)
     likenesses = _likenesses(lake, images)
-    if near_duplicates:
-        images |= _seen_elsewhere(lake, cleaned, images, likenesses, bits)
+    images |= _seen_elsewhere(lake, cleaned, images, likenesses, bits if near_duplicates else 0)
     mine = landed["image_id"].isin(images)
     others = set(landed.loc[~mine, "sidecar_sha256"].dropna())
     return Found(

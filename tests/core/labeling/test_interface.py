@@ -26,7 +26,7 @@ def labels_of(ontology):
     return ET.fromstring(labeling_config(ontology)).findall(".//Label")
 
 
-def of_shape(choose="one", **shapes):
+def of_shape(choose="one", /, **shapes):
     """An ontology of these classes, each with its shape."""
     classes = [LabelClass(id=n, name=a, shape=b) for n, (a, b) in enumerate(shapes.items())]
     return Ontology(classes=tuple(classes), choose=choose)
