@@ -44,7 +44,7 @@ test: check  ## check, and the tests that take minutes together
 	$(BIN)/pytest -m "not long" -n 2 --dist loadscope
 
 test-long: install  ## the demo as a test, the races, the browser
-	$(BIN)/pytest -m long
+	$(BIN)/pytest -m long -n 2 --dist loadscope
 
 reference: install  ## write docs/reference/ from the code
 	$(BIN)/python docs/generate.py

@@ -1,7 +1,7 @@
 """Looking through every store for what was erased: by bytes, by name, and by what is to be seen."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -45,14 +45,17 @@ def scan(plan: Plan, places: Places, say: Callable[[int, int], None]) -> Scanned
 
     Bytes are compared by SHA-256, tables and texts are searched for ids and for digests of what
     was replaced, pictures are compared by what they show. The audit logs are left out: they are
-    chained, and name images by digest.
+    chained, and name images by digest. What the platform has cleaned is not compared again.
     """
     stores: dict[str, int] = {}
     left: list[str] = []
+    cleaned = places.lake.tables.read_all("cleaned_images")
+    # They were compared when it was found what goes; the same bytes still show the same.
+    seen = {*cleaned["image_id"].dropna(), *cleaned["stored_sha256"].dropna()}
     for store, files in _stores(plan, places):
         there = list(files)
         stores[store] = len(there)
-        left += (f"{store}: {each}" for each in _found(there, plan, say))
+        left += (f"{store}: {each}" for each in _found(there, plan, seen, say))
     images = frozenset(plan.images)
     stores["versions"] = len(list_versions(places.registry))
     changing = which_change(
@@ -132,8 +135,13 @@ def _files(folder: Path, *, leave_out: Iterable[Path] = ()) -> Iterator[_File]:
             yield _File(str(path), path.read_bytes)
 
 
-def _found(files: list[_File], plan: Plan, say: Callable[[int, int], None]) -> Iterator[str]:
-    """Yield what is left in a store: each file once, and why."""
+def _found(
+    files: list[_File], plan: Plan, seen: Collection[str], say: Callable[[int, int], None]
+) -> Iterator[str]:
+    """Yield what is left in a store: each file once, and why.
+
+    ``seen`` are the SHA-256 of pictures of which it is known that they do not show it.
+    """
     rewriting, pictures = plan.rewriting, []
     images = set(plan.images)
     for done, each in enumerate(files, start=1):
@@ -149,10 +157,12 @@ def _found(files: list[_File], plan: Plan, say: Callable[[int, int], None]) -> I
         except OSError as error:
             yield f"{each.name} cannot be read ({error.strerror})"
             continue
-        if hashlib.sha256(data).hexdigest() in images:
+        digest = hashlib.sha256(data).hexdigest()
+        if digest in images:
             yield f"{each.name} has its bytes"
         elif data.startswith(_LOOKS_LIKE_A_PICTURE):
-            pictures.append(each)
+            if digest not in seen:
+                pictures.append(each)
         elif data.startswith(_PARQUET):
             if rewriting.table(data) != data:
                 yield f"{each.name} has rows of it"
