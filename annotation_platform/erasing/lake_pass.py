@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ _BY_CONTENT = re.compile(r"(inputs|features/[^/]+)/(?P<digest>[0-9a-f]{64})\.\w+
 _LINEAGE = re.compile(r"lineage/(?P<table>\w+)/(?P<round>[^/]+)/(?P<digest>[0-9a-f]{64})\.json")
 _TABLE = re.compile(r"tables/(?P<table>\w+)/(?P<round>[^/]+)\.parquet")
 _LIKENESSES = "likenesses/"
+_REWRITTEN = {".parquet", ".jsonl", ".json"}
 _THREADS = 8
 
 Progress = Callable[[int, int], None]
@@ -54,13 +56,13 @@ def rewrite_by_content(
     manifests = [key for key in keys if key.startswith("manifests/")]
     lineage = [key for key in keys if _LINEAGE.fullmatch(key)]
     lists = [key for key in keys if _BY_CONTENT.fullmatch(key) and key.endswith(".json")]
+    rewritten = _as_what_it_is(rewriting)
     states = [_states_now(store, tables), *_states_of_versions(store, lists)]
     # Some tables have digests of others: they are done again until nothing new is learned.
     while True:
         learned = {
             hashlib.sha256(data).hexdigest(): hashlib.sha256(new).hexdigest()
-            for group, rewritten in ((tables, rewriting.table), (manifests, rewriting.document))
-            for _, data, new in _rewritten(store, group, rewritten, progress)
+            for _, data, new in _rewritten(store, [*tables, *manifests], rewritten, progress)
             if new != data
         }
         if learned.items() <= rewriting.tokens.items():
@@ -68,17 +70,18 @@ def rewrite_by_content(
         rewriting.tokens |= learned
     _learn_rounds(states, rewriting)
     rewriting.entries = entries_after(store, rewriting)
-    old = [*_put_beside(store, tables, rewriting.table, rewriting, progress)]
-    # Lists hold the notes of lineage again, so both come out alike.
-    for group in (lineage, lists):
-        old += _put_beside(store, group, _lineage(rewriting), rewriting, progress)
-    return tuple(old)
+    # Each group is named by those after it. Lists hold the notes of lineage again.
+    return tuple(
+        key
+        for group in (tables, lineage, lists)
+        for key in _put_beside(store, group, rewritten, rewriting, progress)
+    )
 
 
 def _put_beside(
     store: ObjectStore,
     keys: Sequence[str],
-    rewritten: Callable[[bytes], bytes],
+    rewritten: Callable[[str, bytes], bytes],
     rewriting: Rewriting,
     progress: Progress,
 ) -> Iterator[str]:
@@ -115,16 +118,17 @@ def rewrite_in_place(
     doomed |= {key for key in keys if rewriting.names_one(key)}
     likenesses = (key for key in keys if key.startswith(_LIKENESSES))
     doomed |= {key for key in likenesses if _has_one(store.get(key), rewriting.images)}
+    kept = [key for key in keys if not (_is_bulk(key) or key in doomed)]
     changing = [
         key
-        for key in keys
-        if not (_is_bulk(key) or key in doomed or _BY_CONTENT.fullmatch(key))
-        and not _LINEAGE.fullmatch(key)
+        for key in kept
+        if PurePosixPath(key).suffix in _REWRITTEN and not _BY_CONTENT.fullmatch(key)
     ]
-    lineage = [key for key in keys if _LINEAGE.fullmatch(key) and key not in doomed]
-    total, changed = len(changing) + len(lineage) + len(doomed), 0
+    # What tells how journals are comes after them.
+    changing.sort(key=lambda key: _LINEAGE.fullmatch(key) is not None)
+    total, changed = len(changing) + len(doomed), 0
     for done, (key, data, new) in enumerate(
-        _rewritten_each(store, [*changing, *lineage], rewriting), start=1
+        _rewritten(store, changing, _as_what_it_is(rewriting)), start=1
     ):
         if new != data:
             store.put(key, new)
@@ -146,7 +150,7 @@ def _receipts(
     if not digests:
         return set()
     receipts = [key for key in keys if key.startswith("landed/")]
-    said = _rewritten(store, receipts, lambda data: data)
+    said = _rewritten(store, receipts, lambda _key, data: data)
     return {key for key, data, _ in said if data.decode(errors="replace") in digests}
 
 
@@ -205,14 +209,14 @@ def _notes(content: dict[str, Any]) -> list[dict[str, Any]]:
 def _rewritten(
     store: ObjectStore,
     keys: Sequence[str],
-    rewritten: Callable[[bytes], bytes],
+    rewritten: Callable[[str, bytes], bytes],
     progress: Progress = lambda _done, _total: None,
 ) -> Iterator[tuple[str, bytes, bytes]]:
     """Yield key, what is there and what is to be there, in order, a few at a time."""
 
     def work(key: str) -> tuple[str, bytes, bytes]:
         data = store.get(key)
-        return key, data, rewritten(data)
+        return key, data, rewritten(key, data)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         for done, each in enumerate(pool.map(work, keys), start=1):
@@ -220,27 +224,21 @@ def _rewritten(
             yield each
 
 
-def _rewritten_each(
-    store: ObjectStore, keys: Iterable[str], rewriting: Rewriting
-) -> Iterator[tuple[str, bytes, bytes]]:
-    """Yield the same, each rewritten as what it is."""
+def _as_what_it_is(rewriting: Rewriting) -> Callable[[str, bytes], bytes]:
+    """Return what rewrites an object by what its key says that it is."""
     lineage = _lineage(rewriting)
 
-    def of(key: str) -> Callable[[bytes], bytes] | None:
+    def rewritten(key: str, data: bytes) -> bytes:
         match PurePosixPath(key).suffix:
             case ".parquet":
-                return rewriting.table
+                return rewriting.table(data)
             case ".jsonl":
-                return rewriting.entry
-            case ".json":
-                return lineage if _LINEAGE.fullmatch(key) else rewriting.document
+                return rewriting.entry(data)
             case _:
-                return None
+                noted = _LINEAGE.fullmatch(key) or _BY_CONTENT.fullmatch(key)
+                return lineage(data) if noted else rewriting.document(data)
 
-    for key in keys:
-        rewritten = of(key)
-        if rewritten is not None:
-            yield from _rewritten(store, [key], rewritten)
+    return rewritten
 
 
 def entries_after(
@@ -248,14 +246,17 @@ def entries_after(
 ) -> Callable[[str, int], Mapping[str, Any]]:
     """Return what tells what is noted of the first entries of a journal once it is rewritten."""
     journals: dict[str, list[bytes]] = {}
+    # Several threads ask, and what one has read is there for the others.
+    reading = Lock()
 
     def noted(folder: str, count: int) -> Mapping[str, Any]:
-        known = journals.setdefault(folder, [])
-        known += [
-            rewriting.entry(store.get(entry_key(folder, number)))
-            for number in range(len(known) + 1, count + 1)
-        ]
-        found = entries_of(known[:count])
+        with reading:
+            known = journals.setdefault(folder, [])
+            known += [
+                rewriting.entry(store.get(entry_key(folder, number)))
+                for number in range(len(known) + 1, count + 1)
+            ]
+            found = entries_of(known[:count])
         return {"count": found.count, "sha256": found.sha256}
 
     return noted

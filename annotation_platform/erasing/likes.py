@@ -8,7 +8,6 @@ from annotation_platform.errors import DataError
 from annotation_platform.images.alike import find_alike
 from annotation_platform.images.decoding import decode
 from annotation_platform.images.likeness import (
-    LIKENESS,
     Likeness,
     LikenessTable,
     likeness,
@@ -18,12 +17,8 @@ from annotation_platform.images.likeness import (
 )
 from annotation_platform.images.parallel import map_each
 
-Progress = Callable[[int, int], None]
 
-
-def look_at(
-    names: Sequence[str], load: Callable[[str], bytes], *, progress: Progress | None = None
-) -> tuple[list[str], LikenessTable]:
+def look_at(names: Sequence[str], load: Callable[[str], bytes]) -> tuple[list[str], LikenessTable]:
     """Return those files that are pictures, and a likeness of each, nameless."""
 
     def look(name: str) -> Likeness | None:
@@ -32,12 +27,8 @@ def look_at(
         except DataError:
             return None
 
-    found = []
-    for done, (name, each) in enumerate(zip(names, map_each(look, names), strict=True), start=1):
-        if each is not None:
-            found.append((name, each))
-        if progress is not None:
-            progress(done, len(names))
+    looks = zip(names, map_each(look, names), strict=True)
+    found = [(name, each) for name, each in looks if each is not None]
     table = likeness_rows(len(found))
     for row, (_, each) in zip(table, found, strict=True):
         set_likeness(row, "", each)
@@ -66,13 +57,3 @@ def which_show(others: LikenessTable, these: LikenessTable, *, bits: int) -> lis
         square = np.ones(len(others))
         found |= set(np.flatnonzero(same_picture(others["grey"], copies, square, square)).tolist())
     return sorted(found)
-
-
-def as_bytes(table: LikenessTable) -> bytes:
-    """Return a table as ``from_bytes`` reads it."""
-    return table.tobytes()
-
-
-def from_bytes(data: bytes) -> LikenessTable:
-    """Return the table that ``as_bytes`` was given."""
-    return np.frombuffer(data, dtype=LIKENESS).copy()

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from annotation_platform.erasing.likes import as_bytes, from_bytes
+import numpy as np
+
 from annotation_platform.erasing.record import PLAN
 from annotation_platform.erasing.rewriting import Rewriting
-from annotation_platform.images.likeness import LikenessTable
+from annotation_platform.images.likeness import LIKENESS, LikenessTable
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.versioning.reissue import Move, Reissue
 
@@ -70,7 +71,7 @@ class Plan:
         """Keep the plan as it stands."""
         content = asdict(self)
         content["at"] = self.at.isoformat()
-        content["likenesses"] = base64.b64encode(as_bytes(self.likenesses)).decode()
+        content["likenesses"] = base64.b64encode(self.likenesses.tobytes()).decode()
         data = json.dumps(content).encode()
         # Who it is about stands in it.
         if not store.create(PLAN, data, private=True):
@@ -84,7 +85,7 @@ def read_plan(store: ObjectStore) -> Plan | None:
         return None
     content: dict[str, Any] = json.loads(store.get(PLAN))
     content["at"] = datetime.fromisoformat(content["at"])
-    content["likenesses"] = from_bytes(base64.b64decode(content["likenesses"]))
+    content["likenesses"] = np.frombuffer(base64.b64decode(content["likenesses"]), dtype=LIKENESS)
     for name in ("images", "sidecars", "sizes", "done"):
         content[name] = tuple(content[name])
     for name in ("landed", "models"):
