@@ -49,14 +49,13 @@ def _tables() -> Iterator[str]:
         "Each lies in the lake as `tables/<name>/<round>.parquet` and is checked on every write "
         "and read. `annotation-platform query` asks them in SQL.\n"
     )
-    for name, schema in TABLES.items():
-        yield f"## {name}\n\n{schema.description}\n"
+    for name, table in TABLES.items():
+        yield f"## {name}\n\n{table.about}\n"
         yield from _head("column", "type", "")
-        unique = schema.unique or []
-        for column, about in schema.columns.items():
-            kind = _TYPES[str(about.dtype)] + (", may be missing" if about.nullable else "")
-            key = " (key)" if column in unique else ""
-            yield _row(f"`{column}`{key}", kind, about.description)
+        for column, declared in table.columns.items():
+            kind = _TYPES[declared.dtype] + (", may be missing" if declared.nullable else "")
+            key = " (key)" if column in table.key else ""
+            yield _row(f"`{column}`{key}", kind, declared.about)
         yield ""
 
 

@@ -39,20 +39,20 @@ def external_tables(location: str) -> dict[str, str]:
 
 
 def _create(name: str, root: str) -> str:
-    schema = TABLES[name]
+    table = TABLES[name]
     columns = ",\n".join(
-        f"  `{key}` {ATHENA_TYPES[str(column.dtype)]} COMMENT {_quoted(column.description)}"
-        for key, column in schema.columns.items()
+        f"  `{key}` {ATHENA_TYPES[column.dtype]} COMMENT {_quoted(column.about)}"
+        for key, column in table.columns.items()
     )
     return (
         f"CREATE EXTERNAL TABLE IF NOT EXISTS `{name}` (\n{columns}\n)\n"
-        f"COMMENT {_quoted(schema.description)}\n"
+        f"COMMENT {_quoted(table.about)}\n"
         f"STORED AS PARQUET\n"
         f"LOCATION '{root}/tables/{name}/'"
     )
 
 
-def _quoted(text: str | None) -> str:
+def _quoted(text: str) -> str:
     """Return ``text`` as a literal, without the semicolons at which clients cut a script."""
-    plain = (text or "").replace(";", ",").replace("\\", "\\\\").replace("'", "\\'")
+    plain = text.replace(";", ",").replace("\\", "\\\\").replace("'", "\\'")
     return f"'{plain}'"

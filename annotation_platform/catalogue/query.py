@@ -188,7 +188,7 @@ def _rows(store: ObjectStore, name: str, *, file_round: str = "") -> Any:
     """Return a table of all rounds as Arrow reads it, with the round of the file if it is named."""
     columns = TABLES[name].columns.items()
     # The declared types also hold for a round without rows, of which pandas knows none.
-    schema = pa.schema([(key, ARROW_TYPES[str(column.dtype)]) for key, column in columns])
+    schema = pa.schema([(key, ARROW_TYPES[column.dtype]) for key, column in columns])
     if file_round:
         schema = schema.append(pa.field(file_round, pa.string()))
     keys = [key for key in store.list(f"tables/{name}") if key.endswith(".parquet")]

@@ -12,6 +12,7 @@ from annotation_platform.errors import DataError
 from annotation_platform.images.likeness import LikenessTable, likeness_rows
 from annotation_platform.images.likeness_files import read_likenesses
 from annotation_platform.lake import Lake
+from annotation_platform.landing.sources import landed_only_from
 from annotation_platform.reporting.history import find_image
 from annotation_platform.storage.keys import raw_key
 
@@ -67,10 +68,8 @@ def find_images(kind: Kind, name: str, lake: Lake, *, near_duplicates: bool, bit
             raise DataError(f"image {name!r}: give at least {_SHORTEST} digits of its id.")
         asked = frozenset({find_image(name, lake)})
     else:
-        own = _is_from(landed, name.rstrip("/"))
-        stay = frozenset(landed["image_id"][own]) & frozenset(landed["image_id"][~own])
-        asked = frozenset(landed["image_id"][own]) - stay
-        if not own.any():
+        asked, stay = landed_only_from(landed, name)
+        if not asked | stay:
             known = ", ".join(sorted(set(landed["source"].dropna()))[:_SHOWN]) or "none"
             raise DataError(f"source {name!r}: nothing landed from it. Sidecars name: {known}.")
     images = _with_likes(asked, cleaned, near_duplicates=near_duplicates)
@@ -119,11 +118,6 @@ def _seen_elsewhere(
 
 def _raw(lake: Lake, image_id: str) -> bytes:
     return lake.store.get(raw_key(image_id))
-
-
-def _is_from(landed: pd.DataFrame, source: str) -> "pd.Series[bool]":
-    below = landed["source_key"].str.startswith(f"{source}/")
-    return (landed["source"] == source).fillna(value=False) | below
 
 
 def _with_likes(

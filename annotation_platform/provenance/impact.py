@@ -16,6 +16,7 @@ from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.errors import DataError
 from annotation_platform.lake import Lake
+from annotation_platform.landing.sources import landed_from, landed_only_from
 from annotation_platform.models.cards import ModelCard
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.provenance.without import LeftOut, Without, version_without
@@ -199,7 +200,7 @@ def _by_round(state: VersionState, round_id: str) -> Iterable[tuple[str, pd.Data
 
 def _by_source(state: VersionState, name: str) -> Iterable[tuple[str, pd.DataFrame]]:
     landed = _landed(state)
-    yield "", landed[_is_from(landed, name)].assign(how="landed from it")
+    yield "", landed[landed_from(landed, name)].assign(how="landed from it")
 
 
 _CLAIMS = {
@@ -236,10 +237,8 @@ def _left_out(
     if subject.kind == "model":
         return LeftOut(weights=subject.name)
     if subject.kind == "source":
-        landed = _landed(state)
-        own = _is_from(landed, subject.name)
         # What landed from elsewhere as well stays.
-        return LeftOut(images=frozenset(landed["image_id"][own]) - set(landed["image_id"][~own]))
+        return LeftOut(images=landed_only_from(_landed(state), subject.name)[0])
     rounds = tuple(sorted({key for _, claim in claims for key in claim["round_id"]}))
     annotator = subject.name if subject.kind == "annotator" else ""
     return LeftOut(annotator=annotator, rounds=rounds)
@@ -248,10 +247,6 @@ def _left_out(
 def _landed(state: VersionState) -> pd.DataFrame:
     landed = _rounds(state, "raw_images", ["image_id", "round_id", "source", "source_key"])
     return landed[landed["image_id"].notna()]
-
-
-def _is_from(landed: pd.DataFrame, source: str) -> "pd.Series[bool]":
-    return (landed["source"] == source) | landed["source_key"].str.startswith(f"{source}/")
 
 
 def _rounds(state: VersionState, name: str, columns: Sequence[str]) -> pd.DataFrame:

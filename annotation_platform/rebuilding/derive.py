@@ -326,7 +326,7 @@ def _compared(name: str, made: pd.DataFrame, lake: Lake, digest: str) -> list[Di
     except DataError:
         # That it is damaged is said already.
         return []
-    key = TABLES[table].unique
+    key = list(TABLES[table].key)
     sides = [frame.set_index(key).astype(str) for frame in (kept, made)]
     both = sides[0].index.intersection(sides[1].index)
     changed = both[(sides[0].loc[both] != sides[1].loc[both]).any(axis=1)]

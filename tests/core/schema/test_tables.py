@@ -17,7 +17,7 @@ def test_every_table_survives_parquet_without_rows(name, tmp_path):
 
 @pytest.mark.parametrize("name", sorted(TABLES))
 def test_every_column_says_what_it_holds(name):
-    assert all(column.description for column in TABLES[name].columns.values())
+    assert all(column.about for column in TABLES[name].columns.values())
 
 
 @pytest.mark.parametrize(
