@@ -1,5 +1,6 @@
 """The command that says what rests on somebody or something."""
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,8 @@ from annotation_platform.errors import DataError
 from annotation_platform.settings import read_settings
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from annotation_platform.provenance.impact import Impact, Kind, VersionImpact
 
 
@@ -60,7 +63,11 @@ def impact(
     (kind, name) = named[0]
     subject = find_subject(kind, name, lake, cards)
     url = remote_url_of(settings, registry, remote)
-    versions = [read_state(git, info.tag, remote_url=url, lake=lake) for info in list_versions(git)]
+    read: dict[Hashable, pd.DataFrame] = {}
+    versions = [
+        read_state(git, info.tag, remote_url=url, lake=lake, shared=read)
+        for info in list_versions(git)
+    ]
     with looking_at_files() as progress:
         found = find_impact(subject, versions, cards, without=without, progress=progress)
     if as_json:
@@ -104,7 +111,9 @@ def _print(found: "Impact") -> None:
     if not found.versions:
         OUT.print(f"Nothing published rests on {named}.", markup=False)
     else:
-        OUT.print(f"What rests on {named}, and goes, comes or changes without:", markup=False)
+        shows_without = found.versions[0].without is not None
+        more = ", and goes, comes or changes without" if shows_without else ""
+        OUT.print(f"What rests on {named}{more}:", markup=False, soft_wrap=True)
         kinds = ["image_removed", "image_added", "label_removed", "label_added", "label_changed"]
         rows: list[list[Any]] = []
         for each in found.versions:
@@ -115,7 +124,7 @@ def _print(found: "Impact") -> None:
                 row.append(len(each.without.to_review))
             rows.append(row)
         head = ["version", "images", "labels"]
-        if found.versions[0].without is not None:
+        if shows_without:
             head += [*(kind.replace("_", "s ") for kind in kinds), "to review first"]
         print_rows(head, rows)
     for model in found.models:

@@ -37,9 +37,10 @@ def print_json(data: dict[str, Any]) -> None:
 
 def json_rows(frame: "pd.DataFrame") -> list[dict[str, Any]]:
     """Return the rows of a table as JSON knows them: what is missing is null."""
-    from annotation_platform.schema.tables import records
-
-    return records(frame.astype(object).where(frame.notna(), None))
+    columns = [frame[name].astype(object).where(frame[name].notna(), None) for name in frame]
+    names = [str(name) for name in frame]
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def table_of(rows: list[dict[str, Any]], *, title: str) -> Table:

@@ -34,6 +34,7 @@ from annotation_platform.lake import lake_of
 from annotation_platform.params import Params
 from annotation_platform.release import VersionStore, publish_round
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.rounds import LandedObject
 from annotation_platform.schema.tables import empty_table, make_table
 from annotation_platform.settings import Settings, settings_environment
 from annotation_platform.storage.keys import image_key
@@ -46,6 +47,7 @@ ONTOLOGY = Ontology.from_names(["cube", "ball", "cone", "ring", "star"])
 POLICY = Params(ontology=ONTOLOGY)
 PEOPLE = [f"annotator-{number:010d}" for number in range(4)]
 WIDTH, HEIGHT, OBJECTS, PICTURES, BYTES = 1280, 960, 10, 1000, 2000
+_LONG = 10**8  # characters
 BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -156,7 +158,7 @@ def _renamed(frame, round_id, new):
 
 def land(lake, number):
     """Put a round's pictures into the lake; random bytes will do."""
-    round_id, raw, cleaned = f"round-{number + 1:04d}", [], []
+    round_id, raw, cleaned, landed = f"round-{number + 1:04d}", [], [], []
     rng = np.random.default_rng(number)
     for at, image in enumerate(image_ids(number, PICTURES)):
         data = rng.bytes(BYTES)
@@ -166,6 +168,7 @@ def land(lake, number):
         sha256 = hashlib.sha256(data).hexdigest()
         known = {"round_id": round_id, "source_key": f"camera-{number % 10}/{number}-{at}.jpg",
                  "stamp": "1", "image_id": image}  # fmt: skip
+        landed.append(LandedObject(known["source_key"], "1", BYTES))
         raw.append({**known, "byte_size": BYTES, "problem": "", "other_metadata": ""})
         cleaned.append(
             {**known, "outcome": "accepted", "reason": "", "group_id": image, "joins": "",
@@ -174,6 +177,7 @@ def land(lake, number):
              "pixel_sha256": sha256, "perceptual_hash": sha256[:16], "sharpness": 50.0,
              "brightness": 100.0, "entropy": 7.0, "flags": ""}
         )  # fmt: skip
+    lake.manifests.create(round_id, landed)
     lake.tables.write("raw_images", round_id, make_table("raw_images", raw))
     lake.tables.write("cleaned_images", round_id, make_table("cleaned_images", cleaned))
 
@@ -203,26 +207,26 @@ def prepare(root, rounds):
 
 
 def asked(settings, repeats, *arguments):
-    """Return the median wall seconds of a command, and the object it prints."""
+    """Return the median wall seconds of a command, and what it prints."""
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, "-m", "annotation_platform.cli", *arguments, "--json"],
+            [sys.executable, "-m", "annotation_platform.cli", *arguments],
             env=settings_environment(settings), capture_output=True, text=True, check=True,
         )  # fmt: skip
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds), json.loads(done.stdout)
+    return statistics.median(seconds), done.stdout
 
 
 def by_duckdb(before, now):
     """Return the seconds in which DuckDB tells two training sets apart, and how many rows."""
     start = time.perf_counter()
     one, two = (f"SELECT * EXCLUDE (group_id) FROM '{each}'" for each in (before, now))
-    (count,) = duckdb.sql(
+    ((count,),) = duckdb.sql(
         f"SELECT (SELECT count(*) FROM ({one} EXCEPT {two})) + "
         f"(SELECT count(*) FROM ({two} EXCEPT {one}))"
-    ).fetchone()
+    ).fetchall()
     return time.perf_counter() - start, count
 
 
@@ -238,20 +242,24 @@ def main():
         print(f"{labels['image_id'].nunique()} images, {len(labels)} boxes in {tags[-1]}; "
               f"prepared in {time.perf_counter() - start:.0f} s", flush=True)  # fmt: skip
         one = str(labels["image_id"].iloc[len(labels) // 2])
+        person = ["impact", "--annotator", PEOPLE[0], "--no-without"]
         questions = {
-            "explain one image": ["explain", one, "--version", tags[-1]],
-            "diff": ["diff", *tags],
+            "explain one image": ["explain", one, "--version", tags[-1], "--json"],
+            "diff": ["diff", *tags, "--json"],
             "impact of a source": ["impact", "--source", "camera-3"],
             "impact of a round": ["impact", "--round", "round-0002"],
-            "impact of a person, listed": ["impact", "--annotator", PEOPLE[0], "--no-without"],
+            "impact of who answered three of four": person,
+            "the same, every label listed": [*person, "--json"],
         }
         for name, arguments in questions.items():
             seconds, told = asked(settings, given.repeats, *arguments)
             beside = ""
             if name == "diff":
                 peer, rows = by_duckdb(*kept)
-                beside = (f"; {told['changes']} changes, each with its cause; "
+                beside = (f"; {json.loads(told)['changes']} changes, each with its cause; "
                           f"DuckDB {peer:.2f} s for {rows} rows")  # fmt: skip
+            if len(told) > _LONG:
+                beside = f", {len(told) / 1e6:.0f} MB"
             print(f"{name}: {seconds:.2f} s{beside}", flush=True)
 
 

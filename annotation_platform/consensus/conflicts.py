@@ -56,7 +56,9 @@ SAME = 0.9
 
 
 @dataclass(frozen=True)
-class _Conflict:
+class Conflict:
+    """What contradicts what in a task; ``settled`` if nobody has to look at it."""
+
     task: Task
     kind: str
     annotators: Sequence[str]
@@ -100,7 +102,7 @@ def find_conflicts(
     found = [
         conflict
         for said in answers
-        for conflict in _in_task(said, of_task.get(said.task.task_id, []), ontology)
+        for conflict in conflicts_in_task(said, of_task.get(said.task.task_id, []), ontology)
     ]
     numbers: Counter[tuple[str, str]] = Counter()
     rows = []
@@ -111,13 +113,14 @@ def find_conflicts(
     return make_table("conflicts", rows)
 
 
-def _in_task(
+def conflicts_in_task(
     said: Said, resolved: Sequence[Resolved], ontology: Ontology | None
-) -> Iterator[_Conflict]:
+) -> Iterator[Conflict]:
+    """Yield the conflicts of one task, object by object; ``resolved`` are those in ``said``."""
     task = said.task
     if task.unsure:
         detail = f"{len(task.unsure)} of {len(task.people)} could not tell."
-        yield _Conflict(task, "unsure", task.unsure, detail, _settled("unsure"))
+        yield Conflict(task, "unsure", task.unsure, detail, _settled("unsure"))
     for each in resolved:
         yield from _about_presence(each)
         yield from _about_class(each)
@@ -130,13 +133,13 @@ def _in_task(
             yield _foreign(task, label, owner, resolved, ontology)
         problem = outside_image(label, task.size)
         if problem:
-            yield _Conflict(
+            yield Conflict(
                 task, "outside_image", [owner], f"{owner}'s {label.class_name} {problem}.",
                 _settled("outside_image"), label, _label_id(label, owner, resolved),
             )  # fmt: skip
 
 
-def _about_presence(each: Resolved) -> Iterator[_Conflict]:
+def _about_presence(each: Resolved) -> Iterator[Conflict]:
     """Yield that some did not say it is there, and whether as much speaks for it as against it."""
     candidate = each.candidate
     if not candidate.absent:
@@ -155,7 +158,7 @@ def _about_presence(each: Resolved) -> Iterator[_Conflict]:
         yield _conflict(each, "tied", candidate.task.voters, detail)
 
 
-def _about_class(each: Resolved) -> Iterator[_Conflict]:
+def _about_class(each: Resolved) -> Iterator[Conflict]:
     candidate = each.candidate
     several = [
         owner
@@ -178,7 +181,7 @@ def _about_class(each: Resolved) -> Iterator[_Conflict]:
         yield _conflict(each, "tied", candidate.owners, f"{said}: the votes are level.")
 
 
-def _about_place(each: Resolved) -> Iterator[_Conflict]:
+def _about_place(each: Resolved) -> Iterator[Conflict]:
     candidate = each.candidate
     if each.label is None or len(candidate.owners) < 2 or each.label.shape not in REGIONS:
         return
@@ -193,7 +196,7 @@ def _about_place(each: Resolved) -> Iterator[_Conflict]:
         yield _conflict(each, "overlap", candidate.owners, detail, settled=settled)
 
 
-def _about_copy(copy: Copy, resolved: Sequence[Resolved]) -> _Conflict:
+def _about_copy(copy: Copy, resolved: Sequence[Resolved]) -> Conflict:
     of = next((each for each in resolved if each.candidate is copy.of), None)
     detail = (
         f"{copy.owner} drew two regions of class {copy.label.class_name} that overlap by "
@@ -202,10 +205,10 @@ def _about_copy(copy: Copy, resolved: Sequence[Resolved]) -> _Conflict:
     decided = copy.dropped or copy.overlap <= NEIGHBOURS
     settled = _settled("duplicate", close=decided)
     label_id = of.label_id if of else None
-    return _Conflict(copy.of.task, "duplicate", [copy.owner], detail, settled, copy.label, label_id)
+    return Conflict(copy.of.task, "duplicate", [copy.owner], detail, settled, copy.label, label_id)
 
 
-def _resolved_twice(task: Task, resolved: Sequence[Resolved]) -> Iterator[_Conflict]:
+def _resolved_twice(task: Task, resolved: Sequence[Resolved]) -> Iterator[Conflict]:
     kept = [each for each in resolved if each.label is not None and each.label.shape in REGIONS]
     labels = [each.label for each in kept if each.label is not None]
     if len(labels) < 2:
@@ -222,11 +225,11 @@ def _resolved_twice(task: Task, resolved: Sequence[Resolved]) -> Iterator[_Confl
 
 def _foreign(
     task: Task, label: Label, owner: str, resolved: Sequence[Resolved], ontology: Ontology | None
-) -> _Conflict:
+) -> Conflict:
     shape = None if ontology is None else ontology.shape_of.get(str(label.class_name))
     reason = "is no class of the ontology" if shape is None else f"is drawn as {shape}"
     detail = f"{owner} said {label.class_name} with a {label.shape}, but it {reason}."
-    return _Conflict(
+    return Conflict(
         task, "outside_ontology", [owner], detail, _settled("outside_ontology"), label,
         _label_id(label, owner, resolved),
     )  # fmt: skip
@@ -268,9 +271,9 @@ def _label_id(label: Label, owner: str, resolved: Sequence[Resolved]) -> str | N
 
 def _conflict(
     each: Resolved, kind: str, annotators: Sequence[str], detail: str, *, settled: bool = False
-) -> _Conflict:
+) -> Conflict:
     place = each.label or _drawn(each.candidate)
-    return _Conflict(each.candidate.task, kind, annotators, detail, settled, place, each.label_id)
+    return Conflict(each.candidate.task, kind, annotators, detail, settled, place, each.label_id)
 
 
 def _drawn(candidate: Candidate) -> Label:
@@ -278,7 +281,7 @@ def _drawn(candidate: Candidate) -> Label:
     return candidate.labels[int(np.argmax(candidate.overlap.sum(axis=1)))]
 
 
-def _row(conflict: _Conflict, number: int) -> dict[str, object]:
+def _row(conflict: Conflict, number: int) -> dict[str, object]:
     task, place = conflict.task, conflict.place
     return {
         "round_id": task.round_id,

@@ -35,7 +35,11 @@ def match_pairs(overlap: FloatArray, *, threshold: float) -> list[tuple[int, int
 
 
 def _assigned(worth: FloatArray) -> tuple[Group, Group]:
-    """Return rows and columns, in pairs, whose worth is the largest in all."""
+    """Return rows and columns, in pairs, whose worth is the largest in all; 0 is none."""
+    rows, columns = np.nonzero(worth)
+    if all(len(np.unique(each)) == len(each) for each in (rows, columns)):
+        # Nothing competes, as in most pictures.
+        return rows, columns
     # Most of who imports this module never matches, and scipy takes a third of a second.
     from scipy.optimize import linear_sum_assignment
 

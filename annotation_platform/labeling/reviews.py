@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -230,9 +231,9 @@ def reviewed_labels(
     """Return the ``reviewed_labels`` of a round: its ``consensus_labels``, as decided."""
     reasons = dict(zip(review_tasks["image_id"], review_tasks["kinds"], strict=True))
     rows: list[dict[str, object]] = []
-    for image_id, labels in consensus.groupby("image_id"):
-        image = str(image_id)
-        rows += _reviewed(labels, decided, image, reasons.get(image))
+    by_image = consensus.sort_values("image_id", kind="stable")
+    for image, labels in groupby(records(by_image), key=lambda row: str(row["image_id"])):
+        rows += _reviewed(list(labels), decided, image, reasons.get(image))
     return make_table("reviewed_labels", rows)
 
 
@@ -359,7 +360,7 @@ def _read(round_id: str, count: Count, lake: Lake) -> Decided:
 
 
 def _reviewed(
-    labels: pd.DataFrame, decided: Decided, image: str, kinds: str | None
+    rows: list[dict[str, object]], decided: Decided, image: str, kinds: str | None
 ) -> list[dict[str, object]]:
     review = decided.reviews.get(image)
     about = {
@@ -371,7 +372,6 @@ def _reviewed(
     if kinds is not None:
         about["decision"] = review.decision if review else "undecided"
         about["comment"] = review.comment if review else f"in dispute: {kinds}"
-    rows = records(labels)
     # Where nobody could tell there is nothing to accept; what the reviewer left says what is there.
     bare = rows[0]["shape"] == "unsure" and review is not None and review.decision == "accepted"
     if review is not None and (bare or review.decision == "fixed"):

@@ -9,13 +9,14 @@ tried, everybody weighing what they did.
 import itertools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from annotation_platform.consensus.common import Common
-from annotation_platform.consensus.conflicts import find_conflicts
+from annotation_platform.consensus.conflicts import conflicts_in_task
 from annotation_platform.consensus.matching import match_pairs
 from annotation_platform.consensus.objects import Resolved, Said
 from annotation_platform.consensus.overlap import overlap_matrix
@@ -154,13 +155,14 @@ def explain_image(state: VersionState, image_id: str, *, label: int | None = Non
     else:
         labels = [_without_people(state, row) for row in records(said)]
         guideline = ""
+    landed_in = state.rounds_about("raw_images", image_id)
     return ImageStory(
         image_id=image_id,
         version=state.tag,
         round_id=round_id,
         split=str(first["split"]),
-        landed=_landed(state, image_id),
-        cleaned=_cleaned(state, image_id),
+        landed=_landed(state, image_id, landed_in),
+        cleaned=_cleaned(state, image_id, landed_in),
         selected=_selected(state, round_id, image_id),
         guideline=guideline,
         labels=labels,
@@ -228,6 +230,11 @@ class Asked:
             guideline=guideline,
             successors=state.policy.ontology.successors,
         )
+
+    @cached_property
+    def resolved(self) -> tuple[Said, list[Resolved]]:
+        """What was said, and what became of it."""
+        return self._resolve(self.answers)
 
     def labels(self) -> list[Resolved]:
         """Return the labels that all answers together give."""
@@ -311,7 +318,9 @@ class Asked:
         key = frozenset(left_out)
         if key not in self.tried:
             answers = self.answers[~self.answers["answer_id"].isin(key)]
-            _, resolved = self._resolve(answers) if len(answers) else (None, [])
+            resolved: list[Resolved] = []
+            if len(answers):
+                _, resolved = self._resolve(answers) if key else self.resolved
             labels = [each for each in resolved if each.label is not None]
             whole = self._without(())[1] if key else labels
             self.tried[key] = (self._paired(whole, labels), labels)
@@ -366,12 +375,11 @@ class Asked:
 
     def _conflicts(self, label_id: str | None) -> list[str]:
         """Return what contradicts what about a label, and how that was settled."""
-        said, resolved = self._resolve(self.answers)
-        found = find_conflicts([said], resolved, ontology=self.ontology)
-        own = found[found["label_id"] == label_id]
+        said, resolved = self.resolved
         return [
-            f"{kind}: {detail}{' (settled by rule)' if settled else ''}"
-            for kind, detail, settled in own[["kind", "detail", "settled"]].itertuples(index=False)
+            f"{each.kind}: {each.detail}{' (settled by rule)' if each.settled else ''}"
+            for each in conflicts_in_task(said, resolved, self.ontology)
+            if each.label_id == label_id
         ]
 
     def _today(self, name: str | None) -> str | None:
@@ -430,32 +438,23 @@ def _without_people(state: VersionState, row: dict[str, Any]) -> LabelStory:
     )
 
 
-def _landed(state: VersionState, image_id: str) -> list[dict[str, Any]]:
+def _landed(state: VersionState, image_id: str, rounds: Sequence[str]) -> list[dict[str, Any]]:
     """Return under which names an image landed, and when its sidecar says it was taken."""
     columns = ["round_id", "source_key", "byte_size", "source", "captured_at", "licence", "consent"]
-    rows = _of_any_round(state, "raw_images", image_id)
-    return [_plain(each) for each in rows[columns].to_dict("records")]
+    rows = [state.rows("raw_images", round_id, image_id)[columns] for round_id in rounds]
+    return [_plain(row) for each in rows for row in each.to_dict("records")]
 
 
-def _cleaned(state: VersionState, image_id: str) -> dict[str, Any]:
-    """Return what cleaning made of an image."""
+def _cleaned(state: VersionState, image_id: str, rounds: Sequence[str]) -> dict[str, Any]:
+    """Return what cleaning made of an image where it landed first."""
     columns = ["round_id", "outcome", "flags", "width", "height", "extension", "group_id",
                "similar_to", "stored_sha256"]  # fmt: skip
-    rows = _of_any_round(state, "cleaned_images", image_id)
-    rows = rows[rows["outcome"] == "accepted"]
-    return _plain(rows[columns].iloc[0].to_dict()) if len(rows) else {}
-
-
-def _of_any_round(state: VersionState, name: str, image_id: str) -> pd.DataFrame:
-    """Return what a table says of an image, in whatever round; the first that says anything."""
-    rounds = sorted(state.inputs.tables) if state.inputs else []
-    for key in rounds:
-        table, _, round_id = key.partition("/")
-        if table == name:
-            rows = state.rows(name, round_id, image_id)
-            if len(rows):
-                return rows
-    return state.rows(name, "", image_id)
+    for round_id in rounds:
+        rows = state.rows("cleaned_images", round_id, image_id)
+        rows = rows[rows["outcome"] == "accepted"]
+        if len(rows):
+            return _plain(rows[columns].iloc[0].to_dict())
+    return {}
 
 
 def _selected(state: VersionState, round_id: str, image_id: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from annotation_platform.lake import Lake
 from annotation_platform.landing.sources import landed_from, landed_only_from
 from annotation_platform.models.cards import ModelCard
 from annotation_platform.provenance.state import VersionState
-from annotation_platform.provenance.without import LeftOut, Without, version_without
+from annotation_platform.provenance.without import LeftOut, Shared, Without, version_without
 
 Kind = Literal["annotator", "model", "guideline", "round", "source"]
 
@@ -124,13 +124,14 @@ def find_impact(
     resting: list[ModelImpact] = []
     # A model learns from versions before those that its proposals are in.
     taught: set[str] = set()
+    shared = Shared()
     known = [state for state in versions if state.inputs is not None]
     for number, state in enumerate(known, start=1):
         claims = list(_CLAIMS[subject.kind](state, subject.name))
         rests = _rests(subject, state, claims, taught)
         if not rests.empty:
             left_out = _left_out(subject, state, claims) if without else None
-            would_be = version_without(state, left_out) if left_out else None
+            would_be = version_without(state, left_out, shared) if left_out else None
             found.append(VersionImpact(state.tag, rests, would_be))
             learned = [sha for sha, card in models.items() if card.dataset_tag == state.tag]
             seen = rests[rests["split"] == "train"]
@@ -219,8 +220,7 @@ def _counted(state: VersionState, *columns: str) -> pd.DataFrame:
     for round_id in state.rounds("human_labels"):
         made_of = state.made_of("consensus_labels", round_id)
         left_out = made_of.settings.get("disregarded", ()) if made_of is not None else ()
-        answers = state.table("human_labels", round_id, wanted).drop_duplicates()
-        frames.append(counting_answers(answers, left_out))
+        frames.append(counting_answers(state.distinct("human_labels", round_id, wanted), left_out))
     frames = [each for each in frames if len(each)]
     return pd.concat(frames) if frames else state.table("human_labels", "", wanted)
 
@@ -251,8 +251,8 @@ def _landed(state: VersionState) -> pd.DataFrame:
 
 def _rounds(state: VersionState, name: str, columns: Sequence[str]) -> pd.DataFrame:
     """Return columns of a table, of all rounds of which the version was made."""
-    frames = [state.table(name, round_id, columns) for round_id in state.rounds(name)]
-    frames = [each.drop_duplicates() for each in frames if len(each)]
+    frames = [state.distinct(name, round_id, columns) for round_id in state.rounds(name)]
+    frames = [each for each in frames if len(each)]
     return pd.concat(frames) if frames else state.table(name, "", columns)
 
 
@@ -262,14 +262,16 @@ def _known(kind: Kind, lake: Lake, models: Mapping[str, ModelCard]) -> list[str]
     if kind == "round":
         return lake.manifests.rounds()
     if kind == "source":
-        landed = tables.read_all("raw_images")
-        folders = landed["source_key"].str.rpartition("/")[0]
+        rounds = tables.rounds("raw_images")
+        folders = {
+            key.rpartition("/")[0] for key in tables.values("raw_images", "source_key", rounds)
+        }
         below = {
             folder[:end]
-            for folder in set(folders)
+            for folder in folders
             for end in [*(at for at, sign in enumerate(folder) if sign == "/"), len(folder)]
         }
-        return sorted({*landed["source"].dropna(), *below} - {""})
+        return sorted({*tables.values("raw_images", "source", rounds), *below} - {""})
     column = {"annotator": "annotator", "model": "weights_sha256", "guideline": "guideline"}[kind]
     found = tables.values("human_labels", column, tables.rounds("human_labels"))
     if kind == "annotator":

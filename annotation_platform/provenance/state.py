@@ -1,6 +1,7 @@
 """A published version as it was: its labels, its policy, and every table that they came of."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -25,7 +26,8 @@ from annotation_platform.versioning.registry import read_manifest, remote_of, un
 class VersionState:
     """A version and, where the lake has kept it, what it was made of.
 
-    Labels are read from the lake if that kept them, else from the remote: it is the same.
+    Labels are read from the lake if that kept them, else from the remote: it is the same. What was
+    read of tables that several versions were made of is ``shared`` by those that were given it.
     """
 
     tag: str
@@ -35,6 +37,7 @@ class VersionState:
     lake: Lake | None = field(repr=False)
     registry: Git = field(repr=False)
     remote_url: str = field(repr=False)
+    shared: dict[Hashable, pd.DataFrame] = field(repr=False)
 
     @cached_property
     def labels(self) -> pd.DataFrame:
@@ -60,8 +63,8 @@ class VersionState:
             found = self.labels[self.labels["image_id"].isin(images)]
             return found[list(columns)] if columns else found
         wanted = pc.field("image_id").isin(pa.array(list(images), pa.large_string()))
-        found = self._read("training_set", self.training_round, wanted, columns)
-        return found.sort_values(["image_id", "label_id"], ignore_index=True)
+        # As they were written: sorted.
+        return self._read("training_set", self.training_round, wanted, columns)
 
     def labels_of(self, image_id: str) -> pd.DataFrame:
         """Return the rows of its ``training_set`` about one image; none if it has not got it."""
@@ -91,9 +94,33 @@ class VersionState:
         """Return a table of a round as it was; empty if the version was not made of it."""
         return self._read(name, round_id, columns=columns)
 
+    def distinct(self, name: str, round_id: str, columns: Sequence[str]) -> pd.DataFrame:
+        """Return the different rows of columns of a table; see ``shared``."""
+        key = (name, *sorted(self.digests(name, round_id)), *columns)
+        if key not in self.shared:
+            self.shared[key] = self.table(name, round_id, columns).drop_duplicates()
+        return self.shared[key]
+
     def rows(self, name: str, round_id: str, image_id: str) -> pd.DataFrame:
         """Return of a table of a round what it said of one image."""
         return self._read(name, round_id, pc.field("image_id") == image_id)
+
+    def rounds_about(self, name: str, image_id: str) -> list[str]:
+        """Return the rounds whose table says something of an image, in order."""
+        return [
+            round_id
+            for round_id in self.rounds(name)
+            if any(
+                pc.index(self._column(digest, "image_id"), image_id).as_py() >= 0
+                for digest in self.digests(name, round_id)
+            )
+        ]
+
+    def _column(self, digest: str, column: str) -> pa.ChunkedArray:
+        assert self.lake is not None
+        with _readable(digest):
+            file = pq.ParquetFile(pa.BufferReader(self.lake.tables.lineage.kept(digest)))
+            return file.read(columns=[column]).column(0)
 
     def _read(
         self,
@@ -102,25 +129,43 @@ class VersionState:
         wanted: pc.Expression | None = None,
         columns: Sequence[str] | None = None,
     ) -> pd.DataFrame:
-        nothing = empty_table(name)[list(columns)] if columns else empty_table(name)
-        if self.lake is None:
-            return nothing
-        frames = []
-        for digest in sorted(self.digests(name, round_id)):
-            # Its digest says that it is what was checked when it was written.
-            data = pa.BufferReader(self.lake.tables.lineage.kept(digest))
-            try:
-                table = pq.read_table(
-                    data, columns=list(columns) if columns else None, filters=wanted
-                )
-                frames.append(table.to_pandas())
-            except (pa.ArrowException, OSError) as error:
-                raise DataError(f"inputs/{digest}.parquet: cannot be read ({error}).") from error
-        return pd.concat(frames, ignore_index=True) if frames else nothing
+        digests = sorted(self.digests(name, round_id)) if self.lake else []
+        frames = [self._part(digest, wanted, columns) for digest in digests]
+        if not frames:
+            return empty_table(name)[list(columns)] if columns else empty_table(name)
+        return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+
+    def _part(
+        self, digest: str, wanted: pc.Expression | None, columns: Sequence[str] | None
+    ) -> pd.DataFrame:
+        assert self.lake is not None
+        # Its digest says that it is what was checked when it was written.
+        data = pa.BufferReader(self.lake.tables.lineage.kept(digest))
+        with _readable(digest):
+            names = list(columns) if columns else None
+            if wanted is None:
+                found = pq.ParquetFile(data).read(columns=names)
+            else:
+                found = pq.read_table(data, columns=names, filters=wanted)
+            frame: pd.DataFrame = found.to_pandas()
+        return frame
+
+
+@contextmanager
+def _readable(digest: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"inputs/{digest}.parquet: cannot be read ({error}).") from error
 
 
 def read_state(
-    registry: Registry, tag: str, *, remote_url: str = "", lake: Lake | None = None
+    registry: Registry,
+    tag: str,
+    *,
+    remote_url: str = "",
+    lake: Lake | None = None,
+    shared: dict[Hashable, pd.DataFrame] | None = None,
 ) -> VersionState:
     """Return a published version.
 
@@ -129,6 +174,7 @@ def read_state(
         tag: such as ``training-set@v1.2.0``.
         remote_url: where the files of its versions are, if not where they say.
         lake: that it was published from, if it is at hand.
+        shared: of versions that are asked the same; it holds what they read.
 
     Raises:
         PublishError: there is no such version.
@@ -154,4 +200,5 @@ def read_state(
         lake=lake if inputs is not None else None,
         registry=git,
         remote_url=remote_url,
+        shared={} if shared is None else shared,
     )

@@ -6,10 +6,14 @@ does. What everybody else's measured quality was stays as it was. Only what can 
 is looked at, so the work grows with that and not with the version.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Collection, Hashable, Set
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from annotation_platform.curation.training_set import round_problem
 from annotation_platform.errors import DataError
@@ -20,11 +24,11 @@ from annotation_platform.provenance.changes import find_changes
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.rebuilding.derive import derive_consensus, derive_training_set
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import empty_table
 from annotation_platform.storage.lineage import MadeOf
-from annotation_platform.storage.round_tables import RoundTables
+from annotation_platform.storage.round_tables import RoundTables, table_key, table_parquet
 
 _LABELS = ("reviewed_labels", "imported_labels", "auto_labels")
+_MERGED = ("consensus_labels", "reviewed_labels")
 _ABOUT_IMAGES = (*_LABELS, "cleaned_images", "raw_images", "round_tasks")
 
 
@@ -57,38 +61,55 @@ class Without:
     to_review: tuple[str, ...]
 
 
-def version_without(state: VersionState, left_out: LeftOut) -> Without:
+@dataclass(frozen=True)
+class Shared:
+    """What versions share is worked out once: most rounds are the same in all of them."""
+
+    rounds: dict[Hashable, tuple[pd.DataFrame, list[str]]] = field(default_factory=dict)
+    tables: dict[Hashable, bytes | None] = field(default_factory=dict)
+
+
+def version_without(
+    state: VersionState, left_out: LeftOut, shared: Shared | None = None
+) -> Without:
     """Return what a version would say otherwise without something.
 
     Splits stay as they were drawn. An image that nobody else said anything about falls back to what
     an earlier round or its own import says, else it leaves.
+
+    Args:
+        state: the version.
+        left_out: what it is to be without.
+        shared: of the versions that are asked about the same.
 
     Raises:
         DataError: what the version was made of was not kept, or not here.
     """
     made_of = _made_of(state, "training_set", state.training_round)
     assert state.lake is not None
+    shared = shared or Shared()
     then = as_of(state.lake, made_of)
     settings = dict(made_of.settings)
     again: dict[str, pd.DataFrame] = {}
     to_review: list[str] = []
     if left_out.annotator:
         for round_id in left_out.rounds:
-            again[round_id], due = _reviewed_without(state, round_id, left_out.annotator)
+            again[round_id], due = _reviewed_without(state, round_id, left_out.annotator, shared)
             to_review += due
     elif left_out.rounds:
         why = "left out"
         settings["cancelled"] = {**settings["cancelled"], **dict.fromkeys(left_out.rounds, why)}
     affected = _affected(then.tables, left_out)
-    _drop_held(then.tables, state, Ontology.model_validate(settings["ontology"]))
+    held = _held(then.tables, state, Ontology.model_validate(settings["ontology"]))
+    then = _about(affected - left_out.images, state, made_of, left_out, held, shared)
     for round_id, labels in again.items():
+        if round_id in held:
+            continue
         then.tables.write("reviewed_labels", round_id, labels)
         tasks = then.tables.read("round_tasks", round_id)
         nobody = (tasks["state"] == "answered") & ~tasks["task_id"].isin(labels["task_id"])
         tasks["state"] = tasks["state"].mask(nobody, "left")
         then.tables.write("round_tasks", round_id, tasks)
-    _keep_only(then.tables, made_of, affected, left_out)
-    _with_drawn_splits(then, state.lake)
     was = state.labels_about(affected)
     now = derive_training_set(state.training_round, then, settings)
     now = now.sort_values(["image_id", "label_id"], ignore_index=True)
@@ -106,12 +127,22 @@ def _made_of(state: VersionState, name: str, round_id: str) -> MadeOf:
 
 
 def _reviewed_without(
-    state: VersionState, round_id: str, annotator: str
+    state: VersionState, round_id: str, annotator: str, shared: Shared
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return a round's ``reviewed_labels`` without somebody's word, and what is to be reviewed.
 
     That is what is in dispute then, and was not decided by anybody else.
     """
+    made = [state.inputs and state.inputs.made.get(f"{name}/{round_id}") for name in _MERGED]
+    key = (str(made), state.policy.digest, annotator)
+    if key not in shared.rounds:
+        shared.rounds[key] = _review_without(state, round_id, annotator)
+    return shared.rounds[key]
+
+
+def _review_without(
+    state: VersionState, round_id: str, annotator: str
+) -> tuple[pd.DataFrame, list[str]]:
     assert state.lake is not None
     made_of = _made_of(state, "consensus_labels", round_id)
     disregarded = [*made_of.settings.get("disregarded", ()), annotator]
@@ -138,38 +169,66 @@ def _affected(tables: RoundTables, left_out: LeftOut) -> frozenset[str]:
     return frozenset(found)
 
 
-def _drop_held(tables: RoundTables, state: VersionState, ontology: Ontology) -> None:
-    """Take away the labels of rounds that a gate held back: judged before images are left out."""
+def _held(tables: RoundTables, state: VersionState, ontology: Ontology) -> set[str]:
+    """Return the rounds that a gate held back: judged before images are left out."""
     named = {key for name in _LABELS for key in tables.rounds(name)} - set(state.manifest.rounds)
     if not named:
-        return
+        return set()
     images = tables.read_all("cleaned_images")
     images = images[images["outcome"] == "accepted"]
-    for round_id in sorted(named):
-        if round_problem(tables, round_id, images, ontology):
-            for name in _LABELS:
-                if tables.exists(name, round_id):
-                    tables.write(name, round_id, empty_table(name))
+    return {key for key in named if round_problem(tables, key, images, ontology)}
 
 
-def _keep_only(
-    tables: RoundTables, made_of: MadeOf, images: Collection[str], left_out: LeftOut
-) -> None:
-    """Leave nothing in the tables but what they say of these images, and is not left out."""
-    kept = set(images) - left_out.images
-    for key in made_of.tables:
+def _about(
+    images: Set[str],
+    state: VersionState,
+    made_of: MadeOf,
+    left_out: LeftOut,
+    held: Collection[str],
+    shared: Shared,
+) -> Lake:
+    """Return the lake as it was, with nothing in its tables but what is about these images.
+
+    Tables that say nothing of them are not there; neither is what is left out, nor what was held.
+    Every split is known that was ever drawn, so none is drawn again.
+    """
+    assert state.lake is not None
+    tables, parts = dict(made_of.tables), {}
+    lineage = state.lake.tables.lineage
+    about = hashlib.sha256("".join(sorted(images)).encode()).digest()
+    for key, digest in made_of.tables.items():
         name, _, round_id = key.partition("/")
         if name not in _ABOUT_IMAGES:
             continue
-        frame = tables.read(name, round_id)
-        stays = frame["image_id"].isin(kept)
-        if name == "auto_labels" and left_out.weights:
-            stays &= frame["weights_sha256"] != left_out.weights
-        if not stays.all():
-            tables.write(name, round_id, frame[stays].reset_index(drop=True))
+        if name in _LABELS and round_id in held:
+            del tables[key]
+            continue
+        weights = left_out.weights if name == "auto_labels" else ""
+        known = (digest, about, weights)
+        if known not in shared.tables:
+            shared.tables[known] = _part(lineage.kept(digest), images, weights)
+        part = shared.tables[known]
+        if part is None:
+            del tables[key]
+        else:
+            parts[key] = part
+    then = as_of(state.lake, replace(made_of, tables=tables))
+    for round_id in state.lake.tables.rounds("splits"):
+        parts[f"splits/{round_id}"] = state.lake.store.get(table_key("splits", round_id))
+    for key, data in parts.items():
+        then.store.put(table_key(*key.split("/")), data)
+    return then
 
 
-def _with_drawn_splits(then: Lake, now: Lake) -> None:
-    """Let every split be known that was ever drawn: none is drawn again."""
-    for round_id in now.tables.rounds("splits"):
-        then.tables.write("splits", round_id, now.tables.read("splits", round_id))
+def _part(data: bytes, images: Set[str], weights: str) -> bytes | None:
+    """Return the rows of a table about images and not from a model; None if there are none."""
+    file = pq.ParquetFile(pa.BufferReader(data))
+    named = file.read(columns=["image_id"]).column(0).to_pylist()
+    stays = pa.array([each in images for each in named], pa.bool_())
+    if not pc.any(stays).as_py():
+        return None
+    table = file.read()
+    if weights:
+        stays = pc.and_(stays, pc.not_equal(table["weights_sha256"], weights))
+    table = table.filter(stays)
+    return table_parquet(table) if len(table) else None

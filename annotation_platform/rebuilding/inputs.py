@@ -3,7 +3,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 
 from annotation_platform.errors import PublishError
 from annotation_platform.lake import Lake
@@ -33,7 +33,7 @@ class Inputs:
     training_set: str
     made: dict[str, Input]
 
-    @property
+    @cached_property
     def tables(self) -> dict[str, set[str]]:
         """The digests of every table there is, by table and round: of pictures several."""
         found: dict[str, set[str]] = {}

@@ -9,9 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from annotation_platform.errors import NotReadyError
-from annotation_platform.schema.tables import check_table, empty_table
-from annotation_platform.storage.lineage import Lineage
+from annotation_platform.schema.tables import TABLES, check_table, empty_table
+from annotation_platform.storage.lineage import Lineage, StoreAsOf
 from annotation_platform.storage.objects import ObjectStore
+
+_ROWS = 2**16
+"""Rows of a group in a file: what is sorted by image is found by reading one group."""
 
 
 class RoundTables:
@@ -39,7 +42,7 @@ class RoundTables:
     def write(self, name: str, round_id: str, frame: pd.DataFrame) -> str:
         """Write one round of a table, replacing it, and return the SHA-256 of the file."""
         data = table_bytes(name, frame, where=round_id)
-        self._store.put(_key(name, round_id), data)
+        self._store.put(table_key(name, round_id), data)
         digest = hashlib.sha256(data).hexdigest()
         if self._noted is not None:
             self._noted[f"{name}/{round_id}"] = digest
@@ -47,7 +50,10 @@ class RoundTables:
 
     def read(self, name: str, round_id: str) -> pd.DataFrame:
         """Return one round of a table; NotReadyError if it was not written yet."""
-        return read_table(name, self._get(name, round_id), where=round_id)
+        # The past is read by digests, so it is what was checked when it was written.
+        was_checked = isinstance(self._store, StoreAsOf)
+        data = self._get(name, round_id)
+        return read_table(name, data, where=round_id, was_checked=was_checked)
 
     def read_rounds(self, name: str, rounds: Iterable[str]) -> pd.DataFrame:
         """Return the rows of these rounds that exist, in the order given, as one table."""
@@ -79,14 +85,14 @@ class RoundTables:
 
     def exists(self, name: str, round_id: str) -> bool:
         """Return whether one round of a table was written."""
-        return self._store.exists(_key(name, round_id))
+        return self._store.exists(table_key(name, round_id))
 
     def digest(self, name: str, round_id: str) -> str:
         """Return the SHA-256 of one round of a table; the same rows always give the same one."""
         return hashlib.sha256(self._get(name, round_id)).hexdigest()
 
     def _get(self, name: str, round_id: str) -> bytes:
-        key = _key(name, round_id)
+        key = table_key(name, round_id)
         if not self._store.exists(key):
             raise NotReadyError(
                 f"{name} of {round_id} does not exist yet. Materialise {name} for {round_id} first."
@@ -106,9 +112,18 @@ def table_bytes(name: str, frame: pd.DataFrame, *, where: str = "") -> bytes:
     return parquet_bytes(check_table(name, frame, where=where))
 
 
-def read_table(name: str, data: bytes, *, where: str = "") -> pd.DataFrame:
-    """Return the table ``name`` in a file, checked; ``where`` names it in errors."""
-    return check_table(name, pd.read_parquet(io.BytesIO(data)), where=where)
+def read_table(
+    name: str, data: bytes, *, where: str = "", was_checked: bool = False
+) -> pd.DataFrame:
+    """Return the table ``name`` in a file, checked; ``where`` names it in errors.
+
+    Of what ``was_checked`` before, the names of the columns are enough: earlier code may have had
+    others.
+    """
+    frame = pd.read_parquet(io.BytesIO(data))
+    if was_checked and len(frame) and list(frame) == list(TABLES[name].columns):
+        return frame
+    return check_table(name, frame, where=where)
 
 
 def table_digest(name: str, frame: pd.DataFrame) -> str:
@@ -125,9 +140,12 @@ def table_parquet(table: pa.Table) -> bytes:
     """Return the Arrow table of a frame as ``parquet_bytes`` does; a part of one is a copy."""
     sink = io.BytesIO()
     # How its columns lie in memory would show in the pages.
-    pq.write_table(table.combine_chunks(), sink, compression="zstd", version="2.6")
+    pq.write_table(
+        table.combine_chunks(), sink, compression="zstd", version="2.6", row_group_size=_ROWS
+    )
     return sink.getvalue()
 
 
-def _key(name: str, round_id: str) -> str:
+def table_key(name: str, round_id: str) -> str:
+    """Return the lake's key of one round of a table."""
     return f"tables/{name}/{round_id}.parquet"
