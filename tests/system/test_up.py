@@ -164,3 +164,7 @@ def test_one_person_takes_own_pictures_to_a_version(home, environment, servers, 
 
     ask(environment, "people", "remove", "ada@example.org")
     assert ask(environment, "people", "list")["people"] == []
+    known = ask(environment, "audit", "show")["events"]
+    changes = [line for line in known if line["action"] == "people"]
+    assert [line["facts"]["change"] for line in changes] == ["added", "removed"]
+    assert "ada@example.org" not in str(changes)
