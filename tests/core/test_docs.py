@@ -1,0 +1,120 @@
+"""What the documents tell people to type is there, and what they point to as well."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from annotation_platform.cli import app
+from annotation_platform.params import Params
+from annotation_platform.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")]
+)
+COMMAND = "annotation-platform"
+
+
+def name_of(page):
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page, language):
+    """Yield the contents of the fenced blocks of a language."""
+    yield from re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.M | re.S)
+
+
+def typed(page):
+    """Yield the commands that a page tells to type, in blocks and within sentences."""
+    text = page.read_text().replace("\\\n", " ")
+    for block in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S):
+        yield from block.splitlines()
+    # Of the reference the first part of a line is a command, and the rest its arguments in general.
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    yield from re.findall(rf"`({COMMAND} [^`]*)`", prose)
+
+
+def ours(line):
+    """Return the words after our command in a line; None if it is about something else."""
+    line = line.partition(" # ")[0].partition("  #")[0]
+    words = shlex.split(line.replace("…", "..."), comments=True)
+    while words and re.match(r"^[A-Z_]+=", words[0]):
+        words = words[1:]
+    if not words or Path(words[0]).name != COMMAND:
+        return None
+    ends = [at for at, word in enumerate(words) if word in {"|", "&&", ";", ">"}]
+    return words[1 : ends[0] if ends else None]
+
+
+def found(words):
+    """Return the command that words name, and the options and arguments that follow."""
+    command, rest = typer.main.get_command(app), list(words)
+    while rest and rest[0] in getattr(command, "commands", {}):
+        command, rest = command.commands[rest[0]], rest[1:]
+    return command, rest
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_command_there_is_known_with_its_options(page):
+    for line in typed(page):
+        words = ours(line)
+        if words is None or words == ["..."]:
+            continue
+        # `versions|stage` in a sentence means each of them.
+        for first in words[0].split("|") if words else [""]:
+            command, rest = found([first, *words[1:]])
+            assert not hasattr(command, "commands") or not rest or rest[0].startswith("-"), line
+            known = {name for each in command.params for name in each.opts + each.secondary_opts}
+            options = {word.partition("=")[0] for word in rest if word.startswith("--")}
+            assert options <= known | {"--help"}, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_make_target_there_is_known(page):
+    known = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    text = page.read_text()
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    named = {*re.findall(r"`make ([a-z-]+)", text)}
+    named |= {
+        word for line in lines for word in re.findall(r"^(?:[A-Z_]+=\S* )*make ([a-z-]+)", line)
+    }
+    assert named <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_setting_there_is_known(page):
+    known = {f"ANNOTATION_{name.upper()}" for name in Settings.model_fields}
+    known |= {"ANNOTATION_TEST_DATA"}
+    assert set(re.findall(r"\bANNOTATION_[A-Z_]+\b", page.read_text())) <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_policy_there_can_be_read(page):
+    for block in blocks(page, "yaml"):
+        told = yaml.safe_load(block)
+        if isinstance(told, dict) and set(told) <= set(Params.model_fields):
+            classes = {"ontology": {"classes": [{"id": 0, "name": "any"}]}}
+            Params.model_validate({**classes, **told})
+
+
+def anchors(page):
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_leads_somewhere(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"^[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        if anchor and there.suffix == ".md":
+            assert anchor in anchors(there), target
