@@ -20,6 +20,8 @@ from resources.deployments import build_resources
 from sensors import labeling as labeling_sensors
 from sensors import landing as landing_sensors
 from sensors import releases as release_sensors
+from sensors import trouble as trouble_sensors
+from sensors import upkeep
 
 defs = dg.Definitions(
     assets=dg.load_assets_from_modules(
@@ -43,12 +45,15 @@ defs = dg.Definitions(
         jobs.release_round,
         jobs.train_model,
         jobs.report_round,
+        jobs.verify_versions,
     ],
+    schedules=[upkeep.verify_weekly],
     sensors=[
         landing_sensors.new_images_sensor,
         labeling_sensors.labeling_complete_sensor,
         release_sensors.review_complete_sensor,
         release_sensors.new_version_sensor,
+        trouble_sensors.trouble_sensor,
     ],
     resources=build_resources(read_settings()),
 )

@@ -59,3 +59,7 @@ class ModelError(AnnotationPlatformError):
 
 class PublishError(AnnotationPlatformError):
     """A dataset version cannot be published or read."""
+
+
+class AlertError(AnnotationPlatformError):
+    """Somebody could not be told; without any secret."""

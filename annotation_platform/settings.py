@@ -67,6 +67,32 @@ class Settings(BaseSettings):
         default=SecretStr(""), description="what webhooks must hold; drawn at each start by default"
     )
 
+    alert_webhook: SecretStr = Field(default=SecretStr(""), description="is posted alerts as JSON")
+    alert_slack: SecretStr = Field(default=SecretStr(""), description="incoming webhook of Slack")
+    alert_email: str = Field(default="", description="who is sent alerts, by commas")
+    alert_smtp: SecretStr = Field(
+        default=SecretStr(""),
+        description="by what server: smtp://user:password@host:port, smtps://",
+    )
+    alert_stalled_hours: float = Field(
+        default=48.0, gt=0, allow_inf_nan=False, description="how long a round may stand still"
+    )
+
+    @field_validator("alert_email")
+    @classmethod
+    def _usable_email(cls, given: str) -> str:
+        if any(sign in given for sign in "\r\n"):
+            raise ValueError("write addresses on one line, by commas")
+        return given
+
+    @field_validator("alert_smtp")
+    @classmethod
+    def _usable_mail_server(cls, given: SecretStr) -> SecretStr:
+        text = given.get_secret_value()
+        if text and not text.startswith(("smtp://", "smtps://")):
+            raise ValueError("write it like smtp://user:password@mail.example.org:587")
+        return given
+
     @field_validator("label_studio_requests_per_second", mode="before")
     @classmethod
     def _no_rate(cls, given: object) -> object:

@@ -3,6 +3,12 @@
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from annotation_platform.release import VersionStore
+from annotation_platform.versioning.registry import open_remote
+from annotation_platform.versioning.verify import verify_versions as verify
+
+_SHOWN = 5
+
 
 def _job(name: str, about: str, *assets: str) -> UnresolvedAssetJobDefinition:
     # Selections are made of objects: Dagster's parser for selections written as text needs a
@@ -63,3 +69,28 @@ train_model = _job(
     "model_evaluation",
     "round_report",
 )
+
+
+@dg.op(description="Reads every file of every version in the remote.")
+def read_versions(context: dg.OpExecutionContext, versions: dg.ResourceParam[VersionStore]) -> None:
+    """Fail with the first files that are damaged or missing, and how to mend them."""
+    git = versions.open()
+    found = verify(git, open_remote(git, versions.remote_url))
+    context.log.info(f"{found.objects} objects of {len(found.tags)} versions were read.")
+    if found.problems:
+        shown = "; ".join(
+            f"{each.path} of {each.tags[0]} is {each.kind}" for each in found.problems[:_SHOWN]
+        )
+        raise dg.Failure(
+            f"{len(found.problems)} objects of the remote are not whole: {shown}. "
+            "`annotation-platform verify --all --repair` puts back what the lake still has.",
+        )
+
+
+@dg.job(
+    description="Reads every version in the remote, and fails if a file is damaged or missing.",
+    executor_def=dg.in_process_executor,
+)
+def verify_versions() -> None:
+    """Read every version in the remote."""
+    read_versions()

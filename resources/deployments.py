@@ -1,9 +1,11 @@
 """Which adapters a deployment uses, from its settings."""
 
 import dagster as dg
+from pydantic import SecretStr
 
 from annotation_platform.settings import PROJECT_ROOT, Settings
 from annotation_platform.versioning.address import is_address
+from resources.alerting import AlertingResource
 from resources.labeling import (
     LabelStudioResource,
     LooksResource,
@@ -21,6 +23,9 @@ from resources.storage import (
 
 _TOKEN = "ANNOTATION_LABEL_STUDIO_TOKEN"
 _REGISTRY = "ANNOTATION_REGISTRY"
+_ALERT_WEBHOOK = "ANNOTATION_ALERT_WEBHOOK"
+_ALERT_SLACK = "ANNOTATION_ALERT_SLACK"
+_ALERT_SMTP = "ANNOTATION_ALERT_SMTP"
 
 
 def build_resources(settings: Settings) -> dict[str, object]:
@@ -42,8 +47,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
     else:
         labeling = LabelStudioResource(
             url=settings.label_studio_url,
-            # Without the variable the definitions load all the same; what needs it says so.
-            token=dg.EnvVar(_TOKEN) if settings.label_studio_token.get_secret_value() else "",
+            token=_secret(_TOKEN, settings.label_studio_token),
             lake=settings.lake_url,
             shown=settings.shown_url,
             shown_profile=settings.shown_profile,
@@ -60,6 +64,13 @@ def build_resources(settings: Settings) -> dict[str, object]:
         "looks": LooksResource(
             hints=str(settings.hints_path), poll_seconds=settings.labeling_poll_seconds
         ),
+        "alerting": AlertingResource(
+            webhook=_secret(_ALERT_WEBHOOK, settings.alert_webhook),
+            slack=_secret(_ALERT_SLACK, settings.alert_slack),
+            email=settings.alert_email,
+            smtp=_secret(_ALERT_SMTP, settings.alert_smtp),
+            stalled_hours=settings.alert_stalled_hours,
+        ),
         "models": ModelRegistryResource(folder=str(settings.models_path)),
         "versions": VersionStoreResource(
             # What is configured is shown to everybody, and there may be a token in an address.
@@ -71,3 +82,11 @@ def build_resources(settings: Settings) -> dict[str, object]:
             mirrors=str(settings.mirrors_path),
         ),
     }
+
+
+def _secret(variable: str, value: SecretStr) -> str:
+    """Return what names a secret: what is configured is shown to everybody.
+
+    Without the variable the definitions load all the same; what needs it says so.
+    """
+    return dg.EnvVar(variable) if value.get_secret_value() else ""

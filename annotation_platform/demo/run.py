@@ -1,6 +1,7 @@
 """The whole job, end to end, with nothing commanded: pictures land, the sensors do the rest."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -47,7 +48,8 @@ from annotation_platform.versioning.registry import make_registry
 _MARK = "demo.json"
 _STAGE_SECONDS = 900.0
 _LOOK_SECONDS = 0.5
-_BLIND_SHARE = 0.15
+_BLIND_SHARE = 0.1
+_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,9 @@ def _policy(material: Material, options: DemoOptions) -> Params:
         ),
         review=ReviewPolicy(gate="manual"),
         training=TrainingPolicy(
-            cpu_seconds=options.training_cpu_seconds, image_width=options.image_width
+            cpu_seconds=options.training_cpu_seconds,
+            threads=min(_THREADS, os.cpu_count() or 1),
+            image_width=options.image_width,
         ),
     )
 

@@ -96,6 +96,7 @@ class Platform:
             "policy": self.policy,
             "labeling": self.labeling,
             "looks": Looks(Hints(self.settings.hints_path), self.settings.labeling_poll_seconds),
+            "alerting": build_resources(self.settings)["alerting"],
         }
         wanted = {key: resources[key] for key in sensor.required_resource_keys}
         context = dg.build_sensor_context(instance=self.instance, resources=wanted, cursor=cursor)

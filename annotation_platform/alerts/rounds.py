@@ -1,0 +1,101 @@
+"""What is wrong with rounds: they have drifted, somebody's pace has, or nobody goes on."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from annotation_platform.alerts.alert import Alert
+from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.record import RoundRecord
+from annotation_platform.labeling.reviews import review_round
+from annotation_platform.lake import Lake
+
+_LOOKED_AT = 10
+"""So many of the newest rounds are looked at: others were when they were new."""
+
+_WAITS = [
+    ("label_tasks", "consensus_labels", "people"),
+    ("review_tasks", "reviewed_labels", "reviewers"),
+]
+
+
+def find_drift(lake: Lake) -> Iterator[Alert]:
+    """Yield the newest rounds whose pictures, or whose people's pace, are not as before."""
+    for round_id in lake.tables.rounds("batch_drift")[-_LOOKED_AT:]:
+        found = lake.tables.read("batch_drift", round_id)
+        found = found[found["drifted"]]
+        if len(found):
+            told = "; ".join(f"{row.feature}: {row.detail}" for row in found.itertuples())
+            yield Alert(
+                "drift",
+                round_id,
+                ",".join(sorted(found["feature"])),
+                f"Its pictures are unlike those before: {told}.",
+                "Look at batch_drift in the Dagster UI; `drift.gate: hold` keeps such rounds "
+                "from people until somebody has.",
+            )
+    for round_id in lake.tables.rounds("annotator_pace")[-_LOOKED_AT:]:
+        found = lake.tables.read("annotator_pace", round_id)
+        for person, rows in found[found["drifted"]].groupby("annotator"):
+            told = "; ".join(rows["detail"])
+            yield Alert(
+                "pace",
+                round_id,
+                str(person),
+                f"{person} took another time than in the rounds before: {told}.",
+                f"Look at their answers: `annotation-platform answers {round_id}`.",
+            )
+
+
+def find_stalled(
+    lake: Lake,
+    labeling: LabelingClient,
+    seen: Mapping[str, Any],
+    *,
+    after: timedelta,
+    now: datetime,
+) -> tuple[list[Alert], dict[str, Any]]:
+    """Return the rounds in which nobody has said anything for so long, and what was seen.
+
+    Args:
+        lake: where the rounds are.
+        labeling: where people answer.
+        seen: what the look before saw; without it every round has just begun to wait.
+        after: how long nobody may say anything.
+        now: the moment of this look.
+
+    Raises:
+        LabelingError: the back end cannot be asked.
+    """
+    alerts: list[Alert] = []
+    waiting: dict[str, Any] = {}
+    for asked, answered, who in _WAITS:
+        for round_id in lake.tables.rounds(asked):
+            if lake.tables.exists(answered, round_id):
+                continue
+            if RoundRecord(lake.store, round_id).state != "open":
+                continue
+            tasks = lake.tables.read(asked, round_id)
+            if asked == "review_tasks":
+                tasks = tasks[tasks["backend"] != ""]
+            if tasks.empty:
+                continue
+            name = review_round(round_id) if asked == "review_tasks" else round_id
+            stamp = labeling.answer_stamp(name)
+            known, since = seen.get(name, (stamp, now.isoformat()))
+            if known != stamp:
+                since = now.isoformat()
+            waiting[name] = [stamp, since]
+            if now - datetime.fromisoformat(since) >= after:
+                hours = after.total_seconds() / 3600
+                alerts.append(
+                    Alert(
+                        "stalled",
+                        round_id,
+                        f"{who} {stamp}",
+                        f"It waits for {who}, and nobody has said anything for {hours:g} hours.",
+                        f"`annotation-platform round show {round_id}` says how far it is; `round "
+                        f"close {round_id}` stops waiting.",
+                    )
+                )
+    return alerts, waiting

@@ -1,0 +1,92 @@
+"""Telling somebody what goes wrong: failed runs and checks, drift, rounds that stand still."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+from annotation_platform.alerts.alert import Alert, raise_alerts
+from annotation_platform.alerts.channels import LogChannel
+from annotation_platform.alerts.rounds import find_drift, find_stalled
+from annotation_platform.errors import LabelingError
+from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.lake import Lake
+from assets import checks
+from resources.alerting import Alerting
+from sensors.attempts import CAUSE
+
+_NEWEST = 50
+_NEWEST_OF_A_CHECK = 5
+_CHECKS = [key for each in dg.load_asset_checks_from_modules([checks]) for key in each.check_keys]
+_PARTITION = "dagster/partition"
+
+
+@dg.sensor(
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tells of failed runs and checks, drift and rounds that stand still, once each.",
+)
+def trouble_sensor(
+    context: dg.SensorEvaluationContext,
+    labeling: dg.ResourceParam[LabelingClient],
+    lake: dg.ResourceParam[Lake],
+    alerting: dg.ResourceParam[Alerting],
+) -> dg.SensorResult:
+    """Tell of what went wrong, each thing once; a run that is tried again is the same thing.
+
+    The cursor keeps since when each round waits.
+    """
+    now = datetime.now(UTC)
+    seen = json.loads(context.cursor) if context.cursor else {}
+    found = [*_failed_runs(context.instance), *_failed_checks(context.instance), *find_drift(lake)]
+    try:
+        stalled, seen = find_stalled(
+            lake, labeling, seen, after=timedelta(hours=alerting.stalled_hours), now=now
+        )
+        found += stalled
+    except LabelingError as error:
+        context.log.info(f"Whether rounds stand still is not known now: {error}")
+    channels = [LogChannel(context.log.warning), *alerting.channels]
+    told, problems = raise_alerts(found, channels, lake.store, now=now)
+    for problem in problems:
+        context.log.error(f"An alert was not told, and is tried again: {problem}")
+    sentences = [f"{each.subject}: {each.sentence}" for each in told]
+    about = " ".join(sentences) or "Nothing new."
+    return dg.SensorResult(skip_reason=dg.SkipReason(about), cursor=json.dumps(seen))
+
+
+def _failed_runs(instance: dg.DagsterInstance) -> Iterator[Alert]:
+    filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])
+    for run in instance.get_runs(filters, limit=_NEWEST):
+        round_id = run.tags.get(_PARTITION, "")
+        yield Alert(
+            "run",
+            round_id or run.job_name,
+            f"{run.job_name} {run.tags.get(CAUSE, run.run_id)}",
+            f"{run.job_name} failed (run {run.run_id[:8]}).",
+            "Its page in the Dagster UI has the error."
+            + (" A sensor tries again by itself." if CAUSE in run.tags else ""),
+        )
+
+
+def _failed_checks(instance: dg.DagsterInstance) -> Iterator[Alert]:
+    failed = {AssetCheckExecutionRecordStatus.FAILED}
+    for key in _CHECKS:
+        for record in instance.event_log_storage.get_asset_check_execution_history(
+            key, limit=_NEWEST_OF_A_CHECK, status=failed
+        ):
+            check = record.evaluation
+            if check is None or check.severity is not dg.AssetCheckSeverity.ERROR:
+                continue
+            run = instance.get_run_by_id(record.run_id)
+            tags = run.tags if run else {}
+            yield Alert(
+                "check",
+                tags.get(_PARTITION, record.partition or key.asset_key.to_user_string()),
+                f"{key.to_user_string()} {tags.get(CAUSE, record.run_id)}",
+                f"{key.name} of {key.asset_key.to_user_string()} does not hold: "
+                f"{check.description or 'its metadata have the numbers.'}",
+                "Its page in the Dagster UI has the numbers, and what to do.",
+            )

@@ -1,0 +1,234 @@
+"""Somebody is told what goes wrong, by every channel, once, and never a secret."""
+
+import json
+import socketserver
+import threading
+from collections import Counter
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from pydantic import SecretStr
+
+from annotation_platform.definitions import defs
+from annotation_platform.schema.tables import make_table
+from resources.deployments import build_resources
+from sensors.attempts import CAUSE
+from sensors.trouble import trouble_sensor
+
+SECRET = "CANARY-5f2a9c"
+ONE = "round-0001"
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Keeps what is posted, and answers what it was told to."""
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.seen.append((self.path, self.headers["Idempotency-Key"], body))
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+class MailServer(socketserver.StreamRequestHandler):
+    """As much of RFC 5321 as a message takes."""
+
+    def handle(self):
+        self.say("220 here")
+        while line := self.rfile.readline().decode().strip():
+            if line.upper().startswith("DATA"):
+                self.say("354 go on")
+                text = ""
+                while (part := self.rfile.readline().decode()) != ".\r\n":
+                    text += part
+                self.server.seen.append(text)
+            if line.upper().startswith("QUIT"):
+                self.say("221 bye")
+                return
+            self.say("250 good")
+
+    def say(self, text):
+        self.wfile.write(f"{text}\r\n".encode())
+
+
+@contextmanager
+def serving(server):
+    server.seen, server.status = [], 200
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def web():
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Receiver)) as server:
+        yield server
+
+
+@pytest.fixture
+def mail():
+    with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), MailServer)) as server:
+        yield server
+
+
+@pytest.fixture
+def told(platform, web, mail, monkeypatch):
+    """Return a tick whose alerts go to three receivers on this machine."""
+    address = f"http://127.0.0.1:{web.server_port}"
+    secrets = {
+        "alert_webhook": f"{address}/hook?token={SECRET}",
+        "alert_slack": f"{address}/slack/{SECRET}",
+        "alert_smtp": f"smtp://127.0.0.1:{mail.server_address[1]}",
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(f"ANNOTATION_{name.upper()}", value)
+    platform.settings = platform.settings.model_copy(
+        update={
+            **{name: SecretStr(value) for name, value in secrets.items()},
+            "alert_email": "ada@example.org",
+            "alert_stalled_hours": 1e-9,
+        }
+    )
+    cursor = None
+
+    def tick():
+        nonlocal cursor
+        result = platform.tick(trouble_sensor, cursor)
+        cursor = result.cursor
+        assert SECRET not in f"{result.skip_reason} {cursor}"
+        return result.skip_reason.skip_message
+
+    return tick
+
+
+def fail(platform, cause):
+    run = dg.DagsterRun(
+        job_name="merge_round", tags={"dagster/partition": ONE, CAUSE: f"{ONE}:{cause}"}
+    )
+    platform.instance.add_run(run)
+    platform.instance.report_run_failed(run, "a disk is full")
+
+
+def test_failed_runs_and_checks_and_drift_are_told_once(platform, told, web, mail):
+    assert told() == "Nothing new."
+    fail(platform, "a")
+    fail(platform, "a")  # tried again for the same cause
+    evaluation = dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey("training_set"),
+        check_name="no_group_in_two_splits",
+        passed=False,
+        metadata={},
+        severity=dg.AssetCheckSeverity.ERROR,
+        description="2 groups are in two splits",
+    )
+    platform.instance.report_runless_asset_event(evaluation)
+    row = {"round_id": ONE, "effect": 0.9, "p_value": 0.001, "batch_images": 9,
+           "reference_images": 30, "feature": "brightness", "drifted": True,
+           "detail": "40 against <120>"}  # fmt: skip
+    calm = {**row, "feature": "width", "drifted": False}
+    platform.lake.tables.write("batch_drift", ONE, make_table("batch_drift", [row, calm]))
+
+    about = told()
+    assert "merge_round failed" in about
+    assert (
+        "no_group_in_two_splits of training_set does not hold: 2 groups are in two splits" in about
+    )
+    assert "brightness: 40 against <120>" in about
+    assert "width" not in about
+    assert Counter(path[1:5] for path, _, _ in web.seen) == {"hook": 3, "slac": 3}
+    assert {body["kind"] for path, _, body in web.seen if "hook" in path} == {
+        "run", "check", "drift"
+    }  # fmt: skip
+    messages = [body["text"] for path, _, body in web.seen if "slack" in path]
+    assert any("40 against &lt;120&gt;" in each for each in messages)
+    assert len({key for _, key, _ in web.seen}) == 3
+    assert len(mail.seen) == 3
+    assert all("To: ada@example.org" in each for each in mail.seen)
+
+    assert told() == "Nothing new."
+    assert (len(web.seen), len(mail.seen)) == (6, 3)
+    fail(platform, "b")
+    assert "merge_round failed" in told()
+    assert (len(web.seen), len(mail.seen)) == (8, 4)
+
+
+def test_what_a_channel_could_not_tell_it_tells_later_and_others_not_again(
+    platform, told, web, mail, capfd
+):
+    fail(platform, "a")
+    web.status = 500
+    told()
+    told()
+    assert len(web.seen) == 4  # tried at each tick
+    assert len(mail.seen) == 1
+    said = "".join(capfd.readouterr())
+    assert "webhook: answered 500." in said
+    assert SECRET not in said
+    web.status = 200
+    told()
+    told()
+    assert len(web.seen) == 6
+    assert len(mail.seen) == 1
+    kept = b"".join(platform.lake.store.get(key) for key in platform.lake.store.list("alerts"))
+    assert SECRET.encode() not in kept
+
+
+def test_a_round_in_which_nobody_says_anything_is_told_once_until_somebody_does(
+    platform, told, mail
+):
+    platform.hurry()
+    platform.change_policy(review={"sample_share": 1.0})
+    platform.land(1)
+    platform.start_round()
+    assert told() == "Nothing new."  # it has just begun to wait
+    assert "It waits for people, and nobody has said anything" in told()
+    assert told() == "Nothing new."
+    platform.answer(ONE)
+    assert told() == "Nothing new."
+    assert "It waits for people" in told()
+    platform.run("merge_round", ONE)
+    told()
+    assert "It waits for reviewers" in told()
+    assert [each.split("Subject: ")[1].split("\r\n")[0] for each in mail.seen] == [
+        f"{ONE}: stalled"
+    ] * 3
+
+
+def test_a_damaged_remote_is_told(platform, told, mail):
+    platform.hurry()
+    platform.land(1)
+    platform.start_round()
+    platform.answer(ONE)
+    platform.merge(ONE)
+    platform.run("release_round", ONE)
+    told()
+    before = len(mail.seen)
+
+    def verify():
+        # The job of the code location, on this home.
+        found = defs.resolve_job_def("verify_versions").execute_in_process(
+            instance=platform.instance,
+            resources={**defs.resources, **build_resources(platform.settings)},
+            raise_on_error=False,
+        )
+        return found.success
+
+    assert verify()
+    assert told() == "Nothing new."
+    objects = [path for path in Path(platform.settings.remote_url).rglob("*") if path.is_file()]
+    picture = max(objects, key=lambda path: path.stat().st_size)
+    picture.chmod(0o644)
+    picture.write_bytes(picture.read_bytes()[:-9])
+    assert not verify()
+    assert "verify_versions failed" in told()
+    assert len(mail.seen) == before + 1
