@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from gc import freeze, set_threshold
@@ -41,6 +42,8 @@ from annotation_platform.settings import read_settings
 
 _OBJECTS = 50_000
 """So many new objects, and not Python's 700, are looked at for garbage."""
+
+_WATCH_SECONDS = 2.0
 
 app = typer.Typer(
     help="Image annotation in rounds: clean, propose, label, agree, publish, learn.",
@@ -143,22 +146,41 @@ def up(
 
 
 @app.command()
-def status(as_json: AsJson = False) -> None:
+def status(
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it anew when it changes, until Ctrl-C.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show every round and what it waits for."""
     from annotation_platform.lake import lake_of
     from annotation_platform.params import read_params
     from annotation_platform.reporting.status import round_states
 
     settings = read_settings()
-    policy = read_params(settings.params_path)
-    states = round_states(lake_of(settings), drift_gate=policy.drift.gate)
+    lake = lake_of(settings)
+    known: list[dict[str, object]] | None = None
+    while known is None or watch:
+        policy = read_params(settings.params_path)
+        states = round_states(lake, drift_gate=policy.drift.gate)
+        if states != known:
+            _show(states, settings.landing_url, as_json, anew=watch)
+        known = states
+        if watch:
+            time.sleep(_WATCH_SECONDS)
+
+
+def _show(states: list[dict[str, object]], landing: str, as_json: bool, *, anew: bool) -> None:
     if as_json:
         print_json({"rounds": states})
+        sys.stdout.flush()
         return
-    if not states:
-        OUT.print(f"No round yet. Put pictures into {settings.landing_url}.")
-        return
-    OUT.print(table_of(states, title="rounds"))
+    if anew and OUT.is_terminal:
+        OUT.clear()
+    if states:
+        OUT.print(table_of(states, title="rounds"))
+    else:
+        OUT.print(f"No round yet. Put pictures into {landing}.")
 
 
 @app.command()

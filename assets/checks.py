@@ -29,14 +29,21 @@ from assets.training import agreement_so_far
 from assets.training import model_evaluation as model_evaluation_asset
 
 
-def _verdict(found: Sequence[str], what: str, remedy: str) -> dg.AssetCheckResult:
+def _verdict(
+    found: Sequence[str],
+    what: str,
+    remedy: str,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+) -> dg.AssetCheckResult:
     """Return a passed check where nothing was found, else one that names the first of it."""
     metadata: dict[str, dg.MetadataValue] = {
         "found": dg.MetadataValue.int(len(found)),
         "first": dg.MetadataValue.json(list(found[:10])),
     }
     sentence = f"{len(found)} {what}. {remedy}" if found else f"No {what}."
-    return dg.AssetCheckResult(passed=not found, description=sentence, metadata=metadata)
+    return dg.AssetCheckResult(
+        passed=not found, severity=severity, description=sentence, metadata=metadata
+    )
 
 
 @dg.asset_check(asset=cleaned_images_asset, blocking=True)
@@ -170,7 +177,9 @@ def conflicts_settled(
         "review_tasks lists their images. With `review.gate: manual` in params.yaml reviewers "
         "decide; otherwise they stay out of the training set."
     )
-    return _verdict(found, "conflicts that no rule settled", remedy)
+    # They have a way of their own: nobody has to be told.
+    severity = dg.AssetCheckSeverity.WARN
+    return _verdict(found, "conflicts that no rule settled", remedy, severity)
 
 
 @dg.asset_check(asset=auto_labels_asset)

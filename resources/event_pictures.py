@@ -24,6 +24,7 @@ from dagster._core.storage.event_log.schema import (
 from annotation_platform.errors import NotReadyError
 from annotation_platform.reporting.previews import without_pictures
 from annotation_platform.settings import read_settings
+from resources.instance import UNDER_WAY
 
 _TEXTS = (
     (SqlEventLogStorageTable, "event"),
@@ -41,7 +42,7 @@ def clear_events(instance: dg.DagsterInstance, images: frozenset[str]) -> int:
     Raises:
         NotReadyError: runs are under way, and could write what is taken away.
     """
-    running = instance.get_run_ids(filters=dg.RunsFilter(statuses=_UNDER_WAY), limit=1)
+    running = instance.get_run_ids(filters=dg.RunsFilter(statuses=UNDER_WAY), limit=1)
     if running:
         raise NotReadyError(
             f"Run {running[0]} is under way. Wait for it or end it, then run `annotation-platform "
@@ -64,15 +65,6 @@ def clear_events(instance: dg.DagsterInstance, images: frozenset[str]) -> int:
             _compact(url.database)
         changed += cleared
     return changed
-
-
-_UNDER_WAY = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 def _clear_shard(connection: sa.Connection, images: frozenset[str]) -> int:

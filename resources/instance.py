@@ -15,6 +15,9 @@ _IN_A_PROCESS = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+UNDER_WAY = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED, *_IN_A_PROCESS]
+"""The states of a run that may still do something."""
+
 _DATABASES = ["history", "schedules"]
 
 

@@ -6,16 +6,11 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from resources.instance import UNDER_WAY
+
 CAUSE = "annotation/cause"
 _PARTITION = "dagster/partition"
 _RUN_KEY = "dagster/run_key"
-_UNDER_WAY = {
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-}
 _FIRST_PAUSE_SECONDS = 15.0
 _LONGEST_PAUSE_SECONDS = 900.0
 
@@ -47,7 +42,7 @@ def next_attempt(instance: dg.DagsterInstance, job_name: str, round_id: str, cau
     if newest is None:
         return due
     status = newest.dagster_run.status
-    if status in _UNDER_WAY:
+    if status in UNDER_WAY:
         return Attempt(None, f"{round_id}: {job_name} is under way.")
     if newest.dagster_run.tags.get(CAUSE) != tag:
         return due

@@ -166,7 +166,9 @@ def _of_proposals(row: dict[str, Any]) -> str:
     )
     return (
         f"With proposals people needed {row['minutes']:.1f} minutes in {row['round']}, without "
-        f"them {row['minutes_without']:.1f}: {row['spared']:.0%} less, at a consensus F1 of "
+        f"them {row['minutes_without']:.1f}: {row['spared']:.0%} less, and "
+        f"{row['spared_beside_proposals']:.0%} less where they saw any; the rest is blind, to "
+        f"audit what is accepted and to measure what proposals do. The consensus F1 is "
         f"{row['f1_before_review']:.3f} beside {row['f1_without']:.3f}. They take over "
         f"{row['anchoring_set']:.2f} of all proposals unseen; "
         + ("that could not be measured." if math.isnan(row["anchoring"]) else f"{measured}.")

@@ -50,6 +50,7 @@ _STAGE_SECONDS = 900.0
 _LOOK_SECONDS = 0.5
 _BLIND_SHARE = 0.1
 _THREADS = 2
+_LEARNING_RATE = 4e-3
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,7 @@ def _policy(material: Material, options: DemoOptions) -> Params:
         training=TrainingPolicy(
             cpu_seconds=options.training_cpu_seconds,
             threads=min(_THREADS, os.cpu_count() or 1),
+            learning_rate=_LEARNING_RATE,
             image_width=options.image_width,
         ),
     )
@@ -317,6 +319,7 @@ class _Turn:
             "minutes": saving.seconds / 60,
             "minutes_without": saving.seconds_without / 60,
             "spared": saving.share,
+            "spared_beside_proposals": saving.share_beside,
             "f1_before_review": saving.f1,
             "f1_without": saving.f1_without,
             "anchoring_set": float(np.mean([person.anchoring for person in people])),

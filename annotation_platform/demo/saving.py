@@ -1,6 +1,6 @@
 """What proposals spared people: the same people on the same pictures, with and without them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 
 import pandas as pd
@@ -16,17 +16,28 @@ from annotation_platform.schema.tables import make_table, records
 
 @dataclass(frozen=True)
 class Saving:
-    """People's seconds in a round and the F1 of their consensus at IoU 0.5, before any review."""
+    """People's seconds in a round and the F1 of their consensus at IoU 0.5, before any review.
+
+    Some answers of every round are blind, to audit the labels and to measure anchoring; on them
+    nothing can be spared, so the others are counted apart, too.
+    """
 
     seconds: float
     seconds_without: float  # had nothing been proposed
+    seconds_beside: float  # of answers that were given beside proposals
+    seconds_beside_without: float
     f1: float
     f1_without: float
 
     @property
     def share(self) -> float:
         """The share of the seconds that was spared, at most 1; negative: proposals cost time."""
-        return 1.0 - self.seconds / self.seconds_without if self.seconds_without else 0.0
+        return _spared(self.seconds, self.seconds_without)
+
+    @property
+    def share_beside(self) -> float:
+        """The same share of the answers that were given beside proposals."""
+        return _spared(self.seconds_beside, self.seconds_beside_without)
 
 
 def measure_saving(
@@ -82,12 +93,24 @@ def measure_saving(
         ).labels
         return pooled_f1(resolved[resolved["shape"] == "box"], asked)
 
+    bare_said = without.drop_duplicates("answer_id")
+    beside = set(said.loc[~said["blind"], "answer_id"])
+
+    def seconds(answers: pd.DataFrame, only: Collection[str]) -> float:
+        return float(answers.loc[answers["answer_id"].isin(only), "lead_time_seconds"].sum())
+
     return Saving(
-        seconds=float(said["lead_time_seconds"].sum()),
-        seconds_without=float(without.drop_duplicates("answer_id")["lead_time_seconds"].sum()),
+        seconds=seconds(said, set(said["answer_id"])),
+        seconds_without=seconds(bare_said, set(said["answer_id"])),
+        seconds_beside=seconds(said, beside),
+        seconds_beside_without=seconds(bare_said, beside),
         f1=f1(human_labels),
         f1_without=f1(without),
     )
+
+
+def _spared(seconds: float, without: float) -> float:
+    return 1.0 - seconds / without if without else 0.0
 
 
 def _label_rows(counted: dict[str, object], said: SimulatedAnswer) -> list[dict[str, object]]:

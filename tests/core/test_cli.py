@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import sys
 import pytest
 
 from annotation_platform.demo.scenes import draw_batch
+from annotation_platform.lake import open_lake
+from annotation_platform.schema.rounds import LandedObject
 
 
 def run(*arguments, environment=None, cwd=None):
@@ -191,3 +194,21 @@ def test_ingest_and_status_answer_in_json(tmp_path, pictures):
     assert json.loads(done.stdout)["copied"] == len(list(pictures.iterdir()))
     assert json.loads(run("status", "--json", environment=home).stdout) == {"rounds": []}
     assert "nowhere" in complaint(run("ingest", tmp_path / "nowhere", environment=home))
+
+
+def test_status_watches_until_ctrl_c_and_tells_each_change_once(tmp_path):
+    home = {"ANNOTATION_HOME": str(tmp_path / "home")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "annotation_platform.cli", "status", "--watch", "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **home},
+    )
+    assert json.loads(process.stdout.readline()) == {"rounds": []}
+    lake = open_lake(tmp_path / "home" / "lake", tmp_path / "home" / "landing")
+    lake.manifests.create("round-0001", [LandedObject("a.jpg", "1", 9)])
+    (row,) = json.loads(process.stdout.readline())["rounds"]
+    assert (row["round"], row["landed"], row["waits_for"]) == ("round-0001", 1, "cleaning")
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=30)
+    assert (rest, process.returncode) == ("", 130)
