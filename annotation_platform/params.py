@@ -25,8 +25,12 @@ MetadataField = Literal["source", "captured_at", "geo", "device", "licence", "co
 
 
 class RoundPolicy(_Policy):
-    """When what has landed becomes a round."""
+    """When what has landed becomes a round.
 
+    With ``gate: manual`` a round is formed, and somebody starts it in the Dagster UI.
+    """
+
+    gate: Literal["auto", "manual"] = "auto"
     minimum_images: int = Field(default=20, ge=1)
     maximum_images: int = Field(default=1000, ge=1)
     maximum_wait_seconds: float = Field(default=300.0, ge=0)
@@ -233,10 +237,13 @@ class LabelIssuePolicy(_Policy):
 class ReleasePolicy(_Policy):
     """When a version may be published.
 
-    With ``maximum_label_error`` above 0 only if an audit shows that at most this share of its
-    labels is wrong, of every origin: the upper end of the interval counts.
+    With ``gate: manual`` somebody launches the release of a round in the Dagster UI; with ``auto``
+    a sensor does once its labels stand. With ``maximum_label_error`` above 0 only if an audit shows
+    that at most this share of its labels is wrong, of every origin: the upper end of the interval
+    counts.
     """
 
+    gate: Literal["auto", "manual"] = "auto"
     maximum_label_error: float = Field(default=0.0, ge=0, le=1)
 
 
@@ -269,11 +276,15 @@ class TrainingPolicy(_Policy):
     learns whole and in tiles of that side, as the profile of ``prediction`` looks at them; 0: whole
     only. ``tensorboard`` and ``dvclive`` write what it learned, step by step, for these tools.
 
+    With ``gate: manual`` somebody launches it in the Dagster UI, else a sensor does for the newest
+    version.
+
     Where there are choices to learn from as well as boxes, the classifier has ``choice_share`` of
     seconds or steps. It starts from ``classifier_weights``, a file of ours or of torchvision's
     ResNet-18, or ``DEFAULT`` for torchvision's download; else from the promoted one or scratch.
     """
 
+    gate: Literal["auto", "manual"] = "auto"
     cpu_seconds: float = Field(default=120.0, gt=0)
     steps: int = Field(default=0, ge=0)
     threads: int = Field(default=1, ge=1)

@@ -11,7 +11,7 @@ from annotation_platform.landing.events import LandingEvents
 from annotation_platform.landing.watch import watch_landing
 from annotation_platform.params import Params
 from assets.partitions import rounds
-from sensors.attempts import Attempt, next_attempt
+from sensors.attempts import Attempt, next_attempt, unless_by_hand
 from sensors.ticks import tick_result
 
 _HELD = (
@@ -53,7 +53,12 @@ def new_images_sensor(
     due = [key for key in waiting if key not in held][:1]
     attempts = [Attempt(None, _HELD.format(key)) for key in held]
     attempts += [
-        next_attempt(context.instance, "start_round", key, lake.manifests.digest(key))
+        unless_by_hand(
+            context.instance,
+            next_attempt(context.instance, "start_round", key, lake.manifests.digest(key)),
+            policy.rounds.gate,
+            "rounds.gate",
+        )
         for key in due
     ]
     return tick_result(

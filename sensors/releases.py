@@ -16,7 +16,7 @@ from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.schema.shapes import AREAS
 from assets import jobs
-from sensors.attempts import Attempt, next_attempt
+from sensors.attempts import Attempt, next_attempt, unless_by_hand
 from sensors.ticks import not_due, tick_result
 
 
@@ -86,7 +86,7 @@ def _release(
         )
         if problem:
             attempt = Attempt(None, f"{round_id} is held back: {problem}.")
-    return attempt
+    return unless_by_hand(instance, attempt, policy.release.gate, "release.gate")
 
 
 @dg.sensor(
@@ -96,7 +96,9 @@ def _release(
     description="Trains on the newest version, and reports the rounds that it overtook.",
 )
 def new_version_sensor(
-    context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake]
+    context: dg.SensorEvaluationContext,
+    lake: dg.ResourceParam[Lake],
+    policy: dg.ResourceParam[Params],
 ) -> dg.SensorResult | dg.SkipReason:
     """Train on the newest version; a round whose version was overtaken is only reported."""
     tables = lake.tables
@@ -108,7 +110,8 @@ def new_version_sensor(
         return dg.SkipReason("No version was published yet.")
     _, newest, commit = max(releases)
     if _has_boxes_to_learn_from(lake, newest):
-        attempts = [next_attempt(context.instance, "train_model", newest, commit)]
+        due = next_attempt(context.instance, "train_model", newest, commit)
+        attempts = [unless_by_hand(context.instance, due, policy.training.gate, "training.gate")]
         unreported = [item for item in releases if item[1] != newest]
     else:
         attempts = [Attempt(None, f"{newest}: its train split has no box to learn from.")]

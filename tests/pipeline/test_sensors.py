@@ -290,3 +290,35 @@ def test_an_overtaken_version_is_reported_without_a_model(patient):
     patient.run("report_round", "round-0001")
     report = patient.lake.tables.read("round_report", "round-0001").iloc[0]
     assert (report["version"], math.isnan(report["model_map50"])) == ("1.0.0", True)
+
+
+def test_with_manual_gates_people_launch_and_sensors_say_what_is_due(patient):
+    manual = {"gate": "manual"}
+    patient.change_policy(rounds=manual, release=manual, training=manual)
+    patient.land(1)
+
+    def said(sensor):
+        result = patient.tick(sensor)
+        assert keys(result) == []
+        return result.skip_reason.skip_message
+
+    # The round is formed all the same: what landed stays together.
+    patient.tick(new_images_sensor)
+    assert patient.lake.manifests.rounds() == ["round-0001"]
+    assert "start_round is for somebody to launch (rounds.gate is manual)" in said(
+        new_images_sensor
+    )
+    patient.run("start_round", "round-0001")
+    assert "start_round" not in said(new_images_sensor)
+    patient.answer("round-0001")
+    # People's answers are merged: there is nothing to decide.
+    assert len(keys(patient.tick(labeling_complete_sensor))) == 1
+    patient.merge("round-0001")
+    assert "release_round is for somebody to launch (release.gate is manual)" in said(
+        review_complete_sensor
+    )
+    patient.run("release_round", "round-0001")
+    assert "for somebody" not in said(review_complete_sensor)
+    assert "train_model is for somebody to launch (training.gate is manual)" in said(
+        new_version_sensor
+    )
