@@ -101,7 +101,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of pictures, people, splits and training.")] = 0,
     labeling: Annotated[str, typer.Option(help="label-studio or simulated.")] = "label-studio",
     training_seconds: Annotated[
-        float, typer.Option(min=0, help="CPU seconds a round; 0: 45, or 10 without Label Studio.")
+        float, typer.Option(min=0, help="CPU seconds a round; 0: 180, or 10 without Label Studio.")
     ] = 0.0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the servers up at the end.")] = False,
     as_json: AsJson = False,

@@ -6,8 +6,8 @@
 Drawn harbours land in three batches, as in the demonstration. A first detector learns from the
 first batch from scratch, a second one from both, starting from the first (fine-tuned) and from
 scratch; all propose on the third. Four simulated people answer its pictures, three of them each,
-with and without the proposals. Drawing a box takes them 7 seconds, checking one 1.5, and moving,
-renaming or deleting it 4 more (``demo/annotators.py``).
+with and without the proposals. Drawing a box takes them 7 seconds, moving or renaming a proposal 4,
+and one that is left as it is, or deleted, 1.5 (``demo/annotators.py``).
 
 Told of each: AP at IoU 0.5 and its mean from 0.5 to 0.95, how many objects have a proposal of their
 class that overlaps by half, people's minutes, what share is spared, the processor seconds that

@@ -51,7 +51,8 @@ class SimulatedPerson:
 
     Before a proposal somebody takes it as it is with the probability ``anchoring``, right or wrong;
     otherwise it is left standing where it has the class and overlaps by ``content_iou`` what they
-    would have drawn, and moved, renamed or deleted where not.
+    would have drawn, moved or renamed where it does not, and deleted where they see nothing. Each
+    box costs what was done to it: drawn, checked, or moved.
     """
 
     name: str  # an e-mail address: the identity that places are assigned to
@@ -60,8 +61,8 @@ class SimulatedPerson:
     extra_rate: float
     confusion_rate: float
     seconds_to_draw: float
-    seconds_to_check: float = 1.5  # a proposal
-    seconds_to_move: float = 4.0  # a proposal, or to rename or delete it
+    seconds_to_check: float = 1.5  # a proposal that is then left as it is, or deleted
+    seconds_to_move: float = 4.0  # a proposal, or to rename it
     anchoring: float = 0.15
     content_iou: float = 0.75
 
@@ -188,20 +189,20 @@ def _beside(
     overlap = iou_matrix(_edges(proposals), _edges(sight))
     left, said, seconds = list(range(len(sight))), [], 0.0
     for row, proposal in zip(overlap, proposals, strict=True):
-        seconds += person.seconds_to_check
         nearest = max(left, key=row.__getitem__, default=None)
         if nearest is not None and row[nearest] < _SAME_OBJECT_IOU:
             nearest = None
         if nearest is not None:
             left.remove(nearest)
-        if rng.random() < person.anchoring:
-            said.append(proposal)
-        elif nearest is None:
-            seconds += person.seconds_to_move
+        is_anchored = rng.random() < person.anchoring
+        if is_anchored or nearest is None:
+            said += [proposal] if is_anchored else []
+            seconds += person.seconds_to_check
         elif (
             row[nearest] >= person.content_iou and sight[nearest].class_name == proposal.class_name
         ):
             said.append(proposal)
+            seconds += person.seconds_to_check
         else:
             said.append(sight[nearest])
             seconds += person.seconds_to_move

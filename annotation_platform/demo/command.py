@@ -23,7 +23,7 @@ from annotation_platform.versioning.registry import checkout_as_stranger
 
 _SHOWN = 10
 _LOG_WIDTH = 140
-_TRAINING_SECONDS = {"label-studio": 45.0, "simulated": 10.0}
+_TRAINING_SECONDS = {"label-studio": 180.0, "simulated": 10.0}
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,8 @@ from annotation_platform.versioning.registry import make_registry
 _MARK = "demo.json"
 _STAGE_SECONDS = 900.0
 _LOOK_SECONDS = 0.5
-_BLIND_SHARE = 0.1
+_BLIND_SHARE = 0.05  # beside the images that are labelled blind for audits, a tenth
 _THREADS = 2
-_LEARNING_RATE = 4e-3
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class DemoOptions:
     answers_per_task: int = 3
     seed: int = 0
     labeling: Literal["label-studio", "simulated"] = "label-studio"
-    training_cpu_seconds: float = 45.0
+    training_cpu_seconds: float = 180.0
     image_width: int = 320
 
 
@@ -169,7 +168,6 @@ def _policy(material: Material, options: DemoOptions) -> Params:
         training=TrainingPolicy(
             cpu_seconds=options.training_cpu_seconds,
             threads=min(_THREADS, os.cpu_count() or 1),
-            learning_rate=_LEARNING_RATE,
             image_width=options.image_width,
         ),
     )
