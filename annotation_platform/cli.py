@@ -158,15 +158,16 @@ def status(
     from annotation_platform.reporting.status import round_states
 
     settings = read_settings()
-    lake = lake_of(settings)
+    gate, lake = read_params(settings.params_path).drift.gate, lake_of(settings)
     known: list[dict[str, object]] | None = None
     while known is None or watch:
-        policy = read_params(settings.params_path)
-        states = round_states(lake, drift_gate=policy.drift.gate)
+        states = round_states(lake, drift_gate=gate)
         if states != known:
             _show(states, settings.landing_url, as_json, anew=watch)
         known = states
         if watch:
+            # The first look is written down for all: they come every two seconds.
+            lake = lake_of(settings, audited=False)
             time.sleep(_WATCH_SECONDS)
 
 

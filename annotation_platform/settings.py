@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from annotation_platform.errors import SettingsError
@@ -74,11 +74,12 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="by what server: smtp://user:password@host:port, smtps://",
     )
+    alert_from: str = Field(default="", description="who sends; by default the server's user")
     alert_stalled_hours: float = Field(
         default=48.0, gt=0, allow_inf_nan=False, description="how long a round may stand still"
     )
 
-    @field_validator("alert_email")
+    @field_validator("alert_email", "alert_from")
     @classmethod
     def _usable_email(cls, given: str) -> str:
         if any(sign in given for sign in "\r\n"):
@@ -89,9 +90,18 @@ class Settings(BaseSettings):
     @classmethod
     def _usable_mail_server(cls, given: SecretStr) -> SecretStr:
         text = given.get_secret_value()
-        if text and not text.startswith(("smtp://", "smtps://")):
-            raise ValueError("write it like smtp://user:password@mail.example.org:587")
+        if text and not _is_mail_server(text):
+            raise ValueError(
+                "write it like smtp://user:password@mail.example.org:587, with signs such as / @ : "
+                "# ? in a password as %2F %40 %3A %23 %3F"
+            )
         return given
+
+    @model_validator(mode="after")
+    def _mail_is_whole(self) -> "Settings":
+        if bool(self.alert_email) != bool(self.alert_smtp.get_secret_value()):
+            raise ValueError("ANNOTATION_ALERT_EMAIL and ANNOTATION_ALERT_SMTP go together")
+        return self
 
     @field_validator("label_studio_requests_per_second", mode="before")
     @classmethod
@@ -218,10 +228,12 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        name = "ANNOTATION_" + "_".join(str(part) for part in first["loc"]).upper()
+        # What is about several variables names them itself.
+        name = "_".join(["ANNOTATION", *(str(part) for part in first["loc"])]).upper()
+        where = f"{name} in the environment: " if first["loc"] else ""
         problem = str(first["msg"]).removeprefix("Value error, ")
         # The value itself is not printed: it may be a secret.
-        raise SettingsError(f"{name} in the environment: {problem}.") from error
+        raise SettingsError(f"{where}{problem}.") from error
 
 
 def settings_environment(settings: Settings) -> dict[str, str]:
@@ -248,6 +260,14 @@ def settings_environment(settings: Settings) -> dict[str, str]:
     # No child receives webhooks.
     inherited = {key: value for key, value in os.environ.items() if key != _WEBHOOK_SECRET}
     return {**inherited, **passed}
+
+
+def _is_mail_server(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"smtp", "smtps"} and bool(parts.hostname and parts.port)
+    except ValueError:
+        return False
 
 
 def _is_address(text: str) -> bool:

@@ -46,8 +46,8 @@ def pages() -> dict[str, str]:
 def _tables() -> Iterator[str]:
     yield "# Tables\n"
     yield (
-        "Each lies in the lake as `tables/<name>/<round>.parquet` and is checked on every write "
-        "and read. `annotation-platform query` asks them in SQL.\n"
+        "Each lies in the lake as `tables/<name>/<round>.parquet` and is checked on every write, "
+        "and where it is read as it is now. `annotation-platform query` asks them in SQL.\n"
     )
     for name, table in TABLES.items():
         yield f"## {name}\n\n{table.about}\n"

@@ -23,6 +23,7 @@ class AlertingResource(dg.ConfigurableResource[Alerting]):
     slack: str = ""
     email: str = ""
     smtp: str = ""
+    sender: str = ""
     stalled_hours: float = 48.0
 
     def create_resource(self, context: dg.InitResourceContext) -> Alerting:
@@ -32,6 +33,6 @@ class AlertingResource(dg.ConfigurableResource[Alerting]):
             channels.append(WebhookChannel(self.webhook))
         if self.slack:
             channels.append(SlackChannel(self.slack))
-        if self.email and self.smtp:
-            channels.append(MailChannel(self.smtp, self.email))
+        if self.smtp:
+            channels.append(MailChannel(self.smtp, self.email, self.sender))
         return Alerting(tuple(channels), self.stalled_hours)

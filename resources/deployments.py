@@ -68,6 +68,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
             webhook=_secret(_ALERT_WEBHOOK, settings.alert_webhook),
             slack=_secret(_ALERT_SLACK, settings.alert_slack),
             email=settings.alert_email,
+            sender=settings.alert_from,
             smtp=_secret(_ALERT_SMTP, settings.alert_smtp),
             stalled_hours=settings.alert_stalled_hours,
         ),

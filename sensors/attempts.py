@@ -60,17 +60,19 @@ def next_attempt(instance: dg.DagsterInstance, job_name: str, round_id: str, cau
 def unless_by_hand(instance: dg.DagsterInstance, attempt: Attempt, gate: str, name: str) -> Attempt:
     """Return an attempt, or why there is none where policy leaves the launch to people.
 
-    ``name`` is the gate's in params.yaml. What somebody launched and succeeded is done: when it is
-    due again is for them to say.
+    ``name`` is the gate's in params.yaml. What somebody launched and succeeded is done: whether it
+    is due again is for them to say.
     """
     request = attempt.request
     if gate == "auto" or request is None:
         return attempt
     round_id, job_name = str(request.partition_key), str(request.job_name)
     newest = _newest(instance, job_name, {_PARTITION: round_id})
-    if newest is not None and newest.dagster_run.status in UNDER_WAY:
+    run = newest.dagster_run if newest is not None else None
+    if run is not None and run.status in UNDER_WAY:
         return Attempt(None, f"{round_id}: {job_name} is under way.")
-    if newest is not None and newest.dagster_run.status == dg.DagsterRunStatus.SUCCESS:
+    # One with a cause was the sensor's own, for something else.
+    if run is not None and run.is_success and CAUSE not in run.tags:
         return Attempt(None, f"{round_id}: done by hand.", done=True)
     return Attempt(None, f"{round_id}: {job_name} is for somebody to launch ({name} is manual).")
 

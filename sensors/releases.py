@@ -76,8 +76,6 @@ def _release(
         return Attempt(None, f"{round_id}: {done}.")
     cause = hashlib.sha256(f"{labels}{decided.digest}".encode()).hexdigest()
     attempt = next_attempt(instance, "release_round", round_id, cause)
-    if attempt.done:
-        stamps[round_id] = stamp
     # The gates read tables, so they are asked only of what would be released.
     if attempt.request is not None:
         images = lake.accepted_images()
@@ -86,7 +84,10 @@ def _release(
         )
         if problem:
             attempt = Attempt(None, f"{round_id} is held back: {problem}.")
-    return unless_by_hand(instance, attempt, policy.release.gate, "release.gate")
+    attempt = unless_by_hand(instance, attempt, policy.release.gate, "release.gate")
+    if attempt.done:
+        stamps[round_id] = stamp
+    return attempt
 
 
 @dg.sensor(

@@ -18,6 +18,7 @@ from resources.alerting import Alerting
 from sensors.attempts import CAUSE
 
 _NEWEST = 50
+_RECENT = timedelta(days=1)
 _NEWEST_OF_A_CHECK = 5
 _CHECKS = [key for each in dg.load_asset_checks_from_modules([checks]) for key in each.check_keys]
 _PARTITION = "dagster/partition"
@@ -36,11 +37,13 @@ def trouble_sensor(
 ) -> dg.SensorResult:
     """Tell of what went wrong, each thing once; a run that is tried again is the same thing.
 
+    What is older than a day is not told: who sets a channel wants no history.
     The cursor keeps since when each round waits.
     """
     now = datetime.now(UTC)
     seen = json.loads(context.cursor) if context.cursor else {}
-    found = [*_failed_runs(context.instance), *_failed_checks(context.instance), *find_drift(lake)]
+    since, instance = now - _RECENT, context.instance
+    found = [*_failed_runs(instance, since), *_failed_checks(instance, since), *find_drift(lake)]
     try:
         stalled, seen = find_stalled(
             lake, labeling, seen, after=timedelta(hours=alerting.stalled_hours), now=now
@@ -57,8 +60,8 @@ def trouble_sensor(
     return dg.SensorResult(skip_reason=dg.SkipReason(about), cursor=json.dumps(seen))
 
 
-def _failed_runs(instance: dg.DagsterInstance) -> Iterator[Alert]:
-    filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])
+def _failed_runs(instance: dg.DagsterInstance, since: datetime) -> Iterator[Alert]:
+    filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=since)
     for run in instance.get_runs(filters, limit=_NEWEST):
         round_id = run.tags.get(_PARTITION, "")
         yield Alert(
@@ -71,13 +74,15 @@ def _failed_runs(instance: dg.DagsterInstance) -> Iterator[Alert]:
         )
 
 
-def _failed_checks(instance: dg.DagsterInstance) -> Iterator[Alert]:
+def _failed_checks(instance: dg.DagsterInstance, since: datetime) -> Iterator[Alert]:
     failed = {AssetCheckExecutionRecordStatus.FAILED}
     for key in _CHECKS:
         for record in instance.event_log_storage.get_asset_check_execution_history(
             key, limit=_NEWEST_OF_A_CHECK, status=failed
         ):
             check = record.evaluation
+            if record.create_timestamp < since.timestamp():
+                continue
             if check is None or check.severity is not dg.AssetCheckSeverity.ERROR:
                 continue
             run = instance.get_run_by_id(record.run_id)

@@ -51,26 +51,27 @@ def raise_alerts(
 ) -> tuple[list[Alert], list[str]]:
     """Tell each alert by each channel, unless it was told by it before.
 
-    What a channel could not tell is told at the next call. Whoever is killed between the telling
-    and the note tells it once more: rather twice than never. Receivers know it by its digest.
+    What a channel could not tell is told at the next call, and so is what comes after it: a channel
+    that fails is not tried again and again. Whoever is killed between the telling and the note
+    tells it once more: rather twice than never. Receivers know it by its digest.
 
     Returns:
         The alerts of which anything was told, and what channels could not do, as sentences.
     """
     told: list[Alert] = []
-    problems: list[str] = []
+    problems: dict[str, str] = {}
     for alert in alerts:
         for channel in channels:
             key = f"alerts/{alert.digest}/{channel.name}.json"
-            if store.exists(key):
+            if channel.name in problems or store.exists(key):
                 continue
             try:
                 channel.send(alert)
             except AlertError as error:
-                problems.append(f"{channel.name}: {error}")
+                problems[channel.name] = f"{channel.name}: {error}"
                 continue
             note = {**asdict(alert), "at": now.isoformat()}
             store.create(key, json.dumps(note, sort_keys=True).encode() + b"\n")
             if alert not in told:
                 told.append(alert)
-    return told, problems
+    return told, list(problems.values())

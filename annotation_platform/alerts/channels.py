@@ -1,6 +1,8 @@
 """The ways to somebody. What they are sent to is a secret: an address may hold a token."""
 
+import logging
 import smtplib
+import ssl
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from email.message import EmailMessage
@@ -13,6 +15,9 @@ from annotation_platform.alerts.alert import Alert
 from annotation_platform.errors import AlertError
 
 _TIMEOUT_SECONDS = 10.0
+
+# It tells every address it asks, and these hold tokens.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)
@@ -57,49 +62,58 @@ class MailChannel:
     """E-mail through a server: ``smtp://user:password@host:port``, or ``smtps://`` for TLS.
 
     With ``smtp://`` TLS is used where the server offers it, and a password is sent with TLS alone.
+    The server's certificate has to be sound. ``sender`` may be empty: the user where that is an
+    address, else one at the server's host.
     """
 
     server: str = field(repr=False)
     to: str
+    sender: str = ""
     name: str = "email"
 
     def send(self, alert: Alert) -> None:
         """Send it to everybody who is to know."""
-        message = EmailMessage()
-        message["Subject"] = f"{alert.subject}: {alert.kind}"
-        message["From"] = "annotation-platform@localhost"
-        message["To"] = self.to
-        message["Message-ID"] = f"<{alert.digest}@annotation-platform>"
-        message.set_content(f"{alert.sentence}\n\n{alert.remedy}\n")
-        parts = urlsplit(self.server)
         try:
-            if parts.scheme == "smtps":
-                client: smtplib.SMTP = smtplib.SMTP_SSL(
-                    parts.hostname or "", parts.port or 0, timeout=_TIMEOUT_SECONDS
-                )
-            else:
-                client = smtplib.SMTP(
-                    parts.hostname or "", parts.port or 0, timeout=_TIMEOUT_SECONDS
-                )
-            with client:
-                self._speak(client, parts.username, parts.password, message)
-        except (OSError, smtplib.SMTPException) as error:
+            parts = urlsplit(self.server)
+            user, password = unquote(parts.username or ""), unquote(parts.password or "")
+            sender = self.sender or (user if "@" in user else f"annotations@{parts.hostname}")
+            with _connected(parts.scheme, parts.hostname or "", parts.port or 0) as client:
+                if user:
+                    if not isinstance(client.sock, ssl.SSLSocket):
+                        raise AlertError("the server offers no TLS, and a password needs it.")
+                    client.login(user, password)
+                refused = client.send_message(_message(alert, sender, self.to))
+        except (OSError, ValueError, smtplib.SMTPException) as error:
+            # Neither the error's text nor its cause: parts of the address may be in them.
             raise AlertError(f"the mail server took nothing ({type(error).__name__}).") from None
+        if refused:
+            raise AlertError(f"the mail server refused {len(refused)} of those it is for.")
 
-    def _speak(
-        self, client: smtplib.SMTP, user: str | None, password: str | None, message: EmailMessage
-    ) -> None:
+
+def _connected(scheme: str, host: str, port: int) -> smtplib.SMTP:
+    """Return a connection, with TLS if that is asked for or offered."""
+    context = ssl.create_default_context()
+    if scheme == "smtps":
+        return smtplib.SMTP_SSL(host, port, timeout=_TIMEOUT_SECONDS, context=context)
+    client = smtplib.SMTP(host, port, timeout=_TIMEOUT_SECONDS)
+    try:
         client.ehlo()
-        secure = isinstance(client, smtplib.SMTP_SSL)
-        if not secure and client.has_extn("starttls"):
-            client.starttls()
-            client.ehlo()
-            secure = True
-        if user:
-            if not secure:
-                raise AlertError("the mail server offers no TLS, and a password is set. Use it.")
-            client.login(unquote(user), unquote(password or ""))
-        client.send_message(message)
+        if client.has_extn("starttls"):
+            client.starttls(context=context)
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def _message(alert: Alert, sender: str, to: str) -> EmailMessage:
+    message = EmailMessage()
+    message["Subject"] = f"{alert.subject}: {alert.kind}"
+    message["From"] = sender
+    message["To"] = to
+    message["Message-ID"] = f"<{alert.digest}@annotation-platform>"
+    message.set_content(f"{alert.sentence}\n\n{alert.remedy}\n")
+    return message
 
 
 def _post(url: str, body: dict[str, Any], alert: Alert) -> None:

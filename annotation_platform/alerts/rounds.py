@@ -10,7 +10,7 @@ from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.lake import Lake
 
-_LOOKED_AT = 10
+_LOOKED_AT = 3
 """So many of the newest rounds are looked at: others were when they were new."""
 
 _WAITS = [
@@ -81,6 +81,9 @@ def find_stalled(
             if tasks.empty:
                 continue
             name = review_round(round_id) if asked == "review_tasks" else round_id
+            if name != round_id and labeling.tally(name).answers >= len(tasks):
+                # Everything is reviewed: it waits for something else.
+                continue
             stamp = labeling.answer_stamp(name)
             known, since = seen.get(name, (stamp, now.isoformat()))
             if known != stamp:

@@ -48,7 +48,6 @@ from annotation_platform.versioning.registry import make_registry
 _MARK = "demo.json"
 _STAGE_SECONDS = 900.0
 _LOOK_SECONDS = 0.5
-_BLIND_SHARE = 0.05  # beside the images that are labelled blind for audits, a tenth
 _THREADS = 2
 
 
@@ -161,9 +160,7 @@ def _policy(material: Material, options: DemoOptions) -> Params:
         rounds=RoundPolicy(
             minimum_images=smallest, maximum_images=max(largest, 1000), settle_seconds=1.0
         ),
-        labeling=LabelingPolicy(
-            answers_per_task=options.answers_per_task, blind_share=_BLIND_SHARE
-        ),
+        labeling=LabelingPolicy(answers_per_task=options.answers_per_task),
         review=ReviewPolicy(gate="manual"),
         training=TrainingPolicy(
             cpu_seconds=options.training_cpu_seconds,

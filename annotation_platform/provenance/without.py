@@ -25,7 +25,12 @@ from annotation_platform.provenance.state import VersionState
 from annotation_platform.rebuilding.derive import derive_consensus, derive_training_set
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.storage.lineage import MadeOf
-from annotation_platform.storage.round_tables import RoundTables, table_key, table_parquet
+from annotation_platform.storage.round_tables import (
+    RoundTables,
+    read_table,
+    table_key,
+    table_parquet,
+)
 
 _LABELS = ("reviewed_labels", "imported_labels", "auto_labels")
 _MERGED = ("consensus_labels", "reviewed_labels")
@@ -100,11 +105,11 @@ def version_without(
         why = "left out"
         settings["cancelled"] = {**settings["cancelled"], **dict.fromkeys(left_out.rounds, why)}
     affected = _affected(then.tables, left_out)
-    held = _held(then.tables, state, Ontology.model_validate(settings["ontology"]))
+    # Rounds that are merged anew are judged anew, when they are put together.
+    held = _held(then.tables, state, Ontology.model_validate(settings["ontology"])) - set(again)
+    settings["cancelled"] = {**settings["cancelled"], **dict.fromkeys(held, "held")}
     then = _about(affected - left_out.images, state, made_of, left_out, held, shared)
     for round_id, labels in again.items():
-        if round_id in held:
-            continue
         then.tables.write("reviewed_labels", round_id, labels)
         tasks = then.tables.read("round_tasks", round_id)
         nobody = (tasks["state"] == "answered") & ~tasks["task_id"].isin(labels["task_id"])
@@ -214,7 +219,9 @@ def _about(
             parts[key] = part
     then = as_of(state.lake, replace(made_of, tables=tables))
     for round_id in state.lake.tables.rounds("splits"):
-        parts[f"splits/{round_id}"] = state.lake.store.get(table_key("splits", round_id))
+        data = state.lake.store.get(table_key("splits", round_id))
+        read_table("splits", data, where=round_id)
+        parts[f"splits/{round_id}"] = data
     for key, data in parts.items():
         then.store.put(table_key(*key.split("/")), data)
     return then

@@ -3,6 +3,7 @@
 import json
 import socketserver
 import threading
+import traceback
 from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,8 +13,12 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
+from annotation_platform.alerts.alert import Alert
+from annotation_platform.alerts.channels import MailChannel
 from annotation_platform.definitions import defs
+from annotation_platform.errors import AlertError, SettingsError
 from annotation_platform.schema.tables import make_table
+from annotation_platform.settings import read_settings
 from resources.deployments import build_resources
 from sensors.attempts import CAUSE
 from sensors.trouble import trouble_sensor
@@ -169,7 +174,7 @@ def test_what_a_channel_could_not_tell_it_tells_later_and_others_not_again(
     web.status = 500
     told()
     told()
-    assert len(web.seen) == 4  # tried at each tick
+    assert len(web.seen) == 4  # each tried at each tick, once
     assert len(mail.seen) == 1
     said = "".join(capfd.readouterr())
     assert "webhook: answered 500." in said
@@ -232,3 +237,29 @@ def test_a_damaged_remote_is_told(platform, told, mail):
     assert not verify()
     assert "verify_versions failed" in told()
     assert len(mail.seen) == before + 1
+
+
+@pytest.mark.parametrize(
+    "server", ["smtp://ada:CANARY/5f@127.0.0.1:25", "smtp://ada:CANARYé@127.0.0.1:{port}"]
+)
+def test_a_mail_server_that_cannot_be_used_tells_nothing_of_its_password(server, mail):
+    port = mail.server_address[1]
+    channel = MailChannel(server.format(port=port), "ada@example.org")
+    alert = Alert("run", ONE, "a", "It failed.", "Look.")
+    with pytest.raises(AlertError) as caught:
+        channel.send(alert)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "CANARY" not in shown.replace(server, "")
+    assert "CANARY" not in repr(channel)
+
+
+def test_settings_of_mail_go_together_and_are_refused_without_their_value(monkeypatch):
+    monkeypatch.setenv("ANNOTATION_ALERT_SMTP", "smtp://ada:CANARY/5f@mail.example.org:587")
+    with pytest.raises(SettingsError, match="ANNOTATION_ALERT_SMTP") as caught:
+        read_settings()
+    assert "CANARY" not in "".join(traceback.format_exception(caught.value))
+    monkeypatch.setenv("ANNOTATION_ALERT_SMTP", "smtp://mail.example.org:587")
+    with pytest.raises(SettingsError, match="ANNOTATION_ALERT_EMAIL and ANNOTATION_ALERT_SMTP go"):
+        read_settings()
+    monkeypatch.setenv("ANNOTATION_ALERT_EMAIL", "ada@example.org")
+    assert read_settings().alert_email == "ada@example.org"
