@@ -40,11 +40,14 @@ check: install  ## linters, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The longest first: else one process waits for the other at the end.
+SIDE_BY_SIDE := -n 2 --dist loadscope --no-loadscope-reorder tests/system tests/pipeline tests/core
+
 test: check  ## check, and the tests that take minutes together
-	$(BIN)/pytest -m "not long" -n 2 --dist loadscope
+	$(BIN)/pytest -m "not long" $(SIDE_BY_SIDE)
 
 test-long: install  ## the demo as a test, the races, the browser
-	$(BIN)/pytest -m long -n 2 --dist loadscope
+	$(BIN)/pytest -m long $(SIDE_BY_SIDE)
 
 reference: install  ## write docs/reference/ from the code
 	$(BIN)/python docs/generate.py
