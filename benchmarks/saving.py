@@ -163,12 +163,13 @@ def main():
         without = world.minutes({})
         table.add_row("none", "", "", "", f"{without:.1f}", "0 %", "")
         flips = ProfilePolicy(flips=True)
+        both_looks = ProfilePolicy(flips=True, ensemble=2)
         for name, files, policy in (
             ("first batch, serving", [base], ProfilePolicy()),
             ("both from scratch, serving", [scratch], ProfilePolicy()),
             ("both, fine-tuned, serving", [tuned], ProfilePolicy()),
             ("both, fine-tuned, labelling", [tuned], flips),
-            ("the last two together, labelling", [tuned, scratch], flips),
+            ("tuned and scratch together, labelling", [tuned, scratch], both_looks),
         ):
             raw, boxes, seconds = look(world, files, held_out, policy)
             figures = evaluate(test, raw)
@@ -182,7 +183,7 @@ def main():
         table.add_row(
             "perfect", "1", "1", "1", f"{perfect:.1f}", f"{1 - perfect / without:.0%}", ""
         )
-    Console().print(table)
+    Console(width=110).print(table)
 
 
 if __name__ == "__main__":
