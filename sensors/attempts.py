@@ -9,7 +9,7 @@ import dagster as dg
 from resources.instance import UNDER_WAY
 
 CAUSE = "annotation/cause"
-_PARTITION = "dagster/partition"
+PARTITION = "dagster/partition"
 _RUN_KEY = "dagster/run_key"
 _FIRST_PAUSE_SECONDS = 15.0
 _LONGEST_PAUSE_SECONDS = 900.0
@@ -35,7 +35,7 @@ def next_attempt(instance: dg.DagsterInstance, job_name: str, round_id: str, cau
     the attempt.
     """
     tag = f"{round_id}:{hashlib.sha256(cause.encode()).hexdigest()[:16]}"
-    newest = _newest(instance, job_name, {_PARTITION: round_id})
+    newest = _newest(instance, job_name, {PARTITION: round_id})
     before = _newest(instance, job_name, {CAUSE: tag})
     attempts = 0 if before is None else _attempt_number(before)
     due = Attempt(_request(job_name, round_id, tag, attempts + 1), "")
@@ -67,7 +67,7 @@ def unless_by_hand(instance: dg.DagsterInstance, attempt: Attempt, gate: str, na
     if gate == "auto" or request is None:
         return attempt
     round_id, job_name = str(request.partition_key), str(request.job_name)
-    newest = _newest(instance, job_name, {_PARTITION: round_id})
+    newest = _newest(instance, job_name, {PARTITION: round_id})
     run = newest.dagster_run if newest is not None else None
     if run is not None and run.status in UNDER_WAY:
         return Attempt(None, f"{round_id}: {job_name} is under way.")

@@ -15,13 +15,12 @@ from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.lake import Lake
 from assets import checks
 from resources.alerting import Alerting
-from sensors.attempts import CAUSE
+from sensors.attempts import CAUSE, PARTITION
 
 _NEWEST = 50
 _RECENT = timedelta(days=1)
 _NEWEST_OF_A_CHECK = 5
 _CHECKS = [key for each in dg.load_asset_checks_from_modules([checks]) for key in each.check_keys]
-_PARTITION = "dagster/partition"
 
 
 @dg.sensor(
@@ -63,7 +62,7 @@ def trouble_sensor(
 def _failed_runs(instance: dg.DagsterInstance, since: datetime) -> Iterator[Alert]:
     filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=since)
     for run in instance.get_runs(filters, limit=_NEWEST):
-        round_id = run.tags.get(_PARTITION, "")
+        round_id = run.tags.get(PARTITION, "")
         yield Alert(
             "run",
             round_id or run.job_name,
@@ -89,7 +88,7 @@ def _failed_checks(instance: dg.DagsterInstance, since: datetime) -> Iterator[Al
             tags = run.tags if run else {}
             yield Alert(
                 "check",
-                tags.get(_PARTITION, record.partition or key.asset_key.to_user_string()),
+                tags.get(PARTITION, record.partition or key.asset_key.to_user_string()),
                 f"{key.to_user_string()} {tags.get(CAUSE, record.run_id)}",
                 f"{key.name} of {key.asset_key.to_user_string()} does not hold: "
                 f"{check.description or 'its metadata have the numbers.'}",

@@ -13,9 +13,10 @@ from annotation_platform.lake import Lake
 _LOOKED_AT = 3
 """So many of the newest rounds are looked at: others were when they were new."""
 
+_REVIEWERS = "reviewers"
 _WAITS = [
     ("label_tasks", "consensus_labels", "people"),
-    ("review_tasks", "reviewed_labels", "reviewers"),
+    ("review_tasks", "reviewed_labels", _REVIEWERS),
 ]
 
 
@@ -69,36 +70,42 @@ def find_stalled(
     """
     alerts: list[Alert] = []
     waiting: dict[str, Any] = {}
+    for round_id, name, who, places in _waiting(lake):
+        if who == _REVIEWERS and labeling.tally(name).answers >= places:
+            # Everything is reviewed: it waits for something else.
+            continue
+        stamp = labeling.answer_stamp(name)
+        known, since = seen.get(name, (stamp, now.isoformat()))
+        if known != stamp:
+            since = now.isoformat()
+        waiting[name] = [stamp, since]
+        if now - datetime.fromisoformat(since) >= after:
+            hours = after.total_seconds() / 3600
+            alerts.append(
+                Alert(
+                    "stalled",
+                    round_id,
+                    f"{who} {stamp}",
+                    f"It waits for {who}, and nobody has said anything for {hours:g} hours.",
+                    f"`annotation-platform round show {round_id}` says how far it is; `round "
+                    f"close {round_id}` stops waiting.",
+                )
+            )
+    return alerts, waiting
+
+
+def _waiting(lake: Lake) -> Iterator[tuple[str, str, str, int]]:
+    """Yield the open rounds that wait, as the back end calls them, for whom, and the places."""
+    tables = lake.tables
     for asked, answered, who in _WAITS:
-        for round_id in lake.tables.rounds(asked):
-            if lake.tables.exists(answered, round_id):
+        for round_id in tables.rounds(asked):
+            if tables.exists(answered, round_id):
                 continue
             if RoundRecord(lake.store, round_id).state != "open":
                 continue
-            tasks = lake.tables.read(asked, round_id)
-            if asked == "review_tasks":
+            tasks = tables.read(asked, round_id)
+            if who == _REVIEWERS:
                 tasks = tasks[tasks["backend"] != ""]
-            if tasks.empty:
-                continue
-            name = review_round(round_id) if asked == "review_tasks" else round_id
-            if name != round_id and labeling.tally(name).answers >= len(tasks):
-                # Everything is reviewed: it waits for something else.
-                continue
-            stamp = labeling.answer_stamp(name)
-            known, since = seen.get(name, (stamp, now.isoformat()))
-            if known != stamp:
-                since = now.isoformat()
-            waiting[name] = [stamp, since]
-            if now - datetime.fromisoformat(since) >= after:
-                hours = after.total_seconds() / 3600
-                alerts.append(
-                    Alert(
-                        "stalled",
-                        round_id,
-                        f"{who} {stamp}",
-                        f"It waits for {who}, and nobody has said anything for {hours:g} hours.",
-                        f"`annotation-platform round show {round_id}` says how far it is; `round "
-                        f"close {round_id}` stops waiting.",
-                    )
-                )
-    return alerts, waiting
+            if len(tasks):
+                name = review_round(round_id) if who == _REVIEWERS else round_id
+                yield round_id, name, who, len(tasks)

@@ -1,6 +1,6 @@
 """What proposals spared people: the same people on the same pictures, with and without them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import pandas as pd
@@ -94,16 +94,13 @@ def measure_saving(
         return pooled_f1(resolved[resolved["shape"] == "box"], asked)
 
     bare_said = without.drop_duplicates("answer_id")
-    beside = set(said.loc[~said["blind"], "answer_id"])
-
-    def seconds(answers: pd.DataFrame, only: Collection[str]) -> float:
-        return float(answers.loc[answers["answer_id"].isin(only), "lead_time_seconds"].sum())
-
+    beside = said[~said["blind"]]
+    bare_beside = bare_said[bare_said["answer_id"].isin(beside["answer_id"])]
     return Saving(
-        seconds=seconds(said, set(said["answer_id"])),
-        seconds_without=seconds(bare_said, set(said["answer_id"])),
-        seconds_beside=seconds(said, beside),
-        seconds_beside_without=seconds(bare_said, beside),
+        seconds=float(said["lead_time_seconds"].sum()),
+        seconds_without=float(bare_said["lead_time_seconds"].sum()),
+        seconds_beside=float(beside["lead_time_seconds"].sum()),
+        seconds_beside_without=float(bare_beside["lead_time_seconds"].sum()),
         f1=f1(human_labels),
         f1_without=f1(without),
     )
