@@ -221,10 +221,11 @@ def read_csv(path: Path) -> Dataset:
             of its folder, or what no dataset holds; a link out of the folder.
     """
     file = _file(path, CSV_FILE)
-    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
     reader = csv.reader(io.StringIO(read_text(file, newline=""), newline=""), strict=True)
     found = Rows(file)
     names: list[str] = []
+    # The limit is the whole process's: other lists rely on the usual one.
+    usual = csv.field_size_limit(_LONGEST_CELL)
     try:
         for row in reader:
             if not names:
@@ -234,6 +235,8 @@ def read_csv(path: Path) -> Dataset:
     except csv.Error as error:
         problem = f"not CSV ({error})"
         raise FormatError(str(file), reader.line_num, problem, "Export it again.") from error
+    finally:
+        csv.field_size_limit(usual)
     return found.dataset(ontology_beside(file))
 
 

@@ -161,7 +161,9 @@ def test_thousands_of_points_in_a_cell_are_read(tmp_path):
     outline = [float(n % 997) for n in range(60_000)]
     dataset = dataset_of(Label.polygon("猫", [outline]))
     write_csv(dataset, tmp_path)
+    usual = csv.field_size_limit()
     assert as_said(read_csv(tmp_path)) == as_said(dataset)
+    assert csv.field_size_limit() == usual
 
 
 @pytest.mark.parametrize(
