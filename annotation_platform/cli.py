@@ -133,6 +133,7 @@ def demo(
 def up(
     port: Annotated[int, typer.Option(help="Of the Dagster UI.")] = 3000,
     label_studio_port: Annotated[int, typer.Option(help="Of Label Studio.")] = 8080,
+    page_port: Annotated[int, typer.Option(help="Of the page of all rounds.")] = 3001,
 ) -> None:
     """Start Label Studio and Dagster on your own folder, until Ctrl-C."""
     from annotation_platform.servers.up import serve
@@ -141,6 +142,7 @@ def up(
         read_settings(),
         port=port,
         label_studio_port=label_studio_port,
+        page_port=page_port,
         say=lambda text: OUT.print(text, soft_wrap=True),
     )
 

@@ -65,9 +65,9 @@ def diff(
         _print(found)
     if html is not None:
         from annotation_platform.lake import lake_of
-        from annotation_platform.provenance.page import render_page
+        from annotation_platform.provenance.page import render_diff
 
-        _write(html, render_page(found, was, is_, lake_of(settings).picture).encode())
+        _write(html, render_diff(found, was, is_, lake_of(settings).picture).encode())
     if patch is not None:
         from annotation_platform.provenance.patch import make_patch
 

@@ -64,6 +64,28 @@ def round_show(round_id: RoundId, as_json: AsJson = False) -> None:
         OUT.print(text, markup=False)
 
 
+@round_app.command("report")
+def round_report(
+    round_id: RoundId,
+    out: Annotated[Path | None, typer.Option(help="The file; ROUND.html by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the report of a round as one HTML page: figures, pictures, advice for the next."""
+    from annotation_platform.errors import DataError
+    from annotation_platform.lake import lake_of
+    from annotation_platform.params import read_params
+    from annotation_platform.reporting.round_page import render_round
+
+    settings = read_settings()
+    page = render_round(lake_of(settings), round_id, read_params(settings.params_path))
+    place = out or Path(f"{round_id}.html")
+    try:
+        place.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{place}: cannot be written ({error.strerror}).") from error
+    answer({"round": round_id, "file": str(place)}, as_json, f"The report is in {place}.")
+
+
 def answers(
     round_id: RoundId,
     surplus: Annotated[bool, typer.Option("--surplus", help="Only those not counted.")] = False,

@@ -290,7 +290,7 @@ class TrainingPolicy(_Policy):
     threads: int = Field(default=1, ge=1)
     image_width: int = Field(default=320, ge=64)
     batch_size: int = Field(default=4, ge=1)
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float = Field(default=4e-3, gt=0)
     tile_side: int = Field(default=0, ge=0)
     weights: str = Field(
         default="", description="file of pretrained weights; empty: the promoted model, or scratch"

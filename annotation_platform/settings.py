@@ -51,6 +51,7 @@ class Settings(BaseSettings):
         default="", repr=False, description="git repository of the versions: a path or an address"
     )
     remote: str = Field(default="", description="DVC remote for the versions' files")
+    pages_url: str = Field(default="", description="where `up` serves reports; it sets this itself")
     labeling: Literal["label-studio", "simulated"] = "label-studio"
     label_studio_url: str = "http://127.0.0.1:8080"
     label_studio_token: SecretStr = SecretStr("")
@@ -250,6 +251,7 @@ def settings_environment(settings: Settings) -> dict[str, str]:
         "ANNOTATION_RUNNER": settings.runner,
         "ANNOTATION_REGISTRY": settings.registry_place,
         "ANNOTATION_REMOTE": settings.remote_url,
+        "ANNOTATION_PAGES_URL": settings.pages_url,
         "ANNOTATION_LABELING": settings.labeling,
         "ANNOTATION_LABEL_STUDIO_URL": settings.label_studio_url,
         "ANNOTATION_LABEL_STUDIO_REQUESTS_PER_SECOND": (

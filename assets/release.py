@@ -16,6 +16,7 @@ from annotation_platform.release import VersionStore, publish_round
 from annotation_platform.schema.shapes import AREAS
 from assets.metadata import counts, number, pictures, table
 from assets.partitions import rounds
+from resources.pages import PagesResource
 
 
 @dg.asset(partitions_def=rounds, group_name="release", kinds={"scipy"}, code_version="1")
@@ -140,6 +141,7 @@ def dataset_version(
     lake: dg.ResourceParam[Lake],
     policy: dg.ResourceParam[Params],
     versions: dg.ResourceParam[VersionStore],
+    pages: PagesResource,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """The published version: a git tag, and files that anybody can ``dvc pull``."""
     published = publish_round(
@@ -156,6 +158,7 @@ def dataset_version(
             "uploaded_files": published.uploaded_files,
             "version": str(row["version"]),
             "tag": str(row["tag"]),
+            **pages.links(card=f"versions/{row['version']}/card.html"),
             "get_it": dg.MetadataValue.md(published.instructions),
             "preview": table(version, ["version", "images", "boxes", "new_version"]),
         },

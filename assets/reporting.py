@@ -7,6 +7,7 @@ from annotation_platform.lake import Lake
 from annotation_platform.reporting.round_report import report_round
 from assets.metadata import number, table
 from assets.partitions import rounds
+from resources.pages import PagesResource
 
 
 # Model and evaluation are edges, not inputs: an overtaken version has neither, and a report.
@@ -20,6 +21,7 @@ from assets.partitions import rounds
 def round_report(
     context: dg.AssetExecutionContext,
     lake: dg.ResourceParam[Lake],
+    pages: PagesResource,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """The round from landing to model, in one row of figures."""
     report = report_round(lake.tables, context.partition_key)
@@ -28,6 +30,7 @@ def round_report(
     return dg.MaterializeResult(
         value=report,
         metadata={
+            **pages.links(report=f"rounds/{context.partition_key}"),
             **figures,
             "version": str(row["version"]),
             "preview": table(report, ["accepted", "tasks", "answers", "version"]),

@@ -125,7 +125,7 @@ def main():
     options.add_argument("--cpu-seconds", type=float, default=0.0, help="0: 110 for each thread")
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--batch-size", type=int, default=4)
-    options.add_argument("--learning-rate", type=float, default=2e-3)
+    options.add_argument("--learning-rate", type=float, default=4e-3)
     options.add_argument("--image-width", type=int, default=320)
     chosen = options.parse_args()
     if not FOLDER.is_dir():

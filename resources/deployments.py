@@ -13,6 +13,7 @@ from resources.labeling import (
     SimulatedLabelingResource,
 )
 from resources.models import ModelRegistryResource
+from resources.pages import PagesResource
 from resources.publishing import VersionStoreResource
 from resources.storage import (
     LakeResource,
@@ -72,6 +73,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
             smtp=_secret(_ALERT_SMTP, settings.alert_smtp),
             stalled_hours=settings.alert_stalled_hours,
         ),
+        "pages": PagesResource(url=settings.pages_url.rstrip("/")),
         "models": ModelRegistryResource(folder=str(settings.models_path)),
         "versions": VersionStoreResource(
             # What is configured is shown to everybody, and there may be a token in an address.

@@ -40,6 +40,7 @@ from annotation_platform.params import (
     TrainingPolicy,
 )
 from annotation_platform.servers.dagster import DagsterServers
+from annotation_platform.servers.front_page import FrontPage
 from annotation_platform.servers.home import locked_home
 from annotation_platform.servers.label_studio import LabelStudioServer
 from annotation_platform.settings import PROJECT_ROOT, Settings
@@ -99,8 +100,12 @@ def run_demo(
         Skills(lake.store).set(EXPERT, REVIEWER, granted=True, now=datetime.now(UTC))
         seats, settings, secrets = _open_labeling(settings, names, stack, narrator)
         narrator.stage("Dagster is starting")
+        page = stack.enter_context(FrontPage(settings))
+        settings = settings.model_copy(update={"pages_url": page.url})
         dagster = stack.enter_context(DagsterServers(settings, secrets=secrets))
-        narrator.say(f"watch the rounds    {dagster.url}")
+        page.links |= {"Dagster": dagster.url}
+        narrator.say(f"watch the rounds    {page.url}")
+        narrator.say(f"watch the assets    {dagster.url}")
         rows = []
         for number, files in enumerate(material.batches, start=1):
             turn = _Turn(number, lake, dagster, narrator)

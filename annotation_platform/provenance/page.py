@@ -1,8 +1,5 @@
 """The difference between two versions as one page: counts, and pictures of before and after."""
 
-import base64
-import hashlib
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -11,13 +8,13 @@ import pandas as pd
 
 from annotation_platform.errors import DataError
 from annotation_platform.images.decoding import decode
+from annotation_platform.pages import as_base64, render_page
 from annotation_platform.provenance.causes import CAUSES
 from annotation_platform.provenance.changes import KINDS
 from annotation_platform.provenance.diff import Diff
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.reporting.previews import thumbnail
 from annotation_platform.schema.ontology import class_colors
-from annotation_platform.versioning.card import page_environment, page_style
 
 TITLES = {
     "image_added": "images added",
@@ -31,7 +28,6 @@ TITLES = {
 
 _EXAMPLES = 8
 _SIDE = 420
-_QUALITY = 80
 
 Load = Callable[[str, str], bytes]
 """Gives the bytes of a stored picture for its id and extension; DataError if it is gone."""
@@ -47,19 +43,19 @@ class _Example:
     legend: list[tuple[str, str]]  # class and colour
 
 
-def render_page(found: Diff, before: VersionState, now: VersionState, load: Load) -> str:
+def render_diff(found: Diff, before: VersionState, now: VersionState, load: Load) -> str:
     """Return the page: HTML that loads nothing, with pictures for each cause inside.
 
     Those with most changes come first. Whatever people named is escaped.
     """
-    css = page_style() + files(__package__).joinpath("templates", "diff.css").read_text("utf-8")
-    source = files(__package__).joinpath("templates", "diff.html.jinja").read_text("utf-8")
+    style = files(__package__).joinpath("templates", "diff.css").read_text("utf-8")
     counted = found.changes["kind"].value_counts()
-    return page_environment().from_string(source).render(
+    return render_page(
+        __package__,
+        "diff.html.jinja",
+        style=style,
         before=found.before,
         now=found.now,
-        css=css,
-        style_digest=base64.b64encode(hashlib.sha256(css.encode()).digest()).decode(),
         same=found.is_empty,
         kinds=TITLES,
         totals={kind: int(counted[kind]) for kind in KINDS if kind in counted},
@@ -121,7 +117,4 @@ def _picture(labels: pd.DataFrame, colors: dict[str, str], load: Load) -> str:
         pixels = decode(load(str(first["image_id"]), str(first["extension"])))
     except DataError:
         return ""
-    sink = io.BytesIO()
-    drawn = thumbnail(pixels, labels.dropna(subset=["x1"]), colors, side=_SIDE)
-    drawn.save(sink, format="JPEG", quality=_QUALITY)
-    return base64.b64encode(sink.getvalue()).decode()
+    return as_base64(thumbnail(pixels, labels.dropna(subset=["x1"]), colors, side=_SIDE))

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import textwrap
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -17,6 +17,7 @@ from annotation_platform.images.decoding import Pixels, decode
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology, class_colors
 from annotation_platform.schema.shapes import rotated_corners
+from annotation_platform.schema.tables import records
 
 _LIMIT = 45_000
 """Bytes of a preview: two of them and the rest of an asset stay under 100 kB."""
@@ -168,22 +169,43 @@ def findings_preview(
         count: how many.
         side: pixels of a picture's longer side.
     """
+    tiles, worst = [], worst_findings(findings, count)
+    for row, picture in zip(worst, finding_pictures(worst, truth, load, side=side), strict=True):
+        lines = [finding_title(row), str(row["image_id"])[:12]]
+        tiles.append(_captioned(picture, lines, width=side))
+    return _as_markdown(contact_sheet(tiles, gap=16), [str(row["image_id"]) for row in worst])
+
+
+def worst_findings(findings: pd.DataFrame, count: int) -> list[dict[str, object]]:
+    """Return the worst ``model_findings`` of every kind in turns, so many at most."""
     turns = findings.assign(turn=findings.groupby("kind").cumcount())
-    worst = turns.sort_values(["turn", "rank"], kind="stable").head(count)
+    return records(turns.sort_values(["turn", "rank"], kind="stable").head(count))
+
+
+def finding_title(row: Mapping[str, object]) -> str:
+    """Return what a finding says in a few words, with the score of a wrong box."""
+    score = row["score"]
+    sure = f" at {score:.2f}" if isinstance(score, float) and not math.isnan(score) else ""
+    return f"{row['kind']}: {row['class_name']}{sure}"
+
+
+def finding_pictures(
+    rows: Iterable[Mapping[str, Any]],
+    truth: pd.DataFrame,
+    load: Callable[[str, str], bytes],
+    *,
+    side: int,
+) -> Iterator[Image.Image]:
+    """Yield each finding cut out with as much again around it: true boxes green, itself red."""
     extensions = dict(zip(truth["image_id"], truth["extension"], strict=True))
     colors = {"true": "#2ca02c", "found": "#d62728"}
-    tiles = []
-    for row in worst.to_dict("records"):
+    for row in rows:
         pixels = decode(load(row["image_id"], extensions[row["image_id"]]))
         own = truth.loc[truth["image_id"] == row["image_id"], BOX_COLUMNS].dropna()
         boxes = pd.concat([own.assign(class_name="true"), pd.DataFrame([row])[BOX_COLUMNS]])
         boxes["class_name"] = boxes["class_name"].fillna("found")
         cut, boxes = _cut_out(pixels, boxes)
-        sure = "" if math.isnan(row["score"]) else f" at {row['score']:.2f}"
-        lines = [f"{row['kind']}: {row['class_name']}{sure}", row["image_id"][:12]]
-        picture = thumbnail(cut, boxes, colors, side=side)
-        tiles.append(_captioned(picture, lines, width=side))
-    return _as_markdown(contact_sheet(tiles, gap=16), worst["image_id"])
+        yield thumbnail(cut, boxes, colors, side=side)
 
 
 def _cut_out(pixels: Pixels, boxes: pd.DataFrame) -> tuple[Pixels, pd.DataFrame]:

@@ -30,9 +30,43 @@ def round_states(
     ``imported`` counts the images whose own labels are used; ``answers`` are those in the ledger,
     which is written when a round is merged. ``drift_gate`` is the policy's.
     """
-    states = [_state(lake, round_id) for round_id in lake.manifests.rounds()]
+    states = [round_state(lake, round_id) for round_id in lake.manifests.rounds()]
     held = set(lake.held_rounds(drift_gate))
     return [{**row, "waits_for": _HELD} if row["round"] in held else row for row in states]
+
+
+def round_state(lake: Lake, round_id: str) -> dict[str, object]:
+    """Return the row of one round; a DataError if there is no such round."""
+    tables = lake.tables
+    waits_for = next((what for table, what in _STAGES if not tables.exists(table, round_id)), "–")
+    brought = usable_imports(tables, [round_id])["image_id"].nunique()
+    if tables.exists("label_tasks", round_id) and tables.read("label_tasks", round_id).empty:
+        if not brought:
+            waits_for = "– (nothing new to label)"
+        elif not tables.exists("consensus_labels", round_id):
+            waits_for = "merging (all images landed with labels)"
+    state = RoundRecord(lake.store, round_id).state
+    row: dict[str, object] = {
+        "round": round_id,
+        "landed": len(lake.manifests.read(round_id)),
+        "accepted": 0,
+        "imported": brought,
+        "tasks": 0,
+        "places": 0,
+        "answers": 0,
+        "version": "",
+        "waits_for": waits_for if state == "open" else f"{waits_for} ({state})",
+    }
+    if tables.exists("cleaned_images", round_id):
+        cleaned = tables.read("cleaned_images", round_id)
+        row["accepted"] = int((cleaned["outcome"] == "accepted").sum())
+    if tables.exists("label_tasks", round_id):
+        tasks = tables.read("label_tasks", round_id)
+        row["tasks"], row["places"] = tasks["task_id"].nunique(), len(tasks)
+        row["answers"] = len(ledger_count(round_id, tasks, lake).counted)
+    if tables.exists("dataset_version", round_id):
+        row["version"] = str(tables.read("dataset_version", round_id)["version"].iloc[0])
+    return row
 
 
 def round_progress(lake: Lake, round_id: str) -> dict[str, Any]:
@@ -70,36 +104,3 @@ def round_progress(lake: Lake, round_id: str) -> dict[str, Any]:
 
 def _rows(lake: Lake, name: str, round_id: str) -> pd.DataFrame:
     return lake.tables.read_rounds(name, [round_id])
-
-
-def _state(lake: Lake, round_id: str) -> dict[str, object]:
-    tables = lake.tables
-    waits_for = next((what for table, what in _STAGES if not tables.exists(table, round_id)), "–")
-    brought = usable_imports(tables, [round_id])["image_id"].nunique()
-    if tables.exists("label_tasks", round_id) and tables.read("label_tasks", round_id).empty:
-        if not brought:
-            waits_for = "– (nothing new to label)"
-        elif not tables.exists("consensus_labels", round_id):
-            waits_for = "merging (all images landed with labels)"
-    state = RoundRecord(lake.store, round_id).state
-    row: dict[str, object] = {
-        "round": round_id,
-        "landed": len(lake.manifests.read(round_id)),
-        "accepted": 0,
-        "imported": brought,
-        "tasks": 0,
-        "places": 0,
-        "answers": 0,
-        "version": "",
-        "waits_for": waits_for if state == "open" else f"{waits_for} ({state})",
-    }
-    if tables.exists("cleaned_images", round_id):
-        cleaned = tables.read("cleaned_images", round_id)
-        row["accepted"] = int((cleaned["outcome"] == "accepted").sum())
-    if tables.exists("label_tasks", round_id):
-        tasks = tables.read("label_tasks", round_id)
-        row["tasks"], row["places"] = tasks["task_id"].nunique(), len(tasks)
-        row["answers"] = len(ledger_count(round_id, tasks, lake).counted)
-    if tables.exists("dataset_version", round_id):
-        row["version"] = str(tables.read("dataset_version", round_id)["version"].iloc[0])
-    return row

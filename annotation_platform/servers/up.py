@@ -12,6 +12,7 @@ from annotation_platform.labeling.pictures import private_endpoint
 from annotation_platform.lake import lake_of
 from annotation_platform.params import read_params
 from annotation_platform.servers.dagster import DagsterServers
+from annotation_platform.servers.front_page import FrontPage
 from annotation_platform.servers.home import locked_home
 from annotation_platform.servers.label_studio import LabelStudioServer
 from annotation_platform.servers.webhooks import received_hints, registered_webhooks
@@ -29,6 +30,7 @@ def serve(
     *,
     port: int,
     label_studio_port: int,
+    page_port: int,
     say: Callable[[str], None],
     forever: Callable[[DagsterServers], None] | None = None,
 ) -> None:
@@ -63,10 +65,14 @@ def serve(
                 say=say,
             )
         )
+        page = stack.enter_context(FrontPage(settings, port=page_port))
+        settings = settings.model_copy(update={"pages_url": page.url})
         dagster = stack.enter_context(DagsterServers(settings, secrets={_TOKEN: token}, port=port))
+        page.links |= {"Dagster": dagster.url, "Label Studio": url}
         say(f"put images into  {settings.landing_url}")
         say(f"label at         {url}")
-        say(f"look at          {dagster.url}")
+        say(f"look at          {page.url}  (all rounds, their reports and versions)")
+        say(f"                 {dagster.url}  (Dagster: every asset and run)")
         rounds = policy.rounds
         say(
             f"A round starts with {rounds.minimum_images} images, or when the first has waited "

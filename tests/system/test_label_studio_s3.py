@@ -215,7 +215,7 @@ def settings(s3, label_studio_template, tmp_path):
 
 
 def up(settings, say=print, forever=None):
-    ports = {name: usable_port(0, remedy="") for name in ("port", "label_studio_port")}
+    ports = {name: usable_port(0, remedy="") for name in ("port", "label_studio_port", "page_port")}
     serve(settings, say=say, forever=forever, **ports)
 
 

@@ -111,7 +111,7 @@ def test_people_get_what_is_masked_and_have_no_way_to_the_original(settings):
         with pytest.raises(LabelingError, match=f"DOCUMENT_ROOT={settings.lake_path}"):
             client.publish_round("round-0002", ONTOLOGY, copies(bare))
 
-    ports = {name: usable_port(0, remedy="") for name in ("port", "label_studio_port")}
+    ports = {name: usable_port(0, remedy="") for name in ("port", "label_studio_port", "page_port")}
     serve(settings, say=print, forever=watch, **ports)
 
 

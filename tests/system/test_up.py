@@ -21,6 +21,7 @@ from annotation_platform.params import LabelingPolicy, Params, RoundPolicy, Trai
 from annotation_platform.servers.child import usable_port
 
 CLI = [sys.executable, "-m", "annotation_platform.cli"]
+PORTS = ("port", "label-studio-port", "page-port")
 PATIENCE_SECONDS = 300
 WEBHOOK_SECRET = "CANARY-0123456789abcdef"
 
@@ -74,9 +75,9 @@ def environment(home, tmp_path):
 def servers(environment, tmp_path):
     """`up`, running until the test ends, as a child whose output is a file."""
     log = tmp_path / "up.log"
-    ports = [str(usable_port(0, remedy="")) for _ in range(2)]
     with log.open("w") as out:
-        command = [*CLI, "up", "--port", ports[0], "--label-studio-port", ports[1]]
+        ports = [f"--{name}={usable_port(0, remedy='')}" for name in PORTS]
+        command = [*CLI, "up", *ports]
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
     wait_for(lambda: "Ctrl-C stops everything" in log.read_text(), process)
     yield log

@@ -5,11 +5,6 @@ Facts about content only: no times, no version number. ``facts.py`` counts, ``li
 """
 
 from annotation_platform.versioning.card.facts import FolderFacts
-from annotation_platform.versioning.card.render import (
-    Card,
-    page_environment,
-    page_style,
-    render_card,
-)
+from annotation_platform.versioning.card.render import Card, render_card
 
-__all__ = ["Card", "FolderFacts", "page_environment", "page_style", "render_card"]
+__all__ = ["Card", "FolderFacts", "render_card"]

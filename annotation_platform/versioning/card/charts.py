@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from annotation_platform.pages.text import compact, shown
 from annotation_platform.schema.tables import SPLITS
 from annotation_platform.versioning.card.facts import ClassFacts, FolderFacts, Histogram
-from annotation_platform.versioning.card.text import compact, shown
 
 WIDTH = 400
 """Of every chart, so that its letters are as large as the text around it on a phone too."""

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from annotation_platform.pages.text import shown
 from annotation_platform.schema.tables import SPLITS
 from annotation_platform.versioning.card.facts import FolderFacts
-from annotation_platform.versioning.card.text import shown
 
 FEW_IMAGES = 50
 """Images of a split below which any measure taken on it is mostly chance."""

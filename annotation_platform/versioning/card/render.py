@@ -1,15 +1,14 @@
 """The files of a card: ``card.json`` for programs, ``README.md`` and ``card.html`` for people."""
 
-import base64
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
+from annotation_platform.pages import percent, render_page
+from annotation_platform.pages.text import markdown
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import SPLITS
 from annotation_platform.versioning.card.charts import STYLE, Chart, draw_charts
@@ -22,10 +21,6 @@ from annotation_platform.versioning.card.facts import (
     folder_facts,
 )
 from annotation_platform.versioning.card.limits import Limit, known_limits
-from annotation_platform.versioning.card.text import compact, markdown, shown
-
-if TYPE_CHECKING:
-    from jinja2 import Environment, Template
 
 _README_EXAMPLES = 6
 STATED = {
@@ -135,13 +130,11 @@ def _page(
     charts: Sequence[Chart],
     name: str,
 ) -> str:
-    css = page_style() + STYLE
-    # The page may use no style but this, and nothing that is not beside it.
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    return _template().render(
+    return render_page(
+        __package__,
+        "card.html.jinja",
+        style=STYLE,
         name=name,
-        css=css,
-        style_digest=digest,
         facts=facts,
         limits=limits,
         examples=examples,
@@ -151,51 +144,6 @@ def _page(
         most_named=MOST_NAMED,
         summary=_summary(facts),
     )
-
-
-@cache
-def page_environment() -> "Environment":
-    """Return what renders our pages: everything is escaped, and nothing may be left undefined.
-
-    Its filters are ``shown`` (a name on one line), ``count``, ``compact`` and ``percent``.
-    """
-    # A tenth of a second to import, and nobody but a publisher needs it.
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {
-        "shown": shown,
-        "compact": compact,
-        "count": lambda number: f"{number:,}",
-        "percent": _percent,
-    }
-    return environment
-
-
-@cache
-def _template() -> "Template":
-    return page_environment().from_string(_source("card.html.jinja"))
-
-
-def page_style() -> str:
-    """Return the style that our pages share, light and dark, desktop and phone."""
-    return _source("card.css")
-
-
-def _source(name: str) -> str:
-    from importlib.resources import files
-
-    return files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _percent(part: float, whole: float) -> str:
-    return f"{part / whole:.0%}".replace("%", " %") if whole else "–"
 
 
 def _summary(facts: FolderFacts) -> str:
@@ -370,7 +318,7 @@ def _other_sources(facts: FolderFacts) -> list[list[object]]:
 
 
 def _agreed(agreement: Agreement) -> str:
-    return _percent(agreement.mean_share, 1.0) if agreement.asked else "–"
+    return percent(agreement.mean_share, 1.0) if agreement.asked else "–"
 
 
 def _answers(agreement: Agreement) -> dict[str, object]:

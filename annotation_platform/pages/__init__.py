@@ -1,0 +1,80 @@
+"""What our pages share: one HTML file each, light and dark, on a desktop and on a phone.
+
+A page runs no script and loads nothing but what its template allows; whatever people named is
+escaped.
+"""
+
+import base64
+import hashlib
+import io
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from annotation_platform.pages.text import compact, shown
+
+if TYPE_CHECKING:
+    from jinja2 import Environment, Template
+    from PIL import Image
+
+_QUALITY = 80
+
+
+def render_page(package: str, template: str, *, style: str = "", **values: Any) -> str:
+    """Return a page: a template in ``templates/`` of ``package``, with these values.
+
+    The template gets the whole style as ``css`` and its digest as ``style_digest``, for a policy
+    that lets the page use no other. Its filters are ``shown`` (a name on one line), ``count``,
+    ``compact`` and ``percent``.
+
+    Args:
+        package: of the caller, ``__package__``.
+        template: name of the file.
+        style: CSS, after the one that all pages share.
+        values: what the template uses; whatever it lacks is an error.
+    """
+    css = _source(__package__, "page.css") + style
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    return _template(package, template).render(css=css, style_digest=digest, **values)
+
+
+def as_base64(picture: "Image.Image") -> str:
+    """Return a picture as JPEG in base64, to stand in a page."""
+    sink = io.BytesIO()
+    picture.save(sink, format="JPEG", quality=_QUALITY)
+    return base64.b64encode(sink.getvalue()).decode()
+
+
+@cache
+def _template(package: str, name: str) -> "Template":
+    return _environment().from_string(_source(package, "templates", name))
+
+
+@cache
+def _environment() -> "Environment":
+    # A tenth of a second to import, and few commands write a page.
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "shown": shown,
+        "compact": compact,
+        "count": lambda number: f"{number:,}",
+        "percent": percent,
+    }
+    return environment
+
+
+def percent(part: float, whole: float) -> str:
+    """Return a share as people read it; of nothing, a dash."""
+    return f"{part / whole:.0%}".replace("%", " %") if whole else "–"
+
+
+def _source(package: str, *path: str) -> str:
+    return files(package).joinpath(*path).read_text(encoding="utf-8")

@@ -1,0 +1,195 @@
+"""What is to be told of a round: what came in, what people did, what came out, what is next."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from annotation_platform.consensus.agreement import pairwise_agreement
+from annotation_platform.curation.error_bars import ALL
+from annotation_platform.curation.imported import PEOPLE
+from annotation_platform.labeling.record import RoundRecord
+from annotation_platform.labeling.reviews import review_round
+from annotation_platform.lake import Lake
+from annotation_platform.landing.quarantine import releases
+from annotation_platform.schema.tables import records
+
+_SHOWN_LABELS = ("none", "unsure")
+
+
+@dataclass(frozen=True)
+class Hands:
+    """What was done by hand in one stage: how often, and for how long where that is known."""
+
+    stage: str
+    touches: int
+    minutes: float  # not a number: nobody measured it
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A figure over the rounds so far; a round without it has no number."""
+
+    title: str
+    note: str
+    values: dict[str, float]
+    is_share: bool  # 0 to 1, else any number from 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether any round has the figure."""
+        return any(not math.isnan(value) for value in self.values.values())
+
+
+@dataclass(frozen=True)
+class RoundFacts:
+    """A round in figures; what did not happen yet is empty, zero or no number."""
+
+    round_id: str
+    outcomes: dict[str, int]  # accepted, duplicate, quarantined
+    reasons: dict[str, int]  # why things are in quarantine, most frequent first
+    drifted: list[str]  # what the batch differs in, as sentences
+    asked: int
+    answers: int
+    people: list[dict[str, object]]  # rows of annotator_quality, the weakest first
+    agreement: float
+    agreement_by_class: dict[str, tuple[int, float]]  # labels, mean share who chose the class
+    conflicts: dict[str, int]
+    unsettled: int  # conflicts that no rule settled
+    undecided: int  # images that nobody decided about
+    hands: list[Hands]
+    labels: int  # as they may be published
+    issues: int  # labels that are probably wrong, and objects that probably lack one
+    label_error: tuple[float, float, float]  # rate, low, high
+    audited: int  # labels that rate rests on
+    model: dict[str, object]  # the row of model_evaluation, or nothing
+    findings: dict[str, int]  # what the model got wrong, by kind
+    slices: list[dict[str, object]]  # rows of model_slices, the weakest first
+    version: str
+    images_in_version: int
+    trends: list[Trend]
+
+    @property
+    def touches(self) -> int:
+        """How often somebody did something by hand."""
+        return sum(each.touches for each in self.hands)
+
+    @property
+    def minutes(self) -> float:
+        """Minutes of people's time that were measured."""
+        return float(np.nansum([each.minutes for each in self.hands]))
+
+
+def round_facts(lake: Lake, round_id: str) -> RoundFacts:
+    """Return the facts of a round, finished or not; a DataError if there is no such round."""
+    lake.manifests.read(round_id)
+
+    def table(name: str) -> pd.DataFrame:
+        return lake.tables.read_rounds(name, [round_id])
+
+    cleaned, said, reviewed = (
+        table(name) for name in ("cleaned_images", "human_labels", "reviewed_labels")
+    )
+    conflicts, drift, version = (
+        table(name) for name in ("conflicts", "batch_drift", "dataset_version")
+    )
+    quarantined = cleaned[cleaned["outcome"] == "quarantined"]
+    label_error, audited = _label_error(table("error_bars"))
+    return RoundFacts(
+        round_id=round_id,
+        outcomes=_counted(cleaned["outcome"]),
+        # The measured value behind a reason differs from picture to picture.
+        reasons=_counted(quarantined["reason"].str.split(":").str[0]),
+        drifted=[f"{row['feature']}: {row['detail']}" for row in records(drift[drift["drifted"]])],
+        asked=table("label_tasks")["image_id"].nunique(),
+        answers=said["answer_id"].nunique(),
+        people=records(table("annotator_quality").sort_values("quality", kind="stable")),
+        agreement=pairwise_agreement(said) if len(said) else math.nan,
+        agreement_by_class=_by_class(table("consensus_labels")),
+        conflicts=_counted(conflicts["kind"]),
+        unsettled=int((~conflicts["settled"].astype(bool)).sum()),
+        undecided=int(reviewed.loc[reviewed["decision"] == "undecided", "image_id"].nunique()),
+        hands=_hands(lake, round_id, said),
+        labels=_published(reviewed),
+        issues=len(table("label_issues")),
+        label_error=label_error,
+        audited=audited,
+        model=next(iter(records(table("model_evaluation"))), {}),
+        findings=_counted(table("model_findings")["kind"]),
+        slices=records(table("model_slices").sort_values("rank", kind="stable")),
+        version="".join(version["version"]),
+        images_in_version=int(version["images"].sum()),
+        trends=_trends(lake, round_id),
+    )
+
+
+def _counted(values: "pd.Series[str]") -> dict[str, int]:
+    return {str(key): int(count) for key, count in Counter(values.dropna()).most_common()}
+
+
+def _published(reviewed: pd.DataFrame) -> int:
+    stands = ~reviewed["decision"].isin(["rejected", "undecided"])
+    return int((stands & ~reviewed["shape"].isin(_SHOWN_LABELS)).sum())
+
+
+def _label_error(bars: pd.DataFrame) -> tuple[tuple[float, float, float], int]:
+    """Return the share of people's labels that is wrong, its interval, and on how many it rests."""
+    overall = bars[(bars["class_name"] == ALL) & (bars["origin"] == PEOPLE)]
+    if overall.empty:
+        return (math.nan, 0.0, 1.0), 0
+    bar = overall.iloc[0]
+    return (float(bar["rate"]), float(bar["low"]), float(bar["high"])), int(bar["audited"])
+
+
+def _by_class(consensus: pd.DataFrame) -> dict[str, tuple[int, float]]:
+    """Return of each class how many labels several people saw, and how far they agreed on it."""
+    several = consensus[(consensus["support"] > 1) & consensus["class_agreement"].notna()]
+    shares = several.groupby("class_name")["class_agreement"]
+    return {str(name): (len(each), float(each.mean())) for name, each in shares}
+
+
+def _hands(lake: Lake, round_id: str, said: pd.DataFrame) -> list[Hands]:
+    """Return what people did in each stage. Landing, cleaning and release ask nobody."""
+    answers = said.drop_duplicates("answer_id")
+    decided = lake.ledger.read(review_round(round_id))
+    put_back = sum(one.round_id == round_id for one in releases(lake.store))
+    reviewing = [one.submission.lead_time_seconds for one in decided]
+    return [
+        Hands("put back from quarantine", put_back, math.nan),
+        Hands("answers", len(answers), _minutes(answers["lead_time_seconds"].tolist())),
+        Hands("reviews", len(decided), _minutes(reviewing)),
+        Hands("closed, cancelled or reopened", len(RoundRecord(lake.store, round_id).read()),
+              math.nan),
+    ]  # fmt: skip
+
+
+def _minutes(seconds: Sequence[float | None]) -> float:
+    known = [each for each in seconds if each is not None and not math.isnan(each)]
+    return sum(known) / 60 if known else math.nan
+
+
+def _trends(lake: Lake, round_id: str) -> list[Trend]:
+    tables = lake.tables
+    so_far = [key for key in lake.manifests.rounds() if key <= round_id]
+    reports = tables.read_rounds("round_report", so_far).set_index("round_id")
+    agreement, label_error, map50 = (
+        {key: float(reports[name].get(key, math.nan)) for key in so_far}
+        for name in ("agreement", "label_error", "model_map50")
+    )
+    seconds = {key: _seconds_per_label(lake, key) for key in so_far}
+    return [
+        Trend("Agreement", "mean F1 between two people", agreement, is_share=True),
+        Trend("Seconds a label", "of people's time, answers and reviews", seconds, is_share=False),
+        Trend("Wrong labels", "estimated share of the undisputed", label_error, is_share=True),
+        Trend("Model", "mAP at IoU 0.5, test images of then", map50, is_share=True),
+    ]
+
+
+def _seconds_per_label(lake: Lake, round_id: str) -> float:
+    labels = _published(lake.tables.read_rounds("reviewed_labels", [round_id]))
+    hands = _hands(lake, round_id, lake.tables.read_rounds("human_labels", [round_id]))
+    known = [each.minutes * 60 for each in hands if not math.isnan(each.minutes)]
+    return sum(known) / labels if labels and known else math.nan

@@ -1,0 +1,165 @@
+"""What people look at: the report of a round, and the page of all rounds over HTTP."""
+
+import json
+import re
+from html import unescape
+from http.client import HTTPConnection
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from annotation_platform.cli import app
+from annotation_platform.labeling.reviews import review_round
+from annotation_platform.params import read_params
+from annotation_platform.reporting.advice import advise
+from annotation_platform.reporting.round_facts import round_facts
+from annotation_platform.reporting.round_page import render_round
+from annotation_platform.servers.front_page import FrontPage
+from tests.pipeline.conftest import open_platform
+
+HOSTILE = '<img src=x onerror=alert(1)>".jpg'
+
+
+@pytest.fixture(scope="module")
+def worked(tmp_path_factory):
+    """A platform with a round that is published and one that people have not answered yet."""
+    with open_platform(tmp_path_factory.mktemp("pages") / "home") as platform:
+        platform.land(1)
+        (platform.settings.landing_path / HOSTILE).write_bytes(b"no picture")
+        platform.hurry()
+        platform.start_round("round-0001")
+        platform.answer("round-0001")
+        platform.merge("round-0001")
+        for job in ("release_round", "train_model"):
+            assert platform.run(job, "round-0001").success
+        platform.land(2)
+        platform.hurry()
+        platform.start_round("round-0002")
+        yield platform
+
+
+@pytest.fixture
+def pages(worked):
+    with FrontPage(worked.settings) as page, httpx.Client(base_url=page.url) as client:
+        yield client
+
+
+def text_of(page):
+    """Return what people read of a page."""
+    return " ".join(
+        unescape(re.sub(r"<(style|svg).*?</\1>|<[^>]+>", " ", page, flags=re.S)).split()
+    )
+
+
+def report(platform, round_id):
+    return render_round(platform.lake, round_id, read_params(platform.settings.params_path))
+
+
+def test_the_report_counts_what_the_tables_hold(worked):
+    tables, lake = worked.lake.tables, worked.lake
+    said = tables.read("human_labels", "round-0001").drop_duplicates("answer_id")
+    reviewed = tables.read("reviewed_labels", "round-0001")
+    stands = reviewed[
+        ~reviewed["decision"].isin(["rejected", "undecided"])
+        & ~reviewed["shape"].isin(["none", "unsure"])
+    ]
+    decided = len(lake.ledger.read(review_round("round-0001")))
+    facts = round_facts(lake, "round-0001")
+    assert {each.stage: each.touches for each in facts.hands} == {
+        "put back from quarantine": 0,
+        "answers": len(said),
+        "reviews": decided,
+        "closed, cancelled or reopened": 0,
+    }
+    assert (facts.labels, facts.version) == (len(stands), "1.0.0")
+    assert sum(facts.outcomes.values()) == len(lake.manifests.read("round-0001"))
+    seconds = facts.minutes * 60 / facts.labels
+    assert facts.trends[1].values == {"round-0001": pytest.approx(seconds)}
+    shown = text_of(report(worked, "round-0001"))
+    assert f"{seconds:.1f} s of people a label" in shown
+    assert f"answers {len(said)} " in shown
+    for one in facts.people:
+        assert one["annotator"] in shown
+
+
+def test_the_report_is_one_page_that_loads_and_runs_nothing(worked):
+    page = report(worked, "round-0001")
+    assert "default-src 'none'; img-src data:; style-src 'sha256-" in page
+    assert not re.search(r"<script|<link|@import|javascript:|<[^>]*\son\w+=|url\(", page)
+    assert set(re.findall(r'(?:src|href)="([^"]{5})', page)) == {"data:"}
+    # People's names for things are text, whatever they look like.
+    assert "<img src=x" not in page
+    assert HOSTILE in text_of(page)
+
+
+def test_the_report_advises_what_its_figures_say(worked):
+    facts = round_facts(worked.lake, "round-0001")
+    kept_out = facts.outcomes["quarantined"]
+    said = {each.what: each.why for each in advise(facts)}
+    assert (
+        f"{kept_out} of {sum(facts.outcomes.values())}"
+        in said["Look at what sends these pictures."]
+    )
+    assert "Have some undisputed images reviewed." in said
+    open_round = advise(round_facts(worked.lake, "round-0002"))
+    assert "Have some undisputed images reviewed." not in {each.what for each in open_round}
+
+
+def test_a_round_that_is_not_finished_has_a_report_too(worked):
+    shown = text_of(report(worked, "round-0002"))
+    assert "No version yet. Waits for people." in shown
+    assert " 0 answers" in shown
+
+
+def test_all_rounds_stand_on_one_page_with_what_they_wait_for(worked, pages):
+    answer = pages.get("/")
+    shown = text_of(answer.text)
+    assert re.search(r"round-0002 people .*round-0001 –", shown)
+    assert f"0 of {len(worked.lake.tables.read('label_tasks', 'round-0002'))}" in shown
+    links = re.findall(r'href="([^"]+)"', answer.text)
+    assert {"/rounds/round-0001", "/rounds/round-0002", "/versions/1.0.0/card.html"} <= set(links)
+    for link in links:
+        assert pages.get(link).status_code == 200, link
+
+
+def test_the_card_of_a_version_shows_its_pictures(pages):
+    card = pages.get("/versions/1.0.0/card.html").text
+    picture = re.search(r'<img src="(images/[^"]+)"', card)[1]
+    answer = pages.get(f"/versions/1.0.0/{picture}")
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert answer.content.startswith(b"\xff\xd8")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/rounds/round-0009",
+        "/rounds/..%2f..%2fparams.yaml",
+        "/versions/9.9.9/card.html",
+        "/versions/1.0.0/../../secrets.json",
+        "/versions/1.0.0/data.yaml",
+        "/versions/--help/card.html",
+        "/etc/passwd",
+    ],
+)
+def test_what_is_not_there_is_said_to_be_missing(pages, path):
+    # httpx would tidy the path before it is sent.
+    connection = HTTPConnection(pages.base_url.host, pages.base_url.port)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    assert answer.status == 404
+    assert b"Traceback" not in answer.read()
+    connection.close()
+
+
+def test_no_other_site_reads_the_pages(pages):
+    assert pages.get("/", headers={"Host": "example.org"}).status_code == 403
+
+
+def test_the_report_is_written_by_a_command(worked, tmp_path, monkeypatch):
+    monkeypatch.setenv("ANNOTATION_HOME", str(worked.settings.home_path))
+    file = tmp_path / "report.html"
+    done = CliRunner().invoke(app, ["round", "report", "round-0001", "--out", str(file), "--json"])
+    assert json.loads(done.stdout) == {"round": "round-0001", "file": str(file)}
+    assert text_of(file.read_text()) == text_of(report(worked, "round-0001"))
