@@ -7,7 +7,7 @@ LOCK := requirements.lock
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up check test test-long reference lock
+.PHONY: help install demo up check test test-long reference docs lock
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,10 @@ test-long: install  ## the demo as a test, the races, the browser
 reference: install  ## write docs/reference/ from the code
 	$(BIN)/python docs/generate.py
 
+docs: install  ## docs/ as pages to read in a browser: docs/_build/index.html
+	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build
+	@echo docs/_build/index.html
+
 lock: install  ## resolve requirements.lock anew
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra label-studio --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --extra label-studio --python-version 3.11 \
 		--no-emit-index-url --no-header --no-annotate --quiet --output-file $(LOCK)
