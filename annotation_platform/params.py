@@ -97,7 +97,8 @@ class LabelingPolicy(_Policy):
     ``most_answers``, until the answers lead by so many votes. With ``qualify_answers`` above 0
     people get gold tasks alone until they answered so many of them and were right in
     ``qualify_share`` of what there was to decide. With ``resend_lost`` a task that
-    somebody deleted where people label is made again, unless it was answered.
+    somebody deleted where people label is made again, unless it was answered. ``backends`` shares
+    new tasks out between ``label-studio`` and ``handoff``, packages for a vendor.
     """
 
     answers_per_task: int = Field(default=1, ge=1, le=25)
