@@ -1,5 +1,7 @@
 """The composition root: assets, checks, jobs, sensors, and the resources of this deployment."""
 
+from typing import cast
+
 import dagster as dg
 
 from annotation_platform.settings import read_settings
@@ -16,6 +18,7 @@ from assets import (
     review,
     training,
 )
+from assets.describing import described
 from resources.deployments import build_resources
 from sensors import labeling as labeling_sensors
 from sensors import landing as landing_sensors
@@ -23,20 +26,21 @@ from sensors import releases as release_sensors
 from sensors import trouble as trouble_sensors
 from sensors import upkeep
 
+_assets = dg.load_assets_from_modules(
+    [
+        ingestion,
+        imports,
+        prediction,
+        labeling,
+        consensus,
+        review,
+        release,
+        training,
+        reporting,
+    ]
+)
 defs = dg.Definitions(
-    assets=dg.load_assets_from_modules(
-        [
-            ingestion,
-            imports,
-            prediction,
-            labeling,
-            consensus,
-            review,
-            release,
-            training,
-            reporting,
-        ]
-    ),
+    assets=dg.map_asset_specs(described, cast("list[dg.AssetsDefinition]", _assets)),
     asset_checks=dg.load_asset_checks_from_modules([checks]),
     jobs=[
         jobs.start_round,

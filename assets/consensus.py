@@ -18,7 +18,7 @@ from annotation_platform.labeling.qualification import qualify
 from annotation_platform.labeling.tasks import shown_proposals
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
-from assets.metadata import counts, number, pictures, table
+from assets.metadata import counts, histogram, number, pictures, table
 from assets.partitions import rounds
 
 
@@ -113,6 +113,7 @@ def consensus_labels(
     return dg.MaterializeResult(
         value=labels,
         metadata={
+            "most_disputed": pictures(worst, lake, labels, policy.ontology),
             "labels": len(labels),
             "images": labels["image_id"].nunique(),
             "mean_agreement": number(consensus.mean_agreement),
@@ -125,7 +126,6 @@ def consensus_labels(
             "classes_by": f"{consensus.method}: {consensus.reason}",
             "conflicts": counts(conflicts["kind"]),
             "unsettled_conflicts": int((~conflicts["settled"]).sum()),
-            "classes": counts(labels["class_name"].dropna()),
-            "most_disputed": pictures(worst, lake, labels, policy.ontology),
+            "classes": histogram(labels["class_name"].dropna()),
         },
     )

@@ -6,7 +6,7 @@ import pandas as pd
 from annotation_platform.curation import imported
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
-from assets.metadata import counts, pictures, table
+from assets.metadata import counts, histogram, pictures, table
 from assets.partitions import rounds
 
 
@@ -31,7 +31,7 @@ def imported_labels(
             "refused_images": refused["image_id"].nunique(),
             "unused_images": found.unused,
             "origins": counts(usable.drop_duplicates("image_id")["origin"]),
-            "classes": counts(usable["class_name"].dropna()),
+            "classes": histogram(usable["class_name"].dropna()),
             "refused": table(refused, ["image_id", "class_name", "origin", "problem"]),
             "preview": pictures(shown, lake, usable, policy.ontology),
         },

@@ -6,7 +6,7 @@ import pandas as pd
 from annotation_platform.images.cleaning import clean_round
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
-from assets.metadata import counts, kept_out, pictures, table
+from assets.metadata import histogram, kept_out, pictures, table
 from assets.partitions import rounds
 
 
@@ -50,7 +50,7 @@ def cleaned_images(
             "accepted": len(accepted),
             "duplicates": int((cleaned["outcome"] == "duplicate").sum()),
             "quarantined": len(quarantined),
-            "reasons": counts(rejected["reason"].str.split(":").str[0]),
+            "reasons": histogram(rejected["reason"].str.split(":").str[0]),
             "not_accepted": table(rejected, ["source_key", "outcome", "reason", "duplicate_of"]),
             "quarantine": kept_out(quarantined, lake),
             "preview": pictures(accepted, lake),

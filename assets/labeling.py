@@ -15,7 +15,7 @@ from annotation_platform.models.embedder import embedder_for
 from annotation_platform.models.known_classes import KnownClasses
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
-from assets.metadata import counts, pictures, table
+from assets.metadata import counts, histogram, pictures, table
 from assets.partitions import rounds
 
 
@@ -148,7 +148,7 @@ def human_labels(
             "unusable_regions": int(said["refused_regions"].sum()),
             "noticed": table(said[said["problems"] != ""], ["answer_id", "problems"]),
             "minutes_of_work": answers.minutes,
-            "classes": counts(labels["class_name"].dropna()),
+            "classes": histogram(labels["class_name"].dropna()),
             "preview": pictures(asked, lake, labels, policy.ontology),
         },
     )

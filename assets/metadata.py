@@ -16,6 +16,9 @@ from annotation_platform.reporting.previews import (
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.storage.keys import raw_key
 
+_BAR = 16
+"""Signs of the longest bar."""
+
 
 def table(frame: pd.DataFrame, columns: Sequence[str] = ()) -> dg.MarkdownMetadataValue:
     """Return the first rows of a table for an asset's page."""
@@ -50,6 +53,15 @@ def finding_pictures(
     ``truth`` needs ``image_id``, ``extension`` and boxes.
     """
     return dg.MetadataValue.md(findings_preview(findings, truth, lake.picture))
+
+
+def histogram(values: pd.Series) -> dg.MarkdownMetadataValue:
+    """Return how often each value occurs as a table with bars, the twenty most frequent first."""
+    counted = values.value_counts()
+    longest = max(int(counted.max()), 1) if len(counted) else 1
+    rows = {"": counted.index.astype(str), "count": counted.to_numpy()}
+    rows[" "] = ["█" * max(1, round(_BAR * int(n) / longest)) for n in counted]
+    return dg.MetadataValue.md(table_preview(pd.DataFrame(rows), rows=20))
 
 
 def counts(values: pd.Series) -> dg.JsonMetadataValue:

@@ -11,7 +11,7 @@ from annotation_platform.models.embedder import embedder_for
 from annotation_platform.models.proposals import propose
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
-from assets.metadata import counts, number, pictures, table
+from assets.metadata import histogram, number, pictures, table
 from assets.partitions import rounds
 
 
@@ -79,7 +79,7 @@ def model_predictions(
             "seconds": number(float(looked_at["seconds"].sum())),
             "model": proposed.model,
             "scores": proposed.scores,
-            "classes": counts(shown["class_name"]),
+            "classes": histogram(shown["class_name"]),
             "preview": pictures(pool, lake, shown, policy.ontology),
         },
     )

@@ -14,7 +14,7 @@ from annotation_platform.measured_errors import measure_errors
 from annotation_platform.params import Params
 from annotation_platform.release import VersionStore, publish_round
 from annotation_platform.schema.shapes import AREAS
-from assets.metadata import counts, number, pictures, table
+from assets.metadata import counts, histogram, number, pictures, table
 from assets.partitions import rounds
 from resources.pages import PagesResource
 
@@ -90,7 +90,7 @@ def training_set(
             "boxes": int(built.labels["shape"].isin(AREAS).sum()),
             "test_images": int((images["split"] == "test").sum()),
             "splits": counts(images["split"]),
-            "classes": counts(built.labels["class_name"].dropna()),
+            "classes": histogram(built.labels["class_name"].dropna()),
             "origins": counts(built.labels["origin"]),
             "rounds": built.rounds,
             "held_rounds": built.held,

@@ -129,6 +129,9 @@ def model_evaluation(
 
 
 def _choice_metadata(row: pd.Series, figures: pd.DataFrame) -> dict[str, Any]:
+    """Return how well the classifier does; nothing where there are no choices."""
+    if not row["choice_images"]:
+        return {}
     shown = ["class_name", "chosen", "proposed", "right", "accuracy", "f1", "f1_low", "f1_high"]
     numbers = ["accuracy", "accuracy_low", "accuracy_high", "promoted_accuracy"]
     return {
