@@ -7,7 +7,7 @@ LOCK := requirements.lock
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up check test test-long reference docs lock
+.PHONY: help install demo up check test test-long reference docs bench lock
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ test-long: install  ## the demo as a test, the races, the browser
 
 reference: install  ## write docs/reference/ from the code
 	$(BIN)/python docs/generate.py
+
+bench: install  ## each claim beside a peer, in one table; about fifteen idle minutes
+	$(BIN)/python benchmarks/table.py
 
 docs: install  ## docs/ as pages to read in a browser: docs/_build/index.html
 	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build

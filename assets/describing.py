@@ -13,6 +13,14 @@ _OWNERS = {
     "training": "team:models",
     "reporting": "team:data",
 }
+_TYPES = {
+    "string[pyarrow]": "text",
+    "int64": "integer",
+    "Int64": "integer",
+    "float64": "float",
+    "datetime64[us, UTC]": "timestamp",
+    "object": "vector",
+}
 
 
 def described(spec: dg.AssetSpec) -> dg.AssetSpec:
@@ -20,7 +28,7 @@ def described(spec: dg.AssetSpec) -> dg.AssetSpec:
     columns = [
         dg.TableColumn(
             name,
-            column.dtype,
+            _TYPES.get(column.dtype, column.dtype),
             column.about,
             dg.TableColumnConstraints(nullable=column.nullable),
         )
