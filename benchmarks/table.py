@@ -219,10 +219,11 @@ def measure(claim: Claim, outputs: dict[str, str]) -> Row:
             outputs[claim.command] = output_of(ready)
         found = [each.groupdict() for each in
                  re.finditer(claim.pattern, outputs[claim.command], re.M)]  # fmt: skip
-        if not found:
-            raise RuntimeError("its output does not tell the figures")
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         return Row(claim.claim, "–", claim.peer, None, shown, str(error))
+    if not found:
+        said = "its output does not tell the figures"
+        return Row(claim.claim, "–", claim.peer, None, shown, said)
     figures = {
         key: statistics.median(float(each[key].rstrip(".,").replace(",", "")) for each in found)
         for key in found[0]

@@ -5,7 +5,6 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy.fft import dctn
 
 from annotation_platform.images.decoding import Pixels
 from annotation_platform.images.likeness import likeness
@@ -40,6 +39,8 @@ def describe(pixels: Pixels) -> npt.NDArray[np.float32]:
     The 8 × 8 lowest frequencies of the brightness and the 4 × 4 lowest of both colour
     differences, each block scaled to its own length, so that layout counts as much as colour.
     """
+    from scipy.fft import dctn
+
     small = Image.fromarray(pixels).resize((32, 32), Image.Resampling.BOX).convert("YCbCr")
     planes = np.asarray(small, dtype=np.float64) - 128.0
     blocks = []

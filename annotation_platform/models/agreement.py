@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
 from annotation_platform.labeling.tasks import shown_proposals
 from annotation_platform.models.findings import matched_pictures
@@ -88,14 +87,16 @@ def agreement_drop(history: pd.DataFrame, *, answers: str = "consensus") -> Agre
     if len(own) < 2:
         said = f"{len(own)} rounds with proposals and answers; a comparison needs two."
         return AgreementDrop(False, math.nan, said)
-    width = 2 * float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    from scipy.special import ndtri
+
+    width = 2 * float(ndtri((1 + CONFIDENCE) / 2))
     errors = ((own["f1_high"] - own["f1_low"]) / width).to_numpy()
     values = own["f1"].to_numpy()
     before = slice(max(0, len(own) - 1 - _EARLIER), len(own) - 1)
     mean = float(values[before].mean())
     error = math.hypot(errors[-1], math.sqrt((errors[before] ** 2).sum()) / len(errors[before]))
     difference = float(values[-1]) - mean
-    dropped = difference < -float(stats.norm.ppf(CONFIDENCE)) * error
+    dropped = difference < -float(ndtri(CONFIDENCE)) * error
     verdict = "a drop beyond chance" if dropped else "no drop beyond chance"
     said = (
         f"{own['round_id'].iloc[-1]}: F1 {values[-1]:.3f} between proposals and people, "

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from annotation_platform.schema.geometry import FloatArray
 
@@ -149,11 +148,13 @@ def interval(
         bounds: the range of the figure.
         confidence: how often the interval is to cover the true value.
     """
+    from scipy.special import ndtr, stdtrit
+
     drawn = drawn[~np.isnan(drawn)]
     if images < 2 or drawn.size == 0 or math.isnan(value):
         return Interval(value, math.nan, math.nan)
-    quantile = stats.t.ppf((1 - confidence) / 2, images - 1) * math.sqrt(images / (images - 1))
-    tail = float(stats.norm.cdf(quantile))
+    quantile = stdtrit(images - 1, (1 - confidence) / 2) * math.sqrt(images / (images - 1))
+    tail = float(ndtr(quantile))
     bias = float(drawn.mean()) - value
     ends = np.quantile(drawn, [tail, 1 - tail]) - bias
     ends -= 2 * np.array([max(bias, 0.0), min(bias, 0.0)])

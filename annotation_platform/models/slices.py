@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
 from annotation_platform.models.coco_metrics import CocoFigures, Size
 from annotation_platform.models.matches import (
@@ -166,6 +165,8 @@ def _by_images(
 
 
 def _row(round_id: str, one: _Slice, image_spread: float, looks: int) -> dict[str, object]:
+    from scipy.special import stdtrit
+
     drawn = _means(one.inside.ap)
     end = interval(float(drawn[0]), drawn[1:], images=one.images)
     if one.paired:
@@ -179,7 +180,7 @@ def _row(round_id: str, one: _Slice, image_spread: float, looks: int) -> dict[st
         known = difference[1:][~np.isnan(difference[1:])]
         error = image_spread / math.sqrt(one.images)
         error = max(error, float(known.std())) if known.size else error
-        quantile = stats.t.ppf(1 - (1 - CONFIDENCE) / max(looks, 1), one.images - 1)
+        quantile = stdtrit(one.images - 1, 1 - (1 - CONFIDENCE) / max(looks, 1))
         upper = min(float(difference[0] + quantile * error), 1.0)
     return {
         "round_id": round_id,
