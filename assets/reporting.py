@@ -24,7 +24,7 @@ def round_report(
     pages: PagesResource,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """The round from landing to model, in one row of figures."""
-    report = report_round(lake.tables, context.partition_key)
+    report = report_round(lake, context.partition_key)
     row = report.iloc[0]
     figures = {name: number(float(row[name])) for name in report.columns[1:-1]}
     return dg.MaterializeResult(

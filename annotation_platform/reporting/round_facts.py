@@ -2,31 +2,16 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from annotation_platform.consensus.agreement import pairwise_agreement
 from annotation_platform.curation.error_bars import ALL
 from annotation_platform.curation.imported import PEOPLE
-from annotation_platform.labeling.record import RoundRecord
-from annotation_platform.labeling.reviews import review_round
 from annotation_platform.lake import Lake
-from annotation_platform.landing.quarantine import releases
+from annotation_platform.reporting.hands import Hands, hands_of, minutes_of, published_labels
 from annotation_platform.schema.tables import records
-
-_SHOWN_LABELS = ("none", "unsure")
-
-
-@dataclass(frozen=True)
-class Hands:
-    """What was done by hand in one stage: how often, and for how long where that is known."""
-
-    stage: str
-    touches: int
-    minutes: float  # not a number: nobody measured it
 
 
 @dataclass(frozen=True)
@@ -70,7 +55,6 @@ class RoundFacts:
     slices: list[dict[str, object]]  # rows of model_slices, the weakest first
     version: str
     images_in_version: int
-    trends: list[Trend]
 
     @property
     def touches(self) -> int:
@@ -79,8 +63,13 @@ class RoundFacts:
 
     @property
     def minutes(self) -> float:
-        """Minutes of people's time that were measured."""
-        return float(np.nansum([each.minutes for each in self.hands]))
+        """Minutes of people's time; not a number where nobody measured any."""
+        return minutes_of(self.hands)
+
+    @property
+    def seconds_a_label(self) -> float:
+        """Seconds of people's time for each label that may be published."""
+        return self.minutes * 60 / self.labels if self.labels else math.nan
 
 
 def round_facts(lake: Lake, round_id: str) -> RoundFacts:
@@ -112,8 +101,8 @@ def round_facts(lake: Lake, round_id: str) -> RoundFacts:
         conflicts=_counted(conflicts["kind"]),
         unsettled=int((~conflicts["settled"].astype(bool)).sum()),
         undecided=int(reviewed.loc[reviewed["decision"] == "undecided", "image_id"].nunique()),
-        hands=_hands(lake, round_id, said),
-        labels=_published(reviewed),
+        hands=hands_of(lake, round_id),
+        labels=published_labels(reviewed),
         issues=len(table("label_issues")),
         label_error=label_error,
         audited=audited,
@@ -122,17 +111,11 @@ def round_facts(lake: Lake, round_id: str) -> RoundFacts:
         slices=records(table("model_slices").sort_values("rank", kind="stable")),
         version="".join(version["version"]),
         images_in_version=int(version["images"].sum()),
-        trends=_trends(lake, round_id),
     )
 
 
 def _counted(values: "pd.Series[str]") -> dict[str, int]:
     return {str(key): int(count) for key, count in Counter(values.dropna()).most_common()}
-
-
-def _published(reviewed: pd.DataFrame) -> int:
-    stands = ~reviewed["decision"].isin(["rejected", "undecided"])
-    return int((stands & ~reviewed["shape"].isin(_SHOWN_LABELS)).sum())
 
 
 def _label_error(bars: pd.DataFrame) -> tuple[tuple[float, float, float], int]:
@@ -151,45 +134,21 @@ def _by_class(consensus: pd.DataFrame) -> dict[str, tuple[int, float]]:
     return {str(name): (len(each), float(each.mean())) for name, each in shares}
 
 
-def _hands(lake: Lake, round_id: str, said: pd.DataFrame) -> list[Hands]:
-    """Return what people did in each stage. Landing, cleaning and release ask nobody."""
-    answers = said.drop_duplicates("answer_id")
-    decided = lake.ledger.read(review_round(round_id))
-    put_back = sum(one.round_id == round_id for one in releases(lake.store))
-    reviewing = [one.submission.lead_time_seconds for one in decided]
+def round_trends(lake: Lake, facts: RoundFacts) -> list[Trend]:
+    """Return the figures of all rounds up to this one."""
+    so_far = [key for key in lake.manifests.rounds() if key <= facts.round_id]
+    reports = lake.tables.read_rounds("round_report", so_far).set_index("round_id")
+    per_label = reports["minutes"] * 60 / reports["labels"].where(reports["labels"] > 0)
+
+    def over_rounds(figures: "pd.Series[float]") -> dict[str, float]:
+        return {key: float(figures.get(key, math.nan)) for key in so_far}
+
     return [
-        Hands("put back from quarantine", put_back, math.nan),
-        Hands("answers", len(answers), _minutes(answers["lead_time_seconds"].tolist())),
-        Hands("reviews", len(decided), _minutes(reviewing)),
-        Hands("closed, cancelled or reopened", len(RoundRecord(lake.store, round_id).read()),
-              math.nan),
+        Trend("Agreement", "mean F1 between two people", over_rounds(reports["agreement"]), True),
+        Trend("Seconds a label", "of people's time, answers and reviews",
+              over_rounds(per_label) | {facts.round_id: facts.seconds_a_label}, False),
+        Trend("Wrong labels", "estimated share of the undisputed",
+              over_rounds(reports["label_error"]), True),
+        Trend("Model", "mAP at IoU 0.5, test images of then",
+              over_rounds(reports["model_map50"]), True),
     ]  # fmt: skip
-
-
-def _minutes(seconds: Sequence[float | None]) -> float:
-    known = [each for each in seconds if each is not None and not math.isnan(each)]
-    return sum(known) / 60 if known else math.nan
-
-
-def _trends(lake: Lake, round_id: str) -> list[Trend]:
-    tables = lake.tables
-    so_far = [key for key in lake.manifests.rounds() if key <= round_id]
-    reports = tables.read_rounds("round_report", so_far).set_index("round_id")
-    agreement, label_error, map50 = (
-        {key: float(reports[name].get(key, math.nan)) for key in so_far}
-        for name in ("agreement", "label_error", "model_map50")
-    )
-    seconds = {key: _seconds_per_label(lake, key) for key in so_far}
-    return [
-        Trend("Agreement", "mean F1 between two people", agreement, is_share=True),
-        Trend("Seconds a label", "of people's time, answers and reviews", seconds, is_share=False),
-        Trend("Wrong labels", "estimated share of the undisputed", label_error, is_share=True),
-        Trend("Model", "mAP at IoU 0.5, test images of then", map50, is_share=True),
-    ]
-
-
-def _seconds_per_label(lake: Lake, round_id: str) -> float:
-    labels = _published(lake.tables.read_rounds("reviewed_labels", [round_id]))
-    hands = _hands(lake, round_id, lake.tables.read_rounds("human_labels", [round_id]))
-    known = [each.minutes * 60 for each in hands if not math.isnan(each.minutes)]
-    return sum(known) / labels if labels and known else math.nan

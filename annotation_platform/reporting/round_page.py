@@ -21,7 +21,7 @@ from annotation_platform.reporting.previews import (
     thumbnail,
     worst_findings,
 )
-from annotation_platform.reporting.round_facts import round_facts
+from annotation_platform.reporting.round_facts import round_facts, round_trends
 from annotation_platform.reporting.status import round_state
 from annotation_platform.reporting.trend_chart import STYLE, draw_trend
 from annotation_platform.schema.ontology import Ontology, class_colors
@@ -97,7 +97,7 @@ def render_round(lake: Lake, round_id: str, policy: Params) -> str:
         facts=facts,
         waits_for=str(round_state(lake, round_id)["waits_for"]),
         advice=advise(facts),
-        trends=[(each, draw_trend(each)) for each in facts.trends if each.is_known],
+        trends=[(each, draw_trend(each)) for each in round_trends(lake, facts) if each.is_known],
         classes=_legend(ontology),
         changes=_changes(lake, round_id, policy, ontology, pictures),
         disputes=_disputes(lake, round_id, said, pictures),

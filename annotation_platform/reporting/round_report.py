@@ -6,16 +6,19 @@ from annotation_platform.consensus.agreement import pairwise_agreement
 from annotation_platform.curation.error_bars import ALL
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.errors import NotReadyError
+from annotation_platform.lake import Lake
+from annotation_platform.reporting.hands import hands_of, minutes_of, published_labels
 from annotation_platform.schema.tables import make_table
 from annotation_platform.storage.round_tables import RoundTables
 
 
-def report_round(tables: RoundTables, round_id: str) -> pd.DataFrame:
+def report_round(lake: Lake, round_id: str) -> pd.DataFrame:
     """Return the ``round_report`` of a round; NotReadyError while an earlier stage is missing.
 
     The model's figures are missing where the round's version trained none, and those of labels
     without a person where auto-accept is off.
     """
+    tables, hands = lake.tables, hands_of(lake, round_id)
     cleaned = tables.read("cleaned_images", round_id)
     tasks = tables.read("label_tasks", round_id)
     said = tables.read("human_labels", round_id)
@@ -37,6 +40,9 @@ def report_round(tables: RoundTables, round_id: str) -> pd.DataFrame:
         "answers": said["answer_id"].nunique(),
         "agreement": pairwise_agreement(said),
         "disputed": int(consensus["disputed"].sum()),
+        "labels": published_labels(tables.read("reviewed_labels", round_id)),
+        "touches": sum(each.touches for each in hands),
+        "minutes": minutes_of(hands),
         **_automated(tables, round_id),
         **_label_error(tables, round_id),
         "model_map50": map50,

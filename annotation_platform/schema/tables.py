@@ -785,6 +785,9 @@ ROUND_REPORTS = Table(
             "mean F1 at IoU 0.5, class included, between pairs of annotators", 0, 1
         ),
         "disputed": count("boxes settled by rule against somebody's vote"),
+        "labels": count("labels of the round that may be published"),
+        "touches": count("what people did by hand: answers, reviews, decisions"),
+        "minutes": number("of people's time, where it was measured", 0),
         "audited_pictures": count("labelled blind, and what auto-accept rests on; 0: it is off"),
         "auto_images": count("pictures of the pool that were accepted without a person"),
         "auto_share": number("of the pictures of the pool; missing: auto-accept is off", 0, 1),

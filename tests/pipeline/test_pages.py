@@ -13,7 +13,7 @@ from annotation_platform.cli import app
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.params import read_params
 from annotation_platform.reporting.advice import advise
-from annotation_platform.reporting.round_facts import round_facts
+from annotation_platform.reporting.round_facts import round_facts, round_trends
 from annotation_platform.reporting.round_page import render_round
 from annotation_platform.servers.front_page import FrontPage
 from tests.pipeline.conftest import open_platform
@@ -75,7 +75,10 @@ def test_the_report_counts_what_the_tables_hold(worked):
     assert (facts.labels, facts.version) == (len(stands), "1.0.0")
     assert sum(facts.outcomes.values()) == len(lake.manifests.read("round-0001"))
     seconds = facts.minutes * 60 / facts.labels
-    assert facts.trends[1].values == {"round-0001": pytest.approx(seconds)}
+    assert round_trends(lake, facts)[1].values == {"round-0001": pytest.approx(seconds)}
+    row = tables.read("round_report", "round-0001").iloc[0]
+    assert (row["touches"], row["labels"]) == (facts.touches, facts.labels)
+    assert row["minutes"] == pytest.approx(facts.minutes)
     shown = text_of(report(worked, "round-0001"))
     assert f"{seconds:.1f} s of people a label" in shown
     assert f"answers {len(said)} " in shown
