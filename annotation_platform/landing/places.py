@@ -17,6 +17,7 @@ from annotation_platform.storage.regular import (
     NOT_UTF8,
     is_unfinished,
     open_regular,
+    printable,
     printable_name,
 )
 from annotation_platform.storage.s3 import Bucket, S3Entry, is_s3
@@ -87,21 +88,22 @@ class FolderLanding:
 
     def list(self, *, now: datetime) -> Landed:
         """Return what lies there; see `LandingPlace`."""
-        objects, ages = [], {}
+        objects, ages, moment = [], {}, now.timestamp()
+        root = str(self.folder)
         for path in _walk(self.folder):
             try:
-                info = path.lstat()
+                info = os.lstat(path)
             except FileNotFoundError:  # moved away between the listing and the look
                 continue
             except OSError:
                 # What cannot even be looked at has to be read in vain to end in quarantine.
                 info = os.stat_result((0,) * 10)
-            key = printable_name(path, self.folder)
+            key = printable(path[len(root) :].lstrip(os.sep))
             stamp = f"{info.st_size}-{info.st_mtime_ns}"
             landed = LandedObject(key=key, stamp=stamp, byte_size=info.st_size)
             objects.append(landed)
             # The time of the last change here; what a camera or a copy says may lie ahead.
-            ages[landed] = max(0.0, now.timestamp() - info.st_ctime)
+            ages[landed] = max(0.0, moment - info.st_ctime)
         return Landed(pair_sidecars(objects), ages)
 
     def read(self, landed: LandedObject) -> bytes:
@@ -228,13 +230,14 @@ def _put(
     raise DataError(f"{name}: its name is taken, and so is the one made of its digest. Rename it.")
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path) -> Iterator[str]:
+    # As text: a sensor looks every few seconds, and 100,000 paths take seconds to make.
     unlisted: list[OSError] = []
     # os.walk does not follow links to folders; they come among the folders' names.
     for root, folders, files in os.walk(folder, onerror=unlisted.append):
         linked = [name for name in folders if (Path(root) / name).is_symlink()]
         names = (name for name in [*files, *linked] if not is_unfinished(name))
-        yield from (Path(root) / name for name in names)
+        yield from (f"{root}{os.sep}{name}" for name in names)
     for error in unlisted:
         if Path(error.filename) == folder:
             raise DataError(
@@ -242,4 +245,4 @@ def _walk(folder: Path) -> Iterator[Path]:
                 "Check that it exists and its permissions."
             ) from error
         # A folder in it that cannot be listed is an object that cannot be read.
-        yield Path(error.filename)
+        yield str(error.filename)

@@ -5,7 +5,6 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import inf
-from pathlib import PurePosixPath
 
 from annotation_platform.errors import NotReadyError
 from annotation_platform.params import RoundPolicy
@@ -98,11 +97,18 @@ def pair_sidecars(objects: Sequence[LandedObject]) -> list[LandedObject]:
     for item in objects:
         if item.key in names:
             continue
-        stem = str(PurePosixPath(item.key).with_suffix("")) if PurePosixPath(item.key).name else ""
-        sidecar = next((f"{n}.json" for n in (item.key, stem) if f"{n}.json" in names), "")
+        sidecar = next((each for each in _sidecar_names(item.key) if each in names), "")
         used.add(sidecar)
-        paired.append(replace(item, sidecar=sidecar))
+        paired.append(item if sidecar == item.sidecar else replace(item, sidecar=sidecar))
     return sorted([*paired, *(item for item in objects if item.key in names - used)])
+
+
+def _sidecar_names(key: str) -> tuple[str, str]:
+    name = key[key.rfind("/") + 1 :]
+    dot = name.rfind(".")
+    # What begins or ends with its only dot has no suffix.
+    stem = key[: len(key) - len(name) + dot] if 0 < dot < len(name) - 1 else key
+    return f"{key}.json", f"{stem}.json"
 
 
 def new_objects(landed: Landed, known: Collection[LandedObject]) -> list[LandedObject]:

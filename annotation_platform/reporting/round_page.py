@@ -181,6 +181,9 @@ def _kept_out(lake: Lake, cleaned: pd.DataFrame) -> Iterator[Panel]:
 
 def _findings(lake: Lake, round_id: str) -> Iterator[Panel]:
     findings = lake.tables.read_rounds("model_findings", [round_id])
+    if findings.empty:
+        return
+    # All labels of all rounds: the largest table there is.
     truth = lake.tables.read_rounds("training_set", [round_id])
     rows = worst_findings(findings[findings["image_id"].isin(truth["image_id"])], _FINDINGS)
     for row in rows:

@@ -24,7 +24,12 @@ def is_unfinished(name: str) -> bool:
 
 def printable_name(path: Path, folder: Path) -> str:
     """Return a file's name relative to ``folder``; bytes that are not UTF-8 as ``\\xe9``."""
-    return os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace")
+    return printable(str(path.relative_to(folder)))
+
+
+def printable(name: str) -> str:
+    """Return a file's name as text that any table can carry; other bytes as ``\\xe9``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 @contextmanager
