@@ -40,7 +40,7 @@ from annotation_platform.params import (
     TrainingPolicy,
 )
 from annotation_platform.servers.dagster import DagsterServers
-from annotation_platform.servers.front_page import FrontPage
+from annotation_platform.servers.front_page import front_page
 from annotation_platform.servers.home import locked_home
 from annotation_platform.servers.label_studio import LabelStudioServer
 from annotation_platform.settings import PROJECT_ROOT, Settings
@@ -100,7 +100,7 @@ def run_demo(
         Skills(lake.store).set(EXPERT, REVIEWER, granted=True, now=datetime.now(UTC))
         seats, settings, secrets = _open_labeling(settings, names, stack, narrator)
         narrator.stage("Dagster is starting")
-        page = stack.enter_context(FrontPage(settings))
+        page = stack.enter_context(front_page(settings))
         settings = settings.model_copy(update={"pages_url": page.url})
         dagster = stack.enter_context(DagsterServers(settings, secrets=secrets))
         page.links |= {"Dagster": dagster.url}

@@ -4,12 +4,13 @@ It listens on the loopback interface alone and only reads.
 """
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from annotation_platform.errors import AnnotationPlatformError
@@ -48,53 +49,21 @@ class _Answer:
 
 
 class FrontPage:
-    """Serves ``/``, ``/rounds/ROUND`` and ``/versions/VERSION/FILE`` until it is stopped.
+    """Answers ``/``, ``/rounds/ROUND`` and ``/versions/VERSION/FILE``; see ``front_page``.
 
-    Every page is made anew when it is asked for. A request that names another host than this
-    machine is refused: no other site's script may read here.
-
-    Args:
-        settings: the deployment.
-        port: 0 takes a free one.
+    Every page is made anew when it is asked for.
     """
 
-    def __init__(self, settings: Settings, *, port: int = 0) -> None:
+    def __init__(self, settings: Settings, port: int) -> None:
         self._settings = settings
-        self._port = port
-        self._server: ThreadingHTTPServer | None = None
+        self.port = port
         self.links: dict[str, str] = {}
         """What else there is, by name: addresses that the page shows at its top."""
 
     @property
     def url(self) -> str:
-        """The address of the page; its port is known once it was started."""
-        return f"http://{LOOPBACK}:{self._port}"
-
-    def start(self) -> Self:
-        """Listen, in a thread of its own; SettingsError if the port is taken."""
-        self._port = usable_port(self._port, remedy="choose another one with --page-port")
-        self._server = ThreadingHTTPServer((LOOPBACK, self._port), self._handler())
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
-        return self
-
-    def stop(self) -> None:
-        """Listen no more."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.shutdown()
-            server.server_close()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
+        """The address of the page."""
+        return f"http://{LOOPBACK}:{self.port}"
 
     def answer(self, path: str) -> _Answer:
         """Return what stands under a path; what is not there is 404 and says so."""
@@ -147,32 +116,53 @@ class FrontPage:
     def _versions(self) -> "_VersionFiles":
         return _VersionFiles(self._settings)
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        page = self
 
-        class Handler(BaseHTTPRequestHandler):
-            timeout = 30
+@contextmanager
+def front_page(settings: Settings, *, port: int = 0) -> Iterator[FrontPage]:
+    """Serve the page from a thread of its own until the block ends; port 0 takes a free one.
 
-            def do_GET(self) -> None:
-                """Answer with a page."""
-                hosts = {f"{name}:{page._port}" for name in (LOOPBACK, "localhost")}
-                if self.headers.get("Host", "") in hosts:
-                    found = page.answer(self.path)
-                else:
-                    found = _Answer(403, "text/plain", b"Only this machine's own names.\n")
-                self.send_response(found.status)
-                self.send_header("Content-Type", found.kind)
-                self.send_header("Content-Length", str(len(found.body)))
-                self.send_header("X-Content-Type-Options", "nosniff")
-                self.send_header("X-Frame-Options", "DENY")
-                self.send_header("Cache-Control", "no-store")
-                self.end_headers()
-                self.wfile.write(found.body)
+    A request that names another host than this machine is refused: no other site's script may read
+    here.
 
-            def log_message(self, *_: Any) -> None:
-                """Keep no log: what is looked at is nobody's business."""
+    Raises:
+        SettingsError: the port is taken.
+    """
+    page = FrontPage(settings, usable_port(port, remedy="choose another one with --page-port"))
+    server = ThreadingHTTPServer((LOOPBACK, page.port), _handler(page))
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
+    try:
+        yield page
+    finally:
+        server.shutdown()
+        server.server_close()
 
-        return Handler
+
+def _handler(page: FrontPage) -> type[BaseHTTPRequestHandler]:
+    hosts = {f"{name}:{page.port}" for name in (LOOPBACK, "localhost")}
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 30
+
+        def do_GET(self) -> None:
+            """Answer with a page."""
+            if self.headers.get("Host", "") in hosts:
+                found = page.answer(self.path)
+            else:
+                found = _Answer(403, "text/plain", b"Only this machine's own names.\n")
+            self.send_response(found.status)
+            self.send_header("Content-Type", found.kind)
+            self.send_header("Content-Length", str(len(found.body)))
+            self.send_header("X-Content-Type-Options", "nosniff")
+            self.send_header("X-Frame-Options", "DENY")
+            self.send_header("Cache-Control", "no-store")
+            self.end_headers()
+            self.wfile.write(found.body)
+
+        def log_message(self, *_: Any) -> None:
+            """Keep no log: what is looked at is nobody's business."""
+
+    return Handler
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from annotation_platform.labeling.pictures import private_endpoint
 from annotation_platform.lake import lake_of
 from annotation_platform.params import read_params
 from annotation_platform.servers.dagster import DagsterServers
-from annotation_platform.servers.front_page import FrontPage
+from annotation_platform.servers.front_page import front_page
 from annotation_platform.servers.home import locked_home
 from annotation_platform.servers.label_studio import LabelStudioServer
 from annotation_platform.servers.webhooks import received_hints, registered_webhooks
@@ -65,7 +65,7 @@ def serve(
                 say=say,
             )
         )
-        page = stack.enter_context(FrontPage(settings, port=page_port))
+        page = stack.enter_context(front_page(settings, port=page_port))
         settings = settings.model_copy(update={"pages_url": page.url})
         dagster = stack.enter_context(DagsterServers(settings, secrets={_TOKEN: token}, port=port))
         page.links |= {"Dagster": dagster.url, "Label Studio": url}

@@ -15,7 +15,7 @@ from annotation_platform.params import read_params
 from annotation_platform.reporting.advice import advise
 from annotation_platform.reporting.round_facts import round_facts, round_trends
 from annotation_platform.reporting.round_page import render_round
-from annotation_platform.servers.front_page import FrontPage
+from annotation_platform.servers.front_page import front_page
 from tests.pipeline.conftest import open_platform
 
 HOSTILE = '<img src=x onerror=alert(1)>".jpg'
@@ -41,7 +41,7 @@ def worked(tmp_path_factory):
 
 @pytest.fixture
 def pages(worked):
-    with FrontPage(worked.settings) as page, httpx.Client(base_url=page.url) as client:
+    with front_page(worked.settings) as page, httpx.Client(base_url=page.url) as client:
         yield client
 
 
