@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from annotation_platform.pages import percent
 from annotation_platform.pages.text import shown
 from annotation_platform.reporting.round_facts import RoundFacts
 
@@ -44,7 +45,7 @@ def _about_labels(facts: RoundFacts) -> Iterator[Advice]:
     for name, (labels, share) in sorted(unclear.items(), key=lambda each: each[1][1])[:2]:
         yield Advice(
             f"Say in the guideline what tells {shown(name, 40)} from the others.",
-            f"Of those who saw one, {_percent(share)} called it so, over {labels} labels.",
+            f"Of those who saw one, {percent(share, 1)} called it so, over {labels} labels.",
         )
     if facts.issues:
         yield Advice(
@@ -61,8 +62,8 @@ def _about_labels(facts: RoundFacts) -> Iterator[Advice]:
     elif facts.labels and high - low > _WIDE:
         yield Advice(
             "Have more undisputed images reviewed.",
-            f"{facts.audited} labels were looked at: {_percent(rate)} wrong, but anything from "
-            f"{_percent(low)} to {_percent(high)} is possible.",
+            f"{facts.audited} labels were looked at: {percent(rate, 1)} wrong, but anything from "
+            f"{percent(low, 1)} to {percent(high, 1)} is possible.",
         )
 
 
@@ -82,7 +83,7 @@ def _about_pictures(facts: RoundFacts) -> Iterator[Advice]:
         why = ", ".join(f"{shown(name, 40)} {count}" for name, count in facts.reasons.items())
         yield Advice(
             "Look at what sends these pictures.",
-            f"{out} of {landed} were kept out, {_percent(out / landed)} ({why}).",
+            f"{out} of {landed} were kept out, {percent(out / landed, 1)} ({why}).",
         )
     if facts.drifted:
         yield Advice(
@@ -103,12 +104,8 @@ def _about_model(facts: RoundFacts) -> Iterator[Advice]:
         yield Advice("Proposals still come from the earlier model.", str(facts.model["reason"]))
 
 
-def _percent(share: float) -> str:
-    return f"{share:.0%}".replace("%", " %")
-
-
 def _known(value: object) -> str:
-    return "–" if not isinstance(value, float) or math.isnan(value) else _percent(value)
+    return "–" if not isinstance(value, float) or math.isnan(value) else percent(value, 1)
 
 
 def _figure(value: object) -> str:

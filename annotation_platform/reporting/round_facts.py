@@ -37,7 +37,6 @@ class RoundFacts:
     outcomes: dict[str, int]  # accepted, duplicate, quarantined
     reasons: dict[str, int]  # why things are in quarantine, most frequent first
     drifted: list[str]  # what the batch differs in, as sentences
-    asked: int
     answers: int
     people: list[dict[str, object]]  # rows of annotator_quality, the weakest first
     agreement: float
@@ -86,14 +85,13 @@ def round_facts(lake: Lake, round_id: str) -> RoundFacts:
         table(name) for name in ("conflicts", "batch_drift", "dataset_version")
     )
     quarantined = cleaned[cleaned["outcome"] == "quarantined"]
-    label_error, audited = _label_error(table("error_bars"))
+    label_error, audited = label_error_of(table("error_bars"))
     return RoundFacts(
         round_id=round_id,
         outcomes=_counted(cleaned["outcome"]),
         # The measured value behind a reason differs from picture to picture.
         reasons=_counted(quarantined["reason"].str.split(":").str[0]),
         drifted=[f"{row['feature']}: {row['detail']}" for row in records(drift[drift["drifted"]])],
-        asked=table("label_tasks")["image_id"].nunique(),
         answers=said["answer_id"].nunique(),
         people=records(table("annotator_quality").sort_values("quality", kind="stable")),
         agreement=pairwise_agreement(said) if len(said) else math.nan,
@@ -118,7 +116,7 @@ def _counted(values: "pd.Series[str]") -> dict[str, int]:
     return {str(key): int(count) for key, count in Counter(values.dropna()).most_common()}
 
 
-def _label_error(bars: pd.DataFrame) -> tuple[tuple[float, float, float], int]:
+def label_error_of(bars: pd.DataFrame) -> tuple[tuple[float, float, float], int]:
     """Return the share of people's labels that is wrong, its interval, and on how many it rests."""
     overall = bars[(bars["class_name"] == ALL) & (bars["origin"] == PEOPLE)]
     if overall.empty:

@@ -8,7 +8,7 @@ from importlib.resources import files
 import pandas as pd
 
 from annotation_platform.errors import DataError
-from annotation_platform.images.decoding import Pixels, decode
+from annotation_platform.images.decoding import decode
 from annotation_platform.labeling.guidelines import guideline_of
 from annotation_platform.labeling.tasks import shown_proposals
 from annotation_platform.lake import Lake
@@ -60,14 +60,14 @@ class _Pictures:
     extensions: dict[str, str]
     colors: dict[str, str]
 
-    def panel(self, title: str, image_id: str, labels: pd.DataFrame, detail: str = "") -> Panel:
+    def panel(self, title: str, image_id: str, labels: pd.DataFrame) -> Panel:
         """Return an image with those of the labels that have a place; an erased one without."""
         own = labels[labels["image_id"] == image_id].dropna(subset=["x1"])
         try:
             pixels = decode(self.lake.picture(image_id, self.extensions[image_id]))
         except DataError:
-            return Panel(title, "", detail)
-        return Panel(title, _drawn(pixels, own, self.colors), detail)
+            return Panel(title, "")
+        return Panel(title, as_base64(thumbnail(pixels, own, self.colors, side=_SIDE)))
 
 
 def render_round(lake: Lake, round_id: str, policy: Params) -> str:
@@ -98,17 +98,13 @@ def render_round(lake: Lake, round_id: str, policy: Params) -> str:
         waits_for=str(round_state(lake, round_id)["waits_for"]),
         advice=advise(facts),
         trends=[(each, draw_trend(each)) for each in round_trends(lake, facts) if each.is_known],
-        classes=_legend(ontology),
+        classes=list(pictures.colors.items()),
         changes=_changes(lake, round_id, policy, ontology, pictures),
         disputes=_disputes(lake, round_id, said, pictures),
         kept_out=list(_kept_out(lake, cleaned)),
         findings=list(_findings(lake, round_id)),
         is_number=lambda value: isinstance(value, float | int) and not math.isnan(value),
     )
-
-
-def _legend(ontology: Ontology) -> list[tuple[str, str]]:
-    return list(class_colors(ontology).items())
 
 
 def _changes(
@@ -192,7 +188,3 @@ def _findings(lake: Lake, round_id: str) -> Iterator[Panel]:
         except DataError:
             continue
         yield Panel(finding_title(row), as_base64(picture), str(row["image_id"])[:12])
-
-
-def _drawn(pixels: Pixels, labels: pd.DataFrame, colors: dict[str, str]) -> str:
-    return as_base64(thumbnail(pixels, labels, colors, side=_SIDE))

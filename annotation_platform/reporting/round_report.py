@@ -3,11 +3,10 @@
 import pandas as pd
 
 from annotation_platform.consensus.agreement import pairwise_agreement
-from annotation_platform.curation.error_bars import ALL
-from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.errors import NotReadyError
 from annotation_platform.lake import Lake
 from annotation_platform.reporting.hands import hands_of, minutes_of, published_labels
+from annotation_platform.reporting.round_facts import label_error_of
 from annotation_platform.schema.tables import make_table
 from annotation_platform.storage.round_tables import RoundTables
 
@@ -30,6 +29,7 @@ def report_round(lake: Lake, round_id: str) -> pd.DataFrame:
     except NotReadyError:
         map50, test_images = float("nan"), int(version["test_images"])
     outcomes = cleaned["outcome"].value_counts()
+    (rate, low, high), _ = label_error_of(tables.read_rounds("error_bars", [round_id]))
     row: dict[str, object] = {
         "round_id": round_id,
         "landed": len(cleaned),
@@ -44,7 +44,9 @@ def report_round(lake: Lake, round_id: str) -> pd.DataFrame:
         "touches": sum(each.touches for each in hands),
         "minutes": minutes_of(hands),
         **_automated(tables, round_id),
-        **_label_error(tables, round_id),
+        "label_error": rate,
+        "label_error_low": low,
+        "label_error_high": high,
         "model_map50": map50,
         "test_images": test_images,
         "version": version["version"],
@@ -70,16 +72,4 @@ def _automated(tables: RoundTables, round_id: str) -> dict[str, object]:
         "auto_delta": certificate["delta"],
         "auto_bound": certificate["bound"],
         "minutes_saved": certificate["seconds_saved"] / 60,
-    }
-
-
-def _label_error(tables: RoundTables, round_id: str) -> dict[str, object]:
-    """Return the error bar of what people said, all classes together."""
-    bars = tables.read_rounds("error_bars", [round_id])
-    overall = bars[(bars["class_name"] == ALL) & (bars["origin"] == PEOPLE)]
-    bar = overall.iloc[0] if len(overall) else {"rate": float("nan"), "low": 0.0, "high": 1.0}
-    return {
-        "label_error": bar["rate"],
-        "label_error_low": bar["low"],
-        "label_error_high": bar["high"],
     }
