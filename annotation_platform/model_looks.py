@@ -3,7 +3,6 @@
 How far the round's pictures are like those that are known, and which of its labels are suspect.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,17 +27,50 @@ from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import empty_table
 
 _LOOKED_AT = 300
-"""Pictures that no model learned from and that the promoted one is asked about once more."""
+"""Pictures that no model learned from and that the proposing one is asked about once more."""
 _LEAST_AUDITED = 30
 """With so many audited pictures among them, only those are compared with: fewer tell too little."""
+
+
+def look_at_held_out(
+    round_id: str, *, lake: Lake, registry: ModelRegistry, policy: Params
+) -> Proposals:
+    """Return what the model of a round's proposals sees in pictures that it did not learn from.
+
+    They are of earlier rounds and of the val or test split: at most 300 of those that a round is
+    compared with (``reference_pictures``), and 300 of them all, where these are more. If the
+    registry has the model no more, the one of today looks. Before the first model there is nothing.
+
+    Args:
+        round_id: the round; its ``model_predictions`` are made.
+        lake: where everything is kept.
+        registry: where the model is.
+        policy: its profile.
+    """
+    held_out = _held_out(round_id, _known_before(round_id, lake, policy), lake)
+    reference = reference_pictures(round_id, held_out, lake)
+    seed = [policy.seed, round_number(round_id)]
+    drawn = [
+        each.sample(min(len(each), _LOOKED_AT), random_state=np.random.default_rng(seed))
+        for each in (reference, held_out)
+    ]
+    seen = lake.tables.read("predicted_images", round_id)
+    return propose(
+        registry,
+        pd.concat(drawn).drop_duplicates("image_id").sort_values("image_id"),
+        lake.picture_path,
+        round_id=round_id,
+        policy=policy,
+        weights=seen["weights"].iloc[0].split(",") if len(seen) else (),
+    )
 
 
 def drift_of_round(
     round_id: str,
     predictions: pd.DataFrame,
+    held_out: Proposals,
     *,
     lake: Lake,
-    registry: ModelRegistry,
     policy: Params,
 ) -> Drift:
     """Return how the accepted images of a round differ from all that earlier rounds accepted.
@@ -52,20 +84,16 @@ def drift_of_round(
     Args:
         round_id: the round.
         predictions: its ``model_predictions``.
+        held_out: what ``look_at_held_out`` saw.
         lake: where everything is kept.
-        registry: where the promoted model is.
         policy: its ``drift`` section says what counts.
     """
     rng = np.random.default_rng([policy.seed, round_number(round_id)])
     accepted = lake.accepted_images()
     ours = accepted[accepted["round_id"] == round_id]
-    held = lake.held_rounds(policy.drift.gate)
-    theirs = accepted[(accepted["round_id"] < round_id) & ~accepted["round_id"].isin(held)]
+    theirs = _known_before(round_id, lake, policy)
     compared = reference_pictures(round_id, theirs, lake)
-    proposed = _looks_again(round_id, compared, lake, registry, policy, rng)
     seen = lake.tables.read("predicted_images", round_id)
-    # What is proposed only to be masked says nothing of what people label.
-    known = predictions[predictions["class_name"].isin(policy.ontology.names)]
     vectors = features_for(
         pd.concat([ours, theirs]),
         PictureEmbedder(),
@@ -74,12 +102,17 @@ def drift_of_round(
         round_id=round_id,
     )
     return measure_drift(
-        Batch(ours, _of(vectors, ours), _weighed(_of(known, ours)), _looked_at(seen, ours)),
+        Batch(
+            ours,
+            _of(vectors, ours),
+            _weighed(_asked(_of(predictions, ours), policy)),
+            _looked_at(seen, ours),
+        ),
         Batch(
             theirs,
             _of(vectors, theirs),
-            _weighed(proposed.predictions),
-            _looked_at(proposed.pictures, theirs),
+            _weighed(_asked(_of(held_out.predictions, compared), policy)),
+            _looked_at(held_out.pictures, compared),
         ),
         round_id=round_id,
         rng=rng,
@@ -97,36 +130,26 @@ class RoundIssues:
 
 
 def issues_of_round(
-    round_id: str,
-    consensus: pd.DataFrame,
-    *,
-    lake: Lake,
-    registry: ModelRegistry,
-    policy: Params,
+    round_id: str, consensus: pd.DataFrame, *, lake: Lake, policy: Params
 ) -> RoundIssues:
     """Return the ``label_issues`` of a round: labels that its proposals contradict.
 
     The proposals were made before people answered, so their model did not learn from the labels.
-    How often it overlooks objects is seen on pictures of the val and test splits, which the same
-    model looks at, if the registry still has it. Before the first model nothing is suspect. Choices
-    are judged together, where one is chosen of each picture; their scores are no probabilities, so
-    they are not in the risk.
+    How often it overlooks objects is seen in what it was shown of the val and test splits then.
+    Before the first model nothing is suspect. Choices are judged together, where one is chosen of
+    each picture; their scores are no probabilities, so they are not in the risk.
 
     Args:
-        round_id: the round.
+        round_id: the round; its ``batch_drift`` is made.
         consensus: its ``consensus_labels``.
         lake: where everything is kept.
-        registry: where the promoted model is.
         policy: its ``label_issues`` section says what counts.
     """
     predictions = lake.tables.read("model_predictions", round_id)
     seen = lake.tables.read("predicted_images", round_id)
     judged = _of(consensus, seen)
-    asked = _of(predictions[predictions["class_name"].isin(policy.ontology.names)], judged)
-    weights = seen["weights"].iloc[0].split(",") if len(seen) else []
-    found = _box_issues(
-        round_id, judged, asked, weights, lake=lake, registry=registry, policy=policy
-    )
+    asked = _asked(_of(predictions, judged), policy)
+    found = _box_issues(round_id, judged, asked, lake=lake, policy=policy)
     likely = found[found["score"] >= policy.label_issues.minimum_probability]
     tables = [likely, _choice_issues(round_id, judged, asked, policy.ontology)]
     tables = [each for each in tables if not each.empty] or [likely]
@@ -134,28 +157,19 @@ def issues_of_round(
 
 
 def _box_issues(
-    round_id: str,
-    judged: pd.DataFrame,
-    asked: pd.DataFrame,
-    weights: Sequence[str],
-    *,
-    lake: Lake,
-    registry: ModelRegistry,
-    policy: Params,
+    round_id: str, judged: pd.DataFrame, asked: pd.DataFrame, *, lake: Lake, policy: Params
 ) -> pd.DataFrame:
     """Return the issues of boxes, however little suspected."""
     if judged.empty or not policy.ontology.areas:
         return empty_table("label_issues")
-    accepted = lake.accepted_images()
-    earlier = accepted[accepted["round_id"] < round_id]
-    rng = np.random.default_rng([policy.seed, 1, round_number(round_id)])
-    held_out = _held_out(round_id, earlier, lake)
-    looked = _looks_again(round_id, held_out, lake, registry, policy, rng, weights=weights)
-    if looked.pictures.empty:
+    # What was erased or rejected since is no truth.
+    looked_at = _held_out(round_id, lake.tables.read("held_out_images", round_id), lake)
+    if looked_at.empty:
         return empty_table("label_issues")
-    truth = _of(_last_training_set(lake, round_id), looked.pictures)
+    proposed = _asked(lake.tables.read("held_out_predictions", round_id), policy)
+    truth = _of(_last_training_set(lake, round_id), looked_at)
     trust = measure_trust(
-        _boxes(looked.predictions),
+        _boxes(_of(proposed, looked_at)),
         truth[truth["shape"].isin(AREAS)],
         error_rate=policy.label_issues.error_rate,
     )
@@ -185,30 +199,11 @@ def _choice_issues(
     return class_issues(chosen, probabilities, names, round_id=round_id)
 
 
-def _looks_again(
-    round_id: str,
-    held_out: pd.DataFrame,
-    lake: Lake,
-    registry: ModelRegistry,
-    policy: Params,
-    rng: np.random.Generator,
-    *,
-    weights: Sequence[str] = (),
-) -> Proposals:
-    """Return what the detector sees in these pictures, or in some of too many.
-
-    It is the one of ``weights``, if the registry still has it, and else the one of today.
-    """
-    if len(held_out) > _LOOKED_AT:
-        held_out = held_out.sample(_LOOKED_AT, random_state=rng)
-    return propose(
-        registry,
-        held_out,
-        lake.picture_path,
-        round_id=round_id,
-        policy=policy,
-        weights=weights,
-    )
+def _known_before(round_id: str, lake: Lake, policy: Params) -> pd.DataFrame:
+    """Return the accepted images of earlier rounds, without those of rounds that are held."""
+    accepted = lake.accepted_images()
+    held = lake.held_rounds(policy.drift.gate)
+    return accepted[(accepted["round_id"] < round_id) & ~accepted["round_id"].isin(held)]
 
 
 def _held_out(round_id: str, images: pd.DataFrame, lake: Lake) -> pd.DataFrame:
@@ -245,6 +240,11 @@ def _boxes(predictions: pd.DataFrame) -> pd.DataFrame:
 
 def _of(rows: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["image_id"].isin(images["image_id"])]
+
+
+def _asked(predictions: pd.DataFrame, policy: Params) -> pd.DataFrame:
+    """Return those that people are asked about: what is proposed only to be masked is not."""
+    return predictions[predictions["class_name"].isin(policy.ontology.names)]
 
 
 def _looked_at(pictures: pd.DataFrame, images: pd.DataFrame) -> list[str]:

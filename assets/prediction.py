@@ -6,7 +6,7 @@ import pandas as pd
 from annotation_platform.images.embedding import features_for
 from annotation_platform.labeling.tasks import shown_proposals
 from annotation_platform.lake import Lake
-from annotation_platform.model_looks import drift_of_round
+from annotation_platform.model_looks import drift_of_round, look_at_held_out
 from annotation_platform.models.embedder import embedder_for
 from annotation_platform.models.proposals import propose
 from annotation_platform.models.registry import ModelRegistry
@@ -86,7 +86,7 @@ def model_predictions(
 
 
 @dg.asset(
-    partitions_def=rounds, group_name="prediction", kinds={"scipy"}, code_version="1", pool="gpu"
+    partitions_def=rounds, group_name="prediction", kinds={"scipy"}, code_version="2", pool="gpu"
 )
 def batch_drift(
     context: dg.AssetExecutionContext,
@@ -97,10 +97,13 @@ def batch_drift(
     policy: dg.ResourceParam[Params],
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """How the round's pictures differ from those that are known, and which are unlike them all."""
-    drift = drift_of_round(
-        context.partition_key, model_predictions, lake=lake, registry=models, policy=policy
-    )
-    lake.tables.write("odd_images", context.partition_key, drift.odd)
+    round_id = context.partition_key
+    # Kept for label_issues, too: looking once more then would let people wait.
+    held_out = look_at_held_out(round_id, lake=lake, registry=models, policy=policy)
+    lake.tables.write("held_out_predictions", round_id, held_out.predictions)
+    lake.tables.write("held_out_images", round_id, held_out.pictures)
+    drift = drift_of_round(round_id, model_predictions, held_out, lake=lake, policy=policy)
+    lake.tables.write("odd_images", round_id, drift.odd)
     accepted = cleaned_images[cleaned_images["outcome"] == "accepted"]
     effects = dict(zip(drift.features["feature"], drift.features["effect"], strict=True))
     return dg.MaterializeResult(
@@ -109,6 +112,7 @@ def batch_drift(
             "drifted": ", ".join(drift.drifted),
             "says": drift.sentence,
             "odd_images": len(drift.odd),
+            "held_out_images_looked_at": len(held_out.pictures),
             **{f"effect_{name}": number(float(effect)) for name, effect in effects.items()},
             "features": table(drift.features, ["feature", "effect", "p_value", "detail"]),
             "why_odd": table(drift.odd, ["image_id", "distance", "why"]),

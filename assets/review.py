@@ -19,19 +19,16 @@ from assets.metadata import counts, number, pictures, table
 from assets.partitions import rounds
 
 
-@dg.asset(
-    partitions_def=rounds, group_name="consensus", kinds={"scipy"}, code_version="1", pool="gpu"
-)
+@dg.asset(partitions_def=rounds, group_name="consensus", kinds={"scipy"}, code_version="2")
 def label_issues(
     context: dg.AssetExecutionContext,
     consensus_labels: pd.DataFrame,
     lake: dg.ResourceParam[Lake],
-    models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Params],
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Labels that are probably wrong, and objects that probably lack one, most suspect first."""
     round_id = context.partition_key
-    found = issues_of_round(round_id, consensus_labels, lake=lake, registry=models, policy=policy)
+    found = issues_of_round(round_id, consensus_labels, lake=lake, policy=policy)
     issues = found.table
     if policy.review.gate == "manual":
         # Without a reviewer an image with an open conflict would be left out of the release. And

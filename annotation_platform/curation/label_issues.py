@@ -26,6 +26,13 @@ SAME = 0.5
 NEAR = 0.1
 """A box that overlaps another so much may be meant for its object, and badly placed."""
 
+SURE = 0.95
+"""A class of this probability is held possible, though the model be surer of the class elsewhere.
+
+Of pictures that a model knows well about half are less sure than the mean, by a trifle: one of them
+with a wrong label would go unseen.
+"""
+
 _CERTAIN = 1e-4
 _LEAST_UNSEEN = 0.005
 
@@ -154,8 +161,9 @@ def class_issues(
 
     Confident learning (Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in
     Dataset Labels", 2021), by cleanlab: pictures off the diagonal of the confident joint, as many
-    of each pair of classes as it estimates are wrong. The score is one minus the probability of
-    the given label: the order among them, not a probability of an error.
+    of each pair of classes as it estimates are wrong. A class counts as possible from the mean
+    probability of its own pictures on, and from ``SURE`` on in any case. The score is one minus
+    the probability of the given label: the order among them, not a probability of an error.
 
     Args:
         labels: ``image_id, label_id, class_name``, one row a picture.
@@ -166,14 +174,12 @@ def class_issues(
     Raises:
         TableError: a column is missing, or a label is of no class of ``class_names``.
     """
-    from cleanlab.filter import find_label_issues
-
     need_columns(labels, ["image_id", "label_id", "class_name"])
     given = pd.Index(class_names).get_indexer(pd.Index(labels["class_name"]))
     if (given < 0).any():
         foreign = labels["class_name"].iloc[int((given < 0).argmax())]
         raise TableError(f"label of class {foreign!r}, which the probabilities lack. Leave it out.")
-    suspected = find_label_issues(given, probabilities, filter_by="both", n_jobs=1)
+    suspected = _off_the_diagonal(given, probabilities)
     own = probabilities[np.arange(len(given)), given]
     rows: list[dict[str, object]] = []
     for at in np.flatnonzero(suspected)[np.argsort(own[suspected], kind="stable")].tolist():
@@ -213,8 +219,6 @@ def choice_issues(
             that did not learn from these labels. Pictures of which none was chosen are among them.
         round_id: written beside each.
     """
-    from cleanlab.filter import find_label_issues
-
     need_columns(labels, ["image_id", "label_id", "class_name"])
     rows: list[dict[str, object]] = []
     for name in probabilities.columns:
@@ -224,7 +228,7 @@ def choice_issues(
             continue
         holds = probabilities[name].to_numpy(dtype=np.float64)
         chances = np.stack([1.0 - holds, holds], axis=1)
-        suspected = find_label_issues(given, chances, filter_by="both", n_jobs=1)
+        suspected = _off_the_diagonal(given, chances)
         for at in np.flatnonzero(suspected).tolist():
             image, chosen = str(probabilities.index[at]), bool(given[at])
             rows.append(
@@ -242,6 +246,21 @@ def choice_issues(
             )
     rows.sort(key=lambda row: (-float(str(row["score"])), str(row["issue_id"])))
     return make_table("label_issues", rows)
+
+
+def _off_the_diagonal(given: npt.NDArray[np.int64], probabilities: FloatArray) -> BoolArray:
+    """Return which of ``(N,)`` given classes confident learning suspects."""
+    from cleanlab.count import compute_confident_joint, get_confident_thresholds
+    from cleanlab.filter import find_label_issues
+
+    thresholds = get_confident_thresholds(given, probabilities)
+    # A class that nobody gave has a threshold above 1, and keeps it.
+    thresholds[thresholds <= 1.0] = thresholds[thresholds <= 1.0].clip(max=SURE)
+    joint = compute_confident_joint(given, probabilities, thresholds=thresholds)
+    found = find_label_issues(
+        given, probabilities, filter_by="both", confident_joint=joint, n_jobs=1
+    )
+    return np.asarray(found, dtype=bool)
 
 
 def issues_as_conflicts(issues: pd.DataFrame, consensus: pd.DataFrame) -> pd.DataFrame:

@@ -156,39 +156,52 @@ IMAGE_EMBEDDINGS = Table(
     ["image_id", "embedder"],
 )
 
+_PREDICTION = {
+    "prediction_id": text("image_id and running number"),
+    "shape": text("box, or choice: then the place is missing", one_of=["box", "choice"]),
+    **_PLACE,
+    "score": number("probability that class and place are right (IoU 0.5), 0 to 1", 0, 1),
+    "raw_score": number("the model's own confidence, 0 to 1", 0, 1),
+    "weights_sha256": text("digest of the newest weights that made it", pattern=SHA256),
+    "profile": text("how thoroughly it was looked at: name and start of the digest"),
+    "calibration": text("digest of what made score of raw_score; empty: they are equal"),
+}
+_LOOK = {
+    "weights": text("digests of all weights that looked, newest first, by comma"),
+    "profile": text("how thoroughly: name and start of the digest"),
+    "calibration": text("digest of what made score of raw_score; empty: they are equal"),
+    "passes": count("looks of a network at the picture or a part of it"),
+    "proposals": count("its rows: boxes, where none is an answer like any other, and choices"),
+    "dropped": count("outputs left out because they were no numbers"),
+    "seconds": number("of a clock, decoding included", 0),
+    "device": text("what looked: cpu or cuda"),
+}
+
 MODEL_PREDICTIONS = Table(
     "model_predictions",
     "One row per box that the promoted model proposes, and per choice, likely or not.",
-    {
-        **_ROUND_ID,
-        **_IMAGE_ID,
-        "prediction_id": text("image_id and running number"),
-        "shape": text("box, or choice: then the place is missing", one_of=["box", "choice"]),
-        **_PLACE,
-        "score": number("probability that class and place are right (IoU 0.5), 0 to 1", 0, 1),
-        "raw_score": number("the model's own confidence, 0 to 1", 0, 1),
-        "weights_sha256": text("digest of the newest weights that made it", pattern=SHA256),
-        "profile": text("how thoroughly it was looked at: name and start of the digest"),
-        "calibration": text("digest of what made score of raw_score; empty: they are equal"),
-    },
+    {**_ROUND_ID, **_IMAGE_ID, **_PREDICTION},
     ["prediction_id"],
 )
 
 PREDICTED_IMAGES = Table(
     "predicted_images",
     "One row per picture that the promoted model looked at, with or without a proposal.",
-    {
-        **_ROUND_ID,
-        **_IMAGE_ID,
-        "weights": text("digests of all weights that looked, newest first, by comma"),
-        "profile": text("how thoroughly: name and start of the digest"),
-        "calibration": text("digest of what made score of raw_score; empty: they are equal"),
-        "passes": count("looks of a network at the picture or a part of it"),
-        "proposals": count("its rows: boxes, where none is an answer like any other, and choices"),
-        "dropped": count("outputs left out because they were no numbers"),
-        "seconds": number("of a clock, decoding included", 0),
-        "device": text("what looked: cpu or cuda"),
-    },
+    {**_ROUND_ID, **_IMAGE_ID, **_LOOK},
+    ["image_id"],
+)
+
+HELD_OUT_PREDICTIONS = Table(
+    "held_out_predictions",
+    "What the model of a round's proposals sees in pictures whose labels no model learned from.",
+    {**_ROUND_ID, **_IMAGE_ID, **_PREDICTION},
+    ["prediction_id"],
+)
+
+HELD_OUT_IMAGES = Table(
+    "held_out_images",
+    "One row per picture of the val and test splits that it looked at for that.",
+    {**_ROUND_ID, **_IMAGE_ID, **_LOOK},
     ["image_id"],
 )
 
@@ -814,6 +827,8 @@ TABLES = {
         IMAGE_EMBEDDINGS,
         MODEL_PREDICTIONS,
         PREDICTED_IMAGES,
+        HELD_OUT_PREDICTIONS,
+        HELD_OUT_IMAGES,
         BATCH_DRIFT,
         ODD_IMAGES,
         SELECTED_IMAGES,

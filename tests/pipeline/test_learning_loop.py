@@ -61,6 +61,10 @@ def test_an_audit_is_drawn_answered_blind_and_too_small_to_certify_anything(plat
     assert (drift["reference_images"] == 8).all()
     # The two batches are drawn alike.
     assert second["round_like_what_is_known"].passed
+    # They are looked at once, for the drift and for what is suspect.
+    learned = tables.read("training_set", "round-0001")
+    held_out = set(learned.loc[learned["split"] != "train", "image_id"])
+    assert set(tables.read("held_out_images", "round-0002")["image_id"]) == held_out
     assert tables.read("label_issues", "round-0001").empty
     assert tables.exists("label_issues", "round-0002")
 

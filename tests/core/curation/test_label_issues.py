@@ -164,6 +164,17 @@ def test_of_several_choices_wrong_and_missed_ones_are_found(rate):
     assert choice_issues(everywhere, chances, round_id=ROUND).empty
 
 
+def test_an_error_is_seen_by_a_model_that_is_surer_of_the_class_elsewhere():
+    # The wrong one is given "cat" where "dog" is all but certain, less so than of the other dogs.
+    sure = np.array([[0.999, 0.001]] * 12 + [[0.0001, 0.9999]] * 11 + [[0.002, 0.998]])
+    labels = pd.DataFrame({"image_id": [image_id(number) for number in range(24)]})
+    labels["label_id"] = labels["image_id"]
+    labels["class_name"] = ["cat"] * 12 + ["dog"] * 11 + ["cat"]
+    found = class_issues(labels, sure, ["cat", "dog"], round_id=ROUND)
+    assert found["image_id"].tolist() == [image_id(23)]
+    assert found["class_name"].tolist() == ["dog"]
+
+
 def test_a_label_of_a_class_without_a_probability_is_refused():
     labels = pd.DataFrame({"image_id": [image_id(1)], "label_id": "a", "class_name": "cow"})
     with pytest.raises(TableError, match="'cow'"):
