@@ -8,6 +8,7 @@ label-issues.md`` has the formulas and what was measured against other ways.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -331,8 +332,10 @@ def _judge(labels: pd.DataFrame, proposed: pd.DataFrame, trust: Trust) -> list[d
     # A proposal that confirms a label of its class says nothing of its neighbours.
     free: BoolArray = np.asarray(~meeting.confirms.any(axis=0), dtype=np.bool_)
     issues: list[dict[str, object]] = []
-    for row in range(len(labels)):
-        label, seen = labels.iloc[row], meeting.seen[row]
+    # Rows of a frame are slow to take one by one.
+    given, proposals = records(labels), records(proposed)
+    for row, label in enumerate(given):
+        seen = meeting.seen[row]
         own = float(np.where(meeting.confirms[row], sure, 0.0).max(initial=0.0))
         if not seen.any():
             odds = trust.odds / trust.chance_unseen(str(label["class_name"]))
@@ -344,22 +347,24 @@ def _judge(labels: pd.DataFrame, proposed: pd.DataFrame, trust: Trust) -> list[d
         at = int(against.argmax())
         kind = "placed" if meeting.same[row, at] else "swapped"
         score = _probability(sure[at], trust.odds) * (1.0 - own)
-        issues.append(_issue(kind, label, score, proposed.iloc[at]))
+        issues.append(_issue(kind, label, score, proposals[at]))
         free[at] = False
     alone = np.flatnonzero(free & ~(meeting.overlap >= SAME).any(axis=0))
     for at in _one_an_object(alone, as_boxes(proposed[BOX_COLUMNS]), sure):
         score = _probability(sure[at], trust.odds)
-        issues.append(_issue("missed", None, score, proposed.iloc[at]))
+        issues.append(_issue("missed", None, score, proposals[at]))
     return issues
 
 
 def _one_an_object(rows: npt.NDArray[np.intp], boxes: FloatArray, sure: FloatArray) -> list[int]:
     """Return the surest of the proposals round each object."""
+    order = rows[np.argsort(-sure[rows], kind="stable")]
+    alike = iou_matrix(boxes[order], boxes[order]) >= SAME
     kept: list[int] = []
-    for row in rows[np.argsort(-sure[rows], kind="stable")].tolist():
-        if not kept or float(iou_matrix(boxes[row : row + 1], boxes[kept]).max()) < SAME:
-            kept.append(row)
-    return kept
+    for at in range(len(order)):
+        if not alike[at, kept].any():
+            kept.append(at)
+    return [int(row) for row in order[kept]]
 
 
 def _probability(sure: float, prior_odds: float) -> float:
@@ -369,7 +374,10 @@ def _probability(sure: float, prior_odds: float) -> float:
 
 
 def _issue(
-    kind: str, label: pd.Series | None, score: float, proposal: pd.Series | None
+    kind: str,
+    label: Mapping[str, Any] | None,
+    score: float,
+    proposal: Mapping[str, Any] | None,
 ) -> dict[str, object]:
     place = label if proposal is None else proposal
     assert place is not None
