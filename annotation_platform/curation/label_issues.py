@@ -8,7 +8,6 @@ label-issues.md`` has the formulas and what was measured against other ways.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -329,30 +328,33 @@ def _judge(labels: pd.DataFrame, proposed: pd.DataFrame, trust: Trust) -> list[d
     """Return what is suspected of one picture, each label and each proposal once at most."""
     sure = np.clip(proposed["score"].to_numpy(dtype=np.float64), _CERTAIN, 1.0 - _CERTAIN)
     meeting = _meeting(labels, proposed)
+    # Rows of a frame are slow to take one by one.
+    ids, names = labels["label_id"].tolist(), labels["class_name"].tolist()
+    places = as_boxes(labels[BOX_COLUMNS])
+    said, boxes = proposed["class_name"].tolist(), as_boxes(proposed[BOX_COLUMNS])
     # A proposal that confirms a label of its class says nothing of its neighbours.
     free: BoolArray = np.asarray(~meeting.confirms.any(axis=0), dtype=np.bool_)
     issues: list[dict[str, object]] = []
-    # Rows of a frame are slow to take one by one.
-    given, proposals = records(labels), records(proposed)
-    for row, label in enumerate(given):
+    for row, name in enumerate(names):
         seen = meeting.seen[row]
-        own = float(np.where(meeting.confirms[row], sure, 0.0).max(initial=0.0))
         if not seen.any():
-            odds = trust.odds / trust.chance_unseen(str(label["class_name"]))
-            issues.append(_issue("wrong", label, odds / (1.0 + odds), None))
+            odds = trust.odds / trust.chance_unseen(name)
+            issue = _issue("wrong", name, places[row], odds / (1.0 + odds))
+            issues.append({**issue, "label_id": ids[row]})
             continue
         against = np.where(free & seen, sure, 0.0)
         if not against.any():
             continue
         at = int(against.argmax())
         kind = "placed" if meeting.same[row, at] else "swapped"
+        own = float(np.where(meeting.confirms[row], sure, 0.0).max(initial=0.0))
         score = _probability(sure[at], trust.odds) * (1.0 - own)
-        issues.append(_issue(kind, label, score, proposals[at]))
+        issue = _issue(kind, said[at], boxes[at], score, given=name)
+        issues.append({**issue, "label_id": ids[row]})
         free[at] = False
     alone = np.flatnonzero(free & ~(meeting.overlap >= SAME).any(axis=0))
-    for at in _one_an_object(alone, as_boxes(proposed[BOX_COLUMNS]), sure):
-        score = _probability(sure[at], trust.odds)
-        issues.append(_issue("missed", None, score, proposals[at]))
+    for at in _one_an_object(alone, boxes, sure):
+        issues.append(_issue("missed", said[at], boxes[at], _probability(sure[at], trust.odds)))
     return issues
 
 
@@ -374,25 +376,20 @@ def _probability(sure: float, prior_odds: float) -> float:
 
 
 def _issue(
-    kind: str,
-    label: Mapping[str, Any] | None,
-    score: float,
-    proposal: Mapping[str, Any] | None,
+    kind: str, name: str, box: FloatArray, score: float, *, given: str = ""
 ) -> dict[str, object]:
-    place = label if proposal is None else proposal
-    assert place is not None
-    name = place["class_name"]
+    """Return an issue that no label has: of a class and a box, where another was perhaps given."""
     suggestions = {
         "wrong": f"Is there {name} here at all? Nothing is proposed.",
-        "swapped": f"Is it {name} instead of {'' if label is None else label['class_name']}?",
+        "swapped": f"Is it {name} instead of {given}?",
         "placed": f"Does {name} reach as far as the proposed box?",
         "missed": f"Is there {name} without a label here?",
     }
     return {
         "kind": kind,
-        "label_id": None if label is None else label["label_id"],
+        "label_id": None,
         "score": float(score),
         "class_name": name,
-        **{side: float(place[side]) for side in BOX_COLUMNS},
+        **dict(zip(BOX_COLUMNS, box.tolist(), strict=True)),
         "suggestion": suggestions[kind],
     }

@@ -7,7 +7,7 @@ nor is it imported for whoever asks for a type or a description alone.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     import pandera.pandas as pandera
 
 TEXT = "string[pyarrow]"
+
+
+@cache
+def _dtype(name: str) -> object:
+    """Return the type of that name; pandas takes a while to find one."""
+    return pd.api.types.pandas_dtype(name)
 
 
 @dataclass(frozen=True)
@@ -46,19 +52,21 @@ class Column:
 
         What pandera would turn into the type, or take with another reading of a pattern, is not.
         """
-        if values.dtype != pd.api.types.pandas_dtype(self.dtype):
+        if values.dtype != _dtype(self.dtype):
             return False
-        known = values.dropna()
-        if len(known) < len(values) and not self.nullable:
-            return False
+        known = values
+        if values.hasnans:
+            if not self.nullable:
+                return False
+            known = values.dropna()
         if self.pattern:
             found = pc.match_substring_regex(pa.array(known), self.pattern)
             if not pc.all(found, min_count=0).as_py():
                 return False
         return bool(
             (self.one_of is None or known.isin(self.one_of).all())
-            and (self.low is None or (known >= self.low).all())
-            and (self.high is None or (known <= self.high).all())
+            and (self.low is None or known.empty or known.min() >= self.low)
+            and (self.high is None or known.empty or known.max() <= self.high)
         )
 
     def to_pandera(self) -> "pandera.Column":

@@ -10,11 +10,14 @@ import pyarrow.parquet as pq
 
 from annotation_platform.errors import NotReadyError
 from annotation_platform.schema.tables import TABLES, check_table, empty_table
+from annotation_platform.storage.decoded_tables import DecodedTables
 from annotation_platform.storage.lineage import Lineage, StoreAsOf
 from annotation_platform.storage.objects import ObjectStore
 
 _ROWS = 2**16
 """Rows of a group in a file: what is sorted by image is found by reading one group."""
+
+_DECODED = DecodedTables()
 
 
 class RoundTables:
@@ -120,10 +123,14 @@ def read_table(
     Of what ``was_checked`` before, the names of the columns are enough: earlier code may have had
     others.
     """
-    frame = pd.read_parquet(io.BytesIO(data))
-    if was_checked and len(frame) and list(frame) == list(TABLES[name].columns):
-        return frame
-    return check_table(name, frame, where=where)
+
+    def decode(data: bytes) -> pd.DataFrame:
+        frame = pd.read_parquet(io.BytesIO(data))
+        if was_checked and len(frame) and list(frame) == list(TABLES[name].columns):
+            return frame
+        return check_table(name, frame, where=where)
+
+    return _DECODED.decode(f"{name} {was_checked}", data, decode)
 
 
 def table_digest(name: str, frame: pd.DataFrame) -> str:
