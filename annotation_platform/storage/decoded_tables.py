@@ -1,0 +1,47 @@
+"""Tables that were decoded before, by the bytes they were decoded from."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from threading import Lock
+
+import pandas as pd
+
+_KEPT_BYTES = 64 * 2**20
+
+
+class DecodedTables:
+    """Keeps tables that were decoded and checked, the latest used ones.
+
+    A run reads some tables ten times, a sensor the same ones at every look: to read a file and to
+    take its SHA-256 is nothing beside decoding and checking it. What is kept is told by the bytes
+    themselves, so it is never out of date. Frames are copied on write, so nobody's changes are seen
+    by others; values of columns of objects, such as vectors, are shared. Threads may share one.
+
+    Args:
+        kept_bytes: of files, coded, whose tables are kept at most; a larger file is not.
+    """
+
+    def __init__(self, kept_bytes: int = _KEPT_BYTES) -> None:
+        self._limit = kept_bytes
+        self._kept: OrderedDict[tuple[str, bytes], tuple[int, pd.DataFrame]] = OrderedDict()
+        self._bytes = 0
+        self._lock = Lock()
+
+    def decode(
+        self, kind: str, data: bytes, decode: Callable[[bytes], pd.DataFrame]
+    ) -> pd.DataFrame:
+        """Return what ``decode`` makes of ``data``, or made of equal bytes of the same kind."""
+        key = (kind, hashlib.sha256(data).digest())
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key][1].copy(deep=False)
+        frame = decode(data)
+        with self._lock:
+            if key not in self._kept and len(data) <= self._limit:
+                self._kept[key] = (len(data), frame.copy(deep=False))
+                self._bytes += len(data)
+                while self._bytes > self._limit:
+                    self._bytes -= self._kept.popitem(last=False)[1][0]
+        return frame
