@@ -17,7 +17,7 @@ from annotation_platform.models.classifier import square, squares_tensor
 from annotation_platform.models.detector import best_device
 from annotation_platform.models.memory import Room, enough_memory
 from annotation_platform.models.pictures import Augmentation, Sample, augment, read_picture
-from annotation_platform.models.teaching import Clock, quiet_torch, read_first_weights, teach
+from annotation_platform.models.teaching import Clock, first_file, quiet_torch, teach
 from annotation_platform.params import TrainingPolicy
 from annotation_platform.schema.geometry import FloatArray
 
@@ -234,17 +234,16 @@ def _first_network(
     from annotation_platform.models import classifier_files as files
     from annotation_platform.models.networks import build_classifier
 
-    path = Path(policy.classifier_weights) if policy.classifier_weights else start_from
-    if path is None:
+    first = first_file(
+        policy.classifier_weights,
+        start_from,
+        setting="training.classifier_weights",
+        wanted_sha256=policy.classifier_weights_sha256,
+        default=files.default_classifier,
+        read=lambda data, where: files.read_classifier(data, where=where),
+    )
+    if first is None:
         return build_classifier(SMALL_RESNET, classes=len(class_names)), SMALL_RESNET, ""
-    if policy.classifier_weights == "DEFAULT":
-        file, origin = files.default_classifier(), files.DEFAULT_NAME
-    else:
-        wanted = policy.classifier_weights_sha256 if policy.classifier_weights else ""
-        data, origin = read_first_weights(
-            path, wanted_sha256=wanted, setting="training.classifier_weights_sha256"
-        )
-        file = files.read_classifier(data, where=str(path))
-    network = build_classifier(file.architecture, classes=len(class_names))
-    files.start_classifier(network, file, class_names=class_names, where=str(path))
-    return network, file.architecture, origin
+    network = build_classifier(first.content.architecture, classes=len(class_names))
+    files.start_classifier(network, first.content, class_names=class_names, where=first.where)
+    return network, first.content.architecture, first.origin

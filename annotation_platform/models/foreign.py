@@ -132,7 +132,7 @@ def _published(policy: PredictionPolicy, ours: Sequence[str]) -> Detector:
     """Return a detector that torchvision publishes, from its own download or from a file of it."""
     from torchvision.models import detection, get_model, get_model_weights, list_models
 
-    from annotation_platform.models.weight_files import load_published, read_tensors
+    from annotation_platform.models.tensor_files import load_published, read_tensors
 
     known = list_models(module=detection)
     if policy.architecture not in known:

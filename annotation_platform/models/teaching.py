@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from annotation_platform.errors import ModelError
 from annotation_platform.models.detector import read_weights_file
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Item = TypeVar("Item")
+File = TypeVar("File")
 Record = Callable[[int, float, float, float], None]
 """Is told the number of the step, its loss, the learning rate and the share of the budget used."""
 
@@ -171,17 +172,46 @@ def quiet_torch(seed: int, threads: int) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def read_first_weights(path: Path, *, wanted_sha256: str, setting: str) -> tuple[bytes, str]:
-    """Return a file of weights to start from, and its SHA-256.
+@dataclass(frozen=True)
+class FirstFile(Generic[File]):
+    """What a network starts from: what a file holds, which one, and what it is called in errors."""
 
-    A file that is not there, or not the one whose SHA-256 the ``setting`` of params.yaml names
-    (empty: any), is a ModelError.
+    content: File
+    origin: str  # its SHA-256, or the name of what torchvision publishes
+    where: str
+
+
+def first_file(
+    given: str,
+    start_from: Path | None,
+    *,
+    setting: str,
+    wanted_sha256: str,
+    default: Callable[[], tuple[File, str]],
+    read: Callable[[bytes, str], File],
+) -> FirstFile[File] | None:
+    """Return the file of weights to start from; None to start from nothing.
+
+    A file that is not there, or not the one whose SHA-256 params.yaml names, is a ModelError.
+
+    Args:
+        given: what the ``setting`` of params.yaml says: a path, ``DEFAULT``, or nothing.
+        start_from: the file to take where it says nothing.
+        setting: its name.
+        wanted_sha256: what ``setting`` + ``_sha256`` says; empty: any.
+        default: returns what torchvision publishes, and its name.
+        read: returns what the bytes of a file hold; told where they are from.
     """
+    if given == "DEFAULT":
+        return FirstFile(*default(), where=given)
+    path = Path(given) if given else start_from
+    if path is None:
+        return None
     data = read_weights_file(path)
     digest = sha256(data).hexdigest()
-    if wanted_sha256 not in {"", digest}:
+    if given and wanted_sha256 not in {"", digest}:
         raise ModelError(
-            f"{path}: refused: its SHA-256 is {digest}, {setting} is {wanted_sha256}. "
+            f"{path}: refused: its SHA-256 is {digest}, {setting}_sha256 is {wanted_sha256}. "
             "Get the right file."
         )
-    return data, digest
+    return FirstFile(read(data, str(path)), digest, str(path))

@@ -24,8 +24,8 @@ from annotation_platform.models.pictures import (
 from annotation_platform.models.teaching import (
     Clock,
     Record,
+    first_file,
     quiet_torch,
-    read_first_weights,
     teach,
 )
 from annotation_platform.params import TrainingPolicy
@@ -231,20 +231,19 @@ def _first_network(
     from annotation_platform.models import weight_files
     from annotation_platform.models.networks import build_network
 
-    path = Path(policy.weights) if policy.weights else start_from
-    if path is None:
+    first = first_file(
+        policy.weights,
+        start_from,
+        setting="training.weights",
+        wanted_sha256=policy.weights_sha256,
+        default=weight_files.default_weights,
+        read=lambda data, where: weight_files.read_weights(data, where=where),
+    )
+    if first is None:
         return build_network(SMALL_FCOS, classes=len(class_names)), SMALL_FCOS, ""
-    if policy.weights == "DEFAULT":
-        file, origin = weight_files.default_weights(), weight_files.DEFAULT_NAME
-    else:
-        wanted = policy.weights_sha256 if policy.weights else ""
-        data, origin = read_first_weights(
-            path, wanted_sha256=wanted, setting="training.weights_sha256"
-        )
-        file = weight_files.read_weights(data, where=str(path))
-    network = build_network(file.architecture, classes=len(class_names))
-    weight_files.start_network(network, file, class_names=class_names, where=str(path))
-    return network, file.architecture, origin
+    network = build_network(first.content.architecture, classes=len(class_names))
+    weight_files.start_network(network, first.content, class_names=class_names, where=first.where)
+    return network, first.content.architecture, first.origin
 
 
 def _check(examples: Sequence[Example], class_names: Sequence[str]) -> None:

@@ -3,7 +3,7 @@ import sys
 
 from annotation_platform.settings import PROJECT_ROOT
 
-LATE = {"classifier_files", "networks", "samples", "weight_files"}
+LATE = {"classifier_files", "networks", "samples", "tensor_files", "weight_files"}
 
 
 def test_importing_the_models_leaves_torch_unimported():

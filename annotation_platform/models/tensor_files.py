@@ -1,0 +1,159 @@
+"""Files of tensors by name, and networks from them. Importing this imports torch.
+
+A file is only ever read with ``weights_only=True``: tensors, numbers and text, never code.
+"""
+
+import hashlib
+import io
+import pickle
+import warnings
+import zipfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import urlparse
+
+import torch
+from torch import Tensor, nn
+
+from annotation_platform.errors import ModelError
+
+_REMEDY = "Give a file that this platform trained, or one that torchvision publishes for it."
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """What a file of weights holds. Of a file that is not ours, only the tensors are known."""
+
+    architecture: str
+    class_names: tuple[str, ...]
+    tensors: dict[str, Tensor]
+
+    @property
+    def ours(self) -> bool:
+        """Whether this platform wrote it."""
+        return bool(self.class_names)
+
+
+def write_content(network: nn.Module, head: Mapping[str, object]) -> bytes:
+    """Return what ``read_content`` reads: ``head``, and the network's tensors on the processor."""
+    tensors = {
+        name: tensor.detach().to("cpu").contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    sink = io.BytesIO()
+    torch.save({**head, "tensors": tensors}, sink)
+    return sink.getvalue()
+
+
+def read_content(data: bytes, *, where: str) -> Any:
+    """Return what a file holds, of tensors, numbers and text; anything else is a ModelError.
+
+    A pickle, which could run code when read, is refused without running any of it.
+    """
+    try:
+        with warnings.catch_warnings():
+            # torch warns of a foreign pickle before it refuses it; the refusal says enough.
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{where}: refused: it holds more than weights, or is no file of weights. {_REMEDY}"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
+            OSError, zipfile.BadZipFile) as error:  # fmt: skip
+        raise ModelError(f"{where}: damaged, or no file of weights. {_REMEDY}") from error
+
+
+def read_tensors(data: bytes, *, where: str) -> dict[str, Tensor]:
+    """Return the tensors by name in a file of weights of any network; see ``read_content``."""
+    return checked_tensors(read_content(data, where=where), where=where)
+
+
+def download(url: str, *, asked: str, give: str) -> dict[str, Tensor]:
+    """Return the tensors that torchvision publishes at ``url``, from its cache or by download.
+
+    A ModelError says that ``asked`` wants them, and where to ``give`` a file instead.
+    """
+    try:
+        found: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
+            url, progress=False, check_hash=True, weights_only=True, map_location="cpu"
+        )
+    except (URLError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ModelError(
+            f"{asked}, but {url} cannot be fetched ({error}). "
+            f"Download it elsewhere and give the file in {give}, or leave it empty."
+        ) from error
+    return found
+
+
+def load_published(url: str) -> tuple[dict[str, Tensor], str]:
+    """Return weights that torchvision publishes, from its cache or by download, and their SHA-256.
+
+    The start of the digest is in the address, and the file must agree.
+    """
+    tensors = download(url, asked="prediction.architecture", give="prediction.weights")
+    path = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(urlparse(url).path).name
+    return tensors, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def ready_network(
+    file: TensorFile, build: Callable[[str, int], nn.Module], *, where: str
+) -> nn.Module:
+    """Return the network that one of our files holds, ready to propose.
+
+    ``build`` makes an empty one of an architecture for a number of classes. A file that is not
+    ours, or does not fit, is a ModelError naming ``where``.
+    """
+    if not file.ours:
+        raise ModelError(
+            f"{where}: knows none of our classes: it is something to start training from. {_REMEDY}"
+        )
+    try:
+        network = build(file.architecture, len(file.class_names))
+        network.load_state_dict(file.tensors)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{where}: its weights do not fit a {file.architecture!r} of "
+            f"{len(file.class_names)} classes. Train the model again."
+        ) from error
+    return network.eval()
+
+
+def rows_of_classes(
+    target: Tensor, known: Tensor, class_names: Sequence[str], known_names: Sequence[str]
+) -> Tensor:
+    """Return ``target`` with the rows of those classes that are known, too, as they are there."""
+    taken = target.clone()
+    for row, class_name in enumerate(class_names):
+        if class_name in known_names:
+            taken[row] = known[known_names.index(class_name)]
+    return taken
+
+
+def take_over(
+    network: nn.Module, known: Mapping[str, Tensor], needed: Collection[str], *, where: str
+) -> None:
+    """Put into ``network`` what fits of ``known``; a ModelError if some of ``needed`` does not."""
+    target = network.state_dict()
+    fitting = {n: t for n, t in known.items() if n in target and t.shape == target[n].shape}
+    missing = sorted(set(needed) - fitting.keys())
+    if missing:
+        raise ModelError(
+            f"{where}: {len(missing)} weights do not fit, first {missing[0]}. {_REMEDY}"
+        )
+    network.load_state_dict(fitting, strict=False)
+
+
+def checked_tensors(content: Any, *, where: str) -> dict[str, Tensor]:
+    """Return tensors by name; anything else, or values that are no numbers, is a ModelError."""
+    if not isinstance(content, dict):
+        raise ModelError(f"{where}: holds no weights by name. {_REMEDY}")
+    for name, tensor in content.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise ModelError(f"{where}: {name!r} is no weight. {_REMEDY}")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{where}: {name} holds values that are no numbers. Train it again.")
+    return content
