@@ -20,7 +20,7 @@ from annotation_platform.landing.quarantine import with_releases
 from annotation_platform.landing.receipts import Receipts, open_receipts
 from annotation_platform.landing.rounds import Landed, RoundManifests
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import LABEL_COLUMNS
+from annotation_platform.schema.shared_columns import LABEL_COLUMNS
 from annotation_platform.selection.pins import Pin, Pins
 from annotation_platform.settings import Settings
 from annotation_platform.storage.audited import AuditedStore, AuditLog

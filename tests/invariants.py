@@ -13,7 +13,7 @@ from pathlib import Path
 from annotation_platform.images.cleaning import clean_round
 from annotation_platform.labeling.ledger import count_answers
 from annotation_platform.reporting.account import account_of, damaged_pictures
-from annotation_platform.schema.tables import ANSWER_STATES
+from annotation_platform.schema.shared_columns import ANSWER_STATES
 from annotation_platform.storage.round_tables import parquet_bytes
 
 

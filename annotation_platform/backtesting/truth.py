@@ -14,7 +14,7 @@ from annotation_platform.curation.carry_over import carry_over
 from annotation_platform.labeling.reviews import SAMPLE, review_sample
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
-from annotation_platform.schema.tables import LABEL_COLUMNS
+from annotation_platform.schema.shared_columns import LABEL_COLUMNS
 
 GOLD, LATER, REVIEW = "gold", "later", "review"
 SOURCES = (GOLD, LATER, REVIEW)

@@ -19,7 +19,8 @@ import pyarrow.dataset as ds
 
 from annotation_platform.errors import QueryError, SettingsError
 from annotation_platform.lake import Lake, lake_of
-from annotation_platform.schema.tables import METADATA, TABLES
+from annotation_platform.schema.shared_columns import METADATA
+from annotation_platform.schema.tables import TABLES
 from annotation_platform.settings import read_settings
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.storage.s3 import is_s3

@@ -113,7 +113,7 @@ def need_columns(table: pd.DataFrame, names: list[str]) -> None:
     if missing:
         raise TableError(
             f"the table lacks the column {', '.join(missing)}. "
-            "See annotation_platform/schema/tables.py for what it should hold."
+            "See docs/reference/tables.md for what it should hold."
         )
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from annotation_platform.params import SplitPolicy
-from annotation_platform.schema.tables import SPLITS, make_table
+from annotation_platform.schema.shared_columns import SPLITS
+from annotation_platform.schema.tables import make_table
 
 
 @dataclass(frozen=True)

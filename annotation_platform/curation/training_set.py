@@ -23,7 +23,8 @@ from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.curation.splits import DrawnSplits, draw_splits, split_keys
 from annotation_platform.params import SplitPolicy
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import METADATA, make_table, records
+from annotation_platform.schema.shared_columns import METADATA
+from annotation_platform.schema.tables import make_table, records
 from annotation_platform.storage.lineage import MadeOf
 from annotation_platform.storage.round_tables import RoundTables, table_digest
 

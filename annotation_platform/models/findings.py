@@ -21,7 +21,8 @@ from annotation_platform.schema.geometry import (
     box_areas,
     iou_matrix,
 )
-from annotation_platform.schema.tables import FINDING_KINDS, make_table
+from annotation_platform.schema.shared_columns import FINDING_KINDS
+from annotation_platform.schema.tables import make_table
 
 FOUND = 0.5
 """IoU from which on a box of the right class is right."""

@@ -33,7 +33,8 @@ from annotation_platform.rebuilding.derive import derive_consensus
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import REGIONS, Label
-from annotation_platform.schema.tables import LABEL_COLUMNS, records
+from annotation_platform.schema.shared_columns import LABEL_COLUMNS
+from annotation_platform.schema.tables import records
 from annotation_platform.storage.lineage import MadeOf
 from annotation_platform.versioning.label_tree import LabelProof, prove_label
 

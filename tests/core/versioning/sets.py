@@ -10,7 +10,8 @@ import pandas as pd
 
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import NOTHING, Label
-from annotation_platform.schema.tables import SPLITS, make_table
+from annotation_platform.schema.shared_columns import SPLITS
+from annotation_platform.schema.tables import make_table
 
 ONTOLOGY = Ontology(
     classes=(
