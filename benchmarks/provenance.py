@@ -24,6 +24,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pandas as pd
+import simplejpeg
 
 from annotation_platform.consensus.anchoring import proposal_decisions
 from annotation_platform.consensus.quality import quality_table
@@ -46,7 +47,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 ONTOLOGY = Ontology.from_names(["cube", "ball", "cone", "ring", "star"])
 POLICY = Params(ontology=ONTOLOGY)
 PEOPLE = [f"annotator-{number:010d}" for number in range(4)]
-WIDTH, HEIGHT, OBJECTS, PICTURES, BYTES = 1280, 960, 10, 1000, 2000
+WIDTH, HEIGHT, OBJECTS, PICTURES = 1280, 960, 10, 1000
 _LONG = 10**8  # characters
 BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -157,23 +158,24 @@ def _renamed(frame, round_id, new):
 
 
 def land(lake, number):
-    """Put a round's pictures into the lake; random bytes will do."""
+    """Put a round's pictures into the lake; noise will do, far smaller than it is said to be."""
     round_id, raw, cleaned, landed = f"round-{number + 1:04d}", [], [], []
     rng = np.random.default_rng(number)
     for at, image in enumerate(image_ids(number, PICTURES)):
-        data = rng.bytes(BYTES)
+        pixels = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        data = simplejpeg.encode_jpeg(pixels, quality=85)
         path = Path(lake.store.url(image_key(image, "jpg")))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         sha256 = hashlib.sha256(data).hexdigest()
         known = {"round_id": round_id, "source_key": f"camera-{number % 10}/{number}-{at}.jpg",
                  "stamp": "1", "image_id": image}  # fmt: skip
-        landed.append(LandedObject(known["source_key"], "1", BYTES))
-        raw.append({**known, "byte_size": BYTES, "problem": "", "other_metadata": ""})
+        landed.append(LandedObject(known["source_key"], "1", len(data)))
+        raw.append({**known, "byte_size": len(data), "problem": "", "other_metadata": ""})
         cleaned.append(
             {**known, "outcome": "accepted", "reason": "", "group_id": image, "joins": "",
              "width": WIDTH, "height": HEIGHT, "extension": "jpg", "stored_sha256": sha256,
-             "stored_md5": hashlib.md5(data).hexdigest(), "stored_bytes": BYTES,
+             "stored_md5": hashlib.md5(data).hexdigest(), "stored_bytes": len(data),
              "pixel_sha256": sha256, "perceptual_hash": sha256[:16], "sharpness": 50.0,
              "brightness": 100.0, "entropy": 7.0, "flags": ""}
         )  # fmt: skip
@@ -200,6 +202,7 @@ def prepare(root, rounds):
         built = build_training_set(lake.tables, last, ONTOLOGY, POLICY.splits, seed=0)
         lake.tables.write("training_set", last, built.labels)
         published = publish_round(last, built.labels, lake, POLICY, store, now=BEGUN)
+        lake.tables.write("dataset_version", last, published.table)
         tags.append(str(published.table.iloc[0]["tag"]))
         kept.append(Path(lake.store.url(kept_key(lake.tables.digest("training_set", last)))))
         RoundMaker(lake, 2).write(lake, 0)

@@ -40,7 +40,9 @@ def round_state(lake: Lake, round_id: str) -> dict[str, object]:
     tables = lake.tables
     waits_for = next((what for table, what in _STAGES if not tables.exists(table, round_id)), "–")
     brought = usable_imports(tables, [round_id])["image_id"].nunique()
-    if tables.exists("label_tasks", round_id) and tables.read("label_tasks", round_id).empty:
+    asked = tables.exists("label_tasks", round_id)
+    tasks = tables.read_columns("label_tasks", round_id, ["task_id"]) if asked else None
+    if tasks is not None and tasks.empty:
         if not brought:
             waits_for = "– (nothing new to label)"
         elif not tables.exists("consensus_labels", round_id):
@@ -58,23 +60,23 @@ def round_state(lake: Lake, round_id: str) -> dict[str, object]:
         "waits_for": waits_for if state == "open" else f"{waits_for} ({state})",
     }
     if tables.exists("cleaned_images", round_id):
-        cleaned = tables.read("cleaned_images", round_id)
+        cleaned = tables.read_columns("cleaned_images", round_id, ["outcome"])
         row["accepted"] = int((cleaned["outcome"] == "accepted").sum())
-    if tables.exists("label_tasks", round_id):
-        tasks = tables.read("label_tasks", round_id)
+    if tasks is not None:
         row["tasks"], row["places"] = tasks["task_id"].nunique(), len(tasks)
-        row["answers"] = _counted(lake, round_id, tasks)
+        row["answers"] = _counted(lake, round_id)
     if tables.exists("dataset_version", round_id):
         row["version"] = str(tables.read("dataset_version", round_id)["version"].iloc[0])
     return row
 
 
-def _counted(lake: Lake, round_id: str, tasks: pd.DataFrame) -> int:
+def _counted(lake: Lake, round_id: str) -> int:
     """Return how many answers count: as they were merged, else by the ledger."""
+    tables = lake.tables
     # The ledger of a merged round says the same, in a hundred times the time.
-    if lake.tables.exists("round_tasks", round_id):
-        return int(lake.tables.read("round_tasks", round_id)["counted"].sum())
-    return len(ledger_count(round_id, tasks, lake).counted)
+    if tables.exists("round_tasks", round_id):
+        return int(tables.read_columns("round_tasks", round_id, ["counted"])["counted"].sum())
+    return len(ledger_count(round_id, tables.read("label_tasks", round_id), lake).counted)
 
 
 def round_progress(lake: Lake, round_id: str) -> dict[str, Any]:

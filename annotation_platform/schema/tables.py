@@ -4,6 +4,8 @@ Their columns are declared in ``picture_tables.py``, ``label_tables.py``, ``vers
 ``model_tables.py``; ``docs/reference/tables.md`` lists them all.
 """
 
+from functools import cache
+
 import pandas as pd
 
 from annotation_platform.errors import TableError
@@ -126,6 +128,11 @@ def check_table(name: str, frame: pd.DataFrame, *, where: str = "") -> pd.DataFr
 
 def empty_table(name: str) -> pd.DataFrame:
     """Return the table ``name`` with no rows and the declared columns and types."""
+    return _empty_table(name).copy(deep=False)
+
+
+@cache
+def _empty_table(name: str) -> pd.DataFrame:
     columns = TABLES[name].columns
     return pd.DataFrame({key: pd.Series([], dtype=column.dtype) for key, column in columns.items()})
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 import pyarrow as pa
@@ -63,6 +63,14 @@ class RoundTables:
         frames = [self.read(name, key) for key in rounds if self.exists(name, key)]
         frames = [frame for frame in frames if not frame.empty]
         return pd.concat(frames, ignore_index=True) if frames else empty_table(name)
+
+    def read_columns(self, name: str, round_id: str, columns: Sequence[str]) -> pd.DataFrame:
+        """Return some columns of one round of a table; NotReadyError if it was not written yet.
+
+        The others are not decoded, and those not checked: that they were when they were written.
+        """
+        data = pa.BufferReader(self._get(name, round_id))
+        return pd.read_parquet(data, columns=list(columns))
 
     def values(self, name: str, column: str, rounds: Iterable[str]) -> set[str]:
         """Return the different values of a column of text in these rounds, those that exist.
