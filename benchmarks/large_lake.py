@@ -29,6 +29,8 @@ from annotation_platform.demo.annotators import make_people
 from annotation_platform.demo.crowd import SimulatedSeat, answer_round
 from annotation_platform.demo.scenes import draw_batch
 from annotation_platform.images.embedding import PICTURE_EMBEDDER
+from annotation_platform.images.likeness import likeness_rows
+from annotation_platform.images.likeness_files import read_likenesses
 from annotation_platform.labeling.guidelines import record_guideline
 from annotation_platform.labeling.hints import Hints, Looks
 from annotation_platform.labeling.simulated import SimulatedLabeling
@@ -84,6 +86,8 @@ def complete(settings, rounds):
                     dg.AssetMaterialization(name, partition=round_id, metadata=metadata)
                 )
         released(instance, settings, lake)
+    known = lake.accepted_images()
+    read_likenesses(lake.store, known, likeness_rows(len(known)))
 
 
 def released(instance, settings, lake):

@@ -93,9 +93,9 @@ def groups_in_two_splits(training_set: pd.DataFrame) -> list[str]:
 
 def test_images_in_train(training_set: pd.DataFrame, earlier: Iterable[pd.DataFrame]) -> list[str]:
     """Return the images that were in the test split of an earlier training set and are not now."""
-    tested = {
-        image for table in earlier for image in table.loc[table["split"] == "test", "image_id"]
-    }
+    tested: set[str] = set()
+    for table in earlier:
+        tested.update(table.loc[table["split"] == "test", "image_id"].unique())
     moved = training_set[training_set["image_id"].isin(tested) & (training_set["split"] != "test")]
     return sorted(set(moved["image_id"]))
 

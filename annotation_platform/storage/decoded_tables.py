@@ -7,7 +7,7 @@ from threading import Lock
 
 import pandas as pd
 
-_KEPT_BYTES = 64 * 2**20
+_KEPT_BYTES = 256 * 2**20
 
 
 class DecodedTables:
@@ -19,7 +19,7 @@ class DecodedTables:
     by others; values of columns of objects, such as vectors, are shared. Threads may share one.
 
     Args:
-        kept_bytes: of files, coded, whose tables are kept at most; a larger file is not.
+        kept_bytes: of memory that kept tables take at most; a larger one is not kept.
     """
 
     def __init__(self, kept_bytes: int = _KEPT_BYTES) -> None:
@@ -39,9 +39,10 @@ class DecodedTables:
                 return self._kept[key][1].copy(deep=False)
         frame = decode(data)
         with self._lock:
-            if key not in self._kept and len(data) <= self._limit:
-                self._kept[key] = (len(data), frame.copy(deep=False))
-                self._bytes += len(data)
+            size = int(frame.memory_usage(index=False).sum())
+            if key not in self._kept and size <= self._limit:
+                self._kept[key] = (size, frame.copy(deep=False))
+                self._bytes += size
                 while self._bytes > self._limit:
                     self._bytes -= self._kept.popitem(last=False)[1][0]
         return frame

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from annotation_platform.errors import NotReadyError
+from annotation_platform.schema.columns import TEXT
 from annotation_platform.schema.tables import TABLES, check_table, empty_table
 from annotation_platform.storage.decoded_tables import DecodedTables
 from annotation_platform.storage.lineage import Lineage, StoreAsOf
@@ -68,9 +69,13 @@ class RoundTables:
         """Return some columns of one round of a table; NotReadyError if it was not written yet.
 
         The others are not decoded, and those not checked: that they were when they were written.
+        Texts come as categories, which takes a tenth of the time where most repeat themselves.
         """
         data = pa.BufferReader(self._get(name, round_id))
-        return pd.read_parquet(data, columns=list(columns))
+        texts = [each for each in columns if TABLES[name].columns[each].dtype == TEXT]
+        table = pq.read_table(data, columns=list(columns), read_dictionary=texts)
+        frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+        return frame
 
     def values(self, name: str, column: str, rounds: Iterable[str]) -> set[str]:
         """Return the different values of a column of text in these rounds, those that exist.
