@@ -168,15 +168,24 @@ class Lake:
 
     def _given_back(self, ontology: Ontology) -> set[tuple[str, str]]:
         """Return the images, each with its round, whose question that round leaves open."""
-        tasks = self.tables.read_all("round_tasks")
-        tasks = tasks[tasks["state"].isin(["left", "cancelled"])]
-        reviewed = self.tables.read_all("reviewed_labels")
-        again = carry_over(reviewed, ontology).ask_again
-        rejected = reviewed[(reviewed["decision"] == "rejected") | reviewed["image_id"].isin(again)]
-        parts = (tasks, rejected)
-        return {
-            pair for part in parts for pair in zip(part["image_id"], part["round_id"], strict=True)
-        }
+        tables = self.tables
+        found: set[tuple[str, str]] = set()
+        for key in tables.rounds("round_tasks"):
+            tasks = tables.read_columns("round_tasks", key, ["image_id", "state"])
+            left = tasks.loc[tasks["state"].isin(["left", "cancelled"]), "image_id"]
+            found |= {(image, key) for image in left}
+        divided = [old for old, new in ontology.successors.items() if len(new) > 1]
+        again: set[str] = set()
+        looked_at: dict[str, set[str]] = {}
+        for key in tables.rounds("reviewed_labels"):
+            columns = ["image_id", "decision", "class_name"]
+            labels = tables.read_columns("reviewed_labels", key, columns)
+            rejected = labels.loc[labels["decision"] == "rejected", "image_id"]
+            found |= {(image, key) for image in rejected.unique()}
+            again |= set(labels.loc[labels["class_name"].isin(divided), "image_id"])
+            looked_at[key] = set(labels["image_id"].unique())
+        # All that was ever said of an image with a class that was split is open again.
+        return found | {(one, key) for key, images in looked_at.items() for one in images & again}
 
     def rejections(self) -> dict[str, str]:
         """Return what to tell people of an image whose latest labels were rejected, by its id."""

@@ -167,7 +167,8 @@ def _box_issues(
     if looked_at.empty:
         return empty_table("label_issues")
     proposed = _asked(lake.tables.read("held_out_predictions", round_id), policy)
-    truth = _of(_last_training_set(lake, round_id), looked_at)
+    last = lake.tables.read("training_set", _last_training_round(lake, round_id))
+    truth = _of(last, looked_at)
     trust = measure_trust(
         _boxes(_of(proposed, looked_at)),
         truth[truth["shape"].isin(AREAS)],
@@ -208,8 +209,11 @@ def _known_before(round_id: str, lake: Lake, policy: Params) -> pd.DataFrame:
 
 def _held_out(round_id: str, images: pd.DataFrame, lake: Lake) -> pd.DataFrame:
     """Return the pictures, of these, that no model learned from, by image id."""
-    last = _last_training_set(lake, round_id)
-    kept = last.loc[last["split"] != "train", "image_id"]
+    before = _last_training_round(lake, round_id)
+    if not before:
+        return images.iloc[:0]
+    last = lake.tables.read_columns("training_set", before, ["image_id", "split"])
+    kept = last.loc[last["split"] != "train", "image_id"].unique()
     return images[images["image_id"].isin(kept)].sort_values("image_id")
 
 
@@ -228,10 +232,9 @@ def reference_pictures(round_id: str, images: pd.DataFrame, lake: Lake) -> pd.Da
     return audited if len(audited) >= _LEAST_AUDITED else held_out
 
 
-def _last_training_set(lake: Lake, round_id: str) -> pd.DataFrame:
-    """Return the last training set before a round; an empty one if there is none."""
-    before = [key for key in lake.tables.rounds("training_set") if key < round_id]
-    return lake.tables.read("training_set", max(before)) if before else empty_table("training_set")
+def _last_training_round(lake: Lake, round_id: str) -> str:
+    """Return the last round before a round that has a training set; empty if there is none."""
+    return max((key for key in lake.tables.rounds("training_set") if key < round_id), default="")
 
 
 def _boxes(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -74,6 +74,12 @@ def complete(settings, rounds):
                 for image in images for place in (1, 2, 3)
             ]  # fmt: skip
             lake.tables.write("label_tasks", round_id, make_table("label_tasks", tasks))
+            chosen = [
+                {"round_id": round_id, "image_id": image, "rank": rank, "rule": "all",
+                 "reason": "", "audit": False}
+                for rank, image in enumerate(images)
+            ]  # fmt: skip
+            lake.tables.write("selected_images", round_id, make_table("selected_images", chosen))
             vectors = rng.normal(size=(PICTURES, 96)).astype(np.float32)
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
             data = parquet_bytes(pd.DataFrame({"image_id": images, "vector": list(vectors)}))

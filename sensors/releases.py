@@ -126,7 +126,7 @@ def new_version_sensor(
 
 
 def _has_boxes_to_learn_from(lake: Lake, round_id: str) -> bool:
-    labels = lake.tables.read("training_set", round_id)
+    labels = lake.tables.read_columns("training_set", round_id, ["split", "shape"])
     return bool(((labels["split"] == "train") & labels["shape"].isin(AREAS)).any())
 
 

@@ -24,7 +24,7 @@ from annotation_platform.curation.splits import DrawnSplits, draw_splits, split_
 from annotation_platform.params import SplitPolicy
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shared_columns import METADATA
-from annotation_platform.schema.tables import make_table, records
+from annotation_platform.schema.tables import as_table, make_table
 from annotation_platform.storage.lineage import MadeOf
 from annotation_platform.storage.round_tables import RoundTables, table_digest
 
@@ -114,7 +114,7 @@ def assemble_training_set(
         tables, images, ontology, cancelled or {}, use_auto=use_auto
     )
     described = _with_metadata(images, tables.read_all("raw_images"))
-    described = described[described["image_id"].isin(labels["image_id"])]
+    described = described[described["image_id"].isin(labels["image_id"].unique())]
     splits = _stored_splits(tables, round_id, described, labels, policy, seed=seed)
     left_out |= splits.left_out
     joined = labels.merge(
@@ -127,7 +127,7 @@ def assemble_training_set(
     joined["split"] = joined["image_id"].map(splits.split_of)
     joined["class_id"] = joined["class_name"].map(ontology.id_of)
     joined = joined.sort_values(["image_id", "label_id"])
-    return TrainingSet(make_table("training_set", records(joined)), included, held, left_out)
+    return TrainingSet(as_table("training_set", joined), included, held, left_out)
 
 
 def round_digest(
@@ -208,13 +208,14 @@ def _included(
     left_out = dict(zip(said["image_id"][~stands], said["comment"][~stands], strict=True))
     people = carry_over(_latest_round(said[stands]), ontology)
     landed = carry_over(brought[~brought["round_id"].isin(held)], ontology)
-    own = landed.labels[~landed.labels["image_id"].isin(people.labels["image_id"])]
+    own = landed.labels[~landed.labels["image_id"].isin(people.labels["image_id"].unique())]
     # Nobody was asked about these here.
     own = own.assign(support=0, answers=0)
     auto, unfit = own.iloc[:0], dict[str, str]()
     if use_auto:
         auto, unfit = _auto_labels(tables, images, ontology, out={**held, **cancelled})
-    known = {*people.labels["image_id"], *own["image_id"], *left_out, *people.ask_again}
+    by_people = people.labels["image_id"].unique()
+    known = {*by_people, *own["image_id"], *left_out, *people.ask_again}
     auto = auto[~auto["image_id"].isin(known)]
     labelled = people.labels.assign(origin=PEOPLE)
     parts = [part for part in (labelled, own, auto) if not part.empty]
@@ -222,7 +223,8 @@ def _included(
     rounds = sorted({*finished, *own["round_id"], *auto["round_id"]})
     left_out = unfit | left_out
     left_out |= people.ask_again | landed.ask_again
-    left_out = {key: why for key, why in left_out.items() if key not in set(labels["image_id"])}
+    labelled_now = set(labels["image_id"].unique())
+    left_out = {key: why for key, why in left_out.items() if key not in labelled_now}
     digests = {key: round_digest(tables, key) for key in rounds}
     return labels, digests, {**held, **cancelled}, left_out
 
@@ -314,7 +316,7 @@ def _stored_splits(
 ) -> DrawnSplits:
     """Return the split of every image; what is new is drawn and stored with this round."""
     known = tables.read_all("splits")
-    named = labels[labels["class_name"].notna()]
+    named = labels[["image_id", "class_name"]].dropna().drop_duplicates()
     classes = {str(image): set(names) for image, names in named.groupby("image_id")["class_name"]}
     keys = split_keys(images, policy)
     unseen = set(labels.loc[labels["origin"] == AUTO, "image_id"])

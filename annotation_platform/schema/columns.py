@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +19,7 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     import pandera.pandas as pandera
 
+IntArray = npt.NDArray[np.int_]
 TEXT = "string[pyarrow]"
 
 
@@ -96,12 +99,16 @@ class Table:
     columns: Mapping[str, Column] = field(repr=False)
     key: Sequence[str]
 
-    def plainly_fits(self, frame: pd.DataFrame) -> bool:
-        """Return whether a table is as declared without a doubt: pandera would pass it as it is."""
+    def plainly_fits(self, frame: pd.DataFrame, *, part: IntArray | None = None) -> bool:
+        """Return whether a table is as declared without a doubt: pandera would pass it as it is.
+
+        Of several tables in one frame ``part`` numbers that of each row: a key is unique in each.
+        """
+        keys = frame[list(self.key)] if list(frame) == list(self.columns) else None
         return (
-            list(frame) == list(self.columns)
+            keys is not None
             and all(column.plainly_fits(frame[name]) for name, column in self.columns.items())
-            and not frame.duplicated(list(self.key)).any()
+            and not (keys if part is None else keys.assign(_part=part)).duplicated().any()
         )
 
     @cached_property

@@ -146,7 +146,17 @@ def make_table(name: str, rows: list[dict[str, object]]) -> pd.DataFrame:
     """Return ``rows`` as the checked table ``name``; no rows give the empty table."""
     if not rows:
         return empty_table(name)
-    frame = pd.DataFrame(rows, columns=list(TABLES[name].columns))
+    return as_table(name, pd.DataFrame(rows, columns=list(TABLES[name].columns)))
+
+
+def as_table(name: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return ``frame`` as the checked table ``name``: its columns in order, of their types.
+
+    Further columns are left out, those that are missing have no values.
+    """
+    if frame.empty:
+        return empty_table(name)
+    frame = frame.reindex(columns=list(TABLES[name].columns)).reset_index(drop=True)
     for key, column in TABLES[name].columns.items():
         if column.dtype.startswith("datetime64"):
             # A column in which all are missing has no time zone to start from.

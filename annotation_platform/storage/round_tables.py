@@ -4,6 +4,7 @@ import hashlib
 import io
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -61,7 +62,11 @@ class RoundTables:
 
     def read_rounds(self, name: str, rounds: Iterable[str]) -> pd.DataFrame:
         """Return the rows of these rounds that exist, in the order given, as one table."""
-        frames = [self.read(name, key) for key in rounds if self.exists(name, key)]
+        existing = [key for key in rounds if self.exists(name, key)]
+        together = _read_together(name, [self._get(name, key) for key in existing])
+        if together is not None:
+            return together
+        frames = [self.read(name, key) for key in existing]
         frames = [frame for frame in frames if not frame.empty]
         return pd.concat(frames, ignore_index=True) if frames else empty_table(name)
 
@@ -144,6 +149,28 @@ def read_table(
         return check_table(name, frame, where=where)
 
     return _DECODED.decode(f"{name} {was_checked}", data, decode)
+
+
+def _read_together(name: str, files: Sequence[bytes]) -> pd.DataFrame | None:
+    """Return the rows of several files of a table; None if one is not plainly as declared.
+
+    To make a frame of a file and to check it takes twenty milliseconds, however few its rows are;
+    of a hundred files at once it takes little more.
+    """
+    digests = b"".join(hashlib.sha256(data).digest() for data in files)
+
+    def decode(_: bytes) -> pd.DataFrame:
+        tables = [pq.read_table(pa.BufferReader(data)) for data in files]
+        tables = [table for table in tables if len(table)]
+        if len({str(table.schema.remove_metadata()) for table in tables}) != 1:
+            return empty_table(name)
+        file = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+        frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+        fits = TABLES[name].plainly_fits(frame, part=file)
+        return frame if fits else empty_table(name)
+
+    frame = _DECODED.decode(f"{name} together", digests, decode)
+    return None if frame.empty else frame
 
 
 def table_digest(name: str, frame: pd.DataFrame) -> str:
