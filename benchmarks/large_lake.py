@@ -37,7 +37,7 @@ from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.lake import lake_of
 from annotation_platform.params import read_params
 from annotation_platform.schema.dataset import Dataset
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import empty_table, make_table
 from annotation_platform.servers.dagster import DagsterServers
 from annotation_platform.storage.round_tables import parquet_bytes
 from annotation_platform.versioning.registry import list_versions
@@ -80,6 +80,7 @@ def complete(settings, rounds):
                 for rank, image in enumerate(images)
             ]  # fmt: skip
             lake.tables.write("selected_images", round_id, make_table("selected_images", chosen))
+            lake.tables.write("conflicts", round_id, empty_table("conflicts"))
             vectors = rng.normal(size=(PICTURES, 96)).astype(np.float32)
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
             data = parquet_bytes(pd.DataFrame({"image_id": images, "vector": list(vectors)}))
@@ -135,11 +136,11 @@ def one_more_round(settings, round_id, servers):
     before = len(list_versions(settings.registry_path))
     truth = drawn(lake)
     landed = time.monotonic()
-    shown = until(lambda: lake.tables.exists("label_tasks", round_id), servers) - landed
+    shown = until(lambda: lake.tables.exists("label_tasks", round_id), servers, 1200) - landed
     seats = {each.name: SimulatedSeat(labeling, each.name) for each in people}
     answer_round(round_id, people, seats, truth, seed=0, progress=lambda: None)
     answered = time.monotonic()
-    done = until(lambda: len(list_versions(settings.registry_path)) > before, servers)
+    done = until(lambda: len(list_versions(settings.registry_path)) > before, servers, 1200)
     return shown, done - answered
 
 
@@ -159,6 +160,8 @@ def added(instance, round_id):
             for step in instance.get_run_step_stats(run.run_id)
             if step.end_time
         }
+        if stats.end_time is None:
+            continue
         own = stats.end_time - stats.start_time - sum(steps.values())
         rows.append([run.job_name, ticks.get(run.run_id, 0.0), own, steps])
     return rows

@@ -36,12 +36,12 @@ LOOK_SECONDS = 5.0
 """Dagster's daemon goes round the sensors so often, however short their own interval is."""
 
 
-def until(done, servers):
+def until(done, servers, patience=PATIENCE_SECONDS):
     """Return when something came true, by the clock that only goes on."""
     begun = time.monotonic()
     while not done():
         servers.check()
-        if time.monotonic() - begun > PATIENCE_SECONDS:
+        if time.monotonic() - begun > patience:
             raise TimeoutError("a round stood still")
         time.sleep(0.05)
     return time.monotonic()
