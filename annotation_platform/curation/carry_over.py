@@ -28,11 +28,9 @@ def carry_over(labels: pd.DataFrame, ontology: Ontology) -> CarriedOver:
         labels: label columns, ``image_id`` and ``label_id``; any other column is kept.
         ontology: today's.
     """
-    if labels["class_name"].isna().all():
-        return CarriedOver(labels, {})
     successors = ontology.successors
     names = labels["class_name"].dropna().unique()
-    if all(tuple(successors.get(name, (name,))) == (name,) for name in names):
+    if all(successors.get(name, (name,)) == (name,) for name in names):
         return CarriedOver(labels.reset_index(drop=True), {})
     today = labels["class_name"].map(successors, na_action="ignore")
     choices = today.map(len, na_action="ignore")

@@ -339,8 +339,7 @@ def _judge(labels: pd.DataFrame, proposed: pd.DataFrame, trust: Trust) -> list[d
         seen = meeting.seen[row]
         if not seen.any():
             odds = trust.odds / trust.chance_unseen(name)
-            issue = _issue("wrong", name, places[row], odds / (1.0 + odds))
-            issues.append({**issue, "label_id": ids[row]})
+            issues.append(_issue("wrong", name, places[row], odds / (1.0 + odds), label=ids[row]))
             continue
         against = np.where(free & seen, sure, 0.0)
         if not against.any():
@@ -349,8 +348,7 @@ def _judge(labels: pd.DataFrame, proposed: pd.DataFrame, trust: Trust) -> list[d
         kind = "placed" if meeting.same[row, at] else "swapped"
         own = float(np.where(meeting.confirms[row], sure, 0.0).max(initial=0.0))
         score = _probability(sure[at], trust.odds) * (1.0 - own)
-        issue = _issue(kind, said[at], boxes[at], score, given=name)
-        issues.append({**issue, "label_id": ids[row]})
+        issues.append(_issue(kind, said[at], boxes[at], score, label=ids[row], given=name))
         free[at] = False
     alone = np.flatnonzero(free & ~(meeting.overlap >= SAME).any(axis=0))
     for at in _one_an_object(alone, boxes, sure):
@@ -376,9 +374,15 @@ def _probability(sure: float, prior_odds: float) -> float:
 
 
 def _issue(
-    kind: str, name: str, box: FloatArray, score: float, *, given: str = ""
+    kind: str,
+    name: str,
+    box: FloatArray,
+    score: float,
+    *,
+    label: str | None = None,
+    given: str = "",
 ) -> dict[str, object]:
-    """Return an issue that no label has: of a class and a box, where another was perhaps given."""
+    """Return an issue of a class and a box; ``label`` is the suspected one, of the class given."""
     suggestions = {
         "wrong": f"Is there {name} here at all? Nothing is proposed.",
         "swapped": f"Is it {name} instead of {given}?",
@@ -387,7 +391,7 @@ def _issue(
     }
     return {
         "kind": kind,
-        "label_id": None,
+        "label_id": label,
         "score": float(score),
         "class_name": name,
         **dict(zip(BOX_COLUMNS, box.tolist(), strict=True)),

@@ -1,6 +1,5 @@
-"""Tables that were decoded before, by the bytes they were decoded from."""
+"""Tables that were decoded before, by the digest of what they were decoded from."""
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
@@ -14,8 +13,8 @@ class DecodedTables:
     """Keeps tables that were decoded and checked, the latest used ones.
 
     A run reads some tables ten times, a sensor the same ones at every look: to read a file and to
-    take its SHA-256 is nothing beside decoding and checking it. What is kept is told by the bytes
-    themselves, so it is never out of date. Frames are copied on write, so nobody's changes are seen
+    take its SHA-256 is nothing beside decoding and checking it. Told by the bytes themselves, what
+    is kept is never out of date. Frames are copied on write, so nobody's changes are seen
     by others; values of columns of objects, such as vectors, are shared. Threads may share one.
 
     Args:
@@ -24,20 +23,20 @@ class DecodedTables:
 
     def __init__(self, kept_bytes: int = _KEPT_BYTES) -> None:
         self._limit = kept_bytes
-        self._kept: OrderedDict[tuple[str, bytes], tuple[int, pd.DataFrame]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[int, pd.DataFrame]] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
 
-    def decode(
-        self, kind: str, data: bytes, decode: Callable[[bytes], pd.DataFrame]
-    ) -> pd.DataFrame:
-        """Return what ``decode`` makes of ``data``, or made of equal bytes of the same kind."""
-        key = (kind, hashlib.sha256(data).digest())
+    def get(self, key: str, decode: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Return what ``decode`` returns, or returned before for the same key.
+
+        The key names the bytes by their digest, and how they are decoded.
+        """
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key][1].copy(deep=False)
-        frame = decode(data)
+        frame = decode()
         with self._lock:
             size = int(frame.memory_usage(index=False).sum())
             if key not in self._kept and size <= self._limit:

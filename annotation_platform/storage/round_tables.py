@@ -63,9 +63,10 @@ class RoundTables:
     def read_rounds(self, name: str, rounds: Iterable[str]) -> pd.DataFrame:
         """Return the rows of these rounds that exist, in the order given, as one table."""
         existing = [key for key in rounds if self.exists(name, key)]
-        together = _read_together(name, [self._get(name, key) for key in existing])
-        if together is not None:
-            return together
+        if len(existing) > 1:
+            together = _read_together(name, [self._get(name, key) for key in existing])
+            if not together.empty:
+                return together
         frames = [self.read(name, key) for key in existing]
         frames = [frame for frame in frames if not frame.empty]
         return pd.concat(frames, ignore_index=True) if frames else empty_table(name)
@@ -142,24 +143,23 @@ def read_table(
     others.
     """
 
-    def decode(data: bytes) -> pd.DataFrame:
+    def decode() -> pd.DataFrame:
         frame = pd.read_parquet(io.BytesIO(data))
         if was_checked and len(frame) and list(frame) == list(TABLES[name].columns):
             return frame
         return check_table(name, frame, where=where)
 
-    return _DECODED.decode(f"{name} {was_checked}", data, decode)
+    return _DECODED.get(f"{name} {was_checked} {hashlib.sha256(data).hexdigest()}", decode)
 
 
-def _read_together(name: str, files: Sequence[bytes]) -> pd.DataFrame | None:
-    """Return the rows of several files of a table; None if one is not plainly as declared.
+def _read_together(name: str, files: Sequence[bytes]) -> pd.DataFrame:
+    """Return the rows of several files of a table; none if one is not plainly as declared.
 
     To make a frame of a file and to check it takes twenty milliseconds, however few its rows are;
     of a hundred files at once it takes little more.
     """
-    digests = b"".join(hashlib.sha256(data).digest() for data in files)
 
-    def decode(_: bytes) -> pd.DataFrame:
+    def decode() -> pd.DataFrame:
         tables = [pq.read_table(pa.BufferReader(data)) for data in files]
         tables = [table for table in tables if len(table)]
         if len({str(table.schema.remove_metadata()) for table in tables}) != 1:
@@ -169,8 +169,8 @@ def _read_together(name: str, files: Sequence[bytes]) -> pd.DataFrame | None:
         fits = TABLES[name].plainly_fits(frame, part=file)
         return frame if fits else empty_table(name)
 
-    frame = _DECODED.decode(f"{name} together", digests, decode)
-    return None if frame.empty else frame
+    digests = [hashlib.sha256(data).hexdigest() for data in files]
+    return _DECODED.get(f"{name} {' '.join(digests)}", decode)
 
 
 def table_digest(name: str, frame: pd.DataFrame) -> str:

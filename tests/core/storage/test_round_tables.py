@@ -1,7 +1,6 @@
 """Tables of several rounds as one, and tables that were decoded before."""
 
 import io
-from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
@@ -79,21 +78,15 @@ def test_decoded_tables_are_kept_up_to_their_size_the_latest_used_ones():
         asked.append(data)
         return pd.DataFrame({"number": range(10)})  # 80 bytes
 
-    for data in (b"a", b"b", b"a", b"c", b"a", b"b"):
-        decoded.decode("kind", data, decode)
-    assert asked == [b"a", b"b", b"c", b"b"]
-    decoded.decode("another kind", b"a", decode)
-    assert asked[-1] == b"a"
+    for data in "abacab":
+        decoded.get(data, lambda data=data: decode(data))
+    assert asked == [*"abcb"]
+    decoded.get("another key", lambda: decode("another key"))
+    assert asked[-1] == "another key"
 
 
 def test_a_frame_becomes_a_table_by_its_columns():
-    when = datetime(2026, 1, 1, tzinfo=UTC)
-    frame = pd.DataFrame(
-        {"round_id": ["round-0001"], "further": 1, "task_id": "t", "image_id": "a" * 64,
-         "kind": "k", "at": when}, index=[5]
-    )  # fmt: skip
-    row = frame.to_dict("records")[0]
-    made = [as_table("selected_images", frame.assign(rank=0, rule="all", reason="", audit=True)),
-            make_table("selected_images", [{**row, "rank": 0, "rule": "all", "reason": "",
-                                            "audit": True}])]  # fmt: skip
-    pd.testing.assert_frame_equal(*made)
+    row = {"round_id": ROUNDS[0], "further": 1, "image_id": "a" * 64, "rank": 0, "rule": "all",
+           "reason": "", "audit": True}  # fmt: skip
+    made = as_table("selected_images", pd.DataFrame([row], index=[5]))
+    pd.testing.assert_frame_equal(made, make_table("selected_images", [row]))
