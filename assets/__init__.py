@@ -28,7 +28,8 @@ asset                     job         what one round of it is
 ``round_report``          train       the round in one row
 ========================  ==========  ==============================================================
 
-The jobs are ``start_round``, ``merge_round``, ``release_round`` and ``train_model``, and
+The jobs are ``start_round``, ``merge_round``, ``release_round`` and ``train_model``: a merge that
+leaves nothing to decide goes on to the release in its own run. There is
 ``ask_again`` where answers are asked for until they agree; the sensors that ask for them are in
 ``sensors/``. An asset names its data and calls one library function.
 """

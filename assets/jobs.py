@@ -39,24 +39,18 @@ ask_again = _job(
     "Further answers on the tasks on which those so far do not lead by enough.",
     "label_tasks",
 )
+_RELEASE = ("reviewed_labels", "auto_labels", "training_set", "error_bars", "dataset_version")
 merge_round = _job(
     "merge_round",
-    "From people's answers to one set of labels, and to what a reviewer has to decide.",
+    "From people's answers to one set of labels; where nothing is left to decide, to a version.",
     "human_labels",
     "annotator_quality",
     "consensus_labels",
     "label_issues",
     "review_tasks",
+    *_RELEASE,
 )
-release_round = _job(
-    "release_round",
-    "From labels to a published dataset version.",
-    "reviewed_labels",
-    "auto_labels",
-    "training_set",
-    "error_bars",
-    "dataset_version",
-)
+release_round = _job("release_round", "From decided labels to a published version.", *_RELEASE)
 report_round = _job(
     "report_round",
     "The figures of a round whose version was overtaken before a model learned from it.",

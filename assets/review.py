@@ -1,5 +1,6 @@
 """What reviewers are asked where the answers leave something open, and what they decided."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -15,8 +16,11 @@ from annotation_platform.model_looks import issues_of_round
 from annotation_platform.models.known_classes import KnownClasses
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
+from annotation_platform.release_due import held_back, release_due
+from assets.jobs import merge_round, release_round
 from assets.metadata import counts, number, pictures, table
 from assets.partitions import rounds
+from resources.causes import goes_on
 
 
 @dg.asset(partitions_def=rounds, group_name="consensus", kinds={"scipy"}, code_version="2")
@@ -98,7 +102,13 @@ def review_tasks(
     )
 
 
-@dg.asset(partitions_def=rounds, group_name="release", kinds={"labelstudio"}, code_version="1")
+@dg.asset(
+    partitions_def=rounds,
+    group_name="release",
+    kinds={"labelstudio"},
+    code_version="1",
+    output_required=False,
+)
 def reviewed_labels(
     context: dg.AssetExecutionContext,
     consensus_labels: pd.DataFrame,
@@ -106,10 +116,15 @@ def reviewed_labels(
     labeling: dg.ResourceParam[LabelingClient],
     lake: dg.ResourceParam[Lake],
     policy: dg.ResourceParam[Params],
-) -> dg.MaterializeResult[pd.DataFrame]:
+) -> Iterator[dg.MaterializeResult[pd.DataFrame]]:
     """The labels that stand: undisputed, or decided by a reviewer, who is named, and why."""
+    round_id = context.partition_key
+    stop = _merge_ends(context, review_tasks, labeling, lake, policy)
+    if stop:
+        context.log.info(f"{round_id} is merged, and not released by this run: {stop}.")
+        return
     labels = reviews.decide(
-        context.partition_key,
+        round_id,
         consensus_labels,
         review_tasks,
         labeling,
@@ -118,16 +133,16 @@ def reviewed_labels(
         now=datetime.now(UTC),
     )
     plan = reviews.review_sample(
-        context.partition_key,
+        round_id,
         consensus_labels,
-        lake.tables.read("conflicts", context.partition_key),
+        lake.tables.read("conflicts", round_id),
         policy,
     )
     errors = reviews.estimated_errors(plan, labels)
     images = labels.drop_duplicates("image_id")
     held = images[images["decision"].isin(["rejected", "undecided"])]
     reviewed = lake.accepted_images().merge(images.loc[images["decided_by"] != "", ["image_id"]])
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         value=labels,
         metadata={
             "images": len(images),
@@ -138,6 +153,26 @@ def reviewed_labels(
             "preview": pictures(reviewed, lake, labels, policy.ontology),
         },
     )
+
+
+def _merge_ends(
+    context: dg.AssetExecutionContext,
+    review_tasks: pd.DataFrame,
+    labeling: LabelingClient,
+    lake: Lake,
+    policy: Params,
+) -> str:
+    """Return why a merge ends here; empty if it goes on to the release, or is none."""
+    if context.run.job_name != merge_round.name:
+        return ""
+    if policy.release.gate == "manual":
+        return "release.gate is manual"
+    round_id = context.partition_key
+    due = release_due(round_id, review_tasks, labeling, lake, policy)
+    stop = due.waits_for or held_back(round_id, lake, policy)
+    if not stop:
+        goes_on(context.instance, context.run.run_id, release_round.name, round_id, due.cause)
+    return stop
 
 
 def _said_of_errors(errors: ErrorRate) -> dict[str, float | None]:

@@ -43,7 +43,7 @@ from annotation_platform.storage.round_tables import parquet_bytes
 from annotation_platform.versioning.registry import list_versions
 from benchmarks.provenance import ONTOLOGY, PICTURES, asked, image_ids, prepare
 from benchmarks.waiting import until
-from sensors.attempts import PARTITION
+from resources.causes import PARTITION
 from sensors.releases import review_complete_sensor
 from tests.system.chromium import chromium
 

@@ -1,15 +1,13 @@
 """Whether a run is due for a cause: not while one is under way, not again after success."""
 
-import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import dagster as dg
 
+from resources.causes import CAUSE, GOES_ON_FOR, GOES_ON_TO, PARTITION, cause_tag
 from resources.instance import UNDER_WAY
 
-CAUSE = "annotation/cause"
-PARTITION = "dagster/partition"
 _RUN_KEY = "dagster/run_key"
 _FIRST_PAUSE_SECONDS = 15.0
 _LONGEST_PAUSE_SECONDS = 900.0
@@ -34,21 +32,23 @@ def next_attempt(instance: dg.DagsterInstance, job_name: str, round_id: str, cau
     Dagster never runs a key twice, not even after a failure, so the key ends in the number of
     the attempt.
     """
-    tag = f"{round_id}:{hashlib.sha256(cause.encode()).hexdigest()[:16]}"
-    newest = _newest(instance, job_name, {PARTITION: round_id})
-    before = _newest(instance, job_name, {CAUSE: tag})
+    tag = cause_tag(round_id, cause)
+    newest = _newest(instance, job_name, round_id)
+    before = _newest(instance, job_name, round_id, cause=tag)
     attempts = 0 if before is None else _attempt_number(before)
     due = Attempt(_request(job_name, round_id, tag, attempts + 1), "")
     if newest is None:
         return due
-    status = newest.dagster_run.status
-    if status in UNDER_WAY:
+    run = newest.dagster_run
+    if run.status in UNDER_WAY:
         return Attempt(None, f"{round_id}: {job_name} is under way.")
-    if newest.dagster_run.tags.get(CAUSE) != tag:
+    own = run.job_name == job_name
+    if run.tags.get(CAUSE if own else GOES_ON_FOR) != tag:
         return due
-    if status == dg.DagsterRunStatus.SUCCESS:
+    # Where a run that went on to another job's work ended says nothing against its own.
+    if run.is_success or (own and GOES_ON_TO in run.tags):
         return Attempt(None, f"{round_id}: done.", done=True)
-    if status == dg.DagsterRunStatus.CANCELED:
+    if run.status == dg.DagsterRunStatus.CANCELED:
         return Attempt(None, f"{round_id}: {job_name} was cancelled; launch it by hand.")
     left = _pause_left(newest, attempts)
     if left > 0:
@@ -67,7 +67,7 @@ def unless_by_hand(instance: dg.DagsterInstance, attempt: Attempt, gate: str, na
     if gate == "auto" or request is None:
         return attempt
     round_id, job_name = str(request.partition_key), str(request.job_name)
-    newest = _newest(instance, job_name, {PARTITION: round_id})
+    newest = _newest(instance, job_name, round_id)
     run = newest.dagster_run if newest is not None else None
     if run is not None and run.status in UNDER_WAY:
         return Attempt(None, f"{round_id}: {job_name} is under way.")
@@ -77,11 +77,25 @@ def unless_by_hand(instance: dg.DagsterInstance, attempt: Attempt, gate: str, na
     return Attempt(None, f"{round_id}: {job_name} is for somebody to launch ({name} is manual).")
 
 
+def rounds_under_way(instance: dg.DagsterInstance, job_name: str) -> set[str]:
+    """Return the rounds for which a run of the job waits or works."""
+    runs = instance.get_runs(dg.RunsFilter(job_name=job_name, statuses=UNDER_WAY))
+    return {run.tags[PARTITION] for run in runs if PARTITION in run.tags}
+
+
 def _newest(
-    instance: dg.DagsterInstance, job_name: str, tags: dict[str, str]
+    instance: dg.DagsterInstance, job_name: str, round_id: str, *, cause: str = ""
 ) -> dg.RunRecord | None:
-    filters = dg.RunsFilter(job_name=job_name, tags=tags)
-    return next(iter(instance.get_run_records(filters, limit=1)), None)
+    """Return the newest run for a round that was of the job, or went on to its work."""
+    own, on = {PARTITION: round_id}, {PARTITION: round_id, GOES_ON_TO: job_name}
+    if cause:
+        own, on = {**own, CAUSE: cause}, {**on, GOES_ON_FOR: cause}
+    found = [
+        record
+        for filters in (dg.RunsFilter(job_name=job_name, tags=own), dg.RunsFilter(tags=on))
+        for record in instance.get_run_records(filters, limit=1)
+    ]
+    return max(found, key=lambda record: record.storage_id, default=None)
 
 
 def _attempt_number(record: dg.RunRecord) -> int:

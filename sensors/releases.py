@@ -1,22 +1,21 @@
 """From merged rounds to versions, and from versions to models."""
 
-import hashlib
 import json
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
-from annotation_platform.curation.training_set import round_digest, round_problem
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.hints import Looks
-from annotation_platform.labeling.reviews import decisions, review_round
+from annotation_platform.labeling.reviews import review_round
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
+from annotation_platform.release_due import held_back, merged_digest, release_due
 from annotation_platform.schema.shapes import AREAS
 from assets import jobs
-from sensors.attempts import Attempt, next_attempt, unless_by_hand
+from sensors.attempts import Attempt, next_attempt, rounds_under_way, unless_by_hand
 from sensors.ticks import not_due, tick_result
 
 
@@ -35,6 +34,7 @@ def review_complete_sensor(
 ) -> dg.SensorResult | dg.SkipReason:
     """Release a round once its labels are resolved, reviewed and pass the gates.
 
+    Where that is so as soon as it is merged, the merge's own run goes on to the release.
     The cursor keeps the stamp of each round under review that was released as it stands.
     """
     seen: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
@@ -43,8 +43,13 @@ def review_complete_sensor(
         return too_soon
     stamps = dict(seen.get("stamps", {}))
     resolved = lake.tables.rounds("review_tasks")
+    # Their tables change, and the merge goes on to the release by itself if it may.
+    merging = rounds_under_way(context.instance, jobs.merge_round.name)
     attempts = []
     for key in resolved:
+        if key in merging:
+            attempts.append(Attempt(None, f"{key}: it is merged just now."))
+            continue
         try:
             attempts.append(_release(context.instance, key, labeling, lake, policy, stamps))
         except LabelingError as error:
@@ -62,26 +67,19 @@ def _release(
     stamps: dict[str, str],
 ) -> Attempt:
     """Return what is due for a merged round; ``stamps`` learns what needs no further look."""
-    tables = lake.tables
-    labels = round_digest(tables, round_id, of=("consensus_labels", "review_tasks"))
-    tasks = tables.read("review_tasks", round_id)
-    asked = tasks[tasks["backend"] != ""]
-    said = labeling.answer_stamp(review_round(round_id)) if len(asked) else ""
-    stamp = f"{labels[:16]} {policy.review.undecided} {said}"
+    tasks = lake.tables.read("review_tasks", round_id)
+    asked = (tasks["backend"] != "").any()
+    said = labeling.answer_stamp(review_round(round_id)) if asked else ""
+    stamp = f"{merged_digest(round_id, lake)[:16]} {policy.review.undecided} {said}"
     if stamps.get(round_id) == stamp:
         return Attempt(None, f"{round_id}: done.", done=True)
-    decided = decisions(round_id, tasks, labeling, lake)
-    if len(decided.reviews) < len(asked) and policy.review.undecided == "wait":
-        done = f"{len(decided.reviews)} of {len(asked)} images are reviewed"
-        return Attempt(None, f"{round_id}: {done}.")
-    cause = hashlib.sha256(f"{labels}{decided.digest}".encode()).hexdigest()
-    attempt = next_attempt(instance, "release_round", round_id, cause)
+    due = release_due(round_id, tasks, labeling, lake, policy)
+    if due.waits_for:
+        return Attempt(None, f"{round_id}: {due.waits_for}.")
+    attempt = next_attempt(instance, jobs.release_round.name, round_id, due.cause)
     # The gates read tables, so they are asked only of what would be released.
     if attempt.request is not None:
-        images = lake.accepted_images()
-        problem = round_problem(
-            tables, round_id, images, policy.ontology, labels_table="consensus_labels"
-        )
+        problem = held_back(round_id, lake, policy)
         if problem:
             attempt = Attempt(None, f"{round_id} is held back: {problem}.")
     attempt = unless_by_hand(instance, attempt, policy.release.gate, "release.gate")

@@ -15,7 +15,7 @@ from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.lake import Lake
 from assets import checks
 from resources.alerting import Alerting
-from sensors.attempts import CAUSE, PARTITION
+from resources.causes import PARTITION, last_work
 
 _NEWEST = 50
 _RECENT = timedelta(days=1)
@@ -63,13 +63,14 @@ def _failed_runs(instance: dg.DagsterInstance, since: datetime) -> Iterator[Aler
     filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=since)
     for run in instance.get_runs(filters, limit=_NEWEST):
         round_id = run.tags.get(PARTITION, "")
+        job_name, cause = last_work(run)
         yield Alert(
             "run",
-            round_id or run.job_name,
-            f"{run.job_name} {run.tags.get(CAUSE, run.run_id)}",
-            f"{run.job_name} failed (run {run.run_id[:8]}).",
+            round_id or job_name,
+            f"{job_name} {cause or run.run_id}",
+            f"{job_name} failed (run {run.run_id[:8]}).",
             "Its page in the Dagster UI has the error."
-            + (" A sensor tries again by itself." if CAUSE in run.tags else ""),
+            + (" A sensor tries again by itself." if cause else ""),
         )
 
 
@@ -85,11 +86,12 @@ def _failed_checks(instance: dg.DagsterInstance, since: datetime) -> Iterator[Al
             if check is None or check.severity is not dg.AssetCheckSeverity.ERROR:
                 continue
             run = instance.get_run_by_id(record.run_id)
-            tags = run.tags if run else {}
+            round_id = run.tags.get(PARTITION, "") if run else ""
+            cause = last_work(run)[1] if run else ""
             yield Alert(
                 "check",
-                tags.get(PARTITION, record.partition or key.asset_key.to_user_string()),
-                f"{key.to_user_string()} {tags.get(CAUSE, record.run_id)}",
+                round_id or record.partition or key.asset_key.to_user_string(),
+                f"{key.to_user_string()} {cause or record.run_id}",
                 f"{key.name} of {key.asset_key.to_user_string()} does not hold: "
                 f"{check.description or 'its metadata have the numbers.'}",
                 "Its page in the Dagster UI has the numbers, and what to do.",

@@ -19,8 +19,8 @@ from annotation_platform.definitions import defs
 from annotation_platform.errors import AlertError, SettingsError
 from annotation_platform.schema.tables import make_table
 from annotation_platform.settings import read_settings
+from resources.causes import CAUSE
 from resources.deployments import build_resources
-from sensors.attempts import CAUSE
 from sensors.trouble import trouble_sensor
 
 SECRET = "CANARY-5f2a9c"

@@ -61,9 +61,7 @@ def test_a_round_that_lands_with_labels_becomes_a_version_without_people(home):
     assert requested(merge) == [("merge_round", "round-0001")]
     home.merge("round-0001")
     assert requested(home.tick(labeling_complete_sensor)) == []
-    release = home.tick(review_complete_sensor)
-    assert requested(release) == [("release_round", "round-0001")]
-    home.run("release_round", "round-0001")
+    assert requested(home.tick(review_complete_sensor)) == []
     manifest = read_manifest(home.settings.registry_path, "training-set@v1.0.0")
     assert set(manifest.rounds) == {"round-0001"}
 

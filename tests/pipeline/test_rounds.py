@@ -88,8 +88,7 @@ def test_a_broken_gate_stops_the_release_and_publishes_nothing(platform):
     )
     start(platform, 2, "round-0002")
     platform.answer("round-0002")
-    platform.merge("round-0002")
-    released = platform.run("release_round", "round-0002", raise_on_error=False)
+    released = platform.run("merge_round", "round-0002", raise_on_error=False)
     assert not released.success
     checks = {event.check_name: event.passed for event in released.get_asset_check_evaluations()}
     assert checks["no_test_image_in_train"] is False

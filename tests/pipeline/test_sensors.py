@@ -1,5 +1,6 @@
 import io
 import math
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -10,6 +11,7 @@ from annotation_platform.labeling.hints import Hints
 from annotation_platform.labeling.results import write_result
 from annotation_platform.reporting.status import round_states
 from annotation_platform.schema.shapes import Label
+from annotation_platform.versioning.registry import list_versions
 from resources.instance import end_dead_runs
 from sensors.attempts import next_attempt
 from sensors.labeling import labeling_complete_sensor
@@ -180,7 +182,6 @@ def test_labels_that_fail_a_gate_are_not_released(patient):
     patient.run("start_round", "round-0001")
     patient.answer("round-0001")
     patient.merge("round-0001")
-    assert len(patient.tick(review_complete_sensor).run_requests) == 1
     tables = patient.lake.tables
     labels = tables.read("consensus_labels", "round-0001")
     labels.loc[labels.index[0], "x2"] = 9999.0
@@ -188,6 +189,87 @@ def test_labels_that_fail_a_gate_are_not_released(patient):
     held = patient.tick(review_complete_sensor)
     assert keys(held) == []
     assert "held back: 1 regions outside their image" in held.skip_reason.skip_message
+
+
+def as_asked(platform, sensor, **options):
+    """Run what a sensor asks for, as its daemon would."""
+    (request,) = platform.tick(sensor).run_requests
+    tags = {**request.tags, "dagster/run_key": request.run_key}
+    return platform.run(request.job_name, request.partition_key, tags=tags, **options)
+
+
+def answered(platform, **policy):
+    """Let people answer the first round, under another policy."""
+    platform.change_policy(**policy)
+    platform.land(1)
+    as_asked(platform, new_images_sensor)
+    platform.answer("round-0001")
+
+
+def versions(platform):
+    return [each.version for each in list_versions(platform.settings.registry_path)]
+
+
+def said(platform, sensor):
+    result = platform.tick(sensor)
+    assert keys(result) == []
+    return result.skip_reason.skip_message
+
+
+def test_a_merge_that_leaves_nothing_to_decide_is_a_release(patient):
+    answered(patient, review={"gate": "auto"})
+    assert as_asked(patient, labeling_complete_sensor).success
+    assert versions(patient) == ["1.0.0"]
+    for sensor in (labeling_complete_sensor, review_complete_sensor):
+        assert "release_round" not in said(patient, sensor)
+        assert "merge_round" not in said(patient, sensor)
+
+
+def test_a_merge_that_leaves_something_to_decide_ends_there(patient):
+    answered(patient, review={"gate": "manual", "sample_share": 1.0})
+    merged = as_asked(patient, labeling_complete_sensor)
+    assert merged.success
+    assert not merged.asset_materializations_for_node("reviewed_labels")
+    assert "0 of 8 images are reviewed" in said(patient, review_complete_sensor)
+    patient.decide("round-0001")
+    assert as_asked(patient, review_complete_sensor).success
+    assert versions(patient) == ["1.0.0"]
+    assert "1 rounds resolved" in said(patient, review_complete_sensor)
+
+
+def test_a_release_that_fails_in_the_run_of_a_merge_is_tried_again_without_merging(
+    patient, monkeypatch
+):
+    answered(patient, review={"gate": "auto"})
+    remote = Path(patient.settings.remote_url)
+    kept = remote.rename(remote.with_name("away")) if remote.exists() else None
+    remote.write_text("no folder")
+    assert not as_asked(patient, labeling_complete_sensor, raise_on_error=False).success
+    assert versions(patient) == []
+    assert "1 rounds are merged" in said(patient, labeling_complete_sensor)
+    assert "attempt 1 of release_round failed" in said(patient, review_complete_sensor)
+    remote.unlink()
+    if kept:
+        kept.rename(remote)
+    monkeypatch.setattr("sensors.attempts._FIRST_PAUSE_SECONDS", 0.0)
+    assert as_asked(patient, review_complete_sensor).success
+    assert versions(patient) == ["1.0.0"]
+    assert "1 rounds resolved" in said(patient, review_complete_sensor)
+
+
+def test_while_a_round_is_merged_no_release_of_it_is_asked_for(patient):
+    answered(patient, review={"gate": "manual", "sample_share": 1.0})
+    as_asked(patient, labeling_complete_sensor)
+    patient.decide("round-0001")
+    merging = dg.DagsterRun(
+        job_name="merge_round",
+        status=dg.DagsterRunStatus.STARTED,
+        tags={"dagster/partition": "round-0001"},
+    )
+    patient.instance.add_run(merging)
+    assert "round-0001: it is merged just now" in said(patient, review_complete_sensor)
+    assert end_dead_runs(patient.instance) == 1
+    assert len(keys(patient.tick(review_complete_sensor))) == 1
 
 
 def test_nothing_is_trained_before_there_is_a_version(patient):
@@ -296,29 +378,23 @@ def test_with_manual_gates_people_launch_and_sensors_say_what_is_due(patient):
     manual = {"gate": "manual"}
     patient.change_policy(rounds=manual, release=manual, training=manual)
     patient.land(1)
-
-    def said(sensor):
-        result = patient.tick(sensor)
-        assert keys(result) == []
-        return result.skip_reason.skip_message
-
     # The round is formed all the same: what landed stays together.
     patient.tick(new_images_sensor)
     assert patient.lake.manifests.rounds() == ["round-0001"]
     assert "start_round is for somebody to launch (rounds.gate is manual)" in said(
-        new_images_sensor
+        patient, new_images_sensor
     )
     patient.run("start_round", "round-0001")
-    assert "start_round" not in said(new_images_sensor)
+    assert "start_round" not in said(patient, new_images_sensor)
     patient.answer("round-0001")
     # People's answers are merged: there is nothing to decide.
     assert len(keys(patient.tick(labeling_complete_sensor))) == 1
     patient.merge("round-0001")
     assert "release_round is for somebody to launch (release.gate is manual)" in said(
-        review_complete_sensor
+        patient, review_complete_sensor
     )
     patient.run("release_round", "round-0001")
-    assert "for somebody" not in said(review_complete_sensor)
+    assert "for somebody" not in said(patient, review_complete_sensor)
     assert "train_model is for somebody to launch (training.gate is manual)" in said(
-        new_version_sensor
+        patient, new_version_sensor
     )

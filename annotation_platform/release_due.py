@@ -1,0 +1,69 @@
+"""Whether a merged round may become a version: nobody has to decide any more, the labels pass."""
+
+import hashlib
+from dataclasses import dataclass
+
+import pandas as pd
+
+from annotation_platform.curation.training_set import (
+    round_digest,
+    round_problem,
+    usable_imports,
+)
+from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.record import cancelled_rounds
+from annotation_platform.labeling.reviews import decisions
+from annotation_platform.lake import Lake
+from annotation_platform.params import Params
+
+
+@dataclass(frozen=True)
+class ReleaseDue:
+    """What a release would be made of, and whom it waits for.
+
+    Attributes:
+        cause: changes with the merged labels and with what reviewers decided.
+        waits_for: a sentence without its full stop; empty if it waits for nobody.
+    """
+
+    cause: str
+    waits_for: str
+
+
+def release_due(
+    round_id: str, review_tasks: pd.DataFrame, labeling: LabelingClient, lake: Lake, policy: Params
+) -> ReleaseDue:
+    """Return what a release of a merged round would be made of now.
+
+    Raises:
+        LabelingError: the back end cannot be asked what reviewers decided.
+    """
+    decided = decisions(round_id, review_tasks, labeling, lake)
+    asked = int((review_tasks["backend"] != "").sum())
+    waits_for = ""
+    if len(decided.reviews) < asked and policy.review.undecided == "wait":
+        waits_for = f"{len(decided.reviews)} of {asked} images are reviewed"
+    digest = hashlib.sha256(f"{merged_digest(round_id, lake)}{decided.digest}".encode())
+    return ReleaseDue(digest.hexdigest(), waits_for)
+
+
+def merged_digest(round_id: str, lake: Lake) -> str:
+    """Return the digest of a merged round's labels and of what they leave open."""
+    return round_digest(lake.tables, round_id, of=("consensus_labels", "review_tasks"))
+
+
+def held_back(round_id: str, lake: Lake, policy: Params) -> str:
+    """Return why a merged round may not become a version; empty if it may."""
+    tables = lake.tables
+    if cancelled_rounds(lake.store, [round_id]) and not _labels_beside(round_id, lake):
+        return "it is cancelled, and no other round has labels"
+    images = lake.accepted_images()
+    return round_problem(tables, round_id, images, policy.ontology, labels_table="consensus_labels")
+
+
+def _labels_beside(round_id: str, lake: Lake) -> bool:
+    """Return whether another round has labels that count, or images landed with some."""
+    tables = lake.tables
+    finished = {key for key in tables.rounds("reviewed_labels") if key != round_id}
+    counting = finished - cancelled_rounds(lake.store, sorted(finished)).keys()
+    return bool(counting) or not usable_imports(tables, tables.rounds("imported_labels")).empty
