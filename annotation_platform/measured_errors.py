@@ -46,17 +46,22 @@ def measure_errors(
         policy: its seed drew the samples.
     """
     labels = training_set[~training_set["shape"].isin(["none", "unsure"])]
-    round_of = dict(zip(training_set["image_id"], training_set["round_id"], strict=True))
-    by_people = training_set.loc[training_set["origin"] == PEOPLE, "round_id"]
+    pictures = training_set.drop_duplicates("image_id", keep="last")
+    round_of = dict(zip(pictures["image_id"], pictures["round_id"], strict=True))
+    by_people = training_set.loc[training_set["origin"] == PEOPLE, "round_id"].unique()
+    images = lake.accepted_images().drop_duplicates("image_id").set_index("image_id")
+    sides = images[["width", "height"]].astype(float)
     findings: list[pd.DataFrame] = []
     unread: dict[str, str] = {}
     disputed: set[str] = set()
-    for key in sorted(set(by_people)):
+    for key in sorted(by_people):
         tasks = lake.tables.read("review_tasks", key)
         sampled = tasks.loc[tasks["kinds"] == SAMPLE, "image_id"]
         disputed |= {image for image in tasks["image_id"] if round_of.get(image) == key}
         disputed -= set(sampled)
-        found = _findings(key, set(sampled), round_of, lake, policy)
+        if sampled.empty:
+            continue
+        found = _findings(key, set(sampled), round_of, sides, lake, policy)
         if found is None:
             unread[key] = "the seed of its sample is no longer that of params.yaml"
         elif len(found):
@@ -81,7 +86,12 @@ def measure_errors(
 
 
 def _findings(
-    round_id: str, sampled: set[str], round_of: dict[str, str], lake: Lake, policy: Params
+    round_id: str,
+    sampled: set[str],
+    round_of: dict[str, str],
+    sides: pd.DataFrame,
+    lake: Lake,
+    policy: Params,
 ) -> pd.DataFrame | None:
     """Return what reviewers found in a round's sample; None where it is not known how it was drawn.
 
@@ -98,9 +108,8 @@ def _findings(
     reviewed = reviewed[reviewed["image_id"].isin(sampled) & reviewed["decision"].isin(_DECIDED)]
     current = reviewed["image_id"].map(round_of) == round_id
     reviewed = reviewed[current | (reviewed["decision"] == "rejected")]
-    images = lake.accepted_images().drop_duplicates("image_id").set_index("image_id")
-    sides = images.loc[reviewed["image_id"].unique(), ["width", "height"]].astype(float)
-    sizes = {str(image): (width, height) for image, width, height in sides.itertuples()}
+    its = sides.loc[reviewed["image_id"].unique()]
+    sizes = {str(image): (width, height) for image, width, height in its.itertuples()}
     found = review_findings(
         consensus[consensus["image_id"].isin(reviewed["image_id"])], reviewed, sizes
     )

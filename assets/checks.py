@@ -220,10 +220,13 @@ def no_test_image_in_train(
 
 @dg.asset_check(asset=training_set_asset, blocking=True)
 def formats_agree(
-    training_set: pd.DataFrame, policy: dg.ResourceParam[Params]
+    context: dg.AssetCheckExecutionContext,
+    training_set: pd.DataFrame,
+    policy: dg.ResourceParam[Params],
 ) -> dg.AssetCheckResult:
-    """COCO and YOLO read back to the labels they were written from."""
-    found = gates.formats_disagree(Dataset.from_training_set(training_set, policy.ontology))
+    """COCO and YOLO read back to the labels they were written from, the new and a sample."""
+    tried = gates.worth_reading_back(training_set, context.partition_key)
+    found = gates.formats_disagree(Dataset.from_training_set(tried, policy.ontology))
     return _verdict(found, "formats that disagree", "This is a bug in annotation_platform/formats.")
 
 

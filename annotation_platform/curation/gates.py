@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from annotation_platform.consensus.agreement import pooled_f1
@@ -11,10 +12,14 @@ from annotation_platform.formats.coco import read_coco, write_coco
 from annotation_platform.formats.yolo import read_yolo, write_yolo
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.shapes import REGIONS
 
 _SAME_BOX = 0.99
 """Least overlap of a box with itself after a format was written and read."""
+
+_READ_BACK = 10_000
+"""So many pictures of earlier rounds are written and read back at every release."""
 
 
 def boxes_outside_image(labels: pd.DataFrame, images: pd.DataFrame) -> list[str]:
@@ -98,6 +103,19 @@ def test_images_in_train(training_set: pd.DataFrame, earlier: Iterable[pd.DataFr
         tested.update(table.loc[table["split"] == "test", "image_id"].unique())
     moved = training_set[training_set["image_id"].isin(tested) & (training_set["split"] != "test")]
     return sorted(set(moved["image_id"]))
+
+
+def worth_reading_back(training_set: pd.DataFrame, round_id: str) -> pd.DataFrame:
+    """Return the labels of the pictures on which formats are tried out before a release.
+
+    What is written of a picture depends on that picture alone. So all whose labels are this
+    round's are tried, once, and 10,000 of the others, drawn anew for each round.
+    """
+    others = training_set.loc[training_set["round_id"] != round_id, "image_id"].drop_duplicates()
+    passed_over = others.iloc[
+        np.random.default_rng(round_number(round_id)).permutation(len(others))[_READ_BACK:]
+    ]
+    return training_set[~training_set["image_id"].isin(passed_over)]
 
 
 def formats_disagree(dataset: Dataset) -> list[str]:

@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 
 import dagster as dg
 import pytest
@@ -123,10 +124,16 @@ class Platform:
         return answer_round(round_id, self.people, seats, truth, seed=0, progress=lambda: None)
 
 
+@cache
+def harbours():
+    """Two batches of eight pictures: what most tests land, drawn once."""
+    return drawn_material(2, 8, seed=0)
+
+
 @contextmanager
 def open_platform(home, material=None, **places):
     """A platform in a home, of drawn harbours; ``places`` are settings, such as a lake in S3."""
-    material = material or drawn_material(2, 8, seed=0)
+    material = material or harbours()
     options = DemoOptions(home=home, labeling="simulated", training_cpu_seconds=2, image_width=96)
     settings = prepare_home(material, options).model_copy(update=places)
     labeling = SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")

@@ -208,6 +208,20 @@ def test_formats_read_back_to_the_labels(tables):
     assert gates.formats_disagree(Dataset(dataset.images, wide, ONTOLOGY))
 
 
+def test_new_pictures_are_read_back_and_ten_thousand_of_the_others():
+    images = [f"{number:05d}" for number in range(12_000)]
+    rounds = ["round-0001" if number < 11_000 else "round-0002" for number in range(12_000)]
+    labels = pd.DataFrame({"image_id": images, "round_id": rounds}).loc[
+        lambda it: it.index.repeat(2)
+    ]
+    tried = gates.worth_reading_back(labels, "round-0002")
+    assert len(tried) == 2 * 11_000
+    assert set(images[11_000:]) < set(tried["image_id"])
+    again = gates.worth_reading_back(labels.assign(round_id="round-0001"), "round-0003")
+    assert set(again["image_id"]) != set(tried["image_id"])
+    assert gates.worth_reading_back(labels, "round-0001").equals(labels)
+
+
 def test_labels_that_images_landed_with_are_in_it_with_their_origin(tables):
     add_round(tables, "round-0001", range(3))
     add_imports(tables, "round-0002", range(3, 6))
