@@ -6,6 +6,7 @@ Places and secrets are not here but in ``settings.py``.
 import hashlib
 import json
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -402,6 +403,8 @@ def read_params(path: Path) -> Params:
     return parse_params(text, where=str(path))
 
 
+# Every run and every look of a sensor reads the policy anew; it seldom changed.
+@lru_cache(maxsize=32)
 def parse_params(text: str, *, where: str) -> Params:
     """Return the policy written in ``text``; ``where`` names its source in errors."""
     try:

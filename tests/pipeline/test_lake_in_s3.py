@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from tests.pipeline.conftest import open_platform
 
 # What names the run or the hour, and not the data, is left out.
@@ -41,6 +43,7 @@ def same_bytes_in_a_folder_and_in(bucket, tmp_path):
     assert not (tmp_path / "three" / "lake").exists()
 
 
+@pytest.mark.long
 def test_a_lake_in_s3_holds_the_same_bytes_as_one_in_a_folder(tmp_path, s3_bucket):
     same_bytes_in_a_folder_and_in(s3_bucket, tmp_path)
 

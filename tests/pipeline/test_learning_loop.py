@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import dagster as dg
+import pytest
 import yaml
 
 from annotation_platform.selection.pins import Pins
@@ -90,6 +91,7 @@ def test_an_audit_is_drawn_answered_blind_and_too_small_to_certify_anything(plat
     assert set(labels["image_id"]) == set(selected["image_id"])
 
 
+@pytest.mark.long
 def test_a_picture_pinned_after_it_was_asked_about_is_asked_about_once_more(platform):
     play(platform, 1, "round-0001")
     image = platform.lake.tables.read("selected_images", "round-0001")["image_id"].iloc[0]

@@ -345,10 +345,15 @@ def test_what_was_tampered_with_is_named(story, tmp_path, spoil):
     facts = json.loads(done.stdout)
     assert facts["same"] is False
     assert [each["where"] for each in facts["differences"]] == places
-    # The text names it as well.
+
+
+def test_people_are_told_what_was_tampered_with_too(story, tmp_path):
+    mine = story.with_own_lake(tmp_path / "lake")
+    (place,) = a_kept_table(mine)
     shown = mine.command(THIRD)
     assert shown.returncode == 1
     assert "does not come out the same" in shown.stdout
+    assert place.split(" ")[0] in shown.stdout
 
 
 def test_what_cannot_be_rebuilt_says_why(story, tmp_path):
@@ -384,6 +389,7 @@ def merged(tmp_path, monkeypatch):
     monkeypatch.setattr("resources.deployments.PROJECT_ROOT", source)
     with open_platform(tmp_path / "home") as platform:
         platform.hurry()
+        platform.change_policy(release={"gate": "manual"})
         platform.land(1)
         platform.start_round(ONE)
         platform.answer(ONE)

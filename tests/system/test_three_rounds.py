@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -107,18 +108,16 @@ def check_rounds(material, result):
 
 def check_nothing_was_commanded(seen):
     assert {run["status"] for run in seen["runs"]} == {"SUCCESS"}
-    asked_by = sorted(
+    asked_by = Counter(
         (run["jobName"], run["tags"].get("dagster/sensor_name", "a person")) for run in seen["runs"]
     )
-    assert asked_by == sorted(
-        [
-            ("start_round", "new_images_sensor"),
-            ("merge_round", "labeling_complete_sensor"),
-            ("release_round", "review_complete_sensor"),
-            ("train_model", "new_version_sensor"),
-        ]
-        * 3
-    )
+    # A merge that leaves nothing to decide goes on to the release.
+    assert asked_by.pop(("release_round", "review_complete_sensor"), 0) <= 3
+    assert asked_by == {
+        ("start_round", "new_images_sensor"): 3,
+        ("merge_round", "labeling_complete_sensor"): 3,
+        ("train_model", "new_version_sensor"): 3,
+    }
 
 
 def check_no_process_is_left(home):
@@ -298,9 +297,8 @@ def test_servers_killed_in_the_middle_of_a_run_go_on_where_they_were(tmp_path):
     with DagsterServers(settings, secrets={}) as servers:
         wait_until(lambda: ("train_model", "SUCCESS") in runs_of(servers.url))
         runs = runs_of(servers.url)
-    assert sorted(runs) == [
+    assert sorted(run for run in runs if run[0] != "release_round") == [
         ("merge_round", "SUCCESS"),
-        ("release_round", "SUCCESS"),
         ("start_round", "SUCCESS"),
         ("train_model", "FAILURE"),
         ("train_model", "SUCCESS"),

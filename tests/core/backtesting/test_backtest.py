@@ -76,6 +76,7 @@ def test_the_accuracy_of_three_answers_of_independent_people_is_the_binomials():
     assert figure.policy.high - figure.policy.low < 2 * once
 
 
+@pytest.mark.long
 def test_the_interval_of_the_prediction_covers_what_is_true_of_the_crowd():
     three = 0.7**3 + 3 * 0.7**2 * 0.3
     covered = []

@@ -257,6 +257,7 @@ def test_public_crowds_never_lose_and_evidence_brings_the_gain(public, name, siz
         assert row["with"] >= 0.8 * row["best"]
 
 
+@pytest.mark.long
 def test_simulated_crowds_of_random_make_gain_in_the_mean_and_lose_nowhere():
     rows = [cell(seed, random_crowd(seed), size, 4) for seed in range(12) for size in ("2", "5")]
     cells = pd.DataFrame(rows)

@@ -290,6 +290,7 @@ def test_among_boxes_those_are_flagged_who_do_not_look_or_name_at_will():
     assert found["careful"] > found["average"] > found["careless"] > found["any class"]
 
 
+@pytest.mark.long
 def test_intervals_of_boxes_cover_what_many_more_images_show():
     labels, gold = drawing(np.random.default_rng(99), images=600, answers=4)
     often = annotator_quality(labels, gold).set_index("annotator")

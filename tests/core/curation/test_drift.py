@@ -62,6 +62,7 @@ def test_what_changed_is_named_and_nothing_else(change, drifted):
     assert ("differs" in found.sentence) == bool(drifted)
 
 
+@pytest.mark.long
 def test_a_batch_of_the_same_kind_seldom_raises_an_alarm():
     rng = np.random.default_rng(0)
     alarms = sum(

@@ -66,6 +66,7 @@ def test_a_planted_weak_slice_comes_out_first():
         assert list(found["rank"]) == list(range(len(found)))
 
 
+@pytest.mark.long
 def test_without_a_weak_slice_seldom_one_is_called_weak():
     # Every slice of images at once at 0.05: two runs of six would be rare (0.03).
     called = 0

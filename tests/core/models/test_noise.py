@@ -82,6 +82,7 @@ def digests(folder):
     }
 
 
+@pytest.mark.long
 def test_wrong_labels_cost_accuracy_and_the_version_stays_as_it_is(drawn, trained, tmp_path):
     version, weights = tmp_path / "v", tmp_path / "good.pt"
     make_version(version, drawn, ["train"] * 8 + ["test"] * 4)
