@@ -34,8 +34,7 @@ def next_attempt(instance: dg.DagsterInstance, job_name: str, round_id: str, cau
     """
     tag = cause_tag(round_id, cause)
     newest = _newest(instance, job_name, round_id)
-    before = _newest(instance, job_name, round_id, cause=tag)
-    attempts = 0 if before is None else _attempt_number(before)
+    attempts = _attempts(instance, job_name, tag)
     due = Attempt(_request(job_name, round_id, tag, attempts + 1), "")
     if newest is None:
         return due
@@ -50,9 +49,10 @@ def next_attempt(instance: dg.DagsterInstance, job_name: str, round_id: str, cau
         return Attempt(None, f"{round_id}: done.", done=True)
     if run.status == dg.DagsterRunStatus.CANCELED:
         return Attempt(None, f"{round_id}: {job_name} was cancelled; launch it by hand.")
-    left = _pause_left(newest, attempts)
+    tried = max(attempts, 1)  # by a run that went on to it, at least
+    left = _pause_left(newest, tried)
     if left > 0:
-        failed = f"attempt {attempts} of {job_name} failed, again in {left:.0f} s"
+        failed = f"attempt {tried} of {job_name} failed, again in {left:.0f} s"
         return Attempt(None, f"{round_id}: {failed}.")
     return due
 
@@ -83,23 +83,25 @@ def rounds_under_way(instance: dg.DagsterInstance, job_name: str) -> set[str]:
     return {run.tags[PARTITION] for run in runs if PARTITION in run.tags}
 
 
-def _newest(
-    instance: dg.DagsterInstance, job_name: str, round_id: str, *, cause: str = ""
-) -> dg.RunRecord | None:
+def _newest(instance: dg.DagsterInstance, job_name: str, round_id: str) -> dg.RunRecord | None:
     """Return the newest run for a round that was of the job, or went on to its work."""
-    own, on = {PARTITION: round_id}, {PARTITION: round_id, GOES_ON_TO: job_name}
-    if cause:
-        own, on = {**own, CAUSE: cause}, {**on, GOES_ON_FOR: cause}
+    round_tag = {PARTITION: round_id}
+    own = dg.RunsFilter(job_name=job_name, tags=round_tag)
+    gone_on = dg.RunsFilter(tags={**round_tag, GOES_ON_TO: job_name})
     found = [
         record
-        for filters in (dg.RunsFilter(job_name=job_name, tags=own), dg.RunsFilter(tags=on))
+        for filters in (own, gone_on)
         for record in instance.get_run_records(filters, limit=1)
     ]
     return max(found, key=lambda record: record.storage_id, default=None)
 
 
-def _attempt_number(record: dg.RunRecord) -> int:
-    return int(record.dagster_run.tags.get(_RUN_KEY, ":1").rsplit(":", 1)[1])
+def _attempts(instance: dg.DagsterInstance, job_name: str, tag: str) -> int:
+    """Return how often a job was asked for, for a cause; a run that went on to it was not."""
+    filters = dg.RunsFilter(job_name=job_name, tags={CAUSE: tag})
+    for record in instance.get_run_records(filters, limit=1):
+        return int(record.dagster_run.tags.get(_RUN_KEY, ":1").rsplit(":", 1)[1])
+    return 0
 
 
 def _pause_left(failed: dg.RunRecord, attempts: int) -> float:

@@ -12,6 +12,7 @@ from annotation_platform.labeling.results import write_result
 from annotation_platform.reporting.status import round_states
 from annotation_platform.schema.shapes import Label
 from annotation_platform.versioning.registry import list_versions
+from resources.causes import goes_on
 from resources.instance import end_dead_runs
 from sensors.attempts import next_attempt
 from sensors.labeling import labeling_complete_sensor
@@ -44,10 +45,19 @@ def finish(platform, request, status):
     )
     platform.instance.add_run(run)
     platform.instance.handle_run_event(run.run_id, _event(job, status))
+    return run.run_id
+
+
+def next_due(instance, job, round_id):
+    """Return what is asked for, for one cause, once the pause after a failure is over."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sensors.attempts._FIRST_PAUSE_SECONDS", 0.0)
+        return next_attempt(instance, job, round_id, "cause").request
 
 
 def _event(job, status):
     kinds = {
+        dg.DagsterRunStatus.STARTED: dg.DagsterEventType.RUN_START,
         dg.DagsterRunStatus.SUCCESS: dg.DagsterEventType.RUN_SUCCESS,
         dg.DagsterRunStatus.FAILURE: dg.DagsterEventType.RUN_FAILURE,
     }
@@ -122,6 +132,19 @@ def test_every_attempt_has_a_key_of_its_own_and_only_the_last_state_counts(platf
     assert next_attempt(instance, "merge_round", "round-0001", a).done
     assert next_attempt(instance, "merge_round", "round-0001", c).request
     assert next_attempt(instance, "merge_round", "round-0002", a).request
+
+
+def test_a_merge_that_went_on_uses_up_no_key_of_the_release(platform):
+    instance, where = platform.instance, ("release_round", "round-0001")
+    for _ in range(2):
+        finish(platform, next_due(instance, *where), dg.DagsterRunStatus.FAILURE)
+    merging = next_due(instance, "merge_round", "round-0001")
+    run = finish(platform, merging, dg.DagsterRunStatus.STARTED)
+    goes_on(instance, run, *where, "cause")
+    assert "release_round is under way" in next_attempt(instance, *where, "cause").waits_for
+    instance.handle_run_event(run, _event("merge_round", dg.DagsterRunStatus.FAILURE))
+    assert next_attempt(instance, "merge_round", "round-0001", "cause").done
+    assert next_due(instance, *where).run_key.endswith(":3")
 
 
 def test_runs_that_died_with_their_servers_are_ended_before_the_next_start(platform):
