@@ -81,7 +81,10 @@ def button(text):
 
 def asset_page(page, url, name):
     page.go(f"{url}/assets/{name}")
-    page.wait_for("document.body.innerText.includes('Metadata') && !!document.querySelector('td')")
+    page.wait_for(
+        "['Metadata', 'Columns'].every(part => document.body.innerText.includes(part))"
+        " && !!document.querySelector('td')"
+    )
     page.wait_until_still("document.body.innerText")
     return page.evaluate("document.body.innerText")
 
