@@ -205,6 +205,7 @@ def test_labels_that_fail_a_gate_are_not_released(patient):
     patient.run("start_round", "round-0001")
     patient.answer("round-0001")
     patient.merge("round-0001")
+    assert versions(patient) == ["1.0.0"]
     tables = patient.lake.tables
     labels = tables.read("consensus_labels", "round-0001")
     labels.loc[labels.index[0], "x2"] = 9999.0
