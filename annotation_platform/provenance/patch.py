@@ -23,6 +23,7 @@ from annotation_platform.formats.files import write_files
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import TrainingSet
+from annotation_platform.storage.table_files import read_table
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.publisher import FolderObjects, name_objects
 from annotation_platform.versioning.remote import DvcRemote
@@ -96,7 +97,7 @@ class Patch:
             ) from error
         if not is_known:
             raise DataError(f"{where}: a patch of later code. Update the platform and try again.")
-        rows = TrainingSet.check(table.to_pandas(), where=where)
+        rows = read_table(TrainingSet, data, where=where)
         return cls(**names, **digests, ontology=ontology, gone=gone, rows=rows)
 
 

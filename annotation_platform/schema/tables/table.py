@@ -105,9 +105,17 @@ class Column:
         names = set(held)
         return next((each for each in (self.name, *self.renamed_from) if each in names), None)
 
+    def has_type(self, dtype: object) -> bool:
+        """Return whether values of this pandas type may be in the column.
+
+        Texts may mark missing values either way that pandas knows (``string`` or ``str``).
+        """
+        is_text = self.dtype == TEXT and isinstance(dtype, pd.StringDtype)
+        return is_text or dtype == _dtype(self.dtype)
+
     def problem(self, values: pd.Series) -> str:
         """Return what is wrong with values, with the first such value and its row; or nothing."""
-        if values.dtype != _dtype(self.dtype):
+        if not self.has_type(values.dtype):
             return f"has the type {values.dtype}, not {self.dtype}"
         has_gaps = bool(values.hasnans)
         if has_gaps and not self.nullable:

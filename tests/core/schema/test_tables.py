@@ -174,7 +174,7 @@ def test_a_column_is_as_declared_if_its_type_and_each_of_its_values_are(name, va
     if typed:
         with contextlib.suppress(ValueError, TypeError, OverflowError):
             series = series.astype(column.dtype)
-    is_typed = series.dtype == pd.api.types.pandas_dtype(column.dtype)
+    is_typed = column.has_type(series.dtype)
     allowed = [is_typed and is_allowed(value, column) for value in series]
     problem = column.problem(series)
     assert (problem == "") == (is_typed and all(allowed))
