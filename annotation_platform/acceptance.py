@@ -15,7 +15,17 @@ from annotation_platform.labeling.record import cancelled_rounds
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.schema.rounds import round_number
-from annotation_platform.schema.tables import empty_table, records
+from annotation_platform.schema.tables import (
+    AuditFrame,
+    AutoLabels,
+    Certificates,
+    HumanLabels,
+    LabelTasks,
+    ModelPredictions,
+    ReviewedLabels,
+    SelectedImages,
+    records,
+)
 
 _COMPARED = ("brightness", "sharpness")
 _NO_FRAME = (
@@ -49,20 +59,20 @@ def accept_proposals(round_id: str, *, lake: Lake, policy: Params) -> AutoAccept
         policy: ``auto_accept`` says how sure it must be; where that is off, nothing is accepted.
     """
     if not policy.auto_accept.enabled:
-        nothing = empty_table("auto_labels"), empty_table("certificates")
+        nothing = AutoLabels.empty(), Certificates.empty()
         return AutoAccepted(*nothing, held={}, seen_again=[], seconds_saved=0.0, p_values={})
     tables = lake.tables
-    frame = tables.read_rounds("audit_frame", [round_id])
+    frame = tables.read_rounds(AuditFrame, [round_id])
     boxed = [each.name for each in policy.ontology.classes if each.shape == "box"]
     refusal = "" if len(frame) else _NO_FRAME
-    if not set(frame["predictions_sha256"]) <= {tables.digest("model_predictions", round_id)}:
+    if not set(frame["predictions_sha256"]) <= {tables.digest(ModelPredictions, round_id)}:
         refusal = _OTHER_PROPOSALS
     if len(boxed) < len(policy.ontology.classes):
         refusal = _OTHER_SHAPES
-    predictions = tables.read("model_predictions", round_id)
+    predictions = tables.read(ModelPredictions, round_id)
     predictions = predictions[predictions["class_name"].isin(boxed)]
-    selected = tables.read("selected_images", round_id).sort_values("rank")
-    tasks = tables.read("label_tasks", round_id)
+    selected = tables.read(SelectedImages, round_id).sort_values("rank")
+    tasks = tables.read(LabelTasks, round_id)
     open_ = frame.loc[~frame["by_rule"], "image_id"]
     drawn = selected.loc[selected["audit"] & selected["image_id"].isin(open_), "image_id"]
     blind = tasks.groupby("image_id")["blind"].all()
@@ -103,10 +113,10 @@ def reaudits_by_now(round_id: str, *, lake: Lake) -> pd.DataFrame:
         lake: where everything is kept.
     """
     tables = lake.tables
-    certificates = tables.read_all("certificates")
-    accepted = tables.read_all("auto_labels")
+    certificates = tables.read_all(Certificates)
+    accepted = tables.read_all(AutoLabels)
     overall = certificates[(certificates["class_name"] == "") & certificates["granted"]]
-    answered = tables.rounds("reviewed_labels")
+    answered = tables.rounds(ReviewedLabels)
     cancelled = cancelled_rounds(lake.store, answered)
     found = []
     for certificate in records(overall[overall["round_id"] != round_id]):
@@ -125,24 +135,24 @@ def reaudits_by_now(round_id: str, *, lake: Lake) -> pd.DataFrame:
 
 def _seen_since(round_id: str, accepted: pd.DataFrame, lake: Lake) -> Audit:
     """Return the accepted pictures that a later round drew by lot and that people answered."""
-    selected = lake.tables.read("selected_images", round_id).sort_values("rank")
+    selected = lake.tables.read(SelectedImages, round_id).sort_values("rank")
     by_lot = selected["audit"] | (selected["rule"] == "reaudit")
     drawn = selected.loc[by_lot & selected["image_id"].isin(accepted["image_id"]), "image_id"]
-    blind = lake.tables.read("label_tasks", round_id).groupby("image_id")["blind"].all()
-    answered = set(lake.tables.read("reviewed_labels", round_id)["image_id"])
+    blind = lake.tables.read(LabelTasks, round_id).groupby("image_id")["blind"].all()
+    answered = set(lake.tables.read(ReviewedLabels, round_id)["image_id"])
     images = [image for image in drawn if blind.get(image, False) and image in answered]
     return Audit(images, _answers(round_id, images, lake))
 
 
 def _answers(round_id: str, images: list[str], lake: Lake) -> pd.DataFrame:
     """Return the labels that stand of these pictures."""
-    reviewed = lake.tables.read("reviewed_labels", round_id)
+    reviewed = lake.tables.read(ReviewedLabels, round_id)
     stands = ~reviewed["decision"].isin(["rejected", "undecided"])
     return reviewed[stands & reviewed["image_id"].isin(images)]
 
 
 def _seconds_per_picture(round_id: str, lake: Lake) -> float:
     """Return the seconds of people that a picture takes: all its answers together."""
-    said = lake.tables.read("human_labels", round_id)
+    said = lake.tables.read(HumanLabels, round_id)
     said = said[said["purpose"] == "label"].drop_duplicates("answer_id")
     return float(said.groupby("image_id")["lead_time_seconds"].sum().median())

@@ -6,7 +6,13 @@ from annotation_platform.images.embedding import Embedder, features_for
 from annotation_platform.labeling.places import PlacePlan
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params, SelectionPolicy
-from annotation_platform.schema.tables import empty_table, make_table
+from annotation_platform.schema.tables import (
+    AuditFrame,
+    AutoLabels,
+    ModelPredictions,
+    ReviewedLabels,
+    SelectedImages,
+)
 from annotation_platform.selection.batch import Selection, select_batch
 from annotation_platform.selection.pins import Pins
 
@@ -34,14 +40,14 @@ def choose_images(
         policy: of the moment.
     """
     tables = lake.tables
-    if PlacePlan(lake.store, round_id).read().waves and tables.exists("selected_images", round_id):
-        kept = tables.read("selected_images", round_id)
+    if PlacePlan(lake.store, round_id).read().waves and tables.exists(SelectedImages, round_id):
+        kept = tables.read(SelectedImages, round_id)
         return Selection(kept, {}, {}, (), (), 0, {})
     known = lake.accepted_images()
     held = set(lake.held_rounds(policy.drift.gate)) - {round_id}
     known = known[(known["round_id"] <= round_id) & ~known["round_id"].isin(held)]
     vectors = features_for(known, embedder, store=lake.store, load=lake.picture, round_id=round_id)
-    pins, labels = Pins(lake.store).read(), tables.read_all("reviewed_labels")
+    pins, labels = Pins(lake.store).read(), tables.read_all(ReviewedLabels)
     asked = known[~known["image_id"].isin(pool["image_id"])]
     unseen = _to_be_seen_again(round_id, pool, lake)
 
@@ -61,7 +67,7 @@ def choose_images(
         )
 
     chosen = select(policy.selection)
-    frame = empty_table("audit_frame")
+    frame = AuditFrame.empty()
     if policy.auto_accept.enabled and not pool.empty:
         budget = int((~chosen.images["audit"]).sum())
         by_rule = {*pins, *unseen}
@@ -69,9 +75,8 @@ def choose_images(
             # 0 would be everything.
             bare = policy.selection.model_copy(update={"audit_share": 0.0, "budget": budget})
             by_rule |= set(select(bare).images["image_id"])
-        digest = tables.digest("model_predictions", round_id)
-        frame = make_table(
-            "audit_frame",
+        digest = tables.digest(ModelPredictions, round_id)
+        frame = AuditFrame.from_rows(
             [
                 {
                     "round_id": round_id,
@@ -82,12 +87,12 @@ def choose_images(
                 for image in dict.fromkeys(pool["image_id"])
             ],
         )
-    tables.write("audit_frame", round_id, frame)
+    tables.write(AuditFrame, round_id, frame)
     return chosen
 
 
 def _to_be_seen_again(round_id: str, pool: pd.DataFrame, lake: Lake) -> list[str]:
     """Return the images of the pool that were accepted without a person and drawn to be asked."""
-    accepted = lake.tables.read_all("auto_labels")
+    accepted = lake.tables.read_all(AutoLabels)
     drawn = accepted[accepted["seen_again"] & (accepted["round_id"] < round_id)]
     return sorted(set(drawn["image_id"]) & set(pool["image_id"]))

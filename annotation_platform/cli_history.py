@@ -9,6 +9,7 @@ from rich.text import Text
 
 from annotation_platform.cli_output import OUT, AsJson, print_json, print_rows
 from annotation_platform.cli_registry import own_registry, remote_url_of
+from annotation_platform.schema.tables import DatasetVersions
 from annotation_platform.settings import read_settings
 
 if TYPE_CHECKING:
@@ -184,4 +185,4 @@ def _newest_labels(lake: "Lake") -> "pd.DataFrame":
 
 
 def _published_tags(lake: "Lake") -> set[str]:
-    return set(lake.tables.read_all("dataset_version")["tag"])
+    return set(lake.tables.read_all(DatasetVersions)["tag"])

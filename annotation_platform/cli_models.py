@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from annotation_platform.cli_output import OUT, AsJson, print_json, print_rows
 from annotation_platform.errors import SettingsError
+from annotation_platform.schema.tables import ModelFindings
 from annotation_platform.settings import read_settings
 from annotation_platform.storage.files import write_file
 
@@ -161,7 +162,7 @@ def relabel(
     from annotation_platform.selection.pins import Pins
 
     lake = lake_of(read_settings())
-    findings = lake.tables.read("model_findings", round_id)
+    findings = lake.tables.read(ModelFindings, round_id)
     wanted = images_to_ask_again(findings, kinds=kind or (), most=most)
     pins, now = Pins(lake.store), datetime.now(UTC)
     for image_id, reason in wanted.items():

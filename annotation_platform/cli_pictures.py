@@ -17,6 +17,7 @@ from annotation_platform.cli_output import (
     print_json,
     print_rows,
 )
+from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.settings import read_settings
 
 quarantine_app = typer.Typer(
@@ -135,7 +136,7 @@ def quarantine_list(as_json: AsJson = False) -> None:
     from annotation_platform.landing.quarantine import kept_out
 
     lake = lake_of(read_settings())
-    kept = kept_out(lake.tables.read_all("cleaned_images"), lake.store)
+    kept = kept_out(lake.tables.read_all(CleanedImages), lake.store)
     if as_json:
         print_json({"quarantine": [asdict(one) for one in kept]})
         return
@@ -159,7 +160,7 @@ def quarantine_show(
     from annotation_platform.storage.keys import raw_key
 
     lake = lake_of(read_settings())
-    row = find_picture(image_id, lake.tables.read_all("cleaned_images"))
+    row = find_picture(image_id, lake.tables.read_all(CleanedImages))
     out.write_bytes(lake.store.get(raw_key(str(row["image_id"]))))
     answer({}, False, f"{row['source_key']} of {row['round_id']}: {row['reason']} → {out}")
 
@@ -177,8 +178,8 @@ def quarantine_release(
     lake = lake_of(read_settings())
     done = release(
         image_id,
-        lake.tables.read_all("cleaned_images"),
-        lake.tables.read_all("raw_images"),
+        lake.tables.read_all(CleanedImages),
+        lake.tables.read_all(RawImages),
         lake.store,
         why=reason,
         now=datetime.now(UTC),

@@ -8,6 +8,7 @@ import typer
 
 from annotation_platform.cli_output import OUT, AsJson, Email, answer, print_json, table_of
 from annotation_platform.doer import system_user
+from annotation_platform.schema.tables import CleanedImages, LabelTasks
 from annotation_platform.settings import read_settings
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def round_close(round_id: RoundId, reason: Reason, as_json: AsJson = False) -> N
     from annotation_platform.labeling.rounds import close_round
 
     lake, labeling = _places()
-    lake.tables.read("label_tasks", round_id)
+    lake.tables.read(LabelTasks, round_id)
     now = datetime.now(UTC)
     close_round(round_id, reason, system_user(), labeling, lake, now=now)
     _say(round_id, "closed", as_json)
@@ -132,7 +133,7 @@ def pin(
     from annotation_platform.selection.pins import Pins
 
     lake = lake_of(read_settings())
-    if image_id not in set(lake.tables.read_all("cleaned_images")["image_id"]):
+    if image_id not in set(lake.tables.read_all(CleanedImages)["image_id"]):
         raise DataError(
             f'{image_id}: no such image. `annotation-platform query "SELECT image_id, source_key'
             ' FROM images"` lists them.'
@@ -181,7 +182,7 @@ def _decide(round_id: str, action: Any, reason: str, as_json: bool) -> None:
     from annotation_platform.lake import lake_of
 
     lake, now = lake_of(read_settings()), datetime.now(UTC)
-    lake.tables.read("label_tasks", round_id)
+    lake.tables.read(LabelTasks, round_id)
     RoundRecord(lake.store, round_id).write(
         action,
         reason=reason,

@@ -24,6 +24,7 @@ from annotation_platform.cli_registry import (
     remote_at,
     remote_url_of,
 )
+from annotation_platform.schema.tables import DatasetVersions
 from annotation_platform.settings import read_settings
 
 if TYPE_CHECKING:
@@ -294,7 +295,7 @@ def gc(
     git = opened(settings, registry)
     place = remote_at(settings, git, registry, remote)
     # What was published from this lake is in its own registry, and need not be in another.
-    expected = () if registry else set(lake_of(settings).tables.read_all("dataset_version")["tag"])
+    expected = () if registry else set(lake_of(settings).tables.read_all(DatasetVersions)["tag"])
     found = collect_garbage(
         git,
         place,

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 
@@ -20,7 +20,18 @@ from annotation_platform.landing.quarantine import with_releases
 from annotation_platform.landing.receipts import Receipts, open_receipts
 from annotation_platform.landing.rounds import Landed, RoundManifests
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shared_columns import LABEL_COLUMNS
+from annotation_platform.schema.tables import (
+    BatchDrift,
+    CleanedImages,
+    Frame,
+    ImportedLabels,
+    LabelTasks,
+    ReviewedLabels,
+    RoundTasks,
+    SelectedImages,
+    Table,
+)
+from annotation_platform.schema.tables.shared import LABEL_COLUMNS
 from annotation_platform.selection.pins import Pin, Pins
 from annotation_platform.settings import Settings
 from annotation_platform.storage.audited import AuditedStore, AuditLog
@@ -30,6 +41,7 @@ from annotation_platform.storage.objects import LocalObjectStore, ObjectStore
 from annotation_platform.storage.round_tables import RoundTables
 from annotation_platform.storage.s3 import Bucket, S3ObjectStore, is_s3
 
+T = TypeVar("T", bound=Table)
 _REJECTED = "A reviewer rejected the last labels of this picture: "
 
 
@@ -89,7 +101,7 @@ class Lake:
         """Return a file with the bytes of a cleaned picture."""
         return self.store.local_path(image_key(image_id, extension))
 
-    def earlier(self, name: str, round_id: str, *, without: Collection[str] = ()) -> pd.DataFrame:
+    def earlier(self, table: type[T], round_id: str, *, without: Collection[str] = ()) -> Frame[T]:
         """Return a table of all rounds before this one; NotReadyError if one lacks it.
 
         What a round may hold depends on what earlier rounds hold, so rounds go in order here. Those
@@ -97,15 +109,16 @@ class Lake:
         """
         before = [key for key in self.manifests.rounds() if key < round_id]
         for key in before:
-            if not self.tables.exists(name, key) and key not in without:
+            if not self.tables.exists(table, key) and key not in without:
                 raise NotReadyError(
-                    f"{round_id} waits for {name} of {key}: run start_round for {key} first."
+                    f"{round_id} waits for {table.table_name} of {key}: "
+                    f"run start_round for {key} first."
                 )
-        return self.tables.read_rounds(name, before)
+        return self.tables.read_rounds(table, before)
 
     def accepted_images(self) -> pd.DataFrame:
         """Return the ``cleaned_images`` rows of every accepted image of every round."""
-        images = self.tables.read_all("cleaned_images")
+        images = self.tables.read_all(CleanedImages)
         return images[images["outcome"] == "accepted"].reset_index(drop=True)
 
     def held_rounds(self, gate: Literal["warn", "hold"]) -> list[str]:
@@ -116,9 +129,9 @@ class Lake:
         """
         if gate == "warn":
             return []
-        asked = set(self.tables.rounds("label_tasks"))
-        seen = [key for key in self.tables.rounds("batch_drift") if key not in asked]
-        return [key for key in seen if self.tables.read("batch_drift", key)["drifted"].any()]
+        asked = set(self.tables.rounds(LabelTasks))
+        seen = [key for key in self.tables.rounds(BatchDrift) if key not in asked]
+        return [key for key in seen if self.tables.read(BatchDrift, key)["drifted"].any()]
 
     def unasked_images(
         self,
@@ -141,7 +154,7 @@ class Lake:
         images = images[~images["round_id"].isin(set(held) - {round_id})]
         asked = pd.concat(
             [
-                self.earlier("selected_images", round_id, without=held),
+                self.earlier(SelectedImages, round_id, without=held),
                 self._asked_meanwhile(round_id),
             ],
             ignore_index=True,
@@ -150,7 +163,7 @@ class Lake:
         pairs = zip(asked["image_id"], asked["round_id"], strict=True)
         known = {image for image, asked_in in pairs if (image, asked_in) not in given_back}
         if not ask_about_imported:
-            imported = self.tables.read_all("imported_labels")
+            imported = self.tables.read_all(ImportedLabels)
             usable = carry_over(imported[imported["problem"] == ""], ontology)
             known |= set(usable.labels["image_id"])
         known -= _pinned_since(Pins(self.store).read(), asked)
@@ -159,27 +172,25 @@ class Lake:
 
     def _asked_meanwhile(self, round_id: str) -> pd.DataFrame:
         """Return what later rounds ask about, save what this one already asks about itself."""
-        rounds = self.tables.rounds("selected_images")
-        later = self.tables.read_rounds(
-            "selected_images", [one for one in rounds if one > round_id]
-        )
-        own = self.tables.read_rounds("selected_images", [round_id])
+        rounds = self.tables.rounds(SelectedImages)
+        later = self.tables.read_rounds(SelectedImages, [one for one in rounds if one > round_id])
+        own = self.tables.read_rounds(SelectedImages, [round_id])
         return later[~later["image_id"].isin(own["image_id"])]
 
     def _given_back(self, ontology: Ontology) -> set[tuple[str, str]]:
         """Return the images, each with its round, whose question that round leaves open."""
         tables = self.tables
         found: set[tuple[str, str]] = set()
-        for key in tables.rounds("round_tasks"):
-            tasks = tables.read_columns("round_tasks", key, ["image_id", "state"])
+        for key in tables.rounds(RoundTasks):
+            tasks = tables.read_columns(RoundTasks, key, ["image_id", "state"])
             left = tasks.loc[tasks["state"].isin(["left", "cancelled"]), "image_id"]
             found |= {(image, key) for image in left}
         divided = [old for old, new in ontology.successors.items() if len(new) > 1]
         again: set[str] = set()
         looked_at: dict[str, set[str]] = {}
-        for key in tables.rounds("reviewed_labels"):
+        for key in tables.rounds(ReviewedLabels):
             columns = ["image_id", "decision", "class_name"]
-            labels = tables.read_columns("reviewed_labels", key, columns)
+            labels = tables.read_columns(ReviewedLabels, key, columns)
             rejected = labels.loc[labels["decision"] == "rejected", "image_id"]
             found |= {(image, key) for image in rejected.unique()}
             again |= set(labels.loc[labels["class_name"].isin(divided), "image_id"])
@@ -189,7 +200,7 @@ class Lake:
 
     def rejections(self) -> dict[str, str]:
         """Return what to tell people of an image whose latest labels were rejected, by its id."""
-        reviewed = self.tables.read_all("reviewed_labels").sort_values("round_id", kind="stable")
+        reviewed = self.tables.read_all(ReviewedLabels).sort_values("round_id", kind="stable")
         last = reviewed.drop_duplicates("image_id", keep="last")
         rejected = last[last["decision"] == "rejected"]
         why = _REJECTED + rejected["comment"]
@@ -200,9 +211,9 @@ class Lake:
 
         A reviewer accepted or fixed them, or they landed with a label of one of these origins.
         """
-        reviewed = self.tables.read_all("reviewed_labels")
+        reviewed = self.tables.read_all(ReviewedLabels)
         reviewed = reviewed[reviewed["decision"].isin(["accepted", "fixed"])]
-        imported = self.tables.read_all("imported_labels")
+        imported = self.tables.read_all(ImportedLabels)
         imported = imported[(imported["problem"] == "") & imported["origin"].isin(origins)]
         columns = ["round_id", "image_id", *LABEL_COLUMNS]
         known = pd.concat([reviewed[columns], imported[columns]], ignore_index=True)

@@ -14,7 +14,15 @@ from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.labeling.reviews import SAMPLE, review_sample
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
-from annotation_platform.schema.tables import empty_table
+from annotation_platform.schema.tables import (
+    Certificates,
+    Conflicts,
+    ConsensusLabels,
+    ErrorBars,
+    Frame,
+    ReviewedLabels,
+    ReviewTasks,
+)
 
 _DECIDED = ["accepted", "fixed", "rejected"]
 _FINDINGS = ["image_id", "class_name", "wrong", "weight"]
@@ -24,7 +32,7 @@ _FINDINGS = ["image_id", "class_name", "wrong", "weight"]
 class MeasuredErrors:
     """The bars of a version, and the rounds whose sample cannot be read, with the reason."""
 
-    bars: pd.DataFrame  # schema.tables.ERROR_BARS
+    bars: Frame[ErrorBars]
     unread: dict[str, str]
 
 
@@ -55,7 +63,7 @@ def measure_errors(
     unread: dict[str, str] = {}
     disputed: set[str] = set()
     for key in sorted(by_people):
-        tasks = lake.tables.read("review_tasks", key)
+        tasks = lake.tables.read(ReviewTasks, key)
         sampled = tasks.loc[tasks["kinds"] == SAMPLE, "image_id"]
         disputed |= {image for image in tasks["image_id"] if round_of.get(image) == key}
         disputed -= set(sampled)
@@ -73,7 +81,7 @@ def measure_errors(
         open_ = its[~its["image_id"].isin(disputed)] if origin == PEOPLE else its
         counts = {str(name): int(n) for name, n in open_["class_name"].value_counts().items()}
         if origin == AUTO:
-            certificates = lake.tables.read("certificates", str(its["round_id"].iloc[0]))
+            certificates = lake.tables.read(Certificates, str(its["round_id"].iloc[0]))
             bars.append(certificate_bars(certificates, counts, round_id=round_id))
         else:
             looked = seen if origin == PEOPLE else nothing
@@ -81,7 +89,7 @@ def measure_errors(
                 picture_error_bars(looked, round_id=round_id, origin=str(origin), labels=counts)
             )
     if not bars:
-        return MeasuredErrors(empty_table("error_bars"), unread)
+        return MeasuredErrors(ErrorBars.empty(), unread)
     return MeasuredErrors(pd.concat(bars, ignore_index=True), unread)
 
 
@@ -99,12 +107,12 @@ def _findings(
     counts all the same: what was not drawn and would be rejected is in the version.
     """
     tables = lake.tables
-    consensus = tables.read("consensus_labels", round_id)
-    conflicts = tables.read("conflicts", round_id)
+    consensus = tables.read(ConsensusLabels, round_id)
+    conflicts = tables.read(Conflicts, round_id)
     plan = review_sample(round_id, consensus, conflicts, policy, size=len(sampled))
     if set(plan.sample["item"]) != sampled:
         return None
-    reviewed = tables.read("reviewed_labels", round_id)
+    reviewed = tables.read(ReviewedLabels, round_id)
     reviewed = reviewed[reviewed["image_id"].isin(sampled) & reviewed["decision"].isin(_DECIDED)]
     current = reviewed["image_id"].map(round_of) == round_id
     reviewed = reviewed[current | (reviewed["decision"] == "rejected")]

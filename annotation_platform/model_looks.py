@@ -24,7 +24,16 @@ from annotation_platform.params import Params
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.shapes import AREAS
-from annotation_platform.schema.tables import empty_table
+from annotation_platform.schema.tables import (
+    Frame,
+    HeldOutImages,
+    HeldOutPredictions,
+    LabelIssues,
+    ModelPredictions,
+    PredictedImages,
+    SelectedImages,
+    TrainingSet,
+)
 
 _LOOKED_AT = 300
 """Pictures that no model learned from and that the proposing one is asked about once more."""
@@ -54,7 +63,7 @@ def look_at_held_out(
         each.sample(min(len(each), _LOOKED_AT), random_state=np.random.default_rng(seed))
         for each in (reference, held_out)
     ]
-    seen = lake.tables.read("predicted_images", round_id)
+    seen = lake.tables.read(PredictedImages, round_id)
     return propose(
         registry,
         pd.concat(drawn).drop_duplicates("image_id").sort_values("image_id"),
@@ -93,7 +102,7 @@ def drift_of_round(
     ours = accepted[accepted["round_id"] == round_id]
     theirs = _known_before(round_id, lake, policy)
     compared = reference_pictures(round_id, theirs, lake)
-    seen = lake.tables.read("predicted_images", round_id)
+    seen = lake.tables.read(PredictedImages, round_id)
     vectors = features_for(
         pd.concat([ours, theirs]),
         PictureEmbedder(),
@@ -125,7 +134,7 @@ def drift_of_round(
 class RoundIssues:
     """What is suspect of a round."""
 
-    table: pd.DataFrame  # schema.tables.LABEL_ISSUES
+    table: Frame[LabelIssues]
     risk: pd.Series  # by image the probability that a box of it is wrong or missing
 
 
@@ -145,8 +154,8 @@ def issues_of_round(
         lake: where everything is kept.
         policy: its ``label_issues`` section says what counts.
     """
-    predictions = lake.tables.read("model_predictions", round_id)
-    seen = lake.tables.read("predicted_images", round_id)
+    predictions = lake.tables.read(ModelPredictions, round_id)
+    seen = lake.tables.read(PredictedImages, round_id)
     judged = _of(consensus, seen)
     asked = _asked(_of(predictions, judged), policy)
     found = _box_issues(round_id, judged, asked, lake=lake, policy=policy)
@@ -161,13 +170,13 @@ def _box_issues(
 ) -> pd.DataFrame:
     """Return the issues of boxes, however little suspected."""
     if judged.empty or not policy.ontology.areas:
-        return empty_table("label_issues")
+        return LabelIssues.empty()
     # What was erased or rejected since is no truth.
-    looked_at = _held_out(round_id, lake.tables.read("held_out_images", round_id), lake)
+    looked_at = _held_out(round_id, lake.tables.read(HeldOutImages, round_id), lake)
     if looked_at.empty:
-        return empty_table("label_issues")
-    proposed = _asked(lake.tables.read("held_out_predictions", round_id), policy)
-    last = lake.tables.read("training_set", _last_training_round(lake, round_id))
+        return LabelIssues.empty()
+    proposed = _asked(lake.tables.read(HeldOutPredictions, round_id), policy)
+    last = lake.tables.read(TrainingSet, _last_training_round(lake, round_id))
     truth = _of(last, looked_at)
     trust = measure_trust(
         _boxes(_of(proposed, looked_at)),
@@ -184,14 +193,14 @@ def _choice_issues(
     """Return the issues of choices of the pictures for which all choices were proposed."""
     names = ontology.choices
     if not names or (ontology.choose == "one" and len(names) < 2):
-        return empty_table("label_issues")
+        return LabelIssues.empty()
     proposed = asked[asked["shape"] == "choice"]
     chances = proposed.pivot(index="image_id", columns="class_name", values="score")
     chances = chances.reindex(columns=names).dropna()
     chosen = judged[(judged["shape"] == "choice") & judged["class_name"].isin(names)]
     chosen = chosen[chosen["image_id"].isin(chances.index)].sort_values("image_id")
     if chosen.empty:
-        return empty_table("label_issues")
+        return LabelIssues.empty()
     if ontology.choose == "many":
         # A picture of which nothing was chosen says no to every class.
         answered = judged.loc[judged["shape"] != "unsure", "image_id"]
@@ -212,7 +221,7 @@ def _held_out(round_id: str, images: pd.DataFrame, lake: Lake) -> pd.DataFrame:
     before = _last_training_round(lake, round_id)
     if not before:
         return images.iloc[:0]
-    last = lake.tables.read_columns("training_set", before, ["image_id", "split"])
+    last = lake.tables.read_columns(TrainingSet, before, ["image_id", "split"])
     kept = last.loc[last["split"] != "train", "image_id"].unique()
     return images[images["image_id"].isin(kept)].sort_values("image_id")
 
@@ -225,8 +234,8 @@ def reference_pictures(round_id: str, images: pd.DataFrame, lake: Lake) -> pd.Da
     landed, the others what the rules of selection prefer.
     """
     held_out = _held_out(round_id, images, lake)
-    before = [key for key in lake.tables.rounds("selected_images") if key < round_id]
-    selected = lake.tables.read_rounds("selected_images", before)
+    before = [key for key in lake.tables.rounds(SelectedImages) if key < round_id]
+    selected = lake.tables.read_rounds(SelectedImages, before)
     drawn = selected.loc[selected["audit"], "image_id"]
     audited = held_out[held_out["image_id"].isin(drawn)]
     return audited if len(audited) >= _LEAST_AUDITED else held_out
@@ -234,7 +243,7 @@ def reference_pictures(round_id: str, images: pd.DataFrame, lake: Lake) -> pd.Da
 
 def _last_training_round(lake: Lake, round_id: str) -> str:
     """Return the last round before a round that has a training set; empty if there is none."""
-    return max((key for key in lake.tables.rounds("training_set") if key < round_id), default="")
+    return max((key for key in lake.tables.rounds(TrainingSet) if key < round_id), default="")
 
 
 def _boxes(predictions: pd.DataFrame) -> pd.DataFrame:

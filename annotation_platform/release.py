@@ -14,7 +14,15 @@ from annotation_platform.lake import Lake
 from annotation_platform.params import Params, parse_params
 from annotation_platform.rebuilding.inputs import keep_inputs
 from annotation_platform.schema.shapes import AREAS
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import (
+    AutoLabels,
+    DatasetVersions,
+    ErrorBars,
+    Frame,
+    HumanLabels,
+    TrainingRounds,
+    TrainingSet,
+)
 from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.s3 import is_s3
 from annotation_platform.versioning.address import parse_address
@@ -54,7 +62,7 @@ class VersionStore:
 class PublishedRound:
     """The version of a round and what a reader needs to get it."""
 
-    table: pd.DataFrame  # schema.tables.DATASET_VERSIONS
+    table: Frame[DatasetVersions]
     uploaded_files: int
     instructions: str  # Markdown
 
@@ -80,12 +88,12 @@ def publish_round(
     refuse_meanwhile(lake.store)
     note_policy(policy, lake, used_for=f"dataset_version of {round_id}", now=now)
     # As the training set was built: a round may have been merged anew since then.
-    included = lake.tables.read("training_rounds", round_id)
+    included = lake.tables.read(TrainingRounds, round_id)
     rounds = dict(zip(included["included_round"], included["labels_sha256"], strict=True))
     accepted = training_set.loc[training_set["origin"] == AUTO, "image_id"]
-    proposed = lake.tables.read_all("auto_labels")
+    proposed = lake.tables.read_all(AutoLabels)
     weights = {
-        *lake.tables.values("human_labels", "weights_sha256", rounds),
+        *lake.tables.values(HumanLabels, "weights_sha256", rounds),
         *proposed.loc[proposed["image_id"].isin(accepted), "weights_sha256"],
     }
     published = publish_version(
@@ -122,13 +130,13 @@ def publish_round(
         f"```\ngit clone {versions.shown} dataset && cd dataset\n"
         f"git checkout {published.tag} && dvc pull\n```"
     )
-    table = make_table("dataset_version", [row])
+    table = DatasetVersions.from_rows([row])
     return PublishedRound(table, published.uploaded_files, instructions)
 
 
 def _label_errors(round_id: str, lake: Lake) -> list[LabelError]:
     """Return the error bars of a round's training set; none where the round measured none."""
-    bars = lake.tables.read_rounds("error_bars", [round_id]).sort_values(["origin", "class_name"])
+    bars = lake.tables.read_rounds(ErrorBars, [round_id]).sort_values(["origin", "class_name"])
     return [
         LabelError(
             origin=str(bar["origin"]),
@@ -183,14 +191,14 @@ class LakeMender:
         """Return what the training sets of the lake render to, under the policies of then."""
         found: dict[str, Source] = {}
         tables, git = self._lake.tables, self._versions.open()
-        for round_id in tables.rounds("dataset_version"):
-            tag = str(tables.read("dataset_version", round_id).iloc[0]["tag"])
+        for round_id in tables.rounds(DatasetVersions):
+            tag = str(tables.read(DatasetVersions, round_id).iloc[0]["tag"])
             text = git.read(tag, "params.yaml")
             if text is None:
                 continue
             ontology = parse_params(text.decode(), where=f"{tag}: params.yaml").ontology
             try:
-                frame = tables.read("training_set", round_id)
+                frame = tables.read(TrainingSet, round_id)
                 folder = build_folder(frame, ontology, name=tag.partition("@")[0])
             except AnnotationPlatformError:
                 # Built anew since then, or taken away: it does not help this version.

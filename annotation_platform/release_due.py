@@ -15,6 +15,7 @@ from annotation_platform.labeling.record import cancelled_rounds
 from annotation_platform.labeling.reviews import decisions
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
+from annotation_platform.schema.tables import ImportedLabels, ReviewedLabels
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,6 @@ def held_back(round_id: str, lake: Lake, policy: Params) -> str:
 def _labels_beside(round_id: str, lake: Lake) -> bool:
     """Return whether another round has labels that count, or images landed with some."""
     tables = lake.tables
-    finished = {key for key in tables.rounds("reviewed_labels") if key != round_id}
+    finished = {key for key in tables.rounds(ReviewedLabels) if key != round_id}
     counting = finished - cancelled_rounds(lake.store, sorted(finished)).keys()
-    return bool(counting) or not usable_imports(tables, tables.rounds("imported_labels")).empty
+    return bool(counting) or not usable_imports(tables, tables.rounds(ImportedLabels)).empty

@@ -14,7 +14,14 @@ from annotation_platform.models.agreement import agreement_drop
 from annotation_platform.params import Params
 from annotation_platform.reporting.account import missing_outcomes
 from annotation_platform.schema.dataset import Dataset
-from annotation_platform.schema.tables import empty_table
+from annotation_platform.schema.tables import (
+    AnnotatorPace,
+    Conflicts,
+    OddImages,
+    Reaudits,
+    RoundTasks,
+    TrainingSet,
+)
 from assets.consensus import annotator_quality as annotator_quality_asset
 from assets.consensus import consensus_labels as consensus_labels_asset
 from assets.imports import imported_labels as imported_labels_asset
@@ -92,7 +99,7 @@ def round_like_what_is_known(
     batch_drift: pd.DataFrame, policy: dg.ResourceParam[Params]
 ) -> dg.AssetCheckResult:
     """The round's pictures are of the kind that is known: light, size, look, objects, classes."""
-    drift = Drift(batch_drift, empty_table("odd_images"))
+    drift = Drift(batch_drift, OddImages.empty())
     held = policy.drift.gate == "hold"
     remedy = (
         "Look at batch_drift. Then materialise selected_images and label_tasks to ask all the same."
@@ -122,7 +129,7 @@ def people_as_fast_as_before(
     lake: dg.ResourceParam[Lake],
 ) -> dg.AssetCheckResult:
     """Everybody takes as long as in the rounds before, for an answer and for a label."""
-    pace = Pace(lake.tables.read("annotator_pace", context.partition_key))
+    pace = Pace(lake.tables.read(AnnotatorPace, context.partition_key))
     remedy = (
         "Look at their answers and at batch_drift: faster may be careless, slower unclear "
         "guidelines, or other pictures."
@@ -160,7 +167,7 @@ def every_task_resolved(
     lake: dg.ResourceParam[Lake],
 ) -> dg.AssetCheckResult:
     """Every task that was answered has a resolved label."""
-    tasks = lake.tables.read("round_tasks", context.partition_key)
+    tasks = lake.tables.read(RoundTasks, context.partition_key)
     found = gates.unresolved_tasks(consensus_labels, tasks)
     return _verdict(found, "answered tasks without a label", "Materialise human_labels again.")
 
@@ -172,7 +179,7 @@ def conflicts_settled(
     lake: dg.ResourceParam[Lake],
 ) -> dg.AssetCheckResult:
     """Every conflict between answers was settled by a rule; images with others are reviewed."""
-    found = gates.unsettled_conflicts(lake.tables.read("conflicts", context.partition_key))
+    found = gates.unsettled_conflicts(lake.tables.read(Conflicts, context.partition_key))
     remedy = (
         "review_tasks lists their images. With `review.gate: manual` in params.yaml reviewers "
         "decide; otherwise they stay out of the training set."
@@ -189,7 +196,7 @@ def certificates_hold(
     lake: dg.ResourceParam[Lake],
 ) -> dg.AssetCheckResult:
     """No certificate is contradicted by people who saw accepted pictures again, blind."""
-    found = gates.contradicted_certificates(lake.tables.read("reaudits", context.partition_key))
+    found = gates.contradicted_certificates(lake.tables.read(Reaudits, context.partition_key))
     remedy = (
         "What was accepted under them is out of the training set. See what the model overlooks, "
         "and audit more before it accepts again."
@@ -212,8 +219,8 @@ def no_test_image_in_train(
 ) -> dg.AssetCheckResult:
     """No image that ever was in the test split is now in another one."""
     tables = lake.tables
-    others = [key for key in tables.rounds("training_set") if key != context.partition_key]
-    earlier = (tables.read_columns("training_set", key, ["image_id", "split"]) for key in others)
+    others = [key for key in tables.rounds(TrainingSet) if key != context.partition_key]
+    earlier = (tables.read_columns(TrainingSet, key, ["image_id", "split"]) for key in others)
     found = gates.test_images_in_train(training_set, earlier)
     return _verdict(found, "test images moved", "The splits table was changed: restore it.")
 

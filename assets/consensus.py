@@ -18,6 +18,13 @@ from annotation_platform.labeling.qualification import qualify
 from annotation_platform.labeling.tasks import shown_proposals
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
+from annotation_platform.schema.tables import (
+    AnnotatorPace,
+    AnnotatorQuality,
+    Conflicts,
+    HumanLabels,
+    ModelPredictions,
+)
 from assets.metadata import counts, histogram, number, pictures, table
 from assets.partitions import rounds
 
@@ -33,7 +40,7 @@ def annotator_quality(
     """How well each annotator does, beside the others and on tasks whose answer is known."""
     round_id = context.partition_key
     known = lake.known_labels(policy.labeling.gold_origins)
-    proposed = lake.tables.read_rounds("model_predictions", [round_id])
+    proposed = lake.tables.read_rounds(ModelPredictions, [round_id])
     least = policy.labeling.minimum_score
     shown = shown_proposals(proposed, policy.ontology, minimum_score=least)
     decisions = proposal_decisions(human_labels, shown)
@@ -42,18 +49,18 @@ def annotator_quality(
     # At half an overlap honest answers agree with every sound proposal, seen or not.
     waved = crowd_anchoring(proposal_decisions(human_labels, shown, agreement_iou=0.5))
     odd = label_anomalies(human_labels)
-    before = [key for key in lake.tables.rounds("human_labels") if key < round_id]
+    before = [key for key in lake.tables.rounds(HumanLabels) if key < round_id]
     pace = measure_pace(
         round_id,
         human_labels,
         # People get faster by practice: who they were long ago is no measure.
-        lake.tables.read_rounds("human_labels", before[-3:]),
+        lake.tables.read_rounds(HumanLabels, before[-3:]),
         level=policy.drift.level,
         least_effect=policy.drift.least_effect,
     )
-    lake.tables.write("annotator_pace", round_id, pace.table)
+    lake.tables.write(AnnotatorPace, round_id, pace.table)
     flagged = measured[measured["flags"] != ""]
-    others = lake.tables.read_all("annotator_quality")
+    others = lake.tables.read_all(AnnotatorQuality)
     so_far = pd.concat([others[others["round_id"] != round_id], measured], ignore_index=True)
     people = labeling.annotators() if policy.labeling.qualify_answers else []
     qualified = qualify(so_far, people, lake, policy.labeling, now=datetime.now(UTC))
@@ -96,7 +103,7 @@ def consensus_labels(
         images=lake.accepted_images(),
         quality=annotator_quality,
     )
-    lake.tables.write("conflicts", context.partition_key, consensus.conflicts)
+    lake.tables.write(Conflicts, context.partition_key, consensus.conflicts)
     note_consensus(
         context.partition_key,
         lake,

@@ -6,6 +6,7 @@ import pandas as pd
 from annotation_platform.images.cleaning import clean_round
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
+from annotation_platform.schema.tables import CleanedImages
 from assets.metadata import histogram, kept_out, pictures, table
 from assets.partitions import rounds
 
@@ -39,7 +40,7 @@ def cleaned_images(
     policy: dg.ResourceParam[Params],
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Accepted pictures, stripped of metadata; quarantined ones with the reason; duplicates."""
-    earlier = lake.earlier("cleaned_images", context.partition_key)
+    earlier = lake.earlier(CleanedImages, context.partition_key)
     cleaned = clean_round(raw_images, earlier, lake.store, policy.cleaning, runner=lake.runner)
     accepted = cleaned[cleaned["outcome"] == "accepted"]
     rejected = cleaned[cleaned["outcome"] != "accepted"]

@@ -11,6 +11,12 @@ from annotation_platform.models.embedder import embedder_for
 from annotation_platform.models.proposals import propose
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
+from annotation_platform.schema.tables import (
+    HeldOutImages,
+    HeldOutPredictions,
+    OddImages,
+    PredictedImages,
+)
 from assets.metadata import histogram, number, pictures, table
 from assets.partitions import rounds
 
@@ -61,7 +67,7 @@ def model_predictions(
     proposed = propose(
         models, pool, lake.picture_path, round_id=context.partition_key, policy=policy
     )
-    lake.tables.write("predicted_images", context.partition_key, proposed.pictures)
+    lake.tables.write(PredictedImages, context.partition_key, proposed.pictures)
     predictions, looked_at = proposed.predictions, proposed.pictures
     least = policy.labeling.minimum_score
     shown = shown_proposals(predictions, policy.ontology, minimum_score=least)
@@ -100,10 +106,10 @@ def batch_drift(
     round_id = context.partition_key
     # Kept for label_issues, too: looking once more then would let people wait.
     held_out = look_at_held_out(round_id, lake=lake, registry=models, policy=policy)
-    lake.tables.write("held_out_predictions", round_id, held_out.predictions)
-    lake.tables.write("held_out_images", round_id, held_out.pictures)
+    lake.tables.write(HeldOutPredictions, round_id, held_out.predictions)
+    lake.tables.write(HeldOutImages, round_id, held_out.pictures)
     drift = drift_of_round(round_id, model_predictions, held_out, lake=lake, policy=policy)
-    lake.tables.write("odd_images", round_id, drift.odd)
+    lake.tables.write(OddImages, round_id, drift.odd)
     accepted = cleaned_images[cleaned_images["outcome"] == "accepted"]
     effects = dict(zip(drift.features["feature"], drift.features["effect"], strict=True))
     return dg.MaterializeResult(

@@ -14,6 +14,7 @@ from annotation_platform.measured_errors import measure_errors
 from annotation_platform.params import Params
 from annotation_platform.release import VersionStore, publish_round
 from annotation_platform.schema.shapes import AREAS
+from annotation_platform.schema.tables import Certificates, LabelTasks, Reaudits
 from assets.metadata import counts, histogram, number, pictures, table
 from assets.partitions import rounds
 from resources.pages import PagesResource
@@ -28,9 +29,9 @@ def auto_labels(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Proposals that need no person: so few of them are wrong, and a certificate says how few."""
     found = accept_proposals(context.partition_key, lake=lake, policy=policy)
-    lake.tables.write("certificates", context.partition_key, found.certificates)
+    lake.tables.write(Certificates, context.partition_key, found.certificates)
     reaudits = reaudits_by_now(context.partition_key, lake=lake)
-    lake.tables.write("reaudits", context.partition_key, reaudits)
+    lake.tables.write(Reaudits, context.partition_key, reaudits)
     overall = found.certificates[found.certificates["class_name"] == ""]
     shown = lake.accepted_images().merge(found.labels[["image_id"]].drop_duplicates())
     return dg.MaterializeResult(
@@ -79,7 +80,7 @@ def training_set(
         policy.ontology,
         policy.splits,
         seed=policy.seed,
-        cancelled=cancelled_rounds(lake.store, lake.tables.rounds("label_tasks")),
+        cancelled=cancelled_rounds(lake.store, lake.tables.rounds(LabelTasks)),
         use_auto=policy.auto_accept.enabled and policy.auto_accept.use_in_training,
     )
     images = built.labels.drop_duplicates("image_id")

@@ -17,6 +17,7 @@ from annotation_platform.models.known_classes import KnownClasses
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
 from annotation_platform.release_due import held_back, release_due
+from annotation_platform.schema.tables import Conflicts, SelectedImages
 from assets.jobs import merge_round, release_round
 from assets.metadata import counts, number, pictures, table
 from assets.partitions import rounds
@@ -37,15 +38,15 @@ def label_issues(
     if policy.review.gate == "manual":
         # Without a reviewer an image with an open conflict would be left out of the release. And
         # what is audited must be judged by people alone.
-        selected = lake.tables.read("selected_images", round_id)
+        selected = lake.tables.read(SelectedImages, round_id)
         by_lot = selected["audit"] | (selected["rule"] == "reaudit")
         audited = selected.loc[by_lot, "image_id"]
         conflicts = with_suspects(
-            lake.tables.read("conflicts", round_id),
+            lake.tables.read(Conflicts, round_id),
             issues[~issues["image_id"].isin(audited)],
             consensus_labels,
         )
-        lake.tables.write("conflicts", round_id, conflicts)
+        lake.tables.write(Conflicts, round_id, conflicts)
     # The likeliest to hold an error first; those with suspect choices alone after them.
     order = [*found.risk.sort_values(ascending=False).index, *issues["image_id"]]
     shown = issues[["image_id"]].drop_duplicates().set_index("image_id")
@@ -76,7 +77,7 @@ def review_tasks(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """The images whose answers leave something open, put before a reviewer if policy says so."""
     round_id = context.partition_key
-    conflicts = lake.tables.read("conflicts", round_id)
+    conflicts = lake.tables.read(Conflicts, round_id)
     tasks = reviews.ask_reviewers(
         round_id,
         consensus_labels,
@@ -135,7 +136,7 @@ def reviewed_labels(
     plan = reviews.review_sample(
         round_id,
         consensus_labels,
-        lake.tables.read("conflicts", round_id),
+        lake.tables.read(Conflicts, round_id),
         policy,
     )
     errors = reviews.estimated_errors(plan, labels)

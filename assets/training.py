@@ -15,6 +15,16 @@ from annotation_platform.models.learning_curves import learning_history, rank_by
 from annotation_platform.models.loop import evaluate_round, train_round
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
+from annotation_platform.schema.tables import (
+    ChoiceFigures,
+    ConsensusLabels,
+    HumanLabels,
+    MissedByModel,
+    ModelAgreement,
+    ModelPredictions,
+    ModelSlices,
+    TrainedModels,
+)
 from assets.metadata import counts, finding_pictures, number, table
 from assets.partitions import rounds
 
@@ -32,8 +42,8 @@ def trained_model(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """The detector, and classifier, that learned from the train split of the round's version."""
     round_id = context.partition_key
-    before = [key for key in lake.tables.rounds("missed_by_model") if key < round_id]
-    missed = lake.tables.read_rounds("missed_by_model", before[-1:])
+    before = [key for key in lake.tables.rounds(MissedByModel) if key < round_id]
+    missed = lake.tables.read_rounds(MissedByModel, before[-1:])
     trained = train_round(
         round_id,
         training_set,
@@ -101,9 +111,9 @@ def model_evaluation(
         policy=policy,
     )
     examined.write(lake.tables, round_id)
-    lake.tables.write("choice_figures", round_id, evaluated.choices.figures)
+    lake.tables.write(ChoiceFigures, round_id, evaluated.choices.figures)
     agreement = _agreement(round_id, lake, policy)
-    lake.tables.write("model_agreement", round_id, agreement)
+    lake.tables.write(ModelAgreement, round_id, agreement)
     row = evaluated.table.iloc[0]
     return dg.MaterializeResult(
         value=evaluated.table,
@@ -159,13 +169,15 @@ def _examination_metadata(
 
 def agreement_so_far(round_id: str, lake: Lake) -> pd.DataFrame:
     """Return the ``model_agreement`` of all rounds up to this one."""
-    rounds_so_far = [key for key in lake.tables.rounds("model_agreement") if key <= round_id]
-    return lake.tables.read_rounds("model_agreement", rounds_so_far)
+    rounds_so_far = [key for key in lake.tables.rounds(ModelAgreement) if key <= round_id]
+    return lake.tables.read_rounds(ModelAgreement, rounds_so_far)
 
 
 def _agreement(round_id: str, lake: Lake, policy: Params) -> pd.DataFrame:
-    names = ("model_predictions", "consensus_labels", "human_labels")
-    predictions, consensus, people = (lake.tables.read_rounds(name, [round_id]) for name in names)
+    predictions, consensus, people = (
+        lake.tables.read_rounds(table, [round_id])
+        for table in (ModelPredictions, ConsensusLabels, HumanLabels)
+    )
     return model_agreement(
         round_id,
         predictions,
@@ -188,9 +200,9 @@ def _people_metadata(agreement: pd.DataFrame, history: pd.DataFrame) -> dict[str
 
 def _expected_gains(round_id: str, lake: Lake) -> pd.DataFrame:
     """Return what half as many training images again would give, by class and size."""
-    so_far = [key for key in lake.tables.rounds("model_slices") if key <= round_id]
-    slices = lake.tables.read_rounds("model_slices", so_far)
-    trained = lake.tables.read_rounds("trained_model", so_far)
+    so_far = [key for key in lake.tables.rounds(ModelSlices) if key <= round_id]
+    slices = lake.tables.read_rounds(ModelSlices, so_far)
+    trained = lake.tables.read_rounds(TrainedModels, so_far)
     more = max(1.0, float(trained["train_images"].max()) / 2) if len(trained) else 1.0
     rng = np.random.default_rng(0)
     return rank_by_gain(learning_history(slices, trained), more=more, rng=rng)

@@ -46,7 +46,7 @@ from annotation_platform.images.likeness import likeness
 from annotation_platform.images.quality import measure
 from annotation_platform.images.reduced import reduced
 from annotation_platform.params import CleaningPolicy
-from annotation_platform.schema.tables import empty_table, make_table
+from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.storage.keys import raw_key
 from annotation_platform.storage.objects import LocalObjectStore
 
@@ -124,14 +124,14 @@ def landed(pictures, folder):
         facts = {"source_key": f"{number:06d}.jpg", "stamp": "1-1", "image_id": image_id}
         rest = {"byte_size": len(data), "problem": "", "other_metadata": ""}
         rows.append({"round_id": "round-0001", **facts, **rest})
-    return store, make_table("raw_images", rows)
+    return store, RawImages.from_rows(rows)
 
 
 def our_pass(store, raw):
     """Return wall and CPU seconds of cleaning a round, and its table; what it stored is removed."""
     gc.collect()
     wall, cpu = time.perf_counter(), time.process_time()
-    cleaned = cleaning.clean_round(raw, empty_table("cleaned_images"), store, CleaningPolicy())
+    cleaned = cleaning.clean_round(raw, CleanedImages.empty(), store, CleaningPolicy())
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     for key in [*store.list("images"), *store.list("likenesses")]:
         store.local_path(key).unlink()

@@ -28,7 +28,7 @@ from annotation_platform.images.likeness_files import read_likenesses
 from annotation_platform.lake import lake_of
 from annotation_platform.release import VersionStore, publish_round
 from annotation_platform.schema.rounds import LandedObject
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import CleanedImages, RawImages, TrainingSet
 from annotation_platform.settings import Settings, settings_environment
 from annotation_platform.storage.keys import image_key, raw_key
 from annotation_platform.versioning.registry import make_registry
@@ -74,8 +74,8 @@ def land(lake, number):
              "brightness": 100.0, "entropy": 7.0, "flags": ""}
         )  # fmt: skip
     lake.manifests.create(round_id, objects)
-    lake.tables.write("raw_images", round_id, make_table("raw_images", raw))
-    lake.tables.write("cleaned_images", round_id, make_table("cleaned_images", cleaned))
+    lake.tables.write(RawImages, round_id, RawImages.from_rows(raw))
+    lake.tables.write(CleanedImages, round_id, CleanedImages.from_rows(cleaned))
 
 
 def prepare(root, rounds, versions):
@@ -96,7 +96,7 @@ def prepare(root, rounds, versions):
     store = VersionStore(root / "registry", str(root / "remote"), PROJECT, root / "mirrors")
     for version in range(versions):
         built = build_training_set(lake.tables, last, ONTOLOGY, POLICY.splits, seed=0)
-        lake.tables.write("training_set", last, built.labels)
+        lake.tables.write(TrainingSet, last, built.labels)
         now = BEGUN + timedelta(days=version)
         publish_round(last, built.labels, lake, POLICY, store, now=now)
         RoundMaker(lake, version + 2).write(lake, version % rounds)

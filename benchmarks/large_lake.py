@@ -37,9 +37,9 @@ from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.lake import lake_of
 from annotation_platform.params import read_params
 from annotation_platform.schema.dataset import Dataset
-from annotation_platform.schema.tables import empty_table, make_table
+from annotation_platform.schema.tables import Conflicts, LabelTasks, SelectedImages
 from annotation_platform.servers.dagster import DagsterServers
-from annotation_platform.storage.round_tables import parquet_bytes
+from annotation_platform.storage.table_files import parquet_bytes
 from annotation_platform.versioning.registry import list_versions
 from benchmarks.provenance import ONTOLOGY, PICTURES, asked, image_ids, prepare
 from benchmarks.waiting import until
@@ -73,14 +73,14 @@ def complete(settings, rounds):
                  "place": place, "stands_for": place, "backend_task": f"{image}-{place}"}
                 for image in images for place in (1, 2, 3)
             ]  # fmt: skip
-            lake.tables.write("label_tasks", round_id, make_table("label_tasks", tasks))
+            lake.tables.write(LabelTasks, round_id, LabelTasks.from_rows(tasks))
             chosen = [
                 {"round_id": round_id, "image_id": image, "rank": rank, "rule": "all",
                  "reason": "", "audit": False}
                 for rank, image in enumerate(images)
             ]  # fmt: skip
-            lake.tables.write("selected_images", round_id, make_table("selected_images", chosen))
-            lake.tables.write("conflicts", round_id, empty_table("conflicts"))
+            lake.tables.write(SelectedImages, round_id, SelectedImages.from_rows(chosen))
+            lake.tables.write(Conflicts, round_id, Conflicts.empty())
             vectors = rng.normal(size=(PICTURES, 96)).astype(np.float32)
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
             data = parquet_bytes(pd.DataFrame({"image_id": images, "vector": list(vectors)}))
@@ -136,7 +136,7 @@ def one_more_round(settings, round_id, servers):
     before = len(list_versions(settings.registry_path))
     truth = drawn(lake)
     landed = time.monotonic()
-    shown = until(lambda: lake.tables.exists("label_tasks", round_id), servers, 1200) - landed
+    shown = until(lambda: lake.tables.exists(LabelTasks, round_id), servers, 1200) - landed
     seats = {each.name: SimulatedSeat(labeling, each.name) for each in people}
     answer_round(round_id, people, seats, truth, seed=0, progress=lambda: None)
     answered = time.monotonic()

@@ -36,11 +36,21 @@ from annotation_platform.params import Params
 from annotation_platform.release import VersionStore, publish_round
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.rounds import LandedObject
-from annotation_platform.schema.tables import empty_table, make_table
+from annotation_platform.schema.tables import (
+    CleanedImages,
+    DatasetVersions,
+    HumanLabels,
+    ModelPredictions,
+    RawImages,
+    ReviewedLabels,
+    ReviewTasks,
+    TrainingSet,
+    table_named,
+)
 from annotation_platform.settings import Settings, settings_environment
 from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.lineage import Entries, MadeOf, kept_key
-from annotation_platform.storage.round_tables import table_digest
+from annotation_platform.storage.table_files import table_digest
 from annotation_platform.versioning.registry import make_registry
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -86,7 +96,7 @@ def answers_of_a_round(guideline, seed):
                      "x1": x + shift[0], "y1": y + shift[1],
                      "x2": x + 110 + shift[2], "y2": y + 110 + shift[3]}
                 )  # fmt: skip
-    return make_table("human_labels", rows)
+    return HumanLabels.from_rows(rows)
 
 
 class RoundMaker:
@@ -96,7 +106,7 @@ class RoundMaker:
         self.answers = answers_of_a_round(record_guideline(lake.store, ONTOLOGY), seed)
         images = sorted(set(self.answers["image_id"]))
         sizes = pd.DataFrame({"image_id": images, "width": WIDTH, "height": HEIGHT})
-        decisions = proposal_decisions(self.answers, empty_table("model_predictions"))
+        decisions = proposal_decisions(self.answers, ModelPredictions.empty())
         self.quality = quality_table("round-0001", self.answers, self.answers.head(0), decisions)
         self.consensus = resolve_consensus(
             self.answers, ontology=ONTOLOGY, images=sizes, quality=self.quality
@@ -111,16 +121,18 @@ class RoundMaker:
             _renamed(each, round_id, new) for each in (self.answers, self.consensus.labels)
         )
         quality = self.quality.assign(round_id=round_id)
-        images = tables.read("cleaned_images", round_id)
+        images = tables.read(CleanedImages, round_id)
         tasks = labels.drop_duplicates("task_id")[["round_id", "task_id", "image_id"]]
         tasks = tasks.assign(purpose="label", places=3, counted=3, state="answered")
         about = {"decision": "undisputed", "decided_by": "", "comment": "", "decided_at": None}
-        reviewed = make_table("reviewed_labels", labels.assign(**about).to_dict("records"))
+        reviewed = ReviewedLabels.from_rows(labels.assign(**about).to_dict("records"))
         frames = {"human_labels": answers, "annotator_quality": quality, "round_tasks": tasks,
                   "consensus_labels": labels, "reviewed_labels": reviewed,
-                  "review_tasks": empty_table("review_tasks")}  # fmt: skip
-        digests = {name: tables.write(name, round_id, each) for name, each in frames.items()}
-        digests["cleaned_images"] = table_digest("cleaned_images", images)
+                  "review_tasks": ReviewTasks.empty()}  # fmt: skip
+        digests = {
+            name: tables.write(table_named(name), round_id, each) for name, each in frames.items()
+        }
+        digests["cleaned_images"] = table_digest(CleanedImages, images)
         of = {f"{name}/{round_id}": digest for name, digest in digests.items()}
         lineage.keep_tables(of)
         settings = {"iou_threshold": 0.5, "common": self.consensus.common.to_dict()}
@@ -180,8 +192,8 @@ def land(lake, number):
              "brightness": 100.0, "entropy": 7.0, "flags": ""}
         )  # fmt: skip
     lake.manifests.create(round_id, landed)
-    lake.tables.write("raw_images", round_id, make_table("raw_images", raw))
-    lake.tables.write("cleaned_images", round_id, make_table("cleaned_images", cleaned))
+    lake.tables.write(RawImages, round_id, RawImages.from_rows(raw))
+    lake.tables.write(CleanedImages, round_id, CleanedImages.from_rows(cleaned))
 
 
 def prepare(root, rounds):
@@ -200,11 +212,11 @@ def prepare(root, rounds):
     tags, kept = [], []
     for _ in range(2):
         built = build_training_set(lake.tables, last, ONTOLOGY, POLICY.splits, seed=0)
-        lake.tables.write("training_set", last, built.labels)
+        lake.tables.write(TrainingSet, last, built.labels)
         published = publish_round(last, built.labels, lake, POLICY, store, now=BEGUN)
-        lake.tables.write("dataset_version", last, published.table)
+        lake.tables.write(DatasetVersions, last, published.table)
         tags.append(str(published.table.iloc[0]["tag"]))
-        kept.append(Path(lake.store.url(kept_key(lake.tables.digest("training_set", last)))))
+        kept.append(Path(lake.store.url(kept_key(lake.tables.digest(TrainingSet, last)))))
         RoundMaker(lake, 2).write(lake, 0)
     return settings, tags, built.labels, kept
 

@@ -41,8 +41,8 @@ from dvc_objects.fs.local import LocalFileSystem
 
 from annotation_platform.params import Params
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import make_table
-from annotation_platform.storage.round_tables import parquet_bytes
+from annotation_platform.schema.tables import TrainingSet
+from annotation_platform.storage.table_files import parquet_bytes
 from annotation_platform.versioning.publisher import publish_version
 from annotation_platform.versioning.registry import list_versions, make_registry
 from annotation_platform.versioning.remote import DvcRemote, folder_object
@@ -105,7 +105,7 @@ def prepare(root, images, new):
     rows = draw(0, images, root / "lake")
     for name, more in (("first", 0), ("second", new)):
         rows += draw(images, more, root / "lake")
-        table = make_table("training_set", rows).sort_values("image_id", ignore_index=True)
+        table = TrainingSet.from_rows(rows).sort_values("image_id", ignore_index=True)
         (root / f"{name}.parquet").write_bytes(parquet_bytes(table))
     publish(root, root / "first.parquet")
 

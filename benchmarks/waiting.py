@@ -28,6 +28,7 @@ from annotation_platform.demo.material import drawn_material
 from annotation_platform.demo.run import DemoOptions, prepare_home
 from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.lake import lake_of
+from annotation_platform.schema.tables import LabelTasks, RoundReports
 from annotation_platform.servers.dagster import DagsterServers
 from annotation_platform.versioning.registry import list_versions
 
@@ -54,13 +55,13 @@ def round_of(number, files, lake, settings, labeling, people, material, servers,
     for name, data in files.items():
         lake.landing.put(f"batch-{number}/{name}", data)
     stable = time.monotonic() + settle
-    asked = until(lambda: lake.tables.exists("label_tasks", round_id), servers)
+    asked = until(lambda: lake.tables.exists(LabelTasks, round_id), servers)
     time.sleep(moment.uniform(0, LOOK_SECONDS))
     seats = {each.name: SimulatedSeat(labeling, each.name) for each in people}
     answer_round(round_id, people, seats, material.truth, seed=0, progress=lambda: None)
     answered = time.monotonic()
     tagged = until(lambda: len(list_versions(settings.registry_path)) == number, servers)
-    until(lambda: lake.tables.exists("round_report", round_id), servers)
+    until(lambda: lake.tables.exists(RoundReports, round_id), servers)
     return asked - stable, tagged - answered
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from annotation_platform.lake import Lake, open_lake
 from annotation_platform.landing.events import LandingEvents
 from annotation_platform.params import Params, read_params
+from annotation_platform.schema.tables import table_named
 from annotation_platform.storage.audited import AuditLog
 from annotation_platform.storage.s3 import is_s3
 
@@ -118,9 +119,11 @@ class TableIOManager(dg.ConfigurableIOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: pd.DataFrame) -> None:
         """Write the round's table and note its digest."""
-        digest = self.lake.tables.write(context.asset_key.path[-1], context.partition_key, obj)
+        digest = self.lake.tables.write(
+            table_named(context.asset_key.path[-1]), context.partition_key, obj
+        )
         context.add_output_metadata({"rows": len(obj), "table_digest": digest[:16]})
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """Return the round's table; NotReadyError if it was not materialised yet."""
-        return self.lake.tables.read(context.asset_key.path[-1], context.partition_key)
+        return self.lake.tables.read(table_named(context.asset_key.path[-1]), context.partition_key)

@@ -18,6 +18,7 @@ from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.labeling.rounds import deadline_passed, stand
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
+from annotation_platform.schema.tables import ConsensusLabels, ImportedLabels, LabelTasks
 from assets import jobs
 from sensors.attempts import Attempt, next_attempt
 from sensors.ticks import not_due, tick_result
@@ -45,8 +46,8 @@ def labeling_complete_sensor(
     now = datetime.now(UTC)
     if too_soon := not_due(looks, seen.get("looked_at"), now):
         return too_soon
-    asked = lake.tables.rounds("label_tasks")
-    merged = [key for key in asked if lake.tables.exists("consensus_labels", key)]
+    asked = lake.tables.rounds(LabelTasks)
+    merged = [key for key in asked if lake.tables.exists(ConsensusLabels, key)]
     turn, stamps = int(seen.get("turn", 0)) + 1, dict(seen.get("stamps", {}))
     looked_at = [key for key in asked if key not in merged and _NO_TASKS not in stamps.get(key, ())]
     if merged:
@@ -74,7 +75,7 @@ def _look(
     stamps: dict[str, list[str]],
 ) -> Attempt:
     """Return what is due for a round; ``stamps`` learns of rounds that need no further look."""
-    tasks = lake.tables.read("label_tasks", round_id)
+    tasks = lake.tables.read(LabelTasks, round_id)
     if tasks.empty:
         return _look_unasked(instance, round_id, lake, stamps)
     now = datetime.now(UTC)
@@ -98,7 +99,7 @@ def _look(
         return attempt
     if standing.asks_again:
         # Each asking writes the table anew.
-        cause = f"{standing.count.digest} {lake.tables.digest('label_tasks', round_id)}"
+        cause = f"{standing.count.digest} {lake.tables.digest(LabelTasks, round_id)}"
         return next_attempt(instance, "ask_again", round_id, cause)
     sentence = f"{round_id}: {standing.sentence}"
     stamps[round_id] = [stamp, sentence]
@@ -112,7 +113,7 @@ def _look_unasked(
     if usable_imports(lake.tables, [round_id]).empty:
         stamps[round_id] = [_NO_TASKS, ""]
         return Attempt(None, f"{round_id}: nothing new to label.", done=True)
-    if lake.tables.exists("consensus_labels", round_id):
+    if lake.tables.exists(ConsensusLabels, round_id):
         return Attempt(None, f"{round_id}: done.", done=True)
-    cause = lake.tables.digest("imported_labels", round_id)
+    cause = lake.tables.digest(ImportedLabels, round_id)
     return next_attempt(instance, "merge_round", round_id, cause)

@@ -10,6 +10,7 @@ from annotation_platform.lake import Lake
 from annotation_platform.landing.events import LandingEvents
 from annotation_platform.landing.watch import watch_landing
 from annotation_platform.params import Params
+from annotation_platform.schema.tables import LabelTasks
 from assets.partitions import rounds
 from sensors.attempts import Attempt, next_attempt, unless_by_hand
 from sensors.ticks import tick_result
@@ -45,7 +46,7 @@ def new_images_sensor(
     except AnnotationPlatformError as error:
         return dg.SkipReason(str(error))
     manifests = lake.manifests.rounds()
-    waiting = [key for key in manifests if not lake.tables.exists("label_tasks", key)]
+    waiting = [key for key in manifests if not lake.tables.exists(LabelTasks, key)]
     known = set(rounds.get_partition_keys(dynamic_partitions_store=context.instance))
     additions = [key for key in manifests if key not in known]
     held = [key for key in lake.held_rounds(policy.drift.gate) if key in waiting]

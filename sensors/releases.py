@@ -14,6 +14,12 @@ from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.release_due import held_back, merged_digest, release_due
 from annotation_platform.schema.shapes import AREAS
+from annotation_platform.schema.tables import (
+    DatasetVersions,
+    ReviewTasks,
+    RoundReports,
+    TrainingSet,
+)
 from assets import jobs
 from sensors.attempts import Attempt, next_attempt, rounds_under_way, unless_by_hand
 from sensors.ticks import not_due, tick_result
@@ -42,7 +48,7 @@ def review_complete_sensor(
     if too_soon := not_due(looks, seen.get("looked_at"), now):
         return too_soon
     stamps = dict(seen.get("stamps", {}))
-    resolved = lake.tables.rounds("review_tasks")
+    resolved = lake.tables.rounds(ReviewTasks)
     # Their tables change, and the merge goes on to the release by itself if it may.
     merging = rounds_under_way(context.instance, jobs.merge_round.name)
     attempts = []
@@ -67,7 +73,7 @@ def _release(
     stamps: dict[str, str],
 ) -> Attempt:
     """Return what is due for a merged round; ``stamps`` learns what needs no further look."""
-    tasks = lake.tables.read("review_tasks", round_id)
+    tasks = lake.tables.read(ReviewTasks, round_id)
     asked = (tasks["backend"] != "").any()
     said = labeling.answer_stamp(review_round(round_id)) if asked else ""
     stamp = f"{merged_digest(round_id, lake)[:16]} {policy.review.undecided} {said}"
@@ -102,8 +108,8 @@ def new_version_sensor(
     """Train on the newest version; a round whose version was overtaken is only reported."""
     tables = lake.tables
     releases = []
-    for key in tables.rounds("dataset_version"):
-        row = tables.read("dataset_version", key).iloc[0]
+    for key in tables.rounds(DatasetVersions):
+        row = tables.read(DatasetVersions, key).iloc[0]
         releases.append((_version_key(str(row["version"])), key, str(row["commit"])))
     if not releases:
         return dg.SkipReason("No version was published yet.")
@@ -118,13 +124,13 @@ def new_version_sensor(
     attempts += [
         next_attempt(context.instance, "report_round", key, overtaken)
         for _, key, overtaken in unreported
-        if not tables.exists("round_report", key)
+        if not tables.exists(RoundReports, key)
     ]
     return tick_result(attempts, idle=f"{len(releases)} releases.", cursor={"newest": newest})
 
 
 def _has_boxes_to_learn_from(lake: Lake, round_id: str) -> bool:
-    labels = lake.tables.read_columns("training_set", round_id, ["split", "shape"])
+    labels = lake.tables.read_columns(TrainingSet, round_id, ["split", "shape"])
     return bool(((labels["split"] == "train") & labels["shape"].isin(AREAS)).any())
 
 

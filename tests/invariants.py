@@ -13,8 +13,9 @@ from pathlib import Path
 from annotation_platform.images.cleaning import clean_round
 from annotation_platform.labeling.ledger import count_answers
 from annotation_platform.reporting.account import account_of, damaged_pictures
-from annotation_platform.schema.shared_columns import ANSWER_STATES
-from annotation_platform.storage.round_tables import parquet_bytes
+from annotation_platform.schema.tables import CleanedImages, RawImages
+from annotation_platform.schema.tables.shared import AnnotationState
+from annotation_platform.storage.table_files import table_bytes
 
 
 def check_account(lake):
@@ -40,7 +41,7 @@ def check_answers(lake, round_id, tasks, *, rules=None, before=None):
     count = count_answers(revisions, tasks, rules)
     ended = [_annotation(answer.revision) for answer in count.answers]
     assert sorted(ended) == sorted({_annotation(revision) for revision in revisions})
-    assert {answer.state for answer in count.answers} <= set(ANSWER_STATES)
+    assert {answer.state for answer in count.answers} <= set(AnnotationState)
     assert all(answer.detail for answer in count.surplus)
     held = {place: _annotation(revision) for place, revision in count.counted.items()}
     assert sorted(held.values()) == sorted(
@@ -59,12 +60,16 @@ def check_answers(lake, round_id, tasks, *, rules=None, before=None):
 def check_idempotent(lake, policy):
     """I4: ingesting and cleaning every round again gives the same tables and writes nothing."""
     before = contents(lake.store)
-    for round_id in lake.tables.rounds("cleaned_images"):
+    for round_id in lake.tables.rounds(CleanedImages):
         raw = lake.ingest(round_id, maximum_bytes=policy.maximum_bytes)
-        assert parquet_bytes(raw) == lake.store.get(f"tables/raw_images/{round_id}.parquet")
-        earlier = lake.earlier("cleaned_images", round_id)
+        assert table_bytes(RawImages, raw) == lake.store.get(
+            f"tables/raw_images/{round_id}.parquet"
+        )
+        earlier = lake.earlier(CleanedImages, round_id)
         cleaned = clean_round(raw, earlier, lake.store, policy)
-        assert parquet_bytes(cleaned) == lake.store.get(f"tables/cleaned_images/{round_id}.parquet")
+        assert table_bytes(CleanedImages, cleaned) == lake.store.get(
+            f"tables/cleaned_images/{round_id}.parquet"
+        )
     assert contents(lake.store) == before
 
 

@@ -9,21 +9,30 @@ from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.lake import Lake
+from annotation_platform.schema.tables import (
+    AnnotatorPace,
+    BatchDrift,
+    ConsensusLabels,
+    LabelTasks,
+    ReviewedLabels,
+    ReviewTasks,
+    Table,
+)
 
 _LOOKED_AT = 3
 """So many of the newest rounds are looked at: others were when they were new."""
 
 _REVIEWERS = "reviewers"
-_WAITS = [
-    ("label_tasks", "consensus_labels", "people"),
-    ("review_tasks", "reviewed_labels", _REVIEWERS),
+_WAITS: list[tuple[type[Table], type[Table], str]] = [
+    (LabelTasks, ConsensusLabels, "people"),
+    (ReviewTasks, ReviewedLabels, _REVIEWERS),
 ]
 
 
 def find_drift(lake: Lake) -> Iterator[Alert]:
     """Yield the newest rounds whose pictures, or whose people's pace, are not as before."""
-    for round_id in lake.tables.rounds("batch_drift")[-_LOOKED_AT:]:
-        found = lake.tables.read("batch_drift", round_id)
+    for round_id in lake.tables.rounds(BatchDrift)[-_LOOKED_AT:]:
+        found = lake.tables.read(BatchDrift, round_id)
         found = found[found["drifted"]]
         if len(found):
             told = "; ".join(f"{row.feature}: {row.detail}" for row in found.itertuples())
@@ -35,8 +44,8 @@ def find_drift(lake: Lake) -> Iterator[Alert]:
                 "Look at batch_drift in the Dagster UI; `drift.gate: hold` keeps such rounds "
                 "from people until somebody has.",
             )
-    for round_id in lake.tables.rounds("annotator_pace")[-_LOOKED_AT:]:
-        found = lake.tables.read("annotator_pace", round_id)
+    for round_id in lake.tables.rounds(AnnotatorPace)[-_LOOKED_AT:]:
+        found = lake.tables.read(AnnotatorPace, round_id)
         for person, rows in found[found["drifted"]].groupby("annotator"):
             told = "; ".join(rows["detail"])
             yield Alert(

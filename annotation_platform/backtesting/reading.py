@@ -16,6 +16,7 @@ from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.tasks import shown_proposals
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
+from annotation_platform.schema.tables import ConsensusLabels, HumanLabels, ModelPredictions
 
 
 def read_record(
@@ -69,7 +70,7 @@ def read_record(
 
 def _merged(lake: Lake, named: Sequence[str]) -> list[str]:
     """Return the rounds to replay: those that are named, or all that can be."""
-    merged = lake.tables.rounds("consensus_labels")
+    merged = lake.tables.rounds(ConsensusLabels)
     known = sorted({*lake.manifests.rounds(), *merged})
     there = f"There are: {', '.join(known)}." if known else "There is none yet."
     unknown = [key for key in named if key not in known]
@@ -99,7 +100,7 @@ def _round_labels(round_id: str, lake: Lake) -> tuple[pd.DataFrame, str]:
     A place that stands for one whose copy was used up is of that one's wave. Nobody asks on about
     images whose answer is known: where others were asked on about, they are no measure of those.
     """
-    labels = lake.tables.read("human_labels", round_id)
+    labels = lake.tables.read(HumanLabels, round_id)
     wave_of: dict[tuple[str, int], int] = {}
     for number, (_, places) in enumerate(PlacePlan(lake.store, round_id).waves()):
         for place in places:
@@ -122,7 +123,7 @@ def _proposed(labels: pd.DataFrame, lake: Lake, policy: Params) -> dict[str, fro
     """Return by task the classes that were proposed, by today's threshold."""
     proposed: dict[str, frozenset[str]] = {}
     for key, tasks in labels.drop_duplicates("task_id").groupby("round_id"):
-        made = lake.tables.read_rounds("model_predictions", [str(key)])
+        made = lake.tables.read_rounds(ModelPredictions, [str(key)])
         shown = shown_proposals(made, policy.ontology, minimum_score=policy.labeling.minimum_score)
         classes = shown.groupby("image_id")["class_name"].agg(frozenset)
         pairs = zip(tasks["task_id"], tasks["image_id"], strict=True)

@@ -14,7 +14,14 @@ from annotation_platform.curation.carry_over import carry_over
 from annotation_platform.labeling.reviews import SAMPLE, review_sample
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
-from annotation_platform.schema.shared_columns import LABEL_COLUMNS
+from annotation_platform.schema.tables import (
+    Conflicts,
+    ConsensusLabels,
+    ImportedLabels,
+    ReviewedLabels,
+    ReviewTasks,
+)
+from annotation_platform.schema.tables.shared import LABEL_COLUMNS
 
 GOLD, LATER, REVIEW = "gold", "later", "review"
 SOURCES = (GOLD, LATER, REVIEW)
@@ -50,8 +57,8 @@ def known_truth(
         policy: its classes, ``labeling.gold_origins``, and the seed of the samples.
         sources: of ``SOURCES``, those that may be used.
     """
-    reviewed = lake.tables.read_all("reviewed_labels")
-    imported = lake.tables.read_all("imported_labels")
+    reviewed = lake.tables.read_all(ReviewedLabels)
+    imported = lake.tables.read_all(ImportedLabels)
     known = imported["origin"].isin(policy.labeling.gold_origins) & (imported["problem"] == "")
     parts, notes = [], []
     for key, rows in asked.groupby("round_id"):
@@ -107,14 +114,14 @@ def _reviews(
     nothing = decided.head(0).assign(weight=1.0)
     if decided.empty:
         return nothing, ""
-    tasks = lake.tables.read("review_tasks", round_id)
+    tasks = lake.tables.read(ReviewTasks, round_id)
     sampled = set(tasks.loc[tasks["kinds"] == SAMPLE, "image_id"])
     if not sampled:
         return nothing, (
             f"reviewers of {round_id} saw images in dispute alone, which say nothing of the others"
         )
-    consensus = lake.tables.read("consensus_labels", round_id)
-    conflicts = lake.tables.read("conflicts", round_id)
+    consensus = lake.tables.read(ConsensusLabels, round_id)
+    conflicts = lake.tables.read(Conflicts, round_id)
     plan = review_sample(round_id, consensus, conflicts, policy, size=len(sampled))
     chance = plan.sample.set_index("item")["probability"]
     if set(chance.index) != sampled:

@@ -1,7 +1,8 @@
 """The tables of a lake on S3 as external tables of Amazon Athena, over the same files.
 
 Each table is a folder of Parquet files, one a round, so it needs no partitions: a new round is
-there as soon as its file is. Athena finds columns by name; one that an old file lacks is null.
+there as soon as its file is. Athena finds columns by name; one that an old file lacks is null, and
+so is one that an old file has under another name: `annotation-platform migrate` rewrites those.
 """
 
 import re
@@ -18,7 +19,7 @@ ATHENA_TYPES = {
     "datetime64[us, UTC]": "timestamp",
     "object": "array<float>",
 }
-"""What each declared type of ``schema/tables.py`` is in Athena; the one ``object`` is a vector."""
+"""What each declared type of ``schema/tables/`` is in Athena; the one ``object`` is a vector."""
 
 _LOCATION = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*()=/-]*)?")
 

@@ -6,6 +6,7 @@ and columns a query needs are read, and DuckDB itself never gets to open one.
 """
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -16,29 +17,21 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from annotation_platform.errors import QueryError, SettingsError
 from annotation_platform.lake import Lake, lake_of
-from annotation_platform.schema.shared_columns import METADATA
-from annotation_platform.schema.tables import TABLES
+from annotation_platform.schema.tables import TABLES, Table
+from annotation_platform.schema.tables.shared import METADATA_COLUMNS
+from annotation_platform.schema.tables.table import ARROW_TYPES
 from annotation_platform.settings import read_settings
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.storage.s3 import is_s3
-
-ARROW_TYPES = {
-    "string[pyarrow]": pa.string(),
-    "int64": pa.int64(),
-    "Int64": pa.int64(),
-    "float64": pa.float64(),
-    "bool": pa.bool_(),
-    "datetime64[us, UTC]": pa.timestamp("us", tz="UTC"),
-    "object": pa.list_(pa.float32()),
-}
-"""What each declared type of ``schema/tables.py`` is in Arrow; the one ``object`` is a vector."""
+from annotation_platform.storage.table_files import TableFile
 
 VIEWS = {
     "images": f"""
-        SELECT c.*, {", ".join(f"r.{name}" for name in METADATA)}
+        SELECT c.*, {", ".join(f"r.{name}" for name in METADATA_COLUMNS)}
         FROM cleaned_images c LEFT JOIN raw_images r
         ON r.round_id = c.round_id AND r.source_key = c.source_key AND r.stamp = c.stamp
         WHERE c.outcome = 'accepted'
@@ -58,7 +51,7 @@ VIEWS = {
     "labels": f"""
         SELECT c.*, i.source_key, i.group_id, i.width, i.height, i.extension, i.stored_sha256,
             i.sharpness, i.brightness, i.entropy, i.flags,
-            {", ".join(f"i.{name}" for name in METADATA)}
+            {", ".join(f"i.{name}" for name in METADATA_COLUMNS)}
         FROM reviewed_labels c LEFT JOIN images i ON i.image_id = c.image_id
     """,
     # A round whose content was published before confirms a version: the first round counts.
@@ -100,7 +93,7 @@ class Answer:
 def query(sql: str, *, home: str | Path | None = None) -> pd.DataFrame:
     """Return the answer to a SELECT over the catalogue.
 
-    There is a table for each of ``schema/tables.py``, empty where no round wrote it yet, and
+    There is a table for each of ``schema/tables/``, empty where no round wrote it yet, and
     ``images`` (accepted), ``quarantine``, ``predictions``, ``labels`` (of the consensus, with
     their image), ``versions`` and ``version_labels`` (every label of every version).
     ``SHOW TABLES`` lists them, ``DESCRIBE labels`` tells their columns. ``training_set`` holds a
@@ -187,23 +180,63 @@ def _attach(database: duckdb.DuckDBPyConnection, store: ObjectStore) -> None:
 
 def _rows(store: ObjectStore, name: str, *, file_round: str = "") -> Any:
     """Return a table of all rounds as Arrow reads it, with the round of the file if it is named."""
-    columns = TABLES[name].columns.items()
+    table = TABLES[name]
+    columns = table.columns.items()
     # The declared types also hold for a round without rows, of which pandas knows none.
     schema = pa.schema([(key, ARROW_TYPES[column.dtype]) for key, column in columns])
     if file_round:
         schema = schema.append(pa.field(file_round, pa.string()))
-    keys = [key for key in store.list(f"tables/{name}") if key.endswith(".parquet")]
+    keys = _keys(store, table)
+    older = _older(store, table, keys) if table.maps_older_files() else {}
+    keys = [key for key in keys if key not in older]
+    mapped = [
+        _with_round(rows, file_round, PurePosixPath(key).stem).cast(schema)
+        for key, rows in older.items()
+    ]
     if not keys:
-        return schema.empty_table()
+        return pa.concat_tables([schema.empty_table(), *mapped])
     place, root = store.arrow_place()
     rounds = [PurePosixPath(key).stem for key in keys]
-    return ds.FileSystemDataset.from_paths(
+    files = ds.FileSystemDataset.from_paths(
         [f"{root}/{key}" for key in keys],
         schema=schema,
         format=ds.ParquetFileFormat(),
         filesystem=place,
         partitions=[ds.field(file_round) == each for each in rounds] if file_round else None,
     )
+    return ds.dataset([files, ds.dataset(mapped)]) if mapped else files
+
+
+def _keys(store: ObjectStore, table: type[Table]) -> list[str]:
+    """Return the files of a table, one a round: of its old names where there is none of today's."""
+    found: dict[str, str] = {}
+    for name in (table.table_name, *table.old_names):
+        for key in store.list(f"tables/{name}"):
+            if key.endswith(".parquet"):
+                found.setdefault(PurePosixPath(key).stem, key)
+    return list(found.values())
+
+
+def _older(store: ObjectStore, table: type[Table], keys: Sequence[str]) -> dict[str, pa.Table]:
+    """Return the rows of the files that hold a column under another name or lack one, mapped."""
+    place, root = store.arrow_place()
+
+    def rows(key: str) -> pa.Table | None:
+        names = pq.read_schema(f"{root}/{key}", filesystem=place).names
+        if set(table.columns) <= set(names):
+            return None
+        return TableFile(table, store.get(key), key).arrow()
+
+    with ThreadPoolExecutor() as pool:
+        found = zip(keys, pool.map(rows, keys), strict=True)
+        return {key: each for key, each in found if each is not None}
+
+
+def _with_round(rows: pa.Table, name: str, round_id: str) -> pa.Table:
+    """Return rows with the round of their file as a further column, if that has a name."""
+    if not name:
+        return rows
+    return rows.append_column(name, pa.repeat(pa.scalar(round_id, pa.string()), len(rows)))
 
 
 def _must_only_read(statements: list[duckdb.Statement]) -> None:

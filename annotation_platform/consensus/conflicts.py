@@ -36,7 +36,7 @@ from annotation_platform.consensus.overlap import overlap_matrix, pairs_of
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import REGIONS, Label
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import Conflicts
 
 SURE = 0.8
 """Posterior from which on a rule's word is taken."""
@@ -110,7 +110,7 @@ def find_conflicts(
         key = (conflict.task.image_id, conflict.kind)
         rows.append(_row(conflict, numbers[key]))
         numbers[key] += 1
-    return make_table("conflicts", rows)
+    return Conflicts.from_rows(rows)
 
 
 def conflicts_in_task(

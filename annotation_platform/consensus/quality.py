@@ -21,7 +21,7 @@ from annotation_platform.consensus.decisions import (
 from annotation_platform.consensus.judgement import Judge, Judgement
 from annotation_platform.consensus.units import need_columns, region_units, voting_rows
 from annotation_platform.schema.geometry import BOX_COLUMNS
-from annotation_platform.schema.tables import make_table, records
+from annotation_platform.schema.tables import AnnotatorQuality, records
 
 TOO_FAST, RUBBER_STAMP = "too-fast", "rubber-stamp"
 
@@ -68,7 +68,7 @@ def quality_table(
     """
     anchoring = anchoring_by_person(decisions)
     measured = annotator_quality(human_labels, gold, anchoring=anchoring)
-    return make_table("annotator_quality", records(measured.assign(round_id=round_id)))
+    return AnnotatorQuality.from_rows(records(measured.assign(round_id=round_id)))
 
 
 def annotator_quality(

@@ -35,7 +35,7 @@ from annotation_platform.consensus.weights import Weights, weigh_people
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import AREAS, NOTHING, REGIONS, UNSURE, Label
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import Conflicts, ConsensusLabels, Frame
 
 _LEVEL = 0.2
 """Where as many saw an object as did not, one side outweighs the other only by more than this
@@ -51,8 +51,8 @@ _DECIMALS = 6
 class Consensus:
     """The resolved labels of a round, how they came about and how far people agreed on them."""
 
-    labels: pd.DataFrame  # schema.tables.CONSENSUS_LABELS
-    conflicts: pd.DataFrame  # schema.tables.CONFLICTS
+    labels: Frame[ConsensusLabels]
+    conflicts: Frame[Conflicts]
     mean_agreement: float  # mean pairwise F1 at the matching threshold; NaN for single answers
     disputed: int  # labels settled against somebody's vote
     rejected: int  # objects that were turned down
@@ -123,7 +123,7 @@ def resolve_consensus(
     by = ", ".join(dict.fromkeys(each.method for each in asked)) or MAJORITY
     extent = drawn_extent(human_labels)
     # Sums differ in their last digits with the order of people; a version is named by its bytes.
-    labels = make_table("consensus_labels", _rows(answers, resolved)).round(_DECIMALS)
+    labels = ConsensusLabels.from_rows(_rows(answers, resolved)).round(_DECIMALS)
     return Consensus(
         labels=labels,
         conflicts=find_conflicts(answers, resolved, ontology=ontology).round(_DECIMALS),

@@ -30,7 +30,7 @@ from annotation_platform.errors import TableError
 from annotation_platform.params import AutoAcceptPolicy
 from annotation_platform.schema.geometry import BOX_COLUMNS, Boxes, FloatArray, as_boxes
 from annotation_platform.schema.shapes import Label
-from annotation_platform.schema.tables import empty_table, make_table
+from annotation_platform.schema.tables import AutoLabels, Certificates, Frame, Reaudits
 
 AUTO = "auto"
 """The origin of labels that no person gave or saw."""
@@ -61,7 +61,7 @@ class Reaudit:
     """
 
     round_id: str  # of the certificate
-    accepted: pd.DataFrame  # schema.tables.AUTO_LABELS of that round
+    accepted: Frame[AutoLabels]  # of that round
     audit: Audit
     alpha: float
     most_labels: float
@@ -72,8 +72,8 @@ class Reaudit:
 class AutoAccepted:
     """What was accepted, under which certificate, and what was not, with the reason."""
 
-    labels: pd.DataFrame  # schema.tables.AUTO_LABELS
-    certificates: pd.DataFrame  # schema.tables.CERTIFICATES
+    labels: Frame[AutoLabels]
+    certificates: Frame[Certificates]
     held: dict[str, str]  # picture -> why people have to label it
     seen_again: list[str]  # accepted pictures that people label blind all the same, sorted
     seconds_saved: float  # of people's time, those of ``seen_again`` not counted
@@ -265,7 +265,7 @@ def judge_certificates(reaudits: Sequence[Reaudit], *, round_id: str) -> pd.Data
                 ),
             }
         )
-    return make_table("reaudits", rows)
+    return Reaudits.from_rows(rows)
 
 
 def _boxes_by_class(rows: pd.DataFrame) -> dict[tuple[str, str], Boxes]:
@@ -367,7 +367,7 @@ def _certificates(
                 "bound": float(certified.bounds[at]) if own else None,
             }
         )
-    return make_table("certificates", rows)
+    return Certificates.from_rows(rows)
 
 
 def _labels(
@@ -381,7 +381,7 @@ def _labels(
     mine = predictions["image_id"].isin(set(taken)) & (predictions["score"] >= minimum_probability)
     kept = predictions[mine].sort_values(["image_id", "score", *BOX_COLUMNS])
     if kept.empty:
-        return empty_table("auto_labels")
+        return AutoLabels.empty()
     number = kept.groupby("image_id").cumcount()
     rows: list[dict[str, object]] = []
     for at, row in zip(number.tolist(), kept.to_dict("records"), strict=True):
@@ -398,7 +398,7 @@ def _labels(
                 "weights_sha256": row["weights_sha256"],
             }
         )
-    return make_table("auto_labels", rows)
+    return AutoLabels.from_rows(rows)
 
 
 def _held(images: Sequence[str], inside: BoolArray, batch: Units, refusal: str) -> dict[str, str]:

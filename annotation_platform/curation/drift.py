@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.schema.geometry import FloatArray
-from annotation_platform.schema.tables import empty_table, make_table
+from annotation_platform.schema.tables import BatchDrift, Frame, OddImages
 
 SCALARS = ("brightness", "sharpness", "entropy", "pixels", "aspect", "objects")
 LOOK, CLASSES = "look", "classes"
@@ -47,8 +47,8 @@ class Batch:
 class Drift:
     """Feature by feature what has changed, and the pictures that are unlike all that is known."""
 
-    features: pd.DataFrame  # schema.tables.BATCH_DRIFT
-    odd: pd.DataFrame  # schema.tables.ODD_IMAGES
+    features: Frame[BatchDrift]
+    odd: Frame[OddImages]
 
     @property
     def drifted(self) -> list[str]:
@@ -98,7 +98,7 @@ def measure_drift(
         least_effect: a smaller difference is no drift, however sure.
     """
     if batch.images.empty or reference.images.empty:
-        return Drift(empty_table("batch_drift"), empty_table("odd_images"))
+        return Drift(BatchDrift.empty(), OddImages.empty())
     ours, theirs = _numbers(batch), _numbers(reference)
     near, usual = _looks(batch, reference, rng)
     rows = [compare_numbers(name, ours[name], theirs[name]) for name in SCALARS]
@@ -118,8 +118,8 @@ def measure_drift(
     ]
     odd = _odd(ours, theirs, near, usual)
     return Drift(
-        make_table("batch_drift", features),
-        make_table("odd_images", [{"round_id": round_id, **row} for row in odd]),
+        BatchDrift.from_rows(features),
+        OddImages.from_rows([{"round_id": round_id, **row} for row in odd]),
     )
 
 

@@ -24,7 +24,7 @@ from annotation_platform.consensus.units import need_columns
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.schema.shapes import Label
-from annotation_platform.schema.tables import make_table, records
+from annotation_platform.schema.tables import ErrorBars, records
 
 ALL = ""
 """``class_name`` of the row for all classes together."""
@@ -106,7 +106,7 @@ def error_bars(
                 "high": found.high,
             }
         )
-    return make_table("error_bars", rows)
+    return ErrorBars.from_rows(rows)
 
 
 def picture_error_bars(
@@ -154,7 +154,7 @@ def picture_error_bars(
                 "high": ends.high,
             }
         )
-    return make_table("error_bars", rows)
+    return ErrorBars.from_rows(rows)
 
 
 def review_findings(
@@ -221,7 +221,7 @@ def certificate_bars(
                 "high": float(one["bound"]),
             }
         )
-    return make_table("error_bars", rows)
+    return ErrorBars.from_rows(rows)
 
 
 def release_allowed(bars: pd.DataFrame, limit: float) -> Verdict:

@@ -8,11 +8,11 @@ import pandas as pd
 
 from annotation_platform.errors import DataError
 from annotation_platform.images.decoding import read_orientation
-from annotation_platform.landing.sidecars import ImportedLabels, read_sidecar
+from annotation_platform.landing.sidecars import SidecarLabels, read_sidecar
 from annotation_platform.schema.geometry import Boxes, as_boxes, box_areas, clip_boxes
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING, Label
-from annotation_platform.schema.tables import make_table, records
+from annotation_platform.schema.tables import Frame, ImportedLabels, records
 from annotation_platform.storage.keys import raw_key, sidecar_key
 from annotation_platform.storage.objects import ObjectStore
 
@@ -29,7 +29,7 @@ _LONGEST_ORIGIN = 200
 class Imported:
     """The labels of a round's images, and how many images brought some and were not accepted."""
 
-    labels: pd.DataFrame  # schema.tables.IMPORTED_LABELS
+    labels: Frame[ImportedLabels]
     unused: int
 
 
@@ -61,14 +61,14 @@ def imported_labels(
             labels = read_sidecar(store.get(sidecar_key(str(image["sidecar_sha256"])))).labels
             problem = ""
         except DataError as error:
-            labels, problem = ImportedLabels("", 0, 0, ()), f"bad metadata: {error}"
+            labels, problem = SidecarLabels("", 0, 0, ()), f"bad metadata: {error}"
         if labels is None:
             continue
         if image["outcome"] != "accepted":
             unused += not problem
             continue
         rows += _rows(image, labels, problem, store, ontology)
-    return Imported(make_table("imported_labels", rows), unused)
+    return Imported(ImportedLabels.from_rows(rows), unused)
 
 
 def turned_upright(boxes: Boxes, orientation: int, *, width: float, height: float) -> Boxes:
@@ -90,7 +90,7 @@ def turned_upright(boxes: Boxes, orientation: int, *, width: float, height: floa
 
 def _rows(
     image: dict[str, object],
-    labels: ImportedLabels,
+    labels: SidecarLabels,
     problem: str,
     store: ObjectStore,
     ontology: Ontology,
@@ -119,7 +119,7 @@ def _rows(
 
 
 def _on_stored(
-    boxes: Boxes, labels: ImportedLabels, image_id: str, stored: tuple[int, int], store: ObjectStore
+    boxes: Boxes, labels: SidecarLabels, image_id: str, stored: tuple[int, int], store: ObjectStore
 ) -> tuple[Boxes, str]:
     """Return the boxes in pixels of the stored picture, or what keeps them from being that."""
     made_on = (labels.width, labels.height)

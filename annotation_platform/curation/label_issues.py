@@ -16,7 +16,7 @@ import pandas as pd
 from annotation_platform.consensus.units import need_columns
 from annotation_platform.errors import TableError
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray, as_boxes, iou_matrix
-from annotation_platform.schema.tables import make_table, records
+from annotation_platform.schema.tables import Conflicts, LabelIssues, records
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -136,7 +136,7 @@ def box_issues(
             name = f"{image_id}:{issue['kind']}:{number:04d}"
             rows.append({"round_id": round_id, "image_id": image_id, "issue_id": name, **issue})
     rows.sort(key=lambda row: (-float(str(row["score"])), str(row["issue_id"])))
-    return make_table("label_issues", rows)
+    return LabelIssues.from_rows(rows)
 
 
 def mistake_risk(issues: pd.DataFrame) -> pd.Series:
@@ -197,7 +197,7 @@ def class_issues(
                 "suggestion": f"Is it {name} instead of {row['class_name']}?",
             }
         )
-    return make_table("label_issues", rows)
+    return LabelIssues.from_rows(rows)
 
 
 def choice_issues(
@@ -245,7 +245,7 @@ def choice_issues(
                 }
             )
     rows.sort(key=lambda row: (-float(str(row["score"])), str(row["issue_id"])))
-    return make_table("label_issues", rows)
+    return LabelIssues.from_rows(rows)
 
 
 def _off_the_diagonal(given: npt.NDArray[np.int64], probabilities: FloatArray) -> BoolArray:
@@ -291,7 +291,7 @@ def issues_as_conflicts(issues: pd.DataFrame, consensus: pd.DataFrame) -> pd.Dat
         for row, placed in zip(records(issues), issues["x1"].notna(), strict=True)
         if row["image_id"] in tasks
     ]
-    return make_table("conflicts", rows)
+    return Conflicts.from_rows(rows)
 
 
 def with_suspects(

@@ -12,7 +12,7 @@ import pandas as pd
 
 from annotation_platform.consensus.anomalies import answers_with_regions
 from annotation_platform.curation.drift import Compared, compare_numbers, holm
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import AnnotatorPace, Frame
 
 _LEAST_ANSWERS = 8
 """On each side; of fewer a difference that is no chance would have to be absurd."""
@@ -23,7 +23,7 @@ _FEATURES = {"answer": "seconds per answer", "label": "seconds per label"}
 class Pace:
     """Person by person how the time they take has changed."""
 
-    table: pd.DataFrame  # schema.tables.ANNOTATOR_PACE
+    table: Frame[AnnotatorPace]
 
     @property
     def changed(self) -> list[str]:
@@ -87,7 +87,7 @@ def measure_pace(
     sure = holm(np.array([found.p_value for found in compared]), level)
     for row, found, certain in zip(rows, compared, sure.tolist(), strict=True):
         row["drifted"] = certain and found.effect >= least_effect
-    return Pace(make_table("annotator_pace", rows))
+    return Pace(AnnotatorPace.from_rows(rows))
 
 
 def _paces(human_labels: pd.DataFrame) -> pd.DataFrame:

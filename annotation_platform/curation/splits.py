@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from annotation_platform.params import SplitPolicy
-from annotation_platform.schema.shared_columns import SPLITS
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import Splits
+from annotation_platform.schema.tables.shared import SPLITS
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def draw_splits(
     rows: list[dict[str, object]] = [
         {"round_id": round_id, "key": key, "split": new[key]} for key in sorted(new)
     ]
-    return DrawnSplits(split_of, left_out, make_table("splits", rows))
+    return DrawnSplits(split_of, left_out, Splits.from_rows(rows))
 
 
 def _met_since(keys: Mapping[str, Sequence[str]], drawn: Mapping[str, str]) -> dict[str, str]:

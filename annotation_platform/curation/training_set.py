@@ -23,17 +23,32 @@ from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.curation.splits import DrawnSplits, draw_splits, split_keys
 from annotation_platform.params import SplitPolicy
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shared_columns import METADATA
-from annotation_platform.schema.tables import as_table, make_table
+from annotation_platform.schema.tables import (
+    AutoLabels,
+    Certificates,
+    CleanedImages,
+    Frame,
+    ImportedLabels,
+    RawImages,
+    Reaudits,
+    ReviewedLabels,
+    RoundTasks,
+    Splits,
+    TrainingRounds,
+    TrainingSet,
+    table_named,
+)
+from annotation_platform.schema.tables.shared import METADATA_COLUMNS
 from annotation_platform.storage.lineage import MadeOf
-from annotation_platform.storage.round_tables import RoundTables, table_digest
+from annotation_platform.storage.round_tables import RoundTables
+from annotation_platform.storage.table_files import table_digest
 
 
 @dataclass(frozen=True)
-class TrainingSet:
+class BuiltTrainingSet:
     """The labels that may be published, and the rounds held back with the reason."""
 
-    labels: pd.DataFrame  # schema.tables.TRAINING_SET
+    labels: Frame[TrainingSet]
     rounds: dict[str, str]  # round with labels in it -> digest of them
     held: dict[str, str]  # round -> what is wrong with it
     held_images: dict[str, str]  # image of a released round -> why it is left out
@@ -48,7 +63,7 @@ def build_training_set(
     seed: int,
     cancelled: Mapping[str, str] | None = None,
     use_auto: bool = False,
-) -> TrainingSet:
+) -> BuiltTrainingSet:
     """Return the labels of all rounds finished by now, and store their splits and digests.
 
     Every file that it rests on is kept, and noted as what the training set was made of.
@@ -68,7 +83,7 @@ def build_training_set(
         {"round_id": round_id, "included_round": key, "labels_sha256": digest}
         for key, digest in built.rounds.items()
     ]
-    tables.write("training_rounds", round_id, make_table("training_rounds", rounds))
+    tables.write(TrainingRounds, round_id, TrainingRounds.from_rows(rounds))
     tables.lineage.keep_tables(noted)
     settings = {
         "ontology": ontology.model_dump(mode="json"),
@@ -78,7 +93,7 @@ def build_training_set(
         "use_auto": use_auto,
     }
     made_of = MadeOf(noted, settings=settings)
-    digest = table_digest("training_set", built.labels)
+    digest = table_digest(TrainingSet, built.labels)
     tables.lineage.write("training_set", round_id, digest, made_of)
     return built
 
@@ -92,7 +107,7 @@ def assemble_training_set(
     seed: int,
     cancelled: Mapping[str, str] | None = None,
     use_auto: bool = False,
-) -> TrainingSet:
+) -> BuiltTrainingSet:
     """Return the labels of all rounds finished by now, and store the splits of what had none.
 
     A round whose labels fail a gate (a region outside its image, a class outside the ontology, a
@@ -108,12 +123,12 @@ def assemble_training_set(
     images that nobody labelled in its pool as well, so what only earlier ones accepted is withdrawn
     and named.
     """
-    images = tables.read_all("cleaned_images")
+    images = tables.read_all(CleanedImages)
     images = images[images["outcome"] == "accepted"].drop_duplicates("image_id")
     labels, included, held, left_out = _included(
         tables, images, ontology, cancelled or {}, use_auto=use_auto
     )
-    described = _with_metadata(images, tables.read_all("raw_images"))
+    described = _with_metadata(images, tables.read_all(RawImages))
     described = described[described["image_id"].isin(labels["image_id"].unique())]
     splits = _stored_splits(tables, round_id, described, labels, policy, seed=seed)
     left_out |= splits.left_out
@@ -127,7 +142,7 @@ def assemble_training_set(
     joined["split"] = joined["image_id"].map(splits.split_of)
     joined["class_id"] = joined["class_name"].map(ontology.id_of)
     joined = joined.sort_values(["image_id", "label_id"])
-    return TrainingSet(as_table("training_set", joined), included, held, left_out)
+    return BuiltTrainingSet(TrainingSet.conform(joined), included, held, left_out)
 
 
 def round_digest(
@@ -135,8 +150,10 @@ def round_digest(
 ) -> str:
     """Return the digest of a round's labels: of these tables and of what images landed with."""
     names = [*of, "imported_labels"]
-    there = [name for name in names if tables.exists(name, round_id)]
-    return digest_of_round({name: tables.digest(name, round_id) for name in there}, of=of)
+    there = [name for name in names if tables.exists(table_named(name), round_id)]
+    return digest_of_round(
+        {name: tables.digest(table_named(name), round_id) for name in there}, of=of
+    )
 
 
 def digest_of_round(
@@ -166,9 +183,9 @@ def round_problem(
         (labels_outside_ontology(labels, ontology), "imported labels outside the ontology"),
         (boxes_outside_image(labels, images), "imported boxes outside their image"),
     ]
-    if tables.exists(labels_table, round_id):
-        labels = tables.read(labels_table, round_id)
-        tasks = tables.read("round_tasks", round_id)
+    if tables.exists(table_named(labels_table), round_id):
+        labels = tables.read(table_named(labels_table), round_id)
+        tasks = tables.read(RoundTasks, round_id)
         found += [
             (unresolved_tasks(labels, tasks), "answered tasks without a label"),
             (labels_outside_ontology(labels, ontology), "labels outside the ontology"),
@@ -179,7 +196,7 @@ def round_problem(
 
 def usable_imports(tables: RoundTables, rounds: Sequence[str]) -> pd.DataFrame:
     """Return the rows of ``imported_labels`` of these rounds that have no problem."""
-    imported = tables.read_rounds("imported_labels", rounds)
+    imported = tables.read_rounds(ImportedLabels, rounds)
     return imported[imported["problem"] == ""].reset_index(drop=True)
 
 
@@ -195,15 +212,15 @@ def _included(
 
     That is rounds, and images of the others, each with the reason.
     """
-    merged = tables.rounds("reviewed_labels")
-    brought = usable_imports(tables, tables.rounds("imported_labels"))
+    merged = tables.rounds(ReviewedLabels)
+    brought = usable_imports(tables, tables.rounds(ImportedLabels))
     held: dict[str, str] = {}
     for round_id in sorted({*merged, *brought["round_id"]}):
         problem = round_problem(tables, round_id, images, ontology)
         if problem:
             held[round_id] = problem
     finished = [round_id for round_id in merged if round_id not in {*held, *cancelled}]
-    said = tables.read_rounds("reviewed_labels", finished)
+    said = tables.read_rounds(ReviewedLabels, finished)
     stands = ~said["decision"].isin(["rejected", "undecided"])
     left_out = dict(zip(said["image_id"][~stands], said["comment"][~stands], strict=True))
     people = carry_over(_latest_round(said[stands]), ontology)
@@ -236,7 +253,7 @@ def _auto_labels(
 
     Certificates of rounds that are ``out`` rest on answers that do not count.
     """
-    accepted = tables.read_all("auto_labels")
+    accepted = tables.read_all(AutoLabels)
     accepted = accepted[accepted["image_id"].isin(images["image_id"])]
     standing, withdrawn = _standing_certificate(tables, out)
     others = accepted[accepted["round_id"] != standing]
@@ -267,15 +284,15 @@ def _standing_certificate(
     One certificate at a time: pictures that an earlier one accepted and a later one does not are
     no random part of what the earlier one speaks of.
     """
-    certificates = tables.read_all("certificates")
+    certificates = tables.read_all(Certificates)
     overall = certificates[(certificates["class_name"] == "") & certificates["granted"]]
-    judged = tables.read_all("reaudits")
+    judged = tables.read_all(Reaudits)
     contradicted = set(judged.loc[judged["contradicted"], "certified_round"])
     granted = sorted(overall["round_id"])
     sound = [key for key in granted if key not in {*out, *contradicted}]
     standing = sound[-1] if sound else ""
     why: dict[str, str] = {}
-    for key in tables.rounds("auto_labels"):
+    for key in tables.rounds(AutoLabels):
         by = f"accepted without a person in {key}"
         if key in out:
             why[key] = f"{by}, whose answers do not count: {out[key]}"
@@ -291,7 +308,7 @@ def _standing_certificate(
 def _with_metadata(images: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
     """Return the images with what was known of each when it landed."""
     one_object = ["round_id", "source_key", "stamp"]
-    described = images.merge(raw[[*one_object, *METADATA]], on=one_object, how="left")
+    described = images.merge(raw[[*one_object, *METADATA_COLUMNS]], on=one_object, how="left")
     described["other_metadata"] = described["other_metadata"].fillna("")
     return described
 
@@ -315,7 +332,7 @@ def _stored_splits(
     seed: int,
 ) -> DrawnSplits:
     """Return the split of every image; what is new is drawn and stored with this round."""
-    known = tables.read_all("splits")
+    known = tables.read_all(Splits)
     named = labels[["image_id", "class_name"]].dropna().drop_duplicates()
     classes = {str(image): set(names) for image, names in named.groupby("image_id")["class_name"]}
     keys = split_keys(images, policy)
@@ -325,5 +342,5 @@ def _stored_splits(
     )
     if not drawn.rows.empty:
         own = known[known["round_id"] == round_id]
-        tables.write("splits", round_id, pd.concat([own, drawn.rows], ignore_index=True))
+        tables.write(Splits, round_id, pd.concat([own, drawn.rows], ignore_index=True))
     return drawn

@@ -39,6 +39,16 @@ from annotation_platform.params import (
     RoundPolicy,
     TrainingPolicy,
 )
+from annotation_platform.schema.tables import (
+    AnnotatorQuality,
+    HumanLabels,
+    LabelTasks,
+    ModelPredictions,
+    ReviewedLabels,
+    ReviewTasks,
+    RoundReports,
+    table_named,
+)
 from annotation_platform.servers.dagster import DagsterServers
 from annotation_platform.servers.front_page import front_page
 from annotation_platform.servers.home import locked_home
@@ -227,7 +237,7 @@ class _Turn:
         self._wait(f"{len(files)} pictures landed; waiting for the round", self._round_exists)
         round_id = self.lake.manifests.rounds()[self.number - 1]
         self._wait(f"{round_id}: cleaning, proposing, asking", self._has(round_id, "label_tasks"))
-        places = len(self.lake.tables.read("label_tasks", round_id))
+        places = len(self.lake.tables.read(LabelTasks, round_id))
         self.narrator.stage(f"{round_id}: people answer", total=places)
         answer_round(
             round_id,
@@ -239,7 +249,7 @@ class _Turn:
         )
         self._wait(f"{round_id}: merging the answers", self._has(round_id, "consensus_labels"))
         self._wait(f"{round_id}: asking what is open", self._has(round_id, "review_tasks"))
-        disputed = self.lake.tables.read("review_tasks", round_id)
+        disputed = self.lake.tables.read(ReviewTasks, round_id)
         self.narrator.stage(f"{round_id}: an expert decides", total=len(disputed))
         if len(disputed):
             review(round_id, seats[EXPERT], material.truth, progress=self.narrator.step)
@@ -262,7 +272,7 @@ class _Turn:
         return len(self.lake.manifests.rounds()) >= self.number
 
     def _has(self, round_id: str, table: str) -> Callable[[], bool]:
-        return lambda: self.lake.tables.exists(table, round_id)
+        return lambda: self.lake.tables.exists(table_named(table), round_id)
 
     def _wait(self, stage: str, done: Callable[[], bool]) -> None:
         self.narrator.stage(stage)
@@ -278,8 +288,8 @@ class _Turn:
             time.sleep(_LOOK_SECONDS)
 
     def _figures(self, round_id: str, material: Material) -> dict[str, Any]:
-        report = self.lake.tables.read("round_report", round_id).to_dict("records")[0]
-        labels = self.lake.tables.read("reviewed_labels", round_id)
+        report = self.lake.tables.read(RoundReports, round_id).to_dict("records")[0]
+        labels = self.lake.tables.read(ReviewedLabels, round_id)
         truth = material.truth.labels
         asked = truth[truth["image_id"].isin(set(labels["image_id"]))]
         found = labels[labels["shape"] == "box"]
@@ -301,18 +311,18 @@ class _Turn:
         tables = self.lake.tables
         policy = _policy(material, options)
         saving = measure_saving(
-            tables.read("human_labels", round_id),
+            tables.read(HumanLabels, round_id),
             {self.lake.ledger.pseudonym(person.name): person for person in people},
             material.truth,
             images=self.lake.accepted_images(),
-            quality=tables.read("annotator_quality", round_id),
+            quality=tables.read(AnnotatorQuality, round_id),
             iou_threshold=policy.consensus.iou_threshold,
             seed=options.seed,
         )
-        proposed = tables.read_all("model_predictions")
+        proposed = tables.read_all(ModelPredictions)
         least = policy.labeling.minimum_score
         shown = shown_proposals(proposed, policy.ontology, minimum_score=least)
-        said = tables.read_all("human_labels")
+        said = tables.read_all(HumanLabels)
         # At half an overlap, whoever finds a sound proposal good enough does not count as anchored.
         anchoring = crowd_anchoring(proposal_decisions(said, shown, agreement_iou=0.5))
         return {

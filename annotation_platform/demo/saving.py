@@ -11,7 +11,7 @@ from annotation_platform.demo.annotators import SimulatedAnswer, SimulatedPerson
 from annotation_platform.demo.crowd import sizes_of
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.shapes import NOTHING
-from annotation_platform.schema.tables import make_table, records
+from annotation_platform.schema.tables import HumanLabels, records
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def measure_saving(
             rng=answer_rng(person, image_id, seed=seed),
         )
         rows += _label_rows(one, bare)
-    without = make_table("human_labels", rows)
+    without = HumanLabels.from_rows(rows)
     asked = truth.labels[truth.labels["image_id"].isin(said["image_id"])]
 
     def f1(labels: pd.DataFrame) -> float:

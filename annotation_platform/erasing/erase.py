@@ -34,7 +34,8 @@ from annotation_platform.params import Params
 from annotation_platform.provenance.state import read_state
 from annotation_platform.release import picture_source
 from annotation_platform.schema.rounds import LandedObject
-from annotation_platform.storage.round_tables import read_table, table_bytes
+from annotation_platform.schema.tables import LabelTasks, TrainingSet
+from annotation_platform.storage.table_files import read_table, table_bytes
 from annotation_platform.versioning.collect import unneeded
 from annotation_platform.versioning.registry import list_versions, open_remote
 from annotation_platform.versioning.reissue import (
@@ -314,7 +315,7 @@ def finish(places: Places, *, say: Say) -> Erased | None:
 def _fetch_all(places: Places) -> None:
     """Have all that people said until now in the ledger."""
     lake = places.lake
-    for round_id in lake.tables.rounds("label_tasks"):
+    for round_id in lake.tables.rounds(LabelTasks):
         for each in (round_id, review_round(round_id)):
             fetch_answers(each, places.labeling, lake, now=datetime.now(UTC))
 
@@ -340,7 +341,7 @@ def _write_versions(plan: Plan, places: Places, say: Callable[[int, int], None])
     leaving = Leaving(
         images=rewriting.images,
         labels=lambda frame: read_table(
-            "training_set", rewriting.table(table_bytes("training_set", frame))
+            TrainingSet, rewriting.table(table_bytes(TrainingSet, frame))
         ),
         text=rewriting.text,
         reason=plan.reason,

@@ -9,6 +9,7 @@ from annotation_platform.labeling.places import PlacePlan
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.skills import Skills
 from annotation_platform.lake import Lake
+from annotation_platform.schema.tables import LabelTasks
 
 _SHOWN = 8
 
@@ -35,7 +36,7 @@ def find_person(name: str, lake: Lake) -> FoundPerson:
         DataError: the lake knows nobody of that name.
     """
     known = Counter[str]()
-    for round_id in lake.tables.rounds("label_tasks"):
+    for round_id in lake.tables.rounds(LabelTasks):
         for each in (round_id, review_round(round_id)):
             said = lake.ledger.read(each)
             known.update(revision.submission.author.lower() for revision in said)

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from annotation_platform.storage.journal import ERASED
-from annotation_platform.storage.round_tables import table_parquet
+from annotation_platform.storage.table_files import table_parquet
 
 _HEX = re.compile(r"(?<![0-9a-f])[0-9a-f]{32,64}(?![0-9a-f])")
 _PEOPLE = {"author", "assignee", "person", "annotator", "by", "decided_by"}

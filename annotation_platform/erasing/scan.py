@@ -12,6 +12,7 @@ from annotation_platform.erasing.likes import look_at, which_show
 from annotation_platform.erasing.places import Places
 from annotation_platform.erasing.plan import Plan
 from annotation_platform.errors import AnnotationPlatformError
+from annotation_platform.schema.tables import CleanedImages
 from annotation_platform.storage.files import UNFINISHED
 from annotation_platform.storage.s3 import is_s3
 from annotation_platform.versioning.registry import list_versions, open_remote
@@ -49,7 +50,7 @@ def scan(plan: Plan, places: Places, say: Callable[[int, int], None]) -> Scanned
     """
     stores: dict[str, int] = {}
     left: list[str] = []
-    cleaned = places.lake.tables.read_all("cleaned_images")
+    cleaned = places.lake.tables.read_all(CleanedImages)
     # They were compared when it was found what goes; the same bytes still show the same.
     seen = {*cleaned["image_id"].dropna(), *cleaned["stored_sha256"].dropna()}
     for store, files in _stores(plan, places):

@@ -14,6 +14,7 @@ from annotation_platform.images.likeness_files import read_likenesses
 from annotation_platform.lake import Lake
 from annotation_platform.landing.sources import landed_only_from
 from annotation_platform.reporting.history import find_image
+from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.storage.keys import raw_key
 
 Kind = Literal["image", "source"]
@@ -59,8 +60,8 @@ def find_images(kind: Kind, name: str, lake: Lake, *, near_duplicates: bool, bit
     Raises:
         DataError: nothing is called that, or several images are.
     """
-    raw = lake.tables.read_all("raw_images")
-    cleaned = lake.tables.read_all("cleaned_images")
+    raw = lake.tables.read_all(RawImages)
+    cleaned = lake.tables.read_all(CleanedImages)
     landed = raw[raw["image_id"].notna()]
     stay: frozenset[str] = frozenset()
     if kind == "image":

@@ -39,7 +39,7 @@ from annotation_platform.formats.losses import (
 )
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
-from annotation_platform.schema.shared_columns import SPLITS
+from annotation_platform.schema.tables.shared import SPLITS
 
 _NUMBERS = ("x", "y", "width", "height")
 _DECIMALS = 6

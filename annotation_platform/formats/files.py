@@ -19,7 +19,7 @@ from annotation_platform.schema.dataset import (
     Dataset,
 )
 from annotation_platform.schema.ontology import LabelClass, Ontology
-from annotation_platform.schema.shared_columns import SPLITS
+from annotation_platform.schema.tables.shared import SPLITS
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 

@@ -23,7 +23,7 @@ from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label, Shape
-from annotation_platform.schema.shared_columns import SPLITS
+from annotation_platform.schema.tables.shared import SPLITS
 
 YoloTask = Literal["detect", "segment", "obb", "pose"]
 

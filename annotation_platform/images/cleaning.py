@@ -19,7 +19,7 @@ from annotation_platform.images.likeness_files import read_likenesses, write_lik
 from annotation_platform.images.looking import CONVERTED, Look, look_at, stored_bytes
 from annotation_platform.images.parallel import map_each
 from annotation_platform.params import CleaningPolicy
-from annotation_platform.schema.tables import make_table, records
+from annotation_platform.schema.tables import CleanedImages, records
 from annotation_platform.storage.keys import image_key, raw_key
 from annotation_platform.storage.objects import ObjectStore
 
@@ -121,7 +121,7 @@ def clean_round(
             raise DataError(problem)
     order = {(row["source_key"], row["stamp"]): row for row in result}
     in_order = [order[key] for key in zip(raw["source_key"], raw["stamp"], strict=True)]
-    cleaned = make_table("cleaned_images", in_order)
+    cleaned = CleanedImages.from_rows(in_order)
     places = {image_id: place for place, image_id in enumerate(distinct, start=len(known))}
     kept = np.array([places[str(row["image_id"])] for row in accepted], dtype=np.int64)
     # Of a hundred thousand pictures these are hundreds of megabytes, and the last step takes more.

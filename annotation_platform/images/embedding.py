@@ -19,9 +19,9 @@ from annotation_platform.errors import DataError
 from annotation_platform.images.decoding import Pixels, decode
 from annotation_platform.images.hashing import describe
 from annotation_platform.images.parallel import map_each
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import ImageEmbeddings
 from annotation_platform.storage.objects import ObjectStore
-from annotation_platform.storage.round_tables import parquet_bytes
+from annotation_platform.storage.table_files import parquet_bytes
 
 PICTURE_EMBEDDER = "dct-colour-1"
 Vectors = npt.NDArray[np.float32]
@@ -85,7 +85,7 @@ def features_for(
         {"round_id": round_id, "image_id": one, "embedder": embedder.name, "vector": known[one]}
         for one in wanted["image_id"]
     ]
-    return make_table("image_embeddings", rows)
+    return ImageEmbeddings.from_rows(rows)
 
 
 def _made(

@@ -21,7 +21,7 @@ from annotation_platform.labeling import results
 from annotation_platform.labeling.client import Submission
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import Annotations, HumanLabels, RoundTasks
 from annotation_platform.storage.journal import ERASED, Journal
 from annotation_platform.storage.objects import ObjectStore
 
@@ -392,7 +392,7 @@ def answers_table(
         }
         for answer in sorted(count.answers, key=lambda item: item.revision.answer_id)
     ]
-    return make_table("answers", rows)
+    return Annotations.from_rows(rows)
 
 
 def round_tasks(
@@ -430,7 +430,7 @@ def round_tasks(
             ["task_id", "image_id", "purpose"]
         ].itertuples(index=False)
     ]
-    return make_table("round_tasks", rows)
+    return RoundTasks.from_rows(rows)
 
 
 def human_labels(
@@ -493,7 +493,7 @@ def human_labels(
         for number, label in enumerate(parsed.labels or [NOTHING]):
             name = f"{number:04d}" if parsed.labels else "none"
             rows.append({**same, "label_id": f"{revision.answer_id}:{name}", **asdict(label)})
-    return make_table("human_labels", rows)
+    return HumanLabels.from_rows(rows)
 
 
 def _values(result: Sequence[Mapping[str, object]]) -> list[str]:

@@ -11,8 +11,14 @@ import pandas as pd
 from annotation_platform.consensus.resolve import Consensus
 from annotation_platform.lake import Lake
 from annotation_platform.params import ConsensusPolicy
+from annotation_platform.schema.tables import (
+    CleanedImages,
+    ConsensusLabels,
+    LabelTasks,
+    table_named,
+)
 from annotation_platform.storage.lineage import MadeOf, StoreAsOf, journal_entries
-from annotation_platform.storage.round_tables import table_bytes, table_digest
+from annotation_platform.storage.table_files import table_bytes, table_digest
 
 
 def ledger_folder(round_id: str) -> str:
@@ -30,7 +36,7 @@ def answers_made_of(round_id: str, lake: Lake, policy: ConsensusPolicy) -> MadeO
     # The key is drawn with the first name; later is too late, for the past cannot be written.
     lake.ledger.pseudonym("")
     folders = [ledger_folder(round_id), f"rounds/{round_id}/decisions", "people/skills"]
-    tasks = lake.tables.read("label_tasks", round_id)
+    tasks = lake.tables.read(LabelTasks, round_id)
     journals = journal_entries(lake.store, folders)
     return MadeOf(_kept(round_id, lake, label_tasks=tasks), journals, _disregarded(policy))
 
@@ -76,7 +82,7 @@ def note_consensus(
             **_disregarded(policy),
         },
     )
-    digest = table_digest("consensus_labels", consensus.labels)
+    digest = table_digest(ConsensusLabels, consensus.labels)
     lake.tables.lineage.write("consensus_labels", round_id, digest, made_of)
 
 
@@ -92,11 +98,13 @@ def _kept(round_id: str, lake: Lake, **frames: pd.DataFrame) -> dict[str, str]:
     whatever round they are.
     """
     tables = {
-        f"{name}/{round_id}": lake.tables.lineage.keep(table_bytes(name, frame, where=round_id))
+        f"{name}/{round_id}": lake.tables.lineage.keep(
+            table_bytes(table_named(name), frame, where=round_id)
+        )
         for name, frame in frames.items()
     }
-    asked = lake.tables.read("label_tasks", round_id)["image_id"]
+    asked = lake.tables.read(LabelTasks, round_id)["image_id"]
     images = lake.accepted_images()
     images = images[images["image_id"].isin(asked)].reset_index(drop=True)
-    data = table_bytes("cleaned_images", images, where=round_id)
+    data = table_bytes(CleanedImages, images, where=round_id)
     return {**tables, f"cleaned_images/{round_id}": lake.tables.lineage.keep(data)}

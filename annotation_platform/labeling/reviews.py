@@ -38,8 +38,8 @@ from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.shapes import NOTHING, Label
-from annotation_platform.schema.tables import empty_table, make_table, records
-from annotation_platform.storage.round_tables import table_digest
+from annotation_platform.schema.tables import ReviewedLabels, ReviewTasks, records
+from annotation_platform.storage.table_files import table_digest
 
 SAMPLE = "sample"
 """The kind of a review task on an image that was drawn at random, nothing being in dispute."""
@@ -104,7 +104,7 @@ def ask_reviewers(
     """
     reasons = _reasons(round_id, consensus, conflicts, policy)
     if not reasons:
-        return empty_table("review_tasks")
+        return ReviewTasks.empty()
     asked: dict[str, str] = {}
     reviewers: dict[str, str] = {}
     if policy.review.gate == "manual":
@@ -129,7 +129,7 @@ def ask_reviewers(
         }
         for image, kinds in sorted(reasons.items())
     ]
-    return make_table("review_tasks", rows)
+    return ReviewTasks.from_rows(rows)
 
 
 def reviews_due(
@@ -213,7 +213,7 @@ def decide(
     # Whoever decided has decided: where that counts no more, nobody is waited for.
     counting = decided.without(policy.consensus.disregarded)
     labels = reviewed_labels(consensus, review_tasks, counting)
-    digest = table_digest("reviewed_labels", labels)
+    digest = table_digest(ReviewedLabels, labels)
     lake.tables.lineage.write("reviewed_labels", round_id, digest, made_of)
     note_reviews(round_id, decided, lake, now=now)
     return labels
@@ -234,7 +234,7 @@ def reviewed_labels(
     by_image = consensus.sort_values("image_id", kind="stable")
     for image, labels in groupby(records(by_image), key=lambda row: str(row["image_id"])):
         rows += _reviewed(list(labels), decided, image, reasons.get(image))
-    return make_table("reviewed_labels", rows)
+    return ReviewedLabels.from_rows(rows)
 
 
 def review_sample(

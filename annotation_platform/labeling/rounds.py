@@ -38,8 +38,16 @@ from annotation_platform.labeling.tasks import (
 from annotation_platform.lake import Lake
 from annotation_platform.params import LabelingPolicy, Params
 from annotation_platform.schema.rounds import round_number
-from annotation_platform.schema.tables import empty_table
-from annotation_platform.storage.round_tables import table_digest
+from annotation_platform.schema.tables import (
+    Annotations,
+    Frame,
+    HumanLabels,
+    LabelTasks,
+    RoundTasks,
+    Splits,
+    table_named,
+)
+from annotation_platform.storage.table_files import table_digest
 
 
 @dataclass(frozen=True)
@@ -94,9 +102,9 @@ class Standing:
 class Answers:
     """The counted answers of a round, what was left out of them, and how far each task is."""
 
-    labels: pd.DataFrame  # schema.tables.HUMAN_LABELS
-    answers: pd.DataFrame  # schema.tables.ANSWERS
-    tasks: pd.DataFrame  # schema.tables.ROUND_TASKS
+    labels: Frame[HumanLabels]
+    answers: Frame[Annotations]
+    tasks: Frame[RoundTasks]
 
     @property
     def surplus(self) -> dict[str, int]:
@@ -150,7 +158,7 @@ def ask_people(
     """
     note_policy(policy, lake, used_for=f"label_tasks of {round_id}", now=now)
     if selected.empty:
-        return empty_table("label_tasks")
+        return LabelTasks.empty()
     pictures.check(selected["image_id"])
     known = known[known["image_id"].isin(pictures.showable(known["image_id"]))]
     plan = PlacePlan(lake.store, round_id).read()
@@ -209,9 +217,9 @@ def stand(
 
 def _closed(round_id: str, labeling: LabelingClient, lake: Lake, policy: Params) -> set[Place]:
     """Return the copies that nobody is asked for any more: answered, or lost and left."""
-    if not lake.tables.exists("label_tasks", round_id):
+    if not lake.tables.exists(LabelTasks, round_id):
         return set()
-    tasks = lake.tables.read("label_tasks", round_id)
+    tasks = lake.tables.read(LabelTasks, round_id)
     count = ledger_count(round_id, tasks, lake)
     filled = {copy for copy, place in count.copies.items() if count.places[place] is not None}
     if policy.labeling.resend_lost:
@@ -268,10 +276,10 @@ def collect_answers(
     made_of = answers_made_of(round_id, lake, policy.consensus)
     disregarded = policy.consensus.disregarded
     answers = answers_as_of(round_id, as_of(lake, made_of), disregarded=disregarded)
-    lake.tables.write("answers", round_id, answers.answers)
-    lake.tables.write("round_tasks", round_id, answers.tasks)
+    lake.tables.write(Annotations, round_id, answers.answers)
+    lake.tables.write(RoundTasks, round_id, answers.tasks)
     for name, table in (("human_labels", answers.labels), ("round_tasks", answers.tasks)):
-        lake.tables.lineage.write(name, round_id, table_digest(name, table), made_of)
+        lake.tables.lineage.write(name, round_id, table_digest(table_named(name), table), made_of)
     return answers
 
 
@@ -281,14 +289,14 @@ def answers_as_of(round_id: str, lake: Lake, *, disregarded: Collection[str] = (
     Nothing is written. A round that was not closed and lacks an answer is a NotReadyError. Tasks
     that only annotators answered who are ``disregarded``, by pseudonym, are left for others.
     """
-    tasks = lake.tables.read("label_tasks", round_id)
+    tasks = lake.tables.read(LabelTasks, round_id)
     count = ledger_count(round_id, tasks, lake)
     state = RoundRecord(lake.store, round_id).state
     if state == "open":
         require_complete(round_id, count)
     authors = {answer.revision.submission.author for answer in count.answers}
     pseudonyms = {author: lake.ledger.pseudonym(author) for author in authors}
-    labels = empty_table("human_labels")
+    labels = HumanLabels.empty()
     if state != "cancelled" and not tasks.empty:
         ontology = read_guideline(lake.store, str(tasks["guideline"].iloc[0]))
         images = lake.accepted_images()
@@ -313,7 +321,7 @@ def seen_answers(
 
     With ``names`` the annotators are e-mail addresses instead of pseudonyms.
     """
-    tasks = lake.tables.read("label_tasks", round_id)
+    tasks = lake.tables.read(LabelTasks, round_id)
     fetch_answers(round_id, labeling, lake, now=now)
     count = ledger_count(round_id, tasks, lake)
     authors = {answer.revision.submission.author for answer in count.answers}
@@ -365,7 +373,7 @@ def _first_wave(
     asked = [_wanted(image, "label", classes.get(image, set()), policy) for image in order]
     # What is concluded from an audit holds only if nobody saw proposals of what is audited; and the
     # truth by which models are judged must not come from them, where it is asked for again.
-    splits = lake.tables.read_all("splits")
+    splits = lake.tables.read_all(Splits)
     judging = set(splits.loc[splits["split"] != "train", "key"])
     audited = selected["audit"] | (selected["rule"] == "reaudit")
     unseen = judging.union(selected.loc[audited, "image_id"])
@@ -396,9 +404,9 @@ def _next_wave(
     now: datetime,
 ) -> Plan:
     """Ask on where the answers do not lead by enough, and where copies are used up."""
-    if not lake.tables.exists("label_tasks", round_id):
+    if not lake.tables.exists(LabelTasks, round_id):
         return plan
-    tasks = lake.tables.read("label_tasks", round_id)
+    tasks = lake.tables.read(LabelTasks, round_id)
     standing = stand(round_id, tasks, labeling, lake, policy, now=now)
     if not (standing.asks_again and (standing.count.stuck or standing.more)):
         return plan

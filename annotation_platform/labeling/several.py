@@ -16,6 +16,7 @@ from annotation_platform.labeling.client import (
 )
 from annotation_platform.labeling.handoff import NAME, HandoffLabeling
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.tables import table_named
 from annotation_platform.storage.journal import Journal
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.storage.round_tables import RoundTables
@@ -204,7 +205,9 @@ class SeveralLabeling(LabelingClient):
         """Return whether people were asked already, reviewers for a round of reviews."""
         tables = RoundTables(self._store)
         asked = round_id.removesuffix("-review")
-        return tables.exists("label_tasks" if asked == round_id else "review_tasks", asked)
+        return tables.exists(
+            table_named("label_tasks" if asked == round_id else "review_tasks"), asked
+        )
 
     def _open_shares(self, *, review: bool) -> dict[str, float]:
         """Return the shares of those that get new tasks; reviews stay in the house."""

@@ -18,6 +18,7 @@ from annotation_platform.images.parallel import map_each
 from annotation_platform.lake import Lake
 from annotation_platform.params import MaskingPolicy
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
+from annotation_platform.schema.tables import ModelPredictions, PredictedImages
 from annotation_platform.storage.keys import image_key, shown_key
 from annotation_platform.storage.objects import ObjectStore
 
@@ -153,7 +154,7 @@ class ShownPictures:
     @cached_property
     def _latest(self) -> pd.DataFrame:
         """The last look at each image: its round and weights."""
-        looks = self._lake.tables.read_all("predicted_images")
+        looks = self._lake.tables.read_all(PredictedImages)
         return looks.drop_duplicates("image_id", keep="last")[["round_id", "image_id", "weights"]]
 
     @cached_property
@@ -163,7 +164,7 @@ class ShownPictures:
     @cached_property
     def _boxes(self) -> pd.DataFrame:
         """The boxes to be masked, of the last look at each image."""
-        found = self._lake.tables.read_all("model_predictions")
+        found = self._lake.tables.read_all(ModelPredictions)
         # Not the calibrated score: where nobody labels a class, calibration knows it as wrong.
         likely = found["raw_score"] >= self._policy.minimum_score
         hidden = found[found["class_name"].isin(self.hidden) & likely]

@@ -9,7 +9,7 @@ from annotation_platform.labeling.places import Place
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.storage.keys import image_key
 
 STEP = "labels"
@@ -131,7 +131,7 @@ def tasks_table(
         }
         for copy in copies
     ]
-    return make_table("label_tasks", rows)
+    return LabelTasks.from_rows(rows)
 
 
 def _proposals(rows: pd.DataFrame) -> tuple[Proposal, ...]:

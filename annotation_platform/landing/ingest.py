@@ -15,7 +15,7 @@ from annotation_platform.landing.sidecars import (
     unreadable_sidecar,
 )
 from annotation_platform.schema.rounds import RELEASED, LandedObject
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import RawImages
 from annotation_platform.storage.keys import raw_key, sidecar_key
 from annotation_platform.storage.objects import ObjectStore
 
@@ -61,7 +61,7 @@ def ingest_round(
             sidecar = _store_sidecar(landed, place, store, receipts)
             rows.append({**row, **_described(sidecar, store)})
         progress(count)
-    return make_table("raw_images", rows)
+    return RawImages.from_rows(rows)
 
 
 def store_landed(

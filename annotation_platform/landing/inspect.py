@@ -17,7 +17,7 @@ from annotation_platform.landing.rounds import pair_sidecars
 from annotation_platform.landing.sidecars import NO_METADATA, read_sidecar
 from annotation_platform.params import CleaningPolicy
 from annotation_platform.schema.rounds import LandedObject
-from annotation_platform.schema.tables import empty_table
+from annotation_platform.schema.tables import CleanedImages
 from annotation_platform.storage.regular import is_unfinished
 from annotation_platform.storage.s3 import Bucket, is_s3
 
@@ -114,7 +114,7 @@ def inspect_files(
         if file.name in sidecars:
             row.update(_metadata(look_at_file, by_name[sidecars[file.name]]))
         rows.append(row | ({"problem": problems[file.name]} if problems[file.name] else {}))
-    judged = judge(rows, seen, empty_table("cleaned_images"), likenesses, policy)
+    judged = judge(rows, seen, CleanedImages.empty(), likenesses, policy)
     inspected = {str(row["source_key"]): _inspected(row) for row in judged}
     inspected.update({name: _as_sidecar(name, of) for name, of in described.items()})
     return [inspected[file.name] for file in found]

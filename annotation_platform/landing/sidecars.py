@@ -35,7 +35,7 @@ class ImportedBox:
 
 
 @dataclass(frozen=True)
-class ImportedLabels:
+class SidecarLabels:
     """The labels that came with a picture; no box says that it holds nothing.
 
     ``origin`` says where they are from; ``width`` and ``height`` the picture they were made on.
@@ -52,7 +52,7 @@ class Sidecar:
     """A sidecar, checked. ``metadata`` has the columns of ``schema.tables.METADATA``."""
 
     metadata: dict[str, object]
-    labels: ImportedLabels | None
+    labels: SidecarLabels | None
 
 
 _UNREADABLE = "could not be read"
@@ -164,7 +164,7 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
-def _labels(value: Any) -> ImportedLabels | None:
+def _labels(value: Any) -> SidecarLabels | None:
     if value is None:
         return None
     if not isinstance(value, dict) or not isinstance(value.get("boxes"), list):
@@ -173,7 +173,7 @@ def _labels(value: Any) -> ImportedLabels | None:
         int(_number(f"labels.{side}", value.get(side))) for side in ("width", "height")
     )
     boxes = tuple(_box(number, entry) for number, entry in enumerate(value["boxes"]))
-    return ImportedLabels(_text("labels.origin", value.get("origin")) or "", width, height, boxes)
+    return SidecarLabels(_text("labels.origin", value.get("origin")) or "", width, height, boxes)
 
 
 def _box(number: int, entry: Any) -> ImportedBox:

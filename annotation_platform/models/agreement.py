@@ -15,7 +15,7 @@ from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dat
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import AREAS
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import ModelAgreement
 
 ALL_CLASSES = ""
 _SEED = 20_140_501
@@ -68,7 +68,7 @@ def model_agreement(
         for answers, (labels, proposed) in parts.items()
         for row in _by_class(labels, proposed, ontology, minimum_score)
     ]
-    return make_table("model_agreement", rows)
+    return ModelAgreement.from_rows(rows)
 
 
 def agreement_drop(history: pd.DataFrame, *, answers: str = "consensus") -> AgreementDrop:

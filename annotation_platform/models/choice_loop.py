@@ -33,7 +33,7 @@ from annotation_platform.params import Params, TrainingPolicy
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import AREAS
-from annotation_platform.schema.tables import empty_table
+from annotation_platform.schema.tables import ChoiceFigures, Frame
 from annotation_platform.versioning.manifest import version_key
 
 _NO_CLASSIFIER = ChoicePromotion(False, "")
@@ -61,7 +61,7 @@ class EvaluatedChoices:
     decision: ChoicePromotion
     evaluation: ChoiceEvaluation | None  # None: there is no test picture, or no classifier
     promoted_accuracy: float | None  # of the one promoted before; None: there is none
-    figures: pd.DataFrame  # schema.tables.CHOICE_FIGURES
+    figures: Frame[ChoiceFigures]
 
 
 def choice_share(train: pd.DataFrame, policy: Params) -> float:
@@ -173,7 +173,7 @@ def judge_choices(
         picture_path: gives the file of a picture for its id and extension.
         ontology: its choices.
     """
-    nothing = empty_table("choice_figures")
+    nothing = ChoiceFigures.empty()
     if not weights:
         return EvaluatedChoices("", _NO_CLASSIFIER, None, None, nothing)
     truth = ChoiceTruth.of(_split(training_set, "test"), ontology)

@@ -13,7 +13,7 @@ from annotation_platform.models.choice_calibration import Choose
 from annotation_platform.models.matches import Interval, draw_images, interval
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import ChoiceFigures
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -121,7 +121,7 @@ def choice_figures(round_id: str, weights: str, found: ChoiceEvaluation) -> pd.D
                 | {"accuracy": share.share, "accuracy_low": ends.low, "accuracy_high": ends.high}
             )
     same = {"round_id": round_id, "weights_sha256": weights, "images": found.images}
-    return make_table("choice_figures", [{**same, **row} for row in rows])
+    return ChoiceFigures.from_rows([{**same, **row} for row in rows])
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.models.slices import slice_figures, slice_members
 from annotation_platform.params import Params
 from annotation_platform.schema.dataset import Dataset
-from annotation_platform.schema.tables import empty_table
+from annotation_platform.schema.tables import Frame, MissedByModel, ModelFindings, ModelSlices
 from annotation_platform.storage.round_tables import RoundTables
 
 MOST_TRAIN_IMAGES = 2000
@@ -26,15 +26,15 @@ _MEASURED = ["image_id", "brightness", "sharpness"]
 class Examination:
     """Three tables about a round's model."""
 
-    slices: pd.DataFrame  # schema.tables.MODEL_SLICES
-    findings: pd.DataFrame  # schema.tables.MODEL_FINDINGS
-    missed: pd.DataFrame  # schema.tables.MISSED_BY_MODEL
+    slices: Frame[ModelSlices]
+    findings: Frame[ModelFindings]
+    missed: Frame[MissedByModel]
 
     def write(self, tables: RoundTables, round_id: str) -> None:
         """Keep them beside the round's evaluation."""
-        tables.write("model_slices", round_id, self.slices)
-        tables.write("model_findings", round_id, self.findings)
-        tables.write("missed_by_model", round_id, self.missed)
+        tables.write(ModelSlices, round_id, self.slices)
+        tables.write(ModelFindings, round_id, self.findings)
+        tables.write(MissedByModel, round_id, self.missed)
 
 
 def examine_round(
@@ -65,7 +65,7 @@ def examine_round(
     """
     missed = _missed(round_id, training_set, registry, picture_path, policy)
     if evaluated.evaluation is None:
-        return Examination(empty_table("model_slices"), empty_table("model_findings"), missed)
+        return Examination(ModelSlices.empty(), ModelFindings.empty(), missed)
     test = training_set[training_set["split"] == "test"]
     truth = Dataset.from_training_set(test, policy.ontology).boxes()
     facts = test[_KNOWN].drop_duplicates("image_id")
@@ -94,7 +94,7 @@ def _missed(
     ids = sorted(set(train["image_id"]), key=lambda one: hashlib.sha256(one.encode()).digest())
     train = train[train["image_id"].isin(ids[:MOST_TRAIN_IMAGES])]
     if promoted is None or train.empty:
-        return empty_table("missed_by_model")
+        return MissedByModel.empty()
     pool = train.drop_duplicates("image_id")
     proposals = propose(registry, pool, picture_path, round_id=round_id, policy=policy)
     found = proposals.predictions

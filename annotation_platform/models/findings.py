@@ -21,8 +21,8 @@ from annotation_platform.schema.geometry import (
     box_areas,
     iou_matrix,
 )
-from annotation_platform.schema.shared_columns import FINDING_KINDS
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import MissedByModel, ModelFindings
+from annotation_platform.schema.tables.shared import FINDING_KINDS
 
 FOUND = 0.5
 """IoU from which on a box of the right class is right."""
@@ -78,7 +78,7 @@ def model_findings(
         {**row, "round_id": round_id, "finding_id": f"{round_id}:{number:05d}", "rank": number}
         for number, row in enumerate(rows)
     ]
-    return make_table("model_findings", numbered)
+    return ModelFindings.from_rows(numbered)
 
 
 def missed_boxes(
@@ -109,7 +109,7 @@ def missed_boxes(
                     "weights_sha256": weights_sha256,
                 }
                 rows.append(row)
-    return make_table("missed_by_model", rows)
+    return MissedByModel.from_rows(rows)
 
 
 def image_weights(missed: pd.DataFrame, *, strength: float = 2.0) -> dict[str, float]:

@@ -28,7 +28,7 @@ from annotation_platform.models.registry import ModelRegistry, PromotionRecord
 from annotation_platform.params import Params, TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import Frame, ModelEvaluations, TrainedModels
 from annotation_platform.versioning.manifest import version_key
 
 _NO_TEST_IMAGE = Promotion(
@@ -42,7 +42,7 @@ _NO_TEST_IMAGE = Promotion(
 class EvaluatedRound:
     """The ``model_evaluation`` of a round, and what it rests on."""
 
-    table: pd.DataFrame  # schema.tables.MODEL_EVALUATIONS
+    table: Frame[ModelEvaluations]
     per_class: dict[str, float]  # mAP@0.5 by class
     evaluation: Evaluation | None  # of the new model; None: there is no test image
     predictions: pd.DataFrame  # of the new model on the test images
@@ -111,7 +111,7 @@ def train_round(
             weights=weights,
         )
         spent += float(str(row["cpu_seconds"]))
-    return make_table("trained_model", [row | {"cpu_seconds": spent}])
+    return TrainedModels.from_rows([row | {"cpu_seconds": spent}])
 
 
 def _learned_boxes(
@@ -263,7 +263,7 @@ def evaluate_round(
     if not weights:
         decided = {"promoted": choices.decision.promoted, "reason": choices.decision.reason}
         row = {"test_images": test["image_id"].nunique(), "best_sha256": ""} | decided
-        table = make_table("model_evaluation", [_row(round_id, trained_model, row, choices)])
+        table = ModelEvaluations.from_rows([_row(round_id, trained_model, row, choices)])
         return EvaluatedRound(table, {}, None, empty_predictions(), choices)
     truth = Dataset.from_training_set(test, ontology).boxes()
     paths = picture_paths(test, picture_path)
@@ -272,7 +272,7 @@ def evaluate_round(
     best = (record.best_sha256 or last) if record else None
     if test.empty:
         row = {"test_images": 0, "best_sha256": best or ""} | _judged(_NO_TEST_IMAGE)
-        table = make_table("model_evaluation", [_row(round_id, trained_model, row, choices)])
+        table = ModelEvaluations.from_rows([_row(round_id, trained_model, row, choices)])
         return EvaluatedRound(table, {}, None, empty_predictions(), choices)
 
     def test_of(one: str) -> tuple[Evaluation, pd.DataFrame]:
@@ -300,7 +300,7 @@ def evaluate_round(
         "best_sha256": best or "",
     }
     row |= _judged(decision) | _figures(new)
-    table = make_table("model_evaluation", [_row(round_id, trained_model, row, choices)])
+    table = ModelEvaluations.from_rows([_row(round_id, trained_model, row, choices)])
     return EvaluatedRound(table, new.per_class, new, predictions, choices)
 
 

@@ -23,15 +23,15 @@ from annotation_platform.models.profiles import ProfiledDetector
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params, PredictionPolicy
 from annotation_platform.schema.dataset import Dataset
-from annotation_platform.schema.tables import empty_table, make_table, records
+from annotation_platform.schema.tables import Frame, ModelPredictions, PredictedImages, records
 
 
 @dataclass(frozen=True)
 class Proposals:
     """What the model proposes, what that took, and two sentences on it."""
 
-    predictions: pd.DataFrame  # schema.tables.MODEL_PREDICTIONS
-    pictures: pd.DataFrame  # schema.tables.PREDICTED_IMAGES
+    predictions: Frame[ModelPredictions]
+    pictures: Frame[PredictedImages]
     model: str  # which weights
     scores: str  # what the scores mean
 
@@ -78,8 +78,8 @@ def propose(
     models += [classifier.classifier.digest] if classifier else []
     if not models or pool.empty:
         return Proposals(
-            empty_table("model_predictions"),
-            empty_table("predicted_images"),
+            ModelPredictions.empty(),
+            PredictedImages.empty(),
             ", ".join(models) or "none yet: the first round is labelled from scratch",
             "none",
         )
@@ -104,8 +104,8 @@ def propose(
         said.append(classifier.said)
     pictures = _together(looks).assign(round_id=round_id, weights=",".join(models))
     return Proposals(
-        predictions=make_table("model_predictions", [{**r, "round_id": round_id} for r in rows]),
-        pictures=make_table("predicted_images", records(pictures)),
+        predictions=ModelPredictions.from_rows([{**r, "round_id": round_id} for r in rows]),
+        pictures=PredictedImages.from_rows(records(pictures)),
         model=", ".join(models),
         scores="; ".join(said),
     )

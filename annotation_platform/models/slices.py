@@ -19,7 +19,7 @@ from annotation_platform.models.matches import (
     mean_over_classes,
 )
 from annotation_platform.schema.geometry import FloatArray
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import ModelSlices
 
 FEWEST = 5
 """Images below which nothing is concluded about a slice."""
@@ -119,7 +119,7 @@ def slice_figures(
     rows = [_row(round_id, each, spread * math.sqrt(number), looks) for each in found]
     rows.sort(key=_weakness)
     ranked = [{**row, "rank": rank} for rank, row in enumerate(rows)]
-    return make_table("model_slices", ranked)
+    return ModelSlices.from_rows(ranked)
 
 
 def _by_class(

@@ -15,7 +15,7 @@ import pandas as pd
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shared_columns import LABEL_COLUMNS
+from annotation_platform.schema.tables.shared import LABEL_COLUMNS
 
 CAUSES = [
     "erasure",

@@ -33,8 +33,8 @@ from annotation_platform.rebuilding.derive import derive_consensus
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import REGIONS, Label
-from annotation_platform.schema.shared_columns import LABEL_COLUMNS
-from annotation_platform.schema.tables import records
+from annotation_platform.schema.tables import SelectedImages, records
+from annotation_platform.schema.tables.shared import LABEL_COLUMNS
 from annotation_platform.storage.lineage import MadeOf
 from annotation_platform.versioning.label_tree import LabelProof, prove_label
 
@@ -462,7 +462,7 @@ def _selected(state: VersionState, round_id: str, image_id: str) -> dict[str, An
     """Return why people were asked about an image, as the lake says today."""
     if state.lake is None:
         return {}
-    rows = state.lake.tables.read_rounds("selected_images", [round_id])
+    rows = state.lake.tables.read_rounds(SelectedImages, [round_id])
     rows = rows[rows["image_id"] == image_id]
     columns = ["rank", "rule", "reason", "score", "audit"]
     return _plain(rows[columns].iloc[0].to_dict()) if len(rows) else {}

@@ -20,6 +20,7 @@ from annotation_platform.landing.sources import landed_from, landed_only_from
 from annotation_platform.models.cards import ModelCard
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.provenance.without import LeftOut, Shared, Without, version_without
+from annotation_platform.schema.tables import AutoLabels, HumanLabels, RawImages, ReviewedLabels
 
 Kind = Literal["annotator", "model", "guideline", "round", "source"]
 
@@ -262,21 +263,19 @@ def _known(kind: Kind, lake: Lake, models: Mapping[str, ModelCard]) -> list[str]
     if kind == "round":
         return lake.manifests.rounds()
     if kind == "source":
-        rounds = tables.rounds("raw_images")
-        folders = {
-            key.rpartition("/")[0] for key in tables.values("raw_images", "source_key", rounds)
-        }
+        rounds = tables.rounds(RawImages)
+        folders = {key.rpartition("/")[0] for key in tables.values(RawImages, "source_key", rounds)}
         below = {
             folder[:end]
             for folder in folders
             for end in [*(at for at, sign in enumerate(folder) if sign == "/"), len(folder)]
         }
-        return sorted({*tables.values("raw_images", "source", rounds), *below} - {""})
+        return sorted({*tables.values(RawImages, "source", rounds), *below} - {""})
     column = {"annotator": "annotator", "model": "weights_sha256", "guideline": "guideline"}[kind]
-    found = tables.values("human_labels", column, tables.rounds("human_labels"))
+    found = tables.values(HumanLabels, column, tables.rounds(HumanLabels))
     if kind == "annotator":
-        found |= tables.values("reviewed_labels", "decided_by", tables.rounds("reviewed_labels"))
+        found |= tables.values(ReviewedLabels, "decided_by", tables.rounds(ReviewedLabels))
     if kind == "model":
-        accepted = tables.values("auto_labels", "weights_sha256", tables.rounds("auto_labels"))
+        accepted = tables.values(AutoLabels, "weights_sha256", tables.rounds(AutoLabels))
         found |= {*models, *accepted}
     return sorted(found - {""})

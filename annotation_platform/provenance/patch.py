@@ -22,7 +22,8 @@ from annotation_platform.errors import DataError
 from annotation_platform.formats.files import write_files
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import TABLES, check_table
+from annotation_platform.schema.tables import TrainingSet
+from annotation_platform.storage.table_files import read_table
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.publisher import FolderObjects, name_objects
 from annotation_platform.versioning.remote import DvcRemote
@@ -96,7 +97,7 @@ class Patch:
             ) from error
         if not is_known:
             raise DataError(f"{where}: a patch of later code. Update the platform and try again.")
-        rows = check_table("training_set", table.to_pandas(), where=where)
+        rows = read_table(TrainingSet, data, where=where)
         return cls(**names, **digests, ontology=ontology, gone=gone, rows=rows)
 
 
@@ -134,8 +135,8 @@ def apply_patch(before: VersionState, patch: Patch) -> FolderObjects:
         )
     labels = before.labels[~before.labels["label_id"].isin(patch.gone)]
     parts = [part for part in (labels, patch.rows) if not part.empty] or [patch.rows]
-    frame = pd.concat(parts, ignore_index=True)[list(TABLES["training_set"].columns)]
-    folder = build_folder(check_table("training_set", frame), patch.ontology, name=patch.dataset)
+    frame = pd.concat(parts, ignore_index=True)[list(TrainingSet.columns)]
+    folder = build_folder(TrainingSet.check(frame), patch.ontology, name=patch.dataset)
     made = name_objects(folder, _nowhere)
     if made.md5 != patch.now_md5:
         raise DataError(

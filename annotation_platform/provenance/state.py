@@ -8,14 +8,14 @@ from functools import cached_property
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from annotation_platform.errors import DataError
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params, parse_params
 from annotation_platform.rebuilding.inputs import Inputs, read_inputs
-from annotation_platform.schema.tables import empty_table
-from annotation_platform.storage.lineage import MadeOf
+from annotation_platform.schema.tables import table_named
+from annotation_platform.storage.lineage import MadeOf, kept_key
+from annotation_platform.storage.table_files import TableFile
 from annotation_platform.versioning.contents import labels_of_image, version_labels
 from annotation_platform.versioning.git import Git, Registry, as_git
 from annotation_platform.versioning.manifest import Manifest
@@ -62,9 +62,8 @@ class VersionState:
         if self.inputs is None:
             found = self.labels[self.labels["image_id"].isin(images)]
             return found[list(columns)] if columns else found
-        wanted = pc.field("image_id").isin(pa.array(list(images), pa.large_string()))
         # As they were written: sorted.
-        return self._read("training_set", self.training_round, wanted, columns)
+        return self._read("training_set", self.training_round, images, columns)
 
     def labels_of(self, image_id: str) -> pd.DataFrame:
         """Return the rows of its ``training_set`` about one image; none if it has not got it."""
@@ -103,7 +102,7 @@ class VersionState:
 
     def rows(self, name: str, round_id: str, image_id: str) -> pd.DataFrame:
         """Return of a table of a round what it said of one image."""
-        return self._read(name, round_id, pc.field("image_id") == image_id)
+        return self._read(name, round_id, [image_id])
 
     def rounds_about(self, name: str, image_id: str) -> list[str]:
         """Return the rounds whose table says something of an image, in order."""
@@ -111,44 +110,45 @@ class VersionState:
             round_id
             for round_id in self.rounds(name)
             if any(
-                pc.index(self._column(digest, "image_id"), image_id).as_py() >= 0
+                pc.index(self._image_ids(name, digest), image_id).as_py() >= 0
                 for digest in self.digests(name, round_id)
             )
         ]
 
-    def _column(self, digest: str, column: str) -> pa.ChunkedArray:
-        assert self.lake is not None
+    def _image_ids(self, name: str, digest: str) -> pa.ChunkedArray:
         with _readable(digest):
-            file = pq.ParquetFile(pa.BufferReader(self.lake.tables.lineage.kept(digest)))
-            return file.read(columns=[column]).column(0)
+            return self._file(name, digest).arrow(["image_id"]).column(0)
+
+    def _file(self, name: str, digest: str) -> TableFile:
+        assert self.lake is not None
+        data = self.lake.tables.lineage.kept(digest)
+        return TableFile(table_named(name), data, kept_key(digest))
 
     def _read(
         self,
         name: str,
         round_id: str,
-        wanted: pc.Expression | None = None,
+        images: Collection[str] | None = None,
         columns: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         digests = sorted(self.digests(name, round_id)) if self.lake else []
-        frames = [self._part(digest, wanted, columns) for digest in digests]
+        frames = [self._part(name, digest, images, columns) for digest in digests]
         if not frames:
-            return empty_table(name)[list(columns)] if columns else empty_table(name)
+            empty = table_named(name).empty()
+            return empty[list(columns)] if columns else empty
         return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
 
     def _part(
-        self, digest: str, wanted: pc.Expression | None, columns: Sequence[str] | None
+        self,
+        name: str,
+        digest: str,
+        images: Collection[str] | None,
+        columns: Sequence[str] | None,
     ) -> pd.DataFrame:
-        assert self.lake is not None
-        # Its digest says that it is what was checked when it was written.
-        data = pa.BufferReader(self.lake.tables.lineage.kept(digest))
+        # The digest proves that the file is what was checked when it was written.
         with _readable(digest):
-            names = list(columns) if columns else None
-            if wanted is None:
-                found = pq.ParquetFile(data).read(columns=names)
-            else:
-                found = pq.read_table(data, columns=names, filters=wanted)
-            frame: pd.DataFrame = found.to_pandas()
-        return frame
+            only = None if images is None else ("image_id", images)
+            return self._file(name, digest).frame(columns or None, only=only)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from annotation_platform.curation.training_set import round_problem
 from annotation_platform.errors import DataError
@@ -24,13 +23,19 @@ from annotation_platform.provenance.changes import find_changes
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.rebuilding.derive import derive_consensus, derive_training_set
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.storage.lineage import MadeOf
-from annotation_platform.storage.round_tables import (
-    RoundTables,
-    read_table,
-    table_key,
-    table_parquet,
+from annotation_platform.schema.tables import (
+    AutoLabels,
+    Certificates,
+    CleanedImages,
+    ReviewedLabels,
+    ReviewTasks,
+    RoundTasks,
+    Splits,
+    table_named,
 )
+from annotation_platform.storage.lineage import MadeOf
+from annotation_platform.storage.round_tables import RoundTables, table_key
+from annotation_platform.storage.table_files import TableFile, read_table, table_parquet
 
 _LABELS = ("reviewed_labels", "imported_labels", "auto_labels")
 _MERGED = ("consensus_labels", "reviewed_labels")
@@ -110,11 +115,11 @@ def version_without(
     settings["cancelled"] = {**settings["cancelled"], **dict.fromkeys(held, "held")}
     then = _about(affected - left_out.images, state, made_of, left_out, held, shared)
     for round_id, labels in again.items():
-        then.tables.write("reviewed_labels", round_id, labels)
-        tasks = then.tables.read("round_tasks", round_id)
+        then.tables.write(ReviewedLabels, round_id, labels)
+        tasks = then.tables.read(RoundTasks, round_id)
         nobody = (tasks["state"] == "answered") & ~tasks["task_id"].isin(labels["task_id"])
         tasks["state"] = tasks["state"].mask(nobody, "left")
-        then.tables.write("round_tasks", round_id, tasks)
+        then.tables.write(RoundTasks, round_id, tasks)
     was = state.labels_about(affected)
     now = derive_training_set(state.training_round, then, settings)
     now = now.sort_values(["image_id", "label_id"], ignore_index=True)
@@ -156,7 +161,7 @@ def _review_without(
     )
     due = reviews_due(round_id, consensus.labels, consensus.conflicts, state.policy)
     then = as_of(state.lake, _made_of(state, "reviewed_labels", round_id))
-    asked = then.tables.read("review_tasks", round_id)
+    asked = then.tables.read(ReviewTasks, round_id)
     decided = ledger_decisions(round_id, asked, then).without(disregarded)
     labels = reviewed_labels(consensus.labels, due, decided)
     return labels, sorted(set(due["image_id"]) - set(decided.reviews))
@@ -166,20 +171,22 @@ def _affected(tables: RoundTables, left_out: LeftOut) -> frozenset[str]:
     """Return every image whose labels may be other ones then."""
     found = set(left_out.images)
     for round_id in left_out.rounds:
-        found |= set(tables.read_rounds("reviewed_labels", [round_id])["image_id"])
-    certified = set(tables.rounds("certificates"))
+        found |= set(tables.read_rounds(ReviewedLabels, [round_id])["image_id"])
+    certified = set(tables.rounds(Certificates))
     if left_out.weights or certified & set(left_out.rounds):
         # Where one certificate falls another may stand.
-        found |= set(tables.read_all("auto_labels")["image_id"])
+        found |= set(tables.read_all(AutoLabels)["image_id"])
     return frozenset(found)
 
 
 def _held(tables: RoundTables, state: VersionState, ontology: Ontology) -> set[str]:
     """Return the rounds that a gate held back: judged before images are left out."""
-    named = {key for name in _LABELS for key in tables.rounds(name)} - set(state.manifest.rounds)
+    named = {key for name in _LABELS for key in tables.rounds(table_named(name))} - set(
+        state.manifest.rounds
+    )
     if not named:
         return set()
-    images = tables.read_all("cleaned_images")
+    images = tables.read_all(CleanedImages)
     images = images[images["outcome"] == "accepted"]
     return {key for key in named if round_problem(tables, key, images, ontology)}
 
@@ -211,33 +218,34 @@ def _about(
         weights = left_out.weights if name == "auto_labels" else ""
         known = (digest, about, weights)
         if known not in shared.tables:
-            shared.tables[known] = _part(lineage.kept(digest), images, weights)
+            shared.tables[known] = _part(
+                TableFile(table_named(name), lineage.kept(digest)), images, weights
+            )
         part = shared.tables[known]
         if part is None:
             del tables[key]
         else:
             parts[key] = part
     then = as_of(state.lake, replace(made_of, tables=tables))
-    for round_id in state.lake.tables.rounds("splits"):
+    for round_id in state.lake.tables.rounds(Splits):
         data = state.lake.store.get(table_key("splits", round_id))
-        read_table("splits", data, where=round_id)
+        read_table(Splits, data, where=round_id)
         parts[f"splits/{round_id}"] = data
     for key, data in parts.items():
         then.store.put(table_key(*key.split("/")), data)
     return then
 
 
-def _part(data: bytes, images: Set[str], weights: str) -> bytes | None:
+def _part(file: TableFile, images: Set[str], weights: str) -> bytes | None:
     """Return the rows of a table about images and not from a model; None if there are none."""
-    file = pq.ParquetFile(pa.BufferReader(data))
-    named = file.read(columns=["image_id"]).column(0).to_pylist()
+    named = file.arrow(["image_id"]).column(0).to_pylist()
     stays = pa.array([each in images for each in named], pa.bool_())
     if not pc.any(stays).as_py():
         return None
     if pc.all(stays).as_py() and not weights:
-        return data
-    table = file.read()
+        return file.data
     if weights:
-        stays = pc.and_(stays, pc.not_equal(table["weights_sha256"], weights))
-    table = table.filter(stays)
+        found = file.arrow(["weights_sha256"]).column(0)
+        stays = pc.and_(stays, pc.not_equal(found, weights))
+    table = file.stored().filter(stays)
     return table_parquet(table) if len(table) else None

@@ -25,7 +25,15 @@ from annotation_platform.lake import Lake
 from annotation_platform.params import SplitPolicy
 from annotation_platform.rebuilding.inputs import MADE, Inputs
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import TABLES
+from annotation_platform.schema.tables import (
+    AnnotatorQuality,
+    ConsensusLabels,
+    HumanLabels,
+    LabelTasks,
+    ReviewTasks,
+    TrainingSet,
+    table_named,
+)
 from annotation_platform.storage.journal import ERASED
 from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.lineage import (
@@ -36,7 +44,7 @@ from annotation_platform.storage.lineage import (
     entry_key,
     kept_key,
 )
-from annotation_platform.storage.round_tables import read_table, table_digest
+from annotation_platform.storage.table_files import read_table, table_digest
 from annotation_platform.versioning.folder import ImageFile, build_folder
 from annotation_platform.versioning.publisher import FolderObjects, name_objects
 
@@ -118,7 +126,7 @@ def derive_version(
     kept = None
     digest = inputs.made[inputs.training_set].sha256
     if digest not in damaged:
-        kept = read_table("training_set", lake.tables.lineage.kept(digest))
+        kept = read_table(TrainingSet, lake.tables.lineage.kept(digest))
     training_set = made.get(inputs.training_set, kept)
     if training_set is None:
         return _told(made, inputs, None, 0, found)
@@ -161,8 +169,8 @@ def _make(name: str, lake: Lake, made_of: MadeOf) -> pd.DataFrame:
     if table == "consensus_labels":
         return derive_consensus(round_id, then, settings).labels
     if table == "reviewed_labels":
-        consensus = then.tables.read("consensus_labels", round_id)
-        tasks = then.tables.read("review_tasks", round_id)
+        consensus = then.tables.read(ConsensusLabels, round_id)
+        tasks = then.tables.read(ReviewTasks, round_id)
         decided = ledger_decisions(round_id, tasks, then)
         return reviewed_labels(consensus, tasks, decided.without(settings.get("disregarded", ())))
     if table == "training_set":
@@ -199,14 +207,14 @@ def derive_consensus(round_id: str, then: Lake, settings: Mapping[str, Any]) -> 
         then: the lake as it was when they were made.
         settings: as they were noted.
     """
-    answers = then.tables.read("human_labels", round_id)
+    answers = then.tables.read(HumanLabels, round_id)
     guideline = None if answers.empty else str(answers["guideline"].iloc[0])
     return resolve_consensus(
         counting_answers(answers, settings.get("disregarded", ())),
         iou_threshold=settings["iou_threshold"],
         ontology=read_guideline(then.store, guideline) if guideline else None,
         images=then.accepted_images(),
-        quality=then.tables.read("annotator_quality", round_id),
+        quality=then.tables.read(AnnotatorQuality, round_id),
     )
 
 
@@ -289,7 +297,7 @@ def _changed_guidelines(
         if _table(name) != "label_tasks":
             continue
         for digest in digests - set(damaged):
-            tasks = read_table("label_tasks", lake.tables.lineage.kept(digest))
+            tasks = read_table(LabelTasks, lake.tables.lineage.kept(digest))
             for guideline in tasks["guideline"].unique():
                 try:
                     is_whole = read_guideline(lake.store, guideline).guideline == guideline
@@ -318,15 +326,19 @@ def _unexplained(lake: Lake, name: str) -> list[Difference]:
 
 
 def _compared(name: str, made: pd.DataFrame, lake: Lake, digest: str) -> list[Difference]:
-    table = _table(name)
-    if table_digest(table, made) == digest:
+    table = table_named(_table(name))
+    now = table_digest(table, made)
+    if now == digest:
         return []
     try:
         kept = read_table(table, lake.tables.lineage.kept(digest))
     except DataError:
         # That it is damaged is said already.
         return []
-    key = list(TABLES[table].key)
+    if table_digest(table, kept) == now:
+        # An older release wrote the same rows under its schema version.
+        return []
+    key = list(table.key_columns)
     sides = [frame.set_index(key).astype(str) for frame in (kept, made)]
     both = sides[0].index.intersection(sides[1].index)
     changed = both[(sides[0].loc[both] != sides[1].loc[both]).any(axis=1)]

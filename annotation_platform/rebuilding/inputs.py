@@ -7,6 +7,7 @@ from functools import cached_property, partial
 
 from annotation_platform.errors import PublishError
 from annotation_platform.lake import Lake
+from annotation_platform.schema.tables import TrainingSet
 from annotation_platform.storage.lineage import MadeOf, kept_key
 
 _THREADS = 16
@@ -51,7 +52,7 @@ def keep_inputs(round_id: str, lake: Lake) -> str:
     """
     name = f"training_set/{round_id}"
     made: dict[str, Input] = {}
-    waiting = {name: lake.tables.digest("training_set", round_id)}
+    waiting = {name: lake.tables.digest(TrainingSet, round_id)}
     with ThreadPoolExecutor(_THREADS) as pool:
         while waiting:
             notes = list(pool.map(partial(_made_of, lake), waiting, waiting.values()))

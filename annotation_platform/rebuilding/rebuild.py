@@ -22,7 +22,7 @@ _CHILD = "annotation_platform.rebuilding.child"
 _LOCK = "requirements.lock"
 _NEEDED = {"PATH", "HOME", "LANG", "TZ", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE",
            "ANNOTATION_HOME", "ANNOTATION_LAKE", "ANNOTATION_PARAMS"}  # fmt: skip
-_MATTER = ("jinja2", "numpy", "opencv-python-headless", "orjson", "pandas", "pandera", "pillow",
+_MATTER = ("jinja2", "numpy", "opencv-python-headless", "orjson", "pandas", "pillow",
            "pyarrow", "pydantic", "pyyaml", "scipy", "shapely")  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from annotation_platform.lake import Lake
 from annotation_platform.landing.rounds import Landed, new_objects
 from annotation_platform.schema.rounds import LandedObject
-from annotation_platform.schema.tables import records
+from annotation_platform.schema.tables import CleanedImages, records
 from annotation_platform.storage.keys import image_key, raw_key
 
 
@@ -33,11 +33,11 @@ class Account:
 def account_of(lake: Lake, landed: Landed) -> Account:
     """Return the account of everything that ever landed, and what of ``landed`` still waits."""
     rounds = {key: lake.manifests.read(key) for key in lake.manifests.rounds()}
-    cleaned = {key: lake.tables.read("cleaned_images", key) for key in _cleaned(lake)}
+    cleaned = {key: lake.tables.read(CleanedImages, key) for key in _cleaned(lake)}
     problems = _in_two_rounds(rounds)
     for key, table in cleaned.items():
         problems += [f"{key}: {each}" for each in missing_outcomes(rounds[key], table)]
-    every = pd.concat(cleaned.values()) if cleaned else lake.tables.read_all("cleaned_images")
+    every = pd.concat(cleaned.values()) if cleaned else lake.tables.read_all(CleanedImages)
     problems += _without_original(every)
     outcomes = Counter(every["outcome"])
     taken = {item for objects in rounds.values() for item in objects}
@@ -84,7 +84,7 @@ def damaged_pictures(lake: Lake) -> list[str]:
 
 
 def _cleaned(lake: Lake) -> list[str]:
-    return lake.tables.rounds("cleaned_images")
+    return lake.tables.rounds(CleanedImages)
 
 
 def _in_two_rounds(rounds: dict[str, list[LandedObject]]) -> list[str]:

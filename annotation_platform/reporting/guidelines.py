@@ -14,6 +14,7 @@ from annotation_platform.labeling.places import PlacePlan
 from annotation_platform.labeling.rounds import ledger_count
 from annotation_platform.lake import Lake
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.tables import HumanLabels, LabelTasks
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def resting_on(digest: str, lake: Lake, published: pd.DataFrame) -> Resting:
     under = rounds.get(digest, ())
     resting = _by_people(published)
     mine = {image for image, round_id in resting.items() if round_id in under}
-    labels = lake.tables.read_rounds("human_labels", under)
+    labels = lake.tables.read_rounds(HumanLabels, under)
     answered = labels[labels["purpose"] == "label"]
     latest = answered.groupby("image_id")["round_id"].max()
     others = {
@@ -185,5 +186,5 @@ def _by_people(published: pd.DataFrame) -> Mapping[str, str]:
 
 
 def _answers(round_id: str, lake: Lake) -> int:
-    tasks = lake.tables.read_rounds("label_tasks", [round_id])
+    tasks = lake.tables.read_rounds(LabelTasks, [round_id])
     return len(ledger_count(round_id, tasks, lake).counted)

@@ -28,6 +28,17 @@ from annotation_platform.labeling.tasks import task_name
 from annotation_platform.lake import Lake
 from annotation_platform.landing.quarantine import releases
 from annotation_platform.schema.rounds import RELEASED
+from annotation_platform.schema.tables import (
+    AutoLabels,
+    Certificates,
+    CleanedImages,
+    ConsensusLabels,
+    ImportedLabels,
+    RawImages,
+    ReviewedLabels,
+    ReviewTasks,
+    Table,
+)
 from annotation_platform.versioning.contents import Held
 
 _POLICY = "policy"
@@ -56,7 +67,7 @@ class _Asked:
 
 def find_image(beginning: str, lake: Lake) -> str:
     """Return the id of the one landed image that begins like this; otherwise raise a DataError."""
-    ids = lake.tables.read_all("raw_images")["image_id"].dropna()
+    ids = lake.tables.read_all(RawImages)["image_id"].dropna()
     found = sorted(set(ids[ids.str.startswith(beginning.lower())])) if beginning else []
     if len(found) == 1:
         return str(found[0])
@@ -100,7 +111,7 @@ def image_history(image_id: str, lake: Lake, versions: Sequence[Held]) -> list[E
 
 
 def _arrival(image_id: str, lake: Lake) -> Iterator[Event]:
-    raw = lake.tables.read_all("raw_images")
+    raw = lake.tables.read_all(RawImages)
     put_back = {one.image_id: one for one in releases(lake.store)}
     for round_id in dict.fromkeys(raw.loc[raw["image_id"] == image_id, "round_id"]):
         rows = raw[(raw["image_id"] == image_id) & (raw["round_id"] == round_id)]
@@ -119,7 +130,7 @@ def _arrival(image_id: str, lake: Lake) -> Iterator[Event]:
 
 
 def _outcomes(image_id: str, lake: Lake) -> Iterator[Event]:
-    cleaned = lake.tables.read_all("cleaned_images")
+    cleaned = lake.tables.read_all(CleanedImages)
     columns = ["round_id", "outcome", "reason", "duplicate_of", "width", "height", "flags"]
     of_image = cleaned.loc[cleaned["image_id"] == image_id, columns]
     for round_id, outcome, reason, copy_of, width, height, flags in of_image.itertuples(
@@ -133,7 +144,7 @@ def _outcomes(image_id: str, lake: Lake) -> Iterator[Event]:
             yield Event("duplicate", None, round_id, "", f"Repeats {same} ({reason}).")
         else:
             yield Event("quarantined", None, round_id, "", f"{reason}.")
-    imported = lake.tables.read_all("imported_labels")
+    imported = lake.tables.read_all(ImportedLabels)
     usable = imported[(imported["image_id"] == image_id) & (imported["problem"] == "")]
     for (round_id, origin), rows in usable.groupby(["round_id", "origin"]):
         yield Event(
@@ -220,12 +231,12 @@ def _accepted(round_id: str, image_id: str, lake: Lake, *, is_published: bool) -
     The table holds what the present certificate accepts. Labels that an earlier one of the round
     accepted are told by the version that holds them.
     """
-    rows = _rows(lake, "auto_labels", round_id, image_id)
+    rows = _rows(lake, AutoLabels, round_id, image_id)
     if rows.empty and not is_published:
         return
     detail = "A version holds labels accepted without a person; the round accepts them no more."
     if not rows.empty:
-        granted = lake.tables.read("certificates", round_id)
+        granted = lake.tables.read(Certificates, round_id)
         overall = granted[granted["class_name"] == ""].iloc[0]
         detail = (
             f"{_labels(rows)}: proposal accepted under the certificate of {round_id} (bound "
@@ -243,11 +254,11 @@ def _resolved(asked: _Asked, image_id: str, lake: Lake, *, is_published: bool) -
     are told by the version that holds them, if anybody had answered.
     """
     is_cancelled = bool(asked.decisions) and asked.decisions[-1].action == "cancelled"
-    labels = lake.tables.read_rounds("consensus_labels", [asked.round_id])
+    labels = lake.tables.read_rounds(ConsensusLabels, [asked.round_id])
     rows = labels[labels["image_id"] == image_id]
     if not rows.empty and not is_cancelled:
         answers = int(rows["answers"].iloc[0])
-        held = _rows(lake, "review_tasks", asked.round_id, image_id)
+        held = _rows(lake, ReviewTasks, asked.round_id, image_id)
         dispute = f"in dispute ({held['kinds'].iloc[0]})" if len(held) else "nothing is in dispute"
         detail = f"{_labels(rows)} from {answers} answer{'s' * (answers != 1)}; {dispute}."
         yield Event("consensus", None, asked.round_id, "", detail)
@@ -260,7 +271,7 @@ def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[Event]:
     asked = _asked(review_round(round_id), image_id, lake)
     if not asked.waves:
         return
-    tasks = _rows(lake, "review_tasks", round_id, image_id)
+    tasks = _rows(lake, ReviewTasks, round_id, image_id)
     why = f": {tasks['kinds'].iloc[0]}" if len(tasks) else ""
     for wave in asked.waves:
         whom = wave.places[0].assignee
@@ -277,7 +288,7 @@ def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[Event]:
     for states, answer in _annotations(asked.revisions, count):
         by = lake.ledger.pseudonym(states[0].submission.author)
         yield from _looks(round_id, image_id, states, answer, by, lake)
-    reviewed = _rows(lake, "reviewed_labels", round_id, image_id)
+    reviewed = _rows(lake, ReviewedLabels, round_id, image_id)
     if len(reviewed) and reviewed["decision"].iloc[0] == "undisputed":
         detail = "Nothing is in dispute any more, since the answers were merged anew."
         yield Event("reviewed", None, round_id, "", detail)
@@ -376,8 +387,8 @@ def _decided(review: Review) -> str:
     )
 
 
-def _rows(lake: Lake, name: str, round_id: str, image_id: str) -> pd.DataFrame:
-    rows = lake.tables.read_rounds(name, [round_id])
+def _rows(lake: Lake, table: type[Table], round_id: str, image_id: str) -> pd.DataFrame:
+    rows = lake.tables.read_rounds(table, [round_id])
     return rows[rows["image_id"] == image_id]
 
 

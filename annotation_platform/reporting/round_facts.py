@@ -11,7 +11,24 @@ from annotation_platform.curation.error_bars import ALL
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.lake import Lake
 from annotation_platform.reporting.hands import Hands, hands_of, minutes_of, published_labels
-from annotation_platform.schema.tables import records
+from annotation_platform.schema.tables import (
+    AnnotatorQuality,
+    BatchDrift,
+    CleanedImages,
+    Conflicts,
+    ConsensusLabels,
+    DatasetVersions,
+    ErrorBars,
+    HumanLabels,
+    LabelIssues,
+    ModelEvaluations,
+    ModelFindings,
+    ModelSlices,
+    ReviewedLabels,
+    RoundReports,
+    Table,
+    records,
+)
 
 
 @dataclass(frozen=True)
@@ -75,17 +92,15 @@ def round_facts(lake: Lake, round_id: str) -> RoundFacts:
     """Return the facts of a round, finished or not; a DataError if there is no such round."""
     lake.manifests.read(round_id)
 
-    def table(name: str) -> pd.DataFrame:
-        return lake.tables.read_rounds(name, [round_id])
+    def rows(table: type[Table]) -> pd.DataFrame:
+        return lake.tables.read_rounds(table, [round_id])
 
     cleaned, said, reviewed = (
-        table(name) for name in ("cleaned_images", "human_labels", "reviewed_labels")
+        rows(table) for table in (CleanedImages, HumanLabels, ReviewedLabels)
     )
-    conflicts, drift, version = (
-        table(name) for name in ("conflicts", "batch_drift", "dataset_version")
-    )
+    conflicts, drift, version = (rows(table) for table in (Conflicts, BatchDrift, DatasetVersions))
     quarantined = cleaned[cleaned["outcome"] == "quarantined"]
-    label_error, audited = label_error_of(table("error_bars"))
+    label_error, audited = label_error_of(rows(ErrorBars))
     return RoundFacts(
         round_id=round_id,
         outcomes=_counted(cleaned["outcome"]),
@@ -93,20 +108,20 @@ def round_facts(lake: Lake, round_id: str) -> RoundFacts:
         reasons=_counted(quarantined["reason"].str.split(":").str[0]),
         drifted=[f"{row['feature']}: {row['detail']}" for row in records(drift[drift["drifted"]])],
         answers=said["answer_id"].nunique(),
-        people=records(table("annotator_quality").sort_values("quality", kind="stable")),
+        people=records(rows(AnnotatorQuality).sort_values("quality", kind="stable")),
         agreement=pairwise_agreement(said) if len(said) else math.nan,
-        agreement_by_class=_by_class(table("consensus_labels")),
+        agreement_by_class=_by_class(rows(ConsensusLabels)),
         conflicts=_counted(conflicts["kind"]),
         unsettled=int((~conflicts["settled"].astype(bool)).sum()),
         undecided=int(reviewed.loc[reviewed["decision"] == "undecided", "image_id"].nunique()),
         hands=hands_of(lake, round_id),
         labels=published_labels(reviewed),
-        issues=len(table("label_issues")),
+        issues=len(rows(LabelIssues)),
         label_error=label_error,
         audited=audited,
-        model=next(iter(records(table("model_evaluation"))), {}),
-        findings=_counted(table("model_findings")["kind"]),
-        slices=records(table("model_slices").sort_values("rank", kind="stable")),
+        model=next(iter(records(rows(ModelEvaluations))), {}),
+        findings=_counted(rows(ModelFindings)["kind"]),
+        slices=records(rows(ModelSlices).sort_values("rank", kind="stable")),
         version="".join(version["version"]),
         images_in_version=int(version["images"].sum()),
     )
@@ -135,7 +150,7 @@ def _by_class(consensus: pd.DataFrame) -> dict[str, tuple[int, float]]:
 def round_trends(lake: Lake, facts: RoundFacts) -> list[Trend]:
     """Return the figures of all rounds up to this one."""
     so_far = [key for key in lake.manifests.rounds() if key <= facts.round_id]
-    reports = lake.tables.read_rounds("round_report", so_far).set_index("round_id")
+    reports = lake.tables.read_rounds(RoundReports, so_far).set_index("round_id")
     per_label = reports["minutes"] * 60 / reports["labels"].where(reports["labels"] > 0)
 
     def over_rounds(figures: "pd.Series[float]") -> dict[str, float]:

@@ -25,7 +25,17 @@ from annotation_platform.reporting.round_facts import round_facts, round_trends
 from annotation_platform.reporting.status import round_state
 from annotation_platform.reporting.trend_chart import STYLE, draw_trend
 from annotation_platform.schema.ontology import Ontology, class_colors
-from annotation_platform.schema.tables import records
+from annotation_platform.schema.tables import (
+    CleanedImages,
+    Conflicts,
+    ConsensusLabels,
+    HumanLabels,
+    ModelFindings,
+    ModelPredictions,
+    ReviewedLabels,
+    TrainingSet,
+    records,
+)
 from annotation_platform.storage.keys import raw_key
 
 _CHANGES, _DISPUTES, _KEPT_OUT, _FINDINGS = 6, 4, 8, 8
@@ -80,9 +90,9 @@ def render_round(lake: Lake, round_id: str, policy: Params) -> str:
         DataError: there is no such round.
     """
     facts = round_facts(lake, round_id)
-    said = lake.tables.read_rounds("human_labels", [round_id])
+    said = lake.tables.read_rounds(HumanLabels, [round_id])
     ontology = guideline_of(said, lake.store, policy.ontology)
-    cleaned = lake.tables.read_rounds("cleaned_images", [round_id])
+    cleaned = lake.tables.read_rounds(CleanedImages, [round_id])
     accepted = lake.accepted_images()
     pictures = _Pictures(
         lake,
@@ -111,10 +121,10 @@ def _changes(
     lake: Lake, round_id: str, policy: Params, ontology: Ontology, pictures: _Pictures
 ) -> list[Comparison]:
     """Return images before people saw them and after; those that they changed most come first."""
-    reviewed = lake.tables.read_rounds("reviewed_labels", [round_id])
+    reviewed = lake.tables.read_rounds(ReviewedLabels, [round_id])
     after = reviewed[~reviewed["decision"].isin(["rejected", "undecided"])]
     proposed = shown_proposals(
-        lake.tables.read_rounds("model_predictions", [round_id]),
+        lake.tables.read_rounds(ModelPredictions, [round_id]),
         ontology,
         minimum_score=policy.labeling.minimum_score,
     )
@@ -139,8 +149,8 @@ def _disputes(
     lake: Lake, round_id: str, said: pd.DataFrame, pictures: _Pictures
 ) -> list[Comparison]:
     """Return the images with most conflicts: what each person drew, and what was made of it."""
-    conflicts = lake.tables.read_rounds("conflicts", [round_id])
-    resolved = lake.tables.read_rounds("consensus_labels", [round_id])
+    conflicts = lake.tables.read_rounds(Conflicts, [round_id])
+    resolved = lake.tables.read_rounds(ConsensusLabels, [round_id])
     weight = (~conflicts["settled"].astype(bool)).astype(int) * 1000 + 1
     worst = weight.groupby(conflicts["image_id"]).sum().sort_values(ascending=False, kind="stable")
     found = []
@@ -176,11 +186,11 @@ def _kept_out(lake: Lake, cleaned: pd.DataFrame) -> Iterator[Panel]:
 
 
 def _findings(lake: Lake, round_id: str) -> Iterator[Panel]:
-    findings = lake.tables.read_rounds("model_findings", [round_id])
+    findings = lake.tables.read_rounds(ModelFindings, [round_id])
     if findings.empty:
         return
     # All labels of all rounds: the largest table there is.
-    truth = lake.tables.read_rounds("training_set", [round_id])
+    truth = lake.tables.read_rounds(TrainingSet, [round_id])
     rows = worst_findings(findings[findings["image_id"].isin(truth["image_id"])], _FINDINGS)
     for row in rows:
         try:

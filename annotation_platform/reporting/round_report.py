@@ -7,7 +7,20 @@ from annotation_platform.errors import NotReadyError
 from annotation_platform.lake import Lake
 from annotation_platform.reporting.hands import hands_of, minutes_of, published_labels
 from annotation_platform.reporting.round_facts import label_error_of
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import (
+    AuditFrame,
+    AutoLabels,
+    Certificates,
+    CleanedImages,
+    ConsensusLabels,
+    DatasetVersions,
+    ErrorBars,
+    HumanLabels,
+    LabelTasks,
+    ModelEvaluations,
+    ReviewedLabels,
+    RoundReports,
+)
 from annotation_platform.storage.round_tables import RoundTables
 
 
@@ -18,18 +31,18 @@ def report_round(lake: Lake, round_id: str) -> pd.DataFrame:
     without a person where auto-accept is off.
     """
     tables, hands = lake.tables, hands_of(lake, round_id)
-    cleaned = tables.read("cleaned_images", round_id)
-    tasks = tables.read("label_tasks", round_id)
-    said = tables.read("human_labels", round_id)
-    consensus = tables.read("consensus_labels", round_id)
-    version = tables.read("dataset_version", round_id).iloc[0]
+    cleaned = tables.read(CleanedImages, round_id)
+    tasks = tables.read(LabelTasks, round_id)
+    said = tables.read(HumanLabels, round_id)
+    consensus = tables.read(ConsensusLabels, round_id)
+    version = tables.read(DatasetVersions, round_id).iloc[0]
     try:
-        model = tables.read("model_evaluation", round_id).iloc[0]
+        model = tables.read(ModelEvaluations, round_id).iloc[0]
         map50, test_images = float(model["map50"]), int(model["test_images"])
     except NotReadyError:
         map50, test_images = float("nan"), int(version["test_images"])
     outcomes = cleaned["outcome"].value_counts()
-    (rate, low, high), _ = label_error_of(tables.read_rounds("error_bars", [round_id]))
+    (rate, low, high), _ = label_error_of(tables.read_rounds(ErrorBars, [round_id]))
     row: dict[str, object] = {
         "round_id": round_id,
         "landed": len(cleaned),
@@ -40,7 +53,7 @@ def report_round(lake: Lake, round_id: str) -> pd.DataFrame:
         "answers": said["answer_id"].nunique(),
         "agreement": pairwise_agreement(said),
         "disputed": int(consensus["disputed"].sum()),
-        "labels": published_labels(tables.read("reviewed_labels", round_id)),
+        "labels": published_labels(tables.read(ReviewedLabels, round_id)),
         "touches": sum(each.touches for each in hands),
         "minutes": minutes_of(hands),
         **_automated(tables, round_id),
@@ -51,19 +64,19 @@ def report_round(lake: Lake, round_id: str) -> pd.DataFrame:
         "test_images": test_images,
         "version": version["version"],
     }
-    return make_table("round_report", [row])
+    return RoundReports.from_rows([row])
 
 
 def _automated(tables: RoundTables, round_id: str) -> dict[str, object]:
     """Return what needed no person, beside the bound on what is wrong with it."""
-    certificates = tables.read_rounds("certificates", [round_id])
+    certificates = tables.read_rounds(Certificates, [round_id])
     overall = certificates[certificates["class_name"] == ""]
     if overall.empty:
         figures = ("auto_share", "auto_alpha", "auto_delta", "auto_bound", "minutes_saved")
         return {"audited_pictures": 0, "auto_images": 0, **dict.fromkeys(figures, float("nan"))}
     certificate = overall.iloc[0]
-    images = tables.read_rounds("auto_labels", [round_id])["image_id"].nunique()
-    pool = len(tables.read_rounds("audit_frame", [round_id]))
+    images = tables.read_rounds(AutoLabels, [round_id])["image_id"].nunique()
+    pool = len(tables.read_rounds(AuditFrame, [round_id]))
     return {
         "audited_pictures": int(certificate["audited_pictures"]),
         "auto_images": images,

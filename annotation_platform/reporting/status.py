@@ -10,14 +10,25 @@ from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.rounds import ledger_count
 from annotation_platform.lake import Lake
+from annotation_platform.schema.tables import (
+    CleanedImages,
+    ConsensusLabels,
+    DatasetVersions,
+    LabelTasks,
+    ReviewedLabels,
+    ReviewTasks,
+    RoundReports,
+    RoundTasks,
+    Table,
+)
 
 _STAGES = [
-    ("cleaned_images", "cleaning"),
-    ("label_tasks", "questions to be asked"),
-    ("consensus_labels", "people"),
-    ("reviewed_labels", "reviewers"),
-    ("dataset_version", "the release"),
-    ("round_report", "training"),
+    (CleanedImages, "cleaning"),
+    (LabelTasks, "questions to be asked"),
+    (ConsensusLabels, "people"),
+    (ReviewedLabels, "reviewers"),
+    (DatasetVersions, "the release"),
+    (RoundReports, "training"),
 ]
 _HELD = "somebody who looks at its pictures: they have drifted (see batch_drift)"
 
@@ -40,12 +51,12 @@ def round_state(lake: Lake, round_id: str) -> dict[str, object]:
     tables = lake.tables
     waits_for = next((what for table, what in _STAGES if not tables.exists(table, round_id)), "–")
     brought = usable_imports(tables, [round_id])["image_id"].nunique()
-    asked = tables.exists("label_tasks", round_id)
-    tasks = tables.read_columns("label_tasks", round_id, ["task_id"]) if asked else None
+    asked = tables.exists(LabelTasks, round_id)
+    tasks = tables.read_columns(LabelTasks, round_id, ["task_id"]) if asked else None
     if tasks is not None and tasks.empty:
         if not brought:
             waits_for = "– (nothing new to label)"
-        elif not tables.exists("consensus_labels", round_id):
+        elif not tables.exists(ConsensusLabels, round_id):
             waits_for = "merging (all images landed with labels)"
     state = RoundRecord(lake.store, round_id).state
     row: dict[str, object] = {
@@ -59,14 +70,14 @@ def round_state(lake: Lake, round_id: str) -> dict[str, object]:
         "version": "",
         "waits_for": waits_for if state == "open" else f"{waits_for} ({state})",
     }
-    if tables.exists("cleaned_images", round_id):
-        cleaned = tables.read_columns("cleaned_images", round_id, ["outcome"])
+    if tables.exists(CleanedImages, round_id):
+        cleaned = tables.read_columns(CleanedImages, round_id, ["outcome"])
         row["accepted"] = int((cleaned["outcome"] == "accepted").sum())
     if tasks is not None:
         row["tasks"], row["places"] = tasks["task_id"].nunique(), len(tasks)
         row["answers"] = _counted(lake, round_id)
-    if tables.exists("dataset_version", round_id):
-        row["version"] = str(tables.read("dataset_version", round_id)["version"].iloc[0])
+    if tables.exists(DatasetVersions, round_id):
+        row["version"] = str(tables.read(DatasetVersions, round_id)["version"].iloc[0])
     return row
 
 
@@ -74,9 +85,9 @@ def _counted(lake: Lake, round_id: str) -> int:
     """Return how many answers count: as they were merged, else by the ledger."""
     tables = lake.tables
     # The ledger of a merged round says the same, in a hundred times the time.
-    if tables.exists("round_tasks", round_id):
-        return int(tables.read_columns("round_tasks", round_id, ["counted"])["counted"].sum())
-    return len(ledger_count(round_id, tables.read("label_tasks", round_id), lake).counted)
+    if tables.exists(RoundTasks, round_id):
+        return int(tables.read_columns(RoundTasks, round_id, ["counted"])["counted"].sum())
+    return len(ledger_count(round_id, tables.read(LabelTasks, round_id), lake).counted)
 
 
 def round_progress(lake: Lake, round_id: str) -> dict[str, Any]:
@@ -85,14 +96,14 @@ def round_progress(lake: Lake, round_id: str) -> dict[str, Any]:
     Each stage has ``done`` of ``all`` and what is counted; a stage that has not begun has none.
     """
     landed = lake.manifests.read(round_id)
-    cleaned = _rows(lake, "cleaned_images", round_id)
-    tasks = _rows(lake, "label_tasks", round_id)
+    cleaned = _rows(lake, CleanedImages, round_id)
+    tasks = _rows(lake, LabelTasks, round_id)
     asked = tasks[tasks["purpose"] == "label"]
     counted = ledger_count(round_id, tasks, lake).counted
-    reviews = _rows(lake, "review_tasks", round_id)
-    reviewed = _rows(lake, "reviewed_labels", round_id).drop_duplicates("image_id")
+    reviews = _rows(lake, ReviewTasks, round_id)
+    reviewed = _rows(lake, ReviewedLabels, round_id).drop_duplicates("image_id")
     stands = reviewed[~reviewed["decision"].isin(["rejected", "undecided"])]
-    resolved = _rows(lake, "consensus_labels", round_id)["image_id"].nunique()
+    resolved = _rows(lake, ConsensusLabels, round_id)["image_id"].nunique()
     decided = lake.ledger.read(review_round(round_id))
     images = asked["image_id"].nunique()
     figures = [
@@ -112,5 +123,5 @@ def round_progress(lake: Lake, round_id: str) -> dict[str, Any]:
     return {"round": round_id, "stages": stages, "decisions": decisions}
 
 
-def _rows(lake: Lake, name: str, round_id: str) -> pd.DataFrame:
-    return lake.tables.read_rounds(name, [round_id])
+def _rows(lake: Lake, table: type[Table], round_id: str) -> pd.DataFrame:
+    return lake.tables.read_rounds(table, [round_id])

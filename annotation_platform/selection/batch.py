@@ -11,7 +11,13 @@ import pandas as pd
 
 from annotation_platform.params import SelectionPolicy
 from annotation_platform.schema.geometry import FloatArray
-from annotation_platform.schema.tables import empty_table, make_table
+from annotation_platform.schema.tables import (
+    CleanedImages,
+    Frame,
+    ModelPredictions,
+    ReviewedLabels,
+    SelectedImages,
+)
 from annotation_platform.selection import rules
 from annotation_platform.selection.outliers import FLAGGED, outlier_scores
 from annotation_platform.selection.pins import Pin
@@ -28,7 +34,7 @@ _SEEN_AGAIN = "drawn by lot from what was accepted without a person, to see whet
 class Selection:
     """The images chosen, and what a person should know of those that were not."""
 
-    images: pd.DataFrame  # schema.tables.SELECTED_IMAGES
+    images: Frame[SelectedImages]
     outliers: dict[str, float]  # image id of every flagged image of the pool: its deviations
     kept_out: dict[str, str]  # image id: who keeps it out and why
     pinned_elsewhere: tuple[str, ...]  # wanted by somebody, but not in the pool
@@ -92,9 +98,9 @@ def select_batch(
     candidates = gather(
         sound,
         embeddings,
-        empty_table("model_predictions") if predictions is None else predictions,
-        empty_table("reviewed_labels") if labels is None else labels,
-        empty_table("cleaned_images") if asked is None else asked,
+        ModelPredictions.empty() if predictions is None else predictions,
+        ReviewedLabels.empty() if labels is None else labels,
+        CleanedImages.empty() if asked is None else asked,
         choose=choose,
     )
     scores = _outliers(candidates, _draws(seed, round_id, "outliers"))
@@ -220,7 +226,7 @@ def _table(board: Board, audit: set[int], scores: FloatArray, round_id: str) -> 
         }
         for rank, pick in enumerate(board.picks)
     ]
-    return make_table("selected_images", rows)
+    return SelectedImages.from_rows(rows)
 
 
 def _draws(seed: int, round_id: str, purpose: str) -> np.random.Generator:

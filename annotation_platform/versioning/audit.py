@@ -33,7 +33,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotation_platform.schema.shapes import AREAS, REGIONS
-from annotation_platform.schema.shared_columns import SPLITS
+from annotation_platform.schema.tables.shared import SPLITS
 from annotation_platform.versioning.audited_files import (
     LABEL_FIELDS,
     CocoFile,

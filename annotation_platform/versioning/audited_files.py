@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from annotation_platform.errors import PublishError
-from annotation_platform.schema.shared_columns import SPLITS
+from annotation_platform.schema.tables.shared import SPLITS
 
 Codes = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]

@@ -1,6 +1,5 @@
 """What each published version holds, read from the version itself: from its tag and its files."""
 
-import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from annotation_platform.errors import PublishError
-from annotation_platform.schema.tables import check_table, empty_table
+from annotation_platform.schema.tables import TrainingSet
+from annotation_platform.storage.table_files import read_table
 from annotation_platform.versioning.git import Registry, as_git
 from annotation_platform.versioning.registry import VersionInfo, list_versions, remote_of
 from annotation_platform.versioning.remote import DvcRemote
@@ -80,7 +80,7 @@ def newest_labels(
     """
     versions = _versions(registry, expected)
     if not versions:
-        return empty_table("training_set")
+        return TrainingSet.empty()
     info = versions[-1]
     remote = remote_of(as_git(registry), info.commit, remote_url)
     files = remote.read_folder(info.manifest.folder_md5)
@@ -100,7 +100,7 @@ def version_labels(remote: DvcRemote, files: Mapping[str, str], *, where: str) -
         TableError: a table is none of ours.
     """
     shards = [_table(remote, files[path], path, where) for path in sorted(files) if _is_shard(path)]
-    return pd.concat(shards, ignore_index=True) if shards else empty_table("training_set")
+    return pd.concat(shards, ignore_index=True) if shards else TrainingSet.empty()
 
 
 def labels_of_image(
@@ -109,7 +109,7 @@ def labels_of_image(
     """Return what a version says of one image; empty if it has not got it. See above."""
     path = f"{_SHARDS}{image_id[0]}.parquet"
     if path not in files:
-        return empty_table("training_set")
+        return TrainingSet.empty()
     rows = _table(remote, files[path], path, where)
     return rows[rows["image_id"] == image_id].reset_index(drop=True)
 
@@ -133,4 +133,4 @@ def _is_shard(path: str) -> bool:
 
 def _table(remote: DvcRemote, md5: str, path: str, where: str) -> pd.DataFrame:
     data = remote.read_whole(md5, f"{path} of {where}")
-    return check_table("training_set", pd.read_parquet(io.BytesIO(data)), where=where)
+    return read_table(TrainingSet, data, where=where)

@@ -18,7 +18,7 @@ from annotation_platform.errors import PublishError
 from annotation_platform.formats.yolo import render_yolo
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import check_table
+from annotation_platform.schema.tables import TrainingSet
 from annotation_platform.versioning.audit import KEPT_TOGETHER, audit_folder
 from annotation_platform.versioning.card import FolderFacts, render_card
 from annotation_platform.versioning.label_tree import labels_root
@@ -172,7 +172,7 @@ def _sorted(training_set: pd.DataFrame) -> pd.DataFrame:
 
 def _check(changed: pd.DataFrame, kept: pd.DataFrame, ontology: Ontology) -> None:
     """Refuse what may not be published; what is kept was looked at when it was new."""
-    changed = check_table("training_set", changed)
+    changed = TrainingSet.check(changed)
     if is_in(kept["label_id"], changed["label_id"]).any():
         raise PublishError(
             "a label id is there twice, in two images. Rebuild training_set and publish again."

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotation_platform.errors import DataError
-from annotation_platform.schema.shared_columns import LABEL_COLUMNS
+from annotation_platform.schema.tables.shared import LABEL_COLUMNS
 
 _LEAF, _NODE = b"\0", b"\1"
 _DIGITS = "0123456789abcdef"

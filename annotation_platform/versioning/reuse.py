@@ -25,7 +25,7 @@ from annotation_platform.formats.coco import render_coco
 from annotation_platform.formats.coco_lines import Flags, Taken, splice_coco
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.shapes import REGIONS
-from annotation_platform.storage.round_tables import table_parquet
+from annotation_platform.storage.table_files import table_parquet
 from annotation_platform.versioning.manifest import Manifest
 from annotation_platform.versioning.remote import DvcRemote
 

@@ -6,7 +6,7 @@ import pytest
 
 from annotation_platform.lake import open_lake
 from annotation_platform.model_looks import reference_pictures
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import SelectedImages, TrainingSet
 
 IDS = sorted(hashlib.sha256(str(number).encode()).hexdigest() for number in range(100))
 MD5 = "0" * 32
@@ -50,11 +50,11 @@ def test_a_round_is_compared_with_what_was_drawn_by_lot_if_that_is_enough(
     lake = open_lake(tmp_path / "lake", tmp_path / "landing")
     splits = ["train"] * 40 + ["val"] * 20 + ["test"] * 40
     rows = [label(*each) for each in zip(IDS, splits, strict=True)]
-    lake.tables.write("training_set", "round-0001", make_table("training_set", rows))
+    lake.tables.write(TrainingSet, "round-0001", TrainingSet.from_rows(rows))
     # Half of the train split, which is no reference, was drawn, too.
     drawn = {*IDS[:20], *IDS[40 : 40 + audited]}
     chosen = [selected(one, rank, audit=one in drawn) for rank, one in enumerate(IDS)]
-    lake.tables.write("selected_images", "round-0001", make_table("selected_images", chosen))
+    lake.tables.write(SelectedImages, "round-0001", SelectedImages.from_rows(chosen))
     images = pd.DataFrame({"image_id": IDS[::-1]})
     found = reference_pictures("round-0002", images, lake)
     assert list(found["image_id"]) == expected

@@ -17,7 +17,7 @@ from annotation_platform.alerts.alert import Alert
 from annotation_platform.alerts.channels import MailChannel
 from annotation_platform.definitions import defs
 from annotation_platform.errors import AlertError, SettingsError
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import BatchDrift
 from annotation_platform.settings import read_settings
 from resources.causes import CAUSE
 from resources.deployments import build_resources
@@ -141,7 +141,7 @@ def test_failed_runs_and_checks_and_drift_are_told_once(platform, told, web, mai
            "reference_images": 30, "feature": "brightness", "drifted": True,
            "detail": "40 against <120>"}  # fmt: skip
     calm = {**row, "feature": "width", "drifted": False}
-    platform.lake.tables.write("batch_drift", ONE, make_table("batch_drift", [row, calm]))
+    platform.lake.tables.write(BatchDrift, ONE, BatchDrift.from_rows([row, calm]))
 
     about = told()
     assert "merge_round failed" in about

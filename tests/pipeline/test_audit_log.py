@@ -12,6 +12,7 @@ from annotation_platform.demo.material import drawn_material
 from annotation_platform.doer import system_user
 from annotation_platform.labeling.interface import REJECT
 from annotation_platform.labeling.reviews import review_round
+from annotation_platform.schema.tables import DatasetVersions, ReviewedLabels
 from tests.pipeline.conftest import open_platform
 from tests.pipeline.test_labeling_rounds import decision
 
@@ -87,7 +88,7 @@ def test_every_event_is_there_once_with_its_author_and_reason(played):
         "policy", "release", "policy", "round", "round", "stage"
     ]  # fmt: skip
     (release,) = (line for line in everything if line["action"] == "release")
-    row = played.lake.tables.read("dataset_version", ONE).iloc[0]
+    row = played.lake.tables.read(DatasetVersions, ONE).iloc[0]
     assert (release["author"], release["reason"]) == ("ada", "the first release")
     assert release["subject"] == row["tag"]
     facts = release["facts"]
@@ -116,7 +117,7 @@ def test_every_event_is_there_once_with_its_author_and_reason(played):
 
 def test_every_reviewer_s_decision_is_there_once_under_a_pseudonym(played):
     reviews = events(played, "--action", "review")
-    labels = played.lake.tables.read("reviewed_labels", ONE).drop_duplicates("image_id")
+    labels = played.lake.tables.read(ReviewedLabels, ONE).drop_duplicates("image_id")
     reviewed = labels[labels["decided_by"] != ""]
     assert len(reviewed) > 1
     assert sorted(

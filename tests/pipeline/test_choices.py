@@ -16,6 +16,14 @@ from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import Label
+from annotation_platform.schema.tables import (
+    ChoiceFigures,
+    LabelIssues,
+    ModelEvaluations,
+    ModelPredictions,
+    Splits,
+    TrainingSet,
+)
 from tests.pipeline.conftest import open_platform
 
 WIDTH, HEIGHT, PICTURES = 96, 72, 24
@@ -113,9 +121,9 @@ def test_the_second_round_proposes_choices_that_are_mostly_right(tmp_path, boxes
         )
         tables = platform.lake.tables
         assert play(platform, harbour, 1, ONE) == {}
-        assert tables.read("model_predictions", ONE).empty
+        assert tables.read(ModelPredictions, ONE).empty
 
-        first = tables.read("model_evaluation", ONE).iloc[0]
+        first = tables.read(ModelEvaluations, ONE).iloc[0]
         assert first["accuracy"] > 0.8
         assert first["accuracy_low"] < first["accuracy"] <= first["accuracy_high"]
         assert first["classifier_promoted"]
@@ -127,15 +135,15 @@ def test_the_second_round_proposes_choices_that_are_mostly_right(tmp_path, boxes
         assert models.classifiers.card(first["classifier_sha256"]).class_names == ("day", "night")
         if boxes:
             assert models.card(first["weights_sha256"]).class_names == ("boat",)
-        figures = tables.read("choice_figures", ONE).set_index("class_name")
+        figures = tables.read(ChoiceFigures, ONE).set_index("class_name")
         assert list(figures.index) == ["", "day", "night"]
         assert figures.loc[["day", "night"], "chosen"].sum() == first["choice_images"]
 
         mistaken = sorted(
-            image for image in harbour.light if image not in set(tables.read("splits", ONE)["key"])
+            image for image in harbour.light if image not in set(tables.read(Splits, ONE)["key"])
         )[0]
         shown = play(platform, harbour, 2, TWO, wrong=[mistaken])
-        proposed = tables.read("model_predictions", TWO)
+        proposed = tables.read(ModelPredictions, TWO)
         choices = proposed[proposed["shape"] == "choice"]
         assert len(choices) == 2 * PICTURES
         assert choices.groupby("image_id")["score"].sum().to_numpy() == pytest.approx(1.0)
@@ -148,9 +156,9 @@ def test_the_second_round_proposes_choices_that_are_mostly_right(tmp_path, boxes
         assert shown
         assert shown == {image: [best.at[image, "class_name"]] for image in shown}
 
-        issues = tables.read("label_issues", TWO).set_index("image_id")
+        issues = tables.read(LabelIssues, TWO).set_index("image_id")
         assert issues.loc[[mistaken], "class_name"].tolist() == [harbour.light[mistaken]]
-        second = tables.read("model_evaluation", TWO).iloc[0]
+        second = tables.read(ModelEvaluations, TWO).iloc[0]
         assert second["promoted_accuracy"] > 0.8
-        labels = tables.read("training_set", TWO)
+        labels = tables.read(TrainingSet, TWO)
         assert (labels["shape"] == "choice").sum() == 2 * PICTURES

@@ -26,6 +26,7 @@ from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.explain import explain_image
 from annotation_platform.rebuilding.rebuild import rebuild_version
+from annotation_platform.schema.tables import Annotations, CleanedImages, DatasetVersions, RawImages
 from annotation_platform.settings import settings_environment
 from annotation_platform.versioning.git import Git
 from annotation_platform.versioning.registry import checkout_as_stranger, list_versions
@@ -64,7 +65,7 @@ class Story:
         self.platform.answer(round_id)
         assert self.platform.run("merge_round", round_id).success
         assert self.platform.run("release_round", round_id).success
-        return str(self.lake.tables.read("dataset_version", round_id).iloc[0]["tag"])
+        return str(self.lake.tables.read(DatasetVersions, round_id).iloc[0]["tag"])
 
     def erase(self, image, say=quiet):
         found, expected = what_goes("image", image, self.places, self.platform.policy)
@@ -191,7 +192,7 @@ def test_an_image_goes_from_everywhere_and_versions_stay_whole(story, tmp_path):
     for path in pictures:
         shutil.copy(path, landing / f"{path.name}.jpg")
     story.play(THREE, 3)
-    raw = story.lake.tables.read("raw_images", THREE)
+    raw = story.lake.tables.read(RawImages, THREE)
     refused = raw[raw["source_key"].str.startswith("batch-9/")]
     assert refused["image_id"].isna().all()
     assert refused["problem"].str.contains("asked to").all()
@@ -310,7 +311,7 @@ def test_pages_of_the_ui_lose_the_pictures_that_show_it_and_no_others(story, tmp
 
         images = frozenset(
             image
-            for image in story.lake.tables.read("cleaned_images", ONE)["image_id"].dropna()
+            for image in story.lake.tables.read(CleanedImages, ONE)["image_id"].dropna()
             if image.startswith(names[:12])
         )
         assert clear_events(instance, images)
@@ -346,7 +347,7 @@ def test_who_an_annotator_was_is_forgotten_and_the_votes_stay(story):
     person = platform.people[1].name
     was = story.lake.ledger.pseudonym(person)
     labels = {tag: platform.state(tag).labels for tag in tags}
-    said = story.lake.tables.read_all("answers")
+    said = story.lake.tables.read_all(Annotations)
     votes = said.loc[said["annotator"] == was, "answer_id"]
     assert len(votes) > 3
     told = json.loads(command(story, "erase", "--annotator", person, "--dry-run", "--json").stdout)
@@ -363,7 +364,7 @@ def test_who_an_annotator_was_is_forgotten_and_the_votes_stay(story):
     for tag in tags:
         assert platform.state(tag).labels.equals(labels[tag])
         assert rebuild_version(platform.settings, platform.settings.registry_path, tag).same
-    now = story.lake.tables.read_all("answers")
+    now = story.lake.tables.read_all(Annotations)
     assert set(now.loc[now["annotator"] == result["pseudonym"], "answer_id"]) == set(votes)
     left = [key for key in story.lake.store.list("") if not key.startswith("audit/")]
     for key in left:
@@ -373,7 +374,7 @@ def test_who_an_annotator_was_is_forgotten_and_the_votes_stay(story):
     assert person not in platform.labeling.annotators()
     # A round later nothing of it has come back.
     story.play(THREE, 3)
-    again = story.lake.tables.read_all("answers")
+    again = story.lake.tables.read_all(Annotations)
     assert was not in set(again["annotator"])
     assert json.loads(command(story, "audit", "verify", "--json").stdout)["whole"]
 

@@ -23,6 +23,7 @@ from annotation_platform.labeling.places import PlacePlan
 from annotation_platform.labeling.results import write_result
 from annotation_platform.labeling.rounds import close_round, fetch_answers
 from annotation_platform.schema.shapes import Label
+from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.settings import settings_environment
 from tests.pipeline.conftest import open_platform
 
@@ -92,7 +93,7 @@ def go_through(platform):
     platform.hurry()
     change(platform, review={"gate": "manual"}, labeling={"answers_per_task": 2})
     assert platform.start_round(ONE).success
-    images = sorted(platform.lake.tables.read("label_tasks", ONE)["image_id"].unique())
+    images = sorted(platform.lake.tables.read(LabelTasks, ONE)["image_id"].unique())
     rejected, left, edited = images[0], images[1], images[2]
     names = platform.policy.ontology.names
     tied = iter([names[0], names[1]])

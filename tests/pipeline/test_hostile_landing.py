@@ -8,6 +8,7 @@ import pytest
 
 from annotation_platform.landing.inspect import inspect_files
 from annotation_platform.params import read_params
+from annotation_platform.schema.tables import CleanedImages
 from tests.invariants import check_account, check_idempotent
 
 
@@ -37,7 +38,7 @@ def test_each_hostile_file_ends_in_one_way_and_as_the_dry_run_said(platform, evi
     assert account.pending == 0
     assert account.landed > 60
     assert account.landed == len([row for row in said.values() if row.outcome != "pending"])
-    cleaned = platform.lake.tables.read("cleaned_images", "round-0001")
+    cleaned = platform.lake.tables.read(CleanedImages, "round-0001")
     for row in cleaned.itertuples():
         assert (row.outcome, row.reason) == (
             said[row.source_key].outcome,

@@ -16,6 +16,7 @@ from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.provenance.changes import find_changes
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.impact import Subject, find_impact, find_subject
+from annotation_platform.schema.tables import Annotations, DatasetVersions, RoundTasks
 from annotation_platform.settings import settings_environment
 from annotation_platform.versioning.registry import list_versions
 from tests.pipeline.conftest import open_platform
@@ -43,7 +44,7 @@ class Story:
 
     def release(self, round_id):
         assert self.platform.run("release_round", round_id).success
-        return str(self.lake.tables.read("dataset_version", round_id).iloc[0]["tag"])
+        return str(self.lake.tables.read(DatasetVersions, round_id).iloc[0]["tag"])
 
     @property
     def models(self):
@@ -57,7 +58,7 @@ class Story:
         return find_impact(Subject(kind, name), self.states(), self.models, **how)
 
     def answers(self):
-        said = self.lake.tables.read_all("answers")
+        said = self.lake.tables.read_all(Annotations)
         return said[said["state"] == "counted"]
 
 
@@ -114,7 +115,7 @@ def test_what_rests_on_an_annotator_and_what_is_so_without_them(played):
     assert same(last.changes, done(played, played.tags[-1], tag))
     told = diff_versions(*(played.platform.state(each) for each in (played.tags[-1], tag)))
     assert set(told.changes["cause"]) == {"policy"}
-    tasks = played.lake.tables.read("round_tasks", TWO).set_index("image_id")["state"]
+    tasks = played.lake.tables.read(RoundTasks, TWO).set_index("image_id")["state"]
     assert set(tasks.index[tasks == "left"]) == alone
     # Nothing is lost: it is asked again, and the answers are there if they are trusted after all.
     asked = played.lake.unasked_images(THREE, played.platform.policy.ontology)

@@ -9,6 +9,13 @@ import pytest
 
 from annotation_platform.reporting.status import round_states
 from annotation_platform.schema.geometry import BOX_COLUMNS
+from annotation_platform.schema.tables import (
+    ImportedLabels,
+    LabelTasks,
+    RoundReports,
+    SelectedImages,
+    TrainingSet,
+)
 from annotation_platform.versioning.registry import list_versions, read_manifest
 from sensors.labeling import labeling_complete_sensor
 from sensors.releases import review_complete_sensor
@@ -53,7 +60,7 @@ def test_a_round_that_lands_with_labels_becomes_a_version_without_people(home):
     tables = home.lake.tables
     land_with_labels(home, 1)
     started = home.start_round("round-0001")
-    assert tables.read("label_tasks", "round-0001").empty
+    assert tables.read(LabelTasks, "round-0001").empty
     assert waits(home) == {"round-0001": "merging (all images landed with labels)"}
 
     # The sensors alone bring it to a version.
@@ -65,7 +72,7 @@ def test_a_round_that_lands_with_labels_becomes_a_version_without_people(home):
     manifest = read_manifest(home.settings.registry_path, "training-set@v1.0.0")
     assert set(manifest.rounds) == {"round-0001"}
 
-    labels = tables.read("training_set", "round-0001")
+    labels = tables.read(TrainingSet, "round-0001")
     accepted = home.lake.accepted_images()
     assert set(labels["image_id"]) == set(accepted["image_id"])
     assert set(labels["origin"]) == {ORIGIN}
@@ -87,7 +94,7 @@ def test_a_round_that_lands_with_labels_becomes_a_version_without_people(home):
     # The model learns from them as from any others, and the round is reported.
     home.run("train_model", "round-0001")
     assert waits(home) == {"round-0001": "–"}
-    report = tables.read("round_report", "round-0001").iloc[0]
+    report = tables.read(RoundReports, "round-0001").iloc[0]
     assert (report["tasks"], report["answers"], report["version"]) == (0, 0, "1.0.0")
 
 
@@ -99,13 +106,13 @@ def test_what_people_label_later_adds_to_it(home):
     home.run("release_round", "round-0001")
     home.land(2)
     home.start_round("round-0002")
-    asked = set(tables.read("selected_images", "round-0002")["image_id"])
+    asked = set(tables.read(SelectedImages, "round-0002")["image_id"])
     images = home.lake.accepted_images()
     assert asked == set(images.loc[images["round_id"] == "round-0002", "image_id"])
     home.answer("round-0002")
     home.merge("round-0002")
     home.run("release_round", "round-0002")
-    labels = tables.read("training_set", "round-0002").drop_duplicates("image_id")
+    labels = tables.read(TrainingSet, "round-0002").drop_duplicates("image_id")
     origin = labels.set_index("image_id")["origin"]
     assert set(origin[list(asked)]) == {"people"}
     assert set(origin.drop(list(asked))) == {ORIGIN}
@@ -113,8 +120,8 @@ def test_what_people_label_later_adds_to_it(home):
     registry = home.settings.registry_path
     assert [info.version for info in list_versions(registry)] == ["1.0.0", "1.1.0"]
     # What was in the first version is in the second as it was.
-    first = tables.read("training_set", "round-0001")
-    second = tables.read("training_set", "round-0002")
+    first = tables.read(TrainingSet, "round-0001")
+    second = tables.read(TrainingSet, "round-0002")
     kept = second[second["image_id"].isin(first["image_id"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(kept.drop(columns="round_id"), first.drop(columns="round_id"))
 
@@ -124,12 +131,12 @@ def test_people_are_asked_only_about_pictures_without_usable_labels(home):
     land_with_labels(home, 1, leave_out=names[:3], rename={"boat": "ship"})
     started = home.start_round("round-0001")
     tables = home.lake.tables
-    imported = tables.read("imported_labels", "round-0001")
+    imported = tables.read(ImportedLabels, "round-0001")
     usable = set(imported.loc[imported["problem"] == "", "image_id"])
     refused = set(imported["image_id"]) - usable
     assert refused  # boats are in the pictures, ships not in the ontology
     accepted = set(home.lake.accepted_images()["image_id"])
-    assert set(tables.read("selected_images", "round-0001")["image_id"]) == accepted - usable
+    assert set(tables.read(SelectedImages, "round-0001")["image_id"]) == accepted - usable
     checks = {event.check_name: event for event in started.get_asset_check_evaluations()}
     check = checks["imported_labels_usable"]
     assert check.passed is False
@@ -143,7 +150,7 @@ def test_people_are_asked_only_about_pictures_without_usable_labels(home):
     assert requested(home.tick(labeling_complete_sensor)) == [("merge_round", "round-0001")]
     home.merge("round-0001")
     home.run("release_round", "round-0001")
-    labels = tables.read("training_set", "round-0001")
+    labels = tables.read(TrainingSet, "round-0001")
     assert set(labels["image_id"]) == accepted
     assert set(labels.loc[labels["origin"] == ORIGIN, "image_id"]) == usable
 
@@ -157,11 +164,11 @@ def test_people_can_be_asked_all_the_same(home):
     home.start_round("round-0001")
     tables = home.lake.tables
     accepted = set(home.lake.accepted_images()["image_id"])
-    assert set(tables.read("selected_images", "round-0001")["image_id"]) == accepted
+    assert set(tables.read(SelectedImages, "round-0001")["image_id"]) == accepted
     home.answer("round-0001")
     home.merge("round-0001")
     home.run("release_round", "round-0001")
-    assert set(tables.read("training_set", "round-0001")["origin"]) == {"people"}
+    assert set(tables.read(TrainingSet, "round-0001")["origin"]) == {"people"}
 
 
 def test_imported_labels_that_change_are_released_anew(home):
@@ -171,9 +178,9 @@ def test_imported_labels_that_change_are_released_anew(home):
     home.run("release_round", "round-0001")
     before = home.tick(review_complete_sensor)
     tables = home.lake.tables
-    labels = tables.read("imported_labels", "round-0001")
+    labels = tables.read(ImportedLabels, "round-0001")
     labels.loc[labels["shape"] == "box", "x1"] += 0.5
-    tables.write("imported_labels", "round-0001", labels)
+    tables.write(ImportedLabels, "round-0001", labels)
     after = home.tick(review_complete_sensor)
     assert before.run_requests[0].run_key != after.run_requests[0].run_key
     home.run("release_round", "round-0001")

@@ -23,6 +23,7 @@ from annotation_platform.labeling.rounds import close_round, seen_answers
 from annotation_platform.labeling.skills import QUALIFIED, Skills
 from annotation_platform.reporting.status import round_progress
 from annotation_platform.schema.shapes import Label
+from annotation_platform.schema.tables import LabelTasks, table_named
 from annotation_platform.versioning.registry import list_versions
 from sensors.labeling import labeling_complete_sensor
 from sensors.releases import review_complete_sensor
@@ -44,7 +45,7 @@ def start(platform, batch, round_id, **sections):
     platform.hurry()
     change(platform, **sections)
     assert platform.start_round(round_id).success
-    return platform.lake.tables.read("label_tasks", round_id)
+    return platform.lake.tables.read(LabelTasks, round_id)
 
 
 def box(name, x):
@@ -71,7 +72,7 @@ def reason(result):
 
 
 def read(platform, name, round_id=ONE):
-    return platform.lake.tables.read(name, round_id)
+    return platform.lake.tables.read(table_named(name), round_id)
 
 
 def decision(choice, comment=""):

@@ -21,6 +21,20 @@ from annotation_platform.rebuilding.derive import derive_version
 from annotation_platform.rebuilding.inputs import read_inputs
 from annotation_platform.reporting.history import image_history
 from annotation_platform.schema.shapes import Label
+from annotation_platform.schema.tables import (
+    AuditFrame,
+    AutoLabels,
+    Certificates,
+    DatasetVersions,
+    ErrorBars,
+    LabelTasks,
+    ModelPredictions,
+    Reaudits,
+    ReviewTasks,
+    RoundReports,
+    SelectedImages,
+    TrainingSet,
+)
 from annotation_platform.versioning.contents import versions_with
 from annotation_platform.versioning.registry import read_manifest
 from tests.pipeline.conftest import open_platform
@@ -131,11 +145,11 @@ def world(tmp_path):
 
 
 def accepted_in(world, round_id):
-    return set(world.tables.read("auto_labels", round_id)["image_id"])
+    return set(world.tables.read(AutoLabels, round_id)["image_id"])
 
 
 def tag_of(world, round_id):
-    return str(world.tables.read("dataset_version", round_id).iloc[0]["tag"])
+    return str(world.tables.read(DatasetVersions, round_id).iloc[0]["tag"])
 
 
 def causes(world, before, now):
@@ -147,17 +161,17 @@ def causes(world, before, now):
 def test_what_is_right_is_accepted_and_trains_and_its_path_is_told(world):
     world.play(ONE)
     tables = world.tables
-    overall = tables.read("certificates", ONE).set_index("class_name").loc[""]
+    overall = tables.read(Certificates, ONE).set_index("class_name").loc[""]
     assert overall["granted"], overall["reason"]
     assert overall["bound"] <= overall["alpha"] == 0.25
     taken = accepted_in(world, ONE)
-    frame = tables.read("audit_frame", ONE)
-    selected = tables.read("selected_images", ONE)
+    frame = tables.read(AuditFrame, ONE)
+    selected = tables.read(SelectedImages, ONE)
     assert (len(frame), len(selected)) == (24, 16)
     assert taken
     assert not taken & {*frame.loc[frame["by_rule"], "image_id"], *selected["image_id"]}
 
-    labels = tables.read("training_set", ONE)
+    labels = tables.read(TrainingSet, ONE)
     auto = labels[labels["origin"] == "auto"]
     assert set(auto["image_id"]) == taken
     assert set(auto["split"]) == {"train"}
@@ -167,7 +181,7 @@ def test_what_is_right_is_accepted_and_trains_and_its_path_is_told(world):
         assert abs(np.array([row.x1, row.y1, row.x2, row.y2]) - [true.x1, true.y1, true.x2, true.y2]
                    ).max() < 3  # fmt: skip
     assert world.platform.run("report_round", ONE).success
-    report = tables.read("round_report", ONE).iloc[0]
+    report = tables.read(RoundReports, ONE).iloc[0]
     audited = selected["audit"] & ~selected["image_id"].isin(
         frame.loc[frame["by_rule"], "image_id"]
     )
@@ -176,7 +190,7 @@ def test_what_is_right_is_accepted_and_trains_and_its_path_is_told(world):
     # Six seconds a picture; half of what was accepted is seen again.
     assert report["minutes_saved"] == pytest.approx(6 / 60 * (len(taken) // 2))
     assert report["auto_bound"] <= report["auto_alpha"]
-    bars = tables.read("error_bars", ONE).set_index(["origin", "class_name"])
+    bars = tables.read(ErrorBars, ONE).set_index(["origin", "class_name"])
     assert bars.loc[("auto", ""), "high"] == overall["bound"]
     assert bars.loc[("people", ""), ["audited", "low", "high"]].tolist() == [0, 0.0, 1.0]
 
@@ -185,9 +199,9 @@ def test_what_is_right_is_accepted_and_trains_and_its_path_is_told(world):
     assert f"proposal accepted under the certificate of {ONE} (bound " in events[2].detail
     assert events[3].detail.endswith("split train: 1 label without a person.")
 
-    version = tables.read("dataset_version", ONE).iloc[0]
+    version = tables.read(DatasetVersions, ONE).iloc[0]
     manifest = read_manifest(world.platform.settings.registry_path, version["tag"])
-    assert set(manifest.weights) == set(tables.read("auto_labels", ONE)["weights_sha256"])
+    assert set(manifest.weights) == set(tables.read(AutoLabels, ONE)["weights_sha256"])
     told = {(bar.origin, bar.class_name): bar for bar in manifest.label_errors}
     assert told["auto", ""].high == round(overall["bound"], 4)
     assert (told["people", ""].rate, told["people", ""].high) == (None, 1.0)
@@ -203,21 +217,21 @@ def test_what_is_right_is_accepted_and_trains_and_its_path_is_told(world):
     assert derived.labels == len(labels)
 
     # The audit speaks of the images that there were; today's pins and policy do not move it.
-    before = tables.digest("auto_labels", ONE)
-    chosen = tables.digest("selected_images", ONE)
+    before = tables.digest(AutoLabels, ONE)
+    chosen = tables.digest(SelectedImages, ONE)
     world.platform.change_policy(selection={"budget": 20, "strategy": "random"})
     world.platform.run("start_round", ONE)
-    assert tables.digest("selected_images", ONE) == chosen
+    assert tables.digest(SelectedImages, ONE) == chosen
     world.release(ONE)
-    assert tables.digest("auto_labels", ONE) == before
+    assert tables.digest(AutoLabels, ONE) == before
 
     world.platform.change_policy(auto_accept={"use_in_training": False})
     world.release(ONE)
-    assert set(tables.read("training_set", ONE)["origin"]) == {"people"}
+    assert set(tables.read(TrainingSet, ONE)["origin"]) == {"people"}
     assert causes(world, version["tag"], tag_of(world, ONE)) == {"policy": taken}
     # What rests on the model, and what was so without it, was known before.
     was, now = (world.platform.state(tag) for tag in (version["tag"], tag_of(world, ONE)))
-    (proposed,) = set(tables.read("auto_labels", ONE)["weights_sha256"])
+    (proposed,) = set(tables.read(AutoLabels, ONE)["weights_sha256"])
     (impact,) = find_impact(Subject("model", proposed), [was, now], {}).versions[:1]
     rests = impact.rests.set_index("label_id")["how"]
     assert set(rests.index[rests == "accepted"]) == set(auto["label_id"])
@@ -234,25 +248,25 @@ def test_accepted_pictures_are_seen_again_blind_and_a_later_certificate_takes_ov
     tables = world.tables
     world.play(ONE)
     taken = accepted_in(world, ONE)
-    accepted = tables.read("auto_labels", ONE)
+    accepted = tables.read(AutoLabels, ONE)
     drawn = set(accepted.loc[accepted["seen_again"], "image_id"])
     assert len(drawn) == -(-len(taken) // 2)
 
     checks = world.play(TWO)
-    selected = tables.read("selected_images", TWO)
+    selected = tables.read(SelectedImages, TWO)
     again = selected[selected["rule"] == "reaudit"]
     assert set(again["image_id"]) == drawn
     assert "accepted without a person" in again["reason"].iloc[0]
-    tasks = tables.read("label_tasks", TWO)
+    tasks = tables.read(LabelTasks, TWO)
     assert tasks.loc[tasks["image_id"].isin(drawn), "blind"].all()
-    verdict = tables.read("reaudits", TWO).set_index("certified_round").loc[ONE]
+    verdict = tables.read(Reaudits, TWO).set_index("certified_round").loc[ONE]
     audited = selected.loc[selected["audit"], "image_id"]
     assert verdict["pictures"] == len(drawn | (taken & set(audited)))
     assert verdict["errors"] == 0
     assert not verdict["contradicted"]
     assert checks["certificates_hold"].passed
 
-    labels = tables.read("training_set", TWO).drop_duplicates("image_id").set_index("image_id")
+    labels = tables.read(TrainingSet, TWO).drop_duplicates("image_id").set_index("image_id")
     assert set(labels.loc[sorted(drawn), "origin"]) == {"people"}
     assert set(labels.loc[labels["origin"] == "auto", "round_id"]) == {TWO}
     now = accepted_in(world, TWO)
@@ -273,13 +287,13 @@ def test_what_people_contradict_is_withdrawn_and_named(world):
     # Nothing more is accepted, so the first certificate would go on standing.
     world.platform.change_policy(auto_accept={"alpha": 0.001})
     checks = world.play(TWO, nothing_in=taken)
-    assert not tables.read("certificates", TWO)["granted"].any()
-    verdict = tables.read("reaudits", TWO).set_index("certified_round").loc[ONE]
+    assert not tables.read(Certificates, TWO)["granted"].any()
+    verdict = tables.read(Reaudits, TWO).set_index("certified_round").loc[ONE]
     assert verdict["errors"] == verdict["labels"] == verdict["pictures"] >= 3
     assert verdict["contradicted"]
     assert not checks["certificates_hold"].passed
     assert f"{ONE}: " in str(checks["certificates_hold"].metadata["first"].value)
-    labels = tables.read("training_set", TWO)
+    labels = tables.read(TrainingSet, TWO)
     assert set(labels["origin"]) == {"people"}
     told = causes(world, tag_of(world, ONE), tag_of(world, TWO))
     assert told["model"] == taken - set(labels["image_id"])
@@ -295,17 +309,17 @@ def test_without_a_frame_or_with_other_proposals_nothing_is_accepted(world):
     world.platform.run("merge_round", ONE)
     world.release(ONE)
     assert accepted_in(world, ONE) == set()
-    assert "was off when" in tables.read("certificates", ONE)["reason"].iloc[0]
+    assert "was off when" in tables.read(Certificates, ONE)["reason"].iloc[0]
 
     world.land(2, 24)
     assert world.platform.start_round(TWO).success
-    anew = tables.read("model_predictions", TWO)
-    tables.write("model_predictions", TWO, anew.assign(score=0.98))
+    anew = tables.read(ModelPredictions, TWO)
+    tables.write(ModelPredictions, TWO, anew.assign(score=0.98))
     world.answer(TWO)
     world.platform.run("merge_round", TWO)
     world.release(TWO)
     assert accepted_in(world, TWO) == set()
-    assert "made anew" in tables.read("certificates", TWO)["reason"].iloc[0]
+    assert "made anew" in tables.read(Certificates, TWO)["reason"].iloc[0]
 
 
 def test_a_version_waits_until_an_audit_shows_that_its_labels_are_good_enough(world):
@@ -320,7 +334,7 @@ def test_a_version_waits_until_an_audit_shows_that_its_labels_are_good_enough(wo
     world.platform.start_round(ONE)
     world.answer(ONE)
     world.platform.run("merge_round", ONE)
-    assert set(tables.read("review_tasks", ONE)["kinds"]) == {"sample"}
+    assert set(tables.read(ReviewTasks, ONE)["kinds"]) == {"sample"}
     places = world.platform.labeling.open_places(EXPERT)
     assert len(places) == 12
     for place in places:
@@ -329,7 +343,7 @@ def test_a_version_waits_until_an_audit_shows_that_its_labels_are_good_enough(wo
         world.platform.labeling.submit(place.backend_task, EXPERT, accepted, 5.0)
     stopped = world.platform.run("release_round", ONE, raise_on_error=False)
     assert not stopped.success
-    assert not tables.exists("dataset_version", ONE)
+    assert not tables.exists(DatasetVersions, ONE)
     (check,) = [
         each
         for each in stopped.get_asset_check_evaluations()
@@ -339,4 +353,4 @@ def test_a_version_waits_until_an_audit_shows_that_its_labels_are_good_enough(wo
 
     world.platform.change_policy(release={"maximum_label_error": 0.4})
     world.release(ONE)
-    assert tables.exists("dataset_version", ONE)
+    assert tables.exists(DatasetVersions, ONE)

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from annotation_platform.schema.tables import DatasetVersions
 from tests.pipeline.conftest import open_platform
 
 # What names the run or the hour, and not the data, is left out.
@@ -19,7 +20,7 @@ def whole_round(platform):
     platform.merge("round-0001")
     platform.run("release_round", "round-0001")
     keys = [key for part in SAME for key in platform.lake.store.list(part.rstrip("/"))]
-    version = platform.lake.tables.read("dataset_version", "round-0001").iloc[0]
+    version = platform.lake.tables.read(DatasetVersions, "round-0001").iloc[0]
     return {key: platform.lake.store.get(key) for key in keys}, version["folder_md5"]
 
 

@@ -6,6 +6,18 @@ import dagster as dg
 import pytest
 import yaml
 
+from annotation_platform.schema.tables import (
+    AnnotatorPace,
+    AutoLabels,
+    BatchDrift,
+    Certificates,
+    HeldOutImages,
+    LabelIssues,
+    LabelTasks,
+    ModelAgreement,
+    SelectedImages,
+    TrainingSet,
+)
 from annotation_platform.selection.pins import Pins
 
 
@@ -19,9 +31,9 @@ def set_policy(platform, **sections):
 
 def people_agreed_until(tables, round_id):
     """Let a round's agreement be that of a model as good as people."""
-    last = tables.read("model_agreement", round_id)
+    last = tables.read(ModelAgreement, round_id)
     figures = {"f1": 0.99, "f1_low": 0.98, "f1_high": 1.0}
-    tables.write("model_agreement", round_id, last.assign(**figures))
+    tables.write(ModelAgreement, round_id, last.assign(**figures))
 
 
 def play(platform, batch, round_id):
@@ -49,7 +61,7 @@ def test_an_audit_is_drawn_answered_blind_and_too_small_to_certify_anything(plat
     people_agreed_until(tables, "round-0001")
     second = play(platform, 2, "round-0002")
 
-    tasks, selected = tables.read_all("label_tasks"), tables.read_all("selected_images")
+    tasks, selected = tables.read_all(LabelTasks), tables.read_all(SelectedImages)
     audited = set(selected.loc[selected["audit"], "image_id"])
     assert len(audited) == 6
     assert tasks[tasks["image_id"].isin(audited)]["blind"].all()
@@ -57,22 +69,22 @@ def test_an_audit_is_drawn_answered_blind_and_too_small_to_certify_anything(plat
     nothing_known = first["round_like_what_is_known"]
     assert nothing_known.passed
     assert "Nothing is known yet" in nothing_known.description
-    drift = tables.read("batch_drift", "round-0002").set_index("feature")
+    drift = tables.read(BatchDrift, "round-0002").set_index("feature")
     assert {"brightness", "look", "objects", "classes"} <= set(drift.index)
     assert (drift["reference_images"] == 8).all()
     # The two batches are drawn alike.
     assert second["round_like_what_is_known"].passed
     # They are looked at once, for the drift and for what is suspect.
-    learned = tables.read("training_set", "round-0001")
+    learned = tables.read(TrainingSet, "round-0001")
     held_out = set(learned.loc[learned["split"] != "train", "image_id"])
-    assert set(tables.read("held_out_images", "round-0002")["image_id"]) == held_out
-    assert tables.read("label_issues", "round-0001").empty
-    assert tables.exists("label_issues", "round-0002")
+    assert set(tables.read(HeldOutImages, "round-0002")["image_id"]) == held_out
+    assert tables.read(LabelIssues, "round-0001").empty
+    assert tables.exists(LabelIssues, "round-0002")
 
     assert first["people_as_fast_as_before"].passed
     assert "Nobody answered enough" in first["people_as_fast_as_before"].description
     assert second["people_as_fast_as_before"].severity == dg.AssetCheckSeverity.WARN
-    assert tables.exists("annotator_pace", "round-0002")
+    assert tables.exists(AnnotatorPace, "round-0002")
 
     assert first["agreement_with_people_holds"].passed
     fallen = second["agreement_with_people_holds"]
@@ -80,13 +92,13 @@ def test_an_audit_is_drawn_answered_blind_and_too_small_to_certify_anything(plat
     assert "0.990 in the mean of the 1 rounds before: a drop beyond chance" in fallen.description
     assert fallen.metadata["difference"].value < -0.3
 
-    verdicts = tables.read_all("certificates").set_index(["round_id", "class_name"])
+    verdicts = tables.read_all(Certificates).set_index(["round_id", "class_name"])
     for round_id in ("round-0001", "round-0002"):
         overall = verdicts.loc[round_id, ""]
         assert not overall["granted"]
         assert "audited pictures" in overall["reason"]
-    assert tables.read_all("auto_labels").empty
-    labels = tables.read("training_set", "round-0002")
+    assert tables.read_all(AutoLabels).empty
+    labels = tables.read(TrainingSet, "round-0002")
     assert set(labels["origin"]) == {"people"}
     assert set(labels["image_id"]) == set(selected["image_id"])
 
@@ -94,12 +106,12 @@ def test_an_audit_is_drawn_answered_blind_and_too_small_to_certify_anything(plat
 @pytest.mark.long
 def test_a_picture_pinned_after_it_was_asked_about_is_asked_about_once_more(platform):
     play(platform, 1, "round-0001")
-    image = platform.lake.tables.read("selected_images", "round-0001")["image_id"].iloc[0]
+    image = platform.lake.tables.read(SelectedImages, "round-0001")["image_id"].iloc[0]
     Pins(platform.lake.store).set(
         image, wanted=True, reason="missed by the model", by="ada", now=datetime.now(UTC)
     )
     play(platform, 2, "round-0002")
-    again = platform.lake.tables.read("selected_images", "round-0002").set_index("image_id")
+    again = platform.lake.tables.read(SelectedImages, "round-0002").set_index("image_id")
     assert again.loc[image, "reason"] == "wanted by ada: missed by the model"
     assert len(again) == 9
     pool = platform.lake.unasked_images("round-0003", platform.policy.ontology)

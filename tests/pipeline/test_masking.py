@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from annotation_platform.errors import NotReadyError, SettingsError
+from annotation_platform.schema.tables import ModelPredictions
 from annotation_platform.storage.keys import is_shown
 
 ONE, TWO = "round-0001", "round-0002"
@@ -58,7 +59,7 @@ def test_a_round_with_masks_shows_copies_and_proposes_nothing_that_is_masked(pla
     assert asked(platform) == []
     change(platform, "masking", classes=[name])
     result = platform.run("start_round", TWO)
-    found = platform.lake.tables.read("model_predictions", TWO)
+    found = platform.lake.tables.read(ModelPredictions, TWO)
     hidden = set(found.loc[found["class_name"] == name, "image_id"])
     assert metadata(result, "label_tasks")["masked_images"] == len(hidden) > 0
     places = asked(platform)

@@ -15,6 +15,7 @@ from annotation_platform.params import read_params
 from annotation_platform.reporting.advice import advise
 from annotation_platform.reporting.round_facts import round_facts, round_trends
 from annotation_platform.reporting.round_page import render_round
+from annotation_platform.schema.tables import HumanLabels, LabelTasks, ReviewedLabels, RoundReports
 from annotation_platform.servers.front_page import front_page
 from tests.pipeline.conftest import open_platform
 
@@ -58,8 +59,8 @@ def report(platform, round_id):
 
 def test_the_report_counts_what_the_tables_hold(worked):
     tables, lake = worked.lake.tables, worked.lake
-    said = tables.read("human_labels", "round-0001").drop_duplicates("answer_id")
-    reviewed = tables.read("reviewed_labels", "round-0001")
+    said = tables.read(HumanLabels, "round-0001").drop_duplicates("answer_id")
+    reviewed = tables.read(ReviewedLabels, "round-0001")
     stands = reviewed[
         ~reviewed["decision"].isin(["rejected", "undecided"])
         & ~reviewed["shape"].isin(["none", "unsure"])
@@ -76,7 +77,7 @@ def test_the_report_counts_what_the_tables_hold(worked):
     assert sum(facts.outcomes.values()) == len(lake.manifests.read("round-0001"))
     seconds = facts.minutes * 60 / facts.labels
     assert round_trends(lake, facts)[1].values == {"round-0001": pytest.approx(seconds)}
-    row = tables.read("round_report", "round-0001").iloc[0]
+    row = tables.read(RoundReports, "round-0001").iloc[0]
     assert (row["touches"], row["labels"]) == (facts.touches, facts.labels)
     assert row["minutes"] == pytest.approx(facts.minutes)
     shown = text_of(report(worked, "round-0001"))
@@ -119,7 +120,7 @@ def test_all_rounds_stand_on_one_page_with_what_they_wait_for(worked, pages):
     answer = pages.get("/")
     shown = text_of(answer.text)
     assert re.search(r"round-0002 people .*round-0001 –", shown)
-    assert f"0 of {len(worked.lake.tables.read('label_tasks', 'round-0002'))}" in shown
+    assert f"0 of {len(worked.lake.tables.read(LabelTasks, 'round-0002'))}" in shown
     links = re.findall(r'href="([^"]+)"', answer.text)
     assert {"/rounds/round-0001", "/rounds/round-0002", "/versions/1.0.0/card.html"} <= set(links)
     for link in links:

@@ -26,6 +26,7 @@ from annotation_platform.provenance.explain import ImageStory, explain_image
 from annotation_platform.provenance.patch import Patch, apply_patch, make_patch, write_folder
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.schema.shapes import Label
+from annotation_platform.schema.tables import DatasetVersions, Splits, TrainingSet
 from annotation_platform.selection.pins import Pins
 from annotation_platform.settings import settings_environment
 from annotation_platform.versioning.folder import build_folder
@@ -67,7 +68,7 @@ class Story:
     def release(self, round_id):
         """Publish a round's training set and return the tag of its version."""
         assert self.platform.run("release_round", round_id).success
-        return str(self.lake.tables.read("dataset_version", round_id).iloc[0]["tag"])
+        return str(self.lake.tables.read(DatasetVersions, round_id).iloc[0]["tag"])
 
     def state(self, tag):
         return self.platform.state(tag)
@@ -126,31 +127,31 @@ def tags(story):
     done["ontology"] = story.release(TWO)
 
     platform.change_policy(ontology={"guidelines": "Draw boxes otherwise."})
-    pinned = lake.tables.read("training_set", TWO)["image_id"].iloc[-1]
+    pinned = lake.tables.read(TrainingSet, TWO)["image_id"].iloc[-1]
     Pins(lake.store).set(pinned, wanted=True, reason="look again", by="me", now=datetime.now(UTC))
     story.images["pinned"] = pinned
     done["guideline"] = story.play(THREE, 3)
 
     # Somebody moved a picture to another split by hand.
     tables = lake.tables
-    alone = tables.read("training_set", THREE).drop_duplicates("image_id")
+    alone = tables.read(TrainingSet, THREE).drop_duplicates("image_id")
     alone = alone[~alone["group_id"].duplicated(keep=False) & (alone["split"] == "train")]
     story.images["moved"] = alone["image_id"].iloc[0]
-    for key in tables.rounds("splits"):
-        drawn = tables.read("splits", key)
+    for key in tables.rounds(Splits):
+        drawn = tables.read(Splits, key)
         own = drawn["key"].isin(alone[["image_id", "group_id"]].iloc[0])
-        tables.write("splits", key, drawn.assign(split=drawn["split"].mask(own, "val")))
+        tables.write(Splits, key, drawn.assign(split=drawn["split"].mask(own, "val")))
     done["split"] = story.release(THREE)
 
     # Other code than today's made something else of the same.
-    labels = tables.read("training_set", THREE)
-    made_of = tables.lineage.read("training_set", THREE, tables.digest("training_set", THREE))
+    labels = tables.read(TrainingSet, THREE)
+    made_of = tables.lineage.read("training_set", THREE, tables.digest(TrainingSet, THREE))
     story.images["code"] = labels.loc[labels["shape"] == "box", "image_id"].iloc[0]
     labels["x1"] = labels["x1"].mask(labels["image_id"] == story.images["code"], labels["x1"] + 0.5)
-    digest = tables.write("training_set", THREE, labels)
+    digest = tables.write(TrainingSet, THREE, labels)
     tables.lineage.write("training_set", THREE, digest, made_of)
     assert platform.run("release_round", THREE, only=["dataset_version"]).success
-    done["code"] = str(tables.read("dataset_version", THREE).iloc[0]["tag"])
+    done["code"] = str(tables.read(DatasetVersions, THREE).iloc[0]["tag"])
     return done
 
 

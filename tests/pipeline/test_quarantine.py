@@ -11,6 +11,7 @@ from PIL import Image
 
 from annotation_platform.demo.scenes import draw_batch
 from annotation_platform.params import read_params
+from annotation_platform.schema.tables import CleanedImages, LabelTasks
 from annotation_platform.storage.keys import raw_key
 from tests.invariants import check_account, check_idempotent
 
@@ -62,12 +63,12 @@ def test_a_picture_put_back_is_accepted_in_the_next_round(platform):
     assert json.loads(again.stdout)["reason"] == "a night shot"
 
     platform.start_round("round-0002")
-    cleaned = platform.lake.tables.read("cleaned_images", "round-0002")
+    cleaned = platform.lake.tables.read(CleanedImages, "round-0002")
     assert cleaned[["image_id", "outcome", "source_key"]].to_numpy().tolist() == [
         [ids["dark.jpg"], "accepted", "dark.jpg"]
     ]
     assert "released" in cleaned["flags"].iloc[0].split(",")
-    asked = platform.lake.tables.read("label_tasks", "round-0002")
+    asked = platform.lake.tables.read(LabelTasks, "round-0002")
     assert set(asked["image_id"]) == {ids["dark.jpg"]}
     # Every use of the lake by a run or a command is written down.
     lines = [

@@ -4,6 +4,16 @@ import dagster as dg
 import pytest
 import yaml
 
+from annotation_platform.schema.tables import (
+    DatasetVersions,
+    ModelEvaluations,
+    ModelPredictions,
+    ReviewTasks,
+    RoundReports,
+    Splits,
+    TrainingSet,
+    table_named,
+)
 from annotation_platform.versioning.registry import list_versions, read_manifest
 
 
@@ -26,14 +36,14 @@ def test_two_rounds_from_landing_to_a_model_that_proposes(platform):
         for job in ("release_round", "train_model"):
             assert platform.run(job, round_id).success
     tables = platform.lake.tables
-    report = tables.read_all("round_report")
+    report = tables.read_all(RoundReports)
     assert report["accepted"].tolist() == [8, 8]
     assert (report["landed"] == report[["accepted", "quarantined", "duplicates"]].sum(axis=1)).all()
     assert report["answers"].tolist() == [24, 24]
     assert report["version"].tolist() == ["1.0.0", "1.1.0"]
 
-    weights = tables.read("model_evaluation", "round-0001")["weights_sha256"].iloc[0]
-    predictions = tables.read("model_predictions", "round-0002")
+    weights = tables.read(ModelEvaluations, "round-0001")["weights_sha256"].iloc[0]
+    predictions = tables.read(ModelPredictions, "round-0002")
     assert set(predictions["weights_sha256"]) <= {weights}
 
     registry = platform.settings.registry_path
@@ -41,10 +51,10 @@ def test_two_rounds_from_landing_to_a_model_that_proposes(platform):
     manifest = read_manifest(registry, "training-set@v1.1.0")
     assert set(manifest.rounds) == {"round-0001", "round-0002"}
 
-    training_set = tables.read("training_set", "round-0002")
+    training_set = tables.read(TrainingSet, "round-0002")
     accepted = platform.lake.accepted_images()
     assert set(training_set["image_id"]) == set(accepted["image_id"])
-    first = tables.read("training_set", "round-0001")
+    first = tables.read(TrainingSet, "round-0001")
     tested = set(first.loc[first["split"] == "test", "image_id"])
     assert tested <= set(training_set.loc[training_set["split"] == "test", "image_id"])
 
@@ -59,11 +69,13 @@ def test_running_a_job_again_changes_nothing(platform):
         for job in jobs:
             platform.run(job, "round-0001")
             platform.decide("round-0001")
-        digests.append([platform.lake.tables.digest(name, "round-0001") for name in names])
+        digests.append(
+            [platform.lake.tables.digest(table_named(name), "round-0001") for name in names]
+        )
     assert digests[0] == digests[1]
     assert len(platform.labeling.submissions("round-0001")) == 24
     assert len(list_versions(platform.settings.registry_path)) == 1
-    again = platform.lake.tables.read("dataset_version", "round-0001").iloc[0]
+    again = platform.lake.tables.read(DatasetVersions, "round-0001").iloc[0]
     assert not again["new_version"]
 
 
@@ -81,10 +93,10 @@ def test_a_broken_gate_stops_the_release_and_publishes_nothing(platform):
     platform.merge("round-0001")
     platform.run("release_round", "round-0001")
     # Somebody tampers with the splits: a tested image would become a training image.
-    splits = platform.lake.tables.read("splits", "round-0001")
+    splits = platform.lake.tables.read(Splits, "round-0001")
     tested = splits["split"] == "test"
     platform.lake.tables.write(
-        "splits", "round-0001", splits.assign(split=splits["split"].mask(tested, "train"))
+        Splits, "round-0001", splits.assign(split=splits["split"].mask(tested, "train"))
     )
     start(platform, 2, "round-0002")
     platform.answer("round-0002")
@@ -120,7 +132,7 @@ def test_classes_renamed_while_people_work_stop_the_merge_and_say_so(platform):
     assert not merged.success
     checks = {event.check_name: event.passed for event in merged.get_asset_check_evaluations()}
     assert checks["labels_in_ontology"] is False
-    assert not platform.lake.tables.exists("review_tasks", "round-0001")
+    assert not platform.lake.tables.exists(ReviewTasks, "round-0001")
     # With a word on what became of the class, the round goes on.
     mapped = yaml.safe_load(before)
     for each in mapped["ontology"]["classes"]:
@@ -129,7 +141,7 @@ def test_classes_renamed_while_people_work_stop_the_merge_and_say_so(platform):
     policy.write_text(yaml.safe_dump(mapped))
     assert platform.merge("round-0001").success
     assert platform.run("release_round", "round-0001").success
-    names = platform.lake.tables.read("training_set", "round-0001")["class_name"]
+    names = platform.lake.tables.read(TrainingSet, "round-0001")["class_name"]
     assert "ship" in set(names)
     assert "boat" not in set(names)
 

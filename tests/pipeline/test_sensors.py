@@ -11,6 +11,14 @@ from annotation_platform.labeling.hints import Hints
 from annotation_platform.labeling.results import write_result
 from annotation_platform.reporting.status import round_states
 from annotation_platform.schema.shapes import Label
+from annotation_platform.schema.tables import (
+    BatchDrift,
+    CleanedImages,
+    ConsensusLabels,
+    LabelTasks,
+    RoundReports,
+    SelectedImages,
+)
 from annotation_platform.versioning.registry import list_versions
 from resources.causes import goes_on
 from resources.instance import end_dead_runs
@@ -207,9 +215,9 @@ def test_labels_that_fail_a_gate_are_not_released(patient):
     patient.merge("round-0001")
     assert versions(patient) == ["1.0.0"]
     tables = patient.lake.tables
-    labels = tables.read("consensus_labels", "round-0001")
+    labels = tables.read(ConsensusLabels, "round-0001")
     labels.loc[labels.index[0], "x2"] = 9999.0
-    tables.write("consensus_labels", "round-0001", labels)
+    tables.write(ConsensusLabels, "round-0001", labels)
     held = patient.tick(review_complete_sensor)
     assert keys(held) == []
     assert "held back: 1 regions outside their image" in held.skip_reason.skip_message
@@ -308,7 +316,7 @@ def test_a_round_in_which_nothing_is_new_ends_by_itself(patient):
         (patient.settings.landing_path / f"again-{name}").write_bytes(data)
     patient.tick(new_images_sensor)
     patient.run("start_round", "round-0002")
-    cleaned = patient.lake.tables.read("cleaned_images", "round-0002")
+    cleaned = patient.lake.tables.read(CleanedImages, "round-0002")
     assert set(cleaned["outcome"]) == {"duplicate", "quarantined"}
     result = patient.tick(labeling_complete_sensor)
     assert keys(result) == []
@@ -345,7 +353,7 @@ def test_a_round_that_is_held_waits_for_somebody_and_the_next_ones_go_on(patient
     assert not patient.run("start_round", "round-0002", raise_on_error=False).success
     finish(patient, request, dg.DagsterRunStatus.FAILURE)
     tables = patient.lake.tables
-    assert "sharpness" in set(tables.read("batch_drift", "round-0002").query("drifted")["feature"])
+    assert "sharpness" in set(tables.read(BatchDrift, "round-0002").query("drifted")["feature"])
     waiting = patient.tick(new_images_sensor)
     assert keys(waiting) == []
     assert waiting.skip_reason.skip_message.startswith("round-0002 is held: ")
@@ -361,15 +369,15 @@ def test_a_round_that_is_held_waits_for_somebody_and_the_next_ones_go_on(patient
     assert [request.partition_key for request in later.run_requests] == ["round-0003"]
     patient.run("start_round", "round-0003")
     # Nobody is asked about the pictures of the round that is held, and they are not known either.
-    night = tables.read("cleaned_images", "round-0002")
+    night = tables.read(CleanedImages, "round-0002")
     night = set(night.loc[night["outcome"] == "accepted", "image_id"])
-    assert not night & set(tables.read("selected_images", "round-0003")["image_id"])
+    assert not night & set(tables.read(SelectedImages, "round-0003")["image_id"])
     known = len(patient.lake.accepted_images().query("round_id == 'round-0001'"))
-    assert set(tables.read("batch_drift", "round-0003")["reference_images"]) == {known}
+    assert set(tables.read(BatchDrift, "round-0003")["reference_images"]) == {known}
     assert keys(patient.tick(new_images_sensor)) == []
 
     patient.run("start_round", "round-0002", only=["selected_images", "label_tasks"])
-    assert set(tables.read("selected_images", "round-0002")["image_id"]) == night
+    assert set(tables.read(SelectedImages, "round-0002")["image_id"]) == night
     assert "held" not in patient.tick(new_images_sensor).skip_reason.skip_message
 
 
@@ -377,10 +385,10 @@ def test_who_answers_what_is_fixed_before_anybody_is_asked(patient):
     patient.land(1)
     patient.tick(new_images_sensor)
     patient.run("start_round", "round-0001")
-    before = patient.lake.tables.read("label_tasks", "round-0001")
+    before = patient.lake.tables.read(LabelTasks, "round-0001")
     patient.labeling.add_annotator("aaron@example.org")
     patient.run("start_round", "round-0001")
-    assert before.equals(patient.lake.tables.read("label_tasks", "round-0001"))
+    assert before.equals(patient.lake.tables.read(LabelTasks, "round-0001"))
 
 
 def test_an_overtaken_version_is_reported_without_a_model(patient):
@@ -394,7 +402,7 @@ def test_an_overtaken_version_is_reported_without_a_model(patient):
     asked = {r.partition_key: r.job_name for r in patient.tick(new_version_sensor).run_requests}
     assert asked == {"round-0001": "report_round", "round-0002": "train_model"}
     patient.run("report_round", "round-0001")
-    report = patient.lake.tables.read("round_report", "round-0001").iloc[0]
+    report = patient.lake.tables.read(RoundReports, "round-0001").iloc[0]
     assert (report["version"], math.isnan(report["model_map50"])) == ("1.0.0", True)
 
 

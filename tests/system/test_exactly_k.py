@@ -19,7 +19,7 @@ from annotation_platform.labeling.places import Wanted, assign_places
 from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.labeling.tasks import task_copies, tasks_table
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import empty_table
+from annotation_platform.schema.tables import ModelPredictions
 from annotation_platform.servers.label_studio import LabelStudioServer
 from tests.invariants import check_answers
 from tests.system import postgres
@@ -36,7 +36,7 @@ def publish(client, lake, places):
     images = pd.DataFrame(
         {"image_id": ids, "outcome": "accepted", "extension": "jpg", "width": 100, "height": 100}
     )
-    predictions = empty_table("model_predictions")
+    predictions = ModelPredictions.empty()
     copies = task_copies(ROUND, places, images, predictions, ontology=ONTOLOGY, minimum_score=0.5)
     return tasks_table(
         ROUND,

@@ -19,6 +19,7 @@ from annotation_platform.labeling.people import add_person
 from annotation_platform.labeling.pictures import picture_place, private_endpoint
 from annotation_platform.lake import lake_of
 from annotation_platform.params import LabelingPolicy, Params, RoundPolicy
+from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.servers.child import usable_port
 from annotation_platform.servers.label_studio import LabelStudioServer
 from annotation_platform.servers.up import running_label_studio, serve
@@ -249,12 +250,12 @@ def test_up_shows_what_landed_in_s3(settings, s3):
         for name, data in batch.files.items():
             lake.landing.put(name, data)
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not lake.tables.exists("label_tasks", "round-0001"):
+        while not lake.tables.exists(LabelTasks, "round-0001"):
             dagster.check()
             assert time.monotonic() < deadline
             time.sleep(0.5)
         url, token = running_label_studio(settings)
-        task = lake.tables.read("label_tasks", "round-0001").iloc[0]
+        task = lake.tables.read(LabelTasks, "round-0001").iloc[0]
         address = picture_of(LabelStudioHttp(url, token), task["backend_task"])
         stored = lake.store.get(f"images/{task['image_id']}.jpg")
         assert fetch(address, token).content == stored

@@ -12,8 +12,8 @@ from annotation_platform.demo.scenes import draw_batch
 from annotation_platform.images.cleaning import clean_round
 from annotation_platform.lake import open_lake
 from annotation_platform.params import CleaningPolicy
-from annotation_platform.schema.tables import empty_table
-from annotation_platform.storage.round_tables import parquet_bytes
+from annotation_platform.schema.tables import CleanedImages, RawImages
+from annotation_platform.storage.table_files import parquet_bytes
 from tests.core.landing.conftest import form_round
 from tests.invariants import check_same
 
@@ -97,12 +97,13 @@ from pathlib import Path
 from annotation_platform.images.cleaning import clean_round
 from annotation_platform.lake import open_lake
 from annotation_platform.params import CleaningPolicy
-from annotation_platform.storage.round_tables import parquet_bytes
+from annotation_platform.schema.tables import CleanedImages, RawImages
+from annotation_platform.storage.table_files import parquet_bytes
 
 if __name__ == "__main__":
     lake = open_lake(sys.argv[1], sys.argv[2], cache=Path(sys.argv[3]))
-    raw = lake.tables.read("raw_images", "round-0001")
-    earlier = lake.earlier("cleaned_images", "round-0001")
+    raw = lake.tables.read(RawImages, "round-0001")
+    earlier = lake.earlier(CleanedImages, "round-0001")
     cleaned = clean_round(raw, earlier, lake.store, CleaningPolicy(), runner="ray")
     Path(sys.argv[4]).write_bytes(parquet_bytes(cleaned))
 """
@@ -119,9 +120,9 @@ def test_a_lake_in_s3_is_cleaned_on_ray_as_it_is_here(s3_bucket, tmp_path):
             lake.landing.put(file, data)
         lake.landing.put("broken.jpg", b"\xff\xd8\xff\xe0nothing")
         round_id = form_round(lake)
-        lake.tables.write("raw_images", round_id, lake.ingest(round_id, maximum_bytes=10**9))
+        lake.tables.write(RawImages, round_id, lake.ingest(round_id, maximum_bytes=10**9))
     here, there = lakes
-    raw, earlier = (here.tables.read("raw_images", round_id), empty_table("cleaned_images"))
+    raw, earlier = (here.tables.read(RawImages, round_id), CleanedImages.empty())
     expected = parquet_bytes(clean_round(raw, earlier, here.store, CleaningPolicy(), runner=None))
     script, out = tmp_path / "clean.py", tmp_path / "cleaned.parquet"
     script.write_text(CLEAN)

@@ -25,10 +25,18 @@ from annotation_platform.rebuilding.inputs import read_inputs
 from annotation_platform.rebuilding.rebuild import rebuild_version
 from annotation_platform.release import VersionStore, publish_round
 from annotation_platform.schema.shapes import Label
+from annotation_platform.schema.tables import (
+    ConsensusLabels,
+    HumanLabels,
+    LabelTasks,
+    ReviewedLabels,
+    TrainingSet,
+    table_named,
+)
 from annotation_platform.settings import Settings, settings_environment
 from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.lineage import kept_key
-from annotation_platform.storage.round_tables import parquet_bytes, read_table, table_digest
+from annotation_platform.storage.table_files import parquet_bytes, read_table, table_digest
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.manifest import Manifest
 from annotation_platform.versioning.publisher import name_objects
@@ -169,7 +177,7 @@ def test_every_version_comes_out_as_it_was_published(story):
     ]  # fmt: skip
     # The first round was merged anew: what the first two versions rest on is in no table any more.
     for table in ("human_labels", "consensus_labels", "reviewed_labels"):
-        now = story.lake.tables.digest(table, ONE)
+        now = story.lake.tables.digest(table_named(table), ONE)
         assert now != story.inputs(FIRST).made[f"{table}/{ONE}"].sha256
         assert now == story.inputs(THIRD).made[f"{table}/{ONE}"].sha256
     before = everything_in(story.settings.lake_path), everything_in(story.settings.registry_path)
@@ -236,7 +244,7 @@ def test_a_version_is_made_again_by_its_own_code(story, tmp_path):
     tag = done.stdout.strip()
     shutil.rmtree(remote)
     published = read_manifest(registry, tag).folder_md5
-    frame = mine.lake.tables.read("training_set", ONE)
+    frame = mine.lake.tables.read(TrainingSet, ONE)
     ontology = read_params(mine.settings.params_path).ontology
     today = build_folder(frame, ontology, name="training-set")
     assert name_objects(today, mine.lake.picture_path).md5 != published
@@ -262,7 +270,7 @@ def test_code_that_was_not_committed_is_named(story, tmp_path):
     settings = story.settings
     publish_round(
         ONE,
-        story.lake.tables.read("training_set", ONE),
+        story.lake.tables.read(TrainingSet, ONE),
         story.lake,
         read_params(settings.params_path),
         VersionStore(source, str(tmp_path / "remote"), source, tmp_path / "mirrors"),
@@ -277,7 +285,7 @@ def test_code_that_was_not_committed_is_named(story, tmp_path):
 def a_kept_table(story):
     digest = story.inputs(THIRD).made[f"reviewed_labels/{ONE}"].sha256
     path = story.settings.lake_path / kept_key(digest)
-    frame = read_table("reviewed_labels", path.read_bytes())
+    frame = read_table(ReviewedLabels, path.read_bytes())
     path.write_bytes(parquet_bytes(frame.assign(support=frame["support"] + 1)))
     return [f"reviewed_labels/{ONE} ({kept_key(digest)})"]
 
@@ -316,7 +324,7 @@ def a_lost_entry(story):
 
 
 def a_picture(story):
-    training_set = story.lake.tables.read("training_set", ONE)
+    training_set = story.lake.tables.read(TrainingSet, ONE)
     row = training_set.iloc[0]
     path = story.settings.lake_path / image_key(row["image_id"], row["extension"])
     data = bytearray(path.read_bytes())
@@ -404,8 +412,8 @@ def released(platform):
 
 def test_a_table_that_the_platform_did_not_make_is_named(merged):
     tables = merged.lake.tables
-    labels = tables.read("consensus_labels", ONE)
-    tables.write("consensus_labels", ONE, labels.assign(support=labels["support"] + 1))
+    labels = tables.read(ConsensusLabels, ONE)
+    tables.write(ConsensusLabels, ONE, labels.assign(support=labels["support"] + 1))
     rebuilt = released(merged)
     assert not rebuilt.same
     assert [each.where for each in rebuilt.differences] == [f"consensus_labels/{ONE}"]
@@ -434,16 +442,16 @@ def test_an_answer_that_comes_during_the_merge_counts_from_the_ledger(merged):
             self.submit(one.backend_task, one.author, edited, 1.0, annotation=one.annotation)
             return said
 
-    tasks = merged.lake.tables.read("label_tasks", ONE)
+    tasks = merged.lake.tables.read(LabelTasks, ONE)
     busy = Busy(merged.settings.home_path / "simulated-labeling.sqlite")
     answers = collect_answers(ONE, tasks, busy, merged.lake, merged.policy, now=datetime.now(UTC))
     known = {each.digest for each in merged.lake.ledger.read(ONE)}
     assert set(answers.labels["revision"]) <= known
     # What is noted is what it was made of, and no more.
-    digest = table_digest("human_labels", answers.labels)
+    digest = table_digest(HumanLabels, answers.labels)
     noted = merged.lake.tables.lineage.read("human_labels", ONE, digest)
     again = answers_as_of(ONE, as_of(merged.lake, noted))
-    assert table_digest("human_labels", again.labels) == digest
+    assert table_digest(HumanLabels, again.labels) == digest
 
 
 @pytest.mark.long
@@ -457,7 +465,7 @@ def test_a_version_whose_lake_is_in_s3_is_made_again(tmp_path, s3_bucket, monkey
         platform.answer(ONE)
         platform.merge(ONE)
         assert released(platform).same
-        row = platform.lake.tables.read("training_set", ONE).iloc[0]
+        row = platform.lake.tables.read(TrainingSet, ONE).iloc[0]
         key = image_key(row["image_id"], row["extension"])
         boto3.client("s3").delete_object(Bucket=s3_bucket, Key=f"lake/{key}")
         settings = platform.settings

@@ -3,14 +3,15 @@
 import subprocess
 import sys
 
-from annotation_platform.storage.round_tables import parquet_bytes
+from annotation_platform.storage.table_files import parquet_bytes
 from tests.system.worlds import PROJECT, World
 
 RENDER = """
 import sys
 import pyarrow
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.storage.round_tables import read_table
+from annotation_platform.schema.tables import TrainingSet
+from annotation_platform.storage.table_files import read_table
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.publisher import name_objects
 
@@ -18,7 +19,7 @@ path, shuffled, threads = sys.argv[1:]
 if int(threads):
     pyarrow.set_cpu_count(int(threads))
     pyarrow.set_io_thread_count(int(threads))
-frame = read_table("training_set", open(path, "rb").read())
+frame = read_table(TrainingSet, open(path, "rb").read())
 if int(shuffled):
     frame = frame.sample(frac=1.0, random_state=int(shuffled))
 folder = build_folder(frame, Ontology.from_names(["Würfel", "ball"]), name="training-set")

@@ -29,6 +29,14 @@ from annotation_platform.errors import SettingsError
 from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.lake import open_lake
+from annotation_platform.schema.tables import (
+    CleanedImages,
+    LabelTasks,
+    ModelEvaluations,
+    ModelPredictions,
+    ReviewTasks,
+    TrainingSet,
+)
 from annotation_platform.servers.dagster import DagsterServers
 from annotation_platform.versioning.registry import checkout_as_stranger, list_versions
 
@@ -162,10 +170,10 @@ def test_three_batches_become_three_versions_without_a_command(simulated_story):
 def test_the_model_of_a_round_proposes_in_the_next(simulated_story):
     home, _, _, _ = simulated_story
     tables = open_lake(home / "lake", home / "landing").tables
-    assert tables.read("model_predictions", "round-0001").empty
-    evaluations = tables.read_all("model_evaluation").set_index("round_id")
+    assert tables.read(ModelPredictions, "round-0001").empty
+    evaluations = tables.read_all(ModelEvaluations).set_index("round_id")
     assert evaluations.loc["round-0001", "promoted"]
-    proposals = tables.read("model_predictions", "round-0002")
+    proposals = tables.read(ModelPredictions, "round-0002")
     assert set(proposals["weights_sha256"]) == {evaluations.loc["round-0001", "weights_sha256"]}
 
 
@@ -176,7 +184,7 @@ def test_every_version_reaches_a_stranger_whole(simulated_story, tmp_path):
         tag = f"training-set@v{row['version']}"
         clone = checkout_as_stranger(result.registry, tag, tmp_path / row["round"])
         folder = clone / "datasets" / "training-set"
-        published = tables.read("training_set", row["round"])
+        published = tables.read(TrainingSet, row["round"])
         names = sorted(path.stem for path in (folder / "images").rglob("*.*"))
         assert names == sorted(published["image_id"].unique())
         shards = [pd.read_parquet(path) for path in sorted((folder / "annotations").glob("*"))]
@@ -188,7 +196,7 @@ def test_every_version_reaches_a_stranger_whole(simulated_story, tmp_path):
             pulled = (folder / "images" / split / f"{image_id}.{extension}").read_bytes()
             assert pulled == stored
     # Every accepted picture of every round is in the last version once, at its true place.
-    accepted = tables.read_all("cleaned_images").query("outcome == 'accepted'")
+    accepted = tables.read_all(CleanedImages).query("outcome == 'accepted'")
     assert names == sorted(accepted["image_id"])
     assert len(list_versions(result.registry)) == 3
     assert set(names) <= set(material.truth.images["image_id"])
@@ -285,10 +293,10 @@ def test_servers_killed_in_the_middle_of_a_run_go_on_where_they_were(tmp_path):
     servers = DagsterServers(settings, secrets={}).start()
     for name, data in material.batches[0].items():
         (settings.landing_path / name).write_bytes(data)
-    wait_until(lambda: lake.tables.exists("label_tasks", "round-0001"))
+    wait_until(lambda: lake.tables.exists(LabelTasks, "round-0001"))
     seats = {person.name: SimulatedSeat(labeling, person.name) for person in people}
     answer_round("round-0001", people, seats, material.truth, seed=0, progress=lambda: None)
-    wait_until(lambda: lake.tables.exists("review_tasks", "round-0001"))
+    wait_until(lambda: lake.tables.exists(ReviewTasks, "round-0001"))
     expert = SimulatedSeat(labeling, EXPERT)
     review("round-0001", expert, material.truth, progress=lambda: None)
     wait_until(lambda: ("train_model", "STARTED") in runs_of(servers.url))

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from annotation_platform.demo.material import drawn_material
+from annotation_platform.schema.tables import TrainingSet
 from annotation_platform.settings import settings_environment
 from tests.pipeline.conftest import open_platform
 
@@ -57,7 +58,7 @@ def world(tmp_path_factory):
         for name, data in material.batches[0].items():
             (pictures / name).write_bytes(data)
         settings = platform.settings
-        image = platform.lake.tables.read("training_set", "round-0003")["image_id"].iloc[0]
+        image = platform.lake.tables.read(TrainingSet, "round-0003")["image_id"].iloc[0]
         programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         environment = {**settings_environment(settings), "PATH": programs, "COLUMNS": "160"}
         yield (

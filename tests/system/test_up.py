@@ -18,6 +18,7 @@ from annotation_platform.demo.crowd import LabelStudioSeat, answer_round
 from annotation_platform.demo.scenes import ONTOLOGY, draw_batch
 from annotation_platform.lake import open_lake
 from annotation_platform.params import LabelingPolicy, Params, RoundPolicy, TrainingPolicy
+from annotation_platform.schema.tables import LabelTasks, RoundReports
 from annotation_platform.servers.child import usable_port
 
 CLI = [sys.executable, "-m", "annotation_platform.cli"]
@@ -137,7 +138,7 @@ def test_one_person_takes_own_pictures_to_a_version(home, environment, servers, 
     assert ask(environment, "ingest", str(tmp_path / "camera"))["copied"] == len(batch.files)
 
     lake = open_lake(home / "lake", home / "landing")
-    wait_for(lambda: lake.tables.exists("label_tasks", "round-0001"))
+    wait_for(lambda: lake.tables.exists(LabelTasks, "round-0001"))
     [state] = ask(environment, "status")["rounds"]
     assert (state["landed"], state["accepted"], state["waits_for"]) == (9, 4, "people")
 
@@ -149,7 +150,7 @@ def test_one_person_takes_own_pictures_to_a_version(home, environment, servers, 
         "round-0001", [person], {person.name: seat}, batch.truth, seed=0, progress=lambda: None
     )
     assert answers == 4
-    wait_for(lambda: lake.tables.exists("round_report", "round-0001"))
+    wait_for(lambda: lake.tables.exists(RoundReports, "round-0001"))
     [state] = ask(environment, "status")["rounds"]
     assert (state["version"], state["waits_for"]) == ("1.0.0", "–")
     assert [v["version"] for v in ask(environment, "versions")["versions"]] == ["1.0.0"]

@@ -21,7 +21,7 @@ from dvc.api import DVCFileSystem
 
 from annotation_platform.errors import PublishError, SettingsError
 from annotation_platform.schema.ontology import LabelClass, Ontology
-from annotation_platform.storage.round_tables import parquet_bytes
+from annotation_platform.storage.table_files import parquet_bytes
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.registry import (
     checkout_as_stranger,

@@ -11,7 +11,7 @@ import pandas as pd
 
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING, Label
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import TrainingSet
 from annotation_platform.versioning.publisher import Published, publish_version
 from annotation_platform.versioning.registry import make_registry
 
@@ -83,7 +83,7 @@ class World:
 
     @property
     def table(self) -> pd.DataFrame:
-        return make_table("training_set", self.rows)
+        return TrainingSet.from_rows(self.rows)
 
     def publish(
         self, *, table=None, registry=None, remote=None, weights=(), image_path=None

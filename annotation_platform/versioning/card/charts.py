@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from annotation_platform.pages.text import compact, shown
-from annotation_platform.schema.shared_columns import SPLITS
+from annotation_platform.schema.tables.shared import SPLITS
 from annotation_platform.versioning.card.facts import ClassFacts, FolderFacts, Histogram
 
 WIDTH = 400

@@ -14,7 +14,7 @@ from annotation_platform.formats.geometry import counts_from_text
 from annotation_platform.pages.text import shown
 from annotation_platform.schema.ontology import Ontology, class_colors
 from annotation_platform.schema.shapes import AREAS, REGIONS, rotated_corners
-from annotation_platform.schema.shared_columns import SPLITS
+from annotation_platform.schema.tables.shared import SPLITS
 from annotation_platform.versioning.card.facts import Rows
 
 PER_SPLIT = 2

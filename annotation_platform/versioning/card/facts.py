@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from annotation_platform.schema.ontology import Ontology, class_colors
 from annotation_platform.schema.shapes import AREAS
-from annotation_platform.schema.shared_columns import SPLITS
+from annotation_platform.schema.tables.shared import SPLITS
 
 # COCO's areas of small, medium and large objects, in square pixels.
 SMALL, LARGE = 32**2, 96**2

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from annotation_platform.pages.text import shown
-from annotation_platform.schema.shared_columns import SPLITS
+from annotation_platform.schema.tables.shared import SPLITS
 from annotation_platform.versioning.card.facts import FolderFacts
 
 FEW_IMAGES = 50

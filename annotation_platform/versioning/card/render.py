@@ -10,7 +10,7 @@ import pandas as pd
 from annotation_platform.pages import percent, render_page
 from annotation_platform.pages.text import markdown
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shared_columns import SPLITS
+from annotation_platform.schema.tables.shared import SPLITS
 from annotation_platform.versioning.card.charts import STYLE, Chart, draw_charts
 from annotation_platform.versioning.card.examples import MOST_NAMED, Example, choose_examples
 from annotation_platform.versioning.card.facts import (

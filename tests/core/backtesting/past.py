@@ -12,7 +12,14 @@ from annotation_platform.labeling.guidelines import record_guideline
 from annotation_platform.lake import Lake, open_lake
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING, Label
-from annotation_platform.schema.tables import empty_table, make_table
+from annotation_platform.schema.tables import (
+    CleanedImages,
+    HumanLabels,
+    ImportedLabels,
+    ReviewedLabels,
+    ReviewTasks,
+    table_named,
+)
 
 ONE, TWO = "round-0001", "round-0002"
 ONTOLOGY = Ontology.from_names(["cat", "dog"])
@@ -55,7 +62,7 @@ def human_labels(round_id, said, *, purpose="label", guideline="0" * 64, seconds
         for place, (person, labels) in enumerate(by_person.items(), start=1)
         for number, label in enumerate(labels or [NOTHING])
     ]
-    return make_table("human_labels", rows)
+    return HumanLabels.from_rows(rows)
 
 
 @dataclass
@@ -86,7 +93,7 @@ class Past:
             for name, labels in truth.items()
             for number, label in enumerate(labels or [NOTHING])
         ]
-        self._write(round_id, "imported_labels", make_table("imported_labels", rows))
+        self._write(round_id, "imported_labels", ImportedLabels.from_rows(rows))
 
     def review(self, round_id, decided, *, sampled=()):
         """Write what was decided: ``{image: (decision, [labels])}``; some were drawn by lot."""
@@ -103,7 +110,7 @@ class Past:
             for name, (decision, labels) in decided.items()
             for number, label in enumerate(labels or [NOTHING])
         ]
-        self._write(round_id, "reviewed_labels", make_table("reviewed_labels", rows))
+        self._write(round_id, "reviewed_labels", ReviewedLabels.from_rows(rows))
         tasks = [
             {
                 "round_id": round_id,
@@ -116,11 +123,11 @@ class Past:
             for name, (decision, _) in decided.items()
             if decision != "undisputed"
         ]
-        table = make_table("review_tasks", tasks) if tasks else empty_table("review_tasks")
+        table = ReviewTasks.from_rows(tasks) if tasks else ReviewTasks.empty()
         self._write(round_id, "review_tasks", table)
 
     def _write(self, round_id, name, table):
-        self.lake.tables.write(name, round_id, table)
+        self.lake.tables.write(table_named(name), round_id, table)
 
 
 def begin(folder: Path) -> Past:
@@ -156,4 +163,4 @@ def _pictures(round_id, names):
         }
         for name in names
     ]
-    return make_table("cleaned_images", rows)
+    return CleanedImages.from_rows(rows)

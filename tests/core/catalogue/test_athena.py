@@ -10,7 +10,7 @@ import pytest
 
 from annotation_platform.catalogue.athena import external_tables
 from annotation_platform.errors import SettingsError
-from annotation_platform.schema.tables import TABLES, empty_table
+from annotation_platform.schema.tables import TABLES, table_named
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.round_tables import RoundTables
 
@@ -65,12 +65,12 @@ def test_the_columns_and_types_are_those_declared(name):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_the_types_are_those_of_the_files(tmp_path, name):
-    frame = empty_table(name)
+    frame = table_named(name).empty()
     if name == "image_embeddings":
         text = {"round_id": "round-0001", "image_id": "0" * 64, "embedder": "e-1"}
         frame = pd.DataFrame([text]).astype("str").assign(vector=[pd.Series([0.5], dtype="f4")])
         frame["vector"] = [values.to_numpy() for values in frame["vector"]]
-    RoundTables(LocalObjectStore(tmp_path)).write(name, "round-0001", frame)
+    RoundTables(LocalObjectStore(tmp_path)).write(table_named(name), "round-0001", frame)
     schema = pq.read_schema(tmp_path / "tables" / name / "round-0001.parquet")
     _, columns, location = parse(external_tables("s3://bucket")[name])
     assert {field.name: READS[str(field.type)] for field in schema} == columns

@@ -13,14 +13,14 @@ import pytest
 
 import annotation_platform
 from annotation_platform.catalogue.query import (
-    ARROW_TYPES,
     VIEWS,
     run_query,
     to_answer,
 )
 from annotation_platform.errors import QueryError, SettingsError
 from annotation_platform.lake import open_lake
-from annotation_platform.schema.tables import TABLES, empty_table, make_table
+from annotation_platform.schema.tables import TABLES, ImageEmbeddings, table_named
+from annotation_platform.schema.tables.table import ARROW_TYPES
 
 FIRST, SECOND = "round-0001", "round-0002"
 
@@ -96,7 +96,7 @@ def version(round_id, number, *, new=True):
 
 
 def write(lake, name, round_id, *rows):
-    lake.tables.write(name, round_id, make_table(name, list(rows)))
+    lake.tables.write(table_named(name), round_id, table_named(name).from_rows(list(rows)))
 
 
 @pytest.fixture
@@ -153,8 +153,8 @@ def test_every_declared_type_is_known():
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_round_without_rows_reads_like_any_other(lake, name):
-    lake.tables.write(name, "round-0003", empty_table(name))
-    before = len(lake.tables.read_all(name))
+    lake.tables.write(table_named(name), "round-0003", table_named(name).empty())
+    before = len(lake.tables.read_all(table_named(name)))
     assert ask(lake, f"SELECT count(*) FROM (SELECT * FROM {name})") == [[before]]
 
 
@@ -228,7 +228,7 @@ def test_vectors_come_back_as_they_were_written(lake):
             "vector": [[0.5, -0.25]],
         }
     ).astype(dict.fromkeys(("round_id", "image_id", "embedder"), "str"))
-    lake.tables.write("image_embeddings", FIRST, frame)
+    lake.tables.write(ImageEmbeddings, FIRST, frame)
     assert ask(lake, "SELECT vector FROM image_embeddings") == [[[0.5, -0.25]]]
 
 

@@ -6,7 +6,7 @@ from annotation_platform.consensus.conflicts import outside_image
 from annotation_platform.consensus.resolve import resolve_consensus
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import NOTHING, UNSURE, Label
-from annotation_platform.schema.tables import check_table
+from annotation_platform.schema.tables import Conflicts
 
 NAMES = ["shape", "class_name", "x1", "y1", "x2", "y2", "geometry"]
 ONTOLOGY = Ontology(
@@ -68,7 +68,7 @@ PLANTED = {
 def test_planted_conflicts_of_every_kind_are_found_with_image_and_people():
     clean = [everybody(cat(), cat(300)) for _ in range(60)]
     conflicts = resolve([answers for answers, *_ in PLANTED.values()] + clean).conflicts
-    check_table("conflicts", conflicts)
+    Conflicts.check(conflicts)
     for number, (kind, (_, annotators, settled)) in enumerate(PLANTED.items()):
         image = f"{number:064x}"
         found = conflicts[(conflicts["kind"] == kind) & (conflicts["image_id"] == image)]

@@ -6,7 +6,7 @@ import pytest
 
 from annotation_platform.consensus.quality import COLUMNS, annotator_quality
 from annotation_platform.errors import TableError
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import AnnotatorQuality
 
 BOX = ["x1", "y1", "x2", "y2"]
 
@@ -147,9 +147,7 @@ def test_the_table_is_the_declared_one_and_the_order_of_rows_does_not_matter():
     labels, gold = choosing(rng, tasks=40, answers=3)
     table = annotator_quality(labels, gold)
     assert list(table.columns) == COLUMNS
-    declared = make_table(
-        "annotator_quality", table.assign(round_id="round-0001").to_dict("records")
-    )
+    declared = AnnotatorQuality.from_rows(table.assign(round_id="round-0001").to_dict("records"))
     assert len(declared) == table["annotator"].nunique() == 9
     shuffled = labels.iloc[rng.permutation(len(labels))].reset_index(drop=True)
     pd.testing.assert_frame_equal(annotator_quality(shuffled, gold), table)

@@ -12,7 +12,7 @@ from annotation_platform.curation.error_bars import (
     release_allowed,
     review_findings,
 )
-from annotation_platform.schema.tables import empty_table
+from annotation_platform.schema.tables import Certificates
 from benchmarks.error_bars import by_label, by_picture, version
 
 ROUND = "round-0001"
@@ -204,7 +204,7 @@ def test_a_picture_that_is_looked_at_more_often_counts_for_less():
 
 
 def test_labels_without_a_person_have_the_bound_of_their_certificate():
-    columns = dict.fromkeys(empty_table("certificates").columns, 0)
+    columns = dict.fromkeys(Certificates.empty().columns, 0)
     one = columns | {"class_name": "", "bound": 0.04, "delta": 0.1, "accepted_labels": 200}
     rows = [one | {"errors": 2}, one | {"class_name": "cat", "bound": np.nan}]
     bars = certificate_bars(pd.DataFrame(rows), {"cat": 900}, round_id=ROUND)

@@ -13,7 +13,7 @@ from annotation_platform.curation.imported import imported_labels, turned_uprigh
 from annotation_platform.images.decoding import decode_picture
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import empty_table, make_table
+from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.storage.keys import raw_key, sidecar_key
 from annotation_platform.storage.objects import LocalObjectStore
 
@@ -62,13 +62,13 @@ class Round:
             "stamp": "1-1",
             "image_id": image_id,
         }
-        raw = dict.fromkeys(empty_table("raw_images").columns)
+        raw = dict.fromkeys(RawImages.empty().columns)
         self.raw.append(
             raw
             | same
             | {"byte_size": 9, "problem": "", "other_metadata": "", "sidecar_sha256": digest}
         )
-        cleaned = dict.fromkeys(empty_table("cleaned_images").columns)
+        cleaned = dict.fromkeys(CleanedImages.empty().columns)
         facts = {"outcome": outcome, "reason": "", "width": width, "height": height}
         stored = {"extension": "png", "stored_bytes": 9, "flags": "", "joins": ""}
         self.cleaned.append(cleaned | same | facts | stored)
@@ -76,8 +76,8 @@ class Round:
 
     def imported(self, ontology=ONTOLOGY):
         raw, cleaned = (
-            make_table("raw_images", self.raw),
-            make_table("cleaned_images", self.cleaned),
+            RawImages.from_rows(self.raw),
+            CleanedImages.from_rows(self.cleaned),
         )
         return imported_labels(cleaned, raw, self.store, ontology)
 

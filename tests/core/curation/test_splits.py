@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from annotation_platform.curation.splits import draw_splits, split_keys
 from annotation_platform.params import SplitPolicy
-from annotation_platform.schema.tables import empty_table
+from annotation_platform.schema.tables import Splits
 
 POLICY = SplitPolicy(train=0.7, val=0.1, test=0.2)
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
@@ -21,7 +21,7 @@ def digest(name):
 
 
 def draw(keys, known=None, *, classes=None, seed=0, policy=POLICY):
-    known = empty_table("splits") if known is None else known
+    known = Splits.empty() if known is None else known
     drawn = draw_splits(keys, classes or {}, known, policy, seed=seed, round_id="round-0001")
     parts = [part for part in (known, drawn.rows) if len(part)]
     return drawn, pd.concat(parts, ignore_index=True) if parts else known
@@ -40,7 +40,7 @@ drops = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(drops)
 def test_over_growing_drops_no_image_moves_and_nothing_that_is_shared_crosses(growing):
-    known, keys, before = empty_table("splits"), {}, {}
+    known, keys, before = Splits.empty(), {}, {}
     for drop in growing:
         for image, shared in drop.items():
             keys = keyed(image, *shared) | keys
@@ -80,7 +80,7 @@ def test_over_twenty_drops_every_class_has_its_share_in_every_split(seed):
     rng = np.random.default_rng(seed)
     names = ["common", "usual", "seldom", "rare"]
     odds = [0.9, 0.4, 0.1, 0.03]
-    known, keys, classes = empty_table("splits"), {}, {}
+    known, keys, classes = Splits.empty(), {}, {}
     for drop in range(20):
         for number in range(40):
             image = digest(f"{seed} {drop} {number}")
@@ -180,7 +180,7 @@ def test_what_no_person_labelled_trains_with_all_that_is_new_beside_it_and_count
     drawn = draw_splits(
         keys,
         {},
-        empty_table("splits"),
+        Splits.empty(),
         POLICY,
         seed=0,
         round_id="round-0001",

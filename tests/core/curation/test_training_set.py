@@ -8,9 +8,19 @@ from annotation_platform.curation.training_set import build_training_set, round_
 from annotation_platform.params import SplitPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import empty_table, make_table
+from annotation_platform.schema.tables import (
+    AutoLabels,
+    Certificates,
+    CleanedImages,
+    ImportedLabels,
+    RawImages,
+    Reaudits,
+    ReviewedLabels,
+    RoundTasks,
+)
 from annotation_platform.storage.objects import LocalObjectStore
-from annotation_platform.storage.round_tables import RoundTables, parquet_bytes
+from annotation_platform.storage.round_tables import RoundTables
+from annotation_platform.storage.table_files import parquet_bytes
 
 ONTOLOGY = Ontology.from_names(["cat", "dog"])
 
@@ -20,7 +30,7 @@ def digest(number):
 
 
 def cleaned(round_id, number, *, group=None):
-    row = dict.fromkeys(empty_table("cleaned_images").columns)
+    row = dict.fromkeys(CleanedImages.empty().columns)
     return row | {
         "round_id": round_id,
         "source_key": f"{number}.jpg",
@@ -74,7 +84,7 @@ def task(round_id, number):
 
 
 def raw(round_id, number, **metadata):
-    row = dict.fromkeys(empty_table("raw_images").columns)
+    row = dict.fromkeys(RawImages.empty().columns)
     same = {"round_id": round_id, "source_key": f"{number}.jpg", "stamp": "1-1"}
     facts = {"image_id": digest(number), "byte_size": 10, "problem": "", "other_metadata": ""}
     return row | same | facts | metadata
@@ -82,7 +92,7 @@ def raw(round_id, number, **metadata):
 
 def imported(round_id, number, *, box=(5.0, 6.0, 20.0, 30.0), name="dog", problem=""):
     label_row = label(round_id, number, box=box, name=name)
-    columns = empty_table("imported_labels").columns
+    columns = ImportedLabels.empty().columns
     known = {"origin": "coco:a.json", "problem": problem}
     return {key: label_row.get(key, known.get(key)) for key in columns}
 
@@ -94,20 +104,20 @@ def tables(tmp_path):
 
 def add_round(tables, round_id, numbers, *, decision="undisputed", comment="", **options):
     pictures = [cleaned(round_id, n) for n in numbers]
-    tables.write("cleaned_images", round_id, make_table("cleaned_images", pictures))
+    tables.write(CleanedImages, round_id, CleanedImages.from_rows(pictures))
     asked = [task(round_id, n) for n in numbers]
-    tables.write("round_tasks", round_id, make_table("round_tasks", asked))
+    tables.write(RoundTasks, round_id, RoundTasks.from_rows(asked))
     about = {"decision": decision, "comment": comment}
     labels = [label(round_id, n, **options) | about for n in numbers]
-    tables.write("reviewed_labels", round_id, make_table("reviewed_labels", labels))
+    tables.write(ReviewedLabels, round_id, ReviewedLabels.from_rows(labels))
 
 
 def add_imports(tables, round_id, numbers, **options):
     """A round of which the images landed with labels and nothing is merged."""
     pictures = [cleaned(round_id, n) for n in numbers]
-    tables.write("cleaned_images", round_id, make_table("cleaned_images", pictures))
+    tables.write(CleanedImages, round_id, CleanedImages.from_rows(pictures))
     rows = [imported(round_id, n, **options) for n in numbers]
-    tables.write("imported_labels", round_id, make_table("imported_labels", rows))
+    tables.write(ImportedLabels, round_id, ImportedLabels.from_rows(rows))
 
 
 def build(tables, round_id):
@@ -153,8 +163,8 @@ def test_a_round_that_fails_a_gate_is_held_back_whole_and_named(tables, options,
 
 def test_a_round_with_an_unanswered_task_is_held_back(tables):
     add_round(tables, "round-0001", range(3))
-    labels = tables.read("reviewed_labels", "round-0001").iloc[1:].reset_index(drop=True)
-    tables.write("reviewed_labels", "round-0001", labels)
+    labels = tables.read(ReviewedLabels, "round-0001").iloc[1:].reset_index(drop=True)
+    tables.write(ReviewedLabels, "round-0001", labels)
     assert "without a label" in build(tables, "round-0001").held["round-0001"]
 
 
@@ -175,10 +185,10 @@ def test_a_late_picture_between_two_splits_is_left_out_and_the_version_stays(tab
     before = build(tables, "round-0001").labels.set_index("image_id")["split"]
     trained, tested = before[before == "train"].index[0], before[before == "test"].index[0]
     add_round(tables, "round-0002", range(20, 24))
-    late = tables.read("cleaned_images", "round-0002")
+    late = tables.read(CleanedImages, "round-0002")
     late.loc[late["image_id"] == digest(20), ["group_id", "joins"]] = [trained, tested]
     late.loc[late["image_id"] == digest(21), "group_id"] = tested
-    tables.write("cleaned_images", "round-0002", late)
+    tables.write(CleanedImages, "round-0002", late)
     built = build(tables, "round-0002")
     assert built.held_images == {digest(20): "it belongs with images of test and train"}
     after = built.labels.set_index("image_id")["split"]
@@ -282,7 +292,7 @@ def test_the_digest_of_a_round_covers_what_its_images_landed_with(tables):
     digests = {round_digest(tables, "round-0001")}
     for name in ("dog", "cat"):
         rows = [imported("round-0001", 9, name=name)]
-        tables.write("imported_labels", "round-0001", make_table("imported_labels", rows))
+        tables.write(ImportedLabels, "round-0001", ImportedLabels.from_rows(rows))
         digests.add(round_digest(tables, "round-0001"))
     assert len(digests) == 3
 
@@ -298,7 +308,7 @@ def test_what_is_known_of_an_image_goes_along_with_its_labels(tables):
         "other_metadata": '{"tide": "low"}',
     }
     rows = [raw("round-0001", 0, **known), raw("round-0001", 1)]
-    tables.write("raw_images", "round-0001", make_table("raw_images", rows))
+    tables.write(RawImages, "round-0001", RawImages.from_rows(rows))
     labels = build(tables, "round-0001").labels.set_index("image_id")
     assert labels.loc[digest(0), list(known)].to_dict() == known
     nothing = labels.loc[digest(1), ["source", "captured_at", "device", "consent"]]
@@ -312,8 +322,8 @@ def add_auto(tables, round_id, numbers, *, box=(1.0, 2.0, 30.5, 40.25), name="ca
     """Labels accepted without a person, of pictures that landed in that round if they are new."""
     if new:
         pictures = [cleaned(round_id, n) for n in numbers]
-        tables.write("cleaned_images", round_id, make_table("cleaned_images", pictures))
-    columns = empty_table("auto_labels").columns
+        tables.write(CleanedImages, round_id, CleanedImages.from_rows(pictures))
+    columns = AutoLabels.empty().columns
     marked = {
         "score": 0.99,
         "confidence": 0.98,
@@ -324,11 +334,11 @@ def add_auto(tables, round_id, numbers, *, box=(1.0, 2.0, 30.5, 40.25), name="ca
         {key: (label(round_id, n, box=box, name=name) | marked)[key] for key in columns}
         for n in numbers
     ]
-    tables.write("auto_labels", round_id, make_table("auto_labels", rows))
-    granted = dict.fromkeys(empty_table("certificates").columns, 0)
+    tables.write(AutoLabels, round_id, AutoLabels.from_rows(rows))
+    granted = dict.fromkeys(Certificates.empty().columns, 0)
     text = dict.fromkeys(["class_name", "reason", "weights_sha256", "profile", "calibration"], "")
     row = granted | text | {"round_id": round_id, "granted": True}
-    tables.write("certificates", round_id, make_table("certificates", [row]))
+    tables.write(Certificates, round_id, Certificates.from_rows([row]))
 
 
 def build_with_auto(tables, round_id, **options):
@@ -368,9 +378,9 @@ def test_one_certificate_stands_at_a_time_and_what_others_accepted_is_named(tabl
     add_auto(tables, "round-0002", range(10, 15))
     add_auto(tables, "round-0003", range(13, 17), name="dog", new=False)
     tables.write(
-        "cleaned_images",
+        CleanedImages,
         "round-0003",
-        make_table("cleaned_images", [cleaned("round-0003", n) for n in (15, 16)]),
+        CleanedImages.from_rows([cleaned("round-0003", n) for n in (15, 16)]),
     )
 
     def accepted(**options):
@@ -396,7 +406,7 @@ def test_one_certificate_stands_at_a_time_and_what_others_accepted_is_named(tabl
         "alpha": 0.05,
         "contradicted": True,
     }
-    tables.write("reaudits", "round-0004", make_table("reaudits", [contradicted]))
+    tables.write(Reaudits, "round-0004", Reaudits.from_rows([contradicted]))
     found, why = accepted()
     assert found == {digest(number): "cat" for number in range(10, 15)}
     assert set(why) == {digest(15), digest(16)}

@@ -18,7 +18,7 @@ from annotation_platform.images.cleaning import clean_round
 from annotation_platform.images.looking import look_at, stored_bytes
 from annotation_platform.landing.inspect import inspect_files
 from annotation_platform.params import CleaningPolicy
-from annotation_platform.schema.tables import empty_table, make_table
+from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.storage.keys import raw_key
 from annotation_platform.storage.objects import LocalObjectStore
 
@@ -114,8 +114,8 @@ def clean(tmp_path):
             row = {"round_id": round_id, "source_key": name, "image_id": digest, "problem": ""}
             row |= {"stamp": (stamps or {}).get(name, f"{len(data)}-1"), "byte_size": len(data)}
             rows.append({"other_metadata": "", **row, **(columns or {}).get(name, {})})
-        earlier = pd.concat([empty_table("cleaned_images"), *rounds], ignore_index=True)
-        cleaned = clean_round(make_table("raw_images", rows), earlier, store, policy)
+        earlier = pd.concat([CleanedImages.empty(), *rounds], ignore_index=True)
+        cleaned = clean_round(RawImages.from_rows(rows), earlier, store, policy)
         rounds.append(cleaned)
         return cleaned.set_index("source_key"), store
 

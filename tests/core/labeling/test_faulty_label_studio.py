@@ -31,7 +31,7 @@ from annotation_platform.labeling.ledger import AnswersLedger, count_answers
 from annotation_platform.labeling.pictures import FolderPictures
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
-from annotation_platform.schema.tables import empty_table
+from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.storage.objects import LocalObjectStore
 from tests.core.labeling import faulty_label_studio as faulty
 from tests.core.labeling.faulty_label_studio import ADMINISTRATOR, PERSONAL_TOKEN, TOKEN, running
@@ -380,7 +380,7 @@ def test_one_number_that_is_none_hides_no_other_answer_and_is_not_passed_on(tmp_
 def test_answers_once_fetched_outlive_the_task_and_the_project(tmp_path):
     ledger = AnswersLedger(LocalObjectStore(tmp_path))
     asked = pd.DataFrame(wanted(2), columns=["task_id", "place"])
-    tasks = asked.reindex(columns=empty_table("label_tasks").columns, fill_value="")
+    tasks = asked.reindex(columns=LabelTasks.empty().columns, fill_value="")
     with running() as server:
         ids = publish(server, 2)
         for number, task in enumerate(ids.values()):

@@ -14,6 +14,7 @@ from annotation_platform.labeling.handoff import HandoffLabeling
 from annotation_platform.labeling.handoff_answers import GivenAnswer
 from annotation_platform.labeling.several import SeveralLabeling, with_vendors
 from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.round_tables import RoundTables
 from tests.core.labeling.outside import (
@@ -185,7 +186,7 @@ def test_a_round_that_began_at_home_stays_there_when_vendors_join_and_leave(clie
     assert with_vendors(home, {}, store) is home
     copies = make_copies(6, 1)
     ids = home.publish_round(ROUND, ONTOLOGY, copies)
-    RoundTables(store).write("label_tasks", ROUND, tasks_of(home, copies))
+    RoundTables(store).write(LabelTasks, ROUND, tasks_of(home, copies))
     said = what_people_say(copies)
     answer(clients, "simulated", ids, said[0])
     both = with_vendors(home, {"simulated": 1, "handoff": 2}, store)

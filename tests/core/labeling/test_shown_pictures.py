@@ -16,7 +16,13 @@ from annotation_platform.labeling.handoff_package import write_package
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.lake import open_lake
 from annotation_platform.params import MaskingPolicy
-from annotation_platform.schema.tables import TABLES, make_table
+from annotation_platform.schema.tables import (
+    TABLES,
+    CleanedImages,
+    ModelPredictions,
+    PredictedImages,
+    table_named,
+)
 from annotation_platform.storage.keys import image_key
 from tests.core.labeling.outside import ONTOLOGY, ROUND, image_id, make_copies
 
@@ -64,9 +70,9 @@ def look(lake, boxes, images, round_id=ROUND, weights=MODEL):
         {"round_id": round_id, "image_id": image_id(n), "weights": weights, **SHARED, **about}
         for n in images
     ]
-    lake.tables.write("predicted_images", round_id, make_table("predicted_images", looks))
+    lake.tables.write(PredictedImages, round_id, PredictedImages.from_rows(looks))
     rows = [{"round_id": round_id, **each} for each in boxes]
-    lake.tables.write("model_predictions", round_id, make_table("model_predictions", rows))
+    lake.tables.write(ModelPredictions, round_id, ModelPredictions.from_rows(rows))
 
 
 def fill_lake(lake):
@@ -91,7 +97,7 @@ def fill_lake(lake):
                 "stored_bytes": len(data),
             }
         )
-    lake.tables.write("cleaned_images", ROUND, _filled("cleaned_images", rows))
+    lake.tables.write(CleanedImages, ROUND, _filled("cleaned_images", rows))
 
 
 @pytest.fixture(params=["in the lake", "elsewhere"])
@@ -108,7 +114,7 @@ def _filled(name, rows):
     empty = {"string[pyarrow]": "", "int64": 0, "float64": 0.0}
     columns = TABLES[name].columns.items()
     fill = {key: None if each.nullable else empty[str(each.dtype)] for key, each in columns}
-    return make_table(name, [{**fill, **row} for row in rows])
+    return table_named(name).from_rows([{**fill, **row} for row in rows])
 
 
 def test_without_classes_to_mask_people_see_the_pictures_and_no_model_is_needed(lake):

@@ -13,6 +13,7 @@ from annotation_platform.errors import SettingsError
 from annotation_platform.lake import open_lake
 from annotation_platform.landing.receipts import DynamoReceipts, LakeReceipts
 from annotation_platform.schema.rounds import LandedObject
+from annotation_platform.schema.tables import RawImages
 from tests.core.landing.conftest import form_round
 from tests.invariants import check_account
 
@@ -90,5 +91,5 @@ def test_events_thrice_and_shuffled_leave_what_the_round_would_store(
     raw = lake.ingest(round_id, maximum_bytes=10**9)
     assert raw["problem"].tolist() == [""] * 4
     assert set(raw["licence"]) == {"CC0"}
-    lake.tables.write("raw_images", round_id, raw)
+    lake.tables.write(RawImages, round_id, raw)
     assert check_account(lake).pending == 4

@@ -21,7 +21,7 @@ from annotation_platform.models.loop import evaluate_round
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
 from annotation_platform.reporting.previews import findings_preview
-from annotation_platform.schema.tables import empty_table
+from annotation_platform.schema.tables import ModelFindings
 from annotation_platform.selection.pins import Pins
 
 ROUND = "round-0001"
@@ -180,7 +180,7 @@ def test_the_worst_findings_are_shown_cut_out_and_small(round_):
     data = re.search(r"base64,([^)]*)", text).group(1)
     with Image.open(io.BytesIO(b64decode(data))) as sheet:
         assert sheet.width > 170
-    assert findings_preview(empty_table("model_findings"), round_.table, None).startswith("![")
+    assert findings_preview(ModelFindings.empty(), round_.table, None).startswith("![")
 
 
 def test_images_with_findings_are_pinned_in_the_name_of_whoever_asked(
@@ -188,7 +188,7 @@ def test_images_with_findings_are_pinned_in_the_name_of_whoever_asked(
 ):
     monkeypatch.setenv("ANNOTATION_HOME", str(tmp_path / "home"))
     lake = open_lake(tmp_path / "home" / "lake", tmp_path / "home" / "landing")
-    lake.tables.write("model_findings", ROUND, round_.examine().findings)
+    lake.tables.write(ModelFindings, ROUND, round_.examine().findings)
     app = typer.Typer()
     app.command()(relabel)
     done = CliRunner().invoke(app, ["--round", ROUND, "--by", "ann", "--kind", "class"])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from annotation_platform.provenance.changes import CHANGE_COLUMNS, find_changes
 from annotation_platform.schema.shapes import NOTHING, Label
-from annotation_platform.schema.tables import empty_table, make_table
+from annotation_platform.schema.tables import TrainingSet
 from tests.core.versioning.sets import row
 
 
@@ -28,7 +28,7 @@ def table(images):
         for number, (labels, split) in images.items()
         for at, label in enumerate(labels or [NOTHING])
     ]
-    frame = make_table("training_set", rows) if rows else empty_table("training_set")
+    frame = TrainingSet.from_rows(rows) if rows else TrainingSet.empty()
     return frame.sort_values(["image_id", "label_id"], ignore_index=True)
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from annotation_platform.errors import NotReadyError, TableError
-from annotation_platform.schema.tables import as_table, empty_table, make_table
+from annotation_platform.schema.tables import SelectedImages
 from annotation_platform.storage.decoded_tables import DecodedTables
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.round_tables import RoundTables, table_key
@@ -16,8 +16,7 @@ ROUNDS = [f"round-{number:04}" for number in range(1, 5)]
 
 def selected(round_id, *images):
     row = {"round_id": round_id, "rule": "all", "reason": "", "audit": False}
-    return make_table(
-        "selected_images",
+    return SelectedImages.from_rows(
         [{**row, "image_id": image * 64, "rank": rank} for rank, image in enumerate(images)],
     )
 
@@ -27,16 +26,16 @@ def tables(tmp_path):
     tables = RoundTables(LocalObjectStore(tmp_path))
     # An image may be asked about in two rounds; a round may ask about none.
     for round_id, images in zip(ROUNDS, ["ab", "", "bc"], strict=False):
-        tables.write("selected_images", round_id, selected(round_id, *images))
+        tables.write(SelectedImages, round_id, selected(round_id, *images))
     return tables
 
 
 def test_rounds_read_as_one_table_are_what_each_of_them_is(tables):
-    apart = [tables.read("selected_images", key) for key in (ROUNDS[2], ROUNDS[0])]
-    together = tables.read_rounds("selected_images", [ROUNDS[2], ROUNDS[3], ROUNDS[1], ROUNDS[0]])
+    apart = [tables.read(SelectedImages, key) for key in (ROUNDS[2], ROUNDS[0])]
+    together = tables.read_rounds(SelectedImages, [ROUNDS[2], ROUNDS[3], ROUNDS[1], ROUNDS[0]])
     pd.testing.assert_frame_equal(together, pd.concat(apart, ignore_index=True))
-    nothing = tables.read_rounds("selected_images", [ROUNDS[1], ROUNDS[3]])
-    pd.testing.assert_frame_equal(nothing, empty_table("selected_images"))
+    nothing = tables.read_rounds(SelectedImages, [ROUNDS[1], ROUNDS[3]])
+    pd.testing.assert_frame_equal(nothing, SelectedImages.empty())
 
 
 @pytest.mark.parametrize("images", [["a", "a"], ["a", "x"]], ids=["a key twice", "a bad value"])
@@ -48,27 +47,27 @@ def test_a_round_that_is_not_as_declared_is_named(tables, tmp_path, images):
     frame.to_parquet(sink, index=False)
     (tmp_path / table_key("selected_images", ROUNDS[3])).write_bytes(sink.getvalue())
     with pytest.raises(TableError, match=f"selected_images .{ROUNDS[3]}."):
-        tables.read_all("selected_images")
+        tables.read_all(SelectedImages)
 
 
 def test_some_columns_are_read_without_the_others(tables):
-    found = tables.read_columns("selected_images", ROUNDS[0], ["image_id", "rank"])
+    found = tables.read_columns(SelectedImages, ROUNDS[0], ["image_id", "rank"])
     assert found["image_id"].tolist() == ["a" * 64, "b" * 64]
     assert found["rank"].tolist() == [0, 1]
     with pytest.raises(NotReadyError, match="selected_images of round-0004 does not exist yet"):
-        tables.read_columns("selected_images", ROUNDS[3], ["rank"])
+        tables.read_columns(SelectedImages, ROUNDS[3], ["rank"])
 
 
 def test_what_somebody_does_to_a_table_is_not_seen_by_the_next_reader(tables):
-    one = tables.read("selected_images", ROUNDS[0])
+    one = tables.read(SelectedImages, ROUNDS[0])
     one.loc[0, "rank"] = 7
     one["rule"] = "random"
-    again = tables.read("selected_images", ROUNDS[0])
+    again = tables.read(SelectedImages, ROUNDS[0])
     assert again["rank"].tolist() == [0, 1]
     assert set(again["rule"]) == {"all"}
     # Nor is a table that was written anew taken for the one of before.
-    tables.write("selected_images", ROUNDS[0], selected(ROUNDS[0], "c"))
-    assert tables.read("selected_images", ROUNDS[0])["image_id"].tolist() == ["c" * 64]
+    tables.write(SelectedImages, ROUNDS[0], selected(ROUNDS[0], "c"))
+    assert tables.read(SelectedImages, ROUNDS[0])["image_id"].tolist() == ["c" * 64]
 
 
 def test_decoded_tables_are_kept_up_to_their_size_the_latest_used_ones():
@@ -88,5 +87,5 @@ def test_decoded_tables_are_kept_up_to_their_size_the_latest_used_ones():
 def test_a_frame_becomes_a_table_by_its_columns():
     row = {"round_id": ROUNDS[0], "further": 1, "image_id": "a" * 64, "rank": 0, "rule": "all",
            "reason": "", "audit": True}  # fmt: skip
-    made = as_table("selected_images", pd.DataFrame([row], index=[5]))
-    pd.testing.assert_frame_equal(made, make_table("selected_images", [row]))
+    made = SelectedImages.conform(pd.DataFrame([row], index=[5]))
+    pd.testing.assert_frame_equal(made, SelectedImages.from_rows([row]))

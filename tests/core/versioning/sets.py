@@ -10,8 +10,8 @@ import pandas as pd
 
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import NOTHING, Label
-from annotation_platform.schema.shared_columns import SPLITS
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import TrainingSet
+from annotation_platform.schema.tables.shared import SPLITS
 
 ONTOLOGY = Ontology(
     classes=(
@@ -81,5 +81,5 @@ def draw_rows(rng: random.Random, images: int) -> list[dict[str, object]]:
 
 def table(rows: list[dict[str, object]]) -> pd.DataFrame:
     """Return the rows as a table sorted by image and label."""
-    made = make_table("training_set", rows)
+    made = TrainingSet.from_rows(rows)
     return made.sort_values(["image_id", "label_id"], ignore_index=True)

@@ -8,7 +8,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import PublishError
-from annotation_platform.storage.round_tables import parquet_bytes
+from annotation_platform.storage.table_files import parquet_bytes
 from annotation_platform.versioning.audit import audit_files, audit_folder
 from annotation_platform.versioning.folder import build_folder
 from tests.core.versioning.sets import HEIGHT, ONTOLOGY, WIDTH, draw_rows, table

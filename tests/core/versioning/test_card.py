@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import NOTHING, Label
-from annotation_platform.schema.shared_columns import SPLITS
+from annotation_platform.schema.tables.shared import SPLITS
 from annotation_platform.versioning.card.examples import MOST_EXAMPLES, PER_SPLIT
 from annotation_platform.versioning.folder import build_folder
 from tests.core.versioning.sets import HEIGHT, ONTOLOGY, WIDTH, draw_rows, row, table

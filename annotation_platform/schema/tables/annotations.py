@@ -1,0 +1,30 @@
+"""Annotations, counted or not."""
+
+from annotation_platform.schema.tables.shared import (
+    ANNOTATOR,
+    ANSWER_ID,
+    IMAGE_ID,
+    ROUND_ID,
+    TASK_ID,
+    AnnotationState,
+    Purpose,
+)
+from annotation_platform.schema.tables.table import Table, count, number, states, text, time
+
+
+class Annotations(Table, name="answers"):
+    """Every answer ever seen in a round, counted or not: what people are paid by."""
+
+    round_id = ROUND_ID
+    answer_id = ANSWER_ID.as_key()
+    task_id = TASK_ID
+    image_id = IMAGE_ID
+    place = count("the copy that was answered", low=None)
+    purpose = states("label or gold; empty if no such task was asked", Purpose, or_empty=True)
+    annotator = ANNOTATOR
+    state = states("counted, or why not", AnnotationState)
+    detail = text("why it is not counted, as a sentence; empty if it is")
+    revisions = count("states of it that were seen")
+    lead_time_seconds = number("seconds spent on it", 0, unit="seconds")
+    created_at = time("when it was first given")
+    submitted_at = time("when it took its present form")

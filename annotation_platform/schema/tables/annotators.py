@@ -1,0 +1,41 @@
+"""How well and how fast annotators work."""
+
+from annotation_platform.schema.tables.shared import ANNOTATOR, DRIFTED, EFFECT, P_VALUE, ROUND_ID
+from annotation_platform.schema.tables.table import Table, count, flag, number, text
+
+
+class AnnotatorQuality(Table, name="annotator_quality"):
+    """How well each annotator of a round does, beside the others and on known answers."""
+
+    round_id = ROUND_ID
+    annotator = ANNOTATOR.as_key()
+    answers = count("counted answers")
+    images = count("images among them")
+    quality = number("share of decisions that the others' consensus confirms", 0, 1)
+    low = number("lower end of its 95 % interval", 0, 1)
+    high = number("upper end of its 95 % interval", 0, 1)
+    gold_answers = count("answers on tasks whose answer is known")
+    gold_quality = number("share of decisions that the known answers confirm", 0, 1)
+    gold_low = number("lower end of its 95 % interval", 0, 1)
+    gold_high = number("upper end of its 95 % interval", 0, 1)
+    agreement_with_others = number("agreement beyond chance, 1 is full", None, 1)
+    seconds_per_answer = number("median time spent on an answer", 0, unit="seconds")
+    unchanged_share = number("share of answers that left their proposals as they were", 0, 1)
+    flags = text("what somebody should look at, comma separated")
+
+
+class AnnotatorPace(Table, name="annotator_pace"):
+    """How the time that each annotator takes differs from that of the rounds before."""
+
+    round_id = ROUND_ID
+    annotator = ANNOTATOR.as_key()
+    proposals = flag(
+        "whether the answers began from proposals; the others are rows apart", key=True
+    )
+    feature = text("seconds per answer, or per label", one_of=["answer", "label"], key=True)
+    effect = EFFECT
+    p_value = P_VALUE
+    drifted = DRIFTED
+    detail = text("the two medians, as a phrase")
+    answers = count("timed answers of the round")
+    earlier_answers = count("timed answers that they were compared with")

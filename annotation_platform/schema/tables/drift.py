@@ -1,0 +1,26 @@
+"""How a round differs from what is known."""
+
+from annotation_platform.schema.tables.shared import DRIFTED, EFFECT, IMAGE_ID, P_VALUE, ROUND_ID
+from annotation_platform.schema.tables.table import Table, count, number, text
+
+
+class BatchDrift(Table, name="batch_drift"):
+    """One row per feature in which a round's pictures were compared with what is known."""
+
+    round_id = ROUND_ID
+    feature = text("what was compared, see curation/drift.py", key=True)
+    effect = EFFECT
+    p_value = P_VALUE
+    drifted = DRIFTED
+    detail = text("the two in numbers, as a phrase")
+    batch_images = count("accepted images of the round")
+    reference_images = count("images that they were compared with")
+
+
+class OddImages(Table, name="odd_images"):
+    """Images of a round that are unlike all that is known."""
+
+    round_id = ROUND_ID
+    image_id = IMAGE_ID.as_key()
+    distance = number("cosine distance to the most alike known image", 0)
+    why = text("what is odd about it")

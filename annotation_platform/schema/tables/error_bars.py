@@ -1,0 +1,27 @@
+"""Estimated shares of wrong labels."""
+
+from annotation_platform.schema.tables.shared import ROUND_ID
+from annotation_platform.schema.tables.table import Table, count, number, text
+
+
+class ErrorBars(Table, name="error_bars"):
+    """How many labels of a version are wrong, of all classes and of each one."""
+
+    round_id = ROUND_ID.as_key()
+    class_name = text("a class; empty: all together", key=True)
+    origin = text(
+        "whose labels it speaks of: people, auto, or where they came along from", key=True
+    )
+    design = text(
+        "labels drawn one by one, whole pictures, or the bound of a certificate",
+        one_of=["labels", "pictures", "certificate"],
+        key=True,
+    )
+    labels = count("labels that it speaks of")
+    audited = count("labels that were looked at")
+    pictures = count("pictures that were looked at; 0 where labels were drawn")
+    wrong = count("of the audited, found to be wrong")
+    rate = number("estimated share of wrong labels", 0, 1)
+    low = number("lower end of its interval", 0, 1)
+    high = number("upper end of its interval", 0, 1)
+    level = number("of the interval", 0, 1)

@@ -1,0 +1,30 @@
+"""Labels that are probably wrong."""
+
+from annotation_platform.schema.tables.shared import (
+    CLASS_NAME,
+    IMAGE_ID,
+    ROUND_ID,
+    X1,
+    X2,
+    Y1,
+    Y2,
+    IssueKind,
+)
+from annotation_platform.schema.tables.table import Table, number, optional_text, states, text
+
+
+class LabelIssues(Table, name="label_issues"):
+    """Labels that are probably wrong and objects that probably lack one, most suspected first."""
+
+    round_id = ROUND_ID
+    image_id = IMAGE_ID
+    issue_id = text("image, kind and running number", key=True)
+    kind = states("wrong, swapped, placed or missed", IssueKind)
+    label_id = optional_text("the suspected label; missing where one is missing")
+    score = number("probability that it is an error", 0, 1)
+    class_name = CLASS_NAME
+    x1 = X1
+    y1 = Y1
+    x2 = X2
+    y2 = Y2
+    suggestion = text("what it should be, as a sentence")

@@ -1,0 +1,35 @@
+"""Figures of models on the test split."""
+
+from annotation_platform.schema.tables.shared import MAYBE_SHA256, ROUND_ID
+from annotation_platform.schema.tables.table import Table, count, flag, number, text
+
+
+class ModelEvaluations(Table, name="model_evaluation"):
+    """How well it does on the test split, and whether it was promoted."""
+
+    round_id = ROUND_ID.as_key()
+    dataset_tag = text("version it was tested on")
+    weights_sha256 = text("digest of the detector; empty: no boxes", pattern=MAYBE_SHA256)
+    test_images = count("pictures of the test split")
+    map50 = number("mean average precision at IoU 0.5, 0 to 1", 0, 1)
+    map50_low = number("lower end of its 95 % interval", 0, 1)
+    map50_high = number("upper end of its 95 % interval", 0, 1)
+    map = number("mean average precision over IoU 0.5 to 0.95, 0 to 1", 0, 1)
+    map_low = number("lower end of its 95 % interval", 0, 1)
+    map_high = number("upper end of its 95 % interval", 0, 1)
+    promoted_map50 = number("map50 of the model promoted before; missing: none", 0, 1)
+    promoted_map = number("map of the model promoted before; missing: none", 0, 1)
+    difference = number("map beyond that of the promoted or the best, the higher", -1, 1)
+    difference_low = number("lower end of its 95 % interval", -1, 1)
+    difference_high = number("upper end of its 95 % interval", -1, 1)
+    best_sha256 = text("the best model ever promoted, on these images; empty: none")
+    promoted = flag("whether it now makes the proposals")
+    reason = text("why it was promoted or not")
+    classifier_sha256 = text("digest of the weights that know choices", pattern=MAYBE_SHA256)
+    choice_images = count("pictures of the test split with a choice")
+    accuracy = number("share of them whose choices are all right", 0, 1)
+    accuracy_low = number("lower end of its 95 % interval", 0, 1)
+    accuracy_high = number("upper end of its 95 % interval", 0, 1)
+    promoted_accuracy = number("that of the classifier promoted before; missing: none", 0, 1)
+    classifier_promoted = flag("whether it now makes the proposals of choices")
+    classifier_reason = text("why it was promoted or not; empty: there is none")

@@ -1,0 +1,55 @@
+"""Errors of a model, one by one."""
+
+from annotation_platform.schema.tables.shared import (
+    CLASS_NAME,
+    IMAGE_ID,
+    ROUND_ID,
+    SHA256,
+    X1,
+    X2,
+    Y1,
+    Y2,
+    FindingKind,
+)
+from annotation_platform.schema.tables.table import (
+    Table,
+    count,
+    number,
+    optional_text,
+    states,
+    text,
+)
+
+
+class ModelFindings(Table, name="model_findings"):
+    """Every wrong box and every miss of a round's model on the test images."""
+
+    round_id = ROUND_ID
+    finding_id = text("round and running number", key=True)
+    image_id = IMAGE_ID
+    kind = states("what is wrong, see models/findings.py", FindingKind)
+    class_name = CLASS_NAME
+    x1 = X1
+    y1 = Y1
+    x2 = X2
+    y2 = Y2
+    score = number("of the proposal, 0 to 1; missing for a miss", 0, 1)
+    true_class = optional_text("class of the object it is about; missing: there is none")
+    iou = number("overlap with it; of a miss, the most that any proposal has", 0, 1)
+    rank = count("position by kind, the worst first")
+
+
+class MissedByModel(Table, name="missed_by_model"):
+    """Boxes of the train split that the promoted model does not find; training can weigh them."""
+
+    round_id = ROUND_ID
+    missed_id = text("image and running number", key=True)
+    image_id = IMAGE_ID
+    class_name = CLASS_NAME
+    x1 = X1
+    y1 = Y1
+    x2 = X2
+    y2 = Y2
+    nearest_iou = number("the most that a proposal of the class overlaps it", 0, 1)
+    image_boxes = count("true boxes of the image, found or not")
+    weights_sha256 = text("the model", pattern=SHA256)

@@ -1,0 +1,38 @@
+"""Arrivals as they landed."""
+
+from annotation_platform.schema.tables.shared import (
+    CAPTURED_AT,
+    CONSENT,
+    DEVICE,
+    LANDED_IMAGE_ID,
+    LATITUDE,
+    LICENCE,
+    LONGITUDE,
+    OTHER_METADATA,
+    ROUND_ID,
+    SHA256,
+    SOURCE,
+    SOURCE_KEY,
+    STAMP,
+)
+from annotation_platform.schema.tables.table import Table, count, optional_text, text
+
+
+class RawImages(Table, name="raw_images"):
+    """One row per landed object."""
+
+    round_id = ROUND_ID.as_key()
+    source_key = SOURCE_KEY.as_key()
+    stamp = STAMP.as_key()
+    image_id = LANDED_IMAGE_ID
+    byte_size = count("bytes as they landed", unit="bytes")
+    problem = text("why it or its metadata could not be read; empty if they could")
+    source = SOURCE
+    captured_at = CAPTURED_AT
+    latitude = LATITUDE
+    longitude = LONGITUDE
+    device = DEVICE
+    licence = LICENCE
+    consent = CONSENT
+    other_metadata = OTHER_METADATA
+    sidecar_sha256 = optional_text("SHA-256 of its sidecar as it landed", pattern=SHA256)

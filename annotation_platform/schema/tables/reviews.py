@@ -1,0 +1,56 @@
+"""What reviewers are asked, and the labels after their decisions."""
+
+from annotation_platform.schema.tables.shared import (
+    ANSWERS_ON_IMAGE,
+    BACKEND_TASK,
+    CLASS_NAME,
+    GEOMETRY,
+    IMAGE_ID,
+    LABEL_ID,
+    ROUND_ID,
+    SHAPE,
+    SUPPORT,
+    TASK_ID,
+    X1,
+    X2,
+    Y1,
+    Y2,
+    ReviewDecision,
+)
+from annotation_platform.schema.tables.table import Table, states, text, time
+
+
+class ReviewTasks(Table, name="review_tasks"):
+    """The images of a round that a reviewer decides about, and why."""
+
+    round_id = ROUND_ID
+    review_id = text("the task of the reviewer", key=True)
+    task_id = text("the task whose answers are in dispute")
+    image_id = IMAGE_ID
+    kinds = text("kinds of unsettled conflicts, comma separated; or sample")
+    reasons = text("what the reviewer is told")
+    reviewer = text("whom it is meant for; empty: anybody who did not answer it")
+    backend = text("where it is decided; empty: nobody is asked")
+    backend_task = BACKEND_TASK
+
+
+class ReviewedLabels(Table, name="reviewed_labels"):
+    """The labels of a round as they may be published: undisputed, or decided by a reviewer."""
+
+    round_id = ROUND_ID
+    task_id = TASK_ID
+    image_id = IMAGE_ID
+    label_id = LABEL_ID.as_key()
+    shape = SHAPE
+    class_name = CLASS_NAME
+    x1 = X1
+    y1 = Y1
+    x2 = X2
+    y2 = Y2
+    geometry = GEOMETRY
+    support = SUPPORT
+    answers = ANSWERS_ON_IMAGE
+    decision = states("undisputed, or what became of the dispute", ReviewDecision)
+    decided_by = text("pseudonym of the reviewer; empty: a rule, or nobody yet")
+    comment = text("what the reviewer wrote; or what keeps the image out")
+    decided_at = time("when")

@@ -1,0 +1,36 @@
+"""Rounds in one row each."""
+
+from annotation_platform.schema.tables.shared import ROUND_ID
+from annotation_platform.schema.tables.table import Table, count, number, text
+
+
+class RoundReports(Table, name="round_report"):
+    """A round in one row."""
+
+    round_id = ROUND_ID.as_key()
+    landed = count("landed objects")
+    accepted = count("accepted images")
+    quarantined = count("quarantined objects")
+    duplicates = count("duplicates of accepted images")
+    tasks = count("images people were asked about")
+    answers = count("counted answers")
+    agreement = number("mean F1 at IoU 0.5, class included, between pairs of annotators", 0, 1)
+    disputed = count("boxes settled by rule against somebody's vote")
+    labels = count("labels of the round that may be published")
+    touches = count("what people did by hand: answers, reviews, decisions")
+    minutes = number("of people's time, where it was measured", 0, unit="minutes")
+    audited_pictures = count("labelled blind, and what auto-accept rests on; 0: it is off")
+    auto_images = count("pictures of the pool that were accepted without a person")
+    auto_share = number("of the pictures of the pool; missing: auto-accept is off", 0, 1)
+    auto_alpha = number("share of wrong or missed labels that is allowed among those", 0, 1)
+    auto_delta = number("chance of certifying more than that", 0, 1)
+    auto_bound = number("upper bound that the audit showed; missing: it showed none", 0, 1)
+    minutes_saved = number(
+        "of people's time, by this round's median; missing: off", 0, unit="minutes"
+    )
+    label_error = number("share of people's undisputed labels that is wrong", 0, 1)
+    label_error_low = number("lower end of its 95 % interval", 0, 1)
+    label_error_high = number("upper end of it; 1 where nobody looked", 0, 1)
+    model_map50 = number("of the model trained on this round's version", 0, 1)
+    test_images = count("pictures it was tested on")
+    version = text("dataset version")

@@ -1,0 +1,164 @@
+"""Columns and values that several tables share.
+
+Labels of people, of the consensus and of a training set follow one convention: a row is one label
+of ``schema/shapes.py``, and an image without any object has one row with ``shape`` = ``none`` and
+no box.
+"""
+
+from enum import StrEnum
+
+from annotation_platform.schema.shapes import SHAPES
+from annotation_platform.schema.tables.table import (
+    count,
+    flag,
+    number,
+    optional_text,
+    states,
+    text,
+    time,
+)
+
+SHA256 = r"^[0-9a-f]{64}$"
+MAYBE_SHA256 = r"^([0-9a-f]{64})?$"
+MD5 = r"^[0-9a-f]{32}$"
+ROUND = r"^round-\d{4,}$"
+
+
+class Outcome(StrEnum):
+    """What cleaning makes of an arrival."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    QUARANTINED = "quarantined"
+
+
+class Purpose(StrEnum):
+    """Why an image is annotated: for its label, or to test annotators (ground truth is known)."""
+
+    LABEL = "label"
+    GOLD = "gold"
+
+
+class TaskState(StrEnum):
+    """How far a task is; ``left``: its round was closed before it was complete."""
+
+    ANSWERED = "answered"
+    WAITING = "waiting"
+    LEFT = "left"
+    CANCELLED = "cancelled"
+
+
+class AnnotationState(StrEnum):
+    """Whether an annotation is counted, or why not."""
+
+    COUNTED = "counted"
+    SKIPPED = "skipped"
+    LATE = "late"
+    REPEATED = "repeated"
+    FOREIGN = "foreign"
+
+
+class ReviewDecision(StrEnum):
+    """What became of the dispute about an image."""
+
+    UNDISPUTED = "undisputed"
+    ACCEPTED = "accepted"
+    FIXED = "fixed"
+    REJECTED = "rejected"
+    UNDECIDED = "undecided"
+
+
+class Split(StrEnum):
+    """The part of a dataset that an image belongs to, for good."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+class FindingKind(StrEnum):
+    """Types of detection errors, see ``models/findings.py``."""
+
+    MISS = "miss"
+    BACKGROUND = "background"
+    CLASS = "class"
+    PLACE = "place"
+    CLASS_AND_PLACE = "class_and_place"
+    DUPLICATE = "duplicate"
+
+
+class IssueKind(StrEnum):
+    """Types of label issues, see ``curation/label_issues.py``."""
+
+    WRONG = "wrong"
+    SWAPPED = "swapped"
+    PLACED = "placed"
+    MISSED = "missed"
+
+
+class SelectionRule(StrEnum):
+    """The term of the selection that chose an image."""
+
+    PINNED = "pinned"
+    REAUDIT = "reaudit"
+    AUDIT = "audit"
+    OUTLIER = "outlier"
+    RARE = "rare"
+    UNCERTAIN = "uncertain"
+    DIVERSE = "diverse"
+    RANDOM = "random"
+    REST = "rest"
+    ALL = "all"
+
+
+SPLITS = [each.value for each in Split]
+FINDING_KINDS = tuple(each.value for each in FindingKind)
+
+ROUND_ID = text("the round", pattern=ROUND)
+IMAGE_ID = text("SHA-256 of the landed bytes", pattern=SHA256)
+LANDED_IMAGE_ID = optional_text(
+    "SHA-256 of the landed bytes; missing if unreadable", pattern=SHA256
+)
+SOURCE_KEY = text("name under the landing place, as it landed")
+STAMP = text("tells two contents under one name apart")
+TASK_ID = text("round, step and image")
+PURPOSE = states("label, or gold: the answer is known", Purpose)
+ANNOTATOR = text("pseudonym")
+ANSWER_ID = text("back end and annotation id")
+BACKEND_TASK = text("the task's id over there")
+LABEL_ID = text("image and running number")
+SHAPE = text("what the label is, see schema/shapes.py", one_of=SHAPES)
+CLASS_NAME = optional_text("class, missing where shape is none or unsure")
+X1 = number("left edge of the enclosing box, pixels of the stored picture", unit="pixels")
+Y1 = number("top edge, pixels of the stored picture", unit="pixels")
+X2 = number("right edge, pixels of the stored picture", unit="pixels")
+Y2 = number("bottom edge, pixels of the stored picture", unit="pixels")
+GEOMETRY = text("what the box does not say, see schema/shapes.py; or empty")
+SUPPORT = count("annotators who say so: saw the object, or saw nothing")
+ANSWERS_ON_IMAGE = count("counted answers on the image")
+SPLIT = states("train, val or test", Split)
+EFFECT = number("how far apart the two are, 0 to 1", 0, 1)
+P_VALUE = number("how likely chance alone makes that much", 0, 1)
+DRIFTED = flag("whether it is no chance, and large enough to matter")
+SOURCE = optional_text("camera, site or supplier, as its sidecar says")
+CAPTURED_AT = time("when it was taken")
+LATITUDE = number("degrees north", -90, 90, unit="degrees")
+LONGITUDE = number("degrees east", -180, 180, unit="degrees")
+DEVICE = optional_text("what took it")
+LICENCE = optional_text("under which it may be used")
+CONSENT = optional_text("who agreed to what")
+OTHER_METADATA = text("further fields of its sidecar as a JSON object; empty if none")
+
+LABEL_COLUMNS = ["shape", "class_name", "x1", "y1", "x2", "y2", "geometry"]
+"""What a row says as a label of ``schema/shapes.py``."""
+METADATA_COLUMNS = [
+    "source",
+    "captured_at",
+    "latitude",
+    "longitude",
+    "device",
+    "licence",
+    "consent",
+    "other_metadata",
+]
+"""What a sidecar says of its image."""

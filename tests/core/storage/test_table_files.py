@@ -1,0 +1,207 @@
+"""Files of older and newer releases."""
+
+import hashlib
+import io
+
+import duckdb
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from annotation_platform.catalogue import query
+from annotation_platform.errors import TableError
+from annotation_platform.schema.tables import TABLES, Splits, Table
+from annotation_platform.schema.tables.table import Column, count, number, text
+from annotation_platform.storage.objects import LocalObjectStore
+from annotation_platform.storage.round_tables import RoundTables, table_key
+from annotation_platform.storage.table_files import (
+    TableFile,
+    parquet_bytes,
+    read_table,
+    table_bytes,
+    table_digest,
+)
+
+ONE, TWO, THREE = "round-0001", "round-0002", "round-0003"
+
+
+class Answered(Table, name="answered"):
+    """The table as an older release declared it."""
+
+    round_id = text("the round")
+    answer = text("the answer", key=True)
+    place = count("the copy")
+    mood = text("how it felt")
+
+
+class Annotated(Table, name="annotated", version=2, renamed_from=("answered",)):
+    """The same table today: renamed, with columns renamed, added and dropped."""
+
+    round_id = text("the round")
+    annotation = Column(
+        "string[pyarrow]", "the annotation", key=True, renamed_from=("reply", "answer")
+    )
+    assignment = Column("int64", "the assignment", low=0, renamed_from=("place",))
+    step = Column("string[pyarrow]", "the step", default="annotate")
+    ignore = Column("bool", "whether it is left out", default=False)
+    score = number("how good")
+
+
+OLD = Answered.from_rows(
+    [
+        {"round_id": ONE, "answer": "a", "place": 1, "mood": "good"},
+        {"round_id": ONE, "answer": "b", "place": 2, "mood": "bad"},
+    ]
+)
+MAPPED = Annotated.from_rows(
+    [
+        {"round_id": ONE, "annotation": "a", "assignment": 1, "step": "annotate", "ignore": False},
+        {"round_id": ONE, "annotation": "b", "assignment": 2, "step": "annotate", "ignore": False},
+    ]
+)
+NEW = MAPPED.assign(round_id=pd.Series([TWO] * 2, dtype="string[pyarrow]"), score=0.5)
+
+
+@pytest.fixture(params=["version 0", "version 1"])
+def old(request):
+    """The file of v0.1.0 carries no version; that of the release after it does."""
+    return parquet_bytes(OLD) if request.param == "version 0" else table_bytes(Answered, OLD)
+
+
+@pytest.fixture
+def tables(tmp_path, old):
+    store = LocalObjectStore(tmp_path)
+    store.put(table_key("answered", ONE), old)
+    tables = RoundTables(store)
+    tables.write(Annotated, TWO, NEW)
+    return tables
+
+
+def test_a_file_names_its_table_and_version():
+    metadata = pq.read_schema(io.BytesIO(table_bytes(Annotated, MAPPED))).metadata
+    assert metadata[b"annotation_platform.table"] == b"annotated"
+    assert metadata[b"annotation_platform.schema_version"] == b"2"
+    assert TableFile(Annotated, table_bytes(Annotated, MAPPED)).version == 2
+    assert TableFile(Answered, parquet_bytes(OLD)).version == 0
+    # Files of published versions carry nothing of the kind.
+    assert b"annotation_platform" not in parquet_bytes(MAPPED)
+
+
+@pytest.mark.parametrize("was_checked", [False, True])
+def test_an_older_file_is_read_under_todays_names(old, was_checked):
+    read = read_table(Annotated, old, was_checked=was_checked)
+    pd.testing.assert_frame_equal(read, MAPPED)
+    assert table_digest(Annotated, read) == table_digest(Annotated, MAPPED)
+
+
+def test_an_older_file_without_rows_is_the_empty_table():
+    read = read_table(Annotated, parquet_bytes(Answered.empty()))
+    pd.testing.assert_frame_equal(read, Annotated.empty())
+
+
+def test_every_way_to_read_finds_a_round_in_the_old_folder(tables, old):
+    assert tables.rounds(Annotated) == [ONE, TWO]
+    assert [tables.exists(Annotated, key) for key in (ONE, TWO, THREE)] == [True, True, False]
+    assert tables.digest(Annotated, ONE) == hashlib.sha256(old).hexdigest()
+    pd.testing.assert_frame_equal(tables.read(Annotated, ONE), MAPPED)
+    both = pd.concat([MAPPED, NEW], ignore_index=True)
+    pd.testing.assert_frame_equal(tables.read_all(Annotated), both)
+    pd.testing.assert_frame_equal(tables.read_rounds(Annotated, [ONE, THREE, TWO]), both)
+    assert tables.values(Annotated, "annotation", [ONE]) == {"a", "b"}
+    assert tables.values(Annotated, "step", [ONE, TWO]) == {"annotate"}
+    for round_id, score in ((ONE, [None, None]), (TWO, [0.5, 0.5])):
+        names = ["ignore", "annotation", "score", "assignment", "step"]
+        some = tables.read_columns(Annotated, round_id, names)
+        assert list(some) == names
+        assert some["annotation"].tolist() == ["a", "b"]
+        assert some["assignment"].tolist() == [1, 2]
+        assert some["step"].tolist() == ["annotate"] * 2
+        assert some["ignore"].tolist() == [False] * 2
+        assert some["score"].astype(object).where(some["score"].notna(), None).tolist() == score
+
+
+def test_the_digest_that_is_noted_is_that_of_the_file_under_its_own_name(tables, old):
+    noted = {}
+    tables.noting(noted).read_all(Annotated)
+    assert noted == {
+        f"answered/{ONE}": hashlib.sha256(old).hexdigest(),
+        f"annotated/{TWO}": tables.digest(Annotated, TWO),
+    }
+
+
+def test_a_round_that_is_written_again_takes_the_place_of_the_old_one(tables):
+    tables.write(Annotated, ONE, MAPPED.assign(score=1.0))
+    assert tables.rounds(Annotated) == [ONE, TWO]
+    assert tables.read(Annotated, ONE)["score"].tolist() == [1.0, 1.0]
+
+
+def test_rows_are_found_by_a_column_that_was_renamed(old):
+    file = TableFile(Annotated, old)
+    found = file.frame(["assignment", "annotation"], only=("annotation", ["b", "z"]))
+    assert found.to_dict("records") == [{"assignment": 2, "annotation": "b"}]
+    assert file.frame(only=("annotation", ["a"]))["assignment"].tolist() == [1]
+
+
+def test_a_file_that_lacks_a_column_without_default_is_refused_by_name():
+    data = parquet_bytes(OLD.drop(columns="place"))
+    for read in (read_table, lambda table, data: TableFile(table, data).arrow(["assignment"])):
+        with pytest.raises(TableError, match=r"annotated.* column assignment is missing"):
+            read(Annotated, data)
+
+
+def test_a_file_of_this_version_with_other_columns_is_not_mapped():
+    rows = pq.read_table(io.BytesIO(table_bytes(Annotated, MAPPED))).append_column(
+        "mood", [["good", "bad"]]
+    )
+    sink = io.BytesIO()
+    pq.write_table(rows, sink)
+    with pytest.raises(TableError, match="column mood is not declared"):
+        read_table(Annotated, sink.getvalue())
+
+
+def test_a_file_of_a_newer_release_is_refused_however_it_is_read(tmp_path):
+    class Tomorrow(Table, name="annotated", version=3):
+        """The table of a later release."""
+
+        round_id = text("the round")
+        annotation = text("the annotation", key=True)
+
+    rows = [{"round_id": ONE, "annotation": "a"}]
+    store = LocalObjectStore(tmp_path)
+    tables = RoundTables(store)
+    for round_id in (ONE, TWO):
+        tables.write(Tomorrow, round_id, Tomorrow.from_rows(rows))
+    message = r"annotated .*schema version 3, and this release reads up to 2\. Upgrade"
+    for read in (
+        lambda: tables.read(Annotated, ONE),
+        lambda: tables.read_all(Annotated),
+        lambda: tables.read_columns(Annotated, ONE, ["annotation"]),
+        lambda: tables.values(Annotated, "annotation", [ONE]),
+    ):
+        with pytest.raises(TableError, match=message):
+            read()
+
+
+def test_sql_sees_older_files_under_todays_names(tables, tmp_path, monkeypatch):
+    monkeypatch.setitem(TABLES, "annotated", Annotated)
+    store = LocalObjectStore(tmp_path)
+    with duckdb.connect(":memory:") as database:
+        database.register("annotated", query._rows(store, "annotated", file_round="file"))
+        found = database.sql(
+            "SELECT file, annotation, assignment, step, score FROM annotated ORDER BY 1, 2"
+        ).fetchall()
+    assert found == [
+        (ONE, "a", 1, "annotate", None),
+        (ONE, "b", 2, "annotate", None),
+        (TWO, "a", 1, "annotate", 0.5),
+        (TWO, "b", 2, "annotate", 0.5),
+    ]
+
+
+def test_tables_of_v0_1_0_are_read_as_they_are(tmp_path):
+    row = {"round_id": ONE, "key": "a" * 64, "split": "train"}
+    store = LocalObjectStore(tmp_path)
+    store.put(table_key("splits", ONE), parquet_bytes(Splits.from_rows([row])))
+    tables = RoundTables(store)
+    tables.write(Splits, TWO, Splits.from_rows([{**row, "key": "b" * 64}]))
+    assert tables.read_all(Splits)["key"].tolist() == ["a" * 64, "b" * 64]
