@@ -29,11 +29,11 @@ from annotation_platform.errors import DataError
 from annotation_platform.formats.coco_lines import coco_file, same_id
 from annotation_platform.formats.coco_reading import read_coco, read_coco_boxes
 from annotation_platform.formats.files import class_ids, split_names, write_files
-from annotation_platform.formats.geometry import counts_from_text
 from annotation_platform.formats.losses import LEFT_OUT, class_losses, sentence, shape_losses
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.shapes import AREAS, REGIONS, rotated_corners
+from annotation_platform.schema.shapes.raster import counts_from_text
 
 __all__ = ["coco_losses", "read_coco", "read_coco_boxes", "render_coco", "write_coco"]
 

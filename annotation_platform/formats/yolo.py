@@ -38,7 +38,7 @@ from annotation_platform.formats.files import (
     split_names,
     write_files,
 )
-from annotation_platform.formats.geometry import convert, outlines_of
+from annotation_platform.formats.geometry import convert
 from annotation_platform.formats.losses import (
     BOXES_ONLY,
     LEFT_OUT,
@@ -53,7 +53,7 @@ from annotation_platform.formats.outlines import one_outline
 from annotation_platform.formats.yolo_reading import YoloTask, read_yolo
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
-from annotation_platform.schema.shapes import AREAS, Label
+from annotation_platform.schema.shapes import AREAS, Label, outlines_of
 
 __all__ = ["YoloTask", "read_yolo", "render_yolo", "write_yolo", "yolo_losses"]
 

@@ -28,6 +28,7 @@ from annotation_platform.labeling.tasks import task_name
 from annotation_platform.lake import Lake
 from annotation_platform.landing.quarantine import releases
 from annotation_platform.schema.rounds import RELEASED
+from annotation_platform.schema.shapes import STATEMENTS
 from annotation_platform.versioning.contents import Held
 
 _POLICY = "policy"
@@ -382,7 +383,7 @@ def _rows(lake: Lake, name: str, round_id: str, image_id: str) -> pd.DataFrame:
 
 
 def _labels(rows: pd.DataFrame) -> str:
-    number = int((~rows["shape"].isin(["none", "unsure"])).sum())
+    number = int((~rows["shape"].isin(STATEMENTS)).sum())
     return f"{number} label{'s' * (number != 1)}"
 
 

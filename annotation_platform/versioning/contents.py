@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from annotation_platform.errors import PublishError
+from annotation_platform.schema.shapes import NOTHING
 from annotation_platform.schema.tables import check_table, empty_table
 from annotation_platform.versioning.git import Registry, as_git
 from annotation_platform.versioning.registry import VersionInfo, list_versions, remote_of
@@ -65,7 +66,7 @@ def versions_with(
                     round_id=str(first["round_id"]),
                     origin=str(first["origin"]),
                     split=str(first["split"]),
-                    labels=int((rows["shape"] != "none").sum()),
+                    labels=int((rows["shape"] != NOTHING.shape).sum()),
                 )
             )
     return held

@@ -6,9 +6,9 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotation_platform.consensus.fusion import Spread, clip_region, fuse, near_mean
-from annotation_platform.consensus.overlap import area_of, overlap_matrix
-from annotation_platform.schema.shapes import Label
+from annotation_platform.consensus.fusion import Spread, clip_region, fuse
+from annotation_platform.consensus.overlap import overlap_matrix
+from annotation_platform.schema.shapes import Label, area_of, near_mean
 
 SIZE = (300.0, 400.0)
 
