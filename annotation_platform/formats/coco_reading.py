@@ -19,16 +19,16 @@ from annotation_platform.formats.files import (
     refuse_link,
     refuse_way_out,
 )
-from annotation_platform.formats.geometry import (
+from annotation_platform.schema.dataset import Dataset
+from annotation_platform.schema.geometry import BOX_COLUMNS
+from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import POINTS, Label
+from annotation_platform.schema.shapes.raster import (
     checked,
     counts_from_text,
     extent,
     text_from_counts,
 )
-from annotation_platform.schema.dataset import Dataset
-from annotation_platform.schema.geometry import BOX_COLUMNS
-from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.shared_columns import SPLITS
 
 _MOST_PIXELS = 10**9
@@ -197,7 +197,7 @@ def _unite(categories: dict[int, _Category], key: int, category: _Category, file
 
 def _ontology(categories: dict[int, _Category], labels: list[_Row], path: Path) -> Ontology:
     names = {key: category.name for key, category in categories.items()}
-    used = {str(label["class_name"]) for label in labels if label["shape"] == "keypoint"}
+    used = {str(label["class_name"]) for label in labels if label["shape"] in POINTS}
     listed = dict.fromkeys(name for key in sorted(categories) for name in categories[key].points)
     more = [*listed, *sorted(used - listed.keys())]
     for name in more:

@@ -51,6 +51,7 @@ from annotation_platform.schema.shapes.shape import (
     Kind,
     Shape,
     ShapeName,
+    edges_of,
     register,
 )
 from annotation_platform.schema.shapes.statement import Nothing, Unsure
@@ -77,6 +78,7 @@ __all__ = [
     "ShapeName",
     "area_of",
     "boxes_of",
+    "edges_of",
     "median_of",
     "near_mean",
     "outlines_of",
