@@ -35,7 +35,10 @@ _MOST_PIXELS = 10**9
 _MOST_MASKED = 2**32
 _NAMED = re.compile(r"(instances|person_keypoints|stuff|labels)_(train|val|test)(\d{4})?")
 _ROBOFLOW = "_annotations.coco.json"
-_SAYS_WHERE = {"bbox", "rotated_box", "segmentation", "keypoints", "caption", "segments_info"}
+_TURNED = "rotated_box"
+"""The key of a geometry of ours that COCO lacks."""
+
+_SAYS_WHERE = {"bbox", _TURNED, "segmentation", "keypoints", "caption", "segments_info"}
 _HIDDEN = 1
 
 
@@ -282,7 +285,7 @@ def _labels(entry: dict[str, Any], category: _Category, image: _Row, number: int
     if not isinstance(said, str | int):
         raise _EntryError(f"instance {said!r:.80}, expected a text")
     segmentation = entry.get("segmentation")
-    is_bare = not segmentation and not entry.get("rotated_box")
+    is_bare = not segmentation and not entry.get(_TURNED)
     box = finite_numbers(entry["bbox"]) if _is_four(entry.get("bbox")) else None
     if is_bare and box and len(points) == 1 and box[2:] == [0, 0]:
         label, hidden = points[0]
@@ -319,8 +322,8 @@ def _is_four(value: object) -> bool:
 
 
 def _outline(entry: dict[str, Any], name: str, image: _Row) -> Label:
-    if "rotated_box" in entry:
-        return _rotated_box(entry["rotated_box"], name, image)
+    if _TURNED in entry:
+        return _rotated_box(entry[_TURNED], name, image)
     segmentation = entry.get("segmentation")
     if isinstance(segmentation, dict):
         return _mask(segmentation, name, image)

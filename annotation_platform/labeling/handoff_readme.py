@@ -1,6 +1,6 @@
 """What a package tells the vendor: what is asked, and exactly what to return."""
 
-from annotation_platform.labeling.region_codecs import CODECS
+from annotation_platform.labeling.region_codecs import CODECS, check_held
 from annotation_platform.schema.ontology import Ontology
 
 _HEAD = """\
@@ -74,7 +74,12 @@ _FILES = {
 
 
 def readme(package: str, ontology: Ontology, form: str) -> str:
-    """Return README.txt for a way of answering: ``label-studio``, ``coco`` or ``pybossa``."""
+    """Return README.txt for a way of answering: ``label-studio``, ``coco`` or ``pybossa``.
+
+    Raises:
+        SettingsError: the shape of a class is not one that Label Studio holds.
+    """
+    check_held(ontology)
     classes = "\n".join(
         f"  {each.id}  {each.name}\n    {CODECS[each.shape].returned}" for each in ontology.classes
     )

@@ -6,7 +6,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.labeling.region_codecs import CODECS
+from annotation_platform.labeling.region_codecs import CODECS, check_held
 from annotation_platform.schema.ontology import LabelClass, Ontology, class_colors
 from annotation_platform.schema.shapes import CLASSIFICATIONS
 
@@ -184,12 +184,7 @@ def _add_tools(view: ET.Element, ontology: Ontology, *, taken: int = 0) -> None:
     keys = dict(zip(ontology.names, HOTKEYS, strict=False))
     colors = class_colors(ontology)
     shapes = set(ontology.shape_of.values())
-    for name, shape in ontology.shape_of.items():
-        if shape not in CODECS:
-            raise SettingsError(
-                f"class {name!r} is a {shape}, and Label Studio holds {', '.join(CODECS)}: "
-                "give the class one of these shapes, or add a codec (labeling/region_codecs.py)"
-            )
+    check_held(ontology)
     ET.SubElement(view, "Style").text = _STYLE
     tools = ET.SubElement(view, "View", className="tools")
     for codec in CODECS.values():

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from annotation_platform.errors import SettingsError
 from annotation_platform.labeling.brush import decode_mask, encode_mask
 from annotation_platform.labeling.outlines import (
     crosses_itself,
@@ -15,6 +16,7 @@ from annotation_platform.labeling.outlines import (
     share_inside,
     without_repetition,
 )
+from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label, edges_of, rotated_corners
 
 CONTROL_NAME = "label"
@@ -81,6 +83,16 @@ class RegionCodec:
     looks: dict[str, str] = field(default_factory=dict)
     fits: Callable[[Value], bool] = lambda _: True
     joins: bool = False
+
+
+def check_held(ontology: Ontology) -> None:
+    """Raise SettingsError if a class is of a shape that Label Studio does not hold."""
+    for name, shape in ontology.shape_of.items():
+        if shape not in CODECS:
+            raise SettingsError(
+                f"class {name!r} is a {shape}, and Label Studio holds {', '.join(CODECS)}. "
+                "Give the class one of these shapes."
+            )
 
 
 def shapes_of_kind(kind: str) -> tuple[str, ...]:

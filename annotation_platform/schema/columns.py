@@ -5,7 +5,7 @@ thousands of columns, so a table that plainly is as declared, as nearly all are,
 nor is it imported for whoever asks for a type or a description alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
@@ -38,7 +38,7 @@ class Column:
         about: what it holds, with its unit.
         nullable: whether values may be missing.
         pattern: what a text has to match; empty: anything.
-        one_of: the values there are; None: any.
+        one_of: the values there are, read at each check, for a registry may grow; None: any.
         low, high: the smallest and the largest number; None: no end.
     """
 
@@ -46,7 +46,7 @@ class Column:
     about: str
     nullable: bool = False
     pattern: str = ""
-    one_of: tuple[str, ...] | None = None
+    one_of: Collection[str] | None = None
     low: float | None = None
     high: float | None = None
 
@@ -125,9 +125,9 @@ class Table:
         )
 
 
-def text(about: str, *, pattern: str = "", one_of: Sequence[str] | None = None) -> Column:
+def text(about: str, *, pattern: str = "", one_of: Collection[str] | None = None) -> Column:
     """Return a column of text that is always there."""
-    return Column(TEXT, about, pattern=pattern, one_of=None if one_of is None else tuple(one_of))
+    return Column(TEXT, about, pattern=pattern, one_of=one_of)
 
 
 def optional_text(about: str, *, pattern: str = "") -> Column:

@@ -23,7 +23,7 @@ class Dataset:
     ``labels`` has the columns of ``LABEL_COLUMNS``, one row per label, and those of
     ``MORE_LABEL_COLUMNS``, which are added where they are missing:
 
-    * ``shape`` and ``geometry`` as ``schema/shapes.py`` has them: regions in absolute pixels, with
+    * ``shape`` and ``geometry`` as ``schema/shapes`` has them: regions in absolute pixels, with
       their enclosing box, and choices, which have none;
     * ``instance``: labels of an image that share it, and it is not empty, are one object: its
       outline and its points;

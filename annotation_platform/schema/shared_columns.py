@@ -1,7 +1,7 @@
 """Columns and values that several tables share.
 
 Labels of people, of the consensus and of a training set follow one convention: a row is one label
-of ``schema/shapes.py``, and an image in which somebody found nothing has one row with ``shape`` =
+of ``schema/shapes``, and an image in which somebody found nothing has one row with ``shape`` =
 ``none`` and no box.
 """
 
@@ -35,9 +35,9 @@ PLACE = {
     "x2": number("right edge, pixels of the stored picture"),
     "y2": number("bottom edge, pixels of the stored picture"),
 }
-GEOMETRY = {"geometry": text("what the box does not say, see schema/shapes.py; or empty")}
+GEOMETRY = {"geometry": text("what the box does not say, see schema/shapes; or empty")}
 LABEL = {
-    "shape": text("what the label is, see schema/shapes.py", one_of=SHAPES),
+    "shape": text("what the label is, see schema/shapes", one_of=SHAPES),
     **PLACE,
     **GEOMETRY,
 }
@@ -50,7 +50,7 @@ STORED = {
 }
 
 LABEL_COLUMNS = list(LABEL)
-"""What a row says as a label of ``schema/shapes.py``."""
+"""What a row says as a label of ``schema/shapes``."""
 
 METADATA = {
     "source": optional_text("camera, site or supplier, as its sidecar says"),

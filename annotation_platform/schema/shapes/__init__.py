@@ -34,7 +34,7 @@ from annotation_platform.schema.shapes.label import (
     outlines_of,
 )
 from annotation_platform.schema.shapes.mask import Mask
-from annotation_platform.schema.shapes.numbers import Numbered, median_of, near_mean
+from annotation_platform.schema.shapes.numbers import Numbered, are_numbers, median_of, near_mean
 from annotation_platform.schema.shapes.polygon import Polygon
 from annotation_platform.schema.shapes.rotated_box import RotatedBox, rotated_corners
 from annotation_platform.schema.shapes.shape import (
@@ -76,6 +76,7 @@ __all__ = [
     "Numbered",
     "Shape",
     "ShapeName",
+    "are_numbers",
     "area_of",
     "boxes_of",
     "edges_of",
