@@ -59,7 +59,6 @@ class RegionCodec:
     Attributes:
         shape: the name of the shape.
         control: the name of the tool in the configuration; results carry it as ``from_name``.
-        kind: the type of its regions; the key in their value that has the class.
         phrase: what a label of the shape is, for messages.
         tag, heading, looks: the tag of the tool, its heading, and its further attributes.
         returned: what a vendor returns, for the instructions of an export.
@@ -73,7 +72,6 @@ class RegionCodec:
 
     shape: str
     control: str
-    kind: str
     phrase: str
     tag: str
     returned: str
@@ -83,6 +81,11 @@ class RegionCodec:
     looks: dict[str, str] = field(default_factory=dict)
     fits: Callable[[Value], bool] = lambda _: True
     joins: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The type of its regions; also the key in their value that has the class."""
+        return self.tag.lower()
 
 
 def check_held(ontology: Ontology) -> None:
@@ -303,16 +306,6 @@ def _write_keypoint(label: Label, width: int, height: int) -> list[Value]:
     return [{"x": x * (100 / width), "y": y * (100 / height), "width": _POINT_PERCENT}]
 
 
-def _read_classification(name: str, value: Value, picture: Picture) -> tuple[Label, list[str]]:
-    del value, picture
-    return Label.choice(name), []
-
-
-def _write_classification(label: Label, width: int, height: int) -> list[Value]:
-    del label, width, height
-    return [{}]
-
-
 def _is_turned(value: Value) -> bool:
     return value.get("rotation") not in {None, 0}
 
@@ -325,7 +318,6 @@ CODECS: dict[str, RegionCodec] = {
         RegionCodec(
             "box",
             control=CONTROL_NAME,
-            kind="rectanglelabels",
             phrase="a box",
             tag="RectangleLabels",
             heading="Box",
@@ -338,7 +330,6 @@ CODECS: dict[str, RegionCodec] = {
         RegionCodec(
             "rotated_box",
             control="rotated",
-            kind="rectanglelabels",
             phrase="a rotated box",
             tag="RectangleLabels",
             heading="Rotated box",
@@ -354,7 +345,6 @@ CODECS: dict[str, RegionCodec] = {
         RegionCodec(
             "polygon",
             control="polygon",
-            kind="polygonlabels",
             phrase="a polygon",
             tag="PolygonLabels",
             heading="Polygon",
@@ -367,7 +357,6 @@ CODECS: dict[str, RegionCodec] = {
         RegionCodec(
             "mask",
             control="mask",
-            kind="brushlabels",
             phrase="a mask",
             tag="BrushLabels",
             heading="Brush",
@@ -378,7 +367,6 @@ CODECS: dict[str, RegionCodec] = {
         RegionCodec(
             "keypoint",
             control="point",
-            kind="keypointlabels",
             phrase="a point",
             tag="KeyPointLabels",
             heading="Point",
@@ -390,12 +378,11 @@ CODECS: dict[str, RegionCodec] = {
         RegionCodec(
             "choice",
             control="choice",
-            kind="choices",
             phrase="chosen of the picture",
             tag="Choices",
             returned="said of the whole picture: type choices; value choices",
-            read=_read_classification,
-            write=_write_classification,
+            read=lambda name, *_: (Label.choice(name), []),
+            write=lambda *_: [{}],
         ),
     )
 }

@@ -55,7 +55,6 @@ def write_circle(label: Label, width: int, height: int) -> list[Value]:
 CODEC = RegionCodec(
     "circle",
     control="circle",
-    kind="ellipselabels",
     phrase="a circle",
     tag="EllipseLabels",
     heading="Circle",
