@@ -18,9 +18,9 @@ def write_region(label: Label, key: str, width: int, height: int) -> list[dict[s
     """
     if label.shape == NOTHING.shape:
         return []
-    if label.shape == UNSURE.shape:
-        kind, control, chosen, values = "choices", UNSURE_NAME, UNSURE_NAME, [{}]
-    else:
+    chosen: str | None = UNSURE_NAME
+    kind, control, values = "choices", UNSURE_NAME, [dict[str, Any]()]
+    if label.shape != UNSURE.shape:
         codec = CODECS[label.shape]
         kind, control, chosen = codec.kind, codec.control, label.class_name
         values = codec.write(label, width, height)

@@ -7,7 +7,7 @@ import numpy as np
 
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.shapes.area import HALF, Area, polygon_of
-from annotation_platform.schema.shapes.label import Label
+from annotation_platform.schema.shapes.label import Label, boxes_of
 from annotation_platform.schema.shapes.numbers import are_numbers
 
 
@@ -72,5 +72,8 @@ class Polygon(Area):
         """Return the polygon cut at the edges of its image."""
         from shapely import box
 
-        inside = self.region(label).intersection(box(0.0, 0.0, *edges))
+        # GEOS takes no infinite edge; where the size is unknown, one beyond the polygon does.
+        beyond = np.maximum(boxes_of([label])[0, 2:], 0.0) + 1.0
+        image = box(0.0, 0.0, *np.where(np.isinf(edges), beyond, edges))
+        inside = self.region(label).intersection(image)
         return polygon_of(label.class_name or "", inside)

@@ -213,3 +213,11 @@ def test_what_leaves_the_picture_is_cut_off(label, expected):
 
 def test_without_a_known_picture_nothing_is_outside():
     assert clip_region(Label.box("a", 1, 5, 9000, 9), None) == Label.box("a", 1, 5, 9000, 9)
+
+
+def test_of_an_image_of_unknown_size_only_the_left_and_upper_edge_cut_a_polygon():
+    label = Label.polygon("a", [[-3, 2, 9, 1, 5, 8]])
+    cut = clip_region(label, None)
+    assert cut is not None
+    assert area_of(cut).equals(area_of(clip_region(label, (1000.0, 1000.0))))
+    assert clip_region(Label.polygon("a", [[-9, 2, -3, 1, -5, 8]]), None) is None
