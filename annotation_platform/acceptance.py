@@ -15,6 +15,7 @@ from annotation_platform.labeling.record import cancelled_rounds
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.schema.rounds import round_number
+from annotation_platform.schema.shapes import UPRIGHT_BOXES
 from annotation_platform.schema.tables import (
     AuditFrame,
     AutoLabels,
@@ -63,7 +64,7 @@ def accept_proposals(round_id: str, *, lake: Lake, policy: Params) -> AutoAccept
         return AutoAccepted(*nothing, held={}, seen_again=[], seconds_saved=0.0, p_values={})
     tables = lake.tables
     frame = tables.read_rounds(AuditFrame, [round_id])
-    boxed = [each.name for each in policy.ontology.classes if each.shape == "box"]
+    boxed = [each.name for each in policy.ontology.classes if each.shape in UPRIGHT_BOXES]
     refusal = "" if len(frame) else _NO_FRAME
     if not set(frame["predictions_sha256"]) <= {tables.digest(ModelPredictions, round_id)}:
         refusal = _OTHER_PROPOSALS

@@ -14,6 +14,7 @@ from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.labeling.reviews import SAMPLE, review_sample
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
+from annotation_platform.schema.shapes import STATEMENTS
 from annotation_platform.schema.tables import (
     Certificates,
     Conflicts,
@@ -53,7 +54,7 @@ def measure_errors(
         lake: where everything is kept.
         policy: its seed drew the samples.
     """
-    labels = training_set[~training_set["shape"].isin(["none", "unsure"])]
+    labels = training_set[~training_set["shape"].isin(STATEMENTS)]
     pictures = training_set.drop_duplicates("image_id", keep="last")
     round_of = dict(zip(pictures["image_id"], pictures["round_id"], strict=True))
     by_people = training_set.loc[training_set["origin"] == PEOPLE, "round_id"].unique()

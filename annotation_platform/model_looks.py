@@ -23,7 +23,7 @@ from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.rounds import round_number
-from annotation_platform.schema.shapes import AREAS
+from annotation_platform.schema.shapes import AREAS, CLASSIFICATIONS, UNSURE, UPRIGHT_BOXES
 from annotation_platform.schema.tables import (
     Frame,
     HeldOutImages,
@@ -194,16 +194,16 @@ def _choice_issues(
     names = ontology.choices
     if not names or (ontology.choose == "one" and len(names) < 2):
         return LabelIssues.empty()
-    proposed = asked[asked["shape"] == "choice"]
+    proposed = asked[asked["shape"].isin(CLASSIFICATIONS)]
     chances = proposed.pivot(index="image_id", columns="class_name", values="score")
     chances = chances.reindex(columns=names).dropna()
-    chosen = judged[(judged["shape"] == "choice") & judged["class_name"].isin(names)]
+    chosen = judged[judged["shape"].isin(CLASSIFICATIONS) & judged["class_name"].isin(names)]
     chosen = chosen[chosen["image_id"].isin(chances.index)].sort_values("image_id")
     if chosen.empty:
         return LabelIssues.empty()
     if ontology.choose == "many":
         # A picture of which nothing was chosen says no to every class.
-        answered = judged.loc[judged["shape"] != "unsure", "image_id"]
+        answered = judged.loc[judged["shape"] != UNSURE.shape, "image_id"]
         return choice_issues(chosen, chances[chances.index.isin(answered)], round_id=round_id)
     probabilities = chances.loc[chosen["image_id"]].to_numpy(dtype=np.float64)
     return class_issues(chosen, probabilities, names, round_id=round_id)
@@ -247,7 +247,7 @@ def _last_training_round(lake: Lake, round_id: str) -> str:
 
 
 def _boxes(predictions: pd.DataFrame) -> pd.DataFrame:
-    return predictions[predictions["shape"] == "box"]
+    return predictions[predictions["shape"].isin(UPRIGHT_BOXES)]
 
 
 def _of(rows: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:

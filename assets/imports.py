@@ -6,6 +6,7 @@ import pandas as pd
 from annotation_platform.curation import imported
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
+from annotation_platform.schema.shapes import UPRIGHT_BOXES
 from assets.metadata import counts, histogram, pictures, table
 from assets.partitions import rounds
 
@@ -27,7 +28,7 @@ def imported_labels(
         value=labels,
         metadata={
             "images": usable["image_id"].nunique(),
-            "boxes": int((usable["shape"] == "box").sum()),
+            "boxes": int(usable["shape"].isin(UPRIGHT_BOXES).sum()),
             "refused_images": refused["image_id"].nunique(),
             "unused_images": found.unused,
             "origins": counts(usable.drop_duplicates("image_id")["origin"]),

@@ -11,6 +11,7 @@ from annotation_platform.models.embedder import embedder_for
 from annotation_platform.models.proposals import propose
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
+from annotation_platform.schema.shapes import CLASSIFICATIONS, UPRIGHT_BOXES
 from annotation_platform.schema.tables import (
     HeldOutImages,
     HeldOutPredictions,
@@ -71,13 +72,13 @@ def model_predictions(
     predictions, looked_at = proposed.predictions, proposed.pictures
     least = policy.labeling.minimum_score
     shown = shown_proposals(predictions, policy.ontology, minimum_score=least)
-    boxes = predictions["shape"] == "box"
+    boxes = predictions["shape"].isin(UPRIGHT_BOXES)
     return dg.MaterializeResult(
         value=predictions,
         metadata={
             "boxes": int(boxes.sum()),
-            "boxes_shown": int((shown["shape"] == "box").sum()),
-            "choices_shown": int((shown["shape"] == "choice").sum()),
+            "boxes_shown": int(shown["shape"].isin(UPRIGHT_BOXES).sum()),
+            "choices_shown": int(shown["shape"].isin(CLASSIFICATIONS).sum()),
             "images": len(pool),
             "images_without_proposals": int((looked_at["proposals"] == 0).sum()),
             "dropped_outputs": int(looked_at["dropped"].sum()),

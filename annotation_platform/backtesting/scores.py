@@ -18,7 +18,7 @@ from annotation_platform.curation.carry_over import carry_over
 from annotation_platform.labeling.reviews import review_sample
 from annotation_platform.params import Params
 from annotation_platform.schema.geometry import FloatArray
-from annotation_platform.schema.shapes import REGIONS
+from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS
 
 OBJECTS, CHOICES = "objects_f1", "choices_right"
 RELEASED_OBJECTS, RELEASED_CHOICES = "released_objects_f1", "released_choices_right"
@@ -61,7 +61,7 @@ class Scorer:
         self.images = np.sort(record.labels["image_id"].astype(object).unique())  # (N,)
         self._record, self._threshold = record, iou_threshold
         self._at = {image: at for at, image in enumerate(self.images)}
-        self._has_choices = bool((record.truth["shape"] == "choice").any())
+        self._has_choices = bool(record.truth["shape"].isin(CLASSIFICATIONS).any())
         # Where nothing at all is there to see, whatever is drawn is wrong.
         drawn = bool(record.truth["shape"].isin(REGIONS).any())
         self._has_objects = drawn or not self._has_choices
@@ -188,7 +188,7 @@ def _truth_of(rows: pd.DataFrame) -> _Truth:
 
 def _choices(labels: pd.DataFrame, images: Sequence[str]) -> list[frozenset[str]]:
     """Return the set of classes chosen for each of these images; some have none."""
-    chosen = labels[labels["shape"] == "choice"]
+    chosen = labels[labels["shape"].isin(CLASSIFICATIONS)]
     names_of = chosen.groupby("image_id")["class_name"]
     sets = {str(image): frozenset(names) for image, names in names_of}
     return [sets.get(image, frozenset()) for image in images]

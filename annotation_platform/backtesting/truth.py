@@ -14,6 +14,7 @@ from annotation_platform.curation.carry_over import carry_over
 from annotation_platform.labeling.reviews import SAMPLE, review_sample
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
+from annotation_platform.schema.shapes import UNSURE
 from annotation_platform.schema.tables import (
     Conflicts,
     ConsensusLabels,
@@ -77,7 +78,7 @@ def known_truth(
                 parts.append(its.assign(round_id=round_id, source=source))
     labels = _together(parts)
     # Of an image of which nobody could tell there is no truth.
-    labels = labels[labels["shape"] != "unsure"].reset_index(drop=True)
+    labels = labels[labels["shape"] != UNSURE.shape].reset_index(drop=True)
     return Truth(carry_over(labels[COLUMNS], policy.ontology).labels, tuple(notes))
 
 

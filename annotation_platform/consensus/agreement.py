@@ -9,7 +9,7 @@ import pandas as pd
 from annotation_platform.consensus.matching import match_pairs
 from annotation_platform.consensus.objects import Task, read_tasks
 from annotation_platform.consensus.overlap import labels_of, overlap_matrix
-from annotation_platform.schema.shapes import REGIONS, Label
+from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS, Label
 
 
 def f1_score(a: pd.DataFrame, b: pd.DataFrame, *, iou_threshold: float = 0.5) -> float:
@@ -105,7 +105,7 @@ def _hits(
 
 
 def _is_choice(label: Label) -> bool:
-    return label.shape == "choice"
+    return label.shape in CLASSIFICATIONS
 
 
 def _extent(labels: Sequence[Label]) -> tuple[float, float]:

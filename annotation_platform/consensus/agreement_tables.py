@@ -26,6 +26,7 @@ from annotation_platform.consensus.units import (
     voting_rows,
 )
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
+from annotation_platform.schema.shapes import CLASSIFICATIONS
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _said(human_labels: pd.DataFrame, iou_threshold: float) -> _Said:
     choices["unit"] += int(regions["unit"].max()) + 1 if len(regions) else 0
     units = pd.concat([part for part in (regions, choices) if len(part)] or [regions])
     unit_of = choices.drop_duplicates("task_id").set_index("task_id")["unit"]
-    chosen = votes[votes["shape"] == "choice"]
+    chosen = votes[votes["shape"].isin(CLASSIFICATIONS)]
     chosen = chosen.assign(unit=chosen["task_id"].map(unit_of))
     chosen = chosen.drop_duplicates(["unit", "annotator", "class_name"])
     drawn = regions[regions["label"] != NOT_DRAWN].assign(class_name=lambda rows: rows["label"])

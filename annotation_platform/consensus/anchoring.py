@@ -14,7 +14,7 @@ import pandas as pd
 from annotation_platform.consensus.intervals import clustered_share, ratio_interval
 from annotation_platform.consensus.units import need_columns, paired_iou, voting_rows
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
-from annotation_platform.schema.shapes import REGIONS
+from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS
 
 _COLUMNS = ["annotator", "image_id", "answer_id", "class_name", "shown", "agreed"]
 _NAN = float("nan")
@@ -125,7 +125,7 @@ def proposal_decisions(
     near = paired_iou(beside[BOX_COLUMNS], theirs) >= agreement_iou
     # A point has no area to overlap, but it can be left exactly where it was proposed.
     near |= (beside[BOX_COLUMNS].to_numpy() == theirs.to_numpy()).all(axis=1)
-    chosen = (beside["shape"] == "choice") & theirs.isna().any(axis=1)
+    chosen = beside["shape"].isin(CLASSIFICATIONS) & theirs.isna().any(axis=1)
     kept = beside[(near & beside["shape"].isin(REGIONS)) | chosen]
     key = ["answer_id", "proposal"]
     agreed = pd.MultiIndex.from_frame(decisions[key]).isin(pd.MultiIndex.from_frame(kept[key]))

@@ -14,7 +14,7 @@ import pandas as pd
 
 from annotation_platform.consensus.units import need_columns
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray, as_boxes
-from annotation_platform.schema.shapes import AREAS, REGIONS
+from annotation_platform.schema.shapes import AREAS, REGIONS, UNSURE
 from annotation_platform.schema.tables import records
 
 FINDINGS = [
@@ -143,7 +143,7 @@ def answers_with_regions(human_labels: pd.DataFrame) -> pd.DataFrame:
     first = human_labels.drop_duplicates("answer_id")
     drawn = human_labels[human_labels["shape"].isin(REGIONS)].groupby("answer_id").size()
     regions = first["answer_id"].map(drawn).fillna(0).astype(np.int64)
-    unsure = human_labels.loc[human_labels["shape"] == "unsure", "answer_id"]
+    unsure = human_labels.loc[human_labels["shape"] == UNSURE.shape, "answer_id"]
     kept = first.assign(regions=regions, unsure=first["answer_id"].isin(unsure))
     return kept.sort_values(["task_id", "answer_id"], ignore_index=True)
 

@@ -23,7 +23,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from annotation_platform.consensus.fusion import OUTSIDE
 from annotation_platform.consensus.objects import (
     Candidate,
     Copy,
@@ -35,7 +34,7 @@ from annotation_platform.consensus.objects import (
 from annotation_platform.consensus.overlap import overlap_matrix, pairs_of
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import REGIONS, Label
+from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS, SHAPES, Label
 from annotation_platform.schema.tables import Conflicts
 
 SURE = 0.8
@@ -147,7 +146,7 @@ def _about_presence(each: Resolved) -> Iterator[Conflict]:
     support, voters = len(candidate.owners), len(candidate.task.voters)
     kept = each.label is not None
     posterior = each.there if kept else 1.0 - each.there
-    verb = "chose" if candidate.labels[0].shape == "choice" else "drew"
+    verb = "chose" if candidate.labels[0].shape in CLASSIFICATIONS else "drew"
     said = f"{support} of {voters} {verb} it"
     overruled = candidate.absent if kept else candidate.owners
     outcome = f"{'kept' if kept else 'turned down'}, rightly with probability {posterior:.2f}"
@@ -245,20 +244,7 @@ def outside_image(label: Label, size: tuple[float, float] | None) -> str:
         label: any label; what is no region is inside.
         size: width and height of the picture, pixels; None if unknown: then nothing is outside.
     """
-    if label.shape not in REGIONS or label.x1 is None:
-        return ""
-    x1, y1, x2, y2 = (float(getattr(label, name)) for name in BOX_COLUMNS)
-    if label.shape != "keypoint" and (x1 >= x2 or y1 >= y2):
-        return "has no area"
-    if size is None:
-        return ""
-    if label.shape == "mask" and label.values["size"] != [size[1], size[0]]:
-        height, width = label.values["size"]
-        return f"is a mask of {width} × {height} pixels on a picture of {size[0]:g} × {size[1]:g}"
-    if label.shape == "rotated_box":
-        x1, y1 = x2, y2 = label.values[:2]
-    beyond = max(-x1, -y1, x2 - size[0], y2 - size[1])
-    return f"is {beyond:.1f} pixels outside the picture" if beyond > OUTSIDE else ""
+    return "" if label.x1 is None else SHAPES[label.shape].outside(label, size)
 
 
 def _label_id(label: Label, owner: str, resolved: Sequence[Resolved]) -> str | None:

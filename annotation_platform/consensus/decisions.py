@@ -26,7 +26,7 @@ from annotation_platform.consensus.units import (
     matching_boxes,
 )
 from annotation_platform.schema.geometry import BOX_COLUMNS, Boxes, iou_matrix
-from annotation_platform.schema.shapes import REGIONS
+from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS
 
 COLUMNS = ["annotator", "image_id", "said", "reference", "choice"]
 
@@ -69,7 +69,7 @@ def against_gold(votes: pd.DataFrame, gold: pd.DataFrame, *, iou_threshold: floa
             nothing has one row of shape ``none``.
         iou_threshold: least overlap of a region with the object that it shows, in ``(0, 1]``.
     """
-    truth = objects_by(gold[gold["shape"] != "choice"], ["image_id"])
+    truth = objects_by(gold[~gold["shape"].isin(CLASSIFICATIONS)], ["image_id"])
     known = votes[votes["image_id"].isin([image for (image,) in truth])]
     rows = [
         (person, image, said, reference, False)
@@ -170,7 +170,7 @@ def _nothing_there(votes: pd.DataFrame, decided: pd.DataFrame) -> pd.DataFrame:
 
     ``decided`` are the rows in which the person or the others drew something, or were split.
     """
-    about_all = votes.loc[votes["shape"] == "choice", "task_id"]
+    about_all = votes.loc[votes["shape"].isin(CLASSIFICATIONS), "task_id"]
     drawn_in = votes.loc[votes["shape"].isin(REGIONS), "task_id"]
     asked = votes[~votes["task_id"].isin(set(about_all) - set(drawn_in))]
     asked = asked[["task_id", "image_id", "annotator"]].drop_duplicates()

@@ -4,7 +4,7 @@ import pandas as pd
 
 from annotation_platform.consensus.matching import cluster_boxes
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
-from annotation_platform.schema.shapes import REGIONS
+from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS, UNSURE
 
 
 def leads(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> dict[str, int]:
@@ -26,7 +26,7 @@ def leads(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> dict[str
 
 
 def _lead(answers: pd.DataFrame, iou_threshold: float) -> int:
-    votes = answers[answers["shape"] != "unsure"]
+    votes = answers[answers["shape"] != UNSURE.shape]
     people = votes["answer_id"].nunique()
     margins = [people]
     drawn = votes[votes["shape"].isin(REGIONS)]
@@ -38,7 +38,7 @@ def _lead(answers: pd.DataFrame, iou_threshold: float) -> int:
         margins.append(abs(seen - (people - seen)))
         if 2 * seen > people:
             margins.append(_margin(pd.Series(names[group])))
-    chosen = votes[votes["shape"] == "choice"]
+    chosen = votes[votes["shape"].isin(CLASSIFICATIONS)]
     if not chosen.empty:
         # What an answer chose, taken together: with several classes to choose it is one set.
         sets = chosen.groupby("answer_id")["class_name"].agg(lambda each: "\n".join(sorted(each)))

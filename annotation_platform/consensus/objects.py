@@ -10,7 +10,7 @@ from annotation_platform.consensus.matching import Group, content, group_labels
 from annotation_platform.consensus.overlap import labels_of, overlap_matrix
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import REGIONS, Label
+from annotation_platform.schema.shapes import CLASSIFICATIONS, NOTHING, REGIONS, UNSURE, Label
 
 CERTAIN_COPY = 0.9
 """Two regions that overlap by more are one object drawn twice, whoever looks at them."""
@@ -123,8 +123,10 @@ def read_tasks(
         if not len(rows):
             continue
         round_id, task_id, image_id = keys[rows[0]]
-        unsure = {owners[at] for at in rows if labels[at].shape == "unsure"}
-        votes = [at for at in rows if owners[at] not in unsure and labels[at].shape != "none"]
+        unsure = {owners[at] for at in rows if labels[at].shape == UNSURE.shape}
+        votes = [
+            at for at in rows if owners[at] not in unsure and labels[at].shape != NOTHING.shape
+        ]
         size = sizes.get(image_id)
         tasks.append(
             Task(
@@ -207,7 +209,7 @@ def _choices(task: Task, *, one: bool) -> list[Candidate]:
     """
     chosen: dict[str, dict[str, Label]] = {}
     for label, owner in zip(task.labels, task.owners, strict=True):
-        if label.shape == "choice":
+        if label.shape in CLASSIFICATIONS:
             own = chosen.setdefault("" if one else str(label.class_name), {})
             twice = owner in own and own[owner] != label
             own[owner] = SEVERAL if twice else label

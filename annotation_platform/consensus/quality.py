@@ -21,6 +21,7 @@ from annotation_platform.consensus.decisions import (
 from annotation_platform.consensus.judgement import Judge, Judgement
 from annotation_platform.consensus.units import need_columns, region_units, voting_rows
 from annotation_platform.schema.geometry import BOX_COLUMNS
+from annotation_platform.schema.shapes import CLASSIFICATIONS
 from annotation_platform.schema.tables import AnnotatorQuality, records
 
 TOO_FAST, RUBBER_STAMP = "too-fast", "rubber-stamp"
@@ -155,7 +156,7 @@ def _judgements(
     by_gold = judge.judge_all(
         against_gold(votes, gold, iou_threshold=judge.iou_threshold),
         objects_by(votes, ["annotator", "image_id"]),
-        objects_by(gold[gold["shape"] != "choice"], ["image_id"]),
+        objects_by(gold[~gold["shape"].isin(CLASSIFICATIONS)], ["image_id"]),
         rng=rng,
     )
     return by_others, by_gold

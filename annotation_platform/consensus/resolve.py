@@ -18,7 +18,7 @@ from annotation_platform.consensus.classes import decide_classes
 from annotation_platform.consensus.common import Common
 from annotation_platform.consensus.conflicts import find_conflicts
 from annotation_platform.consensus.evidence import MAJORITY
-from annotation_platform.consensus.fusion import Spread, clip_region, fuse, median_of
+from annotation_platform.consensus.fusion import Spread, clip_region, fuse
 from annotation_platform.consensus.objects import (
     Candidate,
     Resolved,
@@ -30,11 +30,20 @@ from annotation_platform.consensus.objects import (
     read_tasks,
     sort_out,
 )
-from annotation_platform.consensus.overlap import boxes_of, overlap_matrix
+from annotation_platform.consensus.overlap import overlap_matrix
 from annotation_platform.consensus.weights import Weights, weigh_people
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import AREAS, NOTHING, REGIONS, UNSURE, Label
+from annotation_platform.schema.shapes import (
+    AREAS,
+    CLASSIFICATIONS,
+    NOTHING,
+    REGIONS,
+    UNSURE,
+    Label,
+    boxes_of,
+    median_of,
+)
 from annotation_platform.schema.tables import Conflicts, ConsensusLabels, Frame
 
 _LEVEL = 0.2
@@ -187,7 +196,7 @@ class _Presence:
 def _choose_one(human_labels: pd.DataFrame, ontology: Ontology | None) -> bool:
     if ontology is not None:
         return ontology.choose == "one"
-    chosen = human_labels[human_labels["shape"] == "choice"]
+    chosen = human_labels[human_labels["shape"].isin(CLASSIFICATIONS)]
     return not chosen.duplicated(["task_id", "annotator"]).any()
 
 

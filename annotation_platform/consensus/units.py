@@ -12,7 +12,7 @@ import pandas as pd
 from annotation_platform.consensus.matching import cluster_boxes
 from annotation_platform.errors import TableError
 from annotation_platform.schema.geometry import BOX_COLUMNS, Boxes, FloatArray, as_boxes, box_areas
-from annotation_platform.schema.shapes import REGIONS
+from annotation_platform.schema.shapes import CLASSIFICATIONS, POINTS, REGIONS, UNSURE
 
 NOT_DRAWN = "(not drawn)"
 """What is said of an object by whoever answered the picture and did not draw it."""
@@ -31,7 +31,7 @@ def voting_rows(human_labels: pd.DataFrame) -> pd.DataFrame:
     """
     need_columns(human_labels, ["task_id", "image_id", "annotator", "shape", "class_name"])
     key = pd.MultiIndex.from_frame(human_labels[["task_id", "annotator"]])
-    unsure = key[(human_labels["shape"] == "unsure").to_numpy()]
+    unsure = key[(human_labels["shape"] == UNSURE.shape).to_numpy()]
     return human_labels[~key.isin(unsure)]
 
 
@@ -74,7 +74,7 @@ def choice_units(votes: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The columns of ``region_units``, without boxes; ``unit`` is a running number of the task.
     """
-    chosen = votes[votes["shape"] == "choice"].drop_duplicates(
+    chosen = votes[votes["shape"].isin(CLASSIFICATIONS)].drop_duplicates(
         ["task_id", "annotator", "class_name"]
     )
     if chosen.empty:
@@ -93,7 +93,7 @@ def choice_units(votes: pd.DataFrame) -> pd.DataFrame:
 def matching_boxes(rows: pd.DataFrame) -> Boxes:
     """Return the ``(N, 4)`` boxes by which regions are matched; a keypoint gets a square."""
     boxes = as_boxes(rows[BOX_COLUMNS].to_numpy(dtype=np.float64)).copy()
-    points = (rows["shape"] == "keypoint").to_numpy()
+    points = rows["shape"].isin(POINTS).to_numpy()
     boxes[points] += np.array([-1.0, -1.0, 1.0, 1.0]) * KEYPOINT_SIDE / 2
     return boxes
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from annotation_platform.consensus.objects import Candidate
 from annotation_platform.schema.geometry import FloatArray
+from annotation_platform.schema.shapes import CLASSIFICATIONS
 
 _PSEUDO_ANSWERS = 6.0
 """So many decisions of the crowd's mean are added to each person's own."""
@@ -136,7 +137,7 @@ def _precision(candidates: Sequence[Candidate], people: Sequence[str]) -> dict[s
     count = np.zeros_like(gap)
     for candidate in candidates:
         rows = [number[owner] for owner in candidate.owners]
-        if len(rows) > 1 and candidate.labels[0].shape != "choice":
+        if len(rows) > 1 and candidate.labels[0].shape not in CLASSIFICATIONS:
             at = np.ix_(rows, rows)
             gap[at] += (1.0 - candidate.overlap) ** 2
             count[at] += 1.0

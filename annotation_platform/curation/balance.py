@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from annotation_platform.errors import DataError
+from annotation_platform.schema.shapes import NOTHING
 
 _SAMPLE = 512
 """Kinds of pictures that one step looks at."""
@@ -65,7 +66,7 @@ def balance_images(
     if not len(wanted) or (wanted <= 0).any() or abs(wanted.sum() - 1) > 1e-6:
         raise DataError(f"the shares {dict(targets)} are to be above 0 and 1 in all. Correct them.")
     image_ids = np.array(sorted(rows["image_id"].unique()))
-    counts = _counts(rows[rows["shape"] != "none"], image_ids, list(targets), by)
+    counts = _counts(rows[rows["shape"] != NOTHING.shape], image_ids, list(targets), by)
     missing = [name for name, count in zip(targets, counts.sum(axis=0), strict=True) if not count]
     if missing:
         raise DataError(f"no training picture has {by} {missing[0]!r}. Leave it out of the shares.")

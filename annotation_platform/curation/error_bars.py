@@ -23,7 +23,7 @@ from annotation_platform.consensus.overlap import labels_of, overlap_matrix
 from annotation_platform.consensus.units import need_columns
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.imported import PEOPLE
-from annotation_platform.schema.shapes import Label
+from annotation_platform.schema.shapes import CLASSIFICATIONS, NOTHING, Label
 from annotation_platform.schema.tables import ErrorBars, records
 
 ALL = ""
@@ -54,7 +54,7 @@ def plan_label_audit(labels: pd.DataFrame, *, size: int, rng: np.random.Generato
         size: labels to look at; all of them, at most.
         rng: draws the sample.
     """
-    said = labels.loc[labels["shape"] != "none", ["label_id"]]
+    said = labels.loc[labels["shape"] != NOTHING.shape, ["label_id"]]
     return plan_review(said.rename(columns={"label_id": "item"}), size=size, rng=rng)
 
 
@@ -83,7 +83,7 @@ def error_bars(
         TableError: a column is missing, or a label was not drawn or looked at twice.
     """
     need_columns(labels, ["label_id", "shape", "class_name"])
-    said = labels[labels["shape"] != "none"]
+    said = labels[labels["shape"] != NOTHING.shape]
     class_of = said.set_index("label_id")["class_name"]
     rows: list[dict[str, object]] = []
     for name in [ALL, *sorted(said["class_name"].dropna().unique())]:
@@ -273,7 +273,7 @@ def _sameness(
         for column, other in enumerate(theirs):
             if one.class_name != other.class_name:
                 same[row, column] = 0.0
-            elif one.shape == other.shape == "choice":
+            elif one.shape == other.shape in CLASSIFICATIONS:
                 same[row, column] = 1.0
     return same
 

@@ -13,7 +13,7 @@ from annotation_platform.formats.yolo import read_yolo, write_yolo
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.rounds import round_number
-from annotation_platform.schema.shapes import REGIONS
+from annotation_platform.schema.shapes import KEPT_WHOLE, POINTS, REGIONS
 
 _SAME_BOX = 0.99
 """Least overlap of a box with itself after a format was written and read."""
@@ -26,20 +26,21 @@ def boxes_outside_image(labels: pd.DataFrame, images: pd.DataFrame) -> list[str]
     """Return the label ids of regions with no area or an edge outside their picture.
 
     ``labels`` has label columns; ``images`` has ``image_id``, ``width`` and ``height``. Of a
-    rotated box, only the centre must be inside; a keypoint has no area.
+    rotated box, or any shape that is kept whole, only the centre must be inside; a keypoint has no
+    area.
     """
     boxes = labels[labels["shape"].isin(REGIONS)].merge(
         images.drop_duplicates("image_id")[["image_id", "width", "height"]],
         on="image_id",
         how="left",
     )
-    turned, point = boxes["shape"] == "rotated_box", boxes["shape"] == "keypoint"
+    whole, point = boxes["shape"].isin(KEPT_WHOLE), boxes["shape"].isin(POINTS)
     middle = {side: (boxes[f"{side}1"] + boxes[f"{side}2"]) / 2 for side in "xy"}
     inside = (
-        (boxes["x1"].mask(turned, middle["x"]) >= 0)
-        & (boxes["y1"].mask(turned, middle["y"]) >= 0)
-        & (boxes["x2"].mask(turned, middle["x"]) <= boxes["width"])
-        & (boxes["y2"].mask(turned, middle["y"]) <= boxes["height"])
+        (boxes["x1"].mask(whole, middle["x"]) >= 0)
+        & (boxes["y1"].mask(whole, middle["y"]) >= 0)
+        & (boxes["x2"].mask(whole, middle["x"]) <= boxes["width"])
+        & (boxes["y2"].mask(whole, middle["y"]) <= boxes["height"])
     )
     area = (boxes["x1"] < boxes["x2"]) & (boxes["y1"] < boxes["y2"]) | point
     return list(boxes.loc[~(inside & area), "label_id"])

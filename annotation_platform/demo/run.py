@@ -39,6 +39,7 @@ from annotation_platform.params import (
     RoundPolicy,
     TrainingPolicy,
 )
+from annotation_platform.schema.shapes import UPRIGHT_BOXES
 from annotation_platform.schema.tables import (
     AnnotatorQuality,
     HumanLabels,
@@ -292,7 +293,7 @@ class _Turn:
         labels = self.lake.tables.read(ReviewedLabels, round_id)
         truth = material.truth.labels
         asked = truth[truth["image_id"].isin(set(labels["image_id"]))]
-        found = labels[labels["shape"] == "box"]
+        found = labels[labels["shape"].isin(UPRIGHT_BOXES)]
         figures = {"round": round_id, "consensus_f1": pooled_f1(found, asked)}
         names = (
             "landed", "accepted", "quarantined", "duplicates", "tasks", "answers", "agreement",

@@ -10,7 +10,7 @@ from annotation_platform.consensus.resolve import resolve_consensus
 from annotation_platform.demo.annotators import SimulatedAnswer, SimulatedPerson, answer, answer_rng
 from annotation_platform.demo.crowd import sizes_of
 from annotation_platform.schema.dataset import Dataset
-from annotation_platform.schema.shapes import NOTHING
+from annotation_platform.schema.shapes import NOTHING, UPRIGHT_BOXES
 from annotation_platform.schema.tables import HumanLabels, records
 
 
@@ -91,7 +91,7 @@ def measure_saving(
             images=images,
             quality=quality,
         ).labels
-        return pooled_f1(resolved[resolved["shape"] == "box"], asked)
+        return pooled_f1(resolved[resolved["shape"].isin(UPRIGHT_BOXES)], asked)
 
     bare_said = without.drop_duplicates("answer_id")
     beside = said[~said["blind"]]

@@ -29,13 +29,19 @@ from annotation_platform.errors import DataError
 from annotation_platform.formats.coco_lines import coco_file, same_id
 from annotation_platform.formats.coco_reading import read_coco, read_coco_boxes
 from annotation_platform.formats.files import class_ids, split_names, write_files
-from annotation_platform.formats.geometry import counts_from_text
-from annotation_platform.formats.losses import LEFT_OUT, class_losses, sentence, shape_losses
+from annotation_platform.formats.losses import class_losses, sentence, shape_losses
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
-from annotation_platform.schema.shapes import AREAS, REGIONS, rotated_corners
+from annotation_platform.schema.shapes import AREAS, POINTS, REGIONS, SHAPES, Label, outlines_of
+from annotation_platform.schema.shapes.raster import counts_from_text
 
 __all__ = ["coco_losses", "read_coco", "read_coco_boxes", "render_coco", "write_coco"]
+
+HOLDS = frozenset({"box", "rotated_box", "polygon", "mask", "keypoint"})
+"""The shapes of this format; other areas are written as polygons."""
+
+_BY_NUMBERS = frozenset({"rotated_box"})
+"""Shapes whose geometry an annotation has under their name, beside its outline."""
 
 _DECIMALS = 6
 _VISIBLE, _HIDDEN = 2, 1
@@ -56,7 +62,7 @@ def coco_losses(dataset: Dataset) -> list[str]:
         for point in one.points
     )
     return [
-        *shape_losses(dataset, {"choice": LEFT_OUT}),
+        *shape_losses(dataset, HOLDS, areas=("becomes a polygon", "become polygons")),
         *sentence(
             known,
             ("keypoint of an object", "keypoints of objects"),
@@ -267,8 +273,7 @@ def _said(labels: pd.DataFrame) -> _Said:
     folded = set(said.folded)
     rows = [row for row in _rows(special) if row.place not in folded]
     points = {
-        row.place: [row] if row.shape == "keypoint" else points_at.get(row.place, [])
-        for row in rows
+        row.place: [row] if row.shape in POINTS else points_at.get(row.place, []) for row in rows
     }
     layout = _layout(rows, points)
     said.points_of = {key: [name for _, name in slots] for key, slots in layout.items()}
@@ -298,12 +303,12 @@ def _say(
 ) -> None:
     attributes = _attributes(row.attributes)
     crowd = 1 if attributes.pop("crowd", 0) else 0
-    if row.shape == "keypoint":
+    if row.shape in POINTS:
         attributes.pop("hidden", None)
     said.area[row.place], segmentation = _segmentation(row)
     text = f',"iscrowd":{crowd},"segmentation":{segmentation}'
-    if row.shape == "rotated_box":
-        text += f',"rotated_box":{_compact(json.loads(row.geometry))}'
+    if row.shape in _BY_NUMBERS:
+        text += f',"{row.shape}":{_compact(json.loads(row.geometry))}'
     if layout:
         text += _points_text(layout.get(row.class_id, []), points)
     if row.instance:
@@ -318,17 +323,22 @@ def _say(
 
 def _segmentation(row: _Row) -> tuple[float, str]:
     """Return the area in square pixels and the segmentation as text."""
-    if row.shape in {"box", "keypoint"}:
+    shape = SHAPES[row.shape]
+    if shape.is_upright_box or row.shape in POINTS:
         x1, y1, x2, y2 = row.box
         return round((x2 - x1) * (y2 - y1), _DECIMALS), "[]"
     values = json.loads(row.geometry)
-    if row.shape == "rotated_box":
-        corners = np.round(rotated_corners(*values).ravel(), _DECIMALS) + 0.0
-        return round(values[2] * values[3], _DECIMALS), _compact([corners.tolist()])
-    if row.shape == "mask":
+    if shape.is_raster:
         return float(counts_from_text(values["counts"])[1::2].sum()), _compact(values)
-    area = sum(_enclosed(outline) for outline in values)
-    return round(area, _DECIMALS), _compact(values)
+    if row.shape in _BY_NUMBERS:
+        corners = np.round(_outlines(row)[0], _DECIMALS) + 0.0
+        return round(values[2] * values[3], _DECIMALS), _compact([corners.tolist()])
+    outlines = _outlines(row)
+    return round(sum(map(_enclosed, outlines)), _DECIMALS), _compact(outlines)
+
+
+def _outlines(row: _Row) -> list[list[float]]:
+    return outlines_of(Label(row.shape, row.class_name, row.geometry, *row.box))
 
 
 def _enclosed(outline: list[float]) -> float:

@@ -19,23 +19,26 @@ from annotation_platform.formats.files import (
     refuse_link,
     refuse_way_out,
 )
-from annotation_platform.formats.geometry import (
+from annotation_platform.schema.dataset import Dataset
+from annotation_platform.schema.geometry import BOX_COLUMNS
+from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import POINTS, Label
+from annotation_platform.schema.shapes.raster import (
     checked,
     counts_from_text,
     extent,
     text_from_counts,
 )
-from annotation_platform.schema.dataset import Dataset
-from annotation_platform.schema.geometry import BOX_COLUMNS
-from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables.shared import SPLITS
 
 _MOST_PIXELS = 10**9
 _MOST_MASKED = 2**32
 _NAMED = re.compile(r"(instances|person_keypoints|stuff|labels)_(train|val|test)(\d{4})?")
 _ROBOFLOW = "_annotations.coco.json"
-_SAYS_WHERE = {"bbox", "rotated_box", "segmentation", "keypoints", "caption", "segments_info"}
+_TURNED = "rotated_box"
+"""The key of a geometry of ours that COCO lacks."""
+
+_SAYS_WHERE = {"bbox", _TURNED, "segmentation", "keypoints", "caption", "segments_info"}
 _HIDDEN = 1
 
 
@@ -197,7 +200,7 @@ def _unite(categories: dict[int, _Category], key: int, category: _Category, file
 
 def _ontology(categories: dict[int, _Category], labels: list[_Row], path: Path) -> Ontology:
     names = {key: category.name for key, category in categories.items()}
-    used = {str(label["class_name"]) for label in labels if label["shape"] == "keypoint"}
+    used = {str(label["class_name"]) for label in labels if label["shape"] in POINTS}
     listed = dict.fromkeys(name for key in sorted(categories) for name in categories[key].points)
     more = [*listed, *sorted(used - listed.keys())]
     for name in more:
@@ -282,7 +285,7 @@ def _labels(entry: dict[str, Any], category: _Category, image: _Row, number: int
     if not isinstance(said, str | int):
         raise _EntryError(f"instance {said!r:.80}, expected a text")
     segmentation = entry.get("segmentation")
-    is_bare = not segmentation and not entry.get("rotated_box")
+    is_bare = not segmentation and not entry.get(_TURNED)
     box = finite_numbers(entry["bbox"]) if _is_four(entry.get("bbox")) else None
     if is_bare and box and len(points) == 1 and box[2:] == [0, 0]:
         label, hidden = points[0]
@@ -319,8 +322,8 @@ def _is_four(value: object) -> bool:
 
 
 def _outline(entry: dict[str, Any], name: str, image: _Row) -> Label:
-    if "rotated_box" in entry:
-        return _rotated_box(entry["rotated_box"], name, image)
+    if _TURNED in entry:
+        return _rotated_box(entry[_TURNED], name, image)
     segmentation = entry.get("segmentation")
     if isinstance(segmentation, dict):
         return _mask(segmentation, name, image)

@@ -41,6 +41,9 @@ from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.tables.shared import SPLITS
 
+HOLDS = BOXES_ONLY
+"""The shapes of this format; other areas become their enclosing boxes."""
+
 _NUMBERS = ("x", "y", "width", "height")
 _DECIMALS = 6
 
@@ -101,7 +104,7 @@ def _boxes(dataset: Dataset) -> dict[str, list[dict[str, object]]]:
 def createml_losses(dataset: Dataset) -> list[str]:
     """Return a sentence, with a count, on each kind of thing that writing loses or changes."""
     return [
-        *shape_losses(dataset, BOXES_ONLY),
+        *shape_losses(dataset, HOLDS),
         *attribute_losses(dataset),
         *object_losses(dataset),
         *number_losses(dataset),

@@ -40,8 +40,6 @@ from annotation_platform.formats.files import (
     write_files,
 )
 from annotation_platform.formats.losses import (
-    ENCLOSED,
-    LEFT_OUT,
     attribute_losses,
     object_losses,
     sentence,
@@ -51,17 +49,14 @@ from annotation_platform.formats.rows import ONTOLOGY_FILE, ontology_beside, par
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import CLASSIFICATIONS
 
 METADATA = "metadata.jsonl"
 
 _DECIMALS = 6
 _MOST = 10**9
-_BECOMES = {
-    "rotated_box": ENCLOSED,
-    "polygon": ENCLOSED,
-    "mask": ENCLOSED,
-    "keypoint": LEFT_OUT,
-}
+HOLDS = frozenset({"box", "choice"})
+"""The shapes of this format; other areas become their enclosing boxes."""
 
 
 def write_imagefolder(dataset: Dataset, folder: Path, *, class_folders: bool = False) -> None:
@@ -154,7 +149,7 @@ def is_one_choice(dataset: Dataset) -> bool:
     return (
         (splits == {""} or not ("" in splits or splits <= set(dataset.ontology.names)))
         and len(labels) > 0
-        and bool((labels["shape"] == "choice").all())
+        and bool(labels["shape"].isin(CLASSIFICATIONS).all())
         and not labels["image_id"].duplicated().any()
         and set(labels["image_id"]) == set(dataset.images["image_id"])
         and all(is_plain_name(name) and name.strip() == name for name in labels["class_name"])
@@ -163,11 +158,11 @@ def is_one_choice(dataset: Dataset) -> bool:
 
 def imagefolder_losses(dataset: Dataset) -> list[str]:
     """Return a sentence, with a count, on each kind of thing that writing loses or changes."""
-    choices = dataset.labels[dataset.labels["shape"] == "choice"]
+    choices = dataset.labels[dataset.labels["shape"].isin(CLASSIFICATIONS)]
     said = int(((choices["attributes"] != "") | (choices["instance"] != "")).sum())
     verb = ("loses its attributes", "lose their attributes")
     return [
-        *shape_losses(dataset, _BECOMES),
+        *shape_losses(dataset, HOLDS),
         *attribute_losses(dataset),
         *sentence(said, ("choice", "choices"), verb),
         *object_losses(dataset),
@@ -190,7 +185,7 @@ def _boxes(dataset: Dataset) -> dict[str, list[tuple[str, int, list[float]]]]:
 
 
 def _choices(dataset: Dataset) -> dict[str, list[str]]:
-    labels = dataset.labels[dataset.labels["shape"] == "choice"]
+    labels = dataset.labels[dataset.labels["shape"].isin(CLASSIFICATIONS)]
     choices: dict[str, list[str]] = {}
     for image_id, name in sorted(zip(labels["image_id"], labels["class_name"], strict=True)):
         choices.setdefault(image_id, []).append(name)

@@ -46,6 +46,9 @@ from annotation_platform.formats.losses import (
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 
+HOLDS = BOXES_ONLY
+"""The shapes of this format; other areas become their enclosing boxes."""
+
 CUBOID = ("height", "width", "length", "x", "y", "z", "rotation_y")
 
 _KEPT = ("truncated", "occluded", "truncation", "occlusion", "alpha", "score", "cuboid")
@@ -131,7 +134,7 @@ def kitti_losses(dataset: Dataset) -> list[str]:
     """Return a sentence, with a count, on each kind of thing that writing loses or changes."""
     blank = sum(name != "_".join(name.split()) for name in dataset.ontology.names)
     return [
-        *shape_losses(dataset, BOXES_ONLY),
+        *shape_losses(dataset, HOLDS),
         *attribute_losses(dataset, kept=_KEPT),
         *object_losses(dataset),
         *number_losses(dataset),

@@ -3,7 +3,7 @@
 Nothing of a format is imported before it is used.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path, PurePosixPath
@@ -42,6 +42,8 @@ class Format:
     * ``pictures(dataset)`` is where each picture belongs in the folder, in the order of
       ``dataset.images``; None if the format has no place for them;
     * ``unpack(path, folder)`` writes the pictures that are packed into the labels' files;
+    * ``shapes()`` are the names of the label shapes that it holds, also as ``holds``: other areas
+      are written as one of those or left out, and ``losses`` counts them;
     * ``options`` tell formats of one module apart.
     """
 
@@ -50,10 +52,16 @@ class Format:
     read: Callable[[Path, Path | None], Reading] = field(repr=False)
     write: Callable[["Dataset", Path, Pictures, Progress | None], None] = field(repr=False)
     losses: Callable[["Dataset"], list[str]] = field(repr=False)
+    shapes: Callable[[], Collection[str]] = field(repr=False)
     pictures: Callable[["Dataset"], list[str]] | None = field(default=None, repr=False)
     options: Mapping[str, Any] = field(default_factory=dict)
     unpack: Callable[[Path, Path], dict[str, Path]] | None = field(default=None, repr=False)
     packs_pictures: bool = False
+
+    @property
+    def holds(self) -> frozenset[str]:
+        """The names of the label shapes that it holds."""
+        return frozenset(self.shapes())
 
 
 def find_format(name: str) -> Format:
@@ -70,15 +78,13 @@ def _plain(
     *,
     pictures: Callable[["Dataset"], list[str]] | None = None,
     read: Callable[[Path, Path | None], Reading] | None = None,
+    shapes: Callable[[Any], Collection[str]] = lambda held: held,
     **options: Any,
 ) -> Format:
-    """Return a format whose module has ``read_x``, ``write_x`` and ``x_losses``."""
+    """Return a format whose module has ``read_x``, ``write_x``, ``x_losses`` and ``HOLDS``."""
 
-    def function(kind: str) -> Callable[..., Any]:
-        found: Callable[..., Any] = getattr(
-            import_module(f"annotation_platform.formats.{module}"), kind.format(module)
-        )
-        return found
+    def function(kind: str) -> Any:
+        return getattr(import_module(f"annotation_platform.formats.{module}"), kind.format(module))
 
     def write(dataset: "Dataset", folder: Path, _: Pictures, __: Progress | None) -> None:
         function("write_{}")(dataset, folder, **options)
@@ -93,6 +99,7 @@ def _plain(
                 dataset, **{key: options[key] for key in options if key == "task"}
             )
         ),
+        shapes=lambda: shapes(function("HOLDS")),
         pictures=pictures,
         options=options,
     )
@@ -110,6 +117,7 @@ def _yolo(task: str, title: str) -> Format:
         "yolo",
         pictures=lambda dataset: _placed(dataset, "images/{split}/{id}{suffix}"),
         read=read,
+        shapes=lambda held: held[task],
         task=task,
     )
 
@@ -165,8 +173,20 @@ def _rows(name: str, title: str, kind: str, **options: Any) -> Format:
         getattr(import_module(module), f"write_{kind}")(dataset, folder, **options)
 
     return Format(
-        name, title, _read_rows(module, kind), write, losses=lambda _: [], options=options
+        name,
+        title,
+        _read_rows(module, kind),
+        write,
+        losses=lambda _: [],
+        shapes=_every_shape,
+        options=options,
     )
+
+
+def _every_shape() -> Collection[str]:
+    from annotation_platform.schema.shapes import WITH_CLASS
+
+    return WITH_CLASS
 
 
 def _write_webdataset(
@@ -270,6 +290,7 @@ _ALL = (
         _read_rows("annotation_platform.formats.webdataset", "webdataset"),
         _write_webdataset,
         losses=lambda _: [],
+        shapes=_every_shape,
         unpack=_unpack_webdataset,
         packs_pictures=True,
     ),
@@ -281,6 +302,7 @@ _ALL = (
         losses=lambda dataset: list(
             import_module("annotation_platform.formats.imagefolder").imagefolder_losses(dataset)
         ),
+        shapes=lambda: import_module("annotation_platform.formats.imagefolder").HOLDS,
         pictures=_imagefolder_places,
     ),
 )

@@ -30,11 +30,13 @@ from annotation_platform.formats.losses import (
     class_losses,
     object_losses,
     sentence,
+    shape_losses,
 )
+from annotation_platform.labeling.region_codecs import CODECS
 from annotation_platform.labeling.results import write_result
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
-from annotation_platform.schema.shapes import AREAS, REGIONS, Label
+from annotation_platform.schema.shapes import AREAS, POINTS, Label
 
 __all__ = [
     "LabelStudioReading",
@@ -46,6 +48,9 @@ __all__ = [
 ]
 
 LABEL_STUDIO_FILE = "label_studio.json"
+
+HOLDS = CODECS.keys()
+"""The shapes of this format; labels of others are left out."""
 
 
 def write_label_studio(dataset: Dataset, folder: Path, *, prefix: str = "") -> None:
@@ -94,13 +99,14 @@ def render_label_studio(dataset: Dataset, *, prefix: str = "") -> dict[str, byte
 def label_studio_losses(dataset: Dataset) -> list[str]:
     """Return one sentence for each kind of thing that Label Studio's JSON of ``dataset`` lacks."""
     labels = dataset.labels
-    points = labels[labels["shape"] == "keypoint"]
+    points = labels[labels["shape"].isin(POINTS)]
     hidden = int((points["attributes"] != "").sum())
     unused = len(set(dataset.ontology.names) - set(labels["class_name"]))
     # Its classes are counted from 0 by name when they are read.
     used = sorted(set(labels["class_name"]))
     moved = sum(dataset.ontology.id_of.get(name) != number for number, name in enumerate(used))
     return [
+        *shape_losses(dataset, HOLDS, areas=LEFT_OUT),
         *attribute_losses(dataset),
         *sentence(
             hidden,
@@ -121,7 +127,7 @@ def _task_data(address: str, split: str, width: int, height: int) -> dict[str, A
 
 def _by_image(labels: pd.DataFrame) -> dict[str, list[tuple[Label, str]]]:
     """Return the labels of each image with their instances, in an order that is theirs alone."""
-    kept = labels[labels["shape"].isin([*REGIONS, "choice"])]
+    kept = labels[labels["shape"].isin(HOLDS)]
     kept = kept.sort_values(
         ["image_id", "shape", "class_name", *BOX_COLUMNS, "geometry", "instance"]
     )
@@ -149,6 +155,6 @@ def _result(
         if instance and label.shape in AREAS:
             outline_of.setdefault(instance, key)
     for key, (label, instance) in zip(keys, drawn, strict=True):
-        if label.shape == "keypoint" and instance in outline_of:
+        if label.shape in POINTS and instance in outline_of:
             by_key[key]["parentID"] = outline_of[instance]
     return regions

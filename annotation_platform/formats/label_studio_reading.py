@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,22 +19,15 @@ from annotation_platform.formats.files import (
     read_json,
 )
 from annotation_platform.labeling.interface import UNSURE_NAME
+from annotation_platform.labeling.region_codecs import CODECS, shapes_of_kind
 from annotation_platform.labeling.results import read_result
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import LabelClass, Ontology
-from annotation_platform.schema.shapes import UNSURE, Label, Shape
+from annotation_platform.schema.shapes import AREAS, POINTS, UNSURE, UPRIGHT_BOXES, Label
 from annotation_platform.schema.tables.shared import SPLITS
 
 _RECTANGLE = "rectanglelabels"
-_SHAPES = {
-    _RECTANGLE: "box",
-    "polygonlabels": "polygon",
-    "brushlabels": "mask",
-    "keypointlabels": "keypoint",
-    "choices": "choice",
-}
-_OUTLINES = frozenset({_RECTANGLE, "polygonlabels", "brushlabels"})
 _NO_LABELS = frozenset(
     {"datetime", "number", "pairwise", "rating", "relation", "taxonomy", "textarea"}
 )
@@ -103,7 +96,9 @@ def read_label_studio(path: Path, *, only_boxes: bool = False) -> LabelStudioRea
         FormatError: the file is no such export, or no task of it has a usable label.
     """
     tasks = _tasks(path)
-    kinds = [_RECTANGLE] if only_boxes else list(_SHAPES)
+    kinds = (
+        [_RECTANGLE] if only_boxes else list(dict.fromkeys(codec.kind for codec in CODECS.values()))
+    )
     classes = _class_names(tasks, kinds)
     wanted = "rectangle" if only_boxes else "region or choice"
     if not classes:
@@ -229,7 +224,6 @@ def _updated(annotation: dict[str, Any]) -> tuple[datetime, int]:
 
 def _ontologies(classes: list[str]) -> dict[str, Ontology]:
     """Return for each shape an ontology in which all classes are of it."""
-    shapes: tuple[Shape, ...] = ("box", "rotated_box", "polygon", "mask", "keypoint", "choice")
     return {
         shape: Ontology(
             classes=tuple(
@@ -237,7 +231,7 @@ def _ontologies(classes: list[str]) -> dict[str, Ontology]:
             ),
             choose="many",
         )
-        for shape in shapes
+        for shape in CODECS
     }
 
 
@@ -297,22 +291,22 @@ def _all_shapes(
         each if isinstance(_dict(each).get("id"), str) else {**_dict(each), "id": f"number {n}"}
         for n, each in enumerate(regions, start=1)
     ]
-    points = [each for each in named if each.get("type") == "keypointlabels"]
-    outlines = {each["id"] for each in named if each.get("type") in _OUTLINES}
+    points = [each for each in named if each.get("type") in _kinds(POINTS)]
+    outlines = {each["id"] for each in named if each.get("type") in _kinds(AREAS)}
     parents = {each.get("parentID") for each in points} & outlines
     found: list[tuple[Label, str]] = []
     notes: list[str] = []
     for shape, group in _groups(named):
         labels, more = _parsed(group, width, height, ontologies[shape])
         notes += more
-        key = str(group[0].get("parentID" if shape == "keypoint" else "id"))
+        key = str(group[0].get("parentID" if shape in POINTS else "id"))
         found += [(label, key if key in parents else "") for label in labels]
     return found, notes
 
 
 def _groups(regions: list[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Yield each region with its shape, but polygons together with those that are under them."""
-    polygons = {each["id"]: each for each in regions if each.get("type") == "polygonlabels"}
+    polygons = {each["id"]: each for each in regions if _joins(each)}
     under: dict[str, list[dict[str, Any]]] = {}
     for key, each in polygons.items():
         root, met = key, {key}
@@ -321,14 +315,26 @@ def _groups(regions: list[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str,
             root = above
         under.setdefault(root, []).append(each)
     for each in regions:
-        kind, value = each.get("type"), _dict(each.get("value"))
-        shape = _SHAPES.get(kind if isinstance(kind, str) else "", "box")
-        if shape != "polygon":
-            is_turned = shape == "box" and value.get("rotation") not in {None, 0}
-            yield ("rotated_box" if is_turned else shape), [each]
+        if not _joins(each):
+            yield _shape(each), [each]
         elif each["id"] in under:
             # The one that the others are under comes first.
-            yield shape, sorted(under.pop(each["id"]), key=lambda one: one is not each)
+            yield _shape(each), sorted(under.pop(each["id"]), key=lambda one: one is not each)
+
+
+def _kinds(shapes: Collection[str]) -> set[str]:
+    return {codec.kind for codec in CODECS.values() if codec.shape in shapes}
+
+
+def _shape(region: dict[str, Any]) -> str:
+    """Return the shape of a region; one of an unknown type is read, and refused, as a box."""
+    kind, value = region.get("type"), _dict(region.get("value"))
+    shapes = shapes_of_kind(kind) if isinstance(kind, str) else ()
+    return next((shape for shape in shapes if CODECS[shape].fits(value)), UPRIGHT_BOXES[0])
+
+
+def _joins(region: dict[str, Any]) -> bool:
+    return region.get("type") in {codec.kind for codec in CODECS.values() if codec.joins}
 
 
 def _file_name(task: dict[str, Any]) -> str:

@@ -2,11 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import AREAS
+from annotation_platform.schema.shapes import AREAS, SHAPES, WITH_CLASS
 
 Verb = tuple[str, str]
 """What becomes of one, and what of several."""
@@ -14,23 +14,8 @@ Verb = tuple[str, str]
 LEFT_OUT: Verb = ("is left out", "are left out")
 ENCLOSED: Verb = ("becomes its enclosing box", "become their enclosing boxes")
 
-BOXES_ONLY: dict[str, Verb] = {
-    "rotated_box": ENCLOSED,
-    "polygon": ENCLOSED,
-    "mask": ENCLOSED,
-    "keypoint": LEFT_OUT,
-    "choice": LEFT_OUT,
-}
-"""What becomes of each shape where there is room for upright boxes only."""
-
-_NOUNS = {
-    "box": ("box", "boxes"),
-    "rotated_box": ("rotated box", "rotated boxes"),
-    "polygon": ("polygon", "polygons"),
-    "mask": ("mask", "masks"),
-    "keypoint": ("keypoint", "keypoints"),
-    "choice": ("choice", "choices"),
-}
+BOXES_ONLY = frozenset({"box"})
+"""The shapes that a format holds where there is room for upright boxes only."""
 
 
 def sentence(count: int, noun: Verb, verb: Verb) -> list[str]:
@@ -41,14 +26,29 @@ def sentence(count: int, noun: Verb, verb: Verb) -> list[str]:
     return [f"{count} {noun[0] if one else noun[1]} {verb[0] if one else verb[1]}"]
 
 
-def shape_losses(dataset: Dataset, becomes: Mapping[str, Verb]) -> list[str]:
-    """Return a sentence for each shape that the labels have and that ``becomes`` names."""
+def shape_losses(
+    dataset: Dataset,
+    holds: Collection[str],
+    *,
+    areas: Verb = ENCLOSED,
+    upright: Verb | None = None,
+) -> list[str]:
+    """Return a sentence for each shape of the labels that a format does not hold.
+
+    Args:
+        dataset: what is written.
+        holds: the names of the shapes that the format holds.
+        areas: what becomes of other areas. Points and classes of images are left out.
+        upright: what becomes of upright boxes, if that differs.
+    """
     counts = dataset.labels["shape"].value_counts()
-    return [
-        line
-        for shape, verb in becomes.items()
-        for line in sentence(int(counts.get(shape, 0)), _NOUNS[shape], verb)
-    ]
+    lines: list[str] = []
+    for name, shape in SHAPES.items():
+        if name in WITH_CLASS and name not in holds:
+            verb = areas if name in AREAS else LEFT_OUT
+            verb = upright if upright and shape.is_upright_box else verb
+            lines += sentence(int(counts.get(name, 0)), shape.noun, verb)
+    return lines
 
 
 def attribute_losses(dataset: Dataset, *, kept: Collection[str] = ()) -> list[str]:

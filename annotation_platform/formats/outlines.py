@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annotation_platform.formats.geometry import outlines_of
 from annotation_platform.schema.geometry import FloatArray
-from annotation_platform.schema.shapes import Label
+from annotation_platform.schema.shapes import SHAPES, Label, area_of, outlines_of
 
 
 def one_outline(label: Label, *, width: int, height: int) -> FloatArray:
@@ -25,9 +24,10 @@ def one_outline(label: Label, *, width: int, height: int) -> FloatArray:
     """
     outlines = [np.reshape(each, (-1, 2)).astype(np.float64) for each in outlines_of(label)]
     inside = all(((each >= 0) & (each <= (width, height))).all() for each in outlines)
-    if inside and (len(outlines) == 1 or label.shape == "mask"):
+    shape = SHAPES[label.shape]
+    if inside and (len(outlines) == 1 or shape.is_raster):
         return joined(outlines)
-    if label.shape == "box":
+    if shape.is_upright_box:
         return np.clip(outlines[0], 0, (width, height))
     return joined(_rings(label, width, height))
 
@@ -36,10 +36,9 @@ def _rings(label: Label, width: int, height: int) -> list[FloatArray]:
     """Return the outlines, and the holes, of an area as far as it is in the picture."""
     import shapely
 
-    from annotation_platform.consensus.overlap import area_of
-
     outlined = Label.polygon("", outlines_of(label))
-    area = shapely.intersection(area_of(outlined), shapely.box(0, 0, width, height))
+    inside = shapely.box(0, 0, width, height)
+    area = shapely.intersection(area_of(outlined), inside)
     # What only touches the picture leaves lines and points behind. Sorted by place.
     pieces = [
         piece

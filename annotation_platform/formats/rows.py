@@ -5,7 +5,6 @@ row.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,10 @@ from annotation_platform.formats.files import (
     refuse_link,
     refuse_way_out,
 )
-from annotation_platform.formats.geometry import checked, counts_from_text
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import REGIONS
+from annotation_platform.schema.shapes import SHAPES, WITH_CLASS
 
 COLUMNS = (
     *IMAGE_COLUMNS,
@@ -191,47 +189,6 @@ def json_text(value: Any) -> str:
 
 def label_problem(shape: object, box: list[float], geometry: str) -> str:
     """Return what is wrong with a label, or nothing."""
-    if shape not in (*REGIONS, "choice"):
+    if shape not in WITH_CLASS:
         return "is no shape of a label"
-    if shape == "choice":
-        return "has a place" if geometry or not np.isnan(box).all() else ""
-    x1, y1, x2, y2 = box
-    if not (np.isfinite(box).all() and x1 <= x2 and y1 <= y2):
-        return f"has the box {box}, expected four numbers x1 <= x2, y1 <= y2"
-    if shape == "box":
-        return "has a geometry beside its box" if geometry else ""
-    value = json.loads(geometry) if geometry else None
-    return "" if _GEOMETRIES[str(shape)](value) else f"has the geometry {geometry[:80]!r}"
-
-
-def _are_numbers(value: Any) -> bool:
-    return isinstance(value, list) and all(type(each) in (int, float) for each in value) and (
-        finite_numbers(value) is not None
-    )  # fmt: skip
-
-
-def _is_mask(value: Any) -> bool:
-    if not isinstance(value, dict) or set(value) != {"size", "counts"}:
-        return False
-    size, counts = value["size"], value["counts"]
-    if not isinstance(counts, str) or not _are_numbers(size) or len(size) != 2:
-        return False
-    if not all(type(side) is int and 0 < side <= _MOST for side in size):
-        return False
-    try:
-        checked(counts_from_text(counts), width=size[1], height=size[0])
-    except ValueError:
-        return False
-    return True
-
-
-_GEOMETRIES: dict[str, Callable[[Any], bool]] = {
-    "rotated_box": lambda value: _are_numbers(value) and len(value) == 5,
-    "keypoint": lambda value: _are_numbers(value) and len(value) == 2,
-    "mask": _is_mask,
-    "polygon": lambda value: (
-        isinstance(value, list)
-        and bool(value)
-        and all(_are_numbers(each) and len(each) >= 6 and len(each) % 2 == 0 for each in value)
-    ),
-}
+    return SHAPES[str(shape)].problem(geometry, box)

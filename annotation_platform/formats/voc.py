@@ -55,6 +55,9 @@ from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 
+HOLDS = BOXES_ONLY
+"""The shapes of this format; other areas become their enclosing boxes."""
+
 _EDGES = ["xmin", "ymin", "xmax", "ymax"]
 _FLAGS = ("truncated", "difficult", "occluded")
 _NO_POSE = "Unspecified"
@@ -159,7 +162,7 @@ def _object_head(name: str, attributes: str) -> str:
 def voc_losses(dataset: Dataset) -> list[str]:
     """Return a sentence, with a count, on each kind of thing that writing loses or changes."""
     return [
-        *shape_losses(dataset, BOXES_ONLY),
+        *shape_losses(dataset, HOLDS),
         *attribute_losses(dataset, kept=(*_FLAGS, "pose")),
         *object_losses(dataset),
         *class_losses(dataset),

@@ -38,7 +38,7 @@ from annotation_platform.formats.files import (
     split_names,
     write_files,
 )
-from annotation_platform.formats.geometry import convert, outlines_of
+from annotation_platform.formats.geometry import convert
 from annotation_platform.formats.losses import (
     BOXES_ONLY,
     LEFT_OUT,
@@ -53,9 +53,20 @@ from annotation_platform.formats.outlines import one_outline
 from annotation_platform.formats.yolo_reading import YoloTask, read_yolo
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
-from annotation_platform.schema.shapes import AREAS, Label
+from annotation_platform.schema.shapes import AREAS, POINTS, Label, outlines_of
 
 __all__ = ["YoloTask", "read_yolo", "render_yolo", "write_yolo", "yolo_losses"]
+
+HOLDS: dict[YoloTask, frozenset[str]] = {
+    "detect": BOXES_ONLY,
+    "segment": frozenset({"polygon"}),
+    "obb": frozenset({"rotated_box"}),
+    "pose": BOXES_ONLY | {"keypoint"},
+}
+"""The shapes that lines of each task are; see ``_BECOMES`` for other areas."""
+
+_FOUR_CORNERS = frozenset({"box", "rotated_box"})
+"""Areas that are rotated boxes as they are; others get the smallest one around them."""
 
 # A billionth of a 30,000 pixel side is 0.00003 pixels: even a one-pixel box survives.
 _UNITS = 10**9
@@ -124,9 +135,9 @@ def _object_classes(dataset: Dataset, task: YoloTask) -> dict[str, int]:
 
 def _keypoint_classes(dataset: Dataset) -> dict[str, int]:
     """Return the classes that are points, name to id, ordered by id."""
-    used = set(dataset.labels.loc[dataset.labels["shape"] == "keypoint", "class_name"])
+    used = set(dataset.labels.loc[dataset.labels["shape"].isin(POINTS), "class_name"])
     classes = sorted(dataset.ontology.classes, key=lambda one: one.id)
-    return {one.name: one.id for one in classes if one.shape == "keypoint" or one.name in used}
+    return {one.name: one.id for one in classes if one.shape in POINTS or one.name in used}
 
 
 @dataclass(frozen=True)
@@ -262,7 +273,7 @@ def _points(dataset: Dataset, objects: _Objects, kinds: list[str]) -> _Points:
     keys = ["image_id", "instance"]
     owners = objects.labels.assign(owner=np.arange(len(objects.labels)))
     owners = owners[owners["instance"] != ""].drop_duplicates(keys)
-    points = dataset.labels[dataset.labels["shape"] == "keypoint"]
+    points = dataset.labels[dataset.labels["shape"].isin(POINTS)]
     owned = points.merge(owners[[*keys, "owner"]], on=keys)
     # Of two points of a kind, the first by place is written, whatever the order of the rows.
     one = owned.sort_values(["owner", "class_name", "x1", "y1", "attributes"])
@@ -294,7 +305,7 @@ def _corners(objects: _Objects) -> FloatArray:
 
 
 def _corners_of(label: Label) -> FloatArray:
-    if label.shape in ("polygon", "mask"):
+    if label.shape not in _FOUR_CORNERS:
         try:
             # The picture's size is of use for making masks only.
             label = convert(label, "rotated_box", width=1, height=1).label
@@ -339,7 +350,7 @@ def yolo_losses(dataset: Dataset, task: YoloTask = "detect") -> list[str]:
     objects = _Objects.of(dataset, task)
     outside = _outside(objects.labels, objects.sides)
     noun = ("label", "labels")
-    lost = shape_losses(dataset, _BECOMES[task])
+    lost = shape_losses(dataset, HOLDS[task], **_BECOMES.get(task, {}))
     if task == "pose":
         points = _points(dataset, objects, list(_keypoint_classes(dataset)))
         alone: Verb = ("keypoint without an object", "keypoints without an object")
@@ -348,7 +359,7 @@ def yolo_losses(dataset: Dataset, task: YoloTask = "detect") -> list[str]:
         lost += sentence(points.repeated, second, LEFT_OUT)
         outside += _outside(points.labels, objects.sides[points.owner])
     if task == "segment":
-        drawn = objects.labels[objects.labels["shape"].isin(["polygon", "mask"])]
+        drawn = objects.labels[~objects.labels["shape"].isin(_FOUR_CORNERS)]
         joined = [label for label in _labels(drawn) if len(outlines_of(label)) > 1]
         verb = ("of several pieces is joined into one", "of several pieces are joined into one")
         lost += sentence(len(joined), ("outline", "outlines"), verb)
@@ -366,23 +377,11 @@ def _outside(labels: pd.DataFrame, sides: FloatArray) -> int:
     return int(((edges[:, :2] < 0) | (edges[:, 2:] > sides)).any(axis=1).sum())
 
 
-_AS_POLYGON = ("becomes a polygon", "become polygons")
-_AS_ROTATED = ("becomes the smallest rotated box around it", "become rotated boxes around them")
 _BECOMES: dict[YoloTask, dict[str, Verb]] = {
-    "detect": BOXES_ONLY,
-    "segment": {
-        "box": _AS_POLYGON,
-        "rotated_box": _AS_POLYGON,
-        "mask": _AS_POLYGON,
-        "keypoint": LEFT_OUT,
-        "choice": LEFT_OUT,
-    },
+    "segment": {"areas": ("becomes a polygon", "become polygons")},
     "obb": {
-        "box": ("becomes a rotated box", "become rotated boxes"),
-        "polygon": _AS_ROTATED,
-        "mask": _AS_ROTATED,
-        "keypoint": LEFT_OUT,
-        "choice": LEFT_OUT,
+        "areas": ("becomes the smallest rotated box around it", "become rotated boxes around them"),
+        "upright": ("becomes a rotated box", "become rotated boxes"),
     },
-    "pose": {shape: verb for shape, verb in BOXES_ONLY.items() if shape != "keypoint"},
 }
+"""What becomes of the areas that a task does not hold, as ``shape_losses`` takes it."""

@@ -22,7 +22,7 @@ from annotation_platform.formats.files import (
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import Label, Shape
+from annotation_platform.schema.shapes import Label, ShapeName
 from annotation_platform.schema.tables.shared import SPLITS
 
 YoloTask = Literal["detect", "segment", "obb", "pose"]
@@ -30,7 +30,7 @@ YoloTask = Literal["detect", "segment", "obb", "pose"]
 _ROUNDING = 1e-5
 """By so much others' numbers may leave 0 to 1: five decimals, or a single-precision 1.0000001."""
 
-_DRAWN_AS: dict[str, Shape] = {"segment": "polygon", "obb": "rotated_box"}
+_DRAWN_AS: dict[str, ShapeName] = {"segment": "polygon", "obb": "rotated_box"}
 _FORM = {
     "detect": "`class x y width height`",
     "segment": "`class x y x y x y …`",

@@ -21,6 +21,7 @@ from typing import Any, Literal, Self
 from annotation_platform.errors import DataError, SettingsError
 from annotation_platform.labeling.handoff_readme import readme
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import UPRIGHT_BOXES
 from annotation_platform.storage.objects import ObjectStore
 
 PackageForm = Literal["label-studio", "coco", "pybossa"]
@@ -193,7 +194,9 @@ def write_package(
         DataError: there is something at ``out`` already, or a picture has changed meanwhile.
         SettingsError: ``out`` cannot be written, or COCO is to carry what is no box.
     """
-    others = [name for name, shape in manifest.ontology.shape_of.items() if shape != "box"]
+    others = [
+        name for name, shape in manifest.ontology.shape_of.items() if shape not in UPRIGHT_BOXES
+    ]
     if form == "coco" and others:
         raise SettingsError(
             f"class {others[0]!r} is no box, and COCO carries boxes here. Export with "

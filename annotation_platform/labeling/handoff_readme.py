@@ -1,18 +1,7 @@
 """What a package tells the vendor: what is asked, and exactly what to return."""
 
+from annotation_platform.labeling.region_codecs import CODECS, check_held
 from annotation_platform.schema.ontology import Ontology
-
-_SHAPES = {
-    "box": "a box: type rectanglelabels; value x, y, width, height, rotation 0",
-    "rotated_box": (
-        "a box that may be turned: type rectanglelabels; value x, y, width, height, and rotation\n"
-        "    in degrees clockwise about its top left corner"
-    ),
-    "polygon": "an outline: type polygonlabels; value points, a list of [x, y]",
-    "mask": "a mask: type brushlabels; value format and rle, as Label Studio exports it",
-    "keypoint": "a point: type keypointlabels; value x, y, width",
-    "choice": "said of the whole picture: type choices; value choices",
-}
 
 _HEAD = """\
 Pictures to annotate: package {package}
@@ -85,10 +74,14 @@ _FILES = {
 
 
 def readme(package: str, ontology: Ontology, form: str) -> str:
-    """Return README.txt for a way of answering: ``label-studio``, ``coco`` or ``pybossa``."""
-    shapes = ontology.shape_of
+    """Return README.txt for a way of answering: ``label-studio``, ``coco`` or ``pybossa``.
+
+    Raises:
+        SettingsError: the shape of a class is not one that Label Studio holds.
+    """
+    check_held(ontology)
     classes = "\n".join(
-        f"  {each.id}  {each.name}\n    {_SHAPES[shapes[each.name]]}" for each in ontology.classes
+        f"  {each.id}  {each.name}\n    {CODECS[each.shape].returned}" for each in ontology.classes
     )
     answers = {"label-studio": _NATIVE, "coco": _COCO, "pybossa": _PYBOSSA}[form]
     return _HEAD.format(

@@ -1,29 +1,17 @@
 """What people see: the ontology as a Label Studio labelling configuration."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 from xml.etree import ElementTree as ET
 
 from annotation_platform.errors import SettingsError
+from annotation_platform.labeling.region_codecs import CODECS, check_held
 from annotation_platform.schema.ontology import LabelClass, Ontology, class_colors
+from annotation_platform.schema.shapes import CLASSIFICATIONS
 
 IMAGE_NAME = "image"
 """The name of the picture in the configuration; results carry it as ``to_name``."""
-
-CONTROL_NAME = "label"
-"""The name of the box tool in the configuration; results carry it as ``from_name``."""
-
-CONTROLS: dict[str, str] = {
-    "box": CONTROL_NAME,
-    "rotated_box": "rotated",
-    "polygon": "polygon",
-    "mask": "mask",
-    "keypoint": "point",
-    "choice": "choice",
-}
-"""For each shape of a class, the name of the tool with which it is drawn or chosen."""
 
 UNSURE_NAME = "unsure"
 """The name of the question whether one can tell at all, and of its only answer."""
@@ -108,30 +96,10 @@ _HIDDEN_COLUMNS = tuple(
 )
 
 
-@dataclass(frozen=True)
-class _Tool:
-    """The tag with which a shape is drawn, what it is called, and how it looks."""
-
-    shape: str
-    tag: str
-    heading: str
-    looks: dict[str, str]
-
-
-_LINES = {"strokeWidth": "2", "opacity": "0.15"}
-_TOOLS = (
-    _Tool("box", "RectangleLabels", "Box", {**_LINES, "canRotate": "false"}),
-    _Tool("rotated_box", "RectangleLabels", "Rotated box", {**_LINES, "canRotate": "true"}),
-    _Tool("polygon", "PolygonLabels", "Polygon", {**_LINES, "pointSize": "small"}),
-    _Tool("mask", "BrushLabels", "Brush", {}),
-    _Tool("keypoint", "KeyPointLabels", "Point", {"strokeWidth": "4", "opacity": "0.9"}),
-)
-
-
 def labeling_config(ontology: Ontology, *, notes: bool = False) -> str:
     """Return the XML of a project in which people label ``$image``.
 
-    There is one tool for each shape that a class has, named as ``CONTROLS`` says, one list of
+    There is one tool for each shape that a class has, named as in ``CODECS``, one list of
     choices if any class is a choice, and always the question ``unsure``, which waives the rest.
     Where one class is to be chosen of the picture, Label Studio takes no answer without.
     Every class has a colour of its own and, up to ``len(HOTKEYS)`` classes, a key of its own over
@@ -143,7 +111,8 @@ def labeling_config(ontology: Ontology, *, notes: bool = False) -> str:
         notes: Whether to show ``$note`` above the picture: why the last labels were rejected.
 
     Raises:
-        SettingsError: A class name holds a character that XML cannot carry.
+        SettingsError: A class name holds a character that XML cannot carry, or the shape of a
+            class has no tool.
     """
     view = ET.Element("View")
     if notes:
@@ -161,7 +130,8 @@ def review_config(ontology: Ontology) -> str:
     a reason. ``results.read_review`` reads the answer.
 
     Raises:
-        SettingsError: A class name holds a character that XML cannot carry.
+        SettingsError: A class name holds a character that XML cannot carry, or the shape of a
+            class has no tool.
     """
     view = ET.Element("View")
     dispute = ET.SubElement(view, "View", className="dispute")
@@ -214,20 +184,21 @@ def _add_tools(view: ET.Element, ontology: Ontology, *, taken: int = 0) -> None:
     keys = dict(zip(ontology.names, HOTKEYS, strict=False))
     colors = class_colors(ontology)
     shapes = set(ontology.shape_of.values())
+    check_held(ontology)
     ET.SubElement(view, "Style").text = _STYLE
     tools = ET.SubElement(view, "View", className="tools")
-    for tool in _TOOLS:
-        if tool.shape not in shapes:
+    for codec in CODECS.values():
+        if codec.shape not in shapes or codec.shape in CLASSIFICATIONS:
             continue
-        about = {"name": CONTROLS[tool.shape], "toName": IMAGE_NAME, "showInline": "true"}
-        place = _group(tools, tool.heading if len(shapes) > 1 else "")
-        control = ET.SubElement(place, tool.tag, {**about, **tool.looks})
+        about = {"name": codec.control, "toName": IMAGE_NAME, "showInline": "true"}
+        place = _group(tools, codec.heading if len(shapes) > 1 else "")
+        control = ET.SubElement(place, codec.tag, {**about, **codec.looks})
         for label_class in ontology.classes:
-            if label_class.shape == tool.shape:
+            if label_class.shape == codec.shape:
                 _add_class(control, "Label", label_class, keys, background=colors[label_class.name])
     _add_choices(tools, ontology, keys)
     _add_unsure(tools)
-    keys_of_all = _SUBMIT if shapes == {"choice"} else _DRAW
+    keys_of_all = _SUBMIT if shapes <= {*CLASSIFICATIONS} else _DRAW
     ET.SubElement(_group(tools, ""), "Header", value=keys_of_all, style=_HINT)
     ET.SubElement(
         view,
@@ -252,14 +223,16 @@ def _around_picture(ontology: Ontology) -> int:
 
 
 def _add_choices(tools: ET.Element, ontology: Ontology, keys: Mapping[str, str]) -> None:
-    classes = [label_class for label_class in ontology.classes if label_class.shape == "choice"]
+    classes = [
+        label_class for label_class in ontology.classes if label_class.shape in CLASSIFICATIONS
+    ]
     if not classes:
         return
     one = ontology.choose == "one"
     control = ET.SubElement(
         _group(tools, "The picture is" if one else "The picture shows"),
         "Choices",
-        name=CONTROLS["choice"],
+        name=CODECS[classes[0].shape].control,
         toName=IMAGE_NAME,
         choice="single" if one else "multiple",
         showInline="true",

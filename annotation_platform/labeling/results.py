@@ -12,10 +12,11 @@ from annotation_platform.labeling.interface import (
     REASON_NAME,
     REJECT,
 )
-from annotation_platform.labeling.read_regions import Picture, RegionError, read_region
+from annotation_platform.labeling.read_regions import read_region
+from annotation_platform.labeling.region_codecs import CODECS, Picture, RegionError
 from annotation_platform.labeling.write_regions import write_region
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import UNSURE, Label, rotated_corners
+from annotation_platform.schema.shapes import CLASSIFICATIONS, SHAPES, UNSURE, Label
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,10 @@ def write_result(
         made = write_region(label, key, width, height)
         if scores is not None:
             made = [{**region, "score": scores[position]} for region in made]
-        if label.shape == "choice" and chosen:
+        if label.shape in CLASSIFICATIONS and chosen:
             _add_choice(chosen, made[0])
             continue
-        if label.shape == "choice":
+        if label.shape in CLASSIFICATIONS:
             chosen = made[0]
         regions += made
     return regions
@@ -189,18 +190,18 @@ def _only_choice(found: list[_Read]) -> tuple[list[_Read], list[str]]:
 
     Which one was meant cannot be told.
     """
-    chosen = {each.label.class_name: each for each in found if each.label.shape == "choice"}
+    chosen = {each.label.class_name: each for each in found if each.label.shape in CLASSIFICATIONS}
     if len(chosen) < 2:
         return found, []
     names = " and ".join(repr(name) for name in chosen)
     regions = dict.fromkeys(each.name for each in chosen.values())
-    kept = [each for each in found if each.label.shape != "choice"]
+    kept = [each for each in found if each.label.shape not in CLASSIFICATIONS]
     return kept, [f"{name}: {names} are chosen, where one is asked" for name in regions]
 
 
 def _joined(found: list[_Read]) -> list[_Read]:
     """Return what was found, polygons under one of their class made part of it."""
-    polygons = {each.key: each for each in found if each.label.shape == "polygon" and each.key}
+    polygons = {each.key: each for each in found if _joins(each.label) and each.key}
     outlines: dict[str, list[list[float]]] = {}
     whole = []
     for each in found:
@@ -223,7 +224,7 @@ def _root(each: _Read, polygons: dict[str, _Read]) -> _Read:
     while True:
         above = polygons.get(met[-1].parent)
         if (
-            each.label.shape != "polygon"
+            not _joins(each.label)
             or above is None
             or above.label.class_name != each.label.class_name
         ):
@@ -235,31 +236,25 @@ def _root(each: _Read, polygons: dict[str, _Read]) -> _Read:
 
 
 def _with_outlines(label: Label, more: list[list[float]]) -> Label:
-    return Label.polygon(label.class_name or "", [*label.values, *more])
+    return SHAPES[label.shape].label(label.class_name or "", [*label.values, *more])
+
+
+def _joins(label: Label) -> bool:
+    return label.shape in CODECS and CODECS[label.shape].joins
 
 
 def _same(one: Label, other: Label, pixels: float) -> bool:
     if (one.shape, one.class_name) != (other.shape, other.class_name):
         return False
-    if one.shape == "mask":
+    shape = SHAPES[one.shape]
+    if shape.is_raster:
         return one.geometry == other.geometry
-    left, right = _places(one), _places(other)
+    left, right = shape.places(one), shape.places(other)
     return [len(each) for each in left] == [len(each) for each in right] and all(
         abs(a - b) <= pixels
         for one_place, other_place in zip(left, right, strict=True)
         for a, b in zip(one_place, other_place, strict=True)
     )
-
-
-def _places(label: Label) -> list[list[float]]:
-    """Return coordinates that make the place of a label, in pixels: one list for each outline."""
-    if label.shape == "polygon":
-        return list(label.values)
-    if label.shape == "rotated_box":
-        # Corners, because 359.9 degrees are next to 0.
-        return [rotated_corners(*label.values).ravel().tolist()]
-    sides = (label.x1, label.y1, label.x2, label.y2)
-    return [[side for side in sides if side is not None]]
 
 
 @dataclass(frozen=True)

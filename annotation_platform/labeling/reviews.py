@@ -37,7 +37,7 @@ from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.schema.rounds import round_number
-from annotation_platform.schema.shapes import NOTHING, Label
+from annotation_platform.schema.shapes import NOTHING, STATEMENTS, UNSURE, Label
 from annotation_platform.schema.tables import ReviewedLabels, ReviewTasks, records
 from annotation_platform.storage.table_files import table_digest
 
@@ -373,7 +373,7 @@ def _reviewed(
         about["decision"] = review.decision if review else "undecided"
         about["comment"] = review.comment if review else f"in dispute: {kinds}"
     # Where nobody could tell there is nothing to accept; what the reviewer left says what is there.
-    bare = rows[0]["shape"] == "unsure" and review is not None and review.decision == "accepted"
+    bare = rows[0]["shape"] == UNSURE.shape and review is not None and review.decision == "accepted"
     if review is not None and (bare or review.decision == "fixed"):
         first = rows[0]
         said = review.labels or [NOTHING]
@@ -393,7 +393,7 @@ def _images(lake: Lake) -> dict[str, Any]:
 
 
 def _labels(rows: pd.DataFrame) -> list[Label]:
-    return labels_of(rows[~rows["shape"].isin(["none", "unsure"])])
+    return labels_of(rows[~rows["shape"].isin(STATEMENTS)])
 
 
 def _authors(round_id: str, lake: Lake) -> list[tuple[str, set[str]]]:

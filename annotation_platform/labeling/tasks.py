@@ -8,7 +8,7 @@ from annotation_platform.labeling.client import Proposal, TaskCopy
 from annotation_platform.labeling.places import Place
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import Label
+from annotation_platform.schema.shapes import CLASSIFICATIONS, Label
 from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.storage.keys import image_key
 
@@ -31,7 +31,7 @@ def shown_proposals(
     shown = predictions[predictions["score"] >= minimum_score]
     if ontology.choose == "many":
         return shown
-    choices = shown[shown["shape"] == "choice"]
+    choices = shown[shown["shape"].isin(CLASSIFICATIONS)]
     ordered = choices.sort_values(["score", "prediction_id"], ascending=[False, True])
     return shown.drop(index=ordered.index[ordered["image_id"].duplicated()])
 
@@ -138,6 +138,8 @@ def _proposals(rows: pd.DataFrame) -> tuple[Proposal, ...]:
     ordered = rows.sort_values(["score", "prediction_id"], ascending=[False, True])
     columns = ordered[["shape", "class_name", *BOX_COLUMNS, "score"]].itertuples(index=False)
     return tuple(
-        Proposal(Label.choice(row[1]) if row[0] == "choice" else Label.box(*row[1:6]), row[6])
+        Proposal(
+            Label.choice(row[1]) if row[0] in CLASSIFICATIONS else Label.box(*row[1:6]), row[6]
+        )
         for row in columns
     )

@@ -14,7 +14,7 @@ from annotation_platform.models.matches import CONFIDENCE, draw_images, interval
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import AREAS
+from annotation_platform.schema.shapes import AREAS, CLASSIFICATIONS, UPRIGHT_BOXES
 from annotation_platform.schema.tables import ModelAgreement
 
 ALL_CLASSES = ""
@@ -118,7 +118,7 @@ def _by_class(
     names = list(ontology.names)
     counts = np.zeros((len(image_ids), len(names), 3), dtype=np.int64)
     place = {name: number for number, name in enumerate(names)}
-    proposed = shown[shown["shape"] == "box"]
+    proposed = shown[shown["shape"].isin(UPRIGHT_BOXES)]
     pictures = matched_pictures(Dataset(images, boxes, ontology), proposed, minimum_score)
     for number, picture in enumerate(pictures):
         for name, found in zip(picture.found_classes, picture.match >= 0, strict=True):
@@ -149,7 +149,7 @@ def _count_choices(
             for image_id, name in its[["image_id", "class_name"]].itertuples(index=False)
             if image_id in row and name in place
         }
-        for its in (each[each["shape"] == "choice"] for each in (shown, labels))
+        for its in (each[each["shape"].isin(CLASSIFICATIONS)] for each in (shown, labels))
     )
     for column, cells in enumerate((proposed & said, proposed, said)):
         for cell in cells:

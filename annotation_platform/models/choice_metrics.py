@@ -13,6 +13,7 @@ from annotation_platform.models.choice_calibration import Choose
 from annotation_platform.models.matches import Interval, draw_images, interval
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import CLASSIFICATIONS
 from annotation_platform.schema.tables import ChoiceFigures
 
 BoolArray = npt.NDArray[np.bool_]
@@ -41,7 +42,7 @@ class ChoiceTruth:
         is chosen so are pictures with several, from before the ontology said so.
         """
         names = ontology.choices
-        said = labels[(labels["shape"] == "choice") & labels["class_name"].isin(names)]
+        said = labels[labels["shape"].isin(CLASSIFICATIONS) & labels["class_name"].isin(names)]
         said = said.drop_duplicates(["image_id", "class_name"])
         if ontology.choose == "one":
             said = said[~said["image_id"].duplicated(keep=False)]

@@ -7,8 +7,8 @@ from typing import Any
 
 from annotation_platform.errors import FormatError
 from annotation_platform.formats.files import read_json
-from annotation_platform.formats.geometry import counts_from_text
 from annotation_platform.models.coco_metrics import Kind
+from annotation_platform.schema.shapes.raster import counts_from_text
 
 _WANTED: dict[str, str] = {
     "bbox": "bbox: [x, y, width, height]",

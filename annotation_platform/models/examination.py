@@ -13,6 +13,7 @@ from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.models.slices import slice_figures, slice_members
 from annotation_platform.params import Params
 from annotation_platform.schema.dataset import Dataset
+from annotation_platform.schema.shapes import UPRIGHT_BOXES
 from annotation_platform.schema.tables import Frame, MissedByModel, ModelFindings, ModelSlices
 from annotation_platform.storage.round_tables import RoundTables
 
@@ -102,6 +103,6 @@ def _missed(
         round_id,
         promoted,
         Dataset.from_training_set(train, policy.ontology).boxes(),
-        found[found["shape"] == "box"],
+        found[found["shape"].isin(UPRIGHT_BOXES)],
         minimum_score=policy.labeling.minimum_score,
     )

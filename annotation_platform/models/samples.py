@@ -13,7 +13,7 @@ from annotation_platform.errors import DataError
 from annotation_platform.models.pictures import read_picture
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import AREAS, Label, rotated_corners
+from annotation_platform.schema.shapes import AREAS, SHAPES, Label, outlines_of
 
 Target = dict[str, torch.Tensor]
 Transforms = Callable[[torch.Tensor, Target], tuple[torch.Tensor, Target]]
@@ -111,15 +111,7 @@ def _drawn(label: Label, size: tuple[int, int]) -> "np.ndarray[Any, np.dtype[np.
     """Return the pixels of an area, ``(H, W)``."""
     from pycocotools import mask as coco
 
-    if label.shape == "mask":
+    if SHAPES[label.shape].is_raster:
         return label.pixels.astype(np.uint8)
-    if label.shape == "polygon":
-        outlines = label.values
-    elif label.shape == "rotated_box":
-        outlines = [rotated_corners(*label.values).ravel().tolist()]
-    else:
-        outlines = [
-            [label.x1, label.y1, label.x2, label.y1, label.x2, label.y2, label.x1, label.y2]
-        ]
-    runs = coco.merge(coco.frPyObjects(outlines, *size))
+    runs = coco.merge(coco.frPyObjects(outlines_of(label), *size))
     return np.asarray(coco.decode(runs), np.uint8)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from annotation_platform.schema.shapes import CLASSIFICATIONS, POINTS
 from annotation_platform.versioning.reuse import find_what_stays, is_in
 
 SAME_PLACE = 0.5
@@ -152,12 +153,12 @@ def _iou(pairs: pd.DataFrame) -> npt.NDArray[np.float64]:
     areas = [(side[:, 2:] - side[:, :2]).prod(axis=1) for side in (a, b)]
     with np.errstate(invalid="ignore", divide="ignore"):
         iou = shared / (areas[0] + areas[1] - shared)
-    shape = pairs["shape"]
     # A point has no area: one that moved by less than a fiftieth of the picture is the same.
     sides = pairs[["width_now", "height_now"]].to_numpy(np.float64).max(axis=1)
     apart = np.hypot(*(a[:, :2] - b[:, :2]).T) / np.maximum(sides, 1.0)
     near = np.clip(1.0 - apart / (2 * _POINT), 0.0, 1.0)
-    return np.select([shape == "choice", shape == "keypoint"], [1.0, near], np.nan_to_num(iou))
+    whole, points = (is_in(pairs["shape"], names) for names in (CLASSIFICATIONS, POINTS))
+    return np.select([whole, points], [1.0, near], np.nan_to_num(iou))
 
 
 _POINT = 0.02

@@ -32,7 +32,7 @@ from annotation_platform.provenance.state import VersionState
 from annotation_platform.rebuilding.derive import derive_consensus
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import REGIONS, Label
+from annotation_platform.schema.shapes import NOTHING, REGIONS, Label
 from annotation_platform.schema.tables import SelectedImages, records
 from annotation_platform.schema.tables.shared import LABEL_COLUMNS
 from annotation_platform.storage.lineage import MadeOf
@@ -139,7 +139,7 @@ def explain_image(state: VersionState, image_id: str, *, label: int | None = Non
             f"{image_id}: is not in {state.tag}. `annotation-platform history {image_id[:12]}` "
             "says what became of it."
         )
-    said = rows[rows["shape"] != "none"].reset_index(drop=True)
+    said = rows[rows["shape"] != NOTHING.shape].reset_index(drop=True)
     if label is not None:
         if not 0 <= label < len(said):
             raise DataError(

@@ -28,16 +28,14 @@ from annotation_platform.labeling.tasks import task_name
 from annotation_platform.lake import Lake
 from annotation_platform.landing.quarantine import releases
 from annotation_platform.schema.rounds import RELEASED
+from annotation_platform.schema.shapes import STATEMENTS
 from annotation_platform.schema.tables import (
-    AutoLabels,
     Certificates,
     CleanedImages,
     ConsensusLabels,
     ImportedLabels,
     RawImages,
-    ReviewedLabels,
-    ReviewTasks,
-    Table,
+    table_named,
 )
 from annotation_platform.versioning.contents import Held
 
@@ -231,7 +229,7 @@ def _accepted(round_id: str, image_id: str, lake: Lake, *, is_published: bool) -
     The table holds what the present certificate accepts. Labels that an earlier one of the round
     accepted are told by the version that holds them.
     """
-    rows = _rows(lake, AutoLabels, round_id, image_id)
+    rows = _rows(lake, "auto_labels", round_id, image_id)
     if rows.empty and not is_published:
         return
     detail = "A version holds labels accepted without a person; the round accepts them no more."
@@ -258,7 +256,7 @@ def _resolved(asked: _Asked, image_id: str, lake: Lake, *, is_published: bool) -
     rows = labels[labels["image_id"] == image_id]
     if not rows.empty and not is_cancelled:
         answers = int(rows["answers"].iloc[0])
-        held = _rows(lake, ReviewTasks, asked.round_id, image_id)
+        held = _rows(lake, "review_tasks", asked.round_id, image_id)
         dispute = f"in dispute ({held['kinds'].iloc[0]})" if len(held) else "nothing is in dispute"
         detail = f"{_labels(rows)} from {answers} answer{'s' * (answers != 1)}; {dispute}."
         yield Event("consensus", None, asked.round_id, "", detail)
@@ -271,7 +269,7 @@ def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[Event]:
     asked = _asked(review_round(round_id), image_id, lake)
     if not asked.waves:
         return
-    tasks = _rows(lake, ReviewTasks, round_id, image_id)
+    tasks = _rows(lake, "review_tasks", round_id, image_id)
     why = f": {tasks['kinds'].iloc[0]}" if len(tasks) else ""
     for wave in asked.waves:
         whom = wave.places[0].assignee
@@ -288,7 +286,7 @@ def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[Event]:
     for states, answer in _annotations(asked.revisions, count):
         by = lake.ledger.pseudonym(states[0].submission.author)
         yield from _looks(round_id, image_id, states, answer, by, lake)
-    reviewed = _rows(lake, ReviewedLabels, round_id, image_id)
+    reviewed = _rows(lake, "reviewed_labels", round_id, image_id)
     if len(reviewed) and reviewed["decision"].iloc[0] == "undisputed":
         detail = "Nothing is in dispute any more, since the answers were merged anew."
         yield Event("reviewed", None, round_id, "", detail)
@@ -387,13 +385,13 @@ def _decided(review: Review) -> str:
     )
 
 
-def _rows(lake: Lake, table: type[Table], round_id: str, image_id: str) -> pd.DataFrame:
-    rows = lake.tables.read_rounds(table, [round_id])
+def _rows(lake: Lake, name: str, round_id: str, image_id: str) -> pd.DataFrame:
+    rows = lake.tables.read_rounds(table_named(name), [round_id])
     return rows[rows["image_id"] == image_id]
 
 
 def _labels(rows: pd.DataFrame) -> str:
-    number = int((~rows["shape"].isin(["none", "unsure"])).sum())
+    number = int((~rows["shape"].isin(STATEMENTS)).sum())
     return f"{number} label{'s' * (number != 1)}"
 
 

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import math
 import re
 import textwrap
@@ -16,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from annotation_platform.images.decoding import Pixels, decode
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology, class_colors
-from annotation_platform.schema.shapes import rotated_corners
+from annotation_platform.schema.shapes import SHAPES, UPRIGHT_BOXES, Label
 from annotation_platform.schema.tables import records
 
 _LIMIT = 45_000
@@ -58,21 +57,11 @@ def thumbnail(
 
 
 def _draw(pen: ImageDraw.ImageDraw, row: dict[Hashable, Any], scale: float, color: str) -> None:
-    """Draw a region as what it is; a mask by its enclosing box."""
-    geometry = json.loads(row["geometry"]) if row.get("geometry") else []
-    corners = [float(row[name]) * scale for name in BOX_COLUMNS]
-    if row.get("shape") == "polygon":
-        for outline in geometry:
-            points = [value * scale for value in outline]
-            pen.line([*points, *points[:2]], fill=color, width=2)
-    elif row.get("shape") == "rotated_box":
-        x, y, width, height, degrees = geometry
-        points = (rotated_corners(x, y, width, height, degrees) * scale).ravel().tolist()
-        pen.line([*points, *points[:2]], fill=color, width=2)
-    elif row.get("shape") == "keypoint":
-        pen.circle(corners[:2], 3, fill=color)
-    else:
-        pen.rectangle(corners, outline=color, width=2)
+    """Draw a region as its shape does; a row without a shape is a box."""
+    corners = (float(row[name]) for name in BOX_COLUMNS)
+    name = row.get("shape") or UPRIGHT_BOXES[0]
+    label = Label(name, row["class_name"], row.get("geometry") or "", *corners)
+    SHAPES[name].draw(pen, label, scale=scale, color=color)
 
 
 def contact_sheet(

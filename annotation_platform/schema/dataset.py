@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import AREAS, REGIONS
+from annotation_platform.schema.shapes import AREAS, UPRIGHT_BOXES, WITH_CLASS
 
 IMAGE_COLUMNS = ["image_id", "file_name", "split", "width", "height"]
 LABEL_COLUMNS = ["image_id", "class_name", "x1", "y1", "x2", "y2"]
@@ -23,7 +23,7 @@ class Dataset:
     ``labels`` has the columns of ``LABEL_COLUMNS``, one row per label, and those of
     ``MORE_LABEL_COLUMNS``, which are added where they are missing:
 
-    * ``shape`` and ``geometry`` as ``schema/shapes.py`` has them: regions in absolute pixels, with
+    * ``shape`` and ``geometry`` as ``schema/shapes`` has them: regions in absolute pixels, with
       their enclosing box, and choices, which have none;
     * ``instance``: labels of an image that share it, and it is not empty, are one object: its
       outline and its points;
@@ -55,7 +55,7 @@ class Dataset:
         file_names = (
             "images/" + images["split"] + "/" + images["image_id"] + "." + images["extension"]
         )
-        labels = training_set[training_set["shape"].isin([*REGIONS, "choice"])]
+        labels = training_set[training_set["shape"].isin(WITH_CLASS)]
         labels = labels.sort_values(["image_id", "label_id"])
         return cls(
             images=images.assign(file_name=file_names)[IMAGE_COLUMNS].reset_index(drop=True),
@@ -70,7 +70,7 @@ class Dataset:
         """
         sides = self.images.set_index("image_id")[["width", "height"]]
         labels = self.labels[self.labels["shape"].isin(AREAS)].reset_index(drop=True)
-        others = labels[labels["shape"] != "box"]
+        others = labels[~labels["shape"].isin(UPRIGHT_BOXES)]
         for side, length in (("x", "width"), ("y", "height")):
             edges = [f"{side}1", f"{side}2"]
             longest = others["image_id"].map(sides[length])

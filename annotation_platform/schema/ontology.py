@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from annotation_platform.schema.shapes import AREAS, Shape
+from annotation_platform.schema.shapes import AREAS, CLASSIFICATIONS, ShapeName
 
 _GOLDEN_RATIO = 0.618033988749895
 
@@ -29,7 +29,7 @@ class _Named(BaseModel):
 class LabelClass(_Named):
     """One class: a stable id, the name people see, its earlier names, what it is drawn as."""
 
-    shape: Shape = "box"
+    shape: ShapeName = "box"
     color: str = Field(default="", pattern=r"^(#[0-9a-fA-F]{6})?$")
 
 
@@ -93,7 +93,7 @@ class Ontology(BaseModel):
         return {label_class.name: label_class.id for label_class in self.classes}
 
     @property
-    def shape_of(self) -> dict[str, Shape]:
+    def shape_of(self) -> dict[str, str]:
         """What each class is drawn as, by name."""
         return {label_class.name: label_class.shape for label_class in self.classes}
 
@@ -105,7 +105,7 @@ class Ontology(BaseModel):
     @property
     def choices(self) -> list[str]:
         """The names of the classes that are said of a whole picture, in the same order."""
-        return [each.name for each in self.classes if each.shape == "choice"]
+        return [each.name for each in self.classes if each.shape in CLASSIFICATIONS]
 
     @property
     def successors(self) -> dict[str, tuple[str, ...]]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from annotation_platform.errors import DataError
 from annotation_platform.schema.geometry import FloatArray
+from annotation_platform.schema.shapes import CLASSIFICATIONS
 from annotation_platform.selection.diversity import Positions, Vectors
 from annotation_platform.selection.uncertainty import (
     box_uncertainty,
@@ -81,7 +82,7 @@ def gather(
     here = predictions[(pictures >= 0) & predictions["class_name"].notna().to_numpy()]
     pictures = _places(here["image_id"], image_ids)
     scores = here["score"].to_numpy(np.float64, na_value=np.nan)
-    one_of = (here["shape"] == "choice").to_numpy() & (choose == "one")
+    one_of = here["shape"].isin(CLASSIFICATIONS).to_numpy() & (choose == "one")
     counts = labels["class_name"].value_counts()
     classes = sorted({*counts.index, *here["class_name"].unique()})
     expected = expected_objects(

@@ -32,7 +32,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotation_platform.schema.shapes import AREAS, REGIONS
+from annotation_platform.schema.shapes import AREAS, KEPT_WHOLE, POINTS, REGIONS
 from annotation_platform.schema.tables.shared import SPLITS
 from annotation_platform.versioning.audited_files import (
     LABEL_FIELDS,
@@ -240,13 +240,13 @@ def _in_two_splits(codes: Codes, splits: Codes) -> int:
 
 
 def _outside(labels: Labels, regions: Flags) -> int:
-    is_turned, is_point = labels.are(["rotated_box"]), labels.are(["keypoint"])
+    is_whole, is_point = labels.are(KEPT_WHOLE), labels.are(POINTS)
     is_fine = np.ones(len(regions), bool)
     for low_edge, high_edge, side in (("x1", "x2", "width"), ("y1", "y2", "height")):
         low, high = labels.numbers(low_edge), labels.numbers(high_edge)
         middle = (low + high) / 2
         # An edge that is no number is not inside.
-        is_fine &= np.where(is_turned, middle, low) >= 0
-        is_fine &= np.where(is_turned, middle, high) <= labels.numbers(side)
+        is_fine &= np.where(is_whole, middle, low) >= 0
+        is_fine &= np.where(is_whole, middle, high) <= labels.numbers(side)
         is_fine &= (low < high) | is_point
     return int((regions & ~is_fine).sum())

@@ -1,5 +1,6 @@
 """What each published version holds, read from the version itself: from its tag and its files."""
 
+import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from annotation_platform.errors import PublishError
+from annotation_platform.schema.shapes import NOTHING
 from annotation_platform.schema.tables import TrainingSet
-from annotation_platform.storage.table_files import read_table
 from annotation_platform.versioning.git import Registry, as_git
 from annotation_platform.versioning.registry import VersionInfo, list_versions, remote_of
 from annotation_platform.versioning.remote import DvcRemote
@@ -65,7 +66,7 @@ def versions_with(
                     round_id=str(first["round_id"]),
                     origin=str(first["origin"]),
                     split=str(first["split"]),
-                    labels=int((rows["shape"] != "none").sum()),
+                    labels=int((rows["shape"] != NOTHING.shape).sum()),
                 )
             )
     return held
@@ -133,4 +134,4 @@ def _is_shard(path: str) -> bool:
 
 def _table(remote: DvcRemote, md5: str, path: str, where: str) -> pd.DataFrame:
     data = remote.read_whole(md5, f"{path} of {where}")
-    return read_table(TrainingSet, data, where=where)
+    return TrainingSet.check(pd.read_parquet(io.BytesIO(data)), where=where)

@@ -14,6 +14,7 @@ from annotation_platform.curation.balance import Balance, balance_images
 from annotation_platform.errors import PublishError
 from annotation_platform.params import parse_params
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import NOTHING
 from annotation_platform.settings import read_settings
 from annotation_platform.versioning.address import parse_address
 from annotation_platform.versioning.checkout import checkout_version, open_clone
@@ -48,7 +49,7 @@ class LoadedVersion:
     @property
     def images(self) -> pd.DataFrame:
         """A row an image: id, split, size, extension, group and how many labels it has."""
-        counted = self.labels.assign(labels=self.labels["shape"] != "none")
+        counted = self.labels.assign(labels=self.labels["shape"] != NOTHING.shape)
         counts = counted.groupby("image_id")["labels"].sum()
         columns = ["image_id", "split", "width", "height", "extension", "group_id"]
         images = self.labels.drop_duplicates("image_id")[columns].reset_index(drop=True)

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from annotation_platform.formats.coco import render_coco
 from annotation_platform.formats.coco_lines import Flags, Taken, splice_coco
 from annotation_platform.schema.dataset import Dataset
-from annotation_platform.schema.shapes import REGIONS
+from annotation_platform.schema.shapes import POINTS, REGIONS
 from annotation_platform.storage.table_files import table_parquet
 from annotation_platform.versioning.manifest import Manifest
 from annotation_platform.versioning.remote import DvcRemote
@@ -141,7 +141,7 @@ def render_coco_again(
     """Return the COCO files of ``frame``: ``changed`` rendered, between the lines of what stays."""
     shapes = [frame["shape"], last.training_set["shape"]]
     # What a category says of its keypoints stands in the annotations of all its objects.
-    if not stays.now.any() or any(is_in(each, ["keypoint"]).any() for each in shapes):
+    if not stays.now.any() or any(is_in(each, POINTS).any() for each in shapes):
         return render_coco(Dataset.from_training_set(frame, changed.ontology))
     before = _lines(last.training_set, stays.before)
     now = _lines(frame, stays.now)

@@ -22,7 +22,6 @@ from PIL import Image
 
 from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.formats.coco import read_coco, read_coco_boxes, write_coco
-from annotation_platform.formats.geometry import outlines_of, rasterise
 from annotation_platform.formats.label_studio import read_label_studio, write_label_studio
 from annotation_platform.formats.voc import read_voc, write_voc
 from annotation_platform.formats.yolo import read_yolo, write_yolo
@@ -30,7 +29,8 @@ from annotation_platform.labeling.interface import labeling_config
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes, iou_matrix
 from annotation_platform.schema.ontology import LabelClass, Ontology
-from annotation_platform.schema.shapes import Label
+from annotation_platform.schema.shapes import Label, outlines_of
+from annotation_platform.schema.shapes.raster import rasterise
 
 pytestmark = pytest.mark.long
 

@@ -1,7 +1,7 @@
 """Columns and values that several tables share.
 
 Labels of people, of the consensus and of a training set follow one convention: a row is one label
-of ``schema/shapes.py``, and an image without any object has one row with ``shape`` = ``none`` and
+of ``schema/shapes``, and an image without any object has one row with ``shape`` = ``none`` and
 no box.
 """
 
@@ -127,13 +127,13 @@ ANNOTATOR = text("pseudonym")
 ANSWER_ID = text("back end and annotation id")
 BACKEND_TASK = text("the task's id over there")
 LABEL_ID = text("image and running number")
-SHAPE = text("what the label is, see schema/shapes.py", one_of=SHAPES)
+SHAPE = text("what the label is, see schema/shapes", one_of=SHAPES)
 CLASS_NAME = optional_text("class, missing where shape is none or unsure")
 X1 = number("left edge of the enclosing box, pixels of the stored picture", unit="pixels")
 Y1 = number("top edge, pixels of the stored picture", unit="pixels")
 X2 = number("right edge, pixels of the stored picture", unit="pixels")
 Y2 = number("bottom edge, pixels of the stored picture", unit="pixels")
-GEOMETRY = text("what the box does not say, see schema/shapes.py; or empty")
+GEOMETRY = text("what the box does not say, see schema/shapes; or empty")
 SUPPORT = count("annotators who say so: saw the object, or saw nothing")
 ANSWERS_ON_IMAGE = count("counted answers on the image")
 SPLIT = states("train, val or test", Split)
@@ -150,7 +150,7 @@ CONSENT = optional_text("who agreed to what")
 OTHER_METADATA = text("further fields of its sidecar as a JSON object; empty if none")
 
 LABEL_COLUMNS = ["shape", "class_name", "x1", "y1", "x2", "y2", "geometry"]
-"""What a row says as a label of ``schema/shapes.py``."""
+"""What a row says as a label of ``schema/shapes``."""
 METADATA_COLUMNS = [
     "source",
     "captured_at",

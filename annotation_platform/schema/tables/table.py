@@ -4,7 +4,7 @@ Every table is checked on every write and on most reads. A check looks at whole 
 a round has thousands of columns.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
@@ -64,7 +64,7 @@ class Column:
         unit: unit of its numbers; empty: none, or as ``about`` says.
         nullable: whether values may be missing.
         pattern: regular expression that a text has to match; empty: any text.
-        one_of: the allowed values; None: any.
+        one_of: the allowed values, read at each check, because a registry may grow; None: any.
         low, high: the smallest and the largest number; None: no limit.
         key: whether it is a part of the key, of which a table holds each value once.
         renamed_from: its names in files of older releases, the latest first.
@@ -78,7 +78,7 @@ class Column:
     unit: str = ""
     nullable: bool = False
     pattern: str = ""
-    one_of: tuple[str, ...] | None = None
+    one_of: Collection[str] | None = None
     low: float | None = None
     high: float | None = None
     key: bool = False
@@ -136,7 +136,7 @@ class Column:
             found = pc.match_substring_regex(pa.array(known), self.pattern)
             yield ~np.asarray(found, dtype=bool), f"does not match {self.pattern}"
         if self.one_of is not None:
-            yield ~known.isin(self.one_of), f"is none of {', '.join(map(repr, self.one_of))}"
+            yield ~known.isin(list(self.one_of)), f"is none of {', '.join(map(repr, self.one_of))}"
         if self.low is not None:
             yield known < self.low, f"is below {self.low:g}"
         if self.high is not None:
@@ -303,11 +303,10 @@ def _other_columns(held: Sequence[object], declared: Sequence[str]) -> str:
 
 
 def text(
-    about: str, *, pattern: str = "", one_of: Sequence[str] | None = None, key: bool = False
+    about: str, *, pattern: str = "", one_of: Collection[str] | None = None, key: bool = False
 ) -> Column:
     """Return a column of text that is always there."""
-    values = None if one_of is None else tuple(one_of)
-    return Column(TEXT, about, pattern=pattern, one_of=values, key=key)
+    return Column(TEXT, about, pattern=pattern, one_of=one_of, key=key)
 
 
 def states(about: str, kinds: type[StrEnum], *, or_empty: bool = False) -> Column:

@@ -1,19 +1,18 @@
 """Example pictures: which, and what is drawn over them. No picture is opened."""
 
-import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from annotation_platform.formats.geometry import counts_from_text
 from annotation_platform.pages.text import shown
+from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology, class_colors
-from annotation_platform.schema.shapes import AREAS, REGIONS, rotated_corners
+from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS, SHAPES, WITH_CLASS, Label
 from annotation_platform.schema.tables.shared import SPLITS
 from annotation_platform.versioning.card.facts import Rows
 
@@ -107,7 +106,7 @@ def _classes_of(one: int, image: Any, places: Any) -> set[int]:
 
 def _example(rows: list[dict[Any, Any]], colors: dict[str, str]) -> Example:
     first = rows[0]
-    named = [row for row in rows if row["shape"] not in {"none", "unsure"}]
+    named = [row for row in rows if row["shape"] in WITH_CLASS]
     regions = [row for row in named if row["shape"] in REGIONS]
     counts = Counter[str](row["class_name"] for row in named)
     letter = _round(first["width"] / _LETTERS)
@@ -126,7 +125,9 @@ def _example(rows: list[dict[Any, Any]], colors: dict[str, str]) -> Example:
             (name, colors[name], counts[name])
             for name in sorted(counts, key=lambda name: (-counts[name], name))
         ),
-        choices=tuple(sorted(row["class_name"] for row in named if row["shape"] == "choice")),
+        choices=tuple(
+            sorted(row["class_name"] for row in named if row["shape"] in CLASSIFICATIONS)
+        ),
     )
 
 
@@ -136,22 +137,16 @@ def _smallness(row: dict[Any, Any]) -> float:
 
 def _mark(row: dict[Any, Any], colors: dict[str, str], letter: float) -> Mark:
     name, shape = str(row["class_name"]), row["shape"]
-    x1, y1, x2, y2 = (float(row[edge]) for edge in ("x1", "y1", "x2", "y2"))
-    values: Any = json.loads(row["geometry"]) if row["geometry"] else []
-    outlines: Iterable[Sequence[float]] = [[x1, y1, x2, y1, x2, y2, x1, y2]]
-    if shape == "rotated_box":
-        outlines = [rotated_corners(*values).ravel().tolist()]
-    elif shape == "polygon":
-        outlines = values
-    elif shape == "mask":
-        outlines = _stripes(values)
+    edges = [float(row[edge]) for edge in BOX_COLUMNS]
+    outlines = SHAPES[shape].marks(Label(shape, name, row["geometry"], *edges), most=_STRIPES)
+    x1, y1 = edges[:2]
     label = shown(name, LONGEST_NAME)
     last = float(row["width"]) - len(label) * letter * _LETTER_WIDTH
     return Mark(
         name=label,
         color=colors[name],
-        path="" if shape not in AREAS else "".join(map(_path, outlines)),
-        is_mask=shape == "mask",
+        path="".join(map(_path, outlines)),
+        is_mask=SHAPES[shape].is_raster,
         x=_round(x1),
         y=_round(y1),
         name_x=_round(max(0.0, min(x1, last))),
@@ -164,23 +159,6 @@ def _path(outline: Sequence[float]) -> str:
     # As fine as a card can show.
     points = points[:: math.ceil(len(points) / _MOST_POINTS)].tolist()
     return "M" + "L".join(f"{_round(x):g} {_round(y):g}" for x, y in points) + "Z"
-
-
-def _stripes(runs: dict[str, Any]) -> Iterator[list[float]]:
-    """Return a mask as upright stripes: it is stored by columns, of which some are enough."""
-    height, width = runs["size"]
-    ends = np.cumsum(counts_from_text(runs["counts"]))
-    starts, ends = ends[:-1:2], ends[1::2]
-    first, last = (
-        (int(starts.min()) // height, int(ends.max() - 1) // height) if len(ends) else (0, -1)
-    )
-    step = max(1, math.ceil((last - first + 1) / _STRIPES))
-    for column in range(first, last + 1, step):
-        top, bottom = column * height, (column + 1) * height
-        right = min(column + step, width)
-        for at in np.flatnonzero((starts < bottom) & (ends > top)).tolist():
-            low, high = max(int(starts[at]), top) - top, min(int(ends[at]), bottom) - top
-            yield [column, low, right, low, right, high, column, high]
 
 
 def _round(value: float) -> float:

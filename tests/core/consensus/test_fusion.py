@@ -6,9 +6,9 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotation_platform.consensus.fusion import Spread, clip_region, fuse, near_mean
-from annotation_platform.consensus.overlap import area_of, overlap_matrix
-from annotation_platform.schema.shapes import Label
+from annotation_platform.consensus.fusion import Spread, clip_region, fuse
+from annotation_platform.consensus.overlap import overlap_matrix
+from annotation_platform.schema.shapes import Label, area_of, near_mean
 
 SIZE = (300.0, 400.0)
 
@@ -213,3 +213,11 @@ def test_what_leaves_the_picture_is_cut_off(label, expected):
 
 def test_without_a_known_picture_nothing_is_outside():
     assert clip_region(Label.box("a", 1, 5, 9000, 9), None) == Label.box("a", 1, 5, 9000, 9)
+
+
+def test_of_an_image_of_unknown_size_only_the_left_and_upper_edge_cut_a_polygon():
+    label = Label.polygon("a", [[-3, 2, 9, 1, 5, 8]])
+    cut = clip_region(label, None)
+    assert cut is not None
+    assert area_of(cut).equals(area_of(clip_region(label, (1000.0, 1000.0))))
+    assert clip_region(Label.polygon("a", [[-9, 2, -3, 1, -5, 8]]), None) is None

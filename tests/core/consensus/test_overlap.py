@@ -6,14 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotation_platform.consensus.overlap import (
-    KEYPOINT_HALF,
-    area_of,
-    labels_of,
-    overlap_matrix,
-)
+from annotation_platform.consensus.overlap import labels_of, overlap_matrix
 from annotation_platform.schema.geometry import iou_matrix
-from annotation_platform.schema.shapes import NOTHING, UNSURE, Label
+from annotation_platform.schema.shapes import KEYPOINT_HALF, NOTHING, UNSURE, Label, area_of
 
 SIZE = (300.0, 400.0)  # its diagonal is 500
 

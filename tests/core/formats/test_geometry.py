@@ -6,17 +6,16 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotation_platform.formats.geometry import (
-    area_overlap,
+from annotation_platform.formats.geometry import area_overlap, convert
+from annotation_platform.schema.shapes import Label
+from annotation_platform.schema.shapes.raster import (
     checked,
-    convert,
     counts_from_text,
     extent,
     rasterise,
     text_from_counts,
     trace,
 )
-from annotation_platform.schema.shapes import Label
 
 SQUARE = Label.box("a", 2, 3, 6, 8)
 
