@@ -87,7 +87,7 @@ def _warn_of_policy(policy: "Params") -> None:
 
 def _places(settings: Settings, registry: str, remote: str) -> "Places":
     from annotation_platform.erasing.places import Places
-    from annotation_platform.labeling.backends import labeling_of
+    from annotation_platform.labeling.backends.registry import labeling_of
     from annotation_platform.lake import lake_of
     from annotation_platform.models.registry import ModelRegistry
     from annotation_platform.params import read_params

@@ -10,7 +10,7 @@ from annotation_platform.curation.training_set import (
     round_problem,
     usable_imports,
 )
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingClient
 from annotation_platform.labeling.record import cancelled_rounds
 from annotation_platform.labeling.reviews import decisions
 from annotation_platform.lake import Lake

@@ -6,7 +6,7 @@ import dagster as dg
 import pandas as pd
 
 from annotation_platform.choosing import choose_images
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingClient
 from annotation_platform.labeling.rounds import ask_people, collect_answers
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.labeling.skills import Skills

@@ -9,7 +9,7 @@ import pandas as pd
 from annotation_platform.consensus.error_rate import ErrorRate
 from annotation_platform.curation.label_issues import with_suspects
 from annotation_platform.labeling import reviews
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingClient
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.lake import Lake
 from annotation_platform.model_looks import issues_of_round

@@ -23,11 +23,11 @@ from pathlib import Path
 
 import httpx
 
-from annotation_platform.labeling.client import Proposal, TaskCopy
-from annotation_platform.labeling.interface import tasks_tab
-from annotation_platform.labeling.label_studio import LabelStudioClient, _task
-from annotation_platform.labeling.pictures import FolderPictures
-from annotation_platform.labeling.results import write_proposals
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient, _task
+from annotation_platform.labeling.backends.label_studio.interface import tasks_tab
+from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
+from annotation_platform.labeling.backends.label_studio.results import write_proposals
+from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.servers.label_studio import LabelStudioServer, make_template

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingClient
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.hints import Hints, Looks
-from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 
@@ -26,8 +26,11 @@ class LabelStudioResource(dg.ConfigurableResource[LabelingClient]):
 
     def create_resource(self, context: dg.InitResourceContext) -> LabelingClient:
         """Return the client; nothing is connected yet."""
-        from annotation_platform.labeling.label_studio import LabelStudioClient
-        from annotation_platform.labeling.pictures import picture_place, shown_place
+        from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+        from annotation_platform.labeling.backends.label_studio.pictures import (
+            picture_place,
+            shown_place,
+        )
 
         return LabelStudioClient(
             self.url,
@@ -58,7 +61,7 @@ class SharedLabelingResource(dg.ConfigurableResource[LabelingClient]):
 
     def create_resource(self, context: dg.InitResourceContext) -> LabelingClient:
         """Return the back ends as one."""
-        from annotation_platform.labeling.several import with_vendors
+        from annotation_platform.labeling.backends.several import with_vendors
 
         policy = self.policy
         return with_vendors(self.own, policy.labeling.backends, self.lake.store, seed=policy.seed)

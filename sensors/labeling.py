@@ -12,7 +12,7 @@ import dagster as dg
 
 from annotation_platform.curation.training_set import usable_imports
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingClient
 from annotation_platform.labeling.hints import Looks
 from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.labeling.rounds import deadline_passed, stand

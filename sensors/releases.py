@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingClient
 from annotation_platform.labeling.hints import Looks
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.lake import Lake

@@ -11,7 +11,7 @@ from annotation_platform.alerts.alert import Alert, raise_alerts
 from annotation_platform.alerts.channels import LogChannel
 from annotation_platform.alerts.rounds import find_drift, find_stalled
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingClient
 from annotation_platform.lake import Lake
 from assets import checks
 from resources.alerting import Alerting

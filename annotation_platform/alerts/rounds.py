@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from annotation_platform.alerts.alert import Alert
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingClient
 from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.lake import Lake

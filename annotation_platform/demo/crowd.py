@@ -8,11 +8,15 @@ from typing import Any, Protocol
 import pandas as pd
 
 from annotation_platform.demo.annotators import SimulatedPerson, answer, answer_rng
-from annotation_platform.labeling.interface import ACCEPT, DECISION_NAME, IMAGE_NAME
-from annotation_platform.labeling.label_studio_http import LabelStudioHttp
-from annotation_platform.labeling.results import read_result, write_result
+from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
+from annotation_platform.labeling.backends.label_studio.interface import (
+    ACCEPT,
+    DECISION_NAME,
+    IMAGE_NAME,
+)
+from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.reviews import review_round
-from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.shapes import Label

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingClient
 from annotation_platform.lake import Lake
 from annotation_platform.models.cards import ModelCard
 from annotation_platform.versioning.git import Git

@@ -31,7 +31,7 @@ from annotation_platform.formats.losses import (
     object_losses,
     sentence,
 )
-from annotation_platform.labeling.results import write_result
+from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.shapes import AREAS, REGIONS, Label

@@ -17,8 +17,8 @@ from datetime import datetime
 import pandas as pd
 
 from annotation_platform.errors import NotReadyError
-from annotation_platform.labeling import results
-from annotation_platform.labeling.client import Submission
+from annotation_platform.labeling.backends.label_studio import results
+from annotation_platform.labeling.backends.protocol import Submission
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING
 from annotation_platform.schema.tables import make_table

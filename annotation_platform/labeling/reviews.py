@@ -19,7 +19,8 @@ from annotation_platform.consensus.error_rate import (
 )
 from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.errors import NotReadyError
-from annotation_platform.labeling.client import LabelingClient, Proposal, TaskCopy
+from annotation_platform.labeling.backends.label_studio.results import Review, read_review
+from annotation_platform.labeling.backends.protocol import LabelingClient, Proposal, TaskCopy
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.ledger import (
     Count,
@@ -30,7 +31,6 @@ from annotation_platform.labeling.ledger import (
 )
 from annotation_platform.labeling.moments import as_of, reviews_made_of
 from annotation_platform.labeling.places import PlacePlan, Wanted, assign_places
-from annotation_platform.labeling.results import Review, read_review
 from annotation_platform.labeling.rounds import fetch_answers
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.labeling.skills import REVIEWER, Skills

@@ -11,7 +11,7 @@ import pandas as pd
 from annotation_platform.audit_log.noting import note_decisions, note_policy
 from annotation_platform.consensus.lead import leads
 from annotation_platform.errors import NotReadyError
-from annotation_platform.labeling.client import LabelingClient, Place
+from annotation_platform.labeling.backends.protocol import LabelingClient, Place
 from annotation_platform.labeling.guidelines import read_guideline, record_guideline
 from annotation_platform.labeling.ledger import (
     Count,

@@ -17,11 +17,11 @@ from annotation_platform.curation.history import Event, in_order
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.erasing.record import Erasures
 from annotation_platform.errors import DataError
+from annotation_platform.labeling.backends.label_studio.results import Review, read_review
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.ledger import Answer, Count, Revision, Rules, count_answers
 from annotation_platform.labeling.places import Place, PlacePlan
 from annotation_platform.labeling.record import Decision, RoundRecord
-from annotation_platform.labeling.results import Review, read_review
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.skills import Skills
 from annotation_platform.labeling.tasks import task_name

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from annotation_platform.errors import AnnotationPlatformError
-from annotation_platform.labeling.backends import labeling_of
+from annotation_platform.labeling.backends.registry import labeling_of
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.lake import Lake, lake_of
 from annotation_platform.pages import render_page

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.labeling.label_studio_http import LabelStudioHttp
-from annotation_platform.labeling.pictures import private_endpoint
+from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
+from annotation_platform.labeling.backends.label_studio.pictures import private_endpoint
 from annotation_platform.lake import lake_of
 from annotation_platform.params import read_params
 from annotation_platform.servers.dagster import DagsterServers

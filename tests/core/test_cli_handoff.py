@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from annotation_platform.cli_handoff import handoff_app
 from annotation_platform.errors import DataError, NotReadyError, SettingsError
-from annotation_platform.labeling.handoff import HandoffLabeling
+from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
 from annotation_platform.storage.objects import LocalObjectStore
 from tests.core.labeling.outside import (
     ONTOLOGY,

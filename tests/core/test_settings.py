@@ -8,7 +8,7 @@ import traceback
 import pytest
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.labeling.label_studio import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.settings import Settings, read_settings, settings_environment
 from resources.deployments import build_resources
 

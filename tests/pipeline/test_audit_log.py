@@ -10,7 +10,7 @@ import pytest
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.doer import system_user
-from annotation_platform.labeling.interface import REJECT
+from annotation_platform.labeling.backends.label_studio.interface import REJECT
 from annotation_platform.labeling.reviews import review_round
 from tests.pipeline.conftest import open_platform
 from tests.pipeline.test_labeling_rounds import decision

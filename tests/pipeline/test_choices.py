@@ -11,7 +11,7 @@ from PIL import Image
 
 from annotation_platform.demo.crowd import SimulatedSeat
 from annotation_platform.demo.material import Material
-from annotation_platform.labeling.results import read_result, write_result
+from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.ontology import LabelClass, Ontology

@@ -12,15 +12,15 @@ from typer.testing import CliRunner
 from annotation_platform.cli import app
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.errors import DataError, PublishError
-from annotation_platform.labeling.interface import (
+from annotation_platform.labeling.backends.label_studio.interface import (
     ACCEPT,
     DECISION_NAME,
     IMAGE_NAME,
     REASON_NAME,
     REJECT,
 )
+from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.labeling.places import PlacePlan
-from annotation_platform.labeling.results import write_result
 from annotation_platform.labeling.rounds import close_round, fetch_answers
 from annotation_platform.schema.shapes import Label
 from annotation_platform.settings import settings_environment

@@ -6,8 +6,7 @@ import yaml
 
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.client import Tally
-from annotation_platform.labeling.interface import (
+from annotation_platform.labeling.backends.label_studio.interface import (
     ACCEPT,
     COMMENT_NAME,
     DECISION_NAME,
@@ -16,8 +15,9 @@ from annotation_platform.labeling.interface import (
     REJECT,
     UNSURE_NAME,
 )
+from annotation_platform.labeling.backends.label_studio.results import write_result
+from annotation_platform.labeling.backends.protocol import Tally
 from annotation_platform.labeling.record import RoundRecord
-from annotation_platform.labeling.results import write_result
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.rounds import close_round, seen_answers
 from annotation_platform.labeling.skills import QUALIFIED, Skills

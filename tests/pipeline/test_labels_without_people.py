@@ -11,8 +11,12 @@ from PIL import Image
 from annotation_platform.curation.history import require_legal
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.images.decoding import encode_png
-from annotation_platform.labeling.interface import ACCEPT, DECISION_NAME, IMAGE_NAME
-from annotation_platform.labeling.results import write_result
+from annotation_platform.labeling.backends.label_studio.interface import (
+    ACCEPT,
+    DECISION_NAME,
+    IMAGE_NAME,
+)
+from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.provenance.changes import find_changes
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.explain import explain_image

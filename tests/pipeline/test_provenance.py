@@ -17,9 +17,14 @@ from annotation_platform.consensus.resolve import resolve_task
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.errors import DataError
+from annotation_platform.labeling.backends.label_studio.interface import (
+    DECISION_NAME,
+    IMAGE_NAME,
+    REASON_NAME,
+    REJECT,
+)
+from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.labeling.guidelines import read_guideline
-from annotation_platform.labeling.interface import DECISION_NAME, IMAGE_NAME, REASON_NAME, REJECT
-from annotation_platform.labeling.results import write_result
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.explain import ImageStory, explain_image

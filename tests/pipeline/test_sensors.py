@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from annotation_platform.demo.material import drawn_material
+from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.labeling.hints import Hints
-from annotation_platform.labeling.results import write_result
 from annotation_platform.reporting.status import round_states
 from annotation_platform.schema.shapes import Label
 from annotation_platform.versioning.registry import list_versions

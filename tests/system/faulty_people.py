@@ -19,11 +19,11 @@ from pathlib import Path
 import httpx
 
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.client import LabelingClient
-from annotation_platform.labeling.label_studio import LabelStudioClient
-from annotation_platform.labeling.pictures import FolderPictures
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
+from annotation_platform.labeling.backends.protocol import LabelingClient
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.rounds import fetch_answers
-from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.lake import Lake, open_lake
 from annotation_platform.servers.child import ChildProcess
 

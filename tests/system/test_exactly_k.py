@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 
-from annotation_platform.labeling.label_studio import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.people import add_person
+from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.ledger import as_revision, count_answers
-from annotation_platform.labeling.people import add_person
-from annotation_platform.labeling.pictures import FolderPictures
 from annotation_platform.labeling.places import Wanted, assign_places
-from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.labeling.tasks import task_copies, tasks_table
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import empty_table

@@ -15,11 +15,15 @@ import httpx
 import pytest
 
 from annotation_platform.errors import LabelingError, SettingsError
-from annotation_platform.labeling.client import Proposal, TaskCopy
-from annotation_platform.labeling.label_studio import LabelStudioClient
-from annotation_platform.labeling.people import add_person, list_people, remove_person
-from annotation_platform.labeling.pictures import FolderPictures
-from annotation_platform.labeling.results import read_result, write_result
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.people import (
+    add_person,
+    list_people,
+    remove_person,
+)
+from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
+from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
+from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.servers.label_studio import LabelStudioServer
@@ -118,8 +122,8 @@ import os, sys
 from pathlib import Path
 sys.path.insert(0, "tests/system")
 from test_label_studio import ONTOLOGY, task_copy
-from annotation_platform.labeling.label_studio import LabelStudioClient
-from annotation_platform.labeling.pictures import FolderPictures
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
 pictures = FolderPictures(Path(sys.argv[2]))
 client = LabelStudioClient(sys.argv[1], os.environ["TOKEN"], pictures=pictures)
 client.publish_round("round-0003", ONTOLOGY, [task_copy(n) for n in range(700)])

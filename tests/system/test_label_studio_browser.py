@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor, ImageDraw
 
-from annotation_platform.labeling.client import Proposal, TaskCopy
-from annotation_platform.labeling.label_studio import LabelStudioClient
-from annotation_platform.labeling.label_studio_http import LabelStudioHttp
-from annotation_platform.labeling.people import add_person
-from annotation_platform.labeling.pictures import (
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
+from annotation_platform.labeling.backends.label_studio.people import add_person
+from annotation_platform.labeling.backends.label_studio.pictures import (
     FolderPictures,
     picture_place,
     private_endpoint,
 )
-from annotation_platform.labeling.results import (
+from annotation_platform.labeling.backends.label_studio.results import (
     read_result,
     read_review,
     same_labels,
 )
+from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
 from annotation_platform.schema.ontology import LabelClass, Ontology, class_colors
 from annotation_platform.schema.shapes import UNSURE, Label, rotated_corners
 from annotation_platform.servers.label_studio import LabelStudioServer

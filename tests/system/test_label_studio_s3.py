@@ -12,11 +12,14 @@ import pytest
 
 from annotation_platform.demo.scenes import ONTOLOGY, draw_batch
 from annotation_platform.errors import LabelingError, SettingsError
-from annotation_platform.labeling.client import TaskCopy
-from annotation_platform.labeling.label_studio import LabelStudioClient
-from annotation_platform.labeling.label_studio_http import LabelStudioHttp
-from annotation_platform.labeling.people import add_person
-from annotation_platform.labeling.pictures import picture_place, private_endpoint
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
+from annotation_platform.labeling.backends.label_studio.people import add_person
+from annotation_platform.labeling.backends.label_studio.pictures import (
+    picture_place,
+    private_endpoint,
+)
+from annotation_platform.labeling.backends.protocol import TaskCopy
 from annotation_platform.lake import lake_of
 from annotation_platform.params import LabelingPolicy, Params, RoundPolicy
 from annotation_platform.servers.child import usable_port

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from annotation_platform.errors import LabelingError, SettingsError
-from annotation_platform.labeling.label_studio import LabelStudioClient
-from annotation_platform.labeling.pictures import FolderPictures
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
 from annotation_platform.servers.label_studio import LabelStudioServer
 
 PROJECT_ROOT = Path(__file__).parents[2]

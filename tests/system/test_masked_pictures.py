@@ -10,11 +10,11 @@ import pytest
 
 from annotation_platform.errors import LabelingError
 from annotation_platform.images.decoding import decode
-from annotation_platform.labeling.backends import labeling_of
-from annotation_platform.labeling.client import TaskCopy
-from annotation_platform.labeling.label_studio import LabelStudioClient
-from annotation_platform.labeling.people import add_person
-from annotation_platform.labeling.pictures import picture_place, shown_place
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.people import add_person
+from annotation_platform.labeling.backends.label_studio.pictures import picture_place, shown_place
+from annotation_platform.labeling.backends.protocol import TaskCopy
+from annotation_platform.labeling.backends.registry import labeling_of
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.lake import lake_of
 from annotation_platform.params import MaskingPolicy, Params

@@ -13,12 +13,17 @@ import pytest
 
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.errors import PublishError
-from annotation_platform.labeling.interface import DECISION_NAME, IMAGE_NAME, REASON_NAME, REJECT
+from annotation_platform.labeling.backends.label_studio.interface import (
+    DECISION_NAME,
+    IMAGE_NAME,
+    REASON_NAME,
+    REJECT,
+)
+from annotation_platform.labeling.backends.label_studio.results import write_result
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.moments import as_of
-from annotation_platform.labeling.results import write_result
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.rounds import answers_as_of, collect_answers
-from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.lake import lake_of
 from annotation_platform.params import read_params
 from annotation_platform.rebuilding.inputs import read_inputs

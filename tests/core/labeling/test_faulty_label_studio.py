@@ -23,12 +23,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import LabelingError, SettingsError
-from annotation_platform.labeling import label_studio_http
-from annotation_platform.labeling.client import Proposal, TaskCopy
-from annotation_platform.labeling.label_studio import LabelStudioClient
-from annotation_platform.labeling.label_studio_http import LabelStudioHttp
+from annotation_platform.labeling.backends.label_studio import http as label_studio_http
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
+from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
+from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
 from annotation_platform.labeling.ledger import AnswersLedger, count_answers
-from annotation_platform.labeling.pictures import FolderPictures
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import empty_table

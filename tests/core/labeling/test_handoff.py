@@ -18,12 +18,12 @@ from annotation_platform.errors import (
     NotReadyError,
     SettingsError,
 )
-from annotation_platform.labeling.client import LabelingClient
-from annotation_platform.labeling.handoff import HandoffLabeling
-from annotation_platform.labeling.handoff_package import write_package
-from annotation_platform.labeling.handoff_returns import import_answers, read_returned
-from annotation_platform.labeling.results import read_result
-from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.labeling.backends.label_studio.results import read_result
+from annotation_platform.labeling.backends.protocol import LabelingClient
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
+from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
+from annotation_platform.labeling.backends.vendor.package import write_package
+from annotation_platform.labeling.backends.vendor.returns import import_answers, read_returned
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import UNSURE
 from annotation_platform.storage.objects import LocalObjectStore

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.labeling.interface import (
+from annotation_platform.labeling.backends.label_studio.interface import (
     ACCEPT_HOTKEY,
     CONTROLS,
     HOTKEYS,
@@ -17,7 +17,7 @@ from annotation_platform.labeling.interface import (
     review_config,
     tasks_tab,
 )
-from annotation_platform.labeling.results import write_result
+from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.schema.ontology import LabelClass, Ontology, class_colors
 from annotation_platform.schema.shapes import UNSURE, Label
 

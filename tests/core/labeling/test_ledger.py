@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation_platform.errors import NotReadyError
-from annotation_platform.labeling.client import Submission
+from annotation_platform.labeling.backends.label_studio.results import write_result
+from annotation_platform.labeling.backends.protocol import Submission
 from annotation_platform.labeling.ledger import (
     AnswersLedger,
     Rules,
@@ -22,7 +23,6 @@ from annotation_platform.labeling.ledger import (
     require_complete,
     round_tasks,
 )
-from annotation_platform.labeling.results import write_result
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import UNSURE, Label
 from annotation_platform.storage.objects import LocalObjectStore

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import DataError, FormatError
-from annotation_platform.labeling.handoff import HandoffLabeling
-from annotation_platform.labeling.handoff_package import write_package
-from annotation_platform.labeling.handoff_returns import import_answers
-from annotation_platform.labeling.pybossa import read_pybossa
-from annotation_platform.labeling.pybossa_rows import read_rows
-from annotation_platform.labeling.results import read_result
-from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.labeling.backends.label_studio.results import read_result
+from annotation_platform.labeling.backends.pybossa.exports import read_pybossa
+from annotation_platform.labeling.backends.pybossa.rows import read_rows
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
+from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
+from annotation_platform.labeling.backends.vendor.package import write_package
+from annotation_platform.labeling.backends.vendor.returns import import_answers
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import UNSURE, Label
 from annotation_platform.storage.objects import LocalObjectStore

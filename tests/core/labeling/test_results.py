@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from annotation_platform.labeling.brush import encode_mask
-from annotation_platform.labeling.results import (
+from annotation_platform.labeling.backends.label_studio.brush import encode_mask
+from annotation_platform.labeling.backends.label_studio.results import (
     Review,
     read_result,
     read_review,

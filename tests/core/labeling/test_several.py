@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.labeling.client import LabelingClient
-from annotation_platform.labeling.handoff import HandoffLabeling
-from annotation_platform.labeling.handoff_answers import GivenAnswer
-from annotation_platform.labeling.several import SeveralLabeling, with_vendors
-from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.labeling.backends.protocol import LabelingClient
+from annotation_platform.labeling.backends.several import SeveralLabeling, with_vendors
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
+from annotation_platform.labeling.backends.vendor.answers import GivenAnswer
+from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.round_tables import RoundTables
 from tests.core.labeling.outside import (

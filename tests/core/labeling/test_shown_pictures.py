@@ -11,8 +11,8 @@ from PIL import Image
 
 from annotation_platform.errors import NotReadyError, SettingsError
 from annotation_platform.images.decoding import decode
-from annotation_platform.labeling.handoff import HandoffLabeling
-from annotation_platform.labeling.handoff_package import write_package
+from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
+from annotation_platform.labeling.backends.vendor.package import write_package
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.lake import open_lake
 from annotation_platform.params import MaskingPolicy

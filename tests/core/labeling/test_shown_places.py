@@ -10,10 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from annotation_platform.errors import LabelingError, SettingsError
-from annotation_platform.labeling.client import TaskCopy
-from annotation_platform.labeling.label_studio import LabelStudioClient
-from annotation_platform.labeling.label_studio_http import LabelStudioHttp
-from annotation_platform.labeling.pictures import picture_place, shown_place
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
+from annotation_platform.labeling.backends.label_studio.pictures import picture_place, shown_place
+from annotation_platform.labeling.backends.protocol import TaskCopy
 from annotation_platform.schema.ontology import Ontology
 
 KEY = "shown/images/ä b-0123456789ab.jpg"

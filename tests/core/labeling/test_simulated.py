@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.client import LabelingClient, Proposal, TaskCopy
-from annotation_platform.labeling.results import write_proposals
-from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.labeling.backends.label_studio.results import write_proposals
+from annotation_platform.labeling.backends.protocol import LabelingClient, Proposal, TaskCopy
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 
@@ -161,8 +161,8 @@ def test_a_file_of_something_else_is_an_error_that_names_it(tmp_path):
 WORKER = """
 import sys
 from pathlib import Path
-from annotation_platform.labeling.client import TaskCopy
-from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.labeling.backends.protocol import TaskCopy
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.schema.ontology import Ontology
 
 labeling = SimulatedLabeling(Path(sys.argv[1]))

@@ -16,8 +16,8 @@ from typing import Any
 from pydantic import AwareDatetime, TypeAdapter
 
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.client import Place
-from annotation_platform.labeling.label_studio_http import LabelStudioHttp, UncertainError
+from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp, UncertainError
+from annotation_platform.labeling.backends.protocol import Place
 
 _TASKS_A_REQUEST = 500
 _TASKS_A_PAGE = 500

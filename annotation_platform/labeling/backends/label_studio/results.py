@@ -4,16 +4,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from annotation_platform.labeling.client import Proposal
-from annotation_platform.labeling.interface import (
+from annotation_platform.labeling.backends.label_studio.interface import (
     ACCEPT,
     COMMENT_NAME,
     DECISION_NAME,
     REASON_NAME,
     REJECT,
 )
-from annotation_platform.labeling.read_regions import Picture, RegionError, read_region
-from annotation_platform.labeling.write_regions import write_region
+from annotation_platform.labeling.backends.label_studio.read_regions import (
+    Picture,
+    RegionError,
+    read_region,
+)
+from annotation_platform.labeling.backends.label_studio.write_regions import write_region
+from annotation_platform.labeling.backends.protocol import Proposal
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import UNSURE, Label, rotated_corners
 

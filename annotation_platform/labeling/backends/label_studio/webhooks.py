@@ -28,7 +28,7 @@ from typing import Any, Self
 from pydantic import TypeAdapter
 
 from annotation_platform.errors import LabelingError, SettingsError
-from annotation_platform.labeling.label_studio_http import (
+from annotation_platform.labeling.backends.label_studio.http import (
     LabelStudioHttp,
     RefusedError,
     UncertainError,

@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from annotation_platform.errors import FormatError
-from annotation_platform.labeling.handoff_package import Manifest, PackedPlace
-from annotation_platform.labeling.results import read_result
+from annotation_platform.labeling.backends.label_studio.results import read_result
+from annotation_platform.labeling.backends.vendor.package import Manifest, PackedPlace
 from annotation_platform.schema.ontology import Ontology
 
 _LONGEST_NAME = 200

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from annotation_platform.labeling.brush import decode_mask
-from annotation_platform.labeling.interface import UNSURE_NAME
-from annotation_platform.labeling.outlines import (
+from annotation_platform.labeling.backends.label_studio.brush import decode_mask
+from annotation_platform.labeling.backends.label_studio.interface import UNSURE_NAME
+from annotation_platform.labeling.backends.label_studio.outlines import (
     OutlineError,
     crosses_itself,
     enclosed,

@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.labeling.client import (
+from annotation_platform.labeling.backends.protocol import (
     LabelingClient,
     Place,
     Submission,
     Tally,
     TaskCopy,
 )
-from annotation_platform.labeling.handoff import NAME, HandoffLabeling
+from annotation_platform.labeling.backends.vendor.backend import NAME, HandoffLabeling
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.storage.journal import Journal
 from annotation_platform.storage.objects import ObjectStore

@@ -10,14 +10,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.client import (
-    LabelingClient,
-    Place,
-    Submission,
-    Tally,
-    TaskCopy,
-)
-from annotation_platform.labeling.interface import (
+from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp, UncertainError
+from annotation_platform.labeling.backends.label_studio.interface import (
     CONFLICTS_NAME,
     NOTE_NAME,
     labeling_config,
@@ -25,16 +19,27 @@ from annotation_platform.labeling.interface import (
     review_config,
     tasks_tab,
 )
-from annotation_platform.labeling.label_studio_http import LabelStudioHttp, UncertainError
-from annotation_platform.labeling.label_studio_tasks import (
+from annotation_platform.labeling.backends.label_studio.people import (
+    check_removable,
+    delete_account,
+    email_in,
+    members,
+)
+from annotation_platform.labeling.backends.label_studio.pictures import PicturePlace
+from annotation_platform.labeling.backends.label_studio.results import write_proposals
+from annotation_platform.labeling.backends.label_studio.tasks import (
     Annotation,
     Prediction,
     ProjectTasks,
     Task,
 )
-from annotation_platform.labeling.people import check_removable, delete_account, email_in, members
-from annotation_platform.labeling.pictures import PicturePlace
-from annotation_platform.labeling.results import write_proposals
+from annotation_platform.labeling.backends.protocol import (
+    LabelingClient,
+    Place,
+    Submission,
+    Tally,
+    TaskCopy,
+)
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.storage.keys import is_shown
 

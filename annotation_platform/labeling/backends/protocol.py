@@ -51,7 +51,7 @@ class Submission:
     """One annotation as the back end shows it at this moment.
 
     ``result`` is Label Studio's list of regions, percent coordinates and all: the ledger keeps
-    what was said as it was said; ``labeling/results.py`` turns it into boxes.
+    what was said as it was said; ``labeling/backends/label_studio/results.py`` turns it into boxes.
     """
 
     backend: str

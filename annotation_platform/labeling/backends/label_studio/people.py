@@ -12,7 +12,7 @@ import httpx
 from pydantic import TypeAdapter
 
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.label_studio_http import (
+from annotation_platform.labeling.backends.label_studio.http import (
     LabelStudioHttp,
     open_client,
     unreachable,

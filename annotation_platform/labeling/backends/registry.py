@@ -1,6 +1,6 @@
 """The places where people label, as a deployment's settings and policy name them."""
 
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingClient
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.settings import Settings
@@ -12,7 +12,7 @@ def labeling_of(settings: Settings, lake: Lake, policy: Params) -> LabelingClien
     Raises:
         SettingsError: Label Studio is asked for and no token is there.
     """
-    from annotation_platform.labeling.several import with_vendors
+    from annotation_platform.labeling.backends.several import with_vendors
 
     own = _own(settings)
     return with_vendors(own, policy.labeling.backends, lake.store, seed=policy.seed)
@@ -20,11 +20,14 @@ def labeling_of(settings: Settings, lake: Lake, policy: Params) -> LabelingClien
 
 def _own(settings: Settings) -> LabelingClient:
     if settings.labeling == "simulated":
-        from annotation_platform.labeling.simulated import SimulatedLabeling
+        from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 
         return SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
-    from annotation_platform.labeling.label_studio import LabelStudioClient
-    from annotation_platform.labeling.pictures import picture_place, shown_place
+    from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+    from annotation_platform.labeling.backends.label_studio.pictures import (
+        picture_place,
+        shown_place,
+    )
     from annotation_platform.servers.up import running_label_studio
 
     url, token = running_label_studio(settings)

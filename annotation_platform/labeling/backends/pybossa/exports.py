@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from annotation_platform.errors import DataError
-from annotation_platform.labeling.handoff_answers import (
+from annotation_platform.labeling.backends.label_studio.results import write_result
+from annotation_platform.labeling.backends.pybossa.rows import Row, read_rows
+from annotation_platform.labeling.backends.vendor.answers import (
     GivenAnswer,
     Problem,
     Returned,
     read_time,
 )
-from annotation_platform.labeling.pybossa_rows import Row, read_rows
-from annotation_platform.labeling.results import write_result
 from annotation_platform.landing.archives import is_archive, read_archive
 from annotation_platform.schema.shapes import UNSURE, Label
 from annotation_platform.storage.regular import open_regular

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from annotation_platform.errors import DataError, FormatError
 from annotation_platform.formats.coco import read_coco_boxes
-from annotation_platform.labeling.handoff import HandoffLabeling
-from annotation_platform.labeling.handoff_answers import (
+from annotation_platform.labeling.backends.label_studio.results import write_result
+from annotation_platform.labeling.backends.vendor.answers import (
     GivenAnswer,
     Problem,
     Returned,
@@ -23,8 +23,12 @@ from annotation_platform.labeling.handoff_answers import (
     load_json,
     read_time,
 )
-from annotation_platform.labeling.handoff_package import ANSWERS, COCO_ANSWERS, round_of_package
-from annotation_platform.labeling.results import write_result
+from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
+from annotation_platform.labeling.backends.vendor.package import (
+    ANSWERS,
+    COCO_ANSWERS,
+    round_of_package,
+)
 from annotation_platform.landing.archives import is_archive, read_archive
 from annotation_platform.schema.dataset import LABEL_COLUMNS
 from annotation_platform.schema.shapes import UNSURE, Label

@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import TypeAdapter
 
 from annotation_platform.errors import LabelingError, SettingsError
-from annotation_platform.labeling.label_studio_http import (
+from annotation_platform.labeling.backends.label_studio.http import (
     LabelStudioHttp,
     RefusedError,
     UncertainError,

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.client import (
+from annotation_platform.labeling.backends.label_studio.results import write_proposals
+from annotation_platform.labeling.backends.protocol import (
     LabelingClient,
     Place,
     Submission,
     Tally,
     TaskCopy,
 )
-from annotation_platform.labeling.results import write_proposals
 from annotation_platform.schema.ontology import Ontology
 
 _BUSY_SECONDS = 30.0

@@ -13,21 +13,21 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from annotation_platform.errors import DataError, LabelingError, NotReadyError, SettingsError
-from annotation_platform.labeling.client import (
+from annotation_platform.labeling.backends.label_studio.results import write_proposals
+from annotation_platform.labeling.backends.protocol import (
     LabelingClient,
     Place,
     Submission,
     Tally,
     TaskCopy,
 )
-from annotation_platform.labeling.handoff_answers import GivenAnswer
-from annotation_platform.labeling.handoff_package import (
+from annotation_platform.labeling.backends.vendor.answers import GivenAnswer
+from annotation_platform.labeling.backends.vendor.package import (
     HandoffCopy,
     Manifest,
     build_manifest,
     round_of_package,
 )
-from annotation_platform.labeling.results import write_proposals
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.storage.journal import ERASED, Journal

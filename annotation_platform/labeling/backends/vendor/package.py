@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
 from annotation_platform.errors import DataError, SettingsError
-from annotation_platform.labeling.handoff_readme import readme
+from annotation_platform.labeling.backends.vendor.readme import readme
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.storage.objects import ObjectStore
 

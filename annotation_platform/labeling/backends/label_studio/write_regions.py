@@ -3,8 +3,12 @@
 import math
 from typing import Any
 
-from annotation_platform.labeling.brush import encode_mask
-from annotation_platform.labeling.interface import CONTROLS, IMAGE_NAME, UNSURE_NAME
+from annotation_platform.labeling.backends.label_studio.brush import encode_mask
+from annotation_platform.labeling.backends.label_studio.interface import (
+    CONTROLS,
+    IMAGE_NAME,
+    UNSURE_NAME,
+)
 from annotation_platform.schema.shapes import Label
 
 _POINT_PERCENT = 0.5
