@@ -11,7 +11,7 @@ from annotation_platform.doer import system_user
 from annotation_platform.settings import read_settings
 
 if TYPE_CHECKING:
-    from annotation_platform.labeling.backends.protocol import LabelingClient
+    from annotation_platform.labeling.backends.protocol import LabelingBackend
     from annotation_platform.lake import Lake
 
 round_app = typer.Typer(help="Close, cancel or re-open a round.", no_args_is_help=True)
@@ -165,7 +165,7 @@ def skill_list(email: Email, as_json: AsJson = False) -> None:
     answer({"email": email, "skills": found}, as_json, ", ".join(found) or "No skill on record.")
 
 
-def _places() -> "tuple[Lake, LabelingClient]":
+def _places() -> "tuple[Lake, LabelingBackend]":
     from annotation_platform.labeling.backends.registry import labeling_of
     from annotation_platform.lake import lake_of
     from annotation_platform.params import read_params

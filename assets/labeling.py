@@ -6,7 +6,7 @@ import dagster as dg
 import pandas as pd
 
 from annotation_platform.choosing import choose_images
-from annotation_platform.labeling.backends.protocol import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.rounds import ask_people, collect_answers
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.labeling.skills import Skills
@@ -71,7 +71,7 @@ def label_tasks(
     context: dg.AssetExecutionContext,
     selected_images: pd.DataFrame,
     model_predictions: pd.DataFrame,
-    labeling: dg.ResourceParam[LabelingClient],
+    labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[Lake],
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Params],
@@ -125,7 +125,7 @@ def _beyond_everybody(tasks: pd.DataFrame, lake: Lake) -> "pd.Series[str]":
 def human_labels(
     context: dg.AssetExecutionContext,
     label_tasks: pd.DataFrame,
-    labeling: dg.ResourceParam[LabelingClient],
+    labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[Lake],
     policy: dg.ResourceParam[Params],
 ) -> dg.MaterializeResult[pd.DataFrame]:

@@ -9,7 +9,7 @@ import pandas as pd
 from annotation_platform.consensus.error_rate import ErrorRate
 from annotation_platform.curation.label_issues import with_suspects
 from annotation_platform.labeling import reviews
-from annotation_platform.labeling.backends.protocol import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.lake import Lake
 from annotation_platform.model_looks import issues_of_round
@@ -69,7 +69,7 @@ def review_tasks(
     context: dg.AssetExecutionContext,
     consensus_labels: pd.DataFrame,
     label_issues: pd.DataFrame,  # noqa: ARG001  they are among the conflicts
-    labeling: dg.ResourceParam[LabelingClient],
+    labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[Lake],
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Params],
@@ -113,7 +113,7 @@ def reviewed_labels(
     context: dg.AssetExecutionContext,
     consensus_labels: pd.DataFrame,
     review_tasks: pd.DataFrame,
-    labeling: dg.ResourceParam[LabelingClient],
+    labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[Lake],
     policy: dg.ResourceParam[Params],
 ) -> Iterator[dg.MaterializeResult[pd.DataFrame]]:
@@ -158,7 +158,7 @@ def reviewed_labels(
 def _merge_ends(
     context: dg.AssetExecutionContext,
     review_tasks: pd.DataFrame,
-    labeling: LabelingClient,
+    labeling: LabelingBackend,
     lake: Lake,
     policy: Params,
 ) -> str:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import dagster as dg
 
-from annotation_platform.labeling.backends.protocol import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.hints import Hints, Looks
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 
 
-class LabelStudioResource(dg.ConfigurableResource[LabelingClient]):
+class LabelStudioResource(dg.ConfigurableResource[LabelingBackend]):
     """A Label Studio server, reached with an access token; it shows the pictures of the lake.
 
     Where the lake is in S3, endpoint and account come from AWS's own variables.
@@ -24,7 +24,7 @@ class LabelStudioResource(dg.ConfigurableResource[LabelingClient]):
     shown_profile: str = ""
     requests_per_second: float | None = None
 
-    def create_resource(self, context: dg.InitResourceContext) -> LabelingClient:
+    def create_resource(self, context: dg.InitResourceContext) -> LabelingBackend:
         """Return the client; nothing is connected yet."""
         from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
         from annotation_platform.labeling.backends.label_studio.pictures import (
@@ -52,14 +52,14 @@ class LooksResource(dg.ConfigurableResource[Looks]):
         return Looks(Hints(Path(self.hints)), self.poll_seconds)
 
 
-class SharedLabelingResource(dg.ConfigurableResource[LabelingClient]):
+class SharedLabelingResource(dg.ConfigurableResource[LabelingBackend]):
     """A deployment's own back end, or several where the policy shares rounds with vendors."""
 
-    own: dg.ResourceDependency[LabelingClient]
+    own: dg.ResourceDependency[LabelingBackend]
     lake: dg.ResourceDependency[Lake]
     policy: dg.ResourceDependency[Params]
 
-    def create_resource(self, context: dg.InitResourceContext) -> LabelingClient:
+    def create_resource(self, context: dg.InitResourceContext) -> LabelingBackend:
         """Return the back ends as one."""
         from annotation_platform.labeling.backends.several import with_vendors
 
@@ -67,11 +67,11 @@ class SharedLabelingResource(dg.ConfigurableResource[LabelingClient]):
         return with_vendors(self.own, policy.labeling.backends, self.lake.store, seed=policy.seed)
 
 
-class SimulatedLabelingResource(dg.ConfigurableResource[LabelingClient]):
+class SimulatedLabelingResource(dg.ConfigurableResource[LabelingBackend]):
     """A file in the place of a server, for demonstrations and tests."""
 
     path: str
 
-    def create_resource(self, context: dg.InitResourceContext) -> LabelingClient:
+    def create_resource(self, context: dg.InitResourceContext) -> LabelingBackend:
         """Return the back end that lives in the file."""
         return SimulatedLabeling(Path(self.path))

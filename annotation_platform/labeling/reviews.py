@@ -20,7 +20,7 @@ from annotation_platform.consensus.error_rate import (
 from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.errors import NotReadyError
 from annotation_platform.labeling.backends.label_studio.results import Review, read_review
-from annotation_platform.labeling.backends.protocol import LabelingClient, Proposal, TaskCopy
+from annotation_platform.labeling.backends.protocol import LabelingBackend, Proposal, TaskCopy
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.ledger import (
     Count,
@@ -74,7 +74,7 @@ def ask_reviewers(
     round_id: str,
     consensus: pd.DataFrame,
     conflicts: pd.DataFrame,
-    labeling: LabelingClient,
+    labeling: LabelingBackend,
     lake: Lake,
     policy: Params,
     *,
@@ -111,7 +111,7 @@ def ask_reviewers(
         shown = pictures.keys(reasons)
         copies = _copies(round_id, reasons, consensus, labeling, lake, policy, shown, now)
         ontology = read_guideline(lake.store, _guideline(round_id, lake))
-        ids = labeling.publish_round(review_round(round_id), ontology, copies)
+        ids = labeling.publish(review_round(round_id), ontology, copies)
         asked = {copy.image_id: ids[copy.task_id, copy.place] for copy in copies}
         reviewers = {copy.image_id: copy.assignee for copy in copies}
     tasks = dict(zip(consensus["image_id"], consensus["task_id"], strict=True))
@@ -146,7 +146,7 @@ def _joined(kinds: Iterable[str]) -> str:
 
 
 def decisions(
-    round_id: str, review_tasks: pd.DataFrame, labeling: LabelingClient, lake: Lake
+    round_id: str, review_tasks: pd.DataFrame, labeling: LabelingBackend, lake: Lake
 ) -> Decided:
     """Return what reviewers decided by now, from the ledger and from what the back end shows.
 
@@ -156,7 +156,7 @@ def decisions(
     asked = review_tasks[review_tasks["backend"] != ""]
     if asked.empty:
         return Decided({}, {}, {}, "")
-    live = [as_revision(said) for said in labeling.submissions(review_round(round_id))]
+    live = [as_revision(said) for said in labeling.collect(review_round(round_id))]
     return _decided(round_id, asked, [*lake.ledger.read(review_round(round_id)), *live], lake)
 
 
@@ -178,7 +178,7 @@ def decide(
     round_id: str,
     consensus: pd.DataFrame,
     review_tasks: pd.DataFrame,
-    labeling: LabelingClient,
+    labeling: LabelingBackend,
     lake: Lake,
     policy: Params,
     *,
@@ -293,7 +293,7 @@ def _copies(
     round_id: str,
     reasons: dict[str, dict[str, list[str]]],
     consensus: pd.DataFrame,
-    labeling: LabelingClient,
+    labeling: LabelingBackend,
     lake: Lake,
     policy: Params,
     keys: Mapping[str, str],

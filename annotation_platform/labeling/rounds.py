@@ -11,7 +11,7 @@ import pandas as pd
 from annotation_platform.audit_log.noting import note_decisions, note_policy
 from annotation_platform.consensus.lead import leads
 from annotation_platform.errors import NotReadyError
-from annotation_platform.labeling.backends.protocol import LabelingClient, Place
+from annotation_platform.labeling.backends.protocol import LabelingBackend, Place
 from annotation_platform.labeling.guidelines import read_guideline, record_guideline
 from annotation_platform.labeling.ledger import (
     Count,
@@ -114,7 +114,7 @@ def ask_people(
     round_id: str,
     selected: pd.DataFrame,
     predictions: pd.DataFrame,
-    labeling: LabelingClient,
+    labeling: LabelingBackend,
     lake: Lake,
     policy: Params,
     *,
@@ -175,7 +175,7 @@ def ask_people(
     return tasks_table(
         round_id,
         copies,
-        labeling.publish_round(round_id, ontology, copies, closed=closed),
+        labeling.publish(round_id, ontology, copies, closed=closed),
         backend_of=labeling.backend_of,
         guideline=plan.guideline,
         pseudonym=lake.ledger.pseudonym,
@@ -185,7 +185,7 @@ def ask_people(
 def stand(
     round_id: str,
     tasks: pd.DataFrame,
-    labeling: LabelingClient,
+    labeling: LabelingBackend,
     lake: Lake,
     policy: Params,
     *,
@@ -195,7 +195,7 @@ def stand(
 
     Nothing is written: a sensor's tick may call it.
     """
-    live = [as_revision(submission) for submission in labeling.submissions(round_id)]
+    live = [as_revision(submission) for submission in labeling.collect(round_id)]
     record = RoundRecord(lake.store, round_id)
     count = count_answers([*lake.ledger.read(round_id), *live], tasks, _rules(round_id, lake))
     if record.state != "open":
@@ -207,7 +207,7 @@ def stand(
     return Standing(count, "open", more, close, lost, policy.labeling.resend_lost)
 
 
-def _closed(round_id: str, labeling: LabelingClient, lake: Lake, policy: Params) -> set[Place]:
+def _closed(round_id: str, labeling: LabelingBackend, lake: Lake, policy: Params) -> set[Place]:
     """Return the copies that nobody is asked for any more: answered, or lost and left."""
     if not lake.tables.exists("label_tasks", round_id):
         return set()
@@ -229,7 +229,7 @@ def deadline_passed(round_id: str, lake: Lake, policy: LabelingPolicy, *, now: d
 def collect_answers(
     round_id: str,
     tasks: pd.DataFrame,
-    labeling: LabelingClient,
+    labeling: LabelingBackend,
     lake: Lake,
     policy: Params,
     *,
@@ -307,7 +307,7 @@ def _only_by(disregarded: Collection[str], count: Count, pseudonyms: Mapping[str
 
 
 def seen_answers(
-    round_id: str, labeling: LabelingClient, lake: Lake, *, names: bool, now: datetime
+    round_id: str, labeling: LabelingBackend, lake: Lake, *, names: bool, now: datetime
 ) -> pd.DataFrame:
     """Return the ``answers`` table of a round as it stands now; what is new goes into the ledger.
 
@@ -326,13 +326,13 @@ def ledger_count(round_id: str, tasks: pd.DataFrame, lake: Lake) -> Count:
     return count_answers(lake.ledger.read(round_id), tasks, _rules(round_id, lake))
 
 
-def fetch_answers(round_id: str, labeling: LabelingClient, lake: Lake, *, now: datetime) -> int:
+def fetch_answers(round_id: str, labeling: LabelingBackend, lake: Lake, *, now: datetime) -> int:
     """Write what people submitted into the ledger; return how much of it was new."""
-    return lake.ledger.append(round_id, labeling.submissions(round_id), now=now)
+    return lake.ledger.append(round_id, labeling.collect(round_id), now=now)
 
 
 def close_round(
-    round_id: str, reason: str, by: str, labeling: LabelingClient, lake: Lake, *, now: datetime
+    round_id: str, reason: str, by: str, labeling: LabelingBackend, lake: Lake, *, now: datetime
 ) -> None:
     """Close a round: what people said so far counts, what is missing is left, later is late."""
     fetch_answers(round_id, labeling, lake, now=now)
@@ -347,7 +347,7 @@ def _first_wave(
     round_id: str,
     selected: pd.DataFrame,
     predictions: pd.DataFrame,
-    labeling: LabelingClient,
+    labeling: LabelingBackend,
     lake: Lake,
     policy: Params,
     known: pd.DataFrame,
@@ -390,7 +390,7 @@ def _first_wave(
 def _next_wave(
     round_id: str,
     plan: Plan,
-    labeling: LabelingClient,
+    labeling: LabelingBackend,
     lake: Lake,
     policy: Params,
     now: datetime,
@@ -442,13 +442,13 @@ def _blind_share(policy: LabelingPolicy) -> float:
     return policy.blind_share if policy.preannotate else 1.0
 
 
-def _with_vendors(round_id: str, asked: list[Wanted], labeling: LabelingClient) -> list[Wanted]:
+def _with_vendors(round_id: str, asked: list[Wanted], labeling: LabelingBackend) -> list[Wanted]:
     """Return the tasks, those marked that are answered where people are not known by name."""
     people = labeling.people_for(round_id, [task_name(round_id, task.image_id) for task in asked])
     return [replace(task, outside=not people[task_name(round_id, task.image_id)]) for task in asked]
 
 
-def _annotators(labeling: LabelingClient, skills: Skills) -> list[str]:
+def _annotators(labeling: LabelingBackend, skills: Skills) -> list[str]:
     """Return whom places are assigned to: not those who review, as long as there are others."""
     everybody = labeling.annotators()
     others = sorted(set(everybody) - set(skills.people(REVIEWER)))

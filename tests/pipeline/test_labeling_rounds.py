@@ -16,7 +16,7 @@ from annotation_platform.labeling.backends.label_studio.interface import (
     UNSURE_NAME,
 )
 from annotation_platform.labeling.backends.label_studio.results import write_result
-from annotation_platform.labeling.backends.protocol import Tally
+from annotation_platform.labeling.backends.protocol import Progress
 from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.rounds import close_round, seen_answers
@@ -405,8 +405,8 @@ def test_classes_that_are_renamed_and_split_carry_over_by_their_mapping(platform
 
 def test_reviews_and_labels_of_a_round_never_mix(disputed):
     platform, _ = disputed
-    assert {s.task_id.split("/")[1] for s in platform.labeling.submissions(ONE)} == {"labels"}
-    assert platform.labeling.submissions(review_round(ONE)) == []
+    assert {s.task_id.split("/")[1] for s in platform.labeling.collect(ONE)} == {"labels"}
+    assert platform.labeling.collect(review_round(ONE)) == []
 
 
 def test_a_task_that_was_deleted_is_made_again_only_if_policy_says_so(platform):
@@ -438,9 +438,9 @@ def test_a_round_answered_before_its_project_was_deleted_is_merged(platform):
     start(platform, 1, ONE, labeling={"answers_per_task": 1})
     say(platform, ONE, lambda *_: box(classes(platform)[0], 40))
     seen_answers(ONE, platform.labeling, platform.lake, names=False, now=_now())
-    for said in platform.labeling.submissions(ONE):
+    for said in platform.labeling.collect(ONE):
         platform.labeling.delete_task(said.backend_task)
-    assert platform.labeling.tally(ONE) == Tally(0, 0)
+    assert platform.labeling.progress(ONE) == Progress(0, 0)
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
     assert platform.run("merge_round", ONE).success
 
@@ -485,7 +485,7 @@ def test_people_do_live_work_once_they_were_right_where_the_answer_is_known(plat
 
 def _answer_first(platform, round_id, image, name, result):
     """Let somebody answer the first copy of an image that nobody answered, whosever it is."""
-    said = {each.backend_task for each in platform.labeling.submissions(round_id)}
+    said = {each.backend_task for each in platform.labeling.collect(round_id)}
     for owner in platform.labeling.annotators():
         for place in platform.labeling.open_places(owner):
             mine = place.round_id == round_id and place.image_id == image

@@ -105,8 +105,8 @@ def tags(story):
     done = {"first": story.play(ONE, 1), "round": story.play(TWO, 2)}
 
     labeling, names = platform.labeling, platform.policy.ontology.names
-    said = labeling.submissions(ONE)
-    decided = labeling.submissions(review_round(ONE))[0]
+    said = labeling.collect(ONE)
+    decided = labeling.collect(review_round(ONE))[0]
     edited = min(each.image_id for each in said if each.image_id != decided.image_id)
     for each in said:
         if each.image_id == edited:

@@ -177,7 +177,7 @@ def test_a_round_is_merged_when_its_last_answer_is_in_and_again_when_one_is_edit
     finish(patient, ready.run_requests[0], dg.DagsterRunStatus.SUCCESS)
     settled = patient.tick(labeling_complete_sensor)
     assert keys(settled) == []
-    said = patient.labeling.submissions("round-0001")[0]
+    said = patient.labeling.collect("round-0001")[0]
     other = write_result([Label.box("boat", 5, 5, 60, 60)], 320, 240)
     patient.labeling.submit(said.backend_task, said.author, other, 3.0, annotation=said.annotation)
     edited = patient.tick(labeling_complete_sensor, settled.cursor)

@@ -21,7 +21,7 @@ import httpx
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
-from annotation_platform.labeling.backends.protocol import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.rounds import fetch_answers
 from annotation_platform.lake import Lake, open_lake
@@ -75,7 +75,7 @@ class Crowd:
     think_seconds: float = 0.0
     seed: int = 4
 
-    def client(self) -> LabelingClient:
+    def client(self) -> LabelingBackend:
         """Return the back end as the platform sees it."""
         if self.token:
             pictures = FolderPictures(Path(self.lake))
@@ -139,7 +139,7 @@ class SimulatedDesk:
 
     def delete(self, annotation: str) -> None:
         """Delete an answer."""
-        self._labeling.delete(annotation)
+        self._labeling.delete_annotation(annotation)
 
 
 class LabelStudioDesk:
@@ -296,7 +296,7 @@ def _collect(crowd: Crowd, parent: int) -> None:
     stamp = ""
     while os.getppid() == parent:
         try:
-            if (shown := client.answer_stamp(crowd.round_id)) != stamp:
+            if (shown := client.change_token(crowd.round_id)) != stamp:
                 fetch_answers(crowd.round_id, client, lake, now=datetime.now(UTC))
                 stamp = shown
         except LabelingError as error:

@@ -41,7 +41,7 @@ def publish(client, lake, places):
     return tasks_table(
         ROUND,
         copies,
-        client.publish_round(ROUND, ONTOLOGY, copies),
+        client.publish(ROUND, ONTOLOGY, copies),
         backend_of=lambda _: client.name,
         guideline="e" * 64,
         pseudonym=lake.ledger.pseudonym,
@@ -71,7 +71,7 @@ def work(crowd, folder, tasks, *, seconds, meanwhile=lambda: None):
 
 def check_round(crowd, tasks, before):
     """The claim: k answers on every task, by k people, and nothing lost. Returns the count."""
-    lake, shown = crowd.open_lake(), crowd.client().submissions(ROUND)
+    lake, shown = crowd.open_lake(), crowd.client().collect(ROUND)
     lake.ledger.append(ROUND, shown, now=datetime.now(UTC))
     check_answers(lake, ROUND, tasks, before=before)
     revisions = lake.ledger.read(ROUND)
@@ -152,7 +152,7 @@ def test_sixty_four_people_with_faults_give_three_answers_to_each_of_a_thousand_
     count = check_round(crowd, tasks, entries)
     # Some were deleted after they were seen: they count on.
     gone = {answer.submission.annotation for answer in count.counted.values()} - {
-        each.annotation for each in crowd.client().submissions(ROUND)
+        each.annotation for each in crowd.client().collect(ROUND)
     }
     noted = report(crowd, tmp_path, count, begun, deleted_but_counted=len(gone))
     assert gone

@@ -116,7 +116,7 @@ def publish(client, round_id, proposed=(), others=(), **changes):
     proposals = tuple(Proposal(label, 0.5) for label in proposed)
     weights = "c0ffee" if proposals else ""
     copy = TaskCopy("task-0", "image-0", 0, "", KEY, WIDTH, HEIGHT, weights, proposals, **changes)
-    task = client.publish_round(round_id, ONTOLOGY, [copy, *others])["task-0", 0]
+    task = client.publish(round_id, ONTOLOGY, [copy, *others])["task-0", 0]
     return f"{client.round_url(round_id)}?task={task}"
 
 
@@ -206,7 +206,7 @@ def is_there(color, colors, tolerance=12):
 
 
 def answer(client, round_id):
-    (said,) = client.submissions(round_id)
+    (said,) = client.collect(round_id)
     return said
 
 
@@ -364,7 +364,7 @@ def test_no_answer_is_taken_without_a_choice_unless_somebody_is_unsure(page, cli
     desk.drag_until(1, (100, 80), (300, 280))
     desk.submit()
     desk.read_warning("Choose what the picture is")
-    assert client.submissions("round-0003") == []
+    assert client.collect("round-0003") == []
     desk.choose("0", "unsure")
     page.press("ctrl+enter")
     desk.wait_until_sent()

@@ -82,7 +82,7 @@ def test_a_server_ends_with_its_parent_and_is_gone_for_its_clients(tmp_path, lab
     deadline = time.monotonic() + 30
     while True:
         try:
-            client.submissions("round-0001")
+            client.collect("round-0001")
         except LabelingError as error:
             if "cannot be reached" in str(error) and "annotation-platform up" in str(error):
                 break

@@ -122,8 +122,8 @@ def change_minds(platform):
     Both answers count, and so do the further ones that nobody asked for: they are late.
     """
     labeling, names = platform.labeling, platform.policy.ontology.names
-    said = labeling.submissions(ONE)
-    decided = labeling.submissions(review_round(ONE))[0]
+    said = labeling.collect(ONE)
+    decided = labeling.collect(review_round(ONE))[0]
     image = min(each.image_id for each in said if each.image_id != decided.image_id)
     for each in said:
         if each.image_id == image:
@@ -433,8 +433,8 @@ def test_an_answer_that_comes_during_the_merge_counts_from_the_ledger(merged):
     class Busy(SimulatedLabeling):
         """Somebody edits an answer each time that somebody looks."""
 
-        def submissions(self, round_id):
-            said = super().submissions(round_id)
+        def collect(self, round_id):
+            said = super().collect(round_id)
             one = said[0]
             self.submit(one.backend_task, one.author, edited, 1.0, annotation=one.annotation)
             return said

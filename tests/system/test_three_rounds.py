@@ -304,7 +304,7 @@ def test_servers_killed_in_the_middle_of_a_run_go_on_where_they_were(tmp_path):
         ("train_model", "SUCCESS"),
     ]
     assert lake.manifests.rounds() == ["round-0001"]
-    assert len(labeling.submissions("round-0001")) == 18
+    assert len(labeling.collect("round-0001")) == 18
     assert [version.version for version in list_versions(settings.registry_path)] == ["1.0.0"]
 
 

@@ -71,18 +71,19 @@ class Submission:
 
 
 @dataclass(frozen=True)
-class Tally:
+class Progress:
     """How many tasks and annotations a back end holds of a round, whatever they are worth.
 
-    ``answers`` is at least the number of submissions that were not skipped: a round with fewer
-    answers than places is surely not done. With fewer ``tasks`` than were published, some are lost.
+    ``annotations`` is at least the number of submissions that were not skipped: a round with
+    fewer annotations than places is surely not done. With fewer ``tasks`` than were published,
+    some are lost.
     """
 
     tasks: int
-    answers: int
+    annotations: int
 
 
-class LabelingClient(Protocol):
+class LabelingBackend(Protocol):
     """A place where people label: Label Studio, or the simulated one."""
 
     @property
@@ -100,7 +101,7 @@ class LabelingClient(Protocol):
     def annotators(self) -> list[str]:
         """Return the identities (e-mail addresses) of those whom places can be assigned to."""
 
-    def publish_round(
+    def publish(
         self,
         round_id: str,
         ontology: Ontology,
@@ -118,19 +119,19 @@ class LabelingClient(Protocol):
     def held_places(self, round_id: str) -> Collection[Place]:
         """Return the places whose tasks the back end holds now: one that is missing was deleted."""
 
-    def submissions(self, round_id: str) -> list[Submission]:
+    def collect(self, round_id: str) -> list[Submission]:
         """Return every annotation that people submitted in this round, skips included.
 
         Drafts and predictions are not submissions. A round that was never published gives none.
         """
 
-    def tally(self, round_id: str) -> Tally:
+    def progress(self, round_id: str) -> Progress:
         """Return how many tasks and annotations a round has, cheaply."""
 
-    def answer_stamp(self, round_id: str) -> str:
+    def change_token(self, round_id: str) -> str:
         """Return a text, cheaply, that changes when an answer comes, is edited or deleted."""
 
-    def forget(self, images: Collection[str]) -> int:
+    def delete(self, images: Collection[str]) -> int:
         """Take away every task that shows one of these images, with all that was said of it.
 
         Returns how many tasks there were, in all rounds. Only an erasure does.
@@ -140,7 +141,7 @@ class LabelingClient(Protocol):
         """Raise a LabelingError if somebody's account cannot be taken away."""
         return
 
-    def forget_person(self, name: str) -> int:
+    def delete_person(self, name: str) -> int:
         """Take somebody's account away, and their name off every task; what they said stays.
 
         Returns at how many places their name stood. Only an erasure does.

@@ -1,12 +1,12 @@
 """The places where people label, as a deployment's settings and policy name them."""
 
-from annotation_platform.labeling.backends.protocol import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.settings import Settings
 
 
-def labeling_of(settings: Settings, lake: Lake, policy: Params) -> LabelingClient:
+def labeling_of(settings: Settings, lake: Lake, policy: Params) -> LabelingBackend:
     """Return where people label, for a person's command; nothing is connected yet.
 
     Raises:
@@ -18,7 +18,7 @@ def labeling_of(settings: Settings, lake: Lake, policy: Params) -> LabelingClien
     return with_vendors(own, policy.labeling.backends, lake.store, seed=policy.seed)
 
 
-def _own(settings: Settings) -> LabelingClient:
+def _own(settings: Settings) -> LabelingBackend:
     if settings.labeling == "simulated":
         from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 

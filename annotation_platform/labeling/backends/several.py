@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from annotation_platform.errors import SettingsError
 from annotation_platform.labeling.backends.protocol import (
-    LabelingClient,
+    LabelingBackend,
     Place,
+    Progress,
     Submission,
-    Tally,
     TaskCopy,
 )
 from annotation_platform.labeling.backends.vendor.backend import NAME, HandoffLabeling
@@ -21,7 +21,7 @@ from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.storage.round_tables import RoundTables
 
 
-class SeveralLabeling(LabelingClient):
+class SeveralLabeling(LabelingBackend):
     """Back ends that share a round by tasks: all places of a task are answered in one of them.
 
     Where a task went is noted in the lake, ``routes/<round>``, before anybody is asked, and holds
@@ -42,7 +42,7 @@ class SeveralLabeling(LabelingClient):
 
     def __init__(
         self,
-        clients: Mapping[str, LabelingClient],
+        clients: Mapping[str, LabelingBackend],
         shares: Mapping[str, float],
         store: ObjectStore,
         *,
@@ -118,7 +118,7 @@ class SeveralLabeling(LabelingClient):
         people = {name: self._clients[name].annotators() for name in set(routes.values())}
         return {task: people[name] for task, name in routes.items()}
 
-    def publish_round(
+    def publish(
         self,
         round_id: str,
         ontology: Ontology,
@@ -135,7 +135,7 @@ class SeveralLabeling(LabelingClient):
         ids: dict[Place, str] = {}
         for name in sorted(set(routes.values())):
             theirs = [copy for copy in copies if routes[copy.task_id] == name]
-            ids |= self._clients[name].publish_round(round_id, ontology, theirs, closed=closed)
+            ids |= self._clients[name].publish(round_id, ontology, theirs, closed=closed)
         return ids
 
     def held_places(self, round_id: str) -> set[Place]:
@@ -143,7 +143,7 @@ class SeveralLabeling(LabelingClient):
         held = (client.held_places(round_id) for client in self._clients_of(round_id))
         return set().union(*held)
 
-    def submissions(self, round_id: str) -> list[Submission]:
+    def collect(self, round_id: str) -> list[Submission]:
         """Return what people submitted to all back ends that have tasks of the round.
 
         Each says which back end it is from.
@@ -151,41 +151,43 @@ class SeveralLabeling(LabelingClient):
         return [
             submission
             for client in self._clients_of(round_id)
-            for submission in client.submissions(round_id)
+            for submission in client.collect(round_id)
         ]
 
-    def tally(self, round_id: str) -> Tally:
+    def progress(self, round_id: str) -> Progress:
         """Return how many tasks and annotations the back ends of a round have together."""
-        tallies = [client.tally(round_id) for client in self._clients_of(round_id)]
-        return Tally(sum(each.tasks for each in tallies), sum(each.answers for each in tallies))
+        tallies = [client.progress(round_id) for client in self._clients_of(round_id)]
+        return Progress(
+            sum(each.tasks for each in tallies), sum(each.annotations for each in tallies)
+        )
 
-    def answer_stamp(self, round_id: str) -> str:
+    def change_token(self, round_id: str) -> str:
         """Return a text that changes when an answer comes, is edited or deleted in any of them."""
         stamps = (
-            f"{client.name}: {client.answer_stamp(round_id)}"
+            f"{client.name}: {client.change_token(round_id)}"
             for client in self._clients_of(round_id)
         )
         return "; ".join(stamps)
 
-    def forget(self, images: Collection[str]) -> int:
+    def delete(self, images: Collection[str]) -> int:
         """Take the tasks of images away in every back end, and return how many there were."""
-        return sum(client.forget(images) for client in self._clients.values())
+        return sum(client.delete(images) for client in self._clients.values())
 
     def check_person(self, name: str) -> None:
         """Raise a LabelingError if one of the back ends cannot let somebody go."""
         for client in self._clients.values():
             client.check_person(name)
 
-    def forget_person(self, name: str) -> int:
+    def delete_person(self, name: str) -> int:
         """Take somebody out of every back end, and return at how many places their name stood."""
-        return sum(client.forget_person(name) for client in self._clients.values())
+        return sum(client.delete_person(name) for client in self._clients.values())
 
     def round_url(self, round_id: str) -> str:
         """Return the address of the first back end that has one for this round; or nothing."""
         urls = (client.round_url(round_id) for client in self._clients_of(round_id))
         return next((url for url in urls if url), "")
 
-    def _clients_of(self, round_id: str) -> list[LabelingClient]:
+    def _clients_of(self, round_id: str) -> list[LabelingBackend]:
         """Return the back ends that have tasks of a round; the others are left in peace."""
         _, known = self._noted(round_id)
         names = sorted(set(known.values())) or [self._home]
@@ -226,7 +228,7 @@ class SeveralLabeling(LabelingClient):
     def _drawn(self, task_id: str) -> str:
         return hashlib.sha256(f"{self._seed}:{task_id}".encode()).hexdigest()
 
-    def _client(self, round_id: str, name: str) -> LabelingClient:
+    def _client(self, round_id: str, name: str) -> LabelingBackend:
         if name not in self._clients:
             raise SettingsError(
                 f"{round_id} has tasks in {name}, which is not among the back ends "
@@ -239,8 +241,8 @@ class SeveralLabeling(LabelingClient):
 
 
 def with_vendors(
-    home: LabelingClient, shares: Mapping[str, float], store: ObjectStore, *, seed: int = 0
-) -> LabelingClient:
+    home: LabelingBackend, shares: Mapping[str, float], store: ObjectStore, *, seed: int = 0
+) -> LabelingBackend:
     """Return where people label: a deployment's own back end, alone or shared with vendors.
 
     Without shares that is ``home`` itself, unless some round was shared before.

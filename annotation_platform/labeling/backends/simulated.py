@@ -13,10 +13,10 @@ from typing import Any
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.backends.label_studio.results import write_proposals
 from annotation_platform.labeling.backends.protocol import (
-    LabelingClient,
+    LabelingBackend,
     Place,
+    Progress,
     Submission,
-    Tally,
     TaskCopy,
 )
 from annotation_platform.schema.ontology import Ontology
@@ -89,7 +89,7 @@ class OpenPlace:
     note: str
 
 
-class SimulatedLabeling(LabelingClient):
+class SimulatedLabeling(LabelingBackend):
     """A labelling back end in one SQLite file, for people who are programs.
 
     Like Label Studio it enforces nothing: who answers twice, out of turn or with nonsense is
@@ -120,7 +120,7 @@ class SimulatedLabeling(LabelingClient):
         with self._connected(writing=True) as connection:
             connection.execute("INSERT OR IGNORE INTO annotators VALUES (?)", (name,))
 
-    def publish_round(
+    def publish(
         self,
         round_id: str,
         ontology: Ontology,
@@ -163,7 +163,7 @@ class SimulatedLabeling(LabelingClient):
             ).fetchall()
         return {(row["task_id"], row["place"]) for row in rows}
 
-    def submissions(self, round_id: str) -> list[Submission]:
+    def collect(self, round_id: str) -> list[Submission]:
         """Return every annotation of a round, skips included, in the order of their arrival."""
         with self._connected() as connection:
             rows = connection.execute(
@@ -173,7 +173,7 @@ class SimulatedLabeling(LabelingClient):
             ).fetchall()
         return [_submission(self.name, row) for row in rows]
 
-    def forget(self, images: Collection[str]) -> int:
+    def delete(self, images: Collection[str]) -> int:
         """Take away the tasks of images, and the answers to them; return how many tasks."""
         wanted = [(image,) for image in sorted(images)]
         with self._connected(writing=True) as connection:
@@ -188,7 +188,7 @@ class SimulatedLabeling(LabelingClient):
             connection.executemany("DELETE FROM copies WHERE image_id = ?", wanted)
             return connection.total_changes - before
 
-    def forget_person(self, name: str) -> int:
+    def delete_person(self, name: str) -> int:
         """Let nobody of this name be there; their answers stay, as those of ``unknown``."""
         with self._connected(writing=True) as connection:
             connection.execute("PRAGMA secure_delete = ON")
@@ -232,7 +232,7 @@ class SimulatedLabeling(LabelingClient):
         """Store an answer, or the new state of one, and return the annotation's id.
 
         Args:
-            backend_task: the task over here, from ``publish_round`` or ``open_places``.
+            backend_task: the task over here, from ``publish`` or ``open_places``.
             author: who says it; an edit keeps the first author.
             result: Label Studio's list of regions, stored as it is.
             lead_time_seconds: spent on it; an edit adds to what was spent before.
@@ -271,11 +271,11 @@ class SimulatedLabeling(LabelingClient):
             if cursor.rowcount != 1:
                 raise LabelingError(
                     f"{self._path}: task {backend_task} has no annotation {annotation}. "
-                    "Take its id from submissions()."
+                    "Take its id from collect()."
                 )
             return annotation
 
-    def delete(self, annotation: str) -> None:
+    def delete_annotation(self, annotation: str) -> None:
         """Forget an annotation, as anybody may in Label Studio; if it is there."""
         with self._connected(writing=True) as connection:
             connection.execute("DELETE FROM annotations WHERE annotation = ?", (annotation,))
@@ -286,7 +286,7 @@ class SimulatedLabeling(LabelingClient):
             connection.execute("DELETE FROM annotations WHERE backend_task = ?", (backend_task,))
             connection.execute("DELETE FROM copies WHERE backend_task = ?", (backend_task,))
 
-    def tally(self, round_id: str) -> Tally:
+    def progress(self, round_id: str) -> Progress:
         """Return how many tasks and annotations a round has, skipped ones apart."""
         with self._connected() as connection:
             row = connection.execute(
@@ -295,9 +295,9 @@ class SimulatedLabeling(LabelingClient):
                 " FROM copies LEFT JOIN annotations USING (backend_task) WHERE round_id = ?",
                 (round_id,),
             ).fetchone()
-        return Tally(int(row["tasks"]), int(row["answers"]))
+        return Progress(int(row["tasks"]), int(row["answers"]))
 
-    def answer_stamp(self, round_id: str) -> str:
+    def change_token(self, round_id: str) -> str:
         """Return a text that changes when an annotation comes or is edited."""
         with self._connected() as connection:
             row = connection.execute(

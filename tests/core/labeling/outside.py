@@ -121,7 +121,7 @@ def consensus_of(client, copies):
         [(image, WIDTH, HEIGHT) for image in sorted({copy.image_id for copy in copies})],
         columns=["image_id", "width", "height"],
     )
-    count = count_answers(map(as_revision, client.submissions(ROUND)), tasks)
+    count = count_answers(map(as_revision, client.collect(ROUND)), tasks)
     assert count.complete
     # Back ends call people differently; here everybody has the same place of every task.
     names = {held.submission.author: f"annotator-{n}" for (_, n), held in count.counted.items()}

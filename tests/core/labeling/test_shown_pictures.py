@@ -182,11 +182,11 @@ def test_a_package_holds_the_masked_pictures_and_nothing_of_the_originals(lake, 
     before = make_copies(2, 2)
     bare = {image_id(n): image_key(image_id(n), "png") for n in range(2)}
     # Noted before anything was masked: what goes out from now on is masked all the same.
-    labeling.publish_round(ROUND, ONTOLOGY, _showing(before, bare))
+    labeling.publish(ROUND, ONTOLOGY, _showing(before, bare))
     look(lake, [box(0), box(1)], [0, 1])
     keys = ShownPictures(lake, POLICY, knows).keys(bare)
     closed = {(before[0].task_id, before[0].place)}
-    labeling.publish_round(ROUND, ONTOLOGY, _showing(before, keys), closed=closed)
+    labeling.publish(ROUND, ONTOLOGY, _showing(before, keys), closed=closed)
     for form in ("label-studio", "coco", "pybossa"):
         manifest = labeling.make_package(ROUND, vendor="acme")
         out = tmp_path / f"{form}.zip"

@@ -190,5 +190,5 @@ def test_a_round_with_masks_needs_a_place_for_them(tmp_path):
     with label_studio(tmp_path) as (http, made):
         client = LabelStudioClient(http.url, "0" * 40, pictures=picture_place(str(tmp_path)))
         with pytest.raises(LabelingError, match="ANNOTATION_SHOWN"):
-            client.publish_round("round-0001", Ontology.from_names(["cat"]), [copy])
+            client.publish("round-0001", Ontology.from_names(["cat"]), [copy])
     assert made == []

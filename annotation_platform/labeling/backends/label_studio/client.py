@@ -34,10 +34,10 @@ from annotation_platform.labeling.backends.label_studio.tasks import (
     Task,
 )
 from annotation_platform.labeling.backends.protocol import (
-    LabelingClient,
+    LabelingBackend,
     Place,
+    Progress,
     Submission,
-    Tally,
     TaskCopy,
 )
 from annotation_platform.schema.ontology import Ontology
@@ -99,7 +99,7 @@ _NEWEST = TypeAdapter(_Newest)
 _TABS = TypeAdapter(list[_Tab])
 
 
-class LabelStudioClient(LabelingClient):
+class LabelStudioClient(LabelingBackend):
     """A Label Studio server, reached with a legacy token or a personal access token.
 
     Nothing is enforced by Label Studio 1.23: anybody who may log in can answer, edit and delete
@@ -156,7 +156,7 @@ class LabelStudioClient(LabelingClient):
         """
         return self._people or members(self._http)
 
-    def publish_round(
+    def publish(
         self,
         round_id: str,
         ontology: Ontology,
@@ -212,13 +212,13 @@ class LabelStudioClient(LabelingClient):
         project = self._find(round_id)
         return set() if project is None else self._tasks(project).places()
 
-    def submissions(self, round_id: str) -> list[Submission]:
+    def collect(self, round_id: str) -> list[Submission]:
         """Return every annotation that people submitted in this round, skips included.
 
         Sorted by task and annotation. The author is the e-mail address of whoever submitted
         it, also after that person's removal; ``user-<id>`` where no address is left, and
         ``unknown`` where the account was deleted. Tasks that were not made by
-        ``publish_round`` are none of ours and are left out.
+        ``publish`` are none of ours and are left out.
 
         Raises:
             LabelingError: The list was not read completely; what was read is not returned.
@@ -235,14 +235,14 @@ class LabelStudioClient(LabelingClient):
             for said in sorted(task.annotations, key=lambda said: said.id)
         ]
 
-    def tally(self, round_id: str) -> Tally:
+    def progress(self, round_id: str) -> Progress:
         """Return how many tasks and answers (skips included) the round holds; two quick requests.
 
-        An edited answer does not change it: compare ``answer_stamp`` for that.
+        An edited answer does not change it: compare ``change_token`` for that.
         """
         project = self._find(round_id)
         if project is None:
-            return Tally(0, 0)
+            return Progress(0, 0)
         counts = self._http.read(
             _COUNTS,
             f"/api/projects/{project}/",
@@ -250,9 +250,9 @@ class LabelStudioClient(LabelingClient):
         )
         # Label Studio counts skips apart.
         answers = counts.total_annotations_number + counts.skipped_annotations_number
-        return Tally(counts.task_number, answers)
+        return Progress(counts.task_number, answers)
 
-    def answer_stamp(self, round_id: str) -> str:
+    def change_token(self, round_id: str) -> str:
         """Return a text that changes when an answer comes, is edited or deleted; two requests.
 
         Empty for a round that was never published. Other changes to a task change it too.
@@ -272,7 +272,7 @@ class LabelStudioClient(LabelingClient):
         changed_at = newest.tasks[0].updated_at if newest.tasks else ""
         return f"{newest.total} tasks, {newest.total_annotations} answers, {changed_at}"
 
-    def forget(self, images: Collection[str]) -> int:
+    def delete(self, images: Collection[str]) -> int:
         """Take away the tasks of images in every project, and return how many there were.
 
         Their proposals, drafts and answers go with them.
@@ -283,7 +283,7 @@ class LabelStudioClient(LabelingClient):
         """Raise a LabelingError if it is the administrator whose token is used."""
         check_removable(self._http, name)
 
-    def forget_person(self, name: str) -> int:
+    def delete_person(self, name: str) -> int:
         """Delete somebody's account, their tabs, and their name on tasks; their answers stay.
 
         Label Studio forgets whose they were: the ledger must have them before.

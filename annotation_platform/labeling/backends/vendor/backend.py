@@ -15,10 +15,10 @@ from typing import Any
 from annotation_platform.errors import DataError, LabelingError, NotReadyError, SettingsError
 from annotation_platform.labeling.backends.label_studio.results import write_proposals
 from annotation_platform.labeling.backends.protocol import (
-    LabelingClient,
+    LabelingBackend,
     Place,
+    Progress,
     Submission,
-    Tally,
     TaskCopy,
 )
 from annotation_platform.labeling.backends.vendor.answers import GivenAnswer
@@ -55,7 +55,7 @@ class _State:
     result: list[Any]
 
 
-class HandoffLabeling(LabelingClient):
+class HandoffLabeling(LabelingBackend):
     """The places that outside vendors answer, and what they answered.
 
     Nobody's name is known before they answer, so places are assigned to nobody.
@@ -76,7 +76,7 @@ class HandoffLabeling(LabelingClient):
         """Return nobody: who works for a vendor is not known."""
         return []
 
-    def publish_round(
+    def publish(
         self,
         round_id: str,
         ontology: Ontology,
@@ -117,7 +117,7 @@ class HandoffLabeling(LabelingClient):
         """Return the places that were ever noted: none is lost."""
         return {(copy.task_id, copy.place) for copy in self.copies(round_id)}
 
-    def submissions(self, round_id: str) -> list[Submission]:
+    def collect(self, round_id: str) -> list[Submission]:
         """Return the present state of every answer that came back, skips included."""
         copies = {(copy.task_id, copy.place): copy for copy in self.copies(round_id)}
         states = self._states(round_id)
@@ -127,23 +127,23 @@ class HandoffLabeling(LabelingClient):
             for latest in history[-1:]
         ]
 
-    def tally(self, round_id: str) -> Tally:
+    def progress(self, round_id: str) -> Progress:
         """Return how many places were noted, and how many states of answers came back."""
         entries = self._journal(round_id, "answers").read()
-        return Tally(len(self.copies(round_id)), sum(entry.count(b"\n") for entry in entries))
+        return Progress(len(self.copies(round_id)), sum(entry.count(b"\n") for entry in entries))
 
-    def answer_stamp(self, round_id: str) -> str:
+    def change_token(self, round_id: str) -> str:
         """Return a text that changes when an answer comes or is corrected; one listing."""
         return f"{len(self._journal(round_id, 'answers'))} imports"
 
-    def forget(self, images: Collection[str]) -> int:  # noqa: ARG002 - the protocol's argument
+    def delete(self, images: Collection[str]) -> int:  # noqa: ARG002 - the protocol's argument
         """Do nothing: what is handed off is noted in the lake, and goes with the rest of it.
 
         Packages that went out are with vendors, whom somebody has to tell.
         """
         return 0
 
-    def forget_person(self, name: str) -> int:  # noqa: ARG002 - the protocol's argument
+    def delete_person(self, name: str) -> int:  # noqa: ARG002 - the protocol's argument
         """Do nothing: who answered at a vendor's is noted in the lake alone."""
         return 0
 
@@ -186,7 +186,7 @@ class HandoffLabeling(LabelingClient):
                 "and materialise label_tasks first."
             )
         if only_open:
-            held = {(said.task_id, said.place) for said in self.submissions(round_id)
+            held = {(said.task_id, said.place) for said in self.collect(round_id)
                     if not said.skipped}  # fmt: skip
             copies = [copy for copy in copies if (copy.task_id, copy.place) not in held]
             if not copies:
