@@ -326,7 +326,7 @@ def _note_person(email: str, change: str) -> None:
 
 def _label_studio() -> tuple[str, str]:
     """Return address and token of the Label Studio that ``annotation-platform up`` runs."""
-    from annotation_platform.servers.up import running_label_studio
+    from annotation_platform.labeling.backends.label_studio.running import running_label_studio
 
     return running_label_studio(read_settings())
 

@@ -172,7 +172,7 @@ def _places() -> "tuple[Lake, LabelingBackend]":
 
     settings = read_settings()
     lake = lake_of(settings)
-    return lake, labeling_of(settings, lake, read_params(settings.params_path))
+    return lake, labeling_of(settings, lake.store, read_params(settings.params_path))
 
 
 def _decide(round_id: str, action: Any, reason: str, as_json: bool) -> None:

@@ -88,7 +88,8 @@ def _look(
     held = labeling.progress(round_id)
     places = tasks.groupby(["task_id", "stands_for"]).ngroups
     # Only a full look tells more; it reads every answer.
-    if held.annotations < places and held.tasks >= len(tasks) and state == "open" and not late:
+    is_whole = held.tasks is None or held.tasks >= len(tasks)
+    if held.annotations < places and is_whole and state == "open" and not late:
         return Attempt(None, f"{round_id}: {held.annotations} of {places} answers.")
     standing = stand(round_id, tasks, labeling, lake, policy, now=now)
     if standing.mergeable:

@@ -1,8 +1,9 @@
 """The answers ledger: every state of every answer ever seen. Nothing in it is ever changed.
 
 It lies in the lake as numbered entries, each created once and never written again:
-``ledger/answers/<round>/000001.jsonl``. One line is one revision of one annotation, as the back
-end gave it. Real names stay in here; what leaves carries a pseudonym.
+``ledger/answers/<round>/000001.jsonl``. One line is one revision of one annotation: its payload,
+exactly as the back end gave it, and the name of the codec that reads it. Real names stay in here;
+what leaves carries a pseudonym.
 """
 
 import hashlib
@@ -13,12 +14,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 import pandas as pd
 
 from annotation_platform.errors import NotReadyError
-from annotation_platform.labeling.backends.label_studio import results
+from annotation_platform.labeling.annotations import FIRST_CODEC, Canvas, Payload
 from annotation_platform.labeling.backends.protocol import Submission
+from annotation_platform.labeling.backends.registry import decode, is_changed
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING
 from annotation_platform.schema.tables import make_table
@@ -195,17 +198,21 @@ def pseudonym_key(store: ObjectStore) -> bytes:
 def as_revision(submission: Submission) -> Revision:
     """Return the submission under the digest of what it says, and when it came to say so.
 
-    Who says it does not count: a back end may forget its people, and the first name stays.
+    Who says it does not count: a back end may forget its people, and the first name stays. What
+    the first codec reads has the digest that release 0.1.0 gave it.
     """
-    said = {
+    payload = submission.payload
+    said: dict[str, Any] = {
         "backend": submission.backend,
         "annotation": submission.annotation,
         "task": submission.task_id,
         "place": submission.place,
         "updated_at": submission.updated_at.isoformat(),
         "skipped": submission.skipped,
-        "result": submission.result,
+        "result": payload.content,
     }
+    if payload.codec != FIRST_CODEC:
+        said["codec"] = payload.codec
     text = json.dumps(said, sort_keys=True)
     return Revision(hashlib.sha256(text.encode()).hexdigest(), submission)
 
@@ -470,7 +477,8 @@ def human_labels(
             continue
         said = revision.submission
         width, height = sizes[said.image_id]
-        parsed = results.read_result(said.result, width=width, height=height, ontology=ontology)
+        canvas = Canvas(width, height, ontology)
+        parsed = decode(said.payload, canvas)
         purpose, blind, guideline = asked[task_id, said.place]
         same = {
             "round_id": round_id,
@@ -483,7 +491,7 @@ def human_labels(
             "lead_time_seconds": said.lead_time_seconds,
             "submitted_at": said.updated_at,
             "weights_sha256": said.weights_sha256,
-            "changed": _values(said.result) != _values(said.proposed),
+            "changed": is_changed(said.payload, said.proposed, canvas),
             "purpose": purpose,
             "blind": blind,
             "guideline": guideline,
@@ -494,11 +502,6 @@ def human_labels(
             name = f"{number:04d}" if parsed.labels else "none"
             rows.append({**same, "label_id": f"{revision.answer_id}:{name}", **asdict(label)})
     return make_table("human_labels", rows)
-
-
-def _values(result: Sequence[Mapping[str, object]]) -> list[str]:
-    """Return what regions say, in an order of its own; ids and origins do not matter."""
-    return sorted(json.dumps(region.get("value"), sort_keys=True) for region in result)
 
 
 def _arrival(revision: Revision) -> tuple[int, datetime, str, str]:
@@ -522,4 +525,10 @@ def _from_line(line: str, entry_number: int) -> Revision | None:
     content = entry["submission"]
     for name in ("created_at", "updated_at"):
         content[name] = datetime.fromisoformat(content[name])
+    if "payload" not in content:
+        # Release 0.1.0 knew one codec, and did not name it.
+        content["payload"] = {"codec": FIRST_CODEC, "content": content.pop("result")}
+        content["proposed"] = {"codec": FIRST_CODEC, "content": content["proposed"]}
+    for name in ("payload", "proposed"):
+        content[name] = Payload(**content[name]) if content[name] else None
     return Revision(entry["digest"], Submission(**content), entry_number)

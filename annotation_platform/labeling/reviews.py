@@ -19,8 +19,9 @@ from annotation_platform.consensus.error_rate import (
 )
 from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.errors import NotReadyError
-from annotation_platform.labeling.backends.label_studio.results import Review, read_review
+from annotation_platform.labeling.annotations import Canvas, Review
 from annotation_platform.labeling.backends.protocol import LabelingBackend, Proposal, TaskCopy
+from annotation_platform.labeling.backends.registry import decode_review
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.ledger import (
     Count,
@@ -345,13 +346,9 @@ def _read(round_id: str, count: Count, lake: Lake) -> Decided:
     at: dict[str, datetime] = {}
     for revision in count.counted.values():
         said = revision.submission
-        review = read_review(
-            said.result,
-            said.proposed,
-            width=images[said.image_id].width,
-            height=images[said.image_id].height,
-            ontology=ontology,
-        )
+        image = images[said.image_id]
+        canvas = Canvas(image.width, image.height, ontology)
+        review = decode_review(said.payload, said.proposed, canvas)
         if review is not None:
             reviews[said.image_id] = review
             by[said.image_id] = lake.ledger.pseudonym(said.author)

@@ -203,7 +203,7 @@ def stand(
     more = _more_answers(round_id, count, tasks, lake, policy.labeling)
     asked_at = PlacePlan(lake.store, round_id).read().asked_at
     close = "" if count.complete and not more else _why_close(count, asked_at, policy, now)
-    lost = [] if count.complete else count.lost(labeling.held_places(round_id))
+    lost = [] if count.complete else _lost(round_id, count, labeling)
     return Standing(count, "open", more, close, lost, policy.labeling.resend_lost)
 
 
@@ -216,7 +216,14 @@ def _closed(round_id: str, labeling: LabelingBackend, lake: Lake, policy: Params
     filled = {copy for copy, place in count.copies.items() if count.places[place] is not None}
     if policy.labeling.resend_lost:
         return filled
-    return filled | (set(count.copies) - set(labeling.held_places(round_id)))
+    held = labeling.held_places(round_id)
+    return filled if held is None else filled | (set(count.copies) - set(held))
+
+
+def _lost(round_id: str, count: Count, labeling: LabelingBackend) -> list[Place]:
+    """Return the copies whose tasks were deleted; none where the back end cannot tell."""
+    held = labeling.held_places(round_id)
+    return [] if held is None else count.lost(held)
 
 
 def deadline_passed(round_id: str, lake: Lake, policy: LabelingPolicy, *, now: datetime) -> bool:

@@ -98,7 +98,7 @@ class FrontPage:
             return ""
         policy = read_params(self._settings.params_path)
         try:
-            labeling = labeling_of(self._settings, self._lake, policy)
+            labeling = labeling_of(self._settings, self._lake.store, policy)
             return labeling.round_url(project(str(row["round"])))
         except AnnotationPlatformError:
             # The page is about all rounds: without this link it still says who is waited for.

@@ -326,12 +326,12 @@ def test_what_people_say_comes_back_as_theirs(client, label_studio):
     assert (first.task_id, first.place, first.image_id) == ("task-0", 0, "image-0")
     assert (first.author, first.skipped, first.lead_time_seconds) == (ada.email, False, 12.5)
     assert first.updated_at > first.created_at
-    assert first_label(first.result).x1 == pytest.approx(14)
+    assert first_label(first.payload.content).x1 == pytest.approx(14)
     assert first.weights_sha256 == "c0ffee"
-    assert first_label(first.proposed).x1 == pytest.approx(10)
+    assert first_label(first.proposed.content).x1 == pytest.approx(10)
     assert (skipped.author, skipped.skipped, skipped.place) == (bob.email, True, 1)
-    assert (nothing.author, nothing.skipped, nothing.result) == (ada.email, False, [])
-    assert (nothing.weights_sha256, nothing.proposed) == ("", [])
+    assert (nothing.author, nothing.skipped, nothing.payload.content) == (ada.email, False, [])
+    assert (nothing.weights_sha256, nothing.proposed) == ("", None)
 
 
 def test_each_person_has_a_tab_with_their_own_places(client, api):

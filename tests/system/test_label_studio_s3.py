@@ -19,12 +19,13 @@ from annotation_platform.labeling.backends.label_studio.pictures import (
     picture_place,
     private_endpoint,
 )
+from annotation_platform.labeling.backends.label_studio.running import running_label_studio
 from annotation_platform.labeling.backends.protocol import TaskCopy
 from annotation_platform.lake import lake_of
 from annotation_platform.params import LabelingPolicy, Params, RoundPolicy
 from annotation_platform.servers.child import usable_port
 from annotation_platform.servers.label_studio import LabelStudioServer
-from annotation_platform.servers.up import running_label_studio, serve
+from annotation_platform.servers.up import serve
 from annotation_platform.settings import Settings
 from annotation_platform.storage.s3 import Bucket
 from tests.system.radosgw import INSTALL, missing_programs, running_radosgw

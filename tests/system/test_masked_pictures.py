@@ -13,13 +13,14 @@ from annotation_platform.images.decoding import decode
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.people import add_person
 from annotation_platform.labeling.backends.label_studio.pictures import picture_place, shown_place
+from annotation_platform.labeling.backends.label_studio.running import running_label_studio
 from annotation_platform.labeling.backends.protocol import TaskCopy
 from annotation_platform.labeling.backends.registry import labeling_of
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.lake import lake_of
 from annotation_platform.params import MaskingPolicy, Params
 from annotation_platform.servers.child import usable_port
-from annotation_platform.servers.up import running_label_studio, serve
+from annotation_platform.servers.up import serve
 from annotation_platform.settings import Settings
 from annotation_platform.storage.keys import image_key
 from tests.core.labeling.outside import ONTOLOGY, ROUND, image_id
@@ -77,7 +78,7 @@ def test_people_get_what_is_masked_and_have_no_way_to_the_original(settings):
 
     def watch(dagster):
         url, token = running_label_studio(settings)
-        client = labeling_of(settings, lake, policy)
+        client = labeling_of(settings, lake.store, policy)
         keys = ShownPictures(lake, MASKING, knows).keys(images)
         ids = client.publish(ROUND, ONTOLOGY, copies(keys))
         with member_of(url, token) as member:

@@ -13,13 +13,8 @@ import pytest
 
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.errors import PublishError
-from annotation_platform.labeling.backends.label_studio.interface import (
-    DECISION_NAME,
-    IMAGE_NAME,
-    REASON_NAME,
-    REJECT,
-)
-from annotation_platform.labeling.backends.label_studio.results import write_result
+from annotation_platform.labeling.annotations import Payload
+from annotation_platform.labeling.backends.regions import write_decision, write_regions
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.moments import as_of
 from annotation_platform.labeling.reviews import review_round
@@ -103,17 +98,11 @@ def copied_source(place):
 
 
 def one_box(name, x):
-    return write_result([Label.box(name, x, 20, x + 60, 80)], 320, 240)
+    return write_regions([Label.box(name, x, 20, x + 60, 80)])
 
 
 def rejection():
-    about = {"to_name": IMAGE_NAME}
-    return [
-        {**about, "id": "d", "type": "choices", "from_name": DECISION_NAME,
-         "value": {"choices": [REJECT]}},
-        {**about, "id": "r", "type": "textarea", "from_name": REASON_NAME,
-         "value": {"text": ["not this one"]}},
-    ]  # fmt: skip
+    return write_decision("reject", "not this one")
 
 
 def change_minds(platform):
@@ -294,12 +283,12 @@ def first_line(story, *, with_digest):
     path = story.settings.lake_path / f"ledger/answers/{ONE}/000001.jsonl"
     lines = path.read_text().splitlines()
     entry = json.loads(lines[0])
-    entry["submission"]["result"] = one_box(
+    entry["submission"]["payload"]["content"] = one_box(
         read_params(story.settings.params_path).ontology.names[0], 7
     )
     old = AnswersLedger(story.lake.store).read(ONE)[0].submission
     if with_digest:
-        said = replace(old, result=entry["submission"]["result"])
+        said = replace(old, payload=Payload(**entry["submission"]["payload"]))
         entry["digest"] = as_revision(said).digest
     path.chmod(0o600)
     path.write_text("\n".join([json.dumps(entry), *lines[1:]]) + "\n")

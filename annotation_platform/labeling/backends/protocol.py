@@ -1,10 +1,17 @@
-"""What the platform asks of a place where people label, whichever it is."""
+"""What the platform needs of a labelling back end: publish tasks, collect annotations, delete.
 
+``docs/how-to/add-a-labelling-back-end.md`` shows a whole one.
+"""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import ClassVar
 
+from annotation_platform.labeling.annotations import Payload
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 
@@ -50,8 +57,9 @@ class TaskCopy:
 class Submission:
     """One annotation as the back end shows it at this moment.
 
-    ``result`` is Label Studio's list of regions, percent coordinates and all: the ledger keeps
-    what was said as it was said; ``labeling/backends/label_studio/results.py`` turns it into boxes.
+    ``payload`` is what the back end stores, exactly as it came, and ``proposed`` the
+    pre-annotations that it was begun from; None if nothing was shown. The ledger keeps both;
+    ``registry.decode`` returns the regions in them, in pixels of the stored image.
     """
 
     backend: str
@@ -65,42 +73,40 @@ class Submission:
     updated_at: datetime
     lead_time_seconds: float
     skipped: bool
-    result: list[dict[str, Any]]
+    payload: Payload
     weights_sha256: str = ""
-    proposed: list[dict[str, Any]] = field(default_factory=list)
+    proposed: Payload | None = None
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How many tasks and annotations a back end holds of a round, whatever they are worth.
+    """How many tasks and annotations a back end holds of a round, whether they count or not.
 
     ``annotations`` is at least the number of submissions that were not skipped: a round with
     fewer annotations than places is surely not done. With fewer ``tasks`` than were published,
-    some are lost.
+    some are lost; None where the back end cannot tell.
     """
 
-    tasks: int
+    tasks: int | None
     annotations: int
 
 
-class LabelingBackend(Protocol):
-    """A place where people label: Label Studio, or the simulated one."""
+class LabelingBackend(ABC):
+    """A back end in which people annotate. It has a name, and publishes, collects and deletes.
+
+    The other methods are capabilities. Their defaults suit a back end without accounts, web
+    pages or cheap counts; one that has them overrides the method.
+    """
+
+    takes_reviews: ClassVar[bool] = True
+    """Whether reviewers may be asked here; outside vendors are not."""
 
     @property
+    @abstractmethod
     def name(self) -> str:
-        """The back end's name, as tables record it."""
+        """The back end's name, as tables record it and ``registry.BACKENDS`` lists it."""
 
-    def backend_of(self, task_id: str) -> str:  # noqa: ARG002  there may be several
-        """Return the name of the back end in which people answer a task."""
-        return self.name
-
-    def people_for(self, round_id: str, task_ids: Sequence[str]) -> dict[str, list[str]]:  # noqa: ARG002
-        """Return whom the places of each task can be assigned to; nobody if they are not known."""
-        return dict.fromkeys(task_ids, self.annotators())
-
-    def annotators(self) -> list[str]:
-        """Return the identities (e-mail addresses) of those whom places can be assigned to."""
-
+    @abstractmethod
     def publish(
         self,
         round_id: str,
@@ -111,41 +117,71 @@ class LabelingBackend(Protocol):
     ) -> Mapping[Place, str]:
         """Make exactly one task for each copy and return the back end's id by (task_id, place).
 
-        Doing it again, whole or after half of it, adds what is missing and nothing else. Nobody
-        is asked for ``closed`` places any more: their tasks stay as they are, and one that is
-        gone is not made again and has the id ``""``.
+        Publishing again, after the whole or half of it, adds what is missing and nothing else.
+        ``closed`` places need no further annotation: their tasks stay as they are, and one that
+        is gone is not made again and has the id ``""``.
         """
 
-    def held_places(self, round_id: str) -> Collection[Place]:
-        """Return the places whose tasks the back end holds now: one that is missing was deleted."""
-
+    @abstractmethod
     def collect(self, round_id: str) -> list[Submission]:
         """Return every annotation that people submitted in this round, skips included.
 
         Drafts and predictions are not submissions. A round that was never published gives none.
         """
 
+    @abstractmethod
+    def delete(self, images: Collection[str]) -> int:
+        """Delete every task that shows one of these images, with all its annotations.
+
+        Returns how many tasks there were, in all rounds. Only an erasure calls it.
+        """
+
+    def annotators(self) -> list[str]:
+        """Return the identities (e-mail addresses) of those whom places can be assigned to.
+
+        By default none is known: anybody may annotate any place.
+        """
+        return []
+
+    def people_for(self, round_id: str, task_ids: Sequence[str]) -> dict[str, list[str]]:  # noqa: ARG002
+        """Return by task whom its places can be assigned to; empty where people are not known."""
+        return dict.fromkeys(task_ids, self.annotators())
+
+    def backend_of(self, task_id: str) -> str:  # noqa: ARG002  there may be several
+        """Return the name of the back end that holds a task."""
+        return self.name
+
+    def held_places(self, round_id: str) -> Collection[Place] | None:  # noqa: ARG002
+        """Return the places whose tasks the back end holds now: one that is missing was deleted.
+
+        By default None: the back end cannot tell, and no task counts as deleted.
+        """
+        return None
+
     def progress(self, round_id: str) -> Progress:
-        """Return how many tasks and annotations a round has, cheaply."""
+        """Return how many tasks and annotations a round has; by default every one is read."""
+        return Progress(None, sum(not each.skipped for each in self.collect(round_id)))
 
     def change_token(self, round_id: str) -> str:
-        """Return a text, cheaply, that changes when an answer comes, is edited or deleted."""
+        """Return a text that changes when an annotation is made, edited or deleted.
 
-    def delete(self, images: Collection[str]) -> int:
-        """Take away every task that shows one of these images, with all that was said of it.
-
-        Returns how many tasks there were, in all rounds. Only an erasure does.
+        By default every annotation is read; a back end with a cheaper way overrides it.
         """
+        seen = sorted(
+            (each.annotation, each.updated_at.isoformat()) for each in self.collect(round_id)
+        )
+        return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
 
-    def check_person(self, name: str) -> None:  # noqa: ARG002  most have no account
-        """Raise a LabelingError if somebody's account cannot be taken away."""
-        return
+    def check_person(self, name: str) -> None:  # noqa: B027  by default there are no accounts
+        """Raise a LabelingError if a person's account cannot be deleted; by default it can."""
 
-    def delete_person(self, name: str) -> int:
-        """Take somebody's account away, and their name off every task; what they said stays.
+    def delete_person(self, name: str) -> int:  # noqa: ARG002  by default there are no accounts
+        """Delete a person's account, and their name on every task; their annotations stay.
 
-        Returns at how many places their name stood. Only an erasure does.
+        Returns at how many places their name was. Only an erasure calls it.
         """
+        return 0
 
-    def round_url(self, round_id: str) -> str:
-        """Return the address where people answer this round; empty if there is none."""
+    def round_url(self, round_id: str) -> str:  # noqa: ARG002  by default there is no web page
+        """Return the address where people annotate this round; empty if there is none."""
+        return ""

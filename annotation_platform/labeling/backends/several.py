@@ -14,7 +14,6 @@ from annotation_platform.labeling.backends.protocol import (
     Submission,
     TaskCopy,
 )
-from annotation_platform.labeling.backends.vendor.backend import NAME, HandoffLabeling
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.storage.journal import Journal
 from annotation_platform.storage.objects import ObjectStore
@@ -138,10 +137,14 @@ class SeveralLabeling(LabelingBackend):
             ids |= self._clients[name].publish(round_id, ontology, theirs, closed=closed)
         return ids
 
-    def held_places(self, round_id: str) -> set[Place]:
-        """Return the places whose tasks one of the back ends of a round holds now."""
-        held = (client.held_places(round_id) for client in self._clients_of(round_id))
-        return set().union(*held)
+    def held_places(self, round_id: str) -> set[Place] | None:
+        """Return the places whose tasks one of the back ends of a round holds now.
+
+        None if one of them cannot tell.
+        """
+        held = [client.held_places(round_id) for client in self._clients_of(round_id)]
+        known = [places for places in held if places is not None]
+        return set().union(*known) if len(known) == len(held) else None
 
     def collect(self, round_id: str) -> list[Submission]:
         """Return what people submitted to all back ends that have tasks of the round.
@@ -156,10 +159,10 @@ class SeveralLabeling(LabelingBackend):
 
     def progress(self, round_id: str) -> Progress:
         """Return how many tasks and annotations the back ends of a round have together."""
-        tallies = [client.progress(round_id) for client in self._clients_of(round_id)]
-        return Progress(
-            sum(each.tasks for each in tallies), sum(each.annotations for each in tallies)
-        )
+        held = [client.progress(round_id) for client in self._clients_of(round_id)]
+        tasks = [each.tasks for each in held if each.tasks is not None]
+        annotations = sum(each.annotations for each in held)
+        return Progress(sum(tasks) if len(tasks) == len(held) else None, annotations)
 
     def change_token(self, round_id: str) -> str:
         """Return a text that changes when an answer comes, is edited or deleted in any of them."""
@@ -213,11 +216,7 @@ class SeveralLabeling(LabelingBackend):
         open_ = {name: share for name, share in self._shares.items() if share > 0}
         if not review:
             return open_
-        inside = [
-            name
-            for name, client in self._clients.items()
-            if not isinstance(client, HandoffLabeling)
-        ]
+        inside = [name for name, client in self._clients.items() if client.takes_reviews]
         if not inside:
             raise SettingsError(
                 "no back end can put reviews before anybody. Name one besides handoff, with a "
@@ -240,24 +239,29 @@ class SeveralLabeling(LabelingBackend):
         return Journal(self._store, f"routes/{round_id}")
 
 
-def with_vendors(
-    home: LabelingBackend, shares: Mapping[str, float], store: ObjectStore, *, seed: int = 0
+def share_rounds(
+    home: LabelingBackend,
+    others: Mapping[str, LabelingBackend],
+    shares: Mapping[str, float],
+    store: ObjectStore,
+    *,
+    seed: int = 0,
 ) -> LabelingBackend:
-    """Return where people label: a deployment's own back end, alone or shared with vendors.
+    """Return where people annotate: a deployment's own back end, alone or shared with others.
 
     Without shares that is ``home`` itself, unless some round was shared before.
 
     Args:
         home: the deployment's own back end.
-        shares: of new tasks, by back end: the name of ``home``, and ``handoff``.
+        others: back ends that may have tasks, by name.
+        shares: of new tasks, by the name of a back end.
         store: the lake's objects.
         seed: of the division.
     """
     if not shares and not any(store.list("routes")):
         return home
-    clients = {home.name: home, NAME: HandoffLabeling(store)}
-    divided = shares or {home.name: 1.0}
-    return SeveralLabeling(clients, divided, store, home=home.name, seed=seed)
+    clients = {**others, home.name: home}
+    return SeveralLabeling(clients, shares or {home.name: 1.0}, store, home=home.name, seed=seed)
 
 
 def _divided(

@@ -1,17 +1,20 @@
-"""A place where simulated people label: one SQLite file, shared by any number of processes."""
+"""A place where simulated people label: one SQLite file, shared by any number of processes.
+
+Annotations and pre-annotations are stored as content of the codec ``regions/1``. Files of release
+0.1.0 hold Label Studio's regions instead; those rows keep them, under the codec that reads them.
+"""
 
 import json
-import os
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.backends.label_studio.results import write_proposals
+from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.protocol import (
     LabelingBackend,
     Place,
@@ -19,44 +22,14 @@ from annotation_platform.labeling.backends.protocol import (
     Submission,
     TaskCopy,
 )
+from annotation_platform.labeling.backends.regions import NAME, shown_regions
+from annotation_platform.labeling.backends.simulated_file import connect, open_file, unusable
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.storage.objects import ObjectStore
 
-_BUSY_SECONDS = 30.0
-_SCHEMA = """
-CREATE TABLE annotators (name TEXT PRIMARY KEY);
-CREATE TABLE rounds (round_id TEXT PRIMARY KEY, ontology TEXT NOT NULL);
-CREATE TABLE copies (
-    backend_task INTEGER PRIMARY KEY AUTOINCREMENT,
-    round_id TEXT NOT NULL REFERENCES rounds,
-    task_id TEXT NOT NULL,
-    place INTEGER NOT NULL,
-    image_id TEXT NOT NULL,
-    assignee TEXT NOT NULL,
-    image_key TEXT NOT NULL,
-    width INTEGER NOT NULL,
-    height INTEGER NOT NULL,
-    weights_sha256 TEXT NOT NULL,
-    proposed TEXT NOT NULL,
-    purpose TEXT NOT NULL,
-    blind INTEGER NOT NULL,
-    expertise TEXT NOT NULL,
-    note TEXT NOT NULL,
-    UNIQUE (round_id, task_id, place)
-);
-CREATE TABLE annotations (
-    annotation INTEGER PRIMARY KEY AUTOINCREMENT,
-    backend_task INTEGER NOT NULL REFERENCES copies,
-    author TEXT NOT NULL,
-    created_at TEXT NOT NULL,
-    updated_at TEXT NOT NULL,
-    lead_time_seconds REAL NOT NULL,
-    skipped INTEGER NOT NULL,
-    result TEXT NOT NULL,
-    states INTEGER NOT NULL DEFAULT 1
-);
-CREATE INDEX annotations_of_a_task ON annotations (backend_task);
-CREATE INDEX copies_of_a_task ON copies (task_id);
-"""
+if TYPE_CHECKING:
+    from annotation_platform.settings import Settings
+
 _OPEN_PLACES = """
 SELECT * FROM copies WHERE assignee IN ('', :author)
 AND NOT EXISTS (
@@ -74,7 +47,7 @@ ORDER BY backend_task
 
 @dataclass(frozen=True)
 class OpenPlace:
-    """A place that somebody may answer; ``proposed`` is Label Studio's list of regions."""
+    """A place that somebody may answer; ``proposed`` holds the pre-annotations that are shown."""
 
     backend_task: str
     round_id: str
@@ -84,7 +57,7 @@ class OpenPlace:
     image_key: str
     width: int
     height: int
-    proposed: list[dict[str, Any]]
+    proposed: Payload
     purpose: str
     note: str
 
@@ -101,8 +74,7 @@ class SimulatedLabeling(LabelingBackend):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        if not path.exists():
-            _create(path)
+        open_file(path)
 
     @property
     def name(self) -> str:
@@ -141,10 +113,10 @@ class SimulatedLabeling(LabelingBackend):
             )
             connection.executemany(
                 "INSERT INTO copies (round_id, task_id, place, image_id, assignee, image_key,"
-                " width, height, weights_sha256, proposed, purpose, blind, expertise, note)"
+                " width, height, weights_sha256, proposed, codec, purpose, blind, expertise, note)"
                 " VALUES (:round_id, :task_id, :place, :image_id, :assignee, :image_key,"
-                " :width, :height, :weights_sha256, :proposed, :purpose, :blind, :expertise,"
-                " :note)"
+                " :width, :height, :weights_sha256, :proposed, :codec, :purpose, :blind,"
+                " :expertise, :note)"
                 " ON CONFLICT (round_id, task_id, place) DO NOTHING",
                 rows,
             )
@@ -167,8 +139,8 @@ class SimulatedLabeling(LabelingBackend):
         """Return every annotation of a round, skips included, in the order of their arrival."""
         with self._connected() as connection:
             rows = connection.execute(
-                "SELECT * FROM annotations JOIN copies USING (backend_task)"
-                " WHERE round_id = ? ORDER BY annotation",
+                "SELECT *, copies.codec AS shown_codec FROM annotations JOIN copies"
+                " USING (backend_task) WHERE round_id = ? ORDER BY annotation",
                 (round_id,),
             ).fetchall()
         return [_submission(self.name, row) for row in rows]
@@ -204,10 +176,6 @@ class SimulatedLabeling(LabelingBackend):
                 )
             return connection.total_changes - before
 
-    def round_url(self, round_id: str) -> str:  # noqa: ARG002 - the protocol's argument
-        """Return an empty address: there is nothing to open in a browser."""
-        return ""
-
     def open_places(self, author: str) -> list[OpenPlace]:
         """Return the places that ``author`` may answer, in the order in which they were published.
 
@@ -234,7 +202,7 @@ class SimulatedLabeling(LabelingBackend):
         Args:
             backend_task: the task over here, from ``publish`` or ``open_places``.
             author: who says it; an edit keeps the first author.
-            result: Label Studio's list of regions, stored as it is.
+            result: content of the codec ``regions/1``, stored as it is.
             lead_time_seconds: spent on it; an edit adds to what was spent before.
             skipped: the author did not want to answer.
             annotation: the annotation to edit; none makes a new one.
@@ -246,7 +214,7 @@ class SimulatedLabeling(LabelingBackend):
         when = (now or datetime.now(UTC)).astimezone(UTC).isoformat()
         said = {"task": backend_task, "author": author, "when": when, "skipped": int(skipped),
                 "seconds": lead_time_seconds, "result": json.dumps(list(result)),
-                "annotation": annotation}  # fmt: skip
+                "codec": NAME, "annotation": annotation}  # fmt: skip
         with self._connected(writing=True) as connection:
             known = "SELECT 1 FROM copies WHERE backend_task = ?"
             if connection.execute(known, (backend_task,)).fetchone() is None:
@@ -256,14 +224,14 @@ class SimulatedLabeling(LabelingBackend):
             if annotation is None:
                 cursor = connection.execute(
                     "INSERT INTO annotations (backend_task, author, created_at, updated_at,"
-                    " lead_time_seconds, skipped, result)"
-                    " VALUES (:task, :author, :when, :when, :seconds, :skipped, :result)",
+                    " lead_time_seconds, skipped, result, codec)"
+                    " VALUES (:task, :author, :when, :when, :seconds, :skipped, :result, :codec)",
                     said,
                 )
                 return str(cursor.lastrowid)
             cursor = connection.execute(
                 "UPDATE annotations SET updated_at = :when, skipped = :skipped, result = :result,"
-                " states = states + 1,"
+                " codec = :codec, states = states + 1,"
                 " lead_time_seconds = lead_time_seconds + :seconds"
                 " WHERE annotation = :annotation AND backend_task = :task",
                 said,
@@ -316,48 +284,25 @@ class SimulatedLabeling(LabelingBackend):
         """Yield a connection; of what is written with it all or nothing is stored."""
         try:
             # Opened each time: a connection must not cross a fork, and opening takes 0.1 ms.
-            with closing(_connect(self._path)) as connection, connection:
+            with closing(connect(self._path)) as connection, connection:
                 if writing:
                     connection.execute("BEGIN IMMEDIATE")
                 yield connection
         except sqlite3.Error as error:
-            raise LabelingError(
-                f"{self._path}: {error}. Is it a labelling file, and can it be written to?"
-            ) from error
+            raise unusable(self._path, error) from error
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", _BUSY_SECONDS, uri=True)
-    connection.row_factory = sqlite3.Row
-    return connection
-
-
-def _create(path: Path) -> None:
-    """Make the file beside its place and link it there: it appears whole, and only once."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(draft)) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(_SCHEMA)
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            # Another process was first; its file is as good.
-            pass
-        finally:
-            draft.unlink()
-    except (OSError, sqlite3.Error) as error:
-        raise LabelingError(
-            f"{path}: cannot be made ({error}). Name a place that can be written to."
-        ) from error
+def from_settings(settings: "Settings", store: ObjectStore) -> SimulatedLabeling:  # noqa: ARG001
+    """Return the simulated back end of a deployment: a file in its home."""
+    return SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
 
 
 def _row(round_id: str, copy: TaskCopy) -> dict[str, object]:
     row = asdict(copy)
     row.pop("proposals")
-    proposed = write_proposals(copy.proposals, copy.width, copy.height)
-    return {**row, "round_id": round_id, "proposed": json.dumps(proposed)}
+    shown = shown_regions(copy.proposals)
+    about = {"proposed": json.dumps(shown.content), "codec": shown.codec}
+    return {**row, "round_id": round_id, **about}
 
 
 def _submission(backend: str, row: sqlite3.Row) -> Submission:
@@ -373,9 +318,9 @@ def _submission(backend: str, row: sqlite3.Row) -> Submission:
         updated_at=datetime.fromisoformat(row["updated_at"]),
         lead_time_seconds=row["lead_time_seconds"],
         skipped=bool(row["skipped"]),
-        result=json.loads(row["result"]),
+        payload=Payload(row["codec"], json.loads(row["result"])),
         weights_sha256=row["weights_sha256"],
-        proposed=json.loads(row["proposed"]),
+        proposed=Payload(row["shown_codec"], json.loads(row["proposed"])),
     )
 
 
@@ -389,7 +334,7 @@ def _open_place(row: sqlite3.Row) -> OpenPlace:
         image_key=row["image_key"],
         width=row["width"],
         height=row["height"],
-        proposed=json.loads(row["proposed"]),
+        proposed=Payload(row["codec"], json.loads(row["proposed"])),
         purpose=row["purpose"],
         note=row["note"],
     )

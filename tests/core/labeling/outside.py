@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.consensus.resolve import resolve_consensus
-from annotation_platform.labeling.backends.label_studio.results import write_result
+from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
 from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
+from annotation_platform.labeling.backends.regions import write_regions
 from annotation_platform.labeling.ledger import as_revision, count_answers, human_labels
 from annotation_platform.labeling.tasks import tasks_table
 from annotation_platform.schema.ontology import Ontology
@@ -72,6 +73,12 @@ def make_copies(images=4, places=3, **changes):
 
 def boxes(*corners, class_name="boat"):
     return write_result([Label.box(class_name, *each) for each in corners], WIDTH, HEIGHT)
+
+
+def in_pixels(result):
+    """Return the regions of a vendor as the simulated back end stores them."""
+    labels = read_result(result, width=WIDTH, height=HEIGHT, ontology=ONTOLOGY).labels
+    return write_regions(labels)
 
 
 def proposal(*corners, class_name="boat", score=0.9):

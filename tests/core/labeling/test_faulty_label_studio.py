@@ -311,7 +311,7 @@ def test_proposals_that_are_not_all_there_are_not_taken_for_all():
         answered(server)
         short = faulty.edited(lambda payload: payload[1:])
         server.fault(short, on="GET /api/predictions/", times=2)
-        assert all(said.proposed for said in client(server).collect(ROUND))
+        assert all(said.proposed.content for said in client(server).collect(ROUND))
         server.fault(short, on="GET /api/predictions/", times=99)
         with pytest.raises(LabelingError, match=r"7 proposals .* which holds 8"):
             client(server).collect(ROUND)
@@ -367,9 +367,9 @@ def test_one_number_that_is_none_hides_no_other_answer_and_is_not_passed_on(tmp_
         for task, value in zip(ids.values(), values, strict=True):
             server.say(int(task), ADMINISTRATOR, [{"value": value}], lead_time=float("nan"))
         first, second = client(server).collect(ROUND)
-        assert first.result == [{"value": {"x": "NaN", "y": "Infinity"}}]
+        assert first.payload.content == [{"value": {"x": "NaN", "y": "Infinity"}}]
         assert first.lead_time_seconds == 0.0
-        assert second.result == [{"value": {"x": 1.0}}]
+        assert second.payload.content == [{"value": {"x": 1.0}}]
         AnswersLedger(LocalObjectStore(tmp_path)).append(ROUND, [first], now=NOW)
         lines = [line for path in tmp_path.rglob("*.jsonl") for line in path.open()]
         assert lines
@@ -663,4 +663,4 @@ def test_after_any_faults_every_place_is_there_once_and_every_answer_was_read(fa
         seen |= {said.annotation: said for said in labeling.collect(ROUND)}
         assert seen.keys() == {str(key) for key in server.annotations}
         for key, said in seen.items():
-            assert said.result == server.annotations[int(key)]["result"]
+            assert said.payload.content == server.annotations[int(key)]["result"]

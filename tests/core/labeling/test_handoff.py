@@ -18,8 +18,10 @@ from annotation_platform.errors import (
     NotReadyError,
     SettingsError,
 )
-from annotation_platform.labeling.backends.label_studio.results import read_result
+from annotation_platform.labeling.annotations import Canvas
 from annotation_platform.labeling.backends.protocol import LabelingBackend
+from annotation_platform.labeling.backends.regions import shown_regions
+from annotation_platform.labeling.backends.registry import decode
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
 from annotation_platform.labeling.backends.vendor.package import write_package
@@ -39,6 +41,7 @@ from tests.core.labeling.outside import (
     consensus_of,
     fill_in,
     image_id,
+    in_pixels,
     make_copies,
     proposal,
     put_pictures,
@@ -128,8 +131,8 @@ def test_blind_places_go_out_without_proposals_and_answers_say_what_they_began_f
     one, two = package["answers"]
     take(labeling, tmp_path, package, answered(one, BOX), answered(two, BOX, who="8"))
     said = {each.place: each for each in labeling.collect(ROUND)}
-    assert (said[1].proposed, said[1].weights_sha256) == ([region], "a" * 64)
-    assert (said[2].proposed, said[2].weights_sha256) == ([], "")
+    assert (said[1].proposed, said[1].weights_sha256) == (shown_regions(shown.proposals), "a" * 64)
+    assert (said[2].proposed, said[2].weights_sha256) == (shown_regions(()), "")
     exported(labeling, store, tmp_path / "pybossa", form="pybossa")
     tasks = json.loads((tmp_path / "pybossa" / "tasks.json").read_text())
     assert [task["info"]["places"] for task in tasks] == [[1], [2]]
@@ -193,7 +196,7 @@ def test_the_same_answers_give_the_same_consensus_as_in_the_house(labeling, stor
         house.submit(
             ids[each.task_id, each.place],
             each.author,
-            each.result,
+            in_pixels(each.result),
             each.seconds,
             now=each.ended_at,
         )
@@ -240,7 +243,7 @@ def test_importing_a_file_twice_changes_nothing_and_a_corrected_one_makes_a_revi
     was, now = (next(s for s in all_ if s.place == 1) for all_ in (before, labeling.collect(ROUND)))
     assert (now.annotation, now.author, now.created_at) == (was.annotation, "acme:7", NOON)
     assert now.updated_at > was.updated_at
-    assert now.result == boxes((0, 0, 5, 5))
+    assert now.payload.content == boxes((0, 0, 5, 5))
     # An old file that somebody finds again takes nothing back.
     assert take(labeling, tmp_path, package, *entries).stored == 0
     assert next(s for s in labeling.collect(ROUND) if s.place == 1) == now
@@ -260,10 +263,10 @@ def test_an_answer_says_what_it_said_and_people_of_two_vendors_are_never_the_sam
     )  # fmt: skip
     one, skip, unsure = labeling.collect(ROUND)
     assert (one.author, one.created_at, one.lead_time_seconds) == ("acme:7", NOON, 60.0)
-    assert one.result == boxes(BOX)
-    assert (skip.author, skip.skipped, skip.result) == ("acme:kim", True, [])
+    assert one.payload.content == boxes(BOX)
+    assert (skip.author, skip.skipped, skip.payload.content) == ("acme:kim", True, [])
     assert unsure.created_at == LATER
-    said = read_result(unsure.result, width=WIDTH, height=HEIGHT, ontology=ONTOLOGY)
+    said = decode(unsure.payload, Canvas(WIDTH, HEIGHT, ONTOLOGY))
     assert said.labels == [UNSURE]
     assert labeling.progress(ROUND).annotations == 3
 
@@ -456,8 +459,10 @@ def test_a_coco_file_answers_one_place_of_each_picture_it_lists(labeling, store,
     crowd["annotations"][0]["iscrowd"] = 1
     (problem,) = returned(tmp_path, crowd).problems
     assert "annotations[0]" in problem.where
-    drawn = {each.result[0]["value"]["rectanglelabels"][0] for each in said if each.result}
+    canvas = Canvas(WIDTH, HEIGHT, ONTOLOGY)
+    drawn = {label.class_name for each in said for label in decode(each.payload, canvas).labels}
     assert drawn == {ONTOLOGY.names[1]}
+    assert {each.payload.codec for each in said} == {"vendor-coco/1"}
 
     bare = coco(manifest, names[:1], [])
     with pytest.raises(DataError, match="--package"):
@@ -484,7 +489,7 @@ def test_a_lake_in_a_bucket_will_do(s3_bucket, tmp_path):
     package = template(tmp_path / "out.zip")
     for _ in range(2):
         take(labeling, tmp_path, package, *(answered(each, BOX) for each in package["answers"]))
-    assert [each.result for each in labeling.collect(ROUND)] == [boxes(BOX)] * 2
+    assert [each.payload.content for each in labeling.collect(ROUND)] == [boxes(BOX)] * 2
     assert labeling.progress(ROUND).annotations == 2
 
 

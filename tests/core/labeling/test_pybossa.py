@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import DataError, FormatError
-from annotation_platform.labeling.backends.label_studio.results import read_result
+from annotation_platform.labeling.annotations import Canvas
 from annotation_platform.labeling.backends.pybossa.exports import read_pybossa
 from annotation_platform.labeling.backends.pybossa.rows import read_rows
+from annotation_platform.labeling.backends.registry import decode
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
 from annotation_platform.labeling.backends.vendor.package import write_package
@@ -31,6 +32,7 @@ from tests.core.labeling.outside import (
     as_shown_csv,
     boxes,
     consensus_of,
+    in_pixels,
     in_pybossa,
     make_copies,
     put_pictures,
@@ -93,7 +95,8 @@ def test_any_export_gives_the_consensus_of_the_house(labeling, tmp_path, export,
     ids = house.publish(ROUND, ONTOLOGY, copies)
     for each in said:
         task = ids[each.task_id, each.place]
-        house.submit(task, each.author, each.result, each.seconds, now=each.ended_at)
+        result = in_pixels(each.result)
+        house.submit(task, each.author, result, each.seconds, now=each.ended_at)
     tasks = handed_off(labeling, tmp_path, copies)
     rows, runs = in_pybossa(tasks, said, pack=PACKS[pack])
     paths = written(tmp_path, rows, runs, EXPORTS[export])
@@ -188,10 +191,9 @@ def test_a_skip_holds_no_place_and_a_choice_is_one(labeling, tmp_path):
     assert [(each.place, each.skipped) for each in said] == [
         (1, True), (1, False), (2, False), (3, False), (4, False),
     ]  # fmt: skip
-    read = [
-        read_result(each.result, width=WIDTH, height=HEIGHT, ontology=ontology).labels
-        for each in said
-    ]
+    assert {each.payload.codec for each in said} == {"pybossa/1"}
+    canvas = Canvas(WIDTH, HEIGHT, ontology)
+    read = [[] if each.skipped else decode(each.payload, canvas).labels for each in said]
     calm, seven = Label.choice("calm"), Label.choice("7")
     assert read == [[], [calm], [seven], [calm], [UNSURE]]
 

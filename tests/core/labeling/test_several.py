@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation_platform.errors import SettingsError
+from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.protocol import LabelingBackend
-from annotation_platform.labeling.backends.several import SeveralLabeling, with_vendors
+from annotation_platform.labeling.backends.several import SeveralLabeling, share_rounds
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.backends.vendor.answers import GivenAnswer
 from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
@@ -21,6 +22,7 @@ from tests.core.labeling.outside import (
     ONTOLOGY,
     ROUND,
     consensus_of,
+    in_pixels,
     make_copies,
     put_pictures,
     tasks_of,
@@ -46,13 +48,14 @@ def answer(clients, backend, backend_tasks, said):
     """Have somebody answer where the task is."""
     if backend == "simulated":
         task = backend_tasks[said.task_id, said.place]
-        clients[backend].submit(task, said.author, said.result, said.seconds, now=said.ended_at)
+        result = in_pixels(said.result)
+        clients[backend].submit(task, said.author, result, said.seconds, now=said.ended_at)
         return
     given_ = GivenAnswer(
         where="", key=f"place {said.place}", package="", task_id=said.task_id,
         places=(said.place,), annotator=said.author, image="", image_sha256=None, width=0,
         height=0, finished_at=said.ended_at, lead_time_seconds=said.seconds, skipped=False,
-        result=said.result,
+        payload=Payload("label-studio/1", said.result),
     )  # fmt: skip
     assert clients[backend].take(ROUND, [given_], now=LATER) == 1
 
@@ -125,9 +128,10 @@ def test_every_back_end_gets_its_share_to_the_task(tmp_path_factory, shares, tas
 
 @dataclass(frozen=True)
 class Named:
-    """A back end of which nothing is asked but its name."""
+    """A back end of which nothing is asked but its name, and whether it takes reviews."""
 
     name: str
+    takes_reviews = True
 
 
 def test_who_publishes_at_the_same_moment_agrees_on_the_routes(clients, store):
@@ -181,14 +185,14 @@ def test_people_are_asked_where_they_are_known_and_nobody_by_name_at_a_vendors(c
 
 
 def test_a_round_that_began_at_home_stays_there_when_vendors_join_and_leave(clients, store):
-    home = clients["simulated"]
-    assert with_vendors(home, {}, store) is home
+    home, vendors = clients["simulated"], {"handoff": clients["handoff"]}
+    assert share_rounds(home, vendors, {}, store) is home
     copies = make_copies(6, 1)
     ids = home.publish(ROUND, ONTOLOGY, copies)
     RoundTables(store).write("label_tasks", ROUND, tasks_of(home, copies))
     said = what_people_say(copies)
     answer(clients, "simulated", ids, said[0])
-    both = with_vendors(home, {"simulated": 1, "handoff": 2}, store)
+    both = share_rounds(home, vendors, {"simulated": 1, "handoff": 2}, store)
     assert both.change_token(ROUND).endswith(home.change_token(ROUND))
     assert len(both.collect(ROUND)) == 1
     assert both.publish(ROUND, ONTOLOGY, copies) == ids
@@ -196,7 +200,7 @@ def test_a_round_that_began_at_home_stays_there_when_vendors_join_and_leave(clie
 
     both.publish("round-0002", ONTOLOGY, copies_of_round_2())
     # Now nobody is to hand off any more; what vendors have is still looked at.
-    left = with_vendors(home, {}, store)
+    left = share_rounds(home, vendors, {}, store)
     assert Counter(left.backend_of(copy.task_id) for copy in copies_of_round_2()) == {
         "simulated": 2,
         "handoff": 4,

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.backends.label_studio.results import write_proposals
 from annotation_platform.labeling.backends.protocol import LabelingBackend, Proposal, TaskCopy
+from annotation_platform.labeling.backends.regions import shown_regions
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
@@ -56,13 +56,13 @@ def test_publishing_after_half_of_it_adds_the_rest(labeling):
 
 def test_what_was_submitted_comes_back_as_it_was_said(labeling):
     ids = labeling.publish(ROUND, ONTOLOGY, copies(proposals=(PROPOSAL,)))
-    result = write_proposals([PROPOSAL], 320, 240)
+    shown = shown_regions([PROPOSAL])
     task = ids[f"{ROUND}/boxes/1", 2]
-    annotation = labeling.submit(task, "ben", result, 7.5, now=NOON)
+    annotation = labeling.submit(task, "ben", shown.content, 7.5, now=NOON)
     (said,) = labeling.collect(ROUND)
     assert (said.backend, said.backend_task, said.annotation) == ("simulated", task, annotation)
     assert (said.task_id, said.place, said.author) == (f"{ROUND}/boxes/1", 2, "ben")
-    assert said.result == said.proposed == result
+    assert said.payload == said.proposed == shown
     assert said.created_at == said.updated_at == NOON
     assert (said.lead_time_seconds, said.skipped) == (7.5, False)
 
@@ -71,11 +71,12 @@ def test_an_edit_changes_the_annotation_and_keeps_its_birth(labeling):
     task = labeling.publish(ROUND, ONTOLOGY, copies())[f"{ROUND}/boxes/0", 1]
     annotation = labeling.submit(task, "ada", [], 5, now=NOON)
     later = NOON + timedelta(hours=1)
-    result = write_proposals([PROPOSAL], 320, 240)
-    assert labeling.submit(task, "ada", result, 3, annotation=annotation, now=later) == annotation
+    shown = shown_regions([PROPOSAL])
+    said = labeling.submit(task, "ada", shown.content, 3, annotation=annotation, now=later)
+    assert said == annotation
     (said,) = labeling.collect(ROUND)
     assert (said.created_at, said.updated_at) == (NOON, later)
-    assert (said.result, said.lead_time_seconds) == (result, 8)
+    assert (said.payload, said.lead_time_seconds) == (shown, 8)
 
 
 def test_the_stamp_changes_with_every_answer_and_edit_and_only_then(labeling):
@@ -98,7 +99,7 @@ def test_nothing_is_enforced_and_everything_is_stored(labeling):
     for author in ("ada", "ada", "stranger"):
         labeling.submit(task, author, nonsense, 1)
     assert [said.author for said in labeling.collect(ROUND)] == ["ada", "ada", "stranger"]
-    assert labeling.collect(ROUND)[0].result == nonsense
+    assert labeling.collect(ROUND)[0].payload.content == nonsense
 
 
 def test_skips_are_submissions_but_no_answers(labeling):
@@ -116,7 +117,7 @@ def test_a_person_sees_their_own_places_until_they_answered(labeling):
         (1, f"{n:064d}") for n in range(2)
     ]
     assert (before[0].round_id, before[0].width, before[0].height) == (ROUND, 320, 240)
-    assert before[0].proposed == write_proposals([PROPOSAL], 320, 240)
+    assert before[0].proposed == shown_regions([PROPOSAL])
     labeling.submit(before[0].backend_task, "ada", [], 1)
     assert labeling.open_places("ada") == before[1:]
     assert labeling.open_places("stranger") == []

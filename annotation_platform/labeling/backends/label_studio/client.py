@@ -5,11 +5,13 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
 from annotation_platform.errors import LabelingError
+from annotation_platform.labeling.annotations import Payload
+from annotation_platform.labeling.backends.label_studio.codec import NAME as CODEC
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp, UncertainError
 from annotation_platform.labeling.backends.label_studio.interface import (
     CONFLICTS_NAME,
@@ -25,8 +27,13 @@ from annotation_platform.labeling.backends.label_studio.people import (
     email_in,
     members,
 )
-from annotation_platform.labeling.backends.label_studio.pictures import PicturePlace
+from annotation_platform.labeling.backends.label_studio.pictures import (
+    PicturePlace,
+    picture_place,
+    shown_place,
+)
 from annotation_platform.labeling.backends.label_studio.results import write_proposals
+from annotation_platform.labeling.backends.label_studio.running import running_label_studio
 from annotation_platform.labeling.backends.label_studio.tasks import (
     Annotation,
     Prediction,
@@ -42,6 +49,10 @@ from annotation_platform.labeling.backends.protocol import (
 )
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.storage.keys import is_shown
+from annotation_platform.storage.objects import ObjectStore
+
+if TYPE_CHECKING:
+    from annotation_platform.settings import Settings
 
 _EVERYBODY = "Everybody"
 _CREATIONS = 3
@@ -139,6 +150,7 @@ class LabelStudioClient(LabelingBackend):
             retry_seconds=retry_seconds,
             requests_per_second=requests_per_second,
         )
+        self.requests_per_second = requests_per_second
         self._pictures = pictures
         self._shown = shown
         self._people = sorted(people)
@@ -395,6 +407,22 @@ class LabelStudioClient(LabelingBackend):
             self._http.post(path, {"project": project, "data": tab}, repeatable=True)
 
 
+def from_settings(settings: "Settings", store: ObjectStore) -> LabelStudioClient:  # noqa: ARG001
+    """Return the Label Studio of a deployment's settings, or the one that ``up`` has started.
+
+    Raises:
+        SettingsError: no token is set, and no Label Studio was started in this home.
+    """
+    url, token = running_label_studio(settings)
+    return LabelStudioClient(
+        url,
+        token,
+        pictures=picture_place(settings.lake_url),
+        shown=shown_place(settings.lake_url, settings.shown_url, settings.shown_profile),
+        requests_per_second=settings.label_studio_requests_per_second,
+    )
+
+
 def _task(copy: TaskCopy, round_id: str, picture: str) -> dict[str, Any]:
     """Return a copy as Label Studio imports it: what identifies it, its picture, its proposals."""
     task: dict[str, Any] = {
@@ -442,9 +470,9 @@ def _submission(
         updated_at=said.updated_at.astimezone(UTC),
         lead_time_seconds=_seconds(said.lead_time),
         skipped=said.was_cancelled,
-        result=said.result or [],
+        payload=Payload(CODEC, said.result or []),
         weights_sha256=(began_from.model_version or "") if began_from else "",
-        proposed=(began_from.result or []) if began_from else [],
+        proposed=Payload(CODEC, began_from.result or []) if began_from else None,
     )
 
 

@@ -4,6 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from annotation_platform.labeling.annotations import (
+    DecodedAnnotation,
+    NamedLabel,
+    Region,
+    only_choice,
+)
 from annotation_platform.labeling.backends.label_studio.interface import (
     ACCEPT,
     COMMENT_NAME,
@@ -19,36 +25,21 @@ from annotation_platform.labeling.backends.label_studio.read_regions import (
 from annotation_platform.labeling.backends.label_studio.write_regions import write_region
 from annotation_platform.labeling.backends.protocol import Proposal
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import UNSURE, Label, rotated_corners
+from annotation_platform.schema.shapes import UNSURE, Label
+
+_DECISIONS: dict[str, Literal["accept", "reject"]] = {ACCEPT: "accept", REJECT: "reject"}
 
 
 @dataclass(frozen=True)
-class ParsedResult:
-    """The labels of one annotation, in the order drawn, and what is wrong with it.
+class _Read(NamedLabel):
+    """A label, and the id of the region under which its own region was put."""
 
-    Each problem is a sentence that begins with the region it is about. A problem may come with
-    a label (a clipped box) or instead of one; no region disappears without either. ``refused``
-    counts the regions for which no label stands: with any, no labels does not mean "nothing here".
-    """
-
-    labels: list[Label]
-    problems: list[str]
-    refused: int = 0
-
-
-@dataclass(frozen=True)
-class _Read:
-    """A label and the region that says it: its name, its id, and what it was put under."""
-
-    name: str
-    label: Label
-    key: str = ""
     parent: str = ""
 
 
 def read_result(
     result: Any, *, width: int, height: int, ontology: Ontology, outside_percent: float = 5.0
-) -> ParsedResult:
+) -> DecodedAnnotation:
     """Return the labels that a Label Studio result says, in pixels, and the problems found.
 
     Label Studio stores whatever it is sent, so nothing is taken for granted. A region gives a
@@ -81,7 +72,7 @@ def read_result(
     """
     if not isinstance(result, list):
         problem = f"result: expected a list of regions, not {type(result).__name__}"
-        return ParsedResult([], [problem], 1)
+        return DecodedAnnotation([], [problem], 1)
     picture = Picture(width, height, outside_percent)
     found: list[_Read] = []
     problems: list[str] = []
@@ -103,11 +94,13 @@ def read_result(
         key, parent = _text(region.get("id")), _text(region.get("parentID"))
         found += [_Read(name, label, key, parent) for label in labels]
     if ontology.choose == "one":
-        found, surplus = _only_choice(found)
+        found, surplus = only_choice(found)
         problems += surplus
         refused += len(surplus)
-    labels = [each.label for each in _joined(found)]
-    return ParsedResult([UNSURE] if UNSURE in labels else labels, problems, refused)
+    joined = _joined(found)
+    unsure = [each for each in joined if each.label == UNSURE][:1]
+    regions = [Region(each.label, each.region_id) for each in unsure or joined]
+    return DecodedAnnotation(regions, problems, refused)
 
 
 def write_result(
@@ -162,23 +155,6 @@ def _add_choice(region: dict[str, Any], other: dict[str, Any]) -> None:
         region["score"] = min(region["score"], other["score"])
 
 
-def same_labels(one: Iterable[Label], other: Iterable[Label], *, pixels: float = 0.01) -> bool:
-    """Return whether two answers say the same: labels of equal value, in whatever order.
-
-    Args:
-        one: Labels on a picture.
-        other: Labels on the same picture.
-        pixels: By how much coordinates may differ; masks are equal or not.
-    """
-    left = list(other)
-    for label in one:
-        equal = next((each for each in left if _same(label, each, pixels)), None)
-        if equal is None:
-            return False
-        left.remove(equal)
-    return not left
-
-
 def _region_name(region: Any, position: int) -> str:
     given = region.get("id") if isinstance(region, dict) else None
     return f"region {given}" if given else f"region number {position + 1}"
@@ -188,23 +164,11 @@ def _text(said: Any) -> str:
     return said if isinstance(said, str) else ""
 
 
-def _only_choice(found: list[_Read]) -> tuple[list[_Read], list[str]]:
-    """Return what was found without choices if there are several, and a problem for each of them.
-
-    Which one was meant cannot be told.
-    """
-    chosen = {each.label.class_name: each for each in found if each.label.shape == "choice"}
-    if len(chosen) < 2:
-        return found, []
-    names = " and ".join(repr(name) for name in chosen)
-    regions = dict.fromkeys(each.name for each in chosen.values())
-    kept = [each for each in found if each.label.shape != "choice"]
-    return kept, [f"{name}: {names} are chosen, where one is asked" for name in regions]
-
-
 def _joined(found: list[_Read]) -> list[_Read]:
     """Return what was found, polygons under one of their class made part of it."""
-    polygons = {each.key: each for each in found if each.label.shape == "polygon" and each.key}
+    polygons = {
+        each.region_id: each for each in found if each.label.shape == "polygon" and each.region_id
+    }
     outlines: dict[str, list[list[float]]] = {}
     whole = []
     for each in found:
@@ -212,10 +176,10 @@ def _joined(found: list[_Read]) -> list[_Read]:
         if root is each:
             whole.append(each)
         else:
-            outlines.setdefault(root.key, []).extend(each.label.values)
+            outlines.setdefault(root.region_id, []).extend(each.label.values)
     return [
-        replace(each, label=_with_outlines(each.label, outlines[each.key]))
-        if each.key in outlines and polygons[each.key] is each
+        replace(each, label=_with_outlines(each.label, outlines[each.region_id]))
+        if each.region_id in outlines and polygons[each.region_id] is each
         else each
         for each in whole
     ]
@@ -242,59 +206,10 @@ def _with_outlines(label: Label, more: list[list[float]]) -> Label:
     return Label.polygon(label.class_name or "", [*label.values, *more])
 
 
-def _same(one: Label, other: Label, pixels: float) -> bool:
-    if (one.shape, one.class_name) != (other.shape, other.class_name):
-        return False
-    if one.shape == "mask":
-        return one.geometry == other.geometry
-    left, right = _places(one), _places(other)
-    return [len(each) for each in left] == [len(each) for each in right] and all(
-        abs(a - b) <= pixels
-        for one_place, other_place in zip(left, right, strict=True)
-        for a, b in zip(one_place, other_place, strict=True)
-    )
+def read_review(result: Any, *, width: int, height: int, ontology: Ontology) -> DecodedAnnotation:
+    """Return what an annotation under ``interface.review_config`` says, its decision included.
 
-
-def _places(label: Label) -> list[list[float]]:
-    """Return coordinates that make the place of a label, in pixels: one list for each outline."""
-    if label.shape == "polygon":
-        return list(label.values)
-    if label.shape == "rotated_box":
-        # Corners, because 359.9 degrees are next to 0.
-        return [rotated_corners(*label.values).ravel().tolist()]
-    sides = (label.x1, label.y1, label.x2, label.y2)
-    return [[side for side in sides if side is not None]]
-
-
-@dataclass(frozen=True)
-class Review:
-    """What an expert decided about labels in dispute.
-
-    ``accepted`` are the labels as they were shown, ``fixed`` those that the expert changed, by
-    value; with ``rejected`` nothing stands. The comment is what the annotator will read.
-    """
-
-    decision: Literal["accepted", "fixed", "rejected"]
-    labels: list[Label]
-    comment: str
-    problems: list[str]
-
-
-def read_review(
-    result: Any, proposed: Any, *, width: int, height: int, ontology: Ontology
-) -> Review | None:
-    """Return what an answer to ``interface.review_config`` decides; None if it decides nothing.
-
-    It decides nothing if it has not exactly one decision, if it says ``unsure``, or if a region
-    of an accepted one is refused: then what the expert meant is not known. Label Studio takes no
-    rejection without a reason; one that came otherwise is a problem, and stands.
-
-    Args:
-        result: The ``result`` of the answer, as Label Studio gives it.
-        proposed: The ``result`` of what was shown.
-        width: Width of the stored picture in pixels.
-        height: Height of the stored picture in pixels.
-        ontology: The classes that a label may name.
+    ``annotations.review_of`` tells what the decision is worth. Arguments as ``read_result``.
     """
     about: dict[str, list[Any]] = {DECISION_NAME: [], REASON_NAME: [], COMMENT_NAME: []}
     drawn: list[Any] = []
@@ -302,23 +217,17 @@ def read_review(
         asked = region.get("from_name") if isinstance(region, dict) else None
         about.get(asked if isinstance(asked, str) else "", drawn).append(region)
     decisions = {said for region in about[DECISION_NAME] for said in _said(region, "choices")}
-    said = read_result(drawn, width=width, height=height, ontology=ontology)
-    accepted = decisions == {ACCEPT} and said.refused == 0
-    if said.labels == [UNSURE] or not (accepted or decisions == {REJECT}):
-        return None
     texts = [
         text.strip()
         for name in (REASON_NAME, COMMENT_NAME)
         for region in about[name]
         for text in _said(region, "text")
     ]
-    comment = "\n".join(text for text in texts if text)
-    if not accepted:
-        reasonless = [] if comment else ["decision: rejected without a reason"]
-        return Review("rejected", said.labels, comment, said.problems + reasonless)
-    shown = read_result(proposed, width=width, height=height, ontology=ontology)
-    is_fixed = not same_labels(said.labels, shown.labels)
-    return Review("fixed" if is_fixed else "accepted", said.labels, comment, said.problems)
+    return replace(
+        read_result(drawn, width=width, height=height, ontology=ontology),
+        decision=_DECISIONS.get(decisions.pop(), "") if len(decisions) == 1 else "",
+        comment="\n".join(text for text in texts if text),
+    )
 
 
 def _said(region: dict[str, Any], kind: str) -> list[str]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from annotation_platform.errors import DataError
-from annotation_platform.labeling.backends.label_studio.results import write_result
+from annotation_platform.labeling.annotations import Payload
+from annotation_platform.labeling.backends.pybossa.codec import NAME, inner, is_skipped, is_unsure
 from annotation_platform.labeling.backends.pybossa.rows import Row, read_rows
 from annotation_platform.labeling.backends.vendor.answers import (
     GivenAnswer,
@@ -15,12 +16,10 @@ from annotation_platform.labeling.backends.vendor.answers import (
     read_time,
 )
 from annotation_platform.landing.archives import is_archive, read_archive
-from annotation_platform.schema.shapes import UNSURE, Label
 from annotation_platform.storage.regular import open_regular
 
 _MAXIMUM_BYTES = 500_000_000
 _INFO_ONLY = "_info_only.csv"
-_ANSWERS = ("result", "answer", "choice", "label")
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,8 @@ def _answer(row: Row, asked: Mapping[int, _Task | str]) -> GivenAnswer:
         raise _RowError(f"it answers task {number}: {task}")
     began, ended = _time(said, "created"), _time(said, "finish_time")
     spent = (ended - began).total_seconds() if began and ended else 0.0
-    result, skipped = _content(said.get("info"), task)
+    info = said.get("info")
+    _check_content(info)
     return GivenAnswer(
         where=row.where,
         key=f"{task.package} run {run}",
@@ -136,8 +136,8 @@ def _answer(row: Row, asked: Mapping[int, _Task | str]) -> GivenAnswer:
         finished_at=ended,
         # A server's clock that was set back is nobody's work.
         lead_time_seconds=max(spent, 0.0),
-        skipped=skipped,
-        result=result,
+        skipped=is_skipped(info),
+        payload=Payload(NAME, info),
     )
 
 
@@ -160,20 +160,13 @@ def _person(said: Mapping[str, Any]) -> str:
     return f"ip-{said['user_ip']}" if said.get("user_ip") else ""
 
 
-def _content(info: Any, task: _Task) -> tuple[list[Any], bool]:
-    """Return the regions of an answer, and whether it is a skip."""
-    size = (max(task.width, 1), max(task.height, 1))
-    if isinstance(info, dict):
-        if info.get("skipped") is True:
-            return [], True
-        if info.get("unsure") is True:
-            return write_result([UNSURE], *size), False
-        info = next((info[key] for key in _ANSWERS if key in info), None)
-    if isinstance(info, list):
-        return info, False
-    if isinstance(info, str) and info and info[0] not in "[{":
-        return write_result([Label.choice(info)], *size), False
-    raise _RowError("its info is no answer: expected a list of regions or a choice")
+def _check_content(info: Any) -> None:
+    """Raise a _RowError if a task run holds no answer."""
+    if is_skipped(info) or is_unsure(info):
+        return
+    said = inner(info)
+    if not (isinstance(said, list) or (isinstance(said, str) and said and said[0] not in "[{")):
+        raise _RowError("its info is no answer: expected a list of regions or a choice")
 
 
 def _whole(value: Any) -> int | None:

@@ -10,7 +10,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from annotation_platform.errors import FormatError
-from annotation_platform.labeling.backends.label_studio.results import read_result
+from annotation_platform.labeling.annotations import Canvas, Payload
+from annotation_platform.labeling.backends.registry import count_regions, decode
 from annotation_platform.labeling.backends.vendor.package import Manifest, PackedPlace
 from annotation_platform.schema.ontology import Ontology
 
@@ -46,7 +47,7 @@ class GivenAnswer:
         finished_at: None if not said.
         lead_time_seconds: 0 if not said.
         skipped: whether the person did not want to answer.
-        result: Label Studio's list of regions.
+        payload: what was drawn or chosen, as it came, and the codec that reads it.
     """
 
     where: str
@@ -62,7 +63,7 @@ class GivenAnswer:
     finished_at: datetime | None
     lead_time_seconds: float
     skipped: bool
-    result: list[Any]
+    payload: Payload
 
 
 @dataclass(frozen=True)
@@ -218,9 +219,9 @@ def _problems(manifest: Manifest, answer: GivenAnswer, now: datetime) -> list[st
         wrong.append(f"it was finished in the future, at {answer.finished_at.isoformat()}")
     if not (math.isfinite(answer.lead_time_seconds) and answer.lead_time_seconds >= 0):
         wrong.append(f"{answer.lead_time_seconds} seconds is no time spent on it")
-    if answer.skipped and answer.result:
+    if answer.skipped and count_regions(answer.payload):
         wrong.append("it is skipped, and yet it has regions")
-    return wrong + _region_problems(answer.result, asked, manifest.ontology)
+    return wrong + _region_problems(answer.payload, asked, manifest.ontology)
 
 
 def _picture_problems(asked: PackedPlace, answer: GivenAnswer) -> list[str]:
@@ -238,7 +239,7 @@ def _picture_problems(asked: PackedPlace, answer: GivenAnswer) -> list[str]:
     return wrong
 
 
-def _region_problems(result: list[Any], asked: PackedPlace, ontology: Ontology) -> list[str]:
+def _region_problems(payload: Payload, asked: PackedPlace, ontology: Ontology) -> list[str]:
     """Return what is wrong with regions if any gives no label; mere remarks are no problem."""
-    said = read_result(result, width=asked.width, height=asked.height, ontology=ontology)
+    said = decode(payload, Canvas(asked.width, asked.height, ontology))
     return said.problems if said.refused else []

@@ -10,10 +10,10 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from annotation_platform.errors import DataError, LabelingError, NotReadyError, SettingsError
-from annotation_platform.labeling.backends.label_studio.results import write_proposals
+from annotation_platform.labeling.annotations import FIRST_CODEC, Payload
 from annotation_platform.labeling.backends.protocol import (
     LabelingBackend,
     Place,
@@ -21,6 +21,7 @@ from annotation_platform.labeling.backends.protocol import (
     Submission,
     TaskCopy,
 )
+from annotation_platform.labeling.backends.regions import shown_regions
 from annotation_platform.labeling.backends.vendor.answers import GivenAnswer
 from annotation_platform.labeling.backends.vendor.package import (
     HandoffCopy,
@@ -32,6 +33,9 @@ from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.storage.journal import ERASED, Journal
 from annotation_platform.storage.objects import ObjectStore
+
+if TYPE_CHECKING:
+    from annotation_platform.settings import Settings
 
 NAME = "handoff"
 """The back end's name, as tables record it."""
@@ -52,7 +56,7 @@ class _State:
     updated_at: datetime
     lead_time_seconds: float
     skipped: bool
-    result: list[Any]
+    payload: Payload
 
 
 class HandoffLabeling(LabelingBackend):
@@ -64,6 +68,8 @@ class HandoffLabeling(LabelingBackend):
         store: the lake's objects.
     """
 
+    takes_reviews = False
+
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
@@ -71,10 +77,6 @@ class HandoffLabeling(LabelingBackend):
     def name(self) -> str:
         """The back end's name, as tables record it."""
         return NAME
-
-    def annotators(self) -> list[str]:
-        """Return nobody: who works for a vendor is not known."""
-        return []
 
     def publish(
         self,
@@ -143,20 +145,12 @@ class HandoffLabeling(LabelingBackend):
         """
         return 0
 
-    def delete_person(self, name: str) -> int:  # noqa: ARG002 - the protocol's argument
-        """Do nothing: who answered at a vendor's is noted in the lake alone."""
-        return 0
-
-    def round_url(self, round_id: str) -> str:  # noqa: ARG002 - the protocol's argument
-        """Return an empty address: packages go out and come back as files."""
-        return ""
-
     def copies(self, round_id: str) -> list[HandoffCopy]:
         """Return what vendors are asked in a round, each place once; empty if nothing."""
         known = {each.name for each in fields(HandoffCopy)}
         found: dict[tuple[str, int], HandoffCopy] = {}
         for said in _entries(self._journal(round_id, "copies")):
-            copy = HandoffCopy(**{name: said[name] for name in known})
+            copy = HandoffCopy(**{name: said[name] for name in known & said.keys()})
             # Two publishers at once may both note a place: the first one stands, with the picture
             # of the last.
             first = found.get((copy.task_id, copy.place), copy)
@@ -250,6 +244,11 @@ class HandoffLabeling(LabelingBackend):
         return Journal(self._store, f"handoff/{round_id}/{what}", private=True)
 
 
+def from_settings(settings: "Settings", store: ObjectStore) -> HandoffLabeling:  # noqa: ARG001
+    """Return the places that vendors answer; what they answered is in the lake."""
+    return HandoffLabeling(store)
+
+
 class _Seats:
     """Which places are held, and by whom, while answers are stored."""
 
@@ -301,7 +300,7 @@ def _state(
         updated_at=updated,
         lead_time_seconds=given.lead_time_seconds,
         skipped=given.skipped,
-        result=given.result,
+        payload=given.payload,
     )
 
 
@@ -313,7 +312,9 @@ def _annotation(given: GivenAnswer) -> str:
 
 def _digest(given: GivenAnswer) -> str:
     finished = given.finished_at.isoformat() if given.finished_at else None
-    said = [finished, given.lead_time_seconds, given.skipped, given.result]
+    said = [finished, given.lead_time_seconds, given.skipped, given.payload.content]
+    if given.payload.codec != FIRST_CODEC:
+        said.append(given.payload.codec)
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
@@ -330,14 +331,15 @@ def _submission(copy: HandoffCopy, first: _State, latest: _State) -> Submission:
         updated_at=latest.updated_at,
         lead_time_seconds=latest.lead_time_seconds,
         skipped=latest.skipped,
-        result=latest.result,
+        payload=latest.payload,
         weights_sha256=copy.weights_sha256,
-        proposed=copy.proposed,
+        proposed=Payload(copy.codec, copy.proposed),
     )
 
 
 def _kept_copy(copy: TaskCopy) -> HandoffCopy:
     """Return what vendors may know of a copy: neither whom it is meant for nor its purpose."""
+    shown = shown_regions(copy.proposals)
     return HandoffCopy(
         task_id=copy.task_id,
         image_id=copy.image_id,
@@ -347,7 +349,8 @@ def _kept_copy(copy: TaskCopy) -> HandoffCopy:
         height=copy.height,
         weights_sha256=copy.weights_sha256,
         expertise=copy.expertise,
-        proposed=write_proposals(copy.proposals, copy.width, copy.height),
+        proposed=shown.content,
+        codec=shown.codec,
     )
 
 
@@ -376,7 +379,10 @@ def _to_line(state: _State, now: datetime) -> dict[str, Any]:
 
 
 def _from_line(line: dict[str, Any]) -> _State:
-    content = {each.name: line[each.name] for each in fields(_State)}
+    # Lines of release 0.1.0 hold Label Studio's regions as ``result``.
+    payload = line.get("payload") or {"codec": FIRST_CODEC, "content": line["result"]}
+    names = (each.name for each in fields(_State) if each.name != "payload")
+    content = {**{name: line[name] for name in names}, "payload": Payload(**payload)}
     for name in ("created_at", "updated_at"):
         content[name] = datetime.fromisoformat(content[name])
     return _State(**content)

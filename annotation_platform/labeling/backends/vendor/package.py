@@ -19,6 +19,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
 from annotation_platform.errors import DataError, SettingsError
+from annotation_platform.labeling.annotations import FIRST_CODEC
+from annotation_platform.labeling.backends.label_studio.results import write_proposals
+from annotation_platform.labeling.backends.regions import read_proposals
 from annotation_platform.labeling.backends.vendor.readme import readme
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.storage.objects import ObjectStore
@@ -38,7 +41,7 @@ _FIRST_DAY = (1980, 1, 1, 0, 0, 0)
 class HandoffCopy:
     """One place of a task as the hand-off keeps it: nobody in particular is asked.
 
-    ``proposed`` is Label Studio's list of regions.
+    ``proposed`` is the content that ``codec`` reads.
     """
 
     task_id: str
@@ -50,11 +53,15 @@ class HandoffCopy:
     weights_sha256: str
     expertise: str
     proposed: list[dict[str, Any]]
+    codec: str = FIRST_CODEC
 
 
 @dataclass(frozen=True)
 class PackedPlace:
-    """One place of a task as the vendor sees it; ``image`` is the picture's file."""
+    """One place of a task as the vendor sees it; ``image`` is the picture's file.
+
+    ``proposed`` is written as the regions of Label Studio, which ``README.txt`` describes.
+    """
 
     task_id: str
     place: int
@@ -151,10 +158,16 @@ def build_manifest(
                 width=copy.width,
                 height=copy.height,
                 expertise=copy.expertise,
-                proposed=copy.proposed,
+                proposed=_shown(copy),
             )
         )
     return Manifest(round_id, vendor, ontology, tuple(places))
+
+
+def _shown(copy: HandoffCopy) -> list[dict[str, Any]]:
+    if copy.codec == FIRST_CODEC:
+        return copy.proposed
+    return write_proposals(read_proposals(copy.proposed), copy.width, copy.height)
 
 
 def round_of_package(package: str) -> str:

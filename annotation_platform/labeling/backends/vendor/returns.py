@@ -8,12 +8,11 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from annotation_platform.errors import DataError, FormatError
 from annotation_platform.formats.coco import read_coco_boxes
-from annotation_platform.labeling.backends.label_studio.results import write_result
+from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.vendor.answers import (
     GivenAnswer,
     Problem,
@@ -24,14 +23,13 @@ from annotation_platform.labeling.backends.vendor.answers import (
     read_time,
 )
 from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
+from annotation_platform.labeling.backends.vendor.codecs import COCO_NAME, native_payload
 from annotation_platform.labeling.backends.vendor.package import (
     ANSWERS,
     COCO_ANSWERS,
     round_of_package,
 )
 from annotation_platform.landing.archives import is_archive, read_archive
-from annotation_platform.schema.dataset import LABEL_COLUMNS
-from annotation_platform.schema.shapes import UNSURE, Label
 from annotation_platform.storage.regular import open_regular
 
 _MAXIMUM_BYTES = 200_000_000
@@ -86,7 +84,7 @@ def read_returned(path: Path, *, package: str = "") -> Returned:
     said = load_json(data, name)
     package = _package(said, name, package)
     if isinstance(said, dict) and "annotations" in said:
-        listed = list(_coco_answers(data, name, package))
+        listed = list(_coco_answers(said, data, name, package))
         crowds = _crowds(said["annotations"], name)
         return Returned(listed, crowds, 0, pictures, frozenset([package]))
     listed, problems, unanswered = _native_answers(said, name, package)
@@ -226,9 +224,6 @@ def _native_answer(read: _NativeAnswer, where: str, package: str) -> GivenAnswer
         raise ValueError("it ends before it begins")
     if seconds is None:
         seconds = (finished - started).total_seconds() if started and finished else 0.0
-    result = read.result or []
-    if read.unsure:
-        result = [*result, *write_result([UNSURE], max(read.width, 1), max(read.height, 1))]
     return GivenAnswer(
         where=where,
         key=f"place {read.place}",
@@ -243,7 +238,7 @@ def _native_answer(read: _NativeAnswer, where: str, package: str) -> GivenAnswer
         finished_at=finished,
         lead_time_seconds=seconds,
         skipped=read.skipped,
-        result=result,
+        payload=native_payload(read.result or [], unsure=read.unsure),
     )
 
 
@@ -251,35 +246,42 @@ def _told(place: tuple[int | str, ...], message: str) -> str:
     return f"{'.'.join(map(str, place)) or 'entry'}: {message[:1].lower()}{message[1:]}"
 
 
-def _coco_answers(data: bytes, name: str, package: str) -> Iterator[GivenAnswer]:
+def _coco_answers(
+    said: dict[str, Any], data: bytes, name: str, package: str
+) -> Iterator[GivenAnswer]:
     """Yield one answer for each picture that a COCO file lists."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / COCO_ANSWERS
         file.write_bytes(data)
         try:
-            dataset = read_coco_boxes(file)
+            # It judges the file as a whole.
+            read_coco_boxes(file)
         except FormatError as error:
             raise DataError(str(error).replace(str(file), name)) from error
-    drawn: dict[str, list[Label]] = {}
-    for image_id, *box in zip(*_columns(dataset.labels, LABEL_COLUMNS), strict=True):
-        drawn.setdefault(image_id, []).append(Label.box(*box))
-    shown = _columns(dataset.images, ["image_id", "file_name", "width", "height"])
-    for image_id, file_name, width, height in zip(*shown, strict=True):
+    drawn: dict[int, list[dict[str, Any]]] = {}
+    for each in said["annotations"]:
+        drawn.setdefault(each["image_id"], []).append(each)
+    for shown in said["images"]:
+        content = {
+            "images": [shown],
+            "categories": said["categories"],
+            "annotations": drawn.get(shown["id"], []),
+        }
         yield GivenAnswer(
-            where=f"{name}: {file_name}",
+            where=f"{name}: {shown['file_name']}",
             key="coco",
             package=package,
             task_id="",
             places=(),
             annotator="",
-            image=file_name,
+            image=shown["file_name"],
             image_sha256=None,
-            width=width,
-            height=height,
+            width=shown["width"],
+            height=shown["height"],
             finished_at=None,
             lead_time_seconds=0.0,
             skipped=False,
-            result=write_result(drawn.get(image_id, []), width, height),
+            payload=Payload(COCO_NAME, content),
         )
 
 
@@ -290,7 +292,3 @@ def _crowds(annotations: list[Any], name: str) -> list[Problem]:
         for position, each in enumerate(annotations)
         if each.get("iscrowd")
     ]
-
-
-def _columns(frame: pd.DataFrame, names: list[str]) -> list[list[Any]]:
-    return [frame[name].tolist() for name in names]
