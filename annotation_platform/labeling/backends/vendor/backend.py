@@ -23,6 +23,7 @@ from annotation_platform.labeling.backends.protocol import (
 )
 from annotation_platform.labeling.backends.regions import shown_regions
 from annotation_platform.labeling.backends.vendor.answers import GivenAnswer
+from annotation_platform.labeling.backends.vendor.first_codec import in_first_codec
 from annotation_platform.labeling.backends.vendor.package import (
     HandoffCopy,
     Manifest,
@@ -213,8 +214,8 @@ class HandoffLabeling(LabelingBackend):
         for given in sorted(answers, key=lambda answer: answer.finished_at or now):
             annotation = _annotation(given)
             history = histories.setdefault(annotation, [])
-            digest = _digest(given)
-            if any(state.digest == digest for state in history):
+            digest = _digest(given, given.payload)
+            if any(state.digest in (digest, _first_digest(given)) for state in history):
                 continue
             state = _state(annotation, digest, given, seats.seat(given, history), history, now)
             history.append(state)
@@ -310,12 +311,18 @@ def _annotation(given: GivenAnswer) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
-def _digest(given: GivenAnswer) -> str:
+def _digest(given: GivenAnswer, payload: Payload) -> str:
     finished = given.finished_at.isoformat() if given.finished_at else None
-    said = [finished, given.lead_time_seconds, given.skipped, given.payload.content]
-    if given.payload.codec != FIRST_CODEC:
-        said.append(given.payload.codec)
+    said = [finished, given.lead_time_seconds, given.skipped, payload.content]
+    if payload.codec != FIRST_CODEC:
+        said.append(payload.codec)
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _first_digest(given: GivenAnswer) -> str:
+    """Return the digest that release 0.1.0 gave the same answer."""
+    content = in_first_codec(given.payload, given.width, given.height)
+    return _digest(given, Payload(FIRST_CODEC, content))
 
 
 def _submission(copy: HandoffCopy, first: _State, latest: _State) -> Submission:
