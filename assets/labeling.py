@@ -6,8 +6,9 @@ import dagster as dg
 import pandas as pd
 
 from annotation_platform.choosing import choose_images
+from annotation_platform.labeling.asking import ask_people
 from annotation_platform.labeling.backends.protocol import LabelingBackend
-from annotation_platform.labeling.rounds import ask_people, collect_answers
+from annotation_platform.labeling.rounds import collect_answers
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.labeling.skills import Skills
 from annotation_platform.lake import Lake

@@ -8,7 +8,7 @@ import pandas as pd
 
 from annotation_platform.consensus.error_rate import ErrorRate
 from annotation_platform.curation.label_issues import with_suspects
-from annotation_platform.labeling import reviews
+from annotation_platform.labeling import review_sampling, reviews
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.lake import Lake
@@ -132,13 +132,13 @@ def reviewed_labels(
         policy,
         now=datetime.now(UTC),
     )
-    plan = reviews.review_sample(
+    plan = review_sampling.review_sample(
         round_id,
         consensus_labels,
         lake.tables.read("conflicts", round_id),
         policy,
     )
-    errors = reviews.estimated_errors(plan, labels)
+    errors = review_sampling.estimated_errors(plan, labels)
     images = labels.drop_duplicates("image_id")
     held = images[images["decision"].isin(["rejected", "undecided"])]
     reviewed = lake.accepted_images().merge(images.loc[images["decided_by"] != "", ["image_id"]])

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from annotation_platform.images.cleaning import clean_round
-from annotation_platform.labeling.ledger import count_answers
+from annotation_platform.labeling.counting import count_answers
 from annotation_platform.reporting.account import account_of, damaged_pictures
 from annotation_platform.schema.shared_columns import ANSWER_STATES
 from annotation_platform.storage.round_tables import parquet_bytes

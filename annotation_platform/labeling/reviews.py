@@ -7,43 +7,28 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from annotation_platform.audit_log.noting import note_policy, note_reviews
-from annotation_platform.consensus.error_rate import (
-    ErrorRate,
-    ReviewPlan,
-    estimate_error_rate,
-    plan_review,
-)
 from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.errors import NotReadyError
 from annotation_platform.labeling.annotations import Canvas, Review
 from annotation_platform.labeling.backends.protocol import LabelingBackend, Proposal, TaskCopy
 from annotation_platform.labeling.backends.registry import decode_review
+from annotation_platform.labeling.counting import Count, Rules, count_answers
 from annotation_platform.labeling.guidelines import read_guideline
-from annotation_platform.labeling.ledger import (
-    Count,
-    Revision,
-    Rules,
-    as_revision,
-    count_answers,
-)
+from annotation_platform.labeling.ledger import Revision, as_revision
 from annotation_platform.labeling.moments import as_of, reviews_made_of
 from annotation_platform.labeling.places import PlacePlan, Wanted, assign_places
+from annotation_platform.labeling.review_sampling import SAMPLE, review_sample
 from annotation_platform.labeling.rounds import fetch_answers
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
-from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.shapes import NOTHING, Label
 from annotation_platform.schema.tables import empty_table, make_table, records
 from annotation_platform.storage.round_tables import table_digest
-
-SAMPLE = "sample"
-"""The kind of a review task on an image that was drawn at random, nothing being in dispute."""
 
 
 @dataclass(frozen=True)
@@ -236,44 +221,6 @@ def reviewed_labels(
     for image, labels in groupby(records(by_image), key=lambda row: str(row["image_id"])):
         rows += _reviewed(list(labels), decided, image, reasons.get(image))
     return make_table("reviewed_labels", rows)
-
-
-def review_sample(
-    round_id: str,
-    consensus: pd.DataFrame,
-    conflicts: pd.DataFrame,
-    policy: Params,
-    *,
-    size: int | None = None,
-) -> ReviewPlan:
-    """Return the sample of undisputed images that is reviewed to see how many labels are wrong.
-
-    Images on which people agreed less are in it more often. The same tables give the same sample.
-    ``size`` takes the place of policy's, for a sample that was drawn before.
-    """
-    unsettled = set(conflicts.loc[~conflicts["settled"], "image_id"])
-    others = consensus[~consensus["image_id"].isin(unsettled)]
-    agreed = others["class_agreement"].fillna(1.0) * others["mean_iou"].fillna(1.0)
-    agreed *= others["support"] / others["answers"].clip(lower=1)
-    risk = 1.0 - agreed.clip(upper=1.0).groupby(others["image_id"]).min()
-    items = risk.rename("risk").rename_axis("item").reset_index()
-    rng = np.random.default_rng([policy.seed, 1, round_number(round_id)])
-    wanted = round(policy.review.sample_share * len(items)) if size is None else size
-    return plan_review(items, size=wanted, rng=rng)
-
-
-def estimated_errors(plan: ReviewPlan, reviewed_labels: pd.DataFrame) -> ErrorRate | None:
-    """Return how many of the undisputed images are wrong; None if the sample tells nothing.
-
-    An image is wrong if its reviewer changed its labels or rejected them.
-    """
-    decided = reviewed_labels.drop_duplicates("image_id").set_index("image_id")["decision"]
-    said = decided[decided.isin(["accepted", "fixed", "rejected"])]
-    drawn = said[said.index.isin(plan.sample["item"])]
-    if drawn.empty:
-        return None
-    reviews = pd.DataFrame({"item": drawn.index, "wrong": (drawn != "accepted").to_numpy()})
-    return estimate_error_rate(plan, reviews)
 
 
 def _reasons(

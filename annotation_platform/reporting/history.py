@@ -19,8 +19,9 @@ from annotation_platform.erasing.record import Erasures
 from annotation_platform.errors import DataError
 from annotation_platform.labeling.annotations import Canvas, Review
 from annotation_platform.labeling.backends.registry import count_regions, decode_review
+from annotation_platform.labeling.counting import Answer, Count, Rules, count_answers
 from annotation_platform.labeling.guidelines import read_guideline
-from annotation_platform.labeling.ledger import Answer, Count, Revision, Rules, count_answers
+from annotation_platform.labeling.ledger import Revision
 from annotation_platform.labeling.places import Place, PlacePlan
 from annotation_platform.labeling.record import Decision, RoundRecord
 from annotation_platform.labeling.reviews import review_round

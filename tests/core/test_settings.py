@@ -105,7 +105,7 @@ def test_the_rate_and_the_interval_reach_what_asks_label_studio(tmp_path):
     named = {"labeling": parts["labeling"], "lake": lake, "policy": policy}
     with dg.build_resources(named) as built:
         assert isinstance(built.labeling, LabelStudioClient)
-        assert built.labeling.requests_per_second == 2.5
+        assert built.labeling.timing.requests_per_second == 2.5
 
 
 def test_a_back_end_that_is_not_registered_is_refused_when_definitions_load():

@@ -15,7 +15,8 @@ from annotation_platform.labeling.backends.label_studio.client import LabelStudi
 from annotation_platform.labeling.backends.label_studio.people import add_person
 from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
-from annotation_platform.labeling.ledger import as_revision, count_answers
+from annotation_platform.labeling.counting import count_answers
+from annotation_platform.labeling.ledger import as_revision
 from annotation_platform.labeling.places import Wanted, assign_places
 from annotation_platform.labeling.tasks import task_copies, tasks_table
 from annotation_platform.schema.ontology import Ontology

@@ -24,6 +24,7 @@ from annotation_platform.labeling.backends.label_studio.people import (
 from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
 from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
 from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
+from annotation_platform.labeling.pace import Timing
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.servers.label_studio import LabelStudioServer
@@ -62,7 +63,7 @@ def client(label_studio, lake):
         label_studio.url,
         label_studio.administrator.token,
         pictures=FolderPictures(lake),
-        retry_seconds=0.01,
+        timing=Timing(retry_seconds=0.01),
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Required
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic reads no other before Python 3.12
 
 from annotation_platform.labeling.annotations import (
@@ -47,9 +47,8 @@ _LEAST_SHARE_INSIDE = 0.5
 _ROUNDING_PIXELS = 0.01
 
 
+@with_config(ConfigDict(strict=True, extra="forbid"))
 class _LabelFields(TypedDict, total=False):
-    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")  # type: ignore[misc]
-
     shape: Required[str]
     class_name: str
     geometry: str

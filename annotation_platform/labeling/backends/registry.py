@@ -31,7 +31,7 @@ _VENDOR = "handoff"
 _HERE = "annotation_platform.labeling.backends"
 
 BACKENDS: dict[str, str | Factory] = {
-    "label-studio": f"{_HERE}.label_studio.client:from_settings",
+    "label-studio": f"{_HERE}.label_studio.running:from_settings",
     "simulated": f"{_HERE}.simulated:from_settings",
     _VENDOR: f"{_HERE}.vendor.backend:from_settings",
 }

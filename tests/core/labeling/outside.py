@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.consensus.resolve import resolve_consensus
+from annotation_platform.labeling.annotation_tables import human_labels
 from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
 from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
 from annotation_platform.labeling.backends.regions import write_regions
-from annotation_platform.labeling.ledger import as_revision, count_answers, human_labels
+from annotation_platform.labeling.counting import count_answers
+from annotation_platform.labeling.ledger import as_revision
 from annotation_platform.labeling.tasks import tasks_table
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label

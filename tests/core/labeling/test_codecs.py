@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from annotation_platform.errors import DataError, SettingsError
+from annotation_platform.labeling.annotation_tables import human_labels
 from annotation_platform.labeling.annotations import (
     FIRST_CODEC,
     Canvas,
@@ -45,12 +46,8 @@ from annotation_platform.labeling.backends.registry import (
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
 from annotation_platform.labeling.backends.vendor.returns import import_answers, read_returned
-from annotation_platform.labeling.ledger import (
-    AnswersLedger,
-    as_revision,
-    count_answers,
-    human_labels,
-)
+from annotation_platform.labeling.counting import count_answers
+from annotation_platform.labeling.ledger import AnswersLedger, as_revision
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import UNSURE, Label
 from annotation_platform.storage.objects import LocalObjectStore

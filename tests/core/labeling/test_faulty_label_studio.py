@@ -28,7 +28,9 @@ from annotation_platform.labeling.backends.label_studio.client import LabelStudi
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
 from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
-from annotation_platform.labeling.ledger import AnswersLedger, count_answers
+from annotation_platform.labeling.counting import count_answers
+from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.pace import Timing
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import empty_table
@@ -46,7 +48,8 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def client(server, token=TOKEN, **options):
     patience = {"timeout_seconds": 5.0, "retry_seconds": 0.001, "settle_seconds": 0.2}
-    return LabelStudioClient(server.url, token, pictures=FolderPictures(LAKE), **patience | options)
+    timing = Timing(**patience | options)
+    return LabelStudioClient(server.url, token, pictures=FolderPictures(LAKE), timing=timing)
 
 
 def copies(tasks=4):
@@ -148,7 +151,7 @@ def test_an_import_that_is_done_after_all_is_undone_by_the_next_publishing():
 def publish_in_a_process(url):
     pictures = FolderPictures(LAKE)
     patience = {"timeout_seconds": 5.0, "retry_seconds": 0.001, "settle_seconds": 0.2}
-    labeling = LabelStudioClient(url, TOKEN, pictures=pictures, **patience)
+    labeling = LabelStudioClient(url, TOKEN, pictures=pictures, timing=Timing(**patience))
     labeling.publish(ROUND, ONTOLOGY, copies())
 
 

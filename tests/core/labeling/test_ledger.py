@@ -11,19 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation_platform.errors import NotReadyError
+from annotation_platform.labeling.annotation_tables import answers_table, human_labels, round_tasks
 from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.labeling.backends.protocol import Submission
-from annotation_platform.labeling.ledger import (
-    AnswersLedger,
-    Rules,
-    answers_table,
-    as_revision,
-    count_answers,
-    human_labels,
-    require_complete,
-    round_tasks,
-)
+from annotation_platform.labeling.counting import Rules, count_answers, require_complete
+from annotation_platform.labeling.ledger import AnswersLedger, as_revision
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import UNSURE, Label
 from annotation_platform.storage.objects import LocalObjectStore

@@ -1,21 +1,15 @@
 """Label Studio as the place where people label: one project per round, one task per place."""
 
 import json
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.annotations import Payload
-from annotation_platform.labeling.backends.label_studio.codec import NAME as CODEC
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp, UncertainError
 from annotation_platform.labeling.backends.label_studio.interface import (
-    CONFLICTS_NAME,
-    NOTE_NAME,
     labeling_config,
     labeling_instructions,
     review_config,
@@ -24,21 +18,13 @@ from annotation_platform.labeling.backends.label_studio.interface import (
 from annotation_platform.labeling.backends.label_studio.people import (
     check_removable,
     delete_account,
-    email_in,
     members,
 )
 from annotation_platform.labeling.backends.label_studio.pictures import (
     PicturePlace,
-    picture_place,
-    shown_place,
 )
-from annotation_platform.labeling.backends.label_studio.results import write_proposals
-from annotation_platform.labeling.backends.label_studio.running import running_label_studio
 from annotation_platform.labeling.backends.label_studio.tasks import (
-    Annotation,
-    Prediction,
     ProjectTasks,
-    Task,
 )
 from annotation_platform.labeling.backends.protocol import (
     LabelingBackend,
@@ -47,14 +33,16 @@ from annotation_platform.labeling.backends.protocol import (
     Submission,
     TaskCopy,
 )
+from annotation_platform.labeling.pace import Timing
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.storage.keys import is_shown
-from annotation_platform.storage.objects import ObjectStore
 
 if TYPE_CHECKING:
-    from annotation_platform.settings import Settings
+    pass
+from annotation_platform.labeling.backends.label_studio.messages import submission_of, task_of
 
 _EVERYBODY = "Everybody"
+
 _CREATIONS = 3
 
 
@@ -102,11 +90,17 @@ class _Tab:
 
 
 _PROJECTS = TypeAdapter(list[_Project])
+
 _MADE = TypeAdapter(_Made)
+
 _SETTINGS = TypeAdapter(dict[str, Any])
+
 _USERS = TypeAdapter(list[_User])
+
 _COUNTS = TypeAdapter(_Counts)
+
 _NEWEST = TypeAdapter(_Newest)
+
 _TABS = TypeAdapter(list[_Tab])
 
 
@@ -123,11 +117,7 @@ class LabelStudioClient(LabelingBackend):
         shown: Where it gets those of rounds in which something is kept from people; without it
             such a round is refused.
         people: Who can be assigned places; by default every member but the administrator.
-        timeout_seconds: For connecting, and for each wait for bytes.
-        retry_seconds: The first wait before a failed request is repeated.
-        settle_seconds: How long an import whose answer was lost may still be under way; before
-            that is over, it is not sent again.
-        requests_per_second: The most that this client sends; None is as fast as it can.
+        timing: How long it waits, and how fast it asks.
     """
 
     def __init__(
@@ -138,23 +128,19 @@ class LabelStudioClient(LabelingBackend):
         pictures: PicturePlace,
         shown: PicturePlace | None = None,
         people: Sequence[str] = (),
-        timeout_seconds: float = 30.0,
-        retry_seconds: float = 0.5,
-        settle_seconds: float = 10.0,
-        requests_per_second: float | None = None,
+        timing: Timing | None = None,
     ) -> None:
+        self.timing = timing = timing or Timing()
         self._http = LabelStudioHttp(
             url,
             token,
-            timeout_seconds=timeout_seconds,
-            retry_seconds=retry_seconds,
-            requests_per_second=requests_per_second,
+            timeout_seconds=timing.timeout_seconds,
+            retry_seconds=timing.retry_seconds,
+            requests_per_second=timing.requests_per_second,
         )
-        self.requests_per_second = requests_per_second
         self._pictures = pictures
         self._shown = shown
         self._people = sorted(people)
-        self._settle_seconds = settle_seconds
 
     @property
     def name(self) -> str:
@@ -206,7 +192,7 @@ class LabelStudioClient(LabelingBackend):
         pictures.grant(self._http, project)
         self._make_tabs(project, sorted({copy.assignee for copy in copies if copy.assignee}))
         wanted = {
-            place: _task(copy, round_id, pictures.address(copy.image_key))
+            place: task_of(copy, round_id, pictures.address(copy.image_key))
             for place, copy in given.items()
             if place not in closed
         }
@@ -241,7 +227,7 @@ class LabelStudioClient(LabelingBackend):
         emails = {user.id: user.email for user in self._http.read(_USERS, "/api/users/")}
         read = self._tasks(project).answered()
         return [
-            _submission(task, said, read.predictions.get(task.id, []), emails)
+            submission_of(task, said, read.predictions.get(task.id, []), emails)
             for task in read.tasks
             if task.place is not None
             for said in sorted(task.annotations, key=lambda said: said.id)
@@ -331,7 +317,7 @@ class LabelStudioClient(LabelingBackend):
         return [project.id for project in self._http.shaped(_PROJECTS, listed, path)]
 
     def _tasks(self, project: int) -> ProjectTasks:
-        return ProjectTasks(self._http, project, settle_seconds=self._settle_seconds)
+        return ProjectTasks(self._http, project, settle_seconds=self.timing.settle_seconds)
 
     def _find(self, round_id: str) -> int | None:
         path = "/api/projects/"
@@ -405,85 +391,3 @@ class LabelStudioClient(LabelingBackend):
             tab = tasks_tab(title, assignee="" if title == _EVERYBODY else title)
             # Sent twice it makes two tabs that show the same.
             self._http.post(path, {"project": project, "data": tab}, repeatable=True)
-
-
-def from_settings(settings: "Settings", store: ObjectStore) -> LabelStudioClient:  # noqa: ARG001
-    """Return the Label Studio of a deployment's settings, or the one that ``up`` has started.
-
-    Raises:
-        SettingsError: no token is set, and no Label Studio was started in this home.
-    """
-    url, token = running_label_studio(settings)
-    return LabelStudioClient(
-        url,
-        token,
-        pictures=picture_place(settings.lake_url),
-        shown=shown_place(settings.lake_url, settings.shown_url, settings.shown_profile),
-        requests_per_second=settings.label_studio_requests_per_second,
-    )
-
-
-def _task(copy: TaskCopy, round_id: str, picture: str) -> dict[str, Any]:
-    """Return a copy as Label Studio imports it: what identifies it, its picture, its proposals."""
-    task: dict[str, Any] = {
-        "data": {
-            "image": picture,
-            "image_id": copy.image_id,
-            "task_id": copy.task_id,
-            "round": round_id,
-            "place": copy.place,
-            "assignee": copy.assignee,
-        }
-    }
-    task["data"][CONFLICTS_NAME if copy.purpose == "review" else NOTE_NAME] = copy.note
-    if copy.proposals:
-        scores = [each.score for each in copy.proposals if each.score is not None]
-        task["predictions"] = [
-            {
-                "model_version": copy.weights_sha256,
-                "result": write_proposals(copy.proposals, copy.width, copy.height),
-                **({"score": min(scores)} if scores else {}),
-            }
-        ]
-    return task
-
-
-def _submission(
-    task: Task,
-    said: Annotation,
-    shown: Sequence[Prediction],
-    emails: Mapping[int, str],
-) -> Submission:
-    predictions = {prediction.id: prediction for prediction in shown}
-    # An answer sent over the API does not name the prediction; then it is the task's only one.
-    only = shown[0] if shown else None
-    began_from = predictions.get(said.parent_prediction or 0, only)
-    return Submission(
-        backend="label-studio",
-        backend_task=str(task.id),
-        annotation=str(said.id),
-        task_id=task.data["task_id"],
-        image_id=task.data["image_id"],
-        place=task.data["place"],
-        author=_author(said, emails),
-        created_at=said.created_at.astimezone(UTC),
-        updated_at=said.updated_at.astimezone(UTC),
-        lead_time_seconds=_seconds(said.lead_time),
-        skipped=said.was_cancelled,
-        payload=Payload(CODEC, said.result or []),
-        weights_sha256=(began_from.model_version or "") if began_from else "",
-        proposed=Payload(CODEC, began_from.result or []) if began_from else None,
-    )
-
-
-def _seconds(lead_time: float | None) -> float:
-    """Return a lead time in seconds; 0 where Label Studio knows none."""
-    return lead_time if lead_time is not None and math.isfinite(lead_time) else 0.0
-
-
-def _author(said: Annotation, emails: Mapping[int, str]) -> str:
-    user = said.completed_by
-    if user is None:
-        return "unknown"
-    # A removed member's address reads "Deleted", but the annotation still names it.
-    return email_in(emails.get(user, "")) or email_in(said.created_username) or f"user-{user}"

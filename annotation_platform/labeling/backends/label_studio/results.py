@@ -93,14 +93,7 @@ def read_result(
         seen[name] = labels
         key, parent = _text(region.get("id")), _text(region.get("parentID"))
         found += [_Read(name, label, key, parent) for label in labels]
-    if ontology.choose == "one":
-        found, surplus = only_choice(found)
-        problems += surplus
-        refused += len(surplus)
-    joined = _joined(found)
-    unsure = [each for each in joined if each.label == UNSURE][:1]
-    regions = [Region(each.label, each.region_id) for each in unsure or joined]
-    return DecodedAnnotation(regions, problems, refused)
+    return _assembled(found, problems, refused, ontology)
 
 
 def write_result(
@@ -162,6 +155,19 @@ def _region_name(region: Any, position: int) -> str:
 
 def _text(said: Any) -> str:
     return said if isinstance(said, str) else ""
+
+
+def _assembled(
+    found: list[_Read], problems: list[str], refused: int, ontology: Ontology
+) -> DecodedAnnotation:
+    if ontology.choose == "one":
+        found, surplus = only_choice(found)
+        problems = problems + surplus
+        refused += len(surplus)
+    joined = _joined(found)
+    unsure = [each for each in joined if each.label == UNSURE][:1]
+    regions = [Region(each.label, each.region_id) for each in unsure or joined]
+    return DecodedAnnotation(regions, problems, refused)
 
 
 def _joined(found: list[_Read]) -> list[_Read]:
