@@ -52,7 +52,9 @@ class Settings(BaseSettings):
     )
     remote: str = Field(default="", description="DVC remote for the versions' files")
     pages_url: str = Field(default="", description="where `up` serves reports; it sets this itself")
-    labeling: str = Field(default="label-studio", description="name of the labelling back end")
+    labeling: str = Field(
+        default="label-studio", description="name of the labelling back end; or simulated"
+    )
     label_studio_url: str = "http://127.0.0.1:8080"
     label_studio_token: SecretStr = SecretStr("")
     label_studio_requests_per_second: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = (
