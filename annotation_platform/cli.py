@@ -241,7 +241,7 @@ def train(
 @people_app.command("add")
 def people_add(email: Email, as_json: AsJson = False) -> None:
     """Make an account in Label Studio for somebody who labels, and print its password once."""
-    from annotation_platform.labeling.people import add_person
+    from annotation_platform.labeling.backends.label_studio.people import add_person
 
     person = add_person(*_label_studio(), email)
     facts = {"email": person.email, "password": person.password}
@@ -253,7 +253,7 @@ def people_add(email: Email, as_json: AsJson = False) -> None:
 @people_app.command("list")
 def people_list(as_json: AsJson = False) -> None:
     """List those whom places are assigned to."""
-    from annotation_platform.labeling.people import list_people
+    from annotation_platform.labeling.backends.label_studio.people import list_people
 
     found = list_people(*_label_studio())
     answer({"people": found}, as_json, "\n".join(found) or "Nobody but the administrator.")
@@ -262,7 +262,7 @@ def people_list(as_json: AsJson = False) -> None:
 @people_app.command("remove")
 def people_remove(email: Email, as_json: AsJson = False) -> None:
     """Take somebody off: no new places, no access; what they answered stays."""
-    from annotation_platform.labeling.people import email_in, remove_person
+    from annotation_platform.labeling.backends.label_studio.people import email_in, remove_person
 
     remove_person(*_label_studio(), email)
     _note_person(email_in(email), "removed")
@@ -326,7 +326,7 @@ def _note_person(email: str, change: str) -> None:
 
 def _label_studio() -> tuple[str, str]:
     """Return address and token of the Label Studio that ``annotation-platform up`` runs."""
-    from annotation_platform.servers.up import running_label_studio
+    from annotation_platform.labeling.backends.label_studio.running import running_label_studio
 
     return running_label_studio(read_settings())
 

@@ -87,7 +87,7 @@ def _warn_of_policy(policy: "Params") -> None:
 
 def _places(settings: Settings, registry: str, remote: str) -> "Places":
     from annotation_platform.erasing.places import Places
-    from annotation_platform.labeling.backends import labeling_of
+    from annotation_platform.labeling.backends.registry import labeling_of
     from annotation_platform.lake import lake_of
     from annotation_platform.models.registry import ModelRegistry
     from annotation_platform.params import read_params
@@ -97,7 +97,7 @@ def _places(settings: Settings, registry: str, remote: str) -> "Places":
         lake=lake,
         registry=opened(settings, registry),
         remote_url=remote_url_of(settings, registry, remote),
-        labeling=labeling_of(settings, lake, read_params(settings.params_path)),
+        labeling=labeling_of(settings, lake.store, read_params(settings.params_path)),
         models={**models.cards(), **models.classifiers.cards()},
         home=settings.home_path,
         reach=lambda each: opened(settings, each),

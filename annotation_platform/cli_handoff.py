@@ -12,7 +12,7 @@ from annotation_platform.errors import DataError, SettingsError
 from annotation_platform.settings import read_settings
 
 if TYPE_CHECKING:
-    from annotation_platform.labeling.handoff_returns import Imported
+    from annotation_platform.labeling.backends.vendor.returns import Imported
 
 handoff_app = typer.Typer(
     help="Packages for outside vendors, and what they answer.", no_args_is_help=True
@@ -42,8 +42,8 @@ def handoff_export(
     as_json: AsJson = False,
 ) -> None:
     """Write a round's tasks, pictures and guidelines as a package for a vendor."""
-    from annotation_platform.labeling.handoff import HandoffLabeling
-    from annotation_platform.labeling.handoff_package import write_package
+    from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
+    from annotation_platform.labeling.backends.vendor.package import write_package
     from annotation_platform.lake import lake_of
 
     store = lake_of(read_settings()).store
@@ -86,9 +86,9 @@ def handoff_import(
     as_json: AsJson = False,
 ) -> None:
     """Check what a vendor returned and take it: all of it, or nothing if anything is wrong."""
-    from annotation_platform.labeling.handoff import HandoffLabeling
-    from annotation_platform.labeling.handoff_returns import import_answers, read_returned
-    from annotation_platform.labeling.pybossa import read_pybossa
+    from annotation_platform.labeling.backends.pybossa.exports import read_pybossa
+    from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
+    from annotation_platform.labeling.backends.vendor.returns import import_answers, read_returned
     from annotation_platform.lake import lake_of
 
     labeling = HandoffLabeling(lake_of(read_settings()).store)

@@ -12,7 +12,7 @@ from annotation_platform.schema.tables import CleanedImages, LabelTasks
 from annotation_platform.settings import read_settings
 
 if TYPE_CHECKING:
-    from annotation_platform.labeling.client import LabelingClient
+    from annotation_platform.labeling.backends.protocol import LabelingBackend
     from annotation_platform.lake import Lake
 
 round_app = typer.Typer(help="Close, cancel or re-open a round.", no_args_is_help=True)
@@ -166,14 +166,14 @@ def skill_list(email: Email, as_json: AsJson = False) -> None:
     answer({"email": email, "skills": found}, as_json, ", ".join(found) or "No skill on record.")
 
 
-def _places() -> "tuple[Lake, LabelingClient]":
-    from annotation_platform.labeling.backends import labeling_of
+def _places() -> "tuple[Lake, LabelingBackend]":
+    from annotation_platform.labeling.backends.registry import labeling_of
     from annotation_platform.lake import lake_of
     from annotation_platform.params import read_params
 
     settings = read_settings()
     lake = lake_of(settings)
-    return lake, labeling_of(settings, lake, read_params(settings.params_path))
+    return lake, labeling_of(settings, lake.store, read_params(settings.params_path))
 
 
 def _decide(round_id: str, action: Any, reason: str, as_json: bool) -> None:

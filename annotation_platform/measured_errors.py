@@ -11,7 +11,7 @@ from annotation_platform.curation.error_bars import (
     review_findings,
 )
 from annotation_platform.curation.imported import PEOPLE
-from annotation_platform.labeling.reviews import SAMPLE, review_sample
+from annotation_platform.labeling.review_sampling import SAMPLE, review_sample
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.schema.shapes import STATEMENTS

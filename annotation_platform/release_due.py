@@ -10,7 +10,7 @@ from annotation_platform.curation.training_set import (
     round_problem,
     usable_imports,
 )
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.record import cancelled_rounds
 from annotation_platform.labeling.reviews import decisions
 from annotation_platform.lake import Lake
@@ -32,7 +32,7 @@ class ReleaseDue:
 
 
 def release_due(
-    round_id: str, review_tasks: pd.DataFrame, labeling: LabelingClient, lake: Lake, policy: Params
+    round_id: str, review_tasks: pd.DataFrame, labeling: LabelingBackend, lake: Lake, policy: Params
 ) -> ReleaseDue:
     """Return what a release of a merged round would be made of now.
 

@@ -5,7 +5,7 @@ Policy is not here but in ``params.yaml``. Everything has a default under ``ANNO
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -52,7 +52,9 @@ class Settings(BaseSettings):
     )
     remote: str = Field(default="", description="DVC remote for the versions' files")
     pages_url: str = Field(default="", description="where `up` serves reports; it sets this itself")
-    labeling: Literal["label-studio", "simulated"] = "label-studio"
+    labeling: str = Field(
+        default="label-studio", description="name of the labelling back end; or simulated"
+    )
     label_studio_url: str = "http://127.0.0.1:8080"
     label_studio_token: SecretStr = SecretStr("")
     label_studio_requests_per_second: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = (

@@ -11,7 +11,7 @@ from annotation_platform.consensus.anomalies import label_anomalies
 from annotation_platform.consensus.quality import quality_table
 from annotation_platform.consensus.resolve import counting_answers, resolve_consensus
 from annotation_platform.curation.pace import measure_pace
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.guidelines import guideline_of
 from annotation_platform.labeling.moments import note_consensus
 from annotation_platform.labeling.qualification import qualify
@@ -33,7 +33,7 @@ from assets.partitions import rounds
 def annotator_quality(
     context: dg.AssetExecutionContext,
     human_labels: pd.DataFrame,
-    labeling: dg.ResourceParam[LabelingClient],
+    labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[Lake],
     policy: dg.ResourceParam[Params],
 ) -> dg.MaterializeResult[pd.DataFrame]:

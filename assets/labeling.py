@@ -6,8 +6,9 @@ import dagster as dg
 import pandas as pd
 
 from annotation_platform.choosing import choose_images
-from annotation_platform.labeling.client import LabelingClient
-from annotation_platform.labeling.rounds import ask_people, collect_answers
+from annotation_platform.labeling.asking import ask_people
+from annotation_platform.labeling.backends.protocol import LabelingBackend
+from annotation_platform.labeling.rounds import collect_answers
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.labeling.skills import Skills
 from annotation_platform.lake import Lake
@@ -71,7 +72,7 @@ def label_tasks(
     context: dg.AssetExecutionContext,
     selected_images: pd.DataFrame,
     model_predictions: pd.DataFrame,
-    labeling: dg.ResourceParam[LabelingClient],
+    labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[Lake],
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Params],
@@ -125,7 +126,7 @@ def _beyond_everybody(tasks: pd.DataFrame, lake: Lake) -> "pd.Series[str]":
 def human_labels(
     context: dg.AssetExecutionContext,
     label_tasks: pd.DataFrame,
-    labeling: dg.ResourceParam[LabelingClient],
+    labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[Lake],
     policy: dg.ResourceParam[Params],
 ) -> dg.MaterializeResult[pd.DataFrame]:

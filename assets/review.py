@@ -8,8 +8,8 @@ import pandas as pd
 
 from annotation_platform.consensus.error_rate import ErrorRate
 from annotation_platform.curation.label_issues import with_suspects
-from annotation_platform.labeling import reviews
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling import review_sampling, reviews
+from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.lake import Lake
 from annotation_platform.model_looks import issues_of_round
@@ -70,7 +70,7 @@ def review_tasks(
     context: dg.AssetExecutionContext,
     consensus_labels: pd.DataFrame,
     label_issues: pd.DataFrame,  # noqa: ARG001  they are among the conflicts
-    labeling: dg.ResourceParam[LabelingClient],
+    labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[Lake],
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Params],
@@ -114,7 +114,7 @@ def reviewed_labels(
     context: dg.AssetExecutionContext,
     consensus_labels: pd.DataFrame,
     review_tasks: pd.DataFrame,
-    labeling: dg.ResourceParam[LabelingClient],
+    labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[Lake],
     policy: dg.ResourceParam[Params],
 ) -> Iterator[dg.MaterializeResult[pd.DataFrame]]:
@@ -133,13 +133,13 @@ def reviewed_labels(
         policy,
         now=datetime.now(UTC),
     )
-    plan = reviews.review_sample(
+    plan = review_sampling.review_sample(
         round_id,
         consensus_labels,
         lake.tables.read(Conflicts, round_id),
         policy,
     )
-    errors = reviews.estimated_errors(plan, labels)
+    errors = review_sampling.estimated_errors(plan, labels)
     images = labels.drop_duplicates("image_id")
     held = images[images["decision"].isin(["rejected", "undecided"])]
     reviewed = lake.accepted_images().merge(images.loc[images["decided_by"] != "", ["image_id"]])
@@ -159,7 +159,7 @@ def reviewed_labels(
 def _merge_ends(
     context: dg.AssetExecutionContext,
     review_tasks: pd.DataFrame,
-    labeling: LabelingClient,
+    labeling: LabelingBackend,
     lake: Lake,
     policy: Params,
 ) -> str:

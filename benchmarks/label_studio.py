@@ -3,7 +3,7 @@
     python benchmarks/label_studio.py
     python benchmarks/label_studio.py --tasks 1000 --pairs 1
 
-Import: ``publish_round`` of a new round (project, picture storage, a tab for each person, looking
+Import: ``publish`` of a new round (project, picture storage, a tab for each person, looking
 up what is there, the tasks, and the check that each is there once) beside nothing but POSTs of the
 same JSON in batches of the same size, and beside bare calls that make the same round. Pull:
 ``submissions`` beside the same pages asked for by a bare client, the JSON export (which lacks the
@@ -23,11 +23,11 @@ from pathlib import Path
 
 import httpx
 
-from annotation_platform.labeling.client import Proposal, TaskCopy
-from annotation_platform.labeling.interface import tasks_tab
-from annotation_platform.labeling.label_studio import LabelStudioClient, _task
-from annotation_platform.labeling.pictures import FolderPictures
-from annotation_platform.labeling.results import write_proposals
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient, _task
+from annotation_platform.labeling.backends.label_studio.interface import tasks_tab
+from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
+from annotation_platform.labeling.backends.label_studio.results import write_proposals
+from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.servers.label_studio import LabelStudioServer, make_template
@@ -145,7 +145,7 @@ def measure_import(client, bare, pictures, tasks, people, pairs):
         ours, theirs = f"import-{number}-client", f"import-{number}-bare"
         copies = draw(ours, tasks, people)
         # The bare project is there already; ours makes its own.
-        client.publish_round(theirs, ONTOLOGY, [])
+        client.publish(theirs, ONTOLOGY, [])
         project = project_of(client, theirs)
         settings = bare.json("GET", f"/api/projects/{project}/")
         asked = {"params": {"project": project}}
@@ -154,7 +154,7 @@ def measure_import(client, bare, pictures, tasks, people, pairs):
         names = sorted({copy.assignee for copy in copies})
         tabs = [tasks_tab("Everybody"), *(tasks_tab(name, assignee=name) for name in names)]
         sides = {
-            "client": partial(counted, partial(client.publish_round, ours, ONTOLOGY, copies)),
+            "client": partial(counted, partial(client.publish, ours, ONTOLOGY, copies)),
             "bare import": partial(bare.send, project, sent),
             "bare round": partial(
                 bare.make_round,
@@ -173,7 +173,7 @@ def measure_import(client, bare, pictures, tasks, people, pairs):
 def measure_pull(client, bare, pictures, tasks, people, pairs):
     """Return the seconds of each pair: ours, and of each bare way."""
     round_id = "pull"
-    client.publish_round(round_id, ONTOLOGY, [])
+    client.publish(round_id, ONTOLOGY, [])
     project = project_of(client, round_id)
     sent = []
     for copy in draw(round_id, tasks, people):
@@ -183,7 +183,7 @@ def measure_pull(client, bare, pictures, tasks, people, pairs):
         sent.append({**task, "annotations": [said]})
     bare.send(project, sent)
     sides = {
-        "client": lambda: len(client.submissions(round_id)),
+        "client": lambda: len(client.collect(round_id)),
         "same pages": lambda: bare.same_pages(project, tasks),
         "JSON export": lambda: bare.export(project, tasks),
         "snapshot": lambda: bare.snapshot(project, tasks),

@@ -31,9 +31,9 @@ from annotation_platform.demo.scenes import draw_batch
 from annotation_platform.images.embedding import PICTURE_EMBEDDER
 from annotation_platform.images.likeness import likeness_rows
 from annotation_platform.images.likeness_files import read_likenesses
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.guidelines import record_guideline
 from annotation_platform.labeling.hints import Hints, Looks
-from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.lake import lake_of
 from annotation_platform.params import read_params
 from annotation_platform.schema.dataset import Dataset

@@ -6,12 +6,7 @@ from pydantic import SecretStr
 from annotation_platform.settings import PROJECT_ROOT, Settings
 from annotation_platform.versioning.address import is_address
 from resources.alerting import AlertingResource
-from resources.labeling import (
-    LabelStudioResource,
-    LooksResource,
-    SharedLabelingResource,
-    SimulatedLabelingResource,
-)
+from resources.labeling import LooksResource, labeling_resource
 from resources.models import ModelRegistryResource
 from resources.pages import PagesResource
 from resources.publishing import VersionStoreResource
@@ -22,7 +17,6 @@ from resources.storage import (
     TableIOManager,
 )
 
-_TOKEN = "ANNOTATION_LABEL_STUDIO_TOKEN"
 _REGISTRY = "ANNOTATION_REGISTRY"
 _ALERT_WEBHOOK = "ANNOTATION_ALERT_WEBHOOK"
 _ALERT_SLACK = "ANNOTATION_ALERT_SLACK"
@@ -41,19 +35,6 @@ def build_resources(settings: Settings) -> dict[str, object]:
         runner=settings.runner,
     )
     policy = PolicyResource(path=str(settings.params_path))
-    labeling: LabelStudioResource | SimulatedLabelingResource
-    if settings.labeling == "simulated":
-        path = settings.home_path / "simulated-labeling.sqlite"
-        labeling = SimulatedLabelingResource(path=str(path))
-    else:
-        labeling = LabelStudioResource(
-            url=settings.label_studio_url,
-            token=_secret(_TOKEN, settings.label_studio_token),
-            lake=settings.lake_url,
-            shown=settings.shown_url,
-            shown_profile=settings.shown_profile,
-            requests_per_second=settings.label_studio_requests_per_second,
-        )
     return {
         "io_manager": TableIOManager(lake=lake),
         "lake": lake,
@@ -61,7 +42,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
             url=settings.landing_queue, landing=settings.landing_url
         ),
         "policy": policy,
-        "labeling": SharedLabelingResource(own=labeling, lake=lake, policy=policy),
+        "labeling": labeling_resource(settings),
         "looks": LooksResource(
             hints=str(settings.hints_path), poll_seconds=settings.labeling_poll_seconds
         ),

@@ -1,41 +1,13 @@
-"""The place where people label."""
+"""Where people annotate, and how often their annotations are looked at."""
 
 from pathlib import Path
 
 import dagster as dg
 
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingBackend
+from annotation_platform.labeling.backends.registry import check_backend, labeling_of
 from annotation_platform.labeling.hints import Hints, Looks
-from annotation_platform.labeling.simulated import SimulatedLabeling
-from annotation_platform.lake import Lake
-from annotation_platform.params import Params
-
-
-class LabelStudioResource(dg.ConfigurableResource[LabelingClient]):
-    """A Label Studio server, reached with an access token; it shows the pictures of the lake.
-
-    Where the lake is in S3, endpoint and account come from AWS's own variables.
-    """
-
-    url: str
-    token: str
-    lake: str
-    shown: str
-    shown_profile: str = ""
-    requests_per_second: float | None = None
-
-    def create_resource(self, context: dg.InitResourceContext) -> LabelingClient:
-        """Return the client; nothing is connected yet."""
-        from annotation_platform.labeling.label_studio import LabelStudioClient
-        from annotation_platform.labeling.pictures import picture_place, shown_place
-
-        return LabelStudioClient(
-            self.url,
-            self.token,
-            pictures=picture_place(self.lake),
-            shown=shown_place(self.lake, self.shown, self.shown_profile),
-            requests_per_second=self.requests_per_second,
-        )
+from annotation_platform.settings import Settings
 
 
 class LooksResource(dg.ConfigurableResource[Looks]):
@@ -49,26 +21,23 @@ class LooksResource(dg.ConfigurableResource[Looks]):
         return Looks(Hints(Path(self.hints)), self.poll_seconds)
 
 
-class SharedLabelingResource(dg.ConfigurableResource[LabelingClient]):
-    """A deployment's own back end, or several where the policy shares rounds with vendors."""
+def labeling_resource(settings: Settings) -> dg.ResourceDefinition:
+    """Return the back end that a deployment's settings name, shared with others by policy.
 
-    own: dg.ResourceDependency[LabelingClient]
-    lake: dg.ResourceDependency[Lake]
-    policy: dg.ResourceDependency[Params]
+    It has no configuration: a launch can change neither the address nor the token, and neither
+    is shown. Where something is missing, such as a token, what needs the back end says so.
 
-    def create_resource(self, context: dg.InitResourceContext) -> LabelingClient:
-        """Return the back ends as one."""
-        from annotation_platform.labeling.several import with_vendors
+    Raises:
+        SettingsError: no back end has the name.
+    """
+    check_backend(settings.labeling)
 
-        policy = self.policy
-        return with_vendors(self.own, policy.labeling.backends, self.lake.store, seed=policy.seed)
+    def make(context: dg.InitResourceContext) -> LabelingBackend:
+        parts = context.resources
+        return labeling_of(settings, parts.lake.store, parts.policy)
 
-
-class SimulatedLabelingResource(dg.ConfigurableResource[LabelingClient]):
-    """A file in the place of a server, for demonstrations and tests."""
-
-    path: str
-
-    def create_resource(self, context: dg.InitResourceContext) -> LabelingClient:
-        """Return the back end that lives in the file."""
-        return SimulatedLabeling(Path(self.path))
+    return dg.ResourceDefinition(
+        make,
+        description=f"The labelling back end {settings.labeling}, shared with others by policy.",
+        required_resource_keys={"lake", "policy"},
+    )

@@ -12,7 +12,7 @@ import dagster as dg
 
 from annotation_platform.curation.training_set import usable_imports
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.hints import Looks
 from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.labeling.rounds import deadline_passed, stand
@@ -32,7 +32,7 @@ from sensors.ticks import not_due, tick_result
 )
 def labeling_complete_sensor(
     context: dg.SensorEvaluationContext,
-    labeling: dg.ResourceParam[LabelingClient],
+    labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[Lake],
     policy: dg.ResourceParam[Params],
     looks: dg.ResourceParam[Looks],
@@ -69,7 +69,7 @@ _DONE = ": done."
 def _look(
     instance: dg.DagsterInstance,
     round_id: str,
-    labeling: LabelingClient,
+    labeling: LabelingBackend,
     lake: Lake,
     policy: Params,
     stamps: dict[str, list[str]],
@@ -82,15 +82,16 @@ def _look(
     state = RoundRecord(lake.store, round_id).state
     late = state == "open" and deadline_passed(round_id, lake, policy.labeling, now=now)
     circumstances = f"{len(tasks)} places {state}{' late' * late} {policy.digest[:8]}"
-    stamp = f"{labeling.answer_stamp(round_id)} {circumstances}"
+    stamp = f"{labeling.change_token(round_id)} {circumstances}"
     known, sentence = stamps.get(round_id, ["", ""])
     if known == stamp:
         return Attempt(None, sentence, done=sentence.endswith(_DONE))
-    tally = labeling.tally(round_id)
+    held = labeling.progress(round_id)
     places = tasks.groupby(["task_id", "stands_for"]).ngroups
     # Only a full look tells more; it reads every answer.
-    if tally.answers < places and tally.tasks >= len(tasks) and state == "open" and not late:
-        return Attempt(None, f"{round_id}: {tally.answers} of {places} answers.")
+    is_whole = held.tasks is None or held.tasks >= len(tasks)
+    if held.annotations < places and is_whole and state == "open" and not late:
+        return Attempt(None, f"{round_id}: {held.annotations} of {places} answers.")
     standing = stand(round_id, tasks, labeling, lake, policy, now=now)
     if standing.mergeable:
         attempt = next_attempt(instance, "merge_round", round_id, standing.digest)

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.hints import Looks
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.lake import Lake
@@ -33,7 +33,7 @@ from sensors.ticks import not_due, tick_result
 )
 def review_complete_sensor(
     context: dg.SensorEvaluationContext,
-    labeling: dg.ResourceParam[LabelingClient],
+    labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[Lake],
     policy: dg.ResourceParam[Params],
     looks: dg.ResourceParam[Looks],
@@ -67,7 +67,7 @@ def review_complete_sensor(
 def _release(
     instance: dg.DagsterInstance,
     round_id: str,
-    labeling: LabelingClient,
+    labeling: LabelingBackend,
     lake: Lake,
     policy: Params,
     stamps: dict[str, str],
@@ -75,7 +75,7 @@ def _release(
     """Return what is due for a merged round; ``stamps`` learns what needs no further look."""
     tasks = lake.tables.read(ReviewTasks, round_id)
     asked = (tasks["backend"] != "").any()
-    said = labeling.answer_stamp(review_round(round_id)) if asked else ""
+    said = labeling.change_token(review_round(round_id)) if asked else ""
     stamp = f"{merged_digest(round_id, lake)[:16]} {policy.review.undecided} {said}"
     if stamps.get(round_id) == stamp:
         return Attempt(None, f"{round_id}: done.", done=True)

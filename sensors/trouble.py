@@ -11,7 +11,7 @@ from annotation_platform.alerts.alert import Alert, raise_alerts
 from annotation_platform.alerts.channels import LogChannel
 from annotation_platform.alerts.rounds import find_drift, find_stalled
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.lake import Lake
 from assets import checks
 from resources.alerting import Alerting
@@ -30,7 +30,7 @@ _CHECKS = [key for each in dg.load_asset_checks_from_modules([checks]) for key i
 )
 def trouble_sensor(
     context: dg.SensorEvaluationContext,
-    labeling: dg.ResourceParam[LabelingClient],
+    labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[Lake],
     alerting: dg.ResourceParam[Alerting],
 ) -> dg.SensorResult:

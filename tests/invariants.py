@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from annotation_platform.images.cleaning import clean_round
-from annotation_platform.labeling.ledger import count_answers
+from annotation_platform.labeling.counting import count_answers
 from annotation_platform.reporting.account import account_of, damaged_pictures
 from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.schema.tables.shared import AnnotationState

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from annotation_platform.alerts.alert import Alert
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.lake import Lake
@@ -59,7 +59,7 @@ def find_drift(lake: Lake) -> Iterator[Alert]:
 
 def find_stalled(
     lake: Lake,
-    labeling: LabelingClient,
+    labeling: LabelingBackend,
     seen: Mapping[str, Any],
     *,
     after: timedelta,
@@ -80,10 +80,10 @@ def find_stalled(
     alerts: list[Alert] = []
     waiting: dict[str, Any] = {}
     for round_id, name, who, places in _waiting(lake):
-        if who == _REVIEWERS and labeling.tally(name).answers >= places:
+        if who == _REVIEWERS and labeling.progress(name).annotations >= places:
             # Everything is reviewed: it waits for something else.
             continue
-        stamp = labeling.answer_stamp(name)
+        stamp = labeling.change_token(name)
         known, since = seen.get(name, (stamp, now.isoformat()))
         if known != stamp:
             since = now.isoformat()

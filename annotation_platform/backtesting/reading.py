@@ -8,7 +8,7 @@ from annotation_platform.backtesting.record import Record
 from annotation_platform.backtesting.truth import SOURCES, known_truth
 from annotation_platform.curation.carry_over import carry_over
 from annotation_platform.errors import DataError, NotReadyError
-from annotation_platform.labeling.client import Submission
+from annotation_platform.labeling.backends.protocol import Submission
 from annotation_platform.labeling.guidelines import guideline_of
 from annotation_platform.labeling.places import PlacePlan
 from annotation_platform.labeling.record import cancelled_rounds

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from annotation_platform.curation.carry_over import carry_over
-from annotation_platform.labeling.reviews import SAMPLE, review_sample
+from annotation_platform.labeling.review_sampling import SAMPLE, review_sample
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.schema.shapes import UNSURE

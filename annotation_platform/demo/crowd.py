@@ -3,16 +3,24 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Literal, Protocol
 
 import pandas as pd
 
 from annotation_platform.demo.annotators import SimulatedPerson, answer, answer_rng
-from annotation_platform.labeling.interface import ACCEPT, DECISION_NAME, IMAGE_NAME
-from annotation_platform.labeling.label_studio_http import LabelStudioHttp
-from annotation_platform.labeling.results import read_result, write_result
+from annotation_platform.labeling.annotations import Canvas, Payload
+from annotation_platform.labeling.backends.label_studio.codec import NAME as LABEL_STUDIO
+from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
+from annotation_platform.labeling.backends.label_studio.interface import (
+    ACCEPT,
+    DECISION_NAME,
+    IMAGE_NAME,
+)
+from annotation_platform.labeling.backends.label_studio.results import write_result
+from annotation_platform.labeling.backends.regions import write_decision, write_regions
+from annotation_platform.labeling.backends.registry import decode
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.reviews import review_round
-from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.shapes import Label
@@ -24,7 +32,20 @@ class Desk:
 
     backend_task: str
     image_id: str
-    proposed: list[dict[str, Any]]  # Label Studio's regions
+    proposed: Payload
+
+
+@dataclass(frozen=True)
+class Said:
+    """One person's annotation of an image of ``width`` by ``height`` pixels, and their decision.
+
+    ``decision`` is ``accept`` for a reviewer, who is shown labels in dispute, and empty otherwise.
+    """
+
+    labels: Sequence[Label]
+    width: int
+    height: int
+    decision: Literal["accept", ""] = ""
 
 
 class Seat(Protocol):
@@ -33,7 +54,7 @@ class Seat(Protocol):
     def open_places(self, round_id: str) -> list[Desk]:
         """Return the places of a round that are this person's to answer."""
 
-    def submit(self, place: Desk, result: list[dict[str, Any]], seconds: float) -> None:
+    def submit(self, place: Desk, said: Said, seconds: float) -> None:
         """Answer a place, once."""
 
 
@@ -52,9 +73,11 @@ class SimulatedSeat:
             if place.round_id == round_id
         ]
 
-    def submit(self, place: Desk, result: list[dict[str, Any]], seconds: float) -> None:
+    def submit(self, place: Desk, said: Said, seconds: float) -> None:
         """Answer a place."""
-        self._labeling.submit(place.backend_task, self._name, result, seconds)
+        decided = write_decision(said.decision) if said.decision else []
+        content = [*decided, *write_regions(said.labels)]
+        self._labeling.submit(place.backend_task, self._name, content, seconds)
 
 
 class LabelStudioSeat:
@@ -71,15 +94,30 @@ class LabelStudioSeat:
         shown = self._http.get("/api/predictions/", project=project)
         proposed = {prediction["task"]: prediction["result"] for prediction in shown}
         return [
-            Desk(str(task["id"]), task["data"]["image_id"], proposed.get(task["id"], []))
+            Desk(
+                str(task["id"]),
+                task["data"]["image_id"],
+                Payload(LABEL_STUDIO, proposed.get(task["id"], [])),
+            )
             for task in page["tasks"]
             if task["data"]["assignee"] in (self._name, "") and not task["is_labeled"]
         ]
 
-    def submit(self, place: Desk, result: list[dict[str, Any]], seconds: float) -> None:
+    def submit(self, place: Desk, said: Said, seconds: float) -> None:
         """Answer a place."""
-        said = {"result": result, "lead_time": seconds}
-        self._http.post(f"/api/tasks/{place.backend_task}/annotations/", said)
+        decided = [
+            {
+                "id": "decision",
+                "type": "choices",
+                "from_name": DECISION_NAME,
+                "to_name": IMAGE_NAME,
+                "value": {"choices": [ACCEPT]},
+            }
+        ]
+        drawn = write_result(said.labels, said.width, said.height)
+        result = [*decided, *drawn] if said.decision else drawn
+        content = {"result": result, "lead_time": seconds}
+        self._http.post(f"/api/tasks/{place.backend_task}/annotations/", content)
 
 
 def answer_round(
@@ -110,7 +148,7 @@ def answer_round(
         for place in places:
             width, height = sizes[place.image_id]
             seen: pd.DataFrame = boxes.get(place.image_id, nothing)
-            shown = read_result(place.proposed, width=width, height=height, ontology=truth.ontology)
+            shown = decode(place.proposed, Canvas(width, height, truth.ontology))
             said = answer(
                 person,
                 seen,
@@ -120,8 +158,8 @@ def answer_round(
                 rng=answer_rng(person, place.image_id, seed=seed),
                 proposals=shown.labels,
             )
-            result = write_result(said.labels, width, height)
-            seats[person.name].submit(place, result, said.lead_time_seconds)
+            annotation = Said(said.labels, width, height)
+            seats[person.name].submit(place, annotation, said.lead_time_seconds)
             progress()
         return len(places)
 
@@ -144,15 +182,8 @@ def review(round_id: str, seat: Seat, truth: Dataset, *, progress: Callable[[], 
     for place in places:
         seen = boxes.get(place.image_id, truth.labels.head(0))
         rows = seen[["class_name", *BOX_COLUMNS]].itertuples(index=False)
-        accepted = {
-            "id": "decision",
-            "type": "choices",
-            "from_name": DECISION_NAME,
-            "to_name": IMAGE_NAME,
-            "value": {"choices": [ACCEPT]},
-        }
-        drawn = write_result([Label.box(*row) for row in rows], *sizes[place.image_id])
-        seat.submit(place, [accepted, *drawn], 20.0)
+        drawn = [Label.box(*row) for row in rows]
+        seat.submit(place, Said(drawn, *sizes[place.image_id], "accept"), 20.0)
         progress()
     return len(places)
 

@@ -27,8 +27,8 @@ from annotation_platform.demo.material import Material
 from annotation_platform.demo.narrator import Narrator
 from annotation_platform.demo.saving import measure_saving
 from annotation_platform.errors import NotReadyError, SettingsError
-from annotation_platform.labeling.people import add_person
-from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.labeling.backends.label_studio.people import add_person
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.labeling.tasks import shown_proposals
 from annotation_platform.lake import Lake, lake_of

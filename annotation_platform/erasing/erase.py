@@ -400,11 +400,11 @@ def _clear_remote(plan: Plan, places: Places, say: Callable[[int, int], None]) -
 
 
 def _clear_labeling(plan: Plan, places: Places, _say: Callable[[int, int], None]) -> Plan:
-    tasks = places.labeling.forget(frozenset(plan.images)) if plan.images else 0
+    tasks = places.labeling.delete(frozenset(plan.images)) if plan.images else 0
     if plan.person:
         # Once the account is gone nobody knows any more whose it was.
         _fetch_all(places)
-        tasks += places.labeling.forget_person(plan.person)
+        tasks += places.labeling.delete_person(plan.person)
     return replace(plan, counts=plan.counts | {"tasks": tasks})
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.lake import Lake
 from annotation_platform.models.cards import ModelCard
 from annotation_platform.versioning.git import Git
@@ -29,7 +29,7 @@ class Places:
     lake: Lake
     registry: Git
     remote_url: str
-    labeling: LabelingClient
+    labeling: LabelingBackend
     models: Mapping[str, ModelCard]
     home: Path
     reach: Callable[[str], Git]

@@ -64,9 +64,9 @@ def scan(plan: Plan, places: Places, say: Callable[[int, int], None]) -> Scanned
     )
     left += (f"versions: {tag}" for tag in changing.held)
     again_of = {
-        "labelling": places.labeling.forget(images) if images else 0,
+        "labelling": places.labeling.delete(images) if images else 0,
         "pages of the UI": places.events(images) if images else 0,
-        "accounts": places.labeling.forget_person(plan.person) if plan.person else 0,
+        "accounts": places.labeling.delete_person(plan.person) if plan.person else 0,
     }
     for store, again in again_of.items():
         stores[store] = 1

@@ -32,8 +32,8 @@ from annotation_platform.formats.losses import (
     sentence,
     shape_losses,
 )
-from annotation_platform.labeling.region_codecs import CODECS
-from annotation_platform.labeling.results import write_result
+from annotation_platform.labeling.backends.label_studio.region_codecs import CODECS
+from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.shapes import AREAS, POINTS, Label

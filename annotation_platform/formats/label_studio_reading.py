@@ -18,9 +18,9 @@ from annotation_platform.formats.files import (
     make_ontology,
     read_json,
 )
-from annotation_platform.labeling.interface import UNSURE_NAME
-from annotation_platform.labeling.region_codecs import CODECS, shapes_of_kind
-from annotation_platform.labeling.results import read_result
+from annotation_platform.labeling.backends.label_studio.interface import UNSURE_NAME
+from annotation_platform.labeling.backends.label_studio.region_codecs import CODECS, shapes_of_kind
+from annotation_platform.labeling.backends.label_studio.results import read_result
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import LabelClass, Ontology
@@ -79,8 +79,8 @@ def read_label_studio(path: Path, *, only_boxes: bool = False) -> LabelStudioRea
     nothing, and a task with none that counts is not in the dataset; neither is one whose annotator
     could not tell. Of several the one updated last counts. Two tasks on the same picture are left
     out both. A box may reach a pixel outside and is cut there; what else is changed or refused is
-    what ``labeling.results.read_result`` changes or refuses. A rectangle that is turned is a
-    rotated box, and one that is not is a box, whatever others of its class are.
+    what ``read_result`` of ``labeling/backends/label_studio`` changes or refuses. A rectangle that
+    is turned is a rotated box, and one that is not is a box, whatever others of its class are.
 
     ``file_name`` is what the task calls the picture: the path in its address, without server,
     bucket and the prefix of uploads. Where nothing is in a picture and the task does not say its

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import dataclass
 
 from annotation_platform.errors import SettingsError
 
@@ -32,3 +33,21 @@ class Pace:
             at = max(now, self._next)
             self._next = at + self._gap
         time.sleep(at - now)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a client waits for Label Studio, and how fast it asks.
+
+    Attributes:
+        timeout_seconds: for connecting, and for each wait for bytes.
+        retry_seconds: the first wait before a failed request is repeated.
+        settle_seconds: how long an import whose reply was lost may still be under way; before
+            that is over, it is not sent again.
+        requests_per_second: the most that a client sends; None is as fast as it can.
+    """
+
+    timeout_seconds: float = 30.0
+    retry_seconds: float = 0.5
+    settle_seconds: float = 10.0
+    requests_per_second: float | None = None

@@ -7,42 +7,28 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from annotation_platform.audit_log.noting import note_policy, note_reviews
-from annotation_platform.consensus.error_rate import (
-    ErrorRate,
-    ReviewPlan,
-    estimate_error_rate,
-    plan_review,
-)
 from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.errors import NotReadyError
-from annotation_platform.labeling.client import LabelingClient, Proposal, TaskCopy
+from annotation_platform.labeling.annotations import Canvas, Review
+from annotation_platform.labeling.backends.protocol import LabelingBackend, Proposal, TaskCopy
+from annotation_platform.labeling.backends.registry import decode_review
+from annotation_platform.labeling.counting import Count, Rules, count_answers
 from annotation_platform.labeling.guidelines import read_guideline
-from annotation_platform.labeling.ledger import (
-    Count,
-    Revision,
-    Rules,
-    as_revision,
-    count_answers,
-)
+from annotation_platform.labeling.ledger import Revision, as_revision
 from annotation_platform.labeling.moments import as_of, reviews_made_of
 from annotation_platform.labeling.places import PlacePlan, Wanted, assign_places
-from annotation_platform.labeling.results import Review, read_review
+from annotation_platform.labeling.review_sampling import SAMPLE, review_sample
 from annotation_platform.labeling.rounds import fetch_answers
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.lake import Lake
 from annotation_platform.params import Params
-from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.shapes import NOTHING, STATEMENTS, UNSURE, Label
 from annotation_platform.schema.tables import ReviewedLabels, ReviewTasks, records
 from annotation_platform.storage.table_files import table_digest
-
-SAMPLE = "sample"
-"""The kind of a review task on an image that was drawn at random, nothing being in dispute."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +60,7 @@ def ask_reviewers(
     round_id: str,
     consensus: pd.DataFrame,
     conflicts: pd.DataFrame,
-    labeling: LabelingClient,
+    labeling: LabelingBackend,
     lake: Lake,
     policy: Params,
     *,
@@ -111,7 +97,7 @@ def ask_reviewers(
         shown = pictures.keys(reasons)
         copies = _copies(round_id, reasons, consensus, labeling, lake, policy, shown, now)
         ontology = read_guideline(lake.store, _guideline(round_id, lake))
-        ids = labeling.publish_round(review_round(round_id), ontology, copies)
+        ids = labeling.publish(review_round(round_id), ontology, copies)
         asked = {copy.image_id: ids[copy.task_id, copy.place] for copy in copies}
         reviewers = {copy.image_id: copy.assignee for copy in copies}
     tasks = dict(zip(consensus["image_id"], consensus["task_id"], strict=True))
@@ -146,7 +132,7 @@ def _joined(kinds: Iterable[str]) -> str:
 
 
 def decisions(
-    round_id: str, review_tasks: pd.DataFrame, labeling: LabelingClient, lake: Lake
+    round_id: str, review_tasks: pd.DataFrame, labeling: LabelingBackend, lake: Lake
 ) -> Decided:
     """Return what reviewers decided by now, from the ledger and from what the back end shows.
 
@@ -156,7 +142,7 @@ def decisions(
     asked = review_tasks[review_tasks["backend"] != ""]
     if asked.empty:
         return Decided({}, {}, {}, "")
-    live = [as_revision(said) for said in labeling.submissions(review_round(round_id))]
+    live = [as_revision(said) for said in labeling.collect(review_round(round_id))]
     return _decided(round_id, asked, [*lake.ledger.read(review_round(round_id)), *live], lake)
 
 
@@ -178,7 +164,7 @@ def decide(
     round_id: str,
     consensus: pd.DataFrame,
     review_tasks: pd.DataFrame,
-    labeling: LabelingClient,
+    labeling: LabelingBackend,
     lake: Lake,
     policy: Params,
     *,
@@ -237,44 +223,6 @@ def reviewed_labels(
     return ReviewedLabels.from_rows(rows)
 
 
-def review_sample(
-    round_id: str,
-    consensus: pd.DataFrame,
-    conflicts: pd.DataFrame,
-    policy: Params,
-    *,
-    size: int | None = None,
-) -> ReviewPlan:
-    """Return the sample of undisputed images that is reviewed to see how many labels are wrong.
-
-    Images on which people agreed less are in it more often. The same tables give the same sample.
-    ``size`` takes the place of policy's, for a sample that was drawn before.
-    """
-    unsettled = set(conflicts.loc[~conflicts["settled"], "image_id"])
-    others = consensus[~consensus["image_id"].isin(unsettled)]
-    agreed = others["class_agreement"].fillna(1.0) * others["mean_iou"].fillna(1.0)
-    agreed *= others["support"] / others["answers"].clip(lower=1)
-    risk = 1.0 - agreed.clip(upper=1.0).groupby(others["image_id"]).min()
-    items = risk.rename("risk").rename_axis("item").reset_index()
-    rng = np.random.default_rng([policy.seed, 1, round_number(round_id)])
-    wanted = round(policy.review.sample_share * len(items)) if size is None else size
-    return plan_review(items, size=wanted, rng=rng)
-
-
-def estimated_errors(plan: ReviewPlan, reviewed_labels: pd.DataFrame) -> ErrorRate | None:
-    """Return how many of the undisputed images are wrong; None if the sample tells nothing.
-
-    An image is wrong if its reviewer changed its labels or rejected them.
-    """
-    decided = reviewed_labels.drop_duplicates("image_id").set_index("image_id")["decision"]
-    said = decided[decided.isin(["accepted", "fixed", "rejected"])]
-    drawn = said[said.index.isin(plan.sample["item"])]
-    if drawn.empty:
-        return None
-    reviews = pd.DataFrame({"item": drawn.index, "wrong": (drawn != "accepted").to_numpy()})
-    return estimate_error_rate(plan, reviews)
-
-
 def _reasons(
     round_id: str, consensus: pd.DataFrame, conflicts: pd.DataFrame, policy: Params
 ) -> dict[str, dict[str, list[str]]]:
@@ -293,7 +241,7 @@ def _copies(
     round_id: str,
     reasons: dict[str, dict[str, list[str]]],
     consensus: pd.DataFrame,
-    labeling: LabelingClient,
+    labeling: LabelingBackend,
     lake: Lake,
     policy: Params,
     keys: Mapping[str, str],
@@ -345,13 +293,9 @@ def _read(round_id: str, count: Count, lake: Lake) -> Decided:
     at: dict[str, datetime] = {}
     for revision in count.counted.values():
         said = revision.submission
-        review = read_review(
-            said.result,
-            said.proposed,
-            width=images[said.image_id].width,
-            height=images[said.image_id].height,
-            ontology=ontology,
-        )
+        image = images[said.image_id]
+        canvas = Canvas(image.width, image.height, ontology)
+        review = decode_review(said.payload, said.proposed, canvas)
         if review is not None:
             reviews[said.image_id] = review
             by[said.image_id] = lake.ledger.pseudonym(said.author)

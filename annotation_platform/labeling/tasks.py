@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from annotation_platform.labeling.client import Proposal, TaskCopy
+from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
 from annotation_platform.labeling.places import Place
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology

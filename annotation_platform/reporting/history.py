@@ -17,11 +17,13 @@ from annotation_platform.curation.history import Event, in_order
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.erasing.record import Erasures
 from annotation_platform.errors import DataError
+from annotation_platform.labeling.annotations import Canvas, Review
+from annotation_platform.labeling.backends.registry import count_regions, decode_review
+from annotation_platform.labeling.counting import Answer, Count, Rules, count_answers
 from annotation_platform.labeling.guidelines import read_guideline
-from annotation_platform.labeling.ledger import Answer, Count, Revision, Rules, count_answers
+from annotation_platform.labeling.ledger import Revision
 from annotation_platform.labeling.places import Place, PlacePlan
 from annotation_platform.labeling.record import Decision, RoundRecord
-from annotation_platform.labeling.results import Review, read_review
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.skills import Skills
 from annotation_platform.labeling.tasks import task_name
@@ -195,7 +197,7 @@ def _answers(asked: _Asked, image_id: str, lake: Lake) -> Iterator[Event]:
         for number, revision in enumerate(states, start=1):
             said = revision.submission
             of = f", revision {number} of {len(states)}" if len(states) > 1 else ""
-            what = "skipped" if said.skipped else _regions(said.result)
+            what = "skipped" if said.skipped else _regions(count_regions(said.payload))
             now = stands if number == len(states) else "edited later"
             detail = f"Place {said.place}{of}: {what}; {now}."
             yield Event("answered", said.updated_at, asked.round_id, by, detail)
@@ -367,13 +369,9 @@ def _read(round_id: str, image_id: str, revision: Revision, lake: Lake) -> Revie
     said = revision.submission
     images = lake.accepted_images()
     image = images[images["image_id"] == image_id].iloc[0]
-    return read_review(
-        said.result,
-        said.proposed,
-        width=int(image["width"]),
-        height=int(image["height"]),
-        ontology=read_guideline(lake.store, PlacePlan(lake.store, round_id).read().guideline),
-    )
+    ontology = read_guideline(lake.store, PlacePlan(lake.store, round_id).read().guideline)
+    canvas = Canvas(int(image["width"]), int(image["height"]), ontology)
+    return decode_review(said.payload, said.proposed, canvas)
 
 
 def _decided(review: Review) -> str:
@@ -395,5 +393,5 @@ def _labels(rows: pd.DataFrame) -> str:
     return f"{number} label{'s' * (number != 1)}"
 
 
-def _regions(result: Sequence[object]) -> str:
-    return f"{len(result)} region{'s' * (len(result) != 1)}" if result else "nothing here"
+def _regions(number: int) -> str:
+    return f"{number} region{'s' * (number != 1)}" if number else "nothing here"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from annotation_platform.errors import AnnotationPlatformError
-from annotation_platform.labeling.backends import labeling_of
+from annotation_platform.labeling.backends.registry import labeling_of
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.lake import Lake, lake_of
 from annotation_platform.pages import render_page
@@ -98,7 +98,7 @@ class FrontPage:
             return ""
         policy = read_params(self._settings.params_path)
         try:
-            labeling = labeling_of(self._settings, self._lake, policy)
+            labeling = labeling_of(self._settings, self._lake.store, policy)
             return labeling.round_url(project(str(row["round"])))
         except AnnotationPlatformError:
             # The page is about all rounds: without this link it still says who is waited for.

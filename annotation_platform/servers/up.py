@@ -7,8 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.labeling.label_studio_http import LabelStudioHttp
-from annotation_platform.labeling.pictures import private_endpoint
+from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
+from annotation_platform.labeling.backends.label_studio.pictures import private_endpoint
+from annotation_platform.labeling.backends.label_studio.running import TOKEN_VARIABLE
 from annotation_platform.lake import lake_of
 from annotation_platform.params import read_params
 from annotation_platform.servers.dagster import DagsterServers
@@ -21,7 +22,6 @@ from annotation_platform.storage.s3 import Bucket, is_s3
 from annotation_platform.versioning.mirror import open_registry
 from annotation_platform.versioning.registry import check_registry
 
-_TOKEN = "ANNOTATION_LABEL_STUDIO_TOKEN"
 _LOOK_SECONDS = 1.0
 
 
@@ -67,7 +67,9 @@ def serve(
         )
         page = stack.enter_context(front_page(settings, port=page_port))
         settings = settings.model_copy(update={"pages_url": page.url})
-        dagster = stack.enter_context(DagsterServers(settings, secrets={_TOKEN: token}, port=port))
+        dagster = stack.enter_context(
+            DagsterServers(settings, secrets={TOKEN_VARIABLE: token}, port=port)
+        )
         page.links |= {"Dagster": dagster.url, "Label Studio": url}
         say(f"put images into  {settings.landing_url}")
         say(f"label at         {url}")
@@ -79,22 +81,6 @@ def serve(
             f"{rounds.maximum_wait_seconds:g} s. Ctrl-C stops everything."
         )
         (forever or _until_interrupted)(dagster)
-
-
-def running_label_studio(settings: Settings) -> tuple[str, str]:
-    """Return address and token of the Label Studio in use; SettingsError if there is none."""
-    token = settings.label_studio_token.get_secret_value()
-    if token:
-        return settings.label_studio_url, token
-    try:
-        servers = json.loads((settings.home_path / "servers.json").read_text())
-        secrets = json.loads(settings.secrets_path.read_text())
-        return str(servers["label_studio"]), str(secrets["label_studio"]["token"])
-    except (OSError, KeyError, ValueError) as error:
-        raise SettingsError(
-            f"{settings.home_path}: no Label Studio was started here. Run `annotation-platform up` "
-            f"first, or set ANNOTATION_LABEL_STUDIO_URL and {_TOKEN}."
-        ) from error
 
 
 def _label_studio(

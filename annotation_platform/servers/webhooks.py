@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from annotation_platform.errors import AnnotationPlatformError, LabelingError
-from annotation_platform.labeling.hints import Hints
-from annotation_platform.labeling.label_studio_http import LabelStudioHttp
-from annotation_platform.labeling.reviews import review_round
-from annotation_platform.labeling.webhooks import (
+from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
+from annotation_platform.labeling.backends.label_studio.webhooks import (
     HintReceiver,
     check_webhooks,
     register_webhooks,
 )
+from annotation_platform.labeling.hints import Hints
+from annotation_platform.labeling.reviews import review_round
 from annotation_platform.lake import Lake
 from annotation_platform.settings import Settings
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from annotation_platform.cli_handoff import handoff_app
 from annotation_platform.errors import DataError, NotReadyError, SettingsError
-from annotation_platform.labeling.handoff import HandoffLabeling
+from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
 from annotation_platform.storage.objects import LocalObjectStore
 from tests.core.labeling.outside import (
     ONTOLOGY,
@@ -28,7 +28,7 @@ def labeling(tmp_path, monkeypatch):
     store = LocalObjectStore(tmp_path / "home" / "lake")
     put_pictures(store, 4)
     labeling = HandoffLabeling(store)
-    labeling.publish_round(ROUND, ONTOLOGY, make_copies(4, 2))
+    labeling.publish(ROUND, ONTOLOGY, make_copies(4, 2))
     return labeling
 
 
@@ -53,7 +53,7 @@ def test_a_round_goes_out_and_comes_back(labeling, tmp_path):
     assert "6 answers stored" in done.stdout
     assert "2 places are not answered yet" in done.stdout
     assert facts(run("import", back, "--json"))["known"] == 6
-    assert len(labeling.submissions(ROUND)) == 6
+    assert len(labeling.collect(ROUND)) == 6
 
 
 def test_what_is_wrong_is_listed_and_stops_all_of_it_unless_told_otherwise(labeling, tmp_path):
@@ -68,11 +68,11 @@ def test_what_is_wrong_is_listed_and_stops_all_of_it_unless_told_otherwise(label
     assert (facts(done)["wrong"], len(facts(done)["problems"])) == (24, 20)
     assert isinstance(done.exception, DataError)
     assert "24 problems" in str(done.exception)
-    assert labeling.submissions(ROUND) == []
+    assert labeling.collect(ROUND) == []
     done = run("import", back, "--skip-wrong")
     assert done.exit_code == 1
     assert "answers[8]" in done.stdout
-    assert len(labeling.submissions(ROUND)) == 8
+    assert len(labeling.collect(ROUND)) == 8
 
 
 def test_pybossa_there_and_back(labeling, tmp_path):

@@ -5,11 +5,14 @@ import subprocess
 import sys
 import traceback
 
+import dagster as dg
 import pytest
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.labeling.label_studio import LabelStudioClient
-from annotation_platform.settings import Settings, read_settings, settings_environment
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.lake import open_lake
+from annotation_platform.params import read_params
+from annotation_platform.settings import PROJECT_ROOT, Settings, read_settings, settings_environment
 from resources.deployments import build_resources
 
 SECRET = "CANARY-0123456789abcdef"
@@ -88,14 +91,23 @@ def test_a_child_gets_the_same_settings_and_no_secret_of_webhooks(monkeypatch):
         assert done.stdout.split() == [str(rate), "300.0", str(given.hints_path)]
 
 
-def test_the_rate_and_the_interval_reach_what_asks_label_studio():
+def test_the_rate_and_the_interval_reach_what_asks_label_studio(tmp_path):
     settings = Settings(
         label_studio_token="0" * 40,
         label_studio_requests_per_second=2.5,
         labeling_poll_seconds=300.0,
     )
     parts = build_resources(settings)
-    assert parts["labeling"].own.requests_per_second == 2.5
     looks = parts["looks"].create_resource(None)
     assert (looks.hints.path, looks.poll_seconds) == (settings.hints_path, 300.0)
-    assert isinstance(parts["labeling"].own.create_resource(None), LabelStudioClient)
+    lake = open_lake(str(tmp_path / "lake"), tmp_path / "landing")
+    policy = read_params(PROJECT_ROOT / "params.yaml")
+    named = {"labeling": parts["labeling"], "lake": lake, "policy": policy}
+    with dg.build_resources(named) as built:
+        assert isinstance(built.labeling, LabelStudioClient)
+        assert built.labeling.timing.requests_per_second == 2.5
+
+
+def test_a_back_end_that_is_not_registered_is_refused_when_definitions_load():
+    with pytest.raises(SettingsError, match="There are: handoff, label-studio, simulated"):
+        build_resources(Settings(labeling="chalk"))

@@ -14,8 +14,8 @@ from annotation_platform.demo.annotators import EXPERT, make_people
 from annotation_platform.demo.crowd import SimulatedSeat, answer_round, review
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.demo.run import DemoOptions, prepare_home
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.hints import Hints, Looks
-from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.lake import lake_of
 from annotation_platform.landing.events import LandingEvents

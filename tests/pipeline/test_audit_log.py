@@ -10,11 +10,10 @@ import pytest
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.doer import system_user
-from annotation_platform.labeling.interface import REJECT
+from annotation_platform.labeling.backends.regions import write_decision
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.schema.tables import DatasetVersions, ReviewedLabels
 from tests.pipeline.conftest import open_platform
-from tests.pipeline.test_labeling_rounds import decision
 
 ONE, TWO = "round-0001", "round-0002"
 ADA = {"user": "ada", "annotation/reason": "the first release"}
@@ -57,7 +56,7 @@ def played(tmp_path_factory):
         platform.answer(ONE)
         assert platform.run("merge_round", ONE).success
         place = platform.labeling.open_places(EXPERT)[0]
-        rejected = decision(REJECT, "a box of nothing")
+        rejected = write_decision("reject", "a box of nothing")
         platform.labeling.submit(place.backend_task, EXPERT, rejected, 9.0)
         assert platform.decide(ONE)
         assert platform.run("release_round", ONE, tags=ADA).success

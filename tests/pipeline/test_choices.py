@@ -9,9 +9,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from annotation_platform.demo.crowd import SimulatedSeat
+from annotation_platform.demo.crowd import Said, SimulatedSeat
 from annotation_platform.demo.material import Material
-from annotation_platform.labeling.results import read_result, write_result
+from annotation_platform.labeling.annotations import Canvas
+from annotation_platform.labeling.backends.registry import decode
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.ontology import LabelClass, Ontology
@@ -86,10 +87,8 @@ def play(platform, harbour, batch, round_id, *, wrong=()):
             labels = harbour.labels(place.image_id)
             if place.image_id in wrong:
                 labels[0] = Label.choice("day" if labels[0].class_name == "night" else "night")
-            seat.submit(place, write_result(labels, WIDTH, HEIGHT), 5.0)
-            read = read_result(
-                place.proposed, width=WIDTH, height=HEIGHT, ontology=harbour.ontology
-            )
+            seat.submit(place, Said(labels, WIDTH, HEIGHT), 5.0)
+            read = decode(place.proposed, Canvas(WIDTH, HEIGHT, harbour.ontology))
             assert not read.problems
             chosen = [label.class_name for label in read.labels if label.shape == "choice"]
             if chosen:

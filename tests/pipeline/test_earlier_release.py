@@ -18,13 +18,13 @@ from types import SimpleNamespace
 import dagster as dg
 import numpy as np
 import pytest
+from annotation_platform.labeling.simulated import SimulatedLabeling
 
 from annotation_platform.audit_log.verify import verify_logs
 from annotation_platform.demo.annotators import make_people
 from annotation_platform.demo.material import Material
 from annotation_platform.demo.scenes import draw_batch
 from annotation_platform.labeling.reviews import review_round
-from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.lake import lake_of, uses_of
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.provenance.diff import diff_versions
@@ -35,7 +35,14 @@ from annotation_platform.reporting.history import find_image
 from annotation_platform.reporting.status import round_states
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
-from annotation_platform.schema.tables import TABLES
+from annotation_platform.schema.tables import (
+    TABLES,
+    CleanedImages,
+    PredictedImages,
+    SelectedImages,
+    TrainingSet,
+    table_named,
+)
 from annotation_platform.selection.pins import Pins
 from annotation_platform.settings import Settings
 from annotation_platform.versioning.checkout import checkout_version
@@ -153,7 +160,11 @@ def test_every_table_of_the_earlier_release_is_read(old):
     written = EXPECTED["tables"]
     assert sum(len(of_rounds) for of_rounds in written.values()) > 60
     found = {
-        name: {key: len(tables.read(name, key)) for key in tables.rounds(name)} for name in TABLES
+        name: {
+            key: len(tables.read(table_named(name), key))
+            for key in tables.rounds(table_named(name))
+        }
+        for name in TABLES
     }
     assert {name: counts for name, counts in found.items() if counts} == {
         name: {key: each["rows"] for key, each in of_rounds.items()}
@@ -162,13 +173,13 @@ def test_every_table_of_the_earlier_release_is_read(old):
     }
     # All rounds at once is another way to read them.
     for name, counts in found.items():
-        assert len(tables.read_all(name)) == sum(counts.values()), name
-    cleaned = tables.read_all("cleaned_images")
+        assert len(tables.read_all(table_named(name))) == sum(counts.values()), name
+    cleaned = tables.read_all(CleanedImages)
     assert {
         outcome: sorted(rows["image_id"]) for outcome, rows in cleaned.groupby("outcome")
     } == EXPECTED["images"]
     for tag, key in zip(OLD, OLD_ROUNDS, strict=True):
-        labels = labels_of(tables.read("training_set", key))
+        labels = labels_of(tables.read(TrainingSet, key))
         same_values(labels, {row[1]: row for row in expected_of(tag)["labels"]})
 
 
@@ -252,12 +263,12 @@ def test_the_earlier_release_goes_on_with_a_further_round(old, continued):
     assert continued.answered > 0
     assert [info.tag for info in list_versions(home.registry)] == [*OLD, NEW]
     # The model of the earlier release proposes in the new round.
-    predicted = tables.read("predicted_images", THREE)
+    predicted = tables.read(PredictedImages, THREE)
     assert set(predicted["weights"]) == {EXPECTED["models"]["promoted"]}
-    cleaned = tables.read("cleaned_images", THREE)
+    cleaned = tables.read(CleanedImages, THREE)
     # What landed in the earlier rounds does not come in again.
     assert set(cleaned["source_key"].str.partition("/")[0]) == {"batch-3"}
-    asked = set(tables.read("selected_images", THREE)["image_id"])
+    asked = set(tables.read(SelectedImages, THREE)["image_id"])
     accepted = cleaned[cleaned["outcome"] == "accepted"]
     assert set(accepted["image_id"]) <= asked
     # Copies of images that the earlier release took in are found out.
@@ -277,7 +288,9 @@ def test_the_earlier_release_goes_on_with_a_further_round(old, continued):
     # What v0.1.0 wrote is as it was.
     for name, of_rounds in EXPECTED["tables"].items():
         for key in of_rounds:
-            assert tables.digest(name, key) == old.lake.tables.digest(name, key), (name, key)
+            assert tables.digest(table_named(name), key) == old.lake.tables.digest(
+                table_named(name), key
+            ), (name, key)
     rounds = [*OLD_ROUNDS, *(review_round(key) for key in OLD_ROUNDS)]
     assert {key: len(home.lake.ledger.read(key)) for key in rounds} == EXPECTED["annotations"]
 

@@ -12,15 +12,8 @@ from typer.testing import CliRunner
 from annotation_platform.cli import app
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.errors import DataError, PublishError
-from annotation_platform.labeling.interface import (
-    ACCEPT,
-    DECISION_NAME,
-    IMAGE_NAME,
-    REASON_NAME,
-    REJECT,
-)
+from annotation_platform.labeling.backends.regions import write_decision, write_regions
 from annotation_platform.labeling.places import PlacePlan
-from annotation_platform.labeling.results import write_result
 from annotation_platform.labeling.rounds import close_round, fetch_answers
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import LabelTasks
@@ -51,19 +44,15 @@ def say(platform, round_id, what):
 
 
 def box(name):
-    return write_result([Label.box(name, 40, 20, 100, 80)], 320, 240)
+    return write_regions([Label.box(name, 40, 20, 100, 80)])
 
 
 def rejection(comment):
-    about = {"to_name": IMAGE_NAME, "type": "choices"}
-    chosen = {**about, "from_name": DECISION_NAME, "value": {"choices": [REJECT]}}
-    reason = {"to_name": IMAGE_NAME, "type": "textarea", "from_name": REASON_NAME}
-    return [chosen, {**reason, "value": {"text": [comment]}}]
+    return write_decision("reject", comment)
 
 
 def acceptance(place):
-    about = {"to_name": IMAGE_NAME, "type": "choices", "from_name": DECISION_NAME}
-    return [{**about, "value": {"choices": [ACCEPT]}}, *place.proposed]
+    return [*write_decision("accept"), *place.proposed.content]
 
 
 @pytest.fixture

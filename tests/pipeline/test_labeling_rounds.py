@@ -6,23 +6,14 @@ import yaml
 
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.client import Tally
-from annotation_platform.labeling.interface import (
-    ACCEPT,
-    COMMENT_NAME,
-    DECISION_NAME,
-    IMAGE_NAME,
-    REASON_NAME,
-    REJECT,
-    UNSURE_NAME,
-)
+from annotation_platform.labeling.backends.protocol import Progress
+from annotation_platform.labeling.backends.regions import write_decision, write_regions
 from annotation_platform.labeling.record import RoundRecord
-from annotation_platform.labeling.results import write_result
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.rounds import close_round, seen_answers
 from annotation_platform.labeling.skills import QUALIFIED, Skills
 from annotation_platform.reporting.status import round_progress
-from annotation_platform.schema.shapes import Label
+from annotation_platform.schema.shapes import UNSURE, Label
 from annotation_platform.schema.tables import LabelTasks, table_named
 from annotation_platform.versioning.registry import list_versions
 from sensors.labeling import labeling_complete_sensor
@@ -49,7 +40,7 @@ def start(platform, batch, round_id, **sections):
 
 
 def box(name, x):
-    return write_result([Label.box(name, x, 20, x + 60, 80)], 320, 240)
+    return write_regions([Label.box(name, x, 20, x + 60, 80)])
 
 
 def say(platform, round_id, what):
@@ -75,28 +66,8 @@ def read(platform, name, round_id=ONE):
     return platform.lake.tables.read(table_named(name), round_id)
 
 
-def decision(choice, comment=""):
-    control = COMMENT_NAME if choice == ACCEPT else REASON_NAME
-    said = [
-        {
-            "id": "decision",
-            "type": "choices",
-            "from_name": DECISION_NAME,
-            "to_name": IMAGE_NAME,
-            "value": {"choices": [choice]},
-        }
-    ]
-    if comment:
-        said.append(
-            {
-                "id": "comment",
-                "type": "textarea",
-                "from_name": control,
-                "to_name": IMAGE_NAME,
-                "value": {"text": [comment]},
-            }
-        )
-    return said
+ACCEPT, REJECT = "accept", "reject"
+decision = write_decision
 
 
 def classes(platform):
@@ -116,15 +87,7 @@ def disputed(platform):
             return box(names[len(named) - 1], 40)
         if image == images[1] and not unsure:
             unsure.append(person)
-            return [
-                {
-                    "id": "unsure",
-                    "type": "choices",
-                    "from_name": UNSURE_NAME,
-                    "to_name": IMAGE_NAME,
-                    "value": {"choices": ["unsure"]},
-                }
-            ]
+            return write_regions([UNSURE])
         return box(names[0], 40)
 
     say(platform, ONE, what)
@@ -151,7 +114,7 @@ def test_what_no_rule_settles_waits_for_a_reviewer_and_carries_their_decision(di
     # Somebody who answered an image tries to review it.
     author = read(platform, "answers").query("image_id == @images[0]")
     people = {platform.lake.ledger.pseudonym(p): p for p in platform.labeling.annotators()}
-    fixed = write_result([Label.box(classes(platform)[1], 50, 30, 90, 70)], 320, 240)
+    fixed = write_regions([Label.box(classes(platform)[1], 50, 30, 90, 70)])
     places = {p.image_id: p for p in platform.labeling.open_places(EXPERT)}
     assert set(places) == set(tasks["image_id"])
     first = places[images[0]]
@@ -167,7 +130,7 @@ def test_what_no_rule_settles_waits_for_a_reviewer_and_carries_their_decision(di
         if image == images[1]:
             platform.labeling.submit(place.backend_task, EXPERT, decision(REJECT, "too dark"), 9.0)
         elif image != images[0]:
-            said = [*decision(ACCEPT), *place.proposed]
+            said = [*decision(ACCEPT), *place.proposed.content]
             platform.labeling.submit(place.backend_task, EXPERT, said, 9.0)
     assert requested(platform.tick(review_complete_sensor)) == [("release_round", ONE)]
     assert platform.run("release_round", ONE).success
@@ -406,8 +369,8 @@ def test_classes_that_are_renamed_and_split_carry_over_by_their_mapping(platform
 
 def test_reviews_and_labels_of_a_round_never_mix(disputed):
     platform, _ = disputed
-    assert {s.task_id.split("/")[1] for s in platform.labeling.submissions(ONE)} == {"labels"}
-    assert platform.labeling.submissions(review_round(ONE)) == []
+    assert {s.task_id.split("/")[1] for s in platform.labeling.collect(ONE)} == {"labels"}
+    assert platform.labeling.collect(review_round(ONE)) == []
 
 
 def test_a_task_that_was_deleted_is_made_again_only_if_policy_says_so(platform):
@@ -439,9 +402,9 @@ def test_a_round_answered_before_its_project_was_deleted_is_merged(platform):
     start(platform, 1, ONE, labeling={"answers_per_task": 1})
     say(platform, ONE, lambda *_: box(classes(platform)[0], 40))
     seen_answers(ONE, platform.labeling, platform.lake, names=False, now=_now())
-    for said in platform.labeling.submissions(ONE):
+    for said in platform.labeling.collect(ONE):
         platform.labeling.delete_task(said.backend_task)
-    assert platform.labeling.tally(ONE) == Tally(0, 0)
+    assert platform.labeling.progress(ONE) == Progress(0, 0)
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
     assert platform.run("merge_round", ONE).success
 
@@ -453,7 +416,7 @@ def test_people_do_live_work_once_they_were_right_where_the_answer_is_known(plat
     say(platform, ONE, lambda *_: box(classes(platform)[0], 40))
     assert platform.run("merge_round", ONE).success
     for place in platform.labeling.open_places(EXPERT):
-        decided = [*decision(ACCEPT), *place.proposed]
+        decided = [*decision(ACCEPT), *place.proposed.content]
         platform.labeling.submit(place.backend_task, EXPERT, decided, 1.0)
     assert platform.run("release_round", ONE).success
 
@@ -486,7 +449,7 @@ def test_people_do_live_work_once_they_were_right_where_the_answer_is_known(plat
 
 def _answer_first(platform, round_id, image, name, result):
     """Let somebody answer the first copy of an image that nobody answered, whosever it is."""
-    said = {each.backend_task for each in platform.labeling.submissions(round_id)}
+    said = {each.backend_task for each in platform.labeling.collect(round_id)}
     for owner in platform.labeling.annotators():
         for place in platform.labeling.open_places(owner):
             mine = place.round_id == round_id and place.image_id == image
@@ -509,7 +472,7 @@ def test_only_a_reviewer_decides_and_what_they_reject_goes_back_with_their_words
     assert "0 of 8 images are reviewed" in reason(platform.tick(review_complete_sensor))
     for place in places:
         said = decision(REJECT, "draw the whole hull") if place is places[0] else decision(ACCEPT)
-        platform.labeling.submit(place.backend_task, EXPERT, [*said, *place.proposed], 1.0)
+        platform.labeling.submit(place.backend_task, EXPERT, [*said, *place.proposed.content], 1.0)
     released = platform.run("release_round", ONE)
     said = released.asset_materializations_for_node("reviewed_labels")[0].metadata
     # Everything was looked at, so how many were wrong is known.

@@ -11,8 +11,7 @@ from PIL import Image
 from annotation_platform.curation.history import require_legal
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.images.decoding import encode_png
-from annotation_platform.labeling.interface import ACCEPT, DECISION_NAME, IMAGE_NAME
-from annotation_platform.labeling.results import write_result
+from annotation_platform.labeling.backends.regions import write_decision, write_regions
 from annotation_platform.provenance.changes import find_changes
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.explain import explain_image
@@ -89,7 +88,7 @@ class World:
             for place in labeling.open_places(name):
                 if place.round_id == round_id:
                     seen = [] if place.image_id in nothing_in else [self.truth[place.image_id]]
-                    said = write_result(seen, WIDTH, HEIGHT)
+                    said = write_regions(seen)
                     labeling.submit(place.backend_task, name, said, 6.0)
 
     def play(self, round_id, *, pictures=24, nothing_in=()):
@@ -338,8 +337,7 @@ def test_a_version_waits_until_an_audit_shows_that_its_labels_are_good_enough(wo
     places = world.platform.labeling.open_places(EXPERT)
     assert len(places) == 12
     for place in places:
-        about = {"to_name": IMAGE_NAME, "type": "choices", "from_name": DECISION_NAME}
-        accepted = [{**about, "value": {"choices": [ACCEPT]}}, *place.proposed]
+        accepted = [*write_decision("accept"), *place.proposed.content]
         world.platform.labeling.submit(place.backend_task, EXPERT, accepted, 5.0)
     stopped = world.platform.run("release_round", ONE, raise_on_error=False)
     assert not stopped.success

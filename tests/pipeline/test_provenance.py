@@ -17,9 +17,8 @@ from annotation_platform.consensus.resolve import resolve_task
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.errors import DataError
+from annotation_platform.labeling.backends.regions import write_decision, write_regions
 from annotation_platform.labeling.guidelines import read_guideline
-from annotation_platform.labeling.interface import DECISION_NAME, IMAGE_NAME, REASON_NAME, REJECT
-from annotation_platform.labeling.results import write_result
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.explain import ImageStory, explain_image
@@ -42,17 +41,11 @@ ONE, TWO, THREE = "round-0001", "round-0002", "round-0003"
 
 
 def one_box(name, x):
-    return write_result([Label.box(name, x, 20, x + 60, 80)], 320, 240)
+    return write_regions([Label.box(name, x, 20, x + 60, 80)])
 
 
 def rejection():
-    about = {"to_name": IMAGE_NAME}
-    return [
-        {**about, "id": "d", "type": "choices", "from_name": DECISION_NAME,
-         "value": {"choices": [REJECT]}},
-        {**about, "id": "r", "type": "textarea", "from_name": REASON_NAME,
-         "value": {"text": ["not this one"]}},
-    ]  # fmt: skip
+    return write_decision("reject", "not this one")
 
 
 @dataclass
@@ -101,8 +94,8 @@ def tags(story):
     done = {"first": story.play(ONE, 1), "round": story.play(TWO, 2)}
 
     labeling, names = platform.labeling, platform.policy.ontology.names
-    said = labeling.submissions(ONE)
-    decided = labeling.submissions(review_round(ONE))[0]
+    said = labeling.collect(ONE)
+    decided = labeling.collect(review_round(ONE))[0]
     edited = min(each.image_id for each in said if each.image_id != decided.image_id)
     for each in said:
         if each.image_id == edited:

@@ -73,7 +73,7 @@ def test_running_a_job_again_changes_nothing(platform):
             [platform.lake.tables.digest(table_named(name), "round-0001") for name in names]
         )
     assert digests[0] == digests[1]
-    assert len(platform.labeling.submissions("round-0001")) == 24
+    assert len(platform.labeling.collect("round-0001")) == 24
     assert len(list_versions(platform.settings.registry_path)) == 1
     again = platform.lake.tables.read(DatasetVersions, "round-0001").iloc[0]
     assert not again["new_version"]

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from annotation_platform.demo.material import drawn_material
+from annotation_platform.labeling.backends.regions import write_regions
 from annotation_platform.labeling.hints import Hints
-from annotation_platform.labeling.results import write_result
 from annotation_platform.reporting.status import round_states
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import (
@@ -185,8 +185,8 @@ def test_a_round_is_merged_when_its_last_answer_is_in_and_again_when_one_is_edit
     finish(patient, ready.run_requests[0], dg.DagsterRunStatus.SUCCESS)
     settled = patient.tick(labeling_complete_sensor)
     assert keys(settled) == []
-    said = patient.labeling.submissions("round-0001")[0]
-    other = write_result([Label.box("boat", 5, 5, 60, 60)], 320, 240)
+    said = patient.labeling.collect("round-0001")[0]
+    other = write_regions([Label.box("boat", 5, 5, 60, 60)])
     patient.labeling.submit(said.backend_task, said.author, other, 3.0, annotation=said.annotation)
     edited = patient.tick(labeling_complete_sensor, settled.cursor)
     assert len(edited.run_requests) == 1

@@ -19,12 +19,15 @@ from pathlib import Path
 import httpx
 
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.client import LabelingClient
-from annotation_platform.labeling.label_studio import LabelStudioClient
-from annotation_platform.labeling.pictures import FolderPictures
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
+from annotation_platform.labeling.backends.label_studio.results import write_result
+from annotation_platform.labeling.backends.protocol import LabelingBackend
+from annotation_platform.labeling.backends.regions import write_regions
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.rounds import fetch_answers
-from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.lake import Lake, open_lake
+from annotation_platform.schema.shapes import Label
 from annotation_platform.servers.child import ChildProcess
 
 FAULTS = (
@@ -75,7 +78,7 @@ class Crowd:
     think_seconds: float = 0.0
     seed: int = 4
 
-    def client(self) -> LabelingClient:
+    def client(self) -> LabelingBackend:
         """Return the back end as the platform sees it."""
         if self.token:
             pictures = FolderPictures(Path(self.lake))
@@ -127,19 +130,19 @@ class SimulatedDesk:
         places = self._labeling.open_places(self._name)
         return [(place.backend_task, place.task_id) for place in places]
 
-    def say(self, task: str, result: list, *, skipped: bool = False, annotation: str | None = None):
+    def say(self, task: str, drawn: list, *, skipped: bool = False, annotation: str | None = None):
         """Submit an answer, or edit one; return its id."""
         return self._labeling.submit(
-            task, self._name, result, 12.5, skipped=skipped, annotation=annotation
+            task, self._name, write_regions(drawn), 12.5, skipped=skipped, annotation=annotation
         )
 
-    def lose(self, task: str, result: list) -> None:
+    def lose(self, task: str, drawn: list) -> None:
         """Submit an answer and never see the reply."""
-        self.say(task, result)
+        self.say(task, drawn)
 
     def delete(self, annotation: str) -> None:
         """Delete an answer."""
-        self._labeling.delete(annotation)
+        self._labeling.delete_annotation(annotation)
 
 
 class LabelStudioDesk:
@@ -165,19 +168,19 @@ class LabelStudioDesk:
             if all(annotation["was_cancelled"] for annotation in task["annotations"])
         ]
 
-    def say(self, task: str, result: list, *, skipped: bool = False, annotation: str | None = None):
+    def say(self, task: str, drawn: list, *, skipped: bool = False, annotation: str | None = None):
         """Submit an answer, or edit one; return its id."""
-        sent = {"result": result, "was_cancelled": skipped}
+        sent = {"result": write_result(drawn, 100, 100), "was_cancelled": skipped}
         if annotation is not None:
             return self._asked("PATCH", f"/api/annotations/{annotation}/", json=sent)["id"]
         sent["lead_time"] = 12.5
         return self._asked("POST", f"/api/tasks/{task}/annotations/", json=sent)["id"]
 
-    def lose(self, task: str, result: list) -> None:
+    def lose(self, task: str, drawn: list) -> None:
         """Submit an answer and hang up before the reply."""
         try:
             hasty = httpx.Timeout(60, read=0.001)
-            sent = {"result": result, "lead_time": 12.5}
+            sent = {"result": write_result(drawn, 100, 100), "lead_time": 12.5}
             self._http.post(f"/api/tasks/{task}/annotations/", json=sent, timeout=hasty)
         except httpx.TransportError:
             # As it was meant to be; whether it arrived is not known.
@@ -264,11 +267,7 @@ class _Person:
 
     def _drawn(self) -> list:
         x, y = self._draw.randrange(80), self._draw.randrange(80)
-        value = {"x": x, "y": y, "width": 10, "height": 10, "rectanglelabels": ["cat"]}
-        return [
-            {"id": "box-0", "from_name": "box", "to_name": "image", "type": "rectanglelabels",
-             "original_width": 100, "original_height": 100, "image_rotation": 0, "value": value}
-        ]  # fmt: skip
+        return [Label.box("cat", x, y, x + 10, y + 10)]
 
     def _note(self, what: str, task: str, annotation: object = "") -> None:
         note = {"what": what, "task": task, "annotation": str(annotation)}
@@ -296,7 +295,7 @@ def _collect(crowd: Crowd, parent: int) -> None:
     stamp = ""
     while os.getppid() == parent:
         try:
-            if (shown := client.answer_stamp(crowd.round_id)) != stamp:
+            if (shown := client.change_token(crowd.round_id)) != stamp:
                 fetch_answers(crowd.round_id, client, lake, now=datetime.now(UTC))
                 stamp = shown
         except LabelingError as error:

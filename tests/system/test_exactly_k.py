@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 
-from annotation_platform.labeling.label_studio import LabelStudioClient
-from annotation_platform.labeling.ledger import as_revision, count_answers
-from annotation_platform.labeling.people import add_person
-from annotation_platform.labeling.pictures import FolderPictures
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.people import add_person
+from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
+from annotation_platform.labeling.counting import count_answers
+from annotation_platform.labeling.ledger import as_revision
 from annotation_platform.labeling.places import Wanted, assign_places
-from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.labeling.tasks import task_copies, tasks_table
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import ModelPredictions
@@ -41,7 +42,7 @@ def publish(client, lake, places):
     return tasks_table(
         ROUND,
         copies,
-        client.publish_round(ROUND, ONTOLOGY, copies),
+        client.publish(ROUND, ONTOLOGY, copies),
         backend_of=lambda _: client.name,
         guideline="e" * 64,
         pseudonym=lake.ledger.pseudonym,
@@ -71,7 +72,7 @@ def work(crowd, folder, tasks, *, seconds, meanwhile=lambda: None):
 
 def check_round(crowd, tasks, before):
     """The claim: k answers on every task, by k people, and nothing lost. Returns the count."""
-    lake, shown = crowd.open_lake(), crowd.client().submissions(ROUND)
+    lake, shown = crowd.open_lake(), crowd.client().collect(ROUND)
     lake.ledger.append(ROUND, shown, now=datetime.now(UTC))
     check_answers(lake, ROUND, tasks, before=before)
     revisions = lake.ledger.read(ROUND)
@@ -152,7 +153,7 @@ def test_sixty_four_people_with_faults_give_three_answers_to_each_of_a_thousand_
     count = check_round(crowd, tasks, entries)
     # Some were deleted after they were seen: they count on.
     gone = {answer.submission.annotation for answer in count.counted.values()} - {
-        each.annotation for each in crowd.client().submissions(ROUND)
+        each.annotation for each in crowd.client().collect(ROUND)
     }
     noted = report(crowd, tmp_path, count, begun, deleted_but_counted=len(gone))
     assert gone

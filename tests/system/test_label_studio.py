@@ -15,11 +15,16 @@ import httpx
 import pytest
 
 from annotation_platform.errors import LabelingError, SettingsError
-from annotation_platform.labeling.client import Proposal, TaskCopy
-from annotation_platform.labeling.label_studio import LabelStudioClient
-from annotation_platform.labeling.people import add_person, list_people, remove_person
-from annotation_platform.labeling.pictures import FolderPictures
-from annotation_platform.labeling.results import read_result, write_result
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.people import (
+    add_person,
+    list_people,
+    remove_person,
+)
+from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
+from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
+from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
+from annotation_platform.labeling.pace import Timing
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.servers.label_studio import LabelStudioServer
@@ -58,7 +63,7 @@ def client(label_studio, lake):
         label_studio.url,
         label_studio.administrator.token,
         pictures=FolderPictures(lake),
-        retry_seconds=0.01,
+        timing=Timing(retry_seconds=0.01),
     )
 
 
@@ -97,8 +102,8 @@ def tasks_in(api, client, round_id):
 
 def test_publishing_twice_makes_each_place_once(client, api):
     copies = [task_copy(n, place) for n in range(60) for place in range(2)]
-    first = client.publish_round("round-0001", ONTOLOGY, copies)
-    again = client.publish_round("round-0001", ONTOLOGY, copies)
+    first = client.publish("round-0001", ONTOLOGY, copies)
+    again = client.publish("round-0001", ONTOLOGY, copies)
     assert again == first
     assert len(set(first.values())) == 120
     assert sorted(tasks_in(api, client, "round-0001")) == sorted(first)
@@ -106,9 +111,9 @@ def test_publishing_twice_makes_each_place_once(client, api):
 
 def test_a_round_adds_what_is_missing_and_tasks_that_were_deleted(client, api):
     copies = [task_copy(n) for n in range(5)]
-    half = client.publish_round("round-0002", ONTOLOGY, copies[:3])
+    half = client.publish("round-0002", ONTOLOGY, copies[:3])
     api.delete(f"/api/tasks/{half['task-0', 0]}/")
-    whole = client.publish_round("round-0002", ONTOLOGY, copies)
+    whole = client.publish("round-0002", ONTOLOGY, copies)
     assert whole["task-1", 0] == half["task-1", 0]
     assert sorted(tasks_in(api, client, "round-0002")) == [(f"task-{n}", 0) for n in range(5)]
 
@@ -118,11 +123,11 @@ import os, sys
 from pathlib import Path
 sys.path.insert(0, "tests/system")
 from test_label_studio import ONTOLOGY, task_copy
-from annotation_platform.labeling.label_studio import LabelStudioClient
-from annotation_platform.labeling.pictures import FolderPictures
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
 pictures = FolderPictures(Path(sys.argv[2]))
 client = LabelStudioClient(sys.argv[1], os.environ["TOKEN"], pictures=pictures)
-client.publish_round("round-0003", ONTOLOGY, [task_copy(n) for n in range(700)])
+client.publish("round-0003", ONTOLOGY, [task_copy(n) for n in range(700)])
 """
 
 
@@ -141,7 +146,7 @@ def test_an_import_killed_half_way_is_completed(client, api, label_studio, lake)
         publisher.kill()
         publisher.wait()
     copies = [task_copy(n) for n in range(700)]
-    ids = client.publish_round("round-0003", ONTOLOGY, copies)
+    ids = client.publish("round-0003", ONTOLOGY, copies)
     assert len(set(ids.values())) == 700
     assert len(tasks_in(api, client, "round-0003")) == 700
 
@@ -200,14 +205,14 @@ def test_an_import_whose_answer_was_lost_is_not_done_twice(client, api, label_st
     with proxied(label_studio.url, lose_the_first) as url:
         LabelStudioClient(
             url, label_studio.administrator.token, pictures=FolderPictures(lake)
-        ).publish_round("round-0004", ONTOLOGY, copies)
+        ).publish("round-0004", ONTOLOGY, copies)
     assert len(imports) == 1
     assert len(tasks_in(api, client, "round-0004")) == 10
 
 
 def test_of_a_place_that_is_there_twice_what_nobody_touched_goes(client, api, label_studio):
     copies = [task_copy(n) for n in range(4)]
-    ids = client.publish_round("round-0005", ONTOLOGY, copies)
+    ids = client.publish("round-0005", ONTOLOGY, copies)
     project = client.round_url("round-0005").split("/")[-2]
     said = api.get("/api/tasks/", params={"project": project, "include": "id,data"}).json()
     again = [{"data": task["data"]} for task in said["tasks"]]
@@ -220,7 +225,7 @@ def test_of_a_place_that_is_there_twice_what_nobody_touched_goes(client, api, la
     with asking(label_studio, ina.token) as http:
         http.post(f"/api/tasks/{made[3]}/drafts", json={"result": []})
 
-    found = client.publish_round("round-0005", ONTOLOGY, copies)
+    found = client.publish("round-0005", ONTOLOGY, copies)
     assert found == ids | {("task-1", 0): str(made[1])}
     left = api.get("/api/tasks/", params={"project": project, "page_size": 100}).json()
     assert {task["id"] for task in left["tasks"]} == {
@@ -228,7 +233,7 @@ def test_of_a_place_that_is_there_twice_what_nobody_touched_goes(client, api, la
         made[2],
         made[3],
     }
-    assert len(client.submissions("round-0005")) == 3
+    assert len(client.collect("round-0005")) == 3
 
 
 def test_four_publishers_at_once_make_each_place_once(client, api, label_studio, lake):
@@ -240,13 +245,13 @@ def test_four_publishers_at_once_make_each_place_once(client, api, label_studio,
             label_studio.url, label_studio.administrator.token, pictures=FolderPictures(lake)
         )
         start.wait()
-        return mine.publish_round("round-0014", ONTOLOGY, copies)
+        return mine.publish("round-0014", ONTOLOGY, copies)
 
     with ThreadPoolExecutor(4) as pool:
         jobs = [pool.submit(publish, number) for number in range(4)]
     # Whoever met the others half-way says so, and comes again.
     assert {type(job.exception()) for job in jobs} <= {type(None), LabelingError}
-    ids = client.publish_round("round-0014", ONTOLOGY, copies)
+    ids = client.publish("round-0014", ONTOLOGY, copies)
     assert sorted(tasks_in(api, client, "round-0014")) == sorted(ids)
     # The server still does what it does when an account is made: its signals are on.
     assert person(label_studio, "lou").token
@@ -256,7 +261,7 @@ def test_answers_are_read_whole_while_tasks_before_them_are_deleted(
     client, api, label_studio, lake
 ):
     copies = [task_copy(n) for n in range(515)]
-    ids = client.publish_round("round-0015", ONTOLOGY, copies)
+    ids = client.publish("round-0015", ONTOLOGY, copies)
     jim = person(label_studio, "jim")
     last = [ids[f"task-{n}", 0] for n in range(500, 515)]
     for task in last:
@@ -274,7 +279,7 @@ def test_answers_are_read_whole_while_tasks_before_them_are_deleted(
         reader = LabelStudioClient(
             url, label_studio.administrator.token, pictures=FolderPictures(lake)
         )
-        read = [said.backend_task for said in reader.submissions("round-0015")]
+        read = [said.backend_task for said in reader.collect("round-0015")]
     # Two pages, and two more because their number and the project's did not agree.
     assert len(pages) == 4
     assert read == last
@@ -282,11 +287,11 @@ def test_answers_are_read_whole_while_tasks_before_them_are_deleted(
 
 def test_closed_places_are_not_made_again_and_lost_ones_are_shown(client, api):
     copies = [task_copy(n) for n in range(3)]
-    ids = client.publish_round("round-0016", ONTOLOGY, copies)
+    ids = client.publish("round-0016", ONTOLOGY, copies)
     for n in range(2):
         api.delete(f"/api/tasks/{ids[f'task-{n}', 0]}/")
     assert client.held_places("round-0016") == {("task-2", 0)}
-    again = client.publish_round("round-0016", ONTOLOGY, copies, closed={("task-0", 0)})
+    again = client.publish("round-0016", ONTOLOGY, copies, closed={("task-0", 0)})
     assert again["task-0", 0] == ""
     assert client.held_places("round-0016") == {("task-1", 0), ("task-2", 0)}
 
@@ -298,9 +303,9 @@ def test_what_people_say_comes_back_as_theirs(client, label_studio):
         task_copy(0, 1, bob.email),
         task_copy(1, 0, ada.email, proposals=(), weights_sha256=""),
     ]
-    ids = client.publish_round("round-0006", ONTOLOGY, copies)
-    assert client.submissions("round-0006") == []
-    assert client.tally("round-0006").answers == 0
+    ids = client.publish("round-0006", ONTOLOGY, copies)
+    assert client.collect("round-0006") == []
+    assert client.progress("round-0006").annotations == 0
 
     drawn = write_result([Label.box("cat", 12, 20, 60, 70)], 200, 100)
     by_ada = answer(label_studio, ada, ids["task-0", 0], drawn)
@@ -309,31 +314,31 @@ def test_what_people_say_comes_back_as_theirs(client, label_studio):
     with asking(label_studio, bob.token) as http:
         # A draft is no answer.
         http.post(f"/api/tasks/{ids['task-1', 0]}/drafts", json={"result": drawn})
-    before = client.answer_stamp("round-0006")
-    assert client.tally("round-0006").answers == 3
+    before = client.change_token("round-0006")
+    assert client.progress("round-0006").annotations == 3
 
     redrawn = write_result([Label.box("cat", 14, 20, 60, 70)], 200, 100)
     with asking(label_studio, ada.token) as http:
         http.patch(f"/api/annotations/{by_ada}/", json={"result": redrawn})
-    assert client.tally("round-0006").answers == 3
-    assert client.answer_stamp("round-0006") != before
+    assert client.progress("round-0006").annotations == 3
+    assert client.change_token("round-0006") != before
 
-    first, skipped, nothing = client.submissions("round-0006")
+    first, skipped, nothing = client.collect("round-0006")
     assert (first.task_id, first.place, first.image_id) == ("task-0", 0, "image-0")
     assert (first.author, first.skipped, first.lead_time_seconds) == (ada.email, False, 12.5)
     assert first.updated_at > first.created_at
-    assert first_label(first.result).x1 == pytest.approx(14)
+    assert first_label(first.payload.content).x1 == pytest.approx(14)
     assert first.weights_sha256 == "c0ffee"
-    assert first_label(first.proposed).x1 == pytest.approx(10)
+    assert first_label(first.proposed.content).x1 == pytest.approx(10)
     assert (skipped.author, skipped.skipped, skipped.place) == (bob.email, True, 1)
-    assert (nothing.author, nothing.skipped, nothing.result) == (ada.email, False, [])
-    assert (nothing.weights_sha256, nothing.proposed) == ("", [])
+    assert (nothing.author, nothing.skipped, nothing.payload.content) == (ada.email, False, [])
+    assert (nothing.weights_sha256, nothing.proposed) == ("", None)
 
 
 def test_each_person_has_a_tab_with_their_own_places(client, api):
     copies = [task_copy(n, assignee=f"p{n % 2}@example.org") for n in range(5)]
     for _ in range(2):
-        client.publish_round("round-0007", ONTOLOGY, copies)
+        client.publish("round-0007", ONTOLOGY, copies)
     project = client.round_url("round-0007").split("/")[-2]
     tabs = api.get("/api/dm/views/", params={"project": project}).json()
     assert [tab["data"]["title"] for tab in tabs] == [
@@ -346,27 +351,27 @@ def test_each_person_has_a_tab_with_their_own_places(client, api):
 
 
 def test_the_classes_and_guidelines_are_shown(client, api):
-    client.publish_round("round-0008", ONTOLOGY, [])
+    client.publish("round-0008", ONTOLOGY, [])
     project = client.round_url("round-0008").split("/")[-2]
     shown = api.get(f"/api/projects/{project}/").json()
     assert shown["parsed_label_config"]["label"]["labels"] == ONTOLOGY.names
     assert shown["expert_instruction"] == ONTOLOGY.guidelines
 
     more = Ontology.from_names([*ONTOLOGY.names, "yak"])
-    client.publish_round("round-0008", more, [])
+    client.publish("round-0008", more, [])
     shown = api.get(f"/api/projects/{project}/").json()
     assert shown["parsed_label_config"]["label"]["labels"] == more.names
 
 
 def test_a_round_that_was_never_published_is_empty(client):
-    assert client.submissions("round-9999") == []
-    assert client.tally("round-9999").answers == 0
-    assert client.answer_stamp("round-9999") == ""
+    assert client.collect("round-9999") == []
+    assert client.progress("round-9999").annotations == 0
+    assert client.change_token("round-9999") == ""
     assert client.round_url("round-9999") == ""
 
 
 def test_pictures_are_shown_to_members_only(client, api, label_studio, lake):
-    client.publish_round("round-0010", ONTOLOGY, [task_copy()])
+    client.publish("round-0010", ONTOLOGY, [task_copy()])
     (lake / "ledger.parquet").write_bytes(b"not a picture")
     project = client.round_url("round-0010").split("/")[-2]
     task = api.get("/api/tasks/", params={"project": project}).json()["tasks"][0]
@@ -410,14 +415,14 @@ def test_people_are_added_listed_and_removed_and_their_answers_stay(client, labe
     with pytest.raises(LabelingError, match="already exists"):
         add_person(*server, gil.email)
 
-    ids = client.publish_round("round-0011", ONTOLOGY, [task_copy(), task_copy(1)])
+    ids = client.publish("round-0011", ONTOLOGY, [task_copy(), task_copy(1)])
     answer(label_studio, gil, ids["task-0", 0], [])
     answer(label_studio, hal, ids["task-1", 0], [])
     remove_person(*server, gil.email)
     remove_person(*server, hal.email, delete_account=True)
 
     assert not {gil.email, hal.email} & set(client.annotators())
-    assert [s.author for s in client.submissions("round-0011")] == [gil.email, "unknown"]
+    assert [s.author for s in client.collect("round-0011")] == [gil.email, "unknown"]
     for gone in (gil, hal):
         with asking(label_studio, gone.token) as http:
             assert http.get(f"/api/tasks/{ids['task-0', 0]}/").status_code in {401, 403, 404}
@@ -442,15 +447,15 @@ def test_a_short_password_is_refused_with_the_servers_reason(label_studio):
 def test_a_personal_access_token_works_too(label_studio, lake, api):
     token = api.post("/api/token/").json()["token"]
     client = LabelStudioClient(label_studio.url, token, pictures=FolderPictures(lake))
-    assert client.publish_round("round-0012", ONTOLOGY, [task_copy()])
-    assert client.submissions("round-0012") == []
+    assert client.publish("round-0012", ONTOLOGY, [task_copy()])
+    assert client.collect("round-0012") == []
 
 
 @pytest.mark.parametrize("token", ["0" * 40, "eyJ.eyJ.sig"])
 def test_a_wrong_token_is_named_by_its_variable(label_studio, lake, token):
     client = LabelStudioClient(label_studio.url, token, pictures=FolderPictures(lake))
     with pytest.raises(LabelingError, match="ANNOTATION_LABEL_STUDIO_TOKEN") as caught:
-        client.submissions("round-0001")
+        client.collect("round-0001")
     assert token not in str(caught.value)
 
 
@@ -459,38 +464,38 @@ def test_a_folder_the_server_may_not_serve_is_named(label_studio, tmp_path):
         label_studio.url, label_studio.administrator.token, pictures=FolderPictures(tmp_path)
     )
     with pytest.raises(LabelingError, match=r"cannot serve pictures.*DOCUMENT_ROOT"):
-        client.publish_round("round-0013", ONTOLOGY, [task_copy()])
+        client.publish("round-0013", ONTOLOGY, [task_copy()])
 
 
 def test_a_picture_is_forgotten_with_all_that_was_said_of_it(client, label_studio, api):
     ada = person(label_studio, "ada-forgets")
     copies = [task_copy(n, place) for n in range(3) for place in range(2)]
-    first = client.publish_round("round-0021", ONTOLOGY, copies)
-    client.publish_round("round-0022", ONTOLOGY, copies[:1])
+    first = client.publish("round-0021", ONTOLOGY, copies)
+    client.publish("round-0022", ONTOLOGY, copies[:1])
     for number in range(3):
         answer(
             label_studio, ada, first[f"task-{number}", 0], write_result([PROPOSAL.label], 200, 100)
         )
-    assert client.forget({"image-0"}) >= 3
-    assert client.forget({"image-0"}) == 0
+    assert client.delete({"image-0"}) >= 3
+    assert client.delete({"image-0"}) == 0
     left = {(task, place) for task, place in first if task != "task-0"}
     assert client.held_places("round-0021") == left
     assert client.held_places("round-0022") == set()
-    assert {each.image_id for each in client.submissions("round-0021")} == {"image-1", "image-2"}
+    assert {each.image_id for each in client.collect("round-0021")} == {"image-1", "image-2"}
     assert api.get(f"/api/tasks/{first['task-0', 0]}/").status_code == 404
 
 
 def test_a_person_is_forgotten_and_what_they_said_stays(client, label_studio, api):
     eve, name = person(label_studio, "eve-forgets"), "eve-forgets@example.org"
     copies = [task_copy(n, assignee=name) for n in range(2)]
-    first = client.publish_round("round-0023", ONTOLOGY, copies)
+    first = client.publish("round-0023", ONTOLOGY, copies)
     answer(label_studio, eve, first["task-0", 0], write_result([PROPOSAL.label], 200, 100))
     assert name in client.annotators()
     # Two tasks, a tab and an account.
-    assert client.forget_person(name.upper()) == 4
-    assert client.forget_person(name) == 0
+    assert client.delete_person(name.upper()) == 4
+    assert client.delete_person(name) == 0
     assert name not in client.annotators()
-    said = client.submissions("round-0023")
+    said = client.collect("round-0023")
     assert [each.image_id for each in said] == ["image-0"]
     assert name not in str(said)
     project = re.search(r"/projects/(\d+)/", client.round_url("round-0023")).group(1)
@@ -498,7 +503,7 @@ def test_a_person_is_forgotten_and_what_they_said_stays(client, label_studio, ap
         shown = api.get(path, params={"project": project, "page_size": 100, "fields": "all"}).text
         assert name not in shown
     with pytest.raises(LabelingError, match="administrator"):
-        client.forget_person(label_studio.administrator.email)
+        client.delete_person(label_studio.administrator.email)
 
 
 def test_every_file_is_its_owners_alone(label_studio):

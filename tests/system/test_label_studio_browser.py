@@ -12,20 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor, ImageDraw
 
-from annotation_platform.labeling.client import Proposal, TaskCopy
-from annotation_platform.labeling.label_studio import LabelStudioClient
-from annotation_platform.labeling.label_studio_http import LabelStudioHttp
-from annotation_platform.labeling.people import add_person
-from annotation_platform.labeling.pictures import (
+from annotation_platform.labeling.annotations import Canvas, same_labels
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
+from annotation_platform.labeling.backends.label_studio.people import add_person
+from annotation_platform.labeling.backends.label_studio.pictures import (
     FolderPictures,
     picture_place,
     private_endpoint,
 )
-from annotation_platform.labeling.results import (
-    read_result,
-    read_review,
-    same_labels,
-)
+from annotation_platform.labeling.backends.label_studio.results import read_result
+from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
+from annotation_platform.labeling.backends.registry import decode_review
 from annotation_platform.schema.ontology import LabelClass, Ontology, class_colors
 from annotation_platform.schema.shapes import UNSURE, Label, rotated_corners
 from annotation_platform.servers.label_studio import LabelStudioServer
@@ -116,7 +114,7 @@ def publish(client, round_id, proposed=(), others=(), **changes):
     proposals = tuple(Proposal(label, 0.5) for label in proposed)
     weights = "c0ffee" if proposals else ""
     copy = TaskCopy("task-0", "image-0", 0, "", KEY, WIDTH, HEIGHT, weights, proposals, **changes)
-    task = client.publish_round(round_id, ONTOLOGY, [copy, *others])["task-0", 0]
+    task = client.publish(round_id, ONTOLOGY, [copy, *others])["task-0", 0]
     return f"{client.round_url(round_id)}?task={task}"
 
 
@@ -206,7 +204,7 @@ def is_there(color, colors, tolerance=12):
 
 
 def answer(client, round_id):
-    (said,) = client.submissions(round_id)
+    (said,) = client.collect(round_id)
     return said
 
 
@@ -337,7 +335,7 @@ def test_each_shape_is_drawn_with_its_key_and_arrives_where_it_was_drawn(page, c
 
     said = answer(client, "round-0002")
     assert said.author == "ada@example.org"
-    parsed = read(said.result)
+    parsed = read(said.payload.content)
     assert (parsed.problems, parsed.refused) == ([], 0)
     car, ship, roof, water, nose, night = parsed.labels
     assert same_labels([car], [Label.box("car", 100, 80, 300, 280)], pixels=CLOSE)
@@ -364,11 +362,11 @@ def test_no_answer_is_taken_without_a_choice_unless_somebody_is_unsure(page, cli
     desk.drag_until(1, (100, 80), (300, 280))
     desk.submit()
     desk.read_warning("Choose what the picture is")
-    assert client.submissions("round-0003") == []
+    assert client.collect("round-0003") == []
     desk.choose("0", "unsure")
     page.press("ctrl+enter")
     desk.wait_until_sent()
-    parsed = read(answer(client, "round-0003").result)
+    parsed = read(answer(client, "round-0003").payload.content)
     assert (parsed.labels, parsed.problems) == ([UNSURE], [])
 
 
@@ -390,14 +388,14 @@ def test_proposals_of_every_shape_come_back_unchanged_if_nobody_changes_them(pag
     desk.submit()
     desk.wait_until_sent()
     said = answer(client, "round-0004")
-    parsed = read(said.result)
+    parsed = read(said.payload.content)
     assert (parsed.problems, parsed.refused) == ([], 0)
     assert same_labels(parsed.labels, proposed)
-    assert same_labels(parsed.labels, read(said.proposed).labels)
+    assert same_labels(parsed.labels, read(said.proposed.content).labels)
 
 
 def review(said):
-    return read_review(said.result, said.proposed, width=WIDTH, height=HEIGHT, ontology=ONTOLOGY)
+    return decode_review(said.payload, said.proposed, Canvas(WIDTH, HEIGHT, ONTOLOGY))
 
 
 SHOWN = (Label.box("car", 100, 80, 300, 280), Label.choice("day"))

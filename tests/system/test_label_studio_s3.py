@@ -12,17 +12,21 @@ import pytest
 
 from annotation_platform.demo.scenes import ONTOLOGY, draw_batch
 from annotation_platform.errors import LabelingError, SettingsError
-from annotation_platform.labeling.client import TaskCopy
-from annotation_platform.labeling.label_studio import LabelStudioClient
-from annotation_platform.labeling.label_studio_http import LabelStudioHttp
-from annotation_platform.labeling.people import add_person
-from annotation_platform.labeling.pictures import picture_place, private_endpoint
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
+from annotation_platform.labeling.backends.label_studio.people import add_person
+from annotation_platform.labeling.backends.label_studio.pictures import (
+    picture_place,
+    private_endpoint,
+)
+from annotation_platform.labeling.backends.label_studio.running import running_label_studio
+from annotation_platform.labeling.backends.protocol import TaskCopy
 from annotation_platform.lake import lake_of
 from annotation_platform.params import LabelingPolicy, Params, RoundPolicy
 from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.servers.child import usable_port
 from annotation_platform.servers.label_studio import LabelStudioServer
-from annotation_platform.servers.up import running_label_studio, serve
+from annotation_platform.servers.up import serve
 from annotation_platform.settings import Settings
 from annotation_platform.storage.s3 import Bucket
 from tests.system.radosgw import INSTALL, missing_programs, running_radosgw
@@ -106,7 +110,7 @@ def fetch(address, token=""):
 
 
 def test_a_member_sees_the_stored_bytes_and_strangers_nothing(client, api, label_studio, s3):
-    ids = client.publish_round("round-0001", ONTOLOGY, copies())
+    ids = client.publish("round-0001", ONTOLOGY, copies())
     member = add_person(label_studio.url, label_studio.administrator.token, "ada@example.org")
     for (task_id, _), task in ids.items():
         key = task_id.removeprefix("task-")
@@ -121,8 +125,8 @@ def test_a_member_sees_the_stored_bytes_and_strangers_nothing(client, api, label
 
 
 def test_publishing_twice_makes_one_record_and_no_task_of_a_picture(client, api):
-    first = client.publish_round("round-0002", ONTOLOGY, copies())
-    assert client.publish_round("round-0002", ONTOLOGY, copies()) == first
+    first = client.publish("round-0002", ONTOLOGY, copies())
+    assert client.publish("round-0002", ONTOLOGY, copies()) == first
     project = project_of(client, "round-0002")
     [record] = api.get("/api/storages/s3/", project=project)
     assert (record["presign"], record["synchronizable"]) == (False, False)
@@ -131,7 +135,7 @@ def test_publishing_twice_makes_one_record_and_no_task_of_a_picture(client, api)
 
 
 def test_the_secret_is_in_no_task_answer_or_log(client, api, label_studio, s3, caplog, capfd):
-    client.publish_round("round-0003", ONTOLOGY, copies())
+    client.publish("round-0003", ONTOLOGY, copies())
     project = project_of(client, "round-0003")
     tasks = tasks_as_stored(api, project)
     assert {task["data"]["image"] for task in tasks} == {f"{LAKE}/{key}" for key in PICTURES}
@@ -144,11 +148,11 @@ def test_the_secret_is_in_no_task_answer_or_log(client, api, label_studio, s3, c
 
 
 def test_a_replaced_account_replaces_the_one_in_the_record(client, api, label_studio):
-    ids = client.publish_round("round-0004", ONTOLOGY, copies())
+    ids = client.publish("round-0004", ONTOLOGY, copies())
     [before] = api.get("/api/storages/s3/", project=project_of(client, "round-0004"))
     # As after a change of keys: what the record holds is not this process's account any more.
     api.patch(f"/api/storages/s3/{before['id']}", {"description": "account of yesterday"})
-    client.publish_round("round-0004", ONTOLOGY, copies())
+    client.publish("round-0004", ONTOLOGY, copies())
     [after] = api.get("/api/storages/s3/", project=project_of(client, "round-0004"))
     assert after["description"] == before["description"]
     address = picture_of(api, next(iter(ids.values())))
@@ -158,13 +162,13 @@ def test_a_replaced_account_replaces_the_one_in_the_record(client, api, label_st
 def test_a_wrong_account_is_an_error_without_the_secret(client, label_studio, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "CANARY-AWS-SECRET")
     with pytest.raises(LabelingError, match=r"cannot show pictures.*AWS credentials") as caught:
-        client.publish_round("round-0005", ONTOLOGY, copies())
+        client.publish("round-0005", ONTOLOGY, copies())
     assert "CANARY" not in str(caught.value)
     assert "CANARY" not in label_studio.log_path.read_text()
 
 
 def test_no_record_may_name_a_private_address(client, api, s3):
-    client.publish_round("round-0006", ONTOLOGY, copies())
+    client.publish("round-0006", ONTOLOGY, copies())
     for endpoint in (s3.endpoint, "http://127.0.0.1:1", "http://10.0.0.1:9000"):
         record = {"project": project_of(client, "round-0006"), "bucket": "pictures"}
         with pytest.raises(LabelingError, match="403"):
@@ -184,7 +188,7 @@ def test_a_server_that_was_not_told_of_the_address_says_what_to_set(
             foreign.url, foreign.administrator.token, pictures=picture_place(LAKE)
         )
         with pytest.raises(LabelingError, match=f"S3_ENDPOINT={s3.endpoint}") as caught:
-            client.publish_round("round-0001", ONTOLOGY, copies())
+            client.publish("round-0001", ONTOLOGY, copies())
     assert s3.secret_key not in str(caught.value)
 
 

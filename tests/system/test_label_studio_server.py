@@ -14,8 +14,9 @@ import httpx
 import pytest
 
 from annotation_platform.errors import LabelingError, SettingsError
-from annotation_platform.labeling.label_studio import LabelStudioClient
-from annotation_platform.labeling.pictures import FolderPictures
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
+from annotation_platform.labeling.pace import Timing
 from annotation_platform.servers.label_studio import LabelStudioServer
 
 PROJECT_ROOT = Path(__file__).parents[2]
@@ -77,12 +78,14 @@ def test_a_server_ends_with_its_parent_and_is_gone_for_its_clients(tmp_path, lab
         url = parent.stdout.readline().strip()
         assert httpx.get(f"{url}/health", trust_env=False).status_code == 200
         parent.send_signal(signal.SIGKILL)
-    client = LabelStudioClient(url, "0" * 40, pictures=FolderPictures(tmp_path), retry_seconds=0.01)
+    client = LabelStudioClient(
+        url, "0" * 40, pictures=FolderPictures(tmp_path), timing=Timing(retry_seconds=0.01)
+    )
     # The kernel's signal and the child's end take a moment: refused is what must come of it.
     deadline = time.monotonic() + 30
     while True:
         try:
-            client.submissions("round-0001")
+            client.collect("round-0001")
         except LabelingError as error:
             if "cannot be reached" in str(error) and "annotation-platform up" in str(error):
                 break

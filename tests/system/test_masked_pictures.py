@@ -10,16 +10,17 @@ import pytest
 
 from annotation_platform.errors import LabelingError
 from annotation_platform.images.decoding import decode
-from annotation_platform.labeling.backends import labeling_of
-from annotation_platform.labeling.client import TaskCopy
-from annotation_platform.labeling.label_studio import LabelStudioClient
-from annotation_platform.labeling.people import add_person
-from annotation_platform.labeling.pictures import picture_place, shown_place
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.people import add_person
+from annotation_platform.labeling.backends.label_studio.pictures import picture_place, shown_place
+from annotation_platform.labeling.backends.label_studio.running import running_label_studio
+from annotation_platform.labeling.backends.protocol import TaskCopy
+from annotation_platform.labeling.backends.registry import labeling_of
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.lake import lake_of
 from annotation_platform.params import MaskingPolicy, Params
 from annotation_platform.servers.child import usable_port
-from annotation_platform.servers.up import running_label_studio, serve
+from annotation_platform.servers.up import serve
 from annotation_platform.settings import Settings
 from annotation_platform.storage.keys import image_key
 from tests.core.labeling.outside import ONTOLOGY, ROUND, image_id
@@ -77,9 +78,9 @@ def test_people_get_what_is_masked_and_have_no_way_to_the_original(settings):
 
     def watch(dagster):
         url, token = running_label_studio(settings)
-        client = labeling_of(settings, lake, policy)
+        client = labeling_of(settings, lake.store, policy)
         keys = ShownPictures(lake, MASKING, knows).keys(images)
-        ids = client.publish_round(ROUND, ONTOLOGY, copies(keys))
+        ids = client.publish(ROUND, ONTOLOGY, copies(keys))
         with member_of(url, token) as member:
             for number, image in enumerate(images):
                 address = _address(member, ids[f"task-{image}", 1])
@@ -109,7 +110,7 @@ def test_people_get_what_is_masked_and_have_no_way_to_the_original(settings):
         # An unmasked round would show originals: this server cannot.
         bare = {image: image_key(image, "png") for image in images}
         with pytest.raises(LabelingError, match=f"DOCUMENT_ROOT={settings.lake_path}"):
-            client.publish_round("round-0002", ONTOLOGY, copies(bare))
+            client.publish("round-0002", ONTOLOGY, copies(bare))
 
     ports = {name: usable_port(0, remedy="") for name in ("port", "label_studio_port", "page_port")}
     serve(settings, say=print, forever=watch, **ports)
@@ -122,7 +123,7 @@ def _address(member, task):
 def _check_that_other_masks_are_shown(lake, client, member, ids, images):
     """Publish the same round with other masks: its tasks stay, and show them."""
     grey = ShownPictures(lake, MASKING.model_copy(update={"way": "grey"}), knows).keys(images)
-    assert client.publish_round(ROUND, ONTOLOGY, copies(grey)) == ids
+    assert client.publish(ROUND, ONTOLOGY, copies(grey)) == ids
     seen = decode(member.get(_address(member, ids[f"task-{images[0]}", 1])).content)
     assert (np.ptp(seen[MASKED].reshape(-1, 3), axis=0) == 0).all()
 
@@ -138,5 +139,5 @@ def test_a_server_that_reaches_the_originals_gets_nothing_to_show(label_studio, 
     )
     masked = copies({image_id(0): f"shown/images/{image_id(0)}-0123456789ab.png"})
     with pytest.raises(LabelingError, match=r"can reach .*nothing was published.*/shown\."):
-        client.publish_round(ROUND, ONTOLOGY, masked)
+        client.publish(ROUND, ONTOLOGY, masked)
     assert client.held_places(ROUND) == set()

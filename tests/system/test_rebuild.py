@@ -13,12 +13,12 @@ import pytest
 
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.errors import PublishError
-from annotation_platform.labeling.interface import DECISION_NAME, IMAGE_NAME, REASON_NAME, REJECT
+from annotation_platform.labeling.annotations import Payload
+from annotation_platform.labeling.backends.regions import write_decision, write_regions
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.moments import as_of
-from annotation_platform.labeling.results import write_result
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.rounds import answers_as_of, collect_answers
-from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.lake import lake_of
 from annotation_platform.params import read_params
 from annotation_platform.rebuilding.inputs import read_inputs
@@ -106,17 +106,11 @@ def copied_source(place):
 
 
 def one_box(name, x):
-    return write_result([Label.box(name, x, 20, x + 60, 80)], 320, 240)
+    return write_regions([Label.box(name, x, 20, x + 60, 80)])
 
 
 def rejection():
-    about = {"to_name": IMAGE_NAME}
-    return [
-        {**about, "id": "d", "type": "choices", "from_name": DECISION_NAME,
-         "value": {"choices": [REJECT]}},
-        {**about, "id": "r", "type": "textarea", "from_name": REASON_NAME,
-         "value": {"text": ["not this one"]}},
-    ]  # fmt: skip
+    return write_decision("reject", "not this one")
 
 
 def change_minds(platform):
@@ -125,8 +119,8 @@ def change_minds(platform):
     Both answers count, and so do the further ones that nobody asked for: they are late.
     """
     labeling, names = platform.labeling, platform.policy.ontology.names
-    said = labeling.submissions(ONE)
-    decided = labeling.submissions(review_round(ONE))[0]
+    said = labeling.collect(ONE)
+    decided = labeling.collect(review_round(ONE))[0]
     image = min(each.image_id for each in said if each.image_id != decided.image_id)
     for each in said:
         if each.image_id == image:
@@ -297,12 +291,12 @@ def first_line(story, *, with_digest):
     path = story.settings.lake_path / f"ledger/answers/{ONE}/000001.jsonl"
     lines = path.read_text().splitlines()
     entry = json.loads(lines[0])
-    entry["submission"]["result"] = one_box(
+    entry["submission"]["payload"]["content"] = one_box(
         read_params(story.settings.params_path).ontology.names[0], 7
     )
     old = AnswersLedger(story.lake.store).read(ONE)[0].submission
     if with_digest:
-        said = replace(old, result=entry["submission"]["result"])
+        said = replace(old, payload=Payload(**entry["submission"]["payload"]))
         entry["digest"] = as_revision(said).digest
     path.chmod(0o600)
     path.write_text("\n".join([json.dumps(entry), *lines[1:]]) + "\n")
@@ -436,8 +430,8 @@ def test_an_answer_that_comes_during_the_merge_counts_from_the_ledger(merged):
     class Busy(SimulatedLabeling):
         """Somebody edits an answer each time that somebody looks."""
 
-        def submissions(self, round_id):
-            said = super().submissions(round_id)
+        def collect(self, round_id):
+            said = super().collect(round_id)
             one = said[0]
             self.submit(one.backend_task, one.author, edited, 1.0, annotation=one.annotation)
             return said

@@ -26,7 +26,7 @@ from annotation_platform.demo.material import drawn_material
 from annotation_platform.demo.narrator import Narrator
 from annotation_platform.demo.run import DemoOptions, prepare_home, run_demo
 from annotation_platform.errors import SettingsError
-from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.lake import open_lake
 from annotation_platform.schema.tables import (
@@ -312,7 +312,7 @@ def test_servers_killed_in_the_middle_of_a_run_go_on_where_they_were(tmp_path):
         ("train_model", "SUCCESS"),
     ]
     assert lake.manifests.rounds() == ["round-0001"]
-    assert len(labeling.submissions("round-0001")) == 18
+    assert len(labeling.collect("round-0001")) == 18
     assert [version.version for version in list_versions(settings.registry_path)] == ["1.0.0"]
 
 

@@ -8,13 +8,13 @@ import httpx
 import pytest
 
 from annotation_platform.errors import LabelingError, SettingsError
-from annotation_platform.labeling.hints import Hints
-from annotation_platform.labeling.label_studio_http import LabelStudioHttp
-from annotation_platform.labeling.webhooks import (
+from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
+from annotation_platform.labeling.backends.label_studio.webhooks import (
     SECRET_HEADER,
     check_webhooks,
     register_webhooks,
 )
+from annotation_platform.labeling.hints import Hints
 from annotation_platform.lake import lake_of
 from annotation_platform.schema.rounds import LandedObject
 from annotation_platform.servers.child import usable_port

@@ -16,8 +16,8 @@ from annotation_platform.audit_log.reading import Wanted, read_events, read_read
 from annotation_platform.audit_log.verify import verify_logs
 from annotation_platform.doer import system_user
 from annotation_platform.errors import DataError
+from annotation_platform.labeling.annotations import Review
 from annotation_platform.labeling.record import RoundRecord
-from annotation_platform.labeling.results import Review
 from annotation_platform.labeling.reviews import Decided
 from annotation_platform.lake import open_lake
 from annotation_platform.params import parse_params

@@ -69,7 +69,7 @@ def test_reviews_of_disputes_alone_are_no_truth_and_the_reason_is_told(past):
 
 
 def test_a_sampled_image_stands_for_all_that_were_not_in_dispute(past):
-    from annotation_platform.labeling.reviews import review_sample
+    from annotation_platform.labeling.review_sampling import review_sample
 
     agreed = [f"i{number}" for number in range(8)]
     merged = past.merge(ONE, {"a": {"ann": [CAT], "ben": [DOG]}, **dict.fromkeys(agreed, BOTH_CAT)})

@@ -7,7 +7,7 @@ import pandas as pd
 from hypothesis import strategies as st
 
 from annotation_platform.consensus.overlap import labels_of
-from annotation_platform.labeling.results import same_labels
+from annotation_platform.labeling.annotations import same_labels
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import LabelClass, Ontology

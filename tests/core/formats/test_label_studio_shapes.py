@@ -15,7 +15,7 @@ from annotation_platform.formats.label_studio import (
     render_label_studio,
     write_label_studio,
 )
-from annotation_platform.labeling.results import write_result
+from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import UNSURE, Label

@@ -11,9 +11,12 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.consensus.resolve import resolve_consensus
-from annotation_platform.labeling.client import Proposal, TaskCopy
-from annotation_platform.labeling.ledger import as_revision, count_answers, human_labels
-from annotation_platform.labeling.results import write_result
+from annotation_platform.labeling.annotation_tables import human_labels
+from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
+from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
+from annotation_platform.labeling.backends.regions import write_regions
+from annotation_platform.labeling.counting import count_answers
+from annotation_platform.labeling.ledger import as_revision
 from annotation_platform.labeling.tasks import tasks_table
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
@@ -74,6 +77,12 @@ def boxes(*corners, class_name="boat"):
     return write_result([Label.box(class_name, *each) for each in corners], WIDTH, HEIGHT)
 
 
+def in_pixels(result):
+    """Return the regions of a vendor as the simulated back end stores them."""
+    labels = read_result(result, width=WIDTH, height=HEIGHT, ontology=ONTOLOGY).labels
+    return write_regions(labels)
+
+
 def proposal(*corners, class_name="boat", score=0.9):
     return Proposal(Label.box(class_name, *corners), score)
 
@@ -121,7 +130,7 @@ def consensus_of(client, copies):
         [(image, WIDTH, HEIGHT) for image in sorted({copy.image_id for copy in copies})],
         columns=["image_id", "width", "height"],
     )
-    count = count_answers(map(as_revision, client.submissions(ROUND)), tasks)
+    count = count_answers(map(as_revision, client.collect(ROUND)), tasks)
     assert count.complete
     # Back ends call people differently; here everybody has the same place of every task.
     names = {held.submission.author: f"annotator-{n}" for (_, n), held in count.counted.items()}

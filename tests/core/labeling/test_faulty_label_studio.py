@@ -23,12 +23,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import LabelingError, SettingsError
-from annotation_platform.labeling import label_studio_http
-from annotation_platform.labeling.client import Proposal, TaskCopy
-from annotation_platform.labeling.label_studio import LabelStudioClient
-from annotation_platform.labeling.label_studio_http import LabelStudioHttp
-from annotation_platform.labeling.ledger import AnswersLedger, count_answers
-from annotation_platform.labeling.pictures import FolderPictures
+from annotation_platform.labeling.backends.label_studio import http as label_studio_http
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
+from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
+from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
+from annotation_platform.labeling.counting import count_answers
+from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.pace import Timing
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import LabelTasks
@@ -46,7 +48,8 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def client(server, token=TOKEN, **options):
     patience = {"timeout_seconds": 5.0, "retry_seconds": 0.001, "settle_seconds": 0.2}
-    return LabelStudioClient(server.url, token, pictures=FolderPictures(LAKE), **patience | options)
+    timing = Timing(**patience | options)
+    return LabelStudioClient(server.url, token, pictures=FolderPictures(LAKE), timing=timing)
 
 
 def copies(tasks=4):
@@ -69,7 +72,7 @@ def copies(tasks=4):
 
 
 def publish(server, tasks=4, **options):
-    return client(server).publish_round(ROUND, ONTOLOGY, copies(tasks), **options)
+    return client(server).publish(ROUND, ONTOLOGY, copies(tasks), **options)
 
 
 def wanted(tasks=4):
@@ -129,7 +132,7 @@ def test_a_passing_fault_in_any_request_leaves_every_place_there_once(fault):
 def test_an_import_that_outlasts_the_patience_is_waited_for_and_not_sent_again():
     with running() as server:
         server.fault(faulty.late(0.1), on=IMPORT)
-        ids = client(server, settle_seconds=5.0).publish_round(ROUND, ONTOLOGY, copies())
+        ids = client(server, settle_seconds=5.0).publish(ROUND, ONTOLOGY, copies())
         assert server.places() == wanted()
         assert len(ids) == len(wanted())
         assert sum(exchange.path.endswith("/import") for exchange in server.requests) == 1
@@ -138,7 +141,7 @@ def test_an_import_that_outlasts_the_patience_is_waited_for_and_not_sent_again()
 def test_an_import_that_is_done_after_all_is_undone_by_the_next_publishing():
     with running() as server:
         server.fault(faulty.late(0.3), on=IMPORT)
-        ids = client(server, settle_seconds=0.0).publish_round(ROUND, ONTOLOGY, copies())
+        ids = client(server, settle_seconds=0.0).publish(ROUND, ONTOLOGY, copies())
         server.settle()
         assert len(server.tasks) == 2 * len(wanted())
         assert publish(server) == ids
@@ -148,8 +151,8 @@ def test_an_import_that_is_done_after_all_is_undone_by_the_next_publishing():
 def publish_in_a_process(url):
     pictures = FolderPictures(LAKE)
     patience = {"timeout_seconds": 5.0, "retry_seconds": 0.001, "settle_seconds": 0.2}
-    labeling = LabelStudioClient(url, TOKEN, pictures=pictures, **patience)
-    labeling.publish_round(ROUND, ONTOLOGY, copies())
+    labeling = LabelStudioClient(url, TOKEN, pictures=pictures, timing=Timing(**patience))
+    labeling.publish(ROUND, ONTOLOGY, copies())
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +204,7 @@ def test_publishers_at_the_same_moment_agree_on_one_task_for_each_place():
             def go(server=server, start=start):
                 labeling = client(server)
                 start.wait()
-                return labeling.publish_round(ROUND, ONTOLOGY, copies(30))
+                return labeling.publish(ROUND, ONTOLOGY, copies(30))
 
             running_now = [pool.submit(go) for _ in range(4)]
             # Whoever could not read a list that changed all the time says so, and comes again.
@@ -266,7 +269,7 @@ def test_of_a_place_that_is_there_twice_what_nobody_touched_goes_and_answers_sta
         assert found == ids | {("task-0", 2): str(second)}
         assert int(ids["task-0", 2]) not in server.tasks
         assert {third, fourth} <= set(server.tasks)
-        assert len(client(server).submissions(ROUND)) == 3
+        assert len(client(server).collect(ROUND)) == 3
 
 
 # What is read
@@ -284,7 +287,7 @@ def test_no_answer_is_hidden_by_tasks_that_go_while_pages_are_read():
                 server.delete_task(going)
 
         server.fault(faulty.after(second_page), on=TASKS, times=99)
-        read = {said.backend_task for said in client(server).submissions(ROUND)}
+        read = {said.backend_task for said in client(server).collect(ROUND)}
         assert read == set(ids.values()) - {str(going)}
 
 
@@ -311,10 +314,10 @@ def test_proposals_that_are_not_all_there_are_not_taken_for_all():
         answered(server)
         short = faulty.edited(lambda payload: payload[1:])
         server.fault(short, on="GET /api/predictions/", times=2)
-        assert all(said.proposed for said in client(server).submissions(ROUND))
+        assert all(said.proposed.content for said in client(server).collect(ROUND))
         server.fault(short, on="GET /api/predictions/", times=99)
         with pytest.raises(LabelingError, match=r"7 proposals .* which holds 8"):
-            client(server).submissions(ROUND)
+            client(server).collect(ROUND)
 
 
 def test_a_list_that_never_holds_still_is_not_taken_for_complete():
@@ -326,7 +329,7 @@ def test_a_list_that_never_holds_still_is_not_taken_for_complete():
             times=999,
         )
         with pytest.raises(LabelingError, match="changes all the time"):
-            client(server).submissions(ROUND)
+            client(server).collect(ROUND)
 
 
 @settings(max_examples=40, deadline=None)
@@ -354,7 +357,7 @@ def test_whatever_changes_between_pages_every_answer_that_stays_is_read(changes,
         before = set(server.annotations)
         server.fault(faulty.after(change), on=TASKS, times=99)
         try:
-            read = {int(said.annotation) for said in client(server).submissions(ROUND)}
+            read = {int(said.annotation) for said in client(server).collect(ROUND)}
         except LabelingError:
             return
         assert read >= before & set(server.annotations)
@@ -366,10 +369,10 @@ def test_one_number_that_is_none_hides_no_other_answer_and_is_not_passed_on(tmp_
         values = [{"x": float("nan"), "y": float("inf")}, {"x": 1.0}]
         for task, value in zip(ids.values(), values, strict=True):
             server.say(int(task), ADMINISTRATOR, [{"value": value}], lead_time=float("nan"))
-        first, second = client(server).submissions(ROUND)
-        assert first.result == [{"value": {"x": "NaN", "y": "Infinity"}}]
+        first, second = client(server).collect(ROUND)
+        assert first.payload.content == [{"value": {"x": "NaN", "y": "Infinity"}}]
         assert first.lead_time_seconds == 0.0
-        assert second.result == [{"value": {"x": 1.0}}]
+        assert second.payload.content == [{"value": {"x": 1.0}}]
         AnswersLedger(LocalObjectStore(tmp_path)).append(ROUND, [first], now=NOW)
         lines = [line for path in tmp_path.rglob("*.jsonl") for line in path.open()]
         assert lines
@@ -386,13 +389,13 @@ def test_answers_once_fetched_outlive_the_task_and_the_project(tmp_path):
         for number, task in enumerate(ids.values()):
             server.say(int(task), server.sign_up(f"p{number}", f"token-{number}"), [])
         labeling = client(server)
-        ledger.append(ROUND, labeling.submissions(ROUND), now=NOW)
+        ledger.append(ROUND, labeling.collect(ROUND), now=NOW)
         server.delete_task(int(ids["task-0", 1]))
-        ledger.append(ROUND, labeling.submissions(ROUND), now=NOW)
-        assert len(labeling.submissions(ROUND)) == 3
+        ledger.append(ROUND, labeling.collect(ROUND), now=NOW)
+        assert len(labeling.collect(ROUND)) == 3
         assert labeling.held_places(ROUND) == set(wanted(2)) - {("task-0", 1)}
         server.delete_project(next(iter(server.projects)))
-        assert labeling.submissions(ROUND) == []
+        assert labeling.collect(ROUND) == []
         assert labeling.held_places(ROUND) == set()
         live = [*ledger.read(ROUND)]
         assert count_answers(live, tasks).complete
@@ -425,7 +428,7 @@ NOT_LABEL_STUDIO = {
 
 @pytest.mark.parametrize("fault", NOT_LABEL_STUDIO.values(), ids=NOT_LABEL_STUDIO)
 def test_an_answer_that_is_not_label_studios_ends_it_and_names_the_variable(fault):
-    act = partial(LabelStudioClient.submissions, round_id=ROUND)
+    act = partial(LabelStudioClient.collect, round_id=ROUND)
     for number in range(1, requests_of(lambda server: act(client(server))) + 1):
         with running() as server:
             answered(server)
@@ -462,9 +465,9 @@ def test_json_of_any_other_shape_ends_in_our_error_or_does_no_harm(number, seed)
         labeling = client(server)
         try:
             publish(server)
-            labeling.submissions(ROUND)
-            labeling.tally(ROUND)
-            labeling.answer_stamp(ROUND)
+            labeling.collect(ROUND)
+            labeling.progress(ROUND)
+            labeling.change_token(ROUND)
         except LabelingError:
             pass
         server.heal()
@@ -485,7 +488,7 @@ def test_a_token_that_ends_midway_stops_it_at_once_and_is_never_shown(status, to
             server.fault(faulty.obey, on=".*", times=number)
             server.fault(refusal, on=".*", times=999)
             with pytest.raises(LabelingError, match="ANNOTATION_LABEL_STUDIO_TOKEN") as caught:
-                client(server, token).publish_round(ROUND, ONTOLOGY, copies())
+                client(server, token).publish(ROUND, ONTOLOGY, copies())
             # A personal token is tried once more: what it buys ends every few minutes.
             assert len(server.requests) <= number + 2
             assert "CANARY" not in str(caught.value)
@@ -501,7 +504,7 @@ def test_what_is_bought_for_a_personal_token_and_is_no_token_is_not_sent(access)
     with running() as server:
         server.fault(faulty.says(200, {"access": access}), on=".*/refresh/")
         with pytest.raises(LabelingError, match="ANNOTATION_LABEL_STUDIO_URL"):
-            client(server, PERSONAL_TOKEN).submissions(ROUND)
+            client(server, PERSONAL_TOKEN).collect(ROUND)
         assert len(server.requests) == 1
 
 
@@ -509,7 +512,7 @@ def test_a_server_that_repeats_the_token_in_a_refusal_does_not_spread_it():
     with running() as server:
         server.fault(faulty.says(400, json.dumps({"detail": f"bad header {TOKEN}"})), on=".*")
         with pytest.raises(LabelingError, match="bad header …"):
-            client(server).submissions(ROUND)
+            client(server).collect(ROUND)
 
 
 @pytest.mark.parametrize("url", ["http://ada:CANARY@x:1", "https://CANARY@x"])
@@ -645,7 +648,7 @@ def test_after_any_faults_every_place_is_there_once_and_every_answer_was_read(fa
                 if act == "publish":
                     publish(server)
                 if act == "pull":
-                    seen |= {said.annotation: said for said in labeling.submissions(ROUND)}
+                    seen |= {said.annotation: said for said in labeling.collect(ROUND)}
             except LabelingError:
                 pass
             if act == "answer" and server.tasks:
@@ -660,7 +663,7 @@ def test_after_any_faults_every_place_is_there_once_and_every_answer_was_read(fa
         # A second copy that somebody answered stays; it is nobody's place any more.
         assert set(server.places()) == set(wanted())
         assert len(server.tasks) == len(wanted())
-        seen |= {said.annotation: said for said in labeling.submissions(ROUND)}
+        seen |= {said.annotation: said for said in labeling.collect(ROUND)}
         assert seen.keys() == {str(key) for key in server.annotations}
         for key, said in seen.items():
-            assert said.result == server.annotations[int(key)]["result"]
+            assert said.payload.content == server.annotations[int(key)]["result"]

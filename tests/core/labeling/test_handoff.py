@@ -18,12 +18,14 @@ from annotation_platform.errors import (
     NotReadyError,
     SettingsError,
 )
-from annotation_platform.labeling.client import LabelingClient
-from annotation_platform.labeling.handoff import HandoffLabeling
-from annotation_platform.labeling.handoff_package import write_package
-from annotation_platform.labeling.handoff_returns import import_answers, read_returned
-from annotation_platform.labeling.results import read_result
-from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.labeling.annotations import Canvas
+from annotation_platform.labeling.backends.protocol import LabelingBackend
+from annotation_platform.labeling.backends.regions import shown_regions
+from annotation_platform.labeling.backends.registry import decode
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
+from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
+from annotation_platform.labeling.backends.vendor.package import write_package
+from annotation_platform.labeling.backends.vendor.returns import import_answers, read_returned
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import UNSURE
 from annotation_platform.storage.objects import LocalObjectStore
@@ -39,6 +41,7 @@ from tests.core.labeling.outside import (
     consensus_of,
     fill_in,
     image_id,
+    in_pixels,
     make_copies,
     proposal,
     put_pictures,
@@ -60,7 +63,7 @@ def labeling(store):
 
 def publish(labeling, store, copies, ontology=ONTOLOGY):
     put_pictures(store, 10)
-    return labeling.publish_round(ROUND, ontology, copies)
+    return labeling.publish(ROUND, ontology, copies)
 
 
 def exported(labeling, store, out, *, vendor="acme", form="label-studio"):
@@ -103,15 +106,15 @@ def problems(done):
 
 
 def test_publishing_again_adds_what_is_missing_and_changes_nothing_else(labeling, store):
-    client: LabelingClient = labeling
+    client: LabelingBackend = labeling
     half = publish(client, store, make_copies(2, 2)[:3])
     whole = publish(client, store, [replace(c, width=9) for c in make_copies(2, 2)])
     assert {place: whole[place] for place in half} == half
     assert len(set(whole.values())) == 4
     assert [copy.width for copy in labeling.copies(ROUND)] == [WIDTH, WIDTH, WIDTH, 9]
     assert client.annotators() == []
-    assert client.submissions("round-0009") == []
-    assert client.tally(ROUND).answers == 0
+    assert client.collect("round-0009") == []
+    assert client.progress(ROUND).annotations == 0
 
 
 def test_blind_places_go_out_without_proposals_and_answers_say_what_they_began_from(
@@ -127,9 +130,9 @@ def test_blind_places_go_out_without_proposals_and_answers_say_what_they_began_f
     package = template(tmp_path / "out.zip")
     one, two = package["answers"]
     take(labeling, tmp_path, package, answered(one, BOX), answered(two, BOX, who="8"))
-    said = {each.place: each for each in labeling.submissions(ROUND)}
-    assert (said[1].proposed, said[1].weights_sha256) == ([region], "a" * 64)
-    assert (said[2].proposed, said[2].weights_sha256) == ([], "")
+    said = {each.place: each for each in labeling.collect(ROUND)}
+    assert (said[1].proposed, said[1].weights_sha256) == (shown_regions(shown.proposals), "a" * 64)
+    assert (said[2].proposed, said[2].weights_sha256) == (shown_regions(()), "")
     exported(labeling, store, tmp_path / "pybossa", form="pybossa")
     tasks = json.loads((tmp_path / "pybossa" / "tasks.json").read_text())
     assert [task["info"]["places"] for task in tasks] == [[1], [2]]
@@ -188,12 +191,12 @@ def test_the_same_answers_give_the_same_consensus_as_in_the_house(labeling, stor
     copies = make_copies(6, 3)
     said = what_people_say(copies)
     house = SimulatedLabeling(tmp_path / "house.sqlite")
-    ids = house.publish_round(ROUND, ONTOLOGY, copies)
+    ids = house.publish(ROUND, ONTOLOGY, copies)
     for each in said:
         house.submit(
             ids[each.task_id, each.place],
             each.author,
-            each.result,
+            in_pixels(each.result),
             each.seconds,
             now=each.ended_at,
         )
@@ -227,25 +230,23 @@ def test_importing_a_file_twice_changes_nothing_and_a_corrected_one_makes_a_revi
     entries = [answered(first, BOX), answered(second, who="8"), *open_]
     done = take(labeling, tmp_path, package, *entries)
     assert (done.stored, done.known, done.unanswered) == (2, 0, 2)
-    stamp, before = labeling.answer_stamp(ROUND), labeling.submissions(ROUND)
+    stamp, before = labeling.change_token(ROUND), labeling.collect(ROUND)
     again = take(labeling, tmp_path, package, *entries, now=LATER + timedelta(hours=1))
     assert (again.stored, again.known) == (0, 2)
-    assert labeling.answer_stamp(ROUND) == stamp
-    assert labeling.submissions(ROUND) == before
+    assert labeling.change_token(ROUND) == stamp
+    assert labeling.collect(ROUND) == before
 
     # The vendor mends a box and leaves the times alone.
     mended = [answered(first, (0, 0, 5, 5)), *entries[1:]]
     assert take(labeling, tmp_path, package, *mended).stored == 1
-    assert labeling.answer_stamp(ROUND) != stamp
-    was, now = (
-        next(s for s in all_ if s.place == 1) for all_ in (before, labeling.submissions(ROUND))
-    )
+    assert labeling.change_token(ROUND) != stamp
+    was, now = (next(s for s in all_ if s.place == 1) for all_ in (before, labeling.collect(ROUND)))
     assert (now.annotation, now.author, now.created_at) == (was.annotation, "acme:7", NOON)
     assert now.updated_at > was.updated_at
-    assert now.result == boxes((0, 0, 5, 5))
+    assert now.payload.content == boxes((0, 0, 5, 5))
     # An old file that somebody finds again takes nothing back.
     assert take(labeling, tmp_path, package, *entries).stored == 0
-    assert next(s for s in labeling.submissions(ROUND) if s.place == 1) == now
+    assert next(s for s in labeling.collect(ROUND) if s.place == 1) == now
 
 
 def test_an_answer_says_what_it_said_and_people_of_two_vendors_are_never_the_same(
@@ -260,19 +261,19 @@ def test_an_answer_says_what_it_said_and_people_of_two_vendors_are_never_the_sam
         answered(third, who="9", unsure=True, result=None, finished_at=None),
         annotator="kim",
     )  # fmt: skip
-    one, skip, unsure = labeling.submissions(ROUND)
+    one, skip, unsure = labeling.collect(ROUND)
     assert (one.author, one.created_at, one.lead_time_seconds) == ("acme:7", NOON, 60.0)
-    assert one.result == boxes(BOX)
-    assert (skip.author, skip.skipped, skip.result) == ("acme:kim", True, [])
+    assert one.payload.content == boxes(BOX)
+    assert (skip.author, skip.skipped, skip.payload.content) == ("acme:kim", True, [])
     assert unsure.created_at == LATER
-    said = read_result(unsure.result, width=WIDTH, height=HEIGHT, ontology=ONTOLOGY)
+    said = decode(unsure.payload, Canvas(WIDTH, HEIGHT, ONTOLOGY))
     assert said.labels == [UNSURE]
-    assert labeling.tally(ROUND).answers == 3
+    assert labeling.progress(ROUND).annotations == 3
 
     exported(labeling, store, tmp_path / "other.zip", vendor="bolt")
     other = template(tmp_path / "other.zip")
     take(labeling, tmp_path, other, answered(other["answers"][0]), answered(fourth, BOX))
-    assert {each.author for each in labeling.submissions(ROUND)} >= {"acme:7", "bolt:7"}
+    assert {each.author for each in labeling.collect(ROUND)} >= {"acme:7", "bolt:7"}
 
 
 @pytest.mark.parametrize(
@@ -308,10 +309,10 @@ def test_what_was_not_asked_for_is_refused_and_named_and_nothing_is_stored(
     assert problem.startswith("back.json: answers[1]: ")
     assert said in problem
     assert done.stored == 0
-    assert labeling.submissions(ROUND) == []
+    assert labeling.collect(ROUND) == []
     done = take(labeling, tmp_path, package, right, wrong, skip_wrong=True)
     assert (done.stored, len(done.problems)) == (1, 1)
-    assert [each.author for each in labeling.submissions(ROUND)] == ["acme:8"]
+    assert [each.author for each in labeling.collect(ROUND)] == ["acme:8"]
 
 
 def test_an_answer_given_twice_in_one_file_is_refused(labeling, package, tmp_path):
@@ -419,7 +420,7 @@ def test_a_picture_that_comes_back_changed_is_refused(labeling, package, tmp_pat
     back = read_returned(zipped(tmp_path / "back.zip", members))
     (problem,) = import_answers(labeling, back, now=LATER).problems
     assert "byte for byte" in problem.problem
-    assert labeling.submissions(ROUND) == []
+    assert labeling.collect(ROUND) == []
 
 
 def coco(manifest, images, annotations, **more):
@@ -448,7 +449,7 @@ def test_a_coco_file_answers_one_place_of_each_picture_it_lists(labeling, store,
         assert done.stored == 2
     again = import_answers(labeling, returned(tmp_path, content), annotator="kim", now=LATER)
     assert (again.stored, again.known) == (0, 2)
-    said = labeling.submissions(ROUND)
+    said = labeling.collect(ROUND)
     # Two places for two people; the third one's answers are kept, as surplus of the last place.
     assert sorted((each.author, each.place) for each in said) == [
         ("acme:kim", 1), ("acme:kim", 1), ("acme:lee", 2), ("acme:lee", 2),
@@ -458,8 +459,10 @@ def test_a_coco_file_answers_one_place_of_each_picture_it_lists(labeling, store,
     crowd["annotations"][0]["iscrowd"] = 1
     (problem,) = returned(tmp_path, crowd).problems
     assert "annotations[0]" in problem.where
-    drawn = {each.result[0]["value"]["rectanglelabels"][0] for each in said if each.result}
+    canvas = Canvas(WIDTH, HEIGHT, ONTOLOGY)
+    drawn = {label.class_name for each in said for label in decode(each.payload, canvas).labels}
     assert drawn == {ONTOLOGY.names[1]}
+    assert {each.payload.codec for each in said} == {"vendor-coco/1"}
 
     bare = coco(manifest, names[:1], [])
     with pytest.raises(DataError, match="--package"):
@@ -486,8 +489,8 @@ def test_a_lake_in_a_bucket_will_do(s3_bucket, tmp_path):
     package = template(tmp_path / "out.zip")
     for _ in range(2):
         take(labeling, tmp_path, package, *(answered(each, BOX) for each in package["answers"]))
-    assert [each.result for each in labeling.submissions(ROUND)] == [boxes(BOX)] * 2
-    assert labeling.tally(ROUND).answers == 2
+    assert [each.payload.content for each in labeling.collect(ROUND)] == [boxes(BOX)] * 2
+    assert labeling.progress(ROUND).annotations == 2
 
 
 def test_imports_at_the_same_moment_lose_nothing_and_store_nothing_twice(labeling, store, tmp_path):
@@ -501,8 +504,8 @@ def test_imports_at_the_same_moment_lose_nothing_and_store_nothing_twice(labelin
     ]
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda back: import_answers(labeling, back, now=LATER), files))
-    assert len(labeling.submissions(ROUND)) == 8
-    assert {each.updated_at for each in labeling.submissions(ROUND)} == {NOON}
+    assert len(labeling.collect(ROUND)) == 8
+    assert {each.updated_at for each in labeling.collect(ROUND)} == {NOON}
 
 
 def test_what_lies_in_the_lake_is_for_this_user_alone(labeling, package, tmp_path, store):

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.labeling.interface import (
+from annotation_platform.labeling.backends.label_studio.interface import (
     ACCEPT_HOTKEY,
+    CONTROLS,
     HOTKEYS,
     REJECT_HOTKEY,
     UNSURE_HOTKEY,
@@ -16,8 +17,7 @@ from annotation_platform.labeling.interface import (
     review_config,
     tasks_tab,
 )
-from annotation_platform.labeling.region_codecs import CODECS
-from annotation_platform.labeling.results import write_result
+from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.schema.ontology import LabelClass, Ontology, class_colors
 from annotation_platform.schema.shapes import UNSURE, Label
 
@@ -132,7 +132,7 @@ printable = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, ma
 def ontologies(draw):
     names = draw(st.lists(printable | st.from_regex(r"\$[a-z]+", fullmatch=True), unique=True))
     names = names or ["cat"]
-    shapes = st.sampled_from(list(CODECS))
+    shapes = st.sampled_from(list(CONTROLS))
     return of_shape(draw(st.sampled_from(["one", "many"])), **{n: draw(shapes) for n in names})
 
 
@@ -144,7 +144,7 @@ def test_label_studio_takes_the_configuration_of_any_ontology(ontology):
         interface = sdk.LabelInterface(config)
         interface.validate()
         for label_class in ontology.classes:
-            control = interface.get_control(CODECS[label_class.shape].control)
+            control = interface.get_control(CONTROLS[label_class.shape])
             assert label_class.name in control.labels
 
 

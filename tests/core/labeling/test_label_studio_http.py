@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from annotation_platform.errors import LabelingError, SettingsError
-from annotation_platform.labeling.label_studio_http import LabelStudioHttp, UncertainError
+from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp, UncertainError
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 PERSONAL_TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJ1c2VyIjoxfQ.c2lnbmF0dXJl"

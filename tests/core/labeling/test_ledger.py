@@ -11,18 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation_platform.errors import NotReadyError
-from annotation_platform.labeling.client import Submission
-from annotation_platform.labeling.ledger import (
-    AnswersLedger,
-    Rules,
-    answers_table,
-    as_revision,
-    count_answers,
-    human_labels,
-    require_complete,
-    round_tasks,
-)
-from annotation_platform.labeling.results import write_result
+from annotation_platform.labeling.annotation_tables import answers_table, human_labels, round_tasks
+from annotation_platform.labeling.annotations import Payload
+from annotation_platform.labeling.backends.label_studio.results import write_result
+from annotation_platform.labeling.backends.protocol import Submission
+from annotation_platform.labeling.counting import Rules, count_answers, require_complete
+from annotation_platform.labeling.ledger import AnswersLedger, as_revision
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import UNSURE, Label
 from annotation_platform.storage.objects import LocalObjectStore
@@ -53,6 +47,10 @@ def asked(places=3, *, expertise="", image=IMAGE, purpose="label"):
 TASKS = asked()
 
 
+def drawn(labels):
+    return Payload("label-studio/1", write_result(labels, 100, 50))
+
+
 def submission(annotation, author, *, place=1, minutes=0, edited=0, said=(CAT,), **changes):
     made = Submission(
         backend="simulated",
@@ -66,7 +64,7 @@ def submission(annotation, author, *, place=1, minutes=0, edited=0, said=(CAT,),
         updated_at=NOW + timedelta(minutes=minutes + edited),
         lead_time_seconds=30.0,
         skipped=False,
-        result=write_result(said, 100, 50),
+        payload=drawn(said),
     )
     return replace(made, **changes)
 
@@ -308,8 +306,8 @@ def test_a_place_is_lost_once_none_of_its_copies_can_be_answered_any_more():
 def test_whatever_people_paste_the_ledger_stays_readable(tmp_path):
     ledger = AnswersLedger(LocalObjectStore(tmp_path))
     note = [{"type": "rectanglelabels", "meta": {"text": ["a\u2028b\u2029c\x85d\ud800"]}}]
-    ledger.append(ROUND, [submission(1, "ada", result=note)], now=NOW)
-    assert ledger.read(ROUND)[0].submission.result == note
+    ledger.append(ROUND, [submission(1, "ada", payload=Payload("label-studio/1", note))], now=NOW)
+    assert ledger.read(ROUND)[0].submission.payload.content == note
 
 
 def test_an_answer_keeps_its_first_author_when_the_account_is_deleted(tmp_path):
@@ -323,7 +321,7 @@ def test_an_answer_keeps_its_first_author_when_the_account_is_deleted(tmp_path):
     counted = count_answers(ledger.read(ROUND), TASKS)
     assert counted.complete
     assert counted.counted[TASK, 1].submission.author == "person-1"
-    assert counted.counted[TASK, 1].submission.result == []
+    assert counted.counted[TASK, 1].submission.payload.content == []
 
 
 def test_many_writers_at_once_lose_nothing_and_count_nothing_twice(tmp_path):
@@ -380,12 +378,12 @@ def test_labels_carry_pixels_and_say_what_could_not_be_used():
     ontology = Ontology.from_names(["cat"])
     images = pd.DataFrame({"image_id": [IMAGE], "width": [100], "height": [50]})
     tasks = asked(4)
-    bad = write_result([Label.box("unicorn", 1, 1, 9, 9)], 100, 50)
+    bad = drawn([Label.box("unicorn", 1, 1, 9, 9)])
     said = [
-        submission(1, "ada", place=1, proposed=write_result([CAT], 100, 50),
+        submission(1, "ada", place=1, proposed=drawn([CAT]),
                    weights_sha256="c" * 64),
         submission(2, "ben", place=2, said=()),
-        submission(3, "cam", place=3, result=bad),
+        submission(3, "cam", place=3, payload=bad),
         submission(4, "dee", place=4, said=(CAT, UNSURE)),
     ]  # fmt: skip
     names = {"ada": "annotator-1", "ben": "annotator-2", "cam": "annotator-3", "dee": "x"}

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from annotation_platform.errors import LabelingError, SettingsError
-from annotation_platform.labeling.label_studio_http import LabelStudioHttp
-from annotation_platform.labeling.pictures import picture_place, private_endpoint
+from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
+from annotation_platform.labeling.backends.label_studio.pictures import (
+    picture_place,
+    private_endpoint,
+)
 
 SECRET = "CANARY-SECRET-0123456789abcdef"
 SESSION = "CANARY-SESSION-0123456789abcdef"

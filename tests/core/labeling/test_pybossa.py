@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import DataError, FormatError
-from annotation_platform.labeling.handoff import HandoffLabeling
-from annotation_platform.labeling.handoff_package import write_package
-from annotation_platform.labeling.handoff_returns import import_answers
-from annotation_platform.labeling.pybossa import read_pybossa
-from annotation_platform.labeling.pybossa_rows import read_rows
-from annotation_platform.labeling.results import read_result
-from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.labeling.annotations import Canvas
+from annotation_platform.labeling.backends.pybossa.exports import read_pybossa
+from annotation_platform.labeling.backends.pybossa.rows import read_rows
+from annotation_platform.labeling.backends.registry import decode
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
+from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
+from annotation_platform.labeling.backends.vendor.package import write_package
+from annotation_platform.labeling.backends.vendor.returns import import_answers
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import UNSURE, Label
 from annotation_platform.storage.objects import LocalObjectStore
@@ -31,6 +32,7 @@ from tests.core.labeling.outside import (
     as_shown_csv,
     boxes,
     consensus_of,
+    in_pixels,
     in_pybossa,
     make_copies,
     put_pictures,
@@ -55,7 +57,7 @@ def handed_off(labeling, tmp_path, copies, ontology=ONTOLOGY):
     """Return the tasks as Pybossa imports them."""
     store = LocalObjectStore(tmp_path / "lake")
     put_pictures(store, 10)
-    labeling.publish_round(ROUND, ontology, copies)
+    labeling.publish(ROUND, ontology, copies)
     manifest = labeling.make_package(ROUND, vendor="crowd")
     out = tmp_path / "out"
     url = "https://pictures.example.org/round"
@@ -90,10 +92,11 @@ def test_any_export_gives_the_consensus_of_the_house(labeling, tmp_path, export,
     copies = make_copies(6, 3)
     said = what_people_say(copies)
     house = SimulatedLabeling(tmp_path / "house.sqlite")
-    ids = house.publish_round(ROUND, ONTOLOGY, copies)
+    ids = house.publish(ROUND, ONTOLOGY, copies)
     for each in said:
         task = ids[each.task_id, each.place]
-        house.submit(task, each.author, each.result, each.seconds, now=each.ended_at)
+        result = in_pixels(each.result)
+        house.submit(task, each.author, result, each.seconds, now=each.ended_at)
     tasks = handed_off(labeling, tmp_path, copies)
     rows, runs = in_pybossa(tasks, said, pack=PACKS[pack])
     paths = written(tmp_path, rows, runs, EXPORTS[export])
@@ -163,7 +166,7 @@ def test_people_times_and_places_come_through(labeling, tmp_path):
         assert [each.lead_time_seconds for each in back.answers] == [30, 30, 30, 0]
         assert {each.finished_at for each in back.answers[:3]} == {NOON}
     assert import_answers(labeling, back, now=LATER).stored == 4
-    said = {(each.author, each.place) for each in labeling.submissions(ROUND)}
+    said = {(each.author, each.place) for each in labeling.collect(ROUND)}
     # Two places; who comes later shares the last one, who comes again shares their own.
     assert said == {("crowd:user-12", 1), ("crowd:ip-127.0.0.3", 2), ("crowd:external-007", 2)}
 
@@ -184,14 +187,13 @@ def test_a_skip_holds_no_place_and_a_choice_is_one(labeling, tmp_path):
             labeling, read_pybossa(*written(tmp_path, rows, runs, export)), now=LATER
         )
         assert done.problems == []
-    said = sorted(labeling.submissions(ROUND), key=lambda each: each.created_at)
+    said = sorted(labeling.collect(ROUND), key=lambda each: each.created_at)
     assert [(each.place, each.skipped) for each in said] == [
         (1, True), (1, False), (2, False), (3, False), (4, False),
     ]  # fmt: skip
-    read = [
-        read_result(each.result, width=WIDTH, height=HEIGHT, ontology=ontology).labels
-        for each in said
-    ]
+    assert {each.payload.codec for each in said} == {"pybossa/1"}
+    canvas = Canvas(WIDTH, HEIGHT, ontology)
+    read = [[] if each.skipped else decode(each.payload, canvas).labels for each in said]
     calm, seven = Label.choice("calm"), Label.choice("7")
     assert read == [[], [calm], [seven], [calm], [UNSURE]]
 
@@ -221,7 +223,7 @@ def test_wrong_rows_are_named_by_line_and_the_right_ones_can_be_taken(labeling, 
     )
     back = read_pybossa(*written(tmp_path, rows, runs.encode()))
     done = import_answers(labeling, back, now=LATER)
-    assert (done.stored, labeling.submissions(ROUND)) == (0, [])
+    assert (done.stored, labeling.collect(ROUND)) == (0, [])
     said = {each.where: each.problem for each in done.problems}
     expected = {
         3: "3 cells, but the header has 5",
@@ -240,7 +242,7 @@ def test_wrong_rows_are_named_by_line_and_the_right_ones_can_be_taken(labeling, 
         assert words in said[f"export_task_run:{line}"]
     done = import_answers(labeling, back, skip_wrong=True, now=LATER)
     assert done.stored == 1
-    assert [each.author for each in labeling.submissions(ROUND)] == ["crowd:user-1"]
+    assert [each.author for each in labeling.collect(ROUND)] == ["crowd:user-1"]
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from annotation_platform.labeling.brush import encode_mask
-from annotation_platform.labeling.results import (
-    Review,
-    read_result,
-    read_review,
-    same_labels,
-    write_result,
-)
+from annotation_platform.labeling.annotations import Canvas, Payload, Review, same_labels
+from annotation_platform.labeling.backends.label_studio.brush import encode_mask
+from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
+from annotation_platform.labeling.backends.registry import decode_review
 from annotation_platform.schema.ontology import LabelClass, Ontology, RetiredClass
 from annotation_platform.schema.shapes import NOTHING, UNSURE, Label
 
@@ -660,7 +656,11 @@ def text(name, said):
 
 
 def review(*regions, proposed=PROPOSED):
-    return read_review(list(regions), proposed, width=WIDTH, height=HEIGHT, ontology=ALL)
+    return decode_review(
+        Payload("label-studio/1", list(regions)),
+        Payload("label-studio/1", proposed),
+        Canvas(WIDTH, HEIGHT, ALL),
+    )
 
 
 SHOWN = [Label.box("Cat", 64, 48, 128, 96), Label.choice("Day")]
@@ -700,4 +700,5 @@ def test_a_rejection_has_a_reason():
 )
 def test_what_does_not_say_what_stands_decides_nothing(said):
     assert review(*said) is None
-    assert read_review(None, PROPOSED, width=WIDTH, height=HEIGHT, ontology=ALL) is None
+    canvas = Canvas(WIDTH, HEIGHT, ALL)
+    assert decode_review(Payload("label-studio/1", None), None, canvas) is None

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.labeling.client import LabelingClient
-from annotation_platform.labeling.handoff import HandoffLabeling
-from annotation_platform.labeling.handoff_answers import GivenAnswer
-from annotation_platform.labeling.several import SeveralLabeling, with_vendors
-from annotation_platform.labeling.simulated import SimulatedLabeling
-from annotation_platform.schema.tables import LabelTasks
+from annotation_platform.labeling.annotations import Payload
+from annotation_platform.labeling.backends.protocol import LabelingBackend
+from annotation_platform.labeling.backends.several import SeveralLabeling, share_rounds
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
+from annotation_platform.labeling.backends.vendor.answers import GivenAnswer
+from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.round_tables import RoundTables
 from tests.core.labeling.outside import (
@@ -22,6 +22,7 @@ from tests.core.labeling.outside import (
     ONTOLOGY,
     ROUND,
     consensus_of,
+    in_pixels,
     make_copies,
     put_pictures,
     tasks_of,
@@ -47,13 +48,14 @@ def answer(clients, backend, backend_tasks, said):
     """Have somebody answer where the task is."""
     if backend == "simulated":
         task = backend_tasks[said.task_id, said.place]
-        clients[backend].submit(task, said.author, said.result, said.seconds, now=said.ended_at)
+        result = in_pixels(said.result)
+        clients[backend].submit(task, said.author, result, said.seconds, now=said.ended_at)
         return
     given_ = GivenAnswer(
         where="", key=f"place {said.place}", package="", task_id=said.task_id,
         places=(said.place,), annotator=said.author, image="", image_sha256=None, width=0,
         height=0, finished_at=said.ended_at, lead_time_seconds=said.seconds, skipped=False,
-        result=said.result,
+        payload=Payload("label-studio/1", said.result),
     )  # fmt: skip
     assert clients[backend].take(ROUND, [given_], now=LATER) == 1
 
@@ -63,25 +65,25 @@ def test_half_the_tasks_there_and_half_here_give_one_consensus_and_provenance(
 ):
     copies = make_copies(10, 3)
     said = what_people_say(copies)
-    several: LabelingClient = SeveralLabeling(clients, HALVES, store, home="simulated")
-    ids = several.publish_round(ROUND, ONTOLOGY, copies)
+    several: LabelingBackend = SeveralLabeling(clients, HALVES, store, home="simulated")
+    ids = several.publish(ROUND, ONTOLOGY, copies)
     backends = {copy.task_id: several.backend_of(copy.task_id) for copy in copies}
     assert Counter(backends.values()) == {"simulated": 5, "handoff": 5}
     # What another process reads is the same.
     again = SeveralLabeling(clients, HALVES, store, home="simulated")
     assert {task: again.backend_of(task) for task in backends} == backends
-    assert again.publish_round(ROUND, ONTOLOGY, copies) == ids
+    assert again.publish(ROUND, ONTOLOGY, copies) == ids
 
-    stamps = {several.answer_stamp(ROUND)}
+    stamps = {several.change_token(ROUND)}
     for each in said:
         answer(clients, backends[each.task_id], ids, each)
-        stamps.add(several.answer_stamp(ROUND))
+        stamps.add(several.change_token(ROUND))
     assert len(stamps) == 31
-    assert several.tally(ROUND).answers == 30
-    assert all(each.backend == backends[each.task_id] for each in several.submissions(ROUND))
+    assert several.progress(ROUND).annotations == 30
+    assert all(each.backend == backends[each.task_id] for each in several.collect(ROUND))
 
     alone = SimulatedLabeling(tmp_path / "alone.sqlite")
-    ids = alone.publish_round(ROUND, ONTOLOGY, copies)
+    ids = alone.publish(ROUND, ONTOLOGY, copies)
     for each in said:
         answer({"simulated": alone}, "simulated", ids, each)
     mine, labels = consensus_of(several, copies)
@@ -92,9 +94,9 @@ def test_half_the_tasks_there_and_half_here_give_one_consensus_and_provenance(
 
 def test_a_task_stays_where_it_is_when_shares_change_and_tasks_are_added(clients, store):
     several = SeveralLabeling(clients, {"handoff": 1}, store, home="simulated")
-    several.publish_round(ROUND, ONTOLOGY, make_copies(4, 2))
+    several.publish(ROUND, ONTOLOGY, make_copies(4, 2))
     later = SeveralLabeling(clients, {"simulated": 3, "handoff": 1}, store, home="simulated")
-    later.publish_round(ROUND, ONTOLOGY, make_copies(16, 2))
+    later.publish(ROUND, ONTOLOGY, make_copies(16, 2))
     backends = Counter(later.backend_of(copy.task_id) for copy in make_copies(16, 1))
     assert backends == {"simulated": 12, "handoff": 4}
     first = {later.backend_of(copy.task_id) for copy in make_copies(4, 1)}
@@ -104,9 +106,9 @@ def test_a_task_stays_where_it_is_when_shares_change_and_tasks_are_added(clients
     gone = {"simulated": clients["simulated"]}
     only = SeveralLabeling(gone, {"simulated": 1}, store, home="simulated")
     with pytest.raises(SettingsError, match="handoff, which is not among"):
-        only.submissions(ROUND)
+        only.collect(ROUND)
     with pytest.raises(SettingsError, match="share of 0"):
-        only.publish_round(ROUND, ONTOLOGY, make_copies(4, 2))
+        only.publish(ROUND, ONTOLOGY, make_copies(4, 2))
 
 
 @given(
@@ -126,9 +128,10 @@ def test_every_back_end_gets_its_share_to_the_task(tmp_path_factory, shares, tas
 
 @dataclass(frozen=True)
 class Named:
-    """A back end of which nothing is asked but its name."""
+    """A back end of which nothing is asked but its name, and whether it takes reviews."""
 
     name: str
+    takes_reviews = True
 
 
 def test_who_publishes_at_the_same_moment_agrees_on_the_routes(clients, store):
@@ -151,23 +154,23 @@ def test_reviews_are_never_handed_off(clients, store):
     reviews = make_copies(6, 1, purpose="review")
     name = f"{ROUND}-review"
     several = SeveralLabeling(clients, {"handoff": 1}, store, home="simulated")
-    several.publish_round(name, ONTOLOGY, reviews)
+    several.publish(name, ONTOLOGY, reviews)
     fresh = SeveralLabeling(clients, {"handoff": 1}, store, home="simulated")
     assert {fresh.backend_of(copy.task_id) for copy in reviews} == {"simulated"}
     outside = {"handoff": clients["handoff"]}
     alone = SeveralLabeling(outside, {"handoff": 1}, store, home="handoff")
     with pytest.raises(SettingsError, match=r"review\.gate"):
-        alone.publish_round("round-0002-review", ONTOLOGY, reviews)
+        alone.publish("round-0002-review", ONTOLOGY, reviews)
 
 
 def test_a_back_end_that_has_nothing_of_a_round_is_not_asked(clients, store):
     # Whatever it is asked but its name fails.
     everything = {**clients, "broken": Named("broken")}
     several = SeveralLabeling(everything, HALVES, store, home="simulated")
-    several.publish_round(ROUND, ONTOLOGY, make_copies(2, 1))
-    assert several.submissions(ROUND) == []
-    assert several.submissions("round-0009") == []
-    assert several.tally("round-0009").answers == 0
+    several.publish(ROUND, ONTOLOGY, make_copies(2, 1))
+    assert several.collect(ROUND) == []
+    assert several.collect("round-0009") == []
+    assert several.progress("round-0009").annotations == 0
     assert several.round_url(ROUND) == ""
 
 
@@ -182,22 +185,22 @@ def test_people_are_asked_where_they_are_known_and_nobody_by_name_at_a_vendors(c
 
 
 def test_a_round_that_began_at_home_stays_there_when_vendors_join_and_leave(clients, store):
-    home = clients["simulated"]
-    assert with_vendors(home, {}, store) is home
+    home, vendors = clients["simulated"], {"handoff": clients["handoff"]}
+    assert share_rounds(home, vendors, {}, store) is home
     copies = make_copies(6, 1)
-    ids = home.publish_round(ROUND, ONTOLOGY, copies)
-    RoundTables(store).write(LabelTasks, ROUND, tasks_of(home, copies))
+    ids = home.publish(ROUND, ONTOLOGY, copies)
+    RoundTables(store).write("label_tasks", ROUND, tasks_of(home, copies))
     said = what_people_say(copies)
     answer(clients, "simulated", ids, said[0])
-    both = with_vendors(home, {"simulated": 1, "handoff": 2}, store)
-    assert both.answer_stamp(ROUND).endswith(home.answer_stamp(ROUND))
-    assert len(both.submissions(ROUND)) == 1
-    assert both.publish_round(ROUND, ONTOLOGY, copies) == ids
+    both = share_rounds(home, vendors, {"simulated": 1, "handoff": 2}, store)
+    assert both.change_token(ROUND).endswith(home.change_token(ROUND))
+    assert len(both.collect(ROUND)) == 1
+    assert both.publish(ROUND, ONTOLOGY, copies) == ids
     assert {both.backend_of(copy.task_id) for copy in copies} == {"simulated"}
 
-    both.publish_round("round-0002", ONTOLOGY, copies_of_round_2())
+    both.publish("round-0002", ONTOLOGY, copies_of_round_2())
     # Now nobody is to hand off any more; what vendors have is still looked at.
-    left = with_vendors(home, {}, store)
+    left = share_rounds(home, vendors, {}, store)
     assert Counter(left.backend_of(copy.task_id) for copy in copies_of_round_2()) == {
         "simulated": 2,
         "handoff": 4,

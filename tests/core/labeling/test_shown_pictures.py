@@ -11,8 +11,8 @@ from PIL import Image
 
 from annotation_platform.errors import NotReadyError, SettingsError
 from annotation_platform.images.decoding import decode
-from annotation_platform.labeling.handoff import HandoffLabeling
-from annotation_platform.labeling.handoff_package import write_package
+from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
+from annotation_platform.labeling.backends.vendor.package import write_package
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.lake import open_lake
 from annotation_platform.params import MaskingPolicy
@@ -188,11 +188,11 @@ def test_a_package_holds_the_masked_pictures_and_nothing_of_the_originals(lake, 
     before = make_copies(2, 2)
     bare = {image_id(n): image_key(image_id(n), "png") for n in range(2)}
     # Noted before anything was masked: what goes out from now on is masked all the same.
-    labeling.publish_round(ROUND, ONTOLOGY, _showing(before, bare))
+    labeling.publish(ROUND, ONTOLOGY, _showing(before, bare))
     look(lake, [box(0), box(1)], [0, 1])
     keys = ShownPictures(lake, POLICY, knows).keys(bare)
     closed = {(before[0].task_id, before[0].place)}
-    labeling.publish_round(ROUND, ONTOLOGY, _showing(before, keys), closed=closed)
+    labeling.publish(ROUND, ONTOLOGY, _showing(before, keys), closed=closed)
     for form in ("label-studio", "coco", "pybossa"):
         manifest = labeling.make_package(ROUND, vendor="acme")
         out = tmp_path / f"{form}.zip"

@@ -10,10 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from annotation_platform.errors import LabelingError, SettingsError
-from annotation_platform.labeling.client import TaskCopy
-from annotation_platform.labeling.label_studio import LabelStudioClient
-from annotation_platform.labeling.label_studio_http import LabelStudioHttp
-from annotation_platform.labeling.pictures import picture_place, shown_place
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
+from annotation_platform.labeling.backends.label_studio.pictures import picture_place, shown_place
+from annotation_platform.labeling.backends.protocol import TaskCopy
 from annotation_platform.schema.ontology import Ontology
 
 KEY = "shown/images/ä b-0123456789ab.jpg"
@@ -190,5 +190,5 @@ def test_a_round_with_masks_needs_a_place_for_them(tmp_path):
     with label_studio(tmp_path) as (http, made):
         client = LabelStudioClient(http.url, "0" * 40, pictures=picture_place(str(tmp_path)))
         with pytest.raises(LabelingError, match="ANNOTATION_SHOWN"):
-            client.publish_round("round-0001", Ontology.from_names(["cat"]), [copy])
+            client.publish("round-0001", Ontology.from_names(["cat"]), [copy])
     assert made == []

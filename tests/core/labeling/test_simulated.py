@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.client import LabelingClient, Proposal, TaskCopy
-from annotation_platform.labeling.results import write_proposals
-from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.labeling.backends.protocol import LabelingBackend, Proposal, TaskCopy
+from annotation_platform.labeling.backends.regions import shown_regions
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 
@@ -40,90 +40,91 @@ def labeling(tmp_path):
 
 
 def test_publishing_again_gives_the_same_tasks(labeling):
-    client: LabelingClient = labeling
-    first = client.publish_round(ROUND, ONTOLOGY, copies())
+    client: LabelingBackend = labeling
+    first = client.publish(ROUND, ONTOLOGY, copies())
     assert len(set(first.values())) == 4
-    assert client.publish_round(ROUND, ONTOLOGY, copies()) == first
+    assert client.publish(ROUND, ONTOLOGY, copies()) == first
     assert len(labeling.open_places("ada")) == 2
 
 
 def test_publishing_after_half_of_it_adds_the_rest(labeling):
-    half = labeling.publish_round(ROUND, ONTOLOGY, copies()[:2])
-    whole = labeling.publish_round(ROUND, ONTOLOGY, copies())
+    half = labeling.publish(ROUND, ONTOLOGY, copies()[:2])
+    whole = labeling.publish(ROUND, ONTOLOGY, copies())
     assert {key: whole[key] for key in half} == half
     assert len(set(whole.values())) == 4
 
 
 def test_what_was_submitted_comes_back_as_it_was_said(labeling):
-    ids = labeling.publish_round(ROUND, ONTOLOGY, copies(proposals=(PROPOSAL,)))
-    result = write_proposals([PROPOSAL], 320, 240)
+    ids = labeling.publish(ROUND, ONTOLOGY, copies(proposals=(PROPOSAL,)))
+    shown = shown_regions([PROPOSAL])
     task = ids[f"{ROUND}/boxes/1", 2]
-    annotation = labeling.submit(task, "ben", result, 7.5, now=NOON)
-    (said,) = labeling.submissions(ROUND)
+    annotation = labeling.submit(task, "ben", shown.content, 7.5, now=NOON)
+    (said,) = labeling.collect(ROUND)
     assert (said.backend, said.backend_task, said.annotation) == ("simulated", task, annotation)
     assert (said.task_id, said.place, said.author) == (f"{ROUND}/boxes/1", 2, "ben")
-    assert said.result == said.proposed == result
+    assert said.payload == said.proposed == shown
     assert said.created_at == said.updated_at == NOON
     assert (said.lead_time_seconds, said.skipped) == (7.5, False)
 
 
 def test_an_edit_changes_the_annotation_and_keeps_its_birth(labeling):
-    task = labeling.publish_round(ROUND, ONTOLOGY, copies())[f"{ROUND}/boxes/0", 1]
+    task = labeling.publish(ROUND, ONTOLOGY, copies())[f"{ROUND}/boxes/0", 1]
     annotation = labeling.submit(task, "ada", [], 5, now=NOON)
     later = NOON + timedelta(hours=1)
-    result = write_proposals([PROPOSAL], 320, 240)
-    assert labeling.submit(task, "ada", result, 3, annotation=annotation, now=later) == annotation
-    (said,) = labeling.submissions(ROUND)
+    shown = shown_regions([PROPOSAL])
+    said = labeling.submit(task, "ada", shown.content, 3, annotation=annotation, now=later)
+    assert said == annotation
+    (said,) = labeling.collect(ROUND)
     assert (said.created_at, said.updated_at) == (NOON, later)
-    assert (said.result, said.lead_time_seconds) == (result, 8)
+    assert (said.payload, said.lead_time_seconds) == (shown, 8)
 
 
 def test_the_stamp_changes_with_every_answer_and_edit_and_only_then(labeling):
-    ids = labeling.publish_round(ROUND, ONTOLOGY, copies())
+    ids = labeling.publish(ROUND, ONTOLOGY, copies())
     task = ids[f"{ROUND}/boxes/0", 1]
-    stamps = [labeling.answer_stamp(ROUND)]
+    stamps = [labeling.change_token(ROUND)]
     annotation = labeling.submit(task, "ada", [], 1, now=NOON)
-    stamps.append(labeling.answer_stamp(ROUND))
+    stamps.append(labeling.change_token(ROUND))
     for _ in range(2):
         labeling.submit(task, "ada", [], 1, annotation=annotation, now=NOON)
-        stamps.append(labeling.answer_stamp(ROUND))
+        stamps.append(labeling.change_token(ROUND))
     assert len(set(stamps)) == 4
-    labeling.publish_round("round-0002", ONTOLOGY, copies())
-    assert labeling.answer_stamp(ROUND) == stamps[-1]
+    labeling.publish("round-0002", ONTOLOGY, copies())
+    assert labeling.change_token(ROUND) == stamps[-1]
 
 
 def test_nothing_is_enforced_and_everything_is_stored(labeling):
-    task = labeling.publish_round(ROUND, ONTOLOGY, copies())[f"{ROUND}/boxes/0", 1]
+    task = labeling.publish(ROUND, ONTOLOGY, copies())[f"{ROUND}/boxes/0", 1]
     nonsense = [{"type": "polygon", "value": None}, {}]
     for author in ("ada", "ada", "stranger"):
         labeling.submit(task, author, nonsense, 1)
-    assert [said.author for said in labeling.submissions(ROUND)] == ["ada", "ada", "stranger"]
-    assert labeling.submissions(ROUND)[0].result == nonsense
+    assert [said.author for said in labeling.collect(ROUND)] == ["ada", "ada", "stranger"]
+    assert labeling.collect(ROUND)[0].payload.content == nonsense
 
 
 def test_skips_are_submissions_but_no_answers(labeling):
-    task = labeling.publish_round(ROUND, ONTOLOGY, copies())[f"{ROUND}/boxes/0", 1]
+    task = labeling.publish(ROUND, ONTOLOGY, copies())[f"{ROUND}/boxes/0", 1]
     labeling.submit(task, "ada", [], 1, skipped=True)
-    assert [said.skipped for said in labeling.submissions(ROUND)] == [True]
-    assert labeling.tally(ROUND).answers == 0
+    assert [said.skipped for said in labeling.collect(ROUND)] == [True]
+    assert labeling.progress(ROUND).annotations == 0
     assert task not in {place.backend_task for place in labeling.open_places("ada")}
 
 
 def test_a_person_sees_their_own_places_until_they_answered(labeling):
-    labeling.publish_round(ROUND, ONTOLOGY, copies(proposals=(PROPOSAL,)))
+    labeling.publish(ROUND, ONTOLOGY, copies(proposals=(PROPOSAL,)))
     before = labeling.open_places("ada")
     assert [(place.place, place.image_id) for place in before] == [
         (1, f"{n:064d}") for n in range(2)
     ]
     assert (before[0].round_id, before[0].width, before[0].height) == (ROUND, 320, 240)
-    assert before[0].proposed == write_proposals([PROPOSAL], 320, 240)
+    assert before[0].proposed == shown_regions([PROPOSAL])
     labeling.submit(before[0].backend_task, "ada", [], 1)
     assert labeling.open_places("ada") == before[1:]
     assert labeling.open_places("stranger") == []
 
 
 def test_a_place_for_anybody_goes_to_whoever_comes_first_and_each_task_once(labeling):
-    labeling.publish_round(ROUND, ONTOLOGY, copies(images=1, assignees=()))
+    labeling.publish(ROUND, ONTOLOGY, copies(images=1, assignees=()))
     first, second = labeling.open_places("ada")
     labeling.submit(first.backend_task, "ada", [], 1)
     assert labeling.open_places("ada") == []
@@ -137,18 +138,18 @@ def test_annotators_are_those_who_were_added(labeling):
 
 
 def test_an_unknown_round_is_empty(labeling):
-    assert labeling.submissions("round-0009") == []
-    assert labeling.tally("round-0009").answers == 0
+    assert labeling.collect("round-0009") == []
+    assert labeling.progress("round-0009").annotations == 0
     assert labeling.round_url("round-0009") == ""
 
 
 def test_a_task_or_annotation_that_is_not_there_is_refused(labeling):
-    task = labeling.publish_round(ROUND, ONTOLOGY, copies())[f"{ROUND}/boxes/0", 1]
+    task = labeling.publish(ROUND, ONTOLOGY, copies())[f"{ROUND}/boxes/0", 1]
     with pytest.raises(LabelingError, match="no task 99"):
         labeling.submit("99", "ada", [], 1)
     with pytest.raises(LabelingError, match="no annotation 99"):
         labeling.submit(task, "ada", [], 1, annotation="99")
-    assert labeling.submissions(ROUND) == []
+    assert labeling.collect(ROUND) == []
 
 
 def test_a_file_of_something_else_is_an_error_that_names_it(tmp_path):
@@ -161,15 +162,15 @@ def test_a_file_of_something_else_is_an_error_that_names_it(tmp_path):
 WORKER = """
 import sys
 from pathlib import Path
-from annotation_platform.labeling.client import TaskCopy
-from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.labeling.backends.protocol import TaskCopy
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.schema.ontology import Ontology
 
 labeling = SimulatedLabeling(Path(sys.argv[1]))
 author = sys.argv[2]
 labeling.add_annotator(author)
 copies = [TaskCopy(f"t{n}", f"i{n}", 1, "", f"k{n}", 10, 10) for n in range(40)]
-labeling.publish_round("round-0001", Ontology.from_names(["boat"]), copies)
+labeling.publish("round-0001", Ontology.from_names(["boat"]), copies)
 for place in labeling.open_places(author):
     labeling.submit(place.backend_task, author, [], 1)
 """
@@ -186,7 +187,7 @@ def test_two_processes_make_publish_and_answer_at_once_and_nothing_is_lost(tmp_p
         assert worker.returncode == 0, errors.decode()
     labeling = SimulatedLabeling(path)
     assert labeling.annotators() == ["ada", "ben"]
-    said = labeling.submissions("round-0001")
+    said = labeling.collect("round-0001")
     assert {one.task_id for one in said} == {f"t{n}" for n in range(40)}
     assert len({one.backend_task for one in said}) == 40
     assert len({one.annotation for one in said}) == len(said) >= 40

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import LabelingError, SettingsError
-from annotation_platform.labeling.label_studio_http import LabelStudioHttp
-from annotation_platform.labeling.webhooks import (
+from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
+from annotation_platform.labeling.backends.label_studio.webhooks import (
     SECRET_HEADER,
     HintReceiver,
     check_webhooks,

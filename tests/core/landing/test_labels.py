@@ -14,7 +14,7 @@ from PIL import Image
 from annotation_platform.errors import DataError, FormatError
 from annotation_platform.formats.coco import write_coco
 from annotation_platform.formats.yolo import write_yolo
-from annotation_platform.labeling.results import write_result
+from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.landing.labels import (
     LabelFiles,
     PictureLabels,

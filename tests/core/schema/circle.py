@@ -5,7 +5,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from annotation_platform.labeling.region_codecs import Picture, RegionCodec, Value
+from annotation_platform.labeling.backends.label_studio.region_codecs import (
+    Picture,
+    RegionCodec,
+    Value,
+)
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.shapes import Area, Label, Numbered, are_numbers
 

@@ -1,7 +1,8 @@
 """A further shape is a module and a line in two tables: it then goes through the whole platform.
 
 ``circle.py`` is the module. In the platform it would be ``schema/shapes/circle.py``, with a line in
-``schema/shapes/__init__.py``; its codec a part of ``labeling/region_codecs.py``.
+``schema/shapes/__init__.py``; its codec a part of
+``labeling/backends/label_studio/region_codecs.py``.
 """
 
 import io
@@ -11,6 +12,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from annotation_platform.labeling.handoff_readme import readme
+from annotation_platform.labeling.interface import labeling_config
+from annotation_platform.labeling.results import read_result, write_result
 from PIL import Image
 from pydantic import ValidationError
 
@@ -22,10 +26,7 @@ from annotation_platform.errors import FormatError, SettingsError
 from annotation_platform.formats.conversion import convert, write_dataset
 from annotation_platform.formats.geometry import convert as convert_label
 from annotation_platform.formats.known import FORMATS
-from annotation_platform.labeling import region_codecs
-from annotation_platform.labeling.handoff_readme import readme
-from annotation_platform.labeling.interface import labeling_config
-from annotation_platform.labeling.results import read_result, write_result
+from annotation_platform.labeling.backends.label_studio import region_codecs
 from annotation_platform.reporting.previews import thumbnail
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import LabelClass, Ontology

@@ -48,7 +48,14 @@ from annotation_platform.provenance.explain import explain_image
 from annotation_platform.provenance.state import read_state
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
-from annotation_platform.schema.tables import TABLES
+from annotation_platform.schema.tables import (
+    TABLES,
+    CleanedImages,
+    HumanLabels,
+    ModelPredictions,
+    SelectedImages,
+    table_named,
+)
 from annotation_platform.selection.pins import Pins
 from annotation_platform.settings import PROJECT_ROOT
 from annotation_platform.versioning.registry import list_versions
@@ -302,7 +309,7 @@ def _label(platform, round_id):
 def _decide_about_selection(platform):
     """Include an image that was asked about, and exclude one that is about to land."""
     pins, now = Pins(platform.lake.store), datetime.now(UTC)
-    asked = platform.lake.tables.read("selected_images", ROUNDS[0])["image_id"].iloc[0]
+    asked = platform.lake.tables.read(SelectedImages, ROUNDS[0])["image_id"].iloc[0]
     pins.set(asked, wanted=True, reason="a hard one", by=system_user(), now=now)
     data = platform.material.batches[1]["harbour-02-0002.jpg"]
     excluded = hashlib.sha256(data).hexdigest()
@@ -314,9 +321,12 @@ def _expected(platform):
     lake, settings = lake_of(platform.settings, audited=False), platform.settings
     tables, models = lake.tables, ModelRegistry(settings.models_path)
     rounds = [*ROUNDS, *(review_round(each) for each in ROUNDS)]
-    frames = {name: {key: tables.read(name, key) for key in tables.rounds(name)} for name in TABLES}
-    human = tables.read_all("human_labels")
-    cleaned = tables.read_all("cleaned_images")
+    frames = {
+        name: {key: tables.read(table_named(name), key) for key in tables.rounds(table_named(name))}
+        for name in TABLES
+    }
+    human = tables.read_all(HumanLabels)
+    cleaned = tables.read_all(CleanedImages)
     outcomes = {outcome: sorted(rows["image_id"]) for outcome, rows in cleaned.groupby("outcome")}
     events = [
         json.loads(line.data)["action"] for _, lines in lake.events.read() for line in lines or []
@@ -330,7 +340,7 @@ def _expected(platform):
         "images": outcomes,
         "tables": {
             name: {
-                key: {"rows": len(frame), "sha256": tables.digest(name, key)}
+                key: {"rows": len(frame), "sha256": tables.digest(table_named(name), key)}
                 for key, frame in of_rounds.items()
             }
             for name, of_rounds in frames.items()
@@ -341,7 +351,7 @@ def _expected(platform):
             "promoted": models.promoted(),
             "weights": sorted(models.cards()),
             "used": {
-                key: sorted(set(tables.read("model_predictions", key)["weights_sha256"]))
+                key: sorted(set(tables.read(ModelPredictions, key)["weights_sha256"]))
                 for key in ROUNDS
             },
         },

@@ -1,0 +1,151 @@
+"""The tables that a round's count gives: labels, annotations and progress by task."""
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict
+
+import pandas as pd
+
+from annotation_platform.labeling.annotations import Canvas
+from annotation_platform.labeling.backends.registry import decode, is_changed
+from annotation_platform.labeling.counting import Count
+from annotation_platform.labeling.ledger import Revision
+from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import NOTHING
+from annotation_platform.schema.tables import Annotations, HumanLabels, RoundTasks
+
+
+def answers_table(
+    round_id: str, count: Count, tasks: pd.DataFrame, pseudonyms: Mapping[str, str]
+) -> pd.DataFrame:
+    """Return the ``answers`` table: what became of every answer ever seen in a round."""
+    purpose = dict(zip(tasks["task_id"], tasks["purpose"], strict=True))
+    rows: list[dict[str, object]] = [
+        {
+            "round_id": round_id,
+            "answer_id": answer.revision.answer_id,
+            "task_id": answer.revision.submission.task_id,
+            "image_id": answer.revision.submission.image_id,
+            "place": answer.revision.submission.place,
+            "purpose": purpose.get(answer.revision.submission.task_id, ""),
+            "annotator": pseudonyms[answer.revision.submission.author],
+            "state": answer.state,
+            "detail": answer.detail,
+            "revisions": answer.revisions,
+            "lead_time_seconds": answer.revision.submission.lead_time_seconds,
+            "created_at": answer.revision.submission.created_at,
+            "submitted_at": answer.revision.submission.updated_at,
+        }
+        for answer in sorted(count.answers, key=lambda item: item.revision.answer_id)
+    ]
+    return Annotations.from_rows(rows)
+
+
+def round_tasks(
+    round_id: str, count: Count, tasks: pd.DataFrame, *, state: str, left: Collection[str] = ()
+) -> pd.DataFrame:
+    """Return the ``round_tasks`` table: how far each task of a round is.
+
+    Args:
+        round_id: the round.
+        count: of its answers.
+        tasks: its ``label_tasks``.
+        state: of the round: open, closed or cancelled.
+        left: answered tasks of which no answer counts towards a consensus.
+    """
+    places = Counter(task_id for task_id, _ in count.places)
+    counted = Counter(task_id for task_id, _ in count.counted)
+    without = {"open": "waiting", "closed": "left", "cancelled": "cancelled"}[state]
+
+    def state_of(task_id: str) -> str:
+        if task_id not in count.answered or state == "cancelled":
+            return without
+        return "left" if task_id in left else "answered"
+
+    rows: list[dict[str, object]] = [
+        {
+            "round_id": round_id,
+            "task_id": task_id,
+            "image_id": image_id,
+            "purpose": purpose,
+            "places": places[task_id],
+            "counted": counted[task_id],
+            "state": state_of(task_id),
+        }
+        for task_id, image_id, purpose in tasks.drop_duplicates("task_id")[
+            ["task_id", "image_id", "purpose"]
+        ].itertuples(index=False)
+    ]
+    return RoundTasks.from_rows(rows)
+
+
+def human_labels(
+    round_id: str,
+    count: Count,
+    tasks: pd.DataFrame,
+    images: pd.DataFrame,
+    ontology: Ontology,
+    pseudonyms: Mapping[str, str],
+) -> pd.DataFrame:
+    """Return the ``human_labels`` table of the answers of all answered tasks.
+
+    A region that is no usable label (no area, unknown class, far outside, made on a picture of
+    another size) is left out of the table, counted and named in each row of its answer; it stays
+    in the ledger. An answer without any label keeps one row with ``shape`` = ``none``, one whose
+    author could not tell a single row with ``shape`` = ``unsure``.
+
+    Args:
+        round_id: the round.
+        count: from ``count_answers``.
+        tasks: the round's ``label_tasks``.
+        images: ``cleaned_images`` rows, accepted ones only, with every answered image.
+        ontology: the classes that may be chosen.
+        pseudonyms: for each author.
+    """
+    sides = zip(images["width"].tolist(), images["height"].tolist(), strict=True)
+    sizes = dict(zip(images["image_id"], sides, strict=True))
+    asked = {
+        (task_id, place): about
+        for task_id, place, *about in tasks[
+            ["task_id", "place", "purpose", "blind", "guideline"]
+        ].itertuples(index=False)
+    }
+    rows: list[dict[str, object]] = []
+    for (task_id, _), revision in sorted(count.counted.items()):
+        if task_id not in count.answered:
+            continue
+        width, height = sizes[revision.submission.image_id]
+        canvas = Canvas(width, height, ontology)
+        purpose, blind, guideline = asked[task_id, revision.submission.place]
+        about = {
+            "round_id": round_id,
+            "annotator": pseudonyms[revision.submission.author],
+            "purpose": purpose,
+            "blind": blind,
+            "guideline": guideline,
+        }
+        rows += [{**about, **row} for row in _label_rows(revision, canvas)]
+    return HumanLabels.from_rows(rows)
+
+
+def _label_rows(revision: Revision, canvas: Canvas) -> Iterator[dict[str, object]]:
+    """Yield a row for each label of an annotation, or one that says that there is none."""
+    said = revision.submission
+    parsed = decode(said.payload, canvas)
+    same = {
+        "task_id": said.task_id,
+        "image_id": said.image_id,
+        "place": said.place,
+        "answer_id": revision.answer_id,
+        "revision": revision.digest,
+        "lead_time_seconds": said.lead_time_seconds,
+        "submitted_at": said.updated_at,
+        "weights_sha256": said.weights_sha256,
+        "changed": is_changed(said.payload, said.proposed, canvas),
+        "refused_regions": parsed.refused,
+        "problems": json.dumps(parsed.problems, ensure_ascii=False) if parsed.problems else "",
+    }
+    for number, label in enumerate(parsed.labels or [NOTHING]):
+        name = f"{number:04d}" if parsed.labels else "none"
+        yield {**same, "label_id": f"{revision.answer_id}:{name}", **asdict(label)}

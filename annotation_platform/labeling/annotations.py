@@ -1,0 +1,159 @@
+"""What an annotation says, whichever back end it comes from: labels, problems, and a decision.
+
+A back end keeps annotations in a form of its own. The ledger stores that form untouched, as a
+``Payload`` with the name of the codec that reads it (``backends/registry.py`` lists the codecs).
+Everything else works with the ``DecodedAnnotation`` that the codec returns: a better codec reads
+old annotations again.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import CLASSIFICATIONS, SHAPES, UNSURE, Label
+
+FIRST_CODEC = "label-studio/1"
+"""The codec of everything that was stored before codecs were named (release 0.1.0)."""
+
+
+@dataclass(frozen=True)
+class Payload:
+    """JSON content of one annotation, exactly as the back end gave it, and its codec's name."""
+
+    codec: str
+    content: Any
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The stored image that regions are on, in pixels, and the classes that they may name."""
+
+    width: int
+    height: int
+    ontology: Ontology
+
+
+@dataclass(frozen=True)
+class Region:
+    """One usable label of an annotation; ``region_id`` is the back end's name for it, or empty."""
+
+    label: Label
+    region_id: str = ""
+
+
+@dataclass(frozen=True)
+class DecodedAnnotation:
+    """The regions of one annotation, in the order drawn, and what is wrong with it.
+
+    Each problem is a sentence that begins with the region it is about. A problem may come with
+    a region (a clipped box) or instead of one; no region disappears without either. ``refused``
+    counts the regions without a usable label: with any, no labels does not mean "nothing here".
+
+    ``decision`` and ``comment`` are those of a review: empty unless the annotation makes exactly
+    one decision, and empty for annotations that are not decoded as reviews.
+    """
+
+    regions: list[Region]
+    problems: list[str]
+    refused: int = 0
+    decision: Literal["accept", "reject", ""] = ""
+    comment: str = ""
+
+    @property
+    def labels(self) -> list[Label]:
+        """The labels of all regions, in pixels of the stored image."""
+        return [region.label for region in self.regions]
+
+
+@dataclass(frozen=True)
+class Review:
+    """What an expert decided about labels in dispute.
+
+    ``accepted`` are the labels as they were shown, ``fixed`` those that the expert changed, by
+    value; with ``rejected`` nothing stands. The comment is what the annotator will read.
+    """
+
+    decision: Literal["accepted", "fixed", "rejected"]
+    labels: list[Label]
+    comment: str
+    problems: list[str]
+
+
+def review_of(annotation: DecodedAnnotation, shown: Iterable[Label]) -> Review | None:
+    """Return what a reviewer's annotation decides; None if it decides nothing.
+
+    It decides nothing if it does not make exactly one decision, if it is ``unsure``, or if a
+    region of an accepted one is refused: then the expert's intention is not known. A rejection
+    without a reason is a problem, and stands.
+
+    Args:
+        annotation: decoded as a review.
+        shown: the labels that the reviewer was shown.
+    """
+    accepted = annotation.decision == "accept" and annotation.refused == 0
+    if annotation.labels == [UNSURE] or not (accepted or annotation.decision == "reject"):
+        return None
+    labels, comment, problems = annotation.labels, annotation.comment, annotation.problems
+    if not accepted:
+        reasonless = [] if comment else ["decision: rejected without a reason"]
+        return Review("rejected", labels, comment, problems + reasonless)
+    is_fixed = not same_labels(labels, shown)
+    return Review("fixed" if is_fixed else "accepted", labels, comment, problems)
+
+
+@dataclass(frozen=True)
+class NamedLabel:
+    """A label while an annotation is read, and the name by which problems call its region."""
+
+    name: str
+    label: Label
+    region_id: str = ""
+
+
+T = TypeVar("T", bound=NamedLabel)
+
+
+def only_choice(found: list[T]) -> tuple[list[T], list[str]]:
+    """Return what was read without choices if there are several, and a problem for each of them.
+
+    Which one was meant cannot be known.
+    """
+    chosen = {each.label.class_name: each for each in found if each.label.shape in CLASSIFICATIONS}
+    if len(chosen) < 2:
+        return found, []
+    names = " and ".join(repr(name) for name in chosen)
+    regions = dict.fromkeys(each.name for each in chosen.values())
+    kept = [each for each in found if each.label.shape not in CLASSIFICATIONS]
+    return kept, [f"{name}: {names} are chosen, where one is asked" for name in regions]
+
+
+def same_labels(one: Iterable[Label], other: Iterable[Label], *, pixels: float = 0.01) -> bool:
+    """Return whether two annotations hold labels of equal value, in whatever order.
+
+    Args:
+        one: Labels on an image.
+        other: Labels on the same image.
+        pixels: By how much coordinates may differ; masks are equal or not.
+    """
+    left = list(other)
+    for label in one:
+        equal = next((each for each in left if _same(label, each, pixels)), None)
+        if equal is None:
+            return False
+        left.remove(equal)
+    return not left
+
+
+def _same(one: Label, other: Label, pixels: float) -> bool:
+    if (one.shape, one.class_name) != (other.shape, other.class_name):
+        return False
+    shape = SHAPES[one.shape]
+    if shape.is_raster:
+        return one.geometry == other.geometry
+    left, right = shape.places(one), shape.places(other)
+    return [len(each) for each in left] == [len(each) for each in right] and all(
+        abs(a - b) <= pixels
+        for one_outline, other_outline in zip(left, right, strict=True)
+        for a, b in zip(one_outline, other_outline, strict=True)
+    )

@@ -1,0 +1,1 @@
+"""Back ends in which people annotate, and the registry of them."""

@@ -1,0 +1,168 @@
+"""Whether a label in pixels can be used on its image, and as what."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from annotation_platform.labeling.annotations import Canvas
+from annotation_platform.labeling.backends.label_studio.outlines import (
+    OutlineError,
+    crosses_itself,
+    enclosed,
+    share_inside,
+    without_repetition,
+)
+from annotation_platform.schema.shapes import UNSURE, Label, rotated_corners
+
+_OUTSIDE_SHARE = 0.05
+"""How far outside the image, as a share of its side, a box or polygon is clipped, not refused."""
+
+_LEAST_SHARE_INSIDE = 0.5
+"""At least this share of a rotated box is in the image: it cannot be cut and stay one."""
+
+_ROUNDING_PIXELS = 0.01
+
+
+def judge(label: Label, canvas: Canvas) -> tuple[Label, list[str]]:
+    """Return a label as it can be used, and notes about what was changed.
+
+    ``regions.decode_labels`` has the rules.
+
+    Raises:
+        ValueError: it cannot be used, for the reason given.
+    """
+    if label == UNSURE:
+        return label, []
+    name, notes = _class_name(label, canvas)
+    shape = canvas.ontology.shape_of[name]
+    judge = _JUDGES.get(label.shape)
+    if judge is None or (shape != label.shape and (label.shape, shape) != ("box", "rotated_box")):
+        raise ValueError(f"shape {label.shape!r:.40}, but class {name!r} has shape {shape!r}")
+    try:
+        judged, more = judge(replace(label, class_name=name), canvas)
+    except OutlineError as error:
+        raise ValueError(str(error)) from error
+    except (TypeError, KeyError, IndexError) as error:
+        raise ValueError(f"geometry {label.geometry!r:.80} cannot be used") from error
+    if judged.shape != shape:
+        x1, y1, x2, y2 = _box_of(judged)
+        middle = ((x1 + x2) / 2, (y1 + y2) / 2)
+        judged = Label.rotated_box(name, *middle, x2 - x1, y2 - y1, 0)
+    return judged, notes + more
+
+
+def _class_name(label: Label, canvas: Canvas) -> tuple[str, list[str]]:
+    """Return today's name of a label's class, and a note if the label has an earlier one."""
+    given = label.class_name or ""
+    today = canvas.ontology.successors.get(given)
+    if today is None:
+        raise ValueError(f"class {given!r:.100} is not in the ontology")
+    if len(today) != 1:
+        became = " or ".join(map(repr, today)) or "nothing"
+        raise ValueError(f"class {given!r} is retired and has become {became}")
+    return today[0], [] if today[0] == given else [f"class {given!r} is called {today[0]!r} now"]
+
+
+def _box(label: Label, canvas: Canvas) -> tuple[Label, list[str]]:
+    corners = _box_of(label)
+    _check_outside(corners, canvas)
+    x1, y1, x2, y2 = clipped = _clip(corners, canvas)
+    if x1 >= x2 or y1 >= y2:
+        raise ValueError("too small to have an area")
+    notes = ["partly outside the picture; clipped at its edge"] if _differ(clipped, corners) else []
+    return Label.box(str(label.class_name), *clipped), notes
+
+
+def _rotated_box(label: Label, canvas: Canvas) -> tuple[Label, list[str]]:
+    turned = Label.rotated_box(str(label.class_name), *_finite(label.values))
+    corners = rotated_corners(*label.values).tolist()
+    inside = share_inside(corners, canvas.width, canvas.height)
+    if inside < _LEAST_SHARE_INSIDE:
+        raise ValueError(f"{100 - inside * 100:.1f} percent of it are outside the picture")
+    reach = _box_of(turned)
+    x1, y1, x2, y2 = clipped = _clip(reach, canvas)
+    notes = ["partly outside the picture; kept whole"] if _differ(clipped, reach) else []
+    return replace(turned, x1=x1, y1=y1, x2=x2, y2=y2), notes
+
+
+def _polygon(label: Label, canvas: Canvas) -> tuple[Label, list[str]]:
+    outlines: list[list[float]] = []
+    notes: list[str] = []
+    for outline in label.values:
+        numbers = _finite(outline)
+        points = zip(numbers[::2], numbers[1::2], strict=True)
+        corners = without_repetition(list(points))
+        reach = _box_of(Label.polygon("", [numbers]))
+        _check_outside(reach, canvas)
+        remarks = []
+        if crosses_itself(corners):
+            remarks.append("crosses or touches itself; what its outline encloses is taken")
+        if _differ(reach, _clip(reach, canvas)):
+            remarks.append("partly outside the picture; clipped at its edge")
+        outlines += enclosed(corners, canvas.width, canvas.height) if remarks else [numbers]
+        notes += remarks
+    return Label.polygon(str(label.class_name), outlines), notes
+
+
+def _mask(label: Label, canvas: Canvas) -> tuple[Label, list[str]]:
+    if list(label.values["size"]) != [canvas.height, canvas.width]:
+        raise ValueError(f"a mask of another size than {canvas.width} × {canvas.height} pixels")
+    return Label.mask(str(label.class_name), label.pixels), []
+
+
+def _keypoint(label: Label, canvas: Canvas) -> tuple[Label, list[str]]:
+    x, y = _finite(label.values)
+    if not (0 <= x <= canvas.width and 0 <= y <= canvas.height):
+        raise ValueError("outside the picture")
+    return Label.keypoint(str(label.class_name), x, y), []
+
+
+def _choice(label: Label, canvas: Canvas) -> tuple[Label, list[str]]:  # noqa: ARG001
+    return Label.choice(str(label.class_name)), []
+
+
+_JUDGES: dict[str, Callable[[Label, Canvas], tuple[Label, list[str]]]] = {
+    "box": _box,
+    "rotated_box": _rotated_box,
+    "polygon": _polygon,
+    "mask": _mask,
+    "keypoint": _keypoint,
+    "choice": _choice,
+}
+
+_Corners = tuple[float, float, float, float]
+
+
+def _box_of(label: Label) -> _Corners:
+    x1, y1, x2, y2 = _finite([label.x1, label.y1, label.x2, label.y2])
+    return x1, y1, x2, y2
+
+
+def _finite(values: Sequence[Any]) -> list[float]:
+    for value in values:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value):
+            raise ValueError(f"a coordinate is {value!r:.40}, not a usable number")
+    return [float(value) for value in values]
+
+
+def _check_outside(corners: _Corners, canvas: Canvas) -> None:
+    x1, y1, x2, y2 = corners
+    width, height = canvas.width, canvas.height
+    if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
+        raise ValueError("entirely outside the picture")
+    outside = max(-x1 / width, -y1 / height, (x2 - width) / width, (y2 - height) / height)
+    # The grace is for arithmetic: exactly the tolerance is still within it.
+    if outside > _OUTSIDE_SHARE + 1e-11:
+        raise ValueError(f"reaches {outside * 100:.1f} percent outside the picture")
+
+
+def _clip(corners: _Corners, canvas: Canvas) -> _Corners:
+    x1, y1, x2, y2 = corners
+    width, height = float(canvas.width), float(canvas.height)
+    return max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height)
+
+
+def _differ(one: _Corners, other: _Corners) -> bool:
+    return max(abs(a - b) for a, b in zip(one, other, strict=True)) > _ROUNDING_PIXELS

@@ -1,0 +1,329 @@
+"""What people see: the ontology as a Label Studio labelling configuration."""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from annotation_platform.errors import SettingsError
+from annotation_platform.labeling.backends.label_studio.region_codecs import CODECS, check_held
+from annotation_platform.schema.ontology import LabelClass, Ontology, class_colors
+from annotation_platform.schema.shapes import CLASSIFICATIONS
+
+IMAGE_NAME = "image"
+"""The name of the picture in the configuration; results carry it as ``to_name``."""
+
+UNSURE_NAME = "unsure"
+"""The name of the question whether one can tell at all, and of its only answer."""
+
+NOTE_NAME = "note"
+"""The name in a task's data of what a reviewer said of its last labels."""
+
+CONFLICTS_NAME, DECISION_NAME, REASON_NAME, COMMENT_NAME = (
+    "conflicts",
+    "decision",
+    "reason",
+    "comment",
+)
+"""What a review shows, and what it asks besides the labels themselves."""
+
+ACCEPT, REJECT = "accept", "reject"
+"""The two decisions of a review."""
+
+# Label Studio 1.23 gives these letters a meaning of their own: brush, eraser, pan, key point,
+# auto-detect, ellipse, polygon, rectangle, unselect, move and wand (read from its key map).
+_TAKEN_LETTERS = frozenset("behkmopruvw")
+_LETTERS = [letter for letter in "asdfgqtzxcynijl" if letter not in _TAKEN_LETTERS]
+
+HOTKEYS: tuple[str, ...] = (
+    *"123456789",
+    *_LETTERS,
+    *(f"shift+{letter}" for letter in _LETTERS),
+    # Shift with 1 and 2 zooms.
+    *(f"shift+{digit}" for digit in "3456789"),
+    # The system takes some of these: the terminal, the lock, the desktop.
+    *(f"ctrl+alt+{letter}" for letter in "abcefghijkmnopqrsuvwxyz"),
+    *(f"ctrl+alt+{digit}" for digit in "123456789"),
+)
+"""The keys that choose a class, in the order in which classes get them."""
+
+UNSURE_HOTKEY, ACCEPT_HOTKEY, REJECT_HOTKEY = "0", "=", "-"
+
+# Label Studio leaves a line free above and below each list of labels: too much of the screen for
+# several lists. Its class names are those of 1.23; where they change, the lines come back.
+_STYLE = """
+    .tools { display: flex; flex-wrap: wrap; gap: 4px 24px; margin-bottom: 8px }
+    .tool { display: flex; align-items: baseline; gap: 8px; max-height: 168px; overflow-y: auto }
+    .dispute { max-height: 96px; overflow-y: auto; margin-bottom: 8px }
+    .tool .lsf-labels, .tool .lsf-choices { margin: 0 }
+    .tool .lsf-choice { line-height: 28px }
+  """
+_HEADING = "margin: 0; font-size: 12px"
+_HINT = "margin: 0; font-size: 12px; font-weight: normal; opacity: 0.7"
+_UNSURE = "I am unsure"
+_SUBMIT = "Ctrl+Enter submits"
+_DRAW = f"U lets go of a region · Ctrl draws on top of one · {_SUBMIT}"
+
+# On a screen of 1,440 pixels: what Label Studio itself takes of the height and a review adds, what
+# a row of tools takes of it, and of a row what a class and each letter of it take.
+_FRAME_PIXELS, _REVIEW_PIXELS, _NOTE_PIXELS = 170, 150, 40
+_ROW_PIXELS, _MOST_ROWS = 42, 5
+_PANE_PIXELS, _ITEM_PIXELS, _LETTER_PIXELS = 780, 60, 8
+
+_HIDDEN_COLUMNS = tuple(
+    f"tasks:{name}"
+    for name in (
+        "inner_id",
+        "annotations_results",
+        "annotations_ids",
+        "predictions_score",
+        "predictions_model_versions",
+        "predictions_results",
+        "total_predictions",
+        "file_upload",
+        "storage_filename",
+        "created_at",
+        "updated_at",
+        "updated_by",
+        "avg_lead_time",
+        "draft_exists",
+        "data.image_id",
+        "data.task_id",
+        "data.round",
+        "data.place",
+        "data.note",
+    )
+)
+
+
+def labeling_config(ontology: Ontology, *, notes: bool = False) -> str:
+    """Return the XML of a project in which people label ``$image``.
+
+    There is one tool for each shape that a class has, named as in ``CODECS``, one list of
+    choices if any class is a choice, and always the question ``unsure``, which waives the rest.
+    Where one class is to be chosen of the picture, Label Studio takes no answer without.
+    Every class has a colour of its own and, up to ``len(HOTKEYS)`` classes, a key of its own over
+    all tools; later classes are chosen by mouse. Pictures cannot be turned, and boxes only where
+    a class is a rotated box: otherwise a turned box has no exact ``x1 y1 x2 y2``.
+
+    Args:
+        ontology: What people choose from.
+        notes: Whether to show ``$note`` above the picture: why the last labels were rejected.
+
+    Raises:
+        SettingsError: A class name holds a character that XML cannot carry, or the shape of a
+            class has no tool.
+    """
+    view = ET.Element("View")
+    if notes:
+        place = ET.SubElement(view, "View", className="dispute")
+        ET.SubElement(place, "Text", name=NOTE_NAME, value=f"${NOTE_NAME}")
+    _add_tools(view, ontology, taken=_NOTE_PIXELS if notes else 0)
+    return _text(view)
+
+
+def review_config(ontology: Ontology) -> str:
+    """Return the XML of a project in which an expert settles what is in dispute about ``$image``.
+
+    It is that of ``labeling_config``, with the text of ``$conflicts`` above it and, required,
+    the decision: accept what is shown as it is now, changed or not, or reject it, which takes
+    a reason. ``results.read_review`` reads the answer.
+
+    Raises:
+        SettingsError: A class name holds a character that XML cannot carry, or the shape of a
+            class has no tool.
+    """
+    view = ET.Element("View")
+    dispute = ET.SubElement(view, "View", className="dispute")
+    ET.SubElement(dispute, "Text", name=CONFLICTS_NAME, value=f"${CONFLICTS_NAME}")
+    place = ET.SubElement(view, "View", className="tools")
+    decision = ET.SubElement(
+        _group(place, "Decision"),
+        "Choices",
+        name=DECISION_NAME,
+        toName=IMAGE_NAME,
+        choice="single-radio",
+        showInline="true",
+        required="true",
+        requiredMessage="Accept or reject: nothing has been decided.",
+    )
+    for value, said, key in (
+        (ACCEPT, "Accept, as it is shown now", ACCEPT_HOTKEY),
+        (REJECT, "Reject: it must be done again", REJECT_HOTKEY),
+    ):
+        ET.SubElement(decision, "Choice", value=said, alias=value, hotkey=key)
+    reason = _add_text_area(view, REASON_NAME, REJECT, "Why? The annotator will read it.")
+    reason.set("required", "true")
+    reason.set("requiredMessage", "Say why it is rejected.")
+    _add_text_area(view, COMMENT_NAME, ACCEPT, "A comment for the annotator, if there is one")
+    _add_tools(view, ontology, taken=_REVIEW_PIXELS)
+    return _text(view)
+
+
+def _add_text_area(view: ET.Element, name: str, decision: str, placeholder: str) -> ET.Element:
+    """Return a text that is asked for with one of the decisions only."""
+    place = ET.SubElement(
+        view,
+        "View",
+        visibleWhen="choice-selected",
+        whenTagName=DECISION_NAME,
+        whenChoiceValue=decision,
+    )
+    return ET.SubElement(
+        place,
+        "TextArea",
+        name=name,
+        toName=IMAGE_NAME,
+        placeholder=placeholder,
+        maxSubmissions="1",
+        editable="true",
+    )
+
+
+def _add_tools(view: ET.Element, ontology: Ontology, *, taken: int = 0) -> None:
+    keys = dict(zip(ontology.names, HOTKEYS, strict=False))
+    colors = class_colors(ontology)
+    shapes = set(ontology.shape_of.values())
+    check_held(ontology)
+    ET.SubElement(view, "Style").text = _STYLE
+    tools = ET.SubElement(view, "View", className="tools")
+    for codec in CODECS.values():
+        if codec.shape not in shapes or codec.shape in CLASSIFICATIONS:
+            continue
+        about = {"name": codec.control, "toName": IMAGE_NAME, "showInline": "true"}
+        place = _group(tools, codec.heading if len(shapes) > 1 else "")
+        control = ET.SubElement(place, codec.tag, {**about, **codec.looks})
+        for label_class in ontology.classes:
+            if label_class.shape == codec.shape:
+                _add_class(control, "Label", label_class, keys, background=colors[label_class.name])
+    _add_choices(tools, ontology, keys)
+    _add_unsure(tools)
+    keys_of_all = _SUBMIT if shapes <= {*CLASSIFICATIONS} else _DRAW
+    ET.SubElement(_group(tools, ""), "Header", value=keys_of_all, style=_HINT)
+    ET.SubElement(
+        view,
+        "Image",
+        name=IMAGE_NAME,
+        value="$image",
+        zoom="true",
+        zoomControl="true",
+        rotateControl="false",
+        maxHeight=f"calc(100vh - {_around_picture(ontology) + taken}px)",
+    )
+
+
+def _around_picture(ontology: Ontology) -> int:
+    """Return how many pixels of the screen's height are not the picture's, about.
+
+    A picture that is higher than what is left hides its lower edge.
+    """
+    items = [*ontology.names, _UNSURE, _DRAW, *sorted(set(ontology.shape_of.values()))]
+    pixels = sum(_ITEM_PIXELS + _LETTER_PIXELS * len(item) for item in items)
+    return _FRAME_PIXELS + _ROW_PIXELS * min(-(-pixels // _PANE_PIXELS), _MOST_ROWS)
+
+
+def _add_choices(tools: ET.Element, ontology: Ontology, keys: Mapping[str, str]) -> None:
+    classes = [
+        label_class for label_class in ontology.classes if label_class.shape in CLASSIFICATIONS
+    ]
+    if not classes:
+        return
+    one = ontology.choose == "one"
+    control = ET.SubElement(
+        _group(tools, "The picture is" if one else "The picture shows"),
+        "Choices",
+        name=CODECS[classes[0].shape].control,
+        toName=IMAGE_NAME,
+        choice="single" if one else "multiple",
+        showInline="true",
+    )
+    if one:
+        control.set("required", "true")
+        control.set("requiredMessage", "Choose what the picture is, or that you are unsure.")
+        control.set("visibleWhen", "choice-unselected")
+        control.set("whenTagName", UNSURE_NAME)
+    for label_class in classes:
+        _add_class(control, "Choice", label_class, keys)
+
+
+def _add_unsure(tools: ET.Element) -> None:
+    control = ET.SubElement(
+        _group(tools, ""),
+        "Choices",
+        name=UNSURE_NAME,
+        toName=IMAGE_NAME,
+        choice="multiple",
+        showInline="true",
+    )
+    ET.SubElement(
+        control,
+        "Choice",
+        value=_UNSURE,
+        alias=UNSURE_NAME,
+        hotkey=UNSURE_HOTKEY,
+        hint="An expert will look at this picture. What you drew is not counted.",
+    )
+
+
+def _group(tools: ET.Element, heading: str) -> ET.Element:
+    place = ET.SubElement(tools, "View", className="tool")
+    if heading:
+        ET.SubElement(place, "Header", value=heading, style=_HEADING)
+    return place
+
+
+def _add_class(
+    control: ET.Element, tag: str, label_class: LabelClass, keys: Mapping[str, str], **looks: str
+) -> None:
+    name = _checked_name(label_class)
+    item = ET.SubElement(control, tag, {"value": name, **looks})
+    if "$" in name:
+        # Label Studio would put the task's data in: a space of no width keeps it from that.
+        item.set("value", name.replace("$", "$\u200b"))
+        item.set("alias", name)
+    if name in keys:
+        item.set("hotkey", keys[name])
+
+
+def _text(view: ET.Element) -> str:
+    ET.indent(view)
+    return ET.tostring(view, encoding="unicode")
+
+
+def labeling_instructions(ontology: Ontology) -> str:
+    """Return the guidelines as the HTML that Label Studio shows before the first picture.
+
+    They are not part of the configuration: there a text with ``$`` would be read as task data.
+    """
+    return "<br>".join(escape(line) for line in ontology.guidelines.splitlines())
+
+
+def tasks_tab(title: str, *, assignee: str = "") -> dict[str, Any]:
+    """Return a tab of Label Studio's list of tasks: the places of one person, or all of them.
+
+    It shows the picture, who is asked and what was done, and hides the columns for machines.
+    """
+    tab: dict[str, Any] = {
+        "title": title,
+        "type": "list",
+        "target": "tasks",
+        "hiddenColumns": {"explore": list(_HIDDEN_COLUMNS), "labeling": list(_HIDDEN_COLUMNS)},
+    }
+    if assignee:
+        is_theirs = {
+            "filter": "filter:tasks:data.assignee",
+            "operator": "equal",
+            "type": "String",
+            "value": assignee,
+        }
+        tab["filters"] = {"conjunction": "and", "items": [is_theirs]}
+    return tab
+
+
+def _checked_name(label_class: LabelClass) -> str:
+    if not label_class.name.isprintable():
+        raise SettingsError(
+            f"params.yaml: class {label_class.id} is named {label_class.name!r}: Label Studio "
+            "cannot show characters that do not print. Rename the class."
+        )
+    return label_class.name

@@ -1,0 +1,347 @@
+"""Where Label Studio gets the pictures of its tasks: a folder it can read, or a private bucket.
+
+Label Studio enforces no roles. Any member can make a storage record for any folder below the
+server's document root, and have any bucket read with the account of any record there is. So where
+people must not see everything, what the server shows is not the question, but what it can reach.
+"""
+
+import hashlib
+import ipaddress
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote, urlsplit
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import TypeAdapter
+
+from annotation_platform.errors import LabelingError, SettingsError
+from annotation_platform.labeling.backends.label_studio.http import (
+    LabelStudioHttp,
+    RefusedError,
+    UncertainError,
+)
+from annotation_platform.storage.keys import SHOWN, is_shown
+from annotation_platform.storage.s3 import Bucket, is_s3, s3_client
+
+_FOLDER, _LANDED = "images", "raw"
+_BAD_REQUEST, _FORBIDDEN = 400, 403
+_AMAZON = (".amazonaws.com", ".amazonaws.com.cn")
+
+_FOLDERS = "/api/storages/localfiles/"
+_BUCKETS = "/api/storages/s3/"
+
+
+@dataclass(frozen=True)
+class _FolderRecord:
+    path: str | None
+
+
+@dataclass(frozen=True)
+class _Made:
+    id: int
+
+
+_FOLDER_RECORDS = TypeAdapter(list[_FolderRecord])
+_BUCKET_RECORDS = TypeAdapter(list[dict[str, Any]])
+_MADE = TypeAdapter(_Made)
+
+
+class PicturePlace(Protocol):
+    """A lake as Label Studio sees it. Members are shown its pictures, strangers nothing."""
+
+    def address(self, key: str) -> str:
+        """Return what a task holds to show the picture under ``key``; never a secret."""
+
+    def grant(self, http: LabelStudioHttp, project: int) -> None:
+        """Let the server show this lake's pictures to members, in tasks of this project.
+
+        What grants it is a storage record of the project. It is made once, however often it is
+        asked for, and never synchronised, which would make a task of every picture.
+
+        Raises:
+            LabelingError: the server cannot show them; what its administrator must set is said.
+        """
+
+
+def picture_place(lake: str) -> PicturePlace:
+    """Return the place of a lake's pictures, from its path or its ``s3://bucket/prefix``."""
+    return BucketPictures(Bucket(lake)) if is_s3(lake) else FolderPictures(Path(lake))
+
+
+def shown_place(lake: str, shown: str, profile: str = "") -> PicturePlace:
+    """Return the place of pictures whose masks are on; the lake's originals are out of its reach.
+
+    Args:
+        lake: where the originals are: a folder, or ``s3://bucket/prefix``.
+        shown: where the pictures are that people may see, likewise.
+        profile: an AWS profile whose account reads ``shown``, if that is in S3, and not the lake.
+    """
+    place = BucketPictures(Bucket(shown), profile) if is_s3(shown) else FolderPictures(Path(shown))
+    return MaskedPictures(place, lake)
+
+
+def private_endpoint() -> str:
+    """Return the address of the S3 server that AWS's variables name if it is a private one.
+
+    Empty for Amazon and wherever else the internet reaches. Label Studio connects to no loopback
+    or private address that a storage record names; only its own ``S3_ENDPOINT`` may be one.
+    """
+    endpoint = _endpoint(s3_client())
+    return endpoint if _is_private(endpoint) else ""
+
+
+class FolderPictures:
+    """Pictures in a folder of the machine that Label Studio runs on.
+
+    Args:
+        lake: The folder whose ``images`` folder holds the pictures, as the *server* sees it; it
+            must be the server's ``LOCAL_FILES_DOCUMENT_ROOT``.
+    """
+
+    def __init__(self, lake: Path) -> None:
+        self.root = lake.expanduser().absolute()
+        self._images = self.root / _FOLDER
+
+    def address(self, key: str) -> str:
+        """Return the server's own path of the picture."""
+        return f"/data/local-files/?d={quote(key)}"
+
+    def grant(self, http: LabelStudioHttp, project: int) -> None:
+        """Let the server show files of ``images``; see `PicturePlace`."""
+        records = http.read(_FOLDER_RECORDS, _FOLDERS, project=project)
+        if any(record.path and Path(record.path) == self._images for record in records):
+            return
+        record = {
+            "project": project,
+            "title": _FOLDER,
+            "path": str(self._images),
+            "use_blob_urls": True,
+        }
+        try:
+            # Sent twice it makes two records that grant the same.
+            http.post(_FOLDERS, record, repeatable=True)
+        except RefusedError as error:
+            if error.status != 400:
+                raise
+            raise LabelingError(
+                f"Label Studio cannot serve pictures from {self._images}: {error} "
+                "Start it with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
+                f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={self.root}."
+            ) from error
+
+
+class BucketPictures:
+    """Pictures in a bucket that stays closed: Label Studio fetches them and passes them on.
+
+    It does so with the account of this process, by AWS's variables, or with that of an AWS profile.
+    It is sent once for each project and then kept; the server shows the secret to nobody. A session
+    that ends, or an account that is replaced, ends the showing until the round is published again.
+
+    Label Studio looks at the bucket of what it is asked for, not at the prefix: a member can fetch
+    *every* object of the bucket that the account may read. Where that matters, the lake's bucket
+    should hold nothing else.
+    """
+
+    def __init__(self, bucket: Bucket, profile: str = "") -> None:
+        self._bucket = bucket
+        self._profile = profile
+
+    def address(self, key: str) -> str:
+        """Return the picture's place in S3; Label Studio shows the browser a path of its own."""
+        return f"{self._bucket.url}/{key}"
+
+    def grant(self, http: LabelStudioHttp, project: int) -> None:
+        """Let the server fetch objects of the bucket; see `PicturePlace`."""
+        account = self._account()
+        endpoint = _endpoint(self._bucket.client)
+        shown = {
+            "title": _FOLDER,
+            # The server itself tells nothing of accounts.
+            "description": self.mark,
+            "bucket": self._bucket.name,
+            "prefix": urlsplit(self.address(_FOLDER)).path.strip("/"),
+            "region_name": self._bucket.client.meta.region_name,
+            # A private one is refused in a record, and is the server's own S3_ENDPOINT.
+            "s3_endpoint": "" if _is_private(endpoint) else endpoint,
+            "presign": False,
+            "use_blob_urls": True,
+            "synchronizable": False,
+        }
+        records = http.read(_BUCKET_RECORDS, _BUCKETS, project=project)
+        ours = [record for record in records if _same(record, shown, "bucket", "prefix")]
+        if any(_same(record, shown, *shown) for record in ours):
+            return
+        there = http.shaped(_MADE, ours[0], _BUCKETS).id if ours else None
+        body = {"project": project, **shown, **account}
+        try:
+            if there is not None:
+                http.patch(f"{_BUCKETS}{there}", body)
+            else:
+                http.post(_BUCKETS, body)
+        except (RefusedError, UncertainError) as error:
+            # Cut off from its cause: a server that repeats what it was sent would repeat secrets.
+            raise LabelingError(self._why(http, endpoint, error, account)) from None
+
+    @property
+    def mark(self) -> str:
+        """What storage records say of the account, so that a replaced one is known."""
+        return f"account {_digest(self._account()['aws_access_key_id'])}"
+
+    def can_read(self, other: Bucket) -> bool:
+        """Return whether the account that the server is sent reads pictures of another place."""
+        picture = next(other.list(_FOLDER), None)
+        if picture is None:
+            return False
+        place = urlsplit(f"{other.url}/{picture.key}")
+        try:
+            client = s3_client(attempts=2, profile=self._profile)
+            client.head_object(Bucket=other.name, Key=place.path[1:])
+        except ClientError as error:
+            # What is not plainly forbidden may be allowed in a moment.
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            return int(status) != _FORBIDDEN
+        except BotoCoreError as error:
+            raise SettingsError(f"{other.url}: S3 cannot be asked: {error}") from error
+        return True
+
+    def _account(self) -> dict[str, str]:
+        """Return the credentials of this process as a storage record has them."""
+        try:
+            found = boto3.Session(profile_name=self._profile or None).get_credentials()
+            keys = found.get_frozen_credentials() if found else None
+        except BotoCoreError as error:
+            raise SettingsError(
+                f"{self._bucket.url}: no AWS account can be had: {error}"
+            ) from error
+        if keys is None:
+            raise SettingsError(
+                f"{self._bucket.url}: there is no AWS account by which Label Studio could show "
+                "pictures. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            )
+        return {
+            "aws_access_key_id": keys.access_key,
+            "aws_secret_access_key": keys.secret_key,
+            "aws_session_token": keys.token or "",
+        }
+
+    def _why(
+        self, http: LabelStudioHttp, endpoint: str, error: LabelingError, account: dict[str, str]
+    ) -> str:
+        if isinstance(error, RefusedError) and error.status == 403:
+            said = "it refuses (403), as it does where an address is private to it."
+        elif any(value and value[:4] in str(error) for value in _secrets(account)):
+            said = "its answer repeats what it was sent and is not shown."
+        else:
+            said = str(error)
+        text = f"Label Studio at {http.url} cannot show pictures of {self._bucket.url}: {said}"
+        if not endpoint:
+            return f"{text} It must reach Amazon S3 from where it runs."
+        return (
+            f"{text} It must reach {endpoint} from where it runs; where that is a private address, "
+            f"its administrator must start it with S3_ENDPOINT={endpoint}, because otherwise it "
+            "connects to none (SSRF_PROTECTION_ENABLED). `annotation-platform up` does so itself."
+        )
+
+
+class MaskedPictures:
+    """Pictures made for people who must not see everything, below the folder ``shown`` of a lake.
+
+    Args:
+        place: where the server gets them.
+        lake: where the originals are: the server must not reach them.
+    """
+
+    def __init__(self, place: FolderPictures | BucketPictures, lake: str) -> None:
+        self._place = place
+        self._lake = lake
+
+    def address(self, key: str) -> str:
+        """Return what a task holds to show the picture; an original has no address here."""
+        if not is_shown(key):
+            raise ValueError(f"{key} is an original")
+        return self._place.address(key.removeprefix(f"{SHOWN}/"))
+
+    def grant(self, http: LabelStudioHttp, project: int) -> None:
+        """Let the server show these pictures, unless it can reach originals; see `PicturePlace`."""
+        if is_s3(self._lake):
+            self._refuse_bucket(http, Bucket(self._lake))
+        else:
+            self._refuse_folder(http, project, Path(self._lake).expanduser().absolute())
+        self._place.grant(http, project)
+
+    def _refuse_folder(self, http: LabelStudioHttp, project: int, lake: Path) -> None:
+        for folder in (lake / _FOLDER, lake / _LANDED):
+            record = {"project": project, "path": str(folder)}
+            try:
+                # Makes nothing: it says whether any member could make such a record.
+                http.post(f"{_FOLDERS}validate", record, repeatable=True)
+            except RefusedError as error:
+                if error.status != _BAD_REQUEST:
+                    raise
+            else:
+                raise LabelingError(
+                    f"Label Studio at {http.url} can reach {folder}, so anybody who labels could"
+                    " have the originals shown; nothing was published. Restart"
+                    " `annotation-platform up`, or start a server of your own with"
+                    f" LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={self._root(lake)}."
+                )
+
+    def _root(self, lake: Path) -> Path:
+        """Return what is to be the server's document root, if it is to have one."""
+        return self._place.root if isinstance(self._place, FolderPictures) else lake / SHOWN
+
+    def _refuse_bucket(self, http: LabelStudioHttp, lake: Bucket) -> None:
+        if isinstance(self._place, BucketPictures) and self._place.can_read(lake):
+            raise LabelingError(
+                f"Label Studio would be sent an account that reads {lake.url}, so anybody who"
+                " labels could have the originals shown; nothing was published. Let"
+                " ANNOTATION_SHOWN_PROFILE name an AWS profile whose account may read"
+                f" {self._place.address(_FOLDER)} alone."
+            )
+        harmless = self._place.mark if isinstance(self._place, BucketPictures) else ""
+        reaching = [
+            str(project["title"])
+            for project in http.pages("/api/projects/", include="id,title")
+            for record in http.read(_BUCKET_RECORDS, _BUCKETS, project=project["id"])
+            if record.get("bucket") == lake.name and record.get("description") != harmless
+        ]
+        if reaching:
+            raise LabelingError(
+                f"Label Studio at {http.url} holds accounts that read {lake.url}, in its projects"
+                f" {', '.join(reaching)}, so anybody who labels could have the originals shown;"
+                " nothing was published. Once nobody works on these, delete their source storages"
+                " (Settings, Cloud Storage) and publish again: their pictures are then not shown"
+                " any more, and what was answered stays."
+            )
+
+
+def _endpoint(client: Any) -> str:
+    """Return the address of the S3 server that a client goes to; empty for Amazon's own."""
+    address = str(client.meta.endpoint_url)
+    return "" if (urlsplit(address).hostname or "").endswith(_AMAZON) else address
+
+
+def _is_private(endpoint: str) -> bool:
+    host = urlsplit(endpoint).hostname
+    if not host:
+        return False
+    try:
+        found = socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return any(not ipaddress.ip_address(entry[4][0]).is_global for entry in found)
+
+
+def _same(record: dict[str, Any], shown: dict[str, Any], *keys: str) -> bool:
+    return all((record.get(key) or "") == (shown[key] or "") for key in keys)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _secrets(account: dict[str, str]) -> tuple[str, str]:
+    return account["aws_secret_access_key"], account["aws_session_token"]

@@ -1,0 +1,389 @@
+"""How Label Studio shows and stores each label shape: one codec a shape, in one table.
+
+Label Studio stores coordinates in percent of the sides of an image, labels are in pixels.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from annotation_platform.errors import SettingsError
+from annotation_platform.labeling.backends.label_studio.brush import decode_mask, encode_mask
+from annotation_platform.labeling.backends.label_studio.outlines import (
+    crosses_itself,
+    enclosed,
+    share_inside,
+    without_repetition,
+)
+from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import Label, edges_of, rotated_corners
+
+CONTROL_NAME = "label"
+"""The name of the box tool in the configuration; results carry it as ``from_name``."""
+
+_ROUNDING_PIXELS = 0.01
+"""What browsers lose in arithmetic; a region that is off by less is exactly at the edge."""
+
+_LARGEST_PERCENT = 1e9
+
+_LEAST_SHARE_INSIDE = 0.5
+"""So much of a turned box must lie in the picture: it cannot be cut and stay one."""
+
+_POINT_PERCENT = 0.5
+"""How wide Label Studio shows a point, in percent of the picture's width."""
+
+_Corners = tuple[float, float, float, float]
+
+Value = dict[str, Any]
+"""The ``value`` of a region."""
+
+
+class RegionError(ValueError):
+    """A region holds no usable label, for the reason given."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What regions were drawn on, and how far, in percent of a side, they may reach outside."""
+
+    width: int
+    height: int
+    outside_percent: float
+
+
+@dataclass(frozen=True)
+class RegionCodec:
+    """How Label Studio shows and stores labels of one shape.
+
+    Attributes:
+        shape: the name of the shape.
+        control: the name of the tool in the configuration; results carry it as ``from_name``.
+        phrase: what a label of the shape is, for messages.
+        tag, heading, looks: the tag of the tool, its heading, and its further attributes.
+        returned: what a vendor returns, for the instructions of an export.
+        read: the label of a class in the ``value`` of a region, and notes about it. It raises
+            RegionError or OutlineError where there is no usable one.
+        write: the values, without the class, of the regions of a label on an image of a width and
+            height; further ones are regions under the first.
+        fits: whether a value is of this shape, where several shapes share a type of region.
+        joins: whether a region under another one of its class is a part of it.
+    """
+
+    shape: str
+    control: str
+    phrase: str
+    tag: str
+    returned: str
+    read: Callable[[str, Value, Picture], tuple[Label, list[str]]]
+    write: Callable[[Label, int, int], list[Value]]
+    heading: str = ""
+    looks: dict[str, str] = field(default_factory=dict)
+    fits: Callable[[Value], bool] = lambda _: True
+    joins: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The type of its regions; also the key in their value that has the class."""
+        return self.tag.lower()
+
+
+def check_held(ontology: Ontology) -> None:
+    """Raise SettingsError if a class is of a shape that Label Studio does not hold."""
+    for name, shape in ontology.shape_of.items():
+        if shape not in CODECS:
+            raise SettingsError(
+                f"class {name!r} is a {shape}, and Label Studio holds {', '.join(CODECS)}. "
+                "Give the class one of these shapes."
+            )
+
+
+def shapes_of_kind(kind: str) -> tuple[str, ...]:
+    """Return the shapes whose regions are of a type; none for a type that is not used."""
+    return tuple(codec.shape for codec in CODECS.values() if codec.kind == kind)
+
+
+def _read_box(name: str, value: dict[str, Any], picture: Picture) -> tuple[Label, list[str]]:
+    left, top, width, height, degrees = _read_rectangle(value, picture)
+    corners = (left, top, left + width, top + height)
+    tolerance, notes = picture.outside_percent, []
+    if not math.isclose(degrees % 360, 0, abs_tol=1e-6):
+        turned = _turned(left, top, width, height, degrees)
+        corners = _extent(rotated_corners(*turned).tolist())
+        # Turned at an edge, a box that fits what is seen reaches far outside.
+        tolerance, notes = math.inf, [f"turned by {degrees:g} degrees; the box around it is taken"]
+    _check_outside(corners, picture, tolerance)
+    x1, y1, x2, y2 = clipped = _clip(corners, picture)
+    if x1 >= x2 or y1 >= y2:
+        raise RegionError("too small to have an area")
+    if _differ(clipped, corners):
+        notes.append("partly outside the picture; clipped at its edge")
+    return Label.box(name, *clipped), notes
+
+
+def _read_rotated_box(
+    name: str, value: dict[str, Any], picture: Picture
+) -> tuple[Label, list[str]]:
+    x, y, width, height, degrees = _turned(*_read_rectangle(value, picture))
+    label = Label.rotated_box(name, x, y, width, height, degrees)
+    corners = rotated_corners(x, y, width, height, degrees).tolist()
+    inside = share_inside(corners, picture.width, picture.height)
+    if inside == 0:
+        raise RegionError("entirely outside the picture")
+    if inside < _LEAST_SHARE_INSIDE:
+        raise RegionError(f"{100 - inside * 100:.1f} percent of it lie outside the picture")
+    reach = _extent(corners)
+    x1, y1, x2, y2 = clipped = _clip(reach, picture)
+    notes = ["partly outside the picture; kept whole"] if _differ(clipped, reach) else []
+    return replace(label, x1=x1, y1=y1, x2=x2, y2=y2), notes
+
+
+def _read_polygon(name: str, value: dict[str, Any], picture: Picture) -> tuple[Label, list[str]]:
+    points = value.get("points")
+    if not isinstance(points, list):
+        raise RegionError(f"expected a list of points, not {points!r:.80}")
+    # Exports of old versions do not say it, and hold closed polygons only.
+    if value.get("closed", True) is not True:
+        raise RegionError("its outline is not closed")
+    corners = without_repetition([_point(point, picture) for point in points])
+    reach = _extent(corners)
+    _check_outside(reach, picture, picture.outside_percent)
+    notes = []
+    if crosses_itself(corners):
+        notes.append("crosses or touches itself; what its outline encloses is taken")
+    if reach != _clip(reach, picture):
+        notes.append("partly outside the picture; clipped at its edge")
+    if notes:
+        return Label.polygon(name, enclosed(corners, picture.width, picture.height)), notes
+    return Label.polygon(name, [[side for corner in corners for side in corner]]), []
+
+
+def _read_mask(name: str, value: dict[str, Any], picture: Picture) -> tuple[Label, list[str]]:
+    if value.get("format", "rle") != "rle":
+        raise RegionError(f"a mask in the format {value['format']!r:.40} is not used here")
+    try:
+        pixels = decode_mask(value.get("rle"), picture.width, picture.height)
+    except ValueError as error:
+        raise RegionError(str(error)) from error
+    if not pixels.any():
+        raise RegionError("it covers no pixel, or none by half")
+    return Label.mask(name, pixels), []
+
+
+def _read_keypoint(name: str, value: dict[str, Any], picture: Picture) -> tuple[Label, list[str]]:
+    x, y = _point([value.get("x"), value.get("y")], picture)
+    if not (0 <= x <= picture.width and 0 <= y <= picture.height):
+        raise RegionError("outside the picture")
+    return Label.keypoint(name, x, y), []
+
+
+def _read_rectangle(
+    value: dict[str, Any], picture: Picture
+) -> tuple[float, float, float, float, float]:
+    """Return left, top, width and height in pixels, and the degrees turned."""
+    x, y, width, height = (_number(value.get(key), key) for key in ("x", "y", "width", "height"))
+    degrees = _number(value.get("rotation", 0), "rotation")
+    if width <= 0 or height <= 0:
+        raise RegionError(f"{width:g} × {height:g} percent is no area")
+    across, down = picture.width / 100, picture.height / 100
+    return x * across, y * down, width * across, height * down, degrees
+
+
+def _point(said: Any, picture: Picture) -> tuple[float, float]:
+    if not isinstance(said, list) or len(said) != 2:
+        raise RegionError(f"a point is {said!r:.80}, not x and y")
+    x, y = _number(said[0], "x"), _number(said[1], "y")
+    return _snap(x / 100, picture.width), _snap(y / 100, picture.height)
+
+
+def _snap(share: float, side: int) -> float:
+    """Return the pixel at a share of a side, exactly at the edge if it is no further outside."""
+    pixel = share * side
+    onto = min(max(pixel, 0.0), float(side))
+    return onto if abs(onto - pixel) <= _ROUNDING_PIXELS else pixel
+
+
+def _number(said: Any, name: str) -> float:
+    # A bool is an int to Python, but nobody's coordinate.
+    # The bound keeps later arithmetic finite, whatever integer somebody sends.
+    if (
+        isinstance(said, bool)
+        or not isinstance(said, int | float)
+        or not -_LARGEST_PERCENT <= said <= _LARGEST_PERCENT
+    ):
+        raise RegionError(f"{name} is {said!r:.40}, not a usable number")
+    return float(said)
+
+
+def _turned(
+    left: float, top: float, width: float, height: float, degrees: float
+) -> tuple[float, float, float, float, float]:
+    """Return centre, sides and degrees of a rectangle turned clockwise about its top left."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    x = left + (width * cos - height * sin) / 2
+    y = top + (width * sin + height * cos) / 2
+    return x, y, width, height, degrees % 360
+
+
+def _extent(corners: Iterable[Sequence[float]]) -> _Corners:
+    xs, ys = zip(*corners, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _check_outside(corners: _Corners, picture: Picture, outside_percent: float) -> None:
+    x1, y1, x2, y2 = corners
+    width, height = picture.width, picture.height
+    if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
+        raise RegionError("entirely outside the picture")
+    outside = max(-x1 / width, -y1 / height, (x2 - width) / width, (y2 - height) / height)
+    # The grace is for arithmetic: exactly the tolerance is still within it.
+    if outside * 100 > outside_percent + 1e-9:
+        raise RegionError(f"reaches {outside * 100:.1f} percent outside the picture")
+
+
+def _clip(corners: _Corners, picture: Picture) -> _Corners:
+    x1, y1, x2, y2 = corners
+    width, height = float(picture.width), float(picture.height)
+    return max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height)
+
+
+def _differ(one: _Corners, other: _Corners) -> bool:
+    return max(abs(a - b) for a, b in zip(one, other, strict=True)) > _ROUNDING_PIXELS
+
+
+def _write_rectangle(
+    edges: tuple[float, float, float, float, float], width: int, height: int
+) -> list[Value]:
+    """Return the value of left, top, width, height and degrees turned about the top left."""
+    left, top, box_width, box_height, degrees = edges
+    across, down = 100 / width, 100 / height
+    return [
+        {
+            "x": left * across,
+            "y": top * down,
+            "width": box_width * across,
+            "height": box_height * down,
+            "rotation": degrees,
+        }
+    ]
+
+
+def _write_box(label: Label, width: int, height: int) -> list[Value]:
+    x1, y1, x2, y2 = edges_of(label)
+    return _write_rectangle((x1, y1, x2 - x1, y2 - y1, 0), width, height)
+
+
+def _write_rotated_box(label: Label, width: int, height: int) -> list[Value]:
+    x, y, box_width, box_height, degrees = label.values
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    left = x - (box_width * cos - box_height * sin) / 2
+    top = y - (box_width * sin + box_height * cos) / 2
+    return _write_rectangle((left, top, box_width, box_height, degrees), width, height)
+
+
+def _write_polygon(label: Label, width: int, height: int) -> list[Value]:
+    across, down = 100 / width, 100 / height
+    return [
+        {
+            "points": [
+                [x * across, y * down] for x, y in zip(outline[::2], outline[1::2], strict=True)
+            ],
+            "closed": True,
+        }
+        for outline in label.values
+    ]
+
+
+def _write_mask(label: Label, width: int, height: int) -> list[Value]:
+    pixels = label.pixels
+    if pixels.shape != (height, width):
+        raise ValueError(f"a mask of {pixels.shape} pixels on a picture of {width} × {height}")
+    return [{"format": "rle", "rle": encode_mask(pixels)}]
+
+
+def _write_keypoint(label: Label, width: int, height: int) -> list[Value]:
+    x, y = label.values
+    return [{"x": x * (100 / width), "y": y * (100 / height), "width": _POINT_PERCENT}]
+
+
+def _is_turned(value: Value) -> bool:
+    return value.get("rotation") not in {None, 0}
+
+
+_LINES = {"strokeWidth": "2", "opacity": "0.15"}
+
+CODECS: dict[str, RegionCodec] = {
+    codec.shape: codec
+    for codec in (
+        RegionCodec(
+            "box",
+            control=CONTROL_NAME,
+            phrase="a box",
+            tag="RectangleLabels",
+            heading="Box",
+            looks={**_LINES, "canRotate": "false"},
+            returned="a box: type rectanglelabels; value x, y, width, height, rotation 0",
+            read=_read_box,
+            write=_write_box,
+            fits=lambda value: not _is_turned(value),
+        ),
+        RegionCodec(
+            "rotated_box",
+            control="rotated",
+            phrase="a rotated box",
+            tag="RectangleLabels",
+            heading="Rotated box",
+            looks={**_LINES, "canRotate": "true"},
+            returned=(
+                "a box that may be turned: type rectanglelabels; value x, y, width, height, and "
+                "rotation\n    in degrees clockwise about its top left corner"
+            ),
+            read=_read_rotated_box,
+            write=_write_rotated_box,
+            fits=_is_turned,
+        ),
+        RegionCodec(
+            "polygon",
+            control="polygon",
+            phrase="a polygon",
+            tag="PolygonLabels",
+            heading="Polygon",
+            looks={**_LINES, "pointSize": "small"},
+            returned="an outline: type polygonlabels; value points, a list of [x, y]",
+            read=_read_polygon,
+            write=_write_polygon,
+            joins=True,
+        ),
+        RegionCodec(
+            "mask",
+            control="mask",
+            phrase="a mask",
+            tag="BrushLabels",
+            heading="Brush",
+            returned="a mask: type brushlabels; value format and rle, as Label Studio exports it",
+            read=_read_mask,
+            write=_write_mask,
+        ),
+        RegionCodec(
+            "keypoint",
+            control="point",
+            phrase="a point",
+            tag="KeyPointLabels",
+            heading="Point",
+            looks={"strokeWidth": "4", "opacity": "0.9"},
+            returned="a point: type keypointlabels; value x, y, width",
+            read=_read_keypoint,
+            write=_write_keypoint,
+        ),
+        RegionCodec(
+            "choice",
+            control="choice",
+            phrase="chosen of the picture",
+            tag="Choices",
+            returned="said of the whole picture: type choices; value choices",
+            read=lambda name, *_: (Label.choice(name), []),
+            write=lambda *_: [{}],
+        ),
+    )
+}
+"""The codec of each shape that Label Studio holds, in the order of their tools."""

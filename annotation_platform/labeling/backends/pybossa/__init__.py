@@ -1,0 +1,1 @@
+"""PyBossa's exports as vendor annotations."""

@@ -1,0 +1,1 @@
+"""Work for outside vendors: packages go out, annotations come back in files."""

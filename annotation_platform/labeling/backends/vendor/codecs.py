@@ -1,0 +1,95 @@
+"""Codecs of what vendors return, other than plain regions of Label Studio's."""
+
+import json
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from annotation_platform.formats.coco import read_coco_boxes
+from annotation_platform.labeling.annotations import Canvas, DecodedAnnotation, Payload, Region
+from annotation_platform.labeling.backends.label_studio.codec import CODEC as LABEL_STUDIO
+from annotation_platform.labeling.backends.label_studio.codec import NAME as LABEL_STUDIO_NAME
+from annotation_platform.labeling.backends.regions import NamedEntry, decode_labels
+from annotation_platform.schema.geometry import BOX_COLUMNS
+from annotation_platform.schema.shapes import UNSURE, Label
+
+ANSWERS_NAME, COCO_NAME = "vendor-answers/1", "vendor-coco/1"
+
+
+def native_payload(result: list[Any], *, unsure: bool) -> Payload:
+    """Return what an entry of ``answers.json`` holds: regions, and whether its author is unsure."""
+    if unsure:
+        return Payload(ANSWERS_NAME, {"unsure": True, "result": result})
+    return Payload(LABEL_STUDIO_NAME, result)
+
+
+class AnswersCodec:
+    """Reads entries of ``answers.json`` whose author was unsure: nothing drawn is counted."""
+
+    def decode(self, content: Any, canvas: Canvas) -> DecodedAnnotation:
+        """Return that the author was unsure, and what is wrong with the regions all the same."""
+        drawn = LABEL_STUDIO.decode(content["result"], canvas)
+        return DecodedAnnotation([Region(UNSURE)], drawn.problems, drawn.refused)
+
+    def decode_review(self, content: Any, canvas: Canvas) -> DecodedAnnotation:
+        """Return the same: vendors decide no reviews."""
+        return self.decode(content, canvas)
+
+    def values(self, content: Any) -> list[str]:
+        """Return the value of each region, and one for being unsure."""
+        return [*LABEL_STUDIO.values(content["result"]), "unsure"]
+
+
+class CocoCodec:
+    """Reads a COCO document of one image: its annotations as they came, and all categories."""
+
+    def decode(self, content: Any, canvas: Canvas) -> DecodedAnnotation:
+        """Return the boxes, and those around what is no box; crowds are none."""
+        return decode_labels(_named(coco_boxes(content)), canvas)
+
+    def decode_review(self, content: Any, canvas: Canvas) -> DecodedAnnotation:
+        """Return the same: vendors decide no reviews."""
+        return self.decode(content, canvas)
+
+    def values(self, content: Any) -> list[str]:
+        """Return each annotation, without the ids that its file gave it."""
+        return [
+            json.dumps({**each, "id": 0, "image_id": 0}, sort_keys=True)
+            for each in content["annotations"]
+        ]
+
+
+ANSWERS_CODEC = AnswersCodec()
+COCO_CODEC = CocoCodec()
+
+
+def coco_boxes(content: Any) -> list[Label]:
+    """Return the boxes of a COCO document of one image, in pixels."""
+    annotations = content["annotations"]
+    if not any(each.get(key) for each in annotations for key in _MORE_THAN_A_BOX) and all(
+        "bbox" in each for each in annotations
+    ):
+        names = {each["id"]: each["name"] for each in content["categories"]}
+        boxes = ((names[each["category_id"]], *each["bbox"]) for each in annotations)
+        return [Label.box(name, x, y, x + w, y + h) for name, x, y, w, h in boxes]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "annotations.json"
+        file.write_text(json.dumps(content))
+        labels = read_coco_boxes(file).labels
+    columns = [labels[name].tolist() for name in ("class_name", *BOX_COLUMNS)]
+    return [Label.box(*box) for box in zip(*columns, strict=True)]
+
+
+_MORE_THAN_A_BOX = ("segmentation", "rotated_box", "keypoints", "iscrowd")
+
+
+def _named(labels: list[Label]) -> list[NamedEntry]:
+    return [
+        (f"region box-{position}", f"box-{position}", partial(_itself, label))
+        for position, label in enumerate(labels)
+    ]
+
+
+def _itself(label: Label) -> Label:
+    return label

@@ -1,0 +1,54 @@
+"""The random sample of undisputed images that is reviewed, and what it says about the others."""
+
+import numpy as np
+import pandas as pd
+
+from annotation_platform.consensus.error_rate import (
+    ErrorRate,
+    ReviewPlan,
+    estimate_error_rate,
+    plan_review,
+)
+from annotation_platform.params import Params
+from annotation_platform.schema.rounds import round_number
+
+SAMPLE = "sample"
+"""The kind of a review task on an image that was drawn at random, nothing being in dispute."""
+
+
+def review_sample(
+    round_id: str,
+    consensus: pd.DataFrame,
+    conflicts: pd.DataFrame,
+    policy: Params,
+    *,
+    size: int | None = None,
+) -> ReviewPlan:
+    """Return the sample of undisputed images that is reviewed to see how many labels are wrong.
+
+    Images on which people agreed less are in it more often. The same tables give the same sample.
+    ``size`` takes the place of policy's, for a sample that was drawn before.
+    """
+    unsettled = set(conflicts.loc[~conflicts["settled"], "image_id"])
+    others = consensus[~consensus["image_id"].isin(unsettled)]
+    agreed = others["class_agreement"].fillna(1.0) * others["mean_iou"].fillna(1.0)
+    agreed *= others["support"] / others["answers"].clip(lower=1)
+    risk = 1.0 - agreed.clip(upper=1.0).groupby(others["image_id"]).min()
+    items = risk.rename("risk").rename_axis("item").reset_index()
+    rng = np.random.default_rng([policy.seed, 1, round_number(round_id)])
+    wanted = round(policy.review.sample_share * len(items)) if size is None else size
+    return plan_review(items, size=wanted, rng=rng)
+
+
+def estimated_errors(plan: ReviewPlan, reviewed_labels: pd.DataFrame) -> ErrorRate | None:
+    """Return how many of the undisputed images are wrong; None if the sample tells nothing.
+
+    An image is wrong if its reviewer changed its labels or rejected them.
+    """
+    decided = reviewed_labels.drop_duplicates("image_id").set_index("image_id")["decision"]
+    said = decided[decided.isin(["accepted", "fixed", "rejected"])]
+    drawn = said[said.index.isin(plan.sample["item"])]
+    if drawn.empty:
+        return None
+    reviews = pd.DataFrame({"item": drawn.index, "wrong": (drawn != "accepted").to_numpy()})
+    return estimate_error_rate(plan, reviews)
