@@ -42,7 +42,7 @@ class Written:
     format: str
     images: int
     labels: int
-    pictures: int
+    image_files: int
     losses: tuple[str, ...]
     problems: tuple[str, ...]
 
@@ -249,7 +249,7 @@ def _write(
         format=target.name,
         images=len(dataset.images),
         labels=len(dataset.labels),
-        pictures=len(pictures) if takes_pictures(target) else 0,
+        image_files=len(pictures) if takes_pictures(target) else 0,
         losses=tuple(losses),
         problems=tuple(problems),
     )

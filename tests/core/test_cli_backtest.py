@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from annotation_platform.cli_backtest import backtest
+from annotation_platform.cli.policy import backtest
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.params import LabelingPolicy, Params
 from annotation_platform.settings import read_settings

@@ -110,7 +110,7 @@ def test_a_command_says_what_is_lost_and_strict_makes_it_count(command, tmp_path
     assert code == 1
     facts = json.loads(out.splitlines()[-1])
     assert facts["losses"] == ["3 polygons become their enclosing boxes"]
-    assert (facts["images"], facts["labels"], facts["pictures"]) == (4, 6, 4)
+    assert (facts["images"], facts["labels"], facts["image_files"]) == (4, 6, 4)
     assert sorted(path.name for path in (tmp_path / "b" / "JPEGImages").iterdir()) == [
         f"bild-{number}.png" for number in range(4)
     ]

@@ -92,7 +92,7 @@ def test_a_version_is_written_with_every_shape_and_its_pictures(world, command, 
         assert facts["losses"] == losses
         assert facts["problems"] == []
         assert (facts["images"], facts["labels"]) == (8, 12)
-        assert facts["pictures"] == (0 if name == "jsonl" else 8)
+        assert facts["image_files"] == (0 if name == "jsonl" else 8)
         back = FORMATS[name].read(out, None).dataset
         assert set(back.images["image_id"]) == set(published.images["image_id"])
         if not losses:
