@@ -94,7 +94,8 @@ class Patch:
             *(pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError),
         ) as error:
             raise DataError(
-                f"{where}: is no patch. `annotation-platform version diff V1 V2 --patch FILE` makes one."
+                f"{where}: is no patch. `annotation-platform version diff V1 V2 --patch FILE` "
+                "writes one."
             ) from error
         if not is_known:
             raise DataError(f"{where}: a patch of later code. Update the platform and try again.")

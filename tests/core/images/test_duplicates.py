@@ -185,7 +185,7 @@ def test_the_command_prints_one_object(tmp_path):
     }
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "[b].jpg" in shown
-    assert "2 pictures in 1 groups" in shown
+    assert "2 images in 1 groups" in shown
 
 
 def test_pairs_are_found_whichever_of_both_is_known():
