@@ -47,7 +47,8 @@ def _tables() -> Iterator[str]:
     yield "# Tables\n"
     yield (
         "Each lies in the lake as `tables/<name>/<round>.parquet` and is checked on every write, "
-        "and where it is read as it is now. `annotation-platform query` asks them in SQL.\n"
+        "and where it is read as it is now. `annotation-platform catalog query` reads them "
+        "in SQL.\n"
     )
     for name, table in TABLES.items():
         yield f"## {name}\n\n{table.about}\n"
@@ -110,7 +111,9 @@ def _settings() -> Iterator[str]:
 
 def _commands() -> Iterator[str]:
     yield "# Commands\n"
-    yield "Exit code 0: done. 1: the answer is no. 2: an error that you can mend, in one line.\n"
+    yield (
+        "Exit codes: 0 done; 1 the result is negative; 2 an error, one line that says what to do.\n"
+    )
     yield from _described(get_command(app), "annotation-platform")
 
 
