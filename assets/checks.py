@@ -247,8 +247,8 @@ def agreement_with_people_holds(
     drop = agreement_drop(agreement_so_far(context.partition_key, lake))
     remedy = (
         "batch_drift says whether the pictures changed, annotator_quality whether people did; "
-        "model_slices and model_findings show where the model fails. `annotation-platform relabel` "
-        "has people look again at what it contradicts."
+        "model_slices and model_findings show where the model fails. `annotation-platform image "
+        "relabel` has people look again at what it contradicts."
     )
     return dg.AssetCheckResult(
         passed=not drop.dropped,

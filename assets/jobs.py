@@ -77,7 +77,7 @@ def read_versions(context: dg.OpExecutionContext, versions: dg.ResourceParam[Ver
         )
         raise dg.Failure(
             f"{len(found.problems)} objects of the remote are not whole: {shown}. "
-            "`annotation-platform verify --all --repair` puts back what the lake still has.",
+            "`annotation-platform version verify --all --repair` restores what the lake still has.",
         )
 
 

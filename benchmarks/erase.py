@@ -114,10 +114,10 @@ def main():
         settings, image = prepare(Path(place), given.rounds, given.versions)
         print(f"{given.versions} versions of {given.rounds * PICTURES} images prepared in "
               f"{time.perf_counter() - start:.0f} s", flush=True)  # fmt: skip
-        for arguments in (["--dry-run"], ["--reason", "a request"]):
+        for arguments in ([], ["--reason", "a request", "--yes"]):
             start = time.perf_counter()
             done = subprocess.run(
-                [sys.executable, "-m", "annotation_platform.cli", "erase", image, "--json",
+                [sys.executable, "-m", "annotation_platform.cli", "image", "erase", image, "--json",
                  *arguments],
                 env=settings_environment(settings), capture_output=True, text=True, check=False,
             )  # fmt: skip
@@ -125,7 +125,8 @@ def main():
             if done.returncode:
                 sys.exit(done.stderr)
             told = json.loads(done.stdout)
-            print(f"erase {arguments[0]}: {seconds:.1f} s; {len(told['versions'])} versions, "
+            print(f"erase {' '.join(arguments) or '(dry run)'}: {seconds:.1f} s; "
+                  f"{len(told['versions'])} versions, "
                   f"{told['scanned'] and told['scanned']['stores']}", flush=True)  # fmt: skip
 
 

@@ -257,12 +257,12 @@ def main():
         print(f"{labels['image_id'].nunique()} images, {len(labels)} boxes in {tags[-1]}; "
               f"prepared in {time.perf_counter() - start:.0f} s", flush=True)  # fmt: skip
         one = str(labels["image_id"].iloc[len(labels) // 2])
-        person = ["impact", "--annotator", PEOPLE[0], "--no-without"]
+        person = ["version", "impact", "--annotator", PEOPLE[0], "--no-without"]
         questions = {
-            "explain one image": ["explain", one, "--version", tags[-1], "--json"],
-            "diff": ["diff", *tags, "--json"],
-            "impact of a source": ["impact", "--source", "camera-3"],
-            "impact of a round": ["impact", "--round", "round-0002"],
+            "explain one image": ["image", "explain", one, "--version", tags[-1], "--json"],
+            "diff": ["version", "diff", *tags, "--json"],
+            "impact of a source": ["version", "impact", "--source", "camera-3"],
+            "impact of a round": ["version", "impact", "--round", "round-0002"],
             "impact of who answered three of four": person,
             "the same, every label listed": [*person, "--json"],
         }

@@ -7,9 +7,9 @@ Both start from the same published version of so many pictures (random bytes, on
 go to the same next one. Publishing: ``publish_version`` from the training set's Parquet file to the
 tag, in a new process (start and imports included) and in one that runs already, beside ``dvc add``
 and ``dvc push`` of the folder in which the very files of the next version were put already.
-Checking out: ``annotation-platform checkout`` in a new process beside ``git checkout`` and ``dvc
-pull``. DVC has hashed its folder before and remembers. Wall seconds; the ratio is the median over
-pairs. On tmpfs, because making many small files is erratic on ext4. What both made is compared
+Checking out: ``annotation-platform version checkout`` in a new process beside ``git checkout`` and
+``dvc pull``. DVC has hashed its folder before and remembers. Wall seconds; the ratio is the median
+over pairs. On tmpfs, because making many small files is erratic on ext4. What both made is compared
 before a figure is printed.
 
     python benchmarks/versions.py --growth 10000 100000
@@ -129,7 +129,8 @@ def run(command, place, root):
 def check_out(folder, ours, tag, root):
     """Check a version out with our command, and return the wall seconds it took."""
     command = [
-        sys.executable, "-c", "from annotation_platform.cli import app; app()", "checkout", tag,
+        sys.executable, "-c", "from annotation_platform.cli import app; app()",
+        "version", "checkout", tag,
         str(folder), "--registry", str(ours / "registry"), "--remote", str(ours / "remote"),
     ]  # fmt: skip
     return run(command, root, root)

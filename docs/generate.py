@@ -5,7 +5,7 @@
 ``tests/core/test_reference.py`` says when it has to be run again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import typer
@@ -46,28 +46,18 @@ def pages() -> dict[str, str]:
 def _tables() -> Iterator[str]:
     yield "# Tables\n"
     yield (
-        "Each is in the lake as `tables/<name>/<round>.parquet` and is checked on every write, "
-        "and where it is read as it is now. `annotation-platform query` asks them in SQL.\n"
+        "Each lies in the lake as `tables/<name>/<round>.parquet` and is checked on every write, "
+        "and where it is read as it is now. `annotation-platform catalog query` reads them "
+        "in SQL.\n"
     )
     for name, table in TABLES.items():
-        yield f"## {name}\n\n{table.about} Schema version {table.schema_version}.\n"
-        if table.old_names:
-            yield f"Renamed from {_names(table.old_names)}.\n"
+        yield f"## {name}\n\n{table.about}\n"
         yield from _head("column", "type", "")
         for column, declared in table.columns.items():
             kind = _TYPES[declared.dtype] + (", may be missing" if declared.nullable else "")
-            key = " (key)" if declared.key else ""
-            about = declared.about
-            if declared.unit:
-                about += f" ({declared.unit})"
-            if declared.renamed_from:
-                about += f"; renamed from {_names(declared.renamed_from)}"
-            yield _row(f"`{column}`{key}", kind, about)
+            key = " (key)" if column in table.key else ""
+            yield _row(f"`{column}`{key}", kind, declared.about)
         yield ""
-
-
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(f"`{each}`" for each in names)
 
 
 def _policy() -> Iterator[str]:
@@ -121,7 +111,9 @@ def _settings() -> Iterator[str]:
 
 def _commands() -> Iterator[str]:
     yield "# Commands\n"
-    yield "Exit code 0: done. 1: the answer is no. 2: an error that you can mend, in one line.\n"
+    yield (
+        "Exit codes: 0 done; 1 the result is negative; 2 an error, one line that says what to do.\n"
+    )
     yield from _described(get_command(app), "annotation-platform")
 
 

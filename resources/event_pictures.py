@@ -46,7 +46,7 @@ def clear_events(instance: dg.DagsterInstance, images: frozenset[str]) -> int:
     if running:
         raise NotReadyError(
             f"Run {running[0]} is under way. Wait for it or end it, then run `annotation-platform "
-            "erase --finish`."
+            "image erase --finish`."
         )
     storage = instance.event_log_storage
     if not images or not isinstance(storage, SqlEventLogStorage):

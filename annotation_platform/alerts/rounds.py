@@ -53,7 +53,7 @@ def find_drift(lake: Lake) -> Iterator[Alert]:
                 round_id,
                 str(person),
                 f"{person} took another time than in the rounds before: {told}.",
-                f"Look at their answers: `annotation-platform answers {round_id}`.",
+                f"Look at their answers: `annotation-platform round annotations {round_id}`.",
             )
 
 

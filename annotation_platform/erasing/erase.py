@@ -210,7 +210,7 @@ def _plan(
     places.events(frozenset())
     if read_plan(store) is not None:
         raise DataError(
-            "Another erasure is not finished. Run `annotation-platform erase --finish`."
+            "Another erasure is not finished. Run `annotation-platform image erase --finish`."
         )
     erasures = Erasures(store)
     return Plan(
@@ -287,7 +287,7 @@ def finish(places: Places, *, say: Say) -> Erased | None:
         shown = "\n".join(f"  {each}" for each in scanned.left[:_SHOWN])
         raise DataError(
             f"{len(scanned.left)} things are left:\n{shown}\nWhat lies in a folder of your own "
-            "you remove by hand; `annotation-platform erase --finish` does all steps again."
+            "you remove by hand; `annotation-platform image erase --finish` does all steps again."
         )
     assert plan.reissue is not None
     result = Erased(

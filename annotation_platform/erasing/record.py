@@ -23,8 +23,8 @@ def refuse_meanwhile(store: ObjectStore) -> None:
     """Raise a NotReadyError while an erasure is under way: what is written now it could miss."""
     if store.exists(PLAN):
         raise NotReadyError(
-            "An erasure is under way. Wait for it; if it was stopped, `annotation-platform erase "
-            "--finish` goes on with it."
+            "An erasure is under way. Wait for it; if it was interrupted, `annotation-platform "
+            "image erase --finish` resumes it."
         )
 
 

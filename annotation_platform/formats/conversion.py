@@ -42,7 +42,7 @@ class Written:
     format: str
     images: int
     labels: int
-    pictures: int
+    image_files: int
     losses: tuple[str, ...]
     problems: tuple[str, ...]
 
@@ -249,7 +249,7 @@ def _write(
         format=target.name,
         images=len(dataset.images),
         labels=len(dataset.labels),
-        pictures=len(pictures) if takes_pictures(target) else 0,
+        image_files=len(pictures) if takes_pictures(target) else 0,
         losses=tuple(losses),
         problems=tuple(problems),
     )
@@ -260,10 +260,10 @@ def _check_pictures(dataset: Dataset, pictures: Pictures, *, expected: bool) -> 
     if missing and (pictures or expected):
         raise DataError(
             f"{len(missing)} of {len(dataset.images)} images have no picture, e.g. {missing[0]!r}. "
-            "Name the folder that has them all, by file name or by image id (--pictures)."
+            "Name the folder that has them all, by file name or by image id (--images)."
         )
     if missing:
-        return [f"no picture was at hand for {len(missing)} images; --pictures names their folder"]
+        return [f"no picture was at hand for {len(missing)} images; --images names their folder"]
     return []
 
 

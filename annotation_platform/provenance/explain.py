@@ -136,8 +136,8 @@ def explain_image(state: VersionState, image_id: str, *, label: int | None = Non
                 "is without it."
             )
         raise DataError(
-            f"{image_id}: is not in {state.tag}. `annotation-platform history {image_id[:12]}` "
-            "says what became of it."
+            f"{image_id}: is not in {state.tag}. `annotation-platform image history "
+            f"{image_id[:12]}` shows what became of it."
         )
     said = rows[rows["shape"] != NOTHING.shape].reset_index(drop=True)
     if label is not None:

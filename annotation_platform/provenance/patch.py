@@ -25,7 +25,9 @@ from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import TrainingSet
 from annotation_platform.storage.table_files import read_table
 from annotation_platform.versioning.folder import build_folder
+from annotation_platform.versioning.git import Git
 from annotation_platform.versioning.publisher import FolderObjects, name_objects
+from annotation_platform.versioning.registry import read_manifest
 from annotation_platform.versioning.remote import DvcRemote
 from annotation_platform.versioning.reuse import find_what_stays
 
@@ -93,7 +95,8 @@ class Patch:
             *(pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError),
         ) as error:
             raise DataError(
-                f"{where}: is no patch. `annotation-platform diff V1 V2 --patch FILE` makes one."
+                f"{where}: is no patch. `annotation-platform version diff V1 V2 --patch FILE` "
+                "writes one."
             ) from error
         if not is_known:
             raise DataError(f"{where}: a patch of later code. Update the platform and try again.")
@@ -144,6 +147,23 @@ def apply_patch(before: VersionState, patch: Patch) -> FolderObjects:
             f"{patch.now_md5}: other code rendered them. Use that of the version's commit."
         )
     return made
+
+
+def require_published(patch: Patch, registry: Git, *, where: str) -> None:
+    """Check that a patch leads to the version that was published under its tag, if any was.
+
+    Args:
+        patch: the patch.
+        registry: where the versions are.
+        where: what errors call the patch: the path of its file.
+
+    Raises:
+        DataError: the published version has other files.
+    """
+    if patch.now in registry.tags("*@v*") and (
+        read_manifest(registry, patch.now).folder_md5 != patch.now_md5
+    ):
+        raise DataError(f"{where}: does not lead to {patch.now} as it was published.")
 
 
 def write_folder(

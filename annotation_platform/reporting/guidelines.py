@@ -134,7 +134,8 @@ def find_guideline(beginning: str, lake: Lake) -> str:
     if len(found) != 1:
         what = "several versions begin" if found else "no version of the guidelines begins"
         raise DataError(
-            f"{beginning}: {what} like this. `annotation-platform guidelines --json` lists them."
+            f"{beginning}: {what} like this. `annotation-platform policy guidelines --json` "
+            "lists them."
         )
     return found[0]
 

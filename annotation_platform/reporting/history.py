@@ -76,7 +76,7 @@ def find_image(beginning: str, lake: Lake) -> str:
         raise DataError(f"{beginning}: was {erased.sentence}. Nothing of it is left.")
     if not found:
         raise DataError(
-            f'{beginning}: no landed image has this id. `annotation-platform query "SELECT '
+            f'{beginning}: no landed image has this id. `annotation-platform catalog query "SELECT '
             'image_id, source_key FROM raw_images"` lists them.'
         )
     raise DataError(

@@ -76,7 +76,7 @@ class DagsterServers:
             SettingsError: the port is taken, a process ended early, or the definitions do not load.
         """
         self._port = usable_port(self._port, remedy="choose another one with --port")
-        self._write_instance()
+        write_instance(self.folder)
         environment = {
             **settings_environment(self._settings),
             **self._secrets,
@@ -157,13 +157,6 @@ class DagsterServers:
             )
         self._children.remove(child)
 
-    def _write_instance(self) -> None:
-        (self.folder / ".nux").mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o700)
-        (self.folder / "dagster.yaml").write_text(_INSTANCE)
-        # Otherwise a dialog that asks for an e-mail address covers the first page.
-        (self.folder / ".nux" / "nux.yaml").write_text("seen: 1\n")
-
     def _wait_until_loaded(self) -> None:
         begun = time.monotonic()
         while (waited := time.monotonic() - begun) < _BOOT_SECONDS:
@@ -183,6 +176,15 @@ class DagsterServers:
             f"Dagster does not answer at {self.url} after {_BOOT_SECONDS:.0f} s. "
             f"{self.folder}/webserver.log says what it is doing."
         )
+
+
+def write_instance(folder: Path) -> None:
+    """Write the configuration of a Dagster instance into its folder, readable by its owner only."""
+    (folder / ".nux").mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    (folder / "dagster.yaml").write_text(_INSTANCE)
+    # Otherwise a dialog that asks for an e-mail address covers the first page.
+    (folder / ".nux" / "nux.yaml").write_text("seen: 1\n")
 
 
 _WORKSPACE = """

@@ -133,7 +133,8 @@ def checkout_as_stranger(
     if result.returncode != 0:
         raise PublishError(
             f"{registry}: dvc pull of {tag} failed: {_words(result.stderr)} "
-            "Check that the remote can be reached and is whole (`annotation-platform verify`)."
+            "Check that the remote can be reached and is whole (`annotation-platform version "
+            "verify`)."
         )
     return into
 

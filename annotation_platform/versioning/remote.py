@@ -108,7 +108,7 @@ class DvcRemote:
         """Return the error for an object that is missing, or is found and damaged."""
         return PublishError(
             f"{self.url}: {what} is {'damaged' if found else 'missing'}. `annotation-platform "
-            "verify --repair` puts back what the lake still has."
+            "version verify --repair` puts back what the lake still has."
         )
 
     def read_folder(self, name: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from annotation_platform.cli_backtest import backtest
+from annotation_platform.cli.policy import backtest
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.params import LabelingPolicy, Params
 from annotation_platform.settings import read_settings
@@ -86,9 +86,9 @@ def test_the_answer_in_json_has_both_policies_and_their_intervals(home, policy):
 def test_people_are_told_the_figures_and_what_they_rest_on(home, policy):
     shown = run("--policy", policy(answers_per_task=1), "--draws", 3, "--rounds", ONE).stdout
     assert "F1 of objects" in shown
-    assert "seconds of people" in shown
+    assert "annotator seconds" in shown
     assert "cost" not in shown
-    assert "round-0001: 12 images, the truth known of 12 by gold" in shown
+    assert "round-0001: 12 images, ground truth: 12 by gold" in shown
 
 
 def test_the_same_seed_prints_the_same(home, policy):

@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from annotation_platform.cli_consensus import consensus
+from annotation_platform.cli.consensus import consensus
 from annotation_platform.errors import AnnotationPlatformError, FormatError
 
 APP = typer.Typer()
@@ -47,7 +47,7 @@ def complaint(*arguments):
 
 def test_the_answer_in_json_has_everything(file):
     found = answered(file(ANSWERS), "--ask", "1")
-    assert (found["method"], found["tasks"], found["answers"]) == ("majority", 2, 5)
+    assert (found["method"], found["tasks"], found["annotations"]) == ("majority", 2, 5)
     assert found["tied"] == ["q"]
     assert found["ask"] == ["q"]
     by_task = {row["task"]: row for row in found["labels"]}
@@ -83,7 +83,7 @@ def test_people_are_told_the_method_why_the_workers_and_what_to_ask(file):
     assert "Majority decides." in shown
     assert "dawid-skene" in shown
     assert "Ask an expert about these 2 tasks" in shown
-    assert "2 tasks from 5 answers of 3 workers, 1 tied" in shown
+    assert "2 tasks, 5 annotations by 3 workers, 1 tied" in shown
     assert all(name in shown for name in ("ann", "ben", "cem"))
 
 
@@ -151,7 +151,7 @@ def test_files_that_cannot_be_read_or_written(file, tmp_path):
 
 def test_of_repeated_answers_the_latest_counts_and_the_others_are_listed(file):
     found = answered(file(ANSWERS + "p,ann,dog\np,ben,dog\n"))
-    assert found["answers"] == 5
+    assert found["annotations"] == 5
     assert [(row["line"], row["worker"], row["label"]) for row in found["superseded"]] == [
         (2, "ann", "cat"),
         (3, "ben", "cat"),
@@ -189,7 +189,7 @@ def test_a_public_set_with_repeated_answers(public, tmp_path):
     out = tmp_path / "labels.csv"
     found = answered(folder / "ZenCrowd_in.labels.csv", "--out", out, "--ask", "20")
     # 11,205 lines of answers; 710 of them repeat a worker on a task.
-    assert (found["answers"], len(found["superseded"])) == (10_495, 710)
+    assert (found["annotations"], len(found["superseded"])) == (10_495, 710)
     assert len(found["ask"]) == 20
     truth = pd.read_csv(folder / "ZenCrowd_in.truth.csv", dtype=str)
     gold = tmp_path / "gold.csv"

@@ -92,7 +92,7 @@ def test_every_format_becomes_every_other(in_every_format, tmp_path, start):
         out = tmp_path / known.name
         done = convert(root / start, out, read_as=read_as, write_as=known, pictures=pictures)
         assert said_of(known.read(out, root / "source").dataset) == expected, known.name
-        assert done.pictures == (4 if takes_pictures(known) else 0)
+        assert done.image_files == (4 if takes_pictures(known) else 0)
         assert done.problems == ()
         names = sorted(path.name for path in tmp_path.iterdir())
         assert names == sorted(each for each in FORMATS if (tmp_path / each).exists())
@@ -101,20 +101,20 @@ def test_every_format_becomes_every_other(in_every_format, tmp_path, start):
 def test_a_command_says_what_is_lost_and_strict_makes_it_count(command, tmp_path):
     outline = Label.polygon("field", [[0, 0, 40, 0, 0, 30]])
     source = make_folder(tmp_path / "source", outline, Label.box("ball", 1, 1, 9, 9))
-    arguments = ["convert", source, "--from", "csv", "--to", "voc"]
+    arguments = ["dataset", "convert", source, "--from", "csv", "--to", "voc"]
     code, out, _ = command(*arguments, "--out", tmp_path / "a")
     assert code == 0
     assert "lost: 3 polygons become their enclosing boxes" in out
-    assert "4 images with 6 labels as voc, and 4 pictures" in out
+    assert "4 images with 6 labels as voc, and 4 image files" in out
     code, out, _ = command(*arguments, "--out", tmp_path / "b", "--strict", "--json")
     assert code == 1
     facts = json.loads(out.splitlines()[-1])
     assert facts["losses"] == ["3 polygons become their enclosing boxes"]
-    assert (facts["images"], facts["labels"], facts["pictures"]) == (4, 6, 4)
+    assert (facts["images"], facts["labels"], facts["image_files"]) == (4, 6, 4)
     assert sorted(path.name for path in (tmp_path / "b" / "JPEGImages").iterdir()) == [
         f"bild-{number}.png" for number in range(4)
     ]
-    code, out, _ = command("convert", tmp_path / "b", "--from", "voc", "--to", "jsonl",
+    code, out, _ = command("dataset", "convert", tmp_path / "b", "--from", "voc", "--to", "jsonl",
                            "--out", tmp_path / "c", "--strict")  # fmt: skip
     assert (code, "Nothing is lost." in out) == (0, True)
 
@@ -125,16 +125,16 @@ def test_labels_go_alone_where_no_picture_is_and_not_where_one_is_missing(comman
     labels.mkdir()
     for name in ("labels.csv", "ontology.json"):
         (source / name).rename(labels / name)
-    arguments = ["convert", labels, "--from", "csv", "--to", "yolo-detect", "--out"]
+    arguments = ["dataset", "convert", labels, "--from", "csv", "--to", "yolo-detect", "--out"]
     code, out, _ = command(*arguments, tmp_path / "alone")
     assert code == 0
-    assert "problem: no picture was at hand for 4 images; --pictures names their folder" in out
+    assert "problem: no picture was at hand for 4 images; --images names their folder" in out
     (tmp_path / "elsewhere").mkdir()
     for number, path in enumerate(sorted(source.glob("*.png"))):
         path.rename(tmp_path / "elsewhere" / path.name)
         if number == 2:
             break
-    code, _, err = command(*arguments, tmp_path / "some", "--pictures", tmp_path / "elsewhere")
+    code, _, err = command(*arguments, tmp_path / "some", "--images", tmp_path / "elsewhere")
     assert code == 2
     assert "1 of 4 images have no picture, e.g. 'bild-3'" in err
     assert not (tmp_path / "some").exists()
@@ -147,11 +147,11 @@ def test_pictures_elsewhere_below_are_found_by_name_and_masks_are_not_taken_for_
         (source / f"{path.stem}.bmp").write_bytes(b"a mask")
         path.rename(source / "images" / path.name)
     done = convert(source, tmp_path / "out", read_as=FORMATS["csv"], write_as=FORMATS["voc"])
-    assert (done.pictures, done.problems) == (4, ())
+    assert (done.image_files, done.problems) == (4, ())
     for path in (source / "images").iterdir():
         path.unlink()
     done = convert(source, tmp_path / "alone", read_as=FORMATS["csv"], write_as=FORMATS["voc"])
-    assert done.pictures == 0
+    assert done.image_files == 0
     assert len(done.problems) == 1
 
 
@@ -166,7 +166,7 @@ def test_pictures_of_another_kind_keep_their_own_ending(tmp_path):
         out = tmp_path / name
         done = convert(source, out, read_as=FORMATS["csv"], write_as=FORMATS[name],
                        pictures=tmp_path / "jpg")  # fmt: skip
-        assert done.pictures == 4
+        assert done.image_files == 4
         assert (out / place).exists()
         read = FORMATS[name].read(out, None).dataset.images
         assert sorted(read["file_name"]) == [f"bild-{number}.jpg" for number in range(4)]
@@ -253,7 +253,7 @@ def test_hostile_input_is_one_line_of_error_and_leaves_nothing(
     source = tmp_path / "source"
     source.mkdir()
     make(source)
-    code, _, err = command("convert", source, "--from", start, "--to", "imagefolder",
+    code, _, err = command("dataset", "convert", source, "--from", start, "--to", "imagefolder",
                            "--out", tmp_path / "out")  # fmt: skip
     assert code == 2
     assert [line for line in err.splitlines() if line.startswith("error: ") and says in line], err
@@ -262,7 +262,7 @@ def test_hostile_input_is_one_line_of_error_and_leaves_nothing(
 
 def test_a_folder_that_is_not_free_is_left_as_it_is(command, tmp_path):
     source = make_folder(tmp_path / "source")
-    arguments = ["convert", source, "--from", "csv", "--to", "coco", "--out"]
+    arguments = ["dataset", "convert", source, "--from", "csv", "--to", "coco", "--out"]
     full, file, link = (tmp_path / name for name in ("full", "file", "link"))
     full.mkdir()
     (full / "mine").write_text("mine")
@@ -279,7 +279,7 @@ def test_a_folder_that_is_not_free_is_left_as_it_is(command, tmp_path):
     code, _, err = command(*arguments, tmp_path / "x", "--from", "cocoo")
     assert code == 2
     assert "error: 'cocoo' is no format" in err
-    code, _, err = command("convert", tmp_path / "no", *arguments[2:], tmp_path / "x")
+    code, _, err = command("dataset", "convert", tmp_path / "no", *arguments[3:], tmp_path / "x")
     assert code == 2
     assert "not there" in err
 
@@ -298,7 +298,7 @@ def test_stopped_at_any_picture_nothing_is_there_and_the_next_time_it_is_whole(t
                     progress=interrupt)  # fmt: skip
         assert [path.name for path in tmp_path.iterdir()] == ["source"]
     done = convert(source, tmp_path / "out", read_as=FORMATS["csv"], write_as=FORMATS[target])
-    assert done.pictures == 4
+    assert done.image_files == 4
 
 
 _AGAIN_AND_AGAIN = """
@@ -335,8 +335,8 @@ def test_it_needs_no_home(tmp_path):
     source = make_folder(tmp_path / "source")
     home = tmp_path / "home"
     done = subprocess.run(
-        [sys.executable, "-m", "annotation_platform.cli", "convert", "source", "--from", "csv",
-         "--to", "jsonl", "--out", "out"],
+        [sys.executable, "-m", "annotation_platform.cli", "dataset", "convert", "source",
+         "--from", "csv", "--to", "jsonl", "--out", "out"],
         cwd=tmp_path, env={**os.environ, "ANNOTATION_HOME": str(home)}, check=False,
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip

@@ -1,5 +1,7 @@
 """What the documents tell people to type is there, and what they point to as well."""
 
+import ast
+import itertools
 import re
 import shlex
 import subprocess
@@ -19,6 +21,18 @@ PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")]
 )
 COMMAND = "annotation-platform"
+
+
+CODE = sorted(
+    path
+    for folder in ("annotation_platform", "assets", "resources", "sensors")
+    for path in (ROOT / folder).rglob("*.py")
+)
+SCRIPTS = [
+    *(ROOT / name for name in ("Makefile", "dvc.yaml", "params.yaml")),
+    *(path for path in (ROOT / "deploy").rglob("*") if path.suffix in {".yaml", ".yml", ".sh"}),
+    *(ROOT / ".github").rglob("*.yml"),
+]
 
 
 def name_of(page):
@@ -60,6 +74,68 @@ def found(words):
     return command, rest
 
 
+def alternatives(words):
+    """Return the commands that words name: `version list|stage` is two of them."""
+    path = [word.split("|") for word in words[:2]]
+    return [[*chosen, *words[2:]] for chosen in itertools.product(*path)]
+
+
+def require_known(words, where):
+    """Check that words begin with a command, not with a noun alone, and that it has the options."""
+    command, rest = found(words)
+    assert not hasattr(command, "commands") or not rest or rest[0].startswith("-"), where
+    known = {name for each in command.params for name in each.opts + each.secondary_opts}
+    options = {
+        name for word in rest if word.startswith("--") for name in word.partition("=")[0].split("|")
+    }
+    assert options <= known | {"--help"}, where
+
+
+def texts(path):
+    """Yield the texts of a module, docstrings included; what an f-string computes is an X."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(
+                str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values
+            )
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_every_command_that_a_message_names_is_known():
+    named = [
+        (path.name, " ".join(line.split()))
+        for path in CODE
+        for text in texts(path)
+        for line in re.findall(rf"`{COMMAND} ([^`]*)`", text)
+    ]
+    assert len(named) > 20
+    for where, line in named:
+        for each in alternatives(shlex.split(line)):
+            require_known(each, f"{where}: {line}")
+
+
+def test_every_command_that_a_script_calls_is_known():
+    called = [
+        (path.name, line)
+        for path in SCRIPTS
+        for line in re.findall(
+            rf"^(?!.*#.*{COMMAND}).*{COMMAND} ([a-z].*)$", path.read_text(), re.M
+        )
+    ]
+    assert {name for name, _ in called} >= {"Makefile", "dvc.yaml"}
+    for where, line in called:
+        require_known(shlex.split(line), f"{where}: {line}")
+
+
+@pytest.mark.parametrize(
+    "line", ["verify --all", "version verfy", "version verify --everything", "round"]
+)
+def test_a_command_that_is_not_there_is_noticed(line):
+    with pytest.raises(AssertionError):
+        require_known([*line.split(), "X"], line)
+
+
 def test_the_pages_are_built_without_a_warning(tmp_path):
     build = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", ROOT / "docs", tmp_path]
     done = subprocess.run(build, check=False, capture_output=True, text=True)
@@ -73,18 +149,8 @@ def test_every_command_there_is_known_with_its_options(page):
         words = ours(line)
         if words is None or words == ["..."]:
             continue
-        # `versions|stage` in a sentence means each of them.
-        for first in words[0].split("|") if words else [""]:
-            command, rest = found([first, *words[1:]])
-            assert not hasattr(command, "commands") or not rest or rest[0].startswith("-"), line
-            known = {name for each in command.params for name in each.opts + each.secondary_opts}
-            options = {
-                name
-                for word in rest
-                if word.startswith("--")
-                for name in word.partition("=")[0].split("|")
-            }
-            assert options <= known | {"--help"}, line
+        for each in alternatives(words):
+            require_known(each, line)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -72,7 +72,9 @@ def played(tmp_path_factory):
         assert platform.run("merge_round", TWO).success
         again = command(platform, "round", "reopen", TWO, "--reason", "they came back")
         assert again.returncode == 0, again.stderr
-        staged = command(platform, "stage", "1.0.0", "production", "--reason", "best so far")
+        staged = command(
+            platform, "version", "stage", "1.0.0", "production", "--reason", "best so far"
+        )
         assert staged.returncode == 0, staged.stderr
         yield platform
 
@@ -140,10 +142,13 @@ def test_who_read_answers_is_told_with_run_asset_and_reason(played):
     ada = said(played, "audit", "show", "--reads", "--author", "ada")["reads"]
     assert {line["reason"] for line in ada} == {"the first release"}
     assert any(review_round(ONE) in line["key"] for line in ada)
-    asked = command(played, "answers", ONE)
+    asked = command(played, "round", "annotations", ONE)
     assert asked.returncode == 0, asked.stderr
     last = said(played, "audit", "show", "--reads")["reads"][-1]
-    assert (last["author"], last["command"]) == (system_user(), "annotation-platform answers")
+    assert (last["author"], last["command"]) == (
+        system_user(),
+        "annotation-platform round annotations",
+    )
 
 
 def test_verify_says_whole_and_names_what_was_changed(played):

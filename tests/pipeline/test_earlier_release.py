@@ -18,12 +18,12 @@ from types import SimpleNamespace
 import dagster as dg
 import numpy as np
 import pytest
-from annotation_platform.labeling.simulated import SimulatedLabeling
 
 from annotation_platform.audit_log.verify import verify_logs
 from annotation_platform.demo.annotators import make_people
 from annotation_platform.demo.material import Material
 from annotation_platform.demo.scenes import draw_batch
+from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.lake import lake_of, uses_of
 from annotation_platform.models.registry import ModelRegistry

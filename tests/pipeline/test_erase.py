@@ -237,7 +237,7 @@ def test_an_erasure_that_is_killed_again_and_again_is_finished(story, tmp_path):
     tags = [story.play(ONE, 1), story.play(TWO, 2)]
     labels = platform.state(tags[1]).labels
     image = str(labels["image_id"].iloc[-1])
-    told = json.loads(command(story, "erase", image, "--dry-run", "--json").stdout)
+    told = json.loads(command(story, "image", "erase", image, "--json").stdout)
     assert not told["erased"]
     assert tags[1] in told["versions"]
     assert platform.state(tags[1]).labels.equals(labels)
@@ -250,7 +250,7 @@ def test_an_erasure_that_is_killed_again_and_again_is_finished(story, tmp_path):
     kills, at = 0, 0
     while read_plan(story.lake.store) is None:
         at += 2
-        ended = command(story, "erase", image, "--reason", "asked to", kill_at=at)
+        ended = command(story, "image", "erase", image, "--reason", "asked to", "--yes", kill_at=at)
         if read_plan(story.lake.store) is None:
             there = contents(platform.settings.lake_path).keys()
             assert {key for key in there if "/." not in key} == before
@@ -259,18 +259,18 @@ def test_an_erasure_that_is_killed_again_and_again_is_finished(story, tmp_path):
         assert list_versions(platform.settings.registry_path)[-1].tag == tags[1]
         state = platform.state(tags[1])
         assert set(labels["image_id"]) - set(state.labels["image_id"]) <= set(told["images"])
-        ended = command(story, "erase", "--finish", kill_at=3 + 4 * kills)
+        ended = command(story, "image", "erase", "--finish", kill_at=3 + 4 * kills)
     assert kills > 8
     assert left_of(platform.settings.home_path, [picture]) == []
     for tag in tags:
         rebuilt = rebuild_version(platform.settings, platform.settings.registry_path, tag)
         assert rebuilt.same, rebuilt.differences
-    assert "No erasure is unfinished" in subprocess.run(
-        [sys.executable, "-m", "annotation_platform.cli", "erase", "--finish"],
+    assert "There is no interrupted erasure" in subprocess.run(
+        [sys.executable, "-m", "annotation_platform.cli", "image", "erase", "--finish"],
         env=settings_environment(platform.settings), capture_output=True, text=True, check=False,
     ).stderr  # fmt: skip
     assert json.loads(command(story, "audit", "verify", "--json").stdout)["whole"]
-    assert json.loads(command(story, "verify", "--all", "--json").stdout)
+    assert json.loads(command(story, "version", "verify", "--all", "--json").stdout)
 
 
 def test_a_version_of_which_nothing_is_left_is_withdrawn_with_its_stages(story):
@@ -350,11 +350,13 @@ def test_who_an_annotator_was_is_forgotten_and_the_votes_stay(story):
     said = story.lake.tables.read_all(Annotations)
     votes = said.loc[said["annotator"] == was, "answer_id"]
     assert len(votes) > 3
-    told = json.loads(command(story, "erase", "--annotator", person, "--dry-run", "--json").stdout)
+    told = json.loads(command(story, "image", "erase", "--annotator", person, "--json").stdout)
     assert told["pseudonym"] == was
     before = contents(home / "lake")
     result = json.loads(
-        command(story, "erase", "--annotator", was, "--reason", "left us", "--json").stdout
+        command(
+            story, "image", "erase", "--annotator", was, "--reason", "left us", "--yes", "--json"
+        ).stdout
     )
     changed = {key for key, _ in before.items() ^ contents(home / "lake").items()}
     ours = {key for key in changed if not key.startswith("audit/")}

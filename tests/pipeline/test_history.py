@@ -128,7 +128,7 @@ def test_the_path_of_a_picture_is_told_from_landing_to_every_version(two_rounds,
     platform, rejected, left, edited = two_rounds
     pseudonym = platform.lake.ledger.pseudonym
 
-    path = told("history", rejected[:16])
+    path = told("image", "history", rejected[:16])
     assert path["image_id"] == rejected
     assert [(each["state"], each["round"]) for each in path["events"]] == [
         ("landed", ONE), ("clean", ONE), ("queued", ONE), ("answered", ONE), ("answered", ONE),
@@ -145,7 +145,7 @@ def test_the_path_of_a_picture_is_told_from_landing_to_every_version(two_rounds,
     assert path["events"][8]["detail"].startswith("A decision that does not stand")
     assert times[:-1] == sorted(times[:-1])
 
-    path = told("history", left)
+    path = told("image", "history", left)
     mine = [each for each in path["events"] if each["round"] == ONE]
     assert [each["state"] for each in mine] == ["landed", "clean", "queued", "left", "answered"]
     assert mine[3]["detail"] == (
@@ -155,7 +155,7 @@ def test_the_path_of_a_picture_is_told_from_landing_to_every_version(two_rounds,
     assert "not counted, late: it came after the round was closed" in mine[4]["detail"]
     assert path["events"][-1]["state"] == "exported"
 
-    path = told("history", edited)
+    path = told("image", "history", edited)
     answers = [each["detail"] for each in path["events"] if each["state"] == "answered"]
     assert sorted(each.partition(": ")[2] for each in answers) == [
         "1 region; counted.", "1 region; edited later.", "2 regions; counted."
@@ -164,7 +164,7 @@ def test_the_path_of_a_picture_is_told_from_landing_to_every_version(two_rounds,
     assert [each.partition(",")[0] for each in versions] == [
         "In version 1.0.0", "In version 2.0.0"
     ]  # fmt: skip
-    everything = json.dumps([told("history", image) for image in (rejected, left, edited)])
+    everything = json.dumps([told("image", "history", image) for image in (rejected, left, edited)])
     # Whole words: "ada" can also be three digits of somebody's pseudonym.
     names = "|".join((*platform.labeling.annotators(), "ada"))
     assert not re.search(rf"\b({names})\b", everything)
@@ -172,7 +172,7 @@ def test_the_path_of_a_picture_is_told_from_landing_to_every_version(two_rounds,
 
 def test_a_change_of_the_guidelines_names_the_labels_that_rest_on_the_old_ones(two_rounds, told):
     platform, rejected, left, edited = two_rounds
-    first, second = told("guidelines")["guidelines"]
+    first, second = told("policy", "guidelines")["guidelines"]
     names = platform.policy.ontology.classes[0].was
     assert (first["since"], first["rounds"], first["changes"]) == (ONE, [ONE], None)
     # Eight images landed with each round; in the second, the rejected and the left one came again.
@@ -184,12 +184,12 @@ def test_a_change_of_the_guidelines_names_the_labels_that_rest_on_the_old_ones(t
     assert second["changes"]["retired"] == []
     assert "+Leave reflections out." in second["changes"]["text"]
 
-    old = told("guidelines", first["digest"][:10])
+    old = told("policy", "guidelines", first["digest"][:10])
     assert old["digest"] == first["digest"]
     assert edited in old["images"]
     assert not {rejected, left} & {*old["images"], *old["unpublished"]}
-    assert {rejected, left} <= set(told("guidelines", second["digest"])["images"])
-    between = told("guidelines", "--diff", second["digest"][:10], first["digest"][:10])
+    assert {rejected, left} <= set(told("policy", "guidelines", second["digest"])["images"])
+    between = told("policy", "guidelines", "--diff", second["digest"][:10], first["digest"][:10])
     assert between["changes"]["retired"] == ["kite"]
 
 
@@ -208,9 +208,9 @@ def test_an_answer_that_nobody_was_asked_for_is_named_beside_the_path(two_rounds
               "annotation": "999"}  # fmt: skip
     platform.lake.ledger.append(ONE, [type(said)(**forged)], now=datetime.now(UTC))
     with pytest.raises(DataError, match=f"{stranger}: answered .* in {ONE} .*but it was"):
-        told("history", stranger)
+        told("image", "history", stranger)
     with pytest.raises(DataError, match="no landed image has this id"):
-        told("history", "0123456789")
+        told("image", "history", "0123456789")
 
 
 def test_versions_that_are_not_where_they_should_be_are_missed(two_rounds, told, monkeypatch):
@@ -219,4 +219,4 @@ def test_versions_that_are_not_where_they_should_be_are_missed(two_rounds, told,
     subprocess.run(["git", "init", "--quiet", str(nowhere)], check=True)
     monkeypatch.setenv("ANNOTATION_REGISTRY", str(nowhere))
     with pytest.raises(PublishError, match=r"lacks training-set@v1\.0\.0.* ANNOTATION_REGISTRY"):
-        told("history", rejected)
+        told("image", "history", rejected)

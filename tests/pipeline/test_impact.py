@@ -168,7 +168,7 @@ def test_what_rests_on_a_round_a_source_a_guideline_and_what_learned_from_it(pla
 def test_the_command_answers_people_and_programs_and_names_what_there_is(played):
     def run(*arguments, status=0):
         ended = subprocess.run(
-            [sys.executable, "-m", "annotation_platform.cli", "impact", *arguments],
+            [sys.executable, "-m", "annotation_platform.cli", "version", "impact", *arguments],
             env=settings_environment(played.platform.settings),
             capture_output=True, text=True, check=False,
         )  # fmt: skip
@@ -190,8 +190,8 @@ def test_the_command_answers_people_and_programs_and_names_what_there_is(played)
 
     assert f"Known: {ONE}, {TWO}." in run("--round", "round-9", status=2).stderr
     assert "there is none. Known: batch-1, batch-2." in run("--source", "nowhere", status=2).stderr
-    assert "Name one thing to ask about" in run(status=2).stderr
-    assert "Name one thing" in run("--round", ONE, "--source", "batch-1", status=2).stderr
+    assert "Give exactly one of --annotator" in run(status=2).stderr
+    assert "Give exactly one" in run("--round", ONE, "--source", "batch-1", status=2).stderr
     by_name = find_subject("annotator", played.platform.people[0].name, played.lake, {})
     assert by_name.name.startswith("annotator-")
     with pytest.raises(DataError, match="begin like that"):

@@ -356,7 +356,9 @@ def test_the_commands_answer_people_and_programs(story, tags, tmp_path):
     one, two = (tags[each].removeprefix("training-set@v") for each in ("round", "minds"))
     page, patch = tmp_path / "page.html", tmp_path / "one.patch"
     facts = json.loads(
-        run("diff", one, two, "--html", str(page), "--patch", str(patch), "--json").stdout
+        run(
+            "version", "diff", one, two, "--html", str(page), "--patch", str(patch), "--json"
+        ).stdout
     )
     assert (
         facts["changes"]
@@ -367,24 +369,26 @@ def test_the_commands_answer_people_and_programs(story, tags, tmp_path):
     assert "default-src 'none'" in text
     assert "http" not in text.replace("http-equiv", "")
     assert text.count("data:image/jpeg;base64,") > 4
-    shown = run("diff", one, two).stdout
+    shown = run("version", "diff", one, two).stdout
     assert "review decision" in shown
-    assert run("diff", one, one).stdout.strip().endswith("hold the same.")
+    assert run("version", "diff", one, one).stdout.strip().endswith("hold the same.")
     out = tmp_path / "out"
-    run("apply", one, str(patch), "--out", str(out))
+    run("version", "apply", one, str(patch), "--out", str(out))
     assert (out / "data.yaml").exists()
 
     image = story.images["edited"]
-    told = json.loads(run("explain", image[:10], "--version", two, "--label", "0", "--json").stdout)
+    told = json.loads(
+        run("image", "explain", image[:10], "--version", two, "--label", "0", "--json").stdout
+    )
     assert len(told["labels"]) == 1
     assert told["labels"][0]["rests_on"]
     assert (
-        "would be another one, or none, without what was said by"
-        in run("explain", image, "--version", two).stdout
+        "minimal flip set: without the annotations of"
+        in run("image", "explain", image, "--version", two).stdout
     )
 
     proof = tmp_path / "proof.json"
-    run("explain", image, "--version", two, "--label", "0", "--proof", str(proof))
+    run("image", "explain", image, "--version", two, "--label", "0", "--proof", str(proof))
     git = as_git(story.platform.settings.registry_path)
     (tmp_path / "manifest.json").write_bytes(git.read(tags["minds"], MANIFEST_PATH))
     # The program of the documentation, as it stands there.
@@ -401,8 +405,10 @@ def test_the_commands_answer_people_and_programs(story, tags, tmp_path):
     proof.write_text(json.dumps({**content, "text": content["text"].replace("box", "bow")}))
     assert verified()[-1] == "False"
 
-    assert "no version 'training-set@v9.9.9'" in run("diff", one, "9.9.9", status=2).stderr
-    gone = run("explain", story.images["rejected"], "--version", two, status=2).stderr
+    assert (
+        "no version 'training-set@v9.9.9'" in run("version", "diff", one, "9.9.9", status=2).stderr
+    )
+    gone = run("image", "explain", story.images["rejected"], "--version", two, status=2).stderr
     assert f"is not in {tags['minds']}" in gone
-    none = run("explain", image, "--version", two, "--label", "99", status=2).stderr
+    none = run("image", "explain", image, "--version", two, "--label", "99", status=2).stderr
     assert "no number 99" in none

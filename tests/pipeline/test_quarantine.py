@@ -49,17 +49,17 @@ def test_a_picture_put_back_is_accepted_in_the_next_round(platform):
     assert reasons["dark.jpg"].startswith("too dark: mean ")
     assert reasons["broken.jpg"].startswith("damaged image")
 
-    refused = command(platform, "release", ids["broken.jpg"])
+    refused = command(platform, "restore", ids["broken.jpg"])
     assert (refused.returncode, "cannot be decoded" in refused.stderr) == (2, True)
-    unknown = command(platform, "release", "12345678")
+    unknown = command(platform, "restore", "12345678")
     assert (unknown.returncode, "quarantine list" in unknown.stderr) == (2, True)
     shown = platform.settings.home_path / "shown.jpg"
     assert command(platform, "show", ids["dark.jpg"], "--out", shown).returncode == 0
     assert shown.read_bytes() == dark
-    done = command(platform, "release", ids["dark.jpg"][:12], "--reason", "a night shot")
-    assert "comes with the next round" in done.stdout
+    done = command(platform, "restore", ids["dark.jpg"][:12], "--reason", "a night shot")
+    assert "the next round takes it" in done.stdout
     # Putting it back twice is putting it back once, and the first reason stays.
-    again = command(platform, "release", ids["dark.jpg"], "--reason", "again", "--json")
+    again = command(platform, "restore", ids["dark.jpg"], "--reason", "again", "--json")
     assert json.loads(again.stdout)["reason"] == "a night shot"
 
     platform.start_round("round-0002")
@@ -81,7 +81,7 @@ def test_a_picture_put_back_is_accepted_in_the_next_round(platform):
     assert all("run" in line or "command" in line for line in lines)
     stored = {line["key"]: line.get("asset") for line in lines if line["action"] == "create"}
     assert stored[raw_key(ids["dark.jpg"])] == "raw_images"
-    is_accepted = command(platform, "release", ids["dark.jpg"])
+    is_accepted = command(platform, "restore", ids["dark.jpg"])
     assert "accepted already" in is_accepted.stderr
     check_account(platform.lake)
     check_idempotent(platform.lake, read_params(policy).cleaning)

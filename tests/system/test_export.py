@@ -86,13 +86,13 @@ def test_a_version_is_written_with_every_shape_and_its_pictures(world, command, 
         ],
     }.items():
         out = tmp_path / "out" / name
-        code, said = command("export", tag, "--format", name, "--out", out, *reach)
+        code, said = command("version", "export", tag, "--format", name, "--out", out, *reach)
         assert code == 0, said.err
         facts = json.loads(said.out.splitlines()[-1])
         assert facts["losses"] == losses
         assert facts["problems"] == []
         assert (facts["images"], facts["labels"]) == (8, 12)
-        assert facts["pictures"] == (0 if name == "jsonl" else 8)
+        assert facts["image_files"] == (0 if name == "jsonl" else 8)
         back = FORMATS[name].read(out, None).dataset
         assert set(back.images["image_id"]) == set(published.images["image_id"])
         if not losses:
@@ -114,11 +114,11 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(world, command, 
         ("3.0.0", "coco", "no version 'training-set@v3.0.0'"),
         ("1.0.0", "cocoo", "'cocoo' is no format"),
     ):
-        code, said = command("export", version, "--format", known, *reach)
+        code, said = command("version", "export", version, "--format", known, *reach)
         assert code == 2
         assert f"{says}" in said.err
-    code, _ = command("export", "1.0.0", "--format", "voc", "--strict", *reach)
+    code, _ = command("version", "export", "1.0.0", "--format", "voc", "--strict", *reach)
     assert code == 1
     assert (out / "labelmap.txt").exists()
-    code, said = command("export", "1.0.0", "--format", "csv", *reach)
+    code, said = command("version", "export", "1.0.0", "--format", "csv", *reach)
     assert (code, "not empty" in said.err) == (2, True)

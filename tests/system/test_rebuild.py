@@ -84,7 +84,7 @@ class Story:
 
     def command(self, *arguments, **environment):
         return subprocess.run(
-            [sys.executable, "-m", "annotation_platform.cli", "rebuild", *arguments],
+            [sys.executable, "-m", "annotation_platform.cli", "version", "rebuild", *arguments],
             env={**settings_environment(self.settings), **environment},
             capture_output=True,
             text=True,

@@ -151,20 +151,25 @@ def test_what_one_home_publishes_another_builds_on_and_strangers_pull(
     assert len(list(into.rglob("*.jpg"))) == 10
 
     monkeypatch.setenv("ANNOTATION_HOME", str(tmp_path / "home"))
-    told("stage", "1.1.0", "production", "--reason", "best", "--registry", served.address)
+    told(
+        "version", "stage", "1.1.0", "production", "--reason", "best", "--registry", served.address
+    )
     (commit,) = stages_of_versions(open_registry(served.address, yours))
     assert commit == second.commit
     monkeypatch.setenv("ANNOTATION_REGISTRY", served.address)
-    listed = told("versions")
+    listed = told("version", "list")
     assert [each["stages"] for each in listed["versions"]] == ["", "production: best"]
     assert listed["warnings"] == []
-    assert told("verify", "--all")["whole"] is True
-    assert told("gc")["removed"] == []
-    assert told("guidelines") == {"guidelines": []}
-    assert told("checkout", "1.0.0", str(tmp_path / "out"))["files"] == first.manifest.folder_files
+    assert told("version", "verify", "--all")["whole"] is True
+    assert told("version", "gc")["removed"] == []
+    assert told("policy", "guidelines") == {"guidelines": []}
+    assert (
+        told("version", "checkout", "1.0.0", str(tmp_path / "out"))["files"]
+        == first.manifest.folder_files
+    )
     loaded = load(first.tag, registry=served.address)
     assert loaded.labels["image_id"].nunique() == 8
-    told("export", "1.1.0", "--format", "csv", "--out", str(tmp_path / "csv"))
+    told("version", "export", "1.1.0", "--format", "csv", "--out", str(tmp_path / "csv"))
     # The stranger's own git keeps the address that it was given.
     shutil.rmtree(tmp_path / "stranger")
     assert_no_token_below(tmp_path)
@@ -315,12 +320,12 @@ def test_what_is_wrong_with_an_address_is_said_in_one_line_without_its_token(
     for address, expected in cases.items():
         out = str(tmp_path / "out")
         for command in (
-            ["versions"],
-            ["verify"],
-            ["stage", "1.0.0", "production", "--reason", "x"],
-            ["gc"],
-            ["checkout", "1.0.0", out],
-            ["export", "1.0.0", "--format", "coco", "--out", out],
+            ["version", "list"],
+            ["version", "verify"],
+            ["version", "stage", "1.0.0", "production", "--reason", "x"],
+            ["version", "gc"],
+            ["version", "checkout", "1.0.0", out],
+            ["version", "export", "1.0.0", "--format", "coco", "--out", out],
         ):
             done = run(*command, "--registry", address)
             assert isinstance(done.exception, AnnotationPlatformError), (command, done.exception)
@@ -329,7 +334,7 @@ def test_what_is_wrong_with_an_address_is_said_in_one_line_without_its_token(
             assert TOKEN not in message + done.output
             assert re.search(expected, message), (command, message)
     monkeypatch.setenv("ANNOTATION_REGISTRY", good)
-    assert told("versions")["versions"] == []
+    assert told("version", "list")["versions"] == []
     assert_no_token_below(tmp_path / "home")
 
 
@@ -354,14 +359,18 @@ def test_versions_are_listed_as_last_seen_while_the_registry_gives_no_answer(
     mirrors = tmp_path / "home" / "cache" / "registries"
     world.publish(registry=open_registry(address, mirrors))
     server.stop()
-    listed = told("versions")
+    listed = told("version", "list")
     assert [each["version"] for each in listed["versions"]] == ["1.0.0"]
     (warning,) = listed["warnings"]
     assert "cannot be reached" in warning
     assert "What follows was there at 20" in warning
     assert TOKEN not in warning
     # Whatever writes, or judges what is there, does not go by what was.
-    for command in (["verify"], ["gc"], ["stage", "1.0.0", "production", "--reason", "x"]):
+    for command in (
+        ["version", "verify"],
+        ["version", "gc"],
+        ["version", "stage", "1.0.0", "production", "--reason", "x"],
+    ):
         assert "cannot be reached" in str(run(*command).exception)
     with pytest.raises(PublishError, match="cannot be reached"):
         open_registry(address, mirrors)

@@ -96,7 +96,7 @@ def put(world, name: str, data: bytes) -> None:
 @pytest.mark.parametrize("world", [CONFIG], indirect=True)
 def test_planted_damage_is_found_and_put_back_byte_for_byte(world):
     before = objects(world)
-    assert told("verify", "--all")["objects"] == len(before)
+    assert told("version", "verify", "--all")["objects"] == len(before)
     rng = random.Random(3)
     in_lake = {path.read_bytes() for path in (world.root / "lake").iterdir()}
     pictures = [name for name, data in sorted(before.items()) if data in in_lake]
@@ -113,9 +113,9 @@ def test_planted_damage_is_found_and_put_back_byte_for_byte(world):
             put(world, name, before[name][:-1])
         else:
             world.bucket.Object(f"dvc/files/md5/{name[:2]}/{name[2:]}").delete()
-    found = told("verify", "--all", exit_code=1)
+    found = told("version", "verify", "--all", exit_code=1)
     assert {each["name"]: each["kind"] for each in found["problems"]} == planted
-    mended = told("verify", "--all", "--repair")
+    mended = told("version", "verify", "--all", "--repair")
     assert {each["name"] for each in mended["repaired"]} == planted.keys()
     assert objects(world) == before
 
@@ -124,10 +124,10 @@ def test_planted_damage_is_found_and_put_back_byte_for_byte(world):
 def test_gc_takes_orphans_away_and_nothing_else(world):
     before = objects(world)
     put(world, "ab" + "0" * 30, b"of a publisher that was killed")
-    assert told("verify", "--all")["orphans"] == ["ab" + "0" * 30]
-    dry = told("gc")
+    assert told("version", "verify", "--all")["orphans"] == ["ab" + "0" * 30]
+    dry = told("version", "gc")
     assert (dry["dry_run"], dry["removed"], dry["young"]) == (True, [], ["ab" + "0" * 30])
-    assert told("gc", "--yes")["removed"] == []
+    assert told("version", "gc", "--yes")["removed"] == []
     later = datetime.now(UTC) + timedelta(days=2)
     remote = open_remote(world.registry, REMOTE)
     found = collect_garbage(world.registry, remote, expected=(), now=later, dry_run=False)
@@ -152,10 +152,10 @@ def test_gc_asks_for_the_other_registry_that_publishes_into_the_bucket(world, tm
     collect_garbage(world.registry, remote, expected=(), now=later, dry_run=False)
     assert objects(world) == before
     other.registry.rename(tmp_path / "moved")
-    done = CliRunner().invoke(app, ["gc"])
+    done = CliRunner().invoke(app, ["version", "gc"])
     assert isinstance(done.exception, PublishError)
     assert "publishes there too" in str(done.exception)
-    assert told("gc", "--also-registry", str(tmp_path / "moved"))["removed"] == []
+    assert told("version", "gc", "--also-registry", str(tmp_path / "moved"))["removed"] == []
 
 
 @pytest.mark.parametrize("world", [ENVIRONMENT, CONFIG], indirect=True)
@@ -163,10 +163,10 @@ def test_a_version_is_checked_out_loaded_exported_and_pulled(world, tmp_path, mo
     # A reader has no setting of the remote: the version says where its files are.
     monkeypatch.delenv("ANNOTATION_REMOTE")
     mine = tmp_path / "mine"
-    first = told("checkout", "1.0.0", str(mine), "--registry", str(world.registry))
+    first = told("version", "checkout", "1.0.0", str(mine), "--registry", str(world.registry))
     contents = [path.read_bytes() for path in mine.glob("datasets/training-set/**/*.*")]
     assert (first["files"], first["fetched"]) == (len(contents), len(set(contents)))
-    second = told("checkout", "1.1.0", str(mine), "--registry", str(world.registry))
+    second = told("version", "checkout", "1.1.0", str(mine), "--registry", str(world.registry))
     assert 0 < second["fetched"] < second["files"]
     assert len(list(mine.rglob("*.jpg"))) == 9
     # DVC finds there what it would have brought.
@@ -181,10 +181,10 @@ def test_a_version_is_checked_out_loaded_exported_and_pulled(world, tmp_path, mo
     pictures = {path.stem: path.read_bytes() for path in loaded.fetch().rglob("*.jpg")}
     assert pictures == {path.stem: path.read_bytes() for path in (world.root / "lake").iterdir()}
     out = tmp_path / "csv"
-    told("export", "1.1.0", "--format", "csv", "--out", str(out),
+    told("version", "export", "1.1.0", "--format", "csv", "--out", str(out),
          "--registry", str(world.registry))  # fmt: skip
     assert any(out.iterdir())
-    assert told("verify", "--all", "--registry", str(world.registry))["whole"] is True
+    assert told("version", "verify", "--all", "--registry", str(world.registry))["whole"] is True
 
     access = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     into = checkout_as_stranger(
@@ -196,7 +196,7 @@ def test_a_version_is_checked_out_loaded_exported_and_pulled(world, tmp_path, mo
 @pytest.mark.parametrize("world", [ENVIRONMENT], indirect=True)
 def test_what_s3_refuses_is_one_line(world, monkeypatch):
     monkeypatch.setenv("ANNOTATION_REMOTE", "s3://no-such-bucket/dvc")
-    for command in (["gc"], ["verify"], ["verify", "--all"]):
+    for command in (["version", "gc"], ["version", "verify"], ["version", "verify", "--all"]):
         done = CliRunner().invoke(app, command)
         assert isinstance(done.exception, PublishError), (command, done.output)
         assert "\n" not in str(done.exception)

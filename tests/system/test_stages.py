@@ -80,9 +80,11 @@ def test_the_commands_list_versions_with_their_stages(world, monkeypatch):
     monkeypatch.setenv("ANNOTATION_HOME", str(world.root / "home"))
     monkeypatch.setenv("ANNOTATION_REGISTRY", str(world.registry))
     run = CliRunner().invoke
-    done = run(app, ["stage", "1.1.0", "deprecated", "--reason", "labels of round 3 are wrong"])
+    done = run(
+        app, ["version", "stage", "1.1.0", "deprecated", "--reason", "labels of round 3 are wrong"]
+    )
     assert done.exit_code == 0, done.output
-    listed = json.loads(run(app, ["versions", "--json"]).stdout.splitlines()[-1])["versions"]
+    listed = json.loads(run(app, ["version", "list", "--json"]).stdout.splitlines()[-1])["versions"]
     assert [each["stages"] for each in listed] == [
         "", "deprecated: labels of round 3 are wrong", ""
     ]  # fmt: skip

@@ -34,7 +34,7 @@ ELSEWHERE = {
     "annotation-platform demo --images": "test_real_photographs.py",
     "annotation-platform people add": "test_up.py: it needs a Label Studio",
     "annotation-platform status --watch": "test_cli.py: it ends with Ctrl-C",
-    "annotation-platform handoff": "test_cli_handoff.py: it needs a vendor",
+    "annotation-platform vendor": "test_cli_vendor.py: it needs a vendor",
 }
 
 

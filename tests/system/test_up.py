@@ -153,7 +153,7 @@ def test_one_person_takes_own_pictures_to_a_version(home, environment, servers, 
     wait_for(lambda: lake.tables.exists(RoundReports, "round-0001"))
     [state] = ask(environment, "status")["rounds"]
     assert (state["version"], state["waits_for"]) == ("1.0.0", "–")
-    assert [v["version"] for v in ask(environment, "versions")["versions"]] == ["1.0.0"]
+    assert [v["version"] for v in ask(environment, "version", "list")["versions"]] == ["1.0.0"]
 
     registry = tmp_path / "registry"
     assert git(registry, "status", "--short").splitlines() == [" M notes.txt", "?? draft.txt"]

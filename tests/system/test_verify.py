@@ -177,10 +177,10 @@ def test_the_commands_say_so_in_json_and_by_their_exit(world, monkeypatch):
     monkeypatch.setenv("ANNOTATION_REGISTRY", str(world.registry))
     monkeypatch.setenv("ANNOTATION_REMOTE", str(world.root / "remote"))
     run = CliRunner().invoke
-    whole = run(app, ["verify", "--all", "--json"])
+    whole = run(app, ["version", "verify", "--all", "--json"])
     assert whole.exit_code == 0
     assert json.loads(whole.stdout.splitlines()[-1])["whole"] is True
-    audited = run(app, ["verify", "--all", "--audit", "--json"])
+    audited = run(app, ["version", "verify", "--all", "--audit", "--json"])
     assert audited.exit_code == 0
     tags = [info.tag for info in list_versions(world.registry)]
     assert json.loads(audited.stdout.splitlines()[-1])["audits"] == {tag: {} for tag in tags}
@@ -190,17 +190,19 @@ def test_the_commands_say_so_in_json_and_by_their_exit(world, monkeypatch):
     other["group_id"] = first["group_id"]
     leaking = world.publish()
     assert leaking.manifest.audits["groups_in_two_splits"] == 1
-    audited = run(app, ["verify", "--audit", "--json"])
+    audited = run(app, ["version", "verify", "--audit", "--json"])
     assert audited.exit_code == 1
     found = json.loads(audited.stdout.splitlines()[-1])["audits"]
     assert found == {leaking.tag: {"groups_in_two_splits": 1}}
     spoilt = objects(world)[0]
     spoil(spoilt, random.Random(0))
-    bad = run(app, ["verify", "--all", "--json"])
+    bad = run(app, ["version", "verify", "--all", "--json"])
     assert bad.exit_code == 1
     (problem,) = json.loads(bad.stdout.splitlines()[-1])["problems"]
     assert problem["name"] == name_of(spoilt)
-    assert "not whole" in run(app, ["verify", "--all"]).stdout
-    assert json.loads(run(app, ["gc", "--json"]).stdout.splitlines()[-1])["dry_run"] is True
-    unknown = run(app, ["verify", "7.7.7"])
+    assert "not whole" in run(app, ["version", "verify", "--all"]).stdout
+    assert (
+        json.loads(run(app, ["version", "gc", "--json"]).stdout.splitlines()[-1])["dry_run"] is True
+    )
+    unknown = run(app, ["version", "verify", "7.7.7"])
     assert isinstance(unknown.exception, PublishError)

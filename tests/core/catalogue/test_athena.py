@@ -87,7 +87,15 @@ def test_a_location_that_cannot_be_is_refused(location):
 
 def test_the_command_prints_a_script():
     done = subprocess.run(
-        [sys.executable, "-m", "annotation_platform.cli", "athena-ddl", "--location", "s3://lake"],
+        [
+            sys.executable,
+            "-m",
+            "annotation_platform.cli",
+            "catalog",
+            "athena-ddl",
+            "--location",
+            "s3://lake",
+        ],
         capture_output=True,
         text=True,
         check=True,

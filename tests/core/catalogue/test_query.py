@@ -374,27 +374,31 @@ def run(home, *arguments):
 
 
 def test_the_command_answers_in_json(home):
-    done = run(home, "query", "SELECT source_key, duplicate_of FROM images ORDER BY 1", "--json")
+    done = run(
+        home, "catalog", "query", "SELECT source_key, duplicate_of FROM images ORDER BY 1", "--json"
+    )
     rows = [["1.jpg", None], ["4.jpg", None], ["[red]é\x1b[2J.jpg", None]]
     assert json.loads(done.stdout) == {"columns": ["source_key", "duplicate_of"], "rows": rows}
     assert done.stderr == ""
 
 
 def test_the_command_shows_people_fifty_rows_that_cannot_steer_the_terminal(home):
-    shown = run(home, "query", "SELECT source_key, duplicate_of FROM images").stdout
+    shown = run(home, "catalog", "query", "SELECT source_key, duplicate_of FROM images").stdout
     assert "[red]é" in shown
     assert "\x1b" not in shown
     assert "null" in shown
     # Nothing is cut where there is no terminal to fit.
-    assert digest(1) in run(home, "query", "SELECT * FROM images").stdout
-    lines = run(home, "query", "SELECT 'row' || range FROM range(62)").stdout.splitlines()
+    assert digest(1) in run(home, "catalog", "query", "SELECT * FROM images").stdout
+    lines = run(
+        home, "catalog", "query", "SELECT 'row' || range FROM range(62)"
+    ).stdout.splitlines()
     assert sum("row" in line for line in lines) == 51  # 50 rows under the column's name
     assert lines[-1] == "... and 12 more; --json gives all"
 
 
 @pytest.mark.parametrize("sql", ["SELECT nothing FROM images", "COPY images TO 'x.csv'"])
 def test_the_command_complains_in_one_line(home, sql):
-    done = run(home, "query", sql)
+    done = run(home, "catalog", "query", sql)
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("error: ")
@@ -404,7 +408,7 @@ def test_a_long_query_ends_with_ctrl_c(tmp_path):
     (tmp_path / "lake").mkdir()
     endless = "SELECT sum(range) FROM range(1000000000000000)"
     with subprocess.Popen(
-        [sys.executable, "-m", "annotation_platform.cli", "query", endless],
+        [sys.executable, "-m", "annotation_platform.cli", "catalog", "query", endless],
         env={**os.environ, "ANNOTATION_HOME": str(tmp_path)},
         stderr=subprocess.PIPE,
     ) as asked:

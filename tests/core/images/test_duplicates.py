@@ -169,7 +169,14 @@ def test_the_command_prints_one_object(tmp_path):
     for name in ("a.jpg", "[b].jpg"):
         (tmp_path / name).write_bytes(saved(scene(1)))
     (tmp_path / "notes.txt").write_text("no picture")
-    command = [sys.executable, "-m", "annotation_platform.cli", "duplicates", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "annotation_platform.cli",
+        "dataset",
+        "duplicates",
+        str(tmp_path),
+    ]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == {
         "groups": [["[b].jpg", "a.jpg"]],
@@ -178,7 +185,7 @@ def test_the_command_prints_one_object(tmp_path):
     }
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "[b].jpg" in shown
-    assert "2 pictures in 1 groups" in shown
+    assert "2 images in 1 groups" in shown
 
 
 def test_pairs_are_found_whichever_of_both_is_known():

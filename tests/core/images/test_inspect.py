@@ -58,7 +58,7 @@ def test_the_command_prints_one_row_a_file_and_stores_nothing(tmp_path):
 
     def run(*arguments):
         done = subprocess.run(
-            [sys.executable, "-m", "annotation_platform.cli", "inspect", *arguments],
+            [sys.executable, "-m", "annotation_platform.cli", "dataset", "inspect", *arguments],
             capture_output=True,
             text=True,
             timeout=100,

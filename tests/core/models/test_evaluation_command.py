@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from annotation_platform.cli_models import evaluate
+from annotation_platform.cli.model import evaluate
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.settings import PROJECT_ROOT
 

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from annotation_platform.cli_models import noise_curve as command
+from annotation_platform.cli.model import noise_curve as command
 from annotation_platform.errors import DataError, NotReadyError
 from annotation_platform.models.from_version import noise_curve_on_version
 from annotation_platform.models.noise import noise_curve, spoil_labels
@@ -113,7 +113,7 @@ def test_the_command_answers_with_a_table_a_chart_and_json(drawn, tmp_path):
     (tmp_path / "params.yaml").write_text(policy.to_yaml())
     app = typer.Typer()
     app.command()(command)
-    places = ["--data", str(tmp_path / "v"), "--params", str(tmp_path / "params.yaml")]
+    places = ["--data", str(tmp_path / "v"), "--policy", str(tmp_path / "params.yaml")]
     given = [*places, "--shares", "0,50", "--out", str(tmp_path / "out"), "--json"]
     done = CliRunner().invoke(app, given)
     assert done.exit_code == 0, done.exception

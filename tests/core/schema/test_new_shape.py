@@ -12,9 +12,6 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from annotation_platform.labeling.handoff_readme import readme
-from annotation_platform.labeling.interface import labeling_config
-from annotation_platform.labeling.results import read_result, write_result
 from PIL import Image
 from pydantic import ValidationError
 
@@ -27,6 +24,9 @@ from annotation_platform.formats.conversion import convert, write_dataset
 from annotation_platform.formats.geometry import convert as convert_label
 from annotation_platform.formats.known import FORMATS
 from annotation_platform.labeling.backends.label_studio import region_codecs
+from annotation_platform.labeling.backends.label_studio.interface import labeling_config
+from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
+from annotation_platform.labeling.backends.vendor.readme import readme
 from annotation_platform.reporting.previews import thumbnail
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import LabelClass, Ontology

@@ -149,8 +149,8 @@ def remove_person(
     ids = [user.id for user in users if email_in(user.email) == address]
     if not address or not ids:
         raise LabelingError(
-            f"Nobody at {http.url} has the address {email}. `annotation-platform people` lists who "
-            "there is."
+            f"{http.url} has no account with the address {email}. `annotation-platform people "
+            "list` lists the annotators."
         )
     if ids[0] == me.id:
         raise LabelingError(f"{email} is the administrator whose token is used; it stays.")

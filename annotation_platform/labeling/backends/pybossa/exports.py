@@ -40,7 +40,7 @@ class _RowError(ValueError):
 
 
 def read_pybossa(tasks: Path, task_runs: Path) -> Returned:
-    """Return the answers of task runs to tasks that ``handoff export --format pybossa`` made.
+    """Return the answers of task runs to tasks that ``vendor export --format pybossa`` made.
 
     Both files are Pybossa's exports, JSON or CSV, or the zip in which Pybossa hands them out; the
     same data give the same answers in any of them. An answer is a list of regions as Label Studio

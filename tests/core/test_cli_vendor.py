@@ -1,4 +1,4 @@
-"""The commands ``handoff export`` and ``handoff import``, as a vendor's manager uses them."""
+"""The commands ``vendor export`` and ``vendor import``, as a vendor's manager uses them."""
 
 import json
 import zipfile
@@ -6,7 +6,7 @@ import zipfile
 import pytest
 from typer.testing import CliRunner
 
-from annotation_platform.cli_handoff import handoff_app
+from annotation_platform.cli.vendor import app
 from annotation_platform.errors import DataError, NotReadyError, SettingsError
 from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
 from annotation_platform.storage.objects import LocalObjectStore
@@ -28,12 +28,12 @@ def labeling(tmp_path, monkeypatch):
     store = LocalObjectStore(tmp_path / "home" / "lake")
     put_pictures(store, 4)
     labeling = HandoffLabeling(store)
-    labeling.publish(ROUND, ONTOLOGY, make_copies(4, 2))
+    labeling.publish_round(ROUND, ONTOLOGY, make_copies(4, 2))
     return labeling
 
 
 def run(*arguments):
-    return CliRunner().invoke(handoff_app, [str(each) for each in arguments])
+    return CliRunner().invoke(app, [str(each) for each in arguments])
 
 
 def facts(done):
@@ -43,17 +43,17 @@ def facts(done):
 def test_a_round_goes_out_and_comes_back(labeling, tmp_path):
     out = tmp_path / "out.zip"
     done = run("export", ROUND, "--out", out, "--vendor", "acme", "--json")
-    assert (done.exit_code, facts(done)["places"], facts(done)["pictures"]) == (0, 8, 4)
+    assert (done.exit_code, facts(done)["assignments"], facts(done)["images"]) == (0, 8, 4)
     with zipfile.ZipFile(out) as archive:
         template = json.loads(archive.read("answers.json"))
     back = tmp_path / "back.json"
     back.write_text(json.dumps(fill_in(template, what_people_say(make_copies(3, 2)))))
     done = run("import", back)
     assert done.exit_code == 0
-    assert "6 answers stored" in done.stdout
-    assert "2 places are not answered yet" in done.stdout
+    assert "6 annotations stored" in done.stdout
+    assert "2 assignments have no annotation yet" in done.stdout
     assert facts(run("import", back, "--json"))["known"] == 6
-    assert len(labeling.collect(ROUND)) == 6
+    assert len(labeling.submissions(ROUND)) == 6
 
 
 def test_what_is_wrong_is_listed_and_stops_all_of_it_unless_told_otherwise(labeling, tmp_path):
@@ -65,20 +65,20 @@ def test_what_is_wrong_is_listed_and_stops_all_of_it_unless_told_otherwise(label
     back.write_text(json.dumps(content))
     done = run("import", back, "--json")
     # Eight answers, each given four times: all but the first of them are wrong.
-    assert (facts(done)["wrong"], len(facts(done)["problems"])) == (24, 20)
+    assert (facts(done)["invalid"], len(facts(done)["problems"])) == (24, 20)
     assert isinstance(done.exception, DataError)
     assert "24 problems" in str(done.exception)
-    assert labeling.collect(ROUND) == []
-    done = run("import", back, "--skip-wrong")
+    assert labeling.submissions(ROUND) == []
+    done = run("import", back, "--skip-invalid")
     assert done.exit_code == 1
     assert "answers[8]" in done.stdout
-    assert len(labeling.collect(ROUND)) == 8
+    assert len(labeling.submissions(ROUND)) == 8
 
 
 def test_pybossa_there_and_back(labeling, tmp_path):
     out = tmp_path / "out"
     url = "https://pictures.example.org/"
-    run("export", ROUND, "--out", out, "--format", "pybossa", "--pictures-url", url)
+    run("export", ROUND, "--out", out, "--format", "pybossa", "--images-url", url)
     tasks = json.loads((out / "tasks.json").read_text())
     assert tasks[0]["info"]["image_url"] == f"{url}{tasks[0]['info']['image']}"
     rows, runs = in_pybossa(tasks, what_people_say(make_copies(4, 2)))

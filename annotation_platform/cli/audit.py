@@ -1,4 +1,4 @@
-"""Commands about the audit logs: whether they are whole, and what they say."""
+"""Commands about the audit log and the access log: their integrity and their contents."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -6,27 +6,27 @@ from typing import Annotated, Any
 
 import typer
 
-from annotation_platform.cli_output import OUT, AsJson, print_json, print_rows
+from annotation_platform.cli.options import AsJson
+from annotation_platform.cli.output import OUT, print_json, print_line, print_rows
 from annotation_platform.errors import DataError
-from annotation_platform.settings import read_settings
 
-audit_app = typer.Typer(
-    help="Who published, decided and read what; and whether that record is whole.",
-    no_args_is_help=True,
+app = typer.Typer(
+    help="Read and verify the log of releases, decisions and reads.", no_args_is_help=True
 )
 
 _SHOWN = 50
 _SHORT = 12
 _DIGEST = 40
-_THROUGH = {"run", "asset", "command"}
-"""Facts that say how something was done; --json shows them."""
+_MEANS = {"run", "asset", "command"}
+"""Facts about how something was done; only ``--json`` prints them."""
 
 
-@audit_app.command("verify")
+@app.command("verify")
 def audit_verify(as_json: AsJson = False) -> None:
-    """Find the first line of the audit logs that was changed, added, moved or taken away."""
+    """Find the first line of the logs that was changed, added, moved or removed."""
     from annotation_platform.audit_log.verify import verify_logs
     from annotation_platform.lake import lake_of, uses_of
+    from annotation_platform.settings import read_settings
 
     settings = read_settings()
     found = verify_logs(lake_of(settings, audited=False).events, uses_of(settings))
@@ -34,27 +34,31 @@ def audit_verify(as_json: AsJson = False) -> None:
         print_json({"whole": found.whole, **asdict(found)})
     else:
         for text in (*found.notes, *(each.sentence for each in found.problems)):
-            OUT.print(text, markup=False, soft_wrap=True)
-        OUT.print(
-            f"{found.events} events in {found.entries} entries, {found.uses} uses of the lake on"
-            f" {found.files} days: {'whole' if found.whole else 'not whole'}.",
-            soft_wrap=True,
+            print_line(text)
+        print_line(
+            f"{found.events} events in {found.entries} entries, {found.uses} accesses to the lake"
+            f" on {found.files} days: {'whole' if found.whole else 'not whole'}."
         )
     if not found.whole:
         raise typer.Exit(1)
 
 
-@audit_app.command("show")
+@app.command("show")
 def audit_show(
     since: Annotated[
-        str, typer.Option(metavar="WHEN", help="From 2026-05-01, or 2026-05-01T12:30 in UTC, on.")
+        str,
+        typer.Option(metavar="WHEN", help="Earliest time: 2026-05-01, or 2026-05-01T12:30 in UTC."),
     ] = "",
-    action: Annotated[str, typer.Option(help="Such as release, review or policy.")] = "",
-    author: Annotated[str, typer.Option(help="By whom.")] = "",
-    reads: Annotated[bool, typer.Option("--reads", help="Who read answers, instead.")] = False,
+    action: Annotated[
+        str, typer.Option(help="Only this action, such as release, review or policy.")
+    ] = "",
+    author: Annotated[str, typer.Option(help="Only actions of this actor.")] = "",
+    reads: Annotated[
+        bool, typer.Option("--reads", help="Show who read annotations, from the access log.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show releases, reviews, decisions and changes of policy: by whom, when and why."""
+    """Show releases, reviews, decisions and policy changes: actor, time and reason."""
     from annotation_platform.audit_log.events import ACTIONS
     from annotation_platform.audit_log.reading import (
         READS,
@@ -64,6 +68,7 @@ def audit_show(
         read_reads,
     )
     from annotation_platform.lake import lake_of, uses_of
+    from annotation_platform.settings import read_settings
 
     known = READS if reads else ACTIONS
     if action not in {"", *known}:
@@ -75,28 +80,26 @@ def audit_show(
     if as_json:
         print_json({"reads" if reads else "events": found.lines, "unreadable": found.unreadable})
         return
-    _show(found.lines, _of_read if reads else _of_event)
+    _show(found.lines, _read_row if reads else _event_row)
     for place in found.unreadable[:1]:
-        OUT.print(
+        print_line(
             f"{len(found.unreadable)} lines cannot be read, the first is {place}: see"
-            " `annotation-platform audit verify`.",
-            markup=False,
-            soft_wrap=True,
+            " `annotation-platform audit verify`."
         )
 
 
 def _show(lines: list[dict[str, Any]], row_of: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     if not lines:
-        OUT.print("Nothing of that kind yet.")
+        OUT.print("No matching entries.")
         return
     if len(lines) > _SHOWN:
-        OUT.print(f"{len(lines) - _SHOWN} earlier ones; --json gives all")
+        OUT.print(f"{len(lines) - _SHOWN} earlier entries; --json prints all")
     rows = [row_of(line) for line in lines[-_SHOWN:]]
     print_rows(list(rows[0]), [list(row.values()) for row in rows])
 
 
-def _of_event(line: dict[str, Any]) -> dict[str, Any]:
-    facts = {key: value for key, value in line.get("facts", {}).items() if key not in _THROUGH}
+def _event_row(line: dict[str, Any]) -> dict[str, Any]:
+    facts = {key: value for key, value in line.get("facts", {}).items() if key not in _MEANS}
     return {
         "number": line.get("number"),
         "at": str(line["at"])[:19],
@@ -104,11 +107,11 @@ def _of_event(line: dict[str, Any]) -> dict[str, Any]:
         "action": line.get("action"),
         "subject": _short(str(line.get("subject"))),
         "reason": line.get("reason"),
-        "facts": "\n".join(f"{key}: {_said(value)}" for key, value in facts.items()),
+        "facts": "\n".join(f"{key}: {_fact(value)}" for key, value in facts.items()),
     }
 
 
-def _of_read(line: dict[str, Any]) -> dict[str, Any]:
+def _read_row(line: dict[str, Any]) -> dict[str, Any]:
     return {
         "at": str(line["at"])[:19],
         "author": line.get("author", ""),
@@ -119,14 +122,14 @@ def _of_read(line: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _said(value: Any) -> str:
-    """Return a fact for people: of a changed setting what it was and what it is."""
+def _fact(value: Any) -> str:
+    """Return a fact as text; for a changed setting, its new and its old value."""
     if not isinstance(value, dict):
         return _short(str(value))
     return ", ".join(f"{key} is {pair[1]}, was {pair[0]}" for key, pair in value.items())
 
 
 def _short(text: str) -> str:
-    """Return the beginning of a digest; anything else as it is."""
+    """Return the first digits of a digest; any other text unchanged."""
     is_digest = len(text) >= _DIGEST and all(each in "0123456789abcdef" for each in text)
     return text[:_SHORT] if is_digest else text

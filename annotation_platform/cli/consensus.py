@@ -1,4 +1,4 @@
-"""The command that makes one label of several answers; it needs nothing else of the platform."""
+"""The command that resolves the annotations in a CSV file; it needs no platform."""
 
 import math
 from dataclasses import asdict
@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from annotation_platform.cli_output import OUT, AsJson, print_json, print_rows
-from annotation_platform.errors import DataError
+from annotation_platform.cli.options import AsJson
+from annotation_platform.cli.output import (
+    OUT,
+    finite,
+    print_json,
+    print_line,
+    print_rows,
+    write_output,
+)
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from annotation_platform.consensus.answers import AnswerFile, GoldFile
     from annotation_platform.consensus.evidence import ClassConsensus
 
@@ -20,47 +25,42 @@ COLUMNS = ["task", "label", "posterior", "answers", "agreed", "method"]
 
 
 def consensus(
-    answers: Annotated[
-        Path, typer.Argument(help="CSV with the columns task, worker and label.", metavar="ANSWERS")
+    annotations: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV file with the columns task, worker and label.", metavar="ANNOTATIONS"
+        ),
     ],
     gold: Annotated[
-        Path | None, typer.Option(help="CSV with the columns task and label: known answers.")
+        Path | None, typer.Option(help="CSV file with the columns task and label: gold tasks.")
     ] = None,
     ask: Annotated[
-        int, typer.Option(min=0, help="Name so many tasks whose expert answer would decide most.")
+        int, typer.Option(min=0, help="Number of tasks to list for an expert, best first.")
     ] = 0,
-    out: Annotated[Path | None, typer.Option(help="CSV that the labels are written to.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the order in which to ask.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="CSV file for the labels.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for the order of --ask.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Make one label per task of the answers of several people.
+    """Resolve several annotations per task into one label.
 
-    The majority decides; ties fall to the more reliable or get no label.
-    Where known answers (--gold) show that a model does better, it decides.
-    Let an expert answer what --ask names, and add that to the gold.
+    The majority decides; the more reliable annotators decide ties, or the task gets no label.
+    A model decides where gold tasks (--gold) show that it is more accurate.
+    An expert's labels for the tasks that --ask lists go into the gold file.
     """
     from annotation_platform.consensus.answers import read_answers, read_gold
     from annotation_platform.consensus.evidence import resolve_classes
 
-    read = read_answers(answers)
+    read = read_answers(annotations)
     known = read_gold(gold, read.answers) if gold else None
     found = resolve_classes(read.answers, gold=known.gold if known else None, seed=seed)
     asked = found.ask(ask)
     if out:
-        _write(found.labels, out)
+        text = found.labels[COLUMNS].to_csv(index=False, float_format="%.6f", lineterminator="\n")
+        write_output(out, text.encode())
     if as_json:
         print_json(_facts(found, read, known, asked))
     else:
         _show(found, read, known, asked, out)
-
-
-def _write(labels: "pd.DataFrame", out: Path) -> None:
-    try:
-        labels[COLUMNS].to_csv(out, index=False, float_format="%.6f", lineterminator="\n")
-    except OSError as error:
-        raise DataError(
-            f"{out}: cannot be written ({error.strerror}). Name another file with --out."
-        ) from error
 
 
 def _facts(
@@ -74,7 +74,7 @@ def _facts(
         "method": found.method,
         "reason": found.reason,
         "tasks": len(labels),
-        "answers": len(read.answers),
+        "annotations": len(read.answers),
         "tied": labels.loc[labels["tied"], "task"].tolist(),
         "ask": asked,
         "evidence": [_finite(asdict(each)) for each in found.evidence],
@@ -87,11 +87,7 @@ def _facts(
 
 
 def _finite(row: dict[Any, Any]) -> dict[str, Any]:
-    """Return a row in which what is not a number is null: JSON has no word for it."""
-    return {
-        str(name): None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in row.items()
-    }
+    return {str(name): finite(value) for name, value in row.items()}
 
 
 def _show(
@@ -107,35 +103,35 @@ def _show(
         [row["worker"], row["answers"], _share(row["quality"]), _interval(row), row["compared"]]
         for row in workers.to_dict("records")
     ]
-    print_rows(["worker", "answers", "quality", "95 %", "compared"], rows, most=20)
+    print_rows(["worker", "annotations", "quality", "95 %", "compared"], rows, most=20)
     if out is None:
         shown = labels[COLUMNS].assign(posterior=labels["posterior"].map("{:.3f}".format))
         cells = shown.astype(object).where(shown.notna(), "–").to_numpy().tolist()
         print_rows(COLUMNS, cells, most=20)
     for line in _notes(read, known):
-        OUT.print(f"note: {line}", markup=False, soft_wrap=True)
+        print_line(f"note: {line}")
     if asked:
         OUT.print(f"Ask an expert about these {len(asked)} tasks:")
         for task in asked:
             name = task if task.isprintable() else repr(task)
-            OUT.print(f"  {name}", markup=False, soft_wrap=True)
+            print_line(f"  {name}")
     where = f" → {out}" if out else ""
-    said = f"{len(labels)} tasks from {len(read.answers)} answers of {len(workers)} workers"
-    OUT.print(f"{said}, {tied} tied{where}", markup=False, soft_wrap=True)
-    OUT.print(found.reason, markup=False, soft_wrap=True)
+    counts = f"{len(labels)} tasks, {len(read.answers)} annotations by {len(workers)} workers"
+    print_line(f"{counts}, {tied} tied{where}")
+    print_line(found.reason)
 
 
 def _notes(read: "AnswerFile", known: "GoldFile | None") -> list[str]:
     notes = [*read.warnings, *(known.warnings if known else [])]
-    for what, repeats in (
-        ("answers", read.superseded),
-        ("known answers", known.superseded if known else []),
+    for kind, repeats in (
+        ("annotations", read.superseded),
+        ("gold labels", known.superseded if known else []),
     ):
         if repeats:
             lines = ", ".join(str(each.line) for each in repeats[:10])
             more = ", …" if len(repeats) > 10 else ""
             notes.append(
-                f"{len(repeats)} {what} do not count, a later one replaced them: line {lines}{more}"
+                f"{len(repeats)} {kind} do not count, a later one replaced them: line {lines}{more}"
             )
     return notes
 
