@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from typer.exceptions import TyperException
 
+from annotation_platform.actor import COMMAND
 from annotation_platform.cli_audit import audit_app
 from annotation_platform.cli_backtest import backtest
 from annotation_platform.cli_consensus import consensus
@@ -36,7 +37,6 @@ from annotation_platform.cli_pictures import duplicates, ingest, inspect, quaran
 from annotation_platform.cli_provenance import apply, diff, explain
 from annotation_platform.cli_rounds import answers, pin, round_app, skill_app
 from annotation_platform.cli_versions import checkout, gc, rebuild, stage, verify, versions
-from annotation_platform.doer import COMMAND
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.settings import read_settings
 
@@ -155,7 +155,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show every round and what it waits for."""
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.params import read_params
     from annotation_platform.reporting.status import round_states
 
@@ -193,7 +193,7 @@ def query(
 ) -> None:
     """Ask in SQL: images, quarantine, predictions, labels, versions and every table."""
     from annotation_platform.catalogue.query import run_query, to_answer
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
 
     settings = read_settings()
     found = to_answer(run_query(lake_of(settings), sql))
@@ -319,7 +319,7 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 def _note_person(email: str, change: str) -> None:
     from annotation_platform.audit_log.noting import note_person
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
 
     note_person(email, change, lake_of(read_settings()), now=datetime.now(UTC))
 

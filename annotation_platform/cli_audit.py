@@ -25,11 +25,12 @@ _THROUGH = {"run", "asset", "command"}
 @audit_app.command("verify")
 def audit_verify(as_json: AsJson = False) -> None:
     """Find the first line of the audit logs that was changed, added, moved or taken away."""
+    from annotation_platform.audit_log.events import EventLog
     from annotation_platform.audit_log.verify import verify_logs
-    from annotation_platform.lake import lake_of, uses_of
+    from annotation_platform.landing.lake import lake_of, uses_of
 
     settings = read_settings()
-    found = verify_logs(lake_of(settings, audited=False).events, uses_of(settings))
+    found = verify_logs(EventLog(lake_of(settings, audited=False).store), uses_of(settings))
     if as_json:
         print_json({"whole": found.whole, **asdict(found)})
     else:
@@ -63,7 +64,7 @@ def audit_show(
         read_events,
         read_reads,
     )
-    from annotation_platform.lake import lake_of, uses_of
+    from annotation_platform.landing.lake import lake_of, uses_of
 
     known = READS if reads else ACTIONS
     if action not in {"", *known}:

@@ -57,7 +57,7 @@ def backtest(
     from annotation_platform.backtesting.reading import read_record
     from annotation_platform.backtesting.truth import SOURCES
     from annotation_platform.consensus.evidence import METHODS
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
 
     other = read_params(policy)
     _require("--method", [method] if method else [], METHODS)

@@ -39,7 +39,7 @@ def erase(
     as_json: AsJson = False,
 ) -> None:
     """Erase an image, all from a source, or who an annotator was, from every store and version."""
-    from annotation_platform.doer import system_user
+    from annotation_platform.actor import system_user
     from annotation_platform.erasing import erase as erasing
     from annotation_platform.params import read_params
 
@@ -88,7 +88,7 @@ def _warn_of_policy(policy: "Params") -> None:
 def _places(settings: Settings, registry: str, remote: str) -> "Places":
     from annotation_platform.erasing.places import Places
     from annotation_platform.labeling.backends import labeling_of
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.models.registry import ModelRegistry
     from annotation_platform.params import read_params
 

@@ -44,7 +44,7 @@ def handoff_export(
     """Write a round's tasks, pictures and guidelines as a package for a vendor."""
     from annotation_platform.labeling.handoff import HandoffLabeling
     from annotation_platform.labeling.handoff_package import write_package
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
 
     store = lake_of(read_settings()).store
     labeling = HandoffLabeling(store)
@@ -89,7 +89,7 @@ def handoff_import(
     from annotation_platform.labeling.handoff import HandoffLabeling
     from annotation_platform.labeling.handoff_returns import import_answers, read_returned
     from annotation_platform.labeling.pybossa import read_pybossa
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
 
     labeling = HandoffLabeling(lake_of(read_settings()).store)
     if source == "pybossa":

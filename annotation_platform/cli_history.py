@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from annotation_platform.curation.history import Event
-    from annotation_platform.lake import Lake
     from annotation_platform.reporting.guidelines import Changes
+    from annotation_platform.storage.lake import Lake
 
 _SHORT = 12
 
@@ -29,7 +29,7 @@ def history(
 ) -> None:
     """Show the path of a picture: landed, asked about, answered, reviewed, published."""
     from annotation_platform.curation.history import require_legal
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.reporting.history import find_image, image_history
     from annotation_platform.versioning.contents import versions_with
 
@@ -72,7 +72,7 @@ def guidelines(
     as_json: AsJson = False,
 ) -> None:
     """List what people were told, since when, and what was labelled under it."""
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.reporting.guidelines import find_guideline
 
     lake = lake_of(read_settings())

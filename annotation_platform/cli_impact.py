@@ -39,7 +39,7 @@ def impact(
     as_json: AsJson = False,
 ) -> None:
     """List every label, version and model that rests on somebody or something."""
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.models.registry import ModelRegistry
     from annotation_platform.provenance.impact import find_impact, find_subject
     from annotation_platform.provenance.state import read_state

@@ -156,7 +156,7 @@ def relabel(
     as_json: AsJson = False,
 ) -> None:
     """Have people look again at images where the model and their labels disagree."""
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.models.findings import images_to_ask_again
     from annotation_platform.selection.pins import Pins
 

@@ -131,7 +131,7 @@ def duplicates(
 @quarantine_app.command("list")
 def quarantine_list(as_json: AsJson = False) -> None:
     """List the pictures kept out, each with the reason and the measured value."""
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.landing.quarantine import kept_out
 
     lake = lake_of(read_settings())
@@ -154,7 +154,7 @@ def quarantine_show(
     out: Annotated[Path, typer.Option(help="Where the file goes, as it landed.")],
 ) -> None:
     """Write the file of a picture as it landed, to look at it."""
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.landing.quarantine import find_picture
     from annotation_platform.storage.keys import raw_key
 
@@ -171,7 +171,7 @@ def quarantine_release(
     as_json: AsJson = False,
 ) -> None:
     """Put a picture back: it lands again, in the next round, whatever its quality."""
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.landing.quarantine import release
 
     lake = lake_of(read_settings())

@@ -64,7 +64,7 @@ def diff(
     else:
         _print(found)
     if html is not None:
-        from annotation_platform.lake import lake_of
+        from annotation_platform.landing.lake import lake_of
         from annotation_platform.provenance.page import render_diff
 
         _write(html, render_diff(found, was, is_, lake_of(settings).picture).encode())
@@ -127,7 +127,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Say why the labels of an image in a version are what they are, from its landing on."""
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.provenance.explain import explain_image, prove
     from annotation_platform.reporting.history import find_image
 
@@ -194,7 +194,7 @@ def _tell_label(label: "LabelStory", say: Callable[[str], None]) -> None:
 
 
 def _state(settings: Settings, version: str, registry: str, remote: str) -> "VersionState":
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.provenance.state import read_state
     from annotation_platform.versioning.manifest import typed_tag
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from annotation_platform.actor import system_user
 from annotation_platform.cli_output import OUT, AsJson, Email, answer, print_json, table_of
-from annotation_platform.doer import system_user
 from annotation_platform.settings import read_settings
 
 if TYPE_CHECKING:
     from annotation_platform.labeling.client import LabelingClient
-    from annotation_platform.lake import Lake
+    from annotation_platform.storage.lake import Lake
 
 round_app = typer.Typer(help="Close, cancel or re-open a round.", no_args_is_help=True)
 skill_app = typer.Typer(help="What people know: who may answer, who reviews.", no_args_is_help=True)
@@ -51,7 +51,7 @@ def round_reopen(round_id: RoundId, reason: Reason, as_json: AsJson = False) -> 
 @round_app.command("show")
 def round_show(round_id: RoundId, as_json: AsJson = False) -> None:
     """Show how far each stage of a round is, and what was decided about it."""
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.reporting.status import round_progress
 
     progress = round_progress(lake_of(read_settings()), round_id)
@@ -72,7 +72,7 @@ def round_report(
 ) -> None:
     """Write the report of a round as one HTML page: figures, pictures, advice for the next."""
     from annotation_platform.errors import DataError
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.params import read_params
     from annotation_platform.reporting.round_page import render_round
 
@@ -128,7 +128,7 @@ def pin(
 ) -> None:
     """Have people asked about an image whatever the selection says, or never; it is recorded."""
     from annotation_platform.errors import DataError
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.selection.pins import Pins
 
     lake = lake_of(read_settings())
@@ -159,7 +159,7 @@ def skill_remove(email: Email, skill: SkillName, as_json: AsJson = False) -> Non
 def skill_list(email: Email, as_json: AsJson = False) -> None:
     """List what somebody knows."""
     from annotation_platform.labeling.skills import Skills
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
 
     found = Skills(lake_of(read_settings()).store).of(email)
     answer({"email": email, "skills": found}, as_json, ", ".join(found) or "No skill on record.")
@@ -167,7 +167,7 @@ def skill_list(email: Email, as_json: AsJson = False) -> None:
 
 def _places() -> "tuple[Lake, LabelingClient]":
     from annotation_platform.labeling.backends import labeling_of
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.params import read_params
 
     settings = read_settings()
@@ -177,8 +177,9 @@ def _places() -> "tuple[Lake, LabelingClient]":
 
 def _decide(round_id: str, action: Any, reason: str, as_json: bool) -> None:
     from annotation_platform.audit_log.noting import note_decisions
+    from annotation_platform.labeling.ledger import AnswersLedger
     from annotation_platform.labeling.record import RoundRecord
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
 
     lake, now = lake_of(read_settings()), datetime.now(UTC)
     lake.tables.read("label_tasks", round_id)
@@ -187,7 +188,7 @@ def _decide(round_id: str, action: Any, reason: str, as_json: bool) -> None:
         reason=reason,
         by=system_user(),
         now=now,
-        entries=lake.ledger.entries(round_id),
+        entries=AnswersLedger(lake.store).entries(round_id),
     )
     note_decisions(round_id, lake, now=now)
     _say(round_id, action, as_json)
@@ -206,7 +207,7 @@ def _say(round_id: str, action: str, as_json: bool) -> None:
 def _skill(email: str, skill: str, *, granted: bool, as_json: bool) -> None:
     from annotation_platform.audit_log.noting import note_skill
     from annotation_platform.labeling.skills import Skills
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
 
     lake, now = lake_of(read_settings()), datetime.now(UTC)
     skills = Skills(lake.store)

@@ -112,7 +112,7 @@ def stage(
 ) -> None:
     """Say what a version is used for, as a git tag that `gto show` lists too."""
     from annotation_platform.audit_log.noting import note_stage
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.versioning.stages import assign_stage
 
     settings, now = read_settings(), datetime.now(UTC)
@@ -141,9 +141,10 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Read every file of a version in the remote and say which are damaged or missing."""
-    from annotation_platform.lake import lake_of
-    from annotation_platform.release import LakeMender, VersionStore
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.settings import PROJECT_ROOT
+    from annotation_platform.versioning.mender import LakeMender
+    from annotation_platform.versioning.store import VersionStore
     from annotation_platform.versioning.verify import audit_versions, verify_versions
 
     settings = read_settings()
@@ -287,7 +288,7 @@ def gc(
 
     Other registries that publish to the remote are noted in it, and what they need stays.
     """
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.versioning.collect import collect_garbage
 
     settings = read_settings()

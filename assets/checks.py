@@ -9,12 +9,14 @@ from annotation_platform.curation import gates
 from annotation_platform.curation.drift import Drift
 from annotation_platform.curation.error_bars import release_allowed
 from annotation_platform.curation.pace import Pace
-from annotation_platform.lake import Lake
+from annotation_platform.images.accepted import accepted_images
+from annotation_platform.landing.rounds import RoundManifests
 from annotation_platform.models.agreement import agreement_drop
 from annotation_platform.params import Params
 from annotation_platform.reporting.account import missing_outcomes
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.tables import empty_table
+from annotation_platform.storage.lake import Lake
 from assets.consensus import annotator_quality as annotator_quality_asset
 from assets.consensus import consensus_labels as consensus_labels_asset
 from assets.imports import imported_labels as imported_labels_asset
@@ -53,7 +55,7 @@ def every_object_has_one_outcome(
     lake: dg.ResourceParam[Lake],
 ) -> dg.AssetCheckResult:
     """Each landed object of the round is accepted, a duplicate or quarantined, and only one."""
-    found = missing_outcomes(lake.manifests.read(context.partition_key), cleaned_images)
+    found = missing_outcomes(RoundManifests(lake.store).read(context.partition_key), cleaned_images)
     return _verdict(found, "objects without exactly one outcome", "Materialise the round again.")
 
 
@@ -140,7 +142,7 @@ def boxes_inside_image(
     consensus_labels: pd.DataFrame, lake: dg.ResourceParam[Lake]
 ) -> dg.AssetCheckResult:
     """Every region has an area and lies inside its picture."""
-    found = gates.boxes_outside_image(consensus_labels, lake.accepted_images())
+    found = gates.boxes_outside_image(consensus_labels, accepted_images(lake.tables))
     return _verdict(found, "regions outside their image", "Correct them in Label Studio.")
 
 

@@ -10,14 +10,16 @@ from annotation_platform.consensus.anchoring import crowd_anchoring, proposal_de
 from annotation_platform.consensus.anomalies import label_anomalies
 from annotation_platform.consensus.quality import quality_table
 from annotation_platform.consensus.resolve import counting_answers, resolve_consensus
+from annotation_platform.curation.known_labels import known_labels
 from annotation_platform.curation.pace import measure_pace
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.guidelines import guideline_of
 from annotation_platform.labeling.moments import note_consensus
 from annotation_platform.labeling.qualification import qualify
 from annotation_platform.labeling.tasks import shown_proposals
-from annotation_platform.lake import Lake
 from annotation_platform.params import Params
+from annotation_platform.storage.lake import Lake
 from assets.metadata import counts, histogram, number, pictures, table
 from assets.partitions import rounds
 
@@ -32,7 +34,7 @@ def annotator_quality(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """How well each annotator does, beside the others and on tasks whose answer is known."""
     round_id = context.partition_key
-    known = lake.known_labels(policy.labeling.gold_origins)
+    known = known_labels(lake.tables, policy.labeling.gold_origins)
     proposed = lake.tables.read_rounds("model_predictions", [round_id])
     least = policy.labeling.minimum_score
     shown = shown_proposals(proposed, policy.ontology, minimum_score=least)
@@ -93,7 +95,7 @@ def consensus_labels(
         counting_answers(human_labels, policy.consensus.disregarded),
         iou_threshold=policy.consensus.iou_threshold,
         ontology=guideline_of(human_labels, lake.store, policy.ontology),
-        images=lake.accepted_images(),
+        images=accepted_images(lake.tables),
         quality=annotator_quality,
     )
     lake.tables.write("conflicts", context.partition_key, consensus.conflicts)
@@ -108,7 +110,7 @@ def consensus_labels(
     together = agreement(human_labels)
     labels, conflicts = consensus.labels, consensus.conflicts
     disputes = labels.groupby("image_id")["disputed"].sum()
-    images = lake.accepted_images().set_index("image_id").loc[disputes.index]
+    images = accepted_images(lake.tables).set_index("image_id").loc[disputes.index]
     worst = images.loc[disputes.sort_values(ascending=False).index].reset_index()
     return dg.MaterializeResult(
         value=labels,

@@ -4,8 +4,8 @@ import dagster as dg
 import pandas as pd
 
 from annotation_platform.curation import imported
-from annotation_platform.lake import Lake
 from annotation_platform.params import Params
+from annotation_platform.storage.lake import Lake
 from assets.metadata import counts, histogram, pictures, table
 from assets.partitions import rounds
 

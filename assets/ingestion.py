@@ -4,8 +4,9 @@ import dagster as dg
 import pandas as pd
 
 from annotation_platform.images.cleaning import clean_round
-from annotation_platform.lake import Lake
+from annotation_platform.landing.lake import LandingLake
 from annotation_platform.params import Params
+from annotation_platform.pipeline.earlier import earlier_rounds
 from assets.metadata import histogram, kept_out, pictures, table
 from assets.partitions import rounds
 
@@ -13,7 +14,7 @@ from assets.partitions import rounds
 @dg.asset(partitions_def=rounds, group_name="ingestion", kinds={"file"}, code_version="2")
 def raw_images(
     context: dg.AssetExecutionContext,
-    lake: dg.ResourceParam[Lake],
+    lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Params],
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Every object that landed for the round, named by the SHA-256 of its bytes."""
@@ -35,11 +36,11 @@ def raw_images(
 def cleaned_images(
     context: dg.AssetExecutionContext,
     raw_images: pd.DataFrame,
-    lake: dg.ResourceParam[Lake],
+    lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Params],
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Accepted pictures, stripped of metadata; quarantined ones with the reason; duplicates."""
-    earlier = lake.earlier("cleaned_images", context.partition_key)
+    earlier = earlier_rounds("cleaned_images", context.partition_key, lake)
     cleaned = clean_round(raw_images, earlier, lake.store, policy.cleaning, runner=lake.runner)
     accepted = cleaned[cleaned["outcome"] == "accepted"]
     rejected = cleaned[cleaned["outcome"] != "accepted"]

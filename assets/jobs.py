@@ -3,8 +3,8 @@
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from annotation_platform.release import VersionStore
 from annotation_platform.versioning.registry import open_remote
+from annotation_platform.versioning.store import VersionStore
 from annotation_platform.versioning.verify import verify_versions as verify
 
 _SHOWN = 5

@@ -5,16 +5,20 @@ from datetime import UTC, datetime
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.choosing import choose_images
+from annotation_platform.curation.held import held_rounds
+from annotation_platform.curation.known_labels import known_labels
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.rounds import ask_people, collect_answers
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.labeling.skills import Skills
-from annotation_platform.lake import Lake
 from annotation_platform.models.embedder import embedder_for
 from annotation_platform.models.known_classes import KnownClasses
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
+from annotation_platform.pipeline.select import choose_images
+from annotation_platform.pipeline.unasked import unasked_images
+from annotation_platform.storage.lake import Lake
 from assets.metadata import counts, histogram, pictures, table
 from assets.partitions import rounds
 
@@ -39,11 +43,12 @@ def selected_images(
     """The images that people are asked about in this round, in order."""
     round_id = context.partition_key
     again = policy.labeling.ask_about_imported
-    pool = lake.unasked_images(
+    pool = unasked_images(
         round_id,
+        lake,
         policy.ontology,
         ask_about_imported=again,
-        held=lake.held_rounds(policy.drift.gate),
+        held=held_rounds(lake.tables, policy.drift.gate),
     )
     embedder = embedder_for(policy.selection.embedder, models)
     selection = choose_images(
@@ -86,7 +91,7 @@ def label_tasks(
         labeling,
         lake,
         policy,
-        known=lake.known_labels(policy.labeling.gold_origins),
+        known=known_labels(lake.tables, policy.labeling.gold_origins),
         pictures=shown,
         now=datetime.now(UTC),
     )
@@ -135,7 +140,7 @@ def human_labels(
     )
     labels = answers.labels
     said = labels.drop_duplicates("answer_id")
-    asked = lake.accepted_images().merge(label_tasks[["image_id"]].drop_duplicates())
+    asked = accepted_images(lake.tables).merge(label_tasks[["image_id"]].drop_duplicates())
     return dg.MaterializeResult(
         value=labels,
         metadata={

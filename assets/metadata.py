@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.lake import Lake
 from annotation_platform.reporting.previews import (
     findings_preview,
     kept_out_preview,
@@ -15,6 +14,7 @@ from annotation_platform.reporting.previews import (
 )
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.storage.keys import raw_key
+from annotation_platform.storage.lake import Lake
 
 _BAR = 16
 """Signs of the longest bar."""

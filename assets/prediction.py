@@ -3,14 +3,17 @@
 import dagster as dg
 import pandas as pd
 
+from annotation_platform.curation.held import held_rounds
 from annotation_platform.images.embedding import features_for
 from annotation_platform.labeling.tasks import shown_proposals
-from annotation_platform.lake import Lake
-from annotation_platform.model_looks import drift_of_round, look_at_held_out
 from annotation_platform.models.embedder import embedder_for
 from annotation_platform.models.proposals import propose
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
+from annotation_platform.pipeline.detect_drift import drift_of_round
+from annotation_platform.pipeline.held_out import look_at_held_out
+from annotation_platform.pipeline.unasked import unasked_images
+from annotation_platform.storage.lake import Lake
 from assets.metadata import histogram, number, pictures, table
 from assets.partitions import rounds
 
@@ -52,11 +55,12 @@ def model_predictions(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """What the promoted model sees in the images that nobody was asked about yet."""
     again = policy.labeling.ask_about_imported
-    pool = lake.unasked_images(
+    pool = unasked_images(
         context.partition_key,
+        lake,
         policy.ontology,
         ask_about_imported=again,
-        held=lake.held_rounds(policy.drift.gate),
+        held=held_rounds(lake.tables, policy.drift.gate),
     )
     proposed = propose(
         models, pool, lake.picture_path, round_id=context.partition_key, policy=policy

@@ -5,15 +5,17 @@ from datetime import UTC, datetime
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.acceptance import accept_proposals, reaudits_by_now
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.curation.training_set import build_training_set
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.record import cancelled_rounds
-from annotation_platform.lake import Lake
-from annotation_platform.measured_errors import measure_errors
 from annotation_platform.params import Params
-from annotation_platform.release import VersionStore, publish_round
+from annotation_platform.pipeline.auto_accept import accept_proposals, reaudits_by_now
+from annotation_platform.pipeline.measure_errors import measure_errors
+from annotation_platform.pipeline.publish import publish_round
 from annotation_platform.schema.shapes import AREAS
+from annotation_platform.storage.lake import Lake
+from annotation_platform.versioning.store import VersionStore
 from assets.metadata import counts, histogram, number, pictures, table
 from assets.partitions import rounds
 from resources.pages import PagesResource
@@ -32,7 +34,7 @@ def auto_labels(
     reaudits = reaudits_by_now(context.partition_key, lake=lake)
     lake.tables.write("reaudits", context.partition_key, reaudits)
     overall = found.certificates[found.certificates["class_name"] == ""]
-    shown = lake.accepted_images().merge(found.labels[["image_id"]].drop_duplicates())
+    shown = accepted_images(lake.tables).merge(found.labels[["image_id"]].drop_duplicates())
     return dg.MaterializeResult(
         value=found.labels,
         metadata={

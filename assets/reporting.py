@@ -3,8 +3,8 @@
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.lake import Lake
 from annotation_platform.reporting.round_report import report_round
+from annotation_platform.storage.lake import Lake
 from assets.metadata import number, table
 from assets.partitions import rounds
 from resources.pages import PagesResource

@@ -8,15 +8,16 @@ import pandas as pd
 
 from annotation_platform.consensus.error_rate import ErrorRate
 from annotation_platform.curation.label_issues import with_suspects
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling import reviews
 from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.shown_pictures import ShownPictures
-from annotation_platform.lake import Lake
-from annotation_platform.model_looks import issues_of_round
 from annotation_platform.models.known_classes import KnownClasses
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
-from annotation_platform.release_due import held_back, release_due
+from annotation_platform.pipeline.find_issues import issues_of_round
+from annotation_platform.pipeline.release_due import held_back, release_due
+from annotation_platform.storage.lake import Lake
 from assets.jobs import merge_round, release_round
 from assets.metadata import counts, number, pictures, table
 from assets.partitions import rounds
@@ -50,7 +51,7 @@ def label_issues(
     order = [*found.risk.sort_values(ascending=False).index, *issues["image_id"]]
     shown = issues[["image_id"]].drop_duplicates().set_index("image_id")
     shown = shown.loc[[image for image in dict.fromkeys(order) if image in shown.index]]
-    worst = shown.reset_index().merge(lake.accepted_images())
+    worst = shown.reset_index().merge(accepted_images(lake.tables))
     return dg.MaterializeResult(
         value=issues,
         metadata={
@@ -88,7 +89,7 @@ def review_tasks(
         now=datetime.now(UTC),
     )
     url = labeling.round_url(reviews.review_round(round_id)) if len(tasks) else ""
-    shown = lake.accepted_images().merge(tasks[["image_id"]])
+    shown = accepted_images(lake.tables).merge(tasks[["image_id"]])
     return dg.MaterializeResult(
         value=tasks,
         metadata={
@@ -141,7 +142,9 @@ def reviewed_labels(
     errors = reviews.estimated_errors(plan, labels)
     images = labels.drop_duplicates("image_id")
     held = images[images["decision"].isin(["rejected", "undecided"])]
-    reviewed = lake.accepted_images().merge(images.loc[images["decided_by"] != "", ["image_id"]])
+    reviewed = accepted_images(lake.tables).merge(
+        images.loc[images["decided_by"] != "", ["image_id"]]
+    )
     yield dg.MaterializeResult(
         value=labels,
         metadata={

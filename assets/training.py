@@ -7,7 +7,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from annotation_platform.lake import Lake
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.models.agreement import agreement_drop, model_agreement
 from annotation_platform.models.examination import Examination, examine_round
 from annotation_platform.models.findings import image_weights
@@ -15,6 +15,7 @@ from annotation_platform.models.learning_curves import learning_history, rank_by
 from annotation_platform.models.loop import evaluate_round, train_round
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
+from annotation_platform.storage.lake import Lake
 from assets.metadata import counts, finding_pictures, number, table
 from assets.partitions import rounds
 
@@ -95,7 +96,7 @@ def model_evaluation(
         round_id,
         evaluated,
         training_set,
-        lake.accepted_images(),
+        accepted_images(lake.tables),
         registry=models,
         picture_path=lake.picture_path,
         policy=policy,

@@ -23,15 +23,17 @@ import numpy as np
 from PIL import Image
 
 from annotation_platform.curation.training_set import build_training_set
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.likeness import likeness_rows
 from annotation_platform.images.likeness_files import read_likenesses
-from annotation_platform.lake import lake_of
-from annotation_platform.release import VersionStore, publish_round
+from annotation_platform.landing.lake import lake_of
+from annotation_platform.pipeline.publish import publish_round
 from annotation_platform.schema.rounds import LandedObject
 from annotation_platform.schema.tables import make_table
 from annotation_platform.settings import Settings, settings_environment
 from annotation_platform.storage.keys import image_key, raw_key
 from annotation_platform.versioning.registry import make_registry
+from annotation_platform.versioning.store import VersionStore
 from benchmarks.provenance import (
     BEGUN,
     HEIGHT,
@@ -91,7 +93,7 @@ def prepare(root, rounds, versions):
     for number in range(rounds):
         land(lake, number)
         maker.write(lake, number)
-    images = lake.accepted_images()
+    images = accepted_images(lake.tables)
     read_likenesses(lake.store, images, likeness_rows(len(images)))
     store = VersionStore(root / "registry", str(root / "remote"), PROJECT, root / "mirrors")
     for version in range(versions):

@@ -31,9 +31,9 @@ from annotation_platform.consensus.quality import quality_table
 from annotation_platform.consensus.resolve import resolve_consensus
 from annotation_platform.curation.training_set import build_training_set
 from annotation_platform.labeling.guidelines import record_guideline
-from annotation_platform.lake import lake_of
+from annotation_platform.landing.lake import lake_of
 from annotation_platform.params import Params
-from annotation_platform.release import VersionStore, publish_round
+from annotation_platform.pipeline.publish import publish_round
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.rounds import LandedObject
 from annotation_platform.schema.tables import empty_table, make_table
@@ -42,6 +42,7 @@ from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.lineage import Entries, MadeOf, kept_key
 from annotation_platform.storage.round_tables import table_digest
 from annotation_platform.versioning.registry import make_registry
+from annotation_platform.versioning.store import VersionStore
 
 PROJECT = Path(__file__).resolve().parent.parent
 ONTOLOGY = Ontology.from_names(["cube", "ball", "cone", "ring", "star"])

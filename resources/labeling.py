@@ -7,8 +7,8 @@ import dagster as dg
 from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.hints import Hints, Looks
 from annotation_platform.labeling.simulated import SimulatedLabeling
-from annotation_platform.lake import Lake
 from annotation_platform.params import Params
+from annotation_platform.storage.lake import Lake
 
 
 class LabelStudioResource(dg.ConfigurableResource[LabelingClient]):

@@ -7,10 +7,11 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.lake import Lake, open_lake
 from annotation_platform.landing.events import LandingEvents
+from annotation_platform.landing.lake import open_lake
 from annotation_platform.params import Params, read_params
 from annotation_platform.storage.audited import AuditLog
+from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.s3 import is_s3
 
 _STARTERS = (

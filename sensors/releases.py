@@ -10,10 +10,10 @@ from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.hints import Looks
 from annotation_platform.labeling.reviews import review_round
-from annotation_platform.lake import Lake
 from annotation_platform.params import Params
-from annotation_platform.release_due import held_back, merged_digest, release_due
+from annotation_platform.pipeline.release_due import held_back, merged_digest, release_due
 from annotation_platform.schema.shapes import AREAS
+from annotation_platform.storage.lake import Lake
 from assets import jobs
 from sensors.attempts import Attempt, next_attempt, rounds_under_way, unless_by_hand
 from sensors.ticks import not_due, tick_result

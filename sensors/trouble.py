@@ -12,7 +12,7 @@ from annotation_platform.alerts.channels import LogChannel
 from annotation_platform.alerts.rounds import find_drift, find_stalled
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.client import LabelingClient
-from annotation_platform.lake import Lake
+from annotation_platform.storage.lake import Lake
 from assets import checks
 from resources.alerting import Alerting
 from resources.causes import PARTITION, last_work

@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from annotation_platform.images.cleaning import clean_round
-from annotation_platform.labeling.ledger import count_answers
+from annotation_platform.labeling.ledger import AnswersLedger, count_answers
+from annotation_platform.pipeline.earlier import earlier_rounds
 from annotation_platform.reporting.account import account_of, damaged_pictures
 from annotation_platform.schema.shared_columns import ANSWER_STATES
 from annotation_platform.storage.round_tables import parquet_bytes
@@ -36,7 +37,7 @@ def check_answers(lake, round_id, tasks, *, rules=None, before=None):
     """
     entries = contents(lake.store, f"ledger/answers/{round_id}")
     assert [key for key, data in (before or {}).items() if entries.get(key) != data] == []
-    revisions = lake.ledger.read(round_id)
+    revisions = AnswersLedger(lake.store).read(round_id)
     count = count_answers(revisions, tasks, rules)
     ended = [_annotation(answer.revision) for answer in count.answers]
     assert sorted(ended) == sorted({_annotation(revision) for revision in revisions})
@@ -62,7 +63,7 @@ def check_idempotent(lake, policy):
     for round_id in lake.tables.rounds("cleaned_images"):
         raw = lake.ingest(round_id, maximum_bytes=policy.maximum_bytes)
         assert parquet_bytes(raw) == lake.store.get(f"tables/raw_images/{round_id}.parquet")
-        earlier = lake.earlier("cleaned_images", round_id)
+        earlier = earlier_rounds("cleaned_images", round_id, lake)
         cleaned = clean_round(raw, earlier, lake.store, policy)
         assert parquet_bytes(cleaned) == lake.store.get(f"tables/cleaned_images/{round_id}.parquet")
     assert contents(lake.store) == before

@@ -12,9 +12,9 @@ import pandas as pd
 
 from annotation_platform.curation.carry_over import carry_over
 from annotation_platform.labeling.reviews import SAMPLE, review_sample
-from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.schema.shared_columns import LABEL_COLUMNS
+from annotation_platform.storage.lake import Lake
 
 GOLD, LATER, REVIEW = "gold", "later", "review"
 SOURCES = (GOLD, LATER, REVIEW)

@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from annotation_platform.errors import QueryError, SettingsError
-from annotation_platform.lake import Lake, lake_of
+from annotation_platform.landing.lake import lake_of
 from annotation_platform.schema.shared_columns import METADATA
 from annotation_platform.schema.tables import TABLES
 from annotation_platform.settings import read_settings
+from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.storage.s3 import is_s3
 

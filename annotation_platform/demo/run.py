@@ -27,11 +27,13 @@ from annotation_platform.demo.material import Material
 from annotation_platform.demo.narrator import Narrator
 from annotation_platform.demo.saving import measure_saving
 from annotation_platform.errors import NotReadyError, SettingsError
+from annotation_platform.images.accepted import accepted_images
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.people import add_person
 from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.labeling.tasks import shown_proposals
-from annotation_platform.lake import Lake, lake_of
+from annotation_platform.landing.lake import LandingLake, lake_of
 from annotation_platform.params import (
     LabelingPolicy,
     Params,
@@ -210,7 +212,7 @@ class _Turn:
     """One batch on its way from the landing folder to a model."""
 
     number: int
-    lake: Lake
+    lake: LandingLake
     dagster: DagsterServers
     narrator: Narrator
 
@@ -302,9 +304,9 @@ class _Turn:
         policy = _policy(material, options)
         saving = measure_saving(
             tables.read("human_labels", round_id),
-            {self.lake.ledger.pseudonym(person.name): person for person in people},
+            {AnswersLedger(self.lake.store).pseudonym(person.name): person for person in people},
             material.truth,
-            images=self.lake.accepted_images(),
+            images=accepted_images(self.lake.tables),
             quality=tables.read("annotator_quality", round_id),
             iou_threshold=policy.consensus.iou_threshold,
             seed=options.seed,

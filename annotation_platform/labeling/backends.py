@@ -1,9 +1,9 @@
 """The places where people label, as a deployment's settings and policy name them."""
 
 from annotation_platform.labeling.client import LabelingClient
-from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.settings import Settings
+from annotation_platform.storage.lake import Lake
 
 
 def labeling_of(settings: Settings, lake: Lake, policy: Params) -> LabelingClient:

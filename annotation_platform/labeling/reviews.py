@@ -19,9 +19,11 @@ from annotation_platform.consensus.error_rate import (
 )
 from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.errors import NotReadyError
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.client import LabelingClient, Proposal, TaskCopy
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.ledger import (
+    AnswersLedger,
     Count,
     Revision,
     Rules,
@@ -34,11 +36,11 @@ from annotation_platform.labeling.results import Review, read_review
 from annotation_platform.labeling.rounds import fetch_answers
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.labeling.skills import REVIEWER, Skills
-from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.shapes import NOTHING, Label
 from annotation_platform.schema.tables import empty_table, make_table, records
+from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.round_tables import table_digest
 
 SAMPLE = "sample"
@@ -123,7 +125,9 @@ def ask_reviewers(
             "image_id": image,
             "kinds": _joined(kinds),
             "reasons": "\n".join(line for lines in kinds.values() for line in lines),
-            "reviewer": lake.ledger.pseudonym(reviewers[image]) if reviewers.get(image) else "",
+            "reviewer": AnswersLedger(lake.store).pseudonym(reviewers[image])
+            if reviewers.get(image)
+            else "",
             "backend": labeling.backend_of(_review_id(round_id, image)) if image in asked else "",
             "backend_task": asked.get(image, ""),
         }
@@ -157,7 +161,9 @@ def decisions(
     if asked.empty:
         return Decided({}, {}, {}, "")
     live = [as_revision(said) for said in labeling.submissions(review_round(round_id))]
-    return _decided(round_id, asked, [*lake.ledger.read(review_round(round_id)), *live], lake)
+    return _decided(
+        round_id, asked, [*AnswersLedger(lake.store).read(review_round(round_id)), *live], lake
+    )
 
 
 def _decided(
@@ -222,7 +228,7 @@ def decide(
 def ledger_decisions(round_id: str, review_tasks: pd.DataFrame, lake: Lake) -> Decided:
     """Return what reviewers decided by the ledger alone; see ``decisions``."""
     asked = review_tasks[review_tasks["backend"] != ""]
-    return _decided(round_id, asked, lake.ledger.read(review_round(round_id)), lake)
+    return _decided(round_id, asked, AnswersLedger(lake.store).read(review_round(round_id)), lake)
 
 
 def reviewed_labels(
@@ -354,7 +360,7 @@ def _read(round_id: str, count: Count, lake: Lake) -> Decided:
         )
         if review is not None:
             reviews[said.image_id] = review
-            by[said.image_id] = lake.ledger.pseudonym(said.author)
+            by[said.image_id] = AnswersLedger(lake.store).pseudonym(said.author)
             at[said.image_id] = said.updated_at
     return Decided(reviews, by, at, count.digest)
 
@@ -387,7 +393,7 @@ def _reviewed(
 
 def _images(lake: Lake) -> dict[str, Any]:
     """Return the rows of all accepted images by id."""
-    images = lake.accepted_images().drop_duplicates("image_id")
+    images = accepted_images(lake.tables).drop_duplicates("image_id")
     columns = images[["image_id", "extension", "width", "height"]]
     return {str(row.image_id): row for row in columns.itertuples(index=False)}
 
@@ -399,7 +405,7 @@ def _labels(rows: pd.DataFrame) -> list[Label]:
 def _authors(round_id: str, lake: Lake) -> list[tuple[str, set[str]]]:
     """Return by image everybody who answered it in this round, counted or not."""
     authors = defaultdict(set)
-    for revision in lake.ledger.read(round_id):
+    for revision in AnswersLedger(lake.store).read(round_id):
         authors[revision.submission.image_id].add(revision.submission.author.lower())
     return list(authors.items())
 

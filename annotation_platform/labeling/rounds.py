@@ -11,9 +11,11 @@ import pandas as pd
 from annotation_platform.audit_log.noting import note_decisions, note_policy
 from annotation_platform.consensus.lead import leads
 from annotation_platform.errors import NotReadyError
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.client import LabelingClient, Place
 from annotation_platform.labeling.guidelines import read_guideline, record_guideline
 from annotation_platform.labeling.ledger import (
+    AnswersLedger,
     Count,
     Rules,
     answers_table,
@@ -27,6 +29,7 @@ from annotation_platform.labeling.ledger import (
 from annotation_platform.labeling.moments import answers_made_of, as_of
 from annotation_platform.labeling.places import PlacePlan, Plan, Wanted, assign_places
 from annotation_platform.labeling.record import RoundRecord, State
+from annotation_platform.labeling.rejections import rejections
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.labeling.skills import QUALIFIED, REVIEWER, Skills
 from annotation_platform.labeling.tasks import (
@@ -35,10 +38,10 @@ from annotation_platform.labeling.tasks import (
     task_name,
     tasks_table,
 )
-from annotation_platform.lake import Lake
 from annotation_platform.params import LabelingPolicy, Params
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.tables import empty_table
+from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.round_tables import table_digest
 
 
@@ -164,11 +167,11 @@ def ask_people(
     copies = task_copies(
         round_id,
         plan.places,
-        lake.accepted_images(),
+        accepted_images(lake.tables),
         shown,
         ontology=ontology,
         minimum_score=policy.labeling.minimum_score,
-        notes=lake.rejections(),
+        notes=rejections(lake.tables),
         keys=pictures.keys(place.image_id for place in plan.places),
     )
     closed = _closed(round_id, labeling, lake, policy)
@@ -178,7 +181,7 @@ def ask_people(
         labeling.publish_round(round_id, ontology, copies, closed=closed),
         backend_of=labeling.backend_of,
         guideline=plan.guideline,
-        pseudonym=lake.ledger.pseudonym,
+        pseudonym=AnswersLedger(lake.store).pseudonym,
     )
 
 
@@ -197,7 +200,9 @@ def stand(
     """
     live = [as_revision(submission) for submission in labeling.submissions(round_id)]
     record = RoundRecord(lake.store, round_id)
-    count = count_answers([*lake.ledger.read(round_id), *live], tasks, _rules(round_id, lake))
+    count = count_answers(
+        [*AnswersLedger(lake.store).read(round_id), *live], tasks, _rules(round_id, lake)
+    )
     if record.state != "open":
         return Standing(count, record.state, {}, "")
     more = _more_answers(round_id, count, tasks, lake, policy.labeling)
@@ -260,7 +265,7 @@ def collect_answers(
     if standing.close:
         close_round(round_id, standing.close, "policy", labeling, lake, now=now)
     else:
-        seen = lake.ledger.entries(round_id)
+        seen = AnswersLedger(lake.store).entries(round_id)
         if any(held.entry > seen for held in standing.count.counted.values()):
             # It came after the ledger was written, and only what is in there may count.
             fetch_answers(round_id, labeling, lake, now=now)
@@ -287,11 +292,11 @@ def answers_as_of(round_id: str, lake: Lake, *, disregarded: Collection[str] = (
     if state == "open":
         require_complete(round_id, count)
     authors = {answer.revision.submission.author for answer in count.answers}
-    pseudonyms = {author: lake.ledger.pseudonym(author) for author in authors}
+    pseudonyms = {author: AnswersLedger(lake.store).pseudonym(author) for author in authors}
     labels = empty_table("human_labels")
     if state != "cancelled" and not tasks.empty:
         ontology = read_guideline(lake.store, str(tasks["guideline"].iloc[0]))
-        images = lake.accepted_images()
+        images = accepted_images(lake.tables)
         labels = human_labels(round_id, count, tasks, images, ontology, pseudonyms)
     seen = answers_table(round_id, count, tasks, pseudonyms)
     left = _only_by(disregarded, count, pseudonyms)
@@ -317,18 +322,21 @@ def seen_answers(
     fetch_answers(round_id, labeling, lake, now=now)
     count = ledger_count(round_id, tasks, lake)
     authors = {answer.revision.submission.author for answer in count.answers}
-    shown = {author: author if names else lake.ledger.pseudonym(author) for author in authors}
+    shown = {
+        author: author if names else AnswersLedger(lake.store).pseudonym(author)
+        for author in authors
+    }
     return answers_table(round_id, count, tasks, shown)
 
 
 def ledger_count(round_id: str, tasks: pd.DataFrame, lake: Lake) -> Count:
     """Return what became of the answers that the ledger has of a round."""
-    return count_answers(lake.ledger.read(round_id), tasks, _rules(round_id, lake))
+    return count_answers(AnswersLedger(lake.store).read(round_id), tasks, _rules(round_id, lake))
 
 
 def fetch_answers(round_id: str, labeling: LabelingClient, lake: Lake, *, now: datetime) -> int:
     """Write what people submitted into the ledger; return how much of it was new."""
-    return lake.ledger.append(round_id, labeling.submissions(round_id), now=now)
+    return AnswersLedger(lake.store).append(round_id, labeling.submissions(round_id), now=now)
 
 
 def close_round(
@@ -336,7 +344,7 @@ def close_round(
 ) -> None:
     """Close a round: what people said so far counts, what is missing is left, later is late."""
     fetch_answers(round_id, labeling, lake, now=now)
-    entries = lake.ledger.entries(round_id)
+    entries = AnswersLedger(lake.store).entries(round_id)
     RoundRecord(lake.store, round_id).write(
         "closed", reason=reason, by=by, now=now, entries=entries
     )
@@ -487,7 +495,7 @@ def _more_answers(
     ontology = read_guideline(lake.store, str(tasks["guideline"].iloc[0]))
     authors = {answer.revision.submission.author for answer in count.answers}
     same = {author: author for author in authors}
-    labels = human_labels(round_id, count, tasks, lake.accepted_images(), ontology, same)
+    labels = human_labels(round_id, count, tasks, accepted_images(lake.tables), ontology, same)
     labels = labels[labels["purpose"] == "label"]
     places = Counter(task_id for task_id, _ in count.places)
     short = {

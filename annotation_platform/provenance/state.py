@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from annotation_platform.errors import DataError
-from annotation_platform.lake import Lake
 from annotation_platform.params import Params, parse_params
 from annotation_platform.rebuilding.inputs import Inputs, read_inputs
 from annotation_platform.schema.tables import empty_table
+from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import MadeOf
 from annotation_platform.versioning.contents import labels_of_image, version_labels
 from annotation_platform.versioning.git import Git, Registry, as_git

@@ -16,18 +16,19 @@ import pandas as pd
 from annotation_platform.consensus.resolve import Consensus, counting_answers, resolve_consensus
 from annotation_platform.curation.training_set import assemble_training_set
 from annotation_platform.errors import AnnotationPlatformError, DataError
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.ledger import AnswersLedger, as_revision
 from annotation_platform.labeling.moments import as_of
 from annotation_platform.labeling.reviews import ledger_decisions, reviewed_labels
 from annotation_platform.labeling.rounds import answers_as_of
-from annotation_platform.lake import Lake
 from annotation_platform.params import SplitPolicy
 from annotation_platform.rebuilding.inputs import MADE, Inputs
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import TABLES
 from annotation_platform.storage.journal import ERASED
 from annotation_platform.storage.keys import image_key
+from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import (
     Entries,
     MadeOf,
@@ -205,7 +206,7 @@ def derive_consensus(round_id: str, then: Lake, settings: Mapping[str, Any]) -> 
         counting_answers(answers, settings.get("disregarded", ())),
         iou_threshold=settings["iou_threshold"],
         ontology=read_guideline(then.store, guideline) if guideline else None,
-        images=then.accepted_images(),
+        images=accepted_images(then.tables),
         quality=then.tables.read("annotator_quality", round_id),
     )
 

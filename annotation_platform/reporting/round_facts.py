@@ -9,9 +9,10 @@ import pandas as pd
 from annotation_platform.consensus.agreement import pairwise_agreement
 from annotation_platform.curation.error_bars import ALL
 from annotation_platform.curation.imported import PEOPLE
-from annotation_platform.lake import Lake
+from annotation_platform.landing.rounds import RoundManifests
 from annotation_platform.reporting.hands import Hands, hands_of, minutes_of, published_labels
 from annotation_platform.schema.tables import records
+from annotation_platform.storage.lake import Lake
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class RoundFacts:
 
 def round_facts(lake: Lake, round_id: str) -> RoundFacts:
     """Return the facts of a round, finished or not; a DataError if there is no such round."""
-    lake.manifests.read(round_id)
+    RoundManifests(lake.store).read(round_id)
 
     def table(name: str) -> pd.DataFrame:
         return lake.tables.read_rounds(name, [round_id])
@@ -134,7 +135,7 @@ def _by_class(consensus: pd.DataFrame) -> dict[str, tuple[int, float]]:
 
 def round_trends(lake: Lake, facts: RoundFacts) -> list[Trend]:
     """Return the figures of all rounds up to this one."""
-    so_far = [key for key in lake.manifests.rounds() if key <= facts.round_id]
+    so_far = [key for key in RoundManifests(lake.store).rounds() if key <= facts.round_id]
     reports = lake.tables.read_rounds("round_report", so_far).set_index("round_id")
     per_label = reports["minutes"] * 60 / reports["labels"].where(reports["labels"] > 0)
 

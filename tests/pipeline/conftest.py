@@ -17,8 +17,8 @@ from annotation_platform.demo.run import DemoOptions, prepare_home
 from annotation_platform.labeling.hints import Hints, Looks
 from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.labeling.skills import REVIEWER, Skills
-from annotation_platform.lake import lake_of
 from annotation_platform.landing.events import LandingEvents
+from annotation_platform.landing.lake import lake_of
 from annotation_platform.params import read_params
 from annotation_platform.provenance.state import read_state
 from resources.deployments import build_resources

@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from annotation_platform.pipeline.unasked import unasked_images
 from annotation_platform.selection.pins import Pins
 
 
@@ -102,5 +103,5 @@ def test_a_picture_pinned_after_it_was_asked_about_is_asked_about_once_more(plat
     again = platform.lake.tables.read("selected_images", "round-0002").set_index("image_id")
     assert again.loc[image, "reason"] == "wanted by ada: missed by the model"
     assert len(again) == 9
-    pool = platform.lake.unasked_images("round-0003", platform.policy.ontology)
+    pool = unasked_images("round-0003", platform.lake, platform.policy.ontology)
     assert image not in set(pool["image_id"])

@@ -4,6 +4,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.versioning.registry import list_versions, read_manifest
 
 
@@ -42,7 +43,7 @@ def test_two_rounds_from_landing_to_a_model_that_proposes(platform):
     assert set(manifest.rounds) == {"round-0001", "round-0002"}
 
     training_set = tables.read("training_set", "round-0002")
-    accepted = platform.lake.accepted_images()
+    accepted = accepted_images(platform.lake.tables)
     assert set(training_set["image_id"]) == set(accepted["image_id"])
     first = tables.read("training_set", "round-0001")
     tested = set(first.loc[first["split"] == "test", "image_id"])

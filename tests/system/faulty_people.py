@@ -24,8 +24,9 @@ from annotation_platform.labeling.label_studio import LabelStudioClient
 from annotation_platform.labeling.pictures import FolderPictures
 from annotation_platform.labeling.rounds import fetch_answers
 from annotation_platform.labeling.simulated import SimulatedLabeling
-from annotation_platform.lake import Lake, open_lake
+from annotation_platform.landing.lake import open_lake
 from annotation_platform.servers.child import ChildProcess
+from annotation_platform.storage.lake import Lake
 
 FAULTS = (
     "double",

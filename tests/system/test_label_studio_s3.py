@@ -17,7 +17,7 @@ from annotation_platform.labeling.label_studio import LabelStudioClient
 from annotation_platform.labeling.label_studio_http import LabelStudioHttp
 from annotation_platform.labeling.people import add_person
 from annotation_platform.labeling.pictures import picture_place, private_endpoint
-from annotation_platform.lake import lake_of
+from annotation_platform.landing.lake import lake_of
 from annotation_platform.params import LabelingPolicy, Params, RoundPolicy
 from annotation_platform.servers.child import usable_port
 from annotation_platform.servers.label_studio import LabelStudioServer

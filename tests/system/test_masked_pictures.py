@@ -16,7 +16,7 @@ from annotation_platform.labeling.label_studio import LabelStudioClient
 from annotation_platform.labeling.people import add_person
 from annotation_platform.labeling.pictures import picture_place, shown_place
 from annotation_platform.labeling.shown_pictures import ShownPictures
-from annotation_platform.lake import lake_of
+from annotation_platform.landing.lake import lake_of
 from annotation_platform.params import MaskingPolicy, Params
 from annotation_platform.servers.child import usable_port
 from annotation_platform.servers.up import running_label_studio, serve

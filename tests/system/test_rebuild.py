@@ -14,16 +14,17 @@ import pytest
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.errors import PublishError
 from annotation_platform.labeling.interface import DECISION_NAME, IMAGE_NAME, REASON_NAME, REJECT
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.moments import as_of
 from annotation_platform.labeling.results import write_result
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.rounds import answers_as_of, collect_answers
 from annotation_platform.labeling.simulated import SimulatedLabeling
-from annotation_platform.lake import lake_of
+from annotation_platform.landing.lake import lake_of
 from annotation_platform.params import read_params
+from annotation_platform.pipeline.publish import publish_round
 from annotation_platform.rebuilding.inputs import read_inputs
 from annotation_platform.rebuilding.rebuild import rebuild_version
-from annotation_platform.release import VersionStore, publish_round
 from annotation_platform.schema.shapes import Label
 from annotation_platform.settings import Settings, settings_environment
 from annotation_platform.storage.keys import image_key
@@ -33,6 +34,7 @@ from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.manifest import Manifest
 from annotation_platform.versioning.publisher import name_objects
 from annotation_platform.versioning.registry import list_versions, read_manifest
+from annotation_platform.versioning.store import VersionStore
 from tests.pipeline.conftest import open_platform
 from tests.system.worlds import PROJECT, World
 
@@ -209,9 +211,10 @@ def test_a_version_is_made_again_by_its_own_code(story, tmp_path):
     folder.write_text(folder.read_text() + OTHER_RENDERING)
     publish = (
         "from datetime import UTC, datetime\n"
-        "from annotation_platform.lake import lake_of\n"
+        "from annotation_platform.landing.lake import lake_of\n"
         "from annotation_platform.params import read_params\n"
-        "from annotation_platform.release import VersionStore, publish_round\n"
+        "from annotation_platform.versioning.store import VersionStore\n"
+        "from annotation_platform.pipeline.publish import publish_round\n"
         "from annotation_platform.settings import PROJECT_ROOT, read_settings\n"
         "places = read_settings()\n"
         "lake = lake_of(places)\n"
@@ -437,7 +440,7 @@ def test_an_answer_that_comes_during_the_merge_counts_from_the_ledger(merged):
     tasks = merged.lake.tables.read("label_tasks", ONE)
     busy = Busy(merged.settings.home_path / "simulated-labeling.sqlite")
     answers = collect_answers(ONE, tasks, busy, merged.lake, merged.policy, now=datetime.now(UTC))
-    known = {each.digest for each in merged.lake.ledger.read(ONE)}
+    known = {each.digest for each in AnswersLedger(merged.lake.store).read(ONE)}
     assert set(answers.labels["revision"]) <= known
     # What is noted is what it was made of, and no more.
     digest = table_digest("human_labels", answers.labels)

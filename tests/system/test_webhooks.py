@@ -15,7 +15,7 @@ from annotation_platform.labeling.webhooks import (
     check_webhooks,
     register_webhooks,
 )
-from annotation_platform.lake import lake_of
+from annotation_platform.landing.lake import lake_of
 from annotation_platform.schema.rounds import LandedObject
 from annotation_platform.servers.child import usable_port
 from annotation_platform.servers.label_studio import LabelStudioServer

@@ -9,10 +9,11 @@ import pandas as pd
 
 from annotation_platform.consensus.resolve import resolve_consensus
 from annotation_platform.labeling.guidelines import record_guideline
-from annotation_platform.lake import Lake, open_lake
+from annotation_platform.landing.lake import open_lake
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING, Label
 from annotation_platform.schema.tables import empty_table, make_table
+from annotation_platform.storage.lake import Lake
 
 ONE, TWO = "round-0001", "round-0002"
 ONTOLOGY = Ontology.from_names(["cat", "dog"])

@@ -19,7 +19,7 @@ from annotation_platform.catalogue.query import (
     to_answer,
 )
 from annotation_platform.errors import QueryError, SettingsError
-from annotation_platform.lake import open_lake
+from annotation_platform.landing.lake import open_lake
 from annotation_platform.schema.tables import TABLES, empty_table, make_table
 
 FIRST, SECOND = "round-0001", "round-0002"

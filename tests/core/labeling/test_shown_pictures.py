@@ -14,7 +14,7 @@ from annotation_platform.images.decoding import decode
 from annotation_platform.labeling.handoff import HandoffLabeling
 from annotation_platform.labeling.handoff_package import write_package
 from annotation_platform.labeling.shown_pictures import ShownPictures
-from annotation_platform.lake import open_lake
+from annotation_platform.landing.lake import open_lake
 from annotation_platform.params import MaskingPolicy
 from annotation_platform.schema.tables import TABLES, make_table
 from annotation_platform.storage.keys import image_key

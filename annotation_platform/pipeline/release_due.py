@@ -10,11 +10,12 @@ from annotation_platform.curation.training_set import (
     round_problem,
     usable_imports,
 )
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.record import cancelled_rounds
 from annotation_platform.labeling.reviews import decisions
-from annotation_platform.lake import Lake
 from annotation_platform.params import Params
+from annotation_platform.storage.lake import Lake
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def held_back(round_id: str, lake: Lake, policy: Params) -> str:
     tables = lake.tables
     if cancelled_rounds(lake.store, [round_id]) and not _labels_beside(round_id, lake):
         return "it is cancelled, and no other round has labels"
-    images = lake.accepted_images()
+    images = accepted_images(lake.tables)
     return round_problem(tables, round_id, images, policy.ontology, labels_table="consensus_labels")
 
 

@@ -11,10 +11,11 @@ from annotation_platform.curation.error_bars import (
     review_findings,
 )
 from annotation_platform.curation.imported import PEOPLE
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.reviews import SAMPLE, review_sample
-from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.schema.tables import empty_table
+from annotation_platform.storage.lake import Lake
 
 _DECIDED = ["accepted", "fixed", "rejected"]
 _FINDINGS = ["image_id", "class_name", "wrong", "weight"]
@@ -49,7 +50,7 @@ def measure_errors(
     pictures = training_set.drop_duplicates("image_id", keep="last")
     round_of = dict(zip(pictures["image_id"], pictures["round_id"], strict=True))
     by_people = training_set.loc[training_set["origin"] == PEOPLE, "round_id"].unique()
-    images = lake.accepted_images().drop_duplicates("image_id").set_index("image_id")
+    images = accepted_images(lake.tables).drop_duplicates("image_id").set_index("image_id")
     sides = images[["width", "height"]].astype(float)
     findings: list[pd.DataFrame] = []
     unread: dict[str, str] = {}

@@ -1,53 +1,24 @@
 """Publishing a round's training set as a dataset version."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import pandas as pd
 
 from annotation_platform.audit_log.noting import note_policy, note_release
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.erasing.record import refuse_meanwhile
-from annotation_platform.errors import AnnotationPlatformError, NotReadyError
-from annotation_platform.lake import Lake
-from annotation_platform.params import Params, parse_params
+from annotation_platform.errors import NotReadyError
+from annotation_platform.params import Params
 from annotation_platform.rebuilding.inputs import keep_inputs
 from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import make_table
-from annotation_platform.storage.keys import image_key
-from annotation_platform.storage.s3 import is_s3
-from annotation_platform.versioning.address import parse_address
-from annotation_platform.versioning.folder import build_folder
-from annotation_platform.versioning.git import Git
+from annotation_platform.storage.lake import Lake
 from annotation_platform.versioning.manifest import LabelError
-from annotation_platform.versioning.mirror import open_registry
 from annotation_platform.versioning.publisher import (
-    IMAGE_PATH,
-    ImagePath,
-    name_objects,
     publish_version,
 )
-from annotation_platform.versioning.uploading import InBucket, Source
-
-
-@dataclass(frozen=True)
-class VersionStore:
-    """Where versions go: a git repository, a DVC remote, and the source tree that made them."""
-
-    registry: str | Path = field(repr=False)  # path or address; there may be a secret in it
-    remote_url: str
-    source_root: Path
-    mirrors: Path  # folder of the copies of registries behind an address
-
-    @property
-    def shown(self) -> str:
-        """The registry, without any secret: what people clone."""
-        return parse_address(self.registry).shown
-
-    def open(self) -> Git:
-        """Return the registry, brought up to date if it is behind an address."""
-        return open_registry(self.registry, self.mirrors)
+from annotation_platform.versioning.store import VersionStore, picture_source
 
 
 @dataclass(frozen=True)
@@ -142,58 +113,3 @@ def _label_errors(round_id: str, lake: Lake) -> list[LabelError]:
         )
         for bar in bars.to_dict("records")
     ]
-
-
-def picture_source(lake: Lake) -> ImagePath:
-    """Return what says where a picture lies: in S3, its bucket can copy it to another."""
-
-    def find(image_id: str, extension: str) -> Path | InBucket:
-        url = lake.store.url(image_key(image_id, extension))
-        if is_s3(url):
-            return InBucket(url, lambda: lake.picture_path(image_id, extension))
-        return Path(url)
-
-    return find
-
-
-class LakeMender:
-    """Finds lost files of versions in the lake: pictures by their id, the rest rendered again.
-
-    Args:
-        lake: where pictures and tables are.
-        versions: where the versions are.
-    """
-
-    def __init__(self, lake: Lake, versions: VersionStore) -> None:
-        self._lake = lake
-        self._versions = versions
-        self._rendered: dict[str, Source] | None = None
-
-    def __call__(self, path: str, md5: str) -> Source | None:
-        """Return where the content of a file of a version can be had, or None."""
-        picture = IMAGE_PATH.fullmatch(path)
-        if picture and self._lake.store.exists(image_key(picture["image"], picture["extension"])):
-            stored = self._lake.picture_path(picture["image"], picture["extension"])
-            return Source(stored, f"image {picture['image']}")
-        if self._rendered is None:
-            self._rendered = self._render()
-        return self._rendered.get(md5)
-
-    def _render(self) -> dict[str, Source]:
-        """Return what the training sets of the lake render to, under the policies of then."""
-        found: dict[str, Source] = {}
-        tables, git = self._lake.tables, self._versions.open()
-        for round_id in tables.rounds("dataset_version"):
-            tag = str(tables.read("dataset_version", round_id).iloc[0]["tag"])
-            text = git.read(tag, "params.yaml")
-            if text is None:
-                continue
-            ontology = parse_params(text.decode(), where=f"{tag}: params.yaml").ontology
-            try:
-                frame = tables.read("training_set", round_id)
-                folder = build_folder(frame, ontology, name=tag.partition("@")[0])
-            except AnnotationPlatformError:
-                # Built anew since then, or taken away: it does not help this version.
-                continue
-            found |= name_objects(folder, self._lake.picture_path).texts
-        return found

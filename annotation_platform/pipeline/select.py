@@ -2,13 +2,15 @@
 
 import pandas as pd
 
+from annotation_platform.curation.held import held_rounds
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.embedding import Embedder, features_for
 from annotation_platform.labeling.places import PlacePlan
-from annotation_platform.lake import Lake
 from annotation_platform.params import Params, SelectionPolicy
 from annotation_platform.schema.tables import empty_table, make_table
 from annotation_platform.selection.batch import Selection, select_batch
 from annotation_platform.selection.pins import Pins
+from annotation_platform.storage.lake import Lake
 
 
 def choose_images(
@@ -27,7 +29,7 @@ def choose_images(
 
     Args:
         round_id: the round.
-        pool: what ``lake.unasked_images`` gives for it.
+        pool: what ``unasked_images`` gives for it.
         predictions: its ``model_predictions``.
         lake: where everything is kept.
         embedder: by whose vectors images are alike.
@@ -37,8 +39,8 @@ def choose_images(
     if PlacePlan(lake.store, round_id).read().waves and tables.exists("selected_images", round_id):
         kept = tables.read("selected_images", round_id)
         return Selection(kept, {}, {}, (), (), 0, {})
-    known = lake.accepted_images()
-    held = set(lake.held_rounds(policy.drift.gate)) - {round_id}
+    known = accepted_images(lake.tables)
+    held = set(held_rounds(lake.tables, policy.drift.gate)) - {round_id}
     known = known[(known["round_id"] <= round_id) & ~known["round_id"].isin(held)]
     vectors = features_for(known, embedder, store=lake.store, load=lake.picture, round_id=round_id)
     pins, labels = Pins(lake.store).read(), tables.read_all("reviewed_labels")

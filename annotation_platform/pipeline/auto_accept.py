@@ -10,12 +10,13 @@ from annotation_platform.curation.auto_accept import (
     accept_labels,
     judge_certificates,
 )
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.embedding import PictureEmbedder, features_for
 from annotation_platform.labeling.record import cancelled_rounds
-from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.tables import empty_table, records
+from annotation_platform.storage.lake import Lake
 
 _COMPARED = ("brightness", "sharpness")
 _NO_FRAME = (
@@ -69,7 +70,7 @@ def accept_proposals(round_id: str, *, lake: Lake, policy: Params) -> AutoAccept
     audit = [image for image in drawn if blind.get(image, False)]
     # A picture that is a gold task was asked about too.
     rest = open_[~open_.isin({*selected["image_id"], *tasks["image_id"]})]
-    images = lake.accepted_images()
+    images = accepted_images(lake.tables)
     described = images[images["image_id"].isin([*rest, *audit])].drop_duplicates("image_id")
     vectors = features_for(
         described, PictureEmbedder(), store=lake.store, load=lake.picture, round_id=round_id

@@ -1,0 +1,18 @@
+"""The rounds that drift keeps from annotators."""
+
+from typing import Literal
+
+from annotation_platform.storage.round_tables import RoundTables
+
+
+def held_rounds(tables: RoundTables, gate: Literal["warn", "hold"]) -> list[str]:
+    """Return the rounds that drifted and are not annotated because of it, in order.
+
+    ``gate`` is ``drift.gate`` of the policy: with ``warn`` there are none. A round whose
+    ``label_tasks`` were materialised by hand all the same is not among them.
+    """
+    if gate == "warn":
+        return []
+    asked = set(tables.rounds("label_tasks"))
+    seen = [key for key in tables.rounds("batch_drift") if key not in asked]
+    return [key for key in seen if tables.read("batch_drift", key)["drifted"].any()]
