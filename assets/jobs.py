@@ -16,7 +16,7 @@ def _job(name: str, about: str, *assets: str) -> UnresolvedAssetJobDefinition:
     # default, would cost three seconds each; these steps are seconds long.
     return dg.define_asset_job(
         name,
-        dg.AssetSelection.assets(*assets),
+        dg.AssetSelection.assets(*assets).required_multi_asset_neighbors(),
         description=about,
         executor_def=dg.in_process_executor,
     )

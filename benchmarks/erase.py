@@ -22,14 +22,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from annotation_platform.curation.training_set import build_training_set
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.likeness import likeness_rows
 from annotation_platform.images.likeness_files import read_likenesses
 from annotation_platform.landing.lake import lake_of
-from annotation_platform.pipeline.publish import publish_round
+from annotation_platform.pipeline.build_training_set import build_training_set
+from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.pipeline.publish import publish
 from annotation_platform.schema.rounds import LandedObject
-from annotation_platform.schema.tables import make_table
+from annotation_platform.schema.tables import empty_table, make_table
 from annotation_platform.settings import Settings, settings_environment
 from annotation_platform.storage.keys import image_key, raw_key
 from annotation_platform.versioning.registry import make_registry
@@ -37,7 +38,6 @@ from annotation_platform.versioning.store import VersionStore
 from benchmarks.provenance import (
     BEGUN,
     HEIGHT,
-    ONTOLOGY,
     PICTURES,
     POLICY,
     PROJECT,
@@ -97,10 +97,12 @@ def prepare(root, rounds, versions):
     read_likenesses(lake.store, images, likeness_rows(len(images)))
     store = VersionStore(root / "registry", str(root / "remote"), PROJECT, root / "mirrors")
     for version in range(versions):
-        built = build_training_set(lake.tables, last, ONTOLOGY, POLICY.splits, seed=0)
-        lake.tables.write("training_set", last, built.labels)
-        now = BEGUN + timedelta(days=version)
-        publish_round(last, built.labels, lake, POLICY, store, now=now)
+        context = RoundContext(last, lake, POLICY, BEGUN + timedelta(days=version))
+        built = build_training_set(context)
+        for name, table in built.tables.items():
+            lake.tables.write(name, last, table)
+        bars = empty_table("error_bars")
+        publish(context, built.training_set, built.training_rounds, bars, store)
         RoundMaker(lake, version + 2).write(lake, version % rounds)
     return settings, str(images["image_id"].iloc[len(images) // 2])
 

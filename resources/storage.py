@@ -67,7 +67,10 @@ def _s3_client() -> Any:
 
 @dataclass(frozen=True)
 class _Doer:
-    """Says who uses the lake and why: a run, by whom it was started, and the asset being made."""
+    """Says who uses the lake and why: a run, by whom it was started, and the asset being made.
+
+    A step that makes several tables is named as the first of them.
+    """
 
     author: str
     reason: str
@@ -76,10 +79,10 @@ class _Doer:
     def __call__(self) -> dict[str, str]:
         said = {"author": self.author, "reason": self.reason, "run": self.run_id}
         try:
-            asset = dg.AssetExecutionContext.get().asset_key.to_user_string()
+            step = dg.AssetExecutionContext.get().op_execution_context.op.name
         except dg.DagsterInvariantViolationError:
             return said
-        return {**said, "asset": asset}
+        return {**said, "asset": step}
 
 
 def _doer(run: dg.DagsterRun) -> _Doer:

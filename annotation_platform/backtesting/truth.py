@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from annotation_platform.curation.carry_over import carry_over
-from annotation_platform.labeling.reviews import SAMPLE, review_sample
+from annotation_platform.labeling.reviews import SAMPLE, disputed_images, review_sample
 from annotation_platform.params import Params
 from annotation_platform.schema.shared_columns import LABEL_COLUMNS
 from annotation_platform.storage.lake import Lake
@@ -114,8 +114,7 @@ def _reviews(
             f"reviewers of {round_id} saw images in dispute alone, which say nothing of the others"
         )
     consensus = lake.tables.read("consensus_labels", round_id)
-    conflicts = lake.tables.read("conflicts", round_id)
-    plan = review_sample(round_id, consensus, conflicts, policy, size=len(sampled))
+    plan = review_sample(round_id, consensus, disputed_images(tasks), policy, size=len(sampled))
     chance = plan.sample.set_index("item")["probability"]
     if set(chance.index) != sampled:
         return nothing, (

@@ -242,9 +242,8 @@ def collect_answers(
 ) -> Answers:
     """Write what people submitted into the ledger and return the round's answers.
 
-    The tables ``answers`` and ``round_tasks`` are written too, and what the labels were made of is
-    noted. A round that is past its deadline, with enough answers, is closed here, and that is
-    recorded.
+    The lineage of the labels is recorded; the caller writes the tables. A round that is past its
+    deadline, with enough annotations, is closed here, and that is recorded.
 
     Raises:
         NotReadyError: an answer is still missing; what came so far is in the ledger all the same.
@@ -273,8 +272,6 @@ def collect_answers(
     made_of = answers_made_of(round_id, lake, policy.consensus)
     disregarded = policy.consensus.disregarded
     answers = answers_as_of(round_id, as_of(lake, made_of), disregarded=disregarded)
-    lake.tables.write("answers", round_id, answers.answers)
-    lake.tables.write("round_tasks", round_id, answers.tasks)
     for name, table in (("human_labels", answers.labels), ("round_tasks", answers.tasks)):
         lake.tables.lineage.write(name, round_id, table_digest(name, table), made_of)
     return answers

@@ -14,7 +14,6 @@ from annotation_platform.models.slices import slice_figures, slice_members
 from annotation_platform.params import Params
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.tables import empty_table
-from annotation_platform.storage.round_tables import RoundTables
 
 MOST_TRAIN_IMAGES = 2000
 """So many images of the train split are looked at for what is missed: some ten seconds."""
@@ -29,12 +28,6 @@ class Examination:
     slices: pd.DataFrame  # schema.tables.MODEL_SLICES
     findings: pd.DataFrame  # schema.tables.MODEL_FINDINGS
     missed: pd.DataFrame  # schema.tables.MISSED_BY_MODEL
-
-    def write(self, tables: RoundTables, round_id: str) -> None:
-        """Keep them beside the round's evaluation."""
-        tables.write("model_slices", round_id, self.slices)
-        tables.write("model_findings", round_id, self.findings)
-        tables.write("missed_by_model", round_id, self.missed)
 
 
 def examine_round(

@@ -12,65 +12,99 @@ from annotation_platform.curation.label_issues import (
     measure_trust,
     mistake_risk,
 )
-from annotation_platform.params import Params
+from annotation_platform.images.accepted import accepted_images
+from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.held_out import (
     held_out_images,
     last_training_round,
     of_ontology,
     rows_of,
 )
+from annotation_platform.pipeline.result import Counts, Result, Rows, Thumbnails
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import empty_table
-from annotation_platform.storage.lake import Lake
 
 
 @dataclass(frozen=True)
-class RoundIssues:
+class IssueInputs:
+    """The tables of a round in which its label issues are found, by name."""
+
+    consensus_labels: pd.DataFrame
+    model_predictions: pd.DataFrame
+    predicted_images: pd.DataFrame
+    held_out_predictions: pd.DataFrame
+    held_out_images: pd.DataFrame
+
+
+@dataclass(frozen=True, kw_only=True)
+class IssuesFound(Result):
+    """The suspect labels of a round."""
+
+    label_issues: pd.DataFrame
+
+
+def find_issues(context: RoundContext, inputs: IssueInputs) -> IssuesFound:
+    """Return the labels of the round that are probably wrong, and the objects without one."""
+    consensus = inputs.consensus_labels
+    found = _issues_of_round(context, inputs)
+    issues = found.table
+    # The likeliest to hold an error first; those with suspect choices alone after them.
+    order = [*found.risk.sort_values(ascending=False).index, *issues["image_id"]]
+    shown = issues[["image_id"]].drop_duplicates().set_index("image_id")
+    shown = shown.loc[[image for image in dict.fromkeys(order) if image in shown.index]]
+    worst = shown.reset_index().merge(accepted_images(context.tables))
+    return IssuesFound(
+        label_issues=issues,
+        figures={
+            "issues": len(issues),
+            "images": issues["image_id"].nunique(),
+            "images_expected_to_hold_an_error": float(found.risk.sum()),
+            "kinds": Counts(issues["kind"]),
+            "worst": Rows(issues, ["image_id", "kind", "score", "suggestion"]),
+            "preview": Thumbnails(worst, consensus, context.policy.ontology),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _RoundIssues:
     """What is suspect of a round."""
 
     table: pd.DataFrame  # schema.tables.LABEL_ISSUES
     risk: pd.Series  # by image the probability that a box of it is wrong or missing
 
 
-def issues_of_round(
-    round_id: str, consensus: pd.DataFrame, *, lake: Lake, policy: Params
-) -> RoundIssues:
+def _issues_of_round(context: RoundContext, inputs: IssueInputs) -> _RoundIssues:
     """Return the ``label_issues`` of a round: labels that its proposals contradict.
 
     The proposals were made before people answered, so their model did not learn from the labels.
     How often it overlooks objects is seen in what it was shown of the val and test splits then.
     Before the first model nothing is suspect. Choices are judged together, where one is chosen of
     each picture; their scores are no probabilities, so they are not in the risk.
-
-    Args:
-        round_id: the round; its ``batch_drift`` is made.
-        consensus: its ``consensus_labels``.
-        lake: where everything is kept.
-        policy: its ``label_issues`` section says what counts.
     """
-    predictions = lake.tables.read("model_predictions", round_id)
-    seen = lake.tables.read("predicted_images", round_id)
-    judged = rows_of(consensus, seen)
-    asked = of_ontology(rows_of(predictions, judged), policy)
-    found = _box_issues(round_id, judged, asked, lake=lake, policy=policy)
+    round_id, policy = context.round_id, context.policy
+    judged = rows_of(inputs.consensus_labels, inputs.predicted_images)
+    asked = of_ontology(rows_of(inputs.model_predictions, judged), policy)
+    found = _box_issues(context, inputs, judged, asked)
     likely = found[found["score"] >= policy.label_issues.minimum_probability]
     tables = [likely, _choice_issues(round_id, judged, asked, policy.ontology)]
     tables = [each for each in tables if not each.empty] or [likely]
-    return RoundIssues(pd.concat(tables, ignore_index=True), mistake_risk(found))
+    return _RoundIssues(pd.concat(tables, ignore_index=True), mistake_risk(found))
 
 
 def _box_issues(
-    round_id: str, judged: pd.DataFrame, asked: pd.DataFrame, *, lake: Lake, policy: Params
+    context: RoundContext, inputs: IssueInputs, judged: pd.DataFrame, asked: pd.DataFrame
 ) -> pd.DataFrame:
     """Return the issues of boxes, however little suspected."""
+    round_id, lake, policy = context.round_id, context.lake, context.policy
     if judged.empty or not policy.ontology.areas:
         return empty_table("label_issues")
     # What was erased or rejected since is no truth.
-    looked_at = held_out_images(round_id, lake.tables.read("held_out_images", round_id), lake)
+    looked_at = held_out_images(round_id, inputs.held_out_images, lake)
     if looked_at.empty:
         return empty_table("label_issues")
-    proposed = of_ontology(lake.tables.read("held_out_predictions", round_id), policy)
+    proposed = of_ontology(inputs.held_out_predictions, policy)
     last = lake.tables.read("training_set", last_training_round(lake, round_id))
     truth = rows_of(last, looked_at)
     trust = measure_trust(

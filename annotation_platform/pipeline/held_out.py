@@ -8,6 +8,7 @@ from annotation_platform.images.accepted import accepted_images
 from annotation_platform.models.proposals import Proposals, propose
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
+from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.storage.lake import Lake
 
@@ -18,7 +19,7 @@ _LEAST_AUDITED = 30
 
 
 def look_at_held_out(
-    round_id: str, *, lake: Lake, registry: ModelRegistry, policy: Params
+    context: RoundContext, seen: pd.DataFrame, registry: ModelRegistry
 ) -> Proposals:
     """Return what the model of a round's proposals sees in pictures that it did not learn from.
 
@@ -27,11 +28,11 @@ def look_at_held_out(
     registry has the model no more, the one of today looks. Before the first model there is nothing.
 
     Args:
-        round_id: the round; its ``model_predictions`` are made.
-        lake: where everything is kept.
+        context: of the round.
+        seen: its ``predicted_images``.
         registry: where the model is.
-        policy: its profile.
     """
+    round_id, lake, policy = context.round_id, context.lake, context.policy
     held_out = held_out_images(round_id, known_before(round_id, lake, policy), lake)
     reference = reference_pictures(round_id, held_out, lake)
     seed = [policy.seed, round_number(round_id)]
@@ -39,7 +40,6 @@ def look_at_held_out(
         each.sample(min(len(each), _LOOKED_AT), random_state=np.random.default_rng(seed))
         for each in (reference, held_out)
     ]
-    seen = lake.tables.read("predicted_images", round_id)
     return propose(
         registry,
         pd.concat(drawn).drop_duplicates("image_id").sort_values("image_id"),

@@ -1,44 +1,71 @@
 """Which images a round asks about: chosen once, and with them what the audit speaks of."""
 
+from dataclasses import dataclass
+
 import pandas as pd
 
 from annotation_platform.curation.held import held_rounds
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.images.embedding import Embedder, features_for
+from annotation_platform.images.embedding import features_for
 from annotation_platform.labeling.places import PlacePlan
-from annotation_platform.params import Params, SelectionPolicy
+from annotation_platform.models.embedder import embedder_for
+from annotation_platform.models.registry import ModelRegistry
+from annotation_platform.params import SelectionPolicy
+from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.pipeline.predict import selectable_images
+from annotation_platform.pipeline.result import Counts, Result, Rows
 from annotation_platform.schema.tables import empty_table, make_table
 from annotation_platform.selection.batch import Selection, select_batch
 from annotation_platform.selection.pins import Pins
 from annotation_platform.storage.lake import Lake
 
 
-def choose_images(
-    round_id: str,
-    pool: pd.DataFrame,
-    predictions: pd.DataFrame,
-    *,
-    lake: Lake,
-    embedder: Embedder,
-    policy: Params,
-) -> Selection:
-    """Return which images of its pool a round asks about.
+@dataclass(frozen=True, kw_only=True)
+class Selected(Result):
+    """The images that a round has annotated, and the pool that its random sample is about."""
 
-    Once people are asked, the choice stands: it is read, and nothing more is said of it. Where
-    auto-accept is on, ``audit_frame`` is written beside it.
+    selected_images: pd.DataFrame
+    audit_frame: pd.DataFrame
 
-    Args:
-        round_id: the round.
-        pool: what ``unasked_images`` gives for it.
-        predictions: its ``model_predictions``.
-        lake: where everything is kept.
-        embedder: by whose vectors images are alike.
-        policy: of the moment.
+
+def select(
+    context: RoundContext, model_predictions: pd.DataFrame, models: ModelRegistry
+) -> Selected:
+    """Return the images that are annotated in the round, in order."""
+    pool = selectable_images(context)
+    selection, frame = _choose(context, pool, model_predictions, models)
+    selected = selection.images
+    return Selected(
+        selected_images=selected,
+        audit_frame=frame,
+        figures={
+            "images": len(selected),
+            "passed_over": int((~pool["image_id"].isin(selected["image_id"])).sum()),
+            "chosen_by": Counts(selected["rule"]),
+            "outliers": dict(list(selection.outliers.items())[:50]),
+            "kept_out": dict(list(selection.kept_out.items())[:50]),
+            "pinned_but_not_in_the_pool": list(selection.pinned_elsewhere)[:50],
+            "without_vector": len(selection.without_vector),
+            "proposals_without_score": selection.unscored_proposals,
+            "preview": Rows(selected, ["rank", "image_id", "rule", "reason"]),
+        },
+    )
+
+
+def _choose(
+    context: RoundContext, pool: pd.DataFrame, predictions: pd.DataFrame, models: ModelRegistry
+) -> tuple[Selection, pd.DataFrame]:
+    """Return what is selected of the pool, and the ``audit_frame``; empty without auto-accept.
+
+    Once annotators are asked, the selection is final: it is read again, without any remark.
     """
+    round_id, lake, policy = context.round_id, context.lake, context.policy
     tables = lake.tables
     if PlacePlan(lake.store, round_id).read().waves and tables.exists("selected_images", round_id):
         kept = tables.read("selected_images", round_id)
-        return Selection(kept, {}, {}, (), (), 0, {})
+        frame = tables.read_rounds("audit_frame", [round_id])
+        return Selection(kept, {}, {}, (), (), 0, {}), frame
+    embedder = embedder_for(policy.selection.embedder, models)
     known = accepted_images(lake.tables)
     held = set(held_rounds(lake.tables, policy.drift.gate)) - {round_id}
     known = known[(known["round_id"] <= round_id) & ~known["round_id"].isin(held)]
@@ -47,7 +74,7 @@ def choose_images(
     asked = known[~known["image_id"].isin(pool["image_id"])]
     unseen = _to_be_seen_again(round_id, pool, lake)
 
-    def select(selection: SelectionPolicy) -> Selection:
+    def chosen_by(selection: SelectionPolicy) -> Selection:
         return select_batch(
             pool,
             vectors,
@@ -62,7 +89,7 @@ def choose_images(
             choose=policy.ontology.choose,
         )
 
-    chosen = select(policy.selection)
+    chosen = chosen_by(policy.selection)
     frame = empty_table("audit_frame")
     if policy.auto_accept.enabled and not pool.empty:
         budget = int((~chosen.images["audit"]).sum())
@@ -70,7 +97,7 @@ def choose_images(
         if len(chosen.images) < len(pool) and budget:
             # 0 would be everything.
             bare = policy.selection.model_copy(update={"audit_share": 0.0, "budget": budget})
-            by_rule |= set(select(bare).images["image_id"])
+            by_rule |= set(chosen_by(bare).images["image_id"])
         digest = tables.digest("model_predictions", round_id)
         frame = make_table(
             "audit_frame",
@@ -84,8 +111,7 @@ def choose_images(
                 for image in dict.fromkeys(pool["image_id"])
             ],
         )
-    tables.write("audit_frame", round_id, frame)
-    return chosen
+    return chosen, frame
 
 
 def _to_be_seen_again(round_id: str, pool: pd.DataFrame, lake: Lake) -> list[str]:

@@ -21,7 +21,7 @@ from annotation_platform.labeling.moments import as_of
 from annotation_platform.labeling.reviews import ledger_decisions, reviewed_labels, reviews_due
 from annotation_platform.provenance.changes import find_changes
 from annotation_platform.provenance.state import VersionState
-from annotation_platform.rebuilding.derive import derive_consensus, derive_training_set
+from annotation_platform.rebuilding.recipes import derive_consensus, derive_training_set
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import MadeOf

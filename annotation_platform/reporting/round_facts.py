@@ -11,6 +11,7 @@ from annotation_platform.curation.error_bars import ALL
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.landing.rounds import RoundManifests
 from annotation_platform.reporting.hands import Hands, hands_of, minutes_of, published_labels
+from annotation_platform.reporting.open_conflicts import open_conflicts
 from annotation_platform.schema.tables import records
 from annotation_platform.storage.lake import Lake
 
@@ -82,9 +83,8 @@ def round_facts(lake: Lake, round_id: str) -> RoundFacts:
     cleaned, said, reviewed = (
         table(name) for name in ("cleaned_images", "human_labels", "reviewed_labels")
     )
-    conflicts, drift, version = (
-        table(name) for name in ("conflicts", "batch_drift", "dataset_version")
-    )
+    conflicts = open_conflicts(lake.tables, round_id)
+    drift, version = (table(name) for name in ("batch_drift", "dataset_version"))
     quarantined = cleaned[cleaned["outcome"] == "quarantined"]
     label_error, audited = label_error_of(table("error_bars"))
     return RoundFacts(

@@ -15,6 +15,7 @@ from annotation_platform.labeling.tasks import shown_proposals
 from annotation_platform.pages import as_base64, render_page
 from annotation_platform.params import Params
 from annotation_platform.reporting.advice import advise
+from annotation_platform.reporting.open_conflicts import open_conflicts
 from annotation_platform.reporting.previews import (
     finding_pictures,
     finding_title,
@@ -140,7 +141,7 @@ def _disputes(
     lake: Lake, round_id: str, said: pd.DataFrame, pictures: _Pictures
 ) -> list[Comparison]:
     """Return the images with most conflicts: what each person drew, and what was made of it."""
-    conflicts = lake.tables.read_rounds("conflicts", [round_id])
+    conflicts = open_conflicts(lake.tables, round_id)
     resolved = lake.tables.read_rounds("consensus_labels", [round_id])
     weight = (~conflicts["settled"].astype(bool)).astype(int) * 1000 + 1
     worst = weight.groupby(conflicts["image_id"]).sum().sort_values(ascending=False, kind="stable")

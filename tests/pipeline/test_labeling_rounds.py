@@ -294,7 +294,7 @@ def test_what_was_said_in_a_cancelled_round_is_in_no_further_version(platform):
     released = platform.run("release_round", TWO)
     published = set(read(platform, "training_set", TWO)["image_id"])
     assert published == set(asked["image_id"]) - first
-    held = released.asset_materializations_for_node("training_set")[0].metadata["held_rounds"]
+    held = released.asset_materializations_for_node("training_set")[-1].metadata["held_rounds"]
     assert held.value == {ONE: "cancelled by ada: wrong guidelines"}
 
 

@@ -22,7 +22,8 @@ from annotation_platform.labeling.rounds import answers_as_of, collect_answers
 from annotation_platform.labeling.simulated import SimulatedLabeling
 from annotation_platform.landing.lake import lake_of
 from annotation_platform.params import read_params
-from annotation_platform.pipeline.publish import publish_round
+from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.pipeline.publish import publish
 from annotation_platform.rebuilding.inputs import read_inputs
 from annotation_platform.rebuilding.rebuild import rebuild_version
 from annotation_platform.schema.shapes import Label
@@ -38,6 +39,7 @@ from annotation_platform.versioning.store import VersionStore
 from tests.pipeline.conftest import open_platform
 from tests.system.worlds import PROJECT, World
 
+PUBLISHED_FROM = ("training_set", "training_rounds", "error_bars")
 ONE, TWO = "round-0001", "round-0002"
 FIRST, SECOND, THIRD = (f"training-set@v{each}" for each in ("1.0.0", "1.1.0", "1.1.1"))
 OTHER_RENDERING = """
@@ -214,16 +216,19 @@ def test_a_version_is_made_again_by_its_own_code(story, tmp_path):
         "from annotation_platform.landing.lake import lake_of\n"
         "from annotation_platform.params import read_params\n"
         "from annotation_platform.versioning.store import VersionStore\n"
-        "from annotation_platform.pipeline.publish import publish_round\n"
+        "from annotation_platform.pipeline.context import RoundContext\n"
+        "from annotation_platform.pipeline.publish import publish\n"
         "from annotation_platform.settings import PROJECT_ROOT, read_settings\n"
         "places = read_settings()\n"
         "lake = lake_of(places)\n"
         "versions = VersionStore(places.registry_path, places.remote_url, PROJECT_ROOT,\n"
         "                        places.mirrors_path)\n"
-        f"frame = lake.tables.read('training_set', '{ONE}')\n"
-        f"made = publish_round('{ONE}', frame, lake, read_params(places.params_path), versions,\n"
-        "                     now=datetime.now(UTC))\n"
-        "print(made.table['tag'].iloc[0])\n"
+        f"context = RoundContext('{ONE}', lake, read_params(places.params_path),\n"
+        "                       datetime.now(UTC))\n"
+        "names = ('training_set', 'training_rounds', 'error_bars')\n"
+        f"frames = [lake.tables.read(name, '{ONE}') for name in names]\n"
+        "made = publish(context, *frames, versions)\n"
+        "print(made.dataset_version['tag'].iloc[0])\n"
     )
     registry, remote = tmp_path / "registry", tmp_path / "remote"
     shutil.copytree(story.settings.registry_path, registry)
@@ -263,13 +268,11 @@ def test_code_that_was_not_committed_is_named(story, tmp_path):
     for key, value in (("user.name", "Ada"), ("user.email", "ada@example.org")):
         subprocess.run(["git", "-C", source, "config", key, value], check=True)
     settings = story.settings
-    publish_round(
-        ONE,
-        story.lake.tables.read("training_set", ONE),
-        story.lake,
-        read_params(settings.params_path),
+    policy = read_params(settings.params_path)
+    publish(
+        RoundContext(ONE, story.lake, policy, datetime.now(UTC)),
+        *(story.lake.tables.read(name, ONE) for name in PUBLISHED_FROM),
         VersionStore(source, str(tmp_path / "remote"), source, tmp_path / "mirrors"),
-        now=datetime.now(UTC),
     )
     rebuilt = rebuild_version(settings, source, FIRST)
     assert rebuilt.same

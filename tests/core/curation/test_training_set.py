@@ -110,8 +110,17 @@ def add_imports(tables, round_id, numbers, **options):
     tables.write("imported_labels", round_id, make_table("imported_labels", rows))
 
 
+def build_and_write(tables, round_id, **options):
+    """Build the training set, and write what the asset writes next to it."""
+    built = build_training_set(tables, round_id, ONTOLOGY, SplitPolicy(), seed=0, **options)
+    tables.write("training_rounds", round_id, built.included(round_id))
+    if not built.splits.empty:
+        tables.write("splits", round_id, built.splits)
+    return built
+
+
 def build(tables, round_id):
-    return build_training_set(tables, round_id, ONTOLOGY, SplitPolicy(), seed=0)
+    return build_and_write(tables, round_id)
 
 
 def test_every_finished_round_is_in_it_whichever_finished_first(tables):
@@ -332,9 +341,7 @@ def add_auto(tables, round_id, numbers, *, box=(1.0, 2.0, 30.5, 40.25), name="ca
 
 
 def build_with_auto(tables, round_id, **options):
-    return build_training_set(
-        tables, round_id, ONTOLOGY, SplitPolicy(), seed=0, **({"use_auto": True} | options)
-    )
+    return build_and_write(tables, round_id, **({"use_auto": True} | options))
 
 
 def test_labels_without_a_person_train_are_marked_and_can_be_left_out(tables):
