@@ -28,7 +28,7 @@ from annotation_platform.errors import DataError
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.moments import as_of
 from annotation_platform.provenance.state import VersionState
-from annotation_platform.rebuilding.derive import derive_consensus
+from annotation_platform.rebuilding.recipes import derive_consensus
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import REGIONS, Label
