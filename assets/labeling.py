@@ -40,7 +40,7 @@ def selected_images(
     group="labeling",
     kinds={"labelstudio"},
     code_version="3",
-    reads=["cleaned_images", "predicted_images"],
+    reads=["cleaned_images", "imported_labels", "predicted_images"],
 )
 def label_tasks(
     context: dg.AssetExecutionContext,

@@ -44,22 +44,23 @@ def tables_made(
     def decorate(made_by: Callable[..., Made]) -> dg.AssetsDefinition:
         parameters = inspect.signature(made_by).parameters.values()
         loaded = [each.name for each in parameters if each.annotation is pd.DataFrame]
-        specs = [
-            dg.AssetSpec(
-                name,
-                deps=[*loaded, *reads],
+        outs = {
+            name: dg.AssetOut(
+                dagster_type=dg.Any,
                 description=inspect.getdoc(made_by) if name == names[0] else TABLES[name].about,
                 group_name=group,
                 kinds=kinds,
                 code_version=code_version,
-                partitions_def=rounds,
-                skippable=name in optional,
+                is_required=name not in optional,
             )
             for name in names
-        ]
+        }
+        further = [name for name in reads if name not in loaded]
         # Dagster takes no other annotation than tuples where there are several outputs.
         made_by.__annotations__.pop("return", None)
-        return dg.multi_asset(name=names[0], specs=specs, pool=pool)(made_by)
+        return dg.multi_asset(
+            name=names[0], outs=outs, deps=further, partitions_def=rounds, pool=pool
+        )(made_by)
 
     return decorate
 

@@ -1,11 +1,12 @@
 """The images that annotations leave open, and what reviewers decide about them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.client import LabelingClient, Submission
+from annotation_platform.labeling.reviews import submitted_reviews
 from annotation_platform.landing.lake import LandingLake
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
@@ -47,7 +48,7 @@ def review_tasks(
     group="release",
     kinds={"labelstudio"},
     code_version="1",
-    reads=["cleaned_images", "round_tasks", "imported_labels"],
+    reads=["cleaned_images", "label_tasks", "round_tasks", "imported_labels"],
     optional=["reviewed_labels"],
 )
 def reviewed_labels(
@@ -60,26 +61,26 @@ def reviewed_labels(
 ) -> Iterator[dg.MaterializeResult[pd.DataFrame]]:
     """The labels that count: undisputed, or decided by a reviewer, who is named, and why."""
     round_ = round_context(context, lake, policy)
-    stop = _merge_ends(context, round_, review_tasks, labeling)
+    is_merge = context.run.job_name == merge_round.name
+    stop = "release.gate is manual" if is_merge and policy.release.gate == "manual" else ""
+    if not stop:
+        submitted = submitted_reviews(round_.round_id, labeling)
+        stop = _merge_ends(context, round_, review_tasks, submitted) if is_merge else ""
     if stop:
         context.log.info(f"{round_.round_id} is merged, and not released by this run: {stop}.")
         return
-    yield from materialized(decide_reviews(round_, consensus_labels, review_tasks, labeling), lake)
+    yield from materialized(decide_reviews(round_, consensus_labels, review_tasks, submitted), lake)
 
 
 def _merge_ends(
     context: dg.AssetExecutionContext,
     round_: RoundContext,
     review_tasks: pd.DataFrame,
-    labeling: LabelingClient,
+    submitted: Sequence[Submission],
 ) -> str:
-    """Return why a merge ends here; empty if it goes on to the release, or is none."""
-    if context.run.job_name != merge_round.name:
-        return ""
+    """Return why a merge ends here; empty if it goes on to the release."""
     round_id, lake, policy = round_.round_id, round_.lake, round_.policy
-    if policy.release.gate == "manual":
-        return "release.gate is manual"
-    due = release_due(round_id, review_tasks, labeling, lake, policy)
+    due = release_due(round_id, review_tasks, submitted, lake, policy)
     stop = due.waits_for or held_back(round_id, lake, policy)
     if not stop:
         goes_on(context.instance, context.run.run_id, release_round.name, round_id, due.cause)

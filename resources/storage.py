@@ -1,6 +1,7 @@
 """The lake, the policy and the IO manager that keeps tables in the lake."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,9 @@ import dagster as dg
 import pandas as pd
 
 from annotation_platform.landing.events import LandingEvents
-from annotation_platform.landing.lake import open_lake
+from annotation_platform.landing.lake import LandingLake, open_lake
 from annotation_platform.params import Params, read_params
 from annotation_platform.storage.audited import AuditLog
-from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.s3 import is_s3
 
 _STARTERS = (
@@ -26,7 +26,7 @@ _REASON = "annotation/reason"
 """The tag in which whoever starts a run can say why."""
 
 
-class LakeResource(dg.ConfigurableResource[Lake]):
+class LakeResource(dg.ConfigurableResource[LandingLake]):
     """The lake and the landing place it takes images from; each a folder, or a prefix in S3.
 
     Endpoint, region and account come from AWS's own variables.
@@ -40,7 +40,7 @@ class LakeResource(dg.ConfigurableResource[Lake]):
     shown: str = ""
     runner: str = ""
 
-    def create_resource(self, context: dg.InitResourceContext) -> Lake:
+    def create_resource(self, context: dg.InitResourceContext) -> LandingLake:
         """Return the lake; nothing is connected yet."""
         needs_s3 = any(is_s3(place) for place in (self.lake, self.landing, self.shown))
         client = _s3_client() if needs_s3 else None
@@ -55,7 +55,14 @@ class LakeResource(dg.ConfigurableResource[Lake]):
             # Sensors look every few seconds; what they see is in their cursors.
             audit=AuditLog(Path(self.audit), by) if by else None,
             runner=self.runner,
+            held=_held_of_run(context.run.run_id) if context.run else None,
         )
+
+
+@lru_cache(maxsize=4)
+def _held_of_run(run_id: str) -> dict[str, bytes]:  # noqa: ARG001
+    """Return the objects that a run has read: its lake is made for each resource that needs it."""
+    return {}
 
 
 def _s3_client() -> Any:
@@ -118,7 +125,7 @@ class PolicyResource(dg.ConfigurableResource[Params]):
 class TableIOManager(dg.ConfigurableIOManager):
     """Keeps each asset's table as Parquet in the lake, one file a round, checked both ways."""
 
-    lake: dg.ResourceDependency[Lake]
+    lake: dg.ResourceDependency[LandingLake]
 
     def handle_output(self, context: dg.OutputContext, obj: pd.DataFrame) -> None:
         """Write the round's table and note its digest."""

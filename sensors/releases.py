@@ -9,7 +9,7 @@ import dagster as dg
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.hints import Looks
-from annotation_platform.labeling.reviews import review_round
+from annotation_platform.labeling.reviews import review_round, submitted_reviews
 from annotation_platform.params import Params
 from annotation_platform.pipeline.release_due import held_back, merged_digest, release_due
 from annotation_platform.schema.shapes import AREAS
@@ -73,7 +73,8 @@ def _release(
     stamp = f"{merged_digest(round_id, lake)[:16]} {policy.review.undecided} {said}"
     if stamps.get(round_id) == stamp:
         return Attempt(None, f"{round_id}: done.", done=True)
-    due = release_due(round_id, tasks, labeling, lake, policy)
+    submitted = submitted_reviews(round_id, labeling) if asked else []
+    due = release_due(round_id, tasks, submitted, lake, policy)
     if due.waits_for:
         return Attempt(None, f"{round_id}: {due.waits_for}.")
     attempt = next_attempt(instance, jobs.release_round.name, round_id, due.cause)

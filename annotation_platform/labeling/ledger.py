@@ -19,6 +19,7 @@ import pandas as pd
 from annotation_platform.errors import NotReadyError
 from annotation_platform.labeling import results
 from annotation_platform.labeling.client import Submission
+from annotation_platform.labeling.parsed_entries import ParsedEntries
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING
 from annotation_platform.schema.tables import make_table
@@ -165,10 +166,8 @@ class AnswersLedger:
         """Return every revision of a round, in the order in which they were seen."""
         found: dict[str, Revision] = {}
         for number, entry in enumerate(self._journal(round_id).read(), start=1):
-            for line in entry.decode().split("\n")[:-1]:
-                revision = _from_line(line, number)
-                if revision is not None:
-                    found.setdefault(revision.digest, revision)
+            for revision in _PARSED.get(entry, number):
+                found.setdefault(revision.digest, revision)
         return list(found.values())
 
     def entries(self, round_id: str) -> int:
@@ -523,3 +522,12 @@ def _from_line(line: str, entry_number: int) -> Revision | None:
     for name in ("created_at", "updated_at"):
         content[name] = datetime.fromisoformat(content[name])
     return Revision(entry["digest"], Submission(**content), entry_number)
+
+
+def _from_entry(entry: bytes, number: int) -> list[Revision]:
+    """Return the revisions in an entry; lines that were erased hold none."""
+    lines = entry.decode().split("\n")[:-1]
+    return [each for line in lines if (each := _from_line(line, number)) is not None]
+
+
+_PARSED = ParsedEntries(_from_entry)

@@ -1,7 +1,7 @@
 """What a person decides where the answers do not: review tasks and their decisions."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -20,7 +20,7 @@ from annotation_platform.consensus.error_rate import (
 from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.errors import NotReadyError
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.labeling.client import LabelingClient, Proposal, TaskCopy
+from annotation_platform.labeling.client import LabelingClient, Proposal, Submission, TaskCopy
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.ledger import (
     AnswersLedger,
@@ -33,7 +33,6 @@ from annotation_platform.labeling.ledger import (
 from annotation_platform.labeling.moments import as_of, reviews_made_of
 from annotation_platform.labeling.places import PlacePlan, Wanted, assign_places
 from annotation_platform.labeling.results import Review, read_review
-from annotation_platform.labeling.rounds import fetch_answers
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.params import Params
@@ -149,10 +148,15 @@ def _joined(kinds: Iterable[str]) -> str:
     return ", ".join(sorted(kinds))
 
 
+def submitted_reviews(round_id: str, labeling: LabelingClient) -> list[Submission]:
+    """Return what reviewers of a round submitted, as the back end shows it now."""
+    return labeling.submissions(review_round(round_id))
+
+
 def decisions(
-    round_id: str, review_tasks: pd.DataFrame, labeling: LabelingClient, lake: Lake
+    round_id: str, review_tasks: pd.DataFrame, submitted: Sequence[Submission], lake: Lake
 ) -> Decided:
-    """Return what reviewers decided by now, from the ledger and from what the back end shows.
+    """Return what reviewers decided by now, from the ledger and from what they submitted.
 
     Nothing is written: a sensor's tick may call it. Skips and "unsure" decide nothing, and neither
     does whoever answered the image or was no reviewer.
@@ -160,10 +164,8 @@ def decisions(
     asked = review_tasks[review_tasks["backend"] != ""]
     if asked.empty:
         return Decided({}, {}, {}, "")
-    live = [as_revision(said) for said in labeling.submissions(review_round(round_id))]
-    return _decided(
-        round_id, asked, [*AnswersLedger(lake.store).read(review_round(round_id)), *live], lake
-    )
+    ledger = AnswersLedger(lake.store).read(review_round(round_id))
+    return _decided(round_id, asked, [*ledger, *map(as_revision, submitted)], lake)
 
 
 def _decided(
@@ -184,7 +186,7 @@ def decide(
     round_id: str,
     consensus: pd.DataFrame,
     review_tasks: pd.DataFrame,
-    labeling: LabelingClient,
+    submitted: Sequence[Submission],
     lake: Lake,
     policy: Params,
     *,
@@ -199,7 +201,7 @@ def decide(
         NotReadyError: a decision is missing, and policy says to wait for it.
     """
     note_policy(policy, lake, used_for=f"reviewed_labels of {round_id}", now=now)
-    fetch_answers(review_round(round_id), labeling, lake, now=now)
+    AnswersLedger(lake.store).append(review_round(round_id), submitted, now=now)
     made_of = reviews_made_of(
         round_id,
         review_round(round_id),

@@ -17,9 +17,7 @@ from annotation_platform.labeling.guidelines import read_guideline, record_guide
 from annotation_platform.labeling.ledger import (
     AnswersLedger,
     Count,
-    Rules,
     answers_table,
-    as_revision,
     count_answers,
     human_labels,
     lost_sentence,
@@ -30,6 +28,12 @@ from annotation_platform.labeling.moments import answers_made_of, as_of
 from annotation_platform.labeling.places import PlacePlan, Plan, Wanted, assign_places
 from annotation_platform.labeling.record import RoundRecord, State
 from annotation_platform.labeling.rejections import rejections
+from annotation_platform.labeling.round_annotations import (
+    RoundAnnotations,
+    collect_new,
+    counting_rules,
+    look_at_annotations,
+)
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.labeling.skills import QUALIFIED, REVIEWER, Skills
 from annotation_platform.labeling.tasks import (
@@ -198,11 +202,22 @@ def stand(
 
     Nothing is written: a sensor's tick may call it.
     """
-    live = [as_revision(submission) for submission in labeling.submissions(round_id)]
-    record = RoundRecord(lake.store, round_id)
-    count = count_answers(
-        [*AnswersLedger(lake.store).read(round_id), *live], tasks, _rules(round_id, lake)
-    )
+    seen = look_at_annotations(round_id, tasks, labeling, lake)
+    return standing_of(round_id, tasks, seen, labeling, lake, policy, now=now)
+
+
+def standing_of(
+    round_id: str,
+    tasks: pd.DataFrame,
+    seen: RoundAnnotations,
+    labeling: LabelingClient,
+    lake: Lake,
+    policy: Params,
+    *,
+    now: datetime,
+) -> Standing:
+    """Return how far people are, by annotations that were looked at before."""
+    record, count = RoundRecord(lake.store, round_id), seen.count
     if record.state != "open":
         return Standing(count, record.state, {}, "")
     more = _more_answers(round_id, count, tasks, lake, policy.labeling)
@@ -249,8 +264,8 @@ def collect_answers(
         NotReadyError: an answer is still missing; what came so far is in the ledger all the same.
     """
     note_policy(policy, lake, used_for=f"human_labels of {round_id}", now=now)
-    fetch_answers(round_id, labeling, lake, now=now)
-    standing = stand(round_id, tasks, labeling, lake, policy, now=now)
+    seen = collect_new(round_id, tasks, labeling, lake, now=now)
+    standing = standing_of(round_id, tasks, seen, labeling, lake, policy, now=now)
     if not standing.mergeable:
         if not standing.asks_again:
             require_complete(round_id, standing.count, lost=len(standing.lost))
@@ -263,11 +278,6 @@ def collect_answers(
         )
     if standing.close:
         close_round(round_id, standing.close, "policy", labeling, lake, now=now)
-    else:
-        seen = AnswersLedger(lake.store).entries(round_id)
-        if any(held.entry > seen for held in standing.count.counted.values()):
-            # It came after the ledger was written, and only what is in there may count.
-            fetch_answers(round_id, labeling, lake, now=now)
     note_decisions(round_id, lake, now=now)
     made_of = answers_made_of(round_id, lake, policy.consensus)
     disregarded = policy.consensus.disregarded
@@ -328,7 +338,9 @@ def seen_answers(
 
 def ledger_count(round_id: str, tasks: pd.DataFrame, lake: Lake) -> Count:
     """Return what became of the answers that the ledger has of a round."""
-    return count_answers(AnswersLedger(lake.store).read(round_id), tasks, _rules(round_id, lake))
+    return count_answers(
+        AnswersLedger(lake.store).read(round_id), tasks, counting_rules(round_id, lake)
+    )
 
 
 def fetch_answers(round_id: str, labeling: LabelingClient, lake: Lake, *, now: datetime) -> int:
@@ -472,12 +484,6 @@ def _wanted(image_id: str, purpose: str, classes: set[str], policy: Params) -> W
 
 def _qualified(skills: Skills, asked: list[Wanted]) -> dict[str, set[str]]:
     return {skill: set(skills.people(skill)) for skill in {task.expertise for task in asked} - {""}}
-
-
-def _rules(round_id: str, lake: Lake) -> Rules:
-    last = RoundRecord(lake.store, round_id).last
-    entries = last.entries if last is not None and last.action == "closed" else None
-    return Rules(qualified=Skills(lake.store).had, entries=entries)
 
 
 def _more_answers(

@@ -20,7 +20,11 @@ from annotation_platform.storage.keys import SHOWN
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.mounted import MountedStore
 from annotation_platform.storage.objects import LocalObjectStore, ObjectStore
+from annotation_platform.storage.read_once import ReadOnceStore
 from annotation_platform.storage.s3 import Bucket, S3ObjectStore, is_s3
+
+_READ_ONCE = ("tables/cleaned_images",)
+"""Folders that only a run of the same round writes, and nearly every step reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,7 @@ def open_lake(
     client: Any = None,
     audit: AuditLog | None = None,
     runner: str = "",
+    held: dict[str, bytes] | None = None,
 ) -> LandingLake:
     """Return the lake at a place; it is made by the first thing written.
 
@@ -78,10 +83,13 @@ def open_lake(
         client: for S3; by default one by AWS's variables.
         audit: where to write down each use of the lake, if at all.
         runner: what works on its pictures.
+        held: receives the tables of images that are read, so that each is read once; for a run.
     """
     store = _open_store(str(lake), cache, client)
     if shown and shown != f"{lake}/{SHOWN}":
         store = MountedStore(store, SHOWN, _open_store(shown, cache, client))
+    if held is not None:
+        store = ReadOnceStore(store, _READ_ONCE, held)
     if audit is not None:
         store = AuditedStore(store, audit)
     return LandingLake(

@@ -1,6 +1,7 @@
 """Whether a merged round may become a version: nobody has to decide any more, the labels pass."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,7 +12,7 @@ from annotation_platform.curation.training_set import (
     usable_imports,
 )
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.client import Submission
 from annotation_platform.labeling.record import cancelled_rounds
 from annotation_platform.labeling.reviews import decisions
 from annotation_platform.params import Params
@@ -32,14 +33,17 @@ class ReleaseDue:
 
 
 def release_due(
-    round_id: str, review_tasks: pd.DataFrame, labeling: LabelingClient, lake: Lake, policy: Params
+    round_id: str,
+    review_tasks: pd.DataFrame,
+    submitted: Sequence[Submission],
+    lake: Lake,
+    policy: Params,
 ) -> ReleaseDue:
     """Return what a release of a merged round would be made of now.
 
-    Raises:
-        LabelingError: the back end cannot be asked what reviewers decided.
+    ``submitted`` is what its reviewers submitted, as the back end shows it.
     """
-    decided = decisions(round_id, review_tasks, labeling, lake)
+    decided = decisions(round_id, review_tasks, submitted, lake)
     asked = int((review_tasks["backend"] != "").sum())
     waits_for = ""
     if len(decided.reviews) < asked and policy.review.undecided == "wait":

@@ -1,5 +1,6 @@
 """The images that annotations leave open: put before reviewers, and what they decide."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -8,7 +9,7 @@ from annotation_platform.consensus.error_rate import ErrorRate
 from annotation_platform.curation.label_issues import with_suspects
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling import reviews
-from annotation_platform.labeling.client import LabelingClient
+from annotation_platform.labeling.client import LabelingClient, Submission
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.request_annotations import shown_images
@@ -88,7 +89,7 @@ def decide_reviews(
     context: RoundContext,
     consensus_labels: pd.DataFrame,
     review_tasks: pd.DataFrame,
-    labeling: LabelingClient,
+    submitted: Sequence[Submission],
 ) -> Reviewed:
     """Write the reviewers' decisions into the ledger, and return the labels as decided.
 
@@ -99,7 +100,7 @@ def decide_reviews(
         context.round_id,
         consensus_labels,
         review_tasks,
-        labeling,
+        submitted,
         context.lake,
         context.policy,
         now=context.now,
