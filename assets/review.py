@@ -79,9 +79,10 @@ def _merge_ends(
     submitted: Sequence[Submission],
 ) -> str:
     """Return why a merge ends here; empty if it goes on to the release."""
-    round_id, lake, policy = round_.round_id, round_.lake, round_.policy
-    due = release_due(round_id, review_tasks, submitted, lake, policy)
-    stop = due.waits_for or held_back(round_id, lake, policy)
+    due = release_due(round_, review_tasks, submitted)
+    stop = due.waits_for or held_back(round_)
     if not stop:
-        goes_on(context.instance, context.run.run_id, release_round.name, round_id, due.cause)
+        goes_on(
+            context.instance, context.run.run_id, release_round.name, round_.round_id, due.cause
+        )
     return stop

@@ -7,8 +7,8 @@ import dagster as dg
 from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.hints import Hints, Looks
 from annotation_platform.labeling.simulated import SimulatedLabeling
+from annotation_platform.landing.lake import LandingLake
 from annotation_platform.params import Params
-from annotation_platform.storage.lake import Lake
 
 
 class LabelStudioResource(dg.ConfigurableResource[LabelingClient]):
@@ -53,7 +53,7 @@ class SharedLabelingResource(dg.ConfigurableResource[LabelingClient]):
     """A deployment's own back end, or several where the policy shares rounds with vendors."""
 
     own: dg.ResourceDependency[LabelingClient]
-    lake: dg.ResourceDependency[Lake]
+    lake: dg.ResourceDependency[LandingLake]
     policy: dg.ResourceDependency[Params]
 
     def create_resource(self, context: dg.InitResourceContext) -> LabelingClient:

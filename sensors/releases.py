@@ -10,10 +10,11 @@ from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.client import LabelingClient
 from annotation_platform.labeling.hints import Looks
 from annotation_platform.labeling.reviews import review_round, submitted_reviews
+from annotation_platform.landing.lake import LandingLake
 from annotation_platform.params import Params
+from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.release_due import held_back, merged_digest, release_due
 from annotation_platform.schema.shapes import AREAS
-from annotation_platform.storage.lake import Lake
 from assets import jobs
 from sensors.attempts import Attempt, next_attempt, rounds_under_way, unless_by_hand
 from sensors.ticks import not_due, tick_result
@@ -28,7 +29,7 @@ from sensors.ticks import not_due, tick_result
 def review_complete_sensor(
     context: dg.SensorEvaluationContext,
     labeling: dg.ResourceParam[LabelingClient],
-    lake: dg.ResourceParam[Lake],
+    lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Params],
     looks: dg.ResourceParam[Looks],
 ) -> dg.SensorResult | dg.SkipReason:
@@ -51,7 +52,8 @@ def review_complete_sensor(
             attempts.append(Attempt(None, f"{key}: it is merged just now."))
             continue
         try:
-            attempts.append(_release(context.instance, key, labeling, lake, policy, stamps))
+            round_ = RoundContext(key, lake, policy, now)
+            attempts.append(_release(context.instance, round_, labeling, stamps))
         except LabelingError as error:
             attempts.append(Attempt(None, f"{key}: {error}"))
     cursor = {"resolved": len(attempts), "stamps": stamps, "looked_at": now.isoformat()}
@@ -60,13 +62,12 @@ def review_complete_sensor(
 
 def _release(
     instance: dg.DagsterInstance,
-    round_id: str,
+    round_: RoundContext,
     labeling: LabelingClient,
-    lake: Lake,
-    policy: Params,
     stamps: dict[str, str],
 ) -> Attempt:
     """Return what is due for a merged round; ``stamps`` learns what needs no further look."""
+    round_id, lake, policy = round_.round_id, round_.lake, round_.policy
     tasks = lake.tables.read("review_tasks", round_id)
     asked = (tasks["backend"] != "").any()
     said = labeling.answer_stamp(review_round(round_id)) if asked else ""
@@ -74,13 +75,13 @@ def _release(
     if stamps.get(round_id) == stamp:
         return Attempt(None, f"{round_id}: done.", done=True)
     submitted = submitted_reviews(round_id, labeling) if asked else []
-    due = release_due(round_id, tasks, submitted, lake, policy)
+    due = release_due(round_, tasks, submitted)
     if due.waits_for:
         return Attempt(None, f"{round_id}: {due.waits_for}.")
     attempt = next_attempt(instance, jobs.release_round.name, round_id, due.cause)
     # The gates read tables, so they are asked only of what would be released.
     if attempt.request is not None:
-        problem = held_back(round_id, lake, policy)
+        problem = held_back(round_)
         if problem:
             attempt = Attempt(None, f"{round_id} is held back: {problem}.")
     attempt = unless_by_hand(instance, attempt, policy.release.gate, "release.gate")
@@ -97,7 +98,7 @@ def _release(
 )
 def new_version_sensor(
     context: dg.SensorEvaluationContext,
-    lake: dg.ResourceParam[Lake],
+    lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Params],
 ) -> dg.SensorResult | dg.SkipReason:
     """Train on the newest version; a round whose version was overtaken is only reported."""
@@ -124,7 +125,7 @@ def new_version_sensor(
     return tick_result(attempts, idle=f"{len(releases)} releases.", cursor={"newest": newest})
 
 
-def _has_boxes_to_learn_from(lake: Lake, round_id: str) -> bool:
+def _has_boxes_to_learn_from(lake: LandingLake, round_id: str) -> bool:
     labels = lake.tables.read_columns("training_set", round_id, ["split", "shape"])
     return bool(((labels["split"] == "train") & labels["shape"].isin(AREAS)).any())
 

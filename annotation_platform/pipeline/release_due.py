@@ -15,7 +15,7 @@ from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.client import Submission
 from annotation_platform.labeling.record import cancelled_rounds
 from annotation_platform.labeling.reviews import decisions
-from annotation_platform.params import Params
+from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.storage.lake import Lake
 
 
@@ -33,16 +33,13 @@ class ReleaseDue:
 
 
 def release_due(
-    round_id: str,
-    review_tasks: pd.DataFrame,
-    submitted: Sequence[Submission],
-    lake: Lake,
-    policy: Params,
+    context: RoundContext, review_tasks: pd.DataFrame, submitted: Sequence[Submission]
 ) -> ReleaseDue:
     """Return what a release of a merged round would be made of now.
 
     ``submitted`` is what its reviewers submitted, as the back end shows it.
     """
+    round_id, lake, policy = context.round_id, context.lake, context.policy
     decided = decisions(round_id, review_tasks, submitted, lake)
     asked = int((review_tasks["backend"] != "").sum())
     waits_for = ""
@@ -57,13 +54,14 @@ def merged_digest(round_id: str, lake: Lake) -> str:
     return round_digest(lake.tables, round_id, of=("consensus_labels", "review_tasks"))
 
 
-def held_back(round_id: str, lake: Lake, policy: Params) -> str:
+def held_back(context: RoundContext) -> str:
     """Return why a merged round may not become a version; empty if it may."""
-    tables = lake.tables
+    round_id, lake, tables = context.round_id, context.lake, context.tables
+    ontology = context.policy.ontology
     if cancelled_rounds(lake.store, [round_id]) and not _labels_beside(round_id, lake):
         return "it is cancelled, and no other round has labels"
     images = accepted_images(lake.tables)
-    return round_problem(tables, round_id, images, policy.ontology, labels_table="consensus_labels")
+    return round_problem(tables, round_id, images, ontology, labels_table="consensus_labels")
 
 
 def _labels_beside(round_id: str, lake: Lake) -> bool:
