@@ -21,22 +21,21 @@ class Decision(Protocol):
 
 
 Tested = TypeVar("Tested")
-Decided = TypeVar("Decided", bound=Decision)
+DecidedT = TypeVar("DecidedT", bound=Decision)
+DecidedT_co = TypeVar("DecidedT_co", bound=Decision, covariant=True)
 
 
-class ModelKind(Protocol[Tested, Decided]):
-    """A kind of model: detectors, classifiers.
+class ModelKind(Protocol[Tested, DecidedT_co]):
+    """A kind of model: detectors, classifiers."""
 
-    Attributes:
-        noun: what its models are called in sentences.
-    """
-
-    noun: str
+    @property
+    def noun(self) -> str:
+        """What its models are called in sentences."""
 
     def test(self, weights: str) -> Tested:
         """Return how the model with these weights does on the test images."""
 
-    def decide(self, new: Tested, before: Mapping[str, Tested], *, later: str) -> Decided:
+    def decide(self, new: Tested, before: Mapping[str, Tested], *, later: str) -> DecidedT_co:
         """Return whether a new model is promoted.
 
         Args:
@@ -59,12 +58,12 @@ class Predecessors:
 
 
 @dataclass(frozen=True)
-class Judged(Generic[Tested, Decided]):
+class Judged(Generic[Tested, DecidedT]):
     """The test of a new model and of the promoted one, and the decision."""
 
     new: Tested
     promoted: Tested | None  # None: no model was promoted before
-    decision: Decided
+    decision: DecidedT
     best_sha256: str  # of all models promoted by now; empty: there is none
 
 
@@ -88,8 +87,8 @@ def predecessors(registry: ModelRegistry, weights: str) -> Predecessors:
 
 
 def judge(
-    kind: ModelKind[Tested, Decided], weights: str, dataset_tag: str, *, registry: ModelRegistry
-) -> Judged[Tested, Decided]:
+    kind: ModelKind[Tested, DecidedT], weights: str, dataset_tag: str, *, registry: ModelRegistry
+) -> Judged[Tested, DecidedT]:
     """Test a new model and those before it on the same images; promote it or not.
 
     It is compared with the promoted model and with the best of those ever promoted, as it was

@@ -63,7 +63,7 @@ class _Detectors:
     """The kind of model that puts boxes round objects; see ``ModelKind``."""
 
     registry: ModelRegistry
-    truth: pd.DataFrame
+    truth: Dataset
     paths: Mapping[str, Path]
     noun: str = "model"
 
