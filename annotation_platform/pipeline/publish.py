@@ -11,7 +11,7 @@ from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.erasing.record import refuse_meanwhile
 from annotation_platform.errors import NotReadyError
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Markdown, Result, Rows
+from annotation_platform.pipeline.result import Figure, Markdown, Result, Rows
 from annotation_platform.rebuilding.inputs import keep_inputs
 from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import make_table
@@ -80,19 +80,26 @@ def publish(
     return Published(
         dataset_version=make_table("dataset_version", [row]),
         data_version=published.folder_md5,
-        figures={
-            "images": row["images"],
-            "boxes": row["boxes"],
-            "uploaded_files": published.uploaded_files,
-            "version": published.version,
-            "tag": published.tag,
-            "get_it": Markdown(
-                f"```\ngit clone {versions.shown} dataset && cd dataset\n"
-                f"git checkout {published.tag} && dvc pull\n```"
-            ),
-            "preview": Rows(pd.DataFrame([row]), ["version", "images", "boxes", "new_version"]),
-        },
+        figures=_figures(row, published, versions),
     )
+
+
+def _figures(
+    row: dict[str, Any], published: PublishedVersion, versions: VersionStore
+) -> dict[str, Figure]:
+    """Return what the page of a version shows: its size, its name, and how to get it."""
+    return {
+        "images": row["images"],
+        "boxes": row["boxes"],
+        "uploaded_files": published.uploaded_files,
+        "version": published.version,
+        "tag": published.tag,
+        "get_it": Markdown(
+            f"```\ngit clone {versions.shown} dataset && cd dataset\n"
+            f"git checkout {published.tag} && dvc pull\n```"
+        ),
+        "preview": Rows(pd.DataFrame([row]), ["version", "images", "boxes", "new_version"]),
+    }
 
 
 def _weights(
