@@ -8,7 +8,6 @@ from annotation_platform.settings import read_settings
 from assets import (
     checks,
     consensus,
-    imports,
     ingestion,
     jobs,
     labeling,
@@ -29,7 +28,6 @@ from sensors import upkeep
 _assets = dg.load_assets_from_modules(
     [
         ingestion,
-        imports,
         prediction,
         labeling,
         consensus,

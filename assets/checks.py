@@ -9,31 +9,16 @@ from annotation_platform.curation import gates
 from annotation_platform.curation.drift import Drift
 from annotation_platform.curation.error_bars import release_allowed
 from annotation_platform.curation.pace import Pace
-from annotation_platform.lake import Lake
+from annotation_platform.images.accepted import accepted_images
+from annotation_platform.landing.rounds import RoundManifests
 from annotation_platform.models.agreement import agreement_drop
 from annotation_platform.params import Params
+from annotation_platform.pipeline.evaluate import agreement_so_far
 from annotation_platform.reporting.account import missing_outcomes
 from annotation_platform.schema.dataset import Dataset
-from annotation_platform.schema.tables import (
-    AnnotatorPace,
-    Conflicts,
-    OddImages,
-    Reaudits,
-    RoundTasks,
-    TrainingSet,
-)
-from assets.consensus import annotator_quality as annotator_quality_asset
-from assets.consensus import consensus_labels as consensus_labels_asset
-from assets.imports import imported_labels as imported_labels_asset
-from assets.ingestion import cleaned_images as cleaned_images_asset
-from assets.labeling import human_labels as human_labels_asset
+from annotation_platform.schema.tables import OddImages, TrainingSet
+from annotation_platform.storage.lake import Lake
 from assets.metadata import counts, number
-from assets.prediction import batch_drift as batch_drift_asset
-from assets.release import auto_labels as auto_labels_asset
-from assets.release import error_bars as error_bars_asset
-from assets.release import training_set as training_set_asset
-from assets.training import agreement_so_far
-from assets.training import model_evaluation as model_evaluation_asset
 
 
 def _verdict(
@@ -53,18 +38,18 @@ def _verdict(
     )
 
 
-@dg.asset_check(asset=cleaned_images_asset, blocking=True)
+@dg.asset_check(asset="cleaned_images", blocking=True)
 def every_object_has_one_outcome(
     context: dg.AssetCheckExecutionContext,
     cleaned_images: pd.DataFrame,
     lake: dg.ResourceParam[Lake],
 ) -> dg.AssetCheckResult:
     """Each landed object of the round is accepted, a duplicate or quarantined, and only one."""
-    found = missing_outcomes(lake.manifests.read(context.partition_key), cleaned_images)
+    found = missing_outcomes(RoundManifests(lake.store).read(context.partition_key), cleaned_images)
     return _verdict(found, "objects without exactly one outcome", "Materialise the round again.")
 
 
-@dg.asset_check(asset=cleaned_images_asset, blocking=True)
+@dg.asset_check(asset="cleaned_images", blocking=True)
 def quarantine_within_limit(
     cleaned_images: pd.DataFrame, policy: dg.ResourceParam[Params]
 ) -> dg.AssetCheckResult:
@@ -83,7 +68,7 @@ def quarantine_within_limit(
     )
 
 
-@dg.asset_check(asset=imported_labels_asset)
+@dg.asset_check(asset="imported_labels")
 def imported_labels_usable(imported_labels: pd.DataFrame) -> dg.AssetCheckResult:
     """Every image that landed with labels can use them; people are asked about the others."""
     found = gates.refused_labels(imported_labels)
@@ -94,7 +79,7 @@ def imported_labels_usable(imported_labels: pd.DataFrame) -> dg.AssetCheckResult
     return _verdict(found, "images with labels that cannot be used", remedy)
 
 
-@dg.asset_check(asset=batch_drift_asset, blocking=True)
+@dg.asset_check(asset="batch_drift", blocking=True)
 def round_like_what_is_known(
     batch_drift: pd.DataFrame, policy: dg.ResourceParam[Params]
 ) -> dg.AssetCheckResult:
@@ -114,7 +99,7 @@ def round_like_what_is_known(
     )
 
 
-@dg.asset_check(asset=human_labels_asset)
+@dg.asset_check(asset="human_labels")
 def every_region_usable(human_labels: pd.DataFrame) -> dg.AssetCheckResult:
     """No answer holds a region that is no usable label; images with one are held for review."""
     found = gates.unusable_answers(human_labels)
@@ -122,14 +107,10 @@ def every_region_usable(human_labels: pd.DataFrame) -> dg.AssetCheckResult:
     return _verdict(found, "answers with regions that are no usable label", remedy)
 
 
-@dg.asset_check(asset=annotator_quality_asset)
-def people_as_fast_as_before(
-    context: dg.AssetCheckExecutionContext,
-    annotator_quality: pd.DataFrame,  # noqa: ARG001  annotator_pace is written beside it
-    lake: dg.ResourceParam[Lake],
-) -> dg.AssetCheckResult:
+@dg.asset_check(asset="annotator_pace")
+def people_as_fast_as_before(annotator_pace: pd.DataFrame) -> dg.AssetCheckResult:
     """Everybody takes as long as in the rounds before, for an answer and for a label."""
-    pace = Pace(lake.tables.read(AnnotatorPace, context.partition_key))
+    pace = Pace(annotator_pace)
     remedy = (
         "Look at their answers and at batch_drift: faster may be careless, slower unclear "
         "guidelines, or other pictures."
@@ -142,16 +123,16 @@ def people_as_fast_as_before(
     )
 
 
-@dg.asset_check(asset=consensus_labels_asset, blocking=True)
+@dg.asset_check(asset="consensus_labels", blocking=True)
 def boxes_inside_image(
     consensus_labels: pd.DataFrame, lake: dg.ResourceParam[Lake]
 ) -> dg.AssetCheckResult:
     """Every region has an area and lies inside its picture."""
-    found = gates.boxes_outside_image(consensus_labels, lake.accepted_images())
+    found = gates.boxes_outside_image(consensus_labels, accepted_images(lake.tables))
     return _verdict(found, "regions outside their image", "Correct them in Label Studio.")
 
 
-@dg.asset_check(asset=consensus_labels_asset, blocking=True)
+@dg.asset_check(asset="consensus_labels", blocking=True)
 def labels_in_ontology(
     consensus_labels: pd.DataFrame, policy: dg.ResourceParam[Params]
 ) -> dg.AssetCheckResult:
@@ -160,26 +141,23 @@ def labels_in_ontology(
     return _verdict(found, "labels outside the ontology", "Add the class to params.yaml.")
 
 
-@dg.asset_check(asset=consensus_labels_asset, blocking=True)
+@dg.asset_check(
+    asset="consensus_labels",
+    additional_ins={"round_tasks": dg.AssetIn("round_tasks")},
+    blocking=True,
+)
 def every_task_resolved(
-    context: dg.AssetCheckExecutionContext,
-    consensus_labels: pd.DataFrame,
-    lake: dg.ResourceParam[Lake],
+    consensus_labels: pd.DataFrame, round_tasks: pd.DataFrame
 ) -> dg.AssetCheckResult:
     """Every task that was answered has a resolved label."""
-    tasks = lake.tables.read(RoundTasks, context.partition_key)
-    found = gates.unresolved_tasks(consensus_labels, tasks)
+    found = gates.unresolved_tasks(consensus_labels, round_tasks)
     return _verdict(found, "answered tasks without a label", "Materialise human_labels again.")
 
 
-@dg.asset_check(asset=consensus_labels_asset)
-def conflicts_settled(
-    context: dg.AssetCheckExecutionContext,
-    consensus_labels: pd.DataFrame,  # noqa: ARG001  the conflicts are written beside it
-    lake: dg.ResourceParam[Lake],
-) -> dg.AssetCheckResult:
+@dg.asset_check(asset="conflicts")
+def conflicts_settled(conflicts: pd.DataFrame) -> dg.AssetCheckResult:
     """Every conflict between answers was settled by a rule; images with others are reviewed."""
-    found = gates.unsettled_conflicts(lake.tables.read(Conflicts, context.partition_key))
+    found = gates.unsettled_conflicts(conflicts)
     remedy = (
         "review_tasks lists their images. With `review.gate: manual` in params.yaml reviewers "
         "decide; otherwise they stay out of the training set."
@@ -189,14 +167,10 @@ def conflicts_settled(
     return _verdict(found, "conflicts that no rule settled", remedy, severity)
 
 
-@dg.asset_check(asset=auto_labels_asset)
-def certificates_hold(
-    context: dg.AssetCheckExecutionContext,
-    auto_labels: pd.DataFrame,  # noqa: ARG001  what was seen again is written beside it
-    lake: dg.ResourceParam[Lake],
-) -> dg.AssetCheckResult:
+@dg.asset_check(asset="reaudits")
+def certificates_hold(reaudits: pd.DataFrame) -> dg.AssetCheckResult:
     """No certificate is contradicted by people who saw accepted pictures again, blind."""
-    found = gates.contradicted_certificates(lake.tables.read(Reaudits, context.partition_key))
+    found = gates.contradicted_certificates(reaudits)
     remedy = (
         "What was accepted under them is out of the training set. See what the model overlooks, "
         "and audit more before it accepts again."
@@ -204,14 +178,14 @@ def certificates_hold(
     return _verdict(found, "certificates that people contradict", remedy)
 
 
-@dg.asset_check(asset=training_set_asset, blocking=True)
+@dg.asset_check(asset="training_set", blocking=True)
 def no_group_in_two_splits(training_set: pd.DataFrame) -> dg.AssetCheckResult:
     """Pictures that look alike stand in one split only."""
     found = gates.groups_in_two_splits(training_set)
     return _verdict(found, "groups in two splits", "The splits table was changed: restore it.")
 
 
-@dg.asset_check(asset=training_set_asset, blocking=True)
+@dg.asset_check(asset="training_set", blocking=True)
 def no_test_image_in_train(
     context: dg.AssetCheckExecutionContext,
     training_set: pd.DataFrame,
@@ -225,7 +199,7 @@ def no_test_image_in_train(
     return _verdict(found, "test images moved", "The splits table was changed: restore it.")
 
 
-@dg.asset_check(asset=training_set_asset, blocking=True)
+@dg.asset_check(asset="training_set", blocking=True)
 def formats_agree(
     context: dg.AssetCheckExecutionContext,
     training_set: pd.DataFrame,
@@ -237,14 +211,14 @@ def formats_agree(
     return _verdict(found, "formats that disagree", "This is a bug in annotation_platform/formats.")
 
 
-@dg.asset_check(asset=model_evaluation_asset)
+@dg.asset_check(asset="model_agreement")
 def agreement_with_people_holds(
     context: dg.AssetCheckExecutionContext,
-    model_evaluation: pd.DataFrame,  # noqa: ARG001  model_agreement is written beside it
+    model_agreement: pd.DataFrame,
     lake: dg.ResourceParam[Lake],
 ) -> dg.AssetCheckResult:
     """People agree with the model's proposals as they did in the rounds before."""
-    drop = agreement_drop(agreement_so_far(context.partition_key, lake))
+    drop = agreement_drop(agreement_so_far(context.partition_key, lake.tables, model_agreement))
     remedy = (
         "batch_drift says whether the pictures changed, annotator_quality whether people did; "
         "model_slices and model_findings show where the model fails. `annotation-platform image "
@@ -258,7 +232,7 @@ def agreement_with_people_holds(
     )
 
 
-@dg.asset_check(asset=error_bars_asset, blocking=True)
+@dg.asset_check(asset="error_bars", blocking=True)
 def label_error_within_limit(
     error_bars: pd.DataFrame, policy: dg.ResourceParam[Params]
 ) -> dg.AssetCheckResult:

@@ -1,138 +1,77 @@
-"""One answer from several."""
-
-from datetime import UTC, datetime
+"""One set of labels from several annotations."""
 
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.consensus.agreement_tables import agreement, agreement_by_class
-from annotation_platform.consensus.anchoring import crowd_anchoring, proposal_decisions
-from annotation_platform.consensus.anomalies import label_anomalies
-from annotation_platform.consensus.quality import quality_table
-from annotation_platform.consensus.resolve import counting_answers, resolve_consensus
-from annotation_platform.curation.pace import measure_pace
 from annotation_platform.labeling.backends.protocol import LabelingBackend
-from annotation_platform.labeling.guidelines import guideline_of
-from annotation_platform.labeling.moments import note_consensus
-from annotation_platform.labeling.qualification import qualify
-from annotation_platform.labeling.tasks import shown_proposals
-from annotation_platform.lake import Lake
+from annotation_platform.landing.lake import LandingLake
 from annotation_platform.params import Params
-from annotation_platform.schema.tables import (
-    AnnotatorPace,
-    AnnotatorQuality,
-    Conflicts,
-    HumanLabels,
-    ModelPredictions,
+from annotation_platform.pipeline.find_issues import IssueInputs, find_issues
+from annotation_platform.pipeline.measure_quality import measure_quality
+from annotation_platform.pipeline.resolve import resolve
+from assets.making import Made, round_context, tables_made
+from assets.metadata import materialized
+
+
+@tables_made(
+    "annotator_quality",
+    "annotator_pace",
+    group="consensus",
+    kinds={"scipy"},
+    code_version="1",
+    reads=["imported_labels"],
 )
-from assets.metadata import counts, histogram, number, pictures, table
-from assets.partitions import rounds
-
-
-@dg.asset(partitions_def=rounds, group_name="consensus", kinds={"scipy"}, code_version="1")
 def annotator_quality(
     context: dg.AssetExecutionContext,
     human_labels: pd.DataFrame,
+    model_predictions: pd.DataFrame,
     labeling: dg.ResourceParam[LabelingBackend],
-    lake: dg.ResourceParam[Lake],
+    lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Params],
-) -> dg.MaterializeResult[pd.DataFrame]:
-    """How well each annotator does, beside the others and on tasks whose answer is known."""
-    round_id = context.partition_key
-    known = lake.known_labels(policy.labeling.gold_origins)
-    proposed = lake.tables.read_rounds(ModelPredictions, [round_id])
-    least = policy.labeling.minimum_score
-    shown = shown_proposals(proposed, policy.ontology, minimum_score=least)
-    decisions = proposal_decisions(human_labels, shown)
-    measured = quality_table(round_id, human_labels, known, decisions)
-    anchoring = crowd_anchoring(decisions)
-    # At half an overlap honest answers agree with every sound proposal, seen or not.
-    waved = crowd_anchoring(proposal_decisions(human_labels, shown, agreement_iou=0.5))
-    odd = label_anomalies(human_labels)
-    before = [key for key in lake.tables.rounds(HumanLabels) if key < round_id]
-    pace = measure_pace(
-        round_id,
-        human_labels,
-        # People get faster by practice: who they were long ago is no measure.
-        lake.tables.read_rounds(HumanLabels, before[-3:]),
-        level=policy.drift.level,
-        least_effect=policy.drift.least_effect,
-    )
-    lake.tables.write(AnnotatorPace, round_id, pace.table)
-    flagged = measured[measured["flags"] != ""]
-    others = lake.tables.read_all(AnnotatorQuality)
-    so_far = pd.concat([others[others["round_id"] != round_id], measured], ignore_index=True)
-    people = labeling.annotators() if policy.labeling.qualify_answers else []
-    qualified = qualify(so_far, people, lake, policy.labeling, now=datetime.now(UTC))
-    return dg.MaterializeResult(
-        value=measured,
-        metadata={
-            "annotators": len(measured),
-            "flagged": len(flagged),
-            "qualified_now": ", ".join(qualified),
-            "mean_quality": number(float(measured["quality"].mean())),
-            "anchoring": number(anchoring.anchoring),
-            "anchoring_low": number(anchoring.low),
-            "anchoring_high": number(anchoring.high),
-            "waved_through": number(waved.anchoring),
-            "waved_through_low": number(waved.low),
-            "waved_through_high": number(waved.high),
-            "odd_answers": counts(odd["kind"]),
-            "odd": table(odd, ["kind", "answer_id", "detail"]),
-            "pace": pace.sentence,
-            "changed_pace": len(pace.changed),
-            "flags": table(flagged, ["annotator", "quality", "gold_quality", "flags"]),
-            "preview": table(measured),
-        },
-    )
+) -> Made:
+    """How well each annotator does, next to the others and on gold tasks."""
+    round_ = round_context(context, lake, policy)
+    return materialized(measure_quality(round_, human_labels, model_predictions, labeling), lake)
 
 
-@dg.asset(partitions_def=rounds, group_name="consensus", kinds={"scipy"}, code_version="2")
+@tables_made(
+    "consensus_labels",
+    "conflicts",
+    group="consensus",
+    kinds={"scipy"},
+    code_version="2",
+    reads=["cleaned_images", "label_tasks"],
+)
 def consensus_labels(
     context: dg.AssetExecutionContext,
     human_labels: pd.DataFrame,
     annotator_quality: pd.DataFrame,
-    lake: dg.ResourceParam[Lake],
+    lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Params],
-) -> dg.MaterializeResult[pd.DataFrame]:
+) -> Made:
     """One resolved set of labels for each image, with how far the annotators agreed."""
-    consensus = resolve_consensus(
-        counting_answers(human_labels, policy.consensus.disregarded),
-        iou_threshold=policy.consensus.iou_threshold,
-        ontology=guideline_of(human_labels, lake.store, policy.ontology),
-        images=lake.accepted_images(),
-        quality=annotator_quality,
-    )
-    lake.tables.write(Conflicts, context.partition_key, consensus.conflicts)
-    note_consensus(
-        context.partition_key,
-        lake,
-        policy.consensus,
-        human_labels=human_labels,
-        annotator_quality=annotator_quality,
-        consensus=consensus,
-    )
-    together = agreement(human_labels)
-    labels, conflicts = consensus.labels, consensus.conflicts
-    disputes = labels.groupby("image_id")["disputed"].sum()
-    images = lake.accepted_images().set_index("image_id").loc[disputes.index]
-    worst = images.loc[disputes.sort_values(ascending=False).index].reset_index()
-    return dg.MaterializeResult(
-        value=labels,
-        metadata={
-            "most_disputed": pictures(worst, lake, labels, policy.ontology),
-            "labels": len(labels),
-            "images": labels["image_id"].nunique(),
-            "mean_agreement": number(consensus.mean_agreement),
-            "mean_iou": number(together.mean_iou),
-            "krippendorff_alpha": number(together.alpha),
-            "class_alpha": number(together.class_alpha),
-            "agreement_by_class": table(agreement_by_class(human_labels)),
-            "disputed_labels": consensus.disputed,
-            "rejected_objects": consensus.rejected,
-            "classes_by": f"{consensus.method}: {consensus.reason}",
-            "conflicts": counts(conflicts["kind"]),
-            "unsettled_conflicts": int((~conflicts["settled"]).sum()),
-            "classes": histogram(labels["class_name"].dropna()),
-        },
-    )
+    round_ = round_context(context, lake, policy)
+    return materialized(resolve(round_, human_labels, annotator_quality), lake)
+
+
+@tables_made(
+    "label_issues",
+    group="consensus",
+    kinds={"scipy"},
+    code_version="2",
+    reads=["cleaned_images"],
+)
+def label_issues(
+    context: dg.AssetExecutionContext,
+    consensus_labels: pd.DataFrame,
+    model_predictions: pd.DataFrame,
+    predicted_images: pd.DataFrame,
+    held_out_predictions: pd.DataFrame,
+    held_out_images: pd.DataFrame,
+    lake: dg.ResourceParam[LandingLake],
+    policy: dg.ResourceParam[Params],
+) -> Made:
+    """Labels that are probably wrong, and objects that probably lack one, most suspect first."""
+    seen = model_predictions, predicted_images
+    inputs = IssueInputs(consensus_labels, *seen, held_out_predictions, held_out_images)
+    return materialized(find_issues(round_context(context, lake, policy), inputs), lake)

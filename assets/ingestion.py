@@ -1,59 +1,46 @@
-"""From the landing place to clean pictures."""
+"""From the landing zone to clean images."""
 
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.images.cleaning import clean_round
-from annotation_platform.lake import Lake
+from annotation_platform.landing.lake import LandingLake
 from annotation_platform.params import Params
-from annotation_platform.schema.tables import CleanedImages
-from assets.metadata import histogram, kept_out, pictures, table
-from assets.partitions import rounds
+from annotation_platform.pipeline.clean import clean
+from annotation_platform.pipeline.import_labels import import_labels
+from annotation_platform.pipeline.ingest import ingest
+from assets.making import Made, round_context, tables_made
+from assets.metadata import materialized
 
 
-@dg.asset(partitions_def=rounds, group_name="ingestion", kinds={"file"}, code_version="2")
+@tables_made("raw_images", group="ingestion", kinds={"file"}, code_version="2")
 def raw_images(
     context: dg.AssetExecutionContext,
-    lake: dg.ResourceParam[Lake],
+    lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Params],
-) -> dg.MaterializeResult[pd.DataFrame]:
+) -> Made:
     """Every object that landed for the round, named by the SHA-256 of its bytes."""
-    raw = lake.ingest(context.partition_key, maximum_bytes=policy.cleaning.maximum_bytes)
-    return dg.MaterializeResult(
-        value=raw,
-        metadata={
-            "objects": len(raw),
-            "bytes": int(raw["byte_size"].sum()),
-            "unreadable": int(raw["image_id"].isna().sum()),
-            "preview": table(
-                raw, ["source_key", "image_id", "byte_size", "source", "licence", "problem"]
-            ),
-        },
-    )
+    return materialized(ingest(round_context(context, lake, policy)), lake)
 
 
-@dg.asset(partitions_def=rounds, group_name="ingestion", kinds={"pillow"}, code_version="2")
+@tables_made("cleaned_images", group="ingestion", kinds={"pillow"}, code_version="2")
 def cleaned_images(
     context: dg.AssetExecutionContext,
     raw_images: pd.DataFrame,
-    lake: dg.ResourceParam[Lake],
+    lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Params],
-) -> dg.MaterializeResult[pd.DataFrame]:
-    """Accepted pictures, stripped of metadata; quarantined ones with the reason; duplicates."""
-    earlier = lake.earlier(CleanedImages, context.partition_key)
-    cleaned = clean_round(raw_images, earlier, lake.store, policy.cleaning, runner=lake.runner)
-    accepted = cleaned[cleaned["outcome"] == "accepted"]
-    rejected = cleaned[cleaned["outcome"] != "accepted"]
-    quarantined = cleaned[cleaned["outcome"] == "quarantined"]
-    return dg.MaterializeResult(
-        value=cleaned,
-        metadata={
-            "accepted": len(accepted),
-            "duplicates": int((cleaned["outcome"] == "duplicate").sum()),
-            "quarantined": len(quarantined),
-            "reasons": histogram(rejected["reason"].str.split(":").str[0]),
-            "not_accepted": table(rejected, ["source_key", "outcome", "reason", "duplicate_of"]),
-            "quarantine": kept_out(quarantined, lake),
-            "preview": pictures(accepted, lake),
-        },
-    )
+) -> Made:
+    """Accepted images, stripped of metadata; quarantined ones with the reason; duplicates."""
+    return materialized(clean(round_context(context, lake, policy), raw_images), lake)
+
+
+@tables_made("imported_labels", group="ingestion", kinds={"pandas"}, code_version="1")
+def imported_labels(
+    context: dg.AssetExecutionContext,
+    raw_images: pd.DataFrame,
+    cleaned_images: pd.DataFrame,
+    lake: dg.ResourceParam[LandingLake],
+    policy: dg.ResourceParam[Params],
+) -> Made:
+    """The labels that images landed with, where they are from, and why some are refused."""
+    round_ = round_context(context, lake, policy)
+    return materialized(import_labels(round_, raw_images, cleaned_images), lake)

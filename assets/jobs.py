@@ -1,67 +1,77 @@
 """What is run together: the stretches between two waits, on the in-process executor."""
 
-import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from functools import partial
 
-from annotation_platform.release import VersionStore
+import dagster as dg
+
 from annotation_platform.versioning.registry import open_remote
+from annotation_platform.versioning.store import VersionStore
 from annotation_platform.versioning.verify import verify_versions as verify
 
 _SHOWN = 5
 
 
-def _job(name: str, about: str, *assets: str) -> UnresolvedAssetJobDefinition:
-    # Selections are made of objects: Dagster's parser for selections written as text needs a
-    # newer antlr4 than DVC's dependencies allow. A process for every step, which is Dagster's
-    # default, would cost three seconds each; these steps are seconds long.
-    return dg.define_asset_job(
-        name,
-        dg.AssetSelection.assets(*assets),
-        description=about,
-        executor_def=dg.in_process_executor,
-    )
+# Selections are made of objects: Dagster's parser for selections written as text needs a newer
+# antlr4 than DVC's dependencies allow. A process for every step, which is Dagster's default, would
+# cost three seconds each; these steps are seconds long.
+_job = partial(dg.define_asset_job, executor_def=dg.in_process_executor)
+
+
+def _tables(*names: str) -> dg.AssetSelection:
+    """Return these assets, and those that their steps make too."""
+    return dg.AssetSelection.assets(*names).required_multi_asset_neighbors()
 
 
 start_round = _job(
     "start_round",
-    "From landed objects to questions that people can answer.",
-    "raw_images",
-    "cleaned_images",
-    "imported_labels",
-    "image_embeddings",
-    "model_predictions",
-    "batch_drift",
-    "selected_images",
-    "label_tasks",
+    _tables(
+        "raw_images",
+        "cleaned_images",
+        "imported_labels",
+        "image_embeddings",
+        "model_predictions",
+        "batch_drift",
+        "selected_images",
+        "label_tasks",
+    ),
+    description="From landed objects to questions that people can answer.",
 )
 ask_again = _job(
     "ask_again",
-    "Further answers on the tasks on which those so far do not lead by enough.",
-    "label_tasks",
+    _tables("label_tasks"),
+    description="Further answers on the tasks on which those so far do not lead by enough.",
 )
 _RELEASE = ("reviewed_labels", "auto_labels", "training_set", "error_bars", "dataset_version")
 merge_round = _job(
     "merge_round",
-    "From people's answers to one set of labels; where nothing is left to decide, to a version.",
-    "human_labels",
-    "annotator_quality",
-    "consensus_labels",
-    "label_issues",
-    "review_tasks",
-    *_RELEASE,
+    _tables(
+        "human_labels",
+        "annotator_quality",
+        "consensus_labels",
+        "label_issues",
+        "review_tasks",
+        *_RELEASE,
+    ),
+    description=(
+        "From people's answers to one set of labels; where nothing is left to decide, to a version."
+    ),
 )
-release_round = _job("release_round", "From decided labels to a published version.", *_RELEASE)
+release_round = _job(
+    "release_round",
+    _tables(*_RELEASE),
+    description="From decided labels to a published version.",
+)
 report_round = _job(
     "report_round",
-    "The figures of a round whose version was overtaken before a model learned from it.",
-    "round_report",
+    _tables("round_report"),
+    description=(
+        "The figures of a round whose version was overtaken before a model learned from it."
+    ),
 )
 train_model = _job(
     "train_model",
-    "From a dataset version to the model that proposes labels next.",
-    "trained_model",
-    "model_evaluation",
-    "round_report",
+    _tables("trained_model", "model_evaluation", "round_report"),
+    description="From a dataset version to the model that proposes labels next.",
 )
 
 

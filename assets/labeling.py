@@ -1,155 +1,78 @@
-"""Questions to people, and what they answered."""
-
-from datetime import UTC, datetime
+"""Tasks for annotators, and their annotations."""
 
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.choosing import choose_images
-from annotation_platform.labeling.asking import ask_people
 from annotation_platform.labeling.backends.protocol import LabelingBackend
-from annotation_platform.labeling.rounds import collect_answers
-from annotation_platform.labeling.shown_pictures import ShownPictures
-from annotation_platform.labeling.skills import Skills
-from annotation_platform.lake import Lake
-from annotation_platform.models.embedder import embedder_for
-from annotation_platform.models.known_classes import KnownClasses
+from annotation_platform.landing.lake import LandingLake
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
-from assets.metadata import counts, histogram, pictures, table
-from assets.partitions import rounds
+from annotation_platform.pipeline.collect_annotations import collect_annotations
+from annotation_platform.pipeline.request_annotations import request_annotations
+from annotation_platform.pipeline.select import select
+from assets.making import Made, round_context, tables_made
+from assets.metadata import materialized
 
 
-# The check of batch_drift may hold a round back from people.
-@dg.asset(
-    partitions_def=rounds,
-    group_name="labeling",
+# The check of batch_drift may keep a round from annotators.
+@tables_made(
+    "selected_images",
+    "audit_frame",
+    group="labeling",
     kinds={"numpy"},
     code_version="2",
-    deps=["batch_drift"],
+    reads=["batch_drift", "cleaned_images", "image_embeddings", "imported_labels"],
 )
 def selected_images(
     context: dg.AssetExecutionContext,
-    image_embeddings: pd.DataFrame,  # noqa: ARG001  kept in the lake, with those of earlier rounds
     model_predictions: pd.DataFrame,
-    imported_labels: pd.DataFrame,  # noqa: ARG001  the pool leaves out what landed with labels
-    lake: dg.ResourceParam[Lake],
+    lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Params],
-) -> dg.MaterializeResult[pd.DataFrame]:
-    """The images that people are asked about in this round, in order."""
-    round_id = context.partition_key
-    again = policy.labeling.ask_about_imported
-    pool = lake.unasked_images(
-        round_id,
-        policy.ontology,
-        ask_about_imported=again,
-        held=lake.held_rounds(policy.drift.gate),
-    )
-    embedder = embedder_for(policy.selection.embedder, models)
-    selection = choose_images(
-        round_id, pool, model_predictions, lake=lake, embedder=embedder, policy=policy
-    )
-    selected = selection.images
-    return dg.MaterializeResult(
-        value=selected,
-        metadata={
-            "images": len(selected),
-            "passed_over": int((~pool["image_id"].isin(selected["image_id"])).sum()),
-            "chosen_by": counts(selected["rule"]),
-            "outliers": dict(list(selection.outliers.items())[:50]),
-            "kept_out": dict(list(selection.kept_out.items())[:50]),
-            "pinned_but_not_in_the_pool": list(selection.pinned_elsewhere)[:50],
-            "without_vector": len(selection.without_vector),
-            "proposals_without_score": selection.unscored_proposals,
-            "preview": table(selected, ["rank", "image_id", "rule", "reason"]),
-        },
-    )
+) -> Made:
+    """The images that are annotated in this round, in order."""
+    round_ = round_context(context, lake, policy)
+    return materialized(select(round_, model_predictions, models), lake)
 
 
-@dg.asset(partitions_def=rounds, group_name="labeling", kinds={"labelstudio"}, code_version="3")
+@tables_made(
+    "label_tasks",
+    group="labeling",
+    kinds={"labelstudio"},
+    code_version="3",
+    reads=["cleaned_images", "imported_labels", "predicted_images"],
+)
 def label_tasks(
     context: dg.AssetExecutionContext,
     selected_images: pd.DataFrame,
     model_predictions: pd.DataFrame,
     labeling: dg.ResourceParam[LabelingBackend],
-    lake: dg.ResourceParam[Lake],
+    lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Params],
-) -> dg.MaterializeResult[pd.DataFrame]:
-    """The places that people answer: blind copies of each selected image, one for each answer."""
-    round_id = context.partition_key
-    shown = ShownPictures(lake, policy.masking, KnownClasses(models, policy))
-    tasks = ask_people(
-        round_id,
-        selected_images,
-        model_predictions,
-        labeling,
-        lake,
-        policy,
-        known=lake.known_labels(policy.labeling.gold_origins),
-        pictures=shown,
-        now=datetime.now(UTC),
-    )
-    url = labeling.round_url(round_id)
-    assigned = tasks.loc[tasks["assignee"] != "", "assignee"]
-    return dg.MaterializeResult(
-        value=tasks,
-        metadata={
-            "tasks": tasks["task_id"].nunique(),
-            "places": len(tasks),
-            "masked_images": shown.masked(tasks["image_id"]),
-            "gold_tasks": tasks.loc[tasks["purpose"] == "gold", "task_id"].nunique(),
-            "blind_places": int(tasks["blind"].sum()),
-            "places_for_anybody": len(tasks) - len(assigned),
-            "nobody_has_expertise": counts(_beyond_everybody(tasks, lake)),
-            "places_by_assignee": counts(assigned),
-            "preview": table(tasks, ["image_id", "place", "backend", "backend_task"]),
-            **({"answer_here": dg.MetadataValue.url(url)} if url else {}),
-        },
-    )
+) -> Made:
+    """The assignments: copies of each selected image's task, one for each annotation."""
+    round_ = round_context(context, lake, policy)
+    found = request_annotations(round_, selected_images, model_predictions, labeling, models)
+    return materialized(found, lake)
 
 
-def _beyond_everybody(tasks: pd.DataFrame, lake: Lake) -> "pd.Series[str]":
-    """Return the expertise of each place that nobody has: it waits until somebody is given it."""
-    skills = Skills(lake.store)
-    asked = tasks.loc[tasks["expertise"] != "", "expertise"]
-    return asked[[not skills.people(skill) for skill in asked]]
-
-
-@dg.asset(
-    partitions_def=rounds,
-    group_name="labeling",
+@tables_made(
+    "human_labels",
+    "answers",
+    "round_tasks",
+    group="labeling",
     kinds={"labelstudio"},
     code_version="2",
+    reads=["cleaned_images"],
 )
 def human_labels(
     context: dg.AssetExecutionContext,
     label_tasks: pd.DataFrame,
     labeling: dg.ResourceParam[LabelingBackend],
-    lake: dg.ResourceParam[Lake],
+    lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Params],
-) -> dg.MaterializeResult[pd.DataFrame]:
-    """What people said: every label of every counted answer, from the append-only ledger."""
-    answers = collect_answers(
-        context.partition_key, label_tasks, labeling, lake, policy, now=datetime.now(UTC)
-    )
-    labels = answers.labels
-    said = labels.drop_duplicates("answer_id")
-    asked = lake.accepted_images().merge(label_tasks[["image_id"]].drop_duplicates())
-    return dg.MaterializeResult(
-        value=labels,
-        metadata={
-            "labels": len(labels),
-            "shapes": counts(labels["shape"]),
-            "answers": len(said),
-            "annotators": labels["annotator"].nunique(),
-            "surplus_answers": answers.surplus,
-            "tasks": counts(answers.tasks["state"]),
-            "unusable_regions": int(said["refused_regions"].sum()),
-            "noticed": table(said[said["problems"] != ""], ["answer_id", "problems"]),
-            "minutes_of_work": answers.minutes,
-            "classes": histogram(labels["class_name"].dropna()),
-            "preview": pictures(asked, lake, labels, policy.ontology),
-        },
-    )
+) -> Made:
+    """Every label of every annotation that counts, from the append-only ledger."""
+    round_ = round_context(context, lake, policy)
+    return materialized(collect_annotations(round_, label_tasks, labeling), lake)

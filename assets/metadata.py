@@ -1,70 +1,88 @@
-"""What an asset's page shows: a count, a number to act on, and something to look at."""
+"""The page of an asset: counts, numbers to act on, and something to look at."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.lake import Lake
-from annotation_platform.reporting.previews import (
-    findings_preview,
-    kept_out_preview,
-    pictures_preview,
-    table_preview,
-)
-from annotation_platform.schema.ontology import Ontology
+from annotation_platform.pipeline import result
+from annotation_platform.reporting import previews
 from annotation_platform.storage.keys import raw_key
+from annotation_platform.storage.lake import Lake
 
 _BAR = 16
 """Signs of the longest bar."""
 
 
-def table(frame: pd.DataFrame, columns: Sequence[str] = ()) -> dg.MarkdownMetadataValue:
-    """Return the first rows of a table for an asset's page."""
-    return dg.MetadataValue.md(table_preview(frame, columns=columns))
+def materialized(
+    found: result.Result, lake: Lake, links: Mapping[str, dg.UrlMetadataValue] | None = None
+) -> Iterator[dg.MaterializeResult[pd.DataFrame]]:
+    """Yield the tables of a result; the first table comes last and bears the figures.
 
-
-def pictures(
-    images: pd.DataFrame,
-    lake: Lake,
-    labels: pd.DataFrame | None = None,
-    ontology: Ontology | None = None,
-) -> dg.MarkdownMetadataValue:
-    """Return thumbnails of some images, with their boxes if given, for an asset's page.
-
-    ``images`` needs ``image_id`` and ``extension``; the first eight are shown.
+    So whatever breaks off a run in between, the first table is there only with all others.
     """
-    preview = pictures_preview(images, lake.picture, labels=labels, ontology=ontology)
-    return dg.MetadataValue.md(preview)
+    lead, *others = found.tables.items()
+    for name, table in reversed(others):
+        shown = metadata({"rows_shown": min(len(table), 5), "preview": result.Rows(table)}, lake)
+        yield dg.MaterializeResult(asset_key=name, value=table, metadata=shown)
+    version = dg.DataVersion(found.data_version) if found.data_version else None
+    yield dg.MaterializeResult(
+        asset_key=lead[0],
+        value=lead[1],
+        data_version=version,
+        metadata={**(links or {}), **metadata(found.figures, lake)},
+    )
 
 
-def kept_out(rows: pd.DataFrame, lake: Lake) -> dg.MarkdownMetadataValue:
-    """Return thumbnails of pictures that were kept out, each with its id and the reason."""
-    preview = kept_out_preview(rows, lambda image_id: lake.store.get(raw_key(image_id)))
-    return dg.MetadataValue.md(preview)
+def metadata(figures: Mapping[str, result.Figure], lake: Lake) -> dict[str, Any]:
+    """Return figures as Dagster shows them."""
+    return {name: _shown(figure, lake) for name, figure in figures.items()}
 
 
-def finding_pictures(
-    findings: pd.DataFrame, lake: Lake, truth: pd.DataFrame
-) -> dg.MarkdownMetadataValue:
-    """Return the worst of what a model got wrong, cut out, with the truth and what it proposed.
+def _shown(figure: result.Figure, lake: Lake) -> Any:
+    markdown = dg.MetadataValue.md
+    match figure:
+        case result.Counts(values):
+            return counts(values)
+        case result.Histogram(values):
+            return markdown(_histogram(values))
+        case result.Rows(frame, columns):
+            return markdown(previews.table_preview(frame, columns=columns))
+        case result.Thumbnails(images, labels, ontology):
+            preview = previews.pictures_preview(
+                images, lake.picture, labels=labels, ontology=ontology
+            )
+            return markdown(preview)
+        case result.Quarantined(rows):
+            return markdown(
+                previews.kept_out_preview(rows, lambda image: lake.store.get(raw_key(image)))
+            )
+        case result.Findings(findings, truth):
+            return markdown(previews.findings_preview(findings, truth, lake.picture))
+        case result.Link(url):
+            return dg.MetadataValue.url(url)
+        case result.Markdown(text):
+            return markdown(text)
+        case float():
+            return number(figure)
+        case Mapping():
+            return dict(figure)
+        case _:
+            return figure
 
-    ``truth`` needs ``image_id``, ``extension`` and boxes.
-    """
-    return dg.MetadataValue.md(findings_preview(findings, truth, lake.picture))
 
-
-def histogram(values: pd.Series) -> dg.MarkdownMetadataValue:
+def _histogram(values: "pd.Series[str]") -> str:
     """Return how often each value occurs as a table with bars, the twenty most frequent first."""
     counted = values.value_counts()
     longest = max(int(counted.max()), 1) if len(counted) else 1
     rows = {"": counted.index.astype(str), "count": counted.to_numpy()}
     rows[" "] = ["█" * max(1, round(_BAR * int(n) / longest)) for n in counted]
-    return dg.MetadataValue.md(table_preview(pd.DataFrame(rows), rows=20))
+    return previews.table_preview(pd.DataFrame(rows), rows=20)
 
 
-def counts(values: pd.Series) -> dg.JsonMetadataValue:
+def counts(values: "pd.Series[str]") -> dg.JsonMetadataValue:
     """Return how often each value occurs, most frequent first."""
     return dg.MetadataValue.json({str(key): int(n) for key, n in values.value_counts().items()})
 

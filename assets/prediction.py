@@ -1,130 +1,69 @@
-"""What can be said of a picture before anybody looks at it."""
+"""What is known of an image before anyone annotates it."""
 
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.images.embedding import features_for
-from annotation_platform.labeling.tasks import shown_proposals
-from annotation_platform.lake import Lake
-from annotation_platform.model_looks import drift_of_round, look_at_held_out
-from annotation_platform.models.embedder import embedder_for
-from annotation_platform.models.proposals import propose
+from annotation_platform.landing.lake import LandingLake
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params
-from annotation_platform.schema.shapes import CLASSIFICATIONS, UPRIGHT_BOXES
-from annotation_platform.schema.tables import (
-    HeldOutImages,
-    HeldOutPredictions,
-    OddImages,
-    PredictedImages,
-)
-from assets.metadata import histogram, number, pictures, table
-from assets.partitions import rounds
+from annotation_platform.pipeline.detect_drift import detect_drift
+from annotation_platform.pipeline.embed import embed
+from annotation_platform.pipeline.predict import predict
+from assets.making import Made, round_context, tables_made
+from assets.metadata import materialized
 
 
-@dg.asset(partitions_def=rounds, group_name="prediction", kinds={"scipy"}, code_version="2")
+@tables_made("image_embeddings", group="prediction", kinds={"scipy"}, code_version="2")
 def image_embeddings(
     context: dg.AssetExecutionContext,
     cleaned_images: pd.DataFrame,
-    lake: dg.ResourceParam[Lake],
+    lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Params],
-) -> dg.MaterializeResult[pd.DataFrame]:
-    """A vector for each accepted image: pictures that look alike lie close together."""
-    accepted = cleaned_images[cleaned_images["outcome"] == "accepted"]
-    embedder = embedder_for(policy.selection.embedder, models)
-    vectors = features_for(
-        accepted, embedder, store=lake.store, load=lake.picture, round_id=context.partition_key
-    )
-    return dg.MaterializeResult(
-        value=vectors,
-        metadata={
-            "images": len(vectors),
-            "embedder": embedder.name,
-            "preview": table(vectors, ["image_id", "embedder"]),
-        },
-    )
+) -> Made:
+    """A vector for each accepted image: similar images have vectors close to each other."""
+    return materialized(embed(round_context(context, lake, policy), cleaned_images, models), lake)
 
 
-@dg.asset(
-    partitions_def=rounds, group_name="prediction", kinds={"pytorch"}, code_version="2", pool="gpu"
+@tables_made(
+    "model_predictions",
+    "predicted_images",
+    group="prediction",
+    kinds={"pytorch"},
+    code_version="2",
+    reads=["cleaned_images", "imported_labels"],
+    pool="gpu",
 )
 def model_predictions(
     context: dg.AssetExecutionContext,
-    cleaned_images: pd.DataFrame,  # noqa: ARG001  the pool below holds this round's rows too
-    imported_labels: pd.DataFrame,  # noqa: ARG001  and leaves out what landed with labels
-    lake: dg.ResourceParam[Lake],
+    lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Params],
-) -> dg.MaterializeResult[pd.DataFrame]:
-    """What the promoted model sees in the images that nobody was asked about yet."""
-    again = policy.labeling.ask_about_imported
-    pool = lake.unasked_images(
-        context.partition_key,
-        policy.ontology,
-        ask_about_imported=again,
-        held=lake.held_rounds(policy.drift.gate),
-    )
-    proposed = propose(
-        models, pool, lake.picture_path, round_id=context.partition_key, policy=policy
-    )
-    lake.tables.write(PredictedImages, context.partition_key, proposed.pictures)
-    predictions, looked_at = proposed.predictions, proposed.pictures
-    least = policy.labeling.minimum_score
-    shown = shown_proposals(predictions, policy.ontology, minimum_score=least)
-    boxes = predictions["shape"].isin(UPRIGHT_BOXES)
-    return dg.MaterializeResult(
-        value=predictions,
-        metadata={
-            "boxes": int(boxes.sum()),
-            "boxes_shown": int(shown["shape"].isin(UPRIGHT_BOXES).sum()),
-            "choices_shown": int(shown["shape"].isin(CLASSIFICATIONS).sum()),
-            "images": len(pool),
-            "images_without_proposals": int((looked_at["proposals"] == 0).sum()),
-            "dropped_outputs": int(looked_at["dropped"].sum()),
-            "passes": int(looked_at["passes"].sum()),
-            "seconds": number(float(looked_at["seconds"].sum())),
-            "model": proposed.model,
-            "scores": proposed.scores,
-            "classes": histogram(shown["class_name"]),
-            "preview": pictures(pool, lake, shown, policy.ontology),
-        },
-    )
+) -> Made:
+    """What the promoted model outputs for the images that no round has selected yet."""
+    return materialized(predict(round_context(context, lake, policy), models), lake)
 
 
-@dg.asset(
-    partitions_def=rounds, group_name="prediction", kinds={"scipy"}, code_version="2", pool="gpu"
+@tables_made(
+    "batch_drift",
+    "odd_images",
+    "held_out_predictions",
+    "held_out_images",
+    group="prediction",
+    kinds={"scipy"},
+    code_version="2",
+    pool="gpu",
 )
 def batch_drift(
     context: dg.AssetExecutionContext,
     cleaned_images: pd.DataFrame,
     model_predictions: pd.DataFrame,
-    lake: dg.ResourceParam[Lake],
+    predicted_images: pd.DataFrame,
+    lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Params],
-) -> dg.MaterializeResult[pd.DataFrame]:
-    """How the round's pictures differ from those that are known, and which are unlike them all."""
-    round_id = context.partition_key
-    # Kept for label_issues, too: looking once more then would let people wait.
-    held_out = look_at_held_out(round_id, lake=lake, registry=models, policy=policy)
-    lake.tables.write(HeldOutPredictions, round_id, held_out.predictions)
-    lake.tables.write(HeldOutImages, round_id, held_out.pictures)
-    drift = drift_of_round(round_id, model_predictions, held_out, lake=lake, policy=policy)
-    lake.tables.write(OddImages, round_id, drift.odd)
-    accepted = cleaned_images[cleaned_images["outcome"] == "accepted"]
-    effects = dict(zip(drift.features["feature"], drift.features["effect"], strict=True))
-    return dg.MaterializeResult(
-        value=drift.features,
-        metadata={
-            "drifted": ", ".join(drift.drifted),
-            "says": drift.sentence,
-            "odd_images": len(drift.odd),
-            "held_out_images_looked_at": len(held_out.pictures),
-            **{f"effect_{name}": number(float(effect)) for name, effect in effects.items()},
-            "features": table(drift.features, ["feature", "effect", "p_value", "detail"]),
-            "why_odd": table(drift.odd, ["image_id", "distance", "why"]),
-            "preview": pictures(
-                drift.odd.merge(accepted.drop(columns="round_id")), lake, model_predictions
-            ),
-        },
-    )
+) -> Made:
+    """How the round's images differ from those that are known, and which are unlike them all."""
+    round_ = round_context(context, lake, policy)
+    tables = cleaned_images, model_predictions, predicted_images
+    return materialized(detect_drift(round_, *tables, models), lake)

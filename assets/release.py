@@ -1,166 +1,115 @@
 """The training set, and its publication as a version."""
 
-from datetime import UTC, datetime
-
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.acceptance import accept_proposals, reaudits_by_now
-from annotation_platform.curation.imported import PEOPLE
-from annotation_platform.curation.training_set import build_training_set
-from annotation_platform.labeling.record import cancelled_rounds
-from annotation_platform.lake import Lake
-from annotation_platform.measured_errors import measure_errors
+from annotation_platform.landing.lake import LandingLake
 from annotation_platform.params import Params
-from annotation_platform.release import VersionStore, publish_round
-from annotation_platform.schema.shapes import AREAS
-from annotation_platform.schema.tables import Certificates, LabelTasks, Reaudits
-from assets.metadata import counts, histogram, number, pictures, table
-from assets.partitions import rounds
+from annotation_platform.pipeline.auto_accept import AcceptInputs, auto_accept
+from annotation_platform.pipeline.build_training_set import build_training_set
+from annotation_platform.pipeline.measure_errors import measure_errors
+from annotation_platform.pipeline.publish import publish
+from annotation_platform.versioning.store import VersionStore
+from assets.making import Made, round_context, tables_made
+from assets.metadata import materialized
 from resources.pages import PagesResource
 
 
-@dg.asset(partitions_def=rounds, group_name="release", kinds={"scipy"}, code_version="1")
+@tables_made(
+    "auto_labels",
+    "certificates",
+    "reaudits",
+    group="release",
+    kinds={"scipy"},
+    code_version="1",
+    reads=["cleaned_images"],
+)
 def auto_labels(
     context: dg.AssetExecutionContext,
-    reviewed_labels: pd.DataFrame,  # noqa: ARG001  what people said of the audited pictures
-    lake: dg.ResourceParam[Lake],
+    model_predictions: pd.DataFrame,
+    selected_images: pd.DataFrame,
+    audit_frame: pd.DataFrame,
+    label_tasks: pd.DataFrame,
+    human_labels: pd.DataFrame,
+    reviewed_labels: pd.DataFrame,
+    lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Params],
-) -> dg.MaterializeResult[pd.DataFrame]:
-    """Proposals that need no person: so few of them are wrong, and a certificate says how few."""
-    found = accept_proposals(context.partition_key, lake=lake, policy=policy)
-    lake.tables.write(Certificates, context.partition_key, found.certificates)
-    reaudits = reaudits_by_now(context.partition_key, lake=lake)
-    lake.tables.write(Reaudits, context.partition_key, reaudits)
-    overall = found.certificates[found.certificates["class_name"] == ""]
-    shown = lake.accepted_images().merge(found.labels[["image_id"]].drop_duplicates())
-    return dg.MaterializeResult(
-        value=found.labels,
-        metadata={
-            "images": found.labels["image_id"].nunique(),
-            "labels": len(found.labels),
-            "automated_share": number(float(overall["share"].sum()) if found.granted else 0.0),
-            "minutes_saved": number(found.seconds_saved / 60),
-            "refused_because": " ".join(overall["reason"]) or "",
-            "certificate": table(
-                found.certificates,
-                ["class_name", "granted", "alpha", "bound", "delta", "audited_pictures", "reason"],
-            ),
-            "held": counts(pd.Series(found.held.values(), dtype="str")),
-            "seen_again_next": len(found.seen_again),
-            "contradicted": int(reaudits["contradicted"].sum()),
-            "seen_again": table(
-                reaudits, ["certified_round", "pictures", "labels", "errors", "contradicted"]
-            ),
-            "preview": pictures(shown, lake, found.labels, policy.ontology),
-        },
-    )
+) -> Made:
+    """Predictions that need no person: so few are wrong, and a certificate says how few."""
+    chosen = model_predictions, selected_images, audit_frame
+    inputs = AcceptInputs(*chosen, label_tasks, human_labels, reviewed_labels)
+    return materialized(auto_accept(round_context(context, lake, policy), inputs), lake)
 
 
-# The pool is of one: splits are drawn and versions numbered one after the other. Labels that no
-# person gave are an edge, not an input: rounds that started before there were any have none.
-@dg.asset(
-    partitions_def=rounds,
-    group_name="release",
+# The pool is of one: splits are drawn and versions numbered one after the other. Every table is
+# read for all finished rounds, of which earlier ones may lack some.
+@tables_made(
+    "training_set",
+    "training_rounds",
+    "splits",
+    group="release",
     kinds={"pandas"},
     code_version="3",
+    reads=[
+        "raw_images",
+        "cleaned_images",
+        "imported_labels",
+        "round_tasks",
+        "reviewed_labels",
+        "auto_labels",
+        "certificates",
+        "reaudits",
+    ],
+    optional=["splits"],
     pool="dvc",
-    deps=["imported_labels", "auto_labels"],
 )
 def training_set(
     context: dg.AssetExecutionContext,
-    reviewed_labels: pd.DataFrame,  # noqa: ARG001  the edge; the set reads every finished round
-    lake: dg.ResourceParam[Lake],
+    lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Params],
-) -> dg.MaterializeResult[pd.DataFrame]:
-    """Every label of every finished round or landed image, each in the split drawn for ever."""
-    built = build_training_set(
-        lake.tables,
-        context.partition_key,
-        policy.ontology,
-        policy.splits,
-        seed=policy.seed,
-        cancelled=cancelled_rounds(lake.store, lake.tables.rounds(LabelTasks)),
-        use_auto=policy.auto_accept.enabled and policy.auto_accept.use_in_training,
-    )
-    images = built.labels.drop_duplicates("image_id")
-    return dg.MaterializeResult(
-        value=built.labels,
-        metadata={
-            "images": len(images),
-            "boxes": int(built.labels["shape"].isin(AREAS).sum()),
-            "test_images": int((images["split"] == "test").sum()),
-            "splits": counts(images["split"]),
-            "classes": histogram(built.labels["class_name"].dropna()),
-            "origins": counts(built.labels["origin"]),
-            "rounds": built.rounds,
-            "held_rounds": built.held,
-            "held_images": dict(list(built.held_images.items())[:100]),
-            "preview": pictures(images, lake, built.labels, policy.ontology),
-        },
-    )
+) -> Made:
+    """Every label of every finished round or landed image, each in the split drawn for good."""
+    return materialized(build_training_set(round_context(context, lake, policy)), lake)
 
 
-@dg.asset(partitions_def=rounds, group_name="release", kinds={"scipy"}, code_version="1")
+@tables_made(
+    "error_bars",
+    group="release",
+    kinds={"scipy"},
+    code_version="1",
+    reads=["cleaned_images", "consensus_labels", "review_tasks", "reviewed_labels", "certificates"],
+)
 def error_bars(
     context: dg.AssetExecutionContext,
     training_set: pd.DataFrame,
-    lake: dg.ResourceParam[Lake],
+    lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Params],
-) -> dg.MaterializeResult[pd.DataFrame]:
+) -> Made:
     """How many labels are wrong, by origin and class, each with its interval."""
-    measured = measure_errors(context.partition_key, training_set, lake=lake, policy=policy)
-    bars = measured.bars
-    overall = bars[(bars["class_name"] == "") & (bars["origin"] == PEOPLE)]
-    figures = overall[["rate", "low", "high"]].mean().add_prefix("wrong_")
-    return dg.MaterializeResult(
-        value=bars,
-        metadata={
-            "audited_labels": int(overall["audited"].sum()),
-            **{str(name): number(float(value)) for name, value in figures.items()},
-            "unread_samples": measured.unread,
-            "preview": table(
-                bars,
-                ["origin", "class_name", "design", "labels", "audited", "rate", "low", "high"],
-            ),
-        },
-    )
+    return materialized(measure_errors(round_context(context, lake, policy), training_set), lake)
 
 
 # The check of error_bars can keep it from being published.
-@dg.asset(
-    partitions_def=rounds,
-    group_name="release",
+@tables_made(
+    "dataset_version",
+    group="release",
     kinds={"dvc", "git"},
     code_version="1",
+    reads=["human_labels", "auto_labels"],
     pool="dvc",
-    deps=["error_bars"],
 )
 def dataset_version(
     context: dg.AssetExecutionContext,
     training_set: pd.DataFrame,
-    lake: dg.ResourceParam[Lake],
+    training_rounds: pd.DataFrame,
+    error_bars: pd.DataFrame,
+    lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Params],
     versions: dg.ResourceParam[VersionStore],
     pages: PagesResource,
-) -> dg.MaterializeResult[pd.DataFrame]:
-    """The published version: a git tag, and files that anybody can ``dvc pull``."""
-    published = publish_round(
-        context.partition_key, training_set, lake, policy, versions, now=datetime.now(UTC)
-    )
-    version = published.table
-    row = version.iloc[0]
-    return dg.MaterializeResult(
-        value=version,
-        data_version=dg.DataVersion(str(row["folder_md5"])),
-        metadata={
-            "images": int(row["images"]),
-            "boxes": int(row["boxes"]),
-            "uploaded_files": published.uploaded_files,
-            "version": str(row["version"]),
-            "tag": str(row["tag"]),
-            **pages.links(card=f"versions/{row['version']}/card.html"),
-            "get_it": dg.MetadataValue.md(published.instructions),
-            "preview": table(version, ["version", "images", "boxes", "new_version"]),
-        },
-    )
+) -> Made:
+    """The published version: a git tag, and files that anyone can ``dvc pull``."""
+    round_ = round_context(context, lake, policy)
+    found = publish(round_, training_set, training_rounds, error_bars, versions)
+    links = pages.links(card=f"versions/{found.figures['version']}/card.html")
+    return materialized(found, lake, links)

@@ -1,38 +1,41 @@
 """The round in one row."""
 
 import dagster as dg
-import pandas as pd
 
-from annotation_platform.lake import Lake
-from annotation_platform.reporting.round_report import report_round
-from assets.metadata import number, table
-from assets.partitions import rounds
+from annotation_platform.landing.lake import LandingLake
+from annotation_platform.params import Params
+from annotation_platform.pipeline.report import report
+from assets.making import Made, round_context, tables_made
+from assets.metadata import materialized
 from resources.pages import PagesResource
 
 
-# Model and evaluation are edges, not inputs: an overtaken version has neither, and a report.
-@dg.asset(
-    partitions_def=rounds,
-    group_name="reporting",
+# A version that was overtaken has neither model nor evaluation, and a report.
+@tables_made(
+    "round_report",
+    group="reporting",
     kinds={"pandas"},
     code_version="1",
-    deps=["model_evaluation", "dataset_version"],
+    reads=[
+        "cleaned_images",
+        "label_tasks",
+        "audit_frame",
+        "human_labels",
+        "consensus_labels",
+        "reviewed_labels",
+        "auto_labels",
+        "certificates",
+        "error_bars",
+        "dataset_version",
+        "model_evaluation",
+    ],
 )
 def round_report(
     context: dg.AssetExecutionContext,
-    lake: dg.ResourceParam[Lake],
+    lake: dg.ResourceParam[LandingLake],
+    policy: dg.ResourceParam[Params],
     pages: PagesResource,
-) -> dg.MaterializeResult[pd.DataFrame]:
-    """The round from landing to model, in one row of figures."""
-    report = report_round(lake, context.partition_key)
-    row = report.iloc[0]
-    figures = {name: number(float(row[name])) for name in report.columns[1:-1]}
-    return dg.MaterializeResult(
-        value=report,
-        metadata={
-            **pages.links(report=f"rounds/{context.partition_key}"),
-            **figures,
-            "version": str(row["version"]),
-            "preview": table(report, ["accepted", "tasks", "answers", "version"]),
-        },
-    )
+) -> Made:
+    """The round from arrivals to model, in one row of figures."""
+    found = report(round_context(context, lake, policy))
+    return materialized(found, lake, pages.links(report=f"rounds/{context.partition_key}"))

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from annotation_platform.audit_log.events import Event
+from annotation_platform.audit_log.events import Event, EventLog
 from annotation_platform.audit_log.noting import note_policy
-from annotation_platform.lake import open_lake
+from annotation_platform.landing.lake import open_lake
 from annotation_platform.params import read_params
 from annotation_platform.settings import PROJECT_ROOT
 from annotation_platform.storage.audited import AuditLog
@@ -69,14 +69,14 @@ def main() -> None:
         lake = open_lake(root / "lake", root / "landing", audit=log)
         policy = read_params(PROJECT_ROOT / "params.yaml")
         for _ in range(EVENTS):
-            lake.events.append([Event("people", "somebody")], now=datetime.now(UTC))
+            EventLog(lake.store).append([Event("people", "somebody")], now=datetime.now(UTC))
         note_policy(policy, lake, used_for="a benchmark", now=datetime.now(UTC))
 
         def noted_again() -> None:
             note_policy(policy, lake, used_for="a benchmark", now=datetime.now(UTC))
 
         def event() -> None:
-            lake.events.append([Event("people", "somebody")], now=datetime.now(UTC))
+            EventLog(lake.store).append([Event("people", "somebody")], now=datetime.now(UTC))
 
         print(f"behind {EVENTS} events: {microseconds(event, 200):.0f} µs for one more,")
         print(f"  {microseconds(noted_again, 200):.0f} µs to see that the policy is the same")

@@ -22,20 +22,22 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from annotation_platform.curation.training_set import build_training_set
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.likeness import likeness_rows
 from annotation_platform.images.likeness_files import read_likenesses
-from annotation_platform.lake import lake_of
-from annotation_platform.release import VersionStore, publish_round
+from annotation_platform.landing.lake import lake_of
+from annotation_platform.pipeline.build_training_set import build_training_set
+from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.pipeline.publish import publish
 from annotation_platform.schema.rounds import LandedObject
-from annotation_platform.schema.tables import CleanedImages, RawImages, TrainingSet
+from annotation_platform.schema.tables import CleanedImages, ErrorBars, RawImages, table_named
 from annotation_platform.settings import Settings, settings_environment
 from annotation_platform.storage.keys import image_key, raw_key
 from annotation_platform.versioning.registry import make_registry
+from annotation_platform.versioning.store import VersionStore
 from benchmarks.provenance import (
     BEGUN,
     HEIGHT,
-    ONTOLOGY,
     PICTURES,
     POLICY,
     PROJECT,
@@ -91,14 +93,16 @@ def prepare(root, rounds, versions):
     for number in range(rounds):
         land(lake, number)
         maker.write(lake, number)
-    images = lake.accepted_images()
+    images = accepted_images(lake.tables)
     read_likenesses(lake.store, images, likeness_rows(len(images)))
     store = VersionStore(root / "registry", str(root / "remote"), PROJECT, root / "mirrors")
     for version in range(versions):
-        built = build_training_set(lake.tables, last, ONTOLOGY, POLICY.splits, seed=0)
-        lake.tables.write(TrainingSet, last, built.labels)
-        now = BEGUN + timedelta(days=version)
-        publish_round(last, built.labels, lake, POLICY, store, now=now)
+        context = RoundContext(last, lake, POLICY, BEGUN + timedelta(days=version))
+        built = build_training_set(context)
+        for name, table in built.tables.items():
+            lake.tables.write(table_named(name), last, table)
+        bars = ErrorBars.empty()
+        publish(context, built.training_set, built.training_rounds, bars, store)
         RoundMaker(lake, version + 2).write(lake, version % rounds)
     return settings, str(images["image_id"].iloc[len(images) // 2])
 

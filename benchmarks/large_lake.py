@@ -28,13 +28,14 @@ from annotation_platform.definitions import defs
 from annotation_platform.demo.annotators import make_people
 from annotation_platform.demo.crowd import SimulatedSeat, answer_round
 from annotation_platform.demo.scenes import draw_batch
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.embedding import PICTURE_EMBEDDER
 from annotation_platform.images.likeness import likeness_rows
 from annotation_platform.images.likeness_files import read_likenesses
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.guidelines import record_guideline
 from annotation_platform.labeling.hints import Hints, Looks
-from annotation_platform.lake import lake_of
+from annotation_platform.landing.lake import lake_of
 from annotation_platform.params import read_params
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.tables import Conflicts, LabelTasks, SelectedImages
@@ -93,7 +94,7 @@ def complete(settings, rounds):
                     dg.AssetMaterialization(name, partition=round_id, metadata=metadata)
                 )
         released(instance, settings, lake)
-    known = lake.accepted_images()
+    known = accepted_images(lake.tables)
     read_likenesses(lake.store, known, likeness_rows(len(known)))
 
 

@@ -29,16 +29,18 @@ import simplejpeg
 from annotation_platform.consensus.anchoring import proposal_decisions
 from annotation_platform.consensus.quality import quality_table
 from annotation_platform.consensus.resolve import resolve_consensus
-from annotation_platform.curation.training_set import build_training_set
 from annotation_platform.labeling.guidelines import record_guideline
-from annotation_platform.lake import lake_of
+from annotation_platform.landing.lake import lake_of
 from annotation_platform.params import Params
-from annotation_platform.release import VersionStore, publish_round
+from annotation_platform.pipeline.build_training_set import build_training_set
+from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.pipeline.publish import publish
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.rounds import LandedObject
 from annotation_platform.schema.tables import (
     CleanedImages,
     DatasetVersions,
+    ErrorBars,
     HumanLabels,
     ModelPredictions,
     RawImages,
@@ -52,6 +54,7 @@ from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.lineage import Entries, MadeOf, kept_key
 from annotation_platform.storage.table_files import table_digest
 from annotation_platform.versioning.registry import make_registry
+from annotation_platform.versioning.store import VersionStore
 
 PROJECT = Path(__file__).resolve().parent.parent
 ONTOLOGY = Ontology.from_names(["cube", "ball", "cone", "ring", "star"])
@@ -211,14 +214,17 @@ def prepare(root, rounds):
     store = VersionStore(root / "registry", str(root / "remote"), PROJECT, root / "mirrors")
     tags, kept = [], []
     for _ in range(2):
-        built = build_training_set(lake.tables, last, ONTOLOGY, POLICY.splits, seed=0)
-        lake.tables.write(TrainingSet, last, built.labels)
-        published = publish_round(last, built.labels, lake, POLICY, store, now=BEGUN)
-        lake.tables.write(DatasetVersions, last, published.table)
-        tags.append(str(published.table.iloc[0]["tag"]))
+        context = RoundContext(last, lake, POLICY, BEGUN)
+        built = build_training_set(context)
+        bars = ErrorBars.empty()
+        for name, table in built.tables.items():
+            lake.tables.write(table_named(name), last, table)
+        published = publish(context, built.training_set, built.training_rounds, bars, store)
+        lake.tables.write(DatasetVersions, last, published.dataset_version)
+        tags.append(str(published.dataset_version.iloc[0]["tag"]))
         kept.append(Path(lake.store.url(kept_key(lake.tables.digest(TrainingSet, last)))))
         RoundMaker(lake, 2).write(lake, 0)
-    return settings, tags, built.labels, kept
+    return settings, tags, built.training_set, kept
 
 
 def asked(settings, repeats, *arguments):

@@ -11,15 +11,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster._core.storage.event_log import SqlEventLogStorage, SqliteEventLogStorage
-from dagster._core.storage.event_log.schema import (
-    AssetCheckExecutionsTable,
-    AssetKeyTable,
-    SqlEventLogStorageTable,
-)
 
 from annotation_platform.errors import NotReadyError
 from annotation_platform.reporting.previews import without_pictures
@@ -27,10 +22,11 @@ from annotation_platform.settings import read_settings
 from resources.instance import UNDER_WAY
 
 _TEXTS = (
-    (SqlEventLogStorageTable, "event"),
-    (AssetKeyTable, "last_materialization"),
-    (AssetCheckExecutionsTable, "evaluation_event"),
+    ("event_logs", "event"),
+    ("asset_keys", "last_materialization"),
+    ("asset_check_executions", "evaluation_event"),
 )
+"""Tables of Dagster's database, and their columns, that hold events as JSON."""
 _PICTURE = "%data:image/jpeg;base64,%"
 
 
@@ -48,12 +44,13 @@ def clear_events(instance: dg.DagsterInstance, images: frozenset[str]) -> int:
             f"Run {running[0]} is under way. Wait for it or end it, then run `annotation-platform "
             "image erase --finish`."
         )
-    storage = instance.event_log_storage
-    if not images or not isinstance(storage, SqlEventLogStorage):
+    storage: Any = instance.event_log_storage
+    if not images or not hasattr(storage, "index_connection"):
+        # Without a database there are no events on disk.
         return 0
     changed = 0
     shards: list[Callable[[], AbstractContextManager[sa.Connection]]] = [storage.index_connection]
-    in_files = isinstance(storage, SqliteEventLogStorage)
+    in_files = hasattr(storage, "path_for_shard")
     if in_files:
         # There each run has a file of its own, beside the one that all share.
         shards += [partial(storage.run_connection, run_id) for run_id in instance.get_run_ids()]
@@ -70,9 +67,10 @@ def clear_events(instance: dg.DagsterInstance, images: frozenset[str]) -> int:
 def _clear_shard(connection: sa.Connection, images: frozenset[str]) -> int:
     there = set(sa.inspect(connection).get_table_names())
     changed = 0
-    for table, name in _TEXTS:
-        if table.name not in there:
+    for table_name, name in _TEXTS:
+        if table_name not in there:
             continue
+        table = sa.Table(table_name, sa.MetaData(), autoload_with=connection)
         column = table.c[name]
         for row_id, text in connection.execute(
             sa.select(table.c.id, column).where(column.like(_PICTURE))

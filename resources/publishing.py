@@ -4,7 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from annotation_platform.release import VersionStore
+from annotation_platform.versioning.store import VersionStore
 
 
 class VersionStoreResource(dg.ConfigurableResource[VersionStore]):

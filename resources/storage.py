@@ -1,14 +1,15 @@
 """The lake, the policy and the IO manager that keeps tables in the lake."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.lake import Lake, open_lake
 from annotation_platform.landing.events import LandingEvents
+from annotation_platform.landing.lake import LandingLake, open_lake
 from annotation_platform.params import Params, read_params
 from annotation_platform.schema.tables import table_named
 from annotation_platform.storage.audited import AuditLog
@@ -26,7 +27,7 @@ _REASON = "annotation/reason"
 """The tag in which whoever starts a run can say why."""
 
 
-class LakeResource(dg.ConfigurableResource[Lake]):
+class LakeResource(dg.ConfigurableResource[LandingLake]):
     """The lake and the landing place it takes images from; each a folder, or a prefix in S3.
 
     Endpoint, region and account come from AWS's own variables.
@@ -40,7 +41,7 @@ class LakeResource(dg.ConfigurableResource[Lake]):
     shown: str = ""
     runner: str = ""
 
-    def create_resource(self, context: dg.InitResourceContext) -> Lake:
+    def create_resource(self, context: dg.InitResourceContext) -> LandingLake:
         """Return the lake; nothing is connected yet."""
         needs_s3 = any(is_s3(place) for place in (self.lake, self.landing, self.shown))
         client = _s3_client() if needs_s3 else None
@@ -55,7 +56,14 @@ class LakeResource(dg.ConfigurableResource[Lake]):
             # Sensors look every few seconds; what they see is in their cursors.
             audit=AuditLog(Path(self.audit), by) if by else None,
             runner=self.runner,
+            held=_held_of_run(context.run.run_id) if context.run else None,
         )
+
+
+@lru_cache(maxsize=4)
+def _held_of_run(run_id: str) -> dict[str, bytes]:  # noqa: ARG001
+    """Return the objects that a run has read: its lake is made for each resource that needs it."""
+    return {}
 
 
 def _s3_client() -> Any:
@@ -67,7 +75,10 @@ def _s3_client() -> Any:
 
 @dataclass(frozen=True)
 class _Doer:
-    """Says who uses the lake and why: a run, by whom it was started, and the asset being made."""
+    """Says who uses the lake and why: a run, by whom it was started, and the asset being made.
+
+    A step that makes several tables is named as the first of them.
+    """
 
     author: str
     reason: str
@@ -76,10 +87,10 @@ class _Doer:
     def __call__(self) -> dict[str, str]:
         said = {"author": self.author, "reason": self.reason, "run": self.run_id}
         try:
-            asset = dg.AssetExecutionContext.get().asset_key.to_user_string()
+            step = dg.AssetExecutionContext.get().op_execution_context.op.name
         except dg.DagsterInvariantViolationError:
             return said
-        return {**said, "asset": asset}
+        return {**said, "asset": step}
 
 
 def _doer(run: dg.DagsterRun) -> _Doer:
@@ -115,7 +126,7 @@ class PolicyResource(dg.ConfigurableResource[Params]):
 class TableIOManager(dg.ConfigurableIOManager):
     """Keeps each asset's table as Parquet in the lake, one file a round, checked both ways."""
 
-    lake: dg.ResourceDependency[Lake]
+    lake: dg.ResourceDependency[LandingLake]
 
     def handle_output(self, context: dg.OutputContext, obj: pd.DataFrame) -> None:
         """Write the round's table and note its digest."""

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from annotation_platform.curation.held import held_rounds
 from annotation_platform.errors import AnnotationPlatformError
-from annotation_platform.lake import Lake
 from annotation_platform.landing.events import LandingEvents
+from annotation_platform.landing.lake import LandingLake
 from annotation_platform.landing.watch import watch_landing
 from annotation_platform.params import Params
 from annotation_platform.schema.tables import LabelTasks
@@ -29,7 +30,7 @@ _HELD = (
 )
 def new_images_sensor(
     context: dg.SensorEvaluationContext,
-    lake: dg.ResourceParam[Lake],
+    lake: dg.ResourceParam[LandingLake],
     landing_events: dg.ResourceParam[LandingEvents],
     policy: dg.ResourceParam[Params],
 ) -> dg.SensorResult | dg.SkipReason:
@@ -49,7 +50,7 @@ def new_images_sensor(
     waiting = [key for key in manifests if not lake.tables.exists(LabelTasks, key)]
     known = set(rounds.get_partition_keys(dynamic_partitions_store=context.instance))
     additions = [key for key in manifests if key not in known]
-    held = [key for key in lake.held_rounds(policy.drift.gate) if key in waiting]
+    held = [key for key in held_rounds(lake.tables, policy.drift.gate) if key in waiting]
     # Rounds start in order: what a later one may hold depends on what the earlier ones hold.
     due = [key for key in waiting if key not in held][:1]
     attempts = [Attempt(None, _HELD.format(key)) for key in held]

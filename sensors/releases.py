@@ -9,10 +9,11 @@ import dagster as dg
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.hints import Looks
-from annotation_platform.labeling.reviews import review_round
-from annotation_platform.lake import Lake
+from annotation_platform.labeling.reviews import review_round, submitted_reviews
+from annotation_platform.landing.lake import LandingLake
 from annotation_platform.params import Params
-from annotation_platform.release_due import held_back, merged_digest, release_due
+from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.pipeline.release_due import held_back, merged_digest, release_due
 from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import (
     DatasetVersions,
@@ -34,7 +35,7 @@ from sensors.ticks import not_due, tick_result
 def review_complete_sensor(
     context: dg.SensorEvaluationContext,
     labeling: dg.ResourceParam[LabelingBackend],
-    lake: dg.ResourceParam[Lake],
+    lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Params],
     looks: dg.ResourceParam[Looks],
 ) -> dg.SensorResult | dg.SkipReason:
@@ -57,7 +58,8 @@ def review_complete_sensor(
             attempts.append(Attempt(None, f"{key}: it is merged just now."))
             continue
         try:
-            attempts.append(_release(context.instance, key, labeling, lake, policy, stamps))
+            round_ = RoundContext(key, lake, policy, now)
+            attempts.append(_release(context.instance, round_, labeling, stamps))
         except LabelingError as error:
             attempts.append(Attempt(None, f"{key}: {error}"))
     cursor = {"resolved": len(attempts), "stamps": stamps, "looked_at": now.isoformat()}
@@ -66,26 +68,26 @@ def review_complete_sensor(
 
 def _release(
     instance: dg.DagsterInstance,
-    round_id: str,
+    round_: RoundContext,
     labeling: LabelingBackend,
-    lake: Lake,
-    policy: Params,
     stamps: dict[str, str],
 ) -> Attempt:
     """Return what is due for a merged round; ``stamps`` learns what needs no further look."""
+    round_id, lake, policy = round_.round_id, round_.lake, round_.policy
     tasks = lake.tables.read(ReviewTasks, round_id)
     asked = (tasks["backend"] != "").any()
     said = labeling.change_token(review_round(round_id)) if asked else ""
     stamp = f"{merged_digest(round_id, lake)[:16]} {policy.review.undecided} {said}"
     if stamps.get(round_id) == stamp:
         return Attempt(None, f"{round_id}: done.", done=True)
-    due = release_due(round_id, tasks, labeling, lake, policy)
+    submitted = submitted_reviews(round_id, labeling) if asked else []
+    due = release_due(round_, tasks, submitted)
     if due.waits_for:
         return Attempt(None, f"{round_id}: {due.waits_for}.")
     attempt = next_attempt(instance, jobs.release_round.name, round_id, due.cause)
     # The gates read tables, so they are asked only of what would be released.
     if attempt.request is not None:
-        problem = held_back(round_id, lake, policy)
+        problem = held_back(round_)
         if problem:
             attempt = Attempt(None, f"{round_id} is held back: {problem}.")
     attempt = unless_by_hand(instance, attempt, policy.release.gate, "release.gate")
@@ -102,7 +104,7 @@ def _release(
 )
 def new_version_sensor(
     context: dg.SensorEvaluationContext,
-    lake: dg.ResourceParam[Lake],
+    lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Params],
 ) -> dg.SensorResult | dg.SkipReason:
     """Train on the newest version; a round whose version was overtaken is only reported."""
@@ -129,7 +131,7 @@ def new_version_sensor(
     return tick_result(attempts, idle=f"{len(releases)} releases.", cursor={"newest": newest})
 
 
-def _has_boxes_to_learn_from(lake: Lake, round_id: str) -> bool:
+def _has_boxes_to_learn_from(lake: LandingLake, round_id: str) -> bool:
     labels = lake.tables.read_columns(TrainingSet, round_id, ["split", "shape"])
     return bool(((labels["split"] == "train") & labels["shape"].isin(AREAS)).any())
 

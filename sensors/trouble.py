@@ -5,21 +5,21 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from annotation_platform.alerts.alert import Alert, raise_alerts
 from annotation_platform.alerts.channels import LogChannel
 from annotation_platform.alerts.rounds import find_drift, find_stalled
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.backends.protocol import LabelingBackend
-from annotation_platform.lake import Lake
+from annotation_platform.storage.lake import Lake
 from assets import checks
 from resources.alerting import Alerting
 from resources.causes import PARTITION, last_work
 
 _NEWEST = 50
 _RECENT = timedelta(days=1)
-_NEWEST_OF_A_CHECK = 5
+_NEWEST_OF_A_CHECK = 50
+_FAILED = "FAILED"
 _CHECKS = [key for each in dg.load_asset_checks_from_modules([checks]) for key in each.check_keys]
 
 
@@ -75,13 +75,12 @@ def _failed_runs(instance: dg.DagsterInstance, since: datetime) -> Iterator[Aler
 
 
 def _failed_checks(instance: dg.DagsterInstance, since: datetime) -> Iterator[Alert]:
-    failed = {AssetCheckExecutionRecordStatus.FAILED}
     for key in _CHECKS:
         for record in instance.event_log_storage.get_asset_check_execution_history(
-            key, limit=_NEWEST_OF_A_CHECK, status=failed
+            key, limit=_NEWEST_OF_A_CHECK
         ):
             check = record.evaluation
-            if record.create_timestamp < since.timestamp():
+            if record.status.value != _FAILED or record.create_timestamp < since.timestamp():
                 continue
             if check is None or check.severity is not dg.AssetCheckSeverity.ERROR:
                 continue

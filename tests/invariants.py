@@ -12,6 +12,8 @@ from pathlib import Path
 
 from annotation_platform.images.cleaning import clean_round
 from annotation_platform.labeling.counting import count_answers
+from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.pipeline.earlier import earlier_rounds
 from annotation_platform.reporting.account import account_of, damaged_pictures
 from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.schema.tables.shared import AnnotationState
@@ -37,7 +39,7 @@ def check_answers(lake, round_id, tasks, *, rules=None, before=None):
     """
     entries = contents(lake.store, f"ledger/answers/{round_id}")
     assert [key for key, data in (before or {}).items() if entries.get(key) != data] == []
-    revisions = lake.ledger.read(round_id)
+    revisions = AnswersLedger(lake.store).read(round_id)
     count = count_answers(revisions, tasks, rules)
     ended = [_annotation(answer.revision) for answer in count.answers]
     assert sorted(ended) == sorted({_annotation(revision) for revision in revisions})
@@ -65,7 +67,7 @@ def check_idempotent(lake, policy):
         assert table_bytes(RawImages, raw) == lake.store.get(
             f"tables/raw_images/{round_id}.parquet"
         )
-        earlier = lake.earlier(CleanedImages, round_id)
+        earlier = earlier_rounds(CleanedImages, round_id, lake)
         cleaned = clean_round(raw, earlier, lake.store, policy)
         assert table_bytes(CleanedImages, cleaned) == lake.store.get(
             f"tables/cleaned_images/{round_id}.parquet"

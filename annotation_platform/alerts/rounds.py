@@ -8,7 +8,6 @@ from annotation_platform.alerts.alert import Alert
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.labeling.reviews import review_round
-from annotation_platform.lake import Lake
 from annotation_platform.schema.tables import (
     AnnotatorPace,
     BatchDrift,
@@ -18,6 +17,7 @@ from annotation_platform.schema.tables import (
     ReviewTasks,
     Table,
 )
+from annotation_platform.storage.lake import Lake
 
 _LOOKED_AT = 3
 """So many of the newest rounds are looked at: others were when they were new."""

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
-from annotation_platform.doer import system_user
+from annotation_platform.actor import system_user
 from annotation_platform.storage.audited import AuditedStore, AuditLog, LogHead
 from annotation_platform.storage.chain import (
     Line,

@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from annotation_platform.audit_log.events import Event
+from annotation_platform.audit_log.events import Event, EventLog
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.params import Params
-from annotation_platform.policy_changes import changed_settings
+from annotation_platform.schema.setting_changes import changed_settings
 from annotation_platform.storage.journal import Journal
 
 if TYPE_CHECKING:
     from annotation_platform.labeling.reviews import Decided
-    from annotation_platform.lake import Lake
+    from annotation_platform.storage.lake import Lake
 
 
 def note_policy(policy: Params, lake: "Lake", *, used_for: str, now: datetime) -> None:
@@ -39,7 +40,7 @@ def note_policy(policy: Params, lake: "Lake", *, used_for: str, now: datetime) -
         facts = {"before": noted, "settings": changed}
         return [Event("policy", digest, f"used for {used_for}", facts=facts)], digest
 
-    lake.events.append_if(due, now=now)
+    EventLog(lake.store).append_if(due, now=now)
 
 
 def note_decisions(round_id: str, lake: "Lake", *, now: datetime) -> None:
@@ -90,27 +91,27 @@ def note_release(round_id: str, version: Mapping[str, Any], lake: "Lake", *, now
 def note_stage(tag: str, stage: str, lake: "Lake", *, reason: str, now: datetime) -> None:
     """Note what a version is used for from now on, such as ``production`` or ``deprecated``."""
     event = Event("stage", tag, " ".join(reason.split()), facts={"stage": stage})
-    lake.events.append([event], now=now)
+    EventLog(lake.store).append([event], now=now)
 
 
 def note_skill(person: str, skill: str, lake: "Lake", *, granted: bool, now: datetime) -> None:
     """Note that somebody, given by address, has a skill from now on or has it no more."""
     facts = {"skill": skill, "granted": granted}
-    event = Event("skill", lake.ledger.pseudonym(person), facts=facts)
-    lake.events.append([event], now=now)
+    event = Event("skill", AnswersLedger(lake.store).pseudonym(person), facts=facts)
+    EventLog(lake.store).append([event], now=now)
 
 
 def note_person(person: str, change: str, lake: "Lake", *, now: datetime) -> None:
     """Note that somebody, given by address, was ``added`` to those who label, or ``removed``."""
-    event = Event("people", lake.ledger.pseudonym(person), facts={"change": change})
-    lake.events.append([event], now=now)
+    event = Event("people", AnswersLedger(lake.store).pseudonym(person), facts={"change": change})
+    EventLog(lake.store).append([event], now=now)
 
 
 def note_erasure(
     subject: str, lake: "Lake", *, reason: str, facts: Mapping[str, Any], now: datetime
 ) -> None:
     """Note that something was erased: what, named so that it tells nothing of it, and why."""
-    lake.events.append([Event("erasure", subject, reason, facts=dict(facts))], now=now)
+    EventLog(lake.store).append([Event("erasure", subject, reason, facts=dict(facts))], now=now)
 
 
 def _note_once(folder: str, events: Mapping[str, Event], lake: "Lake", now: datetime) -> None:
@@ -124,7 +125,7 @@ def _note_once(folder: str, events: Mapping[str, Event], lake: "Lake", now: date
     noted = {name for entry in notes.read() for name in json.loads(entry)}
     new = {name: event for name, event in events.items() if name not in noted}
     if new:
-        lake.events.append(list(new.values()), now=now)
+        EventLog(lake.store).append(list(new.values()), now=now)
         notes.append(json.dumps(list(new)).encode() + b"\n")
 
 

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
+from annotation_platform.audit_log.events import EventLog
 from annotation_platform.errors import DataError
-from annotation_platform.lake import Lake
 from annotation_platform.storage.audited import AuditLog
 from annotation_platform.storage.chain import Line, json_object
+from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import kept_key
 
 READS = ("get", "query")
@@ -42,7 +43,7 @@ class Found:
 
 def read_events(lake: Lake, wanted: Wanted) -> Found:
     """Return the events of a lake; a DataError if nobody of that name is the author of one."""
-    lines = [line for _, entry in lake.events.read() for line in entry or ()]
+    lines = [line for _, entry in EventLog(lake.store).read() for line in entry or ()]
     return _choose(lines, wanted)
 
 

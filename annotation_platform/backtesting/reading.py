@@ -8,15 +8,18 @@ from annotation_platform.backtesting.record import Record
 from annotation_platform.backtesting.truth import SOURCES, known_truth
 from annotation_platform.curation.carry_over import carry_over
 from annotation_platform.errors import DataError, NotReadyError
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.backends.protocol import Submission
 from annotation_platform.labeling.guidelines import guideline_of
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.places import PlacePlan
 from annotation_platform.labeling.record import cancelled_rounds
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.tasks import shown_proposals
-from annotation_platform.lake import Lake
+from annotation_platform.landing.rounds import RoundManifests
 from annotation_platform.params import Params
 from annotation_platform.schema.tables import ConsensusLabels, HumanLabels, ModelPredictions
+from annotation_platform.storage.lake import Lake
 
 
 def read_record(
@@ -50,7 +53,7 @@ def read_record(
         labels = labels[~labels["image_id"].isin(split)].reset_index(drop=True)
     asked = labels[["round_id", "image_id"]].drop_duplicates()
     truth = known_truth(lake, asked, policy, sources=sources)
-    images = lake.accepted_images().drop_duplicates("image_id")
+    images = accepted_images(lake.tables).drop_duplicates("image_id")
     return Record(
         labels=labels,
         truth=truth.labels,
@@ -71,7 +74,7 @@ def read_record(
 def _merged(lake: Lake, named: Sequence[str]) -> list[str]:
     """Return the rounds to replay: those that are named, or all that can be."""
     merged = lake.tables.rounds(ConsensusLabels)
-    known = sorted({*lake.manifests.rounds(), *merged})
+    known = sorted({*RoundManifests(lake.store).rounds(), *merged})
     there = f"There are: {', '.join(known)}." if known else "There is none yet."
     unknown = [key for key in named if key not in known]
     if unknown:
@@ -135,7 +138,7 @@ def _review_seconds(rounds: Sequence[str], lake: Lake) -> float:
     """Return the mean time of a reviewer for an image; 0 if nobody reviewed."""
     said: dict[tuple[str, str], Submission] = {}
     for key in rounds:
-        for revision in lake.ledger.read(review_round(key)):
+        for revision in AnswersLedger(lake.store).read(review_round(key)):
             last = revision.submission
             said[last.backend, f"{key}/{last.annotation}"] = last
     times = [each.lead_time_seconds for each in said.values() if not each.skipped]

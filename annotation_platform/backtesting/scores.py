@@ -166,7 +166,7 @@ def _fate(round_id: str, labels: pd.DataFrame, consensus: Consensus, policy: Par
     open_ = set(conflicts.loc[~conflicts["settled"], "image_id"])
     if policy.review.gate == "auto":
         return _Fate(asked, reviewed=set(), left_out=open_)
-    plan = review_sample(round_id, _of(asked, consensus.labels), _of(asked, conflicts), policy)
+    plan = review_sample(round_id, _of(asked, consensus.labels), open_, policy)
     return _Fate(asked, reviewed=open_ | set(plan.sample["item"]), left_out=set())
 
 

@@ -11,18 +11,17 @@ from dataclasses import dataclass
 import pandas as pd
 
 from annotation_platform.curation.carry_over import carry_over
-from annotation_platform.labeling.review_sampling import SAMPLE, review_sample
-from annotation_platform.lake import Lake
+from annotation_platform.labeling.review_sampling import SAMPLE, disputed_images, review_sample
 from annotation_platform.params import Params
 from annotation_platform.schema.shapes import UNSURE
 from annotation_platform.schema.tables import (
-    Conflicts,
     ConsensusLabels,
     ImportedLabels,
     ReviewedLabels,
     ReviewTasks,
 )
 from annotation_platform.schema.tables.shared import LABEL_COLUMNS
+from annotation_platform.storage.lake import Lake
 
 GOLD, LATER, REVIEW = "gold", "later", "review"
 SOURCES = (GOLD, LATER, REVIEW)
@@ -122,8 +121,7 @@ def _reviews(
             f"reviewers of {round_id} saw images in dispute alone, which say nothing of the others"
         )
     consensus = lake.tables.read(ConsensusLabels, round_id)
-    conflicts = lake.tables.read(Conflicts, round_id)
-    plan = review_sample(round_id, consensus, conflicts, policy, size=len(sampled))
+    plan = review_sample(round_id, consensus, disputed_images(tasks), policy, size=len(sampled))
     chance = plan.sample.set_index("item")["probability"]
     if set(chance.index) != sampled:
         return nothing, (

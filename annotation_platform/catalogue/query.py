@@ -20,11 +20,12 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from annotation_platform.errors import QueryError, SettingsError
-from annotation_platform.lake import Lake, lake_of
+from annotation_platform.landing.lake import lake_of
 from annotation_platform.schema.tables import TABLES, Table
 from annotation_platform.schema.tables.shared import METADATA_COLUMNS
 from annotation_platform.schema.tables.table import ARROW_TYPES
 from annotation_platform.settings import read_settings
+from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.storage.s3 import is_s3
 from annotation_platform.storage.table_files import TableFile

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
+from annotation_platform.actor import COMMAND
 from annotation_platform.cli import (
     audit,
     catalog,
@@ -24,7 +25,6 @@ from annotation_platform.cli import (
 )
 from annotation_platform.cli import round as rounds
 from annotation_platform.cli.consensus import consensus
-from annotation_platform.doer import COMMAND
 from annotation_platform.errors import AnnotationPlatformError
 
 _OBJECTS = 50_000

@@ -24,12 +24,13 @@ _MEANS = {"run", "asset", "command"}
 @app.command("verify")
 def audit_verify(as_json: AsJson = False) -> None:
     """Find the first line of the logs that was changed, added, moved or removed."""
+    from annotation_platform.audit_log.events import EventLog
     from annotation_platform.audit_log.verify import verify_logs
-    from annotation_platform.lake import lake_of, uses_of
+    from annotation_platform.landing.lake import lake_of, uses_of
     from annotation_platform.settings import read_settings
 
     settings = read_settings()
-    found = verify_logs(lake_of(settings, audited=False).events, uses_of(settings))
+    found = verify_logs(EventLog(lake_of(settings, audited=False).store), uses_of(settings))
     if as_json:
         print_json({"whole": found.whole, **asdict(found)})
     else:
@@ -67,7 +68,7 @@ def audit_show(
         read_events,
         read_reads,
     )
-    from annotation_platform.lake import lake_of, uses_of
+    from annotation_platform.landing.lake import lake_of, uses_of
     from annotation_platform.settings import read_settings
 
     known = READS if reads else ACTIONS

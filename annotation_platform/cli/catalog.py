@@ -18,7 +18,7 @@ def query(
 ) -> None:
     """Run a SELECT over images, quarantine, predictions, labels, versions and every table."""
     from annotation_platform.catalogue.query import run_query, to_answer
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.settings import read_settings
 
     found = to_answer(run_query(lake_of(read_settings()), sql))

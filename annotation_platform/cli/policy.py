@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from annotation_platform.backtesting.backtest import Backtest
     from annotation_platform.backtesting.figures import Estimate
-    from annotation_platform.lake import Lake
     from annotation_platform.reporting.guidelines import Changes
+    from annotation_platform.storage.lake import Lake
 
 app = typer.Typer(help="Compare policies on past rounds; list guidelines.", no_args_is_help=True)
 
@@ -83,7 +83,7 @@ def backtest(
     from annotation_platform.backtesting.reading import read_record
     from annotation_platform.backtesting.truth import SOURCES
     from annotation_platform.consensus.evidence import METHODS
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.params import read_params
     from annotation_platform.settings import read_settings
 
@@ -169,7 +169,7 @@ def guidelines(
     as_json: AsJson = False,
 ) -> None:
     """List the guidelines that annotators were given, since when, and what was labelled."""
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.reporting.guidelines import find_guideline
     from annotation_platform.settings import read_settings
 

@@ -7,9 +7,9 @@ from annotation_platform.cli.options import Registry
 from annotation_platform.schema.tables import DatasetVersions
 
 if TYPE_CHECKING:
-    from annotation_platform.lake import Lake
     from annotation_platform.provenance.state import VersionState
     from annotation_platform.settings import Settings
+    from annotation_platform.storage.lake import Lake
     from annotation_platform.versioning.git import Git
     from annotation_platform.versioning.git import Registry as RegistryPlace
     from annotation_platform.versioning.remote import DvcRemote
@@ -69,7 +69,7 @@ def published_tags(lake: "Lake") -> set[str]:
 
 def read_version(settings: "Settings", version: str, where: Registry) -> "VersionState":
     """Return a version by tag or number, with its inputs if the lake of this home has them."""
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.provenance.state import read_state
     from annotation_platform.versioning.manifest import typed_tag
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from annotation_platform.actor import system_user
 from annotation_platform.cli.options import AsJson, Reason, RoundId
 from annotation_platform.cli.output import (
     OUT,
@@ -16,12 +17,11 @@ from annotation_platform.cli.output import (
     table_of,
     write_output,
 )
-from annotation_platform.doer import system_user
 from annotation_platform.schema.tables import LabelTasks
 
 if TYPE_CHECKING:
     from annotation_platform.labeling.backends.protocol import LabelingBackend
-    from annotation_platform.lake import Lake
+    from annotation_platform.storage.lake import Lake
 
 app = typer.Typer(
     help="Run, show and close rounds, and list their annotations.",
@@ -46,8 +46,8 @@ def round_start(
     as_json: AsJson = False,
 ) -> None:
     """Start a round: clean its images, predict, select, and publish tasks (job start_round)."""
-    from annotation_platform.lake import lake_of
     from annotation_platform.landing.events import LandingEvents
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.landing.starting import round_to_start
     from annotation_platform.params import read_params
     from annotation_platform.settings import read_settings
@@ -83,7 +83,7 @@ def round_release(round_id: RoundId, as_json: AsJson = False) -> None:
 @app.command("show")
 def round_show(round_id: RoundId, as_json: AsJson = False) -> None:
     """Show the progress of each stage of a round, and the decisions about it."""
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.reporting.status import round_progress
     from annotation_platform.settings import read_settings
 
@@ -106,7 +106,7 @@ def round_report(
     as_json: AsJson = False,
 ) -> None:
     """Write the report of a round as one HTML page: figures, images, advice for the next."""
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.params import read_params
     from annotation_platform.reporting.round_page import render_round
     from annotation_platform.servers.jobs import run_job
@@ -200,7 +200,7 @@ def _decide(
     round_id: str, action: Literal["cancelled", "reopened"], reason: str, as_json: bool
 ) -> None:
     from annotation_platform.labeling.decisions import decide_round
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.settings import read_settings
 
     lake = lake_of(read_settings())
@@ -215,7 +215,7 @@ def _print_decision(round_id: str, action: str, as_json: bool) -> None:
 
 def _lake_and_labeling() -> "tuple[Lake, LabelingBackend]":
     from annotation_platform.labeling.backends.registry import labeling_of
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.params import read_params
     from annotation_platform.settings import read_settings
 

@@ -170,7 +170,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show each round and what it waits for."""
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.params import read_params
     from annotation_platform.reporting.status import round_states
     from annotation_platform.settings import read_settings

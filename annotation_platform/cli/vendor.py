@@ -44,7 +44,7 @@ def vendor_export(
     """Write a package for a vendor: a round's tasks, images and guidelines."""
     from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
     from annotation_platform.labeling.backends.vendor.package import write_package
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.settings import read_settings
 
     store = lake_of(read_settings()).store
@@ -104,7 +104,7 @@ def vendor_import(
     from annotation_platform.labeling.backends.pybossa.exports import read_pybossa
     from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
     from annotation_platform.labeling.backends.vendor.returns import import_answers, read_returned
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.settings import read_settings
 
     labeling = HandoffLabeling(lake_of(read_settings()).store)

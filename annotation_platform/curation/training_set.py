@@ -41,7 +41,7 @@ from annotation_platform.schema.tables import (
 from annotation_platform.schema.tables.shared import METADATA_COLUMNS
 from annotation_platform.storage.lineage import MadeOf
 from annotation_platform.storage.round_tables import RoundTables
-from annotation_platform.storage.table_files import table_digest
+from annotation_platform.storage.table_files import table_bytes, table_digest
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,15 @@ class BuiltTrainingSet:
     rounds: dict[str, str]  # round with labels in it -> digest of them
     held: dict[str, str]  # round -> what is wrong with it
     held_images: dict[str, str]  # image of a released round -> why it is left out
+    splits: pd.DataFrame  # schema.tables.SPLITS of this round, the new ones; empty: none are new
+
+    def included(self, round_id: str) -> pd.DataFrame:
+        """Return the rounds with labels in it and their digests, as ``training_rounds``."""
+        rows: list[dict[str, object]] = [
+            {"round_id": round_id, "included_round": key, "labels_sha256": digest}
+            for key, digest in self.rounds.items()
+        ]
+        return TrainingRounds.from_rows(rows)
 
 
 def build_training_set(
@@ -64,9 +73,10 @@ def build_training_set(
     cancelled: Mapping[str, str] | None = None,
     use_auto: bool = False,
 ) -> BuiltTrainingSet:
-    """Return the labels of all rounds finished by now, and store their splits and digests.
+    """Return the labels of all rounds finished by now, with the splits that are new.
 
-    Every file that it rests on is kept, and noted as what the training set was made of.
+    Every file among its inputs is kept, and recorded as lineage of the training set; so are the
+    new splits, which the caller writes.
     ``assemble_training_set`` says what is in it.
     """
     noted: dict[str, str] = {}
@@ -79,12 +89,12 @@ def build_training_set(
         cancelled=cancelled,
         use_auto=use_auto,
     )
-    rounds: list[dict[str, object]] = [
-        {"round_id": round_id, "included_round": key, "labels_sha256": digest}
-        for key, digest in built.rounds.items()
-    ]
-    tables.write(TrainingRounds, round_id, TrainingRounds.from_rows(rounds))
+    if not built.splits.empty:
+        noted.pop(f"splits/{round_id}", None)
     tables.lineage.keep_tables(noted)
+    if not built.splits.empty:
+        data = table_bytes(Splits, built.splits, where=round_id)
+        noted[f"splits/{round_id}"] = tables.lineage.keep(data)
     settings = {
         "ontology": ontology.model_dump(mode="json"),
         "splits": policy.model_dump(mode="json"),
@@ -108,7 +118,7 @@ def assemble_training_set(
     cancelled: Mapping[str, str] | None = None,
     use_auto: bool = False,
 ) -> BuiltTrainingSet:
-    """Return the labels of all rounds finished by now, and store the splits of what had none.
+    """Return the labels of all rounds finished by now, and draw the splits of what has none.
 
     A round whose labels fail a gate (a region outside its image, a class outside the ontology, a
     task without an answer) is held back whole and named. An image labelled in several rounds has
@@ -130,7 +140,7 @@ def assemble_training_set(
     )
     described = _with_metadata(images, tables.read_all(RawImages))
     described = described[described["image_id"].isin(labels["image_id"].unique())]
-    splits = _stored_splits(tables, round_id, described, labels, policy, seed=seed)
+    splits, stored = _splits(tables, round_id, described, labels, policy, seed=seed)
     left_out |= splits.left_out
     joined = labels.merge(
         described.drop(columns=["round_id", "flags", "joins"]),
@@ -142,7 +152,7 @@ def assemble_training_set(
     joined["split"] = joined["image_id"].map(splits.split_of)
     joined["class_id"] = joined["class_name"].map(ontology.id_of)
     joined = joined.sort_values(["image_id", "label_id"])
-    return BuiltTrainingSet(TrainingSet.conform(joined), included, held, left_out)
+    return BuiltTrainingSet(TrainingSet.conform(joined), included, held, left_out, stored)
 
 
 def round_digest(
@@ -322,7 +332,7 @@ def _latest_round(labels: pd.DataFrame) -> pd.DataFrame:
     return labels[labels["round_id"] == latest].reset_index(drop=True)
 
 
-def _stored_splits(
+def _splits(
     tables: RoundTables,
     round_id: str,
     images: pd.DataFrame,
@@ -330,8 +340,8 @@ def _stored_splits(
     policy: SplitPolicy,
     *,
     seed: int,
-) -> DrawnSplits:
-    """Return the split of every image; what is new is drawn and stored with this round."""
+) -> tuple[DrawnSplits, pd.DataFrame]:
+    """Return the split of every image, and the ``splits`` of this round if any are new."""
     known = tables.read_all(Splits)
     named = labels[["image_id", "class_name"]].dropna().drop_duplicates()
     classes = {str(image): set(names) for image, names in named.groupby("image_id")["class_name"]}
@@ -340,7 +350,7 @@ def _stored_splits(
     drawn = draw_splits(
         keys, classes, known, policy, seed=seed, round_id=round_id, train_only=unseen
     )
-    if not drawn.rows.empty:
-        own = known[known["round_id"] == round_id]
-        tables.write(Splits, round_id, pd.concat([own, drawn.rows], ignore_index=True))
-    return drawn
+    if drawn.rows.empty:
+        return drawn, drawn.rows
+    own = known[known["round_id"] == round_id]
+    return drawn, pd.concat([own, drawn.rows], ignore_index=True)

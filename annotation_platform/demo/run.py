@@ -27,11 +27,13 @@ from annotation_platform.demo.material import Material
 from annotation_platform.demo.narrator import Narrator
 from annotation_platform.demo.saving import measure_saving
 from annotation_platform.errors import NotReadyError, SettingsError
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.backends.label_studio.people import add_person
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.labeling.tasks import shown_proposals
-from annotation_platform.lake import Lake, lake_of
+from annotation_platform.landing.lake import LandingLake, lake_of
 from annotation_platform.params import (
     LabelingPolicy,
     Params,
@@ -42,13 +44,15 @@ from annotation_platform.params import (
 from annotation_platform.schema.shapes import UPRIGHT_BOXES
 from annotation_platform.schema.tables import (
     AnnotatorQuality,
+    ConsensusLabels,
+    DatasetVersions,
     HumanLabels,
     LabelTasks,
     ModelPredictions,
     ReviewedLabels,
     ReviewTasks,
     RoundReports,
-    table_named,
+    Table,
 )
 from annotation_platform.servers.dagster import DagsterServers
 from annotation_platform.servers.front_page import front_page
@@ -221,7 +225,7 @@ class _Turn:
     """One batch on its way from the landing folder to a model."""
 
     number: int
-    lake: Lake
+    lake: LandingLake
     dagster: DagsterServers
     narrator: Narrator
 
@@ -237,7 +241,7 @@ class _Turn:
         self._land(files)
         self._wait(f"{len(files)} pictures landed; waiting for the round", self._round_exists)
         round_id = self.lake.manifests.rounds()[self.number - 1]
-        self._wait(f"{round_id}: cleaning, proposing, asking", self._has(round_id, "label_tasks"))
+        self._wait(f"{round_id}: cleaning, proposing, asking", self._has(round_id, LabelTasks))
         places = len(self.lake.tables.read(LabelTasks, round_id))
         self.narrator.stage(f"{round_id}: people answer", total=places)
         answer_round(
@@ -248,14 +252,14 @@ class _Turn:
             seed=options.seed,
             progress=self.narrator.step,
         )
-        self._wait(f"{round_id}: merging the answers", self._has(round_id, "consensus_labels"))
-        self._wait(f"{round_id}: asking what is open", self._has(round_id, "review_tasks"))
+        self._wait(f"{round_id}: merging the answers", self._has(round_id, ConsensusLabels))
+        self._wait(f"{round_id}: asking what is open", self._has(round_id, ReviewTasks))
         disputed = self.lake.tables.read(ReviewTasks, round_id)
         self.narrator.stage(f"{round_id}: an expert decides", total=len(disputed))
         if len(disputed):
             review(round_id, seats[EXPERT], material.truth, progress=self.narrator.step)
-        self._wait(f"{round_id}: publishing a version", self._has(round_id, "dataset_version"))
-        self._wait(f"{round_id}: training the model", self._has(round_id, "round_report"))
+        self._wait(f"{round_id}: publishing a version", self._has(round_id, DatasetVersions))
+        self._wait(f"{round_id}: training the model", self._has(round_id, RoundReports))
         row = self._figures(round_id, material) | self._spared(round_id, people, material, options)
         self.narrator.say(
             f"[bold]{round_id}[/bold] {row['accepted']} images, {row['answers']} answers in "
@@ -272,8 +276,8 @@ class _Turn:
     def _round_exists(self) -> bool:
         return len(self.lake.manifests.rounds()) >= self.number
 
-    def _has(self, round_id: str, table: str) -> Callable[[], bool]:
-        return lambda: self.lake.tables.exists(table_named(table), round_id)
+    def _has(self, round_id: str, table: type[Table]) -> Callable[[], bool]:
+        return lambda: self.lake.tables.exists(table, round_id)
 
     def _wait(self, stage: str, done: Callable[[], bool]) -> None:
         self.narrator.stage(stage)
@@ -313,9 +317,9 @@ class _Turn:
         policy = _policy(material, options)
         saving = measure_saving(
             tables.read(HumanLabels, round_id),
-            {self.lake.ledger.pseudonym(person.name): person for person in people},
+            {AnswersLedger(self.lake.store).pseudonym(person.name): person for person in people},
             material.truth,
-            images=self.lake.accepted_images(),
+            images=accepted_images(self.lake.tables),
             quality=tables.read(AnnotatorQuality, round_id),
             iou_threshold=policy.consensus.iou_threshold,
             seed=options.seed,

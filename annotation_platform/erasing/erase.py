@@ -32,7 +32,6 @@ from annotation_platform.landing.ingest import sidecar_receipt
 from annotation_platform.landing.receipts import LakeReceipts
 from annotation_platform.params import Params
 from annotation_platform.provenance.state import read_state
-from annotation_platform.release import picture_source
 from annotation_platform.schema.rounds import LandedObject
 from annotation_platform.schema.tables import LabelTasks, TrainingSet
 from annotation_platform.storage.table_files import read_table, table_bytes
@@ -46,6 +45,7 @@ from annotation_platform.versioning.reissue import (
     write_versions,
 )
 from annotation_platform.versioning.remote import registry_lock
+from annotation_platform.versioning.store import picture_source
 
 _SHOWN = 20
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from annotation_platform.erasing.places import Places
 from annotation_platform.errors import NotReadyError, SettingsError
 from annotation_platform.labeling.backends.registry import labeling_of
-from annotation_platform.lake import lake_of
+from annotation_platform.landing.lake import lake_of
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import read_params
 from annotation_platform.settings import PROJECT_ROOT, Settings, settings_environment

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from annotation_platform.labeling.backends.protocol import LabelingBackend
-from annotation_platform.lake import Lake
+from annotation_platform.landing.lake import LandingLake
 from annotation_platform.models.cards import ModelCard
 from annotation_platform.versioning.git import Git
 
@@ -26,7 +26,7 @@ class Places:
             no images it only asks whether runs are under way, which is a NotReadyError.
     """
 
-    lake: Lake
+    lake: LandingLake
     registry: Git
     remote_url: str
     labeling: LabelingBackend

@@ -11,11 +11,12 @@ from annotation_platform.erasing.rehearsal import Rehearsal
 from annotation_platform.errors import DataError
 from annotation_platform.images.likeness import LikenessTable, likeness_rows
 from annotation_platform.images.likeness_files import read_likenesses
-from annotation_platform.lake import Lake
+from annotation_platform.landing.rounds import RoundManifests
 from annotation_platform.landing.sources import landed_only_from
 from annotation_platform.reporting.history import find_image
 from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.storage.keys import raw_key
+from annotation_platform.storage.lake import Lake
 
 Kind = Literal["image", "source"]
 
@@ -147,7 +148,7 @@ def _landed(lake: Lake, rows: pd.DataFrame) -> tuple[tuple[str, str, str], ...]:
     found = {
         (each.key, each.stamp, each.sidecar)
         for round_id in sorted(set(rows["round_id"]))
-        for each in lake.manifests.read(round_id)
+        for each in RoundManifests(lake.store).read(round_id)
         if (each.key, each.stamp) in wanted
     }
     return tuple(sorted(found))

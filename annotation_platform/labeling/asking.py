@@ -8,9 +8,12 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.audit_log.noting import note_policy
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.backends.protocol import LabelingBackend, Place
 from annotation_platform.labeling.guidelines import read_guideline, record_guideline
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.places import PlacePlan, Plan, Wanted, assign_places
+from annotation_platform.labeling.rejections import rejections
 from annotation_platform.labeling.rounds import ledger_count, stand
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.labeling.skills import QUALIFIED, REVIEWER, Skills
@@ -20,10 +23,10 @@ from annotation_platform.labeling.tasks import (
     task_name,
     tasks_table,
 )
-from annotation_platform.lake import Lake
 from annotation_platform.params import LabelingPolicy, Params
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.tables import LabelTasks, Splits
+from annotation_platform.storage.lake import Lake
 
 
 def ask_people(
@@ -80,11 +83,11 @@ def ask_people(
     copies = task_copies(
         round_id,
         plan.places,
-        lake.accepted_images(),
+        accepted_images(lake.tables),
         shown,
         ontology=ontology,
         minimum_score=policy.labeling.minimum_score,
-        notes=lake.rejections(),
+        notes=rejections(lake.tables),
         keys=pictures.keys(place.image_id for place in plan.places),
     )
     closed = _closed(round_id, labeling, lake, policy)
@@ -94,7 +97,7 @@ def ask_people(
         labeling.publish(round_id, ontology, copies, closed=closed),
         backend_of=labeling.backend_of,
         guideline=plan.guideline,
-        pseudonym=lake.ledger.pseudonym,
+        pseudonym=AnswersLedger(lake.store).pseudonym,
     )
 
 

@@ -3,9 +3,10 @@
 from datetime import datetime
 
 from annotation_platform.audit_log.noting import note_decisions
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.record import Action, RoundRecord
-from annotation_platform.lake import Lake
 from annotation_platform.schema.tables import LabelTasks
+from annotation_platform.storage.lake import Lake
 
 
 def decide_round(
@@ -23,6 +24,6 @@ def decide_round(
         reason=reason,
         by=by,
         now=now,
-        entries=lake.ledger.entries(round_id),
+        entries=AnswersLedger(lake.store).entries(round_id),
     )
     note_decisions(round_id, lake, now=now)

@@ -17,6 +17,7 @@ from typing import Any
 
 from annotation_platform.labeling.annotations import FIRST_CODEC, Payload
 from annotation_platform.labeling.backends.protocol import Submission
+from annotation_platform.labeling.parsed_entries import ParsedEntries
 from annotation_platform.storage.journal import ERASED, Journal
 from annotation_platform.storage.objects import ObjectStore
 
@@ -61,10 +62,8 @@ class AnswersLedger:
         """Return every revision of a round, in the order in which they were seen."""
         found: dict[str, Revision] = {}
         for number, entry in enumerate(self._journal(round_id).read(), start=1):
-            for line in entry.decode().split("\n")[:-1]:
-                revision = _from_line(line, number)
-                if revision is not None:
-                    found.setdefault(revision.digest, revision)
+            for revision in _PARSED.get(entry, number):
+                found.setdefault(revision.digest, revision)
         return list(found.values())
 
     def entries(self, round_id: str) -> int:
@@ -133,3 +132,12 @@ def _from_line(line: str, entry_number: int) -> Revision | None:
     for name in ("payload", "proposed"):
         content[name] = Payload(**content[name]) if content[name] else None
     return Revision(entry["digest"], Submission(**content), entry_number)
+
+
+def _from_entry(entry: bytes, number: int) -> list[Revision]:
+    """Return the revisions in an entry; lines that were erased hold none."""
+    lines = entry.decode().split("\n")[:-1]
+    return [each for line in lines if (each := _from_line(line, number)) is not None]
+
+
+_PARSED = ParsedEntries(_from_entry)

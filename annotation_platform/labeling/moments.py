@@ -9,7 +9,8 @@ from dataclasses import replace
 import pandas as pd
 
 from annotation_platform.consensus.resolve import Consensus
-from annotation_platform.lake import Lake
+from annotation_platform.images.accepted import accepted_images
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.params import ConsensusPolicy
 from annotation_platform.schema.tables import (
     CleanedImages,
@@ -17,6 +18,7 @@ from annotation_platform.schema.tables import (
     LabelTasks,
     table_named,
 )
+from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import MadeOf, StoreAsOf, journal_entries
 from annotation_platform.storage.table_files import table_bytes, table_digest
 
@@ -34,7 +36,7 @@ def as_of(lake: Lake, made_of: MadeOf) -> Lake:
 def answers_made_of(round_id: str, lake: Lake, policy: ConsensusPolicy) -> MadeOf:
     """Return what the ``human_labels`` of a round are made of, were they made now; it is kept."""
     # The key is drawn with the first name; later is too late, for the past cannot be written.
-    lake.ledger.pseudonym("")
+    AnswersLedger(lake.store).pseudonym("")
     folders = [ledger_folder(round_id), f"rounds/{round_id}/decisions", "people/skills"]
     tasks = lake.tables.read(LabelTasks, round_id)
     journals = journal_entries(lake.store, folders)
@@ -104,7 +106,7 @@ def _kept(round_id: str, lake: Lake, **frames: pd.DataFrame) -> dict[str, str]:
         for name, frame in frames.items()
     }
     asked = lake.tables.read(LabelTasks, round_id)["image_id"]
-    images = lake.accepted_images()
+    images = accepted_images(lake.tables)
     images = images[images["image_id"].isin(asked)].reset_index(drop=True)
     data = table_bytes(CleanedImages, images, where=round_id)
     return {**tables, f"cleaned_images/{round_id}": lake.tables.lineage.keep(data)}

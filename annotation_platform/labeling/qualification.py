@@ -6,9 +6,10 @@ from datetime import datetime
 import pandas as pd
 
 from annotation_platform.audit_log.noting import note_skill
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.skills import QUALIFIED, Skills
-from annotation_platform.lake import Lake
 from annotation_platform.params import LabelingPolicy
+from annotation_platform.storage.lake import Lake
 
 
 def qualify(
@@ -44,7 +45,7 @@ def qualify(
     skills = Skills(lake.store)
     granted = []
     for person in sorted(people):
-        pseudonym = lake.ledger.pseudonym(person)
+        pseudonym = AnswersLedger(lake.store).pseudonym(person)
         if pseudonym in earned and not skills.decided(person, QUALIFIED):
             skills.set(person, QUALIFIED, granted=True, now=now)
             note_skill(person, QUALIFIED, lake, granted=True, now=now)

@@ -1,5 +1,7 @@
 """The random sample of undisputed images that is reviewed, and what it says about the others."""
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 
@@ -19,18 +21,18 @@ SAMPLE = "sample"
 def review_sample(
     round_id: str,
     consensus: pd.DataFrame,
-    conflicts: pd.DataFrame,
+    disputed: Collection[str],
     policy: Params,
     *,
     size: int | None = None,
 ) -> ReviewPlan:
     """Return the sample of undisputed images that is reviewed to see how many labels are wrong.
 
-    Images on which people agreed less are in it more often. The same tables give the same sample.
+    Images on which people agreed less are in it more often. The same input gives the same sample.
+    ``disputed`` images are not in it.
     ``size`` takes the place of policy's, for a sample that was drawn before.
     """
-    unsettled = set(conflicts.loc[~conflicts["settled"], "image_id"])
-    others = consensus[~consensus["image_id"].isin(unsettled)]
+    others = consensus[~consensus["image_id"].isin(disputed)]
     agreed = others["class_agreement"].fillna(1.0) * others["mean_iou"].fillna(1.0)
     agreed *= others["support"] / others["answers"].clip(lower=1)
     risk = 1.0 - agreed.clip(upper=1.0).groupby(others["image_id"]).min()
@@ -38,6 +40,11 @@ def review_sample(
     rng = np.random.default_rng([policy.seed, 1, round_number(round_id)])
     wanted = round(policy.review.sample_share * len(items)) if size is None else size
     return plan_review(items, size=wanted, rng=rng)
+
+
+def disputed_images(review_tasks: pd.DataFrame) -> set[str]:
+    """Return the images of review tasks that were not drawn at random."""
+    return set(review_tasks.loc[review_tasks["kinds"] != SAMPLE, "image_id"])
 
 
 def estimated_errors(plan: ReviewPlan, reviewed_labels: pd.DataFrame) -> ErrorRate | None:

@@ -1,7 +1,7 @@
 """What a person decides where the answers do not: review tasks and their decisions."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -12,22 +12,27 @@ import pandas as pd
 from annotation_platform.audit_log.noting import note_policy, note_reviews
 from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.errors import NotReadyError
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.annotations import Canvas, Review
-from annotation_platform.labeling.backends.protocol import LabelingBackend, Proposal, TaskCopy
+from annotation_platform.labeling.backends.protocol import (
+    LabelingBackend,
+    Proposal,
+    Submission,
+    TaskCopy,
+)
 from annotation_platform.labeling.backends.registry import decode_review
 from annotation_platform.labeling.counting import Count, Rules, count_answers
 from annotation_platform.labeling.guidelines import read_guideline
-from annotation_platform.labeling.ledger import Revision, as_revision
+from annotation_platform.labeling.ledger import AnswersLedger, Revision, as_revision
 from annotation_platform.labeling.moments import as_of, reviews_made_of
 from annotation_platform.labeling.places import PlacePlan, Wanted, assign_places
 from annotation_platform.labeling.review_sampling import SAMPLE, review_sample
-from annotation_platform.labeling.rounds import fetch_answers
 from annotation_platform.labeling.shown_pictures import ShownPictures
 from annotation_platform.labeling.skills import REVIEWER, Skills
-from annotation_platform.lake import Lake
 from annotation_platform.params import Params
 from annotation_platform.schema.shapes import NOTHING, STATEMENTS, UNSURE, Label
 from annotation_platform.schema.tables import ReviewedLabels, ReviewTasks, records
+from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.table_files import table_digest
 
 
@@ -109,7 +114,9 @@ def ask_reviewers(
             "image_id": image,
             "kinds": _joined(kinds),
             "reasons": "\n".join(line for lines in kinds.values() for line in lines),
-            "reviewer": lake.ledger.pseudonym(reviewers[image]) if reviewers.get(image) else "",
+            "reviewer": AnswersLedger(lake.store).pseudonym(reviewers[image])
+            if reviewers.get(image)
+            else "",
             "backend": labeling.backend_of(_review_id(round_id, image)) if image in asked else "",
             "backend_task": asked.get(image, ""),
         }
@@ -131,10 +138,15 @@ def _joined(kinds: Iterable[str]) -> str:
     return ", ".join(sorted(kinds))
 
 
+def submitted_reviews(round_id: str, labeling: LabelingBackend) -> list[Submission]:
+    """Return what reviewers of a round submitted, as the back end shows it now."""
+    return labeling.collect(review_round(round_id))
+
+
 def decisions(
-    round_id: str, review_tasks: pd.DataFrame, labeling: LabelingBackend, lake: Lake
+    round_id: str, review_tasks: pd.DataFrame, submitted: Sequence[Submission], lake: Lake
 ) -> Decided:
-    """Return what reviewers decided by now, from the ledger and from what the back end shows.
+    """Return what reviewers decided by now, from the ledger and from what they submitted.
 
     Nothing is written: a sensor's tick may call it. Skips and "unsure" decide nothing, and neither
     does whoever answered the image or was no reviewer.
@@ -142,8 +154,8 @@ def decisions(
     asked = review_tasks[review_tasks["backend"] != ""]
     if asked.empty:
         return Decided({}, {}, {}, "")
-    live = [as_revision(said) for said in labeling.collect(review_round(round_id))]
-    return _decided(round_id, asked, [*lake.ledger.read(review_round(round_id)), *live], lake)
+    ledger = AnswersLedger(lake.store).read(review_round(round_id))
+    return _decided(round_id, asked, [*ledger, *map(as_revision, submitted)], lake)
 
 
 def _decided(
@@ -164,7 +176,7 @@ def decide(
     round_id: str,
     consensus: pd.DataFrame,
     review_tasks: pd.DataFrame,
-    labeling: LabelingBackend,
+    submitted: Sequence[Submission],
     lake: Lake,
     policy: Params,
     *,
@@ -179,7 +191,7 @@ def decide(
         NotReadyError: a decision is missing, and policy says to wait for it.
     """
     note_policy(policy, lake, used_for=f"reviewed_labels of {round_id}", now=now)
-    fetch_answers(review_round(round_id), labeling, lake, now=now)
+    AnswersLedger(lake.store).append(review_round(round_id), submitted, now=now)
     made_of = reviews_made_of(
         round_id,
         review_round(round_id),
@@ -208,7 +220,7 @@ def decide(
 def ledger_decisions(round_id: str, review_tasks: pd.DataFrame, lake: Lake) -> Decided:
     """Return what reviewers decided by the ledger alone; see ``decisions``."""
     asked = review_tasks[review_tasks["backend"] != ""]
-    return _decided(round_id, asked, lake.ledger.read(review_round(round_id)), lake)
+    return _decided(round_id, asked, AnswersLedger(lake.store).read(review_round(round_id)), lake)
 
 
 def reviewed_labels(
@@ -232,7 +244,7 @@ def _reasons(
     columns = ["image_id", "kind", "detail"]
     for image, kind, detail in unsettled[columns].itertuples(index=False):
         found[image][kind].append(detail)
-    for image in review_sample(round_id, consensus, conflicts, policy).sample["item"]:
+    for image in review_sample(round_id, consensus, set(found), policy).sample["item"]:
         found[image][SAMPLE].append("Drawn at random, to see how many labels are wrong.")
     return {image: dict(kinds) for image, kinds in found.items()}
 
@@ -298,7 +310,7 @@ def _read(round_id: str, count: Count, lake: Lake) -> Decided:
         review = decode_review(said.payload, said.proposed, canvas)
         if review is not None:
             reviews[said.image_id] = review
-            by[said.image_id] = lake.ledger.pseudonym(said.author)
+            by[said.image_id] = AnswersLedger(lake.store).pseudonym(said.author)
             at[said.image_id] = said.updated_at
     return Decided(reviews, by, at, count.digest)
 
@@ -331,7 +343,7 @@ def _reviewed(
 
 def _images(lake: Lake) -> dict[str, Any]:
     """Return the rows of all accepted images by id."""
-    images = lake.accepted_images().drop_duplicates("image_id")
+    images = accepted_images(lake.tables).drop_duplicates("image_id")
     columns = images[["image_id", "extension", "width", "height"]]
     return {str(row.image_id): row for row in columns.itertuples(index=False)}
 
@@ -343,7 +355,7 @@ def _labels(rows: pd.DataFrame) -> list[Label]:
 def _authors(round_id: str, lake: Lake) -> list[tuple[str, set[str]]]:
     """Return by image everybody who answered it in this round, counted or not."""
     authors = defaultdict(set)
-    for revision in lake.ledger.read(round_id):
+    for revision in AnswersLedger(lake.store).read(round_id):
         authors[revision.submission.image_id].add(revision.submission.author.lower())
     return list(authors.items())
 

@@ -10,22 +10,26 @@ import pandas as pd
 from annotation_platform.audit_log.noting import note_decisions, note_policy
 from annotation_platform.consensus.lead import leads
 from annotation_platform.errors import NotReadyError
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.annotation_tables import answers_table, human_labels, round_tasks
 from annotation_platform.labeling.backends.protocol import LabelingBackend, Place
 from annotation_platform.labeling.counting import (
     Count,
-    Rules,
     count_answers,
     lost_sentence,
     require_complete,
 )
 from annotation_platform.labeling.guidelines import read_guideline
-from annotation_platform.labeling.ledger import as_revision
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.moments import answers_made_of, as_of
 from annotation_platform.labeling.places import PlacePlan
 from annotation_platform.labeling.record import RoundRecord, State
-from annotation_platform.labeling.skills import Skills
-from annotation_platform.lake import Lake
+from annotation_platform.labeling.round_annotations import (
+    RoundAnnotations,
+    collect_new,
+    counting_rules,
+    look_at_annotations,
+)
 from annotation_platform.params import LabelingPolicy, Params
 from annotation_platform.schema.tables import (
     Annotations,
@@ -35,6 +39,7 @@ from annotation_platform.schema.tables import (
     RoundTasks,
     table_named,
 )
+from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.table_files import table_digest
 
 
@@ -119,9 +124,22 @@ def stand(
 
     Nothing is written: a sensor's tick may call it.
     """
-    live = [as_revision(submission) for submission in labeling.collect(round_id)]
-    record = RoundRecord(lake.store, round_id)
-    count = count_answers([*lake.ledger.read(round_id), *live], tasks, _rules(round_id, lake))
+    seen = look_at_annotations(round_id, tasks, labeling, lake)
+    return standing_of(round_id, tasks, seen, labeling, lake, policy, now=now)
+
+
+def standing_of(
+    round_id: str,
+    tasks: pd.DataFrame,
+    seen: RoundAnnotations,
+    labeling: LabelingBackend,
+    lake: Lake,
+    policy: Params,
+    *,
+    now: datetime,
+) -> Standing:
+    """Return how far people are, by annotations that were looked at before."""
+    record, count = RoundRecord(lake.store, round_id), seen.count
     if record.state != "open":
         return Standing(count, record.state, {}, "")
     more = _more_answers(round_id, count, tasks, lake, policy.labeling)
@@ -155,16 +173,15 @@ def collect_answers(
 ) -> Answers:
     """Write what people submitted into the ledger and return the round's answers.
 
-    The tables ``answers`` and ``round_tasks`` are written too, and what the labels were made of is
-    noted. A round that is past its deadline, with enough answers, is closed here, and that is
-    recorded.
+    The lineage of the labels is recorded; the caller writes the tables. A round that is past its
+    deadline, with enough annotations, is closed here, and that is recorded.
 
     Raises:
         NotReadyError: an answer is still missing; what came so far is in the ledger all the same.
     """
     note_policy(policy, lake, used_for=f"human_labels of {round_id}", now=now)
-    fetch_answers(round_id, labeling, lake, now=now)
-    standing = stand(round_id, tasks, labeling, lake, policy, now=now)
+    seen = collect_new(round_id, tasks, labeling, lake, now=now)
+    standing = standing_of(round_id, tasks, seen, labeling, lake, policy, now=now)
     if not standing.mergeable:
         if not standing.asks_again:
             require_complete(round_id, standing.count, lost=len(standing.lost))
@@ -177,17 +194,10 @@ def collect_answers(
         )
     if standing.close:
         close_round(round_id, standing.close, "policy", labeling, lake, now=now)
-    else:
-        seen = lake.ledger.entries(round_id)
-        if any(held.entry > seen for held in standing.count.counted.values()):
-            # It came after the ledger was written, and only what is in there may count.
-            fetch_answers(round_id, labeling, lake, now=now)
     note_decisions(round_id, lake, now=now)
     made_of = answers_made_of(round_id, lake, policy.consensus)
     disregarded = policy.consensus.disregarded
     answers = answers_as_of(round_id, as_of(lake, made_of), disregarded=disregarded)
-    lake.tables.write(Annotations, round_id, answers.answers)
-    lake.tables.write(RoundTasks, round_id, answers.tasks)
     for name, table in (("human_labels", answers.labels), ("round_tasks", answers.tasks)):
         lake.tables.lineage.write(name, round_id, table_digest(table_named(name), table), made_of)
     return answers
@@ -205,11 +215,11 @@ def answers_as_of(round_id: str, lake: Lake, *, disregarded: Collection[str] = (
     if state == "open":
         require_complete(round_id, count)
     authors = {answer.revision.submission.author for answer in count.answers}
-    pseudonyms = {author: lake.ledger.pseudonym(author) for author in authors}
+    pseudonyms = {author: AnswersLedger(lake.store).pseudonym(author) for author in authors}
     labels = HumanLabels.empty()
     if state != "cancelled" and not tasks.empty:
         ontology = read_guideline(lake.store, str(tasks["guideline"].iloc[0]))
-        images = lake.accepted_images()
+        images = accepted_images(lake.tables)
         labels = human_labels(round_id, count, tasks, images, ontology, pseudonyms)
     seen = answers_table(round_id, count, tasks, pseudonyms)
     left = _only_by(disregarded, count, pseudonyms)
@@ -235,18 +245,23 @@ def seen_answers(
     fetch_answers(round_id, labeling, lake, now=now)
     count = ledger_count(round_id, tasks, lake)
     authors = {answer.revision.submission.author for answer in count.answers}
-    shown = {author: author if names else lake.ledger.pseudonym(author) for author in authors}
+    shown = {
+        author: author if names else AnswersLedger(lake.store).pseudonym(author)
+        for author in authors
+    }
     return answers_table(round_id, count, tasks, shown)
 
 
 def ledger_count(round_id: str, tasks: pd.DataFrame, lake: Lake) -> Count:
     """Return what became of the answers that the ledger has of a round."""
-    return count_answers(lake.ledger.read(round_id), tasks, _rules(round_id, lake))
+    return count_answers(
+        AnswersLedger(lake.store).read(round_id), tasks, counting_rules(round_id, lake)
+    )
 
 
 def fetch_answers(round_id: str, labeling: LabelingBackend, lake: Lake, *, now: datetime) -> int:
     """Write what people submitted into the ledger; return how much of it was new."""
-    return lake.ledger.append(round_id, labeling.collect(round_id), now=now)
+    return AnswersLedger(lake.store).append(round_id, labeling.collect(round_id), now=now)
 
 
 def close_round(
@@ -254,17 +269,11 @@ def close_round(
 ) -> None:
     """Close a round: what people said so far counts, what is missing is left, later is late."""
     fetch_answers(round_id, labeling, lake, now=now)
-    entries = lake.ledger.entries(round_id)
+    entries = AnswersLedger(lake.store).entries(round_id)
     RoundRecord(lake.store, round_id).write(
         "closed", reason=reason, by=by, now=now, entries=entries
     )
     note_decisions(round_id, lake, now=now)
-
-
-def _rules(round_id: str, lake: Lake) -> Rules:
-    last = RoundRecord(lake.store, round_id).last
-    entries = last.entries if last is not None and last.action == "closed" else None
-    return Rules(qualified=Skills(lake.store).had, entries=entries)
 
 
 def _more_answers(
@@ -279,7 +288,7 @@ def _more_answers(
     ontology = read_guideline(lake.store, str(tasks["guideline"].iloc[0]))
     authors = {answer.revision.submission.author for answer in count.answers}
     same = {author: author for author in authors}
-    labels = human_labels(round_id, count, tasks, lake.accepted_images(), ontology, same)
+    labels = human_labels(round_id, count, tasks, accepted_images(lake.tables), ontology, same)
     labels = labels[labels["purpose"] == "label"]
     places = Counter(task_id for task_id, _ in count.places)
     short = {

@@ -13,13 +13,14 @@ from functools import cached_property
 import pandas as pd
 
 from annotation_platform.errors import NotReadyError, SettingsError
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.masking import Region, Way, masked_picture, masked_regions
 from annotation_platform.images.parallel import map_each
-from annotation_platform.lake import Lake
 from annotation_platform.params import MaskingPolicy
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
 from annotation_platform.schema.tables import ModelPredictions, PredictedImages
 from annotation_platform.storage.keys import image_key, shown_key
+from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.objects import ObjectStore
 
 ClassesOf = Callable[[str], Collection[str]]
@@ -148,7 +149,7 @@ class ShownPictures:
     @cached_property
     def _images(self) -> pd.DataFrame:
         """Extension, width and height of every accepted image, by its id."""
-        images = self._lake.accepted_images().drop_duplicates("image_id")
+        images = accepted_images(self._lake.tables).drop_duplicates("image_id")
         return images.set_index("image_id")[["extension", "width", "height"]]
 
     @cached_property

@@ -3,14 +3,16 @@
 from datetime import datetime
 
 from annotation_platform.errors import NotReadyError
-from annotation_platform.lake import Lake
 from annotation_platform.landing.events import LandingEvents
+from annotation_platform.landing.lake import LandingLake
 from annotation_platform.landing.watch import watch_landing
 from annotation_platform.params import RoundPolicy
 from annotation_platform.schema.tables import LabelTasks
 
 
-def round_to_start(lake: Lake, events: LandingEvents, policy: RoundPolicy, *, now: datetime) -> str:
+def round_to_start(
+    lake: LandingLake, events: LandingEvents, policy: RoundPolicy, *, now: datetime
+) -> str:
     """Return the oldest round that was not started; without one, form it from the landing zone.
 
     Raises:
@@ -24,6 +26,6 @@ def round_to_start(lake: Lake, events: LandingEvents, policy: RoundPolicy, *, no
     raise NotReadyError(f"There is no round to start. {watched.waits_for}")
 
 
-def _waiting(lake: Lake) -> list[str]:
+def _waiting(lake: LandingLake) -> list[str]:
     rounds = lake.manifests.rounds()
     return [key for key in rounds if not lake.tables.exists(LabelTasks, key)]

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from annotation_platform.lake import Lake
 from annotation_platform.landing.events import LandingEvents
+from annotation_platform.landing.lake import LandingLake
 from annotation_platform.landing.rounds import plan_round
 from annotation_platform.params import RoundPolicy
 
@@ -22,7 +22,7 @@ class Watched:
 
 
 def watch_landing(
-    lake: Lake,
+    lake: LandingLake,
     events: LandingEvents,
     policy: RoundPolicy,
     *,

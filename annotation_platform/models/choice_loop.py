@@ -27,6 +27,7 @@ from annotation_platform.models.classifier_training import (
     TrainedClassifier,
     train_classifier,
 )
+from annotation_platform.models.kinds import judge, starting_weights
 from annotation_platform.models.pictures import PicturePath, picture_paths
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params, TrainingPolicy
@@ -34,7 +35,6 @@ from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import ChoiceFigures, Frame
-from annotation_platform.versioning.manifest import version_key
 
 _NO_CLASSIFIER = ChoicePromotion(False, "")
 _NO_TEST_IMAGE = ChoicePromotion(
@@ -115,9 +115,7 @@ def train_choices(
         ChoiceExample(image_id, paths[image_id], truth.names_of(row))
         for row, image_id in enumerate(truth.image_ids)
     ]
-    records = reversed(registry.history())
-    before = (one.weights_sha256 for one in records)
-    start = next((one for one in before if registry.card(one).dataset_tag != dataset_tag), None)
+    start = starting_weights(registry, dataset_tag)
     trained = train_classifier(
         examples,
         class_names=ontology.choices,
@@ -179,37 +177,37 @@ def judge_choices(
     truth = ChoiceTruth.of(_split(training_set, "test"), ontology)
     if not truth.image_ids:
         return EvaluatedChoices(weights, _NO_TEST_IMAGE, None, None, nothing)
-    paths = picture_paths(training_set, picture_path)
-
-    def tested(one: str) -> ChoiceEvaluation:
-        classifier = PictureClassifier.from_registry(registry, one)
-        return evaluate_choices(truth, _looked_at(classifier, truth, paths))
-
-    others = (record for record in reversed(registry.history()) if record.weights_sha256 != weights)
-    record = next(others, None)
-    last = record.weights_sha256 if record else ""
-    best = (record.best_sha256 or last) if record else ""
-    tag = registry.card(last).dataset_tag if last else ""
-    overtaken = _version(tag) > _version(dataset_tag)
-    current = f"the promoted classifier, of {tag}," if overtaken else "the promoted classifier"
-    names = {best: "the best classifier so far", last: current}
-    new, before = tested(weights), {one: tested(one) for one in names if one}
-    decision = decide_choices(
-        new,
-        {names[one]: found for one, found in before.items()},
-        later=current if overtaken else "",
-    )
-    if decision.promoted:
-        known = {**before, weights: new}
-        best = max(reversed(list(known)), key=lambda one: known[one].accuracy.value)
-        registry.promote(weights, decision.reason, best_sha256=best)
+    kind = _Classifiers(registry, truth, picture_paths(training_set, picture_path))
+    judged = judge(kind, weights, dataset_tag, registry=registry)
     return EvaluatedChoices(
         weights,
-        decision,
-        new,
-        before[last].accuracy.value if last else None,
-        choice_figures(round_id, weights, new),
+        judged.decision,
+        judged.new,
+        judged.promoted.accuracy.value if judged.promoted else None,
+        choice_figures(round_id, weights, judged.new),
     )
+
+
+@dataclass(frozen=True)
+class _Classifiers:
+    """The kind of model that chooses classes of whole images; see ``ModelKind``."""
+
+    registry: ModelRegistry
+    truth: ChoiceTruth
+    paths: Mapping[str, Path]
+    noun: str = "classifier"
+
+    def test(self, weights: str) -> ChoiceEvaluation:
+        classifier = PictureClassifier.from_registry(self.registry, weights)
+        return evaluate_choices(self.truth, _looked_at(classifier, self.truth, self.paths))
+
+    def decide(
+        self, new: ChoiceEvaluation, before: Mapping[str, ChoiceEvaluation], *, later: str
+    ) -> ChoicePromotion:
+        return decide_choices(new, before, later=later)
+
+    def best(self, known: Mapping[str, ChoiceEvaluation]) -> str:
+        return max(reversed(list(known)), key=lambda one: known[one].accuracy.value)
 
 
 def _calibrate(
@@ -224,11 +222,6 @@ def _calibrate(
     if found.meaning or registry.temperature([classifier.digest], PROFILE) is None:
         registry.calibrate([classifier.digest], PROFILE, found)
     return found
-
-
-def _version(tag: str) -> tuple[int, ...]:
-    """Return the numbers of a version's tag; none if it has no version."""
-    return version_key(tag.rpartition("@v")[2])
 
 
 def _looked_at(

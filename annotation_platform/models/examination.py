@@ -15,7 +15,6 @@ from annotation_platform.params import Params
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.shapes import UPRIGHT_BOXES
 from annotation_platform.schema.tables import Frame, MissedByModel, ModelFindings, ModelSlices
-from annotation_platform.storage.round_tables import RoundTables
 
 MOST_TRAIN_IMAGES = 2000
 """So many images of the train split are looked at for what is missed: some ten seconds."""
@@ -30,12 +29,6 @@ class Examination:
     slices: Frame[ModelSlices]
     findings: Frame[ModelFindings]
     missed: Frame[MissedByModel]
-
-    def write(self, tables: RoundTables, round_id: str) -> None:
-        """Keep them beside the round's evaluation."""
-        tables.write(ModelSlices, round_id, self.slices)
-        tables.write(ModelFindings, round_id, self.findings)
-        tables.write(MissedByModel, round_id, self.missed)
 
 
 def examine_round(

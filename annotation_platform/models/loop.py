@@ -5,6 +5,7 @@ Boxes here, choices in ``choice_loop.py``.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -19,17 +20,17 @@ from annotation_platform.models.choice_loop import (
 from annotation_platform.models.choice_proposals import PROFILE
 from annotation_platform.models.detector import empty_predictions, predict_files
 from annotation_platform.models.evaluation import Evaluation, evaluate, figure_intervals
+from annotation_platform.models.kinds import judge, predecessors, starting_weights
 from annotation_platform.models.learning import train_model
 from annotation_platform.models.metrics_files import metrics_files
 from annotation_platform.models.pictures import PicturePath, picture_paths
 from annotation_platform.models.promotion import Promotion, best_of, decide_promotion
 from annotation_platform.models.proposals import calibrate_new
-from annotation_platform.models.registry import ModelRegistry, PromotionRecord
+from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params, TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import Frame, ModelEvaluations, TrainedModels
-from annotation_platform.versioning.manifest import version_key
 
 _NO_TEST_IMAGE = Promotion(
     False,
@@ -47,6 +48,37 @@ class EvaluatedRound:
     evaluation: Evaluation | None  # of the new model; None: there is no test image
     predictions: pd.DataFrame  # of the new model on the test images
     choices: EvaluatedChoices
+
+
+@dataclass(frozen=True)
+class _TestedDetector:
+    """A detector's evaluation on the test images, and its predictions for them."""
+
+    evaluation: Evaluation
+    predictions: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _Detectors:
+    """The kind of model that puts boxes round objects; see ``ModelKind``."""
+
+    registry: ModelRegistry
+    truth: Dataset
+    paths: Mapping[str, Path]
+    noun: str = "model"
+
+    def test(self, weights: str) -> _TestedDetector:
+        predictions = predict_files(self.registry.load(weights), self.paths)
+        return _TestedDetector(evaluate(self.truth, predictions), predictions)
+
+    def decide(
+        self, new: _TestedDetector, before: Mapping[str, _TestedDetector], *, later: str
+    ) -> Promotion:
+        others = {name: one.evaluation for name, one in before.items()}
+        return decide_promotion(new.evaluation, others, later=later)
+
+    def best(self, known: Mapping[str, _TestedDetector]) -> str:
+        return best_of({weights: one.evaluation for weights, one in known.items()})
 
 
 def train_round(
@@ -218,17 +250,6 @@ def _learned_choices(
     }
 
 
-def starting_weights(registry: ModelRegistry, dataset_tag: str) -> str | None:
-    """Return the weights from which learning on a version goes on; None: from scratch.
-
-    They are those promoted last among those that learned from another version. A model of this
-    very version is what an earlier run of the same job left: the run after it starts where that
-    one did.
-    """
-    record = _record_last(registry, lambda one: registry.card(one).dataset_tag != dataset_tag)
-    return record.weights_sha256 if record else None
-
-
 def evaluate_round(
     round_id: str,
     trained_model: pd.DataFrame,
@@ -266,47 +287,25 @@ def evaluate_round(
         table = ModelEvaluations.from_rows([_row(round_id, trained_model, row, choices)])
         return EvaluatedRound(table, {}, None, empty_predictions(), choices)
     truth = Dataset.from_training_set(test, ontology).boxes()
-    paths = picture_paths(test, picture_path)
-    record = _record_last(registry, lambda one: one != weights)
-    last = record.weights_sha256 if record else None
-    best = (record.best_sha256 or last) if record else None
     if test.empty:
-        row = {"test_images": 0, "best_sha256": best or ""} | _judged(_NO_TEST_IMAGE)
+        row = {"test_images": 0, "best_sha256": predecessors(registry, weights).best}
+        row |= _judged(_NO_TEST_IMAGE)
         table = ModelEvaluations.from_rows([_row(round_id, trained_model, row, choices)])
         return EvaluatedRound(table, {}, None, empty_predictions(), choices)
 
-    def test_of(one: str) -> tuple[Evaluation, pd.DataFrame]:
-        predictions = predict_files(registry.load(one), paths)
-        return evaluate(truth, predictions), predictions
-
-    new, predictions = test_of(weights)
-    before = {one: test_of(one)[0] for one in dict.fromkeys((best, last)) if one}
-    tag = registry.card(last).dataset_tag if last else ""
-    overtaken = _version(tag) > _version(str(trained_model["dataset_tag"].iloc[0]))
-    current = f"the promoted model, of {tag}," if overtaken else "the promoted model"
-    names = {best: "the best model so far", last: current}
-    decision = decide_promotion(
-        new,
-        {names[one]: found for one, found in before.items()},
-        later=current if overtaken else "",
-    )
-    if decision.promoted:
-        best = best_of(before | {weights: new})
-        registry.promote(weights, decision.reason, best_sha256=best)
+    kind = _Detectors(registry, truth, picture_paths(test, picture_path))
+    tag = str(trained_model["dataset_tag"].iloc[0])
+    judged = judge(kind, weights, tag, registry=registry)
+    new, promoted = judged.new.evaluation, judged.promoted
     row = {
         "test_images": new.images,
-        "promoted_map": before[last].map if last else None,
-        "promoted_map50": before[last].map50 if last else None,
-        "best_sha256": best or "",
+        "promoted_map": promoted.evaluation.map if promoted else None,
+        "promoted_map50": promoted.evaluation.map50 if promoted else None,
+        "best_sha256": judged.best_sha256,
     }
-    row |= _judged(decision) | _figures(new)
+    row |= _judged(judged.decision) | _figures(new)
     table = ModelEvaluations.from_rows([_row(round_id, trained_model, row, choices)])
-    return EvaluatedRound(table, new.per_class, new, predictions, choices)
-
-
-def _version(tag: str) -> tuple[int, ...]:
-    """Return the numbers of a version's tag; none if it has no version."""
-    return version_key(tag.rpartition("@v")[2])
+    return EvaluatedRound(table, new.per_class, new, judged.new.predictions, choices)
 
 
 def _row(
@@ -353,12 +352,6 @@ def _figures(new: Evaluation) -> dict[str, object]:
         "map_low": found["ap"].low,
         "map_high": found["ap"].high,
     }
-
-
-def _record_last(registry: ModelRegistry, wanted: Callable[[str], bool]) -> PromotionRecord | None:
-    """Return the last promotion of weights that are ``wanted``."""
-    records = reversed(registry.history())
-    return next((record for record in records if wanted(record.weights_sha256)), None)
 
 
 def _in_quarters(report: Callable[[str], None]) -> Callable[[float], None]:

@@ -8,11 +8,11 @@ import pandas as pd
 
 from annotation_platform.erasing.record import Erasures
 from annotation_platform.params import Params
-from annotation_platform.policy_changes import changed_settings
 from annotation_platform.provenance.causes import CAUSES, with_causes
 from annotation_platform.provenance.changes import KINDS, find_changes
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.setting_changes import changed_settings
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,14 @@ from annotation_platform.erasing.record import Erasures
 from annotation_platform.errors import DataError
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.moments import as_of
-from annotation_platform.lake import Lake
 from annotation_platform.provenance.state import VersionState
-from annotation_platform.rebuilding.derive import derive_consensus
+from annotation_platform.rebuilding.recipes import derive_consensus
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING, REGIONS, Label
 from annotation_platform.schema.tables import SelectedImages, records
 from annotation_platform.schema.tables.shared import LABEL_COLUMNS
+from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import MadeOf
 from annotation_platform.versioning.label_tree import LabelProof, prove_label
 

@@ -15,12 +15,14 @@ from annotation_platform.consensus.resolve import counting_answers
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.errors import DataError
-from annotation_platform.lake import Lake
+from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.landing.rounds import RoundManifests
 from annotation_platform.landing.sources import landed_from, landed_only_from
 from annotation_platform.models.cards import ModelCard
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.provenance.without import LeftOut, Shared, Without, version_without
 from annotation_platform.schema.tables import AutoLabels, HumanLabels, RawImages, ReviewedLabels
+from annotation_platform.storage.lake import Lake
 
 Kind = Literal["annotator", "model", "guideline", "round", "source"]
 
@@ -92,7 +94,7 @@ def find_subject(kind: Kind, name: str, lake: Lake, models: Mapping[str, ModelCa
     known = _known(kind, lake, models)
     wanted = name.rstrip("/")
     if kind == "annotator" and "@" in name:
-        wanted = lake.ledger.pseudonym(name)
+        wanted = AnswersLedger(lake.store).pseudonym(name)
     if wanted in known:
         return Subject(kind, wanted)
     begin = [each for each in known if each.startswith(wanted)] if kind != "source" else []
@@ -261,7 +263,7 @@ def _known(kind: Kind, lake: Lake, models: Mapping[str, ModelCard]) -> list[str]
     """Return everything of a kind that there is, sorted."""
     tables = lake.tables
     if kind == "round":
-        return lake.manifests.rounds()
+        return RoundManifests(lake.store).rounds()
     if kind == "source":
         rounds = tables.rounds(RawImages)
         folders = {key.rpartition("/")[0] for key in tables.values(RawImages, "source_key", rounds)}

@@ -18,10 +18,9 @@ from annotation_platform.curation.training_set import round_problem
 from annotation_platform.errors import DataError
 from annotation_platform.labeling.moments import as_of
 from annotation_platform.labeling.reviews import ledger_decisions, reviewed_labels, reviews_due
-from annotation_platform.lake import Lake
 from annotation_platform.provenance.changes import find_changes
 from annotation_platform.provenance.state import VersionState
-from annotation_platform.rebuilding.derive import derive_consensus, derive_training_set
+from annotation_platform.rebuilding.recipes import derive_consensus, derive_training_set
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import (
     AutoLabels,
@@ -33,6 +32,7 @@ from annotation_platform.schema.tables import (
     Splits,
     table_named,
 )
+from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import MadeOf
 from annotation_platform.storage.round_tables import RoundTables, table_key
 from annotation_platform.storage.table_files import TableFile, read_table, table_parquet

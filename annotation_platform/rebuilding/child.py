@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from annotation_platform.errors import AnnotationPlatformError
-from annotation_platform.lake import lake_of
+from annotation_platform.landing.lake import lake_of
 from annotation_platform.params import parse_params
 from annotation_platform.rebuilding.derive import derive_version
 from annotation_platform.rebuilding.inputs import read_inputs

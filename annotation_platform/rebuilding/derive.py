@@ -13,29 +13,16 @@ from typing import Any
 
 import pandas as pd
 
-from annotation_platform.consensus.resolve import Consensus, counting_answers, resolve_consensus
-from annotation_platform.curation.training_set import assemble_training_set
 from annotation_platform.errors import AnnotationPlatformError, DataError
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.ledger import AnswersLedger, as_revision
-from annotation_platform.labeling.moments import as_of
-from annotation_platform.labeling.reviews import ledger_decisions, reviewed_labels
-from annotation_platform.labeling.rounds import answers_as_of
-from annotation_platform.lake import Lake
-from annotation_platform.params import SplitPolicy
 from annotation_platform.rebuilding.inputs import MADE, Inputs
+from annotation_platform.rebuilding.recipes import make_again
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import (
-    AnnotatorQuality,
-    ConsensusLabels,
-    HumanLabels,
-    LabelTasks,
-    ReviewTasks,
-    TrainingSet,
-    table_named,
-)
+from annotation_platform.schema.tables import LabelTasks, TrainingSet, table_named
 from annotation_platform.storage.journal import ERASED
 from annotation_platform.storage.keys import image_key
+from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import (
     Entries,
     MadeOf,
@@ -117,7 +104,7 @@ def derive_version(
             pass
         elif not is_unclear and not _rests_on(each.made_of, damaged, broken):
             try:
-                made[name] = _make(name, lake, each.made_of)
+                made[name] = make_again(name, lake, each.made_of)
             except AnnotationPlatformError as error:
                 found.append(Difference(name, f"cannot be made again: {error}"))
             else:
@@ -159,62 +146,6 @@ def _told(
         files=len(folder.files) if folder else 0,
         taken=taken,
         differences=tuple(found),
-    )
-
-
-def _make(name: str, lake: Lake, made_of: MadeOf) -> pd.DataFrame:
-    """Return a table, made again from what it was made of."""
-    table, _, round_id = name.partition("/")
-    then, settings = as_of(lake, made_of), made_of.settings
-    if table == "consensus_labels":
-        return derive_consensus(round_id, then, settings).labels
-    if table == "reviewed_labels":
-        consensus = then.tables.read(ConsensusLabels, round_id)
-        tasks = then.tables.read(ReviewTasks, round_id)
-        decided = ledger_decisions(round_id, tasks, then)
-        return reviewed_labels(consensus, tasks, decided.without(settings.get("disregarded", ())))
-    if table == "training_set":
-        return derive_training_set(round_id, then, settings)
-    answers = answers_as_of(round_id, then, disregarded=settings.get("disregarded", ()))
-    return answers.labels if table == "human_labels" else answers.tasks
-
-
-def derive_training_set(round_id: str, then: Lake, settings: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a round's ``training_set`` as the asset of that name makes it.
-
-    Args:
-        round_id: the round.
-        then: the lake as it was when it was made.
-        settings: as they were noted.
-    """
-    return assemble_training_set(
-        then.tables,
-        round_id,
-        Ontology.model_validate(settings["ontology"]),
-        SplitPolicy.model_validate(settings["splits"]),
-        seed=settings["seed"],
-        cancelled=settings["cancelled"],
-        # Not there before labels could be accepted without a person.
-        use_auto=settings.get("use_auto", False),
-    ).labels
-
-
-def derive_consensus(round_id: str, then: Lake, settings: Mapping[str, Any]) -> Consensus:
-    """Return the consensus of a round as the asset ``consensus_labels`` makes it.
-
-    Args:
-        round_id: the round.
-        then: the lake as it was when they were made.
-        settings: as they were noted.
-    """
-    answers = then.tables.read(HumanLabels, round_id)
-    guideline = None if answers.empty else str(answers["guideline"].iloc[0])
-    return resolve_consensus(
-        counting_answers(answers, settings.get("disregarded", ())),
-        iou_threshold=settings["iou_threshold"],
-        ontology=read_guideline(then.store, guideline) if guideline else None,
-        images=then.accepted_images(),
-        quality=then.tables.read(AnnotatorQuality, round_id),
     )
 
 

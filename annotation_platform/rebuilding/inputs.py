@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 
 from annotation_platform.errors import PublishError
-from annotation_platform.lake import Lake
 from annotation_platform.schema.tables import TrainingSet
+from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import MadeOf, kept_key
 
 _THREADS = 16

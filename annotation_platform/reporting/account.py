@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from annotation_platform.lake import Lake
-from annotation_platform.landing.rounds import Landed, new_objects
+from annotation_platform.images.accepted import accepted_images
+from annotation_platform.landing.rounds import Landed, RoundManifests, new_objects
 from annotation_platform.schema.rounds import LandedObject
 from annotation_platform.schema.tables import CleanedImages, records
 from annotation_platform.storage.keys import image_key, raw_key
+from annotation_platform.storage.lake import Lake
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ class Account:
 
 def account_of(lake: Lake, landed: Landed) -> Account:
     """Return the account of everything that ever landed, and what of ``landed`` still waits."""
-    rounds = {key: lake.manifests.read(key) for key in lake.manifests.rounds()}
+    rounds = {
+        key: RoundManifests(lake.store).read(key) for key in RoundManifests(lake.store).rounds()
+    }
     cleaned = {key: lake.tables.read(CleanedImages, key) for key in _cleaned(lake)}
     problems = _in_two_rounds(rounds)
     for key, table in cleaned.items():
@@ -70,7 +73,7 @@ def missing_outcomes(objects: Sequence[LandedObject], cleaned: pd.DataFrame) -> 
 def damaged_pictures(lake: Lake) -> list[str]:
     """Return which files of accepted pictures, landed or stored, are missing or changed."""
     problems = []
-    for row in records(lake.accepted_images()):
+    for row in records(accepted_images(lake.tables)):
         image_id, extension = str(row["image_id"]), str(row["extension"])
         for key, digest in (
             (raw_key(image_id), image_id),

@@ -12,9 +12,10 @@ from annotation_platform.errors import DataError
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.places import PlacePlan
 from annotation_platform.labeling.rounds import ledger_count
-from annotation_platform.lake import Lake
+from annotation_platform.landing.rounds import RoundManifests
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import HumanLabels, LabelTasks
+from annotation_platform.storage.lake import Lake
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _rounds(lake: Lake) -> tuple[dict[str, tuple[str, ...]], dict[str, datetime]
     """Return by digest the rounds that asked under it, and when the first of them did."""
     rounds: dict[str, tuple[str, ...]] = {}
     since: dict[str, datetime] = {}
-    for round_id in lake.manifests.rounds():
+    for round_id in RoundManifests(lake.store).rounds():
         plan = PlacePlan(lake.store, round_id).read()
         if plan.asked_at is not None:
             rounds[plan.guideline] = (*rounds.get(plan.guideline, ()), round_id)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.labeling.reviews import review_round
-from annotation_platform.lake import Lake
 from annotation_platform.landing.quarantine import releases
 from annotation_platform.schema.tables import HumanLabels
+from annotation_platform.storage.lake import Lake
 
 _NO_LABELS = ("none", "unsure")
 
@@ -27,7 +28,7 @@ class Hands:
 def hands_of(lake: Lake, round_id: str) -> list[Hands]:
     """Return what people did in each stage. Landing, cleaning, release and training ask nobody."""
     said = lake.tables.read_rounds(HumanLabels, [round_id]).drop_duplicates("answer_id")
-    decided = lake.ledger.read(review_round(round_id))
+    decided = AnswersLedger(lake.store).read(review_round(round_id))
     put_back = sum(one.round_id == round_id for one in releases(lake.store))
     decisions = RoundRecord(lake.store, round_id).read()
     reviewing = [one.submission.lead_time_seconds for one in decided]

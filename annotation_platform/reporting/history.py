@@ -17,18 +17,20 @@ from annotation_platform.curation.history import Event, in_order
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.erasing.record import Erasures
 from annotation_platform.errors import DataError
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.annotations import Canvas, Review
 from annotation_platform.labeling.backends.registry import count_regions, decode_review
 from annotation_platform.labeling.counting import Answer, Count, Rules, count_answers
 from annotation_platform.labeling.guidelines import read_guideline
-from annotation_platform.labeling.ledger import Revision
+from annotation_platform.labeling.ledger import AnswersLedger, Revision
 from annotation_platform.labeling.places import Place, PlacePlan
 from annotation_platform.labeling.record import Decision, RoundRecord
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.skills import Skills
 from annotation_platform.labeling.tasks import task_name
-from annotation_platform.lake import Lake
+from annotation_platform.landing.lake import LandingLake
 from annotation_platform.landing.quarantine import releases
+from annotation_platform.landing.rounds import RoundManifests
 from annotation_platform.schema.rounds import RELEASED
 from annotation_platform.schema.shapes import STATEMENTS
 from annotation_platform.schema.tables import (
@@ -39,6 +41,7 @@ from annotation_platform.schema.tables import (
     RawImages,
     table_named,
 )
+from annotation_platform.storage.lake import Lake
 from annotation_platform.versioning.contents import Held
 
 _POLICY = "policy"
@@ -85,7 +88,7 @@ def find_image(beginning: str, lake: Lake) -> str:
     )
 
 
-def image_history(image_id: str, lake: Lake, versions: Sequence[Held]) -> list[Event]:
+def image_history(image_id: str, lake: LandingLake, versions: Sequence[Held]) -> list[Event]:
     """Return everything that ever happened to an image, in order; whether it may is not asked.
 
     Times are those of the clocks that wrote them down: of a labelling server for answers, of the
@@ -99,7 +102,7 @@ def image_history(image_id: str, lake: Lake, versions: Sequence[Held]) -> list[E
     events = [*_arrival(image_id, lake), *_exports(versions)]
     published = {held.round_id for held in versions if held.origin == PEOPLE}
     taken = {held.round_id for held in versions if held.origin == AUTO}
-    for round_id in lake.manifests.rounds():
+    for round_id in RoundManifests(lake.store).rounds():
         asked = _asked(round_id, image_id, lake)
         events += _questions(asked, lake)
         events += _answers(asked, image_id, lake)
@@ -110,13 +113,13 @@ def image_history(image_id: str, lake: Lake, versions: Sequence[Held]) -> list[E
     return in_order(events)
 
 
-def _arrival(image_id: str, lake: Lake) -> Iterator[Event]:
+def _arrival(image_id: str, lake: LandingLake) -> Iterator[Event]:
     raw = lake.tables.read_all(RawImages)
     put_back = {one.image_id: one for one in releases(lake.store)}
     for round_id in dict.fromkeys(raw.loc[raw["image_id"] == image_id, "round_id"]):
         rows = raw[(raw["image_id"] == image_id) & (raw["round_id"] == round_id)]
         names = set(zip(rows["source_key"], rows["stamp"], strict=True))
-        for landed in lake.manifests.read(round_id):
+        for landed in RoundManifests(lake.store).read(round_id):
             if (landed.key, landed.stamp) not in names:
                 continue
             if landed.stamp.startswith(RELEASED):
@@ -155,7 +158,7 @@ def _outcomes(image_id: str, lake: Lake) -> Iterator[Event]:
 def _asked(round_id: str, image_id: str, lake: Lake) -> _Asked:
     waves = _waves(round_id, image_id, lake)
     # Even of a round that never asked: somebody may have answered what nobody was asked.
-    said = lake.ledger.read(round_id)
+    said = AnswersLedger(lake.store).read(round_id)
     revisions = [revision for revision in said if revision.submission.image_id == image_id]
     return _Asked(round_id, waves, revisions, RoundRecord(lake.store, round_id).read())
 
@@ -174,7 +177,7 @@ def _questions(asked: _Asked, lake: Lake) -> Iterator[Event]:
     for wave in asked.waves:
         known = ", its answer being known" if wave.places[0].purpose == "gold" else ""
         meant = [
-            f"{place.place} for {lake.ledger.pseudonym(place.assignee)}"
+            f"{place.place} for {AnswersLedger(lake.store).pseudonym(place.assignee)}"
             if place.assignee
             else f"{place.place} for anybody"
             for place in wave.places
@@ -193,7 +196,7 @@ def _answers(asked: _Asked, image_id: str, lake: Lake) -> Iterator[Event]:
         stands = f"not counted, {answer.state}: {answer.detail}"
         if answer.state == "counted":
             stands = "not counted: the round is cancelled" if is_cancelled else "counted"
-        by = lake.ledger.pseudonym(states[0].submission.author)
+        by = AnswersLedger(lake.store).pseudonym(states[0].submission.author)
         for number, revision in enumerate(states, start=1):
             said = revision.submission
             of = f", revision {number} of {len(states)}" if len(states) > 1 else ""
@@ -207,7 +210,11 @@ def _endings(asked: _Asked, image_id: str, lake: Lake) -> Iterator[Event]:
     """Yield what decisions about the round did to an image."""
     is_out = False
     for decision in asked.decisions:
-        by = decision.by if decision.by == _POLICY else lake.ledger.pseudonym(decision.by)
+        by = (
+            decision.by
+            if decision.by == _POLICY
+            else AnswersLedger(lake.store).pseudonym(decision.by)
+        )
         if decision.action == "reopened":
             if is_out:
                 detail = f"The round was re-opened: {decision.reason}."
@@ -275,18 +282,20 @@ def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[Event]:
     why = f": {tasks['kinds'].iloc[0]}" if len(tasks) else ""
     for wave in asked.waves:
         whom = wave.places[0].assignee
-        meant = lake.ledger.pseudonym(whom) if whom else "anybody who did not answer it"
+        meant = (
+            AnswersLedger(lake.store).pseudonym(whom) if whom else "anybody who did not answer it"
+        )
         yield Event("in review", wave.asked_at, round_id, "", f"Put before {meant}{why}.")
     barred = {
         revision.submission.author.lower()
-        for revision in lake.ledger.read(round_id)
+        for revision in AnswersLedger(lake.store).read(round_id)
         if revision.submission.image_id == image_id
     }
     ids = {revision.submission.task_id for revision in asked.revisions}
     rules = Rules(qualified=Skills(lake.store).had, barred=dict.fromkeys(ids, barred))
     count = count_answers(asked.revisions, _frame(ids, asked.places), rules)
     for states, answer in _annotations(asked.revisions, count):
-        by = lake.ledger.pseudonym(states[0].submission.author)
+        by = AnswersLedger(lake.store).pseudonym(states[0].submission.author)
         yield from _looks(round_id, image_id, states, answer, by, lake)
     reviewed = _rows(lake, "reviewed_labels", round_id, image_id)
     if len(reviewed) and reviewed["decision"].iloc[0] == "undisputed":
@@ -367,7 +376,7 @@ def _annotations(
 
 def _read(round_id: str, image_id: str, revision: Revision, lake: Lake) -> Review | None:
     said = revision.submission
-    images = lake.accepted_images()
+    images = accepted_images(lake.tables)
     image = images[images["image_id"] == image_id].iloc[0]
     ontology = read_guideline(lake.store, PlacePlan(lake.store, round_id).read().guideline)
     canvas = Canvas(int(image["width"]), int(image["height"]), ontology)

@@ -9,13 +9,13 @@ import pandas as pd
 from annotation_platform.consensus.agreement import pairwise_agreement
 from annotation_platform.curation.error_bars import ALL
 from annotation_platform.curation.imported import PEOPLE
-from annotation_platform.lake import Lake
+from annotation_platform.landing.rounds import RoundManifests
 from annotation_platform.reporting.hands import Hands, hands_of, minutes_of, published_labels
+from annotation_platform.reporting.open_conflicts import open_conflicts
 from annotation_platform.schema.tables import (
     AnnotatorQuality,
     BatchDrift,
     CleanedImages,
-    Conflicts,
     ConsensusLabels,
     DatasetVersions,
     ErrorBars,
@@ -29,6 +29,7 @@ from annotation_platform.schema.tables import (
     Table,
     records,
 )
+from annotation_platform.storage.lake import Lake
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class RoundFacts:
 
 def round_facts(lake: Lake, round_id: str) -> RoundFacts:
     """Return the facts of a round, finished or not; a DataError if there is no such round."""
-    lake.manifests.read(round_id)
+    RoundManifests(lake.store).read(round_id)
 
     def rows(table: type[Table]) -> pd.DataFrame:
         return lake.tables.read_rounds(table, [round_id])
@@ -98,7 +99,8 @@ def round_facts(lake: Lake, round_id: str) -> RoundFacts:
     cleaned, said, reviewed = (
         rows(table) for table in (CleanedImages, HumanLabels, ReviewedLabels)
     )
-    conflicts, drift, version = (rows(table) for table in (Conflicts, BatchDrift, DatasetVersions))
+    conflicts = open_conflicts(lake.tables, round_id)
+    drift, version = (rows(table) for table in (BatchDrift, DatasetVersions))
     quarantined = cleaned[cleaned["outcome"] == "quarantined"]
     label_error, audited = label_error_of(rows(ErrorBars))
     return RoundFacts(
@@ -149,7 +151,7 @@ def _by_class(consensus: pd.DataFrame) -> dict[str, tuple[int, float]]:
 
 def round_trends(lake: Lake, facts: RoundFacts) -> list[Trend]:
     """Return the figures of all rounds up to this one."""
-    so_far = [key for key in lake.manifests.rounds() if key <= facts.round_id]
+    so_far = [key for key in RoundManifests(lake.store).rounds() if key <= facts.round_id]
     reports = lake.tables.read_rounds(RoundReports, so_far).set_index("round_id")
     per_label = reports["minutes"] * 60 / reports["labels"].where(reports["labels"] > 0)
 

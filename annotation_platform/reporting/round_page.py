@@ -8,13 +8,14 @@ from importlib.resources import files
 import pandas as pd
 
 from annotation_platform.errors import DataError
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.decoding import decode
 from annotation_platform.labeling.guidelines import guideline_of
 from annotation_platform.labeling.tasks import shown_proposals
-from annotation_platform.lake import Lake
 from annotation_platform.pages import as_base64, render_page
 from annotation_platform.params import Params
 from annotation_platform.reporting.advice import advise
+from annotation_platform.reporting.open_conflicts import open_conflicts
 from annotation_platform.reporting.previews import (
     finding_pictures,
     finding_title,
@@ -27,7 +28,6 @@ from annotation_platform.reporting.trend_chart import STYLE, draw_trend
 from annotation_platform.schema.ontology import Ontology, class_colors
 from annotation_platform.schema.tables import (
     CleanedImages,
-    Conflicts,
     ConsensusLabels,
     HumanLabels,
     ModelFindings,
@@ -37,6 +37,7 @@ from annotation_platform.schema.tables import (
     records,
 )
 from annotation_platform.storage.keys import raw_key
+from annotation_platform.storage.lake import Lake
 
 _CHANGES, _DISPUTES, _KEPT_OUT, _FINDINGS = 6, 4, 8, 8
 """How many pictures of each kind a page shows."""
@@ -93,7 +94,7 @@ def render_round(lake: Lake, round_id: str, policy: Params) -> str:
     said = lake.tables.read_rounds(HumanLabels, [round_id])
     ontology = guideline_of(said, lake.store, policy.ontology)
     cleaned = lake.tables.read_rounds(CleanedImages, [round_id])
-    accepted = lake.accepted_images()
+    accepted = accepted_images(lake.tables)
     pictures = _Pictures(
         lake,
         dict(zip(accepted["image_id"], accepted["extension"], strict=True)),
@@ -149,7 +150,7 @@ def _disputes(
     lake: Lake, round_id: str, said: pd.DataFrame, pictures: _Pictures
 ) -> list[Comparison]:
     """Return the images with most conflicts: what each person drew, and what was made of it."""
-    conflicts = lake.tables.read_rounds(Conflicts, [round_id])
+    conflicts = open_conflicts(lake.tables, round_id)
     resolved = lake.tables.read_rounds(ConsensusLabels, [round_id])
     weight = (~conflicts["settled"].astype(bool)).astype(int) * 1000 + 1
     worst = weight.groupby(conflicts["image_id"]).sum().sort_values(ascending=False, kind="stable")

@@ -4,7 +4,6 @@ import pandas as pd
 
 from annotation_platform.consensus.agreement import pairwise_agreement
 from annotation_platform.errors import NotReadyError
-from annotation_platform.lake import Lake
 from annotation_platform.reporting.hands import hands_of, minutes_of, published_labels
 from annotation_platform.reporting.round_facts import label_error_of
 from annotation_platform.schema.tables import (
@@ -21,6 +20,7 @@ from annotation_platform.schema.tables import (
     ReviewedLabels,
     RoundReports,
 )
+from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.round_tables import RoundTables
 
 

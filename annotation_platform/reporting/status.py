@@ -5,11 +5,13 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from annotation_platform.curation.held import held_rounds
 from annotation_platform.curation.training_set import usable_imports
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.rounds import ledger_count
-from annotation_platform.lake import Lake
+from annotation_platform.landing.rounds import RoundManifests
 from annotation_platform.schema.tables import (
     CleanedImages,
     ConsensusLabels,
@@ -21,6 +23,7 @@ from annotation_platform.schema.tables import (
     RoundTasks,
     Table,
 )
+from annotation_platform.storage.lake import Lake
 
 _STAGES = [
     (CleanedImages, "cleaning"),
@@ -41,8 +44,8 @@ def round_states(
     ``imported`` counts the images whose own labels are used; ``answers`` are those in the ledger,
     which is written when a round is merged. ``drift_gate`` is the policy's.
     """
-    states = [round_state(lake, round_id) for round_id in lake.manifests.rounds()]
-    held = set(lake.held_rounds(drift_gate))
+    states = [round_state(lake, round_id) for round_id in RoundManifests(lake.store).rounds()]
+    held = set(held_rounds(lake.tables, drift_gate))
     return [{**row, "waits_for": _HELD} if row["round"] in held else row for row in states]
 
 
@@ -61,7 +64,7 @@ def round_state(lake: Lake, round_id: str) -> dict[str, object]:
     state = RoundRecord(lake.store, round_id).state
     row: dict[str, object] = {
         "round": round_id,
-        "landed": len(lake.manifests.read(round_id)),
+        "landed": len(RoundManifests(lake.store).read(round_id)),
         "accepted": 0,
         "imported": brought,
         "tasks": 0,
@@ -95,7 +98,7 @@ def round_progress(lake: Lake, round_id: str) -> dict[str, Any]:
 
     Each stage has ``done`` of ``all`` and what is counted; a stage that has not begun has none.
     """
-    landed = lake.manifests.read(round_id)
+    landed = RoundManifests(lake.store).read(round_id)
     cleaned = _rows(lake, CleanedImages, round_id)
     tasks = _rows(lake, LabelTasks, round_id)
     asked = tasks[tasks["purpose"] == "label"]
@@ -104,7 +107,7 @@ def round_progress(lake: Lake, round_id: str) -> dict[str, Any]:
     reviewed = _rows(lake, ReviewedLabels, round_id).drop_duplicates("image_id")
     stands = reviewed[~reviewed["decision"].isin(["rejected", "undecided"])]
     resolved = _rows(lake, ConsensusLabels, round_id)["image_id"].nunique()
-    decided = lake.ledger.read(review_round(round_id))
+    decided = AnswersLedger(lake.store).read(review_round(round_id))
     images = asked["image_id"].nunique()
     figures = [
         ("cleaned", len(cleaned), len(landed), "landed objects"),

@@ -16,13 +16,14 @@ from urllib.parse import unquote, urlsplit
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.labeling.backends.registry import labeling_of
 from annotation_platform.labeling.reviews import review_round
-from annotation_platform.lake import Lake, lake_of
+from annotation_platform.landing.lake import lake_of
 from annotation_platform.pages import render_page
 from annotation_platform.params import read_params
 from annotation_platform.reporting.round_page import render_round
 from annotation_platform.reporting.status import round_states
 from annotation_platform.servers.child import LOOPBACK, usable_port
 from annotation_platform.settings import Settings
+from annotation_platform.storage.lake import Lake
 
 if TYPE_CHECKING:
     from annotation_platform.versioning.remote import DvcRemote

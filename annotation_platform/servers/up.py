@@ -10,7 +10,7 @@ from annotation_platform.errors import SettingsError
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.pictures import private_endpoint
 from annotation_platform.labeling.backends.label_studio.running import TOKEN_VARIABLE
-from annotation_platform.lake import lake_of
+from annotation_platform.landing.lake import lake_of
 from annotation_platform.params import read_params
 from annotation_platform.servers.dagster import DagsterServers
 from annotation_platform.servers.front_page import front_page

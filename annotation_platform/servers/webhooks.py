@@ -17,7 +17,7 @@ from annotation_platform.labeling.backends.label_studio.webhooks import (
 )
 from annotation_platform.labeling.hints import Hints
 from annotation_platform.labeling.reviews import review_round
-from annotation_platform.lake import Lake
+from annotation_platform.landing.lake import LandingLake
 from annotation_platform.settings import Settings
 
 _LOOK_SECONDS = 15.0
@@ -52,7 +52,7 @@ def received_hints(settings: Settings) -> Iterator[str]:
 @contextmanager
 def registered_webhooks(
     http: LabelStudioHttp,
-    lake: Lake,
+    lake: LandingLake,
     *,
     url: str,
     secret: str,

@@ -17,8 +17,8 @@ from annotation_platform.demo.run import DemoOptions, prepare_home
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.hints import Hints, Looks
 from annotation_platform.labeling.skills import REVIEWER, Skills
-from annotation_platform.lake import lake_of
 from annotation_platform.landing.events import LandingEvents
+from annotation_platform.landing.lake import lake_of
 from annotation_platform.params import read_params
 from annotation_platform.provenance.state import read_state
 from resources.deployments import build_resources
@@ -86,7 +86,7 @@ class Platform:
             instance=self.instance,
             partition_key=round_id,
             raise_on_error=raise_on_error,
-            asset_selection=[dg.AssetKey(name) for name in only] if only else None,
+            asset_selection=together(only) if only else None,
             tags=tags,
         )
 
@@ -122,6 +122,12 @@ class Platform:
         seats = {each.name: SimulatedSeat(self.labeling, each.name) for each in self.people}
         truth = self.material.truth
         return answer_round(round_id, self.people, seats, truth, seed=0, progress=lambda: None)
+
+
+def together(names):
+    """These assets and those that their steps make too, as the Dagster UI takes them."""
+    selection = dg.AssetSelection.assets(*names).required_multi_asset_neighbors()
+    return list(selection.resolve(defs.resolve_asset_graph()))
 
 
 @cache

@@ -7,10 +7,11 @@ import sys
 
 import pytest
 
+from annotation_platform.actor import system_user
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.demo.material import drawn_material
-from annotation_platform.doer import system_user
 from annotation_platform.labeling.backends.regions import write_decision
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.schema.tables import DatasetVersions, ReviewedLabels
 from tests.pipeline.conftest import open_platform
@@ -126,7 +127,9 @@ def test_every_reviewer_s_decision_is_there_once_under_a_pseudonym(played):
         for line in reviews
     ) == sorted(reviewed[["decided_by", "image_id", "decision", "comment"]].itertuples(index=False))
     assert [line["reason"] for line in reviews if line["reason"]] == ["a box of nothing"]
-    assert {line["author"] for line in reviews} == {played.lake.ledger.pseudonym(EXPERT)}
+    assert {line["author"] for line in reviews} == {
+        AnswersLedger(played.lake.store).pseudonym(EXPERT)
+    }
     logs = [played.lake.store.get(key) for key in list(played.lake.store.list("audit"))]
     logs += [path.read_bytes() for path in played.settings.audit_path.glob("*.jsonl")]
     assert not [data for data in logs if EXPERT.encode() in data]

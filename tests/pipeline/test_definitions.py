@@ -5,6 +5,7 @@ import dagster as dg
 import pytest
 
 from annotation_platform.definitions import defs
+from annotation_platform.schema.tables import TABLES
 
 GRAPH = defs.resolve_asset_graph()
 NAMES = {key.path[-1] for key in GRAPH.get_all_asset_keys()}
@@ -32,7 +33,20 @@ def test_every_asset_is_described_grouped_and_partitioned_by_round(key):
 
 def test_a_version_descends_from_the_landed_files_through_every_stage():
     ancestors = GRAPH.get_ancestor_asset_keys(dg.AssetKey("round_report"))
-    assert {key.path[-1] for key in ancestors} | {"round_report"} == NAMES
+    leads = {step_of(key) for key in GRAPH.get_all_asset_keys()}
+    assert {step_of(key) for key in ancestors} | {"round_report"} == leads
+
+
+def step_of(key):
+    """The step that makes an asset; it is named as the first of its tables."""
+    return GRAPH.get(key).assets_def.op.name
+
+
+def test_every_table_is_an_asset_that_one_step_writes():
+    assert set(TABLES) == NAMES
+    steps = [each for each in defs.assets if isinstance(each, dg.AssetsDefinition)]
+    made = [key.path[-1] for each in steps for key in each.keys]
+    assert sorted(made) == sorted(NAMES)
 
 
 def test_every_asset_is_made_by_one_job_and_those_of_a_release_also_by_the_merge_before():

@@ -19,13 +19,15 @@ import dagster as dg
 import numpy as np
 import pytest
 
+from annotation_platform.audit_log.events import EventLog
 from annotation_platform.audit_log.verify import verify_logs
 from annotation_platform.demo.annotators import make_people
 from annotation_platform.demo.material import Material
 from annotation_platform.demo.scenes import draw_batch
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.reviews import review_round
-from annotation_platform.lake import lake_of, uses_of
+from annotation_platform.landing.lake import lake_of, uses_of
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.explain import explain_image
@@ -190,7 +192,9 @@ def test_status_ledger_pins_and_models_are_what_they_were(old):
     assert {row["waits_for"] for row in states.values()} == {"–"}
     assert [row["version"] for row in states.values()] == [tag.partition("@v")[2] for tag in OLD]
     rounds = [*OLD_ROUNDS, *(review_round(key) for key in OLD_ROUNDS)]
-    assert {key: len(lake.ledger.read(key)) for key in rounds} == EXPECTED["annotations"]
+    assert {key: len(AnswersLedger(lake.store).read(key)) for key in rounds} == EXPECTED[
+        "annotations"
+    ]
     assert {key: row["answers"] for key, row in states.items()} == EXPECTED["counted_annotations"]
     pins = Pins(lake.store).read()
     assert {key: pin.wanted for key, pin in pins.items()} == EXPECTED["manual_selection"]
@@ -209,7 +213,7 @@ def test_status_ledger_pins_and_models_are_what_they_were(old):
 
 def test_the_audit_log_is_whole(old):
     lake = lake_of(old.settings, audited=False)
-    found = verify_logs(lake.events, uses_of(old.settings))
+    found = verify_logs(EventLog(lake.store), uses_of(old.settings))
     assert (found.problems, found.events) == ((), sum(EXPECTED["audit_log"].values()))
     assert found.uses > 100
 
@@ -292,7 +296,9 @@ def test_the_earlier_release_goes_on_with_a_further_round(old, continued):
                 table_named(name), key
             ), (name, key)
     rounds = [*OLD_ROUNDS, *(review_round(key) for key in OLD_ROUNDS)]
-    assert {key: len(home.lake.ledger.read(key)) for key in rounds} == EXPECTED["annotations"]
+    assert {key: len(AnswersLedger(home.lake.store).read(key)) for key in rounds} == EXPECTED[
+        "annotations"
+    ]
 
 
 def test_all_versions_verify_after_the_further_round(continued):

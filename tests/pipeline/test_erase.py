@@ -22,6 +22,7 @@ from annotation_platform.erasing.places import Places
 from annotation_platform.erasing.plan import read_plan
 from annotation_platform.erasing.record import Erasures
 from annotation_platform.errors import DataError, NotReadyError
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.explain import explain_image
@@ -345,7 +346,7 @@ def test_who_an_annotator_was_is_forgotten_and_the_votes_stay(story):
     platform, home = story.platform, story.platform.settings.home_path
     tags = [story.play(ONE, 1), story.play(TWO, 2)]
     person = platform.people[1].name
-    was = story.lake.ledger.pseudonym(person)
+    was = AnswersLedger(story.lake.store).pseudonym(person)
     labels = {tag: platform.state(tag).labels for tag in tags}
     said = story.lake.tables.read_all(Annotations)
     votes = said.loc[said["annotator"] == was, "answer_id"]

@@ -13,6 +13,7 @@ from annotation_platform.cli import app
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.errors import DataError, PublishError
 from annotation_platform.labeling.backends.regions import write_decision, write_regions
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.places import PlacePlan
 from annotation_platform.labeling.rounds import close_round, fetch_answers
 from annotation_platform.schema.shapes import Label
@@ -126,7 +127,7 @@ def go_through(platform):
 
 def test_the_path_of_a_picture_is_told_from_landing_to_every_version(two_rounds, told):
     platform, rejected, left, edited = two_rounds
-    pseudonym = platform.lake.ledger.pseudonym
+    pseudonym = AnswersLedger(platform.lake.store).pseudonym
 
     path = told("image", "history", rejected[:16])
     assert path["image_id"] == rejected
@@ -202,11 +203,11 @@ def test_an_answer_that_nobody_was_asked_for_is_named_beside_the_path(two_rounds
         for place in PlacePlan(platform.lake.store, TWO).read().places
         if place.image_id not in known
     )
-    entries = platform.lake.ledger.read(TWO)
+    entries = AnswersLedger(platform.lake.store).read(TWO)
     (said, *_) = (each.submission for each in entries if each.submission.image_id == left)
     forged = {**vars(said), "image_id": stranger, "task_id": f"{ONE}/labels/{stranger}",
               "annotation": "999"}  # fmt: skip
-    platform.lake.ledger.append(ONE, [type(said)(**forged)], now=datetime.now(UTC))
+    AnswersLedger(platform.lake.store).append(ONE, [type(said)(**forged)], now=datetime.now(UTC))
     with pytest.raises(DataError, match=f"{stranger}: answered .* in {ONE} .*but it was"):
         told("image", "history", stranger)
     with pytest.raises(DataError, match="no landed image has this id"):

@@ -11,8 +11,10 @@ import pytest
 
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.errors import DataError
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.models.registry import ModelRegistry
+from annotation_platform.pipeline.unasked import unasked_images
 from annotation_platform.provenance.changes import find_changes
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.impact import Subject, find_impact, find_subject
@@ -92,7 +94,7 @@ def done(story, before, after):
 def test_what_rests_on_an_annotator_and_what_is_so_without_them(played):
     said = played.answers()
     # By name, for pseudonyms are drawn anew each time; others are sometimes enough without them.
-    someone = played.lake.ledger.pseudonym(played.platform.people[1].name)
+    someone = AnswersLedger(played.lake.store).pseudonym(played.platform.people[1].name)
     planted = said[said["annotator"] == someone]
     found = played.impact("annotator", someone)
     assert [each.tag for each in found.versions] == played.tags
@@ -118,7 +120,7 @@ def test_what_rests_on_an_annotator_and_what_is_so_without_them(played):
     tasks = played.lake.tables.read(RoundTasks, TWO).set_index("image_id")["state"]
     assert set(tasks.index[tasks == "left"]) == alone
     # Nothing is lost: it is asked again, and the answers are there if they are trusted after all.
-    asked = played.lake.unasked_images(THREE, played.platform.policy.ontology)
+    asked = unasked_images(THREE, played.lake, played.platform.policy.ontology)
     assert set(asked["image_id"]) == alone
     assert len(played.answers()) == len(said)
     # Others are enough for pictures of the first round, and nothing rests on this one there.
@@ -154,7 +156,7 @@ def test_what_rests_on_a_round_a_source_a_guideline_and_what_learned_from_it(pla
 
     RoundRecord(played.lake.store, TWO).write(
         "cancelled", reason="a bad camera", by="me", now=datetime.now(UTC),
-        entries=played.lake.ledger.entries(TWO),
+        entries=AnswersLedger(played.lake.store).entries(TWO),
     )  # fmt: skip
     played.merge_anew(TWO)
     tag = played.release(TWO)

@@ -7,6 +7,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.reporting.status import round_states
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.tables import (
@@ -73,7 +74,7 @@ def test_a_round_that_lands_with_labels_becomes_a_version_without_people(home):
     assert set(manifest.rounds) == {"round-0001"}
 
     labels = tables.read(TrainingSet, "round-0001")
-    accepted = home.lake.accepted_images()
+    accepted = accepted_images(home.lake.tables)
     assert set(labels["image_id"]) == set(accepted["image_id"])
     assert set(labels["origin"]) == {ORIGIN}
     assert set(labels["source"]) == {"pier 4"}
@@ -107,7 +108,7 @@ def test_what_people_label_later_adds_to_it(home):
     home.land(2)
     home.start_round("round-0002")
     asked = set(tables.read(SelectedImages, "round-0002")["image_id"])
-    images = home.lake.accepted_images()
+    images = accepted_images(home.lake.tables)
     assert asked == set(images.loc[images["round_id"] == "round-0002", "image_id"])
     home.answer("round-0002")
     home.merge("round-0002")
@@ -135,7 +136,7 @@ def test_people_are_asked_only_about_pictures_without_usable_labels(home):
     usable = set(imported.loc[imported["problem"] == "", "image_id"])
     refused = set(imported["image_id"]) - usable
     assert refused  # boats are in the pictures, ships not in the ontology
-    accepted = set(home.lake.accepted_images()["image_id"])
+    accepted = set(accepted_images(home.lake.tables)["image_id"])
     assert set(tables.read(SelectedImages, "round-0001")["image_id"]) == accepted - usable
     checks = {event.check_name: event for event in started.get_asset_check_evaluations()}
     check = checks["imported_labels_usable"]
@@ -163,7 +164,7 @@ def test_people_can_be_asked_all_the_same(home):
     land_with_labels(home, 1)
     home.start_round("round-0001")
     tables = home.lake.tables
-    accepted = set(home.lake.accepted_images()["image_id"])
+    accepted = set(accepted_images(home.lake.tables)["image_id"])
     assert set(tables.read(SelectedImages, "round-0001")["image_id"]) == accepted
     home.answer("round-0001")
     home.merge("round-0001")

@@ -8,6 +8,7 @@ from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.backends.protocol import Progress
 from annotation_platform.labeling.backends.regions import write_decision, write_regions
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.rounds import close_round, seen_answers
@@ -63,7 +64,7 @@ def reason(result):
 
 
 def read(platform, name, round_id=ONE):
-    return platform.lake.tables.read(table_named(name), round_id)
+    return platform.lake.tables.read(table_named(table_named(name)), round_id)
 
 
 ACCEPT, REJECT = "accept", "reject"
@@ -113,7 +114,9 @@ def test_what_no_rule_settles_waits_for_a_reviewer_and_carries_their_decision(di
 
     # Somebody who answered an image tries to review it.
     author = read(platform, "answers").query("image_id == @images[0]")
-    people = {platform.lake.ledger.pseudonym(p): p for p in platform.labeling.annotators()}
+    people = {
+        AnswersLedger(platform.lake.store).pseudonym(p): p for p in platform.labeling.annotators()
+    }
     fixed = write_regions([Label.box(classes(platform)[1], 50, 30, 90, 70)])
     places = {p.image_id: p for p in platform.labeling.open_places(EXPERT)}
     assert set(places) == set(tasks["image_id"])
@@ -141,7 +144,7 @@ def test_what_no_rule_settles_waits_for_a_reviewer_and_carries_their_decision(di
     assert mine["class_name"].tolist() == [classes(platform)[1]]
     assert mine["x1"].tolist() == [50.0]
     assert mine["comment"].tolist() == ["the hull"]
-    assert mine["decided_by"].tolist() == [platform.lake.ledger.pseudonym(EXPERT)]
+    assert mine["decided_by"].tolist() == [AnswersLedger(platform.lake.store).pseudonym(EXPERT)]
     assert set(reviewed.loc[[images[1]], "decision"]) == {"rejected"}
     published = read(platform, "training_set")
     assert images[1] not in set(published["image_id"])
@@ -212,7 +215,7 @@ def test_a_closed_round_releases_what_is_answered_and_asks_the_rest_later(platfo
     assert [each["reason"] for each in record["decisions"]] == ["the vendor left"]
     assert {"stage": "answered", "done": 16, "all": 16, "of": "places"} not in record["stages"]
 
-    entries = platform.lake.ledger.entries(ONE)
+    entries = AnswersLedger(platform.lake.store).entries(ONE)
     RoundRecord(platform.lake.store, ONE).write(
         "reopened", reason="they came back", by="ada", now=_now(), entries=entries
     )
@@ -225,7 +228,7 @@ def test_a_cancelled_round_counts_nothing_and_keeps_every_answer(platform):
     start(platform, 1, ONE, labeling={"answers_per_task": 1})
     say(platform, ONE, lambda *_: box(classes(platform)[0], 40))
     assert platform.run("merge_round", ONE).success
-    entries = platform.lake.ledger.entries(ONE)
+    entries = AnswersLedger(platform.lake.store).entries(ONE)
     RoundRecord(platform.lake.store, ONE).write(
         "cancelled", reason="wrong guidelines", by="ada", now=_now(), entries=entries
     )
@@ -255,7 +258,7 @@ def test_what_was_said_in_a_cancelled_round_is_in_no_further_version(platform):
     released = platform.run("release_round", TWO)
     published = set(read(platform, "training_set", TWO)["image_id"])
     assert published == set(asked["image_id"]) - first
-    held = released.asset_materializations_for_node("training_set")[0].metadata["held_rounds"]
+    held = released.asset_materializations_for_node("training_set")[-1].metadata["held_rounds"]
     assert held.value == {ONE: "cancelled by ada: wrong guidelines"}
 
 
@@ -329,7 +332,7 @@ def test_only_people_with_the_expertise_count(platform):
     names = sorted(platform.labeling.annotators())
     Skills(platform.lake.store).set(names[0], "harbours", granted=True, now=_now())
     tasks = start(platform, 1, ONE, labeling={"answers_per_task": 1, "expertise": "harbours"})
-    assert set(tasks["assignee"]) == {platform.lake.ledger.pseudonym(names[0])}
+    assert set(tasks["assignee"]) == {AnswersLedger(platform.lake.store).pseudonym(names[0])}
     places = platform.labeling.open_places(names[0])
     platform.labeling.submit(places[0].backend_task, names[1], box(classes(platform)[0], 9), 1.0)
     platform.tick(labeling_complete_sensor)
@@ -465,7 +468,9 @@ def test_only_a_reviewer_decides_and_what_they_reject_goes_back_with_their_words
     assert platform.run("merge_round", ONE).success
     places = platform.labeling.open_places(EXPERT)
     authors = read(platform, "answers").set_index("image_id")["annotator"]
-    names = {platform.lake.ledger.pseudonym(n): n for n in platform.labeling.annotators()}
+    names = {
+        AnswersLedger(platform.lake.store).pseudonym(n): n for n in platform.labeling.annotators()
+    }
     for place in places:
         other = next(n for p, n in names.items() if p != authors[place.image_id] and n != EXPERT)
         platform.labeling.submit(place.backend_task, other, decision(ACCEPT), 1.0)

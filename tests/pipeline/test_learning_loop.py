@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from annotation_platform.pipeline.unasked import unasked_images
 from annotation_platform.schema.tables import (
     AnnotatorPace,
     AutoLabels,
@@ -61,7 +62,10 @@ def test_an_audit_is_drawn_answered_blind_and_too_small_to_certify_anything(plat
     people_agreed_until(tables, "round-0001")
     second = play(platform, 2, "round-0002")
 
-    tasks, selected = tables.read_all(LabelTasks), tables.read_all(SelectedImages)
+    tasks, selected = (
+        tables.read_all(LabelTasks),
+        tables.read_all(SelectedImages),
+    )
     audited = set(selected.loc[selected["audit"], "image_id"])
     assert len(audited) == 6
     assert tasks[tasks["image_id"].isin(audited)]["blind"].all()
@@ -114,5 +118,5 @@ def test_a_picture_pinned_after_it_was_asked_about_is_asked_about_once_more(plat
     again = platform.lake.tables.read(SelectedImages, "round-0002").set_index("image_id")
     assert again.loc[image, "reason"] == "wanted by ada: missed by the model"
     assert len(again) == 9
-    pool = platform.lake.unasked_images("round-0003", platform.policy.ontology)
+    pool = unasked_images("round-0003", platform.lake, platform.policy.ontology)
     assert image not in set(pool["image_id"])

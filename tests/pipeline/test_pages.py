@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from annotation_platform.cli import app
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.params import read_params
 from annotation_platform.reporting.advice import advise
@@ -65,7 +66,7 @@ def test_the_report_counts_what_the_tables_hold(worked):
         ~reviewed["decision"].isin(["rejected", "undecided"])
         & ~reviewed["shape"].isin(["none", "unsure"])
     ]
-    decided = len(lake.ledger.read(review_round("round-0001")))
+    decided = len(AnswersLedger(lake.store).read(review_round("round-0001")))
     facts = round_facts(lake, "round-0001")
     assert {each.stage: each.touches for each in facts.hands} == {
         "put back from quarantine": 0,

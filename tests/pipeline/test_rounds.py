@@ -4,6 +4,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.schema.tables import (
     DatasetVersions,
     ModelEvaluations,
@@ -52,7 +53,7 @@ def test_two_rounds_from_landing_to_a_model_that_proposes(platform):
     assert set(manifest.rounds) == {"round-0001", "round-0002"}
 
     training_set = tables.read(TrainingSet, "round-0002")
-    accepted = platform.lake.accepted_images()
+    accepted = accepted_images(platform.lake.tables)
     assert set(training_set["image_id"]) == set(accepted["image_id"])
     first = tables.read(TrainingSet, "round-0001")
     tested = set(first.loc[first["split"] == "test", "image_id"])
@@ -70,7 +71,10 @@ def test_running_a_job_again_changes_nothing(platform):
             platform.run(job, "round-0001")
             platform.decide("round-0001")
         digests.append(
-            [platform.lake.tables.digest(table_named(name), "round-0001") for name in names]
+            [
+                platform.lake.tables.digest(table_named(table_named(name)), "round-0001")
+                for name in names
+            ]
         )
     assert digests[0] == digests[1]
     assert len(platform.labeling.collect("round-0001")) == 24
@@ -96,7 +100,9 @@ def test_a_broken_gate_stops_the_release_and_publishes_nothing(platform):
     splits = platform.lake.tables.read(Splits, "round-0001")
     tested = splits["split"] == "test"
     platform.lake.tables.write(
-        Splits, "round-0001", splits.assign(split=splits["split"].mask(tested, "train"))
+        Splits,
+        "round-0001",
+        splits.assign(split=splits["split"].mask(tested, "train")),
     )
     start(platform, 2, "round-0002")
     platform.answer("round-0002")

@@ -26,9 +26,10 @@ from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.backends.regions import write_regions
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.rounds import fetch_answers
-from annotation_platform.lake import Lake, open_lake
+from annotation_platform.landing.lake import open_lake
 from annotation_platform.schema.shapes import Label
 from annotation_platform.servers.child import ChildProcess
+from annotation_platform.storage.lake import Lake
 
 FAULTS = (
     "double",

@@ -16,7 +16,7 @@ from annotation_platform.labeling.backends.label_studio.people import add_person
 from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.counting import count_answers
-from annotation_platform.labeling.ledger import as_revision
+from annotation_platform.labeling.ledger import AnswersLedger, as_revision
 from annotation_platform.labeling.places import Wanted, assign_places
 from annotation_platform.labeling.tasks import task_copies, tasks_table
 from annotation_platform.schema.ontology import Ontology
@@ -45,7 +45,7 @@ def publish(client, lake, places):
         client.publish(ROUND, ONTOLOGY, copies),
         backend_of=lambda _: client.name,
         guideline="e" * 64,
-        pseudonym=lake.ledger.pseudonym,
+        pseudonym=AnswersLedger(lake.store).pseudonym,
     )
 
 
@@ -73,9 +73,9 @@ def work(crowd, folder, tasks, *, seconds, meanwhile=lambda: None):
 def check_round(crowd, tasks, before):
     """The claim: k answers on every task, by k people, and nothing lost. Returns the count."""
     lake, shown = crowd.open_lake(), crowd.client().collect(ROUND)
-    lake.ledger.append(ROUND, shown, now=datetime.now(UTC))
+    AnswersLedger(lake.store).append(ROUND, shown, now=datetime.now(UTC))
     check_answers(lake, ROUND, tasks, before=before)
-    revisions = lake.ledger.read(ROUND)
+    revisions = AnswersLedger(lake.store).read(ROUND)
     count = count_answers(revisions, tasks)
 
     assert count.complete
@@ -106,7 +106,7 @@ def report(crowd, folder, count, begun, **more):
         "surplus": dict(Counter(answer.state for answer in count.surplus)),
         "answers": len(count.answers),
         "faults": {fault: noted[fault] for fault in FAULTS},
-        "entries": crowd.open_lake().ledger.entries(ROUND),
+        "entries": AnswersLedger(crowd.open_lake().store).entries(ROUND),
         **json.loads(last),
         **more,
     }

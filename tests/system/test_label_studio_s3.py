@@ -21,7 +21,7 @@ from annotation_platform.labeling.backends.label_studio.pictures import (
 )
 from annotation_platform.labeling.backends.label_studio.running import running_label_studio
 from annotation_platform.labeling.backends.protocol import TaskCopy
-from annotation_platform.lake import lake_of
+from annotation_platform.landing.lake import lake_of
 from annotation_platform.params import LabelingPolicy, Params, RoundPolicy
 from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.servers.child import usable_port

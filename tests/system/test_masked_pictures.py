@@ -17,7 +17,7 @@ from annotation_platform.labeling.backends.label_studio.running import running_l
 from annotation_platform.labeling.backends.protocol import TaskCopy
 from annotation_platform.labeling.backends.registry import labeling_of
 from annotation_platform.labeling.shown_pictures import ShownPictures
-from annotation_platform.lake import lake_of
+from annotation_platform.landing.lake import lake_of
 from annotation_platform.params import MaskingPolicy, Params
 from annotation_platform.servers.child import usable_port
 from annotation_platform.servers.up import serve

@@ -10,7 +10,7 @@ import pytest
 
 from annotation_platform.demo.scenes import draw_batch
 from annotation_platform.images.cleaning import clean_round
-from annotation_platform.lake import open_lake
+from annotation_platform.landing.lake import open_lake
 from annotation_platform.params import CleaningPolicy
 from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.storage.table_files import parquet_bytes
@@ -95,15 +95,16 @@ import sys
 from pathlib import Path
 
 from annotation_platform.images.cleaning import clean_round
-from annotation_platform.lake import open_lake
+from annotation_platform.landing.lake import open_lake
 from annotation_platform.params import CleaningPolicy
+from annotation_platform.pipeline.earlier import earlier_rounds
 from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.storage.table_files import parquet_bytes
 
 if __name__ == "__main__":
     lake = open_lake(sys.argv[1], sys.argv[2], cache=Path(sys.argv[3]))
     raw = lake.tables.read(RawImages, "round-0001")
-    earlier = lake.earlier(CleanedImages, "round-0001")
+    earlier = earlier_rounds(CleanedImages, "round-0001", lake)
     cleaned = clean_round(raw, earlier, lake.store, CleaningPolicy(), runner="ray")
     Path(sys.argv[4]).write_bytes(parquet_bytes(cleaned))
 """

@@ -8,8 +8,9 @@ import pytest
 from annotation_platform.demo.material import real_material
 from annotation_platform.demo.narrator import Narrator
 from annotation_platform.demo.run import DemoOptions, run_demo
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.decoding import decode
-from annotation_platform.lake import open_lake
+from annotation_platform.landing.lake import open_lake
 from annotation_platform.schema.tables import TrainingSet
 from annotation_platform.settings import PROJECT_ROOT
 
@@ -35,7 +36,7 @@ def test_blood_cells_in_three_rounds(tmp_path):
     assert result.rounds[-1]["test_images"] >= 20
     lake = open_lake(tmp_path / "home" / "lake", tmp_path / "home" / "landing")
     last = lake.tables.read(TrainingSet, "round-0003").drop_duplicates("image_id")
-    accepted = lake.accepted_images()
+    accepted = accepted_images(lake.tables)
     assert sorted(last["image_id"]) == sorted(accepted["image_id"])
     names = {name: data for files in material.batches for name, data in files.items()}
     for row in accepted.to_dict("records"):

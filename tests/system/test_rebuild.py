@@ -16,14 +16,16 @@ from annotation_platform.errors import PublishError
 from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.regions import write_decision, write_regions
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.moments import as_of
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.rounds import answers_as_of, collect_answers
-from annotation_platform.lake import lake_of
+from annotation_platform.landing.lake import lake_of
 from annotation_platform.params import read_params
+from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.pipeline.publish import publish
 from annotation_platform.rebuilding.inputs import read_inputs
 from annotation_platform.rebuilding.rebuild import rebuild_version
-from annotation_platform.release import VersionStore, publish_round
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import (
     ConsensusLabels,
@@ -41,9 +43,11 @@ from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.manifest import Manifest
 from annotation_platform.versioning.publisher import name_objects
 from annotation_platform.versioning.registry import list_versions, read_manifest
+from annotation_platform.versioning.store import VersionStore
 from tests.pipeline.conftest import open_platform
 from tests.system.worlds import PROJECT, World
 
+PUBLISHED_FROM = ("training_set", "training_rounds", "error_bars")
 ONE, TWO = "round-0001", "round-0002"
 FIRST, SECOND, THIRD = (f"training-set@v{each}" for each in ("1.0.0", "1.1.0", "1.1.1"))
 OTHER_RENDERING = """
@@ -211,18 +215,22 @@ def test_a_version_is_made_again_by_its_own_code(story, tmp_path):
     folder.write_text(folder.read_text() + OTHER_RENDERING)
     publish = (
         "from datetime import UTC, datetime\n"
-        "from annotation_platform.lake import lake_of\n"
+        "from annotation_platform.landing.lake import lake_of\n"
         "from annotation_platform.params import read_params\n"
-        "from annotation_platform.release import VersionStore, publish_round\n"
+        "from annotation_platform.versioning.store import VersionStore\n"
+        "from annotation_platform.pipeline.context import RoundContext\n"
+        "from annotation_platform.pipeline.publish import publish\n"
         "from annotation_platform.settings import PROJECT_ROOT, read_settings\n"
         "places = read_settings()\n"
         "lake = lake_of(places)\n"
         "versions = VersionStore(places.registry_path, places.remote_url, PROJECT_ROOT,\n"
         "                        places.mirrors_path)\n"
-        f"frame = lake.tables.read('training_set', '{ONE}')\n"
-        f"made = publish_round('{ONE}', frame, lake, read_params(places.params_path), versions,\n"
-        "                     now=datetime.now(UTC))\n"
-        "print(made.table['tag'].iloc[0])\n"
+        f"context = RoundContext('{ONE}', lake, read_params(places.params_path),\n"
+        "                       datetime.now(UTC))\n"
+        "names = ('training_set', 'training_rounds', 'error_bars')\n"
+        f"frames = [lake.tables.read(name, '{ONE}') for name in names]\n"
+        "made = publish(context, *frames, versions)\n"
+        "print(made.dataset_version['tag'].iloc[0])\n"
     )
     registry, remote = tmp_path / "registry", tmp_path / "remote"
     shutil.copytree(story.settings.registry_path, registry)
@@ -262,13 +270,11 @@ def test_code_that_was_not_committed_is_named(story, tmp_path):
     for key, value in (("user.name", "Ada"), ("user.email", "ada@example.org")):
         subprocess.run(["git", "-C", source, "config", key, value], check=True)
     settings = story.settings
-    publish_round(
-        ONE,
-        story.lake.tables.read(TrainingSet, ONE),
-        story.lake,
-        read_params(settings.params_path),
+    policy = read_params(settings.params_path)
+    publish(
+        RoundContext(ONE, story.lake, policy, datetime.now(UTC)),
+        *(story.lake.tables.read(table_named(name), ONE) for name in PUBLISHED_FROM),
         VersionStore(source, str(tmp_path / "remote"), source, tmp_path / "mirrors"),
-        now=datetime.now(UTC),
     )
     rebuilt = rebuild_version(settings, source, FIRST)
     assert rebuilt.same
@@ -439,7 +445,7 @@ def test_an_answer_that_comes_during_the_merge_counts_from_the_ledger(merged):
     tasks = merged.lake.tables.read(LabelTasks, ONE)
     busy = Busy(merged.settings.home_path / "simulated-labeling.sqlite")
     answers = collect_answers(ONE, tasks, busy, merged.lake, merged.policy, now=datetime.now(UTC))
-    known = {each.digest for each in merged.lake.ledger.read(ONE)}
+    known = {each.digest for each in AnswersLedger(merged.lake.store).read(ONE)}
     assert set(answers.labels["revision"]) <= known
     # What is noted is what it was made of, and no more.
     digest = table_digest(HumanLabels, answers.labels)

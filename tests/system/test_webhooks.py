@@ -15,7 +15,7 @@ from annotation_platform.labeling.backends.label_studio.webhooks import (
     register_webhooks,
 )
 from annotation_platform.labeling.hints import Hints
-from annotation_platform.lake import lake_of
+from annotation_platform.landing.lake import lake_of
 from annotation_platform.schema.rounds import LandedObject
 from annotation_platform.servers.child import usable_port
 from annotation_platform.servers.label_studio import LabelStudioServer

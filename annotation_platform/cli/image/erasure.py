@@ -95,7 +95,7 @@ def _begin(
     subject: Subject, places: "Places", policy: "Params", *, reason: str, dry_run: bool
 ) -> "Erased":
     """Return the effects of an erasure, and unless it is a dry run, record that it begins."""
-    from annotation_platform.doer import system_user
+    from annotation_platform.actor import system_user
     from annotation_platform.erasing import erase as erasing
 
     by = system_user()

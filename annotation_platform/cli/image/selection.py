@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from annotation_platform.actor import system_user
 from annotation_platform.cli.options import AsJson, Reason
 from annotation_platform.cli.output import print_json, print_line, print_result, print_rows
-from annotation_platform.doer import system_user
 from annotation_platform.errors import DataError
 from annotation_platform.schema.tables import CleanedImages, ModelFindings
 
@@ -31,7 +31,7 @@ def exclude(image_id: FullId, reason: Reason, as_json: AsJson = False) -> None:
 
 
 def _override(image_id: str, reason: str, *, included: bool) -> None:
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.selection.pins import Pins
     from annotation_platform.settings import read_settings
 
@@ -60,7 +60,7 @@ def relabel(
     as_json: AsJson = False,
 ) -> None:
     """Include the images on which a model and the human labels disagree, to label them again."""
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.models.findings import images_to_ask_again
     from annotation_platform.selection.pins import Pins
     from annotation_platform.settings import read_settings

@@ -27,9 +27,9 @@ from annotation_platform.cli.registries import (
 from annotation_platform.cli.version.listing import erasure_sentence, print_erasures
 
 if TYPE_CHECKING:
-    from annotation_platform.release import LakeMender
     from annotation_platform.settings import Settings
     from annotation_platform.versioning.git import Git
+    from annotation_platform.versioning.mender import LakeMender
     from annotation_platform.versioning.verify import Verification
 
 _SHOWN = 50
@@ -79,9 +79,10 @@ def verify(
 
 
 def _mender(settings: "Settings", where: Registry) -> "LakeMender":
-    from annotation_platform.lake import lake_of
-    from annotation_platform.release import LakeMender, VersionStore
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.settings import PROJECT_ROOT
+    from annotation_platform.versioning.mender import LakeMender
+    from annotation_platform.versioning.store import VersionStore
 
     store = VersionStore(
         registry_place(settings, where.registry),
@@ -202,7 +203,7 @@ def gc(
 
     Other registries that publish to the remote are recorded in it, and their objects stay.
     """
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.settings import read_settings
     from annotation_platform.versioning.collect import collect_garbage
 

@@ -91,7 +91,7 @@ def stage(
 ) -> None:
     """Assign a stage to a version, as a git tag that `gto show` lists too."""
     from annotation_platform.audit_log.noting import note_stage
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.settings import read_settings
     from annotation_platform.versioning.stages import assign_stage
 

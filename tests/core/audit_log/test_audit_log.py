@@ -5,21 +5,23 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from annotation_platform.actor import system_user
 from annotation_platform.audit_log import noting
 from annotation_platform.audit_log.events import ACTIONS, Event, EventLog
 from annotation_platform.audit_log.reading import Wanted, read_events, read_reads
 from annotation_platform.audit_log.verify import verify_logs
-from annotation_platform.doer import system_user
 from annotation_platform.errors import DataError
 from annotation_platform.labeling.annotations import Review
+from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.labeling.reviews import Decided
-from annotation_platform.lake import open_lake
+from annotation_platform.landing.lake import open_lake
 from annotation_platform.params import parse_params
 from annotation_platform.storage.audited import AuditedStore, AuditLog
 from annotation_platform.storage.chain import Link, digest_of, make_line
@@ -58,10 +60,12 @@ class Home:
 
     def note(self, *subjects):
         """Write events in one entry."""
-        self.lake.events.append([Event("people", each, "why") for each in subjects], now=NOON)
+        EventLog(self.lake.store).append(
+            [Event("people", each, "why") for each in subjects], now=NOON
+        )
 
     def verify(self):
-        return verify_logs(self.looked_at.events, self.uses)
+        return verify_logs(EventLog(self.looked_at.store), self.uses)
 
     def problem(self):
         (found,) = self.verify().problems
@@ -298,7 +302,7 @@ def test_an_answer_of_the_store_that_got_lost_writes_no_event_twice(tmp_path):
 
 def test_without_a_log_of_uses_the_author_is_who_runs_the_process(tmp_path):
     lake = open_lake(tmp_path / "lake", tmp_path / "landing")
-    lake.events.append([Event("people", "somebody")], now=NOON)
+    EventLog(lake.store).append([Event("people", "somebody")], now=NOON)
     (line,) = read_events(lake, Wanted()).lines
     assert (line["author"], line["reads_head"]) == (system_user(), None)
 
@@ -361,7 +365,7 @@ def test_a_policy_that_did_not_change_writes_nothing_and_lists_nothing(tmp_path)
         home.note(str(number))
     asked = Asked(tmp_path / "lake")
     lake = open_lake(tmp_path / "lake", tmp_path / "landing")
-    lake = type(lake)(AuditedStore(asked, home.uses), lake.landing, lake.receipts)
+    lake = replace(lake, store=AuditedStore(asked, home.uses))
     noting.note_policy(policy(), lake, used_for="x", now=NOON)
     asked.asked.clear()
     noting.note_policy(policy(), lake, used_for="x", now=NOON)
@@ -380,20 +384,20 @@ def test_in_s3_an_event_takes_four_requests_however_many_there_are(tmp_path, s3_
     places = (f"s3://{s3_bucket}/lake", tmp_path / "landing")
     lake = open_lake(*places, cache=tmp_path / "cache", client=client, audit=uses)
     for number in range(5):
-        lake.events.append([Event("people", str(number))], now=NOON)
+        EventLog(lake.store).append([Event("people", str(number))], now=NOON)
     noting.note_policy(policy(), lake, used_for="x", now=NOON)
     asked = []
     client.meta.events.register("before-call.s3", lambda model, **_: asked.append(model.name))
-    lake.events.append([Event("people", "one more")], now=NOON)
+    EventLog(lake.store).append([Event("people", "one more")], now=NOON)
     assert asked == ["HeadObject", "HeadObject", "GetObject", "PutObject"]
     asked.clear()
     noting.note_policy(policy(), lake, used_for="x", now=NOON)
     assert asked == ["HeadObject", "HeadObject", "GetObject"]
     looked_at = open_lake(*places, cache=tmp_path / "cache", client=client)
-    found = verify_logs(looked_at.events, uses)
+    found = verify_logs(EventLog(looked_at.store), uses)
     assert (found.problems, found.events) == ((), 7)
     client.delete_object(Bucket=s3_bucket, Key="lake/audit/000007.jsonl")
-    (problem,) = verify_logs(looked_at.events, uses).problems
+    (problem,) = verify_logs(EventLog(looked_at.store), uses).problems
     assert (problem.file, "is missing" in problem.what) == ("audit/000007.jsonl", True)
 
 
@@ -445,7 +449,9 @@ def test_people_are_named_by_pseudonym_and_an_erasure_by_what_tells_nothing(home
     facts = {"images": 1}
     noting.note_erasure("3fa9c1", home.lake, reason="asked for it", facts=facts, now=NOON)
     skill, person, stage, erasure = home.events()[4:]
-    assert skill["subject"] == person["subject"] == home.lake.ledger.pseudonym(address)
+    assert (
+        skill["subject"] == person["subject"] == AnswersLedger(home.lake.store).pseudonym(address)
+    )
     assert (skill["facts"]["skill"], skill["facts"]["granted"]) == ("reviewer", True)
     assert (stage["reason"], stage["facts"]["stage"]) == ("labels wrong", "deprecated")
     assert (erasure["subject"], erasure["reason"]) == ("3fa9c1", "asked for it")
@@ -458,7 +464,7 @@ def test_people_are_named_by_pseudonym_and_an_erasure_by_what_tells_nothing(home
 def test_events_and_reads_are_found_by_time_action_and_author(home):
     bob = Home(home.root, who=lambda: {"author": "bob", "run": "1", "asset": "human_labels"})
     later = NOON + timedelta(hours=1)
-    bob.lake.events.append([Event("erasure", "x")], now=later)
+    EventLog(bob.lake.store).append([Event("erasure", "x")], now=later)
     assert [line["subject"] for line in home.events(since=later)] == ["x"]
     assert [line["subject"] for line in home.events(author="bob")] == ["x"]
     assert len(home.events(action="people")) == 4

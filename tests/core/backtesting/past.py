@@ -9,7 +9,7 @@ import pandas as pd
 
 from annotation_platform.consensus.resolve import resolve_consensus
 from annotation_platform.labeling.guidelines import record_guideline
-from annotation_platform.lake import Lake, open_lake
+from annotation_platform.landing.lake import open_lake
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING, Label
 from annotation_platform.schema.tables import (
@@ -20,6 +20,7 @@ from annotation_platform.schema.tables import (
     ReviewTasks,
     table_named,
 )
+from annotation_platform.storage.lake import Lake
 
 ONE, TWO = "round-0001", "round-0002"
 ONTOLOGY = Ontology.from_names(["cat", "dog"])
@@ -127,7 +128,7 @@ class Past:
         self._write(round_id, "review_tasks", table)
 
     def _write(self, round_id, name, table):
-        self.lake.tables.write(table_named(name), round_id, table)
+        self.lake.tables.write(table_named(table_named(name)), round_id, table)
 
 
 def begin(folder: Path) -> Past:

@@ -73,7 +73,8 @@ def test_a_sampled_image_stands_for_all_that_were_not_in_dispute(past):
 
     agreed = [f"i{number}" for number in range(8)]
     merged = past.merge(ONE, {"a": {"ann": [CAT], "ben": [DOG]}, **dict.fromkeys(agreed, BOTH_CAT)})
-    plan = review_sample(ONE, merged.labels, merged.conflicts, TODAY, size=2)
+    unsettled = set(merged.conflicts.loc[~merged.conflicts["settled"], "image_id"])
+    plan = review_sample(ONE, merged.labels, unsettled, TODAY, size=2)
     drawn = {name for name in agreed if image_of(name) in set(plan.sample["item"])}
     decided = {name: ("accepted" if name in drawn else "undisputed", [CAT]) for name in agreed}
     past.review(ONE, {"a": ("fixed", [DOG]), **decided}, sampled=drawn)

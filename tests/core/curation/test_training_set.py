@@ -17,6 +17,8 @@ from annotation_platform.schema.tables import (
     Reaudits,
     ReviewedLabels,
     RoundTasks,
+    Splits,
+    TrainingRounds,
 )
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.round_tables import RoundTables
@@ -120,8 +122,17 @@ def add_imports(tables, round_id, numbers, **options):
     tables.write(ImportedLabels, round_id, ImportedLabels.from_rows(rows))
 
 
+def build_and_write(tables, round_id, **options):
+    """Build the training set, and write what the asset writes next to it."""
+    built = build_training_set(tables, round_id, ONTOLOGY, SplitPolicy(), seed=0, **options)
+    tables.write(TrainingRounds, round_id, built.included(round_id))
+    if not built.splits.empty:
+        tables.write(Splits, round_id, built.splits)
+    return built
+
+
 def build(tables, round_id):
-    return build_training_set(tables, round_id, ONTOLOGY, SplitPolicy(), seed=0)
+    return build_and_write(tables, round_id)
 
 
 def test_every_finished_round_is_in_it_whichever_finished_first(tables):
@@ -342,9 +353,7 @@ def add_auto(tables, round_id, numbers, *, box=(1.0, 2.0, 30.5, 40.25), name="ca
 
 
 def build_with_auto(tables, round_id, **options):
-    return build_training_set(
-        tables, round_id, ONTOLOGY, SplitPolicy(), seed=0, **({"use_auto": True} | options)
-    )
+    return build_and_write(tables, round_id, **({"use_auto": True} | options))
 
 
 def test_labels_without_a_person_train_are_marked_and_can_be_left_out(tables):

@@ -16,7 +16,7 @@ from annotation_platform.labeling.backends import registry
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.backends.registry import labeling_of
 from annotation_platform.labeling.rounds import fetch_answers, ledger_count, stand
-from annotation_platform.lake import open_lake
+from annotation_platform.landing.lake import open_lake
 from annotation_platform.params import read_params
 from annotation_platform.settings import PROJECT_ROOT, Settings
 from resources.deployments import build_resources

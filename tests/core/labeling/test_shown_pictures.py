@@ -14,7 +14,7 @@ from annotation_platform.images.decoding import decode
 from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
 from annotation_platform.labeling.backends.vendor.package import write_package
 from annotation_platform.labeling.shown_pictures import ShownPictures
-from annotation_platform.lake import open_lake
+from annotation_platform.landing.lake import open_lake
 from annotation_platform.params import MaskingPolicy
 from annotation_platform.schema.tables import (
     TABLES,

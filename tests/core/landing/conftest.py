@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from annotation_platform.lake import open_lake
 from annotation_platform.landing.events import LandingEvents
+from annotation_platform.landing.lake import open_lake
 from annotation_platform.landing.watch import watch_landing
 from annotation_platform.params import RoundPolicy
 

@@ -10,7 +10,7 @@ import boto3
 import pytest
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.lake import open_lake
+from annotation_platform.landing.lake import open_lake
 from annotation_platform.landing.receipts import DynamoReceipts, LakeReceipts
 from annotation_platform.schema.rounds import LandedObject
 from annotation_platform.schema.tables import RawImages

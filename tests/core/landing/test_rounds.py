@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotation_platform.lake import open_lake
+from annotation_platform.landing.lake import open_lake
 from annotation_platform.landing.places import FolderLanding
 from annotation_platform.landing.rounds import Landed, new_objects, pair_sidecars, plan_round
 from annotation_platform.params import RoundPolicy

@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from annotation_platform.cli.image.selection import relabel
-from annotation_platform.lake import open_lake
+from annotation_platform.landing.lake import open_lake
 from annotation_platform.models.examination import examine_round
 from annotation_platform.models.findings import image_weights
 from annotation_platform.models.loop import evaluate_round

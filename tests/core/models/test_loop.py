@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from annotation_platform.models.cards import policy_digest
-from annotation_platform.models.loop import evaluate_round, starting_weights, train_round
+from annotation_platform.models.kinds import starting_weights
+from annotation_platform.models.loop import evaluate_round, train_round
 from annotation_platform.models.pictures import Augmentation
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.params import Params, TrainingPolicy

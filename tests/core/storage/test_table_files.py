@@ -10,7 +10,7 @@ import pytest
 
 from annotation_platform.catalogue import query
 from annotation_platform.errors import TableError
-from annotation_platform.schema.tables import TABLES, Splits, Table, table_named
+from annotation_platform.schema.tables import TABLES, Splits, Table
 from annotation_platform.schema.tables.table import Column, count, number, text
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.round_tables import RoundTables, table_key
@@ -73,7 +73,7 @@ def tables(tmp_path, old):
     store = LocalObjectStore(tmp_path)
     store.put(table_key("answered", ONE), old)
     tables = RoundTables(store)
-    tables.write(table_named(Annotated), TWO, NEW)
+    tables.write(Annotated, TWO, NEW)
     return tables
 
 
@@ -100,24 +100,22 @@ def test_an_older_file_without_rows_is_the_empty_table():
 
 
 def test_every_way_to_read_finds_a_round_in_the_old_folder(tables, old):
-    assert tables.rounds(table_named(Annotated)) == [ONE, TWO]
-    assert [tables.exists(table_named(Annotated), key) for key in (ONE, TWO, THREE)] == [
+    assert tables.rounds(Annotated) == [ONE, TWO]
+    assert [tables.exists(Annotated, key) for key in (ONE, TWO, THREE)] == [
         True,
         True,
         False,
     ]
-    assert tables.digest(table_named(Annotated), ONE) == hashlib.sha256(old).hexdigest()
-    pd.testing.assert_frame_equal(tables.read(table_named(Annotated), ONE), MAPPED)
+    assert tables.digest(Annotated, ONE) == hashlib.sha256(old).hexdigest()
+    pd.testing.assert_frame_equal(tables.read(Annotated, ONE), MAPPED)
     both = pd.concat([MAPPED, NEW], ignore_index=True)
-    pd.testing.assert_frame_equal(tables.read_all(table_named(Annotated)), both)
-    pd.testing.assert_frame_equal(
-        tables.read_rounds(table_named(Annotated), [ONE, THREE, TWO]), both
-    )
-    assert tables.values(table_named(Annotated), "annotation", [ONE]) == {"a", "b"}
-    assert tables.values(table_named(Annotated), "step", [ONE, TWO]) == {"annotate"}
+    pd.testing.assert_frame_equal(tables.read_all(Annotated), both)
+    pd.testing.assert_frame_equal(tables.read_rounds(Annotated, [ONE, THREE, TWO]), both)
+    assert tables.values(Annotated, "annotation", [ONE]) == {"a", "b"}
+    assert tables.values(Annotated, "step", [ONE, TWO]) == {"annotate"}
     for round_id, score in ((ONE, [None, None]), (TWO, [0.5, 0.5])):
         names = ["ignore", "annotation", "score", "assignment", "step"]
-        some = tables.read_columns(table_named(Annotated), round_id, names)
+        some = tables.read_columns(Annotated, round_id, names)
         assert list(some) == names
         assert some["annotation"].tolist() == ["a", "b"]
         assert some["assignment"].tolist() == [1, 2]
@@ -131,14 +129,14 @@ def test_the_digest_that_is_noted_is_that_of_the_file_under_its_own_name(tables,
     tables.noting(noted).read_all(Annotated)
     assert noted == {
         f"answered/{ONE}": hashlib.sha256(old).hexdigest(),
-        f"annotated/{TWO}": tables.digest(table_named(Annotated), TWO),
+        f"annotated/{TWO}": tables.digest(Annotated, TWO),
     }
 
 
 def test_a_round_that_is_written_again_takes_the_place_of_the_old_one(tables):
-    tables.write(table_named(Annotated), ONE, MAPPED.assign(score=1.0))
-    assert tables.rounds(table_named(Annotated)) == [ONE, TWO]
-    assert tables.read(table_named(Annotated), ONE)["score"].tolist() == [1.0, 1.0]
+    tables.write(Annotated, ONE, MAPPED.assign(score=1.0))
+    assert tables.rounds(Annotated) == [ONE, TWO]
+    assert tables.read(Annotated, ONE)["score"].tolist() == [1.0, 1.0]
 
 
 def test_rows_are_found_by_a_column_that_was_renamed(old):
@@ -176,13 +174,13 @@ def test_a_file_of_a_newer_release_is_refused_however_it_is_read(tmp_path):
     store = LocalObjectStore(tmp_path)
     tables = RoundTables(store)
     for round_id in (ONE, TWO):
-        tables.write(table_named(Tomorrow), round_id, Tomorrow.from_rows(rows))
+        tables.write(Tomorrow, round_id, Tomorrow.from_rows(rows))
     message = r"annotated .*schema version 3, and this release reads up to 2\. Upgrade"
     for read in (
-        lambda: tables.read(table_named(Annotated), ONE),
-        lambda: tables.read_all(table_named(Annotated)),
-        lambda: tables.read_columns(table_named(Annotated), ONE, ["annotation"]),
-        lambda: tables.values(table_named(Annotated), "annotation", [ONE]),
+        lambda: tables.read(Annotated, ONE),
+        lambda: tables.read_all(Annotated),
+        lambda: tables.read_columns(Annotated, ONE, ["annotation"]),
+        lambda: tables.values(Annotated, "annotation", [ONE]),
     ):
         with pytest.raises(TableError, match=message):
             read()
@@ -209,5 +207,5 @@ def test_tables_of_v0_1_0_are_read_as_they_are(tmp_path):
     store = LocalObjectStore(tmp_path)
     store.put(table_key("splits", ONE), parquet_bytes(Splits.from_rows([row])))
     tables = RoundTables(store)
-    tables.write(table_named(Splits), TWO, Splits.from_rows([{**row, "key": "b" * 64}]))
-    assert tables.read_all(table_named(Splits))["key"].tolist() == ["a" * 64, "b" * 64]
+    tables.write(Splits, TWO, Splits.from_rows([{**row, "key": "b" * 64}]))
+    assert tables.read_all(Splits)["key"].tolist() == ["a" * 64, "b" * 64]

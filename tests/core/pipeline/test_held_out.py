@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 
-from annotation_platform.lake import open_lake
-from annotation_platform.model_looks import reference_pictures
+from annotation_platform.landing.lake import open_lake
+from annotation_platform.pipeline.held_out import reference_pictures
 from annotation_platform.schema.tables import SelectedImages, TrainingSet
 
 IDS = sorted(hashlib.sha256(str(number).encode()).hexdigest() for number in range(100))

@@ -1,5 +1,7 @@
 """Which of a round's pictures need no person: what its audit certifies, and nothing else."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
@@ -10,24 +12,24 @@ from annotation_platform.curation.auto_accept import (
     accept_labels,
     judge_certificates,
 )
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.embedding import PictureEmbedder, features_for
 from annotation_platform.labeling.record import cancelled_rounds
-from annotation_platform.lake import Lake
-from annotation_platform.params import Params
+from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.pipeline.result import Counts, Result, Rows, Thumbnails
 from annotation_platform.schema.rounds import round_number
-from annotation_platform.schema.shapes import UPRIGHT_BOXES
 from annotation_platform.schema.tables import (
-    AuditFrame,
     AutoLabels,
     Certificates,
-    HumanLabels,
     LabelTasks,
     ModelPredictions,
     ReviewedLabels,
     SelectedImages,
     records,
 )
+from annotation_platform.storage.lake import Lake
 
+_CERTIFICATE = ["class_name", "granted", "alpha", "bound", "delta", "audited_pictures", "reason"]
 _COMPARED = ("brightness", "sharpness")
 _NO_FRAME = (
     "Auto-accept was off when the images of this round were chosen, so nothing says what its audit "
@@ -43,44 +45,90 @@ _OTHER_SHAPES = (
 )
 
 
-def accept_proposals(round_id: str, *, lake: Lake, policy: Params) -> AutoAccepted:
+@dataclass(frozen=True)
+class AcceptInputs:
+    """The tables of a round on which its certificate rests, by name."""
+
+    model_predictions: pd.DataFrame
+    selected_images: pd.DataFrame
+    audit_frame: pd.DataFrame
+    label_tasks: pd.DataFrame
+    human_labels: pd.DataFrame
+    reviewed_labels: pd.DataFrame
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoAccept(Result):
+    """The labels that need no person, their certificate, and how certificates fare since."""
+
+    auto_labels: pd.DataFrame
+    certificates: pd.DataFrame
+    reaudits: pd.DataFrame
+
+
+def auto_accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccept:
+    """Accept predictions of the round without a person, under a certificate."""
+    found = _accept(context, inputs)
+    reaudits = _reaudits_by_now(context)
+    overall = found.certificates[found.certificates["class_name"] == ""]
+    labelled = found.labels[["image_id"]].drop_duplicates()
+    shown = accepted_images(context.tables).merge(labelled)
+    return AutoAccept(
+        auto_labels=found.labels,
+        certificates=found.certificates,
+        reaudits=reaudits,
+        figures={
+            "images": found.labels["image_id"].nunique(),
+            "labels": len(found.labels),
+            "automated_share": float(overall["share"].sum()) if found.granted else 0.0,
+            "minutes_saved": found.seconds_saved / 60,
+            "refused_because": " ".join(overall["reason"]) or "",
+            "certificate": Rows(found.certificates, _CERTIFICATE),
+            "held": Counts(pd.Series(found.held.values(), dtype="str")),
+            "seen_again_next": len(found.seen_again),
+            "contradicted": int(reaudits["contradicted"].sum()),
+            "seen_again": Rows(
+                reaudits, ["certified_round", "pictures", "labels", "errors", "contradicted"]
+            ),
+            "preview": Thumbnails(shown, found.labels, context.policy.ontology),
+        },
+    )
+
+
+def _accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccepted:
     """Return the labels of a round that no person gives, with the certificate they rest on.
 
     The audit of the round is a random sample of its pool, but what is accepted is never what the
     rules of selection chose: those pictures went to people. So the certificate is made for the
     rest, that is for the pool without what the same rules would have chosen had nobody been
-    audited; both were written down when the images were chosen (``choosing.py``). That choice knows
+    audited; both were written down when the images were chosen (``select.py``). That choice knows
     nothing of the audit, so the audited pictures among the rest are a random sample of it. An
     audited picture of which no answer stands counts with all its proposals wrong: leaving out what
     people cannot agree on would flatter the model.
-
-    Args:
-        round_id: a round that is reviewed.
-        lake: where everything is kept.
-        policy: ``auto_accept`` says how sure it must be; where that is off, nothing is accepted.
     """
+    round_id, lake, policy = context.round_id, context.lake, context.policy
     if not policy.auto_accept.enabled:
         nothing = AutoLabels.empty(), Certificates.empty()
         return AutoAccepted(*nothing, held={}, seen_again=[], seconds_saved=0.0, p_values={})
     tables = lake.tables
-    frame = tables.read_rounds(AuditFrame, [round_id])
-    boxed = [each.name for each in policy.ontology.classes if each.shape in UPRIGHT_BOXES]
+    frame = inputs.audit_frame
+    boxed = [each.name for each in policy.ontology.classes if each.shape == "box"]
     refusal = "" if len(frame) else _NO_FRAME
     if not set(frame["predictions_sha256"]) <= {tables.digest(ModelPredictions, round_id)}:
         refusal = _OTHER_PROPOSALS
     if len(boxed) < len(policy.ontology.classes):
         refusal = _OTHER_SHAPES
-    predictions = tables.read(ModelPredictions, round_id)
+    predictions = inputs.model_predictions
     predictions = predictions[predictions["class_name"].isin(boxed)]
-    selected = tables.read(SelectedImages, round_id).sort_values("rank")
-    tasks = tables.read(LabelTasks, round_id)
+    selected = inputs.selected_images.sort_values("rank")
+    tasks = inputs.label_tasks
     open_ = frame.loc[~frame["by_rule"], "image_id"]
     drawn = selected.loc[selected["audit"] & selected["image_id"].isin(open_), "image_id"]
     blind = tasks.groupby("image_id")["blind"].all()
     audit = [image for image in drawn if blind.get(image, False)]
     # A picture that is a gold task was asked about too.
     rest = open_[~open_.isin({*selected["image_id"], *tasks["image_id"]})]
-    images = lake.accepted_images()
+    images = accepted_images(lake.tables)
     described = images[images["image_id"].isin([*rest, *audit])].drop_duplicates("image_id")
     vectors = features_for(
         described, PictureEmbedder(), store=lake.store, load=lake.picture, round_id=round_id
@@ -91,28 +139,25 @@ def accept_proposals(round_id: str, *, lake: Lake, policy: Params) -> AutoAccept
     return accept_labels(
         predictions,
         rest.tolist(),
-        Audit(audit, _answers(round_id, audit, lake)),
+        Audit(audit, _standing(inputs.reviewed_labels, audit)),
         features,
         round_id=round_id,
         policy=policy.auto_accept,
-        seconds_per_picture=_seconds_per_picture(round_id, lake),
+        seconds_per_picture=_seconds_per_picture(inputs.human_labels),
         rng=np.random.default_rng([policy.seed, round_number(round_id)]),
         refusal=refusal,
     )
 
 
-def reaudits_by_now(round_id: str, *, lake: Lake) -> pd.DataFrame:
+def _reaudits_by_now(context: RoundContext) -> pd.DataFrame:
     """Return the ``reaudits``: what people found since in pictures accepted without a person.
 
     Of every certificate of another round those pictures count that were drawn by lot since and
     answered blind: to be seen again, or in a later audit. What the rules of selection chose of
     them, or somebody pinned, says nothing of the others. As in an audit, a picture of which no
     answer stands counts with all its labels wrong.
-
-    Args:
-        round_id: written beside everything.
-        lake: where everything is kept.
     """
+    round_id, lake = context.round_id, context.lake
     tables = lake.tables
     certificates = tables.read_all(Certificates)
     accepted = tables.read_all(AutoLabels)
@@ -140,20 +185,19 @@ def _seen_since(round_id: str, accepted: pd.DataFrame, lake: Lake) -> Audit:
     by_lot = selected["audit"] | (selected["rule"] == "reaudit")
     drawn = selected.loc[by_lot & selected["image_id"].isin(accepted["image_id"]), "image_id"]
     blind = lake.tables.read(LabelTasks, round_id).groupby("image_id")["blind"].all()
-    answered = set(lake.tables.read(ReviewedLabels, round_id)["image_id"])
-    images = [image for image in drawn if blind.get(image, False) and image in answered]
-    return Audit(images, _answers(round_id, images, lake))
-
-
-def _answers(round_id: str, images: list[str], lake: Lake) -> pd.DataFrame:
-    """Return the labels that stand of these pictures."""
     reviewed = lake.tables.read(ReviewedLabels, round_id)
+    answered = set(reviewed["image_id"])
+    images = [image for image in drawn if blind.get(image, False) and image in answered]
+    return Audit(images, _standing(reviewed, images))
+
+
+def _standing(reviewed: pd.DataFrame, images: list[str]) -> pd.DataFrame:
+    """Return the labels that stand of these pictures."""
     stands = ~reviewed["decision"].isin(["rejected", "undecided"])
     return reviewed[stands & reviewed["image_id"].isin(images)]
 
 
-def _seconds_per_picture(round_id: str, lake: Lake) -> float:
+def _seconds_per_picture(said: pd.DataFrame) -> float:
     """Return the seconds of people that a picture takes: all its answers together."""
-    said = lake.tables.read(HumanLabels, round_id)
     said = said[said["purpose"] == "label"].drop_duplicates("answer_id")
     return float(said.groupby("image_id")["lead_time_seconds"].sum().median())

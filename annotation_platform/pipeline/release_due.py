@@ -1,6 +1,7 @@
 """Whether a merged round may become a version: nobody has to decide any more, the labels pass."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -10,12 +11,13 @@ from annotation_platform.curation.training_set import (
     round_problem,
     usable_imports,
 )
-from annotation_platform.labeling.backends.protocol import LabelingBackend
+from annotation_platform.images.accepted import accepted_images
+from annotation_platform.labeling.backends.protocol import Submission
 from annotation_platform.labeling.record import cancelled_rounds
 from annotation_platform.labeling.reviews import decisions
-from annotation_platform.lake import Lake
-from annotation_platform.params import Params
+from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.schema.tables import ImportedLabels, ReviewedLabels
+from annotation_platform.storage.lake import Lake
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,14 @@ class ReleaseDue:
 
 
 def release_due(
-    round_id: str, review_tasks: pd.DataFrame, labeling: LabelingBackend, lake: Lake, policy: Params
+    context: RoundContext, review_tasks: pd.DataFrame, submitted: Sequence[Submission]
 ) -> ReleaseDue:
     """Return what a release of a merged round would be made of now.
 
-    Raises:
-        LabelingError: the back end cannot be asked what reviewers decided.
+    ``submitted`` is what its reviewers submitted, as the back end shows it.
     """
-    decided = decisions(round_id, review_tasks, labeling, lake)
+    round_id, lake, policy = context.round_id, context.lake, context.policy
+    decided = decisions(round_id, review_tasks, submitted, lake)
     asked = int((review_tasks["backend"] != "").sum())
     waits_for = ""
     if len(decided.reviews) < asked and policy.review.undecided == "wait":
@@ -53,13 +55,14 @@ def merged_digest(round_id: str, lake: Lake) -> str:
     return round_digest(lake.tables, round_id, of=("consensus_labels", "review_tasks"))
 
 
-def held_back(round_id: str, lake: Lake, policy: Params) -> str:
+def held_back(context: RoundContext) -> str:
     """Return why a merged round may not become a version; empty if it may."""
-    tables = lake.tables
+    round_id, lake, tables = context.round_id, context.lake, context.tables
+    ontology = context.policy.ontology
     if cancelled_rounds(lake.store, [round_id]) and not _labels_beside(round_id, lake):
         return "it is cancelled, and no other round has labels"
-    images = lake.accepted_images()
-    return round_problem(tables, round_id, images, policy.ontology, labels_table="consensus_labels")
+    images = accepted_images(lake.tables)
+    return round_problem(tables, round_id, images, ontology, labels_table="consensus_labels")
 
 
 def _labels_beside(round_id: str, lake: Lake) -> bool:

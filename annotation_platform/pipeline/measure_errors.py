@@ -1,6 +1,6 @@
 """How many labels of a version are wrong: what was looked at again of each round that it holds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -11,13 +11,12 @@ from annotation_platform.curation.error_bars import (
     review_findings,
 )
 from annotation_platform.curation.imported import PEOPLE
-from annotation_platform.labeling.review_sampling import SAMPLE, review_sample
-from annotation_platform.lake import Lake
-from annotation_platform.params import Params
-from annotation_platform.schema.shapes import STATEMENTS
+from annotation_platform.images.accepted import accepted_images
+from annotation_platform.labeling.review_sampling import SAMPLE, disputed_images, review_sample
+from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.pipeline.result import Result, Rows
 from annotation_platform.schema.tables import (
     Certificates,
-    Conflicts,
     ConsensusLabels,
     ErrorBars,
     Frame,
@@ -30,16 +29,39 @@ _FINDINGS = ["image_id", "class_name", "wrong", "weight"]
 
 
 @dataclass(frozen=True)
-class MeasuredErrors:
+class _Measured:
     """The bars of a version, and the rounds whose sample cannot be read, with the reason."""
 
     bars: Frame[ErrorBars]
     unread: dict[str, str]
 
 
-def measure_errors(
-    round_id: str, training_set: pd.DataFrame, *, lake: Lake, policy: Params
-) -> MeasuredErrors:
+@dataclass(frozen=True, kw_only=True)
+class ErrorsMeasured(Result):
+    """The error bars of a version."""
+
+    error_bars: pd.DataFrame
+
+
+def measure_errors(context: RoundContext, training_set: pd.DataFrame) -> ErrorsMeasured:
+    """Return how many labels of the version are wrong, by origin and class."""
+    measured = _measure(context, training_set)
+    bars = measured.bars
+    overall = bars[(bars["class_name"] == "") & (bars["origin"] == PEOPLE)]
+    means = overall[["rate", "low", "high"]].mean().add_prefix("wrong_")
+    shown = ["origin", "class_name", "design", "labels", "audited", "rate", "low", "high"]
+    return ErrorsMeasured(
+        error_bars=bars,
+        figures={
+            "audited_labels": int(overall["audited"].sum()),
+            **{str(name): float(value) for name, value in means.items()},
+            "unread_samples": measured.unread,
+            "preview": Rows(bars, shown),
+        },
+    )
+
+
+def _measure(context: RoundContext, training_set: pd.DataFrame) -> _Measured:
     """Return how many labels of a version are wrong, by origin and class.
 
     Of people's labels those speak that nothing was in dispute about: reviewers of each round looked
@@ -47,18 +69,13 @@ def measure_errors(
     or added is counted. It is the share before they mended it. Labels of pictures in dispute were
     all looked at, and are not in it. What was accepted without a person has the bound of its
     certificate. Labels that came along with pictures nobody looked at: they may all be wrong.
-
-    Args:
-        round_id: the round that releases the version.
-        training_set: what the version will hold.
-        lake: where everything is kept.
-        policy: its seed drew the samples.
     """
-    labels = training_set[~training_set["shape"].isin(STATEMENTS)]
+    round_id, lake = context.round_id, context.lake
+    labels = training_set[~training_set["shape"].isin(["none", "unsure"])]
     pictures = training_set.drop_duplicates("image_id", keep="last")
     round_of = dict(zip(pictures["image_id"], pictures["round_id"], strict=True))
     by_people = training_set.loc[training_set["origin"] == PEOPLE, "round_id"].unique()
-    images = lake.accepted_images().drop_duplicates("image_id").set_index("image_id")
+    images = accepted_images(lake.tables).drop_duplicates("image_id").set_index("image_id")
     sides = images[["width", "height"]].astype(float)
     findings: list[pd.DataFrame] = []
     unread: dict[str, str] = {}
@@ -70,7 +87,7 @@ def measure_errors(
         disputed -= set(sampled)
         if sampled.empty:
             continue
-        found = _findings(key, set(sampled), round_of, sides, lake, policy)
+        found = _findings(replace(context, round_id=key), tasks, round_of, sides)
         if found is None:
             unread[key] = "the seed of its sample is no longer that of params.yaml"
         elif len(found):
@@ -90,27 +107,23 @@ def measure_errors(
                 picture_error_bars(looked, round_id=round_id, origin=str(origin), labels=counts)
             )
     if not bars:
-        return MeasuredErrors(ErrorBars.empty(), unread)
-    return MeasuredErrors(pd.concat(bars, ignore_index=True), unread)
+        return _Measured(ErrorBars.empty(), unread)
+    return _Measured(pd.concat(bars, ignore_index=True), unread)
 
 
 def _findings(
-    round_id: str,
-    sampled: set[str],
-    round_of: dict[str, str],
-    sides: pd.DataFrame,
-    lake: Lake,
-    policy: Params,
+    context: RoundContext, tasks: pd.DataFrame, round_of: dict[str, str], sides: pd.DataFrame
 ) -> pd.DataFrame | None:
     """Return what reviewers found in a round's sample; None where it is not known how it was drawn.
 
     Pictures that people labelled anew in a later round are not of this one any more. A rejected one
     counts all the same: what was not drawn and would be rejected is in the version.
     """
-    tables = lake.tables
+    tables, round_id, policy = context.tables, context.round_id, context.policy
+    sampled = set(tasks.loc[tasks["kinds"] == SAMPLE, "image_id"])
     consensus = tables.read(ConsensusLabels, round_id)
-    conflicts = tables.read(Conflicts, round_id)
-    plan = review_sample(round_id, consensus, conflicts, policy, size=len(sampled))
+    disputed = disputed_images(tasks)
+    plan = review_sample(round_id, consensus, disputed, policy, size=len(sampled))
     if set(plan.sample["item"]) != sampled:
         return None
     reviewed = tables.read(ReviewedLabels, round_id)

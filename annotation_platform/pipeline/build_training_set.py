@@ -1,0 +1,53 @@
+"""The training set: the labels of all finished rounds, each in the split drawn for good."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from annotation_platform.curation import training_set
+from annotation_platform.labeling.record import cancelled_rounds
+from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.pipeline.result import Counts, Histogram, Result, Thumbnails
+from annotation_platform.schema.shapes import AREAS
+from annotation_platform.schema.tables import LabelTasks
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSetBuilt(Result):
+    """The training set, the rounds in it, and the splits that are new; None if none are."""
+
+    training_set: pd.DataFrame
+    training_rounds: pd.DataFrame
+    splits: pd.DataFrame | None
+
+
+def build_training_set(context: RoundContext) -> TrainingSetBuilt:
+    """Return the labels of all rounds finished by now, and record their lineage."""
+    tables, policy = context.tables, context.policy
+    built = training_set.build_training_set(
+        tables,
+        context.round_id,
+        policy.ontology,
+        policy.splits,
+        seed=policy.seed,
+        cancelled=cancelled_rounds(context.lake.store, tables.rounds(LabelTasks)),
+        use_auto=policy.auto_accept.enabled and policy.auto_accept.use_in_training,
+    )
+    images = built.labels.drop_duplicates("image_id")
+    return TrainingSetBuilt(
+        training_set=built.labels,
+        training_rounds=built.included(context.round_id),
+        splits=None if built.splits.empty else built.splits,
+        figures={
+            "images": len(images),
+            "boxes": int(built.labels["shape"].isin(AREAS).sum()),
+            "test_images": int((images["split"] == "test").sum()),
+            "splits": Counts(images["split"]),
+            "classes": Histogram(built.labels["class_name"].dropna()),
+            "origins": Counts(built.labels["origin"]),
+            "rounds": built.rounds,
+            "held_rounds": built.held,
+            "held_images": dict(list(built.held_images.items())[:100]),
+            "preview": Thumbnails(images, built.labels, policy.ontology),
+        },
+    )

@@ -1,0 +1,45 @@
+"""From images as they arrived to accepted, duplicate and quarantined ones."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from annotation_platform.images.cleaning import clean_round
+from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.pipeline.earlier import earlier_rounds
+from annotation_platform.pipeline.result import Histogram, Quarantined, Result, Rows, Thumbnails
+from annotation_platform.schema.tables import CleanedImages
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cleaned(Result):
+    """The outcome of each arrival of a round."""
+
+    cleaned_images: pd.DataFrame
+
+
+def clean(context: RoundContext, raw_images: pd.DataFrame) -> Cleaned:
+    """Return the outcome of each image of the round.
+
+    Raises:
+        NotReadyError: an earlier round is not cleaned yet.
+    """
+    lake = context.lake
+    earlier = earlier_rounds(CleanedImages, context.round_id, lake)
+    policy = context.policy.cleaning
+    cleaned = clean_round(raw_images, earlier, lake.store, policy, runner=lake.runner)
+    accepted = cleaned[cleaned["outcome"] == "accepted"]
+    rejected = cleaned[cleaned["outcome"] != "accepted"]
+    quarantined = cleaned[cleaned["outcome"] == "quarantined"]
+    return Cleaned(
+        cleaned_images=cleaned,
+        figures={
+            "accepted": len(accepted),
+            "duplicates": int((cleaned["outcome"] == "duplicate").sum()),
+            "quarantined": len(quarantined),
+            "reasons": Histogram(rejected["reason"].str.split(":").str[0]),
+            "not_accepted": Rows(rejected, ["source_key", "outcome", "reason", "duplicate_of"]),
+            "quarantine": Quarantined(quarantined),
+            "preview": Thumbnails(accepted),
+        },
+    )

@@ -1,0 +1,46 @@
+"""What every use case of a round works with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from annotation_platform.landing.lake import LandingLake
+from annotation_platform.params import Params
+from annotation_platform.schema.tables import Table
+from annotation_platform.storage.round_tables import RoundTables
+
+
+def _silent(sentence: str) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True)
+class RoundContext:
+    """The round that a use case is about, the stores, the policy and the time.
+
+    Attributes:
+        round_id: the round.
+        lake: tables, images, journals, and the landing zone.
+        policy: of the moment.
+        now: the time, UTC; use cases read no clock.
+        report: receives sentences about the progress of long work.
+    """
+
+    round_id: str
+    lake: LandingLake
+    policy: Params
+    now: datetime
+    report: Callable[[str], None] = _silent
+
+    @property
+    def tables(self) -> RoundTables:
+        """The tables of the lake."""
+        return self.lake.tables
+
+    def before(self, table: type[Table]) -> list[str]:
+        """Return the rounds before this one that have a table, in order."""
+        return [key for key in self.tables.rounds(table) if key < self.round_id]
+
+    def until_now(self, table: type[Table]) -> list[str]:
+        """Return the rounds up to this one that have a table, in order."""
+        return [key for key in self.tables.rounds(table) if key <= self.round_id]

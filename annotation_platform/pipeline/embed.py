@@ -1,0 +1,36 @@
+"""A vector for each accepted image."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from annotation_platform.images.embedding import features_for
+from annotation_platform.models.embedder import embedder_for
+from annotation_platform.models.registry import ModelRegistry
+from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.pipeline.result import Result, Rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedded(Result):
+    """The vectors of a round."""
+
+    image_embeddings: pd.DataFrame
+
+
+def embed(context: RoundContext, cleaned_images: pd.DataFrame, models: ModelRegistry) -> Embedded:
+    """Return a vector for each accepted image of the round."""
+    lake = context.lake
+    accepted = cleaned_images[cleaned_images["outcome"] == "accepted"]
+    embedder = embedder_for(context.policy.selection.embedder, models)
+    vectors = features_for(
+        accepted, embedder, store=lake.store, load=lake.picture, round_id=context.round_id
+    )
+    return Embedded(
+        image_embeddings=vectors,
+        figures={
+            "images": len(vectors),
+            "embedder": embedder.name,
+            "preview": Rows(vectors, ["image_id", "embedder"]),
+        },
+    )

@@ -1,0 +1,172 @@
+"""How good a round's models are, and whether they are promoted."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from annotation_platform.images.accepted import accepted_images
+from annotation_platform.models.agreement import agreement_drop, model_agreement
+from annotation_platform.models.examination import Examination, examine_round
+from annotation_platform.models.learning_curves import learning_history, rank_by_gain
+from annotation_platform.models.loop import EvaluatedRound, evaluate_round
+from annotation_platform.models.registry import ModelRegistry
+from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.pipeline.result import Counts, Figure, Findings, Markdown, Result, Rows
+from annotation_platform.schema.tables import (
+    ConsensusLabels,
+    HumanLabels,
+    ModelAgreement,
+    ModelPredictions,
+    ModelSlices,
+    TrainedModels,
+)
+from annotation_platform.storage.round_tables import RoundTables
+
+_AGREED = (ModelPredictions, ConsensusLabels, HumanLabels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated(Result):
+    """The evaluation of a round's models, and tables about where they fail."""
+
+    model_evaluation: pd.DataFrame
+    model_slices: pd.DataFrame
+    model_findings: pd.DataFrame
+    missed_by_model: pd.DataFrame
+    choice_figures: pd.DataFrame
+    model_agreement: pd.DataFrame
+
+
+def evaluate(
+    context: RoundContext,
+    trained_model: pd.DataFrame,
+    training_set: pd.DataFrame,
+    models: ModelRegistry,
+) -> Evaluated:
+    """Evaluate the round's models on the test split; they are promoted if they are better."""
+    evaluated = evaluate_round(
+        context.round_id,
+        trained_model,
+        training_set,
+        registry=models,
+        picture_path=context.lake.picture_path,
+        ontology=context.policy.ontology,
+    )
+    examined = examine_round(
+        context.round_id,
+        evaluated,
+        training_set,
+        accepted_images(context.tables),
+        registry=models,
+        picture_path=context.lake.picture_path,
+        policy=context.policy,
+    )
+    agreement = _agreement(context)
+    return Evaluated(
+        model_evaluation=evaluated.table,
+        model_slices=examined.slices,
+        model_findings=examined.findings,
+        missed_by_model=examined.missed,
+        choice_figures=evaluated.choices.figures,
+        model_agreement=agreement,
+        figures={
+            **_model_figures(evaluated),
+            **_choice_figures(evaluated),
+            **_examination_figures(examined, training_set),
+            **_agreement_figures(agreement, context),
+            "more_images_help": Rows(_expected_gains(context, examined.slices)),
+            "preview": Rows(
+                evaluated.table, ["dataset_tag", "test_images", "map50", "promoted_map50"]
+            ),
+        },
+    )
+
+
+def _model_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
+    row = evaluated.table.iloc[0]
+    numbers = ["map50", "map", "map_low", "map_high", "difference"]
+    return {
+        "test_images": int(row["test_images"]),
+        **{name: float(row[name]) for name in numbers},
+        "promoted": bool(row["promoted"]),
+        "reason": Markdown(str(row["reason"])),
+        "map50_by_class": {
+            name: None if math.isnan(ap) else round(float(ap), 4)
+            for name, ap in evaluated.per_class.items()
+        },
+    }
+
+
+def _choice_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
+    """Return how well the classifier does; nothing where there are no classes of whole images."""
+    row = evaluated.table.iloc[0]
+    if not row["choice_images"]:
+        return {}
+    shown = ["class_name", "chosen", "proposed", "right", "accuracy", "f1", "f1_low", "f1_high"]
+    numbers = ["accuracy", "accuracy_low", "accuracy_high", "promoted_accuracy"]
+    return {
+        "images_with_choices": int(row["choice_images"]),
+        **{name: float(row[name]) for name in numbers},
+        "classifier_promoted": bool(row["classifier_promoted"]),
+        "classifier_reason": Markdown(str(row["classifier_reason"])),
+        "choices": Rows(evaluated.choices.figures, shown),
+    }
+
+
+def _examination_figures(examined: Examination, training_set: pd.DataFrame) -> dict[str, Figure]:
+    shown = ["kind", "name", "images", "map", "map_low", "map_high", "difference"]
+    test = training_set[training_set["split"] == "test"]
+    return {
+        "weak_slices": int(examined.slices["weak"].sum()),
+        "weakest_slices": Rows(examined.slices, shown),
+        "findings": Counts(examined.findings["kind"]),
+        "worst_findings": Findings(examined.findings, test),
+        "missed_in_training": len(examined.missed),
+    }
+
+
+def agreement_so_far(round_id: str, tables: RoundTables, agreement: pd.DataFrame) -> pd.DataFrame:
+    """Return the ``model_agreement`` of all rounds before this one, and this one's."""
+    before = [key for key in tables.rounds(ModelAgreement) if key < round_id]
+    earlier = tables.read_rounds(ModelAgreement, before)
+    parts = [each for each in (earlier, agreement) if not each.empty] or [agreement]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _agreement(context: RoundContext) -> pd.DataFrame:
+    round_id, policy = context.round_id, context.policy
+    tables = [context.tables.read_rounds(table, [round_id]) for table in _AGREED]
+    predictions, consensus, people = tables
+    return model_agreement(
+        round_id,
+        predictions,
+        consensus,
+        people,
+        ontology=policy.ontology,
+        minimum_score=policy.labeling.minimum_score,
+    )
+
+
+def _agreement_figures(agreement: pd.DataFrame, context: RoundContext) -> dict[str, Figure]:
+    """Return how far predictions and annotators agree, in this round and over all so far."""
+    overall = agreement[agreement["class_name"] == ""].set_index("answers")["f1"]
+    history = agreement_so_far(context.round_id, context.tables, agreement)
+    return {
+        "agreement_with_people": float(overall.get("consensus", math.nan)),
+        "agreement_with_blind_answers": float(overall.get("blind", math.nan)),
+        "agreement_trend": agreement_drop(history).sentence,
+    }
+
+
+def _expected_gains(context: RoundContext, own_slices: pd.DataFrame) -> pd.DataFrame:
+    """Return what half as many training images again would give, by class and size."""
+    tables = context.tables
+    earlier = tables.read_rounds(ModelSlices, context.before(ModelSlices))
+    parts = [each for each in (earlier, own_slices) if not each.empty] or [own_slices]
+    slices = pd.concat(parts, ignore_index=True)
+    rounds = [*context.before(ModelSlices), context.round_id]
+    trained = tables.read_rounds(TrainedModels, rounds)
+    more = max(1.0, float(trained["train_images"].max()) / 2) if len(trained) else 1.0
+    return rank_by_gain(learning_history(slices, trained), more=more, rng=np.random.default_rng(0))

@@ -1,0 +1,142 @@
+"""Labels of a round that its predictions contradict."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from annotation_platform.curation.label_issues import (
+    box_issues,
+    choice_issues,
+    class_issues,
+    measure_trust,
+    mistake_risk,
+)
+from annotation_platform.images.accepted import accepted_images
+from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.pipeline.held_out import (
+    held_out_images,
+    last_training_round,
+    of_ontology,
+    rows_of,
+)
+from annotation_platform.pipeline.result import Counts, Result, Rows, Thumbnails
+from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import AREAS
+from annotation_platform.schema.tables import Frame, LabelIssues, TrainingSet
+
+
+@dataclass(frozen=True)
+class IssueInputs:
+    """The tables of a round in which its label issues are found, by name."""
+
+    consensus_labels: pd.DataFrame
+    model_predictions: pd.DataFrame
+    predicted_images: pd.DataFrame
+    held_out_predictions: pd.DataFrame
+    held_out_images: pd.DataFrame
+
+
+@dataclass(frozen=True, kw_only=True)
+class IssuesFound(Result):
+    """The suspect labels of a round."""
+
+    label_issues: pd.DataFrame
+
+
+def find_issues(context: RoundContext, inputs: IssueInputs) -> IssuesFound:
+    """Return the labels of the round that are probably wrong, and the objects without one."""
+    consensus = inputs.consensus_labels
+    found = _issues_of_round(context, inputs)
+    issues = found.table
+    # The likeliest to hold an error first; those with suspect choices alone after them.
+    order = [*found.risk.sort_values(ascending=False).index, *issues["image_id"]]
+    shown = issues[["image_id"]].drop_duplicates().set_index("image_id")
+    shown = shown.loc[[image for image in dict.fromkeys(order) if image in shown.index]]
+    worst = shown.reset_index().merge(accepted_images(context.tables))
+    return IssuesFound(
+        label_issues=issues,
+        figures={
+            "issues": len(issues),
+            "images": issues["image_id"].nunique(),
+            "images_expected_to_hold_an_error": float(found.risk.sum()),
+            "kinds": Counts(issues["kind"]),
+            "worst": Rows(issues, ["image_id", "kind", "score", "suggestion"]),
+            "preview": Thumbnails(worst, consensus, context.policy.ontology),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _RoundIssues:
+    """What is suspect of a round."""
+
+    table: Frame[LabelIssues]
+    risk: pd.Series  # by image the probability that a box of it is wrong or missing
+
+
+def _issues_of_round(context: RoundContext, inputs: IssueInputs) -> _RoundIssues:
+    """Return the ``label_issues`` of a round: labels that its proposals contradict.
+
+    The proposals were made before people answered, so their model did not learn from the labels.
+    How often it overlooks objects is seen in what it was shown of the val and test splits then.
+    Before the first model nothing is suspect. Choices are judged together, where one is chosen of
+    each picture; their scores are no probabilities, so they are not in the risk.
+    """
+    round_id, policy = context.round_id, context.policy
+    judged = rows_of(inputs.consensus_labels, inputs.predicted_images)
+    asked = of_ontology(rows_of(inputs.model_predictions, judged), policy)
+    found = _box_issues(context, inputs, judged, asked)
+    likely = found[found["score"] >= policy.label_issues.minimum_probability]
+    tables = [likely, _choice_issues(round_id, judged, asked, policy.ontology)]
+    tables = [each for each in tables if not each.empty] or [likely]
+    return _RoundIssues(pd.concat(tables, ignore_index=True), mistake_risk(found))
+
+
+def _box_issues(
+    context: RoundContext, inputs: IssueInputs, judged: pd.DataFrame, asked: pd.DataFrame
+) -> pd.DataFrame:
+    """Return the issues of boxes, however little suspected."""
+    round_id, lake, policy = context.round_id, context.lake, context.policy
+    if judged.empty or not policy.ontology.areas:
+        return LabelIssues.empty()
+    # What was erased or rejected since is no truth.
+    looked_at = held_out_images(round_id, inputs.held_out_images, lake)
+    if looked_at.empty:
+        return LabelIssues.empty()
+    proposed = of_ontology(inputs.held_out_predictions, policy)
+    last = lake.tables.read(TrainingSet, last_training_round(lake, round_id))
+    truth = rows_of(last, looked_at)
+    trust = measure_trust(
+        _boxes(rows_of(proposed, looked_at)),
+        truth[truth["shape"].isin(AREAS)],
+        error_rate=policy.label_issues.error_rate,
+    )
+    boxes = judged[judged["shape"].isin(AREAS)]
+    return box_issues(boxes, _boxes(asked), trust, round_id=round_id, minimum_probability=0.0)
+
+
+def _choice_issues(
+    round_id: str, judged: pd.DataFrame, asked: pd.DataFrame, ontology: Ontology
+) -> pd.DataFrame:
+    """Return the issues of choices of the pictures for which all choices were proposed."""
+    names = ontology.choices
+    if not names or (ontology.choose == "one" and len(names) < 2):
+        return LabelIssues.empty()
+    proposed = asked[asked["shape"] == "choice"]
+    chances = proposed.pivot(index="image_id", columns="class_name", values="score")
+    chances = chances.reindex(columns=names).dropna()
+    chosen = judged[(judged["shape"] == "choice") & judged["class_name"].isin(names)]
+    chosen = chosen[chosen["image_id"].isin(chances.index)].sort_values("image_id")
+    if chosen.empty:
+        return LabelIssues.empty()
+    if ontology.choose == "many":
+        # A picture of which nothing was chosen says no to every class.
+        answered = judged.loc[judged["shape"] != "unsure", "image_id"]
+        return choice_issues(chosen, chances[chances.index.isin(answered)], round_id=round_id)
+    probabilities = chances.loc[chosen["image_id"]].to_numpy(dtype=np.float64)
+    return class_issues(chosen, probabilities, names, round_id=round_id)
+
+
+def _boxes(predictions: pd.DataFrame) -> pd.DataFrame:
+    return predictions[predictions["shape"] == "box"]

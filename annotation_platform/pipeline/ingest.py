@@ -1,0 +1,32 @@
+"""From arrivals to images named by their content."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.pipeline.result import Result, Rows
+
+_SHOWN = ["source_key", "image_id", "byte_size", "source", "licence", "problem"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingested(Result):
+    """The arrivals of a round, in the lake."""
+
+    raw_images: pd.DataFrame
+
+
+def ingest(context: RoundContext) -> Ingested:
+    """Take the arrivals of the round into the lake."""
+    limit = context.policy.cleaning.maximum_bytes
+    raw = context.lake.ingest(context.round_id, maximum_bytes=limit)
+    return Ingested(
+        raw_images=raw,
+        figures={
+            "objects": len(raw),
+            "bytes": int(raw["byte_size"].sum()),
+            "unreadable": int(raw["image_id"].isna().sum()),
+            "preview": Rows(raw, _SHOWN),
+        },
+    )

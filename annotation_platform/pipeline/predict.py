@@ -1,0 +1,63 @@
+"""What the promoted model outputs for the images that can still be selected."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from annotation_platform.curation.held import held_rounds
+from annotation_platform.labeling.tasks import shown_proposals
+from annotation_platform.models.proposals import propose
+from annotation_platform.models.registry import ModelRegistry
+from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.pipeline.result import Histogram, Result, Thumbnails
+from annotation_platform.pipeline.unasked import unasked_images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted(Result):
+    """The predictions of a round, and the images that the model was run on."""
+
+    model_predictions: pd.DataFrame
+    predicted_images: pd.DataFrame
+
+
+def selectable_images(context: RoundContext) -> pd.DataFrame:
+    """Return the accepted images that the round can select; see ``unasked_images``."""
+    policy = context.policy
+    return unasked_images(
+        context.round_id,
+        context.lake,
+        policy.ontology,
+        ask_about_imported=policy.labeling.ask_about_imported,
+        held=held_rounds(context.tables, policy.drift.gate),
+    )
+
+
+def predict(context: RoundContext, models: ModelRegistry) -> Predicted:
+    """Return the predictions of the promoted model for the images the round can select."""
+    policy = context.policy
+    pool = selectable_images(context)
+    proposed = propose(
+        models, pool, context.lake.picture_path, round_id=context.round_id, policy=policy
+    )
+    predictions, looked_at = proposed.predictions, proposed.pictures
+    least = policy.labeling.minimum_score
+    shown = shown_proposals(predictions, policy.ontology, minimum_score=least)
+    return Predicted(
+        model_predictions=predictions,
+        predicted_images=looked_at,
+        figures={
+            "boxes": int((predictions["shape"] == "box").sum()),
+            "boxes_shown": int((shown["shape"] == "box").sum()),
+            "choices_shown": int((shown["shape"] == "choice").sum()),
+            "images": len(pool),
+            "images_without_proposals": int((looked_at["proposals"] == 0).sum()),
+            "dropped_outputs": int(looked_at["dropped"].sum()),
+            "passes": int(looked_at["passes"].sum()),
+            "seconds": float(looked_at["seconds"].sum()),
+            "model": proposed.model,
+            "scores": proposed.scores,
+            "classes": Histogram(shown["class_name"]),
+            "preview": Thumbnails(pool, shown, policy.ontology),
+        },
+    )

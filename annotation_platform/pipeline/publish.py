@@ -1,0 +1,151 @@
+"""Publishing a round's training set as a dataset version."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from annotation_platform.audit_log.noting import note_policy, note_release
+from annotation_platform.curation.auto_accept import AUTO
+from annotation_platform.erasing.record import refuse_meanwhile
+from annotation_platform.errors import NotReadyError
+from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.pipeline.result import Figure, Markdown, Result, Rows
+from annotation_platform.rebuilding.inputs import keep_inputs
+from annotation_platform.schema.shapes import AREAS
+from annotation_platform.schema.tables import AutoLabels, DatasetVersions, HumanLabels
+from annotation_platform.versioning.manifest import LabelError
+from annotation_platform.versioning.publisher import Published as PublishedVersion
+from annotation_platform.versioning.publisher import publish_version
+from annotation_platform.versioning.store import VersionStore, picture_source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published(Result):
+    """The version of a round."""
+
+    dataset_version: pd.DataFrame
+
+
+def publish(
+    context: RoundContext,
+    training_set: pd.DataFrame,
+    training_rounds: pd.DataFrame,
+    error_bars: pd.DataFrame,
+    versions: VersionStore,
+) -> Published:
+    """Publish the training set and return the round's ``dataset_version`` row.
+
+    Content that is published already makes no new version; its row names the existing one.
+
+    Args:
+        context: of the round.
+        training_set: of the round.
+        training_rounds: as the training set was built; a round may be merged again since then.
+        error_bars: of the training set; empty where none were measured.
+        versions: where to.
+
+    Raises:
+        NotReadyError: the training set is empty.
+    """
+    round_id, lake, policy, now = context.round_id, context.lake, context.policy, context.now
+    if training_set.empty:
+        raise NotReadyError(
+            f"the training set of {round_id} is empty: no finished round passes the gates. "
+            "See held_rounds on training_set."
+        )
+    refuse_meanwhile(lake.store)
+    note_policy(policy, lake, used_for=f"dataset_version of {round_id}", now=now)
+    included = training_rounds["included_round"]
+    rounds = dict(zip(included, training_rounds["labels_sha256"], strict=True))
+    published = publish_version(
+        versions.open(),
+        remote_url=versions.remote_url,
+        training_set=training_set,
+        ontology=policy.ontology,
+        params_text=policy.to_yaml(),
+        rounds=rounds,
+        policy_digest=policy.digest,
+        weights=_weights(context, training_set, rounds),
+        source_root=versions.source_root,
+        image_path=picture_source(lake),
+        keep_together=policy.splits.keep_together,
+        inputs=keep_inputs(round_id, lake),
+        label_errors=_label_errors(error_bars),
+        now=now,
+    )
+    row = _version_row(round_id, training_set, published)
+    note_release(round_id, row, lake, now=now)
+    return Published(
+        dataset_version=DatasetVersions.from_rows([row]),
+        data_version=published.folder_md5,
+        figures=_figures(row, published, versions),
+    )
+
+
+def _figures(
+    row: dict[str, Any], published: PublishedVersion, versions: VersionStore
+) -> dict[str, Figure]:
+    """Return what the page of a version shows: its size, its name, and how to get it."""
+    return {
+        "images": row["images"],
+        "boxes": row["boxes"],
+        "uploaded_files": published.uploaded_files,
+        "version": published.version,
+        "tag": published.tag,
+        "get_it": Markdown(
+            f"```\ngit clone {versions.shown} dataset && cd dataset\n"
+            f"git checkout {published.tag} && dvc pull\n```"
+        ),
+        "preview": Rows(pd.DataFrame([row]), ["version", "images", "boxes", "new_version"]),
+    }
+
+
+def _weights(
+    context: RoundContext, training_set: pd.DataFrame, rounds: Collection[str]
+) -> list[str]:
+    """Return the digests of the weights whose predictions had part in the labels, sorted."""
+    accepted = training_set.loc[training_set["origin"] == AUTO, "image_id"]
+    proposed = context.tables.read_all(AutoLabels)
+    weights = {
+        *context.tables.values(HumanLabels, "weights_sha256", rounds),
+        *proposed.loc[proposed["image_id"].isin(accepted), "weights_sha256"],
+    }
+    return sorted(weights - {""})
+
+
+def _version_row(
+    round_id: str, training_set: pd.DataFrame, published: PublishedVersion
+) -> dict[str, Any]:
+    images = training_set.drop_duplicates("image_id")
+    splits = images["split"].value_counts()
+    return {
+        "round_id": round_id,
+        "version": published.version,
+        "tag": published.tag,
+        "commit": published.commit,
+        "folder_md5": published.folder_md5,
+        "images": len(images),
+        "boxes": int(training_set["shape"].isin(AREAS).sum()),
+        **{f"{split}_images": int(splits.get(split, 0)) for split in ("train", "val", "test")},
+        "new_version": published.new_version,
+    }
+
+
+def _label_errors(error_bars: pd.DataFrame) -> list[LabelError]:
+    """Return error bars as a manifest has them."""
+    bars = error_bars.sort_values(["origin", "class_name"])
+    return [
+        LabelError(
+            origin=str(bar["origin"]),
+            class_name=str(bar["class_name"]),
+            labels=int(bar["labels"]),
+            audited=int(bar["audited"]),
+            rate=None if pd.isna(bar["rate"]) else round(float(bar["rate"]), 4),
+            low=round(float(bar["low"]), 4),
+            high=round(float(bar["high"]), 4),
+            level=float(bar["level"]),
+        )
+        for bar in bars.to_dict("records")
+    ]

@@ -1,0 +1,73 @@
+"""One set of labels for each image, from several annotations."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from annotation_platform.consensus.agreement_tables import agreement, agreement_by_class
+from annotation_platform.images.accepted import accepted_images
+from annotation_platform.labeling.moments import note_consensus
+from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.pipeline.result import Counts, Histogram, Result, Rows, Thumbnails
+from annotation_platform.rebuilding.recipes import resolve_round
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved(Result):
+    """The resolved labels of a round, and the conflicts between its annotations."""
+
+    consensus_labels: pd.DataFrame
+    conflicts: pd.DataFrame
+
+
+def resolve(
+    context: RoundContext, human_labels: pd.DataFrame, annotator_quality: pd.DataFrame
+) -> Resolved:
+    """Resolve the annotations of the round, and record the lineage of the labels."""
+    policy = context.policy.consensus
+    consensus = resolve_round(
+        context.lake,
+        human_labels,
+        annotator_quality,
+        iou_threshold=policy.iou_threshold,
+        disregarded=policy.disregarded,
+    )
+    note_consensus(
+        context.round_id,
+        context.lake,
+        policy,
+        human_labels=human_labels,
+        annotator_quality=annotator_quality,
+        consensus=consensus,
+    )
+    together = agreement(human_labels)
+    labels, conflicts = consensus.labels, consensus.conflicts
+    return Resolved(
+        consensus_labels=labels,
+        conflicts=conflicts,
+        figures={
+            "most_disputed": Thumbnails(
+                _most_disputed(context, labels), labels, context.policy.ontology
+            ),
+            "labels": len(labels),
+            "images": labels["image_id"].nunique(),
+            "mean_agreement": consensus.mean_agreement,
+            "mean_iou": together.mean_iou,
+            "krippendorff_alpha": together.alpha,
+            "class_alpha": together.class_alpha,
+            "agreement_by_class": Rows(agreement_by_class(human_labels)),
+            "disputed_labels": consensus.disputed,
+            "rejected_objects": consensus.rejected,
+            "classes_by": f"{consensus.method}: {consensus.reason}",
+            "conflicts": Counts(conflicts["kind"]),
+            "unsettled_conflicts": int((~conflicts["settled"]).sum()),
+            "classes": Histogram(labels["class_name"].dropna()),
+        },
+    )
+
+
+def _most_disputed(context: RoundContext, labels: pd.DataFrame) -> pd.DataFrame:
+    """Return the images of the labels, those with most disputed labels first."""
+    disputes = labels.groupby("image_id")["disputed"].sum()
+    images = accepted_images(context.tables).set_index("image_id").loc[disputes.index]
+    return images.loc[disputes.sort_values(ascending=False).index].reset_index()

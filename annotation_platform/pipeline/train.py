@@ -1,0 +1,62 @@
+"""The models that learn from a version."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from annotation_platform.models.findings import image_weights
+from annotation_platform.models.loop import train_round
+from annotation_platform.models.registry import ModelRegistry
+from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.pipeline.result import Result, Rows
+from annotation_platform.schema.tables import MissedByModel
+
+_SHOWN = ["dataset_tag", "weights_sha256", "classifier_sha256", "started_from"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Result):
+    """The models of a round, whose weights are in the registry."""
+
+    trained_model: pd.DataFrame
+
+
+def train(
+    context: RoundContext,
+    training_set: pd.DataFrame,
+    dataset_version: pd.DataFrame,
+    models: ModelRegistry,
+) -> Trained:
+    """Train on the train split; images that the last round's model missed objects in count more."""
+    last = context.before(MissedByModel)[-1:]
+    missed = context.tables.read_rounds(MissedByModel, last)
+    trained = train_round(
+        context.round_id,
+        training_set,
+        dataset_tag=str(dataset_version["tag"].iloc[0]),
+        registry=models,
+        picture_path=context.lake.picture_path,
+        policy=context.policy,
+        report=context.report,
+        weights=image_weights(missed),
+    )
+    row = trained.iloc[0]
+    return Trained(
+        trained_model=trained,
+        data_version="-".join(filter(None, [row["weights_sha256"], row["classifier_sha256"]])),
+        figures={
+            "train_images": int(row["train_images"]),
+            "images_looked_at_more_often": missed["image_id"].nunique(),
+            "epochs": float(row["epochs"]),
+            "cpu_seconds": float(row["cpu_seconds"]),
+            "final_loss": float(row["final_loss"]),
+            "calibration_images": int(row["calibration_images"]),
+            "calibration_error_before": float(row["calibration_error_before"]),
+            "calibration_error": float(row["calibration_error"]),
+            "images_with_choices": int(row["classifier_images"]),
+            "choice_error_before": float(row["choice_error_before"]),
+            "choice_error": float(row["choice_error"]),
+            "dataset_tag": str(row["dataset_tag"]),
+            "preview": Rows(trained, _SHOWN),
+        },
+    )

@@ -1,0 +1,35 @@
+"""The lake: one object store, and the tables and images in it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from annotation_platform.storage.keys import image_key
+from annotation_platform.storage.objects import ObjectStore
+from annotation_platform.storage.round_tables import RoundTables
+
+
+@dataclass(frozen=True)
+class Lake:
+    """Everything the platform keeps.
+
+    Attributes:
+        store: the objects, by key.
+        runner: what processes its images: this machine, or a Ray cluster; see `map_each` of
+            ``storage/engine.py``.
+    """
+
+    store: ObjectStore
+    runner: str = ""
+
+    @property
+    def tables(self) -> RoundTables:
+        """The tables, by name and round."""
+        return RoundTables(self.store)
+
+    def picture(self, image_id: str, extension: str) -> bytes:
+        """Return the bytes of a cleaned image."""
+        return self.store.get(image_key(image_id, extension))
+
+    def picture_path(self, image_id: str, extension: str) -> Path:
+        """Return a file with the bytes of a cleaned image."""
+        return self.store.local_path(image_key(image_id, extension))
