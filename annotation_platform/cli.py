@@ -22,6 +22,7 @@ from annotation_platform.cli_formats import convert, export
 from annotation_platform.cli_handoff import handoff_app
 from annotation_platform.cli_history import guidelines, history
 from annotation_platform.cli_impact import impact
+from annotation_platform.cli_migrate import migrate
 from annotation_platform.cli_models import evaluate, noise_curve, relabel
 from annotation_platform.cli_output import (
     OUT,
@@ -77,6 +78,7 @@ for command in (
     explain,
     impact,
     erase,
+    migrate,
     gc,
     checkout,
     convert,
