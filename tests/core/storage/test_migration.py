@@ -137,8 +137,7 @@ def test_an_erasure_replaces_the_digest_that_a_file_was_migrated_from(tmp_path):
     digest = RoundTables(store).digest(Splits, ROUNDS[0])
     migrate(store)
     data = store.get(table_key("splits", ROUNDS[0]))
-    rewriting = Rewriting.__new__(Rewriting)
-    vars(rewriting).update(images=set(), landed=set(), words={}, tokens={digest: "f" * 64})
+    rewriting = Rewriting(frozenset(), frozenset(), {digest: "f" * 64})
     metadata = pq.read_schema(pa.BufferReader(rewriting.table(data))).metadata
     assert metadata[b"annotation_platform.migrated_from"] == b"f" * 64
 
