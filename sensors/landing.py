@@ -43,6 +43,7 @@ def new_images_sensor(
             policy.rounds,
             list_at=datetime.fromisoformat(list_at) if list_at else None,
             now=datetime.now(UTC),
+            policy_digest=policy.digest,
         )
     except AnnotationPlatformError as error:
         return dg.SkipReason(str(error))

@@ -20,6 +20,7 @@ from annotation_platform.storage.journal import ERASED
 from annotation_platform.storage.keys import SHOWN, sidecar_key
 from annotation_platform.storage.lineage import entries_of, entry_key
 from annotation_platform.storage.objects import ObjectStore
+from annotation_platform.storage.table_files import content_digest
 
 _AUDIT = "audit"
 """The folder that is left as it is: it is chained, and holds no picture and no answer."""
@@ -33,6 +34,7 @@ _TABLE = re.compile(r"tables/(?P<table>\w+)/(?P<round>[^/]+)\.parquet")
 _LIKENESSES = "likenesses/"
 _REWRITTEN = {".parquet", ".jsonl", ".json"}
 _THREADS = 8
+
 
 Progress = Callable[[int, int], None]
 
@@ -270,7 +272,7 @@ def _states_now(store: ObjectStore, keys: Iterable[str]) -> _State:
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for key in keys:
         if match := _TABLE.fullmatch(key):
-            digest = hashlib.sha256(store.get(key)).hexdigest()
+            digest = content_digest(store.get(key))
             found[match["round"]][match["table"]] = digest
     return found
 

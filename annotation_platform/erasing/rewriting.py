@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from annotation_platform.storage.journal import ERASED
-from annotation_platform.storage.table_files import table_parquet
+from annotation_platform.storage.table_files import table_parquet, with_origin
 
 _HEX = re.compile(r"(?<![0-9a-f])[0-9a-f]{32,64}(?![0-9a-f])")
 _PEOPLE = {"author", "assignee", "person", "annotator", "by", "decided_by"}
@@ -95,7 +95,7 @@ class Rewriting:
         """Return a Parquet file without the rows that are erased; its form does not change."""
         table = pq.read_table(pa.BufferReader(data))
         kept = self._without_rows(table)
-        replaced = self._with_tokens(kept)
+        replaced = with_origin(self._with_tokens(kept), self.tokens)
         if replaced is table:
             return data
         return table_parquet(replaced)

@@ -72,14 +72,27 @@ class RoundManifests:
         objects = {landed for round_id in rounds for landed in self.read(round_id)}
         return Taken(objects, next_round(rounds))
 
-    def create(self, round_id: str, objects: Sequence[LandedObject]) -> bool:
+    def policy_digest(self, round_id: str) -> str:
+        """Return the digest of the policy that a round was formed under.
+
+        It is empty for rounds of v0.1.0, which did not record it.
+        """
+        manifest = json.loads(self._store.get(f"manifests/{round_id}.json"))
+        return str(manifest.get("policy_digest", ""))
+
+    def create(
+        self, round_id: str, objects: Sequence[LandedObject], *, policy_digest: str = ""
+    ) -> bool:
         """Fix a round, unless it exists; return whether this call did it.
 
         ``round_id`` must come from the same ``taken`` as the choice of objects: of two processes
         that chose from the same state one wins here, and the other looks again.
+        ``policy_digest`` is recorded, unless it is empty.
         """
         entries = [asdict(landed) for landed in sorted(objects)]
-        text = json.dumps({"round": round_id, "objects": entries}, indent=1, ensure_ascii=False)
+        policy = {"policy_digest": policy_digest} if policy_digest else {}
+        manifest = {"round": round_id, **policy, "objects": entries}
+        text = json.dumps(manifest, indent=1, ensure_ascii=False)
         return self._store.create(f"manifests/{round_id}.json", text.encode())
 
 

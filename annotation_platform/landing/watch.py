@@ -28,12 +28,14 @@ def watch_landing(
     *,
     list_at: datetime | None,
     now: datetime,
+    policy_digest: str = "",
 ) -> Watched:
     """Form the next round from what has landed, if that is enough, by one atomic create.
 
     Without a queue of events the place is listed every time. With one, it is listed when an event
     came, when waiting alone may have made a round due, and at least every ``listing_seconds``:
-    events may be lost. ``list_at`` is what the last look said, None if that is not known.
+    events may be lost. ``list_at`` is what the last look said, None if that is not known. The
+    round records ``policy_digest``, the digest of the whole policy.
     """
     hints = events.receive()
     if events.url and not hints.keys and list_at is not None and now < list_at:
@@ -43,7 +45,7 @@ def watch_landing(
     taken = lake.manifests.taken()
     plan = plan_round(lake.landed(now=now), taken.objects, policy)
     if plan.objects:
-        lake.manifests.create(taken.next_round, plan.objects)
+        lake.manifests.create(taken.next_round, plan.objects, policy_digest=policy_digest)
     events.forget(hints)
     # After a round was formed there may be enough for another one.
     wait = 0.0 if plan.objects else plan.look_again_seconds

@@ -12,6 +12,7 @@ from annotation_platform.storage.lineage import Lineage, StoreAsOf
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.storage.table_files import (
     TableFile,
+    content_digest,
     read_table,
     read_together,
     table_bytes,
@@ -115,8 +116,11 @@ class RoundTables:
         return self._store.exists(table_key(self._folder(table, round_id), round_id))
 
     def digest(self, table: type[Table], round_id: str) -> str:
-        """Return the SHA-256 of one round of a table; the same rows always give the same one."""
-        return hashlib.sha256(self._get(table, round_id)).hexdigest()
+        """Return the SHA-256 of one round of a table; the same rows always give the same one.
+
+        A migration does not change it, see ``content_digest``.
+        """
+        return content_digest(self._get(table, round_id))
 
     def _folder(self, table: type[Table], round_id: str) -> str:
         """Return the name under which a round of a table is there; today's if under none."""
@@ -134,7 +138,7 @@ class RoundTables:
             )
         data = self._store.get(key)
         if self._noted is not None:
-            digest = hashlib.sha256(data).hexdigest()
+            digest = content_digest(data)
             if self._noted.setdefault(f"{name}/{round_id}", digest) != digest:
                 raise NotReadyError(
                     f"{name} of {round_id} was written anew while it was read. Run this again."

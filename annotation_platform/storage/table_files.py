@@ -28,6 +28,7 @@ _ROWS = 2**16
 """Rows of a group in a file: what is sorted by image is found by reading one group."""
 _TABLE = b"annotation_platform.table"
 _VERSION = b"annotation_platform.schema_version"
+_MIGRATED_FROM = b"annotation_platform.migrated_from"
 _DECODED = DecodedTables()
 
 
@@ -191,6 +192,33 @@ def table_bytes(table: type[Table], frame: pd.DataFrame, *, where: str = "") -> 
     """
     rows = pa.Table.from_pandas(table.check(frame, where=where), preserve_index=False)
     return table_parquet(rows.replace_schema_metadata({**rows.schema.metadata, **_stamp(table)}))
+
+
+def migrated_bytes(table: type[Table], data: bytes, *, where: str = "") -> bytes:
+    """Return the file of today for one of an older release, with the digest it is known by."""
+    file = pq.read_table(pa.BufferReader(table_bytes(table, read_table(table, data, where=where))))
+    origin = {_MIGRATED_FROM: content_digest(data).encode()}
+    return table_parquet(file.replace_schema_metadata({**file.schema.metadata, **origin}))
+
+
+def content_digest(data: bytes) -> str:
+    """Return the SHA-256 by which lineage knows a file, which a migration does not change.
+
+    It is that of its bytes; for a migrated file that of the bytes it was first migrated from,
+    which ``Lineage`` keeps.
+    """
+    metadata = pq.read_schema(pa.BufferReader(data)).metadata or {}
+    origin = metadata.get(_MIGRATED_FROM)
+    return origin.decode() if origin else _sha256(data)
+
+
+def with_origin(rows: pa.Table, digests: Mapping[str, str]) -> pa.Table:
+    """Return a stored table with the digest it was migrated from replaced, if that is a key."""
+    metadata = rows.schema.metadata or {}
+    origin = metadata.get(_MIGRATED_FROM, b"").decode()
+    if origin not in digests:
+        return rows
+    return rows.replace_schema_metadata({**metadata, _MIGRATED_FROM: digests[origin].encode()})
 
 
 def _stamp(table: type[Table]) -> dict[bytes, bytes]:

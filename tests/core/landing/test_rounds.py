@@ -141,3 +141,14 @@ def test_a_steady_stream_does_not_hold_up_what_is_stable():
     growing = {**ages, LandedObject("0.jpg.json", "1-1", 1): 0.5}
     plan = plan_round(Landed([first, *items[1:]], growing), set(), POLICY)
     assert (plan.objects, plan.look_again_seconds) == ([], 2.0)
+
+
+def test_a_round_records_the_policy_that_it_was_formed_under(tmp_path):
+    lake = open_lake(tmp_path / "lake", tmp_path)
+    objects = [LandedObject("a.jpg", "1", 9)]
+    # A manifest of v0.1.0 names no policy.
+    assert lake.manifests.create("round-0001", objects)
+    assert lake.manifests.create("round-0002", objects, policy_digest="d" * 64)
+    assert [lake.manifests.policy_digest(key) for key in lake.manifests.rounds()] == ["", "d" * 64]
+    assert lake.manifests.read("round-0002") == objects == lake.manifests.read("round-0001")
+    assert b"policy" not in lake.store.get("manifests/round-0001.json")

@@ -1,0 +1,34 @@
+"""The command that rewrites a lake of an older release."""
+
+from typing import Annotated
+
+import typer
+
+from annotation_platform.cli_output import OUT, AsJson, bar_of, print_json, print_rows
+
+
+def migrate(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would change.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rewrite the tables of an older release in place. Run it again if it was stopped."""
+    from annotation_platform.lake import lake_of
+    from annotation_platform.settings import read_settings
+    from annotation_platform.storage.migration import migrate as migrate_lake
+    from annotation_platform.storage.migration import pending_changes
+
+    store = lake_of(read_settings()).store
+    if dry_run:
+        changes = pending_changes(store)
+    else:
+        with bar_of("migrating") as progress:
+            changes = migrate_lake(store, progress=progress)
+    rows = [[change.key, change.about] for change in changes]
+    if as_json:
+        listed = [{"key": key, "change": about} for key, about in rows]
+        print_json({"changes": listed, "dry_run": dry_run})
+        return
+    if dry_run and rows:
+        print_rows(["object", "change"], rows)
+    done = "would be rewritten" if dry_run else "rewritten"
+    OUT.print(f"{len(rows)} objects {done}.", markup=False)
