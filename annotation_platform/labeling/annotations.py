@@ -6,6 +6,7 @@ Everything else works with the ``DecodedAnnotation`` that the codec returns: a b
 old annotations again.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -64,6 +65,25 @@ class DecodedAnnotation:
     def labels(self) -> list[Label]:
         """The labels of all regions, in pixels of the stored image."""
         return [region.label for region in self.regions]
+
+
+class Codec(ABC):
+    """Reads the payloads of one form. Payloads are kept for ever, and so is a codec.
+
+    A codec whose meaning changes gets a new name; the old name goes on reading what it wrote.
+    """
+
+    @abstractmethod
+    def decode(self, content: Any, canvas: Canvas) -> DecodedAnnotation:
+        """Return the regions of an annotation; content that cannot be used is a problem in it."""
+
+    @abstractmethod
+    def values(self, content: Any) -> list[str]:
+        """Return a text for each region, the same for the same value; whatever may be in it."""
+
+    def decode_review(self, content: Any, canvas: Canvas) -> DecodedAnnotation:
+        """Return a reviewer's annotation with its decision; by default no annotation has one."""
+        return self.decode(content, canvas)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing_extensions import TypedDict  # pydantic reads no other before Python
 
 from annotation_platform.labeling.annotations import (
     Canvas,
+    Codec,
     DecodedAnnotation,
     NamedLabel,
     Payload,
@@ -127,7 +128,7 @@ def decode_labels(entries: Iterable[NamedEntry], canvas: Canvas) -> DecodedAnnot
     return DecodedAnnotation(regions, problems, refused)
 
 
-class RegionsCodec:
+class RegionsCodec(Codec):
     """Reads content of ``regions/1``; whatever else it may be is a problem of the annotation."""
 
     def decode(self, content: Any, canvas: Canvas) -> DecodedAnnotation:

@@ -6,11 +6,12 @@ A further back end is a module of its own and one line in each of the two tables
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from annotation_platform.errors import DataError, SettingsError
 from annotation_platform.labeling.annotations import (
     Canvas,
+    Codec,
     DecodedAnnotation,
     Payload,
     Review,
@@ -36,22 +37,6 @@ BACKENDS: dict[str, str | Factory] = {
     _VENDOR: f"{_HERE}.vendor.backend:from_settings",
 }
 """Factories by the name that tables record, or where to import them from: ``module:name``."""
-
-
-class Codec(Protocol):
-    """Reads the payloads of one form. Payloads are kept for ever, and so is a codec.
-
-    A codec whose meaning changes gets a new name; the old name goes on reading what it wrote.
-    """
-
-    def decode(self, content: Any, canvas: Canvas) -> DecodedAnnotation:
-        """Return the regions of an annotation; content that cannot be used is a problem in it."""
-
-    def decode_review(self, content: Any, canvas: Canvas) -> DecodedAnnotation:
-        """Return the regions of a reviewer's annotation, with its decision and comment."""
-
-    def values(self, content: Any) -> list[str]:
-        """Return a text for each region, the same for the same value; whatever may be in it."""
 
 
 CODECS: dict[str, str | Codec] = {

@@ -3,13 +3,13 @@
 import json
 from typing import Any
 
-from annotation_platform.labeling.annotations import Canvas, DecodedAnnotation
+from annotation_platform.labeling.annotations import Canvas, Codec, DecodedAnnotation
 from annotation_platform.labeling.backends.label_studio.results import read_result, read_review
 
 NAME = "label-studio/1"
 
 
-class LabelStudioCodec:
+class LabelStudioCodec(Codec):
     """Reads the ``result`` of an annotation or a prediction; it may be anything."""
 
     def decode(self, content: Any, canvas: Canvas) -> DecodedAnnotation:

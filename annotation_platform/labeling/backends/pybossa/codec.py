@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from annotation_platform.labeling.annotations import Canvas, DecodedAnnotation, Region
+from annotation_platform.labeling.annotations import Canvas, Codec, DecodedAnnotation, Region
 from annotation_platform.labeling.backends.label_studio.codec import CODEC as LABEL_STUDIO
 from annotation_platform.labeling.backends.regions import decode_labels
 from annotation_platform.schema.shapes import UNSURE, Label
@@ -12,7 +12,7 @@ NAME = "pybossa/1"
 _KEYS = ("result", "answer", "choice", "label")
 
 
-class PybossaCodec:
+class PybossaCodec(Codec):
     """Reads a list of regions, by itself or under a key; a choice; or that the author was unsure.
 
     Presenters draw regions in percent, as the documentation of packages describes them.
@@ -29,10 +29,6 @@ class PybossaCodec:
             name = "region choice-0"
             return decode_labels([(name, "choice-0", lambda: Label.choice(said))], canvas)
         return LABEL_STUDIO.decode(said, canvas)
-
-    def decode_review(self, content: Any, canvas: Canvas) -> DecodedAnnotation:
-        """Return the same: reviews are not handed off."""
-        return self.decode(content, canvas)
 
     def values(self, content: Any) -> list[str]:
         """Return the value of each region, or the choice; nothing of a skipped task."""

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from annotation_platform.formats.coco import read_coco_boxes
-from annotation_platform.labeling.annotations import Canvas, DecodedAnnotation, Payload, Region
+from annotation_platform.labeling.annotations import (
+    Canvas,
+    Codec,
+    DecodedAnnotation,
+    Payload,
+    Region,
+)
 from annotation_platform.labeling.backends.label_studio.codec import CODEC as LABEL_STUDIO
 from annotation_platform.labeling.backends.label_studio.codec import NAME as LABEL_STUDIO_NAME
 from annotation_platform.labeling.backends.regions import NamedEntry, decode_labels
@@ -24,7 +30,7 @@ def native_payload(result: list[Any], *, unsure: bool) -> Payload:
     return Payload(LABEL_STUDIO_NAME, result)
 
 
-class AnswersCodec:
+class AnswersCodec(Codec):
     """Reads entries of ``answers.json`` whose author was unsure: nothing drawn is counted."""
 
     def decode(self, content: Any, canvas: Canvas) -> DecodedAnnotation:
@@ -32,25 +38,17 @@ class AnswersCodec:
         drawn = LABEL_STUDIO.decode(content["result"], canvas)
         return DecodedAnnotation([Region(UNSURE)], drawn.problems, drawn.refused)
 
-    def decode_review(self, content: Any, canvas: Canvas) -> DecodedAnnotation:
-        """Return the same: vendors decide no reviews."""
-        return self.decode(content, canvas)
-
     def values(self, content: Any) -> list[str]:
         """Return the value of each region, and one for being unsure."""
         return [*LABEL_STUDIO.values(content["result"]), "unsure"]
 
 
-class CocoCodec:
+class CocoCodec(Codec):
     """Reads a COCO document of one image: its annotations as they came, and all categories."""
 
     def decode(self, content: Any, canvas: Canvas) -> DecodedAnnotation:
         """Return the boxes, and those around what is no box; crowds are none."""
         return decode_labels(_named(coco_boxes(content)), canvas)
-
-    def decode_review(self, content: Any, canvas: Canvas) -> DecodedAnnotation:
-        """Return the same: vendors decide no reviews."""
-        return self.decode(content, canvas)
 
     def values(self, content: Any) -> list[str]:
         """Return each annotation, without the ids that its file gave it."""
