@@ -212,3 +212,16 @@ def test_status_watches_until_ctrl_c_and_tells_each_change_once(tmp_path):
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=30)
     assert (rest, process.returncode) == ("", 130)
+
+
+def test_help_loads_no_heavy_module_and_groups_the_nouns():
+    code = (
+        "import sys; from annotation_platform.cli import main; sys.argv = ['x', '--help']\n"
+        "try: main()\n"
+        "finally: print(sorted({'torch', 'dagster', 'dvc', 'ray', 'pandas', 'numpy'}"
+        " & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "Datasets and versions" in done.stdout
+    assert "Models and policy" in done.stdout

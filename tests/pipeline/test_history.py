@@ -178,8 +178,8 @@ def test_a_change_of_the_guidelines_names_the_labels_that_rest_on_the_old_ones(t
     assert (first["since"], first["rounds"], first["changes"]) == (ONE, [ONE], None)
     # Eight images landed with each round; in the second, the rejected and the left one came again.
     # Seven images with two answers each; of these one was rejected and is asked about anew.
-    assert (first["answers"], first["images"]) == (14, 6)
-    assert (second["since"], second["answers"], second["images"]) == (TWO, 20, 10)
+    assert (first["annotations"], first["images"]) == (14, 6)
+    assert (second["since"], second["annotations"], second["images"]) == (TWO, 20, 10)
     assert second["changes"]["added"] == ["kite"]
     assert second["changes"]["renamed"] == [[names[0], "vessel"]]
     assert second["changes"]["retired"] == []
