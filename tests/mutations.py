@@ -226,8 +226,8 @@ DEFECTS = [
     Defect(
         "An image on the exclude list is selected.",
         "annotation_platform/selection/batch.py",
-        "out = [row for row, image in enumerate(images) if image in pins and not pins[image].wanted]",
-        "out: list[int] = []",
+        "board = Board(candidates, np.array(out, dtype=np.int64))",
+        "board = Board(candidates, np.array([], dtype=np.int64))",
         ("tests/core/selection/test_pins.py",),
     ),
     Defect(
@@ -280,7 +280,9 @@ DEFECTS = [
         "assets/review.py",
         "pictures=ShownPictures(lake, policy.masking, KnownClasses(models, policy)),",
         "pictures=ShownPictures(\n"
-        '    lake, policy.masking.model_copy(update={"classes": []}), KnownClasses(models, policy)\n'
+        "    lake,\n"
+        '    policy.masking.model_copy(update={"classes": []}),\n'
+        "    KnownClasses(models, policy),\n"
         "),",
         ("tests/pipeline/test_masking.py",),
     ),
