@@ -501,14 +501,12 @@ def main() -> int:
             print(f"{number:3}  {DEFECTS[number - 1].file}: {DEFECTS[number - 1].about}")
         return 0
     tests = ["tests"] if options.whole_suite else options.tests
+    named = sorted({test for number in numbers for test in DEFECTS[number - 1].tests})
     results = []
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
-        if options.control:
-            named = {test for number in numbers for test in DEFECTS[number - 1].tests}
-            results.append(result_of(0, Path(folder), tests or sorted(named)))
-        for number in numbers:
-            results.append(result_of(number, Path(folder), tests))
-            last = results[-1]
+        for number in [0, *numbers] if options.control else numbers:
+            last = result_of(number, Path(folder), tests or ([] if number else named))
+            results.append(last)
             print(
                 f"{number:3}  {last['result']:8}  {last['seconds']:6} s  {last['about']}"
                 + (f"\n{'':26}{last['by']}" if last["by"] else ""),

@@ -360,6 +360,8 @@ def test_a_changed_file_of_the_lake_is_refused_by_name_and_nothing_is_published(
     assert list_versions(world.registry) == []
     md5 = str(victim["stored_md5"])
     assert not (world.root / "remote" / "files" / "md5" / md5[:2] / md5[2:]).exists()
+    # The list of a version's files is not there before all of them are.
+    assert not list((world.root / "remote").rglob("*.dir"))
     path.unlink()
     with pytest.raises(PublishError, match=f"image {victim['image_id']}.*cannot be read"):
         world.publish()
