@@ -179,14 +179,20 @@ DEFECTS = [
         "if folder.md5 in missing:\n"
         "    job.remote.upload({folder.md5: folder.source(folder.md5)})\n"
         "job.remote.upload(files, progress=progress)",
-        ("tests/system/test_versions.py",),
+        (
+            "tests/system/test_versions.py::"
+            "test_a_changed_file_of_the_lake_is_refused_by_name_and_nothing_is_published",
+        ),
     ),
     Defect(
         "The manifest of a version lacks the digest of the policy.",
         "annotation_platform/versioning/publisher.py",
         "rounds=job.rounds,\npolicy_digest=job.policy_digest,",
         'rounds=job.rounds,\npolicy_digest="",',
-        ("tests/system/test_versions.py",),
+        (
+            "tests/system/test_versions.py::"
+            "test_a_version_names_its_code_and_what_in_it_was_not_committed",
+        ),
     ),
     Defect(
         "verify reports missing files and passes over damaged ones.",
@@ -209,7 +215,7 @@ DEFECTS = [
         "annotation_platform/cli_versions.py",
         "dry_run=not yes,\nothers=[opened(settings, each) for each in also or []],",
         "dry_run=False,\nothers=[opened(settings, each) for each in also or []],",
-        ("tests/system/test_verify.py", "tests/system/test_s3_remotes.py"),
+        ("tests/system/test_verify.py::test_the_commands_say_so_in_json_and_by_their_exit",),
     ),
     # Audit log and storage
     Defect(
