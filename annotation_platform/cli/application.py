@@ -25,6 +25,7 @@ from annotation_platform.cli import (
 )
 from annotation_platform.cli import round as rounds
 from annotation_platform.cli.consensus import consensus
+from annotation_platform.cli.migrate import migrate
 from annotation_platform.errors import AnnotationPlatformError
 
 _OBJECTS = 50_000
@@ -42,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (running.demo, running.up, running.ingest, running.status):
+for command in (running.demo, running.up, running.ingest, running.status, migrate):
     app.command(rich_help_panel=_RUN)(command)
 for name, noun, panel in (
     ("round", rounds.app, _LABEL),

@@ -139,6 +139,10 @@ def test_an_image_goes_from_everywhere_and_versions_stay_whole(story, tmp_path):
     pictures = sorted(kept.iterdir())
     assert left_of(home, pictures)
 
+    # A version that is pulled in the registry leaves its files in DVC's cache there.
+    cache = platform.settings.registry_path / ".dvc" / "cache" / "files"
+    shutil.copytree(Path(platform.settings.remote_url) / "files", cache, dirs_exist_ok=True)
+    cached = {path for path in cache.rglob("*") if path.is_file()}
     lake_before = contents(home / "lake")
     planted = home / "planted.jpg"
 
@@ -158,6 +162,7 @@ def test_an_image_goes_from_everywhere_and_versions_stay_whole(story, tmp_path):
     assert [sha for sha, _ in result.models] == list(story.places.models)
     assert result.versions == expected.versions
     assert left_of(home, pictures) == []
+    assert cached > {path for path in cache.rglob("*") if path.is_file()} > set()
     assert set(result.scanned.stores) >= {"lake", "landing place", "labelling", "home"}
     assert f"remote {platform.settings.remote_url}" in result.scanned.stores
     private = [path for path in (home / "lake" / "ledger").rglob("*") if path.is_file()]

@@ -296,6 +296,18 @@ def test_what_people_contradict_is_withdrawn_and_named(world):
     assert set(labels["origin"]) == {"people"}
     told = causes(world, tag_of(world, ONE), tag_of(world, TWO))
     assert told["model"] == taken - set(labels["image_id"])
+    # Images of a holdout sample are judged by people alone: what the model says of them is listed,
+    # and sends no reviewer there.
+    selected = tables.read("selected_images", TWO)
+    by_lot = set(selected.loc[selected["audit"] | (selected["rule"] == "reaudit"), "image_id"])
+    suspected = set(tables.read("label_issues", TWO)["image_id"])
+    assert suspected & by_lot
+    world.platform.change_policy(review={"gate": "manual"})
+    merged = world.platform.run("merge_round", TWO, only=["consensus_labels", "label_issues"])
+    assert merged.success
+    conflicts = tables.read("conflicts", TWO)
+    sent = set(conflicts.loc[conflicts["kind"].str.startswith("suspected "), "image_id"])
+    assert not sent & by_lot
 
 
 def test_without_a_frame_or_with_other_proposals_nothing_is_accepted(world):

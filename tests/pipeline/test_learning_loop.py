@@ -13,11 +13,15 @@ from annotation_platform.schema.tables import (
     BatchDrift,
     Certificates,
     HeldOutImages,
+    HeldOutPredictions,
     LabelIssues,
     LabelTasks,
+    MissedByModel,
     ModelAgreement,
     SelectedImages,
+    TrainedModels,
     TrainingSet,
+    table_named,
 )
 from annotation_platform.selection.pins import Pins
 
@@ -81,7 +85,13 @@ def test_an_audit_is_drawn_answered_blind_and_too_small_to_certify_anything(plat
     # They are looked at once, for the drift and for what is suspect.
     learned = tables.read(TrainingSet, "round-0001")
     held_out = set(learned.loc[learned["split"] != "train", "image_id"])
-    assert set(tables.read(HeldOutImages, "round-0002")["image_id"]) == held_out
+    looked_at = tables.read(HeldOutImages, "round-0002").set_index("image_id")
+    assert set(looked_at.index) == held_out
+    # What is stored of them is what the model proposed in these images, not in those of the round.
+    proposed = tables.read(HeldOutPredictions, "round-0002")["image_id"].value_counts()
+    assert proposed.sum() > 0
+    assert (looked_at["proposals"] == proposed.reindex(looked_at.index, fill_value=0)).all()
+    assert set(proposed.index) <= held_out
     assert tables.read(LabelIssues, "round-0001").empty
     assert tables.exists(LabelIssues, "round-0002")
 
@@ -105,6 +115,40 @@ def test_an_audit_is_drawn_answered_blind_and_too_small_to_certify_anything(plat
     labels = tables.read(TrainingSet, "round-0002")
     assert set(labels["origin"]) == {"people"}
     assert set(labels["image_id"]) == set(selected["image_id"])
+
+    # Proposals are compared with what people settled on, and with each blind annotation.
+    compared = tables.read(ModelAgreement, "round-0002").set_index(["answers", "class_name"])
+    settled, said = (
+        tables.read(table_named(name), "round-0002")
+        for name in ("consensus_labels", "human_labels")
+    )
+    blind = said[said["blind"]]
+    for answers, rows in (("consensus", settled), ("blind", blind)):
+        assert compared.loc[(answers, ""), "labels"] == (rows["shape"] == "box").sum() > 0
+    check_training_looks_again_at_what_the_last_model_missed(platform, labels)
+
+
+def check_training_looks_again_at_what_the_last_model_missed(platform, labels):
+    """With a fixed number of steps, other weights of images are all that can change a model."""
+    set_policy(platform, training={"steps": 4})
+    tables = platform.lake.tables
+    box = labels[(labels["split"] == "train") & (labels["shape"] == "box")].iloc[0]
+    row = {name: box[name] for name in ("image_id", "class_name", "x1", "y1", "x2", "y2")}
+    row |= {"round_id": "round-0001", "missed_id": f"{box['image_id']}:0000", "nearest_iou": 0.0}
+    row |= {"image_boxes": 1, "weights_sha256": "0" * 64}
+    one, none = MissedByModel.from_rows([row]), MissedByModel.from_rows([])
+
+    def train(**missed):
+        for key, table in missed.items():
+            tables.write(MissedByModel, key.replace("_", "-"), table)
+        assert platform.run("train_model", "round-0002", only=["trained_model"]).success
+        return tables.read(TrainedModels, "round-0002")["weights_sha256"].iloc[0]
+
+    evenly = train(round_0001=none)
+    again = train(round_0001=one)
+    assert again != evenly
+    # Neither an earlier model's nor a later one's are looked at.
+    assert train(round_0000=none, round_0003=none) == again
 
 
 @pytest.mark.long

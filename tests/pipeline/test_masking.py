@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from annotation_platform.errors import NotReadyError, SettingsError
+from annotation_platform.labeling.reviews import review_round
 from annotation_platform.schema.tables import ModelPredictions
 from annotation_platform.storage.keys import is_shown
 
@@ -25,6 +26,17 @@ def metadata(result, asset):
 def asked(platform):
     everybody = platform.labeling.annotators()
     return [place for name in everybody for place in platform.labeling.open_places(name)]
+
+
+def check_masked(platform, places, hidden):
+    """Every place shows a copy, which differs from the image exactly where something is hidden."""
+    assert places
+    for place in places:
+        assert is_shown(place.image_key)
+        shown = platform.lake.store.get(place.image_key)
+        extension = place.image_key.rpartition(".")[2]
+        original = platform.lake.picture(place.image_id, extension)
+        assert (shown != original) == (place.image_id in hidden)
 
 
 def test_before_a_model_has_looked_nobody_is_asked_and_the_way_on_is_said(platform):
@@ -63,16 +75,17 @@ def test_a_round_with_masks_shows_copies_and_proposes_nothing_that_is_masked(pla
     hidden = set(found.loc[found["class_name"] == name, "image_id"])
     assert metadata(result, "label_tasks")["masked_images"] == len(hidden) > 0
     places = asked(platform)
-    assert places
+    check_masked(platform, places, hidden)
     for place in places:
-        assert is_shown(place.image_key)
-        shown = platform.lake.store.get(place.image_key)
-        extension = place.image_key.rpartition(".")[2]
-        original = platform.lake.picture(place.image_id, extension)
-        assert (shown != original) == (place.image_id in hidden)
         classes = {region["label"]["class_name"] for region in place.proposed.content}
         assert name not in classes
     assert any(place.proposed.content for place in places)
     platform.answer(TWO)
-    assert platform.merge(TWO).success
+    # A reviewer is shown the same copies: here every image of the round is reviewed.
+    change(platform, "review", gate="manual", sample_share=1.0)
+    assert platform.run("merge_round", TWO).success
+    reviewed = [place for place in asked(platform) if place.round_id == review_round(TWO)]
+    assert {place.image_id for place in reviewed} == {place.image_id for place in places}
+    check_masked(platform, reviewed, hidden)
+    platform.decide(TWO)
     assert platform.run("release_round", TWO).success

@@ -13,6 +13,7 @@ from annotation_platform.demo.scenes import draw_batch
 from annotation_platform.params import read_params
 from annotation_platform.schema.tables import CleanedImages, LabelTasks
 from annotation_platform.storage.keys import raw_key
+from sensors.landing import new_images_sensor
 from tests.invariants import check_account, check_idempotent
 
 
@@ -38,16 +39,28 @@ def test_a_picture_put_back_is_accepted_in_the_next_round(platform):
     platform.hurry()
     sound = draw_batch(1, 1, seed=5).files
     dark = jpeg(np.random.default_rng(0).integers(0, 6, (200, 300, 3), dtype=np.uint8))
-    for name, data in {**sound, "dark.jpg": dark, "broken.jpg": dark[:-200]}.items():
+    limit = max(len(data) for data in (dark, *sound.values()))
+    bad = {"dark.jpg": dark, "broken.jpg": dark[:-200], "large.jpg": dark + bytes(limit)}
+    for name, data in {**sound, **bad}.items():
         platform.lake.landing.put(name, data)
     policy = platform.settings.params_path
     policy.write_text(policy.read_text().replace("minimum_images: ", "minimum_images: 1 # "))
+    # Three of four files are quarantined, and half of them may be.
+    limits = {"maximum_bytes": limit, "maximum_quarantined_share": 0.5}
+    platform.change_policy(cleaning=limits)
+    platform.tick(new_images_sensor)
+    stopped = platform.run("start_round", "round-0001", raise_on_error=False)
+    checks = {each.check_name: each.passed for each in stopped.get_asset_check_evaluations()}
+    assert (stopped.success, checks["quarantine_within_limit"]) == (False, False)
+    assert not platform.lake.tables.exists("label_tasks", "round-0001")
+    platform.change_policy(cleaning={"maximum_quarantined_share": 0.75})
     platform.start_round()
     rows = json.loads(command(platform, "list", "--json").stdout)["quarantine"]
     ids = {row["source_key"]: row["image_id"] for row in rows}
     reasons = {row["source_key"]: row["reason"] for row in rows}
     assert reasons["dark.jpg"].startswith("too dark: mean ")
     assert reasons["broken.jpg"].startswith("damaged image")
+    assert reasons["large.jpg"].startswith("too many bytes")
 
     refused = command(platform, "restore", ids["broken.jpg"])
     assert (refused.returncode, "cannot be decoded" in refused.stderr) == (2, True)

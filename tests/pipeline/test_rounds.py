@@ -1,6 +1,7 @@
 import json
 
 import dagster as dg
+import numpy as np
 import pytest
 import yaml
 
@@ -81,6 +82,36 @@ def test_running_a_job_again_changes_nothing(platform):
     assert len(list_versions(platform.settings.registry_path)) == 1
     again = platform.lake.tables.read(DatasetVersions, "round-0001").iloc[0]
     assert not again["new_version"]
+    check_consensus_follows_its_inputs(platform)
+
+
+def check_consensus_follows_its_inputs(platform):
+    """The policy's overlap and what is known of each annotator change the consensus of a round."""
+    tables = platform.lake.tables
+    quality = tables.read("annotator_quality", "round-0001").sort_values("annotator")
+
+    def resolve(**inputs):
+        for name, table in inputs.items():
+            tables.write(name, "round-0001", table)
+        assert platform.run("merge_round", "round-0001", only=["consensus_labels"]).success
+        return tables.read("consensus_labels", "round-0001")
+
+    loose = resolve()
+    platform.change_policy(consensus={"iou_threshold": 1.0})
+    # Hardly any two people draw the very same box: what was one object falls apart.
+    assert resolve()["mean_iou"].min() > loose["mean_iou"].min()
+    platform.change_policy(consensus={"iou_threshold": 0.5})
+    # Of two people, where one saw an object and the other did not, the better one is right.
+    said = tables.read("human_labels", "round-0001")
+    two = said.groupby("image_id")["annotator"].transform(
+        lambda each: each.isin(sorted(set(each))[:2])
+    )
+    shares = np.linspace(0.1, 0.99, len(quality))
+    known = quality.assign(gold_answers=50)
+    first = resolve(human_labels=said[two], annotator_quality=known.assign(gold_quality=shares))
+    last = resolve(annotator_quality=known.assign(gold_quality=shares[::-1]))
+    assert len(first) > 0
+    assert not first.equals(last)
 
 
 def test_asked_too_early_an_asset_says_what_it_waits_for(platform):

@@ -201,8 +201,14 @@ def test_the_commands_say_so_in_json_and_by_their_exit(world, monkeypatch):
     (problem,) = json.loads(bad.stdout.splitlines()[-1])["problems"]
     assert problem["name"] == name_of(spoilt)
     assert "not whole" in run(app, ["version", "verify", "--all"]).stdout
-    assert (
-        json.loads(run(app, ["version", "gc", "--json"]).stdout.splitlines()[-1])["dry_run"] is True
-    )
+    orphan = world.root / "remote" / "files" / "md5" / "ab" / ("0" * 30)
+    orphan.parent.mkdir(exist_ok=True)
+    orphan.write_bytes(b"of a publisher that was killed long ago")
+    os.utime(orphan, (0, 0))
+    dry = json.loads(run(app, ["version", "gc", "--json"]).stdout.splitlines()[-1])
+    assert (dry["dry_run"], dry["removed"]) == (True, ["ab" + "0" * 30])
+    assert orphan.exists()
+    assert run(app, ["version", "gc", "--yes"]).exit_code == 0
+    assert not orphan.exists()
     unknown = run(app, ["version", "verify", "7.7.7"])
     assert isinstance(unknown.exception, PublishError)

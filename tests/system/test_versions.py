@@ -197,7 +197,9 @@ def test_the_registrys_working_tree_index_and_branch_are_not_touched(world):
 
 
 def test_a_version_names_its_code_and_what_in_it_was_not_committed(world):
-    clean = world.publish().manifest.code
+    manifest = world.publish().manifest
+    assert (manifest.policy_digest, manifest.rounds) == ("b" * 64, {"round-0001": "a" * 64})
+    clean = manifest.code
     # The demo: the source tree is no checkout, and the registry's main is the very same tree.
     assert clean.commit == git(world.registry, "rev-parse", "main")
     assert (clean.snapshot, clean.dirty) == (True, False)
@@ -360,6 +362,8 @@ def test_a_changed_file_of_the_lake_is_refused_by_name_and_nothing_is_published(
     assert list_versions(world.registry) == []
     md5 = str(victim["stored_md5"])
     assert not (world.root / "remote" / "files" / "md5" / md5[:2] / md5[2:]).exists()
+    # The list of a version's files is not there before all of them are.
+    assert not list((world.root / "remote").rglob("*.dir"))
     path.unlink()
     with pytest.raises(PublishError, match=f"image {victim['image_id']}.*cannot be read"):
         world.publish()

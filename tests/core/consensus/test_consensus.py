@@ -120,6 +120,10 @@ def test_matching_takes_the_best_total_and_only_pairs_above_the_threshold():
     b = np.array([[4, 0, 14, 10], [0, 0, 10, 10], [50, 50, 60, 60]], dtype=float)
     assert sorted(match_boxes(a, b, iou_threshold=0.5)) == [(0, 1), (1, 0)]
     assert match_boxes(a[:0], b, iou_threshold=0.5) == []
+    # The threshold itself is enough: the lower half of a square overlaps it by exactly 0.5.
+    half = np.array([[0, 5, 10, 10]], dtype=float)
+    assert match_boxes(a[:1], half, iou_threshold=0.5) == [(0, 0)]
+    assert match_boxes(a[:1], half, iou_threshold=0.51) == []
 
 
 people = st.dictionaries(

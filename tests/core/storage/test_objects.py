@@ -16,6 +16,17 @@ def test_of_many_who_create_a_key_at_once_one_wins(tmp_path):
     assert list(store.list("manifests")) == ["manifests/round-0001.json"]
 
 
+def test_who_reads_an_object_while_it_is_replaced_reads_all_of_the_old_one(tmp_path):
+    store = LocalObjectStore(tmp_path)
+    old, new = b"old " * 1000, b"new"
+    store.put("tables/splits/round-0001.parquet", old)
+    with store.local_path("tables/splits/round-0001.parquet").open("rb") as reader:
+        store.put("tables/splits/round-0001.parquet", new)
+        assert reader.read() == old
+    assert store.get("tables/splits/round-0001.parquet") == new
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["round-0001.parquet"]
+
+
 @pytest.mark.parametrize("key", ["../outside", "/etc/passwd", "images/../../outside"])
 def test_a_key_never_leaves_the_lake(tmp_path, key):
     with pytest.raises(DataError, match="lake"):

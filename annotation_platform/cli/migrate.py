@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from annotation_platform.cli_output import OUT, AsJson, bar_of, print_json, print_rows
+from annotation_platform.cli.options import AsJson
+from annotation_platform.cli.output import print_json, print_line, print_rows, progress_bar
 
 
 def migrate(
@@ -12,7 +13,7 @@ def migrate(
     as_json: AsJson = False,
 ) -> None:
     """Rewrite the tables of an older release in place. Run it again if it was stopped."""
-    from annotation_platform.lake import lake_of
+    from annotation_platform.landing.lake import lake_of
     from annotation_platform.settings import read_settings
     from annotation_platform.storage.migration import migrate as migrate_lake
     from annotation_platform.storage.migration import pending_changes
@@ -21,7 +22,7 @@ def migrate(
     if dry_run:
         changes = pending_changes(store)
     else:
-        with bar_of("migrating") as progress:
+        with progress_bar("migrating") as progress:
             changes = migrate_lake(store, progress=progress)
     rows = [[change.key, change.about] for change in changes]
     if as_json:
@@ -31,4 +32,4 @@ def migrate(
     if dry_run and rows:
         print_rows(["object", "change"], rows)
     done = "would be rewritten" if dry_run else "rewritten"
-    OUT.print(f"{len(rows)} objects {done}.", markup=False)
+    print_line(f"{len(rows)} objects {done}.")
