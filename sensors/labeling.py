@@ -17,11 +17,7 @@ from annotation_platform.labeling.hints import Looks
 from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.labeling.rounds import deadline_passed, stand
 from annotation_platform.params import Params
-from annotation_platform.schema.tables import (
-    ConsensusLabels,
-    ImportedLabels,
-    LabelTasks,
-)
+from annotation_platform.schema.tables import ConsensusLabels, ImportedLabels, LabelTasks
 from annotation_platform.storage.lake import Lake
 from assets import jobs
 from sensors.attempts import Attempt, next_attempt

@@ -24,8 +24,10 @@ from annotation_platform.schema.tables import (
     AuditFrame,
     AutoLabels,
     Certificates,
+    Conflicts,
     DatasetVersions,
     ErrorBars,
+    LabelIssues,
     LabelTasks,
     ModelPredictions,
     Reaudits,
@@ -298,14 +300,14 @@ def test_what_people_contradict_is_withdrawn_and_named(world):
     assert told["model"] == taken - set(labels["image_id"])
     # Images of a holdout sample are judged by people alone: what the model says of them is listed,
     # and sends no reviewer there.
-    selected = tables.read("selected_images", TWO)
+    selected = tables.read(SelectedImages, TWO)
     by_lot = set(selected.loc[selected["audit"] | (selected["rule"] == "reaudit"), "image_id"])
-    suspected = set(tables.read("label_issues", TWO)["image_id"])
+    suspected = set(tables.read(LabelIssues, TWO)["image_id"])
     assert suspected & by_lot
     world.platform.change_policy(review={"gate": "manual"})
     merged = world.platform.run("merge_round", TWO, only=["consensus_labels", "label_issues"])
     assert merged.success
-    conflicts = tables.read("conflicts", TWO)
+    conflicts = tables.read(Conflicts, TWO)
     sent = set(conflicts.loc[conflicts["kind"].str.startswith("suspected "), "image_id"])
     assert not sent & by_lot
 

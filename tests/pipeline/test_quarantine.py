@@ -52,7 +52,7 @@ def test_a_picture_put_back_is_accepted_in_the_next_round(platform):
     stopped = platform.run("start_round", "round-0001", raise_on_error=False)
     checks = {each.check_name: each.passed for each in stopped.get_asset_check_evaluations()}
     assert (stopped.success, checks["quarantine_within_limit"]) == (False, False)
-    assert not platform.lake.tables.exists("label_tasks", "round-0001")
+    assert not platform.lake.tables.exists(LabelTasks, "round-0001")
     platform.change_policy(cleaning={"maximum_quarantined_share": 0.75})
     platform.start_round()
     rows = json.loads(command(platform, "list", "--json").stdout)["quarantine"]

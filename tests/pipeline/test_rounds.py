@@ -7,7 +7,10 @@ import yaml
 
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.schema.tables import (
+    AnnotatorQuality,
+    ConsensusLabels,
     DatasetVersions,
+    HumanLabels,
     ModelEvaluations,
     ModelPredictions,
     ReviewTasks,
@@ -88,13 +91,13 @@ def test_running_a_job_again_changes_nothing(platform):
 def check_consensus_follows_its_inputs(platform):
     """The policy's overlap and what is known of each annotator change the consensus of a round."""
     tables = platform.lake.tables
-    quality = tables.read("annotator_quality", "round-0001").sort_values("annotator")
+    quality = tables.read(AnnotatorQuality, "round-0001").sort_values("annotator")
 
     def resolve(**inputs):
         for name, table in inputs.items():
-            tables.write(name, "round-0001", table)
+            tables.write(table_named(name), "round-0001", table)
         assert platform.run("merge_round", "round-0001", only=["consensus_labels"]).success
-        return tables.read("consensus_labels", "round-0001")
+        return tables.read(ConsensusLabels, "round-0001")
 
     loose = resolve()
     platform.change_policy(consensus={"iou_threshold": 1.0})
@@ -102,7 +105,7 @@ def check_consensus_follows_its_inputs(platform):
     assert resolve()["mean_iou"].min() > loose["mean_iou"].min()
     platform.change_policy(consensus={"iou_threshold": 0.5})
     # Of two people, where one saw an object and the other did not, the better one is right.
-    said = tables.read("human_labels", "round-0001")
+    said = tables.read(HumanLabels, "round-0001")
     two = said.groupby("image_id")["annotator"].transform(
         lambda each: each.isin(sorted(set(each))[:2])
     )
