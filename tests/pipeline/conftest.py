@@ -8,7 +8,7 @@ import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import dagster as dg
@@ -121,6 +121,28 @@ class Platform:
 
     def _result(self, job, events_and_run):
         return dg.ExecuteInProcessResult(*events_and_run, None, self._job(job))
+
+    def release(self, round_id, merged):
+        """Release a merged round, unless its merge went on to the release."""
+        if merged.asset_materializations_for_node("dataset_version"):
+            return merged
+        return self.run("release_round", round_id)
+
+    def say(self, round_id, what, *, seconds=5.0):
+        """Let everybody answer their places; ``what`` gives a result for an image and a person.
+
+        Where it gives None, nothing is said. Each answer takes this many ``seconds``.
+        """
+        for name in self.labeling.annotators():
+            places = [p for p in self.labeling.open_places(name) if p.round_id == round_id]
+            said = [(place.backend_task, what(place.image_id, name)) for place in places]
+            said = [(task, result) for task, result in said if result is not None]
+            submit = partial(self._submit, name, said, seconds)
+            self._step("say", name, said, seconds, take=submit)
+
+    def _submit(self, name, said, seconds):
+        for task, result in said:
+            self.labeling.submit(task, name, result, seconds)
 
     def tick(self, sensor, cursor=None):
         resources = {

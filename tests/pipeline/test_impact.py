@@ -62,8 +62,9 @@ class Story:
 
 
 @pytest.fixture
-def story(tmp_path):
-    with open_platform(tmp_path / "home", drawn_material(3, 8, seed=0)) as platform:
+def story(tmp_path, store):
+    material = store.once("harbours-3-8", lambda: drawn_material(3, 8, seed=0))
+    with open_platform(tmp_path / "home", material, store=store) as platform:
         platform.change_policy(release={"gate": "manual"})
         platform.hurry()
         platform.change_policy(review={"gate": "auto"}, labeling={"answers_per_task": 3})
