@@ -6,6 +6,10 @@ BIN := .venv/bin
 LOCK := requirements.lock
 STAMP := .venv/.installed
 
+# A module is compiled once and its bytecode kept, whatever the environment says: a process that
+# compiles all it imports takes twice as long to start, and the tests start hundreds.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo up check test test-long reference docs bench lock
 

@@ -29,7 +29,7 @@ from annotation_platform.params import read_params
 from annotation_platform.provenance.state import read_state
 from resources.deployments import build_resources
 from sensors.landing import new_images_sensor
-from tests.session_store import SessionStore, StepRecorder, digest_of, session_folder
+from tests.session_store import StepRecorder, digest_of
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
@@ -193,7 +193,7 @@ def harbours():
 
 def prepare(material, home):
     """Make a home in which no image has landed yet, with its people, and return its settings."""
-    options = DemoOptions(home=home, labeling="simulated", training_cpu_seconds=2, image_width=96)
+    options = DemoOptions(home=home, labeling="simulated", training_cpu_seconds=0.5, image_width=96)
     settings = prepare_home(material, options)
     labeling = SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
     for name in (*(person.name for person in make_people(4, 0)), EXPERT):
@@ -257,9 +257,9 @@ def _databases(instance):
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory):
-    """What the processes of this test session share."""
-    return SessionStore(session_folder(tmp_path_factory))
+def three_batches(store):
+    """Three batches of eight pictures, drawn once per session."""
+    return store.once("three-batches", lambda: drawn_material(3, 8, seed=0))
 
 
 @pytest.fixture

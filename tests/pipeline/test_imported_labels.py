@@ -95,16 +95,14 @@ def test_what_people_label_later_adds_to_it(home):
     tables = home.lake.tables
     land_with_labels(home, 1)
     home.start_round("round-0001")
-    home.merge("round-0001")
-    home.run("release_round", "round-0001")
+    home.release("round-0001", home.merge("round-0001"))
     home.land(2)
     home.start_round("round-0002")
     asked = set(tables.read("selected_images", "round-0002")["image_id"])
     images = home.lake.accepted_images()
     assert asked == set(images.loc[images["round_id"] == "round-0002", "image_id"])
     home.answer("round-0002")
-    home.merge("round-0002")
-    home.run("release_round", "round-0002")
+    home.release("round-0002", home.merge("round-0002"))
     labels = tables.read("training_set", "round-0002").drop_duplicates("image_id")
     origin = labels.set_index("image_id")["origin"]
     assert set(origin[list(asked)]) == {"people"}
@@ -141,8 +139,7 @@ def test_people_are_asked_only_about_pictures_without_usable_labels(home):
     assert requested(home.tick(labeling_complete_sensor)) == []
     home.answer("round-0001")
     assert requested(home.tick(labeling_complete_sensor)) == [("merge_round", "round-0001")]
-    home.merge("round-0001")
-    home.run("release_round", "round-0001")
+    home.release("round-0001", home.merge("round-0001"))
     labels = tables.read("training_set", "round-0001")
     assert set(labels["image_id"]) == accepted
     assert set(labels.loc[labels["origin"] == ORIGIN, "image_id"]) == usable
@@ -159,16 +156,14 @@ def test_people_can_be_asked_all_the_same(home):
     accepted = set(home.lake.accepted_images()["image_id"])
     assert set(tables.read("selected_images", "round-0001")["image_id"]) == accepted
     home.answer("round-0001")
-    home.merge("round-0001")
-    home.run("release_round", "round-0001")
+    home.release("round-0001", home.merge("round-0001"))
     assert set(tables.read("training_set", "round-0001")["origin"]) == {"people"}
 
 
 def test_imported_labels_that_change_are_released_anew(home):
     land_with_labels(home, 1)
     home.start_round("round-0001")
-    home.merge("round-0001")
-    home.run("release_round", "round-0001")
+    home.release("round-0001", home.merge("round-0001"))
     before = home.tick(review_complete_sensor)
     tables = home.lake.tables
     labels = tables.read("imported_labels", "round-0001")

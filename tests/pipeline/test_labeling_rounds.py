@@ -218,8 +218,7 @@ def test_a_closed_round_releases_what_is_answered_and_asks_the_rest_later(platfo
         close_round(ONE, " ", "ada", platform.labeling, platform.lake, now=_now())
     close_round(ONE, "the vendor left", "ada", platform.labeling, platform.lake, now=_now())
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
-    assert platform.run("merge_round", ONE).success
-    assert platform.run("release_round", ONE).success
+    assert platform.release(ONE, platform.run("merge_round", ONE)).success
     assert set(read(platform, "training_set")["image_id"]) == set(images[:5])
     assert read(platform, "round_tasks")["state"].value_counts().to_dict() == {
         "answered": 5,
@@ -267,8 +266,7 @@ def test_a_cancelled_round_counts_nothing_and_keeps_every_answer(platform):
 def test_what_was_said_in_a_cancelled_round_is_in_no_further_version(platform):
     start(platform, 1, ONE, labeling={"answers_per_task": 1})
     platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
-    assert platform.run("merge_round", ONE).success
-    assert platform.run("release_round", ONE).success
+    assert platform.release(ONE, platform.run("merge_round", ONE)).success
     first = set(read(platform, "training_set")["image_id"])
     RoundRecord(platform.lake.store, ONE).write(
         "cancelled", reason="wrong guidelines", by="ada", now=_now(), entries=0
