@@ -30,6 +30,8 @@ else
 	$(BIN)/uv pip sync --python $(BIN)/python $(LOCK)
 endif
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
+	# Compiles what every process imports, so that they do not all do so at once.
+	$(BIN)/python -c 'import annotation_platform.definitions, annotation_platform.models.weight_files'
 	@touch $(STAMP)
 
 demo: install  ## the whole job on real servers, with simulated people
