@@ -44,25 +44,21 @@ def store(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def public(tmp_path_factory):
-    """Return a function that gives a public folder, unpacked if it is an archive."""
-    unpacked = {}
+def public(store):
+    """Return a function that gives a public folder, unpacked once per session if need be."""
 
     def folder(name):
-        if name not in unpacked:
-            unpacked[name] = find(name)
-        return unpacked[name]
-
-    def find(name):
         archive = DATA / f"{name}.tar.gz"
         if (DATA / name).is_dir():
             return DATA / name
         if not archive.is_file():
             pytest.skip(f"the public test data are not at {DATA}; set ANNOTATION_TEST_DATA")
-        place = tmp_path_factory.mktemp("unpacked")
+        return store.once(f"unpacked-{name}", lambda: unpack(archive, store.folder / "unpacked"))
+
+    def unpack(archive, place):
         with tarfile.open(archive) as packed:
             packed.extractall(place, filter="data")
-        return place / name
+        return place / archive.name.removesuffix(".tar.gz")
 
     return folder
 
