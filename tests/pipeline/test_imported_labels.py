@@ -163,7 +163,8 @@ def test_people_can_be_asked_all_the_same(home):
 def test_imported_labels_that_change_are_released_anew(home):
     land_with_labels(home, 1)
     home.start_round("round-0001")
-    home.release("round-0001", home.merge("round-0001"))
+    home.merge("round-0001")
+    home.run("release_round", "round-0001")
     before = home.tick(review_complete_sensor)
     tables = home.lake.tables
     labels = tables.read("imported_labels", "round-0001")
