@@ -6,8 +6,12 @@ BIN := .venv/bin
 LOCK := requirements.lock
 STAMP := .venv/.installed
 
+# A module is compiled once and its bytecode kept, whatever the environment says: a process that
+# compiles all it imports takes twice as long to start, and the tests start hundreds.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo up check test test-long reference docs bench lock
+.PHONY: help install demo up check test test-long test-long-setup reference docs bench lock
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -21,11 +25,13 @@ $(STAMP): $(LOCK) pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 ifeq ($(UV_TORCH_BACKEND),cpu)
 	grep -vE '^(nvidia-|cuda-|triton==)' $(LOCK) > .venv/requirements.cpu
-	$(BIN)/uv pip sync --compile-bytecode --python $(BIN)/python .venv/requirements.cpu
+	$(BIN)/uv pip sync --python $(BIN)/python .venv/requirements.cpu
 else
-	$(BIN)/uv pip sync --compile-bytecode --python $(BIN)/python $(LOCK)
+	$(BIN)/uv pip sync --python $(BIN)/python $(LOCK)
 endif
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
+	# Compiles what every process imports, so that they do not all do so at once.
+	$(BIN)/python -c 'import annotation_platform.definitions, annotation_platform.models.weight_files'
 	@touch $(STAMP)
 
 demo: install  ## the whole job on real servers, with simulated people
@@ -40,14 +46,31 @@ check: install  ## linters, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The longest first: else one process waits for the other at the end.
-SIDE_BY_SIDE := -n 2 --dist loadscope --no-loadscope-reorder tests/system tests/pipeline tests/core
+# One process more than there are cores on a small machine: some tests wait for servers and programs.
+PROCESSES ?= 3
+# The longest first: else one process works on alone at the end.
+SIDE_BY_SIDE := -n $(PROCESSES) --dist loadscope --no-loadscope-reorder \
+	tests/system tests/pipeline tests/core
 
 test: check  ## check, and the tests that take minutes together
 	$(BIN)/pytest -m "not long" $(SIDE_BY_SIDE)
 
-test-long: install  ## the demo as a test, the races, the browser
-	$(BIN)/pytest -m long $(SIDE_BY_SIDE)
+# Programs of Debian and other people's tools, each with an environment of its own.
+PEERS := .venv-peers
+PROGRAMS := chromium openssh-server postgresql radosgw ceph-mon ceph-osd ceph-mgr
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
+
+test-long-setup: install  ## what long tests need: programs of Debian, peers of PyPI (.venv-peers)
+	$(AS_ROOT) apt-get update --quiet
+	$(AS_ROOT) apt-get install --yes --quiet --no-install-recommends $(PROGRAMS)
+	for peer in pycocotools datumaro supervision label-studio-sdk; do \
+		$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(PEERS)/$$peer && \
+		$(BIN)/uv pip install --quiet --python $(PEERS)/$$peer/bin/python $$peer || exit 1; \
+	done
+
+test-long: install  ## the demo as a test, the races, the browser; after test-long-setup none is skipped
+	$(BIN)/pytest -m "long and not browser" $(SIDE_BY_SIDE)
+	ANNOTATION_TEST_BROWSER=1 $(BIN)/pytest -m "long and browser" tests/system
 
 reference: install  ## write docs/reference/ from the code
 	$(BIN)/python docs/generate.py

@@ -1,13 +1,17 @@
 """What tests of every kind share: an S3 server that lives in this process."""
 
 import os
+import shutil
 import tarfile
+import tempfile
 import uuid
 from pathlib import Path
 
 import boto3
 import pytest
 from hypothesis import settings
+
+from tests.session_store import SessionStore, session_folder
 
 # The same examples at every run, so that what passes here passes everywhere; new ones are looked
 # for with --hypothesis-profile=default.
@@ -17,26 +21,44 @@ settings.load_profile("same")
 DATA = Path(os.environ.get("ANNOTATION_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+MEMORY = Path("/dev/shm")
+ROOM = 6 * 1024**3
+"""Bytes that must be free in memory before the tests write there; a whole run takes a third."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    """Let the tests write to memory where there is room: they flush thousands of files."""
+    worker = hasattr(config, "workerinput")
+    if worker or config.option.basetemp or not MEMORY.is_dir():
+        return
+    if shutil.disk_usage(MEMORY).free >= ROOM:
+        config.option.basetemp = tempfile.mkdtemp(prefix="annotation-tests-", dir=MEMORY)
+        config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
+
+
 @pytest.fixture(scope="session")
-def public(tmp_path_factory):
-    """Return a function that gives a public folder, unpacked if it is an archive."""
-    unpacked = {}
+def store(tmp_path_factory):
+    """What the processes of this test session share."""
+    return SessionStore(session_folder(tmp_path_factory))
+
+
+@pytest.fixture(scope="session")
+def public(store):
+    """Return a function that gives a public folder, unpacked once per session if need be."""
 
     def folder(name):
-        if name not in unpacked:
-            unpacked[name] = find(name)
-        return unpacked[name]
-
-    def find(name):
         archive = DATA / f"{name}.tar.gz"
         if (DATA / name).is_dir():
             return DATA / name
         if not archive.is_file():
             pytest.skip(f"the public test data are not at {DATA}; set ANNOTATION_TEST_DATA")
-        place = tmp_path_factory.mktemp("unpacked")
+        return store.once(f"unpacked-{name}", lambda: unpack(archive, store.folder / "unpacked"))
+
+    def unpack(archive, place):
         with tarfile.open(archive) as packed:
             packed.extractall(place, filter="data")
-        return place / name
+        return place / archive.name.removesuffix(".tar.gz")
 
     return folder
 

@@ -16,6 +16,7 @@ from annotation_platform.schema.tables import (
     ReviewedLabels,
     ReviewTasks,
     Table,
+    table_named,
 )
 from annotation_platform.storage.lake import Lake
 

@@ -1,9 +1,15 @@
-"""A round on real parts but without servers: real Parquet, git, DVC and a Dagster instance."""
+"""A round on real parts but without servers: real Parquet, git, DVC and a Dagster instance.
 
+A step that a test of this session took from the same state is copied, not taken again: see
+``tests/session_store.py``.
+"""
+
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -23,6 +29,9 @@ from annotation_platform.params import read_params
 from annotation_platform.provenance.state import read_state
 from resources.deployments import build_resources
 from sensors.landing import new_images_sensor
+from tests.session_store import StepRecorder, digest_of
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 
 @dataclass
@@ -35,6 +44,7 @@ class Platform:
     instance: dg.DagsterInstance
     material: object
     people: list
+    recorder: StepRecorder | None = None
 
     @property
     def policy(self):
@@ -67,14 +77,27 @@ class Platform:
         )
 
     def start_round(self, round_id="round-0001"):
-        self.tick(new_images_sensor)
-        return self.run("start_round", round_id)
+        def start():
+            self.tick(new_images_sensor)
+            return self._events("start_round", round_id)
+
+        return self._result("start_round", self._step("start", round_id, take=start))
 
     def run(self, job, round_id, *, raise_on_error=True, only=None, tags=None):
         """Run a job on a round, or ``only`` these of its assets, as somebody does by hand.
 
         ``tags`` say who, and why.
         """
+
+        def take():
+            return self._events(job, round_id, only=only, tags=tags, raise_on_error=raise_on_error)
+
+        return self._result(job, self._step("run", job, round_id, only, tags, take=take))
+
+    def _step(self, *what, take):
+        return self.recorder.step(*what, take=take) if self.recorder else take()
+
+    def _job(self, job):
         # The same definitions, with the resources of this test's home.
         here = dg.Definitions(
             assets=defs.assets,
@@ -82,13 +105,44 @@ class Platform:
             jobs=defs.jobs,
             resources=build_resources(self.settings),
         )
-        return here.resolve_job_def(job).execute_in_process(
+        return here.resolve_job_def(job)
+
+    def _events(self, job, round_id, *, only=None, tags=None, raise_on_error=True):
+        """Run a job and return its events and its run, which unlike its result can be pickled."""
+        result = self._job(job).execute_in_process(
             instance=self.instance,
             partition_key=round_id,
             raise_on_error=raise_on_error,
             asset_selection=together(only) if only else None,
             tags=tags,
+            run_config=QUIET,
         )
+        return list(result.all_events), result.dagster_run
+
+    def _result(self, job, events_and_run):
+        return dg.ExecuteInProcessResult(*events_and_run, None, self._job(job))
+
+    def release(self, round_id, merged):
+        """Release a merged round, unless its merge went on to the release."""
+        if merged.asset_materializations_for_node("dataset_version"):
+            return merged
+        return self.run("release_round", round_id)
+
+    def say(self, round_id, what, *, seconds=5.0):
+        """Let everybody answer their places; ``what`` gives a result for an image and a person.
+
+        Where it gives None, nothing is said. Each answer takes this many ``seconds``.
+        """
+        for name in self.labeling.annotators():
+            places = [p for p in self.labeling.open_places(name) if p.round_id == round_id]
+            said = [(place.backend_task, what(place.image_id, name)) for place in places]
+            said = [(task, result) for task, result in said if result is not None]
+            submit = partial(self._submit, name, said, seconds)
+            self._step("say", name, said, seconds, take=submit)
+
+    def _submit(self, name, said, seconds):
+        for task, result in said:
+            self.labeling.submit(task, name, result, seconds)
 
     def tick(self, sensor, cursor=None):
         resources = {
@@ -110,7 +164,10 @@ class Platform:
     def decide(self, round_id):
         """Let an expert decide what the answers of a merged round leave open."""
         seat = SimulatedSeat(self.labeling, EXPERT)
-        return review(round_id, seat, self.material.truth, progress=lambda: None)
+        truth = self.material.truth
+        return self._step(
+            "decide", round_id, take=lambda: review(round_id, seat, truth, progress=lambda: None)
+        )
 
     def merge(self, round_id):
         """Merge a round, and let an expert decide what that leaves open."""
@@ -121,7 +178,11 @@ class Platform:
     def answer(self, round_id):
         seats = {each.name: SimulatedSeat(self.labeling, each.name) for each in self.people}
         truth = self.material.truth
-        return answer_round(round_id, self.people, seats, truth, seed=0, progress=lambda: None)
+
+        def take():
+            return answer_round(round_id, self.people, seats, truth, seed=0, progress=lambda: None)
+
+        return self._step("answer", round_id, take=take)
 
 
 def together(names):
@@ -136,23 +197,81 @@ def harbours():
     return drawn_material(2, 8, seed=0)
 
 
-@contextmanager
-def open_platform(home, material=None, **places):
-    """A platform in a home, of drawn harbours; ``places`` are settings, such as a lake in S3."""
-    material = material or harbours()
-    options = DemoOptions(home=home, labeling="simulated", training_cpu_seconds=2, image_width=96)
-    settings = prepare_home(material, options).model_copy(update=places)
+def prepare(material, home):
+    """Make a home in which no image has landed yet, with its people, and return its settings."""
+    options = DemoOptions(home=home, labeling="simulated", training_cpu_seconds=0.5, image_width=96)
+    settings = prepare_home(material, options)
     labeling = SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
-    people = make_people(4, 0)
-    for name in (*(person.name for person in people), EXPERT):
+    for name in (*(person.name for person in make_people(4, 0)), EXPERT):
         labeling.add_annotator(name)
+    return settings
+
+
+def copy_home(store, material, home):
+    """Copy a prepared home that this session made once, and return its settings and its key.
+
+    The commits of a registry name the folder of its remote, so all copies share one remote. They
+    add content-addressed files to it; a test that damages or empties it makes its own home.
+    """
+    key = digest_of("home", [sorted(batch) for batch in material.batches])
+    original = store.folder / "homes" / key
+    settings = store.once(key, lambda: prepare(material, original))
+    shutil.copytree(original, home, symlinks=True)
+    here = {name: _moved(value, original, home) for name, value in settings if name != "remote"}
+    return settings.model_copy(update=here), key
+
+
+def _moved(value, original, home):
+    if not isinstance(value, str | Path):
+        return value
+    return type(value)(str(value).replace(str(original), str(home)))
+
+
+@contextmanager
+def open_platform(home, material=None, *, store=None, **places):
+    """A platform in a home, of drawn harbours; ``places`` are settings, such as a lake in S3.
+
+    With a ``store`` the home and the steps taken in it are copied where this session has them.
+    """
+    material = material or harbours()
+    if store:
+        settings, key = copy_home(store, material, home)
+    else:
+        settings = prepare(material, home).model_copy(update=places)
+    labeling = SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
     lake = lake_of(settings)
-    Skills(lake.store).set(EXPERT, REVIEWER, granted=True, now=datetime.now(UTC))
     with dg.DagsterInstance.ephemeral() as instance:
-        yield Platform(settings, lake, labeling, instance, material, people)
+        people = make_people(4, 0)
+        platform = Platform(settings, lake, labeling, instance, material, people)
+        if store:
+            # Each table that a test reads is a line in the access log.
+            platform.recorder = StepRecorder(
+                store, home, key, lambda: _databases(instance), ignored="audit/"
+            )
+        platform._step("grant", take=lambda: _grant(lake))
+        yield platform
+
+
+def _grant(lake):
+    Skills(lake.store).set(EXPERT, REVIEWER, granted=True, now=datetime.now(UTC))
+
+
+def _databases(instance):
+    """Return the connections to what an instance in memory knows of runs and of events."""
+    storages = (instance.run_storage, instance.event_log_storage)
+    return [storage._held_conn.connection.driver_connection for storage in storages]
+
+
+@pytest.fixture(scope="session")
+def three_batches(store):
+    """Three batches of eight pictures, drawn once per session."""
+    return store.once("three-batches", lambda: drawn_material(3, 8, seed=0))
 
 
 @pytest.fixture
-def platform(tmp_path):
-    with open_platform(tmp_path / "home") as opened:
+def platform(tmp_path, request):
+    """A platform of its own; steps are copied unless the test changes the product or its places."""
+    changed = {"monkeypatch", "s3_bucket"} & set(request.fixturenames)
+    store = None if changed else request.getfixturevalue("store")
+    with open_platform(tmp_path / "home", store=store) as opened:
         yield opened

@@ -9,7 +9,6 @@ import pytest
 
 from annotation_platform.actor import system_user
 from annotation_platform.demo.annotators import EXPERT
-from annotation_platform.demo.material import drawn_material
 from annotation_platform.labeling.backends.regions import write_decision
 from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.reviews import review_round
@@ -49,7 +48,7 @@ def said(platform, *arguments):
 def played(tmp_path_factory):
     """Two rounds: landed, asked, answered, reviewed, released; the second closed early."""
     home = tmp_path_factory.mktemp("audit") / "home"
-    with open_platform(home, drawn_material(2, 8, seed=0)) as platform:
+    with open_platform(home) as platform:
         platform.hurry()
         platform.change_policy(review={"gate": "manual", "sample_share": 0.5})
         platform.land(1)

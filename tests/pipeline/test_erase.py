@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from annotation_platform.demo.material import drawn_material
 from annotation_platform.erasing.erase import begin, finish, what_goes
 from annotation_platform.erasing.places import Places
 from annotation_platform.erasing.plan import read_plan
@@ -64,8 +63,7 @@ class Story:
         self.platform.land(batch)
         self.platform.start_round(round_id)
         self.platform.answer(round_id)
-        assert self.platform.run("merge_round", round_id).success
-        assert self.platform.run("release_round", round_id).success
+        assert self.platform.release(round_id, self.platform.run("merge_round", round_id)).success
         return str(self.lake.tables.read(DatasetVersions, round_id).iloc[0]["tag"])
 
     def erase(self, image, say=quiet):
@@ -75,8 +73,8 @@ class Story:
 
 
 @pytest.fixture
-def story(tmp_path):
-    with open_platform(tmp_path / "home", drawn_material(3, 8, seed=0)) as platform:
+def story(tmp_path, three_batches):
+    with open_platform(tmp_path / "home", three_batches) as platform:
         platform.hurry()
         platform.change_policy(review={"gate": "auto"}, labeling={"answers_per_task": 3})
         yield Story(platform)

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 
-from annotation_platform.demo.material import drawn_material
 from annotation_platform.errors import DataError
 from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.record import RoundRecord
@@ -65,8 +64,8 @@ class Story:
 
 
 @pytest.fixture
-def story(tmp_path):
-    with open_platform(tmp_path / "home", drawn_material(3, 8, seed=0)) as platform:
+def story(tmp_path, three_batches, store):
+    with open_platform(tmp_path / "home", three_batches, store=store) as platform:
         platform.change_policy(release={"gate": "manual"})
         platform.hurry()
         platform.change_policy(review={"gate": "auto"}, labeling={"answers_per_task": 3})

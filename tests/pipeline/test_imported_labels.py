@@ -103,16 +103,14 @@ def test_what_people_label_later_adds_to_it(home):
     tables = home.lake.tables
     land_with_labels(home, 1)
     home.start_round("round-0001")
-    home.merge("round-0001")
-    home.run("release_round", "round-0001")
+    home.release("round-0001", home.merge("round-0001"))
     home.land(2)
     home.start_round("round-0002")
     asked = set(tables.read(SelectedImages, "round-0002")["image_id"])
     images = accepted_images(home.lake.tables)
     assert asked == set(images.loc[images["round_id"] == "round-0002", "image_id"])
     home.answer("round-0002")
-    home.merge("round-0002")
-    home.run("release_round", "round-0002")
+    home.release("round-0002", home.merge("round-0002"))
     labels = tables.read(TrainingSet, "round-0002").drop_duplicates("image_id")
     origin = labels.set_index("image_id")["origin"]
     assert set(origin[list(asked)]) == {"people"}
@@ -149,8 +147,7 @@ def test_people_are_asked_only_about_pictures_without_usable_labels(home):
     assert requested(home.tick(labeling_complete_sensor)) == []
     home.answer("round-0001")
     assert requested(home.tick(labeling_complete_sensor)) == [("merge_round", "round-0001")]
-    home.merge("round-0001")
-    home.run("release_round", "round-0001")
+    home.release("round-0001", home.merge("round-0001"))
     labels = tables.read(TrainingSet, "round-0001")
     assert set(labels["image_id"]) == accepted
     assert set(labels.loc[labels["origin"] == ORIGIN, "image_id"]) == usable
@@ -167,8 +164,7 @@ def test_people_can_be_asked_all_the_same(home):
     accepted = set(accepted_images(home.lake.tables)["image_id"])
     assert set(tables.read(SelectedImages, "round-0001")["image_id"]) == accepted
     home.answer("round-0001")
-    home.merge("round-0001")
-    home.run("release_round", "round-0001")
+    home.release("round-0001", home.merge("round-0001"))
     assert set(tables.read(TrainingSet, "round-0001")["origin"]) == {"people"}
 
 

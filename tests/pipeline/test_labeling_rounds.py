@@ -44,16 +44,6 @@ def box(name, x):
     return write_regions([Label.box(name, x, 20, x + 60, 80)])
 
 
-def say(platform, round_id, what):
-    """Let everybody answer their places; ``what`` gives the result for an image and a person."""
-    for name in platform.labeling.annotators():
-        for place in platform.labeling.open_places(name):
-            if place.round_id == round_id:
-                result = what(place.image_id, name)
-                if result is not None:
-                    platform.labeling.submit(place.backend_task, name, result, 5.0)
-
-
 def requested(result):
     assert isinstance(result, dg.SensorResult)
     return [(each.job_name, each.partition_key) for each in result.run_requests or []]
@@ -91,7 +81,7 @@ def disputed(platform):
             return write_regions([UNSURE])
         return box(names[0], 40)
 
-    say(platform, ONE, what)
+    platform.say(ONE, what)
     assert platform.run("merge_round", ONE).success
     return platform, images
 
@@ -189,21 +179,20 @@ def test_a_closed_round_releases_what_is_answered_and_asks_the_rest_later(platfo
     tasks = start(platform, 1, ONE, labeling={"answers_per_task": 2})
     images = sorted(tasks["image_id"].unique())
     names = classes(platform)
-    say(platform, ONE, lambda image, _: box(names[0], 40) if image in images[:5] else None)
+    platform.say(ONE, lambda image, _: box(names[0], 40) if image in images[:5] else None)
     assert "of 16" in reason(platform.tick(labeling_complete_sensor))
     with pytest.raises(LabelingError, match="say why it is closed"):
         close_round(ONE, " ", "ada", platform.labeling, platform.lake, now=_now())
     close_round(ONE, "the vendor left", "ada", platform.labeling, platform.lake, now=_now())
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
-    assert platform.run("merge_round", ONE).success
-    assert platform.run("release_round", ONE).success
+    assert platform.release(ONE, platform.run("merge_round", ONE)).success
     assert set(read(platform, "training_set")["image_id"]) == set(images[:5])
     assert read(platform, "round_tasks")["state"].value_counts().to_dict() == {
         "answered": 5,
         "left": 3,
     }
     # Late answers are kept and named, and count for nothing.
-    say(platform, ONE, lambda *_: box(names[0], 40))
+    platform.say(ONE, lambda *_: box(names[0], 40))
     assert platform.run("merge_round", ONE).success
     answers = read(platform, "answers")
     assert answers["state"].value_counts().to_dict() == {"counted": 10, "late": 6}
@@ -226,7 +215,7 @@ def test_a_closed_round_releases_what_is_answered_and_asks_the_rest_later(platfo
 
 def test_a_cancelled_round_counts_nothing_and_keeps_every_answer(platform):
     start(platform, 1, ONE, labeling={"answers_per_task": 1})
-    say(platform, ONE, lambda *_: box(classes(platform)[0], 40))
+    platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
     assert platform.run("merge_round", ONE).success
     entries = AnswersLedger(platform.lake.store).entries(ONE)
     RoundRecord(platform.lake.store, ONE).write(
@@ -243,16 +232,15 @@ def test_a_cancelled_round_counts_nothing_and_keeps_every_answer(platform):
 
 def test_what_was_said_in_a_cancelled_round_is_in_no_further_version(platform):
     start(platform, 1, ONE, labeling={"answers_per_task": 1})
-    say(platform, ONE, lambda *_: box(classes(platform)[0], 40))
-    assert platform.run("merge_round", ONE).success
-    assert platform.run("release_round", ONE).success
+    platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
+    assert platform.release(ONE, platform.run("merge_round", ONE)).success
     first = set(read(platform, "training_set")["image_id"])
     RoundRecord(platform.lake.store, ONE).write(
         "cancelled", reason="wrong guidelines", by="ada", now=_now(), entries=0
     )
     # Another round is released before the cancelled one is merged again.
     asked = start(platform, 2, TWO)
-    say(platform, TWO, lambda image, _: None if image in first else box(classes(platform)[1], 40))
+    platform.say(TWO, lambda image, _: None if image in first else box(classes(platform)[1], 40))
     close_round(TWO, "enough", "a test", platform.labeling, platform.lake, now=_now())
     assert platform.run("merge_round", TWO).success
     released = platform.run("release_round", TWO)
@@ -268,9 +256,9 @@ def test_a_deadline_closes_a_round_that_has_enough_answers(platform):
         labeling={"answers_per_task": 1, "deadline_hours": 1e-9, "minimum_share": 0.5},
     )  # fmt: skip
     images = sorted(tasks["image_id"])
-    say(platform, ONE, lambda image, _: box(classes(platform)[0], 9) if image < images[3] else None)
+    platform.say(ONE, lambda image, _: box(classes(platform)[0], 9) if image < images[3] else None)
     assert "3 of 8 places" in reason(platform.tick(labeling_complete_sensor))
-    say(platform, ONE, lambda image, _: box(classes(platform)[0], 9) if image < images[5] else None)
+    platform.say(ONE, lambda image, _: box(classes(platform)[0], 9) if image < images[5] else None)
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
     assert platform.run("merge_round", ONE).success
     (closed,) = RoundRecord(platform.lake.store, ONE).read()
@@ -291,13 +279,13 @@ def test_answers_are_asked_for_until_they_lead(platform):
             return box(names[1], 40)
         return box(names[0], 40)
 
-    say(platform, ONE, what)
+    platform.say(ONE, what)
     assert requested(platform.tick(labeling_complete_sensor)) == [("ask_again", ONE)]
     assert platform.run("ask_again", ONE).success
     more = read(platform, "label_tasks").query("image_id == @image")
     assert more["place"].tolist() == [1, 2, 3, 4]
     assert more["assignee"].nunique() == 4
-    say(platform, ONE, what)
+    platform.say(ONE, what)
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
     assert platform.run("merge_round", ONE).success
     assert len(read(platform, "answers")) == 2 * 7 + 4
@@ -336,7 +324,7 @@ def test_only_people_with_the_expertise_count(platform):
     places = platform.labeling.open_places(names[0])
     platform.labeling.submit(places[0].backend_task, names[1], box(classes(platform)[0], 9), 1.0)
     platform.tick(labeling_complete_sensor)
-    say(platform, ONE, lambda *_: box(classes(platform)[0], 40))
+    platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
     platform.labeling.submit(places[0].backend_task, names[0], box(classes(platform)[0], 9), 1.0)
     assert platform.run("merge_round", ONE).success
     answers = read(platform, "answers")
@@ -348,7 +336,7 @@ def test_classes_that_are_renamed_and_split_carry_over_by_their_mapping(platform
     start(platform, 1, ONE, labeling={"answers_per_task": 1})
     names = classes(platform)
     images = sorted(read(platform, "label_tasks")["image_id"])
-    say(platform, ONE, lambda image, _: box(names[0] if image < images[4] else names[1], 40))
+    platform.say(ONE, lambda image, _: box(names[0] if image < images[4] else names[1], 40))
     for job in ("merge_round", "release_round"):
         assert platform.run(job, ONE).success
     before = platform.policy.ontology.model_dump(mode="json")
@@ -362,7 +350,7 @@ def test_classes_that_are_renamed_and_split_carry_over_by_their_mapping(platform
     assert not set(images[:4]) & set(tasks["image_id"])
     assert tasks["guideline"].nunique() == 1
     assert set(tasks["guideline"]) != set(read(platform, "label_tasks")["guideline"])
-    say(platform, TWO, lambda *_: box("left half", 40))
+    platform.say(TWO, lambda *_: box("left half", 40))
     for job in ("merge_round", "release_round"):
         assert platform.run(job, TWO).success
     published = read(platform, "training_set", TWO).set_index("image_id")
@@ -395,7 +383,7 @@ def test_a_task_that_was_deleted_is_made_again_only_if_policy_says_so(platform):
     assert platform.run("ask_again", ONE).success
     assert (first.task_id, first.place) not in platform.labeling.held_places(ONE)
     assert (second.task_id, second.place) in platform.labeling.held_places(ONE)
-    say(platform, ONE, lambda *_: box(classes(platform)[0], 40))
+    platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
     assert platform.run("merge_round", ONE).success
     assert read(platform, "human_labels")["image_id"].nunique() == 8
@@ -403,7 +391,7 @@ def test_a_task_that_was_deleted_is_made_again_only_if_policy_says_so(platform):
 
 def test_a_round_answered_before_its_project_was_deleted_is_merged(platform):
     start(platform, 1, ONE, labeling={"answers_per_task": 1})
-    say(platform, ONE, lambda *_: box(classes(platform)[0], 40))
+    platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
     seen_answers(ONE, platform.labeling, platform.lake, names=False, now=_now())
     for said in platform.labeling.collect(ONE):
         platform.labeling.delete_task(said.backend_task)
@@ -416,7 +404,7 @@ def test_people_do_live_work_once_they_were_right_where_the_answer_is_known(plat
     start(platform, 1, ONE, labeling={"answers_per_task": 1}, review={"gate": "manual",
           "sample_share": 1.0})  # fmt: skip
     names = sorted(set(platform.labeling.annotators()) - {EXPERT})
-    say(platform, ONE, lambda *_: box(classes(platform)[0], 40))
+    platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
     assert platform.run("merge_round", ONE).success
     for place in platform.labeling.open_places(EXPERT):
         decided = [*decision(ACCEPT), *place.proposed.content]
@@ -464,7 +452,7 @@ def _answer_first(platform, round_id, image, name, result):
 def test_only_a_reviewer_decides_and_what_they_reject_goes_back_with_their_words(platform):
     start(platform, 1, ONE, labeling={"answers_per_task": 1}, review={"gate": "manual",
           "sample_share": 1.0})  # fmt: skip
-    say(platform, ONE, lambda *_: box(classes(platform)[0], 40))
+    platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
     assert platform.run("merge_round", ONE).success
     places = platform.labeling.open_places(EXPERT)
     authors = read(platform, "answers").set_index("image_id")["annotator"]

@@ -1,11 +1,9 @@
 """Pictures that no person labels, in whole rounds: certified, trained on, seen again, withdrawn."""
 
 import hashlib
-import io
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from annotation_platform.curation.history import require_legal
@@ -45,20 +43,6 @@ WIDTH, HEIGHT = 160, 120
 CLASSES = ["boat", "container"]
 
 
-class SeesRed(torch.nn.Module):
-    """Finds the one red rectangle of a picture; where it is wide, it is a boat."""
-
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        red = (picture[0, 0] > 0.8) & (picture[0, 1] < 0.2)
-        rows, columns = torch.where(red.any(1))[0], torch.where(red.any(0))[0]
-        left, right = columns.min(), columns.max() + 1
-        top, bottom = rows.min(), rows.max() + 1
-        place = torch.stack([left + right, top + bottom, (right - left) * 2, (bottom - top) * 2])
-        wide = (right - left > bottom - top).to(torch.float32)
-        scores = torch.stack([wide, 1.0 - wide]) * 0.99
-        return torch.cat([place / 2.0, scores]).reshape(1, 6, 1)
-
-
 def draw(rng):
     """A soft picture with a red rectangle in it: its bytes, and the rectangle as a label."""
     coarse = rng.integers(60, 170, (9, 12, 3)).astype(np.uint8)
@@ -85,23 +69,26 @@ class World:
             self.platform.lake.landing.put(f"batch-{batch}/{number:02d}.png", data)
 
     def answer(self, round_id, *, nothing_in=()):
-        labeling = self.platform.labeling
-        for name in labeling.annotators():
-            for place in labeling.open_places(name):
-                if place.round_id == round_id:
-                    seen = [] if place.image_id in nothing_in else [self.truth[place.image_id]]
-                    said = write_regions(seen)
-                    labeling.submit(place.backend_task, name, said, 6.0)
+        def what(image_id, _):
+            seen = [] if image_id in nothing_in else [self.truth[image_id]]
+            return write_regions(seen)
+
+        self.platform.say(round_id, what, seconds=6.0)
 
     def play(self, round_id, *, pictures=24, nothing_in=()):
         self.land(round_id[-1], pictures)
         assert self.platform.start_round(round_id).success
         self.answer(round_id, nothing_in=nothing_in)
-        assert self.platform.run("merge_round", round_id).success
-        return self.release(round_id)
+        merged = self.platform.run("merge_round", round_id)
+        assert merged.success
+        return self.release(round_id, merged)
 
-    def release(self, round_id):
-        released = self.platform.run("release_round", round_id)
+    def release(self, round_id, merged=None):
+        """Return the checks of a release, or of the merge that went on to it."""
+        if merged is None:
+            released = self.platform.run("release_round", round_id)
+        else:
+            released = self.platform.release(round_id, merged)
         assert released.success
         return {each.check_name: each for each in released.get_asset_check_evaluations()}
 
@@ -113,13 +100,18 @@ class World:
         return events
 
 
+def write_weights(path):
+    from tests.pipeline.sees_red import weights
+
+    path.write_bytes(weights())
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 @pytest.fixture
-def world(tmp_path):
-    sink = io.BytesIO()
-    torch.jit.save(torch.jit.script(SeesRed()), sink)
-    weights = tmp_path / "sees-red.pt"
-    weights.write_bytes(sink.getvalue())
-    with open_platform(tmp_path / "home") as platform:
+def world(tmp_path, store):
+    weights = store.folder / "sees-red.pt"
+    digest = store.once("sees-red", lambda: write_weights(weights))
+    with open_platform(tmp_path / "home", store=store) as platform:
         platform.hurry()
         made = World(platform)
         platform.change_policy(
@@ -127,7 +119,7 @@ def world(tmp_path):
                 "weights": str(weights),
                 "class_names": CLASSES,
                 "profile": "serving",
-                "weights_sha256": hashlib.sha256(sink.getvalue()).hexdigest(),
+                "weights_sha256": digest,
                 "image_side": WIDTH,
             },
             rounds={"minimum_images": 1},

@@ -32,9 +32,8 @@ def worked(tmp_path_factory):
         platform.hurry()
         platform.start_round("round-0001")
         platform.answer("round-0001")
-        platform.merge("round-0001")
-        for job in ("release_round", "train_model"):
-            assert platform.run(job, "round-0001").success
+        assert platform.release("round-0001", platform.merge("round-0001")).success
+        assert platform.run("train_model", "round-0001").success
         platform.land(2)
         platform.hurry()
         platform.start_round("round-0002")

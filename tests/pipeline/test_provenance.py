@@ -61,6 +61,14 @@ class Story:
     def release(self, round_id):
         """Publish a round's training set and return the tag of its version."""
         assert self.platform.run("release_round", round_id).success
+        return self.tag(round_id)
+
+    def merge(self, round_id):
+        """Merge a round, publish its training set and return the tag of its version."""
+        assert self.platform.release(round_id, self.platform.merge(round_id)).success
+        return self.tag(round_id)
+
+    def tag(self, round_id):
         return str(self.lake.tables.read(DatasetVersions, round_id).iloc[0]["tag"])
 
     def state(self, tag):
@@ -73,14 +81,13 @@ class Story:
         self.platform.land(batch)
         self.platform.start_round(round_id)
         self.platform.answer(round_id)
-        self.platform.merge(round_id)
-        return self.release(round_id)
+        return self.merge(round_id)
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory):
+def story(tmp_path_factory, three_batches):
     home = tmp_path_factory.mktemp("story") / "home"
-    with open_platform(home, drawn_material(3, 8, seed=0)) as platform:
+    with open_platform(home, three_batches) as platform:
         platform.hurry()
         made = Story(platform)
         platform.change_policy(review={"sample_share": 0.3})
@@ -104,8 +111,7 @@ def tags(story):
                 annotation=each.annotation,
             )  # fmt: skip
     labeling.submit(decided.backend_task, EXPERT, rejection(), 1.0, annotation=decided.annotation)
-    platform.merge(ONE)
-    done["minds"] = story.release(ONE)
+    done["minds"] = story.merge(ONE)
     story.images |= {"edited": edited, "rejected": decided.image_id}
 
     platform.change_policy(consensus={"iou_threshold": 0.9})

@@ -37,9 +37,8 @@ def test_two_rounds_from_landing_to_a_model_that_proposes(platform):
     for batch, round_id in enumerate(["round-0001", "round-0002"], start=1):
         start(platform, batch, round_id)
         assert platform.answer(round_id) == 24
-        assert platform.merge(round_id).success
-        for job in ("release_round", "train_model"):
-            assert platform.run(job, round_id).success
+        assert platform.release(round_id, platform.merge(round_id)).success
+        assert platform.run("train_model", round_id).success
     tables = platform.lake.tables
     report = tables.read_all(RoundReports)
     assert report["accepted"].tolist() == [8, 8]
@@ -128,8 +127,7 @@ def test_asked_too_early_an_asset_says_what_it_waits_for(platform):
 def test_a_broken_gate_stops_the_release_and_publishes_nothing(platform):
     start(platform, 1, "round-0001")
     platform.answer("round-0001")
-    platform.merge("round-0001")
-    platform.run("release_round", "round-0001")
+    platform.release("round-0001", platform.merge("round-0001"))
     # Somebody tampers with the splits: a tested image would become a training image.
     splits = platform.lake.tables.read(Splits, "round-0001")
     tested = splits["split"] == "test"
@@ -179,8 +177,7 @@ def test_classes_renamed_while_people_work_stop_the_merge_and_say_so(platform):
         if each["name"] == "boat":
             each |= {"name": "ship", "was": ["boat"]}
     policy.write_text(yaml.safe_dump(mapped))
-    assert platform.merge("round-0001").success
-    assert platform.run("release_round", "round-0001").success
+    assert platform.release("round-0001", platform.merge("round-0001")).success
     names = platform.lake.tables.read(TrainingSet, "round-0001")["class_name"]
     assert "ship" in set(names)
     assert "boat" not in set(names)

@@ -1,7 +1,10 @@
 """Real servers for the system tests, each booted once per module from a prepared database."""
 
+import copy
 import importlib.metadata
 import importlib.util
+import shutil
+from dataclasses import replace
 
 import pytest
 from filelock import FileLock
@@ -19,6 +22,31 @@ def label_studio_template(request):
     # pytest-xdist runs one process per core, and all of them come here at the same moment.
     with FileLock(cache / "template.lock"):
         return make_template(cache / "template")
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """Return a function that gives each test of a module the same world as it was when made.
+
+    Commits name the folder of their remote, so a world cannot be moved: what a test left of it is
+    removed, and a copy is put back in its place.
+    """
+    place = tmp_path_factory.mktemp("once")
+    rows = []
+
+    def world(make):
+        root, kept = place / "world", place / "kept"
+        if not kept.exists():
+            made = make(root)
+            rows.append((made, copy.deepcopy(made.rows)))
+            shutil.copytree(root, kept, symlinks=True)
+        else:
+            shutil.rmtree(root)
+            shutil.copytree(kept, root, symlinks=True)
+        made, published = rows[0]
+        return replace(made, rows=copy.deepcopy(published))
+
+    return world
 
 
 @pytest.fixture(scope="module")

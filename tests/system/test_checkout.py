@@ -15,11 +15,8 @@ from annotation_platform.versioning.registry import list_versions
 from tests.system.worlds import World
 
 
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    (tmp_path / "gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
-    made = World(tmp_path)
+def three_versions(root):
+    made = World(root)
     made.add_images(0, 12)
     made.publish()
     made.add_images(12, 5)
@@ -28,6 +25,13 @@ def world(tmp_path, monkeypatch):
     made.rows[3] |= {"x2": 99.0}
     made.publish()
     return made
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch, once):
+    (tmp_path / "gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    return once(three_versions)
 
 
 @pytest.fixture

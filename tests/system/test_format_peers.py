@@ -1,11 +1,8 @@
 """What we write, others read and write, and what comes back is what it was.
 
-``ANNOTATION_PEERS`` names a folder of virtual environments, one for each of them: ``pycocotools``,
-``datumaro``, ``supervision`` and ``label-studio-sdk``. A test whose peer is not there is skipped.
-
-    for peer in pycocotools datumaro supervision label-studio-sdk; do
-        uv venv $ANNOTATION_PEERS/$peer && uv pip install --python $ANNOTATION_PEERS/$peer $peer
-    done
+``.venv-peers``, or the folder that ``ANNOTATION_PEERS`` names, holds a virtual environment for each
+of ``pycocotools``, ``datumaro``, ``supervision`` and ``label-studio-sdk``. ``make test-long-setup``
+makes them. A test whose peer is not there is skipped.
 """
 
 import json
@@ -34,7 +31,7 @@ from annotation_platform.schema.shapes.raster import rasterise
 
 pytestmark = pytest.mark.long
 
-PEERS = Path(os.environ.get("ANNOTATION_PEERS", ""))
+PEERS = Path(os.environ.get("ANNOTATION_PEERS") or Path(__file__).parents[2] / ".venv-peers")
 WIDTH, HEIGHT = 64, 48
 ONTOLOGY = Ontology(
     classes=(
@@ -51,8 +48,8 @@ def peer(tmp_path):
 
     def run(name, script, *arguments):
         python = PEERS / name / "bin" / "python"
-        if not os.environ.get("ANNOTATION_PEERS") or not python.is_file():
-            pytest.skip(f"no environment of {name} in the folder that ANNOTATION_PEERS names")
+        if not python.is_file():
+            pytest.skip(f"no environment of {name} in {PEERS}: make test-long-setup")
         path = tmp_path / "peer_script.py"
         path.write_text(script)
         command = [python, "-W", "ignore", path, *arguments]

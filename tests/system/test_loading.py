@@ -22,13 +22,9 @@ ONTOLOGY = Ontology(
 )
 
 
-@pytest.fixture
-def world(tmp_path, monkeypatch):
+def ten_pictures(root):
     """Ten pictures of 64 × 48 pixels: a box in most, a triangle in some, nothing in two."""
-    (tmp_path / "gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
-    monkeypatch.setenv("ANNOTATION_HOME", str(tmp_path / "home"))
-    made = World(tmp_path, ontology=ONTOLOGY, params=Params(ontology=ONTOLOGY).to_yaml())
+    made = World(root, ontology=ONTOLOGY, params=Params(ontology=ONTOLOGY).to_yaml())
     for number in range(10):
         pixels = np.full((48, 64, 3), number * 20, np.uint8)
         data = io.BytesIO()
@@ -38,6 +34,14 @@ def world(tmp_path, monkeypatch):
         made.add_picture(data.getvalue(), "png", 64, 48, [*boxes, *fields])
     made.publish()
     return made
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch, once):
+    (tmp_path / "gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    monkeypatch.setenv("ANNOTATION_HOME", str(tmp_path / "home"))
+    return once(ten_pictures)
 
 
 @pytest.fixture

@@ -153,11 +153,9 @@ def story(tmp_path_factory):
                 platform.land(batch)
                 platform.start_round(round_id)
                 platform.answer(round_id)
-                platform.merge(round_id)
-                assert platform.run("release_round", round_id).success
+                assert platform.release(round_id, platform.merge(round_id)).success
             change_minds(platform)
-            platform.merge(ONE)
-            assert platform.run("release_round", ONE).success
+            assert platform.release(ONE, platform.merge(ONE)).success
             settings = platform.settings
     shutil.rmtree(settings.remote_url)
     return Story(settings, source)

@@ -18,15 +18,19 @@ from tests.system.worlds import World
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
 
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    (tmp_path / "gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
-    made = World(tmp_path)
+def three_versions(root):
+    made = World(root)
     for first in (0, 4, 8):
         made.add_images(first, 4)
         made.publish()
     return made
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch, once):
+    (tmp_path / "gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    return once(three_versions)
 
 
 def stages(world):

@@ -51,8 +51,7 @@ def world(tmp_path_factory):
             platform.hurry()
             platform.start_round(round_id)
             platform.answer(round_id)
-            platform.merge(round_id)
-            assert platform.run("release_round", round_id).success
+            assert platform.release(round_id, platform.merge(round_id)).success
         pictures = folder / "pictures"
         pictures.mkdir()
         for name, data in material.batches[0].items():

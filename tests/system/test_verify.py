@@ -23,15 +23,19 @@ from tests.system.worlds import ONTOLOGY, World
 NOW = datetime.now(UTC)
 
 
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    (tmp_path / "gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
-    made = World(tmp_path, params=Params(ontology=ONTOLOGY).to_yaml())
+def three_versions(root):
+    made = World(root, params=Params(ontology=ONTOLOGY).to_yaml())
     for first, count in ((0, 12), (12, 6), (18, 3)):
         made.add_images(first, count)
         made.publish()
     return made
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch, once):
+    (tmp_path / "gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    return once(three_versions)
 
 
 @pytest.fixture

@@ -67,10 +67,13 @@ def drawn(tmp_path_factory) -> Drawn:
 
 
 @pytest.fixture(scope="session")
-def trained(drawn) -> TrainedDetector:
+def trained(drawn, store) -> TrainedDetector:
     """A detector that has looked at the twelve pictures for a hundred epochs."""
     policy = TrainingPolicy(steps=300, image_width=128, batch_size=4, learning_rate=2e-3)
-    return train_detector(drawn.examples, class_names=sorted(COLORS), policy=policy, seed=0)
+    return store.once(
+        "trained",
+        lambda: train_detector(drawn.examples, class_names=sorted(COLORS), policy=policy, seed=0),
+    )
 
 
 class ColorDetector:
