@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 def query(sql: str, *, home: str | Path | None = None) -> "pd.DataFrame":
     """Return the answer to a SELECT over the catalogue; see ``catalogue.query``."""
     # Importing the package stays free of pandas and DuckDB.
-    from annotation_platform.catalogue.query import query as answer
+    from annotation_platform.catalog.query import query as answer
 
     return answer(sql, home=home)
 

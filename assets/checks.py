@@ -6,15 +6,15 @@ import dagster as dg
 import pandas as pd
 
 from annotation_platform.curation import gates
+from annotation_platform.curation.annotator_pace import Pace
 from annotation_platform.curation.drift import Drift
 from annotation_platform.curation.error_bars import release_allowed
-from annotation_platform.curation.pace import Pace
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.landing.rounds import RoundManifests
-from annotation_platform.models.agreement import agreement_drop
-from annotation_platform.params import Params
+from annotation_platform.ingestion.rounds import RoundManifests
+from annotation_platform.models.evaluation.agreement import agreement_drop
 from annotation_platform.pipeline.evaluate import agreement_so_far
-from annotation_platform.reporting.account import missing_outcomes
+from annotation_platform.policy import Params
+from annotation_platform.reporting.reconciliation import missing_outcomes
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.tables import OddImages, TrainingSet
 from annotation_platform.storage.lake import Lake

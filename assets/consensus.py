@@ -3,12 +3,12 @@
 import dagster as dg
 import pandas as pd
 
+from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.labeling.backends.protocol import LabelingBackend
-from annotation_platform.landing.lake import LandingLake
-from annotation_platform.params import Params
 from annotation_platform.pipeline.find_issues import IssueInputs, find_issues
 from annotation_platform.pipeline.measure_quality import measure_quality
 from annotation_platform.pipeline.resolve import resolve
+from annotation_platform.policy import Params
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
 

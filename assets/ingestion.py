@@ -3,11 +3,11 @@
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.landing.lake import LandingLake
-from annotation_platform.params import Params
+from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.pipeline.clean import clean
 from annotation_platform.pipeline.import_labels import import_labels
 from annotation_platform.pipeline.ingest import ingest
+from annotation_platform.policy import Params
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
 

@@ -3,13 +3,13 @@
 import dagster as dg
 import pandas as pd
 
+from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.labeling.backends.protocol import LabelingBackend
-from annotation_platform.landing.lake import LandingLake
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.params import Params
 from annotation_platform.pipeline.collect_annotations import collect_annotations
 from annotation_platform.pipeline.request_annotations import request_annotations
 from annotation_platform.pipeline.select import select
+from annotation_platform.policy import Params
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
 

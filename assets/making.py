@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.landing.lake import LandingLake
-from annotation_platform.params import Params
+from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.policy import Params
 from annotation_platform.schema.tables import TABLES
 from assets.partitions import rounds
 

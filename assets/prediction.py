@@ -3,12 +3,12 @@
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.landing.lake import LandingLake
+from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.params import Params
 from annotation_platform.pipeline.detect_drift import detect_drift
 from annotation_platform.pipeline.embed import embed
 from annotation_platform.pipeline.predict import predict
+from annotation_platform.policy import Params
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
 

@@ -3,12 +3,12 @@
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.landing.lake import LandingLake
-from annotation_platform.params import Params
+from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.pipeline.auto_accept import AcceptInputs, auto_accept
 from annotation_platform.pipeline.build_training_set import build_training_set
 from annotation_platform.pipeline.measure_errors import measure_errors
 from annotation_platform.pipeline.publish import publish
+from annotation_platform.policy import Params
 from annotation_platform.versioning.store import VersionStore
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized

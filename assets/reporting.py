@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from annotation_platform.landing.lake import LandingLake
-from annotation_platform.params import Params
+from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.pipeline.report import report
+from annotation_platform.policy import Params
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
 from resources.pages import PagesResource

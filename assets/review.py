@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 import pandas as pd
 
+from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.labeling.backends.protocol import LabelingBackend, Submission
 from annotation_platform.labeling.reviews import submitted_reviews
-from annotation_platform.landing.lake import LandingLake
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.params import Params
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.release_due import held_back, release_due
 from annotation_platform.pipeline.review import ReviewInputs, decide_reviews, request_reviews
+from annotation_platform.policy import Params
 from assets.jobs import merge_round, release_round
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized

@@ -3,11 +3,11 @@
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.landing.lake import LandingLake
+from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.params import Params
 from annotation_platform.pipeline.evaluate import evaluate
 from annotation_platform.pipeline.train import train
+from annotation_platform.policy import Params
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
 

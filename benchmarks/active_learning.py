@@ -38,14 +38,14 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from annotation_platform.images.decoding import decode
 from annotation_platform.images.embedding import PictureEmbedder
-from annotation_platform.models.calibration import fit_calibration
-from annotation_platform.models.detector import NetworkDetector, predict_files
+from annotation_platform.models.detection.calibration import fit_calibration
+from annotation_platform.models.detection.detector import NetworkDetector, predict_files
+from annotation_platform.models.detection.training import train_detector
+from annotation_platform.models.detection.weight_files import build_from, read_weights
 from annotation_platform.models.embedder import ModelEmbedder
-from annotation_platform.models.evaluation import evaluate
-from annotation_platform.models.pictures import Example
-from annotation_platform.models.training import train_detector
-from annotation_platform.models.weight_files import build_from, read_weights
-from annotation_platform.params import SelectionPolicy, TrainingPolicy
+from annotation_platform.models.evaluation.evaluation import evaluate
+from annotation_platform.models.network_inputs import Example
+from annotation_platform.policy import SelectionPolicy, TrainingPolicy
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
 from annotation_platform.schema.ontology import LabelClass, Ontology

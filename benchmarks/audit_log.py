@@ -14,10 +14,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from annotation_platform.audit_log.events import Event, EventLog
-from annotation_platform.audit_log.noting import note_policy
-from annotation_platform.landing.lake import open_lake
-from annotation_platform.params import read_params
+from annotation_platform.governance.audit_log.events import Event, EventLog
+from annotation_platform.governance.audit_log.recording import note_policy
+from annotation_platform.ingestion.lake import open_lake
+from annotation_platform.policy import read_params
 from annotation_platform.settings import PROJECT_ROOT
 from annotation_platform.storage.audited import AuditLog
 from annotation_platform.storage.chain import check_chain

@@ -31,7 +31,7 @@ from annotation_platform.backtesting.figures import share_estimate
 from annotation_platform.backtesting.record import Record
 from annotation_platform.backtesting.truth import COLUMNS, GOLD
 from annotation_platform.consensus.resolve import resolve_consensus
-from annotation_platform.params import LabelingPolicy, Params
+from annotation_platform.policy import LabelingPolicy, Params
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from benchmarks.consensus_evidence import REAL, real_crowd

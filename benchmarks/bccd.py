@@ -21,17 +21,21 @@ from pathlib import Path
 import numpy as np
 
 from annotation_platform.formats.voc import read_voc
-from annotation_platform.models.calibration import calibration_error, fit_calibration, mark_right
-from annotation_platform.models.detector import (
+from annotation_platform.models.detection.calibration import (
+    calibration_error,
+    fit_calibration,
+    mark_right,
+)
+from annotation_platform.models.detection.detector import (
     NetworkDetector,
     look_at_files,
     predict_files,
 )
-from annotation_platform.models.evaluation import evaluate
-from annotation_platform.models.learning import examples_of
-from annotation_platform.models.profiles import ProfiledDetector
-from annotation_platform.models.training import train_detector
-from annotation_platform.params import ProfilePolicy, TrainingPolicy
+from annotation_platform.models.detection.learning import examples_of
+from annotation_platform.models.detection.profiles import ProfiledDetector
+from annotation_platform.models.detection.training import train_detector
+from annotation_platform.models.evaluation.evaluation import evaluate
+from annotation_platform.policy import ProfilePolicy, TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
 
 DATA = Path(os.environ.get("ANNOTATION_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))

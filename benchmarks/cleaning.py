@@ -42,10 +42,10 @@ from PIL import Image
 from annotation_platform.images import cleaning
 from annotation_platform.images.decoding import decode
 from annotation_platform.images.hashing import pixel_sha256
-from annotation_platform.images.likeness import likeness
 from annotation_platform.images.quality import measure
 from annotation_platform.images.reduced import reduced
-from annotation_platform.params import CleaningPolicy
+from annotation_platform.images.signature import likeness
+from annotation_platform.policy import CleaningPolicy
 from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.storage.keys import raw_key
 from annotation_platform.storage.objects import LocalObjectStore

@@ -23,9 +23,9 @@ import numpy as np
 from PIL import Image
 
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.images.likeness import likeness_rows
-from annotation_platform.images.likeness_files import read_likenesses
-from annotation_platform.landing.lake import lake_of
+from annotation_platform.images.signature import likeness_rows
+from annotation_platform.images.signature_files import read_likenesses
+from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.pipeline.build_training_set import build_training_set
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.publish import publish

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from annotation_platform.models.coco_metrics import coco_figures
-from annotation_platform.models.evaluation import figure_intervals
+from annotation_platform.models.evaluation.coco_metrics import coco_figures
+from annotation_platform.models.evaluation.evaluation import figure_intervals
 
 PEER = """
 import contextlib, io, json, sys, time

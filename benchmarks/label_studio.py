@@ -24,8 +24,8 @@ from pathlib import Path
 import httpx
 
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient, _task
+from annotation_platform.labeling.backends.label_studio.image_sources import FolderPictures
 from annotation_platform.labeling.backends.label_studio.interface import tasks_tab
-from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
 from annotation_platform.labeling.backends.label_studio.results import write_proposals
 from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
 from annotation_platform.schema.ontology import Ontology

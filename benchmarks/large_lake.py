@@ -30,13 +30,13 @@ from annotation_platform.demo.crowd import SimulatedSeat, answer_round
 from annotation_platform.demo.scenes import draw_batch
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.embedding import PICTURE_EMBEDDER
-from annotation_platform.images.likeness import likeness_rows
-from annotation_platform.images.likeness_files import read_likenesses
+from annotation_platform.images.signature import likeness_rows
+from annotation_platform.images.signature_files import read_likenesses
+from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
+from annotation_platform.labeling.change_signals import Hints, Looks
 from annotation_platform.labeling.guidelines import record_guideline
-from annotation_platform.labeling.hints import Hints, Looks
-from annotation_platform.landing.lake import lake_of
-from annotation_platform.params import read_params
+from annotation_platform.policy import read_params
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.tables import Conflicts, LabelTasks, SelectedImages
 from annotation_platform.servers.dagster import DagsterServers

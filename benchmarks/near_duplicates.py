@@ -32,11 +32,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from annotation_platform.images.alike import find_alike
-from annotation_platform.images.likeness import likeness, likeness_rows, set_likeness
-from annotation_platform.images.looking import look_at
 from annotation_platform.images.near_duplicates import close_pairs
-from annotation_platform.params import CleaningPolicy
+from annotation_platform.images.probing import look_at
+from annotation_platform.images.signature import likeness, likeness_rows, set_likeness
+from annotation_platform.images.similar_pairs import find_alike
+from annotation_platform.policy import CleaningPolicy
 
 BITS = 8
 DATA = Path(

@@ -23,12 +23,12 @@ from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from torchvision.transforms.v2.functional import resize
 
 from annotation_platform.formats.voc import read_voc
-from annotation_platform.models.detector import NetworkDetector, look_at_files
-from annotation_platform.models.learning import examples_of
-from annotation_platform.models.profiles import ProfiledDetector
-from annotation_platform.models.training import train_detector
-from annotation_platform.models.weight_files import build_from, read_weights
-from annotation_platform.params import ProfilePolicy, TrainingPolicy
+from annotation_platform.models.detection.detector import NetworkDetector, look_at_files
+from annotation_platform.models.detection.learning import examples_of
+from annotation_platform.models.detection.profiles import ProfiledDetector
+from annotation_platform.models.detection.training import train_detector
+from annotation_platform.models.detection.weight_files import build_from, read_weights
+from annotation_platform.policy import ProfilePolicy, TrainingPolicy
 
 DATA = Path(os.environ.get("ANNOTATION_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 GOAL = 0.85

@@ -29,12 +29,12 @@ import simplejpeg
 from annotation_platform.consensus.anchoring import proposal_decisions
 from annotation_platform.consensus.quality import quality_table
 from annotation_platform.consensus.resolve import resolve_consensus
+from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.guidelines import record_guideline
-from annotation_platform.landing.lake import lake_of
-from annotation_platform.params import Params
 from annotation_platform.pipeline.build_training_set import build_training_set
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.publish import publish
+from annotation_platform.policy import Params
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.rounds import LandedObject
 from annotation_platform.schema.tables import (

@@ -26,13 +26,13 @@ from rich.table import Table
 
 from annotation_platform.demo.annotators import answer, answer_rng, make_people
 from annotation_platform.demo.material import drawn_material
-from annotation_platform.models.calibration import fit_calibration
-from annotation_platform.models.detector import NetworkDetector, look_at_files
-from annotation_platform.models.evaluation import evaluate
-from annotation_platform.models.pictures import Example
-from annotation_platform.models.profiles import ProfiledDetector
-from annotation_platform.models.training import train_detector
-from annotation_platform.params import LabelingPolicy, ProfilePolicy, TrainingPolicy
+from annotation_platform.models.detection.calibration import fit_calibration
+from annotation_platform.models.detection.detector import NetworkDetector, look_at_files
+from annotation_platform.models.detection.profiles import ProfiledDetector
+from annotation_platform.models.detection.training import train_detector
+from annotation_platform.models.evaluation.evaluation import evaluate
+from annotation_platform.models.network_inputs import Example
+from annotation_platform.policy import LabelingPolicy, ProfilePolicy, TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes, iou_matrix
 from annotation_platform.schema.shapes import Label

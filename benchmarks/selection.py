@@ -24,7 +24,7 @@ import time
 import numpy as np
 import pandas as pd
 
-from annotation_platform.params import SelectionPolicy
+from annotation_platform.policy import SelectionPolicy
 from annotation_platform.selection.batch import select_batch
 from annotation_platform.selection.diversity import farthest_first
 

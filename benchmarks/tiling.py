@@ -26,12 +26,12 @@ from PIL import Image
 
 from annotation_platform.demo.harbour import draw_scene
 from annotation_platform.demo.scenes import ONTOLOGY
-from annotation_platform.models.calibration import mark_right
-from annotation_platform.models.detector import NetworkDetector, look_at_files
-from annotation_platform.models.learning import examples_of
-from annotation_platform.models.profiles import ProfiledDetector
-from annotation_platform.models.training import train_detector
-from annotation_platform.params import ProfilePolicy, TrainingPolicy
+from annotation_platform.models.detection.calibration import mark_right
+from annotation_platform.models.detection.detector import NetworkDetector, look_at_files
+from annotation_platform.models.detection.learning import examples_of
+from annotation_platform.models.detection.profiles import ProfiledDetector
+from annotation_platform.models.detection.training import train_detector
+from annotation_platform.policy import ProfilePolicy, TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import as_boxes, box_areas
 from annotation_platform.schema.ontology import Ontology

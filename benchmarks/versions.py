@@ -39,7 +39,7 @@ from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
 from dvc_objects.fs.local import LocalFileSystem
 
-from annotation_platform.params import Params
+from annotation_platform.policy import Params
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import TrainingSet
 from annotation_platform.storage.table_files import parquet_bytes

@@ -26,8 +26,8 @@ from annotation_platform.demo.annotators import make_people
 from annotation_platform.demo.crowd import SimulatedSeat, answer_round
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.demo.run import DemoOptions, prepare_home
+from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
-from annotation_platform.landing.lake import lake_of
 from annotation_platform.schema.tables import LabelTasks, RoundReports
 from annotation_platform.servers.dagster import DagsterServers
 from annotation_platform.versioning.registry import list_versions

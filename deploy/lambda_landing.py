@@ -9,12 +9,12 @@ may come twice, late or out of order: every write is conditional.
 import json
 from typing import Any
 
-from annotation_platform.erasing.record import Erasures
 from annotation_platform.errors import DataError
-from annotation_platform.landing.events import created_keys
-from annotation_platform.landing.ingest import store_landed
-from annotation_platform.landing.lake import lake_of
-from annotation_platform.landing.places import S3Landing
+from annotation_platform.governance.erasure.record import Erasures
+from annotation_platform.ingestion.events import created_keys
+from annotation_platform.ingestion.ingest import store_landed
+from annotation_platform.ingestion.lake import lake_of
+from annotation_platform.ingestion.landing_zone import S3Landing
 from annotation_platform.settings import read_settings
 
 

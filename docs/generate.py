@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from annotation_platform.cli import app
 from annotation_platform.definitions import defs
-from annotation_platform.params import Params
+from annotation_platform.policy import Params
 from annotation_platform.schema.tables import TABLES
 from annotation_platform.settings import Settings
 

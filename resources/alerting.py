@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from annotation_platform.alerts.alert import Channel
-from annotation_platform.alerts.channels import MailChannel, SlackChannel, WebhookChannel
+from annotation_platform.monitoring.alert import Channel
+from annotation_platform.monitoring.channels import MailChannel, SlackChannel, WebhookChannel
 
 
 @dataclass(frozen=True)

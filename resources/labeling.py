@@ -6,7 +6,7 @@ import dagster as dg
 
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.backends.registry import check_backend, labeling_of
-from annotation_platform.labeling.hints import Hints, Looks
+from annotation_platform.labeling.change_signals import Hints, Looks
 from annotation_platform.settings import Settings
 
 

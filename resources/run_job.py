@@ -12,7 +12,7 @@ import dagster as dg
 
 from annotation_platform.definitions import defs
 from annotation_platform.errors import AnnotationPlatformError, NotReadyError
-from annotation_platform.landing.lake import lake_of
+from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.settings import Settings, read_settings
 from resources.causes import PARTITION
 from resources.instance import UNDER_WAY

@@ -8,9 +8,9 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from annotation_platform.landing.events import LandingEvents
-from annotation_platform.landing.lake import LandingLake, open_lake
-from annotation_platform.params import Params, read_params
+from annotation_platform.ingestion.events import LandingEvents
+from annotation_platform.ingestion.lake import LandingLake, open_lake
+from annotation_platform.policy import Params, read_params
 from annotation_platform.schema.tables import table_named
 from annotation_platform.storage.audited import AuditLog
 from annotation_platform.storage.s3 import is_s3

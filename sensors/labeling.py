@@ -13,10 +13,10 @@ import dagster as dg
 from annotation_platform.curation.training_set import usable_imports
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.backends.protocol import LabelingBackend
-from annotation_platform.labeling.hints import Looks
-from annotation_platform.labeling.record import RoundRecord
+from annotation_platform.labeling.change_signals import Looks
+from annotation_platform.labeling.round_decisions import RoundRecord
 from annotation_platform.labeling.rounds import deadline_passed, stand
-from annotation_platform.params import Params
+from annotation_platform.policy import Params
 from annotation_platform.schema.tables import ConsensusLabels, ImportedLabels, LabelTasks
 from annotation_platform.storage.lake import Lake
 from assets import jobs

@@ -7,10 +7,10 @@ import dagster as dg
 
 from annotation_platform.curation.held import held_rounds
 from annotation_platform.errors import AnnotationPlatformError
-from annotation_platform.landing.events import LandingEvents
-from annotation_platform.landing.lake import LandingLake
-from annotation_platform.landing.watch import watch_landing
-from annotation_platform.params import Params
+from annotation_platform.ingestion.events import LandingEvents
+from annotation_platform.ingestion.lake import LandingLake
+from annotation_platform.ingestion.watch import watch_landing
+from annotation_platform.policy import Params
 from annotation_platform.schema.tables import LabelTasks
 from assets.partitions import rounds
 from sensors.attempts import Attempt, next_attempt, unless_by_hand

@@ -7,13 +7,13 @@ from typing import Any
 import dagster as dg
 
 from annotation_platform.errors import LabelingError
+from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.labeling.backends.protocol import LabelingBackend
-from annotation_platform.labeling.hints import Looks
+from annotation_platform.labeling.change_signals import Looks
 from annotation_platform.labeling.reviews import review_round, submitted_reviews
-from annotation_platform.landing.lake import LandingLake
-from annotation_platform.params import Params
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.release_due import held_back, merged_digest, release_due
+from annotation_platform.policy import Params
 from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import (
     DatasetVersions,

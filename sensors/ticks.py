@@ -6,7 +6,7 @@ from datetime import datetime
 
 import dagster as dg
 
-from annotation_platform.labeling.hints import Looks
+from annotation_platform.labeling.change_signals import Looks
 from assets.partitions import rounds
 from sensors.attempts import Attempt
 

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from annotation_platform.alerts.alert import Alert, raise_alerts
-from annotation_platform.alerts.channels import LogChannel
-from annotation_platform.alerts.rounds import find_drift, find_stalled
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.backends.protocol import LabelingBackend
+from annotation_platform.monitoring.alert import Alert, raise_alerts
+from annotation_platform.monitoring.channels import LogChannel
+from annotation_platform.monitoring.rounds import find_drift, find_stalled
 from annotation_platform.storage.lake import Lake
 from assets import checks
 from resources.alerting import Alerting

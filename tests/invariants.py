@@ -14,7 +14,7 @@ from annotation_platform.images.cleaning import clean_round
 from annotation_platform.labeling.counting import count_answers
 from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.pipeline.earlier import earlier_rounds
-from annotation_platform.reporting.account import account_of, damaged_pictures
+from annotation_platform.reporting.reconciliation import account_of, damaged_pictures
 from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.schema.tables.shared import AnnotationState
 from annotation_platform.storage.table_files import table_bytes

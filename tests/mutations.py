@@ -106,7 +106,7 @@ DEFECTS = [
     ),
     Defect(
         "An annotator is asked about the same image twice.",
-        "annotation_platform/labeling/places.py",
+        "annotation_platform/labeling/assignment_plan.py",
         "free = [name for name in everybody if name in able and name not in busy[task.image_id]]",
         "free = [name for name in everybody if name in able]",
         ("tests/core/labeling/test_places.py",),
@@ -114,7 +114,7 @@ DEFECTS = [
     # Ingestion, cleaning, masking
     Defect(
         "The EXIF orientation of a plain image is not applied.",
-        "annotation_platform/images/looking.py",
+        "annotation_platform/images/probing.py",
         "if is_plain and picture.orientation == 1:",
         "if is_plain:",
         ("tests/core/images/test_cleaning.py",),
@@ -135,17 +135,17 @@ DEFECTS = [
     ),
     Defect(
         "Reconciliation accepts an arrival with two outcomes.",
-        "annotation_platform/reporting/account.py",
+        "annotation_platform/reporting/reconciliation.py",
         "if rows[key, stamp] != 1]  # fmt: skip",
         "if rows[key, stamp] < 1]  # fmt: skip",
         ("tests/core/reporting/test_account.py",),
     ),
     Defect(
         "A round takes files that are still being written: the settle time is ignored.",
-        "annotation_platform/landing/rounds.py",
+        "annotation_platform/ingestion/rounds.py",
         "stable = [item for item in ready if ages[item] >= policy.settle_seconds]",
         "stable = ready",
-        ("tests/core/landing/test_rounds.py",),
+        ("tests/core/ingestion/test_rounds.py",),
     ),
     # Formats
     Defect(
@@ -203,7 +203,7 @@ DEFECTS = [
     ),
     Defect(
         "Erasure leaves the copy in DVC's cache.",
-        "annotation_platform/erasing/erase.py",
+        "annotation_platform/governance/erasure/erase.py",
         "cached.unlink(missing_ok=True)",
         "say(done, len(doomed) + len(cached.parts) * 0)",
         (
@@ -250,14 +250,14 @@ DEFECTS = [
     # Models
     Defect(
         "A model that is worse by more than the margin is promoted.",
-        "annotation_platform/models/promotion.py",
+        "annotation_platform/models/evaluation/promotion.py",
         "worse = comparisons[name].map.value < -margin",
         "worse = False",
         ("tests/core/models/test_evaluation_promotion.py",),
     ),
     Defect(
         "Predictions carry the raw score: the calibration is ignored.",
-        "annotation_platform/models/proposals.py",
+        "annotation_platform/models/predictions.py",
         'score=calibration.apply(boxes["class_name"].tolist(), raw),',
         "score=raw,",
         ("tests/core/models/test_proposals.py",),

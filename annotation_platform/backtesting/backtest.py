@@ -14,7 +14,7 @@ from annotation_platform.backtesting.figures import Figure, compare
 from annotation_platform.backtesting.record import Record, require_support
 from annotation_platform.backtesting.scores import ANSWERS, FIGURES, SECONDS, Scorer
 from annotation_platform.errors import DataError
-from annotation_platform.params import Params
+from annotation_platform.policy import Params
 from annotation_platform.schema.geometry import FloatArray
 
 DRAWS = 20

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from annotation_platform.consensus.lead import leads
-from annotation_platform.params import LabelingPolicy
+from annotation_platform.policy import LabelingPolicy
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]

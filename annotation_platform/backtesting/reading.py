@@ -9,15 +9,15 @@ from annotation_platform.backtesting.truth import SOURCES, known_truth
 from annotation_platform.curation.carry_over import carry_over
 from annotation_platform.errors import DataError, NotReadyError
 from annotation_platform.images.accepted import accepted_images
+from annotation_platform.ingestion.rounds import RoundManifests
+from annotation_platform.labeling.assignment_plan import PlacePlan
 from annotation_platform.labeling.backends.protocol import Submission
 from annotation_platform.labeling.guidelines import guideline_of
 from annotation_platform.labeling.ledger import AnswersLedger
-from annotation_platform.labeling.places import PlacePlan
-from annotation_platform.labeling.record import cancelled_rounds
 from annotation_platform.labeling.reviews import review_round
+from annotation_platform.labeling.round_decisions import cancelled_rounds
 from annotation_platform.labeling.tasks import shown_proposals
-from annotation_platform.landing.rounds import RoundManifests
-from annotation_platform.params import Params
+from annotation_platform.policy import Params
 from annotation_platform.schema.tables import ConsensusLabels, HumanLabels, ModelPredictions
 from annotation_platform.storage.lake import Lake
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from annotation_platform.errors import DataError
-from annotation_platform.params import LabelingPolicy
+from annotation_platform.policy import LabelingPolicy
 from annotation_platform.schema.ontology import Ontology
 
 MOST_LEFT_OUT = 0.05

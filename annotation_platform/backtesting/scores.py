@@ -16,7 +16,7 @@ from annotation_platform.consensus.agreement import hits_by_image
 from annotation_platform.consensus.resolve import Consensus, resolve_consensus
 from annotation_platform.curation.carry_over import carry_over
 from annotation_platform.labeling.review_sampling import review_sample
-from annotation_platform.params import Params
+from annotation_platform.policy import Params
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS
 

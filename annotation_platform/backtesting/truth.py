@@ -12,7 +12,7 @@ import pandas as pd
 
 from annotation_platform.curation.carry_over import carry_over
 from annotation_platform.labeling.review_sampling import SAMPLE, disputed_images, review_sample
-from annotation_platform.params import Params
+from annotation_platform.policy import Params
 from annotation_platform.schema.shapes import UNSURE
 from annotation_platform.schema.tables import (
     ConsensusLabels,

@@ -24,9 +24,9 @@ _MEANS = {"run", "asset", "command"}
 @app.command("verify")
 def audit_verify(as_json: AsJson = False) -> None:
     """Find the first line of the logs that was changed, added, moved or removed."""
-    from annotation_platform.audit_log.events import EventLog
-    from annotation_platform.audit_log.verify import verify_logs
-    from annotation_platform.landing.lake import lake_of, uses_of
+    from annotation_platform.governance.audit_log.events import EventLog
+    from annotation_platform.governance.audit_log.verify import verify_logs
+    from annotation_platform.ingestion.lake import lake_of, uses_of
     from annotation_platform.settings import read_settings
 
     settings = read_settings()
@@ -60,15 +60,15 @@ def audit_show(
     as_json: AsJson = False,
 ) -> None:
     """Show releases, reviews, decisions and policy changes: actor, time and reason."""
-    from annotation_platform.audit_log.events import ACTIONS
-    from annotation_platform.audit_log.reading import (
+    from annotation_platform.governance.audit_log.events import ACTIONS
+    from annotation_platform.governance.audit_log.reading import (
         READS,
         Wanted,
         parse_moment,
         read_events,
         read_reads,
     )
-    from annotation_platform.landing.lake import lake_of, uses_of
+    from annotation_platform.ingestion.lake import lake_of, uses_of
     from annotation_platform.settings import read_settings
 
     known = READS if reads else ACTIONS

@@ -17,8 +17,8 @@ def query(
     as_json: AsJson = False,
 ) -> None:
     """Run a SELECT over images, quarantine, predictions, labels, versions and every table."""
-    from annotation_platform.catalogue.query import run_query, to_answer
-    from annotation_platform.landing.lake import lake_of
+    from annotation_platform.catalog.query import run_query, to_answer
+    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.settings import read_settings
 
     found = to_answer(run_query(lake_of(read_settings()), sql))
@@ -36,7 +36,7 @@ def athena_ddl(
     as_json: AsJson = False,
 ) -> None:
     """Print the statements that declare the lake's tables in Amazon Athena."""
-    from annotation_platform.catalogue.athena import external_tables
+    from annotation_platform.catalog.athena import external_tables
 
     statements = external_tables(location)
     if as_json:

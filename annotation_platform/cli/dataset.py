@@ -77,8 +77,8 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show how cleaning would judge each file of a folder; nothing is stored."""
-    from annotation_platform.landing.inspect import count_outcomes, inspect_files
-    from annotation_platform.params import read_params
+    from annotation_platform.ingestion.inspect import count_outcomes, inspect_files
+    from annotation_platform.policy import read_params
     from annotation_platform.settings import read_settings
 
     policy = read_params(read_settings().params_path).cleaning
@@ -104,7 +104,7 @@ def duplicates(
 ) -> None:
     """Find duplicate groups: copies, near-duplicates, mirrored and rotated images."""
     from annotation_platform.images.duplicates import find_duplicates
-    from annotation_platform.params import read_params
+    from annotation_platform.policy import read_params
     from annotation_platform.settings import read_settings
 
     policy = read_params(read_settings().params_path).cleaning

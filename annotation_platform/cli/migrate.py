@@ -13,7 +13,7 @@ def migrate(
     as_json: AsJson = False,
 ) -> None:
     """Rewrite the tables of an older release in place. Run it again if it was stopped."""
-    from annotation_platform.landing.lake import lake_of
+    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.settings import read_settings
     from annotation_platform.storage.migration import migrate as migrate_lake
     from annotation_platform.storage.migration import pending_changes

@@ -50,7 +50,7 @@ def train(
     --data and --out, as `dvc repro` calls it, only the weights are written.
     """
     from annotation_platform.models.from_version import train_on_version
-    from annotation_platform.params import read_params
+    from annotation_platform.policy import read_params
 
     if round_id and not (data or out):
         run_round_job("train_model", round_id, as_json)
@@ -152,9 +152,9 @@ def _kind(text: str) -> Kind:
 def _evaluate_files(
     truth: Path, predictions: Path, kind: Kind, with_intervals: bool, *, as_json: bool
 ) -> None:
-    from annotation_platform.models.coco_files import read_results, read_truth
-    from annotation_platform.models.coco_metrics import coco_figures
-    from annotation_platform.models.evaluation import figure_intervals
+    from annotation_platform.models.evaluation.coco_files import read_results, read_truth
+    from annotation_platform.models.evaluation.coco_metrics import coco_figures
+    from annotation_platform.models.evaluation.evaluation import figure_intervals
 
     content = read_truth(truth, kind)
     results = read_results(predictions, kind, content)
@@ -196,7 +196,7 @@ def noise_curve(
     stays as it is. Neither the version nor any model of the platform changes.
     """
     from annotation_platform.models.from_version import noise_curve_on_version
-    from annotation_platform.params import read_params
+    from annotation_platform.policy import read_params
     from annotation_platform.versioning.loading import load
     from annotation_platform.versioning.manifest import typed_tag
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from annotation_platform.cli.output import finite, print_rows
 
 if TYPE_CHECKING:
-    from annotation_platform.models.coco_metrics import CocoFigures
-    from annotation_platform.models.evaluation import FigureIntervals
+    from annotation_platform.models.evaluation.coco_metrics import CocoFigures
+    from annotation_platform.models.evaluation.evaluation import FigureIntervals
 
 _NAMES = {
     "ap": "AP      IoU 0.50:0.95",

@@ -65,8 +65,8 @@ def skill_remove(email: Email, skill: Skill, as_json: AsJson = False) -> None:
 @skill_app.command("list")
 def skill_list(email: Email, as_json: AsJson = False) -> None:
     """List the skills of an annotator."""
+    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.labeling.skills import Skills
-    from annotation_platform.landing.lake import lake_of
     from annotation_platform.settings import read_settings
 
     found = Skills(lake_of(read_settings()).store).of(email)
@@ -75,9 +75,9 @@ def skill_list(email: Email, as_json: AsJson = False) -> None:
 
 
 def _set_skill(email: str, skill: str, *, granted: bool, as_json: bool) -> None:
-    from annotation_platform.audit_log.noting import note_skill
+    from annotation_platform.governance.audit_log.recording import note_skill
+    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.labeling.skills import Skills
-    from annotation_platform.landing.lake import lake_of
     from annotation_platform.settings import read_settings
 
     lake, now = lake_of(read_settings()), datetime.now(UTC)
@@ -90,8 +90,8 @@ def _set_skill(email: str, skill: str, *, granted: bool, as_json: bool) -> None:
 
 
 def _record_person(email: str, change: str) -> None:
-    from annotation_platform.audit_log.noting import note_person
-    from annotation_platform.landing.lake import lake_of
+    from annotation_platform.governance.audit_log.recording import note_person
+    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.settings import read_settings
 
     note_person(email, change, lake_of(read_settings()), now=datetime.now(UTC))

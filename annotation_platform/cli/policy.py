@@ -83,8 +83,8 @@ def backtest(
     from annotation_platform.backtesting.reading import read_record
     from annotation_platform.backtesting.truth import SOURCES
     from annotation_platform.consensus.evidence import METHODS
-    from annotation_platform.landing.lake import lake_of
-    from annotation_platform.params import read_params
+    from annotation_platform.ingestion.lake import lake_of
+    from annotation_platform.policy import read_params
     from annotation_platform.settings import read_settings
 
     other = read_params(policy)
@@ -169,7 +169,7 @@ def guidelines(
     as_json: AsJson = False,
 ) -> None:
     """List the guidelines that annotators were given, since when, and what was labelled."""
-    from annotation_platform.landing.lake import lake_of
+    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.reporting.guidelines import find_guideline
     from annotation_platform.settings import read_settings
 

@@ -29,8 +29,8 @@ Quarantined = Annotated[
 @app.command("list")
 def quarantine_list(as_json: AsJson = False) -> None:
     """List the quarantined images, each with its reason and the measured value."""
-    from annotation_platform.landing.lake import lake_of
-    from annotation_platform.landing.quarantine import kept_out
+    from annotation_platform.ingestion.lake import lake_of
+    from annotation_platform.ingestion.quarantine import kept_out
     from annotation_platform.settings import read_settings
 
     lake = lake_of(read_settings())
@@ -54,8 +54,8 @@ def quarantine_show(
     as_json: AsJson = False,
 ) -> None:
     """Write the original file of a quarantined image."""
-    from annotation_platform.landing.lake import lake_of
-    from annotation_platform.landing.quarantine import find_picture
+    from annotation_platform.ingestion.lake import lake_of
+    from annotation_platform.ingestion.quarantine import find_picture
     from annotation_platform.settings import read_settings
     from annotation_platform.storage.keys import raw_key
 
@@ -74,8 +74,8 @@ def quarantine_restore(
     as_json: AsJson = False,
 ) -> None:
     """Restore an image: the next round accepts it whatever its quality."""
-    from annotation_platform.landing.lake import lake_of
-    from annotation_platform.landing.quarantine import release
+    from annotation_platform.ingestion.lake import lake_of
+    from annotation_platform.ingestion.quarantine import release
     from annotation_platform.settings import read_settings
 
     lake = lake_of(read_settings())

@@ -69,7 +69,7 @@ def published_tags(lake: "Lake") -> set[str]:
 
 def read_version(settings: "Settings", version: str, where: Registry) -> "VersionState":
     """Return a version by tag or number, with its inputs if the lake of this home has them."""
-    from annotation_platform.landing.lake import lake_of
+    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.provenance.state import read_state
     from annotation_platform.versioning.manifest import typed_tag
 

@@ -46,10 +46,10 @@ def round_start(
     as_json: AsJson = False,
 ) -> None:
     """Start a round: clean its images, predict, select, and publish tasks (job start_round)."""
-    from annotation_platform.landing.events import LandingEvents
-    from annotation_platform.landing.lake import lake_of
-    from annotation_platform.landing.starting import round_to_start
-    from annotation_platform.params import read_params
+    from annotation_platform.ingestion.events import LandingEvents
+    from annotation_platform.ingestion.lake import lake_of
+    from annotation_platform.ingestion.starting import round_to_start
+    from annotation_platform.policy import read_params
     from annotation_platform.settings import read_settings
 
     settings = read_settings()
@@ -83,7 +83,7 @@ def round_release(round_id: RoundId, as_json: AsJson = False) -> None:
 @app.command("show")
 def round_show(round_id: RoundId, as_json: AsJson = False) -> None:
     """Show the progress of each stage of a round, and the decisions about it."""
-    from annotation_platform.landing.lake import lake_of
+    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.reporting.status import round_progress
     from annotation_platform.settings import read_settings
 
@@ -106,8 +106,8 @@ def round_report(
     as_json: AsJson = False,
 ) -> None:
     """Write the report of a round as one HTML page: figures, images, advice for the next."""
-    from annotation_platform.landing.lake import lake_of
-    from annotation_platform.params import read_params
+    from annotation_platform.ingestion.lake import lake_of
+    from annotation_platform.policy import read_params
     from annotation_platform.reporting.round_page import render_round
     from annotation_platform.servers.jobs import run_job
     from annotation_platform.settings import read_settings
@@ -199,8 +199,8 @@ def run_round_job(name: str, round_id: str, as_json: bool) -> None:
 def _decide(
     round_id: str, action: Literal["cancelled", "reopened"], reason: str, as_json: bool
 ) -> None:
+    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.labeling.decisions import decide_round
-    from annotation_platform.landing.lake import lake_of
     from annotation_platform.settings import read_settings
 
     lake = lake_of(read_settings())
@@ -214,9 +214,9 @@ def _print_decision(round_id: str, action: str, as_json: bool) -> None:
 
 
 def _lake_and_labeling() -> "tuple[Lake, LabelingBackend]":
+    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.labeling.backends.registry import labeling_of
-    from annotation_platform.landing.lake import lake_of
-    from annotation_platform.params import read_params
+    from annotation_platform.policy import read_params
     from annotation_platform.settings import read_settings
 
     settings = read_settings()

@@ -131,11 +131,11 @@ def ingest(
     as_json: AsJson = False,
 ) -> None:
     """Copy images into the landing zone, from which the next round takes them."""
-    from annotation_platform.landing.downloads import Downloads
-    from annotation_platform.landing.labels import read_labels
-    from annotation_platform.landing.places import open_landing
-    from annotation_platform.landing.send import send
-    from annotation_platform.params import read_params
+    from annotation_platform.ingestion.downloads import Downloads
+    from annotation_platform.ingestion.labels import read_labels
+    from annotation_platform.ingestion.landing_zone import open_landing
+    from annotation_platform.ingestion.send import send
+    from annotation_platform.policy import read_params
     from annotation_platform.settings import read_settings
 
     settings = read_settings()
@@ -170,8 +170,8 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show each round and what it waits for."""
-    from annotation_platform.landing.lake import lake_of
-    from annotation_platform.params import read_params
+    from annotation_platform.ingestion.lake import lake_of
+    from annotation_platform.policy import read_params
     from annotation_platform.reporting.status import round_states
     from annotation_platform.settings import read_settings
 

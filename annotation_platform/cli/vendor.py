@@ -42,9 +42,9 @@ def vendor_export(
     as_json: AsJson = False,
 ) -> None:
     """Write a package for a vendor: a round's tasks, images and guidelines."""
+    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
     from annotation_platform.labeling.backends.vendor.package import write_package
-    from annotation_platform.landing.lake import lake_of
     from annotation_platform.settings import read_settings
 
     store = lake_of(read_settings()).store
@@ -101,10 +101,10 @@ def vendor_import(
     as_json: AsJson = False,
 ) -> None:
     """Check what a vendor returned and import it: everything, or nothing if part is invalid."""
+    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.labeling.backends.pybossa.exports import read_pybossa
     from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
     from annotation_platform.labeling.backends.vendor.returns import import_answers, read_returned
-    from annotation_platform.landing.lake import lake_of
     from annotation_platform.settings import read_settings
 
     labeling = HandoffLabeling(lake_of(read_settings()).store)

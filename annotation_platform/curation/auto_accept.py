@@ -27,7 +27,7 @@ from annotation_platform.curation.certificates import (
 )
 from annotation_platform.curation.exchangeability import compare_samples
 from annotation_platform.errors import TableError
-from annotation_platform.params import AutoAcceptPolicy
+from annotation_platform.policy import AutoAcceptPolicy
 from annotation_platform.schema.geometry import BOX_COLUMNS, Boxes, FloatArray, as_boxes
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import AutoLabels, Certificates, Frame, Reaudits

@@ -8,7 +8,7 @@ import pandas as pd
 
 from annotation_platform.errors import DataError
 from annotation_platform.images.decoding import read_orientation
-from annotation_platform.landing.sidecars import SidecarLabels, read_sidecar
+from annotation_platform.ingestion.sidecars import SidecarLabels, read_sidecar
 from annotation_platform.schema.geometry import Boxes, as_boxes, box_areas, clip_boxes
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING, Label

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from annotation_platform.params import SplitPolicy
+from annotation_platform.policy import SplitPolicy
 from annotation_platform.schema.tables import Splits
 from annotation_platform.schema.tables.shared import SPLITS
 

@@ -21,7 +21,7 @@ from annotation_platform.curation.gates import (
 )
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.curation.splits import DrawnSplits, draw_splits, split_keys
-from annotation_platform.params import SplitPolicy
+from annotation_platform.policy import SplitPolicy
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import (
     AutoLabels,

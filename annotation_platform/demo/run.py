@@ -28,13 +28,13 @@ from annotation_platform.demo.narrator import Narrator
 from annotation_platform.demo.saving import measure_saving
 from annotation_platform.errors import NotReadyError, SettingsError
 from annotation_platform.images.accepted import accepted_images
+from annotation_platform.ingestion.lake import LandingLake, lake_of
 from annotation_platform.labeling.backends.label_studio.people import add_person
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.labeling.tasks import shown_proposals
-from annotation_platform.landing.lake import LandingLake, lake_of
-from annotation_platform.params import (
+from annotation_platform.policy import (
     LabelingPolicy,
     Params,
     ReviewPolicy,

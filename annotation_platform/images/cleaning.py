@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.errors import DataError
-from annotation_platform.images.judging import has_bytes, judge, needed_columns, put_away
-from annotation_platform.images.likeness import likeness_rows
-from annotation_platform.images.likeness_files import read_likenesses, write_likenesses
-from annotation_platform.images.looking import CONVERTED, Look, look_at, stored_bytes
+from annotation_platform.images.outcomes import has_bytes, judge, needed_columns, put_away
 from annotation_platform.images.parallel import map_each
-from annotation_platform.params import CleaningPolicy
+from annotation_platform.images.probing import CONVERTED, Look, look_at, stored_bytes
+from annotation_platform.images.signature import likeness_rows
+from annotation_platform.images.signature_files import read_likenesses, write_likenesses
+from annotation_platform.policy import CleaningPolicy
 from annotation_platform.schema.tables import CleanedImages, records
 from annotation_platform.storage.keys import image_key, raw_key
 from annotation_platform.storage.objects import ObjectStore

@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from annotation_platform.errors import DataError
-from annotation_platform.images.alike import find_alike
 from annotation_platform.images.decoding import decode, read_header
 from annotation_platform.images.folders import FoundFile, list_folder, read_file
 from annotation_platform.images.hashing import pixel_sha256
-from annotation_platform.images.likeness import (
+from annotation_platform.images.near_duplicates import groups, members
+from annotation_platform.images.parallel import map_each
+from annotation_platform.images.signature import (
     Likeness,
     LikenessTable,
     likeness,
     likeness_rows,
     set_likeness,
 )
-from annotation_platform.images.near_duplicates import groups, members
-from annotation_platform.images.parallel import map_each
+from annotation_platform.images.similar_pairs import find_alike
 
 _LISTED = 32
 """Of more copies than this of one picture, only the first is compared and listed with others."""

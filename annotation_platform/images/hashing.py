@@ -7,8 +7,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from annotation_platform.images.decoding import Pixels
-from annotation_platform.images.likeness import likeness
 from annotation_platform.images.reduced import Reduced
+from annotation_platform.images.signature import likeness
 
 
 def pixel_sha256(pixels: Pixels) -> str:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from annotation_platform.images.decoding import Pixels
 from annotation_platform.images.reduced import Reduced, reduced
-from annotation_platform.params import CleaningPolicy
+from annotation_platform.policy import CleaningPolicy
 
 _UNIFORM = 1.0
 """Contrast below which a picture is one shade: a step of grey here and there is noise."""

@@ -7,15 +7,15 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from annotation_platform.audit_log.noting import note_policy
+from annotation_platform.governance.audit_log.recording import note_policy
 from annotation_platform.images.accepted import accepted_images
+from annotation_platform.labeling.assignment_plan import PlacePlan, Plan, Wanted, assign_places
 from annotation_platform.labeling.backends.protocol import LabelingBackend, Place
 from annotation_platform.labeling.guidelines import read_guideline, record_guideline
 from annotation_platform.labeling.ledger import AnswersLedger
-from annotation_platform.labeling.places import PlacePlan, Plan, Wanted, assign_places
 from annotation_platform.labeling.rejections import rejections
 from annotation_platform.labeling.rounds import ledger_count, stand
-from annotation_platform.labeling.shown_pictures import ShownPictures
+from annotation_platform.labeling.shown_images import ShownPictures
 from annotation_platform.labeling.skills import QUALIFIED, REVIEWER, Skills
 from annotation_platform.labeling.tasks import (
     shown_proposals,
@@ -23,7 +23,7 @@ from annotation_platform.labeling.tasks import (
     task_name,
     tasks_table,
 )
-from annotation_platform.params import LabelingPolicy, Params
+from annotation_platform.policy import LabelingPolicy, Params
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.tables import LabelTasks, Splits
 from annotation_platform.storage.lake import Lake

@@ -2,9 +2,9 @@
 
 from datetime import datetime
 
-from annotation_platform.audit_log.noting import note_decisions
+from annotation_platform.governance.audit_log.recording import note_decisions
 from annotation_platform.labeling.ledger import AnswersLedger
-from annotation_platform.labeling.record import Action, RoundRecord
+from annotation_platform.labeling.round_decisions import Action, RoundRecord
 from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.storage.lake import Lake
 

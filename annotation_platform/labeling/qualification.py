@@ -5,10 +5,10 @@ from datetime import datetime
 
 import pandas as pd
 
-from annotation_platform.audit_log.noting import note_skill
+from annotation_platform.governance.audit_log.recording import note_skill
 from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.skills import QUALIFIED, Skills
-from annotation_platform.params import LabelingPolicy
+from annotation_platform.policy import LabelingPolicy
 from annotation_platform.storage.lake import Lake
 
 

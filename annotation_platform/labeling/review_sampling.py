@@ -11,7 +11,7 @@ from annotation_platform.consensus.error_rate import (
     estimate_error_rate,
     plan_review,
 )
-from annotation_platform.params import Params
+from annotation_platform.policy import Params
 from annotation_platform.schema.rounds import round_number
 
 SAMPLE = "sample"

@@ -9,11 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from annotation_platform.audit_log.noting import note_policy, note_reviews
 from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.errors import NotReadyError
+from annotation_platform.governance.audit_log.recording import note_policy, note_reviews
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.annotations import Canvas, Review
+from annotation_platform.labeling.assignment_plan import PlacePlan, Wanted, assign_places
 from annotation_platform.labeling.backends.protocol import (
     LabelingBackend,
     Proposal,
@@ -24,12 +25,11 @@ from annotation_platform.labeling.backends.registry import decode_review
 from annotation_platform.labeling.counting import Count, Rules, count_answers
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.ledger import AnswersLedger, Revision, as_revision
-from annotation_platform.labeling.moments import as_of, reviews_made_of
-from annotation_platform.labeling.places import PlacePlan, Wanted, assign_places
 from annotation_platform.labeling.review_sampling import SAMPLE, review_sample
-from annotation_platform.labeling.shown_pictures import ShownPictures
+from annotation_platform.labeling.shown_images import ShownPictures
 from annotation_platform.labeling.skills import REVIEWER, Skills
-from annotation_platform.params import Params
+from annotation_platform.labeling.snapshots import as_of, reviews_made_of
+from annotation_platform.policy import Params
 from annotation_platform.schema.shapes import NOTHING, STATEMENTS, UNSURE, Label
 from annotation_platform.schema.tables import ReviewedLabels, ReviewTasks, records
 from annotation_platform.storage.lake import Lake

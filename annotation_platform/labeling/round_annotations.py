@@ -8,7 +8,7 @@ import pandas as pd
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.counting import Count, Rules, count_answers
 from annotation_platform.labeling.ledger import AnswersLedger, Revision, as_revision
-from annotation_platform.labeling.record import RoundRecord
+from annotation_platform.labeling.round_decisions import RoundRecord
 from annotation_platform.labeling.skills import Skills
 from annotation_platform.storage.lake import Lake
 

@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 
 import pandas as pd
 
-from annotation_platform.audit_log.noting import note_decisions, note_policy
 from annotation_platform.consensus.lead import leads
 from annotation_platform.errors import NotReadyError
+from annotation_platform.governance.audit_log.recording import note_decisions, note_policy
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.annotation_tables import answers_table, human_labels, round_tasks
+from annotation_platform.labeling.assignment_plan import PlacePlan
 from annotation_platform.labeling.backends.protocol import LabelingBackend, Place
 from annotation_platform.labeling.counting import (
     Count,
@@ -21,16 +22,15 @@ from annotation_platform.labeling.counting import (
 )
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.ledger import AnswersLedger
-from annotation_platform.labeling.moments import answers_made_of, as_of
-from annotation_platform.labeling.places import PlacePlan
-from annotation_platform.labeling.record import RoundRecord, State
 from annotation_platform.labeling.round_annotations import (
     RoundAnnotations,
     collect_new,
     counting_rules,
     look_at_annotations,
 )
-from annotation_platform.params import LabelingPolicy, Params
+from annotation_platform.labeling.round_decisions import RoundRecord, State
+from annotation_platform.labeling.snapshots import answers_made_of, as_of
+from annotation_platform.policy import LabelingPolicy, Params
 from annotation_platform.schema.tables import (
     Annotations,
     Frame,

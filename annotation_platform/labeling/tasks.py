@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from annotation_platform.labeling.assignment_plan import Place
 from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
-from annotation_platform.labeling.places import Place
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import CLASSIFICATIONS, Label

@@ -6,7 +6,7 @@ import json
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from annotation_platform.errors import ModelError
-from annotation_platform.params import TrainingPolicy
+from annotation_platform.policy import TrainingPolicy
 
 SMALL_FCOS = "small-fcos"
 RESNET50_FCOS = "fcos-resnet50"

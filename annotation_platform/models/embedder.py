@@ -9,9 +9,9 @@ import numpy as np
 from annotation_platform.errors import ModelError
 from annotation_platform.images.decoding import Pixels
 from annotation_platform.images.embedding import Embedder, PictureEmbedder, Vectors
-from annotation_platform.models.detector import best_device, picture_tensor
+from annotation_platform.models.detection.detector import best_device, picture_tensor
 from annotation_platform.models.memory import Room, enough_memory
-from annotation_platform.models.pictures import fit
+from annotation_platform.models.network_inputs import fit
 from annotation_platform.models.registry import ModelRegistry
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class ModelEmbedder:
     @classmethod
     def from_registry(cls, registry: ModelRegistry, sha256: str) -> Self:
         """Return the embedder of these weights; a file that is not what it was is a ModelError."""
-        from annotation_platform.models.weight_files import build_from, read_weights
+        from annotation_platform.models.detection.weight_files import build_from, read_weights
 
         path = registry.weights_path(sha256)
         data = path.read_bytes()

@@ -8,13 +8,13 @@ import pandas as pd
 
 from annotation_platform.errors import NotReadyError
 from annotation_platform.formats.coco import read_coco_boxes
-from annotation_platform.models.detector import NetworkDetector, predict_files
-from annotation_platform.models.evaluation import Evaluation, evaluate
-from annotation_platform.models.learning import train_model
+from annotation_platform.models.detection.detector import NetworkDetector, predict_files
+from annotation_platform.models.detection.learning import train_model
+from annotation_platform.models.detection.training import TrainedDetector
+from annotation_platform.models.evaluation.evaluation import Evaluation, evaluate
+from annotation_platform.models.evaluation.label_noise import SHARES, noise_curve
 from annotation_platform.models.metrics_files import metrics_files
-from annotation_platform.models.noise import SHARES, noise_curve
-from annotation_platform.models.training import TrainedDetector
-from annotation_platform.params import TrainingPolicy
+from annotation_platform.policy import TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.storage.files import write_file
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from annotation_platform.models.foreign import open_detector
+from annotation_platform.models.detection.custom import open_detector
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.params import Params
+from annotation_platform.policy import Params
 
 
 @dataclass(frozen=True)

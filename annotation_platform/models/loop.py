@@ -10,24 +10,24 @@ from pathlib import Path
 import pandas as pd
 
 from annotation_platform.models.cards import policy_digest
-from annotation_platform.models.choice_loop import (
+from annotation_platform.models.classification.loop import (
     EvaluatedChoices,
     choice_share,
     judge_choices,
     part_of,
     train_choices,
 )
-from annotation_platform.models.choice_proposals import PROFILE
-from annotation_platform.models.detector import empty_predictions, predict_files
-from annotation_platform.models.evaluation import Evaluation, evaluate, figure_intervals
+from annotation_platform.models.classification.predictions import PROFILE
+from annotation_platform.models.detection.detector import empty_predictions, predict_files
+from annotation_platform.models.detection.learning import train_model
+from annotation_platform.models.evaluation.evaluation import Evaluation, evaluate, figure_intervals
+from annotation_platform.models.evaluation.promotion import Promotion, best_of, decide_promotion
 from annotation_platform.models.kinds import judge, predecessors, starting_weights
-from annotation_platform.models.learning import train_model
 from annotation_platform.models.metrics_files import metrics_files
-from annotation_platform.models.pictures import PicturePath, picture_paths
-from annotation_platform.models.promotion import Promotion, best_of, decide_promotion
-from annotation_platform.models.proposals import calibrate_new
+from annotation_platform.models.network_inputs import PicturePath, picture_paths
+from annotation_platform.models.predictions import calibrate_new
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.params import Params, TrainingPolicy
+from annotation_platform.policy import Params, TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import Frame, ModelEvaluations, TrainedModels

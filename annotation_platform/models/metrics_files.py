@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.models.teaching import Record
-from annotation_platform.params import TrainingPolicy
+from annotation_platform.models.fitting import Record
+from annotation_platform.policy import TrainingPolicy
 
 TENSORBOARD = "tensorboard"
 DVCLIVE = "dvclive"

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from annotation_platform.errors import ModelError
-from annotation_platform.models.calibration import Calibration
 from annotation_platform.models.cards import ModelCard
-from annotation_platform.models.choice_calibration import Temperature
+from annotation_platform.models.classification.calibration import Temperature
+from annotation_platform.models.detection.calibration import Calibration
 from annotation_platform.storage.objects import LocalObjectStore
 
 if TYPE_CHECKING:
-    from annotation_platform.models.detector import NetworkDetector
+    from annotation_platform.models.detection.detector import NetworkDetector
 
 __all__ = ["ModelCard", "ModelRegistry", "PromotionRecord"]
 
@@ -101,7 +101,7 @@ class ModelRegistry:
 
     def load(self, sha256: str) -> "NetworkDetector":
         """Return the detector of these weights; a file that is not what it was is a ModelError."""
-        from annotation_platform.models.detector import NetworkDetector
+        from annotation_platform.models.detection.detector import NetworkDetector
 
         path = self.weights_path(sha256)
         data = path.read_bytes()

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from annotation_platform.errors import DataError
-from annotation_platform.models.pictures import read_picture
+from annotation_platform.models.network_inputs import read_picture
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import AREAS, SHAPES, Label, outlines_of

@@ -14,7 +14,7 @@ from annotation_platform.curation.auto_accept import (
 )
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.embedding import PictureEmbedder, features_for
-from annotation_platform.labeling.record import cancelled_rounds
+from annotation_platform.labeling.round_decisions import cancelled_rounds
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Counts, Result, Rows, Thumbnails
 from annotation_platform.schema.rounds import round_number

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from annotation_platform.curation import training_set
-from annotation_platform.labeling.record import cancelled_rounds
+from annotation_platform.labeling.round_decisions import cancelled_rounds
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Counts, Histogram, Result, Thumbnails
 from annotation_platform.schema.shapes import AREAS

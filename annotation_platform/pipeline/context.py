@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from annotation_platform.landing.lake import LandingLake
-from annotation_platform.params import Params
+from annotation_platform.ingestion.lake import LandingLake
+from annotation_platform.policy import Params
 from annotation_platform.schema.tables import Table
 from annotation_platform.storage.round_tables import RoundTables
 

@@ -8,7 +8,7 @@ import pandas as pd
 from annotation_platform.curation.drift import Batch, Drift, measure_drift
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.embedding import PictureEmbedder, features_for
-from annotation_platform.models.proposals import Proposals
+from annotation_platform.models.predictions import Proposals
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.held_out import (

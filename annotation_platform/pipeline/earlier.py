@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import TypeVar
 
 from annotation_platform.errors import NotReadyError
-from annotation_platform.landing.rounds import RoundManifests
+from annotation_platform.ingestion.rounds import RoundManifests
 from annotation_platform.schema.tables import Frame, Table
 from annotation_platform.storage.lake import Lake
 

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.models.agreement import agreement_drop, model_agreement
-from annotation_platform.models.examination import Examination, examine_round
-from annotation_platform.models.learning_curves import learning_history, rank_by_gain
+from annotation_platform.models.error_analysis import Examination, examine_round
+from annotation_platform.models.evaluation.agreement import agreement_drop, model_agreement
+from annotation_platform.models.evaluation.learning_curves import learning_history, rank_by_gain
 from annotation_platform.models.loop import EvaluatedRound, evaluate_round
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext

@@ -5,10 +5,10 @@ import pandas as pd
 
 from annotation_platform.curation.held import held_rounds
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.models.proposals import Proposals, propose
+from annotation_platform.models.predictions import Proposals, propose
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.params import Params
 from annotation_platform.pipeline.context import RoundContext
+from annotation_platform.policy import Params
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.tables import SelectedImages, TrainingSet
 from annotation_platform.storage.lake import Lake

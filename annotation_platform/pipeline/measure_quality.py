@@ -7,8 +7,8 @@ import pandas as pd
 from annotation_platform.consensus.anchoring import crowd_anchoring, proposal_decisions
 from annotation_platform.consensus.anomalies import label_anomalies
 from annotation_platform.consensus.quality import quality_table
+from annotation_platform.curation.annotator_pace import measure_pace
 from annotation_platform.curation.known_labels import known_labels
-from annotation_platform.curation.pace import measure_pace
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.qualification import qualify
 from annotation_platform.labeling.tasks import shown_proposals

@@ -6,7 +6,7 @@ import pandas as pd
 
 from annotation_platform.curation.held import held_rounds
 from annotation_platform.labeling.tasks import shown_proposals
-from annotation_platform.models.proposals import propose
+from annotation_platform.models.predictions import propose
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Histogram, Result, Thumbnails

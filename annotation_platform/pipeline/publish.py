@@ -6,13 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from annotation_platform.audit_log.noting import note_policy, note_release
 from annotation_platform.curation.auto_accept import AUTO
-from annotation_platform.erasing.record import refuse_meanwhile
 from annotation_platform.errors import NotReadyError
+from annotation_platform.governance.audit_log.recording import note_policy, note_release
+from annotation_platform.governance.erasure.record import refuse_meanwhile
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Figure, Markdown, Result, Rows
-from annotation_platform.rebuilding.inputs import keep_inputs
+from annotation_platform.provenance.rebuilding.inputs import keep_inputs
 from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import AutoLabels, DatasetVersions, HumanLabels
 from annotation_platform.versioning.manifest import LabelError

@@ -13,8 +13,8 @@ from annotation_platform.curation.training_set import (
 )
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.backends.protocol import Submission
-from annotation_platform.labeling.record import cancelled_rounds
 from annotation_platform.labeling.reviews import decisions
+from annotation_platform.labeling.round_decisions import cancelled_rounds
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.schema.tables import ImportedLabels, ReviewedLabels
 from annotation_platform.storage.lake import Lake

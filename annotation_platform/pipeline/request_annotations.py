@@ -7,7 +7,7 @@ import pandas as pd
 from annotation_platform.curation.known_labels import known_labels
 from annotation_platform.labeling.asking import ask_people
 from annotation_platform.labeling.backends.protocol import LabelingBackend
-from annotation_platform.labeling.shown_pictures import ShownPictures
+from annotation_platform.labeling.shown_images import ShownPictures
 from annotation_platform.labeling.skills import Skills
 from annotation_platform.models.known_classes import KnownClasses
 from annotation_platform.models.registry import ModelRegistry

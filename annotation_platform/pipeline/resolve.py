@@ -6,10 +6,10 @@ import pandas as pd
 
 from annotation_platform.consensus.agreement_tables import agreement, agreement_by_class
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.labeling.moments import note_consensus
+from annotation_platform.labeling.snapshots import note_consensus
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Counts, Histogram, Result, Rows, Thumbnails
-from annotation_platform.rebuilding.recipes import resolve_round
+from annotation_platform.provenance.rebuilding.recipes import resolve_round
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,13 @@ import pandas as pd
 from annotation_platform.curation.held import held_rounds
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.embedding import features_for
-from annotation_platform.labeling.places import PlacePlan
+from annotation_platform.labeling.assignment_plan import PlacePlan
 from annotation_platform.models.embedder import embedder_for
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.params import SelectionPolicy
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.predict import selectable_images
 from annotation_platform.pipeline.result import Counts, Result, Rows
+from annotation_platform.policy import SelectionPolicy
 from annotation_platform.schema.tables import (
     AuditFrame,
     AutoLabels,
@@ -22,7 +22,7 @@ from annotation_platform.schema.tables import (
     SelectedImages,
 )
 from annotation_platform.selection.batch import Selection, select_batch
-from annotation_platform.selection.pins import Pins
+from annotation_platform.selection.overrides import Pins
 from annotation_platform.storage.lake import Lake
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from annotation_platform.models.findings import image_weights
+from annotation_platform.models.evaluation.findings import image_weights
 from annotation_platform.models.loop import train_round
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext

@@ -14,7 +14,7 @@ from annotation_platform.schema.tables import (
     RoundTasks,
     SelectedImages,
 )
-from annotation_platform.selection.pins import Pin, Pins
+from annotation_platform.selection.overrides import Pin, Pins
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.round_tables import RoundTables
 

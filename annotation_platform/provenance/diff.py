@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from annotation_platform.erasing.record import Erasures
-from annotation_platform.params import Params
+from annotation_platform.governance.erasure.record import Erasures
+from annotation_platform.policy import Params
 from annotation_platform.provenance.causes import CAUSES, with_causes
 from annotation_platform.provenance.changes import KINDS, find_changes
 from annotation_platform.provenance.state import VersionState

@@ -23,12 +23,12 @@ from annotation_platform.consensus.overlap import overlap_matrix
 from annotation_platform.consensus.resolve import counting_answers, resolve_task
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.imported import PEOPLE
-from annotation_platform.erasing.record import Erasures
 from annotation_platform.errors import DataError
+from annotation_platform.governance.erasure.record import Erasures
 from annotation_platform.labeling.guidelines import read_guideline
-from annotation_platform.labeling.moments import as_of
+from annotation_platform.labeling.snapshots import as_of
+from annotation_platform.provenance.rebuilding.recipes import derive_consensus
 from annotation_platform.provenance.state import VersionState
-from annotation_platform.rebuilding.recipes import derive_consensus
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING, REGIONS, Label

@@ -15,9 +15,9 @@ from annotation_platform.consensus.resolve import counting_answers
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.errors import DataError
+from annotation_platform.ingestion.rounds import RoundManifests
+from annotation_platform.ingestion.sources import landed_from, landed_only_from
 from annotation_platform.labeling.ledger import AnswersLedger
-from annotation_platform.landing.rounds import RoundManifests
-from annotation_platform.landing.sources import landed_from, landed_only_from
 from annotation_platform.models.cards import ModelCard
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.provenance.without import LeftOut, Shared, Without, version_without

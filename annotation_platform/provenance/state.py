@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotation_platform.errors import DataError
-from annotation_platform.params import Params, parse_params
-from annotation_platform.rebuilding.inputs import Inputs, read_inputs
+from annotation_platform.policy import Params, parse_params
+from annotation_platform.provenance.rebuilding.inputs import Inputs, read_inputs
 from annotation_platform.schema.tables import table_named
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import MadeOf, kept_key

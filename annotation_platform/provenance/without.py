@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 
 from annotation_platform.curation.training_set import round_problem
 from annotation_platform.errors import DataError
-from annotation_platform.labeling.moments import as_of
 from annotation_platform.labeling.reviews import ledger_decisions, reviewed_labels, reviews_due
+from annotation_platform.labeling.snapshots import as_of
 from annotation_platform.provenance.changes import find_changes
+from annotation_platform.provenance.rebuilding.recipes import derive_consensus, derive_training_set
 from annotation_platform.provenance.state import VersionState
-from annotation_platform.rebuilding.recipes import derive_consensus, derive_training_set
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import (
     AutoLabels,

@@ -9,10 +9,10 @@ import pandas as pd
 
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.errors import DataError
+from annotation_platform.ingestion.rounds import RoundManifests
+from annotation_platform.labeling.assignment_plan import PlacePlan
 from annotation_platform.labeling.guidelines import read_guideline
-from annotation_platform.labeling.places import PlacePlan
 from annotation_platform.labeling.rounds import ledger_count
-from annotation_platform.landing.rounds import RoundManifests
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import HumanLabels, LabelTasks
 from annotation_platform.storage.lake import Lake

@@ -9,8 +9,13 @@ import pandas as pd
 from annotation_platform.consensus.agreement import pairwise_agreement
 from annotation_platform.curation.error_bars import ALL
 from annotation_platform.curation.imported import PEOPLE
-from annotation_platform.landing.rounds import RoundManifests
-from annotation_platform.reporting.hands import Hands, hands_of, minutes_of, published_labels
+from annotation_platform.ingestion.rounds import RoundManifests
+from annotation_platform.reporting.manual_effort import (
+    Hands,
+    hands_of,
+    minutes_of,
+    published_labels,
+)
 from annotation_platform.reporting.open_conflicts import open_conflicts
 from annotation_platform.schema.tables import (
     AnnotatorQuality,

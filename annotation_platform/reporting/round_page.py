@@ -13,7 +13,7 @@ from annotation_platform.images.decoding import decode
 from annotation_platform.labeling.guidelines import guideline_of
 from annotation_platform.labeling.tasks import shown_proposals
 from annotation_platform.pages import as_base64, render_page
-from annotation_platform.params import Params
+from annotation_platform.policy import Params
 from annotation_platform.reporting.advice import advise
 from annotation_platform.reporting.open_conflicts import open_conflicts
 from annotation_platform.reporting.previews import (

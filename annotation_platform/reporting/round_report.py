@@ -4,7 +4,7 @@ import pandas as pd
 
 from annotation_platform.consensus.agreement import pairwise_agreement
 from annotation_platform.errors import NotReadyError
-from annotation_platform.reporting.hands import hands_of, minutes_of, published_labels
+from annotation_platform.reporting.manual_effort import hands_of, minutes_of, published_labels
 from annotation_platform.reporting.round_facts import label_error_of
 from annotation_platform.schema.tables import (
     AuditFrame,

@@ -7,11 +7,11 @@ import pandas as pd
 
 from annotation_platform.curation.held import held_rounds
 from annotation_platform.curation.training_set import usable_imports
+from annotation_platform.ingestion.rounds import RoundManifests
 from annotation_platform.labeling.ledger import AnswersLedger
-from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.labeling.reviews import review_round
+from annotation_platform.labeling.round_decisions import RoundRecord
 from annotation_platform.labeling.rounds import ledger_count
-from annotation_platform.landing.rounds import RoundManifests
 from annotation_platform.schema.tables import (
     CleanedImages,
     ConsensusLabels,

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from annotation_platform.params import SelectionPolicy
+from annotation_platform.policy import SelectionPolicy
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.tables import (
     CleanedImages,
@@ -20,7 +20,7 @@ from annotation_platform.schema.tables import (
 )
 from annotation_platform.selection import rules
 from annotation_platform.selection.outliers import FLAGGED, outlier_scores
-from annotation_platform.selection.pins import Pin
+from annotation_platform.selection.overrides import Pin
 from annotation_platform.selection.pool import Candidates, gather
 from annotation_platform.selection.rules import Board, Pick
 

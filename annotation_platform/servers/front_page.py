@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from annotation_platform.errors import AnnotationPlatformError
+from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.backends.registry import labeling_of
 from annotation_platform.labeling.reviews import review_round
-from annotation_platform.landing.lake import lake_of
 from annotation_platform.pages import render_page
-from annotation_platform.params import read_params
+from annotation_platform.policy import read_params
 from annotation_platform.reporting.round_page import render_round
 from annotation_platform.reporting.status import round_states
 from annotation_platform.servers.child import LOOPBACK, usable_port

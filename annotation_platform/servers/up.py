@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from annotation_platform.errors import SettingsError
+from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
-from annotation_platform.labeling.backends.label_studio.pictures import private_endpoint
+from annotation_platform.labeling.backends.label_studio.image_sources import private_endpoint
 from annotation_platform.labeling.backends.label_studio.running import TOKEN_VARIABLE
-from annotation_platform.landing.lake import lake_of
-from annotation_platform.params import read_params
+from annotation_platform.policy import read_params
 from annotation_platform.servers.dagster import DagsterServers
 from annotation_platform.servers.front_page import front_page
 from annotation_platform.servers.home import locked_home

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from annotation_platform.errors import AnnotationPlatformError, LabelingError
+from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.webhooks import (
     HintReceiver,
     check_webhooks,
     register_webhooks,
 )
-from annotation_platform.labeling.hints import Hints
+from annotation_platform.labeling.change_signals import Hints
 from annotation_platform.labeling.reviews import review_round
-from annotation_platform.landing.lake import LandingLake
 from annotation_platform.settings import Settings
 
 _LOOK_SECONDS = 15.0

@@ -12,7 +12,7 @@ import pandas as pd
 
 from annotation_platform.curation.balance import Balance, balance_images
 from annotation_platform.errors import PublishError
-from annotation_platform.params import parse_params
+from annotation_platform.policy import parse_params
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING
 from annotation_platform.settings import read_settings

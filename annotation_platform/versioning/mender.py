@@ -1,7 +1,7 @@
 """Lost files of versions, found in the lake again."""
 
 from annotation_platform.errors import AnnotationPlatformError
-from annotation_platform.params import parse_params
+from annotation_platform.policy import parse_params
 from annotation_platform.schema.tables import DatasetVersions, TrainingSet
 from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.lake import Lake

@@ -12,7 +12,7 @@ from datetime import datetime
 import pandas as pd
 
 from annotation_platform.errors import PublishError
-from annotation_platform.params import parse_params
+from annotation_platform.policy import parse_params
 from annotation_platform.versioning.contents import version_labels
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.git import Git

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from annotation_platform.errors import AnnotationPlatformError
-from annotation_platform.params import parse_params
+from annotation_platform.policy import parse_params
 from annotation_platform.versioning.audit import audit_files
 from annotation_platform.versioning.contents import version_labels
 from annotation_platform.versioning.folder import build_folder

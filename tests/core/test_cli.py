@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from annotation_platform.demo.scenes import draw_batch
-from annotation_platform.landing.lake import open_lake
+from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.schema.rounds import LandedObject
 
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from annotation_platform.cli.policy import backtest
 from annotation_platform.errors import AnnotationPlatformError
-from annotation_platform.params import LabelingPolicy, Params
+from annotation_platform.policy import LabelingPolicy, Params
 from annotation_platform.settings import read_settings
 from tests.core.backtesting.past import CAT, DOG, ONE, ONTOLOGY, begin
 

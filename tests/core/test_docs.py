@@ -13,7 +13,7 @@ import typer
 import yaml
 
 from annotation_platform.cli import app
-from annotation_platform.params import Params
+from annotation_platform.policy import Params
 from annotation_platform.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]

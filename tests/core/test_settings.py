@@ -9,9 +9,9 @@ import dagster as dg
 import pytest
 
 from annotation_platform.errors import SettingsError
+from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
-from annotation_platform.landing.lake import open_lake
-from annotation_platform.params import read_params
+from annotation_platform.policy import read_params
 from annotation_platform.settings import PROJECT_ROOT, Settings, read_settings, settings_environment
 from resources.deployments import build_resources
 

@@ -20,12 +20,12 @@ from annotation_platform.demo.annotators import EXPERT, make_people
 from annotation_platform.demo.crowd import SimulatedSeat, answer_round, review
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.demo.run import DemoOptions, prepare_home
+from annotation_platform.ingestion.events import LandingEvents
+from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
-from annotation_platform.labeling.hints import Hints, Looks
+from annotation_platform.labeling.change_signals import Hints, Looks
 from annotation_platform.labeling.skills import REVIEWER, Skills
-from annotation_platform.landing.events import LandingEvents
-from annotation_platform.landing.lake import lake_of
-from annotation_platform.params import read_params
+from annotation_platform.policy import read_params
 from annotation_platform.provenance.state import read_state
 from resources.deployments import build_resources
 from sensors.landing import new_images_sensor

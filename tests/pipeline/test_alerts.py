@@ -13,10 +13,10 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
-from annotation_platform.alerts.alert import Alert
-from annotation_platform.alerts.channels import MailChannel
 from annotation_platform.definitions import defs
 from annotation_platform.errors import AlertError, SettingsError
+from annotation_platform.monitoring.alert import Alert
+from annotation_platform.monitoring.channels import MailChannel
 from annotation_platform.schema.tables import BatchDrift
 from annotation_platform.settings import read_settings
 from resources.causes import CAUSE

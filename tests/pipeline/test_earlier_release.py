@@ -19,21 +19,21 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from annotation_platform.audit_log.events import EventLog
-from annotation_platform.audit_log.verify import verify_logs
 from annotation_platform.demo.annotators import make_people
 from annotation_platform.demo.material import Material
 from annotation_platform.demo.scenes import draw_batch
+from annotation_platform.governance.audit_log.events import EventLog
+from annotation_platform.governance.audit_log.verify import verify_logs
+from annotation_platform.ingestion.lake import lake_of, uses_of
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.reviews import review_round
-from annotation_platform.landing.lake import lake_of, uses_of
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.explain import explain_image
+from annotation_platform.provenance.image_history import find_image
+from annotation_platform.provenance.rebuilding.rebuild import rebuild_version
 from annotation_platform.provenance.state import read_state
-from annotation_platform.rebuilding.rebuild import rebuild_version
-from annotation_platform.reporting.history import find_image
 from annotation_platform.reporting.status import round_states
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
@@ -45,7 +45,7 @@ from annotation_platform.schema.tables import (
     TrainingSet,
     table_named,
 )
-from annotation_platform.selection.pins import Pins
+from annotation_platform.selection.overrides import Pins
 from annotation_platform.settings import Settings
 from annotation_platform.versioning.checkout import checkout_version
 from annotation_platform.versioning.registry import list_versions, open_remote, read_manifest

@@ -16,22 +16,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from annotation_platform.erasing.erase import begin, finish, what_goes
-from annotation_platform.erasing.places import Places
-from annotation_platform.erasing.plan import read_plan
-from annotation_platform.erasing.record import Erasures
 from annotation_platform.errors import DataError, NotReadyError
+from annotation_platform.governance.erasure.erase import begin, finish, what_goes
+from annotation_platform.governance.erasure.locations import Places
+from annotation_platform.governance.erasure.plan import read_plan
+from annotation_platform.governance.erasure.record import Erasures
 from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.explain import explain_image
-from annotation_platform.rebuilding.rebuild import rebuild_version
+from annotation_platform.provenance.rebuilding.rebuild import rebuild_version
 from annotation_platform.schema.tables import Annotations, CleanedImages, DatasetVersions, RawImages
 from annotation_platform.settings import settings_environment
 from annotation_platform.versioning.git import Git
 from annotation_platform.versioning.registry import checkout_as_stranger, list_versions
 from annotation_platform.versioning.stages import assign_stage, stages_of_versions
-from resources.event_pictures import clear_events
+from resources.event_images import clear_events
 from tests.pipeline.conftest import open_platform
 
 ONE, TWO, THREE = "round-0001", "round-0002", "round-0003"

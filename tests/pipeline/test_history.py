@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from annotation_platform.cli import app
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.errors import DataError, PublishError
+from annotation_platform.labeling.assignment_plan import PlacePlan
 from annotation_platform.labeling.backends.regions import write_decision, write_regions
 from annotation_platform.labeling.ledger import AnswersLedger
-from annotation_platform.labeling.places import PlacePlan
 from annotation_platform.labeling.rounds import close_round, fetch_answers
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import LabelTasks

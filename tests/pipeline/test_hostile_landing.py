@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from annotation_platform.landing.inspect import inspect_files
-from annotation_platform.params import read_params
+from annotation_platform.ingestion.inspect import inspect_files
+from annotation_platform.policy import read_params
 from annotation_platform.schema.tables import CleanedImages
 from tests.invariants import check_account, check_idempotent
 

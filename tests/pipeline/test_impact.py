@@ -11,7 +11,7 @@ import pytest
 
 from annotation_platform.errors import DataError
 from annotation_platform.labeling.ledger import AnswersLedger
-from annotation_platform.labeling.record import RoundRecord
+from annotation_platform.labeling.round_decisions import RoundRecord
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.unasked import unasked_images
 from annotation_platform.provenance.changes import find_changes

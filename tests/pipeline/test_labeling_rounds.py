@@ -9,8 +9,8 @@ from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.backends.protocol import Progress
 from annotation_platform.labeling.backends.regions import write_decision, write_regions
 from annotation_platform.labeling.ledger import AnswersLedger
-from annotation_platform.labeling.record import RoundRecord
 from annotation_platform.labeling.reviews import review_round
+from annotation_platform.labeling.round_decisions import RoundRecord
 from annotation_platform.labeling.rounds import close_round, seen_answers
 from annotation_platform.labeling.skills import QUALIFIED, Skills
 from annotation_platform.reporting.status import round_progress

@@ -13,10 +13,10 @@ from annotation_platform.labeling.backends.regions import write_decision, write_
 from annotation_platform.provenance.changes import find_changes
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.explain import explain_image
+from annotation_platform.provenance.image_history import image_history
 from annotation_platform.provenance.impact import Subject, find_impact
-from annotation_platform.rebuilding.derive import derive_version
-from annotation_platform.rebuilding.inputs import read_inputs
-from annotation_platform.reporting.history import image_history
+from annotation_platform.provenance.rebuilding.derive import derive_version
+from annotation_platform.provenance.rebuilding.inputs import read_inputs
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import (
     AuditFrame,

@@ -23,7 +23,7 @@ from annotation_platform.schema.tables import (
     TrainingSet,
     table_named,
 )
-from annotation_platform.selection.pins import Pins
+from annotation_platform.selection.overrides import Pins
 
 
 def set_policy(platform, **sections):

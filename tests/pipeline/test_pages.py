@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from annotation_platform.cli import app
 from annotation_platform.labeling.ledger import AnswersLedger
 from annotation_platform.labeling.reviews import review_round
-from annotation_platform.params import read_params
+from annotation_platform.policy import read_params
 from annotation_platform.reporting.advice import advise
 from annotation_platform.reporting.round_facts import round_facts, round_trends
 from annotation_platform.reporting.round_page import render_round

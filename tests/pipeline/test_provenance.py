@@ -26,7 +26,7 @@ from annotation_platform.provenance.patch import Patch, apply_patch, make_patch,
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import DatasetVersions, Splits, TrainingSet
-from annotation_platform.selection.pins import Pins
+from annotation_platform.selection.overrides import Pins
 from annotation_platform.settings import settings_environment
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.git import as_git

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from annotation_platform.demo.scenes import draw_batch
-from annotation_platform.params import read_params
+from annotation_platform.policy import read_params
 from annotation_platform.schema.tables import CleanedImages, LabelTasks
 from annotation_platform.storage.keys import raw_key
 from sensors.landing import new_images_sensor

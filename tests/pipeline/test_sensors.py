@@ -9,7 +9,7 @@ from PIL import Image
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.backends.regions import write_regions
-from annotation_platform.labeling.hints import Hints
+from annotation_platform.labeling.change_signals import Hints
 from annotation_platform.reporting.status import round_states
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import (

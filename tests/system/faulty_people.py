@@ -19,14 +19,14 @@ from pathlib import Path
 import httpx
 
 from annotation_platform.errors import LabelingError
+from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
-from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
+from annotation_platform.labeling.backends.label_studio.image_sources import FolderPictures
 from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.backends.regions import write_regions
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.rounds import fetch_answers
-from annotation_platform.landing.lake import open_lake
 from annotation_platform.schema.shapes import Label
 from annotation_platform.servers.child import ChildProcess
 from annotation_platform.storage.lake import Lake

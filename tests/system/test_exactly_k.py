@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 
+from annotation_platform.labeling.assignment_plan import Wanted, assign_places
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.image_sources import FolderPictures
 from annotation_platform.labeling.backends.label_studio.people import add_person
-from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.counting import count_answers
 from annotation_platform.labeling.ledger import AnswersLedger, as_revision
-from annotation_platform.labeling.places import Wanted, assign_places
 from annotation_platform.labeling.tasks import task_copies, tasks_table
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import ModelPredictions

@@ -11,7 +11,7 @@ from PIL import Image
 
 from annotation_platform import cli
 from annotation_platform.formats.known import FORMATS
-from annotation_platform.params import Params
+from annotation_platform.policy import Params
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import Label

@@ -16,15 +16,15 @@ import pytest
 
 from annotation_platform.errors import LabelingError, SettingsError
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.image_sources import FolderPictures
 from annotation_platform.labeling.backends.label_studio.people import (
     add_person,
     list_people,
     remove_person,
 )
-from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
 from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
 from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
-from annotation_platform.labeling.pace import Timing
+from annotation_platform.labeling.rate_limiter import Timing
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.servers.label_studio import LabelStudioServer
@@ -124,7 +124,7 @@ from pathlib import Path
 sys.path.insert(0, "tests/system")
 from test_label_studio import ONTOLOGY, task_copy
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
-from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
+from annotation_platform.labeling.backends.label_studio.image_sources import FolderPictures
 pictures = FolderPictures(Path(sys.argv[2]))
 client = LabelStudioClient(sys.argv[1], os.environ["TOKEN"], pictures=pictures)
 client.publish("round-0003", ONTOLOGY, [task_copy(n) for n in range(700)])

@@ -15,12 +15,12 @@ from PIL import Image, ImageColor, ImageDraw
 from annotation_platform.labeling.annotations import Canvas, same_labels
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
-from annotation_platform.labeling.backends.label_studio.people import add_person
-from annotation_platform.labeling.backends.label_studio.pictures import (
+from annotation_platform.labeling.backends.label_studio.image_sources import (
     FolderPictures,
     picture_place,
     private_endpoint,
 )
+from annotation_platform.labeling.backends.label_studio.people import add_person
 from annotation_platform.labeling.backends.label_studio.results import read_result
 from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
 from annotation_platform.labeling.backends.registry import decode_review

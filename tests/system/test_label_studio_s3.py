@@ -12,17 +12,17 @@ import pytest
 
 from annotation_platform.demo.scenes import ONTOLOGY, draw_batch
 from annotation_platform.errors import LabelingError, SettingsError
+from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
-from annotation_platform.labeling.backends.label_studio.people import add_person
-from annotation_platform.labeling.backends.label_studio.pictures import (
+from annotation_platform.labeling.backends.label_studio.image_sources import (
     picture_place,
     private_endpoint,
 )
+from annotation_platform.labeling.backends.label_studio.people import add_person
 from annotation_platform.labeling.backends.label_studio.running import running_label_studio
 from annotation_platform.labeling.backends.protocol import TaskCopy
-from annotation_platform.landing.lake import lake_of
-from annotation_platform.params import LabelingPolicy, Params, RoundPolicy
+from annotation_platform.policy import LabelingPolicy, Params, RoundPolicy
 from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.servers.child import usable_port
 from annotation_platform.servers.label_studio import LabelStudioServer

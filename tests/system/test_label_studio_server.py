@@ -15,8 +15,8 @@ import pytest
 
 from annotation_platform.errors import LabelingError, SettingsError
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
-from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
-from annotation_platform.labeling.pace import Timing
+from annotation_platform.labeling.backends.label_studio.image_sources import FolderPictures
+from annotation_platform.labeling.rate_limiter import Timing
 from annotation_platform.servers.label_studio import LabelStudioServer
 
 PROJECT_ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from PIL import Image
 
 import annotation_platform
 from annotation_platform.errors import DataError, PublishError
-from annotation_platform.params import Params
+from annotation_platform.policy import Params
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.versioning.registry import list_versions

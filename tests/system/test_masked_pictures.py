@@ -10,15 +10,18 @@ import pytest
 
 from annotation_platform.errors import LabelingError
 from annotation_platform.images.decoding import decode
+from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
+from annotation_platform.labeling.backends.label_studio.image_sources import (
+    picture_place,
+    shown_place,
+)
 from annotation_platform.labeling.backends.label_studio.people import add_person
-from annotation_platform.labeling.backends.label_studio.pictures import picture_place, shown_place
 from annotation_platform.labeling.backends.label_studio.running import running_label_studio
 from annotation_platform.labeling.backends.protocol import TaskCopy
 from annotation_platform.labeling.backends.registry import labeling_of
-from annotation_platform.labeling.shown_pictures import ShownPictures
-from annotation_platform.landing.lake import lake_of
-from annotation_platform.params import MaskingPolicy, Params
+from annotation_platform.labeling.shown_images import ShownPictures
+from annotation_platform.policy import MaskingPolicy, Params
 from annotation_platform.servers.child import usable_port
 from annotation_platform.servers.up import serve
 from annotation_platform.settings import Settings

@@ -9,9 +9,9 @@ import boto3
 import httpx
 import pytest
 
-from annotation_platform.catalogue.query import run_query
+from annotation_platform.catalog.query import run_query
 from annotation_platform.errors import DataError, SettingsError
-from annotation_platform.landing.places import S3Landing
+from annotation_platform.ingestion.landing_zone import S3Landing
 from annotation_platform.storage.s3 import Bucket
 from tests.pipeline.conftest import open_platform
 from tests.pipeline.test_lake_in_s3 import same_bytes_in_a_folder_and_in

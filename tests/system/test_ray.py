@@ -10,11 +10,11 @@ import pytest
 
 from annotation_platform.demo.scenes import draw_batch
 from annotation_platform.images.cleaning import clean_round
-from annotation_platform.landing.lake import open_lake
-from annotation_platform.params import CleaningPolicy
+from annotation_platform.ingestion.lake import open_lake
+from annotation_platform.policy import CleaningPolicy
 from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.storage.table_files import parquet_bytes
-from tests.core.landing.conftest import form_round
+from tests.core.ingestion.conftest import form_round
 from tests.invariants import check_same
 
 pytestmark = pytest.mark.long
@@ -95,8 +95,8 @@ import sys
 from pathlib import Path
 
 from annotation_platform.images.cleaning import clean_round
-from annotation_platform.landing.lake import open_lake
-from annotation_platform.params import CleaningPolicy
+from annotation_platform.ingestion.lake import open_lake
+from annotation_platform.policy import CleaningPolicy
 from annotation_platform.pipeline.earlier import earlier_rounds
 from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.storage.table_files import parquet_bytes

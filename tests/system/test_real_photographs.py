@@ -10,7 +10,7 @@ from annotation_platform.demo.narrator import Narrator
 from annotation_platform.demo.run import DemoOptions, run_demo
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.decoding import decode
-from annotation_platform.landing.lake import open_lake
+from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.schema.tables import TrainingSet
 from annotation_platform.settings import PROJECT_ROOT
 

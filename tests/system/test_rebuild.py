@@ -13,19 +13,19 @@ import pytest
 
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.errors import PublishError
+from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.regions import write_decision, write_regions
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.ledger import AnswersLedger
-from annotation_platform.labeling.moments import as_of
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.rounds import answers_as_of, collect_answers
-from annotation_platform.landing.lake import lake_of
-from annotation_platform.params import read_params
+from annotation_platform.labeling.snapshots import as_of
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.publish import publish
-from annotation_platform.rebuilding.inputs import read_inputs
-from annotation_platform.rebuilding.rebuild import rebuild_version
+from annotation_platform.policy import read_params
+from annotation_platform.provenance.rebuilding.inputs import read_inputs
+from annotation_platform.provenance.rebuilding.rebuild import rebuild_version
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import (
     ConsensusLabels,
@@ -213,8 +213,8 @@ def test_a_version_is_made_again_by_its_own_code(story, tmp_path):
     folder.write_text(folder.read_text() + OTHER_RENDERING)
     publish = (
         "from datetime import UTC, datetime\n"
-        "from annotation_platform.landing.lake import lake_of\n"
-        "from annotation_platform.params import read_params\n"
+        "from annotation_platform.ingestion.lake import lake_of\n"
+        "from annotation_platform.policy import read_params\n"
         "from annotation_platform.versioning.store import VersionStore\n"
         "from annotation_platform.pipeline.context import RoundContext\n"
         "from annotation_platform.pipeline.publish import publish\n"

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from annotation_platform import load
 from annotation_platform.cli import app
 from annotation_platform.errors import AnnotationPlatformError, PublishError
-from annotation_platform.params import Params
+from annotation_platform.policy import Params
 from annotation_platform.settings import read_settings, settings_environment
 from annotation_platform.versioning.address import is_address, parse_address
 from annotation_platform.versioning.collect import collect_garbage

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from annotation_platform import load
 from annotation_platform.cli import app
 from annotation_platform.errors import PublishError
-from annotation_platform.params import Params
+from annotation_platform.policy import Params
 from annotation_platform.storage.keys import image_key
 from annotation_platform.versioning.collect import collect_garbage
 from annotation_platform.versioning.registry import checkout_as_stranger, open_remote

@@ -26,9 +26,9 @@ from annotation_platform.demo.material import drawn_material
 from annotation_platform.demo.narrator import Narrator
 from annotation_platform.demo.run import DemoOptions, prepare_home, run_demo
 from annotation_platform.errors import SettingsError
+from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.skills import REVIEWER, Skills
-from annotation_platform.landing.lake import open_lake
 from annotation_platform.schema.tables import (
     CleanedImages,
     LabelTasks,

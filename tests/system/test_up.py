@@ -16,8 +16,8 @@ import pytest
 from annotation_platform.demo.annotators import make_people
 from annotation_platform.demo.crowd import LabelStudioSeat, answer_round
 from annotation_platform.demo.scenes import ONTOLOGY, draw_batch
-from annotation_platform.landing.lake import open_lake
-from annotation_platform.params import LabelingPolicy, Params, RoundPolicy, TrainingPolicy
+from annotation_platform.ingestion.lake import open_lake
+from annotation_platform.policy import LabelingPolicy, Params, RoundPolicy, TrainingPolicy
 from annotation_platform.schema.tables import LabelTasks, RoundReports
 from annotation_platform.servers.child import usable_port
 

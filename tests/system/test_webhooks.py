@@ -8,14 +8,14 @@ import httpx
 import pytest
 
 from annotation_platform.errors import LabelingError, SettingsError
+from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.webhooks import (
     SECRET_HEADER,
     check_webhooks,
     register_webhooks,
 )
-from annotation_platform.labeling.hints import Hints
-from annotation_platform.landing.lake import lake_of
+from annotation_platform.labeling.change_signals import Hints
 from annotation_platform.schema.rounds import LandedObject
 from annotation_platform.servers.child import usable_port
 from annotation_platform.servers.label_studio import LabelStudioServer

@@ -15,10 +15,10 @@ from annotation_platform.cli.registries import open_git, remote_url
 from annotation_platform.errors import DataError
 
 if TYPE_CHECKING:
-    from annotation_platform.erasing.erase import Erased
-    from annotation_platform.erasing.places import Places
-    from annotation_platform.erasing.subject import Kind
-    from annotation_platform.params import Params
+    from annotation_platform.governance.erasure.erase import Erased
+    from annotation_platform.governance.erasure.locations import Places
+    from annotation_platform.governance.erasure.subject import Kind
+    from annotation_platform.policy import Params
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ def erase(
     Every store is cleaned: landing zone, lake, labelling server, models' records, and published
     versions, which are issued again under the same tags.
     """
-    from annotation_platform.erasing import erase as erasing
-    from annotation_platform.erasing.local import local_places, one_erasure
-    from annotation_platform.params import read_params
+    from annotation_platform.governance.erasure import erase as erasing
+    from annotation_platform.governance.erasure.local import local_places, one_erasure
+    from annotation_platform.policy import read_params
     from annotation_platform.settings import read_settings
 
     if sum(map(bool, asdict(subject).values())) != 1:
@@ -96,7 +96,7 @@ def _begin(
 ) -> "Erased":
     """Return the effects of an erasure, and unless it is a dry run, record that it begins."""
     from annotation_platform.actor import system_user
-    from annotation_platform.erasing import erase as erasing
+    from annotation_platform.governance.erasure import erase as erasing
 
     by = system_user()
     if subject.annotator:

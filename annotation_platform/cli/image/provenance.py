@@ -47,9 +47,9 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Explain the labels of an image in a version, from its landing to its last review."""
-    from annotation_platform.landing.lake import lake_of
+    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.provenance.explain import explain_image, prove
-    from annotation_platform.reporting.history import find_image
+    from annotation_platform.provenance.image_history import find_image
     from annotation_platform.settings import read_settings
 
     settings = read_settings()
@@ -121,8 +121,8 @@ def _print_label(label: "LabelStory") -> None:
 def history(image: ImageId, as_json: AsJson = False) -> None:
     """Show the history of an image: landed, selected, annotated, reviewed, published."""
     from annotation_platform.curation.history import require_legal
-    from annotation_platform.landing.lake import lake_of
-    from annotation_platform.reporting.history import find_image, image_history
+    from annotation_platform.ingestion.lake import lake_of
+    from annotation_platform.provenance.image_history import find_image, image_history
     from annotation_platform.settings import read_settings
     from annotation_platform.versioning.contents import versions_with
 

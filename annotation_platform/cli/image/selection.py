@@ -31,8 +31,8 @@ def exclude(image_id: FullId, reason: Reason, as_json: AsJson = False) -> None:
 
 
 def _override(image_id: str, reason: str, *, included: bool) -> None:
-    from annotation_platform.landing.lake import lake_of
-    from annotation_platform.selection.pins import Pins
+    from annotation_platform.ingestion.lake import lake_of
+    from annotation_platform.selection.overrides import Pins
     from annotation_platform.settings import read_settings
 
     lake = lake_of(read_settings())
@@ -60,9 +60,9 @@ def relabel(
     as_json: AsJson = False,
 ) -> None:
     """Include the images on which a model and the human labels disagree, to label them again."""
-    from annotation_platform.landing.lake import lake_of
-    from annotation_platform.models.findings import images_to_ask_again
-    from annotation_platform.selection.pins import Pins
+    from annotation_platform.ingestion.lake import lake_of
+    from annotation_platform.models.evaluation.findings import images_to_ask_again
+    from annotation_platform.selection.overrides import Pins
     from annotation_platform.settings import read_settings
 
     lake = lake_of(read_settings())

@@ -50,7 +50,7 @@ def diff(
     else:
         _print(found)
     if html is not None:
-        from annotation_platform.landing.lake import lake_of
+        from annotation_platform.ingestion.lake import lake_of
         from annotation_platform.provenance.page import render_diff
 
         page = render_diff(found, older, newer, lake_of(settings).picture)

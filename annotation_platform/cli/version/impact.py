@@ -48,7 +48,7 @@ def impact(
     as_json: AsJson = False,
 ) -> None:
     """List labels, versions and models that depend on an annotator, a model or a source."""
-    from annotation_platform.landing.lake import lake_of
+    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.models.registry import ModelRegistry
     from annotation_platform.provenance.impact import find_impact, find_subject
     from annotation_platform.provenance.state import read_state

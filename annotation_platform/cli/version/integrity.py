@@ -79,7 +79,7 @@ def verify(
 
 
 def _mender(settings: "Settings", where: Registry) -> "LakeMender":
-    from annotation_platform.landing.lake import lake_of
+    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.settings import PROJECT_ROOT
     from annotation_platform.versioning.mender import LakeMender
     from annotation_platform.versioning.store import VersionStore
@@ -156,7 +156,7 @@ def rebuild(version: Version, as_json: AsJson = False) -> None:
     The remote is not read, and nothing is written. The version must be in your own registry,
     because its code is executed.
     """
-    from annotation_platform.rebuilding.rebuild import rebuild_version
+    from annotation_platform.provenance.rebuilding.rebuild import rebuild_version
     from annotation_platform.settings import read_settings
 
     settings = read_settings()
@@ -203,7 +203,7 @@ def gc(
 
     Other registries that publish to the remote are recorded in it, and their objects stay.
     """
-    from annotation_platform.landing.lake import lake_of
+    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.settings import read_settings
     from annotation_platform.versioning.collect import collect_garbage
 

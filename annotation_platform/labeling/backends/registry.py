@@ -22,7 +22,7 @@ from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.storage.objects import ObjectStore
 
 if TYPE_CHECKING:
-    from annotation_platform.params import Params
+    from annotation_platform.policy import Params
     from annotation_platform.settings import Settings
 
 Factory = Callable[["Settings", ObjectStore], LabelingBackend]

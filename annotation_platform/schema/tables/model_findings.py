@@ -27,7 +27,7 @@ class ModelFindings(Table, name="model_findings"):
     round_id = ROUND_ID
     finding_id = text("round and running number", key=True)
     image_id = IMAGE_ID
-    kind = states("what is wrong, see models/findings.py", FindingKind)
+    kind = states("what is wrong, see models/evaluation/findings.py", FindingKind)
     class_name = CLASS_NAME
     x1 = X1
     y1 = Y1

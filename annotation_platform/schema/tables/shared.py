@@ -77,7 +77,7 @@ class Split(StrEnum):
 
 
 class FindingKind(StrEnum):
-    """Types of detection errors, see ``models/findings.py``."""
+    """Types of detection errors, see ``models/evaluation/findings.py``."""
 
     MISS = "miss"
     BACKGROUND = "background"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from annotation_platform.consensus.resolve import resolve_consensus
+from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.labeling.guidelines import record_guideline
-from annotation_platform.landing.lake import open_lake
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING, Label
 from annotation_platform.schema.tables import (

@@ -11,7 +11,7 @@ from annotation_platform.backtesting.backtest import backtest
 from annotation_platform.backtesting.record import Record
 from annotation_platform.backtesting.truth import COLUMNS
 from annotation_platform.errors import DataError
-from annotation_platform.params import ConsensusPolicy, LabelingPolicy, Params, ReviewPolicy
+from annotation_platform.policy import ConsensusPolicy, LabelingPolicy, Params, ReviewPolicy
 from annotation_platform.schema.shapes import NOTHING, Label
 from benchmarks.backtest import choices_record, halvings
 from tests.core.backtesting.past import CAT, DOG, ONE, ONTOLOGY, human_labels, image_of

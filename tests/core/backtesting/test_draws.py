@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from annotation_platform.backtesting.draws import Draws
-from annotation_platform.params import LabelingPolicy
+from annotation_platform.policy import LabelingPolicy
 from annotation_platform.schema.shapes import Label
 from tests.core.backtesting.past import ONE, human_labels, task_of
 

@@ -7,9 +7,9 @@ import pytest
 from annotation_platform.backtesting.backtest import backtest
 from annotation_platform.backtesting.reading import read_record
 from annotation_platform.errors import DataError, NotReadyError
-from annotation_platform.labeling.places import Place, PlacePlan
-from annotation_platform.labeling.record import RoundRecord
-from annotation_platform.params import LabelingPolicy, Params
+from annotation_platform.labeling.assignment_plan import Place, PlacePlan
+from annotation_platform.labeling.round_decisions import RoundRecord
+from annotation_platform.policy import LabelingPolicy, Params
 from tests.core.backtesting.past import CAT, DOG, ONE, ONTOLOGY, TWO, begin, image_of
 
 TODAY = Params(

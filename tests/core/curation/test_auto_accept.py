@@ -12,7 +12,7 @@ from annotation_platform.curation.auto_accept import (
     expected_units,
 )
 from annotation_platform.errors import TableError
-from annotation_platform.params import AutoAcceptPolicy
+from annotation_platform.policy import AutoAcceptPolicy
 
 ROUND = "round-0001"
 COLUMNS = ["image_id", "class_name", "x1", "y1", "x2", "y2"]

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from annotation_platform.curation.pace import measure_pace
+from annotation_platform.curation.annotator_pace import measure_pace
 
 SLOW, FAST = 9.0, 4.0
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.curation.splits import draw_splits, split_keys
-from annotation_platform.params import SplitPolicy
+from annotation_platform.policy import SplitPolicy
 from annotation_platform.schema.tables import Splits
 
 POLICY = SplitPolicy(train=0.7, val=0.1, test=0.2)

@@ -5,7 +5,7 @@ import pytest
 
 from annotation_platform.curation import gates
 from annotation_platform.curation.training_set import build_training_set, round_digest
-from annotation_platform.params import SplitPolicy
+from annotation_platform.policy import SplitPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import (

@@ -13,7 +13,7 @@ from annotation_platform.errors import DataError
 from annotation_platform.images.decoding import decode
 from annotation_platform.images.hashing import hash_bits, perceptual_hash
 from annotation_platform.images.quality import measure, unusable
-from annotation_platform.params import CleaningPolicy
+from annotation_platform.policy import CleaningPolicy
 
 
 @pytest.fixture(scope="module")

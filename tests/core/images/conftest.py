@@ -15,9 +15,9 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from annotation_platform.images.cleaning import clean_round
-from annotation_platform.images.looking import look_at, stored_bytes
-from annotation_platform.landing.inspect import inspect_files
-from annotation_platform.params import CleaningPolicy
+from annotation_platform.images.probing import look_at, stored_bytes
+from annotation_platform.ingestion.inspect import inspect_files
+from annotation_platform.policy import CleaningPolicy
 from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.storage.keys import raw_key
 from annotation_platform.storage.objects import LocalObjectStore

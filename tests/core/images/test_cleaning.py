@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from annotation_platform.errors import DataError
-from annotation_platform.images import looking
+from annotation_platform.images import probing as looking
 from annotation_platform.images.cleaning import Accepted, Keep, LookAt
 from annotation_platform.images.decoding import decode
-from annotation_platform.images.likeness import LIKENESS
-from annotation_platform.params import CleaningPolicy
+from annotation_platform.images.signature import LIKENESS
+from annotation_platform.policy import CleaningPolicy
 from annotation_platform.storage.keys import image_key
 from tests.core.images.conftest import POLICY, public_pairs, saved, scene
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from annotation_platform.images.decoding import decode
-from annotation_platform.images.looking import look_at
+from annotation_platform.images.probing import look_at
 from tests.core.images.conftest import POLICY, saved, scene, stored
 
 SEEDS = (101, 202, 303)

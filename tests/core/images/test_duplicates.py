@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from annotation_platform.errors import DataError
-from annotation_platform.images.alike import find_alike
 from annotation_platform.images.duplicates import find_duplicates
-from annotation_platform.images.likeness import likeness, likeness_rows, seen_as, set_likeness
+from annotation_platform.images.signature import likeness, likeness_rows, seen_as, set_likeness
+from annotation_platform.images.similar_pairs import find_alike
 from tests.core.images.conftest import public_pairs, saved, scene
 
 

@@ -11,15 +11,15 @@ import pytest
 from PIL import Image
 
 from annotation_platform.errors import DataError
-from annotation_platform.images.looking import look_at
-from annotation_platform.params import CleaningPolicy
+from annotation_platform.images.probing import look_at
+from annotation_platform.policy import CleaningPolicy
 from tests.core.images.conftest import POLICY, PROJECT_ROOT, png, saved, scene, tiff_tags
 
 BOMBS = """
 import resource, sys, time
 from pathlib import Path
-from annotation_platform.landing.inspect import inspect_files
-from annotation_platform.params import CleaningPolicy
+from annotation_platform.ingestion.inspect import inspect_files
+from annotation_platform.policy import CleaningPolicy
 resource.setrlimit(resource.RLIMIT_AS, (1_500_000_000, 1_500_000_000))
 started = time.monotonic()
 for row in inspect_files(Path(sys.argv[1]), CleaningPolicy()):

@@ -10,7 +10,7 @@ import pytest
 
 from annotation_platform.errors import DataError
 from annotation_platform.images.decoding import decode
-from annotation_platform.landing.inspect import count_outcomes, inspect_files
+from annotation_platform.ingestion.inspect import count_outcomes, inspect_files
 from annotation_platform.storage.s3 import Bucket
 from tests.core.images.conftest import POLICY, PROJECT_ROOT, saved, scene
 

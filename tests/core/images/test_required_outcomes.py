@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from annotation_platform.errors import DataError
-from annotation_platform.images.looking import look_at
-from annotation_platform.landing.inspect import inspect_files
+from annotation_platform.images.probing import look_at
+from annotation_platform.ingestion.inspect import inspect_files
 from tests.conftest import DATA
 from tests.core.images.conftest import POLICY, saved, scene, tiff_tags
 

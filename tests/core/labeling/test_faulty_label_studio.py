@@ -26,11 +26,11 @@ from annotation_platform.errors import LabelingError, SettingsError
 from annotation_platform.labeling.backends.label_studio import http as label_studio_http
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
-from annotation_platform.labeling.backends.label_studio.pictures import FolderPictures
+from annotation_platform.labeling.backends.label_studio.image_sources import FolderPictures
 from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
 from annotation_platform.labeling.counting import count_answers
 from annotation_platform.labeling.ledger import AnswersLedger
-from annotation_platform.labeling.pace import Timing
+from annotation_platform.labeling.rate_limiter import Timing
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import LabelTasks

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.labeling.hints import Hints, Looks
+from annotation_platform.labeling.change_signals import Hints, Looks
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

@@ -10,14 +10,14 @@ from types import ModuleType
 import dagster as dg
 import pytest
 
+from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.labeling.annotation_tables import human_labels
 from annotation_platform.labeling.annotations import Canvas, Payload
 from annotation_platform.labeling.backends import registry
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.backends.registry import labeling_of
 from annotation_platform.labeling.rounds import fetch_answers, ledger_count, stand
-from annotation_platform.landing.lake import open_lake
-from annotation_platform.params import read_params
+from annotation_platform.policy import read_params
 from annotation_platform.settings import PROJECT_ROOT, Settings
 from resources.deployments import build_resources
 from tests.core.labeling.outside import HEIGHT, ONTOLOGY, ROUND, WIDTH, make_copies, tasks_of

@@ -11,7 +11,7 @@ import pytest
 
 from annotation_platform.errors import LabelingError, SettingsError
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
-from annotation_platform.labeling.backends.label_studio.pictures import (
+from annotation_platform.labeling.backends.label_studio.image_sources import (
     picture_place,
     private_endpoint,
 )

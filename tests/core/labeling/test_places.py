@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotation_platform.labeling.places import Place, PlacePlan, Wanted, assign_places
+from annotation_platform.labeling.assignment_plan import Place, PlacePlan, Wanted, assign_places
 from annotation_platform.storage.objects import LocalObjectStore
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.record import Decision, RoundRecord
+from annotation_platform.labeling.round_decisions import Decision, RoundRecord
 from annotation_platform.storage.objects import LocalObjectStore
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

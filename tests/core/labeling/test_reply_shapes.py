@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
+from annotation_platform.labeling.backends.label_studio.image_sources import (
+    FolderPictures,
+    picture_place,
+)
 from annotation_platform.labeling.backends.label_studio.people import (
     add_person,
     list_people,
     remove_person,
-)
-from annotation_platform.labeling.backends.label_studio.pictures import (
-    FolderPictures,
-    picture_place,
 )
 from tests.core.labeling import faulty_label_studio as faulty
 from tests.core.labeling.faulty_label_studio import TOKEN, running

@@ -11,11 +11,11 @@ from PIL import Image
 
 from annotation_platform.errors import NotReadyError, SettingsError
 from annotation_platform.images.decoding import decode
+from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
 from annotation_platform.labeling.backends.vendor.package import write_package
-from annotation_platform.labeling.shown_pictures import ShownPictures
-from annotation_platform.landing.lake import open_lake
-from annotation_platform.params import MaskingPolicy
+from annotation_platform.labeling.shown_images import ShownPictures
+from annotation_platform.policy import MaskingPolicy
 from annotation_platform.schema.tables import (
     TABLES,
     CleanedImages,

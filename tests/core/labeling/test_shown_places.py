@@ -12,7 +12,10 @@ import pytest
 from annotation_platform.errors import LabelingError, SettingsError
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
-from annotation_platform.labeling.backends.label_studio.pictures import picture_place, shown_place
+from annotation_platform.labeling.backends.label_studio.image_sources import (
+    picture_place,
+    shown_place,
+)
 from annotation_platform.labeling.backends.protocol import TaskCopy
 from annotation_platform.schema.ontology import Ontology
 

@@ -10,10 +10,10 @@ from PIL import Image
 from scipy import ndimage
 
 from annotation_platform.models.cards import ModelCard
-from annotation_platform.models.pictures import Example
-from annotation_platform.models.port import Detections
-from annotation_platform.models.training import TrainedDetector, train_detector
-from annotation_platform.params import TrainingPolicy
+from annotation_platform.models.detection.training import TrainedDetector, train_detector
+from annotation_platform.models.network_inputs import Example
+from annotation_platform.models.protocols import Detections
+from annotation_platform.policy import TrainingPolicy
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.geometry import as_boxes
 from annotation_platform.schema.ontology import Ontology

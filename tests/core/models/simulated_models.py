@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from annotation_platform.models.coco_metrics import CocoFigures
-from annotation_platform.models.evaluation import Evaluation
-from annotation_platform.models.matches import Matches, drawn_figures, mean_over_classes
+from annotation_platform.models.evaluation.coco_metrics import CocoFigures
+from annotation_platform.models.evaluation.evaluation import Evaluation
+from annotation_platform.models.evaluation.matches import Matches, drawn_figures, mean_over_classes
 
 _SHARES = np.array([2.4, 1.2, 0.4])  # objects of each class in an image
 

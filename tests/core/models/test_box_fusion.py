@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from annotation_platform.models.box_fusion import fuse_boxes
-from annotation_platform.models.port import Detections
+from annotation_platform.models.detection.box_fusion import fuse_boxes
+from annotation_platform.models.protocols import Detections
 from annotation_platform.schema.geometry import as_boxes
 
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import ModelError
-from annotation_platform.models.calibration import (
+from annotation_platform.models.detection.calibration import (
     IDENTITY,
     Calibration,
     Curve,

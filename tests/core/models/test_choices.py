@@ -10,17 +10,17 @@ from PIL import Image
 from torchvision.models import resnet18
 
 from annotation_platform.errors import DataError, ModelError, NotReadyError
-from annotation_platform.models.choice_calibration import Temperature, fit_temperature
-from annotation_platform.models.choice_metrics import (
+from annotation_platform.models.classification.calibration import Temperature, fit_temperature
+from annotation_platform.models.classification.classifier import PictureClassifier, predict_choices
+from annotation_platform.models.classification.metrics import (
     ChoiceTruth,
     choice_figures,
     decide_choices,
     evaluate_choices,
 )
-from annotation_platform.models.classifier import PictureClassifier, predict_choices
-from annotation_platform.models.classifier_training import ChoiceExample, train_classifier
-from annotation_platform.models.pictures import read_picture
-from annotation_platform.params import TrainingPolicy
+from annotation_platform.models.classification.training import ChoiceExample, train_classifier
+from annotation_platform.models.network_inputs import read_picture
+from annotation_platform.policy import TrainingPolicy
 from annotation_platform.schema.ontology import LabelClass, Ontology
 
 NAMES = ("day", "night", "rain")

@@ -4,12 +4,12 @@ import torch
 from PIL import Image
 
 from annotation_platform.errors import DataError, ModelError
-from annotation_platform.models.detector import (
+from annotation_platform.models.detection.detector import (
     PICTURE_COLUMNS,
     NetworkDetector,
     look_at_files,
 )
-from annotation_platform.models.port import Detections
+from annotation_platform.models.protocols import Detections
 
 
 class Tight(torch.nn.Module):

@@ -13,8 +13,8 @@ def registered(folder, architecture=SMALL_FCOS, *, seed=0, promote=True):
     """Return a registry with an untrained network, and its digest."""
     import torch
 
-    from annotation_platform.models.networks import build_network
-    from annotation_platform.models.weight_files import write_weights
+    from annotation_platform.models.detection.networks import build_network
+    from annotation_platform.models.detection.weight_files import write_weights
 
     torch.manual_seed(seed)
     network = build_network(architecture, classes=2)

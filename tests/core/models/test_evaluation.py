@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from annotation_platform.errors import DataError
-from annotation_platform.models.coco_metrics import coco_figures
-from annotation_platform.models.detector import PREDICTION_COLUMNS, empty_predictions
-from annotation_platform.models.evaluation import evaluate
-from annotation_platform.models.matches import drawn_figures, mean_over_classes
+from annotation_platform.models.detection.detector import PREDICTION_COLUMNS, empty_predictions
+from annotation_platform.models.evaluation.coco_metrics import coco_figures
+from annotation_platform.models.evaluation.evaluation import evaluate
+from annotation_platform.models.evaluation.matches import drawn_figures, mean_over_classes
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.settings import PROJECT_ROOT

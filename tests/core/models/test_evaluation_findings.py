@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from annotation_platform.errors import DataError
-from annotation_platform.models.agreement import agreement_drop, model_agreement
-from annotation_platform.models.detector import PREDICTION_COLUMNS
-from annotation_platform.models.findings import (
+from annotation_platform.models.detection.detector import PREDICTION_COLUMNS
+from annotation_platform.models.evaluation.agreement import agreement_drop, model_agreement
+from annotation_platform.models.evaluation.findings import (
     image_weights,
     images_to_ask_again,
     missed_boxes,

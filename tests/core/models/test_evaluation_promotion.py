@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from annotation_platform.errors import DataError
-from annotation_platform.models.evaluation import figure_intervals
-from annotation_platform.models.promotion import best_of, compare, decide_promotion
+from annotation_platform.models.evaluation.evaluation import figure_intervals
+from annotation_platform.models.evaluation.promotion import best_of, compare, decide_promotion
 from tests.core.models.simulated_models import SimulatedImages, true_map
 
 WORSE = -0.23

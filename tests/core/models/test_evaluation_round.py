@@ -14,15 +14,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from annotation_platform.cli.image.selection import relabel
-from annotation_platform.landing.lake import open_lake
-from annotation_platform.models.examination import examine_round
-from annotation_platform.models.findings import image_weights
+from annotation_platform.ingestion.lake import open_lake
+from annotation_platform.models.error_analysis import examine_round
+from annotation_platform.models.evaluation.findings import image_weights
 from annotation_platform.models.loop import evaluate_round
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.params import Params
+from annotation_platform.policy import Params
 from annotation_platform.reporting.previews import findings_preview
 from annotation_platform.schema.tables import ModelFindings
-from annotation_platform.selection.pins import Pins
+from annotation_platform.selection.overrides import Pins
 
 ROUND = "round-0001"
 TEST = 6
@@ -155,7 +155,11 @@ def test_an_old_round_judged_again_does_not_take_the_place_of_a_later_one(round_
 
 def _as_wide_as(trained, width):
     """Return the trained weights as another file, which sees nearly the same."""
-    from annotation_platform.models.weight_files import build_from, read_weights, write_weights
+    from annotation_platform.models.detection.weight_files import (
+        build_from,
+        read_weights,
+        write_weights,
+    )
 
     file = read_weights(trained.state, where="here")
     facts = {"architecture": file.architecture, "class_names": file.class_names}
@@ -163,8 +167,8 @@ def _as_wide_as(trained, width):
 
 
 def _untrained(card):
-    from annotation_platform.models.networks import build_network
-    from annotation_platform.models.weight_files import write_weights
+    from annotation_platform.models.detection.networks import build_network
+    from annotation_platform.models.detection.weight_files import write_weights
 
     network = build_network(card.architecture, classes=len(card.class_names))
     facts = {"architecture": card.architecture, "class_names": card.class_names}

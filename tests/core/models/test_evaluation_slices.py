@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 
 from annotation_platform.errors import DataError
-from annotation_platform.models.coco_metrics import CocoFigures
-from annotation_platform.models.learning_curves import (
+from annotation_platform.models.evaluation.coco_metrics import CocoFigures
+from annotation_platform.models.evaluation.learning_curves import (
     fit_learning_curve,
     learning_history,
     rank_by_gain,
 )
-from annotation_platform.models.slices import slice_figures, slice_members
+from annotation_platform.models.evaluation.slices import slice_figures, slice_members
 from tests.core.models.simulated_models import SimulatedImages
 
 CLASSES = {1: "gull", 2: "boat", 3: "buoy"}

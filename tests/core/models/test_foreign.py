@@ -11,12 +11,12 @@ from onnx import TensorProto, helper
 from torchvision.models import detection, get_model_weights
 
 from annotation_platform.errors import ModelError, SettingsError
-from annotation_platform.models.foreign import checked_bytes, open_detector
-from annotation_platform.models.foreign_networks import check_script
+from annotation_platform.models.detection.custom import checked_bytes, open_detector
+from annotation_platform.models.detection.custom_networks import check_script
 from annotation_platform.models.known_classes import KnownClasses
-from annotation_platform.models.pictures import read_picture
+from annotation_platform.models.network_inputs import read_picture
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.params import MaskingPolicy, Params, PredictionPolicy
+from annotation_platform.policy import MaskingPolicy, Params, PredictionPolicy
 from annotation_platform.schema.ontology import Ontology
 
 ONTOLOGY = Ontology.from_names(["vehicle", "person"])

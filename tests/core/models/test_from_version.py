@@ -9,7 +9,7 @@ from annotation_platform.errors import NotReadyError
 from annotation_platform.formats.coco import write_coco
 from annotation_platform.models.cards import ModelCard
 from annotation_platform.models.from_version import evaluate_on_version, train_on_version
-from annotation_platform.params import TrainingPolicy
+from annotation_platform.policy import TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
 
 POLICY = TrainingPolicy(cpu_seconds=1.0, image_width=128, batch_size=4)

@@ -7,9 +7,9 @@ import pytest
 from annotation_platform.models.cards import policy_digest
 from annotation_platform.models.kinds import starting_weights
 from annotation_platform.models.loop import evaluate_round, train_round
-from annotation_platform.models.pictures import Augmentation
+from annotation_platform.models.network_inputs import Augmentation
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.params import Params, TrainingPolicy
+from annotation_platform.policy import Params, TrainingPolicy
 
 TRAINING = TrainingPolicy(cpu_seconds=0.5, image_width=64, batch_size=4)
 ONE, TWO, THREE = (f"training-set@v1.{minor}.0" for minor in range(3))

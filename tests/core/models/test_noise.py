@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from annotation_platform.cli.model import noise_curve as command
 from annotation_platform.errors import DataError, NotReadyError
+from annotation_platform.models.evaluation.label_noise import noise_curve, spoil_labels
 from annotation_platform.models.from_version import noise_curve_on_version
-from annotation_platform.models.noise import noise_curve, spoil_labels
-from annotation_platform.params import Params, TrainingPolicy
+from annotation_platform.policy import Params, TrainingPolicy
 from annotation_platform.schema.geometry import BOX_COLUMNS, iou_matrix
 from tests.core.models.test_from_version import make_version
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from annotation_platform.models.profiles import ProfiledDetector, profile_name
-from annotation_platform.params import ProfilePolicy
+from annotation_platform.models.detection.profiles import ProfiledDetector, profile_name
+from annotation_platform.policy import ProfilePolicy
 from annotation_platform.schema.geometry import as_boxes
 
 RED, BLUE = (220, 50, 40), (40, 60, 220)

@@ -5,15 +5,15 @@ import pandas as pd
 import pytest
 
 from annotation_platform.errors import ModelError
-from annotation_platform.models.calibration import ClassCurve, Curve, identity_calibration
-from annotation_platform.models.proposals import (
+from annotation_platform.models.detection.calibration import ClassCurve, Curve, identity_calibration
+from annotation_platform.models.predictions import (
     calibrate_new,
     known_meaning,
     propose,
     proposing_detector,
 )
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.params import Params, PredictionPolicy, ProfilePolicy
+from annotation_platform.policy import Params, PredictionPolicy, ProfilePolicy
 
 ONCE = PredictionPolicy(labelling=ProfilePolicy())
 

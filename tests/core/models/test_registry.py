@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from annotation_platform.errors import ModelError
-from annotation_platform.models.calibration import identity_calibration
+from annotation_platform.models.detection.calibration import identity_calibration
 from annotation_platform.models.registry import ModelRegistry
 
 

@@ -3,8 +3,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotation_platform.models.port import Detections
-from annotation_platform.models.tiling import join_windows, mirrored, most_useful, tile_windows
+from annotation_platform.models.detection.tiling import (
+    join_windows,
+    mirrored,
+    most_useful,
+    tile_windows,
+)
+from annotation_platform.models.protocols import Detections
 from annotation_platform.schema.geometry import as_boxes, box_areas, clip_boxes
 
 

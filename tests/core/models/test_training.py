@@ -6,10 +6,15 @@ from torchvision.models.detection.fcos import FCOS
 
 from annotation_platform.errors import DataError, ModelError, NotReadyError
 from annotation_platform.images.decoding import decode
-from annotation_platform.models.detector import PREDICTION_COLUMNS, NetworkDetector, predict_files
-from annotation_platform.models.evaluation import evaluate
+from annotation_platform.models.detection.detector import (
+    PREDICTION_COLUMNS,
+    NetworkDetector,
+    predict_files,
+)
+from annotation_platform.models.detection.training import _order, train_detector
+from annotation_platform.models.evaluation.evaluation import evaluate
 from annotation_platform.models.memory import Room
-from annotation_platform.models.pictures import (
+from annotation_platform.models.network_inputs import (
     Augmentation,
     Example,
     Sample,
@@ -18,8 +23,7 @@ from annotation_platform.models.pictures import (
     fit,
     tile_examples,
 )
-from annotation_platform.models.training import _order, train_detector
-from annotation_platform.params import TrainingPolicy
+from annotation_platform.policy import TrainingPolicy
 from annotation_platform.schema.geometry import iou_matrix
 
 CLASSES = ["blue", "red"]

@@ -8,11 +8,15 @@ from torchvision.models import resnet18
 
 from annotation_platform.errors import ModelError
 from annotation_platform.models.cards import RESNET50_FCOS, SMALL_FCOS
-from annotation_platform.models.detector import NetworkDetector
-from annotation_platform.models.networks import build_network
-from annotation_platform.models.training import train_detector
-from annotation_platform.models.weight_files import read_weights, start_network, write_weights
-from annotation_platform.params import TrainingPolicy
+from annotation_platform.models.detection.detector import NetworkDetector
+from annotation_platform.models.detection.networks import build_network
+from annotation_platform.models.detection.training import train_detector
+from annotation_platform.models.detection.weight_files import (
+    read_weights,
+    start_network,
+    write_weights,
+)
+from annotation_platform.policy import TrainingPolicy
 
 
 class _RunsCode:

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import ModelError
-from annotation_platform.models.yolo_outputs import Letterbox, decode_yolo, letterbox
+from annotation_platform.models.detection.yolo_outputs import Letterbox, decode_yolo, letterbox
 from annotation_platform.schema.geometry import as_boxes
 
 CLASSES = ("blue", "red")

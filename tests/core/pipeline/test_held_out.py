@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 
-from annotation_platform.landing.lake import open_lake
+from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.pipeline.held_out import reference_pictures
 from annotation_platform.schema.tables import SelectedImages, TrainingSet
 

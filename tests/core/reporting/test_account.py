@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from annotation_platform.reporting.account import missing_outcomes
+from annotation_platform.reporting.reconciliation import missing_outcomes
 from annotation_platform.schema.rounds import LandedObject
 
 

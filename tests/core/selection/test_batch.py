@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import DataError
-from annotation_platform.params import SelectionPolicy
+from annotation_platform.policy import SelectionPolicy
 from annotation_platform.selection.batch import select_batch
 
 STRATEGIES = ["combined", "uncertainty", "entropy", "diversity", "balance", "random"]

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from annotation_platform.errors import DataError
-from annotation_platform.params import SelectionPolicy
+from annotation_platform.policy import SelectionPolicy
 from annotation_platform.selection.batch import select_batch
-from annotation_platform.selection.pins import Pins
+from annotation_platform.selection.overrides import Pins
 from annotation_platform.storage.objects import LocalObjectStore
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from annotation_platform.cli import app
-from annotation_platform.erasing.rewriting import Rewriting
 from annotation_platform.errors import TableError
+from annotation_platform.governance.erasure.rewriting import Rewriting
 from annotation_platform.schema.tables import TABLES, CleanedImages, Splits, Table
 from annotation_platform.schema.tables.table import Column, text
 from annotation_platform.storage.lineage import Lineage, MadeOf

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from annotation_platform.catalogue import query
+from annotation_platform.catalog import query
 from annotation_platform.errors import TableError
 from annotation_platform.schema.tables import TABLES, Splits, Table
 from annotation_platform.schema.tables.table import Column, count, number, text

@@ -28,22 +28,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-
 from annotation_platform.audit_log.noting import note_stage
-from annotation_platform.curation.imported import PEOPLE
-from annotation_platform.demo.material import Material
-from annotation_platform.demo.scenes import ONTOLOGY, draw_batch
 from annotation_platform.doer import system_user
-from annotation_platform.labeling.reviews import review_round
 from annotation_platform.lake import lake_of
 from annotation_platform.models.detector import NetworkDetector
 from annotation_platform.models.learning import examples_of
 from annotation_platform.models.pictures import read_picture
 from annotation_platform.models.port import LEAST_SCORE
-from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.models.training import train_detector
 from annotation_platform.models.weight_files import build_from, read_weights, write_weights
 from annotation_platform.params import TrainingPolicy
+from annotation_platform.selection.pins import Pins
+
+from annotation_platform.curation.imported import PEOPLE
+from annotation_platform.demo.material import Material
+from annotation_platform.demo.scenes import ONTOLOGY, draw_batch
+from annotation_platform.labeling.reviews import review_round
+from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.provenance.explain import explain_image
 from annotation_platform.provenance.state import read_state
 from annotation_platform.schema.dataset import Dataset
@@ -56,7 +57,6 @@ from annotation_platform.schema.tables import (
     SelectedImages,
     table_named,
 )
-from annotation_platform.selection.pins import Pins
 from annotation_platform.settings import PROJECT_ROOT
 from annotation_platform.versioning.registry import list_versions
 from annotation_platform.versioning.stages import assign_stage

@@ -9,6 +9,9 @@ from pydantic import TypeAdapter
 
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp, UncertainError
+from annotation_platform.labeling.backends.label_studio.image_sources import (
+    PicturePlace,
+)
 from annotation_platform.labeling.backends.label_studio.interface import (
     labeling_config,
     labeling_instructions,
@@ -20,9 +23,6 @@ from annotation_platform.labeling.backends.label_studio.people import (
     delete_account,
     members,
 )
-from annotation_platform.labeling.backends.label_studio.pictures import (
-    PicturePlace,
-)
 from annotation_platform.labeling.backends.label_studio.tasks import (
     ProjectTasks,
 )
@@ -33,7 +33,7 @@ from annotation_platform.labeling.backends.protocol import (
     Submission,
     TaskCopy,
 )
-from annotation_platform.labeling.pace import Timing
+from annotation_platform.labeling.rate_limiter import Timing
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.storage.keys import is_shown
 

@@ -13,7 +13,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from annotation_platform.errors import LabelingError, SettingsError
-from annotation_platform.labeling.pace import Pace
+from annotation_platform.labeling.rate_limiter import Pace
 from annotation_platform.retry_after import asked_seconds
 
 TOKEN_VARIABLE = "ANNOTATION_LABEL_STUDIO_TOKEN"

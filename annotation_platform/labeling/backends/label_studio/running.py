@@ -4,8 +4,11 @@ import json
 
 from annotation_platform.errors import SettingsError
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
-from annotation_platform.labeling.backends.label_studio.pictures import picture_place, shown_place
-from annotation_platform.labeling.pace import Timing
+from annotation_platform.labeling.backends.label_studio.image_sources import (
+    picture_place,
+    shown_place,
+)
+from annotation_platform.labeling.rate_limiter import Timing
 from annotation_platform.settings import Settings
 from annotation_platform.storage.objects import ObjectStore
 

@@ -1,0 +1,303 @@
+"""Every object of the lake without what is erased: first what is known by its content, then all."""
+
+import hashlib
+import io
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from annotation_platform.curation.training_set import digest_of_round
+from annotation_platform.governance.erasure.record import PLAN
+from annotation_platform.governance.erasure.rewriting import Rewriting
+from annotation_platform.storage.journal import ERASED
+from annotation_platform.storage.keys import SHOWN, sidecar_key
+from annotation_platform.storage.lineage import entries_of, entry_key
+from annotation_platform.storage.objects import ObjectStore
+from annotation_platform.storage.table_files import content_digest
+
+_AUDIT = "audit"
+"""The folder that is left as it is: it is chained, and holds no picture and no answer."""
+
+_BULK = ("raw", "images", SHOWN, "landed", "sidecars")
+"""Folders of which the key alone says what is in them."""
+
+_BY_CONTENT = re.compile(r"(inputs|features/[^/]+)/(?P<digest>[0-9a-f]{64})\.\w+")
+_LINEAGE = re.compile(r"lineage/(?P<table>\w+)/(?P<round>[^/]+)/(?P<digest>[0-9a-f]{64})\.json")
+_TABLE = re.compile(r"tables/(?P<table>\w+)/(?P<round>[^/]+)\.parquet")
+_LIKENESSES = "likenesses/"
+_REWRITTEN = {".parquet", ".jsonl", ".json"}
+_THREADS = 8
+
+
+Progress = Callable[[int, int], None]
+
+
+def lake_keys(store: ObjectStore) -> list[str]:
+    """Return the keys of everything in the lake that an erasure looks at, sorted."""
+    keys = {*store.list(""), *store.list(SHOWN)}
+    return sorted(key for key in keys - {PLAN} if not key.startswith(f"{_AUDIT}/"))
+
+
+def rewrite_by_content(
+    store: ObjectStore, rewriting: Rewriting, *, progress: Progress
+) -> tuple[str, ...]:
+    """Write what is known by its content anew, and return the keys of what that replaces.
+
+    ``rewriting`` learns which digest takes the place of which: of tables, of lists of what
+    versions were made of, of manifests and of rounds' labels. Nothing that is there changes.
+    """
+    keys = [key for key in lake_keys(store) if not _is_bulk(key)]
+    tables = [key for key in keys if key.endswith(".parquet")]
+    manifests = [key for key in keys if key.startswith("manifests/")]
+    lineage = [key for key in keys if _LINEAGE.fullmatch(key)]
+    lists = [key for key in keys if _BY_CONTENT.fullmatch(key) and key.endswith(".json")]
+    rewritten = _as_what_it_is(rewriting)
+    states = [_states_now(store, tables), *_states_of_versions(store, lists)]
+    # Some tables have digests of others: they are done again until nothing new is learned.
+    while True:
+        learned = {
+            hashlib.sha256(data).hexdigest(): hashlib.sha256(new).hexdigest()
+            for _, data, new in _rewritten(store, [*tables, *manifests], rewritten, progress)
+            if new != data
+        }
+        if learned.items() <= rewriting.tokens.items():
+            break
+        rewriting.tokens |= learned
+    _learn_rounds(states, rewriting)
+    rewriting.entries = entries_after(store, rewriting)
+    # Each group is named by those after it. Lists hold the notes of lineage again.
+    return tuple(
+        key
+        for group in (tables, lineage, lists)
+        for key in _put_beside(store, group, rewritten, rewriting, progress)
+    )
+
+
+def _put_beside(
+    store: ObjectStore,
+    keys: Sequence[str],
+    rewritten: Callable[[str, bytes], bytes],
+    rewriting: Rewriting,
+    progress: Progress,
+) -> Iterator[str]:
+    """Write what is known by its content under its new name; yield the old names."""
+    for key, data, new in _rewritten(store, keys, rewritten, progress):
+        if _BY_CONTENT.fullmatch(key) and new != data:
+            digest = hashlib.sha256(data).hexdigest()
+            rewriting.tokens[digest] = hashlib.sha256(new).hexdigest()
+        target = _target(key, rewriting)
+        if target != key:
+            store.create(target, new)
+            yield key
+
+
+def rewrite_in_place(
+    store: ObjectStore,
+    rewriting: Rewriting,
+    *,
+    old: Collection[str],
+    sidecars: Iterable[str],
+    progress: Progress,
+) -> int:
+    """Rewrite everything else, take away what is replaced, and return how many objects changed.
+
+    Args:
+        store: the lake.
+        rewriting: as ``rewrite_by_content`` left it.
+        old: what that returned.
+        sidecars: SHA-256 of the sidecars that describe nothing else.
+        progress: told the objects done, and all of them.
+    """
+    keys = lake_keys(store)
+    doomed = {*old, *map(sidecar_key, sidecars), *_receipts(store, keys, rewriting, sidecars)}
+    doomed |= {key for key in keys if rewriting.names_one(key)}
+    likenesses = (key for key in keys if key.startswith(_LIKENESSES))
+    doomed |= {key for key in likenesses if _has_one(store.get(key), rewriting.images)}
+    kept = [key for key in keys if not (_is_bulk(key) or key in doomed)]
+    changing = [
+        key
+        for key in kept
+        if PurePosixPath(key).suffix in _REWRITTEN and not _BY_CONTENT.fullmatch(key)
+    ]
+    # What tells how journals are comes after them.
+    changing.sort(key=lambda key: _LINEAGE.fullmatch(key) is not None)
+    total, changed = len(changing) + len(doomed), 0
+    for done, (key, data, new) in enumerate(
+        _rewritten(store, changing, _as_what_it_is(rewriting)), start=1
+    ):
+        if new != data:
+            store.put(key, new)
+            changed += 1
+        # What it was before may hold what it does not any more.
+        store.purge(key)
+        progress(done, total)
+    for done, key in enumerate(sorted(doomed), start=total - len(doomed) + 1):
+        store.remove(key)
+        progress(done, total)
+    return changed + len(doomed)
+
+
+def _receipts(
+    store: ObjectStore, keys: Iterable[str], rewriting: Rewriting, sidecars: Iterable[str]
+) -> set[str]:
+    """Return the keys of receipts of what is erased, whether or not a round ever had it."""
+    digests = {*rewriting.images, *sidecars}
+    if not digests:
+        return set()
+    receipts = [key for key in keys if key.startswith("landed/")]
+    said = _rewritten(store, receipts, lambda _key, data: data)
+    return {key for key, data, _ in said if data.decode(errors="replace") in digests}
+
+
+def _is_bulk(key: str) -> bool:
+    return key.partition("/")[0] in _BULK
+
+
+def _has_one(likenesses: bytes, images: Collection[str]) -> bool:
+    """Return whether a file of likenesses may have one of the images: what goes is made anew."""
+    try:
+        rows = np.load(io.BytesIO(likenesses), allow_pickle=False)
+        return not set(rows["image_id"].astype(str).tolist()).isdisjoint(images)
+    except (ValueError, IndexError):
+        return True
+
+
+def _target(key: str, rewriting: Rewriting) -> str:
+    """Return the key of what takes the place of something that is known by its content."""
+    match = _BY_CONTENT.fullmatch(key) or _LINEAGE.fullmatch(key)
+    if match is None:
+        return key
+    digest = match["digest"]
+    return key.replace(digest, rewriting.tokens.get(digest, digest))
+
+
+def _lineage(rewriting: Rewriting) -> Callable[[bytes], bytes]:
+    """Return what rewrites a note of what something was made of, or a version's list of them.
+
+    What was learned from the erased cannot be learned again, so of a consensus it says that
+    something is gone from it.
+    """
+
+    def rewritten(data: bytes) -> bytes:
+        new = rewriting.document(data)
+        if new == data or not rewriting.images:
+            return new
+        was, content = json.loads(data), json.loads(new)
+        for before, after in zip(_notes(was), _notes(content), strict=True):
+            if before != after and "iou_threshold" in after["settings"]:
+                after["settings"][ERASED] = True
+        text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+        return text.encode() + b"\n"
+
+    return rewritten
+
+
+def _notes(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return every note of what something was made of in a document."""
+    if "settings" in content:
+        return [content]
+    made = content.get("made")
+    several = made.values() if isinstance(made, dict) else ()
+    return [each["made_of"] for each in several if each["made_of"]]
+
+
+def _rewritten(
+    store: ObjectStore,
+    keys: Sequence[str],
+    rewritten: Callable[[str, bytes], bytes],
+    progress: Progress = lambda _done, _total: None,
+) -> Iterator[tuple[str, bytes, bytes]]:
+    """Yield key, what is there and what is to be there, in order, a few at a time."""
+
+    def work(key: str) -> tuple[str, bytes, bytes]:
+        data = store.get(key)
+        return key, data, rewritten(key, data)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for done, each in enumerate(pool.map(work, keys), start=1):
+            progress(done, len(keys))
+            yield each
+
+
+def _as_what_it_is(rewriting: Rewriting) -> Callable[[str, bytes], bytes]:
+    """Return what rewrites an object by what its key says that it is."""
+    lineage = _lineage(rewriting)
+
+    def rewritten(key: str, data: bytes) -> bytes:
+        match PurePosixPath(key).suffix:
+            case ".parquet":
+                return rewriting.table(data)
+            case ".jsonl":
+                return rewriting.entry(data)
+            case _:
+                noted = _LINEAGE.fullmatch(key) or _BY_CONTENT.fullmatch(key)
+                return lineage(data) if noted else rewriting.document(data)
+
+    return rewritten
+
+
+def entries_after(
+    store: ObjectStore, rewriting: Rewriting
+) -> Callable[[str, int], Mapping[str, Any]]:
+    """Return what tells what is noted of the first entries of a journal once it is rewritten."""
+    journals: dict[str, list[bytes]] = {}
+    # Several threads ask, and what one has read is there for the others.
+    reading = Lock()
+
+    def noted(folder: str, count: int) -> Mapping[str, Any]:
+        with reading:
+            known = journals.setdefault(folder, [])
+            known += [
+                rewriting.entry(store.get(entry_key(folder, number)))
+                for number in range(len(known) + 1, count + 1)
+            ]
+            found = entries_of(known[:count])
+        return {"count": found.count, "sha256": found.sha256}
+
+    return noted
+
+
+_State = Mapping[str, Mapping[str, str]]
+"""By round, the digests of its tables by name."""
+
+
+def _states_now(store: ObjectStore, keys: Iterable[str]) -> _State:
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for key in keys:
+        if match := _TABLE.fullmatch(key):
+            digest = content_digest(store.get(key))
+            found[match["round"]][match["table"]] = digest
+    return found
+
+
+def _states_of_versions(store: ObjectStore, lists: Iterable[str]) -> Iterator[_State]:
+    """Yield the tables that each version was made of."""
+    for key in lists:
+        made = json.loads(store.get(key)).get("made")
+        if not isinstance(made, dict):
+            # Policies are kept there, too.
+            continue
+        found: dict[str, dict[str, str]] = defaultdict(dict)
+        for name, each in made.items():
+            rests_on = (each["made_of"] or {"tables": {}})["tables"]
+            for other, digest in {name: each["sha256"], **rests_on}.items():
+                table, _, round_id = other.partition("/")
+                found[round_id][table] = digest
+        yield found
+
+
+def _learn_rounds(states: Iterable[_State], rewriting: Rewriting) -> None:
+    """Let the digest of each round's labels be replaced by what it is of the rewritten tables."""
+    for state in states:
+        for tables in state.values():
+            after = {name: rewriting.tokens.get(digest, digest) for name, digest in tables.items()}
+            was, is_ = digest_of_round(tables), digest_of_round(after)
+            if was != is_:
+                rewriting.tokens[was] = is_

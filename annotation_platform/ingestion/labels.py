@@ -1,0 +1,349 @@
+"""Labels that exist already: from files of COCO, YOLO, Pascal VOC or Label Studio to sidecars.
+
+Labels belong to pictures by name, and only where that is beyond doubt. What cannot be used or has
+no picture is said, never guessed: a picture that gets no labels is one that people are asked
+about.
+"""
+
+import math
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from annotation_platform.errors import DataError
+from annotation_platform.formats.coco import read_coco_boxes
+from annotation_platform.formats.files import IMAGE_SUFFIXES, read_json
+from annotation_platform.formats.label_studio import read_label_studio
+from annotation_platform.formats.voc import VocFile, read_voc_file
+from annotation_platform.formats.yolo import read_yolo
+from annotation_platform.images.decoding import read_header, read_orientation
+from annotation_platform.ingestion.sidecars import ImportedBox
+from annotation_platform.policy import CleaningPolicy
+from annotation_platform.schema.dataset import Dataset
+from annotation_platform.schema.geometry import BOX_COLUMNS
+
+_LARGEST = 1e9
+"""Sidecars hold no number beyond it."""
+
+
+@dataclass(frozen=True)
+class PictureLabels:
+    """The labels of one picture; no box says that it holds nothing.
+
+    ``name`` is what the labels call their picture: a path, or a path without its extension.
+    Boxes are in pixels of ``width`` × ``height``; if those are 0, the labels do not say the size.
+    With ``shares``, boxes are in shares of the sides of the upright picture instead.
+    """
+
+    name: str
+    origin: str
+    width: int
+    height: int
+    boxes: tuple[ImportedBox, ...]
+    shares: bool = False
+
+
+@dataclass(frozen=True)
+class LabelFiles:
+    """What files of labels say, by picture, and one sentence for each thing that is unusable."""
+
+    pictures: tuple[PictureLabels, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MatchedLabels:
+    """The labels of pictures by the pictures' names, and a sentence for each without a picture."""
+
+    by_picture: dict[str, PictureLabels]
+    unmatched: tuple[str, ...]
+
+
+def read_labels(path: Path, format: str | None = None) -> LabelFiles:  # noqa: A002  as users say
+    """Return the labels in a file or folder, by the pictures they name.
+
+    Pictures are not needed for it. A picture with something unusable in its labels is left out
+    whole and named in ``problems``. A picture counts as labelled if COCO lists it, if it has a
+    YOLO text file or a VOC file, or a Label Studio annotation that was not skipped.
+
+    Args:
+        path: a COCO file or its folder; the folder of YOLO's ``data.yaml``; a VOC file or a
+            folder of them, or of ``Annotations``; Label Studio's JSON export.
+        format: ``coco``, ``yolo``, ``voc`` or ``label-studio``; None to tell by the content.
+
+    Raises:
+        DataError: there is nothing, or nothing of that format, or of two formats.
+        FormatError: a file is not what it claims to be, or holds what only an attack would.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no labels there. Check the path.")
+    name = format or _recognised(path)
+    if name not in _READERS:
+        known = ", ".join(_READERS)
+        raise DataError(f"labels can be {known}, not {name!r}. Choose one of them.")
+    # A name that is not UTF-8 must not keep the sidecar from being written.
+    place = path.resolve().name.encode("utf-8", "backslashreplace").decode()
+    read = _READERS[name](path, f"{name}:{place}")
+    sound, problems = [], list(read.problems)
+    for picture in read.pictures:
+        problem = _problem(picture)
+        if problem:
+            problems.append(f"{path}: the labels of {picture.name!r} are left out: {problem}")
+        else:
+            sound.append(picture)
+    return LabelFiles(tuple(sound), tuple(problems))
+
+
+def match_labels(labels: LabelFiles, names: Collection[str]) -> MatchedLabels:
+    """Return which labels belong to which of the pictures.
+
+    Labels belong to the picture of the same path; else to the only one whose path ends in the
+    whole path that they give; else to the only one of the same file name. Labels that name no
+    extension are compared without it. Where several lay claim to one picture, it gets those that
+    name it most closely, and none if two do so alike.
+
+    Args:
+        labels: from ``read_labels``.
+        names: relative paths of all pictures that land together, with ``/``.
+    """
+    whole: dict[str, list[str]] = {}
+    bare: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        whole.setdefault(_last(name), []).append(name)
+        # Labels may land beside their pictures, under the same name but for the extension.
+        if _has_extension(name):
+            bare.setdefault(_last(_without_extension(name)), []).append(name)
+    claims: dict[str, list[tuple[int, PictureLabels]]] = {}
+    unmatched = []
+    for picture in labels.pictures:
+        last = _last(picture.name)
+        is_bare = last not in whole and not _has_extension(picture.name)
+        candidates = (bare if is_bare else whole).get(last, [])
+        closeness, found = _closest(candidates, picture.name, is_bare=is_bare)
+        if len(found) == 1:
+            claims.setdefault(found[0], []).append((closeness, picture))
+        elif found:
+            shown = ", ".join(map(repr, found[:3]))
+            unmatched.append(f"{picture.name!r} could be any of {len(found)} pictures: {shown}")
+        else:
+            unmatched.append(f"{picture.name!r}: no picture of that name")
+    matched: dict[str, PictureLabels] = {}
+    for name, rivals in claims.items():
+        closest = min(closeness for closeness, _ in rivals)
+        winners = [picture for closeness, picture in rivals if closeness == closest]
+        if len(winners) == 1:
+            matched[name] = winners[0]
+        unmatched += [
+            f"{picture.name!r} is not the only one that could be of {name!r}"
+            for _, picture in rivals
+            if matched.get(name) is not picture
+        ]
+    return MatchedLabels(matched, tuple(unmatched))
+
+
+def sidecar_labels(
+    labels: PictureLabels, picture: bytes, policy: CleaningPolicy
+) -> dict[str, object] | None:
+    """Return the ``labels`` object of a picture's sidecar; see ``ingestion/sidecars.py``.
+
+    Where the labels do not say the size of their picture, it is taken from the picture's header,
+    upright: as tools show it to people. None if that cannot be read or is beyond the limits of
+    ``policy``: cleaning keeps such a picture out and says why.
+    """
+    width, height = labels.width, labels.height
+    if not (width and height):
+        try:
+            width, height = _upright_size(picture, policy)
+        except DataError:
+            return None
+    across, down = (width, height) if labels.shares else (1, 1)
+    boxes = [
+        {
+            "class": box.class_name,
+            "box": [box.x1 * across, box.y1 * down, box.x2 * across, box.y2 * down],
+        }
+        for box in labels.boxes
+    ]
+    return {"origin": labels.origin, "width": width, "height": height, "boxes": boxes}
+
+
+def _upright_size(picture: bytes, policy: CleaningPolicy) -> tuple[int, int]:
+    header = read_header(
+        picture, maximum_pixels=policy.maximum_pixels, maximum_frames=policy.maximum_frames
+    )
+    if read_orientation(picture) >= 5:
+        return header.height, header.width
+    return header.width, header.height
+
+
+def _recognised(path: Path) -> str:
+    """Return the format of a file or folder by its content; none or two are a DataError."""
+    if path.is_file():
+        suffix = path.suffix.lower()
+        found = {_json_format(path)} if suffix == ".json" else set()
+        found |= {"voc"} if suffix == ".xml" else set()
+        found |= {"yolo"} if path.name == "data.yaml" else set()
+    else:
+        found = {_json_format(file) for file in _json_files(path)[:1]}
+        found |= {"voc"} if _voc_files(path) else set()
+        found |= {"yolo"} if (path / "data.yaml").is_file() else set()
+    names = sorted(found - {""})
+    if len(names) == 1:
+        return names[0]
+    what = f"labels of two formats ({', '.join(names)})" if names else "no labels of a known format"
+    raise DataError(
+        f"{path}: {what}. Name a COCO or Label Studio JSON file, a folder of VOC XML files, or "
+        f"YOLO's folder with data.yaml; --labels-format says which of {', '.join(_READERS)}."
+    )
+
+
+def _json_files(folder: Path) -> list[Path]:
+    places = (folder / "coco", folder / "annotations", folder)
+    return next((files for place in places if (files := sorted(place.glob("*.json")))), [])
+
+
+def _json_format(file: Path) -> str:
+    data = read_json(file)
+    if isinstance(data, list):
+        return "label-studio"
+    return "coco" if isinstance(data, dict) and "annotations" in data else ""
+
+
+def _voc_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    return sorted(path.glob("*.xml")) or sorted((path / "Annotations").glob("*.xml"))
+
+
+def _coco(path: Path, origin: str) -> LabelFiles:
+    return LabelFiles(_by_picture(read_coco_boxes(path), origin), ())
+
+
+def _label_studio(path: Path, origin: str) -> LabelFiles:
+    files = [path] if path.is_file() else sorted(path.glob("*.json"))
+    if len(files) != 1:
+        raise DataError(f"{path}: {len(files)} JSON files. Name the one export to read.")
+    read = read_label_studio(files[0], only_boxes=True)
+    return LabelFiles(_by_picture(read.dataset, origin), read.problems)
+
+
+def _voc(path: Path, origin: str) -> LabelFiles:
+    files = _voc_files(path)
+    if not files:
+        raise DataError(f"{path}: no XML file there. Name the folder of the annotations.")
+    read = [(file, read_voc_file(file)) for file in files]
+    problems = tuple(
+        f"{'; '.join(content.problems)}. The labels of the picture are left out."
+        for _, content in read
+        if content.problems
+    )
+    sound = (_of_voc(file, content, origin) for file, content in read if not content.problems)
+    return LabelFiles(tuple(sound), problems)
+
+
+def _of_voc(file: Path, content: VocFile, origin: str) -> PictureLabels:
+    boxes = tuple(
+        ImportedBox(str(box["class_name"]), *(float(str(box[edge])) for edge in BOX_COLUMNS))
+        for box in content.boxes
+    )
+    width, height = content.size or (0, 0)
+    return PictureLabels(content.file_name or file.stem, origin, width, height, boxes)
+
+
+def _yolo(path: Path, origin: str) -> LabelFiles:
+    folder = path if path.is_dir() else path.parent
+    texts = set(_paths_under(folder / "labels", {".txt"}))
+    known = texts | set(_paths_under(folder / "images", IMAGE_SUFFIXES))
+    # The pictures may lie elsewhere: read as if of one pixel, boxes come in shares of the sides.
+    without_split = {name.partition("/")[2] for name in known}
+    sizes = dict.fromkeys(known | without_split, (1, 1))
+    dataset = read_yolo(folder, sizes=sizes, task="detect")
+    counts = dataset.images["image_id"].value_counts()
+    twins = set(counts[counts > 1].index)
+    pictures = [
+        PictureLabels(f"{split}/{image_id}" if split else image_id, origin, 0, 0, boxes, True)
+        for image_id, split, boxes in _rows(dataset)
+        if image_id not in twins
+    ]
+    problems = tuple(
+        f"{folder}: {twin!r} has labels in two splits, which are left out" for twin in sorted(twins)
+    )
+    # A picture without a text file was not labelled.
+    return LabelFiles(tuple(each for each in pictures if each.name in texts), problems)
+
+
+def _paths_under(folder: Path, suffixes: Collection[str]) -> list[str]:
+    return [
+        file.relative_to(folder).with_suffix("").as_posix()
+        for file in folder.rglob("*")
+        if file.suffix.lower() in suffixes
+    ]
+
+
+def _by_picture(dataset: Dataset, origin: str) -> tuple[PictureLabels, ...]:
+    images = dataset.images.set_index("image_id")
+    facts = images[["file_name", "width", "height"]].to_dict("index")
+    return tuple(
+        PictureLabels(
+            name=str(facts[image_id]["file_name"]),
+            origin=origin,
+            width=int(facts[image_id]["width"]),
+            height=int(facts[image_id]["height"]),
+            boxes=boxes,
+        )
+        for image_id, _, boxes in _rows(dataset)
+    )
+
+
+def _rows(dataset: Dataset) -> Iterable[tuple[str, str, tuple[ImportedBox, ...]]]:
+    """Yield id, split and boxes of each image."""
+    columns = ["class_name", *BOX_COLUMNS]
+    boxes = {
+        str(key): tuple(ImportedBox(*row) for row in rows[columns].itertuples(index=False))
+        for key, rows in dataset.labels.groupby("image_id")
+    }
+    for image_id, split in zip(dataset.images["image_id"], dataset.images["split"], strict=True):
+        yield image_id, split, boxes.get(image_id, ())
+
+
+_READERS: dict[str, Callable[[Path, str], LabelFiles]] = {
+    "coco": _coco,
+    "yolo": _yolo,
+    "voc": _voc,
+    "label-studio": _label_studio,
+}
+
+
+def _problem(picture: PictureLabels) -> str:
+    parts = PurePosixPath(picture.name).parts
+    if not parts or ".." in parts or "\0" in picture.name or picture.name.endswith("/"):
+        return "that is no file name, or leads out of the folder"
+    numbers = [edge for box in picture.boxes for edge in (box.x1, box.y1, box.x2, box.y2)] + [
+        float(picture.width),
+        float(picture.height),
+    ]
+    if not all(math.isfinite(number) and abs(number) < _LARGEST for number in numbers):
+        return "a number in them is too large"
+    return ""
+
+
+def _has_extension(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _without_extension(name: str) -> str:
+    path = PurePosixPath(name)
+    return path.with_suffix("").as_posix() if path.name else name
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _closest(candidates: list[str], name: str, *, is_bare: bool) -> tuple[int, list[str]]:
+    """Return how closely labels for ``name`` name a picture (0 is best), and those so named."""
+    wanted = PurePosixPath(name).as_posix().lstrip("/")
+    paths = {each: _without_extension(each) if is_bare else each for each in candidates}
+    same = [each for each, path in paths.items() if path == wanted]
+    ending = [each for each, path in paths.items() if path.endswith(f"/{wanted}")]
+    return next(((n, found) for n, found in enumerate((same, ending)) if found), (2, candidates))

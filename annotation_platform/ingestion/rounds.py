@@ -1,0 +1,167 @@
+"""Which landed objects make a round: fixed once, by one atomic create."""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import inf
+
+from annotation_platform.errors import NotReadyError
+from annotation_platform.policy import RoundPolicy
+from annotation_platform.schema.rounds import LandedObject, next_round
+from annotation_platform.storage.objects import ObjectStore
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What lies in the landing place, by name, and for how many seconds it has not changed."""
+
+    objects: list[LandedObject]
+    ages: dict[LandedObject, float]
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """The objects of the next round, or, where there are none yet, what it waits for.
+
+    ``look_again_seconds`` is after how long waiting alone may change the answer; None if only
+    something new can.
+    """
+
+    objects: list[LandedObject]
+    waits_for: str
+    look_again_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The objects that belong to rounds, and the key of the round after those."""
+
+    objects: set[LandedObject]
+    next_round: str
+
+
+class RoundManifests:
+    """The manifests in the lake: what landed for each round, fixed before the round exists."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def rounds(self) -> list[str]:
+        """Return the rounds that have a manifest, in order."""
+        keys = self._store.list("manifests")
+        return [key.rsplit("/", 1)[1].removesuffix(".json") for key in keys]
+
+    def read(self, round_id: str) -> list[LandedObject]:
+        """Return the objects of a round; NotReadyError if it has no manifest."""
+        key = f"manifests/{round_id}.json"
+        if not self._store.exists(key):
+            raise NotReadyError(
+                f"{round_id} has no manifest. Put images into the landing place: the sensor "
+                "new_images_sensor forms rounds from them."
+            )
+        return [LandedObject(**entry) for entry in json.loads(self._store.get(key))["objects"]]
+
+    def digest(self, round_id: str) -> str:
+        """Return the SHA-256 of a round's manifest."""
+        return hashlib.sha256(self._store.get(f"manifests/{round_id}.json")).hexdigest()
+
+    def taken(self) -> Taken:
+        """Return every object that belongs to a round already, and the key of the next round."""
+        rounds = self.rounds()
+        objects = {landed for round_id in rounds for landed in self.read(round_id)}
+        return Taken(objects, next_round(rounds))
+
+    def policy_digest(self, round_id: str) -> str:
+        """Return the digest of the policy that a round was formed under.
+
+        It is empty for rounds of v0.1.0, which did not record it.
+        """
+        manifest = json.loads(self._store.get(f"manifests/{round_id}.json"))
+        return str(manifest.get("policy_digest", ""))
+
+    def create(
+        self, round_id: str, objects: Sequence[LandedObject], *, policy_digest: str = ""
+    ) -> bool:
+        """Fix a round, unless it exists; return whether this call did it.
+
+        ``round_id`` must come from the same ``taken`` as the choice of objects: of two processes
+        that chose from the same state one wins here, and the other looks again.
+        ``policy_digest`` is recorded, unless it is empty.
+        """
+        entries = [asdict(landed) for landed in sorted(objects)]
+        policy = {"policy_digest": policy_digest} if policy_digest else {}
+        manifest = {"round": round_id, **policy, "objects": entries}
+        text = json.dumps(manifest, indent=1, ensure_ascii=False)
+        return self._store.create(f"manifests/{round_id}.json", text.encode())
+
+
+def pair_sidecars(objects: Sequence[LandedObject]) -> list[LandedObject]:
+    """Return the objects with their sidecars noted, and without the sidecars that have a picture.
+
+    The sidecar of ``a.jpg`` is ``a.jpg.json`` or, if there is none, ``a.json``. A JSON file whose
+    picture has not landed stays in the list.
+    """
+    # Names that are not UTF-8 may be printed alike.
+    objects = list(dict.fromkeys(objects))
+    names = {item.key for item in objects if item.key.endswith(".json")}
+    paired = []
+    used = set()
+    for item in objects:
+        if item.key in names:
+            continue
+        sidecar = next((each for each in _sidecar_names(item.key) if each in names), "")
+        used.add(sidecar)
+        paired.append(item if sidecar == item.sidecar else replace(item, sidecar=sidecar))
+    return sorted([*paired, *(item for item in objects if item.key in names - used)])
+
+
+def _sidecar_names(key: str) -> tuple[str, str]:
+    name = key[key.rfind("/") + 1 :]
+    dot = name.rfind(".")
+    # What begins or ends with its only dot has no suffix.
+    stem = key[: len(key) - len(name) + dot] if 0 < dot < len(name) - 1 else key
+    return f"{key}.json", f"{stem}.json"
+
+
+def new_objects(landed: Landed, known: Collection[LandedObject]) -> list[LandedObject]:
+    """Return what belongs to no round yet; sidecars of pictures that do are not new either."""
+    sidecars = {item.sidecar for item in known}
+    return [item for item in landed.objects if item not in known and item.key not in sidecars]
+
+
+def plan_round(landed: Landed, known: Collection[LandedObject], policy: RoundPolicy) -> RoundPlan:
+    """Return the objects of the next round, or a sentence that says what it waits for.
+
+    A round takes objects that have not changed for ``settle_seconds``, nor their sidecars, and
+    starts at ``minimum_images`` of them or once one has waited ``maximum_wait_seconds``. A JSON
+    file waits as long for its picture; after that it is an object like any other.
+    """
+    new = new_objects(landed, known)
+    early = [item for item in new if _waits_for_picture(item, landed.ages, policy)]
+    ready = [item for item in new if item not in set(early)]
+    lonely = f", {len(early)} metadata files without their picture" if early else ""
+    if not ready:
+        waits = f"No new image among {len(landed.objects)} landed{lonely}."
+        return RoundPlan([], waits, policy.maximum_wait_seconds if early else None)
+    by_key = {item.key: age for item, age in landed.ages.items()}
+    ages = {item: min(landed.ages[item], by_key.get(item.sidecar, inf)) for item in ready}
+    stable = [item for item in ready if ages[item] >= policy.settle_seconds]
+    if not stable:
+        newest = min(ages.values())
+        waits = f"{len(ready)} new images, still changing {newest:.1f} s ago."
+        return RoundPlan([], waits, policy.settle_seconds - newest)
+    oldest = max(ages[item] for item in stable)
+    if len(stable) < policy.minimum_images and oldest < policy.maximum_wait_seconds:
+        waits = f"{len(ready)} new images; a round starts at {policy.minimum_images}{lonely}."
+        left = policy.maximum_wait_seconds - oldest
+        if len(stable) < len(ready):
+            left = min(left, policy.settle_seconds)
+        return RoundPlan([], waits, left)
+    return RoundPlan(stable[: policy.maximum_images], "")
+
+
+def _waits_for_picture(
+    item: LandedObject, ages: Mapping[LandedObject, float], policy: RoundPolicy
+) -> bool:
+    return item.key.endswith(".json") and ages[item] < policy.maximum_wait_seconds

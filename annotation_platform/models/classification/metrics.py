@@ -1,0 +1,218 @@
+"""How well a classifier does on pictures it has not seen, and whether it takes over."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from annotation_platform.consensus.intervals import clustered_share, share_interval
+from annotation_platform.errors import DataError
+from annotation_platform.models.classification.calibration import Choose
+from annotation_platform.models.evaluation.matches import Interval, draw_images, interval
+from annotation_platform.schema.geometry import FloatArray
+from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import CLASSIFICATIONS
+from annotation_platform.schema.tables import ChoiceFigures
+
+BoolArray = npt.NDArray[np.bool_]
+
+ALL_CLASSES = ""
+KEPT = 0.5
+"""Where any number of classes can hold, those of this probability or more are proposed."""
+_SEED = 20_140_501
+_DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class ChoiceTruth:
+    """What people chose for ``N`` pictures, of ``C`` classes."""
+
+    image_ids: Sequence[str]  # N, sorted
+    class_names: Sequence[str]  # C, in the order of the ontology
+    chosen: BoolArray  # (N, C)
+    choose: Choose
+
+    @classmethod
+    def of(cls, labels: pd.DataFrame, ontology: Ontology) -> "ChoiceTruth":
+        """Return the choices among labels (``image_id, shape, class_name``) of a training set.
+
+        Pictures without a choice are left out: nobody may have been asked for one. Where one class
+        is chosen so are pictures with several, from before the ontology said so.
+        """
+        names = ontology.choices
+        said = labels[labels["shape"].isin(CLASSIFICATIONS) & labels["class_name"].isin(names)]
+        said = said.drop_duplicates(["image_id", "class_name"])
+        if ontology.choose == "one":
+            said = said[~said["image_id"].duplicated(keep=False)]
+        images = sorted(said["image_id"].unique())
+        chosen = np.zeros((len(images), len(names)), dtype=bool)
+        rows = pd.Index(images, dtype="str").get_indexer(pd.Index(said["image_id"]))
+        chosen[rows, [names.index(name) for name in said["class_name"]]] = True
+        return cls(images, names, chosen, ontology.choose)
+
+    def names_of(self, row: int) -> tuple[str, ...]:
+        """Return what was chosen for a picture."""
+        return tuple(self.class_names[column] for column in np.flatnonzero(self.chosen[row]))
+
+
+@dataclass(frozen=True)
+class ChoiceEvaluation:
+    """What a classifier proposes for the pictures of a truth, beside what people chose."""
+
+    truth: ChoiceTruth = field(repr=False)
+    proposed: BoolArray = field(repr=False)  # (N, C)
+
+    @property
+    def images(self) -> int:
+        """The pictures."""
+        return len(self.truth.image_ids)
+
+    @property
+    def right(self) -> BoolArray:
+        """``(N,)``, of which pictures all that is proposed was chosen, and the other way round."""
+        return np.asarray((self.proposed == self.truth.chosen).all(axis=1), dtype=np.bool_)
+
+    @property
+    def accuracy(self) -> Interval:
+        """The share of pictures that are right, with its 95 % interval (Clopper and Pearson's)."""
+        share = clustered_share(self.right, np.arange(self.images))
+        ends = share_interval(share)
+        return Interval(share.share, ends.low, ends.high)
+
+
+def evaluate_choices(truth: ChoiceTruth, probabilities: FloatArray) -> ChoiceEvaluation:
+    """Return what ``(N, C)`` probabilities propose: the likeliest class, or all likely ones.
+
+    A picture with a probability that is no number has nothing proposed.
+    """
+    sound = np.asarray(np.isfinite(probabilities).all(axis=1, keepdims=True))
+    if truth.choose == "many":
+        proposed = probabilities >= KEPT
+    else:
+        proposed = np.zeros(truth.chosen.shape, dtype=bool)
+        best = np.where(np.isfinite(probabilities), probabilities, -1.0).argmax(axis=1)
+        proposed[np.arange(len(best)), best] = True
+    return ChoiceEvaluation(truth, np.asarray(proposed & sound, dtype=np.bool_))
+
+
+def choice_figures(round_id: str, weights: str, found: ChoiceEvaluation) -> pd.DataFrame:
+    """Return the ``choice_figures`` of a round: all choices together, then each that occurs.
+
+    The F1 of all is of all of them counted together; intervals are from draws of pictures.
+    """
+    accuracy = found.accuracy
+    drawn = draw_images(found.images, np.random.default_rng(_SEED))
+    chosen = found.truth.chosen
+    both = chosen & found.proposed
+    counts = np.stack([both, found.proposed, chosen]).astype(np.int64)  # (3, N, C)
+    rows = [
+        _figures(ALL_CLASSES, counts.sum(axis=2), drawn)
+        | {"accuracy": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high}
+    ]
+    for column, name in enumerate(found.truth.class_names):
+        if counts[1:, :, column].any():
+            share = clustered_share(
+                found.proposed[chosen[:, column], column], np.flatnonzero(chosen[:, column])
+            )
+            ends = share_interval(share)
+            rows.append(
+                _figures(name, counts[:, :, column], drawn)
+                | {"accuracy": share.share, "accuracy_low": ends.low, "accuracy_high": ends.high}
+            )
+    same = {"round_id": round_id, "weights_sha256": weights, "images": found.images}
+    return ChoiceFigures.from_rows([{**same, **row} for row in rows])
+
+
+@dataclass(frozen=True)
+class ChoicePromotion:
+    """Whether the new classifier makes the proposals from now on, and why, as a sentence."""
+
+    promoted: bool
+    reason: str
+    difference: Interval | None = None  # of the accuracies, to the model that decided
+
+
+def decide_choices(
+    new: ChoiceEvaluation, before: Mapping[str, ChoiceEvaluation], *, later: str = ""
+) -> ChoicePromotion:
+    """Return whether ``new`` takes over: it is not worse than any ``before``, beyond chance.
+
+    As ``decide_promotion`` says it for detectors, but for the margin: of few pictures one alone is
+    more than that. Accuracies are compared on the same 2,000 draws of the same pictures.
+
+    Args:
+        new: the classifier that asks to be promoted.
+        before: by what they are called in the reason: the promoted one and the best so far.
+        later: which of ``before`` learned from a later version than ``new``, and so gives way only
+            to one that is better; empty: none.
+
+    Raises:
+        DataError: they come from different pictures.
+    """
+    if not before:
+        said = f"{new.accuracy.value:.3f} on {new.images} test pictures"
+        return ChoicePromotion(True, f"Promoted: the first classifier, accuracy {said}.")
+    differences = {name: _difference(new, other) for name, other in before.items()}
+    name = min(differences, key=lambda each: differences[each].value)
+    worse = [each for each, found in differences.items() if found.high < 0]
+    not_better = bool(later) and differences[later].low <= 0
+    if worse:
+        name = worse[0]
+    elif not_better:
+        name = later
+    found = differences[name]
+    figures = (
+        f"accuracy {new.accuracy.value:.3f} against {before[name].accuracy.value:.3f} of {name} on "
+        f"the same {new.images} test pictures (difference {found.value:+.3f}, {found.low:+.3f} to "
+        f"{found.high:+.3f})"
+    )
+    if worse:
+        reason = f"Kept the promoted classifier: the new one is worse beyond chance: {figures}."
+    elif not_better:
+        reason = (
+            "Kept the promoted classifier, which is of a later version: the new one is not better "
+            f"beyond chance: {figures}."
+        )
+    else:
+        return ChoicePromotion(True, f"Promoted: {figures}.", found)
+    return ChoicePromotion(False, reason, found)
+
+
+def _difference(new: ChoiceEvaluation, old: ChoiceEvaluation) -> Interval:
+    if list(new.truth.image_ids) != list(old.truth.image_ids):
+        raise DataError(
+            f"the new classifier was tested on {new.images} pictures, the other on {old.images} or "
+            "on others. Evaluate both on the test split of the same version."
+        )
+    each = new.right.astype(np.float64) - old.right.astype(np.float64)
+    draws = draw_images(new.images, np.random.default_rng(_SEED), draws=_DRAWS)
+    # Plain percentiles: a mean has no bias to correct, and on few pictures many draws are equal.
+    low, high = np.quantile(draws @ each / new.images, [0.025, 0.975]).tolist()
+    return Interval(float(each.mean()), low, high)
+
+
+def _figures(
+    name: str, counts: npt.NDArray[np.int64], drawn: npt.NDArray[np.int64]
+) -> dict[str, object]:
+    """Return precision, recall and F1 of ``(3, N)`` right, proposed and chosen."""
+    right, proposed, chosen = (int(each) for each in counts.sum(axis=1))
+    images = counts.shape[1]
+    f1 = interval(_f1(counts.sum(axis=1)[None])[0], _f1(drawn @ counts.T), images=images)
+    return {
+        "class_name": name,
+        "chosen": chosen,
+        "proposed": proposed,
+        "right": right,
+        "f1": f1.value,
+        "f1_low": f1.low,
+        "f1_high": f1.high,
+    }
+
+
+def _f1(counts: npt.NDArray[np.int64]) -> FloatArray:
+    both = (counts[:, 1] + counts[:, 2]).astype(np.float64)
+    result = np.full(len(counts), np.nan)
+    np.divide(2.0 * counts[:, 0], both, out=result, where=both > 0)
+    return result

@@ -1,0 +1,1 @@
+"""Detectors: networks, training, tiling, calibration, custom models."""

@@ -1,0 +1,323 @@
+"""From a detector's score to the probability that its box is right.
+
+A box is right when a truth box of its class covers it with IoU 0.5 and no better box has taken that
+truth box. ``docs/algorithms/predictions.md`` has the formulas, the choices and their limits.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from annotation_platform.errors import ModelError
+from annotation_platform.schema.geometry import (
+    BOX_COLUMNS,
+    FloatArray,
+    as_boxes,
+    box_areas,
+    iou_matrix,
+)
+
+BoolArray = npt.NDArray[np.bool_]
+Kind = Literal["own", "pooled", "identity"]
+
+RIGHT_IOU = 0.5
+LEAST_PICTURES = 5
+"""From fewer pictures nothing is learned: scores stay as they are."""
+LEAST_BOXES = 10
+"""So many right and so many wrong boxes a curve needs, a class's own and the pooled one."""
+
+_FOLDS = 5
+_MOST_BINS = 15
+_BOXES_A_BIN = 10
+_CERTAIN = 1e-6
+# A curve that is flat somewhere would make ties of what the detector told apart.
+_LEAST_RISE = 1e-3
+# How far the pooled curve is expected to be from the identity, and a class's from the pooled one.
+_POOLED_SPREAD = np.array([2.0, 2.0, 3.0])
+_CLASS_SPREAD = np.array([0.4, 0.4, 0.8])
+
+
+class KeptMeaning(BaseModel):
+    """What a model's scores mean, as it is kept beside its weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Return it as JSON that a person can read."""
+        text = json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True)
+        return text + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, where: str) -> Self:
+        """Return what ``text`` says; a damaged one is a ModelError naming ``where``."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise ModelError(
+                f"{where}: not a calibration: {error.errors()[0]['msg']}. "
+                "Delete it and train the model again."
+            ) from error
+
+
+class Curve(BaseModel):
+    """P(right) = sigmoid(rise · ln s − fall · ln(1 − s) + offset), rising in the score ``s``.
+
+    Kull, Silva Filho and Flach, "Beta Calibration", 2017. With rise = fall it is Platt's curve
+    over the log odds of the score; (1, 1, 0) changes nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rise: float
+    fall: float
+    offset: float
+
+    def at(self, scores: FloatArray) -> FloatArray:
+        """Return the ``(N,)`` probabilities, 0 to 1, of scores from 0 to 1."""
+        if self == IDENTITY:
+            return np.array(scores, dtype=np.float64)
+        odds = _design(scores) @ np.array([self.rise, self.fall, self.offset])
+        return np.asarray(0.5 * (1.0 + np.tanh(odds / 2.0)))
+
+
+IDENTITY = Curve(rise=1.0, fall=1.0, offset=0.0)
+
+
+class ClassCurve(BaseModel):
+    """The curve of a class, whose it is, and what it rests on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind
+    curve: Curve
+    boxes: int
+    right: int
+
+
+class Calibration(KeptMeaning):
+    """What a detector's scores mean, by class.
+
+    ``error_before`` and ``error_after`` are expected calibration errors over all boxes, the latter
+    on pictures that the curves were not fitted to (five folds); ``error_by_chance`` is what a
+    perfectly calibrated detector would show on as many boxes. They are missing with too few boxes.
+    """
+
+    classes: dict[str, ClassCurve]
+    pooled: ClassCurve
+    pictures: int
+    error_before: float | None = None
+    error_after: float | None = None
+    error_by_chance: float | None = None
+
+    def apply(self, class_names: Sequence[str], scores: FloatArray) -> FloatArray:
+        """Return the ``(N,)`` probabilities of being right; unknown classes take the pooled curve.
+
+        Within a class the order of the scores is kept.
+        """
+        names, scores = np.asarray(class_names, dtype=object), np.asarray(scores, np.float64)
+        result = self.pooled.curve.at(scores)
+        for name, one in self.classes.items():
+            its = names == name
+            result[its] = one.curve.at(scores[its])
+        return result
+
+
+@dataclass(frozen=True)
+class CalibrationError:
+    """How far probabilities are from what happened, on average over the boxes."""
+
+    error: float  # mean over bins of |mean probability − share right|, weighted by boxes, 0 to 1
+    by_chance: float  # its mean had every probability been exact: what chance alone adds
+    boxes: int
+    bins: int
+
+
+def fit_calibration(
+    predictions: pd.DataFrame, truth: pd.DataFrame, *, pictures: Sequence[str]
+) -> Calibration:
+    """Return the calibration of a detector, from pictures that it did not learn from.
+
+    A curve for all classes together is drawn towards the identity, and each class's own curve
+    towards that one, so that a class with few boxes keeps close to the others. A class with fewer
+    than ``LEAST_BOXES`` right or wrong boxes takes the pooled curve as it is; where all together
+    have fewer, or there are fewer than ``LEAST_PICTURES`` pictures, scores stay as they are.
+
+    Args:
+        predictions: ``image_id, class_name, x1, y1, x2, y2, score``, the detector's own score.
+        truth: ``image_id, class_name, x1, y1, x2, y2``; boxes without an area are left out.
+        pictures: every picture that was looked at and labelled, boxes or not.
+    """
+    known = set(pictures)
+    found = predictions[predictions["image_id"].isin(known)].reset_index(drop=True)
+    right = mark_right(found, truth[truth["image_id"].isin(known)])
+    scores = found["score"].to_numpy(dtype=np.float64)
+    names = found["class_name"].to_numpy(dtype=object)
+    fitted = _fit(names, scores, right, pictures=len(known))
+    before = calibration_error(scores, right)
+    if before is None or fitted.pooled.kind == "identity":
+        return fitted
+    held_out = _cross_fitted(found["image_id"].to_numpy(dtype=object), names, scores, right, known)
+    after = calibration_error(held_out, right)
+    return fitted.model_copy(
+        update={
+            "error_before": before.error,
+            "error_after": after.error if after else None,
+            "error_by_chance": after.by_chance if after else None,
+        }
+    )
+
+
+def identity_calibration() -> Calibration:
+    """Return the calibration that leaves every score as it is, learned from nothing."""
+    return Calibration(
+        classes={}, pooled=ClassCurve(kind="identity", curve=IDENTITY, boxes=0, right=0), pictures=0
+    )
+
+
+def mark_right(predictions: pd.DataFrame, truth: pd.DataFrame) -> BoolArray:
+    """Return for each prediction whether it is right, in the order of the rows.
+
+    As in COCO: in each picture and class the best score chooses first, and takes the free truth box
+    that it covers best, with IoU 0.5 or more. Equal scores choose in the order of the rows.
+    """
+    right = np.zeros(len(predictions), dtype=bool)
+    corners = as_boxes(predictions[BOX_COLUMNS])
+    scores = predictions["score"].to_numpy(dtype=np.float64)
+    seen = truth[box_areas(as_boxes(truth[BOX_COLUMNS])) > 0]
+    wanted = {str(key): as_boxes(rows[BOX_COLUMNS]) for key, rows in seen.groupby(_keys(seen))}
+    keys = _keys(predictions).to_numpy()
+    for key, rows in pd.Series(range(len(keys))).groupby(keys):
+        boxes = wanted.get(str(key))
+        if boxes is None:
+            continue
+        places = rows.to_numpy()
+        order = places[np.argsort(-scores[places], kind="stable")]
+        overlap = iou_matrix(corners[order], boxes)
+        for row, place in enumerate(order):
+            best = int(overlap[row].argmax())
+            if overlap[row, best] >= RIGHT_IOU:
+                right[place] = True
+                overlap[:, best] = -1.0
+    return right
+
+
+def calibration_error(probabilities: FloatArray, right: BoolArray) -> CalibrationError | None:
+    """Return the expected calibration error over bins of equal numbers of boxes; None without any.
+
+    It is biased upwards: even exact probabilities miss what happened by chance, the more the fewer
+    boxes a bin holds (Roelofs et al., "Mitigating Bias in Calibration Error Estimation", 2022).
+    ``by_chance`` says by how much, from the normal approximation in each bin.
+    """
+    count = len(probabilities)
+    if count == 0:
+        return None
+    bins = min(_MOST_BINS, max(1, count // _BOXES_A_BIN))
+    values, places = np.unique(probabilities, return_inverse=True)
+    # Boxes of equal probability may fall on both sides of a border: each counts as their mean.
+    hits = (np.bincount(places, weights=right) / np.bincount(places))[places]
+    order = np.argsort(places, kind="stable")
+    error = chance = 0.0
+    for members in np.array_split(order, bins):
+        expected = values[places[members]]
+        error += abs(float(expected.sum() - hits[members].sum()))
+        chance += float(np.sqrt(2.0 / np.pi * (expected * (1.0 - expected)).sum()))
+    return CalibrationError(error / count, chance / count, count, bins)
+
+
+def _keys(boxes: pd.DataFrame) -> "pd.Series[str]":
+    return boxes["image_id"].astype(str) + "\n" + boxes["class_name"].astype(str)
+
+
+def _fit(
+    names: npt.NDArray[np.object_], scores: FloatArray, right: BoolArray, *, pictures: int
+) -> Calibration:
+    pooled = _own_curve(scores, right, IDENTITY, _POOLED_SPREAD, pictures)
+    classes = {}
+    for name in sorted(set(names)):
+        its = names == name
+        if pooled.kind == "identity":
+            own = pooled.model_copy(update=_numbers(right[its]))
+        else:
+            own = _own_curve(scores[its], right[its], pooled.curve, _CLASS_SPREAD, pictures)
+        if own.kind == "identity" and pooled.kind != "identity":
+            own = ClassCurve(kind="pooled", curve=pooled.curve, **_numbers(right[its]))
+        classes[str(name)] = own
+    kind: Kind = "identity" if pooled.kind == "identity" else "pooled"
+    return Calibration(
+        classes=classes, pooled=pooled.model_copy(update={"kind": kind}), pictures=pictures
+    )
+
+
+def _own_curve(
+    scores: FloatArray, right: BoolArray, towards: Curve, spread: FloatArray, pictures: int
+) -> ClassCurve:
+    """Return the curve of these boxes, or the identity where they are too few."""
+    numbers = _numbers(right)
+    wrong = numbers["boxes"] - numbers["right"]
+    if min(numbers["right"], wrong) < LEAST_BOXES or pictures < LEAST_PICTURES:
+        return ClassCurve(kind="identity", curve=IDENTITY, **numbers)
+    return ClassCurve(kind="own", curve=_most_probable(scores, right, towards, spread), **numbers)
+
+
+def _most_probable(
+    scores: FloatArray, right: BoolArray, towards: Curve, spread: FloatArray
+) -> Curve:
+    """Return the curve of the greatest likelihood times a normal prior around ``towards``."""
+    design = _design(scores)
+    middle = np.array([towards.rise, towards.fall, towards.offset])
+    signs = np.where(right, 1.0, -1.0)
+
+    # Half a second to import, for those who train.
+    from scipy.optimize import minimize
+
+    def loss(curve: FloatArray) -> tuple[float, FloatArray]:
+        margin = signs * (design @ curve)
+        away = (curve - middle) / spread
+        value = np.logaddexp(0.0, -margin).sum() + 0.5 * (away @ away)
+        pull = -signs * 0.5 * (1.0 - np.tanh(margin / 2.0))
+        return float(value), design.T @ pull + away / spread
+
+    bounds = [(_LEAST_RISE, None), (_LEAST_RISE, None), (None, None)]
+    found = minimize(loss, middle, jac=True, method="L-BFGS-B", bounds=bounds).x
+    rise, fall, offset = (round(float(value), 6) for value in found)
+    return Curve(rise=rise, fall=fall, offset=offset)
+
+
+def _cross_fitted(
+    image_ids: npt.NDArray[np.object_],
+    names: npt.NDArray[np.object_],
+    scores: FloatArray,
+    right: BoolArray,
+    pictures: set[str],
+) -> FloatArray:
+    """Return the probability of each box by curves fitted to other pictures."""
+    fold_of = {image_id: n % _FOLDS for n, image_id in enumerate(sorted(pictures))}
+    folds = np.array([fold_of[image_id] for image_id in image_ids])
+    result = np.zeros(len(scores))
+    for fold in range(_FOLDS):
+        held, kept = folds == fold, folds != fold
+        # The pictures of all folds count: what one fold lacks must not switch the method.
+        part = _fit(names[kept], scores[kept], right[kept], pictures=len(pictures))
+        result[held] = part.apply(names[held].tolist(), scores[held])
+    return result
+
+
+def _design(scores: FloatArray) -> FloatArray:
+    inside = np.clip(scores, _CERTAIN, 1.0 - _CERTAIN)
+    return np.column_stack([np.log(inside), -np.log1p(-inside), np.ones(len(inside))])
+
+
+def _numbers(right: BoolArray) -> dict[str, int]:
+    return {"boxes": len(right), "right": int(right.sum())}

@@ -1,0 +1,212 @@
+"""The user's ONNX and TorchScript files as functions: one picture in, arrays out.
+
+ONNX is data: a graph of known operations. It is read from the bytes whose SHA-256 was checked, no
+library of operations of its own is loaded, and ONNX Runtime refuses files outside that it names.
+TorchScript is a program, and PyTorch's interpreter is no sandbox. So the program is read before it
+is loaded: one that names an operation that reaches files, or that runs something while it is
+loaded, is refused, and so is a pickle in it that loads anything but tensors. That lowers the risk;
+what is left is why its SHA-256 must be given by somebody who would run it.
+"""
+
+import io
+import pickletools
+import re
+import zipfile
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from annotation_platform.errors import ModelError, SettingsError
+from annotation_platform.models.detection.detector import best_device
+from annotation_platform.models.memory import Room, enough_memory
+
+if TYPE_CHECKING:
+    import torch
+
+Outputs = list[npt.NDArray[Any]]
+
+# What a program of TorchScript may not name: files, other programs, the system.
+_REACHES_OUT = re.compile(
+    r"\b(?:torch\.(?:save|load|from_file|hub|package|classes|jit)|ops\.(?!torchvision\b|aten\b|prim\b"
+    r"|quantized\b)\w+|aten::(?:save|from_file)|(?:aten\.)?(?:save|from_file)\s*\(|__setstate__"
+    r"|__import__|open\s*\(|prim\.(?:rpc|load)|rpc_async|rpc_sync)"
+)
+_HARMLESS_GLOBALS = re.compile(
+    r"__torch__\S* \S+|torch \w+Storage|torch\._utils _rebuild_\w+|torch\.jit\._pickle \w+"
+    r"|collections OrderedDict"
+)
+_CODE = re.compile(r"[^/]+/code/.+\.py")
+
+
+class FileNetwork(Protocol):
+    """A file of the user's as a function: one picture in, arrays out."""
+
+    side: int | None  # of the square that it takes; None: any
+
+    @property
+    def device(self) -> str:
+        """Where it runs: ``cpu`` or ``cuda``."""
+        ...
+
+    def __call__(self, square: npt.NDArray[np.float32]) -> Outputs:
+        """Return the outputs for one ``(1, 3, S, S)`` picture in ``[0, 1]``, batch axis taken off.
+
+        One output is in a YOLO layout; three are boxes ``(N, 4)`` as corners, scores and labels.
+        """
+        ...
+
+
+class OnnxNetwork:
+    """An ONNX graph, run by ONNX Runtime, on the accelerator where its build has one."""
+
+    def __init__(self, data: bytes, *, where: str) -> None:
+        try:
+            import onnxruntime as runtime
+        except ImportError as error:
+            raise SettingsError(
+                f"{where} is an ONNX file, and ONNX Runtime is not installed. "
+                "Install annotation-platform[onnx]."
+            ) from error
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+        accelerated = "CUDAExecutionProvider" in runtime.get_available_providers()
+        providers = ["CUDAExecutionProvider"] * accelerated + ["CPUExecutionProvider"]
+        try:
+            self._session = runtime.InferenceSession(data, providers=providers)
+        except (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf,
+                state.NotImplemented, state.RuntimeException) as error:  # fmt: skip
+            raise ModelError(f"{where}: cannot be opened as ONNX: {first_line(error)}") from error
+        self.device = "cuda" if accelerated else "cpu"
+        self._input = self._session.get_inputs()[0]
+        shape = self._input.shape
+        if len(shape) not in {3, 4} or len(self._session.get_outputs()) not in {1, 3}:
+            raise ModelError(
+                f"{where}: takes {shape} and gives {len(self._session.get_outputs())} outputs. "
+                "A detector takes a picture, and gives one YOLO output, or boxes, scores, labels."
+            )
+        self.side = shape[-1] if isinstance(shape[-1], int) else None
+
+    def __call__(self, square: npt.NDArray[np.float32]) -> Outputs:
+        """Return the outputs of the graph."""
+        given = square if len(self._input.shape) == 4 else square[0]
+        outputs = self._session.run(None, {self._input.name: given})
+        batched = len(outputs) == 1 or outputs[0].ndim == 3
+        return [np.asarray(one[0] if batched else one) for one in outputs]
+
+
+class ScriptNetwork:
+    """A TorchScript program that was read before it was loaded."""
+
+    def __init__(self, data: bytes, *, where: str) -> None:
+        check_script(data, where=where)
+        self.side: int | None = None
+        self._room = Room(best_device(), 1)
+        self._data, self._where = data, where
+        self._module, self._loaded_on = self._load(self.device), self.device
+        arguments = self._module.forward.schema.arguments
+        self._takes_list = len(arguments) > 1 and "List" in str(arguments[1].type)
+
+    def __call__(self, square: npt.NDArray[np.float32]) -> Outputs:
+        """Return the outputs of the program, on the processor where memory is too small."""
+        import torch
+
+        def attempt(_pictures: int, device: str) -> Outputs:
+            if device != self._loaded_on:
+                # Loaded anew: ``to`` would leave the program's constants where they are.
+                self._module, self._loaded_on = self._load(device), device
+            picture = torch.from_numpy(square).to(device)
+            with torch.inference_mode():
+                result: Any = self._module([picture[0]] if self._takes_list else picture)
+            return _arrays(result)
+
+        with enough_memory("a picture", "Look at smaller ones, or on a larger machine."):
+            return self._room.fit(1, attempt)
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return self._room.device
+
+    def _load(self, device: str) -> Any:
+        import torch
+
+        try:
+            loaded: Any = torch.jit.load(  # type: ignore[no-untyped-call]
+                io.BytesIO(self._data), map_location=device
+            )
+        except RuntimeError as error:
+            raise ModelError(
+                f"{self._where}: cannot be loaded as TorchScript: {first_line(error)}"
+            ) from error
+        return loaded.eval()
+
+
+def is_script(data: bytes) -> bool:
+    """Return whether these bytes are a TorchScript archive."""
+    return bool(_members(data, _CODE))
+
+
+def check_script(data: bytes, *, where: str) -> None:
+    """Refuse a TorchScript archive that could do more than compute; a ModelError says what."""
+    for name, content in _members(data, _CODE).items():
+        found = _REACHES_OUT.search(content.decode("utf-8", errors="replace"))
+        if found:
+            raise ModelError(
+                f"{where}: refused: {name} names {found.group(0)!r}, which no detector needs. "
+                "Export the model again without it, or as ONNX."
+            )
+    for name, content in _members(data, re.compile(r".+\.pkl")).items():
+        for loaded in _globals(content, where=f"{where}: {name}"):
+            if not _HARMLESS_GLOBALS.fullmatch(loaded):
+                raise ModelError(
+                    f"{where}: refused: {name} would load {loaded!r}. Export the model as ONNX."
+                )
+
+
+def _arrays(result: Any) -> Outputs:
+    """Return what a program gave as arrays: one of YOLO's, or boxes, scores and labels."""
+    # torchvision's programs give their losses first, then a dictionary for each picture.
+    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], list):
+        result = result[1]
+    if isinstance(result, list) and result and isinstance(result[0], dict):
+        return [_array(result[0][name]) for name in ("boxes", "scores", "labels")]
+    if isinstance(result, dict):
+        return [_array(result[name]) for name in ("boxes", "scores", "labels")]
+    if isinstance(result, list | tuple) and len(result) == 3 and result[0].dim() == 2:
+        return [_array(one) for one in result]
+    first = result[0] if isinstance(result, list | tuple) else result
+    return [_array(first)[0]]
+
+
+def _array(tensor: "torch.Tensor") -> npt.NDArray[Any]:
+    return np.asarray(tensor.detach().cpu().numpy())
+
+
+def _members(data: bytes, wanted: re.Pattern[str]) -> dict[str, bytes]:
+    """Return the files of a zip archive whose name matches; of anything else, none."""
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {name: archive.read(name) for name in archive.namelist() if wanted.fullmatch(name)}
+
+
+def _globals(content: bytes, *, where: str) -> list[str]:
+    """Return the ``module name`` pairs that a pickle would load, without loading it."""
+    found, words = [], ["", ""]
+    try:
+        for operation, value, _ in pickletools.genops(content):
+            if operation.name in {"GLOBAL", "INST"}:
+                found.append(str(value))
+            elif operation.name == "STACK_GLOBAL":
+                found.append(" ".join(words))
+            elif isinstance(value, str):
+                words = [words[1], value]
+    except ValueError as error:
+        raise ModelError(f"{where}: damaged ({error}). Export the model again.") from error
+    return found
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library said."""
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else "no reason given"

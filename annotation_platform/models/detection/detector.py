@@ -1,0 +1,297 @@
+"""Networks as detectors, and pictures in files through any detector."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import pandas as pd
+
+from annotation_platform.errors import ModelError
+from annotation_platform.images.decoding import Pixels
+from annotation_platform.models.memory import Room, enough_memory
+from annotation_platform.models.network_inputs import fit, read_picture
+from annotation_platform.models.protocols import LEAST_SCORE, Detections, Detector
+from annotation_platform.schema.geometry import FloatArray, box_areas, clip_boxes
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+PREDICTION_COLUMNS = ["image_id", "class_name", "x1", "y1", "x2", "y2", "score"]
+PICTURE_COLUMNS = ["image_id", "passes", "proposals", "dropped", "seconds", "device"]
+# Pictures held decoded at a time: so many, or so many bytes of them.
+_CHUNK = 16
+_CHUNK_BYTES = 64 << 20
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class LookedAt:
+    """What a detector saw in pictures, and what that took."""
+
+    boxes: pd.DataFrame  # PREDICTION_COLUMNS, a row per box
+    pictures: pd.DataFrame  # PICTURE_COLUMNS, a row per picture, those without boxes too
+
+
+class NetworkDetector:
+    """A network of torchvision's kind as a ``port.Detector``: ours, or a published one.
+
+    Args:
+        network: takes a list of ``(3, H, W)`` tensors in ``[0, 1]``; returns for each ``boxes``,
+            ``scores``, ``labels`` and, if it counts them, ``dropped``.
+        architecture: its name.
+        class_names: of its outputs, by label number; those with an empty name are left out.
+        image_width: to what the longer side of a picture is brought; 0: the network does that.
+        digest: SHA-256 of its file.
+        device: ``cpu`` or ``cuda``; by default the accelerator, where there is one.
+    """
+
+    def __init__(
+        self,
+        network: "nn.Module",
+        *,
+        architecture: str,
+        class_names: Sequence[str],
+        image_width: int,
+        digest: str = "",
+        device: str | None = None,
+    ) -> None:
+        self.architecture = architecture
+        self.class_names = tuple(name for name in class_names if name)
+        self.image_width = image_width
+        self.digest = digest
+        self._names = tuple(class_names)
+        self._network = network.eval()
+        self._room = Room(device or best_device(), _BATCH)
+
+    @property
+    def device(self) -> str:
+        """Where it runs: ``cpu``, too, once the accelerator had no room for a picture."""
+        return self._room.device
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, where: str, device: str | None = None) -> Self:
+        """Return the detector in a file of weights; ``where`` names the file in a ModelError."""
+        from annotation_platform.models.detection.weight_files import build_from, read_weights
+
+        file = read_weights(data, where=where)
+        return cls(
+            build_from(file, where=where),
+            architecture=file.architecture,
+            class_names=file.class_names,
+            image_width=file.image_width,
+            digest=hashlib.sha256(data).hexdigest(),
+            device=device,
+        )
+
+    @classmethod
+    def from_file(cls, path: Path, *, device: str | None = None) -> Self:
+        """Return the detector in the file ``path``; a missing or foreign one is a ModelError."""
+        return cls.from_bytes(read_weights_file(path), where=str(path), device=device)
+
+    def predict(
+        self,
+        pictures: Sequence[Pixels],
+        *,
+        minimum_score: float = LEAST_SCORE,
+        batch_size: int = _BATCH,
+    ) -> list[Detections]:
+        """Return what is seen in each of the ``(H, W, 3)`` RGB pictures, in their order.
+
+        Boxes are in absolute pixels of the picture as given and inside it, at most 100 a picture,
+        none without an area. Pictures may differ in size; each is looked at with its longer side
+        at ``image_width`` pixels. Where memory is too small for a batch, the batch is halved, from
+        then on, and at last the processor is used; a picture that has no room there is a
+        ModelError.
+        """
+        found: list[Detections] = []
+        with enough_memory("a picture", "Look at smaller ones, or on a larger machine."):
+            for start in range(0, len(pictures), batch_size):
+                chunk = pictures[start : start + batch_size]
+                found.extend(self._predict_batch(chunk, minimum_score))
+        return found
+
+    def _predict_batch(self, pictures: Sequence[Pixels], minimum: float) -> list[Detections]:
+        def attempt(size: int, device: str) -> list[Detections]:
+            self._network.to(device)
+            starts = range(0, len(pictures), size)
+            parts = [self._seen(pictures[n : n + size], device, minimum) for n in starts]
+            return [one for part in parts for one in part]
+
+        return self._room.fit(len(pictures), attempt)
+
+    def _seen(self, pictures: Sequence[Pixels], device: str, minimum: float) -> list[Detections]:
+        import torch
+
+        fitted = [self._fitted(picture) for picture in pictures]
+        tensors = [picture_tensor(pixels, device) for pixels, _ in fitted]
+        with torch.inference_mode():
+            outputs = self._network(tensors)
+        return [
+            self._detections(output, picture, scale, minimum)
+            for output, picture, (_, scale) in zip(outputs, pictures, fitted, strict=True)
+        ]
+
+    def _fitted(self, picture: Pixels) -> tuple[Pixels, FloatArray]:
+        if self.image_width == 0:
+            return picture, np.ones(4)
+        return fit(picture, side=self.image_width)
+
+    def _detections(
+        self, output: dict[str, "torch.Tensor"], picture: Pixels, scale: FloatArray, minimum: float
+    ) -> Detections:
+        height, width = picture.shape[:2]
+        placed = output["boxes"].double().cpu().numpy() / scale
+        boxes = clip_boxes(placed, width=width, height=height)
+        scores = output["scores"].double().cpu().numpy()
+        labels = output["labels"].cpu().numpy()
+        sound = np.isfinite(scores) & np.isfinite(placed).all(axis=1)
+        named = np.array([bool(self._names[label]) for label in labels], dtype=bool)
+        kept = sound & named & (scores >= minimum) & (box_areas(boxes) > 0)
+        order = np.flatnonzero(kept)[np.argsort(-scores[kept], kind="stable")]
+        return Detections(
+            boxes=boxes[order],
+            scores=np.clip(scores[order], 0.0, 1.0),
+            class_names=[self._names[label] for label in labels[order]],
+            dropped=int(output.get("dropped", 0)) + int((~sound).sum()),
+        )
+
+
+def predict_files(
+    detector: Detector,
+    paths: Mapping[str, Path],
+    *,
+    minimum_score: float = LEAST_SCORE,
+    progress: Callable[[float], None] | None = None,
+) -> pd.DataFrame:
+    """Return a row of ``PREDICTION_COLUMNS`` for every box seen in the pictures, by image id.
+
+    See ``look_at_files``, of which these are the boxes.
+    """
+    return look_at_files(detector, paths, minimum_score=minimum_score, progress=progress).boxes
+
+
+def look_at_files(
+    detector: Detector,
+    paths: Mapping[str, Path],
+    *,
+    minimum_score: float = LEAST_SCORE,
+    progress: Callable[[float], None] | None = None,
+) -> LookedAt:
+    """Return what the detector sees in the pictures, by image id, and what each took.
+
+    The next pictures are decoded while the detector looks at these, a few at a time, so that any
+    number of them fits into memory. ``seconds`` are of the clock, decoding included, shared out
+    by passes among the pictures that were looked at together. A picture that cannot be read is a
+    DataError naming its file. ``progress`` is told the share done.
+    """
+    seen: list[Detections] = []
+    pictures: list[tuple[object, ...]] = []
+    for chunk in _decoded(paths):
+        started = time.perf_counter()
+        found = detector.predict(chunk.pictures, minimum_score=minimum_score)
+        seconds = time.perf_counter() - started + chunk.seconds
+        passes = max(1, sum(one.passes for one in found))
+        seen.extend(found)
+        pictures.extend(
+            (image_id, one.passes, len(one.scores), one.dropped, seconds * one.passes / passes,
+             detector.device)
+            for image_id, one in zip(chunk.image_ids, found, strict=True)
+        )  # fmt: skip
+        if progress is not None:
+            progress(len(pictures) / len(paths))
+    return LookedAt(
+        boxes=_table(list(paths), seen),
+        pictures=pd.DataFrame(pictures, columns=PICTURE_COLUMNS),
+    )
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    image_ids: list[str]
+    pictures: list[Pixels]
+    seconds: float  # that reading and decoding took
+
+
+def _decoded(paths: Mapping[str, Path]) -> Iterator[_Chunk]:
+    """Yield the pictures in their order; while one chunk is worked on, the next is decoded."""
+    waiting = iter(paths.items())
+
+    def read() -> _Chunk:
+        started = time.perf_counter()
+        image_ids: list[str] = []
+        pictures: list[Pixels] = []
+        size = 0
+        while len(pictures) < _CHUNK and size < _CHUNK_BYTES:
+            item = next(waiting, None)
+            if item is None:
+                break
+            image_ids.append(item[0])
+            pictures.append(read_picture(item[1]))
+            size += pictures[-1].nbytes
+        return _Chunk(image_ids, pictures, time.perf_counter() - started)
+
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        ahead = reader.submit(read)
+        while (chunk := ahead.result()).pictures:
+            ahead = reader.submit(read)
+            yield chunk
+
+
+def _table(image_ids: Sequence[str], found: Sequence[Detections]) -> pd.DataFrame:
+    """Return the ``PREDICTION_COLUMNS`` of several pictures, best score first in each."""
+    counts = [len(one.scores) for one in found]
+    if sum(counts) == 0:
+        return empty_predictions()
+    boxes = np.concatenate([one.boxes for one in found])
+    return pd.DataFrame(
+        {
+            "image_id": pd.Series(
+                np.repeat(np.array(image_ids, dtype=object), counts), dtype="str"
+            ),
+            "class_name": pd.Series(
+                [name for one in found for name in one.class_names], dtype="str"
+            ),
+            **dict(zip(["x1", "y1", "x2", "y2"], boxes.T, strict=True)),
+            "score": np.concatenate([one.scores for one in found]),
+        }
+    )
+
+
+def empty_predictions() -> pd.DataFrame:
+    """Return a table of ``PREDICTION_COLUMNS`` without rows."""
+    text = {"image_id", "class_name"}
+    types = {name: "str" if name in text else "float64" for name in PREDICTION_COLUMNS}
+    return pd.DataFrame({name: pd.Series([], dtype=kind) for name, kind in types.items()})
+
+
+def best_device() -> str:
+    """Return ``cuda`` where there is an accelerator, else ``cpu``."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def picture_tensor(pixels: Pixels, device: str) -> "torch.Tensor":
+    """Return the picture as a ``(3, H, W)`` tensor in ``[0, 1]`` on ``device``."""
+    import torch
+
+    # A copy: torch wants memory that it may write to, decoded pictures are often read-only.
+    tensor = torch.from_numpy(np.array(pixels)).to(device)
+    return tensor.permute(2, 0, 1).float().div_(255.0)
+
+
+def read_weights_file(path: Path) -> bytes:
+    """Return the bytes of a file of weights; a file that is not there is a ModelError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"{path}: the weights cannot be read ({error.strerror}). "
+            "Correct training.weights in params.yaml, or train a model first."
+        ) from error

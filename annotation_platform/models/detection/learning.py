@@ -1,0 +1,88 @@
+"""Learning from a dataset, wherever its pictures lie."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from annotation_platform.models.cards import ModelCard, policy_digest
+from annotation_platform.models.detection.training import TrainedDetector, train_detector
+from annotation_platform.models.fitting import Record
+from annotation_platform.models.network_inputs import Augmentation, Example, tile_examples
+from annotation_platform.policy import TrainingPolicy
+from annotation_platform.schema.dataset import Dataset
+from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What training gave, and the card that goes with the weights."""
+
+    detector: TrainedDetector
+    card: ModelCard
+
+
+def train_model(
+    dataset: Dataset,
+    paths: Mapping[str, Path],
+    *,
+    policy: TrainingPolicy,
+    seed: int,
+    dataset_tag: str,
+    start_from: Path | None = None,
+    progress: Callable[[float], None] | None = None,
+    weights: Mapping[str, float] | None = None,
+    record: Record | None = None,
+) -> TrainedModel:
+    """Return a detector that has learned from all pictures of ``dataset``, with its card.
+
+    It knows the classes that are drawn as areas; the labels are boxes, as ``Dataset.boxes`` gives
+    them.
+    ``paths`` gives the file of each picture by image id, ``dataset_tag`` is written on the card;
+    for the rest, refusals included, see ``train_detector``.
+    """
+    names, augmentation = tuple(dataset.ontology.areas), Augmentation()
+    trained = train_detector(
+        examples_of(dataset, paths, tile_side=policy.tile_side),
+        class_names=names,
+        policy=policy,
+        seed=seed,
+        start_from=start_from,
+        progress=progress,
+        augmentation=augmentation,
+        weights=weights,
+        record=record,
+    )
+    card = ModelCard(
+        architecture=trained.architecture,
+        class_names=names,
+        image_width=policy.image_width,
+        dataset_tag=dataset_tag,
+        started_from=trained.started_from,
+        train_images=trained.images,
+        cpu_seconds=round(trained.cpu_seconds, 3),
+        seed=seed,
+        policy_digest=policy_digest(policy),
+        augmentation=asdict(augmentation),
+    )
+    return TrainedModel(trained, card)
+
+
+def examples_of(
+    dataset: Dataset, paths: Mapping[str, Path], *, tile_side: int = 0
+) -> list[Example]:
+    """Return every picture of ``dataset`` as an example, boxes or not, sorted by image id.
+
+    After a picture larger than ``tile_side`` come its tiles of that side; 0: whole pictures only.
+    """
+    labels = dict(iter(dataset.labels.groupby("image_id")))
+    nothing = dataset.labels.iloc[:0]
+    examples = []
+    images = dataset.images.sort_values("image_id")[["image_id", "width", "height"]]
+    for image_id, width, height in images.itertuples(index=False):
+        rows = labels.get(image_id, nothing)
+        boxes = as_boxes(rows[BOX_COLUMNS])
+        whole = Example(image_id, paths[image_id], boxes, rows["class_name"].tolist())
+        examples.append(whole)
+        if tile_side:
+            examples += tile_examples(whole, width=width, height=height, side=tile_side)
+    return examples

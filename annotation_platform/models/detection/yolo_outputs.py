@@ -1,0 +1,135 @@
+"""From the numbers that a YOLO network gives to boxes in the picture, and the way there.
+
+Coordinates are continuous: the left edge of the first pixel is 0, its right edge 1. A picture of
+``W`` pixels that is brought to ``w`` has each of them times ``w / W``, and nothing is off by half a
+pixel on the way there or back.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from annotation_platform.errors import ModelError
+from annotation_platform.images.decoding import Pixels
+from annotation_platform.models.protocols import Detections
+from annotation_platform.schema.geometry import (
+    Boxes,
+    FloatArray,
+    as_boxes,
+    box_areas,
+    clip_boxes,
+    iou_matrix,
+)
+
+_GREY = 114
+_MOST_BOXES = 100
+_SAME = 0.5
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """How a picture was fitted into a square: each axis its own factor, then moved."""
+
+    scale: FloatArray  # (2,) x and y: pixels of the square for one of the picture
+    shift: FloatArray  # (2,) x and y: where the picture begins in the square
+    width: int  # of the picture
+    height: int
+
+    def to_picture(self, boxes: Boxes) -> Boxes:
+        """Return boxes of the square in pixels of the picture, cut at its edges."""
+        back = (boxes - np.tile(self.shift, 2)) / np.tile(self.scale, 2)
+        return clip_boxes(back, width=self.width, height=self.height)
+
+    def to_square(self, boxes: Boxes) -> Boxes:
+        """Return boxes of the picture in pixels of the square."""
+        return np.asarray(boxes * np.tile(self.scale, 2) + np.tile(self.shift, 2))
+
+
+def letterbox(pixels: Pixels, *, side: int) -> tuple[Pixels, Letterbox]:
+    """Return the picture in the middle of a grey ``(side, side, 3)`` square, and how it got there.
+
+    Its longer side fills the square. Rounding to whole pixels makes its two factors differ a
+    little, so both are kept.
+    """
+    height, width = pixels.shape[:2]
+    ratio = side / max(height, width)
+    w, h = max(1, round(width * ratio)), max(1, round(height * ratio))
+    left, top = (side - w) // 2, (side - h) // 2
+    square = np.full((side, side, 3), _GREY, dtype=np.uint8)
+    fitted = Image.fromarray(np.ascontiguousarray(pixels)).resize((w, h), Image.Resampling.BILINEAR)
+    square[top : top + h, left : left + w] = np.asarray(fitted, dtype=np.uint8)
+    box = Letterbox(np.array([w / width, h / height]), np.array([left, top]), width, height)
+    return square, box
+
+
+def decode_yolo(
+    output: FloatArray,
+    place: Letterbox,
+    *,
+    class_names: tuple[str, ...],
+    minimum_score: float,
+    where: str,
+) -> Detections:
+    """Return the boxes in a YOLO network's output for one picture, best first, at most 100.
+
+    Two layouts are told apart by their shape: ``(N, 5 + C)``, a row per box of centre x, centre y,
+    width, height, objectness and a score for each class (YOLO v3 to v7), and ``(4 + C, N)``, a
+    column per box without objectness (v8 and later). Of each box the best class counts. Boxes of
+    one class that overlap by more than 0.5 are one; a box without an area in the picture is none.
+    Rows with a value that is no number are left out and counted.
+
+    Args:
+        output: for one picture, in pixels of the square.
+        place: how the picture lies in the square.
+        class_names: by class number; those with an empty name are left out.
+        minimum_score: what scores below it is left out.
+        where: the detector's file, for errors.
+    """
+    rows = _rows(np.asarray(output, dtype=np.float64), len(class_names), where)
+    sound = np.isfinite(rows).all(axis=1)
+    rows = rows[sound]
+    label = rows[:, 4:].argmax(axis=1)
+    score = np.clip(rows[np.arange(len(rows)), 4 + label], 0.0, 1.0)
+    middle, half = rows[:, :2], np.clip(rows[:, 2:4], 0.0, None) / 2
+    boxes = place.to_picture(np.hstack([middle - half, middle + half]))
+    names = np.array(class_names, dtype=object)[label]
+    kept = np.flatnonzero((score >= minimum_score) & (box_areas(boxes) > 0) & (names != ""))
+    kept = kept[np.argsort(-score[kept], kind="stable")]
+    chosen = _distinct(boxes[kept], names[kept])
+    kept = kept[chosen][:_MOST_BOXES]
+    return Detections(
+        boxes=as_boxes(boxes[kept]),
+        scores=score[kept],
+        class_names=names[kept].tolist(),
+        dropped=int((~sound).sum()),
+    )
+
+
+def _rows(output: FloatArray, classes: int, where: str) -> FloatArray:
+    """Return ``(N, 4 + C)`` rows of place and class scores, objectness multiplied in."""
+    if output.ndim == 2 and output.shape[1] == 5 + classes:
+        return np.hstack([output[:, :4], output[:, 4:5] * output[:, 5:]])
+    if output.ndim == 2 and output.shape[0] == 4 + classes:
+        return np.asarray(output.T)
+    raise ModelError(
+        f"{where}: gives numbers of shape {output.shape} for a picture, and {classes} classes are "
+        f"named: neither (N, {5 + classes}) nor ({4 + classes}, N). "
+        "Correct prediction.class_names in params.yaml."
+    )
+
+
+def _distinct(boxes: Boxes, names: "np.ndarray[tuple[int], np.dtype[np.object_]]") -> list[int]:
+    """Return which of the boxes, best first, no better one of their class covers."""
+    kept: list[int] = []
+    gone = np.zeros(len(boxes), dtype=bool)
+    for place in range(len(boxes)):
+        if gone[place]:
+            continue
+        kept.append(place)
+        if len(kept) == _MOST_BOXES:
+            break
+        later = slice(place + 1, None)
+        covered = iou_matrix(boxes[place : place + 1], boxes[later])[0] > _SAME
+        gone[later] |= covered & (names[later] == names[place])
+    return kept

@@ -1,0 +1,1 @@
+"""Evaluation of models: average precision, slices, errors, label noise, promotion."""

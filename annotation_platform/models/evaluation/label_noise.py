@@ -1,0 +1,157 @@
+"""Labels spoilt on purpose, and what that costs the model that learns from them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from annotation_platform.errors import DataError, NotReadyError
+from annotation_platform.models.detection.detector import NetworkDetector, predict_files
+from annotation_platform.models.detection.learning import train_model
+from annotation_platform.models.evaluation.evaluation import Evaluation, evaluate, figure_intervals
+from annotation_platform.models.evaluation.promotion import compare
+from annotation_platform.policy import TrainingPolicy
+from annotation_platform.schema.dataset import Dataset
+from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray, box_areas, iou_matrix
+
+SHARES = (0.0, 0.05, 0.1, 0.2)
+KINDS = ("swapped", "moved", "dropped")
+_MOVED_IOU = 0.5
+_TRIES = 50
+
+
+@dataclass(frozen=True)
+class Spoilt:
+    """A dataset with errors put into it, and how many of each kind."""
+
+    dataset: Dataset
+    boxes: int  # with an area, before any was spoilt
+    errors: dict[str, int]  # by kind
+
+
+def spoil_labels(dataset: Dataset, share: float, *, seed: int) -> Spoilt:
+    """Return the boxes of ``dataset`` with errors in exactly this share of them, to the nearest.
+
+    A third each has its class swapped for another one, is moved to where it overlaps its place by
+    less than half (IoU), or is dropped; with a single class there is no swap. One seed spoils the
+    same boxes in the same way at a larger share, and more of them. Boxes without an area stay.
+
+    Raises:
+        DataError: the share is not from 0 to 1.
+    """
+    if not 0 <= share <= 1:
+        raise DataError(f"{share} of the labels cannot be spoilt: give a share from 0 to 1.")
+    boxes = dataset.boxes()
+    labels = boxes.labels.copy()
+    names = list(boxes.ontology.names)
+    sides = boxes.images.set_index("image_id")[["width", "height"]]
+    kinds = KINDS if len(names) > 1 else KINDS[1:]
+    solid = np.flatnonzero(box_areas(labels[BOX_COLUMNS].to_numpy(dtype=float)) > 0)
+    rng = np.random.default_rng([seed, 2])
+    order = rng.permutation(solid)
+    seeds = rng.integers(2**63, size=len(order))
+    errors = dict.fromkeys(KINDS, 0)
+    dropped = []
+    for number, at in enumerate(order[: round(share * len(order))]):
+        kind, own = kinds[number % len(kinds)], np.random.default_rng(seeds[number])
+        errors[kind] += 1
+        if kind == "dropped":
+            dropped.append(labels.index[at])
+        elif kind == "swapped":
+            others = [name for name in names if name != labels["class_name"].iloc[at]]
+            labels.loc[labels.index[at], "class_name"] = str(own.choice(others))
+        else:
+            width, height = sides.loc[labels["image_id"].iloc[at]].to_numpy(dtype=float)
+            box = labels[BOX_COLUMNS].iloc[at].to_numpy(dtype=float)
+            labels.loc[labels.index[at], BOX_COLUMNS] = _moved(box, width, height, own)
+    kept = labels.drop(index=dropped).reset_index(drop=True)
+    return Spoilt(replace(boxes, labels=kept), len(solid), errors)
+
+
+def noise_curve(
+    train: Dataset,
+    test: Dataset,
+    paths: Mapping[str, Path],
+    *,
+    policy: TrainingPolicy,
+    seed: int,
+    shares: Sequence[float] = SHARES,
+    progress: Callable[[float], None] | None = None,
+) -> pd.DataFrame:
+    """Return how good a model is that learned from labels of which a share is wrong.
+
+    For each share one model is trained as ``train_detector`` does it, with the same seed, on
+    the train split spoilt by ``spoil_labels``, and tested on the untouched test split. Nothing is
+    kept. The intervals are those of ``evaluate`` and ``compare``: of other test images, not of
+    another training; two trainings of the same labels differ by about .01 mAP.
+
+    Args:
+        train: what is learned from.
+        test: what is tested on.
+        paths: the file of each picture of both, by image id.
+        policy: of each training, its budget and picture size for one; the weights it names are
+            started from, otherwise it is from scratch.
+        seed: of training and noise.
+        shares: of the boxes, 0 to 1, the cleanest first.
+        progress: told the share done.
+
+    Returns:
+        A row a share: ``share``, ``boxes`` (of the train split), ``swapped``, ``moved``,
+        ``dropped``, ``map``, ``map50`` and their ``_low`` and ``_high``, ``difference`` of ``map``
+        from the first row's model on the same images, with ``_low`` and ``_high``.
+
+    Raises:
+        NotReadyError: there is no test image, or no box to learn from.
+        DataError: a share is not from 0 to 1.
+    """
+    if test.images.empty:
+        raise NotReadyError("the version has no test pictures yet. Release more rounds first.")
+    test_paths = {image_id: paths[image_id] for image_id in test.images["image_id"]}
+    rows: list[dict[str, object]] = []
+    first: Evaluation | None = None
+    for number, share in enumerate(shares):
+
+        def told(done: float, number: int = number) -> None:
+            if progress is not None:
+                progress((number + done) / len(shares))
+
+        spoilt = spoil_labels(train, share, seed=seed)
+        model = train_model(
+            spoilt.dataset, paths, policy=policy, seed=seed, dataset_tag="", progress=told
+        )
+        detector = NetworkDetector.from_bytes(model.detector.state, where="the trained model")
+        found = evaluate(test.boxes(), predict_files(detector, test_paths))
+        first = first or found
+        rows.append({"share": share, "boxes": spoilt.boxes, **spoilt.errors, **_of(found, first)})
+    return pd.DataFrame(rows)
+
+
+def _of(found: Evaluation, first: Evaluation) -> dict[str, float]:
+    intervals = figure_intervals(found.coco).overall
+    than_first = compare(found, first).map
+    ends = {"map": intervals["ap"], "map50": intervals["ap50"], "difference": than_first}
+    values = {"map": found.map, "map50": found.map50, "difference": than_first.value}
+    return {
+        key: value
+        for name, end in ends.items()
+        for key, value in (
+            (name, values[name]),
+            (f"{name}_low", end.low),
+            (f"{name}_high", end.high),
+        )
+    }
+
+
+def _moved(box: FloatArray, width: float, height: float, rng: np.random.Generator) -> FloatArray:
+    """Return the box elsewhere in the picture; a quarter of one that is too large for that."""
+    sides = box[2:] - box[:2]
+    room = np.maximum(np.array([width, height]) - sides, 0.0)
+    for _ in range(_TRIES):
+        corner = rng.uniform(0.0, 1.0, 2) * room
+        there = np.concatenate([corner, corner + sides])
+        if iou_matrix(box[None], there[None])[0, 0] < _MOVED_IOU:
+            return np.asarray(there)
+    corner = box[:2] + rng.integers(2, size=2) * sides / 2
+    return np.asarray(np.concatenate([corner, corner + sides / 2]))

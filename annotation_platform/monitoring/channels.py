@@ -1,0 +1,133 @@
+"""The ways to somebody. What they are sent to is a secret: an address may hold a token."""
+
+import logging
+import smtplib
+import ssl
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from email.message import EmailMessage
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import httpx
+
+from annotation_platform.errors import AlertError
+from annotation_platform.monitoring.alert import Alert
+
+_TIMEOUT_SECONDS = 10.0
+
+# It tells every address it asks, and these hold tokens.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True)
+class LogChannel:
+    """The log of whoever looks."""
+
+    warn: Callable[[str], None] = field(repr=False)
+    name: str = "log"
+
+    def send(self, alert: Alert) -> None:
+        """Write it as a warning."""
+        self.warn(f"{alert.subject}: {alert.sentence} {alert.remedy}")
+
+
+@dataclass(frozen=True)
+class WebhookChannel:
+    """Somebody's own receiver: the alert as JSON, its digest as ``Idempotency-Key``."""
+
+    url: str = field(repr=False)
+    name: str = "webhook"
+
+    def send(self, alert: Alert) -> None:
+        """Post it."""
+        _post(self.url, asdict(alert), alert)
+
+
+@dataclass(frozen=True)
+class SlackChannel:
+    """An incoming webhook of Slack, or of what understands the same."""
+
+    url: str = field(repr=False)
+    name: str = "slack"
+
+    def send(self, alert: Alert) -> None:
+        """Post it as a message."""
+        text = f"*{_plain(alert.subject)}*: {_plain(alert.sentence)} {_plain(alert.remedy)}"
+        _post(self.url, {"text": text}, alert)
+
+
+@dataclass(frozen=True)
+class MailChannel:
+    """E-mail through a server: ``smtp://user:password@host:port``, or ``smtps://`` for TLS.
+
+    With ``smtp://`` TLS is used where the server offers it, and a password is sent with TLS alone.
+    The server's certificate has to be sound. ``sender`` may be empty: the user where that is an
+    address, else one at the server's host.
+    """
+
+    server: str = field(repr=False)
+    to: str
+    sender: str = ""
+    name: str = "email"
+
+    def send(self, alert: Alert) -> None:
+        """Send it to everybody who is to know."""
+        try:
+            parts = urlsplit(self.server)
+            user, password = unquote(parts.username or ""), unquote(parts.password or "")
+            sender = self.sender or (user if "@" in user else f"annotations@{parts.hostname}")
+            with _connected(parts.scheme, parts.hostname or "", parts.port or 0) as client:
+                if user:
+                    if not isinstance(client.sock, ssl.SSLSocket):
+                        raise AlertError("the server offers no TLS, and a password needs it.")
+                    client.login(user, password)
+                refused = client.send_message(_message(alert, sender, self.to))
+        except (OSError, ValueError, smtplib.SMTPException) as error:
+            # Neither the error's text nor its cause: parts of the address may be in them.
+            raise AlertError(f"the mail server took nothing ({type(error).__name__}).") from None
+        if refused:
+            raise AlertError(f"the mail server refused {len(refused)} of those it is for.")
+
+
+def _connected(scheme: str, host: str, port: int) -> smtplib.SMTP:
+    """Return a connection, with TLS if that is asked for or offered."""
+    context = ssl.create_default_context()
+    if scheme == "smtps":
+        return smtplib.SMTP_SSL(host, port, timeout=_TIMEOUT_SECONDS, context=context)
+    client = smtplib.SMTP(host, port, timeout=_TIMEOUT_SECONDS)
+    try:
+        client.ehlo()
+        if client.has_extn("starttls"):
+            client.starttls(context=context)
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def _message(alert: Alert, sender: str, to: str) -> EmailMessage:
+    message = EmailMessage()
+    message["Subject"] = f"{alert.subject}: {alert.kind}"
+    message["From"] = sender
+    message["To"] = to
+    message["Message-ID"] = f"<{alert.digest}@annotation-platform>"
+    message.set_content(f"{alert.sentence}\n\n{alert.remedy}\n")
+    return message
+
+
+def _post(url: str, body: dict[str, Any], alert: Alert) -> None:
+    try:
+        answer = httpx.post(
+            url, json=body, headers={"Idempotency-Key": alert.digest}, timeout=_TIMEOUT_SECONDS
+        )
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        # Neither the error's text nor its cause: the address is in them.
+        raise AlertError(f"cannot be reached ({type(error).__name__}).") from None
+    if not answer.is_success:
+        raise AlertError(f"answered {answer.status_code}.")
+
+
+def _plain(text: str) -> str:
+    """Return a text without what Slack reads as a link or a mention."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

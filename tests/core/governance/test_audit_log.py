@@ -1,0 +1,486 @@
+"""Events and uses vouch for each other: whatever is done to either, `verify` names the place."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from annotation_platform.actor import system_user
+from annotation_platform.errors import DataError
+from annotation_platform.governance.audit_log import noting
+from annotation_platform.governance.audit_log.events import ACTIONS, Event, EventLog
+from annotation_platform.governance.audit_log.reading import Wanted, read_events, read_reads
+from annotation_platform.governance.audit_log.verify import verify_logs
+from annotation_platform.ingestion.lake import open_lake
+from annotation_platform.labeling.annotations import Review
+from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.reviews import Decided
+from annotation_platform.labeling.round_decisions import RoundRecord
+from annotation_platform.policy import parse_params
+from annotation_platform.storage.audited import AuditedStore, AuditLog
+from annotation_platform.storage.chain import Link, digest_of, make_line
+from annotation_platform.storage.objects import LocalObjectStore
+from annotation_platform.storage.s3 import s3_client
+
+PROJECT_ROOT = Path(__file__).parents[3]
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+ONE = "round-0001"
+
+APPEND = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from annotation_platform.governance.audit_log.events import Event, EventLog
+from annotation_platform.storage.audited import AuditedStore, AuditLog
+from annotation_platform.storage.objects import LocalObjectStore
+from annotation_platform.storage.s3 import s3_client
+home, name, times = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+log = AuditLog(home / "audit", lambda: {"author": name})
+events = EventLog(AuditedStore(LocalObjectStore(home / "lake"), log))
+for number in range(times):
+    events.append([Event("people", f"{name} {number}")], now=datetime.now(UTC))
+    print(number, flush=True)
+"""
+
+
+class Home:
+    """A lake in a folder, and the log of its uses beside it."""
+
+    def __init__(self, root, name="audit", who=lambda: {"author": "ada", "command": "a test"}):
+        self.root, self.uses = root, AuditLog(root / name, who)
+        self.lake = open_lake(root / "lake", root / "landing", audit=self.uses)
+        # Looking is no use.
+        self.looked_at = open_lake(root / "lake", root / "landing")
+
+    def note(self, *subjects):
+        """Write events in one entry."""
+        EventLog(self.lake.store).append(
+            [Event("people", each, "why") for each in subjects], now=NOON
+        )
+
+    def verify(self):
+        return verify_logs(EventLog(self.looked_at.store), self.uses)
+
+    def problem(self):
+        (found,) = self.verify().problems
+        return found
+
+    def events(self, **wanted):
+        return read_events(self.looked_at, Wanted(**wanted)).lines
+
+    @property
+    def day(self):
+        return max((self.root / "audit").glob("*.jsonl"))
+
+    def entry(self, number):
+        return self.root / "lake" / "audit" / f"{number:06d}.jsonl"
+
+
+@pytest.fixture
+def home(tmp_path):
+    """Four events in three entries, and uses before, between and after them."""
+    made = Home(tmp_path)
+    made.lake.store.put("tables/human_labels/round-0001.parquet", b"1")
+    made.note("first")
+    made.note("second", "third")
+    made.lake.store.get("tables/human_labels/round-0001.parquet")
+    made.note("fourth")
+    return made
+
+
+def rows(path):
+    return path.read_bytes().splitlines(keepends=True)
+
+
+def test_what_was_written_is_whole(home):
+    found = home.verify()
+    assert (found.whole, found.entries, found.events, found.files) == (True, 3, 4, 1)
+    assert found.notes == ()
+    first, *_, last = home.events()
+    assert first == {
+        "number": 1, "at": "2026-05-01T12:00:00.000000+00:00", "author": "ada",
+        "action": "people", "subject": "first", "reason": "why", "facts": {"command": "a test"},
+        "policy": "", "previous": "begin", "reads_head": first["reads_head"],
+    }  # fmt: skip
+    uses = [json.loads(row) for row in rows(home.day)]
+    # Each says where the other stood.
+    vouched = rows(home.day)[last["reads_head"]["number"] - 1]
+    assert digest_of(vouched.rstrip(b"\n")) == last["reads_head"]["sha256"]
+    assert (uses[-1]["action"], uses[-1]["key"]) == ("event", "audit/000003.jsonl")
+    assert uses[-1]["sha256"] == digest_of(home.entry(3).read_bytes().rstrip(b"\n"))
+
+
+def test_a_changed_byte_in_any_event_is_named(home):
+    places = [(1, 1), (2, 1), (2, 2), (3, 1)]
+    for number, row in places:
+        path = home.entry(number)
+        before = rows(path)
+        for at in range(0, len(before[row - 1]), 7):
+            changed = bytearray(before[row - 1])
+            changed[at] ^= 1
+            path.write_bytes(b"".join([*before[: row - 1], changed, *before[row:]]))
+            problem = home.problem()
+            assert (problem.file, problem.line) == (f"audit/{number:06d}.jsonl", row)
+            assert str(path).endswith(problem.file)
+        path.write_bytes(b"".join(before))
+    assert home.verify().whole
+
+
+def test_a_changed_byte_in_any_use_is_named(home):
+    before = rows(home.day)
+    # The last line was written after the last event.
+    for row in range(1, len(before)):
+        for at in range(0, len(before[row - 1]), 7):
+            changed = bytearray(before[row - 1])
+            changed[at] ^= 1
+            home.day.write_bytes(b"".join([*before[: row - 1], changed, *before[row:]]))
+            problem = home.problem()
+            assert problem.file == home.day.name
+            # Of the last two lines it is either.
+            assert problem.line == row or (row == len(before) and f":{row}" in problem.what)
+    home.day.write_bytes(b"".join(before))
+    assert home.verify().whole
+
+
+@pytest.mark.parametrize(
+    ("tamper", "file", "says"),
+    [
+        pytest.param(lambda h: h.entry(1).unlink(), "audit/000001.jsonl", "missing", id="first"),
+        pytest.param(lambda h: h.entry(2).unlink(), "audit/000002.jsonl", "missing", id="middle"),
+        pytest.param(lambda h: h.entry(3).unlink(), "audit/000003.jsonl", "missing", id="last"),
+        pytest.param(lambda h: h.entry(2).write_bytes(b""), "audit/000002.jsonl", "empty",
+                     id="emptied"),
+        pytest.param(lambda h: shutil.copy(h.entry(3), h.entry(4)), "audit/000004.jsonl",
+                     "added once more", id="copied"),
+        pytest.param(lambda h: h.entry(2).write_bytes(rows(h.entry(2))[0]), "audit/000003.jsonl",
+                     "missing what was 3", id="a line of an entry"),
+        pytest.param(lambda h: h.entry(2).write_bytes(b"".join(reversed(rows(h.entry(2))))),
+                     "audit/000002.jsonl", "2 comes later", id="swapped"),
+        pytest.param(lambda h: (h.entry(3).parent / "notes.txt").write_text("x"),
+                     "audit/notes.txt", "added", id="another file"),
+    ],
+)  # fmt: skip
+def test_what_is_done_to_entries_is_named(home, tamper, file, says):
+    tamper(home)
+    problem = home.problem()
+    assert problem.file == file
+    assert says in problem.what
+
+
+def test_an_end_of_the_events_that_was_written_anew_is_named(home):
+    (row,) = rows(home.entry(3))
+    forged = {**json.loads(row), "reason": "another reason"}
+    forged = {key: forged[key] for key in forged if key not in {"number", "previous"}}
+    last = Link(3, digest_of(rows(home.entry(2))[1].rstrip(b"\n")))
+    home.entry(3).write_bytes(make_line(last, forged) + b"\n")
+    problem = home.problem()
+    assert (problem.file, problem.line) == ("audit/000003.jsonl", 1)
+    assert home.day.name in problem.what
+
+
+def test_what_is_done_to_uses_is_named(home):
+    before = rows(home.day)
+    last_vouched = home.events()[-1]["reads_head"]["number"]
+
+    def written(*order):
+        home.day.write_bytes(b"".join(before[each] for each in order))
+        return home.problem()
+
+    everything = range(len(before))
+    problem = written(*(each for each in everything if each != 3))
+    assert (problem.line, "missing what was 4" in problem.what) == (4, True)
+    problem = written(0, 2, 1, *everything[3:])
+    assert (problem.line, "2 comes later" in problem.what) == (2, True)
+    problem = written(0, 1, 1, *everything[2:])
+    assert (problem.line, "added" in problem.what) == (3, True)
+    problem = written(*everything[1:])
+    assert (problem.line, "not the first of its day" in problem.what) == (1, True)
+    # Up to what the last event rests on, the end cannot be cut off either.
+    for kept in range(last_vouched):
+        problem = written(*range(kept))
+        assert "rests on its line number" in problem.what or "notes it" in problem.what
+    home.day.write_bytes(b"".join(before[:last_vouched]))
+    assert home.verify().whole
+
+
+def test_a_log_of_uses_that_was_made_anew_is_found_out(home):
+    shutil.rmtree(home.day.parent)
+    assert "which is not there" in home.problem().what
+    # Whole in itself, and as long as the real one.
+    for _ in range(20):
+        home.uses.write("get", "nothing of interest")
+    problem = home.problem()
+    assert (problem.file, "replaced" in problem.what) == (home.day.name, True)
+
+
+def test_days_of_uses_may_go_and_other_homes_are_checked_there(tmp_path):
+    for day in (1, 2, 3):
+        home = Home(tmp_path)
+        home.uses = AuditLog(tmp_path / "audit", home.uses.who,
+                             lambda day=day: datetime(2026, 5, day, tzinfo=UTC))  # fmt: skip
+        home.lake = open_lake(tmp_path / "lake", tmp_path / "landing", audit=home.uses)
+        home.lake.store.put("a", b"1")
+        home.note(f"day {day}")
+    (tmp_path / "audit" / "2026-05-01.jsonl").unlink()
+    found = home.verify()
+    assert found.whole
+    assert found.notes == (
+        "2026-05-02.jsonl:1 is number 4: the lines before it are not kept",
+        "1 events rest on days of uses that were deleted",
+    )
+    other = Home(tmp_path, name="other home")
+    other.lake.store.put("a", b"1")
+    other.note("elsewhere")
+    assert home.verify().notes[1:] == (
+        f"1 events rest on the log of uses of another home ({other.uses.home}): verify that there",
+        "1 events rest on days of uses that were deleted",
+    )
+    found = other.verify()
+    assert (found.whole, found.events) == (True, 4)
+    assert [note for note in found.notes if home.uses.home in note]
+
+
+def test_processes_that_note_at_once_make_one_chain_and_lose_nothing(tmp_path):
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", APPEND, str(tmp_path), f"writer-{number}", "15"],
+            stdout=subprocess.PIPE,
+            cwd=PROJECT_ROOT,
+        )
+        for number in range(4)
+    ]
+    for writer in writers:
+        writer.communicate(timeout=120)
+    home = Home(tmp_path)
+    found = home.verify()
+    assert (found.problems, found.entries, found.events) == ((), 60, 60)
+    subjects = [line["subject"] for line in home.events()]
+    for number in range(4):
+        own = [each for each in subjects if each.startswith(f"writer-{number} ")]
+        assert own == [f"writer-{number} {each}" for each in range(15)]
+
+
+def test_a_writer_of_events_that_is_killed_leaves_both_logs_whole(tmp_path):
+    home = Home(tmp_path)
+    for times in range(1, 6):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", APPEND, str(tmp_path), "killed", "100000"],
+            stdout=subprocess.PIPE,
+            cwd=PROJECT_ROOT,
+        )
+        for _ in range(3 * times):
+            writer.stdout.readline()
+        writer.send_signal(signal.SIGKILL)
+        writer.communicate(timeout=60)
+        home.note("afterwards")
+        assert home.verify().problems == ()
+    assert sum(line["subject"] == "afterwards" for line in home.events()) == 5
+
+
+def test_an_answer_of_the_store_that_got_lost_writes_no_event_twice(tmp_path):
+    class Forgetful(LocalObjectStore):
+        """Creates, and says of the first it did not: as S3 does where its answer got lost."""
+
+        lost = 1
+
+        def create(self, key, data, *, private=False):
+            made = super().create(key, data, private=private)
+            self.lost -= 1
+            return made and self.lost < 0
+
+    events = EventLog(Forgetful(tmp_path))
+    events.append([Event("people", "once")], now=NOON)
+    events.append([Event("people", "twice")], now=NOON)
+    assert [key for key, _ in events.read()] == ["audit/000001.jsonl", "audit/000002.jsonl"]
+
+
+def test_without_a_log_of_uses_the_author_is_who_runs_the_process(tmp_path):
+    lake = open_lake(tmp_path / "lake", tmp_path / "landing")
+    EventLog(lake.store).append([Event("people", "somebody")], now=NOON)
+    (line,) = read_events(lake, Wanted()).lines
+    assert (line["author"], line["reads_head"]) == (system_user(), None)
+
+
+def policy(**sections):
+    content = {"ontology": {"classes": [{"id": 1, "name": "cat"}]}, **sections}
+    return parse_params(json.dumps(content), where="a test")
+
+
+def test_a_policy_is_noted_when_it_is_another_one_with_what_changed(home):
+    one = policy()
+    two = policy(review={"sample_share": 0.5}, ontology={
+        "classes": [{"id": 1, "name": "tomcat", "was": ["cat"]}, {"id": 2, "name": "dog"}]
+    })  # fmt: skip
+    for each in (one, one, two, two, one):
+        noting.note_policy(each, home.lake, used_for=f"label_tasks of {ONE}", now=NOON)
+        # Other events come between.
+        home.note("other")
+    first, second, third = home.events(action="policy")
+    assert (first["subject"], first["facts"]["settings"]) == (one.digest, None)
+    assert (second["subject"], second["facts"]["before"]) == (two.digest, one.digest)
+    assert second["facts"]["settings"] == {
+        "ontology.classes": [["1"], ["1", "2"]],
+        "ontology.classes.1.name": ["cat", "tomcat"],
+        "ontology.classes.1.was": [[], ["cat"]],
+        "ontology.classes.2.color": [None, ""],
+        "ontology.classes.2.id": [None, 2],
+        "ontology.classes.2.name": [None, "dog"],
+        "ontology.classes.2.shape": [None, "box"],
+        "ontology.classes.2.was": [None, []],
+        "review.sample_share": [one.review.sample_share, 0.5],
+    }
+    assert second["reason"] == f"used for label_tasks of {ONE}"
+    assert third["facts"]["settings"]["review.sample_share"] == [0.5, one.review.sample_share]
+    assert home.verify().whole
+
+
+def test_a_policy_that_did_not_change_writes_nothing_and_lists_nothing(tmp_path):
+    class Asked(LocalObjectStore):
+        """Counts what it is asked."""
+
+        def __init__(self, root):
+            super().__init__(root)
+            self.asked = []
+
+        def list(self, prefix):
+            self.asked.append(f"list {prefix}")
+            return super().list(prefix)
+
+        def exists(self, key):
+            self.asked.append(f"exists {key}")
+            return super().exists(key)
+
+        def get(self, key):
+            self.asked.append(f"get {key}")
+            return super().get(key)
+
+    home = Home(tmp_path)
+    for number in range(300):
+        home.note(str(number))
+    asked = Asked(tmp_path / "lake")
+    lake = open_lake(tmp_path / "lake", tmp_path / "landing")
+    lake = replace(lake, store=AuditedStore(asked, home.uses))
+    noting.note_policy(policy(), lake, used_for="x", now=NOON)
+    asked.asked.clear()
+    noting.note_policy(policy(), lake, used_for="x", now=NOON)
+    assert asked.asked == [
+        "exists audit/000301.jsonl", "exists audit/000302.jsonl", "get audit/000301.jsonl"
+    ]  # fmt: skip
+    # A home that knows nothing finds the end by itself.
+    asked.asked.clear()
+    EventLog(asked).append([Event("people", "x")], now=NOON)
+    assert home.entry(302).exists()
+    assert 10 < len(asked.asked) < 25
+
+
+def test_in_s3_an_event_takes_four_requests_however_many_there_are(tmp_path, s3_bucket):
+    client, uses = s3_client(), AuditLog(tmp_path / "audit", lambda: {"author": "ada"})
+    places = (f"s3://{s3_bucket}/lake", tmp_path / "landing")
+    lake = open_lake(*places, cache=tmp_path / "cache", client=client, audit=uses)
+    for number in range(5):
+        EventLog(lake.store).append([Event("people", str(number))], now=NOON)
+    noting.note_policy(policy(), lake, used_for="x", now=NOON)
+    asked = []
+    client.meta.events.register("before-call.s3", lambda model, **_: asked.append(model.name))
+    EventLog(lake.store).append([Event("people", "one more")], now=NOON)
+    assert asked == ["HeadObject", "HeadObject", "GetObject", "PutObject"]
+    asked.clear()
+    noting.note_policy(policy(), lake, used_for="x", now=NOON)
+    assert asked == ["HeadObject", "HeadObject", "GetObject"]
+    looked_at = open_lake(*places, cache=tmp_path / "cache", client=client)
+    found = verify_logs(EventLog(looked_at.store), uses)
+    assert (found.problems, found.events) == ((), 7)
+    client.delete_object(Bucket=s3_bucket, Key="lake/audit/000007.jsonl")
+    (problem,) = verify_logs(EventLog(looked_at.store), uses).problems
+    assert (problem.file, "is missing" in problem.what) == ("audit/000007.jsonl", True)
+
+
+def decided(*reviews):
+    return Decided(
+        {image: Review(decision, [], comment, []) for image, decision, comment in reviews},
+        {image: "annotator-1" for image, *_ in reviews},
+        {image: NOON for image, *_ in reviews},
+        "",
+    )
+
+
+def test_reviews_decisions_and_releases_are_noted_once_each(home):
+    record = RoundRecord(home.lake.store, ONE)
+    record.write("closed", reason="enough", by="bob", now=NOON, entries=1)
+    row = {"tag": "set@v1.0.0", "commit": "c", "folder_md5": "m", "images": 3, "new_version": True}
+    first = ("a" * 64, "rejected", "too dark")
+    second = ("b" * 64, "accepted", "")
+    changed = ("a" * 64, "fixed", "brighter")
+    for said in ([first], [first], [first, second], [changed, second]):
+        noting.note_reviews(ONE, decided(*said), home.lake, now=NOON)
+        noting.note_decisions(ONE, home.lake, now=NOON)
+        noting.note_release(ONE, row, home.lake, now=NOON)
+        row["new_version"] = False
+    record.write("reopened", reason="they came back", by="ada", now=NOON, entries=1)
+    noting.note_decisions(ONE, home.lake, now=NOON)
+    reviews = [(each["author"], each["subject"][0], each["reason"], each["facts"]["decision"])
+               for each in home.events(action="review")]  # fmt: skip
+    assert reviews == [
+        ("annotator-1", "a", "too dark", "rejected"),
+        ("annotator-1", "b", "", "accepted"),
+        ("annotator-1", "a", "brighter", "fixed"),
+    ]
+    rounds = [(each["author"], each["reason"], each["facts"]["decision"])
+              for each in home.events(action="round")]  # fmt: skip
+    assert rounds == [("bob", "enough", "closed"), ("ada", "they came back", "reopened")]
+    (release,) = home.events(action="release")
+    assert release["subject"] == "set@v1.0.0"
+    assert release["facts"]["new_version"]
+    assert (release["author"], release["facts"]["round"]) == ("ada", ONE)
+    assert home.verify().whole
+
+
+def test_people_are_named_by_pseudonym_and_an_erasure_by_what_tells_nothing(home):
+    address = "Bob@example.org"
+    noting.note_skill(address, "reviewer", home.lake, granted=True, now=NOON)
+    noting.note_person(address, "removed", home.lake, now=NOON)
+    noting.note_stage("set@v1.0.0", "deprecated", home.lake, reason=" labels\nwrong ", now=NOON)
+    facts = {"images": 1}
+    noting.note_erasure("3fa9c1", home.lake, reason="asked for it", facts=facts, now=NOON)
+    skill, person, stage, erasure = home.events()[4:]
+    assert (
+        skill["subject"] == person["subject"] == AnswersLedger(home.lake.store).pseudonym(address)
+    )
+    assert (skill["facts"]["skill"], skill["facts"]["granted"]) == ("reviewer", True)
+    assert (stage["reason"], stage["facts"]["stage"]) == ("labels wrong", "deprecated")
+    assert (erasure["subject"], erasure["reason"]) == ("3fa9c1", "asked for it")
+    assert erasure["facts"]["images"] == 1
+    assert {each["action"] for each in (skill, person, stage, erasure)} < set(ACTIONS)
+    text = b"".join(path.read_bytes() for path in home.root.rglob("*.jsonl"))
+    assert b"example.org" not in text.lower()
+
+
+def test_events_and_reads_are_found_by_time_action_and_author(home):
+    bob = Home(home.root, who=lambda: {"author": "bob", "run": "1", "asset": "human_labels"})
+    later = NOON + timedelta(hours=1)
+    EventLog(bob.lake.store).append([Event("erasure", "x")], now=later)
+    assert [line["subject"] for line in home.events(since=later)] == ["x"]
+    assert [line["subject"] for line in home.events(author="bob")] == ["x"]
+    assert len(home.events(action="people")) == 4
+    with pytest.raises(DataError, match=r"'eve' is no author in this log\. There is: ada, bob\."):
+        home.events(author="eve")
+    # A copy of a round's human_labels, as a version's rebuilding reads it.
+    digest = home.lake.tables.lineage.keep(b"a table")
+    home.lake.store.create(f"lineage/human_labels/{ONE}/{digest}.json", b"{}")
+    bob.lake.store.get(f"inputs/{digest}.parquet")
+    bob.lake.store.get(f"lineage/human_labels/{ONE}/{digest}.json")
+    bob.lake.store.arrow_place()
+    found = read_reads(home.looked_at, home.uses, Wanted())
+    assert [(line["author"], line["action"], line["key"]) for line in found.lines] == [
+        ("ada", "get", "tables/human_labels/round-0001.parquet"),
+        ("bob", "get", f"inputs/{digest}.parquet"),
+        ("bob", "query", "tables"),
+    ]
+    assert len(read_reads(home.looked_at, home.uses, Wanted(author="ada")).lines) == 1
+    assert read_reads(home.looked_at, home.uses, Wanted(since=datetime.now(UTC))).lines == []
