@@ -15,11 +15,11 @@ __version__ = "0.1.0"
 
 
 def query(sql: str, *, home: str | Path | None = None) -> "pd.DataFrame":
-    """Return the answer to a SELECT over the catalogue; see ``catalogue.query``."""
+    """Return the answer to a SELECT over the catalog; see ``catalog.query``."""
     # Importing the package stays free of pandas and DuckDB.
-    from annotation_platform.catalog.query import query as answer
+    from annotation_platform.catalog.query import query as annotation
 
-    return answer(sql, home=home)
+    return annotation(sql, home=home)
 
 
 def load(
@@ -29,7 +29,7 @@ def load(
     remote: str = "",
     folder: str | Path | None = None,
 ) -> "LoadedVersion":
-    """Return a published version: its labels as a table, its pictures as torch samples.
+    """Return a published version: its labels as a table, its images as torch samples.
 
     See ``versioning.loading``.
     """

@@ -15,7 +15,7 @@ Without its arguments: there may be an address or a secret in them.
 
 
 @dataclass(frozen=True)
-class CommandDoer:
+class CommandActor:
     """A user of this machine, and the command that they gave."""
 
     author: str
@@ -26,9 +26,9 @@ class CommandDoer:
         return {"author": self.author, "command": self.command}
 
 
-def command_doer() -> CommandDoer:
+def command_actor() -> CommandActor:
     """Return who runs this process, and by which command; where there is none, the program."""
-    return CommandDoer(system_user(), COMMAND.get() or Path(sys.argv[0]).name)
+    return CommandActor(system_user(), COMMAND.get() or Path(sys.argv[0]).name)
 
 
 def system_user() -> str:

@@ -55,7 +55,7 @@ defs = dg.Definitions(
         labeling_sensors.labeling_complete_sensor,
         release_sensors.review_complete_sensor,
         release_sensors.new_version_sensor,
-        trouble_sensors.trouble_sensor,
+        trouble_sensors.failure_sensor,
     ],
     resources=build_resources(read_settings()),
 )

@@ -50,7 +50,7 @@ class LabelingError(AnnotationPlatformError):
 
 
 class QueryError(AnnotationPlatformError):
-    """A query is wrong, or asks for more than reading the catalogue."""
+    """A query is wrong, or asks for more than reading the catalog."""
 
 
 class ModelError(AnnotationPlatformError):

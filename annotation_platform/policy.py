@@ -22,7 +22,7 @@ class _Policy(BaseModel):
 
 
 MetadataField = Literal["source", "captured_at", "geo", "device", "licence", "consent"]
-"""What a sidecar can say of a picture, and ``cleaning.mandatory_metadata`` can ask for."""
+"""What a sidecar can say of an image, and ``cleaning.mandatory_metadata`` can ask for."""
 
 
 class RoundPolicy(_Policy):
@@ -61,7 +61,7 @@ class SelectionPolicy(_Policy):
     are rare in the labels so far, ``diverse_share`` to images unlike all others, and the rest to
     those of which the model is unsure by ``measure``; without proposals all are unlike ones.
     ``audit_share`` is drawn by lot from the whole pool before anything else. ``embedder`` says by
-    which vectors images are alike: the picture's own layout and colours, or what the promoted
+    which vectors images are alike: the image's own layout and colours, or what the promoted
     model sees.
     """
 
@@ -81,7 +81,7 @@ class SelectionPolicy(_Policy):
     diverse_share: float = Field(default=0.2, ge=0, le=1)
     audit_share: float = Field(default=0.1, ge=0, le=1)
     outliers: Literal["keep", "drop", "mine"] = "keep"
-    embedder: Literal["picture", "model"] = "picture"
+    embedder: Literal["image", "model"] = "image"
 
     @model_validator(mode="after")
     def _shares_fit(self) -> "SelectionPolicy":
@@ -93,22 +93,23 @@ class SelectionPolicy(_Policy):
 class LabelingPolicy(_Policy):
     """Who is asked, how often, and with what help.
 
-    ``answers_by_class`` asks more of images on which such a class is proposed. With
+    ``annotations_by_class`` asks more of images on which such a class is proposed. With
     ``stop_at_lead`` above 0 a task gets that many answers, and further ones, up to
-    ``most_answers``, until the answers lead by so many votes. With ``qualify_answers`` above 0
+    ``most_annotations``, until the answers lead by so many votes. With ``qualify_annotations``
+    above 0
     people get gold tasks alone until they answered so many of them and were right in
     ``qualify_share`` of what there was to decide. With ``resend_lost`` a task that
     somebody deleted where people label is made again, unless it was answered. ``backends`` shares
     new tasks out between ``label-studio`` and ``handoff``, packages for a vendor.
     """
 
-    answers_per_task: int = Field(default=1, ge=1, le=25)
-    answers_by_class: dict[str, int] = Field(default={})
+    annotations_per_task: int = Field(default=1, ge=1, le=25)
+    annotations_by_class: dict[str, int] = Field(default={})
     stop_at_lead: int = Field(default=0, ge=0, le=10)
-    most_answers: int = Field(default=7, ge=1, le=25)
+    most_annotations: int = Field(default=7, ge=1, le=25)
     expertise: str = ""
     expertise_by_class: dict[str, str] = Field(default={})
-    qualify_answers: int = Field(default=0, ge=0)
+    qualify_annotations: int = Field(default=0, ge=0)
     qualify_share: float = Field(default=0.8, ge=0, le=1)
     preannotate: bool = True
     minimum_score: float = Field(default=0.5, ge=0, le=1)
@@ -123,21 +124,23 @@ class LabelingPolicy(_Policy):
 
     @model_validator(mode="after")
     def _numbers_fit(self) -> "LabelingPolicy":
-        for name, answers in self.answers_by_class.items():
-            if not 1 <= answers <= 25:
-                raise ValueError(f"answers_by_class: {name}: {answers} is not 1 to 25 answers")
-        if self.stop_at_lead > self.most_answers:
-            raise ValueError("stop_at_lead is above most_answers")
+        for name, annotations in self.annotations_by_class.items():
+            if not 1 <= annotations <= 25:
+                raise ValueError(
+                    f"annotations_by_class: {name}: {annotations} is not 1 to 25 answers"
+                )
+        if self.stop_at_lead > self.most_annotations:
+            raise ValueError("stop_at_lead is above most_annotations")
         if any(share < 0 for share in self.backends.values()) or (
             self.backends and not sum(self.backends.values())
         ):
             raise ValueError("backends: shares are not negative, and one of them is above 0")
         return self
 
-    def first_answers(self, proposed: Collection[str]) -> int:
+    def first_annotations(self, proposed: Collection[str]) -> int:
         """Return how many people are asked first about an image on which these are proposed."""
-        by_class = [self.answers_by_class.get(name, 0) for name in proposed]
-        return self.stop_at_lead or max([self.answers_per_task, *by_class])
+        by_class = [self.annotations_by_class.get(name, 0) for name in proposed]
+        return self.stop_at_lead or max([self.annotations_per_task, *by_class])
 
 
 class MaskingPolicy(_Policy):
@@ -200,7 +203,7 @@ class ErasurePolicy(_Policy):
     """What is erased with an image.
 
     What repeats it always is. With ``near_duplicates`` so is its whole group: crops of it, stamped
-    or mirrored copies, and the pictures before and after it that look like it.
+    or mirrored copies, and the images before and after it that look like it.
     """
 
     near_duplicates: bool = True
@@ -212,7 +215,7 @@ class AutoAcceptPolicy(_Policy):
     Of what is accepted at most ``alpha`` is wrong or missed, and of each class at most
     ``class_alpha`` (0: classes are not looked at one by one), but with a chance of ``delta``. A
     batch that differs from the audit at ``drift_level`` is refused. ``reaudit_share`` of the
-    accepted pictures goes to people all the same, blind.
+    accepted images goes to people all the same, blind.
     """
 
     enabled: bool = False
@@ -274,7 +277,7 @@ class TrainingPolicy(_Policy):
     """How the detector learns, and the classifier where there are choices.
 
     It learns for ``cpu_seconds`` of processor time, or, with ``steps`` above 0, so many batches:
-    then the same seed gives the same weights again. From pictures larger than ``tile_side`` it
+    then the same seed gives the same weights again. From images larger than ``tile_side`` it
     learns whole and in tiles of that side, as the profile of ``prediction`` looks at them; 0: whole
     only. ``tensorboard`` and ``dvclive`` write what it learned, step by step, for these tools.
 
@@ -306,12 +309,12 @@ class TrainingPolicy(_Policy):
 
 
 class ProfilePolicy(_Policy):
-    """How thoroughly pictures are looked at.
+    """How thoroughly images are looked at.
 
-    Pictures larger than ``tile_side`` pixels are looked at whole and in tiles of that side, which
+    Images larger than ``tile_side`` pixels are looked at whole and in tiles of that side, which
     share ``tile_overlap`` of it; 0: whole only. ``flips``: mirrored left to right, too.
     ``ensemble``: so many of the models promoted last look together. ``most_passes`` limits what a
-    picture may cost; 0: as many passes as that takes.
+    image may cost; 0: as many passes as that takes.
     """
 
     tile_side: int = Field(default=0, ge=0)
@@ -329,7 +332,7 @@ class PredictionPolicy(_Policy):
     ``architecture`` is torchvision's name of a published detector: ``weights`` is then its file,
     or empty for torchvision's download. ``class_names`` are the classes of its outputs, in order,
     where the file is not ours, ``classes`` says which class of the ontology one of them is where
-    the names differ; what has none is left out. ``image_side``: to what pictures are brought for a
+    the names differ; what has none is left out. ``image_side``: to what images are brought for a
     file that takes any size.
     """
 
@@ -349,7 +352,7 @@ class PredictionPolicy(_Policy):
         return self.labelling if self.profile == "labelling" else self.serving
 
 
-class Params(_Policy):
+class Policy(_Policy):
     """The whole policy."""
 
     ontology: Ontology
@@ -371,9 +374,9 @@ class Params(_Policy):
     erasure: ErasurePolicy = ErasurePolicy()
 
     @model_validator(mode="after")
-    def _classes_are_known(self) -> "Params":
+    def _classes_are_known(self) -> "Policy":
         known = set(self.ontology.names)
-        for field in ("answers_by_class", "expertise_by_class"):
+        for field in ("annotations_by_class", "expertise_by_class"):
             unknown = sorted(set(getattr(self.labeling, field)) - known)
             if unknown:
                 raise ValueError(f"labeling.{field}: {unknown[0]} is no class of the ontology")
@@ -391,7 +394,7 @@ class Params(_Policy):
         return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
-def read_params(path: Path) -> Params:
+def read_policy(path: Path) -> Policy:
     """Return the policy in ``path``; a missing or wrong one is a SettingsError naming the field."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -400,12 +403,12 @@ def read_params(path: Path) -> Params:
             f"{path}: the policy cannot be read ({error.strerror}). "
             "Set ANNOTATION_PARAMS to a params.yaml."
         ) from error
-    return parse_params(text, where=str(path))
+    return parse_policy(text, where=str(path))
 
 
 # Every run and every look of a sensor reads the policy anew; it seldom changed.
 @lru_cache(maxsize=32)
-def parse_params(text: str, *, where: str) -> Params:
+def parse_policy(text: str, *, where: str) -> Policy:
     """Return the policy written in ``text``; ``where`` names its source in errors."""
     try:
         data = yaml.safe_load(text)
@@ -414,7 +417,7 @@ def parse_params(text: str, *, where: str) -> Params:
     if not isinstance(data, dict):
         raise SettingsError(f"{where}: a policy is a mapping with at least `ontology:`.")
     try:
-        return Params.model_validate(data)
+        return Policy.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "policy"
@@ -426,7 +429,7 @@ def parse_params(text: str, *, where: str) -> Params:
 
 def _known_keys(place: Sequence[int | str]) -> str:
     """Return the keys that there are beside one that there is not."""
-    model: Any = Params
+    model: Any = Policy
     for part in place[:-1]:
         model = model.model_fields[part].annotation if isinstance(part, str) else get_args(model)[0]
     return ", ".join(model.model_fields)

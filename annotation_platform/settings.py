@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     )
     shown_profile: str = Field(default="", description="AWS profile that may read that alone")
     receipts: str = Field(default="", description="dynamodb://table for what has landed")
-    runner: str = Field(default="", description="Ray cluster for the work on pictures: ray://…")
+    runner: str = Field(default="", description="Ray cluster for the work on images: ray://…")
     download_hosts: str = Field(default="", description="hosts that lists may name, by commas")
     registry: str = Field(
         default="", repr=False, description="git repository of the versions: a path or an address"
@@ -134,7 +134,7 @@ class Settings(BaseSettings):
         return self.home.expanduser().absolute()
 
     @property
-    def params_path(self) -> Path:
+    def policy_path(self) -> Path:
         """The policy: ``ANNOTATION_PARAMS``, or the home's, or the project's own."""
         if self.params is not None:
             return self.params.expanduser().absolute()
@@ -158,7 +158,7 @@ class Settings(BaseSettings):
 
     @property
     def landing_path(self) -> Path:
-        """The landing place where it is a folder; a SettingsError where it is not."""
+        """The landing zone where it is a folder; a SettingsError where it is not."""
         return _folder("ANNOTATION_LANDING", self.landing_url)
 
     @property
@@ -215,7 +215,7 @@ class Settings(BaseSettings):
         return self.home_path / "models"
 
     @property
-    def hints_path(self) -> Path:
+    def change_signals_path(self) -> Path:
         """The file whose modification time says when Label Studio last hinted at a change."""
         return self.home_path / "hints"
 
@@ -243,7 +243,7 @@ def settings_environment(settings: Settings) -> dict[str, str]:
     """Return the environment that gives a child process the same settings, secrets excepted."""
     passed = {
         "ANNOTATION_HOME": str(settings.home_path),
-        "ANNOTATION_PARAMS": str(settings.params_path),
+        "ANNOTATION_PARAMS": str(settings.policy_path),
         "ANNOTATION_LANDING": settings.landing_url,
         "ANNOTATION_LANDING_QUEUE": settings.landing_queue,
         "ANNOTATION_LAKE": settings.lake_url,

@@ -13,7 +13,7 @@ from annotation_platform.images.accepted import accepted_images
 from annotation_platform.ingestion.rounds import RoundManifests
 from annotation_platform.models.evaluation.agreement import agreement_drop
 from annotation_platform.pipeline.evaluate import agreement_so_far
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.reporting.reconciliation import missing_outcomes
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.tables import OddImages, TrainingSet
@@ -51,7 +51,7 @@ def every_object_has_one_outcome(
 
 @dg.asset_check(asset="cleaned_images", blocking=True)
 def quarantine_within_limit(
-    cleaned_images: pd.DataFrame, policy: dg.ResourceParam[Params]
+    cleaned_images: pd.DataFrame, policy: dg.ResourceParam[Policy]
 ) -> dg.AssetCheckResult:
     """No larger share of the round is quarantined than the policy allows."""
     kept_out = cleaned_images.loc[cleaned_images["outcome"] == "quarantined", "reason"]
@@ -80,10 +80,10 @@ def imported_labels_usable(imported_labels: pd.DataFrame) -> dg.AssetCheckResult
 
 
 @dg.asset_check(asset="batch_drift", blocking=True)
-def round_like_what_is_known(
-    batch_drift: pd.DataFrame, policy: dg.ResourceParam[Params]
+def round_resembles_earlier_rounds(
+    batch_drift: pd.DataFrame, policy: dg.ResourceParam[Policy]
 ) -> dg.AssetCheckResult:
-    """The round's pictures are of the kind that is known: light, size, look, objects, classes."""
+    """The round's images are of the kind that is known: light, size, look, objects, classes."""
     drift = Drift(batch_drift, OddImages.empty())
     held = policy.drift.gate == "hold"
     remedy = (
@@ -102,18 +102,18 @@ def round_like_what_is_known(
 @dg.asset_check(asset="human_labels")
 def every_region_usable(human_labels: pd.DataFrame) -> dg.AssetCheckResult:
     """No answer holds a region that is no usable label; images with one are held for review."""
-    found = gates.unusable_answers(human_labels)
+    found = gates.unusable_annotations(human_labels)
     remedy = "human_labels says why. Correct them in Label Studio, or review those images."
     return _verdict(found, "answers with regions that are no usable label", remedy)
 
 
 @dg.asset_check(asset="annotator_pace")
-def people_as_fast_as_before(annotator_pace: pd.DataFrame) -> dg.AssetCheckResult:
+def annotators_as_fast_as_before(annotator_pace: pd.DataFrame) -> dg.AssetCheckResult:
     """Everybody takes as long as in the rounds before, for an answer and for a label."""
     pace = Pace(annotator_pace)
     remedy = (
         "Look at their answers and at batch_drift: faster may be careless, slower unclear "
-        "guidelines, or other pictures."
+        "guidelines, or other images."
     )
     return dg.AssetCheckResult(
         passed=not pace.changed,
@@ -127,14 +127,14 @@ def people_as_fast_as_before(annotator_pace: pd.DataFrame) -> dg.AssetCheckResul
 def boxes_inside_image(
     consensus_labels: pd.DataFrame, lake: dg.ResourceParam[Lake]
 ) -> dg.AssetCheckResult:
-    """Every region has an area and lies inside its picture."""
+    """Every region has an area and lies inside its image."""
     found = gates.boxes_outside_image(consensus_labels, accepted_images(lake.tables))
     return _verdict(found, "regions outside their image", "Correct them in Label Studio.")
 
 
 @dg.asset_check(asset="consensus_labels", blocking=True)
 def labels_in_ontology(
-    consensus_labels: pd.DataFrame, policy: dg.ResourceParam[Params]
+    consensus_labels: pd.DataFrame, policy: dg.ResourceParam[Policy]
 ) -> dg.AssetCheckResult:
     """Every label has a class that the ontology knows."""
     found = gates.labels_outside_ontology(consensus_labels, policy.ontology)
@@ -169,7 +169,7 @@ def conflicts_settled(conflicts: pd.DataFrame) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset="reaudits")
 def certificates_hold(reaudits: pd.DataFrame) -> dg.AssetCheckResult:
-    """No certificate is contradicted by people who saw accepted pictures again, blind."""
+    """No certificate is contradicted by people who saw accepted images again, blind."""
     found = gates.contradicted_certificates(reaudits)
     remedy = (
         "What was accepted under them is out of the training set. See what the model overlooks, "
@@ -180,7 +180,7 @@ def certificates_hold(reaudits: pd.DataFrame) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset="training_set", blocking=True)
 def no_group_in_two_splits(training_set: pd.DataFrame) -> dg.AssetCheckResult:
-    """Pictures that look alike stand in one split only."""
+    """Images that look alike stand in one split only."""
     found = gates.groups_in_two_splits(training_set)
     return _verdict(found, "groups in two splits", "The splits table was changed: restore it.")
 
@@ -203,10 +203,10 @@ def no_test_image_in_train(
 def formats_agree(
     context: dg.AssetCheckExecutionContext,
     training_set: pd.DataFrame,
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> dg.AssetCheckResult:
     """COCO and YOLO read back to the labels they were written from, the new and a sample."""
-    tried = gates.worth_reading_back(training_set, context.partition_key)
+    tried = gates.sample_to_read_back(training_set, context.partition_key)
     found = gates.formats_disagree(Dataset.from_training_set(tried, policy.ontology))
     return _verdict(found, "formats that disagree", "This is a bug in annotation_platform/formats.")
 
@@ -220,7 +220,7 @@ def agreement_with_people_holds(
     """People agree with the model's proposals as they did in the rounds before."""
     drop = agreement_drop(agreement_so_far(context.partition_key, lake.tables, model_agreement))
     remedy = (
-        "batch_drift says whether the pictures changed, annotator_quality whether people did; "
+        "batch_drift says whether the images changed, annotator_quality whether people did; "
         "model_slices and model_findings show where the model fails. `annotation-platform image "
         "relabel` has people look again at what it contradicts."
     )
@@ -234,7 +234,7 @@ def agreement_with_people_holds(
 
 @dg.asset_check(asset="error_bars", blocking=True)
 def label_error_within_limit(
-    error_bars: pd.DataFrame, policy: dg.ResourceParam[Params]
+    error_bars: pd.DataFrame, policy: dg.ResourceParam[Policy]
 ) -> dg.AssetCheckResult:
     """An audit shows that no more labels are wrong than policy allows, if it sets a limit."""
     limit = policy.release.maximum_label_error

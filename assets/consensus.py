@@ -8,7 +8,7 @@ from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.pipeline.find_issues import IssueInputs, find_issues
 from annotation_platform.pipeline.measure_quality import measure_quality
 from annotation_platform.pipeline.resolve import resolve
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
 
@@ -27,7 +27,7 @@ def annotator_quality(
     model_predictions: pd.DataFrame,
     labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[LandingLake],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> Made:
     """How well each annotator does, next to the others and on gold tasks."""
     round_ = round_context(context, lake, policy)
@@ -47,7 +47,7 @@ def consensus_labels(
     human_labels: pd.DataFrame,
     annotator_quality: pd.DataFrame,
     lake: dg.ResourceParam[LandingLake],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> Made:
     """One resolved set of labels for each image, with how far the annotators agreed."""
     round_ = round_context(context, lake, policy)
@@ -69,7 +69,7 @@ def label_issues(
     held_out_predictions: pd.DataFrame,
     held_out_images: pd.DataFrame,
     lake: dg.ResourceParam[LandingLake],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> Made:
     """Labels that are probably wrong, and objects that probably lack one, most suspect first."""
     seen = model_predictions, predicted_images

@@ -7,7 +7,7 @@ from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.pipeline.clean import clean
 from annotation_platform.pipeline.import_labels import import_labels
 from annotation_platform.pipeline.ingest import ingest
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
 
@@ -16,7 +16,7 @@ from assets.metadata import materialized
 def raw_images(
     context: dg.AssetExecutionContext,
     lake: dg.ResourceParam[LandingLake],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> Made:
     """Every object that landed for the round, named by the SHA-256 of its bytes."""
     return materialized(ingest(round_context(context, lake, policy)), lake)
@@ -27,7 +27,7 @@ def cleaned_images(
     context: dg.AssetExecutionContext,
     raw_images: pd.DataFrame,
     lake: dg.ResourceParam[LandingLake],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> Made:
     """Accepted images, stripped of metadata; quarantined ones with the reason; duplicates."""
     return materialized(clean(round_context(context, lake, policy), raw_images), lake)
@@ -39,7 +39,7 @@ def imported_labels(
     raw_images: pd.DataFrame,
     cleaned_images: pd.DataFrame,
     lake: dg.ResourceParam[LandingLake],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> Made:
     """The labels that images landed with, where they are from, and why some are refused."""
     round_ = round_context(context, lake, policy)

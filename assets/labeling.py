@@ -9,7 +9,7 @@ from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.collect_annotations import collect_annotations
 from annotation_platform.pipeline.request_annotations import request_annotations
 from annotation_platform.pipeline.select import select
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
 
@@ -28,7 +28,7 @@ def selected_images(
     model_predictions: pd.DataFrame,
     lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> Made:
     """The images that are annotated in this round, in order."""
     round_ = round_context(context, lake, policy)
@@ -49,7 +49,7 @@ def label_tasks(
     labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> Made:
     """The assignments: copies of each selected image's task, one for each annotation."""
     round_ = round_context(context, lake, policy)
@@ -59,7 +59,7 @@ def label_tasks(
 
 @tables_made(
     "human_labels",
-    "answers",
+    "annotations",
     "round_tasks",
     group="labeling",
     kinds={"labelstudio"},
@@ -71,7 +71,7 @@ def human_labels(
     label_tasks: pd.DataFrame,
     labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[LandingLake],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> Made:
     """Every label of every annotation that counts, from the append-only ledger."""
     round_ = round_context(context, lake, policy)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.schema.tables import TABLES
 from assets.partitions import rounds
 
@@ -66,7 +66,7 @@ def tables_made(
 
 
 def round_context(
-    context: dg.AssetExecutionContext, lake: LandingLake, policy: Params
+    context: dg.AssetExecutionContext, lake: LandingLake, policy: Policy
 ) -> RoundContext:
     """Return the context of a use case from that of an asset."""
     now = datetime.now(UTC)

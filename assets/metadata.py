@@ -51,16 +51,14 @@ def _shown(figure: result.Figure, lake: Lake) -> Any:
         case result.Rows(frame, columns):
             return markdown(previews.table_preview(frame, columns=columns))
         case result.Thumbnails(images, labels, ontology):
-            preview = previews.pictures_preview(
-                images, lake.picture, labels=labels, ontology=ontology
-            )
+            preview = previews.images_preview(images, lake.image, labels=labels, ontology=ontology)
             return markdown(preview)
         case result.Quarantined(rows):
             return markdown(
                 previews.kept_out_preview(rows, lambda image: lake.store.get(raw_key(image)))
             )
         case result.Findings(findings, truth):
-            return markdown(previews.findings_preview(findings, truth, lake.picture))
+            return markdown(previews.findings_preview(findings, truth, lake.image))
         case result.Link(url):
             return dg.MetadataValue.url(url)
         case result.Markdown(text):

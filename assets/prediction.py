@@ -8,7 +8,7 @@ from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.detect_drift import detect_drift
 from annotation_platform.pipeline.embed import embed
 from annotation_platform.pipeline.predict import predict
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
 
@@ -19,7 +19,7 @@ def image_embeddings(
     cleaned_images: pd.DataFrame,
     lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> Made:
     """A vector for each accepted image: similar images have vectors close to each other."""
     return materialized(embed(round_context(context, lake, policy), cleaned_images, models), lake)
@@ -38,7 +38,7 @@ def model_predictions(
     context: dg.AssetExecutionContext,
     lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> Made:
     """What the promoted model outputs for the images that no round has selected yet."""
     return materialized(predict(round_context(context, lake, policy), models), lake)
@@ -61,7 +61,7 @@ def batch_drift(
     predicted_images: pd.DataFrame,
     lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> Made:
     """How the round's images differ from those that are known, and which are unlike them all."""
     round_ = round_context(context, lake, policy)

@@ -8,7 +8,7 @@ from annotation_platform.pipeline.auto_accept import AcceptInputs, auto_accept
 from annotation_platform.pipeline.build_training_set import build_training_set
 from annotation_platform.pipeline.measure_errors import measure_errors
 from annotation_platform.pipeline.publish import publish
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.versioning.store import VersionStore
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
@@ -33,7 +33,7 @@ def auto_labels(
     human_labels: pd.DataFrame,
     reviewed_labels: pd.DataFrame,
     lake: dg.ResourceParam[LandingLake],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> Made:
     """Predictions that need no person: so few are wrong, and a certificate says how few."""
     chosen = model_predictions, selected_images, audit_frame
@@ -66,7 +66,7 @@ def auto_labels(
 def training_set(
     context: dg.AssetExecutionContext,
     lake: dg.ResourceParam[LandingLake],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> Made:
     """Every label of every finished round or landed image, each in the split drawn for good."""
     return materialized(build_training_set(round_context(context, lake, policy)), lake)
@@ -83,7 +83,7 @@ def error_bars(
     context: dg.AssetExecutionContext,
     training_set: pd.DataFrame,
     lake: dg.ResourceParam[LandingLake],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> Made:
     """How many labels are wrong, by origin and class, each with its interval."""
     return materialized(measure_errors(round_context(context, lake, policy), training_set), lake)
@@ -104,7 +104,7 @@ def dataset_version(
     training_rounds: pd.DataFrame,
     error_bars: pd.DataFrame,
     lake: dg.ResourceParam[LandingLake],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
     versions: dg.ResourceParam[VersionStore],
     pages: PagesResource,
 ) -> Made:

@@ -4,7 +4,7 @@ import dagster as dg
 
 from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.pipeline.report import report
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
 from resources.pages import PagesResource
@@ -33,7 +33,7 @@ from resources.pages import PagesResource
 def round_report(
     context: dg.AssetExecutionContext,
     lake: dg.ResourceParam[LandingLake],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
     pages: PagesResource,
 ) -> Made:
     """The round from arrivals to model, in one row of figures."""

@@ -12,7 +12,7 @@ from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.release_due import held_back, release_due
 from annotation_platform.pipeline.review import ReviewInputs, decide_reviews, request_reviews
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from assets.jobs import merge_round, release_round
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
@@ -35,7 +35,7 @@ def review_tasks(
     labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> Made:
     """The images whose annotations leave something open, put before a reviewer if policy says."""
     inputs = ReviewInputs(consensus_labels, conflicts, label_issues, selected_images)
@@ -57,7 +57,7 @@ def reviewed_labels(
     review_tasks: pd.DataFrame,
     labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[LandingLake],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> Iterator[dg.MaterializeResult[pd.DataFrame]]:
     """The labels that count: undisputed, or decided by a reviewer, who is named, and why."""
     round_ = round_context(context, lake, policy)

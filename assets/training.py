@@ -7,7 +7,7 @@ from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.evaluate import evaluate
 from annotation_platform.pipeline.train import train
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
 
@@ -19,7 +19,7 @@ def trained_model(
     dataset_version: pd.DataFrame,
     lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> Made:
     """The detector, and classifier, that learned from the train split of the round's version."""
     round_ = round_context(context, lake, policy)
@@ -45,7 +45,7 @@ def model_evaluation(
     training_set: pd.DataFrame,
     lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> Made:
     """How good the model is on the test split, and whether it is promoted."""
     round_ = round_context(context, lake, policy)

@@ -5,19 +5,19 @@
     python benchmarks/active_learning.py --bccd --seeds 3    # where no difference is expected
 
 Drawn scenes hold objects of six classes, two of which are rare: each makes up one object in forty.
-For each seed all strategies start from the same random pictures and the same small detector, that
+For each seed all strategies start from the same random images and the same small detector, that
 was trained from scratch on them. At each stage learning goes on from that one, by a fixed number of
 steps, on what a strategy has labelled by then: the same training for all, and every figure can be
 had again. The detector proposes on the pool, its scores are calibrated on the fifth of the labelled
-pictures that it does not learn from, and the strategy chooses the next pictures. The figure is the
-mean AP at IoU 0.5 of the rare classes on test pictures drawn like the pool.
+images that it does not learn from, and the strategy chooses the next images. The figure is the
+mean AP at IoU 0.5 of the rare classes on test images drawn like the pool.
 
 The saving is 1 less the labels at which a strategy's curve, the mean over seeds, reaches what
 random reaches at its end, by those of random; between two points the curve is a straight line, and
-where it falls it stays as it was. Labels are counted in pictures and in boxes. The interval is the
+where it falls it stays as it was. Labels are counted in images and in boxes. The interval is the
 95 % percentile bootstrap over seeds, whole seeds drawn, random and the strategy together.
 
-Told beside it: how many rare objects are on the most unlike pictures of the pool, by the vectors
+Told beside it: how many rare objects are on the most unlike images of the pool, by the vectors
 of each embedder, and on as many random ones.
 """
 
@@ -37,7 +37,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFilter
 
 from annotation_platform.images.decoding import decode
-from annotation_platform.images.embedding import PictureEmbedder
+from annotation_platform.images.embedding import ImageEmbedder
 from annotation_platform.models.detection.calibration import fit_calibration
 from annotation_platform.models.detection.detector import NetworkDetector, predict_files
 from annotation_platform.models.detection.training import train_detector
@@ -73,7 +73,7 @@ STRATEGIES = {
 
 @dataclass(frozen=True)
 class World:
-    """Pictures on disk with their true boxes: a pool to choose from, and others to test on."""
+    """Images on disk with their true boxes: a pool to choose from, and others to test on."""
 
     truth: Dataset
     paths: dict[str, Path]
@@ -95,7 +95,7 @@ class World:
 class Point:
     """What a detector reached with so many labels."""
 
-    pictures: int
+    decoded: int
     boxes: int
     rare: float
     all: float
@@ -104,7 +104,7 @@ class Point:
 def draw_scene(rng):
     """Return ``(96, 128, 3)`` pixels and a list of classes with boxes: three to eight objects."""
     ground = rng.uniform(60, 200, (3, 4, 3)).astype(np.uint8)
-    picture = Image.fromarray(ground).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+    image = Image.fromarray(ground).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
     objects = []
     for _ in range(int(rng.integers(3, 9))):
         name = str(rng.choice(list(SHARES), p=list(SHARES.values())))
@@ -113,9 +113,9 @@ def draw_scene(rng):
             x, y = rng.uniform(1, WIDTH - side - 1), rng.uniform(1, HEIGHT - side - 1)
             box = (x, y, x + side, y + side)
             if all(_apart(box, other) for _, other in objects):
-                objects.append((name, _lay(picture, name, box, rng)))
+                objects.append((name, _lay(image, name, box, rng)))
                 break
-    pixels = np.asarray(picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0, 1)))))
+    pixels = np.asarray(image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0, 1)))))
     grain = rng.normal(0, rng.uniform(2, 12), pixels.shape)
     return np.clip(pixels + grain, 0, 255).astype(np.uint8), objects
 
@@ -124,7 +124,7 @@ def _apart(box, other):
     return not (box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3])
 
 
-def _lay(picture, name, box, rng):
+def _lay(image, name, box, rng):
     """Draw an object into its square, four times too large, and return the box of what is seen."""
     x, y, side = box[0], box[1], box[2] - box[0]
     size = round(4 * side)
@@ -149,7 +149,7 @@ def _lay(picture, name, box, rng):
     small = mask.resize((round(side), round(side)), Image.Resampling.BOX)
     colour = tuple(int(value) for value in rng.integers(0, 256, 3))
     left, top = round(x), round(y)
-    picture.paste(colour, (left, top), small)
+    image.paste(colour, (left, top), small)
     inner = np.asarray(small) >= 128
     rows, columns = np.flatnonzero(inner.any(axis=1)), np.flatnonzero(inner.any(axis=0))
     return (left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1)
@@ -167,13 +167,13 @@ def drawn_world(folder, seed, pool, test):
 
 
 def bccd_world(seed, test):
-    """Return BCCD's pictures, others for testing with each seed; its rarest class is Platelets."""
+    """Return BCCD's images, others for testing with each seed; its rarest class is Platelets."""
     folder = DATA / "bccd" / "BCCD"
-    pictures = sorted((folder / "JPEGImages").glob("*.jpg"))
-    if not pictures:
-        sys.exit(f"The pictures of BCCD are not at {DATA}; set ANNOTATION_TEST_DATA.")
+    decoded = sorted((folder / "JPEGImages").glob("*.jpg"))
+    if not decoded:
+        sys.exit(f"The images of BCCD are not at {DATA}; set ANNOTATION_TEST_DATA.")
     files = []
-    for path in np.random.default_rng(seed).permutation(pictures):
+    for path in np.random.default_rng(seed).permutation(decoded):
         root = ET.parse(folder / "Annotations" / f"{path.stem}.xml").getroot()
         objects = [
             (item.findtext("name"), [float(item.findtext(f"bndbox/{edge}")) for edge in
@@ -210,7 +210,7 @@ def _world(files, names, rare, pool):
 
 
 class Learner:
-    """Trains on labelled pictures, and says how good the detector is and what it sees."""
+    """Trains on labelled images, and says how good the detector is and what it sees."""
 
     def __init__(self, world, seed, width, folder):
         self.world, self.seed = world, seed
@@ -241,7 +241,7 @@ class Learner:
             self.first.write_bytes(trained.state)
         detector = NetworkDetector.from_bytes(trained.state, where="memory", device="cpu")
         found = self.look(detector, held_out)
-        calibration = fit_calibration(found, self.world.boxes(held_out), pictures=held_out)
+        calibration = fit_calibration(found, self.world.boxes(held_out), decoded=held_out)
         return detector, calibration
 
     def look(self, detector, images):
@@ -259,7 +259,7 @@ class Learner:
 
 
 def curve(learner, policy, stages, first, embeddings, steps):
-    """Return a strategy's points: at the first pictures, and at each later stage."""
+    """Return a strategy's points: at the first images, and at each later stage."""
     world, asked, points = learner.world, list(first.asked), [first.point]
     detector, calibration = first.detector, first.calibration
     for number, stage in enumerate(stages, start=1):
@@ -295,11 +295,11 @@ class First:
 
 
 def _tell_embedders(world, learner, asked, wanted):
-    """Print how many rare objects the most unlike pictures hold."""
+    """Print how many rare objects the most unlike images hold."""
     file = read_weights(learner.first.read_bytes(), where="first")
     network = build_from(file, where="first")
     model = ModelEmbedder(network, name="first", image_width=file.image_width)
-    pictures = [decode(world.paths[one].read_bytes()) for one in world.pool]
+    decoded = [decode(world.paths[one].read_bytes()) for one in world.pool]
     known = np.isin(world.pool, asked)
     left = np.array(world.pool)[~known]
 
@@ -307,18 +307,18 @@ def _tell_embedders(world, learner, asked, wanted):
         return int(world.boxes(images)["class_name"].isin(world.rare).sum())
 
     found = []
-    for name, embedder in (("picture", PictureEmbedder()), ("model", model)):
-        vectors = embedder.embed(pictures)
+    for name, embedder in (("image", ImageEmbedder()), ("model", model)):
+        vectors = embedder.embed(decoded)
         chosen = left[farthest_first(vectors[~known], wanted, known=vectors[known])]
         found.append(f"{name} {rare(chosen)} of {len(world.boxes(chosen))}")
     share = rare(left) / len(world.boxes(left))
-    print(f"rare objects on {wanted} unlike pictures: {', '.join(found)}; "
+    print(f"rare objects on {wanted} unlike images: {', '.join(found)}; "
           f"of the pool {share:.1%} are rare", flush=True)  # fmt: skip
 
 
 def one_seed(world, seed, options, folder, report):
     """Return each strategy's points."""
-    vectors = PictureEmbedder().embed([decode(world.paths[i].read_bytes()) for i in world.pool])
+    vectors = ImageEmbedder().embed([decode(world.paths[i].read_bytes()) for i in world.pool])
     embeddings = pd.DataFrame({"image_id": world.pool, "vector": list(vectors)})
     learner = Learner(world, seed, options.width, folder)
     start = options.start
@@ -367,16 +367,16 @@ def print_table(curves, names, rare):
                   range(len(curves[seeds[0]][name]))]  # fmt: skip
         for at in points:
             mean = {key: np.mean([getattr(one, key) for one in at])
-                    for key in ("pictures", "boxes", "rare", "all")}  # fmt: skip
+                    for key in ("images", "boxes", "rare", "all")}  # fmt: skip
             spread = np.std([one.rare for one in at], ddof=1) if len(at) > 1 else float("nan")
             print(
-                f"{name:10s} {mean['pictures']:5.0f} pictures {mean['boxes']:6.0f} boxes  "
+                f"{name:10s} {mean['pictures']:5.0f} images {mean['boxes']:6.0f} boxes  "
                 f"{mean['rare']:.3f} ± {spread:.3f} over seeds  ({mean['all']:.3f})"
             )
     rng = np.random.default_rng(0)
     draws = [rng.choice(seeds, len(seeds)).tolist() for _ in range(2000)]
     for name in names:
-        for axis in ("pictures", "boxes") if name != "random" else ():
+        for axis in ("images", "boxes") if name != "random" else ():
             drawn = [saving(curves, name, draw, axis) for draw in draws]
             low, high = np.percentile(drawn, [2.5, 97.5])
             print(
@@ -408,7 +408,7 @@ def main():
     curves = defaultdict(dict)
 
     def report(seed, name, points):
-        line = "  ".join(f"{p.pictures}/{p.boxes}: {p.rare:.3f}" for p in points)
+        line = "  ".join(f"{p.decoded}/{p.boxes}: {p.rare:.3f}" for p in points)
         print(f"seed {seed} {name:10s} {line}  [{time.process_time() - started:.0f} CPU s]",
               flush=True)  # fmt: skip
 

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from annotation_platform.governance.audit_log.events import Event, EventLog
-from annotation_platform.governance.audit_log.recording import note_policy
+from annotation_platform.governance.audit_log.recording import record_policy
 from annotation_platform.ingestion.lake import open_lake
-from annotation_platform.policy import read_params
+from annotation_platform.policy import read_policy
 from annotation_platform.settings import PROJECT_ROOT
 from annotation_platform.storage.audited import AuditLog
 from annotation_platform.storage.chain import check_chain
@@ -67,13 +67,13 @@ def main() -> None:
         seconds = time.process_time() - begin
         print(f"verify: {found.lines / seconds:,.0f} lines a second")
         lake = open_lake(root / "lake", root / "landing", audit=log)
-        policy = read_params(PROJECT_ROOT / "params.yaml")
+        policy = read_policy(PROJECT_ROOT / "params.yaml")
         for _ in range(EVENTS):
             EventLog(lake.store).append([Event("people", "somebody")], now=datetime.now(UTC))
-        note_policy(policy, lake, used_for="a benchmark", now=datetime.now(UTC))
+        record_policy(policy, lake, used_for="a benchmark", now=datetime.now(UTC))
 
         def noted_again() -> None:
-            note_policy(policy, lake, used_for="a benchmark", now=datetime.now(UTC))
+            record_policy(policy, lake, used_for="a benchmark", now=datetime.now(UTC))
 
         def event() -> None:
             EventLog(lake.store).append([Event("people", "somebody")], now=datetime.now(UTC))

@@ -4,18 +4,18 @@
     python benchmarks/auto_accept.py --rounds 100 --audit 300
 
 Each row is a simulated model and 1,000 rounds with it; of 20 pools a plan each, of each plan 50
-audits. A picture has six objects on average, of three classes (60, 30, 10 %); how hard it is moves
+audits. An image has six objects on average, of three classes (60, 30, 10 %); how hard it is moves
 all its objects together.
 
-- **error** is wrong and missed by accepted labels over all pictures: what taking everything would
-  cost. **oracle** is the share of labels that somebody could accept who knows which pictures are
+- **error** is wrong and missed by accepted labels over all images: what taking everything would
+  cost. **oracle** is the share of labels that somebody could accept who knows which images are
   wrong: those of the least share of errors first, while errors by labels stay within alpha. It
-  is generous: no model sees which of two pictures it is equally sure of is the wrong one.
+  is generous: no model sees which of two images it is equally sure of is the wrong one.
 - **ideal** is the largest share that any threshold on the model's confidence could accept, its
   true error known.
 - **violations** are rounds whose certificate is untrue: the true error of what it accepts, of all
   classes or of one, is above what it says. At most delta of them may be.
-- **batches** are those with more wrong among 1,000 accepted pictures than alpha: chance moves a
+- **batches** are those with more wrong among 1,000 accepted images than alpha: chance moves a
   batch about its expectation.
 
 ``drift`` has batches from another camera: the share of them refused, at a level of 0.01.
@@ -45,25 +45,25 @@ class Model:
     spread: float = 1.5
     overconfidence: float = 1.0  # factor of the log odds it states
     by_class: tuple[float, ...] = (0.0, 0.0, 0.0)  # log odds it states too much, by class
-    wrong_together: float = 0.0  # share of pictures in which most boxes fail, unseen by it
+    wrong_together: float = 0.0  # share of images in which most boxes fail, unseen by it
     random: bool = False  # its scores say nothing
 
-    def pictures(self, count, rng, *, harder=0.0):
-        """Return what the model says of pictures, what is true of them, and their embeddings."""
+    def images(self, count, rng, *, harder=0.0):
+        """Return what the model says of images, what is true of them, and their embeddings."""
         objects = 1 + rng.poisson(5, count)
         hard = rng.normal(size=count) + harder
-        picture = np.repeat(np.arange(count), objects)
-        kind = rng.choice(len(CLASSES), len(picture), p=CLASSES)
-        odds = self.sure - 1.2 * hard[picture] + self.spread * rng.normal(size=len(picture))
+        image = np.repeat(np.arange(count), objects)
+        kind = rng.choice(len(CLASSES), len(image), p=CLASSES)
+        odds = self.sure - 1.2 * hard[image] + self.spread * rng.normal(size=len(image))
         said = 1 / (1 + np.exp(-odds))
         true = 1 / (1 + np.exp(-(odds - np.array(self.by_class)[kind]) / self.overconfidence))
-        right = rng.random(len(picture)) < (rng.permutation(true) if self.random else true)
+        right = rng.random(len(image)) < (rng.permutation(true) if self.random else true)
         together = rng.random(count) < self.wrong_together
-        right &= ~(together[picture] & (rng.random(len(picture)) < 0.8))
+        right &= ~(together[image] & (rng.random(len(image)) < 0.8))
 
         def table(weight):
             found = np.zeros((count, len(CLASSES)))
-            np.add.at(found, (picture, kind), weight)
+            np.add.at(found, (image, kind), weight)
             return found
 
         taken = said >= 0.5
@@ -85,8 +85,8 @@ MODELS = {
     "over-confident, 1.5": Model(overconfidence=1.5),
     "over-confident, 1.2": Model(overconfidence=1.2),
     "over-confident in one class": Model(by_class=(0.0, 0.0, 2.0)),
-    "2 % of pictures wrong together": Model(wrong_together=0.02),
-    "5 % of pictures wrong together": Model(wrong_together=0.05),
+    "2 % of images wrong together": Model(wrong_together=0.02),
+    "5 % of images wrong together": Model(wrong_together=0.05),
     "scores say nothing": Model(random=True),
 }
 
@@ -114,12 +114,12 @@ def largest_share(order, labels, errors, alpha):
 def simulate(model, *, rounds, audit, alpha=0.05, delta=0.1, class_alpha=None, plans=20, seed=0):
     """Return what ``rounds`` rounds with a model come to."""
     rng = np.random.default_rng(seed)
-    _, truth, _ = model.pictures(60_000, rng)
+    _, truth, _ = model.images(60_000, rng)
     labels, errors = truth.labels.sum(axis=1), truth.errors.sum(axis=1)
     shares, violations, batches = [], 0, 0
     for number in range(rounds):
         if number % max(1, rounds // plans) == 0:
-            pool, _, _ = model.pictures(2000, rng)
+            pool, _, _ = model.images(2000, rng)
             plan = plan_certificate(
                 pool,
                 alpha=alpha,
@@ -163,7 +163,7 @@ def drift(*, rounds, audit, harder, seed=0):
     for _ in range(rounds):
         sides = []
         for count, shift in ((audit, 0.0), (1000, harder)):
-            said, _, looks = MODELS["calibrated"].pictures(count, rng, harder=shift)
+            said, _, looks = MODELS["calibrated"].images(count, rng, harder=shift)
             sides.append({"confidence": said.confidence, "embedding": looks})
         refused += not compare_samples(*sides, level=0.01, rng=rng).exchangeable
     return refused / rounds
@@ -175,7 +175,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--audit", type=int, default=500)
     asked = parser.parse_args()
-    print(f"alpha 0.05, delta 0.1, {asked.audit} audited pictures, {asked.rounds} rounds")
+    print(f"alpha 0.05, delta 0.1, {asked.audit} audited images, {asked.rounds} rounds")
     head = "error  oracle  ideal  automated  of oracle  refused  violations  batches"
     print(f"{'model':49}{head}")
     for name, model in MODELS.items():
@@ -190,7 +190,7 @@ def main():
             )
     for harder in (0.0, 0.25, 0.5, 1.0):
         share = drift(rounds=min(200, asked.rounds), audit=asked.audit, harder=harder)
-        print(f"drift, pictures harder by {harder:g} standard deviations: refused {share:.2f}")
+        print(f"drift, images harder by {harder:g} standard deviations: refused {share:.2f}")
 
 
 if __name__ == "__main__":

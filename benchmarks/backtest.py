@@ -31,7 +31,7 @@ from annotation_platform.backtesting.figures import share_estimate
 from annotation_platform.backtesting.record import Record
 from annotation_platform.backtesting.truth import COLUMNS, GOLD
 from annotation_platform.consensus.resolve import resolve_consensus
-from annotation_platform.policy import LabelingPolicy, Params
+from annotation_platform.policy import LabelingPolicy, Policy
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from benchmarks.consensus_evidence import REAL, real_crowd
@@ -51,20 +51,22 @@ class Halving:
     width: float  # of the interval predicted for the run
 
 
-def choices_record(answers, truth):
+def choices_record(annotations, truth):
     """Return answers (``task``, ``worker``, ``label``) as a record, the truth a label by task."""
-    images = {task: hashlib.sha256(task.encode()).hexdigest() for task in answers["task"].unique()}
-    image = answers["task"].map(images).to_numpy()
+    images = {
+        task: hashlib.sha256(task.encode()).hexdigest() for task in annotations["task"].unique()
+    }
+    image = annotations["task"].map(images).to_numpy()
     bare = dict.fromkeys(BOX_COLUMNS, math.nan) | {"geometry": "", "shape": "choice"}
     labels = pd.DataFrame(
         {
             "round_id": ROUND,
-            "task_id": answers["task"].to_numpy(),
+            "task_id": annotations["task"].to_numpy(),
             "image_id": image,
-            "answer_id": (answers["task"] + "/" + answers["worker"]).to_numpy(),
-            "label_id": (answers["task"] + "/" + answers["worker"]).to_numpy(),
-            "annotator": answers["worker"].to_numpy(),
-            "class_name": answers["label"].to_numpy(),
+            "annotation_id": (annotations["task"] + "/" + annotations["worker"]).to_numpy(),
+            "label_id": (annotations["task"] + "/" + annotations["worker"]).to_numpy(),
+            "annotator": annotations["worker"].to_numpy(),
+            "class_name": annotations["label"].to_numpy(),
             "lead_time_seconds": 10.0,
             "purpose": "label",
             "wave": 0,
@@ -82,7 +84,7 @@ def choices_record(answers, truth):
             **bare,
         }
     )
-    names = sorted({*answers["label"], *truth})
+    names = sorted({*annotations["label"], *truth})
     ontology = Ontology(
         classes=tuple(LabelClass(id=n, name=name, shape="choice") for n, name in enumerate(names))
     )
@@ -92,10 +94,10 @@ def choices_record(answers, truth):
 
 def usable(crowd, k):
     """Return the answers and the truth of the tasks that have both, k answers at least."""
-    counts = crowd.answers["task"].value_counts()
+    counts = crowd.annotations["task"].value_counts()
     tasks = sorted(set(counts.index[counts >= k]) & set(crowd.truth.index))
-    answers = crowd.answers[crowd.answers["task"].isin(tasks)].reset_index(drop=True)
-    return answers, crowd.truth[tasks]
+    annotations = crowd.annotations[crowd.annotations["task"].isin(tasks)].reset_index(drop=True)
+    return annotations, crowd.truth[tasks]
 
 
 def real_run(record, k, rng):
@@ -107,15 +109,15 @@ def real_run(record, k, rng):
     return (found["class_name"].reindex(true.index) == true).to_numpy(dtype=bool)
 
 
-def halve(answers, truth, k, rng, *, draws):
+def halve(annotations, truth, k, rng, *, draws):
     """Return what one random halving of the tasks gives."""
     order = rng.permutation(len(truth))
     halves = [truth.iloc[np.sort(part)] for part in np.array_split(order, 2)]
     record, other = (
-        choices_record(answers[answers["task"].isin(half.index)], half) for half in halves
+        choices_record(annotations[annotations["task"].isin(half.index)], half) for half in halves
     )
-    today = Params(ontology=record.ontology)
-    asked = Params(ontology=record.ontology, labeling=LabelingPolicy(answers_per_task=k))
+    today = Policy(ontology=record.ontology)
+    asked = Policy(ontology=record.ontology, labeling=LabelingPolicy(annotations_per_task=k))
     seed = int(rng.integers(2**31))
     figure = backtest(record, today, asked, draws=draws, seed=seed).figures["choices_right"]
     right = real_run(other, k, rng)
@@ -136,9 +138,9 @@ def halve(answers, truth, k, rng, *, draws):
 
 def halvings(name, k, *, count, draws, seed=0):
     """Return a row for each of so many random halvings of a public crowd."""
-    answers, truth = usable(real_crowd(name), k)
+    annotations, truth = usable(real_crowd(name), k)
     rng = np.random.default_rng(seed)
-    return pd.DataFrame([halve(answers, truth, k, rng, draws=draws) for _ in range(count)])
+    return pd.DataFrame([halve(annotations, truth, k, rng, draws=draws) for _ in range(count)])
 
 
 def main():

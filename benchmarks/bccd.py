@@ -1,14 +1,14 @@
 """What training reaches on BCCD from scratch, in how long, and what its scores are worth.
 
     python benchmarks/bccd.py --threads 2            # an idle machine with two cores
-    python benchmarks/bccd.py --pictures 20          # from 20 pictures
+    python benchmarks/bccd.py --images 20          # from 20 images
 
-The published split: 205 pictures to learn from, 87 on which scores are calibrated, 72 to test on.
+The published split: 205 images to learn from, 87 on which scores are calibrated, 72 to test on.
 Of each seed it prints seconds of the clock and of the processor for training alone, AP at IoU 0.5
-and over 0.5 to 0.95 on the test pictures, and the expected calibration error there before and
-after; then the medians. Seeds choose the 20 pictures, too. At the end the first model looks once,
+and over 0.5 to 0.95 on the test images, and the expected calibration error there before and
+after; then the medians. Seeds choose the 20 images, too. At the end the first model looks once,
 mirrored too, and together with those of the other seeds: what the labelling profile is worth, with
-recall at precision 0.8 and what a picture costs.
+recall at precision 0.8 and what an image costs.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from annotation_platform.models.detection.calibration import (
 )
 from annotation_platform.models.detection.detector import (
     NetworkDetector,
-    look_at_files,
+    detect_files,
     predict_files,
 )
 from annotation_platform.models.detection.learning import examples_of
@@ -43,7 +43,7 @@ FOLDER = DATA / "bccd" / "BCCD"
 
 
 def part(dataset, chosen):
-    """Return the pictures whose id is among ``chosen``, with their boxes."""
+    """Return the images whose id is among ``chosen``, with their boxes."""
     images = dataset.images[dataset.images["image_id"].isin(chosen)]
     labels = dataset.labels[dataset.labels["image_id"].isin(chosen)]
     return Dataset(images, labels, dataset.ontology).boxes()
@@ -57,17 +57,17 @@ def split(dataset, name):
 
 
 def files(dataset):
-    """Return the file of each picture."""
+    """Return the file of each image."""
     names = zip(dataset.images["image_id"], dataset.images["file_name"], strict=True)
     return {image: FOLDER / "JPEGImages" / Path(name).name for image, name in names}
 
 
-def run(seed, sets, policy, pictures):
+def run(seed, sets, policy, images):
     """Return the figures of one seed, and its detector."""
     train, val, test = sets
-    if pictures:
+    if images:
         ids = sorted(train.images["image_id"])
-        train = part(train, np.random.default_rng(seed).choice(ids, pictures, replace=False))
+        train = part(train, np.random.default_rng(seed).choice(ids, images, replace=False))
     started = time.perf_counter()
     trained = train_detector(
         examples_of(train, files(train)),
@@ -78,9 +78,9 @@ def run(seed, sets, policy, pictures):
     wall = time.perf_counter() - started
     detector = NetworkDetector.from_bytes(trained.state, where="trained")
     held_out = predict_files(detector, files(val))
-    curves = fit_calibration(held_out, val.labels, pictures=val.images["image_id"].tolist())
+    curves = fit_calibration(held_out, val.labels, images=val.images["image_id"].tolist())
     few = sorted(val.images["image_id"])[:30]
-    thirty = fit_calibration(held_out, val.labels, pictures=few)
+    thirty = fit_calibration(held_out, val.labels, images=few)
     found = predict_files(detector, files(test))
     right = mark_right(found, test.labels)
     raw, names = found["score"].to_numpy(), found["class_name"].tolist()
@@ -108,7 +108,7 @@ def profiles(detectors, test):
         f"{len(detectors)} models, mirrored": ProfilePolicy(ensemble=len(detectors), flips=True),
     }
     for name, policy in looks.items():
-        looked_at = look_at_files(
+        looked_at = detect_files(
             ProfiledDetector(detectors, name="labelling", policy=policy), files(test)
         )
         found = looked_at.boxes.sort_values("score", ascending=False, kind="stable")
@@ -116,9 +116,9 @@ def profiles(detectors, test):
         enough = np.flatnonzero(np.cumsum(right) / np.arange(1, len(right) + 1) >= 0.8)
         recall = right[: enough[-1] + 1].sum() / len(test.labels) if len(enough) else 0.0
         scored = evaluate(test, looked_at.boxes)
-        cost = looked_at.pictures[["passes", "seconds"]].mean()
+        cost = looked_at.images[["passes", "seconds"]].mean()
         print(f"{name}: AP50 {scored.map50:.3f} AP {scored.map:.3f} recall {recall:.3f} | "
-              f"{cost['passes']:.0f} passes, {cost['seconds']:.3f} s a picture")  # fmt: skip
+              f"{cost['passes']:.0f} passes, {cost['seconds']:.3f} s an image")  # fmt: skip
 
 
 def main():
@@ -144,12 +144,10 @@ def main():
         image_width=chosen.image_width,
     )
     counts = ", ".join(str(len(one.images)) for one in sets)
-    print(
-        f"pictures {counts}; {chosen.threads} threads, load {os.getloadavg()[0]:.1f} at the start"
-    )
+    print(f"images {counts}; {chosen.threads} threads, load {os.getloadavg()[0]:.1f} at the start")
     found, detectors = [], []
     for seed in range(chosen.seeds):
-        figures, detector = run(seed, sets, policy, chosen.pictures)
+        figures, detector = run(seed, sets, policy, chosen.images)
         found.append(figures)
         detectors.append(detector)
         print(

@@ -5,10 +5,10 @@
     python benchmarks/box_consensus.py --people      # crowds of unequal people, weighed or not
     python benchmarks/box_consensus.py --ties        # ways to decide a class when votes are level
     python benchmarks/box_consensus.py --fusion      # ways to fuse boxes and polygons
-    python benchmarks/box_consensus.py --speed       # 1,000 pictures, 15 boxes, 3 people
+    python benchmarks/box_consensus.py --speed       # 1,000 images, 15 boxes, 3 people
 
-Simulated people look at BCCD's 364 pictures: each edge of each box off by a normal error of 3
-pixels, 8 % of the boxes missed, 5 % drawn around nothing, 5 % given another class. Each picture is
+Simulated people look at BCCD's 364 images: each edge of each box off by a normal error of 3
+pixels, 8 % of the boxes missed, 5 % drawn around nothing, 5 % given another class. Each image is
 answered by three of four people, in turn. Polygons are those of COCO's val2014 that come with the
 test data, redrawn by hand-like people.
 """
@@ -57,7 +57,7 @@ FOUR = (Noise(),) * 4
 
 
 def bccd(images=None):
-    """Return BCCD, or its first pictures, with image ids of the tables' kind."""
+    """Return BCCD, or its first images, with image ids of the tables' kind."""
     folder = DATA / "bccd" / "BCCD"
     if not folder.is_dir():
         sys.exit(f"BCCD is not at {DATA}; set ANNOTATION_TEST_DATA.")
@@ -75,8 +75,8 @@ def bccd(images=None):
     )
 
 
-def answer(boxes, names, classes, noise, rng, size):
-    """Return the boxes and classes that somebody gives a picture with these true ones."""
+def simulate_annotation(boxes, names, classes, noise, rng, size):
+    """Return the boxes and classes that somebody gives an image with these true ones."""
     seen = rng.random(len(boxes)) >= noise.missed
     drawn = (boxes + rng.normal(size=boxes.shape) * noise.jitter)[seen].reshape(-1, 2, 2)
     drawn = np.hstack([drawn.min(axis=1), drawn.max(axis=1)])
@@ -96,7 +96,7 @@ def answer(boxes, names, classes, noise, rng, size):
 
 
 def simulate(dataset, people, seed, *, per_image=3):
-    """Return every person's answers to every picture, and those that were asked for, as tables.
+    """Return every person's answers to every image, and those that were asked for, as tables.
 
     A table has the columns of ``human_labels`` that ``resolve_consensus`` reads.
     """
@@ -116,7 +116,9 @@ def simulate(dataset, people, seed, *, per_image=3):
         size = (image.width, image.height)
         for at, noise in enumerate(people):
             own = {**same, "annotator": f"person-{at}", "asked": at not in left_out}
-            drawn, said = answer(boxes, names, dataset.ontology.names, noise, rng, size)
+            drawn, said = simulate_annotation(
+                boxes, names, dataset.ontology.names, noise, rng, size
+            )
             for box, name in zip(drawn, said, strict=True):
                 place = dict(zip(BOX_COLUMNS, box, strict=True))
                 rows.append({**own, "shape": "box", "class_name": name, **place})
@@ -147,9 +149,9 @@ def greedy(labels, owners, overlap, *, threshold=0.5):
 def plain_majority(asked, *, group=greedy):
     """Return what half of the people saw, edges averaged, class by majority, ties to the first."""
     rows = []
-    for image_id, answers in asked.groupby("image_id"):
-        drawn = answers[answers["shape"] == "box"]
-        people = answers["annotator"].nunique()
+    for image_id, annotations in asked.groupby("image_id"):
+        drawn = annotations[annotations["shape"] == "box"]
+        people = annotations["annotator"].nunique()
         boxes, names = as_boxes(drawn[BOX_COLUMNS]), drawn["class_name"].tolist()
         labels = [Label.box(name, *box) for name, box in zip(names, boxes, strict=True)]
         for members in group(labels, drawn["annotator"].tolist(), iou_matrix(boxes, boxes)):
@@ -210,10 +212,10 @@ def matching(dataset, seeds):
     return found
 
 
-def crowded(dataset, *, objects=40, pictures=40):
-    """Return pictures full of small boxes, no two of which overlap by more than 0.6."""
+def crowded(dataset, *, objects=40, image_count=40):
+    """Return images full of small boxes, no two of which overlap by more than 0.6."""
     rng = np.random.default_rng(5)
-    images = dataset.images.head(pictures)
+    images = dataset.images.head(image_count)
     rows = []
     for image in images.itertuples(index=False):
         boxes = np.zeros((0, 4))
@@ -400,7 +402,7 @@ def redrawn(outline, rng):
 
 
 def speed():
-    """Return seconds for 1,000 pictures of 15 boxes, answered by three people each."""
+    """Return seconds for 1,000 images of 15 boxes, answered by three people each."""
     rng = np.random.default_rng(1)
     images = pd.DataFrame(
         {"image_id": [f"{n:064x}" for n in range(1000)], "width": 1280, "height": 960}

@@ -1,14 +1,14 @@
 """The cleaning pass beside a bare loop and beside cleanvision 0.3.7 with imagededup 0.3.3.
 
     python benchmarks/cleaning.py --peer-python /tmp/peers/bin/python
-    python benchmarks/cleaning.py --images 10000          # what is not looking at pictures
+    python benchmarks/cleaning.py --images 10000          # what is not looking at images
     python benchmarks/cleaning.py --images 100000 --small # peak memory
 
 The bare loop reads, decodes and measures the same files with the same functions in two processes
 that are there already, and does nothing else: no tables, no search, nothing stored. Both take
 turns; of each pair the ratio is taken, and of the ratios the median, so that other work on the
 machine disturbs little. Of the peers CPU seconds count, imports left out: cleanvision tells dark,
-bright, blurred, uninformative and odd pictures and exact copies, imagededup near duplicates.
+bright, blurred, uninformative and odd images and exact copies, imagededup near duplicates.
 
 The peers do not share our dependencies, so they run in their own environment; torch, which their
 work here does not need, may be left out of it:
@@ -17,7 +17,7 @@ work here does not need, may be left out of it:
     uv pip install --python /tmp/peers --no-deps imagededup==0.3.3
     uv pip install --python /tmp/peers PyWavelets scikit-learn scipy matplotlib tqdm
 
-Pictures are made from the 364 of BCCD, in ``../shared/data`` or where ANNOTATION_TEST_DATA says.
+Images are made from the 364 of BCCD, in ``../shared/data`` or where ANNOTATION_TEST_DATA says.
 """
 
 import argparse
@@ -44,7 +44,7 @@ from annotation_platform.images.decoding import decode
 from annotation_platform.images.hashing import pixel_sha256
 from annotation_platform.images.quality import measure
 from annotation_platform.images.reduced import reduced
-from annotation_platform.images.signature import likeness
+from annotation_platform.images.signature import signature
 from annotation_platform.policy import CleaningPolicy
 from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.storage.keys import raw_key
@@ -83,40 +83,40 @@ def blood_cells(count, seed):
     rng = np.random.default_rng(seed)
     sources = sorted((DATA / "bccd" / "BCCD" / "JPEGImages").glob("*.jpg"))
     if not sources:
-        sys.exit(f"The pictures of BCCD are not at {DATA}; set ANNOTATION_TEST_DATA.")
+        sys.exit(f"The images of BCCD are not at {DATA}; set ANNOTATION_TEST_DATA.")
     for number in range(count):
         data = sources[number % len(sources)].read_bytes()
         if number >= len(sources):
-            picture = Image.open(io.BytesIO(data)).convert("RGB")
-            width, height = picture.size
+            image = Image.open(io.BytesIO(data)).convert("RGB")
+            width, height = image.size
             share = rng.uniform(0.5, 0.75)
             left, top = rng.uniform(0, 1 - share, 2) * (width, height)
             box = (left, top, left + share * width, top + share * height)
-            picture = picture.resize((width, height), Image.Resampling.BICUBIC, box=box)
+            image = image.resize((width, height), Image.Resampling.BICUBIC, box=box)
             if rng.random() < 0.5:
-                picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             sink = io.BytesIO()
-            picture.save(sink, "JPEG", quality=85)
+            image.save(sink, "JPEG", quality=85)
             data = sink.getvalue()
         yield data
 
 
-def small_pictures(count, seed):
+def small_images(count, seed):
     """Yield JPEGs of 96 × 96 pixels, none like another."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
         coarse = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)
-        picture = Image.fromarray(coarse).resize((96, 96), Image.Resampling.BICUBIC)
+        image = Image.fromarray(coarse).resize((96, 96), Image.Resampling.BICUBIC)
         sink = io.BytesIO()
-        picture.save(sink, "JPEG", quality=90)
+        image.save(sink, "JPEG", quality=90)
         yield sink.getvalue()
 
 
-def landed(pictures, folder):
-    """Put pictures into a lake; return its store and the ``raw_images`` of a round of them."""
+def landed(images, folder):
+    """Put images into a lake; return its store and the ``raw_images`` of a round of them."""
     store = LocalObjectStore(folder)
     rows = []
-    for number, data in enumerate(pictures):
+    for number, data in enumerate(images):
         image_id = hashlib.sha256(data).hexdigest()
         path = store.local_path(raw_key(image_id))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +149,7 @@ def bare(paths):
         pixel_sha256(pixels)
         small = reduced(pixels)
         measure(small)
-        likeness(small)
+        signature(small)
     return time.process_time() - start
 
 
@@ -163,7 +163,7 @@ def bare_pass(pool, paths):
 def compare(chosen):
     """Print ours beside the bare loop and the peers."""
     with tempfile.TemporaryDirectory() as folder:
-        store, raw = landed(blood_cells(chosen.pictures, chosen.seed), Path(folder))
+        store, raw = landed(blood_cells(chosen.images, chosen.seed), Path(folder))
         paths = [str(store.local_path(raw_key(image_id))) for image_id in raw["image_id"]]
         ours, bares = [], []
         with multiprocessing.get_context("spawn").Pool(2) as pool:
@@ -173,7 +173,7 @@ def compare(chosen):
                 ours.append((wall, cpu))
                 bares.append(bare_pass(pool, paths))
         counts = cleaned["outcome"].value_counts().to_dict()
-        print(f"{len(raw):,} pictures, {chosen.pairs} pairs of runs; outcomes {counts}")
+        print(f"{len(raw):,} images, {chosen.pairs} pairs of runs; outcomes {counts}")
         names = ("wall", "CPU")
         for name, mine, others in zip(
             names, zip(*ours, strict=True), zip(*bares, strict=True), strict=True
@@ -184,22 +184,24 @@ def compare(chosen):
                 f"{statistics.median(others):.2f} s; throughput {ratio:.2f} of the bare loop's"
             )
         cpu = statistics.median(cpu for _, cpu in ours)
-        print(f"ours: {cpu / len(raw) * 1000:.2f} ms of CPU a picture")
+        print(f"ours: {cpu / len(raw) * 1000:.2f} ms of CPU an image")
         if not chosen.peer_python:
             print("the peers were not run: name their python with --peer-python")
             return
-        pictures = Path(folder, "pictures")
-        pictures.mkdir()
+        images = Path(folder, "images")
+        images.mkdir()
         for path, name in zip(paths, raw["source_key"], strict=True):
-            Path(pictures, name).hardlink_to(path)
-        script, answer = Path(folder, "peer.py"), Path(folder, "answer.json")
+            Path(images, name).hardlink_to(path)
+        script, simulate_annotation = Path(folder, "peer.py"), Path(folder, "answer.json")
         script.write_text(PEER)
         ratios = []
         for _ in range(chosen.peer_pairs):
             _, cpu, _ = our_pass(store, raw)
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            subprocess.run([chosen.peer_python, script, pictures, answer], check=True, **quiet)
-            peers = json.loads(answer.read_text())
+            subprocess.run(
+                [chosen.peer_python, script, images, simulate_annotation], check=True, **quiet
+            )
+            peers = json.loads(simulate_annotation.read_text())
             ratios.append(peers["all"] / cpu)
             print(
                 f"peers: {peers['all']:.1f} s of CPU (cleanvision {peers['quality']:.1f}), "
@@ -210,7 +212,7 @@ def compare(chosen):
 
 @contextmanager
 def passes_timed():
-    """Have the two passes over pictures timed; yields the seconds, wall and CPU, of each."""
+    """Have the two passes over images timed; yields the seconds, wall and CPU, of each."""
     spent = []
     map_each = cleaning.map_each
 
@@ -227,8 +229,8 @@ def passes_timed():
 
 
 def one_round(chosen):
-    """Print peak memory of one round, and the share that is not work on single pictures."""
-    make = small_pictures if chosen.small else blood_cells
+    """Print peak memory of one round, and the share that is not work on single images."""
+    make = small_images if chosen.small else blood_cells
     with tempfile.TemporaryDirectory() as folder:
         store, raw = landed(make(chosen.images, chosen.seed), Path(folder))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -236,7 +238,7 @@ def one_round(chosen):
             wall, cpu, cleaned = our_pass(store, raw)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         groups = cleaned["group_id"].nunique()
-        print(f"{len(raw):,} pictures: {cleaned['outcome'].value_counts().to_dict()}")
+        print(f"{len(raw):,} images: {cleaned['outcome'].value_counts().to_dict()}")
         print(f"{groups:,} groups; peak {peak:.0f} MiB, {before:.0f} MiB before")
         (look_wall, look_cpu), (keep_wall, keep_cpu) = spent
         print(f"looking: {look_wall:.1f} s, {look_cpu:.1f} s of CPU")
@@ -249,7 +251,7 @@ def one_round(chosen):
 
 
 def main():
-    """Compare, or clean one round of so many pictures."""
+    """Compare, or clean one round of so many images."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--pictures", type=int, default=2000)
     options.add_argument("--pairs", type=int, default=5)

@@ -45,7 +45,7 @@ MODELS = ["dawid-skene", "one-coin"]
 class Crowd:
     """Answers, and the truth by task: not of every task, and maybe a class that nobody gave."""
 
-    answers: pd.DataFrame
+    annotations: pd.DataFrame
     truth: pd.Series
 
 
@@ -63,10 +63,10 @@ class Draw:
 
 def real_crowd(name, folder=DATA / "crowd" / "canonical"):
     """Return one of the public crowds."""
-    answers = pd.read_csv(folder / f"{name}.labels.csv", dtype=str)
+    annotations = pd.read_csv(folder / f"{name}.labels.csv", dtype=str)
     truth = pd.read_csv(folder / f"{name}.truth.csv", dtype=str)
     return Crowd(
-        answers.drop_duplicates(["task", "worker"], keep="last").reset_index(drop=True),
+        annotations.drop_duplicates(["task", "worker"], keep="last").reset_index(drop=True),
         truth.set_index("task")["label"],
     )
 
@@ -93,8 +93,8 @@ def random_crowd(seed):
     label = (confusions[worker, truth[task]].cumsum(axis=1) < chance).sum(axis=1)
     fooled = hard[task] & honest[worker] & (rng.random(len(task)) < pull)
     label = np.where(fooled, decoy[task], np.minimum(label, classes - 1))
-    answers = pd.DataFrame({"task": task, "worker": worker, "label": label}).astype(str)
-    return Crowd(answers, pd.Series(truth.astype(str), index=np.arange(tasks).astype(str)))
+    annotations = pd.DataFrame({"task": task, "worker": worker, "label": label}).astype(str)
+    return Crowd(annotations, pd.Series(truth.astype(str), index=np.arange(tasks).astype(str)))
 
 
 def _confusions(rng, classes, workers, liked):
@@ -124,11 +124,11 @@ def _confusions(rng, classes, workers, liked):
     return table / table.sum(axis=2, keepdims=True), kind >= 1.5 * spammers
 
 
-def draw_answers(answers, size, rng):
+def draw_annotations(annotations, size, rng):
     """Return some of the answers: a number a task, ``all`` or ``adaptive``."""
     if size == "all":
-        return answers
-    shuffled = answers.iloc[rng.permutation(len(answers))]
+        return annotations
+    shuffled = annotations.iloc[rng.permutation(len(annotations))]
     place = shuffled.groupby("task").cumcount()
     if size != "adaptive":
         return shuffled[place < int(size)]
@@ -143,9 +143,9 @@ def draw_answers(answers, size, rng):
     return shuffled[kept]
 
 
-def plain_majority(answers, truth):
+def plain_majority(annotations, truth):
     """Return by task of ``truth`` the chance that majority is right, ties broken at random."""
-    votes = answers.groupby(["task", "label"]).size()
+    votes = annotations.groupby(["task", "label"]).size()
     top = votes[votes == votes.groupby("task").transform("max")].reset_index()
     top["right"] = (top["label"] == top["task"].map(truth)).astype(float)
     return top.groupby("task")["right"].mean().reindex(truth.index)
@@ -153,10 +153,10 @@ def plain_majority(answers, truth):
 
 def one_draw(crowd, size, number, *, ask=20):
     """Return the accuracies of a draw; a tied label is worth what majority's tie is."""
-    answers = draw_answers(crowd.answers, size, np.random.default_rng(number))
-    truth = crowd.truth[crowd.truth.index.isin(set(answers["task"]))]
-    base = plain_majority(answers, truth)
-    before = resolve_classes(answers, seed=number)
+    annotations = draw_annotations(crowd.annotations, size, np.random.default_rng(number))
+    truth = crowd.truth[crowd.truth.index.isin(set(annotations["task"]))]
+    base = plain_majority(annotations, truth)
+    before = resolve_classes(annotations, seed=number)
     said = before.by_method.set_index("task").reindex(truth.index)
 
     def accuracy(method):
@@ -165,7 +165,7 @@ def one_draw(crowd, size, number, *, ask=20):
 
     asked = [task for task in before.ask(ask) if task in truth.index]
     gold = pd.DataFrame({"task": asked, "label": truth[asked].to_numpy()})
-    after = resolve_classes(answers, gold=gold, seed=number)
+    after = resolve_classes(annotations, gold=gold, seed=number)
     return Draw(
         known=len(truth),
         majority=float(base.mean()),
@@ -183,7 +183,7 @@ def cell(name, crowd, size, draws):
     models = np.mean([each.models for each in all_draws], axis=0)
     return {
         "crowd": name,
-        "answers": size,
+        "annotations": size,
         "known": all_draws[0].known,
         "majority": 100 * base,
         "without": 100 * (np.mean([each.without for each in all_draws]) - base),

@@ -12,7 +12,7 @@ cannot be turned off. Labels are compared where the two likeliest classes are no
 ties it breaks its own way.
 
 crowd-kit does not share our dependencies, so it runs in its own environment; what it needs for
-texts and pictures may be left out of it:
+texts and images may be left out of it:
 
     uv venv /tmp/crowdkit && uv pip install --python /tmp/crowdkit --no-deps crowd-kit==1.4.2
     uv pip install --python /tmp/crowdkit numpy pandas attrs scikit-learn nltk tqdm
@@ -37,7 +37,7 @@ os.environ.update(THREADS)
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
-from annotation_platform.consensus.answers import encode  # noqa: E402
+from annotation_platform.consensus.annotations import encode  # noqa: E402
 from annotation_platform.consensus.dawid_skene import dawid_skene  # noqa: E402
 
 PEER = """
@@ -83,11 +83,11 @@ def as_strings(codes):
     )
 
 
-def ours(answers, iterations):
+def ours(annotations, iterations):
     """Return CPU seconds from the table to the labels, of those to code it, and the posteriors."""
     gc.collect()
     start = time.process_time()
-    votes = encode(answers)
+    votes = encode(annotations)
     coded = time.process_time() - start
     fit = dawid_skene(
         votes, diagonal=0.0, off_diagonal=0.0, class_prior=0.0, iterations=iterations, tolerance=0
@@ -127,18 +127,18 @@ def main():
     options.add_argument("--numbers", action="store_true", help="crowd-kit gets integers")
     options.add_argument("--seed", type=int, default=0)
     chosen = options.parse_args()
-    codes = crowd(chosen.answers, chosen.classes, chosen.workers, chosen.on_each, chosen.seed)
-    answers = as_strings(codes)
+    codes = crowd(chosen.annotations, chosen.classes, chosen.workers, chosen.on_each, chosen.seed)
+    annotations = as_strings(codes)
     print(
-        f"{len(answers):,} answers, {chosen.classes} classes, {chosen.workers:,} workers, "
+        f"{len(annotations):,} answers, {chosen.classes} classes, {chosen.workers:,} workers, "
         f"{codes[:, 0].max() + 1:,} tasks, {chosen.iterations} iterations"
     )
-    ours(answers.head(100_000), 2)
+    ours(annotations.head(100_000), 2)
     mine, ratios = [], []
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder, "codes.npy"), codes)
         for _ in range(chosen.pairs):
-            cpu, coded, fit = ours(answers, chosen.iterations)
+            cpu, coded, fit = ours(annotations, chosen.iterations)
             mine.append(cpu)
             said = f"ours {cpu:.2f} s of CPU, of which {coded:.2f} to code the table"
             if chosen.peer_python:

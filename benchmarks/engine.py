@@ -1,11 +1,11 @@
-"""The per-image pass on Daft beside bare pools, in one run: the same function, the same pictures.
+"""The per-image pass on Daft beside bare pools, in one run: the same function, the same images.
 
     python benchmarks/engine.py
-    python benchmarks/engine.py --pictures 12000 --pairs 3
+    python benchmarks/engine.py --images 12000 --pairs 3
 
 Each round runs all of them, forwards and backwards in turn; the ratio is the median over rounds of
 a run's time to that of the process pool in the same round, so that a busy machine troubles both
-sides. Pictures are 640 × 480 JPEGs; after the first 3,000 the files repeat. The function is less
+sides. Images are 640 × 480 JPEGs; after the first 3,000 the files repeat. The function is less
 than the cleaning pass does: a heavier one hides more of what an engine costs.
 """
 
@@ -34,12 +34,12 @@ CHUNK = 16
 
 @dataclass(frozen=True)
 class Examine:
-    """Read a picture, decode it strictly, and say what identifies it."""
+    """Read an image, decode it strictly, and say what identifies it."""
 
     folder: Path
 
     def __call__(self, name):
-        """Return the facts of one picture."""
+        """Return the facts of one image."""
         data = (self.folder / name).read_bytes()
         pixels = simplejpeg.decode_jpeg(data, strict=True)
         height, width = pixels.shape[:2]
@@ -52,7 +52,7 @@ class Examine:
 
 
 def draw(folder, count, rng):
-    """Return the names of ``count`` noisy pictures of about 60 kB, drawn into ``folder``."""
+    """Return the names of ``count`` noisy images of about 60 kB, drawn into ``folder``."""
     names = [f"{number:05}.jpg" for number in range(count)]
     for name in names:
         patches = Image.fromarray(rng.integers(0, 256, (15, 20, 3), dtype=np.uint8))
@@ -83,8 +83,8 @@ def main():
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
-        drawn = draw(Path(folder), min(arguments.pictures, FILES), np.random.default_rng(0))
-        items = [drawn[number % len(drawn)] for number in range(arguments.pictures)]
+        drawn = draw(Path(folder), min(arguments.images, FILES), np.random.default_rng(0))
+        items = [drawn[number % len(drawn)] for number in range(arguments.images)]
         function = Examine(Path(folder))
         workers = arguments.workers
         contestants = {
@@ -113,7 +113,7 @@ def main():
             json.dumps(
                 {
                     "contestant": name,
-                    "pictures": len(items),
+                    "images": len(items),
                     "seconds": round(statistics.median(wall[name]), 2),
                     "best_seconds": round(min(wall[name]), 2),
                     "cpu_seconds": round(statistics.median(cpu[name]), 2),

@@ -3,7 +3,7 @@
     python -m benchmarks.erase
     python -m benchmarks.erase --versions 3 --rounds 2
 
-Every round has a thousand pictures with ten objects each, and every version holds all of them; each
+Every round has a thousand images with ten objects each, and every version holds all of them; each
 but the first has the answers of one round given anew. The command runs in a new process: its wall
 seconds are those of everything, the look through every store included. On tmpfs.
 """
@@ -23,13 +23,13 @@ import numpy as np
 from PIL import Image
 
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.images.signature import likeness_rows
-from annotation_platform.images.signature_files import read_likenesses
+from annotation_platform.images.signature import signature_rows
+from annotation_platform.images.signature_files import read_signatures
 from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.pipeline.build_training_set import build_training_set
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.publish import publish
-from annotation_platform.schema.rounds import LandedObject
+from annotation_platform.schema.rounds import Arrival
 from annotation_platform.schema.tables import CleanedImages, ErrorBars, RawImages, table_named
 from annotation_platform.settings import Settings, settings_environment
 from annotation_platform.storage.keys import image_key, raw_key
@@ -38,7 +38,7 @@ from annotation_platform.versioning.store import VersionStore
 from benchmarks.provenance import (
     BEGUN,
     HEIGHT,
-    PICTURES,
+    IMAGES,
     POLICY,
     PROJECT,
     WIDTH,
@@ -47,7 +47,7 @@ from benchmarks.provenance import (
 )
 
 
-def picture(seed):
+def image_file(seed):
     """Return a JPEG that looks like no other."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)
@@ -57,16 +57,16 @@ def picture(seed):
 
 
 def land(lake, number):
-    """Put a round's pictures into the lake, as they landed and as they are cleaned."""
+    """Put a round's images into the lake, as they landed and as they are cleaned."""
     round_id, raw, cleaned, objects = f"round-{number + 1:04d}", [], [], []
-    for at, image in enumerate(image_ids(number, PICTURES)):
-        data = picture(number * PICTURES + at)
+    for at, image in enumerate(image_ids(number, IMAGES)):
+        data = image_file(number * IMAGES + at)
         lake.store.create(raw_key(image), data)
         lake.store.create(image_key(image, "jpg"), data)
         sha256 = hashlib.sha256(data).hexdigest()
         known = {"round_id": round_id, "source_key": f"camera/{number}-{at}.jpg", "stamp": "1",
                  "image_id": image}  # fmt: skip
-        objects.append(LandedObject(known["source_key"], "1", len(data)))
+        objects.append(Arrival(known["source_key"], "1", len(data)))
         raw.append({**known, "byte_size": len(data), "problem": "", "other_metadata": ""})
         cleaned.append(
             {**known, "outcome": "accepted", "reason": "", "group_id": image, "joins": "",
@@ -86,7 +86,7 @@ def prepare(root, rounds, versions):
                         lake=str(root / "lake"), landing=str(root / "landing"),
                         registry=str(root / "registry"), remote=str(root / "remote"))  # fmt: skip
     (root / "landing").mkdir()
-    settings.params_path.write_text(POLICY.to_yaml())
+    settings.policy_path.write_text(POLICY.to_yaml())
     make_registry(root / "registry", PROJECT, POLICY.to_yaml(), remote_url=str(root / "remote"))
     lake, last = lake_of(settings, audited=False), f"round-{rounds:04d}"
     maker = RoundMaker(lake, 1)
@@ -94,7 +94,7 @@ def prepare(root, rounds, versions):
         land(lake, number)
         maker.write(lake, number)
     images = accepted_images(lake.tables)
-    read_likenesses(lake.store, images, likeness_rows(len(images)))
+    read_signatures(lake.store, images, signature_rows(len(images)))
     store = VersionStore(root / "registry", str(root / "remote"), PROJECT, root / "mirrors")
     for version in range(versions):
         context = RoundContext(last, lake, POLICY, BEGUN + timedelta(days=version))
@@ -110,13 +110,13 @@ def prepare(root, rounds, versions):
 def main():
     """Print how long it takes."""
     options = argparse.ArgumentParser()
-    options.add_argument("--rounds", type=int, default=10, help="of a thousand pictures each")
+    options.add_argument("--rounds", type=int, default=10, help="of a thousand images each")
     options.add_argument("--versions", type=int, default=20)
     given = options.parse_args()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
         start = time.perf_counter()
         settings, image = prepare(Path(place), given.rounds, given.versions)
-        print(f"{given.versions} versions of {given.rounds * PICTURES} images prepared in "
+        print(f"{given.versions} versions of {given.rounds * IMAGES} images prepared in "
               f"{time.perf_counter() - start:.0f} s", flush=True)  # fmt: skip
         for arguments in ([], ["--reason", "a request", "--yes"]):
             start = time.perf_counter()

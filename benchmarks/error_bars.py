@@ -2,11 +2,11 @@
 
     python benchmarks/error_bars.py
 
-500 simulated versions of each rate of errors, of 4,000 labels in 670 pictures; pictures differ in
+500 simulated versions of each rate of errors, of 4,000 labels in 670 images; images differ in
 how hard they are, so errors come together (the design effect is printed: so many times the
-variance of independent labels). ``labels`` draws 500 labels one by one, ``pictures`` whole
-pictures until there are 500 labels. ``naive`` is Clopper and Pearson's interval of the same
-pictures, as if their labels were independent.
+variance of independent labels). ``labels`` draws 500 labels one by one, ``images`` whole
+images until there are 500 labels. ``naive`` is Clopper and Pearson's interval of the same
+images, as if their labels were independent.
 """
 
 import argparse
@@ -18,27 +18,27 @@ from annotation_platform.consensus.intervals import ClusteredShare, share_interv
 from annotation_platform.curation.error_bars import (
     ALL,
     error_bars,
-    picture_error_bars,
+    image_error_bars,
     plan_label_audit,
 )
 
 ROUND = "round-0001"
 
 
-def version(rate, rng, *, pictures=670, together=1.2):
-    """Return labels of a version with ``wrong``, in pictures that differ in how hard they are."""
-    picture = np.repeat(np.arange(pictures), 1 + rng.poisson(5, pictures))
-    odds = together * rng.normal(size=pictures)[picture]
+def version(rate, rng, *, images=670, together=1.2):
+    """Return labels of a version with ``wrong``, in images that differ in how hard they are."""
+    image = np.repeat(np.arange(images), 1 + rng.poisson(5, images))
+    odds = together * rng.normal(size=images)[image]
     for _ in range(30):
         chance = 1 / (1 + np.exp(-odds))
         odds = odds + np.log(rate / chance.mean())
     return pd.DataFrame(
         {
-            "label_id": [f"{number:06d}" for number in range(len(picture))],
-            "image_id": picture,
+            "label_id": [f"{number:06d}" for number in range(len(image))],
+            "image_id": image,
             "shape": "box",
-            "class_name": np.where(rng.random(len(picture)) < 0.7, "common", "rare"),
-            "wrong": rng.random(len(picture)) < chance,
+            "class_name": np.where(rng.random(len(image)) < 0.7, "common", "rare"),
+            "wrong": rng.random(len(image)) < chance,
         }
     )
 
@@ -51,13 +51,13 @@ def by_label(labels, rng, *, size=500):
     return error_bars(plan, seen, labels, round_id=ROUND)
 
 
-def by_picture(labels, rng, *, size=500):
-    """Return the error bars of whole pictures, and the labels that were looked at."""
+def by_image(labels, rng, *, size=500):
+    """Return the error bars of whole images, and the labels that were looked at."""
     order = rng.permutation(labels["image_id"].unique())
     sizes = labels["image_id"].value_counts().reindex(order).to_numpy()
     drawn = order[: int(np.searchsorted(sizes.cumsum(), size)) + 1]
     seen = labels[labels["image_id"].isin(drawn)]
-    return picture_error_bars(seen, round_id=ROUND), seen
+    return image_error_bars(seen, round_id=ROUND), seen
 
 
 def main():
@@ -71,7 +71,7 @@ def main():
         found, effects = [], []
         for _ in range(asked.versions):
             labels = version(rate, rng)
-            bars, seen = by_picture(labels, rng)
+            bars, seen = by_image(labels, rng)
             share = seen["wrong"].mean()
             naive = share_interval(ClusteredShare(float(share), float(len(seen))))
             sums = (seen["wrong"] - share).groupby(seen["image_id"]).sum()

@@ -3,12 +3,12 @@
     python benchmarks/formats.py --peer-python /tmp/datumaro/bin/python \
         --peer-python /tmp/supervision/bin/python
 
-Everybody holds the same boxes in their own form in memory and writes them, without pictures, to a
+Everybody holds the same boxes in their own form in memory and writes them, without images, to a
 fresh folder in ``/dev/shm``, so that no disk is measured; building that form, reading and imports
 are left out, and so is a first small run. They take turns; of each turn the ratio is taken, and of
 the ratios the median, so that other work on the machine disturbs little.
 
-supervision opens every picture where it needs its size, so it gets real ones, small ones, to keep
+supervision opens every image where it needs its size, so it gets real ones, small ones, to keep
 that cheap; datumaro is told the sizes, as we are. Afterwards the boxes in the COCO files are
 counted. The peers do not share our dependencies, so each runs in an environment of its own:
 
@@ -152,7 +152,7 @@ def as_dataset(boxes, images, classes):
     labels = pd.DataFrame(boxes[:, 2:], columns=["x1", "y1", "x2", "y2"])
     labels.insert(0, "class_name", [classes[int(each)] for each in boxes[:, 1]])
     labels.insert(0, "image_id", [names[int(each)] for each in boxes[:, 0]])
-    pictures = pd.DataFrame(
+    image_files = pd.DataFrame(
         {
             "image_id": names,
             "file_name": [f"images/train/{name}.png" for name in names],
@@ -161,11 +161,11 @@ def as_dataset(boxes, images, classes):
             "height": HEIGHT,
         }
     )
-    return Dataset(pictures, labels, Ontology.from_names(classes))
+    return Dataset(image_files, labels, Ontology.from_names(classes))
 
 
 def prepare(work, boxes, images, classes):
-    """Write what the peers read: the boxes, the classes and the pictures."""
+    """Write what the peers read: the boxes, the classes and the images."""
     np.save(work / "boxes.npy", boxes)
     facts = {"images": images, "classes": classes, "width": WIDTH, "height": HEIGHT}
     (work / "facts.json").write_text(json.dumps(facts))
@@ -253,7 +253,7 @@ def main():
     """Compare the formats one by one."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--boxes", type=int, default=100_000)
-    options.add_argument("--on-each", type=int, default=10, help="boxes on a picture")
+    options.add_argument("--on-each", type=int, default=10, help="boxes on an image")
     options.add_argument("--pairs", type=int, default=5)
     options.add_argument("--formats", nargs="+", default=["coco", "yolo", "voc"])
     options.add_argument("--peer-python", action="append", default=[])
@@ -263,7 +263,7 @@ def main():
     images = max(20, chosen.boxes // chosen.on_each)
     boxes = drawn(chosen.boxes, images, chosen.seed)
     peers = peers_of(chosen.peer_python)
-    print(f"{chosen.boxes:,} boxes, {images:,} pictures, {CLASSES} classes; peers: {list(peers)}")
+    print(f"{chosen.boxes:,} boxes, {images:,} images, {CLASSES} classes; peers: {list(peers)}")
     dataset = as_dataset(boxes, images, classes)
     small = as_dataset(boxes[boxes[:, 0] < 20], 20, classes)
     with tempfile.TemporaryDirectory(dir=MEMORY if Path(MEMORY).is_dir() else None) as folder:

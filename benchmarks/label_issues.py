@@ -2,14 +2,14 @@
 
     python benchmarks/label_issues.py
 
-**Boxes**: simulated pictures of six objects of three classes, a model that finds 93 % of them with
+**Boxes**: simulated images of six objects of three classes, a model that finds 93 % of them with
 calibrated scores and makes things up too, and labels with planted errors: of each label with the
 given rate, in equal parts left out, moved, given another class, or joined by one on nothing.
 ``precision`` is the share of flagged places with a planted error; ``found`` the share of planted
 errors among the flagged. *Self-confidence* ranks labels by one minus the score of the best
 proposal of their class on them, and is given as many flags; it cannot see what was left out, so it
 is also judged on the planted errors of labels alone. *ObjectLab* is cleanlab's, which scores whole
-pictures: the areas under the curve (AUROC) are those of pictures with any error, or without.
+images: the areas under the curve (AUROC) are those of images with any error, or without.
 
 **Classes**: simulated probabilities with planted flips, of a model that is calibrated, and of one
 that is biased against a class (self-confidence is hard to beat with the former), and
@@ -46,10 +46,10 @@ def image_id(number):
     return f"{number:064x}"
 
 
-def scenes(pictures, rng):
-    """Return the true objects of pictures of 640 × 480, and what a model proposes there."""
+def scenes(image_count, rng):
+    """Return the true objects of images of 640 × 480, and what a model proposes there."""
     truth, proposals = [], []
-    for number in range(pictures):
+    for number in range(image_count):
         boxes = as_boxes([random_box(rng) for _ in range(1 + rng.poisson(5))])
         names = rng.choice(NAMES, len(boxes), p=[0.5, 0.3, 0.2])
         odds = 3.5 + 2.0 * rng.normal(size=len(boxes))
@@ -68,7 +68,7 @@ def scenes(pictures, rng):
 
 
 def random_box(rng):
-    """Return a box inside the picture."""
+    """Return a box inside the image."""
     x, y = rng.uniform(0, 540), rng.uniform(0, 380)
     return [x, y, x + rng.uniform(30, 100), y + rng.uniform(30, 100)]
 
@@ -85,7 +85,7 @@ def proposal(number, name, box, sure, rng):
 
 
 def plant(truth, rate, rng):
-    """Return labels with errors, and those by picture: the place and the label, if there is one."""
+    """Return labels with errors, and those by image: the place and the label, if there is one."""
     labels, planted = [], []
     for number, row in enumerate(truth.itertuples(index=False)):
         box, name, label_id = np.array(row[2:], dtype=float), row.class_name, f"label-{number:05d}"
@@ -174,11 +174,11 @@ def objectlab(labels, proposals, images):
     return 1 - get_label_quality_scores(given, said, verbose=False)
 
 
-def planted_boxes(rate, *, pictures=400, seed=0):
+def planted_boxes(rate, *, image_count=400, seed=0):
     """Return the figures of one rate of planted errors."""
     rng = np.random.default_rng(seed)
     trust = measure_trust(*reversed(scenes(200, rng)), error_rate=0.05)
-    truth, proposals = scenes(pictures, rng)
+    truth, proposals = scenes(image_count, rng)
     labels, planted = plant(truth, rate, rng)
     every = box_issues(labels, proposals, trust, round_id=ROUND, minimum_probability=0.0)
     flagged = every[every["score"] >= 0.3]
@@ -201,7 +201,7 @@ def planted_boxes(rate, *, pictures=400, seed=0):
         "self-confidence": wrong[first].mean(),
         "labels alone": is_planted(of_labels, planted).mean(),
         "self-confidence, labels": wrong[same_number].mean(),
-        "AUROC of pictures": auroc(risk, bad),
+        "AUROC of images": auroc(risk, bad),
         "ObjectLab": auroc(lab, bad),
         "ObjectLab, alone and in batch": float(np.abs(alone - lab[:10]).max()),
     }

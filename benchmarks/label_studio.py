@@ -3,7 +3,7 @@
     python benchmarks/label_studio.py
     python benchmarks/label_studio.py --tasks 1000 --pairs 1
 
-Import: ``publish`` of a new round (project, picture storage, a tab for each person, looking
+Import: ``publish`` of a new round (project, image storage, a tab for each person, looking
 up what is there, the tasks, and the check that each is there once) beside nothing but POSTs of the
 same JSON in batches of the same size, and beside bare calls that make the same round. Pull:
 ``submissions`` beside the same pages asked for by a bare client, the JSON export (which lacks the
@@ -24,7 +24,7 @@ from pathlib import Path
 import httpx
 
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient, _task
-from annotation_platform.labeling.backends.label_studio.image_sources import FolderPictures
+from annotation_platform.labeling.backends.label_studio.image_sources import FolderImages
 from annotation_platform.labeling.backends.label_studio.interface import tasks_tab
 from annotation_platform.labeling.backends.label_studio.results import write_proposals
 from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
@@ -65,8 +65,8 @@ class Bare:
 
     def json(self, method, path, **options):
         """Return the JSON of an answer."""
-        answer = self.http.request(method, path, **options).raise_for_status()
-        return answer.json() if answer.content else None
+        simulate_annotation = self.http.request(method, path, **options).raise_for_status()
+        return simulate_annotation.json() if simulate_annotation.content else None
 
     def send(self, project, tasks):
         """Import tasks, and return how many there are by the server's word."""
@@ -138,7 +138,7 @@ def project_of(client, round_id):
     return int(client.round_url(round_id).split("/")[-2])
 
 
-def measure_import(client, bare, pictures, tasks, people, pairs):
+def measure_import(client, bare, images, tasks, people, pairs):
     """Return the seconds of each pair: ours, the bare API's."""
     measured = []
     for number in range(pairs):
@@ -150,7 +150,7 @@ def measure_import(client, bare, pictures, tasks, people, pairs):
         settings = bare.json("GET", f"/api/projects/{project}/")
         asked = {"params": {"project": project}}
         storage = bare.json("GET", "/api/storages/localfiles/", **asked)[0]
-        sent = [_task(copy, theirs, pictures.address(copy.image_key)) for copy in copies]
+        sent = [_task(copy, theirs, images.address(copy.image_key)) for copy in copies]
         names = sorted({copy.assignee for copy in copies})
         tabs = [tasks_tab("Everybody"), *(tasks_tab(name, assignee=name) for name in names)]
         sides = {
@@ -170,7 +170,7 @@ def measure_import(client, bare, pictures, tasks, people, pairs):
     return measured
 
 
-def measure_pull(client, bare, pictures, tasks, people, pairs):
+def measure_pull(client, bare, images, tasks, people, pairs):
     """Return the seconds of each pair: ours, and of each bare way."""
     round_id = "pull"
     client.publish(round_id, ONTOLOGY, [])
@@ -179,7 +179,7 @@ def measure_pull(client, bare, pictures, tasks, people, pairs):
     for copy in draw(round_id, tasks, people):
         drawn = write_proposals(copy.proposals, copy.width, copy.height)
         said = {"result": drawn, "lead_time": 12.5}
-        task = _task(copy, round_id, pictures.address(copy.image_key))
+        task = _task(copy, round_id, images.address(copy.image_key))
         sent.append({**task, "annotations": [said]})
     bare.send(project, sent)
     sides = {
@@ -225,11 +225,11 @@ def main():
             secrets_path=place / "secrets.json",
             template=make_template(place / "template"),
         ) as server:
-            pictures, token = FolderPictures(lake), server.administrator.token
-            client = LabelStudioClient(server.url, token, pictures=pictures)
+            images, token = FolderImages(lake), server.administrator.token
+            client = LabelStudioClient(server.url, token, images=images)
             bare = Bare(server.url, token)
             sizes = (arguments.tasks, arguments.people, arguments.pairs)
-            given = (client, bare, pictures, *sizes)
+            given = (client, bare, images, *sizes)
             report("import", measure_import(*given), arguments.tasks)
             pulled, plain = measure_pull(*given)
             report("pull", pulled, arguments.tasks)

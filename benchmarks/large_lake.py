@@ -1,11 +1,11 @@
-"""How a lake of 100,000 pictures in a hundred rounds feels: a further round, questions, pages.
+"""How a lake of 100,000 images in a hundred rounds feels: a further round, questions, pages.
 
     python -m benchmarks.large_lake
     python -m benchmarks.large_lake --rounds 10
 
-On the world of ``provenance.py``, with vectors of its pictures and its rounds in Dagster, a
-thousand drawn pictures land, people answer, and a real webserver and daemon make a version of
-101,000 pictures of it. Printed are what the platform adds to the round: the looks of its sensors
+On the world of ``provenance.py``, with vectors of its images and its rounds in Dagster, a
+thousand drawn images land, people answer, and a real webserver and daemon make a version of
+101,000 images of it. Printed are what the platform adds to the round: the looks of its sensors
 that started something, and the runs' own seconds, beside those of their steps; then, by their wall
 seconds, ``status`` and a query on the command line, and the page of every asset in a
 browser, until its table of facts is there. On tmpfs.
@@ -26,23 +26,23 @@ import yaml
 
 from annotation_platform.definitions import defs
 from annotation_platform.demo.annotators import make_people
-from annotation_platform.demo.crowd import SimulatedSeat, answer_round
+from annotation_platform.demo.crowd import SimulatedSeat, annotation_round
 from annotation_platform.demo.scenes import draw_batch
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.images.embedding import PICTURE_EMBEDDER
-from annotation_platform.images.signature import likeness_rows
-from annotation_platform.images.signature_files import read_likenesses
+from annotation_platform.images.embedding import IMAGE_EMBEDDER
+from annotation_platform.images.signature import signature_rows
+from annotation_platform.images.signature_files import read_signatures
 from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
-from annotation_platform.labeling.change_signals import Hints, Looks
+from annotation_platform.labeling.change_signals import ChangeSignals, PollSchedule
 from annotation_platform.labeling.guidelines import record_guideline
-from annotation_platform.policy import read_params
+from annotation_platform.policy import read_policy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.tables import Conflicts, LabelTasks, SelectedImages
 from annotation_platform.servers.dagster import DagsterServers
 from annotation_platform.storage.table_files import parquet_bytes
 from annotation_platform.versioning.registry import list_versions
-from benchmarks.provenance import ONTOLOGY, PICTURES, asked, image_ids, prepare
+from benchmarks.provenance import IMAGES, ONTOLOGY, asked, image_ids, prepare
 from benchmarks.waiting import until
 from resources.causes import PARTITION
 from sensors.releases import review_complete_sensor
@@ -55,16 +55,16 @@ ASSETS = [spec.key.to_user_string() for asset in defs.assets for spec in asset.s
 def complete(settings, rounds):
     """Give the world what its rounds would have left: tasks, vectors, and Dagster's events."""
     lake = lake_of(settings)
-    policy = yaml.safe_load(settings.params_path.read_text())
+    policy = yaml.safe_load(settings.policy_path.read_text())
     policy |= {"review": {"gate": "auto"}, "training": {"gate": "manual"}}
     policy["rounds"] = {**policy.get("rounds", {}), "settle_seconds": 1}
-    settings.params_path.write_text(yaml.safe_dump(policy, sort_keys=False))
+    settings.policy_path.write_text(yaml.safe_dump(policy, sort_keys=False))
     guideline = record_guideline(lake.store, ONTOLOGY)
     rng = np.random.default_rng(0)
     (settings.home_path / "dagster").mkdir(exist_ok=True)
     with dg.DagsterInstance.from_config(str(settings.home_path / "dagster")) as instance:
         for number in range(rounds):
-            round_id, images = f"round-{number + 1:04d}", image_ids(number, PICTURES)
+            round_id, images = f"round-{number + 1:04d}", image_ids(number, IMAGES)
             same = {
                 "round_id": round_id, "step": "label", "assignee": "", "purpose": "label",
                 "blind": False, "expertise": "", "guideline": guideline, "backend": "elsewhere",
@@ -82,27 +82,27 @@ def complete(settings, rounds):
             ]  # fmt: skip
             lake.tables.write(SelectedImages, round_id, SelectedImages.from_rows(chosen))
             lake.tables.write(Conflicts, round_id, Conflicts.empty())
-            vectors = rng.normal(size=(PICTURES, 96)).astype(np.float32)
+            vectors = rng.normal(size=(IMAGES, 96)).astype(np.float32)
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
             data = parquet_bytes(pd.DataFrame({"image_id": images, "vector": list(vectors)}))
             digest = hashlib.sha256(data).hexdigest()
-            lake.store.create(f"features/{PICTURE_EMBEDDER}/{digest}.parquet", data)
+            lake.store.create(f"features/{IMAGE_EMBEDDER}/{digest}.parquet", data)
             instance.add_dynamic_partitions("rounds", [round_id])
             for name in ASSETS:
-                metadata = {"images": PICTURES, "preview": dg.MetadataValue.md("| a |\n|---|")}
+                metadata = {"images": IMAGES, "preview": dg.MetadataValue.md("| a |\n|---|")}
                 instance.report_runless_asset_event(
                     dg.AssetMaterialization(name, partition=round_id, metadata=metadata)
                 )
         released(instance, settings, lake)
     known = accepted_images(lake.tables)
-    read_likenesses(lake.store, known, likeness_rows(len(known)))
+    read_signatures(lake.store, known, signature_rows(len(known)))
 
 
 def released(instance, settings, lake):
     """Note the release of each round as a run that succeeded, as its sensor asks for it."""
     labeling = SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
-    looks = Looks(Hints(settings.home_path / "hints"))
-    policy = read_params(settings.params_path)
+    looks = PollSchedule(ChangeSignals(settings.home_path / "hints"))
+    policy = read_policy(settings.policy_path)
     asks = review_complete_sensor(
         dg.build_sensor_context(instance=instance),
         labeling=labeling, lake=lake, policy=policy, looks=looks,
@@ -118,8 +118,8 @@ def released(instance, settings, lake):
 
 
 def drawn(lake):
-    """Land a thousand pictures, and return what is true of them, of classes that the world has."""
-    batch = draw_batch(1, PICTURES, seed=0)
+    """Land a thousand images, and return what is true of them, of classes that the world has."""
+    batch = draw_batch(1, IMAGES, seed=0)
     names = dict(zip(batch.truth.ontology.names, ONTOLOGY.names, strict=False))
     labels = batch.truth.labels.assign(class_name=batch.truth.labels["class_name"].map(names))
     for name, data in batch.files.items():
@@ -128,7 +128,7 @@ def drawn(lake):
 
 
 def one_more_round(settings, round_id, servers):
-    """Let a thousand pictures become a version; return the seconds of the two waits."""
+    """Let a thousand images become a version; return the seconds of the two waits."""
     lake = lake_of(settings)
     labeling = SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
     people = make_people(4, 0)
@@ -139,10 +139,10 @@ def one_more_round(settings, round_id, servers):
     landed = time.monotonic()
     shown = until(lambda: lake.tables.exists(LabelTasks, round_id), servers, 1200) - landed
     seats = {each.name: SimulatedSeat(labeling, each.name) for each in people}
-    answer_round(round_id, people, seats, truth, seed=0, progress=lambda: None)
-    answered = time.monotonic()
+    annotation_round(round_id, people, seats, truth, seed=0, progress=lambda: None)
+    annotated = time.monotonic()
     done = until(lambda: len(list_versions(settings.registry_path)) > before, servers, 1200)
-    return shown, done - answered
+    return shown, done - annotated
 
 
 def added(instance, round_id):
@@ -186,7 +186,7 @@ def pages(url, folder):
 def main():
     """Print what the command line asks for."""
     options = argparse.ArgumentParser()
-    options.add_argument("--rounds", type=int, default=100, help="of a thousand pictures each")
+    options.add_argument("--rounds", type=int, default=100, help="of a thousand images each")
     options.add_argument("--repeats", type=int, default=3)
     given = options.parse_args()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as place:

@@ -2,7 +2,7 @@
 
     python benchmarks/near_duplicates.py --peer-python /tmp/imagededup/bin/python
     python benchmarks/near_duplicates.py --hashes 1000000
-    python benchmarks/near_duplicates.py --likenesses 100000
+    python benchmarks/near_duplicates.py --signatures 100000
 
 The peer does not share our dependencies, so it runs in its own environment, without torch, which
 its hashes do not need:
@@ -12,11 +12,11 @@ its hashes do not need:
     uv pip install --python /tmp/imagededup PyWavelets scikit-learn scipy matplotlib tqdm
 
 It takes about three minutes of CPU for 30,000 hashes. Times are CPU seconds of one run, on random
-hashes and on skewed ones, as pictures of one kind have; in both one in fifty repeats another.
+hashes and on skewed ones, as images of one kind have; in both one in fifty repeats another.
 
-Likenesses are of windows of BCCD's 364 pictures, mirrored now and then, so that very many look
+Likenesses are of windows of BCCD's 364 images, mirrored now and then, so that very many look
 alike; all 42 searches and the comparison of the vectors are timed, and set beside looking at as
-many of BCCD's own pictures.
+many of BCCD's own images.
 """
 
 import argparse
@@ -34,8 +34,8 @@ from PIL import Image
 
 from annotation_platform.images.near_duplicates import close_pairs
 from annotation_platform.images.probing import look_at
-from annotation_platform.images.signature import likeness, likeness_rows, set_likeness
-from annotation_platform.images.similar_pairs import find_alike
+from annotation_platform.images.signature import set_signature, signature, signature_rows
+from annotation_platform.images.similar_pairs import find_similar
 from annotation_platform.policy import CleaningPolicy
 
 BITS = 8
@@ -102,21 +102,21 @@ def ours(hashes):
 def peers(python, hashes):
     """Return CPU seconds and pairs of imagededup."""
     with tempfile.TemporaryDirectory() as folder:
-        given, answer = Path(folder, "hashes.json"), Path(folder, "pairs.json")
+        given, simulate_annotation = Path(folder, "hashes.json"), Path(folder, "pairs.json")
         given.write_text(
             json.dumps({str(n): f"{int(value):016x}" for n, value in enumerate(hashes)})
         )
         script = Path(folder, "peer.py")
         script.write_text(PEER)
-        subprocess.run([python, script, given, str(BITS), answer], check=True)
-        found = json.loads(answer.read_text())
+        subprocess.run([python, script, given, str(BITS), simulate_annotation], check=True)
+        found = json.loads(simulate_annotation.read_text())
     return found["seconds"], {(*sorted((int(a), int(b))), d) for a, b, d in found["pairs"]}
 
 
 def windows(paths, count, rng):
-    """Return the likenesses of windows of these pictures, in rows."""
+    """Return the signatures of windows of these images, in rows."""
     sources = [Image.open(path).convert("RGB").reduce(2) for path in paths]
-    rows = likeness_rows(count)
+    rows = signature_rows(count)
     for number, row in enumerate(rows):
         source = sources[rng.integers(len(sources))]
         share = rng.uniform(0.45, 0.8)
@@ -125,15 +125,15 @@ def windows(paths, count, rng):
         window = source.resize((128, 96), Image.Resampling.BILINEAR, box=box)
         if rng.random() < 0.5:
             window = window.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        set_likeness(row, f"{number:064x}", likeness(np.asarray(window)))
+        set_signature(row, f"{number:064x}", signature(np.asarray(window)))
     return rows
 
 
-def search_likenesses(count, seed):
-    """Print the time of all searches beside that of looking at as many pictures."""
+def search_signatures(count, seed):
+    """Print the time of all searches beside that of looking at as many images."""
     paths = sorted((DATA / "bccd" / "BCCD" / "JPEGImages").glob("*.jpg"))
     if not paths:
-        sys.exit(f"The pictures of BCCD are not at {DATA}; set ANNOTATION_TEST_DATA.")
+        sys.exit(f"The images of BCCD are not at {DATA}; set ANNOTATION_TEST_DATA.")
     policy = CleaningPolicy()
     files = [path.read_bytes() for path in paths]
     start = time.process_time()
@@ -143,13 +143,13 @@ def search_likenesses(count, seed):
     rows = windows(paths, count, np.random.default_rng(seed))
     for known in (0, count * 99 // 100):
         start = time.process_time()
-        found = find_alike(rows, np.arange(count), known=known, bits=policy.duplicate_bits)
+        found = find_similar(rows, np.arange(count), known=known, bits=policy.duplicate_bits)
         seconds = time.process_time() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(
-            f"{count - known:,} likenesses among {count:,}: {len(found):,} pairs alike, "
+            f"{count - known:,} signatures among {count:,}: {len(found):,} pairs alike, "
             f"{seconds:.2f} s, {seconds / each / (count - known):.1%} of looking at so many "
-            f"pictures ({each * 1000:.2f} ms each), peak {peak:.0f} MiB",
+            f"images ({each * 1000:.2f} ms each), peak {peak:.0f} MiB",
             flush=True,
         )
 
@@ -163,8 +163,8 @@ def main():
     options.add_argument("--likenesses", type=int, default=0, help="search these instead")
     options.add_argument("--seed", type=int, default=0)
     chosen = options.parse_args()
-    if chosen.likenesses:
-        search_likenesses(chosen.likenesses, chosen.seed)
+    if chosen.signatures:
+        search_signatures(chosen.signatures, chosen.seed)
         return 0
     kinds = {"random": random_hashes, "skewed": skewed_hashes}
     agreed = True

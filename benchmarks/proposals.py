@@ -1,10 +1,10 @@
-"""Proposals a second, files to boxes, beside a bare torchvision loop over the same pictures.
+"""Proposals a second, files to boxes, beside a bare torchvision loop over the same images.
 
-    python benchmarks/proposals.py                   # BCCD's 364 pictures
+    python benchmarks/proposals.py                   # BCCD's 364 images
 
 Both have one and the same network, trained for a few seconds, and decode the same files. The bare
 loop is what one writes by hand: ``decode_jpeg`` of torchvision, its ``resize``, the network in
-batches of eight, boxes back to the picture's pixels as arrays. Ours is ``look_at_files``, whose
+batches of eight, boxes back to the image's pixels as arrays. Ours is ``detect_files``, whose
 table of boxes is part of the time. They take turns on the same threads; of each turn the ratio is
 taken, and of the ratios the median. That both see the same is checked first: as many boxes above
 0.5 to within a few, since the two resize a little differently.
@@ -23,7 +23,7 @@ from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from torchvision.transforms.v2.functional import resize
 
 from annotation_platform.formats.voc import read_voc
-from annotation_platform.models.detection.detector import NetworkDetector, look_at_files
+from annotation_platform.models.detection.detector import NetworkDetector, detect_files
 from annotation_platform.models.detection.learning import examples_of
 from annotation_platform.models.detection.profiles import ProfiledDetector
 from annotation_platform.models.detection.training import train_detector
@@ -36,19 +36,19 @@ BATCH = 8
 
 
 def bare(network, paths, side):
-    """Return boxes and scores of each picture as arrays: the loop that one writes by hand."""
+    """Return boxes and scores of each image as arrays: the loop that one writes by hand."""
     found = []
     with torch.inference_mode():
         for start in range(0, len(paths), BATCH):
-            pictures, sizes = [], []
+            images, sizes = [], []
             for path in paths[start : start + BATCH]:
-                picture = decode_jpeg(read_file(str(path)), ImageReadMode.RGB)
-                height, width = picture.shape[1:]
+                image = decode_jpeg(read_file(str(path)), ImageReadMode.RGB)
+                height, width = image.shape[1:]
                 ratio = side / max(height, width)
-                small = resize(picture, [round(height * ratio), round(width * ratio)])
-                pictures.append(small.float() / 255)
+                small = resize(image, [round(height * ratio), round(width * ratio)])
+                images.append(small.float() / 255)
                 sizes.append(ratio)
-            for output, ratio in zip(network(pictures), sizes, strict=True):
+            for output, ratio in zip(network(images), sizes, strict=True):
                 kept = output["scores"] >= 0.05
                 found.append(
                     ((output["boxes"][kept] / ratio).numpy(), output["scores"][kept].numpy())
@@ -78,14 +78,14 @@ def main():
         seed=0,
     )
     torch.set_num_threads(asked.threads)
-    chosen = dict(list(paths.items())[: asked.pictures or None])
+    chosen = dict(list(paths.items())[: asked.images or None])
     detector = NetworkDetector.from_bytes(trained.state, where="trained", device="cpu")
     serving = ProfiledDetector([detector], name="serving", policy=ProfilePolicy())
     network = build_from(read_weights(trained.state, where="trained"), where="trained")
     theirs = bare(network, list(chosen.values()), asked.image_width)
-    ours = look_at_files(serving, chosen).boxes
+    ours = detect_files(serving, chosen).boxes
     sure = sum(int((scores >= 0.5).sum()) for _, scores in theirs)
-    print(f"{len(chosen)} pictures, {asked.threads} threads, load {os.getloadavg()[0]:.1f}; boxes "
+    print(f"{len(chosen)} images, {asked.threads} threads, load {os.getloadavg()[0]:.1f}; boxes "
           f"of .5 and more: bare {sure}, ours {int((ours['score'] >= 0.5).sum())}")  # fmt: skip
     rates, ratios = [], []
     for turn in range(asked.pairs):
@@ -95,16 +95,16 @@ def main():
             if name == "bare":
                 bare(network, list(chosen.values()), asked.image_width)
             else:
-                look_at_files(serving, chosen)
+                detect_files(serving, chosen)
             spent[name] = time.perf_counter() - started
         rates.append({name: len(chosen) / seconds for name, seconds in spent.items()})
         ratios.append(spent["bare"] / spent["ours"])
-        print(f"bare {rates[-1]['bare']:.0f} pictures/s, ours {rates[-1]['ours']:.0f}, "
+        print(f"bare {rates[-1]['bare']:.0f} images/s, ours {rates[-1]['ours']:.0f}, "
               f"{ratios[-1]:.2f} of the bare loop", flush=True)  # fmt: skip
     median = statistics.median(ratios)
     said = "met" if median >= GOAL else "missed"
     print(
-        f"medians: bare {np.median([one['bare'] for one in rates]):.0f} pictures/s, ours "
+        f"medians: bare {np.median([one['bare'] for one in rates]):.0f} images/s, ours "
         f"{np.median([one['ours'] for one in rates]):.0f}; {median:.2f}, goal {GOAL}: {said}"
     )
 

@@ -3,7 +3,7 @@
     python benchmarks/provenance.py
     python benchmarks/provenance.py --rounds 10 --repeats 1
 
-Each round asks three of four simulated people about a thousand pictures with ten objects each; the
+Each round asks three of four simulated people about a thousand images with ten objects each; the
 second version is the first with the answers of one round given anew. Every question is put on the
 command line, in a new process, and its wall seconds are the median of the repeats. Beside the
 difference stands DuckDB's, which tells from the same two tables, in a process that runs already,
@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import simplejpeg
 
-from annotation_platform.consensus.anchoring import proposal_decisions
+from annotation_platform.consensus.anchoring import pre_annotation_decisions
 from annotation_platform.consensus.quality import quality_table
 from annotation_platform.consensus.resolve import resolve_consensus
 from annotation_platform.ingestion.lake import lake_of
@@ -34,9 +34,9 @@ from annotation_platform.labeling.guidelines import record_guideline
 from annotation_platform.pipeline.build_training_set import build_training_set
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.publish import publish
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.rounds import LandedObject
+from annotation_platform.schema.rounds import Arrival
 from annotation_platform.schema.tables import (
     CleanedImages,
     DatasetVersions,
@@ -51,39 +51,39 @@ from annotation_platform.schema.tables import (
 )
 from annotation_platform.settings import Settings, settings_environment
 from annotation_platform.storage.keys import image_key
-from annotation_platform.storage.lineage import Entries, MadeOf, kept_key
+from annotation_platform.storage.lineage import Entries, TableInputs, kept_key
 from annotation_platform.storage.table_files import table_digest
 from annotation_platform.versioning.registry import make_registry
 from annotation_platform.versioning.store import VersionStore
 
 PROJECT = Path(__file__).resolve().parent.parent
 ONTOLOGY = Ontology.from_names(["cube", "ball", "cone", "ring", "star"])
-POLICY = Params(ontology=ONTOLOGY)
+POLICY = Policy(ontology=ONTOLOGY)
 PEOPLE = [f"annotator-{number:010d}" for number in range(4)]
-WIDTH, HEIGHT, OBJECTS, PICTURES = 1280, 960, 10, 1000
+WIDTH, HEIGHT, OBJECTS, IMAGES = 1280, 960, 10, 1000
 _LONG = 10**8  # characters
 BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def image_ids(number, count):
-    """Return the ids of so many pictures of a round."""
+    """Return the ids of so many images of a round."""
     return [hashlib.sha256(f"{number}:{image}".encode()).hexdigest() for image in range(count)]
 
 
-def answers_of_a_round(guideline, seed):
-    """Return what three of four people say of so many pictures, as ``human_labels``."""
+def annotations_of_a_round(guideline, seed):
+    """Return what three of four people say of so many images, as ``human_labels``."""
     rng = np.random.default_rng(seed)
     names, rows = ONTOLOGY.names, []
-    for number, image in enumerate(image_ids(0, PICTURES)):
+    for number, image in enumerate(image_ids(0, IMAGES)):
         cells = rng.choice(48, OBJECTS, replace=False)
         truth = [(names[rng.integers(5)], cell % 8 * 160 + 20, cell // 8 * 160 + 20)
                  for cell in cells]  # fmt: skip
         for place, person in enumerate(np.delete(PEOPLE, number % 4), start=1):
-            answer = f"{image}-{place}"
+            simulate_annotation = f"{image}-{place}"
             same = {
                 "round_id": "round-0001", "task_id": f"round-0001/label/{image}",
-                "image_id": image, "place": place, "answer_id": answer,
-                "revision": hashlib.sha256(f"{seed} {answer}".encode()).hexdigest(),
+                "image_id": image, "place": place, "annotation_id": simulate_annotation,
+                "revision": hashlib.sha256(f"{seed} {simulate_annotation}".encode()).hexdigest(),
                 "annotator": str(person), "lead_time_seconds": 30.0, "geometry": "",
                 "submitted_at": BEGUN + timedelta(days=seed), "weights_sha256": "",
                 "changed": True, "purpose": "label", "blind": False, "guideline": guideline,
@@ -95,7 +95,7 @@ def answers_of_a_round(guideline, seed):
                 shift = rng.normal(0, 2, 4)
                 said = names[rng.integers(5)] if rng.random() < 0.03 else name
                 rows.append(
-                    {**same, "label_id": f"{answer}:{at:04d}", "class_name": said,
+                    {**same, "label_id": f"{simulate_annotation}:{at:04d}", "class_name": said,
                      "x1": x + shift[0], "y1": y + shift[1],
                      "x2": x + 110 + shift[2], "y2": y + 110 + shift[3]}
                 )  # fmt: skip
@@ -103,25 +103,27 @@ def answers_of_a_round(guideline, seed):
 
 
 class RoundMaker:
-    """One round as people answered it; others say the same of other pictures."""
+    """One round as people answered it; others say the same of other images."""
 
     def __init__(self, lake, seed):
-        self.answers = answers_of_a_round(record_guideline(lake.store, ONTOLOGY), seed)
-        images = sorted(set(self.answers["image_id"]))
+        self.annotations = annotations_of_a_round(record_guideline(lake.store, ONTOLOGY), seed)
+        images = sorted(set(self.annotations["image_id"]))
         sizes = pd.DataFrame({"image_id": images, "width": WIDTH, "height": HEIGHT})
-        decisions = proposal_decisions(self.answers, ModelPredictions.empty())
-        self.quality = quality_table("round-0001", self.answers, self.answers.head(0), decisions)
+        decisions = pre_annotation_decisions(self.annotations, ModelPredictions.empty())
+        self.quality = quality_table(
+            "round-0001", self.annotations, self.annotations.head(0), decisions
+        )
         self.consensus = resolve_consensus(
-            self.answers, ontology=ONTOLOGY, images=sizes, quality=self.quality
+            self.annotations, ontology=ONTOLOGY, images=sizes, quality=self.quality
         )
 
     def write(self, lake, number):
         """Write a round and note what its labels were made of, as its assets do."""
         round_id = f"round-{number + 1:04d}"
         tables, lineage = lake.tables, lake.tables.lineage
-        new = dict(zip(image_ids(0, PICTURES), image_ids(number, PICTURES), strict=True))
-        answers, labels = (
-            _renamed(each, round_id, new) for each in (self.answers, self.consensus.labels)
+        new = dict(zip(image_ids(0, IMAGES), image_ids(number, IMAGES), strict=True))
+        annotations, labels = (
+            _renamed(each, round_id, new) for each in (self.annotations, self.consensus.labels)
         )
         quality = self.quality.assign(round_id=round_id)
         images = tables.read(CleanedImages, round_id)
@@ -129,7 +131,7 @@ class RoundMaker:
         tasks = tasks.assign(purpose="label", places=3, counted=3, state="answered")
         about = {"decision": "undisputed", "decided_by": "", "comment": "", "decided_at": None}
         reviewed = ReviewedLabels.from_rows(labels.assign(**about).to_dict("records"))
-        frames = {"human_labels": answers, "annotator_quality": quality, "round_tasks": tasks,
+        frames = {"human_labels": annotations, "annotator_quality": quality, "round_tasks": tasks,
                   "consensus_labels": labels, "reviewed_labels": reviewed,
                   "review_tasks": ReviewTasks.empty()}  # fmt: skip
         digests = {
@@ -143,10 +145,10 @@ class RoundMaker:
         folders = [f"ledger/answers/{round_id}", f"ledger/answers/{round_id}-review",
                    "people/skills", f"plans/{round_id}", f"plans/{round_id}-review"]  # fmt: skip
         made = {
-            "consensus_labels": MadeOf(
+            "consensus_labels": TableInputs(
                 _of(of, "human_labels", "annotator_quality", "cleaned_images"), settings=settings
             ),
-            "reviewed_labels": MadeOf(
+            "reviewed_labels": TableInputs(
                 _of(of, "consensus_labels", "review_tasks", "cleaned_images"),
                 dict.fromkeys(folders, nothing),
             ),
@@ -160,11 +162,11 @@ def _of(digests, *names):
 
 
 def _renamed(frame, round_id, new):
-    """Return a table of a round, about other pictures."""
+    """Return a table of a round, about other images."""
     old = frame["image_id"]
     image = old.map(new)
     changes = {"round_id": round_id, "image_id": image, "task_id": f"{round_id}/label/" + image}
-    for name in ("answer_id", "label_id"):
+    for name in ("annotation_id", "label_id"):
         if name in frame:
             changes[name] = image + frame[name].str[64:]
     if "revision" in frame:
@@ -173,10 +175,10 @@ def _renamed(frame, round_id, new):
 
 
 def land(lake, number):
-    """Put a round's pictures into the lake; noise will do, far smaller than it is said to be."""
+    """Put a round's images into the lake; noise will do, far smaller than it is said to be."""
     round_id, raw, cleaned, landed = f"round-{number + 1:04d}", [], [], []
     rng = np.random.default_rng(number)
-    for at, image in enumerate(image_ids(number, PICTURES)):
+    for at, image in enumerate(image_ids(number, IMAGES)):
         pixels = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
         data = simplejpeg.encode_jpeg(pixels, quality=85)
         path = Path(lake.store.url(image_key(image, "jpg")))
@@ -185,7 +187,7 @@ def land(lake, number):
         sha256 = hashlib.sha256(data).hexdigest()
         known = {"round_id": round_id, "source_key": f"camera-{number % 10}/{number}-{at}.jpg",
                  "stamp": "1", "image_id": image}  # fmt: skip
-        landed.append(LandedObject(known["source_key"], "1", len(data)))
+        landed.append(Arrival(known["source_key"], "1", len(data)))
         raw.append({**known, "byte_size": len(data), "problem": "", "other_metadata": ""})
         cleaned.append(
             {**known, "outcome": "accepted", "reason": "", "group_id": image, "joins": "",
@@ -204,7 +206,7 @@ def prepare(root, rounds):
     settings = Settings(home=root, params=root / "params.yaml", labeling="simulated",
                         lake=str(root / "lake"), landing=str(root / "landing"),
                         registry=str(root / "registry"), remote=str(root / "remote"))  # fmt: skip
-    settings.params_path.write_text(POLICY.to_yaml())
+    settings.policy_path.write_text(POLICY.to_yaml())
     make_registry(root / "registry", PROJECT, POLICY.to_yaml(), remote_url=str(root / "remote"))
     lake, last = lake_of(settings), f"round-{rounds:04d}"
     maker = RoundMaker(lake, 1)
@@ -254,7 +256,7 @@ def by_duckdb(before, now):
 def main():
     """Print what the command line asks for."""
     options = argparse.ArgumentParser()
-    options.add_argument("--rounds", type=int, default=100, help="of a thousand pictures each")
+    options.add_argument("--rounds", type=int, default=100, help="of a thousand images each")
     options.add_argument("--repeats", type=int, default=3)
     given = options.parse_args()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as place:

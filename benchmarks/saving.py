@@ -5,7 +5,7 @@
 
 Drawn harbours land in three batches, as in the demonstration. A first detector learns from the
 first batch from scratch, a second one from both, starting from the first (fine-tuned) and from
-scratch; all propose on the third. Four simulated people answer its pictures, three of them each,
+scratch; all propose on the third. Four simulated people answer its images, three of them each,
 with and without the proposals. Drawing a box takes them 7 seconds, moving or renaming a proposal 4,
 and one that is left as it is, or deleted, 1.5 (``demo/annotators.py``).
 
@@ -24,10 +24,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from annotation_platform.demo.annotators import answer, answer_rng, make_people
+from annotation_platform.demo.annotators import annotation_rng, make_people, simulate_annotation
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.models.detection.calibration import fit_calibration
-from annotation_platform.models.detection.detector import NetworkDetector, look_at_files
+from annotation_platform.models.detection.detector import NetworkDetector, detect_files
 from annotation_platform.models.detection.profiles import ProfiledDetector
 from annotation_platform.models.detection.training import train_detector
 from annotation_platform.models.evaluation.evaluation import evaluate
@@ -37,12 +37,12 @@ from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes, iou_matrix
 from annotation_platform.schema.shapes import Label
 
-HELD_OUT = 4  # every fourth picture calibrates
+HELD_OUT = 4  # every fourth image calibrates
 SHOWN = LabelingPolicy().minimum_score
 
 
 class World:
-    """Three batches of pictures on disk, their truth, and people."""
+    """Three batches of images on disk, their truth, and people."""
 
     def __init__(self, place, images, seed):
         material = drawn_material(3, images, seed=seed)
@@ -86,10 +86,10 @@ class World:
         for number, image in enumerate(self.batches[2]):
             width, height = self.sizes[image]
             for person in np.delete(np.array(self.people, dtype=object), number % 4):
-                said = answer(
+                said = simulate_annotation(
                     person, self.boxes([image]), width=width, height=height,
                     ontology=self.truth.ontology, proposals=proposals.get(image, []),
-                    rng=answer_rng(person, image, seed=self.seed),
+                    rng=annotation_rng(person, image, seed=self.seed),
                 )  # fmt: skip
                 seconds += said.lead_time_seconds
         return seconds / 60
@@ -102,10 +102,10 @@ def look(world, files, held_out, policy):
         for each in files
     ]
     detector = ProfiledDetector(members, name="saving", policy=policy)
-    known = look_at_files(detector, {each: world.paths[each] for each in held_out}).boxes
-    calibration = fit_calibration(known, world.boxes(held_out), pictures=held_out)
+    known = detect_files(detector, {each: world.paths[each] for each in held_out}).boxes
+    calibration = fit_calibration(known, world.boxes(held_out), images=held_out)
     start = time.process_time()
-    found = look_at_files(detector, {each: world.paths[each] for each in world.batches[2]}).boxes
+    found = detect_files(detector, {each: world.paths[each] for each in world.batches[2]}).boxes
     seconds = (time.process_time() - start) / len(world.batches[2])
     scores = calibration.apply(found["class_name"].tolist(), found["score"].to_numpy())
     return found, found.assign(score=scores), seconds
@@ -143,7 +143,7 @@ def main():
     options.add_argument("--seed", type=int, default=0)
     given = options.parse_args()
     table = Table()
-    for head in ("model", "AP50", "AP", "recall", "minutes", "spared", "CPU s a picture"):
+    for head in ("model", "AP50", "AP", "recall", "minutes", "spared", "CPU s an image"):
         table.add_column(head, justify="left" if head == "model" else "right")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)

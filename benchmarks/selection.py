@@ -10,7 +10,7 @@ the paired ratios: on a busy machine only CPU seconds compare. `select_batch` as
 included, runs in a process of its own, whose peak of memory is told.
 
 Three kinds of vectors: without any structure, where distances are all alike; in 300 clusters of
-different width, as pictures lie; and the clusters with one in three repeated.
+different width, as images lie; and the clusters with one in three repeated.
 """
 
 import argparse

@@ -78,7 +78,7 @@ FORMATS += " --peer-python {datumaro} --peer-python {supervision}"
 VERSIONS = "benchmarks/versions.py --images 20000 --pairs 1"
 EVALUATION = "benchmarks/evaluation.py --pairs 3 --peer-python {coco}"
 ISSUES = "benchmarks/label_issues.py"
-CLEANING = "benchmarks/cleaning.py --pictures 1000 --pairs 3 --peer-python {looks}"
+CLEANING = "benchmarks/cleaning.py --images 1000 --pairs 3 --peer-python {looks}"
 N = r"[\d.,]+"
 
 CLAIMS = [
@@ -103,7 +103,7 @@ CLAIMS = [
         "CPU s",
     ),
     Claim(
-        "cleaning 1,000 pictures", "cleanvision, imagededup", CLEANING,
+        "cleaning 1,000 images", "cleanvision, imagededup", CLEANING,
         rf"peers: (?P<peer>{N}) s of CPU .*, (?P<ratio>{N}) × ours \((?P<ours>{N}) s",
         "CPU s",
     ),
@@ -114,7 +114,7 @@ CLAIMS = [
         "CPU s",
     ),
     Claim(
-        "the pass over pictures on Daft, 3,000", "process pool",
+        "the pass over images on Daft, 3,000", "process pool",
         "benchmarks/engine.py --pairs 2",
         rf'"process pool", .*?"seconds": (?P<peer>{N}),(?s:.*?)'
         rf'"Daft", .*?"seconds": (?P<ours>{N}),',
@@ -131,7 +131,7 @@ CLAIMS = [
         for peer in ("datumaro", "supervision")
     ),
     Claim(
-        "publishing 1 % more of 20,000 pictures", "dvc add, dvc push", VERSIONS,
+        "publishing 1 % more of 20,000 images", "dvc add, dvc push", VERSIONS,
         rf"new process: ours (?P<ours>{N}) s, DVC (?P<peer>{N}) s, (?P<ratio>[\d.]+)x",
         "s",
     ),
@@ -157,7 +157,7 @@ CLAIMS = [
     Claim(
         "proposals a second", "bare torchvision loop",
         "benchmarks/proposals.py --pairs 5",
-        r"medians: bare (?P<peer>\d+) pictures/s, ours (?P<ours>\d+); (?P<ratio>[\d.]+)",
+        r"medians: bare (?P<peer>\d+) images/s, ours (?P<ours>\d+); (?P<ratio>[\d.]+)",
         "/s",
     ),
     Claim(

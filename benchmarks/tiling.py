@@ -1,15 +1,15 @@
-"""Small objects in large pictures: tiles beside one look at the whole, at equal false positives.
+"""Small objects in large images: tiles beside one look at the whole, at equal false positives.
 
     python benchmarks/tiling.py                      # drawn scenes of 1600 x 1200 with exact truth
-    python benchmarks/tiling.py --photographs        # ../shared/data/smallobj, two pictures
+    python benchmarks/tiling.py --photographs        # ../shared/data/smallobj, two images
 
 A scene is 25 of the demo's harbours, 320 x 240 each, put together like a map: its objects are 17 to
-100 pixels long in a picture of 1600 x 1200. Two detectors learn from drawn scenes for the same
-processor time. One looks at whole pictures, as it learned to. The other learned from tiles, too,
+100 pixels long in an image of 1600 x 1200. Two detectors learn from drawn scenes for the same
+processor time. One looks at whole images, as it learned to. The other learned from tiles, too,
 and looks with the profile's tiles; it is tested with and without them, which tells what the tiles
-do from what learning from them does. Each look is then allowed so many false positives a picture
+do from what learning from them does. Each look is then allowed so many false positives an image
 by a score threshold of its own, and recall is counted by class and by size, the square root of a
-box's area: small below 24 pixels, middle below 48, large above. Passes and seconds are by picture.
+box's area: small below 24 pixels, middle below 48, large above. Passes and seconds are by image.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from PIL import Image
 from annotation_platform.demo.harbour import draw_scene
 from annotation_platform.demo.scenes import ONTOLOGY
 from annotation_platform.models.detection.calibration import mark_right
-from annotation_platform.models.detection.detector import NetworkDetector, look_at_files
+from annotation_platform.models.detection.detector import NetworkDetector, detect_files
 from annotation_platform.models.detection.learning import examples_of
 from annotation_platform.models.detection.profiles import ProfiledDetector
 from annotation_platform.models.detection.training import train_detector
@@ -98,7 +98,7 @@ def photographs():
 
 
 def learn(dataset, paths, asked, tile_side):
-    """Return a detector that learned from whole pictures, and from tiles if there is a side."""
+    """Return a detector that learned from whole images, and from tiles if there is a side."""
     policy = TrainingPolicy(
         cpu_seconds=asked.cpu_seconds, image_width=asked.image_width, batch_size=4
     )
@@ -138,12 +138,12 @@ def recalls(dataset, found, false_positives):
 
 
 def look(detector, paths, policy):
-    """Return what was found, the mean passes a picture, and the seconds."""
+    """Return what was found, the mean passes an image, and the seconds."""
     profiled = ProfiledDetector([detector], name="labelling", policy=policy)
     started = time.perf_counter()
-    looked_at = look_at_files(profiled, paths)
+    looked_at = detect_files(profiled, paths)
     seconds = (time.perf_counter() - started) / len(paths)
-    return looked_at.boxes, looked_at.pictures["passes"].mean(), seconds
+    return looked_at.boxes, looked_at.images["passes"].mean(), seconds
 
 
 def compare(train, test, asked):
@@ -159,10 +159,10 @@ def compare(train, test, asked):
         "tiles": look(tiled, test[1], tiles),
     }
     for name, (found, passes, seconds) in looks.items():
-        print(f"{name}: {len(found)} boxes, {passes:.1f} passes and {seconds:.2f} s a picture")
+        print(f"{name}: {len(found)} boxes, {passes:.1f} passes and {seconds:.2f} s an image")
     for allowed in asked.false_positives:
         scored = {name: recalls(test[0], one[0], allowed) for name, one in looks.items()}
-        print(f"\nrecall at {allowed:g} false positives a picture")
+        print(f"\nrecall at {allowed:g} false positives an image")
         print("| class | size | objects | " + " | ".join(looks) + " | gain |")
         print("|---|---|---|" + "---|" * (len(looks) + 1))
         for (name, size), (count, before) in scored["whole"].items():

@@ -3,7 +3,7 @@
     python benchmarks/versions.py
     python benchmarks/versions.py --images 10000 --pairs 1
 
-Both start from the same published version of so many pictures (random bytes, one box each) and
+Both start from the same published version of so many images (random bytes, one box each) and
 go to the same next one. Publishing: ``publish_version`` from the training set's Parquet file to the
 tag, in a new process (start and imports included) and in one that runs already, beside ``dvc add``
 and ``dvc push`` of the folder in which the very files of the next version were put already.
@@ -14,7 +14,7 @@ before a figure is printed.
 
     python benchmarks/versions.py --growth 10000 100000
 
-publishes a hundred new pictures on top of so many, in a running process, and says how much more it
+publishes a hundred new images on top of so many, in a running process, and says how much more it
 takes on top of more, beside what the list of files alone takes: to read the old one and write the
 new one, as we do it and as DVC does.
 """
@@ -39,7 +39,7 @@ from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
 from dvc_objects.fs.local import LocalFileSystem
 
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import TrainingSet
 from annotation_platform.storage.table_files import parquet_bytes
@@ -50,11 +50,11 @@ from annotation_platform.versioning.remote import DvcRemote, folder_object
 PROJECT = Path(__file__).resolve().parent.parent
 ONTOLOGY = Ontology.from_names(["cube", "ball"])
 BYTES = 2000
-PARAMS = Params(ontology=ONTOLOGY).to_yaml()
+PARAMS = Policy(ontology=ONTOLOGY).to_yaml()
 
 
 def draw(first, count, lake):
-    """Return the rows of so many pictures, having put them into the lake."""
+    """Return the rows of so many images, having put them into the lake."""
     rows = []
     for number in range(first, first + count):
         rng = random.Random(number)
@@ -65,7 +65,7 @@ def draw(first, count, lake):
         rows.append(
             {
                 "round_id": "round-0001", "image_id": image, "group_id": image, "support": 1,
-                "split": ["train", "train", "train", "val", "test"][number % 5], "answers": 1,
+                "split": ["train", "train", "train", "val", "test"][number % 5], "annotations": 1,
                 "width": 640, "height": 480, "extension": "jpg", "stored_bytes": BYTES,
                 "stored_md5": hashlib.md5(data).hexdigest(), "label_id": f"{image}:0000",
                 "origin": "people", "other_metadata": "", "geometry": "", "shape": "box",
@@ -207,7 +207,7 @@ def time_listing(root):
 
 
 def grow(place, sizes, pairs):
-    """Print what publishing a hundred pictures takes on top of few and of many."""
+    """Print what publishing a hundred images takes on top of few and of many."""
     rows = []
     for images in sizes:
         root = Path(place) / f"world-{images}"

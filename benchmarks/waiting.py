@@ -23,7 +23,7 @@ import dagster as dg
 import yaml
 
 from annotation_platform.demo.annotators import make_people
-from annotation_platform.demo.crowd import SimulatedSeat, answer_round
+from annotation_platform.demo.crowd import SimulatedSeat, annotation_round
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.demo.run import DemoOptions, prepare_home
 from annotation_platform.ingestion.lake import lake_of
@@ -58,11 +58,11 @@ def round_of(number, files, lake, settings, labeling, people, material, servers,
     asked = until(lambda: lake.tables.exists(LabelTasks, round_id), servers)
     time.sleep(moment.uniform(0, LOOK_SECONDS))
     seats = {each.name: SimulatedSeat(labeling, each.name) for each in people}
-    answer_round(round_id, people, seats, material.truth, seed=0, progress=lambda: None)
-    answered = time.monotonic()
+    annotation_round(round_id, people, seats, material.truth, seed=0, progress=lambda: None)
+    annotated = time.monotonic()
     tagged = until(lambda: len(list_versions(settings.registry_path)) == number, servers)
     until(lambda: lake.tables.exists(RoundReports, round_id), servers)
-    return asked - stable, tagged - answered
+    return asked - stable, tagged - annotated
 
 
 def overheads(instance):
@@ -92,9 +92,9 @@ def main():
             training_cpu_seconds=chosen.cpu_seconds, image_width=160,
         )  # fmt: skip
         settings = prepare_home(material, demo)
-        policy = yaml.safe_load(settings.params_path.read_text())
+        policy = yaml.safe_load(settings.policy_path.read_text())
         policy["review"] = {"gate": "auto"}
-        settings.params_path.write_text(yaml.safe_dump(policy, sort_keys=False))
+        settings.policy_path.write_text(yaml.safe_dump(policy, sort_keys=False))
         settle = policy["rounds"]["settle_seconds"]
         labeling = SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
         people = make_people(4, 0)

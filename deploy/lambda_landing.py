@@ -12,9 +12,9 @@ from typing import Any
 from annotation_platform.errors import DataError
 from annotation_platform.governance.erasure.record import Erasures
 from annotation_platform.ingestion.events import created_keys
-from annotation_platform.ingestion.ingest import store_landed
+from annotation_platform.ingestion.ingest import store_arrivals
 from annotation_platform.ingestion.lake import lake_of
-from annotation_platform.ingestion.landing_zone import S3Landing
+from annotation_platform.ingestion.landing_zone import S3LandingZone
 from annotation_platform.settings import read_settings
 
 
@@ -22,7 +22,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Store the objects of one event; return their image ids, and what could not be stored."""
     lake = lake_of(read_settings())
     place = lake.landing
-    if not isinstance(place, S3Landing):
+    if not isinstance(place, S3LandingZone):
         raise TypeError("ANNOTATION_LANDING must be the s3:// place that the events are of")
     stored, problems = {}, {}
     for bucket, key in created_keys(json.dumps(event)):
@@ -30,7 +30,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         if landed is None:
             continue
         try:
-            stored[landed.key] = store_landed(
+            stored[landed.key] = store_arrivals(
                 landed, place, lake.store, lake.receipts, Erasures(lake.store)
             )
         except DataError as error:

@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from annotation_platform.cli import app
 from annotation_platform.definitions import defs
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.schema.tables import TABLES
 from annotation_platform.settings import Settings
 
@@ -66,7 +66,7 @@ def _policy() -> Iterator[str]:
         "What counts as good data. It is versioned with the data; an unknown key is an error. "
         "All but `ontology` may be left out.\n"
     )
-    for name, field in Params.model_fields.items():
+    for name, field in Policy.model_fields.items():
         model = field.annotation
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             yield f"## {name}\n\nBy default `{field.default}`.\n"

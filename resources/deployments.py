@@ -6,7 +6,7 @@ from pydantic import SecretStr
 from annotation_platform.settings import PROJECT_ROOT, Settings
 from annotation_platform.versioning.address import is_address
 from resources.alerting import AlertingResource
-from resources.labeling import LooksResource, labeling_resource
+from resources.labeling import PollScheduleResource, labeling_resource
 from resources.models import ModelRegistryResource
 from resources.pages import PagesResource
 from resources.publishing import VersionStoreResource
@@ -34,7 +34,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
         shown=settings.shown_url,
         runner=settings.runner,
     )
-    policy = PolicyResource(path=str(settings.params_path))
+    policy = PolicyResource(path=str(settings.policy_path))
     return {
         "io_manager": TableIOManager(lake=lake),
         "lake": lake,
@@ -43,8 +43,8 @@ def build_resources(settings: Settings) -> dict[str, object]:
         ),
         "policy": policy,
         "labeling": labeling_resource(settings),
-        "looks": LooksResource(
-            hints=str(settings.hints_path), poll_seconds=settings.labeling_poll_seconds
+        "looks": PollScheduleResource(
+            hints=str(settings.change_signals_path), poll_seconds=settings.labeling_poll_seconds
         ),
         "alerting": AlertingResource(
             webhook=_secret(_ALERT_WEBHOOK, settings.alert_webhook),

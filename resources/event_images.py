@@ -1,7 +1,7 @@
-"""Pictures in Dagster's stored events: small copies on the pages of assets, which outlive assets.
+"""Images in Dagster's stored events: small copies on the pages of assets, which outlive assets.
 
 ``python -m resources.event_images`` reads ids of images from standard input, a line each, takes
-the pictures that show one of them out of every event, and prints how many events it changed.
+the images that show one of them out of every event, and prints how many events it changed.
 """
 
 import os
@@ -17,7 +17,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from annotation_platform.errors import NotReadyError
-from annotation_platform.reporting.previews import without_pictures
+from annotation_platform.reporting.previews import without_images
 from annotation_platform.settings import read_settings
 from resources.instance import UNDER_WAY
 
@@ -27,11 +27,11 @@ _TEXTS = (
     ("asset_check_executions", "evaluation_event"),
 )
 """Tables of Dagster's database, and their columns, that hold events as JSON."""
-_PICTURE = "%data:image/jpeg;base64,%"
+_IMAGE = "%data:image/jpeg;base64,%"
 
 
 def clear_events(instance: dg.DagsterInstance, images: frozenset[str]) -> int:
-    """Take the pictures that show one of the images out of all events; return how many changed.
+    """Take the images that show one of the images out of all events; return how many changed.
 
     Without images it only asks whether runs are under way.
 
@@ -73,9 +73,9 @@ def _clear_shard(connection: sa.Connection, images: frozenset[str]) -> int:
         table = sa.Table(table_name, sa.MetaData(), autoload_with=connection)
         column = table.c[name]
         for row_id, text in connection.execute(
-            sa.select(table.c.id, column).where(column.like(_PICTURE))
+            sa.select(table.c.id, column).where(column.like(_IMAGE))
         ).fetchall():
-            kept = without_pictures(text, images)
+            kept = without_images(text, images)
             if kept != text:
                 update = table.update().where(table.c.id == row_id).values({name: kept})
                 connection.execute(update)

@@ -6,19 +6,19 @@ import dagster as dg
 
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.backends.registry import check_backend, labeling_of
-from annotation_platform.labeling.change_signals import Hints, Looks
+from annotation_platform.labeling.change_signals import ChangeSignals, PollSchedule
 from annotation_platform.settings import Settings
 
 
-class LooksResource(dg.ConfigurableResource[Looks]):
+class PollScheduleResource(dg.ConfigurableResource[PollSchedule]):
     """How often people's answers are looked at: an interval, and a file of hints that cuts it."""
 
     hints: str
     poll_seconds: float
 
-    def create_resource(self, context: dg.InitResourceContext) -> Looks:
+    def create_resource(self, context: dg.InitResourceContext) -> PollSchedule:
         """Return the interval and the hints."""
-        return Looks(Hints(Path(self.hints)), self.poll_seconds)
+        return PollSchedule(ChangeSignals(Path(self.hints)), self.poll_seconds)
 
 
 def labeling_resource(settings: Settings) -> dg.ResourceDefinition:

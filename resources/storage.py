@@ -10,7 +10,7 @@ import pandas as pd
 
 from annotation_platform.ingestion.events import LandingEvents
 from annotation_platform.ingestion.lake import LandingLake, open_lake
-from annotation_platform.policy import Params, read_params
+from annotation_platform.policy import Policy, read_policy
 from annotation_platform.schema.tables import table_named
 from annotation_platform.storage.audited import AuditLog
 from annotation_platform.storage.s3 import is_s3
@@ -28,7 +28,7 @@ _REASON = "annotation/reason"
 
 
 class LakeResource(dg.ConfigurableResource[LandingLake]):
-    """The lake and the landing place it takes images from; each a folder, or a prefix in S3.
+    """The lake and the landing zone it takes images from; each a folder, or a prefix in S3.
 
     Endpoint, region and account come from AWS's own variables.
     """
@@ -45,7 +45,7 @@ class LakeResource(dg.ConfigurableResource[LandingLake]):
         """Return the lake; nothing is connected yet."""
         needs_s3 = any(is_s3(place) for place in (self.lake, self.landing, self.shown))
         client = _s3_client() if needs_s3 else None
-        by = _doer(context.run) if context.run else None
+        by = _actor(context.run) if context.run else None
         return open_lake(
             self.lake,
             self.landing,
@@ -74,7 +74,7 @@ def _s3_client() -> Any:
 
 
 @dataclass(frozen=True)
-class _Doer:
+class _Actor:
     """Says who uses the lake and why: a run, by whom it was started, and the asset being made.
 
     A step that makes several tables is named as the first of them.
@@ -93,13 +93,13 @@ class _Doer:
         return {**said, "asset": step}
 
 
-def _doer(run: dg.DagsterRun) -> _Doer:
+def _actor(run: dg.DagsterRun) -> _Actor:
     """Return who started a run: a user whom Dagster knows, a sensor, a schedule, or somebody."""
     named = [(tag, name) for tag, name in _STARTERS if tag in run.tags]
     author = "".join(f"{name}{run.tags[tag]}" for tag, name in named[:1]) or "dagster"
     partition = run.tags.get(_PARTITION, "")
     job = f"{run.job_name} of {partition}" if partition else run.job_name
-    return _Doer(author, run.tags.get(_REASON, job), run.run_id)
+    return _Actor(author, run.tags.get(_REASON, job), run.run_id)
 
 
 class LandingEventsResource(dg.ConfigurableResource[LandingEvents]):
@@ -113,14 +113,14 @@ class LandingEventsResource(dg.ConfigurableResource[LandingEvents]):
         return LandingEvents(self.url, self.landing)
 
 
-class PolicyResource(dg.ConfigurableResource[Params]):
+class PolicyResource(dg.ConfigurableResource[Policy]):
     """The policy, read anew for each run: an edit of ``params.yaml`` needs no restart."""
 
     path: str
 
-    def create_resource(self, context: dg.InitResourceContext) -> Params:
+    def create_resource(self, context: dg.InitResourceContext) -> Policy:
         """Return the checked policy."""
-        return read_params(Path(self.path))
+        return read_policy(Path(self.path))
 
 
 class TableIOManager(dg.ConfigurableIOManager):

@@ -13,10 +13,10 @@ import dagster as dg
 from annotation_platform.curation.training_set import usable_imports
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.backends.protocol import LabelingBackend
-from annotation_platform.labeling.change_signals import Looks
+from annotation_platform.labeling.change_signals import PollSchedule
 from annotation_platform.labeling.round_decisions import RoundRecord
 from annotation_platform.labeling.rounds import deadline_passed, stand
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.schema.tables import ConsensusLabels, ImportedLabels, LabelTasks
 from annotation_platform.storage.lake import Lake
 from assets import jobs
@@ -34,8 +34,8 @@ def labeling_complete_sensor(
     context: dg.SensorEvaluationContext,
     labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[Lake],
-    policy: dg.ResourceParam[Params],
-    looks: dg.ResourceParam[Looks],
+    policy: dg.ResourceParam[Policy],
+    looks: dg.ResourceParam[PollSchedule],
 ) -> dg.SensorResult | dg.SkipReason:
     """Merge a round once its answers are complete, and again when one of them is edited.
 
@@ -71,7 +71,7 @@ def _look(
     round_id: str,
     labeling: LabelingBackend,
     lake: Lake,
-    policy: Params,
+    policy: Policy,
     stamps: dict[str, list[str]],
 ) -> Attempt:
     """Return what is due for a round; ``stamps`` learns of rounds that need no further look."""

@@ -9,15 +9,15 @@ from annotation_platform.curation.held import held_rounds
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.ingestion.events import LandingEvents
 from annotation_platform.ingestion.lake import LandingLake
-from annotation_platform.ingestion.watch import watch_landing
-from annotation_platform.policy import Params
+from annotation_platform.ingestion.watch import watch_landing_zone
+from annotation_platform.policy import Policy
 from annotation_platform.schema.tables import LabelTasks
 from assets.partitions import rounds
 from sensors.attempts import Attempt, next_attempt, unless_by_hand
 from sensors.ticks import tick_result
 
 _HELD = (
-    "{} is held: its pictures are not like those that are known. Look at batch_drift, then "
+    "{} is held: its images are not like those that are known. Look at batch_drift, then "
     "materialise selected_images and label_tasks to ask all the same."
 )
 
@@ -32,12 +32,12 @@ def new_images_sensor(
     context: dg.SensorEvaluationContext,
     lake: dg.ResourceParam[LandingLake],
     landing_events: dg.ResourceParam[LandingEvents],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> dg.SensorResult | dg.SkipReason:
     """Form a round from what has landed and start it; start again what was broken off."""
     list_at = json.loads(context.cursor).get("list_at") if context.cursor else None
     try:
-        watched = watch_landing(
+        watched = watch_landing_zone(
             lake,
             landing_events,
             policy.rounds,

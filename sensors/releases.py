@@ -9,11 +9,11 @@ import dagster as dg
 from annotation_platform.errors import LabelingError
 from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.labeling.backends.protocol import LabelingBackend
-from annotation_platform.labeling.change_signals import Looks
+from annotation_platform.labeling.change_signals import PollSchedule
 from annotation_platform.labeling.reviews import review_round, submitted_reviews
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.release_due import held_back, merged_digest, release_due
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import (
     DatasetVersions,
@@ -36,8 +36,8 @@ def review_complete_sensor(
     context: dg.SensorEvaluationContext,
     labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[LandingLake],
-    policy: dg.ResourceParam[Params],
-    looks: dg.ResourceParam[Looks],
+    policy: dg.ResourceParam[Policy],
+    looks: dg.ResourceParam[PollSchedule],
 ) -> dg.SensorResult | dg.SkipReason:
     """Release a round once its labels are resolved, reviewed and pass the gates.
 
@@ -105,7 +105,7 @@ def _release(
 def new_version_sensor(
     context: dg.SensorEvaluationContext,
     lake: dg.ResourceParam[LandingLake],
-    policy: dg.ResourceParam[Params],
+    policy: dg.ResourceParam[Policy],
 ) -> dg.SensorResult | dg.SkipReason:
     """Train on the newest version; a round whose version was overtaken is only reported."""
     tables = lake.tables

@@ -6,12 +6,12 @@ from datetime import datetime
 
 import dagster as dg
 
-from annotation_platform.labeling.change_signals import Looks
+from annotation_platform.labeling.change_signals import PollSchedule
 from assets.partitions import rounds
 from sensors.attempts import Attempt
 
 
-def not_due(looks: Looks, looked_at: str | None, now: datetime) -> dg.SkipReason | None:
+def not_due(looks: PollSchedule, looked_at: str | None, now: datetime) -> dg.SkipReason | None:
     """Return why people's answers are not looked at now, from the cursor's time of the last look.
 
     None if a look is due.

@@ -28,7 +28,7 @@ _CHECKS = [key for each in dg.load_asset_checks_from_modules([checks]) for key i
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Tells of failed runs and checks, drift and rounds that stand still, once each.",
 )
-def trouble_sensor(
+def failure_sensor(
     context: dg.SensorEvaluationContext,
     labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[Lake],

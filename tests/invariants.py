@@ -11,26 +11,26 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from annotation_platform.images.cleaning import clean_round
-from annotation_platform.labeling.counting import count_answers
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.counting import count_annotations
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.pipeline.earlier import earlier_rounds
-from annotation_platform.reporting.reconciliation import account_of, damaged_pictures
+from annotation_platform.reporting.reconciliation import account_of, damaged_images
 from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.schema.tables.shared import AnnotationState
 from annotation_platform.storage.table_files import table_bytes
 
 
 def check_account(lake):
-    """I1: nothing is lost or counted twice, and every accepted picture is what it was."""
+    """I1: nothing is lost or counted twice, and every accepted image is what it was."""
     account = account_of(lake, lake.landed(now=datetime.now(UTC) + timedelta(seconds=1)))
     assert account.problems == []
     ended = account.accepted + account.duplicates + account.quarantined + account.pending
     assert ended == account.landed
-    assert damaged_pictures(lake) == []
+    assert damaged_images(lake) == []
     return account
 
 
-def check_answers(lake, round_id, tasks, *, rules=None, before=None):
+def check_annotations(lake, round_id, tasks, *, rules=None, before=None):
     """I1 and I3: every answer ever seen counts or is surplus with a reason; no entry is changed.
 
     ``tasks`` is the round's ``label_tasks``, ``before`` what an earlier call returned: the entries
@@ -39,22 +39,24 @@ def check_answers(lake, round_id, tasks, *, rules=None, before=None):
     """
     entries = contents(lake.store, f"ledger/answers/{round_id}")
     assert [key for key, data in (before or {}).items() if entries.get(key) != data] == []
-    revisions = AnswersLedger(lake.store).read(round_id)
-    count = count_answers(revisions, tasks, rules)
-    ended = [_annotation(answer.revision) for answer in count.answers]
+    revisions = AnnotationsLedger(lake.store).read(round_id)
+    count = count_annotations(revisions, tasks, rules)
+    ended = [_annotation(annotation.revision) for annotation in count.annotations]
     assert sorted(ended) == sorted({_annotation(revision) for revision in revisions})
-    assert {answer.state for answer in count.answers} <= set(AnnotationState)
-    assert all(answer.detail for answer in count.surplus)
+    assert {annotation.state for annotation in count.annotations} <= set(AnnotationState)
+    assert all(annotation.detail for annotation in count.surplus)
     held = {place: _annotation(revision) for place, revision in count.counted.items()}
     assert sorted(held.values()) == sorted(
-        _annotation(answer.revision) for answer in count.answers if answer.state == "counted"
+        _annotation(annotation.revision)
+        for annotation in count.annotations
+        if annotation.state == "counted"
     )
     assert set(held) <= set(zip(tasks["task_id"], tasks["place"], strict=True))
     authors = [(task, said.submission.author.lower()) for (task, _), said in count.counted.items()]
     assert len(set(authors)) == len(authors)
     known = [revision for revision in revisions if revision.entry <= len(before or {})]
     skipped = {_annotation(revision) for revision in revisions if revision.submission.skipped}
-    for place, revision in count_answers(known, tasks, rules).counted.items():
+    for place, revision in count_annotations(known, tasks, rules).counted.items():
         assert held.get(place) == _annotation(revision) or _annotation(revision) in skipped
     return entries
 

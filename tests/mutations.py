@@ -94,14 +94,14 @@ DEFECTS = [
         'entries = last.entries if last is not None and last.action == "closed" else None',
         "entries = None",
         (
-            "tests/pipeline/test_labeling_rounds.py::test_a_closed_round_releases_what_is_answered_and_asks_the_rest_later",
+            "tests/pipeline/test_labeling_rounds.py::test_a_closed_round_releases_what_is_annotated_and_asks_the_rest_later",
         ),
     ),
     Defect(
         "Every task asks for k + 1 annotations.",
         "annotation_platform/labeling/rounds.py",
-        "answers = labeling.first_answers(classes)",
-        "answers = labeling.first_answers(classes) + 1",
+        "annotations = labeling.first_annotations(classes)",
+        "annotations = labeling.first_annotations(classes) + 1",
         ("tests/pipeline/test_rounds.py::test_two_rounds_from_landing_to_a_model_that_proposes",),
     ),
     Defect(
@@ -115,7 +115,7 @@ DEFECTS = [
     Defect(
         "The EXIF orientation of a plain image is not applied.",
         "annotation_platform/images/probing.py",
-        "if is_plain and picture.orientation == 1:",
+        "if is_plain and image.orientation == 1:",
         "if is_plain:",
         ("tests/core/images/test_cleaning.py",),
     ),
@@ -288,11 +288,11 @@ DEFECTS = [
     Defect(
         "Reviewers are shown images without masks.",
         "assets/review.py",
-        "pictures=ShownPictures(lake, policy.masking, KnownClasses(models, policy)),",
-        "pictures=ShownPictures(\n"
+        "images=ShownImages(lake, policy.masking, ClassCoverage(models, policy)),",
+        "images=ShownImages(\n"
         "    lake,\n"
         '    policy.masking.model_copy(update={"classes": []}),\n'
-        "    KnownClasses(models, policy),\n"
+        "    ClassCoverage(models, policy),\n"
         "),",
         (
             "tests/pipeline/test_masking.py::test_a_round_with_masks_shows_copies_and_proposes_nothing_that_is_masked",

@@ -12,18 +12,18 @@ import pandas as pd
 from annotation_platform.backtesting.draws import BoolArray, Draws
 from annotation_platform.backtesting.figures import Figure, compare
 from annotation_platform.backtesting.record import Record, require_support
-from annotation_platform.backtesting.scores import ANSWERS, FIGURES, SECONDS, Scorer
+from annotation_platform.backtesting.scores import ANNOTATIONS, FIGURES, SECONDS, Scorer
 from annotation_platform.errors import DataError
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.schema.geometry import FloatArray
 
 DRAWS = 20
 """Draws of answers: what another 20 would change is small beside what other images would."""
 
-AMOUNTS = (ANSWERS, SECONDS)
+AMOUNTS = (ANNOTATIONS, SECONDS)
 COST = "cost"
 
-_REPLAYED = {"answers_per_task", "answers_by_class", "stop_at_lead", "most_answers"}
+_REPLAYED = {"annotations_per_task", "annotations_by_class", "stop_at_lead", "most_annotations"}
 """Settings of ``labeling`` that the record can be replayed under."""
 
 
@@ -45,8 +45,8 @@ class Backtest:
 
 def backtest(
     record: Record,
-    today: Params,
-    other: Params,
+    today: Policy,
+    other: Policy,
     *,
     method: str = "",
     draws: int = DRAWS,
@@ -98,7 +98,7 @@ def backtest(
         shares=tuple(name not in AMOUNTS for name in FIGURES),
         rng=rng,
     )
-    images = int(recorded[1, FIGURES.index(ANSWERS)].sum())
+    images = int(recorded[1, FIGURES.index(ANNOTATIONS)].sum())
     figures = {name: each for name, each in zip(FIGURES, found, strict=True) if each is not None}
     truth = record.truth.drop_duplicates(["round_id", "image_id"])["source"].value_counts()
     return Backtest(
@@ -124,14 +124,14 @@ def require_truth(record: Record) -> None:
 
 
 def _drawn(
-    record: Record, other: Params, draws: int, rng: np.random.Generator
+    record: Record, other: Policy, draws: int, rng: np.random.Generator
 ) -> tuple[Record, Draws, list[BoolArray]]:
     """Return the tasks a policy can be replayed on, what draws its answers, and those chosen."""
     record = replace(record, labels=_with_times(record.labels))
     lots = Draws(_counting(record.labels, other), other.labeling, record.proposed)
     each = [lots.draw(rng) for _ in range(draws)]
     short = np.any([draw.short for draw in each], axis=0)
-    tasks = lots.answers.drop_duplicates("task_id")
+    tasks = lots.annotations.drop_duplicates("task_id")
     note = require_support(short, lots.have, record.has_truth(tasks), other.labeling)
     alone = record.labels["task_id"].nunique() - len(lots.tasks)
     if alone:
@@ -142,7 +142,7 @@ def _drawn(
     return kept, lots, [draw.chosen & ~short[lots.task] for draw in each]
 
 
-def _counting(labels: pd.DataFrame, policy: Params) -> pd.DataFrame:
+def _counting(labels: pd.DataFrame, policy: Policy) -> pd.DataFrame:
     """Return the labels of those whose answers count under a policy."""
     counts = ~labels["annotator"].isin(policy.consensus.disregarded)
     return labels[counts].reset_index(drop=True)
@@ -150,7 +150,7 @@ def _counting(labels: pd.DataFrame, policy: Params) -> pd.DataFrame:
 
 def _with_times(labels: pd.DataFrame) -> pd.DataFrame:
     """Return labels of which each has a time, if any has: that of an answer without is the mean."""
-    times = labels.drop_duplicates("answer_id")["lead_time_seconds"]
+    times = labels.drop_duplicates("annotation_id")["lead_time_seconds"]
     return labels.assign(lead_time_seconds=labels["lead_time_seconds"].fillna(times.mean()))
 
 
@@ -168,7 +168,7 @@ def _times(figure: Figure, factor: float) -> Figure:
     return Figure(*(each.times(factor) for each in vars(figure).values()))
 
 
-def _not_replayed(today: Params, other: Params) -> list[str]:
+def _not_replayed(today: Policy, other: Policy) -> list[str]:
     """Return what differs between two policies and would have changed what people said."""
     differing = [
         f"{section}.{key}"
@@ -181,7 +181,7 @@ def _not_replayed(today: Params, other: Params) -> list[str]:
     return [f"not replayed, the answers are as they were given: {', '.join(differing)}"]
 
 
-def _untimed(record: Record, today: Params, other: Params) -> list[str]:
+def _untimed(record: Record, today: Policy, other: Policy) -> list[str]:
     if record.review_seconds or "manual" not in (today.review.gate, other.review.gate):
         return []
     return ["no review was recorded, so the seconds are those of the answers alone"]

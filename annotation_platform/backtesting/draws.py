@@ -46,20 +46,22 @@ class Draws:
         policy: LabelingPolicy,
         proposed: Mapping[str, frozenset[str]],
     ) -> None:
-        answers = labels.drop_duplicates("answer_id")
-        answers = answers.sort_values(["task_id", "answer_id"], ignore_index=True)
-        task, names = pd.factorize(answers["task_id"])
-        self.answers = answers  # one row each, task by task
+        annotations = labels.drop_duplicates("annotation_id")
+        annotations = annotations.sort_values(["task_id", "annotation_id"], ignore_index=True)
+        task, names = pd.factorize(annotations["task_id"])
+        self.annotations = annotations  # one row each, task by task
         self.tasks = np.asarray(names, dtype=object)  # (T,)
         self.have: IntArray = np.bincount(task, minlength=len(names)).astype(np.int64)
         self.task = task  # (A,) of each answer, its number among the tasks
-        self._wave = answers["wave"].to_numpy()
+        self._wave = annotations["wave"].to_numpy()
         self._start = np.concatenate([[0], np.cumsum(self.have)])
         self._policy = policy
-        first = [policy.first_answers(proposed.get(name, frozenset())) for name in names]
+        first = [policy.first_annotations(proposed.get(name, frozenset())) for name in names]
         self._first = np.array(first, dtype=np.int64)
         self._labels = labels
-        self._answer = pd.Index(answers["answer_id"]).get_indexer(pd.Index(labels["answer_id"]))
+        self._annotation = pd.Index(annotations["annotation_id"]).get_indexer(
+            pd.Index(labels["annotation_id"])
+        )
         # What a set of answers leads by does not change, and few sets come up again and again.
         self._leads: dict[tuple[int, bytes], int] = {}
 
@@ -78,7 +80,7 @@ class Draws:
         while len(open_):
             lead = self._lead(open_, turn < count[self.task])
             more = np.minimum(
-                self._policy.stop_at_lead - lead, self._policy.most_answers - count[open_]
+                self._policy.stop_at_lead - lead, self._policy.most_annotations - count[open_]
             )
             open_, more = open_[more > 0], more[more > 0]
             wanted = count[open_] + more
@@ -90,7 +92,7 @@ class Draws:
 
     def rows(self, chosen: BoolArray) -> pd.DataFrame:
         """Return the labels of the chosen answers."""
-        rows: pd.DataFrame = self._labels[chosen[self._answer]]
+        rows: pd.DataFrame = self._labels[chosen[self._annotation]]
         return rows
 
     def _lead(self, tasks: npt.NDArray[np.intp], chosen: BoolArray) -> IntArray:

@@ -13,18 +13,18 @@ from annotation_platform.ingestion.rounds import RoundManifests
 from annotation_platform.labeling.assignment_plan import PlacePlan
 from annotation_platform.labeling.backends.protocol import Submission
 from annotation_platform.labeling.guidelines import guideline_of
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.round_decisions import cancelled_rounds
 from annotation_platform.labeling.tasks import shown_proposals
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.schema.tables import ConsensusLabels, HumanLabels, ModelPredictions
 from annotation_platform.storage.lake import Lake
 
 
 def read_record(
     lake: Lake,
-    policy: Params,
+    policy: Policy,
     *,
     rounds: Sequence[str] = (),
     sources: Collection[str] = SOURCES,
@@ -113,7 +113,7 @@ def _round_labels(round_id: str, lake: Lake) -> tuple[pd.DataFrame, str]:
     waves = [wave_of.get((str(image), int(place)), 0) for image, place in places_of]
     labels = labels.assign(wave=pd.Series(waves, index=labels.index, dtype="int64"))
     # A back end that was set up anew counts its annotations from 1 again.
-    labels["answer_id"] = f"{round_id}/" + labels["answer_id"]
+    labels["annotation_id"] = f"{round_id}/" + labels["annotation_id"]
     gold = labels["purpose"] == "gold"
     if (labels["wave"] > 0).any() and gold.any():
         return labels[~gold], (
@@ -122,7 +122,7 @@ def _round_labels(round_id: str, lake: Lake) -> tuple[pd.DataFrame, str]:
     return labels, ""
 
 
-def _proposed(labels: pd.DataFrame, lake: Lake, policy: Params) -> dict[str, frozenset[str]]:
+def _proposed(labels: pd.DataFrame, lake: Lake, policy: Policy) -> dict[str, frozenset[str]]:
     """Return by task the classes that were proposed, by today's threshold."""
     proposed: dict[str, frozenset[str]] = {}
     for key, tasks in labels.drop_duplicates("task_id").groupby("round_id"):
@@ -138,7 +138,7 @@ def _review_seconds(rounds: Sequence[str], lake: Lake) -> float:
     """Return the mean time of a reviewer for an image; 0 if nobody reviewed."""
     said: dict[tuple[str, str], Submission] = {}
     for key in rounds:
-        for revision in AnswersLedger(lake.store).read(review_round(key)):
+        for revision in AnnotationsLedger(lake.store).read(review_round(key)):
             last = revision.submission
             said[last.backend, f"{key}/{last.annotation}"] = last
     times = [each.lead_time_seconds for each in said.values() if not each.skipped]

@@ -105,20 +105,21 @@ def require_support(
 def _asked(policy: LabelingPolicy) -> str:
     if policy.stop_at_lead:
         return (
-            f"labeling.stop_at_lead {policy.stop_at_lead} with most_answers {policy.most_answers}"
+            f"labeling.stop_at_lead {policy.stop_at_lead} "
+            f"with most_annotations {policy.most_annotations}"
         )
-    if policy.answers_by_class:
-        return f"labeling.answers_per_task {policy.answers_per_task} with answers_by_class"
-    return f"labeling.answers_per_task {policy.answers_per_task}"
+    if policy.annotations_by_class:
+        return f"labeling.answers_per_task {policy.annotations_per_task} with annotations_by_class"
+    return f"labeling.answers_per_task {policy.annotations_per_task}"
 
 
 def _remedy(policy: LabelingPolicy, most: int) -> str:
     if policy.stop_at_lead:
-        return f"Ask for most_answers up to {most}, and no larger lead than was asked for then."
+        return f"Ask for most_annotations up to {most}, and no larger lead than was asked for then."
     return f"Ask for 1 to {most}."
 
 
 def _counts(have: npt.NDArray[np.int64]) -> str:
     counts = sorted(Counter(have.tolist()).items(), key=lambda item: -item[1])
-    said = ", ".join(f"{tasks} have {answers}" for answers, tasks in counts[:4])
+    said = ", ".join(f"{tasks} have {annotations}" for annotations, tasks in counts[:4])
     return f"{said}, …" if len(counts) > 4 else said

@@ -16,16 +16,16 @@ from annotation_platform.consensus.agreement import hits_by_image
 from annotation_platform.consensus.resolve import Consensus, resolve_consensus
 from annotation_platform.curation.carry_over import carry_over
 from annotation_platform.labeling.review_sampling import review_sample
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS
 
 OBJECTS, CHOICES = "objects_f1", "choices_right"
 RELEASED_OBJECTS, RELEASED_CHOICES = "released_objects_f1", "released_choices_right"
-REVIEWED, LEFT_OUT, ANSWERS, SECONDS = "review_rate", "left_out_rate", "answers", "seconds"
+REVIEWED, LEFT_OUT, ANNOTATIONS, SECONDS = "review_rate", "left_out_rate", "annotations", "seconds"
 FIGURES = (
     *(OBJECTS, CHOICES, RELEASED_OBJECTS, RELEASED_CHOICES),
-    *(REVIEWED, LEFT_OUT, ANSWERS, SECONDS),
+    *(REVIEWED, LEFT_OUT, ANNOTATIONS, SECONDS),
 )
 """The figures of a policy, in the order of the sums."""
 
@@ -67,7 +67,7 @@ class Scorer:
         self._has_objects = drawn or not self._has_choices
         self._truth = {str(key): _truth_of(rows) for key, rows in record.truth.groupby("round_id")}
 
-    def score(self, rows: pd.DataFrame, policy: Params, *, method: str = "") -> FloatArray:
+    def score(self, rows: pd.DataFrame, policy: Policy, *, method: str = "") -> FloatArray:
         """Return ``(2, F, N)`` sums, above and below the line, by figure and image.
 
         Consensus figures: of objects twice the hits by the labels found and true, so the ratio is
@@ -104,9 +104,9 @@ class Scorer:
         asked = sorted(fate.asked)
         for name, images in ((REVIEWED, fate.reviewed), (LEFT_OUT, fate.left_out)):
             self._add(sums, name, asked, _among(images, asked), 1.0)
-        answers = labels[labels["image_id"].isin(fate.asked)].drop_duplicates("answer_id")
-        by_image = answers.groupby("image_id")["lead_time_seconds"]
-        self._add(sums, ANSWERS, asked, by_image.size()[asked].to_numpy(), 1.0)
+        annotations = labels[labels["image_id"].isin(fate.asked)].drop_duplicates("annotation_id")
+        by_image = annotations.groupby("image_id")["lead_time_seconds"]
+        self._add(sums, ANNOTATIONS, asked, by_image.size()[asked].to_numpy(), 1.0)
         seconds = by_image.sum(skipna=False)[asked].to_numpy()
         seconds = seconds + self._record.review_seconds * _among(fate.reviewed, asked)
         self._add(sums, SECONDS, asked, seconds, 1.0)
@@ -160,7 +160,7 @@ class Scorer:
         np.add.at(sums[1, number], at, below)
 
 
-def _fate(round_id: str, labels: pd.DataFrame, consensus: Consensus, policy: Params) -> _Fate:
+def _fate(round_id: str, labels: pd.DataFrame, consensus: Consensus, policy: Policy) -> _Fate:
     asked = set(labels.loc[labels["purpose"] == "label", "image_id"])
     conflicts = consensus.conflicts
     open_ = set(conflicts.loc[~conflicts["settled"], "image_id"])

@@ -12,7 +12,7 @@ import pandas as pd
 
 from annotation_platform.curation.carry_over import carry_over
 from annotation_platform.labeling.review_sampling import SAMPLE, disputed_images, review_sample
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.schema.shapes import UNSURE
 from annotation_platform.schema.tables import (
     ConsensusLabels,
@@ -41,7 +41,7 @@ class Truth:
 
 
 def known_truth(
-    lake: Lake, asked: pd.DataFrame, policy: Params, *, sources: Collection[str] = SOURCES
+    lake: Lake, asked: pd.DataFrame, policy: Policy, *, sources: Collection[str] = SOURCES
 ) -> Truth:
     """Return what is true of images, by the round that asked about them, under today's classes.
 
@@ -106,7 +106,7 @@ def _latest(known: pd.DataFrame) -> pd.DataFrame:
 
 
 def _reviews(
-    round_id: str, reviewed: pd.DataFrame, lake: Lake, policy: Params
+    round_id: str, reviewed: pd.DataFrame, lake: Lake, policy: Policy
 ) -> tuple[pd.DataFrame, str]:
     """Return what the reviewers of a round decided, and why none of it or not all can be used."""
     own = reviewed[reviewed["round_id"] == round_id]

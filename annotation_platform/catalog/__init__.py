@@ -1,1 +1,1 @@
-"""The catalogue: every table of the lake, open to SQL here (DuckDB) and on AWS (Athena)."""
+"""The catalog: every table of the lake, open to SQL here (DuckDB) and on AWS (Athena)."""

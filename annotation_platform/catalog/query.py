@@ -80,7 +80,7 @@ _CLOSED = {
 
 
 @dataclass(frozen=True)
-class Answer:
+class Annotation:
     """The rows of an answer, as JSON can hold them.
 
     Times are ISO 8601 in UTC, spans between them ISO 8601 too. What is missing, not a number or
@@ -92,7 +92,7 @@ class Answer:
 
 
 def query(sql: str, *, home: str | Path | None = None) -> pd.DataFrame:
-    """Return the answer to a SELECT over the catalogue.
+    """Return the answer to a SELECT over the catalog.
 
     There is a table for each of ``schema/tables/``, empty where no round wrote it yet, and
     ``images`` (accepted), ``quarantine``, ``predictions``, ``labels`` (of the consensus, with
@@ -131,7 +131,7 @@ def run_query(lake: Lake, sql: str) -> pa.Table:
         with duckdb.connect(":memory:", config=dict(_CLOSED)) as database:
             _attach(database, lake.store)
             _must_only_read(database.extract_statements(sql))
-            return _without_decimals(_answered(database, sql))
+            return _without_decimals(_annotated(database, sql))
     except duckdb.Error as error:
         raise QueryError(f"the query failed: {_one_line(error)}") from error
 
@@ -147,23 +147,23 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def to_answer(table: pa.Table) -> Answer:
+def to_annotation(table: pa.Table) -> Annotation:
     """Return an answer as plain values, row by row."""
     columns = [[_plain(value) for value in column.to_pylist()] for column in table.columns]
-    return Answer(list(table.column_names), [list(row) for row in zip(*columns, strict=True)])
+    return Annotation(list(table.column_names), [list(row) for row in zip(*columns, strict=True)])
 
 
-def _answered(database: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+def _annotated(database: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     # DuckDB does not hear Ctrl-C; whoever waits for it in another thread does.
     with ThreadPoolExecutor(1) as thread:
-        answer = thread.submit(lambda: database.sql(sql).to_arrow_table())
+        annotation = thread.submit(lambda: database.sql(sql).to_arrow_table())
         try:
-            return answer.result()
+            return annotation.result()
         except KeyboardInterrupt:
             # A query that has not quite begun does not hear it the first time.
-            while not answer.done():
+            while not annotation.done():
                 database.interrupt()
-                wait([answer], timeout=0.1)
+                wait([annotation], timeout=0.1)
             raise
 
 
@@ -246,7 +246,7 @@ def _must_only_read(statements: list[duckdb.Statement]) -> None:
     kind = statements[0].type.name
     if kind not in _READING:
         raise QueryError(
-            f"a query can only read the catalogue: {kind} is refused. Write a SELECT; "
+            f"a query can only read the catalog: {kind} is refused. Write a SELECT; "
             "SHOW TABLES lists what there is to select from."
         )
 

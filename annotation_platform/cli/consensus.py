@@ -18,10 +18,10 @@ from annotation_platform.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from annotation_platform.consensus.answers import AnswerFile, GoldFile
+    from annotation_platform.consensus.annotations import AnnotationFile, GoldFile
     from annotation_platform.consensus.evidence import ClassConsensus
 
-COLUMNS = ["task", "label", "posterior", "answers", "agreed", "method"]
+COLUMNS = ["task", "label", "posterior", "annotations", "agreed", "method"]
 
 
 def consensus(
@@ -47,12 +47,12 @@ def consensus(
     A model decides where gold tasks (--gold) show that it is more accurate.
     An expert's labels for the tasks that --ask lists go into the gold file.
     """
-    from annotation_platform.consensus.answers import read_answers, read_gold
+    from annotation_platform.consensus.annotations import read_annotations, read_gold
     from annotation_platform.consensus.evidence import resolve_classes
 
-    read = read_answers(annotations)
-    known = read_gold(gold, read.answers) if gold else None
-    found = resolve_classes(read.answers, gold=known.gold if known else None, seed=seed)
+    read = read_annotations(annotations)
+    known = read_gold(gold, read.annotations) if gold else None
+    found = resolve_classes(read.annotations, gold=known.gold if known else None, seed=seed)
     asked = found.ask(ask)
     if out:
         text = found.labels[COLUMNS].to_csv(index=False, float_format="%.6f", lineterminator="\n")
@@ -65,7 +65,7 @@ def consensus(
 
 def _facts(
     found: "ClassConsensus",
-    read: "AnswerFile",
+    read: "AnnotationFile",
     known: "GoldFile | None",
     asked: list[str],
 ) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _facts(
         "method": found.method,
         "reason": found.reason,
         "tasks": len(labels),
-        "annotations": len(read.answers),
+        "annotations": len(read.annotations),
         "tied": labels.loc[labels["tied"], "task"].tolist(),
         "ask": asked,
         "evidence": [_finite(asdict(each)) for each in found.evidence],
@@ -92,7 +92,7 @@ def _finite(row: dict[Any, Any]) -> dict[str, Any]:
 
 def _show(
     found: "ClassConsensus",
-    read: "AnswerFile",
+    read: "AnnotationFile",
     known: "GoldFile | None",
     asked: list[str],
     out: Path | None,
@@ -100,7 +100,7 @@ def _show(
     labels, workers = found.labels, found.workers.sort_values(["quality", "worker"])
     tied = int(labels["tied"].sum())
     rows = [
-        [row["worker"], row["answers"], _share(row["quality"]), _interval(row), row["compared"]]
+        [row["worker"], row["annotations"], _share(row["quality"]), _interval(row), row["compared"]]
         for row in workers.to_dict("records")
     ]
     print_rows(["worker", "annotations", "quality", "95 %", "compared"], rows, most=20)
@@ -116,12 +116,12 @@ def _show(
             name = task if task.isprintable() else repr(task)
             print_line(f"  {name}")
     where = f" → {out}" if out else ""
-    counts = f"{len(labels)} tasks, {len(read.answers)} annotations by {len(workers)} workers"
+    counts = f"{len(labels)} tasks, {len(read.annotations)} annotations by {len(workers)} workers"
     print_line(f"{counts}, {tied} tied{where}")
     print_line(found.reason)
 
 
-def _notes(read: "AnswerFile", known: "GoldFile | None") -> list[str]:
+def _notes(read: "AnnotationFile", known: "GoldFile | None") -> list[str]:
     notes = [*read.warnings, *(known.warnings if known else [])]
     for kind, repeats in (
         ("annotations", read.superseded),

@@ -43,7 +43,7 @@ def convert(
             target.out,
             read_as=find_format(read_as),
             write_as=find_format(write_as),
-            pictures=images,
+            image_files=images,
             link=target.link,
             progress=progress,
         )
@@ -78,10 +78,10 @@ def inspect(
 ) -> None:
     """Show how cleaning would judge each file of a folder; nothing is stored."""
     from annotation_platform.ingestion.inspect import count_outcomes, inspect_files
-    from annotation_platform.policy import read_params
+    from annotation_platform.policy import read_policy
     from annotation_platform.settings import read_settings
 
-    policy = read_params(read_settings().params_path).cleaning
+    policy = read_policy(read_settings().policy_path).cleaning
     with progress_bar() as advance:
         files = inspect_files(folder, policy, progress=advance)
     if as_json:
@@ -104,10 +104,10 @@ def duplicates(
 ) -> None:
     """Find duplicate groups: copies, near-duplicates, mirrored and rotated images."""
     from annotation_platform.images.duplicates import find_duplicates
-    from annotation_platform.policy import read_params
+    from annotation_platform.policy import read_policy
     from annotation_platform.settings import read_settings
 
-    policy = read_params(read_settings().params_path).cleaning
+    policy = read_policy(read_settings().policy_path).cleaning
     with progress_bar() as advance:
         found = find_duplicates(
             folder,

@@ -50,14 +50,14 @@ def train(
     --data and --out, as `dvc repro` calls it, only the weights are written.
     """
     from annotation_platform.models.from_version import train_on_version
-    from annotation_platform.policy import read_params
+    from annotation_platform.policy import read_policy
 
     if round_id and not (data or out):
         run_round_job("train_model", round_id, as_json)
         return
     if round_id or data is None or out is None:
         raise SettingsError("model train: give --round, or --data and --out.")
-    known = read_params(policy)
+    known = read_policy(policy)
     with share_bar("training") as progress:
         train_on_version(data, known.training, known.seed, out, progress=progress)
     print_result({"out": str(out)}, as_json, f"weights in {out}")
@@ -196,13 +196,13 @@ def noise_curve(
     stays as it is. Neither the version nor any model of the platform changes.
     """
     from annotation_platform.models.from_version import noise_curve_on_version
-    from annotation_platform.policy import read_params
+    from annotation_platform.policy import read_policy
     from annotation_platform.versioning.loading import load
     from annotation_platform.versioning.manifest import typed_tag
 
     if bool(version) == (data is not None):
         raise SettingsError("noise-curve: give --version or --data, one of them.")
-    known = read_params(policy)
+    known = read_policy(policy)
     training = known.training
     if training_seconds:
         training = training.model_copy(update={"cpu_seconds": training_seconds})

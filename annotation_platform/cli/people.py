@@ -75,7 +75,7 @@ def skill_list(email: Email, as_json: AsJson = False) -> None:
 
 
 def _set_skill(email: str, skill: str, *, granted: bool, as_json: bool) -> None:
-    from annotation_platform.governance.audit_log.recording import note_skill
+    from annotation_platform.governance.audit_log.recording import record_skill
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.labeling.skills import Skills
     from annotation_platform.settings import read_settings
@@ -83,18 +83,18 @@ def _set_skill(email: str, skill: str, *, granted: bool, as_json: bool) -> None:
     lake, now = lake_of(read_settings()), datetime.now(UTC)
     skills = Skills(lake.store)
     skills.set(email, skill, granted=granted, now=now)
-    note_skill(email, skill, lake, granted=granted, now=now)
+    record_skill(email, skill, lake, granted=granted, now=now)
     found = skills.of(email)
     facts = {"email": email, "skills": found}
     print_result(facts, as_json, f"{email}: {', '.join(found) or 'no skills'}")
 
 
 def _record_person(email: str, change: str) -> None:
-    from annotation_platform.governance.audit_log.recording import note_person
+    from annotation_platform.governance.audit_log.recording import record_person
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.settings import read_settings
 
-    note_person(email, change, lake_of(read_settings()), now=datetime.now(UTC))
+    record_person(email, change, lake_of(read_settings()), now=datetime.now(UTC))
 
 
 def _label_studio() -> tuple[str, str]:

@@ -36,11 +36,11 @@ _NAMES = {
     "released_choices_right": "classifications right, released",
     "review_rate": "images to review",
     "left_out_rate": "images left out",
-    "answers": "annotations",
+    "annotations": "annotations",
     "seconds": "annotator seconds",
     "cost": "cost",
 }
-_DIGITS = {"answers": ",.0f", "seconds": ",.0f", "cost": ",.2f"}
+_DIGITS = {"annotations": ",.0f", "seconds": ",.0f", "cost": ",.2f"}
 _SHORT = 12
 
 
@@ -84,14 +84,14 @@ def backtest(
     from annotation_platform.backtesting.truth import SOURCES
     from annotation_platform.consensus.evidence import METHODS
     from annotation_platform.ingestion.lake import lake_of
-    from annotation_platform.policy import read_params
+    from annotation_platform.policy import read_policy
     from annotation_platform.settings import read_settings
 
-    other = read_params(policy)
+    other = read_policy(policy)
     _require("--method", [replay.method] if replay.method else [], METHODS)
     _require("--truth", _listed(truth), SOURCES)
     settings = read_settings()
-    today = read_params(settings.params_path)
+    today = read_policy(settings.policy_path)
     record = read_record(
         lake_of(settings), today, rounds=_listed(rounds), sources=_listed(truth) or SOURCES
     )
@@ -194,7 +194,7 @@ def _all_guidelines(lake: "Lake", as_json: bool) -> None:
                 "since": each.rounds[0] if each.rounds else None,
                 "since_at": each.since.isoformat() if each.since else None,
                 "rounds": each.rounds,
-                "annotations": each.answers,
+                "annotations": each.annotations,
                 "images": each.images,
                 "changes": _change_facts(each.changes) if each.changes else None,
             }
@@ -210,7 +210,7 @@ def _all_guidelines(lake: "Lake", as_json: bool) -> None:
             each.digest[:_SHORT],
             each.rounds[0] if each.rounds else "never",
             str(each.since)[:19] if each.since else "",
-            each.answers,
+            each.annotations,
             each.images,
             each.changes.sentence if each.changes else "the first",
         ]

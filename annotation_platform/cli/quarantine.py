@@ -55,12 +55,12 @@ def quarantine_show(
 ) -> None:
     """Write the original file of a quarantined image."""
     from annotation_platform.ingestion.lake import lake_of
-    from annotation_platform.ingestion.quarantine import find_picture
+    from annotation_platform.ingestion.quarantine import find_image
     from annotation_platform.settings import read_settings
     from annotation_platform.storage.keys import raw_key
 
     lake = lake_of(read_settings())
-    row = find_picture(image_id, lake.tables.read_all(CleanedImages))
+    row = find_image(image_id, lake.tables.read_all(CleanedImages))
     write_output(out, lake.store.get(raw_key(str(row["image_id"]))))
     facts = {name: str(row[name]) for name in ("image_id", "source_key", "round_id", "reason")}
     sentence = "{source_key} of {round_id}: {reason}".format(**facts)

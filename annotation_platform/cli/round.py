@@ -49,14 +49,14 @@ def round_start(
     from annotation_platform.ingestion.events import LandingEvents
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.ingestion.starting import round_to_start
-    from annotation_platform.policy import read_params
+    from annotation_platform.policy import read_policy
     from annotation_platform.settings import read_settings
 
     settings = read_settings()
     round_id = round_id or round_to_start(
         lake_of(settings),
         LandingEvents(settings.landing_queue, settings.landing_url),
-        read_params(settings.params_path).rounds,
+        read_policy(settings.policy_path).rounds,
         now=datetime.now(UTC),
     )
     run_round_job("start_round", round_id, as_json)
@@ -107,7 +107,7 @@ def round_report(
 ) -> None:
     """Write the report of a round as one HTML page: figures, images, advice for the next."""
     from annotation_platform.ingestion.lake import lake_of
-    from annotation_platform.policy import read_params
+    from annotation_platform.policy import read_policy
     from annotation_platform.reporting.round_page import render_round
     from annotation_platform.servers.jobs import run_job
     from annotation_platform.settings import read_settings
@@ -115,7 +115,7 @@ def round_report(
     settings = read_settings()
     if refresh:
         run_job("report_round", settings, round_id=round_id)
-    page = render_round(lake_of(settings), round_id, read_params(settings.params_path))
+    page = render_round(lake_of(settings), round_id, read_policy(settings.policy_path))
     file = out or Path(f"{round_id}.html")
     write_output(file, page.encode())
     print_result({"round": round_id, "file": str(file)}, as_json, f"The report is in {file}.")
@@ -135,10 +135,10 @@ def round_annotations(
     as_json: AsJson = False,
 ) -> None:
     """List every annotation of a round: counted, or the reason why not."""
-    from annotation_platform.labeling.rounds import seen_answers
+    from annotation_platform.labeling.rounds import seen_annotations
 
     lake, labeling = _lake_and_labeling()
-    found = seen_answers(round_id, labeling, lake, names=names, now=datetime.now(UTC))
+    found = seen_annotations(round_id, labeling, lake, names=names, now=datetime.now(UTC))
     if not_counted:
         found = found[found["state"] != "counted"]
     if out is not None:
@@ -149,7 +149,7 @@ def round_annotations(
         print_json({"round": round_id, "states": states, "annotations": rows})
         return
     by_person = found.groupby(["annotator", "state"], as_index=False).agg(
-        annotations=("answer_id", "size"),
+        annotations=("annotation_id", "size"),
         minutes=("lead_time_seconds", lambda seconds: round(seconds.sum() / 60)),
     )
     shown: list[dict[str, Any]] = [
@@ -216,9 +216,9 @@ def _print_decision(round_id: str, action: str, as_json: bool) -> None:
 def _lake_and_labeling() -> "tuple[Lake, LabelingBackend]":
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.labeling.backends.registry import labeling_of
-    from annotation_platform.policy import read_params
+    from annotation_platform.policy import read_policy
     from annotation_platform.settings import read_settings
 
     settings = read_settings()
     lake = lake_of(settings)
-    return lake, labeling_of(settings, lake.store, read_params(settings.params_path))
+    return lake, labeling_of(settings, lake.store, read_policy(settings.policy_path))

@@ -82,7 +82,7 @@ def demo(
             batch_images=material.batch_images,
             limit=material.limit,
             annotators=rounds.annotators,
-            answers_per_task=rounds.k,
+            annotations_per_task=rounds.k,
             seed=rounds.seed,
             labeling=rounds.labeling,
             training_seconds=rounds.training_seconds,
@@ -133,19 +133,19 @@ def ingest(
     """Copy images into the landing zone, from which the next round takes them."""
     from annotation_platform.ingestion.downloads import Downloads
     from annotation_platform.ingestion.labels import read_labels
-    from annotation_platform.ingestion.landing_zone import open_landing
+    from annotation_platform.ingestion.landing_zone import open_landing_zone
     from annotation_platform.ingestion.send import send
-    from annotation_platform.policy import read_params
+    from annotation_platform.policy import read_policy
     from annotation_platform.settings import read_settings
 
     settings = read_settings()
-    policy = read_params(settings.params_path)
+    policy = read_policy(settings.policy_path)
     hosts = [host.strip() for host in settings.download_hosts.split(",") if host.strip()]
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("copying files", total=None)
         sent = send(
             source,
-            open_landing(settings.landing_url),
+            open_landing_zone(settings.landing_url),
             downloads=Downloads(hosts, maximum_bytes=policy.cleaning.maximum_bytes),
             policy=policy.cleaning,
             labels=read_labels(labels, labels_format or None) if labels else None,
@@ -171,12 +171,12 @@ def status(
 ) -> None:
     """Show each round and what it waits for."""
     from annotation_platform.ingestion.lake import lake_of
-    from annotation_platform.policy import read_params
+    from annotation_platform.policy import read_policy
     from annotation_platform.reporting.status import round_states
     from annotation_platform.settings import read_settings
 
     settings = read_settings()
-    gate, lake = read_params(settings.params_path).drift.gate, lake_of(settings)
+    gate, lake = read_policy(settings.policy_path).drift.gate, lake_of(settings)
     known: list[dict[str, object]] | None = None
     while known is None or watch:
         states = round_states(lake, drift_gate=gate)

@@ -51,7 +51,7 @@ def vendor_export(
     labeling = HandoffLabeling(store)
     manifest = labeling.make_package(round_id, vendor=vendor, only_open=only_open)
     images = write_package(
-        manifest, labeling.copies(round_id), store, out, form=form, pictures_url=images_url
+        manifest, labeling.copies(round_id), store, out, form=form, images_url=images_url
     )
     facts = {
         "package": manifest.package,
@@ -104,7 +104,10 @@ def vendor_import(
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.labeling.backends.pybossa.exports import read_pybossa
     from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
-    from annotation_platform.labeling.backends.vendor.returns import import_answers, read_returned
+    from annotation_platform.labeling.backends.vendor.returns import (
+        import_annotations,
+        read_returned,
+    )
     from annotation_platform.settings import read_settings
 
     labeling = HandoffLabeling(lake_of(read_settings()).store)
@@ -117,7 +120,7 @@ def vendor_import(
         raise SettingsError("Name the one zip, folder or file that the vendor returned.")
     else:
         content = read_returned(path, package=returned.package)
-    done = import_answers(
+    done = import_annotations(
         labeling,
         content,
         annotator=returned.annotator,
@@ -136,7 +139,7 @@ def _print_imported(done: "Imported", *, skip_invalid: bool, as_json: bool) -> N
     """
     problems = [asdict(each) for each in done.problems[:_SHOWN]]
     if as_json:
-        counts = {"stored": done.stored, "known": done.known, "missing": done.unanswered}
+        counts = {"stored": done.stored, "known": done.known, "missing": done.unannotated}
         print_json({**counts, "invalid": len(done.problems), "problems": problems})
     elif problems:
         print_rows(["where", "problem"], [list(each.values()) for each in problems])
@@ -146,7 +149,9 @@ def _print_imported(done: "Imported", *, skip_invalid: bool, as_json: bool) -> N
             "stored. Have them corrected, or pass --skip-invalid to import the valid annotations."
         )
     if not as_json:
-        open_ = f", {done.unanswered} assignments have no annotation yet" if done.unanswered else ""
+        open_ = (
+            f", {done.unannotated} assignments have no annotation yet" if done.unannotated else ""
+        )
         more = f", {len(done.problems)} problems" if done.problems else ""
         stored = f"{done.stored} annotations stored, {done.known} were there already"
         print_line(f"{stored}{open_}{more}")

@@ -1,7 +1,7 @@
 """How far the people of a round agree: in all, by class, and by person.
 
 Units are those of ``units.py``. ``f1`` and ``mean_iou`` are over pairs of people who answered the
-same picture; the coefficients beyond chance treat "did not draw it" as a label like the others. As
+same image; the coefficients beyond chance treat "did not draw it" as a label like the others. As
 nobody can agree about an object that nobody drew, those coefficients are low for boxes, and below
 0 where there is a single class: read them beside ``f1`` and ``class_alpha``.
 """
@@ -20,7 +20,7 @@ from annotation_platform.consensus.kappa import (
 )
 from annotation_platform.consensus.units import (
     NOT_DRAWN,
-    choice_units,
+    classification_units,
     paired_iou,
     region_units,
     voting_rows,
@@ -34,7 +34,7 @@ class Agreement:
     """How far people agree in all; every number is NaN where there is nothing to tell it from."""
 
     units: int  # objects that somebody drew, and choices
-    f1: float  # over all pairs of people on a picture, class included, 0 to 1
+    f1: float  # over all pairs of people on an image, class included, 0 to 1
     mean_iou: float  # of the pairs of regions round one object with the same class, 0 to 1
     alpha: float  # Krippendorff's, "not drawn" being a label
     class_alpha: float  # Krippendorff's of the classes alone, among those who drew the object
@@ -71,7 +71,7 @@ def agreement_by_class(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5
 
     Returns:
         Columns ``class_name``; ``labels`` (regions or choices of it); ``f1`` over the pairs of
-        people who answered the same picture: twice the objects to which both gave the class, by
+        people who answered the same image: twice the objects to which both gave the class, by
         all their labels of it; ``mean_iou`` of those objects' boxes; ``alpha``, Krippendorff's,
         of the class against everything else, "not drawn" included.
     """
@@ -79,17 +79,17 @@ def agreement_by_class(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5
     same = _same_class(said.marks).groupby("class_name")
     hits, overlap = same.size(), same["iou"].mean()
     compared = _compared_labels(said, "class_name")
-    answered = said.ratings.groupby("task").size()
+    annotated = said.ratings.groupby("task").size()
     rows = []
     for name, marks in said.marks.groupby("class_name", sort=True):
-        yes = marks.groupby("unit").size().reindex(answered.index, fill_value=0)
+        yes = marks.groupby("unit").size().reindex(annotated.index, fill_value=0)
         rows.append(
             {
                 "class_name": name,
                 "labels": len(marks),
                 "f1": _share(2.0 * hits.get(name, 0), float(compared.get(name, 0.0))),
                 "mean_iou": float(overlap.get(name, float("nan"))),
-                "alpha": _alpha_of_yes(_floats(yes), _floats(answered)),
+                "alpha": _alpha_of_yes(_floats(yes), _floats(annotated)),
             }
         )
     return pd.DataFrame(rows, columns=["class_name", "labels", "f1", "mean_iou", "alpha"])
@@ -143,7 +143,7 @@ def _said(human_labels: pd.DataFrame, iou_threshold: float) -> _Said:
     """Return regions and choices together, their units numbered on."""
     votes = voting_rows(human_labels)
     regions = region_units(votes, iou_threshold=iou_threshold)
-    choices = choice_units(votes)
+    choices = classification_units(votes)
     choices["unit"] += int(regions["unit"].max()) + 1 if len(regions) else 0
     units = pd.concat([part for part in (regions, choices) if len(part)] or [regions])
     unit_of = choices.drop_duplicates("task_id").set_index("task_id")["unit"]
@@ -193,14 +193,14 @@ def _floats(values: pd.Series) -> FloatArray:
     return np.asarray(values, dtype=np.float64)
 
 
-def _alpha_of_yes(yes: FloatArray, answered: FloatArray) -> float:
+def _alpha_of_yes(yes: FloatArray, annotated: FloatArray) -> float:
     """Return Krippendorff's alpha of a yes-or-no label from the counts of each unit."""
     unit = np.arange(len(yes), dtype=np.intp)
     return alpha_of_counts(
-        np.concatenate([yes, answered - yes]),
+        np.concatenate([yes, annotated - yes]),
         np.concatenate([unit, unit]),
         np.repeat(np.array([1, 0], dtype=np.intp), len(yes)),
-        answered,
+        annotated,
     )
 
 
@@ -217,13 +217,13 @@ def _kappa_by_person(ratings: pd.DataFrame) -> pd.DataFrame:
 
 def _alpha_by_person(ratings: pd.DataFrame) -> pd.Series:
     """Return each worker's part in Krippendorff's alpha."""
-    answered = ratings.groupby("task")["worker"].transform("size")
-    pairable = ratings[answered >= 2]
+    annotated = ratings.groupby("task")["worker"].transform("size")
+    pairable = ratings[annotated >= 2]
     values = len(pairable)
     if values == 0:
         return pd.Series([], dtype=np.float64)
     like = pairable.groupby(["task", "label"])["worker"].transform("size") - 1.0
-    same = like / (answered[answered >= 2] - 1.0)
+    same = like / (annotated[annotated >= 2] - 1.0)
     totals = pairable.groupby("label").size().to_numpy(dtype=np.float64)
     expected = float((totals * (totals - 1.0)).sum()) / (values * (values - 1.0))
     observed = same.groupby(pairable["worker"]).mean()

@@ -16,7 +16,7 @@ from annotation_platform.consensus.units import need_columns, paired_iou, voting
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
 from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS
 
-_COLUMNS = ["annotator", "image_id", "answer_id", "class_name", "shown", "agreed"]
+_COLUMNS = ["annotator", "image_id", "annotation_id", "class_name", "shown", "agreed"]
 _NAN = float("nan")
 
 
@@ -45,7 +45,8 @@ def crowd_anchoring(decisions: pd.DataFrame, *, level: float = 0.95) -> Anchorin
     image are worth. An estimate below 0, which chance gives where there is no anchoring, is 0.
 
     Args:
-        decisions: one row per person and proposal, as ``proposal_decisions`` makes them: columns
+        decisions: one row per person and proposal, as ``pre_annotation_decisions`` makes them:
+        columns
             ``annotator``, ``shown`` and ``agreed`` (bool) and, unless all decisions are
             independent, ``image_id``.
         level: of the interval, in ``(0, 1)``.
@@ -84,7 +85,7 @@ def anchoring_by_person(decisions: pd.DataFrame, *, level: float = 0.95) -> pd.D
     return pd.DataFrame(rows, columns=["annotator", *Anchoring.__annotations__])
 
 
-def proposal_decisions(
+def pre_annotation_decisions(
     human_labels: pd.DataFrame, predictions: pd.DataFrame, *, agreement_iou: float = 0.95
 ) -> pd.DataFrame:
     """Return what each answer made of each proposal on its image, whether it saw it or not.
@@ -97,7 +98,8 @@ def proposal_decisions(
     seeing it, and what remains is how far unsound ones are waved through.
 
     Args:
-        human_labels: columns ``task_id``, ``image_id``, ``answer_id``, ``annotator``, ``shape``,
+        human_labels: columns ``task_id``, ``image_id``, ``annotation_id``, ``annotator``,
+        ``shape``,
             ``class_name``, the box and ``blind``: whether the proposals were hidden. Answers with
             ``unsure`` in them are left out.
         predictions: the proposals that were shown, and no others: columns ``image_id``,
@@ -105,21 +107,23 @@ def proposal_decisions(
         agreement_iou: in ``(0, 1]``.
 
     Returns:
-        Columns ``annotator``, ``image_id``, ``answer_id``, ``class_name`` (of the proposal),
+        Columns ``annotator``, ``image_id``, ``annotation_id``, ``class_name`` (of the proposal),
         ``shown`` and ``agreed``. An image without proposals gives no row.
 
     Raises:
         TableError: a column is missing.
     """
-    need_columns(human_labels, ["answer_id", "blind", *BOX_COLUMNS])
+    need_columns(human_labels, ["annotation_id", "blind", *BOX_COLUMNS])
     need_columns(predictions, ["image_id", "class_name", *BOX_COLUMNS])
     votes = voting_rows(human_labels)
     offered = predictions[["image_id", "class_name", *BOX_COLUMNS]]
     offered = offered.assign(proposal=np.arange(len(offered)))
-    answers = votes[["annotator", "image_id", "answer_id", "blind"]].drop_duplicates("answer_id")
-    decisions = answers.merge(offered, on="image_id").sort_values(["answer_id", "proposal"])
+    annotations = votes[["annotator", "image_id", "annotation_id", "blind"]].drop_duplicates(
+        "annotation_id"
+    )
+    decisions = annotations.merge(offered, on="image_id").sort_values(["annotation_id", "proposal"])
     # What each answer says of the same class, beside the proposal.
-    said = votes[["image_id", "answer_id", "shape", "class_name", *BOX_COLUMNS]]
+    said = votes[["image_id", "annotation_id", "shape", "class_name", *BOX_COLUMNS]]
     beside = said.merge(offered, on=["image_id", "class_name"], suffixes=("", "_offered"))
     theirs = beside[[f"{name}_offered" for name in BOX_COLUMNS]]
     near = paired_iou(beside[BOX_COLUMNS], theirs) >= agreement_iou
@@ -127,7 +131,7 @@ def proposal_decisions(
     near |= (beside[BOX_COLUMNS].to_numpy() == theirs.to_numpy()).all(axis=1)
     chosen = beside["shape"].isin(CLASSIFICATIONS) & theirs.isna().any(axis=1)
     kept = beside[(near & beside["shape"].isin(REGIONS)) | chosen]
-    key = ["answer_id", "proposal"]
+    key = ["annotation_id", "proposal"]
     agreed = pd.MultiIndex.from_frame(decisions[key]).isin(pd.MultiIndex.from_frame(kept[key]))
     decisions = decisions.assign(shown=~decisions["blind"].astype(bool), agreed=agreed)
     return decisions[_COLUMNS].reset_index(drop=True)

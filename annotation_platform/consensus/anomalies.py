@@ -21,7 +21,7 @@ FINDINGS = [
     "kind",
     "annotator",
     "image_id",
-    "answer_id",
+    "annotation_id",
     "label_id",
     "value",
     "usual_low",
@@ -72,17 +72,17 @@ def label_anomalies(
     """
     need_columns(
         human_labels,
-        ["task_id", "image_id", "answer_id", "annotator", "label_id", "lead_time_seconds"],
+        ["task_id", "image_id", "annotation_id", "annotator", "label_id", "lead_time_seconds"],
     )
     need_columns(human_labels, ["shape", "class_name", *BOX_COLUMNS])
-    answers = answers_with_regions(human_labels)
+    annotations = annotations_with_regions(human_labels)
     found = [
         *_odd_boxes(human_labels, box_deviations, minimum_labels),
-        *_odd_counts(answers, count_deviations, minimum_labels),
-        *_too_fast(answers, time_deviations, minimum_labels, minimum_seconds),
+        *_odd_counts(annotations, count_deviations, minimum_labels),
+        *_too_fast(annotations, time_deviations, minimum_labels, minimum_seconds),
     ]
     findings = pd.DataFrame(found, columns=FINDINGS)
-    return findings.sort_values(["kind", "answer_id", "label_id"], ignore_index=True)
+    return findings.sort_values(["kind", "annotation_id", "label_id"], ignore_index=True)
 
 
 def _odd_boxes(
@@ -138,21 +138,21 @@ def _usual(values: FloatArray, deviations: float) -> tuple[float, float]:
     return float(np.exp(middle - reach)), float(np.exp(middle + reach))
 
 
-def answers_with_regions(human_labels: pd.DataFrame) -> pd.DataFrame:
+def annotations_with_regions(human_labels: pd.DataFrame) -> pd.DataFrame:
     """Return one row per answer with its number of ``regions``."""
-    first = human_labels.drop_duplicates("answer_id")
-    drawn = human_labels[human_labels["shape"].isin(REGIONS)].groupby("answer_id").size()
-    regions = first["answer_id"].map(drawn).fillna(0).astype(np.int64)
-    unsure = human_labels.loc[human_labels["shape"] == UNSURE.shape, "answer_id"]
-    kept = first.assign(regions=regions, unsure=first["answer_id"].isin(unsure))
-    return kept.sort_values(["task_id", "answer_id"], ignore_index=True)
+    first = human_labels.drop_duplicates("annotation_id")
+    drawn = human_labels[human_labels["shape"].isin(REGIONS)].groupby("annotation_id").size()
+    regions = first["annotation_id"].map(drawn).fillna(0).astype(np.int64)
+    unsure = human_labels.loc[human_labels["shape"] == UNSURE.shape, "annotation_id"]
+    kept = first.assign(regions=regions, unsure=first["annotation_id"].isin(unsure))
+    return kept.sort_values(["task_id", "annotation_id"], ignore_index=True)
 
 
 def _odd_counts(
-    answers: pd.DataFrame, deviations: float, minimum_labels: int
+    annotations: pd.DataFrame, deviations: float, minimum_labels: int
 ) -> list[dict[str, Any]]:
     """Compare each number of regions with the median of the others on the task, if any."""
-    judged = answers[~answers["unsure"]].reset_index(drop=True)
+    judged = annotations[~annotations["unsure"]].reset_index(drop=True)
     counts = judged["regions"].to_numpy(dtype=np.float64)
     expected = np.full(len(counts), np.nan)
     for positions in judged.groupby("task_id").indices.values():
@@ -167,7 +167,7 @@ def _odd_counts(
         least[beside] = low * (expected[beside] + 1) - 1
         most[beside] = high * (expected[beside] + 1) - 1
     if (~beside).sum() >= minimum_labels:
-        # A picture may well hold little, so with nobody else to ask only too many are odd.
+        # An image may well hold little, so with nobody else to ask only too many are odd.
         _, high = _usual(counts[~beside] + 1, deviations)
         expected[~beside], most[~beside] = np.median(counts[~beside]), high - 1
     odd = ((counts < least) | (counts > most)) & (np.abs(counts - expected) > 2)
@@ -178,17 +178,17 @@ def _odd_counts(
             value=float(counts[at]),
             usual=(max(float(least[at]), 0.0), float(most[at])),
             detail=f"holds {counts[at]:.0f} regions where {expected[at]:g} were expected",
-            whole_answer=True,
+            whole_annotation=True,
         )
         for at in np.flatnonzero(odd)
     ]
 
 
 def _too_fast(
-    answers: pd.DataFrame, deviations: float, minimum_labels: int, minimum_seconds: float
+    annotations: pd.DataFrame, deviations: float, minimum_labels: int, minimum_seconds: float
 ) -> list[dict[str, Any]]:
-    """Compare seconds by region, one more being counted for the look at the picture."""
-    timed = answers[answers["lead_time_seconds"].notna()]
+    """Compare seconds by region, one more being counted for the look at the image."""
+    timed = annotations[annotations["lead_time_seconds"].notna()]
     seconds = timed["lead_time_seconds"].to_numpy(dtype=np.float64)
     work = timed["regions"].to_numpy(dtype=np.float64) + 1.0
     low, high = 0.0, np.inf
@@ -204,7 +204,7 @@ def _too_fast(
             usual=(float(least[at]), float(most[at])),
             detail=f"took {seconds[at]:.1f} s for {work[at] - 1:.0f} regions; "
             f"usual is at least {least[at]:.1f} s",
-            whole_answer=True,
+            whole_annotation=True,
         )
         for at in np.flatnonzero(seconds < least)
     ]
@@ -217,12 +217,12 @@ def _finding(
     value: float,
     usual: tuple[float, float],
     detail: str,
-    whole_answer: bool = False,
+    whole_annotation: bool = False,
 ) -> dict[str, Any]:
     return {
         "kind": kind,
-        **{name: row[name] for name in ("annotator", "image_id", "answer_id")},
-        "label_id": None if whole_answer else row["label_id"],
+        **{name: row[name] for name in ("annotator", "image_id", "annotation_id")},
+        "label_id": None if whole_annotation else row["label_id"],
         "value": value,
         "usual_low": usual[0],
         "usual_high": usual[1],

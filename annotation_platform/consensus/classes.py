@@ -1,7 +1,7 @@
 """Which class an object has, from what several people called it.
 
 The rule is that of ``evidence.py``: most votes, unless known answers have shown that a model does
-better. Votes on an object are level more often than on a picture, because some of the people asked
+better. Votes on an object are level more often than on an image, because some of the people asked
 did not see it. Then what they drew speaks too: classes differ in size and form, and those on whose
 class nobody disagrees say how. That is evidence of its own, not a guess at what is common, which
 does harm as often as good.
@@ -118,8 +118,8 @@ def decide_classes(
         seed: of what is drawn.
     """
     rows = [(task, worker, label) for task, each in votes.items() for worker, label in each]
-    answers = pd.DataFrame(rows, columns=["task", "worker", "label"])
-    found = resolve_classes(answers, gold=gold, method=method, seed=seed)
+    annotations = pd.DataFrame(rows, columns=["task", "worker", "label"])
+    found = resolve_classes(annotations, gold=gold, method=method, seed=seed)
     boxes = boxes or {}
     naming = _learn(votes, boxes, found)
     verdicts = {}

@@ -21,10 +21,10 @@ class Common:
     Attributes:
         weights: of people, for whether an object is there and where.
         regions: what tells the classes of regions apart where votes are level.
-        choices: the same of whole pictures.
+        choices: the same of whole images.
         spread: by how much what people draw parts from the truth.
-        choose_one: whether one class is chosen for a picture.
-        extent: width and height in pixels of a picture whose size is not known.
+        choose_one: whether one class is chosen for an image.
+        extent: width and height in pixels of an image whose size is not known.
         method: by which classes were decided; ``majority``, unless known answers spoke for a model.
     """
 

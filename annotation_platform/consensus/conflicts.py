@@ -1,4 +1,4 @@
-"""Where the answers of a round contradict each other, the ontology or the picture.
+"""Where the answers of a round contradict each other, the ontology or the image.
 
 Each conflict is of one kind:
 
@@ -8,7 +8,7 @@ overlap           their regions of it cover different places
 missing           some drew it, others did not: it was overlooked, or it is not there
 duplicate         one object was drawn twice
 outside_ontology  a class that is not there, not drawn in this way, or one of several too many
-outside_image     a region that leaves the picture or has no area
+outside_image     a region that leaves the image or has no area
 unsure            somebody could not tell
 tied              no rule can say which side is right: it comes beside a class or missing
 ================  ============================================================================
@@ -26,8 +26,8 @@ import pandas as pd
 from annotation_platform.consensus.objects import (
     Candidate,
     Copy,
+    LabelledObjects,
     Resolved,
-    Said,
     Task,
     outside_ontology,
 )
@@ -48,7 +48,7 @@ CLOSE = 0.6
 
 NEIGHBOURS = 0.7
 """Overlap up to which two regions that only one person drew are taken for two objects that stand
-close, as they do in crowded pictures."""
+close, as they do in crowded images."""
 
 SAME = 0.9
 """Two resolved regions that overlap by more are perhaps one object."""
@@ -74,7 +74,7 @@ def _settled(kind: str, *, posterior: float = 0.0, close: bool = False) -> bool:
     least ``SURE``; regions that differ, if the resolved one still overlaps them by ``CLOSE`` in
     the mean; a duplicate, if the copy was certain enough to be left out, or the overlap is small
     enough for two neighbours (``close``). What is tied, unsure, or outside the ontology or the
-    picture is for a person.
+    image is for a person.
     """
     if kind in {"class", "missing"}:
         return posterior >= SURE
@@ -82,7 +82,10 @@ def _settled(kind: str, *, posterior: float = 0.0, close: bool = False) -> bool:
 
 
 def find_conflicts(
-    answers: Sequence[Said], resolved: Sequence[Resolved], *, ontology: Ontology | None
+    annotations: Sequence[LabelledObjects],
+    resolved: Sequence[Resolved],
+    *,
+    ontology: Ontology | None,
 ) -> pd.DataFrame:
     """Return the conflicts of a round, a ``conflicts`` table: task by task, object by object.
 
@@ -100,7 +103,7 @@ def find_conflicts(
         of_task.setdefault(each.candidate.task.task_id, []).append(each)
     found = [
         conflict
-        for said in answers
+        for said in annotations
         for conflict in conflicts_in_task(said, of_task.get(said.task.task_id, []), ontology)
     ]
     numbers: Counter[tuple[str, str]] = Counter()
@@ -113,7 +116,7 @@ def find_conflicts(
 
 
 def conflicts_in_task(
-    said: Said, resolved: Sequence[Resolved], ontology: Ontology | None
+    said: LabelledObjects, resolved: Sequence[Resolved], ontology: Ontology | None
 ) -> Iterator[Conflict]:
     """Yield the conflicts of one task, object by object; ``resolved`` are those in ``said``."""
     task = said.task
@@ -235,14 +238,14 @@ def _foreign(
 
 
 def outside_image(label: Label, size: tuple[float, float] | None) -> str:
-    """Return how a region parts from its picture, or nothing if it lies inside.
+    """Return how a region parts from its image, or nothing if it lies inside.
 
     A rotated box may stick out as long as its centre does not: an object at the edge of a
-    picture cannot be boxed otherwise.
+    image cannot be boxed otherwise.
 
     Args:
         label: any label; what is no region is inside.
-        size: width and height of the picture, pixels; None if unknown: then nothing is outside.
+        size: width and height of the image, pixels; None if unknown: then nothing is outside.
     """
     return "" if label.x1 is None else SHAPES[label.shape].outside(label, size)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from annotation_platform.consensus.answers import TIED, IntArray, Votes
+from annotation_platform.consensus.annotations import TIED, IntArray, Votes
 from annotation_platform.schema.geometry import FloatArray
 
 _LEVEL = 1e-9
@@ -64,7 +64,7 @@ def dawid_skene(
     prior = np.full((classes, classes), off_diagonal / (classes - 1))
     np.fill_diagonal(prior, diagonal)
     posterior: FloatArray = np.zeros((tasks, classes))
-    shares = votes.cell_votes / votes.answers[votes.cell_task]
+    shares = votes.cell_votes / votes.annotations[votes.cell_task]
     posterior[votes.cell_task, votes.cell_label] = shares
     made, moved, likelihood = 0, np.inf, 0.0
     while made < iterations and (tolerance == 0 or moved > tolerance):
@@ -109,7 +109,7 @@ class _Given:
         from scipy.sparse import csr_matrix
 
         columns = votes.worker * len(votes.classes) + votes.label
-        bounds = np.concatenate([[0], np.cumsum(votes.answers)])
+        bounds = np.concatenate([[0], np.cumsum(votes.annotations)])
         shape = (len(votes.tasks), len(votes.workers) * len(votes.classes))
         self._by_task = csr_matrix((np.ones(len(columns)), columns, bounds), shape=shape)
         self._by_column = self._by_task.T.tocsr()

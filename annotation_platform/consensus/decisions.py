@@ -5,8 +5,8 @@ The reference is the known answer of a gold task, or the consensus of the others
 * an object of the reference that the person drew, whose class can be right or wrong,
 * an object of the reference that the person did not draw, which is wrong,
 * a region that the person drew around nothing of the reference, which is wrong,
-* nothing drawn where the reference holds nothing: one decision for the picture, right,
-* a choice for the picture as a whole.
+* nothing drawn where the reference holds nothing: one decision for the image, right,
+* a choice for the image as a whole.
 
 All functions return the columns ``COLUMNS``: ``said`` and ``reference`` are a class or
 ``NOT_DRAWN``; ``choice`` tells choices from regions.
@@ -22,7 +22,7 @@ import pandas as pd
 from annotation_platform.consensus.matching import match_pairs
 from annotation_platform.consensus.units import (
     NOT_DRAWN,
-    choice_units,
+    classification_units,
     matching_boxes,
 )
 from annotation_platform.schema.geometry import BOX_COLUMNS, Boxes, iou_matrix
@@ -53,7 +53,7 @@ def against_others(votes: pd.DataFrame, regions: pd.DataFrame) -> pd.DataFrame:
     """
     drawn = regions.assign(reference=_others_say(regions), choice=False)
     decided = drawn[(drawn["label"] != NOT_DRAWN) | (drawn["reference"] != NOT_DRAWN)]
-    choices = choice_units(votes)
+    choices = classification_units(votes)
     chosen = choices.assign(reference=_others_say(choices), choice=True)
     said = [part.rename(columns={"label": "said"}) for part in (decided, chosen) if len(part)]
     known = [part.loc[part["reference"].notna(), COLUMNS] for part in said]
@@ -73,30 +73,32 @@ def against_gold(votes: pd.DataFrame, gold: pd.DataFrame, *, iou_threshold: floa
     known = votes[votes["image_id"].isin([image for (image,) in truth])]
     rows = [
         (person, image, said, reference, False)
-        for (image, _, person), answer in objects_by(
+        for (image, _, person), annotation in objects_by(
             known, ["image_id", "task_id", "annotator"]
         ).items()
-        for said, reference in compare(answer, truth[(image,)], iou_threshold=iou_threshold)
+        for said, reference in compare(annotation, truth[(image,)], iou_threshold=iou_threshold)
     ]
-    right = choice_units(gold.assign(task_id=gold["image_id"], annotator=""))
-    chosen = choice_units(votes).merge(
+    right = classification_units(gold.assign(task_id=gold["image_id"], annotator=""))
+    chosen = classification_units(votes).merge(
         right[["image_id", "label"]], on="image_id", suffixes=("", "_gold")
     )
     chosen = chosen.rename(columns={"label": "said", "label_gold": "reference"})
     return _together([pd.DataFrame(rows, columns=COLUMNS), chosen.assign(choice=True)[COLUMNS]])
 
 
-def compare(answer: Objects, reference: Objects, *, iou_threshold: float) -> list[tuple[str, str]]:
+def compare(
+    annotation: Objects, reference: Objects, *, iou_threshold: float
+) -> list[tuple[str, str]]:
     """Return ``said`` and ``reference`` of every decision of one answer about regions.
 
     Regions are paired one to one, as many as possible with their own class.
     """
-    overlap = iou_matrix(answer.boxes, reference.boxes)
-    alike = answer.classes[:, None] == reference.classes[None]
+    overlap = iou_matrix(annotation.boxes, reference.boxes)
+    alike = annotation.classes[:, None] == reference.classes[None]
     worth = np.where(overlap >= iou_threshold, overlap + alike, 0.0)
     pairs = match_pairs(worth, threshold=iou_threshold)
-    decided = [(answer.classes[row], reference.classes[column]) for row, column in pairs]
-    extra = np.delete(answer.classes, [row for row, _ in pairs])
+    decided = [(annotation.classes[row], reference.classes[column]) for row, column in pairs]
+    extra = np.delete(annotation.classes, [row for row, _ in pairs])
     missed = np.delete(reference.classes, [column for _, column in pairs])
     decided += [(name, NOT_DRAWN) for name in extra] + [(NOT_DRAWN, name) for name in missed]
     return decided or [(NOT_DRAWN, NOT_DRAWN)]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from annotation_platform.consensus.answers import (
+from annotation_platform.consensus.annotations import (
     TIED,
     BoolArray,
     IntArray,
@@ -37,8 +37,8 @@ TOLERANCE = 0.02
 _MOST_CELLS = 100_000_000
 """Above this many numbers Dawid–Skene is left out: 0.8 GB each for its largest arrays."""
 
-_LABEL_COLUMNS = ["task", "label", "posterior", "answers", "agreed", "method", "tied"]
-_WORKER_COLUMNS = ["worker", "quality", "low", "high", "answers", "compared", "reliability"]
+_LABEL_COLUMNS = ["task", "label", "posterior", "annotations", "agreed", "method", "tied"]
+_WORKER_COLUMNS = ["worker", "quality", "low", "high", "annotations", "compared", "reliability"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class _Model:
 
 
 def resolve_classes(
-    answers: pd.DataFrame,
+    annotations: pd.DataFrame,
     *,
     gold: pd.DataFrame | None = None,
     method: str = "",
@@ -121,7 +121,7 @@ def resolve_classes(
     Raises:
         TableError: a column or a value is missing.
     """
-    votes = encode(answers)
+    votes = encode(annotations)
     known = code_gold(votes, gold)
     if not len(votes.tasks):
         return _nothing()
@@ -147,7 +147,7 @@ def _models(votes: Votes) -> tuple[list[_Model], str]:
     """Return the fitted models, and why one is left out."""
     if len(votes.classes) == 1:
         return [], "All answers are the same, so there is nothing to choose between."
-    if votes.answers.max() == 1:
+    if votes.annotations.max() == 1:
         return [], "No task has two answers, so there is nothing to learn about the workers from."
     models = []
     coin = one_coin(votes)
@@ -279,7 +279,7 @@ def _labels(
         votes.tasks,
         name,
         np.where(told, 1.0, posterior),
-        votes.answers,
+        votes.annotations,
         votes.sum_in_task(votes.cell_votes * same).astype(np.int64),
         method,
         tied & ~told,

@@ -76,14 +76,14 @@ def fuse(
 
 
 def clip_region(label: Label, size: tuple[float, float] | None) -> Label | None:
-    """Return what of a region lies in its picture; None if nothing does or it has no area.
+    """Return what of a region lies in its image; None if nothing does or it has no area.
 
     A rotated box keeps its corners as long as its centre is inside: an object at the edge of a
-    picture cannot be boxed otherwise. Masks are left as they are, and so is what is no region.
+    image cannot be boxed otherwise. Masks are left as they are, and so is what is no region.
 
     Args:
         label: any label.
-        size: width and height of the picture, pixels; None if unknown: then nothing is outside.
+        size: width and height of the image, pixels; None if unknown: then nothing is outside.
     """
     return SHAPES[label.shape].clip(label, size)
 

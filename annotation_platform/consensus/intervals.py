@@ -1,6 +1,6 @@
 """Intervals for shares of decisions that are not independent of each other.
 
-Decisions on objects of one picture succeed and fail together. What a number of such decisions is
+Decisions on objects of one image succeed and fail together. What a number of such decisions is
 worth is counted in independent ones, the effective size, which then goes into intervals that are
 exact, or nearly so, for independent decisions.
 """

@@ -45,7 +45,7 @@ class Judge:
     def judge_all(
         self,
         decisions: pd.DataFrame,
-        answers: ObjectsBy,
+        annotations: ObjectsBy,
         references: ObjectsBy,
         *,
         rng: np.random.Generator,
@@ -59,9 +59,9 @@ class Judge:
             rng: draws the other images that answers are held against.
         """
         pairs: dict[Hashable, list[tuple[Objects, Objects]]] = {}
-        for (person, where), answer in answers.items():
+        for (person, where), annotation in annotations.items():
             if (where,) in references:
-                pairs.setdefault(person, []).append((answer, references[where,]))
+                pairs.setdefault(person, []).append((annotation, references[where,]))
         return {
             person: self._judge(
                 own, self._by_chance([] if own["choice"].all() else pairs.get(person, []), rng)

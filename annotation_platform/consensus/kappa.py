@@ -18,7 +18,7 @@ from annotation_platform.schema.geometry import FloatArray
 IntArray = npt.NDArray[np.intp]
 
 
-def cohen_kappa(answers: pd.DataFrame, first: str, second: str) -> float:
+def cohen_kappa(annotations: pd.DataFrame, first: str, second: str) -> float:
     """Return Cohen's kappa of two workers, over the tasks that both answered.
 
     Cohen, "A coefficient of agreement for nominal scales", 1960.
@@ -26,11 +26,11 @@ def cohen_kappa(answers: pd.DataFrame, first: str, second: str) -> float:
     Raises:
         TableError: a column is missing, or a worker answered a task twice.
     """
-    pairs = cohen_kappa_pairs(answers[answers["worker"].isin([first, second])])
+    pairs = cohen_kappa_pairs(annotations[annotations["worker"].isin([first, second])])
     return float(pairs["kappa"].iloc[0]) if len(pairs) else float("nan")
 
 
-def cohen_kappa_pairs(answers: pd.DataFrame) -> pd.DataFrame:
+def cohen_kappa_pairs(annotations: pd.DataFrame) -> pd.DataFrame:
     """Return Cohen's kappa of every two workers who share a task.
 
     Returns:
@@ -40,7 +40,7 @@ def cohen_kappa_pairs(answers: pd.DataFrame) -> pd.DataFrame:
     Raises:
         TableError: a column is missing, or a worker answered a task twice.
     """
-    given = _given(answers)
+    given = _given(annotations)
     worker, workers = pd.factorize(given["worker"], sort=True)
     label, labels = pd.factorize(given["label"])
     coded = pd.DataFrame({"task": given["task"].to_numpy(), "worker": worker, "label": label})
@@ -67,7 +67,7 @@ def cohen_kappa_pairs(answers: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def fleiss_kappa(answers: pd.DataFrame) -> float:
+def fleiss_kappa(annotations: pd.DataFrame) -> float:
     """Return Fleiss' kappa over all tasks and workers.
 
     Fleiss, "Measuring nominal scale agreement among many raters", 1971, is defined for the same
@@ -78,18 +78,18 @@ def fleiss_kappa(answers: pd.DataFrame) -> float:
     Raises:
         TableError: a column is missing, or a worker answered a task twice.
     """
-    counts, task, label, answered = _counts(answers)
-    share = counts / answered[task]
-    labels = np.bincount(label, share) / max(len(answered), 1)
-    several = answered >= 2
+    counts, task, label, annotated = _counts(annotations)
+    share = counts / annotated[task]
+    labels = np.bincount(label, share) / max(len(annotated), 1)
+    several = annotated >= 2
     if not several.any():
         return float("nan")
-    pairs = np.bincount(task, counts * (counts - 1.0), minlength=len(answered))[several]
-    observed = float(np.mean(pairs / (answered[several] * (answered[several] - 1.0))))
+    pairs = np.bincount(task, counts * (counts - 1.0), minlength=len(annotated))[several]
+    observed = float(np.mean(pairs / (annotated[several] * (annotated[several] - 1.0))))
     return float(beyond_chance(observed, float(labels @ labels)))
 
 
-def krippendorff_alpha(answers: pd.DataFrame) -> float:
+def krippendorff_alpha(annotations: pd.DataFrame) -> float:
     """Return Krippendorff's alpha for nominal labels, over the tasks with at least two answers.
 
     Krippendorff, "Computing Krippendorff's Alpha-Reliability", 2011. Any number of answers may be
@@ -98,12 +98,12 @@ def krippendorff_alpha(answers: pd.DataFrame) -> float:
     Raises:
         TableError: a column is missing, or a worker answered a task twice.
     """
-    counts, task, label, answered = _counts(answers)
-    return alpha_of_counts(counts, task, label, answered)
+    counts, task, label, annotated = _counts(annotations)
+    return alpha_of_counts(counts, task, label, annotated)
 
 
 def alpha_of_counts(
-    counts: FloatArray, task: IntArray, label: IntArray, answered: FloatArray
+    counts: FloatArray, task: IntArray, label: IntArray, annotated: FloatArray
 ) -> float:
     """Return Krippendorff's alpha from how many chose each label of each task.
 
@@ -113,12 +113,12 @@ def alpha_of_counts(
         label: ``N`` codes of the label, from 0.
         answered: answers per task: the sum of its counts.
     """
-    several = answered[task] >= 2
+    several = annotated[task] >= 2
     counts, task, label = counts[several], task[several], label[several]
     values = float(counts.sum())
     if values == 0:
         return float("nan")
-    observed = float((counts * (counts - 1.0) / (answered[task] - 1.0)).sum()) / values
+    observed = float((counts * (counts - 1.0) / (annotated[task] - 1.0)).sum()) / values
     totals = np.bincount(label, counts)
     expected = float((totals * (totals - 1.0)).sum()) / (values * (values - 1.0))
     return float(beyond_chance(observed, expected))
@@ -134,15 +134,15 @@ def beyond_chance(
     return np.asarray(1.0 - (1.0 - np.asarray(observed, dtype=np.float64)) / room)
 
 
-def _given(answers: pd.DataFrame) -> pd.DataFrame:
+def _given(annotations: pd.DataFrame) -> pd.DataFrame:
     """Return the answers that have a label."""
-    missing = [name for name in ("task", "worker", "label") if name not in answers.columns]
+    missing = [name for name in ("task", "worker", "label") if name not in annotations.columns]
     if missing:
         raise TableError(
             f"answers lack the column {', '.join(missing)}. "
             "Give a table with the columns task, worker and label."
         )
-    given = answers.loc[answers["label"].notna(), ["task", "worker", "label"]]
+    given = annotations.loc[annotations["label"].notna(), ["task", "worker", "label"]]
     twice = given.duplicated(["task", "worker"])
     if twice.any():
         row = given[twice].iloc[0]
@@ -153,16 +153,16 @@ def _given(answers: pd.DataFrame) -> pd.DataFrame:
     return given
 
 
-def _counts(answers: pd.DataFrame) -> tuple[FloatArray, IntArray, IntArray, FloatArray]:
+def _counts(annotations: pd.DataFrame) -> tuple[FloatArray, IntArray, IntArray, FloatArray]:
     """Return the arguments of ``alpha_of_counts``."""
-    given = _given(answers)
+    given = _given(annotations)
     task, _ = pd.factorize(given["task"])
     label, labels = pd.factorize(given["label"])
     table = _crosstab(task, label, len(labels))
     rows = np.asarray(table["row"], dtype=np.intp)
     counts = np.asarray(table["count"], dtype=np.float64)
-    answered = np.asarray(np.bincount(rows, counts), dtype=np.float64)
-    return counts, rows, np.asarray(table["label"], dtype=np.intp), answered
+    annotated = np.asarray(np.bincount(rows, counts), dtype=np.float64)
+    return counts, rows, np.asarray(table["label"], dtype=np.intp), annotated
 
 
 def _crosstab(row: IntArray, label: IntArray, labels: int) -> pd.DataFrame:

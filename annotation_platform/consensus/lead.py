@@ -20,17 +20,17 @@ def leads(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> dict[str
         iou_threshold: least overlap of two boxes round the same object, in ``(0, 1]``.
     """
     return {
-        str(task_id): _lead(answers, iou_threshold)
-        for task_id, answers in human_labels.groupby("task_id")
+        str(task_id): _lead(annotations, iou_threshold)
+        for task_id, annotations in human_labels.groupby("task_id")
     }
 
 
-def _lead(answers: pd.DataFrame, iou_threshold: float) -> int:
-    votes = answers[answers["shape"] != UNSURE.shape]
-    people = votes["answer_id"].nunique()
+def _lead(annotations: pd.DataFrame, iou_threshold: float) -> int:
+    votes = annotations[annotations["shape"] != UNSURE.shape]
+    people = votes["annotation_id"].nunique()
     margins = [people]
     drawn = votes[votes["shape"].isin(REGIONS)]
-    boxes, owners = as_boxes(drawn[BOX_COLUMNS]), list(drawn["answer_id"])
+    boxes, owners = as_boxes(drawn[BOX_COLUMNS]), list(drawn["annotation_id"])
     groups = cluster_boxes(boxes, owners, iou_threshold=iou_threshold)
     names = drawn["class_name"].to_numpy()
     for group in groups:
@@ -41,7 +41,9 @@ def _lead(answers: pd.DataFrame, iou_threshold: float) -> int:
     chosen = votes[votes["shape"].isin(CLASSIFICATIONS)]
     if not chosen.empty:
         # What an answer chose, taken together: with several classes to choose it is one set.
-        sets = chosen.groupby("answer_id")["class_name"].agg(lambda each: "\n".join(sorted(each)))
+        sets = chosen.groupby("annotation_id")["class_name"].agg(
+            lambda each: "\n".join(sorted(each))
+        )
         unchosen = [""] * (people - len(sets))
         margins.append(_margin(pd.Series([*sets, *unchosen])))
     return min(margins)

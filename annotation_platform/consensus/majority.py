@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from annotation_platform.consensus.answers import TIED, BoolArray, IntArray, Votes, by_code
+from annotation_platform.consensus.annotations import TIED, BoolArray, IntArray, Votes, by_code
 from annotation_platform.schema.geometry import FloatArray
 
 SHRINKAGE = 6.0
@@ -107,7 +107,7 @@ def agreement_with_others(votes: Votes, known: IntArray) -> tuple[FloatArray, Fl
     rival = np.where(only_top, second[task], top[task])
     rivals = np.where(only_top, seconds[task], tops[task] - mine_top)
     right = np.where(own - 1 > rival, 1.0, np.where(own - 1 == rival, 1 / (rivals + 1), 0.0))
-    compared = votes.answers[task] > 1
+    compared = votes.annotations[task] > 1
     told = known[task] != TIED
     right = np.where(told, votes.label == known[task], right * compared)
     workers = len(votes.workers)
@@ -119,7 +119,7 @@ def agreement_with_others(votes: Votes, known: IntArray) -> tuple[FloatArray, Fl
 
 def _reliability(votes: Votes) -> tuple[float, FloatArray]:
     """Return by how many standard errors the crowd agrees beyond chance, and how far each does."""
-    others = votes.answers[votes.task] - 1
+    others = votes.annotations[votes.task] - 1
     compared = others > 0
     same = (votes.cell_votes[votes.cell] - 1) / np.maximum(others, 1)
     chance = _chance(votes)

@@ -17,7 +17,7 @@ SAME_CLASS = 0.2
 """So much less overlap is enough for two labels of the same class."""
 
 _PASSES = 5
-"""Most passes over the answers; nearly all pictures are at rest after the second."""
+"""Most passes over the answers; nearly all images are at rest after the second."""
 
 
 def match_pairs(overlap: FloatArray, *, threshold: float) -> list[tuple[int, int]]:
@@ -38,7 +38,7 @@ def _assigned(worth: FloatArray) -> tuple[Group, Group]:
     """Return rows and columns, in pairs, whose worth is the largest in all; 0 is none."""
     rows, columns = np.nonzero(worth)
     if all(len(np.unique(each)) == len(each) for each in (rows, columns)):
-        # Nothing competes, as in most pictures.
+        # Nothing competes, as in most images.
         return rows, columns
     # Most of who imports this module never matches, and scipy takes a third of a second.
     from scipy.optimize import linear_sum_assignment
@@ -72,7 +72,7 @@ def group_labels(
     class is the same. A label that fits no other is a group of its own.
 
     Args:
-        labels: regions of all people on one picture, ``N`` of them.
+        labels: regions of all people on one image, ``N`` of them.
         owners: ``N`` names, who drew each.
         overlap: ``(N, N)``, their ``overlap_matrix``.
         iou_threshold: least overlap of two labels of the same object, in ``(0, 1]``.

@@ -22,7 +22,7 @@ SEVERAL = Label("choice")
 
 @dataclass(frozen=True)
 class Task:
-    """The counted answers to one task: one picture in one step of a round."""
+    """The counted answers to one task: one image in one step of a round."""
 
     round_id: str
     task_id: str
@@ -42,7 +42,7 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One object that somebody drew, or what was chosen for the whole picture."""
+    """One object that somebody drew, or what was chosen for the whole image."""
 
     task: Task
     labels: tuple[Label, ...]  # one of each supporter
@@ -89,7 +89,7 @@ class Resolved:
 
 
 @dataclass(frozen=True)
-class Said:
+class LabelledObjects:
     """Everything that was said in one task, sorted out."""
 
     task: Task
@@ -109,7 +109,7 @@ def read_tasks(
     Args:
         human_labels: a ``human_labels`` table, or its columns up to the geometry.
         images: ``image_id``, ``width`` and ``height``, if known.
-        extent: width and height of pictures that are not among them; by default ``drawn_extent``.
+        extent: width and height of images that are not among them; by default ``drawn_extent``.
     """
     sizes = _sizes(images)
     extent = extent or drawn_extent(human_labels)
@@ -140,7 +140,7 @@ def read_tasks(
     return tasks
 
 
-def sort_out(task: Task, *, iou_threshold: float, choose_one: bool) -> Said:
+def sort_out(task: Task, *, iou_threshold: float, choose_one: bool) -> LabelledObjects:
     """Return the objects drawn and the classes chosen in a task, and what somebody drew twice.
 
     A person's second region of the same class and object is a copy. It is left out where others
@@ -171,7 +171,7 @@ def sort_out(task: Task, *, iou_threshold: float, choose_one: bool) -> Said:
         certain = len(of.owners) > 1 or shared > CERTAIN_COPY
         copies[number_of[at]] = Copy(labels[at], owners[at], of, shared, dropped=certain)
     dropped = {number for number, copy in copies.items() if copy.dropped}
-    return Said(
+    return LabelledObjects(
         task,
         regions=[each for number, each in enumerate(candidates) if number not in dropped],
         choices=_choices(task, one=choose_one),
@@ -203,7 +203,7 @@ def _twins(
 
 
 def _choices(task: Task, *, one: bool) -> list[Candidate]:
-    """Return what was chosen for the picture: one question, or one for each class.
+    """Return what was chosen for the image: one question, or one for each class.
 
     Where one class is to be chosen, whoever chose several said that there is one, not which.
     """

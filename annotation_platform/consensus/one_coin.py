@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from annotation_platform.consensus.answers import IntArray, Votes, by_code
+from annotation_platform.consensus.annotations import IntArray, Votes, by_code
 from annotation_platform.consensus.majority import SHRINKAGE, cell_shares, decided
 from annotation_platform.schema.geometry import FloatArray
 
@@ -43,7 +43,7 @@ def one_coin(votes: Votes, *, iterations: int = 200, tolerance: float = 1e-5) ->
     classes = max(len(votes.classes), 2)
     workers = len(votes.workers)
     asked = np.bincount(votes.worker, minlength=workers)
-    share = votes.cell_votes / votes.answers[votes.cell_task]
+    share = votes.cell_votes / votes.annotations[votes.cell_task]
     made, moved = 0, np.inf
     while made < iterations and moved > tolerance:
         right = by_code(votes.worker, share[votes.cell], workers)

@@ -43,8 +43,8 @@ def overlap_matrix(
     classes are not compared. An area of zero overlaps nothing, itself included.
 
     Args:
-        a: ``N`` labels of one picture.
-        b: ``M`` labels of the same picture.
+        a: ``N`` labels of one image.
+        b: ``M`` labels of the same image.
         image_size: width and height in pixels; only the distance of keypoints needs it.
 
     Returns:

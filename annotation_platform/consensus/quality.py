@@ -28,17 +28,17 @@ TOO_FAST, RUBBER_STAMP = "too-fast", "rubber-stamp"
 
 COLUMNS = [
     "annotator",
-    "answers",
+    "annotations",
     "images",
     "quality",
     "low",
     "high",
-    "gold_answers",
+    "gold_annotations",
     "gold_quality",
     "gold_low",
     "gold_high",
     "agreement_with_others",
-    "seconds_per_answer",
+    "seconds_per_annotation",
     "unchanged_share",
     "flags",
 ]
@@ -53,7 +53,7 @@ class FlagPolicy:
     chance: float = 0.1  # agreement beyond chance up to here is as good as none
     useful: float = 0.4  # ... and from here on it is no spammer's
     too_fast: float = 0.2  # share of answers that were too fast, three at least
-    rubber_stamp: float = 0.3  # anchoring that the interval lies above
+    unchanged_pattern: float = 0.3  # anchoring that the interval lies above
 
 
 def quality_table(
@@ -114,7 +114,7 @@ def annotator_quality(
     Raises:
         TableError: a column is missing.
     """
-    need_columns(human_labels, ["answer_id", "lead_time_seconds", "weights_sha256", "changed"])
+    need_columns(human_labels, ["annotation_id", "lead_time_seconds", "weights_sha256", "changed"])
     known = pd.DataFrame({name: [] for name in _GOLD}) if gold is None else gold
     need_columns(known, _GOLD)
     policy = policy or FlagPolicy()
@@ -126,10 +126,10 @@ def annotator_quality(
     )
     flagged = {
         TOO_FAST: _too_fast_people(human_labels, policy.too_fast),
-        RUBBER_STAMP: _rubber_stamps(anchoring, policy.rubber_stamp),
+        RUBBER_STAMP: _rubber_stamps(anchoring, policy.unchanged_pattern),
     }
-    answers = human_labels.drop_duplicates("answer_id")
-    answers = answers.assign(known=answers["image_id"].isin(known["image_id"]))
+    annotations = human_labels.drop_duplicates("annotation_id")
+    annotations = annotations.assign(known=annotations["image_id"].isin(known["image_id"]))
     rows = [
         _row(
             own,
@@ -137,7 +137,7 @@ def annotator_quality(
             by_gold.get(person, Judgement()),
             flags=[flag for flag, people in flagged.items() if person in people],
         )
-        for person, own in answers.groupby("annotator", sort=True)
+        for person, own in annotations.groupby("annotator", sort=True)
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -171,17 +171,17 @@ def _row(
     began = own.loc[own["weights_sha256"] != "", "changed"]
     return {
         "annotator": own["annotator"].iloc[0],
-        "answers": len(own),
+        "annotations": len(own),
         "images": own["image_id"].nunique(),
         "quality": others.share,
         "low": others.low,
         "high": others.high,
-        "gold_answers": int(own["known"].sum()),
+        "gold_annotations": int(own["known"].sum()),
         "gold_quality": gold.share,
         "gold_low": gold.low,
         "gold_high": gold.high,
         "agreement_with_others": others.beyond_chance,
-        "seconds_per_answer": float(own["lead_time_seconds"].median()),
+        "seconds_per_annotation": float(own["lead_time_seconds"].median()),
         "unchanged_share": float((~began.astype(bool)).mean()) if len(began) else float("nan"),
         "flags": ",".join([verdict, *flags] if verdict else flags),
     }
@@ -190,8 +190,8 @@ def _row(
 def _too_fast_people(human_labels: pd.DataFrame, share: float) -> set[Hashable]:
     findings = label_anomalies(human_labels)
     fast = findings[findings["kind"] == "too-fast"].groupby("annotator").size()
-    answers = human_labels.groupby("annotator")["answer_id"].nunique()
-    return set(fast[(fast >= 3) & (fast >= share * answers.reindex(fast.index))].index)
+    annotations = human_labels.groupby("annotator")["annotation_id"].nunique()
+    return set(fast[(fast >= 3) & (fast >= share * annotations.reindex(fast.index))].index)
 
 
 def _rubber_stamps(anchoring: pd.DataFrame | None, least: float) -> set[Hashable]:

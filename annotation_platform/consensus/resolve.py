@@ -2,7 +2,7 @@
 
 Regions are matched across people whatever class they carry; an object stands if as much weight of
 people saw it as did not; its place is fused from theirs, its class decided by the rule that also
-decides the classes of whole pictures. Whatever overrules somebody is marked as disputed, and is
+decides the classes of whole images. Whatever overrules somebody is marked as disputed, and is
 among the conflicts with its kind. ``docs/algorithms/fusion.md`` has the rules and what they reach.
 """
 
@@ -21,8 +21,8 @@ from annotation_platform.consensus.evidence import MAJORITY
 from annotation_platform.consensus.fusion import Spread, clip_region, fuse
 from annotation_platform.consensus.objects import (
     Candidate,
+    LabelledObjects,
     Resolved,
-    Said,
     Task,
     Verdict,
     drawn_extent,
@@ -71,7 +71,7 @@ class Consensus:
     common: Common
 
 
-def counting_answers(human_labels: pd.DataFrame, disregarded: Collection[str]) -> pd.DataFrame:
+def counting_annotations(human_labels: pd.DataFrame, disregarded: Collection[str]) -> pd.DataFrame:
     """Return the rows of ``human_labels`` that a consensus is made of.
 
     Those of tasks whose answer is not known, by annotators who are not ``disregarded``.
@@ -101,7 +101,7 @@ def resolve_consensus(
         iou_threshold: least overlap of two regions of the same object, in ``(0, 1]``; see
             ``matching.group_labels``.
         ontology: the classes. A class outside it counts for whether an object is there, not for
-            what it is. Without it one class is chosen per picture unless somebody chose several.
+            what it is. Without it one class is chosen per image unless somebody chose several.
         images: ``image_id``, ``width`` and ``height``: what lies outside is cut off. Where it is
             missing, distances between keypoints are relative to all that was drawn in the round.
         quality: what is known of people from elsewhere, see ``weights.weigh_people``; without it
@@ -112,8 +112,10 @@ def resolve_consensus(
     """
     tasks = read_tasks(human_labels, images)
     choose_one = _choose_one(human_labels, ontology)
-    answers = [sort_out(task, iou_threshold=iou_threshold, choose_one=choose_one) for task in tasks]
-    candidates = [each for said in answers for each in (*said.regions, *said.choices)]
+    annotations = [
+        sort_out(task, iou_threshold=iou_threshold, choose_one=choose_one) for task in tasks
+    ]
+    candidates = [each for said in annotations for each in (*said.regions, *said.choices)]
     people = sorted({person for task in tasks for person in task.people})
     weights = weigh_people(candidates, people, quality)
     presence = [_presence(each, weights, ontology) for each in candidates]
@@ -132,10 +134,10 @@ def resolve_consensus(
     by = ", ".join(dict.fromkeys(each.method for each in asked)) or MAJORITY
     extent = drawn_extent(human_labels)
     # Sums differ in their last digits with the order of people; a version is named by its bytes.
-    labels = ConsensusLabels.from_rows(_rows(answers, resolved)).round(_DECIMALS)
+    labels = ConsensusLabels.from_rows(_rows(annotations, resolved)).round(_DECIMALS)
     return Consensus(
         labels=labels,
-        conflicts=find_conflicts(answers, resolved, ontology=ontology).round(_DECIMALS),
+        conflicts=find_conflicts(annotations, resolved, ontology=ontology).round(_DECIMALS),
         mean_agreement=mean_f1(tasks, iou_threshold=iou_threshold),
         disputed=int(labels["disputed"].sum()),
         rejected=sum(each.label is None for each in resolved),
@@ -147,13 +149,13 @@ def resolve_consensus(
 
 
 def resolve_task(
-    answers: pd.DataFrame,
+    annotations: pd.DataFrame,
     common: Common,
     *,
     iou_threshold: float,
     ontology: Ontology | None = None,
     images: pd.DataFrame | None = None,
-) -> tuple[Said, list[Resolved]]:
+) -> tuple[LabelledObjects, list[Resolved]]:
     """Return what was said of one image and what becomes of it, by what its round has in common.
 
     With all answers of the task these are its labels in the round, where most votes decided about
@@ -167,7 +169,7 @@ def resolve_task(
         ontology: as in the round.
         images: ``image_id``, ``width`` and ``height``.
     """
-    (task,) = read_tasks(answers, images, extent=common.extent)
+    (task,) = read_tasks(annotations, images, extent=common.extent)
     said = sort_out(task, iou_threshold=iou_threshold, choose_one=common.choose_one)
     candidates = [*said.regions, *said.choices]
     presence = [_presence(each, common.weights, ontology) for each in candidates]
@@ -228,7 +230,7 @@ def _label_ids(candidates: Sequence[Candidate], presence: Sequence[_Presence]) -
 def _questions(
     candidates: Sequence[Candidate], ids: Sequence[str | None], ontology: Ontology | None
 ) -> list[tuple[dict[str, list[tuple[str, str]]], dict[str, FloatArray]]]:
-    """Return who named what stands, and the boxes around it: of regions, then of pictures.
+    """Return who named what stands, and the boxes around it: of regions, then of images.
 
     They are two kinds of questions: who names one well need not name the other well.
     """
@@ -266,7 +268,7 @@ def _place(
     )
     label = clip_region(fused, candidate.task.size)
     if label is None:
-        # Nothing of it lies in the picture: one of the conflicts says so.
+        # Nothing of it lies in the image: one of the conflicts says so.
         return Resolved(candidate, there.posterior, there.level)
     mean_overlap = float("nan")
     if label.shape in REGIONS:
@@ -275,13 +277,15 @@ def _place(
     return Resolved(candidate, there.posterior, there.level, label, label_id, verdict, mean_overlap)
 
 
-def _rows(answers: Sequence[Said], resolved: Sequence[Resolved]) -> list[dict[str, object]]:
+def _rows(
+    annotations: Sequence[LabelledObjects], resolved: Sequence[Resolved]
+) -> list[dict[str, object]]:
     of_task: dict[str, list[Resolved]] = {}
     for each in resolved:
         if each.label is not None:
             of_task.setdefault(each.candidate.task.task_id, []).append(each)
     rows: list[dict[str, object]] = []
-    for said in answers:
+    for said in annotations:
         kept = of_task.get(said.task.task_id, [])
         rows += [_row(each) for each in kept] if kept else [_bare_row(said)]
     return rows
@@ -303,7 +307,7 @@ def _row(each: Resolved) -> dict[str, object]:
     }
 
 
-def _bare_row(said: Said) -> dict[str, object]:
+def _bare_row(said: LabelledObjects) -> dict[str, object]:
     """Return the row of an image in which nothing was found, or of which nobody was sure.
 
     Nothing that anybody said was said by enough; whoever said something is overruled.
@@ -327,7 +331,7 @@ def _same(task: Task) -> dict[str, object]:
         "round_id": task.round_id,
         "task_id": task.task_id,
         "image_id": task.image_id,
-        "answers": len(task.people),
+        "annotations": len(task.people),
     }
 
 

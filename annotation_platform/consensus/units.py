@@ -1,7 +1,7 @@
-"""What people can agree or disagree about: the objects of a picture, and choices about all of it.
+"""What people can agree or disagree about: the objects of an image, and choices about all of it.
 
 Boxes are not answers to a list of questions, so the questions are made from the answers: whatever
-people drew round one object is one unit, and everybody who answered the picture said of it a class
+people drew round one object is one unit, and everybody who answered the image said of it a class
 or, by drawing nothing there, ``NOT_DRAWN``. An object that nobody drew is no unit.
 """
 
@@ -15,7 +15,7 @@ from annotation_platform.schema.geometry import BOX_COLUMNS, Boxes, FloatArray, 
 from annotation_platform.schema.shapes import CLASSIFICATIONS, POINTS, REGIONS, UNSURE
 
 NOT_DRAWN = "(not drawn)"
-"""What is said of an object by whoever answered the picture and did not draw it."""
+"""What is said of an object by whoever answered the image and did not draw it."""
 
 KEYPOINT_SIDE = 48.0
 """Pixels: keypoints are matched as squares of this side, so 16 apart along an axis is IoU 0.5."""
@@ -36,7 +36,7 @@ def voting_rows(human_labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def region_units(votes: pd.DataFrame, *, iou_threshold: float = 0.5) -> pd.DataFrame:
-    """Return what every annotator of a picture said of every object that somebody drew in it.
+    """Return what every annotator of an image said of every object that somebody drew in it.
 
     Regions of all shapes are matched by their enclosing box, whatever their class.
 
@@ -66,8 +66,8 @@ def region_units(votes: pd.DataFrame, *, iou_threshold: float = 0.5) -> pd.DataF
     return order[_UNIT_COLUMNS]
 
 
-def choice_units(votes: pd.DataFrame) -> pd.DataFrame:
-    """Return what every annotator chose for a picture as a whole, one row per task and annotator.
+def classification_units(votes: pd.DataFrame) -> pd.DataFrame:
+    """Return what every annotator chose for an image as a whole, one row per task and annotator.
 
     Several choices of one answer are one label, their names in order and joined by ``" + "``.
 

@@ -15,7 +15,7 @@ from annotation_platform.consensus.objects import Candidate
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.shapes import CLASSIFICATIONS
 
-_PSEUDO_ANSWERS = 6.0
+_PSEUDO_ANNOTATIONS = 6.0
 """So many decisions of the crowd's mean are added to each person's own."""
 
 _LOG_ODDS = (0.1, 4.6)
@@ -54,7 +54,7 @@ def weigh_people(
         quality: what is known of people from elsewhere: ``annotator``, ``quality`` (the share of
             their decisions that are right, missing where not known) and, if known, ``answers``,
             on how many it rests. Of an ``annotator_quality`` table ``gold_quality`` and
-            ``gold_answers`` are read instead: the rest of it comes from this round's answers.
+            ``gold_annotations`` are read instead: the rest of it comes from this round's answers.
     """
     reliability = _from_round(candidates, people)
     if quality is not None:
@@ -68,9 +68,9 @@ def _corrected(reliability: dict[str, float], quality: pd.DataFrame) -> dict[str
     How far they are apart is taken from their quality, the level from the round: a share of right
     decisions counts wrong classes too, and says little of how often objects are overlooked.
     """
-    share_of, count_of = ("quality", "answers")
+    share_of, count_of = ("quality", "annotations")
     if "gold_quality" in quality.columns:
-        share_of, count_of = ("gold_quality", "gold_answers")
+        share_of, count_of = ("gold_quality", "gold_annotations")
     known = quality.dropna(subset=[share_of]).set_index("annotator")
     known = known[known.index.isin(list(reliability))]
     if known.empty:
@@ -78,7 +78,7 @@ def _corrected(reliability: dict[str, float], quality: pd.DataFrame) -> dict[str
     share = known[share_of].astype("float64")
     if count_of in known.columns:
         count = known[count_of].astype("float64")
-        share = (share * count + share.mean() * _PSEUDO_ANSWERS) / (count + _PSEUDO_ANSWERS)
+        share = (share * count + share.mean() * _PSEUDO_ANNOTATIONS) / (count + _PSEUDO_ANNOTATIONS)
     odds = _log_odds(np.asarray(share, dtype=np.float64))
     level = np.mean([reliability[person] for person in known.index])
     corrected = np.clip(level + odds - odds.mean(), *_LOG_ODDS)
@@ -90,7 +90,7 @@ def _from_round(candidates: Sequence[Candidate], people: Sequence[str]) -> dict[
     wrong, asked = _errors(candidates, people)
     every = asked.sum(axis=0)
     usual = np.where(every > 0, wrong.sum(axis=0) / np.maximum(every, 1.0), _UNKNOWN)
-    rates = (wrong + _PSEUDO_ANSWERS * usual) / (asked + _PSEUDO_ANSWERS)
+    rates = (wrong + _PSEUDO_ANNOTATIONS * usual) / (asked + _PSEUDO_ANNOTATIONS)
     odds = np.clip(_log_odds(1.0 - rates), *_LOG_ODDS).mean(axis=1)
     return dict(zip(people, odds.tolist(), strict=True))
 
@@ -146,7 +146,7 @@ def _precision(candidates: Sequence[Candidate], people: Sequence[str]) -> dict[s
     if gap.sum() <= 0:
         return dict.fromkeys(people, 1.0)
     usual = gap.sum() / count.sum() / 2
-    own = np.diag(count.sum(axis=1) + _PSEUDO_ANSWERS)
-    variance = np.linalg.solve(own + count, gap.sum(axis=1) + _PSEUDO_ANSWERS * usual)
+    own = np.diag(count.sum(axis=1) + _PSEUDO_ANNOTATIONS)
+    variance = np.linalg.solve(own + count, gap.sum(axis=1) + _PSEUDO_ANNOTATIONS * usual)
     weight = usual / np.maximum(variance, usual / _PRECISION[1])
     return dict(zip(people, np.clip(weight, *_PRECISION).tolist(), strict=True))

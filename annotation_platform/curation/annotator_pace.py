@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from annotation_platform.consensus.anomalies import answers_with_regions
+from annotation_platform.consensus.anomalies import annotations_with_regions
 from annotation_platform.curation.drift import Compared, compare_numbers, holm
 from annotation_platform.schema.tables import AnnotatorPace, Frame
 
-_LEAST_ANSWERS = 8
+_LEAST_ANNOTATIONS = 8
 """On each side; of fewer a difference that is no chance would have to be absurd."""
 _FEATURES = {"answer": "seconds per answer", "label": "seconds per label"}
 
@@ -58,7 +58,7 @@ def measure_pace(
     """Return how the seconds that each person takes differ from those of earlier rounds.
 
     Compared are seconds per answer and per label, one label more being counted for the look at
-    the picture. The effect, 0 to 1, is the largest distance of the two distributions (Kolmogorov
+    the image. The effect, 0 to 1, is the largest distance of the two distributions (Kolmogorov
     and Smirnov), an answer being the unit. It counts if chance hardly makes it (Holm's correction
     over all comparisons of the round) and it is large enough to matter. Who gave fewer than eight
     answers of a kind on either side is not compared.
@@ -76,10 +76,10 @@ def measure_pace(
     compared: list[Compared] = []
     for key, now in ours.groupby(["annotator", "proposals"], sort=True):
         then = before.get(key)
-        if then is None or min(len(now), len(then)) < _LEAST_ANSWERS:
+        if then is None or min(len(now), len(then)) < _LEAST_ANNOTATIONS:
             continue
         who = {"annotator": key[0], "proposals": key[1]}
-        size = {"answers": len(now), "earlier_answers": len(then)}
+        size = {"annotations": len(now), "earlier_annotations": len(then)}
         for feature, said in _FEATURES.items():
             found = compare_numbers(said, now[feature], then[feature])
             compared.append(found)
@@ -92,14 +92,14 @@ def measure_pace(
 
 def _paces(human_labels: pd.DataFrame) -> pd.DataFrame:
     """Return a row per timed answer: who, whether it began from proposals, and its seconds."""
-    answers = answers_with_regions(human_labels)
-    seconds = answers["lead_time_seconds"]
+    annotations = annotations_with_regions(human_labels)
+    seconds = annotations["lead_time_seconds"]
     paces = pd.DataFrame(
         {
-            "annotator": answers["annotator"],
-            "proposals": answers["weights_sha256"] != "",
+            "annotator": annotations["annotator"],
+            "proposals": annotations["weights_sha256"] != "",
             "answer": seconds,
-            "label": seconds / (answers["regions"] + 1),
+            "label": seconds / (annotations["regions"] + 1),
         }
     )
     return paces[seconds.notna()]

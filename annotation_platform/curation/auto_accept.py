@@ -42,9 +42,9 @@ _MODEL = ["weights_sha256", "profile", "calibration"]
 
 @dataclass(frozen=True)
 class Audit:
-    """Pictures drawn at random from the pool, in that order, and what people said of them, blind.
+    """Images drawn at random from the pool, in that order, and what people said of them, blind.
 
-    ``labels`` has ``image_id``, ``class_name`` and a box; a picture in which nobody saw anything
+    ``labels`` has ``image_id``, ``class_name`` and a box; an image in which nobody saw anything
     has no row, or one without a class.
     """
 
@@ -54,10 +54,10 @@ class Audit:
 
 @dataclass(frozen=True)
 class Reaudit:
-    """What people said since, blind, of pictures that were accepted under one certificate.
+    """What people said since, blind, of images that were accepted under one certificate.
 
     ``alpha``, ``most_labels`` and ``level`` (its delta) are of the certificate. ``audit`` holds the
-    pictures in the order in which they were drawn, by lot alone.
+    images in the order in which they were drawn, by lot alone.
     """
 
     round_id: str  # of the certificate
@@ -74,8 +74,8 @@ class AutoAccepted:
 
     labels: Frame[AutoLabels]
     certificates: Frame[Certificates]
-    held: dict[str, str]  # picture -> why people have to label it
-    seen_again: list[str]  # accepted pictures that people label blind all the same, sorted
+    held: dict[str, str]  # image -> why people have to label it
+    seen_again: list[str]  # accepted images that people label blind all the same, sorted
     seconds_saved: float  # of people's time, those of ``seen_again`` not counted
     p_values: dict[str, float]  # of the comparison of the audit and the batch, by name
 
@@ -94,27 +94,27 @@ def accept_labels(
     *,
     round_id: str,
     policy: AutoAcceptPolicy,
-    seconds_per_picture: float,
+    seconds_per_image: float,
     rng: np.random.Generator,
     refusal: str = "",
 ) -> AutoAccepted:
     """Return the labels of a round that need no person, and the certificate they rest on.
 
     Nothing is accepted unless the audit certifies it, the batch looks like the audit, and the
-    labels that were accepted have the one calibrated model that the audit judged. Audited pictures
+    labels that were accepted have the one calibrated model that the audit judged. Audited images
     are never accepted: people have labelled them.
 
     Args:
-        predictions: ``model_predictions`` of the pool and of the audited pictures, by one model.
-        pool: pictures that may be accepted; with the audited ones, all that the audit was drawn
+        predictions: ``model_predictions`` of the pool and of the audited images, by one model.
+        pool: images that may be accepted; with the audited ones, all that the audit was drawn
             from.
         audit: of this model.
         features: by name, what is compared between audit and pool: numbers or vectors, indexed by
             image. The confidence and the number of labels always are.
         round_id: written beside everything.
         policy: of the moment.
-        seconds_per_picture: what a person takes for one: the median of this round's answers.
-        rng: rehearses audits, permutes, and draws the pictures that are seen again.
+        seconds_per_image: what a person takes for one: the median of this round's answers.
+        rng: rehearses audits, permutes, and draws the images that are seen again.
         refusal: why nothing may be accepted, whatever the audit shows; empty: it may.
 
     Raises:
@@ -153,7 +153,7 @@ def accept_labels(
         inside = accepted(certified.stage, certified.threshold, batch)
     taken = [image for image, kept in zip(images, inside, strict=True) if kept]
     again = rng.permutation(taken)[: math.ceil(policy.reaudit_share * len(taken) - 1e-9)].tolist()
-    saved = seconds_per_picture * (len(taken) - len(again)) if taken else 0.0
+    saved = seconds_per_image * (len(taken) - len(again)) if taken else 0.0
     table = _certificates(
         round_id, classes, plan, certified, len(audited), predictions, policy, reason, saved
     )
@@ -175,12 +175,12 @@ def expected_units(
     *,
     minimum_probability: float,
 ) -> Units:
-    """Return pictures as units, with the errors that the probabilities of their proposals expect.
+    """Return images as units, with the errors that the probabilities of their proposals expect.
 
     A proposal of at least ``minimum_probability`` would be a label, wrong with one minus its
     probability; one below it is an object that is missed, with its probability. The confidence is
     one minus the expected errors by labels: of all orders, that one lets most labels pass at a
-    given share of errors. A picture without a label, or with a probability that is no number, has
+    given share of errors. An image without a label, or with a probability that is no number, has
     none and is never accepted.
     """
     here = predictions[predictions["image_id"].isin(set(images))]
@@ -197,7 +197,7 @@ def expected_units(
 def audited_units(
     predictions: pd.DataFrame, audit: Audit, classes: Sequence[str], *, minimum_probability: float
 ) -> Units:
-    """Return the audited pictures as units, with the errors that people's blind labels show.
+    """Return the audited images as units, with the errors that people's blind labels show.
 
     A label is right if a person drew its class there, IoU 0.5 or more, one label an object. What
     people drew and no label matches is missed; an object of another class or place is both, a
@@ -224,16 +224,16 @@ def audited_units(
 def contradicted(
     labels: FloatArray, errors: FloatArray, *, alpha: float, most_labels: float, level: float
 ) -> bool:
-    """Return whether accepted pictures that people saw again show an error above ``alpha``.
+    """Return whether accepted images that people saw again show an error above ``alpha``.
 
     A gambler bets that it is; where it is not, the wealth ever reaches ``1 / level`` with that
-    probability at most, so one may ask after every picture. Then the certificate holds no more.
+    probability at most, so one may ask after every image. Then the certificate holds no more.
 
     Args:
-        labels: ``(N,)`` of the pictures seen again, in the order in which they were.
+        labels: ``(N,)`` of the images seen again, in the order in which they were.
         errors: ``(N,)`` in them.
         alpha: of the certificate.
-        most_labels: of the certificate: no picture has more, nor counts more errors.
+        most_labels: of the certificate: no image has more, nor counts more errors.
         level: in ``(0, 1)``.
     """
     gains = np.minimum(errors, most_labels) - alpha * labels
@@ -252,7 +252,7 @@ def judge_certificates(reaudits: Sequence[Reaudit], *, round_id: str) -> pd.Data
             {
                 "round_id": round_id,
                 "certified_round": each.round_id,
-                "pictures": len(labels),
+                "images": len(labels),
                 "labels": round(float(labels.sum())),
                 "errors": round(float(errors.sum())),
                 "alpha": each.alpha,
@@ -301,17 +301,17 @@ def _refusal(
     if not policy.enabled:
         return "Auto-accept is off: set auto_accept.enabled in params.yaml."
     if not left:
-        return "People were asked about every picture: none is left. Set selection.budget."
+        return "People were asked about every image: none is left. Set selection.budget."
     if not audited:
-        return "No picture was audited. Set selection.audit_share, and let people answer."
+        return "No image was audited. Set selection.audit_share, and let people answer."
     if certified.threshold is None:
         return (
-            f"The audit does not show it: of {audited} audited pictures {certified.units} would be "
+            f"The audit does not show it: of {audited} audited images {certified.units} would be "
             f"accepted at the first threshold, with {certified.errors} errors by "
             f"{certified.labels} labels; that is not enough for {policy.alpha:.1%} with confidence "
-            f"{1 - policy.delta:.0%}. Audit more pictures, or wait for a better model."
+            f"{1 - policy.delta:.0%}. Audit more images, or wait for a better model."
         )
-    return f"Drift: {drift}. Audit pictures of this batch." if drift else ""
+    return f"Drift: {drift}. Audit images of this batch." if drift else ""
 
 
 def _certificates(
@@ -331,8 +331,8 @@ def _certificates(
         "delta": policy.delta,
         "threshold": certified.threshold,
         "most_labels": None if stage is None else float(stage.caps[-1]),
-        "audited_pictures": audited,
-        "accepted_pictures": certified.units,
+        "audited_images": audited,
+        "accepted_images": certified.units,
         "accepted_labels": certified.labels,
         "errors": certified.errors,
         "share": certified.share,
@@ -356,7 +356,7 @@ def _certificates(
         at = stage.classes.index(number) if own and stage is not None else 0
         why = "" if inside else f"The audit does not certify {name} alone."
         if number in plan.weak:
-            why = f"The audit holds too few pictures of {name} to certify it."
+            why = f"The audit holds too few images of {name} to certify it."
         rows.append(
             {
                 **same,

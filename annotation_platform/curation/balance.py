@@ -11,16 +11,16 @@ from annotation_platform.errors import DataError
 from annotation_platform.schema.shapes import NOTHING
 
 _SAMPLE = 512
-"""Kinds of pictures that one step looks at."""
+"""Kinds of images that one step looks at."""
 
 _EQUAL = 1e-12
 
 
 @dataclass(frozen=True)
 class Balance:
-    """The pictures to train on, and how near to the target they come.
+    """The images to train on, and how near to the target they come.
 
-    ``image_ids`` names a picture as often as it is to be seen, sorted. ``shares`` are those of the
+    ``image_ids`` names an image as often as it is to be seen, sorted. ``shares`` are those of the
     labels of the named values in it; ``shortfall`` says by how much each one stays below its
     target, and only those that miss it by more than the tolerance are in it.
     """
@@ -40,26 +40,26 @@ def balance_images(
     tolerance: float = 0.02,
     rng: np.random.Generator,
 ) -> Balance:
-    """Return pictures of the training split in which values of ``by`` have the shares wanted.
+    """Return images of the training split in which values of ``by`` have the shares wanted.
 
-    Picture by picture, the one is taken that leaves the shares nearest to the target; among equals,
-    one that was taken least, then by chance. Where there are many kinds of pictures, each step
+    Image by image, the one is taken that leaves the shares nearest to the target; among equals,
+    one that was taken least, then by chance. Where there are many kinds of images, each step
     looks at a random sample of them (Mirzasoleiman et al., "Lazier Than Lazy Greedy", 2015).
-    Pictures without any of the named values come last, and only to fill ``size``. Validation and
+    Images without any of the named values come last, and only to fill ``size``. Validation and
     test are never drawn from: resampled, they would no longer say how good a model is.
 
     Args:
         labels: a ``training_set`` table; only its training split is looked at.
         targets: value to its share; above 0, and 1 in all.
         by: a column of the table: ``class_name``, ``source``, ``round_id``, …
-        size: how many pictures, repeats counted; by default as many as the split has.
-        most_repeats: how often one picture may be taken.
+        size: how many images, repeats counted; by default as many as the split has.
+        most_repeats: how often one image may be taken.
         tolerance: a share that lies this far below its target is no shortfall.
         rng: breaks ties.
 
     Raises:
-        DataError: the targets are no shares, no training picture has one of the values, or the
-            split cannot give so many pictures.
+        DataError: the targets are no shares, no training image has one of the values, or the
+            split cannot give so many images.
     """
     rows = labels[labels["split"] == "train"]
     wanted = np.array(list(targets.values()), dtype=float)
@@ -69,11 +69,11 @@ def balance_images(
     counts = _counts(rows[rows["shape"] != NOTHING.shape], image_ids, list(targets), by)
     missing = [name for name, count in zip(targets, counts.sum(axis=0), strict=True) if not count]
     if missing:
-        raise DataError(f"no training picture has {by} {missing[0]!r}. Leave it out of the shares.")
+        raise DataError(f"no training image has {by} {missing[0]!r}. Leave it out of the shares.")
     size = len(image_ids) if size is None else size
     if size > most_repeats * len(image_ids):
         raise DataError(
-            f"{size} pictures are wanted, and {len(image_ids)} taken {most_repeats} times are "
+            f"{size} images are wanted, and {len(image_ids)} taken {most_repeats} times are "
             "fewer. Ask for fewer, or allow more repeats."
         )
     taken = _take(counts, wanted, size, most_repeats, rng)
@@ -94,7 +94,7 @@ def balance_images(
 def _counts(
     rows: pd.DataFrame, image_ids: npt.NDArray[np.str_], names: list[str], by: str
 ) -> npt.NDArray[np.int64]:
-    """Return ``(N, K)``: how many labels of each named value a picture has."""
+    """Return ``(N, K)``: how many labels of each named value an image has."""
     image = pd.Index(image_ids).get_indexer(pd.Index(rows["image_id"]))
     name = pd.Index(names).get_indexer(pd.Index(rows[by]))
     counts = np.zeros((len(image_ids), len(names)), dtype=np.int64)
@@ -109,8 +109,8 @@ def _take(
     most_repeats: int,
     rng: np.random.Generator,
 ) -> npt.NDArray[np.int64]:
-    """Return how often each picture is taken."""
-    # Pictures with the same counts are as good as each other, so kinds of them are chosen from.
+    """Return how often each image is taken."""
+    # Images with the same counts are as good as each other, so kinds of them are chosen from.
     kinds, kind_of = np.unique(counts, axis=0, return_inverse=True)
     members = [rng.permutation(np.flatnonzero(kind_of == kind)) for kind in range(len(kinds))]
     number = np.array([len(each) for each in members])

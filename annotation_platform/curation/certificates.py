@@ -1,10 +1,10 @@
 """Which proposals may become labels without a person, such that few of them are wrong.
 
-A *unit* is what is accepted or not: a picture with all labels proposed for it, or one choice. The
+A *unit* is what is accepted or not: an image with all labels proposed for it, or one choice. The
 error of what is accepted is E[errors] / E[labels] over the accepted units. An audit, units drawn at
 random and labelled blind, certifies a threshold on their confidence: with probability ``1 - delta``
 over the audit, the error at that threshold is at most ``alpha``, whatever the model, its
-calibration, and how the errors of one picture hang together. ``docs/algorithms/auto-accept.md``
+calibration, and how the errors of one image hang together. ``docs/algorithms/auto-accept.md``
 has the formulas, the choices and their limits.
 """
 
@@ -19,10 +19,10 @@ from annotation_platform.schema.geometry import FloatArray
 BoolArray = npt.NDArray[np.bool_]
 
 BETS = np.array([0.99, 0.9, 0.75, 0.55, 0.35, 0.2, 0.1, 0.05])
-"""Shares of the wealth that one picture can lose."""
+"""Shares of the wealth that one image can lose."""
 
 _EXPECTED_WORTH = 50.0
-"""So many pictures of the audit weigh as much as what the calibration expects of the bets."""
+"""So many images of the audit weigh as much as what the calibration expects of the bets."""
 
 _OVERCONFIDENCE = 1.3
 """The audit is planned for so many times the errors that the probabilities expect."""
@@ -112,7 +112,7 @@ def plan_certificate(
     laxer ones follow. The caps are those of which most is expected.
 
     With ``class_alpha`` each class has to keep that error as well. Classes for which the audit is
-    too small take part in no stage, so pictures of them are not accepted. The first stage has all
+    too small take part in no stage, so images of them are not accepted. The first stage has all
     others and half of ``delta``; the next leave out the class of slowest evidence, then the next,
     and share the other half. Within a stage nothing is shared: it holds only if *every* one of
     its hypotheses is rejected (Berger, "Multiparameter hypothesis testing and acceptance sampling",
@@ -137,13 +137,13 @@ def plan_certificate(
         return Plan((), classes, single)
     audits = rng.integers(0, len(known), (_REHEARSALS, audit_size))
     errors = rng.poisson(np.maximum(_OVERCONFIDENCE * known.errors, 0.0)).astype(np.float64)
-    rehearsal = _Rehearsal(replace(known, errors=errors), audits, alpha, class_alpha)
-    chain = [rehearsal.stage(classes, delta / 2)]
+    dry_run = _DryRun(replace(known, errors=errors), audits, alpha, class_alpha)
+    chain = [dry_run.stage(classes, delta / 2)]
     while len(chain[-1].caps) > 1:
         growth = chain[-1].leads[:-1, 0].max(axis=1)
         weakest = chain[-1].classes[int(growth.argmin())]
         rest = tuple(one for one in chain[-1].classes if one != weakest)
-        chain.append(rehearsal.stage(rest, delta / 2))
+        chain.append(dry_run.stage(rest, delta / 2))
     able = [each for each in chain if each.powers.min() >= _LEAST_POWER]
     able = able or [max(chain, key=lambda each: float(each.powers.min()))]
     rest_of_it = delta / 2 / max(len(able) - 1, 1)
@@ -294,7 +294,7 @@ def _nothing(plan: Plan, audit: Units) -> Certified:
 
 
 @dataclass(frozen=True)
-class _Rehearsal:
+class _DryRun:
     """Audits that are made up of the pool and the errors that its probabilities expect."""
 
     pool: Units

@@ -1,10 +1,10 @@
 """Whether a batch is of the kind that is known: its light, its size, its look, its classes.
 
-Each feature is compared between the pictures of the batch and those of the reference, a picture
-being the unit throughout, because what stands in one picture goes together. A feature has drifted
+Each feature is compared between the images of the batch and those of the reference, an image
+being the unit throughout, because what stands in one image goes together. A feature has drifted
 if chance would hardly make such a difference (Holm's correction over all features: Holm, "A Simple
 Sequentially Rejective Multiple Test Procedure", 1979) *and* the difference is large enough to
-matter: with thousands of pictures any trifle is no chance.
+matter: with thousands of images any trifle is no chance.
 """
 
 from collections.abc import Collection
@@ -20,7 +20,7 @@ SCALARS = ("brightness", "sharpness", "entropy", "pixels", "aspect", "objects")
 LOOK, CLASSES = "look", "classes"
 _CHUNK = 512
 _LARGE = 1000
-"""Pictures of either side that are compared by their looks; of more, so many are drawn."""
+"""Images of either side that are compared by their looks; of more, so many are drawn."""
 _PERMUTATIONS = 999
 _EXACT = 250_000
 _NOTHING = 1e-300
@@ -28,7 +28,7 @@ _NOTHING = 1e-300
 
 @dataclass(frozen=True)
 class Batch:
-    """What is known of some pictures.
+    """What is known of some images.
 
     ``images`` has ``image_id``, ``brightness``, ``sharpness``, ``entropy``, ``width`` and
     ``height``, a row each. ``vectors`` has a row for each of them that has an embedding:
@@ -45,7 +45,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Drift:
-    """Feature by feature what has changed, and the pictures that are unlike all that is known."""
+    """Feature by feature what has changed, and the images that are unlike all that is known."""
 
     features: Frame[BatchDrift]
     odd: Frame[OddImages]
@@ -63,10 +63,10 @@ class Drift:
             return "Nothing is known yet that this round could differ from."
         known = int(self.features["reference_images"].max())
         if not self.drifted:
-            return f"This round is like the {known} pictures that are known."
+            return f"This round is like the {known} images that are known."
         rows = self.features.set_index("feature")
         said = [str(rows.at[name, "detail"]) for name in self.drifted]
-        return f"This round differs from the {known} pictures that are known: {'; '.join(said)}."
+        return f"This round differs from the {known} images that are known: {'; '.join(said)}."
 
 
 def measure_drift(
@@ -82,16 +82,16 @@ def measure_drift(
 
     The effect, 0 to 1, of a number (brightness, sharpness, entropy, pixels, aspect, objects) is
     the largest distance of the two distributions (Kolmogorov and Smirnov); of the look the same,
-    of each picture's cosine distance to the most alike picture of the reference, for which each
-    picture of the reference is compared with the others; of the classes the total variation
-    between their shares, with a p-value by permutation of pictures.
+    of each image's cosine distance to the most alike image of the reference, for which each
+    image of the reference is compared with the others; of the classes the total variation
+    between their shares, with a p-value by permutation of images.
 
-    A picture is odd if its look is farther from the reference than all but 1 % of the reference's
+    An image is odd if its look is farther from the reference than all but 1 % of the reference's
     own, or its light or sharpness is outside of all that is known.
 
     Args:
         batch: what came.
-        reference: what is known; without pictures in it, nothing can be said.
+        reference: what is known; without images in it, nothing can be said.
         round_id: of the batch.
         rng: for the permutations; the order of rows does not matter.
         level: chance of a false alarm for a whole batch.
@@ -134,10 +134,10 @@ class Compared:
 
 
 def _numbers(batch: Batch) -> pd.DataFrame:
-    """Return a row of ``SCALARS`` for each picture, by image id in order."""
+    """Return a row of ``SCALARS`` for each image, by image id in order."""
     images = batch.images.drop_duplicates("image_id").set_index("image_id").sort_index()
     width, height = images["width"].astype(float), images["height"].astype(float)
-    # Equal sums differ in their last digits: the choices of a picture always add up to 1.
+    # Equal sums differ in their last digits: the choices of an image always add up to 1.
     objects = batch.labels.groupby("image_id")["weight"].sum().round(6)
     counted = (
         images.index if batch.counted is None else images.index.intersection(list(batch.counted))
@@ -163,7 +163,7 @@ def compare_numbers(name: str, ours: "pd.Series[float]", theirs: "pd.Series[floa
 
 
 def _classes(batch: Batch, reference: Batch, rng: np.random.Generator) -> Compared:
-    """Return how the shares of the classes differ, with a p-value over permuted pictures."""
+    """Return how the shares of the classes differ, with a p-value over permuted images."""
     both = pd.concat([batch.labels, reference.labels], ignore_index=True)
     counts = both.pivot_table(
         index="image_id", columns="class_name", values="weight", aggfunc="sum", fill_value=0.0
@@ -190,9 +190,9 @@ def _classes(batch: Batch, reference: Batch, rng: np.random.Generator) -> Compar
 def _looks(
     batch: Batch, reference: Batch, rng: np.random.Generator
 ) -> tuple["pd.Series[float]", "pd.Series[float]"]:
-    """Return each picture's distance to the most alike one of the reference, by image id.
+    """Return each image's distance to the most alike one of the reference, by image id.
 
-    The second holds the same of the reference's own pictures among themselves.
+    The second holds the same of the reference's own images among themselves.
     """
     ids, ours = _vectors(batch)
     known, theirs = _vectors(reference)
@@ -217,10 +217,10 @@ def _looks(
     )
 
 
-def _without_self(likeness: FloatArray, start: int) -> FloatArray:
-    own = np.arange(len(likeness))
-    likeness[own, start + own] = -np.inf
-    return np.asarray(likeness.max(axis=1))
+def _without_self(signature: FloatArray, start: int) -> FloatArray:
+    own = np.arange(len(signature))
+    signature[own, start + own] = -np.inf
+    return np.asarray(signature.max(axis=1))
 
 
 def _vectors(batch: Batch) -> tuple[list[str], FloatArray]:
@@ -247,7 +247,7 @@ def holm(p_values: FloatArray, level: float) -> "np.ndarray[tuple[int], np.dtype
 def _odd(
     ours: pd.DataFrame, theirs: pd.DataFrame, near: "pd.Series[float]", usual: "pd.Series[float]"
 ) -> list[dict[str, object]]:
-    """Return the odd pictures, the farthest first, each with what is odd about it."""
+    """Return the odd images, the farthest first, each with what is odd about it."""
     reasons: dict[str, list[str]] = {}
     far = usual.replace(np.inf, np.nan).dropna()
     limit = float(far.quantile(0.99)) if len(far) else np.inf

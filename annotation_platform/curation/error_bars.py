@@ -1,11 +1,11 @@
 """How many labels of a version are wrong, of each class, and whether that is few enough.
 
 Two designs of an audit are read. *Labels*: single labels are drawn at random from the whole
-version and looked at one by one. However the errors of a picture hang together, a simple random
-sample of labels finds them as a hypergeometric law says, so the interval is exact. *Pictures*:
-whole pictures are drawn at random and labelled blind, which finds missed objects too; there, labels
+version and looked at one by one. However the errors of an image hang together, a simple random
+sample of labels finds them as a hypergeometric law says, so the interval is exact. *Images*:
+whole images are drawn at random and labelled blind, which finds missed objects too; there, labels
 succeed and fail together, and the interval reckons with it. Reviewers of a round look at a sample
-of whole pictures too (``review_findings``), at some more often than at others, which the weights
+of whole images too (``review_findings``), at some more often than at others, which the weights
 undo. What was accepted without a person has the bound of its certificate.
 """
 
@@ -46,7 +46,7 @@ class Verdict:
 def plan_label_audit(labels: pd.DataFrame, *, size: int, rng: np.random.Generator) -> ReviewPlan:
     """Return a simple random sample of the labels of a version, to be looked at one by one.
 
-    Every label has the same chance, whatever its class, picture or suspicion: choosing by
+    Every label has the same chance, whatever its class, image or suspicion: choosing by
     suspicion and weighing back was tried, and widens the exact interval.
 
     Args:
@@ -99,7 +99,7 @@ def error_bars(
                 "origin": PEOPLE,
                 "labels": found.items,
                 "audited": found.reviewed,
-                "pictures": 0,
+                "images": 0,
                 "wrong": found.wrong,
                 "rate": found.rate,
                 "low": found.low,
@@ -109,7 +109,7 @@ def error_bars(
     return ErrorBars.from_rows(rows)
 
 
-def picture_error_bars(
+def image_error_bars(
     findings: pd.DataFrame,
     *,
     round_id: str,
@@ -117,16 +117,16 @@ def picture_error_bars(
     origin: str = PEOPLE,
     labels: Mapping[str, int] | None = None,
 ) -> pd.DataFrame:
-    """Return the ``error_bars`` of labels from whole pictures that somebody looked at again.
+    """Return the ``error_bars`` of labels from whole images that somebody looked at again.
 
     The rate is of wrong labels and missed objects among labels and missed objects. The interval is
     that of Korn and Graubard (1998) for shares in clusters, ``consensus/intervals.py``. What nobody
     looked at may be anything.
 
     Args:
-        findings: a row for every label of an audited picture and every object that it misses:
+        findings: a row for every label of an audited image and every object that it misses:
             ``image_id``, ``class_name`` and ``wrong`` (bool; an object that was missed is wrong).
-            ``weight``, if there, is one by the chance of the picture to be looked at.
+            ``weight``, if there, is one by the chance of the image to be looked at.
         round_id: of the version.
         level: of the intervals, in ``(0, 1)``.
         origin: of the labels.
@@ -142,12 +142,12 @@ def picture_error_bars(
         ends = share_interval(share, level=level)
         rows.append(
             {
-                **_same(round_id, "pictures", level),
+                **_same(round_id, "images", level),
                 "class_name": name,
                 "origin": origin,
                 "labels": sum(counts.values()) if name == ALL else counts.get(name, 0),
                 "audited": len(its),
-                "pictures": its["image_id"].nunique(),
+                "images": its["image_id"].nunique(),
                 "wrong": int(its["wrong"].sum()),
                 "rate": share.share,
                 "low": ends.low,
@@ -160,20 +160,20 @@ def picture_error_bars(
 def review_findings(
     consensus: pd.DataFrame, reviewed: pd.DataFrame, sizes: Mapping[str, tuple[float, float]]
 ) -> pd.DataFrame:
-    """Return what reviewers found in pictures that nothing was in dispute about, label by label.
+    """Return what reviewers found in images that nothing was in dispute about, label by label.
 
     A label is right if the reviewer left one of its class and shape there: with an overlap of 0.5
     or more, one label an object; a choice, if it stands. What the reviewer added and no label
-    matches is missed. So a box of another class counts twice, as wrong and as missed. Of a picture
+    matches is missed. So a box of another class counts twice, as wrong and as missed. Of an image
     that was rejected all labels are wrong; of one without a label nothing is found.
 
     Args:
-        consensus: the ``consensus_labels`` of these pictures.
+        consensus: the ``consensus_labels`` of these images.
         reviewed: their ``reviewed_labels``: accepted, fixed or rejected.
-        sizes: width and height of each picture, pixels.
+        sizes: width and height of each image, pixels.
 
     Returns:
-        Rows of ``image_id``, ``class_name`` and ``wrong``, for ``picture_error_bars``.
+        Rows of ``image_id``, ``class_name`` and ``wrong``, for ``image_error_bars``.
     """
     left = dict(iter(reviewed.groupby("image_id")))
     rows: list[tuple[str, str | None, bool]] = []
@@ -214,7 +214,7 @@ def certificate_bars(
                 "origin": AUTO,
                 "labels": sum(labels.values()) if name == ALL else labels.get(name, 0),
                 "audited": audited,
-                "pictures": int(one["accepted_pictures"]),
+                "images": int(one["accepted_images"]),
                 "wrong": int(one["errors"]),
                 "rate": min(int(one["errors"]) / max(audited, 1), 1.0),
                 "low": 0.0,

@@ -9,7 +9,7 @@ import numpy as np
 from annotation_platform.schema.geometry import FloatArray
 
 _MOST = 400
-"""Pictures of each side whose vectors are compared; more say little more and cost their square."""
+"""Images of each side whose vectors are compared; more say little more and cost their square."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ def compare_samples(
     permutation (Székely and Rizzo, "Testing for equal distributions in high dimension", 2004). Each
     is tested at ``level`` divided by their number, so a batch like the audit is taken for another
     with probability ``level`` at most. What differs only in ways that are not compared is not
-    seen, nor is a change of what the pictures' labels are.
+    seen, nor is a change of what the images' labels are.
 
     Args:
-        audit: by name ``(N,)`` numbers or ``(N, D)`` vectors of the audited pictures. A missing
+        audit: by name ``(N,)`` numbers or ``(N, D)`` vectors of the audited images. A missing
             number is a value of its own; a row with one missing is left out of the vectors.
-        batch: the same of ``M`` pictures to be accepted, under the same names.
+        batch: the same of ``M`` images to be accepted, under the same names.
         level: in ``(0, 1)``.
-        rng: permutes, and draws the pictures whose vectors are compared.
+        rng: permutes, and draws the images whose vectors are compared.
     """
     share = level / max(len(audit), 1)
     p_values = {
@@ -59,7 +59,7 @@ def compare_samples(
     if not found:
         return Comparison(p_values, share, "")
     reason = (
-        f"the pictures to be accepted differ from the audited ones in {' and '.join(found)}; "
+        f"the images to be accepted differ from the audited ones in {' and '.join(found)}; "
         f"each was tested at {share:.2g}"
     )
     return Comparison(p_values, share, reason)
@@ -98,7 +98,7 @@ def _vectors_differ(a: FloatArray, b: FloatArray, level: float, rng: np.random.G
 
 
 def _energy(distance: FloatArray, first: FloatArray, size: int) -> FloatArray:
-    """Return the energy distance of the marked pictures to the others, for each column."""
+    """Return the energy distance of the marked images to the others, for each column."""
     other = len(distance) - size
     to_first = distance @ first
     inside = (first * to_first).sum(axis=0)

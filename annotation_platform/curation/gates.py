@@ -19,11 +19,11 @@ _SAME_BOX = 0.99
 """Least overlap of a box with itself after a format was written and read."""
 
 _READ_BACK = 10_000
-"""So many pictures of earlier rounds are written and read back at every release."""
+"""So many images of earlier rounds are written and read back at every release."""
 
 
 def boxes_outside_image(labels: pd.DataFrame, images: pd.DataFrame) -> list[str]:
-    """Return the label ids of regions with no area or an edge outside their picture.
+    """Return the label ids of regions with no area or an edge outside their image.
 
     ``labels`` has label columns; ``images`` has ``image_id``, ``width`` and ``height``. Of a
     rotated box, or any shape that is kept whole, only the centre must be inside; a keypoint has no
@@ -52,10 +52,10 @@ def labels_outside_ontology(labels: pd.DataFrame, ontology: Ontology) -> list[st
     return list(named.loc[~named["class_name"].isin(ontology.successors), "label_id"])
 
 
-def unusable_answers(human_labels: pd.DataFrame) -> list[str]:
+def unusable_annotations(human_labels: pd.DataFrame) -> list[str]:
     """Return the ids of answers with a region that is no usable label."""
     refused = human_labels[human_labels["refused_regions"] > 0]
-    return sorted(set(refused["answer_id"]))
+    return sorted(set(refused["annotation_id"]))
 
 
 def refused_labels(imported_labels: pd.DataFrame) -> list[str]:
@@ -70,8 +70,8 @@ def unresolved_tasks(labels: pd.DataFrame, tasks: pd.DataFrame) -> list[str]:
 
     ``tasks`` is a ``round_tasks`` table; tasks whose answer is known need none.
     """
-    answered = tasks[(tasks["state"] == "answered") & (tasks["purpose"] == "label")]
-    return sorted(set(answered["task_id"]) - set(labels["task_id"]))
+    annotated = tasks[(tasks["state"] == "answered") & (tasks["purpose"] == "label")]
+    return sorted(set(annotated["task_id"]) - set(labels["task_id"]))
 
 
 def unsettled_conflicts(conflicts: pd.DataFrame) -> list[str]:
@@ -92,7 +92,7 @@ def contradicted_certificates(reaudits: pd.DataFrame) -> list[str]:
 
 
 def groups_in_two_splits(training_set: pd.DataFrame) -> list[str]:
-    """Return the groups of look-alikes that stand in more than one split."""
+    """Return the groups of near-duplicates that stand in more than one split."""
     splits = training_set.groupby("group_id")["split"].nunique()
     return sorted(splits[splits > 1].index)
 
@@ -106,10 +106,10 @@ def test_images_in_train(training_set: pd.DataFrame, earlier: Iterable[pd.DataFr
     return sorted(set(moved["image_id"]))
 
 
-def worth_reading_back(training_set: pd.DataFrame, round_id: str) -> pd.DataFrame:
-    """Return the labels of the pictures on which formats are tried out before a release.
+def sample_to_read_back(training_set: pd.DataFrame, round_id: str) -> pd.DataFrame:
+    """Return the labels of the images on which formats are tried out before a release.
 
-    What is written of a picture depends on that picture alone. So all whose labels are this
+    What is written of an image depends on that image alone. So all whose labels are this
     round's are tried, once, and 10,000 of the others, drawn anew for each round.
     """
     others = training_set.loc[training_set["round_id"] != round_id, "image_id"].drop_duplicates()

@@ -1,6 +1,6 @@
-"""A picture's path through the platform: its events in order, and which may follow which.
+"""An image's path through the platform: its events in order, and which may follow which.
 
-A picture stands somewhere in its arrival (landed, quarantined, duplicate, clean, imported), and,
+An image stands somewhere in its arrival (landed, quarantined, duplicate, clean, imported), and,
 of each round that asks about it, somewhere in that round, where it begins as the arrival left it.
 So an answer that comes late in one round says nothing about another that has begun by then.
 """
@@ -15,7 +15,7 @@ from annotation_platform.errors import DataError
 
 @dataclass(frozen=True)
 class Event:
-    """One step of a picture: its state since, and what made it so.
+    """One step of an image: its state since, and what made it so.
 
     ``at`` is None where nothing says when. ``round_id`` is the round it belongs to: where it
     landed or was asked about, and for ``exported`` the round whose labels the version holds.
@@ -32,7 +32,7 @@ class Event:
 
 
 NOWHERE = ""
-"""Where a picture stands before its first event."""
+"""Where an image stands before its first event."""
 
 LEGAL: Mapping[str, frozenset[str]] = {
     NOWHERE: frozenset({"landed"}),
@@ -41,7 +41,7 @@ LEGAL: Mapping[str, frozenset[str]] = {
     "duplicate": frozenset({"landed", "quarantined", "duplicate"}),
     "clean": frozenset({"imported", "queued", "accepted"}),
     "imported": frozenset({"queued", "accepted", "consensus", "exported"}),
-    # Without a person, in a round that asks nobody about the picture.
+    # Without a person, in a round that asks nobody about the image.
     "accepted": frozenset({"exported"}),
     "queued": frozenset({"queued", "answered", "left", "cancelled"}),
     "answered": frozenset({"queued", "answered", "left", "cancelled", "consensus"}),
@@ -52,10 +52,10 @@ LEGAL: Mapping[str, frozenset[str]] = {
     "reviewed": frozenset({"consensus", "in review", "reviewed", "exported", "left", "cancelled"}),
     "exported": frozenset({"consensus", "in review", "reviewed", "exported", "left", "cancelled"}),
 }
-"""Where a picture may go from where it stands. ``reopened`` leads back to before it was left."""
+"""Where an image may go from where it stands. ``reopened`` leads back to before it was left."""
 
 STAYS: Mapping[str, frozenset[str]] = {
-    # The same bytes may land any number of times; the first that is accepted is the picture.
+    # The same bytes may land any number of times; the first that is accepted is the image.
     **dict.fromkeys(
         ("clean", "imported"), frozenset({"landed", "clean", "duplicate", "quarantined"})
     ),
@@ -66,7 +66,7 @@ STAYS: Mapping[str, frozenset[str]] = {
         ("consensus", "in review", "reviewed", "exported"), frozenset({"queued", "answered"})
     ),
 }
-"""What may happen to a picture without moving it from where it stands."""
+"""What may happen to an image without moving it from where it stands."""
 
 _ARRIVAL = ("landed", "clean", "imported", "duplicate", "quarantined")
 _COURSE = (*_ARRIVAL, "queued", "answered", "left", "cancelled", "reopened", "accepted",
@@ -83,7 +83,7 @@ _SLACK = {"exported": timedelta(seconds=1)}
 
 
 def in_order(events: Iterable[Event]) -> list[Event]:
-    """Return the events of one picture in the order in which they must have happened.
+    """Return the events of one image in the order in which they must have happened.
 
     That is by time. One without a time stands as early as what it rests on in its round allows:
     a consensus behind the answers, but before what followed from it; an arrival at the beginning,
@@ -99,10 +99,10 @@ def in_order(events: Iterable[Event]) -> list[Event]:
 
 
 def require_legal(image_id: str, events: Sequence[Event]) -> None:
-    """Raise a DataError that names the first step of a picture that may not follow where it stood.
+    """Raise a DataError that names the first step of an image that may not follow where it stood.
 
     Args:
-        image_id: the picture.
+        image_id: the image.
         events: all of it, or its beginning, from ``in_order``.
     """
     arrival = NOWHERE
@@ -112,7 +112,7 @@ def require_legal(image_id: str, events: Sequence[Event]) -> None:
     for event in events:
         is_arrival = event.state in _ARRIVAL
         stands = arrival if is_arrival else of_round.get(event.round_id, arrival)
-        # Labels that a picture landed with can be published whatever a round asks beside them.
+        # Labels that an image landed with can be published whatever a round asks beside them.
         brought = event.state == "exported" and arrival == "imported"
         if event.state in STAYS.get(stands, ()):
             if stands in _LEFT and event.state in LEGAL[otherwise[event.round_id]]:

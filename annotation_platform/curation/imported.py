@@ -1,4 +1,4 @@
-"""The labels that pictures landed with, as labels of the stored pictures: upright and checked."""
+"""The labels that images landed with, as labels of the stored images: upright and checked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,11 +38,11 @@ def imported_labels(
 ) -> Imported:
     """Return the labels that the accepted images of a round landed with.
 
-    Labels made on a picture of the stored size are taken as they are; those made on it before it
+    Labels made on an image of the stored size are taken as they are; those made on it before it
     was turned upright (its two sides changed places) are turned with it. All labels of an image
     are refused together, with the reason in each row: half of them would say another thing. They
     are if one names a class that the ontology lacks, has no area or reaches more than a pixel
-    outside (less is cut off), or if they were made on a picture of another size.
+    outside (less is cut off), or if they were made on an image of another size.
 
     An image that landed with labels but no box keeps one row with ``shape`` = ``none``.
 
@@ -75,10 +75,10 @@ def turned_upright(boxes: Boxes, orientation: int, *, width: float, height: floa
     """Return boxes as they lie once EXIF's ``orientation``, 1 to 8, is undone.
 
     Args:
-        boxes: ``(N, 4)``, in pixels of the picture as it is coded.
-        orientation: what ``decode_picture`` undoes.
-        width: of the upright picture.
-        height: of the upright picture.
+        boxes: ``(N, 4)``, in pixels of the image as it is coded.
+        orientation: what ``decode_image`` undoes.
+        width: of the upright image.
+        height: of the upright image.
     """
     edges = boxes[:, [1, 0, 3, 2]] if orientation >= 5 else boxes.copy()
     if orientation in {2, 3, 6, 7}:
@@ -121,7 +121,7 @@ def _rows(
 def _on_stored(
     boxes: Boxes, labels: SidecarLabels, image_id: str, stored: tuple[int, int], store: ObjectStore
 ) -> tuple[Boxes, str]:
-    """Return the boxes in pixels of the stored picture, or what keeps them from being that."""
+    """Return the boxes in pixels of the stored image, or what keeps them from being that."""
     made_on = (labels.width, labels.height)
     if made_on == stored:
         return boxes, ""
@@ -130,7 +130,7 @@ def _on_stored(
         if orientation >= 5:
             return turned_upright(boxes, orientation, width=stored[0], height=stored[1]), ""
     there, here = (f"{width} × {height}" for width, height in (made_on, stored))
-    return boxes, f"made on a picture of {there} pixels, this one has {here}"
+    return boxes, f"made on an image of {there} pixels, this one has {here}"
 
 
 def _unusable(names: Sequence[str], boxes: Boxes, size: tuple[int, int], ontology: Ontology) -> str:
@@ -143,7 +143,7 @@ def _unusable(names: Sequence[str], boxes: Boxes, size: tuple[int, int], ontolog
     areas = np.minimum(box_areas(boxes), box_areas(inside))
     for number, (name, pixels, area) in enumerate(zip(names, outside, areas, strict=True)):
         if pixels > _CLIPPED_PIXELS:
-            return f"box {number} ({name}) reaches {pixels:g} pixels outside the picture"
+            return f"box {number} ({name}) reaches {pixels:g} pixels outside the image"
         if area <= 0:
             return f"box {number} ({name}) has no area"
     return ""

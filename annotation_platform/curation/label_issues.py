@@ -1,8 +1,8 @@
 """Which labels are probably wrong, and which objects probably lack one.
 
-Boxes are judged picture by picture, from what a model that did not learn from these labels proposes
+Boxes are judged image by image, from what a model that did not learn from these labels proposes
 there: a score is the probability of an error, and is the same whatever else is judged with it.
-Classes of whole pictures are judged together, by confident learning. ``docs/algorithms/
+Classes of whole images are judged together, by confident learning. ``docs/algorithms/
 label-issues.md`` has the formulas and what was measured against other ways.
 """
 
@@ -29,7 +29,7 @@ NEAR = 0.1
 SURE = 0.95
 """A class of this probability is held possible, though the model be surer of the class elsewhere.
 
-Of pictures that a model knows well about half are less sure than the mean, by a trifle: one of them
+Of images that a model knows well about half are less sure than the mean, by a trifle: one of them
 with a wrong label would go unseen.
 """
 
@@ -61,12 +61,12 @@ class Trust:
 
 
 def measure_trust(predictions: pd.DataFrame, truth: pd.DataFrame, *, error_rate: float) -> Trust:
-    """Return what is known of a model, from pictures whose labels are trusted.
+    """Return what is known of a model, from images whose labels are trusted.
 
     The share of a class with few objects is drawn towards that of all, as by ten objects more.
 
     Args:
-        predictions: ``image_id, class_name, x1, y1, x2, y2`` of these pictures.
+        predictions: ``image_id, class_name, x1, y1, x2, y2`` of these images.
         truth: the same of their labels: those that the calibration was fitted to.
         error_rate: see ``Trust``, in ``(0, 1)``.
     """
@@ -112,8 +112,8 @@ def box_issues(
 
     Args:
         labels: ``image_id, label_id, class_name, x1, y1, x2, y2`` of boxes.
-        predictions: ``image_id, class_name, x1, y1, x2, y2, score`` of every picture of ``labels``,
-            also of pictures without labels; ``score`` is a calibrated probability, of a model that
+        predictions: ``image_id, class_name, x1, y1, x2, y2, score`` of every image of ``labels``,
+            also of images without labels; ``score`` is a calibrated probability, of a model that
             did not learn from these labels. A score that is no number is passed over.
         trust: what is known beforehand.
         round_id: written beside each.
@@ -157,16 +157,16 @@ def class_issues(
     *,
     round_id: str,
 ) -> pd.DataFrame:
-    """Return the ``label_issues`` of one class a picture, most suspected first.
+    """Return the ``label_issues`` of one class an image, most suspected first.
 
     Confident learning (Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in
-    Dataset Labels", 2021), by cleanlab: pictures off the diagonal of the confident joint, as many
+    Dataset Labels", 2021), by cleanlab: images off the diagonal of the confident joint, as many
     of each pair of classes as it estimates are wrong. A class counts as possible from the mean
-    probability of its own pictures on, and from ``SURE`` on in any case. The score is one minus
+    probability of its own images on, and from ``SURE`` on in any case. The score is one minus
     the probability of the given label: the order among them, not a probability of an error.
 
     Args:
-        labels: ``image_id, label_id, class_name``, one row a picture.
+        labels: ``image_id, label_id, class_name``, one row an image.
         probabilities: ``(N, K)``, of a model that did not learn from these labels.
         class_names: the ``K`` classes, in the order of the columns.
         round_id: written beside each.
@@ -200,23 +200,23 @@ def class_issues(
     return LabelIssues.from_rows(rows)
 
 
-def choice_issues(
+def classification_issues(
     labels: pd.DataFrame,
     probabilities: pd.DataFrame,
     *,
     round_id: str,
 ) -> pd.DataFrame:
-    """Return the ``label_issues`` of any number of classes a picture, most suspected first.
+    """Return the ``label_issues`` of any number of classes an image, most suspected first.
 
     Each class is a question of its own, does it hold or not, judged as in ``class_issues``: one
     that was chosen may be ``wrong``, one that was not ``missed``. A class that was chosen of every
-    picture, or of none, says nothing of what errors of it look like, and is left out. The score is
+    image, or of none, says nothing of what errors of it look like, and is left out. The score is
     one minus the probability of what was said.
 
     Args:
         labels: ``image_id, label_id, class_name``, a row for every class that was chosen.
         probabilities: by image id, a column for every class: that it holds, 0 to 1, of a model
-            that did not learn from these labels. Pictures of which none was chosen are among them.
+            that did not learn from these labels. Images of which none was chosen are among them.
         round_id: written beside each.
     """
     need_columns(labels, ["image_id", "label_id", "class_name"])
@@ -307,7 +307,7 @@ def with_suspects(
 
 @dataclass(frozen=True)
 class _Meeting:
-    """How ``N`` labels and ``M`` proposals of one picture lie, each ``(N, M)``."""
+    """How ``N`` labels and ``M`` proposals of one image lie, each ``(N, M)``."""
 
     overlap: FloatArray
     same: BoolArray  # of the same class
@@ -325,7 +325,7 @@ def _meeting(labels: pd.DataFrame, proposed: pd.DataFrame) -> _Meeting:
 
 
 def _judge(labels: pd.DataFrame, proposed: pd.DataFrame, trust: Trust) -> list[dict[str, object]]:
-    """Return what is suspected of one picture, each label and each proposal once at most."""
+    """Return what is suspected of one image, each label and each proposal once at most."""
     sure = np.clip(proposed["score"].to_numpy(dtype=np.float64), _CERTAIN, 1.0 - _CERTAIN)
     meeting = _meeting(labels, proposed)
     # Rows of a frame are slow to take one by one.

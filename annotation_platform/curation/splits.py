@@ -1,6 +1,7 @@
 """Which split an image belongs to: drawn once with everything it must not be parted from.
 
-Images are kept together by *keys*: an image's own id, its group of look-alikes and further groups
+Images are kept together by *keys*: an image's own id, its group of near-duplicates and further
+groups
 that it resembles, and the values of metadata that the policy names (a video, a camera). A key is
 drawn once, and what shares a key shares the split.
 """

@@ -39,7 +39,7 @@ from annotation_platform.schema.tables import (
     table_named,
 )
 from annotation_platform.schema.tables.shared import METADATA_COLUMNS
-from annotation_platform.storage.lineage import MadeOf
+from annotation_platform.storage.lineage import TableInputs
 from annotation_platform.storage.round_tables import RoundTables
 from annotation_platform.storage.table_files import table_bytes, table_digest
 
@@ -81,7 +81,7 @@ def build_training_set(
     """
     noted: dict[str, str] = {}
     built = assemble_training_set(
-        tables.noting(noted),
+        tables.recording(noted),
         round_id,
         ontology,
         policy,
@@ -102,7 +102,7 @@ def build_training_set(
         "cancelled": dict(cancelled or {}),
         "use_auto": use_auto,
     }
-    made_of = MadeOf(noted, settings=settings)
+    made_of = TableInputs(noted, settings=settings)
     digest = table_digest(TrainingSet, built.labels)
     tables.lineage.write("training_set", round_id, digest, made_of)
     return built
@@ -237,7 +237,7 @@ def _included(
     landed = carry_over(brought[~brought["round_id"].isin(held)], ontology)
     own = landed.labels[~landed.labels["image_id"].isin(people.labels["image_id"].unique())]
     # Nobody was asked about these here.
-    own = own.assign(support=0, answers=0)
+    own = own.assign(support=0, annotations=0)
     auto, unfit = own.iloc[:0], dict[str, str]()
     if use_auto:
         auto, unfit = _auto_labels(tables, images, ontology, out={**held, **cancelled})
@@ -282,7 +282,7 @@ def _auto_labels(
         for image, label in zip(bad["image_id"], bad["label_id"], strict=True)
     }
     carried = carry_over(accepted[~accepted["image_id"].isin(unfit)], ontology)
-    labels = carried.labels.assign(origin=AUTO, support=0, answers=0)
+    labels = carried.labels.assign(origin=AUTO, support=0, annotations=0)
     return labels, gone | unfit | carried.ask_again
 
 
@@ -291,7 +291,7 @@ def _standing_certificate(
 ) -> tuple[str, dict[str, str]]:
     """Return the round whose certificate stands, empty if none does, and why those of others don't.
 
-    One certificate at a time: pictures that an earlier one accepted and a later one does not are
+    One certificate at a time: images that an earlier one accepted and a later one does not are
     no random part of what the earlier one speaks of.
     """
     certificates = tables.read_all(Certificates)
@@ -309,7 +309,7 @@ def _standing_certificate(
         elif key not in granted:
             why[key] = f"{by}, whose certificate is granted no more"
         elif key in contradicted:
-            why[key] = f"{by}, and people who saw such pictures again contradict its certificate"
+            why[key] = f"{by}, and people who saw such images again contradict its certificate"
         else:
             why[key] = f"{by}, and the certificate of {standing} does not reach it"
     return standing, why

@@ -1,1 +1,1 @@
-"""The demonstration: pictures with exact truth, simulated people, real servers."""
+"""The demonstration: images with exact truth, simulated people, real servers."""

@@ -33,7 +33,7 @@ _NAMES = (
     "lena",
 )
 _LARGEST_JITTER = 0.08  # of a side: a careless person still hits a small object
-_THINNEST = 0.01  # pixels; what is thinner inside the picture is as good as not there
+_THINNEST = 0.01  # pixels; what is thinner inside the image is as good as not there
 _SECONDS_TO_LOOK = 4.0
 _SAME_OBJECT_IOU = 0.3
 
@@ -46,7 +46,7 @@ class SimulatedPerson:
     """Somebody who answers with errors of a known size.
 
     ``jitter_pixels`` is the deviation of each edge; ``miss_rate`` the share of objects overlooked;
-    ``extra_rate`` the boxes drawn around nothing, for each object there is (for each picture where
+    ``extra_rate`` the boxes drawn around nothing, for each object there is (for each image where
     there is none); ``confusion_rate`` the share of boxes given another class than their own.
 
     Before a proposal somebody takes it as it is with the probability ``anchoring``, right or wrong;
@@ -68,8 +68,8 @@ class SimulatedPerson:
 
 
 @dataclass(frozen=True)
-class SimulatedAnswer:
-    """What one person said of one picture, and how long it took."""
+class SimulatedAnnotation:
+    """What one person said of one image, and how long it took."""
 
     labels: list[Label]
     lead_time_seconds: float
@@ -99,13 +99,13 @@ def make_people(people: int = 4, seed: int = 0) -> list[SimulatedPerson]:
     ]
 
 
-def answer_rng(person: SimulatedPerson, image_id: str, *, seed: int = 0) -> np.random.Generator:
-    """Return the randomness of one person before one picture, whatever was answered before."""
+def annotation_rng(person: SimulatedPerson, image_id: str, *, seed: int = 0) -> np.random.Generator:
+    """Return the randomness of one person before one image, whatever was answered before."""
     digest = hashlib.sha256(f"{seed}/{person.name}/{image_id}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 
-def answer(
+def simulate_annotation(
     person: SimulatedPerson,
     truth_boxes: pd.DataFrame,
     *,
@@ -114,22 +114,22 @@ def answer(
     ontology: Ontology,
     rng: np.random.Generator,
     proposals: Sequence[Label] = (),
-) -> SimulatedAnswer:
-    """Return what this person says of a picture with these true boxes.
+) -> SimulatedAnnotation:
+    """Return what this person says of an image with these true boxes.
 
     Args:
         person: who answers.
         truth_boxes: columns ``class_name x1 y1 x2 y2``, pixels, any number of rows. What has no
-            area inside the picture cannot be seen and is skipped.
-        width: of the picture, pixels.
-        height: of the picture, pixels.
+            area inside the image cannot be seen and is skipped.
+        width: of the image, pixels.
+        height: of the image, pixels.
         ontology: the classes that can be chosen; with only one there is nothing to confuse.
-        rng: from ``answer_rng``, so that the order of the pictures does not matter. The same one
-            gives the same sight of the picture, with and without proposals.
+        rng: from ``annotation_rng``, so that the order of the images does not matter. The same one
+            gives the same sight of the image, with and without proposals.
         proposals: the boxes that are shown, in pixels.
 
     Returns:
-        Boxes inside the picture, each with an area: those made of proposals, in their order, then
+        Boxes inside the image, each with an area: those made of proposals, in their order, then
         those drawn: what was seen, in the order of the truth, and what is around nothing. Each edge
         drawn is off by at most three deviations, and the deviation is at most 8 % of the side, so
         that a box can never turn inside out.
@@ -147,7 +147,7 @@ def answer(
     pace = rng.lognormal(0.0, 0.25)
     kept, drawn, seconds = _beside(proposals, sight, person, rng)
     seconds += _SECONDS_TO_LOOK + person.seconds_to_draw * len(drawn)
-    return SimulatedAnswer([*kept, *drawn], round(float(seconds * pace), 2))
+    return SimulatedAnnotation([*kept, *drawn], round(float(seconds * pace), 2))
 
 
 def _sight(
@@ -158,7 +158,7 @@ def _sight(
     ontology: Ontology,
     rng: np.random.Generator,
 ) -> list[Label]:
-    """Return what the person would draw on the bare picture."""
+    """Return what the person would draw on the bare image."""
     edges = as_boxes(truth_boxes[BOX_COLUMNS].to_numpy(dtype=np.float64))
     there = clip_boxes(edges, width=width, height=height)
     can_be_seen = (there[:, 2:] - there[:, :2] >= _THINNEST).all(axis=1)
@@ -231,7 +231,7 @@ def _perhaps_another(
 def _boxes_around_nothing(
     count: int, like: Boxes, width: int, height: int, rng: np.random.Generator
 ) -> Boxes:
-    """Return ``(count, 4)`` boxes anywhere, sized as in ``like``, or a tenth of the picture."""
+    """Return ``(count, 4)`` boxes anywhere, sized as in ``like``, or a tenth of the image."""
     if len(like):
         sides = (like[:, 2:] - like[:, :2])[rng.integers(len(like), size=count)]
     else:

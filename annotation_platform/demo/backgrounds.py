@@ -36,12 +36,12 @@ LIGHT_WEIGHTS = (0.30, 0.19, 0.14, 0.15, 0.10, 0.12)
 
 @dataclass(frozen=True)
 class Ground:
-    """An empty harbour: its picture, and how far every pixel is from the water's edge."""
+    """An empty harbour: its image, and how far every pixel is from the water's edge."""
 
     pixels: FloatArray  # (H, W, 3), 0 to 255
     inland: FloatArray  # (H, W), pixels from the edge: above zero on land, below on water
     along: float  # direction of the quay, radians
-    unit: float  # pixels of this picture for each pixel of one of 320 x 240
+    unit: float  # pixels of this image for each pixel of one of 320 x 240
 
 
 def noise(

@@ -37,7 +37,7 @@ class Request:
     batch_images: int
     limit: int
     annotators: int
-    answers_per_task: int
+    annotations_per_task: int
     seed: int
     labeling: str
     training_seconds: float
@@ -73,9 +73,9 @@ def _options(request: Request) -> DemoOptions:
         raise SettingsError(
             f"--labeling {request.labeling}: unknown. Pass one of {', '.join(_TRAINING_SECONDS)}."
         )
-    if request.answers_per_task > request.annotators:
+    if request.annotations_per_task > request.annotators:
         raise SettingsError(
-            f"--k {request.answers_per_task}: {request.annotators} people cannot give so many "
+            f"--k {request.annotations_per_task}: {request.annotators} people cannot give so many "
             "different answers. Pass more --annotators."
         )
     if (request.images is None) != (request.truth is None):
@@ -85,7 +85,7 @@ def _options(request: Request) -> DemoOptions:
     return DemoOptions(
         home=request.home,
         annotators=request.annotators,
-        answers_per_task=request.answers_per_task,
+        annotations_per_task=request.annotations_per_task,
         seed=request.seed,
         labeling=labeling,
         training_cpu_seconds=request.training_seconds or _TRAINING_SECONDS[labeling],
@@ -94,9 +94,9 @@ def _options(request: Request) -> DemoOptions:
 
 def _material(request: Request, narrator: Narrator) -> Material:
     if request.images is None or request.truth is None:
-        narrator.stage(f"drawing {request.batches} batches of {request.batch_images} pictures")
+        narrator.stage(f"drawing {request.batches} batches of {request.batch_images} images")
         return drawn_material(request.batches, request.batch_images, seed=request.seed)
-    narrator.stage(f"reading pictures and their truth from {request.images}")
+    narrator.stage(f"reading images and their truth from {request.images}")
     material, problems = real_material(
         request.images,
         request.truth,
@@ -128,14 +128,14 @@ def _stranger(result: DemoResult) -> str:
             images, boxes = images + len(names), boxes + len(coco.anns)
     return (
         f"A stranger cloned {result.registry}, checked out {tag} and ran dvc pull: "
-        f"{images} pictures and {boxes} boxes, read by pycocotools."
+        f"{images} images and {boxes} boxes, read by pycocotools."
     )
 
 
 def _show(result: DemoResult, found: str, request: Request, out: Console) -> None:
     table = Table(title="one row a round", title_justify="left")
     names = [
-        "round", "landed", "accepted", "quarantined", "duplicates", "tasks", "answers",
+        "round", "landed", "accepted", "quarantined", "duplicates", "tasks", "annotations",
         "agreement", "minutes", "minutes_without", "consensus_f1", "model_map50", "test_images",
         "version",
     ]  # fmt: skip

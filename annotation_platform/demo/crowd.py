@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 import pandas as pd
 
-from annotation_platform.demo.annotators import SimulatedPerson, answer, answer_rng
+from annotation_platform.demo.annotators import SimulatedPerson, annotation_rng, simulate_annotation
 from annotation_platform.labeling.annotations import Canvas, Payload
 from annotation_platform.labeling.backends.label_studio.codec import NAME as LABEL_STUDIO
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
@@ -36,7 +36,7 @@ class Desk:
 
 
 @dataclass(frozen=True)
-class Said:
+class LabelledObjects:
     """One person's annotation of an image of ``width`` by ``height`` pixels, and their decision.
 
     ``decision`` is ``accept`` for a reviewer, who is shown labels in dispute, and empty otherwise.
@@ -54,7 +54,7 @@ class Seat(Protocol):
     def open_places(self, round_id: str) -> list[Desk]:
         """Return the places of a round that are this person's to answer."""
 
-    def submit(self, place: Desk, said: Said, seconds: float) -> None:
+    def submit(self, place: Desk, said: LabelledObjects, seconds: float) -> None:
         """Answer a place, once."""
 
 
@@ -73,7 +73,7 @@ class SimulatedSeat:
             if place.round_id == round_id
         ]
 
-    def submit(self, place: Desk, said: Said, seconds: float) -> None:
+    def submit(self, place: Desk, said: LabelledObjects, seconds: float) -> None:
         """Answer a place."""
         decided = write_decision(said.decision) if said.decision else []
         content = [*decided, *write_regions(said.labels)]
@@ -103,7 +103,7 @@ class LabelStudioSeat:
             if task["data"]["assignee"] in (self._name, "") and not task["is_labeled"]
         ]
 
-    def submit(self, place: Desk, said: Said, seconds: float) -> None:
+    def submit(self, place: Desk, said: LabelledObjects, seconds: float) -> None:
         """Answer a place."""
         decided = [
             {
@@ -120,7 +120,7 @@ class LabelStudioSeat:
         self._http.post(f"/api/tasks/{place.backend_task}/annotations/", content)
 
 
-def answer_round(
+def annotation_round(
     round_id: str,
     people: Sequence[SimulatedPerson],
     seats: Mapping[str, Seat],
@@ -135,7 +135,7 @@ def answer_round(
         round_id: the round, already before people.
         people: who answers; each in a thread of their own.
         seats: each person's way into the back end, by name.
-        truth: what is really in the pictures, by image id.
+        truth: what is really in the images, by image id.
         seed: of their mistakes.
         progress: called after every answer, from any thread.
     """
@@ -149,16 +149,16 @@ def answer_round(
             width, height = sizes[place.image_id]
             seen: pd.DataFrame = boxes.get(place.image_id, nothing)
             shown = decode(place.proposed, Canvas(width, height, truth.ontology))
-            said = answer(
+            said = simulate_annotation(
                 person,
                 seen,
                 width=width,
                 height=height,
                 ontology=truth.ontology,
-                rng=answer_rng(person, place.image_id, seed=seed),
+                rng=annotation_rng(person, place.image_id, seed=seed),
                 proposals=shown.labels,
             )
-            annotation = Said(said.labels, width, height)
+            annotation = LabelledObjects(said.labels, width, height)
             seats[person.name].submit(place, annotation, said.lead_time_seconds)
             progress()
         return len(places)
@@ -173,7 +173,7 @@ def review(round_id: str, seat: Seat, truth: Dataset, *, progress: Callable[[], 
     Args:
         round_id: the round, merged.
         seat: the expert's way into the back end.
-        truth: what is really in the pictures, by image id.
+        truth: what is really in the images, by image id.
         progress: called after every decision.
     """
     sizes = sizes_of(truth)
@@ -183,12 +183,12 @@ def review(round_id: str, seat: Seat, truth: Dataset, *, progress: Callable[[], 
         seen = boxes.get(place.image_id, truth.labels.head(0))
         rows = seen[["class_name", *BOX_COLUMNS]].itertuples(index=False)
         drawn = [Label.box(*row) for row in rows]
-        seat.submit(place, Said(drawn, *sizes[place.image_id], "accept"), 20.0)
+        seat.submit(place, LabelledObjects(drawn, *sizes[place.image_id], "accept"), 20.0)
         progress()
     return len(places)
 
 
 def sizes_of(truth: Dataset) -> dict[str, tuple[int, int]]:
-    """Return width and height of every picture by image id, pixels."""
+    """Return width and height of every image by image id, pixels."""
     sides = zip(truth.images["width"].tolist(), truth.images["height"].tolist(), strict=True)
     return dict(zip(truth.images["image_id"], sides, strict=True))

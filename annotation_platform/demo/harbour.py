@@ -1,4 +1,4 @@
-"""One picture of a harbour seen from above, drawn with its exact truth."""
+"""One image of a harbour seen from above, drawn with its exact truth."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ _IN_THE_WAY = -2  # a gantry: covers objects, is none itself
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture and what is in it."""
+    """One image and what is in it."""
 
     pixels: Pixels  # (H, W, 3) RGB
     labels: pd.DataFrame  # class_name x1 y1 x2 y2, pixels; the index is the object's number
@@ -42,13 +42,13 @@ class Scene:
 class _Placed:
     class_name: str
     sprite: Sprite
-    area: float  # square pixels of the whole object, inside the picture or not
+    area: float  # square pixels of the whole object, inside the image or not
     shown: float  # square pixels of it that were seen when it was laid
     angle: float  # radians
 
 
 class _Canvas:
-    """A picture on which objects are laid, and which of them is seen where."""
+    """An image on which objects are laid, and which of them is seen where."""
 
     def __init__(self, ground: Ground, light: Light, sun: FloatArray) -> None:
         self.ground, self.light, self.sun = ground, light, sun
@@ -100,7 +100,7 @@ class _Canvas:
         self.pixels[inside] *= 1 - self.light.shadow * shadow.alpha[part][..., None]
 
     def _windows(self, sprite: Sprite) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Return the part of the picture under the sprite, and the part of the sprite over it."""
+        """Return the part of the image under the sprite, and the part of the sprite over it."""
         height, width = self.seen.shape
         rows, columns = sprite.alpha.shape
         top, left = max(sprite.top, 0), max(sprite.left, 0)
@@ -119,7 +119,7 @@ def draw_scene(rng: np.random.Generator, *, width: int = 320, height: int = 240)
 
     A truth box is the extent, to the pixel, of the visible part of its object: the pixels that the
     object covers by half or more and nothing later covers. An object of which less than a quarter
-    is visible has no truth box; what lies outside the picture counts as not visible.
+    is visible has no truth box; what lies outside the image counts as not visible.
     """
     ground = draw_ground(rng, width=width, height=height)
     light = LIGHTS[int(rng.choice(len(LIGHTS), p=LIGHT_WEIGHTS))]
@@ -143,7 +143,7 @@ def draw_scene(rng: np.random.Generator, *, width: int = 320, height: int = 240)
 
 
 def _place(canvas: _Canvas, name: str, zoom: float, rng: np.random.Generator) -> None:
-    """Lay one object where there is room for it; in a picture without room there is one fewer."""
+    """Lay one object where there is room for it; in an image without room there is one fewer."""
     length, width, height = _size(name, rng)
     length, width, height = length * zoom, width * zoom, height * zoom
     moored = name == "boat" and rng.random() < 0.3
@@ -166,7 +166,7 @@ def _place(canvas: _Canvas, name: str, zoom: float, rng: np.random.Generator) ->
 
 
 def _size(name: str, rng: np.random.Generator) -> tuple[float, float, float]:
-    """Return length, width and height in pixels of a picture of 320 x 240."""
+    """Return length, width and height in pixels of an image of 320 x 240."""
     if name == "boat":
         length = rng.uniform(40, 82)
         return length, max(length * rng.uniform(0.31, 0.40), 15.5), 4.5
@@ -251,7 +251,7 @@ def _draw_wake(
 
 
 def _lay_gantry(canvas: _Canvas, rng: np.random.Generator) -> None:
-    """Lay a gantry's beam across the picture: it belongs to no class and hides what is under it."""
+    """Lay a gantry's beam across the image: it belongs to no class and hides what is under it."""
     height, width = canvas.seen.shape
     centre = (rng.uniform(0.4, 0.6) * width, rng.uniform(0.4, 0.6) * height)
     length = 1.3 * float(np.hypot(width, height))

@@ -1,4 +1,4 @@
-"""What the demo is made of: batches of picture files, and the truth the simulated people know."""
+"""What the demo is made of: batches of image files, and the truth the simulated people know."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ class Material:
 
 
 def drawn_material(batches: int, images: int, *, seed: int) -> Material:
-    """Return drawn harbours: so many batches with so many sound pictures in each."""
+    """Return drawn harbours: so many batches with so many sound images in each."""
     drawn = [draw_batch(number, images, seed=seed) for number in range(1, batches + 1)]
     known = pd.concat([batch.truth.images for batch in drawn], ignore_index=True)
     labels = pd.concat([batch.truth.labels for batch in drawn], ignore_index=True)
@@ -32,17 +32,17 @@ def drawn_material(batches: int, images: int, *, seed: int) -> Material:
 def real_material(
     images: Path, truth_path: Path, *, batches: int, limit: int, seed: int
 ) -> tuple[Material, tuple[str, ...]]:
-    """Return the pictures of a folder in equal batches, in random order, and what was left out.
+    """Return the images of a folder in equal batches, in random order, and what was left out.
 
     Args:
-        images: the folder of pictures.
+        images: the folder of images.
         truth_path: their Pascal VOC or COCO annotations.
         batches: how many batches.
-        limit: take only so many pictures; 0 takes all.
+        limit: take only so many images; 0 takes all.
         seed: of the order.
 
     Raises:
-        DataError: there is nothing to read, or there are fewer pictures than batches.
+        DataError: there is nothing to read, or there are fewer images than batches.
     """
     truth = read_truth(images, truth_path)
     files = truth.dataset.images[["image_id", "file_name"]].sort_values("file_name")
@@ -50,7 +50,7 @@ def real_material(
     chosen = files.iloc[order[: limit or len(files)]]
     if len(chosen) < batches:
         raise DataError(
-            f"{images}: {len(chosen)} pictures with a truth are too few for {batches} batches. "
+            f"{images}: {len(chosen)} images with a truth are too few for {batches} batches. "
             "Pass a smaller --batches."
         )
     parts = [

@@ -1,4 +1,4 @@
-"""The whole job, end to end, with nothing commanded: pictures land, the sensors do the rest."""
+"""The whole job, end to end, with nothing commanded: images land, the sensors do the rest."""
 
 import json
 import os
@@ -14,13 +14,13 @@ from typing import Any, Literal
 import numpy as np
 
 from annotation_platform.consensus.agreement import pooled_f1
-from annotation_platform.consensus.anchoring import crowd_anchoring, proposal_decisions
+from annotation_platform.consensus.anchoring import crowd_anchoring, pre_annotation_decisions
 from annotation_platform.demo.annotators import EXPERT, SimulatedPerson, make_people
 from annotation_platform.demo.crowd import (
     LabelStudioSeat,
     Seat,
     SimulatedSeat,
-    answer_round,
+    annotation_round,
     review,
 )
 from annotation_platform.demo.material import Material
@@ -31,12 +31,12 @@ from annotation_platform.images.accepted import accepted_images
 from annotation_platform.ingestion.lake import LandingLake, lake_of
 from annotation_platform.labeling.backends.label_studio.people import add_person
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.labeling.tasks import shown_proposals
 from annotation_platform.policy import (
     LabelingPolicy,
-    Params,
+    Policy,
     ReviewPolicy,
     RoundPolicy,
     TrainingPolicy,
@@ -73,7 +73,7 @@ class DemoOptions:
 
     home: Path
     annotators: int = 4
-    answers_per_task: int = 3
+    annotations_per_task: int = 3
     seed: int = 0
     labeling: Literal["label-studio", "simulated"] = "label-studio"
     training_cpu_seconds: float = 180.0
@@ -171,16 +171,16 @@ def prepare_home(material: Material, options: DemoOptions) -> Settings:
     )
 
 
-def _policy(material: Material, options: DemoOptions) -> Params:
+def _policy(material: Material, options: DemoOptions) -> Policy:
     smallest = min(len(files) for files in material.batches)
     largest = max(len(files) for files in material.batches)
-    return Params(
+    return Policy(
         ontology=material.truth.ontology,
         seed=options.seed,
         rounds=RoundPolicy(
             minimum_images=smallest, maximum_images=max(largest, 1000), settle_seconds=1.0
         ),
-        labeling=LabelingPolicy(answers_per_task=options.answers_per_task),
+        labeling=LabelingPolicy(annotations_per_task=options.annotations_per_task),
         review=ReviewPolicy(gate="manual"),
         training=TrainingPolicy(
             cpu_seconds=options.training_cpu_seconds,
@@ -239,12 +239,12 @@ class _Turn:
     ) -> dict[str, Any]:
         """Land the files, answer what is asked, and return the figures of the round."""
         self._land(files)
-        self._wait(f"{len(files)} pictures landed; waiting for the round", self._round_exists)
+        self._wait(f"{len(files)} images landed; waiting for the round", self._round_exists)
         round_id = self.lake.manifests.rounds()[self.number - 1]
         self._wait(f"{round_id}: cleaning, proposing, asking", self._has(round_id, LabelTasks))
         places = len(self.lake.tables.read(LabelTasks, round_id))
         self.narrator.stage(f"{round_id}: people answer", total=places)
-        answer_round(
+        annotation_round(
             round_id,
             people,
             seats,
@@ -300,7 +300,7 @@ class _Turn:
         found = labels[labels["shape"].isin(UPRIGHT_BOXES)]
         figures = {"round": round_id, "consensus_f1": pooled_f1(found, asked)}
         names = (
-            "landed", "accepted", "quarantined", "duplicates", "tasks", "answers", "agreement",
+            "landed", "accepted", "quarantined", "duplicates", "tasks", "annotations", "agreement",
             "model_map50", "test_images", "version",
         )  # fmt: skip
         return {**figures, **{name: report[name] for name in names}}
@@ -317,7 +317,10 @@ class _Turn:
         policy = _policy(material, options)
         saving = measure_saving(
             tables.read(HumanLabels, round_id),
-            {AnswersLedger(self.lake.store).pseudonym(person.name): person for person in people},
+            {
+                AnnotationsLedger(self.lake.store).pseudonym(person.name): person
+                for person in people
+            },
             material.truth,
             images=accepted_images(self.lake.tables),
             quality=tables.read(AnnotatorQuality, round_id),
@@ -329,7 +332,7 @@ class _Turn:
         shown = shown_proposals(proposed, policy.ontology, minimum_score=least)
         said = tables.read_all(HumanLabels)
         # At half an overlap, whoever finds a sound proposal good enough does not count as anchored.
-        anchoring = crowd_anchoring(proposal_decisions(said, shown, agreement_iou=0.5))
+        anchoring = crowd_anchoring(pre_annotation_decisions(said, shown, agreement_iou=0.5))
         return {
             "minutes": saving.seconds / 60,
             "minutes_without": saving.seconds_without / 60,

@@ -1,4 +1,4 @@
-"""What proposals spared people: the same people on the same pictures, with and without them."""
+"""What proposals spared people: the same people on the same images, with and without them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -7,7 +7,12 @@ import pandas as pd
 
 from annotation_platform.consensus.agreement import pooled_f1
 from annotation_platform.consensus.resolve import resolve_consensus
-from annotation_platform.demo.annotators import SimulatedAnswer, SimulatedPerson, answer, answer_rng
+from annotation_platform.demo.annotators import (
+    SimulatedAnnotation,
+    SimulatedPerson,
+    annotation_rng,
+    simulate_annotation,
+)
 from annotation_platform.demo.crowd import sizes_of
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.shapes import NOTHING, UPRIGHT_BOXES
@@ -53,12 +58,12 @@ def measure_saving(
     """Return what the proposals of a round spared, and what they did to its labels.
 
     Everybody answers again what they answered, without proposals; as the same randomness gives
-    the same sight of a picture, nothing else differs.
+    the same sight of an image, nothing else differs.
 
     Args:
         human_labels: of the round.
         people: who answered, by pseudonym.
-        truth: what is really in the pictures, by image id.
+        truth: what is really in the images, by image id.
         images: their ``cleaned_images`` rows.
         quality: the round's ``annotator_quality``; people weigh the same in both.
         iou_threshold: of the consensus.
@@ -66,18 +71,18 @@ def measure_saving(
     """
     known = {str(key): rows for key, rows in truth.labels.groupby("image_id")}
     sizes = sizes_of(truth)
-    said = human_labels.drop_duplicates("answer_id")
+    said = human_labels.drop_duplicates("annotation_id")
     rows: list[dict[str, object]] = []
     for one in records(said):
         image_id, person = str(one["image_id"]), people[str(one["annotator"])]
         width, height = sizes[image_id]
-        bare = answer(
+        bare = simulate_annotation(
             person,
             known.get(image_id, truth.labels.head(0)),
             width=width,
             height=height,
             ontology=truth.ontology,
-            rng=answer_rng(person, image_id, seed=seed),
+            rng=annotation_rng(person, image_id, seed=seed),
         )
         rows += _label_rows(one, bare)
     without = HumanLabels.from_rows(rows)
@@ -93,9 +98,9 @@ def measure_saving(
         ).labels
         return pooled_f1(resolved[resolved["shape"].isin(UPRIGHT_BOXES)], asked)
 
-    bare_said = without.drop_duplicates("answer_id")
+    bare_said = without.drop_duplicates("annotation_id")
     beside = said[~said["blind"]]
-    bare_beside = bare_said[bare_said["answer_id"].isin(beside["answer_id"])]
+    bare_beside = bare_said[bare_said["annotation_id"].isin(beside["annotation_id"])]
     return Saving(
         seconds=float(said["lead_time_seconds"].sum()),
         seconds_without=float(bare_said["lead_time_seconds"].sum()),
@@ -110,7 +115,7 @@ def _spared(seconds: float, without: float) -> float:
     return 1.0 - seconds / without if without else 0.0
 
 
-def _label_rows(counted: dict[str, object], said: SimulatedAnswer) -> list[dict[str, object]]:
+def _label_rows(counted: dict[str, object], said: SimulatedAnnotation) -> list[dict[str, object]]:
     """Return the ``human_labels`` rows of an answer that stands in the place of a counted one."""
     return [
         {

@@ -1,7 +1,7 @@
-"""What lands in the demo: batches of drawn pictures with exact truth, and defects among them.
+"""What lands in the demo: batches of drawn images with exact truth, and defects among them.
 
-A batch holds sound pictures and, as real ones do, some defects: a truncated file, a web page named
-like a picture, a frame in which nothing can be seen, a copy and a re-encoded copy.
+A batch holds sound images and, as real ones do, some defects: a truncated file, a web page named
+like an image, a frame in which nothing can be seen, a copy and a re-encoded copy.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ ONTOLOGY = Ontology(
 
 _WEB_PAGE = b"""<!DOCTYPE html>
 <html><head><title>Sign in</title></head>
-<body><h1>Your session has expired</h1><p>Please sign in to download this picture.</p></body></html>
+<body><h1>Your session has expired</h1><p>Please sign in to download this image.</p></body></html>
 """
 
 
@@ -41,7 +41,7 @@ _WEB_PAGE = b"""<!DOCTYPE html>
 class Batch:
     """The files that land together, and what is known of them.
 
-    ``truth`` covers every sound picture and the re-encoded copy, by SHA-256 of the file's bytes;
+    ``truth`` covers every sound image and the re-encoded copy, by SHA-256 of the file's bytes;
     ``expected`` says of each file what cleaning ought to make of it: ``accepted``, ``quarantined``
     or ``duplicate``.
     """
@@ -56,14 +56,14 @@ def draw_batch(batch: int, images: int, *, seed: int, width: int = 320, height: 
 
     Args:
         batch: number of the batch, from 1. From the second on, the re-encoded copy is one of the
-            first picture of the batch before it, so batches are meant to land in order.
-        images: sound, distinct pictures, at least 1; five files with defects come on top.
-        seed: 0 or more; batches of one seed share no picture apart from the copies.
-        width: pixels of each picture.
-        height: pixels of each picture.
+            first image of the batch before it, so batches are meant to land in order.
+        images: sound, distinct images, at least 1; five files with defects come on top.
+        seed: 0 or more; batches of one seed share no image apart from the copies.
+        width: pixels of each image.
+        height: pixels of each image.
 
     Raises:
-        DataError: no batch has this number, or no picture is asked for.
+        DataError: no batch has this number, or no image is asked for.
     """
     if batch < 1 or images < 1 or seed < 0:
         raise DataError(
@@ -104,7 +104,7 @@ class _Drawing:
     height: int
 
     def file(self, batch: int, number: int) -> _File:
-        """Return picture ``number`` of a batch: a JPEG, one in eight a PNG."""
+        """Return image ``number`` of a batch: a JPEG, one in eight a PNG."""
         rng = np.random.default_rng([self.seed, batch, number])
         scene = draw_scene(rng, width=self.width, height=self.height)
         name = f"harbour-{batch:02d}-{number:04d}"
@@ -115,7 +115,7 @@ class _Drawing:
         return _File(f"{name}.jpg", data, scene.labels)
 
     def resaved(self, batch: int, number: int) -> _File:
-        """Return a picture saved again at lower quality; its name comes after the original's."""
+        """Return an image saved again at lower quality; its name comes after the original's."""
         original = self.file(batch, number)
         pixels = np.asarray(Image.open(io.BytesIO(original.data)).convert("RGB"), dtype=np.uint8)
         name = f"{original.name.rsplit('.', 1)[0]}_resaved.jpg"

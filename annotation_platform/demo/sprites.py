@@ -1,7 +1,7 @@
 """The four kinds of object of the demo's harbour, drawn from above with a soft edge.
 
 Every object is drawn in its own frame, ``u`` forwards and ``v`` to starboard, in pixels of the
-finished picture, and four times too large: shrinking it gives the alpha mask that is the truth.
+finished image, and four times too large: shrinking it gives the alpha mask that is the truth.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,11 +42,11 @@ _BUOYS = [(222, 44, 32), (34, 150, 74), (246, 196, 24), (242, 104, 22)]
 
 @dataclass(frozen=True)
 class Sprite:
-    """One object, ready to be laid on a picture."""
+    """One object, ready to be laid on an image."""
 
     pixels: FloatArray  # (h, w, 3), 0 to 255
     alpha: FloatArray  # (h, w), 0 to 1
-    left: int  # column of the picture at which the sprite begins; may be negative
+    left: int  # column of the image at which the sprite begins; may be negative
     top: int
     height: float  # pixels above the ground: how far its shadow falls
 

@@ -1,4 +1,4 @@
-"""Somebody's own pictures with their truth, so that the demo can be run on them."""
+"""Somebody's own images with their truth, so that the demo can be run on them."""
 
 import hashlib
 from collections import defaultdict
@@ -18,7 +18,7 @@ from annotation_platform.schema.ontology import Ontology
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of the pictures in a folder.
+    """What is known of the images in a folder.
 
     In ``dataset`` an ``image_id`` is the SHA-256 of the file's bytes, as in the platform, and
     ``file_name`` is relative to the folder; the ontology's classes are numbered from the most
@@ -30,48 +30,48 @@ class Truth:
 
 
 def read_truth(images: Path, truth: Path) -> Truth:
-    """Return the truth of the pictures in a folder.
+    """Return the truth of the images in a folder.
 
     Args:
-        images: the folder of pictures, folders below it included.
+        images: the folder of images, folders below it included.
         truth: a folder of Pascal VOC ``*.xml`` (in it, or in folders below it), one such file, a
             COCO ``.json``, or a folder of them.
 
     Returns:
-        Every picture that the truth speaks of, boxes or not. Boxes without area, entries without a
-        picture, pictures without an entry and repeated pictures are left out and named.
+        Every image that the truth speaks of, boxes or not. Boxes without area, entries without a
+        image, images without an entry and repeated images are left out and named.
 
     Raises:
         DataError: a folder is missing, unreadable or empty, the truth is of neither format, or it
-            names no picture that is there.
+            names no image that is there.
     """
-    pictures = _pictures(images)
-    read, problems = _read(images, truth, pictures)
-    by_name = _by_name(pictures)
+    image_paths = _image_paths(images)
+    read, problems = _read(images, truth, image_paths)
+    by_name = _by_name(image_paths)
     found, missing = {}, []
     for image_id, name in zip(read.images["image_id"], read.images["file_name"], strict=True):
-        picture = name if name in pictures else by_name.get(Path(name).name, "")
-        if picture:
-            found[image_id] = picture
+        image_name = name if name in image_paths else by_name.get(Path(name).name, "")
+        if image_name:
+            found[image_id] = image_name
         else:
             missing.append(name)
     if not found:
         raise DataError(
-            f"{truth}: names no picture of {images}, but {_some(missing)}. "
-            "Pass the folder that holds these pictures as --images."
+            f"{truth}: names no image of {images}, but {_some(missing)}. "
+            "Pass the folder that holds these images as --images."
         )
     if missing:
-        problems.append(f"{truth}: {len(missing)} pictures are not in {images}: {_some(missing)}")
-    unknown = sorted(set(pictures) - set(found.values()))
+        problems.append(f"{truth}: {len(missing)} images are not in {images}: {_some(missing)}")
+    unknown = sorted(set(image_paths) - set(found.values()))
     if unknown:
-        problems.append(f"{images}: {len(unknown)} pictures have no truth: {_some(unknown)}")
-    return _by_content(read, found, pictures, problems)
+        problems.append(f"{images}: {len(unknown)} images have no truth: {_some(unknown)}")
+    return _by_content(read, found, image_paths, problems)
 
 
-def _pictures(images: Path) -> dict[str, Path]:
-    """Return the pictures of a folder by their name relative to it."""
+def _image_paths(images: Path) -> dict[str, Path]:
+    """Return the images of a folder by their name relative to it."""
     if not images.is_dir():
-        raise DataError(f"{images}: no such folder. Pass the folder of pictures as --images.")
+        raise DataError(f"{images}: no such folder. Pass the folder of images as --images.")
     try:
         next(images.iterdir(), None)
         files = [path for path in images.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
@@ -82,20 +82,20 @@ def _pictures(images: Path) -> dict[str, Path]:
     if not files:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
         raise DataError(
-            f"{images}: no pictures in it ({suffixes}). Pass the folder of pictures as --images."
+            f"{images}: no images in it ({suffixes}). Pass the folder of images as --images."
         )
     return {path.relative_to(images).as_posix(): path for path in sorted(files)}
 
 
-def _by_name(pictures: dict[str, Path]) -> dict[str, str]:
-    """Return the pictures by the last part of their name; names that several have are no help."""
+def _by_name(image_paths: dict[str, Path]) -> dict[str, str]:
+    """Return the images by the last part of their name; names that several have are no help."""
     groups: dict[str, list[str]] = defaultdict(list)
-    for name in pictures:
+    for name in image_paths:
         groups[Path(name).name].append(name)
     return {last: names[0] for last, names in groups.items() if len(names) == 1}
 
 
-def _read(images: Path, truth: Path, pictures: dict[str, Path]) -> tuple[Dataset, list[str]]:
+def _read(images: Path, truth: Path, image_paths: dict[str, Path]) -> tuple[Dataset, list[str]]:
     """Return the truth as its format gives it, and what was left out."""
     if not truth.exists():
         raise DataError(
@@ -109,35 +109,33 @@ def _read(images: Path, truth: Path, pictures: dict[str, Path]) -> tuple[Dataset
         files = sorted(truth.rglob("*.xml"))
     if not files:
         return read_coco_boxes(truth), []
-    # A VOC file is named like its picture. Those of pictures elsewhere are not this folder's.
-    stems = {Path(name).stem for name in pictures}
+    # A VOC file is named like its image. Those of images elsewhere are not this folder's.
+    stems = {Path(name).stem for name in image_paths}
     ours = [path for path in files if path.stem in stems]
     others = [path.name for path in files if path.stem not in stems]
     if not ours:
         raise DataError(
-            f"{truth}: names no picture of {images}, but {_some(others)}. "
-            "Pass the folder that holds these pictures as --images."
+            f"{truth}: names no image of {images}, but {_some(others)}. "
+            "Pass the folder that holds these images as --images."
         )
-    # VOC names a picture without its folder; where all of them lie in one, that is meant.
+    # VOC names an image without its folder; where all of them lie in one, that is meant.
     named = {path.stem for path in ours}
-    folders = {path.parent for path in pictures.values() if path.stem in named}
+    folders = {path.parent for path in image_paths.values() if path.stem in named}
     reading = read_voc(ours, folders.pop() if len(folders) == 1 else images)
     problems = list(reading.problems)
     if others:
-        problems.append(
-            f"{truth}: {len(others)} files have no picture in {images}: {_some(others)}"
-        )
+        problems.append(f"{truth}: {len(others)} files have no image in {images}: {_some(others)}")
     return reading.dataset, problems
 
 
 def _by_content(
-    read: Dataset, found: dict[str, str], pictures: dict[str, Path], problems: list[str]
+    read: Dataset, found: dict[str, str], image_paths: dict[str, Path], problems: list[str]
 ) -> Truth:
-    """Return the truth under the digests of the pictures' bytes."""
+    """Return the truth under the digests of the images' bytes."""
     digests: dict[str, str] = {}
     first: dict[str, str] = {}
     for image_id, name in found.items():
-        digest = _sha256(pictures[name])
+        digest = _sha256(image_paths[name])
         if digest in first:
             problems.append(f"{name}: the same bytes as {first[digest]}, whose truth is taken")
         else:

@@ -101,10 +101,10 @@ def render_coco(dataset: Dataset) -> dict[str, bytes]:
     ]
     files = {}
     for split in split_names(images["split"]):
-        pictures = [shown[n] for n in np.flatnonzero(split_of == split)]
+        image_files = [shown[n] for n in np.flatnonzero(split_of == split)]
         found = [entries[n] for n in np.flatnonzero(split_of[rows] == split)]
         files[f"coco/{split or 'annotations'}.json"] = coco_file(
-            pictures, found, _compact(categories)
+            image_files, found, _compact(categories)
         )
     return files
 

@@ -44,7 +44,7 @@ _HIDDEN = 1
 
 @dataclass(frozen=True)
 class _File:
-    """A file of a dataset, its split, and the folder that its pictures' names begin in."""
+    """A file of a dataset, its split, and the folder that its images' names begin in."""
 
     path: Path
     split: str
@@ -80,7 +80,7 @@ def read_coco(path: Path) -> Dataset:
 
     Raises:
         FormatError: a file is no COCO file, or a link out of the folder, or says what cannot be
-            used, or names a picture outside its folder.
+            used, or names an image outside its folder.
     """
     for file in _coco_files(path):
         if path.is_dir():
@@ -116,8 +116,8 @@ def _read(path: Path) -> Dataset:
 def read_coco_boxes(path: Path) -> Dataset:
     """Return the boxes of what ``read_coco`` reads, and those around outlines; crowds are none.
 
-    Pictures may be named as they were wherever the labels were made, and files may be links, as
-    they are in a checkout of DVC's: the caller matches pictures by name, and knows the folder.
+    Images may be named as they were wherever the labels were made, and files may be links, as
+    they are in a checkout of DVC's: the caller matches images by name, and knows the folder.
     """
     dataset = _read(path)
     is_crowd = dataset.labels["attributes"].map(
@@ -137,7 +137,7 @@ def _coco_files(path: Path) -> list[_File]:
                 str(folder),
                 0,
                 f"it has files of several kinds ({', '.join(sorted(kinds))}), which say the same "
-                "pictures' labels in several ways",
+                "images' labels in several ways",
                 "Name one file, or put those of one kind into a folder of their own.",
             )
         if files:
@@ -368,7 +368,7 @@ def _mask(runs: dict[str, Any], name: str, image: _Row) -> Label:
     width, height = _size(image)
     if runs.get("size") != [height, width]:
         raise _EntryError(
-            f"a mask of size {runs.get('size')!r:.40}, expected its picture's {[height, width]}"
+            f"a mask of size {runs.get('size')!r:.40}, expected its image's {[height, width]}"
         )
     if width * height >= _MOST_MASKED:
         raise _EntryError(f"a mask of {width} × {height} pixels, more than 32 bits can count")

@@ -1,9 +1,9 @@
 """Apple's Create ML: one JSON list of images with their boxes, in pixels about their centres.
 
 An entry is ``{"image": name, "annotations": [{"label": class, "coordinates": {"x", "y", "width",
-"height"}}]}``; ``x`` and ``y`` are the centre, from the top left corner of the picture.
+"height"}}]}``; ``x`` and ``y`` are the centre, from the top left corner of the image.
 
-Reading loses nothing. The sizes of pictures are not in it. Writing loses (``createml_losses``
+Reading loses nothing. The sizes of images are not in it. Writing loses (``createml_losses``
 counts it) all that is no upright box, what joins labels to objects, all attributes, class ids and
 classes without a box. Numbers have six decimals at most.
 """
@@ -20,9 +20,9 @@ from annotation_platform.formats.files import (
     check_image_ids,
     class_ids,
     image_ids,
+    image_size,
     make_dataset,
     make_ontology,
-    picture_size,
     read_json,
     refuse_link,
     refuse_way_out,
@@ -49,7 +49,7 @@ _DECIMALS = 6
 
 
 def write_createml(dataset: Dataset, folder: Path) -> None:
-    """Write ``createml/<split>.json`` under ``folder``; pictures are the caller's to place."""
+    """Write ``createml/<split>.json`` under ``folder``; images are the caller's to place."""
     write_files(render_createml(dataset), folder)
 
 
@@ -69,7 +69,7 @@ def render_createml(dataset: Dataset) -> dict[str, bytes]:
     if (file_names == "").any() or file_names.duplicated().any():
         raise DataError(
             "an image without a file name, or two with the same: Create ML tells images by their "
-            "file names. Read the dataset with its pictures at hand."
+            "file names. Read the dataset with its images at hand."
         )
     boxes = _boxes(dataset)
     images = dataset.images.sort_values("file_name")
@@ -120,13 +120,13 @@ def read_createml(path: Path, *, sizes: Mapping[str, tuple[int, int]] | None = N
     say ``imagefilename`` and ``annotation``.
 
     Args:
-        path: The file or folder. Pictures lie in that folder, in that of the file, or in the one
+        path: The file or folder. Images lie in that folder, in that of the file, or in the one
             that holds ``createml``; ``file_name`` is as written.
-        sizes: File name to width and height, where pictures are not at hand. Otherwise they are
-            read from each picture's header.
+        sizes: File name to width and height, where images are not at hand. Otherwise they are
+            read from each image's header.
 
     Raises:
-        FormatError: a file is not Create ML's, names a picture outside of the folder, one that
+        FormatError: a file is not Create ML's, names an image outside of the folder, one that
             is not there, or the same one twice; a link out of the folder.
     """
     images: list[dict[str, object]] = []
@@ -177,8 +177,8 @@ def _size(path: Path, file: Path, name: str) -> tuple[int, int]:
     for folder in folders:
         if (folder / name).is_file():
             refuse_link(folder / name, folder)
-            return picture_size(folder / name)
-    raise FormatError(str(file), 0, f"no picture {name!r} beside it", "Add it, or its size.")
+            return image_size(folder / name)
+    raise FormatError(str(file), 0, f"no image {name!r} beside it", "Add it, or its size.")
 
 
 def _text(entry: object, keys: tuple[str, ...], file: Path, where: str) -> str:

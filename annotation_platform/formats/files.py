@@ -127,14 +127,14 @@ def finite_numbers(values: Sequence[object]) -> list[float] | None:
     return numbers if all(math.isfinite(number) for number in numbers) else None
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """Return width and height from the picture's header; its pixels are not decoded."""
+def image_size(path: Path) -> tuple[int, int]:
+    """Return width and height from the image's header; its pixels are not decoded."""
     try:
-        with Image.open(path) as picture:
-            return picture.size
+        with Image.open(path) as image_file:
+            return image_file.size
     except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise FormatError(
-            str(path), 0, "not a readable picture", "Remove it or replace it."
+            str(path), 0, "not a readable image", "Remove it or replace it."
         ) from error
 
 

@@ -37,14 +37,14 @@ def convert(label: Label, shape: str, *, width: int, height: int) -> Converted:
 
     A box, rotated or not, is a polygon or (upright) a rotated box without loss. The box of anything
     else is the smallest around it, upright or turned. A mask as polygon loses nothing but its
-    holes' being holes: the area around them is cut into pieces. Nothing is cut at the picture's
+    holes' being holes: the area around them is cut into pieces. Nothing is cut at the image's
     edge but a mask, which ends there.
 
     Args:
         label: An area, absolute pixels.
         shape: The name of a box, rotated box, polygon or mask.
-        width: The picture's, in pixels; of use for masks only.
-        height: The picture's, in pixels.
+        width: The image's, in pixels; of use for masks only.
+        height: The image's, in pixels.
 
     Raises:
         ValueError: the label or ``shape`` is no area, or the label covers no pixel's centre, or

@@ -1,12 +1,12 @@
-"""Hugging Face imagefolder: pictures in a folder for each split, and what is said of them beside.
+"""Hugging Face imagefolder: images in a folder for each split, and what is said of them beside.
 
-``<split>/metadata.jsonl`` has a line for each picture: ``file_name``, relative to its folder, and
+``<split>/metadata.jsonl`` has a line for each image: ``file_name``, relative to its folder, and
 ``objects`` with three lists as long as there are boxes: ``bbox`` (``x y width height`` in pixels,
 as in COCO), ``categories`` (class names) and ``ids`` (their ids in the ontology). Besides,
 ``image_id``, ``width`` and ``height``, and ``choices`` (class names) where a data set has any.
 
-A data set in which each picture has one choice, and nothing else, may be written as class folders
-instead: ``<split>/<class>/<picture>``, and no metadata. Without splits, all this lies in the folder
+A data set in which each image has one choice, and nothing else, may be written as class folders
+instead: ``<split>/<class>/<image>``, and no metadata. Without splits, all this lies in the folder
 itself. ``ontology.json`` there keeps everything about the classes; other readers pass it over.
 
 Writing loses (``imagefolder_losses`` counts it) the geometry of what is no upright box, keypoints,
@@ -30,10 +30,10 @@ from annotation_platform.formats.files import (
     class_ids,
     files_under,
     image_ids,
+    image_size,
     is_plain_name,
     make_dataset,
     make_ontology,
-    picture_size,
     read_text,
     refuse_link,
     refuse_way_out,
@@ -60,22 +60,22 @@ HOLDS = frozenset({"box", "choice"})
 
 
 def write_imagefolder(dataset: Dataset, folder: Path, *, class_folders: bool = False) -> None:
-    """Write the files of ``render_imagefolder``; pictures are the caller's to place."""
+    """Write the files of ``render_imagefolder``; images are the caller's to place."""
     write_files(render_imagefolder(dataset, class_folders=class_folders), folder)
 
 
 def render_imagefolder(dataset: Dataset, *, class_folders: bool = False) -> dict[str, bytes]:
     """Return the metadata of each split and ``ontology.json``, by relative path.
 
-    Pictures belong where ``imagefolder_places`` says. Equal datasets give equal bytes, whatever
+    Images belong where ``imagefolder_places`` says. Equal datasets give equal bytes, whatever
     the order of their rows.
 
     Args:
         dataset: What is written; images need file names, of which the extension is used.
-        class_folders: Whether pictures are put into class folders, which say everything.
+        class_folders: Whether images are put into class folders, which say everything.
 
     Raises:
-        DataError: a class or its image is unknown; an image has no file name; pictures have more
+        DataError: a class or its image is unknown; an image has no file name; images have more
             than a choice each, or a class is no name of a folder, where there are class folders.
     """
     class_ids(dataset)
@@ -108,7 +108,7 @@ def render_imagefolder(dataset: Dataset, *, class_folders: bool = False) -> dict
 
 
 def imagefolder_places(dataset: Dataset, *, class_folders: bool = False) -> list[str]:
-    """Return where the picture of each image belongs, relative, in the order of ``images``.
+    """Return where the image of each image belongs, relative, in the order of ``images``.
 
     Raises:
         DataError: see ``render_imagefolder``.
@@ -119,7 +119,7 @@ def imagefolder_places(dataset: Dataset, *, class_folders: bool = False) -> list
     if class_folders:
         if not is_one_choice(dataset):
             raise DataError(
-                "class folders hold one choice a picture, of a class that is the name of a folder, "
+                "class folders hold one choice an image, of a class that is the name of a folder, "
                 "and nothing else. Write metadata instead."
             )
         labels = dataset.labels
@@ -131,7 +131,7 @@ def imagefolder_places(dataset: Dataset, *, class_folders: bool = False) -> list
         if not suffix:
             raise DataError(
                 f"image {image_id} has no file name with an extension, by which an imagefolder "
-                "tells its images. Read the dataset with its pictures at hand."
+                "tells its images. Read the dataset with its images at hand."
             )
         start = f"{split}/" if split else ""
         places.append(f"{start}{folder_of.get(image_id, '')}{image_id}{suffix}")
@@ -198,10 +198,10 @@ def read_imagefolder(folder: Path) -> Dataset:
     Folders beside each other are splits, if they have metadata or folders of their own (``valid``
     and ``validation`` are val); otherwise they are classes, and there are no splits. Class ids are
     those of ``ontology.json`` or of the metadata, else positions in alphabetical order.
-    ``file_name`` is relative to ``folder``. Sizes that metadata lack are those of the pictures.
+    ``file_name`` is relative to ``folder``. Sizes that metadata lack are those of the images.
 
     Raises:
-        FormatError: a line is not metadata, or names a picture outside of its folder; a link out
+        FormatError: a line is not metadata, or names an image outside of its folder; a link out
             of the folder; one image twice.
     """
     ontology = ontology_beside(folder / ONTOLOGY_FILE)
@@ -219,7 +219,7 @@ def _read_class_folders(folder: Path, ontology: Ontology | None) -> Dataset:
     ]
     alone = [parts[0] for _, parts in found if len(parts) < 2]
     if alone or not found:
-        some = f"the picture {alone[0]!r} is in no folder" if alone else "no picture in a folder"
+        some = f"the image {alone[0]!r} is in no folder" if alone else "no image in a folder"
         problem = f"no {METADATA}, and {some} of its class"
         raise FormatError(str(folder), 0, problem, "Name the folder above the classes.")
     known = set(ontology.names) if ontology else set()
@@ -233,7 +233,7 @@ def _read_class_folders(folder: Path, ontology: Ontology | None) -> Dataset:
     names = [path.relative_to(folder).as_posix() for path, _ in found]
     ids = keys if len(set(keys)) == len(keys) else image_ids(names, where=folder)
     for (path, parts), image_id, name in zip(found, ids, names, strict=True):
-        width, height = picture_size(path)
+        width, height = image_size(path)
         split = _split(parts[0]) if is_split else ""
         images.append(
             {
@@ -325,9 +325,9 @@ def _image(record: dict[str, Any], folder: Path, table: Path, line: int) -> dict
     size = record.get("width"), record.get("height")
     if size == (None, None):
         if not path.is_file():
-            problem = f"no picture {name[:200]!r} beside it, and no size of it"
+            problem = f"no image {name[:200]!r} beside it, and no size of it"
             raise FormatError(str(table), line, problem, "Add either.")
-        size = picture_size(path)
+        size = image_size(path)
     if not all(type(side) is int and 0 <= side <= _MOST for side in size):
         raise FormatError(str(table), line, f"the size {size!r:.40}", "Whole pixels are expected.")
     place = table.parent.relative_to(folder)

@@ -7,10 +7,10 @@ in the camera's frame, angles are in radians. Where nothing is known of a value 
 which are a class like any other here.
 
 What a line says beyond its box are attributes: ``truncated`` and ``occluded``, 0 or 1; where KITTI
-says more, the share that is out of the picture as ``truncation`` and the degree 0 to 3 as
+says more, the share that is out of the image as ``truncation`` and the degree 0 to 3 as
 ``occlusion``; ``alpha``; ``score``; and the ``cuboid``.
 
-Reading loses nothing. The sizes of pictures are not in it. Writing loses (``kitti_losses`` counts
+Reading loses nothing. The sizes of images are not in it. Writing loses (``kitti_losses`` counts
 it) all that is no upright box, what joins labels to objects, other attributes, class ids, classes
 without a box, and blanks in class names, for which ``_`` stands. Numbers have six decimals at most.
 """
@@ -27,9 +27,9 @@ from annotation_platform.formats.files import (
     class_ids,
     files_under,
     finite_numbers,
+    image_size,
     make_dataset,
     make_ontology,
-    picture_size,
     read_text,
     refuse_link,
     write_files,
@@ -59,14 +59,14 @@ _DECIMALS = 6
 
 
 def write_kitti(dataset: Dataset, folder: Path) -> None:
-    """Write the files of ``render_kitti`` under ``folder``; pictures are the caller's to place."""
+    """Write the files of ``render_kitti`` under ``folder``; images are the caller's to place."""
     write_files(render_kitti(dataset), folder)
 
 
 def render_kitti(dataset: Dataset) -> dict[str, bytes]:
     """Return the KITTI files of ``dataset``: ``<split>/label_2/<image_id>.txt``, also empty ones.
 
-    Without splits they are ``label_2/<image_id>.txt``. Pictures belong into ``image_2`` beside.
+    Without splits they are ``label_2/<image_id>.txt``. Images belong into ``image_2`` beside.
     Equal datasets give equal bytes, whatever the order of their rows.
 
     Raises:
@@ -150,17 +150,17 @@ def kitti_losses(dataset: Dataset) -> list[str]:
 def read_kitti(folder: Path, *, sizes: Mapping[str, tuple[int, int]] | None = None) -> Dataset:
     """Return the dataset of a KITTI folder, or of one with such a folder for each split.
 
-    Image ids are the names of the text files; pictures in ``image_2`` without one have no
+    Image ids are the names of the text files; images in ``image_2`` without one have no
     objects. ``training`` and ``testing`` are the splits train and test. Classes are numbered from
     0 in alphabetical order.
 
     Args:
         folder: The folder of ``label_2``, or of the splits.
-        sizes: Image id to width and height, where pictures are not at hand: ``file_name`` is then
-            empty. Otherwise they are read from each picture's header.
+        sizes: Image id to width and height, where images are not at hand: ``file_name`` is then
+            empty. Otherwise they are read from each image's header.
 
     Raises:
-        FormatError: a line is not KITTI's; a file has no picture, or is a link out of the folder;
+        FormatError: a line is not KITTI's; a file has no image, or is a link out of the folder;
             an image is in two splits.
     """
     images: dict[str, dict[str, object]] = {}
@@ -169,17 +169,17 @@ def read_kitti(folder: Path, *, sizes: Mapping[str, tuple[int, int]] | None = No
         split = "" if place == folder else place.name
         split = {"training": "train", "testing": "test"}.get(split, split)
         texts = _files(folder, place / "label_2", {".txt"})
-        pictures = _files(folder, place / "image_2", IMAGE_SUFFIXES)
-        for image_id in sorted(texts.keys() | pictures.keys()):
-            path = texts.get(image_id) or pictures[image_id]
+        image_files = _files(folder, place / "image_2", IMAGE_SUFFIXES)
+        for image_id in sorted(texts.keys() | image_files.keys()):
+            path = texts.get(image_id) or image_files[image_id]
             if image_id in images:
                 problem = f"image {image_id!r} is in the split {images[image_id]['split']} too"
                 raise FormatError(str(path), 0, problem, "Remove one of the two.")
-            picture = pictures.get(image_id)
-            width, height = _size(path, picture, (sizes or {}).get(image_id))
+            image_file = image_files.get(image_id)
+            width, height = _size(path, image_file, (sizes or {}).get(image_id))
             images[image_id] = {
                 "image_id": image_id,
-                "file_name": picture.relative_to(folder).as_posix() if picture else "",
+                "file_name": image_file.relative_to(folder).as_posix() if image_file else "",
                 "split": split,
                 "width": width,
                 "height": height,
@@ -213,13 +213,13 @@ def _files(folder: Path, place: Path, suffixes: set[str]) -> dict[str, Path]:
     return found
 
 
-def _size(path: Path, picture: Path | None, known: tuple[int, int] | None) -> tuple[int, int]:
+def _size(path: Path, image_file: Path | None, known: tuple[int, int] | None) -> tuple[int, int]:
     if known is not None:
         return known
-    if picture is None:
-        problem = f"no picture image_2/{path.stem}.* for it"
+    if image_file is None:
+        problem = f"no image image_2/{path.stem}.* for it"
         raise FormatError(str(path), 0, problem, "Add it or remove the file.")
-    return picture_size(picture)
+    return image_size(image_file)
 
 
 def _read_labels(path: Path) -> list[dict[str, object]]:

@@ -10,12 +10,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from annotation_platform.errors import DataError, FormatError
-from annotation_platform.formats.files import IMAGE_SUFFIXES, picture_size
+from annotation_platform.formats.files import IMAGE_SUFFIXES, image_size
 
 if TYPE_CHECKING:
     from annotation_platform.schema.dataset import Dataset
 
-Pictures = Mapping[str, Path]
+ImageFiles = Mapping[str, Path]
 """The file of each image that has one at hand, by image id."""
 
 Progress = Callable[[int, int], None]
@@ -34,14 +34,14 @@ class Reading:
 class Format:
     """One way to put a dataset into a folder.
 
-    * ``read(path, pictures)`` takes a folder, or a file where the format has one, and the folder
-      of the pictures, if that is another one; the format's own FormatErrors come through;
-    * ``write(dataset, folder, pictures, progress)`` writes the labels, and the pictures only if
-      ``packs_pictures``;
+    * ``read(path, images)`` takes a folder, or a file where the format has one, and the folder
+      of the images, if that is another one; the format's own FormatErrors come through;
+    * ``write(dataset, folder, images, progress)`` writes the labels, and the images only if
+      ``packs_images``;
     * ``losses(dataset)`` are the sentences on what it cannot hold of this dataset;
-    * ``pictures(dataset)`` is where each picture belongs in the folder, in the order of
+    * ``images(dataset)`` is where each image belongs in the folder, in the order of
       ``dataset.images``; None if the format has no place for them;
-    * ``unpack(path, folder)`` writes the pictures that are packed into the labels' files;
+    * ``unpack(path, folder)`` writes the images that are packed into the labels' files;
     * ``shapes()`` are the names of the label shapes that it holds, also as ``holds``: other areas
       are written as one of those or left out, and ``losses`` counts them;
     * ``options`` tell formats of one module apart.
@@ -50,13 +50,13 @@ class Format:
     name: str
     title: str
     read: Callable[[Path, Path | None], Reading] = field(repr=False)
-    write: Callable[["Dataset", Path, Pictures, Progress | None], None] = field(repr=False)
+    write: Callable[["Dataset", Path, ImageFiles, Progress | None], None] = field(repr=False)
     losses: Callable[["Dataset"], list[str]] = field(repr=False)
     shapes: Callable[[], Collection[str]] = field(repr=False)
-    pictures: Callable[["Dataset"], list[str]] | None = field(default=None, repr=False)
+    image_files: Callable[["Dataset"], list[str]] | None = field(default=None, repr=False)
     options: Mapping[str, Any] = field(default_factory=dict)
     unpack: Callable[[Path, Path], dict[str, Path]] | None = field(default=None, repr=False)
-    packs_pictures: bool = False
+    packs_images: bool = False
 
     @property
     def holds(self) -> frozenset[str]:
@@ -76,7 +76,7 @@ def _plain(
     title: str,
     module: str,
     *,
-    pictures: Callable[["Dataset"], list[str]] | None = None,
+    image_files: Callable[["Dataset"], list[str]] | None = None,
     read: Callable[[Path, Path | None], Reading] | None = None,
     shapes: Callable[[Any], Collection[str]] = lambda held: held,
     **options: Any,
@@ -86,7 +86,7 @@ def _plain(
     def function(kind: str) -> Any:
         return getattr(import_module(f"annotation_platform.formats.{module}"), kind.format(module))
 
-    def write(dataset: "Dataset", folder: Path, _: Pictures, __: Progress | None) -> None:
+    def write(dataset: "Dataset", folder: Path, _: ImageFiles, __: Progress | None) -> None:
         function("write_{}")(dataset, folder, **options)
 
     return Format(
@@ -100,22 +100,22 @@ def _plain(
             )
         ),
         shapes=lambda: shapes(function("HOLDS")),
-        pictures=pictures,
+        image_files=image_files,
         options=options,
     )
 
 
 def _yolo(task: str, title: str) -> Format:
-    def read(path: Path, pictures: Path | None) -> Reading:
+    def read(path: Path, image_files: Path | None) -> Reading:
         from annotation_platform.formats.yolo import read_yolo
 
-        return Reading(read_yolo(path, sizes=_sizes(pictures, _ids), task=task))  # type: ignore[arg-type]
+        return Reading(read_yolo(path, sizes=_sizes(image_files, _ids), task=task))  # type: ignore[arg-type]
 
     return _plain(
         f"yolo-{task}",
         f"YOLO {title}: data.yaml and a text file an image",
         "yolo",
-        pictures=lambda dataset: _placed(dataset, "images/{split}/{id}{suffix}"),
+        image_files=lambda dataset: _placed(dataset, "images/{split}/{id}{suffix}"),
         read=read,
         shapes=lambda held: held[task],
         task=task,
@@ -126,7 +126,7 @@ def _voc(name: str, title: str, *, one_based: bool) -> Format:
     def read(path: Path, _: Path | None) -> Reading:
         from annotation_platform.formats.voc import read_voc
 
-        # Files say the sizes themselves, as a rule; where they do not, pictures must be there.
+        # Files say the sizes themselves, as a rule; where they do not, images must be there.
         found = read_voc(path, one_based=one_based)
         return Reading(found.dataset, found.problems)
 
@@ -134,22 +134,22 @@ def _voc(name: str, title: str, *, one_based: bool) -> Format:
         name,
         title,
         "voc",
-        pictures=lambda dataset: _placed(dataset, "JPEGImages/{id}{suffix}"),
+        image_files=lambda dataset: _placed(dataset, "JPEGImages/{id}{suffix}"),
         read=read,
         one_based=one_based,
     )
 
 
-def _read_kitti(path: Path, pictures: Path | None) -> Reading:
+def _read_kitti(path: Path, image_files: Path | None) -> Reading:
     from annotation_platform.formats.kitti import read_kitti
 
-    return Reading(read_kitti(path, sizes=_sizes(pictures, _ids)))
+    return Reading(read_kitti(path, sizes=_sizes(image_files, _ids)))
 
 
-def _read_createml(path: Path, pictures: Path | None) -> Reading:
+def _read_createml(path: Path, image_files: Path | None) -> Reading:
     from annotation_platform.formats.createml import read_createml
 
-    return Reading(read_createml(path, sizes=_sizes(pictures, _names)))
+    return Reading(read_createml(path, sizes=_sizes(image_files, _names)))
 
 
 def _read_label_studio(path: Path, _: Path | None) -> Reading:
@@ -169,7 +169,7 @@ def _read_rows(module: str, kind: str) -> Callable[[Path, Path | None], Reading]
 def _rows(name: str, title: str, kind: str, **options: Any) -> Format:
     module = "annotation_platform.formats.csv_jsonl"
 
-    def write(dataset: "Dataset", folder: Path, _: Pictures, __: Progress | None) -> None:
+    def write(dataset: "Dataset", folder: Path, _: ImageFiles, __: Progress | None) -> None:
         getattr(import_module(module), f"write_{kind}")(dataset, folder, **options)
 
     return Format(
@@ -190,26 +190,26 @@ def _every_shape() -> Collection[str]:
 
 
 def _write_webdataset(
-    dataset: "Dataset", folder: Path, pictures: Pictures, progress: Progress | None
+    dataset: "Dataset", folder: Path, image_files: ImageFiles, progress: Progress | None
 ) -> None:
     from annotation_platform.formats.webdataset import write_webdataset
 
-    write_webdataset(dataset, folder, pictures=pictures, progress=progress)
+    write_webdataset(dataset, folder, image_files=image_files, progress=progress)
 
 
 def _unpack_webdataset(path: Path, folder: Path) -> dict[str, Path]:
-    from annotation_platform.formats.webdataset import unpack_pictures
+    from annotation_platform.formats.webdataset import unpack_images
 
-    return unpack_pictures(path, folder)
+    return unpack_images(path, folder)
 
 
 def _write_imagefolder(
-    dataset: "Dataset", folder: Path, pictures: Pictures, _: Progress | None
+    dataset: "Dataset", folder: Path, image_files: ImageFiles, _: Progress | None
 ) -> None:
     from annotation_platform.formats.imagefolder import is_one_choice, write_imagefolder
 
-    # Without their pictures, class folders would be nothing.
-    whole = bool(pictures) and is_one_choice(dataset)
+    # Without their images, class folders would be nothing.
+    whole = bool(image_files) and is_one_choice(dataset)
     write_imagefolder(dataset, folder, class_folders=whole)
 
 
@@ -238,16 +238,16 @@ def _placed(dataset: "Dataset", form: str) -> list[str]:
 def _sizes(
     folder: Path | None, keys: Callable[[PurePosixPath], Sequence[str]]
 ) -> dict[str, tuple[int, int]] | None:
-    """Return the sizes of all pictures in a folder, by each name that an image may go by."""
+    """Return the sizes of all images in a folder, by each name that an image may go by."""
     if folder is None:
         return None
     sizes: dict[str, tuple[int, int]] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            size = picture_size(path)
+            size = image_size(path)
             for key in keys(PurePosixPath(path.relative_to(folder).as_posix())):
                 if sizes.setdefault(key, size) != size:
-                    problem = f"another picture {key!r} has another size"
+                    problem = f"another image {key!r} has another size"
                     raise FormatError(str(path), 0, problem, "Name the folder of one of the two.")
     return sizes
 
@@ -261,7 +261,7 @@ def _names(path: PurePosixPath) -> Sequence[str]:
 
 
 _ALL = (
-    _plain("coco", "COCO JSON, a file a split", "coco", pictures=_file_names),
+    _plain("coco", "COCO JSON, a file a split", "coco", image_files=_file_names),
     _yolo("detect", "boxes"),
     _yolo("segment", "outlines"),
     _yolo("obb", "rotated boxes"),
@@ -276,23 +276,23 @@ _ALL = (
         "kitti",
         "KITTI, a text file an image",
         "kitti",
-        pictures=lambda dataset: _placed(dataset, "{split}/image_2/{id}{suffix}"),
+        image_files=lambda dataset: _placed(dataset, "{split}/image_2/{id}{suffix}"),
         read=_read_kitti,
     ),
-    _plain("createml", "Create ML JSON", "createml", pictures=_file_names, read=_read_createml),
+    _plain("createml", "Create ML JSON", "createml", image_files=_file_names, read=_read_createml),
     _rows("csv", "CSV for programs, exact", "csv"),
     _rows("csv-spreadsheet", "CSV for people: no cell is a formula", "csv", spreadsheet=True),
     _rows("jsonl", "JSON Lines, exact", "jsonl"),
     _plain("label-studio", "Label Studio JSON", "label_studio", read=_read_label_studio),
     Format(
         "webdataset",
-        "WebDataset shards, pictures included",
+        "WebDataset shards, images included",
         _read_rows("annotation_platform.formats.webdataset", "webdataset"),
         _write_webdataset,
         losses=lambda _: [],
         shapes=_every_shape,
         unpack=_unpack_webdataset,
-        packs_pictures=True,
+        packs_images=True,
     ),
     Format(
         "imagefolder",
@@ -303,7 +303,7 @@ _ALL = (
             import_module("annotation_platform.formats.imagefolder").imagefolder_losses(dataset)
         ),
         shapes=lambda: import_module("annotation_platform.formats.imagefolder").HOLDS,
-        pictures=_imagefolder_places,
+        image_files=_imagefolder_places,
     ),
 )
 

@@ -1,12 +1,12 @@
-"""Label Studio's JSON: tasks with their annotations, regions in percent of the picture.
+"""Label Studio's JSON: tasks with their annotations, regions in percent of the image.
 
 Reading loses who answered, predictions, drafts, texts, ratings and relations, and which question a
-choice answers; a region that is nothing usable takes the whole picture with it, because without it
+choice answers; a region that is nothing usable takes the whole image with it, because without it
 the rest would say another thing. An annotation's points that are under another region are of one
 object with it, as the writer puts them.
 
 Writing loses attributes, that several outlines are one object, and all of the ontology but the
-names of classes that are used; pictures are named by file only. Regions are in percent, which
+names of classes that are used; images are named by file only. Regions are in percent, which
 moves a place by less than a millionth of a pixel. A task's data say split and size, too.
 """
 
@@ -21,7 +21,7 @@ from annotation_platform.errors import DataError
 from annotation_platform.formats.files import class_ids, write_files
 from annotation_platform.formats.label_studio_reading import (
     LabelStudioReading,
-    picture_path,
+    image_path,
     read_label_studio,
 )
 from annotation_platform.formats.losses import (
@@ -40,8 +40,8 @@ from annotation_platform.schema.shapes import AREAS, POINTS, Label
 
 __all__ = [
     "LabelStudioReading",
+    "image_path",
     "label_studio_losses",
-    "picture_path",
     "read_label_studio",
     "render_label_studio",
     "write_label_studio",
@@ -59,18 +59,18 @@ def write_label_studio(dataset: Dataset, folder: Path, *, prefix: str = "") -> N
 
 
 def render_label_studio(dataset: Dataset, *, prefix: str = "") -> dict[str, bytes]:
-    """Return ``label_studio.json``: a task for each picture, by image id, with one annotation.
+    """Return ``label_studio.json``: a task for each image, by image id, with one annotation.
 
     Label Studio imports it, and its converter reads it; controls are called as the platform's
     interface calls them. Tasks and annotations are numbered from 1. Equal datasets give equal
     bytes, whatever the order of their rows.
 
     Args:
-        dataset: What is written; a picture's size must be known where it has labels.
+        dataset: What is written; an image's size must be known where it has labels.
         prefix: Put before each file name, e.g. ``/data/local-files/?d=`` or ``s3://bucket/``.
 
     Raises:
-        DataError: a label's class or image is unknown, or its picture's size.
+        DataError: a label's class or image is unknown, or its image's size.
     """
     class_ids(dataset)
     drawn = _by_image(dataset.labels)
@@ -141,7 +141,7 @@ def _by_image(labels: pd.DataFrame) -> dict[str, list[tuple[Label, str]]]:
 def _result(
     drawn: list[tuple[Label, str]], image_id: str, width: int, height: int
 ) -> list[dict[str, Any]]:
-    """Return the regions of one picture; points of an object are under its first outline."""
+    """Return the regions of one image; points of an object are under its first outline."""
     if not drawn:
         return []
     try:

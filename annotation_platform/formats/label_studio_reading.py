@@ -51,7 +51,7 @@ class LabelStudioReading:
 
 @dataclass(frozen=True)
 class _Labelled:
-    """The picture of a task and the labels of its annotation, each with its instance.
+    """The image of a task and the labels of its annotation, each with its instance.
 
     The size is 0 where neither a region nor the task says it.
     """
@@ -75,22 +75,22 @@ class _TaskError(ValueError):
 def read_label_studio(path: Path, *, only_boxes: bool = False) -> LabelStudioReading:
     """Return the dataset of a JSON export (the full one, not JSON-MIN), judged task by task.
 
-    An annotation without regions says that there is nothing in the picture; a skipped one says
+    An annotation without regions says that there is nothing in the image; a skipped one says
     nothing, and a task with none that counts is not in the dataset; neither is one whose annotator
-    could not tell. Of several the one updated last counts. Two tasks on the same picture are left
+    could not tell. Of several the one updated last counts. Two tasks on the same image are left
     out both. A box may reach a pixel outside and is cut there; what else is changed or refused is
     what ``read_result`` of ``labeling/backends/label_studio`` changes or refuses. A rectangle that
     is turned is a rotated box, and one that is not is a box, whatever others of its class are.
 
-    ``file_name`` is what the task calls the picture: the path in its address, without server,
-    bucket and the prefix of uploads. Where nothing is in a picture and the task does not say its
+    ``file_name`` is what the task calls the image: the path in its address, without server,
+    bucket and the prefix of uploads. Where nothing is in an image and the task does not say its
     size, as ours do, it is 0 × 0. Classes are those of all regions that are read, numbered from 0
     in alphabetical order.
 
     Args:
         path: The export.
         only_boxes: Only rectangles are read, turned ones as the box around them: choices are
-            passed over, and any other region takes its picture with it.
+            passed over, and any other region takes its image with it.
 
     Raises:
         FormatError: the file is no such export, or no task of it has a usable label.
@@ -115,14 +115,14 @@ def read_label_studio(path: Path, *, only_boxes: bool = False) -> LabelStudioRea
     for position, task in enumerate(tasks, start=1):
         name = _task_name(task, position)
         try:
-            answers = _answers(task)
-            if not answers:
+            annotations = _annotations(task)
+            if not annotations:
                 continue
-            found = _read(name, task, answers[-1], read, passed_over=_NOT_REGIONS[only_boxes])
+            found = _read(name, task, annotations[-1], read, passed_over=_NOT_REGIONS[only_boxes])
         except _TaskError as error:
             problems.append(f"{path}: {name} is left out: {error}")
             continue
-        several += len(answers) > 1
+        several += len(annotations) > 1
         problems += [f"{path}: {name}: {note}" for note in found.notes]
         labelled.setdefault(found.file_name, []).append(found)
     if several:
@@ -135,8 +135,8 @@ def read_label_studio(path: Path, *, only_boxes: bool = False) -> LabelStudioRea
     return LabelStudioReading(_dataset(sound, problems, path), tuple(problems))
 
 
-def picture_path(address: str) -> str:
-    """Return the path of a picture in an address of Label Studio's, relative; empty if none.
+def image_path(address: str) -> str:
+    """Return the path of an image in an address of Label Studio's, relative; empty if none.
 
     That is the key in a bucket, ``d`` of a local file, the path on a server, or the name of an
     upload without the eight digits that Label Studio puts before it.
@@ -203,7 +203,7 @@ def _task_name(task: dict[str, Any], position: int) -> str:
     return f"task {key!r:.40}" if isinstance(key, int | str) else f"task number {position}"
 
 
-def _answers(task: dict[str, Any]) -> list[dict[str, Any]]:
+def _annotations(task: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the annotations that count, by when they took their form."""
     annotations = task["annotations"]
     if not isinstance(annotations, list) or not all(isinstance(one, dict) for one in annotations):
@@ -340,16 +340,16 @@ def _joins(region: dict[str, Any]) -> bool:
 def _file_name(task: dict[str, Any]) -> str:
     data = _dict(task.get("data"))
     texts = {key: value for key, value in data.items() if isinstance(value, str)}
-    named = [value for value in texts.values() if _is_picture(picture_path(value))]
+    named = [value for value in texts.values() if _is_image(image_path(value))]
     if "image" not in texts and len(named) != 1:
-        raise _TaskError("its data do not say which picture it is on, in a field `image`")
-    path = picture_path(texts.get("image", named[0] if named else ""))
+        raise _TaskError("its data do not say which image it is on, in a field `image`")
+    path = image_path(texts.get("image", named[0] if named else ""))
     if not path or path.endswith("/") or ".." in PurePosixPath(path).parts:
         raise _TaskError(f"{texts.get('image', path)!r:.80} is no file name")
     return path
 
 
-def _is_picture(path: str) -> bool:
+def _is_image(path: str) -> bool:
     return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
 
 
@@ -367,7 +367,7 @@ def _without_twins(regions: list[Any]) -> list[Any]:
 
 
 def _size(regions: list[Any], data: dict[str, Any]) -> tuple[int, int]:
-    """Return the size of the picture that the regions were drawn on: all on the same.
+    """Return the size of the image that the regions were drawn on: all on the same.
 
     Choices may say none; where no region does, the task's data may, and 0 × 0 is unknown.
     """
@@ -386,10 +386,10 @@ def _size(regions: list[Any], data: dict[str, Any]) -> tuple[int, int]:
     ]
     first = sizes[0]
     if any(size != first for size in sizes):
-        raise _TaskError("its regions were drawn on pictures of different sizes")
+        raise _TaskError("its regions were drawn on images of different sizes")
     whole = [side for side in first if isinstance(side, int) and 1 <= side <= _LONGEST_SIDE]
     if len(whole) != 2:
-        raise _TaskError(f"its picture is said to be {first[0]!r:.20} × {first[1]!r:.20} pixels")
+        raise _TaskError(f"its image is said to be {first[0]!r:.20} × {first[1]!r:.20} pixels")
     return whole[0], whole[1]
 
 

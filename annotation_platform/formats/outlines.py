@@ -11,16 +11,16 @@ from annotation_platform.schema.shapes import SHAPES, Label, area_of, outlines_o
 
 
 def one_outline(label: Label, *, width: int, height: int) -> FloatArray:
-    """Return the ``(N, 2)`` corners of an area inside its picture, as a single outline.
+    """Return the ``(N, 2)`` corners of an area inside its image, as a single outline.
 
-    An outline that is alone and inside the picture is returned as it is. Otherwise the area is cut
-    at the picture's edges, and what is then in several pieces, or has holes, is joined: see
-    ``joined``. An area that lies outside the picture, or encloses nothing, gives no corners.
+    An outline that is alone and inside the image is returned as it is. Otherwise the area is cut
+    at the image's edges, and what is then in several pieces, or has holes, is joined: see
+    ``joined``. An area that lies outside the image, or encloses nothing, gives no corners.
 
     Args:
         label: A box, rotated box, polygon or mask, absolute pixels.
-        width: The picture's, in pixels.
-        height: The picture's, in pixels.
+        width: The image's, in pixels.
+        height: The image's, in pixels.
     """
     outlines = [np.reshape(each, (-1, 2)).astype(np.float64) for each in outlines_of(label)]
     inside = all(((each >= 0) & (each <= (width, height))).all() for each in outlines)
@@ -33,13 +33,13 @@ def one_outline(label: Label, *, width: int, height: int) -> FloatArray:
 
 
 def _rings(label: Label, width: int, height: int) -> list[FloatArray]:
-    """Return the outlines, and the holes, of an area as far as it is in the picture."""
+    """Return the outlines, and the holes, of an area as far as it is in the image."""
     import shapely
 
     outlined = Label.polygon("", outlines_of(label))
     inside = shapely.box(0, 0, width, height)
     area = shapely.intersection(area_of(outlined), inside)
-    # What only touches the picture leaves lines and points behind. Sorted by place.
+    # What only touches the image leaves lines and points behind. Sorted by place.
     pieces = [
         piece
         for piece in shapely.get_parts(area.normalize())

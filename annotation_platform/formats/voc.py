@@ -35,9 +35,9 @@ from annotation_platform.formats.files import (
     files_under,
     finite_numbers,
     image_ids,
+    image_size,
     make_dataset,
     make_ontology,
-    picture_size,
     read_text,
     refuse_link,
     refuse_way_out,
@@ -63,7 +63,7 @@ _FLAGS = ("truncated", "difficult", "occluded")
 _NO_POSE = "Unspecified"
 _MOST_PIXELS = 10**9
 _DECIMALS = 6
-_PICTURES = "JPEGImages/"
+_IMAGES = "JPEGImages/"
 _IDS = "# class_ids:"
 _OF_A_CLASS = re.compile(r".*_(train|val|test|trainval)")
 # XML 1.0 has no place for these; the rest would be trimmed or made a blank on reading.
@@ -71,7 +71,7 @@ _NOT_IN_XML = re.compile("[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|^\\s|
 
 
 def write_voc(dataset: Dataset, folder: Path, *, one_based: bool = False) -> None:
-    """Write the files of ``render_voc`` under ``folder``; pictures are the caller's to place."""
+    """Write the files of ``render_voc`` under ``folder``; images are the caller's to place."""
     write_files(render_voc(dataset, one_based=one_based), folder)
 
 
@@ -115,7 +115,7 @@ def _xml(text: str) -> str:
 def _heads(images: pd.DataFrame) -> list[str]:
     columns = [images[name].tolist() for name in ("file_name", "width", "height")]
     return [
-        f"<annotation>\n\t<filename>{_xml(name.removeprefix(_PICTURES))}</filename>\n"
+        f"<annotation>\n\t<filename>{_xml(name.removeprefix(_IMAGES))}</filename>\n"
         f"\t<size>\n\t\t<width>{width}</width>\n\t\t<height>{height}</height>\n"
         "\t\t<depth>3</depth>\n\t</size>\n\t<segmented>0</segmented>\n"
         for name, width, height in zip(*columns, strict=True)
@@ -179,7 +179,7 @@ class VocReading:
 
 @dataclass(frozen=True)
 class VocFile:
-    """One file: the picture it names, perhaps empty, its boxes, and those left out and why.
+    """One file: the image it names, perhaps empty, its boxes, and those left out and why.
 
     ``size`` is width and height, None where the file does not say. A box has ``class_name`` and
     the columns of ``geometry.BOX_COLUMNS``, and perhaps ``attributes``.
@@ -197,22 +197,22 @@ def read_voc(
     """Return the dataset of VOC files; boxes without area are left out, and named in ``problems``.
 
     With ``images``, ``annotations`` are files, or the folder of ``*.xml``, and each must name a
-    picture in ``images``: ``file_name`` is relative to that, splits are empty, classes are
+    image in ``images``: ``file_name`` is relative to that, splits are empty, classes are
     numbered from 0 in alphabetical order.
 
     Without, ``annotations`` is a folder of VOC's layout, as ``render_voc`` writes it, or one of XML
-    files beside their pictures. Image ids are the names of the XML files; splits are those of
-    ``ImageSets/Main``, an image that has only a picture included; classes and ids are those of
-    ``labelmap.txt``, if it is there. ``file_name`` begins with ``JPEGImages/`` if the picture is
-    there. Pictures are needed only where a file does not say its size.
+    files beside their images. Image ids are the names of the XML files; splits are those of
+    ``ImageSets/Main``, an image that has only an image included; classes and ids are those of
+    ``labelmap.txt``, if it is there. ``file_name`` begins with ``JPEGImages/`` if the image is
+    there. Images are needed only where a file does not say its size.
 
     Raises:
-        FormatError: a file is not VOC, is a link out of the folder, names a picture outside of it
+        FormatError: a file is not VOC, is a link out of the folder, names an image outside of it
             or none, has a class that ``labelmap.txt`` lacks, or is in two splits.
     """
     if images is None:
         if not isinstance(annotations, Path):
-            raise TypeError("files without the folder of their pictures")
+            raise TypeError("files without the folder of their images")
         return _read_folder(annotations, one_based=one_based)
     files = sorted(annotations.glob("*.xml") if isinstance(annotations, Path) else annotations)
     read = [(path, read_voc_file(path, one_based=one_based)) for path in files]
@@ -225,9 +225,9 @@ def read_voc(
                 str(path),
                 0,
                 f"names the image {name!r}, which is not in {images}",
-                "Correct <filename> or add the picture.",
+                "Correct <filename> or add the image.",
             )
-        width, height = file.size or picture_size(images / name)
+        width, height = file.size or image_size(images / name)
         rows.append({"file_name": name, "split": "", "width": width, "height": height})
     where = annotations if isinstance(annotations, Path) else images
     ids = image_ids([str(row["file_name"]) for row in rows], where=where)
@@ -268,13 +268,13 @@ def _read_folder(folder: Path, *, one_based: bool) -> VocReading:
     }
     files = {key: read_voc_file(path, one_based=one_based) for key, path in paths.items()}
     split_of = _splits(folder)
-    pictures = _pictures(folder) if split_of.keys() - files.keys() else {}
+    image_files = _image_files(folder) if split_of.keys() - files.keys() else {}
     images: list[dict[str, object]] = []
-    for key in sorted(files.keys() | (split_of.keys() & pictures.keys())):
+    for key in sorted(files.keys() | (split_of.keys() & image_files.keys())):
         if key in files:
-            file_name, size = _picture(folder, paths[key], files[key])
+            file_name, size = _image(folder, paths[key], files[key])
         else:
-            file_name, size = pictures[key], picture_size(folder / pictures[key])
+            file_name, size = image_files[key], image_size(folder / image_files[key])
         images.append(
             {
                 "image_id": key,
@@ -289,23 +289,23 @@ def _read_folder(folder: Path, *, one_based: bool) -> VocReading:
     return _reading(images, files, ontology)
 
 
-def _picture(folder: Path, path: Path, file: VocFile) -> tuple[str, tuple[int, int]]:
-    """Return the name, relative to the folder, and the size of the picture that a file names."""
+def _image(folder: Path, path: Path, file: VocFile) -> tuple[str, tuple[int, int]]:
+    """Return the name, relative to the folder, and the size of the image that a file names."""
     name = file.file_name
     if name:
         refuse_way_out(name, where=path)
-    places = (name if not name else _PICTURES + name, name)
+    places = (name if not name else _IMAGES + name, name)
     there = next((each for each in places if each and (folder / each).is_file()), "")
     if there:
         refuse_link(folder / there, folder)
     if file.size is None and not there:
-        problem = f"no size, and no picture {name!r} in {folder}"
-        raise FormatError(str(path), 0, problem, "Add <size> or the picture.")
-    return there or name, file.size or picture_size(folder / there)
+        problem = f"no size, and no image {name!r} in {folder}"
+        raise FormatError(str(path), 0, problem, "Add <size> or the image.")
+    return there or name, file.size or image_size(folder / there)
 
 
-def _pictures(folder: Path) -> dict[str, str]:
-    place = folder / _PICTURES
+def _image_files(folder: Path) -> dict[str, str]:
+    place = folder / _IMAGES
     found: dict[str, str] = {}
     for path in files_under(place, folder, IMAGE_SUFFIXES):
         key = path.relative_to(place).with_suffix("").as_posix()

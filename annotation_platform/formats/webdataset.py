@@ -1,14 +1,14 @@
-"""WebDataset: tar files of samples, each a picture and the JSON of its labels, side by side.
+"""WebDataset: tar files of samples, each an image and the JSON of its labels, side by side.
 
 A shard is ``<split>-000000.tar`` (``unsplit-000000.tar`` without one). Of each image it has
 ``<key>.<extension>`` and ``<key>.json``: a list with the lines that ``csv_jsonl.py`` writes of that
 image. A key ends at the first full stop of its name, so those of image ids are written as ``%2E``.
 ``ontology.json`` beside the shards holds the classes.
 
-Shards of equal datasets and pictures are equal, byte by byte: sorted, without times or owners.
+Shards of equal datasets and images are equal, byte by byte: sorted, without times or owners.
 
-Writing loses nothing; without pictures there are JSON members only. Reading passes over members
-that are neither ``.json`` nor a picture, and refuses a shard with links, devices, holes, names that
+Writing loses nothing; without images there are JSON members only. Reading passes over members
+that are neither ``.json`` nor an image, and refuses a shard with links, devices, holes, names that
 lead elsewhere, one name twice, or an end that is missing.
 """
 
@@ -49,23 +49,23 @@ def write_webdataset(
     dataset: Dataset,
     folder: Path,
     *,
-    pictures: Mapping[str, Path] | None = None,
+    image_files: Mapping[str, Path] | None = None,
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write the shards of ``dataset`` and ``ontology.json`` into ``folder``.
 
     Args:
-        dataset: What is written; a picture's extension is that of its file.
+        dataset: What is written; an image's extension is that of its file.
         folder: Where; made if need be.
-        pictures: The file of each image, by image id; an image without has its labels only.
+        images: The file of each image, by image id; an image without has its labels only.
         shard_bytes: A shard ends before its files exceed this, but has one image at least; its
             end, and extended headers for long names, come on top.
         progress: Called with the number of images done and of all.
 
     Raises:
         DataError: see ``csv_jsonl.render_csv``.
-        OSError: a picture cannot be read, or a shard not be written.
+        OSError: an image cannot be read, or a shard not be written.
     """
     check_split_names(dataset)
     write_files(render_ontology(dataset), folder)
@@ -81,7 +81,7 @@ def write_webdataset(
                 shards.begin()
             for image_id in names:
                 text = ",\n".join(lines[image_id])
-                shards.add(image_id, f"[{text}]\n".encode(), (pictures or {}).get(image_id))
+                shards.add(image_id, f"[{text}]\n".encode(), (image_files or {}).get(image_id))
                 done += 1
                 if progress:
                     progress(done, len(images))
@@ -102,19 +102,19 @@ class _Shards:
         self._tar: tarfile.TarFile | None = None
         self._number = 0
 
-    def add(self, image_id: str, labels: bytes, picture: Path | None) -> None:
+    def add(self, image_id: str, labels: bytes, image_file: Path | None) -> None:
         """Add an image, if need be in a new shard."""
         key = "".join(_ESCAPES.get(sign, sign) for sign in image_id)
-        size = picture.stat().st_size if picture else 0
+        size = image_file.stat().st_size if image_file else 0
         # Each member has a header and ends at a whole block.
         needed = sum(_BLOCK + -(-each // _BLOCK) * _BLOCK for each in (len(labels), size))
         if self._tar and self._tar.offset + needed > self._most_bytes:
             self.close()
         if self._tar is None:
             self.begin()
-        if picture:
-            with picture.open("rb") as file:
-                self._put(f"{key}{picture.suffix.lower()}", size, file)
+        if image_file:
+            with image_file.open("rb") as file:
+                self._put(f"{key}{image_file.suffix.lower()}", size, file)
         self._put(f"{key}.json", len(labels), io.BytesIO(labels))
 
     def begin(self) -> None:
@@ -153,21 +153,21 @@ def read_webdataset(path: Path) -> Dataset:
     return found.dataset(ontology_beside(file))
 
 
-def unpack_pictures(path: Path, folder: Path) -> dict[str, Path]:
-    """Write the pictures of shards into ``folder`` and return their files, by image id.
+def unpack_images(path: Path, folder: Path) -> dict[str, Path]:
+    """Write the images of shards into ``folder`` and return their files, by image id.
 
     Files are called as in the shard. Nothing is written outside of ``folder``.
 
     Raises:
         FormatError: see ``read_webdataset``.
     """
-    pictures: dict[str, Path] = {}
+    image_files: dict[str, Path] = {}
     for number, shard in enumerate(_shards(path)):
         place = folder / f"{number:06d}"
         for sample in _samples(shard, place):
-            if sample.picture and sample.records:
-                pictures[str(sample.records[0].get("image_id"))] = sample.picture
-    return pictures
+            if sample.image_file and sample.records:
+                image_files[str(sample.records[0].get("image_id"))] = sample.image_file
+    return image_files
 
 
 @dataclass
@@ -176,7 +176,7 @@ class _Sample:
 
     key: str
     records: list[dict[str, object]]
-    picture: Path | None = None
+    image_file: Path | None = None
     has_labels: bool = False
 
 
@@ -190,7 +190,7 @@ def _shards(path: Path) -> list[Path]:
 
 
 def _samples(shard: Path, folder: Path | None = None) -> Iterator[_Sample]:
-    """Yield the samples of a shard; their pictures are written into ``folder``, if there is one."""
+    """Yield the samples of a shard; their images are written into ``folder``, if there is one."""
     sample: _Sample | None = None
     keys: set[str] = set()
     for member, file in _members(shard):
@@ -209,12 +209,12 @@ def _samples(shard: Path, folder: Path | None = None) -> Iterator[_Sample]:
             sample.records = _records(file, member, shard)
             sample.has_labels = True
         elif folder and f".{suffix}".lower() in IMAGE_SUFFIXES:
-            if sample.picture:
-                problem = f"two pictures {key!r}"
+            if sample.image_file:
+                problem = f"two images {key!r}"
                 raise FormatError(str(shard), 0, problem, "Write the shard again.")
-            sample.picture = folder / member.name
-            sample.picture.parent.mkdir(parents=True, exist_ok=True)
-            with sample.picture.open("xb") as target:
+            sample.image_file = folder / member.name
+            sample.image_file.parent.mkdir(parents=True, exist_ok=True)
+            with sample.image_file.open("xb") as target:
                 shutil.copyfileobj(file, target)
     if sample:
         yield _whole(sample, shard)
@@ -223,7 +223,7 @@ def _samples(shard: Path, folder: Path | None = None) -> Iterator[_Sample]:
 def _whole(sample: _Sample, shard: Path) -> _Sample:
     if not sample.has_labels:
         problem = f"no {f'{sample.key}.json'!r} in it"
-        raise FormatError(str(shard), 0, problem, "Name shards of labelled pictures.")
+        raise FormatError(str(shard), 0, problem, "Name shards of labelled images.")
     return sample
 
 

@@ -1,6 +1,6 @@
 """YOLO folders: ``data.yaml``, ``images/`` and one text file per image, a line for each object.
 
-All numbers are shares of the picture's sides. After the class number a line has, by task,
+All numbers are shares of the image's sides. After the class number a line has, by task,
 
 ===========  =======================================================================
 ``detect``   ``x_centre y_centre width height``
@@ -16,7 +16,7 @@ alike) and ``kpt_class_ids``. Whatever tells the task, a line that does not fit 
 
 Reading loses nothing. Writing loses what no line has room for (``yolo_losses`` counts it):
 choices; keypoints but those of an object in ``pose``; attributes but ``hidden``; what lies outside
-the picture. In ``segment`` the pieces of an area are joined into one outline by lines that run
+the image. In ``segment`` the pieces of an area are joined into one outline by lines that run
 there and back (``outlines.joined``), so that no piece is lost and none becomes an object.
 """
 
@@ -75,14 +75,14 @@ Units = npt.NDArray[np.int64]
 
 
 def write_yolo(dataset: Dataset, folder: Path, *, task: YoloTask = "detect") -> None:
-    """Write ``data.yaml`` and ``labels/`` under ``folder``; pictures are the caller's to place."""
+    """Write ``data.yaml`` and ``labels/`` under ``folder``; images are the caller's to place."""
     write_files(render_yolo(dataset, task), folder)
 
 
 def render_yolo(dataset: Dataset, task: YoloTask = "detect") -> dict[str, bytes]:
     """Return the YOLO files of ``dataset`` by relative path: ``data.yaml`` and one per image.
 
-    An image without objects has an empty file. Objects are cut at the edges of the picture, so
+    An image without objects has an empty file. Objects are cut at the edges of the image, so
     that no number and no edge lies outside ``[0, 1]``. Equal datasets give equal bytes, whatever
     the order of their rows.
     """
@@ -147,7 +147,7 @@ class _Objects:
     labels: pd.DataFrame
     image_names: list[str]  # sorted
     image: npt.NDArray[np.intp]
-    sides: FloatArray  # (N, 2): width and height of each one's picture
+    sides: FloatArray  # (N, 2): width and height of each one's image
     position: npt.NDArray[np.intp]
 
     @classmethod
@@ -219,7 +219,7 @@ def _digits(values: npt.NDArray[Any], places: int) -> npt.NDArray[np.uint8]:
 
 
 def _shares(pixels: FloatArray, sides: FloatArray) -> Units:
-    """Return pixels as billionths of the sides, cut at the picture's edges."""
+    """Return pixels as billionths of the sides, cut at the image's edges."""
     shares = np.clip(np.asarray(pixels, dtype=np.float64) / sides, 0.0, 1.0)
     return np.asarray(np.rint(shares * _UNITS), dtype=np.int64)
 
@@ -307,7 +307,7 @@ def _corners(objects: _Objects) -> FloatArray:
 def _corners_of(label: Label) -> FloatArray:
     if label.shape not in _FOUR_CORNERS:
         try:
-            # The picture's size is of use for making masks only.
+            # The image's size is of use for making masks only.
             label = convert(label, "rotated_box", width=1, height=1).label
         except ValueError:
             # A line has no direction to turn a box to.
@@ -365,7 +365,7 @@ def yolo_losses(dataset: Dataset, task: YoloTask = "detect") -> list[str]:
         lost += sentence(len(joined), ("outline", "outlines"), verb)
     return [
         *lost,
-        *sentence(outside, noun, ("is cut at the picture's edge", "are cut at the picture's edge")),
+        *sentence(outside, noun, ("is cut at the image's edge", "are cut at the image's edge")),
         *attribute_losses(dataset),
         *object_losses(dataset),
         *class_losses(dataset),

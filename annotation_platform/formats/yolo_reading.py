@@ -13,9 +13,9 @@ from annotation_platform.formats.files import (
     IMAGE_SUFFIXES,
     files_under,
     finite_numbers,
+    image_size,
     make_dataset,
     make_ontology,
-    picture_size,
     read_text,
     refuse_link,
 )
@@ -58,30 +58,30 @@ def read_yolo(
 
     Args:
         folder: The folder of ``data.yaml``.
-        sizes: Image id to width and height, where pictures are not at hand: ``file_name`` is then
-            empty. Otherwise shares become pixels by the size in each picture's header.
+        sizes: Image id to width and height, where images are not at hand: ``file_name`` is then
+            empty. Otherwise shares become pixels by the size in each image's header.
         task: What the lines must be. By default ``data.yaml`` tells: ``kpt_shape`` means
             ``pose``, then our own ``task``. Where it does not, the number of values on all
             lines does: 5 ``detect``, 9 ``obb``, else ``segment``.
 
     Raises:
-        FormatError: a line does not fit the task or names no class; two pictures have one label
+        FormatError: a line does not fit the task or names no class; two images have one label
             file; a file is a link out of the folder; a number lies outside 0 to 1.
     """
     classes = _read_classes(folder)
-    pictures, texts = _find(folder)
+    image_files, texts = _find(folder)
     lines = {key: _read_lines(path) for key, path in texts.items()}
     task = task or classes.task or _guess(lines.values())
     images: list[dict[str, object]] = []
     labels: list[dict[str, object]] = []
-    for key in sorted(pictures.keys() | texts.keys()):
+    for key in sorted(image_files.keys() | texts.keys()):
         split, image_id = _split_and_id(key)
-        width, height = _size(key, image_id, pictures, texts, sizes)
-        picture = pictures.get(key)
+        width, height = _size(key, image_id, image_files, texts, sizes)
+        image_file = image_files.get(key)
         images.append(
             {
                 "image_id": image_id,
-                "file_name": picture.relative_to(folder).as_posix() if picture else "",
+                "file_name": image_file.relative_to(folder).as_posix() if image_file else "",
                 "split": split,
                 "width": width,
                 "height": height,
@@ -99,20 +99,20 @@ def read_yolo(
 def _size(
     key: str,
     image_id: str,
-    pictures: Mapping[str, Path],
+    image_files: Mapping[str, Path],
     texts: Mapping[str, Path],
     sizes: Mapping[str, tuple[int, int]] | None,
 ) -> tuple[int, int]:
     if sizes is not None and image_id in sizes:
         return sizes[image_id]
-    if key in pictures:
-        return picture_size(pictures[key])
-    problem = f"no picture images/{key}.* for it"
+    if key in image_files:
+        return image_size(image_files[key])
+    problem = f"no image images/{key}.* for it"
     raise FormatError(str(texts[key]), 0, problem, "Add it or remove the file.")
 
 
 def _find(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return pictures and label files by the path that the two share, without its extension."""
+    """Return images and label files by the path that the two share, without its extension."""
     darknet = {"train": "train", "valid": "val", "val": "val", "test": "test"}
     places = [("", folder / "images", folder / "labels")]
     if (folder / "Annotations").is_dir():
@@ -120,12 +120,12 @@ def _find(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     elif not any(place.is_dir() for place in places[0][1:]):
         names = [(f"{split}/", folder / f"obj_{name}_data") for name, split in darknet.items()]
         places = [(split, place, place) for split, place in names]
-    pictures: dict[str, Path] = {}
+    image_files: dict[str, Path] = {}
     texts: dict[str, Path] = {}
     for prefix, images, labels in places:
-        pictures |= _by_key(folder, images, prefix, IMAGE_SUFFIXES)
+        image_files |= _by_key(folder, images, prefix, IMAGE_SUFFIXES)
         texts |= _by_key(folder, labels, prefix, {".txt"})
-    return pictures, texts
+    return image_files, texts
 
 
 def _by_key(folder: Path, place: Path, prefix: str, suffixes: set[str]) -> dict[str, Path]:

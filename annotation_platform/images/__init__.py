@@ -1,1 +1,1 @@
-"""Looking at every picture: type, decoding, quality, duplicates."""
+"""Looking at every image: type, decoding, quality, duplicates."""

@@ -1,6 +1,6 @@
-"""From bytes to pixels: strictly, so that a damaged picture is refused and never half grey.
+"""From bytes to pixels: strictly, so that a damaged image is refused and never half grey.
 
-Every picture becomes 8-bit RGB by one rule per kind:
+Every image becomes 8-bit RGB by one rule per kind:
 
 - grey, palette and black-and-white: their colours;
 - transparency, of a whole channel or of one colour: flattened on white;
@@ -59,7 +59,7 @@ _MOST_SCANS = 1000
 _SCANS_OF_LARGEST = 20
 """So many scans a JPEG of the most pixels may have; a progressive one has about ten."""
 _BAND_PIXELS = 4_000_000
-"""Colours are converted in bands of so many pixels, so that large pictures are held but twice."""
+"""Colours are converted in bands of so many pixels, so that large images are held but twice."""
 _FAST_PNG_PIXELS = 4_000_000
 
 # Plugins meet hostile bytes with whatever their parsing stumbles over.
@@ -84,7 +84,7 @@ _PILLOW_RAISES = (
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes of a picture declare, read before anything is decoded."""
+    """What the first bytes of an image declare, read before anything is decoded."""
 
     format: str
     mode: str
@@ -94,8 +94,8 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A decoded picture.
+class DecodedImage:
+    """A decoded image.
 
     ``pixels`` are ``(H, W, 3)`` RGB and upright; ``orientation``, 1 to 8, is what they were turned
     by; ``remarks`` says what was wrong and passed over: ``bad_orientation``, ``bad_metadata``, or
@@ -109,10 +109,10 @@ class Picture:
 
 
 def read_header(data: bytes, *, maximum_pixels: int, maximum_frames: int) -> Header:
-    """Return what the picture says of itself, before memory for its pixels is asked for.
+    """Return what the image says of itself, before memory for its pixels is asked for.
 
     Raises:
-        DataError: the bytes are no picture, of a kind that is not allowed, or more than the limits.
+        DataError: the bytes are no image, of a kind that is not allowed, or more than the limits.
     """
     _check_kind(data)
     frames = gif_frames(data, most=maximum_frames)[0] if data[:3] == b"GIF" else 0
@@ -133,17 +133,17 @@ def read_header(data: bytes, *, maximum_pixels: int, maximum_frames: int) -> Hea
 
 
 def decode(data: bytes) -> Pixels:
-    """Return the ``(H, W, 3)`` RGB pixels of an upright picture; see ``decode_picture``."""
-    return decode_picture(data).pixels
+    """Return the ``(H, W, 3)`` RGB pixels of an upright image; see ``decode_image``."""
+    return decode_image(data).pixels
 
 
-def decode_picture(data: bytes) -> Picture:
-    """Return a picture upright and in RGB, by the rules above.
+def decode_image(data: bytes) -> DecodedImage:
+    """Return an image upright and in RGB, by the rules above.
 
     EXIF orientation is applied; one that is none of 1 to 8 is passed over and remarked upon.
 
     Raises:
-        DataError: the picture is truncated or damaged. JPEGs are decoded strictly: libjpeg's
+        DataError: the image is truncated or damaged. JPEGs are decoded strictly: libjpeg's
             warnings, which other decoders swallow, count as damage.
     """
     try:
@@ -165,17 +165,17 @@ def decode_picture(data: bytes) -> Picture:
         raise DataError(f"damaged image: {_one_line(error)}") from error
     # Pillow turns TIFFs itself when it loads them, and no other kind.
     upright = pixels if turned else _turn(pixels, orientation)
-    return Picture(upright, orientation, transparent, remarks)
+    return DecodedImage(upright, orientation, transparent, remarks)
 
 
 def read_orientation(data: bytes) -> int:
-    """Return the EXIF orientation, 1 to 8, that ``decode_picture`` undoes; mostly from the header.
+    """Return the EXIF orientation, 1 to 8, that ``decode_image`` undoes; mostly from the header.
 
     One that is missing or wrong is 1. ``read_header`` is to be asked first: where a PNG keeps its
     EXIF after the pixels, those are decoded.
 
     Raises:
-        DataError: the bytes are no picture.
+        DataError: the bytes are no image.
     """
     try:
         image = _open(data)
@@ -195,12 +195,12 @@ def encode_png(pixels: Pixels) -> bytes:
 
 
 def true_extension(header: Header) -> str:
-    """Return the file extension under which this kind of picture is stored."""
+    """Return the file extension under which this kind of image is stored."""
     return _EXTENSIONS.get(header.format, "png")
 
 
 def misnamed(name: str, kind: str) -> bool:
-    """Return whether a file's name ends like another kind of picture; no ending claims nothing."""
+    """Return whether a file's name ends like another kind of image; no ending claims nothing."""
     _, dot, ending = name.rpartition("/")[2].rpartition(".")
     return bool(dot) and kind in _NAMES and ending.lower() not in _NAMES[kind]
 
@@ -249,7 +249,7 @@ def _count_frames(image: Image.Image, most: int) -> int:
     return count
 
 
-def _decode_jpeg(data: bytes) -> Picture:
+def _decode_jpeg(data: bytes) -> DecodedImage:
     image = _open(data)
     if image.mode in {"L", "RGB"}:
         pixels = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
@@ -258,7 +258,7 @@ def _decode_jpeg(data: bytes) -> Picture:
         image.load()
         pixels = _as_rgb(image, None)
     orientation, remarks = _orientation(image)
-    return Picture(_turn(pixels, orientation), orientation, transparent=False, remarks=remarks)
+    return DecodedImage(_turn(pixels, orientation), orientation, transparent=False, remarks=remarks)
 
 
 def _tiff_facts(image: Image.Image) -> tuple[int, int]:

@@ -15,23 +15,23 @@ from annotation_platform.images.hashing import pixel_sha256
 from annotation_platform.images.near_duplicates import groups, members
 from annotation_platform.images.parallel import map_each
 from annotation_platform.images.signature import (
-    Likeness,
-    LikenessTable,
-    likeness,
-    likeness_rows,
-    set_likeness,
+    Signature,
+    SignatureTable,
+    set_signature,
+    signature,
+    signature_rows,
 )
-from annotation_platform.images.similar_pairs import find_alike
+from annotation_platform.images.similar_pairs import find_similar
 
 _LISTED = 32
-"""Of more copies than this of one picture, only the first is compared and listed with others."""
+"""Of more copies than this of one image, only the first is compared and listed with others."""
 
 
 @dataclass(frozen=True)
 class DuplicatePair:
     """Two files that show the same, ``a`` before ``b``.
 
-    ``distance`` is in bits of 64: of the nearest of their hashes, of a picture as it stands (near)
+    ``distance`` is in bits of 64: of the nearest of their hashes, of an image as it stands (near)
     or turned or cropped (similar); 0 for exact kinds.
     """
 
@@ -43,7 +43,7 @@ class DuplicatePair:
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that is no sound picture, and why."""
+    """A file that is no sound image, and why."""
 
     path: str
     reason: str
@@ -66,15 +66,15 @@ class _Seen:
 
 
 @dataclass(frozen=True)
-class LookForCopies:
+class FindRepeats:
     """Reads and decodes a file, for comparing it."""
 
     maximum_bytes: int
     maximum_pixels: int
     maximum_frames: int
 
-    def __call__(self, file: FoundFile) -> tuple[str, str, Likeness] | SkippedFile:
-        """Return the digests of bytes and pixels and the likeness, or why there are none."""
+    def __call__(self, file: FoundFile) -> tuple[str, str, Signature] | SkippedFile:
+        """Return the digests of bytes and pixels and the signature, or why there are none."""
         try:
             if file.problem:
                 return SkippedFile(file.name, file.problem)
@@ -85,7 +85,7 @@ class LookForCopies:
             pixels = decode(data)
         except DataError as error:
             return SkippedFile(file.name, str(error))
-        return hashlib.sha256(data).hexdigest(), pixel_sha256(pixels), likeness(pixels)
+        return hashlib.sha256(data).hexdigest(), pixel_sha256(pixels), signature(pixels)
 
 
 def find_duplicates(
@@ -97,9 +97,9 @@ def find_duplicates(
     maximum_frames: int = 1000,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Duplicates:
-    """Return which files of a folder, its subfolders included, show the same picture.
+    """Return which files of a folder, its subfolders included, show the same image.
 
-    Two pictures are candidates if one of three hashes differs in at most ``bits`` bits, which is
+    Two images are candidates if one of three hashes differs in at most ``bits`` bits, which is
     searched for exactly; the cosine of their vectors then decides. EXIF orientation is applied
     first. Four kinds, each pair has the first that holds:
 
@@ -111,16 +111,16 @@ def find_duplicates(
       angles are not found.
 
     Groups tie together pairs of all kinds, directly or through others, so that no split holds a
-    picture and its mirror image apart. A picture of one flat colour is like no other but itself.
-    Of more than 32 copies of one picture each is paired with the first, not with each other; see
-    `find_alike` for very many look-alikes. About 5 kB of memory a picture.
+    image and its mirror image apart. An image of one flat colour is like no other but itself.
+    Of more than 32 copies of one image each is paired with the first, not with each other; see
+    `find_similar` for very many near-duplicates. About 5 kB of memory an image.
 
     Args:
         folder: every regular file below it is looked at, whatever its name; links are not
-            followed, and skipped like everything else that is no picture.
+            followed, and skipped like everything else that is no image.
         bits: 0 to 64; above 12 the search compares every pair.
         maximum_bytes: larger files are skipped unread.
-        maximum_pixels, maximum_frames: pictures that declare more are skipped undecoded.
+        maximum_pixels, maximum_frames: images that declare more are skipped undecoded.
         progress: told how many of how many files were looked at.
 
     Raises:
@@ -129,19 +129,19 @@ def find_duplicates(
     files = list_folder(folder)
     seen: list[_Seen] = []
     skipped: list[SkippedFile] = []
-    likenesses = likeness_rows(len(files))
-    looks = map_each(LookForCopies(maximum_bytes, maximum_pixels, maximum_frames), files)
+    signatures = signature_rows(len(files))
+    looks = map_each(FindRepeats(maximum_bytes, maximum_pixels, maximum_frames), files)
     for done, (file, look) in enumerate(zip(files, looks, strict=True), start=1):
         if isinstance(look, SkippedFile):
             skipped.append(look)
         else:
             sha256, pixels, found = look
-            set_likeness(likenesses[len(seen)], sha256, found)
+            set_signature(signatures[len(seen)], sha256, found)
             seen.append(_Seen(file.name, sha256, pixels))
         progress(done, len(files))
     if not seen:
         return Duplicates([], [], skipped)
-    kinds = _all_pairs(seen, likenesses, bits)
+    kinds = _all_pairs(seen, signatures, bits)
     order = sorted(kinds)
     return Duplicates(
         [[seen[place].path for place in group] for group in groups(len(seen), order)],
@@ -151,7 +151,7 @@ def find_duplicates(
 
 
 def _all_pairs(
-    seen: Sequence[_Seen], likenesses: LikenessTable, bits: int
+    seen: Sequence[_Seen], signatures: SignatureTable, bits: int
 ) -> dict[tuple[int, int], tuple[str, int]]:
     """Return kind and distance by the positions, ascending, of two files."""
     _, classes = np.unique([one.pixel_sha256 for one in seen], return_inverse=True)
@@ -162,7 +162,7 @@ def _all_pairs(
             same = seen[a].sha256 == seen[b].sha256
             found[a, b] = ("exact_bytes" if same else "exact_pixels", 0)
     firsts = np.array([group[0] for group in copies])
-    alike = find_alike(likenesses, firsts, known=0, bits=bits)
+    alike = find_similar(signatures, firsts, known=0, bits=bits)
     columns = (alike.earlier, alike.later, alike.near, alike.bits)
     for one, other, near, distance in zip(*(each.tolist() for each in columns), strict=True):
         for a, b in product(_listed(copies[one]), _listed(copies[other])):

@@ -1,4 +1,4 @@
-"""A vector for every picture: those that look alike lie close together. None is made twice.
+"""A vector for every image: those that look alike lie close together. None is made twice.
 
 Vectors are kept in the lake by what made them and by the SHA-256 of the landed bytes, so nobody can
 be handed the vector of another model: it lies elsewhere.
@@ -23,33 +23,33 @@ from annotation_platform.schema.tables import ImageEmbeddings
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.storage.table_files import parquet_bytes
 
-PICTURE_EMBEDDER = "dct-colour-1"
+IMAGE_EMBEDDER = "dct-colour-1"
 Vectors = npt.NDArray[np.float32]
 _AT_ONCE = 16
-"""Pictures held decoded."""
+"""Images held decoded."""
 
 
 class Embedder(Protocol):
-    """Something that makes vectors of pictures."""
+    """Something that makes vectors of images."""
 
     @property
     def name(self) -> str:
         """What it is, and, of a model, whose weights: vectors of two names are never compared."""
         ...
 
-    def embed(self, pictures: Sequence[Pixels]) -> Vectors:
-        """Return ``(N, D)`` rows of unit length, whatever other pictures come along."""
+    def embed(self, decoded: Sequence[Pixels]) -> Vectors:
+        """Return ``(N, D)`` rows of unit length, whatever other images come along."""
         ...
 
 
-class PictureEmbedder:
-    """What lies where in a picture, and in which colours: see `hashing.describe`. No model."""
+class ImageEmbedder:
+    """What lies where in an image, and in which colours: see `hashing.describe`. No model."""
 
-    name = PICTURE_EMBEDDER
+    name = IMAGE_EMBEDDER
 
-    def embed(self, pictures: Sequence[Pixels]) -> Vectors:
+    def embed(self, decoded: Sequence[Pixels]) -> Vectors:
         """Return ``(N, 96)`` rows of unit length."""
-        return np.array([describe(picture) for picture in pictures], dtype=np.float32)
+        return np.array([describe(image) for image in decoded], dtype=np.float32)
 
 
 def features_for(
@@ -70,11 +70,11 @@ def features_for(
             published version.
         embedder: what makes the vectors.
         store: the lake's objects.
-        load: gives a picture's bytes for id and extension.
+        load: gives an image's bytes for id and extension.
         round_id: written beside each vector.
 
     Raises:
-        DataError: a picture is missing, or a file of vectors is not what it is called.
+        DataError: an image is missing, or a file of vectors is not what it is called.
     """
     wanted = images.drop_duplicates("image_id").sort_values("image_id")
     known = _kept(store, embedder.name, set(wanted["image_id"]))
@@ -95,8 +95,8 @@ def _made(
     load: Callable[[str, str], bytes],
 ) -> dict[str, Vectors]:
     files = list(images[["image_id", "extension"]].itertuples(index=False, name=None))
-    pictures = map_each(lambda file: decode(load(*file)), files)
-    vectors = np.concatenate([embedder.embed(chunk) for chunk in _chunks(pictures)])
+    decoded = map_each(lambda file: decode(load(*file)), files)
+    vectors = np.concatenate([embedder.embed(chunk) for chunk in _chunks(decoded)])
     ids = [image_id for image_id, _ in files]
     data = parquet_bytes(pd.DataFrame({"image_id": ids, "vector": list(vectors)}))
     store.create(f"{_folder(embedder.name)}/{hashlib.sha256(data).hexdigest()}.parquet", data)
@@ -126,7 +126,7 @@ def _folder(name: str) -> str:
     return f"features/{name}"
 
 
-def _chunks(pictures: Iterable[Pixels]) -> Iterator[list[Pixels]]:
-    waiting = iter(pictures)
+def _chunks(decoded: Iterable[Pixels]) -> Iterator[list[Pixels]]:
+    waiting = iter(decoded)
     while chunk := list(islice(waiting, _AT_ONCE)):
         yield chunk

@@ -27,7 +27,7 @@ def list_folder(folder: Path) -> list[FoundFile]:
         DataError: the folder itself cannot be listed.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: is no folder that can be read. Pass a folder of pictures.")
+        raise DataError(f"{folder}: is no folder that can be read. Pass a folder of images.")
     unreadable: list[OSError] = []
     found = []
     for place, folders, names in os.walk(folder, onerror=unreadable.append):

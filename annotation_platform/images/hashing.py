@@ -1,4 +1,4 @@
-"""Digests of pictures: of their pixels, and one that survives recompression."""
+"""Digests of images: of their pixels, and one that survives recompression."""
 
 import hashlib
 
@@ -8,24 +8,24 @@ from PIL import Image
 
 from annotation_platform.images.decoding import Pixels
 from annotation_platform.images.reduced import Reduced
-from annotation_platform.images.signature import likeness
+from annotation_platform.images.signature import signature
 
 
 def pixel_sha256(pixels: Pixels) -> str:
-    """Return the SHA-256 of a picture's size and pixels, however it was coded."""
+    """Return the SHA-256 of an image's size and pixels, however it was coded."""
     digest = hashlib.sha256(str(pixels.shape).encode())
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
 
-def perceptual_hash(picture: Pixels | Reduced) -> str:
+def perceptual_hash(image: Pixels | Reduced) -> str:
     """Return a 64-bit hash, 16 hex digits, that recompression and resizing hardly change.
 
-    The first hash of the picture's likeness: the signs of the 8 × 8 lowest frequencies of the
+    The first hash of the image's signature: the signs of the 8 × 8 lowest frequencies of the
     cosine transform of a 32 × 32 grey copy, relative to their median. Zauner, "Implementation and
     Benchmarking of Perceptual Image Hash Functions", 2010. Crops, flips and rotations change it.
     """
-    return likeness(picture).perceptual_hash
+    return signature(image).perceptual_hash
 
 
 def hash_bits(hashes: list[str]) -> npt.NDArray[np.uint64]:
@@ -34,7 +34,7 @@ def hash_bits(hashes: list[str]) -> npt.NDArray[np.uint64]:
 
 
 def describe(pixels: Pixels) -> npt.NDArray[np.float32]:
-    """Return a ``(96,)`` float32 vector of unit length of a picture's layout and colours.
+    """Return a ``(96,)`` float32 vector of unit length of an image's layout and colours.
 
     The 8 × 8 lowest frequencies of the brightness and the 4 × 4 lowest of both colour
     differences, each block scaled to its own length, so that layout counts as much as colour.

@@ -1,4 +1,4 @@
-"""Parts of a picture made unreadable, for good.
+"""Parts of an image made unreadable, for good.
 
 A blur in the usual sense, each pixel a weighted mean of its neighbours, gives as many numbers as it
 takes: it is undone by solving for them (for pixelated and blurred text see Hill et al., "On the
@@ -32,12 +32,12 @@ _SUBSAMPLING = {-1: 0}
 
 
 def masked_regions(boxes: Boxes, *, width: int, height: int, margin: float) -> list[Region]:
-    """Return what of a picture is to be masked, sorted, each region once.
+    """Return what of an image is to be masked, sorted, each region once.
 
     Args:
         boxes: ``(N, 4)``, absolute pixels.
-        width: of the picture, pixels.
-        height: of the picture, pixels.
+        width: of the image, pixels.
+        height: of the image, pixels.
         margin: the share of its width, and of its height, by which a box grows at each side. The
             result is rounded outwards and cut at the edges; a box beyond them gives nothing.
     """
@@ -57,7 +57,7 @@ def mask_pixels(pixels: Pixels, regions: Sequence[Region], *, way: Way = "blur")
     """Return a copy of ``(H, W, 3)`` pixels in which the regions are unreadable.
 
     Everything outside of them is what it was. With ``blur`` a patch has the mean colours of at most
-    4 × 4 cells, smoothly joined; with ``grey`` it has one colour, the same in every picture.
+    4 × 4 cells, smoothly joined; with ``grey`` it has one colour, the same in every image.
     """
     result = pixels.copy()
     for patch in _patches(regions):
@@ -71,8 +71,8 @@ def mask_pixels(pixels: Pixels, regions: Sequence[Region], *, way: Way = "blur")
     return result
 
 
-def masked_picture(data: bytes, regions: Sequence[Region], *, way: Way = "blur") -> bytes:
-    """Return a stored picture with the regions unreadable, in its format and without metadata.
+def masked_image(data: bytes, regions: Sequence[Region], *, way: Way = "blur") -> bytes:
+    """Return a stored image with the regions unreadable, in its format and without metadata.
 
     Of a PNG every other pixel stays what it is. A JPEG is coded once more, with the tables and the
     sampling of colours that it has: its other pixels come out as they were but for rounding. A
@@ -84,7 +84,7 @@ def masked_picture(data: bytes, regions: Sequence[Region], *, way: Way = "blur")
         way: see ``mask_pixels``.
 
     Raises:
-        DataError: the picture is damaged.
+        DataError: the image is damaged.
     """
     masked = Image.fromarray(mask_pixels(decode(data), regions, way=way))
     original = Image.open(io.BytesIO(data), formats=["JPEG", "PNG"])

@@ -1,4 +1,4 @@
-"""What becomes of each row of a round, once all its pictures were looked at."""
+"""What becomes of each row of a round, once all its images were looked at."""
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from annotation_platform.images.decoding import misnamed
-from annotation_platform.images.probing import Look
+from annotation_platform.images.probing import Probe
 from annotation_platform.images.repeats import Newcomer, Standing, find_standings
-from annotation_platform.images.signature import LikenessTable, set_likeness
+from annotation_platform.images.signature import SignatureTable, set_signature
 from annotation_platform.policy import CleaningPolicy
 from annotation_platform.schema.rounds import RELEASED
 
@@ -37,8 +37,8 @@ _METADATA_COLUMNS = {"geo": ("latitude", "longitude")}
 
 
 @dataclass(frozen=True)
-class Entrant:
-    """The row, by its place, that brings a new picture in; a person may have released it."""
+class Arriving:
+    """The row, by its place, that brings a new image in; a person may have released it."""
 
     place: int
     is_released: bool
@@ -55,18 +55,18 @@ def needed_columns(policy: CleaningPolicy) -> list[str]:
     return ["round_id", "source_key", "stamp", "image_id", "problem", *chain(*asked)]
 
 
-def put_away(look: Look, image_id: str, likenesses: LikenessTable, row: int) -> Look:
-    """Return the look without its likeness, which goes into a row of ``likenesses``."""
-    if look.likeness is not None:
-        set_likeness(likenesses[row], image_id, look.likeness)
-    return Look(look.facts, look.reason, look.format)
+def put_away(look: Probe, image_id: str, signatures: SignatureTable, row: int) -> Probe:
+    """Return the look without its signature, which goes into a row of ``signatures``."""
+    if look.signature is not None:
+        set_signature(signatures[row], image_id, look.signature)
+    return Probe(look.facts, look.reason, look.format)
 
 
 def judge(
     rows: Sequence[dict[str, object]],
-    seen: dict[str, Look],
+    seen: dict[str, Probe],
     known: pd.DataFrame,
-    likenesses: LikenessTable,
+    signatures: SignatureTable,
     policy: CleaningPolicy,
 ) -> list[dict[str, object]]:
     """Return a row of ``cleaned_images`` for each of ``raw_images``.
@@ -78,17 +78,17 @@ def judge(
         rows: of ``raw_images``, in the order in which they may become originals.
         seen: the look at each image id.
         known: accepted rows of ``cleaned_images`` that were there before.
-        likenesses: of the known pictures, then of those seen, in their order.
+        signatures: of the known images, then of those seen, in their order.
         policy: the limits.
     """
     groups = dict(zip(known["image_id"], known["group_id"], strict=True))
-    entrants: dict[str, Entrant] = {}
+    entrants: dict[str, Arriving] = {}
     refusals = [_refusal(row, seen, groups, policy) for row in rows]
     for place, (row, refusal) in enumerate(zip(rows, refusals, strict=True)):
         image_id = str(row["image_id"])
         held = entrants.get(image_id)
         if not refusal and image_id not in groups:
-            entrant = Entrant(place, _is_released(row))
+            entrant = Arriving(place, _is_released(row))
             if held is None or (entrant.is_released and not held.is_released):
                 entrants[image_id] = entrant
     places = {image_id: row for row, image_id in enumerate(seen, start=len(known))}
@@ -96,7 +96,7 @@ def judge(
         _newcomer(image_id, seen[image_id], entrant, places[image_id])
         for image_id, entrant in sorted(entrants.items(), key=lambda item: item[1].place)
     ]
-    standings = find_standings(newcomers, known, likenesses, bits=policy.duplicate_bits)
+    standings = find_standings(newcomers, known, signatures, bits=policy.duplicate_bits)
     judged = []
     for place, (row, refusal) in enumerate(zip(rows, refusals, strict=True)):
         image_id = str(row["image_id"])
@@ -112,9 +112,9 @@ def judge(
 
 
 def _settled(
-    image_id: str, place: int, standing: Standing, entrant: Entrant, facts: Mapping[str, object]
+    image_id: str, place: int, standing: Standing, entrant: Arriving, facts: Mapping[str, object]
 ) -> dict[str, object]:
-    """Return what becomes of a row whose picture is sound and new in this round."""
+    """Return what becomes of a row whose image is sound and new in this round."""
     if standing.original is not None:
         return _duplicate(standing.repeats, standing.original, standing.group_id)
     if place != entrant.place:
@@ -144,7 +144,7 @@ def _duplicate(kind: str, original: str, group: str) -> dict[str, object]:
     }
 
 
-def _facts(raw_row: Mapping[str, object], seen: Mapping[str, Look]) -> dict[str, object]:
+def _facts(raw_row: Mapping[str, object], seen: Mapping[str, Probe]) -> dict[str, object]:
     """Return the columns of ``cleaned_images`` that are no matter of judgement."""
     row: dict[str, object] = {
         **{key: raw_row[key] for key in ("round_id", "source_key", "stamp", "image_id")},
@@ -160,7 +160,7 @@ def _facts(raw_row: Mapping[str, object], seen: Mapping[str, Look]) -> dict[str,
 
 def _refusal(
     row: Mapping[str, object],
-    seen: Mapping[str, Look],
+    seen: Mapping[str, Probe],
     known: Container[str],
     policy: CleaningPolicy,
 ) -> str:
@@ -188,7 +188,7 @@ def _is_released(row: Mapping[str, object]) -> bool:
     return str(row["stamp"]).startswith(RELEASED)
 
 
-def _newcomer(image_id: str, look: Look, entrant: Entrant, row: int) -> Newcomer:
+def _newcomer(image_id: str, look: Probe, entrant: Arriving, row: int) -> Newcomer:
     width, height = (float(str(look.facts[side])) for side in ("width", "height"))
     pixels = str(look.facts["pixel_sha256"])
     return Newcomer(image_id, row, pixels, width / height, entrant.is_released)

@@ -1,4 +1,4 @@
-"""Many pictures at once: on the cores of this machine, or by the engine of a deployment."""
+"""Many images at once: on the cores of this machine, or by the engine of a deployment."""
 
 import warnings
 from collections import deque
@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 _WORKERS = 2
 _AHEAD = 8
-"""So many results may wait for one to be taken: a slow picture lets no others pile up."""
+"""So many results may wait for one to be taken: a slow image lets no others pile up."""
 
 
 def map_each(
@@ -20,7 +20,7 @@ def map_each(
     """Yield the result for each item, in order, a few at a time; what fails ends it.
 
     ``runner`` is that of `storage.engine.map_each`; None is a few threads of this process, which
-    start at once and are enough for some thousand pictures.
+    start at once and are enough for some thousand images.
     """
     with warnings.catch_warnings():
         # What Pillow remarks upon is decided here by limits, strict decoding and flags.

@@ -1,11 +1,11 @@
-"""The parts of a picture file: cutting out metadata without touching a pixel, finding the end."""
+"""The parts of an image file: cutting out metadata without touching a pixel, finding the end."""
 
 import re
 
 from annotation_platform.errors import DataError
 
 MOST_PARTS = 100_000
-"""Chunks or segments of one picture; a PNG of 200 MB has some 25,000."""
+"""Chunks or segments of one image; a PNG of 200 MB has some 25,000."""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_KEPT = {
     b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT",
@@ -32,11 +32,11 @@ def strip_png(data: bytes) -> bytes:
     return _walk_png(data)[0]
 
 
-def picture_end(data: bytes, kind: str) -> int:
-    """Return where the picture ends: bytes behind that are no part of it.
+def image_end(data: bytes, kind: str) -> int:
+    """Return where the image ends: bytes behind that are no part of it.
 
     ``kind`` is Pillow's name of the format. Formats that do not say where they end, and those that
-    hold further pictures behind the first, end with the file. One whose end is missing ends
+    hold further images behind the first, end with the file. One whose end is missing ends
     beyond the file.
     """
     if kind == "JPEG":
@@ -106,7 +106,7 @@ def gif_frames(data: bytes, *, most: int) -> tuple[int, int]:
 
 
 def webp_frames(data: bytes, *, most: int) -> int:
-    """Return how many frames a WebP has, or ``most`` + 1; a still picture has one."""
+    """Return how many frames a WebP has, or ``most`` + 1; a still image has one."""
     frames, position = 0, 12
     while position + 8 <= len(data) and frames <= most:
         length = int.from_bytes(data[position + 4 : position + 8], "little")

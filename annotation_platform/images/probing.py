@@ -1,4 +1,4 @@
-"""One look at a picture: what it is, whether it can be labelled, and what is stored of it."""
+"""One look at an image: what it is, whether it can be labelled, and what is stored of it."""
 
 import hashlib
 import threading
@@ -7,59 +7,59 @@ from dataclasses import dataclass, field
 
 from annotation_platform.errors import DataError
 from annotation_platform.images.decoding import (
+    DecodedImage,
     Header,
-    Picture,
     Pixels,
-    decode_picture,
+    decode_image,
     encode_png,
     read_header,
     true_extension,
 )
 from annotation_platform.images.hashing import pixel_sha256
-from annotation_platform.images.privacy import picture_end, strip_jpeg, strip_png
+from annotation_platform.images.privacy import image_end, strip_jpeg, strip_png
 from annotation_platform.images.quality import is_uniform, measure, unusable
 from annotation_platform.images.reduced import reduced
-from annotation_platform.images.signature import Likeness, likeness
+from annotation_platform.images.signature import Signature, signature
 from annotation_platform.policy import CleaningPolicy
 
 CONVERTED = "converted_from_"
-"""How the flag of a picture begins whose stored bytes are made anew."""
+"""How the flag of an image begins whose stored bytes are made anew."""
 _PLAIN_MODES = {"JPEG": {"L", "RGB"}, "MPO": {"L", "RGB"}, "PNG": {"L", "RGB", "P", "1"}}
 _LARGE_PIXELS = 16_000_000
 _large = threading.Lock()
-"""Pictures of more than ``_LARGE_PIXELS`` take turns, so that two never need memory at once."""
+"""Images of more than ``_LARGE_PIXELS`` take turns, so that two never need memory at once."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one look at a picture found out.
+class Probe:
+    """What one look at an image found out.
 
     ``facts`` are columns of ``cleaned_images``, empty where it could not be decoded; ``reason``
     says why nobody could label it, empty if one could; ``format`` is what the landed bytes are,
-    whatever their name says; ``likeness`` is for finding it again.
+    whatever their name says; ``signature`` is for finding it again.
     """
 
     facts: dict[str, object] = field(default_factory=dict)
     reason: str = ""
     format: str = ""
-    likeness: Likeness | None = None
+    signature: Signature | None = None
 
 
-def look_at(raw: bytes, policy: CleaningPolicy) -> Look:
-    """Return what a look at the bytes of one picture finds; bytes that are none are a DataError."""
+def look_at(raw: bytes, policy: CleaningPolicy) -> Probe:
+    """Return what a look at the bytes of one image finds; bytes that are none are a DataError."""
     if len(raw) > policy.maximum_bytes:
         raise DataError(f"too many bytes: {len(raw)}, at most {policy.maximum_bytes}")
     header = read_header(
         raw, maximum_pixels=policy.maximum_pixels, maximum_frames=policy.maximum_frames
     )
     with _turn(header.width * header.height):
-        picture = decode_picture(raw)
-        data, extension, flags = _to_store(raw, header, picture)
-        return _measured(picture.pixels, data, extension, header, flags, policy)
+        image = decode_image(raw)
+        data, extension, flags = _to_store(raw, header, image)
+        return _measured(image.pixels, data, extension, header, flags, policy)
 
 
 def stored_bytes(raw: bytes, pixels: int, *, is_converted: bool) -> bytes:
-    """Return what is stored of a sound picture: its coded data without metadata, or a new PNG.
+    """Return what is stored of a sound image: its coded data without metadata, or a new PNG.
 
     Args:
         raw: as it landed.
@@ -67,16 +67,16 @@ def stored_bytes(raw: bytes, pixels: int, *, is_converted: bool) -> bytes:
         is_converted: whether a PNG is to be made of it, as its look found (`CONVERTED`).
 
     Raises:
-        DataError: it is no such picture.
+        DataError: it is no such image.
     """
     if not is_converted:
         return strip_jpeg(raw) if raw[:2] == b"\xff\xd8" else strip_png(raw)
     with _turn(pixels):
-        return encode_png(decode_picture(raw).pixels)
+        return encode_png(decode_image(raw).pixels)
 
 
 def _turn(pixels: int) -> AbstractContextManager[object]:
-    """Return what a picture of so many pixels has to wait for."""
+    """Return what an image of so many pixels has to wait for."""
     return _large if pixels > _LARGE_PIXELS else nullcontext()
 
 
@@ -87,10 +87,10 @@ def _measured(
     header: Header,
     flags: list[str],
     policy: CleaningPolicy,
-) -> Look:
+) -> Probe:
     height, width = pixels.shape[:2]
     small = reduced(pixels)
-    quality, found = measure(small), likeness(small)
+    quality, found = measure(small), signature(small)
     if is_uniform(quality):
         flags = [*flags, "uniform"]
     facts: dict[str, object] = {
@@ -108,23 +108,23 @@ def _measured(
         "flags": ",".join(flags),
     }
     reason = unusable(quality, width=width, height=height, policy=policy)
-    return Look(facts, reason, header.format, found)
+    return Probe(facts, reason, header.format, found)
 
 
-def _to_store(raw: bytes, header: Header, picture: Picture) -> tuple[bytes, str, list[str]]:
+def _to_store(raw: bytes, header: Header, image: DecodedImage) -> tuple[bytes, str, list[str]]:
     """Return the bytes to store, their extension, and what was noticed or changed on the way."""
     flags = ["multi_frame"] if header.frames > 1 else []
-    flags += picture.remarks
-    end = picture_end(raw, header.format)
+    flags += image.remarks
+    end = image_end(raw, header.format)
     if end != len(raw):
         flags.append("trailing_data" if end < len(raw) else "end_missing")
-    is_plain = header.mode in _PLAIN_MODES.get(header.format, set()) and not picture.transparent
-    if is_plain and picture.orientation == 1:
+    is_plain = header.mode in _PLAIN_MODES.get(header.format, set()) and not image.transparent
+    if is_plain and image.orientation == 1:
         stripped = strip_png(raw) if header.format == "PNG" else strip_jpeg(raw)
         if stripped != raw[:end]:
             flags.append("metadata_cut")
         return stripped, true_extension(header), flags
-    if picture.orientation != 1:
+    if image.orientation != 1:
         flags.append("rotated")
     flags.append(f"{CONVERTED}{header.format}_{header.mode}")
-    return encode_png(picture.pixels), "png", flags
+    return encode_png(image.pixels), "png", flags

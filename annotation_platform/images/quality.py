@@ -1,4 +1,4 @@
-"""Measures of a picture that say whether a person could label it."""
+"""Measures of an image that say whether a person could label it."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from annotation_platform.images.reduced import Reduced, reduced
 from annotation_platform.policy import CleaningPolicy
 
 _UNIFORM = 1.0
-"""Contrast below which a picture is one shade: a step of grey here and there is noise."""
+"""Contrast below which an image is one shade: a step of grey here and there is noise."""
 _GREYS = np.arange(256)
 
 
@@ -28,12 +28,12 @@ class Quality:
     entropy: float
 
 
-def measure(picture: Pixels | Reduced) -> Quality:
-    """Return the measures of a picture; one too small for a Laplacian has sharpness zero.
+def measure(image: Pixels | Reduced) -> Quality:
+    """Return the measures of an image; one too small for a Laplacian has sharpness zero.
 
     All sums are of whole numbers: the measures are the same on every machine.
     """
-    grey = reduced(picture).grey
+    grey = reduced(image).grey
     histogram = np.array(grey.histogram())
     count = int(histogram.sum())
     total, squares = int(histogram @ _GREYS), int(histogram @ (_GREYS * _GREYS))
@@ -47,12 +47,12 @@ def measure(picture: Pixels | Reduced) -> Quality:
 
 
 def is_uniform(quality: Quality) -> bool:
-    """Return whether the whole picture is one shade."""
+    """Return whether the whole image is one shade."""
     return quality.contrast < _UNIFORM
 
 
 def unusable(quality: Quality, *, width: int, height: int, policy: CleaningPolicy) -> str:
-    """Return why nobody could label the picture, with the measured value; empty if one could."""
+    """Return why nobody could label the image, with the measured value; empty if one could."""
     if min(width, height) < policy.minimum_side:
         return f"too small: {width}x{height}, at least {policy.minimum_side} needed"
     if quality.brightness < policy.minimum_brightness:

@@ -1,4 +1,4 @@
-"""A picture made small once, for every measure that needs no more of it."""
+"""An image made small once, for every measure that needs no more of it."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ _WIDTH = 320
 
 @dataclass(frozen=True)
 class Reduced:
-    """Small copies of a picture, averaged down.
+    """Small copies of an image, averaged down.
 
     ``colour`` is RGB, less than 640 pixels wide; ``grey`` has 8 bits and is at most 320 wide, so
     that what is measured on it means the same for every camera.
@@ -21,12 +21,12 @@ class Reduced:
     grey: Image.Image
 
 
-def reduced(picture: Pixels | Reduced) -> Reduced:
-    """Return the small copies of a picture of any size; those given are given back."""
-    if isinstance(picture, Reduced):
-        return picture
-    height, width = picture.shape[:2]
-    colour = Image.fromarray(picture)
+def reduced(image: Pixels | Reduced) -> Reduced:
+    """Return the small copies of an image of any size; those given are given back."""
+    if isinstance(image, Reduced):
+        return image
+    height, width = image.shape[:2]
+    colour = Image.fromarray(image)
     # Whole factors first: averaging by them takes a third of the time of a free resize.
     if width >= 2 * _WIDTH:
         colour = colour.reduce(width // _WIDTH)

@@ -1,4 +1,4 @@
-"""Which new pictures repeat one that is accepted, and which merely look like one."""
+"""Which new images repeat one that is accepted, and which merely look like one."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from annotation_platform.images.signature import LikenessTable, same_picture
-from annotation_platform.images.similar_pairs import find_alike
+from annotation_platform.images.signature import SignatureTable, same_image
+from annotation_platform.images.similar_pairs import find_similar
 
 
 @dataclass(frozen=True)
 class Newcomer:
-    """A sound picture that is not in the lake yet.
+    """A sound image that is not in the lake yet.
 
-    ``row`` is that of its likeness, ``aspect`` its width by its height; one that a person released
+    ``row`` is that of its signature, ``aspect`` its width by its height; one that a person released
     is never dropped as near.
     """
 
@@ -27,11 +27,11 @@ class Newcomer:
 
 @dataclass(frozen=True)
 class Standing:
-    """What a picture is to those accepted before it.
+    """What an image is to those accepted before it.
 
     ``repeats`` says how it repeats ``original``: ``exact_pixels`` or ``near``; empty if it is
-    accepted itself. ``similar_to`` is the accepted picture that it resembles most, if any;
-    ``joins`` are further groups, from earlier rounds, of which it resembles pictures too.
+    accepted itself. ``similar_to`` is the accepted image that it resembles most, if any;
+    ``joins`` are further groups, from earlier rounds, of which it resembles images too.
     """
 
     group_id: str
@@ -42,23 +42,23 @@ class Standing:
 
 
 def find_standings(
-    new: Sequence[Newcomer], known: pd.DataFrame, likenesses: LikenessTable, *, bits: int
+    new: Sequence[Newcomer], known: pd.DataFrame, signatures: SignatureTable, *, bits: int
 ) -> dict[str, Standing]:
-    """Return the standing of each new picture by its image id.
+    """Return the standing of each new image by its image id.
 
-    In order, each is compared with the pictures accepted before it. It is dropped as ``near`` if
-    it looks like one as it stands and `same_picture` holds: of several it repeats the one nearest
+    In order, each is compared with the images accepted before it. It is dropped as ``near`` if
+    it looks like one as it stands and `same_image` holds: of several it repeats the one nearest
     by hash, then the first. What looks alike otherwise, a crop, a stamp, a mirror image, is
     accepted into the group of what it resembles: of several, the group that is oldest; groups
-    from earlier rounds never become one. A new group is named by its first picture.
+    from earlier rounds never become one. A new group is named by its first image.
 
     Args:
-        new: pictures to be judged, in the order in which they may become originals; none is known.
+        new: images to be judged, in the order in which they may become originals; none is known.
         known: accepted rows of ``cleaned_images``, oldest first.
-        likenesses: of the known pictures, in their order, and further down of the new ones.
-        bits: how many bits of 64 two hashes of look-alikes may differ in.
+        signatures: of the known images, in their order, and further down of the new ones.
+        bits: how many bits of 64 two hashes of near-duplicates may differ in.
     """
-    judging = _Judging(new, known, likenesses, bits)
+    judging = _Judging(new, known, signatures, bits)
     standings = {one.image_id: judging.judge(one) for one in new}
     return {
         image_id: replace(standing, group_id=judging.groups.name(standing.group_id))
@@ -67,14 +67,14 @@ def find_standings(
 
 
 class _Judging:
-    """What was accepted so far. A picture is named by its row of ``likenesses``.
+    """What was accepted so far. An image is named by its row of ``signatures``.
 
-    Pictures of the same pixels look like the same others, so one *face* is searched for for all
-    of them: those of the known pictures come first, in order, then those of the new ones.
+    Images of the same pixels look like the same others, so one *face* is searched for for all
+    of them: those of the known images come first, in order, then those of the new ones.
     """
 
     def __init__(
-        self, new: Sequence[Newcomer], known: pd.DataFrame, likenesses: LikenessTable, bits: int
+        self, new: Sequence[Newcomer], known: pd.DataFrame, signatures: SignatureTable, bits: int
     ) -> None:
         self._ids = dict(enumerate(known["image_id"])) | {one.row: one.image_id for one in new}
         self._group = dict(enumerate(known["group_id"]))
@@ -86,11 +86,11 @@ class _Judging:
                 first.setdefault(one.pixel_sha256, one.row)
         self._face = {pixels: face for face, pixels in enumerate(first, start=len(known))}
         rows = np.array([*range(len(known)), *first.values()], dtype=np.int64)
-        self._pairs = find_alike(likenesses, rows, known=len(known), bits=bits)
+        self._pairs = find_similar(signatures, rows, known=len(known), bits=bits)
         self._ends = np.searchsorted(self._pairs.later, np.arange(len(rows) + 1)).tolist()
-        # Who stands for a face: a picture that was accepted, or else what it repeats.
+        # Who stands for a face: an image that was accepted, or else what it repeats.
         self._accepted = dict(enumerate(range(len(known))))
-        self._grey, self._aspects = likenesses["grey"], np.zeros(len(likenesses))
+        self._grey, self._aspects = signatures["grey"], np.zeros(len(signatures))
         self._aspects[: len(known)] = known["width"] / known["height"]
         self._aspects[[one.row for one in new]] = [one.aspect for one in new]
 
@@ -113,9 +113,9 @@ class _Judging:
         return Standing(group, similar_to=similar_to, joins=joins)
 
     def _resembled(self, face: int) -> dict[int, bool]:
-        """Return the pictures that a face resembles, nearest first, and whether as they stand.
+        """Return the images that a face resembles, nearest first, and whether as they stand.
 
-        For a picture that was dropped stands what it repeats: however many copies of one picture
+        For an image that was dropped stands what it repeats: however many copies of one image
         there are, a new one is compared with the original alone.
         """
         part = slice(self._ends[face], self._ends[face + 1])
@@ -128,18 +128,18 @@ class _Judging:
         return resembled
 
     def _original(self, near: list[int], own: int) -> int | None:
-        """Return the first of these rows that shows the same as the picture in a row."""
+        """Return the first of these rows that shows the same as the image in a row."""
         if not near:
             return None
         ours, theirs = np.full(len(near), own), np.array(near)
-        same = same_picture(
+        same = same_image(
             self._grey[ours], self._grey[theirs], self._aspects[ours], self._aspects[theirs]
         )
         return near[int(same.argmax())] if same.any() else None
 
 
 class _Groups:
-    """Groups of look-alikes by union-find; those that were there before never change."""
+    """Groups of near-duplicates by union-find; those that were there before never change."""
 
     def __init__(self, known: Iterable[str]) -> None:
         self._age = {name: age for age, name in enumerate(dict.fromkeys(known))}

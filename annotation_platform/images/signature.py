@@ -1,4 +1,4 @@
-"""What of a picture survives recompression, resizing and a small crop: for finding it again."""
+"""What of an image survives recompression, resizing and a small crop: for finding it again."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -13,10 +13,10 @@ from annotation_platform.images.reduced import Reduced, reduced
 from annotation_platform.schema.geometry import FloatArray
 
 VIEWS = 14
-"""View 0 is the picture as it stands, 1 to 7 its mirror images and quarter turns, 8 to 13 ever
+"""View 0 is the image as it stands, 1 to 7 its mirror images and quarter turns, 8 to 13 ever
 smaller windows in its middle."""
 
-LIKENESS = np.dtype(
+SIGNATURE = np.dtype(
     [
         ("image_id", "S64"),
         ("hashes", "<u8", (VIEWS, 3)),
@@ -24,22 +24,22 @@ LIKENESS = np.dtype(
         ("grey", "u1", (32, 32)),
     ]
 )
-"""A row of likenesses as they are kept; see `Likeness`."""
+"""A row of signatures as they are kept; see `Signature`."""
 
-LikenessTable = np.ndarray[Any, np.dtype[np.void]]
-"""``(N,)`` rows of `LIKENESS`."""
+SignatureTable = np.ndarray[Any, np.dtype[np.void]]
+"""``(N,)`` rows of `SIGNATURE`."""
 
-_SAME_PICTURE = 0.985
+_SAME_IMAGE = 0.985
 """Least correlation of the grey copies. Re-encoded, resized to a fifth, brighter or darker, BCCD's
-pictures have at least 0.99; two different ones stay below 0.6."""
+images have at least 0.99; two different ones stay below 0.6."""
 _SAME_SPOT = 0.5
-"""Most that a spot, a sixteenth of each side, may differ, in standard deviations of the picture.
+"""Most that a spot, a sixteenth of each side, may differ, in standard deviations of the image.
 The same changes stay below it; narrow crops and objects of 5 % of the width are above."""
 
 _WEIGHTS = np.array([2.0, 1.0, 1.0, 0.25])
-"""Of brightness, two colour differences and histogram: what parts BCCD's pictures best."""
+"""Of brightness, two colour differences and histogram: what parts BCCD's images best."""
 _WINDOWS = (1.0, 0.9, 0.83, 0.77, 0.71, 0.65, 0.6)
-"""Sides of the windows in the middle of a picture; a crop between two of them is near to both."""
+"""Sides of the windows in the middle of an image; a crop between two of them is near to both."""
 _POSITIONS = list(product((False, True), (False, True), (False, True)))
 """Transposed, then mirrored top to bottom, then left to right: views 0 to 7."""
 _SIDE = 64
@@ -51,8 +51,8 @@ _SIGNED = np.arange(64).reshape(8, 8)[:6, :6].ravel()[1:33]
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """What of a picture survives recompression, resizing and a small crop, in 14 views."""
+class Signature:
+    """What of an image survives recompression, resizing and a small crop, in 14 views."""
 
     hashes: npt.NDArray[np.uint64]
     """``(14, 3)``: by view, hashes of its lowest frequencies, its cells and its colours."""
@@ -62,16 +62,16 @@ class Likeness:
     Views 1 to 7 follow from view 0, see `seen_as`.
     """
     grey: npt.NDArray[np.uint8]
-    """``(32, 32)`` brightness, whatever the picture's own proportions."""
+    """``(32, 32)`` brightness, whatever the image's own proportions."""
 
     @property
     def perceptual_hash(self) -> str:
-        """The hash of the whole picture's lowest frequencies, 16 hex digits."""
+        """The hash of the whole image's lowest frequencies, 16 hex digits."""
         return f"{int(self.hashes[0, 0]):016x}"
 
 
-def likeness(picture: Pixels | Reduced) -> Likeness:
-    """Return three hashes and a vector of each view of a picture, and a small grey copy.
+def signature(image: Pixels | Reduced) -> Signature:
+    """Return three hashes and a vector of each view of an image, and a small grey copy.
 
     The hashes, 64 bits each: the 8 × 8 lowest frequencies of the brightness against their median;
     the 8 × 8 cells against their median; the signs of the lowest frequencies of brightness and
@@ -81,10 +81,10 @@ def likeness(picture: Pixels | Reduced) -> Likeness:
     The vector: the 8 × 8 lowest frequencies of the brightness, the 4 × 4 lowest of both colour
     differences, all without the mean, and the square roots of a histogram of hue, saturation and
     value; each block has the length of its weight, or less where there is hardly any contrast. On
-    BCCD, whose pictures are much alike, the cosine of two vectors is at least 0.88 for a picture
-    and its small changes and at most 0.86 for two pictures in all their views.
+    BCCD, whose images are much alike, the cosine of two vectors is at least 0.88 for an image
+    and its small changes and at most 0.86 for two images in all their views.
     """
-    colour = reduced(picture).colour
+    colour = reduced(image).colour
     square = colour.resize((_SIDE, _SIDE), Image.Resampling.BOX)
     planes = np.array(square.convert("YCbCr").split(), dtype=np.float64)
     # All is linear in the pixels: a window is resized and transformed by one product, so small
@@ -101,16 +101,16 @@ def likeness(picture: Pixels | Reduced) -> Likeness:
     views = np.concatenate([frequencies[:1], turned, frequencies[1:]])
     cells = np.concatenate([cells[:1], cells[0, _CELLS_MOVED[1:]], cells[1:]])
     grey = square.convert("L").reduce(2)
-    return Likeness(_hashes(views, cells), _vectors(frequencies, square), np.array(grey))
+    return Signature(_hashes(views, cells), _vectors(frequencies, square), np.array(grey))
 
 
-def likeness_rows(count: int) -> LikenessTable:
-    """Return so many empty rows of likenesses."""
-    return np.zeros(count, dtype=LIKENESS)
+def signature_rows(count: int) -> SignatureTable:
+    """Return so many empty rows of signatures."""
+    return np.zeros(count, dtype=SIGNATURE)
 
 
-def set_likeness(row: np.void, image_id: str, found: Likeness) -> None:
-    """Fill one row of likenesses."""
+def set_signature(row: np.void, image_id: str, found: Signature) -> None:
+    """Fill one row of signatures."""
     row["image_id"] = image_id
     row["hashes"], row["vectors"], row["grey"] = found.hashes, found.vectors, found.grey
 
@@ -124,21 +124,21 @@ def seen_as(
     return np.asarray(vectors[rows, 0][:, _MOVED[view]] * _SIGNS[view])
 
 
-def same_picture(
+def same_image(
     first: npt.NDArray[np.uint8],
     second: npt.NDArray[np.uint8],
     first_aspect: FloatArray,
     second_aspect: FloatArray,
 ) -> npt.NDArray[np.bool_]:
-    """Return which pairs of pictures show the same, by their grey copies.
+    """Return which pairs of images show the same, by their grey copies.
 
-    Stricter than what `find_alike` calls near, since what repeats a picture is not labelled: a
-    crop, a stamp or one more object in front of a fixed camera is another picture here. They must
-    correlate, and no spot may differ much. Brightness and contrast do not matter; a picture of one
+    Stricter than what `find_similar` calls near, since what repeats an image is not labelled: a
+    crop, a stamp or one more object in front of a fixed camera is another image here. They must
+    correlate, and no spot may differ much. Brightness and contrast do not matter; an image of one
     flat colour matches nothing.
 
     Args:
-        first, second: ``(N, 32, 32)`` grey copies, see `Likeness`.
+        first, second: ``(N, 32, 32)`` grey copies, see `Signature`.
         first_aspect, second_aspect: ``(N,)`` widths by heights.
     """
     ours, theirs = (grey.astype(np.float32) for grey in (first, second))
@@ -149,7 +149,7 @@ def same_picture(
     told = np.minimum(own, other) >= 1.0
     ours /= np.maximum(own, 1.0)[:, None, None]
     theirs /= np.maximum(other, 1.0)[:, None, None]
-    alike = np.einsum("nij,nij->n", ours, theirs) / 1024 >= _SAME_PICTURE
+    alike = np.einsum("nij,nij->n", ours, theirs) / 1024 >= _SAME_IMAGE
     spots = (ours - theirs).reshape(-1, 16, 2, 16, 2).mean(axis=(2, 4))
     alike &= np.abs(spots).max(axis=(1, 2)) <= _SAME_SPOT
     return np.asarray(told & alike & (np.abs(first_aspect - second_aspect) <= 0.02))
@@ -162,7 +162,7 @@ def _hashes(views: FloatArray, cells: FloatArray) -> npt.NDArray[np.uint64]:
     middles = np.median(np.stack([bright, cells]), axis=2, keepdims=True)
     bits[:, 0] = bright > middles[0]
     bits[:, 1] = cells > middles[1]
-    # Without colours, only half of the bits would tell pictures apart.
+    # Without colours, only half of the bits would tell images apart.
     coloured = np.abs(colours).max(axis=1) >= 16.0
     signs = np.concatenate([bright[:, _SIGNED], colours], axis=1) > 0
     bits[:, 2, :62] = np.where(coloured[:, None], signs, bright[:, 1:63] > 0)
@@ -171,7 +171,7 @@ def _hashes(views: FloatArray, cells: FloatArray) -> npt.NDArray[np.uint64]:
 
 
 def _vectors(frequencies: FloatArray, square: Image.Image) -> npt.NDArray[np.float16]:
-    """Return ``(7, 224)`` vectors from ``(7, 96)`` frequencies and the picture itself."""
+    """Return ``(7, 224)`` vectors from ``(7, 96)`` frequencies and the image itself."""
     values = frequencies.copy()
     values[:, _BLOCKS] = 0.0
     lengths = np.sqrt(np.add.reduceat(values * values, _BLOCKS, axis=1))
@@ -220,7 +220,7 @@ def _rings() -> npt.NDArray[np.int64]:
 
 def _turnings() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Return where the values of the views 0 to 7 come from, their signs; the same of cells."""
-    # The places themselves, from 1 on so that each has a sign, are turned as the picture is:
+    # The places themselves, from 1 on so that each has a sign, are turned as the image is:
     # that turns the signs of odd frequencies, no more.
     places = np.arange(1, 225)
     vectors, cells = [], []

@@ -1,4 +1,4 @@
-"""The likenesses of accepted pictures, kept in the lake: one file a round."""
+"""The signatures of accepted images, kept in the lake: one file a round."""
 
 import io
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from annotation_platform.images.decoding import decode
 from annotation_platform.images.near_duplicates import Positions
 from annotation_platform.images.parallel import map_each
 from annotation_platform.images.signature import (
-    LIKENESS,
-    Likeness,
-    LikenessTable,
-    likeness,
-    set_likeness,
+    SIGNATURE,
+    Signature,
+    SignatureTable,
+    set_signature,
+    signature,
 )
 from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.objects import ObjectStore
@@ -23,38 +23,38 @@ from annotation_platform.storage.objects import ObjectStore
 _AT_ONCE = 1 << 8
 
 
-def likeness_key(round_id: str) -> str:
-    """Return the lake's key of the likenesses of a round's accepted pictures."""
+def signature_key(round_id: str) -> str:
+    """Return the lake's key of the signatures of a round's accepted images."""
     return f"likenesses/{round_id}.npy"
 
 
-def write_likenesses(
-    store: ObjectStore, round_id: str, table: LikenessTable, rows: Positions
+def write_signatures(
+    store: ObjectStore, round_id: str, table: SignatureTable, rows: Positions
 ) -> None:
-    """Keep these rows as a round's likenesses, by image id: the same pictures, the same bytes."""
+    """Keep these rows as a round's signatures, by image id: the same images, the same bytes."""
     order = rows[np.argsort(table["image_id"][rows])]
-    header = {"descr": LIKENESS.descr, "fortran_order": False, "shape": (len(order),)}
+    header = {"descr": SIGNATURE.descr, "fortran_order": False, "shape": (len(order),)}
     sink = io.BytesIO()
     np.lib.format.write_array_header_1_0(sink, header)  # type: ignore[no-untyped-call]
     # Row by row rather than as a whole, which would need the memory twice.
     for start in range(0, len(order), _AT_ONCE):
         sink.write(table[order[start : start + _AT_ONCE]].tobytes())
-    store.put(likeness_key(round_id), sink.getvalue())
+    store.put(signature_key(round_id), sink.getvalue())
 
 
-def read_likenesses(store: ObjectStore, known: pd.DataFrame, table: LikenessTable) -> None:
-    """Fill ``table`` with the likenesses of accepted pictures, in the order of ``known``.
+def read_signatures(store: ObjectStore, known: pd.DataFrame, table: SignatureTable) -> None:
+    """Fill ``table`` with the signatures of accepted images, in the order of ``known``.
 
-    Where a round's file is missing, of another layout or lacks a picture, they are made anew from
-    the stored pictures, and kept.
+    Where a round's file is missing, of another layout or lacks an image, they are made anew from
+    the stored images, and kept.
 
     Args:
         store: the lake.
         known: accepted rows of ``cleaned_images``.
-        table: as many rows of likenesses.
+        table: as many rows of signatures.
 
     Raises:
-        DataError: a likeness is missing, and its picture too.
+        DataError: a signature is missing, and its image too.
     """
     ids = known["image_id"].to_numpy().astype("S64")
     for round_id in dict.fromkeys(known["round_id"]):
@@ -68,31 +68,31 @@ def read_likenesses(store: ObjectStore, known: pd.DataFrame, table: LikenessTabl
             there[at[wanted]] = True
         if there.all():
             continue
-        pictures = known.iloc[places[~there]]
+        images = known.iloc[places[~there]]
         keys = [
             image_key(image_id, extension)
-            for image_id, extension in zip(pictures["image_id"], pictures["extension"], strict=True)
+            for image_id, extension in zip(images["image_id"], images["extension"], strict=True)
         ]
-        made = map_each(LikenessOf(store), keys)
-        for place, image_id, found in zip(places[~there], pictures["image_id"], made, strict=True):
-            set_likeness(table[place], image_id, found)
-        write_likenesses(store, round_id, table, places)
+        made = map_each(SignatureOf(store), keys)
+        for place, image_id, found in zip(places[~there], images["image_id"], made, strict=True):
+            set_signature(table[place], image_id, found)
+        write_signatures(store, round_id, table, places)
 
 
 @dataclass(frozen=True)
-class LikenessOf:
-    """Makes the likeness of the stored picture under a key."""
+class SignatureOf:
+    """Makes the signature of the stored image under a key."""
 
     store: ObjectStore
 
-    def __call__(self, key: str) -> Likeness:
-        """Return the likeness; a picture that is missing or damaged is a DataError."""
-        return likeness(decode(self.store.get(key)))
+    def __call__(self, key: str) -> Signature:
+        """Return the signature; an image that is missing or damaged is a DataError."""
+        return signature(decode(self.store.get(key)))
 
 
-def _load(store: ObjectStore, round_id: str) -> Iterator[LikenessTable]:
-    """Yield a round's likenesses, a few at a time; none where there is no file of this layout."""
-    key = likeness_key(round_id)
+def _load(store: ObjectStore, round_id: str) -> Iterator[SignatureTable]:
+    """Yield a round's signatures, a few at a time; none where there is no file of this layout."""
+    key = signature_key(round_id)
     if not store.exists(key):
         return
     with store.local_path(key).open("rb") as file:
@@ -101,5 +101,5 @@ def _load(store: ObjectStore, round_id: str) -> Iterator[LikenessTable]:
             *_, layout = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
         except ValueError:
             return
-        while layout == LIKENESS and len(rows := np.fromfile(file, LIKENESS, _AT_ONCE)):
+        while layout == SIGNATURE and len(rows := np.fromfile(file, SIGNATURE, _AT_ONCE)):
             yield rows

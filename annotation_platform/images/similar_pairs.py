@@ -1,4 +1,4 @@
-"""Which pictures look alike: as they stand, mirrored, turned by quarters, or as a middle crop."""
+"""Which images look alike: as they stand, mirrored, turned by quarters, or as a middle crop."""
 
 from dataclasses import dataclass
 
@@ -12,22 +12,22 @@ from annotation_platform.images.near_duplicates import (
     Positions,
     close_across,
 )
-from annotation_platform.images.signature import VIEWS, LikenessTable, seen_as
+from annotation_platform.images.signature import VIEWS, SignatureTable, seen_as
 
 _SAME_VECTOR = 0.865
-"""Least cosine. On BCCD small changes have at least 0.88 and different pictures at most 0.86."""
+"""Least cosine. On BCCD small changes have at least 0.88 and different images at most 0.86."""
 _LISTED = 16
-"""Of more pictures than this with one hash, only the first is compared with others."""
+"""Of more images than this with one hash, only the first is compared with others."""
 _NEAREST = 32
 """A hash is compared with no more than so many others close to it, those nearest."""
 _TURNED = 8
-"""Views before this one are of the whole picture, those from it on are of its middle."""
+"""Views before this one are of the whole image, those from it on are of its middle."""
 _AT_ONCE = 1 << 12
 
 
 @dataclass(frozen=True)
-class AlikePairs:
-    """Pairs of pictures that look alike, as arrays of one length.
+class SimilarPairs:
+    """Pairs of images that look alike, as arrays of one length.
 
     ``earlier`` and ``later`` are positions in the list given; ``near`` says whether they do as
     they stand, and not only mirrored, turned or cropped; ``bits`` how many bits of 64 differ
@@ -43,27 +43,29 @@ class AlikePairs:
         return len(self.later)
 
 
-def find_alike(likenesses: LikenessTable, rows: Positions, *, known: int, bits: int) -> AlikePairs:
-    """Return the pairs of pictures that look alike, of which one at least is new.
+def find_similar(
+    signatures: SignatureTable, rows: Positions, *, known: int, bits: int
+) -> SimilarPairs:
+    """Return the pairs of images that look alike, of which one at least is new.
 
-    Two pictures are candidates if one of three hashes differs in at most ``bits`` bits, which is
-    searched for exactly; the cosine of their vectors then decides. A picture of one flat colour
+    Two images are candidates if one of three hashes differs in at most ``bits`` bits, which is
+    searched for exactly; the cosine of their vectors then decides. An image of one flat colour
     is like no other. Where very many are alike not all their pairs are listed: a hash is compared
-    with the 32 nearest, and of more than 16 pictures with one hash each is compared with the
+    with the 32 nearest, and of more than 16 images with one hash each is compared with the
     first of them and with the one before it, and the first alone with others.
 
     Args:
-        likenesses: what is known of pictures, new and known ones.
-        rows: ``(N,)`` rows of ``likenesses`` to look at, in the order in which one may repeat
+        signatures: what is known of images, new and known ones.
+        rows: ``(N,)`` rows of ``signatures`` to look at, in the order in which one may repeat
             another; positions below are those in ``rows``.
         known: so many of them, the first ones, are known, and not compared among themselves.
         bits: 0 to 64; above 12 the search compares every pair.
     """
     if known >= len(rows):
         none = np.empty(0, dtype=np.int64)
-        return AlikePairs(none, none, none.astype(bool), none.astype(np.uint8))
-    hashes = likenesses["hashes"][rows]
-    told = _told(likenesses, rows)
+        return SimilarPairs(none, none, none.astype(bool), none.astype(np.uint8))
+    hashes = signatures["hashes"][rows]
+    told = _told(signatures, rows)
     found = [
         pairs
         for kind in range(hashes.shape[2])
@@ -73,12 +75,12 @@ def find_alike(likenesses: LikenessTable, rows: Positions, *, known: int, bits: 
             _similar(hashes[..., kind], told, known, bits, seen_new=False),
         )
     ]
-    return _best(_confirmed(_distinct(found), likenesses, rows))
+    return _best(_confirmed(_distinct(found), signatures, rows))
 
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Pairs with close hashes: the first picture seen in some view, the second as it stands."""
+    """Pairs with close hashes: the first image seen in some view, the second as it stands."""
 
     first: Positions
     view: Positions
@@ -102,19 +104,19 @@ class _Classes:
     sizes: Positions
 
 
-def _told(likenesses: LikenessTable, rows: Positions) -> npt.NDArray[np.bool_]:
+def _told(signatures: SignatureTable, rows: Positions) -> npt.NDArray[np.bool_]:
     """Return which views have some contrast: what has none has nothing to be recognised by."""
     told = np.empty((len(rows), VIEWS), dtype=bool)
     for start in range(0, len(rows), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
         # Where there is contrast, the shares of the colours are not all zero.
-        seen = (likenesses["vectors"][rows[part], :, 96:] != 0).any(axis=2)
+        seen = (signatures["vectors"][rows[part], :, 96:] != 0).any(axis=2)
         told[part, :_TURNED], told[part, _TURNED:] = seen[:, :1], seen[:, 1:]
     return told
 
 
 def _near(hashes: Hashes, told: npt.NDArray[np.bool_], known: int, bits: int) -> _Candidates:
-    """Return candidates as they stand, the later picture first; ``(N,)`` hashes of one kind."""
+    """Return candidates as they stand, the later image first; ``(N,)`` hashes of one kind."""
     places = np.flatnonzero(told)
     fresh_from = int(np.searchsorted(places, known))
     classes = _classes(hashes[places])
@@ -176,9 +178,9 @@ def _distinct(found: list[_Candidates]) -> _Candidates:
     return _Candidates(first[order], view[order], second[order], bits[order])
 
 
-def _confirmed(pairs: _Candidates, likenesses: LikenessTable, rows: Positions) -> AlikePairs:
+def _confirmed(pairs: _Candidates, signatures: SignatureTable, rows: Positions) -> SimilarPairs:
     """Return those candidates, ordered by view, whose vectors are close."""
-    vectors = likenesses["vectors"]
+    vectors = signatures["vectors"]
     bounds = np.searchsorted(pairs.view, np.arange(VIEWS + 1)).tolist()
     close = np.zeros(len(pairs.view), dtype=bool)
     for view in range(VIEWS):
@@ -188,7 +190,7 @@ def _confirmed(pairs: _Candidates, likenesses: LikenessTable, rows: Positions) -
             theirs = seen_as(vectors, rows[pairs.second[part]], 0)
             close[part] = np.einsum("nd,nd->n", ours, theirs) >= _SAME_VECTOR
     first, second = pairs.first[close], pairs.second[close]
-    return AlikePairs(
+    return SimilarPairs(
         np.minimum(first, second),
         np.maximum(first, second),
         pairs.view[close] == 0,
@@ -196,13 +198,13 @@ def _confirmed(pairs: _Candidates, likenesses: LikenessTable, rows: Positions) -
     )
 
 
-def _best(pairs: AlikePairs) -> AlikePairs:
+def _best(pairs: SimilarPairs) -> SimilarPairs:
     """Return each pair once, as what it is nearest."""
     earlier, later, near, bits = pairs.earlier, pairs.later, pairs.near, pairs.bits
     order = np.lexsort((bits, ~near, earlier, later))
     order = order[_changes(later[order], earlier[order])]
     order = order[np.lexsort((earlier[order], bits[order], ~near[order], later[order]))]
-    return AlikePairs(earlier[order], later[order], near[order], bits[order])
+    return SimilarPairs(earlier[order], later[order], near[order], bits[order])
 
 
 def _changes(*columns: Positions) -> npt.NDArray[np.bool_]:

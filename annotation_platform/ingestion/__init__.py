@@ -1,1 +1,1 @@
-"""From wherever pictures come into the lake: sources, rounds, metadata."""
+"""From wherever images come into the lake: sources, rounds, metadata."""

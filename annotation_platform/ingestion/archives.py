@@ -1,4 +1,4 @@
-"""Pictures in a zip or tar: read as a whole or refused as a whole, and never unpacked to disk."""
+"""Images in a zip or tar: read as a whole or refused as a whole, and never unpacked to disk."""
 
 import bz2
 import copy
@@ -115,7 +115,7 @@ def _checked(
     """Yield name and bytes of every file to take, which must be read before the next."""
     kind = _kind(stream)
     if kind is None:
-        raise DataError("neither a zip nor a tar; pass it as a picture or leave it out")
+        raise DataError("neither a zip nor a tar; pass it as an image or leave it out")
     members = (
         _zip_members(stream, byte_size, limits)
         if kind == "zip"
@@ -370,6 +370,6 @@ def _too_many_bytes(limits: ArchiveLimits) -> str:
 def _check_ratio(what: str, packed: int, unpacked: int, limits: ArchiveLimits) -> None:
     if unpacked > _FREE_BYTES and unpacked > limits.ratio * packed:
         raise DataError(
-            f"{what} unpacks to more than {limits.ratio:g} times its size, as no picture does; "
+            f"{what} unpacks to more than {limits.ratio:g} times its size, as no image does; "
             "pack it anew without compression"
         )

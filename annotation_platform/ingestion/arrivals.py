@@ -1,4 +1,4 @@
-"""What a source gives: files with their names, on their way into the landing place."""
+"""What a source gives: files with their names, on their way into the landing zone."""
 
 import re
 from collections.abc import Mapping
@@ -7,15 +7,15 @@ from pathlib import PurePosixPath
 
 from annotation_platform.errors import DataError
 
-# A folder takes 255 bytes a part and S3 1024 in all; the landing place adds some of its own.
+# A folder takes 255 bytes a part and S3 1024 in all; the landing zone adds some of its own.
 _LONGEST_PART, _LONGEST_NAME = 220, 900
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """A file on its way into the landing place.
+    """A file on its way into the landing zone.
 
-    ``name`` is a relative POSIX path under the landing place, without ``..``. ``metadata`` is
+    ``name`` is a relative POSIX path under the landing zone, without ``..``. ``metadata`` is
     what the file's sidecar will say; None stands for no sidecar.
     """
 

@@ -1,4 +1,4 @@
-"""Pictures from web addresses that other people wrote: only from hosts named on purpose."""
+"""Images from web addresses that other people wrote: only from hosts named on purpose."""
 
 import ipaddress
 import random
@@ -106,7 +106,7 @@ class Downloads:
         if not any((name, each) in self._allowed for name in names for each in ports):
             raise DataError(
                 f"{host}, port {port}, is not among the allowed hosts; allow it or leave the "
-                "picture out"
+                "image out"
             )
         if literal:
             return [literal]
@@ -144,13 +144,13 @@ class Downloads:
                 extensions={"timeout": timeout, "trace": trace}
                 | ({} if _literal(host) else {"sni_hostname": host}),
             )
-            with closing(transport.handle_request(request)) as answer:
-                _check_answer(answer, url)
-                return self._body(answer, until)
+            with closing(transport.handle_request(request)) as response:
+                _check_response(response, url)
+                return self._body(response, until)
 
-    def _body(self, answer: httpx.Response, until: float) -> bytes:
+    def _body(self, response: httpx.Response, until: float) -> bytes:
         body = bytearray()
-        for chunk in answer.iter_raw():
+        for chunk in response.iter_raw():
             body += chunk
             if len(body) > self._maximum_bytes:
                 raise DataError(f"has more than {self._maximum_bytes} bytes; leave it out")
@@ -202,7 +202,7 @@ def _parse(url: str) -> httpx.URL:
     except httpx.InvalidURL:
         # What the library says of it may hold a part of a password.
         raise DataError(
-            "An address that cannot be read. Write it like https://host/picture.jpg."
+            "An address that cannot be read. Write it like https://host/image.jpg."
         ) from None
     if parsed.scheme not in _DEFAULT_PORTS or not parsed.host:
         raise DataError(
@@ -253,15 +253,15 @@ def _is_public(address: _Address) -> bool:
     return address.is_global and address in _GLOBAL_UNICAST
 
 
-def _check_answer(answer: httpx.Response, url: httpx.URL) -> None:
-    status = answer.status_code
+def _check_response(response: httpx.Response, url: httpx.URL) -> None:
+    status = response.status_code
     if status in _PASSING:
         raise _PassingError(
-            f"answers {status}", asked_seconds(answer.headers.get("Retry-After", ""))
+            f"answers {status}", asked_seconds(response.headers.get("Retry-After", ""))
         )
     if 300 <= status < 400:
         try:
-            target = _host(url.join(answer.headers.get("Location", "")))
+            target = _host(url.join(response.headers.get("Location", "")))
         except httpx.InvalidURL:
             target = ""
         raise DataError(
@@ -269,7 +269,7 @@ def _check_answer(answer: httpx.Response, url: httpx.URL) -> None:
         )
     if status != 200:
         raise DataError(f"answers {status}; check the address, and that it needs no login")
-    if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise DataError("comes compressed though it was not asked to; fetch it by other means")
 
 

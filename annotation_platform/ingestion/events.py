@@ -20,7 +20,7 @@ _MOST_BATCHES = 20
 
 
 @dataclass(frozen=True)
-class Hints:
+class ChangeSignals:
     """What the queue said: keys that were written, and the handles by which to take it off."""
 
     keys: frozenset[str]
@@ -32,7 +32,7 @@ class LandingEvents:
 
     Args:
         url: of the queue, as SQS gives it; empty: there is none, and it never has a hint.
-        landing: the landing place, ``s3://bucket/prefix``; events elsewhere are no hints.
+        landing: the landing zone, ``s3://bucket/prefix``; events elsewhere are no hints.
         client: for SQS; by default one by AWS's variables.
     """
 
@@ -42,7 +42,7 @@ class LandingEvents:
         self._bucket, self._prefix = bucket, prefix
         self._client = client
 
-    def receive(self) -> Hints:
+    def receive(self) -> ChangeSignals:
         """Return the hints that wait, without taking them off: see `forget`.
 
         Test events, deletions, events of other places and what is no event at all are no hints,
@@ -57,9 +57,9 @@ class LandingEvents:
                 keys.update(self._created(message["Body"]))
             if len(messages) < 10:
                 break
-        return Hints(frozenset(keys), tuple(handles))
+        return ChangeSignals(frozenset(keys), tuple(handles))
 
-    def forget(self, hints: Hints) -> None:
+    def forget(self, hints: ChangeSignals) -> None:
         """Take hints off the queue, once what they led to is on record."""
         for start in range(0, len(hints.handles), 10):
             entries = [
@@ -81,13 +81,15 @@ class LandingEvents:
             settings = Config(retries=retries, connect_timeout=5, read_timeout=30)
             self._client = boto3.Session().client("sqs", config=settings)
         try:
-            answer: dict[str, Any] = getattr(self._client, method)(QueueUrl=self.url, **arguments)
+            annotation: dict[str, Any] = getattr(self._client, method)(
+                QueueUrl=self.url, **arguments
+            )
         except (BotoCoreError, ClientError) as error:
             raise SettingsError(
                 f"ANNOTATION_LANDING_QUEUE: the queue cannot be read: {error}. Check its URL and "
                 "the account's rights, or leave the variable empty: listings find everything."
             ) from error
-        return answer
+        return annotation
 
 
 def created_keys(body: str) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""From the landing place into the lake: the bytes of a round, by their digest."""
+"""From the landing zone into the lake: the bytes of a round, by their digest."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -7,14 +7,14 @@ import pandas as pd
 
 from annotation_platform.errors import DataError
 from annotation_platform.governance.erasure.record import Erasures, refuse_meanwhile
-from annotation_platform.ingestion.landing_zone import LandingPlace
+from annotation_platform.ingestion.landing_zone import LandingZone
 from annotation_platform.ingestion.receipts import Receipts
 from annotation_platform.ingestion.sidecars import (
     NO_METADATA,
     read_sidecar,
     unreadable_sidecar,
 )
-from annotation_platform.schema.rounds import RELEASED, LandedObject
+from annotation_platform.schema.rounds import RELEASED, Arrival
 from annotation_platform.schema.tables import RawImages
 from annotation_platform.storage.keys import raw_key, sidecar_key
 from annotation_platform.storage.objects import ObjectStore
@@ -22,8 +22,8 @@ from annotation_platform.storage.objects import ObjectStore
 
 def ingest_round(
     round_id: str,
-    objects: Sequence[LandedObject],
-    place: LandingPlace,
+    objects: Sequence[Arrival],
+    place: LandingZone,
     store: ObjectStore,
     receipts: Receipts,
     *,
@@ -54,7 +54,7 @@ def ingest_round(
         try:
             if landed.byte_size > maximum_bytes:
                 raise _too_large(landed, maximum_bytes)
-            row["image_id"] = store_landed(landed, place, store, receipts, erasures)
+            row["image_id"] = store_arrivals(landed, place, store, receipts, erasures)
         except DataError as error:
             rows.append({**row, "problem": str(error)})
         else:
@@ -64,16 +64,16 @@ def ingest_round(
     return RawImages.from_rows(rows)
 
 
-def store_landed(
-    landed: LandedObject,
-    place: LandingPlace,
+def store_arrivals(
+    landed: Arrival,
+    place: LandingZone,
     store: ObjectStore,
     receipts: Receipts,
     erasures: Erasures,
 ) -> str:
     """Return the image id of a landed object, whose bytes are in the lake by then.
 
-    What was stored once is not asked of the landing place again: people may empty it. What was
+    What was stored once is not asked of the landing zone again: people may empty it. What was
     erased is a DataError, and is not stored.
     """
     if landed.stamp.startswith(RELEASED):
@@ -96,12 +96,12 @@ def _refuse_erased(image_id: str, erasures: Erasures) -> None:
 
 
 def _store_sidecar(
-    landed: LandedObject, place: LandingPlace, store: ObjectStore, receipts: Receipts
+    landed: Arrival, place: LandingZone, store: ObjectStore, receipts: Receipts
 ) -> str:
     """Return the SHA-256 of the sidecar as it was when its round was first ingested."""
     if not landed.sidecar or landed.stamp.startswith(RELEASED):
         return landed.sidecar
-    # A receipt of its own: whoever stored the picture early may not have seen the sidecar yet.
+    # A receipt of its own: whoever stored the image early may not have seen the sidecar yet.
     described = sidecar_receipt(landed)
     known = receipts.find(described)
     if known is not None:
@@ -115,12 +115,12 @@ def _store_sidecar(
     return receipts.write(described, digest)
 
 
-def sidecar_receipt(landed: LandedObject) -> LandedObject:
+def sidecar_receipt(landed: Arrival) -> Arrival:
     """Return the object under which the receipt of a landed object's sidecar is."""
-    return LandedObject(landed.sidecar, f"of {landed.key}\0{landed.stamp}", 0)
+    return Arrival(landed.sidecar, f"of {landed.key}\0{landed.stamp}", 0)
 
 
-def _too_large(landed: LandedObject, maximum_bytes: int) -> DataError:
+def _too_large(landed: Arrival, maximum_bytes: int) -> DataError:
     return DataError(f"too many bytes: {landed.byte_size}, at most {maximum_bytes}")
 
 

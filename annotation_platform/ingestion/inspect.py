@@ -11,12 +11,12 @@ from annotation_platform.errors import DataError
 from annotation_platform.images.folders import FoundFile, list_folder, read_file
 from annotation_platform.images.outcomes import judge, put_away
 from annotation_platform.images.parallel import map_each
-from annotation_platform.images.probing import Look, look_at
-from annotation_platform.images.signature import likeness_rows
+from annotation_platform.images.probing import Probe, look_at
+from annotation_platform.images.signature import signature_rows
 from annotation_platform.ingestion.rounds import pair_sidecars
 from annotation_platform.ingestion.sidecars import NO_METADATA, read_sidecar
 from annotation_platform.policy import CleaningPolicy
-from annotation_platform.schema.rounds import LandedObject
+from annotation_platform.schema.rounds import Arrival
 from annotation_platform.schema.tables import CleanedImages
 from annotation_platform.storage.regular import is_unfinished
 from annotation_platform.storage.s3 import Bucket, is_s3
@@ -31,7 +31,7 @@ class Inspected:
 
     ``path`` is relative to the folder, bytes of a name that are not UTF-8 written as ``\\xe9``.
     ``outcome`` is accepted, duplicate, quarantined or pending; ``duplicate_of`` is an image id.
-    Width and height are of the upright picture, 0 if it was never decoded.
+    Width and height are of the upright image, 0 if it was never decoded.
     """
 
     path: str
@@ -45,8 +45,8 @@ class Inspected:
 
 
 @dataclass(frozen=True)
-class LookAtFile:
-    """Looks at the picture in a file of a folder, or under a key of a bucket."""
+class ProbeFile:
+    """Looks at the image in a file of a folder, or under a key of a bucket."""
 
     policy: CleaningPolicy
     bucket: Bucket | None = None
@@ -57,7 +57,7 @@ class LookAtFile:
             return read_file(file.path, maximum_bytes=self.policy.maximum_bytes)
         return self.bucket.get(file.name)
 
-    def __call__(self, file: FoundFile) -> tuple[str | None, Look]:
+    def __call__(self, file: FoundFile) -> tuple[str | None, Probe]:
         """Return the image id, None if the file cannot be read, and what the look finds."""
         image_id = None
         try:
@@ -65,7 +65,7 @@ class LookAtFile:
             image_id = hashlib.sha256(data).hexdigest()
             return image_id, look_at(data, self.policy)
         except DataError as error:
-            return image_id, Look(reason=str(error))
+            return image_id, Probe(reason=str(error))
 
 
 def inspect_files(
@@ -79,7 +79,7 @@ def inspect_files(
     ``source`` is a folder, or ``s3://bucket/prefix``. Nothing is stored. Links are not followed
     and pipes not opened: they end in quarantine. Hidden files are looked at; names of unfinished
     transfers (``.part``, ``.tmp``, …) make a file pending. Look-alikes are looked for among these
-    files alone. A sidecar has the outcome accepted and the flag ``metadata``; its picture is judged
+    files alone. A sidecar has the outcome accepted and the flag ``metadata``; its image is judged
     with it. However many files there are, only a few are in memory at a time. ``progress`` is told
     how many of how many were looked at.
 
@@ -90,15 +90,15 @@ def inspect_files(
     bucket = Bucket(str(source)) if is_s3(str(source)) else None
     found = list_folder(Path(source)) if bucket is None else _list_bucket(bucket)
     sidecars = _sidecars(found)
-    described = {sidecar: picture for picture, sidecar in sidecars.items()}
-    pictures = [file for file in found if file.name not in described]
+    described = {sidecar: image for image, sidecar in sidecars.items()}
+    images = [file for file in found if file.name not in described]
     by_name = {file.name: file for file in found}
-    problems = {file.name: _problem(file) for file in pictures}
-    files = [file for file in pictures if not problems[file.name]]
-    likenesses = likeness_rows(len(files))
-    seen: dict[str, Look] = {}
+    problems = {file.name: _problem(file) for file in images}
+    files = [file for file in images if not problems[file.name]]
+    signatures = signature_rows(len(files))
+    seen: dict[str, Probe] = {}
     ids: dict[str, str] = {}
-    look_at_file = LookAtFile(policy, bucket)
+    look_at_file = ProbeFile(policy, bucket)
     looks = map_each(look_at_file, files)
     for done, (file, (image_id, look)) in enumerate(zip(files, looks, strict=True), start=1):
         if image_id is None:
@@ -106,15 +106,15 @@ def inspect_files(
         else:
             ids[file.name] = image_id
             if image_id not in seen:
-                seen[image_id] = put_away(look, image_id, likenesses, len(seen))
+                seen[image_id] = put_away(look, image_id, signatures, len(seen))
         progress(done, len(files))
     rows: list[dict[str, object]] = []
-    for file in pictures:
+    for file in images:
         row = dict(_EMPTY_ROW, source_key=file.name, image_id=ids.get(file.name), problem="")
         if file.name in sidecars:
             row.update(_metadata(look_at_file, by_name[sidecars[file.name]]))
         rows.append(row | ({"problem": problems[file.name]} if problems[file.name] else {}))
-    judged = judge(rows, seen, CleanedImages.empty(), likenesses, policy)
+    judged = judge(rows, seen, CleanedImages.empty(), signatures, policy)
     inspected = {str(row["source_key"]): _inspected(row) for row in judged}
     inspected.update({name: _as_sidecar(name, of) for name, of in described.items()})
     return [inspected[file.name] for file in found]
@@ -134,20 +134,20 @@ def _list_bucket(bucket: Bucket) -> list[FoundFile]:
 
 
 def _sidecars(found: Sequence[FoundFile]) -> dict[str, str]:
-    """Return the names of pictures, with those of their sidecars."""
-    names = [LandedObject(file.name, "", 0) for file in found if not _problem(file)]
+    """Return the names of images, with those of their sidecars."""
+    names = [Arrival(file.name, "", 0) for file in found if not _problem(file)]
     return {item.key: item.sidecar for item in pair_sidecars(names) if item.sidecar}
 
 
-def _metadata(look: LookAtFile, sidecar: FoundFile) -> dict[str, object]:
+def _metadata(look: ProbeFile, sidecar: FoundFile) -> dict[str, object]:
     try:
         return read_sidecar(look.read(sidecar)).metadata
     except DataError as error:
         return {"problem": f"bad metadata: {error}"}
 
 
-def _as_sidecar(name: str, picture: str) -> Inspected:
-    reason = f"metadata of {picture}"
+def _as_sidecar(name: str, image: str) -> Inspected:
+    reason = f"metadata of {image}"
     return Inspected(name, "accepted", reason, ["metadata"], None, 0, 0, None)
 
 

@@ -1,7 +1,7 @@
 """Labels that exist already: from files of COCO, YOLO, Pascal VOC or Label Studio to sidecars.
 
-Labels belong to pictures by name, and only where that is beyond doubt. What cannot be used or has
-no picture is said, never guessed: a picture that gets no labels is one that people are asked
+Labels belong to images by name, and only where that is beyond doubt. What cannot be used or has
+no image is said, never guessed: an image that gets no labels is one that people are asked
 about.
 """
 
@@ -27,12 +27,12 @@ _LARGEST = 1e9
 
 
 @dataclass(frozen=True)
-class PictureLabels:
-    """The labels of one picture; no box says that it holds nothing.
+class ImageLabels:
+    """The labels of one image; no box says that it holds nothing.
 
-    ``name`` is what the labels call their picture: a path, or a path without its extension.
+    ``name`` is what the labels call their image: a path, or a path without its extension.
     Boxes are in pixels of ``width`` × ``height``; if those are 0, the labels do not say the size.
-    With ``shares``, boxes are in shares of the sides of the upright picture instead.
+    With ``shares``, boxes are in shares of the sides of the upright image instead.
     """
 
     name: str
@@ -45,25 +45,25 @@ class PictureLabels:
 
 @dataclass(frozen=True)
 class LabelFiles:
-    """What files of labels say, by picture, and one sentence for each thing that is unusable."""
+    """What files of labels say, by image, and one sentence for each thing that is unusable."""
 
-    pictures: tuple[PictureLabels, ...]
+    images: tuple[ImageLabels, ...]
     problems: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class MatchedLabels:
-    """The labels of pictures by the pictures' names, and a sentence for each without a picture."""
+    """The labels of images by the images' names, and a sentence for each without an image."""
 
-    by_picture: dict[str, PictureLabels]
+    by_image: dict[str, ImageLabels]
     unmatched: tuple[str, ...]
 
 
 def read_labels(path: Path, format: str | None = None) -> LabelFiles:  # noqa: A002  as users say
-    """Return the labels in a file or folder, by the pictures they name.
+    """Return the labels in a file or folder, by the images they name.
 
-    Pictures are not needed for it. A picture with something unusable in its labels is left out
-    whole and named in ``problems``. A picture counts as labelled if COCO lists it, if it has a
+    Images are not needed for it. An image with something unusable in its labels is left out
+    whole and named in ``problems``. An image counts as labelled if COCO lists it, if it has a
     YOLO text file or a VOC file, or a Label Studio annotation that was not skipped.
 
     Args:
@@ -85,75 +85,75 @@ def read_labels(path: Path, format: str | None = None) -> LabelFiles:  # noqa: A
     place = path.resolve().name.encode("utf-8", "backslashreplace").decode()
     read = _READERS[name](path, f"{name}:{place}")
     sound, problems = [], list(read.problems)
-    for picture in read.pictures:
-        problem = _problem(picture)
+    for image in read.images:
+        problem = _problem(image)
         if problem:
-            problems.append(f"{path}: the labels of {picture.name!r} are left out: {problem}")
+            problems.append(f"{path}: the labels of {image.name!r} are left out: {problem}")
         else:
-            sound.append(picture)
+            sound.append(image)
     return LabelFiles(tuple(sound), tuple(problems))
 
 
 def match_labels(labels: LabelFiles, names: Collection[str]) -> MatchedLabels:
-    """Return which labels belong to which of the pictures.
+    """Return which labels belong to which of the images.
 
-    Labels belong to the picture of the same path; else to the only one whose path ends in the
+    Labels belong to the image of the same path; else to the only one whose path ends in the
     whole path that they give; else to the only one of the same file name. Labels that name no
-    extension are compared without it. Where several lay claim to one picture, it gets those that
+    extension are compared without it. Where several lay claim to one image, it gets those that
     name it most closely, and none if two do so alike.
 
     Args:
         labels: from ``read_labels``.
-        names: relative paths of all pictures that land together, with ``/``.
+        names: relative paths of all images that land together, with ``/``.
     """
     whole: dict[str, list[str]] = {}
     bare: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
         whole.setdefault(_last(name), []).append(name)
-        # Labels may land beside their pictures, under the same name but for the extension.
+        # Labels may land beside their images, under the same name but for the extension.
         if _has_extension(name):
             bare.setdefault(_last(_without_extension(name)), []).append(name)
-    claims: dict[str, list[tuple[int, PictureLabels]]] = {}
+    claims: dict[str, list[tuple[int, ImageLabels]]] = {}
     unmatched = []
-    for picture in labels.pictures:
-        last = _last(picture.name)
-        is_bare = last not in whole and not _has_extension(picture.name)
+    for image in labels.images:
+        last = _last(image.name)
+        is_bare = last not in whole and not _has_extension(image.name)
         candidates = (bare if is_bare else whole).get(last, [])
-        closeness, found = _closest(candidates, picture.name, is_bare=is_bare)
+        closeness, found = _closest(candidates, image.name, is_bare=is_bare)
         if len(found) == 1:
-            claims.setdefault(found[0], []).append((closeness, picture))
+            claims.setdefault(found[0], []).append((closeness, image))
         elif found:
             shown = ", ".join(map(repr, found[:3]))
-            unmatched.append(f"{picture.name!r} could be any of {len(found)} pictures: {shown}")
+            unmatched.append(f"{image.name!r} could be any of {len(found)} images: {shown}")
         else:
-            unmatched.append(f"{picture.name!r}: no picture of that name")
-    matched: dict[str, PictureLabels] = {}
+            unmatched.append(f"{image.name!r}: no image of that name")
+    matched: dict[str, ImageLabels] = {}
     for name, rivals in claims.items():
         closest = min(closeness for closeness, _ in rivals)
-        winners = [picture for closeness, picture in rivals if closeness == closest]
+        winners = [image for closeness, image in rivals if closeness == closest]
         if len(winners) == 1:
             matched[name] = winners[0]
         unmatched += [
-            f"{picture.name!r} is not the only one that could be of {name!r}"
-            for _, picture in rivals
-            if matched.get(name) is not picture
+            f"{image.name!r} is not the only one that could be of {name!r}"
+            for _, image in rivals
+            if matched.get(name) is not image
         ]
     return MatchedLabels(matched, tuple(unmatched))
 
 
 def sidecar_labels(
-    labels: PictureLabels, picture: bytes, policy: CleaningPolicy
+    labels: ImageLabels, image: bytes, policy: CleaningPolicy
 ) -> dict[str, object] | None:
-    """Return the ``labels`` object of a picture's sidecar; see ``ingestion/sidecars.py``.
+    """Return the ``labels`` object of an image's sidecar; see ``ingestion/sidecars.py``.
 
-    Where the labels do not say the size of their picture, it is taken from the picture's header,
+    Where the labels do not say the size of their image, it is taken from the image's header,
     upright: as tools show it to people. None if that cannot be read or is beyond the limits of
-    ``policy``: cleaning keeps such a picture out and says why.
+    ``policy``: cleaning keeps such an image out and says why.
     """
     width, height = labels.width, labels.height
     if not (width and height):
         try:
-            width, height = _upright_size(picture, policy)
+            width, height = _upright_size(image, policy)
         except DataError:
             return None
     across, down = (width, height) if labels.shares else (1, 1)
@@ -167,11 +167,11 @@ def sidecar_labels(
     return {"origin": labels.origin, "width": width, "height": height, "boxes": boxes}
 
 
-def _upright_size(picture: bytes, policy: CleaningPolicy) -> tuple[int, int]:
+def _upright_size(image: bytes, policy: CleaningPolicy) -> tuple[int, int]:
     header = read_header(
-        picture, maximum_pixels=policy.maximum_pixels, maximum_frames=policy.maximum_frames
+        image, maximum_pixels=policy.maximum_pixels, maximum_frames=policy.maximum_frames
     )
-    if read_orientation(picture) >= 5:
+    if read_orientation(image) >= 5:
         return header.height, header.width
     return header.width, header.height
 
@@ -216,7 +216,7 @@ def _voc_files(path: Path) -> list[Path]:
 
 
 def _coco(path: Path, origin: str) -> LabelFiles:
-    return LabelFiles(_by_picture(read_coco_boxes(path), origin), ())
+    return LabelFiles(_by_image(read_coco_boxes(path), origin), ())
 
 
 def _label_studio(path: Path, origin: str) -> LabelFiles:
@@ -224,7 +224,7 @@ def _label_studio(path: Path, origin: str) -> LabelFiles:
     if len(files) != 1:
         raise DataError(f"{path}: {len(files)} JSON files. Name the one export to read.")
     read = read_label_studio(files[0], only_boxes=True)
-    return LabelFiles(_by_picture(read.dataset, origin), read.problems)
+    return LabelFiles(_by_image(read.dataset, origin), read.problems)
 
 
 def _voc(path: Path, origin: str) -> LabelFiles:
@@ -233,7 +233,7 @@ def _voc(path: Path, origin: str) -> LabelFiles:
         raise DataError(f"{path}: no XML file there. Name the folder of the annotations.")
     read = [(file, read_voc_file(file)) for file in files]
     problems = tuple(
-        f"{'; '.join(content.problems)}. The labels of the picture are left out."
+        f"{'; '.join(content.problems)}. The labels of the image are left out."
         for _, content in read
         if content.problems
     )
@@ -241,35 +241,35 @@ def _voc(path: Path, origin: str) -> LabelFiles:
     return LabelFiles(tuple(sound), problems)
 
 
-def _of_voc(file: Path, content: VocFile, origin: str) -> PictureLabels:
+def _of_voc(file: Path, content: VocFile, origin: str) -> ImageLabels:
     boxes = tuple(
         ImportedBox(str(box["class_name"]), *(float(str(box[edge])) for edge in BOX_COLUMNS))
         for box in content.boxes
     )
     width, height = content.size or (0, 0)
-    return PictureLabels(content.file_name or file.stem, origin, width, height, boxes)
+    return ImageLabels(content.file_name or file.stem, origin, width, height, boxes)
 
 
 def _yolo(path: Path, origin: str) -> LabelFiles:
     folder = path if path.is_dir() else path.parent
     texts = set(_paths_under(folder / "labels", {".txt"}))
     known = texts | set(_paths_under(folder / "images", IMAGE_SUFFIXES))
-    # The pictures may lie elsewhere: read as if of one pixel, boxes come in shares of the sides.
+    # The images may lie elsewhere: read as if of one pixel, boxes come in shares of the sides.
     without_split = {name.partition("/")[2] for name in known}
     sizes = dict.fromkeys(known | without_split, (1, 1))
     dataset = read_yolo(folder, sizes=sizes, task="detect")
     counts = dataset.images["image_id"].value_counts()
     twins = set(counts[counts > 1].index)
-    pictures = [
-        PictureLabels(f"{split}/{image_id}" if split else image_id, origin, 0, 0, boxes, True)
+    images = [
+        ImageLabels(f"{split}/{image_id}" if split else image_id, origin, 0, 0, boxes, True)
         for image_id, split, boxes in _rows(dataset)
         if image_id not in twins
     ]
     problems = tuple(
         f"{folder}: {twin!r} has labels in two splits, which are left out" for twin in sorted(twins)
     )
-    # A picture without a text file was not labelled.
-    return LabelFiles(tuple(each for each in pictures if each.name in texts), problems)
+    # An image without a text file was not labelled.
+    return LabelFiles(tuple(each for each in images if each.name in texts), problems)
 
 
 def _paths_under(folder: Path, suffixes: Collection[str]) -> list[str]:
@@ -280,11 +280,11 @@ def _paths_under(folder: Path, suffixes: Collection[str]) -> list[str]:
     ]
 
 
-def _by_picture(dataset: Dataset, origin: str) -> tuple[PictureLabels, ...]:
+def _by_image(dataset: Dataset, origin: str) -> tuple[ImageLabels, ...]:
     images = dataset.images.set_index("image_id")
     facts = images[["file_name", "width", "height"]].to_dict("index")
     return tuple(
-        PictureLabels(
+        ImageLabels(
             name=str(facts[image_id]["file_name"]),
             origin=origin,
             width=int(facts[image_id]["width"]),
@@ -314,13 +314,13 @@ _READERS: dict[str, Callable[[Path, str], LabelFiles]] = {
 }
 
 
-def _problem(picture: PictureLabels) -> str:
-    parts = PurePosixPath(picture.name).parts
-    if not parts or ".." in parts or "\0" in picture.name or picture.name.endswith("/"):
+def _problem(image: ImageLabels) -> str:
+    parts = PurePosixPath(image.name).parts
+    if not parts or ".." in parts or "\0" in image.name or image.name.endswith("/"):
         return "that is no file name, or leads out of the folder"
-    numbers = [edge for box in picture.boxes for edge in (box.x1, box.y1, box.x2, box.y2)] + [
-        float(picture.width),
-        float(picture.height),
+    numbers = [edge for box in image.boxes for edge in (box.x1, box.y1, box.x2, box.y2)] + [
+        float(image.width),
+        float(image.height),
     ]
     if not all(math.isfinite(number) and abs(number) < _LARGEST for number in numbers):
         return "a number in them is too large"
@@ -341,7 +341,7 @@ def _last(name: str) -> str:
 
 
 def _closest(candidates: list[str], name: str, *, is_bare: bool) -> tuple[int, list[str]]:
-    """Return how closely labels for ``name`` name a picture (0 is best), and those so named."""
+    """Return how closely labels for ``name`` name an image (0 is best), and those so named."""
     wanted = PurePosixPath(name).as_posix().lstrip("/")
     paths = {each: _without_extension(each) if is_bare else each for each in candidates}
     same = [each for each, path in paths.items() if path == wanted]

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from annotation_platform.actor import command_doer
+from annotation_platform.actor import command_actor
 from annotation_platform.ingestion.ingest import ingest_round
-from annotation_platform.ingestion.landing_zone import LandingPlace, open_landing
+from annotation_platform.ingestion.landing_zone import LandingZone, open_landing_zone
 from annotation_platform.ingestion.quarantine import with_releases
 from annotation_platform.ingestion.receipts import Receipts, open_receipts
-from annotation_platform.ingestion.rounds import Landed, RoundManifests
+from annotation_platform.ingestion.rounds import Arrivals, RoundManifests
 from annotation_platform.settings import Settings
 from annotation_platform.storage.audited import AuditedStore, AuditLog
 from annotation_platform.storage.keys import SHOWN
@@ -36,7 +36,7 @@ class LandingLake(Lake):
         receipts: which arrivals were taken, and under which image id.
     """
 
-    landing: LandingPlace
+    landing: LandingZone
     receipts: Receipts
 
     @property
@@ -55,7 +55,7 @@ class LandingLake(Lake):
             maximum_bytes=maximum_bytes,
         )
 
-    def landed(self, *, now: datetime) -> Landed:
+    def landed(self, *, now: datetime) -> Arrivals:
         """Return the arrivals that can become a round, restored ones included."""
         return with_releases(self.landing.list(now=now), self.store, now=now)
 
@@ -82,7 +82,7 @@ def open_lake(
         shown: where what people see lies where classes are masked; by default in the lake.
         client: for S3; by default one by AWS's variables.
         audit: where to write down each use of the lake, if at all.
-        runner: what works on its pictures.
+        runner: what works on its images.
         held: receives the tables of images that are read, so that each is read once; for a run.
     """
     store = _open_store(str(lake), cache, client)
@@ -95,7 +95,7 @@ def open_lake(
     return LandingLake(
         store=store,
         runner=runner,
-        landing=open_landing(str(landing), client),
+        landing=open_landing_zone(str(landing), client),
         receipts=open_receipts(receipts, store),
     )
 
@@ -119,7 +119,7 @@ def lake_of(settings: Settings, *, audited: bool = True) -> LandingLake:
 
 def uses_of(settings: Settings) -> AuditLog:
     """Return the log of the lake's uses from this home, for a person's command."""
-    return AuditLog(settings.audit_path, command_doer())
+    return AuditLog(settings.audit_path, command_actor())
 
 
 def _open_store(place: str, cache: Path | None, client: Any) -> ObjectStore:

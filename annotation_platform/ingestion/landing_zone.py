@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from annotation_platform.errors import DataError
-from annotation_platform.ingestion.rounds import Landed, pair_sidecars
+from annotation_platform.ingestion.rounds import Arrivals, pair_sidecars
 from annotation_platform.ingestion.sidecars import MAXIMUM_BYTES
-from annotation_platform.schema.rounds import LandedObject
+from annotation_platform.schema.rounds import Arrival
 from annotation_platform.storage.files import create_file
 from annotation_platform.storage.regular import (
     NOT_UTF8,
@@ -24,7 +24,7 @@ from annotation_platform.storage.s3 import Bucket, S3Entry, is_s3
 
 
 class Put(Enum):
-    """What became of a file that was put into the landing place.
+    """What became of a file that was put into the landing zone.
 
     Where its bytes lay there already, its sidecar is added if there was none; otherwise it is the
     same (``KNOWN``), or another one (``DIFFERS``), which stays.
@@ -38,18 +38,18 @@ class Put(Enum):
 REPLACED = "replaced after its round was formed"
 
 
-class LandingPlace(Protocol):
+class LandingZone(Protocol):
     """A place that other people and programs fill, and that may change at any moment."""
 
     address: str
 
-    def list(self, *, now: datetime) -> Landed:
-        """Return what lies there, sidecars noted at their pictures.
+    def list(self, *, now: datetime) -> Arrivals:
+        """Return what lies there, sidecars noted at their images.
 
         Names of unfinished transfers (``.part``, ``.tmp``, …) are left alone.
         """
 
-    def read(self, landed: LandedObject) -> bytes:
+    def read(self, landed: Arrival) -> bytes:
         """Return the bytes of an object as it was listed.
 
         Raises:
@@ -79,15 +79,15 @@ class LandingPlace(Protocol):
         """
 
 
-class FolderLanding:
+class FolderLandingZone:
     """A folder and all below it. Links and devices are listed, but never followed or opened."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.address = str(folder)
 
-    def list(self, *, now: datetime) -> Landed:
-        """Return what lies there; see `LandingPlace`."""
+    def list(self, *, now: datetime) -> Arrivals:
+        """Return what lies there; see `LandingZone`."""
         objects, ages, moment = [], {}, now.timestamp()
         root = str(self.folder)
         for path in _walk(self.folder):
@@ -100,14 +100,14 @@ class FolderLanding:
                 info = os.stat_result((0,) * 10)
             key = printable(path[len(root) :].lstrip(os.sep))
             stamp = f"{info.st_size}-{info.st_mtime_ns}"
-            landed = LandedObject(key=key, stamp=stamp, byte_size=info.st_size)
+            landed = Arrival(key=key, stamp=stamp, byte_size=info.st_size)
             objects.append(landed)
             # The time of the last change here; what a camera or a copy says may lie ahead.
             ages[landed] = max(0.0, moment - info.st_ctime)
-        return Landed(pair_sidecars(objects), ages)
+        return Arrivals(pair_sidecars(objects), ages)
 
-    def read(self, landed: LandedObject) -> bytes:
-        """Return the bytes of an object as it was listed; see `LandingPlace`."""
+    def read(self, landed: Arrival) -> bytes:
+        """Return the bytes of an object as it was listed; see `LandingZone`."""
         path = self.folder / landed.key
         if "\\x" in landed.key and not path.exists():
             raise DataError(NOT_UTF8)
@@ -117,7 +117,7 @@ class FolderLanding:
             return stream.read()
 
     def read_sidecar(self, key: str) -> bytes:
-        """Return the bytes of a sidecar as it is now; see `LandingPlace`."""
+        """Return the bytes of a sidecar as it is now; see `LandingZone`."""
         with open_regular(self.folder / key) as (stream, info):
             if info.st_size > MAXIMUM_BYTES:
                 raise DataError(f"has {info.st_size} bytes, at most {MAXIMUM_BYTES} are read")
@@ -126,7 +126,7 @@ class FolderLanding:
     def remove_content(
         self, may_be: Callable[[str, int], bool], is_one: Callable[[bytes], bool]
     ) -> int:
-        """Take away every file with bytes of a kind; see `LandingPlace`."""
+        """Take away every file with bytes of a kind; see `LandingZone`."""
         removed = 0
         for path in sorted(self.folder.rglob("*")):
             if not path.is_file() or path.is_symlink():
@@ -138,7 +138,7 @@ class FolderLanding:
         return removed
 
     def put(self, name: str, data: bytes, *, sidecar: bytes = b"") -> Put:
-        """Write a file through an unfinished one, in one step; see `LandingPlace`."""
+        """Write a file through an unfinished one, in one step; see `LandingZone`."""
         return _put(self._create, self._read, name, data, sidecar)
 
     def _create(self, name: str, data: bytes) -> bool:
@@ -149,7 +149,7 @@ class FolderLanding:
         return path.read_bytes() if path.is_file() else None
 
 
-class S3Landing:
+class S3LandingZone:
     """The objects under a prefix. S3 shows an object only once it is complete."""
 
     def __init__(self, bucket: Bucket) -> None:
@@ -157,8 +157,8 @@ class S3Landing:
         self.address = bucket.url
 
     # S3 has a clock of its own.
-    def list(self, *, now: datetime) -> Landed:  # noqa: ARG002
-        """Return what lies there; see `LandingPlace`."""
+    def list(self, *, now: datetime) -> Arrivals:  # noqa: ARG002
+        """Return what lies there; see `LandingZone`."""
         objects, ages = [], {}
         for entry in self.bucket.list():
             if not entry.key or entry.key.endswith("/") or is_unfinished(entry.key):
@@ -166,9 +166,9 @@ class S3Landing:
             landed = _landed(entry)
             objects.append(landed)
             ages[landed] = entry.age_seconds
-        return Landed(pair_sidecars(objects), ages)
+        return Arrivals(pair_sidecars(objects), ages)
 
-    def find(self, bucket: str, key: str) -> LandedObject | None:
+    def find(self, bucket: str, key: str) -> Arrival | None:
         """Return one object as a listing has it, without sidecar; None if it is not of here."""
         address = f"s3://{bucket}/{key}"
         name = address.removeprefix(f"{self.address}/")
@@ -177,35 +177,35 @@ class S3Landing:
         there = self.bucket.head(name)
         return None if there is None else _landed(there)
 
-    def read(self, landed: LandedObject) -> bytes:
-        """Return the bytes of an object as it was listed; see `LandingPlace`."""
+    def read(self, landed: Arrival) -> bytes:
+        """Return the bytes of an object as it was listed; see `LandingZone`."""
         return self.bucket.get(landed.key, etag=landed.stamp.partition("-")[2])
 
     def read_sidecar(self, key: str) -> bytes:
-        """Return the bytes of a sidecar as it is now; see `LandingPlace`."""
+        """Return the bytes of a sidecar as it is now; see `LandingZone`."""
         return self.bucket.get(key, maximum_bytes=MAXIMUM_BYTES)
 
     def remove_content(
         self, may_be: Callable[[str, int], bool], is_one: Callable[[bytes], bool]
     ) -> int:
-        """Take away every version of an object with bytes of a kind; see `LandingPlace`."""
+        """Take away every version of an object with bytes of a kind; see `LandingZone`."""
         return self.bucket.remove_content(may_be, is_one)
 
     def put(self, name: str, data: bytes, *, sidecar: bytes = b"") -> Put:
-        """Write an object unless its name is taken; see `LandingPlace`."""
+        """Write an object unless its name is taken; see `LandingZone`."""
         return _put(self.bucket.create, self._read, name, data, sidecar)
 
     def _read(self, name: str) -> bytes | None:
         return None if self.bucket.head(name) is None else self.bucket.get(name)
 
 
-def open_landing(url: str, client: Any = None) -> LandingPlace:
-    """Return the landing place at a folder's path or an ``s3://bucket/prefix``."""
-    return S3Landing(Bucket(url, client)) if is_s3(url) else FolderLanding(Path(url))
+def open_landing_zone(url: str, client: Any = None) -> LandingZone:
+    """Return the landing zone at a folder's path or an ``s3://bucket/prefix``."""
+    return S3LandingZone(Bucket(url, client)) if is_s3(url) else FolderLandingZone(Path(url))
 
 
-def _landed(entry: S3Entry) -> LandedObject:
-    return LandedObject(entry.key, f"{entry.byte_size}-{entry.etag}", entry.byte_size)
+def _landed(entry: S3Entry) -> Arrival:
+    return Arrival(entry.key, f"{entry.byte_size}-{entry.etag}", entry.byte_size)
 
 
 def _put(

@@ -1,4 +1,4 @@
-"""A list of pictures in a CSV file: where each lies, its name, and what is known of it."""
+"""A list of images in a CSV file: where each lies, its name, and what is known of it."""
 
 import csv
 import hashlib
@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 @dataclass(frozen=True)
 class ListEntry:
-    """A picture of a list: the line it stands in, where it lies and the name it lands under."""
+    """An image of a list: the line it stands in, where it lies and the name it lands under."""
 
     line: int
     location: str
@@ -46,22 +46,22 @@ class ListProblem:
 
 
 @dataclass(frozen=True)
-class PictureList:
+class ImageList:
     """The usable records of a list, and what is wrong with the others; both in its order."""
 
     entries: list[ListEntry]
     problems: list[ListProblem]
 
 
-def read_list(path: Path) -> PictureList:
-    """Return the pictures of a CSV file with a header; bad records do not stop the others.
+def read_list(path: Path) -> ImageList:
+    """Return the images of a CSV file with a header; bad records do not stop the others.
 
     Its columns, whose order does not matter:
 
     - ``location``, or in its place ``url``, ``key`` or ``path``: an http or https address,
       ``s3://bucket/key``, or a path relative to the folder of the list. Must be in it.
     - ``name``: the name to land under. Without it, the last part of the location; of several
-      pictures with one name, each gets sixteen digits of the hash of its location added.
+      images with one name, each gets sixteen digits of the hash of its location added.
     - ``source``, ``device``, ``licence``, ``consent``: texts. ``captured_at``: ISO 8601.
       ``latitude`` and ``longitude``: degrees, both or neither.
     - Any other: kept in the metadata under its own name.
@@ -91,13 +91,13 @@ def read_list(path: Path) -> PictureList:
         else:
             lines[entry.location] = entry.line
             entries.append(entry)
-    return PictureList(_with_own_names(entries), problems)
+    return ImageList(_with_own_names(entries), problems)
 
 
 def fetch_entries(
     entries: Iterable[ListEntry], fetch: Callable[[str], bytes]
 ) -> Iterator[Arrival | ListProblem]:
-    """Yield each picture of a list, or why ``fetch`` could not get it, one at a time.
+    """Yield each image of a list, or why ``fetch`` could not get it, one at a time.
 
     ``fetch`` gives the bytes at a location, or a DataError.
     """
@@ -233,7 +233,7 @@ def _given_name(name: str) -> str:
     if any(part.startswith(".") for part in parts) or is_unfinished(safe):
         raise DataError(
             f"the name {shown_name(name)} is that of a hidden or unfinished file, which the "
-            "landing place leaves alone; rename it"
+            "landing zone leaves alone; rename it"
         )
     return safe
 
@@ -241,7 +241,7 @@ def _given_name(name: str) -> str:
 def _derived_name(location: str) -> str:
     is_web = location.lower().startswith(("http:", "https:"))
     path = unquote(re.split("[?#]", location)[0]) if is_web else location
-    last = re.sub(r"[^\w.+-]", "_", path.rpartition("/")[2]).lstrip(".") or "picture"
+    last = re.sub(r"[^\w.+-]", "_", path.rpartition("/")[2]).lstrip(".") or "image"
     if len(last.encode()) > _LONGEST_DERIVED:
         last = f"{_digits(location)}{PurePosixPath(last).suffix[:10]}"
     return f"{last}_" if is_unfinished(last) else last

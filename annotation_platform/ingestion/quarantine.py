@@ -1,7 +1,7 @@
 """What cleaning kept out, and how a person puts it back.
 
 The file stays in the lake as it landed. Putting it back writes a release, once and for good; the
-picture then lands again, in the next round, and is accepted whatever its quality.
+image then lands again, in the next round, and is accepted whatever its quality.
 """
 
 import json
@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 from annotation_platform.errors import DataError
-from annotation_platform.ingestion.rounds import Landed
-from annotation_platform.schema.rounds import RELEASED, LandedObject
+from annotation_platform.ingestion.rounds import Arrivals
+from annotation_platform.schema.rounds import RELEASED, Arrival
 from annotation_platform.schema.tables import records
 from annotation_platform.storage.keys import raw_key
 from annotation_platform.storage.objects import ObjectStore
@@ -25,7 +25,7 @@ _SHORTEST = 8
 
 @dataclass(frozen=True)
 class Release:
-    """That a picture was put back: which, from which round and name, when and why."""
+    """That an image was put back: which, from which round and name, when and why."""
 
     image_id: str
     round_id: str
@@ -37,7 +37,7 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Kept:
+class QuarantinedImage:
     """A landed object that was kept out: its reason, with the measured value, and its file.
 
     ``file`` is the key in the lake, empty where nothing could be read; ``put_back`` when somebody
@@ -52,7 +52,7 @@ class Kept:
     put_back: str
 
 
-def kept_out(cleaned: pd.DataFrame, store: ObjectStore) -> list[Kept]:
+def kept_out(cleaned: pd.DataFrame, store: ObjectStore) -> list[QuarantinedImage]:
     """Return what ``cleaned_images`` has in quarantine, by round and name."""
     back = {one.image_id: one.released_at[:16] for one in releases(store)}
     rows = cleaned[cleaned["outcome"] == "quarantined"].sort_values(["round_id", "source_key"])
@@ -60,7 +60,7 @@ def kept_out(cleaned: pd.DataFrame, store: ObjectStore) -> list[Kept]:
     for row in records(rows):
         image_id = row["image_id"] if isinstance(row["image_id"], str) else None
         kept.append(
-            Kept(
+            QuarantinedImage(
                 image_id=image_id,
                 round_id=str(row["round_id"]),
                 source_key=str(row["source_key"]),
@@ -81,10 +81,10 @@ def release(
     why: str,
     now: datetime,
 ) -> Release:
-    """Put a picture back and return the release; one that was put back before stays as it was.
+    """Put an image back and return the release; one that was put back before stays as it was.
 
     Args:
-        image_id: the picture, or the first eight or more digits of it.
+        image_id: the image, or the first eight or more digits of it.
         cleaned: ``cleaned_images`` of all rounds.
         raw: ``raw_images`` of all rounds.
         store: the lake.
@@ -92,10 +92,10 @@ def release(
         now: the time of it.
 
     Raises:
-        DataError: there is no such picture, it is accepted, it repeats an accepted one to the
+        DataError: there is no such image, it is accepted, it repeats an accepted one to the
             pixel, or it cannot be decoded.
     """
-    row = find_picture(image_id, cleaned)
+    row = find_image(image_id, cleaned)
     _must_be_out(row, cleaned)
     found = str(row["image_id"])
     landed = raw[(raw["image_id"] == found) & (raw["round_id"] == row["round_id"])].iloc[0]
@@ -118,11 +118,11 @@ def releases(store: ObjectStore) -> Iterator[Release]:
     return (Release(**json.loads(store.get(key))) for key in store.list("quarantine"))
 
 
-def with_releases(landed: Landed, store: ObjectStore, *, now: datetime) -> Landed:
-    """Return what landed and, as objects of their own, the pictures that were put back."""
+def with_releases(landed: Arrivals, store: ObjectStore, *, now: datetime) -> Arrivals:
+    """Return what landed and, as objects of their own, the images that were put back."""
     objects, ages = list(landed.objects), dict(landed.ages)
     for put_back in releases(store):
-        item = LandedObject(
+        item = Arrival(
             key=put_back.source_key,
             stamp=f"{RELEASED}{put_back.image_id}",
             byte_size=put_back.byte_size,
@@ -131,17 +131,17 @@ def with_releases(landed: Landed, store: ObjectStore, *, now: datetime) -> Lande
         objects.append(item)
         age = now - datetime.fromisoformat(put_back.released_at)
         ages[item] = max(0.0, age.total_seconds())
-    return Landed(objects, ages)
+    return Arrivals(objects, ages)
 
 
-def find_picture(image_id: str, cleaned: pd.DataFrame) -> "pd.Series[Any]":
-    """Return the newest row of one picture by the first eight or more digits of its id."""
+def find_image(image_id: str, cleaned: pd.DataFrame) -> "pd.Series[Any]":
+    """Return the newest row of one image by the first eight or more digits of its id."""
     ids = cleaned["image_id"].fillna("")
     long_enough = len(image_id) >= _SHORTEST
     rows = cleaned[ids.str.startswith(image_id.lower())] if long_enough else cleaned[:0]
     if rows["image_id"].nunique() != 1:
         raise DataError(
-            f"{image_id}: names no single picture. `annotation-platform quarantine list --json` "
+            f"{image_id}: names no single image. `annotation-platform quarantine list --json` "
             f"shows the ids; at least {_SHORTEST} digits are needed."
         )
     return rows.sort_values("round_id").iloc[-1]
@@ -155,7 +155,7 @@ def _must_be_out(row: "pd.Series[Any]", cleaned: pd.DataFrame) -> None:
         raise DataError(f"{name}: is accepted already, in {accepted.iloc[0]}.")
     if row["reason"] in {"exact_bytes", "exact_pixels"}:
         raise DataError(
-            f"{name}: is the same picture as {row['duplicate_of']}, which is accepted; there is "
+            f"{name}: is the same image as {row['duplicate_of']}, which is accepted; there is "
             "nothing to put back."
         )
     if row["width"] == 0:

@@ -10,20 +10,20 @@ from urllib.parse import urlsplit
 from botocore.exceptions import BotoCoreError, ClientError
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.schema.rounds import LandedObject
+from annotation_platform.schema.rounds import Arrival
 from annotation_platform.storage.objects import ObjectStore
 
 
 class Receipts(Protocol):
     """The SHA-256 of landed objects that are in the lake, by object."""
 
-    def find(self, landed: LandedObject) -> str | None:
+    def find(self, landed: Arrival) -> str | None:
         """Return the digest of an object; None if it is not in the lake yet."""
 
-    def write(self, landed: LandedObject, digest: str) -> str:
+    def write(self, landed: Arrival, digest: str) -> str:
         """Write a receipt unless there is one; return the digest that counts, the first."""
 
-    def remove(self, landed: LandedObject) -> None:
+    def remove(self, landed: Arrival) -> None:
         """Take the receipt of an object away. Only an erasure does."""
 
 
@@ -33,17 +33,17 @@ class LakeReceipts:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    def find(self, landed: LandedObject) -> str | None:
+    def find(self, landed: Arrival) -> str | None:
         """Return the digest of an object; None if it is not in the lake yet."""
         key = _key(landed)
         return self._store.get(key).decode() if self._store.exists(key) else None
 
-    def write(self, landed: LandedObject, digest: str) -> str:
+    def write(self, landed: Arrival, digest: str) -> str:
         """Write a receipt unless there is one; return the digest that counts, the first."""
         self._store.create(_key(landed), digest.encode())
         return self._store.get(_key(landed)).decode()
 
-    def remove(self, landed: LandedObject) -> None:
+    def remove(self, landed: Arrival) -> None:
         """Take the receipt of an object away."""
         self._store.remove(_key(landed))
 
@@ -63,12 +63,12 @@ class DynamoReceipts:
         self._earlier = earlier
         self._client = client
 
-    def find(self, landed: LandedObject) -> str | None:
+    def find(self, landed: Arrival) -> str | None:
         """Return the digest of an object; None if it is not in the lake yet."""
         item = self._item(landed)
         return self._earlier.find(landed) if item is None else item
 
-    def write(self, landed: LandedObject, digest: str) -> str:
+    def write(self, landed: Arrival, digest: str) -> str:
         """Write a receipt unless there is one; return the digest that counts, the first."""
         fields = {"object": _name(landed), "key": landed.key, "digest": digest}
         try:
@@ -85,12 +85,12 @@ class DynamoReceipts:
             return first
         return digest
 
-    def remove(self, landed: LandedObject) -> None:
+    def remove(self, landed: Arrival) -> None:
         """Take the receipt of an object away."""
         self._call("delete_item", Key={"object": {"S": _name(landed)}})
         self._earlier.remove(landed)
 
-    def _item(self, landed: LandedObject) -> str | None:
+    def _item(self, landed: Arrival) -> str | None:
         key = {"object": {"S": _name(landed)}}
         item = self._call("get_item", Key=key, ConsistentRead=True).get("Item")
         return str(item["digest"]["S"]) if item else None
@@ -104,7 +104,7 @@ class DynamoReceipts:
             settings = Config(retries=retries, connect_timeout=5, read_timeout=30)
             self._client = boto3.Session().client("dynamodb", config=settings)
         try:
-            answer: dict[str, Any] = getattr(self._client, method)(
+            annotation: dict[str, Any] = getattr(self._client, method)(
                 TableName=self._table, **arguments
             )
         except (BotoCoreError, ClientError) as error:
@@ -114,7 +114,7 @@ class DynamoReceipts:
                 f"ANNOTATION_RECEIPTS: the table {self._table} cannot be used: {error}. Check its "
                 "name, its partition key `object` and the account's rights."
             ) from error
-        return answer
+        return annotation
 
 
 def open_receipts(url: str, store: ObjectStore) -> Receipts:
@@ -128,10 +128,10 @@ def _is_lost_race(error: Exception) -> bool:
     return code == "ConditionalCheckFailedException"
 
 
-def _name(landed: LandedObject) -> str:
+def _name(landed: Arrival) -> str:
     return hashlib.sha256(f"{landed.key}\0{landed.stamp}".encode()).hexdigest()
 
 
-def _key(landed: LandedObject) -> str:
+def _key(landed: Arrival) -> str:
     name = _name(landed)
     return f"landed/{name[:2]}/{name}"

@@ -8,36 +8,36 @@ from math import inf
 
 from annotation_platform.errors import NotReadyError
 from annotation_platform.policy import RoundPolicy
-from annotation_platform.schema.rounds import LandedObject, next_round
+from annotation_platform.schema.rounds import Arrival, next_round
 from annotation_platform.storage.objects import ObjectStore
 
 
 @dataclass(frozen=True)
-class Landed:
-    """What lies in the landing place, by name, and for how many seconds it has not changed."""
+class Arrivals:
+    """What lies in the landing zone, by name, and for how many seconds it has not changed."""
 
-    objects: list[LandedObject]
-    ages: dict[LandedObject, float]
+    objects: list[Arrival]
+    ages: dict[Arrival, float]
 
 
 @dataclass(frozen=True)
 class RoundPlan:
     """The objects of the next round, or, where there are none yet, what it waits for.
 
-    ``look_again_seconds`` is after how long waiting alone may change the answer; None if only
+    ``poll_again_seconds`` is after how long waiting alone may change the answer; None if only
     something new can.
     """
 
-    objects: list[LandedObject]
+    objects: list[Arrival]
     waits_for: str
-    look_again_seconds: float | None = None
+    poll_again_seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class Taken:
     """The objects that belong to rounds, and the key of the round after those."""
 
-    objects: set[LandedObject]
+    objects: set[Arrival]
     next_round: str
 
 
@@ -52,15 +52,15 @@ class RoundManifests:
         keys = self._store.list("manifests")
         return [key.rsplit("/", 1)[1].removesuffix(".json") for key in keys]
 
-    def read(self, round_id: str) -> list[LandedObject]:
+    def read(self, round_id: str) -> list[Arrival]:
         """Return the objects of a round; NotReadyError if it has no manifest."""
         key = f"manifests/{round_id}.json"
         if not self._store.exists(key):
             raise NotReadyError(
-                f"{round_id} has no manifest. Put images into the landing place: the sensor "
+                f"{round_id} has no manifest. Put images into the landing zone: the sensor "
                 "new_images_sensor forms rounds from them."
             )
-        return [LandedObject(**entry) for entry in json.loads(self._store.get(key))["objects"]]
+        return [Arrival(**entry) for entry in json.loads(self._store.get(key))["objects"]]
 
     def digest(self, round_id: str) -> str:
         """Return the SHA-256 of a round's manifest."""
@@ -80,9 +80,7 @@ class RoundManifests:
         manifest = json.loads(self._store.get(f"manifests/{round_id}.json"))
         return str(manifest.get("policy_digest", ""))
 
-    def create(
-        self, round_id: str, objects: Sequence[LandedObject], *, policy_digest: str = ""
-    ) -> bool:
+    def create(self, round_id: str, objects: Sequence[Arrival], *, policy_digest: str = "") -> bool:
         """Fix a round, unless it exists; return whether this call did it.
 
         ``round_id`` must come from the same ``taken`` as the choice of objects: of two processes
@@ -96,11 +94,11 @@ class RoundManifests:
         return self._store.create(f"manifests/{round_id}.json", text.encode())
 
 
-def pair_sidecars(objects: Sequence[LandedObject]) -> list[LandedObject]:
-    """Return the objects with their sidecars noted, and without the sidecars that have a picture.
+def pair_sidecars(objects: Sequence[Arrival]) -> list[Arrival]:
+    """Return the objects with their sidecars noted, and without the sidecars that have an image.
 
     The sidecar of ``a.jpg`` is ``a.jpg.json`` or, if there is none, ``a.json``. A JSON file whose
-    picture has not landed stays in the list.
+    image has not landed stays in the list.
     """
     # Names that are not UTF-8 may be printed alike.
     objects = list(dict.fromkeys(objects))
@@ -124,23 +122,23 @@ def _sidecar_names(key: str) -> tuple[str, str]:
     return f"{key}.json", f"{stem}.json"
 
 
-def new_objects(landed: Landed, known: Collection[LandedObject]) -> list[LandedObject]:
-    """Return what belongs to no round yet; sidecars of pictures that do are not new either."""
+def new_objects(landed: Arrivals, known: Collection[Arrival]) -> list[Arrival]:
+    """Return what belongs to no round yet; sidecars of images that do are not new either."""
     sidecars = {item.sidecar for item in known}
     return [item for item in landed.objects if item not in known and item.key not in sidecars]
 
 
-def plan_round(landed: Landed, known: Collection[LandedObject], policy: RoundPolicy) -> RoundPlan:
+def plan_round(landed: Arrivals, known: Collection[Arrival], policy: RoundPolicy) -> RoundPlan:
     """Return the objects of the next round, or a sentence that says what it waits for.
 
     A round takes objects that have not changed for ``settle_seconds``, nor their sidecars, and
     starts at ``minimum_images`` of them or once one has waited ``maximum_wait_seconds``. A JSON
-    file waits as long for its picture; after that it is an object like any other.
+    file waits as long for its image; after that it is an object like any other.
     """
     new = new_objects(landed, known)
-    early = [item for item in new if _waits_for_picture(item, landed.ages, policy)]
+    early = [item for item in new if _waits_for_image(item, landed.ages, policy)]
     ready = [item for item in new if item not in set(early)]
-    lonely = f", {len(early)} metadata files without their picture" if early else ""
+    lonely = f", {len(early)} metadata files without their image" if early else ""
     if not ready:
         waits = f"No new image among {len(landed.objects)} landed{lonely}."
         return RoundPlan([], waits, policy.maximum_wait_seconds if early else None)
@@ -161,7 +159,5 @@ def plan_round(landed: Landed, known: Collection[LandedObject], policy: RoundPol
     return RoundPlan(stable[: policy.maximum_images], "")
 
 
-def _waits_for_picture(
-    item: LandedObject, ages: Mapping[LandedObject, float], policy: RoundPolicy
-) -> bool:
+def _waits_for_image(item: Arrival, ages: Mapping[Arrival, float], policy: RoundPolicy) -> bool:
     return item.key.endswith(".json") and ages[item] < policy.maximum_wait_seconds

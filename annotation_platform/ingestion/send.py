@@ -1,4 +1,4 @@
-"""Putting pictures into the landing place, from wherever they are: what ``ingest`` does."""
+"""Putting images into the landing zone, from wherever they are: what ``ingest`` does."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -12,16 +12,16 @@ from annotation_platform.ingestion.archives import is_archive, read_archive
 from annotation_platform.ingestion.arrivals import Arrival
 from annotation_platform.ingestion.downloads import Downloads
 from annotation_platform.ingestion.labels import (
+    ImageLabels,
     LabelFiles,
-    PictureLabels,
     match_labels,
     sidecar_labels,
 )
 from annotation_platform.ingestion.landing_zone import (
-    FolderLanding,
-    LandingPlace,
+    FolderLandingZone,
+    LandingZone,
     Put,
-    open_landing,
+    open_landing_zone,
 )
 from annotation_platform.ingestion.lists import ListProblem, fetch_entries, read_list
 from annotation_platform.ingestion.sidecars import sidecar_fields
@@ -54,25 +54,25 @@ class Sent:
 
 def send(
     source: str,
-    place: LandingPlace,
+    place: LandingZone,
     *,
     downloads: Downloads,
     policy: CleaningPolicy,
     labels: LabelFiles | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Sent:
-    """Copy pictures into the landing place, each with its sidecar, and return what came of it.
+    """Copy images into the landing zone, each with its sidecar, and return what came of it.
 
     What lies there already with the same bytes is left alone, so a broken-off transfer is taken
     up by sending again. A folder keeps its layout under its own name, so does an archive.
 
     Args:
-        source: a picture, a folder, a zip or tar archive, a CSV of pictures (see `read_list`), or
+        source: an image, a folder, a zip or tar archive, a CSV of images (see `read_list`), or
             ``s3://bucket/prefix``.
-        place: the landing place.
+        place: the landing zone.
         downloads: fetches what a list names by ``http://`` or ``https://``.
-        policy: the limits within which a picture's header is read for its labels.
-        labels: what the pictures are labelled with already; files that look like labels
+        policy: the limits within which an image's header is read for its labels.
+        labels: what the images are labelled with already; files that look like labels
             themselves (JSON, XML, text, YAML) are then left out of a folder or archive.
         progress: told how many files were dealt with.
 
@@ -81,10 +81,10 @@ def send(
             cannot be read.
     """
     sent = Sent()
-    matched: dict[str, PictureLabels] = {}
+    matched: dict[str, ImageLabels] = {}
     if labels is not None:
         found = match_labels(labels, _names(source))
-        matched = found.by_picture
+        matched = found.by_image
         sent.problems += [Problem("labels", each) for each in (*labels.problems, *found.unmatched)]
     for count, arrival in enumerate(_arrivals(source, downloads), start=1):
         if isinstance(arrival, Problem):
@@ -102,11 +102,11 @@ def send(
                 sent.problems.append(Problem(arrival.name, _OTHER_METADATA))
         progress(count)
     if not (sent.copied or sent.known or sent.problems):
-        raise DataError(f"{source}: holds no file. Pass a picture or a folder of pictures.")
+        raise DataError(f"{source}: holds no file. Pass an image or a folder of images.")
     return sent
 
 
-def _sidecar(arrival: Arrival, labels: PictureLabels | None, policy: CleaningPolicy) -> bytes:
+def _sidecar(arrival: Arrival, labels: ImageLabels | None, policy: CleaningPolicy) -> bytes:
     fields = dict(arrival.metadata or {})
     said = sidecar_labels(labels, arrival.data, policy) if labels is not None else None
     if said is not None:
@@ -115,7 +115,7 @@ def _sidecar(arrival: Arrival, labels: PictureLabels | None, policy: CleaningPol
 
 
 def _names(source: str) -> list[str]:
-    """Return what the files of a source will be called in the landing place; none is fetched."""
+    """Return what the files of a source will be called in the landing zone; none is fetched."""
     path = Path(source)
     if is_s3(source) or path.is_dir():
         place, name = _place(source)
@@ -140,14 +140,14 @@ def _arrivals(source: str, downloads: Downloads) -> Iterator[Arrival | Problem]:
     return iter([Arrival(path.name, _read_file(path))])
 
 
-def _place(source: str) -> tuple[LandingPlace, str]:
+def _place(source: str) -> tuple[LandingZone, str]:
     """Return a folder or a prefix in S3 as a place, and the name that its files go under."""
     if is_s3(source):
-        return open_landing(source), PurePosixPath(source).name
-    return FolderLanding(Path(source)), Path(source).resolve().name
+        return open_landing_zone(source), PurePosixPath(source).name
+    return FolderLandingZone(Path(source)), Path(source).resolve().name
 
 
-def _from_place(place: LandingPlace, name: str) -> Iterator[Arrival | Problem]:
+def _from_place(place: LandingZone, name: str) -> Iterator[Arrival | Problem]:
     for landed in place.list(now=datetime.now(UTC)).objects:
         try:
             data = place.read(landed)
@@ -158,7 +158,7 @@ def _from_place(place: LandingPlace, name: str) -> Iterator[Arrival | Problem]:
             yield Arrival(f"{name}/{landed.key}", data, metadata)
 
 
-def _metadata(place: LandingPlace, sidecar: str) -> dict[str, object] | None:
+def _metadata(place: LandingZone, sidecar: str) -> dict[str, object] | None:
     if not sidecar:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What lands beside a picture: a JSON file with its metadata, and perhaps labels it came with.
+"""What lands beside an image: a JSON file with its metadata, and perhaps labels it came with.
 
 The sidecar of ``a.jpg`` is ``a.jpg.json`` or ``a.json``, one JSON object::
 
@@ -8,7 +8,7 @@ The sidecar of ``a.jpg`` is ``a.jpg.json`` or ``a.json``, one JSON object::
                 "boxes": [{"class": "boat", "box": [10, 20, 110, 90]}]}}
 
 Every field may be missing. Fields of other names are kept as they are. Boxes are ``x1 y1 x2 y2``
-in pixels of a picture of the width and height given.
+in pixels of an image of the width and height given.
 """
 
 import json
@@ -25,7 +25,7 @@ _TEXTS = ("source", "device", "licence", "consent")
 
 @dataclass(frozen=True)
 class ImportedBox:
-    """A box that came with a picture: corners in pixels, ``x1 < x2`` and ``y1 < y2``."""
+    """A box that came with an image: corners in pixels, ``x1 < x2`` and ``y1 < y2``."""
 
     class_name: str
     x1: float
@@ -36,9 +36,9 @@ class ImportedBox:
 
 @dataclass(frozen=True)
 class SidecarLabels:
-    """The labels that came with a picture; no box says that it holds nothing.
+    """The labels that came with an image; no box says that it holds nothing.
 
-    ``origin`` says where they are from; ``width`` and ``height`` the picture they were made on.
+    ``origin`` says where they are from; ``width`` and ``height`` the image they were made on.
     """
 
     origin: str

@@ -3,12 +3,12 @@
 import pandas as pd
 
 
-def landed_from(landed: pd.DataFrame, source: str) -> "pd.Series[bool]":
+def arrived_from(landed: pd.DataFrame, source: str) -> "pd.Series[bool]":
     """Return which landed files are from a source.
 
     Args:
         landed: rows of ``raw_images``.
-        source: what their sidecars say, or a folder of the landing place; a slash at its end
+        source: what their sidecars say, or a folder of the landing zone; a slash at its end
             changes nothing.
     """
     source = source.rstrip("/")
@@ -17,8 +17,8 @@ def landed_from(landed: pd.DataFrame, source: str) -> "pd.Series[bool]":
     return (landed["source"] == source).fillna(value=False) | below
 
 
-def landed_only_from(landed: pd.DataFrame, source: str) -> tuple[frozenset[str], frozenset[str]]:
+def arrived_only_from(landed: pd.DataFrame, source: str) -> tuple[frozenset[str], frozenset[str]]:
     """Return the images of a source, and those that landed from elsewhere as well."""
-    own = landed_from(landed, source)
+    own = arrived_from(landed, source)
     images, others = (frozenset(landed["image_id"][each]) for each in (own, ~own))
     return images - others, images & others

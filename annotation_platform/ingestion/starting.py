@@ -5,7 +5,7 @@ from datetime import datetime
 from annotation_platform.errors import NotReadyError
 from annotation_platform.ingestion.events import LandingEvents
 from annotation_platform.ingestion.lake import LandingLake
-from annotation_platform.ingestion.watch import watch_landing
+from annotation_platform.ingestion.watch import watch_landing_zone
 from annotation_platform.policy import RoundPolicy
 from annotation_platform.schema.tables import LabelTasks
 
@@ -20,7 +20,7 @@ def round_to_start(
     """
     if waiting := _waiting(lake):
         return waiting[0]
-    watched = watch_landing(lake, events, policy, list_at=None, now=now)
+    watched = watch_landing_zone(lake, events, policy, list_at=None, now=now)
     if waiting := _waiting(lake):
         return waiting[0]
     raise NotReadyError(f"There is no round to start. {watched.waits_for}")

@@ -1,4 +1,4 @@
-"""One look at the landing place: whether it is time for one, and the round it forms."""
+"""One look at the landing zone: whether it is time for one, and the round it forms."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ class Watched:
     list_at: datetime
 
 
-def watch_landing(
+def watch_landing_zone(
     lake: LandingLake,
     events: LandingEvents,
     policy: RoundPolicy,
@@ -48,6 +48,6 @@ def watch_landing(
         lake.manifests.create(taken.next_round, plan.objects, policy_digest=policy_digest)
     events.forget(hints)
     # After a round was formed there may be enough for another one.
-    wait = 0.0 if plan.objects else plan.look_again_seconds
+    wait = 0.0 if plan.objects else plan.poll_again_seconds
     again = min(policy.listing_seconds, policy.listing_seconds if wait is None else wait)
     return Watched(plan.waits_for, now + timedelta(seconds=again))

@@ -16,7 +16,7 @@ from annotation_platform.schema.shapes import NOTHING
 from annotation_platform.schema.tables import Annotations, HumanLabels, RoundTasks
 
 
-def answers_table(
+def annotations_table(
     round_id: str, count: Count, tasks: pd.DataFrame, pseudonyms: Mapping[str, str]
 ) -> pd.DataFrame:
     """Return the ``answers`` table: what became of every answer ever seen in a round."""
@@ -24,20 +24,20 @@ def answers_table(
     rows: list[dict[str, object]] = [
         {
             "round_id": round_id,
-            "answer_id": answer.revision.answer_id,
-            "task_id": answer.revision.submission.task_id,
-            "image_id": answer.revision.submission.image_id,
-            "place": answer.revision.submission.place,
-            "purpose": purpose.get(answer.revision.submission.task_id, ""),
-            "annotator": pseudonyms[answer.revision.submission.author],
-            "state": answer.state,
-            "detail": answer.detail,
-            "revisions": answer.revisions,
-            "lead_time_seconds": answer.revision.submission.lead_time_seconds,
-            "created_at": answer.revision.submission.created_at,
-            "submitted_at": answer.revision.submission.updated_at,
+            "annotation_id": annotation.revision.annotation_id,
+            "task_id": annotation.revision.submission.task_id,
+            "image_id": annotation.revision.submission.image_id,
+            "place": annotation.revision.submission.place,
+            "purpose": purpose.get(annotation.revision.submission.task_id, ""),
+            "annotator": pseudonyms[annotation.revision.submission.author],
+            "state": annotation.state,
+            "detail": annotation.detail,
+            "revisions": annotation.revisions,
+            "lead_time_seconds": annotation.revision.submission.lead_time_seconds,
+            "created_at": annotation.revision.submission.created_at,
+            "submitted_at": annotation.revision.submission.updated_at,
         }
-        for answer in sorted(count.answers, key=lambda item: item.revision.answer_id)
+        for annotation in sorted(count.annotations, key=lambda item: item.revision.annotation_id)
     ]
     return Annotations.from_rows(rows)
 
@@ -59,7 +59,7 @@ def round_tasks(
     without = {"open": "waiting", "closed": "left", "cancelled": "cancelled"}[state]
 
     def state_of(task_id: str) -> str:
-        if task_id not in count.answered or state == "cancelled":
+        if task_id not in count.annotated or state == "cancelled":
             return without
         return "left" if task_id in left else "answered"
 
@@ -90,14 +90,14 @@ def human_labels(
 ) -> pd.DataFrame:
     """Return the ``human_labels`` table of the answers of all answered tasks.
 
-    A region that is no usable label (no area, unknown class, far outside, made on a picture of
+    A region that is no usable label (no area, unknown class, far outside, made on an image of
     another size) is left out of the table, counted and named in each row of its answer; it stays
     in the ledger. An answer without any label keeps one row with ``shape`` = ``none``, one whose
     author could not tell a single row with ``shape`` = ``unsure``.
 
     Args:
         round_id: the round.
-        count: from ``count_answers``.
+        count: from ``count_annotations``.
         tasks: the round's ``label_tasks``.
         images: ``cleaned_images`` rows, accepted ones only, with every answered image.
         ontology: the classes that may be chosen.
@@ -113,7 +113,7 @@ def human_labels(
     }
     rows: list[dict[str, object]] = []
     for (task_id, _), revision in sorted(count.counted.items()):
-        if task_id not in count.answered:
+        if task_id not in count.annotated:
             continue
         width, height = sizes[revision.submission.image_id]
         canvas = Canvas(width, height, ontology)
@@ -137,7 +137,7 @@ def _label_rows(revision: Revision, canvas: Canvas) -> Iterator[dict[str, object
         "task_id": said.task_id,
         "image_id": said.image_id,
         "place": said.place,
-        "answer_id": revision.answer_id,
+        "annotation_id": revision.annotation_id,
         "revision": revision.digest,
         "lead_time_seconds": said.lead_time_seconds,
         "submitted_at": said.updated_at,
@@ -148,4 +148,4 @@ def _label_rows(revision: Revision, canvas: Canvas) -> Iterator[dict[str, object
     }
     for number, label in enumerate(parsed.labels or [NOTHING]):
         name = f"{number:04d}" if parsed.labels else "none"
-        yield {**same, "label_id": f"{revision.answer_id}:{name}", **asdict(label)}
+        yield {**same, "label_id": f"{revision.annotation_id}:{name}", **asdict(label)}

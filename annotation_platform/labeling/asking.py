@@ -7,15 +7,20 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from annotation_platform.governance.audit_log.recording import note_policy
+from annotation_platform.governance.audit_log.recording import record_policy
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.labeling.assignment_plan import PlacePlan, Plan, Wanted, assign_places
+from annotation_platform.labeling.assignment_plan import (
+    AnnotationRequest,
+    PlacePlan,
+    Plan,
+    assign_places,
+)
 from annotation_platform.labeling.backends.protocol import LabelingBackend, Place
 from annotation_platform.labeling.guidelines import read_guideline, record_guideline
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.rejections import rejections
 from annotation_platform.labeling.rounds import ledger_count, stand
-from annotation_platform.labeling.shown_images import ShownPictures
+from annotation_platform.labeling.shown_images import ShownImages
 from annotation_platform.labeling.skills import QUALIFIED, REVIEWER, Skills
 from annotation_platform.labeling.tasks import (
     shown_proposals,
@@ -23,7 +28,7 @@ from annotation_platform.labeling.tasks import (
     task_name,
     tasks_table,
 )
-from annotation_platform.policy import LabelingPolicy, Params
+from annotation_platform.policy import LabelingPolicy, Policy
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.tables import LabelTasks, Splits
 from annotation_platform.storage.lake import Lake
@@ -35,10 +40,10 @@ def ask_people(
     predictions: pd.DataFrame,
     labeling: LabelingBackend,
     lake: Lake,
-    policy: Params,
+    policy: Policy,
     *,
     known: pd.DataFrame,
-    pictures: ShownPictures,
+    images: ShownImages,
     now: datetime,
 ) -> pd.DataFrame:
     """Put the tasks of a round before people and return the ``label_tasks`` table.
@@ -59,7 +64,7 @@ def ask_people(
         policy: of the moment.
         known: labels of images whose answer is known (``image_id`` and label columns); a share of
             them is asked about too, to see how well people do.
-        pictures: what people see of each image.
+        images: what people see of each image.
         now: the time.
 
     Raises:
@@ -67,18 +72,18 @@ def ask_people(
             is fixed and nobody is asked.
         SettingsError: the model that looked does not know what is to be masked; likewise.
     """
-    note_policy(policy, lake, used_for=f"label_tasks of {round_id}", now=now)
+    record_policy(policy, lake, used_for=f"label_tasks of {round_id}", now=now)
     if selected.empty:
         return LabelTasks.empty()
-    pictures.check(selected["image_id"])
-    known = known[known["image_id"].isin(pictures.showable(known["image_id"]))]
+    images.check(selected["image_id"])
+    known = known[known["image_id"].isin(images.showable(known["image_id"]))]
     plan = PlacePlan(lake.store, round_id).read()
     if not plan.waves:
         plan = _first_wave(round_id, selected, predictions, labeling, lake, policy, known, now)
     else:
         plan = _next_wave(round_id, plan, labeling, lake, policy, now)
     ontology = read_guideline(lake.store, plan.guideline)
-    usable = predictions["class_name"].isin(set(ontology.names) - pictures.hidden)
+    usable = predictions["class_name"].isin(set(ontology.names) - images.hidden)
     shown = predictions[usable] if policy.labeling.preannotate else predictions.head(0)
     copies = task_copies(
         round_id,
@@ -88,7 +93,7 @@ def ask_people(
         ontology=ontology,
         minimum_score=policy.labeling.minimum_score,
         notes=rejections(lake.tables),
-        keys=pictures.keys(place.image_id for place in plan.places),
+        keys=images.keys(place.image_id for place in plan.places),
     )
     closed = _closed(round_id, labeling, lake, policy)
     return tasks_table(
@@ -97,11 +102,11 @@ def ask_people(
         labeling.publish(round_id, ontology, copies, closed=closed),
         backend_of=labeling.backend_of,
         guideline=plan.guideline,
-        pseudonym=AnswersLedger(lake.store).pseudonym,
+        pseudonym=AnnotationsLedger(lake.store).pseudonym,
     )
 
 
-def _closed(round_id: str, labeling: LabelingBackend, lake: Lake, policy: Params) -> set[Place]:
+def _closed(round_id: str, labeling: LabelingBackend, lake: Lake, policy: Policy) -> set[Place]:
     """Return the copies that nobody is asked for any more: answered, or lost and left."""
     if not lake.tables.exists(LabelTasks, round_id):
         return set()
@@ -120,7 +125,7 @@ def _first_wave(
     predictions: pd.DataFrame,
     labeling: LabelingBackend,
     lake: Lake,
-    policy: Params,
+    policy: Policy,
     known: pd.DataFrame,
     now: datetime,
 ) -> Plan:
@@ -163,7 +168,7 @@ def _next_wave(
     plan: Plan,
     labeling: LabelingBackend,
     lake: Lake,
-    policy: Params,
+    policy: Policy,
     now: datetime,
 ) -> Plan:
     """Ask on where the answers do not lead by enough, and where copies are used up."""
@@ -177,8 +182,8 @@ def _next_wave(
     for task_id, number in standing.count.stuck:
         used_up[task_id].append(number)
     involved = defaultdict(set)
-    for answer in standing.count.answers:
-        said = answer.revision.submission
+    for annotation in standing.count.annotations:
+        said = annotation.revision.submission
         involved[said.image_id].add(said.author)
     of_image = defaultdict(list)
     for place in plan.places:
@@ -188,11 +193,13 @@ def _next_wave(
     for image, place in first.items():
         task = task_name(round_id, image)
         instead_of = tuple(used_up[task])
-        answers = len(instead_of) + standing.more.get(task, 0)
-        if answers:
+        annotations = len(instead_of) + standing.more.get(task, 0)
+        if annotations:
             blind = all(one.blind for one in of_image[image])
             asked.append(
-                Wanted(image, answers, place.purpose, place.expertise, False, instead_of, blind)
+                AnnotationRequest(
+                    image, annotations, place.purpose, place.expertise, False, instead_of, blind
+                )
             )
     skills = Skills(lake.store)
     asked = _with_vendors(round_id, asked, labeling)
@@ -213,7 +220,9 @@ def _blind_share(policy: LabelingPolicy) -> float:
     return policy.blind_share if policy.preannotate else 1.0
 
 
-def _with_vendors(round_id: str, asked: list[Wanted], labeling: LabelingBackend) -> list[Wanted]:
+def _with_vendors(
+    round_id: str, asked: list[AnnotationRequest], labeling: LabelingBackend
+) -> list[AnnotationRequest]:
     """Return the tasks, those marked that are answered where people are not known by name."""
     people = labeling.people_for(round_id, [task_name(round_id, task.image_id) for task in asked])
     return [replace(task, outside=not people[task_name(round_id, task.image_id)]) for task in asked]
@@ -226,15 +235,15 @@ def _annotators(labeling: LabelingBackend, skills: Skills) -> list[str]:
     return others or everybody
 
 
-def _wanted(image_id: str, purpose: str, classes: set[str], policy: Params) -> Wanted:
+def _wanted(image_id: str, purpose: str, classes: set[str], policy: Policy) -> AnnotationRequest:
     labeling = policy.labeling
-    answers = labeling.first_answers(classes)
+    annotations = labeling.first_annotations(classes)
     skills = sorted({labeling.expertise_by_class.get(name, "") for name in classes} - {""})
     # Gold tasks are how people qualify; who was given another skill by hand needs no further one.
-    needed = QUALIFIED if labeling.qualify_answers and purpose != "gold" else ""
+    needed = QUALIFIED if labeling.qualify_annotations and purpose != "gold" else ""
     expertise = skills[0] if skills else labeling.expertise or needed
-    return Wanted(image_id, answers, purpose, expertise)
+    return AnnotationRequest(image_id, annotations, purpose, expertise)
 
 
-def _qualified(skills: Skills, asked: list[Wanted]) -> dict[str, set[str]]:
+def _qualified(skills: Skills, asked: list[AnnotationRequest]) -> dict[str, set[str]]:
     return {skill: set(skills.people(skill)) for skill in {task.expertise for task in asked} - {""}}

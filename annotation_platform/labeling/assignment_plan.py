@@ -12,7 +12,7 @@ from annotation_platform.storage.objects import ObjectStore
 
 
 @dataclass(frozen=True)
-class Wanted:
+class AnnotationRequest:
     """A task that needs so many more answers, of people with this expertise (empty: anybody).
 
     One that is answered ``outside`` is assigned to nobody: who works there is not known. The
@@ -21,7 +21,7 @@ class Wanted:
     """
 
     image_id: str
-    answers: int
+    annotations: int
     purpose: str = "label"
     expertise: str = ""
     outside: bool = False
@@ -91,7 +91,7 @@ class PlacePlan:
 
 
 def assign_places(
-    wanted: Sequence[Wanted],
+    wanted: Sequence[AnnotationRequest],
     people: Iterable[str],
     *,
     taken: Sequence[Place] = (),
@@ -128,9 +128,9 @@ def assign_places(
         able = (qualified or {}).get(task.expertise, set()) if task.expertise else everybody
         free = [name for name in everybody if name in able and name not in busy[task.image_id]]
         free.sort(key=lambda name: load[name])
-        enough = len(free) >= task.answers and not task.outside
-        chosen = free[: task.answers] if enough else [""] * task.answers
-        fills = [*task.instead_of, *[0] * (task.answers - len(task.instead_of))]
+        enough = len(free) >= task.annotations and not task.outside
+        chosen = free[: task.annotations] if enough else [""] * task.annotations
+        fills = [*task.instead_of, *[0] * (task.annotations - len(task.instead_of))]
         for name, instead_of in zip(chosen, fills, strict=True):
             number = last[task.image_id] + 1
             load[name] += 1

@@ -18,7 +18,7 @@ _SKEW = timedelta(seconds=2)
 
 
 @dataclass(frozen=True)
-class Hints:
+class ChangeSignals:
     """The moment of the last hint, kept as the modification time of a file.
 
     Any number of threads and processes may give and read hints at once; several at the same
@@ -54,7 +54,7 @@ class Hints:
 
 
 @dataclass(frozen=True)
-class Looks:
+class PollSchedule:
     """How often a deployment looks at what people answered.
 
     Args:
@@ -62,7 +62,7 @@ class Looks:
         poll_seconds: The longest time between two looks; with 0 one is due always.
     """
 
-    hints: Hints
+    hints: ChangeSignals
     poll_seconds: float = 0.0
 
     def due(self, now: datetime, looked_at: datetime | None) -> bool:

@@ -13,7 +13,7 @@ from annotation_platform.labeling.ledger import Revision
 
 
 @dataclass(frozen=True)
-class Answer:
+class Annotation:
     """One annotation in its latest state, and whether it counts.
 
     ``state`` is ``counted``, or why not: ``skipped``; ``repeated`` (its author holds a place of
@@ -49,7 +49,7 @@ class Count:
     ``copies`` says for each copy that people answer which place it fills.
     """
 
-    answers: list[Answer]
+    annotations: list[Annotation]
     places: dict[tuple[str, int], Revision | None]
     copies: dict[tuple[str, int], tuple[str, int]]
 
@@ -79,9 +79,9 @@ class Count:
     @property
     def _used(self) -> set[tuple[str, int]]:
         return {
-            (answer.revision.submission.task_id, answer.revision.submission.place)
-            for answer in self.surplus
-            if answer.state != "skipped"
+            (annotation.revision.submission.task_id, annotation.revision.submission.place)
+            for annotation in self.surplus
+            if annotation.state != "skipped"
         }
 
     @property
@@ -90,12 +90,12 @@ class Count:
         return {place: held for place, held in self.places.items() if held is not None}
 
     @property
-    def surplus(self) -> list[Answer]:
+    def surplus(self) -> list[Annotation]:
         """The answers that hold none: kept, listed, not counted."""
-        return [answer for answer in self.answers if answer.state != "counted"]
+        return [annotation for annotation in self.annotations if annotation.state != "counted"]
 
     @property
-    def answered(self) -> set[str]:
+    def annotated(self) -> set[str]:
         """The tasks of which every place holds an answer."""
         tasks = {task_id for task_id, _ in self.places}
         return tasks - {task_id for (task_id, _), held in self.places.items() if held is None}
@@ -112,7 +112,7 @@ class Count:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def count_answers(
+def count_annotations(
     revisions: Iterable[Revision], tasks: pd.DataFrame, rules: Rules | None = None
 ) -> Count:
     """Return which answers hold the places of a round, and why the others do not.
@@ -139,19 +139,21 @@ def count_answers(
     of_task: dict[str, list[Revision]] = defaultdict(list)
     for revision in _with_ids(revisions):
         of_task[revision.submission.task_id].append(revision)
-    answers = []
+    annotations = []
     for said in of_task.values():
         latest = _latest(said)
         held = _held(said, copies, lambda each: not _barred(each, copies, expertise, rules))
-        by_id = {each.answer_id: each for each, _ in latest}
-        places |= {place: by_id[answer] for place, answer in held.items()}
+        by_id = {each.annotation_id: each for each, _ in latest}
+        places |= {place: by_id[annotation] for place, annotation in held.items()}
         for revision, seen in latest:
             reason = _barred(revision, copies, expertise, rules)
-            if revision.answer_id in held.values():
+            if revision.annotation_id in held.values():
                 reason = ("counted", "")
-            answers.append(Answer(revision, *(reason or _surplus(revision, held, by_id)), seen))
-    answers.sort(key=lambda answer: _arrival(answer.revision))
-    return Count(answers, places, copies)
+            annotations.append(
+                Annotation(revision, *(reason or _surplus(revision, held, by_id)), seen)
+            )
+    annotations.sort(key=lambda annotation: _arrival(annotation.revision))
+    return Count(annotations, places, copies)
 
 
 def _with_ids(revisions: Iterable[Revision]) -> list[Revision]:
@@ -164,12 +166,12 @@ def _with_ids(revisions: Iterable[Revision]) -> list[Revision]:
     named = []
     for revision in sorted(revisions, key=_arrival):
         said = revision.submission
-        answer = f"{said.backend}:{said.annotation}"
-        if said.created_at not in begun[answer]:
-            begun[answer].append(said.created_at)
-        number = begun[answer].index(said.created_at)
-        answer_id = f"{answer}.{number + 1}" if number else answer
-        named.append(replace(revision, answer_id=answer_id))
+        annotation = f"{said.backend}:{said.annotation}"
+        if said.created_at not in begun[annotation]:
+            begun[annotation].append(said.created_at)
+        number = begun[annotation].index(said.created_at)
+        annotation_id = f"{annotation}.{number + 1}" if number else annotation
+        named.append(replace(revision, annotation_id=annotation_id))
     return named
 
 
@@ -208,15 +210,17 @@ def _held(
     held: dict[tuple[str, int], str] = {}
     for entry in sorted({revision.entry for revision in revisions}):
         known = _latest([revision for revision in revisions if revision.entry <= entry])
-        now = {each.answer_id: each.submission for each, _ in known}
-        held = {place: answer for place, answer in held.items() if not now[answer].skipped}
+        now = {each.annotation_id: each.submission for each, _ in known}
+        held = {
+            place: annotation for place, annotation in held.items() if not now[annotation].skipped
+        }
         for revision, _ in sorted(known, key=lambda pair: _arrival(pair[0])):
             said = revision.submission
             place = copies.get((said.task_id, said.place))
             holders = {now[other].author.lower() for other in held.values()}
             is_free = place is not None and place not in held
             if place and is_free and said.author.lower() not in holders and may_hold(revision):
-                held[place] = revision.answer_id
+                held[place] = revision.annotation_id
     return held
 
 
@@ -226,7 +230,7 @@ def _surplus(
     by_id: Mapping[str, Revision],
 ) -> tuple[str, str]:
     """Return why an answer that could hold a place does not."""
-    holders = {by_id[answer].submission.author.lower() for answer in held.values()}
+    holders = {by_id[annotation].submission.author.lower() for annotation in held.values()}
     if revision.submission.author.lower() in holders:
         return "repeated", "its author holds a place of the task already"
     return "late", "somebody else had taken the place"
@@ -236,9 +240,9 @@ def _latest(revisions: Iterable[Revision]) -> list[tuple[Revision, int]]:
     """Return of each annotation its latest state, by its first author and entry, and how many."""
     of: dict[str, list[Revision]] = defaultdict(list)
     for revision in revisions:
-        of[revision.answer_id].append(revision)
+        of[revision.annotation_id].append(revision)
     latest = []
-    for answer_id, states in of.items():
+    for annotation_id, states in of.items():
         states.sort(key=lambda item: (item.submission.updated_at, item.digest))
         digests = {state.digest for state in states}
         first = states[0].submission
@@ -248,14 +252,14 @@ def _latest(revisions: Iterable[Revision]) -> list[tuple[Revision, int]]:
         since = standing[0].submission.updated_at if skips and standing else first.created_at
         named = replace(states[-1].submission, author=first.author, created_at=since)
         entry = min(state.entry for state in standing or states)
-        latest.append((Revision(states[-1].digest, named, entry, answer_id), len(digests)))
+        latest.append((Revision(states[-1].digest, named, entry, annotation_id), len(digests)))
     return latest
 
 
 def require_complete(round_id: str, count: Count, *, lost: int = 0) -> None:
     """Raise a NotReadyError that says what a round waits for, unless every place is filled."""
     if not count.complete:
-        gone = f" {lost_sentence(lost)}" if lost else ""
+        gone = f" {lost_message(lost)}" if lost else ""
         raise NotReadyError(
             f"{round_id} waits for people: {len(count.counted)} of {len(count.places)} answers are"
             f" in.{gone} labeling_complete_sensor merges it when the last one is submitted;"
@@ -263,7 +267,7 @@ def require_complete(round_id: str, count: Count, *, lost: int = 0) -> None:
         )
 
 
-def lost_sentence(lost: int) -> str:
+def lost_message(lost: int) -> str:
     """Return what became of tasks that were deleted where people label, and what to do."""
     return (
         f"{lost} unanswered tasks were deleted where people label; with `labeling.resend_lost:"

@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from annotation_platform.governance.audit_log.recording import note_decisions
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.governance.audit_log.recording import record_decisions
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.round_decisions import Action, RoundRecord
 from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.storage.lake import Lake
@@ -24,6 +24,6 @@ def decide_round(
         reason=reason,
         by=by,
         now=now,
-        entries=AnswersLedger(lake.store).entries(round_id),
+        entries=AnnotationsLedger(lake.store).entries(round_id),
     )
-    note_decisions(round_id, lake, now=now)
+    record_decisions(round_id, lake, now=now)

@@ -1,4 +1,4 @@
-"""The answers ledger: every state of every answer ever seen. Nothing in it is ever changed.
+"""The annotation ledger: every state of every answer ever seen. Nothing in it is ever changed.
 
 It lies in the lake as numbered entries, each created once and never written again:
 ``ledger/answers/<round>/000001.jsonl``. One line is one revision of one annotation: its payload,
@@ -30,17 +30,17 @@ _NOT_YET = 1 << 62
 class Revision:
     """One state of one annotation; ``digest`` names it, ``entry`` is where the ledger has it.
 
-    What the ledger has not yet is behind everything that it has. ``answer_id`` is the same for
-    all states of an annotation; ``count_answers`` gives it.
+    What the ledger has not yet is behind everything that it has. ``annotation_id`` is the same for
+    all states of an annotation; ``count_annotations`` gives it.
     """
 
     digest: str
     submission: Submission
     entry: int = _NOT_YET
-    answer_id: str = ""
+    annotation_id: str = ""
 
 
-class AnswersLedger:
+class AnnotationsLedger:
     """Append revisions, read them back. Several processes may append at once."""
 
     def __init__(self, store: ObjectStore) -> None:

@@ -5,8 +5,8 @@ from datetime import datetime
 
 import pandas as pd
 
-from annotation_platform.governance.audit_log.recording import note_skill
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.governance.audit_log.recording import record_skill
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.skills import QUALIFIED, Skills
 from annotation_platform.policy import LabelingPolicy
 from annotation_platform.storage.lake import Lake
@@ -25,7 +25,7 @@ def qualify(
     Somebody has earned it who answered at least ``policy.qualify_answers`` gold tasks and was
     right in at least ``policy.qualify_share`` of what there was to decide on them, over all
     rounds. To whom it was granted or refused by hand before, nothing happens: a manager's word
-    stands. With ``qualify_answers`` at 0 nobody needs the skill, and nobody gets it.
+    stands. With ``qualify_annotations`` at 0 nobody needs the skill, and nobody gets it.
 
     Args:
         quality: ``annotator_quality`` rows of all rounds.
@@ -34,20 +34,20 @@ def qualify(
         policy: what is asked of them.
         now: from when on their answers count.
     """
-    if not policy.qualify_answers:
+    if not policy.qualify_annotations:
         return []
-    judged = quality[quality["gold_answers"] > 0]
-    right = judged["gold_quality"] * judged["gold_answers"]
-    of_person = judged.assign(right=right).groupby("annotator")[["gold_answers", "right"]].sum()
-    enough = of_person["gold_answers"] >= policy.qualify_answers
-    good = of_person["right"] >= policy.qualify_share * of_person["gold_answers"]
+    judged = quality[quality["gold_annotations"] > 0]
+    right = judged["gold_quality"] * judged["gold_annotations"]
+    of_person = judged.assign(right=right).groupby("annotator")[["gold_annotations", "right"]].sum()
+    enough = of_person["gold_annotations"] >= policy.qualify_annotations
+    good = of_person["right"] >= policy.qualify_share * of_person["gold_annotations"]
     earned = set(of_person.index[enough & good])
     skills = Skills(lake.store)
     granted = []
     for person in sorted(people):
-        pseudonym = AnswersLedger(lake.store).pseudonym(person)
+        pseudonym = AnnotationsLedger(lake.store).pseudonym(person)
         if pseudonym in earned and not skills.decided(person, QUALIFIED):
             skills.set(person, QUALIFIED, granted=True, now=now)
-            note_skill(person, QUALIFIED, lake, granted=True, now=now)
+            record_skill(person, QUALIFIED, lake, granted=True, now=now)
             granted.append(pseudonym)
     return granted

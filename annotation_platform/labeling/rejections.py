@@ -3,7 +3,7 @@
 from annotation_platform.schema.tables import ReviewedLabels
 from annotation_platform.storage.round_tables import RoundTables
 
-_REJECTED = "A reviewer rejected the last labels of this picture: "
+_REJECTED = "A reviewer rejected the last labels of this image: "
 
 
 def rejections(tables: RoundTables) -> dict[str, str]:

@@ -11,7 +11,7 @@ from annotation_platform.consensus.error_rate import (
     estimate_error_rate,
     plan_review,
 )
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.schema.rounds import round_number
 
 SAMPLE = "sample"
@@ -22,7 +22,7 @@ def review_sample(
     round_id: str,
     consensus: pd.DataFrame,
     disputed: Collection[str],
-    policy: Params,
+    policy: Policy,
     *,
     size: int | None = None,
 ) -> ReviewPlan:
@@ -34,7 +34,7 @@ def review_sample(
     """
     others = consensus[~consensus["image_id"].isin(disputed)]
     agreed = others["class_agreement"].fillna(1.0) * others["mean_iou"].fillna(1.0)
-    agreed *= others["support"] / others["answers"].clip(lower=1)
+    agreed *= others["support"] / others["annotations"].clip(lower=1)
     risk = 1.0 - agreed.clip(upper=1.0).groupby(others["image_id"]).min()
     items = risk.rename("risk").rename_axis("item").reset_index()
     rng = np.random.default_rng([policy.seed, 1, round_number(round_id)])

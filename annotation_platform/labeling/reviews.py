@@ -11,10 +11,10 @@ import pandas as pd
 
 from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.errors import NotReadyError
-from annotation_platform.governance.audit_log.recording import note_policy, note_reviews
+from annotation_platform.governance.audit_log.recording import record_policy, record_reviews
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.annotations import Canvas, Review
-from annotation_platform.labeling.assignment_plan import PlacePlan, Wanted, assign_places
+from annotation_platform.labeling.assignment_plan import AnnotationRequest, PlacePlan, assign_places
 from annotation_platform.labeling.backends.protocol import (
     LabelingBackend,
     Proposal,
@@ -22,14 +22,14 @@ from annotation_platform.labeling.backends.protocol import (
     TaskCopy,
 )
 from annotation_platform.labeling.backends.registry import decode_review
-from annotation_platform.labeling.counting import Count, Rules, count_answers
+from annotation_platform.labeling.counting import Count, Rules, count_annotations
 from annotation_platform.labeling.guidelines import read_guideline
-from annotation_platform.labeling.ledger import AnswersLedger, Revision, as_revision
+from annotation_platform.labeling.ledger import AnnotationsLedger, Revision, as_revision
 from annotation_platform.labeling.review_sampling import SAMPLE, review_sample
-from annotation_platform.labeling.shown_images import ShownPictures
+from annotation_platform.labeling.shown_images import ShownImages
 from annotation_platform.labeling.skills import REVIEWER, Skills
-from annotation_platform.labeling.snapshots import as_of, reviews_made_of
-from annotation_platform.policy import Params
+from annotation_platform.labeling.snapshots import as_of, review_inputs
+from annotation_platform.policy import Policy
 from annotation_platform.schema.shapes import NOTHING, STATEMENTS, UNSURE, Label
 from annotation_platform.schema.tables import ReviewedLabels, ReviewTasks, records
 from annotation_platform.storage.lake import Lake
@@ -67,9 +67,9 @@ def ask_reviewers(
     conflicts: pd.DataFrame,
     labeling: LabelingBackend,
     lake: Lake,
-    policy: Params,
+    policy: Policy,
     *,
-    pictures: ShownPictures,
+    images: ShownImages,
     now: datetime,
 ) -> pd.DataFrame:
     """Return the ``review_tasks`` of a round, and put them before reviewers if policy says so.
@@ -86,7 +86,7 @@ def ask_reviewers(
         labeling: where reviewers decide.
         lake: where everything is kept.
         policy: of the moment.
-        pictures: what people see of each image.
+        images: what people see of each image.
         now: the time.
 
     Raises:
@@ -99,7 +99,7 @@ def ask_reviewers(
     asked: dict[str, str] = {}
     reviewers: dict[str, str] = {}
     if policy.review.gate == "manual":
-        shown = pictures.keys(reasons)
+        shown = images.keys(reasons)
         copies = _copies(round_id, reasons, consensus, labeling, lake, policy, shown, now)
         ontology = read_guideline(lake.store, _guideline(round_id, lake))
         ids = labeling.publish(review_round(round_id), ontology, copies)
@@ -114,7 +114,7 @@ def ask_reviewers(
             "image_id": image,
             "kinds": _joined(kinds),
             "reasons": "\n".join(line for lines in kinds.values() for line in lines),
-            "reviewer": AnswersLedger(lake.store).pseudonym(reviewers[image])
+            "reviewer": AnnotationsLedger(lake.store).pseudonym(reviewers[image])
             if reviewers.get(image)
             else "",
             "backend": labeling.backend_of(_review_id(round_id, image)) if image in asked else "",
@@ -126,7 +126,7 @@ def ask_reviewers(
 
 
 def reviews_due(
-    round_id: str, consensus: pd.DataFrame, conflicts: pd.DataFrame, policy: Params
+    round_id: str, consensus: pd.DataFrame, conflicts: pd.DataFrame, policy: Policy
 ) -> pd.DataFrame:
     """Return the images of a round that a reviewer has to see: ``image_id`` and ``kinds``."""
     reasons = _reasons(round_id, consensus, conflicts, policy)
@@ -154,7 +154,7 @@ def decisions(
     asked = review_tasks[review_tasks["backend"] != ""]
     if asked.empty:
         return Decided({}, {}, {}, "")
-    ledger = AnswersLedger(lake.store).read(review_round(round_id))
+    ledger = AnnotationsLedger(lake.store).read(review_round(round_id))
     return _decided(round_id, asked, [*ledger, *map(as_revision, submitted)], lake)
 
 
@@ -168,7 +168,7 @@ def _decided(
     plan = PlacePlan(lake.store, review_round(round_id)).read()
     expertise = {place.image_id: place.expertise for place in plan.places}
     tasks = _as_tasks(asked, expertise)
-    count = count_answers(revisions, tasks, Rules(qualified=skills.had, barred=barred))
+    count = count_annotations(revisions, tasks, Rules(qualified=skills.had, barred=barred))
     return _read(round_id, count, lake)
 
 
@@ -178,7 +178,7 @@ def decide(
     review_tasks: pd.DataFrame,
     submitted: Sequence[Submission],
     lake: Lake,
-    policy: Params,
+    policy: Policy,
     *,
     now: datetime,
 ) -> pd.DataFrame:
@@ -190,9 +190,9 @@ def decide(
     Raises:
         NotReadyError: a decision is missing, and policy says to wait for it.
     """
-    note_policy(policy, lake, used_for=f"reviewed_labels of {round_id}", now=now)
-    AnswersLedger(lake.store).append(review_round(round_id), submitted, now=now)
-    made_of = reviews_made_of(
+    record_policy(policy, lake, used_for=f"reviewed_labels of {round_id}", now=now)
+    AnnotationsLedger(lake.store).append(review_round(round_id), submitted, now=now)
+    made_of = review_inputs(
         round_id,
         review_round(round_id),
         lake,
@@ -213,14 +213,16 @@ def decide(
     labels = reviewed_labels(consensus, review_tasks, counting)
     digest = table_digest(ReviewedLabels, labels)
     lake.tables.lineage.write("reviewed_labels", round_id, digest, made_of)
-    note_reviews(round_id, decided, lake, now=now)
+    record_reviews(round_id, decided, lake, now=now)
     return labels
 
 
 def ledger_decisions(round_id: str, review_tasks: pd.DataFrame, lake: Lake) -> Decided:
     """Return what reviewers decided by the ledger alone; see ``decisions``."""
     asked = review_tasks[review_tasks["backend"] != ""]
-    return _decided(round_id, asked, AnswersLedger(lake.store).read(review_round(round_id)), lake)
+    return _decided(
+        round_id, asked, AnnotationsLedger(lake.store).read(review_round(round_id)), lake
+    )
 
 
 def reviewed_labels(
@@ -236,7 +238,7 @@ def reviewed_labels(
 
 
 def _reasons(
-    round_id: str, consensus: pd.DataFrame, conflicts: pd.DataFrame, policy: Params
+    round_id: str, consensus: pd.DataFrame, conflicts: pd.DataFrame, policy: Policy
 ) -> dict[str, dict[str, list[str]]]:
     """Return by image and kind what a reviewer has to know."""
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
@@ -255,7 +257,7 @@ def _copies(
     consensus: pd.DataFrame,
     labeling: LabelingBackend,
     lake: Lake,
-    policy: Params,
+    policy: Policy,
     keys: Mapping[str, str],
     now: datetime,
 ) -> list[TaskCopy]:
@@ -264,7 +266,11 @@ def _copies(
     planned = {place.image_id for place in plan.places}
     reviewers = Skills(lake.store).people(REVIEWER)
     skill = REVIEWER if reviewers else ""
-    new = [Wanted(image, 1, "review", skill) for image in sorted(reasons) if image not in planned]
+    new = [
+        AnnotationRequest(image, 1, "review", skill)
+        for image in sorted(reasons)
+        if image not in planned
+    ]
     if new:
         places = assign_places(
             new,
@@ -310,7 +316,7 @@ def _read(round_id: str, count: Count, lake: Lake) -> Decided:
         review = decode_review(said.payload, said.proposed, canvas)
         if review is not None:
             reviews[said.image_id] = review
-            by[said.image_id] = AnswersLedger(lake.store).pseudonym(said.author)
+            by[said.image_id] = AnnotationsLedger(lake.store).pseudonym(said.author)
             at[said.image_id] = said.updated_at
     return Decided(reviews, by, at, count.digest)
 
@@ -355,7 +361,7 @@ def _labels(rows: pd.DataFrame) -> list[Label]:
 def _authors(round_id: str, lake: Lake) -> list[tuple[str, set[str]]]:
     """Return by image everybody who answered it in this round, counted or not."""
     authors = defaultdict(set)
-    for revision in AnswersLedger(lake.store).read(round_id):
+    for revision in AnnotationsLedger(lake.store).read(round_id):
         authors[revision.submission.image_id].add(revision.submission.author.lower())
     return list(authors.items())
 

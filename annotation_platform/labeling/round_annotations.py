@@ -6,8 +6,8 @@ from datetime import datetime
 import pandas as pd
 
 from annotation_platform.labeling.backends.protocol import LabelingBackend
-from annotation_platform.labeling.counting import Count, Rules, count_answers
-from annotation_platform.labeling.ledger import AnswersLedger, Revision, as_revision
+from annotation_platform.labeling.counting import Count, Rules, count_annotations
+from annotation_platform.labeling.ledger import AnnotationsLedger, Revision, as_revision
 from annotation_platform.labeling.round_decisions import RoundRecord
 from annotation_platform.labeling.skills import Skills
 from annotation_platform.storage.lake import Lake
@@ -47,8 +47,8 @@ def look_at_annotations(
         lake: with the ledger.
     """
     live = tuple(as_revision(each) for each in labeling.collect(round_id))
-    ledger = tuple(AnswersLedger(lake.store).read(round_id))
-    count = count_answers([*ledger, *live], tasks, counting_rules(round_id, lake))
+    ledger = tuple(AnnotationsLedger(lake.store).read(round_id))
+    count = count_annotations([*ledger, *live], tasks, counting_rules(round_id, lake))
     return RoundAnnotations(live, ledger, count)
 
 
@@ -67,8 +67,8 @@ def collect_new(
         now: the time.
     """
     submissions = labeling.collect(round_id)
-    book = AnswersLedger(lake.store)
+    book = AnnotationsLedger(lake.store)
     book.append(round_id, submissions, now=now)
     ledger = tuple(book.read(round_id))
-    count = count_answers(ledger, tasks, counting_rules(round_id, lake))
+    count = count_annotations(ledger, tasks, counting_rules(round_id, lake))
     return RoundAnnotations(tuple(as_revision(each) for each in submissions), ledger, count)

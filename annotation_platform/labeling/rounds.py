@@ -9,19 +9,23 @@ import pandas as pd
 
 from annotation_platform.consensus.lead import leads
 from annotation_platform.errors import NotReadyError
-from annotation_platform.governance.audit_log.recording import note_decisions, note_policy
+from annotation_platform.governance.audit_log.recording import record_decisions, record_policy
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.labeling.annotation_tables import answers_table, human_labels, round_tasks
+from annotation_platform.labeling.annotation_tables import (
+    annotations_table,
+    human_labels,
+    round_tasks,
+)
 from annotation_platform.labeling.assignment_plan import PlacePlan
 from annotation_platform.labeling.backends.protocol import LabelingBackend, Place
 from annotation_platform.labeling.counting import (
     Count,
-    count_answers,
-    lost_sentence,
+    count_annotations,
+    lost_message,
     require_complete,
 )
 from annotation_platform.labeling.guidelines import read_guideline
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.round_annotations import (
     RoundAnnotations,
     collect_new,
@@ -29,8 +33,8 @@ from annotation_platform.labeling.round_annotations import (
     look_at_annotations,
 )
 from annotation_platform.labeling.round_decisions import RoundRecord, State
-from annotation_platform.labeling.snapshots import answers_made_of, as_of
-from annotation_platform.policy import LabelingPolicy, Params
+from annotation_platform.labeling.snapshots import annotation_inputs, as_of
+from annotation_platform.policy import LabelingPolicy, Policy
 from annotation_platform.schema.tables import (
     Annotations,
     Frame,
@@ -81,7 +85,7 @@ class Standing:
     def sentence(self) -> str:
         """How far it is, for people."""
         count = self.count
-        lost = f" {lost_sentence(len(self.lost))}" if self.lost else ""
+        lost = f" {lost_message(len(self.lost))}" if self.lost else ""
         filled = f"{len(count.counted)} of {len(count.places)} places filled"
         return f"{filled}, {len(count.surplus)} surplus.{lost}"
 
@@ -92,23 +96,23 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Answers:
+class CollectedAnnotations:
     """The counted answers of a round, what was left out of them, and how far each task is."""
 
     labels: Frame[HumanLabels]
-    answers: Frame[Annotations]
+    annotations: Frame[Annotations]
     tasks: Frame[RoundTasks]
 
     @property
     def surplus(self) -> dict[str, int]:
         """Answers kept but not counted, by reason."""
-        states = self.answers["state"]
+        states = self.annotations["state"]
         return dict(Counter(states[states != "counted"]))
 
     @property
     def minutes(self) -> float:
         """Time that people spent on all answers, as the back end measured it."""
-        return float(self.answers["lead_time_seconds"].sum()) / 60.0
+        return float(self.annotations["lead_time_seconds"].sum()) / 60.0
 
 
 def stand(
@@ -116,7 +120,7 @@ def stand(
     tasks: pd.DataFrame,
     labeling: LabelingBackend,
     lake: Lake,
-    policy: Params,
+    policy: Policy,
     *,
     now: datetime,
 ) -> Standing:
@@ -134,7 +138,7 @@ def standing_of(
     seen: RoundAnnotations,
     labeling: LabelingBackend,
     lake: Lake,
-    policy: Params,
+    policy: Policy,
     *,
     now: datetime,
 ) -> Standing:
@@ -142,7 +146,7 @@ def standing_of(
     record, count = RoundRecord(lake.store, round_id), seen.count
     if record.state != "open":
         return Standing(count, record.state, {}, "")
-    more = _more_answers(round_id, count, tasks, lake, policy.labeling)
+    more = _more_annotations(round_id, count, tasks, lake, policy.labeling)
     asked_at = PlacePlan(lake.store, round_id).read().asked_at
     close = "" if count.complete and not more else _why_close(count, asked_at, policy, now)
     lost = [] if count.complete else _lost(round_id, count, labeling)
@@ -162,15 +166,15 @@ def deadline_passed(round_id: str, lake: Lake, policy: LabelingPolicy, *, now: d
     return bool(wait) and asked_at is not None and now >= asked_at + wait
 
 
-def collect_answers(
+def collected_annotations(
     round_id: str,
     tasks: pd.DataFrame,
     labeling: LabelingBackend,
     lake: Lake,
-    policy: Params,
+    policy: Policy,
     *,
     now: datetime,
-) -> Answers:
+) -> CollectedAnnotations:
     """Write what people submitted into the ledger and return the round's answers.
 
     The lineage of the labels is recorded; the caller writes the tables. A round that is past its
@@ -179,7 +183,7 @@ def collect_answers(
     Raises:
         NotReadyError: an answer is still missing; what came so far is in the ledger all the same.
     """
-    note_policy(policy, lake, used_for=f"human_labels of {round_id}", now=now)
+    record_policy(policy, lake, used_for=f"human_labels of {round_id}", now=now)
     seen = collect_new(round_id, tasks, labeling, lake, now=now)
     standing = standing_of(round_id, tasks, seen, labeling, lake, policy, now=now)
     if not standing.mergeable:
@@ -194,16 +198,18 @@ def collect_answers(
         )
     if standing.close:
         close_round(round_id, standing.close, "policy", labeling, lake, now=now)
-    note_decisions(round_id, lake, now=now)
-    made_of = answers_made_of(round_id, lake, policy.consensus)
+    record_decisions(round_id, lake, now=now)
+    made_of = annotation_inputs(round_id, lake, policy.consensus)
     disregarded = policy.consensus.disregarded
-    answers = answers_as_of(round_id, as_of(lake, made_of), disregarded=disregarded)
-    for name, table in (("human_labels", answers.labels), ("round_tasks", answers.tasks)):
+    annotations = annotations_as_of(round_id, as_of(lake, made_of), disregarded=disregarded)
+    for name, table in (("human_labels", annotations.labels), ("round_tasks", annotations.tasks)):
         lake.tables.lineage.write(name, round_id, table_digest(table_named(name), table), made_of)
-    return answers
+    return annotations
 
 
-def answers_as_of(round_id: str, lake: Lake, *, disregarded: Collection[str] = ()) -> Answers:
+def annotations_as_of(
+    round_id: str, lake: Lake, *, disregarded: Collection[str] = ()
+) -> CollectedAnnotations:
     """Return the answers of a round from what the lake holds alone; nobody is asked.
 
     Nothing is written. A round that was not closed and lacks an answer is a NotReadyError. Tasks
@@ -214,16 +220,18 @@ def answers_as_of(round_id: str, lake: Lake, *, disregarded: Collection[str] = (
     state = RoundRecord(lake.store, round_id).state
     if state == "open":
         require_complete(round_id, count)
-    authors = {answer.revision.submission.author for answer in count.answers}
-    pseudonyms = {author: AnswersLedger(lake.store).pseudonym(author) for author in authors}
+    authors = {annotation.revision.submission.author for annotation in count.annotations}
+    pseudonyms = {author: AnnotationsLedger(lake.store).pseudonym(author) for author in authors}
     labels = HumanLabels.empty()
     if state != "cancelled" and not tasks.empty:
         ontology = read_guideline(lake.store, str(tasks["guideline"].iloc[0]))
         images = accepted_images(lake.tables)
         labels = human_labels(round_id, count, tasks, images, ontology, pseudonyms)
-    seen = answers_table(round_id, count, tasks, pseudonyms)
+    seen = annotations_table(round_id, count, tasks, pseudonyms)
     left = _only_by(disregarded, count, pseudonyms)
-    return Answers(labels, seen, round_tasks(round_id, count, tasks, state=state, left=left))
+    return CollectedAnnotations(
+        labels, seen, round_tasks(round_id, count, tasks, state=state, left=left)
+    )
 
 
 def _only_by(disregarded: Collection[str], count: Count, pseudonyms: Mapping[str, str]) -> set[str]:
@@ -234,7 +242,7 @@ def _only_by(disregarded: Collection[str], count: Count, pseudonyms: Mapping[str
     return {task_id for task_id, names in by.items() if names <= set(disregarded)}
 
 
-def seen_answers(
+def seen_annotations(
     round_id: str, labeling: LabelingBackend, lake: Lake, *, names: bool, now: datetime
 ) -> pd.DataFrame:
     """Return the ``answers`` table of a round as it stands now; what is new goes into the ledger.
@@ -242,63 +250,65 @@ def seen_answers(
     With ``names`` the annotators are e-mail addresses instead of pseudonyms.
     """
     tasks = lake.tables.read(LabelTasks, round_id)
-    fetch_answers(round_id, labeling, lake, now=now)
+    fetch_annotations(round_id, labeling, lake, now=now)
     count = ledger_count(round_id, tasks, lake)
-    authors = {answer.revision.submission.author for answer in count.answers}
+    authors = {annotation.revision.submission.author for annotation in count.annotations}
     shown = {
-        author: author if names else AnswersLedger(lake.store).pseudonym(author)
+        author: author if names else AnnotationsLedger(lake.store).pseudonym(author)
         for author in authors
     }
-    return answers_table(round_id, count, tasks, shown)
+    return annotations_table(round_id, count, tasks, shown)
 
 
 def ledger_count(round_id: str, tasks: pd.DataFrame, lake: Lake) -> Count:
     """Return what became of the answers that the ledger has of a round."""
-    return count_answers(
-        AnswersLedger(lake.store).read(round_id), tasks, counting_rules(round_id, lake)
+    return count_annotations(
+        AnnotationsLedger(lake.store).read(round_id), tasks, counting_rules(round_id, lake)
     )
 
 
-def fetch_answers(round_id: str, labeling: LabelingBackend, lake: Lake, *, now: datetime) -> int:
+def fetch_annotations(
+    round_id: str, labeling: LabelingBackend, lake: Lake, *, now: datetime
+) -> int:
     """Write what people submitted into the ledger; return how much of it was new."""
-    return AnswersLedger(lake.store).append(round_id, labeling.collect(round_id), now=now)
+    return AnnotationsLedger(lake.store).append(round_id, labeling.collect(round_id), now=now)
 
 
 def close_round(
     round_id: str, reason: str, by: str, labeling: LabelingBackend, lake: Lake, *, now: datetime
 ) -> None:
     """Close a round: what people said so far counts, what is missing is left, later is late."""
-    fetch_answers(round_id, labeling, lake, now=now)
-    entries = AnswersLedger(lake.store).entries(round_id)
+    fetch_annotations(round_id, labeling, lake, now=now)
+    entries = AnnotationsLedger(lake.store).entries(round_id)
     RoundRecord(lake.store, round_id).write(
         "closed", reason=reason, by=by, now=now, entries=entries
     )
-    note_decisions(round_id, lake, now=now)
+    record_decisions(round_id, lake, now=now)
 
 
-def _more_answers(
+def _more_annotations(
     round_id: str, count: Count, tasks: pd.DataFrame, lake: Lake, policy: LabelingPolicy
 ) -> dict[str, int]:
     """Return the answered tasks that need further answers to lead by enough, and how many.
 
     Of a task whose answer is known nobody needs to hear more.
     """
-    if not policy.stop_at_lead or not count.answered:
+    if not policy.stop_at_lead or not count.annotated:
         return {}
     ontology = read_guideline(lake.store, str(tasks["guideline"].iloc[0]))
-    authors = {answer.revision.submission.author for answer in count.answers}
+    authors = {annotation.revision.submission.author for annotation in count.annotations}
     same = {author: author for author in authors}
     labels = human_labels(round_id, count, tasks, accepted_images(lake.tables), ontology, same)
     labels = labels[labels["purpose"] == "label"]
     places = Counter(task_id for task_id, _ in count.places)
     short = {
-        task_id: min(policy.stop_at_lead - lead, policy.most_answers - places[task_id])
+        task_id: min(policy.stop_at_lead - lead, policy.most_annotations - places[task_id])
         for task_id, lead in leads(labels).items()
     }
-    return {task_id: answers for task_id, answers in short.items() if answers > 0}
+    return {task_id: annotations for task_id, annotations in short.items() if annotations > 0}
 
 
-def _why_close(count: Count, asked_at: datetime | None, policy: Params, now: datetime) -> str:
+def _why_close(count: Count, asked_at: datetime | None, policy: Policy, now: datetime) -> str:
     labeling = policy.labeling
     wait = timedelta(hours=labeling.deadline_hours)
     share = len(count.counted) / max(1, len(count.places))

@@ -1,4 +1,4 @@
-"""What people see of a picture where policy keeps something from them: a copy with masks.
+"""What people see of an image where policy keeps something from them: a copy with masks.
 
 Copies lie under ``shown/`` in the lake. Their names say what was masked, so a copy never changes,
 and another model or policy makes another one.
@@ -14,7 +14,7 @@ import pandas as pd
 
 from annotation_platform.errors import NotReadyError, SettingsError
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.images.masking import Region, Way, masked_picture, masked_regions
+from annotation_platform.images.masking import Region, Way, masked_image, masked_regions
 from annotation_platform.images.parallel import map_each
 from annotation_platform.policy import MaskingPolicy
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
@@ -32,7 +32,7 @@ _MADE_BY = 1
 
 @dataclass(frozen=True)
 class _Copy:
-    """A picture as people see it: the lake's key, whose copy it is, and what is masked."""
+    """An image as people see it: the lake's key, whose copy it is, and what is masked."""
 
     key: str
     original: str
@@ -50,16 +50,16 @@ class _Make:
         if self.store.exists(copy.key):
             return
         if copy.regions:
-            masked = masked_picture(self.store.get(copy.original), copy.regions, way=self.way)
+            masked = masked_image(self.store.get(copy.original), copy.regions, way=self.way)
             self.store.create(copy.key, masked)
         else:
             self.store.copy(copy.original, copy.key)
 
 
-class ShownPictures:
-    """The pictures that people see, by the policy and the latest look of a model at each.
+class ShownImages:
+    """The images that people see, by the policy and the latest look of a model at each.
 
-    Without classes to mask they are the cleaned pictures themselves, and no model is needed.
+    Without classes to mask they are the cleaned images themselves, and no model is needed.
 
     Args:
         lake: where everything is kept.
@@ -104,7 +104,7 @@ class ShownPictures:
         bare = [image for image in wanted if image not in self._looks]
         if bare:
             raise NotReadyError(
-                f"{len(bare)} of {len(wanted)} pictures are not shown to anybody: `masking.classes`"
+                f"{len(bare)} of {len(wanted)} images are not shown to anybody: `masking.classes`"
                 f" ({names}) is to be masked in them, and no model has looked at them. Promote a"
                 " model that proposes these classes and materialise model_predictions of this"
                 " round again; or empty `masking.classes` in params.yaml."
@@ -115,7 +115,7 @@ class ShownPictures:
             if unknown:
                 raise SettingsError(
                     f"masking.classes: {unknown[0]} is no class of the model {weights[:12]} that"
-                    f" looked at the pictures; it knows {', '.join(sorted(able))}. Correct the"
+                    f" looked at the images; it knows {', '.join(sorted(able))}. Correct the"
                     " name, or materialise model_predictions with a model that knows it."
                 )
 

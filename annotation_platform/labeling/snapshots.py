@@ -10,7 +10,7 @@ import pandas as pd
 
 from annotation_platform.consensus.resolve import Consensus
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.policy import ConsensusPolicy
 from annotation_platform.schema.tables import (
     CleanedImages,
@@ -19,7 +19,7 @@ from annotation_platform.schema.tables import (
     table_named,
 )
 from annotation_platform.storage.lake import Lake
-from annotation_platform.storage.lineage import MadeOf, StoreAsOf, journal_entries
+from annotation_platform.storage.lineage import StoreAsOf, TableInputs, journal_entries
 from annotation_platform.storage.table_files import table_bytes, table_digest
 
 
@@ -28,22 +28,22 @@ def ledger_folder(round_id: str) -> str:
     return f"ledger/answers/{round_id}"
 
 
-def as_of(lake: Lake, made_of: MadeOf) -> Lake:
+def as_of(lake: Lake, made_of: TableInputs) -> Lake:
     """Return the lake as it was when something was made of it."""
     return replace(lake, store=StoreAsOf(lake.store, made_of))
 
 
-def answers_made_of(round_id: str, lake: Lake, policy: ConsensusPolicy) -> MadeOf:
+def annotation_inputs(round_id: str, lake: Lake, policy: ConsensusPolicy) -> TableInputs:
     """Return what the ``human_labels`` of a round are made of, were they made now; it is kept."""
     # The key is drawn with the first name; later is too late, for the past cannot be written.
-    AnswersLedger(lake.store).pseudonym("")
+    AnnotationsLedger(lake.store).pseudonym("")
     folders = [ledger_folder(round_id), f"rounds/{round_id}/decisions", "people/skills"]
     tasks = lake.tables.read(LabelTasks, round_id)
     journals = journal_entries(lake.store, folders)
-    return MadeOf(_kept(round_id, lake, label_tasks=tasks), journals, _disregarded(policy))
+    return TableInputs(_kept(round_id, lake, label_tasks=tasks), journals, _disregarded(policy))
 
 
-def reviews_made_of(
+def review_inputs(
     round_id: str,
     reviews: str,
     lake: Lake,
@@ -51,7 +51,7 @@ def reviews_made_of(
     *,
     consensus_labels: pd.DataFrame,
     review_tasks: pd.DataFrame,
-) -> MadeOf:
+) -> TableInputs:
     """Return what the ``reviewed_labels`` of a round are made of, were they made now; it is kept.
 
     ``reviews`` is the name under which the ledger knows the reviews of the round. The tables are
@@ -60,10 +60,10 @@ def reviews_made_of(
     folders = [ledger_folder(round_id), ledger_folder(reviews), "people/skills",
                f"plans/{round_id}", f"plans/{reviews}"]  # fmt: skip
     tables = _kept(round_id, lake, consensus_labels=consensus_labels, review_tasks=review_tasks)
-    return MadeOf(tables, journal_entries(lake.store, folders), _disregarded(policy))
+    return TableInputs(tables, journal_entries(lake.store, folders), _disregarded(policy))
 
 
-def note_consensus(
+def record_consensus(
     round_id: str,
     lake: Lake,
     policy: ConsensusPolicy,
@@ -76,7 +76,7 @@ def note_consensus(
 
     What the round has in common is noted with it: so a single label can be explained at once.
     """
-    made_of = MadeOf(
+    made_of = TableInputs(
         _kept(round_id, lake, human_labels=human_labels, annotator_quality=annotator_quality),
         settings={
             "iou_threshold": policy.iou_threshold,
@@ -94,9 +94,9 @@ def _disregarded(policy: ConsensusPolicy) -> dict[str, list[str]]:
 
 
 def _kept(round_id: str, lake: Lake, **frames: pd.DataFrame) -> dict[str, str]:
-    """Return the digests of tables of a round, all of them kept, and of its pictures' rows.
+    """Return the digests of tables of a round, all of them kept, and of its images' rows.
 
-    Of ``cleaned_images`` the rows of the pictures that the round asks about are enough, from
+    Of ``cleaned_images`` the rows of the images that the round asks about are enough, from
     whatever round they are.
     """
     tables = {

@@ -25,7 +25,7 @@ def shown_proposals(
 ) -> pd.DataFrame:
     """Return the ``model_predictions`` that people see: those of ``minimum_score`` or more.
 
-    Where one class is chosen, of a picture's choices only the likeliest, the first of equal ones:
+    Where one class is chosen, of an image's choices only the likeliest, the first of equal ones:
     two would be no answer.
     """
     shown = predictions[predictions["score"] >= minimum_score]
@@ -59,7 +59,7 @@ def task_copies(
         minimum_score: in ``[0, 1]``.
         notes: what people should know of an image, by its id.
         keys: the lake's key of what people see of each image, by its id; by default that of the
-            cleaned picture.
+            cleaned image.
     """
     accepted = images[images["outcome"] == "accepted"].drop_duplicates("image_id")
     known = accepted.set_index("image_id")[["extension", "width", "height"]].to_dict("index")

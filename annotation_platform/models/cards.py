@@ -32,7 +32,7 @@ class ModelCard(BaseModel):
     policy_digest: str
     # By profile, the digest of what its scores were found to mean when it was trained.
     calibrations: dict[str, str] = {}
-    # How far pictures were varied while it learned; those it is judged on never are.
+    # How far images were varied while it learned; those it is judged on never are.
     augmentation: dict[str, float | tuple[float, float]] = {}
 
     def to_json(self) -> str:

@@ -1,4 +1,4 @@
-"""What a detector sees in a picture as a whole, as a vector."""
+"""What a detector sees in an image as a whole, as a vector."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ import numpy as np
 
 from annotation_platform.errors import ModelError
 from annotation_platform.images.decoding import Pixels
-from annotation_platform.images.embedding import Embedder, PictureEmbedder, Vectors
-from annotation_platform.models.detection.detector import best_device, picture_tensor
+from annotation_platform.images.embedding import Embedder, ImageEmbedder, Vectors
+from annotation_platform.models.detection.detector import best_device, image_tensor
 from annotation_platform.models.memory import Room, enough_memory
 from annotation_platform.models.network_inputs import fit
 from annotation_platform.models.registry import ModelRegistry
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def embedder_for(kind: Literal["picture", "model"], registry: ModelRegistry) -> Embedder:
+def embedder_for(kind: Literal["image", "model"], registry: ModelRegistry) -> Embedder:
     """Return the embedder that policy names; before the first model, the one without a model."""
     weights = registry.promoted()
-    if kind == "picture" or weights is None:
-        return PictureEmbedder()
+    if kind == "image" or weights is None:
+        return ImageEmbedder()
     return ModelEmbedder.from_registry(registry, weights)
 
 
 class ModelEmbedder:
-    """The backbone of one of our networks, its deepest features averaged over the picture.
+    """The backbone of one of our networks, its deepest features averaged over the image.
 
-    Pictures are looked at one by one: in a batch they are padded to the largest, and the vector of
+    Images are looked at one by one: in a batch they are padded to the largest, and the vector of
     one would depend on the others.
     """
 
     def __init__(self, network: "nn.Module", *, name: str, image_width: int) -> None:
         self.name = name
         self._width = image_width
-        # One picture at a time; where that has no room, on the processor from then on.
+        # One image at a time; where that has no room, on the processor from then on.
         self._room = Room(best_device(), 1)
         # Its parts are those of torchvision's FCOS, which torch's types do not know.
         self._network: Any = network.eval()
@@ -58,31 +58,31 @@ class ModelEmbedder:
         network = build_from(file, where=str(path))
         return cls(network, name=f"{file.architecture}@{sha256}", image_width=file.image_width)
 
-    def embed(self, pictures: Sequence[Pixels]) -> Vectors:
+    def embed(self, images: Sequence[Pixels]) -> Vectors:
         """Return ``(N, D)`` rows of unit length; D is 256 for the small network.
 
-        A picture for which memory is too small is a ModelError.
+        An image for which memory is too small is a ModelError.
         """
-        with enough_memory("a picture", "Look at smaller ones, or on a larger machine."):
-            return np.array([self._vector(picture) for picture in pictures], dtype=np.float32)
+        with enough_memory("an image", "Look at smaller ones, or on a larger machine."):
+            return np.array([self._vector(image) for image in images], dtype=np.float32)
 
-    def _vector(self, picture: Pixels) -> Vectors:
+    def _vector(self, image: Pixels) -> Vectors:
         import torch
 
-        fitted, _ = fit(picture, side=self._width)
+        fitted, _ = fit(image, side=self._width)
 
-        def attempt(_pictures: int, device: str) -> Vectors:
+        def attempt(_images: int, device: str) -> Vectors:
             with torch.inference_mode():
-                return self._pooled(picture_tensor(fitted, device), device)
+                return self._pooled(image_tensor(fitted, device), device)
 
         return self._room.fit(1, attempt)
 
-    def _pooled(self, picture: "torch.Tensor", device: str) -> Vectors:
+    def _pooled(self, image: "torch.Tensor", device: str) -> Vectors:
         import torch
 
         self._network.to(device)
         # The network's own normalisation; it also pads to whole cells.
-        images, _ = self._network.transform([picture])
+        images, _ = self._network.transform([image])
         features = self._deepest(images.tensors)
         height, width = images.image_sizes[0]
         rows = -(-height * features.shape[2] // images.tensors.shape[2])
@@ -91,13 +91,13 @@ class ModelEmbedder:
         unit: Vectors = torch.nn.functional.normalize(pooled, dim=0).cpu().numpy()
         return unit
 
-    def _deepest(self, pictures: "torch.Tensor") -> "torch.Tensor":
+    def _deepest(self, images: "torch.Tensor") -> "torch.Tensor":
         """Return the last map of the backbone, before its pyramid: ``(1, D, h, w)``."""
         backbone = self._network.backbone
         if hasattr(backbone, "body"):
-            *_, deepest = backbone.body(pictures).values()
+            *_, deepest = backbone.body(images).values()
         else:
-            deepest = backbone.stem(pictures)
+            deepest = backbone.stem(images)
             for stage in backbone.stages:
                 deepest = stage(deepest)
         features: torch.Tensor = deepest

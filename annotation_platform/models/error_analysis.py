@@ -8,10 +8,10 @@ import pandas as pd
 from annotation_platform.models.evaluation.findings import missed_boxes, model_findings
 from annotation_platform.models.evaluation.slices import slice_figures, slice_members
 from annotation_platform.models.loop import EvaluatedRound
-from annotation_platform.models.network_inputs import PicturePath
+from annotation_platform.models.network_inputs import ImagePath
 from annotation_platform.models.predictions import propose
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.shapes import UPRIGHT_BOXES
 from annotation_platform.schema.tables import Frame, MissedByModel, ModelFindings, ModelSlices
@@ -23,7 +23,7 @@ _MEASURED = ["image_id", "brightness", "sharpness"]
 
 
 @dataclass(frozen=True)
-class Examination:
+class ErrorAnalysis:
     """Three tables about a round's model."""
 
     slices: Frame[ModelSlices]
@@ -38,9 +38,9 @@ def examine_round(
     images: pd.DataFrame,
     *,
     registry: ModelRegistry,
-    picture_path: PicturePath,
-    policy: Params,
-) -> Examination:
+    image_path: ImagePath,
+    policy: Policy,
+) -> ErrorAnalysis:
     """Return where the round's model is weak on the test split and what it gets wrong there.
 
     Findings are told of what the model's own, uncalibrated scores put at ``labeling.minimum_score``
@@ -54,12 +54,12 @@ def examine_round(
         training_set: of the round.
         images: ``cleaned_images`` rows of them, for brightness and sharpness.
         registry: where the models are.
-        picture_path: gives the file of a picture for its id and extension.
+        image_path: gives the file of an image for its id and extension.
         policy: ontology, and from which score on proposals are shown.
     """
-    missed = _missed(round_id, training_set, registry, picture_path, policy)
+    missed = _missed(round_id, training_set, registry, image_path, policy)
     if evaluated.evaluation is None:
-        return Examination(ModelSlices.empty(), ModelFindings.empty(), missed)
+        return ErrorAnalysis(ModelSlices.empty(), ModelFindings.empty(), missed)
     test = training_set[training_set["split"] == "test"]
     truth = Dataset.from_training_set(test, policy.ontology).boxes()
     facts = test[_KNOWN].drop_duplicates("image_id")
@@ -73,15 +73,15 @@ def examine_round(
     )
     minimum = policy.labeling.minimum_score
     findings = model_findings(round_id, truth, evaluated.predictions, minimum_score=minimum)
-    return Examination(slices, findings, missed)
+    return ErrorAnalysis(slices, findings, missed)
 
 
 def _missed(
     round_id: str,
     training_set: pd.DataFrame,
     registry: ModelRegistry,
-    picture_path: PicturePath,
-    policy: Params,
+    image_path: ImagePath,
+    policy: Policy,
 ) -> pd.DataFrame:
     promoted = registry.promoted()
     train = training_set[training_set["split"] == "train"]
@@ -90,7 +90,7 @@ def _missed(
     if promoted is None or train.empty:
         return MissedByModel.empty()
     pool = train.drop_duplicates("image_id")
-    proposals = propose(registry, pool, picture_path, round_id=round_id, policy=policy)
+    proposals = propose(registry, pool, image_path, round_id=round_id, policy=policy)
     found = proposals.predictions
     return missed_boxes(
         round_id,

@@ -30,7 +30,7 @@ _WARM_UP = 0.1
 
 
 @dataclass
-class Clock:
+class TrainingBudget:
     """How much of the budget is used: by processor time, or by steps where they are given."""
 
     started: float  # processor seconds
@@ -46,7 +46,7 @@ class Clock:
 
 
 @dataclass
-class Taught:
+class FitResult:
     """What the steps gave: the losses of those that had one, and how many had none."""
 
     losses: list[float] = field(default_factory=list)
@@ -59,17 +59,17 @@ class Taught:
         return math.fsum(last) / len(last)
 
 
-def teach(
+def fit_network(
     network: "nn.Module",
     batches: Iterator[Sequence[Item]],
     loss_of: "Callable[[Sequence[Item], str], torch.Tensor]",
     *,
-    clock: Clock,
+    clock: TrainingBudget,
     room: Room,
     learning_rate: float,
     progress: Callable[[float], None] | None = None,
     record: Record | None = None,
-) -> Taught:
+) -> FitResult:
     """Let the network learn until the budget is used, at least one step; AdamW, with a warm-up.
 
     A batch without room is seen in parts whose gradients are added, from then on, and at last on
@@ -80,7 +80,7 @@ def teach(
         batches: without end.
         loss_of: the mean loss of a batch, or of a part of it, on a device.
         clock: of the budget.
-        room: how many pictures at a time, and where.
+        room: how many images at a time, and where.
         learning_rate: the highest.
         progress: told the share of the budget that is used, 0 to 1, after every step.
         record: told more of every step.
@@ -93,7 +93,7 @@ def teach(
     network.train()
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=_WEIGHT_DECAY)
-    taught = Taught()
+    taught = FitResult()
     # At least one step, however small the budget: a network that never learned is no model.
     while clock.steps == 0 or clock.share() < 1.0:
         rate = learning_rate * learning_rate_factor(clock.share())

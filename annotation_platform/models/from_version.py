@@ -78,7 +78,7 @@ def evaluate_on_version(folder: Path, weights: Path, out: Path) -> Evaluation:
     truth = _split(read_coco_boxes(folder), "test")
     if truth.images.empty:
         raise NotReadyError(
-            f"{folder}: the version has no test pictures yet. Release more rounds, "
+            f"{folder}: the version has no test images yet. Release more rounds, "
             "or raise splits.test in params.yaml."
         )
     evaluation = evaluate(truth, predict_files(detector, _paths(truth, folder)))

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from annotation_platform.models.detection.custom import open_detector
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 
 
 @dataclass(frozen=True)
-class KnownClasses:
+class ClassCoverage:
     """Says by their SHA-256 which classes weights can propose, as ``model_predictions`` names them.
 
     They are the registry's, those of its classifiers too, or the detector of the user's own that
@@ -16,7 +16,7 @@ class KnownClasses:
     """
 
     registry: ModelRegistry
-    policy: Params
+    policy: Policy
 
     def __call__(self, weights: str) -> set[str]:
         """Return the classes; weights that nothing is known of are a ModelError."""

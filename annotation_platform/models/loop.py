@@ -11,11 +11,11 @@ import pandas as pd
 
 from annotation_platform.models.cards import policy_digest
 from annotation_platform.models.classification.loop import (
-    EvaluatedChoices,
+    EvaluatedClassifier,
     choice_share,
-    judge_choices,
+    judge_classifications,
     part_of,
-    train_choices,
+    train_classifier_round,
 )
 from annotation_platform.models.classification.predictions import PROFILE
 from annotation_platform.models.detection.detector import empty_predictions, predict_files
@@ -24,10 +24,10 @@ from annotation_platform.models.evaluation.evaluation import Evaluation, evaluat
 from annotation_platform.models.evaluation.promotion import Promotion, best_of, decide_promotion
 from annotation_platform.models.kinds import judge, predecessors, starting_weights
 from annotation_platform.models.metrics_files import metrics_files
-from annotation_platform.models.network_inputs import PicturePath, picture_paths
+from annotation_platform.models.network_inputs import ImagePath, image_paths
 from annotation_platform.models.predictions import calibrate_new
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.policy import Params, TrainingPolicy
+from annotation_platform.policy import Policy, TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import Frame, ModelEvaluations, TrainedModels
@@ -47,7 +47,7 @@ class EvaluatedRound:
     per_class: dict[str, float]  # mAP@0.5 by class
     evaluation: Evaluation | None  # of the new model; None: there is no test image
     predictions: pd.DataFrame  # of the new model on the test images
-    choices: EvaluatedChoices
+    choices: EvaluatedClassifier
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ def train_round(
     *,
     dataset_tag: str,
     registry: ModelRegistry,
-    picture_path: PicturePath,
-    policy: Params,
+    image_path: ImagePath,
+    policy: Policy,
     report: Callable[[str], None],
     weights: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
@@ -96,7 +96,7 @@ def train_round(
 
     Learning goes on from ``starting_weights``, whose knowledge of the classes that both know is
     kept. What the scores mean is learned from the val split. ``report`` is told in sentences how
-    far it is; ``weights`` say how often pictures are learned from, as in ``train_detector``.
+    far it is; ``weights`` say how often images are learned from, as in ``train_detector``.
     Files for TensorBoard or DVCLive, if the policy asks for them, are in ``runs/<round>`` of the
     registry.
 
@@ -123,7 +123,7 @@ def train_round(
             training_set,
             dataset_tag=dataset_tag,
             registry=registry.classifiers,
-            picture_path=picture_path,
+            image_path=image_path,
             policy=policy,
             budget=part_of(policy.training, share),
             progress=lambda done: progress(share * done),
@@ -135,7 +135,7 @@ def train_round(
             training_set,
             dataset_tag=dataset_tag,
             registry=registry,
-            picture_path=picture_path,
+            image_path=image_path,
             policy=policy,
             budget=part_of(policy.training, 1.0 - share),
             progress=lambda done: progress(share + (1.0 - share) * done),
@@ -152,8 +152,8 @@ def _learned_boxes(
     *,
     dataset_tag: str,
     registry: ModelRegistry,
-    picture_path: PicturePath,
-    policy: Params,
+    image_path: ImagePath,
+    policy: Policy,
     budget: TrainingPolicy,
     progress: Callable[[float], None],
     report: Callable[[str], None],
@@ -166,7 +166,7 @@ def _learned_boxes(
     with metrics_files(budget, registry.folder / "runs" / round_id) as record:
         model = train_model(
             Dataset.from_training_set(train, policy.ontology).boxes(),
-            picture_paths(train, picture_path),
+            image_paths(train, image_path),
             policy=budget,
             seed=policy.seed,
             dataset_tag=dataset_tag,
@@ -176,16 +176,16 @@ def _learned_boxes(
             record=record,
         )
     trained = model.detector
-    if trained.pictures_at_a_time < policy.training.batch_size:
+    if trained.images_at_a_time < policy.training.batch_size:
         report(
             f"Memory was too small for batches of {policy.training.batch_size}: learned from "
-            f"{trained.pictures_at_a_time} pictures at a time, at last on {trained.device}."
+            f"{trained.images_at_a_time} images at a time, at last on {trained.device}."
         )
     meaning = calibrate_new(
         registry,
         trained.state,
         Dataset.from_training_set(held_out, policy.ontology).boxes(),
-        picture_paths(held_out, picture_path),
+        image_paths(held_out, image_path),
         policy=policy,
     )
     card = model.card.model_copy(update={"calibrations": {meaning.profile: meaning.digest}})
@@ -199,7 +199,7 @@ def _learned_boxes(
         "steps": trained.steps,
         "profile": meaning.profile,
         "calibration": meaning.digest,
-        "calibration_images": meaning.calibration.pictures,
+        "calibration_images": meaning.calibration.images,
         "calibration_error_before": meaning.calibration.error_before,
         "calibration_error": meaning.calibration.error_after,
     }
@@ -210,8 +210,8 @@ def _learned_choices(
     *,
     dataset_tag: str,
     registry: ModelRegistry,
-    picture_path: PicturePath,
-    policy: Params,
+    image_path: ImagePath,
+    policy: Policy,
     budget: TrainingPolicy,
     progress: Callable[[float], None],
 ) -> dict[str, object]:
@@ -219,11 +219,11 @@ def _learned_choices(
 
     A detector's figures take the place of those that both have.
     """
-    learned = train_choices(
+    learned = train_classifier_round(
         training_set,
         dataset_tag=dataset_tag,
         registry=registry,
-        picture_path=picture_path,
+        image_path=image_path,
         policy=policy,
         budget=budget,
         progress=progress,
@@ -238,7 +238,7 @@ def _learned_choices(
         "steps": trained.steps,
         "profile": PROFILE,
         "calibration": meaning.meaning,
-        "calibration_images": meaning.pictures,
+        "calibration_images": meaning.images,
         "calibration_error_before": meaning.error_before,
         "calibration_error": meaning.error_after,
         "classifier_sha256": learned.weights_sha256,
@@ -256,7 +256,7 @@ def evaluate_round(
     training_set: pd.DataFrame,
     *,
     registry: ModelRegistry,
-    picture_path: PicturePath,
+    image_path: ImagePath,
     ontology: Ontology,
 ) -> EvaluatedRound:
     """Test the new model and those before it on the same test images; promote it or not.
@@ -267,18 +267,19 @@ def evaluate_round(
     before it, as it was then. A round that runs again after a model of a later version was
     promoted must give a better one than that, see ``decide_promotion``.
 
-    The classifier is judged by itself, see ``judge_choices``; where there is no detector, what is
+    The classifier is judged by itself, see ``judge_classifications``; where there is no detector,
+    what is
     decided of it is what is decided.
     """
     weights = str(trained_model["weights_sha256"].iloc[0])
     test = training_set[training_set["split"] == "test"]
-    choices = judge_choices(
+    choices = judge_classifications(
         round_id,
         str(trained_model.iloc[0].get("classifier_sha256", "")),
         str(trained_model["dataset_tag"].iloc[0]),
         training_set,
         registry=registry.classifiers,
-        picture_path=picture_path,
+        image_path=image_path,
         ontology=ontology,
     )
     if not weights:
@@ -293,7 +294,7 @@ def evaluate_round(
         table = ModelEvaluations.from_rows([_row(round_id, trained_model, row, choices)])
         return EvaluatedRound(table, {}, None, empty_predictions(), choices)
 
-    kind = _Detectors(registry, truth, picture_paths(test, picture_path))
+    kind = _Detectors(registry, truth, image_paths(test, image_path))
     tag = str(trained_model["dataset_tag"].iloc[0])
     judged = judge(kind, weights, tag, registry=registry)
     new, promoted = judged.new.evaluation, judged.promoted
@@ -312,7 +313,7 @@ def _row(
     round_id: str,
     trained_model: pd.DataFrame,
     figures: dict[str, object],
-    choices: EvaluatedChoices,
+    choices: EvaluatedClassifier,
 ) -> dict[str, object]:
     learned = trained_model.iloc[0]
     names = {name: str(learned[name]) for name in ("dataset_tag", "weights_sha256")}

@@ -14,35 +14,35 @@ Result = TypeVar("Result")
 
 
 class Room:
-    """How many pictures have room at a time, and where.
+    """How many images have room at a time, and where.
 
     What was found once is kept: it would only be found again, at the cost of a failed pass.
 
     Attributes:
-        pictures: at most so many at a time, 1 or more.
+        images: at most so many at a time, 1 or more.
         device: ``cpu`` or ``cuda``.
     """
 
-    def __init__(self, device: str, pictures: int) -> None:
+    def __init__(self, device: str, images: int) -> None:
         self.device = device
-        self.pictures = pictures
+        self.images = images
 
-    def fit(self, pictures: int, attempt: Callable[[int, str], Result]) -> Result:
+    def fit(self, images: int, attempt: Callable[[int, str], Result]) -> Result:
         """Return what ``attempt`` gives for as many at a time as there is room for.
 
-        It is told how many, 1 to ``pictures``, and on which device, and is called again from the
+        It is told how many, 1 to ``images``, and on which device, and is called again from the
         start with half as many where memory is too small; where one alone has no room on the
         accelerator, on the processor. Where the processor has none either, the error is torch's.
         """
         while True:
-            size = min(self.pictures, pictures)
+            size = min(self.images, images)
             try:
                 return attempt(size, self.device)
             except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error) or (size == 1 and self.device == "cpu"):
                     raise
             # Not inside the clause: its traceback keeps alive what has no room.
-            self.pictures = (size + 1) // 2
+            self.images = (size + 1) // 2
             if size == 1:
                 self.device = "cpu"
             _let_go()

@@ -1,4 +1,4 @@
-"""Pictures on their way into a network: one size for all, and varied while it learns."""
+"""Images on their way into a network: one size for all, and varied while it learns."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,8 +14,8 @@ from annotation_platform.images.decoding import Pixels, decode
 from annotation_platform.models.detection.tiling import tile_windows
 from annotation_platform.schema.geometry import Boxes, as_boxes, box_areas, clip_boxes
 
-PicturePath = Callable[[str, str], Path]
-"""Gives the file of a picture for its image id and extension."""
+ImagePath = Callable[[str, str], Path]
+"""Gives the file of an image for its image id and extension."""
 
 _GREY = (124, 116, 104)
 _CACHE_BYTES = 2 << 30
@@ -25,10 +25,10 @@ _VISIBLE_SHARE = 0.3
 
 @dataclass(frozen=True)
 class Example:
-    """One picture to learn from: where it lies, and its boxes in absolute pixels.
+    """One image to learn from: where it lies, and its boxes in absolute pixels.
 
-    With a ``window``, ``x1 y1 x2 y2`` in whole pixels, only that part of the picture is learned
-    from; the boxes are in pixels of the window, and ``image_id`` stays that of the picture.
+    With a ``window``, ``x1 y1 x2 y2`` in whole pixels, only that part of the image is learned
+    from; the boxes are in pixels of the window, and ``image_id`` stays that of the image.
     """
 
     image_id: str
@@ -40,7 +40,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture as the network sees it: ``(H, W, 3)`` pixels, ``(N, 4)`` boxes, ``(N,)`` labels."""
+    """An image as the network sees it: ``(H, W, 3)`` pixels, ``(N, 4)`` boxes, ``(N,)`` labels."""
 
     pixels: Pixels
     boxes: Boxes
@@ -49,7 +49,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a picture is varied each time it is seen; boxes follow exactly."""
+    """How far an image is varied each time it is seen; boxes follow exactly."""
 
     zoom: tuple[float, float] = (0.75, 1.35)
     brightness: float = 0.15
@@ -63,8 +63,8 @@ class Augmentation:
 class SampleCache:
     """Examples at the network's size, decoded when first asked for and kept in memory.
 
-    The cache stops growing at 2 GiB (about 9,000 pictures of 320 × 240); what does not fit is
-    decoded each time. A box without an area in its picture is left out.
+    The cache stops growing at 2 GiB (about 9,000 images of 320 × 240); what does not fit is
+    decoded each time. A box without an area in its image is left out.
     """
 
     examples: Sequence[Example]
@@ -83,11 +83,11 @@ class SampleCache:
         return sample
 
     def _load(self, example: Example) -> Sample:
-        picture = read_picture(example.path)
+        image = read_image(example.path)
         if example.window is not None:
             x1, y1, x2, y2 = example.window
-            picture = picture[y1:y2, x1:x2]
-        pixels, scale = fit(picture, side=self.side)
+            image = image[y1:y2, x1:x2]
+        pixels, scale = fit(image, side=self.side)
         height, width = pixels.shape[:2]
         boxes = clip_boxes(as_boxes(example.boxes) * scale, width=width, height=height)
         labels = np.array([self.class_names.index(name) for name in example.class_names], np.int64)
@@ -98,11 +98,11 @@ class SampleCache:
 def tile_examples(
     example: Example, *, width: int, height: int, side: int, overlap: float = 0.2
 ) -> list[Example]:
-    """Return the tiles of a picture to learn from, as ``tile_windows`` cuts them.
+    """Return the tiles of an image to learn from, as ``tile_windows`` cuts them.
 
     A box is in a tile if at least 0.3 of its area is, cut at the tile's border. Of tiles without a
-    box as many are taken as there are with one, evenly over the picture: more would only teach what
-    background is. A picture no larger than ``side`` has no tiles.
+    box as many are taken as there are with one, evenly over the image: more would only teach what
+    background is. An image no larger than ``side`` has no tiles.
     """
     if max(width, height) <= side:
         return []
@@ -120,32 +120,32 @@ def tile_examples(
     return [*held, *(bare[int(place)] for place in spread)]
 
 
-def picture_paths(images: pd.DataFrame, picture_path: PicturePath) -> dict[str, Path]:
-    """Return the file of every picture by image id.
+def image_paths(images: pd.DataFrame, image_path: ImagePath) -> dict[str, Path]:
+    """Return the file of every image by image id.
 
     ``images`` has ``image_id`` and ``extension``; an image may have several rows.
     """
     files = images.drop_duplicates("image_id")[["image_id", "extension"]]
     return {
-        image_id: picture_path(image_id, extension)
+        image_id: image_path(image_id, extension)
         for image_id, extension in files.itertuples(index=False)
     }
 
 
-def read_picture(path: Path) -> Pixels:
+def read_image(path: Path) -> Pixels:
     """Return the ``(H, W, 3)`` pixels in ``path``; a missing or damaged file is a DataError."""
     try:
         return decode(path.read_bytes())
     except OSError as error:
-        raise DataError(f"{path}: the picture cannot be read ({error.strerror}).") from error
+        raise DataError(f"{path}: the image cannot be read ({error.strerror}).") from error
     except DataError as error:
-        raise DataError(f"{path}: {error}. Replace the picture or take it out.") from error
+        raise DataError(f"{path}: {error}. Replace the image or take it out.") from error
 
 
 def fit(pixels: Pixels, *, side: int) -> tuple[Pixels, npt.NDArray[np.float64]]:
-    """Return the picture with its longer side at ``side`` pixels, smaller ones enlarged.
+    """Return the image with its longer side at ``side`` pixels, smaller ones enlarged.
 
-    The second value, ``(4,)``, takes boxes of the given picture to the returned one by
+    The second value, ``(4,)``, takes boxes of the given image to the returned one by
     multiplication; rounding to whole pixels makes its two factors differ a little.
     """
     height, width = pixels.shape[:2]
@@ -163,7 +163,7 @@ def fit(pixels: Pixels, *, side: int) -> tuple[Pixels, npt.NDArray[np.float64]]:
 def augment(sample: Sample, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
     """Return a variation of ``sample`` of the same size: zoomed, moved, mirrored, lit differently.
 
-    A box of which less than ``visible_share`` is left in the picture is dropped.
+    A box of which less than ``visible_share`` is left in the image is dropped.
     """
     moved = _zoom(sample, augmentation, rng)
     mirrored = _mirror(moved, augmentation, rng)

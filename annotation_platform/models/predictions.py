@@ -18,24 +18,24 @@ from annotation_platform.models.detection.calibration import (
 from annotation_platform.models.detection.custom import open_detector
 from annotation_platform.models.detection.detector import (
     NetworkDetector,
-    look_at_files,
+    detect_files,
     predict_files,
 )
 from annotation_platform.models.detection.profiles import ProfiledDetector
-from annotation_platform.models.network_inputs import PicturePath, picture_paths
+from annotation_platform.models.network_inputs import ImagePath, image_paths
 from annotation_platform.models.protocols import Detector
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.policy import Params, PredictionPolicy
+from annotation_platform.policy import Policy, PredictionPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.tables import Frame, ModelPredictions, PredictedImages, records
 
 
 @dataclass(frozen=True)
-class Proposals:
+class ImagePredictions:
     """What the model proposes, what that took, and two sentences on it."""
 
     predictions: Frame[ModelPredictions]
-    pictures: Frame[PredictedImages]
+    images: Frame[PredictedImages]
     model: str  # which weights
     scores: str  # what the scores mean
 
@@ -56,12 +56,12 @@ class Meaning:
 def propose(
     registry: ModelRegistry,
     pool: pd.DataFrame,
-    picture_path: PicturePath,
+    image_path: ImagePath,
     *,
     round_id: str,
-    policy: Params,
+    policy: Policy,
     weights: Sequence[str] = (),
-) -> Proposals:
+) -> ImagePredictions:
     """Return what is proposed for a pool of images; without a promoted model, nothing.
 
     The detector is that of ``proposing_detector``, the classifier that of
@@ -71,7 +71,7 @@ def propose(
     Args:
         registry: where the promoted model is.
         pool: rows with ``image_id`` and ``extension``.
-        picture_path: gives the file of a picture for its id and extension.
+        image_path: gives the file of an image for its id and extension.
         round_id: written beside each prediction.
         policy: its profile and ontology.
         weights: of the detector that is asked instead, if the registry has it; see there.
@@ -81,24 +81,24 @@ def propose(
     models = [*(detector.weights if detector else ())]
     models += [classifier.classifier.digest] if classifier else []
     if not models or pool.empty:
-        return Proposals(
+        return ImagePredictions(
             ModelPredictions.empty(),
             PredictedImages.empty(),
             ", ".join(models) or "none yet: the first round is labelled from scratch",
             "none",
         )
-    paths = picture_paths(pool, picture_path)
+    paths = image_paths(pool, image_path)
     rows: list[dict[str, object]] = []
     looks: list[pd.DataFrame] = []
     said: list[str] = []
     if detector is not None:
-        meaning = known_meaning(registry, detector)
-        looked_at = look_at_files(detector, paths)
+        meaning = stored_calibration(registry, detector)
+        looked_at = detect_files(detector, paths)
         made = {"profile": detector.profile, "calibration": meaning.digest}
         wanted = {*policy.ontology.names, *policy.masking.classes}
         boxes = looked_at.boxes[looked_at.boxes["class_name"].isin(wanted)]
         rows += _boxes(boxes, detector.digest, meaning.calibration, made)
-        looks.append(_counted(looked_at.pictures, boxes).assign(**made))
+        looks.append(_counted(looked_at.images, boxes).assign(**made))
         said.append(_said(meaning))
     if classifier is not None:
         choices, seen = classifier.look_at(paths, ontology=policy.ontology)
@@ -106,17 +106,17 @@ def propose(
         made = {"profile": PROFILE, "calibration": classifier.temperature.meaning}
         looks.append(seen.assign(**made))
         said.append(classifier.said)
-    pictures = _together(looks).assign(round_id=round_id, weights=",".join(models))
-    return Proposals(
+    images = _together(looks).assign(round_id=round_id, weights=",".join(models))
+    return ImagePredictions(
         predictions=ModelPredictions.from_rows([{**r, "round_id": round_id} for r in rows]),
-        pictures=PredictedImages.from_rows(records(pictures)),
+        images=PredictedImages.from_rows(records(images)),
         model=", ".join(models),
         scores="; ".join(said),
     )
 
 
 def proposing_detector(
-    registry: ModelRegistry, policy: Params, weights: Sequence[str] = ()
+    registry: ModelRegistry, policy: Policy, weights: Sequence[str] = ()
 ) -> ProfiledDetector | None:
     """Return what makes the proposals: the promoted model, or several; None before the first.
 
@@ -137,7 +137,7 @@ def proposing_detector(
     return _profiled(members, policy.prediction) if members else None
 
 
-def known_meaning(registry: ModelRegistry, detector: ProfiledDetector) -> Meaning:
+def stored_calibration(registry: ModelRegistry, detector: ProfiledDetector) -> Meaning:
     """Return what is known of the detector's scores; the identity where that is nothing."""
     known = registry.calibration(detector.weights, detector.profile)
     return Meaning(detector.profile, known or identity_calibration())
@@ -149,18 +149,18 @@ def calibrate_new(
     held_out: Dataset,
     paths: Mapping[str, Path],
     *,
-    policy: Params,
+    policy: Policy,
 ) -> Meaning:
     """Learn and keep what the scores of new weights mean; return it.
 
     They are looked at as they would propose if promoted: with the chosen profile, in an ensemble
     with the models promoted last. What the promoted model's own scores mean is learned again from
-    the same pictures, for the case that it stays.
+    the same images, for the case that it stays.
 
     Args:
         registry: keeps what is learned.
         state: the file of weights.
-        held_out: pictures that no model learns from, with their labels.
+        held_out: images that no model learns from, with their labels.
         paths: their files by image id.
         policy: its profile.
     """
@@ -177,9 +177,9 @@ def calibrate_new(
 def calibrate_detector(
     detector: Detector, held_out: Dataset, paths: Mapping[str, Path]
 ) -> Calibration:
-    """Return what a detector's scores mean, from labelled pictures that it did not learn from."""
+    """Return what a detector's scores mean, from labelled images that it did not learn from."""
     found = predict_files(detector, paths)
-    return fit_calibration(found, held_out.labels, pictures=held_out.images["image_id"].tolist())
+    return fit_calibration(found, held_out.labels, images=held_out.images["image_id"].tolist())
 
 
 def _keep(
@@ -189,7 +189,7 @@ def _keep(
     paths: Mapping[str, Path],
 ) -> Meaning:
     meaning = Meaning(detector.profile, calibrate_detector(detector, held_out, paths))
-    # Too few pictures teach nothing: they are no reason to forget what more of them taught.
+    # Too few images teach nothing: they are no reason to forget what more of them taught.
     if meaning.digest or registry.calibration(detector.weights, detector.profile) is None:
         registry.calibrate(detector.weights, detector.profile, meaning.calibration)
     return meaning
@@ -215,13 +215,13 @@ def _boxes(
     return records(found)
 
 
-def _counted(pictures: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
-    proposals = pictures["image_id"].map(boxes["image_id"].value_counts()).fillna(0)
-    return pictures.assign(proposals=proposals.astype("int64"))
+def _counted(images: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
+    proposals = images["image_id"].map(boxes["image_id"].value_counts()).fillna(0)
+    return images.assign(proposals=proposals.astype("int64"))
 
 
 def _together(looks: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return a row for each picture: numbers added up, the rest as the first look has it."""
+    """Return a row for each image: numbers added up, the rest as the first look has it."""
     first, *others = looks
     summed = ["passes", "proposals", "dropped", "seconds"]
     for other in others:
@@ -234,13 +234,13 @@ def _said(meaning: Meaning) -> str:
     if not meaning.digest:
         return (
             "the model's own: no calibration is known for this profile. train_model learns one "
-            f"from the val split, once it has enough; it had {calibration.pictures} pictures."
+            f"from the val split, once it has enough; it had {calibration.images} images."
         )
     kinds = [one.kind for one in calibration.classes.values()]
     error = calibration.error_after
-    told = "" if error is None else f", expected error {error:.3f} on pictures held out"
+    told = "" if error is None else f", expected error {error:.3f} on images held out"
     return (
-        f"probabilities, from {calibration.pictures} pictures of the val split: "
+        f"probabilities, from {calibration.images} images of the val split: "
         f"{kinds.count('own')} classes by their own curve, {kinds.count('pooled')} by the "
         f"common one{told}"
     )

@@ -15,17 +15,17 @@ LEAST_SCORE = 0.05
 
 @dataclass(frozen=True)
 class Detections:
-    """What was found in one picture, best first; nothing found is a result like any other."""
+    """What was found in one image, best first; nothing found is a result like any other."""
 
-    boxes: Boxes  # (N, 4), absolute pixels of the picture that was given
+    boxes: Boxes  # (N, 4), absolute pixels of the image that was given
     scores: FloatArray  # (N,), 0 to 1
     class_names: list[str]  # N
     dropped: int = 0  # outputs of the network that were no numbers
-    passes: int = 1  # looks of a network at the picture or a part of it
+    passes: int = 1  # looks of a network at the image or a part of it
 
     @classmethod
     def nothing(cls, *, dropped: int = 0, passes: int = 0) -> Self:
-        """Return a picture in which nothing was found."""
+        """Return an image in which nothing was found."""
         return cls(np.zeros((0, 4)), np.zeros(0), [], dropped, passes)
 
     def of(self, places: Sequence[int]) -> "Detections":
@@ -54,11 +54,11 @@ class Detector(Protocol):
         ...
 
     def predict(
-        self, pictures: Sequence[Pixels], *, minimum_score: float = LEAST_SCORE
+        self, images: Sequence[Pixels], *, minimum_score: float = LEAST_SCORE
     ) -> list[Detections]:
-        """Return what is seen in each of the ``(H, W, 3)`` RGB pictures, in their order.
+        """Return what is seen in each of the ``(H, W, 3)`` RGB images, in their order.
 
-        Boxes are in absolute pixels of the picture as given, inside it, none without an area.
+        Boxes are in absolute pixels of the image as given, inside it, none without an area.
         Outputs that are no numbers are left out and counted.
         """
         ...

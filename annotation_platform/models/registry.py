@@ -3,7 +3,7 @@
 <folder>/<sha256>.pt      the weights        <folder>/<sha256>.json   their card
 <folder>/promoted.json    which one makes the proposals, and every one that ever did, with reasons
 <folder>/calibrations/<digest>.json   what scores mean   <weights and profile>.txt   which holds now
-<folder>/classifiers/     the same for the weights that say what pictures as a whole are
+<folder>/classifiers/     the same for the weights that say what images as a whole are
 """
 
 import fcntl

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from annotation_platform.errors import DataError
-from annotation_platform.models.network_inputs import read_picture
+from annotation_platform.models.network_inputs import read_image
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import AREAS, SHAPES, Label, outlines_of
@@ -20,11 +20,11 @@ Transforms = Callable[[torch.Tensor, Target], tuple[torch.Tensor, Target]]
 
 
 class VersionSamples(Dataset[tuple[torch.Tensor, Target]]):
-    """The pictures of one split with their areas.
+    """The images of one split with their areas.
 
     An item is ``(image, target)``: the image ``float32 (3, H, W)`` in ``[0, 1]``, the target
     ``boxes`` ``float32 (N, 4)`` in absolute pixels, ``labels`` ``int64 (N,)``, ``image_id``,
-    ``area`` and ``iscrowd``, and with ``masks`` also ``masks`` ``uint8 (N, H, W)``. Pictures
+    ``area`` and ``iscrowd``, and with ``masks`` also ``masks`` ``uint8 (N, H, W)``. Images
     without an area have ``N`` = 0. Label 0 is the background, as torchvision has it; label ``i`` is
     class ``classes[i]``, by rising class id.
 
@@ -33,7 +33,7 @@ class VersionSamples(Dataset[tuple[torch.Tensor, Target]]):
         ontology: its classes.
         folder: of the version's files.
         split: ``train``, ``val`` or ``test``.
-        image_ids: of the split, in the order wanted, a picture as often as it is to be seen (see
+        image_ids: of the split, in the order wanted, an image as often as it is to be seen (see
             ``curation.balance``); by default all, each once.
         transforms: called with image and target, as torchvision's are.
         masks: whether to draw the areas as masks; boxes are filled whole.
@@ -72,7 +72,7 @@ class VersionSamples(Dataset[tuple[torch.Tensor, Target]]):
         return len(self._paths)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, Target]:
-        pixels = read_picture(self._paths[index])
+        pixels = read_image(self._paths[index])
         image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
         rows = self._areas.get(self.image_ids[index])
         found = [] if rows is None else rows[BOX_COLUMNS].to_numpy(np.float32).tolist()
@@ -97,7 +97,7 @@ class VersionSamples(Dataset[tuple[torch.Tensor, Target]]):
 
 
 def collate(batch: list[tuple[torch.Tensor, Target]]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Return images and targets as two tuples: pictures differ in size and are not stacked."""
+    """Return images and targets as two tuples: images differ in size and are not stacked."""
     images, targets = zip(*batch, strict=True)
     return images, targets
 

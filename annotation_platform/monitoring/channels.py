@@ -118,14 +118,14 @@ def _message(alert: Alert, sender: str, to: str) -> EmailMessage:
 
 def _post(url: str, body: dict[str, Any], alert: Alert) -> None:
     try:
-        answer = httpx.post(
+        response = httpx.post(
             url, json=body, headers={"Idempotency-Key": alert.digest}, timeout=_TIMEOUT_SECONDS
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         # Neither the error's text nor its cause: the address is in them.
         raise AlertError(f"cannot be reached ({type(error).__name__}).") from None
-    if not answer.is_success:
-        raise AlertError(f"answered {answer.status_code}.")
+    if not response.is_success:
+        raise AlertError(f"answered {response.status_code}.")
 
 
 def _plain(text: str) -> str:

@@ -16,7 +16,6 @@ from annotation_platform.schema.tables import (
     ReviewedLabels,
     ReviewTasks,
     Table,
-    table_named,
 )
 from annotation_platform.storage.lake import Lake
 
@@ -31,7 +30,7 @@ _WAITS: list[tuple[type[Table], type[Table], str]] = [
 
 
 def find_drift(lake: Lake) -> Iterator[Alert]:
-    """Yield the newest rounds whose pictures, or whose people's pace, are not as before."""
+    """Yield the newest rounds whose images, or whose people's pace, are not as before."""
     for round_id in lake.tables.rounds(BatchDrift)[-_LOOKED_AT:]:
         found = lake.tables.read(BatchDrift, round_id)
         found = found[found["drifted"]]
@@ -41,7 +40,7 @@ def find_drift(lake: Lake) -> Iterator[Alert]:
                 "drift",
                 round_id,
                 ",".join(sorted(found["feature"])),
-                f"Its pictures are unlike those before: {told}.",
+                f"Its images are unlike those before: {told}.",
                 "Look at batch_drift in the Dagster UI; `drift.gate: hold` keeps such rounds "
                 "from people until somebody has.",
             )
@@ -107,9 +106,9 @@ def find_stalled(
 def _waiting(lake: Lake) -> Iterator[tuple[str, str, str, int]]:
     """Yield the open rounds that wait, as the back end calls them, for whom, and the places."""
     tables = lake.tables
-    for asked, answered, who in _WAITS:
+    for asked, annotated, who in _WAITS:
         for round_id in tables.rounds(asked):
-            if tables.exists(answered, round_id):
+            if tables.exists(annotated, round_id):
                 continue
             if RoundRecord(lake.store, round_id).state != "open":
                 continue

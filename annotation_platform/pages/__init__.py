@@ -38,10 +38,10 @@ def render_page(package: str, template: str, *, style: str = "", **values: Any) 
     return _template(package, template).render(css=css, style_digest=digest, **values)
 
 
-def as_base64(picture: "Image.Image") -> str:
-    """Return a picture as JPEG in base64, to stand in a page."""
+def as_base64(image: "Image.Image") -> str:
+    """Return an image as JPEG in base64, to stand in a page."""
     sink = io.BytesIO()
-    picture.save(sink, format="JPEG", quality=_QUALITY)
+    image.save(sink, format="JPEG", quality=_QUALITY)
     return base64.b64encode(sink.getvalue()).decode()
 
 

@@ -1,4 +1,4 @@
-"""Which of a round's pictures need no person: what its audit certifies, and nothing else."""
+"""Which of a round's images need no person: what its audit certifies, and nothing else."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from annotation_platform.curation.auto_accept import (
     judge_certificates,
 )
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.images.embedding import PictureEmbedder, features_for
+from annotation_platform.images.embedding import ImageEmbedder, features_for
 from annotation_platform.labeling.round_decisions import cancelled_rounds
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Counts, Result, Rows, Thumbnails
@@ -29,7 +29,7 @@ from annotation_platform.schema.tables import (
 )
 from annotation_platform.storage.lake import Lake
 
-_CERTIFICATE = ["class_name", "granted", "alpha", "bound", "delta", "audited_pictures", "reason"]
+_CERTIFICATE = ["class_name", "granted", "alpha", "bound", "delta", "audited_images", "reason"]
 _COMPARED = ("brightness", "sharpness")
 _NO_FRAME = (
     "Auto-accept was off when the images of this round were chosen, so nothing says what its audit "
@@ -40,7 +40,7 @@ _OTHER_PROPOSALS = (
     "it. It begins with the next round."
 )
 _OTHER_SHAPES = (
-    "Some classes are no boxes, which alone are judged, and a picture is accepted with all its "
+    "Some classes are no boxes, which alone are judged, and an image is accepted with all its "
     "labels or not at all. Let people answer."
 )
 
@@ -88,7 +88,7 @@ def auto_accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccept:
             "seen_again_next": len(found.seen_again),
             "contradicted": int(reaudits["contradicted"].sum()),
             "seen_again": Rows(
-                reaudits, ["certified_round", "pictures", "labels", "errors", "contradicted"]
+                reaudits, ["certified_round", "images", "labels", "errors", "contradicted"]
             ),
             "preview": Thumbnails(shown, found.labels, context.policy.ontology),
         },
@@ -99,11 +99,11 @@ def _accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccepted:
     """Return the labels of a round that no person gives, with the certificate they rest on.
 
     The audit of the round is a random sample of its pool, but what is accepted is never what the
-    rules of selection chose: those pictures went to people. So the certificate is made for the
+    rules of selection chose: those images went to people. So the certificate is made for the
     rest, that is for the pool without what the same rules would have chosen had nobody been
     audited; both were written down when the images were chosen (``select.py``). That choice knows
-    nothing of the audit, so the audited pictures among the rest are a random sample of it. An
-    audited picture of which no answer stands counts with all its proposals wrong: leaving out what
+    nothing of the audit, so the audited images among the rest are a random sample of it. An
+    audited image of which no answer stands counts with all its proposals wrong: leaving out what
     people cannot agree on would flatter the model.
     """
     round_id, lake, policy = context.round_id, context.lake, context.policy
@@ -126,12 +126,12 @@ def _accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccepted:
     drawn = selected.loc[selected["audit"] & selected["image_id"].isin(open_), "image_id"]
     blind = tasks.groupby("image_id")["blind"].all()
     audit = [image for image in drawn if blind.get(image, False)]
-    # A picture that is a gold task was asked about too.
+    # An image that is a gold task was asked about too.
     rest = open_[~open_.isin({*selected["image_id"], *tasks["image_id"]})]
     images = accepted_images(lake.tables)
     described = images[images["image_id"].isin([*rest, *audit])].drop_duplicates("image_id")
     vectors = features_for(
-        described, PictureEmbedder(), store=lake.store, load=lake.picture, round_id=round_id
+        described, ImageEmbedder(), store=lake.store, load=lake.image, round_id=round_id
     )
     described = described.set_index("image_id")
     features = {name: described[name] for name in _COMPARED}
@@ -143,18 +143,18 @@ def _accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccepted:
         features,
         round_id=round_id,
         policy=policy.auto_accept,
-        seconds_per_picture=_seconds_per_picture(inputs.human_labels),
+        seconds_per_image=_seconds_per_image(inputs.human_labels),
         rng=np.random.default_rng([policy.seed, round_number(round_id)]),
         refusal=refusal,
     )
 
 
 def _reaudits_by_now(context: RoundContext) -> pd.DataFrame:
-    """Return the ``reaudits``: what people found since in pictures accepted without a person.
+    """Return the ``reaudits``: what people found since in images accepted without a person.
 
-    Of every certificate of another round those pictures count that were drawn by lot since and
+    Of every certificate of another round those images count that were drawn by lot since and
     answered blind: to be seen again, or in a later audit. What the rules of selection chose of
-    them, or somebody pinned, says nothing of the others. As in an audit, a picture of which no
+    them, or somebody pinned, says nothing of the others. As in an audit, an image of which no
     answer stands counts with all its labels wrong.
     """
     round_id, lake = context.round_id, context.lake
@@ -162,13 +162,13 @@ def _reaudits_by_now(context: RoundContext) -> pd.DataFrame:
     certificates = tables.read_all(Certificates)
     accepted = tables.read_all(AutoLabels)
     overall = certificates[(certificates["class_name"] == "") & certificates["granted"]]
-    answered = tables.rounds(ReviewedLabels)
-    cancelled = cancelled_rounds(lake.store, answered)
+    annotated = tables.rounds(ReviewedLabels)
+    cancelled = cancelled_rounds(lake.store, annotated)
     found = []
     for certificate in records(overall[overall["round_id"] != round_id]):
         certified = str(certificate["round_id"])
         labels = accepted[accepted["round_id"] == certified]
-        later = [key for key in answered if key > certified and key not in cancelled]
+        later = [key for key in annotated if key > certified and key not in cancelled]
         audits = [_seen_since(key, labels, lake) for key in later]
         alpha, most_labels, level = (
             float(str(certificate[name])) for name in ("alpha", "most_labels", "delta")
@@ -180,24 +180,24 @@ def _reaudits_by_now(context: RoundContext) -> pd.DataFrame:
 
 
 def _seen_since(round_id: str, accepted: pd.DataFrame, lake: Lake) -> Audit:
-    """Return the accepted pictures that a later round drew by lot and that people answered."""
+    """Return the accepted images that a later round drew by lot and that people answered."""
     selected = lake.tables.read(SelectedImages, round_id).sort_values("rank")
-    by_lot = selected["audit"] | (selected["rule"] == "reaudit")
-    drawn = selected.loc[by_lot & selected["image_id"].isin(accepted["image_id"]), "image_id"]
+    at_random = selected["audit"] | (selected["rule"] == "reaudit")
+    drawn = selected.loc[at_random & selected["image_id"].isin(accepted["image_id"]), "image_id"]
     blind = lake.tables.read(LabelTasks, round_id).groupby("image_id")["blind"].all()
     reviewed = lake.tables.read(ReviewedLabels, round_id)
-    answered = set(reviewed["image_id"])
-    images = [image for image in drawn if blind.get(image, False) and image in answered]
+    annotated = set(reviewed["image_id"])
+    images = [image for image in drawn if blind.get(image, False) and image in annotated]
     return Audit(images, _standing(reviewed, images))
 
 
 def _standing(reviewed: pd.DataFrame, images: list[str]) -> pd.DataFrame:
-    """Return the labels that stand of these pictures."""
+    """Return the labels that stand of these images."""
     stands = ~reviewed["decision"].isin(["rejected", "undecided"])
     return reviewed[stands & reviewed["image_id"].isin(images)]
 
 
-def _seconds_per_picture(said: pd.DataFrame) -> float:
-    """Return the seconds of people that a picture takes: all its answers together."""
-    said = said[said["purpose"] == "label"].drop_duplicates("answer_id")
+def _seconds_per_image(said: pd.DataFrame) -> float:
+    """Return the seconds of people that an image takes: all its answers together."""
+    said = said[said["purpose"] == "label"].drop_duplicates("annotation_id")
     return float(said.groupby("image_id")["lead_time_seconds"].sum().median())

@@ -6,7 +6,7 @@ import pandas as pd
 
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.backends.protocol import LabelingBackend
-from annotation_platform.labeling.rounds import collect_answers
+from annotation_platform.labeling.rounds import collected_annotations
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Counts, Histogram, Result, Rows, Thumbnails
 
@@ -16,7 +16,7 @@ class Collected(Result):
     """The labels of the annotations that count, all annotations, and the state of each task."""
 
     human_labels: pd.DataFrame
-    answers: pd.DataFrame
+    annotations: pd.DataFrame
     round_tasks: pd.DataFrame
 
 
@@ -28,25 +28,25 @@ def collect_annotations(
     Raises:
         NotReadyError: annotations are missing.
     """
-    found = collect_answers(
+    found = collected_annotations(
         context.round_id, label_tasks, labeling, context.lake, context.policy, now=context.now
     )
     labels = found.labels
-    said = labels.drop_duplicates("answer_id")
+    said = labels.drop_duplicates("annotation_id")
     images = accepted_images(context.tables).merge(label_tasks[["image_id"]].drop_duplicates())
     return Collected(
         human_labels=labels,
-        answers=found.answers,
+        annotations=found.annotations,
         round_tasks=found.tasks,
         figures={
             "labels": len(labels),
             "shapes": Counts(labels["shape"]),
-            "answers": len(said),
+            "annotations": len(said),
             "annotators": labels["annotator"].nunique(),
-            "surplus_answers": found.surplus,
+            "surplus_annotations": found.surplus,
             "tasks": Counts(found.tasks["state"]),
             "unusable_regions": int(said["refused_regions"].sum()),
-            "noticed": Rows(said[said["problems"] != ""], ["answer_id", "problems"]),
+            "noticed": Rows(said[said["problems"] != ""], ["annotation_id", "problems"]),
             "minutes_of_work": found.minutes,
             "classes": Histogram(labels["class_name"].dropna()),
             "preview": Thumbnails(images, labels, context.policy.ontology),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from annotation_platform.ingestion.lake import LandingLake
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.schema.tables import Table
 from annotation_platform.storage.round_tables import RoundTables
 
@@ -28,7 +28,7 @@ class RoundContext:
 
     round_id: str
     lake: LandingLake
-    policy: Params
+    policy: Policy
     now: datetime
     report: Callable[[str], None] = _silent
 

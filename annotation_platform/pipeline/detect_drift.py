@@ -7,15 +7,15 @@ import pandas as pd
 
 from annotation_platform.curation.drift import Batch, Drift, measure_drift
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.images.embedding import PictureEmbedder, features_for
-from annotation_platform.models.predictions import Proposals
+from annotation_platform.images.embedding import ImageEmbedder, features_for
+from annotation_platform.models.predictions import ImagePredictions
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.held_out import (
     known_before,
-    look_at_held_out,
     of_ontology,
-    reference_pictures,
+    predict_held_out,
+    reference_images,
     rows_of,
 )
 from annotation_platform.pipeline.result import Result, Rows, Thumbnails
@@ -43,7 +43,7 @@ def detect_drift(
     models: ModelRegistry,
 ) -> DriftFound:
     """Return how the images of the round differ from those that are known."""
-    held_out = look_at_held_out(context, predicted_images, models)
+    held_out = predict_held_out(context, predicted_images, models)
     drift = _drift_of_round(context, model_predictions, predicted_images, held_out)
     accepted = cleaned_images[cleaned_images["outcome"] == "accepted"]
     effects = dict(zip(drift.features["feature"], drift.features["effect"], strict=True))
@@ -52,12 +52,12 @@ def detect_drift(
         batch_drift=drift.features,
         odd_images=drift.odd,
         held_out_predictions=held_out.predictions,
-        held_out_images=held_out.pictures,
+        held_out_images=held_out.images,
         figures={
             "drifted": ", ".join(drift.drifted),
             "says": drift.sentence,
             "odd_images": len(drift.odd),
-            "held_out_images_looked_at": len(held_out.pictures),
+            "held_out_images_looked_at": len(held_out.images),
             **{f"effect_{name}": float(effect) for name, effect in effects.items()},
             "features": Rows(drift.features, ["feature", "effect", "p_value", "detail"]),
             "why_odd": Rows(drift.odd, ["image_id", "distance", "why"]),
@@ -70,12 +70,12 @@ def _drift_of_round(
     context: RoundContext,
     predictions: pd.DataFrame,
     seen: pd.DataFrame,
-    held_out: Proposals,
+    held_out: ImagePredictions,
 ) -> Drift:
     """Return how the accepted images of a round differ from all that earlier rounds accepted.
 
     Objects and classes are compared by what the proposing detector sees, in both: labels would
-    differ from its proposals although nothing drifted. So it is shown pictures of the val and test
+    differ from its proposals although nothing drifted. So it is shown images of the val and test
     splits, of which it knows no more than of the round's; where there are enough, only those of
     them that were drawn for the audit, for the others are what selection prefers. Before the first
     model these two are left out. Rounds that are held are not known.
@@ -84,19 +84,19 @@ def _drift_of_round(
         context: of the round.
         predictions: its ``model_predictions``.
         seen: its ``predicted_images``.
-        held_out: the result of ``look_at_held_out``.
+        held_out: the result of ``predict_held_out``.
     """
     round_id, lake, policy = context.round_id, context.lake, context.policy
     rng = np.random.default_rng([policy.seed, round_number(round_id)])
     accepted = accepted_images(lake.tables)
     ours = accepted[accepted["round_id"] == round_id]
     theirs = known_before(round_id, lake, policy)
-    compared = reference_pictures(round_id, theirs, lake)
+    compared = reference_images(round_id, theirs, lake)
     vectors = features_for(
         pd.concat([ours, theirs]),
-        PictureEmbedder(),
+        ImageEmbedder(),
         store=lake.store,
-        load=lake.picture,
+        load=lake.image,
         round_id=round_id,
     )
     return measure_drift(
@@ -110,7 +110,7 @@ def _drift_of_round(
             theirs,
             rows_of(vectors, theirs),
             _weighed(of_ontology(rows_of(held_out.predictions, compared), policy)),
-            _looked_at(held_out.pictures, compared),
+            _looked_at(held_out.images, compared),
         ),
         round_id=round_id,
         rng=rng,
@@ -119,8 +119,8 @@ def _drift_of_round(
     )
 
 
-def _looked_at(pictures: pd.DataFrame, images: pd.DataFrame) -> list[str]:
-    return sorted(set(pictures["image_id"]) & set(images["image_id"]))
+def _looked_at(predicted: pd.DataFrame, images: pd.DataFrame) -> list[str]:
+    return sorted(set(predicted["image_id"]) & set(images["image_id"]))
 
 
 def _weighed(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -24,7 +24,7 @@ def embed(context: RoundContext, cleaned_images: pd.DataFrame, models: ModelRegi
     accepted = cleaned_images[cleaned_images["outcome"] == "accepted"]
     embedder = embedder_for(context.policy.selection.embedder, models)
     vectors = features_for(
-        accepted, embedder, store=lake.store, load=lake.picture, round_id=context.round_id
+        accepted, embedder, store=lake.store, load=lake.image, round_id=context.round_id
     )
     return Embedded(
         image_embeddings=vectors,

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.models.error_analysis import Examination, examine_round
+from annotation_platform.models.error_analysis import ErrorAnalysis, examine_round
 from annotation_platform.models.evaluation.agreement import agreement_drop, model_agreement
 from annotation_platform.models.evaluation.learning_curves import learning_history, rank_by_gain
 from annotation_platform.models.loop import EvaluatedRound, evaluate_round
@@ -51,7 +51,7 @@ def evaluate(
         trained_model,
         training_set,
         registry=models,
-        picture_path=context.lake.picture_path,
+        image_path=context.lake.image_path,
         ontology=context.policy.ontology,
     )
     examined = examine_round(
@@ -60,7 +60,7 @@ def evaluate(
         training_set,
         accepted_images(context.tables),
         registry=models,
-        picture_path=context.lake.picture_path,
+        image_path=context.lake.image_path,
         policy=context.policy,
     )
     agreement = _agreement(context)
@@ -115,7 +115,7 @@ def _choice_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
     }
 
 
-def _examination_figures(examined: Examination, training_set: pd.DataFrame) -> dict[str, Figure]:
+def _examination_figures(examined: ErrorAnalysis, training_set: pd.DataFrame) -> dict[str, Figure]:
     shown = ["kind", "name", "images", "map", "map_low", "map_high", "difference"]
     test = training_set[training_set["split"] == "test"]
     return {
@@ -151,11 +151,11 @@ def _agreement(context: RoundContext) -> pd.DataFrame:
 
 def _agreement_figures(agreement: pd.DataFrame, context: RoundContext) -> dict[str, Figure]:
     """Return how far predictions and annotators agree, in this round and over all so far."""
-    overall = agreement[agreement["class_name"] == ""].set_index("answers")["f1"]
+    overall = agreement[agreement["class_name"] == ""].set_index("annotations")["f1"]
     history = agreement_so_far(context.round_id, context.tables, agreement)
     return {
         "agreement_with_people": float(overall.get("consensus", math.nan)),
-        "agreement_with_blind_answers": float(overall.get("blind", math.nan)),
+        "agreement_with_blind_annotations": float(overall.get("blind", math.nan)),
         "agreement_trend": agreement_drop(history).sentence,
     }
 

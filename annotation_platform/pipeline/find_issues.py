@@ -7,8 +7,8 @@ import pandas as pd
 
 from annotation_platform.curation.label_issues import (
     box_issues,
-    choice_issues,
     class_issues,
+    classification_issues,
     measure_trust,
     mistake_risk,
 )
@@ -81,7 +81,7 @@ def _issues_of_round(context: RoundContext, inputs: IssueInputs) -> _RoundIssues
     The proposals were made before people answered, so their model did not learn from the labels.
     How often it overlooks objects is seen in what it was shown of the val and test splits then.
     Before the first model nothing is suspect. Choices are judged together, where one is chosen of
-    each picture; their scores are no probabilities, so they are not in the risk.
+    each image; their scores are no probabilities, so they are not in the risk.
     """
     round_id, policy = context.round_id, context.policy
     judged = rows_of(inputs.consensus_labels, inputs.predicted_images)
@@ -119,7 +119,7 @@ def _box_issues(
 def _choice_issues(
     round_id: str, judged: pd.DataFrame, asked: pd.DataFrame, ontology: Ontology
 ) -> pd.DataFrame:
-    """Return the issues of choices of the pictures for which all choices were proposed."""
+    """Return the issues of choices of the images for which all choices were proposed."""
     names = ontology.choices
     if not names or (ontology.choose == "one" and len(names) < 2):
         return LabelIssues.empty()
@@ -131,9 +131,11 @@ def _choice_issues(
     if chosen.empty:
         return LabelIssues.empty()
     if ontology.choose == "many":
-        # A picture of which nothing was chosen says no to every class.
-        answered = judged.loc[judged["shape"] != "unsure", "image_id"]
-        return choice_issues(chosen, chances[chances.index.isin(answered)], round_id=round_id)
+        # An image of which nothing was chosen says no to every class.
+        annotated = judged.loc[judged["shape"] != "unsure", "image_id"]
+        return classification_issues(
+            chosen, chances[chances.index.isin(annotated)], round_id=round_id
+        )
     probabilities = chances.loc[chosen["image_id"]].to_numpy(dtype=np.float64)
     return class_issues(chosen, probabilities, names, round_id=round_id)
 

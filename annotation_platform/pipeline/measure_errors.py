@@ -7,7 +7,7 @@ import pandas as pd
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.error_bars import (
     certificate_bars,
-    picture_error_bars,
+    image_error_bars,
     review_findings,
 )
 from annotation_platform.curation.imported import PEOPLE
@@ -65,15 +65,15 @@ def _measure(context: RoundContext, training_set: pd.DataFrame) -> _Measured:
     """Return how many labels of a version are wrong, by origin and class.
 
     Of people's labels those speak that nothing was in dispute about: reviewers of each round looked
-    at a random sample of their pictures (``review.sample_share``), and what they changed, removed
-    or added is counted. It is the share before they mended it. Labels of pictures in dispute were
+    at a random sample of their images (``review.sample_share``), and what they changed, removed
+    or added is counted. It is the share before they mended it. Labels of images in dispute were
     all looked at, and are not in it. What was accepted without a person has the bound of its
-    certificate. Labels that came along with pictures nobody looked at: they may all be wrong.
+    certificate. Labels that came along with images nobody looked at: they may all be wrong.
     """
     round_id, lake = context.round_id, context.lake
     labels = training_set[~training_set["shape"].isin(["none", "unsure"])]
-    pictures = training_set.drop_duplicates("image_id", keep="last")
-    round_of = dict(zip(pictures["image_id"], pictures["round_id"], strict=True))
+    published = training_set.drop_duplicates("image_id", keep="last")
+    round_of = dict(zip(published["image_id"], published["round_id"], strict=True))
     by_people = training_set.loc[training_set["origin"] == PEOPLE, "round_id"].unique()
     images = accepted_images(lake.tables).drop_duplicates("image_id").set_index("image_id")
     sides = images[["width", "height"]].astype(float)
@@ -104,7 +104,7 @@ def _measure(context: RoundContext, training_set: pd.DataFrame) -> _Measured:
         else:
             looked = seen if origin == PEOPLE else nothing
             bars.append(
-                picture_error_bars(looked, round_id=round_id, origin=str(origin), labels=counts)
+                image_error_bars(looked, round_id=round_id, origin=str(origin), labels=counts)
             )
     if not bars:
         return _Measured(ErrorBars.empty(), unread)
@@ -116,7 +116,7 @@ def _findings(
 ) -> pd.DataFrame | None:
     """Return what reviewers found in a round's sample; None where it is not known how it was drawn.
 
-    Pictures that people labelled anew in a later round are not of this one any more. A rejected one
+    Images that people labelled anew in a later round are not of this one any more. A rejected one
     counts all the same: what was not drawn and would be rejected is in the version.
     """
     tables, round_id, policy = context.tables, context.round_id, context.policy

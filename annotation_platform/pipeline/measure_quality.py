@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from annotation_platform.consensus.anchoring import crowd_anchoring, proposal_decisions
+from annotation_platform.consensus.anchoring import crowd_anchoring, pre_annotation_decisions
 from annotation_platform.consensus.anomalies import label_anomalies
 from annotation_platform.consensus.quality import quality_table
 from annotation_platform.curation.annotator_pace import measure_pace
@@ -42,11 +42,11 @@ def measure_quality(
     known = known_labels(tables, policy.labeling.gold_origins)
     least = policy.labeling.minimum_score
     shown = shown_proposals(model_predictions, policy.ontology, minimum_score=least)
-    decisions = proposal_decisions(human_labels, shown)
+    decisions = pre_annotation_decisions(human_labels, shown)
     measured = quality_table(round_id, human_labels, known, decisions)
     anchoring = crowd_anchoring(decisions)
     # At half an overlap honest annotations agree with every sound prediction, shown or not.
-    waved = crowd_anchoring(proposal_decisions(human_labels, shown, agreement_iou=0.5))
+    waved = crowd_anchoring(pre_annotation_decisions(human_labels, shown, agreement_iou=0.5))
     odd = label_anomalies(human_labels)
     pace = measure_pace(
         round_id,
@@ -70,8 +70,8 @@ def measure_quality(
             "waved_through": waved.anchoring,
             "waved_through_low": waved.low,
             "waved_through_high": waved.high,
-            "odd_answers": Counts(odd["kind"]),
-            "odd": Rows(odd, ["kind", "answer_id", "detail"]),
+            "odd_annotations": Counts(odd["kind"]),
+            "odd": Rows(odd, ["kind", "annotation_id", "detail"]),
             "pace": pace.sentence,
             "changed_pace": len(pace.changed),
             "flags": Rows(flagged, ["annotator", "quality", "gold_quality", "flags"]),
@@ -88,5 +88,5 @@ def _qualified(
     others = others[others["round_id"] != context.round_id]
     so_far = pd.concat([others, measured], ignore_index=True)
     policy = context.policy.labeling
-    people = labeling.annotators() if policy.qualify_answers else []
+    people = labeling.annotators() if policy.qualify_annotations else []
     return qualify(so_far, people, context.lake, policy, now=context.now)

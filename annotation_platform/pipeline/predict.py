@@ -38,9 +38,9 @@ def predict(context: RoundContext, models: ModelRegistry) -> Predicted:
     policy = context.policy
     pool = selectable_images(context)
     proposed = propose(
-        models, pool, context.lake.picture_path, round_id=context.round_id, policy=policy
+        models, pool, context.lake.image_path, round_id=context.round_id, policy=policy
     )
-    predictions, looked_at = proposed.predictions, proposed.pictures
+    predictions, looked_at = proposed.predictions, proposed.images
     least = policy.labeling.minimum_score
     shown = shown_proposals(predictions, policy.ontology, minimum_score=least)
     return Predicted(

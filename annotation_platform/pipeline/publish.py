@@ -8,7 +8,7 @@ import pandas as pd
 
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.errors import NotReadyError
-from annotation_platform.governance.audit_log.recording import note_policy, note_release
+from annotation_platform.governance.audit_log.recording import record_policy, record_release
 from annotation_platform.governance.erasure.record import refuse_meanwhile
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Figure, Markdown, Result, Rows
@@ -18,7 +18,7 @@ from annotation_platform.schema.tables import AutoLabels, DatasetVersions, Human
 from annotation_platform.versioning.manifest import LabelError
 from annotation_platform.versioning.publisher import Published as PublishedVersion
 from annotation_platform.versioning.publisher import publish_version
-from annotation_platform.versioning.store import VersionStore, picture_source
+from annotation_platform.versioning.store import VersionStore, image_source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def publish(
             "See held_rounds on training_set."
         )
     refuse_meanwhile(lake.store)
-    note_policy(policy, lake, used_for=f"dataset_version of {round_id}", now=now)
+    record_policy(policy, lake, used_for=f"dataset_version of {round_id}", now=now)
     included = training_rounds["included_round"]
     rounds = dict(zip(included, training_rounds["labels_sha256"], strict=True))
     published = publish_version(
@@ -69,14 +69,14 @@ def publish(
         policy_digest=policy.digest,
         weights=_weights(context, training_set, rounds),
         source_root=versions.source_root,
-        image_path=picture_source(lake),
+        image_path=image_source(lake),
         keep_together=policy.splits.keep_together,
         inputs=keep_inputs(round_id, lake),
         label_errors=_label_errors(error_bars),
         now=now,
     )
     row = _version_row(round_id, training_set, published)
-    note_release(round_id, row, lake, now=now)
+    record_release(round_id, row, lake, now=now)
     return Published(
         dataset_version=DatasetVersions.from_rows([row]),
         data_version=published.folder_md5,

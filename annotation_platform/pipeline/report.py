@@ -25,6 +25,6 @@ def report(context: RoundContext) -> Reported:
         figures={
             **{str(name): float(row[name]) for name in made.columns[1:-1]},
             "version": str(row["version"]),
-            "preview": Rows(made, ["accepted", "tasks", "answers", "version"]),
+            "preview": Rows(made, ["accepted", "tasks", "annotations", "version"]),
         },
     )

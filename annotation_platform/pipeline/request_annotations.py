@@ -7,9 +7,9 @@ import pandas as pd
 from annotation_platform.curation.known_labels import known_labels
 from annotation_platform.labeling.asking import ask_people
 from annotation_platform.labeling.backends.protocol import LabelingBackend
-from annotation_platform.labeling.shown_images import ShownPictures
+from annotation_platform.labeling.shown_images import ShownImages
 from annotation_platform.labeling.skills import Skills
-from annotation_platform.models.known_classes import KnownClasses
+from annotation_platform.models.known_classes import ClassCoverage
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Counts, Link, Result, Rows
@@ -22,10 +22,10 @@ class Requested(Result):
     label_tasks: pd.DataFrame
 
 
-def shown_images(context: RoundContext, models: ModelRegistry) -> ShownPictures:
+def shown_images(context: RoundContext, models: ModelRegistry) -> ShownImages:
     """Return what annotators and reviewers see of images: masked where the policy masks."""
     policy = context.policy
-    return ShownPictures(context.lake, policy.masking, KnownClasses(models, policy))
+    return ShownImages(context.lake, policy.masking, ClassCoverage(models, policy))
 
 
 def request_annotations(
@@ -45,7 +45,7 @@ def request_annotations(
         context.lake,
         policy,
         known=known_labels(context.tables, policy.labeling.gold_origins),
-        pictures=shown,
+        images=shown,
         now=context.now,
     )
     url = labeling.round_url(context.round_id)
@@ -62,7 +62,7 @@ def request_annotations(
             "nobody_has_expertise": Counts(_expertise_lacking(tasks, context)),
             "places_by_assignee": Counts(assigned),
             "preview": Rows(tasks, ["image_id", "place", "backend", "backend_task"]),
-            **({"answer_here": Link(url)} if url else {}),
+            **({"annotation_here": Link(url)} if url else {}),
         },
     )
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from annotation_platform.consensus.agreement_tables import agreement, agreement_by_class
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.labeling.snapshots import note_consensus
+from annotation_platform.labeling.snapshots import record_consensus
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Counts, Histogram, Result, Rows, Thumbnails
 from annotation_platform.provenance.rebuilding.recipes import resolve_round
@@ -32,7 +32,7 @@ def resolve(
         iou_threshold=policy.iou_threshold,
         disregarded=policy.disregarded,
     )
-    note_consensus(
+    record_consensus(
         context.round_id,
         context.lake,
         policy,

@@ -52,7 +52,7 @@ def request_reviews(
         labeling,
         context.lake,
         context.policy,
-        pictures=shown_images(context, models),
+        images=shown_images(context, models),
         now=context.now,
     )
     url = labeling.round_url(reviews.review_round(round_id)) if len(tasks) else ""

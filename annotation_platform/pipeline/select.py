@@ -22,7 +22,7 @@ from annotation_platform.schema.tables import (
     SelectedImages,
 )
 from annotation_platform.selection.batch import Selection, select_batch
-from annotation_platform.selection.overrides import Pins
+from annotation_platform.selection.overrides import SelectionOverrides
 from annotation_platform.storage.lake import Lake
 
 
@@ -50,9 +50,9 @@ def select(
             "chosen_by": Counts(selected["rule"]),
             "outliers": dict(list(selection.outliers.items())[:50]),
             "kept_out": dict(list(selection.kept_out.items())[:50]),
-            "pinned_but_not_in_the_pool": list(selection.pinned_elsewhere)[:50],
+            "pinned_but_not_in_the_pool": list(selection.overridden_elsewhere)[:50],
             "without_vector": len(selection.without_vector),
-            "proposals_without_score": selection.unscored_proposals,
+            "proposals_without_score": selection.unscored_predictions,
             "preview": Rows(selected, ["rank", "image_id", "rule", "reason"]),
         },
     )
@@ -75,8 +75,8 @@ def _choose(
     known = accepted_images(lake.tables)
     held = set(held_rounds(lake.tables, policy.drift.gate)) - {round_id}
     known = known[(known["round_id"] <= round_id) & ~known["round_id"].isin(held)]
-    vectors = features_for(known, embedder, store=lake.store, load=lake.picture, round_id=round_id)
-    pins, labels = Pins(lake.store).read(), tables.read_all(ReviewedLabels)
+    vectors = features_for(known, embedder, store=lake.store, load=lake.image, round_id=round_id)
+    pins, labels = SelectionOverrides(lake.store).read(), tables.read_all(ReviewedLabels)
     asked = known[~known["image_id"].isin(pool["image_id"])]
     unseen = _to_be_seen_again(round_id, pool, lake)
 

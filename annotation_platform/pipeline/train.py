@@ -35,7 +35,7 @@ def train(
         training_set,
         dataset_tag=str(dataset_version["tag"].iloc[0]),
         registry=models,
-        picture_path=context.lake.picture_path,
+        image_path=context.lake.image_path,
         policy=context.policy,
         report=context.report,
         weights=image_weights(missed),

@@ -14,7 +14,7 @@ from annotation_platform.schema.tables import (
     RoundTasks,
     SelectedImages,
 )
-from annotation_platform.selection.overrides import Pin, Pins
+from annotation_platform.selection.overrides import SelectionOverride, SelectionOverrides
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.round_tables import RoundTables
 
@@ -52,7 +52,7 @@ def unasked_images(
         imported = lake.tables.read_all(ImportedLabels)
         usable = carry_over(imported[imported["problem"] == ""], ontology)
         known |= set(usable.labels["image_id"])
-    known -= _pinned_since(Pins(lake.store).read(), asked)
+    known -= _overridden_since(SelectionOverrides(lake.store).read(), asked)
     open_ = (images["round_id"] <= round_id) & ~images["image_id"].isin(known)
     return images[open_].reset_index(drop=True)
 
@@ -86,7 +86,7 @@ def _given_back(tables: RoundTables, ontology: Ontology) -> set[tuple[str, str]]
     return found | {(one, key) for key, images in looked_at.items() for one in images & again}
 
 
-def _pinned_since(pins: Mapping[str, Pin], asked: pd.DataFrame) -> set[str]:
+def _overridden_since(pins: Mapping[str, SelectionOverride], asked: pd.DataFrame) -> set[str]:
     """Return the images that somebody wants asked about, and that no round asked about for it."""
     done = set(zip(asked["image_id"], asked["reason"], strict=True))
     return {

@@ -141,7 +141,7 @@ class _Versions:
             "review decision": lambda: (
                 self._cancellation(was, is_) or round_.reviews.get(image, "")
             ),
-            "new or edited answer": lambda: round_.answers.get(image, ""),
+            "new or edited answer": lambda: round_.annotations.get(image, ""),
             "re-weighted annotator": lambda: round_.weights.get(image, ""),
             "model": lambda: self._model(was, is_),
             "split rule": lambda: self._left_out(image, was, is_),
@@ -211,7 +211,7 @@ class _Versions:
     def _guideline(self, image: str, was: _Image, is_: _Image) -> str:
         if not was.round_id or not is_.round_id:
             return ""
-        if was.round_id == is_.round_id and self._round(was.round_id).same_answers:
+        if was.round_id == is_.round_id and self._round(was.round_id).same_annotations:
             return ""
         sides = [
             _guidelines(state, each.round_id, self._known_guidelines).get(image, "")
@@ -314,7 +314,7 @@ class _Round:
         return found
 
     @cached_property
-    def same_answers(self) -> bool:
+    def same_annotations(self) -> bool:
         """Whether the same answers count in both."""
         was, is_ = (side.digests("human_labels", self._id) for side in self._sides)
         return was == is_
@@ -337,11 +337,11 @@ class _Round:
         return self._sides if has_both else ()
 
     @cached_property
-    def answers(self) -> dict[str, str]:
+    def annotations(self) -> dict[str, str]:
         """The images of which other answers count."""
-        if self.same_answers or not self._both:
+        if self.same_annotations or not self._both:
             return {}
-        key, columns = ["image_id", "answer_id"], ["image_id", "answer_id", "revision"]
+        key, columns = ["image_id", "annotation_id"], ["image_id", "annotation_id", "revision"]
         was, is_ = (self._rows("human_labels", side, columns) for side in self._sides)
         both = was.merge(is_, on=key, how="outer", suffixes=("_was", "_is"))
         kinds = {

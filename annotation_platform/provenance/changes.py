@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from annotation_platform.schema.shapes import CLASSIFICATIONS, POINTS
-from annotation_platform.versioning.reuse import find_what_stays, is_in
+from annotation_platform.versioning.reuse import find_reusable, is_in
 
 SAME_PLACE = 0.5
 """Least IoU of two boxes for one to be the other, moved; as in COCO's AP50."""
@@ -34,7 +34,7 @@ kinds. ``iou`` is that of the enclosing boxes of a changed region. What is not t
 
 _EDGES = ["x1", "y1", "x2", "y2"]
 _SAYS = ["image_id", "shape", "class_name", *_EDGES, "geometry"]
-_VOTES = ["support", "answers", "origin"]
+_VOTES = ["support", "annotations", "origin"]
 _BARE = ["none", "unsure"]
 _BEFORE, _NOW = "_before", "_now"
 
@@ -49,7 +49,7 @@ def find_changes(before: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
         before: the older one, sorted by image and label.
         now: the newer one, likewise.
     """
-    stays = find_what_stays(now, before)
+    stays = find_reusable(now, before)
     old, new = before[~stays.before], now[~stays.now]
     images = _images(old, new)
     old_labels, new_labels = (side[~is_in(side["shape"], _BARE)] for side in (old, new))
@@ -102,7 +102,7 @@ def _overlapping(
     """Return the pairs that are one label changed, and what is left of both sides.
 
     Of all labels of one shape in one image the two that overlap most, then the next two; of equal
-    ones those of one class. A picture's choices overlap wholly, keypoints by nearness alone.
+    ones those of one class. An image's choices overlap wholly, keypoints by nearness alone.
     """
     pairs = _near(old, new)
     same = pairs["class_name_before"] == pairs["class_name_now"]
@@ -153,7 +153,7 @@ def _iou(pairs: pd.DataFrame) -> npt.NDArray[np.float64]:
     areas = [(side[:, 2:] - side[:, :2]).prod(axis=1) for side in (a, b)]
     with np.errstate(invalid="ignore", divide="ignore"):
         iou = shared / (areas[0] + areas[1] - shared)
-    # A point has no area: one that moved by less than a fiftieth of the picture is the same.
+    # A point has no area: one that moved by less than a fiftieth of the image is the same.
     sides = pairs[["width_now", "height_now"]].to_numpy(np.float64).max(axis=1)
     apart = np.hypot(*(a[:, :2] - b[:, :2]).T) / np.maximum(sides, 1.0)
     near = np.clip(1.0 - apart / (2 * _POINT), 0.0, 1.0)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from annotation_platform.governance.erasure.record import Erasures
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.provenance.causes import CAUSES, with_causes
 from annotation_platform.provenance.changes import KINDS, find_changes
 from annotation_platform.provenance.state import VersionState
@@ -109,7 +109,7 @@ def _classes(before: Ontology, now: Ontology) -> list[str]:
     return said
 
 
-def _settings(before: Params, now: Params) -> dict[str, tuple[Any, Any]]:
+def _settings(before: Policy, now: Policy) -> dict[str, tuple[Any, Any]]:
     """Return the settings that differ, each with what it was and what it is."""
     was, is_ = (each.model_dump(mode="json", exclude={"ontology"}) for each in (before, now))
     return changed_settings(was, is_)

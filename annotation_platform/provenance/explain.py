@@ -18,9 +18,9 @@ import pandas as pd
 from annotation_platform.consensus.common import Common
 from annotation_platform.consensus.conflicts import conflicts_in_task
 from annotation_platform.consensus.matching import match_pairs
-from annotation_platform.consensus.objects import Resolved, Said
+from annotation_platform.consensus.objects import LabelledObjects, Resolved
 from annotation_platform.consensus.overlap import overlap_matrix
-from annotation_platform.consensus.resolve import counting_answers, resolve_task
+from annotation_platform.consensus.resolve import counting_annotations, resolve_task
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.errors import DataError
@@ -35,7 +35,7 @@ from annotation_platform.schema.shapes import NOTHING, REGIONS, Label
 from annotation_platform.schema.tables import SelectedImages, records
 from annotation_platform.schema.tables.shared import LABEL_COLUMNS
 from annotation_platform.storage.lake import Lake
-from annotation_platform.storage.lineage import MadeOf
+from annotation_platform.storage.lineage import TableInputs
 from annotation_platform.versioning.label_tree import LabelProof, prove_label
 
 _EXHAUSTIVE = 7
@@ -53,7 +53,7 @@ class Vote:
     """
 
     annotator: str
-    answer_id: str
+    annotation_id: str
     submitted_at: str
     says: str
     weight: float
@@ -63,7 +63,7 @@ class Vote:
 
 
 @dataclass(frozen=True)
-class LabelStory:
+class LabelProvenance:
     """How one label came about.
 
     Attributes:
@@ -97,7 +97,7 @@ class LabelStory:
 
 
 @dataclass(frozen=True)
-class ImageStory:
+class ImageProvenance:
     """How the labels of one image in a version came about, from its landing on."""
 
     image_id: str
@@ -108,14 +108,16 @@ class ImageStory:
     cleaned: dict[str, Any]
     selected: dict[str, Any]
     guideline: str
-    labels: list[LabelStory]
+    labels: list[LabelProvenance]
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON knows it."""
         return asdict(self)
 
 
-def explain_image(state: VersionState, image_id: str, *, label: int | None = None) -> ImageStory:
+def explain_image(
+    state: VersionState, image_id: str, *, label: int | None = None
+) -> ImageProvenance:
     """Return how an image of a version and its labels came about.
 
     Args:
@@ -157,7 +159,7 @@ def explain_image(state: VersionState, image_id: str, *, label: int | None = Non
         labels = [_without_people(state, row) for row in records(said)]
         guideline = ""
     landed_in = state.rounds_about("raw_images", image_id)
-    return ImageStory(
+    return ImageProvenance(
         image_id=image_id,
         version=state.tag,
         round_id=round_id,
@@ -197,7 +199,7 @@ class Asked:
     """What people said of one image in one round, and what the round knew beside it."""
 
     image_id: str
-    answers: pd.DataFrame  # human_labels of the image
+    annotations: pd.DataFrame  # human_labels of the image
     reviewed: pd.DataFrame
     images: pd.DataFrame
     common: Common
@@ -216,13 +218,13 @@ class Asked:
                 f"{state.tag}: what the labels of {round_id} were made of was not kept, or not "
                 "here. Set ANNOTATION_LAKE to the lake that it was published from."
             )
-        answers = state.rows("human_labels", round_id, image_id)
-        answers = counting_answers(answers, made_of.settings.get("disregarded", ()))
-        guideline = str(answers["guideline"].iloc[0]) if len(answers) else ""
+        annotations = state.rows("human_labels", round_id, image_id)
+        annotations = counting_annotations(annotations, made_of.settings.get("disregarded", ()))
+        guideline = str(annotations["guideline"].iloc[0]) if len(annotations) else ""
         ontology = read_guideline(state.lake.store, guideline) if guideline else None
         return cls(
             image_id=image_id,
-            answers=answers,
+            annotations=annotations,
             reviewed=state.rows("reviewed_labels", round_id, image_id),
             images=state.rows("cleaned_images", round_id, image_id),
             common=_common(round_id, state.lake, made_of),
@@ -233,15 +235,15 @@ class Asked:
         )
 
     @cached_property
-    def resolved(self) -> tuple[Said, list[Resolved]]:
+    def resolved(self) -> tuple[LabelledObjects, list[Resolved]]:
         """What was said, and what became of it."""
-        return self._resolve(self.answers)
+        return self._resolve(self.annotations)
 
     def labels(self) -> list[Resolved]:
         """Return the labels that all answers together give."""
         return self._without(())[1]
 
-    def story(self, row: dict[str, Any]) -> LabelStory:
+    def story(self, row: dict[str, Any]) -> LabelProvenance:
         """Return how one label of the image came about."""
         reviewed = self.reviewed.iloc[0]
         wanted = _label(row)
@@ -256,7 +258,7 @@ class Asked:
         if found is not None and found.label is not None:
             names = [each.class_name for each in found.candidate.labels]
             share = names.count(found.label.class_name) / len(names)
-        return LabelStory(
+        return LabelProvenance(
             label_id=str(row["label_id"]),
             label=_shown(row),
             origin=PEOPLE,
@@ -278,7 +280,7 @@ class Asked:
         another that is near. Sets of one size are tried in the order of their ids; the flag says
         whether all smaller ones were.
         """
-        ids = sorted(self.answers["answer_id"].unique())
+        ids = sorted(self.annotations["annotation_id"].unique())
         if len(ids) > _EXHAUSTIVE:
             return self._greedy(label_id, ids), False
         for size in range(1, len(ids) + 1):
@@ -290,7 +292,9 @@ class Asked:
     def _greedy(self, label_id: str, ids: Sequence[str]) -> list[str]:
         """Return a set found by leaving out whoever says it most firmly, then what it can spare."""
         (found,) = [each for each in self.labels() if each.label_id == label_id]
-        owner_of = dict(zip(self.answers["answer_id"], self.answers["annotator"], strict=True))
+        owner_of = dict(
+            zip(self.annotations["annotation_id"], self.annotations["annotator"], strict=True)
+        )
         order = sorted(
             ids,
             key=lambda each: (
@@ -318,18 +322,18 @@ class Asked:
         """Return what stays without these answers, weights as they are, and all there is then."""
         key = frozenset(left_out)
         if key not in self.tried:
-            answers = self.answers[~self.answers["answer_id"].isin(key)]
+            annotations = self.annotations[~self.annotations["annotation_id"].isin(key)]
             resolved: list[Resolved] = []
-            if len(answers):
-                _, resolved = self._resolve(answers) if key else self.resolved
+            if len(annotations):
+                _, resolved = self._resolve(annotations) if key else self.resolved
             labels = [each for each in resolved if each.label is not None]
             whole = self._without(())[1] if key else labels
             self.tried[key] = (self._paired(whole, labels), labels)
         return self.tried[key]
 
-    def _resolve(self, answers: pd.DataFrame) -> tuple[Said, list[Resolved]]:
+    def _resolve(self, annotations: pd.DataFrame) -> tuple[LabelledObjects, list[Resolved]]:
         return resolve_task(
-            answers,
+            annotations,
             self.common,
             iou_threshold=self.iou_threshold,
             ontology=self.ontology,
@@ -390,28 +394,28 @@ class Asked:
     def _votes(self, found: Resolved, wanted: Label) -> Iterator[Vote]:
         candidate = found.candidate
         said = dict(zip(candidate.owners, candidate.labels, strict=True))
-        first = self.answers.drop_duplicates("answer_id").sort_values("annotator")
-        for answer in first.to_dict("records"):
-            person = str(answer["annotator"])
+        first = self.annotations.drop_duplicates("annotation_id").sort_values("annotator")
+        for annotation in first.to_dict("records"):
+            person = str(annotation["annotator"])
             label = said.get(person)
             overlap = None
             if label is not None and label.shape in REGIONS:
                 extent = candidate.task.extent
                 overlap = float(overlap_matrix([label], [wanted], image_size=extent)[0, 0])
-            seconds = answer["lead_time_seconds"]
+            seconds = annotation["lead_time_seconds"]
             yield Vote(
                 annotator=person,
-                answer_id=str(answer["answer_id"]),
-                submitted_at=str(answer["submitted_at"]),
+                annotation_id=str(annotation["annotation_id"]),
+                submitted_at=str(annotation["submitted_at"]),
                 says="" if label is None else label.class_name or "several",
                 weight=round(self.common.weights.reliability.get(person, 0.0), 6),
                 overlap=overlap,
-                proposed_by=str(answer["weights_sha256"]),
+                proposed_by=str(annotation["weights_sha256"]),
                 seconds=None if pd.isna(seconds) else float(seconds),
             )
 
 
-def _common(round_id: str, lake: Lake, made_of: MadeOf) -> Common:
+def _common(round_id: str, lake: Lake, made_of: TableInputs) -> Common:
     """Return what a round has in common; where earlier code did not keep it, all is resolved."""
     known = made_of.settings.get("common")
     if known:
@@ -419,7 +423,7 @@ def _common(round_id: str, lake: Lake, made_of: MadeOf) -> Common:
     return derive_consensus(round_id, as_of(lake, made_of), made_of.settings).common
 
 
-def _without_people(state: VersionState, row: dict[str, Any]) -> LabelStory:
+def _without_people(state: VersionState, row: dict[str, Any]) -> LabelProvenance:
     """Return how a label came about that came along with its image, or was accepted as proposed."""
     origin, round_id = str(row["origin"]), str(row["round_id"])
     certificate: dict[str, Any] = {}
@@ -431,7 +435,7 @@ def _without_people(state: VersionState, row: dict[str, Any]) -> LabelStory:
         own = accepted[accepted["label_id"] == row["label_id"]]
         if len(own):
             certificate |= {"score": float(own["score"].iloc[0])}
-    return LabelStory(
+    return LabelProvenance(
         label_id=str(row["label_id"]),
         label=_shown(row),
         origin=origin,
@@ -475,7 +479,7 @@ def _label(row: dict[str, Any]) -> Label:
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    return _plain({name: row[name] for name in (*LABEL_COLUMNS, "support", "answers")})
+    return _plain({name: row[name] for name in (*LABEL_COLUMNS, "support", "annotations")})
 
 
 def _plain(values: dict[Any, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The history of one picture, from what the lake and the versions say of it.
+"""The history of one image, from what the lake and the versions say of it.
 
 What is append-only speaks first: manifests and receipts of landing, plans of places, the answers
 ledger, the decisions about rounds, and published versions. Cleaning, labels that came along, what
@@ -24,9 +24,9 @@ from annotation_platform.ingestion.rounds import RoundManifests
 from annotation_platform.labeling.annotations import Canvas, Review
 from annotation_platform.labeling.assignment_plan import Place, PlacePlan
 from annotation_platform.labeling.backends.registry import count_regions, decode_review
-from annotation_platform.labeling.counting import Answer, Count, Rules, count_answers
+from annotation_platform.labeling.counting import Annotation, Count, Rules, count_annotations
 from annotation_platform.labeling.guidelines import read_guideline
-from annotation_platform.labeling.ledger import AnswersLedger, Revision
+from annotation_platform.labeling.ledger import AnnotationsLedger, Revision
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.round_decisions import Decision, RoundRecord
 from annotation_platform.labeling.skills import Skills
@@ -105,7 +105,7 @@ def image_history(image_id: str, lake: LandingLake, versions: Sequence[Held]) ->
     for round_id in RoundManifests(lake.store).rounds():
         asked = _asked(round_id, image_id, lake)
         events += _questions(asked, lake)
-        events += _answers(asked, image_id, lake)
+        events += _annotation_events(asked, image_id, lake)
         events += _endings(asked, image_id, lake)
         events += _accepted(round_id, image_id, lake, is_published=round_id in taken)
         events += _resolved(asked, image_id, lake, is_published=round_id in published)
@@ -158,7 +158,7 @@ def _outcomes(image_id: str, lake: Lake) -> Iterator[Event]:
 def _asked(round_id: str, image_id: str, lake: Lake) -> _Asked:
     waves = _waves(round_id, image_id, lake)
     # Even of a round that never asked: somebody may have answered what nobody was asked.
-    said = AnswersLedger(lake.store).read(round_id)
+    said = AnnotationsLedger(lake.store).read(round_id)
     revisions = [revision for revision in said if revision.submission.image_id == image_id]
     return _Asked(round_id, waves, revisions, RoundRecord(lake.store, round_id).read())
 
@@ -177,7 +177,7 @@ def _questions(asked: _Asked, lake: Lake) -> Iterator[Event]:
     for wave in asked.waves:
         known = ", its answer being known" if wave.places[0].purpose == "gold" else ""
         meant = [
-            f"{place.place} for {AnswersLedger(lake.store).pseudonym(place.assignee)}"
+            f"{place.place} for {AnnotationsLedger(lake.store).pseudonym(place.assignee)}"
             if place.assignee
             else f"{place.place} for anybody"
             for place in wave.places
@@ -186,17 +186,19 @@ def _questions(asked: _Asked, lake: Lake) -> Iterator[Event]:
         yield Event("queued", wave.asked_at, asked.round_id, "", detail)
 
 
-def _answers(asked: _Asked, image_id: str, lake: Lake) -> Iterator[Event]:
+def _annotation_events(asked: _Asked, image_id: str, lake: Lake) -> Iterator[Event]:
     last = asked.decisions[-1] if asked.decisions else None
     entries = last.entries if last is not None and last.action == "closed" else None
     rules = Rules(qualified=Skills(lake.store).had, entries=entries)
-    count = count_answers(asked.revisions, _frame([_task(asked, image_id)], asked.places), rules)
+    count = count_annotations(
+        asked.revisions, _frame([_task(asked, image_id)], asked.places), rules
+    )
     is_cancelled = last is not None and last.action == "cancelled"
-    for states, answer in _annotations(asked.revisions, count):
-        stands = f"not counted, {answer.state}: {answer.detail}"
-        if answer.state == "counted":
+    for states, annotation in _annotations(asked.revisions, count):
+        stands = f"not counted, {annotation.state}: {annotation.detail}"
+        if annotation.state == "counted":
             stands = "not counted: the round is cancelled" if is_cancelled else "counted"
-        by = AnswersLedger(lake.store).pseudonym(states[0].submission.author)
+        by = AnnotationsLedger(lake.store).pseudonym(states[0].submission.author)
         for number, revision in enumerate(states, start=1):
             said = revision.submission
             of = f", revision {number} of {len(states)}" if len(states) > 1 else ""
@@ -213,7 +215,7 @@ def _endings(asked: _Asked, image_id: str, lake: Lake) -> Iterator[Event]:
         by = (
             decision.by
             if decision.by == _POLICY
-            else AnswersLedger(lake.store).pseudonym(decision.by)
+            else AnnotationsLedger(lake.store).pseudonym(decision.by)
         )
         if decision.action == "reopened":
             if is_out:
@@ -222,8 +224,8 @@ def _endings(asked: _Asked, image_id: str, lake: Lake) -> Iterator[Event]:
             is_out = False
             continue
         count = _count_then(asked, image_id, lake, decision)
-        is_answered = _task(asked, image_id) in count.answered
-        if not count.places or (decision.action == "closed" and is_answered):
+        is_annotated = _task(asked, image_id) in count.annotated
+        if not count.places or (decision.action == "closed" and is_annotated):
             continue
         is_out = True
         state = "left" if decision.action == "closed" else "cancelled"
@@ -264,10 +266,10 @@ def _resolved(asked: _Asked, image_id: str, lake: Lake, *, is_published: bool) -
     labels = lake.tables.read_rounds(ConsensusLabels, [asked.round_id])
     rows = labels[labels["image_id"] == image_id]
     if not rows.empty and not is_cancelled:
-        answers = int(rows["answers"].iloc[0])
+        annotations = int(rows["annotations"].iloc[0])
         held = _rows(lake, "review_tasks", asked.round_id, image_id)
         dispute = f"in dispute ({held['kinds'].iloc[0]})" if len(held) else "nothing is in dispute"
-        detail = f"{_labels(rows)} from {answers} answer{'s' * (answers != 1)}; {dispute}."
+        detail = f"{_labels(rows)} from {annotations} answer{'s' * (annotations != 1)}; {dispute}."
         yield Event("consensus", None, asked.round_id, "", detail)
     elif is_published and any(not each.submission.skipped for each in asked.revisions):
         detail = "A version holds these labels; the round has none of the image any more."
@@ -283,20 +285,22 @@ def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[Event]:
     for wave in asked.waves:
         whom = wave.places[0].assignee
         meant = (
-            AnswersLedger(lake.store).pseudonym(whom) if whom else "anybody who did not answer it"
+            AnnotationsLedger(lake.store).pseudonym(whom)
+            if whom
+            else "anybody who did not answer it"
         )
         yield Event("in review", wave.asked_at, round_id, "", f"Put before {meant}{why}.")
     barred = {
         revision.submission.author.lower()
-        for revision in AnswersLedger(lake.store).read(round_id)
+        for revision in AnnotationsLedger(lake.store).read(round_id)
         if revision.submission.image_id == image_id
     }
     ids = {revision.submission.task_id for revision in asked.revisions}
     rules = Rules(qualified=Skills(lake.store).had, barred=dict.fromkeys(ids, barred))
-    count = count_answers(asked.revisions, _frame(ids, asked.places), rules)
-    for states, answer in _annotations(asked.revisions, count):
-        by = AnswersLedger(lake.store).pseudonym(states[0].submission.author)
-        yield from _looks(round_id, image_id, states, answer, by, lake)
+    count = count_annotations(asked.revisions, _frame(ids, asked.places), rules)
+    for states, annotation in _annotations(asked.revisions, count):
+        by = AnnotationsLedger(lake.store).pseudonym(states[0].submission.author)
+        yield from _looks(round_id, image_id, states, annotation, by, lake)
     reviewed = _rows(lake, "reviewed_labels", round_id, image_id)
     if len(reviewed) and reviewed["decision"].iloc[0] == "undisputed":
         detail = "Nothing is in dispute any more, since the answers were merged anew."
@@ -304,7 +308,12 @@ def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[Event]:
 
 
 def _looks(
-    round_id: str, image_id: str, states: Sequence[Revision], answer: Answer, by: str, lake: Lake
+    round_id: str,
+    image_id: str,
+    states: Sequence[Revision],
+    annotation: Annotation,
+    by: str,
+    lake: Lake,
 ) -> Iterator[Event]:
     """Yield what one person's look at an image under review came to, state by state.
 
@@ -314,8 +323,8 @@ def _looks(
     for revision in states:
         at = revision.submission.updated_at
         review = _read(round_id, image_id, revision, lake)
-        if answer.state not in ("counted", "skipped"):
-            detail = f"A decision that does not stand, {answer.state}: {answer.detail}."
+        if annotation.state not in ("counted", "skipped"):
+            detail = f"A decision that does not stand, {annotation.state}: {annotation.detail}."
             yield Event("answered", at, round_id, by, detail)
         elif review is not None and not revision.submission.skipped:
             is_decided = True
@@ -342,11 +351,11 @@ def _count_then(asked: _Asked, image_id: str, lake: Lake, decision: Decision) ->
     waves = [wave for wave in asked.waves if wave.asked_at <= decision.at]
     places = [place for wave in waves for place in wave.places]
     rules = Rules(qualified=Skills(lake.store).had)
-    return count_answers(known, _frame([_task(asked, image_id)], places), rules)
+    return count_annotations(known, _frame([_task(asked, image_id)], places), rules)
 
 
 def _frame(task_ids: Iterable[str], places: Sequence[Place]) -> pd.DataFrame:
-    """Return what ``count_answers`` needs to know of the places of one image."""
+    """Return what ``count_annotations`` needs to know of the places of one image."""
     rows = [
         (task_id, place.place, place.stands_for, place.expertise)
         for task_id in task_ids
@@ -361,9 +370,9 @@ def _task(asked: _Asked, image_id: str) -> str:
 
 def _annotations(
     revisions: Sequence[Revision], count: Count
-) -> Iterator[tuple[list[Revision], Answer]]:
+) -> Iterator[tuple[list[Revision], Annotation]]:
     """Yield the states of each annotation, first to last, and what became of it."""
-    became = {answer.revision.digest: answer for answer in count.answers}
+    became = {annotation.revision.digest: annotation for annotation in count.annotations}
     of: dict[tuple[str, str, datetime], list[Revision]] = {}
     for revision in revisions:
         said = revision.submission

@@ -11,13 +11,13 @@ from typing import Literal
 
 import pandas as pd
 
-from annotation_platform.consensus.resolve import counting_answers
+from annotation_platform.consensus.resolve import counting_annotations
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.errors import DataError
 from annotation_platform.ingestion.rounds import RoundManifests
-from annotation_platform.ingestion.sources import landed_from, landed_only_from
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.ingestion.sources import arrived_from, arrived_only_from
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.models.cards import ModelCard
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.provenance.without import LeftOut, Shared, Without, version_without
@@ -40,7 +40,7 @@ class Subject:
     """What is asked about.
 
     ``name`` is a pseudonym, a SHA-256 of weights, a digest of a guideline, a round, or a source:
-    what sidecars say, or a folder of the landing place.
+    what sidecars say, or a folder of the landing zone.
     """
 
     kind: Kind
@@ -94,7 +94,7 @@ def find_subject(kind: Kind, name: str, lake: Lake, models: Mapping[str, ModelCa
     known = _known(kind, lake, models)
     wanted = name.rstrip("/")
     if kind == "annotator" and "@" in name:
-        wanted = AnswersLedger(lake.store).pseudonym(name)
+        wanted = AnnotationsLedger(lake.store).pseudonym(name)
     if wanted in known:
         return Subject(kind, wanted)
     begin = [each for each in known if each.startswith(wanted)] if kind != "source" else []
@@ -178,8 +178,8 @@ def _rests(
 
 
 def _by_annotator(state: VersionState, name: str) -> Iterable[tuple[str, pd.DataFrame]]:
-    answers = _counted(state)
-    own = answers[answers["annotator"] == name]
+    annotations = _counted(state)
+    own = annotations[annotations["annotator"] == name]
     decided = _rounds(state, "reviewed_labels", ["image_id", "round_id", "decided_by"])
     decided = decided[decided["decided_by"] == name]
     yield PEOPLE, pd.concat([decided.assign(how="reviewed"), own.assign(how="answered")])
@@ -187,13 +187,13 @@ def _by_annotator(state: VersionState, name: str) -> Iterable[tuple[str, pd.Data
 
 def _by_model(state: VersionState, sha256: str) -> Iterable[tuple[str, pd.DataFrame]]:
     yield AUTO, _accepted(state, sha256).assign(how="accepted")
-    answers = _counted(state, "weights_sha256")
-    yield PEOPLE, answers[answers["weights_sha256"] == sha256].assign(how="proposed")
+    annotations = _counted(state, "weights_sha256")
+    yield PEOPLE, annotations[annotations["weights_sha256"] == sha256].assign(how="proposed")
 
 
 def _by_guideline(state: VersionState, digest: str) -> Iterable[tuple[str, pd.DataFrame]]:
-    answers = _counted(state, "guideline")
-    yield PEOPLE, answers[answers["guideline"] == digest].assign(how="asked under it")
+    annotations = _counted(state, "guideline")
+    yield PEOPLE, annotations[annotations["guideline"] == digest].assign(how="asked under it")
 
 
 def _by_round(state: VersionState, round_id: str) -> Iterable[tuple[str, pd.DataFrame]]:
@@ -204,7 +204,7 @@ def _by_round(state: VersionState, round_id: str) -> Iterable[tuple[str, pd.Data
 
 def _by_source(state: VersionState, name: str) -> Iterable[tuple[str, pd.DataFrame]]:
     landed = _landed(state)
-    yield "", landed[landed_from(landed, name)].assign(how="landed from it")
+    yield "", landed[arrived_from(landed, name)].assign(how="landed from it")
 
 
 _CLAIMS = {
@@ -223,7 +223,9 @@ def _counted(state: VersionState, *columns: str) -> pd.DataFrame:
     for round_id in state.rounds("human_labels"):
         made_of = state.made_of("consensus_labels", round_id)
         left_out = made_of.settings.get("disregarded", ()) if made_of is not None else ()
-        frames.append(counting_answers(state.distinct("human_labels", round_id, wanted), left_out))
+        frames.append(
+            counting_annotations(state.distinct("human_labels", round_id, wanted), left_out)
+        )
     frames = [each for each in frames if len(each)]
     return pd.concat(frames) if frames else state.table("human_labels", "", wanted)
 
@@ -241,7 +243,7 @@ def _left_out(
         return LeftOut(weights=subject.name)
     if subject.kind == "source":
         # What landed from elsewhere as well stays.
-        return LeftOut(images=landed_only_from(_landed(state), subject.name)[0])
+        return LeftOut(images=arrived_only_from(_landed(state), subject.name)[0])
     rounds = tuple(sorted({key for _, claim in claims for key in claim["round_id"]}))
     annotator = subject.name if subject.kind == "annotator" else ""
     return LeftOut(annotator=annotator, rounds=rounds)

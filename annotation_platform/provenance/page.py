@@ -1,4 +1,4 @@
-"""The difference between two versions as one page: counts, and pictures of before and after."""
+"""The difference between two versions as one page: counts, and images of before and after."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ _EXAMPLES = 8
 _SIDE = 420
 
 Load = Callable[[str, str], bytes]
-"""Gives the bytes of a stored picture for its id and extension; DataError if it is gone."""
+"""Gives the bytes of a stored image for its id and extension; DataError if it is gone."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class _Example:
 
 
 def render_diff(found: Diff, before: VersionState, now: VersionState, load: Load) -> str:
-    """Return the page: HTML that loads nothing, with pictures for each cause inside.
+    """Return the page: HTML that loads nothing, with images for each cause inside.
 
     Those with most changes come first. Whatever people named is escaped.
     """
@@ -91,7 +91,7 @@ def _example(
     colors = {**class_colors(before.policy.ontology), **class_colors(now.policy.ontology)}
     sides = [state.labels[state.labels["image_id"] == image_id] for state in (before, now)]
     names = dict.fromkeys(name for side in sides for name in side["class_name"].dropna())
-    was, is_ = (_picture(side, colors, load) for side in sides)
+    was, is_ = (_image(side, colors, load) for side in sides)
     return _Example(
         image_id=image_id,
         before=was,
@@ -108,8 +108,8 @@ def _said(kind: str, count: int) -> str:
     return f"{count} {TITLES[kind] if count != 1 else TITLES[kind].replace('labels', 'label')}"
 
 
-def _picture(labels: pd.DataFrame, colors: dict[str, str], load: Load) -> str:
-    """Return the picture with these labels as JPEG in base64; empty if it is not to be had."""
+def _image(labels: pd.DataFrame, colors: dict[str, str], load: Load) -> str:
+    """Return the image with these labels as JPEG in base64; empty if it is not to be had."""
     if labels.empty:
         return ""
     first = labels.iloc[0]

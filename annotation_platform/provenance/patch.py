@@ -1,7 +1,7 @@
 """The difference between two versions as a file, and the newer one made of it and the older one.
 
 A patch is a Parquet file of the rows that are new or other; what goes, and which versions it leads
-between, stands in the file's own metadata. Pictures are not in it: they are named by their MD5,
+between, stands in the file's own metadata. Images are not in it: they are named by their MD5,
 and have to be had from the remote.
 """
 
@@ -29,7 +29,7 @@ from annotation_platform.versioning.git import Git
 from annotation_platform.versioning.publisher import FolderObjects, name_objects
 from annotation_platform.versioning.registry import read_manifest
 from annotation_platform.versioning.remote import DvcRemote
-from annotation_platform.versioning.reuse import find_what_stays
+from annotation_platform.versioning.reuse import find_reusable
 
 _KEY = b"annotation-platform patch"
 _FORMAT = 1
@@ -110,7 +110,7 @@ def make_patch(before: VersionState, now: VersionState) -> Patch:
     Raises:
         DataError: the newer one was rendered by other code, so nobody could make its files here.
     """
-    stays = find_what_stays(now.labels, before.labels)
+    stays = find_reusable(now.labels, before.labels)
     patch = Patch(
         before=before.tag,
         before_md5=before.manifest.folder_md5,
@@ -126,7 +126,7 @@ def make_patch(before: VersionState, now: VersionState) -> Patch:
 
 
 def apply_patch(before: VersionState, patch: Patch) -> FolderObjects:
-    """Return the files of the newer version, to the byte; pictures by their MD5.
+    """Return the files of the newer version, to the byte; images by their MD5.
 
     Raises:
         DataError: the patch is for another version, or comes to other files than it says.
@@ -169,11 +169,11 @@ def require_published(patch: Patch, registry: Git, *, where: str) -> None:
 def write_folder(
     made: FolderObjects, remote: DvcRemote, out: Path, *, progress: Progress | None = None
 ) -> None:
-    """Write the files of a version into a new folder, its pictures from the remote.
+    """Write the files of a version into a new folder, its images from the remote.
 
     Raises:
         DataError: there is something under the folder's name, or a file would lie outside of it.
-        PublishError: the remote lacks a picture, or it is damaged there.
+        PublishError: the remote lacks an image, or it is damaged there.
     """
     if out.exists():
         raise DataError(f"{out}: is there already. Name a folder that is not.")
@@ -189,20 +189,20 @@ def write_folder(
 
 
 def _write(made: FolderObjects, remote: DvcRemote, out: Path, progress: Progress | None) -> None:
-    pictures = {path: name for path, name in made.files.items() if name in made.pictures}
+    images = {path: name for path, name in made.files.items() if name in made.images}
     texts = {path: made.texts[name] for path, name in made.files.items() if name in made.texts}
     contents = {path: source.content for path, source in texts.items()}
     write_files({path: data for path, data in contents.items() if isinstance(data, bytes)}, out)
-    for folder in {(out / path).parent for path in pictures}:
+    for folder in {(out / path).parent for path in images}:
         folder.mkdir(parents=True, exist_ok=True)
 
     def fetch(path: str) -> None:
-        (out / path).write_bytes(remote.read_whole(pictures[path], path))
+        (out / path).write_bytes(remote.read_whole(images[path], path))
 
     with ThreadPoolExecutor(_READERS) as pool:
-        for number, _ in enumerate(pool.map(fetch, pictures), start=1):
+        for number, _ in enumerate(pool.map(fetch, images), start=1):
             if progress is not None:
-                progress(number, len(pictures))
+                progress(number, len(images))
 
 
 def _nowhere(image_id: str, extension: str) -> Path:

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotation_platform.errors import DataError
-from annotation_platform.policy import Params, parse_params
+from annotation_platform.policy import Policy, parse_policy
 from annotation_platform.provenance.rebuilding.inputs import Inputs, read_inputs
 from annotation_platform.schema.tables import table_named
 from annotation_platform.storage.lake import Lake
-from annotation_platform.storage.lineage import MadeOf, kept_key
+from annotation_platform.storage.lineage import TableInputs, kept_key
 from annotation_platform.storage.table_files import TableFile
 from annotation_platform.versioning.contents import labels_of_image, version_labels
 from annotation_platform.versioning.git import Git, Registry, as_git
@@ -32,7 +32,7 @@ class VersionState:
 
     tag: str
     manifest: Manifest
-    policy: Params
+    policy: Policy
     inputs: Inputs | None = field(repr=False)  # None: nobody kept it, or there is no lake here
     lake: Lake | None = field(repr=False)
     registry: Git = field(repr=False)
@@ -75,7 +75,7 @@ class VersionState:
             found = labels_of_image(remote, files, image_id, where=self.tag)
         return found.sort_values("label_id", ignore_index=True)
 
-    def made_of(self, name: str, round_id: str) -> MadeOf | None:
+    def made_of(self, name: str, round_id: str) -> TableInputs | None:
         """Return what a table that can be made again was made of; None if that is not known."""
         made = self.inputs.made.get(f"{name}/{round_id}") if self.inputs else None
         return made.made_of if made else None
@@ -195,7 +195,7 @@ def read_state(
     return VersionState(
         tag=tag,
         manifest=manifest,
-        policy=parse_params(params.decode(), where=f"{tag}: params.yaml"),
+        policy=parse_policy(params.decode(), where=f"{tag}: params.yaml"),
         inputs=inputs,
         lake=lake if inputs is not None else None,
         registry=git,

@@ -33,7 +33,7 @@ from annotation_platform.schema.tables import (
     table_named,
 )
 from annotation_platform.storage.lake import Lake
-from annotation_platform.storage.lineage import MadeOf
+from annotation_platform.storage.lineage import TableInputs
 from annotation_platform.storage.round_tables import RoundTables, table_key
 from annotation_platform.storage.table_files import TableFile, read_table, table_parquet
 
@@ -51,7 +51,7 @@ class LeftOut:
         rounds: those whose answers are, with the reason; or, with ``annotator``, those in which
             they answered or reviewed.
         weights: of a model whose accepted proposals are.
-        images: pictures that are.
+        images: images that are.
     """
 
     annotator: str = ""
@@ -126,7 +126,7 @@ def version_without(
     return Without(find_changes(was, now), tuple(sorted(to_review)))
 
 
-def _made_of(state: VersionState, name: str, round_id: str) -> MadeOf:
+def _made_of(state: VersionState, name: str, round_id: str) -> TableInputs:
     made_of = state.made_of(name, round_id)
     if made_of is None:
         raise DataError(
@@ -194,7 +194,7 @@ def _held(tables: RoundTables, state: VersionState, ontology: Ontology) -> set[s
 def _about(
     images: Set[str],
     state: VersionState,
-    made_of: MadeOf,
+    made_of: TableInputs,
     left_out: LeftOut,
     held: Collection[str],
     shared: Shared,

@@ -26,7 +26,7 @@ class Advice:
 
 def advise(facts: RoundFacts) -> list[Advice]:
     """Return what to do before the next round, what stops a version first; often nothing."""
-    return [*_about_labels(facts), *_about_people(facts), *_about_pictures(facts),
+    return [*_about_labels(facts), *_about_people(facts), *_about_images(facts),
             *_about_model(facts)]  # fmt: skip
 
 
@@ -77,17 +77,17 @@ def _about_people(facts: RoundFacts) -> Iterator[Advice]:
             )
 
 
-def _about_pictures(facts: RoundFacts) -> Iterator[Advice]:
+def _about_images(facts: RoundFacts) -> Iterator[Advice]:
     landed, out = sum(facts.outcomes.values()), facts.outcomes.get("quarantined", 0)
     if landed and out / landed > _KEPT_OUT and facts.reasons:
         why = ", ".join(f"{shown(name, 40)} {count}" for name, count in facts.reasons.items())
         yield Advice(
-            "Look at what sends these pictures.",
+            "Look at what sends these images.",
             f"{out} of {landed} were kept out, {percent(out / landed, 1)} ({why}).",
         )
     if facts.drifted:
         yield Advice(
-            "See whether these pictures are of the kind you want.",
+            "See whether these images are of the kind you want.",
             f"They differ from all before: {'; '.join(facts.drifted)}.",
         )
 
@@ -96,7 +96,7 @@ def _about_model(facts: RoundFacts) -> Iterator[Advice]:
     for row in [each for each in facts.slices if each["weak"]][:2]:
         kind = shown("{kind} {name}".format(**row), 60)
         yield Advice(
-            f"Collect more pictures of this kind: {kind}.",
+            f"Collect more images of this kind: {kind}.",
             f"The model is worse there beyond chance: mAP {_figure(row['map'])}, elsewhere "
             f"{_figure(row['others_map'])}, over {row['images']} test images.",
         )

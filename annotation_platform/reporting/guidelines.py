@@ -57,7 +57,7 @@ class GuidelineVersion:
     digest: str
     since: datetime | None
     rounds: tuple[str, ...]
-    answers: int
+    annotations: int
     images: int
     changes: Changes | None
 
@@ -120,7 +120,7 @@ def guideline_versions(lake: Lake, published: pd.DataFrame) -> list[GuidelineVer
                 digest=digest,
                 since=since.get(digest),
                 rounds=under,
-                answers=sum(_answers(round_id, lake) for round_id in under),
+                annotations=sum(_annotations(round_id, lake) for round_id in under),
                 images=sum(round_id in under for round_id in resting.values()),
                 changes=changes_between(before, now) if before else None,
             )
@@ -154,8 +154,8 @@ def resting_on(digest: str, lake: Lake, published: pd.DataFrame) -> Resting:
     resting = _by_people(published)
     mine = {image for image, round_id in resting.items() if round_id in under}
     labels = lake.tables.read_rounds(HumanLabels, under)
-    answered = labels[labels["purpose"] == "label"]
-    latest = answered.groupby("image_id")["round_id"].max()
+    annotated = labels[labels["purpose"] == "label"]
+    latest = annotated.groupby("image_id")["round_id"].max()
     others = {
         str(image)
         for image, round_id in latest.items()
@@ -187,6 +187,6 @@ def _by_people(published: pd.DataFrame) -> Mapping[str, str]:
     return dict(zip(rows["image_id"], rows["round_id"], strict=True))
 
 
-def _answers(round_id: str, lake: Lake) -> int:
+def _annotations(round_id: str, lake: Lake) -> int:
     tasks = lake.tables.read_rounds(LabelTasks, [round_id])
     return len(ledger_count(round_id, tasks, lake).counted)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from annotation_platform.ingestion.quarantine import releases
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.round_decisions import RoundRecord
 from annotation_platform.schema.tables import HumanLabels
@@ -17,7 +17,7 @@ _NO_LABELS = ("none", "unsure")
 
 
 @dataclass(frozen=True)
-class Hands:
+class ManualEffort:
     """What was done by hand in one stage: how often, and for how long where that is known."""
 
     stage: str
@@ -25,24 +25,24 @@ class Hands:
     minutes: float  # not a number: nobody measured it
 
 
-def hands_of(lake: Lake, round_id: str) -> list[Hands]:
+def manual_effort_of(lake: Lake, round_id: str) -> list[ManualEffort]:
     """Return what people did in each stage. Landing, cleaning, release and training ask nobody."""
-    said = lake.tables.read_rounds(HumanLabels, [round_id]).drop_duplicates("answer_id")
-    decided = AnswersLedger(lake.store).read(review_round(round_id))
+    said = lake.tables.read_rounds(HumanLabels, [round_id]).drop_duplicates("annotation_id")
+    decided = AnnotationsLedger(lake.store).read(review_round(round_id))
     put_back = sum(one.round_id == round_id for one in releases(lake.store))
     decisions = RoundRecord(lake.store, round_id).read()
     reviewing = [one.submission.lead_time_seconds for one in decided]
     return [
-        Hands("put back from quarantine", put_back, math.nan),
-        Hands("answers", len(said), _minutes(said["lead_time_seconds"].tolist())),
-        Hands("reviews", len(decided), _minutes(reviewing)),
-        Hands("closed, cancelled or reopened", len(decisions), math.nan),
+        ManualEffort("put back from quarantine", put_back, math.nan),
+        ManualEffort("annotations", len(said), _minutes(said["lead_time_seconds"].tolist())),
+        ManualEffort("reviews", len(decided), _minutes(reviewing)),
+        ManualEffort("closed, cancelled or reopened", len(decisions), math.nan),
     ]
 
 
-def minutes_of(hands: Sequence[Hands]) -> float:
+def minutes_of(manual_effort: Sequence[ManualEffort]) -> float:
     """Return the minutes of all stages together; not a number where nobody measured any."""
-    known = [each.minutes for each in hands if not math.isnan(each.minutes)]
+    known = [each.minutes for each in manual_effort if not math.isnan(each.minutes)]
     return sum(known) if known else math.nan
 
 

@@ -1,4 +1,4 @@
-"""Small pictures and tables for the Dagster UI: Markdown, never more than 100 kB together."""
+"""Small images and tables for the Dagster UI: Markdown, never more than 100 kB together."""
 
 import base64
 import io
@@ -24,8 +24,8 @@ _LONGEST_CELL = 60
 _LEGEND_SIZE = 13
 _LEGEND_CLASSES = 12
 _DIGEST = re.compile(r"[0-9a-f]{32,}")
-_PICTURES = re.compile(
-    r"!\[pictures with their boxes(?:: (?P<names>[^\]]*))?\]\(data:image/jpeg;base64,[^)]*\)"
+_IMAGES = re.compile(
+    r"!\[images with their boxes(?:: (?P<names>[^\]]*))?\]\(data:image/jpeg;base64,[^)]*\)"
 )
 SHORT_ID = 12
 """Digits of an image id that previews show."""
@@ -44,16 +44,16 @@ def table_preview(frame: pd.DataFrame, *, rows: int = 8, columns: Sequence[str] 
 def thumbnail(
     pixels: Pixels, boxes: pd.DataFrame, colors: Mapping[str, str], *, side: int
 ) -> Image.Image:
-    """Return the picture within ``side`` × ``side`` pixels with its boxes drawn on it."""
-    picture = Image.fromarray(pixels)
-    scale = min(side / picture.width, side / picture.height, 1.0)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    picture = picture.resize(size, Image.Resampling.LANCZOS)
-    pen = ImageDraw.Draw(picture)
+    """Return the image within ``side`` × ``side`` pixels with its boxes drawn on it."""
+    image = Image.fromarray(pixels)
+    scale = min(side / image.width, side / image.height, 1.0)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    image = image.resize(size, Image.Resampling.LANCZOS)
+    pen = ImageDraw.Draw(image)
     for row in boxes.to_dict("records"):
         color = colors.get(str(row["class_name"]), "#ffffff")
         _draw(pen, row, scale, color)
-    return picture
+    return image
 
 
 def _draw(pen: ImageDraw.ImageDraw, row: dict[Hashable, Any], scale: float, color: str) -> None:
@@ -64,24 +64,22 @@ def _draw(pen: ImageDraw.ImageDraw, row: dict[Hashable, Any], scale: float, colo
     SHAPES[name].draw(pen, label, scale=scale, color=color)
 
 
-def contact_sheet(
-    pictures: Sequence[Image.Image], *, columns: int = 4, gap: int = 4
-) -> Image.Image:
-    """Return the pictures side by side on white, row by row; none give one white pixel."""
-    if not pictures:
+def contact_sheet(drawn: Sequence[Image.Image], *, columns: int = 4, gap: int = 4) -> Image.Image:
+    """Return the images side by side on white, row by row; none give one white pixel."""
+    if not drawn:
         return Image.new("RGB", (1, 1), "white")
-    columns = min(columns, len(pictures))
-    width = max(picture.width for picture in pictures) + gap
-    height = max(picture.height for picture in pictures) + gap
-    lines = -(-len(pictures) // columns)
+    columns = min(columns, len(drawn))
+    width = max(image.width for image in drawn) + gap
+    height = max(image.height for image in drawn) + gap
+    lines = -(-len(drawn) // columns)
     sheet = Image.new("RGB", (columns * width - gap, lines * height - gap), "white")
-    for position, picture in enumerate(pictures):
+    for position, image in enumerate(drawn):
         left, top = position % columns * width, position // columns * height
-        sheet.paste(picture, (left, top))
+        sheet.paste(image, (left, top))
     return sheet
 
 
-def pictures_preview(
+def images_preview(
     images: pd.DataFrame,
     load: Callable[[str, str], bytes],
     *,
@@ -94,32 +92,32 @@ def pictures_preview(
 
     Args:
         images: rows with ``image_id`` and ``extension``.
-        load: gives the bytes of a picture for its id and extension.
+        load: gives the bytes of an image for its id and extension.
         labels: rows with ``image_id``, ``class_name`` and box columns; rows without a box are
             left out.
         ontology: gives the classes their colours; needed where there are labels.
-        count: how many pictures.
+        count: how many images.
         side: pixels of a thumbnail's longer side.
     """
     if labels is None or ontology is None:
         labels, colors = pd.DataFrame(columns=["image_id", "class_name", *BOX_COLUMNS]), {}
     else:
         labels, colors = labels.dropna(subset=["x1"]), class_colors(ontology)
-    pictures = []
+    drawn = []
     for image_id, extension in (
         images[["image_id", "extension"]].head(count).itertuples(index=False)
     ):
         boxes = labels[labels["image_id"] == image_id]
-        pictures.append(thumbnail(decode(load(image_id, extension)), boxes, colors, side=side))
+        drawn.append(thumbnail(decode(load(image_id, extension)), boxes, colors, side=side))
     counts = {name: int((labels["class_name"] == name).sum()) for name in colors}
     shown = images["image_id"].head(count)
-    return _as_markdown(_with_legend(contact_sheet(pictures), colors, counts), shown)
+    return _as_markdown(_with_legend(contact_sheet(drawn), colors, counts), shown)
 
 
 def kept_out_preview(
     rows: pd.DataFrame, load: Callable[[str], bytes], *, count: int = 12, side: int = 170
 ) -> str:
-    """Return Markdown with ``count`` pictures of ``cleaned_images`` and why they were kept out.
+    """Return Markdown with ``count`` images of ``cleaned_images`` and why they were kept out.
 
     Under each stand the first digits of its id, for putting it back, its name and the reason.
     What can be looked at comes first; what cannot be decoded is a grey field. ``load`` gives the
@@ -128,12 +126,12 @@ def kept_out_preview(
     tiles, shown = [], []
     for row in rows.sort_values("width", ascending=False, kind="stable").head(count).itertuples():
         if row.width and isinstance(row.image_id, str):
-            picture = thumbnail(decode(load(row.image_id)), rows[:0], {}, side=side)
+            image = thumbnail(decode(load(row.image_id)), rows[:0], {}, side=side)
         else:
-            picture = Image.new("RGB", (side, side * 3 // 4), "#dddddd")
+            image = Image.new("RGB", (side, side * 3 // 4), "#dddddd")
         name = row.image_id[:12] if isinstance(row.image_id, str) else "not readable"
         lines = [name, PurePosixPath(str(row.source_key)).name, str(row.reason)]
-        tiles.append(_captioned(picture, lines, width=side))
+        tiles.append(_captioned(image, lines, width=side))
         shown.append(name)
     return _as_markdown(contact_sheet(tiles, gap=16), shown)
 
@@ -154,14 +152,14 @@ def findings_preview(
     Args:
         findings: ``model_findings``, in the order of ``rank``.
         truth: ``image_id``, ``extension`` and boxes of the images.
-        load: gives the bytes of a picture for its id and extension.
+        load: gives the bytes of an image for its id and extension.
         count: how many.
-        side: pixels of a picture's longer side.
+        side: pixels of an image's longer side.
     """
     tiles, worst = [], worst_findings(findings, count)
-    for row, picture in zip(worst, finding_pictures(worst, truth, load, side=side), strict=True):
+    for row, image in zip(worst, error_images(worst, truth, load, side=side), strict=True):
         lines = [finding_title(row), str(row["image_id"])[:12]]
-        tiles.append(_captioned(picture, lines, width=side))
+        tiles.append(_captioned(image, lines, width=side))
     return _as_markdown(contact_sheet(tiles, gap=16), [str(row["image_id"]) for row in worst])
 
 
@@ -178,7 +176,7 @@ def finding_title(row: Mapping[str, object]) -> str:
     return f"{row['kind']}: {row['class_name']}{sure}"
 
 
-def finding_pictures(
+def error_images(
     rows: Iterable[Mapping[str, Any]],
     truth: pd.DataFrame,
     load: Callable[[str, str], bytes],
@@ -209,13 +207,13 @@ def _cut_out(pixels: Pixels, boxes: pd.DataFrame) -> tuple[Pixels, pd.DataFrame]
     return pixels[top:bottom, left:right], moved
 
 
-def _captioned(picture: Image.Image, lines: Sequence[str], *, width: int) -> Image.Image:
-    """Return the picture in the middle of a framed field of fixed size, the lines under it."""
+def _captioned(image: Image.Image, lines: Sequence[str], *, width: int) -> Image.Image:
+    """Return the image in the middle of a framed field of fixed size, the lines under it."""
     height = width * 3 // 4
-    picture = ImageOps.contain(picture, (width, height)) if picture.height > height else picture
+    image = ImageOps.contain(image, (width, height)) if image.height > height else image
     font = ImageFont.load_default(_LEGEND_SIZE)
     tile = Image.new("RGB", (width, height + 15 * 5), "white")
-    tile.paste(picture, ((width - picture.width) // 2, (height - picture.height) // 2))
+    tile.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
     pen = ImageDraw.Draw(tile)
     pen.rectangle((0, 0, width - 1, height - 1), outline="#bbbbbb")
     wrapped = [part for line in lines for part in textwrap.wrap(line, width // 8)[:3]]
@@ -260,13 +258,13 @@ def _as_markdown(sheet: Image.Image, shown: Iterable[str]) -> str:
         return _as_markdown(sheet.resize((sheet.width // 2, sheet.height // 2)), shown)
     encoded = base64.b64encode(sink.getvalue()).decode()
     names = ", ".join(dict.fromkeys(each[:SHORT_ID] for each in shown))
-    return f"![pictures with their boxes: {names}](data:image/jpeg;base64,{encoded})"
+    return f"![images with their boxes: {names}](data:image/jpeg;base64,{encoded})"
 
 
-def without_pictures(text: str, images: Collection[str]) -> str:
-    """Return a text without the pictures in it that show one of these images.
+def without_images(text: str, images: Collection[str]) -> str:
+    """Return a text without the images in it that show one of these images.
 
-    ``text`` may be Markdown, or JSON that holds it. Pictures that do not say what they show, as
+    ``text`` may be Markdown, or JSON that holds it. Images that do not say what they show, as
     earlier code made them, go too.
     """
     begin = {image[:SHORT_ID] for image in images}
@@ -274,9 +272,9 @@ def without_pictures(text: str, images: Collection[str]) -> str:
     def kept(match: re.Match[str]) -> str:
         names = match["names"]
         is_other = names is not None and begin.isdisjoint(names.split(", "))
-        return match[0] if is_other else "*An erasure took these pictures. Materialise it anew.*"
+        return match[0] if is_other else "*An erasure took these images. Materialise it anew.*"
 
-    return _PICTURES.sub(kept, text)
+    return _IMAGES.sub(kept, text)
 
 
 def _cell(value: object) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.ingestion.rounds import Landed, RoundManifests, new_objects
-from annotation_platform.schema.rounds import LandedObject
+from annotation_platform.ingestion.rounds import Arrivals, RoundManifests, new_objects
+from annotation_platform.schema.rounds import Arrival
 from annotation_platform.schema.tables import CleanedImages, records
 from annotation_platform.storage.keys import image_key, raw_key
 from annotation_platform.storage.lake import Lake
@@ -31,7 +31,7 @@ class Account:
     problems: list[str]
 
 
-def account_of(lake: Lake, landed: Landed) -> Account:
+def account_of(lake: Lake, landed: Arrivals) -> Account:
     """Return the account of everything that ever landed, and what of ``landed`` still waits."""
     rounds = {
         key: RoundManifests(lake.store).read(key) for key in RoundManifests(lake.store).rounds()
@@ -61,7 +61,7 @@ def account_of(lake: Lake, landed: Landed) -> Account:
     return account
 
 
-def missing_outcomes(objects: Sequence[LandedObject], cleaned: pd.DataFrame) -> list[str]:
+def missing_outcomes(objects: Sequence[Arrival], cleaned: pd.DataFrame) -> list[str]:
     """Return the objects of a round that do not have exactly one row in its ``cleaned_images``."""
     rows = Counter(zip(cleaned["source_key"], cleaned["stamp"], strict=True))
     wanted = {(item.key, item.stamp) for item in objects}
@@ -70,8 +70,8 @@ def missing_outcomes(objects: Sequence[LandedObject], cleaned: pd.DataFrame) -> 
     return wrong + [f"{key!r} never landed" for key, _ in sorted(set(rows) - wanted)]
 
 
-def damaged_pictures(lake: Lake) -> list[str]:
-    """Return which files of accepted pictures, landed or stored, are missing or changed."""
+def damaged_images(lake: Lake) -> list[str]:
+    """Return which files of accepted images, landed or stored, are missing or changed."""
     problems = []
     for row in records(accepted_images(lake.tables)):
         image_id, extension = str(row["image_id"]), str(row["extension"])
@@ -90,8 +90,8 @@ def _cleaned(lake: Lake) -> list[str]:
     return lake.tables.rounds(CleanedImages)
 
 
-def _in_two_rounds(rounds: dict[str, list[LandedObject]]) -> list[str]:
-    first: dict[LandedObject, str] = {}
+def _in_two_rounds(rounds: dict[str, list[Arrival]]) -> list[str]:
+    first: dict[Arrival, str] = {}
     twice = []
     for key, objects in rounds.items():
         for item in objects:
@@ -104,4 +104,4 @@ def _without_original(cleaned: pd.DataFrame) -> list[str]:
     accepted = set(cleaned.loc[cleaned["outcome"] == "accepted", "image_id"])
     repeats = cleaned[cleaned["outcome"] == "duplicate"]
     lost = repeats[~repeats["duplicate_of"].isin(accepted)]
-    return [f"{key!r} repeats a picture that is not accepted" for key in lost["source_key"]]
+    return [f"{key!r} repeats an image that is not accepted" for key in lost["source_key"]]

@@ -11,8 +11,8 @@ from annotation_platform.curation.error_bars import ALL
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.ingestion.rounds import RoundManifests
 from annotation_platform.reporting.manual_effort import (
-    Hands,
-    hands_of,
+    ManualEffort,
+    manual_effort_of,
     minutes_of,
     published_labels,
 )
@@ -60,14 +60,14 @@ class RoundFacts:
     outcomes: dict[str, int]  # accepted, duplicate, quarantined
     reasons: dict[str, int]  # why things are in quarantine, most frequent first
     drifted: list[str]  # what the batch differs in, as sentences
-    answers: int
+    annotations: int
     people: list[dict[str, object]]  # rows of annotator_quality, the weakest first
     agreement: float
     agreement_by_class: dict[str, tuple[int, float]]  # labels, mean share who chose the class
     conflicts: dict[str, int]
     unsettled: int  # conflicts that no rule settled
     undecided: int  # images that nobody decided about
-    hands: list[Hands]
+    manual_effort: list[ManualEffort]
     labels: int  # as they may be published
     issues: int  # labels that are probably wrong, and objects that probably lack one
     label_error: tuple[float, float, float]  # rate, low, high
@@ -81,12 +81,12 @@ class RoundFacts:
     @property
     def touches(self) -> int:
         """How often somebody did something by hand."""
-        return sum(each.touches for each in self.hands)
+        return sum(each.touches for each in self.manual_effort)
 
     @property
     def minutes(self) -> float:
         """Minutes of people's time; not a number where nobody measured any."""
-        return minutes_of(self.hands)
+        return minutes_of(self.manual_effort)
 
     @property
     def seconds_a_label(self) -> float:
@@ -111,17 +111,17 @@ def round_facts(lake: Lake, round_id: str) -> RoundFacts:
     return RoundFacts(
         round_id=round_id,
         outcomes=_counted(cleaned["outcome"]),
-        # The measured value behind a reason differs from picture to picture.
+        # The measured value behind a reason differs from image to image.
         reasons=_counted(quarantined["reason"].str.split(":").str[0]),
         drifted=[f"{row['feature']}: {row['detail']}" for row in records(drift[drift["drifted"]])],
-        answers=said["answer_id"].nunique(),
+        annotations=said["annotation_id"].nunique(),
         people=records(rows(AnnotatorQuality).sort_values("quality", kind="stable")),
         agreement=pairwise_agreement(said) if len(said) else math.nan,
         agreement_by_class=_by_class(rows(ConsensusLabels)),
         conflicts=_counted(conflicts["kind"]),
         unsettled=int((~conflicts["settled"].astype(bool)).sum()),
         undecided=int(reviewed.loc[reviewed["decision"] == "undecided", "image_id"].nunique()),
-        hands=hands_of(lake, round_id),
+        manual_effort=manual_effort_of(lake, round_id),
         labels=published_labels(reviewed),
         issues=len(rows(LabelIssues)),
         label_error=label_error,

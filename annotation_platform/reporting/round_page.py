@@ -1,4 +1,4 @@
-"""The report of a round as one page: figures, pictures of what people and model did, advice."""
+"""The report of a round as one page: figures, images of what people and model did, advice."""
 
 import math
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ from annotation_platform.images.decoding import decode
 from annotation_platform.labeling.guidelines import guideline_of
 from annotation_platform.labeling.tasks import shown_proposals
 from annotation_platform.pages import as_base64, render_page
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.reporting.advice import advise
 from annotation_platform.reporting.open_conflicts import open_conflicts
 from annotation_platform.reporting.previews import (
-    finding_pictures,
+    error_images,
     finding_title,
     thumbnail,
     worst_findings,
@@ -40,23 +40,23 @@ from annotation_platform.storage.keys import raw_key
 from annotation_platform.storage.lake import Lake
 
 _CHANGES, _DISPUTES, _KEPT_OUT, _FINDINGS = 6, 4, 8, 8
-"""How many pictures of each kind a page shows."""
+"""How many images of each kind a page shows."""
 _SIDE, _SMALL = 400, 200
 _SENTENCES = 4
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture, or why there is none, and what stands under it."""
+    """An image, or why there is none, and what stands under it."""
 
     title: str
-    picture: str  # JPEG in base64; empty: it cannot be shown
+    image: str  # JPEG in base64; empty: it cannot be shown
     detail: str = ""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Pictures of one image side by side, and sentences about them."""
+    """Images of one image side by side, and sentences about them."""
 
     image_id: str
     panels: list[Panel]
@@ -64,7 +64,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class _Pictures:
+class _Images:
     """Draws what is said of the round's images, each in the colour of its class."""
 
     lake: Lake
@@ -75,13 +75,13 @@ class _Pictures:
         """Return an image with those of the labels that have a place; an erased one without."""
         own = labels[labels["image_id"] == image_id].dropna(subset=["x1"])
         try:
-            pixels = decode(self.lake.picture(image_id, self.extensions[image_id]))
+            pixels = decode(self.lake.image(image_id, self.extensions[image_id]))
         except DataError:
             return Panel(title, "")
         return Panel(title, as_base64(thumbnail(pixels, own, self.colors, side=_SIDE)))
 
 
-def render_round(lake: Lake, round_id: str, policy: Params) -> str:
+def render_round(lake: Lake, round_id: str, policy: Policy) -> str:
     """Return the report of a round: HTML that loads nothing and runs nothing.
 
     It is made of what the lake holds now, so a round that is not finished has one, too, and what
@@ -95,7 +95,7 @@ def render_round(lake: Lake, round_id: str, policy: Params) -> str:
     ontology = guideline_of(said, lake.store, policy.ontology)
     cleaned = lake.tables.read_rounds(CleanedImages, [round_id])
     accepted = accepted_images(lake.tables)
-    pictures = _Pictures(
+    images = _Images(
         lake,
         dict(zip(accepted["image_id"], accepted["extension"], strict=True)),
         class_colors(ontology),
@@ -109,9 +109,9 @@ def render_round(lake: Lake, round_id: str, policy: Params) -> str:
         waits_for=str(round_state(lake, round_id)["waits_for"]),
         advice=advise(facts),
         trends=[(each, draw_trend(each)) for each in round_trends(lake, facts) if each.is_known],
-        classes=list(pictures.colors.items()),
-        changes=_changes(lake, round_id, policy, ontology, pictures),
-        disputes=_disputes(lake, round_id, said, pictures),
+        classes=list(images.colors.items()),
+        changes=_changes(lake, round_id, policy, ontology, images),
+        disputes=_disputes(lake, round_id, said, images),
         kept_out=list(_kept_out(lake, cleaned)),
         findings=list(_findings(lake, round_id)),
         is_number=lambda value: isinstance(value, float | int) and not math.isnan(value),
@@ -119,7 +119,7 @@ def render_round(lake: Lake, round_id: str, policy: Params) -> str:
 
 
 def _changes(
-    lake: Lake, round_id: str, policy: Params, ontology: Ontology, pictures: _Pictures
+    lake: Lake, round_id: str, policy: Policy, ontology: Ontology, images: _Images
 ) -> list[Comparison]:
     """Return images before people saw them and after; those that they changed most come first."""
     reviewed = lake.tables.read_rounds(ReviewedLabels, [round_id])
@@ -138,17 +138,15 @@ def _changes(
         Comparison(
             str(image_id),
             [
-                pictures.panel(before, str(image_id), proposed),
-                pictures.panel("what it says now", str(image_id), after),
+                images.panel(before, str(image_id), proposed),
+                images.panel("what it says now", str(image_id), after),
             ],
         )
         for image_id in chosen
     ]
 
 
-def _disputes(
-    lake: Lake, round_id: str, said: pd.DataFrame, pictures: _Pictures
-) -> list[Comparison]:
+def _disputes(lake: Lake, round_id: str, said: pd.DataFrame, images: _Images) -> list[Comparison]:
     """Return the images with most conflicts: what each person drew, and what was made of it."""
     conflicts = open_conflicts(lake.tables, round_id)
     resolved = lake.tables.read_rounds(ConsensusLabels, [round_id])
@@ -158,10 +156,10 @@ def _disputes(
     for image_id in worst.head(_DISPUTES).index:
         own = said[said["image_id"] == image_id]
         panels = [
-            pictures.panel(str(person), str(image_id), labels)
+            images.panel(str(person), str(image_id), labels)
             for person, labels in own.groupby("annotator")
         ]
-        panels.append(pictures.panel("together", str(image_id), resolved))
+        panels.append(images.panel("together", str(image_id), resolved))
         rows = conflicts[conflicts["image_id"] == image_id].sort_values("settled", kind="stable")
         sentences = [f"{row['kind']}: {row['detail']}" for row in records(rows)]
         if len(sentences) > _SENTENCES:
@@ -176,14 +174,14 @@ def _kept_out(lake: Lake, cleaned: pd.DataFrame) -> Iterator[Panel]:
     # What can be looked at comes first.
     for row in records(out.sort_values("width", ascending=False, kind="stable").head(_KEPT_OUT)):
         name = str(row["source_key"]).rsplit("/", 1)[-1]
-        picture = ""
+        image = ""
         if row["width"] and isinstance(row["image_id"], str):
             try:
                 pixels = decode(lake.store.get(raw_key(row["image_id"])))
-                picture = as_base64(thumbnail(pixels, cleaned[:0], {}, side=_SMALL))
+                image = as_base64(thumbnail(pixels, cleaned[:0], {}, side=_SMALL))
             except DataError:
-                picture = ""
-        yield Panel(name, picture, str(row["reason"]))
+                image = ""
+        yield Panel(name, image, str(row["reason"]))
 
 
 def _findings(lake: Lake, round_id: str) -> Iterator[Panel]:
@@ -195,7 +193,7 @@ def _findings(lake: Lake, round_id: str) -> Iterator[Panel]:
     rows = worst_findings(findings[findings["image_id"].isin(truth["image_id"])], _FINDINGS)
     for row in rows:
         try:
-            picture = next(finding_pictures([row], truth, lake.picture, side=_SMALL))
+            image = next(error_images([row], truth, lake.image, side=_SMALL))
         except DataError:
             continue
-        yield Panel(finding_title(row), as_base64(picture), str(row["image_id"])[:12])
+        yield Panel(finding_title(row), as_base64(image), str(row["image_id"])[:12])

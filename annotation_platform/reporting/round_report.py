@@ -4,7 +4,11 @@ import pandas as pd
 
 from annotation_platform.consensus.agreement import pairwise_agreement
 from annotation_platform.errors import NotReadyError
-from annotation_platform.reporting.manual_effort import hands_of, minutes_of, published_labels
+from annotation_platform.reporting.manual_effort import (
+    manual_effort_of,
+    minutes_of,
+    published_labels,
+)
 from annotation_platform.reporting.round_facts import label_error_of
 from annotation_platform.schema.tables import (
     AuditFrame,
@@ -30,7 +34,7 @@ def report_round(lake: Lake, round_id: str) -> pd.DataFrame:
     The model's figures are missing where the round's version trained none, and those of labels
     without a person where auto-accept is off.
     """
-    tables, hands = lake.tables, hands_of(lake, round_id)
+    tables, manual_effort = lake.tables, manual_effort_of(lake, round_id)
     cleaned = tables.read(CleanedImages, round_id)
     tasks = tables.read(LabelTasks, round_id)
     said = tables.read(HumanLabels, round_id)
@@ -50,12 +54,12 @@ def report_round(lake: Lake, round_id: str) -> pd.DataFrame:
         "quarantined": int(outcomes.get("quarantined", 0)),
         "duplicates": int(outcomes.get("duplicate", 0)),
         "tasks": tasks["task_id"].nunique(),
-        "answers": said["answer_id"].nunique(),
+        "annotations": said["annotation_id"].nunique(),
         "agreement": pairwise_agreement(said),
         "disputed": int(consensus["disputed"].sum()),
         "labels": published_labels(tables.read(ReviewedLabels, round_id)),
-        "touches": sum(each.touches for each in hands),
-        "minutes": minutes_of(hands),
+        "touches": sum(each.touches for each in manual_effort),
+        "minutes": minutes_of(manual_effort),
         **_automated(tables, round_id),
         "label_error": rate,
         "label_error_low": low,
@@ -73,12 +77,12 @@ def _automated(tables: RoundTables, round_id: str) -> dict[str, object]:
     overall = certificates[certificates["class_name"] == ""]
     if overall.empty:
         figures = ("auto_share", "auto_alpha", "auto_delta", "auto_bound", "minutes_saved")
-        return {"audited_pictures": 0, "auto_images": 0, **dict.fromkeys(figures, float("nan"))}
+        return {"audited_images": 0, "auto_images": 0, **dict.fromkeys(figures, float("nan"))}
     certificate = overall.iloc[0]
     images = tables.read_rounds(AutoLabels, [round_id])["image_id"].nunique()
     pool = len(tables.read_rounds(AuditFrame, [round_id]))
     return {
-        "audited_pictures": int(certificate["audited_pictures"]),
+        "audited_images": int(certificate["audited_images"]),
         "auto_images": images,
         "auto_share": images / max(pool, 1),
         "auto_alpha": certificate["alpha"],

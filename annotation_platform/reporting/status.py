@@ -8,7 +8,7 @@ import pandas as pd
 from annotation_platform.curation.held import held_rounds
 from annotation_platform.curation.training_set import usable_imports
 from annotation_platform.ingestion.rounds import RoundManifests
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.round_decisions import RoundRecord
 from annotation_platform.labeling.rounds import ledger_count
@@ -33,7 +33,7 @@ _STAGES = [
     (DatasetVersions, "the release"),
     (RoundReports, "training"),
 ]
-_HELD = "somebody who looks at its pictures: they have drifted (see batch_drift)"
+_HELD = "somebody who looks at its images: they have drifted (see batch_drift)"
 
 
 def round_states(
@@ -69,7 +69,7 @@ def round_state(lake: Lake, round_id: str) -> dict[str, object]:
         "imported": brought,
         "tasks": 0,
         "places": 0,
-        "answers": 0,
+        "annotations": 0,
         "version": "",
         "waits_for": waits_for if state == "open" else f"{waits_for} ({state})",
     }
@@ -78,7 +78,7 @@ def round_state(lake: Lake, round_id: str) -> dict[str, object]:
         row["accepted"] = int((cleaned["outcome"] == "accepted").sum())
     if tasks is not None:
         row["tasks"], row["places"] = tasks["task_id"].nunique(), len(tasks)
-        row["answers"] = _counted(lake, round_id)
+        row["annotations"] = _counted(lake, round_id)
     if tables.exists(DatasetVersions, round_id):
         row["version"] = str(tables.read(DatasetVersions, round_id)["version"].iloc[0])
     return row
@@ -107,7 +107,7 @@ def round_progress(lake: Lake, round_id: str) -> dict[str, Any]:
     reviewed = _rows(lake, ReviewedLabels, round_id).drop_duplicates("image_id")
     stands = reviewed[~reviewed["decision"].isin(["rejected", "undecided"])]
     resolved = _rows(lake, ConsensusLabels, round_id)["image_id"].nunique()
-    decided = AnswersLedger(lake.store).read(review_round(round_id))
+    decided = AnnotationsLedger(lake.store).read(review_round(round_id))
     images = asked["image_id"].nunique()
     figures = [
         ("cleaned", len(cleaned), len(landed), "landed objects"),

@@ -17,7 +17,7 @@ MORE_LABEL_COLUMNS = {"shape": "box", "geometry": "", "instance": "", "attribute
 class Dataset:
     """Images and their labels.
 
-    ``images`` has the columns of ``IMAGE_COLUMNS``: one row per picture, labelled or not;
+    ``images`` has the columns of ``IMAGE_COLUMNS``: one row per image, labelled or not;
     ``file_name`` is relative to the dataset's folder and ``split`` is empty where there is none.
 
     ``labels`` has the columns of ``LABEL_COLUMNS``, one row per label, and those of
@@ -64,7 +64,7 @@ class Dataset:
         )
 
     def boxes(self) -> "Dataset":
-        """Return the boxes, and those around all other areas as far as they are in the picture.
+        """Return the boxes, and those around all other areas as far as they are in the image.
 
         Points and choices have none, and are left out.
         """

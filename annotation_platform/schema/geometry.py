@@ -1,4 +1,4 @@
-"""Boxes: ``x1 y1 x2 y2`` in absolute pixels of the stored picture, origin at the top left."""
+"""Boxes: ``x1 y1 x2 y2`` in absolute pixels of the stored image, origin at the top left."""
 
 from typing import Any
 
@@ -46,6 +46,6 @@ def iou_matrix(a: Boxes, b: Boxes) -> FloatArray:
 
 
 def clip_boxes(boxes: Boxes, *, width: float, height: float) -> Boxes:
-    """Return the boxes cut at the edges of a ``width`` × ``height`` picture."""
+    """Return the boxes cut at the edges of a ``width`` × ``height`` image."""
     edges = np.array([width, height, width, height], dtype=np.float64)
     return np.clip(boxes, 0.0, edges)

@@ -47,7 +47,7 @@ class RetiredClass(_Named):
 class Ontology(BaseModel):
     """The classes in the order in which they are shown, and the guidelines for using them.
 
-    Of the classes that are choices, ``choose`` says whether one or many can hold for a picture.
+    Of the classes that are choices, ``choose`` says whether one or many can hold for an image.
     An id, and a name, belongs to one class for ever, retired ones and earlier names included: so
     every label ever made can be read under the classes of today.
     """
@@ -104,7 +104,7 @@ class Ontology(BaseModel):
 
     @property
     def choices(self) -> list[str]:
-        """The names of the classes that are said of a whole picture, in the same order."""
+        """The names of the classes that are said of a whole image, in the same order."""
         return [each.name for each in self.classes if each.shape in CLASSIFICATIONS]
 
     @property

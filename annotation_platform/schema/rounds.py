@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 RELEASED = "released:"
-"""How the stamp of a picture begins that was put back from quarantine; its image id follows."""
+"""How the stamp of an image begins that was put back from quarantine; its image id follows."""
 
 _ROUND = re.compile(r"round-(\d{4,})")
 
@@ -31,12 +31,12 @@ def next_round(existing: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True, order=True)
-class LandedObject:
-    """One object in the landing place, as it was when its round was formed.
+class Arrival:
+    """One object in the landing zone, as it was when its round was formed.
 
     ``stamp`` tells two contents under one name apart without reading them: size and
     modification time in nanoseconds for a file, size and entity tag for an object in S3;
-    ``released:`` and an image id for a picture that was put back from quarantine. ``sidecar`` is
+    ``released:`` and an image id for an image that was put back from quarantine. ``sidecar`` is
     the key of its metadata, empty if it has none; the same object with other metadata is no other
     object.
     """

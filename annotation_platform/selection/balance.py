@@ -1,4 +1,4 @@
-"""Which pictures make rare classes less rare."""
+"""Which images make rare classes less rare."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _FOCUS = 512
 
 @dataclass(frozen=True)
 class RarePick:
-    """A picture chosen for its rare classes: its row, the class it serves most, and the gain."""
+    """An image chosen for its rare classes: its row, the class it serves most, and the gain."""
 
     row: int
     class_number: int

@@ -20,7 +20,7 @@ from annotation_platform.schema.tables import (
 )
 from annotation_platform.selection import rules
 from annotation_platform.selection.outliers import FLAGGED, outlier_scores
-from annotation_platform.selection.overrides import Pin
+from annotation_platform.selection.overrides import SelectionOverride
 from annotation_platform.selection.pool import Candidates, gather
 from annotation_platform.selection.rules import Board, Pick
 
@@ -37,9 +37,9 @@ class Selection:
     images: Frame[SelectedImages]
     outliers: dict[str, float]  # image id of every flagged image of the pool: its deviations
     kept_out: dict[str, str]  # image id: who keeps it out and why
-    pinned_elsewhere: tuple[str, ...]  # wanted by somebody, but not in the pool
+    overridden_elsewhere: tuple[str, ...]  # wanted by somebody, but not in the pool
     without_vector: tuple[str, ...]  # no finite vector: not told apart by diversity, not lost
-    unscored_proposals: int  # proposals whose score is no number: not counted as unsure
+    unscored_predictions: int  # proposals whose score is no number: not counted as unsure
     unusable: dict[str, int]  # rows of the pool that cannot be asked about, by why
 
 
@@ -50,7 +50,7 @@ def select_batch(
     policy: SelectionPolicy,
     round_id: str,
     seed: int = 0,
-    pins: Mapping[str, Pin] | None = None,
+    pins: Mapping[str, SelectionOverride] | None = None,
     predictions: pd.DataFrame | None = None,
     labels: pd.DataFrame | None = None,
     asked: pd.DataFrame | None = None,
@@ -64,7 +64,7 @@ def select_batch(
     1. What somebody pinned is in, whatever the budget, or out. What is seen ``again`` is in.
     2. The audit: ``audit_share`` of what is left of the budget, at least one image, is a simple
        random sample without replacement of the whole pool, images of step 1 apart, before anything
-       else is chosen and whatever is known of it: outliers and look-alikes take part. Error
+       else is chosen and whatever is known of it: outliers and near-duplicates take part. Error
        bars and certificates rest on this; ``audit`` marks it, also where the whole pool is asked.
     3. With ``outliers: mine`` flagged images, up to a fifth of the rest; with ``drop`` they are
        out from here on.
@@ -72,7 +72,7 @@ def select_batch(
        rule leaves of its share goes to diversity, and what diversity leaves, because there is no
        vector, to the first by id.
 
-    Steps 3 and 4 take a second member of a group of look-alikes only when every group that is
+    Steps 3 and 4 take a second member of a group of near-duplicates only when every group that is
     left had its first, in this round or, by ``asked``, before. The same tables and seed give the
     same choice, whatever the order of their rows; ties go by image id.
 
@@ -88,7 +88,7 @@ def select_batch(
         labels: the labels so far, by ``class_name``, one row each.
         asked: ``cleaned_images`` rows of the images that were asked about before.
         again: images that were accepted without a person and drawn to be asked about all the same.
-        choose: whether one of the proposed choices holds for a picture, or any number.
+        choose: whether one of the proposed choices holds for an image, or any number.
 
     Raises:
         DataError: the vectors are of two embedders.
@@ -119,9 +119,11 @@ def select_batch(
         kept_out={
             images[row]: f"{pins[images[row]].by}: {pins[images[row]].reason}" for row in out
         },
-        pinned_elsewhere=tuple(sorted(i for i in pins if pins[i].wanted and i not in set(images))),
+        overridden_elsewhere=tuple(
+            sorted(i for i in pins if pins[i].wanted and i not in set(images))
+        ),
         without_vector=tuple(images[row] for row in np.flatnonzero(~candidates.usable)),
-        unscored_proposals=int((~np.isfinite(candidates.scores)).sum()),
+        unscored_predictions=int((~np.isfinite(candidates.scores)).sum()),
         unusable=unusable,
     )
 
@@ -192,7 +194,7 @@ def _turn(board: Board, policy: SelectionPolicy, wanted: int, rng: np.random.Gen
     left = wanted
     match policy.strategy:
         case "random":
-            left -= board.take(rules.by_lot(board, left, rng))
+            left -= board.take(rules.at_random(board, left, rng))
         case "entropy":
             left -= board.take(rules.uncertain(board, left, "sum_entropy", unlike=False))
         case "uncertainty":

@@ -1,4 +1,4 @@
-"""Pictures unlike each other: farthest-first traversal of their vectors, exact and fast."""
+"""Images unlike each other: farthest-first traversal of their vectors, exact and fast."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""Which pictures are unlike the rest of the pool."""
+"""Which images are unlike the rest of the pool."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.selection.diversity import Vectors
 
 FLAGGED = 3.5
-"""Deviations from which a picture is an outlier, as Iglewicz and Hoaglin advise."""
+"""Deviations from which an image is an outlier, as Iglewicz and Hoaglin advise."""
 _FEWEST = 20
-"""With fewer pictures nothing is usual, and nothing unusual."""
+"""With fewer images nothing is usual, and nothing unusual."""
 _SAMPLE = 256
 _SAMPLE_SHARE = 8  # one in so many is drawn at most, so that several strange ones seldom are
 _AT_ONCE = 1 << 14

@@ -10,7 +10,7 @@ from annotation_platform.storage.objects import ObjectStore
 
 
 @dataclass(frozen=True)
-class Pin:
+class SelectionOverride:
     """What somebody decided about an image: ``wanted``, or kept out, from then on."""
 
     image_id: str
@@ -25,17 +25,17 @@ class Pin:
         return f"wanted by {self.by}: {self.reason}"
 
 
-class Pins:
+class SelectionOverrides:
     """The decisions, by image; the last one on an image holds, and none is ever forgotten."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._journal = Journal(store, "selection/pins")
 
-    def read(self) -> dict[str, Pin]:
+    def read(self) -> dict[str, SelectionOverride]:
         """Return the decision that holds for each image that somebody decided about."""
         entries = [json.loads(entry) for entry in self._journal.read()]
         pins = [
-            Pin(**{**each, "at": datetime.fromisoformat(each["at"])})
+            SelectionOverride(**{**each, "at": datetime.fromisoformat(each["at"])})
             for each in entries
             if ERASED not in each
         ]
@@ -49,5 +49,7 @@ class Pins:
         """
         if not reason.strip():
             raise DataError(f"{image_id}: say why it is pinned: --reason TEXT")
-        content = asdict(Pin(image_id, wanted, reason.strip(), by, now)) | {"at": now.isoformat()}
+        content = asdict(SelectionOverride(image_id, wanted, reason.strip(), by, now)) | {
+            "at": now.isoformat()
+        }
         self._journal.append(json.dumps(content, ensure_ascii=False).encode())

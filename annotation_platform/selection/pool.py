@@ -15,7 +15,7 @@ from annotation_platform.schema.shapes import CLASSIFICATIONS
 from annotation_platform.selection.diversity import Positions, Vectors
 from annotation_platform.selection.uncertainty import (
     box_uncertainty,
-    choice_uncertainty,
+    classification_uncertainty,
     expected_objects,
 )
 
@@ -29,12 +29,12 @@ class Candidates:
     """
 
     image_ids: list[str]
-    groups: Positions  # (N,) group of look-alikes, from 0
+    groups: Positions  # (N,) group of near-duplicates, from 0
     asked_of_group: Positions  # (G,) members that were asked about before
     vectors: Vectors  # (N, D), zeros where there is none
     usable: npt.NDArray[np.bool_]  # (N,) whether there is a vector of finite values
     asked_vectors: Vectors  # (K, D) of images asked about before
-    pictures: Positions  # (P,) row of each proposal's image
+    images: Positions  # (P,) row of each proposal's image
     scores: FloatArray  # (P,) calibrated, or NaN
     chances: FloatArray  # (N, K) calibrated; NaN where nothing is known; K is 0 without choices
     expected: FloatArray  # (N, C) objects, or choices, of each class, by the proposals
@@ -50,13 +50,15 @@ class Candidates:
         What one choice leaves unsure is added to it: its entropy where the measure is one of
         entropies, else the probability that the likeliest is wrong.
         """
-        values = box_uncertainty(self.pictures, self.scores, len(self), measure=measure)
-        proposed = np.bincount(self.pictures, minlength=len(self)) > 0
+        values = box_uncertainty(self.images, self.scores, len(self), measure=measure)
+        proposed = np.bincount(self.images, minlength=len(self)) > 0
         values = np.where(proposed, values, 0.0)
         if self.chances.shape[1] == 0:
             return values
         own = "entropy" if measure.endswith("entropy") else "least_confidence"
-        return np.asarray(values + np.nan_to_num(choice_uncertainty(self.chances, measure=own)))
+        return np.asarray(
+            values + np.nan_to_num(classification_uncertainty(self.chances, measure=own))
+        )
 
 
 def gather(
@@ -70,7 +72,7 @@ def gather(
 ) -> Candidates:
     """Return what the tables say of the images of ``pool``, which are distinct.
 
-    ``choose`` says whether one of the choices holds for a picture, or any number.
+    ``choose`` says whether one of the choices holds for an image, or any number.
 
     Raises:
         DataError: the vectors are of two embedders, and cannot be compared.
@@ -78,15 +80,15 @@ def gather(
     image_ids = sorted(pool["image_id"])
     groups, asked_of_group = _groups(pool, asked, image_ids)
     vectors, usable, asked_vectors = _vectors(embeddings, image_ids, asked["image_id"])
-    pictures = _places(predictions["image_id"], image_ids)
-    here = predictions[(pictures >= 0) & predictions["class_name"].notna().to_numpy()]
-    pictures = _places(here["image_id"], image_ids)
+    images = _places(predictions["image_id"], image_ids)
+    here = predictions[(images >= 0) & predictions["class_name"].notna().to_numpy()]
+    images = _places(here["image_id"], image_ids)
     scores = here["score"].to_numpy(np.float64, na_value=np.nan)
     one_of = here["shape"].isin(CLASSIFICATIONS).to_numpy() & (choose == "one")
     counts = labels["class_name"].value_counts()
     classes = sorted({*counts.index, *here["class_name"].unique()})
     expected = expected_objects(
-        pictures,
+        images,
         scores,
         _places(here["class_name"], classes),
         len(image_ids),
@@ -99,7 +101,7 @@ def gather(
         vectors=vectors,
         usable=usable,
         asked_vectors=asked_vectors,
-        pictures=pictures[~one_of],
+        images=images[~one_of],
         scores=scores[~one_of],
         chances=_chances(here[one_of], image_ids),
         expected=expected,

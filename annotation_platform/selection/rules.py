@@ -1,4 +1,4 @@
-"""The rules by which images are chosen, and how far each group of look-alikes is covered."""
+"""The rules by which images are chosen, and how far each group of near-duplicates is covered."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -124,7 +124,7 @@ def diverse(board: Board, wanted: int) -> list[Pick]:
     candidates, rows = board.candidates, board.open()
     rows = rows[candidates.usable[rows]]
     rows = board.best_of_groups(rows, np.zeros(len(rows)))
-    # A pool without look-alikes is not copied.
+    # A pool without near-duplicates is not copied.
     vectors = candidates.vectors if len(rows) == len(candidates) else candidates.vectors[rows]
     chosen = farthest_first(vectors, wanted, known=board.covered())
     return [Pick(int(rows[one]), "diverse", UNLIKE) for one in chosen]
@@ -142,7 +142,7 @@ def outlying(board: Board, wanted: int, scores: FloatArray) -> list[Pick]:
     ]  # fmt: skip
 
 
-def by_lot(board: Board, wanted: int, rng: np.random.Generator) -> list[Pick]:
+def at_random(board: Board, wanted: int, rng: np.random.Generator) -> list[Pick]:
     """Return images drawn by lot, one of a group."""
     rows = rng.permutation(board.open())
     _, first = np.unique(board.candidates.groups[rows], return_index=True)

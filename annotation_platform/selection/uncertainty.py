@@ -1,4 +1,4 @@
-"""How unsure a model is of a picture, by calibrated scores: what a person's answer would settle.
+"""How unsure a model is of an image, by calibrated scores: what a person's answer would settle.
 
 The measures mean what they say only of calibrated scores: of a hundred boxes with a score of 0.8
 eighty are right. Over raw scores they are swamped by junk boxes.
@@ -22,14 +22,14 @@ _AMBIGUOUS = (0.2, 0.8)
 
 
 def box_uncertainty(
-    pictures: npt.NDArray[np.int64], scores: FloatArray, count: int, *, measure: str
+    images: npt.NDArray[np.int64], scores: FloatArray, count: int, *, measure: str
 ) -> FloatArray:
-    """Return how unsure the proposals of each picture are, ``(count,)`` and at least 0.
+    """Return how unsure the proposals of each image are, ``(count,)`` and at least 0.
 
     A box is one question with two answers, right with probability ``p`` or wrong, and the binary
     entropy is ``-p log2 p - (1 - p) log2 (1 - p)`` bits (Settles, "Active Learning Literature
-    Survey", 2009; over the boxes of a picture as Brust, Käding and Denzler, "Active Learning for
-    Deep Object Detection", 2019). A picture without proposals leaves nothing unsure: 0, but for
+    Survey", 2009; over the boxes of an image as Brust, Käding and Denzler, "Active Learning for
+    Deep Object Detection", 2019). An image without proposals leaves nothing unsure: 0, but for
     ``least_confidence``, which is 1 there.
 
     - ``expected_errors``: sum of ``min(p, 1 - p)``: how many of the boxes are wrongly kept or
@@ -39,33 +39,33 @@ def box_uncertainty(
     - ``ambiguous_boxes``: how many have ``p`` from 0.2 to 0.8.
 
     Args:
-        pictures: ``(N,)`` which of the ``count`` pictures each box is in.
+        images: ``(N,)`` which of the ``count`` images each box is in.
         scores: ``(N,)`` calibrated probabilities; one that is no number is left out.
-        count: how many pictures there are.
+        count: how many images there are.
         measure: one of ``BOX_MEASURES``.
     """
     finite = np.isfinite(scores)
-    pictures, right = pictures[finite], np.clip(scores[finite], 0.0, 1.0)
+    images, right = images[finite], np.clip(scores[finite], 0.0, 1.0)
     if measure in {"expected_errors", "ambiguous_boxes"}:
         low, high = _AMBIGUOUS
         ambiguous = ((right >= low) & (right <= high)).astype(np.float64)
         each = np.minimum(right, 1 - right) if measure == "expected_errors" else ambiguous
-        return _sums(pictures, each, count)
+        return _sums(images, each, count)
     if measure == "least_confidence":
-        return 1.0 - _largest(pictures, right, count)
+        return 1.0 - _largest(images, right, count)
     bits = binary_entropy(right)
     if measure == "max_entropy":
-        return _largest(pictures, bits, count)
-    total = _sums(pictures, bits, count)
+        return _largest(images, bits, count)
+    total = _sums(images, bits, count)
     if measure == "sum_entropy":
         return total
     if measure == "mean_entropy":
-        return np.asarray(total / np.maximum(np.bincount(pictures, minlength=count), 1))
+        return np.asarray(total / np.maximum(np.bincount(images, minlength=count), 1))
     raise ValueError(f"{measure!r} is none of {', '.join(BOX_MEASURES)}")
 
 
-def choice_uncertainty(probabilities: FloatArray, *, measure: str) -> FloatArray:
-    """Return how unsure a classifier is of each picture, ``(N,)`` and at least 0.
+def classification_uncertainty(probabilities: FloatArray, *, measure: str) -> FloatArray:
+    """Return how unsure a classifier is of each image, ``(N,)`` and at least 0.
 
     ``entropy`` in bits; ``least_confidence``: 1 less the likeliest one's probability.
 
@@ -91,20 +91,20 @@ def binary_entropy(right: FloatArray) -> FloatArray:
 
 
 def expected_objects(
-    pictures: npt.NDArray[np.int64],
+    images: npt.NDArray[np.int64],
     scores: FloatArray,
     classes: npt.NDArray[np.int64],
     count: int,
     *,
     class_count: int,
 ) -> FloatArray:
-    """Return how many objects of each class each picture is expected to show, ``(count, C)``.
+    """Return how many objects of each class each image is expected to show, ``(count, C)``.
 
     The sum of the calibrated scores of a class's boxes; a box whose score is no number is left
     out. Arguments as in `box_uncertainty`; ``classes``, ``(N,)``, is each box's, from 0 to C - 1.
     """
     kept = np.isfinite(scores)
-    cells = pictures[kept] * class_count + classes[kept]
+    cells = images[kept] * class_count + classes[kept]
     right = np.clip(scores[kept], 0.0, 1.0)
     return _sums(cells, right, count * class_count).reshape(count, class_count)
 
@@ -113,7 +113,7 @@ def _sums(places: npt.NDArray[np.int64], values: FloatArray, count: int) -> Floa
     return np.bincount(places, weights=values, minlength=count).astype(np.float64)
 
 
-def _largest(pictures: npt.NDArray[np.int64], values: FloatArray, count: int) -> FloatArray:
+def _largest(images: npt.NDArray[np.int64], values: FloatArray, count: int) -> FloatArray:
     largest = np.zeros(count)
-    np.maximum.at(largest, pictures, values)
+    np.maximum.at(largest, images, values)
     return largest

@@ -113,14 +113,14 @@ class DagsterServers:
 
     def query(self, text: str, **variables: Any) -> dict[str, Any]:
         """Return the data of a GraphQL query to the webserver."""
-        answer = httpx.post(
+        response = httpx.post(
             f"{self.url}/graphql",
             json={"query": text, "variables": variables},
             trust_env=False,
             timeout=60.0,
         )
-        answer.raise_for_status()
-        data: dict[str, Any] = answer.json()["data"]
+        response.raise_for_status()
+        data: dict[str, Any] = response.json()["data"]
         return data
 
     def __enter__(self) -> Self:

@@ -18,7 +18,7 @@ from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.backends.registry import labeling_of
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.pages import render_page
-from annotation_platform.policy import read_params
+from annotation_platform.policy import read_policy
 from annotation_platform.reporting.round_page import render_round
 from annotation_platform.reporting.status import round_states
 from annotation_platform.servers.child import LOOPBACK, usable_port
@@ -43,7 +43,7 @@ _ASKED = {"people": lambda key: key, "reviewers": review_round}
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _Response:
     status: int
     kind: str
     body: bytes
@@ -66,7 +66,7 @@ class FrontPage:
         """The address of the page."""
         return f"http://{LOOPBACK}:{self.port}"
 
-    def answer(self, path: str) -> _Answer:
+    def respond(self, path: str) -> _Response:
         """Return what stands under a path; what is not there is 404 and says so."""
         parts = [unquote(part) for part in urlsplit(path).path.split("/") if part]
         try:
@@ -77,11 +77,11 @@ class FrontPage:
             if len(parts) > 2 and parts[0] == "versions":
                 return self._versions.file(parts[1], "/".join(parts[2:]))
         except AnnotationPlatformError as error:
-            return _Answer(404, "text/plain; charset=utf-8", f"{error}\n".encode())
-        return _Answer(404, "text/plain", b"There is no such page.\n")
+            return _Response(404, "text/plain; charset=utf-8", f"{error}\n".encode())
+        return _Response(404, "text/plain", b"There is no such page.\n")
 
     def _front(self) -> str:
-        policy = read_params(self._settings.params_path)
+        policy = read_policy(self._settings.policy_path)
         rows = round_states(self._lake, drift_gate=policy.drift.gate)[::-1]
         return render_page(
             __package__,
@@ -97,7 +97,7 @@ class FrontPage:
         project = _ASKED.get(str(row["waits_for"]))
         if project is None:
             return ""
-        policy = read_params(self._settings.params_path)
+        policy = read_policy(self._settings.policy_path)
         try:
             labeling = labeling_of(self._settings, self._lake.store, policy)
             return labeling.round_url(project(str(row["round"])))
@@ -106,7 +106,7 @@ class FrontPage:
             return ""
 
     def _round(self, round_id: str) -> str:
-        return render_round(self._lake, round_id, read_params(self._settings.params_path))
+        return render_round(self._lake, round_id, read_policy(self._settings.policy_path))
 
     @property
     def _lake(self) -> Lake:
@@ -148,9 +148,9 @@ def _handler(page: FrontPage) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             """Answer with a page."""
             if self.headers.get("Host", "") in hosts:
-                found = page.answer(self.path)
+                found = page.respond(self.path)
             else:
-                found = _Answer(403, "text/plain", b"Only this machine's own names.\n")
+                found = _Response(403, "text/plain", b"Only this machine's own names.\n")
             self.send_response(found.status)
             self.send_header("Content-Type", found.kind)
             self.send_header("Content-Length", str(len(found.body)))
@@ -173,7 +173,7 @@ class _VersionFiles:
     settings: Settings
     _listings: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def file(self, version: str, path: str) -> _Answer:
+    def file(self, version: str, path: str) -> _Response:
         """Return a file of a version; a PublishError if there is no such version."""
         from annotation_platform.versioning.mirror import open_registry
         from annotation_platform.versioning.registry import read_manifest
@@ -185,8 +185,8 @@ class _VersionFiles:
             self._listings[version] = self._remote.read_folder(manifest.folder_md5)
         md5 = self._listings[version].get(path)
         if md5 is None or kind is None:
-            return _Answer(404, "text/plain", b"The version has no such page or picture.\n")
-        return _Answer(200, kind, self._remote.read_whole(md5, path))
+            return _Response(404, "text/plain", b"The version has no such page or image.\n")
+        return _Response(200, kind, self._remote.read_whole(md5, path))
 
     @property
     def _remote(self) -> "DvcRemote":
@@ -197,8 +197,8 @@ class _VersionFiles:
         return open_remote(registry, self.settings.remote_url)
 
 
-def _html(text: str) -> _Answer:
-    return _Answer(200, _HTML, text.encode())
+def _html(text: str) -> _Response:
+    return _Response(200, _HTML, text.encode())
 
 
 _STYLE = """\

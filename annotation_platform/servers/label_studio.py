@@ -91,7 +91,7 @@ class LabelStudioServer:
 
     Args:
         folder: Where Label Studio keeps its database and keys; made readable to its owner only.
-        document_root: The lake, where it is a folder: pictures under its ``images`` folder are
+        document_root: The lake, where it is a folder: images under its ``images`` folder are
             shown to members. With None no file of this machine is.
         secrets_path: JSON file (mode 0600) in which the administrator's password and token
             are kept under ``label_studio``; drawn on the first boot.
@@ -253,13 +253,13 @@ class LabelStudioServer:
 
     def _check_administrator(self) -> None:
         # Label Studio gives a password and a token to a new administrator only.
-        answer = httpx.get(
+        response = httpx.get(
             f"{self.url}/api/current-user/whoami",
             headers={"Authorization": f"Token {self.administrator.token}"},
             trust_env=False,
             timeout=30.0,
         )
-        if answer.status_code != 200:
+        if response.status_code != 200:
             raise SettingsError(
                 f"Label Studio's data in {self._folder} belongs to other secrets than those in "
                 f"{self._secrets_path}. Put the file back that was there when the data was made, "

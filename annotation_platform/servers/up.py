@@ -11,12 +11,12 @@ from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.image_sources import private_endpoint
 from annotation_platform.labeling.backends.label_studio.running import TOKEN_VARIABLE
-from annotation_platform.policy import read_params
+from annotation_platform.policy import read_policy
 from annotation_platform.servers.dagster import DagsterServers
 from annotation_platform.servers.front_page import front_page
 from annotation_platform.servers.home import locked_home
 from annotation_platform.servers.label_studio import LabelStudioServer
-from annotation_platform.servers.webhooks import received_hints, registered_webhooks
+from annotation_platform.servers.webhooks import received_change_signals, registered_webhooks
 from annotation_platform.settings import Settings
 from annotation_platform.storage.s3 import Bucket, is_s3
 from annotation_platform.versioning.mirror import open_registry
@@ -44,13 +44,13 @@ def serve(
         SettingsError: the home cannot be written, the policy is wrong, a bucket cannot be used, or
             a server does not start.
     """
-    policy = read_params(settings.params_path)
+    policy = read_policy(settings.policy_path)
     # Found now, before anybody has worked, and not at the first release.
     check_registry(open_registry(settings.registry_place, settings.mirrors_path))
     with ExitStack() as stack:
         stack.enter_context(locked_home(settings.home_path))
         _make_home(settings)
-        secret = stack.enter_context(received_hints(settings))
+        secret = stack.enter_context(received_change_signals(settings))
         shown = settings.shown_url if policy.masking.classes else settings.lake_url
         url, token = _label_studio(stack, settings, shown, label_studio_port, say)
         settings = settings.model_copy(update={"label_studio_url": url})
@@ -88,7 +88,7 @@ def _label_studio(
 ) -> tuple[str, str]:
     """Return address and token of the Label Studio to use; one of our own ends with ``stack``.
 
-    ``shown`` is where the pictures are that it may show: it reaches no others.
+    ``shown`` is where the images are that it may show: it reaches no others.
     """
     token = settings.label_studio_token.get_secret_value()
     if token:

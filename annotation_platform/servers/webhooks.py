@@ -12,11 +12,11 @@ from annotation_platform.errors import AnnotationPlatformError, LabelingError
 from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.webhooks import (
-    HintReceiver,
+    ChangeSignalReceiver,
     check_webhooks,
     register_webhooks,
 )
-from annotation_platform.labeling.change_signals import Hints
+from annotation_platform.labeling.change_signals import ChangeSignals
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.settings import Settings
 
@@ -25,7 +25,7 @@ _PATIENCE_SECONDS = 10.0
 
 
 @contextmanager
-def received_hints(settings: Settings) -> Iterator[str]:
+def received_change_signals(settings: Settings) -> Iterator[str]:
     """Take webhooks as hints until the block ends; yield the secret that they must hold.
 
     The secret is that of the settings, or one that is drawn now and kept nowhere but in this
@@ -39,8 +39,8 @@ def received_hints(settings: Settings) -> Iterator[str]:
         yield ""
         return
     secret = settings.webhook_secret.get_secret_value() or secrets.token_hex(20)
-    hints = Hints(settings.hints_path)
-    with HintReceiver(
+    hints = ChangeSignals(settings.change_signals_path)
+    with ChangeSignalReceiver(
         secret=secret,
         on_hint=lambda _: hints.give(),
         host=settings.webhook_host,

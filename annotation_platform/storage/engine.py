@@ -203,7 +203,7 @@ def _start_ray(address: str) -> None:
 
 @cache
 def _keep_freed_memory() -> None:
-    """Have this process reuse the memory of one picture for the next.
+    """Have this process reuse the memory of one image for the next.
 
     The GNU C library otherwise hands it back each time and is given it anew page by page: a
     quarter of the cleaning pass. Others have no ``mallopt``.

@@ -7,7 +7,7 @@ def raw_key(image_id: str) -> str:
 
 
 def image_key(image_id: str, extension: str) -> str:
-    """Return the lake's key of the cleaned picture: what models see, and people unless masked."""
+    """Return the lake's key of the cleaned image: what models see, and people unless masked."""
     return f"images/{image_id}.{extension}"
 
 
@@ -19,7 +19,7 @@ It is built like a lake, with ``images`` in it, so that it can be handed to a se
 
 
 def shown_key(image_id: str, masks: str, extension: str) -> str:
-    """Return the lake's key of a picture as people see it; ``masks`` names what is masked."""
+    """Return the lake's key of an image as people see it; ``masks`` names what is masked."""
     return f"{SHOWN}/images/{image_id}-{masks}.{extension}"
 
 

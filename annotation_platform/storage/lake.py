@@ -26,10 +26,10 @@ class Lake:
         """The tables, by name and round."""
         return RoundTables(self.store)
 
-    def picture(self, image_id: str, extension: str) -> bytes:
+    def image(self, image_id: str, extension: str) -> bytes:
         """Return the bytes of a cleaned image."""
         return self.store.get(image_key(image_id, extension))
 
-    def picture_path(self, image_id: str, extension: str) -> Path:
+    def image_path(self, image_id: str, extension: str) -> Path:
         """Return a file with the bytes of a cleaned image."""
         return self.store.local_path(image_key(image_id, extension))

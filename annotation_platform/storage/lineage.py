@@ -30,7 +30,7 @@ class Entries:
 
 
 @dataclass(frozen=True)
-class MadeOf:
+class TableInputs:
     """What one round of a table was made of.
 
     Attributes:
@@ -44,7 +44,7 @@ class MadeOf:
     settings: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, content: dict[str, Any]) -> "MadeOf":
+    def of(cls, content: dict[str, Any]) -> "TableInputs":
         """Return what ``asdict`` has taken apart."""
         journals = {folder: Entries(**each) for folder, each in content["journals"].items()}
         return cls(content["tables"], journals, content["settings"])
@@ -93,7 +93,7 @@ class Lineage:
             )
         return data
 
-    def write(self, name: str, round_id: str, digest: str, made_of: MadeOf) -> None:
+    def write(self, name: str, round_id: str, digest: str, made_of: TableInputs) -> None:
         """Note what a table with this digest was made of; what was noted first stands.
 
         The same content may come of other inputs too, and either of them explains it.
@@ -101,12 +101,12 @@ class Lineage:
         text = json.dumps(asdict(made_of), indent=1, sort_keys=True, ensure_ascii=False)
         self._store.create(_key(name, round_id, digest), text.encode() + b"\n")
 
-    def read(self, name: str, round_id: str, digest: str) -> MadeOf | None:
+    def read(self, name: str, round_id: str, digest: str) -> TableInputs | None:
         """Return what the table with this digest was made of; None if it was never noted."""
         key = _key(name, round_id, digest)
-        return MadeOf.of(json.loads(self._store.get(key))) if self._store.exists(key) else None
+        return TableInputs.of(json.loads(self._store.get(key))) if self._store.exists(key) else None
 
-    def is_noted(self, name: str, round_id: str) -> bool:
+    def is_recorded(self, name: str, round_id: str) -> bool:
         """Return whether the lake knows what any state of a table was made of."""
         return any(True for _ in self._store.list(f"lineage/{name}/{round_id}"))
 
@@ -121,7 +121,7 @@ class StoreAsOf:
     """
 
     store: ObjectStore
-    made_of: MadeOf
+    made_of: TableInputs
     written: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     def put(self, key: str, data: bytes) -> None:
@@ -189,7 +189,7 @@ class StoreAsOf:
 
     def arrow_place(self) -> tuple[fs.FileSystem, str]:
         """Refuse: Arrow would see the tables of now."""
-        raise DataError("the catalogue knows the tables of now only.")
+        raise DataError("the catalog knows the tables of now only.")
 
 
 def journal_entries(store: ObjectStore, folders: Iterable[str]) -> dict[str, Entries]:
@@ -198,7 +198,7 @@ def journal_entries(store: ObjectStore, folders: Iterable[str]) -> dict[str, Ent
 
 
 def entries_of(entries: Sequence[bytes]) -> Entries:
-    """Return the entries of a journal as ``MadeOf`` notes them."""
+    """Return the entries of a journal as ``TableInputs`` notes them."""
     return Entries(len(entries), hashlib.sha256(b"".join(entries)).hexdigest())
 
 

@@ -38,7 +38,7 @@ class RoundTables:
         self._store = store
         self._noted = noted
 
-    def noting(self, noted: dict[str, str]) -> "RoundTables":
+    def recording(self, noted: dict[str, str]) -> "RoundTables":
         """Return the same tables, with every file that is used put into ``noted``."""
         return RoundTables(self._store, noted)
 

@@ -139,12 +139,12 @@ class Bucket:
         """
         with self._explained(key):
             condition = {"IfMatch": f'"{etag}"'} if etag else {}
-            answer = self.client.get_object(Bucket=self.name, Key=self._prefix + key, **condition)
-            size = int(answer["ContentLength"])
+            response = self.client.get_object(Bucket=self.name, Key=self._prefix + key, **condition)
+            size = int(response["ContentLength"])
             if maximum_bytes and size > maximum_bytes:
-                answer["Body"].close()
+                response["Body"].close()
                 raise DataError(f"{key}: has {size} bytes, at most {maximum_bytes} are read")
-            data: bytes = answer["Body"].read()
+            data: bytes = response["Body"].read()
         return data
 
     def put(self, key: str, data: bytes) -> None:
@@ -244,8 +244,8 @@ class Bucket:
 
     def _version(self, name: str, version: str) -> bytes:
         with self._explained(name.removeprefix(self._prefix)):
-            answer = self.client.get_object(Bucket=self.name, Key=name, VersionId=version)
-            data: bytes = answer["Body"].read()
+            response = self.client.get_object(Bucket=self.name, Key=name, VersionId=version)
+            data: bytes = response["Body"].read()
         return data
 
     def _remove_versions(
@@ -300,7 +300,7 @@ class S3ObjectStore:
 
     Args:
         bucket: the lake's root.
-        cache: where `local_path` puts copies. Pictures never change under their key, so theirs
+        cache: where `local_path` puts copies. Images never change under their key, so theirs
             are kept; of anything else the newest content is fetched anew.
     """
 
@@ -377,8 +377,8 @@ class S3ObjectStore:
         return place, self.bucket.url.removeprefix("s3://")
 
 
-def _age(modified_at: datetime, answer: dict[str, Any]) -> float:
-    said = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+def _age(modified_at: datetime, response: dict[str, Any]) -> float:
+    said = response["ResponseMetadata"]["HTTPHeaders"].get("date")
     now = parsedate_to_datetime(said) if said else datetime.now(UTC)
     return max(0.0, (now - modified_at).total_seconds())
 

@@ -5,17 +5,17 @@ at the paths of its files and at what was rendered for it. ``audit_files`` reads
 that a reader gets. Both find the same by the same names; what files say is in ``audited_files.py``.
 
 ===============================  ==================================================================
-groups_in_two_splits             groups of look-alikes with pictures in more than one split
-contents_in_two_splits           contents, by MD5, of pictures in more than one split
-kept_together_in_two_splits      values of metadata which the policy keeps together, of pictures in
+groups_in_two_splits             groups of near-duplicates with images in more than one split
+contents_in_two_splits           contents, by MD5, of images in more than one split
+kept_together_in_two_splits      values of metadata which the policy keeps together, of images in
                                  more than one split
 boxes_outside_image              regions without area or with an edge outside their image; of a
                                  rotated box only the centre must be inside, a keypoint has no area
 labels_not_in_data_yaml          labels whose class data.yaml lacks or has under another id, and
                                  lines of YOLO texts whose number it lacks
-images_without_label_file        pictures without a YOLO text
-label_files_without_image        YOLO texts without a picture
-images_in_some_formats_only      images that pictures, tables and COCO do not all have in a split
+images_without_label_file        images without a YOLO text
+label_files_without_image        YOLO texts without an image
+images_in_some_formats_only      images that images, tables and COCO do not all have in a split
 boxes_in_some_formats_only       boxes that tables, YOLO and COCO do not all have in a split
 ===============================  ==================================================================
 """
@@ -64,7 +64,7 @@ def audit_folder(
 
     Args:
         frame: the ``training_set`` table, sorted by image.
-        files: every path of the version, of pictures with their MD5.
+        files: every path of the version, of images with their MD5.
         texts: ``data.yaml``, all COCO files, and what else was rendered; YOLO texts and shards
             that are as in the version before were audited then.
         keep_together: columns, or fields of ``other_metadata``, whose equal values share a split.
@@ -89,7 +89,7 @@ def audit_files(
     """Return what ``audit_folder`` does, having read every label in all three formats.
 
     It takes seconds for large versions. Arguments are the same, with all files that are no
-    pictures among ``texts``; file names and classes in COCO are compared one by one.
+    images among ``texts``; file names and classes in COCO are compared one by one.
     """
     classes = DataYaml.read(texts)
     coco = [CocoFile.read(texts, split, classes) for split in SPLITS]
@@ -118,17 +118,17 @@ def _audit(
         "groups_in_two_splits": _in_two_splits(
             codes_of(labels.of_images("group_id"))[0], where.images
         ),
-        "contents_in_two_splits": _in_two_splits(codes_of(where.md5s)[0], where.pictures),
+        "contents_in_two_splits": _in_two_splits(codes_of(where.md5s)[0], where.image_files),
         KEPT_TOGETHER: sum(
             _in_two_splits(_values(labels, name), where.images) for name in keep_together
         ),
         "boxes_outside_image": _outside(labels, regions),
         "labels_not_in_data_yaml": int((class_places == classes.unknown).sum() + yolo[:, -1].sum()),
         "images_without_label_file": where.without_text,
-        "label_files_without_image": where.without_picture,
+        "label_files_without_image": where.without_image_file,
         "images_in_some_formats_only": where.different
         + sum(
-            file.different_images(where.paths.filter(pa.array(where.pictures == place)))
+            file.different_images(where.paths.filter(pa.array(where.image_files == place)))
             for place, file in enumerate(coco)
         ),
         "boxes_in_some_formats_only": int(
@@ -140,31 +140,31 @@ def _audit(
 
 @dataclass(frozen=True)
 class _Where:
-    """The split that each picture lies in, and each image with it, as places in ``SPLITS``.
+    """The split that each image lies in, and each image with it, as places in ``SPLITS``.
 
-    An image lies where its picture does, whatever the tables say; without one at -1.
+    An image lies where its image does, whatever the tables say; without one at -1.
     """
 
     paths: pa.Array
     md5s: pa.ChunkedArray
     texts: pa.Array  # paths of YOLO texts
-    pictures: Codes
+    image_files: Codes
     images: Codes
-    different: int  # pictures that the tables do not have there, and the other way round
+    different: int  # images that the tables do not have there, and the other way round
     without_text: int
-    without_picture: int
+    without_image_file: int
 
     @classmethod
     def of(cls, labels: Labels, files: Mapping[str, str]) -> "_Where":
         names = pa.array(files.keys(), pa.large_string())
-        is_picture = pc.starts_with(names, "images/")
-        paths = names.filter(is_picture)
-        md5s = pa.chunked_array([pa.array(files.values(), pa.large_string()).filter(is_picture)])
+        is_image = pc.starts_with(names, "images/")
+        paths = names.filter(is_image)
+        md5s = pa.chunked_array([pa.array(files.values(), pa.large_string()).filter(is_image)])
         texts = names.filter(pc.starts_with(names, "labels/"))
-        expected = labels.picture_paths.combine_chunks()
+        expected = labels.image_paths.combine_chunks()
         at = pc.index_in(paths, value_set=expected)
         if not at.null_count and len(paths) == len(expected):
-            # The tables are right about every picture, as they should be.
+            # The tables are right about every image, as they should be.
             images = labels.splits_of_images
             needed, splits, different = labels.text_paths, images[at.to_numpy()], 0
         else:
@@ -175,11 +175,11 @@ class _Where:
             images = np.append(splits, -1)[pc.fill_null(found, -1).to_numpy()]
             different = int((~_are_in(paths, expected)).sum() + (~_are_in(expected, paths)).sum())
         have_text = _are_in(needed, texts)
-        without_picture = 0
+        without_image_file = 0
         if len(texts) != have_text.sum():
-            without_picture = int((~_are_in(texts, needed)).sum())
+            without_image_file = int((~_are_in(texts, needed)).sum())
         lacking = int((~have_text).sum())
-        return cls(paths, md5s, texts, splits, images, different, lacking, without_picture)
+        return cls(paths, md5s, texts, splits, images, different, lacking, without_image_file)
 
 
 def _are_in(names: Any, others: Any) -> Flags:

@@ -96,8 +96,8 @@ class Labels:
         return np.array([*map(split_place, names.to_pylist()), -1], dtype=np.int64)[codes]
 
     @property
-    def picture_paths(self) -> pa.ChunkedArray:
-        """Where the picture of each image should be."""
+    def image_paths(self) -> pa.ChunkedArray:
+        """Where the image of each image should be."""
         return _joined(self._stems("images"), self.of_images("extension"), ".")
 
     @property
@@ -188,7 +188,7 @@ class CocoFile:
         return cls(len(names), len(boxes), frozenset(names.values()), by_class)
 
     def different_images(self, paths: pa.ChunkedArray) -> int:
-        """Return how many of the pictures, or of its images, the other lacks."""
+        """Return how many of the images, or of its images, the other lacks."""
         if self.file_names is None:
             return abs(self.images - len(paths))
         return len(self.file_names.symmetric_difference(paths.to_pylist()))

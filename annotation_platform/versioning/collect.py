@@ -11,10 +11,10 @@ from annotation_platform.versioning.git import Git, Registry, as_git
 from annotation_platform.versioning.registry import VersionInfo, list_versions
 from annotation_platform.versioning.remote import DvcRemote, registry_lock
 from annotation_platform.versioning.sharing import (
-    forget_registries,
-    noted_registries,
+    delete_registries,
     notes_named,
     other_registries,
+    recorded_registries,
 )
 from annotation_platform.versioning.source import default_remote
 from annotation_platform.versioning.verify import names_of_untagged
@@ -82,7 +82,7 @@ def collect_garbage(
                 f"{git.where}: {lacks}, so nobody can tell what is needed. Run `git fetch --tags` "
                 "there, or set ANNOTATION_REGISTRY to the repository that has all of them."
             )
-        forgotten, notes = notes_named(remote, forget), noted_registries(remote)
+        forgotten, notes = notes_named(remote, forget), recorded_registries(remote)
         registries = [git, *other_registries(remote, git, others, reach, forgotten=forgotten)]
         seen = [each.text("for-each-ref") for each in registries]
         named: set[str] = set()
@@ -100,14 +100,14 @@ def collect_garbage(
                         f"{each.where}: it changed while objects were counted, and nothing was "
                         "taken away. Run again."
                     )
-            if noted_registries(remote) != notes:
+            if recorded_registries(remote) != notes:
                 raise PublishError(
                     f"{remote.url}: another registry began to publish there, and nothing was taken "
                     "away. Run again."
                 )
             remote.remove(removed)
         if not dry_run:
-            forget_registries(remote, forgotten)
+            delete_registries(remote, forgotten)
     return Collected(len(infos), len(named & present), removed, tuple(sorted(young)))
 
 

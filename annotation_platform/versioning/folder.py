@@ -25,7 +25,7 @@ from annotation_platform.versioning.label_tree import labels_root
 from annotation_platform.versioning.reuse import (
     KEPT,
     LastVersion,
-    find_what_stays,
+    find_reusable,
     is_in,
     no_version,
     render_coco_again,
@@ -38,7 +38,7 @@ __all__ = ["Folder", "FolderFacts", "ImageFile", "build_folder", "image_files"]
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One picture of the folder, known by its MD5 since cleaning and not read again."""
+    """One image of the folder, known by its MD5 since cleaning and not read again."""
 
     path: str  # within the folder
     image_id: str
@@ -49,9 +49,9 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class Folder:
-    """The content of a version: rendered files by path, pictures by MD5, and their counts.
+    """The content of a version: rendered files by path, images by MD5, and their counts.
 
-    ``kept`` are the files that are as they were in the version before, path to MD5, pictures among
+    ``kept`` are the files that are as they were in the version before, path to MD5, images among
     them; they are neither in ``texts`` nor in ``images``. ``byte_size`` is that of all.
     """
 
@@ -75,7 +75,7 @@ def build_folder(
 ) -> Folder:
     """Return what a version of ``training_set`` consists of; the order of its rows is no matter.
 
-    Beside the pictures: ``labels/`` and ``data.yaml`` (YOLO), ``coco/``, ``annotations/`` (Parquet,
+    Beside the images: ``labels/`` and ``data.yaml`` (YOLO), ``coco/``, ``annotations/`` (Parquet,
     sharded by the first digit of the image id), and the card. With ``last``, the same files come of
     rendering what has changed since. ``keep_together`` names metadata whose equal values the audit
     looks for in two splits.
@@ -89,10 +89,10 @@ def build_folder(
         raise PublishError("the training set is empty: there is nothing to publish yet.")
     frame = _sorted(training_set)
     last = last or no_version(frame)
-    stays = find_what_stays(frame, last.training_set)
+    stays = find_reusable(frame, last.training_set)
     if not stays.now.any():
         last = no_version(frame)
-        stays = find_what_stays(frame, last.training_set)
+        stays = find_reusable(frame, last.training_set)
     changed, left = frame[~stays.now], last.training_set[~stays.before]
     _check(changed, frame[stays.now], ontology)
     dataset = Dataset.from_training_set(changed, ontology)
@@ -144,7 +144,7 @@ def _md5s(texts: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def image_files(frame: pd.DataFrame) -> list[ImageFile]:
-    """Return the pictures of a training set, by path."""
+    """Return the images of a training set, by path."""
     images = frame.drop_duplicates("image_id")
     names = ["split", "image_id", "extension", "stored_md5", "stored_bytes"]
     rows = zip(*(images[name].tolist() for name in names), strict=True)

@@ -1,4 +1,4 @@
-"""A published version in three lines of a notebook: labels as a table, pictures as samples."""
+"""A published version in three lines of a notebook: labels as a table, images as samples."""
 
 import hashlib
 import re
@@ -12,7 +12,7 @@ import pandas as pd
 
 from annotation_platform.curation.balance import Balance, balance_images
 from annotation_platform.errors import PublishError
-from annotation_platform.policy import parse_params
+from annotation_platform.policy import parse_policy
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING
 from annotation_platform.settings import read_settings
@@ -34,7 +34,7 @@ class LoadedVersion:
     """One version of a dataset.
 
     ``labels`` is its ``training_set`` table: a row a label, with the split of its image and what
-    is known of it; an image without any label has one row with ``shape`` = ``none``. Pictures are
+    is known of it; an image without any label has one row with ``shape`` = ``none``. Images are
     fetched when they are first asked for.
     """
 
@@ -92,7 +92,7 @@ class LoadedVersion:
         size: int | None = None,
         seed: int = 0,
     ) -> Balance:
-        """Return training pictures with these shares of classes, or of another column's values.
+        """Return training images with these shares of classes, or of another column's values.
 
         ``torch("train", image_ids=version.balanced({"cat": 0.5, "dog": 0.5}).image_ids)`` trains on
         them; see `balance_images`.
@@ -137,7 +137,7 @@ def load(
     return LoadedVersion(
         tag=version,
         manifest=manifest,
-        ontology=parse_params(params.decode(), where=f"{version}: params.yaml").ontology,
+        ontology=parse_policy(params.decode(), where=f"{version}: params.yaml").ontology,
         labels=version_labels(remote_there, files, where=version),
         registry=source,
         remote_url=remote,

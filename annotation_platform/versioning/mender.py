@@ -1,7 +1,7 @@
 """Lost files of versions, found in the lake again."""
 
 from annotation_platform.errors import AnnotationPlatformError
-from annotation_platform.policy import parse_params
+from annotation_platform.policy import parse_policy
 from annotation_platform.schema.tables import DatasetVersions, TrainingSet
 from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.lake import Lake
@@ -12,10 +12,10 @@ from annotation_platform.versioning.uploading import Source
 
 
 class LakeMender:
-    """Finds lost files of versions in the lake: pictures by their id, the rest rendered again.
+    """Finds lost files of versions in the lake: images by their id, the rest rendered again.
 
     Args:
-        lake: where pictures and tables are.
+        lake: where images and tables are.
         versions: where the versions are.
     """
 
@@ -26,10 +26,10 @@ class LakeMender:
 
     def __call__(self, path: str, md5: str) -> Source | None:
         """Return where the content of a file of a version can be had, or None."""
-        picture = IMAGE_PATH.fullmatch(path)
-        if picture and self._lake.store.exists(image_key(picture["image"], picture["extension"])):
-            stored = self._lake.picture_path(picture["image"], picture["extension"])
-            return Source(stored, f"image {picture['image']}")
+        image = IMAGE_PATH.fullmatch(path)
+        if image and self._lake.store.exists(image_key(image["image"], image["extension"])):
+            stored = self._lake.image_path(image["image"], image["extension"])
+            return Source(stored, f"image {image['image']}")
         if self._rendered is None:
             self._rendered = self._render()
         return self._rendered.get(md5)
@@ -43,12 +43,12 @@ class LakeMender:
             text = git.read(tag, "params.yaml")
             if text is None:
                 continue
-            ontology = parse_params(text.decode(), where=f"{tag}: params.yaml").ontology
+            ontology = parse_policy(text.decode(), where=f"{tag}: params.yaml").ontology
             try:
                 frame = tables.read(TrainingSet, round_id)
                 folder = build_folder(frame, ontology, name=tag.partition("@")[0])
             except AnnotationPlatformError:
                 # Built anew since then, or taken away: it does not help this version.
                 continue
-            found |= name_objects(folder, self._lake.picture_path).texts
+            found |= name_objects(folder, self._lake.image_path).texts
         return found

@@ -40,16 +40,16 @@ from annotation_platform.versioning.remote import (
     registry_lock,
 )
 from annotation_platform.versioning.reuse import LastVersion, last_version, rendering_digest
-from annotation_platform.versioning.sharing import note_registry
+from annotation_platform.versioning.sharing import record_registry
 from annotation_platform.versioning.source import find_code, version_config
 from annotation_platform.versioning.uploading import InBucket, Source
 
 _ATTEMPTS = 50
 IMAGE_PATH = re.compile(r"images/(?P<split>[^/]+)/(?P<image>.+)\.(?P<extension>[^./]+)")
-"""The path of a picture in a version."""
+"""The path of an image in a version."""
 
 ImagePath = Callable[[str, str], Path | InBucket]
-"""Where the stored picture with an id and extension lies."""
+"""Where the stored image with an id and extension lies."""
 
 
 @dataclass(frozen=True)
@@ -77,21 +77,21 @@ class FolderObjects:
     labels_root: str
     audits: dict[str, int]
     texts: dict[str, Source] = field(repr=False)  # by MD5, the folder object among them
-    pictures: dict[str, ImageFile] = field(repr=False)  # by MD5
+    images: dict[str, ImageFile] = field(repr=False)  # by MD5
     image_path: ImagePath = field(repr=False)
 
     @property
     def names(self) -> set[str]:
         """The MD5 of every object that is not taken over, that of the folder among them."""
-        return {*self.texts, *self.pictures}
+        return {*self.texts, *self.images}
 
     def source(self, name: str) -> Source:
         """Return where the content of an object comes from."""
         if name in self.texts:
             return self.texts[name]
-        picture = self.pictures[name]
-        stored = self.image_path(picture.image_id, picture.extension)
-        return Source(stored, f"image {picture.image_id}")
+        image = self.images[name]
+        stored = self.image_path(image.image_id, image.extension)
+        return Source(stored, f"image {image.image_id}")
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def name_objects(content: Folder, image_path: ImagePath) -> FolderObjects:
         labels_root=content.labels_root,
         audits=content.audits,
         texts=texts,
-        pictures={image.md5: image for image in content.images},
+        images={image.md5: image for image in content.images},
         image_path=image_path,
     )
 
@@ -248,17 +248,17 @@ def _publish(
     uploaded: int | None = None
     for _ in range(_ATTEMPTS):
         if last.manifest and _same_content(job, folder, last.manifest):
-            note_registry(job.remote, job.registry, last.commit or "")
+            record_registry(job.remote, job.registry, last.commit or "")
             return _published(last.manifest, last.commit or "", new=False, uploaded=uploaded or 0)
         manifest = _manifest(job, folder, last)
         if uploaded is None:
             # What is there already may be nobody's, and another registry's gc about to take it.
-            note_registry(job.remote, job.registry, "")
+            record_registry(job.remote, job.registry, "")
             uploaded = _upload(job, folder, held, progress)
         commit = _commit(job, manifest, last.commit)
         expected, summary = _branch_value(job, last.commit), _summary(manifest)
         if job.registry.add_version(commit, expected, manifest.tag, summary, job.now):
-            note_registry(job.remote, job.registry, commit)
+            record_registry(job.remote, job.registry, commit)
             return _published(manifest, commit, new=True, uploaded=uploaded)
         last = _last(job)
     raise PublishError(
@@ -310,7 +310,7 @@ def _next_version(job: _Job, last: _Last, *, more_images: bool) -> str:
 def _other_places(
     before: Mapping[str, str], now: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the split of each picture whose path is only in one version: before, and now."""
+    """Return the split of each image whose path is only in one version: before, and now."""
     different = before.keys() - now.keys(), now.keys() - before.keys()
     found = [map(IMAGE_PATH.fullmatch, paths) for paths in different]
     there, here = ({each["image"]: each["split"] for each in matches if each} for matches in found)

@@ -12,7 +12,7 @@ from datetime import datetime
 import pandas as pd
 
 from annotation_platform.errors import PublishError
-from annotation_platform.policy import parse_params
+from annotation_platform.policy import parse_policy
 from annotation_platform.versioning.contents import version_labels
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.git import Git
@@ -37,7 +37,7 @@ from annotation_platform.versioning.registry import (
 )
 from annotation_platform.versioning.remote import DvcRemote, registry_lock
 from annotation_platform.versioning.reuse import last_version, rendering_digest
-from annotation_platform.versioning.sharing import note_registry
+from annotation_platform.versioning.sharing import record_registry
 
 Progress = Callable[[int, int], None]
 
@@ -236,7 +236,7 @@ def move_references(git: Git, reissue: Reissue, *, remote_url: str) -> None:
         versions = list_versions(git)
         if versions:
             remote = remote_of(git, versions[-1].commit, remote_url)
-            note_registry(remote, git, versions[-1].commit)
+            record_registry(remote, git, versions[-1].commit)
 
 
 def _written(
@@ -299,7 +299,7 @@ def _folder_without(
     params = git.read(info.commit, "params.yaml")
     if params is None:
         raise unknown_version(git, info.tag)
-    policy = parse_params(params.decode(), where=f"{info.tag}: params.yaml")
+    policy = parse_policy(params.decode(), where=f"{info.tag}: params.yaml")
     before = last_version(remote, info.manifest, files, policy.ontology.digest)
     if before is not None:
         known = before.training_set

@@ -42,7 +42,7 @@ _RENDERERS = ["formats", "schema", "storage", "versioning"]
 class LastVersion:
     """The version before, rendered by this very code and under the same ontology.
 
-    ``texts`` holds the content of all its files but pictures and YOLO labels, by path.
+    ``texts`` holds the content of all its files but images and YOLO labels, by path.
     """
 
     training_set: pd.DataFrame  # sorted by image and label
@@ -107,7 +107,7 @@ def rendering_digest() -> str:
     return _sha256(json.dumps([code, packages], sort_keys=True).encode())
 
 
-def find_what_stays(now: pd.DataFrame, before: pd.DataFrame) -> Stays:
+def find_reusable(now: pd.DataFrame, before: pd.DataFrame) -> Stays:
     """Return which rows of two training sets belong to images of which nothing has changed.
 
     Both are sorted by image and label. Tables with other columns or types have nothing in common;

@@ -36,7 +36,7 @@ class Note:
         return hashlib.sha256(self.shown.encode()).hexdigest()[:16] + ".json"
 
 
-def note_registry(remote: DvcRemote, registry: Git, commit: str) -> None:
+def record_registry(remote: DvcRemote, registry: Git, commit: str) -> None:
     """Note in a remote that a registry publishes there, and the last commit it published."""
     if remote.url.startswith(("http://", "https://")):
         # Nothing can be listed there, so there is no gc either that could take anything away.
@@ -47,7 +47,7 @@ def note_registry(remote: DvcRemote, registry: Git, commit: str) -> None:
         remote.write_note(note.name, data)
 
 
-def noted_registries(remote: DvcRemote) -> list[Note]:
+def recorded_registries(remote: DvcRemote) -> list[Note]:
     """Return the notes of a remote by name; one that cannot be read is a PublishError."""
     found = []
     for name in remote.notes():
@@ -67,7 +67,7 @@ def notes_named(remote: DvcRemote, registries: Sequence[str]) -> list[Note]:
     Raises:
         PublishError: one is not noted, or is a path on several machines; it names those there are.
     """
-    notes = noted_registries(remote)
+    notes = recorded_registries(remote)
     found = []
     for registry in registries:
         exact = [each for each in notes if each.shown == registry]
@@ -80,7 +80,7 @@ def notes_named(remote: DvcRemote, registries: Sequence[str]) -> list[Note]:
     return found
 
 
-def forget_registries(remote: DvcRemote, notes: Sequence[Note]) -> None:
+def delete_registries(remote: DvcRemote, notes: Sequence[Note]) -> None:
     """Take away the notes of registries that are no more, so that nobody asks for them."""
     for each in notes:
         remote.remove_note(each.name)
@@ -110,7 +110,7 @@ def other_registries(
             not known what is needed.
     """
     others, own = list(at_hand), _note_of(registry, "")
-    for note in noted_registries(remote):
+    for note in recorded_registries(remote):
         if (
             note.name == own.name
             or note in forgotten

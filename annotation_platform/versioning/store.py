@@ -32,13 +32,13 @@ class VersionStore:
         return open_registry(self.registry, self.mirrors)
 
 
-def picture_source(lake: Lake) -> ImagePath:
-    """Return what says where a picture lies: in S3, its bucket can copy it to another."""
+def image_source(lake: Lake) -> ImagePath:
+    """Return what says where an image lies: in S3, its bucket can copy it to another."""
 
     def find(image_id: str, extension: str) -> Path | InBucket:
         url = lake.store.url(image_key(image_id, extension))
         if is_s3(url):
-            return InBucket(url, lambda: lake.picture_path(image_id, extension))
+            return InBucket(url, lambda: lake.image_path(image_id, extension))
         return Path(url)
 
     return find

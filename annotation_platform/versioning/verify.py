@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from annotation_platform.errors import AnnotationPlatformError
-from annotation_platform.policy import parse_params
+from annotation_platform.policy import parse_policy
 from annotation_platform.versioning.audit import audit_files
 from annotation_platform.versioning.contents import version_labels
 from annotation_platform.versioning.folder import build_folder
@@ -123,7 +123,7 @@ def audit_versions(
 ) -> dict[str, dict[str, int]]:
     """Return what is wrong with the content of versions: by tag, name of the audit and count.
 
-    All that is no picture is read back and compared: COCO, YOLO and tables must say the same, and
+    All that is no image is read back and compared: COCO, YOLO and tables must say the same, and
     no group, content or value that policy keeps together may be in two splits. A version of which
     all is well is there without any count.
 
@@ -142,7 +142,7 @@ def _audit(git: Git, remote: DvcRemote, info: VersionInfo) -> dict[str, int]:
         )
         texts = dict(zip(paths, contents, strict=True))
     params = git.read(info.tag, "params.yaml") or b""
-    policy = parse_params(params.decode(), where=f"{info.tag}: params.yaml").splits
+    policy = parse_policy(params.decode(), where=f"{info.tag}: params.yaml").splits
     counts = audit_files(files, texts, keep_together=policy.keep_together)
     return {name: count for name, count in counts.items() if count}
 
@@ -171,7 +171,7 @@ def render_again(registry: Registry, remote: DvcRemote, info: VersionInfo) -> di
         return {}
     try:
         frame = version_labels(remote, files, where=info.tag)
-        ontology = parse_params(params.decode(), where=f"{info.tag}: params.yaml").ontology
+        ontology = parse_policy(params.decode(), where=f"{info.tag}: params.yaml").ontology
         folder = build_folder(frame, ontology, name=info.manifest.dataset)
     except AnnotationPlatformError:
         # A damaged table is no table.

@@ -11,7 +11,7 @@ import pytest
 
 from annotation_platform.demo.scenes import draw_batch
 from annotation_platform.ingestion.lake import open_lake
-from annotation_platform.schema.rounds import LandedObject
+from annotation_platform.schema.rounds import Arrival
 
 
 def run(*arguments, environment=None, cwd=None):
@@ -45,8 +45,8 @@ def demo(tmp_path):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    folder = tmp_path / "pictures"
+def images(tmp_path):
+    folder = tmp_path / "images"
     folder.mkdir()
     for name, data in draw_batch(1, 2, seed=0).files.items():
         (folder / name).write_bytes(data)
@@ -66,13 +66,13 @@ def test_a_folder_that_is_not_there(demo, tmp_path):
     assert "--images" in said
 
 
-def test_a_truth_that_names_no_image(demo, pictures, tmp_path):
+def test_a_truth_that_names_no_image(demo, images, tmp_path):
     truth = tmp_path / "truth.json"
     image = {"id": 1, "file_name": "other.jpg", "width": 10, "height": 10}
     content = {"images": [image], "annotations": [], "categories": [{"id": 0, "name": "boat"}]}
     truth.write_text(json.dumps(content))
-    said = complaint(demo("--images", pictures, "--truth", truth))
-    assert "names no picture" in said
+    said = complaint(demo("--images", images, "--truth", truth))
+    assert "names no image" in said
     assert "other.jpg" in said
 
 
@@ -188,10 +188,10 @@ def test_people_without_a_server_are_told_to_start_one(tmp_path):
     assert "annotation-platform up" in complaint(done)
 
 
-def test_ingest_and_status_answer_in_json(tmp_path, pictures):
+def test_ingest_and_status_annotation_in_json(tmp_path, images):
     home = {"ANNOTATION_HOME": str(tmp_path / "home")}
-    done = run("ingest", pictures, "--json", environment=home)
-    assert json.loads(done.stdout)["copied"] == len(list(pictures.iterdir()))
+    done = run("ingest", images, "--json", environment=home)
+    assert json.loads(done.stdout)["copied"] == len(list(images.iterdir()))
     assert json.loads(run("status", "--json", environment=home).stdout) == {"rounds": []}
     assert "nowhere" in complaint(run("ingest", tmp_path / "nowhere", environment=home))
 
@@ -206,7 +206,7 @@ def test_status_watches_until_ctrl_c_and_tells_each_change_once(tmp_path):
     )
     assert json.loads(process.stdout.readline()) == {"rounds": []}
     lake = open_lake(tmp_path / "home" / "lake", tmp_path / "home" / "landing")
-    lake.manifests.create("round-0001", [LandedObject("a.jpg", "1", 9)])
+    lake.manifests.create("round-0001", [Arrival("a.jpg", "1", 9)])
     (row,) = json.loads(process.stdout.readline())["rounds"]
     assert (row["round"], row["landed"], row["waits_for"]) == ("round-0001", 1, "cleaning")
     process.send_signal(signal.SIGINT)

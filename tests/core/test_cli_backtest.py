@@ -8,15 +8,15 @@ from typer.testing import CliRunner
 
 from annotation_platform.cli.policy import backtest
 from annotation_platform.errors import AnnotationPlatformError
-from annotation_platform.policy import LabelingPolicy, Params
+from annotation_platform.policy import LabelingPolicy, Policy
 from annotation_platform.settings import read_settings
 from tests.core.backtesting.past import CAT, DOG, ONE, ONTOLOGY, begin
 
 APP = typer.Typer()
 APP.command()(backtest)
 
-TODAY = Params(
-    ontology=ONTOLOGY, labeling=LabelingPolicy(answers_per_task=3, gold_origins=("expert",))
+TODAY = Policy(
+    ontology=ONTOLOGY, labeling=LabelingPolicy(annotations_per_task=3, gold_origins=("expert",))
 )
 
 
@@ -64,9 +64,9 @@ def complaint(*arguments):
     return str(error)
 
 
-def test_the_answer_in_json_has_both_policies_and_their_intervals(home, policy):
+def test_the_annotation_in_json_has_both_policies_and_their_intervals(home, policy):
     done = run(
-        "--policy", policy(answers_per_task=1), "--price-per-hour", "36", "--seed", 1, "--json"
+        "--policy", policy(annotations_per_task=1), "--price-per-hour", "36", "--seed", 1, "--json"
     )
     assert done.exit_code == 0, done.exception
     found = json.loads(done.stdout.splitlines()[-1])
@@ -78,13 +78,13 @@ def test_the_answer_in_json_has_both_policies_and_their_intervals(home, policy):
     # With 20 draws of the four images the deviation of that is 0.017.
     assert accuracy["policy"]["value"] == pytest.approx(32 / 36, abs=0.05)
     assert accuracy["rerun"]["low"] <= accuracy["policy"]["low"] < accuracy["policy"]["high"] <= 1
-    assert found["figures"]["answers"]["recorded"]["value"] == 36
-    assert found["figures"]["answers"]["policy"]["value"] == 12
+    assert found["figures"]["annotations"]["recorded"]["value"] == 36
+    assert found["figures"]["annotations"]["policy"]["value"] == 12
     assert found["figures"]["cost"]["policy"]["value"] == pytest.approx(1.2)
 
 
 def test_people_are_told_the_figures_and_what_they_rest_on(home, policy):
-    shown = run("--policy", policy(answers_per_task=1), "--draws", 3, "--rounds", ONE).stdout
+    shown = run("--policy", policy(annotations_per_task=1), "--draws", 3, "--rounds", ONE).stdout
     assert "F1 of objects" in shown
     assert "annotator seconds" in shown
     assert "cost" not in shown
@@ -92,18 +92,18 @@ def test_people_are_told_the_figures_and_what_they_rest_on(home, policy):
 
 
 def test_the_same_seed_prints_the_same(home, policy):
-    asked = ["--policy", policy(answers_per_task=2), "--draws", 3, "--json"]
+    asked = ["--policy", policy(annotations_per_task=2), "--draws", 3, "--json"]
     assert run(*asked).stdout == run(*asked).stdout
     assert run(*asked).stdout != run(*asked, "--seed", 1).stdout
 
 
 def test_what_the_record_cannot_support_is_refused_with_what_there_is(home, policy):
-    assert complaint("--policy", policy(answers_per_task=7)) == (
+    assert complaint("--policy", policy(annotations_per_task=7)) == (
         "labeling.answers_per_task 7 needs more answers than were recorded on 12 of 12 tasks:"
         " 12 have 3. Ask for 1 to 3."
     )
-    asked = policy(stop_at_lead=3, most_answers=5)
-    assert "most_answers up to 3" in complaint("--policy", asked)
+    asked = policy(stop_at_lead=3, most_annotations=5)
+    assert "most_annotations up to 3" in complaint("--policy", asked)
 
 
 def test_bad_input_is_named_with_what_exists(home, policy):
@@ -122,5 +122,5 @@ def test_bad_input_is_named_with_what_exists(home, policy):
 
 
 def test_truth_that_is_not_to_be_used_is_not_there(home, policy):
-    message = complaint("--policy", policy(answers_per_task=1), "--truth", "review")
+    message = complaint("--policy", policy(annotations_per_task=1), "--truth", "review")
     assert message.startswith("round-0001: of no image is it known what is true")

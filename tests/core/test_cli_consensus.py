@@ -14,7 +14,7 @@ from annotation_platform.errors import AnnotationPlatformError, FormatError
 APP = typer.Typer()
 APP.command()(consensus)
 
-ANSWERS = "task,worker,label\np,ann,cat\np,ben,cat\np,cem,dog\nq,ann,dog\nq,ben,cat\n"
+ANNOTATIONS = "task,worker,label\np,ann,cat\np,ben,cat\np,cem,dog\nq,ann,dog\nq,ben,cat\n"
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def run(*arguments):
     return CliRunner().invoke(APP, [str(each) for each in arguments])
 
 
-def answered(*arguments):
+def annotated(*arguments):
     """Return what the last line of --json says."""
     done = run(*arguments, "--json")
     assert done.exit_code == 0, done.exception
@@ -45,14 +45,18 @@ def complaint(*arguments):
     return str(error)
 
 
-def test_the_answer_in_json_has_everything(file):
-    found = answered(file(ANSWERS), "--ask", "1")
+def test_the_annotation_in_json_has_everything(file):
+    found = annotated(file(ANNOTATIONS), "--ask", "1")
     assert (found["method"], found["tasks"], found["annotations"]) == ("majority", 2, 5)
     assert found["tied"] == ["q"]
     assert found["ask"] == ["q"]
     by_task = {row["task"]: row for row in found["labels"]}
-    assert list(by_task["p"]) == ["task", "label", "posterior", "answers", "agreed", "method"]
-    assert (by_task["p"]["label"], by_task["p"]["answers"], by_task["p"]["agreed"]) == ("cat", 3, 2)
+    assert list(by_task["p"]) == ["task", "label", "posterior", "annotations", "agreed", "method"]
+    assert (by_task["p"]["label"], by_task["p"]["annotations"], by_task["p"]["agreed"]) == (
+        "cat",
+        3,
+        2,
+    )
     assert (by_task["q"]["label"], by_task["q"]["method"]) == (None, "tied")
     assert [row["worker"] for row in found["workers"]] == ["ann", "ben", "cem"]
     assert {row["model"] for row in found["evidence"]} == {"dawid-skene", "one-coin"}
@@ -65,21 +69,21 @@ def test_labels_are_written_as_they_were_read(file, tmp_path):
     done = run(path, "--out", out)
     assert done.exit_code == 0
     rows = list(csv.DictReader(out.read_text().splitlines()))
-    assert list(rows[0]) == ["task", "label", "posterior", "answers", "agreed", "method"]
+    assert list(rows[0]) == ["task", "label", "posterior", "annotations", "agreed", "method"]
     found = {row["task"]: row["label"] for row in rows}
     assert found == {"007": "01", "Zoë, 猫": 'a "b"', "NA": "null"}
     assert rows[0]["posterior"].startswith("0.9")
 
 
-def test_known_answers_are_final_and_counted(file):
+def test_known_annotations_are_final_and_counted(file):
     gold = file("task,label\nq,dog\np,cat\n", "gold.csv")
-    found = answered(file(ANSWERS), "--gold", gold, "--ask", "5")
+    found = annotated(file(ANNOTATIONS), "--gold", gold, "--ask", "5")
     assert found["ask"] == []
     assert {row["label"] for row in found["labels"] if row["method"] == "expert"} == {"cat", "dog"}
 
 
 def test_people_are_told_the_method_why_the_workers_and_what_to_ask(file):
-    shown = run(file(ANSWERS), "--ask", "2").stdout
+    shown = run(file(ANNOTATIONS), "--ask", "2").stdout
     assert "Majority decides." in shown
     assert "dawid-skene" in shown
     assert "Ask an expert about these 2 tasks" in shown
@@ -90,25 +94,27 @@ def test_people_are_told_the_method_why_the_workers_and_what_to_ask(file):
 @pytest.mark.parametrize(
     "content",
     [
-        pytest.param(b"\xef\xbb\xbf" + ANSWERS.encode(), id="byte order mark"),
-        pytest.param(ANSWERS.replace("\n", "\r\n"), id="Windows line ends"),
-        pytest.param(ANSWERS.replace(",", ";"), id="semicolons"),
-        pytest.param(ANSWERS.replace(",", "\t"), id="tabs"),
-        pytest.param(ANSWERS.replace("\n", "\n\n  \n"), id="blank lines"),
-        pytest.param(ANSWERS.replace("task,worker,label", " Task , WORKER ,label"), id="header"),
-        pytest.param(ANSWERS.rstrip("\n"), id="no last line end"),
+        pytest.param(b"\xef\xbb\xbf" + ANNOTATIONS.encode(), id="byte order mark"),
+        pytest.param(ANNOTATIONS.replace("\n", "\r\n"), id="Windows line ends"),
+        pytest.param(ANNOTATIONS.replace(",", ";"), id="semicolons"),
+        pytest.param(ANNOTATIONS.replace(",", "\t"), id="tabs"),
+        pytest.param(ANNOTATIONS.replace("\n", "\n\n  \n"), id="blank lines"),
+        pytest.param(
+            ANNOTATIONS.replace("task,worker,label", " Task , WORKER ,label"), id="header"
+        ),
+        pytest.param(ANNOTATIONS.rstrip("\n"), id="no last line end"),
         pytest.param(
             "seconds,label,worker,task\n"
             + "".join(
                 f'"1,5",{label},{worker},{task}\n'
-                for task, worker, label in (row.split(",") for row in ANSWERS.split()[1:])
+                for task, worker, label in (row.split(",") for row in ANNOTATIONS.split()[1:])
             ),
             id="other columns and another order",
         ),
     ],
 )
-def test_the_same_answers_however_they_are_written(file, content):
-    found = answered(file(content))
+def test_the_same_annotations_however_they_are_written(file, content):
+    found = annotated(file(content))
     assert {row["task"]: row["label"] for row in found["labels"]} == {"p": "cat", "q": None}
 
 
@@ -138,38 +144,38 @@ def test_a_bad_file_is_named_with_the_line(file, content, place, said):
 
 def test_a_bad_gold_file_is_named_with_the_line(file):
     gold = file("task,label\np,\n", "gold.csv")
-    assert complaint(file(ANSWERS), "--gold", gold).startswith(f"{gold}:2: no label")
+    assert complaint(file(ANNOTATIONS), "--gold", gold).startswith(f"{gold}:2: no label")
 
 
 def test_files_that_cannot_be_read_or_written(file, tmp_path):
     assert str(tmp_path / "nowhere.csv") in complaint(tmp_path / "nowhere.csv")
     out = tmp_path / "no such folder" / "labels.csv"
-    message = complaint(file(ANSWERS), "--out", out)
+    message = complaint(file(ANNOTATIONS), "--out", out)
     assert str(out) in message
     assert "--out" in message
 
 
-def test_of_repeated_answers_the_latest_counts_and_the_others_are_listed(file):
-    found = answered(file(ANSWERS + "p,ann,dog\np,ben,dog\n"))
+def test_of_repeated_annotations_the_latest_counts_and_the_others_are_listed(file):
+    found = annotated(file(ANNOTATIONS + "p,ann,dog\np,ben,dog\n"))
     assert found["annotations"] == 5
     assert [(row["line"], row["worker"], row["label"]) for row in found["superseded"]] == [
         (2, "ann", "cat"),
         (3, "ben", "cat"),
     ]
     assert next(row["label"] for row in found["labels"] if row["task"] == "p") == "dog"
-    assert "line 2, 3" in run(file(ANSWERS + "p,ann,dog\np,ben,dog\n")).stdout
+    assert "line 2, 3" in run(file(ANNOTATIONS + "p,ann,dog\np,ben,dog\n")).stdout
 
 
 def test_classes_that_differ_in_case_or_spaces_are_told_and_kept_apart(file):
-    found = answered(file("task,worker,label\np,a,Cat\nq,a,cat \nr,a,dog\n"))
+    found = annotated(file("task,worker,label\np,a,Cat\nq,a,cat \nr,a,dog\n"))
     assert len(found["warnings"]) == 1
     assert "'Cat', 'cat '" in found["warnings"][0]
     assert {row["label"] for row in found["labels"]} == {"Cat", "cat ", "dog"}
 
 
-def test_gold_that_fits_no_answer_is_told(file):
+def test_gold_that_fits_no_annotation_is_told(file):
     gold = file("task,label\nelsewhere,cat\np,Cat\np,Dog\n", "gold.csv")
-    found = answered(file(ANSWERS), "--gold", gold)
+    found = annotated(file(ANNOTATIONS), "--gold", gold)
     said = " ".join(found["warnings"])
     assert "'elsewhere'" in said
     assert "'Dog'" in said
@@ -184,17 +190,17 @@ def test_names_that_would_steer_the_terminal_are_shown_harmlessly(file):
     assert "[bold]a" in done.stdout
 
 
-def test_a_public_set_with_repeated_answers(public, tmp_path):
+def test_a_public_set_with_repeated_annotations(public, tmp_path):
     folder = public("crowd") / "canonical"
     out = tmp_path / "labels.csv"
-    found = answered(folder / "ZenCrowd_in.labels.csv", "--out", out, "--ask", "20")
+    found = annotated(folder / "ZenCrowd_in.labels.csv", "--out", out, "--ask", "20")
     # 11,205 lines of answers; 710 of them repeat a worker on a task.
     assert (found["annotations"], len(found["superseded"])) == (10_495, 710)
     assert len(found["ask"]) == 20
     truth = pd.read_csv(folder / "ZenCrowd_in.truth.csv", dtype=str)
     gold = tmp_path / "gold.csv"
     truth[truth["task"].isin(found["ask"])].to_csv(gold, index=False)
-    moved = answered(folder / "ZenCrowd_in.labels.csv", "--gold", gold, "--ask", "20")
+    moved = annotated(folder / "ZenCrowd_in.labels.csv", "--gold", gold, "--ask", "20")
     assert not set(moved["ask"]) & set(found["ask"])
     assert sum(row["method"] == "expert" for row in moved["labels"]) == 20
 

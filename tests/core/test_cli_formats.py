@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from annotation_platform import cli
-from annotation_platform.formats.conversion import convert, takes_pictures
+from annotation_platform.formats.conversion import convert, takes_images
 from annotation_platform.formats.csv_jsonl import write_csv
 from annotation_platform.formats.known import FORMATS
 from annotation_platform.schema.dataset import Dataset
@@ -42,7 +42,7 @@ def command(capsys, monkeypatch):
 
 
 def make_folder(folder, *labels, count=4):
-    """Write pictures of 60 × 40 pixels, and the CSV of their labels: none in the first one."""
+    """Write images of 60 × 40 pixels, and the CSV of their labels: none in the first one."""
     folder.mkdir()
     random_ = np.random.default_rng(0)
     images, rows = [], []
@@ -64,7 +64,7 @@ def make_folder(folder, *labels, count=4):
 
 @pytest.fixture(scope="module")
 def in_every_format(tmp_path_factory):
-    """Return a folder with the same boxes in every format, and its pictures."""
+    """Return a folder with the same boxes in every format, and its images."""
     root = tmp_path_factory.mktemp("formats")
     source = make_folder(root / "source")
     for known in FORMATS.values():
@@ -87,12 +87,12 @@ def test_every_format_becomes_every_other(in_every_format, tmp_path, start):
     root = in_every_format
     expected = said_of(FORMATS["csv"].read(root / "source", None).dataset)
     read_as = FORMATS[start]
-    pictures = None if takes_pictures(read_as) else root / "source"
+    image_files = None if takes_images(read_as) else root / "source"
     for known in FORMATS.values():
         out = tmp_path / known.name
-        done = convert(root / start, out, read_as=read_as, write_as=known, pictures=pictures)
+        done = convert(root / start, out, read_as=read_as, write_as=known, image_files=image_files)
         assert said_of(known.read(out, root / "source").dataset) == expected, known.name
-        assert done.image_files == (4 if takes_pictures(known) else 0)
+        assert done.image_files == (4 if takes_images(known) else 0)
         assert done.problems == ()
         names = sorted(path.name for path in tmp_path.iterdir())
         assert names == sorted(each for each in FORMATS if (tmp_path / each).exists())
@@ -119,7 +119,7 @@ def test_a_command_says_what_is_lost_and_strict_makes_it_count(command, tmp_path
     assert (code, "Nothing is lost." in out) == (0, True)
 
 
-def test_labels_go_alone_where_no_picture_is_and_not_where_one_is_missing(command, tmp_path):
+def test_labels_go_alone_where_no_image_is_and_not_where_one_is_missing(command, tmp_path):
     source = make_folder(tmp_path / "source")
     labels = tmp_path / "labels"
     labels.mkdir()
@@ -128,7 +128,7 @@ def test_labels_go_alone_where_no_picture_is_and_not_where_one_is_missing(comman
     arguments = ["dataset", "convert", labels, "--from", "csv", "--to", "yolo-detect", "--out"]
     code, out, _ = command(*arguments, tmp_path / "alone")
     assert code == 0
-    assert "problem: no picture was at hand for 4 images; --images names their folder" in out
+    assert "problem: no image was at hand for 4 images; --images names their folder" in out
     (tmp_path / "elsewhere").mkdir()
     for number, path in enumerate(sorted(source.glob("*.png"))):
         path.rename(tmp_path / "elsewhere" / path.name)
@@ -136,11 +136,11 @@ def test_labels_go_alone_where_no_picture_is_and_not_where_one_is_missing(comman
             break
     code, _, err = command(*arguments, tmp_path / "some", "--images", tmp_path / "elsewhere")
     assert code == 2
-    assert "1 of 4 images have no picture, e.g. 'bild-3'" in err
+    assert "1 of 4 images have no image, e.g. 'bild-3'" in err
     assert not (tmp_path / "some").exists()
 
 
-def test_pictures_elsewhere_below_are_found_by_name_and_masks_are_not_taken_for_them(tmp_path):
+def test_images_elsewhere_below_are_found_by_name_and_masks_are_not_taken_for_them(tmp_path):
     source = make_folder(tmp_path / "source")
     (source / "images").mkdir()
     for path in sorted(source.glob("*.png")):
@@ -155,41 +155,41 @@ def test_pictures_elsewhere_below_are_found_by_name_and_masks_are_not_taken_for_
     assert len(done.problems) == 1
 
 
-def test_pictures_of_another_kind_keep_their_own_ending(tmp_path):
+def test_images_of_another_kind_keep_their_own_ending(tmp_path):
     source = make_folder(tmp_path / "source")
     (tmp_path / "jpg").mkdir()
     for path in sorted(source.glob("*.png")):
-        with Image.open(path) as picture:
-            picture.save(tmp_path / "jpg" / f"{path.stem}.jpg")
+        with Image.open(path) as image_file:
+            image_file.save(tmp_path / "jpg" / f"{path.stem}.jpg")
         path.unlink()
     for name, place in {"coco": "bild-0.jpg", "webdataset": "train-000000.tar"}.items():
         out = tmp_path / name
         done = convert(source, out, read_as=FORMATS["csv"], write_as=FORMATS[name],
-                       pictures=tmp_path / "jpg")  # fmt: skip
+                       image_files=tmp_path / "jpg")  # fmt: skip
         assert done.image_files == 4
         assert (out / place).exists()
         read = FORMATS[name].read(out, None).dataset.images
         assert sorted(read["file_name"]) == [f"bild-{number}.jpg" for number in range(4)]
 
 
-def test_pictures_are_copied_or_linked_as_asked(tmp_path):
+def test_images_are_copied_or_linked_as_asked(tmp_path):
     source = make_folder(tmp_path / "source")
     for link in (False, True):
         out = tmp_path / str(link)
         convert(source, out, read_as=FORMATS["csv"], write_as=FORMATS["kitti"], link=link)
-        picture = out / "train" / "image_2" / "bild-0.png"
-        assert picture.read_bytes() == (source / "bild-0.png").read_bytes()
-        assert picture.samefile(source / "bild-0.png") == link
+        image_file = out / "train" / "image_2" / "bild-0.png"
+        assert image_file.read_bytes() == (source / "bild-0.png").read_bytes()
+        assert image_file.samefile(source / "bild-0.png") == link
 
 
-def test_a_size_that_pictures_contradict_is_said(tmp_path):
+def test_a_size_that_images_contradict_is_said(tmp_path):
     source = make_folder(tmp_path / "source")
     Image.new("L", (7, 5)).save(source / "bild-3.png")
     done = convert(
         source, tmp_path / "out", read_as=FORMATS["csv"], write_as=FORMATS["imagefolder"]
     )
     assert done.problems == (
-        "1 picture has another size than is said, e.g. bild-3: 7 × 5, not 60 × 40",
+        "1 image has another size than is said, e.g. bild-3: 7 × 5, not 60 × 40",
     )
 
 
@@ -285,7 +285,7 @@ def test_a_folder_that_is_not_free_is_left_as_it_is(command, tmp_path):
 
 
 @pytest.mark.parametrize("target", ["kitti", "webdataset"])
-def test_stopped_at_any_picture_nothing_is_there_and_the_next_time_it_is_whole(tmp_path, target):
+def test_stopped_at_any_image_nothing_is_there_and_the_next_time_it_is_whole(tmp_path, target):
     source = make_folder(tmp_path / "source")
     for stop in (1, 2, 3, 4):
 

@@ -17,7 +17,7 @@ from tests.core.labeling.outside import (
     fill_in,
     in_pybossa,
     make_copies,
-    put_pictures,
+    put_images,
     what_people_say,
 )
 
@@ -26,7 +26,7 @@ from tests.core.labeling.outside import (
 def labeling(tmp_path, monkeypatch):
     monkeypatch.setenv("ANNOTATION_HOME", str(tmp_path / "home"))
     store = LocalObjectStore(tmp_path / "home" / "lake")
-    put_pictures(store, 4)
+    put_images(store, 4)
     labeling = HandoffLabeling(store)
     labeling.publish_round(ROUND, ONTOLOGY, make_copies(4, 2))
     return labeling

@@ -13,7 +13,7 @@ import typer
 import yaml
 
 from annotation_platform.cli import app
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -178,9 +178,9 @@ def test_every_policy_there_can_be_read(page):
     for block in blocks(page, "yaml"):
         # A digest that is cut short stands for a whole one.
         told = yaml.safe_load(re.sub(r"[0-9a-f]+…", "a" * 64, block))
-        if isinstance(told, dict) and set(told) <= set(Params.model_fields):
+        if isinstance(told, dict) and set(told) <= set(Policy.model_fields):
             classes = {"ontology": {"classes": [{"id": 0, "name": "any"}]}}
-            Params.model_validate({**classes, **told})
+            Policy.model_validate({**classes, **told})
 
 
 def anchors(page):

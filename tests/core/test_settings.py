@@ -11,7 +11,7 @@ import pytest
 from annotation_platform.errors import SettingsError
 from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
-from annotation_platform.policy import read_params
+from annotation_platform.policy import read_policy
 from annotation_platform.settings import PROJECT_ROOT, Settings, read_settings, settings_environment
 from resources.deployments import build_resources
 
@@ -32,7 +32,7 @@ def test_nothing_needs_to_be_set():
     assert settings.labeling_poll_seconds == 0.0
     assert settings.webhook_url == ""
     assert settings.webhook_secret.get_secret_value() == ""
-    assert settings.hints_path == settings.home_path / "hints"
+    assert settings.change_signals_path == settings.home_path / "hints"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_child_gets_the_same_settings_and_no_secret_of_webhooks(monkeypatch):
             text=True,
             check=True,
         )
-        assert done.stdout.split() == [str(rate), "300.0", str(given.hints_path)]
+        assert done.stdout.split() == [str(rate), "300.0", str(given.change_signals_path)]
 
 
 def test_the_rate_and_the_interval_reach_what_asks_label_studio(tmp_path):
@@ -99,9 +99,9 @@ def test_the_rate_and_the_interval_reach_what_asks_label_studio(tmp_path):
     )
     parts = build_resources(settings)
     looks = parts["looks"].create_resource(None)
-    assert (looks.hints.path, looks.poll_seconds) == (settings.hints_path, 300.0)
+    assert (looks.hints.path, looks.poll_seconds) == (settings.change_signals_path, 300.0)
     lake = open_lake(str(tmp_path / "lake"), tmp_path / "landing")
-    policy = read_params(PROJECT_ROOT / "params.yaml")
+    policy = read_policy(PROJECT_ROOT / "params.yaml")
     named = {"labeling": parts["labeling"], "lake": lake, "policy": policy}
     with dg.build_resources(named) as built:
         assert isinstance(built.labeling, LabelStudioClient)

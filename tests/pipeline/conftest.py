@@ -17,15 +17,15 @@ import yaml
 
 from annotation_platform.definitions import defs
 from annotation_platform.demo.annotators import EXPERT, make_people
-from annotation_platform.demo.crowd import SimulatedSeat, answer_round, review
+from annotation_platform.demo.crowd import SimulatedSeat, annotation_round, review
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.demo.run import DemoOptions, prepare_home
 from annotation_platform.ingestion.events import LandingEvents
 from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
-from annotation_platform.labeling.change_signals import Hints, Looks
+from annotation_platform.labeling.change_signals import ChangeSignals, PollSchedule
 from annotation_platform.labeling.skills import REVIEWER, Skills
-from annotation_platform.policy import read_params
+from annotation_platform.policy import read_policy
 from annotation_platform.provenance.state import read_state
 from resources.deployments import build_resources
 from sensors.landing import new_images_sensor
@@ -48,7 +48,7 @@ class Platform:
 
     @property
     def policy(self):
-        return read_params(self.settings.params_path)
+        return read_policy(self.settings.policy_path)
 
     def land(self, batch):
         for name, data in self.material.batches[batch - 1].items():
@@ -56,12 +56,12 @@ class Platform:
 
     def hurry(self):
         """Let rounds form at once, instead of a second after the last change."""
-        policy = self.settings.params_path
+        policy = self.settings.policy_path
         policy.write_text(policy.read_text().replace("settle_seconds: 1.0", "settle_seconds: 0.0"))
 
     def change_policy(self, **sections):
         """Change settings of sections of params.yaml."""
-        path = self.settings.params_path
+        path = self.settings.policy_path
         policy = yaml.safe_load(path.read_text())
         for name, values in sections.items():
             policy[name] = {**policy.get(name, {}), **values}
@@ -150,7 +150,10 @@ class Platform:
             "landing_events": LandingEvents("", self.settings.landing_url),
             "policy": self.policy,
             "labeling": self.labeling,
-            "looks": Looks(Hints(self.settings.hints_path), self.settings.labeling_poll_seconds),
+            "looks": PollSchedule(
+                ChangeSignals(self.settings.change_signals_path),
+                self.settings.labeling_poll_seconds,
+            ),
             "alerting": build_resources(self.settings)["alerting"],
         }
         wanted = {key: resources[key] for key in sensor.required_resource_keys}
@@ -175,12 +178,14 @@ class Platform:
         self.decide(round_id)
         return result
 
-    def answer(self, round_id):
+    def annotation(self, round_id):
         seats = {each.name: SimulatedSeat(self.labeling, each.name) for each in self.people}
         truth = self.material.truth
 
         def take():
-            return answer_round(round_id, self.people, seats, truth, seed=0, progress=lambda: None)
+            return annotation_round(
+                round_id, self.people, seats, truth, seed=0, progress=lambda: None
+            )
 
         return self._step("answer", round_id, take=take)
 
@@ -193,7 +198,7 @@ def together(names):
 
 @cache
 def harbours():
-    """Two batches of eight pictures: what most tests land, drawn once."""
+    """Two batches of eight images: what most tests land, drawn once."""
     return drawn_material(2, 8, seed=0)
 
 
@@ -264,7 +269,7 @@ def _databases(instance):
 
 @pytest.fixture(scope="session")
 def three_batches(store):
-    """Three batches of eight pictures, drawn once per session."""
+    """Three batches of eight images, drawn once per session."""
     return store.once("three-batches", lambda: drawn_material(3, 8, seed=0))
 
 

@@ -6,10 +6,10 @@ import torch
 
 
 class SeesRed(torch.nn.Module):
-    """Finds the one red rectangle of a picture; where it is wide, it is a boat."""
+    """Finds the one red rectangle of an image; where it is wide, it is a boat."""
 
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        red = (picture[0, 0] > 0.8) & (picture[0, 1] < 0.2)
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        red = (image[0, 0] > 0.8) & (image[0, 1] < 0.2)
         rows, columns = torch.where(red.any(1))[0], torch.where(red.any(0))[0]
         left, right = columns.min(), columns.max() + 1
         top, bottom = rows.min(), rows.max() + 1

@@ -21,7 +21,7 @@ from annotation_platform.schema.tables import BatchDrift
 from annotation_platform.settings import read_settings
 from resources.causes import CAUSE
 from resources.deployments import build_resources
-from sensors.trouble import trouble_sensor
+from sensors.trouble import failure_sensor
 
 SECRET = "CANARY-5f2a9c"
 ONE = "round-0001"
@@ -108,7 +108,7 @@ def told(platform, web, mail, monkeypatch):
 
     def tick():
         nonlocal cursor
-        result = platform.tick(trouble_sensor, cursor)
+        result = platform.tick(failure_sensor, cursor)
         cursor = result.cursor
         assert SECRET not in f"{result.skip_reason} {cursor}"
         return result.skip_reason.skip_message
@@ -198,7 +198,7 @@ def test_a_round_in_which_nobody_says_anything_is_told_once_until_somebody_does(
     assert told() == "Nothing new."  # it has just begun to wait
     assert "It waits for people, and nobody has said anything" in told()
     assert told() == "Nothing new."
-    platform.answer(ONE)
+    platform.annotation(ONE)
     assert told() == "Nothing new."
     assert "It waits for people" in told()
     platform.run("merge_round", ONE)
@@ -213,7 +213,7 @@ def test_a_damaged_remote_is_told(platform, told, mail):
     platform.hurry()
     platform.land(1)
     platform.start_round()
-    platform.answer(ONE)
+    platform.annotation(ONE)
     platform.merge(ONE)
     platform.run("release_round", ONE)
     told()
@@ -231,9 +231,9 @@ def test_a_damaged_remote_is_told(platform, told, mail):
     assert verify()
     assert told() == "Nothing new."
     objects = [path for path in Path(platform.settings.remote_url).rglob("*") if path.is_file()]
-    picture = max(objects, key=lambda path: path.stat().st_size)
-    picture.chmod(0o644)
-    picture.write_bytes(picture.read_bytes()[:-9])
+    image = max(objects, key=lambda path: path.stat().st_size)
+    image.chmod(0o644)
+    image.write_bytes(image.read_bytes()[:-9])
     assert not verify()
     assert "verify_versions failed" in told()
     assert len(mail.seen) == before + 1

@@ -10,7 +10,7 @@ import pytest
 from annotation_platform.actor import system_user
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.labeling.backends.regions import write_decision
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.schema.tables import DatasetVersions, ReviewedLabels
 from tests.pipeline.conftest import open_platform
@@ -53,7 +53,7 @@ def played(tmp_path_factory):
         platform.change_policy(review={"gate": "manual", "sample_share": 0.5})
         platform.land(1)
         platform.start_round(ONE)
-        platform.answer(ONE)
+        platform.annotation(ONE)
         assert platform.run("merge_round", ONE).success
         place = platform.labeling.open_places(EXPERT)[0]
         rejected = write_decision("reject", "a box of nothing")
@@ -127,20 +127,20 @@ def test_every_reviewer_s_decision_is_there_once_under_a_pseudonym(played):
     ) == sorted(reviewed[["decided_by", "image_id", "decision", "comment"]].itertuples(index=False))
     assert [line["reason"] for line in reviews if line["reason"]] == ["a box of nothing"]
     assert {line["author"] for line in reviews} == {
-        AnswersLedger(played.lake.store).pseudonym(EXPERT)
+        AnnotationsLedger(played.lake.store).pseudonym(EXPERT)
     }
     logs = [played.lake.store.get(key) for key in list(played.lake.store.list("audit"))]
     logs += [path.read_bytes() for path in played.settings.audit_path.glob("*.jsonl")]
     assert not [data for data in logs if EXPERT.encode() in data]
 
 
-def test_who_read_answers_is_told_with_run_asset_and_reason(played):
+def test_who_read_annotations_is_told_with_run_asset_and_reason(played):
     reads = said(played, "audit", "show", "--reads")["reads"]
     by = {(line["key"].split("/")[0], line.get("asset"), line["author"]) for line in reads}
     assert ("ledger", "human_labels", "dagster") in by
     assert ("ledger", "reviewed_labels", "ada") in by
     assert ("ledger", "reviewed_labels", "sensor review_complete_sensor") in by
-    assert {line["key"].split("/")[1] for line in reads} >= {"answers", "human_labels"}
+    assert {line["key"].split("/")[1] for line in reads} >= {"annotations", "human_labels"}
     ada = said(played, "audit", "show", "--reads", "--author", "ada")["reads"]
     assert {line["reason"] for line in ada} == {"the first release"}
     assert any(review_round(ONE) in line["key"] for line in ada)

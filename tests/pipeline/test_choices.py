@@ -1,4 +1,4 @@
-"""Pictures that are chosen about as a whole, with and without boxes in them."""
+"""Images that are chosen about as a whole, with and without boxes in them."""
 
 import hashlib
 import io
@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from annotation_platform.demo.crowd import Said, SimulatedSeat
+from annotation_platform.demo.crowd import LabelledObjects, SimulatedSeat
 from annotation_platform.demo.material import Material
 from annotation_platform.labeling.annotations import Canvas
 from annotation_platform.labeling.backends.registry import decode
@@ -27,7 +27,7 @@ from annotation_platform.schema.tables import (
 )
 from tests.pipeline.conftest import open_platform
 
-WIDTH, HEIGHT, PICTURES = 96, 72, 24
+WIDTH, HEIGHT, IMAGES = 96, 72, 24
 ONE, TWO = "round-0001", "round-0002"
 DAY = LabelClass(id=0, name="day", shape="choice")
 NIGHT = LabelClass(id=1, name="night", shape="choice")
@@ -35,7 +35,7 @@ BOAT = LabelClass(id=2, name="boat")
 
 
 def draw(rng, *, night):
-    """A picture of blocks, dark at night, with a red boat; its file, and where the boat is."""
+    """An image of blocks, dark at night, with a red boat; its file, and where the boat is."""
     blocks = rng.integers(0, 100, (6, 8, 3)) + (10 if night else 150)
     pixels = blocks.repeat(HEIGHT // 6, axis=0).repeat(WIDTH // 8, axis=1).astype(np.uint8)
     width, height = rng.integers(20, 40, 2)
@@ -47,7 +47,7 @@ def draw(rng, *, night):
 
 
 class Harbour:
-    """Two batches of pictures, as many by day as by night, and what is true of each."""
+    """Two batches of images, as many by day as by night, and what is true of each."""
 
     def __init__(self, *classes):
         rng = np.random.default_rng(5)
@@ -56,7 +56,7 @@ class Harbour:
         batches = []
         for _ in range(2):
             files = {}
-            for number in range(PICTURES):
+            for number in range(IMAGES):
                 data, box = draw(rng, night=bool(number % 2))
                 image = hashlib.sha256(data).hexdigest()
                 files[f"{image[:12]}.png"] = data
@@ -87,7 +87,7 @@ def play(platform, harbour, batch, round_id, *, wrong=()):
             labels = harbour.labels(place.image_id)
             if place.image_id in wrong:
                 labels[0] = Label.choice("day" if labels[0].class_name == "night" else "night")
-            seat.submit(place, Said(labels, WIDTH, HEIGHT), 5.0)
+            seat.submit(place, LabelledObjects(labels, WIDTH, HEIGHT), 5.0)
             read = decode(place.proposed, Canvas(WIDTH, HEIGHT, harbour.ontology))
             assert not read.problems
             chosen = [label.class_name for label in read.labels if label.shape == "choice"]
@@ -99,7 +99,7 @@ def play(platform, harbour, batch, round_id, *, wrong=()):
 
 
 def set_policy(platform, **sections):
-    path = platform.settings.params_path
+    path = platform.settings.policy_path
     policy = yaml.safe_load(path.read_text())
     for name, values in sections.items():
         policy[name] = {**policy.get(name, {}), **values}
@@ -116,7 +116,7 @@ def test_the_second_round_proposes_choices_that_are_mostly_right(tmp_path, boxes
             splits={"train": 0.5, "val": 0.25, "test": 0.25},
             review={"gate": "auto"},
             training={"steps": 40, "choice_share": 0.75},
-            labeling={"answers_per_task": 1, "blind_share": 0.0},
+            labeling={"annotations_per_task": 1, "blind_share": 0.0},
         )
         tables = platform.lake.tables
         assert play(platform, harbour, 1, ONE) == {}
@@ -144,7 +144,7 @@ def test_the_second_round_proposes_choices_that_are_mostly_right(tmp_path, boxes
         shown = play(platform, harbour, 2, TWO, wrong=[mistaken])
         proposed = tables.read(ModelPredictions, TWO)
         choices = proposed[proposed["shape"] == "choice"]
-        assert len(choices) == 2 * PICTURES
+        assert len(choices) == 2 * IMAGES
         assert choices.groupby("image_id")["score"].sum().to_numpy() == pytest.approx(1.0)
         assert set(choices["weights_sha256"]) == {first["classifier_sha256"]}
         assert set(choices["profile"]) == {"whole-picture"}
@@ -160,4 +160,4 @@ def test_the_second_round_proposes_choices_that_are_mostly_right(tmp_path, boxes
         second = tables.read(ModelEvaluations, TWO).iloc[0]
         assert second["promoted_accuracy"] > 0.8
         labels = tables.read(TrainingSet, TWO)
-        assert (labels["shape"] == "choice").sum() == 2 * PICTURES
+        assert (labels["shape"] == "choice").sum() == 2 * IMAGES

@@ -26,7 +26,7 @@ from annotation_platform.governance.audit_log.events import EventLog
 from annotation_platform.governance.audit_log.verify import verify_logs
 from annotation_platform.ingestion.lake import lake_of, uses_of
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.provenance.diff import diff_versions
@@ -45,7 +45,7 @@ from annotation_platform.schema.tables import (
     TrainingSet,
     table_named,
 )
-from annotation_platform.selection.overrides import Pins
+from annotation_platform.selection.overrides import SelectionOverrides
 from annotation_platform.settings import Settings
 from annotation_platform.versioning.checkout import checkout_version
 from annotation_platform.versioning.registry import list_versions, open_remote, read_manifest
@@ -128,10 +128,10 @@ def continued(old, tmp_path_factory):
         )
         platform.land(3)
         platform.start_round(THREE)
-        answered = platform.answer(THREE)
+        annotated = platform.annotation(THREE)
         platform.merge(THREE)
         assert platform.run("release_round", THREE).success
-        yield SimpleNamespace(home=Home(settings), answered=answered)
+        yield SimpleNamespace(home=Home(settings), annotated=annotated)
 
 
 def plain(rows, columns):
@@ -192,11 +192,13 @@ def test_status_ledger_pins_and_models_are_what_they_were(old):
     assert {row["waits_for"] for row in states.values()} == {"–"}
     assert [row["version"] for row in states.values()] == [tag.partition("@v")[2] for tag in OLD]
     rounds = [*OLD_ROUNDS, *(review_round(key) for key in OLD_ROUNDS)]
-    assert {key: len(AnswersLedger(lake.store).read(key)) for key in rounds} == EXPECTED[
+    assert {key: len(AnnotationsLedger(lake.store).read(key)) for key in rounds} == EXPECTED[
         "annotations"
     ]
-    assert {key: row["answers"] for key, row in states.items()} == EXPECTED["counted_annotations"]
-    pins = Pins(lake.store).read()
+    assert {key: row["annotations"] for key, row in states.items()} == EXPECTED[
+        "counted_annotations"
+    ]
+    pins = SelectionOverrides(lake.store).read()
     assert {key: pin.wanted for key, pin in pins.items()} == EXPECTED["manual_selection"]
     assert sorted(pin.wanted for pin in pins.values()) == [False, True]
 
@@ -252,10 +254,10 @@ def test_an_image_of_the_earlier_release_is_explained_as_it_was(old):
             one["id"], one["class"], one["origin"]
         )  # fmt: skip
         assert (label.decision, label.decided_by) == (one["decision"], one["decided_by"])
-        assert {vote.answer_id: vote.says for vote in label.votes} == {
+        assert {vote.annotation_id: vote.says for vote in label.votes} == {
             key: says for key, (says, _) in one["votes"].items()
         }
-        weights = {vote.answer_id: vote.weight for vote in label.votes}
+        weights = {vote.annotation_id: vote.weight for vote in label.votes}
         assert weights == pytest.approx({key: weight for key, (_, weight) in one["votes"].items()})
         assert label.there == pytest.approx(one["probability"])
         assert sorted(label.rests_on) == one["flip_set"]
@@ -264,7 +266,7 @@ def test_an_image_of_the_earlier_release_is_explained_as_it_was(old):
 
 def test_the_earlier_release_goes_on_with_a_further_round(old, continued):
     home, tables = continued.home, continued.home.lake.tables
-    assert continued.answered > 0
+    assert continued.annotated > 0
     assert [info.tag for info in list_versions(home.registry)] == [*OLD, NEW]
     # The model of the earlier release proposes in the new round.
     predicted = tables.read(PredictedImages, THREE)
@@ -296,7 +298,7 @@ def test_the_earlier_release_goes_on_with_a_further_round(old, continued):
                 table_named(name), key
             ), (name, key)
     rounds = [*OLD_ROUNDS, *(review_round(key) for key in OLD_ROUNDS)]
-    assert {key: len(AnswersLedger(home.lake.store).read(key)) for key in rounds} == EXPECTED[
+    assert {key: len(AnnotationsLedger(home.lake.store).read(key)) for key in rounds} == EXPECTED[
         "annotations"
     ]
 

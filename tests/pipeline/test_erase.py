@@ -17,11 +17,11 @@ import pytest
 from PIL import Image
 
 from annotation_platform.errors import DataError, NotReadyError
-from annotation_platform.governance.erasure.erase import begin, finish, what_goes
+from annotation_platform.governance.erasure.erase import begin, finish, plan_erasure
 from annotation_platform.governance.erasure.locations import Places
 from annotation_platform.governance.erasure.plan import read_plan
 from annotation_platform.governance.erasure.record import Erasures
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.explain import explain_image
@@ -62,12 +62,12 @@ class Story:
     def play(self, round_id, batch):
         self.platform.land(batch)
         self.platform.start_round(round_id)
-        self.platform.answer(round_id)
+        self.platform.annotation(round_id)
         assert self.platform.release(round_id, self.platform.run("merge_round", round_id)).success
         return str(self.lake.tables.read(DatasetVersions, round_id).iloc[0]["tag"])
 
     def erase(self, image, say=quiet):
-        found, expected = what_goes("image", image, self.places, self.platform.policy)
+        found, expected = plan_erasure("image", image, self.places, self.platform.policy)
         begin(image, found, expected, self.places, self.platform.policy, reason="asked to", by="me")
         return found, finish(self.places, say=say)
 
@@ -76,24 +76,24 @@ class Story:
 def story(tmp_path, three_batches):
     with open_platform(tmp_path / "home", three_batches) as platform:
         platform.hurry()
-        platform.change_policy(review={"gate": "auto"}, labeling={"answers_per_task": 3})
+        platform.change_policy(review={"gate": "auto"}, labeling={"annotations_per_task": 3})
         yield Story(platform)
 
 
 def small(path):
-    """Return what a picture shows, or None."""
+    """Return what an image shows, or None."""
     try:
-        with Image.open(path) as picture:
-            square = np.asarray(picture.convert("L").resize((16, 16)), dtype=float)
+        with Image.open(path) as image_file:
+            square = np.asarray(image_file.convert("L").resize((16, 16)), dtype=float)
     except (OSError, ValueError, SyntaxError):
         return None
     return (square - square.mean()) / max(square.std(), 1.0)
 
 
-def left_of(home, pictures):
-    """Return the files of a home that are one of these pictures or show it, by other means."""
-    digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in pictures}
-    shown = [small(path) for path in pictures]
+def left_of(home, image_files):
+    """Return the files of a home that are one of these images or show it, by other means."""
+    digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in image_files}
+    shown = [small(path) for path in image_files]
     found = []
     for path in home.rglob("*"):
         if not path.is_file():
@@ -130,12 +130,12 @@ def test_an_image_goes_from_everywhere_and_versions_stay_whole(story, tmp_path):
     kept = tmp_path / "kept"
     kept.mkdir()
 
-    found, expected = what_goes("image", image, story.places, platform.policy)
+    found, expected = plan_erasure("image", image, story.places, platform.policy)
     assert expected.versions == dict.fromkeys(tags, len(set(first["image_id"]) & found.images))
     for number, each in enumerate(sorted(found.images)):
         (kept / str(number)).write_bytes(story.lake.store.get(f"raw/{each[:2]}/{each}"))
-    pictures = sorted(kept.iterdir())
-    assert left_of(home, pictures)
+    image_files = sorted(kept.iterdir())
+    assert left_of(home, image_files)
 
     # A version that is pulled in the registry leaves its files in DVC's cache there.
     cache = platform.settings.registry_path / ".dvc" / "cache" / "files"
@@ -146,7 +146,7 @@ def test_an_image_goes_from_everywhere_and_versions_stay_whole(story, tmp_path):
 
     def planting(step):
         if step.startswith("looking") and not planted.exists():
-            shutil.copy(pictures[0], planted)
+            shutil.copy(image_files[0], planted)
         return quiet(step)
 
     with pytest.raises(DataError, match=r"planted\.jpg has its bytes"):
@@ -159,9 +159,9 @@ def test_an_image_goes_from_everywhere_and_versions_stay_whole(story, tmp_path):
     assert set(expected.lake) == ours
     assert [sha for sha, _ in result.models] == list(story.places.models)
     assert result.versions == expected.versions
-    assert left_of(home, pictures) == []
+    assert left_of(home, image_files) == []
     assert cached > {path for path in cache.rglob("*") if path.is_file()} > set()
-    assert set(result.scanned.stores) >= {"lake", "landing place", "labelling", "home"}
+    assert set(result.scanned.stores) >= {"lake", "landing zone", "labelling", "home"}
     assert f"remote {platform.settings.remote_url}" in result.scanned.stores
     private = [path for path in (home / "lake" / "ledger").rglob("*") if path.is_file()]
     assert {path.stat().st_mode & 0o777 for path in private} == {0o600}
@@ -193,7 +193,7 @@ def test_an_image_goes_from_everywhere_and_versions_stay_whole(story, tmp_path):
     # It is refused from now on, and rounds go on.
     landing = platform.settings.landing_path / "batch-9"
     landing.mkdir()
-    for path in pictures:
+    for path in image_files:
         shutil.copy(path, landing / f"{path.name}.jpg")
     story.play(THREE, 3)
     raw = story.lake.tables.read(RawImages, THREE)
@@ -201,13 +201,13 @@ def test_an_image_goes_from_everywhere_and_versions_stay_whole(story, tmp_path):
     assert refused["image_id"].isna().all()
     assert refused["problem"].str.contains("asked to").all()
     shutil.rmtree(landing)
-    assert left_of(home, pictures) == []
+    assert left_of(home, image_files) == []
     assert Erasures(story.lake.store).find(image).sentence.endswith("asked to")
     assert image not in json.dumps([each.names for each in Erasures(story.lake.store).read()])
     assert Path(platform.settings.home_path).exists()
 
 
-SHOWN = re.compile(r"!\[pictures with their boxes: ([^\]]*)\]\(data:image/jpeg;base64,([^)]*)\)")
+SHOWN = re.compile(r"!\[images with their boxes: ([^\]]*)\]\(data:image/jpeg;base64,([^)]*)\)")
 
 KILLER = """
 import os, random, signal, sys
@@ -245,8 +245,8 @@ def test_an_erasure_that_is_killed_again_and_again_is_finished(story, tmp_path):
     assert not told["erased"]
     assert tags[1] in told["versions"]
     assert platform.state(tags[1]).labels.equals(labels)
-    picture = tmp_path / "kept"
-    picture.write_bytes(story.lake.store.get(f"raw/{image[:2]}/{image}"))
+    image_file = tmp_path / "kept"
+    image_file.write_bytes(story.lake.store.get(f"raw/{image[:2]}/{image}"))
 
     before = contents(platform.settings.lake_path).keys()
 
@@ -265,7 +265,7 @@ def test_an_erasure_that_is_killed_again_and_again_is_finished(story, tmp_path):
         assert set(labels["image_id"]) - set(state.labels["image_id"]) <= set(told["images"])
         ended = command(story, "image", "erase", "--finish", kill_at=3 + 4 * kills)
     assert kills > 8
-    assert left_of(platform.settings.home_path, [picture]) == []
+    assert left_of(platform.settings.home_path, [image_file]) == []
     for tag in tags:
         rebuilt = rebuild_version(platform.settings, platform.settings.registry_path, tag)
         assert rebuilt.same, rebuilt.differences
@@ -282,7 +282,7 @@ def test_a_version_of_which_nothing_is_left_is_withdrawn_with_its_stages(story):
     tag = story.play(ONE, 1)
     registry = Git(platform.settings.registry_path)
     assign_stage(registry, tag, "production", reason="good", now=datetime.now(UTC))
-    found, expected = what_goes("source", "batch-1", story.places, platform.policy)
+    found, expected = plan_erasure("source", "batch-1", story.places, platform.policy)
     assert len(expected.landed) == len(list((platform.settings.landing_path / "batch-1").iterdir()))
     begin("batch-1", found, expected, story.places, platform.policy, reason="no consent", by="me")
     with pytest.raises(NotReadyError, match="under way"):
@@ -292,23 +292,23 @@ def test_a_version_of_which_nothing_is_left_is_withdrawn_with_its_stages(story):
     assert not registry.tags("*")
     assert not list((platform.settings.landing_path / "batch-1").iterdir())
     with pytest.raises(DataError, match="nothing landed from it"):
-        what_goes("source", "batch-1", story.places, platform.policy)
+        plan_erasure("source", "batch-1", story.places, platform.policy)
     # Versions go on.
     again = story.play(TWO, 2)
     assert [info.tag for info in list_versions(registry)] == [again]
 
 
-def test_pages_of_the_ui_lose_the_pictures_that_show_it_and_no_others(story, tmp_path):
+def test_pages_of_the_ui_lose_the_images_that_show_it_and_no_others(story, tmp_path):
     platform = story.platform
     (tmp_path / "dagster").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
         platform.instance = instance
         platform.land(1)
         platform.start_round(ONE)
-        shown = pictures_on_pages(instance)
-        names, picture = next(iter(shown.items()))
+        shown = images_on_pages(instance)
+        names, image_file = next(iter(shown.items()))
         # A database cuts it into pages, and how a JPEG begins is the same for many.
-        pieces = {picture[at : at + 40].encode() for at in range(2000, len(picture) - 40, 40)}
+        pieces = {image_file[at : at + 40].encode() for at in range(2000, len(image_file) - 40, 40)}
         assert pieces_in(tmp_path / "dagster", pieces)
         others = {key: value for key, value in shown.items() if names[:12] not in key}
         assert others
@@ -320,7 +320,7 @@ def test_pages_of_the_ui_lose_the_pictures_that_show_it_and_no_others(story, tmp
         )
         assert clear_events(instance, images)
         assert clear_events(instance, images) == 0
-        assert pictures_on_pages(instance) == others
+        assert images_on_pages(instance) == others
     assert not pieces_in(tmp_path / "dagster", pieces)
 
 
@@ -329,18 +329,18 @@ def pieces_in(folder, pieces):
     return {each for each in pieces for data in files if each in data}
 
 
-def pictures_on_pages(instance):
-    """Return the pictures in what is stored of materialisations, by the images they name."""
+def images_on_pages(instance):
+    """Return the images in what is stored of materialisations, by the images they name."""
     found = {}
     for asset in ("raw_images", "cleaned_images", "label_tasks", "selected_images"):
         for each in instance.fetch_materializations(dg.AssetKey(asset), limit=5).records:
             for value in each.asset_materialization.metadata.values():
                 text = str(value.value)
-                for names, picture in re.findall(
-                    r"!\[pictures with their boxes: ([^\]]*)\]\(data:image/jpeg;base64,([^)]*)\)",
+                for names, image_file in re.findall(
+                    r"!\[images with their boxes: ([^\]]*)\]\(data:image/jpeg;base64,([^)]*)\)",
                     text,
                 ):
-                    found[names] = picture
+                    found[names] = image_file
     return found
 
 
@@ -349,10 +349,10 @@ def test_who_an_annotator_was_is_forgotten_and_the_votes_stay(story):
     platform, home = story.platform, story.platform.settings.home_path
     tags = [story.play(ONE, 1), story.play(TWO, 2)]
     person = platform.people[1].name
-    was = AnswersLedger(story.lake.store).pseudonym(person)
+    was = AnnotationsLedger(story.lake.store).pseudonym(person)
     labels = {tag: platform.state(tag).labels for tag in tags}
     said = story.lake.tables.read_all(Annotations)
-    votes = said.loc[said["annotator"] == was, "answer_id"]
+    votes = said.loc[said["annotator"] == was, "annotation_id"]
     assert len(votes) > 3
     told = json.loads(command(story, "image", "erase", "--annotator", person, "--json").stdout)
     assert told["pseudonym"] == was
@@ -371,7 +371,7 @@ def test_who_an_annotator_was_is_forgotten_and_the_votes_stay(story):
         assert platform.state(tag).labels.equals(labels[tag])
         assert rebuild_version(platform.settings, platform.settings.registry_path, tag).same
     now = story.lake.tables.read_all(Annotations)
-    assert set(now.loc[now["annotator"] == result["pseudonym"], "answer_id"]) == set(votes)
+    assert set(now.loc[now["annotator"] == result["pseudonym"], "annotation_id"]) == set(votes)
     left = [key for key in story.lake.store.list("") if not key.startswith("audit/")]
     for key in left:
         data = story.lake.store.get(key)
@@ -393,14 +393,14 @@ def test_a_bucket_keeps_no_version_of_what_was_erased(tmp_path, s3_bucket):
     places = {"landing": f"{url}/in", "lake": f"{url}/lake", "remote": f"{url}/remote"}
     with open_platform(tmp_path / "home", **places) as platform:
         platform.hurry()
-        platform.change_policy(review={"gate": "auto"}, labeling={"answers_per_task": 3})
+        platform.change_policy(review={"gate": "auto"}, labeling={"annotations_per_task": 3})
         story = Story(platform)
         tag = story.play(ONE, 1)
         labels = platform.state(tag).labels
         image = str(labels["image_id"].iloc[0])
         whole = story.lake.store.get(f"raw/{image[:2]}/{image}")
         stored = hashlib.sha256(
-            story.lake.picture(image, str(labels["extension"].iloc[0]))
+            story.lake.image_file(image, str(labels["extension"].iloc[0]))
         ).hexdigest()
         # Somebody deleted a file without erasing it: it is behind a mark.
         s3.put_object(Bucket=s3_bucket, Key="in/again.jpg", Body=whole)

@@ -14,8 +14,8 @@ from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.errors import DataError, PublishError
 from annotation_platform.labeling.assignment_plan import PlacePlan
 from annotation_platform.labeling.backends.regions import write_decision, write_regions
-from annotation_platform.labeling.ledger import AnswersLedger
-from annotation_platform.labeling.rounds import close_round, fetch_answers
+from annotation_platform.labeling.ledger import AnnotationsLedger
+from annotation_platform.labeling.rounds import close_round, fetch_annotations
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.settings import settings_environment
@@ -25,7 +25,7 @@ ONE, TWO = "round-0001", "round-0002"
 
 
 def change(platform, **sections):
-    path = platform.settings.params_path
+    path = platform.settings.policy_path
     policy = yaml.safe_load(path.read_text())
     for name, values in sections.items():
         policy[name].update(values)
@@ -81,7 +81,7 @@ def two_rounds(tmp_path_factory):
 def go_through(platform):
     platform.land(1)
     platform.hurry()
-    change(platform, review={"gate": "manual"}, labeling={"answers_per_task": 2})
+    change(platform, review={"gate": "manual"}, labeling={"annotations_per_task": 2})
     assert platform.start_round(ONE).success
     images = sorted(platform.lake.tables.read(LabelTasks, ONE)["image_id"].unique())
     rejected, left, edited = images[0], images[1], images[2]
@@ -93,7 +93,7 @@ def go_through(platform):
         lambda image: None if image == left else box(next(tied) if image == rejected else names[0]),
     )
     place, author, annotation = next(each for each in said if each[0].image_id == edited)
-    fetch_answers(ONE, platform.labeling, platform.lake, now=datetime.now(UTC))
+    fetch_annotations(ONE, platform.labeling, platform.lake, now=datetime.now(UTC))
     platform.labeling.submit(
         place.backend_task, author, [*box(names[0]), *box(names[0])], 1.0, annotation=annotation
     )
@@ -125,9 +125,9 @@ def go_through(platform):
     return rejected, left, edited
 
 
-def test_the_path_of_a_picture_is_told_from_landing_to_every_version(two_rounds, told):
+def test_the_path_of_a_image_is_told_from_landing_to_every_version(two_rounds, told):
     platform, rejected, left, edited = two_rounds
-    pseudonym = AnswersLedger(platform.lake.store).pseudonym
+    pseudonym = AnnotationsLedger(platform.lake.store).pseudonym
 
     path = told("image", "history", rejected[:16])
     assert path["image_id"] == rejected
@@ -157,8 +157,8 @@ def test_the_path_of_a_picture_is_told_from_landing_to_every_version(two_rounds,
     assert path["events"][-1]["state"] == "exported"
 
     path = told("image", "history", edited)
-    answers = [each["detail"] for each in path["events"] if each["state"] == "answered"]
-    assert sorted(each.partition(": ")[2] for each in answers) == [
+    annotations = [each["detail"] for each in path["events"] if each["state"] == "answered"]
+    assert sorted(each.partition(": ")[2] for each in annotations) == [
         "1 region; counted.", "1 region; edited later.", "2 regions; counted."
     ]  # fmt: skip
     versions = [each["detail"] for each in path["events"] if each["state"] == "exported"]
@@ -194,7 +194,7 @@ def test_a_change_of_the_guidelines_names_the_labels_that_rest_on_the_old_ones(t
     assert between["changes"]["retired"] == ["kite"]
 
 
-def test_an_answer_that_nobody_was_asked_for_is_named_beside_the_path(two_rounds, told):
+def test_an_annotation_that_nobody_was_asked_for_is_named_beside_the_path(two_rounds, told):
     platform, _, left, _ = two_rounds
     # It landed in the second round, and was asked about there alone.
     known = {place.image_id for place in PlacePlan(platform.lake.store, ONE).read().places}
@@ -203,11 +203,13 @@ def test_an_answer_that_nobody_was_asked_for_is_named_beside_the_path(two_rounds
         for place in PlacePlan(platform.lake.store, TWO).read().places
         if place.image_id not in known
     )
-    entries = AnswersLedger(platform.lake.store).read(TWO)
+    entries = AnnotationsLedger(platform.lake.store).read(TWO)
     (said, *_) = (each.submission for each in entries if each.submission.image_id == left)
     forged = {**vars(said), "image_id": stranger, "task_id": f"{ONE}/labels/{stranger}",
               "annotation": "999"}  # fmt: skip
-    AnswersLedger(platform.lake.store).append(ONE, [type(said)(**forged)], now=datetime.now(UTC))
+    AnnotationsLedger(platform.lake.store).append(
+        ONE, [type(said)(**forged)], now=datetime.now(UTC)
+    )
     with pytest.raises(DataError, match=f"{stranger}: answered .* in {ONE} .*but it was"):
         told("image", "history", stranger)
     with pytest.raises(DataError, match="no landed image has this id"):

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from annotation_platform.ingestion.inspect import inspect_files
-from annotation_platform.policy import read_params
+from annotation_platform.policy import read_policy
 from annotation_platform.schema.tables import CleanedImages
 from tests.invariants import check_account, check_idempotent
 
@@ -27,11 +27,11 @@ def evil(platform, public):
 
 def test_each_hostile_file_ends_in_one_way_and_as_the_dry_run_said(platform, evil):
     platform.hurry()
-    text = platform.settings.params_path.read_text()
-    # The JSON files among them wait for pictures of their name, and not for long.
+    text = platform.settings.policy_path.read_text()
+    # The JSON files among them wait for images of their name, and not for long.
     text = text.replace("maximum_wait_seconds: ", "maximum_wait_seconds: 0 # ")
-    platform.settings.params_path.write_text(text)
-    policy = read_params(platform.settings.params_path).cleaning
+    platform.settings.policy_path.write_text(text)
+    policy = read_policy(platform.settings.policy_path).cleaning
     said = {row.path: row for row in inspect_files(evil, policy)}
     platform.start_round()
     account = check_account(platform.lake)

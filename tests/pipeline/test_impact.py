@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from annotation_platform.errors import DataError
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.round_decisions import RoundRecord
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.unasked import unasked_images
@@ -26,7 +26,7 @@ ONE, TWO, THREE = "round-0001", "round-0002", "round-0003"
 
 
 class Story:
-    """Two rounds, of which everybody answers the first and one person each picture of the other."""
+    """Two rounds, of which everybody answers the first and one person each image of the other."""
 
     def __init__(self, platform):
         self.platform, self.lake = platform, platform.lake
@@ -34,7 +34,7 @@ class Story:
     def play(self, round_id, batch):
         self.platform.land(batch)
         self.platform.start_round(round_id)
-        self.platform.answer(round_id)
+        self.platform.annotation(round_id)
         assert self.platform.run("merge_round", round_id).success
         return self.release(round_id)
 
@@ -58,7 +58,7 @@ class Story:
     def impact(self, kind, name, **how):
         return find_impact(Subject(kind, name), self.states(), self.models, **how)
 
-    def answers(self):
+    def annotations(self):
         said = self.lake.tables.read_all(Annotations)
         return said[said["state"] == "counted"]
 
@@ -68,14 +68,14 @@ def story(tmp_path, three_batches, store):
     with open_platform(tmp_path / "home", three_batches, store=store) as platform:
         platform.change_policy(release={"gate": "manual"})
         platform.hurry()
-        platform.change_policy(review={"gate": "auto"}, labeling={"answers_per_task": 3})
+        platform.change_policy(review={"gate": "auto"}, labeling={"annotations_per_task": 3})
         yield Story(platform)
 
 
 @pytest.fixture
 def played(story):
     story.tags = [story.play(ONE, 1)]
-    story.platform.change_policy(labeling={"answers_per_task": 1})
+    story.platform.change_policy(labeling={"annotations_per_task": 1})
     story.tags.append(story.play(TWO, 2))
     return story
 
@@ -91,9 +91,9 @@ def done(story, before, after):
 
 
 def test_what_rests_on_an_annotator_and_what_is_so_without_them(played):
-    said = played.answers()
+    said = played.annotations()
     # By name, for pseudonyms are drawn anew each time; others are sometimes enough without them.
-    someone = AnswersLedger(played.lake.store).pseudonym(played.platform.people[1].name)
+    someone = AnnotationsLedger(played.lake.store).pseudonym(played.platform.people[1].name)
     planted = said[said["annotator"] == someone]
     found = played.impact("annotator", someone)
     assert [each.tag for each in found.versions] == played.tags
@@ -107,7 +107,7 @@ def test_what_rests_on_an_annotator_and_what_is_so_without_them(played):
     last = found.versions[-1].without
     removed = last.changes[last.changes["kind"] == "image_removed"]
     assert alone <= set(removed["image_id"])
-    # In the first round two others saw each picture: labels change there.
+    # In the first round two others saw each image: labels change there.
     assert set(last.changes["round_id_before"].dropna()) == {ONE, TWO}
 
     played.platform.change_policy(consensus={"disregarded": [someone]})
@@ -121,8 +121,8 @@ def test_what_rests_on_an_annotator_and_what_is_so_without_them(played):
     # Nothing is lost: it is asked again, and the answers are there if they are trusted after all.
     asked = unasked_images(THREE, played.lake, played.platform.policy.ontology)
     assert set(asked["image_id"]) == alone
-    assert len(played.answers()) == len(said)
-    # Others are enough for pictures of the first round, and nothing rests on this one there.
+    assert len(played.annotations()) == len(said)
+    # Others are enough for images of the first round, and nothing rests on this one there.
     kept = set(played.platform.state(tag).labels["image_id"])
     assert kept & set(planted["image_id"])
     assert [each.tag for each in played.impact("annotator", someone).versions] == played.tags
@@ -155,7 +155,7 @@ def test_what_rests_on_a_round_a_source_a_guideline_and_what_learned_from_it(pla
 
     RoundRecord(played.lake.store, TWO).write(
         "cancelled", reason="a bad camera", by="me", now=datetime.now(UTC),
-        entries=AnswersLedger(played.lake.store).entries(TWO),
+        entries=AnnotationsLedger(played.lake.store).entries(TWO),
     )  # fmt: skip
     played.merge_anew(TWO)
     tag = played.release(TWO)
@@ -166,7 +166,7 @@ def test_what_rests_on_a_round_a_source_a_guideline_and_what_learned_from_it(pla
         assert each.without.to_review == ()
 
 
-def test_the_command_answers_people_and_programs_and_names_what_there_is(played):
+def test_the_command_annotations_people_and_programs_and_names_what_there_is(played):
     def run(*arguments, status=0):
         ended = subprocess.run(
             [sys.executable, "-m", "annotation_platform.cli", "version", "impact", *arguments],
@@ -176,7 +176,7 @@ def test_the_command_answers_people_and_programs_and_names_what_there_is(played)
         assert ended.returncode == status, ended.stderr
         return ended
 
-    someone = played.answers()["annotator"].iloc[0]
+    someone = played.annotations()["annotator"].iloc[0]
     facts = json.loads(run("--annotator", someone, "--json").stdout)
     assert facts["of"] == {"annotator": someone}
     assert [each["version"] for each in facts["versions"]] == played.tags

@@ -25,7 +25,7 @@ ORIGIN = "coco:harbour.json"
 
 
 def land_with_labels(platform, batch, *, leave_out=(), rename=None):
-    """Land a batch with the true labels of its pictures, all but ``leave_out``, in sidecars."""
+    """Land a batch with the true labels of its images, all but ``leave_out``, in sidecars."""
     truth = platform.material.truth
     sizes = truth.images.set_index("image_id")[["width", "height"]]
     for file_name, data in platform.material.batches[batch - 1].items():
@@ -96,7 +96,7 @@ def test_a_round_that_lands_with_labels_becomes_a_version_without_people(home):
     home.run("train_model", "round-0001")
     assert waits(home) == {"round-0001": "–"}
     report = tables.read(RoundReports, "round-0001").iloc[0]
-    assert (report["tasks"], report["answers"], report["version"]) == (0, 0, "1.0.0")
+    assert (report["tasks"], report["annotations"], report["version"]) == (0, 0, "1.0.0")
 
 
 def test_what_people_label_later_adds_to_it(home):
@@ -109,7 +109,7 @@ def test_what_people_label_later_adds_to_it(home):
     asked = set(tables.read(SelectedImages, "round-0002")["image_id"])
     images = accepted_images(home.lake.tables)
     assert asked == set(images.loc[images["round_id"] == "round-0002", "image_id"])
-    home.answer("round-0002")
+    home.annotation("round-0002")
     home.release("round-0002", home.merge("round-0002"))
     labels = tables.read(TrainingSet, "round-0002").drop_duplicates("image_id")
     origin = labels.set_index("image_id")["origin"]
@@ -125,7 +125,7 @@ def test_what_people_label_later_adds_to_it(home):
     pd.testing.assert_frame_equal(kept.drop(columns="round_id"), first.drop(columns="round_id"))
 
 
-def test_people_are_asked_only_about_pictures_without_usable_labels(home):
+def test_people_are_asked_only_about_images_without_usable_labels(home):
     names = sorted(home.material.batches[0])
     land_with_labels(home, 1, leave_out=names[:3], rename={"boat": "ship"})
     started = home.start_round("round-0001")
@@ -133,7 +133,7 @@ def test_people_are_asked_only_about_pictures_without_usable_labels(home):
     imported = tables.read(ImportedLabels, "round-0001")
     usable = set(imported.loc[imported["problem"] == "", "image_id"])
     refused = set(imported["image_id"]) - usable
-    assert refused  # boats are in the pictures, ships not in the ontology
+    assert refused  # boats are in the images, ships not in the ontology
     accepted = set(accepted_images(home.lake.tables)["image_id"])
     assert set(tables.read(SelectedImages, "round-0001")["image_id"]) == accepted - usable
     checks = {event.check_name: event for event in started.get_asset_check_evaluations()}
@@ -145,7 +145,7 @@ def test_people_are_asked_only_about_pictures_without_usable_labels(home):
 
     # Until people are done no version comes of this round alone; then it has all labels at once.
     assert requested(home.tick(labeling_complete_sensor)) == []
-    home.answer("round-0001")
+    home.annotation("round-0001")
     assert requested(home.tick(labeling_complete_sensor)) == [("merge_round", "round-0001")]
     home.release("round-0001", home.merge("round-0001"))
     labels = tables.read(TrainingSet, "round-0001")
@@ -154,7 +154,7 @@ def test_people_are_asked_only_about_pictures_without_usable_labels(home):
 
 
 def test_people_can_be_asked_all_the_same(home):
-    policy = home.settings.params_path
+    policy = home.settings.policy_path
     text = policy.read_text()
     assert "ask_about_imported: false" in text
     policy.write_text(text.replace("ask_about_imported: false", "ask_about_imported: true"))
@@ -163,7 +163,7 @@ def test_people_can_be_asked_all_the_same(home):
     tables = home.lake.tables
     accepted = set(accepted_images(home.lake.tables)["image_id"])
     assert set(tables.read(SelectedImages, "round-0001")["image_id"]) == accepted
-    home.answer("round-0001")
+    home.annotation("round-0001")
     home.release("round-0001", home.merge("round-0001"))
     assert set(tables.read(TrainingSet, "round-0001")["origin"]) == {"people"}
 
@@ -189,5 +189,5 @@ def test_the_page_of_imported_labels_shows_them_with_their_boxes(home):
     land_with_labels(home, 1)
     started = home.start_round("round-0001")
     shown = started.asset_materializations_for_node("imported_labels")[-1].metadata
-    assert shown["preview"].value.startswith("![pictures with their boxes: ")
+    assert shown["preview"].value.startswith("![images with their boxes: ")
     assert isinstance(shown["refused"], dg.MarkdownMetadataValue)

@@ -8,10 +8,10 @@ from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.backends.protocol import Progress
 from annotation_platform.labeling.backends.regions import write_decision, write_regions
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.round_decisions import RoundRecord
-from annotation_platform.labeling.rounds import close_round, seen_answers
+from annotation_platform.labeling.rounds import close_round, seen_annotations
 from annotation_platform.labeling.skills import QUALIFIED, Skills
 from annotation_platform.reporting.status import round_progress
 from annotation_platform.schema.shapes import UNSURE, Label
@@ -25,7 +25,7 @@ ONE, TWO = "round-0001", "round-0002"
 
 def change(platform, **sections):
     """Change some values of the policy."""
-    path = platform.settings.params_path
+    path = platform.settings.policy_path
     policy = yaml.safe_load(path.read_text())
     for name, values in sections.items():
         policy[name].update(values)
@@ -68,7 +68,7 @@ def classes(platform):
 @pytest.fixture
 def disputed(platform):
     """A merged round: everybody names the first image's object differently, one cannot tell."""
-    tasks = start(platform, 1, ONE, review={"gate": "manual"}, labeling={"answers_per_task": 3})
+    tasks = start(platform, 1, ONE, review={"gate": "manual"}, labeling={"annotations_per_task": 3})
     images = sorted(tasks["image_id"].unique())
     names, named, unsure = classes(platform), [], []
 
@@ -103,9 +103,10 @@ def test_what_no_rule_settles_waits_for_a_reviewer_and_carries_their_decision(di
     assert "waits for reviewers" in str(early.failure_data_for_node("reviewed_labels").error)
 
     # Somebody who answered an image tries to review it.
-    author = read(platform, "answers").query("image_id == @images[0]")
+    author = read(platform, "annotations").query("image_id == @images[0]")
     people = {
-        AnswersLedger(platform.lake.store).pseudonym(p): p for p in platform.labeling.annotators()
+        AnnotationsLedger(platform.lake.store).pseudonym(p): p
+        for p in platform.labeling.annotators()
     }
     fixed = write_regions([Label.box(classes(platform)[1], 50, 30, 90, 70)])
     places = {p.image_id: p for p in platform.labeling.open_places(EXPERT)}
@@ -134,7 +135,7 @@ def test_what_no_rule_settles_waits_for_a_reviewer_and_carries_their_decision(di
     assert mine["class_name"].tolist() == [classes(platform)[1]]
     assert mine["x1"].tolist() == [50.0]
     assert mine["comment"].tolist() == ["the hull"]
-    assert mine["decided_by"].tolist() == [AnswersLedger(platform.lake.store).pseudonym(EXPERT)]
+    assert mine["decided_by"].tolist() == [AnnotationsLedger(platform.lake.store).pseudonym(EXPERT)]
     assert set(reviewed.loc[[images[1]], "decision"]) == {"rejected"}
     published = read(platform, "training_set")
     assert images[1] not in set(published["image_id"])
@@ -175,8 +176,8 @@ def test_with_the_gate_on_auto_nobody_is_asked_and_ties_stay_out(disputed):
     assert not set(read(platform, "training_set")["image_id"]) & set(images[:2])
 
 
-def test_a_closed_round_releases_what_is_answered_and_asks_the_rest_later(platform):
-    tasks = start(platform, 1, ONE, labeling={"answers_per_task": 2})
+def test_a_closed_round_releases_what_is_annotated_and_asks_the_rest_later(platform):
+    tasks = start(platform, 1, ONE, labeling={"annotations_per_task": 2})
     images = sorted(tasks["image_id"].unique())
     names = classes(platform)
     platform.say(ONE, lambda image, _: box(names[0], 40) if image in images[:5] else None)
@@ -194,9 +195,9 @@ def test_a_closed_round_releases_what_is_answered_and_asks_the_rest_later(platfo
     # Late answers are kept and named, and count for nothing.
     platform.say(ONE, lambda *_: box(names[0], 40))
     assert platform.run("merge_round", ONE).success
-    answers = read(platform, "answers")
-    assert answers["state"].value_counts().to_dict() == {"counted": 10, "late": 6}
-    assert set(answers.loc[answers["state"] == "late", "detail"]) == {
+    annotations = read(platform, "annotations")
+    assert annotations["state"].value_counts().to_dict() == {"counted": 10, "late": 6}
+    assert set(annotations.loc[annotations["state"] == "late", "detail"]) == {
         "it came after the round was closed"
     }
     assert set(start(platform, 2, TWO)["image_id"]) >= set(images[5:])
@@ -204,20 +205,20 @@ def test_a_closed_round_releases_what_is_answered_and_asks_the_rest_later(platfo
     assert [each["reason"] for each in record["decisions"]] == ["the vendor left"]
     assert {"stage": "answered", "done": 16, "all": 16, "of": "places"} not in record["stages"]
 
-    entries = AnswersLedger(platform.lake.store).entries(ONE)
+    entries = AnnotationsLedger(platform.lake.store).entries(ONE)
     RoundRecord(platform.lake.store, ONE).write(
         "reopened", reason="they came back", by="ada", now=_now(), entries=entries
     )
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
     assert platform.run("merge_round", ONE).success
-    assert set(read(platform, "answers")["state"]) == {"counted"}
+    assert set(read(platform, "annotations")["state"]) == {"counted"}
 
 
-def test_a_cancelled_round_counts_nothing_and_keeps_every_answer(platform):
-    start(platform, 1, ONE, labeling={"answers_per_task": 1})
+def test_a_cancelled_round_counts_nothing_and_keeps_every_annotation(platform):
+    start(platform, 1, ONE, labeling={"annotations_per_task": 1})
     platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
     assert platform.run("merge_round", ONE).success
-    entries = AnswersLedger(platform.lake.store).entries(ONE)
+    entries = AnnotationsLedger(platform.lake.store).entries(ONE)
     RoundRecord(platform.lake.store, ONE).write(
         "cancelled", reason="wrong guidelines", by="ada", now=_now(), entries=entries
     )
@@ -225,13 +226,13 @@ def test_a_cancelled_round_counts_nothing_and_keeps_every_answer(platform):
     assert platform.run("merge_round", ONE).success
     assert read(platform, "human_labels").empty
     assert set(read(platform, "round_tasks")["state"]) == {"cancelled"}
-    assert len(read(platform, "answers")) == 8
+    assert len(read(platform, "annotations")) == 8
     asked = start(platform, 2, TWO)
     assert asked["image_id"].nunique() == 16
 
 
 def test_what_was_said_in_a_cancelled_round_is_in_no_further_version(platform):
-    start(platform, 1, ONE, labeling={"answers_per_task": 1})
+    start(platform, 1, ONE, labeling={"annotations_per_task": 1})
     platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
     assert platform.release(ONE, platform.run("merge_round", ONE)).success
     first = set(read(platform, "training_set")["image_id"])
@@ -250,10 +251,10 @@ def test_what_was_said_in_a_cancelled_round_is_in_no_further_version(platform):
     assert held.value == {ONE: "cancelled by ada: wrong guidelines"}
 
 
-def test_a_deadline_closes_a_round_that_has_enough_answers(platform):
+def test_a_deadline_closes_a_round_that_has_enough_annotations(platform):
     tasks = start(
         platform, 1, ONE,
-        labeling={"answers_per_task": 1, "deadline_hours": 1e-9, "minimum_share": 0.5},
+        labeling={"annotations_per_task": 1, "deadline_hours": 1e-9, "minimum_share": 0.5},
     )  # fmt: skip
     images = sorted(tasks["image_id"])
     platform.say(ONE, lambda image, _: box(classes(platform)[0], 9) if image < images[3] else None)
@@ -266,8 +267,8 @@ def test_a_deadline_closes_a_round_that_has_enough_answers(platform):
     assert "62% of the answers are in" in closed.reason
 
 
-def test_answers_are_asked_for_until_they_lead(platform):
-    tasks = start(platform, 1, ONE, labeling={"stop_at_lead": 2, "most_answers": 4})
+def test_annotations_are_asked_for_until_they_lead(platform):
+    tasks = start(platform, 1, ONE, labeling={"stop_at_lead": 2, "most_annotations": 4})
     assert (tasks.groupby("task_id").size() == 2).all()
     image = sorted(tasks["image_id"].unique())[0]
     names = classes(platform)
@@ -288,13 +289,13 @@ def test_answers_are_asked_for_until_they_lead(platform):
     platform.say(ONE, what)
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
     assert platform.run("merge_round", ONE).success
-    assert len(read(platform, "answers")) == 2 * 7 + 4
+    assert len(read(platform, "annotations")) == 2 * 7 + 4
 
 
-def test_known_answers_hide_among_the_others_and_measure_people(platform):
-    start(platform, 1, ONE, labeling={"answers_per_task": 2}, review={"gate": "manual",
+def test_known_annotations_hide_among_the_others_and_measure_people(platform):
+    start(platform, 1, ONE, labeling={"annotations_per_task": 2}, review={"gate": "manual",
           "sample_share": 1.0})  # fmt: skip
-    platform.answer(ONE)
+    platform.annotation(ONE)
     assert platform.run("merge_round", ONE).success
     assert platform.decide(ONE) == 8
     assert platform.run("release_round", ONE).success
@@ -307,10 +308,10 @@ def test_known_answers_hide_among_the_others_and_measure_people(platform):
     assert not any(EXPERT in str(value) for value in tasks.to_numpy().ravel()), (
         "addresses stay in the ledger"
     )
-    platform.answer(TWO)
+    platform.annotation(TWO)
     assert platform.run("merge_round", TWO).success
     quality = read(platform, "annotator_quality", TWO)
-    assert quality["gold_answers"].sum() == 8
+    assert quality["gold_annotations"].sum() == 8
     assert quality["gold_quality"].notna().any()
     # What is known already is not resolved, nor published, again.
     assert not set(read(platform, "consensus_labels", TWO)["image_id"]) & set(gold["image_id"])
@@ -319,21 +320,21 @@ def test_known_answers_hide_among_the_others_and_measure_people(platform):
 def test_only_people_with_the_expertise_count(platform):
     names = sorted(platform.labeling.annotators())
     Skills(platform.lake.store).set(names[0], "harbours", granted=True, now=_now())
-    tasks = start(platform, 1, ONE, labeling={"answers_per_task": 1, "expertise": "harbours"})
-    assert set(tasks["assignee"]) == {AnswersLedger(platform.lake.store).pseudonym(names[0])}
+    tasks = start(platform, 1, ONE, labeling={"annotations_per_task": 1, "expertise": "harbours"})
+    assert set(tasks["assignee"]) == {AnnotationsLedger(platform.lake.store).pseudonym(names[0])}
     places = platform.labeling.open_places(names[0])
     platform.labeling.submit(places[0].backend_task, names[1], box(classes(platform)[0], 9), 1.0)
     platform.tick(labeling_complete_sensor)
     platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
     platform.labeling.submit(places[0].backend_task, names[0], box(classes(platform)[0], 9), 1.0)
     assert platform.run("merge_round", ONE).success
-    answers = read(platform, "answers")
-    foreign = answers[answers["state"] == "foreign"]
+    annotations = read(platform, "annotations")
+    foreign = annotations[annotations["state"] == "foreign"]
     assert foreign["detail"].tolist() == ["its author lacks the expertise harbours"]
 
 
 def test_classes_that_are_renamed_and_split_carry_over_by_their_mapping(platform):
-    start(platform, 1, ONE, labeling={"answers_per_task": 1})
+    start(platform, 1, ONE, labeling={"annotations_per_task": 1})
     names = classes(platform)
     images = sorted(read(platform, "label_tasks")["image_id"])
     platform.say(ONE, lambda image, _: box(names[0] if image < images[4] else names[1], 40))
@@ -365,7 +366,7 @@ def test_reviews_and_labels_of_a_round_never_mix(disputed):
 
 
 def test_a_task_that_was_deleted_is_made_again_only_if_policy_says_so(platform):
-    start(platform, 1, ONE, labeling={"answers_per_task": 1})
+    start(platform, 1, ONE, labeling={"annotations_per_task": 1})
     names = sorted(platform.labeling.annotators())
     first, second, *_ = platform.labeling.open_places(names[0])
     platform.labeling.submit(first.backend_task, names[0], box(classes(platform)[0], 9), 1.0)
@@ -389,10 +390,10 @@ def test_a_task_that_was_deleted_is_made_again_only_if_policy_says_so(platform):
     assert read(platform, "human_labels")["image_id"].nunique() == 8
 
 
-def test_a_round_answered_before_its_project_was_deleted_is_merged(platform):
-    start(platform, 1, ONE, labeling={"answers_per_task": 1})
+def test_a_round_annotated_before_its_project_was_deleted_is_merged(platform):
+    start(platform, 1, ONE, labeling={"annotations_per_task": 1})
     platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
-    seen_answers(ONE, platform.labeling, platform.lake, names=False, now=_now())
+    seen_annotations(ONE, platform.labeling, platform.lake, names=False, now=_now())
     for said in platform.labeling.collect(ONE):
         platform.labeling.delete_task(said.backend_task)
     assert platform.labeling.progress(ONE) == Progress(0, 0)
@@ -400,8 +401,8 @@ def test_a_round_answered_before_its_project_was_deleted_is_merged(platform):
     assert platform.run("merge_round", ONE).success
 
 
-def test_people_do_live_work_once_they_were_right_where_the_answer_is_known(platform):
-    start(platform, 1, ONE, labeling={"answers_per_task": 1}, review={"gate": "manual",
+def test_people_do_live_work_once_they_were_right_where_the_annotation_is_known(platform):
+    start(platform, 1, ONE, labeling={"annotations_per_task": 1}, review={"gate": "manual",
           "sample_share": 1.0})  # fmt: skip
     names = sorted(set(platform.labeling.annotators()) - {EXPERT})
     platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
@@ -415,7 +416,12 @@ def test_people_do_live_work_once_they_were_right_where_the_answer_is_known(plat
     skills.set(names[0], QUALIFIED, granted=True, now=_now())
     skills.set(names[1], QUALIFIED, granted=True, now=_now())
     skills.set(names[1], QUALIFIED, granted=False, now=_now())
-    rules = {"qualify_answers": 3, "qualify_share": 0.9, "gold_share": 0.5, "answers_per_task": 3}
+    rules = {
+        "qualify_annotations": 3,
+        "qualify_share": 0.9,
+        "gold_share": 0.5,
+        "annotations_per_task": 3,
+    }
     tasks = start(platform, 2, TWO, labeling=rules)
     live = tasks[tasks["purpose"] == "label"]
     assert set(live["expertise"]) == {QUALIFIED}
@@ -427,18 +433,18 @@ def test_people_do_live_work_once_they_were_right_where_the_answer_is_known(plat
     for name in names:
         for image in sorted(gold):
             at = 200 if name == names[3] else 40
-            _answer_first(platform, TWO, image, name, box(classes(platform)[0], at))
+            _annotation_first(platform, TWO, image, name, box(classes(platform)[0], at))
     close_round(TWO, "enough", "a test", platform.labeling, platform.lake, now=_now())
     assert platform.run("merge_round", TWO).success
-    answers = read(platform, "answers", TWO)
-    assert answers.loc[answers["state"] == "foreign", "detail"].tolist() == [
+    annotations = read(platform, "annotations", TWO)
+    assert annotations.loc[annotations["state"] == "foreign", "detail"].tolist() == [
         "its author lacks the expertise qualified"
     ]
     # One by hand, one was refused by hand, one has earned it, one was wrong.
     assert Skills(platform.lake.store).people(QUALIFIED) == sorted([names[0], names[2]])
 
 
-def _answer_first(platform, round_id, image, name, result):
+def _annotation_first(platform, round_id, image, name, result):
     """Let somebody answer the first copy of an image that nobody answered, whosever it is."""
     said = {each.backend_task for each in platform.labeling.collect(round_id)}
     for owner in platform.labeling.annotators():
@@ -450,14 +456,15 @@ def _answer_first(platform, round_id, image, name, result):
 
 
 def test_only_a_reviewer_decides_and_what_they_reject_goes_back_with_their_words(platform):
-    start(platform, 1, ONE, labeling={"answers_per_task": 1}, review={"gate": "manual",
+    start(platform, 1, ONE, labeling={"annotations_per_task": 1}, review={"gate": "manual",
           "sample_share": 1.0})  # fmt: skip
     platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
     assert platform.run("merge_round", ONE).success
     places = platform.labeling.open_places(EXPERT)
-    authors = read(platform, "answers").set_index("image_id")["annotator"]
+    authors = read(platform, "annotations").set_index("image_id")["annotator"]
     names = {
-        AnswersLedger(platform.lake.store).pseudonym(n): n for n in platform.labeling.annotators()
+        AnnotationsLedger(platform.lake.store).pseudonym(n): n
+        for n in platform.labeling.annotators()
     }
     for place in places:
         other = next(n for p, n in names.items() if p != authors[place.image_id] and n != EXPERT)
@@ -479,6 +486,6 @@ def test_only_a_reviewer_decides_and_what_they_reject_goes_back_with_their_words
         for place in platform.labeling.open_places(name)
         if place.round_id == TWO
     }
-    told = "A reviewer rejected the last labels of this picture: draw the whole hull"
+    told = "A reviewer rejected the last labels of this image: draw the whole hull"
     assert notes.pop(places[0].image_id) == told
     assert set(notes.values()) == {""}

@@ -1,4 +1,4 @@
-"""Pictures that no person labels, in whole rounds: certified, trained on, seen again, withdrawn."""
+"""Images that no person labels, in whole rounds: certified, trained on, seen again, withdrawn."""
 
 import hashlib
 
@@ -44,7 +44,7 @@ CLASSES = ["boat", "container"]
 
 
 def draw(rng):
-    """A soft picture with a red rectangle in it: its bytes, and the rectangle as a label."""
+    """A soft image with a red rectangle in it: its bytes, and the rectangle as a label."""
     coarse = rng.integers(60, 170, (9, 12, 3)).astype(np.uint8)
     soft = Image.fromarray(coarse).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
     pixels = np.array(soft)
@@ -62,23 +62,23 @@ class World:
         self.platform, self.rng, self.truth = platform, np.random.default_rng(5), {}
         self.tables = platform.lake.tables
 
-    def land(self, batch, pictures):
-        for number in range(pictures):
+    def land(self, batch, images):
+        for number in range(images):
             data, label = draw(self.rng)
             self.truth[hashlib.sha256(data).hexdigest()] = label
             self.platform.lake.landing.put(f"batch-{batch}/{number:02d}.png", data)
 
-    def answer(self, round_id, *, nothing_in=()):
+    def annotation(self, round_id, *, nothing_in=()):
         def what(image_id, _):
             seen = [] if image_id in nothing_in else [self.truth[image_id]]
             return write_regions(seen)
 
         self.platform.say(round_id, what, seconds=6.0)
 
-    def play(self, round_id, *, pictures=24, nothing_in=()):
-        self.land(round_id[-1], pictures)
+    def play(self, round_id, *, images=24, nothing_in=()):
+        self.land(round_id[-1], images)
         assert self.platform.start_round(round_id).success
-        self.answer(round_id, nothing_in=nothing_in)
+        self.annotation(round_id, nothing_in=nothing_in)
         merged = self.platform.run("merge_round", round_id)
         assert merged.success
         return self.release(round_id, merged)
@@ -123,7 +123,7 @@ def world(tmp_path, store):
                 "image_side": WIDTH,
             },
             rounds={"minimum_images": 1},
-            labeling={"answers_per_task": 1},
+            labeling={"annotations_per_task": 1},
             review={"gate": "auto"},
             selection={"budget": 16, "audit_share": 0.85},
             auto_accept={
@@ -178,9 +178,9 @@ def test_what_is_right_is_accepted_and_trains_and_its_path_is_told(world):
     audited = selected["audit"] & ~selected["image_id"].isin(
         frame.loc[frame["by_rule"], "image_id"]
     )
-    assert (report["auto_images"], report["audited_pictures"]) == (len(taken), audited.sum())
+    assert (report["auto_images"], report["audited_images"]) == (len(taken), audited.sum())
     assert report["auto_share"] == len(taken) / 24
-    # Six seconds a picture; half of what was accepted is seen again.
+    # Six seconds an image; half of what was accepted is seen again.
     assert report["minutes_saved"] == pytest.approx(6 / 60 * (len(taken) // 2))
     assert report["auto_bound"] <= report["auto_alpha"]
     bars = tables.read(ErrorBars, ONE).set_index(["origin", "class_name"])
@@ -237,7 +237,7 @@ def test_what_is_right_is_accepted_and_trains_and_its_path_is_told(world):
     assert [each.state for each in world.history(min(taken))][-1] == "exported"
 
 
-def test_accepted_pictures_are_seen_again_blind_and_a_later_certificate_takes_over(world):
+def test_accepted_images_are_seen_again_blind_and_a_later_certificate_takes_over(world):
     tables = world.tables
     world.play(ONE)
     taken = accepted_in(world, ONE)
@@ -254,7 +254,7 @@ def test_accepted_pictures_are_seen_again_blind_and_a_later_certificate_takes_ov
     assert tasks.loc[tasks["image_id"].isin(drawn), "blind"].all()
     verdict = tables.read(Reaudits, TWO).set_index("certified_round").loc[ONE]
     audited = selected.loc[selected["audit"], "image_id"]
-    assert verdict["pictures"] == len(drawn | (taken & set(audited)))
+    assert verdict["images"] == len(drawn | (taken & set(audited)))
     assert verdict["errors"] == 0
     assert not verdict["contradicted"]
     assert checks["certificates_hold"].passed
@@ -282,7 +282,7 @@ def test_what_people_contradict_is_withdrawn_and_named(world):
     checks = world.play(TWO, nothing_in=taken)
     assert not tables.read(Certificates, TWO)["granted"].any()
     verdict = tables.read(Reaudits, TWO).set_index("certified_round").loc[ONE]
-    assert verdict["errors"] == verdict["labels"] == verdict["pictures"] >= 3
+    assert verdict["errors"] == verdict["labels"] == verdict["images"] >= 3
     assert verdict["contradicted"]
     assert not checks["certificates_hold"].passed
     assert f"{ONE}: " in str(checks["certificates_hold"].metadata["first"].value)
@@ -293,15 +293,15 @@ def test_what_people_contradict_is_withdrawn_and_named(world):
     # Images of a holdout sample are judged by people alone: what the model says of them is listed,
     # and sends no reviewer there.
     selected = tables.read(SelectedImages, TWO)
-    by_lot = set(selected.loc[selected["audit"] | (selected["rule"] == "reaudit"), "image_id"])
+    at_random = set(selected.loc[selected["audit"] | (selected["rule"] == "reaudit"), "image_id"])
     suspected = set(tables.read(LabelIssues, TWO)["image_id"])
-    assert suspected & by_lot
+    assert suspected & at_random
     world.platform.change_policy(review={"gate": "manual"})
     merged = world.platform.run("merge_round", TWO, only=["consensus_labels", "label_issues"])
     assert merged.success
     conflicts = tables.read(Conflicts, TWO)
     sent = set(conflicts.loc[conflicts["kind"].str.startswith("suspected "), "image_id"])
-    assert not sent & by_lot
+    assert not sent & at_random
 
 
 def test_without_a_frame_or_with_other_proposals_nothing_is_accepted(world):
@@ -310,7 +310,7 @@ def test_without_a_frame_or_with_other_proposals_nothing_is_accepted(world):
     world.land(1, 24)
     assert world.platform.start_round(ONE).success
     world.platform.change_policy(auto_accept={"enabled": True})
-    world.answer(ONE)
+    world.annotation(ONE)
     world.platform.run("merge_round", ONE)
     world.release(ONE)
     assert accepted_in(world, ONE) == set()
@@ -320,7 +320,7 @@ def test_without_a_frame_or_with_other_proposals_nothing_is_accepted(world):
     assert world.platform.start_round(TWO).success
     anew = tables.read(ModelPredictions, TWO)
     tables.write(ModelPredictions, TWO, anew.assign(score=0.98))
-    world.answer(TWO)
+    world.annotation(TWO)
     world.platform.run("merge_round", TWO)
     world.release(TWO)
     assert accepted_in(world, TWO) == set()
@@ -337,7 +337,7 @@ def test_a_version_waits_until_an_audit_shows_that_its_labels_are_good_enough(wo
     )
     world.land(1, 20)
     world.platform.start_round(ONE)
-    world.answer(ONE)
+    world.annotation(ONE)
     world.platform.run("merge_round", ONE)
     assert set(tables.read(ReviewTasks, ONE)["kinds"]) == {"sample"}
     places = world.platform.labeling.open_places(EXPERT)

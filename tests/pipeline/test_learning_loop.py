@@ -23,11 +23,11 @@ from annotation_platform.schema.tables import (
     TrainingSet,
     table_named,
 )
-from annotation_platform.selection.overrides import Pins
+from annotation_platform.selection.overrides import SelectionOverrides
 
 
 def set_policy(platform, **sections):
-    path = platform.settings.params_path
+    path = platform.settings.policy_path
     policy = yaml.safe_load(path.read_text())
     for name, values in sections.items():
         policy[name] = {**policy.get(name, {}), **values}
@@ -45,7 +45,7 @@ def play(platform, batch, round_id):
     platform.land(batch)
     platform.hurry()
     started = platform.start_round(round_id)
-    platform.answer(round_id)
+    platform.annotation(round_id)
     merged = platform.merge(round_id)
     assert platform.release(round_id, merged).success
     trained = platform.run("train_model", round_id)
@@ -54,7 +54,7 @@ def play(platform, batch, round_id):
     return {each.check_name: each for each in found}
 
 
-def test_an_audit_is_drawn_answered_blind_and_too_small_to_certify_anything(platform):
+def test_an_audit_is_drawn_annotated_blind_and_too_small_to_certify_anything(platform):
     set_policy(
         platform,
         auto_accept={"enabled": True},
@@ -110,21 +110,21 @@ def test_an_audit_is_drawn_answered_blind_and_too_small_to_certify_anything(plat
     for round_id in ("round-0001", "round-0002"):
         overall = verdicts.loc[round_id, ""]
         assert not overall["granted"]
-        assert "audited pictures" in overall["reason"]
+        assert "audited images" in overall["reason"]
     assert tables.read_all(AutoLabels).empty
     labels = tables.read(TrainingSet, "round-0002")
     assert set(labels["origin"]) == {"people"}
     assert set(labels["image_id"]) == set(selected["image_id"])
 
     # Proposals are compared with what people settled on, and with each blind annotation.
-    compared = tables.read(ModelAgreement, "round-0002").set_index(["answers", "class_name"])
+    compared = tables.read(ModelAgreement, "round-0002").set_index(["annotations", "class_name"])
     settled, said = (
         tables.read(table_named(name), "round-0002")
         for name in ("consensus_labels", "human_labels")
     )
     blind = said[said["blind"]]
-    for answers, rows in (("consensus", settled), ("blind", blind)):
-        assert compared.loc[(answers, ""), "labels"] == (rows["shape"] == "box").sum() > 0
+    for annotations, rows in (("consensus", settled), ("blind", blind)):
+        assert compared.loc[(annotations, ""), "labels"] == (rows["shape"] == "box").sum() > 0
     check_training_looks_again_at_what_the_last_model_missed(platform, labels)
 
 
@@ -152,10 +152,10 @@ def check_training_looks_again_at_what_the_last_model_missed(platform, labels):
 
 
 @pytest.mark.long
-def test_a_picture_pinned_after_it_was_asked_about_is_asked_about_once_more(platform):
+def test_a_image_pinned_after_it_was_asked_about_is_asked_about_once_more(platform):
     play(platform, 1, "round-0001")
     image = platform.lake.tables.read(SelectedImages, "round-0001")["image_id"].iloc[0]
-    Pins(platform.lake.store).set(
+    SelectionOverrides(platform.lake.store).set(
         image, wanted=True, reason="missed by the model", by="ada", now=datetime.now(UTC)
     )
     play(platform, 2, "round-0002")

@@ -12,7 +12,7 @@ ONE, TWO = "round-0001", "round-0002"
 
 
 def change(platform, section, **values):
-    path = platform.settings.params_path
+    path = platform.settings.policy_path
     policy = yaml.safe_load(path.read_text())
     policy.setdefault(section, {}).update(values)
     path.write_text(yaml.safe_dump(policy, sort_keys=False))
@@ -35,7 +35,7 @@ def check_masked(platform, places, hidden):
         assert is_shown(place.image_key)
         shown = platform.lake.store.get(place.image_key)
         extension = place.image_key.rpartition(".")[2]
-        original = platform.lake.picture(place.image_id, extension)
+        original = platform.lake.image(place.image_id, extension)
         assert (shown != original) == (place.image_id in hidden)
 
 
@@ -43,7 +43,7 @@ def test_before_a_model_has_looked_nobody_is_asked_and_the_way_on_is_said(platfo
     change(platform, "masking", classes=["person"])
     platform.land(1)
     platform.hurry()
-    with pytest.raises(NotReadyError, match=r"8 of 8 pictures are not shown .*model_predictions"):
+    with pytest.raises(NotReadyError, match=r"8 of 8 images are not shown .*model_predictions"):
         platform.start_round(ONE)
     assert asked(platform) == []
     assert not list(platform.lake.store.list("shown"))
@@ -57,7 +57,7 @@ def test_a_round_with_masks_shows_copies_and_proposes_nothing_that_is_masked(pla
     platform.land(1)
     platform.hurry()
     platform.start_round(ONE)
-    platform.answer(ONE)
+    platform.annotation(ONE)
     platform.merge(ONE)
     for job in ("release_round", "train_model"):
         assert platform.run(job, ONE).success
@@ -80,7 +80,7 @@ def test_a_round_with_masks_shows_copies_and_proposes_nothing_that_is_masked(pla
         classes = {region["label"]["class_name"] for region in place.proposed.content}
         assert name not in classes
     assert any(place.proposed.content for place in places)
-    platform.answer(TWO)
+    platform.annotation(TWO)
     # A reviewer is shown the same copies: here every image of the round is reviewed.
     change(platform, "review", gate="manual", sample_share=1.0)
     assert platform.run("merge_round", TWO).success

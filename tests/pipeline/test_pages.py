@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from annotation_platform.cli import app
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
-from annotation_platform.policy import read_params
+from annotation_platform.policy import read_policy
 from annotation_platform.reporting.advice import advise
 from annotation_platform.reporting.round_facts import round_facts, round_trends
 from annotation_platform.reporting.round_page import render_round
@@ -28,10 +28,10 @@ def worked(tmp_path_factory):
     """A platform with a round that is published and one that people have not answered yet."""
     with open_platform(tmp_path_factory.mktemp("pages") / "home") as platform:
         platform.land(1)
-        (platform.settings.landing_path / HOSTILE).write_bytes(b"no picture")
+        (platform.settings.landing_path / HOSTILE).write_bytes(b"no image")
         platform.hurry()
         platform.start_round("round-0001")
-        platform.answer("round-0001")
+        platform.annotation("round-0001")
         assert platform.release("round-0001", platform.merge("round-0001")).success
         assert platform.run("train_model", "round-0001").success
         platform.land(2)
@@ -54,22 +54,22 @@ def text_of(page):
 
 
 def report(platform, round_id):
-    return render_round(platform.lake, round_id, read_params(platform.settings.params_path))
+    return render_round(platform.lake, round_id, read_policy(platform.settings.policy_path))
 
 
 def test_the_report_counts_what_the_tables_hold(worked):
     tables, lake = worked.lake.tables, worked.lake
-    said = tables.read(HumanLabels, "round-0001").drop_duplicates("answer_id")
+    said = tables.read(HumanLabels, "round-0001").drop_duplicates("annotation_id")
     reviewed = tables.read(ReviewedLabels, "round-0001")
     stands = reviewed[
         ~reviewed["decision"].isin(["rejected", "undecided"])
         & ~reviewed["shape"].isin(["none", "unsure"])
     ]
-    decided = len(AnswersLedger(lake.store).read(review_round("round-0001")))
+    decided = len(AnnotationsLedger(lake.store).read(review_round("round-0001")))
     facts = round_facts(lake, "round-0001")
-    assert {each.stage: each.touches for each in facts.hands} == {
+    assert {each.stage: each.touches for each in facts.manual_effort} == {
         "put back from quarantine": 0,
-        "answers": len(said),
+        "annotations": len(said),
         "reviews": decided,
         "closed, cancelled or reopened": 0,
     }
@@ -102,8 +102,7 @@ def test_the_report_advises_what_its_figures_say(worked):
     kept_out = facts.outcomes["quarantined"]
     said = {each.what: each.why for each in advise(facts)}
     assert (
-        f"{kept_out} of {sum(facts.outcomes.values())}"
-        in said["Look at what sends these pictures."]
+        f"{kept_out} of {sum(facts.outcomes.values())}" in said["Look at what sends these images."]
     )
     assert "Have some undisputed images reviewed." in said
     open_round = advise(round_facts(worked.lake, "round-0002"))
@@ -117,22 +116,22 @@ def test_a_round_that_is_not_finished_has_a_report_too(worked):
 
 
 def test_all_rounds_stand_on_one_page_with_what_they_wait_for(worked, pages):
-    answer = pages.get("/")
-    shown = text_of(answer.text)
+    annotation = pages.get("/")
+    shown = text_of(annotation.text)
     assert re.search(r"round-0002 people .*round-0001 –", shown)
     assert f"0 of {len(worked.lake.tables.read(LabelTasks, 'round-0002'))}" in shown
-    links = re.findall(r'href="([^"]+)"', answer.text)
+    links = re.findall(r'href="([^"]+)"', annotation.text)
     assert {"/rounds/round-0001", "/rounds/round-0002", "/versions/1.0.0/card.html"} <= set(links)
     for link in links:
         assert pages.get(link).status_code == 200, link
 
 
-def test_the_card_of_a_version_shows_its_pictures(pages):
+def test_the_card_of_a_version_shows_its_images(pages):
     card = pages.get("/versions/1.0.0/card.html").text
-    picture = re.search(r'<img src="(images/[^"]+)"', card)[1]
-    answer = pages.get(f"/versions/1.0.0/{picture}")
-    assert answer.headers["content-type"] == "image/jpeg"
-    assert answer.content.startswith(b"\xff\xd8")
+    image = re.search(r'<img src="(images/[^"]+)"', card)[1]
+    annotation = pages.get(f"/versions/1.0.0/{image}")
+    assert annotation.headers["content-type"] == "image/jpeg"
+    assert annotation.content.startswith(b"\xff\xd8")
 
 
 @pytest.mark.parametrize(
@@ -151,9 +150,9 @@ def test_what_is_not_there_is_said_to_be_missing(pages, path):
     # httpx would tidy the path before it is sent.
     connection = HTTPConnection(pages.base_url.host, pages.base_url.port)
     connection.request("GET", path)
-    answer = connection.getresponse()
-    assert answer.status == 404
-    assert b"Traceback" not in answer.read()
+    annotation = connection.getresponse()
+    assert annotation.status == 404
+    assert b"Traceback" not in annotation.read()
     connection.close()
 
 

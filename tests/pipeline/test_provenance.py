@@ -21,12 +21,12 @@ from annotation_platform.labeling.backends.regions import write_decision, write_
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.provenance.diff import diff_versions
-from annotation_platform.provenance.explain import ImageStory, explain_image
+from annotation_platform.provenance.explain import ImageProvenance, explain_image
 from annotation_platform.provenance.patch import Patch, apply_patch, make_patch, write_folder
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import DatasetVersions, Splits, TrainingSet
-from annotation_platform.selection.overrides import Pins
+from annotation_platform.selection.overrides import SelectionOverrides
 from annotation_platform.settings import settings_environment
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.git import as_git
@@ -80,7 +80,7 @@ class Story:
     def play(self, round_id, batch):
         self.platform.land(batch)
         self.platform.start_round(round_id)
-        self.platform.answer(round_id)
+        self.platform.annotation(round_id)
         return self.merge(round_id)
 
 
@@ -127,11 +127,13 @@ def tags(story):
 
     platform.change_policy(ontology={"guidelines": "Draw boxes otherwise."})
     pinned = lake.tables.read(TrainingSet, TWO)["image_id"].iloc[-1]
-    Pins(lake.store).set(pinned, wanted=True, reason="look again", by="me", now=datetime.now(UTC))
+    SelectionOverrides(lake.store).set(
+        pinned, wanted=True, reason="look again", by="me", now=datetime.now(UTC)
+    )
     story.images["pinned"] = pinned
     done["guideline"] = story.play(THREE, 3)
 
-    # Somebody moved a picture to another split by hand.
+    # Somebody moved an image to another split by hand.
     tables = lake.tables
     alone = tables.read(TrainingSet, THREE).drop_duplicates("image_id")
     alone = alone[~alone["group_id"].duplicated(keep=False) & (alone["split"] == "train")]
@@ -215,7 +217,7 @@ def test_every_change_has_the_cause_that_was_planted(story, tags):
     erased = diff_versions(*sides, erased={story.images["rejected"]: "Asked for by its owner."})
     assert causes(erased)["erasure"] == {story.images["rejected"]}
     assert "review decision" not in causes(erased)
-    # The picture that was rejected was asked about again.
+    # The image that was rejected was asked about again.
     assert story.images["rejected"] in causes(guideline, ["image_added"])["new round"]
 
 
@@ -264,21 +266,21 @@ class Trial:
     """One image of a version, resolved again without some of its answers."""
 
     state: VersionState
-    told: ImageStory
+    told: ImageProvenance
 
     def __post_init__(self):
         round_id, image = self.told.round_id, self.told.image_id
         made_of = self.state.made_of("consensus_labels", round_id)
         self.threshold = made_of.settings["iou_threshold"]
         self.common = Common.from_dict(made_of.settings["common"])
-        self.answers = self.state.rows("human_labels", round_id, image)
+        self.annotations = self.state.rows("human_labels", round_id, image)
         self.images = self.state.rows("cleaned_images", round_id, image)
         self.ontology = read_guideline(self.state.lake.store, self.told.guideline)
-        self.ids = sorted(self.answers["answer_id"].unique())
+        self.ids = sorted(self.annotations["annotation_id"].unique())
 
     def holds(self, label, left_out):
         """Whether there is a label of this class at this place, by a reckoning of our own."""
-        rest = self.answers[~self.answers["answer_id"].isin(left_out)]
+        rest = self.annotations[~self.annotations["annotation_id"].isin(left_out)]
         if rest.empty:
             return False
         _, resolved = resolve_task(
@@ -319,7 +321,7 @@ def check_labels(state, image):
             assert each.decision in {"accepted", "fixed"}
             continue
         counted += 1
-        assert {vote.answer_id for vote in each.votes} == set(trial.ids)
+        assert {vote.annotation_id for vote in each.votes} == set(trial.ids)
         assert sum(bool(vote.says) for vote in each.votes) == each.label["support"]
         assert trial.holds(each.label, [])
         assert not trial.holds(each.label, each.rests_on)
@@ -328,17 +330,17 @@ def check_labels(state, image):
     return counted
 
 
-def test_every_label_is_explained_and_rests_on_no_fewer_answers(story, tags):
+def test_every_label_is_explained_and_rests_on_no_fewer_annotations(story, tags):
     state = story.state(tags["minds"])
     counted = sum(check_labels(state, image) for image in state.labels["image_id"].unique())
     assert counted > 50
 
 
 @pytest.mark.long
-def test_five_hundred_labels_rest_on_no_fewer_answers(tmp_path):
+def test_five_hundred_labels_rest_on_no_fewer_annotations(tmp_path):
     with open_platform(tmp_path / "home", drawn_material(1, 72, seed=1)) as platform:
         platform.hurry()
-        platform.change_policy(review={"gate": "auto"}, labeling={"answers_per_task": 4})
+        platform.change_policy(review={"gate": "auto"}, labeling={"annotations_per_task": 4})
         state = platform.state(Story(platform).play(ONE, 1))
         images = state.labels["image_id"].drop_duplicates().sample(frac=1, random_state=0)
         counted = 0
@@ -349,7 +351,7 @@ def test_five_hundred_labels_rest_on_no_fewer_answers(tmp_path):
     assert counted >= 500
 
 
-def test_the_commands_answer_people_and_programs(story, tags, tmp_path):
+def test_the_commands_annotation_people_and_programs(story, tags, tmp_path):
     def run(*arguments, status=0):
         done = subprocess.run(
             [sys.executable, "-m", "annotation_platform.cli", *arguments],

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from annotation_platform.demo.scenes import draw_batch
-from annotation_platform.policy import read_params
+from annotation_platform.policy import read_policy
 from annotation_platform.schema.tables import CleanedImages, LabelTasks
 from annotation_platform.storage.keys import raw_key
 from sensors.landing import new_images_sensor
@@ -35,7 +35,7 @@ def command(platform, *arguments):
     )
 
 
-def test_a_picture_put_back_is_accepted_in_the_next_round(platform):
+def test_a_image_put_back_is_accepted_in_the_next_round(platform):
     platform.hurry()
     sound = draw_batch(1, 1, seed=5).files
     dark = jpeg(np.random.default_rng(0).integers(0, 6, (200, 300, 3), dtype=np.uint8))
@@ -43,7 +43,7 @@ def test_a_picture_put_back_is_accepted_in_the_next_round(platform):
     bad = {"dark.jpg": dark, "broken.jpg": dark[:-200], "large.jpg": dark + bytes(limit)}
     for name, data in {**sound, **bad}.items():
         platform.lake.landing.put(name, data)
-    policy = platform.settings.params_path
+    policy = platform.settings.policy_path
     policy.write_text(policy.read_text().replace("minimum_images: ", "minimum_images: 1 # "))
     # Three of four files are quarantined, and half of them may be.
     limits = {"maximum_bytes": limit, "maximum_quarantined_share": 0.5}
@@ -97,4 +97,4 @@ def test_a_picture_put_back_is_accepted_in_the_next_round(platform):
     is_accepted = command(platform, "restore", ids["dark.jpg"])
     assert "accepted already" in is_accepted.stderr
     check_account(platform.lake)
-    check_idempotent(platform.lake, read_params(policy).cleaning)
+    check_idempotent(platform.lake, read_policy(policy).cleaning)

@@ -36,14 +36,14 @@ def metadata(result, asset):
 def test_two_rounds_from_landing_to_a_model_that_proposes(platform):
     for batch, round_id in enumerate(["round-0001", "round-0002"], start=1):
         start(platform, batch, round_id)
-        assert platform.answer(round_id) == 24
+        assert platform.annotation(round_id) == 24
         assert platform.release(round_id, platform.merge(round_id)).success
         assert platform.run("train_model", round_id).success
     tables = platform.lake.tables
     report = tables.read_all(RoundReports)
     assert report["accepted"].tolist() == [8, 8]
     assert (report["landed"] == report[["accepted", "quarantined", "duplicates"]].sum(axis=1)).all()
-    assert report["answers"].tolist() == [24, 24]
+    assert report["annotations"].tolist() == [24, 24]
     assert report["version"].tolist() == ["1.0.0", "1.1.0"]
 
     weights = tables.read(ModelEvaluations, "round-0001")["weights_sha256"].iloc[0]
@@ -65,7 +65,7 @@ def test_two_rounds_from_landing_to_a_model_that_proposes(platform):
 
 def test_running_a_job_again_changes_nothing(platform):
     start(platform, 1, "round-0001")
-    platform.answer("round-0001")
+    platform.annotation("round-0001")
     jobs = ["start_round", "merge_round", "release_round"]
     names = ["cleaned_images", "label_tasks", "human_labels", "consensus_labels", "training_set"]
     digests = []
@@ -109,7 +109,7 @@ def check_consensus_follows_its_inputs(platform):
         lambda each: each.isin(sorted(set(each))[:2])
     )
     shares = np.linspace(0.1, 0.99, len(quality))
-    known = quality.assign(gold_answers=50)
+    known = quality.assign(gold_annotations=50)
     first = resolve(human_labels=said[two], annotator_quality=known.assign(gold_quality=shares))
     last = resolve(annotator_quality=known.assign(gold_quality=shares[::-1]))
     assert len(first) > 0
@@ -126,7 +126,7 @@ def test_asked_too_early_an_asset_says_what_it_waits_for(platform):
 
 def test_a_broken_gate_stops_the_release_and_publishes_nothing(platform):
     start(platform, 1, "round-0001")
-    platform.answer("round-0001")
+    platform.annotation("round-0001")
     platform.release("round-0001", platform.merge("round-0001"))
     # Somebody tampers with the splits: a tested image would become a training image.
     splits = platform.lake.tables.read(Splits, "round-0001")
@@ -137,7 +137,7 @@ def test_a_broken_gate_stops_the_release_and_publishes_nothing(platform):
         splits.assign(split=splits["split"].mask(tested, "train")),
     )
     start(platform, 2, "round-0002")
-    platform.answer("round-0002")
+    platform.annotation("round-0002")
     released = platform.run("merge_round", "round-0002", raise_on_error=False)
     assert not released.success
     checks = {event.check_name: event.passed for event in released.get_asset_check_evaluations()}
@@ -147,7 +147,7 @@ def test_a_broken_gate_stops_the_release_and_publishes_nothing(platform):
 
 def test_every_page_shows_a_count_and_something_to_look_at(platform):
     results = [start(platform, 1, "round-0001")]
-    platform.answer("round-0001")
+    platform.annotation("round-0001")
     results += [platform.merge("round-0001"), platform.run("release_round", "round-0001")]
     for result in results:
         for event in result.get_asset_materialization_events():
@@ -157,13 +157,13 @@ def test_every_page_shows_a_count_and_something_to_look_at(platform):
             assert any(isinstance(value, dg.IntMetadataValue) for value in shown.values())
             assert any(isinstance(value, dg.MarkdownMetadataValue) for value in shown.values())
     thumbnails = metadata(results[1], "consensus_labels")["most_disputed"]
-    assert thumbnails.startswith("![pictures with their boxes: ")
+    assert thumbnails.startswith("![images with their boxes: ")
 
 
 def test_classes_renamed_while_people_work_stop_the_merge_and_say_so(platform):
     start(platform, 1, "round-0001")
-    platform.answer("round-0001")
-    policy = platform.settings.params_path
+    platform.annotation("round-0001")
+    policy = platform.settings.policy_path
     before = policy.read_text()
     policy.write_text(before.replace("name: boat", "name: ship"))
     merged = platform.run("merge_round", "round-0001", raise_on_error=False)

@@ -9,7 +9,7 @@ from PIL import Image
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.backends.regions import write_regions
-from annotation_platform.labeling.change_signals import Hints
+from annotation_platform.labeling.change_signals import ChangeSignals
 from annotation_platform.reporting.status import round_states
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import (
@@ -36,7 +36,7 @@ def keys(result):
 @pytest.fixture
 def patient(platform):
     """The platform with files that have lain long enough to make a round."""
-    policy = platform.settings.params_path
+    policy = platform.settings.policy_path
     policy.write_text(policy.read_text().replace("settle_seconds: 1.0", "settle_seconds: 0.0"))
     return platform
 
@@ -172,13 +172,13 @@ def test_runs_that_died_with_their_servers_are_ended_before_the_next_start(platf
     assert end_dead_runs(platform.instance) == 0
 
 
-def test_a_round_is_merged_when_its_last_answer_is_in_and_again_when_one_is_edited(patient):
+def test_a_round_is_merged_when_its_last_annotation_is_in_and_again_when_one_is_edited(patient):
     patient.land(1)
     patient.tick(new_images_sensor)
     patient.run("start_round", "round-0001")
     waiting = patient.tick(labeling_complete_sensor)
     assert waiting.skip_reason.skip_message.startswith("round-0001: 0 of 24 answers.")
-    patient.answer("round-0001")
+    patient.annotation("round-0001")
     ready = patient.tick(labeling_complete_sensor)
     assert [request.partition_key for request in ready.run_requests] == ["round-0001"]
     assert keys(patient.tick(labeling_complete_sensor)) == keys(ready)
@@ -200,10 +200,10 @@ def test_between_two_looks_only_a_hint_makes_one(patient):
     patient.tick(new_images_sensor)
     patient.run("start_round", "round-0001")
     first = patient.tick(labeling_complete_sensor)
-    patient.answer("round-0001")
+    patient.annotation("round-0001")
     between = patient.tick(labeling_complete_sensor, first.cursor)
     assert "nobody has hinted" in between.skip_message
-    Hints(patient.settings.hints_path).give()
+    ChangeSignals(patient.settings.change_signals_path).give()
     hinted = patient.tick(labeling_complete_sensor, first.cursor)
     assert [request.partition_key for request in hinted.run_requests] == ["round-0001"]
 
@@ -212,7 +212,7 @@ def test_labels_that_fail_a_gate_are_not_released(patient):
     patient.land(1)
     patient.tick(new_images_sensor)
     patient.run("start_round", "round-0001")
-    patient.answer("round-0001")
+    patient.annotation("round-0001")
     patient.merge("round-0001")
     assert versions(patient) == ["1.0.0"]
     tables = patient.lake.tables
@@ -231,12 +231,12 @@ def as_asked(platform, sensor, **options):
     return platform.run(request.job_name, request.partition_key, tags=tags, **options)
 
 
-def answered(platform, **policy):
+def annotated(platform, **policy):
     """Let people answer the first round, under another policy."""
     platform.change_policy(**policy)
     platform.land(1)
     as_asked(platform, new_images_sensor)
-    platform.answer("round-0001")
+    platform.annotation("round-0001")
 
 
 def versions(platform):
@@ -250,7 +250,7 @@ def said(platform, sensor):
 
 
 def test_a_merge_that_leaves_nothing_to_decide_is_a_release(patient):
-    answered(patient, review={"gate": "auto"})
+    annotated(patient, review={"gate": "auto"})
     assert as_asked(patient, labeling_complete_sensor).success
     assert versions(patient) == ["1.0.0"]
     for sensor in (labeling_complete_sensor, review_complete_sensor):
@@ -259,7 +259,7 @@ def test_a_merge_that_leaves_nothing_to_decide_is_a_release(patient):
 
 
 def test_a_merge_that_leaves_something_to_decide_ends_there(patient):
-    answered(patient, review={"gate": "manual", "sample_share": 1.0})
+    annotated(patient, review={"gate": "manual", "sample_share": 1.0})
     merged = as_asked(patient, labeling_complete_sensor)
     assert merged.success
     assert not merged.asset_materializations_for_node("reviewed_labels")
@@ -273,7 +273,7 @@ def test_a_merge_that_leaves_something_to_decide_ends_there(patient):
 def test_a_release_that_fails_in_the_run_of_a_merge_is_tried_again_without_merging(
     patient, monkeypatch
 ):
-    answered(patient, review={"gate": "auto"})
+    annotated(patient, review={"gate": "auto"})
     remote = Path(patient.settings.remote_url)
     kept = remote.rename(remote.with_name("away")) if remote.exists() else None
     remote.write_text("no folder")
@@ -291,7 +291,7 @@ def test_a_release_that_fails_in_the_run_of_a_merge_is_tried_again_without_mergi
 
 
 def test_while_a_round_is_merged_no_release_of_it_is_asked_for(patient):
-    answered(patient, review={"gate": "manual", "sample_share": 1.0})
+    annotated(patient, review={"gate": "manual", "sample_share": 1.0})
     as_asked(patient, labeling_complete_sensor)
     patient.decide("round-0001")
     merging = dg.DagsterRun(
@@ -330,18 +330,18 @@ def test_a_round_in_which_nothing_is_new_ends_by_itself(patient):
 
 
 def darker(data):
-    """Return a picture as it would be at night; what is no whole picture stays as it is."""
+    """Return an image as it would be at night; what is no whole image stays as it is."""
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data)) as image:
             sink = io.BytesIO()
-            picture.convert("RGB").point(lambda value: value // 3).save(sink, "PNG")
+            image.convert("RGB").point(lambda value: value // 3).save(sink, "PNG")
     except OSError:
         return data
     return sink.getvalue()
 
 
 def test_a_round_that_is_held_waits_for_somebody_and_the_next_ones_go_on(patient):
-    policy = patient.settings.params_path
+    policy = patient.settings.policy_path
     policy.write_text(policy.read_text().replace("gate: warn", "gate: hold"))
     assert patient.policy.drift.gate == "hold"
     patient.land(1)
@@ -360,7 +360,7 @@ def test_a_round_that_is_held_waits_for_somebody_and_the_next_ones_go_on(patient
     assert waiting.skip_reason.skip_message.startswith("round-0002 is held: ")
     states = {state["round"]: state["waits_for"] for state in round_states(
         patient.lake, drift_gate="hold")}  # fmt: skip
-    assert states["round-0002"].startswith("somebody who looks at its pictures")
+    assert states["round-0002"].startswith("somebody who looks at its images")
     assert states["round-0001"] == "people"
 
     (third,) = drawn_material(1, 8, seed=5).batches
@@ -369,7 +369,7 @@ def test_a_round_that_is_held_waits_for_somebody_and_the_next_ones_go_on(patient
     later = patient.tick(new_images_sensor)
     assert [request.partition_key for request in later.run_requests] == ["round-0003"]
     patient.run("start_round", "round-0003")
-    # Nobody is asked about the pictures of the round that is held, and they are not known either.
+    # Nobody is asked about the images of the round that is held, and they are not known either.
     night = tables.read(CleanedImages, "round-0002")
     night = set(night.loc[night["outcome"] == "accepted", "image_id"])
     assert not night & set(tables.read(SelectedImages, "round-0003")["image_id"])
@@ -382,7 +382,7 @@ def test_a_round_that_is_held_waits_for_somebody_and_the_next_ones_go_on(patient
     assert "held" not in patient.tick(new_images_sensor).skip_reason.skip_message
 
 
-def test_who_answers_what_is_fixed_before_anybody_is_asked(patient):
+def test_who_annotations_what_is_fixed_before_anybody_is_asked(patient):
     patient.land(1)
     patient.tick(new_images_sensor)
     patient.run("start_round", "round-0001")
@@ -397,7 +397,7 @@ def test_an_overtaken_version_is_reported_without_a_model(patient):
         patient.land(batch)
         patient.tick(new_images_sensor)
         patient.run("start_round", round_id)
-        patient.answer(round_id)
+        patient.annotation(round_id)
         patient.merge(round_id)
         patient.run("release_round", round_id)
     asked = {r.partition_key: r.job_name for r in patient.tick(new_version_sensor).run_requests}
@@ -419,7 +419,7 @@ def test_with_manual_gates_people_launch_and_sensors_say_what_is_due(patient):
     )
     patient.run("start_round", "round-0001")
     assert "start_round" not in said(patient, new_images_sensor)
-    patient.answer("round-0001")
+    patient.annotation("round-0001")
     # People's answers are merged: there is nothing to decide.
     assert len(keys(patient.tick(labeling_complete_sensor))) == 1
     patient.merge("round-0001")

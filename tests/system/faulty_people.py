@@ -21,12 +21,12 @@ import httpx
 from annotation_platform.errors import LabelingError
 from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
-from annotation_platform.labeling.backends.label_studio.image_sources import FolderPictures
+from annotation_platform.labeling.backends.label_studio.image_sources import FolderImages
 from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.backends.regions import write_regions
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
-from annotation_platform.labeling.rounds import fetch_answers
+from annotation_platform.labeling.rounds import fetch_annotations
 from annotation_platform.schema.shapes import Label
 from annotation_platform.servers.child import ChildProcess
 from annotation_platform.storage.lake import Lake
@@ -82,8 +82,8 @@ class Crowd:
     def client(self) -> LabelingBackend:
         """Return the back end as the platform sees it."""
         if self.token:
-            pictures = FolderPictures(Path(self.lake))
-            return LabelStudioClient(self.place, self.token, pictures=pictures)
+            images = FolderImages(Path(self.lake))
+            return LabelStudioClient(self.place, self.token, images=images)
         return SimulatedLabeling(Path(self.place))
 
     def open_lake(self) -> Lake:
@@ -192,8 +192,8 @@ class LabelStudioDesk:
         self._asked("DELETE", f"/api/annotations/{annotation}/")
 
     def _asked(self, method: str, path: str, **sent):
-        answer = self._http.request(method, path, **sent).raise_for_status()
-        return answer.json() if answer.content else {}
+        annotation = self._http.request(method, path, **sent).raise_for_status()
+        return annotation.json() if annotation.content else {}
 
 
 class _Person:
@@ -216,7 +216,7 @@ class _Person:
         """Answer until there is nothing left to answer, or nobody who wants it."""
         while (tasks := self._next()) and os.getppid() == parent:
             for task in tasks[:_AT_A_TIME]:
-                self._answer(task)
+                self._annotation(task)
 
     def _next(self) -> list[str]:
         if owed := self._skipped - set(self._said.values()):
@@ -226,7 +226,7 @@ class _Person:
         # One copy of a task: having answered it, nobody is asked for another.
         return list({copy_of: task for task, copy_of in shown}.values())
 
-    def _answer(self, task: str) -> None:
+    def _annotation(self, task: str) -> None:
         faulty = self._draw.random() < self._crowd.fault_share
         fault = self._draw.choice(FAULTS) if faulty else ""
         time.sleep(self._draw.random() * self._crowd.think_seconds)
@@ -297,7 +297,7 @@ def _collect(crowd: Crowd, parent: int) -> None:
     while os.getppid() == parent:
         try:
             if (shown := client.change_token(crowd.round_id)) != stamp:
-                fetch_answers(crowd.round_id, client, lake, now=datetime.now(UTC))
+                fetch_annotations(crowd.round_id, client, lake, now=datetime.now(UTC))
                 stamp = shown
         except LabelingError as error:
             # The server is down, or changed while it was read: the next time is soon.

@@ -25,13 +25,13 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path):
-    """The folder of a version of four pictures, each with a box in its lower right quarter."""
+    """The folder of a version of four images, each with a box in its lower right quarter."""
     world = World(tmp_path)
     for number in range(4):
         data = io.BytesIO()
         Image.new("RGB", (WIDTH, HEIGHT), (90, 60 * number, 110)).save(data, "PNG")
         box = Label.box("ball", WIDTH / 2, HEIGHT / 2, WIDTH, HEIGHT)
-        world.add_picture(data.getvalue(), "png", WIDTH, HEIGHT, [box])
+        world.add_image(data.getvalue(), "png", WIDTH, HEIGHT, [box])
     made = build_folder(world.table, world.ontology, name="training-set")
     files = dict(made.texts)
     for image in made.images:
@@ -44,7 +44,7 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("width", [375, 1200])
-def test_pictures_and_labels_are_seen_and_nothing_else_is_allowed(browser, folder, width):
+def test_images_and_labels_are_seen_and_nothing_else_is_allowed(browser, folder, width):
     with browser.page(width=width, height=900) as page:
         page.go((folder / "card.html").as_uri())
         # They are fetched as they come into sight.
@@ -62,7 +62,7 @@ def test_pictures_and_labels_are_seen_and_nothing_else_is_allowed(browser, folde
         for quarter in quarters:
             assert quarter == pytest.approx([0.5, 0.5, 0.5, 0.5], abs=0.01)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        styled = "getComputedStyle(document.querySelector('.picture svg')).position"
+        styled = "getComputedStyle(document.querySelector('.image svg')).position"
         assert page.evaluate(styled) == "absolute"
         refused = page.evaluate(
             "new Promise(done => {"

@@ -21,7 +21,7 @@ def three_versions(root):
     made.publish()
     made.add_images(12, 5)
     made.publish()
-    # Of one picture the label is gone, and of another the box has moved.
+    # Of one image the label is gone, and of another the box has moved.
     made.rows[3] |= {"x2": 99.0}
     made.publish()
     return made
@@ -120,13 +120,13 @@ def test_what_somebody_changed_is_kept_unless_they_say_otherwise(world, tags, tm
 def test_what_was_written_through_a_link_into_the_cache_is_fetched_again(world, tags, tmp_path):
     mine = tmp_path / "mine"
     checkout_version(world.registry, tags[0], mine)
-    picture = next(mine.rglob("images/*/*.jpg"))
-    whole = picture.read_bytes()
-    picture.chmod(0o644)
-    with picture.open("r+b") as file:
+    image = next(mine.rglob("images/*/*.jpg"))
+    whole = image.read_bytes()
+    image.chmod(0o644)
+    with image.open("r+b") as file:
         file.write(b"spoilt")
     done = checkout_version(world.registry, tags[0], mine, force=True)
-    assert picture.read_bytes() == whole
+    assert image.read_bytes() == whole
     assert done.fetched == 1
 
 

@@ -67,8 +67,10 @@ def seen(tmp_path_factory):
 
 
 def query(url, text, **variables):
-    answer = httpx.post(f"{url}/graphql", json={"query": text, "variables": variables}, timeout=60)
-    return answer.json()["data"]
+    annotation = httpx.post(
+        f"{url}/graphql", json={"query": text, "variables": variables}, timeout=60
+    )
+    return annotation.json()["data"]
 
 
 def materializations(url, name):
@@ -89,29 +91,29 @@ def asset_page(page, url, name):
     return page.evaluate("document.body.innerText")
 
 
-def graph_page(page, url, picture):
+def graph_page(page, url, image):
     page.go(f"{url}/asset-groups")
     page.wait_for("document.body.innerText.includes('reporting')")
     page.wait_until_still("document.body.innerText")
-    page.screenshot(picture)
+    page.screenshot(image)
     return page.evaluate("document.body.innerText")
 
 
-def plots_of(page, url, picture):
+def plots_of(page, url, image):
     page.go(f"{url}/assets/model_evaluation")
     page.click(button("Plots"))
     page.wait_for("document.querySelectorAll('canvas').length > 2")
-    page.screenshot(picture)
+    page.screenshot(image)
     return page.evaluate("document.body.innerText")
 
 
-def backfill(page, url, picture):
+def backfill(page, url, image):
     """Launch the report of all rounds anew by hand, and return what became of it."""
     page.go(f"{url}/assets/round_report")
     page.click(button("Materialize…"))
     page.click(button("All"))
     page.wait_for("document.body.innerText.includes('2 partitions')")
-    page.screenshot(picture)
+    page.screenshot(image)
     page.click(button("Launch backfill"))
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -141,7 +143,7 @@ def test_the_graph_has_every_group(seen):
 
 
 def test_what_people_look_for_is_there_and_small(seen):
-    pictures = {
+    images = {
         "cleaned_images", "model_predictions", "human_labels", "consensus_labels", "label_issues",
         "reviewed_labels", "training_set",
     }  # fmt: skip
@@ -149,7 +151,7 @@ def test_what_people_look_for_is_there_and_small(seen):
         assert sorted({each["partition"] for each in runs}) == ROUNDS, name
         for each in runs:
             assert len(json.dumps(each)) < 100_000, name
-        if name in pictures:
+        if name in images:
             text = "".join(entry.get("mdStr", "") for entry in runs[0]["metadataEntries"])
             assert "data:image/jpeg;base64," in text, name
 

@@ -11,18 +11,18 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 
-from annotation_platform.labeling.assignment_plan import Wanted, assign_places
+from annotation_platform.labeling.assignment_plan import AnnotationRequest, assign_places
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
-from annotation_platform.labeling.backends.label_studio.image_sources import FolderPictures
+from annotation_platform.labeling.backends.label_studio.image_sources import FolderImages
 from annotation_platform.labeling.backends.label_studio.people import add_person
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
-from annotation_platform.labeling.counting import count_answers
-from annotation_platform.labeling.ledger import AnswersLedger, as_revision
+from annotation_platform.labeling.counting import count_annotations
+from annotation_platform.labeling.ledger import AnnotationsLedger, as_revision
 from annotation_platform.labeling.tasks import task_copies, tasks_table
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import ModelPredictions
 from annotation_platform.servers.label_studio import LabelStudioServer
-from tests.invariants import check_answers
+from tests.invariants import check_annotations
 from tests.system import postgres
 from tests.system.faulty_people import FAULTS, Crowd, start
 
@@ -45,12 +45,12 @@ def publish(client, lake, places):
         client.publish(ROUND, ONTOLOGY, copies),
         backend_of=lambda _: client.name,
         guideline="e" * 64,
-        pseudonym=AnswersLedger(lake.store).pseudonym,
+        pseudonym=AnnotationsLedger(lake.store).pseudonym,
     )
 
 
 def wanted(first, last):
-    return [Wanted(f"{n:064x}", K) for n in range(first, last)]
+    return [AnnotationRequest(f"{n:064x}", K) for n in range(first, last)]
 
 
 def work(crowd, folder, tasks, *, seconds, meanwhile=lambda: None):
@@ -62,7 +62,7 @@ def work(crowd, folder, tasks, *, seconds, meanwhile=lambda: None):
         while process.running:
             assert time.monotonic() < deadline, process.last_line()
             process.wait(3.0)
-            entries = check_answers(lake, ROUND, tasks, before=entries)
+            entries = check_annotations(lake, ROUND, tasks, before=entries)
             meanwhile()
         assert process.exit_code == 0, process.log_path.read_text()[-4000:]
     finally:
@@ -73,15 +73,15 @@ def work(crowd, folder, tasks, *, seconds, meanwhile=lambda: None):
 def check_round(crowd, tasks, before):
     """The claim: k answers on every task, by k people, and nothing lost. Returns the count."""
     lake, shown = crowd.open_lake(), crowd.client().collect(ROUND)
-    AnswersLedger(lake.store).append(ROUND, shown, now=datetime.now(UTC))
-    check_answers(lake, ROUND, tasks, before=before)
-    revisions = AnswersLedger(lake.store).read(ROUND)
-    count = count_answers(revisions, tasks)
+    AnnotationsLedger(lake.store).append(ROUND, shown, now=datetime.now(UTC))
+    check_annotations(lake, ROUND, tasks, before=before)
+    revisions = AnnotationsLedger(lake.store).read(ROUND)
+    count = count_annotations(revisions, tasks)
 
     assert count.complete
     authors = {}
-    for (task, _), answer in count.counted.items():
-        authors.setdefault(task, []).append(answer.submission.author)
+    for (task, _), annotation in count.counted.items():
+        authors.setdefault(task, []).append(annotation.submission.author)
     assert set(authors) == set(tasks["task_id"])
     assert all(len(names) == len(set(names)) == K for names in authors.values())
 
@@ -103,10 +103,10 @@ def report(crowd, folder, count, begun, **more):
     numbers = {
         "seconds": round(time.monotonic() - begun, 1),
         "counted": len(count.counted),
-        "surplus": dict(Counter(answer.state for answer in count.surplus)),
-        "answers": len(count.answers),
+        "surplus": dict(Counter(annotation.state for annotation in count.surplus)),
+        "annotations": len(count.annotations),
         "faults": {fault: noted[fault] for fault in FAULTS},
-        "entries": AnswersLedger(crowd.open_lake().store).entries(ROUND),
+        "entries": AnnotationsLedger(crowd.open_lake().store).entries(ROUND),
         **json.loads(last),
         **more,
     }
@@ -137,7 +137,7 @@ def simulated(tmp_path, people, tasks, *, shared):
     return replace(crowd, shared=open_to_all), table
 
 
-def test_eight_people_with_faults_give_three_answers_to_each_of_sixty_tasks(tmp_path):
+def test_eight_people_with_faults_give_three_annotations_to_each_of_sixty_tasks(tmp_path):
     begun = time.monotonic()
     crowd, tasks = simulated(tmp_path, 8, 60, shared=0)
     entries = work(crowd, tmp_path, tasks, seconds=120)
@@ -146,19 +146,19 @@ def test_eight_people_with_faults_give_three_answers_to_each_of_sixty_tasks(tmp_
     assert count.surplus
 
 
-def test_sixty_four_people_with_faults_give_three_answers_to_each_of_a_thousand_tasks(tmp_path):
+def test_sixty_four_people_with_faults_give_three_annotations_to_each_of_a_thousand_tasks(tmp_path):
     begun = time.monotonic()
     crowd, tasks = simulated(tmp_path, 64, 1000, shared=50)
     entries = work(crowd, tmp_path, tasks, seconds=250)
     count = check_round(crowd, tasks, entries)
     # Some were deleted after they were seen: they count on.
-    gone = {answer.submission.annotation for answer in count.counted.values()} - {
+    gone = {annotation.submission.annotation for annotation in count.counted.values()} - {
         each.annotation for each in crowd.client().collect(ROUND)
     }
     noted = report(crowd, tmp_path, count, begun, deleted_but_counted=len(gone))
     assert gone
     assert all(noted[fault] > 20 for fault in FAULTS)
-    reasons = Counter(answer.state for answer in count.surplus)
+    reasons = Counter(annotation.state for annotation in count.surplus)
     assert all(reasons[reason] > 0 for reason in ("late", "repeated", "skipped"))
     # The load was spread: nobody was asked for more than one place more than somebody else.
     load = Counter(tasks["assignee"])
@@ -188,12 +188,12 @@ def label_studio(tmp_path):
 
 @pytest.mark.long
 @pytest.mark.timeout(1500)
-def test_eight_people_in_label_studio_on_postgresql_give_three_answers_to_each_of_200_tasks(
+def test_eight_people_in_label_studio_on_postgresql_give_three_annotations_to_each_of_200_tasks(
     label_studio, tmp_path
 ):
     server = (label_studio.url, label_studio.administrator.token)
     people = [add_person(*server, f"person-{n}@example.org") for n in range(8)]
-    client = LabelStudioClient(*server, pictures=FolderPictures(tmp_path / "lake"))
+    client = LabelStudioClient(*server, images=FolderImages(tmp_path / "lake"))
     assert client.annotators() == sorted(person.email for person in people)
     begun = time.monotonic()
     crowd = Crowd(
@@ -224,4 +224,4 @@ def test_eight_people_in_label_studio_on_postgresql_give_three_answers_to_each_o
     noted = report(crowd, tmp_path, count, begun, published=published, restarted_at=restarts)
     assert len(restarts) == 1
     assert all(noted[fault] > 0 for fault in FAULTS)
-    assert set(Counter(answer.state for answer in count.surplus)) >= {"repeated", "skipped"}
+    assert set(Counter(annotation.state for annotation in count.surplus)) >= {"repeated", "skipped"}

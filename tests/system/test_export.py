@@ -1,4 +1,4 @@
-"""A published version in any format: every shape that was published, and its pictures."""
+"""A published version in any format: every shape that was published, and its images."""
 
 import io
 import json
@@ -11,7 +11,7 @@ from PIL import Image
 
 from annotation_platform import cli
 from annotation_platform.formats.known import FORMATS
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import Label
@@ -31,11 +31,11 @@ WIDTH, HEIGHT = 64, 48
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
-    """Eight pictures with a label of every shape in the first, and nothing in the last."""
+    """Eight images with a label of every shape in the first, and nothing in the last."""
     (tmp_path / "gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     monkeypatch.setenv("ANNOTATION_HOME", str(tmp_path / "home"))
-    made = World(tmp_path, ontology=ONTOLOGY, params=Params(ontology=ONTOLOGY).to_yaml())
+    made = World(tmp_path, ontology=ONTOLOGY, params=Policy(ontology=ONTOLOGY).to_yaml())
     pixels = np.zeros((HEIGHT, WIDTH), dtype=bool)
     pixels[3:9, 4:20] = True
     every = [
@@ -50,7 +50,7 @@ def world(tmp_path, monkeypatch):
         data = io.BytesIO()
         Image.fromarray(np.full((HEIGHT, WIDTH, 3), number * 20, np.uint8)).save(data, "PNG")
         labels = every if number == 0 else every[:1] if number < 7 else []
-        made.add_picture(data.getvalue(), "png", WIDTH, HEIGHT, labels)
+        made.add_image(data.getvalue(), "png", WIDTH, HEIGHT, labels)
     made.publish()
     return made
 
@@ -69,7 +69,7 @@ def command(capsys, monkeypatch):
     signal.signal(signal.SIGTERM, before)
 
 
-def test_a_version_is_written_with_every_shape_and_its_pictures(world, command, tmp_path):
+def test_a_version_is_written_with_every_shape_and_its_images(world, command, tmp_path):
     tag = list_versions(world.registry)[0].tag
     table = world.table
     published = Dataset.from_training_set(table, ONTOLOGY)
@@ -99,8 +99,8 @@ def test_a_version_is_written_with_every_shape_and_its_pictures(world, command, 
             assert_same_labels(back, published)
             assert back.ontology == ONTOLOGY
         elif name == "coco":
-            pictures = {path.stem: path.read_bytes() for path in out.rglob("*.png")}
-            assert pictures == {
+            image_files = {path.stem: path.read_bytes() for path in out.rglob("*.png")}
+            assert image_files == {
                 path.stem: path.read_bytes() for path in (world.root / "lake").iterdir()
             }
     # Only what the folders are called is there, and nothing half done.

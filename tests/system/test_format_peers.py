@@ -62,7 +62,7 @@ def peer(tmp_path):
 
 @pytest.fixture
 def boxes(tmp_path):
-    """Boxes at the edges and between pixels, two alike, one picture without any; with pictures."""
+    """Boxes at the edges and between pixels, two alike, one image without any; with images."""
     rng = np.random.default_rng(5)
     places = [[0, 0, WIDTH, HEIGHT], [63, 47, 64, 48], [0, 0, 1, 1], [10.25, 7.5, 33.125, 41.75]]
     images, rows = [], []
@@ -100,7 +100,7 @@ def assert_same_boxes(theirs, ours):
     """Assert equal counts by image and class, and that each box has its like (IoU >= 0.999)."""
     columns = ["image", "class_name", *BOX_COLUMNS]
     found, written = (pd.DataFrame(each, columns=columns) for each in (theirs, ours))
-    # Some name pictures with their folder, some with their extension, some with a number before.
+    # Some name images with their folder, some with their extension, some with a number before.
     found["image"] = [Path(name).stem.rpartition("__")[2] for name in found["image"]]
     keys = ["image", "class_name"]
     assert found.groupby(keys).size().to_dict() == written.groupby(keys).size().to_dict()
@@ -153,7 +153,7 @@ def every_shape():
     ]
     labels = [
         {
-            "image_id": "picture",
+            "image_id": "image",
             "class_name": label.class_name,
             **{edge: getattr(label, edge) for edge in BOX_COLUMNS},
             "shape": label.shape,
@@ -163,7 +163,7 @@ def every_shape():
         }
         for label, instance, attributes in drawn
     ]
-    images = [["picture", "picture.png", "train", WIDTH, HEIGHT]]
+    images = [["image", "picture.png", "train", WIDTH, HEIGHT]]
     return Dataset(
         pd.DataFrame(images, columns=["image_id", "file_name", "split", "width", "height"]),
         pd.DataFrame(labels),
@@ -207,7 +207,7 @@ for item in held:
             x, y, w, h = each.get_bbox()
             row += [x, y, x + w, y + h]
         found.append([kind_of, item.subset, row])
-held.export(out, format, save_media=kind == "with pictures")
+held.export(out, format, save_media=kind == "with images")
 print(json.dumps({"images": len(held), "classes": names, "found": found}))
 """
 
@@ -314,7 +314,7 @@ def test_datumaro_reads_and_writes_boxes_as_yolo_and_voc(tmp_path, peer, boxes, 
         shutil.copytree(ours / "images", ours / "JPEGImages" / "images")
     else:
         write_yolo(boxes, ours)
-    said = peer("datumaro", DATUMARO, ours, back, "with pictures", format_name)
+    said = peer("datumaro", DATUMARO, ours, back, "with images", format_name)
     assert said["images"] == 4
     assert set(ONTOLOGY.names) <= set(said["classes"])
     assert_same_boxes([row for _, _, row in said["found"]], rows_of(boxes))
@@ -334,7 +334,7 @@ print(json.dumps("done"))
 
 
 def test_the_converter_of_label_studio_makes_coco_of_what_we_write(tmp_path, peer, boxes):
-    # It knows no size of a picture without a region, and then says none.
+    # It knows no size of an image without a region, and then says none.
     labelled = boxes.images["image_id"].isin(boxes.labels["image_id"])
     write_label_studio(replace(boxes, images=boxes.images[labelled]), tmp_path)
     (tmp_path / "config.xml").write_text(labeling_config(ONTOLOGY))
@@ -350,7 +350,7 @@ IMPORTER = """
 import json, sys
 from label_studio_sdk.converter.imports.coco import convert_coco_to_ls
 convert_coco_to_ls(sys.argv[1], sys.argv[2], to_name="image", out_type="annotations",
-                   image_root_url="https://pictures.example/images")
+                   image_root_url="https://images.example/images")
 print(json.dumps("done"))
 """
 

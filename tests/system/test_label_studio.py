@@ -16,7 +16,7 @@ import pytest
 
 from annotation_platform.errors import LabelingError, SettingsError
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
-from annotation_platform.labeling.backends.label_studio.image_sources import FolderPictures
+from annotation_platform.labeling.backends.label_studio.image_sources import FolderImages
 from annotation_platform.labeling.backends.label_studio.people import (
     add_person,
     list_people,
@@ -30,7 +30,7 @@ from annotation_platform.schema.shapes import Label
 from annotation_platform.servers.label_studio import LabelStudioServer
 
 ONTOLOGY = Ontology.from_names(["cat", 'dog "big" & <small>'])
-PICTURE = bytes(range(256)) * 4
+IMAGE = bytes(range(256)) * 4
 PROPOSAL = Proposal(Label.box("cat", 10, 20, 60, 70), score=0.75)
 
 
@@ -58,11 +58,11 @@ def task_copy(number=0, place=0, assignee="", **changes):
 
 @pytest.fixture
 def client(label_studio, lake):
-    (lake / "images" / "one.jpg").write_bytes(PICTURE)
+    (lake / "images" / "one.jpg").write_bytes(IMAGE)
     return LabelStudioClient(
         label_studio.url,
         label_studio.administrator.token,
-        pictures=FolderPictures(lake),
+        images=FolderImages(lake),
         timing=Timing(retry_seconds=0.01),
     )
 
@@ -86,7 +86,7 @@ def person(label_studio, name):
     return add_person(label_studio.url, label_studio.administrator.token, f"{name}@example.org")
 
 
-def answer(label_studio, who, task, result, **fields):
+def response(label_studio, who, task, result, **fields):
     with asking(label_studio, who.token) as http:
         sent = {"result": result, "lead_time": 12.5, **fields}
         said = http.post(f"/api/tasks/{task}/annotations/", json=sent)
@@ -125,8 +125,8 @@ sys.path.insert(0, "tests/system")
 from test_label_studio import ONTOLOGY, task_copy
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.image_sources import FolderPictures
-pictures = FolderPictures(Path(sys.argv[2]))
-client = LabelStudioClient(sys.argv[1], os.environ["TOKEN"], pictures=pictures)
+images = FolderPictures(Path(sys.argv[2]))
+client = LabelStudioClient(sys.argv[1], os.environ["TOKEN"], images=images)
 client.publish("round-0003", ONTOLOGY, [task_copy(n) for n in range(700)])
 """
 
@@ -193,7 +193,7 @@ def proxied(url, meddle):
             proxy.shutdown()
 
 
-def test_an_import_whose_answer_was_lost_is_not_done_twice(client, api, label_studio, lake):
+def test_an_import_whose_annotation_was_lost_is_not_done_twice(client, api, label_studio, lake):
     copies = [task_copy(n) for n in range(10)]
     imports = []
 
@@ -203,9 +203,9 @@ def test_an_import_whose_answer_was_lost_is_not_done_twice(client, api, label_st
         return len(imports) == 1 and "/import?" in path
 
     with proxied(label_studio.url, lose_the_first) as url:
-        LabelStudioClient(
-            url, label_studio.administrator.token, pictures=FolderPictures(lake)
-        ).publish("round-0004", ONTOLOGY, copies)
+        LabelStudioClient(url, label_studio.administrator.token, images=FolderImages(lake)).publish(
+            "round-0004", ONTOLOGY, copies
+        )
     assert len(imports) == 1
     assert len(tasks_in(api, client, "round-0004")) == 10
 
@@ -221,7 +221,7 @@ def test_of_a_place_that_is_there_twice_what_nobody_touched_goes(client, api, la
     ina = person(label_studio, "ina")
     # The second twin is answered, of the third both are, the fourth has a draft.
     for task in (made[1], made[2], int(ids["task-2", 0])):
-        answer(label_studio, ina, task, [])
+        response(label_studio, ina, task, [])
     with asking(label_studio, ina.token) as http:
         http.post(f"/api/tasks/{made[3]}/drafts", json={"result": []})
 
@@ -242,7 +242,7 @@ def test_four_publishers_at_once_make_each_place_once(client, api, label_studio,
 
     def publish(_):
         mine = LabelStudioClient(
-            label_studio.url, label_studio.administrator.token, pictures=FolderPictures(lake)
+            label_studio.url, label_studio.administrator.token, images=FolderImages(lake)
         )
         start.wait()
         return mine.publish("round-0014", ONTOLOGY, copies)
@@ -257,7 +257,7 @@ def test_four_publishers_at_once_make_each_place_once(client, api, label_studio,
     assert person(label_studio, "lou").token
 
 
-def test_answers_are_read_whole_while_tasks_before_them_are_deleted(
+def test_annotations_are_read_whole_while_tasks_before_them_are_deleted(
     client, api, label_studio, lake
 ):
     copies = [task_copy(n) for n in range(515)]
@@ -265,7 +265,7 @@ def test_answers_are_read_whole_while_tasks_before_them_are_deleted(
     jim = person(label_studio, "jim")
     last = [ids[f"task-{n}", 0] for n in range(500, 515)]
     for task in last:
-        answer(label_studio, jim, task, [])
+        response(label_studio, jim, task, [])
     pages = []
 
     def delete_before_the_second_page(path):
@@ -276,9 +276,7 @@ def test_answers_are_read_whole_while_tasks_before_them_are_deleted(
                 api.delete(f"/api/tasks/{ids[f'task-{n}', 0]}/")
 
     with proxied(label_studio.url, delete_before_the_second_page) as url:
-        reader = LabelStudioClient(
-            url, label_studio.administrator.token, pictures=FolderPictures(lake)
-        )
+        reader = LabelStudioClient(url, label_studio.administrator.token, images=FolderImages(lake))
         read = [said.backend_task for said in reader.collect("round-0015")]
     # Two pages, and two more because their number and the project's did not agree.
     assert len(pages) == 4
@@ -308,9 +306,9 @@ def test_what_people_say_comes_back_as_theirs(client, label_studio):
     assert client.progress("round-0006").annotations == 0
 
     drawn = write_result([Label.box("cat", 12, 20, 60, 70)], 200, 100)
-    by_ada = answer(label_studio, ada, ids["task-0", 0], drawn)
-    answer(label_studio, bob, ids["task-0", 1], [], was_cancelled=True)
-    answer(label_studio, ada, ids["task-1", 0], [])
+    by_ada = response(label_studio, ada, ids["task-0", 0], drawn)
+    response(label_studio, bob, ids["task-0", 1], [], was_cancelled=True)
+    response(label_studio, ada, ids["task-1", 0], [])
     with asking(label_studio, bob.token) as http:
         # A draft is no answer.
         http.post(f"/api/tasks/{ids['task-1', 0]}/drafts", json={"result": drawn})
@@ -370,14 +368,14 @@ def test_a_round_that_was_never_published_is_empty(client):
     assert client.round_url("round-9999") == ""
 
 
-def test_pictures_are_shown_to_members_only(client, api, label_studio, lake):
+def test_images_are_shown_to_members_only(client, api, label_studio, lake):
     client.publish("round-0010", ONTOLOGY, [task_copy()])
-    (lake / "ledger.parquet").write_bytes(b"not a picture")
+    (lake / "ledger.parquet").write_bytes(b"not an image")
     project = client.round_url("round-0010").split("/")[-2]
     task = api.get("/api/tasks/", params={"project": project}).json()["tasks"][0]
     with asking(label_studio) as stranger:
         assert stranger.get(task["data"]["image"]).status_code in {302, 401, 403}
-    assert api.get(task["data"]["image"]).content == PICTURE
+    assert api.get(task["data"]["image"]).content == IMAGE
     for outside in ("ledger.parquet", "images/../ledger.parquet", "../secrets.json"):
         assert api.get("/data/local-files/", params={"d": outside}).status_code >= 400
 
@@ -407,7 +405,7 @@ def test_a_used_invitation_is_void_so_the_log_holds_no_secret(label_studio, api)
     assert not [secret for secret in secrets if secret in repr((fay, administrator))]
 
 
-def test_people_are_added_listed_and_removed_and_their_answers_stay(client, label_studio):
+def test_people_are_added_listed_and_removed_and_their_annotations_stay(client, label_studio):
     server = (label_studio.url, label_studio.administrator.token)
     gil, hal = person(label_studio, "gil"), person(label_studio, "hal")
     assert {gil.email, hal.email} <= set(client.annotators())
@@ -416,8 +414,8 @@ def test_people_are_added_listed_and_removed_and_their_answers_stay(client, labe
         add_person(*server, gil.email)
 
     ids = client.publish("round-0011", ONTOLOGY, [task_copy(), task_copy(1)])
-    answer(label_studio, gil, ids["task-0", 0], [])
-    answer(label_studio, hal, ids["task-1", 0], [])
+    response(label_studio, gil, ids["task-0", 0], [])
+    response(label_studio, hal, ids["task-1", 0], [])
     remove_person(*server, gil.email)
     remove_person(*server, hal.email, delete_account=True)
 
@@ -446,14 +444,14 @@ def test_a_short_password_is_refused_with_the_servers_reason(label_studio):
 
 def test_a_personal_access_token_works_too(label_studio, lake, api):
     token = api.post("/api/token/").json()["token"]
-    client = LabelStudioClient(label_studio.url, token, pictures=FolderPictures(lake))
+    client = LabelStudioClient(label_studio.url, token, images=FolderImages(lake))
     assert client.publish("round-0012", ONTOLOGY, [task_copy()])
     assert client.collect("round-0012") == []
 
 
 @pytest.mark.parametrize("token", ["0" * 40, "eyJ.eyJ.sig"])
 def test_a_wrong_token_is_named_by_its_variable(label_studio, lake, token):
-    client = LabelStudioClient(label_studio.url, token, pictures=FolderPictures(lake))
+    client = LabelStudioClient(label_studio.url, token, images=FolderImages(lake))
     with pytest.raises(LabelingError, match="ANNOTATION_LABEL_STUDIO_TOKEN") as caught:
         client.collect("round-0001")
     assert token not in str(caught.value)
@@ -461,19 +459,19 @@ def test_a_wrong_token_is_named_by_its_variable(label_studio, lake, token):
 
 def test_a_folder_the_server_may_not_serve_is_named(label_studio, tmp_path):
     client = LabelStudioClient(
-        label_studio.url, label_studio.administrator.token, pictures=FolderPictures(tmp_path)
+        label_studio.url, label_studio.administrator.token, images=FolderImages(tmp_path)
     )
-    with pytest.raises(LabelingError, match=r"cannot serve pictures.*DOCUMENT_ROOT"):
+    with pytest.raises(LabelingError, match=r"cannot serve images.*DOCUMENT_ROOT"):
         client.publish("round-0013", ONTOLOGY, [task_copy()])
 
 
-def test_a_picture_is_forgotten_with_all_that_was_said_of_it(client, label_studio, api):
+def test_a_image_is_forgotten_with_all_that_was_said_of_it(client, label_studio, api):
     ada = person(label_studio, "ada-forgets")
     copies = [task_copy(n, place) for n in range(3) for place in range(2)]
     first = client.publish("round-0021", ONTOLOGY, copies)
     client.publish("round-0022", ONTOLOGY, copies[:1])
     for number in range(3):
-        answer(
+        response(
             label_studio, ada, first[f"task-{number}", 0], write_result([PROPOSAL.label], 200, 100)
         )
     assert client.delete({"image-0"}) >= 3
@@ -489,7 +487,7 @@ def test_a_person_is_forgotten_and_what_they_said_stays(client, label_studio, ap
     eve, name = person(label_studio, "eve-forgets"), "eve-forgets@example.org"
     copies = [task_copy(n, assignee=name) for n in range(2)]
     first = client.publish("round-0023", ONTOLOGY, copies)
-    answer(label_studio, eve, first["task-0", 0], write_result([PROPOSAL.label], 200, 100))
+    response(label_studio, eve, first["task-0", 0], write_result([PROPOSAL.label], 200, 100))
     assert name in client.annotators()
     # Two tasks, a tab and an account.
     assert client.delete_person(name.upper()) == 4

@@ -16,8 +16,8 @@ from annotation_platform.labeling.annotations import Canvas, same_labels
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.image_sources import (
-    FolderPictures,
-    picture_place,
+    FolderImages,
+    image_place,
     private_endpoint,
 )
 from annotation_platform.labeling.backends.label_studio.people import add_person
@@ -54,7 +54,7 @@ ONTOLOGY = Ontology(
     classes=tuple(LabelClass(id=n, name=a, shape=b) for n, (a, b) in enumerate(SHAPES.items()))
 )
 
-# A pixel of the screen is less than one of the picture here.
+# A pixel of the screen is less than one of the image here.
 CLOSE = 1.0
 
 
@@ -90,8 +90,8 @@ def page(browser, label_studio, ada):
         yield tab
 
 
-def picture():
-    """A picture whose colours tell where one looks: a square, a disc, and what is around them."""
+def image():
+    """An image whose colours tell where one looks: a square, a disc, and what is around them."""
     image = Image.new("RGB", (WIDTH, HEIGHT), BLUE)
     draw = ImageDraw.Draw(image)
     draw.rectangle((100, 80, 300, 280), fill=RED)
@@ -103,9 +103,9 @@ def picture():
 
 @pytest.fixture
 def client(label_studio, lake):
-    (lake / KEY).write_bytes(picture())
+    (lake / KEY).write_bytes(image())
     return LabelStudioClient(
-        label_studio.url, label_studio.administrator.token, pictures=FolderPictures(lake)
+        label_studio.url, label_studio.administrator.token, images=FolderImages(lake)
     )
 
 
@@ -119,19 +119,19 @@ def publish(client, round_id, proposed=(), others=(), **changes):
 
 
 ANNOTATION = "Htx.annotationStore.selected"
-PICTURE = "[...document.images].find(i => i.src.startsWith('blob:') && i.naturalWidth)"
+IMAGE = "[...document.images].find(i => i.src.startsWith('blob:') && i.naturalWidth)"
 
 
 DRAWN_WITH = ("label", "rotated", "polygon", "mask", "point")
 
 
 class Desk:
-    """The picture of a task in the labelling interface, and what is drawn on it."""
+    """The image of a task in the labelling interface, and what is drawn on it."""
 
     def __init__(self, page, address):
         self.page = page
         page.go(address)
-        page.wait_for(f"window.Htx && Htx.annotationStore && {ANNOTATION} && !!{PICTURE}")
+        page.wait_for(f"window.Htx && Htx.annotationStore && {ANNOTATION} && !!{IMAGE}")
         page.wait_for("document.querySelectorAll('.konvajs-content canvas').length")
         # The interface is put together anew while what it asks for comes in.
         page.wait_until_still(
@@ -139,9 +139,9 @@ class Desk:
         )
 
     def at(self, *places):
-        """Where pixels of the picture are on the screen."""
+        """Where pixels of the image are on the screen."""
         left, top, width, height = self.page.evaluate(
-            f"(r => [r.x, r.y, r.width, r.height])({PICTURE}.getBoundingClientRect())"
+            f"(r => [r.x, r.y, r.width, r.height])({IMAGE}.getBoundingClientRect())"
         )
         return [(left + x * width / WIDTH, top + y * height / HEIGHT) for x, y in places]
 
@@ -188,7 +188,7 @@ class Desk:
         self.page.wait_for("!!document.querySelector('[data-testid=bottombar-update-button]')")
 
     def seen(self, folder):
-        """A function that gives the colours seen within three pixels of a place in the picture."""
+        """A function that gives the colours seen within three pixels of a place in the image."""
         self.page.screenshot(folder / "seen.png")
         shown = np.asarray(Image.open(folder / "seen.png").convert("RGB")).astype(int)
 
@@ -203,7 +203,7 @@ def is_there(color, colors, tolerance=12):
     return bool((np.abs(colors - color).max(axis=1) <= tolerance).any())
 
 
-def answer(client, round_id):
+def response(client, round_id):
     (said,) = client.collect(round_id)
     return said
 
@@ -213,7 +213,7 @@ def read(result):
 
 
 def check_what_is_seen(desk, box, folder):
-    """The picture is, and so is the outline of a box that was proposed, in its class's colour."""
+    """The image is, and so is the outline of a box that was proposed, in its class's colour."""
     desk.wait_for_regions(1)
     around = desk.seen(folder)
     # In the middle of the square, of the disc, and beside both.
@@ -240,7 +240,7 @@ def check_nobody_else_sees(browser, member, address):
 BOX = Label.box("car", 340, 100, 480, 200)
 
 
-def test_a_picture_in_a_private_folder_and_the_proposal_are_seen_by_members_only(
+def test_a_image_in_a_private_folder_and_the_proposal_are_seen_by_members_only(
     page, browser, client, label_studio, tmp_path
 ):
     desk = Desk(page, publish(client, "round-0001", [BOX]))
@@ -248,7 +248,7 @@ def test_a_picture_in_a_private_folder_and_the_proposal_are_seen_by_members_only
     check_nobody_else_sees(browser, page, f"{label_studio.url}/data/local-files/?d={KEY}")
 
 
-def test_a_picture_in_a_private_bucket_and_the_proposal_are_seen_by_members_only(
+def test_a_image_in_a_private_bucket_and_the_proposal_are_seen_by_members_only(
     browser, label_studio_template, tmp_path, monkeypatch
 ):
     if missing := missing_programs():
@@ -262,8 +262,8 @@ def test_a_picture_in_a_private_bucket_and_the_proposal_are_seen_by_members_only
             ("AWS_SECRET_ACCESS_KEY", s3.secret_key),
         ):
             monkeypatch.setenv(name, value)
-        boto3.Session().client("s3").create_bucket(Bucket="pictures")
-        Bucket(LAKE).put(KEY, picture())
+        boto3.Session().client("s3").create_bucket(Bucket="images")
+        Bucket(LAKE).put(KEY, image())
         with LabelStudioServer(
             tmp_path / "data",
             document_root=None,
@@ -273,7 +273,7 @@ def test_a_picture_in_a_private_bucket_and_the_proposal_are_seen_by_members_only
         ) as server:
             token = server.administrator.token
             bob = add_person(server.url, token, "bob@example.org")
-            client = LabelStudioClient(server.url, token, pictures=picture_place(LAKE))
+            client = LabelStudioClient(server.url, token, images=image_place(LAKE))
             address = publish(client, "round-0001", [BOX])
             task = address.rpartition("=")[2]
             shown = LabelStudioHttp(server.url, token).get(f"/api/tasks/{task}/")["data"]["image"]
@@ -333,7 +333,7 @@ def test_each_shape_is_drawn_with_its_key_and_arrives_where_it_was_drawn(page, c
     desk.submit()
     desk.wait_until_sent()
 
-    said = answer(client, "round-0002")
+    said = response(client, "round-0002")
     assert said.author == "ada@example.org"
     parsed = read(said.payload.content)
     assert (parsed.problems, parsed.refused) == ([], 0)
@@ -356,17 +356,17 @@ def test_each_shape_is_drawn_with_its_key_and_arrives_where_it_was_drawn(page, c
     assert night == Label.choice("night")
 
 
-def test_no_answer_is_taken_without_a_choice_unless_somebody_is_unsure(page, client):
+def test_no_annotation_is_taken_without_a_choice_unless_somebody_is_unsure(page, client):
     desk = Desk(page, publish(client, "round-0003"))
     desk.choose("1", "label")
     desk.drag_until(1, (100, 80), (300, 280))
     desk.submit()
-    desk.read_warning("Choose what the picture is")
+    desk.read_warning("Choose what the image is")
     assert client.collect("round-0003") == []
     desk.choose("0", "unsure")
     page.press("ctrl+enter")
     desk.wait_until_sent()
-    parsed = read(answer(client, "round-0003").payload.content)
+    parsed = read(response(client, "round-0003").payload.content)
     assert (parsed.labels, parsed.problems) == ([UNSURE], [])
 
 
@@ -387,7 +387,7 @@ def test_proposals_of_every_shape_come_back_unchanged_if_nobody_changes_them(pag
     desk.wait_for_regions(7)
     desk.submit()
     desk.wait_until_sent()
-    said = answer(client, "round-0004")
+    said = response(client, "round-0004")
     parsed = read(said.payload.content)
     assert (parsed.problems, parsed.refused) == ([], 0)
     assert same_labels(parsed.labels, proposed)
@@ -403,7 +403,7 @@ SHOWN = (Label.box("car", 100, 80, 300, 280), Label.choice("day"))
 
 @pytest.mark.parametrize("note", ["A reviewer rejected it: draw the whole hull", ""])
 def test_a_task_that_comes_back_says_why(page, client, note, tmp_path):
-    told = TaskCopy("task-1", "image-1", 0, "", KEY, WIDTH, HEIGHT, note="of another picture")
+    told = TaskCopy("task-1", "image-1", 0, "", KEY, WIDTH, HEIGHT, note="of another image")
     round_id = f"round-00{20 + bool(note)}"
     address = publish(client, round_id, [BOX], note=note, others=[told])
     desk = Desk(page, address)
@@ -424,7 +424,7 @@ def test_a_reviewer_rejects_with_a_reason_and_not_without(page, client):
     page.write("The box is too wide.")
     desk.submit()
     desk.wait_until_sent()
-    found = review(answer(client, "round-0005"))
+    found = review(response(client, "round-0005"))
     assert (found.decision, found.comment) == ("rejected", "The box is too wide.")
     assert same_labels(found.labels, SHOWN)
 
@@ -441,7 +441,7 @@ def test_a_reviewer_accepts_what_is_shown_changed_or_not(page, client, is_fixed)
     desk.choose("=", "decision")
     desk.submit()
     desk.wait_until_sent()
-    found = review(answer(client, round_id))
+    found = review(response(client, round_id))
     drawn = [*SHOWN, Label.keypoint("nose", 600, 400)] if is_fixed else SHOWN
     assert found.decision == ("fixed" if is_fixed else "accepted")
     assert same_labels(found.labels, drawn, pixels=CLOSE)

@@ -1,4 +1,4 @@
-"""A lake in a private bucket: members see its pictures through Label Studio, strangers nothing."""
+"""A lake in a private bucket: members see its images through Label Studio, strangers nothing."""
 
 import re
 import shutil
@@ -16,13 +16,13 @@ from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.image_sources import (
-    picture_place,
+    image_place,
     private_endpoint,
 )
 from annotation_platform.labeling.backends.label_studio.people import add_person
 from annotation_platform.labeling.backends.label_studio.running import running_label_studio
 from annotation_platform.labeling.backends.protocol import TaskCopy
-from annotation_platform.policy import LabelingPolicy, Params, RoundPolicy
+from annotation_platform.policy import LabelingPolicy, Policy, RoundPolicy
 from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.servers.child import usable_port
 from annotation_platform.servers.label_studio import LabelStudioServer
@@ -33,8 +33,8 @@ from tests.system.radosgw import INSTALL, missing_programs, running_radosgw
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
-LAKE = "s3://pictures/a lake+%20é"
-PICTURES = {"images/one.jpg": bytes(range(256)) * 4, "images/two.png": b"another" * 1000}
+LAKE = "s3://images/a lake+%20é"
+IMAGES = {"images/one.jpg": bytes(range(256)) * 4, "images/two.png": b"another" * 1000}
 PATIENCE_SECONDS = 300
 
 
@@ -51,8 +51,8 @@ def s3(tmp_path_factory):
         environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
         environment.setenv("AWS_ACCESS_KEY_ID", server.access_key)
         environment.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
-        boto3.Session().client("s3").create_bucket(Bucket="pictures")
-        for key, data in PICTURES.items():
+        boto3.Session().client("s3").create_bucket(Bucket="images")
+        for key, data in IMAGES.items():
             Bucket(LAKE).put(key, data)
         yield server
 
@@ -73,7 +73,7 @@ def label_studio(s3, label_studio_template, tmp_path_factory):
 @pytest.fixture
 def client(label_studio):
     token = label_studio.administrator.token
-    return LabelStudioClient(label_studio.url, token, pictures=picture_place(LAKE))
+    return LabelStudioClient(label_studio.url, token, images=image_place(LAKE))
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def api(label_studio):
 def copies():
     return [
         TaskCopy(f"task-{key}", key, place, "", image_key=key, width=200, height=100)
-        for key in PICTURES
+        for key in IMAGES
         for place in (1, 2)
     ]
 
@@ -97,8 +97,8 @@ def tasks_as_stored(api, project):
     return api.get("/api/tasks/", project=project, page_size=100, resolve_uri="false")["tasks"]
 
 
-def picture_of(api, task):
-    """Return where the browser fetches the picture of a task, as the task's JSON says."""
+def image_of(api, task):
+    """Return where the browser fetches the image of a task, as the task's JSON says."""
     address = api.get(f"/api/tasks/{task}/")["data"]["image"]
     assert f"/tasks/{task}/resolve/?fileuri=" in address
     return urljoin(api.url, address)
@@ -114,17 +114,17 @@ def test_a_member_sees_the_stored_bytes_and_strangers_nothing(client, api, label
     member = add_person(label_studio.url, label_studio.administrator.token, "ada@example.org")
     for (task_id, _), task in ids.items():
         key = task_id.removeprefix("task-")
-        address = picture_of(api, task)
+        address = image_of(api, task)
         seen = fetch(address, member.token)
-        assert (seen.status_code, seen.content) == (200, PICTURES[key])
+        assert (seen.status_code, seen.content) == (200, IMAGES[key])
         assert seen.headers["Content-Type"] == ("image/jpeg" if "jpg" in key else "image/png")
         assert fetch(address).status_code == 401
         assert fetch(address, "0" * 40).status_code == 401
-    for key in PICTURES:
+    for key in IMAGES:
         assert fetch(f"{s3.endpoint}/{quote(LAKE.removeprefix('s3://'))}/{key}").status_code == 403
 
 
-def test_publishing_twice_makes_one_record_and_no_task_of_a_picture(client, api):
+def test_publishing_twice_makes_one_record_and_no_task_of_a_image(client, api):
     first = client.publish("round-0002", ONTOLOGY, copies())
     assert client.publish("round-0002", ONTOLOGY, copies()) == first
     project = project_of(client, "round-0002")
@@ -134,11 +134,11 @@ def test_publishing_twice_makes_one_record_and_no_task_of_a_picture(client, api)
     assert len(tasks_as_stored(api, project)) == len(copies())
 
 
-def test_the_secret_is_in_no_task_answer_or_log(client, api, label_studio, s3, caplog, capfd):
+def test_the_secret_is_in_no_task_annotation_or_log(client, api, label_studio, s3, caplog, capfd):
     client.publish("round-0003", ONTOLOGY, copies())
     project = project_of(client, "round-0003")
     tasks = tasks_as_stored(api, project)
-    assert {task["data"]["image"] for task in tasks} == {f"{LAKE}/{key}" for key in PICTURES}
+    assert {task["data"]["image"] for task in tasks} == {f"{LAKE}/{key}" for key in IMAGES}
     told = [tasks, api.get("/api/tasks/", project=project, fields="all")]
     told += [api.get("/api/storages/s3/", project=project), api.get(f"/api/projects/{project}/")]
     said = [caplog.text, *capfd.readouterr(), label_studio.log_path.read_text(), str(told)]
@@ -155,13 +155,13 @@ def test_a_replaced_account_replaces_the_one_in_the_record(client, api, label_st
     client.publish("round-0004", ONTOLOGY, copies())
     [after] = api.get("/api/storages/s3/", project=project_of(client, "round-0004"))
     assert after["description"] == before["description"]
-    address = picture_of(api, next(iter(ids.values())))
+    address = image_of(api, next(iter(ids.values())))
     assert fetch(address, label_studio.administrator.token).status_code == 200
 
 
 def test_a_wrong_account_is_an_error_without_the_secret(client, label_studio, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "CANARY-AWS-SECRET")
-    with pytest.raises(LabelingError, match=r"cannot show pictures.*AWS credentials") as caught:
+    with pytest.raises(LabelingError, match=r"cannot show images.*AWS credentials") as caught:
         client.publish("round-0005", ONTOLOGY, copies())
     assert "CANARY" not in str(caught.value)
     assert "CANARY" not in label_studio.log_path.read_text()
@@ -170,7 +170,7 @@ def test_a_wrong_account_is_an_error_without_the_secret(client, label_studio, mo
 def test_no_record_may_name_a_private_address(client, api, s3):
     client.publish("round-0006", ONTOLOGY, copies())
     for endpoint in (s3.endpoint, "http://127.0.0.1:1", "http://10.0.0.1:9000"):
-        record = {"project": project_of(client, "round-0006"), "bucket": "pictures"}
+        record = {"project": project_of(client, "round-0006"), "bucket": "images"}
         with pytest.raises(LabelingError, match="403"):
             api.post("/api/storages/s3/", {**record, "s3_endpoint": endpoint})
 
@@ -185,7 +185,7 @@ def test_a_server_that_was_not_told_of_the_address_says_what_to_set(
         template=label_studio_template,
     ) as foreign:
         client = LabelStudioClient(
-            foreign.url, foreign.administrator.token, pictures=picture_place(LAKE)
+            foreign.url, foreign.administrator.token, images=image_place(LAKE)
         )
         with pytest.raises(LabelingError, match=f"S3_ENDPOINT={s3.endpoint}") as caught:
             client.publish("round-0001", ONTOLOGY, copies())
@@ -205,10 +205,10 @@ def settings(s3, label_studio_template, tmp_path):
         subprocess.run(["git", *arguments], check=True)
     data.mkdir(parents=True)
     shutil.copy(label_studio_template / "label_studio.sqlite3", data)
-    policy = Params(
+    policy = Policy(
         ontology=ONTOLOGY,
         rounds=RoundPolicy(minimum_images=2, settle_seconds=0.0),
-        labeling=LabelingPolicy(answers_per_task=1),
+        labeling=LabelingPolicy(annotations_per_task=1),
     )
     (tmp_path / "home" / "params.yaml").write_text(policy.to_yaml())
     return Settings(
@@ -260,13 +260,13 @@ def test_up_shows_what_landed_in_s3(settings, s3):
             time.sleep(0.5)
         url, token = running_label_studio(settings)
         task = lake.tables.read(LabelTasks, "round-0001").iloc[0]
-        address = picture_of(LabelStudioHttp(url, token), task["backend_task"])
+        address = image_of(LabelStudioHttp(url, token), task["backend_task"])
         stored = lake.store.get(f"images/{task['image_id']}.jpg")
         assert fetch(address, token).content == stored
         assert fetch(address).status_code == 401
 
     up(settings, said.append, watch)
-    assert "put images into  s3://pictures/landing" in said
+    assert "put images into  s3://images/landing" in said
     kept = [path for path in settings.home_path.rglob("*") if path.is_file()]
     # Label Studio alone keeps it, in its database, which its owner alone may read.
     holding = [path.name for path in kept if s3.secret_key.encode() in path.read_bytes()]

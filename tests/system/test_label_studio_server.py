@@ -15,7 +15,7 @@ import pytest
 
 from annotation_platform.errors import LabelingError, SettingsError
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
-from annotation_platform.labeling.backends.label_studio.image_sources import FolderPictures
+from annotation_platform.labeling.backends.label_studio.image_sources import FolderImages
 from annotation_platform.labeling.rate_limiter import Timing
 from annotation_platform.servers.label_studio import LabelStudioServer
 
@@ -79,7 +79,7 @@ def test_a_server_ends_with_its_parent_and_is_gone_for_its_clients(tmp_path, lab
         assert httpx.get(f"{url}/health", trust_env=False).status_code == 200
         parent.send_signal(signal.SIGKILL)
     client = LabelStudioClient(
-        url, "0" * 40, pictures=FolderPictures(tmp_path), timing=Timing(retry_seconds=0.01)
+        url, "0" * 40, images=FolderImages(tmp_path), timing=Timing(retry_seconds=0.01)
     )
     # The kernel's signal and the child's end take a moment: refused is what must come of it.
     deadline = time.monotonic() + 30

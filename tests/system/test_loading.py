@@ -11,7 +11,7 @@ from PIL import Image
 
 import annotation_platform
 from annotation_platform.errors import DataError, PublishError
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.versioning.registry import list_versions
@@ -22,16 +22,16 @@ ONTOLOGY = Ontology(
 )
 
 
-def ten_pictures(root):
-    """Ten pictures of 64 × 48 pixels: a box in most, a triangle in some, nothing in two."""
-    made = World(root, ontology=ONTOLOGY, params=Params(ontology=ONTOLOGY).to_yaml())
+def ten_images(root):
+    """Ten images of 64 × 48 pixels: a box in most, a triangle in some, nothing in two."""
+    made = World(root, ontology=ONTOLOGY, params=Policy(ontology=ONTOLOGY).to_yaml())
     for number in range(10):
         pixels = np.full((48, 64, 3), number * 20, np.uint8)
         data = io.BytesIO()
         Image.fromarray(pixels).save(data, "PNG")
         boxes = [Label.box("ball", 4, 5, 24, 30)] if number % 5 else []
         fields = [Label.polygon("field", [[30, 10, 60, 10, 30, 40]])] if number % 3 == 1 else []
-        made.add_picture(data.getvalue(), "png", 64, 48, [*boxes, *fields])
+        made.add_image(data.getvalue(), "png", 64, 48, [*boxes, *fields])
     made.publish()
     return made
 
@@ -41,7 +41,7 @@ def world(tmp_path, monkeypatch, once):
     (tmp_path / "gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     monkeypatch.setenv("ANNOTATION_HOME", str(tmp_path / "home"))
-    return once(ten_pictures)
+    return once(ten_images)
 
 
 @pytest.fixture
@@ -57,11 +57,11 @@ def test_three_lines_give_the_labels_that_were_published(world, tag):
     assert version.images["labels"].sum() == (published["shape"] != "none").sum()
     assert len(version.images) == 10
     assert version.manifest.version == "1.0.0"
-    # No picture was fetched for that.
+    # No image was fetched for that.
     assert not list(version.clone.rglob("*.png"))
 
 
-def test_samples_are_the_pictures_with_their_areas_in_pixels(world, tag):
+def test_samples_are_the_images_with_their_areas_in_pixels(world, tag):
     version = annotation_platform.load(tag, registry=world.registry)
     samples = version.torch("train", masks=True)
     assert samples.classes == ["background", "field", "ball"]

@@ -36,7 +36,7 @@ def world(tmp_path_factory) -> World:
 
 
 def draw_image(world: World, rng: random.Random, *, points: bool) -> list[dict[str, object]]:
-    """Return the rows of a random picture, which the lake has then."""
+    """Return the rows of a random image, which the lake has then."""
     made = World(world.root, ontology=ONTOLOGY)
     labels = []
     for _ in range(rng.choice([0, 1, 1, 2, 5])):
@@ -49,7 +49,7 @@ def draw_image(world: World, rng: random.Random, *, points: bool) -> list[dict[s
             labels.append(Label.polygon("ball", corners))
         else:
             labels.append(Label.keypoint("tip", x, y))
-    made.add_picture(rng.randbytes(rng.randint(1, 300)), "jpg", 640, 480, labels or [NOTHING])
+    made.add_image(rng.randbytes(rng.randint(1, 300)), "jpg", 640, 480, labels or [NOTHING])
     for row in made.rows:
         row["split"] = rng.choice(["train", "train", "val", "test"])
         row["licence"] = rng.choice([None, "CC0"])
@@ -87,12 +87,12 @@ def table_of(world: World, images, rng: random.Random) -> pd.DataFrame:
     return world.table.sample(frac=1.0, random_state=rng.randrange(1000))
 
 
-def no_picture(image: str, extension: str) -> Path:
+def no_image(image: str, extension: str) -> Path:
     raise AssertionError(f"{image}.{extension} was asked for")
 
 
 def objects(folder: Folder) -> FolderObjects:
-    return name_objects(folder, no_picture)
+    return name_objects(folder, no_image)
 
 
 def as_last(folder: Folder) -> LastVersion:
@@ -141,12 +141,12 @@ def test_one_label_id_in_two_images_is_refused_though_one_is_taken_over(world):
         build_folder(both, ONTOLOGY, name="set", last=as_last(before))
 
 
-def test_publishing_again_reads_no_old_picture_and_renders_what_the_whole_would(tmp_path):
+def test_publishing_again_reads_no_old_image_and_renders_what_the_whole_would(tmp_path):
     world = World(tmp_path)
     world.add_images(0, 60)
     first = world.publish()
-    for picture in (tmp_path / "lake").iterdir():
-        picture.unlink()
+    for image in (tmp_path / "lake").iterdir():
+        image.unlink()
     world.add_images(60, 3)
     del world.rows[7]
     second = world.publish()
@@ -156,7 +156,7 @@ def test_publishing_again_reads_no_old_picture_and_renders_what_the_whole_would(
     assert second.folder_md5 == named.md5
     assert second.manifest.folder_bytes == whole.byte_size
     assert second.manifest.folder_files == len(named.files)
-    # Three pictures with their labels, and at most what lists all images.
+    # Three images with their labels, and at most what lists all images.
     assert second.uploaded_files < 2 * 3 + 16 + 3 + 12
     world.publish()
     stored = tmp_path / "remote" / "files" / "md5"

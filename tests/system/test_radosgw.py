@@ -11,7 +11,7 @@ import pytest
 
 from annotation_platform.catalog.query import run_query
 from annotation_platform.errors import DataError, SettingsError
-from annotation_platform.ingestion.landing_zone import S3Landing
+from annotation_platform.ingestion.landing_zone import S3LandingZone
 from annotation_platform.storage.s3 import Bucket
 from tests.pipeline.conftest import open_platform
 from tests.pipeline.test_lake_in_s3 import same_bytes_in_a_folder_and_in
@@ -76,7 +76,7 @@ def test_of_many_who_create_a_key_at_once_one_wins(bucket):
 
 
 def test_what_was_overwritten_since_it_was_listed_is_not_read(bucket):
-    place = S3Landing(Bucket(f"s3://{bucket}/landing"))
+    place = S3LandingZone(Bucket(f"s3://{bucket}/landing"))
     for name in ("a b+ü.jpg", "x/%20.jpg"):
         place.put(name, b"old")
     first, second = place.list(now=datetime.now(UTC)).objects
@@ -97,7 +97,7 @@ def test_a_round_leaves_the_same_bytes_as_in_a_folder(tmp_path, bucket):
     same_bytes_in_a_folder_and_in(bucket, tmp_path)
 
 
-def test_the_catalogue_is_queried_where_it_is(tmp_path, bucket):
+def test_the_catalog_is_queried_where_it_is(tmp_path, bucket):
     with open_platform(tmp_path, lake=f"s3://{bucket}/asked") as platform:
         platform.hurry()
         platform.land(1)

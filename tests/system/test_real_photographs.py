@@ -41,4 +41,4 @@ def test_blood_cells_in_three_rounds(tmp_path):
     names = {name: data for files in material.batches for name, data in files.items()}
     for row in accepted.to_dict("records"):
         landed = names[Path(row["source_key"]).name]
-        assert (decode(lake.picture(row["image_id"], row["extension"])) == decode(landed)).all()
+        assert (decode(lake.image(row["image_id"], row["extension"])) == decode(landed)).all()

@@ -17,13 +17,13 @@ from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.regions import write_decision, write_regions
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
-from annotation_platform.labeling.rounds import answers_as_of, collect_answers
+from annotation_platform.labeling.rounds import annotations_as_of, collected_annotations
 from annotation_platform.labeling.snapshots import as_of
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.publish import publish
-from annotation_platform.policy import read_params
+from annotation_platform.policy import read_policy
 from annotation_platform.provenance.rebuilding.inputs import read_inputs
 from annotation_platform.provenance.rebuilding.rebuild import rebuild_version
 from annotation_platform.schema.shapes import Label
@@ -145,14 +145,14 @@ def story(tmp_path_factory):
         with open_platform(place / "home") as platform:
             platform.hurry()
             # Whatever people agree on, there is something to decide.
-            policy = platform.settings.params_path
+            policy = platform.settings.policy_path
             text = policy.read_text()
             assert "sample_share: 0.0" in text
             policy.write_text(text.replace("sample_share: 0.0", "sample_share: 0.3"))
             for batch, round_id in enumerate((ONE, TWO), start=1):
                 platform.land(batch)
                 platform.start_round(round_id)
-                platform.answer(round_id)
+                platform.annotation(round_id)
                 assert platform.release(round_id, platform.merge(round_id)).success
             change_minds(platform)
             assert platform.release(ONE, platform.merge(ONE)).success
@@ -185,7 +185,7 @@ def test_every_version_comes_out_as_it_was_published(story):
         assert facts["same"] is True
         assert facts["rebuilt_md5"] == manifest.folder_md5
         assert facts["code_commit"] == manifest.code.commit
-        assert (facts["rounds"], facts["answers"]) == (rounds, 24 * rounds)
+        assert (facts["rounds"], facts["annotations"]) == (rounds, 24 * rounds)
         assert (facts["images"], facts["files"]) == (manifest.images, manifest.folder_files)
     assert before == (
         everything_in(story.settings.lake_path),
@@ -245,9 +245,9 @@ def test_a_version_is_made_again_by_its_own_code(story, tmp_path):
     shutil.rmtree(remote)
     published = read_manifest(registry, tag).folder_md5
     frame = mine.lake.tables.read(TrainingSet, ONE)
-    ontology = read_params(mine.settings.params_path).ontology
+    ontology = read_policy(mine.settings.policy_path).ontology
     today = build_folder(frame, ontology, name="training-set")
-    assert name_objects(today, mine.lake.picture_path).md5 != published
+    assert name_objects(today, mine.lake.image_path).md5 != published
     rebuilt = mine.rebuild(tag)
     assert rebuilt.same
     assert rebuilt.rebuilt_md5 == published
@@ -268,7 +268,7 @@ def test_code_that_was_not_committed_is_named(story, tmp_path):
     for key, value in (("user.name", "Ada"), ("user.email", "ada@example.org")):
         subprocess.run(["git", "-C", source, "config", key, value], check=True)
     settings = story.settings
-    policy = read_params(settings.params_path)
+    policy = read_policy(settings.policy_path)
     publish(
         RoundContext(ONE, story.lake, policy, datetime.now(UTC)),
         *(story.lake.tables.read(table_named(name), ONE) for name in PUBLISHED_FROM),
@@ -290,15 +290,15 @@ def a_kept_table(story):
 
 def first_line(story, *, with_digest):
     """Change the first answer in the ledger, and its digest too if asked."""
-    from annotation_platform.labeling.ledger import AnswersLedger, as_revision
+    from annotation_platform.labeling.ledger import AnnotationsLedger, as_revision
 
     path = story.settings.lake_path / f"ledger/answers/{ONE}/000001.jsonl"
     lines = path.read_text().splitlines()
     entry = json.loads(lines[0])
     entry["submission"]["payload"]["content"] = one_box(
-        read_params(story.settings.params_path).ontology.names[0], 7
+        read_policy(story.settings.policy_path).ontology.names[0], 7
     )
-    old = AnswersLedger(story.lake.store).read(ONE)[0].submission
+    old = AnnotationsLedger(story.lake.store).read(ONE)[0].submission
     if with_digest:
         said = replace(old, payload=Payload(**entry["submission"]["payload"]))
         entry["digest"] = as_revision(said).digest
@@ -321,7 +321,7 @@ def a_lost_entry(story):
     return [f"ledger/answers/{ONE}-review/000001.jsonl"]
 
 
-def a_picture(story):
+def a_image(story):
     training_set = story.lake.tables.read(TrainingSet, ONE)
     row = training_set.iloc[0]
     path = story.settings.lake_path / image_key(row["image_id"], row["extension"])
@@ -340,7 +340,7 @@ def a_guideline(story):
 
 @pytest.mark.parametrize(
     "spoil",
-    [a_kept_table, a_line_of_the_ledger, a_line_and_its_digest, a_lost_entry, a_picture,
+    [a_kept_table, a_line_of_the_ledger, a_line_and_its_digest, a_lost_entry, a_image,
      a_guideline],
 )  # fmt: skip
 def test_what_was_tampered_with_is_named(story, tmp_path, spoil):
@@ -398,7 +398,7 @@ def merged(tmp_path, monkeypatch):
         platform.change_policy(release={"gate": "manual"})
         platform.land(1)
         platform.start_round(ONE)
-        platform.answer(ONE)
+        platform.annotation(ONE)
         platform.merge(ONE)
         yield platform
 
@@ -423,12 +423,12 @@ def test_what_was_merged_by_earlier_code_is_taken_as_it_is_and_named(merged):
     shutil.rmtree(merged.settings.lake_path / "lineage")
     rebuilt = released(merged)
     assert rebuilt.same
-    assert (rebuilt.rounds, rebuilt.answers) == (0, 0)
+    assert (rebuilt.rounds, rebuilt.annotations) == (0, 0)
     (taken,) = [each for each in rebuilt.remarks if each.startswith("Taken as they were kept")]
     assert "consensus_labels (1)" in taken
 
 
-def test_an_answer_that_comes_during_the_merge_counts_from_the_ledger(merged):
+def test_an_annotation_that_comes_during_the_merge_counts_from_the_ledger(merged):
     edited = one_box(merged.policy.ontology.names[0], 33)
 
     class Busy(SimulatedLabeling):
@@ -442,13 +442,15 @@ def test_an_answer_that_comes_during_the_merge_counts_from_the_ledger(merged):
 
     tasks = merged.lake.tables.read(LabelTasks, ONE)
     busy = Busy(merged.settings.home_path / "simulated-labeling.sqlite")
-    answers = collect_answers(ONE, tasks, busy, merged.lake, merged.policy, now=datetime.now(UTC))
-    known = {each.digest for each in AnswersLedger(merged.lake.store).read(ONE)}
-    assert set(answers.labels["revision"]) <= known
+    annotations = collected_annotations(
+        ONE, tasks, busy, merged.lake, merged.policy, now=datetime.now(UTC)
+    )
+    known = {each.digest for each in AnnotationsLedger(merged.lake.store).read(ONE)}
+    assert set(annotations.labels["revision"]) <= known
     # What is noted is what it was made of, and no more.
-    digest = table_digest(HumanLabels, answers.labels)
+    digest = table_digest(HumanLabels, annotations.labels)
     noted = merged.lake.tables.lineage.read("human_labels", ONE, digest)
-    again = answers_as_of(ONE, as_of(merged.lake, noted))
+    again = annotations_as_of(ONE, as_of(merged.lake, noted))
     assert table_digest(HumanLabels, again.labels) == digest
 
 
@@ -460,7 +462,7 @@ def test_a_version_whose_lake_is_in_s3_is_made_again(tmp_path, s3_bucket, monkey
         platform.hurry()
         platform.land(1)
         platform.start_round(ONE)
-        platform.answer(ONE)
+        platform.annotation(ONE)
         platform.merge(ONE)
         assert released(platform).same
         row = platform.lake.tables.read(TrainingSet, ONE).iloc[0]

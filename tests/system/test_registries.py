@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from annotation_platform import load
 from annotation_platform.cli import app
 from annotation_platform.errors import AnnotationPlatformError, PublishError
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.settings import read_settings, settings_environment
 from annotation_platform.versioning.address import is_address, parse_address
 from annotation_platform.versioning.collect import collect_garbage
@@ -30,7 +30,7 @@ from annotation_platform.versioning.registry import (
     make_registry,
 )
 from annotation_platform.versioning.remote import DvcRemote
-from annotation_platform.versioning.sharing import noted_registries
+from annotation_platform.versioning.sharing import recorded_registries
 from annotation_platform.versioning.stages import assign_stage, stages_of_versions
 from annotation_platform.versioning.verify import verify_versions
 from resources.deployments import build_resources
@@ -49,7 +49,7 @@ def _identity(monkeypatch, tmp_path):
 
 @pytest.fixture
 def world(tmp_path) -> World:
-    made = World(tmp_path, params=Params(ontology=ONTOLOGY).to_yaml())
+    made = World(tmp_path, params=Policy(ontology=ONTOLOGY).to_yaml())
     made.add_images(0, 8)
     return made
 
@@ -261,11 +261,11 @@ def test_nothing_is_published_where_branch_or_tag_may_not_be_pushed(world, bare,
         world.publish(registry=registry)
 
 
-def test_an_answer_that_was_lost_on_the_way_is_no_failure(world, bare, over_http):
+def test_an_annotation_that_was_lost_on_the_way_is_no_failure(world, bare, over_http):
     registry = open_registry(over_http.address("data%20sets.git"), world.root / "home")
-    over_http.lose_next_answer = True
+    over_http.lose_next_annotation = True
     published = world.publish(registry=registry)
-    assert not over_http.lose_next_answer
+    assert not over_http.lose_next_annotation
     assert (published.version, published.new_version) == ("1.0.0", True)
     assert line_of(bare) == ["1.0.0"]
 
@@ -293,14 +293,14 @@ def test_a_publisher_killed_right_after_the_push_is_completed_by_the_next(world,
     assert line_of(bare) == ["1.0.0"]
     assert git(mirror, "for-each-ref", "refs/tags") == ""
     remote = DvcRemote(str(world.root / "remote"))
-    assert [note.commit for note in noted_registries(remote)] == [""]
+    assert [note.commit for note in recorded_registries(remote)] == [""]
 
     again = World(world.root)
     again.add_images(0, 9)
     done = again.publish(registry=open_registry(address, home))
     assert (done.version, done.new_version) == ("1.0.0", False)
     assert git(mirror, "rev-parse", "datasets") == git(bare, "rev-parse", "datasets")
-    assert [note.commit for note in noted_registries(remote)] == [done.commit]
+    assert [note.commit for note in recorded_registries(remote)] == [done.commit]
 
 
 def test_what_is_wrong_with_an_address_is_said_in_one_line_without_its_token(
@@ -348,7 +348,7 @@ def test_ssh_says_who_is_not_let_in_and_where_nothing_is(over_ssh, bare, tmp_pat
         open_registry(over_ssh.address(bare), tmp_path / "home")
 
 
-def test_versions_are_listed_as_last_seen_while_the_registry_gives_no_answer(
+def test_versions_are_listed_as_last_seen_while_the_registry_gives_no_annotation(
     world, bare, tmp_path, monkeypatch
 ):
     server = GitOverHttp(bare.parent)
@@ -414,7 +414,7 @@ def test_gc_leaves_what_another_registry_of_the_same_remote_needs(world, tmp_pat
     name = tmp_path / "copy.git"
     git(tmp_path, "clone", "--quiet", "--mirror", str(world.registry), str(name))
     world.publish(registry=name)
-    assert len(noted_registries(remote)) == 3
+    assert len(recorded_registries(remote)) == 3
     shutil.rmtree(name)
     assert gc().removed == ()
 
@@ -430,18 +430,20 @@ def test_gc_leaves_what_another_registry_of_the_same_remote_needs(world, tmp_pat
     with pytest.raises(PublishError, match=r"'nobody' is not noted there. Noted: .*other/reg"):
         gc(forget=["nobody"])
     # On another machine there may be another one under the same path.
-    (noted,) = (each for each in noted_registries(remote) if each.registry == str(other.registry))
+    (noted,) = (
+        each for each in recorded_registries(remote) if each.registry == str(other.registry)
+    )
     elsewhere = replace(noted, host="elsewhere")
     remote.write_note(elsewhere.name, json.dumps(asdict(elsewhere)).encode())
     with pytest.raises(PublishError, match=r"is on several machines. Noted: .* on elsewhere'"):
         gc(forget=[str(other.registry)])
     # A dry run forgets nothing.
-    notes = noted_registries(remote)
+    notes = recorded_registries(remote)
     dry = gc(forget=[noted.shown, elsewhere.shown], dry_run=True)
     assert theirs.folder_md5 in dry.removed
-    assert noted_registries(remote) == notes
+    assert recorded_registries(remote) == notes
     assert theirs.folder_md5 in gc(forget=[noted.shown, elsewhere.shown]).removed
-    assert not {noted, elsewhere} & set(noted_registries(remote))
+    assert not {noted, elsewhere} & set(recorded_registries(remote))
     assert verify_versions(world.registry, remote).problems == ()
 
 

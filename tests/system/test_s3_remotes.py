@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 from annotation_platform import load
 from annotation_platform.cli import app
 from annotation_platform.errors import PublishError
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.storage.keys import image_key
 from annotation_platform.versioning.collect import collect_garbage
 from annotation_platform.versioning.registry import checkout_as_stranger, open_remote
-from annotation_platform.versioning.sharing import noted_registries
+from annotation_platform.versioning.sharing import recorded_registries
 from tests.system.worlds import ONTOLOGY, World
 
 REMOTE = "s3://every-command/dvc"
@@ -51,7 +51,7 @@ def world(request, endpoint, tmp_path, monkeypatch):
     }
     (tmp_path / "gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    made = World(tmp_path, params=Params(ontology=ONTOLOGY).to_yaml())
+    made = World(tmp_path, params=Policy(ontology=ONTOLOGY).to_yaml())
     if request.param == ENVIRONMENT:
         access["AWS_ENDPOINT_URL"] = endpoint
     else:
@@ -67,10 +67,10 @@ def world(request, endpoint, tmp_path, monkeypatch):
         made.add_images(first, count)
         made.publish(remote=REMOTE)
     # What the lake of the home holds, `verify --repair` takes from there.
-    for picture in (tmp_path / "lake").iterdir():
-        place = tmp_path / "home" / "lake" / image_key(picture.stem, "jpg")
+    for image in (tmp_path / "lake").iterdir():
+        place = tmp_path / "home" / "lake" / image_key(image.stem, "jpg")
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(picture.read_bytes())
+        place.write_bytes(image.read_bytes())
     made.bucket = bucket
     yield made
     bucket.objects.all().delete()
@@ -99,7 +99,7 @@ def test_planted_damage_is_found_and_put_back_byte_for_byte(world):
     assert told("version", "verify", "--all")["objects"] == len(before)
     rng = random.Random(3)
     in_lake = {path.read_bytes() for path in (world.root / "lake").iterdir()}
-    pictures = [name for name, data in sorted(before.items()) if data in in_lake]
+    images = [name for name, data in sorted(before.items()) if data in in_lake]
     # Lists of files come back from nowhere, and tables are what the rest is rendered from.
     rendered = [
         name
@@ -107,7 +107,7 @@ def test_planted_damage_is_found_and_put_back_byte_for_byte(world):
         if data not in in_lake and not name.endswith(".dir") and data[:4] != b"PAR1" and data
     ]
     planted = {}
-    for name in [*rng.sample(pictures, 3), *rng.sample(rendered, 4)]:
+    for name in [*rng.sample(images, 3), *rng.sample(rendered, 4)]:
         planted[name] = rng.choice(["missing", "damaged"])
         if planted[name] == "damaged":
             put(world, name, before[name][:-1])
@@ -144,7 +144,7 @@ def test_gc_asks_for_the_other_registry_that_publishes_into_the_bucket(world, tm
     other.add_images(50, 2)
     other.publish(remote=REMOTE)
     remote = open_remote(world.registry, REMOTE)
-    assert [note.registry for note in noted_registries(remote)] == sorted(
+    assert [note.registry for note in recorded_registries(remote)] == sorted(
         [str(other.registry), str(world.registry)]
     )
     before = objects(world)
@@ -178,8 +178,8 @@ def test_a_version_is_checked_out_loaded_exported_and_pulled(world, tmp_path, mo
 
     loaded = load("training-set@v1.1.0", registry=world.registry)
     assert loaded.labels["image_id"].nunique() == 9
-    pictures = {path.stem: path.read_bytes() for path in loaded.fetch().rglob("*.jpg")}
-    assert pictures == {path.stem: path.read_bytes() for path in (world.root / "lake").iterdir()}
+    images = {path.stem: path.read_bytes() for path in loaded.fetch().rglob("*.jpg")}
+    assert images == {path.stem: path.read_bytes() for path in (world.root / "lake").iterdir()}
     out = tmp_path / "csv"
     told("version", "export", "1.1.0", "--format", "csv", "--out", str(out),
          "--registry", str(world.registry))  # fmt: skip

@@ -1,4 +1,4 @@
-"""The story: pictures land three times, people label, versions come out, and nobody commands it.
+"""The story: images land three times, people label, versions come out, and nobody commands it.
 
 Everything is real: Dagster's webserver and daemon, git, DVC, Parquet, and in the long one Label
 Studio; only the people are simulated.
@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from annotation_platform.demo.annotators import EXPERT, make_people
-from annotation_platform.demo.crowd import SimulatedSeat, answer_round, review
+from annotation_platform.demo.crowd import SimulatedSeat, annotation_round, review
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.demo.narrator import Narrator
 from annotation_platform.demo.run import DemoOptions, prepare_home, run_demo
@@ -59,8 +59,10 @@ CANARIES = {
 
 
 def query(url, text, **variables):
-    answer = httpx.post(f"{url}/graphql", json={"query": text, "variables": variables}, timeout=60)
-    return answer.json()["data"]
+    annotation = httpx.post(
+        f"{url}/graphql", json={"query": text, "variables": variables}, timeout=60
+    )
+    return annotation.json()["data"]
 
 
 def tell_the_story(home, labeling, images, *, cpu_seconds):
@@ -107,7 +109,7 @@ def check_rounds(material, result):
     for row, files in zip(result.rounds, material.batches, strict=True):
         assert row["landed"] == len(files)
         assert row["accepted"] + row["quarantined"] + row["duplicates"] == row["landed"]
-        assert row["answers"] == 3 * row["tasks"]
+        assert row["annotations"] == 3 * row["tasks"]
         assert row["consensus_f1"] > 0.9
     tested = [row["test_images"] for row in result.rounds]
     assert tested == sorted(tested)
@@ -195,7 +197,7 @@ def test_every_version_reaches_a_stranger_whole(simulated_story, tmp_path):
             stored = (home / "lake" / "images" / f"{image_id}.{extension}").read_bytes()
             pulled = (folder / "images" / split / f"{image_id}.{extension}").read_bytes()
             assert pulled == stored
-    # Every accepted picture of every round is in the last version once, at its true place.
+    # Every accepted image of every round is in the last version once, at its true place.
     accepted = tables.read_all(CleanedImages).query("outcome == 'accepted'")
     assert names == sorted(accepted["image_id"])
     assert len(list_versions(result.registry)) == 3
@@ -295,7 +297,7 @@ def test_servers_killed_in_the_middle_of_a_run_go_on_where_they_were(tmp_path):
         (settings.landing_path / name).write_bytes(data)
     wait_until(lambda: lake.tables.exists(LabelTasks, "round-0001"))
     seats = {person.name: SimulatedSeat(labeling, person.name) for person in people}
-    answer_round("round-0001", people, seats, material.truth, seed=0, progress=lambda: None)
+    annotation_round("round-0001", people, seats, material.truth, seed=0, progress=lambda: None)
     wait_until(lambda: lake.tables.exists(ReviewTasks, "round-0001"))
     expert = SimulatedSeat(labeling, EXPERT)
     review("round-0001", expert, material.truth, progress=lambda: None)

@@ -50,12 +50,12 @@ def world(tmp_path_factory):
             platform.land(number)
             platform.hurry()
             platform.start_round(round_id)
-            platform.answer(round_id)
+            platform.annotation(round_id)
             assert platform.release(round_id, platform.merge(round_id)).success
-        pictures = folder / "pictures"
-        pictures.mkdir()
+        images = folder / "images"
+        images.mkdir()
         for name, data in material.batches[0].items():
-            (pictures / name).write_bytes(data)
+            (images / name).write_bytes(data)
         settings = platform.settings
         image = platform.lake.tables.read(TrainingSet, "round-0003")["image_id"].iloc[0]
         programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -64,9 +64,9 @@ def world(tmp_path_factory):
             folder,
             environment,
             {
-                "path/to/pictures": str(pictures),
+                "path/to/pictures": str(images),
                 "3fa9c1": image[:12],
-                "other.yaml": str(settings.params_path),
+                "other.yaml": str(settings.policy_path),
                 "<registry>": str(settings.registry_path),
                 "git clone . ": f"git clone {settings.registry_path} ",
                 "mia@example.org": platform.people[0].name,

@@ -1,4 +1,4 @@
-"""`annotation-platform up` as its user meets it: one person, own pictures, a version at the end."""
+"""`annotation-platform up` as its user meets it: one person, own images, a version at the end."""
 
 import json
 import os
@@ -14,10 +14,10 @@ import httpx
 import pytest
 
 from annotation_platform.demo.annotators import make_people
-from annotation_platform.demo.crowd import LabelStudioSeat, answer_round
+from annotation_platform.demo.crowd import LabelStudioSeat, annotation_round
 from annotation_platform.demo.scenes import ONTOLOGY, draw_batch
 from annotation_platform.ingestion.lake import open_lake
-from annotation_platform.policy import LabelingPolicy, Params, RoundPolicy, TrainingPolicy
+from annotation_platform.policy import LabelingPolicy, Policy, RoundPolicy, TrainingPolicy
 from annotation_platform.schema.tables import LabelTasks, RoundReports
 from annotation_platform.servers.child import usable_port
 
@@ -37,10 +37,10 @@ def git(folder, *arguments):
 @pytest.fixture
 def home(tmp_path):
     """A home with a policy for drawn harbours, and a repository with the user's own work in it."""
-    policy = Params(
+    policy = Policy(
         ontology=ONTOLOGY,
         rounds=RoundPolicy(minimum_images=5, settle_seconds=0.5),
-        labeling=LabelingPolicy(answers_per_task=1),
+        labeling=LabelingPolicy(annotations_per_task=1),
         training=TrainingPolicy(cpu_seconds=2, image_width=96),
     )
     (tmp_path / "home").mkdir()
@@ -108,8 +108,10 @@ def token_after_login(url, account):
             'name="csrfmiddlewaretoken" value="([^"]+)"', browser.get("/user/login/").text
         )
         said = {"csrfmiddlewaretoken": form[1], **account}
-        answer = browser.post("/user/login/", data=said, headers={"Referer": f"{url}/user/login/"})
-        assert answer.is_redirect
+        annotation = browser.post(
+            "/user/login/", data=said, headers={"Referer": f"{url}/user/login/"}
+        )
+        assert annotation.is_redirect
         return browser.get("/api/current-user/token").json()["token"]
 
 
@@ -123,7 +125,7 @@ def content_of(path: Path) -> bytes:
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_one_person_takes_own_pictures_to_a_version(home, environment, servers, tmp_path):
+def test_one_person_takes_own_images_to_a_version(home, environment, servers, tmp_path):
     said = servers.read_text()
     for promise in ("put images into", "label at", "look at"):
         assert promise in said
@@ -146,10 +148,10 @@ def test_one_person_takes_own_pictures_to_a_version(home, environment, servers, 
     url = json.loads((home / "servers.json").read_text())["label_studio"]
     person = replace(make_people(1)[0], name=ada["email"])
     seat = LabelStudioSeat(url, token_after_login(url, ada), person.name)
-    answers = answer_round(
+    annotations = annotation_round(
         "round-0001", [person], {person.name: seat}, batch.truth, seed=0, progress=lambda: None
     )
-    assert answers == 4
+    assert annotations == 4
     wait_for(lambda: lake.tables.exists(RoundReports, "round-0001"))
     [state] = ask(environment, "status")["rounds"]
     assert (state["version"], state["waits_for"]) == ("1.0.0", "–")

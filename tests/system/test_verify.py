@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from annotation_platform.cli import app
 from annotation_platform.errors import PublishError
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.versioning.collect import collect_garbage
 from annotation_platform.versioning.registry import checkout_as_stranger, list_versions
 from annotation_platform.versioning.remote import DvcRemote
@@ -24,7 +24,7 @@ NOW = datetime.now(UTC)
 
 
 def three_versions(root):
-    made = World(root, params=Params(ontology=ONTOLOGY).to_yaml())
+    made = World(root, params=Policy(ontology=ONTOLOGY).to_yaml())
     for first, count in ((0, 12), (12, 6), (18, 3)):
         made.add_images(first, count)
         made.publish()
@@ -69,7 +69,7 @@ def spoil(path, rng):
 
 
 def mend(world):
-    """What a lake gives: the pictures."""
+    """What a lake gives: the images."""
 
     def find(path, _md5):
         stored = world.root / "lake" / path.rpartition("/")[2]
@@ -94,7 +94,7 @@ def test_whatever_was_spoilt_is_named_and_put_back_from_lake_and_tables(world, r
     rng = random.Random(seed)
     # The lists of files come last: without them it is not known what else there is.
     files = [path for path in objects(world) if path.suffix != ".dir"]
-    pictures = {path.read_bytes() for path in (world.root / "lake").iterdir()}
+    images = {path.read_bytes() for path in (world.root / "lake").iterdir()}
     tables = {path for path in files if path.read_bytes()[:4] == b"PAR1"}
     chosen = rng.sample([path for path in files if path not in tables], 12)
     planted = {name_of(path): spoil(path, rng) for path in chosen}
@@ -106,7 +106,7 @@ def test_whatever_was_spoilt_is_named_and_put_back_from_lake_and_tables(world, r
     assert {each.name for each in mended.repaired} == set(planted)
     assert mended.problems == ()
     assert verify_versions(world.registry, remote).problems == ()
-    assert len(pictures) == 21
+    assert len(images) == 21
 
 
 def test_a_table_is_not_made_up_and_a_lost_list_of_files_hides_no_orphans(world, remote):

@@ -103,7 +103,7 @@ def test_versions_are_numbered_by_what_changed_and_a_stranger_pulls_each_of_them
     second = world.publish()
     assert second.version == "1.1.0"
     assert second.parent == first.commit
-    # Two pictures and their labels; the tables, COCO files and card that hold them are rewritten.
+    # Two images and their labels; the tables, COCO files and card that hold them are rewritten.
     digits = {row["image_id"][0] for row in world.rows[12:]}
     assert second.uploaded_files <= 2 + 2 + len(digits) + 3 + 8
 
@@ -132,14 +132,14 @@ def test_versions_are_numbered_by_what_changed_and_a_stranger_pulls_each_of_them
         assert folder_object(hashed)[0] == published.folder_md5
         assert sum(map(len, files.values())) == published.manifest.folder_bytes
         assert len(files) == published.manifest.folder_files
-        pictures = {path: data for path, data in files.items() if path.startswith("images/")}
-        assert len(pictures) == images
-        for path, data in pictures.items():
+        image_files = {path: data for path, data in files.items() if path.startswith("images/")}
+        assert len(image_files) == images
+        for path, data in image_files.items():
             assert Path(path).stem == hashlib.sha256(data).hexdigest()
         assert (into / "params.yaml").read_text() == PARAMS
         assert (into / "code.py").exists()
         assert git(into, "status", "--porcelain") == ""
-    assert {path: data for path, data in files.items() if path not in pictures} == texts
+    assert {path: data for path, data in files.items() if path not in image_files} == texts
 
     main = checkout_as_stranger(world.registry, "main", tmp_path / "main")
     assert (main / "dvc.yaml").exists()
@@ -283,13 +283,13 @@ def test_versions_live_in_a_bucket_as_well(world, monkeypatch, tmp_path):
         )
         assert len(list(into.rglob("*.jpg"))) == 12
 
-        # From a lake in S3, the pictures never come to this machine to be uploaded.
+        # From a lake in S3, the images never come to this machine to be uploaded.
         s3 = boto3.resource("s3")
         s3.create_bucket(Bucket="lake")
         world.add_images(12, 3)
-        for picture in (world.root / "lake").iterdir():
-            s3.Object("lake", f"images/{picture.name}").put(Body=picture.read_bytes())
-            picture.unlink()
+        for image_file in (world.root / "lake").iterdir():
+            s3.Object("lake", f"images/{image_file.name}").put(Body=image_file.read_bytes())
+            image_file.unlink()
         second = world.publish(remote="s3://versions/dvc", image_path=in_bucket)
         into = checkout_as_stranger(
             world.registry, second.tag, tmp_path / "second", environment=access
@@ -298,7 +298,7 @@ def test_versions_live_in_a_bucket_as_well(world, monkeypatch, tmp_path):
         damaged = World(world.root, rows=world.rows[:-1])
         damaged.add_images(20, 1)
         image_id = str(damaged.rows[-1]["image_id"])
-        s3.Object("lake", f"images/{image_id}.jpg").put(Body=b"another picture")
+        s3.Object("lake", f"images/{image_id}.jpg").put(Body=b"another image")
         md5 = str(damaged.rows[-1]["stored_md5"])
         with pytest.raises(PublishError, match=f"image {image_id}.*had {md5} when it was cleaned"):
             damaged.publish(

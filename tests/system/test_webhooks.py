@@ -15,11 +15,11 @@ from annotation_platform.labeling.backends.label_studio.webhooks import (
     check_webhooks,
     register_webhooks,
 )
-from annotation_platform.labeling.change_signals import Hints
-from annotation_platform.schema.rounds import LandedObject
+from annotation_platform.labeling.change_signals import ChangeSignals
+from annotation_platform.schema.rounds import Arrival
 from annotation_platform.servers.child import usable_port
 from annotation_platform.servers.label_studio import LabelStudioServer
-from annotation_platform.servers.webhooks import received_hints, registered_webhooks
+from annotation_platform.servers.webhooks import received_change_signals, registered_webhooks
 from annotation_platform.settings import Settings
 
 pytestmark = pytest.mark.long
@@ -144,9 +144,9 @@ def hastened(server, tmp_path, **changes):
         home=tmp_path, webhook_url=f"http://127.0.0.1:{port}/", webhook_port=port, **changes
     )
     lake, said = lake_of(settings), []
-    lake.manifests.create("round-0001", [LandedObject("one.jpg", "1", 1)])
+    lake.manifests.create("round-0001", [Arrival("one.jpg", "1", 1)])
     with ExitStack() as stack:
-        secret = stack.enter_context(received_hints(settings))
+        secret = stack.enter_context(received_change_signals(settings))
         stack.enter_context(
             registered_webhooks(
                 http_of(server),
@@ -168,12 +168,14 @@ def wait_for(done, seconds):
 
 
 @pytest.mark.parametrize("given", ["", SECRET])
-def test_a_submitted_answer_is_hinted_at_within_five_seconds(open_label_studio, tmp_path, given):
+def test_a_submitted_annotation_is_hinted_at_within_five_seconds(
+    open_label_studio, tmp_path, given
+):
     api = http_of(open_label_studio)
     for each in api.pages("/api/projects/"):
         api.patch(f"/api/projects/{each['id']}/", {"title": "of another test"})
     with hastened(open_label_studio, tmp_path, webhook_secret=given) as (settings, secret, said):
-        hints = Hints(settings.hints_path)
+        hints = ChangeSignals(settings.change_signals_path)
         assert secret == given or (not given and len(secret) == 40)
         # The round's project is made while the platform runs.
         mine = project(api, "round-0001")
@@ -210,7 +212,7 @@ def test_without_an_address_nothing_listens_and_nobody_is_asked(tmp_path):
     settings = Settings(home=tmp_path)
     nobody = LabelStudioHttp("http://127.0.0.1:1", "0" * 40)
     with (
-        received_hints(settings) as secret,
+        received_change_signals(settings) as secret,
         registered_webhooks(nobody, lake_of(settings), url="", secret=secret, say=pytest.fail),
     ):
         assert secret == ""
@@ -222,6 +224,6 @@ def test_a_taken_port_is_an_error_that_names_the_setting(tmp_path):
         settings = Settings(home=tmp_path, webhook_url=PUBLIC, webhook_port=port)
         with (
             pytest.raises(SettingsError, match=f"{port}.*ANNOTATION_WEBHOOK_PORT"),
-            received_hints(settings),
+            received_change_signals(settings),
         ):
             pass

@@ -1,4 +1,4 @@
-"""A registry, a remote and a lake of random pictures, as one publisher sees them."""
+"""A registry, a remote and a lake of random images, as one publisher sees them."""
 
 import hashlib
 import random
@@ -49,10 +49,10 @@ class World:
         for number in range(first, first + count):
             data = random.Random(number).randbytes(2000)
             labels = [Label.box("ball", 1, 2, 30 + number, 40)] if number % 5 else []
-            self.add_picture(data, "jpg", 640, 480, labels)
+            self.add_image(data, "jpg", 640, 480, labels)
 
-    def add_picture(self, data: bytes, extension: str, width: int, height: int, labels) -> None:
-        """Put a picture into the lake and its labels into the table."""
+    def add_image(self, data: bytes, extension: str, width: int, height: int, labels) -> None:
+        """Put an image into the lake and its labels into the table."""
         number = len({row["image_id"] for row in self.rows})
         image_id = hashlib.sha256(data).hexdigest()
         (self.root / "lake" / f"{image_id}.{extension}").write_bytes(data)
@@ -71,14 +71,14 @@ class World:
                     "label_id": f"{image_id}-{at}",
                     "origin": "people",
                     "support": 1,
-                    "answers": 1,
+                    "annotations": 1,
                     "other_metadata": "",
                     "class_id": self.ontology.id_of.get(label.class_name),
                     **vars(label),
                 }
             )
 
-    def picture_path(self, image_id: str, extension: str) -> Path:
+    def image_path(self, image_id: str, extension: str) -> Path:
         return self.root / "lake" / f"{image_id}.{extension}"
 
     @property
@@ -98,6 +98,6 @@ class World:
             policy_digest="b" * 64,
             weights=list(weights),
             source_root=self.root / "source",
-            image_path=image_path or self.picture_path,
+            image_path=image_path or self.image_path,
             now=datetime(2026, 11, 20, 12, 0, tzinfo=UTC),
         )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from annotation_platform.governance.erasure.erase import Erased
     from annotation_platform.governance.erasure.locations import Places
     from annotation_platform.governance.erasure.subject import Kind
-    from annotation_platform.policy import Params
+    from annotation_platform.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def erase(
     """
     from annotation_platform.governance.erasure import erase as erasing
     from annotation_platform.governance.erasure.local import local_places, one_erasure
-    from annotation_platform.policy import read_params
+    from annotation_platform.policy import read_policy
     from annotation_platform.settings import read_settings
 
     if sum(map(bool, asdict(subject).values())) != 1:
@@ -72,7 +72,7 @@ def erase(
         remote_url(settings, where),
         reach=lambda each: open_git(settings, each),
     )
-    policy = read_params(settings.params_path)
+    policy = read_policy(settings.policy_path)
     if not subject.finish:
         expected = _begin(subject, places, policy, reason=reason, dry_run=not yes)
         if not yes:
@@ -92,7 +92,7 @@ def erase(
 
 
 def _begin(
-    subject: Subject, places: "Places", policy: "Params", *, reason: str, dry_run: bool
+    subject: Subject, places: "Places", policy: "Policy", *, reason: str, dry_run: bool
 ) -> "Erased":
     """Return the effects of an erasure, and unless it is a dry run, record that it begins."""
     from annotation_platform.actor import system_user
@@ -100,13 +100,13 @@ def _begin(
 
     by = system_user()
     if subject.annotator:
-        person, expected = erasing.who_goes(subject.annotator, places)
+        person, expected = erasing.plan_person_erasure(subject.annotator, places)
         if not dry_run:
-            erasing.begin_person(person, places, reason=reason, by=by)
+            erasing.begin_person_erasure(person, places, reason=reason, by=by)
         return expected
     kind: Kind = "image" if subject.image else "source"
     name = subject.image or subject.source
-    found, expected = erasing.what_goes(kind, name, places, policy)
+    found, expected = erasing.plan_erasure(kind, name, places, policy)
     if not dry_run:
         erasing.begin(f"{kind} {name}", found, expected, places, policy, reason=reason, by=by)
     return expected
@@ -158,7 +158,7 @@ def _print_erased(result: "Erased", *, as_json: bool) -> None:
 
 
 def _print_images(result: "Erased", *, is_done: bool) -> None:
-    count, duplicates = len(result.images), result.look_alikes
+    count, duplicates = len(result.images), result.near_duplicates_found
     effect = "erased" if is_done else "would be erased"
     why = f", {duplicates} of them as duplicates or near-duplicates" if duplicates else ""
     if count:
@@ -173,11 +173,11 @@ def _print_images(result: "Erased", *, is_done: bool) -> None:
 def _print_person(result: "Erased") -> None:
     if result.scanned is None:
         print_line(
-            f"The identity of {result.pseudonym} would be erased; {result.answers} states of "
+            f"The identity of {result.pseudonym} would be erased; {result.annotations} states of "
             "annotations would stay, under another pseudonym."
         )
     else:
         print_line(
-            f"The identity was erased. {result.answers} states of annotations stay, under the "
+            f"The identity was erased. {result.annotations} states of annotations stay, under the "
             f"pseudonym {result.pseudonym}."
         )

@@ -27,7 +27,7 @@ from annotation_platform.errors import DataError
 
 if TYPE_CHECKING:
     from annotation_platform.curation.history import Event
-    from annotation_platform.provenance.explain import ImageStory, LabelStory
+    from annotation_platform.provenance.explain import ImageProvenance, LabelProvenance
 
 _DIGITS = 64
 """Length of a full image id."""
@@ -68,7 +68,7 @@ def explain(
         _print_image(story)
 
 
-def _print_image(story: "ImageStory") -> None:
+def _print_image(story: "ImageProvenance") -> None:
     print_line(f"{story.image_id} in {story.version}, {story.split}, labelled in {story.round_id}")
     for each in story.landed:
         landed = f"landed as {each['source_key']} in {each['round_id']}"
@@ -87,7 +87,7 @@ def _print_image(story: "ImageStory") -> None:
         _print_label(label)
 
 
-def _print_label(label: "LabelStory") -> None:
+def _print_label(label: "LabelProvenance") -> None:
     box = label.label
     where = (
         ""
@@ -112,7 +112,7 @@ def _print_label(label: "LabelStory") -> None:
         bound = label.certificate["bound"]
         print_line(f"  accepted under the certificate of its round, bound {bound}")
     if label.rests_on:
-        who = {vote.answer_id: vote.annotator for vote in label.votes}
+        who = {vote.annotation_id: vote.annotator for vote in label.votes}
         named = ", ".join(who.get(each, each) for each in label.rests_on)
         least = "" if label.is_smallest else " (a smaller set may exist)"
         print_line(f"  minimal flip set: without the annotations of {named} it changes{least}")

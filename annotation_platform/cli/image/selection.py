@@ -32,7 +32,7 @@ def exclude(image_id: FullId, reason: Reason, as_json: AsJson = False) -> None:
 
 def _override(image_id: str, reason: str, *, included: bool) -> None:
     from annotation_platform.ingestion.lake import lake_of
-    from annotation_platform.selection.overrides import Pins
+    from annotation_platform.selection.overrides import SelectionOverrides
     from annotation_platform.settings import read_settings
 
     lake = lake_of(read_settings())
@@ -42,7 +42,9 @@ def _override(image_id: str, reason: str, *, included: bool) -> None:
             ' "SELECT image_id, source_key FROM images"` lists them.'
         )
     now = datetime.now(UTC)
-    Pins(lake.store).set(image_id, wanted=included, reason=reason, by=system_user(), now=now)
+    SelectionOverrides(lake.store).set(
+        image_id, wanted=included, reason=reason, by=system_user(), now=now
+    )
 
 
 def relabel(
@@ -61,14 +63,14 @@ def relabel(
 ) -> None:
     """Include the images on which a model and the human labels disagree, to label them again."""
     from annotation_platform.ingestion.lake import lake_of
-    from annotation_platform.models.evaluation.findings import images_to_ask_again
-    from annotation_platform.selection.overrides import Pins
+    from annotation_platform.models.evaluation.findings import images_to_relabel
+    from annotation_platform.selection.overrides import SelectionOverrides
     from annotation_platform.settings import read_settings
 
     lake = lake_of(read_settings())
     findings = lake.tables.read(ModelFindings, round_id)
-    wanted = images_to_ask_again(findings, kinds=kind or (), most=limit)
-    pins, now = Pins(lake.store), datetime.now(UTC)
+    wanted = images_to_relabel(findings, kinds=kind or (), most=limit)
+    pins, now = SelectionOverrides(lake.store), datetime.now(UTC)
     for image_id, reason in wanted.items():
         pins.set(image_id, wanted=True, reason=f"{round_id}: {reason}", by=by, now=now)
     rows = [{"image_id": image_id, "reason": reason} for image_id, reason in wanted.items()]

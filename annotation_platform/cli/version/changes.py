@@ -53,7 +53,7 @@ def diff(
         from annotation_platform.ingestion.lake import lake_of
         from annotation_platform.provenance.page import render_diff
 
-        page = render_diff(found, older, newer, lake_of(settings).picture)
+        page = render_diff(found, older, newer, lake_of(settings).image)
         write_output(html, page.encode(), option="--html")
     if patch is not None:
         from annotation_platform.provenance.patch import make_patch

@@ -60,7 +60,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a version in another format, images included."""
-    from annotation_platform.formats.conversion import takes_pictures, write_dataset
+    from annotation_platform.formats.conversion import takes_images, write_dataset
     from annotation_platform.formats.known import find_format
     from annotation_platform.schema.dataset import Dataset
     from annotation_platform.versioning.loading import load
@@ -71,7 +71,7 @@ def export(
     dataset = Dataset.from_training_set(loaded.labels, loaded.ontology)
     with progress_bar() as progress:
         files = {}
-        if takes_pictures(form):
+        if takes_images(form):
             folder = loaded.fetch(progress=progress)
             names = zip(dataset.images["image_id"], dataset.images["file_name"], strict=True)
             files = {image_id: folder / name for image_id, name in names}
@@ -79,7 +79,7 @@ def export(
             dataset,
             target.out,
             write_as=form,
-            pictures=files,
+            image_files=files,
             link=target.link,
             progress=progress,
         )

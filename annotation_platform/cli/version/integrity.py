@@ -174,7 +174,7 @@ def rebuild(version: Version, as_json: AsJson = False) -> None:
         verdict = "is rebuilt as it was published" if found.same else "is not rebuilt the same"
         print_line(
             f"{found.tag} {verdict}, by code {found.code_commit[:12]}: {found.rounds} rounds,"
-            f" {found.answers} annotations, {found.labels} labels, {found.images} images,"
+            f" {found.annotations} annotations, {found.labels} labels, {found.images} images,"
             f" {found.files} files."
         )
     if not found.same:

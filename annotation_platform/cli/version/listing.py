@@ -90,7 +90,7 @@ def stage(
     as_json: AsJson = False,
 ) -> None:
     """Assign a stage to a version, as a git tag that `gto show` lists too."""
-    from annotation_platform.governance.audit_log.recording import note_stage
+    from annotation_platform.governance.audit_log.recording import record_stage
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.settings import read_settings
     from annotation_platform.versioning.stages import assign_stage
@@ -99,6 +99,6 @@ def stage(
     git = open_git(settings, registry)
     tag = tag_of(git, version)
     assign_stage(git, tag, name, reason=reason, now=now)
-    note_stage(tag, name, lake_of(settings), reason=reason, now=now)
+    record_stage(tag, name, lake_of(settings), reason=reason, now=now)
     facts = {"tag": tag, "stage": name, "reason": reason}
     print_result(facts, as_json, f"{tag} is now in the stage {name}.")

@@ -16,13 +16,13 @@ from annotation_platform.storage.lineage import kept_key
 READS = ("get", "query")
 """The uses of the lake that are reads."""
 
-_ANSWERS = ("ledger/answers/", "tables/human_labels/", "tables/answers/")
+_ANNOTATIONS = ("ledger/answers/", "tables/human_labels/", "tables/answers/")
 _ANY_TABLE = "tables"
-_ABOUT_ANSWERS = (b"ledger/", b"tables", b"inputs/")
+_ABOUT_ANNOTATIONS = (b"ledger/", b"tables", b"inputs/")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class AnnotationRequest:
     """Which lines are asked for; empty: all.
 
     ``since`` is a moment; a line of that very moment is one.
@@ -41,13 +41,13 @@ class Found:
     unreadable: list[str]
 
 
-def read_events(lake: Lake, wanted: Wanted) -> Found:
+def read_events(lake: Lake, wanted: AnnotationRequest) -> Found:
     """Return the events of a lake; a DataError if nobody of that name is the author of one."""
     lines = [line for _, entry in EventLog(lake.store).read() for line in entry or ()]
     return _choose(lines, wanted)
 
 
-def read_reads(lake: Lake, log: AuditLog, wanted: Wanted) -> Found:
+def read_reads(lake: Lake, log: AuditLog, wanted: AnnotationRequest) -> Found:
     """Return who read answers from this home: the ledger, tables, or kept copies of tables.
 
     A query may have read any table, so each is one of them. Lines of earlier code have no author.
@@ -56,9 +56,11 @@ def read_reads(lake: Lake, log: AuditLog, wanted: Wanted) -> Found:
     folder = "lineage/human_labels"
     copies = {kept_key(PurePosixPath(key).stem) for key in lake.store.list(folder)}
     day = f"{wanted.since.astimezone(UTC):%Y-%m-%d}" if wanted.since else ""
-    # Most lines are about pictures, and taking apart takes longest.
+    # Most lines are about images, and taking apart takes longest.
     lines = (
-        line for line in log.lines(since=day) if any(part in line.data for part in _ABOUT_ANSWERS)
+        line
+        for line in log.lines(since=day)
+        if any(part in line.data for part in _ABOUT_ANNOTATIONS)
     )
     return _choose(lines, wanted, copies=copies)
 
@@ -73,7 +75,7 @@ def parse_moment(text: str) -> datetime:
 
 
 def _choose(
-    lines: Iterable[Line], wanted: Wanted, *, copies: Collection[str] | None = None
+    lines: Iterable[Line], wanted: AnnotationRequest, *, copies: Collection[str] | None = None
 ) -> Found:
     """Return the lines that are asked for; with ``copies`` only such as read answers."""
     chosen: list[dict[str, Any]] = []
@@ -84,7 +86,7 @@ def _choose(
         if at is None:
             unreadable.append(line.place)
             continue
-        if copies is not None and not _reads_answers(content, copies):
+        if copies is not None and not _reads_annotations(content, copies):
             continue
         authors.add(str(content.get("author", "")))
         if _fits(content, at, wanted):
@@ -102,13 +104,13 @@ def _moment_of(content: dict[str, Any]) -> datetime | None:
         return None
 
 
-def _fits(content: dict[str, Any], at: datetime, wanted: Wanted) -> bool:
+def _fits(content: dict[str, Any], at: datetime, wanted: AnnotationRequest) -> bool:
     late = wanted.since is None or at >= wanted.since
     action = wanted.action in {"", content.get("action")}
     return late and action and wanted.author in {"", content.get("author", "")}
 
 
-def _reads_answers(content: dict[str, Any], copies: Collection[str]) -> bool:
+def _reads_annotations(content: dict[str, Any], copies: Collection[str]) -> bool:
     key = str(content.get("key", ""))
-    is_of_answers = key.startswith(_ANSWERS) or key == _ANY_TABLE or key in copies
-    return content.get("action") in READS and is_of_answers
+    is_of_annotations = key.startswith(_ANNOTATIONS) or key == _ANY_TABLE or key in copies
+    return content.get("action") in READS and is_of_annotations

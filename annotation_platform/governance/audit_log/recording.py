@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from annotation_platform.governance.audit_log.events import Event, EventLog
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.round_decisions import RoundRecord
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.schema.setting_changes import changed_settings
 from annotation_platform.storage.journal import Journal
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from annotation_platform.storage.lake import Lake
 
 
-def note_policy(policy: Params, lake: "Lake", *, used_for: str, now: datetime) -> None:
+def record_policy(policy: Policy, lake: "Lake", *, used_for: str, now: datetime) -> None:
     """Note which settings changed if this policy is another one than was noted last.
 
     The policy is kept in the lake under its digest, so that the next one can be compared with it.
@@ -43,7 +43,7 @@ def note_policy(policy: Params, lake: "Lake", *, used_for: str, now: datetime) -
     EventLog(lake.store).append_if(due, now=now)
 
 
-def note_decisions(round_id: str, lake: "Lake", *, now: datetime) -> None:
+def record_decisions(round_id: str, lake: "Lake", *, now: datetime) -> None:
     """Note what was decided about a round, and is not noted yet: closed, cancelled, re-opened."""
     decisions = RoundRecord(lake.store, round_id).read()
     events = {
@@ -59,7 +59,7 @@ def note_decisions(round_id: str, lake: "Lake", *, now: datetime) -> None:
     _note_once(f"rounds/{round_id}/noted", events, lake, now)
 
 
-def note_reviews(round_id: str, decided: "Decided", lake: "Lake", *, now: datetime) -> None:
+def record_reviews(round_id: str, decided: "Decided", lake: "Lake", *, now: datetime) -> None:
     """Note the decisions of reviewers on a round that are not noted yet, each under a pseudonym."""
     events = {}
     for image, review in sorted(decided.reviews.items()):
@@ -71,7 +71,9 @@ def note_reviews(round_id: str, decided: "Decided", lake: "Lake", *, now: dateti
     _note_once(f"rounds/{round_id}/noted", events, lake, now)
 
 
-def note_release(round_id: str, version: Mapping[str, Any], lake: "Lake", *, now: datetime) -> None:
+def record_release(
+    round_id: str, version: Mapping[str, Any], lake: "Lake", *, now: datetime
+) -> None:
     """Note a version that was published from a round.
 
     One that was there already is noted too if it never was: who published it may have been stopped.
@@ -88,26 +90,28 @@ def note_release(round_id: str, version: Mapping[str, Any], lake: "Lake", *, now
     _note_once(f"releases/{tag}", {"release": event}, lake, now)
 
 
-def note_stage(tag: str, stage: str, lake: "Lake", *, reason: str, now: datetime) -> None:
+def record_stage(tag: str, stage: str, lake: "Lake", *, reason: str, now: datetime) -> None:
     """Note what a version is used for from now on, such as ``production`` or ``deprecated``."""
     event = Event("stage", tag, " ".join(reason.split()), facts={"stage": stage})
     EventLog(lake.store).append([event], now=now)
 
 
-def note_skill(person: str, skill: str, lake: "Lake", *, granted: bool, now: datetime) -> None:
+def record_skill(person: str, skill: str, lake: "Lake", *, granted: bool, now: datetime) -> None:
     """Note that somebody, given by address, has a skill from now on or has it no more."""
     facts = {"skill": skill, "granted": granted}
-    event = Event("skill", AnswersLedger(lake.store).pseudonym(person), facts=facts)
+    event = Event("skill", AnnotationsLedger(lake.store).pseudonym(person), facts=facts)
     EventLog(lake.store).append([event], now=now)
 
 
-def note_person(person: str, change: str, lake: "Lake", *, now: datetime) -> None:
+def record_person(person: str, change: str, lake: "Lake", *, now: datetime) -> None:
     """Note that somebody, given by address, was ``added`` to those who label, or ``removed``."""
-    event = Event("people", AnswersLedger(lake.store).pseudonym(person), facts={"change": change})
+    event = Event(
+        "people", AnnotationsLedger(lake.store).pseudonym(person), facts={"change": change}
+    )
     EventLog(lake.store).append([event], now=now)
 
 
-def note_erasure(
+def record_erasure(
     subject: str, lake: "Lake", *, reason: str, facts: Mapping[str, Any], now: datetime
 ) -> None:
     """Note that something was erased: what, named so that it tells nothing of it, and why."""

@@ -10,7 +10,7 @@ from annotation_platform.storage.objects import ObjectStore
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class DryRunLake:
     """An object store that is read as it is; what would be written or taken away is noted."""
 
     store: ObjectStore

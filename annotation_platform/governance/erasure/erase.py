@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from annotation_platform.errors import DataError, PublishError
-from annotation_platform.governance.audit_log.recording import note_erasure
-from annotation_platform.governance.erasure.dry_run import Rehearsal
+from annotation_platform.governance.audit_log.recording import record_erasure
+from annotation_platform.governance.erasure.dry_run import DryRunLake
 from annotation_platform.governance.erasure.lake_pass import (
     entries_after,
     rewrite_by_content,
@@ -25,14 +25,14 @@ from annotation_platform.governance.erasure.record import PLAN, Erasures
 from annotation_platform.governance.erasure.rewriting import Rewriting
 from annotation_platform.governance.erasure.scan import Scanned, scan, unfinished
 from annotation_platform.governance.erasure.subject import Found, Kind, find_images
-from annotation_platform.images.signature import likeness_rows
+from annotation_platform.images.signature import signature_rows
 from annotation_platform.ingestion.ingest import sidecar_receipt
 from annotation_platform.ingestion.receipts import LakeReceipts
 from annotation_platform.labeling.reviews import review_round
-from annotation_platform.labeling.rounds import fetch_answers
-from annotation_platform.policy import Params
+from annotation_platform.labeling.rounds import fetch_annotations
+from annotation_platform.policy import Policy
 from annotation_platform.provenance.state import read_state
-from annotation_platform.schema.rounds import LandedObject
+from annotation_platform.schema.rounds import Arrival
 from annotation_platform.schema.tables import LabelTasks, TrainingSet
 from annotation_platform.storage.table_files import read_table, table_bytes
 from annotation_platform.versioning.collect import unneeded
@@ -45,7 +45,7 @@ from annotation_platform.versioning.reissue import (
     write_versions,
 )
 from annotation_platform.versioning.remote import registry_lock
-from annotation_platform.versioning.store import picture_source
+from annotation_platform.versioning.store import image_source
 
 _SHOWN = 20
 
@@ -61,9 +61,10 @@ class Erased:
         pseudonym: of a person whose name was erased, what stands for it from now on; of a dry run,
             what did until now.
         answers: how many states of answers of theirs stay.
-        images: their ids, of which ``look_alikes`` were not asked for but go with the others.
+        images: their ids, of which ``near_duplicates_found`` were not asked for but go with the
+        others.
         stay: images of a source that landed from elsewhere as well.
-        landed: what would go from the landing place; files with the same bytes do, too.
+        landed: what would go from the landing zone; files with the same bytes do, too.
         lake: keys of what would be another thing in the lake, new, or gone; empty once it is done.
         versions: by tag how many of them it held; it is issued again.
         withdrawn: versions of which nothing is left.
@@ -73,7 +74,7 @@ class Erased:
     """
 
     images: tuple[str, ...]
-    look_alikes: int
+    near_duplicates_found: int
     stay: tuple[str, ...]
     landed: tuple[str, ...]
     lake: tuple[str, ...]
@@ -83,10 +84,10 @@ class Erased:
     counts: dict[str, int]
     scanned: Scanned | None
     pseudonym: str = ""
-    answers: int = 0
+    annotations: int = 0
 
 
-def what_goes(kind: Kind, name: str, places: Places, policy: Params) -> tuple[Found, Erased]:
+def plan_erasure(kind: Kind, name: str, places: Places, policy: Policy) -> tuple[Found, Erased]:
     """Return what an erasure would be about and come to; nothing is changed.
 
     Raises:
@@ -110,7 +111,7 @@ _NOTHING = Found(
     landed=(),
     sidecars=frozenset(),
     sizes=(),
-    likenesses=likeness_rows(0),
+    signatures=signature_rows(0),
 )
 
 
@@ -122,7 +123,7 @@ def _expected(
 ) -> Erased:
     return Erased(
         images=tuple(sorted(found.images)),
-        look_alikes=len(found.images - found.asked),
+        near_duplicates_found=len(found.images - found.asked),
         stay=tuple(sorted(found.stay)),
         landed=tuple(
             sorted({name for key, _, *more in found.landed for name in (key, *more) if name})
@@ -140,7 +141,7 @@ def _rehearse(
     found: Found, places: Places, *, words: Mapping[str, str] | None = None
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """Return what each version would lose, and what would change in the lake."""
-    rehearsal = Rehearsal(places.lake.store)
+    dry_run = DryRunLake(places.lake.store)
     erasures = Erasures(places.lake.store)
     rewriting = Rewriting(
         found.images,
@@ -148,28 +149,28 @@ def _rehearse(
         {image: erasures.name(image) for image in found.images},
         dict(words or {}),
     )
-    old = rewrite_by_content(rehearsal, rewriting, progress=_nobody)
+    old = rewrite_by_content(dry_run, rewriting, progress=_nobody)
     changing = which_change(
         places.registry, found.images, rewriting.text, remote_url=places.remote_url
     )
     # What they will be called is not known yet.
     names = (*changing.commits, *(name.removesuffix(".dir") for name in changing.folders))
     rewriting.tokens |= {name: "0" * len(name) for name in names}
-    rewriting.entries = entries_after(rehearsal, rewriting)
+    rewriting.entries = entries_after(dry_run, rewriting)
     for landed in map(_as_landed, found.landed):
-        LakeReceipts(rehearsal).remove(landed)
-        LakeReceipts(rehearsal).remove(sidecar_receipt(landed))
-    rewrite_in_place(rehearsal, rewriting, old=old, sidecars=found.sidecars, progress=_nobody)
-    return changing.held, rehearsal.changed
+        LakeReceipts(dry_run).remove(landed)
+        LakeReceipts(dry_run).remove(sidecar_receipt(landed))
+    rewrite_in_place(dry_run, rewriting, old=old, sidecars=found.sidecars, progress=_nobody)
+    return changing.held, dry_run.changed
 
 
 def _nobody(_done: int, _total: int) -> None:
     """Tell nobody how far it is."""
 
 
-def _as_landed(said: tuple[str, str, str]) -> LandedObject:
+def _as_landed(said: tuple[str, str, str]) -> Arrival:
     key, stamp, sidecar = said
-    return LandedObject(key, stamp, 0, sidecar)
+    return Arrival(key, stamp, 0, sidecar)
 
 
 def begin(
@@ -177,7 +178,7 @@ def begin(
     found: Found,
     expected: Erased,
     places: Places,
-    policy: Params,
+    policy: Policy,
     *,
     reason: str,
     by: str,
@@ -224,13 +225,13 @@ def _plan(
         sizes=found.sizes,
         models=models,
         bits=bits,
-        likenesses=found.likenesses,
+        signatures=found.signatures,
         tokens={image: erasures.name(image) for image in sorted(found.images)},
         counts={"asked": len(found.asked)},
     )
 
 
-def who_goes(name: str, places: Places) -> tuple[FoundPerson, Erased]:
+def plan_person_erasure(name: str, places: Places) -> tuple[FoundPerson, Erased]:
     """Return whose name would be erased, and what that would come to.
 
     Nothing is changed.
@@ -244,12 +245,14 @@ def who_goes(name: str, places: Places) -> tuple[FoundPerson, Erased]:
     words = {found.name: "x", found.pseudonym: "annotator-0000000000"}
     versions, changed = _rehearse(_NOTHING, places, words=words)
     expected = replace(
-        _expected(_NOTHING, versions, changed, ()), pseudonym=found.pseudonym, answers=found.answers
+        _expected(_NOTHING, versions, changed, ()),
+        pseudonym=found.pseudonym,
+        annotations=found.annotations,
     )
     return found, expected
 
 
-def begin_person(found: FoundPerson, places: Places, *, reason: str, by: str) -> None:
+def begin_person_erasure(found: FoundPerson, places: Places, *, reason: str, by: str) -> None:
     """Write down whose name is to be erased.
 
     Raises:
@@ -257,7 +260,7 @@ def begin_person(found: FoundPerson, places: Places, *, reason: str, by: str) ->
     """
     plan = _plan(f"annotator {found.pseudonym}", _NOTHING, (), places, reason=reason, by=by, bits=0)
     words = nobody(found, places.lake)
-    counts = {"answers": found.answers}
+    counts = {"annotations": found.annotations}
     replace(plan, words=words, person=found.name, counts=counts).save(places.lake.store)
 
 
@@ -292,7 +295,7 @@ def finish(places: Places, *, say: Say) -> Erased | None:
     assert plan.reissue is not None
     result = Erased(
         images=plan.images,
-        look_alikes=len(plan.images) - plan.counts.get("asked", 0),
+        near_duplicates_found=len(plan.images) - plan.counts.get("asked", 0),
         stay=(),
         landed=(),
         lake=(),
@@ -302,12 +305,12 @@ def finish(places: Places, *, say: Say) -> Erased | None:
         counts=plan.counts,
         scanned=scanned,
         pseudonym=next((new for new in plan.words.values() if new.startswith("annotator-")), ""),
-        answers=plan.counts.get("answers", 0),
+        annotations=plan.counts.get("annotations", 0),
     )
     facts = {"images": len(result.images), "versions": sorted(result.versions)}
     # Of a person what stands for them now: it says who votes, and not who that was.
     subject = result.pseudonym or plan.tokens[plan.images[0]]
-    note_erasure(subject, places.lake, reason=plan.reason, facts=facts, now=datetime.now(UTC))
+    record_erasure(subject, places.lake, reason=plan.reason, facts=facts, now=datetime.now(UTC))
     store.remove(PLAN)
     return result
 
@@ -317,7 +320,7 @@ def _fetch_all(places: Places) -> None:
     lake = places.lake
     for round_id in lake.tables.rounds(LabelTasks):
         for each in (round_id, review_round(round_id)):
-            fetch_answers(each, places.labeling, lake, now=datetime.now(UTC))
+            fetch_annotations(each, places.labeling, lake, now=datetime.now(UTC))
 
 
 def _again(plan: Plan) -> Plan:
@@ -350,7 +353,7 @@ def _write_versions(plan: Plan, places: Places, say: Callable[[int, int], None])
     reissue = write_versions(
         places.registry,
         leaving,
-        picture_source(places.lake),
+        image_source(places.lake),
         remote_url=places.remote_url,
         progress=say,
     )
@@ -444,7 +447,7 @@ _STEPS: dict[str, Callable[[Plan, Places, Callable[[int, int], None]], Plan]] = 
     "moving tags": _move_references,
     "clearing the remote": _clear_remote,
     "clearing where people label": _clear_labeling,
-    "clearing the landing place": _clear_landing,
+    "clearing the landing zone": _clear_landing,
     "clearing the lake": _clear_lake,
     "clearing the pages of the UI": _clear_events,
 }

@@ -23,7 +23,7 @@ from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.storage.table_files import content_digest
 
 _AUDIT = "audit"
-"""The folder that is left as it is: it is chained, and holds no picture and no answer."""
+"""The folder that is left as it is: it is chained, and holds no image and no answer."""
 
 _BULK = ("raw", "images", SHOWN, "landed", "sidecars")
 """Folders of which the key alone says what is in them."""
@@ -31,7 +31,7 @@ _BULK = ("raw", "images", SHOWN, "landed", "sidecars")
 _BY_CONTENT = re.compile(r"(inputs|features/[^/]+)/(?P<digest>[0-9a-f]{64})\.\w+")
 _LINEAGE = re.compile(r"lineage/(?P<table>\w+)/(?P<round>[^/]+)/(?P<digest>[0-9a-f]{64})\.json")
 _TABLE = re.compile(r"tables/(?P<table>\w+)/(?P<round>[^/]+)\.parquet")
-_LIKENESSES = "likenesses/"
+_SIGNATURES = "likenesses/"
 _REWRITTEN = {".parquet", ".jsonl", ".json"}
 _THREADS = 8
 
@@ -118,8 +118,8 @@ def rewrite_in_place(
     keys = lake_keys(store)
     doomed = {*old, *map(sidecar_key, sidecars), *_receipts(store, keys, rewriting, sidecars)}
     doomed |= {key for key in keys if rewriting.names_one(key)}
-    likenesses = (key for key in keys if key.startswith(_LIKENESSES))
-    doomed |= {key for key in likenesses if _has_one(store.get(key), rewriting.images)}
+    signatures = (key for key in keys if key.startswith(_SIGNATURES))
+    doomed |= {key for key in signatures if _has_one(store.get(key), rewriting.images)}
     kept = [key for key in keys if not (_is_bulk(key) or key in doomed)]
     changing = [
         key
@@ -160,10 +160,10 @@ def _is_bulk(key: str) -> bool:
     return key.partition("/")[0] in _BULK
 
 
-def _has_one(likenesses: bytes, images: Collection[str]) -> bool:
-    """Return whether a file of likenesses may have one of the images: what goes is made anew."""
+def _has_one(signatures: bytes, images: Collection[str]) -> bool:
+    """Return whether a file of signatures may have one of the images: what goes is made anew."""
     try:
-        rows = np.load(io.BytesIO(likenesses), allow_pickle=False)
+        rows = np.load(io.BytesIO(signatures), allow_pickle=False)
         return not set(rows["image_id"].astype(str).tolist()).isdisjoint(images)
     except (ValueError, IndexError):
         return True

@@ -10,7 +10,7 @@ from annotation_platform.governance.erasure.locations import Places
 from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.backends.registry import labeling_of
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.policy import read_params
+from annotation_platform.policy import read_policy
 from annotation_platform.settings import PROJECT_ROOT, Settings, settings_environment
 from annotation_platform.versioning.git import Git
 
@@ -31,7 +31,7 @@ def local_places(
         lake=lake,
         registry=registry,
         remote_url=remote_url,
-        labeling=labeling_of(settings, lake.store, read_params(settings.params_path)),
+        labeling=labeling_of(settings, lake.store, read_policy(settings.policy_path)),
         models={**models.cards(), **models.classifiers.cards()},
         home=settings.home_path,
         reach=reach,

@@ -15,14 +15,14 @@ class Places:
     """Everywhere that something of an image can be.
 
     Attributes:
-        lake: with the landing place.
+        lake: with the landing zone.
         registry: with the versions.
         remote_url: where their files are, if not where they say.
         labeling: where people label.
         models: the cards of models by the SHA-256 of their weights.
         home: whose files are looked through at the end.
         reach: opens another registry by path or address.
-        events: takes pictures of images off the pages of the Dagster UI, and returns how many; of
+        events: takes images of images off the pages of the Dagster UI, and returns how many; of
             no images it only asks whether runs are under way, which is a NotReadyError.
     """
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from annotation_platform.errors import DataError
 from annotation_platform.labeling.assignment_plan import PlacePlan
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.skills import Skills
 from annotation_platform.schema.tables import LabelTasks
@@ -27,7 +27,7 @@ class FoundPerson:
 
     name: str
     pseudonym: str
-    answers: int
+    annotations: int
 
 
 def find_person(name: str, lake: Lake) -> FoundPerson:
@@ -39,19 +39,19 @@ def find_person(name: str, lake: Lake) -> FoundPerson:
     known = Counter[str]()
     for round_id in lake.tables.rounds(LabelTasks):
         for each in (round_id, review_round(round_id)):
-            said = AnswersLedger(lake.store).read(each)
+            said = AnnotationsLedger(lake.store).read(each)
             known.update(revision.submission.author.lower() for revision in said)
             asked = PlacePlan(lake.store, each).read().places
             known.update({place.assignee.lower(): 0 for place in asked if place.assignee})
     known.update(dict.fromkeys(Skills(lake.store).everybody, 0))
-    pseudonyms = {AnswersLedger(lake.store).pseudonym(each): each for each in known}
+    pseudonyms = {AnnotationsLedger(lake.store).pseudonym(each): each for each in known}
     found = pseudonyms.get(name, name.lower())
     if found not in known:
         shown = ", ".join(sorted(pseudonyms)[:_SHOWN]) or "nobody"
         raise DataError(
             f"annotator {name!r}: the lake knows nobody of that name. It knows {shown}."
         )
-    return FoundPerson(found, AnswersLedger(lake.store).pseudonym(found), known[found])
+    return FoundPerson(found, AnnotationsLedger(lake.store).pseudonym(found), known[found])
 
 
 def nobody(person: FoundPerson, lake: Lake) -> dict[str, str]:
@@ -61,4 +61,4 @@ def nobody(person: FoundPerson, lake: Lake) -> dict[str, str]:
     person stay those of one.
     """
     name = f"nobody-{secrets.token_hex(8)}"
-    return {person.name: name, person.pseudonym: AnswersLedger(lake.store).pseudonym(name)}
+    return {person.name: name, person.pseudonym: AnnotationsLedger(lake.store).pseudonym(name)}

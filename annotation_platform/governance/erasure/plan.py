@@ -10,7 +10,7 @@ import numpy as np
 
 from annotation_platform.governance.erasure.record import PLAN
 from annotation_platform.governance.erasure.rewriting import Rewriting
-from annotation_platform.images.signature import LIKENESS, LikenessTable
+from annotation_platform.images.signature import SIGNATURE, SignatureTable
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.versioning.reissue import Move, Reissue
 
@@ -27,8 +27,8 @@ class Plan:
         sidecars: SHA-256 of the sidecars that describe nothing else.
         sizes: how many bytes landed of each image.
         models: of the models that learned from them, the digest of their weights and the version.
-        bits: how much look-alikes may differ; 0: only what shows the very same goes.
-        likenesses: of the images, to look for them at the end.
+        bits: how much near-duplicates may differ; 0: only what shows the very same goes.
+        signatures: of the images, to look for them at the end.
         tokens: by what is replaced, what replaces it.
         words: of a person, the names that are replaced, and what replaces them.
         person: the name where people label; empty where images are erased.
@@ -48,7 +48,7 @@ class Plan:
     sizes: tuple[int, ...]
     models: tuple[tuple[str, str], ...]
     bits: int
-    likenesses: LikenessTable = field(repr=False)
+    signatures: SignatureTable = field(repr=False)
     tokens: dict[str, str] = field(repr=False)
     words: dict[str, str] = field(default_factory=dict, repr=False)
     person: str = ""
@@ -71,7 +71,7 @@ class Plan:
         """Keep the plan as it stands."""
         content = asdict(self)
         content["at"] = self.at.isoformat()
-        content["likenesses"] = base64.b64encode(self.likenesses.tobytes()).decode()
+        content["likenesses"] = base64.b64encode(self.signatures.tobytes()).decode()
         data = json.dumps(content).encode()
         # Who it is about stands in it.
         if not store.create(PLAN, data, private=True):
@@ -85,7 +85,7 @@ def read_plan(store: ObjectStore) -> Plan | None:
         return None
     content: dict[str, Any] = json.loads(store.get(PLAN))
     content["at"] = datetime.fromisoformat(content["at"])
-    content["likenesses"] = np.frombuffer(base64.b64decode(content["likenesses"]), dtype=LIKENESS)
+    content["likenesses"] = np.frombuffer(base64.b64decode(content["likenesses"]), dtype=SIGNATURE)
     for name in ("images", "sidecars", "sizes", "done"):
         content[name] = tuple(content[name])
     for name in ("landed", "models"):

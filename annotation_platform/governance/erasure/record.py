@@ -46,7 +46,7 @@ class Erasure:
 class Erasures:
     """The erasures of a lake, first to last. Their images are refused wherever they come from.
 
-    An image is known by its HMAC-SHA256 under the lake's own key: whoever holds the picture and
+    An image is known by its HMAC-SHA256 under the lake's own key: whoever holds the image and
     the key can tell that it was erased, and nobody can tell from the record what it showed.
     """
 

@@ -20,7 +20,7 @@ from annotation_platform.versioning.reissue import which_change
 from annotation_platform.versioning.remote import DvcRemote
 
 _PARQUET = b"PAR1"
-_LOOKS_LIKE_A_PICTURE = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+_LOOKS_LIKE_A_IMAGE = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 _ELSEWHERE = {"audit", "dagster", "label-studio", ".git", "tmp"}
 """Folders of a home that are asked by other means, or hold digests for proof."""
 
@@ -45,7 +45,7 @@ def scan(plan: Plan, places: Places, say: Callable[[int, int], None]) -> Scanned
     """Look through every store for what was erased.
 
     Bytes are compared by SHA-256, tables and texts are searched for ids and for digests of what
-    was replaced, pictures are compared by what they show. The audit logs are left out: they are
+    was replaced, images are compared by what they show. The audit logs are left out: they are
     chained, and name images by digest. What the platform has cleaned is not compared again.
     """
     stores: dict[str, int] = {}
@@ -90,7 +90,7 @@ def _stores(plan: Plan, places: Places) -> Iterator[tuple[str, Iterable[_File]]]
     yield "what killed writers left in the lake", left
     objects = landing.list(now=datetime.now(UTC)).objects
     yield (
-        "landing place",
+        "landing zone",
         (_File(each.key, partial(landing.read, each)) for each in objects),
     )
     for url in sorted(_remotes(plan, places)):
@@ -141,9 +141,9 @@ def _found(
 ) -> Iterator[str]:
     """Yield what is left in a store: each file once, and why.
 
-    ``seen`` are the SHA-256 of pictures of which it is known that they do not show it.
+    ``seen`` are the SHA-256 of images of which it is known that they do not show it.
     """
-    rewriting, pictures = plan.rewriting, []
+    rewriting, image_objects = plan.rewriting, []
     images = set(plan.images)
     for done, each in enumerate(files, start=1):
         say(done, len(files))
@@ -161,17 +161,17 @@ def _found(
         digest = hashlib.sha256(data).hexdigest()
         if digest in images:
             yield f"{each.name} has its bytes"
-        elif data.startswith(_LOOKS_LIKE_A_PICTURE):
+        elif data.startswith(_LOOKS_LIKE_A_IMAGE):
             if digest not in seen:
-                pictures.append(each)
+                image_objects.append(each)
         elif data.startswith(_PARQUET):
             if rewriting.table(data) != data:
                 yield f"{each.name} has rows of it"
         elif rewriting.concerns(data):
             yield f"{each.name} names it"
-    if not len(plan.likenesses):
+    if not len(plan.signatures):
         return
-    by_name = {each.name: each for each in pictures}
-    names, likenesses = look_at(list(by_name), lambda name: by_name[name].load())
-    for row in which_show(likenesses, plan.likenesses, bits=plan.bits):
+    by_name = {each.name: each for each in image_objects}
+    names, signatures = look_at(list(by_name), lambda name: by_name[name].load())
+    for row in which_show(signatures, plan.signatures, bits=plan.bits):
         yield f"{names[row]} looks like it"

@@ -7,12 +7,12 @@ from typing import Literal
 import pandas as pd
 
 from annotation_platform.errors import DataError
-from annotation_platform.governance.erasure.dry_run import Rehearsal
+from annotation_platform.governance.erasure.dry_run import DryRunLake
 from annotation_platform.governance.erasure.similar_images import look_at, which_show
-from annotation_platform.images.signature import LikenessTable, likeness_rows
-from annotation_platform.images.signature_files import read_likenesses
+from annotation_platform.images.signature import SignatureTable, signature_rows
+from annotation_platform.images.signature_files import read_signatures
 from annotation_platform.ingestion.rounds import RoundManifests
-from annotation_platform.ingestion.sources import landed_only_from
+from annotation_platform.ingestion.sources import arrived_only_from
 from annotation_platform.provenance.image_history import find_image
 from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.storage.keys import raw_key
@@ -32,10 +32,10 @@ class Found:
         asked: ids of the images that were named.
         images: these, and what goes with them.
         stay: images of a source that landed from elsewhere as well: they stay.
-        landed: name, stamp and sidecar in the landing place of everything that goes.
+        landed: name, stamp and sidecar in the landing zone of everything that goes.
         sidecars: SHA-256 of the sidecars that describe nothing else.
         sizes: how many bytes landed of each.
-        likenesses: of those that were named, of their groups and of what repeats them.
+        signatures: of those that were named, of their groups and of what repeats them.
     """
 
     asked: frozenset[str]
@@ -44,7 +44,7 @@ class Found:
     landed: tuple[tuple[str, str, str], ...]
     sidecars: frozenset[str]
     sizes: tuple[int, ...]
-    likenesses: LikenessTable = field(repr=False)
+    signatures: SignatureTable = field(repr=False)
 
 
 def find_images(kind: Kind, name: str, lake: Lake, *, near_duplicates: bool, bits: int) -> Found:
@@ -53,10 +53,10 @@ def find_images(kind: Kind, name: str, lake: Lake, *, near_duplicates: bool, bit
     Args:
         kind: what the name is.
         name: of an image its id or the first eight or more digits of it; of a source what sidecars
-            say, or a folder of the landing place.
+            say, or a folder of the landing zone.
         lake: where they are.
         near_duplicates: whether the whole group of an image goes; else only what repeats it.
-        bits: how much look-alikes may differ, as where duplicates are found.
+        bits: how much near-duplicates may differ, as where duplicates are found.
 
     Raises:
         DataError: nothing is called that, or several images are.
@@ -70,13 +70,13 @@ def find_images(kind: Kind, name: str, lake: Lake, *, near_duplicates: bool, bit
             raise DataError(f"image {name!r}: give at least {_SHORTEST} digits of its id.")
         asked = frozenset({find_image(name, lake)})
     else:
-        asked, stay = landed_only_from(landed, name)
+        asked, stay = arrived_only_from(landed, name)
         if not asked | stay:
             known = ", ".join(sorted(set(landed["source"].dropna()))[:_SHOWN]) or "none"
             raise DataError(f"source {name!r}: nothing landed from it. Sidecars name: {known}.")
     images = _with_likes(asked, cleaned, near_duplicates=near_duplicates)
-    likenesses = _likenesses(lake, images)
-    images |= _seen_elsewhere(lake, cleaned, images, likenesses, bits if near_duplicates else 0)
+    signatures = _signatures(lake, images)
+    images |= _seen_elsewhere(lake, cleaned, images, signatures, bits if near_duplicates else 0)
     mine = landed["image_id"].isin(images)
     others = set(landed.loc[~mine, "sidecar_sha256"].dropna())
     return Found(
@@ -86,11 +86,11 @@ def find_images(kind: Kind, name: str, lake: Lake, *, near_duplicates: bool, bit
         landed=_landed(lake, landed[mine]),
         sidecars=frozenset(set(landed.loc[mine, "sidecar_sha256"].dropna()) - others),
         sizes=tuple(sorted(set(landed.loc[mine, "byte_size"].tolist()))),
-        likenesses=likenesses,
+        signatures=signatures,
     )
 
 
-def _likenesses(lake: Lake, images: frozenset[str]) -> LikenessTable:
+def _signatures(lake: Lake, images: frozenset[str]) -> SignatureTable:
     return look_at(sorted(images), partial(_raw, lake))[1]
 
 
@@ -98,24 +98,24 @@ def _seen_elsewhere(
     lake: Lake,
     cleaned: pd.DataFrame,
     images: frozenset[str],
-    likenesses: LikenessTable,
+    signatures: SignatureTable,
     bits: int,
 ) -> set[str]:
     """Return the images outside of their groups that look like some.
 
-    A picture that looks like two groups is in one of them; what was kept out, in none; and what
-    repeats a picture of another group may look like one of this as well.
+    An image that looks like two groups is in one of them; what was kept out, in none; and what
+    repeats an image of another group may look like one of this as well.
     """
     others = cleaned[cleaned["image_id"].notna() & ~cleaned["image_id"].isin(images)]
     accepted = others[others["outcome"] == "accepted"].reset_index(drop=True)
-    table = likeness_rows(len(accepted))
+    table = signature_rows(len(accepted))
     # What is missing there is made anew, and may be kept another time.
-    read_likenesses(Rehearsal(lake.store), accepted, table)
+    read_signatures(DryRunLake(lake.store), accepted, table)
     names = accepted["image_id"].tolist()
-    found = {names[row] for row in which_show(table, likenesses, bits=bits)}
+    found = {names[row] for row in which_show(table, signatures, bits=bits)}
     rest = others[(others["outcome"] != "accepted") & (others["width"] > 0)]
     names, table = look_at(sorted(set(rest["image_id"])), partial(_raw, lake))
-    return found | {names[row] for row in which_show(table, likenesses, bits=bits)}
+    return found | {names[row] for row in which_show(table, signatures, bits=bits)}
 
 
 def _raw(lake: Lake, image_id: str) -> bytes:

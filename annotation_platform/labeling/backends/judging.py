@@ -70,7 +70,7 @@ def _box(label: Label, canvas: Canvas) -> tuple[Label, list[str]]:
     x1, y1, x2, y2 = clipped = _clip(corners, canvas)
     if x1 >= x2 or y1 >= y2:
         raise ValueError("too small to have an area")
-    notes = ["partly outside the picture; clipped at its edge"] if _differ(clipped, corners) else []
+    notes = ["partly outside the image; clipped at its edge"] if _differ(clipped, corners) else []
     return Label.box(str(label.class_name), *clipped), notes
 
 
@@ -79,10 +79,10 @@ def _rotated_box(label: Label, canvas: Canvas) -> tuple[Label, list[str]]:
     corners = rotated_corners(*label.values).tolist()
     inside = share_inside(corners, canvas.width, canvas.height)
     if inside < _LEAST_SHARE_INSIDE:
-        raise ValueError(f"{100 - inside * 100:.1f} percent of it are outside the picture")
+        raise ValueError(f"{100 - inside * 100:.1f} percent of it are outside the image")
     reach = _box_of(turned)
     x1, y1, x2, y2 = clipped = _clip(reach, canvas)
-    notes = ["partly outside the picture; kept whole"] if _differ(clipped, reach) else []
+    notes = ["partly outside the image; kept whole"] if _differ(clipped, reach) else []
     return replace(turned, x1=x1, y1=y1, x2=x2, y2=y2), notes
 
 
@@ -99,7 +99,7 @@ def _polygon(label: Label, canvas: Canvas) -> tuple[Label, list[str]]:
         if crosses_itself(corners):
             remarks.append("crosses or touches itself; what its outline encloses is taken")
         if _differ(reach, _clip(reach, canvas)):
-            remarks.append("partly outside the picture; clipped at its edge")
+            remarks.append("partly outside the image; clipped at its edge")
         outlines += enclosed(corners, canvas.width, canvas.height) if remarks else [numbers]
         notes += remarks
     return Label.polygon(str(label.class_name), outlines), notes
@@ -114,7 +114,7 @@ def _mask(label: Label, canvas: Canvas) -> tuple[Label, list[str]]:
 def _keypoint(label: Label, canvas: Canvas) -> tuple[Label, list[str]]:
     x, y = _finite(label.values)
     if not (0 <= x <= canvas.width and 0 <= y <= canvas.height):
-        raise ValueError("outside the picture")
+        raise ValueError("outside the image")
     return Label.keypoint(str(label.class_name), x, y), []
 
 
@@ -151,11 +151,11 @@ def _check_outside(corners: _Corners, canvas: Canvas) -> None:
     x1, y1, x2, y2 = corners
     width, height = canvas.width, canvas.height
     if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
-        raise ValueError("entirely outside the picture")
+        raise ValueError("entirely outside the image")
     outside = max(-x1 / width, -y1 / height, (x2 - width) / width, (y2 - height) / height)
     # The grace is for arithmetic: exactly the tolerance is still within it.
     if outside > _OUTSIDE_SHARE + 1e-11:
-        raise ValueError(f"reaches {outside * 100:.1f} percent outside the picture")
+        raise ValueError(f"reaches {outside * 100:.1f} percent outside the image")
 
 
 def _clip(corners: _Corners, canvas: Canvas) -> _Corners:

@@ -22,7 +22,7 @@ from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.storage.objects import ObjectStore
 
 if TYPE_CHECKING:
-    from annotation_platform.policy import Params
+    from annotation_platform.policy import Policy
     from annotation_platform.settings import Settings
 
 Factory = Callable[["Settings", ObjectStore], LabelingBackend]
@@ -67,7 +67,7 @@ def make_backend(name: str, settings: "Settings", store: ObjectStore) -> Labelin
     return factory(settings, store)
 
 
-def labeling_of(settings: "Settings", store: ObjectStore, policy: "Params") -> LabelingBackend:
+def labeling_of(settings: "Settings", store: ObjectStore, policy: "Policy") -> LabelingBackend:
     """Return where people annotate: the deployment's own back end, alone or shared by policy.
 
     Args:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from pydantic import Field
 
 from annotation_platform.models.detection.calibration import (
-    LEAST_PICTURES,
-    KeptMeaning,
+    LEAST_IMAGES,
+    StoredCalibration,
     calibration_error,
 )
 from annotation_platform.schema.geometry import FloatArray
@@ -27,18 +27,18 @@ _SPREAD = 1.0
 _RANGE = (-3.0, 3.0)
 
 
-class Temperature(KeptMeaning):
+class Temperature(StoredCalibration):
     """What a classifier's probabilities mean; a temperature of 1 leaves them as they are.
 
-    ``error_before`` and ``error_after`` are expected calibration errors, the latter on pictures
+    ``error_before`` and ``error_after`` are expected calibration errors, the latter on images
     that the temperature was not fitted to (five folds): of the likeliest class where one is
     chosen, else of all classes. ``error_by_chance`` is what exact probabilities would show on as
-    many pictures. They are missing with too few pictures.
+    many images. They are missing with too few images.
     """
 
     temperature: float = Field(default=1.0, gt=0)
     choose: Choose
-    pictures: int
+    images: int
     error_before: float | None = None
     error_after: float | None = None
     error_by_chance: float | None = None
@@ -54,34 +54,34 @@ class Temperature(KeptMeaning):
 
 
 def fit_temperature(probabilities: FloatArray, truth: BoolArray, *, choose: Choose) -> Temperature:
-    """Return what a classifier's probabilities mean, from pictures that it did not learn from.
+    """Return what a classifier's probabilities mean, from images that it did not learn from.
 
     The likeliest temperature, with a normal prior of deviation 1 on its logarithm around 0, so that
-    few pictures change little. Below ``LEAST_PICTURES`` pictures they stay as they are.
+    few images change little. Below ``LEAST_IMAGES`` images they stay as they are.
 
     Args:
         probabilities: ``(N, C)``, the classifier's own; rows with values that are no numbers are
             left out.
         truth: ``(N, C)``, what was chosen.
-        choose: whether one class holds for a picture, or any number.
+        choose: whether one class holds for an image, or any number.
     """
     sound = np.isfinite(probabilities).all(axis=1)
     probabilities, truth = probabilities[sound], truth[sound]
     count = len(probabilities)
-    if count < LEAST_PICTURES:
-        return Temperature(choose=choose, pictures=count)
+    if count < LEAST_IMAGES:
+        return Temperature(choose=choose, images=count)
     folds = np.arange(count) % _FOLDS
     held_out = np.zeros_like(probabilities)
     for fold in range(_FOLDS):
         held, kept = folds == fold, folds != fold
         fitted = _likeliest(probabilities[kept], truth[kept], choose)
         held_out[held] = _heated(probabilities[held], fitted, choose)
-    before = calibration_error(*_answers(probabilities, truth, choose))
-    after = calibration_error(*_answers(held_out, truth, choose))
+    before = calibration_error(*_annotations(probabilities, truth, choose))
+    after = calibration_error(*_annotations(held_out, truth, choose))
     return Temperature(
         temperature=_likeliest(probabilities, truth, choose),
         choose=choose,
-        pictures=count,
+        images=count,
         error_before=before.error if before else None,
         error_after=after.error if after else None,
         error_by_chance=after.by_chance if after else None,
@@ -116,7 +116,7 @@ def _heated(probabilities: FloatArray, temperature: float, choose: Choose) -> Fl
     return np.asarray(raised / raised.sum(axis=1, keepdims=True))
 
 
-def _answers(
+def _annotations(
     probabilities: FloatArray, truth: BoolArray, choose: Choose
 ) -> tuple[FloatArray, BoolArray]:
     """Return how sure each answer is, and whether it is right."""

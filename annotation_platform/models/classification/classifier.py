@@ -1,4 +1,4 @@
-"""What pictures as a whole are, by a network: one choice or many, each with a probability."""
+"""What images as a whole are, by a network: one choice or many, each with a probability."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +11,9 @@ from PIL import Image
 from annotation_platform.errors import ModelError
 from annotation_platform.images.decoding import Pixels
 from annotation_platform.models.classification.calibration import Choose
-from annotation_platform.models.detection.detector import best_device, picture_tensor
+from annotation_platform.models.detection.detector import best_device, image_tensor
 from annotation_platform.models.memory import Room, enough_memory
-from annotation_platform.models.network_inputs import read_picture
+from annotation_platform.models.network_inputs import read_image
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.schema.geometry import FloatArray
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 # Of ImageNet, which published weights were learned with.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Pictures decoded at a time.
+# Images decoded at a time.
 _CHUNK = 32
 
 
-class PictureClassifier:
-    """A network that says of each class how likely it holds for a picture.
+class ImageClassifier:
+    """A network that says of each class how likely it holds for an image.
 
     Args:
-        network: takes ``(N, 3, S, S)`` normalised pictures, returns ``(N, C)`` logits.
+        network: takes ``(N, 3, S, S)`` normalised images, returns ``(N, C)`` logits.
         class_names: the ``C`` classes, in the order of its outputs.
-        choose: whether one of them holds for a picture, or any number.
+        choose: whether one of them holds for an image, or any number.
         side: ``S``, pixels.
         digest: SHA-256 of its file.
         device: ``cpu`` or ``cuda``; by default the accelerator, where there is one.
@@ -58,7 +58,7 @@ class PictureClassifier:
 
     @property
     def device(self) -> str:
-        """Where it runs: ``cpu``, too, once the accelerator had no room for a picture."""
+        """Where it runs: ``cpu``, too, once the accelerator had no room for an image."""
         return self._room.device
 
     @classmethod
@@ -90,16 +90,16 @@ class PictureClassifier:
             )
         return cls.from_bytes(data, where=str(path))
 
-    def predict(self, pictures: Sequence[Pixels]) -> FloatArray:
-        """Return ``(N, C)`` probabilities of the ``(H, W, 3)`` RGB pictures, in their order.
+    def predict(self, images: Sequence[Pixels]) -> FloatArray:
+        """Return ``(N, C)`` probabilities of the ``(H, W, 3)`` RGB images, in their order.
 
         Rows add up to 1 where one class is chosen. A network that gives no numbers gives NaN.
         Where memory is too small for a batch, it is halved, from then on, and at last the
-        processor is used; a picture that has no room there is a ModelError.
+        processor is used; an image that has no room there is a ModelError.
         """
-        squares = [square(picture, side=self.side) for picture in pictures]
+        squares = [square(image, side=self.side) for image in images]
         seen: list[FloatArray] = [np.zeros((0, len(self.class_names)))]
-        with enough_memory("a picture", "Look at smaller ones, or on a larger machine."):
+        with enough_memory("an image", "Look at smaller ones, or on a larger machine."):
             for start in range(0, len(squares), _CHUNK):
                 seen.extend(self._seen(squares[start : start + _CHUNK]))
         return np.concatenate(seen)
@@ -121,25 +121,25 @@ class PictureClassifier:
         return self._room.fit(len(squares), attempt)
 
 
-def predict_choices(
-    classifier: PictureClassifier,
+def predict_classifications(
+    classifier: ImageClassifier,
     paths: Mapping[str, Path],
     *,
     class_names: Sequence[str],
     choose: Choose,
     progress: Callable[[float], None] | None = None,
 ) -> FloatArray:
-    """Return ``(N, C)`` probabilities of today's classes for the pictures, in the order of paths.
+    """Return ``(N, C)`` probabilities of today's classes for the images, in the order of paths.
 
     A class that the classifier does not know has 0, one that is no more is left out; where one is
-    chosen the others are made to add up to 1, all alike where it knows none of them. A picture
+    chosen the others are made to add up to 1, all alike where it knows none of them. An image
     that cannot be read is a DataError naming its file.
     """
     files = list(paths.values())
     seen = np.zeros((len(files), len(classifier.class_names)))
     for start in range(0, len(files), _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        seen[chunk] = classifier.predict([read_picture(path) for path in files[chunk]])
+        seen[chunk] = classifier.predict([read_image(path) for path in files[chunk]])
         if progress is not None:
             progress(min(1.0, (start + _CHUNK) / len(files)))
     result = np.zeros((len(files), len(class_names)))
@@ -154,7 +154,7 @@ def predict_choices(
 
 
 def square(pixels: Pixels, *, side: int) -> Pixels:
-    """Return the picture as a square of ``side`` pixels, whatever its proportions."""
+    """Return the image as a square of ``side`` pixels, whatever its proportions."""
     if pixels.shape[:2] == (side, side):
         return pixels
     resized = Image.fromarray(pixels).resize(
@@ -164,9 +164,9 @@ def square(pixels: Pixels, *, side: int) -> Pixels:
 
 
 def squares_tensor(squares: Sequence[Pixels], device: str) -> "torch.Tensor":
-    """Return ``(N, 3, S, S)``, normalised, from ``N`` pictures that ``square`` made."""
+    """Return ``(N, 3, S, S)``, normalised, from ``N`` images that ``square`` made."""
     import torch
 
-    pictures = torch.stack([picture_tensor(each, device) for each in squares])
+    images = torch.stack([image_tensor(each, device) for each in squares])
     mean, deviation = (torch.tensor(v, device=device).view(3, 1, 1) for v in (_MEAN, _DEVIATION))
-    return (pictures - mean) / deviation
+    return (images - mean) / deviation

@@ -12,40 +12,43 @@ import pandas as pd
 
 from annotation_platform.models.cards import ModelCard, policy_digest
 from annotation_platform.models.classification.calibration import Temperature, fit_temperature
-from annotation_platform.models.classification.classifier import PictureClassifier, predict_choices
+from annotation_platform.models.classification.classifier import (
+    ImageClassifier,
+    predict_classifications,
+)
 from annotation_platform.models.classification.metrics import (
-    ChoiceEvaluation,
-    ChoicePromotion,
-    ChoiceTruth,
+    ClassificationEvaluation,
+    ClassificationTruth,
+    ClassifierPromotion,
     choice_figures,
-    decide_choices,
-    evaluate_choices,
+    evaluate_classifications,
+    promote_classifier,
 )
 from annotation_platform.models.classification.predictions import PROFILE
 from annotation_platform.models.classification.training import (
-    ChoiceExample,
+    ClassificationExample,
     TrainedClassifier,
     train_classifier,
 )
 from annotation_platform.models.kinds import judge, starting_weights
-from annotation_platform.models.network_inputs import PicturePath, picture_paths
+from annotation_platform.models.network_inputs import ImagePath, image_paths
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.policy import Params, TrainingPolicy
+from annotation_platform.policy import Policy, TrainingPolicy
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import ChoiceFigures, Frame
 
-_NO_CLASSIFIER = ChoicePromotion(False, "")
-_NO_TEST_IMAGE = ChoicePromotion(
+_NO_CLASSIFIER = ClassifierPromotion(False, "")
+_NO_TEST_IMAGE = ClassifierPromotion(
     False,
-    "Not promoted: no test picture has a choice yet, so no classifier can be judged. The test "
+    "Not promoted: no test image has a choice yet, so no classifier can be judged. The test "
     "split grows with every round; label more images, or raise splits.test in params.yaml.",
 )
 
 
 @dataclass(frozen=True)
-class LearnedChoices:
+class TrainedClassifications:
     """The classifier of a round, and what its probabilities mean."""
 
     trained: TrainedClassifier
@@ -54,26 +57,26 @@ class LearnedChoices:
 
 
 @dataclass(frozen=True)
-class EvaluatedChoices:
-    """How a round's classifier does on the test pictures, and whether it now proposes."""
+class EvaluatedClassifier:
+    """How a round's classifier does on the test images, and whether it now proposes."""
 
     weights_sha256: str  # empty: the round has none
-    decision: ChoicePromotion
-    evaluation: ChoiceEvaluation | None  # None: there is no test picture, or no classifier
+    decision: ClassifierPromotion
+    evaluation: ClassificationEvaluation | None  # None: there is no test image, or no classifier
     promoted_accuracy: float | None  # of the one promoted before; None: there is none
     figures: Frame[ChoiceFigures]
 
 
-def choice_share(train: pd.DataFrame, policy: Params) -> float:
+def choice_share(train: pd.DataFrame, policy: Policy) -> float:
     """Return which share of the budget of training the classifier gets, 0 to 1.
 
     Where the train split has choices as well as areas to learn from that is
-    ``training.choice_share``, else all or nothing. Pictures of an ontology without areas teach a
+    ``training.choice_share``, else all or nothing. Images of an ontology without areas teach a
     detector nothing, not even what is background.
     """
     if not policy.ontology.areas:
         return 1.0
-    if not ChoiceTruth.of(train, policy.ontology).image_ids:
+    if not ClassificationTruth.of(train, policy.ontology).image_ids:
         return 0.0
     areas = train["shape"].isin(AREAS) & train["class_name"].isin(policy.ontology.areas)
     return policy.training.choice_share if areas.any() else 1.0
@@ -85,16 +88,16 @@ def part_of(policy: TrainingPolicy, share: float) -> TrainingPolicy:
     return policy.model_copy(update={"cpu_seconds": share * policy.cpu_seconds, "steps": steps})
 
 
-def train_choices(
+def train_classifier_round(
     training_set: pd.DataFrame,
     *,
     dataset_tag: str,
     registry: ModelRegistry,
-    picture_path: PicturePath,
-    policy: Params,
+    image_path: ImagePath,
+    policy: Policy,
     budget: TrainingPolicy,
     progress: Callable[[float], None] | None = None,
-) -> LearnedChoices:
+) -> TrainedClassifications:
     """Train on the choices of the train split, learn from the val split what they mean, keep both.
 
     Learning goes on from the classifier promoted last that learned from another version. What the
@@ -104,15 +107,15 @@ def train_choices(
         training_set: of the round.
         dataset_tag: written on the card.
         registry: of classifiers.
-        picture_path: gives the file of a picture for its id and extension.
+        image_path: gives the file of an image for its id and extension.
         policy: its ontology and seed.
         budget: what of its training policy is for this.
         progress: told the share of the budget that is used.
     """
-    ontology, paths = policy.ontology, picture_paths(training_set, picture_path)
-    truth = ChoiceTruth.of(_split(training_set, "train"), ontology)
+    ontology, paths = policy.ontology, image_paths(training_set, image_path)
+    truth = ClassificationTruth.of(_split(training_set, "train"), ontology)
     examples = [
-        ChoiceExample(image_id, paths[image_id], truth.names_of(row))
+        ClassificationExample(image_id, paths[image_id], truth.names_of(row))
         for row, image_id in enumerate(truth.image_ids)
     ]
     start = starting_weights(registry, dataset_tag)
@@ -125,12 +128,12 @@ def train_choices(
         start_from=registry.weights_path(start) if start else None,
         progress=progress,
     )
-    held_out = ChoiceTruth.of(_split(training_set, "val"), ontology)
-    new = PictureClassifier.from_bytes(trained.state, where="the new classifier")
+    held_out = ClassificationTruth.of(_split(training_set, "val"), ontology)
+    new = ImageClassifier.from_bytes(trained.state, where="the new classifier")
     temperature = _calibrate(registry, new, held_out, paths)
     promoted = registry.promoted()
     if promoted is not None:
-        _calibrate(registry, PictureClassifier.from_registry(registry, promoted), held_out, paths)
+        _calibrate(registry, ImageClassifier.from_registry(registry, promoted), held_out, paths)
     card = ModelCard(
         architecture=trained.architecture,
         class_names=tuple(ontology.choices),
@@ -143,20 +146,20 @@ def train_choices(
         policy_digest=policy_digest(budget),
         calibrations={PROFILE: temperature.meaning},
     )
-    return LearnedChoices(trained, registry.add(trained.state, card), temperature)
+    return TrainedClassifications(trained, registry.add(trained.state, card), temperature)
 
 
-def judge_choices(
+def judge_classifications(
     round_id: str,
     weights: str,
     dataset_tag: str,
     training_set: pd.DataFrame,
     *,
     registry: ModelRegistry,
-    picture_path: PicturePath,
+    image_path: ImagePath,
     ontology: Ontology,
-) -> EvaluatedChoices:
-    """Test the new classifier and those before it on the same pictures; promote it or not.
+) -> EvaluatedClassifier:
+    """Test the new classifier and those before it on the same images; promote it or not.
 
     As ``evaluate_round`` does with detectors: it is compared with the promoted one and with the
     best as known when that took over, and a round that runs again after a classifier of a later
@@ -168,18 +171,18 @@ def judge_choices(
         dataset_tag: of the version that it learned from.
         training_set: of the round; its test split is looked at.
         registry: of classifiers.
-        picture_path: gives the file of a picture for its id and extension.
+        image_path: gives the file of an image for its id and extension.
         ontology: its choices.
     """
     nothing = ChoiceFigures.empty()
     if not weights:
-        return EvaluatedChoices("", _NO_CLASSIFIER, None, None, nothing)
-    truth = ChoiceTruth.of(_split(training_set, "test"), ontology)
+        return EvaluatedClassifier("", _NO_CLASSIFIER, None, None, nothing)
+    truth = ClassificationTruth.of(_split(training_set, "test"), ontology)
     if not truth.image_ids:
-        return EvaluatedChoices(weights, _NO_TEST_IMAGE, None, None, nothing)
-    kind = _Classifiers(registry, truth, picture_paths(training_set, picture_path))
+        return EvaluatedClassifier(weights, _NO_TEST_IMAGE, None, None, nothing)
+    kind = _Classifiers(registry, truth, image_paths(training_set, image_path))
     judged = judge(kind, weights, dataset_tag, registry=registry)
-    return EvaluatedChoices(
+    return EvaluatedClassifier(
         weights,
         judged.decision,
         judged.new,
@@ -193,41 +196,45 @@ class _Classifiers:
     """The kind of model that chooses classes of whole images; see ``ModelKind``."""
 
     registry: ModelRegistry
-    truth: ChoiceTruth
+    truth: ClassificationTruth
     paths: Mapping[str, Path]
     noun: str = "classifier"
 
-    def test(self, weights: str) -> ChoiceEvaluation:
-        classifier = PictureClassifier.from_registry(self.registry, weights)
-        return evaluate_choices(self.truth, _looked_at(classifier, self.truth, self.paths))
+    def test(self, weights: str) -> ClassificationEvaluation:
+        classifier = ImageClassifier.from_registry(self.registry, weights)
+        return evaluate_classifications(self.truth, _looked_at(classifier, self.truth, self.paths))
 
     def decide(
-        self, new: ChoiceEvaluation, before: Mapping[str, ChoiceEvaluation], *, later: str
-    ) -> ChoicePromotion:
-        return decide_choices(new, before, later=later)
+        self,
+        new: ClassificationEvaluation,
+        before: Mapping[str, ClassificationEvaluation],
+        *,
+        later: str,
+    ) -> ClassifierPromotion:
+        return promote_classifier(new, before, later=later)
 
-    def best(self, known: Mapping[str, ChoiceEvaluation]) -> str:
+    def best(self, known: Mapping[str, ClassificationEvaluation]) -> str:
         return max(reversed(list(known)), key=lambda one: known[one].accuracy.value)
 
 
 def _calibrate(
     registry: ModelRegistry,
-    classifier: PictureClassifier,
-    truth: ChoiceTruth,
+    classifier: ImageClassifier,
+    truth: ClassificationTruth,
     paths: Mapping[str, Path],
 ) -> Temperature:
     probabilities = _looked_at(classifier, truth, paths)
     found = fit_temperature(probabilities, truth.chosen, choose=truth.choose)
-    # Too few pictures teach nothing: they are no reason to forget what more of them taught.
+    # Too few images teach nothing: they are no reason to forget what more of them taught.
     if found.meaning or registry.temperature([classifier.digest], PROFILE) is None:
         registry.calibrate([classifier.digest], PROFILE, found)
     return found
 
 
 def _looked_at(
-    classifier: PictureClassifier, truth: ChoiceTruth, paths: Mapping[str, Path]
+    classifier: ImageClassifier, truth: ClassificationTruth, paths: Mapping[str, Path]
 ) -> FloatArray:
-    return predict_choices(
+    return predict_classifications(
         classifier,
         {image_id: paths[image_id] for image_id in truth.image_ids},
         class_names=truth.class_names,

@@ -1,4 +1,4 @@
-"""How well a classifier does on pictures it has not seen, and whether it takes over."""
+"""How well a classifier does on images it has not seen, and whether it takes over."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,8 +26,8 @@ _DRAWS = 2000
 
 
 @dataclass(frozen=True)
-class ChoiceTruth:
-    """What people chose for ``N`` pictures, of ``C`` classes."""
+class ClassificationTruth:
+    """What people chose for ``N`` images, of ``C`` classes."""
 
     image_ids: Sequence[str]  # N, sorted
     class_names: Sequence[str]  # C, in the order of the ontology
@@ -35,11 +35,11 @@ class ChoiceTruth:
     choose: Choose
 
     @classmethod
-    def of(cls, labels: pd.DataFrame, ontology: Ontology) -> "ChoiceTruth":
+    def of(cls, labels: pd.DataFrame, ontology: Ontology) -> "ClassificationTruth":
         """Return the choices among labels (``image_id, shape, class_name``) of a training set.
 
-        Pictures without a choice are left out: nobody may have been asked for one. Where one class
-        is chosen so are pictures with several, from before the ontology said so.
+        Images without a choice are left out: nobody may have been asked for one. Where one class
+        is chosen so are images with several, from before the ontology said so.
         """
         names = ontology.choices
         said = labels[labels["shape"].isin(CLASSIFICATIONS) & labels["class_name"].isin(names)]
@@ -53,39 +53,41 @@ class ChoiceTruth:
         return cls(images, names, chosen, ontology.choose)
 
     def names_of(self, row: int) -> tuple[str, ...]:
-        """Return what was chosen for a picture."""
+        """Return what was chosen for an image."""
         return tuple(self.class_names[column] for column in np.flatnonzero(self.chosen[row]))
 
 
 @dataclass(frozen=True)
-class ChoiceEvaluation:
-    """What a classifier proposes for the pictures of a truth, beside what people chose."""
+class ClassificationEvaluation:
+    """What a classifier proposes for the images of a truth, beside what people chose."""
 
-    truth: ChoiceTruth = field(repr=False)
+    truth: ClassificationTruth = field(repr=False)
     proposed: BoolArray = field(repr=False)  # (N, C)
 
     @property
     def images(self) -> int:
-        """The pictures."""
+        """The images."""
         return len(self.truth.image_ids)
 
     @property
     def right(self) -> BoolArray:
-        """``(N,)``, of which pictures all that is proposed was chosen, and the other way round."""
+        """``(N,)``, of which images all that is proposed was chosen, and the other way round."""
         return np.asarray((self.proposed == self.truth.chosen).all(axis=1), dtype=np.bool_)
 
     @property
     def accuracy(self) -> Interval:
-        """The share of pictures that are right, with its 95 % interval (Clopper and Pearson's)."""
+        """The share of images that are right, with its 95 % interval (Clopper and Pearson's)."""
         share = clustered_share(self.right, np.arange(self.images))
         ends = share_interval(share)
         return Interval(share.share, ends.low, ends.high)
 
 
-def evaluate_choices(truth: ChoiceTruth, probabilities: FloatArray) -> ChoiceEvaluation:
+def evaluate_classifications(
+    truth: ClassificationTruth, probabilities: FloatArray
+) -> ClassificationEvaluation:
     """Return what ``(N, C)`` probabilities propose: the likeliest class, or all likely ones.
 
-    A picture with a probability that is no number has nothing proposed.
+    An image with a probability that is no number has nothing proposed.
     """
     sound = np.asarray(np.isfinite(probabilities).all(axis=1, keepdims=True))
     if truth.choose == "many":
@@ -94,13 +96,13 @@ def evaluate_choices(truth: ChoiceTruth, probabilities: FloatArray) -> ChoiceEva
         proposed = np.zeros(truth.chosen.shape, dtype=bool)
         best = np.where(np.isfinite(probabilities), probabilities, -1.0).argmax(axis=1)
         proposed[np.arange(len(best)), best] = True
-    return ChoiceEvaluation(truth, np.asarray(proposed & sound, dtype=np.bool_))
+    return ClassificationEvaluation(truth, np.asarray(proposed & sound, dtype=np.bool_))
 
 
-def choice_figures(round_id: str, weights: str, found: ChoiceEvaluation) -> pd.DataFrame:
+def choice_figures(round_id: str, weights: str, found: ClassificationEvaluation) -> pd.DataFrame:
     """Return the ``choice_figures`` of a round: all choices together, then each that occurs.
 
-    The F1 of all is of all of them counted together; intervals are from draws of pictures.
+    The F1 of all is of all of them counted together; intervals are from draws of images.
     """
     accuracy = found.accuracy
     drawn = draw_images(found.images, np.random.default_rng(_SEED))
@@ -126,7 +128,7 @@ def choice_figures(round_id: str, weights: str, found: ChoiceEvaluation) -> pd.D
 
 
 @dataclass(frozen=True)
-class ChoicePromotion:
+class ClassifierPromotion:
     """Whether the new classifier makes the proposals from now on, and why, as a sentence."""
 
     promoted: bool
@@ -134,13 +136,16 @@ class ChoicePromotion:
     difference: Interval | None = None  # of the accuracies, to the model that decided
 
 
-def decide_choices(
-    new: ChoiceEvaluation, before: Mapping[str, ChoiceEvaluation], *, later: str = ""
-) -> ChoicePromotion:
+def promote_classifier(
+    new: ClassificationEvaluation,
+    before: Mapping[str, ClassificationEvaluation],
+    *,
+    later: str = "",
+) -> ClassifierPromotion:
     """Return whether ``new`` takes over: it is not worse than any ``before``, beyond chance.
 
-    As ``decide_promotion`` says it for detectors, but for the margin: of few pictures one alone is
-    more than that. Accuracies are compared on the same 2,000 draws of the same pictures.
+    As ``decide_promotion`` says it for detectors, but for the margin: of few images one alone is
+    more than that. Accuracies are compared on the same 2,000 draws of the same images.
 
     Args:
         new: the classifier that asks to be promoted.
@@ -149,11 +154,11 @@ def decide_choices(
             to one that is better; empty: none.
 
     Raises:
-        DataError: they come from different pictures.
+        DataError: they come from different images.
     """
     if not before:
-        said = f"{new.accuracy.value:.3f} on {new.images} test pictures"
-        return ChoicePromotion(True, f"Promoted: the first classifier, accuracy {said}.")
+        said = f"{new.accuracy.value:.3f} on {new.images} test images"
+        return ClassifierPromotion(True, f"Promoted: the first classifier, accuracy {said}.")
     differences = {name: _difference(new, other) for name, other in before.items()}
     name = min(differences, key=lambda each: differences[each].value)
     worse = [each for each, found in differences.items() if found.high < 0]
@@ -165,7 +170,7 @@ def decide_choices(
     found = differences[name]
     figures = (
         f"accuracy {new.accuracy.value:.3f} against {before[name].accuracy.value:.3f} of {name} on "
-        f"the same {new.images} test pictures (difference {found.value:+.3f}, {found.low:+.3f} to "
+        f"the same {new.images} test images (difference {found.value:+.3f}, {found.low:+.3f} to "
         f"{found.high:+.3f})"
     )
     if worse:
@@ -176,19 +181,19 @@ def decide_choices(
             f"beyond chance: {figures}."
         )
     else:
-        return ChoicePromotion(True, f"Promoted: {figures}.", found)
-    return ChoicePromotion(False, reason, found)
+        return ClassifierPromotion(True, f"Promoted: {figures}.", found)
+    return ClassifierPromotion(False, reason, found)
 
 
-def _difference(new: ChoiceEvaluation, old: ChoiceEvaluation) -> Interval:
+def _difference(new: ClassificationEvaluation, old: ClassificationEvaluation) -> Interval:
     if list(new.truth.image_ids) != list(old.truth.image_ids):
         raise DataError(
-            f"the new classifier was tested on {new.images} pictures, the other on {old.images} or "
+            f"the new classifier was tested on {new.images} images, the other on {old.images} or "
             "on others. Evaluate both on the test split of the same version."
         )
     each = new.right.astype(np.float64) - old.right.astype(np.float64)
     draws = draw_images(new.images, np.random.default_rng(_SEED), draws=_DRAWS)
-    # Plain percentiles: a mean has no bias to correct, and on few pictures many draws are equal.
+    # Plain percentiles: a mean has no bias to correct, and on few images many draws are equal.
     low, high = np.quantile(draws @ each / new.images, [0.025, 0.975]).tolist()
     return Interval(float(each.mean()), low, high)
 

@@ -1,4 +1,4 @@
-"""What is proposed for pictures as a whole, and how sure that is."""
+"""What is proposed for images as a whole, and how sure that is."""
 
 import time
 from collections.abc import Mapping
@@ -9,29 +9,32 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.models.classification.calibration import Temperature
-from annotation_platform.models.classification.classifier import PictureClassifier, predict_choices
+from annotation_platform.models.classification.classifier import (
+    ImageClassifier,
+    predict_classifications,
+)
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 
 PROFILE = "whole-picture"
-"""How a classifier looks: once, at the whole picture."""
+"""How a classifier looks: once, at the whole image."""
 
 
 @dataclass(frozen=True)
 class ProposingClassifier:
     """The promoted classifier, and what its probabilities mean."""
 
-    classifier: PictureClassifier
+    classifier: ImageClassifier
     temperature: Temperature
 
     def look_at(
         self, paths: Mapping[str, Path], *, ontology: Ontology
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return a row for every choice of every picture, and a row for every picture.
+        """Return a row for every choice of every image, and a row for every image.
 
         All choices are told, unlikely ones too: selection and suspicion rest on all of them, and
-        they are as few as the buttons that people see. A picture of which the network gives no
+        they are as few as the buttons that people see. An image of which the network gives no
         numbers has no choice.
 
         Args:
@@ -39,11 +42,13 @@ class ProposingClassifier:
             ontology: its choices.
 
         Returns:
-            Columns of ``model_predictions``, and ``PICTURE_COLUMNS`` of ``detector.py``.
+            Columns of ``model_predictions``, and ``IMAGE_COLUMNS`` of ``detector.py``.
         """
         started = time.perf_counter()
         names, images = ontology.choices, list(paths)
-        raw = predict_choices(self.classifier, paths, class_names=names, choose=ontology.choose)
+        raw = predict_classifications(
+            self.classifier, paths, class_names=names, choose=ontology.choose
+        )
         sound = np.asarray(np.isfinite(raw).all(axis=1))
         score = self.temperature.apply(raw)
         seconds = (time.perf_counter() - started) / max(1, len(images))
@@ -64,7 +69,7 @@ class ProposingClassifier:
                 "calibration": self.temperature.meaning,
             }
         )
-        pictures = pd.DataFrame(
+        image_rows = pd.DataFrame(
             {
                 "image_id": images,
                 "passes": 1,
@@ -74,18 +79,18 @@ class ProposingClassifier:
                 "device": self.classifier.device,
             }
         )
-        return predictions, pictures
+        return predictions, image_rows
 
     @property
     def said(self) -> str:
         """What its scores mean, as a phrase."""
         found = self.temperature
         if not found.meaning:
-            return f"of choices the classifier's own: {found.pictures} pictures tell too little"
+            return f"of choices the classifier's own: {found.images} images tell too little"
         error = found.error_after
-        told = "" if error is None else f", expected error {error:.3f} on pictures held out"
+        told = "" if error is None else f", expected error {error:.3f} on images held out"
         return (
-            f"of choices probabilities, from {found.pictures} pictures of the val split, by a "
+            f"of choices probabilities, from {found.images} images of the val split, by a "
             f"temperature of {found.temperature:.2f}{told}"
         )
 
@@ -98,6 +103,6 @@ def proposing_classifier(registry: ModelRegistry, ontology: Ontology) -> Proposi
         return None
     temperature = known.temperature([promoted], PROFILE)
     return ProposingClassifier(
-        PictureClassifier.from_registry(known, promoted),
-        temperature or Temperature(choose=ontology.choose, pictures=0),
+        ImageClassifier.from_registry(known, promoted),
+        temperature or Temperature(choose=ontology.choose, images=0),
     )

@@ -1,4 +1,4 @@
-"""Teaching the classifier of whole pictures, within a share of the budget of training."""
+"""Teaching the classifier of whole images, within a share of the budget of training."""
 
 import math
 import time
@@ -15,9 +15,9 @@ from annotation_platform.models.cards import SMALL_RESNET
 from annotation_platform.models.classification.calibration import Choose
 from annotation_platform.models.classification.classifier import square, squares_tensor
 from annotation_platform.models.detection.detector import best_device
-from annotation_platform.models.fitting import Clock, first_file, quiet_torch, teach
+from annotation_platform.models.fitting import TrainingBudget, first_file, fit_network, quiet_torch
 from annotation_platform.models.memory import Room, enough_memory
-from annotation_platform.models.network_inputs import Augmentation, Sample, augment, read_picture
+from annotation_platform.models.network_inputs import Augmentation, Sample, augment, read_image
 from annotation_platform.policy import TrainingPolicy
 from annotation_platform.schema.geometry import FloatArray
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 LARGEST_SIDE = 224
-"""Pixels: what published classifiers learned with, and what a picture as a whole needs."""
+"""Pixels: what published classifiers learned with, and what an image as a whole needs."""
 
-# Of a square a classifier sees a quarter of what a detector sees of a picture, or less.
+# Of a square a classifier sees a quarter of what a detector sees of an image, or less.
 _TIMES_AS_MANY = 4
 _CACHE_BYTES = 1 << 30
-# Pictures by which the norms are set at the end, at most.
+# Images by which the norms are set at the end, at most.
 _SETTLED_BY = 256
 
 _Seen = tuple[Pixels, FloatArray]
@@ -39,8 +39,8 @@ _Seen = tuple[Pixels, FloatArray]
 
 
 @dataclass(frozen=True)
-class ChoiceExample:
-    """One picture to learn from: where it lies, and the classes that were chosen for it."""
+class ClassificationExample:
+    """One image to learn from: where it lies, and the classes that were chosen for it."""
 
     image_id: str
     path: Path
@@ -54,8 +54,8 @@ class TrainedClassifier:
     state: bytes  # the file of weights
     architecture: str
     started_from: str  # SHA-256 of the weights it started from, a name, or empty: from scratch
-    side: int  # of the square that pictures are brought to, pixels
-    epochs: float  # passes over the pictures
+    side: int  # of the square that images are brought to, pixels
+    epochs: float  # passes over the images
     cpu_seconds: float  # processor time, decoding included
     final_loss: float  # mean over the last tenth of the steps
     images: int
@@ -63,7 +63,7 @@ class TrainedClassifier:
 
 
 def train_classifier(
-    examples: Sequence[ChoiceExample],
+    examples: Sequence[ClassificationExample],
     *,
     class_names: Sequence[str],
     choose: Choose,
@@ -81,25 +81,25 @@ def train_classifier(
     and one seed always give the same weights. Batches are four times ``policy.batch_size``;
     where memory is too small for one it is seen in parts, and at last on the processor.
 
-    At the end the norms are set by the pictures as they are, not varied (Wu and Johnson,
+    At the end the norms are set by the images as they are, not varied (Wu and Johnson,
     "Rethinking 'Batch' in BatchNorm", 2021): after few steps their running means lag behind.
 
     Args:
-        examples: pictures with what was chosen for them: exactly one class where one is chosen, at
+        examples: images with what was chosen for them: exactly one class where one is chosen, at
             least one otherwise; in any order, which is part of the result.
         class_names: every class that can be chosen, in the order of its outputs.
-        choose: whether one class holds for a picture, or any number.
-        policy: budget, picture width (squares of at most 224 pixels), batch size, learning rate.
-        seed: of the first weights, the order of the pictures and their variations.
+        choose: whether one class holds for an image, or any number.
+        policy: budget, image width (squares of at most 224 pixels), batch size, learning rate.
+        seed: of the first weights, the order of the images and their variations.
         start_from: a file of ours or of torchvision's ResNet-18.
         progress: told the share of the budget that is used, 0 to 1, after every step.
-        augmentation: how far pictures are varied.
+        augmentation: how far images are varied.
 
     Raises:
-        NotReadyError: there is no picture to learn from.
-        DataError: a class is unknown, a picture has too many, or it cannot be read.
+        NotReadyError: there is no image to learn from.
+        DataError: a class is unknown, an image has too many, or it cannot be read.
         ModelError: the weights to start from cannot be used, learning went astray, or the
-            memory is too small for one picture.
+            memory is too small for one image.
     """
     from annotation_platform.models.classification.weight_files import write_classifier
 
@@ -107,22 +107,22 @@ def train_classifier(
     targets = _targets(examples, names, choose)
     started = time.process_time()
     side, size = min(policy.image_width, LARGEST_SIDE), policy.batch_size * _TIMES_AS_MANY
-    pictures = _Squares(examples, side)
+    images = _Squares(examples, side)
     remedy = "Lower training.batch_size in params.yaml, or train on a larger machine."
     with quiet_torch(seed, policy.threads), enough_memory("training", remedy):
         network, architecture, started_from = _first_network(policy, start_from, names)
-        clock = Clock(started, policy.cpu_seconds, policy.steps or None)
+        clock = TrainingBudget(started, policy.cpu_seconds, policy.steps or None)
         room = Room(best_device(), size)
-        taught = teach(
+        taught = fit_network(
             network,
-            _batches(pictures, targets, size, augmentation or Augmentation(), seed),
+            _batches(images, targets, size, augmentation or Augmentation(), seed),
             lambda seen, device: _loss(network, seen, choose, device),
             clock=clock,
             room=room,
             learning_rate=policy.learning_rate,
             progress=progress,
         )
-        _settle_norms(network, pictures, room, seed)
+        _settle_norms(network, images, room, seed)
         state = write_classifier(
             network, architecture=architecture, class_names=names, choose=choose, side=side
         )
@@ -154,9 +154,9 @@ def _loss(
 
 
 class _Squares:
-    """The pictures as squares, decoded when first asked for; the first GiB of them is kept."""
+    """The images as squares, decoded when first asked for; the first GiB of them is kept."""
 
-    def __init__(self, examples: Sequence[ChoiceExample], side: int) -> None:
+    def __init__(self, examples: Sequence[ClassificationExample], side: int) -> None:
         self._paths = [each.path for each in examples]
         self._side = side
         self._kept: dict[int, Pixels] = {}
@@ -167,29 +167,29 @@ class _Squares:
     def __getitem__(self, index: int) -> Pixels:
         if index in self._kept:
             return self._kept[index]
-        pixels = square(read_picture(self._paths[index]), side=self._side)
+        pixels = square(read_image(self._paths[index]), side=self._side)
         if (len(self._kept) + 1) * pixels.nbytes <= _CACHE_BYTES:
             self._kept[index] = pixels
         return pixels
 
 
 def _batches(
-    pictures: _Squares, targets: FloatArray, size: int, augmentation: Augmentation, seed: int
+    images: _Squares, targets: FloatArray, size: int, augmentation: Augmentation, seed: int
 ) -> Iterator[list[_Seen]]:
-    """Yield batches for ever, pass after pass over the pictures, shuffled, each picture varied."""
+    """Yield batches for ever, pass after pass over the images, shuffled, each image varied."""
     rng = np.random.default_rng(seed)
     nothing = Sample(np.zeros((0, 0, 3), np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64))
     waiting: list[int] = []
     while True:
         while len(waiting) < size:
-            waiting.extend(rng.permutation(len(pictures)).tolist())
+            waiting.extend(rng.permutation(len(images)).tolist())
         chosen, waiting = waiting[:size], waiting[size:]
-        samples = [replace(nothing, pixels=pictures[index]) for index in chosen]
+        samples = [replace(nothing, pixels=images[index]) for index in chosen]
         varied = [augment(each, augmentation, rng).pixels for each in samples]
         yield list(zip(varied, targets[chosen], strict=True))
 
 
-def _settle_norms(network: "nn.Module", pictures: _Squares, room: Room, seed: int) -> None:
+def _settle_norms(network: "nn.Module", images: _Squares, room: Room, seed: int) -> None:
     import torch
 
     norms = [each for each in network.modules() if isinstance(each, torch.nn.BatchNorm2d)]
@@ -197,19 +197,19 @@ def _settle_norms(network: "nn.Module", pictures: _Squares, room: Room, seed: in
         norm.reset_running_stats()
         # None: the mean of all batches, each weighing the same.
         norm.momentum = None
-    order = np.random.default_rng([seed, 1]).permutation(len(pictures))[:_SETTLED_BY]
+    order = np.random.default_rng([seed, 1]).permutation(len(images))[:_SETTLED_BY]
     with torch.no_grad():
-        for batch in np.array_split(order, math.ceil(len(order) / room.pictures)):
-            network(squares_tensor([pictures[int(index)] for index in batch], room.device))
+        for batch in np.array_split(order, math.ceil(len(order) / room.images)):
+            network(squares_tensor([images[int(index)] for index in batch], room.device))
 
 
 def _targets(
-    examples: Sequence[ChoiceExample], names: tuple[str, ...], choose: Choose
+    examples: Sequence[ClassificationExample], names: tuple[str, ...], choose: Choose
 ) -> FloatArray:
     """Return ``(N, C)``, 1 where a class was chosen and else 0."""
     if not examples:
         raise NotReadyError(
-            "no picture has a choice to learn from. Label some pictures and release a round first."
+            "no image has a choice to learn from. Label some images and release a round first."
         )
     targets = np.zeros((len(examples), len(names)))
     for row, example in enumerate(examples):

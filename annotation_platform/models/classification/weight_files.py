@@ -22,7 +22,7 @@ from annotation_platform.models.tensor_files import (
 
 _DEFAULT_NAME = "torchvision ResNet18_Weights.IMAGENET1K_V1"
 _FORMAT = "annotation-platform classifier 1"
-# A file that asks for larger pictures would only exhaust the memory.
+# A file that asks for larger images would only exhaust the memory.
 _SIDES = range(32, 1025)
 _CLASS_LAYER = "fc."
 _REMEDY = "Give a classifier that this platform trained, or torchvision's ResNet-18."
@@ -33,7 +33,7 @@ class ClassifierFile(TensorFile):
     """What a file of a classifier's weights holds."""
 
     choose: str  # one or many
-    side: int  # of the square that pictures are brought to, pixels
+    side: int  # of the square that images are brought to, pixels
 
 
 def write_classifier(
@@ -98,7 +98,7 @@ def _our_file(content: dict[str, Any], *, where: str) -> ClassifierFile:
     known = file.architecture in CLASSIFIERS and file.choose in ("one", "many")
     if not known or file.side not in _SIDES:
         raise ModelError(
-            f"{where}: a {file.architecture!r} for pictures of {file.side} pixels is "
+            f"{where}: a {file.architecture!r} for images of {file.side} pixels is "
             "nothing that this version of the platform makes. Train the model again."
         )
     checked_tensors(file.tensors, where=where)

@@ -1,4 +1,4 @@
-"""One set of boxes from several looks at the same picture.
+"""One set of boxes from several looks at the same image.
 
 Solovyev, Wang and Gabruseva, "Weighted Boxes Fusion: Ensembling Boxes from Different Object
 Detection Models", 2021.
@@ -73,5 +73,5 @@ def _objects(boxes: FloatArray, scores: FloatArray, iou: float) -> list[list[int
 
 def _mean_box(boxes: FloatArray, scores: FloatArray) -> FloatArray:
     mean = np.average(boxes, axis=0, weights=scores + 1e-12)
-    # Rounding must not carry an edge out of the picture.
+    # Rounding must not carry an edge out of the image.
     return np.asarray(np.clip(mean, boxes.min(axis=0), boxes.max(axis=0)))

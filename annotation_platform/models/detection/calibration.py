@@ -28,8 +28,8 @@ BoolArray = npt.NDArray[np.bool_]
 Kind = Literal["own", "pooled", "identity"]
 
 RIGHT_IOU = 0.5
-LEAST_PICTURES = 5
-"""From fewer pictures nothing is learned: scores stay as they are."""
+LEAST_IMAGES = 5
+"""From fewer images nothing is learned: scores stay as they are."""
 LEAST_BOXES = 10
 """So many right and so many wrong boxes a curve needs, a class's own and the pooled one."""
 
@@ -44,7 +44,7 @@ _POOLED_SPREAD = np.array([2.0, 2.0, 3.0])
 _CLASS_SPREAD = np.array([0.4, 0.4, 0.8])
 
 
-class KeptMeaning(BaseModel):
+class StoredCalibration(BaseModel):
     """What a model's scores mean, as it is kept beside its weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -106,17 +106,17 @@ class ClassCurve(BaseModel):
     right: int
 
 
-class Calibration(KeptMeaning):
+class Calibration(StoredCalibration):
     """What a detector's scores mean, by class.
 
     ``error_before`` and ``error_after`` are expected calibration errors over all boxes, the latter
-    on pictures that the curves were not fitted to (five folds); ``error_by_chance`` is what a
+    on images that the curves were not fitted to (five folds); ``error_by_chance`` is what a
     perfectly calibrated detector would show on as many boxes. They are missing with too few boxes.
     """
 
     classes: dict[str, ClassCurve]
     pooled: ClassCurve
-    pictures: int
+    images: int
     error_before: float | None = None
     error_after: float | None = None
     error_by_chance: float | None = None
@@ -145,26 +145,26 @@ class CalibrationError:
 
 
 def fit_calibration(
-    predictions: pd.DataFrame, truth: pd.DataFrame, *, pictures: Sequence[str]
+    predictions: pd.DataFrame, truth: pd.DataFrame, *, images: Sequence[str]
 ) -> Calibration:
-    """Return the calibration of a detector, from pictures that it did not learn from.
+    """Return the calibration of a detector, from images that it did not learn from.
 
     A curve for all classes together is drawn towards the identity, and each class's own curve
     towards that one, so that a class with few boxes keeps close to the others. A class with fewer
     than ``LEAST_BOXES`` right or wrong boxes takes the pooled curve as it is; where all together
-    have fewer, or there are fewer than ``LEAST_PICTURES`` pictures, scores stay as they are.
+    have fewer, or there are fewer than ``LEAST_IMAGES`` images, scores stay as they are.
 
     Args:
         predictions: ``image_id, class_name, x1, y1, x2, y2, score``, the detector's own score.
         truth: ``image_id, class_name, x1, y1, x2, y2``; boxes without an area are left out.
-        pictures: every picture that was looked at and labelled, boxes or not.
+        images: every image that was looked at and labelled, boxes or not.
     """
-    known = set(pictures)
+    known = set(images)
     found = predictions[predictions["image_id"].isin(known)].reset_index(drop=True)
     right = mark_right(found, truth[truth["image_id"].isin(known)])
     scores = found["score"].to_numpy(dtype=np.float64)
     names = found["class_name"].to_numpy(dtype=object)
-    fitted = _fit(names, scores, right, pictures=len(known))
+    fitted = _fit(names, scores, right, images=len(known))
     before = calibration_error(scores, right)
     if before is None or fitted.pooled.kind == "identity":
         return fitted
@@ -182,14 +182,14 @@ def fit_calibration(
 def identity_calibration() -> Calibration:
     """Return the calibration that leaves every score as it is, learned from nothing."""
     return Calibration(
-        classes={}, pooled=ClassCurve(kind="identity", curve=IDENTITY, boxes=0, right=0), pictures=0
+        classes={}, pooled=ClassCurve(kind="identity", curve=IDENTITY, boxes=0, right=0), images=0
     )
 
 
 def mark_right(predictions: pd.DataFrame, truth: pd.DataFrame) -> BoolArray:
     """Return for each prediction whether it is right, in the order of the rows.
 
-    As in COCO: in each picture and class the best score chooses first, and takes the free truth box
+    As in COCO: in each image and class the best score chooses first, and takes the free truth box
     that it covers best, with IoU 0.5 or more. Equal scores choose in the order of the rows.
     """
     right = np.zeros(len(predictions), dtype=bool)
@@ -241,32 +241,32 @@ def _keys(boxes: pd.DataFrame) -> "pd.Series[str]":
 
 
 def _fit(
-    names: npt.NDArray[np.object_], scores: FloatArray, right: BoolArray, *, pictures: int
+    names: npt.NDArray[np.object_], scores: FloatArray, right: BoolArray, *, images: int
 ) -> Calibration:
-    pooled = _own_curve(scores, right, IDENTITY, _POOLED_SPREAD, pictures)
+    pooled = _own_curve(scores, right, IDENTITY, _POOLED_SPREAD, images)
     classes = {}
     for name in sorted(set(names)):
         its = names == name
         if pooled.kind == "identity":
             own = pooled.model_copy(update=_numbers(right[its]))
         else:
-            own = _own_curve(scores[its], right[its], pooled.curve, _CLASS_SPREAD, pictures)
+            own = _own_curve(scores[its], right[its], pooled.curve, _CLASS_SPREAD, images)
         if own.kind == "identity" and pooled.kind != "identity":
             own = ClassCurve(kind="pooled", curve=pooled.curve, **_numbers(right[its]))
         classes[str(name)] = own
     kind: Kind = "identity" if pooled.kind == "identity" else "pooled"
     return Calibration(
-        classes=classes, pooled=pooled.model_copy(update={"kind": kind}), pictures=pictures
+        classes=classes, pooled=pooled.model_copy(update={"kind": kind}), images=images
     )
 
 
 def _own_curve(
-    scores: FloatArray, right: BoolArray, towards: Curve, spread: FloatArray, pictures: int
+    scores: FloatArray, right: BoolArray, towards: Curve, spread: FloatArray, images: int
 ) -> ClassCurve:
     """Return the curve of these boxes, or the identity where they are too few."""
     numbers = _numbers(right)
     wrong = numbers["boxes"] - numbers["right"]
-    if min(numbers["right"], wrong) < LEAST_BOXES or pictures < LEAST_PICTURES:
+    if min(numbers["right"], wrong) < LEAST_BOXES or images < LEAST_IMAGES:
         return ClassCurve(kind="identity", curve=IDENTITY, **numbers)
     return ClassCurve(kind="own", curve=_most_probable(scores, right, towards, spread), **numbers)
 
@@ -300,16 +300,16 @@ def _cross_fitted(
     names: npt.NDArray[np.object_],
     scores: FloatArray,
     right: BoolArray,
-    pictures: set[str],
+    images: set[str],
 ) -> FloatArray:
-    """Return the probability of each box by curves fitted to other pictures."""
-    fold_of = {image_id: n % _FOLDS for n, image_id in enumerate(sorted(pictures))}
+    """Return the probability of each box by curves fitted to other images."""
+    fold_of = {image_id: n % _FOLDS for n, image_id in enumerate(sorted(images))}
     folds = np.array([fold_of[image_id] for image_id in image_ids])
     result = np.zeros(len(scores))
     for fold in range(_FOLDS):
         held, kept = folds == fold, folds != fold
-        # The pictures of all folds count: what one fold lacks must not switch the method.
-        part = _fit(names[kept], scores[kept], right[kept], pictures=len(pictures))
+        # The images of all folds count: what one fold lacks must not switch the method.
+        part = _fit(names[kept], scores[kept], right[kept], images=len(images))
         result[held] = part.apply(names[held].tolist(), scores[held])
     return result
 

@@ -58,13 +58,13 @@ class FileDetector:
         return self._network.device
 
     def predict(
-        self, pictures: Sequence[Pixels], *, minimum_score: float = LEAST_SCORE
+        self, images: Sequence[Pixels], *, minimum_score: float = LEAST_SCORE
     ) -> list[Detections]:
-        """Return what is seen in each picture, one after the other, as ``port.Detector`` says."""
-        return [self._found(picture, minimum_score) for picture in pictures]
+        """Return what is seen in each image, one after the other, as ``port.Detector`` says."""
+        return [self._found(image, minimum_score) for image in images]
 
-    def _found(self, picture: Pixels, minimum: float) -> Detections:
-        square, place = letterbox(picture, side=self._side)
+    def _found(self, image: Pixels, minimum: float) -> Detections:
+        square, place = letterbox(image, side=self._side)
         values = square.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
         outputs = self._network(np.ascontiguousarray(values))
         if len(outputs) == 1:
@@ -184,10 +184,10 @@ class _Renamed:
         return self._detector.device
 
     def predict(
-        self, pictures: Sequence[Pixels], *, minimum_score: float = LEAST_SCORE
+        self, images: Sequence[Pixels], *, minimum_score: float = LEAST_SCORE
     ) -> list[Detections]:
         """Return what is seen, by our names of the classes."""
-        found = self._detector.predict(pictures, minimum_score=minimum_score)
+        found = self._detector.predict(images, minimum_score=minimum_score)
         known = [
             one.of([n for n, name in enumerate(one.class_names) if self._names[name]])
             for one in found
@@ -245,7 +245,7 @@ def _read_triple(
             f"{where}: gives label {int(labels[sound & ~named][0])}, and {len(names)} classes are "
             "named. Correct prediction.class_names in params.yaml."
         )
-    boxes = place.to_picture(as_boxes(np.nan_to_num(corners)))
+    boxes = place.to_image(as_boxes(np.nan_to_num(corners)))
     found = [names[label] if yes else "" for label, yes in zip(labels, named, strict=True)]
     wanted = np.array([bool(name) for name in found], dtype=bool)
     kept = np.flatnonzero(sound & wanted & (scores >= minimum) & (box_areas(boxes) > 0))

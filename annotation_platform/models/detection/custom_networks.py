@@ -1,4 +1,4 @@
-"""The user's ONNX and TorchScript files as functions: one picture in, arrays out.
+"""The user's ONNX and TorchScript files as functions: one image in, arrays out.
 
 ONNX is data: a graph of known operations. It is read from the bytes whose SHA-256 was checked, no
 library of operations of its own is loaded, and ONNX Runtime refuses files outside that it names.
@@ -40,7 +40,7 @@ _CODE = re.compile(r"[^/]+/code/.+\.py")
 
 
 class FileNetwork(Protocol):
-    """A file of the user's as a function: one picture in, arrays out."""
+    """A file of the user's as a function: one image in, arrays out."""
 
     side: int | None  # of the square that it takes; None: any
 
@@ -50,7 +50,7 @@ class FileNetwork(Protocol):
         ...
 
     def __call__(self, square: npt.NDArray[np.float32]) -> Outputs:
-        """Return the outputs for one ``(1, 3, S, S)`` picture in ``[0, 1]``, batch axis taken off.
+        """Return the outputs for one ``(1, 3, S, S)`` image in ``[0, 1]``, batch axis taken off.
 
         One output is in a YOLO layout; three are boxes ``(N, 4)`` as corners, scores and labels.
         """
@@ -83,7 +83,7 @@ class OnnxNetwork:
         if len(shape) not in {3, 4} or len(self._session.get_outputs()) not in {1, 3}:
             raise ModelError(
                 f"{where}: takes {shape} and gives {len(self._session.get_outputs())} outputs. "
-                "A detector takes a picture, and gives one YOLO output, or boxes, scores, labels."
+                "A detector takes an image, and gives one YOLO output, or boxes, scores, labels."
             )
         self.side = shape[-1] if isinstance(shape[-1], int) else None
 
@@ -111,16 +111,16 @@ class ScriptNetwork:
         """Return the outputs of the program, on the processor where memory is too small."""
         import torch
 
-        def attempt(_pictures: int, device: str) -> Outputs:
+        def attempt(_images: int, device: str) -> Outputs:
             if device != self._loaded_on:
                 # Loaded anew: ``to`` would leave the program's constants where they are.
                 self._module, self._loaded_on = self._load(device), device
-            picture = torch.from_numpy(square).to(device)
+            image = torch.from_numpy(square).to(device)
             with torch.inference_mode():
-                result: Any = self._module([picture[0]] if self._takes_list else picture)
+                result: Any = self._module([image[0]] if self._takes_list else image)
             return _arrays(result)
 
-        with enough_memory("a picture", "Look at smaller ones, or on a larger machine."):
+        with enough_memory("an image", "Look at smaller ones, or on a larger machine."):
             return self._room.fit(1, attempt)
 
     @property
@@ -166,7 +166,7 @@ def check_script(data: bytes, *, where: str) -> None:
 
 def _arrays(result: Any) -> Outputs:
     """Return what a program gave as arrays: one of YOLO's, or boxes, scores and labels."""
-    # torchvision's programs give their losses first, then a dictionary for each picture.
+    # torchvision's programs give their losses first, then a dictionary for each image.
     if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], list):
         result = result[1]
     if isinstance(result, list) and result and isinstance(result[0], dict):

@@ -1,4 +1,4 @@
-"""Networks as detectors, and pictures in files through any detector."""
+"""Networks as detectors, and images in files through any detector."""
 
 import hashlib
 import time
@@ -14,7 +14,7 @@ import pandas as pd
 from annotation_platform.errors import ModelError
 from annotation_platform.images.decoding import Pixels
 from annotation_platform.models.memory import Room, enough_memory
-from annotation_platform.models.network_inputs import fit, read_picture
+from annotation_platform.models.network_inputs import fit, read_image
 from annotation_platform.models.protocols import LEAST_SCORE, Detections, Detector
 from annotation_platform.schema.geometry import FloatArray, box_areas, clip_boxes
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from torch import nn
 
 PREDICTION_COLUMNS = ["image_id", "class_name", "x1", "y1", "x2", "y2", "score"]
-PICTURE_COLUMNS = ["image_id", "passes", "proposals", "dropped", "seconds", "device"]
-# Pictures held decoded at a time: so many, or so many bytes of them.
+IMAGE_COLUMNS = ["image_id", "passes", "proposals", "dropped", "seconds", "device"]
+# Images held decoded at a time: so many, or so many bytes of them.
 _CHUNK = 16
 _CHUNK_BYTES = 64 << 20
 _BATCH = 8
 
 
 @dataclass(frozen=True)
-class LookedAt:
-    """What a detector saw in pictures, and what that took."""
+class DetectedBatch:
+    """What a detector saw in images, and what that took."""
 
     boxes: pd.DataFrame  # PREDICTION_COLUMNS, a row per box
-    pictures: pd.DataFrame  # PICTURE_COLUMNS, a row per picture, those without boxes too
+    images: pd.DataFrame  # PICTURE_COLUMNS, a row per image, those without boxes too
 
 
 class NetworkDetector:
@@ -46,7 +46,7 @@ class NetworkDetector:
             ``scores``, ``labels`` and, if it counts them, ``dropped``.
         architecture: its name.
         class_names: of its outputs, by label number; those with an empty name are left out.
-        image_width: to what the longer side of a picture is brought; 0: the network does that.
+        image_width: to what the longer side of an image is brought; 0: the network does that.
         digest: SHA-256 of its file.
         device: ``cpu`` or ``cuda``; by default the accelerator, where there is one.
     """
@@ -71,7 +71,7 @@ class NetworkDetector:
 
     @property
     def device(self) -> str:
-        """Where it runs: ``cpu``, too, once the accelerator had no room for a picture."""
+        """Where it runs: ``cpu``, too, once the accelerator had no room for an image."""
         return self._room.device
 
     @classmethod
@@ -96,56 +96,56 @@ class NetworkDetector:
 
     def predict(
         self,
-        pictures: Sequence[Pixels],
+        images: Sequence[Pixels],
         *,
         minimum_score: float = LEAST_SCORE,
         batch_size: int = _BATCH,
     ) -> list[Detections]:
-        """Return what is seen in each of the ``(H, W, 3)`` RGB pictures, in their order.
+        """Return what is seen in each of the ``(H, W, 3)`` RGB images, in their order.
 
-        Boxes are in absolute pixels of the picture as given and inside it, at most 100 a picture,
-        none without an area. Pictures may differ in size; each is looked at with its longer side
+        Boxes are in absolute pixels of the image as given and inside it, at most 100 an image,
+        none without an area. Images may differ in size; each is looked at with its longer side
         at ``image_width`` pixels. Where memory is too small for a batch, the batch is halved, from
-        then on, and at last the processor is used; a picture that has no room there is a
+        then on, and at last the processor is used; an image that has no room there is a
         ModelError.
         """
         found: list[Detections] = []
-        with enough_memory("a picture", "Look at smaller ones, or on a larger machine."):
-            for start in range(0, len(pictures), batch_size):
-                chunk = pictures[start : start + batch_size]
+        with enough_memory("an image", "Look at smaller ones, or on a larger machine."):
+            for start in range(0, len(images), batch_size):
+                chunk = images[start : start + batch_size]
                 found.extend(self._predict_batch(chunk, minimum_score))
         return found
 
-    def _predict_batch(self, pictures: Sequence[Pixels], minimum: float) -> list[Detections]:
+    def _predict_batch(self, images: Sequence[Pixels], minimum: float) -> list[Detections]:
         def attempt(size: int, device: str) -> list[Detections]:
             self._network.to(device)
-            starts = range(0, len(pictures), size)
-            parts = [self._seen(pictures[n : n + size], device, minimum) for n in starts]
+            starts = range(0, len(images), size)
+            parts = [self._seen(images[n : n + size], device, minimum) for n in starts]
             return [one for part in parts for one in part]
 
-        return self._room.fit(len(pictures), attempt)
+        return self._room.fit(len(images), attempt)
 
-    def _seen(self, pictures: Sequence[Pixels], device: str, minimum: float) -> list[Detections]:
+    def _seen(self, images: Sequence[Pixels], device: str, minimum: float) -> list[Detections]:
         import torch
 
-        fitted = [self._fitted(picture) for picture in pictures]
-        tensors = [picture_tensor(pixels, device) for pixels, _ in fitted]
+        fitted = [self._fitted(image) for image in images]
+        tensors = [image_tensor(pixels, device) for pixels, _ in fitted]
         with torch.inference_mode():
             outputs = self._network(tensors)
         return [
-            self._detections(output, picture, scale, minimum)
-            for output, picture, (_, scale) in zip(outputs, pictures, fitted, strict=True)
+            self._detections(output, image, scale, minimum)
+            for output, image, (_, scale) in zip(outputs, images, fitted, strict=True)
         ]
 
-    def _fitted(self, picture: Pixels) -> tuple[Pixels, FloatArray]:
+    def _fitted(self, image: Pixels) -> tuple[Pixels, FloatArray]:
         if self.image_width == 0:
-            return picture, np.ones(4)
-        return fit(picture, side=self.image_width)
+            return image, np.ones(4)
+        return fit(image, side=self.image_width)
 
     def _detections(
-        self, output: dict[str, "torch.Tensor"], picture: Pixels, scale: FloatArray, minimum: float
+        self, output: dict[str, "torch.Tensor"], image: Pixels, scale: FloatArray, minimum: float
     ) -> Detections:
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         placed = output["boxes"].double().cpu().numpy() / scale
         boxes = clip_boxes(placed, width=width, height=height)
         scores = output["scores"].double().cpu().numpy()
@@ -169,82 +169,82 @@ def predict_files(
     minimum_score: float = LEAST_SCORE,
     progress: Callable[[float], None] | None = None,
 ) -> pd.DataFrame:
-    """Return a row of ``PREDICTION_COLUMNS`` for every box seen in the pictures, by image id.
+    """Return a row of ``PREDICTION_COLUMNS`` for every box seen in the images, by image id.
 
-    See ``look_at_files``, of which these are the boxes.
+    See ``detect_files``, of which these are the boxes.
     """
-    return look_at_files(detector, paths, minimum_score=minimum_score, progress=progress).boxes
+    return detect_files(detector, paths, minimum_score=minimum_score, progress=progress).boxes
 
 
-def look_at_files(
+def detect_files(
     detector: Detector,
     paths: Mapping[str, Path],
     *,
     minimum_score: float = LEAST_SCORE,
     progress: Callable[[float], None] | None = None,
-) -> LookedAt:
-    """Return what the detector sees in the pictures, by image id, and what each took.
+) -> DetectedBatch:
+    """Return what the detector sees in the images, by image id, and what each took.
 
-    The next pictures are decoded while the detector looks at these, a few at a time, so that any
+    The next images are decoded while the detector looks at these, a few at a time, so that any
     number of them fits into memory. ``seconds`` are of the clock, decoding included, shared out
-    by passes among the pictures that were looked at together. A picture that cannot be read is a
+    by passes among the images that were looked at together. An image that cannot be read is a
     DataError naming its file. ``progress`` is told the share done.
     """
     seen: list[Detections] = []
-    pictures: list[tuple[object, ...]] = []
+    images: list[tuple[object, ...]] = []
     for chunk in _decoded(paths):
         started = time.perf_counter()
-        found = detector.predict(chunk.pictures, minimum_score=minimum_score)
+        found = detector.predict(chunk.images, minimum_score=minimum_score)
         seconds = time.perf_counter() - started + chunk.seconds
         passes = max(1, sum(one.passes for one in found))
         seen.extend(found)
-        pictures.extend(
+        images.extend(
             (image_id, one.passes, len(one.scores), one.dropped, seconds * one.passes / passes,
              detector.device)
             for image_id, one in zip(chunk.image_ids, found, strict=True)
         )  # fmt: skip
         if progress is not None:
-            progress(len(pictures) / len(paths))
-    return LookedAt(
+            progress(len(images) / len(paths))
+    return DetectedBatch(
         boxes=_table(list(paths), seen),
-        pictures=pd.DataFrame(pictures, columns=PICTURE_COLUMNS),
+        images=pd.DataFrame(images, columns=IMAGE_COLUMNS),
     )
 
 
 @dataclass(frozen=True)
 class _Chunk:
     image_ids: list[str]
-    pictures: list[Pixels]
+    images: list[Pixels]
     seconds: float  # that reading and decoding took
 
 
 def _decoded(paths: Mapping[str, Path]) -> Iterator[_Chunk]:
-    """Yield the pictures in their order; while one chunk is worked on, the next is decoded."""
+    """Yield the images in their order; while one chunk is worked on, the next is decoded."""
     waiting = iter(paths.items())
 
     def read() -> _Chunk:
         started = time.perf_counter()
         image_ids: list[str] = []
-        pictures: list[Pixels] = []
+        images: list[Pixels] = []
         size = 0
-        while len(pictures) < _CHUNK and size < _CHUNK_BYTES:
+        while len(images) < _CHUNK and size < _CHUNK_BYTES:
             item = next(waiting, None)
             if item is None:
                 break
             image_ids.append(item[0])
-            pictures.append(read_picture(item[1]))
-            size += pictures[-1].nbytes
-        return _Chunk(image_ids, pictures, time.perf_counter() - started)
+            images.append(read_image(item[1]))
+            size += images[-1].nbytes
+        return _Chunk(image_ids, images, time.perf_counter() - started)
 
     with ThreadPoolExecutor(max_workers=1) as reader:
         ahead = reader.submit(read)
-        while (chunk := ahead.result()).pictures:
+        while (chunk := ahead.result()).images:
             ahead = reader.submit(read)
             yield chunk
 
 
 def _table(image_ids: Sequence[str], found: Sequence[Detections]) -> pd.DataFrame:
-    """Return the ``PREDICTION_COLUMNS`` of several pictures, best score first in each."""
+    """Return the ``PREDICTION_COLUMNS`` of several images, best score first in each."""
     counts = [len(one.scores) for one in found]
     if sum(counts) == 0:
         return empty_predictions()
@@ -277,11 +277,11 @@ def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def picture_tensor(pixels: Pixels, device: str) -> "torch.Tensor":
-    """Return the picture as a ``(3, H, W)`` tensor in ``[0, 1]`` on ``device``."""
+def image_tensor(pixels: Pixels, device: str) -> "torch.Tensor":
+    """Return the image as a ``(3, H, W)`` tensor in ``[0, 1]`` on ``device``."""
     import torch
 
-    # A copy: torch wants memory that it may write to, decoded pictures are often read-only.
+    # A copy: torch wants memory that it may write to, decoded images are often read-only.
     tensor = torch.from_numpy(np.array(pixels)).to(device)
     return tensor.permute(2, 0, 1).float().div_(255.0)
 

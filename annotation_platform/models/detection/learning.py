@@ -1,4 +1,4 @@
-"""Learning from a dataset, wherever its pictures lie."""
+"""Learning from a dataset, wherever its images lie."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -33,11 +33,11 @@ def train_model(
     weights: Mapping[str, float] | None = None,
     record: Record | None = None,
 ) -> TrainedModel:
-    """Return a detector that has learned from all pictures of ``dataset``, with its card.
+    """Return a detector that has learned from all images of ``dataset``, with its card.
 
     It knows the classes that are drawn as areas; the labels are boxes, as ``Dataset.boxes`` gives
     them.
-    ``paths`` gives the file of each picture by image id, ``dataset_tag`` is written on the card;
+    ``paths`` gives the file of each image by image id, ``dataset_tag`` is written on the card;
     for the rest, refusals included, see ``train_detector``.
     """
     names, augmentation = tuple(dataset.ontology.areas), Augmentation()
@@ -70,9 +70,9 @@ def train_model(
 def examples_of(
     dataset: Dataset, paths: Mapping[str, Path], *, tile_side: int = 0
 ) -> list[Example]:
-    """Return every picture of ``dataset`` as an example, boxes or not, sorted by image id.
+    """Return every image of ``dataset`` as an example, boxes or not, sorted by image id.
 
-    After a picture larger than ``tile_side`` come its tiles of that side; 0: whole pictures only.
+    After an image larger than ``tile_side`` come its tiles of that side; 0: whole images only.
     """
     labels = dict(iter(dataset.labels.groupby("image_id")))
     nothing = dataset.labels.iloc[:0]

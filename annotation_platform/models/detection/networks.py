@@ -1,7 +1,7 @@
 """The networks, of torchvision's parts. Importing this module imports torch.
 
 Two propose boxes, both FCOS: Tian, Shen, Chen and He, "FCOS: A Simple and Strong Anchor-Free Object
-Detector", 2020. Two tell what a picture as a whole is: residual networks, the small one with the
+Detector", 2020. Two tell what an image as a whole is: residual networks, the small one with the
 trunk of the small FCOS, the other He, Zhang, Ren and Sun's of 18 layers, 2016.
 """
 
@@ -38,7 +38,7 @@ def build_network(architecture: str, *, classes: int) -> nn.Module:
     """Return an untrained network that proposes boxes of ``classes`` classes.
 
     Called with a list of ``(3, H, W)`` tensors in ``[0, 1]``, sizes may differ. While training it
-    takes targets too and returns its losses; otherwise it returns for each picture ``boxes``,
+    takes targets too and returns its losses; otherwise it returns for each image ``boxes``,
     ``scores``, ``labels`` and ``dropped``, the number of outputs that were no numbers.
     ``architecture`` is one of ``cards.ARCHITECTURES``.
     """
@@ -46,9 +46,9 @@ def build_network(architecture: str, *, classes: int) -> nn.Module:
 
 
 def build_classifier(architecture: str, *, classes: int) -> nn.Module:
-    """Return an untrained network that says which of ``classes`` classes pictures are of.
+    """Return an untrained network that says which of ``classes`` classes images are of.
 
-    It takes ``(N, 3, S, S)`` pictures, normalised, and returns ``(N, classes)`` logits; its last
+    It takes ``(N, 3, S, S)`` images, normalised, and returns ``(N, classes)`` logits; its last
     layer is ``fc``. ``architecture`` is one of ``cards.CLASSIFIERS``.
     """
     network = resnet18(num_classes=classes) if architecture == RESNET18 else SmallResNet(classes)
@@ -56,7 +56,7 @@ def build_classifier(architecture: str, *, classes: int) -> nn.Module:
 
 
 class SmallResNet(nn.Module):
-    """The trunk of ``SmallBackbone``, averaged over the picture, and one layer of classes."""
+    """The trunk of ``SmallBackbone``, averaged over the image, and one layer of classes."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -64,9 +64,9 @@ class SmallResNet(nn.Module):
         self.fc = nn.Linear(_WIDTHS[-1], classes)
         _kaiming(self)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Return the ``(N, classes)`` logits of ``(N, 3, S, S)`` pictures."""
-        features = self.stem(pictures.contiguous(memory_format=torch.channels_last))
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the ``(N, classes)`` logits of ``(N, 3, S, S)`` images."""
+        features = self.stem(images.contiguous(memory_format=torch.channels_last))
         for stage in self.stages:
             features = stage(features)
         logits: Tensor = self.fc(features.mean(dim=(2, 3)))
@@ -88,9 +88,9 @@ class SmallBackbone(nn.Module):
         self.pyramid = FeaturePyramidNetwork(list(_WIDTHS[1:]), _PYRAMID)
         _kaiming(self)
 
-    def forward(self, pictures: Tensor) -> "OrderedDict[str, Tensor]":
-        """Return the maps at 1/8, 1/16 and 1/32 of the size of the ``(N, 3, H, W)`` pictures."""
-        features = self.stem(pictures.contiguous(memory_format=torch.channels_last))
+    def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
+        """Return the maps at 1/8, 1/16 and 1/32 of the size of the ``(N, 3, H, W)`` images."""
+        features = self.stem(images.contiguous(memory_format=torch.channels_last))
         levels: OrderedDict[str, Tensor] = OrderedDict()
         for number, stage in enumerate(self.stages):
             features = stage(features)
@@ -136,7 +136,7 @@ class _CountingFCOS(FCOS):  # type: ignore[misc]
         anchors: list[list[Tensor]],
         image_shapes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
-        """Return the detections of each picture, with ``dropped``."""
+        """Return the detections of each image, with ``dropped``."""
         dropped = torch.zeros(len(image_shapes), dtype=torch.int64)
         cleaned: dict[str, list[Tensor]] = {
             "cls_logits": [],

@@ -1,4 +1,4 @@
-"""How thoroughly pictures are looked at: one look for serving, several for proposing labels."""
+"""How thoroughly images are looked at: one look for serving, several for proposing labels."""
 
 import hashlib
 import itertools
@@ -24,12 +24,12 @@ _TOGETHER = 64
 
 
 class ProfiledDetector:
-    """Detectors that look at pictures as a profile says; itself a ``port.Detector``.
+    """Detectors that look at images as a profile says; itself a ``port.Detector``.
 
-    A *look* is one detector at one picture, plain or mirrored left to right, whole and in tiles
-    where the profile has tiles and the picture is larger than one. What the windows of a look show
+    A *look* is one detector at one image, plain or mirrored left to right, whole and in tiles
+    where the profile has tiles and the image is larger than one. What the windows of a look show
     is joined (``tiling.py``), and the looks are fused (``box_fusion.py``). Of all passes allowed
-    for a picture every look gets an equal part, one of them for the whole picture; where there are
+    for an image every look gets an equal part, one of them for the whole image; where there are
     fewer passes than looks, the later looks are left out: first the mirrored one of the last
     detector.
 
@@ -67,52 +67,52 @@ class ProfiledDetector:
         return self.members[0].device
 
     def predict(
-        self, pictures: Sequence[Pixels], *, minimum_score: float = LEAST_SCORE
+        self, images: Sequence[Pixels], *, minimum_score: float = LEAST_SCORE
     ) -> list[Detections]:
-        """Return what all looks together see in each picture, as ``port.Detector`` says."""
+        """Return what all looks together see in each image, as ``port.Detector`` says."""
         first, flip = self._looks[0]
-        whole = _look(first, pictures, [_whole(one) for one in pictures], flip=flip)
-        windows = [self._tiles(picture, one) for picture, one in zip(pictures, whole, strict=True)]
+        whole = _look(first, images, [_whole(one) for one in images], flip=flip)
+        windows = [self._tiles(image, one) for image, one in zip(images, whole, strict=True)]
         found = []
         for number, (member, flip) in enumerate(self._looks):
             known = whole if number == 0 else None
-            found.append(self._looked(member, pictures, windows, flip=flip, whole=known))
+            found.append(self._looked(member, images, windows, flip=flip, whole=known))
         return [fuse_boxes(each, minimum_score=minimum_score) for each in zip(*found, strict=True)]
 
-    def _tiles(self, picture: Pixels, whole: Detections) -> Windows:
-        """Return the windows of each look, the whole picture first."""
-        height, width = picture.shape[:2]
+    def _tiles(self, image: Pixels, whole: Detections) -> Windows:
+        """Return the windows of each look, the whole image first."""
+        height, width = image.shape[:2]
         policy = self._policy
         if policy.tile_side == 0 or max(width, height) <= policy.tile_side:
-            return _whole(picture)
+            return _whole(image)
         tiles = tile_windows(width, height, side=policy.tile_side, overlap=policy.tile_overlap)
         if policy.most_passes:
             most = policy.most_passes // len(self._looks) - 1
-            tiles = most_useful(tiles, picture, whole, most=max(0, most))
-        return np.vstack([_whole(picture), tiles])
+            tiles = most_useful(tiles, image, whole, most=max(0, most))
+        return np.vstack([_whole(image), tiles])
 
     def _looked(
         self,
         member: Detector,
-        pictures: Sequence[Pixels],
+        images: Sequence[Pixels],
         windows: Sequence[Windows],
         *,
         flip: bool,
         whole: Sequence[Detections] | None,
     ) -> list[Detections]:
-        """Return one look at every picture; ``whole`` is what is known of it already."""
+        """Return one look at every image; ``whole`` is what is known of it already."""
         if whole is None:
-            return _look(member, pictures, windows, flip=flip)
+            return _look(member, images, windows, flip=flip)
         tiled = [n for n, its in enumerate(windows) if len(its) > 1]
         result = list(whole)
         rest = _look_apart(
             member,
-            [pictures[n] for n in tiled],
+            [images[n] for n in tiled],
             [windows[n][1:] for n in tiled],
             flip=flip,
         )
         for n, parts in zip(tiled, rest, strict=True):
-            height, width = pictures[n].shape[:2]
+            height, width = images[n].shape[:2]
             seen = [whole[n], *parts]
             result[n] = join_windows(windows[n], seen, width=width, height=height)
         return result
@@ -128,31 +128,31 @@ def _flips(policy: ProfilePolicy) -> tuple[bool, ...]:
     return (False, True) if policy.flips else (False,)
 
 
-def _whole(picture: Pixels) -> Windows:
-    height, width = picture.shape[:2]
+def _whole(image: Pixels) -> Windows:
+    height, width = image.shape[:2]
     return np.array([[0, 0, width, height]], dtype=np.int64)
 
 
 def _look(
-    member: Detector, pictures: Sequence[Pixels], windows: Sequence[Windows], *, flip: bool
+    member: Detector, images: Sequence[Pixels], windows: Sequence[Windows], *, flip: bool
 ) -> list[Detections]:
-    """Return what a member sees of each picture in its windows together."""
-    parts = _look_apart(member, pictures, windows, flip=flip)
+    """Return what a member sees of each image in its windows together."""
+    parts = _look_apart(member, images, windows, flip=flip)
     joined = []
-    for picture, its, seen in zip(pictures, windows, parts, strict=True):
-        height, width = picture.shape[:2]
+    for image, its, seen in zip(images, windows, parts, strict=True):
+        height, width = image.shape[:2]
         alone = len(its) == 1
         joined.append(seen[0] if alone else join_windows(its, seen, width=width, height=height))
     return joined
 
 
 def _look_apart(
-    member: Detector, pictures: Sequence[Pixels], windows: Sequence[Windows], *, flip: bool
+    member: Detector, images: Sequence[Pixels], windows: Sequence[Windows], *, flip: bool
 ) -> list[list[Detections]]:
-    """Return what a member sees in each window of each picture, in pixels of the window."""
+    """Return what a member sees in each window of each image, in pixels of the window."""
     crops = [
-        picture[y1:y2, x1:x2]
-        for picture, its in zip(pictures, windows, strict=True)
+        image[y1:y2, x1:x2]
+        for image, its in zip(images, windows, strict=True)
         for x1, y1, x2, y2 in its.tolist()
     ]
     found: list[Detections] = []

@@ -1,9 +1,9 @@
-"""Looking at a large picture in parts: where the parts lie, which are worth it, how they join.
+"""Looking at a large image in parts: where the parts lie, which are worth it, how they join.
 
-A window is ``x1 y1 x2 y2`` in whole pixels of the picture. The idea of slicing is that of Akyon,
+A window is ``x1 y1 x2 y2`` in whole pixels of the image. The idea of slicing is that of Akyon,
 Altinuc and Temizel, "Slicing Aided Hyper Inference and Fine-tuning for Small Object Detection",
 2022; the joining is ours: two boxes from two windows are one object if they agree **in the part of
-the picture that both windows see**, so that a box cut by a border joins the whole one.
+the image that both windows see**, so that a box cut by a border joins the whole one.
 """
 
 import itertools
@@ -30,11 +30,11 @@ _EDGE_SHARE = 0.01
 
 
 def tile_windows(width: int, height: int, *, side: int, overlap: float) -> Windows:
-    """Return the ``(T, 4)`` windows that cover a picture, row by row.
+    """Return the ``(T, 4)`` windows that cover an image, row by row.
 
     Neighbours share at least ``overlap`` of ``side``; windows are spread evenly, so they often
-    share more. A picture that is no larger than ``side`` has one window, and with ``side`` 0 so has
-    every picture: itself.
+    share more. An image that is no larger than ``side`` has one window, and with ``side`` 0 so has
+    every image: itself.
     """
     if side == 0:
         return np.array([[0, 0, width, height]], dtype=np.int64)
@@ -48,7 +48,7 @@ def most_useful(windows: Windows, pixels: Pixels, whole: Detections, *, most: in
     """Return at most ``most`` of the windows, the most useful first; ties in their order.
 
     A window is the more useful the more detail its pixels show and the more boxes a look at the
-    whole picture found in it, each as its share of all windows together.
+    whole image found in it, each as its share of all windows together.
     """
     if len(windows) <= most:
         return windows
@@ -65,21 +65,21 @@ def most_useful(windows: Windows, pixels: Pixels, whole: Detections, *, most: in
 def join_windows(
     windows: Windows, found: Sequence[Detections], *, width: int, height: int
 ) -> Detections:
-    """Return the detections of a picture from those of its windows, best first.
+    """Return the detections of an image from those of its windows, best first.
 
     Boxes of one class are one object if, cut to what both of their windows see, they overlap by an
     IoU of 0.5 or more, or, between windows of different size, by 0.2 if one lies mostly in the
     other; an object has at most one box of a window. It is where the smallest window places it that
     does not cut it, and where all do, it is all that they cover together. Its score is the highest
     of these. A box that is cut although another window sees all of it and more is left out: that
-    window knows better. The whole picture may be one of the windows; it overrules no other, since
+    window knows better. The whole image may be one of the windows; it overrules no other, since
     what is small it sees badly.
 
     Args:
         windows: ``(T, 4)``, those that were looked at, in any order.
         found: what was seen in each, in pixels **of the window**.
-        width: of the picture.
-        height: of the picture.
+        width: of the image.
+        height: of the image.
     """
     parts = _gather(windows, found, width=width, height=height)
     kept: list[_Object] = []
@@ -98,14 +98,14 @@ def join_windows(
 
 @dataclass(frozen=True)
 class _Parts:
-    """The boxes of all windows, in pixels of the picture."""
+    """The boxes of all windows, in pixels of the image."""
 
     boxes: Boxes
     scores: FloatArray
     class_names: list[str]
     window: npt.NDArray[np.intp]  # (N,) the number of the window
-    cut: npt.NDArray[np.bool_]  # (N,) whether it ends at a border inside the picture
-    picture: FloatArray  # (4,) the whole picture as a window
+    cut: npt.NDArray[np.bool_]  # (N,) whether it ends at a border inside the image
+    image: FloatArray  # (4,) the whole image as a window
 
 
 @dataclass(frozen=True)
@@ -122,16 +122,16 @@ def _gather(windows: Windows, found: Sequence[Detections], *, width: int, height
     boxes = np.concatenate(moved) if moved else np.zeros((0, 4))
     its = windows[number].reshape(-1, 4)
     near = np.maximum(1.0, _EDGE_SHARE * (its[:, 2:] - its[:, :2]))
-    picture = np.array([width, height])
+    image = np.array([width, height])
     before = (boxes[:, :2] - its[:, :2] < near) & (its[:, :2] > 0)
-    after = (its[:, 2:] - boxes[:, 2:] < near) & (its[:, 2:] < picture)
+    after = (its[:, 2:] - boxes[:, 2:] < near) & (its[:, 2:] < image)
     return _Parts(
         boxes=boxes,
         scores=np.concatenate([one.scores for one in found]) if found else np.zeros(0),
         class_names=[name for one in found for name in one.class_names],
         window=number,
         cut=(before | after).any(axis=1),
-        picture=np.array([0.0, 0.0, width, height]),
+        image=np.array([0.0, 0.0, width, height]),
     )
 
 
@@ -165,10 +165,10 @@ def _better_known(
             continue
         box, own = parts.boxes[place], windows[parts.window[place]]
         near = np.maximum(1.0, _EDGE_SHARE * (windows[:, 2:] - windows[:, :2]))
-        left = (box[:2] - windows[:, :2] >= near) | (windows[:, :2] == parts.picture[:2])
-        right = (windows[:, 2:] - box[2:] >= near) | (windows[:, 2:] == parts.picture[2:])
+        left = (box[:2] - windows[:, :2] >= near) | (windows[:, :2] == parts.image[:2])
+        right = (windows[:, 2:] - box[2:] >= near) | (windows[:, 2:] == parts.image[2:])
         holds = (windows[:, :2] <= box[:2]) & (windows[:, 2:] >= box[2:])
-        # A larger window, such as the whole picture, sees the same at a smaller size.
+        # A larger window, such as the whole image, sees the same at a smaller size.
         finer = box_areas(windows.astype(float)) <= box_areas(own[None].astype(float))
         others = np.arange(len(windows)) != parts.window[place]
         known[row] = bool(((left & right & holds).all(axis=1) & finer & others).any())
@@ -271,7 +271,7 @@ def _detail(pixels: Pixels, windows: Windows) -> FloatArray:
 
 
 def mirrored(found: Detections, *, width: int) -> Detections:
-    """Return the detections of a picture that was looked at mirrored left to right."""
+    """Return the detections of an image that was looked at mirrored left to right."""
     boxes = found.boxes
     turned = np.column_stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]])
     return replace(found, boxes=turned)

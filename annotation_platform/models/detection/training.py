@@ -12,13 +12,13 @@ import numpy as np
 
 from annotation_platform.errors import DataError, NotReadyError
 from annotation_platform.models.cards import SMALL_FCOS
-from annotation_platform.models.detection.detector import best_device, picture_tensor
+from annotation_platform.models.detection.detector import best_device, image_tensor
 from annotation_platform.models.fitting import (
-    Clock,
     Record,
+    TrainingBudget,
     first_file,
+    fit_network,
     quiet_torch,
-    teach,
 )
 from annotation_platform.models.memory import Room, enough_memory
 from annotation_platform.models.network_inputs import (
@@ -43,13 +43,13 @@ class TrainedDetector:
     state: bytes  # the file of weights
     architecture: str
     started_from: str  # SHA-256 of the weights it started from, a name, or empty: from scratch
-    epochs: float  # passes over the pictures
+    epochs: float  # passes over the images
     cpu_seconds: float  # processor time, decoding included
     final_loss: float  # mean over the last tenth of the steps
-    images: int  # pictures learned from, those without boxes included
+    images: int  # images learned from, those without boxes included
     steps: int
     skipped_steps: int  # steps whose loss was no number
-    pictures_at_a_time: int  # the batch size, or what memory had room for of it
+    images_at_a_time: int  # the batch size, or what memory had room for of it
     device: str  # where it learned in the end: cpu or cuda
 
 
@@ -70,7 +70,7 @@ def train_detector(
 
     Training starts from ``policy.weights`` where that is given (a file, or ``DEFAULT`` for
     torchvision's own), else from the file ``start_from``, ours or torchvision's, else from
-    scratch. Pictures without boxes teach what is background; boxes without an area are left out.
+    scratch. Images without boxes teach what is background; boxes without an area are left out.
 
     The budget is processor time of this process, so two runs take different numbers of steps and
     give different weights. With ``maximum_steps``, by default ``policy.steps``, the learning rate
@@ -78,13 +78,13 @@ def train_detector(
     always give the same weights.
 
     Args:
-        examples: pictures with their boxes, in any order; the order is part of the result.
+        examples: images with their boxes, in any order; the order is part of the result.
         class_names: every class the detector shall know, in the order of its outputs.
-        policy: budget, picture size, batch size, learning rate, weights to start from.
-        seed: of the first weights, the order of the pictures and their variations.
+        policy: budget, image size, batch size, learning rate, weights to start from.
+        seed: of the first weights, the order of the images and their variations.
         progress: told the share of the budget that is used, 0 to 1, after every step.
-        augmentation: how far pictures are varied.
-        weights: how often a picture is seen beside others, by image id, 1 where it is not named;
+        augmentation: how far images are varied.
+        weights: how often an image is seen beside others, by image id, 1 where it is not named;
             0 is never. Without them each is seen once before any is seen again.
         record: told after every step its number, its loss, the learning rate and the share.
 
@@ -92,10 +92,10 @@ def train_detector(
     processor; the steps are of whole batches all the same.
 
     Raises:
-        NotReadyError: there is no picture, or no box with an area, to learn from.
-        DataError: a box is of an unknown class or has no numbers, or a picture cannot be read.
+        NotReadyError: there is no image, or no box with an area, to learn from.
+        DataError: a box is of an unknown class or has no numbers, or an image cannot be read.
         ModelError: the weights to start from cannot be used, learning went astray, or the memory
-            is too small for one picture.
+            is too small for one image.
     """
     from annotation_platform.models.detection.weight_files import write_weights
 
@@ -105,13 +105,13 @@ def train_detector(
     remedy = "Lower training.image_width in params.yaml, or train on a larger machine."
     with quiet_torch(seed, policy.threads), enough_memory("training", remedy):
         network, architecture, started_from = _first_network(policy, start_from, names)
-        clock = Clock(started, policy.cpu_seconds, maximum_steps or policy.steps or None)
+        clock = TrainingBudget(started, policy.cpu_seconds, maximum_steps or policy.steps or None)
         cache = SampleCache(examples, names, width)
         order = _order(examples, weights, np.random.default_rng([seed, 1]))
         batches = _batches(cache, policy.batch_size, augmentation or Augmentation(), seed, order)
         room = Room(best_device(), policy.batch_size)
         with _ahead(batches) as ready:
-            taught = teach(
+            taught = fit_network(
                 network,
                 ready,
                 lambda samples, device: _loss(network, samples, device),
@@ -134,7 +134,7 @@ def train_detector(
         images=len({example.image_id for example in examples}),
         steps=clock.steps,
         skipped_steps=taught.skipped,
-        pictures_at_a_time=room.pictures,
+        images_at_a_time=room.images,
         device=room.device,
     )
 
@@ -142,7 +142,7 @@ def train_detector(
 def _loss(network: "nn.Module", samples: Sequence[Sample], device: str) -> "torch.Tensor":
     import torch
 
-    pictures = [picture_tensor(sample.pixels, device) for sample in samples]
+    images = [image_tensor(sample.pixels, device) for sample in samples]
     targets = [
         {
             "boxes": torch.from_numpy(sample.boxes).float().to(device),
@@ -151,7 +151,7 @@ def _loss(network: "nn.Module", samples: Sequence[Sample], device: str) -> "torc
         for sample in samples
     ]
     with torch.autocast(device, dtype=torch.bfloat16, enabled=_bfloat16_helps(device)):
-        parts: dict[str, torch.Tensor] = network(pictures, targets)
+        parts: dict[str, torch.Tensor] = network(images, targets)
     return torch.stack(list(parts.values())).sum()
 
 
@@ -167,9 +167,9 @@ def _bfloat16_helps(device: str) -> bool:
 def _order(
     examples: Sequence[Example], weights: Mapping[str, float] | None, rng: np.random.Generator
 ) -> Callable[[], list[int]]:
-    """Return what gives the pictures of the next pass over them, by number, not yet shuffled.
+    """Return what gives the images of the next pass over them, by number, not yet shuffled.
 
-    A pass holds as many pictures as there are. One of weight w comes w / mean weight times, and
+    A pass holds as many images as there are. One of weight w comes w / mean weight times, and
     the rest of that by lot, so that over many passes the shares are exact.
     """
     count = len(examples)
@@ -177,7 +177,7 @@ def _order(
         return lambda: list(range(count))
     wanted = np.array([weights.get(one.image_id, 1.0) for one in examples], dtype=np.float64)
     if not np.isfinite(wanted).all() or (wanted < 0).any() or wanted.sum() == 0:
-        raise DataError("weights of pictures are numbers from 0 on, and one of them is above 0.")
+        raise DataError("weights of images are numbers from 0 on, and one of them is above 0.")
     edges = np.concatenate([[0.0], np.cumsum(wanted * count / wanted.sum())])
     # Systematic sampling: equally spaced marks with one random offset fall into the shares.
     return lambda: np.repeat(
@@ -192,7 +192,7 @@ def _batches(
     seed: int,
     order: Callable[[], list[int]],
 ) -> Iterator[list[Sample]]:
-    """Yield batches for ever, pass after pass of ``order``, shuffled, each picture varied."""
+    """Yield batches for ever, pass after pass of ``order``, shuffled, each image varied."""
     rng = np.random.default_rng(seed)
     waiting: list[int] = []
     while True:
@@ -248,7 +248,7 @@ def _first_network(
 
 def _check(examples: Sequence[Example], class_names: Sequence[str]) -> None:
     if not examples:
-        raise NotReadyError("there is no picture to learn from. Label and release a round first.")
+        raise NotReadyError("there is no image to learn from. Label and release a round first.")
     known, boxes = set(class_names), 0
     for example in examples:
         unknown = sorted(set(example.class_names) - known)
@@ -266,6 +266,6 @@ def _check(examples: Sequence[Example], class_names: Sequence[str]) -> None:
         boxes += int((box_areas(corners) > 0).sum())
     if boxes == 0:
         raise NotReadyError(
-            f"none of the {len(examples)} pictures has a box to learn from. "
+            f"none of the {len(examples)} images has a box to learn from. "
             "Label some objects and release a round first."
         )

@@ -21,7 +21,7 @@ from annotation_platform.models.tensor_files import (
 )
 
 _FORMAT = "annotation-platform detector 1"
-# A file that asks for larger pictures would only exhaust the memory.
+# A file that asks for larger images would only exhaust the memory.
 _WIDTHS = range(32, 8193)
 _CLASS_LAYER = "head.classification_head.cls_logits."
 _DEFAULT_NAME = "torchvision FCOS_ResNet50_FPN_Weights.COCO_V1"
@@ -93,7 +93,7 @@ def _our_file(content: dict[str, Any], *, where: str) -> WeightFile:
         raise ModelError(f"{where}: its head is damaged ({error}). Train it again.") from error
     if file.architecture not in ARCHITECTURES or file.image_width not in _WIDTHS:
         raise ModelError(
-            f"{where}: a {file.architecture!r} for pictures of {file.image_width} pixels is "
+            f"{where}: a {file.architecture!r} for images of {file.image_width} pixels is "
             "nothing that this version of the platform makes. Train the model again."
         )
     checked_tensors(file.tensors, where=where)

@@ -1,6 +1,6 @@
-"""From the numbers that a YOLO network gives to boxes in the picture, and the way there.
+"""From the numbers that a YOLO network gives to boxes in the image, and the way there.
 
-Coordinates are continuous: the left edge of the first pixel is 0, its right edge 1. A picture of
+Coordinates are continuous: the left edge of the first pixel is 0, its right edge 1. An image of
 ``W`` pixels that is brought to ``w`` has each of them times ``w / W``, and nothing is off by half a
 pixel on the way there or back.
 """
@@ -29,25 +29,25 @@ _SAME = 0.5
 
 @dataclass(frozen=True)
 class Letterbox:
-    """How a picture was fitted into a square: each axis its own factor, then moved."""
+    """How an image was fitted into a square: each axis its own factor, then moved."""
 
-    scale: FloatArray  # (2,) x and y: pixels of the square for one of the picture
-    shift: FloatArray  # (2,) x and y: where the picture begins in the square
-    width: int  # of the picture
+    scale: FloatArray  # (2,) x and y: pixels of the square for one of the image
+    shift: FloatArray  # (2,) x and y: where the image begins in the square
+    width: int  # of the image
     height: int
 
-    def to_picture(self, boxes: Boxes) -> Boxes:
-        """Return boxes of the square in pixels of the picture, cut at its edges."""
+    def to_image(self, boxes: Boxes) -> Boxes:
+        """Return boxes of the square in pixels of the image, cut at its edges."""
         back = (boxes - np.tile(self.shift, 2)) / np.tile(self.scale, 2)
         return clip_boxes(back, width=self.width, height=self.height)
 
     def to_square(self, boxes: Boxes) -> Boxes:
-        """Return boxes of the picture in pixels of the square."""
+        """Return boxes of the image in pixels of the square."""
         return np.asarray(boxes * np.tile(self.scale, 2) + np.tile(self.shift, 2))
 
 
 def letterbox(pixels: Pixels, *, side: int) -> tuple[Pixels, Letterbox]:
-    """Return the picture in the middle of a grey ``(side, side, 3)`` square, and how it got there.
+    """Return the image in the middle of a grey ``(side, side, 3)`` square, and how it got there.
 
     Its longer side fills the square. Rounding to whole pixels makes its two factors differ a
     little, so both are kept.
@@ -71,17 +71,17 @@ def decode_yolo(
     minimum_score: float,
     where: str,
 ) -> Detections:
-    """Return the boxes in a YOLO network's output for one picture, best first, at most 100.
+    """Return the boxes in a YOLO network's output for one image, best first, at most 100.
 
     Two layouts are told apart by their shape: ``(N, 5 + C)``, a row per box of centre x, centre y,
     width, height, objectness and a score for each class (YOLO v3 to v7), and ``(4 + C, N)``, a
     column per box without objectness (v8 and later). Of each box the best class counts. Boxes of
-    one class that overlap by more than 0.5 are one; a box without an area in the picture is none.
+    one class that overlap by more than 0.5 are one; a box without an area in the image is none.
     Rows with a value that is no number are left out and counted.
 
     Args:
-        output: for one picture, in pixels of the square.
-        place: how the picture lies in the square.
+        output: for one image, in pixels of the square.
+        place: how the image lies in the square.
         class_names: by class number; those with an empty name are left out.
         minimum_score: what scores below it is left out.
         where: the detector's file, for errors.
@@ -92,7 +92,7 @@ def decode_yolo(
     label = rows[:, 4:].argmax(axis=1)
     score = np.clip(rows[np.arange(len(rows)), 4 + label], 0.0, 1.0)
     middle, half = rows[:, :2], np.clip(rows[:, 2:4], 0.0, None) / 2
-    boxes = place.to_picture(np.hstack([middle - half, middle + half]))
+    boxes = place.to_image(np.hstack([middle - half, middle + half]))
     names = np.array(class_names, dtype=object)[label]
     kept = np.flatnonzero((score >= minimum_score) & (box_areas(boxes) > 0) & (names != ""))
     kept = kept[np.argsort(-score[kept], kind="stable")]
@@ -113,7 +113,7 @@ def _rows(output: FloatArray, classes: int, where: str) -> FloatArray:
     if output.ndim == 2 and output.shape[0] == 4 + classes:
         return np.asarray(output.T)
     raise ModelError(
-        f"{where}: gives numbers of shape {output.shape} for a picture, and {classes} classes are "
+        f"{where}: gives numbers of shape {output.shape} for an image, and {classes} classes are "
         f"named: neither (N, {5 + classes}) nor ({4 + classes}, N). "
         "Correct prediction.class_names in params.yaml."
     )

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from annotation_platform.labeling.tasks import shown_proposals
-from annotation_platform.models.evaluation.findings import matched_pictures
+from annotation_platform.models.evaluation.findings import matched_images
 from annotation_platform.models.evaluation.matches import CONFIDENCE, draw_images, interval
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.geometry import FloatArray
@@ -56,22 +56,24 @@ def model_agreement(
     """
     blind = human_labels[human_labels["blind"] & (human_labels["purpose"] == "label")]
     # Each answer stands for an image of its own, with that image's proposals.
-    answered = blind[["answer_id", "image_id"]].drop_duplicates()
-    repeated = predictions.merge(answered, on="image_id").assign(image_id=lambda t: t["answer_id"])
+    annotated = blind[["annotation_id", "image_id"]].drop_duplicates()
+    repeated = predictions.merge(annotated, on="image_id").assign(
+        image_id=lambda t: t["annotation_id"]
+    )
     parts = {
         "consensus": (consensus_labels, predictions),
-        "blind": (blind.assign(image_id=blind["answer_id"]), repeated),
+        "blind": (blind.assign(image_id=blind["annotation_id"]), repeated),
     }
     weights = str(predictions["weights_sha256"].iloc[0]) if len(predictions) else ""
     rows = [
-        {"round_id": round_id, "answers": answers, "weights_sha256": weights, **row}
-        for answers, (labels, proposed) in parts.items()
+        {"round_id": round_id, "annotations": annotations, "weights_sha256": weights, **row}
+        for annotations, (labels, proposed) in parts.items()
         for row in _by_class(labels, proposed, ontology, minimum_score)
     ]
     return ModelAgreement.from_rows(rows)
 
 
-def agreement_drop(history: pd.DataFrame, *, answers: str = "consensus") -> AgreementDrop:
+def agreement_drop(history: pd.DataFrame, *, annotations: str = "consensus") -> AgreementDrop:
     """Return whether the last round's F1 over all classes fell below that of those before it.
 
     It is compared with the mean of up to three earlier rounds, one-sided at 0.05, by a normal
@@ -82,7 +84,7 @@ def agreement_drop(history: pd.DataFrame, *, answers: str = "consensus") -> Agre
         history: ``model_agreement`` of several rounds.
         answers: consensus or blind.
     """
-    own = history[(history["class_name"] == ALL_CLASSES) & (history["answers"] == answers)]
+    own = history[(history["class_name"] == ALL_CLASSES) & (history["annotations"] == annotations)]
     own = own.dropna(subset=["f1", "f1_low", "f1_high"]).sort_values("round_id")
     if len(own) < 2:
         said = f"{len(own)} rounds with proposals and answers; a comparison needs two."
@@ -119,12 +121,12 @@ def _by_class(
     counts = np.zeros((len(image_ids), len(names), 3), dtype=np.int64)
     place = {name: number for number, name in enumerate(names)}
     proposed = shown[shown["shape"].isin(UPRIGHT_BOXES)]
-    pictures = matched_pictures(Dataset(images, boxes, ontology), proposed, minimum_score)
-    for number, picture in enumerate(pictures):
-        for name, found in zip(picture.found_classes, picture.match >= 0, strict=True):
+    per_image = matched_images(Dataset(images, boxes, ontology), proposed, minimum_score)
+    for number, image in enumerate(per_image):
+        for name, found in zip(image.found_classes, image.match >= 0, strict=True):
             if name in place:
                 counts[number, place[name], :2] += (int(found), 1)
-        for name in picture.classes:
+        for name in image.classes:
             if name in place:
                 counts[number, place[name], 2] += 1
     _count_choices(counts, image_ids, place, shown, labels)

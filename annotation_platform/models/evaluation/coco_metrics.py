@@ -27,7 +27,7 @@ Size = Literal["all", "small", "medium", "large"]
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)
 _HALF, _THREE_QUARTERS = 0, 5
 _ANY = slice(None)
-# Figure: (precision?, IoU threshold, area, which of the numbers of boxes a picture).
+# Figure: (precision?, IoU threshold, area, which of the numbers of boxes an image).
 _BOXES: dict[str, tuple[bool, int | slice, int, int]] = {
     "ap": (True, _ANY, _ALL, 2),
     "ap50": (True, _HALF, _ALL, 2),
@@ -42,7 +42,7 @@ _BOXES: dict[str, tuple[bool, int | slice, int, int]] = {
     "ar_medium": (False, _ANY, _MEDIUM, 2),
     "ar_large": (False, _ANY, _LARGE, 2),
 }
-# Keypoints have no small objects, and 20 a picture.
+# Keypoints have no small objects, and 20 an image.
 _POINTS: dict[str, tuple[bool, int | slice, int, int]] = {
     "ap": (True, _ANY, 0, 0),
     "ap50": (True, _HALF, 0, 0),

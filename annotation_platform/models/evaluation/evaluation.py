@@ -1,4 +1,4 @@
-"""How well a model does on pictures it has not seen."""
+"""How well a model does on images it has not seen."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,12 +25,12 @@ _SEED = 20_140_501
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean average precision as COCO defines it: 101 recall points, at most 100 boxes a picture."""
+    """Mean average precision as COCO defines it: 101 recall points, at most 100 boxes an image."""
 
     map50: float  # at IoU 0.5, mean over the classes that occur in the truth, 0 to 1
     map: float  # the same, mean over IoU 0.50, 0.55, …, 0.95
     per_class: dict[str, float]  # average precision at IoU 0.5; a class without truth is not in it
-    images: int  # test pictures, those without boxes included
+    images: int  # test images, those without boxes included
     coco: CocoFigures = field(repr=False, compare=False)  # category ids count the classes from 1
 
 
@@ -49,13 +49,13 @@ def evaluate(truth: Dataset, predictions: pd.DataFrame) -> Evaluation:
     nor against. No predictions, or no truth, give 0.
 
     Args:
-        truth: the test pictures and their boxes.
+        truth: the test images and their boxes.
         predictions: one row per box, ``image_id, class_name, x1, y1, x2, y2, score``, absolute
-            pixels; pictures without a row are pictures in which nothing was found. Their order
+            pixels; images without a row are images in which nothing was found. Their order
             matters between equal scores only, as in COCO: image by image, then as given.
 
     Raises:
-        DataError: a prediction is of a picture that is not in ``truth``, or is not of numbers.
+        DataError: a prediction is of an image that is not in ``truth``, or is not of numbers.
     """
     _check(truth, predictions)
     labels = truth.labels[box_areas(truth.labels[BOX_COLUMNS].to_numpy(dtype=float)) > 0]

@@ -31,7 +31,7 @@ NEAR = 0.1
 
 
 @dataclass(frozen=True)
-class MatchedPicture:
+class MatchedImage:
     """One image: its true boxes and its proposals, best first, and what overlaps what."""
 
     image_id: str
@@ -69,10 +69,10 @@ def model_findings(
         minimum_score: proposals below it are not looked at, as people do not see them.
     """
     rows: list[dict[str, object]] = []
-    for picture in matched_pictures(truth, predictions, minimum_score):
-        wrong = list(_false_alarms(picture))
+    for image in matched_images(truth, predictions, minimum_score):
+        wrong = list(_false_alarms(image))
         covered = {row["truth"] for row in wrong if row["kind"] in ("class", "place")}
-        rows += wrong + list(_misses(picture, covered))
+        rows += wrong + list(_misses(image, covered))
     rows.sort(key=lambda row: (str(row["kind"]), -float(str(row["worth"]))))
     numbered = [
         {**row, "round_id": round_id, "finding_id": f"{round_id}:{number:05d}", "rank": number}
@@ -95,17 +95,17 @@ def missed_boxes(
     examples or because the label is wrong: something to weigh, and something to look at.
     """
     rows: list[dict[str, object]] = []
-    for picture in matched_pictures(truth, predictions, minimum_score):
-        found = set(picture.match.tolist())
-        for number, (name, box) in enumerate(zip(picture.classes, picture.boxes, strict=True)):
+    for image in matched_images(truth, predictions, minimum_score):
+        found = set(image.match.tolist())
+        for number, (name, box) in enumerate(zip(image.classes, image.boxes, strict=True)):
             if number not in found:
-                row = _place(picture.image_id, name, box)
-                overlap = picture.same[:, number]
+                row = _place(image.image_id, name, box)
+                overlap = image.same[:, number]
                 row |= {
                     "round_id": round_id,
-                    "missed_id": f"{picture.image_id}:{number:04d}",
+                    "missed_id": f"{image.image_id}:{number:04d}",
                     "nearest_iou": float(overlap.max()) if overlap.size else 0.0,
-                    "image_boxes": len(picture.boxes),
+                    "image_boxes": len(image.boxes),
                     "weights_sha256": weights_sha256,
                 }
                 rows.append(row)
@@ -128,7 +128,7 @@ def image_weights(missed: pd.DataFrame, *, strength: float = 2.0) -> dict[str, f
     return {str(image): 1.0 + strength * float(share) for image, share in shares.items()}
 
 
-def images_to_ask_again(
+def images_to_relabel(
     findings: pd.DataFrame, *, kinds: Sequence[str] = (), most: int = 0
 ) -> dict[str, str]:
     """Return the images whose labels should be looked at again, the most findings first, and why.
@@ -159,9 +159,9 @@ def images_to_ask_again(
     return reasons
 
 
-def matched_pictures(
+def matched_images(
     truth: Dataset, predictions: pd.DataFrame, minimum_score: float
-) -> Iterator[MatchedPicture]:
+) -> Iterator[MatchedImage]:
     """Yield every image of ``truth``, by id, its proposals matched as ``model_findings`` says."""
     labels = truth.labels[box_areas(as_boxes(truth.labels[BOX_COLUMNS])) > 0]
     shown = predictions[predictions["score"] >= minimum_score]
@@ -175,7 +175,7 @@ def matched_pictures(
         yield _matched(image_id, true, found)
 
 
-def _matched(image_id: str, true: pd.DataFrame, found: pd.DataFrame) -> MatchedPicture:
+def _matched(image_id: str, true: pd.DataFrame, found: pd.DataFrame) -> MatchedImage:
     boxes, proposals = as_boxes(true[BOX_COLUMNS]), as_boxes(found[BOX_COLUMNS])
     classes, proposed = true["class_name"].tolist(), found["class_name"].tolist()
     iou = iou_matrix(proposals, boxes)
@@ -187,15 +187,15 @@ def _matched(image_id: str, true: pd.DataFrame, found: pd.DataFrame) -> MatchedP
         if free[best] and same[number, best] >= FOUND:
             match[number], free[best] = best, False
     scores = found["score"].to_numpy(dtype=float)
-    return MatchedPicture(image_id, boxes, classes, proposals, proposed, scores, iou, same, match)
+    return MatchedImage(image_id, boxes, classes, proposals, proposed, scores, iou, same, match)
 
 
-def _false_alarms(picture: MatchedPicture) -> Iterator[dict[str, object]]:
-    for number in np.flatnonzero(picture.match < 0):
+def _false_alarms(image: MatchedImage) -> Iterator[dict[str, object]]:
+    for number in np.flatnonzero(image.match < 0):
         kind, about = "background", -1
-        if len(picture.boxes):
-            same, other = picture.same[number], picture.iou[number].copy()
-            other[picture.same[number] > 0] = 0.0
+        if len(image.boxes):
+            same, other = image.same[number], image.iou[number].copy()
+            other[image.same[number] > 0] = 0.0
             its, others = int(np.argmax(same)), int(np.argmax(other))
             if same[its] >= FOUND:
                 kind, about = "duplicate", its
@@ -205,25 +205,25 @@ def _false_alarms(picture: MatchedPicture) -> Iterator[dict[str, object]]:
                 kind, about = "place", its
             elif other[others] >= NEAR:
                 kind, about = "class_and_place", others
-        score = float(picture.scores[number])
-        row = _place(picture.image_id, picture.found_classes[number], picture.found[number])
+        score = float(image.scores[number])
+        row = _place(image.image_id, image.found_classes[number], image.found[number])
         yield row | {
             "kind": kind,
             "score": score,
-            "true_class": picture.classes[about] if about >= 0 else None,
-            "iou": float(picture.iou[number, about]) if about >= 0 else None,
+            "true_class": image.classes[about] if about >= 0 else None,
+            "iou": float(image.iou[number, about]) if about >= 0 else None,
             "truth": about,
             "worth": score,
         }
 
 
-def _misses(picture: MatchedPicture, covered: set[object]) -> Iterator[dict[str, object]]:
-    found = set(picture.match.tolist())
-    areas = box_areas(picture.boxes)
-    for number, (name, box) in enumerate(zip(picture.classes, picture.boxes, strict=True)):
+def _misses(image: MatchedImage, covered: set[object]) -> Iterator[dict[str, object]]:
+    found = set(image.match.tolist())
+    areas = box_areas(image.boxes)
+    for number, (name, box) in enumerate(zip(image.classes, image.boxes, strict=True)):
         if number not in found and number not in covered:
-            overlap = picture.iou[:, number]
-            yield _place(picture.image_id, name, box) | {
+            overlap = image.iou[:, number]
+            yield _place(image.image_id, name, box) | {
                 "kind": "miss",
                 "score": None,
                 "true_class": name,

@@ -23,7 +23,7 @@ _TRIES = 50
 
 
 @dataclass(frozen=True)
-class Spoilt:
+class NoisyLabels:
     """A dataset with errors put into it, and how many of each kind."""
 
     dataset: Dataset
@@ -31,7 +31,7 @@ class Spoilt:
     errors: dict[str, int]  # by kind
 
 
-def spoil_labels(dataset: Dataset, share: float, *, seed: int) -> Spoilt:
+def spoil_labels(dataset: Dataset, share: float, *, seed: int) -> NoisyLabels:
     """Return the boxes of ``dataset`` with errors in exactly this share of them, to the nearest.
 
     A third each has its class swapped for another one, is moved to where it overlaps its place by
@@ -67,7 +67,7 @@ def spoil_labels(dataset: Dataset, share: float, *, seed: int) -> Spoilt:
             box = labels[BOX_COLUMNS].iloc[at].to_numpy(dtype=float)
             labels.loc[labels.index[at], BOX_COLUMNS] = _moved(box, width, height, own)
     kept = labels.drop(index=dropped).reset_index(drop=True)
-    return Spoilt(replace(boxes, labels=kept), len(solid), errors)
+    return NoisyLabels(replace(boxes, labels=kept), len(solid), errors)
 
 
 def noise_curve(
@@ -90,8 +90,8 @@ def noise_curve(
     Args:
         train: what is learned from.
         test: what is tested on.
-        paths: the file of each picture of both, by image id.
-        policy: of each training, its budget and picture size for one; the weights it names are
+        paths: the file of each image of both, by image id.
+        policy: of each training, its budget and image size for one; the weights it names are
             started from, otherwise it is from scratch.
         seed: of training and noise.
         shares: of the boxes, 0 to 1, the cleanest first.
@@ -107,7 +107,7 @@ def noise_curve(
         DataError: a share is not from 0 to 1.
     """
     if test.images.empty:
-        raise NotReadyError("the version has no test pictures yet. Release more rounds first.")
+        raise NotReadyError("the version has no test images yet. Release more rounds first.")
     test_paths = {image_id: paths[image_id] for image_id in test.images["image_id"]}
     rows: list[dict[str, object]] = []
     first: Evaluation | None = None
@@ -145,7 +145,7 @@ def _of(found: Evaluation, first: Evaluation) -> dict[str, float]:
 
 
 def _moved(box: FloatArray, width: float, height: float, rng: np.random.Generator) -> FloatArray:
-    """Return the box elsewhere in the picture; a quarter of one that is too large for that."""
+    """Return the box elsewhere in the image; a quarter of one that is too large for that."""
     sides = box[2:] - box[:2]
     room = np.maximum(np.array([width, height]) - sides, 0.0)
     for _ in range(_TRIES):

@@ -69,7 +69,7 @@ def draw_images(
 def drawn_figures(matches: Matches, weights: npt.NDArray[np.int64]) -> DrawnFigures:
     """Return the average precision of every class on images taken ``weights`` times each.
 
-    Weights of one give COCO's figures for boxes of all sizes, at most 100 a picture.
+    Weights of one give COCO's figures for boxes of all sizes, at most 100 an image.
 
     Args:
         matches: D detections of N images.

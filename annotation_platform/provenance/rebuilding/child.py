@@ -13,7 +13,7 @@ from typing import Any
 
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.ingestion.lake import lake_of
-from annotation_platform.policy import parse_params
+from annotation_platform.policy import parse_policy
 from annotation_platform.provenance.rebuilding.derive import derive_version
 from annotation_platform.provenance.rebuilding.inputs import read_inputs
 from annotation_platform.settings import read_settings
@@ -28,7 +28,7 @@ def main() -> None:
         derived = derive_version(
             lake,
             read_inputs(lake, request["inputs"], where=request["tag"]),
-            parse_params(request["params"], where=f"{request['tag']}: params.yaml").ontology,
+            parse_policy(request["params"], where=f"{request['tag']}: params.yaml").ontology,
             dataset=request["dataset"],
             folder_md5=request["folder_md5"],
             progress=lambda done, total: _say({"done": done, "total": total}),

@@ -15,7 +15,7 @@ import pandas as pd
 
 from annotation_platform.errors import AnnotationPlatformError, DataError
 from annotation_platform.labeling.guidelines import read_guideline
-from annotation_platform.labeling.ledger import AnswersLedger, as_revision
+from annotation_platform.labeling.ledger import AnnotationsLedger, as_revision
 from annotation_platform.provenance.rebuilding.inputs import MADE, Inputs
 from annotation_platform.provenance.rebuilding.recipes import make_again
 from annotation_platform.schema.ontology import Ontology
@@ -25,8 +25,8 @@ from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import (
     Entries,
-    MadeOf,
     StoreAsOf,
+    TableInputs,
     entries_of,
     entry_key,
     kept_key,
@@ -54,12 +54,12 @@ class Derived:
     """What came out.
 
     ``taken`` are the tables that cannot be made again, taken as they were kept, and how many files
-    of each; ``images`` the pictures whose bytes are those of the version.
+    of each; ``images`` the images whose bytes are those of the version.
     """
 
     folder_md5: str  # empty: nothing could be rendered
     rounds: int  # whose answers were read from the ledger again
-    answers: int
+    annotations: int
     labels: int
     images: int
     files: int
@@ -79,12 +79,12 @@ def derive_version(
     """Make a version again and return what came out, and what differs; nothing is written.
 
     Args:
-        lake: ledger, kept tables and pictures.
+        lake: ledger, kept tables and images.
         inputs: what the version was made of.
         ontology: under which it was rendered.
         dataset: its name.
         folder_md5: the digest that its folder has.
-        progress: told the tables and pictures done, and all of them.
+        progress: told the tables and images done, and all of them.
     """
     order = [name for table in MADE for name in sorted(inputs.made) if _table(name) == table]
     damaged = dict(_damaged_tables(lake, inputs))
@@ -118,10 +118,10 @@ def derive_version(
     if training_set is None:
         return _told(made, inputs, None, 0, found)
     content = build_folder(training_set, ontology, name=dataset)
-    folder = name_objects(content, lake.picture_path)
+    folder = name_objects(content, lake.image_path)
     if folder.md5 != folder_md5:
         found += _other_files(folder, kept, ontology, dataset, lake, folder_md5)
-    others = list(_changed_pictures(lake, content.images, len(order), progress))
+    others = list(_changed_images(lake, content.images, len(order), progress))
     return _told(made, inputs, folder, len(content.images) - len(others), [*found, *others])
 
 
@@ -132,15 +132,15 @@ def _told(
     images: int,
     found: list[Difference],
 ) -> Derived:
-    answers = [frame for name, frame in made.items() if _table(name) == "human_labels"]
+    annotations = [frame for name, frame in made.items() if _table(name) == "human_labels"]
     taken: dict[str, int] = {}
     for name, digests in sorted(inputs.tables.items()):
         if name not in made:
             taken[_table(name)] = taken.get(_table(name), 0) + len(digests)
     return Derived(
         folder_md5=folder.md5 if folder else "",
-        rounds=len(answers),
-        answers=sum(frame["answer_id"].nunique() for frame in answers),
+        rounds=len(annotations),
+        annotations=sum(frame["annotation_id"].nunique() for frame in annotations),
         labels=len(made.get(inputs.training_set, ())),
         images=images,
         files=len(folder.files) if folder else 0,
@@ -177,7 +177,7 @@ def _broken_journals(lake: Lake, inputs: Inputs) -> Iterator[tuple[str, list[Dif
         count = max(entries.count for entries in several)
         found = list(_broken_entries(lake, folder, count))
         if not found and folder.startswith(_LEDGER):
-            found = list(_changed_answers(lake, folder, several))
+            found = list(_changed_annotations(lake, folder, several))
         if not found:
             data = [lake.store.get(entry_key(folder, at + 1)) for at in range(count)]
             wrong = [each for each in several if entries_of(data[: each.count]) != each]
@@ -202,10 +202,12 @@ def _broken_entries(lake: Lake, folder: str, count: int) -> Iterator[Difference]
                 yield Difference(f"{key}:{line}", "is no JSON; restore it from a backup.")
 
 
-def _changed_answers(lake: Lake, folder: str, several: Collection[Entries]) -> Iterator[Difference]:
+def _changed_annotations(
+    lake: Lake, folder: str, several: Collection[Entries]
+) -> Iterator[Difference]:
     """Yield the lines of the ledger that do not say what they said when they were written."""
     most = max(several, key=lambda entries: entries.count)
-    ledger = AnswersLedger(StoreAsOf(lake.store, MadeOf({}, {folder: most})))
+    ledger = AnnotationsLedger(StoreAsOf(lake.store, TableInputs({}, {folder: most})))
     try:
         revisions = ledger.read(folder.removeprefix(_LEDGER))
     except (KeyError, TypeError, ValueError) as error:
@@ -239,7 +241,7 @@ def _changed_guidelines(
                     yield _round(name), Difference(f"guidelines/{guideline}.json", what)
 
 
-def _rests_on(made_of: MadeOf, damaged: Mapping[str, Any], broken: Mapping[str, Any]) -> bool:
+def _rests_on(made_of: TableInputs, damaged: Mapping[str, Any], broken: Mapping[str, Any]) -> bool:
     """Return whether a table was made of something that is not whole any more."""
     used = {*made_of.tables.values(), *made_of.journals}
     return not used.isdisjoint({*damaged, *broken})
@@ -251,7 +253,7 @@ def _unexplained(lake: Lake, name: str) -> list[Difference]:
     Nothing, if it is from before there were notes.
     """
     table, _, round_id = name.partition("/")
-    if not lake.tables.lineage.is_noted(table, round_id):
+    if not lake.tables.lineage.is_recorded(table, round_id):
         return []
     return [Difference(name, "is not what the platform made: somebody wrote it by other means.")]
 
@@ -289,7 +291,7 @@ def _other_files(
     """Return the files of the version that come out otherwise than they were published."""
     published = folder
     if kept is not None:
-        published = name_objects(build_folder(kept, ontology, name=dataset), lake.picture_path)
+        published = name_objects(build_folder(kept, ontology, name=dataset), lake.image_path)
     if published.md5 != folder_md5:
         # Of a version the manifest names no file, and the list of them is with the remote.
         return [
@@ -303,23 +305,23 @@ def _other_files(
     return [Difference(path, "is not as published.") for path in paths]
 
 
-def _changed_pictures(
-    lake: Lake, pictures: list[ImageFile], before: int, progress: Progress
+def _changed_images(
+    lake: Lake, images: list[ImageFile], before: int, progress: Progress
 ) -> Iterator[Difference]:
-    def look(picture: ImageFile) -> str:
-        key = image_key(picture.image_id, picture.extension)
+    def look(image: ImageFile) -> str:
+        key = image_key(image.image_id, image.extension)
         if not lake.store.exists(key):
             return f"{key} is not in the lake."
         md5 = hashlib.md5(lake.store.get(key), usedforsecurity=False).hexdigest()
-        return "" if md5 == picture.md5 else f"{key} is not what it was when it was cleaned."
+        return "" if md5 == image.md5 else f"{key} is not what it was when it was cleaned."
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        for number, (picture, problem) in enumerate(
-            zip(pictures, pool.map(look, pictures), strict=True), start=1
+        for number, (image, problem) in enumerate(
+            zip(images, pool.map(look, images), strict=True), start=1
         ):
             if problem:
-                yield Difference(picture.path, problem)
-            progress(before + number, before + len(pictures))
+                yield Difference(image.path, problem)
+            progress(before + number, before + len(images))
 
 
 def _table(name: str) -> str:

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from annotation_platform.errors import PublishError
 from annotation_platform.schema.tables import TrainingSet
 from annotation_platform.storage.lake import Lake
-from annotation_platform.storage.lineage import MadeOf, kept_key
+from annotation_platform.storage.lineage import TableInputs, kept_key
 
 _THREADS = 16
 
@@ -21,7 +21,7 @@ class Input:
     """A table as it was; ``made_of`` is None where nobody noted what it was made of."""
 
     sha256: str
-    made_of: MadeOf | None
+    made_of: TableInputs | None
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Inputs:
 
     @cached_property
     def tables(self) -> dict[str, set[str]]:
-        """The digests of every table there is, by table and round: of pictures several."""
+        """The digests of every table there is, by table and round: of images several."""
         found: dict[str, set[str]] = {}
         for name, each in self.made.items():
             rests_on = each.made_of.tables if each.made_of else {}
@@ -67,7 +67,7 @@ def keep_inputs(round_id: str, lake: Lake) -> str:
     return lake.tables.lineage.keep(text.encode() + b"\n", kind="json")
 
 
-def _made_of(lake: Lake, key: str, digest: str) -> MadeOf | None:
+def _made_of(lake: Lake, key: str, digest: str) -> TableInputs | None:
     table, _, round_id = key.partition("/")
     return lake.tables.lineage.read(table, round_id, digest)
 
@@ -86,7 +86,7 @@ def read_inputs(lake: Lake, digest: str, *, where: str) -> Inputs:
         )
     content = json.loads(lake.tables.lineage.kept(digest, kind="json"))
     made = {
-        name: Input(each["sha256"], MadeOf.of(each["made_of"]) if each["made_of"] else None)
+        name: Input(each["sha256"], TableInputs.of(each["made_of"]) if each["made_of"] else None)
         for name, each in content["made"].items()
     }
     return Inputs(content["training_set"], made)

@@ -40,7 +40,7 @@ class Rebuilt:
     folder_md5: str
     rebuilt_md5: str  # empty: nothing could be rendered
     rounds: int
-    answers: int
+    annotations: int
     labels: int
     images: int
     files: int
@@ -64,7 +64,7 @@ def rebuild_version(
         settings: where the lake is.
         registry: where the version is.
         tag: of the version.
-        progress: told the tables and pictures done, and all of them.
+        progress: told the tables and images done, and all of them.
 
     Raises:
         PublishError: there is no such version, or it cannot be made again at all.
@@ -177,7 +177,7 @@ def _told(tag: str, manifest: Manifest, result: dict[str, Any], packages: list[s
         folder_md5=manifest.folder_md5,
         rebuilt_md5=result["folder_md5"],
         rounds=result["rounds"],
-        answers=result["answers"],
+        annotations=result["annotations"],
         labels=result["labels"],
         images=result["images"],
         files=result["files"],

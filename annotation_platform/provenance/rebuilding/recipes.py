@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from annotation_platform.consensus.resolve import Consensus, counting_answers, resolve_consensus
+from annotation_platform.consensus.resolve import Consensus, counting_annotations, resolve_consensus
 from annotation_platform.curation.training_set import assemble_training_set
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.reviews import ledger_decisions, reviewed_labels
-from annotation_platform.labeling.rounds import answers_as_of
+from annotation_platform.labeling.rounds import annotations_as_of
 from annotation_platform.labeling.snapshots import as_of
 from annotation_platform.policy import SplitPolicy
 from annotation_platform.schema.ontology import Ontology
@@ -25,10 +25,10 @@ from annotation_platform.schema.tables import (
     ReviewTasks,
 )
 from annotation_platform.storage.lake import Lake
-from annotation_platform.storage.lineage import MadeOf
+from annotation_platform.storage.lineage import TableInputs
 
 
-def make_again(name: str, lake: Lake, made_of: MadeOf) -> pd.DataFrame:
+def make_again(name: str, lake: Lake, made_of: TableInputs) -> pd.DataFrame:
     """Return a table, by ``table/round``, made again from its inputs as they were."""
     table, _, round_id = name.partition("/")
     then, settings = as_of(lake, made_of), made_of.settings
@@ -41,8 +41,8 @@ def make_again(name: str, lake: Lake, made_of: MadeOf) -> pd.DataFrame:
         return reviewed_labels(consensus, tasks, decided.without(settings.get("disregarded", ())))
     if table == "training_set":
         return derive_training_set(round_id, then, settings)
-    answers = answers_as_of(round_id, then, disregarded=settings.get("disregarded", ()))
-    return answers.labels if table == "human_labels" else answers.tasks
+    annotations = annotations_as_of(round_id, then, disregarded=settings.get("disregarded", ()))
+    return annotations.labels if table == "human_labels" else annotations.tasks
 
 
 def derive_training_set(round_id: str, then: Lake, settings: Mapping[str, Any]) -> pd.DataFrame:
@@ -101,7 +101,7 @@ def resolve_round(
     """
     guideline = None if human_labels.empty else str(human_labels["guideline"].iloc[0])
     return resolve_consensus(
-        counting_answers(human_labels, disregarded),
+        counting_annotations(human_labels, disregarded),
         iou_threshold=iou_threshold,
         ontology=read_guideline(lake.store, guideline) if guideline else None,
         images=accepted_images(lake.tables),

@@ -144,7 +144,7 @@ def beyond_image(edges: tuple[float, float, float, float], size: Size) -> str:
     """Return by how much edges are outside the image; an empty text within ``OUTSIDE``."""
     x1, y1, x2, y2 = edges
     beyond = max(-x1, -y1, x2 - size[0], y2 - size[1])
-    return f"is {beyond:.1f} pixels outside the picture" if beyond > OUTSIDE else ""
+    return f"is {beyond:.1f} pixels outside the image" if beyond > OUTSIDE else ""
 
 
 @lru_cache(maxsize=4096)

@@ -113,7 +113,7 @@ class Mask(Area):
             return problem
         if size is not None and label.values["size"] != [size[1], size[0]]:
             height, width = label.values["size"]
-            wanted = f"a picture of {size[0]:g} × {size[1]:g}"
+            wanted = f"an image of {size[0]:g} × {size[1]:g}"
             return f"is a mask of {width} × {height} pixels on {wanted}"
         return super().outside(label, size)
 

@@ -32,12 +32,12 @@ def rasterise(outlines: Sequence[Sequence[float]], *, width: int, height: int) -
 
     An outline that crosses itself is filled by the even-odd rule. A centre exactly on an edge
     belongs to the area at its right or below it, so that neighbours share no pixel. What reaches
-    outside the picture is cut; corners repeated, or in a line, do no harm.
+    outside the image is cut; corners repeated, or in a line, do no harm.
 
     Args:
         outlines: Each ``x, y, x, y, …``, absolute pixels.
-        width: The picture's, in pixels.
-        height: The picture's, in pixels.
+        width: The image's, in pixels.
+        height: The image's, in pixels.
     """
     pixels = np.zeros((height, width), dtype=bool)
     for outline in outlines:
@@ -165,7 +165,7 @@ def counts_from_text(text: str) -> Counts:
 
 
 def text_from_counts(counts: Counts, *, width: int, height: int) -> str:
-    """Return COCO's compressed text of run lengths that add up to the picture; see ``checked``."""
+    """Return COCO's compressed text of run lengths that add up to the image; see ``checked``."""
     from pycocotools import mask as coco
 
     runs = {"size": [height, width], "counts": counts.tolist()}
@@ -177,7 +177,7 @@ def checked(counts: Counts, *, width: int, height: int) -> Counts:
     """Return run lengths that say the same, none of them empty but the first.
 
     Raises:
-        ValueError: one is negative, no pixel is set, or they do not add up to the picture's pixels.
+        ValueError: one is negative, no pixel is set, or they do not add up to the image's pixels.
     """
     if (counts < 0).any() or int(counts.sum()) != width * height:
         raise ValueError(f"its run lengths do not add up to {width} × {height} pixels")

@@ -1,8 +1,8 @@
 """Annotations, counted or not."""
 
 from annotation_platform.schema.tables.shared import (
+    ANNOTATION_ID,
     ANNOTATOR,
-    ANSWER_ID,
     IMAGE_ID,
     ROUND_ID,
     TASK_ID,
@@ -12,11 +12,11 @@ from annotation_platform.schema.tables.shared import (
 from annotation_platform.schema.tables.table import Table, count, number, states, text, time
 
 
-class Annotations(Table, name="answers"):
+class Annotations(Table, name="annotations"):
     """Every answer ever seen in a round, counted or not: what people are paid by."""
 
     round_id = ROUND_ID
-    answer_id = ANSWER_ID.as_key()
+    annotation_id = ANNOTATION_ID.as_key()
     task_id = TASK_ID
     image_id = IMAGE_ID
     place = count("the copy that was answered", low=None)

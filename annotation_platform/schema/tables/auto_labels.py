@@ -30,6 +30,6 @@ class AutoLabels(Table, name="auto_labels"):
     y2 = Y2
     geometry = GEOMETRY
     score = number("probability that it is right", 0, 1)
-    confidence = number("of its picture, by which it was accepted")
-    seen_again = flag("whether its picture was drawn to be asked about all the same, blind")
+    confidence = number("of its image, by which it was accepted")
+    seen_again = flag("whether its image was drawn to be asked about all the same, blind")
     weights_sha256 = text("digest of the weights that proposed it", pattern=SHA256)

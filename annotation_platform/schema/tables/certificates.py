@@ -14,25 +14,25 @@ class Certificates(Table, name="certificates"):
     alpha = number("share of wrong and missed labels that is allowed", 0, 1)
     delta = number("chance of certifying more than that", 0, 1)
     bound = number("upper bound of the share that the audit showed", 0, 1)
-    threshold = number("least confidence of an accepted picture")
-    most_labels = number("pictures with more are not accepted", 0)
-    audited_pictures = count("pictures drawn at random and labelled blind")
-    accepted_pictures = count("of the audited ones, those that would be accepted")
+    threshold = number("least confidence of an accepted image")
+    most_labels = number("images with more are not accepted", 0)
+    audited_images = count("images drawn at random and labelled blind")
+    accepted_images = count("of the audited ones, those that would be accepted")
     accepted_labels = count("labels of those")
     errors = count("wrong and missed among them")
     share = number("of the proposed labels, expected to be accepted", 0, 1)
-    seconds_saved = number("of people's time; of pictures seen again none is", 0, unit="seconds")
+    seconds_saved = number("of people's time; of images seen again none is", 0, unit="seconds")
     weights_sha256 = text("the model it holds for; empty: it proposed nothing")
     profile = text("how the model was run")
     calibration = text("digest of what turns its scores into probabilities; empty: none")
 
 
 class Reaudits(Table, name="reaudits"):
-    """What people found since in pictures accepted without a person, by certificate."""
+    """What people found since in images accepted without a person, by certificate."""
 
     round_id = ROUND_ID.as_key()
     certified_round = text("the round of the certificate", pattern=ROUND, key=True)
-    pictures = count("accepted pictures drawn by lot since and labelled blind")
+    images = count("accepted images drawn by lot since and labelled blind")
     labels = count("accepted labels of those")
     errors = count("wrong and missed among them")
     alpha = number("share that the certificate allows", 0, 1)

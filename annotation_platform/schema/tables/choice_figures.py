@@ -5,16 +5,16 @@ from annotation_platform.schema.tables.table import Table, count, number, text
 
 
 class ChoiceFigures(Table, name="choice_figures"):
-    """How well a round's classifier does on the test pictures with a choice, by class."""
+    """How well a round's classifier does on the test images with a choice, by class."""
 
     round_id = ROUND_ID
     class_name = text("class; empty: all of them", key=True)
     weights_sha256 = text("the classifier", pattern=SHA256)
-    images = count("test pictures with a choice")
+    images = count("test images with a choice")
     chosen = count("those of which people chose the class; of all: their choices")
     proposed = count("those for which it is proposed")
     right = count("both")
-    accuracy = number("right by chosen; of all: pictures whose choices are all right", 0, 1)
+    accuracy = number("right by chosen; of all: images whose choices are all right", 0, 1)
     accuracy_low = number("lower end of its 95 % interval", 0, 1)
     accuracy_high = number("upper end of its 95 % interval", 0, 1)
     f1 = number("2 right / (proposed + chosen), 0 to 1", 0, 1)

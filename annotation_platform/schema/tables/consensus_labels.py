@@ -1,7 +1,7 @@
 """Labels that several annotations resolve to."""
 
 from annotation_platform.schema.tables.shared import (
-    ANSWERS_ON_IMAGE,
+    ANNOTATIONS_ON_IMAGE,
     CLASS_NAME,
     GEOMETRY,
     IMAGE_ID,
@@ -33,7 +33,7 @@ class ConsensusLabels(Table, name="consensus_labels"):
     y2 = Y2
     geometry = GEOMETRY
     support = SUPPORT
-    answers = ANSWERS_ON_IMAGE
+    annotations = ANNOTATIONS_ON_IMAGE
     class_agreement = number("share of supporters who chose the class", 0, 1)
     mean_iou = number("mean IoU of the supporters' boxes with the fused one", 0, 1)
     disputed = flag("settled by rule against somebody's vote")

@@ -5,7 +5,7 @@ from annotation_platform.schema.tables.table import Table, count, number, text
 
 
 class BatchDrift(Table, name="batch_drift"):
-    """One row per feature in which a round's pictures were compared with what is known."""
+    """One row per feature in which a round's images were compared with what is known."""
 
     round_id = ROUND_ID
     feature = text("what was compared, see curation/drift.py", key=True)

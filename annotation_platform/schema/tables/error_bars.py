@@ -13,13 +13,13 @@ class ErrorBars(Table, name="error_bars"):
         "whose labels it speaks of: people, auto, or where they came along from", key=True
     )
     design = text(
-        "labels drawn one by one, whole pictures, or the bound of a certificate",
-        one_of=["labels", "pictures", "certificate"],
+        "labels drawn one by one, whole images, or the bound of a certificate",
+        one_of=["labels", "images", "certificate"],
         key=True,
     )
     labels = count("labels that it speaks of")
     audited = count("labels that were looked at")
-    pictures = count("pictures that were looked at; 0 where labels were drawn")
+    images = count("images that were looked at; 0 where labels were drawn")
     wrong = count("of the audited, found to be wrong")
     rate = number("estimated share of wrong labels", 0, 1)
     low = number("lower end of its interval", 0, 1)

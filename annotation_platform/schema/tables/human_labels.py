@@ -1,8 +1,8 @@
 """Labels of counted annotations."""
 
 from annotation_platform.schema.tables.shared import (
+    ANNOTATION_ID,
     ANNOTATOR,
-    ANSWER_ID,
     CLASS_NAME,
     GEOMETRY,
     IMAGE_ID,
@@ -20,13 +20,13 @@ from annotation_platform.schema.tables.table import Table, count, flag, number, 
 
 
 class HumanLabels(Table, name="human_labels"):
-    """What people said: one row per label of each counted answer, from the answers ledger."""
+    """What people said: one row per label of each counted answer, from the annotation ledger."""
 
     round_id = ROUND_ID
     task_id = TASK_ID
     image_id = IMAGE_ID
     place = count("the copy that was answered", low=1)
-    answer_id = ANSWER_ID
+    annotation_id = ANNOTATION_ID
     revision = text("digest of this state of the answer", pattern=SHA256)
     annotator = ANNOTATOR
     label_id = text("answer and running number", key=True)

@@ -9,7 +9,7 @@ class ModelAgreement(Table, name="model_agreement"):
 
     round_id = ROUND_ID
     class_name = text("class; empty: all of them", key=True)
-    answers = text("consensus, or blind: given without seeing proposals", key=True)
+    annotations = text("consensus, or blind: given without seeing proposals", key=True)
     images = count("images compared")
     proposals = count("shown boxes")
     labels = count("boxes that people settled on")

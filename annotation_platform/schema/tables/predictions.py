@@ -40,7 +40,7 @@ class _PredictedImages(Table):
     weights = text("digests of all weights that looked, newest first, by comma")
     profile = text("how thoroughly: name and start of the digest")
     calibration = text("digest of what made score of raw_score; empty: they are equal")
-    passes = count("looks of a network at the picture or a part of it")
+    passes = count("looks of a network at the image or a part of it")
     proposals = count("its rows: boxes, where none is an answer like any other, and choices")
     dropped = count("outputs left out because they were no numbers")
     seconds = number("of a clock, decoding included", 0, unit="seconds")
@@ -52,12 +52,12 @@ class ModelPredictions(_Predictions, name="model_predictions"):
 
 
 class PredictedImages(_PredictedImages, name="predicted_images"):
-    """One row per picture that the promoted model looked at, with or without a proposal."""
+    """One row per image that the promoted model looked at, with or without a proposal."""
 
 
 class HeldOutPredictions(_Predictions, name="held_out_predictions"):
-    """What the model of a round's proposals sees in pictures whose labels no model learned from."""
+    """What the model of a round's proposals sees in images whose labels no model learned from."""
 
 
 class HeldOutImages(_PredictedImages, name="held_out_images"):
-    """One row per picture of the val and test splits that it looked at for that."""
+    """One row per image of the val and test splits that it looked at for that."""

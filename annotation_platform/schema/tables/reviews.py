@@ -1,7 +1,7 @@
 """What reviewers are asked, and the labels after their decisions."""
 
 from annotation_platform.schema.tables.shared import (
-    ANSWERS_ON_IMAGE,
+    ANNOTATIONS_ON_IMAGE,
     BACKEND_TASK,
     CLASS_NAME,
     GEOMETRY,
@@ -49,7 +49,7 @@ class ReviewedLabels(Table, name="reviewed_labels"):
     y2 = Y2
     geometry = GEOMETRY
     support = SUPPORT
-    answers = ANSWERS_ON_IMAGE
+    annotations = ANNOTATIONS_ON_IMAGE
     decision = states("undisputed, or what became of the dispute", ReviewDecision)
     decided_by = text("pseudonym of the reviewer; empty: a rule, or nobody yet")
     comment = text("what the reviewer wrote; or what keeps the image out")

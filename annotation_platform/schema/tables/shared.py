@@ -42,7 +42,7 @@ class Purpose(StrEnum):
 class TaskState(StrEnum):
     """How far a task is; ``left``: its round was closed before it was complete."""
 
-    ANSWERED = "answered"
+    ANNOTATED = "answered"
     WAITING = "waiting"
     LEFT = "left"
     CANCELLED = "cancelled"
@@ -119,23 +119,23 @@ IMAGE_ID = text("SHA-256 of the landed bytes", pattern=SHA256)
 LANDED_IMAGE_ID = optional_text(
     "SHA-256 of the landed bytes; missing if unreadable", pattern=SHA256
 )
-SOURCE_KEY = text("name under the landing place, as it landed")
+SOURCE_KEY = text("name under the landing zone, as it landed")
 STAMP = text("tells two contents under one name apart")
 TASK_ID = text("round, step and image")
 PURPOSE = states("label, or gold: the answer is known", Purpose)
 ANNOTATOR = text("pseudonym")
-ANSWER_ID = text("back end and annotation id")
+ANNOTATION_ID = text("back end and annotation id")
 BACKEND_TASK = text("the task's id over there")
 LABEL_ID = text("image and running number")
 SHAPE = text("what the label is, see schema/shapes", one_of=SHAPES)
 CLASS_NAME = optional_text("class, missing where shape is none or unsure")
-X1 = number("left edge of the enclosing box, pixels of the stored picture", unit="pixels")
-Y1 = number("top edge, pixels of the stored picture", unit="pixels")
-X2 = number("right edge, pixels of the stored picture", unit="pixels")
-Y2 = number("bottom edge, pixels of the stored picture", unit="pixels")
+X1 = number("left edge of the enclosing box, pixels of the stored image", unit="pixels")
+Y1 = number("top edge, pixels of the stored image", unit="pixels")
+X2 = number("right edge, pixels of the stored image", unit="pixels")
+Y2 = number("bottom edge, pixels of the stored image", unit="pixels")
 GEOMETRY = text("what the box does not say, see schema/shapes; or empty")
 SUPPORT = count("annotators who say so: saw the object, or saw nothing")
-ANSWERS_ON_IMAGE = count("counted answers on the image")
+ANNOTATIONS_ON_IMAGE = count("counted answers on the image")
 SPLIT = states("train, val or test", Split)
 EFFECT = number("how far apart the two are, 0 to 1", 0, 1)
 P_VALUE = number("how likely chance alone makes that much", 0, 1)

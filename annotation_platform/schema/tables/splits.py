@@ -9,6 +9,6 @@ class Splits(Table, name="splits"):
 
     round_id = ROUND_ID
     key = text(
-        "image, group of look-alikes, or digest of a value they share", pattern=SHA256, key=True
+        "image, group of near-duplicates, or digest of a value they share", pattern=SHA256, key=True
     )
     split = SPLIT

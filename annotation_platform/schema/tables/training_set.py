@@ -33,9 +33,9 @@ class TrainingSet(Table, name="training_set"):
     round_id = ROUND_ID
     image_id = IMAGE_ID
     split = SPLIT
-    group_id = text("group of look-alikes: one split only", pattern=SHA256)
-    width = count("pixels of the stored picture", unit="pixels")
-    height = count("pixels of the stored picture", unit="pixels")
+    group_id = text("group of near-duplicates: one split only", pattern=SHA256)
+    width = count("pixels of the stored image", unit="pixels")
+    height = count("pixels of the stored image", unit="pixels")
     extension = text("true file extension of the stored bytes, without the dot")
     stored_md5 = text("MD5 of the stored bytes: the name DVC knows them by", pattern=MD5)
     stored_bytes = count("size of the stored bytes", unit="bytes")
@@ -50,7 +50,7 @@ class TrainingSet(Table, name="training_set"):
     class_id = Column("Int64", "id of the class", nullable=True, low=0)
     origin = text("people, auto, or where the labels that came with the image are from")
     support = count("annotators who saw this object; 0 if it came with the image")
-    answers = count("counted answers on the image; 0 if its labels came with it")
+    annotations = count("counted answers on the image; 0 if its labels came with it")
     source = SOURCE
     captured_at = CAPTURED_AT
     latitude = LATITUDE

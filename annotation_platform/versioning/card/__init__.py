@@ -1,7 +1,7 @@
 """The card of a version: what is in it, how far it can be trusted, and what it should not be for.
 
 Facts about content only: no times, no version number. ``facts.py`` counts, ``limits.py`` judges,
-``examples.py`` chooses pictures, ``charts.py`` draws, ``render.py`` writes the files.
+``examples.py`` chooses images, ``charts.py`` draws, ``render.py`` writes the files.
 """
 
 from annotation_platform.versioning.card.facts import FolderFacts

@@ -59,7 +59,7 @@ class Chart:
 
 def draw_charts(facts: FolderFacts) -> list[Chart]:
     """Return the charts of a card, each by split; nothing to count gives an empty one."""
-    sizes, pictures = facts.box_sizes, facts.picture_sizes
+    sizes, images = facts.box_sizes, facts.image_sizes
     return [
         Chart("classes", "Labels by class", _classes_note(facts), _bars(facts.classes)),
         _histogram(
@@ -87,11 +87,11 @@ def draw_charts(facts: FolderFacts) -> list[Chart]:
             centred=True,
         ),
         _histogram(
-            "pictures",
-            "Size of pictures",
+            "images",
+            "Size of images",
             "The root of width × height in pixels, logarithmic.",
-            pictures,
-            _powers(pictures),
+            images,
+            _powers(images),
         ),
     ]
 

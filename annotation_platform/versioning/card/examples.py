@@ -1,4 +1,4 @@
-"""Example pictures: which, and what is drawn over them. No picture is opened."""
+"""Example images: which, and what is drawn over them. No image is opened."""
 
 import math
 from collections import Counter
@@ -19,14 +19,14 @@ from annotation_platform.versioning.card.facts import Rows
 PER_SPLIT = 2
 MOST_EXAMPLES = 12
 MOST_DRAWN = 80
-"""Regions drawn on a picture, the largest first: more hide each other and the picture."""
+"""Regions drawn on an image, the largest first: more hide each other and the image."""
 MOST_NAMED = 10
 """Regions that are drawn with their name; where there are more, the legend has to do."""
 
 LONGEST_NAME = 24
-"""Columns of a name on a picture."""
+"""Columns of a name on an image."""
 
-_LETTERS, _LETTER_WIDTH = 24, 0.62  # letters to a picture's width if they were square; as they are
+_LETTERS, _LETTER_WIDTH = 24, 0.62  # letters to an image's width if they were square; as they are
 _NEEDED = [
     *("image_id", "split", "extension", "width", "height"),
     *("shape", "class_name", "x1", "y1", "x2", "y2", "geometry"),
@@ -37,7 +37,7 @@ _STRIPES = 120
 
 @dataclass(frozen=True)
 class Mark:
-    """A region in the pixels of the picture: an SVG path or a point, and its name above it."""
+    """A region in the pixels of the image: an SVG path or a point, and its name above it."""
 
     name: str
     color: str
@@ -45,13 +45,13 @@ class Mark:
     is_mask: bool  # its path is no outline
     x: float
     y: float
-    name_x: float  # so that the name ends within the picture
+    name_x: float  # so that the name ends within the image
     name_y: float
 
 
 @dataclass(frozen=True)
 class Example:
-    """A picture of the version, what is drawn over it, and how often it shows each class."""
+    """An image of the version, what is drawn over it, and how often it shows each class."""
 
     path: str  # within the folder
     image_id: str
@@ -60,16 +60,16 @@ class Example:
     height: int
     marks: tuple[Mark, ...]
     regions: int
-    letter: float  # size of the names' letters, in pixels of the picture
+    letter: float  # size of the names' letters, in pixels of the image
     legend: tuple[tuple[str, str, int], ...]  # class, colour, labels
-    choices: tuple[str, ...]  # what is said of the whole picture
+    choices: tuple[str, ...]  # what is said of the whole image
 
 
 def choose_examples(rows: Rows, ontology: Ontology) -> list[Example]:
-    """Return a dozen pictures at most, by split: some of each, and of every class that is rare.
+    """Return a dozen images at most, by split: some of each, and of every class that is rare.
 
-    Ids are SHA-256 digests, so the smallest of them is a picture at random, and stays the choice
-    until one with a smaller id arrives. Classes that are shown already need no picture of their
+    Ids are SHA-256 digests, so the smallest of them is an image at random, and stays the choice
+    until one with a smaller id arrives. Classes that are shown already need no image of their
     own. Images without any label are no examples.
     """
     has_class = rows.class_place >= 0

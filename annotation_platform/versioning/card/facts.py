@@ -28,7 +28,7 @@ _OF_IMAGES = [
     *("image_id", "split", "group_id", "extension", "width", "height", "round_id", "origin"),
     *("source", "device", "licence", "consent", "captured_at", "latitude", "longitude"),
 ]
-_MOST_ANSWERS = 63
+_MOST_ANNOTATIONS = 63
 _LARGEST_PIXELS = 40
 _WIDEST = 8
 Codes = npt.NDArray[np.int64]
@@ -43,7 +43,7 @@ class Agreement:
     mean_share: float  # of the annotators of those who saw them; 0 if there are none
     unanimous: int  # of those, seen by everybody
     minority: int  # of those, seen by half of them or fewer
-    one_answer: int  # labels on images that one person answered
+    one_annotation: int  # labels on images that one person answered
     unseen: int  # labels that came with their image and that nobody was asked about
 
 
@@ -84,7 +84,7 @@ class FolderFacts:
     images: dict[str, int]  # by split
     empty_images: dict[str, int]  # by split: those without a box
     unlabelled_images: dict[str, int]  # by split: those without any label
-    groups: dict[str, int]  # by split: groups of look-alikes
+    groups: dict[str, int]  # by split: groups of near-duplicates
     classes: tuple[ClassFacts, ...]  # ordered by id
     shapes: dict[str, int]  # labels by what they are
     median_box: tuple[float, float]  # width, height
@@ -92,7 +92,7 @@ class FolderFacts:
     box_sizes: Histogram  # by the root of the area, in pixels
     box_aspects: Histogram  # by width / height
     labels_per_image: Histogram
-    picture_sizes: Histogram  # by the root of the pixels
+    image_sizes: Histogram  # by the root of the pixels
     common_sizes: tuple[tuple[int, int, int], ...]  # width, height, images: the most frequent
     agreement: Agreement
     sources: tuple[Source, ...]  # the most frequent, at most MOST_SOURCES
@@ -183,7 +183,7 @@ def folder_facts(rows: Rows, ontology: Ontology, audits: Mapping[str, int]) -> F
         box_sizes=_roots(areas, box_split),
         box_aspects=_aspects(width, height, box_split),
         labels_per_image=_doublings(labels, split),
-        picture_sizes=_roots(pixels, split),
+        image_sizes=_roots(pixels, split),
         common_sizes=_common_sizes(rows.images),
         agreement=_total(agreement),
         sources=sources,
@@ -254,13 +254,13 @@ def _classes(
 def _agreement(rows: Rows) -> npt.NDArray[np.float64]:
     """Return ``(6, classes)``: what ``Agreement`` says, with the sum instead of the mean share."""
     chosen = rows.class_place >= 0
-    size = _MOST_ANSWERS + 1
+    size = _MOST_ANNOTATIONS + 1
     # More answers than that are nobody's policy, and count as that many.
-    answers, support = (
-        np.minimum(rows.frame[name].to_numpy()[chosen], _MOST_ANSWERS)
-        for name in ("answers", "support")
+    annotations, support = (
+        np.minimum(rows.frame[name].to_numpy()[chosen], _MOST_ANNOTATIONS)
+        for name in ("annotations", "support")
     )
-    cells = (rows.class_place[chosen] * size + answers) * size + support
+    cells = (rows.class_place[chosen] * size + annotations) * size + support
     counts = np.bincount(cells, minlength=rows.classes * size * size)
     counts = counts.reshape(rows.classes, size, size)
     of, seen = np.arange(size)[:, None], np.arange(size)[None, :]

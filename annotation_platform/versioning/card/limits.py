@@ -20,7 +20,7 @@ SMALL_SHARE = 0.4
 LITTLE_AGREEMENT = 0.8
 """Mean share of annotators who saw a label below which it is in doubt what is to be labelled."""
 ALIKE_SHARE = 0.9
-"""Groups of look-alikes by images of a held-out split below which it counts for less."""
+"""Groups of near-duplicates by images of a held-out split below which it counts for less."""
 _NAMED, _LONGEST = 8, 40
 
 
@@ -39,7 +39,7 @@ def known_limits(facts: FolderFacts) -> list[Limit]:
         *_of_splits(facts),
         *_of_classes(facts),
         *_of_boxes(facts),
-        *_of_answers(facts),
+        *_of_annotations(facts),
         *_of_sources(facts),
         *_of_audit(facts),
     ]
@@ -60,7 +60,7 @@ def _of_splits(facts: FolderFacts) -> Iterator[Limit]:
                 f"look_alikes_{split}",
                 groups,
                 f"The {_count(images, 'image')} of {split} are {_count(groups, 'group')} of "
-                "look-alikes: they measure as little as that.",
+                "near-duplicates: they measure as little as that.",
             )
     empty, images = sum(facts.unlabelled_images.values()), sum(facts.images.values())
     if empty:
@@ -114,17 +114,18 @@ def _of_boxes(facts: FolderFacts) -> Iterator[Limit]:
             "small_boxes",
             small,
             f"{_count(small, 'box', 'boxes')} ({_share(small, boxes)}) smaller than 32 × 32 "
-            "pixels: detectors that reduce pictures lose them.",
+            "pixels: detectors that reduce images lose them.",
         )
 
 
-def _of_answers(facts: FolderFacts) -> Iterator[Limit]:
+def _of_annotations(facts: FolderFacts) -> Iterator[Limit]:
     agreement, labels = facts.agreement, sum(facts.labels.values())
-    if agreement.one_answer:
+    if agreement.one_annotation:
         yield Limit(
-            "labels_of_one_answer",
-            agreement.one_answer,
-            f"{_count(agreement.one_answer, 'label')} ({_share(agreement.one_answer, labels)}) "
+            "labels_of_one_annotation",
+            agreement.one_annotation,
+            f"{_count(agreement.one_annotation, 'label')} "
+            f"({_share(agreement.one_annotation, labels)}) "
             "from a single answer: nobody else has looked, and agreement says nothing of them.",
         )
     if agreement.unseen:

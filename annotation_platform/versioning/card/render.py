@@ -48,7 +48,7 @@ def render_card(
     """Return the card of a training set.
 
     Its files are ``card.json``, ``README.md``, ``card.html`` and the charts that the README shows,
-    under ``card/``. Pictures are shown where they lie in the folder. Equal training sets give equal
+    under ``card/``. Images are shown where they lie in the folder. Equal training sets give equal
     bytes; whatever people named is escaped.
 
     Args:
@@ -97,8 +97,8 @@ def _card_json(
         "box_sizes": _histogram_json(facts.box_sizes),
         "box_aspects": _histogram_json(facts.box_aspects),
         "labels_per_image": _histogram_json(facts.labels_per_image),
-        "picture_sizes": _histogram_json(facts.picture_sizes),
-        "common_picture_sizes": [
+        "image_sizes": _histogram_json(facts.image_sizes),
+        "common_image_sizes": [
             {"width": width, "height": height, "images": images}
             for width, height, images in facts.common_sizes
         ],
@@ -173,7 +173,7 @@ def _readme(
     images, boxes = sum(facts.images.values()), sum(facts.boxes.values())
     width, height = facts.median_box
     sizes = ", ".join(f"{count} {size}" for size, count in facts.boxes_by_size.items())
-    pictures = {chart.name: f"![{chart.title}](card/{chart.name}.svg)" for chart in charts}
+    chart_images = {chart.name: f"![{chart.title}](card/{chart.name}.svg)" for chart in charts}
     return "\n".join(
         [
             f"# {markdown(name)}",
@@ -196,7 +196,7 @@ def _readme(
                         "images": facts.images,
                         "without a box": facts.empty_images,
                         "without any label": facts.unlabelled_images,
-                        "groups of look-alikes": facts.groups,
+                        "groups of near-duplicates": facts.groups,
                         "boxes": facts.boxes,
                         "labels": facts.labels,
                     }.items()
@@ -208,7 +208,7 @@ def _readme(
             "",
             "## Classes",
             "",
-            pictures["classes"],
+            chart_images["classes"],
             "",
             *_table(
                 ["id", "class", *SPLITS, "all", "agreement"],
@@ -227,13 +227,13 @@ def _readme(
             "Labels by split. Agreement: of the people who answered an image, the share who saw a "
             "label of it, where two or more answered.",
             "",
-            "## Boxes and pictures",
+            "## Boxes and images",
             "",
             f"Median box {width:g} × {height:g} pixels; {sizes} (below 32², below 96², above).",
             "",
-            *(pictures[each] for each in ("sizes", "aspects", "per-image", "pictures")),
+            *(chart_images[each] for each in ("sizes", "aspects", "per-image", "images")),
             "",
-            "Pictures: "
+            "Images: "
             + ", ".join(f"{w} × {h} ({count})" for w, h, count in facts.common_sizes)
             + (" are the commonest sizes." if len(facts.common_sizes) > 1 else "."),
             "",
@@ -241,7 +241,7 @@ def _readme(
             "",
             *_table(
                 ["labels", "number"],
-                [[title, count] for title, count in _answers(facts.agreement).items()],
+                [[title, count] for title, count in _annotations(facts.agreement).items()],
             ),
             "",
             "## Sources, licence and consent",
@@ -304,8 +304,8 @@ def _examples(examples: Sequence[Example]) -> list[str]:
     order = sorted(range(len(examples)), key=lambda at: _nth_of_split(examples, at))
     chosen = [examples[at] for at in sorted(order[:_README_EXAMPLES])]
     # Ids, splits and extensions hold nothing that would need escaping.
-    pictures = [f'<img src="{one.path}" alt="{one.split}" height="150">' for one in chosen]
-    return [" ".join(pictures), ""]
+    chart_images = [f'<img src="{one.path}" alt="{one.split}" height="150">' for one in chosen]
+    return [" ".join(chart_images), ""]
 
 
 def _nth_of_split(examples: Sequence[Example], at: int) -> int:
@@ -321,13 +321,13 @@ def _agreed(agreement: Agreement) -> str:
     return percent(agreement.mean_share, 1.0) if agreement.asked else "–"
 
 
-def _answers(agreement: Agreement) -> dict[str, object]:
+def _annotations(agreement: Agreement) -> dict[str, object]:
     return {
         "on images that two or more people answered": agreement.asked,
         "of those, seen by everybody": agreement.unanimous,
         "of those, seen by half of them or fewer": agreement.minority,
         "mean share of people who saw them": _agreed(agreement),
-        "from a single answer": agreement.one_answer,
+        "from a single answer": agreement.one_annotation,
         "came with their image, nobody was asked": agreement.unseen,
     }
 

@@ -44,7 +44,7 @@ def human_labels(round_id, said, *, purpose="label", guideline="0" * 64, seconds
             "task_id": task_of(round_id, name),
             "image_id": image_of(name),
             "place": place,
-            "answer_id": f"{name}/{person}",
+            "annotation_id": f"{name}/{person}",
             "revision": "0" * 64,
             "annotator": person,
             "label_id": f"{round_id}/{name}/{person}:{number}",
@@ -84,7 +84,7 @@ class Past:
         self._write(round_id, "human_labels", labels)
         self._write(round_id, "consensus_labels", merged.labels)
         self._write(round_id, "conflicts", merged.conflicts)
-        self._write(round_id, "cleaned_images", _pictures(round_id, [*said, *(gold or {})]))
+        self._write(round_id, "cleaned_images", _images(round_id, [*said, *(gold or {})]))
         return merged
 
     def land_known(self, round_id, truth, *, origin="expert"):
@@ -102,7 +102,7 @@ class Past:
             {
                 "task_id": task_of(round_id, name),
                 "support": 1,
-                "answers": 1,
+                "annotations": 1,
                 "decision": decision,
                 "decided_by": "",
                 "comment": "",
@@ -147,7 +147,7 @@ def _label(round_id, name, number, label):
     }
 
 
-def _pictures(round_id, names):
+def _images(round_id, names):
     texts = ["reason", "joins", "flags"]
     rows = [
         {

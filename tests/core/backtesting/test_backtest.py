@@ -11,7 +11,7 @@ from annotation_platform.backtesting.backtest import backtest
 from annotation_platform.backtesting.record import Record
 from annotation_platform.backtesting.truth import COLUMNS
 from annotation_platform.errors import DataError
-from annotation_platform.policy import ConsensusPolicy, LabelingPolicy, Params, ReviewPolicy
+from annotation_platform.policy import ConsensusPolicy, LabelingPolicy, Policy, ReviewPolicy
 from annotation_platform.schema.shapes import NOTHING, Label
 from benchmarks.backtest import choices_record, halvings
 from tests.core.backtesting.past import CAT, DOG, ONE, ONTOLOGY, human_labels, image_of
@@ -19,7 +19,7 @@ from tests.core.backtesting.past import CAT, DOG, ONE, ONTOLOGY, human_labels, i
 FAR = Label.box("cat", 200, 100, 260, 180)
 
 
-def crowd(tasks, answers, skill, seed=0):
+def crowd(tasks, annotations, skill, seed=0):
     """Return a record of people who are each right with the same chance about day or night."""
     rng = np.random.default_rng(seed)
     true = rng.choice(["day", "night"], tasks)
@@ -27,7 +27,7 @@ def crowd(tasks, answers, skill, seed=0):
     rows = [
         (f"t{task:04d}", f"p{person}", name if rng.random() < skill else other[name])
         for task, name in enumerate(true)
-        for person in range(answers)
+        for person in range(annotations)
     ]
     said = pd.DataFrame(rows, columns=["task", "worker", "label"])
     return choices_record(said, pd.Series(true, index=[f"t{task:04d}" for task in range(tasks)]))
@@ -55,12 +55,12 @@ def drawn(said, truth, *, gold=None):
 
 
 def policy(record, **labeling):
-    return Params(ontology=record.ontology, labeling=LabelingPolicy(**labeling))
+    return Policy(ontology=record.ontology, labeling=LabelingPolicy(**labeling))
 
 
-def test_the_accuracy_of_three_answers_of_independent_people_is_the_binomials():
+def test_the_accuracy_of_three_annotations_of_independent_people_is_the_binomials():
     record = crowd(600, 5, 0.75)
-    found = backtest(record, policy(record), policy(record, answers_per_task=3), draws=10)
+    found = backtest(record, policy(record), policy(record, annotations_per_task=3), draws=10)
     figure = found.figures["choices_right"]
     three, five = (
         0.75**3 + 3 * 0.75**2 * 0.25,
@@ -82,20 +82,22 @@ def test_the_interval_of_the_prediction_covers_what_is_true_of_the_crowd():
     covered = []
     for seed in range(40):
         record = crowd(60, 5, 0.7, seed)
-        found = backtest(record, policy(record), policy(record, answers_per_task=3), draws=3)
+        found = backtest(record, policy(record), policy(record, annotations_per_task=3), draws=3)
         estimate = found.figures["choices_right"].policy
         covered.append(estimate.low <= three <= estimate.high)
     # Of 40 at 95 % fewer than 34 are one in 300.
     assert sum(covered) >= 34
 
 
-def test_answers_seconds_and_cost_are_of_all_images():
+def test_annotations_seconds_and_cost_are_of_all_images():
     record = crowd(50, 5, 0.8)
-    asked = policy(record, answers_per_task=3)
+    asked = policy(record, annotations_per_task=3)
     found = backtest(record, policy(record), asked, draws=3, price_per_hour=36.0)
-    answers, seconds, cost = (found.figures[name] for name in ("answers", "seconds", "cost"))
-    assert (answers.recorded.value, answers.policy.value) == (250, 150)
-    assert answers.policy.low == answers.policy.high == 150
+    annotations, seconds, cost = (
+        found.figures[name] for name in ("annotations", "seconds", "cost")
+    )
+    assert (annotations.recorded.value, annotations.policy.value) == (250, 150)
+    assert annotations.policy.low == annotations.policy.high == 150
     assert (seconds.recorded.value, seconds.policy.value) == pytest.approx((2500, 1500))
     assert (cost.recorded.value, cost.policy.value) == pytest.approx((25, 15))
     assert cost.difference.value == pytest.approx(-10)
@@ -109,35 +111,35 @@ def test_without_a_price_no_cost_and_without_times_no_seconds_are_told():
         record.images,
         record.ontology,
     )
-    found = backtest(bare, policy(record), policy(record, answers_per_task=2), price_per_hour=9)
+    found = backtest(bare, policy(record), policy(record, annotations_per_task=2), price_per_hour=9)
     assert not {"seconds", "cost"} & set(found.figures)
-    assert found.figures["answers"].policy.value == 40
+    assert found.figures["annotations"].policy.value == 40
 
 
 def test_stopping_at_a_lead_asks_more_about_what_is_hard():
     record = crowd(200, 7, 0.7)
-    asked = policy(record, stop_at_lead=2, most_answers=7)
+    asked = policy(record, stop_at_lead=2, most_annotations=7)
     found = backtest(record, policy(record), asked, draws=5).figures
     # From two on, at most seven: between them, as two of three pairs agree or fewer.
-    assert 400 < found["answers"].policy.value < 1400
-    low, high = found["answers"].policy.low, found["answers"].policy.high
-    assert low < found["answers"].policy.value < high
+    assert 400 < found["annotations"].policy.value < 1400
+    low, high = found["annotations"].policy.low, found["annotations"].policy.high
+    assert low < found["annotations"].policy.value < high
     assert found["choices_right"].policy.value > 0.7
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_seed_others():
     record = crowd(40, 5, 0.7)
     first, again, other = (
-        backtest(record, policy(record), policy(record, answers_per_task=3), draws=3, seed=seed)
+        backtest(record, policy(record), policy(record, annotations_per_task=3), draws=3, seed=seed)
         for seed in (4, 4, 5)
     )
     assert first == again
     assert first.figures != other.figures
 
 
-def test_as_many_answers_as_there_are_give_what_was_recorded():
+def test_as_many_annotations_as_there_are_give_what_was_recorded():
     record = crowd(40, 3, 0.7)
-    found = backtest(record, policy(record), policy(record, answers_per_task=3), draws=3)
+    found = backtest(record, policy(record), policy(record, annotations_per_task=3), draws=3)
     for figure in found.figures.values():
         assert figure.policy.value == pytest.approx(figure.recorded.value)
         assert (figure.difference.low, figure.difference.high) == pytest.approx((0, 0))
@@ -151,21 +153,21 @@ def test_the_word_of_the_disregarded_is_left_out():
     labels = labels.assign(annotator=labels["annotator"].map(names))
     labels["class_name"] = labels["class_name"].mask(labels["annotator"] == spammer, "day")
     spoilt = replace(record, labels=labels)
-    without = Params(
+    without = Policy(
         ontology=record.ontology,
-        labeling=LabelingPolicy(answers_per_task=3),
+        labeling=LabelingPolicy(annotations_per_task=3),
         consensus=ConsensusPolicy(disregarded=(spammer,)),
     )
     found = backtest(spoilt, policy(record), without, method="majority", draws=2)
     alone = replace(record, labels=labels[labels["annotator"] != spammer].reset_index(drop=True))
-    three = policy(record, answers_per_task=3)
+    three = policy(record, annotations_per_task=3)
     wanted = backtest(alone, policy(record), three, method="majority", draws=2)
     assert found.figures["choices_right"].policy == wanted.figures["choices_right"].policy
-    assert found.figures["answers"].recorded.value == 240
-    assert found.figures["answers"].policy.value == 180
+    assert found.figures["annotations"].recorded.value == 240
+    assert found.figures["annotations"].policy.value == 180
     with pytest.raises(DataError, match="needs more answers than were recorded"):
         backtest(spoilt, policy(record), without.model_copy(update={
-            "labeling": LabelingPolicy(answers_per_task=4)}))  # fmt: skip
+            "labeling": LabelingPolicy(annotations_per_task=4)}))  # fmt: skip
 
 
 def test_objects_are_counted_by_f1_with_a_hand_computed_case():
@@ -177,7 +179,7 @@ def test_objects_are_counted_by_f1_with_a_hand_computed_case():
         "e": {"ann": [CAT], "ben": [CAT]},  # nobody knows
     }
     record = drawn(said, {"a": [CAT], "b": [CAT], "c": [CAT], "d": []})
-    found = backtest(record, policy(record), policy(record, answers_per_task=1), draws=2)
+    found = backtest(record, policy(record), policy(record, annotations_per_task=1), draws=2)
     # 2 hits; 1 + 2 + 1 found and 3 true.
     assert found.figures["objects_f1"].recorded.value == pytest.approx(2 * 2 / 7)
     assert found.truth == {"gold": 4}
@@ -190,17 +192,17 @@ def test_images_weigh_by_one_by_the_chance_that_their_truth_is_known():
     record = drawn(said, {"a": [CAT], "b": [CAT]})
     weighed = record.truth.assign(weight=[3.0, 1.0])
     record = Record(record.labels, weighed, record.images, record.ontology)
-    found = backtest(record, policy(record), policy(record, answers_per_task=1), draws=1)
+    found = backtest(record, policy(record), policy(record, annotations_per_task=1), draws=1)
     assert found.figures["objects_f1"].recorded.value == pytest.approx(0.75)
 
 
-def test_known_answers_say_how_good_labels_are_and_cost_nothing():
+def test_known_annotations_say_how_good_labels_are_and_cost_nothing():
     said = {"a": {"ann": [CAT], "ben": [CAT]}}
     gold = {"g": {"ann": [DOG], "ben": [DOG]}}
     record = drawn(said, {"g": [DOG]}, gold=gold)
-    found = backtest(record, policy(record), policy(record, answers_per_task=1), draws=2)
+    found = backtest(record, policy(record), policy(record, annotations_per_task=1), draws=2)
     assert found.images == 1
-    assert found.figures["answers"].recorded.value == 2
+    assert found.figures["annotations"].recorded.value == 2
     assert found.figures["objects_f1"].recorded.value == 1
     # One image shows nothing about others.
     estimate = found.figures["objects_f1"].recorded
@@ -216,9 +218,9 @@ def test_the_review_rule_says_what_is_left_out_or_seen_by_a_reviewer():
         "d": {"ann": [CAT], "ben": [CAT]},
     }
     record = drawn(said, {name: [CAT] for name in said})
-    manual = Params(
+    manual = Policy(
         ontology=ONTOLOGY,
-        labeling=LabelingPolicy(answers_per_task=2),
+        labeling=LabelingPolicy(annotations_per_task=2),
         review=ReviewPolicy(gate="manual"),
     )
     found = backtest(record, policy(record), manual, draws=1).figures
@@ -246,17 +248,17 @@ def test_another_way_to_decide_classes_can_be_asked_for():
     ]
     truth = pd.Series(true, index=[f"t{task:03d}" for task in range(200)])
     record = choices_record(pd.DataFrame(rows, columns=["task", "worker", "label"]), truth)
-    asked = policy(record, answers_per_task=7)
+    asked = policy(record, annotations_per_task=7)
     found = backtest(record, policy(record), asked, method="dawid-skene", draws=1)
     figure = found.figures["choices_right"]
     assert figure.recorded.value < 0.9
     assert figure.policy.value > 0.95
 
 
-def test_more_answers_than_there_are_is_refused_with_what_there_is():
+def test_more_annotations_than_there_are_is_refused_with_what_there_is():
     record = crowd(20, 5, 0.8)
     with pytest.raises(DataError) as refused:
-        backtest(record, policy(record), policy(record, answers_per_task=7))
+        backtest(record, policy(record), policy(record, annotations_per_task=7))
     assert str(refused.value) == (
         "labeling.answers_per_task 7 needs more answers than were recorded on 20 of 20 tasks:"
         " 20 have 5. Ask for 1 to 5."
@@ -265,16 +267,16 @@ def test_more_answers_than_there_are_is_refused_with_what_there_is():
 
 def test_to_ask_on_beyond_what_there_is_is_refused():
     record = crowd(60, 5, 0.6)
-    asked = policy(record, stop_at_lead=3, most_answers=9)
-    with pytest.raises(DataError, match=r"stop_at_lead 3 with most_answers 9 .* up to 5"):
+    asked = policy(record, stop_at_lead=3, most_annotations=9)
+    with pytest.raises(DataError, match=r"stop_at_lead 3 with most_annotations 9 .* up to 5"):
         backtest(record, policy(record), asked, draws=5)
 
 
-def test_a_few_tasks_with_too_few_answers_are_left_out_of_both_and_told():
+def test_a_few_tasks_with_too_few_annotations_are_left_out_of_both_and_told():
     record = crowd(40, 3, 0.8)
-    few = record.labels["answer_id"].isin(["t0000/p1", "t0000/p2"])
+    few = record.labels["annotation_id"].isin(["t0000/p1", "t0000/p2"])
     fewer = Record(record.labels[~few], record.truth, record.images, record.ontology)
-    found = backtest(fewer, policy(record), policy(record, answers_per_task=2), draws=2)
+    found = backtest(fewer, policy(record), policy(record, annotations_per_task=2), draws=2)
     assert found.images == 39
     assert found.notes == ["1 of 40 tasks have too few answers and are left out"]
 
@@ -283,12 +285,12 @@ def test_without_a_truth_nothing_can_be_told():
     record = crowd(10, 3, 0.8)
     blind = Record(record.labels, record.truth.head(0), record.images, record.ontology)
     with pytest.raises(DataError, match="of no image is it known what is true"):
-        backtest(blind, policy(record), policy(record, answers_per_task=2))
+        backtest(blind, policy(record), policy(record, annotations_per_task=2))
 
 
 def test_settings_that_would_have_changed_what_people_said_are_named():
     record = crowd(20, 3, 0.8)
-    other = policy(record, answers_per_task=2, preannotate=False, blind_share=0.5)
+    other = policy(record, annotations_per_task=2, preannotate=False, blind_share=0.5)
     found = backtest(record, policy(record), other, draws=1)
     assert found.notes == [
         "not replayed, the answers are as they were given: labeling.preannotate,"
@@ -298,7 +300,9 @@ def test_settings_that_would_have_changed_what_people_said_are_named():
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["bluebirds", "CF"])
-def test_three_answers_predicted_from_half_a_crowd_are_borne_out_on_the_other_half(public, name):
+def test_three_annotations_predicted_from_half_a_crowd_are_borne_out_on_the_other_half(
+    public, name
+):
     public("crowd")
     found = halvings(name, 3, count=25, draws=3)
     # Of 25 at 95 % fewer than 21 are less than one in 100.

@@ -13,7 +13,7 @@ from tests.core.backtesting.past import ONE, human_labels, task_of
 DAY, NIGHT = Label.choice("day"), Label.choice("night")
 
 
-def answered(said, *, later=()):
+def annotated(said, *, later=()):
     """Return labels of choices, ``{image: "dnd"}``; those of people in ``later`` came in wave 1."""
     names = {"d": DAY, "n": NIGHT}
     labels = human_labels(
@@ -28,14 +28,14 @@ def answered(said, *, later=()):
 
 def people_of(draws, draw):
     """Return who was drawn, by image."""
-    chosen = draws.answers[draw.chosen]
+    chosen = draws.annotations[draw.chosen]
     return {
         task: frozenset(rows["annotator"]) for task, rows in chosen.groupby("task_id", sort=True)
     }
 
 
-def test_every_pair_of_three_answers_is_drawn_as_often():
-    draws = Draws(answered({"a": "ddn"}), LabelingPolicy(answers_per_task=2), {})
+def test_every_pair_of_three_annotations_is_drawn_as_often():
+    draws = Draws(annotated({"a": "ddn"}), LabelingPolicy(annotations_per_task=2), {})
     rng = np.random.default_rng(0)
     seen = Counter(people_of(draws, draws.draw(rng))[task_of(ONE, "a")] for _ in range(900))
     assert set(map(len, seen)) == {2}
@@ -45,25 +45,25 @@ def test_every_pair_of_three_answers_is_drawn_as_often():
 
 
 def test_later_waves_are_drawn_after_the_first_one():
-    labels = answered({"a": "ddnnd"}, later=["p0", "p1"])
-    draws = Draws(labels, LabelingPolicy(answers_per_task=4), {})
+    labels = annotated({"a": "ddnnd"}, later=["p0", "p1"])
+    draws = Draws(labels, LabelingPolicy(annotations_per_task=4), {})
     rng = np.random.default_rng(0)
     seen = {people_of(draws, draws.draw(rng))[task_of(ONE, "a")] for _ in range(50)}
     assert seen == {frozenset({"p2", "p3", "p4", last}) for last in ("p0", "p1")}
 
 
-def test_a_task_with_too_few_answers_has_all_of_them_and_is_short():
-    draws = Draws(answered({"a": "dd", "b": "ddd"}), LabelingPolicy(answers_per_task=3), {})
+def test_a_task_with_too_few_annotations_has_all_of_them_and_is_short():
+    draws = Draws(annotated({"a": "dd", "b": "ddd"}), LabelingPolicy(annotations_per_task=3), {})
     draw = draws.draw(np.random.default_rng(0))
     short = dict(zip(draws.tasks, draw.short, strict=True))
     assert short == {task_of(ONE, "a"): True, task_of(ONE, "b"): False}
     assert draw.chosen.all()
 
 
-def test_more_answers_are_asked_for_where_a_class_is_proposed():
-    policy = LabelingPolicy(answers_per_task=1, answers_by_class={"day": 3})
+def test_more_annotations_are_asked_for_where_a_class_is_proposed():
+    policy = LabelingPolicy(annotations_per_task=1, annotations_by_class={"day": 3})
     proposed = {task_of(ONE, "a"): frozenset({"day"})}
-    draws = Draws(answered({"a": "ddd", "b": "ddd"}), policy, proposed)
+    draws = Draws(annotated({"a": "ddd", "b": "ddd"}), policy, proposed)
     drawn = people_of(draws, draws.draw(np.random.default_rng(0)))
     sizes = {task: len(people) for task, people in drawn.items()}
     assert sizes == {task_of(ONE, "a"): 3, task_of(ONE, "b"): 1}
@@ -80,19 +80,19 @@ def test_more_answers_are_asked_for_where_a_class_is_proposed():
         pytest.param("ddnndn", {2, 4, 6}, False, id="until there are as many as are allowed"),
     ],
 )
-def test_answers_are_asked_for_until_they_lead(votes, sizes, short):
-    policy = LabelingPolicy(stop_at_lead=2, most_answers=6)
-    draws = Draws(answered({"a": votes}), policy, {})
+def test_annotations_are_asked_for_until_they_lead(votes, sizes, short):
+    policy = LabelingPolicy(stop_at_lead=2, most_annotations=6)
+    draws = Draws(annotated({"a": votes}), policy, {})
     rng = np.random.default_rng(0)
     drawn = [draws.draw(rng) for _ in range(100)]
     assert {int(each.chosen.sum()) for each in drawn} == sizes
     assert any(each.short.any() for each in drawn) == short
 
 
-def test_the_rows_of_a_draw_are_whole_answers():
+def test_the_rows_of_a_draw_are_whole_annotations():
     said = {"a": {"ann": [Label.box("cat", 0, 0, 9, 9), DAY], "ben": [NIGHT]}}
     labels = human_labels(ONE, said).assign(wave=0)
-    draws = Draws(labels, LabelingPolicy(answers_per_task=1), {})
+    draws = Draws(labels, LabelingPolicy(annotations_per_task=1), {})
     rng = np.random.default_rng(0)
     sizes = {
         tuple(rows["annotator"]) for rows in (draws.rows(draws.draw(rng).chosen) for _ in range(20))
@@ -101,8 +101,8 @@ def test_the_rows_of_a_draw_are_whole_answers():
 
 
 def test_the_order_of_the_rows_does_not_matter():
-    labels = answered({"a": "ddn", "b": "dnn", "c": "nnn"})
-    policy = LabelingPolicy(answers_per_task=2)
+    labels = annotated({"a": "ddn", "b": "dnn", "c": "nnn"})
+    policy = LabelingPolicy(annotations_per_task=2)
     first, second = (
         people_of(draws, draws.draw(np.random.default_rng(3)))
         for draws in (

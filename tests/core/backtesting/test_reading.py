@@ -9,11 +9,11 @@ from annotation_platform.backtesting.reading import read_record
 from annotation_platform.errors import DataError, NotReadyError
 from annotation_platform.labeling.assignment_plan import Place, PlacePlan
 from annotation_platform.labeling.round_decisions import RoundRecord
-from annotation_platform.policy import LabelingPolicy, Params
+from annotation_platform.policy import LabelingPolicy, Policy
 from tests.core.backtesting.past import CAT, DOG, ONE, ONTOLOGY, TWO, begin, image_of
 
-TODAY = Params(
-    ontology=ONTOLOGY, labeling=LabelingPolicy(answers_per_task=2, gold_origins=("expert",))
+TODAY = Policy(
+    ontology=ONTOLOGY, labeling=LabelingPolicy(annotations_per_task=2, gold_origins=("expert",))
 )
 BOTH_CAT = {"ann": [CAT], "ben": [CAT]}
 
@@ -29,7 +29,7 @@ def truths(record):
     return {(row[0], row[1]): tuple(row[2:]) for row in rows.itertuples(index=False, name=None)}
 
 
-def test_what_the_answers_came_to_is_no_truth(past):
+def test_what_the_annotations_came_to_is_no_truth(past):
     past.merge(ONE, {"a": BOTH_CAT, "b": BOTH_CAT})
     past.review(ONE, {"a": ("undisputed", [CAT]), "b": ("undisputed", [CAT])})
     record = read_record(past.lake, TODAY)
@@ -89,7 +89,7 @@ def test_a_sampled_image_stands_for_all_that_were_not_in_dispute(past):
     assert "seed of the sample" in record.notes[0]
 
 
-def test_answers_that_were_asked_for_since_are_of_later_waves(past):
+def test_annotations_that_were_asked_for_since_are_of_later_waves(past):
     past.merge(ONE, {"a": {"ann": [CAT], "ben": [DOG], "cem": [CAT]}, "b": BOTH_CAT})
     past.land_known(ONE, {"a": [CAT], "b": [CAT]})
     plan = PlacePlan(past.lake.store, ONE)
@@ -107,7 +107,7 @@ def test_answers_that_were_asked_for_since_are_of_later_waves(past):
     known = plan.add(known, further, guideline="", now=now)
     plan.add(known, places("a", 3), guideline="", now=now)
     labels = read_record(past.lake, TODAY).labels
-    waves = dict(zip(labels["answer_id"], labels["wave"], strict=True))
+    waves = dict(zip(labels["annotation_id"], labels["wave"], strict=True))
     assert waves == {
         "round-0001/a/ann": 0,
         "round-0001/a/ben": 1,

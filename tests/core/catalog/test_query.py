@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import annotation_platform
-from annotation_platform.catalog.query import VIEWS, run_query, to_answer
+from annotation_platform.catalog.query import VIEWS, run_query, to_annotation
 from annotation_platform.errors import QueryError, SettingsError
 from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.schema.tables import TABLES, ImageEmbeddings, table_named
@@ -131,14 +131,14 @@ def lake(home):
 
 
 def ask(lake, sql):
-    return to_answer(run_query(lake, sql)).rows
+    return to_annotation(run_query(lake, sql)).rows
 
 
 def test_every_table_is_there_with_its_declared_columns_before_any_round(tmp_path):
     empty = open_lake(tmp_path / "lake", tmp_path / "landing")
     for name, schema in TABLES.items():
-        answer = to_answer(run_query(empty, f"SELECT * FROM {name}"))
-        assert (answer.columns, answer.rows) == (list(schema.columns), [])
+        annotation = to_annotation(run_query(empty, f"SELECT * FROM {name}"))
+        assert (annotation.columns, annotation.rows) == (list(schema.columns), [])
     for name in VIEWS:
         assert ask(empty, f"SELECT count(*) FROM {name}") == [[0]]
     assert not (tmp_path / "lake").exists()
@@ -299,7 +299,7 @@ def test_a_mistake_is_told_in_the_words_of_duckdb(lake):
 @pytest.mark.parametrize(
     "sql", ["SHOW TABLES", "DESCRIBE labels", "SUMMARIZE images", "EXPLAIN FROM labels"]
 )
-def test_the_catalogue_describes_itself(lake, sql):
+def test_the_catalog_describes_itself(lake, sql):
     assert ask(lake, sql)
 
 
@@ -371,7 +371,7 @@ def run(home, *arguments):
     )
 
 
-def test_the_command_answers_in_json(home):
+def test_the_command_annotations_in_json(home):
     done = run(
         home, "catalog", "query", "SELECT source_key, duplicate_of FROM images ORDER BY 1", "--json"
     )

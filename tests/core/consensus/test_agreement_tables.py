@@ -10,17 +10,22 @@ from annotation_platform.consensus.agreement_tables import (
     agreement_by_person,
 )
 from annotation_platform.consensus.kappa import krippendorff_alpha
-from annotation_platform.consensus.units import NOT_DRAWN, choice_units, region_units, voting_rows
+from annotation_platform.consensus.units import (
+    NOT_DRAWN,
+    classification_units,
+    region_units,
+    voting_rows,
+)
 
 BOX = ["x1", "y1", "x2", "y2"]
 
 
-def said(*answers):
+def said(*annotations):
     """Return human labels of ``(image, person, labels)``; a label is (class, box) or a choice."""
     rows = []
-    for image, person, labels in answers:
+    for image, person, labels in annotations:
         same = {"task_id": f"task {image}", "image_id": image, "annotator": person}
-        same["answer_id"] = f"{image}-{person}"
+        same["annotation_id"] = f"{image}-{person}"
         for label in labels or ["none"]:
             shape, name, box = label if isinstance(label, tuple) else (label, None, None)
             corners = dict(zip(BOX, map(float, box or [np.nan] * 4), strict=True))
@@ -121,14 +126,14 @@ def test_choices_agree_like_any_nominal_label():
     assert found.f1 == pytest.approx(8 / 12)
 
 
-def test_several_choices_of_an_answer_agree_class_by_class_and_as_a_set():
+def test_several_choices_of_an_annotation_agree_class_by_class_and_as_a_set():
     table = said(("one", "ada", [choice("wet"), choice("dark")]), ("one", "ben", [choice("wet")]))
     by_class = agreement_by_class(table).set_index("class_name")["f1"]
     assert by_class.to_dict() == pytest.approx({"dark": 0.0, "wet": 1.0})
-    assert sorted(choice_units(voting_rows(table))["label"]) == ["dark + wet", "wet"]
+    assert sorted(classification_units(voting_rows(table))["label"]) == ["dark + wet", "wet"]
 
 
-def test_an_unsure_answer_is_no_vote_at_all():
+def test_an_unsure_annotation_is_no_vote_at_all():
     sure = said(("one", "ada", [box("cat", 0, 0, 9, 9)]), ("one", "ben", [box("cat", 0, 0, 9, 9)]))
     unsure = said(("one", "cam", ["unsure", box("dog", 0, 0, 9, 9)]))
     pd.testing.assert_frame_equal(
@@ -172,15 +177,15 @@ people = st.lists(
             max_size=3,
         ),
     ),
-    unique_by=lambda answer: answer[:2],
+    unique_by=lambda annotation: annotation[:2],
     min_size=1,
 )
 
 
 @settings(max_examples=15, deadline=None)
 @given(people, st.randoms(use_true_random=False))
-def test_order_does_not_matter_and_persons_average_to_the_whole(answers, random):
-    table = said(*answers)
+def test_order_does_not_matter_and_persons_average_to_the_whole(annotations, random):
+    table = said(*annotations)
     order = list(range(len(table)))
     random.shuffle(order)
     shuffled = table.iloc[order].reset_index(drop=True)

@@ -5,7 +5,7 @@ import pytest
 from annotation_platform.consensus.anchoring import (
     anchoring_by_person,
     crowd_anchoring,
-    proposal_decisions,
+    pre_annotation_decisions,
 )
 from annotation_platform.consensus.intervals import (
     ClusteredShare,
@@ -57,7 +57,7 @@ def test_a_known_anchoring_lies_in_the_interval(anchoring, images, blind_share):
 
 
 def test_unequal_blind_shares_do_not_pass_for_anchoring():
-    """The skilled see every second picture blind, the unskilled every tenth; nobody is anchored."""
+    """The skilled see every second image blind, the unskilled every tenth; nobody is anchored."""
     rng = np.random.default_rng(5)
     parts = []
     for number, (agrees, blind) in enumerate([(0.9, 0.5), (0.3, 0.1)] * 3):
@@ -111,14 +111,14 @@ def test_what_cannot_be_measured_is_missing_and_says_why(rows, note):
     assert (people["note"] != "").all()
 
 
-def answer(image, person, *labels, blind=False):
+def annotation(image, person, *labels, blind=False):
     rows = []
     for shape, name, box in labels or [("none", None, [np.nan] * 4)]:
         rows.append(
             {
                 "task_id": image,
                 "image_id": image,
-                "answer_id": f"{image}-{person}",
+                "annotation_id": f"{image}-{person}",
                 "annotator": person,
                 "shape": shape,
                 "class_name": name,
@@ -142,7 +142,7 @@ def test_only_what_was_left_as_it_was_agrees_with_a_proposal():
     labels = pd.DataFrame(
         [
             # Left; moved by ten pixels; renamed.
-            *answer(
+            *annotation(
                 "one",
                 "ada",
                 ("box", "cat", (0, 0, 100, 100)),
@@ -150,20 +150,20 @@ def test_only_what_was_left_as_it_was_agrees_with_a_proposal():
                 ("box", "cat", (400, 0, 500, 100)),
             ),
             # All deleted, before proposals and without.
-            *answer("one", "ben"),
-            *answer("one", "cam", blind=True),
+            *annotation("one", "ben"),
+            *annotation("one", "cam", blind=True),
             # A pixel on each side is within five per cent; a polygon goes by its box.
-            *answer("one", "dee", ("polygon", "dog", (401, 0, 500, 99)), blind=True),
-            *answer("one", "eve", ("unsure", None, [np.nan] * 4)),
-            *answer("two", "ada", ("choice", "cat", [np.nan] * 4)),
-            *answer("two", "ben", ("choice", "dog", [np.nan] * 4), blind=True),
-            *answer("no proposals", "ada", ("box", "cat", (0, 0, 9, 9))),
+            *annotation("one", "dee", ("polygon", "dog", (401, 0, 500, 99)), blind=True),
+            *annotation("one", "eve", ("unsure", None, [np.nan] * 4)),
+            *annotation("two", "ada", ("choice", "cat", [np.nan] * 4)),
+            *annotation("two", "ben", ("choice", "dog", [np.nan] * 4), blind=True),
+            *annotation("no proposals", "ada", ("box", "cat", (0, 0, 9, 9))),
         ]
     )
-    made = proposal_decisions(labels, proposals)
+    made = pre_annotation_decisions(labels, proposals)
     assert {
-        answer_id: (bool(rows["shown"].all()), rows["agreed"].tolist())
-        for answer_id, rows in made.groupby("answer_id")
+        annotation_id: (bool(rows["shown"].all()), rows["agreed"].tolist())
+        for annotation_id, rows in made.groupby("annotation_id")
     } == {
         "one-ada": (True, [True, False, False]),
         "one-ben": (True, [False, False, False]),
@@ -172,8 +172,12 @@ def test_only_what_was_left_as_it_was_agrees_with_a_proposal():
         "two-ada": (True, [True]),
         "two-ben": (False, [False]),
     }
-    looser = proposal_decisions(labels, proposals, agreement_iou=0.5)
-    assert looser.loc[looser["answer_id"] == "one-ada", "agreed"].tolist() == [True, True, False]
+    looser = pre_annotation_decisions(labels, proposals, agreement_iou=0.5)
+    assert looser.loc[looser["annotation_id"] == "one-ada", "agreed"].tolist() == [
+        True,
+        True,
+        False,
+    ]
 
 
 def drawn_with_proposals(anchoring, *, images, rng):
@@ -194,7 +198,7 @@ def drawn_with_proposals(anchoring, *, images, rng):
                 elif not nothing and rng.random() < 0.9:
                     boxes.append(real + rng.normal(0, 2, 2))
             shapes = [("box", "cat", (*at, *(at + 90))) for at in boxes]
-            labels += answer(f"{image}", person, *shapes, blind=blind)
+            labels += annotation(f"{image}", person, *shapes, blind=blind)
     columns = ["image_id", "class_name", *BOX]
     return pd.DataFrame(labels), pd.DataFrame(proposals, columns=columns)
 
@@ -206,7 +210,7 @@ def test_anchoring_is_recovered_from_boxes(anchoring, agreement_iou):
     for seed in range(15):
         rng = np.random.default_rng(seed)
         labels, proposals = drawn_with_proposals(anchoring, images=100, rng=rng)
-        made = proposal_decisions(labels, proposals, agreement_iou=agreement_iou)
+        made = pre_annotation_decisions(labels, proposals, agreement_iou=agreement_iou)
         crowd = crowd_anchoring(made)
         inside.append(crowd.low <= anchoring <= crowd.high)
         assert crowd.high - crowd.low < 0.45
@@ -246,7 +250,7 @@ def test_intervals_of_decisions_that_hang_together_cover_what_they_claim(images,
     for _ in range(400):
         objects = 1 + rng.poisson(5, images)
         image = np.repeat(np.arange(images), objects)
-        # Pictures differ: on a hard one most objects are missed.
+        # Images differ: on a hard one most objects are missed.
         easy = rng.beta(3 * mean, 3 * (1 - mean), images)
         hits = rng.random(len(image)) < easy[image]
         interval = share_interval(clustered_share(hits, image))

@@ -10,8 +10,8 @@ from annotation_platform.errors import TableError
 BOX = ["x1", "y1", "x2", "y2"]
 
 
-def answer(image, person, boxes, *, seconds=None, name="cat", shape="box"):
-    same = {"task_id": image, "image_id": image, "answer_id": f"{image}-{person}"}
+def annotation(image, person, boxes, *, seconds=None, name="cat", shape="box"):
+    same = {"task_id": image, "image_id": image, "annotation_id": f"{image}-{person}"}
     same |= {"annotator": person, "lead_time_seconds": seconds or 3.0 + 4.0 * len(boxes)}
     if not len(boxes):
         blank = {"shape": "none", "class_name": None, **dict.fromkeys(BOX, np.nan)}
@@ -40,7 +40,7 @@ def usual(rng, *, images=60, people=("ada", "ben", "cam")):
             at, size = centres[seen], sides[seen]
             boxes = np.hstack([at - size / 2, at + size / 2]) + rng.normal(0, 1, (len(at), 4))
             seconds = (3 + 4 * len(boxes)) * np.exp(rng.normal(0, 0.4))
-            rows += answer(f"{image}", person, boxes, seconds=seconds)
+            rows += annotation(f"{image}", person, boxes, seconds=seconds)
     return rows
 
 
@@ -49,13 +49,13 @@ def test_planted_absurdities_are_found_and_named_and_little_else():
     honest = usual(rng)
     spread = [(40 * number, 0, 40 * number + 60, 60) for number in range(24)]
     planted = [
-        *answer("a", "eve", [(0, 0, 1, 1)]),
-        *answer("b", "eve", [(0, 0, 2000, 1800)]),
-        *answer("c", "eve", [(0, 0, 900, 12)]),
-        *answer("d", "eve", [(0, 0, 12, 700)]),
-        *answer("e", "eve", [(5, 5, 5, 50)]),
-        *answer("0", "eve", spread),
-        *answer("f", "eve", [(0, 0, 60, 60)] * 5, seconds=1.0),
+        *annotation("a", "eve", [(0, 0, 1, 1)]),
+        *annotation("b", "eve", [(0, 0, 2000, 1800)]),
+        *annotation("c", "eve", [(0, 0, 900, 12)]),
+        *annotation("d", "eve", [(0, 0, 12, 700)]),
+        *annotation("e", "eve", [(5, 5, 5, 50)]),
+        *annotation("0", "eve", spread),
+        *annotation("f", "eve", [(0, 0, 60, 60)] * 5, seconds=1.0),
     ]
     found = label_anomalies(pd.DataFrame(honest + planted))
     assert list(found.columns) == FINDINGS
@@ -69,12 +69,12 @@ def test_planted_absurdities_are_found_and_named_and_little_else():
         "many": {"0"},
         "too-fast": {"f"},
     }
-    answers = len({row["answer_id"] for row in honest})
-    assert len(found) - 7 <= 0.02 * (answers + len(honest))
+    annotations = len({row["annotation_id"] for row in honest})
+    assert len(found) - 7 <= 0.02 * (annotations + len(honest))
     assert found.loc[found["kind"] == "too-fast", "detail"].str.contains("1.0 s for 5").any()
 
 
-def test_the_order_of_rows_does_not_matter_and_honest_answers_are_left_alone():
+def test_the_order_of_rows_does_not_matter_and_honest_annotations_are_left_alone():
     rng = np.random.default_rng(4)
     table = pd.DataFrame(usual(rng, images=200))
     found = label_anomalies(table)
@@ -88,53 +88,53 @@ def test_sizes_are_compared_within_the_class_and_numbers_within_the_task():
     rows = []
     for number in range(60):
         size = np.exp(rng.normal(0, 0.1))
-        crowd = 30 if number % 10 == 0 else 2  # every tenth picture is crowded, for everybody
+        crowd = 30 if number % 10 == 0 else 2  # every tenth image is crowded, for everybody
         for person in ("ada", "ben"):
             ants = [(0, 0, 10 * size, 10 * size)] * crowd
             image = f"{number:02d}"
-            rows += answer(image, person, ants, name="ant")
-            rows += answer(f"x{image}", person, [(0, 0, 500 * size, 500 * size)], name="whale")
+            rows += annotation(image, person, ants, name="ant")
+            rows += annotation(f"x{image}", person, [(0, 0, 500 * size, 500 * size)], name="whale")
     assert label_anomalies(pd.DataFrame(rows)).empty
-    rows += answer("y", "eve", [(0, 0, 500, 500)], name="ant")
+    rows += annotation("y", "eve", [(0, 0, 500, 500)], name="ant")
     assert label_anomalies(pd.DataFrame(rows))["kind"].tolist() == ["large"]
 
 
 def test_with_too_few_to_know_what_is_usual_only_plain_facts_are_found():
     rows = [
-        *answer("a", "ada", [(0, 0, 1, 1), (0, 0, 800, 2), (3, 3, 3, 9)]),
-        *answer("b", "ada", [], seconds=0.5),
+        *annotation("a", "ada", [(0, 0, 1, 1), (0, 0, 800, 2), (3, 3, 3, 9)]),
+        *annotation("b", "ada", [], seconds=0.5),
     ]
     found = label_anomalies(pd.DataFrame(rows))
     assert found["kind"].tolist() == ["empty", "too-fast"]
 
 
-def test_points_unsure_answers_and_unknown_times_are_not_judged():
+def test_points_unsure_annotations_and_unknown_times_are_not_judged():
     rng = np.random.default_rng(6)
-    unsure = answer("u", "eve", [])
+    unsure = annotation("u", "eve", [])
     unsure[0]["shape"] = "unsure"
     odd = [
-        *answer("p", "eve", [(5, 5, 5, 5)], shape="keypoint"),
+        *annotation("p", "eve", [(5, 5, 5, 5)], shape="keypoint"),
         *unsure,
-        *answer("0", "ben", [(0, 0, 60, 60)] * 5, seconds=float("nan")),
+        *annotation("0", "ben", [(0, 0, 60, 60)] * 5, seconds=float("nan")),
     ]
-    rows = [row for row in usual(rng) if row["answer_id"] not in {"0-ben"}]
+    rows = [row for row in usual(rng) if row["annotation_id"] not in {"0-ben"}]
     found = label_anomalies(pd.DataFrame(rows + odd))
-    assert not set(found["answer_id"]) & {"p-eve", "u-eve", "0-ben"}
+    assert not set(found["annotation_id"]) & {"p-eve", "u-eve", "0-ben"}
 
 
-def test_many_regions_are_odd_even_where_nobody_else_answered():
+def test_many_regions_are_odd_even_where_nobody_else_annotated():
     rng = np.random.default_rng(7)
     rows = usual(rng, people=("ada",))
     crowded = [(40 * number, 0, 40 * number + 60, 60) for number in range(150)]
-    rows += answer("m", "eve", crowded) + answer("n", "eve", [])
+    rows += annotation("m", "eve", crowded) + annotation("n", "eve", [])
     found = label_anomalies(pd.DataFrame(rows))
-    assert found.loc[found["kind"] == "many", "answer_id"].tolist() == ["m-eve"]
+    assert found.loc[found["kind"] == "many", "annotation_id"].tolist() == ["m-eve"]
     assert "few" not in set(found["kind"])
 
 
 def test_a_missing_column_is_named():
     with pytest.raises(TableError, match="lead_time_seconds"):
-        label_anomalies(pd.DataFrame(answer("a", "ada", [])).drop(columns="lead_time_seconds"))
+        label_anomalies(pd.DataFrame(annotation("a", "ada", [])).drop(columns="lead_time_seconds"))
 
 
 def test_of_the_blood_cells_two_boxes_are_empty_and_hardly_any_is_absurd(public):
@@ -143,7 +143,7 @@ def test_of_the_blood_cells_two_boxes_are_empty_and_hardly_any_is_absurd(public)
         for number, element in enumerate(ET.parse(path).getroot().iter("object")):
             corners = element.find("bndbox")
             box = [float(corners.find(edge).text) for edge in ("xmin", "ymin", "xmax", "ymax")]
-            row = answer(path.stem, "bccd", [box], name=element.find("name").text)[0]
+            row = annotation(path.stem, "bccd", [box], name=element.find("name").text)[0]
             rows.append({**row, "label_id": f"{path.stem}-{number}"})
     found = label_anomalies(pd.DataFrame(rows))
     empty = found[found["kind"] == "empty"]

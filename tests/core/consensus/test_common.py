@@ -26,7 +26,7 @@ def drawn(rng, box, name, person):
     return Label.box(name, x1, y1, x2, y2)
 
 
-def answers_of(seed, images=60, people=4):
+def annotations_of(seed, images=60, people=4):
     """So many images with boxes, outlines and a choice each, as people of unequal care see them."""
     rng = np.random.default_rng(seed)
     frames = []
@@ -50,14 +50,14 @@ def answers_of(seed, images=60, people=4):
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("people", [1, 2, 4])
 def test_a_task_alone_comes_out_as_in_its_round(seed, people):
-    answers = answers_of(seed, people=people)
-    images = pd.DataFrame({"image_id": answers["image_id"].unique()})
+    annotations = annotations_of(seed, people=people)
+    images = pd.DataFrame({"image_id": annotations["image_id"].unique()})
     images = images.assign(width=WIDTH, height=HEIGHT)
     known = {"ontology": ONTOLOGY, "images": images, "iou_threshold": 0.5}
-    whole = resolve_consensus(answers, **known)
+    whole = resolve_consensus(annotations, **known)
     # As it is kept: numbers come back exactly.
     common = Common.from_dict(json.loads(json.dumps(whole.common.to_dict())))
-    for image, own in answers.groupby("image_id"):
+    for image, own in annotations.groupby("image_id"):
         _, resolved = resolve_task(own, common, **known)
         alone = [
             (each.label_id, *(getattr(each.label, name) for name in NAMES))

@@ -25,12 +25,12 @@ PEOPLE = ("ada", "ben", "cam")
 def told(rounds):
     """Return a table; ``rounds`` holds a dictionary of people's labels for each image."""
     rows = []
-    for number, answers in enumerate(rounds):
+    for number, annotations in enumerate(rounds):
         image = f"{number:064x}"
         same = {"round_id": "round-0001", "task_id": f"round-0001/all/{image}", "image_id": image}
         rows += [
             {**same, "annotator": who, **{name: getattr(label, name) for name in NAMES}}
-            for who, labels in answers.items()
+            for who, labels in annotations.items()
             for label in labels or [NOTHING]
         ]
     return pd.DataFrame(rows)
@@ -54,7 +54,7 @@ def everybody(*labels, **others):
 ROAD = [0, 0, 300, 0, 300, 200, 0, 200]
 
 PLANTED = {
-    # kind: the answers of one picture, who is involved, whether a rule settles it.
+    # kind: the answers of one image, who is involved, whether a rule settles it.
     "class": (everybody(cat(), cam=[cat(name="dog")]), "ada,ben,cam", True),
     "overlap": (everybody(cat(), cam=[cat(130, 100)]), "ada,ben,cam", True),
     "missing": (everybody(cat(), cat(300), cam=[cat()]), "cam", True),
@@ -67,7 +67,7 @@ PLANTED = {
 
 def test_planted_conflicts_of_every_kind_are_found_with_image_and_people():
     clean = [everybody(cat(), cat(300)) for _ in range(60)]
-    conflicts = resolve([answers for answers, *_ in PLANTED.values()] + clean).conflicts
+    conflicts = resolve([annotations for annotations, *_ in PLANTED.values()] + clean).conflicts
     Conflicts.check(conflicts)
     for number, (kind, (_, annotators, settled)) in enumerate(PLANTED.items()):
         image = f"{number:064x}"
@@ -139,8 +139,8 @@ def test_choices_are_in_conflict_as_objects_are():
 
 
 def test_a_class_drawn_in_another_shape_is_outside_the_ontology():
-    answers = everybody(Label.polygon("road", [ROAD]), cam=[Label.box("road", 0, 0, 300, 200)])
-    consensus = resolve([answers])
+    annotations = everybody(Label.polygon("road", [ROAD]), cam=[Label.box("road", 0, 0, 300, 200)])
+    consensus = resolve([annotations])
     assert consensus.labels["shape"].tolist() == ["polygon"]
     foreign = consensus.conflicts[consensus.conflicts["kind"] == "outside_ontology"].iloc[0]
     assert "drawn as polygon" in foreign["detail"]
@@ -173,7 +173,7 @@ def test_resolved_regions_that_cover_each_other_are_perhaps_one():
 @pytest.mark.parametrize(
     ("label", "expected"),
     [
-        pytest.param(Label.box("cat", 0, 0, 640, 480), "", id="the whole picture"),
+        pytest.param(Label.box("cat", 0, 0, 640, 480), "", id="the whole image"),
         pytest.param(Label.box("cat", 0, 0, 640.4, 480), "", id="rounding"),
         pytest.param(Label.box("cat", -8, 0, 9, 9), "8.0 pixels outside", id="left"),
         pytest.param(Label.box("cat", 5, 0, 5, 9), "no area", id="no area"),
@@ -186,6 +186,6 @@ def test_resolved_regions_that_cover_each_other_are_perhaps_one():
         pytest.param(Label.choice("cat"), "", id="no region"),
     ],
 )
-def test_how_a_region_leaves_its_picture(label, expected):
+def test_how_a_region_leaves_its_image(label, expected):
     said = outside_image(label, (WIDTH, HEIGHT))
     assert expected in said if expected else said == ""

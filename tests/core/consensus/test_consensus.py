@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from annotation_platform.consensus.agreement import f1_score, pairwise_agreement, pooled_f1
 from annotation_platform.consensus.matching import cluster_boxes, match_boxes
 from annotation_platform.consensus.resolve import resolve_consensus
-from annotation_platform.demo.annotators import answer, answer_rng, make_people
+from annotation_platform.demo.annotators import annotation_rng, make_people, simulate_annotation
 from annotation_platform.demo.scenes import draw_batch
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import NOTHING, UNSURE, Label
@@ -25,31 +25,31 @@ ONTOLOGY = Ontology(
 NAMES = ["shape", "class_name", "x1", "y1", "x2", "y2", "geometry"]
 
 
-def told(answers, image=IMAGE):
+def told(annotations, image=IMAGE):
     """Return the labels of one image as a table; ``answers`` maps a person to their labels."""
     same = {"round_id": "round-0001", "task_id": f"round-0001/boxes/{image}", "image_id": image}
     rows = [
         {**same, "annotator": person, **{name: getattr(label, name) for name in NAMES}}
-        for person, labels in answers.items()
+        for person, labels in annotations.items()
         for label in labels or [NOTHING]
     ]
     return pd.DataFrame(rows, columns=[*same, "annotator", *NAMES])
 
 
-def said(answers, image=IMAGE):
+def said(annotations, image=IMAGE):
     """Return the boxes of one image as a table; ``answers`` maps a person to (class, box) pairs."""
     return told(
         {
             person: [Label.box(name, *box) for name, box in boxes]
-            for person, boxes in answers.items()
+            for person, boxes in annotations.items()
         },
         image,
     )
 
 
-def many(answers, images):
+def many(annotations, images):
     """Return the same answers to so many images."""
-    return pd.concat([told(answers, f"{n:064x}") for n in range(images)], ignore_index=True)
+    return pd.concat([told(annotations, f"{n:064x}") for n in range(images)], ignore_index=True)
 
 
 def test_three_people_round_one_object_give_the_median_box_and_the_majority_class():
@@ -64,7 +64,7 @@ def test_three_people_round_one_object_give_the_median_box_and_the_majority_clas
     ).labels
     row = labels.iloc[0]
     assert row[["x1", "y1", "x2", "y2"]].tolist() == [11, 10, 50, 50]
-    assert (row["class_name"], row["support"], row["answers"]) == ("cat", 3, 3)
+    assert (row["class_name"], row["support"], row["annotations"]) == ("cat", 3, 3)
     assert row["class_agreement"] == pytest.approx(2 / 3)
     assert row["disputed"]
 
@@ -103,7 +103,7 @@ def test_an_image_that_all_found_empty_keeps_a_row():
     assert consensus.mean_agreement == 1.0
 
 
-def test_one_answer_is_taken_as_it_is():
+def test_one_annotation_is_taken_as_it_is():
     consensus = resolve_consensus(said({"ada": [("cat", (1, 2, 3, 4)), ("dog", (1, 2, 3, 5))]}))
     assert sorted(consensus.labels["class_name"]) == ["cat", "dog"]
     assert np.isnan(consensus.mean_agreement)
@@ -143,8 +143,8 @@ people = st.dictionaries(
 
 @settings(max_examples=30, deadline=None)
 @given(people, st.randoms(use_true_random=False))
-def test_the_order_of_rows_does_not_matter(answers, random):
-    table = said(answers)
+def test_the_order_of_rows_does_not_matter(annotations, random):
+    table = said(annotations)
     order = list(range(len(table)))
     random.shuffle(order)
     first = resolve_consensus(table).labels
@@ -153,9 +153,9 @@ def test_the_order_of_rows_does_not_matter(answers, random):
 
 
 @given(people)
-def test_nobody_stands_twice_in_a_group_and_every_box_stands_in_one(answers):
-    owners = [person for person, boxes in answers.items() for _ in boxes]
-    boxes = np.array([box for said in answers.values() for _, box in said], dtype=float)
+def test_nobody_stands_twice_in_a_group_and_every_box_stands_in_one(annotations):
+    owners = [person for person, boxes in annotations.items() for _ in boxes]
+    boxes = np.array([box for said in annotations.values() for _, box in said], dtype=float)
     groups = cluster_boxes(boxes.reshape(-1, 4), owners, iou_threshold=0.5)
     assert sorted(position for group in groups for position in group) == list(range(len(owners)))
     assert all(len({owners[i] for i in group}) == len(group) for group in groups)
@@ -163,18 +163,20 @@ def test_nobody_stands_twice_in_a_group_and_every_box_stands_in_one(answers):
 
 @settings(max_examples=20, deadline=None)
 @given(people, st.permutations(["ada", "ben", "cam", "dee"]))
-def test_the_names_of_the_people_do_not_matter(answers, others):
+def test_the_names_of_the_people_do_not_matter(annotations, others):
     renamed = dict(zip(["ada", "ben", "cam", "dee"], others, strict=True))
-    first = resolve_consensus(said(answers)).labels
-    second = resolve_consensus(said({renamed[who]: boxes for who, boxes in answers.items()})).labels
+    first = resolve_consensus(said(annotations)).labels
+    second = resolve_consensus(
+        said({renamed[who]: boxes for who, boxes in annotations.items()})
+    ).labels
     pd.testing.assert_frame_equal(first, second)
 
 
 def a_round_of_every_shape(names, rng):
-    """Return what three people say of some pictures: regions of all shapes, and choices."""
+    """Return what three people say of some images: regions of all shapes, and choices."""
     tables = []
     for number in range(12):
-        answers = {}
+        annotations = {}
         for who in names:
             x, y = 100 + rng.normal(size=2) * 3
             pixels = np.zeros((200, 200), dtype=bool)
@@ -187,8 +189,8 @@ def a_round_of_every_shape(names, rng):
                 Label.keypoint("eye", x, y),
                 Label.choice(str(rng.choice(["day", "night"]))),
             ]
-            answers[who] = [label for label in drawn if rng.random() > 0.2]
-        tables.append(told(answers, f"{number:064x}"))
+            annotations[who] = [label for label in drawn if rng.random() > 0.2]
+        tables.append(told(annotations, f"{number:064x}"))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -210,14 +212,14 @@ def test_labels_of_every_shape_come_out_the_same_whatever_order_and_names_people
     pd.testing.assert_frame_equal(first.conflicts[kinds], second.conflicts[kinds])
 
 
-def test_every_shape_and_the_picture_itself_are_resolved_side_by_side():
+def test_every_shape_and_the_image_itself_are_resolved_side_by_side():
     ring = [0, 0, 60, 0, 60, 60, 0, 60]
-    answers = {
+    annotations = {
         "ada": [Label.box("cat", 10, 10, 50, 50), Label.choice("day")],
         "ben": [Label.box("cat", 10, 10, 50, 52), Label.polygon("road", [ring])],
         "cam": [Label.choice("day"), Label.polygon("road", [ring])],
     }
-    labels = resolve_consensus(told(answers), ontology=ONTOLOGY).labels
+    labels = resolve_consensus(told(annotations), ontology=ONTOLOGY).labels
     assert labels[["shape", "class_name", "support"]].to_numpy().tolist() == [
         ["polygon", "road", 2],
         ["box", "cat", 2],
@@ -229,18 +231,18 @@ def test_every_shape_and_the_picture_itself_are_resolved_side_by_side():
 
 
 def test_of_one_choice_the_most_chosen_class_stands_and_of_many_each_by_itself():
-    answers = {
+    annotations = {
         "ada": [Label.choice("day"), Label.choice("night")],
         "ben": [Label.choice("night")],
         "cam": [Label.choice("night")],
     }
-    one = resolve_consensus(told(answers), ontology=ONTOLOGY)
+    one = resolve_consensus(told(annotations), ontology=ONTOLOGY)
     assert one.labels[["class_name", "support"]].to_numpy().tolist() == [["night", 3]]
     # Whoever chose two said that there is one, but not which.
     assert one.labels["class_agreement"].tolist() == [pytest.approx(2 / 3)]
     many_allowed = ONTOLOGY.model_copy(update={"choose": "many"})
     for ontology in (many_allowed, None):
-        several = resolve_consensus(told(answers), ontology=ontology)
+        several = resolve_consensus(told(annotations), ontology=ontology)
         assert several.labels[["class_name", "support"]].to_numpy().tolist() == [["night", 3]]
         assert several.rejected == 1
 
@@ -248,7 +250,7 @@ def test_of_one_choice_the_most_chosen_class_stands_and_of_many_each_by_itself()
 def test_who_is_unsure_holds_a_place_and_votes_for_nothing():
     cat = [Label.box("cat", 10, 10, 50, 50)]
     labels = resolve_consensus(told({"ada": cat, "ben": cat, "cam": [UNSURE, *cat]})).labels
-    assert labels[["support", "answers", "disputed"]].to_numpy().tolist() == [[2, 3, False]]
+    assert labels[["support", "annotations", "disputed"]].to_numpy().tolist() == [[2, 3, False]]
     nobody_knows = resolve_consensus(told({"ada": [UNSURE], "ben": [UNSURE]})).labels
     assert nobody_knows[["shape", "support", "disputed"]].to_numpy().tolist() == [
         ["unsure", 2, True]
@@ -270,9 +272,9 @@ def test_good_people_outweigh_a_careless_majority():
     for number in range(60):
         # Dee and eve are careless by turns: often they miss the cat, often they see what is not.
         careless = {"dee": number % 2, "eve": number % 3 == 0}
-        answers = {who: [cat] for who in ("ada", "ben", "cam")}
-        answers |= {who: [junk] if bad else [cat] for who, bad in careless.items()}
-        tables.append(told(answers, f"{number:064x}"))
+        annotations = {who: [cat] for who in ("ada", "ben", "cam")}
+        annotations |= {who: [junk] if bad else [cat] for who, bad in careless.items()}
+        tables.append(told(annotations, f"{number:064x}"))
     tables.append(told({"ada": [cat], "dee": [junk], "eve": [junk]}))
     labels = resolve_consensus(pd.concat(tables, ignore_index=True)).labels
     last = labels[labels["image_id"] == IMAGE]
@@ -335,14 +337,14 @@ def test_a_class_outside_the_ontology_counts_for_the_object_and_never_names_it()
     assert nobody.rejected == 1
 
 
-def test_a_round_without_answers_has_an_empty_consensus():
+def test_a_round_without_annotations_has_an_empty_consensus():
     consensus = resolve_consensus(told({}))
     assert consensus.labels.empty
     assert consensus.conflicts.empty
     assert np.isnan(consensus.mean_agreement)
 
 
-def test_agreement_of_half_matching_answers_is_worked_out_by_hand():
+def test_agreement_of_half_matching_annotations_is_worked_out_by_hand():
     table = said(
         {
             "ada": [("cat", (0, 0, 10, 10)), ("cat", (20, 0, 30, 10))],
@@ -357,7 +359,7 @@ def test_agreement_of_half_matching_answers_is_worked_out_by_hand():
 
 def test_agreement_counts_regions_of_the_same_shape_and_choices_and_leaves_out_the_unsure():
     ring = [0, 0, 60, 0, 60, 60, 0, 60]
-    answers = {
+    annotations = {
         "ada": [Label.polygon("road", [ring]), Label.choice("day")],
         "ben": [
             Label.polygon("road", [ring]),
@@ -367,7 +369,7 @@ def test_agreement_counts_regions_of_the_same_shape_and_choices_and_leaves_out_t
         "cam": [UNSURE],
     }
     # One of five labels matches on either side: F1 = 2 * 1 / 5.
-    assert pairwise_agreement(told(answers)) == pytest.approx(0.4)
+    assert pairwise_agreement(told(annotations)) == pytest.approx(0.4)
 
 
 def test_consensus_of_three_beats_every_one_of_its_people():
@@ -376,19 +378,19 @@ def test_consensus_of_three_beats_every_one_of_its_people():
     tables, alone = [], {person.name: [] for person in crowd}
     for number, row in enumerate(truth.images.to_dict("records")):
         real = truth.labels[truth.labels["image_id"] == row["image_id"]]
-        answers = {}
+        annotations = {}
         for person in crowd:
-            given_answer = answer(
+            given_annotation = simulate_annotation(
                 person,
                 real,
                 width=row["width"],
                 height=row["height"],
                 ontology=truth.ontology,
-                rng=answer_rng(person, row["image_id"]),
+                rng=annotation_rng(person, row["image_id"]),
             )
-            answers[person.name] = given_answer.labels
+            annotations[person.name] = given_annotation.labels
         asked = [person.name for person in crowd if person is not crowd[number % 4]]
-        table = told({name: answers[name] for name in asked}, image=row["image_id"])
+        table = told({name: annotations[name] for name in asked}, image=row["image_id"])
         tables.append(table)
         for name in asked:
             own = table[(table["annotator"] == name) & (table["shape"] == "box")]

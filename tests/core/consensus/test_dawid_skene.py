@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotation_platform.consensus.answers import TIED, encode
+from annotation_platform.consensus.annotations import TIED, encode
 from annotation_platform.consensus.dawid_skene import dawid_skene
 from annotation_platform.consensus.one_coin import one_coin
 
@@ -21,7 +21,7 @@ def table(rows):
     return frame.drop_duplicates(["task", "worker"], keep="last")
 
 
-answer_tables = st.lists(
+annotation_tables = st.lists(
     st.tuples(st.sampled_from("pqrst"), st.sampled_from("abcd"), st.sampled_from("xyz")),
     min_size=1,
     max_size=40,
@@ -46,11 +46,11 @@ def names_of(votes, label):
     return np.where(label == TIED, None, votes.classes[np.maximum(label, 0)])
 
 
-def by_the_book(answers, *, diagonal, off_diagonal, class_prior, iterations):
+def by_the_book(annotations, *, diagonal, off_diagonal, class_prior, iterations):
     """Return the posteriors by task and class, in plain loops over probabilities."""
-    classes = sorted(set(answers["label"]))
+    classes = sorted(set(annotations["label"]))
     by_task = defaultdict(list)
-    for task, worker, label in answers.itertuples(index=False):
+    for task, worker, label in annotations.itertuples(index=False):
         by_task[task].append((worker, label))
     posterior = {
         task: {c: sum(label == c for _, label in said) / len(said) for c in classes}
@@ -77,20 +77,20 @@ def by_the_book(answers, *, diagonal, off_diagonal, class_prior, iterations):
 
 
 @settings(deadline=None, max_examples=40)
-@given(answer_tables, st.integers(1, 4))
-def test_dawid_skene_equals_the_formula_in_plain_loops(answers, iterations):
-    if answers["label"].nunique() == 1:
+@given(annotation_tables, st.integers(1, 4))
+def test_dawid_skene_equals_the_formula_in_plain_loops(annotations, iterations):
+    if annotations["label"].nunique() == 1:
         return
     options = {"diagonal": 3.0, "off_diagonal": 1.0, "class_prior": 1.0, "iterations": iterations}
-    expected = by_the_book(answers, **options)
-    found = dawid_skene(encode(answers), **options, tolerance=0)
+    expected = by_the_book(annotations, **options)
+    found = dawid_skene(encode(annotations), **options, tolerance=0)
     assert found.posterior == pytest.approx(expected)
     assert found.iterations == iterations
 
 
 def test_one_coin_makes_its_first_step_as_worked_out_by_hand():
-    answers = table([("p", "a", "x"), ("p", "b", "x"), ("q", "a", "x"), ("q", "b", "y")])
-    found = one_coin(encode(answers), iterations=1)
+    annotations = table([("p", "a", "x"), ("p", "b", "x"), ("q", "a", "x"), ("q", "b", "y")])
+    found = one_coin(encode(annotations), iterations=1)
     # Shares: x of p 1, of q 1/2 each, so both workers have 1.5 of 2; six answers of the mean
     # (3 + 6 * 0.75) / (4 + 6) = 0.75 leave that as it is.
     assert found.accuracy == pytest.approx([0.75, 0.75])
@@ -111,9 +111,9 @@ def test_one_coin_makes_its_first_step_as_worked_out_by_hand():
 )
 def test_without_priors_public_crowds_give_the_reference_accuracy(public, name, accuracy):
     folder = public("crowd") / "canonical"
-    answers = pd.read_csv(folder / f"{name}.labels.csv", dtype=str)
+    annotations = pd.read_csv(folder / f"{name}.labels.csv", dtype=str)
     truth = pd.read_csv(folder / f"{name}.truth.csv", dtype=str).set_index("task")["label"]
-    votes = encode(answers)
+    votes = encode(annotations)
     found = pd.Series(names_of(votes, dawid_skene(votes, **PLAIN).label), index=votes.tasks)
     # Of CF it takes one task in a hundred more or less, by when EM stops.
     assert (found[truth.index] == truth).mean() == pytest.approx(accuracy, abs=0.01)
@@ -123,8 +123,8 @@ def test_the_errors_of_simulated_workers_are_recovered():
     good = [[0.9, 0.07, 0.03], [0.1, 0.8, 0.1], [0.02, 0.08, 0.9]]
     mixes = [[0.9, 0.1, 0.0], [0.6, 0.3, 0.1], [0.05, 0.05, 0.9]]
     confusions = [good, good, mixes, good, mixes]
-    answers, truth = simulate(confusions, tasks=2000, on_each=4, rates=[0.5, 0.3, 0.2])
-    votes = encode(answers)
+    annotations, truth = simulate(confusions, tasks=2000, on_each=4, rates=[0.5, 0.3, 0.2])
+    votes = encode(annotations)
     found = dawid_skene(votes)
     assert found.converged
     assert found.confusion == pytest.approx(np.array(confusions), abs=0.06)
@@ -135,18 +135,18 @@ def test_the_errors_of_simulated_workers_are_recovered():
 def test_one_coin_recovers_accuracies_and_turns_adversaries_round():
     rates = [0.9, 0.8, 0.7, 0.9, 0.8, 0.1]
     confusions = [[[rate, 1 - rate], [1 - rate, rate]] for rate in rates]
-    answers, truth = simulate(confusions, tasks=1500, on_each=4)
-    votes = encode(answers)
+    annotations, truth = simulate(confusions, tasks=1500, on_each=4)
+    votes = encode(annotations)
     found = one_coin(votes)
     assert found.accuracy == pytest.approx(rates, abs=0.05)
     assert (names_of(votes, found.label) == truth).mean() > 0.9
 
 
-def test_classes_keep_their_names_where_most_answers_are_right():
+def test_classes_keep_their_names_where_most_annotations_are_right():
     flip = [[0.1, 0.9], [0.9, 0.1]]
     keep = [[0.8, 0.2], [0.2, 0.8]]
-    answers, truth = simulate([keep] * 7 + [flip] * 3, tasks=600, on_each=7, seed=2)
-    votes = encode(answers)
+    annotations, truth = simulate([keep] * 7 + [flip] * 3, tasks=600, on_each=7, seed=2)
+    votes = encode(annotations)
     for label in (dawid_skene(votes).label, one_coin(votes).label):
         assert (names_of(votes, label) == truth).mean() > 0.9
 
@@ -204,13 +204,13 @@ def test_too_few_iterations_are_told():
 
 
 @settings(deadline=None, max_examples=40)
-@given(answer_tables, st.randoms(use_true_random=False))
-def test_neither_the_order_of_rows_nor_the_names_of_workers_matter(answers, random):
-    order = list(range(len(answers)))
+@given(annotation_tables, st.randoms(use_true_random=False))
+def test_neither_the_order_of_rows_nor_the_names_of_workers_matter(annotations, random):
+    order = list(range(len(annotations)))
     random.shuffle(order)
-    other = answers.iloc[order].replace({"worker": dict(zip("abcd", "dbca", strict=True))})
+    other = annotations.iloc[order].replace({"worker": dict(zip("abcd", "dbca", strict=True))})
     for fit in (dawid_skene, one_coin):
-        first, second = fit(encode(answers)), fit(encode(other))
+        first, second = fit(encode(annotations)), fit(encode(other))
         assert second.posterior == pytest.approx(first.posterior, abs=1e-6)
         assert second.label.tolist() == first.label.tolist()
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from annotation_platform.consensus.evidence import MAJORITY, TOLERANCE, resolve_classes
 from benchmarks.consensus_evidence import cell, random_crowd, real_crowd
 
-answer_tables = st.lists(
+annotation_tables = st.lists(
     st.tuples(st.sampled_from("pqrstu"), st.sampled_from("abcde"), st.sampled_from("xyz")),
     max_size=40,
 ).map(lambda rows: table(*rows))
@@ -49,11 +49,13 @@ def of(found, model):
     return next(each for each in found.evidence if each.model == model)
 
 
-def test_without_known_answers_the_majority_decides_and_the_reason_counts_the_doubtful():
-    answers, _ = blind_majority()
-    found = resolve_classes(answers)
+def test_without_known_annotations_the_majority_decides_and_the_reason_counts_the_doubtful():
+    annotations, _ = blind_majority()
+    found = resolve_classes(annotations)
     assert found.method == MAJORITY
-    votes = answers.groupby("task")["label"].agg(lambda each: Counter(each).most_common(1)[0][0])
+    votes = annotations.groupby("task")["label"].agg(
+        lambda each: Counter(each).most_common(1)[0][0]
+    )
     assert found.labels.set_index("task")["label"].to_dict() == votes.to_dict()
     changed = of(found, "dawid-skene").changed
     assert changed > 40
@@ -61,9 +63,9 @@ def test_without_known_answers_the_majority_decides_and_the_reason_counts_the_do
 
 
 def test_an_expert_who_sides_with_a_model_moves_the_labels_to_it():
-    answers, truth = blind_majority()
-    asked = resolve_classes(answers).ask(8)
-    found = resolve_classes(answers, gold=known({task: truth[task] for task in asked}))
+    annotations, truth = blind_majority()
+    asked = resolve_classes(annotations).ask(8)
+    found = resolve_classes(annotations, gold=known({task: truth[task] for task in asked}))
     assert found.method == "dawid-skene"
     assert "Moved to dawid-skene" in found.reason
     right = found.labels["label"] == found.labels["task"].map(truth)
@@ -71,18 +73,18 @@ def test_an_expert_who_sides_with_a_model_moves_the_labels_to_it():
 
 
 def test_an_expert_who_sides_with_the_majority_keeps_it():
-    answers, _ = blind_majority()
-    before = resolve_classes(answers)
+    annotations, _ = blind_majority()
+    before = resolve_classes(annotations)
     majority = before.by_method.set_index("task")["majority"]
     gold = known({task: majority[task] for task in before.ask(20)})
-    found = resolve_classes(answers, gold=gold)
+    found = resolve_classes(annotations, gold=gold)
     assert found.method == MAJORITY
     assert of(found, "dawid-skene").losses == of(found, "dawid-skene").asked > 0
 
 
 def test_the_numbers_of_the_test_are_worked_out_by_hand():
-    answers, _ = blind_majority()
-    before = resolve_classes(answers)
+    annotations, _ = blind_majority()
+    before = resolve_classes(annotations)
     said = before.by_method.set_index("task")
     differing = said.index[said["dawid-skene"] != said["majority"]]
     sides = ["dawid-skene"] * 5 + ["majority"] * 3
@@ -90,7 +92,7 @@ def test_the_numbers_of_the_test_are_worked_out_by_hand():
     gold[differing[8]] = "neither"
     agreed = said.index[said["dawid-skene"] == said["majority"]]
     gold[agreed[0]] = "rare"
-    got = of(resolve_classes(answers, gold=known(gold)), "dawid-skene")
+    got = of(resolve_classes(annotations, gold=known(gold)), "dawid-skene")
     assert (got.changed, got.asked, got.wins, got.losses) == (len(differing), 9, 5, 3)
     assert got.lead == pytest.approx(2)
     assert got.gain == pytest.approx(2 / 9 * len(differing) / 200)
@@ -111,8 +113,8 @@ def test_whatever_the_truth_and_whenever_one_looks_moving_costs_less_than_the_to
 
 
 def test_of_two_better_models_the_one_that_gains_more_is_taken():
-    answers, truth = blind_majority()
-    found = resolve_classes(answers, gold=known(truth))
+    annotations, truth = blind_majority()
+    found = resolve_classes(annotations, gold=known(truth))
     assert len(found.evidence) == 2
     best = max(found.evidence, key=lambda each: each.wins - each.losses)
     assert found.method == best.model
@@ -122,54 +124,54 @@ def test_of_two_better_models_the_one_that_gains_more_is_taken():
     assert best.gain == pytest.approx(right[best.model] - right["majority"])
 
 
-def test_the_experts_answer_is_the_label_of_its_task_even_if_nobody_gave_it():
-    answers = table(("p", "a", "x"), ("p", "b", "x"), ("q", "a", "y"), ("q", "b", "x"))
-    labels = resolve_classes(answers, gold=known({"p": "z", "elsewhere": "x"})).labels
+def test_the_experts_annotation_is_the_label_of_its_task_even_if_nobody_gave_it():
+    annotations = table(("p", "a", "x"), ("p", "b", "x"), ("q", "a", "y"), ("q", "b", "x"))
+    labels = resolve_classes(annotations, gold=known({"p": "z", "elsewhere": "x"})).labels
     row = labels.set_index("task").loc["p"]
     assert row[["label", "posterior", "agreed", "method"]].tolist() == ["z", 1.0, 0, "expert"]
     assert labels["task"].tolist() == ["p", "q"]
 
 
 def test_what_stays_tied_has_no_label_and_is_asked_first_among_the_undisputed():
-    answers = table(
+    annotations = table(
         *[("p", "a", "x"), ("p", "b", "x"), ("q", "a", "x"), ("q", "b", "y")],
         *[("r", "a", "y"), ("r", "b", "y")],
     )
-    found = resolve_classes(answers)
+    found = resolve_classes(annotations)
     row = found.labels.set_index("task").loc["q"]
     assert pd.isna(row["label"])
     assert (row["method"], row["tied"], row["agreed"]) == ("tied", True, 0)
     assert found.ask(1) == ["q"]
 
 
-def test_single_answers_are_returned_and_no_model_is_consulted():
-    answers = table(("p", "a", "x"), ("q", "b", "y"))
-    found = resolve_classes(answers, gold=known({"p": "x"}))
+def test_single_annotations_are_returned_and_no_model_is_consulted():
+    annotations = table(("p", "a", "x"), ("q", "b", "y"))
+    found = resolve_classes(annotations, gold=known({"p": "x"}))
     assert found.labels["label"].tolist() == ["x", "y"]
     assert found.evidence == ()
     assert "No task has two answers" in found.reason
 
 
 def test_tasks_are_asked_once_in_an_order_that_goes_on_where_it_ended():
-    answers, truth = blind_majority()
-    whole = resolve_classes(answers).ask(1000)
+    annotations, truth = blind_majority()
+    whole = resolve_classes(annotations).ask(1000)
     assert sorted(whole) == sorted(truth)
-    assert resolve_classes(answers).ask(0) == []
+    assert resolve_classes(annotations).ask(0) == []
     gold = known({task: truth[task] for task in whole[:5]})
-    assert resolve_classes(answers, gold=gold).ask(10) == whole[5:15]
-    assert resolve_classes(answers, seed=1).ask(10) != whole[:10]
+    assert resolve_classes(annotations, gold=gold).ask(10) == whole[5:15]
+    assert resolve_classes(annotations, seed=1).ask(10) != whole[:10]
 
 
 def test_those_asked_are_a_fair_sample_of_the_disputed():
-    answers, truth = blind_majority(tasks=120)
-    found = resolve_classes(answers)
+    annotations, truth = blind_majority(tasks=120)
+    found = resolve_classes(annotations)
     said = found.by_method.set_index("task")
     disputed = said.index[(said["dawid-skene"] != said["majority"])]
     wins = (said.loc[disputed, "dawid-skene"] == pd.Series(truth)[disputed]).mean()
     samples = []
     counts = Counter()
     for seed in range(200):
-        asked = resolve_classes(answers, seed=seed).ask(10)
+        asked = resolve_classes(annotations, seed=seed).ask(10)
         counts.update(asked)
         mine = [task for task in asked if task in set(disputed)]
         samples += [said.loc[task, "dawid-skene"] == truth[task] for task in mine]
@@ -179,10 +181,10 @@ def test_those_asked_are_a_fair_sample_of_the_disputed():
     assert all(abs(count - expected) < 5 * math.sqrt(expected) for count in counts.values())
 
 
-def test_quality_has_an_interval_and_known_answers_correct_it():
-    answers, truth = blind_majority()
-    before = resolve_classes(answers).workers.set_index("worker")
-    after = resolve_classes(answers, gold=known(truth)).workers.set_index("worker")
+def test_quality_has_an_interval_and_known_annotations_correct_it():
+    annotations, truth = blind_majority()
+    before = resolve_classes(annotations).workers.set_index("worker")
+    after = resolve_classes(annotations, gold=known(truth)).workers.set_index("worker")
     assert before.loc["good 1", "quality"] < before.loc["idle 1", "quality"]
     assert after.loc["good 1", "quality"] > 0.9 > after.loc["idle 1", "quality"]
     for each in (before, after):
@@ -194,9 +196,9 @@ def test_quality_has_an_interval_and_known_answers_correct_it():
 
 
 @settings(deadline=None, max_examples=60)
-@given(answer_tables, st.randoms(use_true_random=False))
-def test_the_order_of_rows_does_not_matter(answers, random):
-    counted = answers.drop_duplicates(["task", "worker"], keep="last")
+@given(annotation_tables, st.randoms(use_true_random=False))
+def test_the_order_of_rows_does_not_matter(annotations, random):
+    counted = annotations.drop_duplicates(["task", "worker"], keep="last")
     order = list(range(len(counted)))
     random.shuffle(order)
     one, other = resolve_classes(counted), resolve_classes(counted.iloc[order])
@@ -206,12 +208,12 @@ def test_the_order_of_rows_does_not_matter(answers, random):
 
 
 @settings(deadline=None, max_examples=60)
-@given(answer_tables, answer_tables)
-def test_every_task_gets_one_row_and_a_label_that_somebody_gave(answers, gold):
+@given(annotation_tables, annotation_tables)
+def test_every_task_gets_one_row_and_a_label_that_somebody_gave(annotations, gold):
     gold = gold[["task", "label"]].drop_duplicates("task")
-    labels = resolve_classes(answers, gold=gold).labels
-    assert labels["task"].tolist() == sorted(set(answers["task"]))
-    given_labels = answers.groupby("task")["label"].agg(set)
+    labels = resolve_classes(annotations, gold=gold).labels
+    assert labels["task"].tolist() == sorted(set(annotations["task"]))
+    given_labels = annotations.groupby("task")["label"].agg(set)
     for row in labels.to_dict("records"):
         if row["method"] == "expert":
             assert row["label"] == gold.set_index("task").loc[row["task"], "label"]
@@ -220,7 +222,7 @@ def test_every_task_gets_one_row_and_a_label_that_somebody_gave(answers, gold):
         else:
             assert row["label"] in given_labels[row["task"]]
         assert 0 < row["posterior"] <= 1
-        assert 0 <= row["agreed"] <= row["answers"]
+        assert 0 <= row["agreed"] <= row["annotations"]
 
 
 def test_more_classes_and_workers_than_a_model_can_hold_leave_it_out():
@@ -232,13 +234,15 @@ def test_more_classes_and_workers_than_a_model_can_hold_leave_it_out():
     assert not found.labels["tied"].any()
 
 
-def test_a_few_answers_take_milliseconds():
-    answers = table(*[(f"t{n}", f"w{w}", "xyz"[(n * w) % 3]) for n in range(7) for w in range(3)])
-    resolve_classes(answers)
+def test_a_few_annotations_take_milliseconds():
+    annotations = table(
+        *[(f"t{n}", f"w{w}", "xyz"[(n * w) % 3]) for n in range(7) for w in range(3)]
+    )
+    resolve_classes(annotations)
     spent = []
     for _ in range(5):
         start = time.process_time()
-        resolve_classes(answers)
+        resolve_classes(annotations)
         spent.append(time.process_time() - start)
     assert min(spent) < 0.02
 
@@ -269,11 +273,11 @@ def test_simulated_crowds_of_random_make_gain_in_the_mean_and_lose_nowhere():
 
 
 def test_a_method_that_is_asked_for_decides_whatever_the_evidence():
-    answers, truth = blind_majority()
-    found = resolve_classes(answers, method="dawid-skene")
+    annotations, truth = blind_majority()
+    found = resolve_classes(annotations, method="dawid-skene")
     assert (found.method, found.reason) == ("dawid-skene", "dawid-skene was asked for.")
     assert (found.labels["label"] == found.labels["task"].map(truth)).mean() > 0.9
-    kept = resolve_classes(answers, gold=known(truth), method=MAJORITY)
+    kept = resolve_classes(annotations, gold=known(truth), method=MAJORITY)
     assert (kept.method, kept.reason) == (MAJORITY, "majority was asked for.")
     single = resolve_classes(table(("p", "a", "x"), ("q", "a", "y")), method="dawid-skene")
     assert single.method == MAJORITY

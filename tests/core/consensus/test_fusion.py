@@ -184,7 +184,7 @@ def test_the_order_of_the_labels_does_not_matter(shape, moves, random):
     [
         pytest.param(Label.box("a", 5, 5, 9, 9), Label.box("a", 5, 5, 9, 9), id="inside"),
         pytest.param(Label.box("a", -5, 5, 9, 900), Label.box("a", 0, 5, 9, 400), id="cut"),
-        pytest.param(Label.box("a", 310, 5, 320, 9), None, id="beside the picture"),
+        pytest.param(Label.box("a", 310, 5, 320, 9), None, id="beside the image"),
         pytest.param(Label.box("a", 5, 5, 5, 9), None, id="no area"),
         pytest.param(Label.keypoint("a", -0.4, 7), Label.keypoint("a", 0, 7), id="rounded away"),
         pytest.param(Label.keypoint("a", -9, 7), None, id="point outside"),
@@ -203,7 +203,7 @@ def test_the_order_of_the_labels_does_not_matter(shape, moves, random):
         pytest.param(Label.choice("a"), Label.choice("a"), id="no region"),
     ],
 )
-def test_what_leaves_the_picture_is_cut_off(label, expected):
+def test_what_leaves_the_image_is_cut_off(label, expected):
     result = clip_region(label, SIZE)
     if expected is not None and expected.shape == "polygon":
         assert area_of(result).equals(area_of(expected))
@@ -211,7 +211,7 @@ def test_what_leaves_the_picture_is_cut_off(label, expected):
         assert result == expected
 
 
-def test_without_a_known_picture_nothing_is_outside():
+def test_without_a_known_image_nothing_is_outside():
     assert clip_region(Label.box("a", 1, 5, 9000, 9), None) == Label.box("a", 1, 5, 9000, 9)
 
 

@@ -15,13 +15,13 @@ from annotation_platform.consensus.kappa import (
 from annotation_platform.errors import TableError
 
 
-def answers(*rows):
+def annotations(*rows):
     return pd.DataFrame(rows, columns=["task", "worker", "label"])
 
 
 def by_worker(**labels):
     """Return answers from one text per worker: a character per task, a dot for none."""
-    return answers(
+    return annotations(
         *(
             (task, worker, None if label == "." else label)
             for worker, text in labels.items()
@@ -36,7 +36,7 @@ def from_counts(table):
     for task, counts in enumerate(table):
         given_labels = [label for label, count in enumerate(counts) for _ in range(count)]
         rows += [(task, f"rater {number}", label) for number, label in enumerate(given_labels)]
-    return answers(*rows)
+    return annotations(*rows)
 
 
 # Fourteen raters, ten subjects, five categories: the worked example for Fleiss' kappa in
@@ -92,10 +92,10 @@ def test_krippendorffs_alpha_of_his_own_example_is_the_published_one():
     assert alpha == pytest.approx(0.743421, abs=1e-6)
 
 
-def test_fleiss_kappa_weighs_tasks_alike_where_the_numbers_of_answers_differ():
+def test_fleiss_kappa_weighs_tasks_alike_where_the_numbers_of_annotations_differ():
     # Task 0: two of two say a. Task 1: a, a, b, so 1/3 of the pairs agree. Task 2: b alone.
     # Observed (1 + 1/3) / 2 = 2/3; shares of a (1 + 2/3 + 0) / 3 = 5/9, of b 4/9; chance 41/81.
-    table = answers(
+    table = annotations(
         (0, "x", "a"), (0, "y", "a"), (1, "x", "a"), (1, "y", "a"), (1, "z", "b"), (2, "z", "b")
     )
     expected = (Fraction(2, 3) - Fraction(41, 81)) / (1 - Fraction(41, 81))
@@ -105,7 +105,7 @@ def test_fleiss_kappa_weighs_tasks_alike_where_the_numbers_of_answers_differ():
 @pytest.mark.parametrize(
     "table",
     [
-        pytest.param(answers(), id="no answers"),
+        pytest.param(annotations(), id="no answers"),
         pytest.param(by_worker(a="xyxy"), id="one rater"),
         pytest.param(by_worker(a="xx", b="xx"), id="one label only"),
         pytest.param(by_worker(a="xy..", b="..yx"), id="nobody meets anybody"),
@@ -141,7 +141,7 @@ def test_pairs_are_listed_once_with_their_tasks():
 
 def test_answering_twice_and_a_missing_column_are_refused_by_name():
     with pytest.raises(TableError, match="worker a answered task 0 twice"):
-        krippendorff_alpha(answers((0, "a", "x"), (0, "a", "y")))
+        krippendorff_alpha(annotations((0, "a", "x"), (0, "a", "y")))
     with pytest.raises(TableError, match="label"):
         fleiss_kappa(pd.DataFrame({"task": [], "worker": []}))
 
@@ -156,10 +156,10 @@ crowds = st.lists(
 @settings(max_examples=80, deadline=None)
 @given(crowds, st.randoms(use_true_random=False))
 def test_neither_order_nor_names_matter_and_nothing_is_above_one(rows, random):
-    table = answers(*rows)
+    table = annotations(*rows)
     shuffled = rows[:]
     random.shuffle(shuffled)
-    other = answers(*shuffled).replace({"label": {"x": "z", "z": "x"}})
+    other = annotations(*shuffled).replace({"label": {"x": "z", "z": "x"}})
     for measure in (fleiss_kappa, krippendorff_alpha):
         value = measure(table)
         assert value == pytest.approx(measure(other), nan_ok=True, abs=1e-12)
@@ -182,4 +182,4 @@ def test_alpha_equals_its_definition_by_pairs(rows):
     )
     among = sum(a != b for a in values for b in values)
     expected = 1 - (within / n) / (among / (n * (n - 1))) if among else float("nan")
-    assert krippendorff_alpha(answers(*rows)) == pytest.approx(expected, nan_ok=True, abs=1e-12)
+    assert krippendorff_alpha(annotations(*rows)) == pytest.approx(expected, nan_ok=True, abs=1e-12)

@@ -10,18 +10,23 @@ FAR = Label.box("cat", 200, 10, 240, 50)
 DOG = Label.box("dog", 10, 10, 50, 50)
 
 
-def said(*answers):
+def said(*annotations):
     return pd.DataFrame(
         [
-            {"task_id": "t", "answer_id": f"a:{number}", "annotator": f"p{number}", **vars(label)}
-            for number, labels in enumerate(answers)
+            {
+                "task_id": "t",
+                "annotation_id": f"a:{number}",
+                "annotator": f"p{number}",
+                **vars(label),
+            }
+            for number, labels in enumerate(annotations)
             for label in labels
         ]
     )
 
 
 @pytest.mark.parametrize(
-    ("answers", "lead"),
+    ("annotations", "lead"),
     [
         pytest.param([[BOX]], 1, id="one answer"),
         pytest.param([[BOX], [NEAR], [BOX]], 3, id="all agree"),
@@ -40,10 +45,10 @@ def said(*answers):
         pytest.param([[Label.choice("a")], [NOTHING]], 0, id="chosen or not"),
     ],
 )
-def test_the_closest_question_says_how_far_answers_lead(answers, lead):
-    assert leads(said(*answers)) == {"t": lead}
+def test_the_closest_question_says_how_far_annotations_lead(annotations, lead):
+    assert leads(said(*annotations)) == {"t": lead}
 
 
-def test_a_person_who_answers_twice_by_mistake_is_two_answers():
+def test_a_person_who_annotations_twice_by_mistake_is_two_annotations():
     twice = said([BOX], [BOX]).assign(annotator="p0")
     assert leads(twice) == {"t": 2}

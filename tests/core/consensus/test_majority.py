@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotation_platform.consensus.answers import TIED, code_gold, encode
+from annotation_platform.consensus.annotations import TIED, code_gold, encode
 from annotation_platform.consensus.majority import agreement_with_others, majority
 from annotation_platform.errors import TableError
 
-answer_tables = st.lists(
+annotation_tables = st.lists(
     st.tuples(st.sampled_from("pqrstu"), st.sampled_from("abcde"), st.sampled_from("xyz")),
     min_size=1,
     max_size=40,
@@ -24,9 +24,9 @@ def table(*rows):
     return pd.DataFrame(rows, columns=["task", "worker", "label"], dtype="str")
 
 
-def outcome(answers):
+def outcome(annotations):
     """Return the label of each task, None where tied."""
-    votes = encode(answers)
+    votes = encode(annotations)
     names = [None if code == TIED else votes.classes[code] for code in majority(votes).label]
     return dict(zip(votes.tasks, names, strict=True))
 
@@ -51,10 +51,10 @@ def right_at(rate):
 
 
 @settings(deadline=None)
-@given(answer_tables)
-def test_a_strict_majority_is_never_overruled(answers):
-    counted = answers.drop_duplicates(["task", "worker"], keep="last")
-    found = outcome(answers)
+@given(annotation_tables)
+def test_a_strict_majority_is_never_overruled(annotations):
+    counted = annotations.drop_duplicates(["task", "worker"], keep="last")
+    found = outcome(annotations)
     for task, given_labels in counted.groupby("task")["label"]:
         first, *rest = Counter(given_labels).most_common()
         if not rest or first[1] > rest[0][1]:
@@ -65,9 +65,9 @@ def test_a_strict_majority_is_never_overruled(answers):
 
 
 @settings(deadline=None)
-@given(answer_tables, st.randoms(use_true_random=False))
-def test_neither_the_order_of_rows_nor_the_names_of_classes_and_workers_matter(answers, random):
-    counted = answers.drop_duplicates(["task", "worker"], keep="last")
+@given(annotation_tables, st.randoms(use_true_random=False))
+def test_neither_the_order_of_rows_nor_the_names_of_classes_and_workers_matter(annotations, random):
+    counted = annotations.drop_duplicates(["task", "worker"], keep="last")
     order = list(range(len(counted)))
     random.shuffle(order)
     swap = {"x": "z", "y": "x", "z": "y", None: None}
@@ -78,7 +78,7 @@ def test_neither_the_order_of_rows_nor_the_names_of_classes_and_workers_matter(a
     assert outcome(renamed) == expected
 
 
-def test_one_answer_is_taken_as_it_is():
+def test_one_annotation_is_taken_as_it_is():
     assert outcome(table(("p", "a", "x"), ("q", "b", "y"))) == {"p": "x", "q": "y"}
 
 
@@ -106,19 +106,21 @@ def test_who_always_gives_the_commonest_label_agrees_often_and_weighs_nothing():
     assert reliability["fair"] > 0.1
 
 
-def test_a_few_answers_break_no_tie():
-    answers = table(("p", "a", "x"), ("p", "b", "x"), ("q", "a", "x"), ("q", "c", "y"))
-    found = majority(encode(answers))
-    assert outcome(answers) == {"p": "x", "q": None}
+def test_a_few_annotations_break_no_tie():
+    annotations = table(("p", "a", "x"), ("p", "b", "x"), ("q", "a", "x"), ("q", "c", "y"))
+    found = majority(encode(annotations))
+    assert outcome(annotations) == {"p": "x", "q": None}
     assert not found.weighable
 
 
 def test_guessing_crowds_break_no_tie():
     rng = np.random.default_rng(1)
     rows = [(f"t{n}", worker, rng.choice(["x", "y"])) for n in range(300) for worker in "abcd"]
-    answers = table(*rows)
-    counts = answers.groupby("task")["label"].agg(lambda each: Counter(each).most_common(1)[0][1])
-    found = outcome(answers)
+    annotations = table(*rows)
+    counts = annotations.groupby("task")["label"].agg(
+        lambda each: Counter(each).most_common(1)[0][1]
+    )
+    found = outcome(annotations)
     assert {task for task, label in found.items() if label is None} == set(
         counts.index[counts == 2]
     )
@@ -139,14 +141,14 @@ def test_reliability_is_worked_out_by_hand():
     assert majority(votes).reliability == pytest.approx(expected)
 
 
-def test_agreement_with_the_others_counts_ties_by_their_share_and_prefers_known_answers():
-    answers = table(
+def test_agreement_with_the_others_counts_ties_by_their_share_and_prefers_known_annotations():
+    annotations = table(
         *[("p", "a", "x"), ("p", "b", "x"), ("p", "c", "y")],
         *[("q", "a", "x"), ("q", "b", "y"), ("q", "c", "z")],
         *[("r", "a", "z"), ("r", "b", "y")],
         ("s", "c", "x"),
     )
-    votes = encode(answers)
+    votes = encode(annotations)
     right, compared = agreement_with_others(votes, code_gold(votes, None))
     # p: the others of a said x and y, of b too, of c x twice. q and r: nobody was confirmed.
     assert right.tolist() == [0.5, 0.5, 0.0]
@@ -158,17 +160,17 @@ def test_agreement_with_the_others_counts_ties_by_their_share_and_prefers_known_
 
 
 @settings(deadline=None)
-@given(answer_tables)
-def test_posteriors_and_reliabilities_are_finite_and_in_range(answers):
-    found = majority(encode(answers))
+@given(annotation_tables)
+def test_posteriors_and_reliabilities_are_finite_and_in_range(annotations):
+    found = majority(encode(annotations))
     assert ((found.posterior > 0) & (found.posterior <= 1)).all()
     assert (np.abs(found.reliability) < 1).all()
 
 
-def test_of_repeated_answers_the_last_counts_and_unused_classes_are_forgotten():
+def test_of_repeated_annotations_the_last_counts_and_unused_classes_are_forgotten():
     votes = encode(table(("p", "a", "old"), ("p", "b", "x"), ("p", "a", "x")))
     assert votes.classes.tolist() == ["x"]
-    assert votes.answers.tolist() == [2]
+    assert votes.annotations.tolist() == [2]
 
 
 def test_a_missing_column_or_value_is_named():

@@ -11,12 +11,12 @@ from annotation_platform.schema.tables import AnnotatorQuality
 BOX = ["x1", "y1", "x2", "y2"]
 
 
-def answer(image, person, *labels, seconds=10.0, **more):
+def annotation(image, person, *labels, seconds=10.0, **more):
     """Return rows of one answer; a label is (shape, class, box) and without any it is ``none``."""
     same = {
         "task_id": f"task {image}",
         "image_id": image,
-        "answer_id": f"{image}-{person}",
+        "annotation_id": f"{image}-{person}",
         "annotator": person,
         "lead_time_seconds": seconds,
         "weights_sha256": "",
@@ -59,14 +59,14 @@ def quality(rows, gold=None, **options):
 CAT, DOG, ANT = box("cat", 0, 0, 10, 10), box("dog", 50, 0, 60, 10), box("ant", 90, 0, 99, 9)
 
 
-def test_decisions_are_held_against_the_others_and_against_known_answers():
+def test_decisions_are_held_against_the_others_and_against_known_annotations():
     rows = [
-        *answer("one", "ada", CAT, DOG),
-        *answer("one", "ben", CAT, DOG),
-        *answer("one", "cam", CAT, box("ant", 50, 0, 60, 10), ANT),
-        *answer("two", "ada"),
-        *answer("two", "ben"),
-        *answer("two", "cam", CAT),
+        *annotation("one", "ada", CAT, DOG),
+        *annotation("one", "ben", CAT, DOG),
+        *annotation("one", "cam", CAT, box("ant", 50, 0, 60, 10), ANT),
+        *annotation("two", "ada"),
+        *annotation("two", "ben"),
+        *annotation("two", "cam", CAT),
     ]
     gold = [*known("one", CAT, DOG, ANT), *known("two")]
     table = quality(rows, gold)
@@ -79,42 +79,42 @@ def test_decisions_are_held_against_the_others_and_against_known_answers():
     assert table.loc["ada", "gold_quality"] == pytest.approx(3 / 4)
     # Cam has the cat and the ant, but not the dog's class, and a cat where there is none.
     assert table.loc["cam", "gold_quality"] == pytest.approx(2 / 4)
-    assert table["gold_answers"].tolist() == [2, 2, 2]
+    assert table["gold_annotations"].tolist() == [2, 2, 2]
     assert (table["low"] <= table["quality"]).all()
     assert (table["gold_quality"] <= table["gold_high"]).all()
 
 
 def test_nobody_is_compared_with_their_own_vote():
     """With themselves counted, each would be half of a majority of two."""
-    rows = [*answer("one", "ada", CAT), *answer("one", "ben", DOG)]
+    rows = [*annotation("one", "ada", CAT), *annotation("one", "ben", DOG)]
     table = quality(rows)
     assert table["quality"].tolist() == [0.0, 0.0]
 
 
-def test_a_lone_answer_without_known_answers_has_no_quality():
-    rows = [row for image in "abcdefgh" for row in answer(image, "ada", CAT, seconds=12.0)]
+def test_a_lone_annotation_without_known_annotations_has_no_quality():
+    rows = [row for image in "abcdefgh" for row in annotation(image, "ada", CAT, seconds=12.0)]
     row = quality(rows).iloc[0]
     missing = ["quality", "low", "high", "gold_quality", "gold_low", "gold_high"]
     assert row[[*missing, "agreement_with_others", "unchanged_share"]].isna().all()
-    assert (row["answers"], row["images"], row["gold_answers"]) == (8, 8, 0)
-    assert (row["seconds_per_answer"], row["flags"]) == (12.0, "")
+    assert (row["annotations"], row["images"], row["gold_annotations"]) == (8, 8, 0)
+    assert (row["seconds_per_annotation"], row["flags"]) == (12.0, "")
     # Once some answers are known there is one, and no more is known from a single image.
     row = quality(rows, known("a", CAT)).iloc[0]
     assert (row["gold_quality"], row["gold_low"], row["gold_high"]) == (1.0, 0.0, 1.0)
-    assert row["gold_answers"] == 1
+    assert row["gold_annotations"] == 1
 
 
-def test_unsure_answers_are_counted_but_are_no_votes():
+def test_unsure_annotations_are_counted_but_are_no_votes():
     unsure = ("unsure", None, None)
     rows = [
-        *answer("one", "ada", CAT),
-        *answer("one", "ben", CAT),
-        *answer("one", "cam", unsure),
-        *answer("two", "cam", unsure),
+        *annotation("one", "ada", CAT),
+        *annotation("one", "ben", CAT),
+        *annotation("one", "cam", unsure),
+        *annotation("two", "cam", unsure),
     ]
     table = quality(rows, known("one", CAT))
     assert table.loc[["ada", "ben"], "quality"].tolist() == [1.0, 1.0]
-    assert table.loc["cam", "answers"] == 2
+    assert table.loc["cam", "annotations"] == 2
     assert np.isnan(table.loc["cam", "quality"])
     assert np.isnan(table.loc["cam", "gold_quality"])
 
@@ -122,9 +122,9 @@ def test_unsure_answers_are_counted_but_are_no_votes():
 def test_what_was_taken_over_unchanged_is_a_share_of_what_began_from_a_proposal():
     began = {"weights_sha256": "c" * 64}
     rows = [
-        *answer("one", "ada", CAT, DOG, changed=False, **began),
-        *answer("two", "ada", CAT, changed=True, **began),
-        *answer("three", "ada", CAT, changed=False),
+        *annotation("one", "ada", CAT, DOG, changed=False, **began),
+        *annotation("two", "ada", CAT, changed=True, **began),
+        *annotation("three", "ada", CAT, changed=False),
     ]
     assert quality(rows).loc["ada", "unchanged_share"] == 0.5
 
@@ -132,8 +132,8 @@ def test_what_was_taken_over_unchanged_is_a_share_of_what_began_from_a_proposal(
 def test_who_is_too_fast_or_anchored_is_flagged():
     rows = []
     for image in range(40):
-        rows += answer(f"{image}", "ada", CAT, seconds=10.0 + image % 5)
-        rows += answer(f"{image}", "ben", CAT, seconds=1.0 if image < 10 else 9.0)
+        rows += annotation(f"{image}", "ada", CAT, seconds=10.0 + image % 5)
+        rows += annotation(f"{image}", "ben", CAT, seconds=1.0 if image < 10 else 9.0)
     anchoring = pd.DataFrame({"annotator": ["ada", "ben"], "low": [0.4, 0.1]})
     assert quality(rows, anchoring=anchoring)["flags"].to_dict() == {
         "ada": "rubber-stamp",
@@ -144,7 +144,7 @@ def test_who_is_too_fast_or_anchored_is_flagged():
 
 def test_the_table_is_the_declared_one_and_the_order_of_rows_does_not_matter():
     rng = np.random.default_rng(1)
-    labels, gold = choosing(rng, tasks=40, answers=3)
+    labels, gold = choosing(rng, tasks=40, annotations=3)
     table = annotator_quality(labels, gold)
     assert list(table.columns) == COLUMNS
     declared = AnnotatorQuality.from_rows(table.assign(round_id="round-0001").to_dict("records"))
@@ -156,9 +156,9 @@ def test_the_table_is_the_declared_one_and_the_order_of_rows_does_not_matter():
 
 def test_a_missing_column_is_named():
     with pytest.raises(TableError, match="changed"):
-        annotator_quality(pd.DataFrame(answer("one", "ada")).drop(columns="changed"))
+        annotator_quality(pd.DataFrame(annotation("one", "ada")).drop(columns="changed"))
     with pytest.raises(TableError, match="shape"):
-        annotator_quality(pd.DataFrame(answer("one", "ada")), pd.DataFrame({"image_id": []}))
+        annotator_quality(pd.DataFrame(annotation("one", "ada")), pd.DataFrame({"image_id": []}))
 
 
 CROWD = {f"good {number}": 0.75 + 0.03 * number for number in range(6)}
@@ -166,19 +166,19 @@ CROWD = {f"good {number}": 0.75 + 0.03 * number for number in range(6)}
 one who says anything but the truth."""
 
 
-def choosing(rng, *, tasks, answers, classes=4):
+def choosing(rng, *, tasks, annotations, classes=4):
     """Return the answers of the crowd to classification tasks, and the truth."""
     people = [*CROWD, "random", "same", "wrong"]
     truth = rng.integers(classes, size=tasks)
     rows = []
     for task in range(tasks):
-        for number in rng.choice(len(people), size=answers, replace=False):
+        for number in rng.choice(len(people), size=annotations, replace=False):
             person, right = people[number], int(truth[task])
             other = (right + int(rng.integers(1, classes))) % classes
             said = {"random": int(rng.integers(classes)), "same": 0, "wrong": other}.get(
                 person, right if rng.random() < CROWD.get(person, 0.0) else other
             )
-            rows += answer(f"{task:04d}", person, choice(f"class {said}"))
+            rows += annotation(f"{task:04d}", person, choice(f"class {said}"))
     gold = [
         row for task in range(tasks) for row in known(f"{task:04d}", choice(f"class {truth[task]}"))
     ]
@@ -189,7 +189,7 @@ def choosing(rng, *, tasks, answers, classes=4):
 def test_spammers_and_adversaries_are_flagged_and_good_people_are_not(by_gold):
     flagged = {"good": [], "random": [], "same": [], "wrong": []}
     for seed in range(8):
-        labels, gold = choosing(np.random.default_rng(seed), tasks=300, answers=3)
+        labels, gold = choosing(np.random.default_rng(seed), tasks=300, annotations=3)
         table = annotator_quality(labels, gold if by_gold else None)
         for row in table.itertuples():
             flagged[row.annotator.split()[0]].append(row.flags)
@@ -202,19 +202,19 @@ def test_spammers_and_adversaries_are_flagged_and_good_people_are_not(by_gold):
         assert set(flagged["wrong"]) == {"adversary"}
 
 
-def test_with_few_answers_nobody_is_flagged_by_accident():
+def test_with_few_annotations_nobody_is_flagged_by_accident():
     flags = []
     for seed in range(20):
-        labels, _ = choosing(np.random.default_rng(seed), tasks=12, answers=3)
+        labels, _ = choosing(np.random.default_rng(seed), tasks=12, annotations=3)
         table = annotator_quality(labels)
         flags += table.loc[table["annotator"].str.startswith("good"), "flags"].tolist()
     assert set(flags) == {""}
 
 
-def test_quality_from_known_answers_covers_a_persons_true_skill():
+def test_quality_from_known_annotations_covers_a_persons_true_skill():
     inside = []
     for seed in range(20):
-        labels, gold = choosing(np.random.default_rng(seed), tasks=150, answers=3)
+        labels, gold = choosing(np.random.default_rng(seed), tasks=150, annotations=3)
         shown = gold.sample(frac=0.5, random_state=seed)
         table = annotator_quality(labels, shown).set_index("annotator")
         skill = pd.Series(CROWD)
@@ -237,13 +237,15 @@ def test_quality_from_others_covers_what_agreeing_with_them_amounts_to():
         rows = []
         for task in range(40):
             for person, skill in skills.items():
-                rows += answer(f"{task}", person, choice("yes" if rng.random() < skill else "no"))
+                rows += annotation(
+                    f"{task}", person, choice("yes" if rng.random() < skill else "no")
+                )
         row = quality(rows).loc["ada"]
         inside.append(row["low"] <= expected <= row["high"])
     assert np.mean(inside) >= 0.93
 
 
-def drawing(rng, *, images, answers):
+def drawing(rng, *, images, annotations):
     """Return boxes of people who miss, misname and invent, and of four whom nobody wants."""
     careful = {"careful": 0.03, "average": 0.08, "careless": 0.15}
     people = [*careful, "anywhere", "any class", "wrong class", "nothing"]
@@ -254,9 +256,9 @@ def drawing(rng, *, images, answers):
         corners = rng.uniform(0, 500, (objects, 2))
         corners = np.hstack([corners, corners + rng.uniform(40, 120, (objects, 2))])
         truth = [names[number] for number in rng.integers(3, size=objects)]
-        hard = rng.gamma(1.0, 1.0)  # the errors of a picture come together
+        hard = rng.gamma(1.0, 1.0)  # the errors of an image come together
         gold += known(f"{image}", *(box(n, *at) for n, at in zip(truth, corners, strict=True)))
-        for person in rng.choice(people, size=answers, replace=False):
+        for person in rng.choice(people, size=annotations, replace=False):
             error = min(careful.get(str(person), 0.08) * hard, 0.95)
             labels = []
             for name, at in zip(truth, corners, strict=True):
@@ -272,12 +274,12 @@ def drawing(rng, *, images, answers):
                     box(n, *(at + np.tile(s, 2)))
                     for n, at, s in zip(truth, corners, shift, strict=True)
                 ]
-            rows += answer(f"{image}", str(person), *([] if person == "nothing" else labels))
+            rows += annotation(f"{image}", str(person), *([] if person == "nothing" else labels))
     return pd.DataFrame(rows), pd.DataFrame(gold)
 
 
 def test_among_boxes_those_are_flagged_who_do_not_look_or_name_at_will():
-    labels, gold = drawing(np.random.default_rng(0), images=150, answers=4)
+    labels, gold = drawing(np.random.default_rng(0), images=150, annotations=4)
     for table in (annotator_quality(labels, gold), annotator_quality(labels)):
         flags = table.set_index("annotator")["flags"].to_dict()
         assert flags.pop("wrong class") == "adversary"
@@ -290,11 +292,11 @@ def test_among_boxes_those_are_flagged_who_do_not_look_or_name_at_will():
 
 @pytest.mark.long
 def test_intervals_of_boxes_cover_what_many_more_images_show():
-    labels, gold = drawing(np.random.default_rng(99), images=600, answers=4)
+    labels, gold = drawing(np.random.default_rng(99), images=600, annotations=4)
     often = annotator_quality(labels, gold).set_index("annotator")
     inside = []
     for seed in range(12):
-        labels, gold = drawing(np.random.default_rng(seed), images=40, answers=4)
+        labels, gold = drawing(np.random.default_rng(seed), images=40, annotations=4)
         table = annotator_quality(labels, gold).set_index("annotator")
         for measure, low, high in (
             ("quality", "low", "high"),
@@ -305,7 +307,7 @@ def test_intervals_of_boxes_cover_what_many_more_images_show():
     assert np.mean(inside) >= 0.93
 
 
-def test_twenty_thousand_answers_take_seconds():
+def test_twenty_thousand_annotations_take_seconds():
     rng = np.random.default_rng(0)
     rows = []
     for image in range(4000):
@@ -313,7 +315,7 @@ def test_twenty_thousand_answers_take_seconds():
         for person in rng.choice(50, size=5, replace=False):
             at = corners + rng.normal(0, 2, corners.shape)
             labels = [box("cell", *each, *(each + 40)) for each in at]
-            rows += answer(f"{image}", f"p{person:02d}", *labels)
+            rows += annotation(f"{image}", f"p{person:02d}", *labels)
     table = pd.DataFrame(rows)
     started = time.process_time()
     found = annotator_quality(table)
@@ -329,7 +331,7 @@ def real_crowd(public, name):
     rows = [
         row
         for given in labels.itertuples()
-        for row in answer(given.task, given.worker, choice(given.label))
+        for row in annotation(given.task, given.worker, choice(given.label))
     ]
     table = quality(rows)
     known = labels[labels["task"].isin(truth.index)]
@@ -338,7 +340,7 @@ def real_crowd(public, name):
 
 
 def test_of_a_real_crowd_those_flagged_are_no_better_than_a_coin(public):
-    """39 people on 108 pictures of two kinds of birds (Welinder)."""
+    """39 people on 108 images of two kinds of birds (Welinder)."""
     table, skill = real_crowd(public, "bluebirds")
     flagged = table["flags"] != ""
     assert 5 <= flagged.sum() <= 15
@@ -351,4 +353,4 @@ def test_of_a_real_crowd_those_flagged_are_no_better_than_a_coin(public):
 def test_a_crowd_that_errs_together_confirms_itself(public):
     """Agreement is not skill: the limit that the documentation states."""
     table, skill = real_crowd(public, "barzan")
-    assert (table["quality"] - skill)[table["answers"] >= 20].mean() > 0.15
+    assert (table["quality"] - skill)[table["annotations"] >= 20].mean() > 0.15

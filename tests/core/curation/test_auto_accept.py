@@ -48,7 +48,7 @@ def test_the_confidence_is_the_share_of_labels_that_the_probabilities_expect_to_
     assert units.errors[0].tolist() == pytest.approx([0.1 + 0.2, 0.2])
 
 
-def test_a_score_that_is_no_number_keeps_its_picture_from_being_accepted():
+def test_a_score_that_is_no_number_keeps_its_image_from_being_accepted():
     proposals = predictions_of((0, "cat", HERE, 0.99), (0, "cat", THERE, np.nan))
     units = expected_units(proposals, [image(0)], ["cat"], minimum_probability=0.5)
     assert np.isnan(units.confidence[0])
@@ -72,20 +72,20 @@ def test_wrong_and_missed_labels_are_counted_by_class(said, errors):
     assert found.errors.tolist() == [errors]
 
 
-def a_round(rng, *, pictures=1400, audited=500, error=0.004, calibrated=True):
-    """Return proposals, pool and audit of pictures with four objects each."""
+def a_round(rng, *, images=1400, audited=500, error=0.004, calibrated=True):
+    """Return proposals, pool and audit of images with four objects each."""
     rows, said = [], []
-    for number in range(pictures):
+    for number in range(images):
         for place in range(4):
             box = (60.0 * place, 10.0, 60.0 * place + 40, 50.0)
             chance = 0.995 if rng.random() < 0.9 else 0.7
             rows.append((number, "cat", box, chance))
             if rng.random() < (chance if calibrated else error):
                 said.append((number, "cat", box))
-    order = rng.permutation(pictures)
+    order = rng.permutation(images)
     drawn = [image(number) for number in order[:audited]]
     audit = Audit(drawn, labels_of(*[row for row in said if image(row[0]) in set(drawn)]))
-    return predictions_of(*rows), [image(number) for number in range(pictures)], audit
+    return predictions_of(*rows), [image(number) for number in range(images)], audit
 
 
 def accept(proposals, pool, audit, *, features=None, policy=POLICY):
@@ -96,7 +96,7 @@ def accept(proposals, pool, audit, *, features=None, policy=POLICY):
         features or {},
         round_id=ROUND,
         policy=policy,
-        seconds_per_picture=12.0,
+        seconds_per_image=12.0,
         rng=np.random.default_rng(1),
     )
 
@@ -115,7 +115,7 @@ def test_what_is_certified_becomes_labels_and_says_what_it_saved(good_round):
     assert not taken & set(audit.images)
     assert taken | set(found.held) | set(audit.images) == set(pool)
     assert not taken & set(found.held)
-    # Each accepted picture has all four of its labels.
+    # Each accepted image has all four of its labels.
     assert (found.labels["image_id"].value_counts() == 4).all()
     assert set(found.seen_again) <= taken
     assert len(found.seen_again) == math.ceil(0.05 * len(taken))
@@ -156,7 +156,7 @@ def test_a_batch_of_another_kind_is_refused_and_told_apart(good_round):
     ("policy", "audited", "says"),
     [
         pytest.param(AutoAcceptPolicy(), 500, "is off", id="not wanted"),
-        pytest.param(POLICY, 0, "No picture was audited", id="no audit"),
+        pytest.param(POLICY, 0, "No image was audited", id="no audit"),
     ],
 )
 def test_without_a_wish_or_an_audit_nothing_is_accepted(good_round, policy, audited, says):
@@ -173,7 +173,7 @@ def test_proposals_of_two_models_are_refused(good_round):
         accept(mixed, pool, audit)
 
 
-def test_pictures_seen_again_contradict_a_certificate_that_is_untrue_and_rarely_a_true_one():
+def test_images_seen_again_contradict_a_certificate_that_is_untrue_and_rarely_a_true_one():
     rng = np.random.default_rng(6)
 
     def says_no(rate):

@@ -22,7 +22,7 @@ def table(images: dict[str, tuple[str, list[str]]]) -> pd.DataFrame:
 
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**32))
-def test_shares_are_met_or_the_shortfall_is_said_and_only_training_pictures_are_drawn(seed):
+def test_shares_are_met_or_the_shortfall_is_said_and_only_training_images_are_drawn(seed):
     rng = np.random.default_rng(seed)
     images = {
         f"{number:03}": (
@@ -46,7 +46,7 @@ def test_shares_are_met_or_the_shortfall_is_said_and_only_training_pictures_are_
         assert drawn.shortfall.get(name, 0) == pytest.approx(
             target - share if target - share > 0.02 else 0
         )
-    # Never further from the target than all pictures once.
+    # Never further from the target than all images once.
     before = [name for image in of_split for name in images[image][1]]
     off = [sum(abs(each.count(name) / len(each) - share) for name, share in targets.items())
            for each in (names, before)]  # fmt: skip
@@ -66,12 +66,12 @@ def test_a_rare_class_is_brought_to_its_share_where_there_is_enough_of_it():
     short = balance_images(
         table(images), {"a": 0.2, "b": 0.8}, size=105, rng=np.random.default_rng(0)
     )
-    # Sixty is all that fifteen pictures give when each is taken four times.
+    # Sixty is all that fifteen images give when each is taken four times.
     assert short.shares["b"] == pytest.approx(60 / 105)
     assert short.shortfall["b"] == pytest.approx(0.8 - 60 / 105)
 
 
-def test_pictures_that_serve_as_well_are_taken_as_often():
+def test_images_that_serve_as_well_are_taken_as_often():
     images = {f"x{number}": ("train", ["a", "b"]) for number in range(5)}
     images |= {f"y{number}": ("train", ["a", "b"] * 2) for number in range(5)}
     drawn = balance_images(
@@ -80,7 +80,7 @@ def test_pictures_that_serve_as_well_are_taken_as_often():
     assert {image: drawn.image_ids.count(image) for image in images} == dict.fromkeys(images, 2)
 
 
-def test_many_kinds_of_pictures_are_balanced_in_a_moment():
+def test_many_kinds_of_images_are_balanced_in_a_moment():
     rng = np.random.default_rng(0)
     names = [f"c{number}" for number in range(20)]
     odds = np.linspace(3, 9, 20) / 120
@@ -106,7 +106,7 @@ def test_other_columns_are_balanced_as_classes_are():
     [
         ({"a": 0.5, "b": 0.6}, None, "1 in all"),
         ({"a": 1.5, "b": -0.5}, None, "above 0"),
-        ({"a": 0.5, "z": 0.5}, None, "no training picture has class_name 'z'"),
+        ({"a": 0.5, "z": 0.5}, None, "no training image has class_name 'z'"),
         ({"a": 0.5, "b": 0.5}, 9, "2 taken 4 times"),
     ],
 )

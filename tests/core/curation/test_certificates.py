@@ -53,8 +53,8 @@ def test_choices_are_certified_by_the_exact_binomial_tail(right, wrong, granted)
         assert binom.cdf(wrong, right + wrong, found.bounds[0]) == pytest.approx(DELTA, abs=1e-4)
 
 
-def test_flawless_pictures_are_worth_what_the_largest_bet_says():
-    # Ten labels each and at most ten errors: a picture multiplies the wealth by 1 + 0.99 * 0.05.
+def test_flawless_images_are_worth_what_the_largest_bet_says():
+    # Ten labels each and at most ten errors: an image multiplies the wealth by 1 + 0.99 * 0.05.
     needed = int(np.ceil(np.log(1 / DELTA) / np.log1p(BETS[0] * ALPHA)))
     plan = Plan((one_threshold(cap=10.0),), (), single=False)
     for count, granted in ((needed - 1, False), (needed, True)):
@@ -75,8 +75,8 @@ def test_a_later_threshold_is_not_asked_once_one_failed():
 def test_the_gambler_gets_rich_by_chance_no_more_often_than_delta(kind):
     """Errors of exactly alpha, the hardest case that must not be certified."""
     rng = np.random.default_rng(5)
-    rounds, pictures, cap = 4000, 300, 10.0
-    labels = np.full((pictures, rounds), 10.0)
+    rounds, images, cap = 4000, 300, 10.0
+    labels = np.full((images, rounds), 10.0)
     if kind == "mixed sizes":
         labels = rng.integers(1, 11, labels.shape).astype(float)
     if kind == "common and small":
@@ -111,8 +111,8 @@ def test_without_anything_to_plan_on_nothing_is_certified(pool):
 def test_a_class_that_is_bad_is_left_out_and_the_others_are_accepted():
     rng = np.random.default_rng(3)
 
-    def pictures(count):
-        # One class a picture; the third is said to be as good as the others and is not.
+    def images(count):
+        # One class an image; the third is said to be as good as the others and is not.
         labels = np.zeros((count, 3))
         labels[np.arange(count), rng.choice(3, count, p=[0.45, 0.45, 0.1])] = 4.0
         expected = labels * 0.01
@@ -120,11 +120,11 @@ def test_a_class_that_is_bad_is_left_out_and_the_others_are_accepted():
         confidence = np.full(count, 0.99) + rng.normal(0, 1e-3, count)
         return Units(confidence, labels, expected), Units(confidence, labels, wrong)
 
-    pool, _ = pictures(2000)
+    pool, _ = images(2000)
     plan = plan_certificate(
         pool, alpha=ALPHA, delta=DELTA, audit_size=1500, rng=rng, class_alpha=0.15
     )
-    found = certify(plan, pictures(1500)[1])
+    found = certify(plan, images(1500)[1])
     assert set(found.stage.classes) < {0, 1, 2}
     assert 2 not in found.stage.classes
     assert (found.bounds <= found.stage.alphas).all()

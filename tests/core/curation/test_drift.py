@@ -13,7 +13,7 @@ CLASSES = ["boat", "buoy", "lorry"]
 def drawn(
     name, count, rng, *, light=120.0, shares=(0.6, 0.3, 0.1), place=0.0, side=640, objects=4.0
 ):
-    """Return a batch of pictures of a kind; ``place`` moves their looks."""
+    """Return a batch of images of a kind; ``place`` moves their looks."""
     ids = [hashlib.sha256(f"{name} {number}".encode()).hexdigest() for number in range(count)]
     images = pd.DataFrame(
         {
@@ -29,7 +29,7 @@ def drawn(
     rows = [
         (image_id, str(kind), 1.0)
         for image_id in ids
-        # What stands in one picture goes together.
+        # What stands in one image goes together.
         for kind in rng.choice(
             CLASSES, p=rng.dirichlet(np.array(shares) * 4), size=rng.poisson(objects)
         )
@@ -72,7 +72,7 @@ def test_a_batch_of_the_same_kind_seldom_raises_an_alarm():
     assert alarms <= binom.ppf(0.999, 200, 0.1)
 
 
-def test_a_trifle_is_no_drift_however_many_pictures_show_it():
+def test_a_trifle_is_no_drift_however_many_images_show_it():
     rng = np.random.default_rng(1)
     found = drift(drawn("new", 3000, rng, light=123.0), drawn("known", 3000, rng))
     brightness = found.features.set_index("feature").loc["brightness"]
@@ -80,7 +80,7 @@ def test_a_trifle_is_no_drift_however_many_pictures_show_it():
     assert not brightness["drifted"]
 
 
-def test_a_picture_unlike_all_others_is_named_with_what_is_odd():
+def test_a_image_unlike_all_others_is_named_with_what_is_odd():
     rng = np.random.default_rng(2)
     known, new = drawn("known", 200, rng), drawn("new", 40, rng)
     strange, dark = new.images["image_id"].iloc[7], new.images["image_id"].iloc[11]
@@ -113,7 +113,7 @@ def test_without_anything_known_nothing_is_said():
     assert drift(nothing, new).drifted == []
 
 
-def test_vectors_without_numbers_and_pictures_without_objects_are_no_obstacle():
+def test_vectors_without_numbers_and_images_without_objects_are_no_obstacle():
     rng = np.random.default_rng(6)
     known, new = drawn("known", 50, rng), drawn("new", 20, rng, objects=0.0)
     new.vectors.at[0, "vector"] = np.full(16, np.nan)

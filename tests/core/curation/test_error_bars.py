@@ -7,13 +7,13 @@ from annotation_platform.curation.error_bars import (
     ALL,
     certificate_bars,
     error_bars,
-    picture_error_bars,
+    image_error_bars,
     plan_label_audit,
     release_allowed,
     review_findings,
 )
 from annotation_platform.schema.tables import Certificates
-from benchmarks.error_bars import by_label, by_picture, version
+from benchmarks.error_bars import by_image, by_label, version
 
 ROUND = "round-0001"
 
@@ -59,7 +59,7 @@ def test_a_class_nobody_looked_at_may_be_anything():
     assert np.isnan(bars.loc["dog", "rate"])
 
 
-def test_labels_of_one_picture_that_are_wrong_together_count_as_one():
+def test_labels_of_one_image_that_are_wrong_together_count_as_one():
     findings = pd.DataFrame(
         {
             "image_id": np.repeat([f"{number}" for number in range(40)], 5),
@@ -67,23 +67,23 @@ def test_labels_of_one_picture_that_are_wrong_together_count_as_one():
             "wrong": np.repeat([True, True, *[False] * 38], 5),
         }
     )
-    together = picture_error_bars(findings, round_id=ROUND).iloc[0]
+    together = image_error_bars(findings, round_id=ROUND).iloc[0]
     apart = findings.assign(image_id=[str(number) for number in range(200)])
-    alone = picture_error_bars(apart, round_id=ROUND).iloc[0]
+    alone = image_error_bars(apart, round_id=ROUND).iloc[0]
     assert together["rate"] == alone["rate"] == 0.05
-    # As wide as from 40 pictures, not from 200 labels.
+    # As wide as from 40 images, not from 200 labels.
     assert together["high"] - together["low"] > 1.8 * (alone["high"] - alone["low"])
 
 
 def covered(versions, rates):
     rng = np.random.default_rng(8)
-    inside, widths = {"labels": [], "pictures": []}, []
+    inside, widths = {"labels": [], "images": []}, []
     for _ in range(versions):
         labels = version(rng.uniform(*rates), rng)
         share = labels["wrong"].mean()
-        one, whole = by_label(labels, rng).iloc[0], by_picture(labels, rng)[0].iloc[0]
+        one, whole = by_label(labels, rng).iloc[0], by_image(labels, rng)[0].iloc[0]
         inside["labels"].append(one["low"] <= share <= one["high"])
-        inside["pictures"].append(whole["low"] <= share <= whole["high"])
+        inside["images"].append(whole["low"] <= share <= whole["high"])
         widths.append(one["high"] - one["low"])
     return inside, float(np.median(widths))
 
@@ -99,7 +99,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says_and_is_narrow():
 def test_over_500_versions_it_covers_at_least_as_often_as_it_says():
     inside, width = covered(500, (0.01, 0.1))
     assert np.mean(inside["labels"]) >= 0.95
-    assert np.mean(inside["pictures"]) >= 0.93
+    assert np.mean(inside["images"]) >= 0.93
     assert width <= 0.05
 
 
@@ -187,8 +187,8 @@ def test_nothing_seen_where_nothing_is_holds_no_error_and_what_is_found_there_is
     assert review_findings(nothing, said("a", CAT), sizes)["wrong"].tolist() == [True]
 
 
-def test_a_picture_that_is_looked_at_more_often_counts_for_less():
-    # Of 40 hard pictures all are looked at, of 400 easy ones every tenth; half the hard are wrong.
+def test_a_image_that_is_looked_at_more_often_counts_for_less():
+    # Of 40 hard images all are looked at, of 400 easy ones every tenth; half the hard are wrong.
     findings = pd.DataFrame(
         {
             "image_id": [str(number) for number in range(80)],
@@ -197,7 +197,7 @@ def test_a_picture_that_is_looked_at_more_often_counts_for_less():
             "weight": [1.0] * 40 + [10.0] * 40,
         }
     )
-    bar = picture_error_bars(findings, round_id=ROUND, labels={"cat": 440}).iloc[0]
+    bar = image_error_bars(findings, round_id=ROUND, labels={"cat": 440}).iloc[0]
     assert bar["rate"] == pytest.approx(20 / 440)
     assert bar["low"] < 20 / 440 < bar["high"] < 0.2
     assert (bar["labels"], bar["audited"]) == (440, 80)
@@ -214,7 +214,7 @@ def test_labels_without_a_person_have_the_bound_of_their_certificate():
     assert (bar["origin"], bar["labels"]) == ("auto", 900)
     assert release_allowed(bars, 0.05).allowed
     # Labels that came along, and that nobody looked at, are of the version too.
-    came = picture_error_bars(
+    came = image_error_bars(
         pd.DataFrame(columns=["image_id", "class_name", "wrong"]),
         round_id=ROUND, origin="coco:a.json", labels={"cat": 3},
     )  # fmt: skip

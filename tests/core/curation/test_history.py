@@ -100,7 +100,7 @@ PUBLISHED = [*ARRIVED, *events(("queued", 0), ("answered", 1), "consensus", ("ex
         ),
     ],
 )
-def test_what_may_happen_to_a_picture(steps):
+def test_what_may_happen_to_a_image(steps):
     require_legal(IMAGE, in_order(steps))
 
 
@@ -190,7 +190,7 @@ def test_what_was_accepted_stands_behind_what_led_to_its_round():
     require_legal(IMAGE, path)
 
 
-def test_a_clock_that_runs_late_does_not_put_an_answer_before_its_question():
+def test_a_clock_that_runs_late_does_not_put_an_annotation_before_its_question():
     steps = [*ARRIVED, *events(("queued", 0), ("answered", -3), "consensus")]
     found = in_order(steps)
     assert states(found) == ["landed", "clean", "queued", "answered", "consensus"]

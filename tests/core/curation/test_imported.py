@@ -1,4 +1,4 @@
-"""Labels that pictures landed with: on the stored picture, whole, or refused with a reason."""
+"""Labels that images landed with: on the stored image, whole, or refused with a reason."""
 
 import hashlib
 import io
@@ -10,7 +10,7 @@ from PIL import Image
 
 from annotation_platform.curation.gates import refused_labels
 from annotation_platform.curation.imported import imported_labels, turned_upright
-from annotation_platform.images.decoding import decode_picture
+from annotation_platform.images.decoding import decode_image
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import CleanedImages, RawImages
@@ -22,7 +22,7 @@ WIDTH, HEIGHT = 80, 60
 
 
 def png(width=WIDTH, height=HEIGHT, *, orientation=1, boxes=()):
-    """A black picture of this coded size, white in the boxes, to be turned by ``orientation``."""
+    """A black image of this coded size, white in the boxes, to be turned by ``orientation``."""
     pixels = np.zeros((height, width), dtype=np.uint8)
     for x1, y1, x2, y2 in boxes:
         pixels[y1:y2, x1:x2] = 255
@@ -39,7 +39,7 @@ def labels(*boxes, origin="coco:a.json", width=WIDTH, height=HEIGHT):
 
 
 class Round:
-    """A round whose pictures have landed and were cleaned."""
+    """A round whose images have landed and were cleaned."""
 
     def __init__(self, folder):
         self.store = LocalObjectStore(folder)
@@ -50,7 +50,7 @@ class Round:
         data = png() if data is None else data
         image_id = hashlib.sha256(data + bytes([number])).hexdigest()
         self.store.put(raw_key(image_id), data)
-        height, width = decode_picture(data).pixels.shape[:2]
+        height, width = decode_image(data).pixels.shape[:2]
         digest = None
         if sidecar is not None:
             content = sidecar if isinstance(sidecar, bytes) else json.dumps(sidecar).encode()
@@ -107,13 +107,13 @@ def test_an_image_that_holds_nothing_keeps_a_row_that_says_so(landed):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_boxes_turn_with_their_picture(landed, orientation):
+def test_boxes_turn_with_their_image(landed, orientation):
     boxes = [(3, 5, 30, 20), (60, 50, 80, 60)]
     data = png(orientation=orientation, boxes=boxes)
-    upright = decode_picture(data).pixels
+    upright = decode_image(data).pixels
     height, width = upright.shape[:2]
     turned = turned_upright(as_boxes(boxes), orientation, width=width, height=height)
-    # Exactly where the picture is white once it is upright.
+    # Exactly where the image is white once it is upright.
     there = np.zeros((height, width), dtype=bool)
     for x1, y1, x2, y2 in turned.astype(int):
         there[y1:y2, x1:x2] = True
@@ -127,7 +127,7 @@ def test_boxes_turn_with_their_picture(landed, orientation):
         assert found[BOX_COLUMNS].to_numpy().tolist() == turned.tolist()
 
 
-def test_labels_made_on_the_upright_picture_are_not_turned_again(landed):
+def test_labels_made_on_the_upright_image_are_not_turned_again(landed):
     data = png(orientation=6)  # 60 × 80 once upright
     landed.land({"labels": labels(("boat", 1, 2, 50, 70), width=60, height=80)}, data=data)
     found = landed.imported().labels
@@ -182,7 +182,7 @@ def test_only_accepted_images_have_labels_and_the_others_are_counted(landed):
 
 
 def test_labels_in_a_sidecar_that_cannot_be_read_are_refused(landed):
-    # A person put the picture back although its metadata is bad.
+    # A person put the image back although its metadata is bad.
     landed.land(b"{nothing")
     (problem,) = landed.imported().labels["problem"]
     assert problem.startswith("bad metadata: no JSON")

@@ -5,8 +5,8 @@ import pytest
 from annotation_platform.curation.label_issues import (
     Trust,
     box_issues,
-    choice_issues,
     class_issues,
+    classification_issues,
     issues_as_conflicts,
     measure_trust,
     mistake_risk,
@@ -109,12 +109,12 @@ def test_what_is_known_of_a_model_is_how_often_it_sees_nothing():
 
 
 def test_planted_errors_are_found_and_more_surely_than_by_self_confidence():
-    found = planted_boxes(0.05, pictures=80)
+    found = planted_boxes(0.05, images=80)
     assert found["precision"] >= 0.51
     assert found["precision"] > found["self-confidence"]
     assert found["labels alone"] > found["self-confidence, labels"]
-    # The risk of a picture tells those with errors from those without.
-    assert found["AUROC of pictures"] > max(0.7, found["ObjectLab"])
+    # The risk of an image tells those with errors from those without.
+    assert found["AUROC of images"] > max(0.7, found["ObjectLab"])
 
 
 def test_scores_are_probabilities():
@@ -149,7 +149,7 @@ def test_of_several_choices_wrong_and_missed_ones_are_found(rate):
         [(images[row], f"{images[row]}:{column}", NAMES[column]) for row, column in places],
         columns=["image_id", "label_id", "class_name"],
     )
-    found = choice_issues(labels, chances, round_id=ROUND)
+    found = classification_issues(labels, chances, round_id=ROUND)
     rows = [images.index(image) for image in found["image_id"]]
     columns = [NAMES.index(name) for name in found["class_name"]]
     right = flip[rows, columns]
@@ -161,7 +161,7 @@ def test_of_several_choices_wrong_and_missed_ones_are_found(rate):
     assert found["score"].is_monotonic_decreasing
     # What everybody chose, or nobody, says nothing.
     everywhere = pd.DataFrame({"image_id": images, "label_id": images, "class_name": NAMES[0]})
-    assert choice_issues(everywhere, chances, round_id=ROUND).empty
+    assert classification_issues(everywhere, chances, round_id=ROUND).empty
 
 
 def test_an_error_is_seen_by_a_model_that_is_surer_of_the_class_elsewhere():
@@ -181,7 +181,7 @@ def test_a_label_of_a_class_without_a_probability_is_refused():
         class_issues(labels, np.full((1, 3), 1 / 3), NAMES, round_id=ROUND)
 
 
-def test_the_risk_of_a_picture_is_that_of_any_error():
+def test_the_risk_of_a_image_is_that_of_any_error():
     issues = pd.DataFrame({"image_id": ["a", "a", "b"], "score": [0.5, 0.2, 0.0]})
     assert mistake_risk(issues).to_dict() == {"a": pytest.approx(0.6), "b": 0.0}
 

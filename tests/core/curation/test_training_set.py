@@ -65,7 +65,7 @@ def label(round_id, number, *, box=(1.0, 2.0, 30.5, 40.25), name="cat"):
         **corners,
         "geometry": "",
         "support": 3,
-        "answers": 3,
+        "annotations": 3,
         "decision": "undisputed",
         "decided_by": "",
         "comment": "",
@@ -105,8 +105,8 @@ def tables(tmp_path):
 
 
 def add_round(tables, round_id, numbers, *, decision="undisputed", comment="", **options):
-    pictures = [cleaned(round_id, n) for n in numbers]
-    tables.write(CleanedImages, round_id, CleanedImages.from_rows(pictures))
+    images = [cleaned(round_id, n) for n in numbers]
+    tables.write(CleanedImages, round_id, CleanedImages.from_rows(images))
     asked = [task(round_id, n) for n in numbers]
     tables.write(RoundTasks, round_id, RoundTasks.from_rows(asked))
     about = {"decision": decision, "comment": comment}
@@ -116,8 +116,8 @@ def add_round(tables, round_id, numbers, *, decision="undisputed", comment="", *
 
 def add_imports(tables, round_id, numbers, **options):
     """A round of which the images landed with labels and nothing is merged."""
-    pictures = [cleaned(round_id, n) for n in numbers]
-    tables.write(CleanedImages, round_id, CleanedImages.from_rows(pictures))
+    images = [cleaned(round_id, n) for n in numbers]
+    tables.write(CleanedImages, round_id, CleanedImages.from_rows(images))
     rows = [imported(round_id, n, **options) for n in numbers]
     tables.write(ImportedLabels, round_id, ImportedLabels.from_rows(rows))
 
@@ -172,7 +172,7 @@ def test_a_round_that_fails_a_gate_is_held_back_whole_and_named(tables, options,
     assert reason in built.held["round-0002"]
 
 
-def test_a_round_with_an_unanswered_task_is_held_back(tables):
+def test_a_round_with_an_unannotated_task_is_held_back(tables):
     add_round(tables, "round-0001", range(3))
     labels = tables.read(ReviewedLabels, "round-0001").iloc[1:].reset_index(drop=True)
     tables.write(ReviewedLabels, "round-0001", labels)
@@ -191,7 +191,7 @@ def test_images_that_a_review_left_open_are_left_out_and_named(tables, decision)
     assert digest(0) in set(build(tables, "round-0003").labels["image_id"])
 
 
-def test_a_late_picture_between_two_splits_is_left_out_and_the_version_stays(tables):
+def test_a_late_image_between_two_splits_is_left_out_and_the_version_stays(tables):
     add_round(tables, "round-0001", range(20))
     before = build(tables, "round-0001").labels.set_index("image_id")["split"]
     trained, tested = before[before == "train"].index[0], before[before == "test"].index[0]
@@ -224,23 +224,23 @@ def test_formats_read_back_to_the_labels(tables):
     labels = build(tables, "round-0001").labels
     dataset = Dataset.from_training_set(labels, ONTOLOGY)
     assert gates.formats_disagree(dataset) == []
-    # A box beyond the picture cannot be written in YOLO's shares without being cut.
+    # A box beyond the image cannot be written in YOLO's shares without being cut.
     wide = dataset.labels.assign(x2=130.0)
     assert gates.formats_disagree(Dataset(dataset.images, wide, ONTOLOGY))
 
 
-def test_new_pictures_are_read_back_and_ten_thousand_of_the_others():
+def test_new_images_are_read_back_and_ten_thousand_of_the_others():
     images = [f"{number:05d}" for number in range(12_000)]
     rounds = ["round-0001" if number < 11_000 else "round-0002" for number in range(12_000)]
     labels = pd.DataFrame({"image_id": images, "round_id": rounds}).loc[
         lambda it: it.index.repeat(2)
     ]
-    tried = gates.worth_reading_back(labels, "round-0002")
+    tried = gates.sample_to_read_back(labels, "round-0002")
     assert len(tried) == 2 * 11_000
     assert set(images[11_000:]) < set(tried["image_id"])
-    again = gates.worth_reading_back(labels.assign(round_id="round-0001"), "round-0003")
+    again = gates.sample_to_read_back(labels.assign(round_id="round-0001"), "round-0003")
     assert set(again["image_id"]) != set(tried["image_id"])
-    assert gates.worth_reading_back(labels, "round-0001").equals(labels)
+    assert gates.sample_to_read_back(labels, "round-0001").equals(labels)
 
 
 def test_labels_that_images_landed_with_are_in_it_with_their_origin(tables):
@@ -251,7 +251,7 @@ def test_labels_that_images_landed_with_are_in_it_with_their_origin(tables):
     assert origins == {"people": 3, "coco:a.json": 3}
     brought = built.labels[built.labels["origin"] != "people"]
     assert set(brought["round_id"]) == {"round-0002"}
-    assert brought[["support", "answers"]].to_numpy().tolist() == [[0, 0]] * 3
+    assert brought[["support", "annotations"]].to_numpy().tolist() == [[0, 0]] * 3
     assert brought["class_id"].tolist() == [1, 1, 1]
     assert set(built.rounds) == {"round-0001", "round-0002"}
 
@@ -292,7 +292,7 @@ def test_imported_labels_that_fail_a_gate_hold_their_round_back(tables, options,
 
 def test_refused_labels_are_in_no_training_set(tables):
     add_round(tables, "round-0001", range(3))
-    add_imports(tables, "round-0002", range(3, 6), problem="made on another picture")
+    add_imports(tables, "round-0002", range(3, 6), problem="made on another image")
     built = build(tables, "round-0001")
     assert set(built.rounds) == {"round-0001"}
     assert built.held == {}
@@ -330,10 +330,10 @@ def test_what_is_known_of_an_image_goes_along_with_its_labels(tables):
 
 
 def add_auto(tables, round_id, numbers, *, box=(1.0, 2.0, 30.5, 40.25), name="cat", new=True):
-    """Labels accepted without a person, of pictures that landed in that round if they are new."""
+    """Labels accepted without a person, of images that landed in that round if they are new."""
     if new:
-        pictures = [cleaned(round_id, n) for n in numbers]
-        tables.write(CleanedImages, round_id, CleanedImages.from_rows(pictures))
+        images = [cleaned(round_id, n) for n in numbers]
+        tables.write(CleanedImages, round_id, CleanedImages.from_rows(images))
     columns = AutoLabels.empty().columns
     marked = {
         "score": 0.99,
@@ -363,7 +363,7 @@ def test_labels_without_a_person_train_are_marked_and_can_be_left_out(tables):
     auto = labels[labels["origin"] == "auto"]
     assert len(auto) == 100
     assert set(auto["split"]) == {"train"}
-    assert set(auto["answers"]) == set(auto["support"]) == {0}
+    assert set(auto["annotations"]) == set(auto["support"]) == {0}
     # What people labelled still validates and tests.
     people = labels[labels["origin"] == "people"]
     assert set(people["split"]) == {"train", "val", "test"}
@@ -405,11 +405,11 @@ def test_one_certificate_stands_at_a_time_and_what_others_accepted_is_named(tabl
         " does not reach it"
         for number in range(10, 13)
     }
-    # Where the last one does not stand, the one before does: it speaks of its own pictures.
+    # Where the last one does not stand, the one before does: it speaks of its own images.
     contradicted = {
         "round_id": "round-0004",
         "certified_round": "round-0003",
-        "pictures": 3,
+        "images": 3,
         "labels": 3,
         "errors": 3,
         "alpha": 0.05,

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotation_platform.consensus.anchoring import crowd_anchoring, proposal_decisions
+from annotation_platform.consensus.anchoring import crowd_anchoring, pre_annotation_decisions
 from annotation_platform.demo.annotators import (
     SimulatedPerson,
-    answer,
-    answer_rng,
+    annotation_rng,
     make_people,
+    simulate_annotation,
 )
 from annotation_platform.errors import DataError
 from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
@@ -28,8 +28,8 @@ def table(*rows):
 
 def ask(person, truth, image_id="image", **sizes):
     sizes = {"width": 320, "height": 240} | sizes
-    rng = answer_rng(person, image_id)
-    return answer(person, truth, **sizes, ontology=ONTOLOGY, rng=rng)
+    rng = annotation_rng(person, image_id)
+    return simulate_annotation(person, truth, **sizes, ontology=ONTOLOGY, rng=rng)
 
 
 def test_people_are_graded_from_careful_to_careless():
@@ -59,7 +59,7 @@ def test_the_seed_says_who_is_careful():
 
 
 @pytest.mark.parametrize("position", [0, 3])
-def test_the_errors_in_400_answers_are_those_the_person_was_made_with(position):
+def test_the_errors_in_400_annotations_are_those_the_person_was_made_with(position):
     person = make_people(4, seed=0)[position]
     # Objects far apart, so that it is plain which answer belongs to which.
     truth = table(*[("boat", x, y, x + 50, y + 50) for x in (20, 120, 220) for y in (20, 120)])
@@ -88,7 +88,7 @@ def test_the_errors_in_400_answers_are_those_the_person_was_made_with(position):
     assert np.std(off) == pytest.approx(person.jitter_pixels, rel=0.05)
 
 
-def test_answers_do_not_depend_on_the_order_of_the_pictures():
+def test_annotations_do_not_depend_on_the_order_of_the_images():
     person = make_people(4, seed=0)[3]
     truth = table(("boat", 20, 20, 80, 60), ("buoy", 100, 100, 120, 120))
     forwards = {name: ask(person, truth, name) for name in ("a", "b", "c")}
@@ -115,11 +115,11 @@ def test_somebody_without_faults_says_the_truth():
         pytest.param(("boat", 400, 50, 500, 90), id="outside"),
     ],
 )
-def test_what_has_no_area_in_the_picture_is_not_answered(row):
+def test_what_has_no_area_in_the_image_is_not_annotated(row):
     assert ask(PERFECT, table(row)).labels == []
 
 
-def test_a_picture_without_objects_takes_time_too():
+def test_a_image_without_objects_takes_time_too():
     said = ask(PERFECT, table())
     assert said.labels == []
     assert said.lead_time_seconds > 0
@@ -127,13 +127,13 @@ def test_a_picture_without_objects_takes_time_too():
 
 def test_with_one_class_nothing_is_confused():
     person = SimulatedPerson("eve@example.org", 0, 0, 0, 1.0, 3)
-    said = answer(
+    said = simulate_annotation(
         person,
         table(("boat", 1, 1, 20, 20)),
         width=320,
         height=240,
         ontology=Ontology.from_names(["boat"]),
-        rng=answer_rng(person, "image"),
+        rng=annotation_rng(person, "image"),
     )
     assert [box.class_name for box in said.labels] == ["boat"]
 
@@ -189,14 +189,14 @@ def test_the_platform_measures_the_anchoring_that_was_set():
             known = {
                 "task_id": image_id,
                 "image_id": image_id,
-                "answer_id": f"{image_id} {person.name}",
+                "annotation_id": f"{image_id} {person.name}",
                 "annotator": person.name,
                 "blind": blind,
             }
             set_to = replace(person, anchoring=0.3)
             labels = ask(set_to, truth, image_id, proposals=[] if blind else [proposed]).labels
             said += [{**known, **asdict(label)} for label in labels or [NOTHING]]
-    decisions = proposal_decisions(pd.DataFrame(said), pd.DataFrame(shown), agreement_iou=0.5)
+    decisions = pre_annotation_decisions(pd.DataFrame(said), pd.DataFrame(shown), agreement_iou=0.5)
     measured = crowd_anchoring(decisions)
     assert measured.low < 0.3 < measured.high
     assert measured.high - measured.low < 0.25
@@ -214,7 +214,7 @@ edge = st.floats(-20, 340, allow_nan=False)
     rows=st.lists(st.tuples(st.sampled_from(ONTOLOGY.names), edge, edge, edge, edge), max_size=6),
     image_id=st.text(max_size=5),
 )
-def test_every_box_has_an_area_inside_the_picture(rows, image_id):
+def test_every_box_has_an_area_inside_the_image(rows, image_id):
     clumsy = SimulatedPerson("zed@example.org", 50.0, 0.0, 0.5, 0.5, 1.0)
     truth = table(
         *[(n, min(a, c), min(b, d), max(a, c), max(b, d)) for n, a, b, c, d in rows]

@@ -35,7 +35,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_ones(batch):
     assert {data[:15] for data in common} == {b"<!DOCTYPE html>"}
 
 
-def test_a_batch_grows_without_changing_the_pictures_it_had(batch):
+def test_a_batch_grows_without_changing_the_images_it_had(batch):
     smaller = draw_batch(1, 5, seed=7)
     sound = [name for name, outcome in smaller.expected.items() if outcome == "accepted"]
     assert len(sound) == 5
@@ -64,7 +64,7 @@ def test_an_object_has_a_truth_box_if_a_quarter_of_it_is_visible(scenes):
 
 
 @pytest.mark.parametrize("class_name", list(DRAW))
-def test_the_edge_of_an_object_is_where_the_picture_changes(class_name):
+def test_the_edge_of_an_object_is_where_the_image_changes(class_name):
     rng = np.random.default_rng(3)
     pen = Pen((60.3, 59.6), 0.7, 45)
     DRAW[class_name](pen, 60, 20, rng)
@@ -80,7 +80,7 @@ def test_the_edge_of_an_object_is_where_the_picture_changes(class_name):
         assert abs(int(by_colour[-1]) - int(by_mask[-1])) <= 1
 
 
-def test_boxes_are_inside_the_picture_and_have_an_area(batch):
+def test_boxes_are_inside_the_image_and_have_an_area(batch):
     labels = batch.truth.labels
     assert (labels[["x1", "y1"]] >= 0).all(axis=None)
     assert (labels["x2"] <= 320).all()
@@ -134,7 +134,7 @@ def test_only_the_copies_look_alike(batch):
     assert {pair[1] for pair in alike} == set(copies)
 
 
-def test_from_the_second_batch_on_a_picture_of_the_one_before_comes_back():
+def test_from_the_second_batch_on_a_image_of_the_one_before_comes_back():
     first, second = draw_batch(1, 2, seed=5), draw_batch(2, 2, seed=5)
     original = next(name for name in first.files if name.startswith("harbour-01-0001"))
     resaved = next(name for name in second.files if name.startswith("harbour-01-0001"))
@@ -154,7 +154,7 @@ def test_the_truth_is_keyed_by_the_bytes_of_the_files(batch):
     assert set(batch.truth.labels["image_id"]) <= set(images)
 
 
-def test_some_pictures_carry_a_place_that_cleaning_must_cut_out(batch):
+def test_some_images_carry_a_place_that_cleaning_must_cut_out(batch):
     gps = 0x8825
     sound = [batch.files[name] for name, outcome in batch.expected.items() if outcome == "accepted"]
     placed = [bool(Image.open(io.BytesIO(data)).getexif().get_ifd(gps)) for data in sound]

@@ -14,7 +14,7 @@ from annotation_platform.schema.dataset import LABEL_COLUMNS
 DATA = Path(os.environ.get("ANNOTATION_TEST_DATA", "../shared/data"))
 
 
-def picture(path, value=0):
+def image(path, value=0):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode_png(np.full((40, 60, 3), value, dtype=np.uint8)))
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -50,7 +50,7 @@ def coco(path, images, boxes):
 
 @pytest.mark.skipif(
     not (DATA / "bccd").is_dir(),
-    reason=f"The blood cell pictures are not in {DATA / 'bccd'}; set ANNOTATION_TEST_DATA.",
+    reason=f"The blood cell images are not in {DATA / 'bccd'}; set ANNOTATION_TEST_DATA.",
 )
 def test_the_blood_cells_are_read_by_content_without_their_two_boxes_of_no_area():
     folder = DATA / "bccd" / "BCCD"
@@ -70,8 +70,8 @@ def test_the_blood_cells_are_read_by_content_without_their_two_boxes_of_no_area(
 
 
 def test_coco_is_read_by_content_and_classes_begin_with_the_most_frequent(tmp_path):
-    a = picture(tmp_path / "images" / "a.png", 1)
-    b = picture(tmp_path / "images" / "val" / "b.png", 2)
+    a = image(tmp_path / "images" / "a.png", 1)
+    b = image(tmp_path / "images" / "val" / "b.png", 2)
     boxes = [
         (0, 2, [1, 2, 10, 20]),
         (1, 2, [0, 0, 5, 5]),
@@ -93,9 +93,9 @@ def test_coco_is_read_by_content_and_classes_begin_with_the_most_frequent(tmp_pa
 
 
 def test_what_is_left_out_is_named(tmp_path):
-    picture(tmp_path / "images" / "a.png", 1)
-    picture(tmp_path / "images" / "b.png", 1)
-    picture(tmp_path / "images" / "c.png", 3)
+    image(tmp_path / "images" / "a.png", 1)
+    image(tmp_path / "images" / "b.png", 1)
+    image(tmp_path / "images" / "c.png", 3)
     for name in ("a", "b", "gone"):
         voc(tmp_path / "truth" / f"{name}.xml", f"{name}.png", ("boat", 1, 1, 9, 9))
     truth = read_truth(tmp_path / "images", tmp_path / "truth")
@@ -103,45 +103,45 @@ def test_what_is_left_out_is_named(tmp_path):
     assert len(truth.dataset.labels) == 1
     text = " | ".join(truth.problems)
     assert "gone.xml" in text
-    assert "1 pictures have no truth: c.png" in text
+    assert "1 images have no truth: c.png" in text
     assert "b.png: the same bytes as a.png" in text
 
 
-def test_a_picture_without_objects_is_part_of_the_truth(tmp_path):
-    picture(tmp_path / "images" / "a.png", 1)
-    empty = picture(tmp_path / "images" / "b.png", 2)
+def test_a_image_without_objects_is_part_of_the_truth(tmp_path):
+    image(tmp_path / "images" / "a.png", 1)
+    empty = image(tmp_path / "images" / "b.png", 2)
     file = coco(tmp_path / "truth.json", ["a.png", "b.png"], [(0, 1, [1, 1, 5, 5])])
     truth = read_truth(tmp_path / "images", file)
     assert empty in set(truth.dataset.images["image_id"])
     assert empty not in set(truth.dataset.labels["image_id"])
 
 
-def test_a_folder_that_is_missing_or_without_pictures_says_which_option_to_pass(tmp_path):
+def test_a_folder_that_is_missing_or_without_images_says_which_option_to_pass(tmp_path):
     with pytest.raises(DataError, match=r"no such folder.*--images"):
         read_truth(tmp_path / "none", tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"no pictures in it.*--images"):
+    with pytest.raises(DataError, match=r"no images in it.*--images"):
         read_truth(tmp_path / "empty", tmp_path)
-    picture(tmp_path / "images" / "a.png")
+    image(tmp_path / "images" / "a.png")
     with pytest.raises(DataError, match=r"no such file or folder.*--truth"):
         read_truth(tmp_path / "images", tmp_path / "none")
 
 
 @pytest.mark.parametrize("kind", ["voc", "coco"])
-def test_a_truth_of_other_pictures_is_an_error(tmp_path, kind):
-    picture(tmp_path / "images" / "a.png")
+def test_a_truth_of_other_images_is_an_error(tmp_path, kind):
+    image(tmp_path / "images" / "a.png")
     truth = tmp_path / "truth"
     if kind == "voc":
         voc(truth / "other.xml", "other.png", ("boat", 1, 1, 9, 9))
     else:
         truth.mkdir()
         coco(truth / "truth.json", ["other.png"], [])
-    with pytest.raises(DataError, match=r"names no picture of .*other.*--images"):
+    with pytest.raises(DataError, match=r"names no image of .*other.*--images"):
         read_truth(tmp_path / "images", truth)
 
 
 def test_a_truth_that_is_no_truth_is_an_error(tmp_path):
-    picture(tmp_path / "images" / "a.png")
+    image(tmp_path / "images" / "a.png")
     (tmp_path / "truth").mkdir()
     with pytest.raises(DataError):
         read_truth(tmp_path / "images", tmp_path / "truth")
@@ -150,8 +150,8 @@ def test_a_truth_that_is_no_truth_is_an_error(tmp_path):
         read_truth(tmp_path / "images", tmp_path / "truth")
 
 
-def test_pictures_and_annotations_are_found_in_the_folders_of_a_whole_data_set(tmp_path):
-    image_id = picture(tmp_path / "set" / "JPEGImages" / "a.png")
+def test_images_and_annotations_are_found_in_the_folders_of_a_whole_data_set(tmp_path):
+    image_id = image(tmp_path / "set" / "JPEGImages" / "a.png")
     voc(tmp_path / "set" / "Annotations" / "a.xml", "a.png", ("boat", 1, 1, 9, 9))
     truth = read_truth(tmp_path, tmp_path)
     assert truth.dataset.images["image_id"].tolist() == [image_id]

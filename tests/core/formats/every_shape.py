@@ -42,7 +42,7 @@ def labels(draw, shapes):
     if shape == "box":
         return Label.box(name, x, y, x + width, y + height)
     if shape == "rotated_box":
-        # Half as large, so that it stays in the picture however it is turned.
+        # Half as large, so that it stays in the image however it is turned.
         turn = draw(st.integers(1, 359))
         return Label.rotated_box(name, x + 10, y + 10, width / 2, height / 2, turn)
     if shape == "mask":

@@ -132,11 +132,11 @@ def test_the_smallest_numbers_are_written_as_json(tmp_path):
 
 
 def coco_file(tmp_path, *entries, categories=None, **image):
-    picture = {"id": 1, "file_name": "a.jpg", "width": 5, "height": 4, **image}
+    image_file = {"id": 1, "file_name": "a.jpg", "width": 5, "height": 4, **image}
     classes = categories or [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
     listed = [{"id": n, "image_id": 1, "category_id": 1, **each} for n, each in enumerate(entries)]
     path = tmp_path / "train.json"
-    data = {"images": [picture], "annotations": listed, "categories": classes}
+    data = {"images": [image_file], "annotations": listed, "categories": classes}
     path.write_text(json.dumps(data))
     return path
 
@@ -194,7 +194,7 @@ def test_a_bad_annotation_is_named(tmp_path, entry, says):
 @pytest.mark.parametrize(
     "name", ["../a.jpg", "x/../../a.jpg", "/etc/a.jpg", "..\\a.jpg", "C:\\a.jpg", "a\0.jpg"]
 )
-def test_a_picture_outside_the_folder_is_refused(tmp_path, name):
+def test_a_image_outside_the_folder_is_refused(tmp_path, name):
     with pytest.raises(FormatError, match="leads out of the folder"):
         read_coco(coco_file(tmp_path, file_name=name))
 
@@ -214,7 +214,7 @@ def test_two_annotations_of_one_id_are_refused(tmp_path):
         read_coco(coco_file(tmp_path, {**BOX, "id": 7}, {**BOX, "id": 7}))
 
 
-def test_a_huge_picture_with_a_mask_costs_no_memory(tmp_path):
+def test_a_huge_image_with_a_mask_costs_no_memory(tmp_path):
     side = 60_000
     runs = {"size": [side, side], "counts": [0, 1, side * side - 1]}
     read = read_coco(coco_file(tmp_path, {"segmentation": runs}, width=side, height=side))

@@ -102,7 +102,7 @@ def test_a_file_says_centres_and_keeps_images_without_a_box():
     }
 
 
-def test_sizes_are_those_of_the_pictures_beside(tmp_path):
+def test_sizes_are_those_of_the_images_beside(tmp_path):
     """Apple's own example, with its older keys."""
     entry = {
         "imagefilename": "cat and dog.png",
@@ -147,7 +147,7 @@ BOX = {"label": "cat", "coordinates": {"x": 4, "y": 5, "width": 4, "height": 8}}
         pytest.param([3], r"\[0\] has no image", id="number"),
         pytest.param([{"image": "../a.png"}], "leads out of the folder", id="way out"),
         pytest.param([{"image": "/a.png"}], "is absolute", id="absolute"),
-        pytest.param([{"image": "none.png"}], r"no picture 'none\.png'", id="no picture"),
+        pytest.param([{"image": "none.png"}], r"no image 'none\.png'", id="no image"),
         pytest.param([{"image": "a.png", "annotations": 3}], "that are no list", id="boxes"),
         pytest.param(
             [{"image": "a.png", "annotations": [{**BOX, "label": ""}]}],

@@ -73,7 +73,7 @@ def test_a_mask_with_holes_is_cut_beside_them():
             [0.5, 0, 2.5, 0, 2.5, 3, 0.5, 3], [[1, 1, 0, 0]] * 3, id="centres on both edges"
         ),
         pytest.param([-9, -9, 90, -9, 90, 1, -9, 1], [[1] * 4, [0] * 4, [0] * 4], id="outside"),
-        pytest.param([5, 5, 6, 5, 6, 6], [[0] * 4] * 3, id="beside the picture"),
+        pytest.param([5, 5, 6, 5, 6, 6], [[0] * 4] * 3, id="beside the image"),
         pytest.param(
             [0, 0, 4, 3, 4, 0, 0, 3],
             [[1, 0, 0, 1], [1, 1, 1, 1], [1, 0, 0, 1]],

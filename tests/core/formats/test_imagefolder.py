@@ -58,7 +58,7 @@ def chosen(*choices, splits=None, ontology=None):
 
 
 @pytest.mark.parametrize("splits", [None, ["train", "train", "val"]])
-def test_one_choice_a_picture_becomes_class_folders_and_comes_back(tmp_path, splits):
+def test_one_choice_a_image_becomes_class_folders_and_comes_back(tmp_path, splits):
     dataset = chosen("night", "Tag 1", "night", splits=splits)
     assert is_one_choice(dataset)
     places = imagefolder_places(dataset, class_folders=True)
@@ -143,7 +143,7 @@ GOOD = {"file_name": "a.png", "width": 9, "height": 9,
         pytest.param({"image_id": "../a"}, "leads out", id="id"),
         pytest.param({"image_id": 3}, "bad image_id", id="number as id"),
         pytest.param({"file_name": 3}, "no file_name", id="no name"),
-        pytest.param({"width": None, "height": None}, "no picture", id="no size"),
+        pytest.param({"width": None, "height": None}, "no image", id="no size"),
         pytest.param({"width": -1}, "the size", id="size"),
         pytest.param({"objects": [3]}, "that are none", id="objects"),
         pytest.param({"choices": [3]}, "that are none", id="choices"),
@@ -171,7 +171,7 @@ def test_a_bad_line_is_named(tmp_path, change, says):
 
 
 def test_links_and_what_is_no_imagefolder_are_refused(tmp_path):
-    with pytest.raises(FormatError, match=r"no metadata\.jsonl, and no picture"):
+    with pytest.raises(FormatError, match=r"no metadata\.jsonl, and no image"):
         read_imagefolder(tmp_path)
     (tmp_path / "metadata.jsonl").write_text(json.dumps({**GOOD, "width": 0, "height": 0}))
     (tmp_path / "a.png").symlink_to("/etc/passwd")

@@ -103,7 +103,7 @@ def kitti_folder(folder, *lines):
     return folder
 
 
-def test_the_kits_example_is_read_with_the_sizes_of_the_pictures(tmp_path):
+def test_the_kits_example_is_read_with_the_sizes_of_the_images(tmp_path):
     read = read_kitti(kitti_folder(tmp_path / "training", CAR, IGNORED).parent)
     assert read.images.to_numpy().tolist() == [
         ["000000", "training/image_2/000000.png", "train", 1242, 375],
@@ -178,7 +178,7 @@ def test_a_bad_folder_says_what(tmp_path):
         read_kitti(tmp_path)
     folder = kitti_folder(tmp_path, CAR)
     (folder / "label_2" / "000002.txt").write_text(CAR)
-    with pytest.raises(FormatError, match=r"no picture image_2/000002\.\*"):
+    with pytest.raises(FormatError, match=r"no image image_2/000002\.\*"):
         read_kitti(folder)
     (folder / "label_2" / "000002.txt").unlink()
     (folder / "label_2" / "000003.txt").symlink_to("/etc/passwd")

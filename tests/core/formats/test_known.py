@@ -38,8 +38,8 @@ def test_nothing_of_a_format_is_imported_before_it_is_used():
 
 
 @pytest.fixture(scope="session")
-def picture(tmp_path_factory):
-    path = tmp_path_factory.mktemp("picture") / "picture.jpg"
+def image_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("image") / "picture.jpg"
     Image.new("RGB", (WIDTH, HEIGHT)).save(path)
     return path
 
@@ -52,7 +52,7 @@ KINDS = [("box",), ("box", "choice"), ("choice",), ("polygon",), ("rotated_box",
 def many_datasets(draw):
     """Return a dataset; its classes are all there are, or just those used, by name from 0."""
     dataset = draw(datasets(shapes=draw(st.sampled_from(KINDS)), extra=draw(st.booleans())))
-    # Nobody says the same of a whole picture twice.
+    # Nobody says the same of a whole image twice.
     again = dataset.labels.duplicated(["image_id", "class_name", "shape"])
     labels = dataset.labels[~(again & (dataset.labels["shape"] == "choice"))]
     dataset = Dataset(dataset.images, labels.reset_index(drop=True), dataset.ontology)
@@ -75,7 +75,7 @@ def comes_back(read, written, *, ids):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_a_format_can_hold_comes_back_and_the_rest_is_said(name, picture, tmp_path_factory):
+def test_what_a_format_can_hold_comes_back_and_the_rest_is_said(name, image_file, tmp_path_factory):
     @settings(
         max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
@@ -83,8 +83,8 @@ def test_what_a_format_can_hold_comes_back_and_the_rest_is_said(name, picture, t
     def check(dataset):
         known = find_format(name)
         out = tmp_path_factory.mktemp("out") / "written"
-        pictures = dict.fromkeys(dataset.images["image_id"], picture)
-        written = write_dataset(dataset, out, write_as=known, pictures=pictures, link=True)
+        image_files = dict.fromkeys(dataset.images["image_id"], image_file)
+        written = write_dataset(dataset, out, write_as=known, image_files=image_files, link=True)
         assert list(written.losses) == known.losses(dataset)
         try:
             reading = known.read(out, None)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import FormatError
-from annotation_platform.formats.label_studio import picture_path, read_label_studio
+from annotation_platform.formats.label_studio import image_path, read_label_studio
 from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.shapes import Label
@@ -82,33 +82,33 @@ def test_rectangles_in_percent_become_boxes_in_pixels(tmp_path):
         ("http://[broken", ""),
     ],
 )
-def test_an_address_gives_the_path_of_its_picture(address, path):
-    assert picture_path(address) == path
+def test_an_address_gives_the_path_of_its_image(address, path):
+    assert image_path(address) == path
 
 
-def test_nothing_in_a_picture_is_an_answer_and_a_skip_or_a_prediction_is_none(tmp_path):
+def test_nothing_in_a_image_is_an_annotation_and_a_skip_or_a_prediction_is_none(tmp_path):
     empty, skipped = task(2, annotation()), task(3, annotation(region(), was_cancelled=True))
     found = read(tmp_path, SOUND, empty, skipped, task(4))
     assert found.dataset.images["file_name"].tolist() == ["set/1.jpg", "set/2.jpg"]
-    # Label Studio says the size of a picture with every region, and nowhere else.
+    # Label Studio says the size of an image with every region, and nowhere else.
     assert found.dataset.images["width"].tolist() == [64, 0]
     assert set(found.dataset.labels["image_id"]) == {"1"}
     assert found.problems == ()
 
 
 def test_of_several_annotations_the_one_updated_last_counts(tmp_path):
-    answers = [
+    annotations = [
         annotation(region("early"), updated="2026-01-01T00:00:00Z"),
         annotation(region("late"), updated="2026-01-03T01:00:00+02:00"),
         annotation(region("skip"), updated="2026-01-09T00:00:00Z", was_cancelled=True),
         annotation(region("middle"), updated="2026-01-02T22:00:00Z"),
     ]
-    found = read(tmp_path, task(1, *answers))
+    found = read(tmp_path, task(1, *annotations))
     assert found.dataset.labels["class_name"].tolist() == ["late"]
     assert "several annotations" in found.problems[0]
 
 
-def test_answers_about_the_whole_picture_are_passed_over(tmp_path):
+def test_annotations_about_the_whole_image_are_passed_over(tmp_path):
     choice = {"id": "c1", "type": "choices", "value": {"choices": ["ok"]}}
     found = read(tmp_path, task(1, annotation(choice, region())))
     assert len(found.dataset.labels) == 1
@@ -126,7 +126,7 @@ def test_answers_about_the_whole_picture_are_passed_over(tmp_path):
         (task(2, annotation(region(x=10**400))), "not a usable number"),
         (task(2, annotation(region(x=float("nan")))), "not a usable number"),
         (task(2, annotation(region(type="brushlabels"))), "type 'brushlabels' is not used here"),
-        (task(2, annotation(region(), {"type": "polygonlabels", "id": "p"})), "drawn on pictures"),
+        (task(2, annotation(region(), {"type": "polygonlabels", "id": "p"})), "drawn on images"),
         (task(2, annotation(region(image_rotation=90))), "turned by 90"),
         (task(2, annotation(region(original_width=10**400))), "is said to be"),
         (task(2, annotation(region(original_height=None))), "is said to be"),
@@ -137,7 +137,7 @@ def test_answers_about_the_whole_picture_are_passed_over(tmp_path):
         (task(2, 17), "no list of objects"),
         (task(2, annotation(region()), image="s3://bucket/../../etc/passwd"), "no file name"),
         (task(2, annotation(region()), image="data:image/png;base64,AA"), "no file name"),
-        ({**task(2, annotation(region())), "data": {"text": "a"}}, "which picture"),
+        ({**task(2, annotation(region())), "data": {"text": "a"}}, "which image"),
     ],
 )
 def test_a_task_that_cannot_be_used_is_left_out_whole_and_named(tmp_path, bad, says):
@@ -165,7 +165,7 @@ def test_what_was_changed_is_said(tmp_path):
         assert words in said
 
 
-def test_two_tasks_on_one_picture_are_both_left_out(tmp_path):
+def test_two_tasks_on_one_image_are_both_left_out(tmp_path):
     twins = [task(number, annotation(region()), image="s3://b/same.jpg") for number in (2, 3)]
     found = read(tmp_path, SOUND, *twins)
     assert found.dataset.images["file_name"].tolist() == ["set/1.jpg"]
@@ -215,11 +215,11 @@ def test_what_the_platform_asks_with_is_read_back(tmp_path_factory, corners):
 def test_hostile_tasks_end_as_required(tmp_path):
     with tarfile.open(DATA / "evil.tar.gz") as archive:
         tasks = json.load(archive.extractfile("evil/ls_export_bad.json"))
-    for each in tasks:  # all are on one picture there; here each has its own
+    for each in tasks:  # all are on one image there; here each has its own
         each["data"]["image"] = f"s3://b/{each['id']}.jpg"
     found = read(tmp_path, *tasks)
     kept = set(found.dataset.images["image_id"].astype(int))
-    # 3 reaches ten percent outside; 15 shows only beside its picture; 20's class is in no ontology.
+    # 3 reaches ten percent outside; 15 shows only beside its image; 20's class is in no ontology.
     assert kept == {1, 8, 9, 12, 14, 15, 18, 19, 20}
     named = {
         number for number in range(1, 23) if any(f"task {number} " in p for p in found.problems)

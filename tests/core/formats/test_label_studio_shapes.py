@@ -55,7 +55,7 @@ def test_every_shape_comes_back(tmp_path_factory, dataset):
             read_label_studio(folder / "label_studio.json")
         return
     found = read_label_studio(folder / "label_studio.json")
-    # The same choice twice of a picture is one.
+    # The same choice twice of an image is one.
     choices = dataset.labels["shape"] == "choice"
     twice = choices & dataset.labels.duplicated(["image_id", "class_name", "shape"])
     written = Dataset(dataset.images, dataset.labels[~twice], ONTOLOGY)
@@ -109,7 +109,7 @@ def test_somebody_who_could_not_tell_has_not_labelled(tmp_path):
     assert "task 1 is left out: whoever answered could not tell" in found.problems[0]
 
 
-def test_what_cannot_be_used_takes_its_picture_with_it(tmp_path):
+def test_what_cannot_be_used_takes_its_image_with_it(tmp_path):
     broken = {**regions(TRIANGLE)[0], "value": {"points": [[1, 1]], "polygonlabels": ["cat"]}}
     ellipse = {**regions(TRIANGLE)[0], "type": "ellipselabels"}
     about = {"type": "choices", "id": "c", "value": {"choices": ["cat"], "x": 1, "y": 1}}
@@ -122,7 +122,7 @@ def test_what_cannot_be_used_takes_its_picture_with_it(tmp_path):
         assert any(f"task {number} is left out" in each and says in each for each in found.problems)
 
 
-def test_a_picture_without_labels_keeps_its_size_and_split(tmp_path):
+def test_a_image_without_labels_keeps_its_size_and_split(tmp_path):
     images = [["a", "a.jpg", "test", 30, 20], ["b", "b.jpg", "", 0, 0], ["c", "c.jpg", "", 9, 9]]
     dataset = Dataset(
         pd.DataFrame(images, columns=["image_id", "file_name", "split", "width", "height"]),
@@ -135,7 +135,7 @@ def test_a_picture_without_labels_keeps_its_size_and_split(tmp_path):
     nowhere = Dataset(
         dataset.images, pd.DataFrame([row("b", Label.box("猫", 1, 1, 2, 2))]), ONTOLOGY
     )
-    with pytest.raises(DataError, match="image b: a picture of 0 × 0"):
+    with pytest.raises(DataError, match="image b: an image of 0 × 0"):
         render_label_studio(nowhere)
 
 

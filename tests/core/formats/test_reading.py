@@ -177,7 +177,7 @@ def voc_file(folder: Path, text: str) -> Path:
     return path
 
 
-def test_voc_without_a_size_takes_the_pictures(tmp_path):
+def test_voc_without_a_size_takes_the_images(tmp_path):
     path = voc_file(tmp_path, VOC.format(name="dog.png", right=8.5))
     read = read_voc([path], tmp_path)
     assert read.dataset.images[["width", "height"]].iloc[0].tolist() == [20, 10]

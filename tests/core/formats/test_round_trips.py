@@ -93,7 +93,7 @@ def test_coco_comes_back_as_it_was_written(tmp_path_factory, dataset):
 
 @IN_ANY_FOLDER
 @given(dataset=datasets())
-def test_yolo_comes_back_as_it_was_written_and_never_leaves_the_picture(tmp_path_factory, dataset):
+def test_yolo_comes_back_as_it_was_written_and_never_leaves_the_image(tmp_path_factory, dataset):
     folder = tmp_path_factory.mktemp("yolo")
     write_yolo(dataset, folder)
     images = dataset.images
@@ -184,7 +184,7 @@ def test_pycocotools_reads_what_is_written(tmp_path, capsys):
     assert len(truth.getAnnIds(catIds=[3])) == 1
 
 
-def test_yolo_reads_sizes_from_the_pictures_and_images_without_a_label_file(tmp_path):
+def test_yolo_reads_sizes_from_the_images_and_images_without_a_label_file(tmp_path):
     write_yolo(ONE_BOX, tmp_path)
     for split, name in [("train", "a" * 64), ("val", "b" * 64), ("val", "c" * 64)]:
         path = tmp_path / "images" / split / f"{name}.png"

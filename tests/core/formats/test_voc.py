@@ -83,7 +83,7 @@ def test_everything_comes_back_as_it_was_written(tmp_path_factory, dataset, one_
     columns = ["image_id", "split", "width", "height"]
     expected = dataset.images.sort_values("image_id")
     assert read.dataset.images[columns].to_dict("records") == expected[columns].to_dict("records")
-    # There are no pictures: where they would be is not known.
+    # There are no images: where they would be is not known.
     names = [name.removeprefix("JPEGImages/") for name in expected["file_name"]]
     assert read.dataset.images["file_name"].tolist() == names
     # A copy may be written of two equal boxes; their number is equal too.
@@ -131,7 +131,7 @@ def test_images_without_a_box_and_classes_without_one_are_kept(tmp_path):
     assert (tmp_path / "ImageSets" / "Main" / "train.txt").read_text() == "a\n"
 
 
-def test_a_picture_in_its_place_is_named_by_its_path(tmp_path):
+def test_a_image_in_its_place_is_named_by_its_path(tmp_path):
     write_voc(PIXEL, tmp_path)
     (tmp_path / "JPEGImages").mkdir()
     Image.new("L", (20, 10)).save(tmp_path / "JPEGImages" / "a.png")
@@ -197,7 +197,7 @@ BOMB = (
             "object 1 has <difficult> 'very'",
             id="flag",
         ),
-        pytest.param("<annotation></annotation>", "no size, and no picture", id="no size"),
+        pytest.param("<annotation></annotation>", "no size, and no image", id="no size"),
         pytest.param(
             FILE.format(name="a.png", more="").replace(">8<", ">nan<"), "object 1 has no", id="nan"
         ),
@@ -231,7 +231,7 @@ def test_datumaros_folders_are_read_as_it_expects(public):
     folder = public("formats_datumaro") / "voc_dataset"
     read = read_voc(folder / "voc_dataset1").dataset
     images = read.images[["image_id", "split", "width", "height"]].to_numpy().tolist()
-    # One has a picture and no file, and is of the test split.
+    # One has an image and no file, and is of the test split.
     assert images == [["2007_000001", "train", 20, 10], ["2007_000002", "test", 20, 10]]
     labels = read.labels[["class_name", *BOX_COLUMNS, "attributes"]].to_numpy().tolist()
     assert labels == [
@@ -244,5 +244,5 @@ def test_datumaros_folders_are_read_as_it_expects(public):
         {"class_name": "background", "x1": 1, "y1": 2, "x2": 4, "y2": 6,
          "attributes": '{"occluded": 1}'}
     ]  # fmt: skip
-    with pytest.raises(FormatError, match=r"no size, and no picture '@\.jpg'"):
+    with pytest.raises(FormatError, match=r"no size, and no image '@\.jpg'"):
         read_voc(second)

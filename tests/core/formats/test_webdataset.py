@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from annotation_platform.errors import FormatError
 from annotation_platform.formats.webdataset import (
     read_webdataset,
-    unpack_pictures,
+    unpack_images,
     write_webdataset,
 )
 from annotation_platform.schema.dataset import Dataset
@@ -26,7 +26,7 @@ LINE = {"image_id": "a", "file_name": "a.png", "split": "", "width": 9, "height"
         "class_id": 1, "class_name": "cat", "x1": 1, "y1": 2, "x2": 3, "y2": 4}  # fmt: skip
 
 
-def pictures_of(dataset, folder):
+def images_of(dataset, folder):
     """Write some bytes for each image, and return the files by image id."""
     found = {}
     for number, image_id in enumerate(dataset.images["image_id"]):
@@ -49,21 +49,21 @@ def test_everything_comes_back_and_the_bytes_are_the_same(tmp_path_factory, data
         dataset.labels.assign(image_id=dataset.labels["image_id"].map(name.format)),
         dataset.ontology,
     )
-    pictures = pictures_of(dataset, folder / "pictures")
+    image_files = images_of(dataset, folder / "images")
     shuffled = Dataset(
         dataset.images.sample(frac=1.0, random_state=seed),
         dataset.labels.sample(frac=1.0, random_state=seed),
         dataset.ontology,
     )
-    write_webdataset(dataset, folder / "one", pictures=pictures)
-    write_webdataset(shuffled, folder / "two", pictures=pictures)
+    write_webdataset(dataset, folder / "one", image_files=image_files)
+    write_webdataset(shuffled, folder / "two", image_files=image_files)
     assert contents(folder / "one") == contents(folder / "two")
     back = read_webdataset(folder / "one")
     assert as_said(back) == as_said(dataset)
     assert back.ontology == dataset.ontology
-    unpacked = unpack_pictures(folder / "one", folder / "unpacked")
+    unpacked = unpack_images(folder / "one", folder / "unpacked")
     assert {key: path.read_bytes() for key, path in unpacked.items()} == {
-        key: path.read_bytes() for key, path in pictures.items()
+        key: path.read_bytes() for key, path in image_files.items()
     }
 
 
@@ -71,9 +71,9 @@ def contents(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).digest() for path in folder.iterdir()}
 
 
-def test_a_sample_is_a_picture_and_the_json_of_its_labels(tmp_path):
+def test_a_sample_is_a_image_and_the_json_of_its_labels(tmp_path):
     dataset = dataset_of(image_id="a.1", split="val")
-    write_webdataset(dataset, tmp_path, pictures=pictures_of(dataset, tmp_path / "pictures"))
+    write_webdataset(dataset, tmp_path, image_files=images_of(dataset, tmp_path / "images"))
     assert sorted(path.name for path in tmp_path.glob("*.*")) == ["ontology.json", "val-000000.tar"]
     with tarfile.open(tmp_path / "val-000000.tar") as tar:
         members = tar.getmembers()
@@ -95,10 +95,10 @@ def test_no_shard_exceeds_its_size_but_for_one_image_that_does(tmp_path):
     path.write_bytes(bytes(1000))
     large = tmp_path / "large.png"
     large.write_bytes(bytes(20_000))
-    pictures = dict.fromkeys(many.images["image_id"], path) | {"07": large}
-    write_webdataset(many, tmp_path / "out", pictures=pictures, shard_bytes=10_240)
+    image_files = dict.fromkeys(many.images["image_id"], path) | {"07": large}
+    write_webdataset(many, tmp_path / "out", image_files=image_files, shard_bytes=10_240)
     shards = sorted((tmp_path / "out").glob("*.tar"))
-    # A picture and its labels are 1,536 and 1,024 bytes: four a shard, the large one alone.
+    # An image and its labels are 1,536 and 1,024 bytes: four a shard, the large one alone.
     numbers = []
     for shard in shards:
         with tarfile.open(shard) as tar:
@@ -164,7 +164,7 @@ def test_a_hostile_shard_is_refused_and_nothing_is_written_outside(tmp_path, mem
         read_webdataset(tmp_path)
     place = tmp_path / "in" / "here"
     with contextlib.suppress(FormatError):
-        unpack_pictures(tmp_path, place)
+        unpack_images(tmp_path, place)
     outside = {path.name for path in tmp_path.iterdir()} - {"in"}
     assert outside == {"train-000000.tar"}
 

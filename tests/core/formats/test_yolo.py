@@ -27,7 +27,7 @@ IN_ANY_FOLDER = settings(
 
 
 def dataset(*labels, points=()):
-    """Return two pictures of 64 × 48; a label, or label, instance and attributes, is on ``a``."""
+    """Return two images of 64 × 48; a label, or label, instance and attributes, is on ``a``."""
     rows = []
     for each in labels:
         label, instance, attributes = each if isinstance(each, tuple) else (each, "", "")
@@ -74,7 +74,7 @@ def boxes(draw):
 
 @st.composite
 def rotated(draw):
-    """A box turned any way, all of it in the picture."""
+    """A box turned any way, all of it in the image."""
     angle = draw(st.sampled_from([0.0, 90.0, -45.0, 180.0, 359.0]) | st.floats(-360, 360))
     sides = draw(st.floats(1, 30)), draw(st.floats(1, 20))
     return Label.rotated_box("dog", 32, 24, *sides, angle)
@@ -119,7 +119,7 @@ def test_a_rotated_box_keeps_the_side_that_was_its_top(tmp_path):
     assert found.values == pytest.approx([30, 20, 20, 8, 35], abs=1e-5)
 
 
-def test_corners_outside_the_picture_are_cut_and_counted():
+def test_corners_outside_the_image_are_cut_and_counted():
     """The square about the top left corner, turned by 45°: only its right and lower corner stay."""
     given_box = Label.rotated_box("dog", 0, 0, 20, 20, 45)
     half = 10 * 2**0.5
@@ -128,7 +128,7 @@ def test_corners_outside_the_picture_are_cut_and_counted():
     line = render_yolo(dataset(given_box), "obb")["labels/train/a.txt"].decode().split()
     expected = [0, 0, half / 64, 0, 0, half / 48, 0, 0]
     assert [float(value) for value in line[1:]] == pytest.approx(expected, abs=1e-9)
-    assert "1 label is cut at the picture's edge" in yolo_losses(dataset(given_box), "obb")
+    assert "1 label is cut at the image's edge" in yolo_losses(dataset(given_box), "obb")
 
 
 @IN_ANY_FOLDER
@@ -206,7 +206,7 @@ def test_pieces_are_joined_without_losing_area(tmp_path):
     )
 
 
-def test_an_outline_is_cut_where_it_leaves_the_picture(tmp_path):
+def test_an_outline_is_cut_where_it_leaves_the_image(tmp_path):
     """The triangle (-10, 0) (10, 0) (10, 40): the left edge is left of x = 0 down to y = 20."""
     outside = Label.polygon("dog", [[-10, 0, 10, 0, 10, 40]])
     beyond = Label.polygon("dog", [[70, 0, 80, 0, 80, 10]])
@@ -231,7 +231,7 @@ def test_detect_leaves_choices_and_points_out_and_says_so():
         "1 polygon becomes its enclosing box",
         "1 keypoint is left out",
         "1 choice is left out",
-        "1 label is cut at the picture's edge",
+        "1 label is cut at the image's edge",
         "1 label loses its crowd",
     ]
     assert yolo_losses(dataset(Label.box("dog", 0, 0, 5, 5))) == []
@@ -336,7 +336,7 @@ def test_links_to_folders_are_refused_rather_than_passed_over(tmp_path):
         read_yolo(folder, sizes=SIZES)
 
 
-def test_two_pictures_of_one_label_file_are_refused(tmp_path):
+def test_two_images_of_one_label_file_are_refused(tmp_path):
     folder = folder_of(tmp_path, "")
     (folder / "images").mkdir()
     for name in ("a.png", "a.jpg"):
@@ -348,7 +348,7 @@ def test_two_pictures_of_one_label_file_are_refused(tmp_path):
 @pytest.mark.parametrize("place", ["strict", "annotations", "labels"])
 def test_darknet_folders_are_read_as_datumaro_expects(public, place):
     read = read_yolo(public("formats_datumaro") / "yolo_dataset" / place)
-    # On a picture of 15 × 10, as x y width height: 0 2 4 2 of label 2 and 3 3 2 3 of label 4.
+    # On an image of 15 × 10, as x y width height: 0 2 4 2 of label 2 and 3 3 2 3 of label 4.
     assert read.ontology.names == [f"label_{number}" for number in range(10)]
     one = read.labels.head(2)
     assert one["class_name"].tolist() == ["label_2", "label_4"]

@@ -13,16 +13,20 @@ import pytest
 
 from annotation_platform.actor import system_user
 from annotation_platform.errors import DataError
-from annotation_platform.governance.audit_log import noting
+from annotation_platform.governance.audit_log import recording
 from annotation_platform.governance.audit_log.events import ACTIONS, Event, EventLog
-from annotation_platform.governance.audit_log.reading import Wanted, read_events, read_reads
+from annotation_platform.governance.audit_log.reading import (
+    AnnotationRequest,
+    read_events,
+    read_reads,
+)
 from annotation_platform.governance.audit_log.verify import verify_logs
 from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.labeling.annotations import Review
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import Decided
 from annotation_platform.labeling.round_decisions import RoundRecord
-from annotation_platform.policy import parse_params
+from annotation_platform.policy import parse_policy
 from annotation_platform.storage.audited import AuditedStore, AuditLog
 from annotation_platform.storage.chain import Link, digest_of, make_line
 from annotation_platform.storage.objects import LocalObjectStore
@@ -72,7 +76,7 @@ class Home:
         return found
 
     def events(self, **wanted):
-        return read_events(self.looked_at, Wanted(**wanted)).lines
+        return read_events(self.looked_at, AnnotationRequest(**wanted)).lines
 
     @property
     def day(self):
@@ -283,7 +287,7 @@ def test_a_writer_of_events_that_is_killed_leaves_both_logs_whole(tmp_path):
     assert sum(line["subject"] == "afterwards" for line in home.events()) == 5
 
 
-def test_an_answer_of_the_store_that_got_lost_writes_no_event_twice(tmp_path):
+def test_an_annotation_of_the_store_that_got_lost_writes_no_event_twice(tmp_path):
     class Forgetful(LocalObjectStore):
         """Creates, and says of the first it did not: as S3 does where its answer got lost."""
 
@@ -303,13 +307,13 @@ def test_an_answer_of_the_store_that_got_lost_writes_no_event_twice(tmp_path):
 def test_without_a_log_of_uses_the_author_is_who_runs_the_process(tmp_path):
     lake = open_lake(tmp_path / "lake", tmp_path / "landing")
     EventLog(lake.store).append([Event("people", "somebody")], now=NOON)
-    (line,) = read_events(lake, Wanted()).lines
+    (line,) = read_events(lake, AnnotationRequest()).lines
     assert (line["author"], line["reads_head"]) == (system_user(), None)
 
 
 def policy(**sections):
     content = {"ontology": {"classes": [{"id": 1, "name": "cat"}]}, **sections}
-    return parse_params(json.dumps(content), where="a test")
+    return parse_policy(json.dumps(content), where="a test")
 
 
 def test_a_policy_is_noted_when_it_is_another_one_with_what_changed(home):
@@ -318,7 +322,7 @@ def test_a_policy_is_noted_when_it_is_another_one_with_what_changed(home):
         "classes": [{"id": 1, "name": "tomcat", "was": ["cat"]}, {"id": 2, "name": "dog"}]
     })  # fmt: skip
     for each in (one, one, two, two, one):
-        noting.note_policy(each, home.lake, used_for=f"label_tasks of {ONE}", now=NOON)
+        recording.record_policy(each, home.lake, used_for=f"label_tasks of {ONE}", now=NOON)
         # Other events come between.
         home.note("other")
     first, second, third = home.events(action="policy")
@@ -366,9 +370,9 @@ def test_a_policy_that_did_not_change_writes_nothing_and_lists_nothing(tmp_path)
     asked = Asked(tmp_path / "lake")
     lake = open_lake(tmp_path / "lake", tmp_path / "landing")
     lake = replace(lake, store=AuditedStore(asked, home.uses))
-    noting.note_policy(policy(), lake, used_for="x", now=NOON)
+    recording.record_policy(policy(), lake, used_for="x", now=NOON)
     asked.asked.clear()
-    noting.note_policy(policy(), lake, used_for="x", now=NOON)
+    recording.record_policy(policy(), lake, used_for="x", now=NOON)
     assert asked.asked == [
         "exists audit/000301.jsonl", "exists audit/000302.jsonl", "get audit/000301.jsonl"
     ]  # fmt: skip
@@ -385,13 +389,13 @@ def test_in_s3_an_event_takes_four_requests_however_many_there_are(tmp_path, s3_
     lake = open_lake(*places, cache=tmp_path / "cache", client=client, audit=uses)
     for number in range(5):
         EventLog(lake.store).append([Event("people", str(number))], now=NOON)
-    noting.note_policy(policy(), lake, used_for="x", now=NOON)
+    recording.record_policy(policy(), lake, used_for="x", now=NOON)
     asked = []
     client.meta.events.register("before-call.s3", lambda model, **_: asked.append(model.name))
     EventLog(lake.store).append([Event("people", "one more")], now=NOON)
     assert asked == ["HeadObject", "HeadObject", "GetObject", "PutObject"]
     asked.clear()
-    noting.note_policy(policy(), lake, used_for="x", now=NOON)
+    recording.record_policy(policy(), lake, used_for="x", now=NOON)
     assert asked == ["HeadObject", "HeadObject", "GetObject"]
     looked_at = open_lake(*places, cache=tmp_path / "cache", client=client)
     found = verify_logs(EventLog(looked_at.store), uses)
@@ -418,12 +422,12 @@ def test_reviews_decisions_and_releases_are_noted_once_each(home):
     second = ("b" * 64, "accepted", "")
     changed = ("a" * 64, "fixed", "brighter")
     for said in ([first], [first], [first, second], [changed, second]):
-        noting.note_reviews(ONE, decided(*said), home.lake, now=NOON)
-        noting.note_decisions(ONE, home.lake, now=NOON)
-        noting.note_release(ONE, row, home.lake, now=NOON)
+        recording.record_reviews(ONE, decided(*said), home.lake, now=NOON)
+        recording.record_decisions(ONE, home.lake, now=NOON)
+        recording.record_release(ONE, row, home.lake, now=NOON)
         row["new_version"] = False
     record.write("reopened", reason="they came back", by="ada", now=NOON, entries=1)
-    noting.note_decisions(ONE, home.lake, now=NOON)
+    recording.record_decisions(ONE, home.lake, now=NOON)
     reviews = [(each["author"], each["subject"][0], each["reason"], each["facts"]["decision"])
                for each in home.events(action="review")]  # fmt: skip
     assert reviews == [
@@ -443,14 +447,18 @@ def test_reviews_decisions_and_releases_are_noted_once_each(home):
 
 def test_people_are_named_by_pseudonym_and_an_erasure_by_what_tells_nothing(home):
     address = "Bob@example.org"
-    noting.note_skill(address, "reviewer", home.lake, granted=True, now=NOON)
-    noting.note_person(address, "removed", home.lake, now=NOON)
-    noting.note_stage("set@v1.0.0", "deprecated", home.lake, reason=" labels\nwrong ", now=NOON)
+    recording.record_skill(address, "reviewer", home.lake, granted=True, now=NOON)
+    recording.record_person(address, "removed", home.lake, now=NOON)
+    recording.record_stage(
+        "set@v1.0.0", "deprecated", home.lake, reason=" labels\nwrong ", now=NOON
+    )
     facts = {"images": 1}
-    noting.note_erasure("3fa9c1", home.lake, reason="asked for it", facts=facts, now=NOON)
+    recording.record_erasure("3fa9c1", home.lake, reason="asked for it", facts=facts, now=NOON)
     skill, person, stage, erasure = home.events()[4:]
     assert (
-        skill["subject"] == person["subject"] == AnswersLedger(home.lake.store).pseudonym(address)
+        skill["subject"]
+        == person["subject"]
+        == AnnotationsLedger(home.lake.store).pseudonym(address)
     )
     assert (skill["facts"]["skill"], skill["facts"]["granted"]) == ("reviewer", True)
     assert (stage["reason"], stage["facts"]["stage"]) == ("labels wrong", "deprecated")
@@ -476,11 +484,14 @@ def test_events_and_reads_are_found_by_time_action_and_author(home):
     bob.lake.store.get(f"inputs/{digest}.parquet")
     bob.lake.store.get(f"lineage/human_labels/{ONE}/{digest}.json")
     bob.lake.store.arrow_place()
-    found = read_reads(home.looked_at, home.uses, Wanted())
+    found = read_reads(home.looked_at, home.uses, AnnotationRequest())
     assert [(line["author"], line["action"], line["key"]) for line in found.lines] == [
         ("ada", "get", "tables/human_labels/round-0001.parquet"),
         ("bob", "get", f"inputs/{digest}.parquet"),
         ("bob", "query", "tables"),
     ]
-    assert len(read_reads(home.looked_at, home.uses, Wanted(author="ada")).lines) == 1
-    assert read_reads(home.looked_at, home.uses, Wanted(since=datetime.now(UTC))).lines == []
+    assert len(read_reads(home.looked_at, home.uses, AnnotationRequest(author="ada")).lines) == 1
+    assert (
+        read_reads(home.looked_at, home.uses, AnnotationRequest(since=datetime.now(UTC))).lines
+        == []
+    )

@@ -1,4 +1,4 @@
-"""Pictures made for these tests, the public ones, and ways to have them cleaned."""
+"""Images made for these tests, the public ones, and ways to have them cleaned."""
 
 import csv
 import hashlib
@@ -27,7 +27,7 @@ POLICY = CleaningPolicy()
 
 
 def scene(seed, *, width=160, height=120):
-    """Return a picture with blobs at random places: smooth, sharp enough, unlike any other."""
+    """Return an image with blobs at random places: smooth, sharp enough, unlike any other."""
     rng = np.random.default_rng(seed)
     planes = [gaussian_filter(rng.normal(size=(height, width)), 6) for _ in range(3)]
     stretched = [(plane - plane.min()) / np.ptp(plane) * 200 + 20 for plane in planes]
@@ -36,7 +36,7 @@ def scene(seed, *, width=160, height=120):
 
 
 def saved(image, kind="JPEG", **options):
-    """Return the bytes of a file with this picture, or these pixels."""
+    """Return the bytes of a file with this image, or these pixels."""
     sink = io.BytesIO()
     image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     image.save(sink, format=kind, **options)
@@ -67,7 +67,7 @@ def tiff_tags(entries):
 
 
 def stored(data):
-    """Return what cleaning stores of a picture."""
+    """Return what cleaning stores of an image."""
     look = look_at(data, POLICY)
     return stored_bytes(data, 0, is_converted="converted_from" in look.facts["flags"])
 

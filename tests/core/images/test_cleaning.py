@@ -12,9 +12,9 @@ from PIL import Image
 
 from annotation_platform.errors import DataError
 from annotation_platform.images import probing as looking
-from annotation_platform.images.cleaning import Accepted, Keep, LookAt
+from annotation_platform.images.cleaning import Accepted, KeepImage, ProbeImage
 from annotation_platform.images.decoding import decode
-from annotation_platform.images.signature import LIKENESS
+from annotation_platform.images.signature import SIGNATURE
 from annotation_platform.policy import CleaningPolicy
 from annotation_platform.storage.keys import image_key
 from tests.core.images.conftest import POLICY, public_pairs, saved, scene
@@ -27,7 +27,7 @@ def exif(orientation):
     return tags
 
 
-def likenesses(store, round_id):
+def signatures(store, round_id):
     return np.load(io.BytesIO(store.get(f"likenesses/{round_id}.npy")), allow_pickle=False)
 
 
@@ -71,7 +71,7 @@ def test_each_defect_is_quarantined_with_its_reason_and_the_rest_goes_on(clean):
 
 
 def test_a_header_without_dimensions_is_no_image(clean):
-    # The tags of a picture whose width and height are missing; Pillow answers with a TypeError.
+    # The tags of an image whose width and height are missing; Pillow answers with a TypeError.
     broken = b"II*\x00\x08\x00\x00\x00\x01\x00\x02\x01\x03\x00\x01\x00\x00\x00\x08\x00\x00\x00"
     cleaned, _ = clean({"broken.tif": broken + bytes(8), "sound.jpg": saved(scene(1))})
     assert cleaned["outcome"].to_dict() == {"broken.tif": "quarantined", "sound.jpg": "accepted"}
@@ -83,7 +83,7 @@ def test_too_many_pixels_are_refused_from_the_header(clean):
     assert cleaned.loc["large.jpg", "reason"].startswith("too many pixels: 160x120")
 
 
-def test_a_sound_picture_keeps_its_pixels_and_coded_data_and_loses_its_metadata(clean):
+def test_a_sound_image_keeps_its_pixels_and_coded_data_and_loses_its_metadata(clean):
     pixels = scene(3)
     plain = saved(pixels, quality=90)
     tagged = saved(pixels, quality=90, exif=exif(1), comment=b"SECRET-COMMENT")
@@ -206,7 +206,7 @@ def test_what_only_looks_alike_is_accepted_into_the_same_group(clean):
     assert pd.isna(other["similar_to"])
 
 
-def test_a_picture_between_two_groups_joins_the_older_and_says_so(clean):
+def test_a_image_between_two_groups_joins_the_older_and_says_so(clean):
     # The middle of the middle is too small a part of the whole to be found in it.
     whole = scene(1, width=400, height=400)
     middle, innermost = whole[80:320, 80:320], whole[128:272, 128:272]
@@ -232,13 +232,13 @@ def test_new_look_alikes_are_a_group_named_by_the_first(clean):
     assert cleaned["flags"].to_dict() == {"a.jpg": "", "b.jpg": "similar", "c.jpg": "similar"}
 
 
-def test_likenesses_are_kept_and_made_anew_where_they_are_missing(clean):
+def test_signatures_are_kept_and_made_anew_where_they_are_missing(clean):
     sound = saved(scene(1), quality=90)
     files = {"a.jpg": sound, "b.png": saved(scene(2), "PNG"), "c.gif": saved(scene(3), "GIF")}
     first, store = clean({**files, "copy.jpg": sound, "cut.jpg": sound[:500]})
     kept = store.get("likenesses/round-0001.npy")
-    rows = likenesses(store, "round-0001")
-    assert rows.dtype == LIKENESS
+    rows = signatures(store, "round-0001")
+    assert rows.dtype == SIGNATURE
     accepted = first.loc[first["outcome"] == "accepted", "image_id"]
     assert rows["image_id"].astype(str).tolist() == sorted(accepted)
     again = {"again.jpg": saved(scene(1), quality=50), "mirror.png": saved(scene(2)[::-1], "PNG")}
@@ -253,7 +253,7 @@ def test_likenesses_are_kept_and_made_anew_where_they_are_missing(clean):
         assert store.get("likenesses/round-0001.npy") == kept
 
 
-def test_what_a_person_put_back_is_accepted_unless_it_is_there_or_no_picture(clean):
+def test_what_a_person_put_back_is_accepted_unless_it_is_there_or_no_image(clean):
     sound = saved(scene(1), quality=90)
     grey = saved(np.full((120, 160, 3), 120, np.uint8), "PNG")
     strict = CleaningPolicy(mandatory_metadata=("licence",))
@@ -284,7 +284,7 @@ def test_what_a_person_put_back_is_accepted_unless_it_is_there_or_no_picture(cle
     assert second.loc["flat.png", "flags"] == "uniform,released"
 
 
-def test_metadata_that_is_missing_or_wrong_keeps_a_picture_out(clean):
+def test_metadata_that_is_missing_or_wrong_keeps_a_image_out(clean):
     policy = CleaningPolicy(mandatory_metadata=("geo", "licence", "consent"))
     whole = {"latitude": 53.5, "longitude": 9.9, "licence": "CC0", "consent": "given"}
     twice, late, again = saved(scene(1)), saved(scene(8)), saved(scene(8), quality=50)
@@ -315,14 +315,14 @@ def test_metadata_that_is_missing_or_wrong_keeps_a_picture_out(clean):
     assert cleaned.loc["t3", "duplicate_of"] == cleaned.loc["t2", "image_id"]
 
 
-def test_hundreds_of_pictures_with_one_hash_are_done_at_once(clean, monkeypatch):
-    # Faint noise on one ground: hashes repeat, and no picture is the same as another.
+def test_hundreds_of_images_with_one_hash_are_done_at_once(clean, monkeypatch):
+    # Faint noise on one ground: hashes repeat, and no image is the same as another.
     rng = np.random.default_rng(0)
     ground = scene(1, width=64, height=64) // 2
     looked = Counter()
-    decode_picture = looking.decode_picture
+    decode_image = looking.decode_image
     monkeypatch.setattr(
-        looking, "decode_picture", lambda raw: looked.update([raw]) or decode_picture(raw)
+        looking, "decode_image", lambda raw: looked.update([raw]) or decode_image(raw)
     )
     files = {}
     for number in range(600):
@@ -339,12 +339,12 @@ def test_hundreds_of_pictures_with_one_hash_are_done_at_once(clean, monkeypatch)
 def test_passes_can_be_sent_elsewhere_and_notice_what_changed(clean):
     cleaned, store = clean({"a.gif": saved(scene(1), "GIF")})
     image_id = cleaned.loc["a.gif", "image_id"]
-    look = pickle.loads(pickle.dumps(LookAt(store, POLICY)))(image_id)
+    look = pickle.loads(pickle.dumps(ProbeImage(store, POLICY)))(image_id)
     assert look.facts["stored_sha256"] == cleaned.loc["a.gif", "stored_sha256"]
-    # What the lake has lost is no reason to give up a picture.
+    # What the lake has lost is no reason to give up an image.
     with pytest.raises(DataError, match="ffff"):
-        LookAt(store, POLICY)("f" * 64)
-    keep = pickle.loads(pickle.dumps(Keep(store)))
+        ProbeImage(store, POLICY)("f" * 64)
+    keep = pickle.loads(pickle.dumps(KeepImage(store)))
     wrong = Accepted(image_id, "png", "0" * 64, pixels=19_200, is_converted=True)
     assert "changed in the lake" in keep(wrong)
 

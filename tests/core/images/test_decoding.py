@@ -13,7 +13,7 @@ from tests.core.images.conftest import POLICY, saved, scene, stored
 SEEDS = (101, 202, 303)
 
 
-def test_what_the_evil_pictures_look_like(public):
+def test_what_the_evil_images_look_like(public):
     folder = public("evil") / "in"
     ok = decode((folder / "ok.jpg").read_bytes()).astype(int)
     for name in ("cmyk.jpg", "rgba.png", "png_named.jpg", "exif_o99.jpg"):
@@ -35,11 +35,11 @@ def test_what_the_evil_pictures_look_like(public):
 def test_turned_photographs_come_out_alike(public):
     folder = public("exif_ianare") / "orientation"
     for kind, size in (("landscape", (600, 450)), ("portrait", (450, 600))):
-        pictures = [decode((folder / f"{kind}_{n}.jpg").read_bytes()) for n in range(1, 9)]
-        for pixels in pictures:
+        images = [decode((folder / f"{kind}_{n}.jpg").read_bytes()) for n in range(1, 9)]
+        for pixels in images:
             assert pixels.shape[1::-1] == size
             # Each file was coded by itself and bears its own number.
-            both = np.stack([pictures[0], pixels]).reshape(2, -1)
+            both = np.stack([images[0], pixels]).reshape(2, -1)
             assert np.corrcoef(both)[0, 1] > 0.95
 
 

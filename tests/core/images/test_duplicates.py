@@ -1,4 +1,4 @@
-"""What repeats what in a folder, and what looks alike, on pictures whose answers are known."""
+"""What repeats what in a folder, and what looks alike, on images whose answers are known."""
 
 import json
 import os
@@ -12,8 +12,8 @@ from PIL import Image
 
 from annotation_platform.errors import DataError
 from annotation_platform.images.duplicates import find_duplicates
-from annotation_platform.images.signature import likeness, likeness_rows, seen_as, set_likeness
-from annotation_platform.images.similar_pairs import find_alike
+from annotation_platform.images.signature import seen_as, set_signature, signature, signature_rows
+from annotation_platform.images.similar_pairs import find_similar
 from tests.core.images.conftest import public_pairs, saved, scene
 
 
@@ -63,7 +63,7 @@ def test_each_pair_has_the_strictest_kind_that_holds(find):
     assert all(pair.distance <= 8 and pair.a < pair.b for pair in found.pairs)
 
 
-def test_what_is_no_sound_picture_is_skipped_with_its_reason(find):
+def test_what_is_no_sound_image_is_skipped_with_its_reason(find):
     sound = saved(scene(1))
     found = find(
         {"cut.jpg": sound[:-200], "empty.jpg": b"", "page.jpg": b"<html>", "ok.jpg": sound}
@@ -94,7 +94,7 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path):
     assert find_duplicates(tmp_path).groups == []
 
 
-def test_blank_pictures_repeat_only_themselves(find):
+def test_blank_images_repeat_only_themselves(find):
     blank = {
         f"{grey:03d}{letter}.png": saved(np.full((40, 40, 3), grey, np.uint8), "PNG")
         for grey in range(10, 250, 10)
@@ -116,13 +116,13 @@ def test_different_scenes_are_not_alike(find):
     assert found.pairs == []
 
 
-def test_a_view_of_a_picture_is_the_picture_seen_so():
+def test_a_view_of_a_image_is_the_image_seen_so():
     pixels = scene(3, width=192, height=192)
-    views = likeness(pixels)
+    views = signature(pixels)
     for view in range(8):
         turned = pixels.transpose(1, 0, 2) if view & 4 else pixels
         turned = turned[:: -1 if view & 2 else 1, :: -1 if view & 1 else 1]
-        whole = likeness(np.ascontiguousarray(turned))
+        whole = signature(np.ascontiguousarray(turned))
         assert seen_as(views.vectors[None], np.array([0]), view)[0] @ whole.vectors[0] > 0.999
         assert np.bitwise_count(views.hashes[view] ^ whole.hashes[0]).max() <= 2
 
@@ -144,7 +144,7 @@ def test_known_duplicates_of_blood_cells_are_found_and_no_others(public):
         ("policy_flip", "similar"): 16,
         ("policy_rot", "similar"): 16,
     }
-    # Other files of one picture are pairs, too; files of two pictures never are.
+    # Other files of one image are pairs, too; files of two images never are.
     assert all(pair.a[:3] == pair.b[:3] for pair in found.pairs)
     beyond_near = ("hflip", "rot90", "crop20")
     assert not any(
@@ -168,7 +168,7 @@ def test_mirrored_and_resized_photographs_are_found(public):
 def test_the_command_prints_one_object(tmp_path):
     for name in ("a.jpg", "[b].jpg"):
         (tmp_path / name).write_bytes(saved(scene(1)))
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     command = [
         sys.executable,
         "-m",
@@ -193,11 +193,11 @@ def test_pairs_are_found_whichever_of_both_is_known():
     views = [wholes[0][::-1], np.rot90(wholes[1]), wholes[2][24:168, 24:168], wholes[3] // 2 + 40]
     expected = [(0, 4, False), (1, 5, False), (2, 6, False), (3, 7, True)]
     for first, second in ((wholes, views), (views, wholes)):
-        table = likeness_rows(8)
+        table = signature_rows(8)
         for row, pixels in zip(table, [*first, *second], strict=True):
-            set_likeness(row, "", likeness(np.ascontiguousarray(pixels)))
+            set_signature(row, "", signature(np.ascontiguousarray(pixels)))
         for known in (0, 4):
-            found = find_alike(table, np.arange(8), known=known, bits=8)
+            found = find_similar(table, np.arange(8), known=known, bits=8)
             columns = (found.earlier, found.later, found.near)
             assert list(zip(*(each.tolist() for each in columns), strict=True)) == expected
-        assert len(find_alike(table, np.arange(8), known=8, bits=8)) == 0
+        assert len(find_similar(table, np.arange(8), known=8, bits=8)) == 0

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from annotation_platform.errors import DataError
 from annotation_platform.images.decoding import encode_png
-from annotation_platform.images.embedding import PictureEmbedder, features_for
+from annotation_platform.images.embedding import ImageEmbedder, features_for
 from annotation_platform.storage.objects import LocalObjectStore
 
 
 class Lake:
-    """A few pictures in an object store, and which of them were read."""
+    """A few images in an object store, and which of them were read."""
 
     def __init__(self, folder, count=6):
         rng = np.random.default_rng(0)
@@ -33,7 +33,7 @@ class Lake:
         images = self.images if images is None else images
         return features_for(
             images,
-            embedder or PictureEmbedder(),
+            embedder or ImageEmbedder(),
             store=self.store,
             load=self.load,
             round_id="round-0002",
@@ -41,16 +41,16 @@ class Lake:
 
 
 class OtherEmbedder:
-    """Says of every picture only that it is there."""
+    """Says of every image only that it is there."""
 
     def __init__(self, name):
         self.name = name
 
-    def embed(self, pictures):
-        return np.tile(np.array([1.0, 0.0], dtype=np.float32), (len(pictures), 1))
+    def embed(self, images):
+        return np.tile(np.array([1.0, 0.0], dtype=np.float32), (len(images), 1))
 
 
-def test_no_picture_is_looked_at_twice_by_one_embedder(tmp_path):
+def test_no_image_is_looked_at_twice_by_one_embedder(tmp_path):
     lake = Lake(tmp_path)
     first = lake.features(lake.images[:4])
     assert sorted(lake.read) == sorted(lake.images["image_id"][:4])

@@ -76,7 +76,7 @@ def test_files_of_countless_empty_parts_are_refused_at_once():
     }
 
 
-def test_bombs_are_refused_within_the_memory_of_one_picture(tmp_path):
+def test_bombs_are_refused_within_the_memory_of_one_image(tmp_path):
     pack = zlib.compressobj(9)
     rows = b"".join(pack.compress(bytes(6251)) for _ in range(50_000)) + pack.flush()
     canvas = struct.pack("<I", 16382)[:3] * 2

@@ -126,7 +126,7 @@ def test_the_dry_run_says_what_cleaning_does(tmp_path, clean):
     assert inspected[-1].flags == ["similar"]
 
 
-def test_metadata_is_judged_with_its_picture_here_and_in_a_bucket(tmp_path, s3_bucket):
+def test_metadata_is_judged_with_its_image_here_and_in_a_bucket(tmp_path, s3_bucket):
     needed = POLICY.model_copy(update={"mandatory_metadata": ("licence",)})
     sidecars = {"a": {"licence": "CC0"}, "b": {"device": "X100"}, "c": {"geo": [91, 0]}}
     files = {f"{name}.jpg": saved(scene(seed)) for seed, name in enumerate("abcd")}

@@ -1,4 +1,4 @@
-"""What a mask leaves of a picture: nothing to read inside, everything as it was outside."""
+"""What a mask leaves of an image: nothing to read inside, everything as it was outside."""
 
 import io
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from annotation_platform.images.decoding import decode
-from annotation_platform.images.masking import mask_pixels, masked_picture, masked_regions
+from annotation_platform.images.masking import mask_pixels, masked_image, masked_regions
 from annotation_platform.schema.geometry import as_boxes
 from tests.core.images.conftest import saved, scene
 
@@ -25,7 +25,7 @@ def cells(region, count=4):
 
 
 def shuffled(pixels, region, *, seed=0):
-    """Return the picture with the pixels of each cell of a region in another order."""
+    """Return the image with the pixels of each cell of a region in another order."""
     rng = np.random.default_rng(seed)
     other = pixels.copy()
     for cell in cells(region):
@@ -69,11 +69,11 @@ def test_the_same_box_twice_is_one_region_and_none_is_none():
 
 
 @pytest.mark.parametrize("way", ["blur", "grey"])
-def test_two_pictures_that_differ_under_the_mask_alone_become_the_same_png(way):
+def test_two_images_that_differ_under_the_mask_alone_become_the_same_png(way):
     one = scene(1)
     other = shuffled(one, REGION)
     assert (one != other).any(axis=-1).sum() > 3000
-    made = [masked_picture(saved(each, "PNG"), [REGION], way=way) for each in (one, other)]
+    made = [masked_image(saved(each, "PNG"), [REGION], way=way) for each in (one, other)]
     assert made[0] == made[1]
     seen = decode(made[0])
     kept = outside(seen.shape, REGION)
@@ -90,14 +90,14 @@ def test_a_jpeg_hides_the_same_and_keeps_the_rest_but_for_rounding(sampling, mea
     one = scene(2)
     coded = [saved(each, quality=90, subsampling=sampling) for each in (one, shuffled(one, REGION))]
     before = [decode(data).astype(int) for data in coded]
-    seen = [decode(masked_picture(data, [REGION])).astype(int) for data in coded]
+    seen = [decode(masked_image(data, [REGION])).astype(int) for data in coded]
     away = outside(one.shape, grown(REGION, 16))
     assert np.abs(seen[0] - before[0])[away].mean() < mean_levels
     within = ~outside(one.shape, grown(REGION, -8))
     assert np.abs(before[0] - before[1])[within].mean() > 10
     # What coding made of the two cells' means, which were equal, is all that tells them apart.
     assert np.abs(seen[0] - seen[1])[within].mean() < 1
-    grey = [decode(masked_picture(data, [REGION], way="grey")).astype(int) for data in coded]
+    grey = [decode(masked_image(data, [REGION], way="grey")).astype(int) for data in coded]
     # Colours stored of every second pixel reach into the blocks beside the region, no further.
     assert (grey[0] == grey[1])[within | outside(one.shape, grown(REGION, 18))].all()
 
@@ -133,7 +133,7 @@ def test_whatever_the_boxes_nothing_outside_changes_and_colours_stay_within_rang
     assert seen.max() < 200
 
 
-def test_a_masked_picture_has_no_metadata_but_its_colour_profile():
+def test_a_masked_image_has_no_metadata_but_its_colour_profile():
     from PIL import ImageCms
 
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -146,7 +146,7 @@ def test_a_masked_picture_has_no_metadata_but_its_colour_profile():
         saved(scene(4), "PNG", **options),
     ):
         assert b"CANARY" in data
-        masked = masked_picture(data, [REGION])
+        masked = masked_image(data, [REGION])
         assert b"CANARY" not in masked
         image = Image.open(io.BytesIO(masked))
         assert (image.format, image.size) == (Image.open(io.BytesIO(data)).format, (160, 120))
@@ -155,7 +155,7 @@ def test_a_masked_picture_has_no_metadata_but_its_colour_profile():
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_grey_picture_stays_grey(kind):
+def test_a_grey_image_stays_grey(kind):
     grey = Image.fromarray(scene(5)).convert("L")
-    masked = Image.open(io.BytesIO(masked_picture(saved(grey, kind), [REGION])))
+    masked = Image.open(io.BytesIO(masked_image(saved(grey, kind), [REGION])))
     assert masked.mode == "L"

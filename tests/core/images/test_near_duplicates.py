@@ -17,7 +17,7 @@ def random_hashes(count, rng):
 
 
 def skewed_hashes(count, rng):
-    """Return distinct hashes as one kind of picture has: few bits vary, and those together."""
+    """Return distinct hashes as one kind of image has: few bits vary, and those together."""
     mixing = rng.normal(size=(5, 64))
     values = rng.normal(size=(count // 2, 5)) @ mixing + rng.normal(scale=4.0, size=64)
     packed = np.packbits(values > 0, axis=1)

@@ -51,12 +51,12 @@ def required(text):
     return "accepted", "", flags
 
 
-def test_every_picture_of_the_evil_table(public, alone):
+def test_every_image_of_the_evil_table(public, alone):
     folder = public("evil") / "in"
     rows = list(csv.DictReader((DATA / "evil_EXPECT.csv").open(encoding="utf-8")))
-    pictures = [row for row in rows if (folder / row["path"]).is_file()]
+    images = [row for row in rows if (folder / row["path"]).is_file()]
     wrong = {}
-    for row in pictures:
+    for row in images:
         path = folder / row["path"]
         got = alone(path.name, path.read_bytes())
         outcome, reason, flags = required(row["required_outcome"])
@@ -64,8 +64,8 @@ def test_every_picture_of_the_evil_table(public, alone):
         if not met:
             wrong[row["path"]] = (row["required_outcome"], got)
     assert wrong == {}
-    assert {path.name for path in folder.iterdir()} == {row["path"] for row in pictures}
-    assert len(pictures) == 53
+    assert {path.name for path in folder.iterdir()} == {row["path"] for row in images}
+    assert len(images) == 53
 
 
 def test_the_evil_folder_at_once_differs_only_in_duplicates(public, alone):
@@ -95,7 +95,7 @@ def test_the_evil_folder_at_once_differs_only_in_duplicates(public, alone):
         "neardup_imagededup",
     ],
 )
-def test_every_row_of_the_table_of_broken_pictures(public, name):
+def test_every_row_of_the_table_of_broken_images(public, name):
     folder = public(name)
     started = time.monotonic()
     found = {row.image_id: row for row in inspect_files(folder, POLICY)}
@@ -162,7 +162,7 @@ def test_rot_inside_a_jpeg_is_noticed_as_far_as_its_code_allows(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_what_is_no_allowed_picture(alone, seed):
+def test_what_is_no_allowed_image(alone, seed):
     noise = np.random.default_rng(seed).bytes(4000)
     reasons = {
         "zero.jpg": (b"", "empty file"),
@@ -215,7 +215,7 @@ def test_what_is_accepted_with_a_flag(alone, seed):
         assert [each for each in got.flags if each in FLAGS.values()] == [flag], name
 
 
-def test_sound_pictures_under_their_own_names_have_no_flag(alone):
+def test_sound_images_under_their_own_names_have_no_flag(alone):
     names = {"JPEG": ("a.jpg", "A.JPEG", "noname"), "PNG": ("a.png", "a.b.PNG")}
     for kind, each in names.items():
         for name in each:

@@ -121,8 +121,8 @@ def test_long_names_and_archives_packed_in_parts_are_read(place):
     "data",
     [
         pytest.param(b"", id="empty"),
-        pytest.param(b"\xff\xd8\xff\xe0" + bytes(600), id="picture"),
-        pytest.param(b"\xff\xd8\xff\xe0" + zipped([("a", b"b")]), id="zip behind a picture"),
+        pytest.param(b"\xff\xd8\xff\xe0" + bytes(600), id="image"),
+        pytest.param(b"\xff\xd8\xff\xe0" + zipped([("a", b"b")]), id="zip behind an image"),
         pytest.param(gzip.compress(b"<svg/>" * 200), id="gzip without a tar"),
         pytest.param(b"\x1f\x8b\x08 nothing", id="only the magic number"),
         pytest.param(bytes(10_240), id="zeros"),
@@ -289,7 +289,7 @@ def test_a_damaged_archive_gives_an_error_of_ours_or_its_files(place, data, chan
         pytest.param(zipped([("a?.jpg", b"1")]).replace(b"a?", b"a\0"), "no file name", id="NUL"),
     ],
 )
-def test_what_no_picture_archive_needs_is_refused_by_name(place, data, reason):
+def test_what_no_image_archive_needs_is_refused_by_name(place, data, reason):
     assert reason in refusal(place(data))
 
 
@@ -365,7 +365,7 @@ def test_a_tar_cannot_make_its_headers_a_burden(place):
         )
 
 
-def test_an_xz_may_not_ask_for_more_memory_than_any_picture_needs(place):
+def test_an_xz_may_not_ask_for_more_memory_than_any_image_needs(place):
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 28}]
     assert list(read_archive(place(lzma.compress(tarred([("a", b"1")]), preset=9))))
     greedy = lzma.compress(tarred([("a", b"1")]), filters=filters)

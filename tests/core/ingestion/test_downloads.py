@@ -26,21 +26,21 @@ SECRET = "X-Amz-Signature=c0ffee"
 class Script:
     """The answers to give, in order, and the requests that came; the last answer repeats."""
 
-    def __init__(self, *answers):
-        self.answers, self.requests = list(answers), []
+    def __init__(self, *responses):
+        self.responses, self.requests = list(responses), []
 
     def next(self):
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
 
 
-def answer(status=200, body=b"picture", **headers):
+def response(status=200, body=b"image", **headers):
     return status, body, headers
 
 
 @contextmanager
-def server(*answers, drip_seconds=0.0, tls=None):
+def server(*responses, drip_seconds=0.0, tls=None):
     """Serve a script on the loopback interface; give its ``host:port`` and what was asked."""
-    script, over = Script(*answers), threading.Event()
+    script, over = Script(*responses), threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -80,12 +80,12 @@ def server(*answers, drip_seconds=0.0, tls=None):
 class Names:
     """A name server: the addresses of a name, one answer after the other; the last repeats."""
 
-    def __init__(self, *answers):
-        self.answers, self.asked = list(answers), []
+    def __init__(self, *responses):
+        self.responses, self.asked = list(responses), []
 
     def __call__(self, host, port, **_):
         self.asked.append(host)
-        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        found = self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in found]
 
 
@@ -121,7 +121,7 @@ def refusal(parts, url):
 
 def test_a_file_of_an_allowed_host_comes_as_it_is(caplog):
     caplog.set_level("INFO")
-    with server(answer(body=b"x" * 1000)) as (host, script):
+    with server(response(body=b"x" * 1000)) as (host, script):
         assert downloads(host).fetch(f"http://{host}/a%20b/c.jpg?{SECRET}") == b"x" * 1000
     path, headers = script.requests[0]
     assert path == f"/a%20b/c.jpg?{SECRET}"
@@ -188,11 +188,11 @@ def test_a_name_that_changes_its_address_is_asked_once_for_all_attempts():
 
     def busy_at_first(request):
         seen.append(request.url.host)
-        return httpx.Response(503 if len(seen) < 3 else 200, content=iter([b"picture"]))
+        return httpx.Response(503 if len(seen) < 3 else 200, content=iter([b"image"]))
 
     names = Names([PUBLIC, "2606:2800:220:1::1"], ["169.254.169.254"])
     parts = elsewhere("rebind.net", names, busy_at_first)
-    assert parts.fetch("http://rebind.net/") == b"picture"
+    assert parts.fetch("http://rebind.net/") == b"image"
     assert names.asked == ["rebind.net"]
     assert seen == [PUBLIC, "2606:2800:220:1::1", PUBLIC]
     assert "169.254.169.254, which is no public" in refusal(parts, "http://rebind.net/")
@@ -238,14 +238,14 @@ def test_other_forms_of_public_addresses_are_public(address):
 
 
 def test_a_private_address_must_be_allowed_itself_and_not_by_a_name():
-    with server(answer()) as (host, script):
+    with server(response()) as (host, script):
         port = host.partition(":")[2]
         named = downloads(f"localhost:{port}", "127.0.0.1", resolve=socket.getaddrinfo)
         assert "no public address" in refusal(named, f"http://localhost:{port}/")
         # Without a port it is allowed on the default port alone.
         assert "not among the allowed hosts" in refusal(named, f"http://{host}/")
         assert script.requests == []
-        assert downloads(host).fetch(f"http://{host}/") == b"picture"
+        assert downloads(host).fetch(f"http://{host}/") == b"image"
 
 
 def test_a_host_that_cannot_be_looked_up_is_named():
@@ -268,7 +268,7 @@ def test_a_host_that_cannot_be_looked_up_is_named():
 )
 @pytest.mark.parametrize("status", [301, 302, 307])
 def test_a_redirect_is_not_followed_and_its_target_named(status, location, target):
-    with server(answer(status, Location=location)) as (host, script):
+    with server(response(status, Location=location)) as (host, script):
         assert f"redirects to {target};" in refusal(downloads(host), f"http://{host}/?{SECRET}")
         assert len(script.requests) == 1
 
@@ -276,14 +276,14 @@ def test_a_redirect_is_not_followed_and_its_target_named(status, location, targe
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_file_over_the_limit_is_cut_off(declared):
     endless = {} if declared else {"Content_Length": 10**9}
-    with server(answer(body=b"x" * 1001, **endless)) as (host, script):
+    with server(response(body=b"x" * 1001, **endless)) as (host, script):
         assert "more than 1000 bytes" in refusal(downloads(host), f"http://{host}/?{SECRET}")
         assert len(script.requests) == 1
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content_Length": None}])
 def test_a_file_that_drips_in_is_given_up_at_the_deadline(headers):
-    with server(answer(body=b"x" * 900, **headers), drip_seconds=0.05) as (host, script):
+    with server(response(body=b"x" * 900, **headers), drip_seconds=0.05) as (host, script):
         parts = downloads(host, timeout_seconds=5, deadline_seconds=0.4)
         assert "0.4 s are over" in refusal(parts, f"http://{host}/")
         assert len(script.requests) == 1
@@ -318,11 +318,11 @@ def test_a_server_that_says_nothing_is_given_up_after_four_timeouts():
 
 
 def test_what_passes_is_tried_again_and_a_cut_off_file_is_no_file():
-    cut_off = answer(Content_Length=500)
-    busy = answer(503, Retry_After="7")
+    cut_off = response(Content_Length=500)
+    busy = response(503, Retry_After="7")
     waits = []
-    with server(cut_off, busy, answer()) as (host, script):
-        assert downloads(host, sleep=waits.append).fetch(f"http://{host}/") == b"picture"
+    with server(cut_off, busy, response()) as (host, script):
+        assert downloads(host, sleep=waits.append).fetch(f"http://{host}/") == b"image"
     assert len(script.requests) == 3
     assert 0.25 <= waits[0] <= 0.75
     assert waits[1] == 7
@@ -334,8 +334,8 @@ def test_what_passes_is_tried_again_and_a_cut_off_file_is_no_file():
 def test_a_wait_that_the_server_asks_for_is_kept_within_bounds():
     tomorrow = format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)
     waits = []
-    busy = [answer(429, Retry_After=asked) for asked in (tomorrow, "1e9", "soon")]
-    with server(*busy, answer()) as (host, _):
+    busy = [response(429, Retry_After=asked) for asked in (tomorrow, "1e9", "soon")]
+    with server(*busy, response()) as (host, _):
         downloads(host, sleep=waits.append).fetch(f"http://{host}/")
         assert waits[:2] == [30, 30]
         assert 1 <= waits[2] <= 3
@@ -346,14 +346,14 @@ def test_a_wait_that_the_server_asks_for_is_kept_within_bounds():
 
 
 @pytest.mark.parametrize("status", [201, 204, 206, 304, 400, 401, 403, 404, 410, 501])
-def test_other_answers_are_final(status):
-    with server(answer(status, b"")) as (host, script):
+def test_other_annotations_are_final(status):
+    with server(response(status, b"")) as (host, script):
         refusal(downloads(host), f"http://{host}/?{SECRET}")
         assert len(script.requests) == 1
 
 
 def test_a_file_that_comes_compressed_all_the_same_is_refused():
-    with server(answer(Content_Encoding="gzip")) as (host, _):
+    with server(response(Content_Encoding="gzip")) as (host, _):
         assert "compressed" in refusal(downloads(host), f"http://{host}/")
 
 
@@ -375,7 +375,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path):
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
-    with server(answer(), tls=context) as (host, script):
+    with server(response(), tls=context) as (host, script):
         assert "certificate verify failed" in refusal(downloads(host), f"https://{host}/")
         assert script.requests == []
 
@@ -383,8 +383,8 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path):
 def test_proxies_of_the_environment_are_not_used(monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    with server(answer()) as (host, _):
-        assert downloads(host).fetch(f"http://{host}/") == b"picture"
+    with server(response()) as (host, _):
+        assert downloads(host).fetch(f"http://{host}/") == b"image"
 
 
 @pytest.mark.parametrize(

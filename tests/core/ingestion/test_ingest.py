@@ -106,7 +106,7 @@ def test_the_same_file_from_two_sources_is_stored_once_with_both_origins(any_lak
         pytest.param(b'{"labels": {"boxes": 1}}', "labels", id="labels"),
     ],
 )
-def test_a_sidecar_that_cannot_be_used_is_named_and_its_picture_kept(lake, sidecar, problem):
+def test_a_sidecar_that_cannot_be_used_is_named_and_its_image_kept(lake, sidecar, problem):
     lake.landing.put("a.jpg", b"a", sidecar=sidecar)
     raw = lake.ingest(form_round(lake), maximum_bytes=10**9).iloc[0]
     assert raw["problem"].startswith("bad metadata: ")
@@ -139,7 +139,7 @@ def test_a_sidecar_that_is_gone_says_so(lake):
     assert problem == "bad metadata: a.jpg.json cannot be read: No such file or directory"
 
 
-def test_two_who_send_other_pictures_under_one_name_lose_none(any_lake):
+def test_two_who_send_other_images_under_one_name_lose_none(any_lake):
     names = [("DCIM/1.jpg", f"{number}".encode(), b'{"n": %d}' % number) for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
         put = list(pool.map(lambda each: any_lake.landing.put(*each[:2], sidecar=each[2]), names))

@@ -1,4 +1,4 @@
-"""Labels that exist already, from the files of every format to the sidecars of their pictures."""
+"""Labels that exist already, from the files of every format to the sidecars of their images."""
 
 import io
 import json
@@ -15,8 +15,8 @@ from annotation_platform.errors import DataError, FormatError
 from annotation_platform.formats.coco import write_coco
 from annotation_platform.formats.yolo import write_yolo
 from annotation_platform.ingestion.labels import (
+    ImageLabels,
     LabelFiles,
-    PictureLabels,
     match_labels,
     read_labels,
     sidecar_labels,
@@ -38,7 +38,7 @@ IN_ANY_FOLDER = settings(
 )
 
 
-def picture(width, height, *, orientation=1):
+def image(width, height, *, orientation=1):
     sink = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -125,9 +125,9 @@ def test_labels_written_in_any_format_land_as_they_were(tmp_path_factory, write,
     }
     matched = match_labels(read, list(sizes))
     assert matched.unmatched == ()
-    assert set(matched.by_picture) == set(sizes)
+    assert set(matched.by_image) == set(sizes)
     for (name, size), image_id in zip(sizes.items(), dataset.images["image_id"], strict=True):
-        found = sidecar_labels(matched.by_picture[name], picture(*size), POLICY)
+        found = sidecar_labels(matched.by_image[name], image(*size), POLICY)
         # Through the sidecar as it is written and read.
         landed = read_sidecar(json.dumps({"labels": found}, ensure_ascii=False).encode()).labels
         assert (landed.width, landed.height) == size
@@ -151,36 +151,36 @@ def is_same(box, other):
 
 def labels_for(*names):
     boxes = (ImportedBox("boat", 1, 2, 3, 4),)
-    return LabelFiles(tuple(PictureLabels(name, "coco:a", 9, 9, boxes) for name in names), ())
+    return LabelFiles(tuple(ImageLabels(name, "coco:a", 9, 9, boxes) for name in names), ())
 
 
 @pytest.mark.parametrize(
-    ("labels", "pictures", "expected"),
+    ("labels", "images", "expected"),
     [
         pytest.param(["a/1.jpg"], ["a/1.jpg", "b/1.jpg"], {"a/1.jpg": "a/1.jpg"}, id="whole path"),
         pytest.param(["a/1.jpg"], ["x/a/1.jpg", "b/1.jpg"], {"x/a/1.jpg": "a/1.jpg"}, id="ending"),
         pytest.param(["old/1.jpg"], ["x/1.jpg"], {"x/1.jpg": "old/1.jpg"}, id="file name"),
         pytest.param(["./1.jpg"], ["1.jpg"], {"1.jpg": "./1.jpg"}, id="dot"),
-        pytest.param(["1.jpg"], ["a/1.jpg", "b/1.jpg"], {}, id="one name, two pictures"),
+        pytest.param(["1.jpg"], ["a/1.jpg", "b/1.jpg"], {}, id="one name, two images"),
         pytest.param(["1.jpg"], ["1.jpg", "b/1.jpg"], {"1.jpg": "1.jpg"}, id="one is meant"),
-        pytest.param(["a/1.jpg", "b/1.jpg"], ["1.jpg"], {}, id="two labels, one picture"),
+        pytest.param(["a/1.jpg", "b/1.jpg"], ["1.jpg"], {}, id="two labels, one image"),
         pytest.param(
             ["a/1.jpg", "b/1.jpg"], ["x/a/1.jpg"], {"x/a/1.jpg": "a/1.jpg"}, id="the closer one"
         ),
         pytest.param(["1.jpg"], ["1.png"], {}, id="another extension"),
         pytest.param(["1"], ["1.png", "1.txt"], {"1.png": "1"}, id="no extension"),
-        pytest.param(["1"], ["1.png", "1.jpg"], {}, id="no extension, two pictures"),
+        pytest.param(["1"], ["1.png", "1.jpg"], {}, id="no extension, two images"),
         pytest.param(["t/1"], ["i/t/1.png", "i/v/1.png"], {"i/t/1.png": "t/1"}, id="split"),
         pytest.param(["1.jfif"], ["1.jfif"], {"1.jfif": "1.jfif"}, id="rare extension"),
         pytest.param(["a.b"], ["a.b.jpg", "a.jpg"], {"a.b.jpg": "a.b"}, id="dot in the name"),
-        pytest.param(["1.jpg"], [], {}, id="no picture"),
+        pytest.param(["1.jpg"], [], {}, id="no image"),
         pytest.param(["11.jpg"], ["1.jpg"], {}, id="half a name"),
     ],
 )
-def test_labels_go_to_the_one_picture_they_can_mean(labels, pictures, expected):
-    matched = match_labels(labels_for(*labels), pictures)
-    assert {name: found.name for name, found in matched.by_picture.items()} == expected
-    # Whoever got no picture is named.
+def test_labels_go_to_the_one_image_they_can_mean(labels, images, expected):
+    matched = match_labels(labels_for(*labels), images)
+    assert {name: found.name for name, found in matched.by_image.items()} == expected
+    # Whoever got no image is named.
     for name in set(labels) - set(expected.values()):
         assert any(repr(name) in sentence for sentence in matched.unmatched)
     assert bool(matched.unmatched) == (len(expected) < len(labels))
@@ -191,43 +191,43 @@ def test_labels_go_to_the_one_picture_they_can_mean(labels, pictures, expected):
     st.lists(st.sampled_from(["a", "b", "x/a", "y/a", "z/x/b"]), unique=True),
     st.randoms(use_true_random=False),
 )
-def test_matching_does_not_depend_on_the_order(labels, pictures, random):
-    names = [f"{name}.jpg" for name in pictures]
+def test_matching_does_not_depend_on_the_order(labels, images, random):
+    names = [f"{name}.jpg" for name in images]
     once = match_labels(labels_for(*(f"{name}.jpg" for name in labels)), names)
     random.shuffle(names)
     shuffled = random.sample(labels, len(labels))
     again = match_labels(labels_for(*(f"{name}.jpg" for name in shuffled)), names)
-    assert once.by_picture == again.by_picture
-    # Every picture has one label at most and no label two pictures.
-    assert len({found.name for found in once.by_picture.values()}) == len(once.by_picture)
+    assert once.by_image == again.by_image
+    # Every image has one label at most and no label two images.
+    assert len({found.name for found in once.by_image.values()}) == len(once.by_image)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_shares_are_of_the_upright_picture(orientation):
-    found = PictureLabels("a", "yolo:x", 0, 0, (ImportedBox("boat", 0.0, 0.5, 0.25, 1.0),), True)
-    landed = sidecar_labels(found, picture(40, 20, orientation=orientation), POLICY)
+def test_shares_are_of_the_upright_image(orientation):
+    found = ImageLabels("a", "yolo:x", 0, 0, (ImportedBox("boat", 0.0, 0.5, 0.25, 1.0),), True)
+    landed = sidecar_labels(found, image(40, 20, orientation=orientation), POLICY)
     width, height = (40, 20) if orientation < 5 else (20, 40)
     assert (landed["width"], landed["height"]) == (width, height)
     assert landed["boxes"] == [{"class": "boat", "box": [0, height / 2, width / 4, height]}]
 
 
-def test_a_size_that_labels_say_is_not_asked_of_the_picture():
-    found = labels_for("a.jpg").pictures[0]
-    assert sidecar_labels(found, b"no picture", POLICY)["width"] == 9
+def test_a_size_that_labels_say_is_not_asked_of_the_image():
+    found = labels_for("a.jpg").images[0]
+    assert sidecar_labels(found, b"no image", POLICY)["width"] == 9
 
 
-def test_a_picture_without_a_readable_size_gets_no_labels():
-    found = PictureLabels("a", "voc:x", 0, 0, ())
-    assert sidecar_labels(found, b"no picture", POLICY) is None
-    assert sidecar_labels(found, picture(40, 40), CleaningPolicy(maximum_pixels=100)) is None
+def test_a_image_without_a_readable_size_gets_no_labels():
+    found = ImageLabels("a", "voc:x", 0, 0, ())
+    assert sidecar_labels(found, b"no image", POLICY) is None
+    assert sidecar_labels(found, image(40, 40), CleaningPolicy(maximum_pixels=100)) is None
 
 
-def test_a_yolo_picture_without_a_text_file_was_not_labelled(tmp_path):
+def test_a_yolo_image_without_a_text_file_was_not_labelled(tmp_path):
     (tmp_path / "data.yaml").write_text("names: [boat]\n")
     for name in ("images/a.jpg", "images/b.jpg", "labels/a.txt", "labels/c.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"")  # the pictures are never opened
-    assert [found.name for found in read_labels(tmp_path).pictures] == ["a", "c"]
+        (tmp_path / name).write_bytes(b"")  # the images are never opened
+    assert [found.name for found in read_labels(tmp_path).images] == ["a", "c"]
 
 
 def test_yolo_labels_of_one_name_in_two_splits_are_left_out(tmp_path):
@@ -236,7 +236,7 @@ def test_yolo_labels_of_one_name_in_two_splits_are_left_out(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("0 0.5 0.5 0.5 0.5\n")
     read = read_labels(tmp_path)
-    assert [found.name for found in read.pictures] == ["val/b"]
+    assert [found.name for found in read.images] == ["val/b"]
     assert "'a' has labels in two splits" in read.problems[0]
 
 
@@ -250,7 +250,7 @@ def test_a_voc_file_with_a_flat_box_is_left_out_whole_and_an_empty_one_is_not(tm
     (tmp_path / "sound.xml").write_text(VOC.format(name="sound.jpg", right=5))
     (tmp_path / "empty.xml").write_text("<annotation></annotation>")
     read = read_labels(tmp_path)
-    assert [(found.name, len(found.boxes)) for found in read.pictures] == [
+    assert [(found.name, len(found.boxes)) for found in read.images] == [
         ("empty", 0),
         ("sound.jpg", 1),
     ]
@@ -281,16 +281,16 @@ def coco_with(file_name="a.jpg", bbox=(1, 2, 3, 4)):
 def test_labels_that_no_sidecar_may_hold_are_named(tmp_path, text, says):
     (tmp_path / "instances.json").write_text(text)
     read = read_labels(tmp_path / "instances.json")
-    assert read.pictures == ()
+    assert read.images == ()
     assert says in read.problems[0]
 
 
 def test_the_origin_names_format_and_file(tmp_path):
     (tmp_path / "instances_train.json").write_text(coco_with())
-    assert read_labels(tmp_path / "instances_train.json").pictures[0].origin == (
+    assert read_labels(tmp_path / "instances_train.json").images[0].origin == (
         "coco:instances_train.json"
     )
-    assert read_labels(tmp_path, "coco").pictures[0].origin == f"coco:{tmp_path.name}"
+    assert read_labels(tmp_path, "coco").images[0].origin == f"coco:{tmp_path.name}"
 
 
 ENTITIES = '<!DOCTYPE a [<!ENTITY b "{}">]><annotation>&b;</annotation>'
@@ -323,12 +323,12 @@ def test_nothing_and_two_things_at_once_are_refused(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(COCO))
     with pytest.raises(DataError, match=r"two formats \(coco, voc\)"):
         read_labels(tmp_path)
-    assert len(read_labels(tmp_path, "voc").pictures) == 1
+    assert len(read_labels(tmp_path, "voc").images) == 1
 
 
 def test_a_name_that_is_not_utf_8_keeps_no_sidecar_from_being_written(tmp_path):
     path = tmp_path / "a\udcff.json"
     path.write_text(coco_with())
-    (found,) = read_labels(path).pictures
+    (found,) = read_labels(path).images
     assert json.dumps(sidecar_labels(found, b"", POLICY), ensure_ascii=False).encode()
     assert math.isfinite(found.boxes[0].x2)

@@ -1,4 +1,4 @@
-"""A list of pictures: what is taken from it, and what is said about the rest, line by line."""
+"""A list of images: what is taken from it, and what is said about the rest, line by line."""
 
 import csv
 import json
@@ -179,7 +179,7 @@ def test_a_list_that_cannot_be_read_is_named(tmp_path):
         (f"{WEB}/%2e%2e%2fetc%2Fpasswd", "passwd"),
         (f"{WEB}/..%00%0a%3B.jpg", "___.jpg"),
         (f"{WEB}", "images.example.org"),
-        (f"{WEB}/", "picture"),
+        (f"{WEB}/", "image"),
         (f"{WEB}/.hidden", "hidden"),
         (f"{WEB}/a.jpg.part", "a.jpg.part_"),
         ("s3://bucket/in/what?#.jpg", "what__.jpg"),
@@ -196,7 +196,7 @@ def test_a_long_location_gets_a_short_name(listed):
     assert len(entry.name) == len("0123456789abcdef.jpeg")
 
 
-def test_pictures_of_one_name_are_told_apart_whatever_their_order(listed):
+def test_images_of_one_name_are_told_apart_whatever_their_order(listed):
     locations = [f"{WEB}/{folder}/a.jpg" for folder in "xyz"]
     names = {entry.location: entry.name for entry in listed("\n".join(["url", *locations])).entries}
     assert len(set(names.values())) == 3
@@ -244,7 +244,7 @@ def test_any_bytes_give_a_list_or_an_error_of_ours(tmp_path, data, header):
     assert all(problem.problem.isprintable() for problem in found.problems)
 
 
-def test_a_picture_that_cannot_be_fetched_is_reported_and_the_others_come(listed):
+def test_a_image_that_cannot_be_fetched_is_reported_and_the_others_come(listed):
     asked = []
 
     def fetch(location):

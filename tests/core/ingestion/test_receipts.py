@@ -12,7 +12,7 @@ import pytest
 from annotation_platform.errors import SettingsError
 from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.ingestion.receipts import DynamoReceipts, LakeReceipts
-from annotation_platform.schema.rounds import LandedObject
+from annotation_platform.schema.rounds import Arrival
 from annotation_platform.schema.tables import RawImages
 from tests.core.ingestion.conftest import form_round
 from tests.invariants import check_account
@@ -39,17 +39,17 @@ def receipts(request, lake):
 
 
 def test_of_many_who_write_a_receipt_at_once_one_counts_for_all(receipts):
-    landed = LandedObject("é/a.jpg", "1-1", 1)
+    landed = Arrival("é/a.jpg", "1-1", 1)
     assert receipts.find(landed) is None
     each = [f"{number:064x}" for number in range(12)]
     with ThreadPoolExecutor(12) as pool:
         kept = set(pool.map(lambda digest: receipts.write(landed, digest), each))
     assert kept == {receipts.find(landed)}
-    assert receipts.find(LandedObject("é/a.jpg", "1-2", 1)) is None
+    assert receipts.find(Arrival("é/a.jpg", "1-2", 1)) is None
 
 
 def test_what_landed_before_there_was_a_table_is_known(lake, table):
-    landed = LandedObject("a.jpg", "1-1", 1)
+    landed = Arrival("a.jpg", "1-1", 1)
     LakeReceipts(lake.store).write(landed, "0" * 64)
     assert DynamoReceipts(table, LakeReceipts(lake.store)).find(landed) == "0" * 64
 
@@ -57,7 +57,7 @@ def test_what_landed_before_there_was_a_table_is_known(lake, table):
 def test_a_table_that_is_not_there_is_named(s3_bucket, lake):
     nowhere = LakeReceipts(lake.store)
     with pytest.raises(SettingsError, match=r"ANNOTATION_RECEIPTS.*none-such"):
-        DynamoReceipts("dynamodb://none-such", nowhere).find(LandedObject("a", "1", 1))
+        DynamoReceipts("dynamodb://none-such", nowhere).find(Arrival("a", "1", 1))
     with pytest.raises(SettingsError, match="dynamodb://table"):
         DynamoReceipts("dynamo://x", nowhere)
 
@@ -81,13 +81,13 @@ def test_events_thrice_and_shuffled_leave_what_the_round_would_store(
         place = {"bucket": {"name": s3_bucket}, "object": {"key": key}}
         event = {"Records": [{"eventName": "ObjectCreated:Put", "s3": place}]}
         assert function.handler(json.loads(json.dumps(event)), None)["problems"] == {}
-    # Sidecars may come after the event of their picture.
+    # Sidecars may come after the event of their image.
     for name in names:
         lake.landing.put(name, name.encode(), sidecar=b'{"licence": "CC0"}')
     round_id = form_round(lake)
     for name in names:
         lake.landing.bucket.client.delete_object(Bucket=s3_bucket, Key=f"in/{name}")
-    # The pictures are gone by now: they came through the events.
+    # The images are gone by now: they came through the events.
     raw = lake.ingest(round_id, maximum_bytes=10**9)
     assert raw["problem"].tolist() == [""] * 4
     assert set(raw["licence"]) == {"CC0"}

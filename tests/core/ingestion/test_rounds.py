@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.ingestion.lake import open_lake
-from annotation_platform.ingestion.landing_zone import FolderLanding
-from annotation_platform.ingestion.rounds import Landed, new_objects, pair_sidecars, plan_round
+from annotation_platform.ingestion.landing_zone import FolderLandingZone
+from annotation_platform.ingestion.rounds import Arrivals, new_objects, pair_sidecars, plan_round
 from annotation_platform.policy import RoundPolicy
-from annotation_platform.schema.rounds import LandedObject
+from annotation_platform.schema.rounds import Arrival
 from tests.core.ingestion.conftest import form_round
 
 # What may happen between two looks: files come late with early names, are written over, or go;
@@ -79,10 +79,10 @@ def test_what_landed_before_does_not_hurry_the_next_round(lake):
     (lake.landing.folder / "old.jpg").write_bytes(b"old")
     assert form_round(lake, policy=POLICY, after=90) == "round-0001"
     landed = lake.landed(now=datetime.now(UTC) + timedelta(seconds=90))
-    fresh = LandedObject(key="new.jpg", stamp="1-1", byte_size=1)
-    both = Landed([*landed.objects, fresh], {**landed.ages, fresh: 5.0})
+    fresh = Arrival(key="new.jpg", stamp="1-1", byte_size=1)
+    both = Arrivals([*landed.objects, fresh], {**landed.ages, fresh: 5.0})
     plan = plan_round(both, lake.manifests.taken().objects, POLICY)
-    assert (plan.waits_for, plan.look_again_seconds) == ("1 new images; a round starts at 3.", 55.0)
+    assert (plan.waits_for, plan.poll_again_seconds) == ("1 new images; a round starts at 3.", 55.0)
 
 
 def test_a_clock_that_runs_ahead_does_not_hold_up_a_round(lake):
@@ -101,11 +101,11 @@ def test_unfinished_transfers_are_left_alone(lake):
     assert [item.key for item in landed] == [".hidden.jpg"]
 
 
-def test_a_sidecar_goes_with_its_picture_and_alone_it_waits(tmp_path):
+def test_a_sidecar_goes_with_its_image_and_alone_it_waits(tmp_path):
     names = ["a.jpg", "a.jpg.json", "b.png", "b.json", "c.json", "d", "d.json", "e.jpg"]
     for name in names:
         (tmp_path / name).write_bytes(b"{}")
-    landed = FolderLanding(tmp_path).list(now=datetime.now(UTC) + timedelta(seconds=10))
+    landed = FolderLandingZone(tmp_path).list(now=datetime.now(UTC) + timedelta(seconds=10))
     assert {item.key: item.sidecar for item in landed.objects} == {
         "a.jpg": "a.jpg.json",
         "b.png": "b.json",
@@ -117,35 +117,35 @@ def test_a_sidecar_goes_with_its_picture_and_alone_it_waits(tmp_path):
     plan = plan_round(landed, set(), policy)
     assert [item.key for item in plan.objects] == ["a.jpg", "b.png", "d", "e.jpg"]
     later = plan_round(landed, set(plan.objects), policy)
-    assert "1 metadata files without their picture" in later.waits_for
-    # Pictures may be taken away; what described them is then no picture that waits.
+    assert "1 metadata files without their image" in later.waits_for
+    # Images may be taken away; what described them is then no image that waits.
     alone = [item for item in landed.objects if item.key == "c.json"]
-    rest = [*alone, LandedObject("a.jpg.json", "2-2", 2)]
-    assert new_objects(Landed(rest, {}), set(plan.objects)) == alone
-    long = Landed(landed.objects, dict.fromkeys(landed.objects, 61.0))
+    rest = [*alone, Arrival("a.jpg.json", "2-2", 2)]
+    assert new_objects(Arrivals(rest, {}), set(plan.objects)) == alone
+    long = Arrivals(landed.objects, dict.fromkeys(landed.objects, 61.0))
     assert [item.key for item in plan_round(long, set(plan.objects), policy).objects] == ["c.json"]
 
 
 def test_metadata_that_comes_later_makes_no_new_object():
-    picture = LandedObject("a.jpg", "1-1", 1)
-    sidecar = LandedObject("a.jpg.json", "2-2", 2)
-    assert set(pair_sidecars([picture, sidecar])) == {picture}
+    image = Arrival("a.jpg", "1-1", 1)
+    sidecar = Arrival("a.jpg.json", "2-2", 2)
+    assert set(pair_sidecars([image, sidecar])) == {image}
 
 
 def test_a_steady_stream_does_not_hold_up_what_is_stable():
-    items = [LandedObject(f"{number}.jpg", "1-1", 1) for number in range(5)]
+    items = [Arrival(f"{number}.jpg", "1-1", 1) for number in range(5)]
     ages = dict(zip(items, [9.0, 8.0, 7.0, 1.0, 0.0], strict=True))
-    assert plan_round(Landed(items, ages), set(), POLICY).objects == items[:3]
-    # A sidecar that is still being written holds back its picture alone.
+    assert plan_round(Arrivals(items, ages), set(), POLICY).objects == items[:3]
+    # A sidecar that is still being written holds back its image alone.
     first = replace(items[0], sidecar="0.jpg.json")
-    growing = {**ages, LandedObject("0.jpg.json", "1-1", 1): 0.5}
-    plan = plan_round(Landed([first, *items[1:]], growing), set(), POLICY)
-    assert (plan.objects, plan.look_again_seconds) == ([], 2.0)
+    growing = {**ages, Arrival("0.jpg.json", "1-1", 1): 0.5}
+    plan = plan_round(Arrivals([first, *items[1:]], growing), set(), POLICY)
+    assert (plan.objects, plan.poll_again_seconds) == ([], 2.0)
 
 
 def test_a_round_records_the_policy_that_it_was_formed_under(tmp_path):
     lake = open_lake(tmp_path / "lake", tmp_path)
-    objects = [LandedObject("a.jpg", "1", 9)]
+    objects = [Arrival("a.jpg", "1", 9)]
     # A manifest of v0.1.0 names no policy.
     assert lake.manifests.create("round-0001", objects)
     assert lake.manifests.create("round-0002", objects, policy_digest="d" * 64)

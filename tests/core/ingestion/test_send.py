@@ -1,4 +1,4 @@
-"""What `ingest` does: every source ends in the landing place, and sending again does no harm."""
+"""What `ingest` does: every source ends in the landing zone, and sending again does no harm."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from annotation_platform.demo.scenes import draw_batch
 from annotation_platform.errors import DataError
 from annotation_platform.ingestion.downloads import Downloads
 from annotation_platform.ingestion.labels import read_labels
-from annotation_platform.ingestion.landing_zone import open_landing
+from annotation_platform.ingestion.landing_zone import open_landing_zone
 from annotation_platform.ingestion.send import send
 from annotation_platform.ingestion.sidecars import ImportedBox, read_sidecar
 from annotation_platform.policy import CleaningPolicy
@@ -78,23 +78,23 @@ def test_a_list_brings_files_objects_and_metadata_and_names_its_bad_lines(tmp_pa
 
 
 def test_a_prefix_in_s3_is_a_source_too_sidecars_included(s3_bucket, lake):
-    there = open_landing(f"s3://{s3_bucket}/drone")
+    there = open_landing_zone(f"s3://{s3_bucket}/drone")
     there.put("day/a.jpg", b"a", sidecar=b'{"licence": "CC0"}')
     assert send(there.address, lake.landing, **LIMITS).copied == 1
     (item,) = lake.landing.list(now=datetime.now(UTC)).objects
     assert (item.key, item.sidecar) == ("drone/day/a.jpg", "drone/day/a.jpg.json")
 
 
-def test_labels_go_with_their_pictures_and_those_without_one_are_named(tmp_path, lake):
+def test_labels_go_with_their_images_and_those_without_one_are_named(tmp_path, lake):
     sound = draw_batch(1, 1, seed=0).files
     given = as_folder({f"images/{name}": data for name, data in sound.items()}, tmp_path)
     name, other = next(iter(sound)), "missing.jpg"
     boxes = [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [1, 2, 30, 40], "area": 1200}]
-    pictures = [
+    images = [
         {"id": n, "file_name": each, "width": 320, "height": 240}
         for n, each in enumerate([name, other], start=1)
     ]
-    coco = {"images": pictures, "annotations": boxes, "categories": [{"id": 7, "name": "boat"}]}
+    coco = {"images": images, "annotations": boxes, "categories": [{"id": 7, "name": "boat"}]}
     (tmp_path / "camera" / "instances.json").write_text(json.dumps(coco))
     labels = read_labels(tmp_path / "camera" / "instances.json")
     sent = send(given, lake.landing, **LIMITS, labels=labels)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from annotation_platform.ingestion.sources import landed_from, landed_only_from
+from annotation_platform.ingestion.sources import arrived_from, arrived_only_from
 
 ROWS = [
     ("camera-1/a.jpg", None, "a"),
@@ -16,7 +16,7 @@ LANDED = pd.DataFrame(ROWS, columns=["source_key", "source", "image_id"])
 
 def test_a_source_is_a_folder_or_what_sidecars_say():
     for name in ("camera-1", "camera-1/"):
-        assert LANDED["source_key"][landed_from(LANDED, name)].tolist() == [
+        assert LANDED["source_key"][arrived_from(LANDED, name)].tolist() == [
             "camera-1/a.jpg",
             "upload/c.jpg",
             "camera-1/d.jpg",
@@ -26,4 +26,4 @@ def test_a_source_is_a_folder_or_what_sidecars_say():
 def test_what_landed_without_a_sidecar_landed_from_elsewhere_as_well():
     typed = LANDED.astype({"source": "string"})
     for landed in (LANDED, typed):
-        assert landed_only_from(landed, "camera-1") == ({"a", "c"}, {"d"})
+        assert arrived_only_from(landed, "camera-1") == ({"a", "c"}, {"d"})

@@ -9,7 +9,7 @@ import pytest
 
 from annotation_platform.errors import SettingsError
 from annotation_platform.ingestion.events import LandingEvents, created_keys
-from annotation_platform.ingestion.watch import watch_landing
+from annotation_platform.ingestion.watch import watch_landing_zone
 from annotation_platform.policy import RoundPolicy
 
 POLICY = RoundPolicy(
@@ -63,7 +63,9 @@ class Watcher:
 
     def tick(self, *, after=3.0):
         self.now += timedelta(seconds=after)
-        watched = watch_landing(self.lake, self.events, POLICY, list_at=self.list_at, now=self.now)
+        watched = watch_landing_zone(
+            self.lake, self.events, POLICY, list_at=self.list_at, now=self.now
+        )
         self.list_at = watched.list_at
         return watched.waits_for
 

@@ -40,7 +40,7 @@ class Exchange:
         """Do what is asked and return the status and the JSON to answer."""
         return self.server.perform(self)
 
-    def answer(self, status, body, **headers):
+    def response(self, status, body, **headers):
         """Answer with a body of bytes, text or JSON."""
         if not isinstance(body, bytes | str):
             body = b"" if body is None else json.dumps(body).encode()
@@ -63,12 +63,12 @@ class Exchange:
 
 def obey(exchange):
     """No fault: do it and say so."""
-    exchange.answer(*exchange.perform())
+    exchange.response(*exchange.perform())
 
 
 def says(status, body="", **headers):
     """Answer without doing it."""
-    return lambda exchange: exchange.answer(status, body, **headers)
+    return lambda exchange: exchange.response(status, body, **headers)
 
 
 LOGIN_PAGE = says(200, "<html>Log in</html>", Content_Type="text/html; charset=utf-8")
@@ -90,7 +90,7 @@ def cut(exchange):
     """Do it, and break off in the middle of the answer."""
     status, payload = exchange.perform()
     body = json.dumps(payload).encode()
-    exchange.answer(status, body[: len(body) // 2], Content_Length=str(len(body) + 1))
+    exchange.response(status, body[: len(body) // 2], Content_Length=str(len(body) + 1))
     exchange.handler.close_connection = True
 
 
@@ -98,7 +98,7 @@ def reset_midway(exchange):
     """Do it, and reset in the middle of the answer."""
     status, payload = exchange.perform()
     body = json.dumps(payload).encode()
-    exchange.answer(status, body[: len(body) // 2], Content_Length=str(len(body) + 1))
+    exchange.response(status, body[: len(body) // 2], Content_Length=str(len(body) + 1))
     exchange.hang_up()
 
 
@@ -158,7 +158,7 @@ def before_answering(change):
     def fault(exchange):
         status, payload = exchange.perform()
         change(exchange.server)
-        exchange.answer(status, payload)
+        exchange.response(status, payload)
 
     return fault
 
@@ -168,7 +168,7 @@ def edited(change):
 
     def fault(exchange):
         status, payload = exchange.perform()
-        exchange.answer(status, change(payload))
+        exchange.response(status, change(payload))
 
     return fault
 

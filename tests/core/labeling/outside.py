@@ -15,7 +15,7 @@ from annotation_platform.labeling.annotation_tables import human_labels
 from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
 from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
 from annotation_platform.labeling.backends.regions import write_regions
-from annotation_platform.labeling.counting import count_answers
+from annotation_platform.labeling.counting import count_annotations
 from annotation_platform.labeling.ledger import as_revision
 from annotation_platform.labeling.tasks import tasks_table
 from annotation_platform.schema.ontology import Ontology
@@ -30,7 +30,7 @@ WIDTH, HEIGHT = 320, 240
 
 
 @dataclass(frozen=True)
-class Said:
+class LabelledObjects:
     """What somebody answers at a place of a task."""
 
     task_id: str
@@ -46,14 +46,14 @@ class Said:
 
 
 def image_id(number):
-    return hashlib.sha256(f"picture {number}".encode()).hexdigest()
+    return hashlib.sha256(f"image {number}".encode()).hexdigest()
 
 
-def put_pictures(store, images):
+def put_images(store, images):
     for number in range(images):
         key = image_key(image_id(number), "jpg")
         if not store.exists(key):
-            store.put(key, f"the pixels of picture {number}".encode() * 50)
+            store.put(key, f"the pixels of image {number}".encode() * 50)
 
 
 def make_copies(images=4, places=3, **changes):
@@ -107,7 +107,9 @@ def what_people_say(copies, *, seed=0):
         ended = began + timedelta(seconds=float(rng.uniform(5, 50)))
         # As a browser sends it: keys in an order of their own, whole numbers among the others.
         result = write_result(labels, WIDTH, HEIGHT)
-        said.append(Said(copy.task_id, copy.place, f"p{copy.place}", result, began, ended))
+        said.append(
+            LabelledObjects(copy.task_id, copy.place, f"p{copy.place}", result, began, ended)
+        )
     return said
 
 
@@ -130,7 +132,7 @@ def consensus_of(client, copies):
         [(image, WIDTH, HEIGHT) for image in sorted({copy.image_id for copy in copies})],
         columns=["image_id", "width", "height"],
     )
-    count = count_answers(map(as_revision, client.collect(ROUND)), tasks)
+    count = count_annotations(map(as_revision, client.collect(ROUND)), tasks)
     assert count.complete
     # Back ends call people differently; here everybody has the same place of every task.
     names = {held.submission.author: f"annotator-{n}" for (_, n), held in count.counted.items()}
@@ -143,22 +145,22 @@ def consensus_of(client, copies):
 def fill_in(template, said):
     """Return answers.json as the vendor fills it in."""
     by_place = {(each.task_id, each.place): each for each in said}
-    answers = []
+    annotations = []
     for entry in template["answers"]:
-        answer = by_place.get((entry["task_id"], entry["place"]))
-        if answer is None:
-            answers.append(entry)
+        annotation = by_place.get((entry["task_id"], entry["place"]))
+        if annotation is None:
+            annotations.append(entry)
             continue
-        times = {"started_at": answer.began_at, "finished_at": answer.ended_at}
-        answers.append(
+        times = {"started_at": annotation.began_at, "finished_at": annotation.ended_at}
+        annotations.append(
             {
                 **entry,
                 **{name: time.isoformat() for name, time in times.items()},
-                "annotator": answer.author,
-                "result": answer.result,
+                "annotator": annotation.author,
+                "result": annotation.result,
             }
         )
-    return {**template, "answers": answers}
+    return {**template, "answers": annotations}
 
 
 def in_pybossa(tasks, said, *, pack=lambda result: result):
@@ -176,8 +178,8 @@ def in_pybossa(tasks, said, *, pack=lambda result: result):
     number_of = {(row["info"]["task_id"], place): row["id"] for row in rows
                  for place in row["info"]["places"]}  # fmt: skip
     runs = []
-    for number, answer in enumerate(sorted(said, key=lambda each: each.ended_at), start=5001):
-        user = int(answer.author.removeprefix("p"))
+    for number, annotation in enumerate(sorted(said, key=lambda each: each.ended_at), start=5001):
+        user = int(annotation.author.removeprefix("p"))
         # The third of them never logged in.
         who = (
             {"user_id": None, "user_ip": "127.0.0.3"}
@@ -185,10 +187,10 @@ def in_pybossa(tasks, said, *, pack=lambda result: result):
             else {"user_id": user, "user_ip": None}
         )
         runs.append(
-            {"id": number, "created": _utc(answer.began_at), "project_id": 7,
-             "task_id": number_of[answer.task_id, answer.place], **who,
-             "finish_time": _utc(answer.ended_at), "timeout": None, "calibration": None,
-             "external_uid": None, "media_url": None, "info": pack(answer.result)}
+            {"id": number, "created": _utc(annotation.began_at), "project_id": 7,
+             "task_id": number_of[annotation.task_id, annotation.place], **who,
+             "finish_time": _utc(annotation.ended_at), "timeout": None, "calibration": None,
+             "external_uid": None, "media_url": None, "info": pack(annotation.result)}
         )  # fmt: skip
     return rows, runs
 

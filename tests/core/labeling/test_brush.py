@@ -88,7 +88,7 @@ def test_a_damaged_code_is_refused_with_the_reason(code, problem):
         decode_mask(code, 8, 8)
 
 
-def test_a_mask_of_another_picture_is_refused():
+def test_a_mask_of_another_image_is_refused():
     with pytest.raises(ValueError, match="8 × 9 pixels has 288"):
         decode_mask(encode_mask(np.eye(8, dtype=bool)), 8, 9)
 

@@ -45,9 +45,9 @@ from annotation_platform.labeling.backends.registry import (
 )
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
-from annotation_platform.labeling.backends.vendor.returns import import_answers, read_returned
-from annotation_platform.labeling.counting import count_answers
-from annotation_platform.labeling.ledger import AnswersLedger, as_revision
+from annotation_platform.labeling.backends.vendor.returns import import_annotations, read_returned
+from annotation_platform.labeling.counting import count_annotations
+from annotation_platform.labeling.ledger import AnnotationsLedger, as_revision
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import UNSURE, Label
 from annotation_platform.storage.objects import LocalObjectStore
@@ -60,7 +60,7 @@ from tests.core.labeling.outside import (
     image_id,
     make_copies,
     proposal,
-    put_pictures,
+    put_images,
     tasks_of,
 )
 
@@ -73,7 +73,7 @@ CANVAS = Canvas(WIDTH, HEIGHT, ONTOLOGY)
 def store(tmp_path):
     shutil.copytree(OLD / "lake", tmp_path / "lake")
     store = LocalObjectStore(tmp_path / "lake")
-    put_pictures(store, 3)
+    put_images(store, 3)
     return store
 
 
@@ -102,7 +102,7 @@ def without_codecs(submission):
 def test_lines_of_the_first_release_keep_their_digests_and_their_content(store, round_id):
     path = OLD / f"lake/ledger/answers/{round_id}/000001.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    revisions = AnswersLedger(store).read(round_id)
+    revisions = AnnotationsLedger(store).read(round_id)
     assert [each.digest for each in revisions] == [line["digest"] for line in lines]
     assert {each.submission.payload.codec for each in revisions} == {FIRST_CODEC}
     for revision, line in zip(revisions, lines, strict=True):
@@ -112,12 +112,12 @@ def test_lines_of_the_first_release_keep_their_digests_and_their_content(store, 
 
 @pytest.mark.parametrize("round_id", ROUNDS)
 def test_lines_of_the_first_release_give_the_labels_that_they_gave(store, round_id):
-    revisions = AnswersLedger(store).read(round_id)
+    revisions = AnnotationsLedger(store).read(round_id)
     tasks = tasks_of(HandoffLabeling(store), as_blind(make_copies(3, 2)))
     images = pd.DataFrame({"image_id": [image_id(n) for n in range(3)]})
     names = {each.submission.author: f"annotator-{each.submission.author}" for each in revisions}
     table = human_labels(
-        round_id, count_answers(revisions, tasks), tasks,
+        round_id, count_annotations(revisions, tasks), tasks,
         images.assign(width=WIDTH, height=HEIGHT), ONTOLOGY, names,
     )  # fmt: skip
     text = table.to_json(orient="records", date_format="iso", double_precision=15)
@@ -125,7 +125,7 @@ def test_lines_of_the_first_release_give_the_labels_that_they_gave(store, round_
 
 
 def test_what_back_ends_show_again_after_an_upgrade_is_no_further_revision(store, simulated):
-    ledger = AnswersLedger(store)
+    ledger = AnnotationsLedger(store)
     assert ledger.append(ROUND, HandoffLabeling(store).collect(ROUND), now=LATER) == 0
     assert ledger.append("round-0002", simulated.collect("round-0002"), now=LATER) == 0
     # As Label Studio's client gives them today.
@@ -148,7 +148,7 @@ def test_a_simulated_round_of_the_first_release_goes_on_in_the_same_file(simulat
     assert not is_changed(old.payload, old.proposed, CANVAS)
 
 
-def test_a_package_of_the_first_release_and_its_answers_are_known(store):
+def test_a_package_of_the_first_release_and_its_annotations_are_known(store):
     vendor = HandoffLabeling(store)
     (copy,) = {each.codec for each in vendor.copies(ROUND)}
     assert copy == FIRST_CODEC
@@ -157,14 +157,14 @@ def test_a_package_of_the_first_release_and_its_answers_are_known(store):
     returned = [read_returned(OLD / name) for name in ("answers.json", "answers.coco.json")]
     returned.append(read_pybossa(OLD / "task.json", OLD / "task_run.json"))
     for each in returned:
-        done = import_answers(vendor, each, annotator="kim", now=LATER)
+        done = import_annotations(vendor, each, annotator="kim", now=LATER)
         assert (done.stored, done.problems) == (0, [])
-        assert done.known == len(each.answers) > 0
+        assert done.known == len(each.annotations) > 0
 
 
 def test_a_package_of_today_is_that_of_the_first_release(tmp_path):
     store = LocalObjectStore(tmp_path / "lake")
-    put_pictures(store, 3)
+    put_images(store, 3)
     vendor = HandoffLabeling(store)
     vendor.publish(ROUND, ONTOLOGY, as_blind(make_copies(3, 2)))
     assert {each.codec for each in vendor.copies(ROUND)} == {"regions/1"}
@@ -175,8 +175,8 @@ def test_a_package_of_today_is_that_of_the_first_release(tmp_path):
         ("answers.coco.json", {"vendor-coco/1"}),
     ):
         returned = read_returned(OLD / name)
-        assert {each.payload.codec for each in returned.answers} == codecs
-        assert import_answers(vendor, returned, annotator="kim", now=LATER).problems == []
+        assert {each.payload.codec for each in returned.annotations} == codecs
+        assert import_annotations(vendor, returned, annotator="kim", now=LATER).problems == []
     read = {each.place: decode(each.payload, CANVAS) for each in vendor.collect(ROUND)}
     assert [UNSURE] in [each.labels for each in read.values()]
 

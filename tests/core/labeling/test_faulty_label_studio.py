@@ -26,10 +26,10 @@ from annotation_platform.errors import LabelingError, SettingsError
 from annotation_platform.labeling.backends.label_studio import http as label_studio_http
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
-from annotation_platform.labeling.backends.label_studio.image_sources import FolderPictures
+from annotation_platform.labeling.backends.label_studio.image_sources import FolderImages
 from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
-from annotation_platform.labeling.counting import count_answers
-from annotation_platform.labeling.ledger import AnswersLedger
+from annotation_platform.labeling.counting import count_annotations
+from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.rate_limiter import Timing
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
@@ -49,7 +49,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 def client(server, token=TOKEN, **options):
     patience = {"timeout_seconds": 5.0, "retry_seconds": 0.001, "settle_seconds": 0.2}
     timing = Timing(**patience | options)
-    return LabelStudioClient(server.url, token, pictures=FolderPictures(LAKE), timing=timing)
+    return LabelStudioClient(server.url, token, images=FolderImages(LAKE), timing=timing)
 
 
 def copies(tasks=4):
@@ -88,7 +88,7 @@ def requests_of(act):
         return len(server.requests) - before
 
 
-def answered(server, tasks=4):
+def annotated(server, tasks=4):
     ids = publish(server, tasks)
     for task in ids.values():
         server.say(int(task), ADMINISTRATOR, [{"value": {"x": 1.5}}])
@@ -102,7 +102,7 @@ PASSING = {
     "500": faulty.says(500),
     "502": faulty.says(502, "<html>", Content_Type="text/html"),
     "503": faulty.says(503, Retry_After="0.01"),
-    "504 although done": lambda exchange: (exchange.perform(), exchange.answer(504, "")),
+    "504 although done": lambda exchange: (exchange.perform(), exchange.annotation(504, "")),
     "reset before": faulty.dropped,
     "reply lost": faulty.lost,
     "cut body": faulty.cut,
@@ -149,9 +149,9 @@ def test_an_import_that_is_done_after_all_is_undone_by_the_next_publishing():
 
 
 def publish_in_a_process(url):
-    pictures = FolderPictures(LAKE)
+    images = FolderImages(LAKE)
     patience = {"timeout_seconds": 5.0, "retry_seconds": 0.001, "settle_seconds": 0.2}
-    labeling = LabelStudioClient(url, TOKEN, pictures=pictures, timing=Timing(**patience))
+    labeling = LabelStudioClient(url, TOKEN, images=images, timing=Timing(**patience))
     labeling.publish(ROUND, ONTOLOGY, copies())
 
 
@@ -252,7 +252,7 @@ def test_a_publisher_whose_tasks_another_one_removed_goes_on_with_those_of_the_o
         assert server.places() == wanted()
 
 
-def test_of_a_place_that_is_there_twice_what_nobody_touched_goes_and_answers_stay():
+def test_of_a_place_that_is_there_twice_what_nobody_touched_goes_and_annotations_stay():
     with running() as server:
         ids = publish(server, 2)
         project = next(iter(server.projects))
@@ -275,9 +275,9 @@ def test_of_a_place_that_is_there_twice_what_nobody_touched_goes_and_answers_sta
 # What is read
 
 
-def test_no_answer_is_hidden_by_tasks_that_go_while_pages_are_read():
+def test_no_annotation_is_hidden_by_tasks_that_go_while_pages_are_read():
     with running(page_size_max=3) as server:
-        ids = answered(server)
+        ids = annotated(server)
         going = int(ids["task-0", 1])
         pages = []
 
@@ -311,7 +311,7 @@ def test_a_round_is_found_though_other_projects_go_while_they_are_listed():
 
 def test_proposals_that_are_not_all_there_are_not_taken_for_all():
     with running() as server:
-        answered(server)
+        annotated(server)
         short = faulty.edited(lambda payload: payload[1:])
         server.fault(short, on="GET /api/predictions/", times=2)
         assert all(said.proposed.content for said in client(server).collect(ROUND))
@@ -322,7 +322,7 @@ def test_proposals_that_are_not_all_there_are_not_taken_for_all():
 
 def test_a_list_that_never_holds_still_is_not_taken_for_complete():
     with running(page_size_max=3) as server:
-        answered(server, 40)
+        annotated(server, 40)
         server.fault(
             faulty.before_answering(lambda server: server.delete_task(min(server.tasks))),
             on=TASKS,
@@ -337,10 +337,10 @@ def test_a_list_that_never_holds_still_is_not_taken_for_complete():
     st.lists(st.sampled_from(["keep", "delete", "add", "answer"]), max_size=12),
     st.integers(0, 2**32),
 )
-def test_whatever_changes_between_pages_every_answer_that_stays_is_read(changes, seed):
+def test_whatever_changes_between_pages_every_annotation_that_stays_is_read(changes, seed):
     drawn = random.Random(seed)
     with running(page_size_max=3) as server:
-        answered(server)
+        annotated(server)
         project = next(iter(server.projects))
         plan = list(changes)
 
@@ -363,7 +363,7 @@ def test_whatever_changes_between_pages_every_answer_that_stays_is_read(changes,
         assert read >= before & set(server.annotations)
 
 
-def test_one_number_that_is_none_hides_no_other_answer_and_is_not_passed_on(tmp_path):
+def test_one_number_that_is_none_hides_no_other_annotation_and_is_not_passed_on(tmp_path):
     with running() as server:
         ids = publish(server, 1)
         values = [{"x": float("nan"), "y": float("inf")}, {"x": 1.0}]
@@ -373,15 +373,15 @@ def test_one_number_that_is_none_hides_no_other_answer_and_is_not_passed_on(tmp_
         assert first.payload.content == [{"value": {"x": "NaN", "y": "Infinity"}}]
         assert first.lead_time_seconds == 0.0
         assert second.payload.content == [{"value": {"x": 1.0}}]
-        AnswersLedger(LocalObjectStore(tmp_path)).append(ROUND, [first], now=NOW)
+        AnnotationsLedger(LocalObjectStore(tmp_path)).append(ROUND, [first], now=NOW)
         lines = [line for path in tmp_path.rglob("*.jsonl") for line in path.open()]
         assert lines
         for line in lines:
             json.loads(line, parse_constant=pytest.fail)
 
 
-def test_answers_once_fetched_outlive_the_task_and_the_project(tmp_path):
-    ledger = AnswersLedger(LocalObjectStore(tmp_path))
+def test_annotations_once_fetched_outlive_the_task_and_the_project(tmp_path):
+    ledger = AnnotationsLedger(LocalObjectStore(tmp_path))
     asked = pd.DataFrame(wanted(2), columns=["task_id", "place"])
     tasks = asked.reindex(columns=LabelTasks.empty().columns, fill_value="")
     with running() as server:
@@ -398,7 +398,7 @@ def test_answers_once_fetched_outlive_the_task_and_the_project(tmp_path):
         assert labeling.collect(ROUND) == []
         assert labeling.held_places(ROUND) == set()
         live = [*ledger.read(ROUND)]
-        assert count_answers(live, tasks).complete
+        assert count_annotations(live, tasks).complete
 
 
 def test_a_place_that_is_closed_is_not_asked_for_again():
@@ -427,11 +427,11 @@ NOT_LABEL_STUDIO = {
 
 
 @pytest.mark.parametrize("fault", NOT_LABEL_STUDIO.values(), ids=NOT_LABEL_STUDIO)
-def test_an_answer_that_is_not_label_studios_ends_it_and_names_the_variable(fault):
+def test_an_annotation_that_is_not_label_studios_ends_it_and_names_the_variable(fault):
     act = partial(LabelStudioClient.collect, round_id=ROUND)
     for number in range(1, requests_of(lambda server: act(client(server))) + 1):
         with running() as server:
-            answered(server)
+            annotated(server)
             asked = len(server.requests)
             server.fault(fault, at=asked + number)
             with pytest.raises(LabelingError, match="ANNOTATION_LABEL_STUDIO_URL") as caught:
@@ -564,7 +564,7 @@ def test_a_server_that_is_not_there_is_an_error_at_once_and_nothing_is_lost(full
 
 
 @pytest.mark.parametrize(("fault", "requests"), [(faulty.hangs, 2), (faulty.trickles, 2)])
-def test_a_server_that_never_ends_its_answer_is_left_after_two_requests(fault, requests):
+def test_a_server_that_never_ends_its_annotation_is_left_after_two_requests(fault, requests):
     with running() as server:
         server.fault(fault, on=".*", times=99)
         http = LabelStudioHttp(server.url, TOKEN, timeout_seconds=0.1, retry_seconds=0.001)
@@ -637,7 +637,9 @@ def test_no_more_requests_are_sent_in_a_second_than_allowed():
     st.lists(st.sampled_from(["publish", "pull", "answer", "edit", "restart"]), max_size=8),
     st.integers(0, 2**32),
 )
-def test_after_any_faults_every_place_is_there_once_and_every_answer_was_read(faults, acts, seed):
+def test_after_any_faults_every_place_is_there_once_and_every_annotation_was_read(
+    faults, acts, seed
+):
     drawn = random.Random(seed)
     with running(page_size_max=3) as server:
         for number, name in faults:

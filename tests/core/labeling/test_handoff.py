@@ -25,7 +25,7 @@ from annotation_platform.labeling.backends.registry import decode
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
 from annotation_platform.labeling.backends.vendor.package import write_package
-from annotation_platform.labeling.backends.vendor.returns import import_answers, read_returned
+from annotation_platform.labeling.backends.vendor.returns import import_annotations, read_returned
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import UNSURE
 from annotation_platform.storage.objects import LocalObjectStore
@@ -44,7 +44,7 @@ from tests.core.labeling.outside import (
     in_pixels,
     make_copies,
     proposal,
-    put_pictures,
+    put_images,
     what_people_say,
 )
 
@@ -62,7 +62,7 @@ def labeling(store):
 
 
 def publish(labeling, store, copies, ontology=ONTOLOGY):
-    put_pictures(store, 10)
+    put_images(store, 10)
     return labeling.publish(ROUND, ontology, copies)
 
 
@@ -77,7 +77,7 @@ def template(out):
         return json.loads(archive.read("answers.json"))
 
 
-def answered(entry, *corners, who="7", at=NOON, **changes):
+def annotated(entry, *corners, who="7", at=NOON, **changes):
     times = {"finished_at": at.isoformat(), "lead_time_seconds": 9.5}
     return {**entry, **times, "annotator": who, "result": boxes(*corners), **changes}
 
@@ -90,7 +90,7 @@ def returned(tmp_path, content, name="back.json"):
 
 @pytest.fixture
 def package(labeling, store, tmp_path):
-    """A round of two pictures with two places each, exported; its answers to be filled in."""
+    """A round of two images with two places each, exported; its answers to be filled in."""
     publish(labeling, store, make_copies(2, 2))
     exported(labeling, store, tmp_path / "out.zip")
     return template(tmp_path / "out.zip")
@@ -98,7 +98,7 @@ def package(labeling, store, tmp_path):
 
 def take(labeling, tmp_path, package, *entries, now=LATER, **options):
     content = {**package, "answers": list(entries)}
-    return import_answers(labeling, returned(tmp_path, content), now=now, **options)
+    return import_annotations(labeling, returned(tmp_path, content), now=now, **options)
 
 
 def problems(done):
@@ -117,7 +117,7 @@ def test_publishing_again_adds_what_is_missing_and_changes_nothing_else(labeling
     assert client.progress(ROUND).annotations == 0
 
 
-def test_blind_places_go_out_without_proposals_and_answers_say_what_they_began_from(
+def test_blind_places_go_out_without_proposals_and_annotations_say_what_they_began_from(
     labeling, store, tmp_path
 ):
     seen, blind = make_copies(1, 2)
@@ -129,7 +129,7 @@ def test_blind_places_go_out_without_proposals_and_answers_say_what_they_began_f
     assert manifest.places[1].proposed == []
     package = template(tmp_path / "out.zip")
     one, two = package["answers"]
-    take(labeling, tmp_path, package, answered(one, BOX), answered(two, BOX, who="8"))
+    take(labeling, tmp_path, package, annotated(one, BOX), annotated(two, BOX, who="8"))
     said = {each.place: each for each in labeling.collect(ROUND)}
     assert (said[1].proposed, said[1].weights_sha256) == (shown_regions(shown.proposals), "a" * 64)
     assert (said[2].proposed, said[2].weights_sha256) == (shown_regions(()), "")
@@ -156,9 +156,9 @@ def test_a_package_is_the_same_bytes_each_time_and_tells_no_secret(labeling, sto
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         manifest = json.loads(archive.read("manifest.json"))
         for place in manifest["places"]:
-            picture = archive.read(place["image"])
-            assert hashlib.sha256(picture).hexdigest() == place["image_sha256"]
-            assert picture == store.get(place["image"])
+            image = archive.read(place["image"])
+            assert hashlib.sha256(image).hexdigest() == place["image_sha256"]
+            assert image == store.get(place["image"])
         readme = archive.read("README.txt").decode()
     assert len(manifest["places"]) == 6
     assert manifest["ontology"]["guidelines"] in readme.replace("\n  ", "\n")
@@ -178,7 +178,7 @@ def test_a_package_is_whole_or_not_there(labeling, store, tmp_path):
     manifest = exported(labeling, store, tmp_path / "out.zip")
     with pytest.raises(DataError, match="--out"):
         exported(labeling, store, tmp_path / "out.zip")
-    # A picture that is not the one whose digest was taken must not go out under it.
+    # An image that is not the one whose digest was taken must not go out under it.
     store.put(f"images/{image_id(1)}.jpg", b"other pixels")
     for name in ("half.zip", "half"):
         with pytest.raises(DataError, match="changed"):
@@ -187,7 +187,9 @@ def test_a_package_is_whole_or_not_there(labeling, store, tmp_path):
 
 
 @pytest.mark.parametrize("way", ["zip", "folder", "file"])
-def test_the_same_answers_give_the_same_consensus_as_in_the_house(labeling, store, tmp_path, way):
+def test_the_same_annotations_give_the_same_consensus_as_in_the_house(
+    labeling, store, tmp_path, way
+):
     copies = make_copies(6, 3)
     said = what_people_say(copies)
     house = SimulatedLabeling(tmp_path / "house.sqlite")
@@ -202,20 +204,20 @@ def test_the_same_answers_give_the_same_consensus_as_in_the_house(labeling, stor
         )
     publish(labeling, store, copies)
     exported(labeling, store, tmp_path / "out.zip")
-    answers = json.dumps(fill_in(template(tmp_path / "out.zip"), said))
+    annotations = json.dumps(fill_in(template(tmp_path / "out.zip"), said))
     back = tmp_path / "back"
     if way == "file":
-        back.write_text(answers)
+        back.write_text(annotations)
     else:
         exported(labeling, store, back)
-        (back / "answers.json").write_text(answers)
+        (back / "answers.json").write_text(annotations)
     if way == "zip":
         # As people pack it: the folder itself, and deflated.
         members = [(path.relative_to(tmp_path).as_posix(), path.read_bytes())
                    for path in back.rglob("*") if path.is_file()]  # fmt: skip
         back = zipped(tmp_path / "back.zip", members)
-    done = import_answers(labeling, read_returned(back), now=LATER)
-    assert (done.stored, done.known, done.unanswered, done.problems) == (18, 0, 0, [])
+    done = import_annotations(labeling, read_returned(back), now=LATER)
+    assert (done.stored, done.known, done.unannotated, done.problems) == (18, 0, 0, [])
     mine, labels = consensus_of(labeling, copies)
     theirs, house_labels = consensus_of(house, copies)
     assert len(mine) > 6
@@ -227,9 +229,9 @@ def test_importing_a_file_twice_changes_nothing_and_a_corrected_one_makes_a_revi
     labeling, package, tmp_path
 ):
     first, second, *open_ = package["answers"]
-    entries = [answered(first, BOX), answered(second, who="8"), *open_]
+    entries = [annotated(first, BOX), annotated(second, who="8"), *open_]
     done = take(labeling, tmp_path, package, *entries)
-    assert (done.stored, done.known, done.unanswered) == (2, 0, 2)
+    assert (done.stored, done.known, done.unannotated) == (2, 0, 2)
     stamp, before = labeling.change_token(ROUND), labeling.collect(ROUND)
     again = take(labeling, tmp_path, package, *entries, now=LATER + timedelta(hours=1))
     assert (again.stored, again.known) == (0, 2)
@@ -237,7 +239,7 @@ def test_importing_a_file_twice_changes_nothing_and_a_corrected_one_makes_a_revi
     assert labeling.collect(ROUND) == before
 
     # The vendor mends a box and leaves the times alone.
-    mended = [answered(first, (0, 0, 5, 5)), *entries[1:]]
+    mended = [annotated(first, (0, 0, 5, 5)), *entries[1:]]
     assert take(labeling, tmp_path, package, *mended).stored == 1
     assert labeling.change_token(ROUND) != stamp
     was, now = (next(s for s in all_ if s.place == 1) for all_ in (before, labeling.collect(ROUND)))
@@ -249,16 +251,16 @@ def test_importing_a_file_twice_changes_nothing_and_a_corrected_one_makes_a_revi
     assert next(s for s in labeling.collect(ROUND) if s.place == 1) == now
 
 
-def test_an_answer_says_what_it_said_and_people_of_two_vendors_are_never_the_same(
+def test_an_annotation_says_what_it_said_and_people_of_two_vendors_are_never_the_same(
     labeling, store, package, tmp_path
 ):
     first, second, third, fourth = package["answers"]
     began = {"started_at": "2026-05-01T13:59:00+02:00", "lead_time_seconds": None}
     take(
         labeling, tmp_path, package,
-        answered(first, BOX, **began),
-        answered(second, who="", skipped=True, result=None),
-        answered(third, who="9", unsure=True, result=None, finished_at=None),
+        annotated(first, BOX, **began),
+        annotated(second, who="", skipped=True, result=None),
+        annotated(third, who="9", unsure=True, result=None, finished_at=None),
         annotator="kim",
     )  # fmt: skip
     one, skip, unsure = labeling.collect(ROUND)
@@ -272,7 +274,7 @@ def test_an_answer_says_what_it_said_and_people_of_two_vendors_are_never_the_sam
 
     exported(labeling, store, tmp_path / "other.zip", vendor="bolt")
     other = template(tmp_path / "other.zip")
-    take(labeling, tmp_path, other, answered(other["answers"][0]), answered(fourth, BOX))
+    take(labeling, tmp_path, other, annotated(other["answers"][0]), annotated(fourth, BOX))
     assert {each.author for each in labeling.collect(ROUND)} >= {"acme:7", "bolt:7"}
 
 
@@ -303,7 +305,7 @@ def test_what_was_not_asked_for_is_refused_and_named_and_nothing_is_stored(
     labeling, package, tmp_path, change, said
 ):
     first, second, *_ = package["answers"]
-    wrong, right = {**answered(first, BOX), **change}, answered(second, BOX, who="8")
+    wrong, right = {**annotated(first, BOX), **change}, annotated(second, BOX, who="8")
     done = take(labeling, tmp_path, package, right, wrong)
     (problem,) = problems(done)
     assert problem.startswith("back.json: answers[1]: ")
@@ -315,20 +317,20 @@ def test_what_was_not_asked_for_is_refused_and_named_and_nothing_is_stored(
     assert [each.author for each in labeling.collect(ROUND)] == ["acme:8"]
 
 
-def test_an_answer_given_twice_in_one_file_is_refused(labeling, package, tmp_path):
+def test_an_annotation_given_twice_in_one_file_is_refused(labeling, package, tmp_path):
     first = package["answers"][0]
-    done = take(labeling, tmp_path, package, answered(first, BOX), answered(first))
+    done = take(labeling, tmp_path, package, annotated(first, BOX), annotated(first))
     assert "answers[0] too" in problems(done)[0]
 
 
-def test_a_further_package_may_leave_out_what_is_answered(labeling, store, package, tmp_path):
+def test_a_further_package_may_leave_out_what_is_annotated(labeling, store, package, tmp_path):
     first, second, *open_ = package["answers"]
-    skip = answered(second, who="8", skipped=True)
-    take(labeling, tmp_path, package, answered(first, BOX), skip)
+    skip = annotated(second, who="8", skipped=True)
+    take(labeling, tmp_path, package, annotated(first, BOX), skip)
     again = labeling.make_package(ROUND, vendor="acme", only_open=True)
     asked = [(each["task_id"], each["place"]) for each in [second, *open_]]
     assert [(each.task_id, each.place) for each in again.places] == asked
-    rest = [answered(each, who=str(n)) for n, each in enumerate(package["answers"], start=20)]
+    rest = [annotated(each, who=str(n)) for n, each in enumerate(package["answers"], start=20)]
     take(labeling, tmp_path, package, *rest)
     with pytest.raises(NotReadyError, match="every place"):
         labeling.make_package(ROUND, vendor="acme", only_open=True)
@@ -339,13 +341,13 @@ def test_the_classes_are_those_of_the_day_of_the_export(labeling, store, package
     later = Ontology(classes=(*ONTOLOGY.classes, LabelClass(id=9, name="ferry")))
     publish(labeling, store, make_copies(2, 2), later)
     ferry = {"result": boxes(BOX, class_name="ferry")}
-    assert "ferry" in problems(take(labeling, tmp_path, package, answered(first, **ferry)))[0]
+    assert "ferry" in problems(take(labeling, tmp_path, package, annotated(first, **ferry)))[0]
     exported(labeling, store, tmp_path / "new.zip")
     new = template(tmp_path / "new.zip")
     assert new["package"] != package["package"]
-    assert take(labeling, tmp_path, new, answered(first, **ferry)).stored == 1
+    assert take(labeling, tmp_path, new, annotated(first, **ferry)).stored == 1
     # Answers to the older package are still welcome.
-    assert take(labeling, tmp_path, package, answered(second, BOX, who="8")).stored == 1
+    assert take(labeling, tmp_path, package, annotated(second, BOX, who="8")).stored == 1
 
 
 @pytest.mark.parametrize(
@@ -356,12 +358,12 @@ def test_the_classes_are_those_of_the_day_of_the_export(labeling, store, package
         pytest.param("", "--package", id="none"),
     ],
 )
-def test_an_unknown_package_is_refused_even_if_nothing_is_answered(
+def test_an_unknown_package_is_refused_even_if_nothing_is_annotated(
     labeling, package, tmp_path, package_id, said
 ):
     content = {**package, "package": package_id}
     with pytest.raises(DataError, match=said):
-        import_answers(labeling, returned(tmp_path, content), now=LATER)
+        import_annotations(labeling, returned(tmp_path, content), now=LATER)
 
 
 @pytest.mark.parametrize(
@@ -374,7 +376,7 @@ def test_an_unknown_package_is_refused_even_if_nothing_is_answered(
         pytest.param('{"package": "round-0001-0123456789abcdef"}', "no list of answers", id="bare"),
     ],
 )
-def test_files_that_hold_no_answers_are_refused_whole(tmp_path, text, said):
+def test_files_that_hold_no_annotations_are_refused_whole(tmp_path, text, said):
     (tmp_path / "back.json").write_text(text)
     with pytest.raises(FormatError, match=said):
         read_returned(tmp_path / "back.json")
@@ -388,21 +390,24 @@ def zipped(path, members):
 
 
 def test_archives_and_folders_that_reach_outside_are_refused_whole(labeling, package, tmp_path):
-    answers = json.dumps({**package, "answers": [answered(package["answers"][0], BOX)]})
+    annotations = json.dumps({**package, "answers": [annotated(package["answers"][0], BOX)]})
     link = zipfile.ZipInfo("images/link.jpg")
     link.external_attr = 0o120777 << 16
     evil = {
-        "leads out": [("answers.json", answers), ("../answers.json", answers)],
-        "is a link": [("answers.json", answers), (link, "/etc/passwd")],
-        "ratio|times": [("answers.json", answers), ("images/bomb", bytes(20_000_000))],
-        "in it twice": [("answers.json", answers), ("./answers.json", answers)],
-        "found none": [("answer.json", answers)],
-        "found a/answers.json and b/": [("a/answers.json", answers), ("b/answers.json", answers)],
+        "leads out": [("answers.json", annotations), ("../answers.json", annotations)],
+        "is a link": [("answers.json", annotations), (link, "/etc/passwd")],
+        "ratio|times": [("answers.json", annotations), ("images/bomb", bytes(20_000_000))],
+        "in it twice": [("answers.json", annotations), ("./answers.json", annotations)],
+        "found none": [("answer.json", annotations)],
+        "found a/answers.json and b/": [
+            ("a/answers.json", annotations),
+            ("b/answers.json", annotations),
+        ],
     }
     for number, (said, members) in enumerate(evil.items()):
         with pytest.raises(DataError, match=said):
             read_returned(zipped(tmp_path / f"{number}.zip", members))
-    (tmp_path / "secret").write_text(answers)
+    (tmp_path / "secret").write_text(annotations)
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "answers.json").symlink_to(tmp_path / "secret")
@@ -414,11 +419,11 @@ def test_archives_and_folders_that_reach_outside_are_refused_whole(labeling, pac
         read_returned(folder)
 
 
-def test_a_picture_that_comes_back_changed_is_refused(labeling, package, tmp_path):
-    answers = json.dumps({**package, "answers": [answered(package["answers"][0], BOX)]})
-    members = [("answers.json", answers), (package["answers"][0]["image"], b"repainted")]
+def test_a_image_that_comes_back_changed_is_refused(labeling, package, tmp_path):
+    annotations = json.dumps({**package, "answers": [annotated(package["answers"][0], BOX)]})
+    members = [("answers.json", annotations), (package["answers"][0]["image"], b"repainted")]
     back = read_returned(zipped(tmp_path / "back.zip", members))
-    (problem,) = import_answers(labeling, back, now=LATER).problems
+    (problem,) = import_annotations(labeling, back, now=LATER).problems
     assert "byte for byte" in problem.problem
     assert labeling.collect(ROUND) == []
 
@@ -438,16 +443,18 @@ def coco(manifest, images, annotations, **more):
     }
 
 
-def test_a_coco_file_answers_one_place_of_each_picture_it_lists(labeling, store, tmp_path):
+def test_a_coco_file_annotations_one_place_of_each_image_it_lists(labeling, store, tmp_path):
     publish(labeling, store, make_copies(3, 2))
     manifest = exported(labeling, store, tmp_path / "out.zip", form="coco")
     names = [Path(f"export/{place.image}").name for place in manifest.places][::2]
     info = {"info": {"package": manifest.package}}
     content = coco(manifest, names[:2], [(0, 2, (10, 20, 50, 60))], **info)
     for person in ("kim", "lee", "mia"):
-        done = import_answers(labeling, returned(tmp_path, content), annotator=person, now=LATER)
+        done = import_annotations(
+            labeling, returned(tmp_path, content), annotator=person, now=LATER
+        )
         assert done.stored == 2
-    again = import_answers(labeling, returned(tmp_path, content), annotator="kim", now=LATER)
+    again = import_annotations(labeling, returned(tmp_path, content), annotator="kim", now=LATER)
     assert (again.stored, again.known) == (0, 2)
     said = labeling.collect(ROUND)
     # Two places for two people; the third one's answers are kept, as surplus of the last place.
@@ -469,8 +476,8 @@ def test_a_coco_file_answers_one_place_of_each_picture_it_lists(labeling, store,
         returned(tmp_path, bare)
     (tmp_path / "back.json").write_text(json.dumps(coco(manifest, ["other.jpg"], [])))
     back = read_returned(tmp_path / "back.json", package=manifest.package)
-    (problem,) = import_answers(labeling, back, annotator="kim", now=LATER).problems
-    assert "picture 'other.jpg' is not in the package" in problem.problem
+    (problem,) = import_annotations(labeling, back, annotator="kim", now=LATER).problems
+    assert "image 'other.jpg' is not in the package" in problem.problem
 
 
 def test_coco_is_refused_for_what_is_no_box(labeling, store, tmp_path):
@@ -488,7 +495,7 @@ def test_a_lake_in_a_bucket_will_do(s3_bucket, tmp_path):
     exported(labeling, store, tmp_path / "out.zip")
     package = template(tmp_path / "out.zip")
     for _ in range(2):
-        take(labeling, tmp_path, package, *(answered(each, BOX) for each in package["answers"]))
+        take(labeling, tmp_path, package, *(annotated(each, BOX) for each in package["answers"]))
     assert [each.payload.content for each in labeling.collect(ROUND)] == [boxes(BOX)] * 2
     assert labeling.progress(ROUND).annotations == 2
 
@@ -497,18 +504,18 @@ def test_imports_at_the_same_moment_lose_nothing_and_store_nothing_twice(labelin
     publish(labeling, store, make_copies(8, 1))
     exported(labeling, store, tmp_path / "out.zip")
     package = template(tmp_path / "out.zip")
-    entries = [answered(entry, BOX) for entry in package["answers"]]
+    entries = [annotated(entry, BOX) for entry in package["answers"]]
     files = [
         returned(tmp_path, {**package, "answers": entries[n % 4 : n % 4 + 5]}, f"{n}.json")
         for n in range(12)
     ]
     with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda back: import_answers(labeling, back, now=LATER), files))
+        list(pool.map(lambda back: import_annotations(labeling, back, now=LATER), files))
     assert len(labeling.collect(ROUND)) == 8
     assert {each.updated_at for each in labeling.collect(ROUND)} == {NOON}
 
 
 def test_what_lies_in_the_lake_is_for_this_user_alone(labeling, package, tmp_path, store):
-    take(labeling, tmp_path, package, answered(package["answers"][0], BOX))
+    take(labeling, tmp_path, package, annotated(package["answers"][0], BOX))
     for key in store.list("handoff"):
         assert store.local_path(key).stat().st_mode & 0o077 == 0

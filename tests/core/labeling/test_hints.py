@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.labeling.change_signals import Hints, Looks
+from annotation_platform.labeling.change_signals import ChangeSignals, PollSchedule
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -44,7 +44,7 @@ class HintedAt:
     ],
 )
 def test_a_look_is_due_in_a_minute_or_at_a_hint(looked_at, hinted_at, expected):
-    assert Looks(HintedAt(hinted_at), 60.0).due(NOW, looked_at) is expected
+    assert PollSchedule(HintedAt(hinted_at), 60.0).due(NOW, looked_at) is expected
 
 
 moments = st.none() | st.floats(-1e6, 1e6).map(ago)
@@ -52,16 +52,16 @@ moments = st.none() | st.floats(-1e6, 1e6).map(ago)
 
 @given(moments, moments)
 def test_without_an_interval_every_tick_looks(looked_at, hinted_at):
-    assert Looks(HintedAt(hinted_at), 0.0).due(NOW, looked_at)
+    assert PollSchedule(HintedAt(hinted_at), 0.0).due(NOW, looked_at)
 
 
 @given(st.floats(0, 1e6), moments)
 def test_no_hint_and_no_clock_puts_a_look_off_beyond_the_interval(since, hinted_at):
-    assert Looks(HintedAt(hinted_at), 60.0).due(NOW, ago(since)) or since < 60
+    assert PollSchedule(HintedAt(hinted_at), 60.0).due(NOW, ago(since)) or since < 60
 
 
 def test_a_hint_is_kept_with_its_moment_and_a_later_one_replaces_it(tmp_path):
-    hints = Hints(tmp_path / "hints")
+    hints = ChangeSignals(tmp_path / "hints")
     assert hints.last() is None
     before = datetime.now(UTC)
     hints.give()
@@ -71,14 +71,14 @@ def test_a_hint_is_kept_with_its_moment_and_a_later_one_replaces_it(tmp_path):
     os.utime(hints.path, (0, 0))
     hints.give()
     assert hints.last() >= first
-    assert Looks(hints, 60.0).due(datetime.now(UTC), first - timedelta(seconds=5))
+    assert PollSchedule(hints, 60.0).due(datetime.now(UTC), first - timedelta(seconds=5))
     assert hints.path.read_bytes() == b""
     assert hints.path.stat().st_mode & 0o777 == 0o600
 
 
 def give_many(path):
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: Hints(path).give(), range(200)))
+        list(pool.map(lambda _: ChangeSignals(path).give(), range(200)))
 
 
 def test_many_threads_and_processes_give_hints_at_once(tmp_path):
@@ -90,11 +90,11 @@ def test_many_threads_and_processes_give_hints_at_once(tmp_path):
     for giver in givers:
         giver.join()
         assert giver.exitcode == 0
-    assert begun <= Hints(path).last() <= datetime.now(UTC)
+    assert begun <= ChangeSignals(path).last() <= datetime.now(UTC)
 
 
 def test_a_place_that_takes_no_file_is_named(tmp_path):
-    hints = Hints(tmp_path / "missing" / "hints")
+    hints = ChangeSignals(tmp_path / "missing" / "hints")
     assert hints.last() is None
     with pytest.raises(SettingsError, match=r"missing/hints.*ANNOTATION_HOME"):
         hints.give()

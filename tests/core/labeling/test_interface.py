@@ -43,7 +43,7 @@ MIXED = of_shape(
 )
 
 
-def test_boxes_are_drawn_on_the_picture_of_the_task():
+def test_boxes_are_drawn_on_the_image_of_the_task():
     view = ET.fromstring(labeling_config(Ontology.from_names(["cat"])))
     assert view.find("Image").attrib["value"] == "$image"
     tool = view.find(".//RectangleLabels")

@@ -18,24 +18,24 @@ PERSONAL_TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJ1c2VyIjoxfQ.c2lnbmF0dXJl"
 class Script:
     """The answers to give, in order, and the requests that came; the last answer repeats."""
 
-    def __init__(self, *answers):
-        self.answers = list(answers)
+    def __init__(self, *responses):
+        self.responses = list(responses)
         self.requests = []
 
     def next(self):
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
 
 
-def answer(status=200, body="{}", **headers):
+def response(status=200, body="{}", **headers):
     return status, body, {"Content-Type": "application/json", **headers}
 
 
-CUT_OFF = answer(body='{"a": 1}', **{"Content-Length": "100"})
+CUT_OFF = response(body='{"a": 1}', **{"Content-Length": "100"})
 
 
 @contextmanager
-def server(*answers):
-    script = Script(*answers)
+def server(*responses):
+    script = Script(*responses)
 
     class Handler(BaseHTTPRequestHandler):
         def respond(self):
@@ -68,29 +68,29 @@ def client(url, token=TOKEN):
 @pytest.mark.parametrize(
     "trouble",
     [
-        pytest.param(answer(429), id="too many requests"),
-        pytest.param(answer(429, **{"Retry-After": "0"}), id="asked to wait"),
-        pytest.param(answer(503, **{"Retry-After": "Fri, 20 Nov 2020 08:00:00 GMT"}), id="date"),
-        pytest.param(answer(503, **{"Retry-After": "soon"}), id="unreadable wait"),
-        pytest.param(answer(500), id="server error"),
-        pytest.param(answer(502, "<html>"), id="bad gateway"),
+        pytest.param(response(429), id="too many requests"),
+        pytest.param(response(429, **{"Retry-After": "0"}), id="asked to wait"),
+        pytest.param(response(503, **{"Retry-After": "Fri, 20 Nov 2020 08:00:00 GMT"}), id="date"),
+        pytest.param(response(503, **{"Retry-After": "soon"}), id="unreadable wait"),
+        pytest.param(response(500), id="server error"),
+        pytest.param(response(502, "<html>"), id="bad gateway"),
         pytest.param(CUT_OFF, id="cut body"),
     ],
 )
 def test_reading_is_tried_again_after_passing_trouble(trouble):
-    with server(trouble, trouble, answer(body='{"a": 1}')) as (url, script):
+    with server(trouble, trouble, response(body='{"a": 1}')) as (url, script):
         assert client(url).get("/api/x/") == {"a": 1}
         assert len(script.requests) == 3
 
 
 def test_lasting_trouble_ends_after_four_attempts():
-    with server(answer(502)) as (url, script):
+    with server(response(502)) as (url, script):
         with pytest.raises(LabelingError, match="answers 502 to GET /api/x/"):
             client(url).get("/api/x/")
         assert len(script.requests) == 4
 
 
-@pytest.mark.parametrize("trouble", [answer(502), answer(504), CUT_OFF])
+@pytest.mark.parametrize("trouble", [response(502), response(504), CUT_OFF])
 def test_what_must_not_be_done_twice_is_sent_once(trouble):
     with server(trouble) as (url, script):
         with pytest.raises(UncertainError):
@@ -99,14 +99,17 @@ def test_what_must_not_be_done_twice_is_sent_once(trouble):
 
 
 def test_an_import_that_was_not_looked_at_is_sent_again():
-    with server(answer(429), answer(201, '{"task_count": 1}')) as (url, _):
+    with server(response(429), response(201, '{"task_count": 1}')) as (url, _):
         assert client(url).post("/api/projects/1/import", []) == {"task_count": 1}
 
 
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("token", [TOKEN, PERSONAL_TOKEN])
 def test_a_refused_token_ends_it_at_once_and_is_not_printed(status, token):
-    with server(answer(status, json.dumps({"detail": f"Invalid token {token}"}))) as (url, script):
+    with server(response(status, json.dumps({"detail": f"Invalid token {token}"}))) as (
+        url,
+        script,
+    ):
         with pytest.raises(LabelingError, match="ANNOTATION_LABEL_STUDIO_TOKEN") as caught:
             client(url, token).get("/api/x/")
         assert len(script.requests) == 1
@@ -114,14 +117,14 @@ def test_a_refused_token_ends_it_at_once_and_is_not_printed(status, token):
 
 
 def test_a_personal_token_is_exchanged_once_and_again_when_it_expires():
-    answers = [
-        answer(body='{"access": "first"}'),
-        answer(),
-        answer(401),
-        answer(body='{"access": "second"}'),
-        answer(),
+    responses = [
+        response(body='{"access": "first"}'),
+        response(),
+        response(401),
+        response(body='{"access": "second"}'),
+        response(),
     ]
-    with server(*answers) as (url, script):
+    with server(*responses) as (url, script):
         http = client(url, PERSONAL_TOKEN)
         http.get("/api/x/")
         http.get("/api/x/")
@@ -136,7 +139,7 @@ def test_a_personal_token_is_exchanged_once_and_again_when_it_expires():
 
 @pytest.mark.parametrize("token", ["", "  ", "a\nb", "schlüssel"])
 def test_what_is_no_token_is_not_sent(token):
-    with server(answer()) as (url, script):
+    with server(response()) as (url, script):
         with pytest.raises(LabelingError, match="ANNOTATION_LABEL_STUDIO_TOKEN"):
             client(url, token).get("/api/x/")
         assert script.requests == []
@@ -146,20 +149,20 @@ def test_what_is_no_token_is_not_sent(token):
     ("given", "message"),
     [
         pytest.param(
-            answer(body="<html>Log in</html>", **{"Content-Type": "text/html"}),
+            response(body="<html>Log in</html>", **{"Content-Type": "text/html"}),
             "a web page instead",
             id="login page",
         ),
-        pytest.param(answer(body='{"a": '), "no JSON instead", id="half a document"),
+        pytest.param(response(body='{"a": '), "no JSON instead", id="half a document"),
         pytest.param(
-            answer(302, Location="https://sso.example.org/login?ticket=secret"),
+            response(302, Location="https://sso.example.org/login?ticket=secret"),
             r"redirects to https://sso\.example\.org/login\. ",
             id="redirect",
         ),
-        pytest.param(answer(400, '{"detail": "No such\\nfield"}'), "No such field", id="refused"),
+        pytest.param(response(400, '{"detail": "No such\\nfield"}'), "No such field", id="refused"),
     ],
 )
-def test_an_answer_that_is_not_label_studios_says_so(given, message):
+def test_an_annotation_that_is_not_label_studios_says_so(given, message):
     with server(given) as (url, script):
         with pytest.raises(LabelingError, match=message):
             client(url).get("/api/x/")

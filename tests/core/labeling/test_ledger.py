@@ -11,12 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation_platform.errors import NotReadyError
-from annotation_platform.labeling.annotation_tables import answers_table, human_labels, round_tasks
+from annotation_platform.labeling.annotation_tables import (
+    annotations_table,
+    human_labels,
+    round_tasks,
+)
 from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.labeling.backends.protocol import Submission
-from annotation_platform.labeling.counting import Rules, count_answers, require_complete
-from annotation_platform.labeling.ledger import AnswersLedger, as_revision
+from annotation_platform.labeling.counting import Rules, count_annotations, require_complete
+from annotation_platform.labeling.ledger import AnnotationsLedger, as_revision
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import UNSURE, Label
 from annotation_platform.storage.objects import LocalObjectStore
@@ -70,7 +74,7 @@ def submission(annotation, author, *, place=1, minutes=0, edited=0, said=(CAT,),
 
 
 def count(*submissions, **rules):
-    return count_answers(map(as_revision, submissions), TASKS, Rules(**rules))
+    return count_annotations(map(as_revision, submissions), TASKS, Rules(**rules))
 
 
 def seen(*waves):
@@ -90,7 +94,7 @@ def reasons(counted):
     return {item.revision.submission.annotation: item.state for item in counted.surplus}
 
 
-def test_an_answer_takes_a_place_and_everything_else_is_surplus_with_a_reason():
+def test_an_annotation_takes_a_place_and_everything_else_is_surplus_with_a_reason():
     counted = count(
         submission(1, "ada", place=1),
         submission(2, "ben", place=1, minutes=1),
@@ -105,13 +109,13 @@ def test_an_answer_takes_a_place_and_everything_else_is_surplus_with_a_reason():
         "2": "late", "3": "repeated", "4": "skipped", "5": "foreign", "7": "repeated"
     }  # fmt: skip
     assert all(item.detail for item in counted.surplus)
-    assert len(counted.answers) == 7
+    assert len(counted.annotations) == 7
     with pytest.raises(NotReadyError, match="2 of 3 answers"):
         require_complete(ROUND, counted)
 
 
 @given(st.permutations(range(4)))
-def test_the_order_in_which_answers_are_read_does_not_matter(order):
+def test_the_order_in_which_annotations_are_read_does_not_matter(order):
     said = [
         submission(1, "ada"),
         submission(2, "ben", minutes=1),
@@ -121,17 +125,17 @@ def test_the_order_in_which_answers_are_read_does_not_matter(order):
     assert count(*(said[i] for i in order)) == count(*said)
 
 
-def test_whoever_was_seen_first_keeps_the_place_though_an_earlier_answer_is_found_later():
+def test_whoever_was_seen_first_keeps_the_place_though_an_earlier_annotation_is_found_later():
     # Two clocks, or a page that was not read: what comes second says that it was first.
     early = submission(1, "ada", minutes=0)
     known = submission(2, "ben", minutes=30)
-    counted = count_answers(seen([known], [early]), TASKS)
+    counted = count_annotations(seen([known], [early]), TASKS)
     assert holders(counted) == {1: "ben"}
     assert reasons(counted) == {"1": "late"}
     # What the ledger has not yet is behind all that it has.
-    assert holders(count_answers([*seen([known]), as_revision(early)], TASKS)) == {1: "ben"}
+    assert holders(count_annotations([*seen([known]), as_revision(early)], TASKS)) == {1: "ben"}
     # Seen together, the first to answer is the first.
-    assert holders(count_answers(seen([known, early]), TASKS)) == {1: "ada"}
+    assert holders(count_annotations(seen([known, early]), TASKS)) == {1: "ada"}
 
 
 def test_whoever_skips_gives_the_place_up_and_does_not_take_it_back():
@@ -140,25 +144,25 @@ def test_whoever_skips_gives_the_place_up_and_does_not_take_it_back():
     after_all = submission(1, "ada", edited=20)
     other = submission(2, "ben", minutes=10)
     waves = [[first], [skipped], [other], [after_all]]
-    held = [holders(count_answers(seen(*waves[:n]), TASKS)) for n in range(1, 5)]
+    held = [holders(count_annotations(seen(*waves[:n]), TASKS)) for n in range(1, 5)]
     assert held == [{1: "ada"}, {}, {1: "ben"}, {1: "ben"}]
-    assert reasons(count_answers(seen(*waves), TASKS)) == {"1": "late"}
+    assert reasons(count_annotations(seen(*waves), TASKS)) == {"1": "late"}
     # The same where it was all read at once, by when they answered; and nobody else came.
-    assert holders(count_answers(seen([first, skipped, other, after_all]), TASKS)) == {1: "ben"}
-    assert holders(count_answers(seen([first], [skipped], [after_all]), TASKS)) == {1: "ada"}
+    assert holders(count_annotations(seen([first, skipped, other, after_all]), TASKS)) == {1: "ben"}
+    assert holders(count_annotations(seen([first], [skipped], [after_all]), TASKS)) == {1: "ada"}
 
 
 def test_an_edit_is_a_new_revision_and_the_old_one_stays(tmp_path):
-    ledger = AnswersLedger(LocalObjectStore(tmp_path))
+    ledger = AnnotationsLedger(LocalObjectStore(tmp_path))
     first, edited = submission(1, "ada"), submission(1, "ada", edited=5, said=())
     assert ledger.append(ROUND, [first], now=NOW) == 1
     assert ledger.append(ROUND, [first], now=NOW) == 0
     assert ledger.append(ROUND, [first, edited], now=NOW) == 1
     read = ledger.read(ROUND)
     assert [(r.entry, r.submission) for r in read] == [(1, first), (2, edited)]
-    counted = count_answers(read, TASKS)
+    counted = count_annotations(read, TASKS)
     assert counted.counted[TASK, 1].submission == edited
-    assert counted.answers[0].revisions == 2
+    assert counted.annotations[0].revisions == 2
     assert counted.digest != count(first).digest
     assert counted.digest == count(edited, submission(2, "ben", minutes=9)).digest
 
@@ -169,8 +173,8 @@ def test_what_comes_after_a_round_was_closed_is_late_and_an_edit_is_not():
     fresh = submission(3, "cam", place=3, minutes=60)
     after_all = submission(2, "ben", place=2, edited=80)
     read = seen(known, [fresh, edited, after_all])
-    assert holders(count_answers(read, TASKS)) == {1: "ada", 2: "ben", 3: "cam"}
-    counted = count_answers(read, TASKS, Rules(entries=1))
+    assert holders(count_annotations(read, TASKS)) == {1: "ada", 2: "ben", 3: "cam"}
+    counted = count_annotations(read, TASKS, Rules(entries=1))
     assert holders(counted) == {1: "ada"}
     assert counted.counted[TASK, 1].submission == edited
     assert {item.revision.submission.annotation: item.detail for item in counted.surplus} == {
@@ -178,16 +182,16 @@ def test_what_comes_after_a_round_was_closed_is_late_and_an_edit_is_not():
         "3": "it came after the round was closed",
     }
     # Not in the ledger at all yet: later still.
-    assert holders(count_answers([as_revision(fresh)], TASKS, Rules(entries=1))) == {}
+    assert holders(count_annotations([as_revision(fresh)], TASKS, Rules(entries=1))) == {}
 
 
-def test_without_the_expertise_at_the_time_an_answer_does_not_count():
+def test_without_the_expertise_at_the_time_an_annotation_does_not_count():
     since = {"ada": NOW + timedelta(minutes=10), "ben": NOW}
     knows = Rules(qualified=lambda name, skill, at: not skill or since.get(name, at) < at)
     tagged = pd.concat([asked(2, expertise="agronomy"), asked(1, image="b" * 64)])
     free = submission(9, "cam", task_id=f"{ROUND}/labels/{'b' * 64}", minutes=3)
     too_early = submission(1, "ada", minutes=5)
-    counted = count_answers(
+    counted = count_annotations(
         seen([too_early, submission(2, "ben", minutes=6), submission(3, "cam", place=2), free]),
         tagged,
         knows,
@@ -199,7 +203,7 @@ def test_without_the_expertise_at_the_time_an_answer_does_not_count():
     assert {item.detail for item in counted.surplus} == {"its author lacks the expertise agronomy"}
     # Learned meanwhile, the same person may answer anew.
     again = submission(4, "ada", place=2, minutes=11)
-    assert holders(count_answers(seen([too_early], [again]), tagged, knows)) == {2: "ada"}
+    assert holders(count_annotations(seen([too_early], [again]), tagged, knows)) == {2: "ada"}
 
 
 def test_who_judges_no_work_of_their_own_is_foreign_there_and_only_there():
@@ -207,7 +211,7 @@ def test_who_judges_no_work_of_their_own_is_foreign_there_and_only_there():
     tasks = pd.concat([TASKS, asked(1, image="b" * 64)])
     said = [submission(1, "Ada"), submission(2, "ben", minutes=1),
             submission(3, "ada", task_id=other)]  # fmt: skip
-    counted = count_answers(map(as_revision, said), tasks, Rules(barred={TASK: {"ada"}}))
+    counted = count_annotations(map(as_revision, said), tasks, Rules(barred={TASK: {"ada"}}))
     assert {place: r.submission.author for place, r in counted.counted.items()} == {
         (TASK, 1): "ben",
         (other, 1): "ada",
@@ -215,7 +219,7 @@ def test_who_judges_no_work_of_their_own_is_foreign_there_and_only_there():
     assert reasons(counted) == {"1": "foreign"}
 
 
-def test_of_a_thousand_answers_none_counts_for_somebody_who_lacks_the_expertise():
+def test_of_a_thousand_annotations_none_counts_for_somebody_who_lacks_the_expertise():
     rng = np.random.default_rng(4)
     people = [f"person-{n}" for n in range(20)]
     knows = {skill: set(rng.choice(people, 7)) for skill in ("agronomy", "birds")} | {"": people}
@@ -230,14 +234,14 @@ def test_of_a_thousand_answers_none_counts_for_somebody_who_lacks_the_expertise(
         ids = {key: place[key] for key in ("task_id", "image_id", "place")}
         said.append(submission(number, rng.choice(people), minutes=number, **ids))
     rules = Rules(qualified=lambda name, skill, _: name in knows[skill])
-    counted = count_answers(map(as_revision, said), tasks, rules)
+    counted = count_annotations(map(as_revision, said), tasks, rules)
     skill_of = {(place["task_id"], place["place"]): place["expertise"] for place in places}
     states = Counter()
-    for answer in counted.answers:
-        said_ = answer.revision.submission
+    for entry in counted.annotations:
+        said_ = entry.revision.submission
         able = said_.author in knows[skill_of[said_.task_id, said_.place]]
-        assert (answer.state == "foreign") == (not able)
-        states[answer.state] += 1
+        assert (entry.state == "foreign") == (not able)
+        states[entry.state] += 1
     assert states.total() == 1000
     assert min(states[state] for state in ("counted", "foreign", "late", "repeated")) > 0
 
@@ -261,12 +265,12 @@ def histories(draw):
 
 
 @given(histories())
-def test_every_answer_ends_in_one_way_and_whoever_holds_a_place_keeps_it(waves):
+def test_every_annotation_ends_in_one_way_and_whoever_holds_a_place_keeps_it(waves):
     before = {}
     for number in range(1, len(waves) + 1):
         revisions = seen(*waves[:number])
-        counted = count_answers(revisions, TASKS)
-        ids = [answer.revision.submission.annotation for answer in counted.answers]
+        counted = count_annotations(revisions, TASKS)
+        ids = [entry.revision.submission.annotation for entry in counted.annotations]
         assert sorted(ids) == sorted({r.submission.annotation for r in revisions})
         assert len(counted.counted) + len(counted.surplus) == len(ids)
         authors = [held.submission.author for held in counted.counted.values()]
@@ -279,23 +283,23 @@ def test_every_answer_ends_in_one_way_and_whoever_holds_a_place_keeps_it(waves):
         before = now
 
 
-def test_a_back_end_that_was_set_up_anew_and_counts_from_1_again_takes_nobodys_answer():
+def test_a_back_end_that_was_set_up_anew_and_counts_from_1_again_takes_nobodys_annotation():
     old = [submission(1, "ada", place=1), submission(2, "ben", place=2, minutes=1)]
     # The next one begins again: one annotation on the place of an old one, one elsewhere.
     new = [submission(1, "cam", place=3, minutes=9), submission(2, "dee", place=2, minutes=10)]
-    counted = count_answers(seen(old, new), TASKS)
+    counted = count_annotations(seen(old, new), TASKS)
     assert holders(counted) == {1: "ada", 2: "ben", 3: "cam"}
-    names = [answer.revision.answer_id for answer in counted.answers]
+    names = [entry.revision.annotation_id for entry in counted.annotations]
     assert names == ["simulated:1", "simulated:2", "simulated:1.2", "simulated:2.2"]
-    assert [answer.state for answer in counted.answers] == ["counted"] * 3 + ["late"]
+    assert [entry.state for entry in counted.annotations] == ["counted"] * 3 + ["late"]
 
 
-def test_a_place_is_lost_once_none_of_its_copies_can_be_answered_any_more():
+def test_a_place_is_lost_once_none_of_its_copies_can_be_annotated_any_more():
     replaced = asked(2).assign(place=[4, 5], stands_for=[1, 2])
     tasks = pd.concat([TASKS, replaced])
     # Place 1 was answered twice by one person and place 3 is held: nothing of them is lost.
     said = [submission(1, "ada", place=3), submission(2, "ada", place=1, minutes=1)]
-    counted = count_answers(map(as_revision, said), tasks)
+    counted = count_annotations(map(as_revision, said), tasks)
     copies = [(TASK, number) for number in range(1, 6)]
     assert counted.lost(copies) == []
     assert counted.lost([(TASK, 1), (TASK, 4), (TASK, 5)]) == []
@@ -304,33 +308,33 @@ def test_a_place_is_lost_once_none_of_its_copies_can_be_answered_any_more():
 
 
 def test_whatever_people_paste_the_ledger_stays_readable(tmp_path):
-    ledger = AnswersLedger(LocalObjectStore(tmp_path))
+    ledger = AnnotationsLedger(LocalObjectStore(tmp_path))
     note = [{"type": "rectanglelabels", "meta": {"text": ["a\u2028b\u2029c\x85d\ud800"]}}]
     ledger.append(ROUND, [submission(1, "ada", payload=Payload("label-studio/1", note))], now=NOW)
     assert ledger.read(ROUND)[0].submission.payload.content == note
 
 
-def test_an_answer_keeps_its_first_author_when_the_account_is_deleted(tmp_path):
-    ledger = AnswersLedger(LocalObjectStore(tmp_path))
+def test_an_annotation_keeps_its_first_author_when_the_account_is_deleted(tmp_path):
+    ledger = AnnotationsLedger(LocalObjectStore(tmp_path))
     said = [submission(n, f"person-{n}", place=n, minutes=n) for n in (1, 2, 3)]
     ledger.append(ROUND, said, now=NOW)
-    forgotten = [replace(answer, author="unknown") for answer in said]
+    forgotten = [replace(entry, author="unknown") for entry in said]
     assert ledger.append(ROUND, forgotten, now=NOW) == 0
     edited = [submission(1, "unknown", minutes=1, edited=9, said=())]
     ledger.append(ROUND, edited, now=NOW)
-    counted = count_answers(ledger.read(ROUND), TASKS)
+    counted = count_annotations(ledger.read(ROUND), TASKS)
     assert counted.complete
     assert counted.counted[TASK, 1].submission.author == "person-1"
     assert counted.counted[TASK, 1].submission.payload.content == []
 
 
 def test_many_writers_at_once_lose_nothing_and_count_nothing_twice(tmp_path):
-    ledger = AnswersLedger(LocalObjectStore(tmp_path))
-    answers = [submission(n, f"person-{n}") for n in range(40)]
+    ledger = AnnotationsLedger(LocalObjectStore(tmp_path))
+    annotations = [submission(n, f"person-{n}") for n in range(40)]
     with ThreadPoolExecutor(8) as pool:
         list(
             pool.map(
-                lambda n: ledger.append(ROUND, answers[n % 5 :: 5] + answers[:3], now=NOW),
+                lambda n: ledger.append(ROUND, annotations[n % 5 :: 5] + annotations[:3], now=NOW),
                 range(20),
             )
         )
@@ -339,23 +343,25 @@ def test_many_writers_at_once_lose_nothing_and_count_nothing_twice(tmp_path):
 
 
 def test_pseudonyms_are_stable_and_do_not_hold_the_name(tmp_path):
-    ledger = AnswersLedger(LocalObjectStore(tmp_path / "one"))
+    ledger = AnnotationsLedger(LocalObjectStore(tmp_path / "one"))
     name = ledger.pseudonym("zoe@example.org")
     assert name == ledger.pseudonym("Zoe@Example.org")
     assert "zoe" not in name
-    assert name != AnswersLedger(LocalObjectStore(tmp_path / "two")).pseudonym("zoe@example.org")
+    assert name != AnnotationsLedger(LocalObjectStore(tmp_path / "two")).pseudonym(
+        "zoe@example.org"
+    )
 
 
-def test_the_answers_table_lists_everything_and_the_round_says_how_far_it_is():
+def test_the_annotations_table_lists_everything_and_the_round_says_how_far_it_is():
     tasks = pd.concat([TASKS, asked(1, image="b" * 64, purpose="gold")])
     gold = f"{ROUND}/labels/{'b' * 64}"
-    counted = count_answers(
+    counted = count_annotations(
         seen([submission(1, "ada"), submission(2, "ben"), submission(4, "ada", task_id=gold)],
              [submission(1, "ada", edited=7), submission(3, "cam", place=8)]),
         tasks,
     )  # fmt: skip
     names = {"ada": "annotator-1", "ben": "annotator-2", "cam": "annotator-3"}
-    table = answers_table(ROUND, counted, tasks, names).set_index("answer_id")
+    table = annotations_table(ROUND, counted, tasks, names).set_index("annotation_id")
     assert table["state"].to_dict() == {
         "simulated:1": "counted",
         "simulated:2": "late",
@@ -387,7 +393,7 @@ def test_labels_carry_pixels_and_say_what_could_not_be_used():
         submission(4, "dee", place=4, said=(CAT, UNSURE)),
     ]  # fmt: skip
     names = {"ada": "annotator-1", "ben": "annotator-2", "cam": "annotator-3", "dee": "x"}
-    counted = count_answers(map(as_revision, said), tasks)
+    counted = count_annotations(map(as_revision, said), tasks)
     labels = human_labels(ROUND, counted, tasks, images, ontology, names)
     box = labels.iloc[0]
     assert box[["x1", "y1", "x2", "y2"]].tolist() == pytest.approx([10, 10, 20, 20])
@@ -398,5 +404,5 @@ def test_labels_carry_pixels_and_say_what_could_not_be_used():
     assert "unicorn" in labels["problems"].iloc[2]
     assert labels["blind"].tolist() == [False, True, False, False]
     # A task of which an answer is missing gives no labels yet.
-    waiting = count_answers(map(as_revision, said[:3]), tasks)
+    waiting = count_annotations(map(as_revision, said[:3]), tasks)
     assert human_labels(ROUND, waiting, tasks, images, ontology, names).empty

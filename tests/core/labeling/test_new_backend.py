@@ -16,8 +16,8 @@ from annotation_platform.labeling.annotations import Canvas, Payload
 from annotation_platform.labeling.backends import registry
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.backends.registry import labeling_of
-from annotation_platform.labeling.rounds import fetch_answers, ledger_count, stand
-from annotation_platform.policy import read_params
+from annotation_platform.labeling.rounds import fetch_annotations, ledger_count, stand
+from annotation_platform.policy import read_policy
 from annotation_platform.settings import PROJECT_ROOT, Settings
 from resources.deployments import build_resources
 from tests.core.labeling.outside import HEIGHT, ONTOLOGY, ROUND, WIDTH, make_copies, tasks_of
@@ -42,7 +42,7 @@ def registered(monkeypatch):
 def world(registered, tmp_path):
     settings = Settings(home=str(tmp_path / "home"), labeling="folder")
     lake = open_lake(str(tmp_path / "lake"), tmp_path / "landing")
-    policy = read_params(PROJECT_ROOT / "params.yaml")
+    policy = read_policy(PROJECT_ROOT / "params.yaml")
     return settings, lake, policy, labeling_of(settings, lake.store, policy)
 
 
@@ -82,8 +82,8 @@ def test_a_round_is_published_collected_counted_and_decoded(world):
     assert (progress.tasks, progress.annotations) == (None, 4)
     assert stand(ROUND, tasks, labeling, lake, policy, now=now).count.complete
 
-    assert fetch_answers(ROUND, labeling, lake, now=now) == 4
-    assert fetch_answers(ROUND, labeling, lake, now=now) == 0
+    assert fetch_annotations(ROUND, labeling, lake, now=now) == 4
+    assert fetch_annotations(ROUND, labeling, lake, now=now) == 0
     (first, *_) = lake.ledger.read(ROUND)
     assert first.submission.payload == Payload("folder/1", BOXES)
     count = ledger_count(ROUND, tasks, lake)
@@ -106,9 +106,9 @@ def test_an_edit_is_a_further_revision_and_a_skip_leaves_the_place_open(world):
     tasks, now = tasks_of(labeling, copies), datetime.now(UTC)
     annotate(settings, name, "p1", None)
     assert not stand(ROUND, tasks, labeling, lake, policy, now=now).count.complete
-    fetch_answers(ROUND, labeling, lake, now=now)
+    fetch_annotations(ROUND, labeling, lake, now=now)
     annotate(settings, name, "p1", BOXES)
-    fetch_answers(ROUND, labeling, lake, now=now)
+    fetch_annotations(ROUND, labeling, lake, now=now)
     assert [each.submission.skipped for each in lake.ledger.read(ROUND)] == [True, False]
 
 

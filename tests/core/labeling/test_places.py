@@ -4,7 +4,12 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotation_platform.labeling.assignment_plan import Place, PlacePlan, Wanted, assign_places
+from annotation_platform.labeling.assignment_plan import (
+    AnnotationRequest,
+    Place,
+    PlacePlan,
+    assign_places,
+)
 from annotation_platform.storage.objects import LocalObjectStore
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -16,8 +21,8 @@ def names(number):
     return [f"person-{n}@example.org" for n in range(number)]
 
 
-def wanted(images, answers, **fields):
-    return [Wanted(f"image-{n}", answers, **fields) for n in range(images)]
+def wanted(images, annotations, **fields):
+    return [AnnotationRequest(f"image-{n}", annotations, **fields) for n in range(images)]
 
 
 @st.composite
@@ -25,7 +30,9 @@ def rounds(draw):
     """A round's first wave, in which some tasks need an expertise, and who there is to ask."""
     people = names(draw(st.integers(0, 8)))
     asked = [
-        Wanted(f"image-{n}", draw(st.integers(1, 4)), expertise=draw(st.sampled_from(SKILLS)))
+        AnnotationRequest(
+            f"image-{n}", draw(st.integers(1, 4)), expertise=draw(st.sampled_from(SKILLS))
+        )
         for n in range(draw(st.integers(0, 12)))
     ]
     able = st.sets(st.sampled_from(people)) if people else st.just(set())
@@ -33,11 +40,11 @@ def rounds(draw):
 
 
 @given(st.integers(0, 30), st.integers(1, 64), st.integers(1, 5))
-def test_the_load_of_two_people_differs_by_one_place_at_most(images, people, answers):
-    places = assign_places(wanted(images, answers), names(people))
+def test_the_load_of_two_people_differs_by_one_place_at_most(images, people, annotations):
+    places = assign_places(wanted(images, annotations), names(people))
     load = Counter(place.assignee for place in places if place.assignee)
-    if people >= answers:
-        assert sum(load.values()) == images * answers
+    if people >= annotations:
+        assert sum(load.values()) == images * annotations
         assert max(load.values(), default=0) - min(load[name] for name in names(people)) <= 1
     else:
         # Too few for even one task: whoever comes answers.
@@ -49,7 +56,7 @@ def test_nobody_is_asked_twice_about_an_image_and_only_those_who_know_it(asked_o
     asked, people, qualified = asked_of
     places = assign_places(asked, people, qualified=qualified)
     assert [(place.image_id, place.place) for place in places] == [
-        (task.image_id, number) for task in asked for number in range(1, task.answers + 1)
+        (task.image_id, number) for task in asked for number in range(1, task.annotations + 1)
     ]
     taken = [(place.image_id, place.assignee) for place in places if place.assignee]
     assert len(set(taken)) == len(taken)
@@ -116,7 +123,7 @@ def test_the_blind_share_is_met_is_no_persons_and_stays_as_it_was_drawn():
 def test_of_a_thousand_leases_none_goes_to_somebody_who_lacks_the_expertise():
     people = names(64)
     experts = {"agronomy": set(people[::6]), "birds": set(people[1::9])}
-    asked = [Wanted(f"image-{n}", 3, expertise=SKILLS[n % 3]) for n in range(400)]
+    asked = [AnnotationRequest(f"image-{n}", 3, expertise=SKILLS[n % 3]) for n in range(400)]
     places = assign_places(asked, people, qualified=experts)
     tagged = [place for place in places if place.expertise]
     assert len(places) == 1200

@@ -15,7 +15,7 @@ from annotation_platform.labeling.backends.registry import decode
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
 from annotation_platform.labeling.backends.vendor.package import write_package
-from annotation_platform.labeling.backends.vendor.returns import import_answers
+from annotation_platform.labeling.backends.vendor.returns import import_annotations
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import UNSURE, Label
 from annotation_platform.storage.objects import LocalObjectStore
@@ -35,7 +35,7 @@ from tests.core.labeling.outside import (
     in_pixels,
     in_pybossa,
     make_copies,
-    put_pictures,
+    put_images,
     what_people_say,
 )
 
@@ -56,12 +56,12 @@ def labeling(tmp_path):
 def handed_off(labeling, tmp_path, copies, ontology=ONTOLOGY):
     """Return the tasks as Pybossa imports them."""
     store = LocalObjectStore(tmp_path / "lake")
-    put_pictures(store, 10)
+    put_images(store, 10)
     labeling.publish(ROUND, ontology, copies)
     manifest = labeling.make_package(ROUND, vendor="crowd")
     out = tmp_path / "out"
     url = "https://pictures.example.org/round"
-    write_package(manifest, copies_of(labeling), store, out, form="pybossa", pictures_url=url)
+    write_package(manifest, copies_of(labeling), store, out, form="pybossa", images_url=url)
     return json.loads((out / "tasks.json").read_bytes())
 
 
@@ -100,7 +100,7 @@ def test_any_export_gives_the_consensus_of_the_house(labeling, tmp_path, export,
     tasks = handed_off(labeling, tmp_path, copies)
     rows, runs = in_pybossa(tasks, said, pack=PACKS[pack])
     paths = written(tmp_path, rows, runs, EXPORTS[export])
-    done = import_answers(labeling, read_pybossa(*paths), now=LATER)
+    done = import_annotations(labeling, read_pybossa(*paths), now=LATER)
     assert (done.stored, done.problems) == (18, [])
     mine, labels = consensus_of(labeling, copies)
     theirs, house_labels = consensus_of(house, copies)
@@ -108,7 +108,7 @@ def test_any_export_gives_the_consensus_of_the_house(labeling, tmp_path, export,
     assert labels.equals(house_labels)
     # To the digit: what came as CSV is known when it comes as JSON.
     paths = written(tmp_path, rows, runs)
-    assert import_answers(labeling, read_pybossa(*paths), now=LATER).known == 18
+    assert import_annotations(labeling, read_pybossa(*paths), now=LATER).known == 18
 
 
 numbers = st.integers(0, 100) | st.floats(0, 100, allow_subnormal=False)
@@ -140,8 +140,8 @@ regions = st.fixed_dictionaries(
     st.sampled_from([name for name in EXPORTS if name != "json"]),
     st.sampled_from(list(PACKS)),
 )
-def test_csv_and_json_of_the_same_answers_are_the_same_rows(answers, export, pack):
-    runs = [{"id": n, "info": PACKS[pack](result)} for n, result in enumerate(answers, start=1)]
+def test_csv_and_json_of_the_same_annotations_are_the_same_rows(annotations, export, pack):
+    runs = [{"id": n, "info": PACKS[pack](result)} for n, result in enumerate(annotations, start=1)]
     from_json, _ = read_rows(as_json(runs, "task_run"), "json")
     from_csv, problems = read_rows(EXPORTS[export](runs, "task_run"), "csv")
     assert problems == []
@@ -160,12 +160,12 @@ def test_people_times_and_places_come_through(labeling, tmp_path):
     runs[3] |= {"finish_time": "2026-05-01T12:30:00", "created": None}
     for export in EXPORTS.values():
         back = read_pybossa(*written(tmp_path, rows, runs, export))
-        assert [each.annotator for each in back.answers] == [
+        assert [each.annotator for each in back.annotations] == [
             "user-12", "ip-127.0.0.3", "external-007", "user-12",
         ]  # fmt: skip
-        assert [each.lead_time_seconds for each in back.answers] == [30, 30, 30, 0]
-        assert {each.finished_at for each in back.answers[:3]} == {NOON}
-    assert import_answers(labeling, back, now=LATER).stored == 4
+        assert [each.lead_time_seconds for each in back.annotations] == [30, 30, 30, 0]
+        assert {each.finished_at for each in back.annotations[:3]} == {NOON}
+    assert import_annotations(labeling, back, now=LATER).stored == 4
     said = {(each.author, each.place) for each in labeling.collect(ROUND)}
     # Two places; who comes later shares the last one, who comes again shares their own.
     assert said == {("crowd:user-12", 1), ("crowd:ip-127.0.0.3", 2), ("crowd:external-007", 2)}
@@ -183,7 +183,7 @@ def test_a_skip_holds_no_place_and_a_choice_is_one(labeling, tmp_path):
         for n, info in enumerate(infos)
     ]  # fmt: skip
     for export in EXPORTS.values():
-        done = import_answers(
+        done = import_annotations(
             labeling, read_pybossa(*written(tmp_path, rows, runs, export)), now=LATER
         )
         assert done.problems == []
@@ -222,7 +222,7 @@ def test_wrong_rows_are_named_by_line_and_the_right_ones_can_be_taken(labeling, 
         ]
     )
     back = read_pybossa(*written(tmp_path, rows, runs.encode()))
-    done = import_answers(labeling, back, now=LATER)
+    done = import_annotations(labeling, back, now=LATER)
     assert (done.stored, labeling.collect(ROUND)) == (0, [])
     said = {each.where: each.problem for each in done.problems}
     expected = {
@@ -240,7 +240,7 @@ def test_wrong_rows_are_named_by_line_and_the_right_ones_can_be_taken(labeling, 
     assert set(said) == {f"export_task_run:{line}" for line in expected}
     for line, words in expected.items():
         assert words in said[f"export_task_run:{line}"]
-    done = import_answers(labeling, back, skip_wrong=True, now=LATER)
+    done = import_annotations(labeling, back, skip_wrong=True, now=LATER)
     assert done.stored == 1
     assert [each.author for each in labeling.collect(ROUND)] == ["crowd:user-1"]
 
@@ -271,7 +271,7 @@ def test_the_zip_that_pybossa_hands_out_will_do(labeling, tmp_path):
             archive.writestr(f"ships_{kind}.csv", as_flat_csv(content, kind))
             archive.writestr(f"ships_{kind}_info_only.csv", "result\n")
         paths.append(path)
-    assert import_answers(labeling, read_pybossa(*paths), now=LATER).stored == 1
+    assert import_annotations(labeling, read_pybossa(*paths), now=LATER).stored == 1
     with zipfile.ZipFile(paths[0], "a") as archive:
         archive.writestr("../evil.csv", "id\n")
     with pytest.raises(DataError, match="leads out"):
@@ -288,11 +288,11 @@ def test_a_mask_of_a_hundred_thousand_runs_fits_into_a_cell(tmp_path):
 
 def test_boxes_of_a_class_that_was_not_asked_for_are_refused(labeling, tmp_path):
     tasks = handed_off(labeling, tmp_path, make_copies(1, 1))
-    (answer,) = what_people_say(make_copies(1, 1))
-    rows, runs = in_pybossa(tasks, [answer])
+    (annotation,) = what_people_say(make_copies(1, 1))
+    rows, runs = in_pybossa(tasks, [annotation])
     runs[0]["info"] = boxes((1, 1, 9, 9), class_name="whale")
     rows[0]["info"]["image_sha256"] = "0" * 64
-    (hash_, region) = import_answers(
+    (hash_, region) = import_annotations(
         labeling, read_pybossa(*written(tmp_path, rows, runs)), now=LATER
     ).problems
     assert "SHA-256" in hash_.problem

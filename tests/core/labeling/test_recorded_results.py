@@ -150,7 +150,7 @@ def turned_boxes(public):
 
 
 # 128 × 96 pixels, turned clockwise about their corner at (64, 48), in pixels as it is seen. (Label
-# Studio's own COCO export turns percents, and so distorts boxes on pictures that are not square.)
+# Studio's own COCO export turns percents, and so distorts boxes on images that are not square.)
 COS_15, SIN_15 = math.cos(math.radians(15)), math.sin(math.radians(15))
 
 
@@ -264,9 +264,9 @@ OUTCOMES = {
     13: (SOUND, ""),
     # What an annotation says of a size beside its regions is nothing.
     14: (SOUND, ""),
-    15: (None, "drawn on a picture of 640 × 480 pixels, the stored one has 64 × 48"),
+    15: (None, "drawn on an image of 640 × 480 pixels, the stored one has 64 × 48"),
     16: (None, "x is '10', not a usable number"),
-    17: (None, "drawn on a picture of None × None pixels"),
+    17: (None, "drawn on an image of None × None pixels"),
     18: (SOUND, "said twice, counted once"),
     # An e-mail address is none of what is read; the ledger's tests show that it stays there.
     19: (SOUND, ""),

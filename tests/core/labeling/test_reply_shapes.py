@@ -1,4 +1,4 @@
-"""People and pictures are asked of whatever answers: JSON that is not Label Studio's is an error.
+"""People and images are asked of whatever answers: JSON that is not Label Studio's is an error.
 
 The error says at which address it came and where in it, and repeats nothing that may be personal.
 """
@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.image_sources import (
-    FolderPictures,
-    picture_place,
+    FolderImages,
+    image_place,
 )
 from annotation_platform.labeling.backends.label_studio.people import (
     add_person,
@@ -60,7 +60,7 @@ def added(server):
 
 
 def granted(server):
-    FolderPictures(Path("/nowhere")).grant(LabelStudioHttp(server.url, TOKEN), 1)
+    FolderImages(Path("/nowhere")).grant(LabelStudioHttp(server.url, TOKEN), 1)
 
 
 @pytest.mark.parametrize(
@@ -115,12 +115,12 @@ def test_a_record_of_a_bucket_needs_a_number_to_be_changed(monkeypatch, tmp_path
         monkeypatch.setenv(name, "CANARY-0123456789")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    record = {"bucket": "pictures", "prefix": "lake/images", "id": "CANARY"}
+    record = {"bucket": "images", "prefix": "lake/images", "id": "CANARY"}
     with running() as server:
         for records in ([record], {"results": [record]}, ["CANARY"]):
             server.fault(says(records), on="GET /api/storages/s3/")
             with pytest.raises(LabelingError, match=r"storages/s3/ answered with JSON") as said:
-                picture_place("s3://pictures/lake").grant(LabelStudioHttp(server.url, TOKEN), 1)
+                image_place("s3://pictures/lake").grant(LabelStudioHttp(server.url, TOKEN), 1)
             assert "CANARY" not in str(said.value)
 
 

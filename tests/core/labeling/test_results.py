@@ -106,8 +106,8 @@ def test_an_empty_result_says_there_is_nothing_to_see():
         pytest.param({"rotation": "left"}, "rotation is 'left'", id="rotation as text"),
         pytest.param({"width": 0}, "no area", id="no width"),
         pytest.param({"height": -3}, "no area", id="negative height"),
-        pytest.param({"x": -20}, "entirely outside", id="left of the picture"),
-        pytest.param({"x": 1000}, "entirely outside", id="right of the picture"),
+        pytest.param({"x": -20}, "entirely outside", id="left of the image"),
+        pytest.param({"x": 1000}, "entirely outside", id="right of the image"),
         pytest.param({"x": 96}, "6.0 percent outside", id="beyond the tolerance"),
         pytest.param({"rectanglelabels": []}, "exactly one class", id="no class"),
         pytest.param({"rectanglelabels": ["Cat", "Dog"]}, "exactly one class", id="two classes"),
@@ -115,7 +115,7 @@ def test_an_empty_result_says_there_is_nothing_to_see():
         pytest.param({"rectanglelabels": ["Yak"]}, "'Yak' is not in", id="unknown class"),
         pytest.param({"original_width": 641}, "641 × 480", id="another width"),
         pytest.param({"original_height": None}, "640 × None", id="height not said"),
-        pytest.param({"image_rotation": 90}, "turned by 90", id="picture was turned"),
+        pytest.param({"image_rotation": 90}, "turned by 90", id="image was turned"),
         pytest.param({"width": 1e-320}, "too small", id="no width that counts"),
         pytest.param({"type": "brushlabels"}, "exactly one class, not None", id="mask without one"),
         pytest.param(
@@ -130,7 +130,7 @@ def test_an_empty_result_says_there_is_nothing_to_see():
         pytest.param({"rectanglelabels": [" Cat"]}, "is 'Cat' meant?", id="class with a space"),
         pytest.param({"rectanglelabels": ["Ｃat"]}, "is 'Cat' meant?", id="class in wide letters"),
         pytest.param({"rectanglelabels": ["Roof"]}, "a box, but class 'Roof' is a polygon", id="p"),
-        pytest.param({"rectanglelabels": ["Day"]}, "is chosen of the picture", id="a choice"),
+        pytest.param({"rectanglelabels": ["Day"]}, "is chosen of the image", id="a choice"),
     ],
 )
 def test_a_region_without_a_usable_box_is_a_problem_that_names_it(changes, problem):
@@ -174,7 +174,7 @@ def test_a_region_that_is_no_object_is_named_by_its_position(wrong):
 def test_a_box_a_little_outside_is_clipped_and_flagged(changes, expected):
     parsed = parse(region(**changes))
     assert sides(parsed.labels[0]) == pytest.approx(expected)
-    assert parsed.problems == ["region r1: partly outside the picture; clipped at its edge"]
+    assert parsed.problems == ["region r1: partly outside the image; clipped at its edge"]
 
 
 def test_a_browsers_rounding_at_the_edge_is_no_problem():
@@ -227,11 +227,11 @@ def test_a_rotated_box_keeps_its_centre_sides_and_angle(rotation, centre, expect
 
 
 def test_a_rotated_box_is_kept_whole_if_half_of_it_is_inside():
-    # 64 × 48 pixels, half of them left of the picture; and then a little more.
+    # 64 × 48 pixels, half of them left of the image; and then a little more.
     half, more = parse(region(class_name="Ship", x=-5)), parse(region(class_name="Ship", x=-5.1))
     assert half.labels[0].values == pytest.approx([0, 72, 64, 48, 0])
     assert sides(half.labels[0]) == pytest.approx((0, 48, 32, 96))
-    assert half.problems == ["region r1: partly outside the picture; kept whole"]
+    assert half.problems == ["region r1: partly outside the image; kept whole"]
     assert (more.labels, more.refused) == ([], 1)
     assert "51.0 percent of it lie outside" in more.problems[0]
     assert "entirely outside" in parse(region(class_name="Ship", x=200)).problems[0]
@@ -305,11 +305,11 @@ def test_a_polygon_a_little_outside_is_clipped_and_flagged():
     parsed = parse(polygon((-32, 100), (68, 100), (68, 150), (-32, 150)))
     assert sides(parsed.labels[0]) == pytest.approx((0, 100, 68, 150))
     assert area(parsed.labels[0]) == pytest.approx(68 * 50)
-    assert parsed.problems == ["region r1: partly outside the picture; clipped at its edge"]
+    assert parsed.problems == ["region r1: partly outside the image; clipped at its edge"]
 
 
 def test_a_polygon_cut_in_two_by_the_edge_stays_one_label():
-    # Two teeth that the edge of the picture leaves of a comb.
+    # Two teeth that the edge of the image leaves of a comb.
     comb = [(10, -5), (90, -5), (90, 40), (70, 40), (70, -2), (30, -2), (30, 40), (10, 40)]
     (label,) = parse(polygon(*comb)).labels
     assert len(label.values) == 2
@@ -372,7 +372,7 @@ def test_polygons_put_under_each_other_in_a_ring_stand_for_themselves():
     assert [len(label.values) for label in parse(one, two, itself).labels] == [1, 1, 1]
 
 
-def test_a_brush_mask_has_the_pixels_of_the_picture():
+def test_a_brush_mask_has_the_pixels_of_the_image():
     pixels = np.zeros((HEIGHT, WIDTH), dtype=bool)
     pixels[100:120, 200:260] = True
     (label,) = parse(region("brushlabels", "Water", rle=encode_mask(pixels))).labels
@@ -402,10 +402,10 @@ def test_a_point_is_inside_or_refused():
     inside = parse(region("keypointlabels", "Nose", x=50, y=100))
     outside = parse(region("keypointlabels", "Nose", x=100.1))
     assert inside.labels == [Label.keypoint("Nose", 320, 480)]
-    assert outside.problems == ["region r1: outside the picture"]
+    assert outside.problems == ["region r1: outside the image"]
 
 
-def test_one_choice_is_the_class_of_the_picture():
+def test_one_choice_is_the_class_of_the_image():
     assert parse(choices("Day")).labels == [Label.choice("Day")]
 
 
@@ -433,7 +433,7 @@ def test_many_choices_are_labels_each_where_many_are_asked():
         pytest.param(choices(["Day"]), "exactly one class", id="a path of choices"),
         pytest.param(choices("unsure"), "not in the ontology", id="unsure elsewhere"),
         pytest.param(choices("yes", from_name="unsure"), "not in the", id="unsure otherwise"),
-        pytest.param(choices("Day", original_width=1), "of 1 × None", id="another picture"),
+        pytest.param(choices("Day", original_width=1), "of 1 × None", id="another image"),
         pytest.param(
             {**choices(), "value": {"choices": ["Day"], "x": 1}}, "about another", id="of a region"
         ),
@@ -480,7 +480,7 @@ def test_two_equal_boxes_drawn_apart_are_two():
     assert len(parse(region(), region(id="r2")).labels) == 2
 
 
-def test_a_label_keeps_its_score_and_the_size_of_its_picture():
+def test_a_label_keeps_its_score_and_the_size_of_its_image():
     box = Label.box("Cat", 64, 48, 128, 96)
     (made,) = write_result([box], WIDTH, HEIGHT, scores=[0.7])
     assert made["value"] == region()["value"]
@@ -494,7 +494,7 @@ def test_choices_are_one_region_with_the_lowest_score():
     assert (made["value"], made["score"]) == ({"choices": ["Day", "Night"]}, 0.4)
 
 
-def test_unsure_is_the_answer_to_its_question_and_nothing_here_is_no_region():
+def test_unsure_is_the_annotation_to_its_question_and_nothing_here_is_no_region():
     (made,) = write_result([UNSURE], WIDTH, HEIGHT)
     assert (made["from_name"], made["value"]) == ("unsure", {"choices": ["unsure"]})
     assert write_result([NOTHING], WIDTH, HEIGHT) == []
@@ -519,7 +519,7 @@ def test_what_cannot_be_written_is_a_mistake_of_the_caller():
 
 @st.composite
 def rotated_boxes(draw, width, height):
-    """A rotated box of which no corner is outside the picture."""
+    """A rotated box of which no corner is outside the image."""
     x, y = draw(st.floats(0.25, 0.75)) * width, draw(st.floats(0.25, 0.75)) * height
     reach = min(x, y, width - x, height - y) * draw(st.floats(0.1, 0.99))
     slope = draw(st.floats(0.1, 1.4))
@@ -529,7 +529,7 @@ def rotated_boxes(draw, width, height):
 
 @st.composite
 def polygons(draw, width, height):
-    """One or two outlines, their corners on ellipses that touch the picture's edge or not."""
+    """One or two outlines, their corners on ellipses that touch the image's edge or not."""
     outlines = []
     for _ in range(draw(st.integers(1, 2))):
         hours = draw(st.lists(st.integers(0, 11), min_size=3, unique=True).map(sorted))
@@ -550,14 +550,14 @@ def polygons(draw, width, height):
 
 @st.composite
 def boxes(draw, width, height):
-    # Eighths of a pixel, the picture's edges and boxes of one pixel and less among them.
+    # Eighths of a pixel, the image's edges and boxes of one pixel and less among them.
     x1, y1 = draw(st.integers(0, 8 * width - 1)), draw(st.integers(0, 8 * height - 1))
     x2, y2 = draw(st.integers(x1 + 1, 8 * width)), draw(st.integers(y1 + 1, 8 * height))
     return Label.box(draw(st.sampled_from(["Cat", "Dog"])), x1 / 8, y1 / 8, x2 / 8, y2 / 8)
 
 
 @st.composite
-def labels_on_a_picture(draw):
+def labels_on_a_image(draw):
     if draw(st.booleans()):
         width, height = draw(st.integers(1, 12)), draw(st.integers(1, 12))
         pixels = arrays(bool, (height, width)).filter(lambda mask: mask.any())
@@ -572,7 +572,7 @@ def labels_on_a_picture(draw):
 
 
 @settings(deadline=None)  # the first example imports what cuts and packs
-@given(labels_on_a_picture())
+@given(labels_on_a_image())
 def test_labels_of_every_shape_come_back_as_they_went(drawn):
     width, height, labels = drawn
     sent = json.loads(json.dumps(write_result(labels, width, height)))
@@ -602,7 +602,7 @@ def odd_regions(draw):
 
 @settings(deadline=None)  # the first example imports what cuts and packs
 @given(st.lists(odd_regions(), max_size=4))
-def test_every_region_gives_a_label_inside_the_picture_or_a_problem(regions):
+def test_every_region_gives_a_label_inside_the_image_or_a_problem(regions):
     parsed = parse(*regions)
     assert parsed.refused <= len(parsed.problems)
     assert len(parsed.labels) + len(parsed.problems) >= len(regions)
@@ -613,7 +613,7 @@ def test_every_region_gives_a_label_inside_the_picture_or_a_problem(regions):
             assert 0 <= y1 <= y2 <= HEIGHT
 
 
-def test_answers_that_say_the_same_are_the_same_in_whatever_order():
+def test_annotations_that_say_the_same_are_the_same_in_whatever_order():
     cat, roof = Label.box("Cat", 1, 2, 30, 40), Label.polygon("Roof", [[0, 0, 9, 0, 9, 9]])
     mask = Label.mask("Water", np.eye(3, dtype=bool))
     assert same_labels([cat, roof, mask], [mask, roof, Label.box("Cat", 1.005, 2, 30, 40)])
@@ -632,7 +632,7 @@ def test_answers_that_say_the_same_are_the_same_in_whatever_order():
         pytest.param([Label.keypoint("Cat", 1, 2)], id="another shape"),
     ],
 )
-def test_answers_that_differ_are_not_the_same(other):
+def test_annotations_that_differ_are_not_the_same(other):
     assert not same_labels([Label.box("Cat", 1, 2, 30, 40)], other)
     assert not same_labels(other, [Label.box("Cat", 1, 2, 30, 40)])
 

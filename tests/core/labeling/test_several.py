@@ -13,7 +13,7 @@ from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.backends.several import SeveralLabeling, share_rounds
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
-from annotation_platform.labeling.backends.vendor.answers import GivenAnswer
+from annotation_platform.labeling.backends.vendor.annotations import GivenAnnotation
 from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.round_tables import RoundTables
@@ -24,7 +24,7 @@ from tests.core.labeling.outside import (
     consensus_of,
     in_pixels,
     make_copies,
-    put_pictures,
+    put_images,
     tasks_of,
     what_people_say,
 )
@@ -39,19 +39,19 @@ def store(tmp_path):
 
 @pytest.fixture
 def clients(tmp_path, store):
-    put_pictures(store, 20)
+    put_images(store, 20)
     house = SimulatedLabeling(tmp_path / "house.sqlite")
     return {"simulated": house, "handoff": HandoffLabeling(store)}
 
 
-def answer(clients, backend, backend_tasks, said):
+def annotation(clients, backend, backend_tasks, said):
     """Have somebody answer where the task is."""
     if backend == "simulated":
         task = backend_tasks[said.task_id, said.place]
         result = in_pixels(said.result)
         clients[backend].submit(task, said.author, result, said.seconds, now=said.ended_at)
         return
-    given_ = GivenAnswer(
+    given_ = GivenAnnotation(
         where="", key=f"place {said.place}", package="", task_id=said.task_id,
         places=(said.place,), annotator=said.author, image="", image_sha256=None, width=0,
         height=0, finished_at=said.ended_at, lead_time_seconds=said.seconds, skipped=False,
@@ -76,7 +76,7 @@ def test_half_the_tasks_there_and_half_here_give_one_consensus_and_provenance(
 
     stamps = {several.change_token(ROUND)}
     for each in said:
-        answer(clients, backends[each.task_id], ids, each)
+        annotation(clients, backends[each.task_id], ids, each)
         stamps.add(several.change_token(ROUND))
     assert len(stamps) == 31
     assert several.progress(ROUND).annotations == 30
@@ -85,7 +85,7 @@ def test_half_the_tasks_there_and_half_here_give_one_consensus_and_provenance(
     alone = SimulatedLabeling(tmp_path / "alone.sqlite")
     ids = alone.publish(ROUND, ONTOLOGY, copies)
     for each in said:
-        answer({"simulated": alone}, "simulated", ids, each)
+        annotation({"simulated": alone}, "simulated", ids, each)
     mine, labels = consensus_of(several, copies)
     theirs, alone_labels = consensus_of(alone, copies)
     assert mine.equals(theirs)
@@ -191,7 +191,7 @@ def test_a_round_that_began_at_home_stays_there_when_vendors_join_and_leave(clie
     ids = home.publish(ROUND, ONTOLOGY, copies)
     RoundTables(store).write("label_tasks", ROUND, tasks_of(home, copies))
     said = what_people_say(copies)
-    answer(clients, "simulated", ids, said[0])
+    annotation(clients, "simulated", ids, said[0])
     both = share_rounds(home, vendors, {"simulated": 1, "handoff": 2}, store)
     assert both.change_token(ROUND).endswith(home.change_token(ROUND))
     assert len(both.collect(ROUND)) == 1

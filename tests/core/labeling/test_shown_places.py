@@ -13,7 +13,7 @@ from annotation_platform.errors import LabelingError, SettingsError
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.image_sources import (
-    picture_place,
+    image_place,
     shown_place,
 )
 from annotation_platform.labeling.backends.protocol import TaskCopy
@@ -31,7 +31,7 @@ def serving(respond):
     """A server whose answers, a status and a text, are those of ``respond(method, url, body)``."""
 
     class Handler(BaseHTTPRequestHandler):
-        def answer(self):
+        def annotation(self):
             length = int(self.headers.get("Content-Length", 0))
             status, text = respond(self, urlsplit(self.path), self.rfile.read(length))
             data = text.encode()
@@ -43,7 +43,7 @@ def serving(respond):
             if self.command != "HEAD":
                 self.wfile.write(data)
 
-        do_GET = do_POST = do_HEAD = answer  # noqa: N815
+        do_GET = do_POST = do_HEAD = annotation  # noqa: N815
 
         def log_message(self, *args):
             pass
@@ -104,7 +104,7 @@ def account(monkeypatch, tmp_path):
 
 @pytest.fixture
 def s3(account, monkeypatch):
-    """An S3 server that holds one picture and shows it to the account ``platform`` alone."""
+    """An S3 server that holds one image and shows it to the account ``platform`` alone."""
 
     def respond(request, url, body):
         if request.command == "GET":
@@ -117,7 +117,7 @@ def s3(account, monkeypatch):
         yield url
 
 
-def test_the_server_gets_the_folder_of_shown_pictures_and_no_original_has_an_address(tmp_path):
+def test_the_server_gets_the_folder_of_shown_images_and_no_original_has_an_address(tmp_path):
     lake = tmp_path / "lake"
     place = shown_place(str(lake), str(lake / "shown"))
     assert place.address(KEY) == "/data/local-files/?d=images/%C3%A4%20b-0123456789ab.jpg"
@@ -143,7 +143,7 @@ def test_a_server_that_reaches_originals_is_refused_with_the_way_out(tmp_path, a
 
 def test_accounts_that_earlier_rounds_left_on_the_server_are_named(account, tmp_path):
     place = shown_place("s3://pictures/lake", str(tmp_path / "shown"))
-    kept = [("round-0001", "pictures", "account 1"), ("theirs", "another", "")]
+    kept = [("round-0001", "images", "account 1"), ("theirs", "another", "")]
     with (
         label_studio(tmp_path / "shown", kept) as (http, made),
         pytest.raises(LabelingError, match=r"projects round-0001, so .*delete their source"),
@@ -168,15 +168,15 @@ def test_an_account_that_reads_the_originals_is_not_sent(s3):
 
 def test_an_account_of_its_own_is_sent_and_known_again(s3):
     place = shown_place("s3://pictures/lake", "s3://pictures/lake/shown", "annotators")
-    assert place.address(KEY) == "s3://pictures/lake/shown/images/ä b-0123456789ab.jpg"
+    assert place.address(KEY) == "s3://images/lake/shown/images/ä b-0123456789ab.jpg"
     with label_studio() as (http, made):
         place.grant(http, 7)
     [(_, record)] = made
-    assert (record["bucket"], record["prefix"]) == ("pictures", "lake/shown/images")
+    assert (record["bucket"], record["prefix"]) == ("images", "lake/shown/images")
     assert record["aws_access_key_id"] == "annotators"
     assert record["aws_secret_access_key"] == "CANARY-THEIRS"
     # One bucket may hold both: a record with this account gives nothing else away.
-    ours = [("round-0002", "pictures", record["description"])]
+    ours = [("round-0002", "images", record["description"])]
     with label_studio(buckets=ours) as (http, made):
         place.grant(http, 7)
     assert len(made) == 1
@@ -191,7 +191,7 @@ def test_a_profile_that_is_not_there_is_named(s3):
 def test_a_round_with_masks_needs_a_place_for_them(tmp_path):
     copy = TaskCopy("task", "image", 1, "", image_key=KEY, width=9, height=9)
     with label_studio(tmp_path) as (http, made):
-        client = LabelStudioClient(http.url, "0" * 40, pictures=picture_place(str(tmp_path)))
+        client = LabelStudioClient(http.url, "0" * 40, images=image_place(str(tmp_path)))
         with pytest.raises(LabelingError, match="ANNOTATION_SHOWN"):
             client.publish("round-0001", Ontology.from_names(["cat"]), [copy])
     assert made == []

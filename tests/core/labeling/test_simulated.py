@@ -79,7 +79,7 @@ def test_an_edit_changes_the_annotation_and_keeps_its_birth(labeling):
     assert (said.payload, said.lead_time_seconds) == (shown, 8)
 
 
-def test_the_stamp_changes_with_every_answer_and_edit_and_only_then(labeling):
+def test_the_stamp_changes_with_every_annotation_and_edit_and_only_then(labeling):
     ids = labeling.publish(ROUND, ONTOLOGY, copies())
     task = ids[f"{ROUND}/boxes/0", 1]
     stamps = [labeling.change_token(ROUND)]
@@ -102,7 +102,7 @@ def test_nothing_is_enforced_and_everything_is_stored(labeling):
     assert labeling.collect(ROUND)[0].payload.content == nonsense
 
 
-def test_skips_are_submissions_but_no_answers(labeling):
+def test_skips_are_submissions_but_no_annotations(labeling):
     task = labeling.publish(ROUND, ONTOLOGY, copies())[f"{ROUND}/boxes/0", 1]
     labeling.submit(task, "ada", [], 1, skipped=True)
     assert [said.skipped for said in labeling.collect(ROUND)] == [True]
@@ -110,7 +110,7 @@ def test_skips_are_submissions_but_no_answers(labeling):
     assert task not in {place.backend_task for place in labeling.open_places("ada")}
 
 
-def test_a_person_sees_their_own_places_until_they_answered(labeling):
+def test_a_person_sees_their_own_places_until_they_annotated(labeling):
     labeling.publish(ROUND, ONTOLOGY, copies(proposals=(PROPOSAL,)))
     before = labeling.open_places("ada")
     assert [(place.place, place.image_id) for place in before] == [
@@ -176,7 +176,7 @@ for place in labeling.open_places(author):
 """
 
 
-def test_two_processes_make_publish_and_answer_at_once_and_nothing_is_lost(tmp_path):
+def test_two_processes_make_publish_and_annotation_at_once_and_nothing_is_lost(tmp_path):
     path = tmp_path / "labeling.sqlite"
     workers = [
         subprocess.Popen([sys.executable, "-c", WORKER, str(path), author], stderr=subprocess.PIPE)

@@ -1,4 +1,4 @@
-"""Pictures drawn for these tests: red and blue rectangles on grey noise, 120 × 80 pixels."""
+"""Images drawn for these tests: red and blue rectangles on grey noise, 120 × 80 pixels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +68,7 @@ def drawn(tmp_path_factory) -> Drawn:
 
 @pytest.fixture(scope="session")
 def trained(drawn, store) -> TrainedDetector:
-    """A detector that has looked at the twelve pictures for a hundred epochs."""
+    """A detector that has looked at the twelve images for a hundred epochs."""
     policy = TrainingPolicy(steps=300, image_width=128, batch_size=4, learning_rate=2e-3)
     return store.once(
         "trained",
@@ -77,7 +77,7 @@ def trained(drawn, store) -> TrainedDetector:
 
 
 class ColorDetector:
-    """Finds red and blue areas, each pixel of them, in pictures with nothing else so bright."""
+    """Finds red and blue areas, each pixel of them, in images with nothing else so bright."""
 
     class_names = ("blue", "red")
     device = "cpu"
@@ -87,15 +87,15 @@ class ColorDetector:
         self.score = score
         self.sizes = []
 
-    def predict(self, pictures, *, minimum_score=0.05):
-        self.sizes += [picture.shape[1::-1] for picture in pictures]
-        found = [self._found(picture) for picture in pictures]
+    def predict(self, images, *, minimum_score=0.05):
+        self.sizes += [image.shape[1::-1] for image in images]
+        found = [self._found(image) for image in images]
         return [one.of(np.flatnonzero(one.scores >= minimum_score)) for one in found]
 
-    def _found(self, picture):
+    def _found(self, image):
         boxes, names = [], []
         for name in self.class_names:
-            areas, _ = ndimage.label((picture == COLORS[name]).all(axis=2))
+            areas, _ = ndimage.label((image == COLORS[name]).all(axis=2))
             for rows, columns in ndimage.find_objects(areas):
                 boxes.append([columns.start, rows.start, columns.stop, rows.stop])
                 names.append(name)

@@ -27,16 +27,16 @@ def boxes(*rows):
     )
 
 
-def simulated(rng, counts, *, pictures, distort=lambda p: p):
+def simulated(rng, counts, *, images, distort=lambda p: p):
     """Predictions whose box is right with probability p and whose score is ``distort(p)``."""
     found, truth = [], []
     for name, count in counts.items():
         for number, p in enumerate(rng.beta(0.6, 0.9, count)):
-            image, x = f"picture-{rng.integers(pictures):03d}", 20.0 * number
+            image, x = f"picture-{rng.integers(images):03d}", 20.0 * number
             found.append((image, name, x, float(distort(p))))
             if rng.random() < p:
                 truth.append((image, name, x))
-    return boxes(*found), boxes(*truth), [f"picture-{n:03d}" for n in range(pictures)]
+    return boxes(*found), boxes(*truth), [f"picture-{n:03d}" for n in range(images)]
 
 
 def overconfident(p):
@@ -89,12 +89,12 @@ def test_what_chance_adds_is_what_exact_probabilities_show():
     assert np.mean(shown) == pytest.approx(np.mean(expected), rel=0.05)
 
 
-def test_a_distorted_detector_is_set_right_on_new_pictures():
+def test_a_distorted_detector_is_set_right_on_new_images():
     rng = np.random.default_rng(1)
     counts = {"red": 1200, "blue": 600}
-    fitted = fit_calibration(*simulated(rng, counts, pictures=60, distort=overconfident)[:2],
-                             pictures=[f"picture-{n:03d}" for n in range(60)])  # fmt: skip
-    found, truth, _ = simulated(rng, counts, pictures=60, distort=overconfident)
+    fitted = fit_calibration(*simulated(rng, counts, images=60, distort=overconfident)[:2],
+                             images=[f"picture-{n:03d}" for n in range(60)])  # fmt: skip
+    found, truth, _ = simulated(rng, counts, images=60, distort=overconfident)
     right = mark_right(found, truth)
     before = calibration_error(found["score"].to_numpy(), right)
     score = fitted.apply(found["class_name"].tolist(), found["score"].to_numpy())
@@ -110,13 +110,13 @@ def test_a_distorted_detector_is_set_right_on_new_pictures():
 
 def test_classes_that_differ_get_curves_of_their_own_and_a_rare_one_keeps_near_the_rest():
     rng = np.random.default_rng(4)
-    red = simulated(rng, {"red": 900}, pictures=40, distort=overconfident)
-    blue = simulated(rng, {"blue": 900}, pictures=40)
-    rare = simulated(rng, {"rare": 40}, pictures=40)
+    red = simulated(rng, {"red": 900}, images=40, distort=overconfident)
+    blue = simulated(rng, {"blue": 900}, images=40)
+    rare = simulated(rng, {"rare": 40}, images=40)
     fitted = fit_calibration(
         pd.concat([red[0], blue[0], rare[0]]),
         pd.concat([red[1], blue[1], rare[1]]),
-        pictures=red[2],
+        images=red[2],
     )
     at = {name: float(fitted.apply([name], np.array([0.6]))[0]) for name in ("red", "blue", "rare")}
     assert at["red"] == pytest.approx(0.6**2.5, abs=0.08)
@@ -128,19 +128,19 @@ def test_classes_that_differ_get_curves_of_their_own_and_a_rare_one_keeps_near_t
     assert abs(at["rare"] - pooled) < abs(at["blue"] - pooled)
 
 
-def test_too_few_boxes_take_the_pooled_curve_and_too_few_pictures_none():
+def test_too_few_boxes_take_the_pooled_curve_and_too_few_images_none():
     rng = np.random.default_rng(5)
-    found, truth, pictures = simulated(
-        rng, {"red": 400, "rare": 12}, pictures=20, distort=overconfident
+    found, truth, images = simulated(
+        rng, {"red": 400, "rare": 12}, images=20, distort=overconfident
     )
-    fitted = fit_calibration(found, truth, pictures=pictures)
+    fitted = fit_calibration(found, truth, images=images)
     assert fitted.classes["rare"].kind == "pooled"
     assert fitted.classes["rare"].curve == fitted.pooled.curve
-    assert (fitted.classes["rare"].boxes, fitted.pictures) == (12, 20)
+    assert (fitted.classes["rare"].boxes, fitted.images) == (12, 20)
     score = np.array([0.5])
     assert fitted.apply(["unheard of"], score) == pytest.approx(fitted.pooled.curve.at(score))
 
-    few = fit_calibration(found, truth, pictures=pictures[:4])
+    few = fit_calibration(found, truth, images=images[:4])
     assert (few.pooled.kind, few.classes["red"].kind) == ("identity", "identity")
     assert few.apply(["red"], score) == pytest.approx(score)
     assert (few.error_before, few.error_after) == (None, None)
@@ -148,7 +148,7 @@ def test_too_few_boxes_take_the_pooled_curve_and_too_few_pictures_none():
 
 def test_nothing_found_leaves_scores_as_they_are():
     nothing = boxes(("a", "red", 0, 0.5)).iloc[:0]
-    fitted = fit_calibration(nothing, boxes(("a", "red", 0)), pictures=["a"] * 9)
+    fitted = fit_calibration(nothing, boxes(("a", "red", 0)), images=["a"] * 9)
     assert fitted.pooled.kind == "identity"
     assert fitted.apply([], np.array([])).tolist() == []
     assert identity_calibration().apply(["red"], np.array([0.25])).tolist() == [0.25]
@@ -159,11 +159,13 @@ def test_nothing_found_leaves_scores_as_they_are():
     st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=40, max_size=80),
     st.integers(0, 2**32 - 1),
 )
-def test_any_answers_give_a_rising_curve_between_0_and_1(answers, seed):
+def test_any_annotations_give_a_rising_curve_between_0_and_1(annotations, seed):
     rng = np.random.default_rng(seed)
-    found = boxes(*((f"p{rng.integers(8)}", "red", 20 * n, s) for n, (s, _) in enumerate(answers)))
-    truth = found[[yes for _, yes in answers]].drop(columns="score")
-    fitted = fit_calibration(found, truth, pictures=[f"p{n}" for n in range(8)])
+    found = boxes(
+        *((f"p{rng.integers(8)}", "red", 20 * n, s) for n, (s, _) in enumerate(annotations))
+    )
+    truth = found[[yes for _, yes in annotations]].drop(columns="score")
+    fitted = fit_calibration(found, truth, images=[f"p{n}" for n in range(8)])
     scores = np.linspace(0, 1, 101)
     probabilities = fitted.apply(["red"] * 101, scores)
     assert ((probabilities >= 0) & (probabilities <= 1)).all()
@@ -172,13 +174,13 @@ def test_any_answers_give_a_rising_curve_between_0_and_1(answers, seed):
 
 def test_the_order_of_rows_does_not_matter_and_the_digest_names_the_content():
     rng = np.random.default_rng(6)
-    found, truth, pictures = simulated(rng, {"red": 200, "blue": 90}, pictures=12)
-    first = fit_calibration(found, truth, pictures=pictures)
-    again = fit_calibration(found[::-1], truth[::-1], pictures=pictures[::-1])
+    found, truth, images = simulated(rng, {"red": 200, "blue": 90}, images=12)
+    first = fit_calibration(found, truth, images=images)
+    again = fit_calibration(found[::-1], truth[::-1], images=images[::-1])
     assert again.digest == first.digest
     read = Calibration.from_json(first.to_json(), where="c.json")
     assert (read, read.digest) == (first, first.digest)
-    assert first.model_copy(update={"pictures": 13}).digest != first.digest
+    assert first.model_copy(update={"images": 13}).digest != first.digest
     with pytest.raises(ModelError, match=r"c\.json: not a calibration"):
         Calibration.from_json("{}", where="c.json")
 

@@ -1,4 +1,4 @@
-"""Pictures as a whole: learned, calibrated, judged. Drawn: by day, by night, and in the rain."""
+"""Images as a whole: learned, calibrated, judged. Drawn: by day, by night, and in the rain."""
 
 import hashlib
 
@@ -11,15 +11,21 @@ from torchvision.models import resnet18
 
 from annotation_platform.errors import DataError, ModelError, NotReadyError
 from annotation_platform.models.classification.calibration import Temperature, fit_temperature
-from annotation_platform.models.classification.classifier import PictureClassifier, predict_choices
-from annotation_platform.models.classification.metrics import (
-    ChoiceTruth,
-    choice_figures,
-    decide_choices,
-    evaluate_choices,
+from annotation_platform.models.classification.classifier import (
+    ImageClassifier,
+    predict_classifications,
 )
-from annotation_platform.models.classification.training import ChoiceExample, train_classifier
-from annotation_platform.models.network_inputs import read_picture
+from annotation_platform.models.classification.metrics import (
+    ClassificationTruth,
+    choice_figures,
+    evaluate_classifications,
+    promote_classifier,
+)
+from annotation_platform.models.classification.training import (
+    ClassificationExample,
+    train_classifier,
+)
+from annotation_platform.models.network_inputs import read_image
 from annotation_platform.policy import TrainingPolicy
 from annotation_platform.schema.ontology import LabelClass, Ontology
 
@@ -29,7 +35,7 @@ ROUND = "round-0001"
 
 
 def draw(folder, count, seed):
-    """Pictures dark or light, every third of them striped: the choices that hold for each."""
+    """Images dark or light, every third of them striped: the choices that hold for each."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     examples = []
@@ -42,12 +48,12 @@ def draw(folder, count, seed):
         path = folder / f"{seed}-{number:02d}.png"
         Image.fromarray(pixels).save(path)
         chosen = ("night" if night else "day", *(["rain"] if rain else []))
-        examples.append(ChoiceExample(path.stem, path, chosen))
+        examples.append(ClassificationExample(path.stem, path, chosen))
     return examples
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory):
+def images(tmp_path_factory):
     return draw(tmp_path_factory.mktemp("choices"), 18, seed=1)
 
 
@@ -58,7 +64,7 @@ def others(tmp_path_factory):
 
 def alone(examples):
     """The same with the light as the one choice."""
-    return [ChoiceExample(one.image_id, one.path, one.chosen[:1]) for one in examples]
+    return [ClassificationExample(one.image_id, one.path, one.chosen[:1]) for one in examples]
 
 
 def train(examples, choose="one", policy=POLICY, **more):
@@ -69,9 +75,9 @@ def train(examples, choose="one", policy=POLICY, **more):
 
 
 def probabilities(trained, examples, class_names, choose):
-    classifier = PictureClassifier.from_bytes(trained.state, where="memory")
+    classifier = ImageClassifier.from_bytes(trained.state, where="memory")
     paths = {one.image_id: one.path for one in examples}
-    return predict_choices(classifier, paths, class_names=class_names, choose=choose)
+    return predict_classifications(classifier, paths, class_names=class_names, choose=choose)
 
 
 def share_right(found, names, examples):
@@ -80,8 +86,8 @@ def share_right(found, names, examples):
 
 
 @pytest.fixture(scope="session")
-def light(pictures):
-    return train(alone(pictures))
+def light(images):
+    return train(alone(images))
 
 
 def test_one_of_two_is_learned_and_its_probabilities_add_up(light, others):
@@ -91,26 +97,26 @@ def test_one_of_two_is_learned_and_its_probabilities_add_up(light, others):
     assert (light.steps, light.images, light.started_from) == (25, 18, "")
 
 
-def test_any_number_is_learned_each_by_itself(pictures, others):
-    trained = train(pictures, "many", POLICY.model_copy(update={"steps": 60}))
+def test_any_number_is_learned_each_by_itself(images, others):
+    trained = train(images, "many", POLICY.model_copy(update={"steps": 60}))
     found = probabilities(trained, others, NAMES, "many")
     said = np.array([[name in one.chosen for name in NAMES] for one in others])
     assert ((found >= 0.5) == said).mean() >= 0.85
 
 
-def test_the_same_seed_and_steps_give_the_same_weights(light, pictures):
-    assert train(alone(pictures)).state == light.state
-    assert train(alone(pictures), seed=1).state != light.state
+def test_the_same_seed_and_steps_give_the_same_weights(light, images):
+    assert train(alone(images)).state == light.state
+    assert train(alone(images), seed=1).state != light.state
 
 
 def test_learning_goes_on_with_what_is_known_and_a_new_class_starts_new(
-    light, pictures, others, tmp_path
+    light, images, others, tmp_path
 ):
     path = tmp_path / "light.pt"
     path.write_bytes(light.state)
     slow = POLICY.model_copy(update={"steps": 1, "learning_rate": 1e-6})
     further = train(
-        alone(pictures), policy=slow, start_from=path, class_names=("dusk", "night", "day")
+        alone(images), policy=slow, start_from=path, class_names=("dusk", "night", "day")
     )
     assert further.started_from == hashlib.sha256(light.state).hexdigest()
     found = probabilities(further, others, ("night", "day"), "one")
@@ -123,40 +129,40 @@ def test_classes_that_a_classifier_does_not_know_have_no_chance(light, others):
     assert probabilities(light, others[:1], ("dusk", "dawn"), "one").tolist() == [[0.5, 0.5]]
 
 
-def test_torchvisions_own_file_is_something_to_start_from(pictures, tmp_path):
+def test_torchvisions_own_file_is_something_to_start_from(images, tmp_path):
     path = tmp_path / "resnet18.pth"
     torch.save(resnet18().state_dict(), path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     policy = POLICY.model_copy(
         update={"steps": 1, "classifier_weights": str(path), "classifier_weights_sha256": digest}
     )
-    trained = train(alone(pictures), policy=policy)
+    trained = train(alone(images), policy=policy)
     assert (trained.architecture, trained.started_from) == ("resnet18", digest)
     other = policy.model_copy(update={"classifier_weights_sha256": "0" * 64})
     with pytest.raises(ModelError, match=r"refused: its SHA-256 is"):
-        train(alone(pictures), policy=other)
+        train(alone(images), policy=other)
     with pytest.raises(ModelError, match="knows none of our classes"):
-        PictureClassifier.from_bytes(path.read_bytes(), where=str(path))
+        ImageClassifier.from_bytes(path.read_bytes(), where=str(path))
 
 
-def test_what_is_no_classifier_is_refused(tmp_path, pictures, trained):
+def test_what_is_no_classifier_is_refused(tmp_path, images, trained):
     for content, problem in [
         (b"no weights", "refused|damaged"),
         (trained.state, "is no weight"),
     ]:
         with pytest.raises(ModelError, match=problem):
-            PictureClassifier.from_bytes(content, where="the file")
-    with pytest.raises(NotReadyError, match="no picture has a choice"):
+            ImageClassifier.from_bytes(content, where="the file")
+    with pytest.raises(NotReadyError, match="no image has a choice"):
         train([])
     with pytest.raises(DataError, match=r"'rain' is no choice of the ontology"):
-        train([ChoiceExample("a", pictures[0].path, ("rain",))])
+        train([ClassificationExample("a", images[0].path, ("rain",))])
     with pytest.raises(DataError, match=r"2 choices, where one is chosen"):
-        train([ChoiceExample("a", pictures[0].path, ("day", "night"))])
+        train([ClassificationExample("a", images[0].path, ("day", "night"))])
 
 
-def test_a_picture_by_itself_gets_what_it_gets_among_others(light, others):
-    classifier = PictureClassifier.from_bytes(light.state, where="memory")
-    pixels = [read_picture(one.path) for one in others[:5]]
+def test_a_image_by_itself_gets_what_it_gets_among_others(light, others):
+    classifier = ImageClassifier.from_bytes(light.state, where="memory")
+    pixels = [read_image(one.path) for one in others[:5]]
     together = classifier.predict(pixels)
     assert classifier.predict(pixels[2:3])[0] == pytest.approx(together[2], abs=1e-5)
     assert classifier.predict([]).shape == (0, 2)
@@ -190,10 +196,10 @@ def test_the_same_of_yes_and_no_questions():
     assert found.temperature == pytest.approx(3.0, abs=0.3)
 
 
-def test_few_pictures_change_nothing_or_little():
+def test_few_images_change_nothing_or_little():
     sure, truth = np.array([[0.99, 0.01]] * 4), np.array([[True, False]] * 4)
     few = fit_temperature(sure, truth, choose="one")
-    assert (few.temperature, few.meaning, few.pictures) == (1.0, "", 4)
+    assert (few.temperature, few.meaning, few.images) == (1.0, "", 4)
     more = fit_temperature(sure.repeat(2, axis=0), truth.repeat(2, axis=0), choose="one")
     assert 0.3 < more.temperature < 1.0
     assert more.meaning == more.digest
@@ -208,7 +214,7 @@ def labels(*rows):
     return pd.DataFrame(rows, columns=["image_id", "shape", "class_name"])
 
 
-def test_pictures_without_a_choice_are_not_judged_nor_with_two_where_one_is_chosen():
+def test_images_without_a_choice_are_not_judged_nor_with_two_where_one_is_chosen():
     table = labels(
         ["c", "choice", "day"],
         ["a", "choice", "night"],
@@ -217,28 +223,30 @@ def test_pictures_without_a_choice_are_not_judged_nor_with_two_where_one_is_chos
         ["d", "choice", "day"],
         ["d", "choice", "rain"],
     )
-    truth = ChoiceTruth.of(table, ONTOLOGY)
+    truth = ClassificationTruth.of(table, ONTOLOGY)
     assert truth.image_ids == ["a", "c"]
     assert [truth.names_of(row) for row in range(2)] == [("night",), ("day",)]
-    both = ChoiceTruth.of(table, ONTOLOGY.model_copy(update={"choose": "many"}))
+    both = ClassificationTruth.of(table, ONTOLOGY.model_copy(update={"choose": "many"}))
     assert both.image_ids == ["a", "c", "d"]
     assert both.names_of(2) == ("day", "rain")
 
 
 def judged(wrong, count=40):
-    """A classifier that is wrong of the first ``wrong`` pictures, which are all by day."""
-    truth = ChoiceTruth.of(labels(*([f"{n:03d}", "choice", "day"] for n in range(count))), ONTOLOGY)
+    """A classifier that is wrong of the first ``wrong`` images, which are all by day."""
+    truth = ClassificationTruth.of(
+        labels(*([f"{n:03d}", "choice", "day"] for n in range(count))), ONTOLOGY
+    )
     chances = np.tile([0.8, 0.1, 0.1], (count, 1))
     chances[:wrong] = [0.1, 0.8, 0.1]
-    return evaluate_choices(truth, chances)
+    return evaluate_classifications(truth, chances)
 
 
 def test_figures_by_hand():
-    truth = ChoiceTruth.of(
+    truth = ClassificationTruth.of(
         labels(*([image, "choice", "day"] for image in "abc"), ["d", "choice", "night"]), ONTOLOGY
     )
     chances = np.array([[0.6, 0.4, 0.0], [0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [np.nan] * 3])
-    found = evaluate_choices(truth, chances)
+    found = evaluate_classifications(truth, chances)
     assert found.accuracy.value == 0.5
     assert found.accuracy.low < 0.2
     assert found.accuracy.high > 0.8
@@ -256,43 +264,43 @@ def test_figures_by_hand():
     ("wrong", "later", "promoted", "said"),
     [
         pytest.param(4, "", True, "Promoted: accuracy", id="as good"),
-        pytest.param(5, "", True, "Promoted: accuracy", id="one picture worse is chance"),
+        pytest.param(5, "", True, "Promoted: accuracy", id="one image worse is chance"),
         pytest.param(20, "", False, "worse beyond chance", id="worse"),
         pytest.param(4, "the last", False, "of a later version", id="as good as a later one"),
         pytest.param(2, "the last", False, "of a later version", id="hardly better than it"),
     ],
 )
 def test_a_classifier_takes_over_if_it_is_not_worse_beyond_chance(wrong, later, promoted, said):
-    decision = decide_choices(judged(wrong), {"the last": judged(4)}, later=later)
+    decision = promote_classifier(judged(wrong), {"the last": judged(4)}, later=later)
     assert decision.promoted == promoted
     assert said in decision.reason
     assert decision.difference.value == pytest.approx((4 - wrong) / 40)
 
 
-def test_the_first_classifier_takes_over_and_other_pictures_are_no_comparison():
-    assert decide_choices(judged(9), {}).promoted
+def test_the_first_classifier_takes_over_and_other_images_are_no_comparison():
+    assert promote_classifier(judged(9), {}).promoted
     with pytest.raises(DataError, match="Evaluate both on the test split"):
-        decide_choices(judged(1), {"the last": judged(1, count=39)})
+        promote_classifier(judged(1), {"the last": judged(1, count=39)})
 
 
 class Tight(torch.nn.Module):
-    """Has room for so many pictures at once, and only on the processor."""
+    """Has room for so many images at once, and only on the processor."""
 
     def __init__(self, room):
         super().__init__()
         self.room, self.batches = room, []
 
-    def forward(self, pictures):
-        self.batches.append((pictures.device.type, len(pictures)))
-        if len(pictures) > self.room or pictures.device.type != "cpu":
+    def forward(self, images):
+        self.batches.append((images.device.type, len(images)))
+        if len(images) > self.room or images.device.type != "cpu":
             raise torch.OutOfMemoryError("out of memory")
-        brightness = pictures.mean(dim=(1, 2, 3))
+        brightness = images.mean(dim=(1, 2, 3))
         return torch.stack([brightness, -brightness], dim=1)
 
 
 def tight(room, device):
     network = Tight(room)
-    known = PictureClassifier(
+    known = ImageClassifier(
         network, class_names=("day", "night"), choose="one", side=8, device=device
     )
     return network, known
@@ -309,5 +317,5 @@ def test_where_memory_is_too_small_the_classifier_looks_at_fewer_and_keeps_their
     known.predict(shades[:2])
     assert network.batches == [("meta", 2), ("meta", 1), ("cpu", 1), ("cpu", 1)]
     assert known.device == "cpu"
-    with pytest.raises(ModelError, match="too small for a picture"):
+    with pytest.raises(ModelError, match="too small for an image"):
         tight(0, "cpu")[1].predict(shades[:1])

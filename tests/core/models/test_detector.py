@@ -5,34 +5,34 @@ from PIL import Image
 
 from annotation_platform.errors import DataError, ModelError
 from annotation_platform.models.detection.detector import (
-    PICTURE_COLUMNS,
+    IMAGE_COLUMNS,
     NetworkDetector,
-    look_at_files,
+    detect_files,
 )
 from annotation_platform.models.protocols import Detections
 
 
 class Tight(torch.nn.Module):
-    """Finds one box in each picture, and has room for so many pictures at once, or no device."""
+    """Finds one box in each image, and has room for so many images at once, or no device."""
 
     def __init__(self, room, *, only_on=None):
         super().__init__()
         self.room, self.only_on = room, only_on
         self.batches = []
 
-    def forward(self, pictures):
-        device = pictures[0].device.type
-        self.batches.append((device, len(pictures)))
-        if len(pictures) > self.room or self.only_on not in {None, device}:
+    def forward(self, images):
+        device = images[0].device.type
+        self.batches.append((device, len(images)))
+        if len(images) > self.room or self.only_on not in {None, device}:
             raise torch.OutOfMemoryError("out of memory")
-        # The box is as wide as the picture is bright, so that pictures cannot be mixed up.
+        # The box is as wide as the image is bright, so that images cannot be mixed up.
         return [
             {
                 "boxes": torch.tensor([[0.0, 0.0, 100.0 * float(one.mean()) + 1, 5.0]]),
                 "scores": torch.tensor([0.9]),
                 "labels": torch.tensor([0]),
             }
-            for one in pictures
+            for one in images
         ]
 
 
@@ -68,11 +68,11 @@ def test_where_the_device_has_no_room_for_one_the_processor_is_used_from_then_on
 
 
 def test_the_processor_running_out_is_not_hidden(shades):
-    with pytest.raises(ModelError, match=r"too small for a picture \(out of memory\)\. Look at"):
+    with pytest.raises(ModelError, match=r"too small for an image \(out of memory\)\. Look at"):
         detector(Tight(0)).predict(shades[:1])
 
 
-def test_every_picture_has_a_row_and_the_time_is_shared_by_passes(tmp_path, color_detector):
+def test_every_image_has_a_row_and_the_time_is_shared_by_passes(tmp_path, color_detector):
     paths = {}
     for number in range(20):
         pixels = np.full((40, 60, 3), 100, dtype=np.uint8)
@@ -81,25 +81,25 @@ def test_every_picture_has_a_row_and_the_time_is_shared_by_passes(tmp_path, colo
         paths[f"picture-{number:02d}"] = tmp_path / f"{number}.png"
         Image.fromarray(pixels).save(paths[f"picture-{number:02d}"])
     shares = []
-    looked_at = look_at_files(color_detector(), paths, progress=shares.append)
-    assert list(looked_at.pictures.columns) == PICTURE_COLUMNS
-    assert looked_at.pictures["image_id"].tolist() == list(paths)
-    assert looked_at.pictures["proposals"].tolist() == [0, 1] * 10
+    looked_at = detect_files(color_detector(), paths, progress=shares.append)
+    assert list(looked_at.images.columns) == IMAGE_COLUMNS
+    assert looked_at.images["image_id"].tolist() == list(paths)
+    assert looked_at.images["proposals"].tolist() == [0, 1] * 10
     assert looked_at.boxes["image_id"].tolist() == list(paths)[1::2]
-    assert (looked_at.pictures["seconds"] > 0).all()
+    assert (looked_at.images["seconds"] > 0).all()
     assert shares == [0.8, 1.0]
 
 
-def test_a_damaged_picture_is_named_though_it_is_read_ahead(tmp_path, color_detector):
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+def test_a_damaged_image_is_named_though_it_is_read_ahead(tmp_path, color_detector):
+    (tmp_path / "bad.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"bad\.png"):
-        look_at_files(color_detector(), {"a": tmp_path / "bad.png"})
+        detect_files(color_detector(), {"a": tmp_path / "bad.png"})
 
 
 def test_values_that_are_no_numbers_are_left_out_and_counted(shades):
     class Broken(Tight):
-        def forward(self, pictures):
-            found = super().forward(pictures)
+        def forward(self, images):
+            found = super().forward(images)
             found[0]["scores"] = torch.tensor([float("nan")])
             found[1]["boxes"] = torch.tensor([[0.0, 0.0, float("inf"), 5.0]])
             return found

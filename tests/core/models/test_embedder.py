@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from annotation_platform.errors import ModelError
-from annotation_platform.images.embedding import PictureEmbedder
+from annotation_platform.images.embedding import ImageEmbedder
 from annotation_platform.models.cards import RESNET50_FCOS, SMALL_FCOS, ModelCard
 from annotation_platform.models.embedder import ModelEmbedder, embedder_for
 from annotation_platform.models.registry import ModelRegistry
@@ -31,18 +31,18 @@ def registered(folder, architecture=SMALL_FCOS, *, seed=0, promote=True):
     return registry, sha256
 
 
-def pictures(count, seed=0):
+def images(count, seed=0):
     rng = np.random.default_rng(seed)
     sizes = rng.integers(30, 90, (count, 2))
     return [rng.integers(0, 255, (*size, 3), dtype=np.uint8) for size in sizes]
 
 
 @pytest.mark.parametrize(("architecture", "length"), [(SMALL_FCOS, 256), (RESNET50_FCOS, 2048)])
-def test_a_vector_is_of_unit_length_and_of_its_picture_alone(tmp_path, architecture, length):
+def test_a_vector_is_of_unit_length_and_of_its_image_alone(tmp_path, architecture, length):
     registry, sha256 = registered(tmp_path, architecture)
     embedder = ModelEmbedder.from_registry(registry, sha256)
     assert embedder.name == f"{architecture}@{sha256}"
-    given = pictures(3)
+    given = images(3)
     vectors = embedder.embed(given)
     assert vectors.shape == (3, length)
     assert vectors.dtype == np.float32
@@ -51,24 +51,24 @@ def test_a_vector_is_of_unit_length_and_of_its_picture_alone(tmp_path, architect
     assert (embedder.embed(given[1:2])[0] == vectors[1]).all()
 
 
-def test_like_pictures_lie_closer_than_others(tmp_path):
+def test_like_images_lie_closer_than_others(tmp_path):
     registry, _ = registered(tmp_path)
     rng = np.random.default_rng(2)
     shapes = [Image.fromarray(rng.integers(0, 255, (4, 6, 3), dtype=np.uint8)) for _ in range(2)]
     large = [np.asarray(shape.resize((96, 64), Image.Resampling.BICUBIC)) for shape in shapes]
     again = [np.clip(one + rng.normal(0, 3, one.shape), 0, 255).astype(np.uint8) for one in large]
     vectors = embedder_for("model", registry).embed([*large, *again])
-    likeness = vectors[:2] @ vectors[2:].T
-    assert likeness[0, 0] > likeness[0, 1]
-    assert likeness[1, 1] > likeness[1, 0]
+    signature = vectors[:2] @ vectors[2:].T
+    assert signature[0, 0] > signature[0, 1]
+    assert signature[1, 1] > signature[1, 0]
 
 
 def test_policy_chooses_the_embedder_and_before_the_first_model_there_is_one_too(tmp_path):
     registry, sha256 = registered(tmp_path, promote=False)
-    assert isinstance(embedder_for("model", registry), PictureEmbedder)
+    assert isinstance(embedder_for("model", registry), ImageEmbedder)
     registry.promote(sha256, "the first")
     assert embedder_for("model", registry).name == f"{SMALL_FCOS}@{sha256}"
-    assert embedder_for("picture", registry).name == "dct-colour-1"
+    assert embedder_for("image", registry).name == "dct-colour-1"
 
 
 def test_damaged_weights_make_no_vector(tmp_path):

@@ -167,7 +167,7 @@ def test_the_figures_are_those_that_coco_publishes_and_pycocotools_gives(coco_fi
 
 
 def scene(seed, *, images=30, classes=4, ties=False):
-    """Return COCO records with crowds, empty pictures, sizes of all kinds and many detections."""
+    """Return COCO records with crowds, empty images, sizes of all kinds and many detections."""
     rng = np.random.default_rng(seed)
     annotations, results = [], []
 
@@ -198,8 +198,8 @@ def scene(seed, *, images=30, classes=4, ties=False):
                 }
             )
     names = [{"id": number, "name": f"class {number}"} for number in range(1, classes + 1)]
-    pictures = [{"id": number, "width": 640, "height": 640} for number in range(1, images + 1)]
-    return {"images": pictures, "categories": names, "annotations": annotations}, results
+    image_files = [{"id": number, "width": 640, "height": 640} for number in range(1, images + 1)]
+    return {"images": image_files, "categories": names, "annotations": annotations}, results
 
 
 @pytest.mark.parametrize("ties", [False, True])

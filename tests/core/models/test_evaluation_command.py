@@ -43,7 +43,7 @@ def run(tmp_path):
     return with_files
 
 
-def answered(done):
+def annotated(done):
     assert done.exit_code == 0, done.exception
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -53,7 +53,7 @@ def test_the_published_example_gives_its_figures_by_class_and_with_intervals():
         pytest.skip(f"COCO's published example is not at {COCOEVAL}; set ANNOTATION_TEST_DATA.")
     results = COCOEVAL / "results" / "instances_val2014_fakebbox100_results.json"
     files = ["--truth", COCOEVAL / "instances_val2014_100.json", "--predictions", results]
-    said = answered(CliRunner().invoke(APP, [*map(str, files), "--json"]))
+    said = annotated(CliRunner().invoke(APP, [*map(str, files), "--json"]))
     published = {"ap": 0.505, "ap50": 0.697, "ap75": 0.573, "ar100": 0.595, "ar_large": 0.564}
     assert {name: said[name] for name in published} == pytest.approx(published, abs=5e-4)
     low, high = said["intervals"]["ap"]
@@ -65,7 +65,7 @@ def test_the_published_example_gives_its_figures_by_class_and_with_intervals():
 
 def test_one_of_two_boxes_found_is_half_of_everything(run):
     # Precision 1 up to recall .5, which is 51 of 101 points; a box with the id 0 counts.
-    said = answered(run(TRUTH, FOUND, "--json"))
+    said = annotated(run(TRUTH, FOUND, "--json"))
     assert said["ap"] == said["per_class"]["cat"]["ap50"] == pytest.approx(51 / 101)
     assert said["ar100"] == pytest.approx(0.5)
     assert said["ap_large"] is None
@@ -76,11 +76,11 @@ def test_one_of_two_boxes_found_is_half_of_everything(run):
 
 
 def test_nothing_found_is_zero(run):
-    assert answered(run(TRUTH, [], "--json"))["ap"] == 0
+    assert annotated(run(TRUTH, [], "--json"))["ap"] == 0
 
 
 def test_no_truth_has_no_figure(run):
-    assert answered(run({**TRUTH, "annotations": []}, FOUND, "--json"))["ap"] is None
+    assert annotated(run({**TRUTH, "annotations": []}, FOUND, "--json"))["ap"] is None
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from annotation_platform.models.detection.detector import PREDICTION_COLUMNS
 from annotation_platform.models.evaluation.agreement import agreement_drop, model_agreement
 from annotation_platform.models.evaluation.findings import (
     image_weights,
-    images_to_ask_again,
+    images_to_relabel,
     missed_boxes,
     model_findings,
 )
@@ -108,14 +108,14 @@ def test_missed_boxes_weigh_their_images_by_share():
 def test_images_are_asked_about_again_by_what_is_wrong_with_them():
     truth = dataset(CAT, [B, "dog", 0, 0, 10, 10])
     found = findings(truth, [B, "cat", 100, 100, 120, 120, 0.9])
-    assert images_to_ask_again(found) == {
+    assert images_to_relabel(found) == {
         B: "the model disagrees: 1 miss, 1 background",
         A: "the model disagrees: 1 miss",
     }
-    assert list(images_to_ask_again(found, most=1)) == [B]
-    assert list(images_to_ask_again(found, kinds=["background"])) == [B]
+    assert list(images_to_relabel(found, most=1)) == [B]
+    assert list(images_to_relabel(found, kinds=["background"])) == [B]
     with pytest.raises(DataError, match="no kind of finding 'typo'"):
-        images_to_ask_again(found, kinds=["typo"])
+        images_to_relabel(found, kinds=["typo"])
 
 
 def people(*rows, blind=False):
@@ -123,7 +123,7 @@ def people(*rows, blind=False):
     table = [
         {
             "image_id": row[0],
-            "answer_id": f"answer of {row[0][0]}",
+            "annotation_id": f"answer of {row[0][0]}",
             "shape": "box" if len(row) > 1 else "none",
             "blind": blind,
             "purpose": "label",
@@ -131,11 +131,11 @@ def people(*rows, blind=False):
         }
         for row in rows
     ]
-    columns = [*LABEL_COLUMNS, "answer_id", "shape", "blind", "purpose"]
+    columns = [*LABEL_COLUMNS, "annotation_id", "shape", "blind", "purpose"]
     return pd.DataFrame(table, columns=columns).astype({"blind": bool})
 
 
-def test_agreement_counts_by_class_and_takes_blind_answers_apart():
+def test_agreement_counts_by_class_and_takes_blind_annotations_apart():
     proposals = predictions(
         [A, "cat", 0, 0, 10, 10, 0.9],
         [A, "dog", 50, 50, 60, 60, 0.9],
@@ -149,7 +149,7 @@ def test_agreement_counts_by_class_and_takes_blind_answers_apart():
         people(CAT, blind=True),
         ontology=ONTOLOGY,
         minimum_score=0.5,
-    ).set_index(["answers", "class_name"])
+    ).set_index(["annotations", "class_name"])
     # One pair; three proposals and two labels. Blind: A alone, two proposals and one label.
     assert found.loc[("consensus", ""), "f1"] == pytest.approx(2 * 1 / (3 + 2))
     assert found.loc[("consensus", "cat"), "f1"] == pytest.approx(2 * 1 / (2 + 2))
@@ -163,7 +163,7 @@ def history(*values, error=0.02):
         {
             "round_id": f"round-{number:04d}",
             "class_name": "",
-            "answers": "consensus",
+            "annotations": "consensus",
             "f1": value,
             "f1_low": value - 1.96 * error,
             "f1_high": value + 1.96 * error,
@@ -185,7 +185,7 @@ def history(*values, error=0.02):
     ],
 )
 def test_a_drop_is_one_beyond_its_interval(values, dropped):
-    columns = ["round_id", "class_name", "answers", "f1", "f1_low", "f1_high"]
+    columns = ["round_id", "class_name", "annotations", "f1", "f1_low", "f1_high"]
     found = agreement_drop(history(*values).reindex(columns=columns))
     assert found.dropped is dropped
     assert found.sentence.endswith(".")

@@ -1,4 +1,4 @@
-"""A round's model examined: on drawn pictures, with labels that were spoilt on purpose."""
+"""A round's model examined: on drawn images, with labels that were spoilt on purpose."""
 
 import hashlib
 import io
@@ -19,17 +19,17 @@ from annotation_platform.models.error_analysis import examine_round
 from annotation_platform.models.evaluation.findings import image_weights
 from annotation_platform.models.loop import evaluate_round
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.policy import Params
+from annotation_platform.policy import Policy
 from annotation_platform.reporting.previews import findings_preview
 from annotation_platform.schema.tables import ModelFindings
-from annotation_platform.selection.overrides import Pins
+from annotation_platform.selection.overrides import SelectionOverrides
 
 ROUND = "round-0001"
 TEST = 6
 
 
 class Examined:
-    """The drawn pictures as a training set: six of each split, a class of each split spoilt."""
+    """The drawn images as a training set: six of each split, a class of each split spoilt."""
 
     def __init__(self, drawn, trained, card, folder):
         paths = {example.image_id: example.path for example in drawn.examples}
@@ -49,10 +49,10 @@ class Examined:
         self.table = table
         self.images = pd.DataFrame({"image_id": names, "brightness": 120.0, "sharpness": 50.0})
         self.registry = ModelRegistry(folder / "models")
-        self.policy = Params(ontology=drawn.dataset.ontology)
+        self.policy = Policy(ontology=drawn.dataset.ontology)
         self.weights = self.registry.add(trained.state, card)
 
-    def picture_path(self, image_id, _extension):
+    def image_path(self, image_id, _extension):
         return self.paths[image_id]
 
     def evaluate(self, weights, version="1.0.0"):
@@ -62,7 +62,7 @@ class Examined:
             pd.DataFrame([row]),
             self.table,
             registry=self.registry,
-            picture_path=self.picture_path,
+            image_path=self.image_path,
             ontology=self.policy.ontology,
         )
 
@@ -73,7 +73,7 @@ class Examined:
             self.table,
             self.images,
             registry=self.registry,
-            picture_path=self.picture_path,
+            image_path=self.image_path,
             policy=self.policy,
         )
 
@@ -197,7 +197,7 @@ def test_images_with_findings_are_pinned_in_the_name_of_whoever_asked(
     app.command()(relabel)
     done = CliRunner().invoke(app, ["--round", ROUND, "--by", "ann", "--kind", "class"])
     assert done.exit_code == 0, done.exception
-    pins = Pins(lake.store).read()
+    pins = SelectionOverrides(lake.store).read()
     pin = pins[round_.spoilt[0]]
     assert (pin.wanted, pin.by) == (True, "ann")
     assert pin.reason.startswith("round-0001: the model disagrees: 2 class")

@@ -13,17 +13,17 @@ from torchvision.models import detection, get_model_weights
 from annotation_platform.errors import ModelError, SettingsError
 from annotation_platform.models.detection.custom import checked_bytes, open_detector
 from annotation_platform.models.detection.custom_networks import check_script
-from annotation_platform.models.known_classes import KnownClasses
-from annotation_platform.models.network_inputs import read_picture
+from annotation_platform.models.known_classes import ClassCoverage
+from annotation_platform.models.network_inputs import read_image
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.policy import MaskingPolicy, Params, PredictionPolicy
+from annotation_platform.policy import MaskingPolicy, Policy, PredictionPolicy
 from annotation_platform.schema.ontology import Ontology
 
 ONTOLOGY = Ontology.from_names(["vehicle", "person"])
-PICTURE = np.full((60, 120, 3), 128, dtype=np.uint8)
-# A picture of 120 x 60 fills a square of 64 from row 16 to 48, at 64 / 120 of its size.
+IMAGE = np.full((60, 120, 3), 128, dtype=np.uint8)
+# An image of 120 x 60 fills a square of 64 from row 16 to 48, at 64 / 120 of its size.
 IN_SQUARE = [[16.0, 24.0, 48.0, 40.0]]
-IN_PICTURE = [[30.0, 15.0, 90.0, 45.0]]
+IN_IMAGE = [[30.0, 15.0, 90.0, 45.0]]
 
 
 def policy(path, data, **settings):
@@ -35,8 +35,8 @@ def policy(path, data, **settings):
 
 
 def graph(outputs, shape=(1, 3, 64, 64)):
-    """An ONNX graph that gives these arrays, whatever the picture; the picture must be of use."""
-    given = helper.make_tensor_value_info("picture", TensorProto.FLOAT, list(shape))
+    """An ONNX graph that gives these arrays, whatever the image; the image must be of use."""
+    given = helper.make_tensor_value_info("image", TensorProto.FLOAT, list(shape))
     nodes, values, facts = [], [], []
     for name, array in outputs.items():
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)
@@ -58,19 +58,19 @@ def yolo(scores=((0.1, 0.9, 0.2),)):
 
 
 class Scripted(torch.nn.Module):
-    """Gives a box whose score is the mean of the picture: it must come in [0, 1]."""
+    """Gives a box whose score is the mean of the image: it must come in [0, 1]."""
 
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        score = picture.mean().reshape(1)
-        place = torch.tensor([32.0, 32.0, 32.0, 16.0], device=picture.device)
-        row = torch.cat([place, torch.zeros(1, device=picture.device), score])
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        score = image.mean().reshape(1)
+        place = torch.tensor([32.0, 32.0, 32.0, 16.0], device=image.device)
+        row = torch.cat([place, torch.zeros(1, device=image.device), score])
         return row.reshape(1, 6, 1)
 
 
 class Writes(torch.nn.Module):
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        torch.save(picture, "/tmp/somewhere-a-detector-has-no-business")
-        return picture
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        torch.save(image, "/tmp/somewhere-a-detector-has-no-business")
+        return image
 
 
 def script(module):
@@ -83,10 +83,10 @@ def test_an_onnx_file_with_yolo_outputs_proposes_in_the_ontologys_words(tmp_path
     data = graph({"output": yolo()}).SerializeToString()
     names = {"class_names": ("person", "car", "tree"), "classes": {"car": "vehicle"}}
     detector = open_detector(policy(tmp_path / "yolo.onnx", data, **names), ONTOLOGY)
-    found = detector.predict([PICTURE, PICTURE])
+    found = detector.predict([IMAGE, IMAGE])
     assert len(found) == 2
     assert found[0].class_names == ["vehicle"]
-    assert found[0].boxes == pytest.approx(np.array(IN_PICTURE))
+    assert found[0].boxes == pytest.approx(np.array(IN_IMAGE))
     assert found[0].scores == pytest.approx([0.9])
     assert detector.class_names == ("person", "vehicle")
     assert detector.digest == hashlib.sha256(data).hexdigest()
@@ -97,10 +97,10 @@ def test_a_class_that_people_must_not_see_needs_no_place_in_the_ontology(tmp_pat
     names = {"class_names": ("person", "visage", "tree"), "classes": {"visage": "face"}}
     prediction = policy(tmp_path / "yolo.onnx", data, **names)
     detector = open_detector(prediction, ONTOLOGY, masked=("face",))
-    assert detector.predict([PICTURE])[0].class_names == ["face"]
+    assert detector.predict([IMAGE])[0].class_names == ["face"]
     masking = MaskingPolicy(classes=("face",))
-    whole = Params(ontology=ONTOLOGY, prediction=prediction, masking=masking)
-    known = KnownClasses(ModelRegistry(tmp_path / "models"), whole)
+    whole = Policy(ontology=ONTOLOGY, prediction=prediction, masking=masking)
+    known = ClassCoverage(ModelRegistry(tmp_path / "models"), whole)
     assert known(detector.digest) == {"person", "face"}
     with pytest.raises(ModelError, match="no weights"):
         known("0" * 64)
@@ -115,9 +115,9 @@ def test_an_onnx_file_with_three_outputs_is_read_too(tmp_path):
     data = graph(outputs, shape=(3, 64, 64)).SerializeToString()
     names = {"class_names": ("background", "person", "vehicle")}
     detector = open_detector(policy(tmp_path / "three.onnx", data, **names), ONTOLOGY)
-    found = detector.predict([PICTURE])[0]
+    found = detector.predict([IMAGE])[0]
     assert (found.class_names, found.dropped) == (["vehicle"], 1)
-    assert found.boxes == pytest.approx(np.array(IN_PICTURE))
+    assert found.boxes == pytest.approx(np.array(IN_IMAGE))
 
 
 def test_a_graph_that_reads_other_files_is_refused(tmp_path):
@@ -233,14 +233,14 @@ def test_a_published_network_gives_what_torchvision_gives_by_our_names(tmp_path)
     torch.save(network.state_dict(), sink)
     categories = get_model_weights(name).DEFAULT.meta["categories"]
     # An untrained network is sure of nothing: take what it says most often for one of ours.
-    picture = np.random.default_rng(0).integers(0, 255, (90, 120, 3)).astype(np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (90, 120, 3)).astype(np.uint8)
     with torch.inference_mode():
-        tensor = torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+        tensor = torch.from_numpy(image).permute(2, 0, 1).float() / 255
         said = network([tensor])[0]
     label = int(said["labels"].mode().values)
     classes = {categories[label]: "vehicle"}
     made = policy(tmp_path / "ssd.pth", sink.getvalue(), architecture=name, classes=classes)
-    found = open_detector(made, ONTOLOGY).predict([picture], minimum_score=0.0)[0]
+    found = open_detector(made, ONTOLOGY).predict([image], minimum_score=0.0)[0]
     ours = said["labels"] == label
     assert len(found.scores) == int(ours.sum()) > 0
     assert set(found.class_names) == {"vehicle"}
@@ -253,7 +253,7 @@ def test_weights_of_our_own_are_renamed_to_the_ontology(tmp_path, trained, drawn
     ontology = Ontology.from_names(["crimson", "blue"])
     made = policy(tmp_path / "ours.pt", trained.state, classes={"red": "crimson"})
     detector = open_detector(made, ontology)
-    pixels = read_picture(drawn.examples[0].path)
+    pixels = read_image(drawn.examples[0].path)
     found = detector.predict([pixels])[0]
     assert set(found.class_names) == {"blue", "crimson"}
     assert detector.digest == hashlib.sha256(trained.state).hexdigest()

@@ -16,7 +16,7 @@ POLICY = TrainingPolicy(cpu_seconds=1.0, image_width=128, batch_size=4)
 
 
 def make_version(folder, drawn, splits):
-    """Write the drawn pictures as a version's folder; the first get ``splits`` in turn."""
+    """Write the drawn images as a version's folder; the first get ``splits`` in turn."""
     images = drawn.dataset.images.copy()
     images["split"] = splits
     images["file_name"] = "images/" + images["split"] + "/" + images["image_id"] + ".png"
@@ -69,7 +69,7 @@ def test_a_version_is_learned_from_and_tested_on(drawn, trained, tmp_path):
     evaluate_on_version(tmp_path / "v", tmp_path / "out/detector.pt", metrics)
     assert json.loads(metrics.read_text())["test_images"] == 4
 
-    # A model that knows the pictures does well on them, so the right truth is compared.
+    # A model that knows the images does well on them, so the right truth is compared.
     (tmp_path / "good.pt").write_bytes(trained.state)
     result = evaluate_on_version(tmp_path / "v", tmp_path / "good.pt", metrics)
     written = json.loads(metrics.read_text())
@@ -78,15 +78,15 @@ def test_a_version_is_learned_from_and_tested_on(drawn, trained, tmp_path):
     assert set(written) == {"map50", "map", "test_images", "per_class"}
 
 
-def test_a_version_without_test_pictures_cannot_judge(drawn, trained, tmp_path):
+def test_a_version_without_test_images_cannot_judge(drawn, trained, tmp_path):
     make_version(tmp_path / "v", drawn, ["train"] * 12)
     (tmp_path / "good.pt").write_bytes(trained.state)
-    with pytest.raises(NotReadyError, match="no test pictures yet"):
+    with pytest.raises(NotReadyError, match="no test images yet"):
         evaluate_on_version(tmp_path / "v", tmp_path / "good.pt", tmp_path / "metrics.json")
     assert not (tmp_path / "metrics.json").exists()
 
 
-def test_a_version_without_training_pictures_cannot_teach(drawn, tmp_path):
+def test_a_version_without_training_images_cannot_teach(drawn, tmp_path):
     make_version(tmp_path / "v", drawn, ["test"] * 12)
-    with pytest.raises(NotReadyError, match="no picture to learn from"):
+    with pytest.raises(NotReadyError, match="no image to learn from"):
         train_on_version(tmp_path / "v", POLICY, 0, tmp_path / "out")

@@ -9,7 +9,7 @@ from annotation_platform.models.kinds import starting_weights
 from annotation_platform.models.loop import evaluate_round, train_round
 from annotation_platform.models.network_inputs import Augmentation
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.policy import Params, TrainingPolicy
+from annotation_platform.policy import Policy, TrainingPolicy
 
 TRAINING = TrainingPolicy(cpu_seconds=0.5, image_width=64, batch_size=4)
 ONE, TWO, THREE = (f"training-set@v1.{minor}.0" for minor in range(3))
@@ -26,7 +26,7 @@ def rounds(drawn, registry):
 
 
 class Rounds:
-    """The drawn pictures as a training set, and the two steps of the loop on it."""
+    """The drawn images as a training set, and the two steps of the loop on it."""
 
     def __init__(self, drawn, registry):
         self.registry = registry
@@ -37,11 +37,11 @@ class Rounds:
         table["label_id"] = table["image_id"] + ":" + table.groupby("image_id").cumcount().map(str)
         self.table = table
         self.folder = drawn.examples[0].path.parent
-        self.policy = Params(ontology=drawn.dataset.ontology, training=TRAINING)
+        self.policy = Policy(ontology=drawn.dataset.ontology, training=TRAINING)
         self.told = []
         self.splits = {}
 
-    def picture_path(self, image_id, extension):
+    def image_path(self, image_id, extension):
         return self.folder / f"{image_id}.{extension}"
 
     def split(self, *, test):
@@ -59,7 +59,7 @@ class Rounds:
             self.split(test=test),
             dataset_tag=tag,
             registry=self.registry,
-            picture_path=self.picture_path,
+            image_path=self.image_path,
             policy=self.policy,
             report=self.told.append,
         )
@@ -70,7 +70,7 @@ class Rounds:
             trained,
             self.split(test=test),
             registry=self.registry,
-            picture_path=self.picture_path,
+            image_path=self.image_path,
             ontology=self.policy.ontology,
         )
 
@@ -169,8 +169,8 @@ def test_what_scores_mean_is_learned_from_the_val_split_alone(rounds, trained, c
     assert made.calibrations == {row["profile"]: row["calibration"]}
     known = registry.calibration([row["weights_sha256"]], row["profile"])
     assert known.digest == row["calibration"]
-    # The model that proposes now is calibrated on the same pictures.
-    assert registry.calibration([registry.promoted()], row["profile"]).pictures == 6
+    # The model that proposes now is calibrated on the same images.
+    assert registry.calibration([registry.promoted()], row["profile"]).images == 6
 
 
 def test_the_card_of_a_round_says_what_was_learned(rounds):

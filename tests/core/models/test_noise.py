@@ -14,7 +14,7 @@ from annotation_platform.cli.model import noise_curve as command
 from annotation_platform.errors import DataError, NotReadyError
 from annotation_platform.models.evaluation.label_noise import noise_curve, spoil_labels
 from annotation_platform.models.from_version import noise_curve_on_version
-from annotation_platform.policy import Params, TrainingPolicy
+from annotation_platform.policy import Policy, TrainingPolicy
 from annotation_platform.schema.geometry import BOX_COLUMNS, iou_matrix
 from tests.core.models.test_from_version import make_version
 
@@ -22,7 +22,7 @@ BOXES = 24
 
 
 def changes(before, after):
-    """Return the kind of error of each box, by its number; a class stands once in a picture."""
+    """Return the kind of error of each box, by its number; a class stands once in an image."""
     kinds = {}
     for number, row in before.reset_index(drop=True).iterrows():
         here = after[after["image_id"] == row["image_id"]]
@@ -55,14 +55,14 @@ def test_exactly_the_share_is_spoilt_and_more_of_the_same_at_a_larger_one(drawn)
     assert said[0.0] == {"swapped": 0, "moved": 0, "dropped": 0}
     assert said[0.125] == {"swapped": 1, "moved": 1, "dropped": 1}
     assert said[0.5] == {"swapped": 4, "moved": 4, "dropped": 4}
-    # Where both boxes of a picture are spoilt, one cannot tell from the outside what was what.
+    # Where both boxes of an image are spoilt, one cannot tell from the outside what was what.
     assert found[0.0] == {}
     assert set(found[0.125]) <= set(found[0.5])
     assert len(found[0.125]) == 3
     pd.testing.assert_frame_equal(before, drawn.dataset.labels)
 
 
-def test_a_box_as_large_as_its_picture_is_cut_and_a_share_is_one(drawn):
+def test_a_box_as_large_as_its_image_is_cut_and_a_share_is_one(drawn):
     whole = drawn.dataset.labels.assign(x1=0.0, y1=0.0, x2=120.0, y2=80.0)
     spoilt = spoil_labels(type(drawn.dataset)(drawn.dataset.images, whole, drawn.dataset.ontology),
                           1.0, seed=0)  # fmt: skip
@@ -106,10 +106,10 @@ def test_wrong_labels_cost_accuracy_and_the_version_stays_as_it_is(drawn, traine
     assert digests(version) == before
 
 
-def test_the_command_answers_with_a_table_a_chart_and_json(drawn, tmp_path):
+def test_the_command_annotations_with_a_table_a_chart_and_json(drawn, tmp_path):
     make_version(tmp_path / "v", drawn, ["train"] * 9 + ["test"] * 3)
     training = TrainingPolicy(image_width=64, batch_size=4, steps=1)
-    policy = Params(ontology=drawn.dataset.ontology, training=training)
+    policy = Policy(ontology=drawn.dataset.ontology, training=training)
     (tmp_path / "params.yaml").write_text(policy.to_yaml())
     app = typer.Typer()
     app.command()(command)
@@ -136,5 +136,5 @@ def test_without_a_test_split_there_is_no_curve(drawn):
     empty = type(drawn.dataset)(
         drawn.dataset.images.iloc[:0], drawn.dataset.labels.iloc[:0], drawn.dataset.ontology
     )
-    with pytest.raises(NotReadyError, match="no test pictures yet"):
+    with pytest.raises(NotReadyError, match="no test images yet"):
         noise_curve(drawn.dataset, empty, {}, policy=TrainingPolicy(), seed=0)

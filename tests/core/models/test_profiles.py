@@ -10,7 +10,7 @@ OBJECTS = {"red": [[30, 20, 60, 50], [190, 90, 215, 130]], "blue": [[95, 100, 12
 
 
 @pytest.fixture
-def picture():
+def image():
     pixels = np.full((200, 300, 3), 100, dtype=np.uint8)
     for name, color in (("red", RED), ("blue", BLUE)):
         for x1, y1, x2, y2 in OBJECTS[name]:
@@ -18,9 +18,9 @@ def picture():
     return pixels
 
 
-def looked(members, pictures, **settings):
+def looked(members, images, **settings):
     detector = ProfiledDetector(members, name="labelling", policy=ProfilePolicy(**settings))
-    return detector.predict(pictures)
+    return detector.predict(images)
 
 
 def found(detections):
@@ -46,46 +46,46 @@ EVERYTHING = sorted([name, *box] for name, boxes in OBJECTS.items() for box in b
     ],
 )
 def test_every_way_of_looking_finds_each_object_once_where_it_is(
-    picture, color_detector, settings, passes
+    image, color_detector, settings, passes
 ):
     member = color_detector()
-    seen = looked([member], [picture], **settings)[0]
+    seen = looked([member], [image], **settings)[0]
     assert found(seen) == EVERYTHING
     assert seen.scores == pytest.approx(np.ones(3))
     assert seen.passes == passes == len(member.sizes)
 
 
-def test_pictures_of_different_sizes_are_looked_at_together(picture, color_detector):
-    small = picture[:60, :70]
+def test_images_of_different_sizes_are_looked_at_together(image, color_detector):
+    small = image[:60, :70]
     empty = np.zeros((10, 10, 3), dtype=np.uint8)
-    seen = looked([color_detector()], [empty, picture, small], tile_side=100, flips=True)
+    seen = looked([color_detector()], [empty, image, small], tile_side=100, flips=True)
     assert [found(one) for one in seen] == [[], EVERYTHING, [["red", 30, 20, 60, 50]]]
     assert [one.passes for one in seen] == [2, 26, 2]
     assert looked([color_detector()], [], flips=True) == []
 
 
-def test_members_that_differ_are_averaged_and_the_newest_names_it(picture, color_detector):
+def test_members_that_differ_are_averaged_and_the_newest_names_it(image, color_detector):
     new, old = color_detector("1" * 64, score=0.9), color_detector("2" * 64, score=0.5)
     policy = ProfilePolicy(ensemble=2)
     detector = ProfiledDetector([new, old, color_detector()], name="labelling", policy=policy)
-    assert detector.predict([picture])[0].scores == pytest.approx([0.7] * 3)
+    assert detector.predict([image])[0].scores == pytest.approx([0.7] * 3)
     assert (detector.digest, detector.weights) == ("1" * 64, ("1" * 64, "2" * 64))
 
 
-def test_a_member_that_no_pass_is_left_for_is_not_said_to_have_looked(picture, color_detector):
+def test_a_member_that_no_pass_is_left_for_is_not_said_to_have_looked(image, color_detector):
     members = [color_detector("1" * 64), color_detector("2" * 64)]
     policy = ProfilePolicy(ensemble=2, flips=True, most_passes=2)
     detector = ProfiledDetector(members, name="labelling", policy=policy)
-    assert detector.predict([picture])[0].passes == 2
+    assert detector.predict([image])[0].passes == 2
     assert detector.weights == ("1" * 64,)
     assert [len(one.sizes) for one in members] == [2, 0]
 
 
-def test_what_scores_too_little_in_the_end_is_left_out(picture, color_detector):
+def test_what_scores_too_little_in_the_end_is_left_out(image, color_detector):
     members = [color_detector(score=0.9), color_detector(score=0.1)]
     detector = ProfiledDetector(members, name="l", policy=ProfilePolicy(ensemble=2))
-    assert found(detector.predict([picture], minimum_score=0.4)[0]) == EVERYTHING
-    assert detector.predict([picture], minimum_score=0.6)[0].boxes.tolist() == as_boxes([]).tolist()
+    assert found(detector.predict([image], minimum_score=0.4)[0]) == EVERYTHING
+    assert detector.predict([image], minimum_score=0.6)[0].boxes.tolist() == as_boxes([]).tolist()
 
 
 def test_the_name_of_a_profile_tells_its_settings():

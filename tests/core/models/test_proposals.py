@@ -8,12 +8,12 @@ from annotation_platform.errors import ModelError
 from annotation_platform.models.detection.calibration import ClassCurve, Curve, identity_calibration
 from annotation_platform.models.predictions import (
     calibrate_new,
-    known_meaning,
     propose,
     proposing_detector,
+    stored_calibration,
 )
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.policy import Params, PredictionPolicy, ProfilePolicy
+from annotation_platform.policy import Policy, PredictionPolicy, ProfilePolicy
 
 ONCE = PredictionPolicy(labelling=ProfilePolicy())
 
@@ -27,12 +27,12 @@ def registry(tmp_path, card, trained):
 
 @pytest.fixture
 def policy(drawn):
-    return Params(ontology=drawn.dataset.ontology, prediction=ONCE)
+    return Policy(ontology=drawn.dataset.ontology, prediction=ONCE)
 
 
 @pytest.fixture
 def proposing(registry, policy, trained, drawn, tmp_path):
-    """Proposes for the drawn pictures and for one with nothing in it, by names as in the lake."""
+    """Proposes for the drawn images and for one with nothing in it, by names as in the lake."""
     ids = {f"{number:064x}": one.path for number, one in enumerate(drawn.examples)}
     pool = pd.DataFrame({"image_id": list(ids), "extension": "png"})
 
@@ -52,29 +52,29 @@ def promote(registry, trained):
 def test_before_the_first_model_nothing_is_proposed(proposing):
     proposed = proposing()
     assert proposed.predictions.empty
-    assert proposed.pictures.empty
+    assert proposed.images.empty
     assert proposed.model.startswith("none yet")
 
 
-def test_every_proposal_says_what_made_it_and_every_picture_what_it_took(
+def test_every_proposal_says_what_made_it_and_every_image_what_it_took(
     proposing, registry, trained
 ):
     weights = promote(registry, trained)
     proposed = proposing()
-    boxes, pictures = proposed.predictions, proposed.pictures
+    boxes, images = proposed.predictions, proposed.images
     assert set(boxes["weights_sha256"]) == {weights}
     assert set(boxes["profile"]) == {"labelling@" + boxes["profile"].iloc[0][-8:]}
     assert boxes["score"].tolist() == boxes["raw_score"].tolist()
     assert set(boxes["calibration"]) == {""}
     assert "no calibration is known" in proposed.scores
     counts = boxes["image_id"].value_counts()
-    assert pictures["proposals"].tolist() == [int(counts.get(i, 0)) for i in pictures["image_id"]]
-    assert (len(pictures), set(pictures["passes"]), set(pictures["weights"])) == (
+    assert images["proposals"].tolist() == [int(counts.get(i, 0)) for i in images["image_id"]]
+    assert (len(images), set(images["passes"]), set(images["weights"])) == (
         12,
         {1},
         {weights},
     )
-    assert (pictures["seconds"] > 0).all()
+    assert (images["seconds"] > 0).all()
 
 
 def test_scores_become_probabilities_and_their_own_stays(proposing, registry, policy, trained):
@@ -88,11 +88,11 @@ def test_scores_become_probabilities_and_their_own_stays(proposing, registry, po
     boxes = proposed.predictions
     assert set(boxes["calibration"]) == {digest}
     assert boxes["score"].to_numpy() == pytest.approx(curve.at(boxes["raw_score"].to_numpy()))
-    assert proposed.scores.startswith("probabilities, from 0 pictures")
+    assert proposed.scores.startswith("probabilities, from 0 images")
     # A profile of other settings is another instrument.
     other = proposing(prediction=PredictionPolicy(labelling=ProfilePolicy(flips=True)))
     assert set(other.predictions["calibration"]) == {""}
-    assert set(other.pictures["passes"]) == {2}
+    assert set(other.images["passes"]) == {2}
 
 
 def test_classes_that_the_ontology_lost_are_not_proposed(proposing, registry, policy, trained):
@@ -100,18 +100,18 @@ def test_classes_that_the_ontology_lost_are_not_proposed(proposing, registry, po
     red = policy.ontology.model_copy(update={"classes": policy.ontology.classes[1:]})
     proposed = proposing(ontology=red)
     assert set(proposed.predictions["class_name"]) == {"red"}
-    assert proposed.pictures["proposals"].sum() == len(proposed.predictions)
+    assert proposed.images["proposals"].sum() == len(proposed.predictions)
 
 
 def test_new_weights_are_calibrated_as_they_would_propose(registry, policy, trained, drawn):
     paths = {one.image_id: one.path for one in drawn.examples}
     meaning = calibrate_new(registry, trained.state, drawn.dataset, paths, policy=policy)
-    assert meaning.calibration.pictures == 12
+    assert meaning.calibration.images == 12
     assert meaning.calibration.error_before is not None
     promote(registry, trained)
-    known = known_meaning(registry, proposing_detector(registry, policy))
+    known = stored_calibration(registry, proposing_detector(registry, policy))
     assert known == meaning
-    # Two pictures later teach nothing, and what was known is kept.
+    # Two images later teach nothing, and what was known is kept.
     few = drawn.dataset.images["image_id"].iloc[:2].tolist()
     part = type(drawn.dataset)(
         drawn.dataset.images[drawn.dataset.images["image_id"].isin(few)],
@@ -120,7 +120,7 @@ def test_new_weights_are_calibrated_as_they_would_propose(registry, policy, trai
     )
     some = {image_id: paths[image_id] for image_id in few}
     calibrate_new(registry, trained.state, part, some, policy=policy)
-    assert known_meaning(registry, proposing_detector(registry, policy)) == meaning
+    assert stored_calibration(registry, proposing_detector(registry, policy)) == meaning
 
 
 def test_what_proposed_once_can_be_asked_again_while_the_registry_has_it(

@@ -34,7 +34,7 @@ def test_adding_again_mends_the_file_and_keeps_the_first_card(registry, card):
 
 def test_what_scores_mean_is_kept_by_weights_and_profile(registry):
     first = identity_calibration()
-    second = first.model_copy(update={"pictures": 7})
+    second = first.model_copy(update={"images": 7})
     weights = ["a" * 64, "b" * 64]
     assert registry.calibration(weights, "labelling@1") is None
     digest = registry.calibrate(weights, "labelling@1", first)

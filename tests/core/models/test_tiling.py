@@ -29,7 +29,7 @@ def oracle(window, boxes, names, *, least_visible):
 
 @settings(deadline=None)
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(64, 1200), st.floats(0, 0.8))
-def test_windows_cover_the_picture_and_overlap_as_asked(width, height, side, overlap):
+def test_windows_cover_the_image_and_overlap_as_asked(width, height, side, overlap):
     windows = tile_windows(width, height, side=side, overlap=overlap)
     for low, high, length in ((0, 2, width), (1, 3, height)):
         starts, ends = np.unique(windows[:, low]), np.unique(windows[:, high])
@@ -41,7 +41,7 @@ def test_windows_cover_the_picture_and_overlap_as_asked(width, height, side, ove
 
 
 @pytest.mark.parametrize(("width", "height", "side"), [(500, 400, 0), (500, 400, 500), (1, 1, 64)])
-def test_a_picture_that_is_small_enough_is_one_window(width, height, side):
+def test_a_image_that_is_small_enough_is_one_window(width, height, side):
     assert tile_windows(width, height, side=side, overlap=0.2).tolist() == [[0, 0, width, height]]
 
 

@@ -37,7 +37,7 @@ def detector(trained):
 
 def test_it_learns_what_it_is_shown(detector, drawn, trained):
     found = predict_files(detector, {one.image_id: one.path for one in drawn.examples})
-    # Twelve pictures by heart: near one. Chance is near zero.
+    # Twelve images by heart: near one. Chance is near zero.
     assert evaluate(drawn.dataset, found).map50 > 0.6
     assert list(found.columns) == PREDICTION_COLUMNS
     assert trained.images == 12
@@ -47,23 +47,23 @@ def test_it_learns_what_it_is_shown(detector, drawn, trained):
     assert 0 < trained.final_loss < 2
 
 
-def test_boxes_are_in_pixels_of_the_picture_that_was_given(detector, drawn):
+def test_boxes_are_in_pixels_of_the_image_that_was_given(detector, drawn):
     example = drawn.examples[0]
     pixels = decode(example.path.read_bytes())
     tall = np.asarray(Image.fromarray(pixels).resize((360, 240)))
-    for picture, factor in ((pixels, 1), (tall, 3)):
-        found = detector.predict([picture], minimum_score=0.2)[0]
+    for image, factor in ((pixels, 1), (tall, 3)):
+        found = detector.predict([image], minimum_score=0.2)[0]
         overlap = iou_matrix(example.boxes * factor, found.boxes)
         best = overlap.argmax(axis=1)
         assert overlap.max(axis=1) == pytest.approx(1.0, abs=0.4)
         assert [found.class_names[index] for index in best] == list(example.class_names)
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         assert (found.boxes >= 0).all()
         assert (found.boxes <= [width, height, width, height]).all()
         assert (np.diff(found.scores) <= 0).all()
 
 
-def test_pictures_of_any_size_are_looked_at_in_order(detector):
+def test_images_of_any_size_are_looked_at_in_order(detector):
     sizes = [(80, 120), (300, 40), (1, 1), (33, 200), (1, 500)]
     found = detector.predict([np.zeros((*size, 3), dtype=np.uint8) for size in sizes])
     assert [len(one.class_names) for one in found] == [len(one.boxes) for one in found]
@@ -79,7 +79,7 @@ def test_nothing_found_is_a_result(detector, drawn):
 
 
 class Tight:
-    """Lets no FCOS that learns see more than so many pictures at a time, from a step on."""
+    """Lets no FCOS that learns see more than so many images at a time, from a step on."""
 
     def __init__(self, room, *, after=0):
         self.room, self.after = room, after
@@ -112,7 +112,7 @@ def test_where_memory_is_too_small_learning_goes_on_in_halves(drawn):
     with Tight(2, after=1) as tight:
         halved = learn()
     assert tight.sizes == [4, 4, 2, 2, 2, 2]
-    assert (whole.pictures_at_a_time, halved.pictures_at_a_time) == (4, 2)
+    assert (whole.images_at_a_time, halved.images_at_a_time) == (4, 2)
     assert (halved.steps, halved.epochs, halved.device) == (whole.steps, whole.epochs, "cpu")
     # The same steps: only the norms' statistics are of halves.
     assert halved.final_loss == pytest.approx(whole.final_loss, rel=0.2)
@@ -131,7 +131,7 @@ def test_what_has_no_room_alone_goes_to_the_processor():
 
     assert room.fit(3, attempt) == 1
     assert tried == [(3, "cuda"), (2, "cuda"), (1, "cuda"), (1, "cpu")]
-    assert (room.device, room.pictures) == ("cpu", 1)
+    assert (room.device, room.images) == ("cpu", 1)
 
 
 def test_the_same_seed_and_steps_give_the_same_weights(drawn):
@@ -157,12 +157,12 @@ def test_the_policy_can_ask_for_steps_instead_of_time(drawn):
     assert again.final_loss == first.final_loss
 
 
-def test_pictures_are_seen_as_often_as_their_weights_say(drawn):
+def test_images_are_seen_as_often_as_their_weights_say(drawn):
     heavy, never = drawn.examples[0].image_id, drawn.examples[1].image_id
     order = _order(drawn.examples, {heavy: 6.5, never: 0.0}, np.random.default_rng(0))
     passes = [order() for _ in range(200)]
     counts = np.bincount(np.concatenate(passes), minlength=12) / 200
-    # Weights add up to 6.5 + 0 + 10: twelve pictures a pass are 12 / 16.5 for each 1 of weight.
+    # Weights add up to 6.5 + 0 + 10: twelve images a pass are 12 / 16.5 for each 1 of weight.
     assert counts[1] == 0
     assert counts[0] == pytest.approx(6.5 * 12 / 16.5, abs=0.1)
     assert counts[2:] == pytest.approx(np.full(10, 12 / 16.5), abs=0.12)
@@ -187,7 +187,7 @@ def test_weights_of_one_for_all_change_nothing(drawn):
     assert learn({one.image_id: 1.0 for one in drawn.examples}) == learn(None)
 
 
-def test_a_large_picture_is_learned_from_in_tiles_whose_boxes_lie_on_its_objects(tmp_path):
+def test_a_large_image_is_learned_from_in_tiles_whose_boxes_lie_on_its_objects(tmp_path):
     pixels = np.zeros((100, 260, 3), dtype=np.uint8)
     boxes = np.array([[20.0, 30, 50, 60], [90, 10, 120, 40], [245, 90, 260, 100]])
     for x1, y1, x2, y2 in boxes.astype(int):
@@ -234,17 +234,17 @@ def test_training_goes_on_from_a_model(drawn, trained, tmp_path):
         )
 
 
-def test_pictures_without_boxes_and_boxes_without_area_do_no_harm(drawn):
-    picture = drawn.examples[0]
-    nothing = Example("empty", picture.path, np.zeros((0, 4)), [])
-    flat = Example("flat", picture.path, np.array([[5.0, 5, 5, 20]]), ["red"])
+def test_images_without_boxes_and_boxes_without_area_do_no_harm(drawn):
+    image = drawn.examples[0]
+    nothing = Example("empty", image.path, np.zeros((0, 4)), [])
+    flat = Example("flat", image.path, np.array([[5.0, 5, 5, 20]]), ["red"])
     result = train_detector(
-        [picture, nothing, flat], class_names=CLASSES, policy=SHORT, seed=0, maximum_steps=2
+        [image, nothing, flat], class_names=CLASSES, policy=SHORT, seed=0, maximum_steps=2
     )
     assert (result.images, result.skipped_steps) == (3, 0)
-    with pytest.raises(NotReadyError, match="none of the 2 pictures has a box"):
+    with pytest.raises(NotReadyError, match="none of the 2 images has a box"):
         train_detector([nothing, flat], class_names=CLASSES, policy=SHORT, seed=0)
-    with pytest.raises(NotReadyError, match="no picture to learn from"):
+    with pytest.raises(NotReadyError, match="no image to learn from"):
         train_detector([], class_names=CLASSES, policy=SHORT, seed=0)
 
 
@@ -260,7 +260,7 @@ def test_wrong_examples_are_named(drawn, tmp_path):
         learn(path, [[0, 0, 9, 9]], [])
     with pytest.raises(DataError, match="the-image: 1 boxes, 1 classes; every box needs four num"):
         learn(path, [[0, 0, float("nan"), 9]], ["red"])
-    with pytest.raises(DataError, match=r"gone\.png: the picture cannot be read"):
+    with pytest.raises(DataError, match=r"gone\.png: the image cannot be read"):
         learn(tmp_path / "gone.png", [[0, 0, 9, 9]], ["red"])
     (tmp_path / "half.png").write_bytes(path.read_bytes()[:300])
     with pytest.raises(DataError, match=r"half\.png: damaged image"):

@@ -24,7 +24,7 @@ def decoded(output, place=SQUARE, minimum=0.25):
 
 
 @st.composite
-def pictures(draw):
+def images(draw):
     """Width, height and a box inside, often at the border, of any proportions."""
     width, height = draw(st.integers(1, 3000)), draw(st.integers(1, 3000))
     x = sorted(draw(st.tuples(st.integers(0, width), st.integers(0, width))))
@@ -33,9 +33,9 @@ def pictures(draw):
 
 
 @settings(deadline=None)
-@given(pictures(), st.sampled_from([32, 320, 640]), st.booleans())
-def test_a_box_comes_back_where_it_was_in_any_picture_and_layout(picture, side, transposed):
-    width, height, box = picture
+@given(images(), st.sampled_from([32, 320, 640]), st.booleans())
+def test_a_box_comes_back_where_it_was_in_any_image_and_layout(image, side, transposed):
+    width, height, box = image
     box = [min(box[0], width - 1), min(box[1], height - 1), min(box[2], width), min(box[3], height)]
     place = placed(width, height, side)
     inside = place.to_square(as_boxes([box]))
@@ -52,7 +52,7 @@ def test_a_box_comes_back_where_it_was_in_any_picture_and_layout(picture, side, 
 
 
 def placed(width, height, side):
-    """How a picture of this size lies in a square, without drawing it."""
+    """How an image of this size lies in a square, without drawing it."""
     ratio = side / max(height, width)
     w, h = max(1, round(width * ratio)), max(1, round(height * ratio))
     shift = np.array([(side - w) // 2, (side - h) // 2])
@@ -60,7 +60,7 @@ def placed(width, height, side):
 
 
 @pytest.mark.parametrize("size", [(40, 100), (100, 40), (64, 64), (7, 13), (1, 200), (333, 200)])
-def test_a_picture_is_drawn_where_its_boxes_are_said_to_be(size):
+def test_a_image_is_drawn_where_its_boxes_are_said_to_be(size):
     width, height = size
     pixels = np.zeros((height, width, 3), dtype=np.uint8)
     pixels[height // 4 : height // 2 + 1, width // 4 : width // 2 + 1] = 255
@@ -78,7 +78,7 @@ def test_a_picture_is_drawn_where_its_boxes_are_said_to_be(size):
     assert place.to_square(box)[0] == pytest.approx(drawn, abs=soft)
 
 
-def test_boxes_beyond_the_picture_are_cut_and_those_outside_are_none():
+def test_boxes_beyond_the_image_are_cut_and_those_outside_are_none():
     found = decoded(rows([[-20, 30, 40, 130], [110, 10, 150, 40]], [[0.9, 0], [0.9, 0]]).T)
     assert found.boxes.tolist() == [[0, 30, 40, 100]]
 

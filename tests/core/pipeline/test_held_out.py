@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from annotation_platform.ingestion.lake import open_lake
-from annotation_platform.pipeline.held_out import reference_pictures
+from annotation_platform.pipeline.held_out import reference_images
 from annotation_platform.schema.tables import SelectedImages, TrainingSet
 
 IDS = sorted(hashlib.sha256(str(number).encode()).hexdigest() for number in range(100))
@@ -26,7 +26,7 @@ def label(image_id, split):
         **dict.fromkeys(["geometry", "other_metadata"], ""),
         "origin": "people",
         "support": 1,
-        "answers": 1,
+        "annotations": 1,
         "captured_at": datetime.now(UTC),
     }
 
@@ -56,7 +56,7 @@ def test_a_round_is_compared_with_what_was_drawn_by_lot_if_that_is_enough(
     chosen = [selected(one, rank, audit=one in drawn) for rank, one in enumerate(IDS)]
     lake.tables.write(SelectedImages, "round-0001", SelectedImages.from_rows(chosen))
     images = pd.DataFrame({"image_id": IDS[::-1]})
-    found = reference_pictures("round-0002", images, lake)
+    found = reference_images("round-0002", images, lake)
     assert list(found["image_id"]) == expected
     # What is chosen in the round itself or later is not known yet.
-    assert reference_pictures("round-0001", images, lake).empty
+    assert reference_images("round-0001", images, lake).empty

@@ -120,7 +120,7 @@ def test_choices_and_points_change_too():
 def test_votes_are_told_apart_from_labels():
     box = Label.box("ship", 2, 2, 22, 22)
     before, now = table({0: ([box], "train")}), table({0: ([box], "train")})
-    found = find_changes(before, now.assign(support=3, answers=3))
+    found = find_changes(before, now.assign(support=3, annotations=3))
     assert found[["kind", "what"]].to_numpy().tolist() == [["label_changed", "votes"]]
 
 

@@ -8,13 +8,13 @@ from annotation_platform.schema.shapes import Label
 from tests.core.consensus.test_consensus import ONTOLOGY, told
 
 
-def asked(answers):
-    rows = told(answers)
-    rows = rows.assign(answer_id=rows["annotator"])
+def asked(annotations):
+    rows = told(annotations)
+    rows = rows.assign(annotation_id=rows["annotator"])
     images = pd.DataFrame({"image_id": rows["image_id"].unique(), "width": 400, "height": 300})
     known = resolve_consensus(rows, ontology=ONTOLOGY, images=images)
     return Asked(
-        image_id=str(rows["image_id"].iloc[0]), answers=rows, reviewed=rows[:0], images=images,
+        image_id=str(rows["image_id"].iloc[0]), annotations=rows, reviewed=rows[:0], images=images,
         common=known.common, iou_threshold=0.5, ontology=ONTOLOGY, guideline="",
         successors=ONTOLOGY.successors,
     )  # fmt: skip
@@ -33,7 +33,7 @@ def test_a_neighbour_of_the_same_class_does_not_stand_in_for_a_label():
     assert chosen[0] in {"p1", "p2"}
 
 
-def test_with_many_answers_a_small_set_is_found_and_said_not_to_be_the_smallest():
+def test_with_many_annotations_a_small_set_is_found_and_said_not_to_be_the_smallest():
     box = Label.box("cat", 100, 100, 200, 200)
     many = asked({f"p{number}": [box] if number < 8 else [] for number in range(10)})
     (label,) = many.labels()

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from annotation_platform.reporting.reconciliation import missing_outcomes
-from annotation_platform.schema.rounds import LandedObject
+from annotation_platform.schema.rounds import Arrival
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,6 @@ from annotation_platform.schema.rounds import LandedObject
     ],
 )
 def test_an_arrival_without_exactly_one_outcome_is_named(cleaned, expected):
-    arrivals = [LandedObject(name, "stamp", 7) for name in ("a.jpg", "b.jpg")]
+    arrivals = [Arrival(name, "stamp", 7) for name in ("a.jpg", "b.jpg")]
     rows = pd.DataFrame({"source_key": cleaned, "stamp": "stamp"})
     assert missing_outcomes(arrivals, rows) == expected

@@ -158,7 +158,7 @@ def test_formats_that_hold_every_shape_return_it_exactly(tmp_path, name):
     known = FORMATS[name]
     assert "circle" in known.holds
     written = write_dataset(dataset(circle(20, 20, 10)), tmp_path / "out", write_as=known,
-                            pictures={})  # fmt: skip
+                            images={})  # fmt: skip
     assert written.losses == ()
     back = known.read(written.folder, None).dataset
     assert labels_of(back.labels) == [circle(20, 20, 10)]
@@ -167,7 +167,7 @@ def test_formats_that_hold_every_shape_return_it_exactly(tmp_path, name):
 
 def test_a_geometry_that_is_none_of_its_own_is_refused(tmp_path):
     write_dataset(dataset(circle(20, 20, 10)), tmp_path / "out", write_as=FORMATS["jsonl"],
-                  pictures={})  # fmt: skip
+                  images={})  # fmt: skip
     file = tmp_path / "out" / "labels.jsonl"
     file.write_text(file.read_text().replace("[20.0, 20.0, 10.0]", "[20.0, 20.0]"))
     with pytest.raises(FormatError, match="a 'circle' has the geometry"):
@@ -199,16 +199,16 @@ def test_formats_that_do_not_hold_it_count_it_as_a_loss_and_write_the_rest(
     assert "circle" not in known.holds
     source = tmp_path / "in"
     both = dataset(circle(20, 20, 10), Label.box("ball", 50, 30, 60, 50))
-    write_dataset(both, source, write_as=FORMATS["jsonl"], pictures={})
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    Image.new("RGB", SIZE).save(pictures / "one.jpg")
+    write_dataset(both, source, write_as=FORMATS["jsonl"], images={})
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("RGB", SIZE).save(images / "one.jpg")
     written = convert(source, tmp_path / "out", read_as=FORMATS["jsonl"], write_as=known,
-                      pictures=pictures)  # fmt: skip
+                      images=images)  # fmt: skip
     left_out = name == "label-studio"
     expected = "1 circle is left out" if left_out else "1 circle becomes its enclosing box"
     assert BECOMES.get(name, expected) in written.losses
-    back = known.read(tmp_path / "out", pictures).dataset
+    back = known.read(tmp_path / "out", images).dataset
     edges = back.labels.sort_values("x1")[["x1", "y1", "x2", "y2"]].to_numpy()
     centres = (edges[:, :2] + edges[:, 2:]) / 2
     expected_centres = [[55, 40]] if left_out else [[20, 20], [55, 40]]

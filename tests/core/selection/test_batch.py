@@ -20,7 +20,7 @@ def image(number):
 
 
 class World:
-    """A pool with groups of look-alikes, vectors, proposals and labels so far."""
+    """A pool with groups of near-duplicates, vectors, proposals and labels so far."""
 
     def __init__(self, groups=20, members=1, *, seed=0, width=16):
         rng = np.random.default_rng(seed)
@@ -120,7 +120,7 @@ def test_the_order_of_the_rows_does_not_matter(strategy, budget, seed):
 
 def test_the_audit_is_a_simple_random_sample_of_the_whole_pool():
     # Groups, proposals and outliers must not matter: every image is drawn equally often, and
-    # every pair too, look-alikes included.
+    # every pair too, near-duplicates included.
     world = World(10, 2)
     drawn, together = Counter(), 0
     for seed in range(400):
@@ -197,7 +197,7 @@ def test_images_without_a_vector_are_told_and_not_lost():
     found = world.select(budget=1, strategy="uncertainty")
     assert found.images["image_id"].tolist() == [world.ids[4]]
     assert found.images["score"].tolist() == [1.0]
-    assert found.unscored_proposals == 1
+    assert found.unscored_predictions == 1
 
 
 @pytest.mark.parametrize(

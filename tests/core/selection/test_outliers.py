@@ -30,6 +30,6 @@ def test_of_what_is_all_alike_the_one_that_differs_is_an_outlier():
     assert np.flatnonzero(scores >= FLAGGED).tolist() == [17]
 
 
-def test_too_few_pictures_have_no_outlier():
+def test_too_few_images_have_no_outlier():
     vectors = np.eye(19, dtype=np.float32)
     assert (outlier_scores(vectors, np.random.default_rng(0)) == 0).all()

@@ -7,7 +7,7 @@ import pytest
 from annotation_platform.errors import DataError
 from annotation_platform.policy import SelectionPolicy
 from annotation_platform.selection.batch import select_batch
-from annotation_platform.selection.overrides import Pins
+from annotation_platform.selection.overrides import SelectionOverrides
 from annotation_platform.storage.objects import LocalObjectStore
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -16,7 +16,7 @@ IMAGES = [f"{letter * 64}" for letter in "abcdef"]
 
 @pytest.fixture
 def pins(tmp_path):
-    return Pins(LocalObjectStore(tmp_path))
+    return SelectionOverrides(LocalObjectStore(tmp_path))
 
 
 def selected(pins, budget):
@@ -47,7 +47,7 @@ def test_who_decided_and_what_it_could_not_change_is_told(pins):
     )
     assert found.kept_out == {IMAGES[1]: "ben: a face"}
     # It was asked about before, or is no accepted image: a pin does not change that.
-    assert found.pinned_elsewhere == (IMAGES[0],)
+    assert found.overridden_elsewhere == (IMAGES[0],)
     assert set(found.images["image_id"]) == set(IMAGES[2:])
 
 

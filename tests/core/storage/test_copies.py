@@ -1,4 +1,4 @@
-"""A picture under a second key, in stores of every kind."""
+"""An image under a second key, in stores of every kind."""
 
 import pytest
 

@@ -15,7 +15,7 @@ from annotation_platform.errors import TableError
 from annotation_platform.governance.erasure.rewriting import Rewriting
 from annotation_platform.schema.tables import TABLES, CleanedImages, Splits, Table
 from annotation_platform.schema.tables.table import Column, text
-from annotation_platform.storage.lineage import Lineage, MadeOf
+from annotation_platform.storage.lineage import Lineage, TableInputs
 from annotation_platform.storage.migration import migrate, pending_changes
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.round_tables import RoundTables, table_key
@@ -46,7 +46,7 @@ def test_a_lake_is_migrated_once_and_its_tables_keep_their_digests(tmp_path):
     tables, before = RoundTables(store), contents(store)
     digests = {key: tables.digest(Splits, key) for key in ROUNDS}
     rows = tables.read_all(Splits)
-    tables.lineage.write("splits", ROUNDS[0], digests[ROUNDS[0]], MadeOf({}))
+    tables.lineage.write("splits", ROUNDS[0], digests[ROUNDS[0]], TableInputs({}))
     done = []
     changed = migrate(store, progress=lambda *each: done.append(each))
     assert [change.key for change in changed] == sorted(before)
@@ -54,13 +54,13 @@ def test_a_lake_is_migrated_once_and_its_tables_keep_their_digests(tmp_path):
     assert contents(store) != before
     assert {key: tables.digest(Splits, key) for key in ROUNDS} == digests
     noted = {}
-    assert tables.noting(noted).read_all(Splits).equals(rows)
+    assert tables.recording(noted).read_all(Splits).equals(rows)
     assert noted == {f"splits/{key}": digest for key, digest in digests.items()}
     # What lineage knows is still there: to keep the tables again finds the bytes of before.
     tables.lineage.keep_tables(noted)
     for round_id, digest in digests.items():
         assert Lineage(store).kept(digest) == before[table_key("splits", round_id)]
-    assert tables.lineage.read("splits", ROUNDS[0], digests[ROUNDS[0]]) == MadeOf({})
+    assert tables.lineage.read("splits", ROUNDS[0], digests[ROUNDS[0]]) == TableInputs({})
     after = contents(store)
     assert migrate(store) == []
     assert contents(store) == after
@@ -147,14 +147,14 @@ def test_the_command_lists_migrates_and_finds_nothing_more(tmp_path, monkeypatch
     store = make_lake(tmp_path / "lake")
     before = contents(store)
 
-    def answer(*options):
+    def annotation(*options):
         result = CliRunner().invoke(app, ["migrate", "--json", *options])
         assert result.exit_code == 0, result.output
         return json.loads(result.stdout.splitlines()[-1])
 
-    listed = answer("--dry-run")
+    listed = annotation("--dry-run")
     assert contents(store) == before
     assert {each["key"] for each in listed["changes"]} == set(before)
     assert {each["change"] for each in listed["changes"]} == {"schema version 0 to 1"}
-    assert answer() == {"changes": listed["changes"], "dry_run": False}
-    assert answer("--dry-run") == {"changes": [], "dry_run": True}
+    assert annotation() == {"changes": listed["changes"], "dry_run": False}
+    assert annotation("--dry-run") == {"changes": [], "dry_run": True}

@@ -25,11 +25,11 @@ from annotation_platform.storage.table_files import (
 ONE, TWO, THREE = "round-0001", "round-0002", "round-0003"
 
 
-class Answered(Table, name="answered"):
+class EarlierAnnotated(Table, name="answered"):
     """The table as an older release declared it."""
 
     round_id = text("the round")
-    answer = text("the answer", key=True)
+    annotation = text("the answer", key=True)
     place = count("the copy")
     mood = text("how it felt")
 
@@ -47,7 +47,7 @@ class Annotated(Table, name="annotated", version=2, renamed_from=("answered",)):
     score = number("how good")
 
 
-OLD = Answered.from_rows(
+OLD = EarlierAnnotated.from_rows(
     [
         {"round_id": ONE, "answer": "a", "place": 1, "mood": "good"},
         {"round_id": ONE, "answer": "b", "place": 2, "mood": "bad"},
@@ -65,7 +65,9 @@ NEW = MAPPED.assign(round_id=pd.Series([TWO] * 2, dtype="string[pyarrow]"), scor
 @pytest.fixture(params=["version 0", "version 1"])
 def old(request):
     """The file of v0.1.0 carries no version; that of the release after it does."""
-    return parquet_bytes(OLD) if request.param == "version 0" else table_bytes(Answered, OLD)
+    return (
+        parquet_bytes(OLD) if request.param == "version 0" else table_bytes(EarlierAnnotated, OLD)
+    )
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def test_a_file_names_its_table_and_version():
     assert metadata[b"annotation_platform.table"] == b"annotated"
     assert metadata[b"annotation_platform.schema_version"] == b"2"
     assert TableFile(Annotated, table_bytes(Annotated, MAPPED)).version == 2
-    assert TableFile(Answered, parquet_bytes(OLD)).version == 0
+    assert TableFile(EarlierAnnotated, parquet_bytes(OLD)).version == 0
     # Files of published versions carry nothing of the kind.
     assert b"annotation_platform" not in parquet_bytes(MAPPED)
 
@@ -95,7 +97,7 @@ def test_an_older_file_is_read_under_todays_names(old, was_checked):
 
 
 def test_an_older_file_without_rows_is_the_empty_table():
-    read = read_table(Annotated, parquet_bytes(Answered.empty()))
+    read = read_table(Annotated, parquet_bytes(EarlierAnnotated.empty()))
     pd.testing.assert_frame_equal(read, Annotated.empty())
 
 
@@ -126,7 +128,7 @@ def test_every_way_to_read_finds_a_round_in_the_old_folder(tables, old):
 
 def test_the_digest_that_is_noted_is_that_of_the_file_under_its_own_name(tables, old):
     noted = {}
-    tables.noting(noted).read_all(Annotated)
+    tables.recording(noted).read_all(Annotated)
     assert noted == {
         f"answered/{ONE}": hashlib.sha256(old).hexdigest(),
         f"annotated/{TWO}": tables.digest(Annotated, TWO),

@@ -39,7 +39,7 @@ def row(number: int, at: int, label: Label, **facts: object) -> dict[str, object
         "label_id": f"{image_id}-{at}",
         "origin": "people",
         "support": 1,
-        "answers": 1,
+        "annotations": 1,
         "other_metadata": "",
         "class_id": ONTOLOGY.id_of.get(label.class_name or ""),
         **vars(label),
@@ -48,7 +48,7 @@ def row(number: int, at: int, label: Label, **facts: object) -> dict[str, object
 
 
 def draw_label(rng: random.Random) -> Label:
-    """Return a label of any shape that lies within its picture."""
+    """Return a label of any shape that lies within its image."""
     x1, y1 = rng.uniform(0, WIDTH - 12), rng.uniform(0, HEIGHT - 12)
     x2, y2 = rng.uniform(x1 + 1, x1 + 12), rng.uniform(y1 + 1, y1 + 12)
     name = rng.choice(["ship", "Würfel"])

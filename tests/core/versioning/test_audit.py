@@ -116,19 +116,19 @@ def test_what_a_table_should_not_hold_is_counted(plant, name, seed, images):
     assert planted.said[name] == 1
 
 
-def move_picture(version, rng):
+def move_image(version, rng):
     path = version.path("images/train/", rng)
     version.files[path.replace("/train/", "/test/")] = version.files.pop(path)
     return {
         "images_in_some_formats_only",
         "images_without_label_file",
         "label_files_without_image",
-        # Its labels are where the picture is not.
+        # Its labels are where the image is not.
         *(["boxes_in_some_formats_only"] if has_regions(version, path) else []),
     }
 
 
-def rename_picture(version, rng):
+def rename_image(version, rng):
     path = version.path("images/", rng)
     version.files[path.replace(".jpg", ".png")] = version.files.pop(path)
     return {"images_in_some_formats_only"}
@@ -144,7 +144,7 @@ def lose_label_file(version, rng):
     return {"images_without_label_file", *(["boxes_in_some_formats_only"] if text else [])}
 
 
-def lose_picture(version, rng):
+def lose_image(version, rng):
     path = version.path("images/", rng)
     version.remove(path)
     return {
@@ -201,10 +201,10 @@ def another_id_in_data_yaml(version, rng):
 @pytest.mark.parametrize(
     "plant",
     [
-        move_picture,
-        rename_picture,
+        move_image,
+        rename_image,
         lose_label_file,
-        lose_picture,
+        lose_image,
         unknown_number,
         one_line_more,
         no_image_in_coco,

@@ -109,14 +109,14 @@ def test_the_card_says_what_its_audit_found():
     assert limits_of(rows)["audit_boxes_outside_image"]["number"] == 2
 
 
-def test_agreement_is_of_images_that_several_people_answered():
+def test_agreement_is_of_images_that_several_people_annotated():
     rows = [
-        *boxes(0, 2, answers=4, support=3),
-        *boxes(1, 1, answers=2, support=2),
-        *boxes(2, 1, name="Würfel", answers=4, support=2),
-        *boxes(3, 5, answers=1, support=1),
-        *boxes(4, 1, name="Würfel", answers=0, support=0, origin="voc"),
-        row(5, 0, NOTHING, answers=3, support=3),
+        *boxes(0, 2, responses=4, support=3),
+        *boxes(1, 1, responses=2, support=2),
+        *boxes(2, 1, name="Würfel", responses=4, support=2),
+        *boxes(3, 5, responses=1, support=1),
+        *boxes(4, 1, name="Würfel", responses=0, support=0, origin="voc"),
+        row(5, 0, NOTHING, responses=3, support=3),
     ]
     card = card_of(rows)
     assert card["agreement"] == {
@@ -125,13 +125,14 @@ def test_agreement_is_of_images_that_several_people_answered():
         "mean_share": 0.75,
         "unanimous": 1,
         "minority": 1,
-        "one_answer": 5,
+        "one_annotation": 5,
         "unseen": 1,
     }
     by_class = {one["name"]: one["agreement"] for one in card["classes"]}
     assert by_class["ship"]["mean_share"] == pytest.approx((0.75 + 0.75 + 1) / 3, abs=1e-4)
     assert by_class["Würfel"] == {
-        "asked": 1, "mean_share": 0.5, "unanimous": 0, "minority": 1, "one_answer": 0, "unseen": 1,
+        "asked": 1, "mean_share": 0.5, "unanimous": 0, "minority": 1, "one_annotation": 0,
+        "unseen": 1,
     }  # fmt: skip
     assert by_class["buoy"]["asked"] == 0
 
@@ -160,14 +161,14 @@ def test_histograms_count_every_box_and_image_in_its_bin():
     per_image = card["labels_per_image"]
     assert per_image["bins_from"] == [0, 1, 2, 3, 5, 9]
     assert per_image["train"] == [1, 0, 1, 0, 0, 1]
-    pictures = card["picture_sizes"]
+    images = card["image_sizes"]
     # √(64 · 48) is 55.4.
-    assert (pictures["bins_from"], pictures["train"]) == ([45.2548], [3])
+    assert (images["bins_from"], images["train"]) == ([45.2548], [3])
 
 
 def test_a_limit_is_said_only_where_it_holds():
     def many(split, count, first, **facts):
-        facts = {"source": "a", "licence": "MIT", "consent": "yes", "answers": 2, **facts}
+        facts = {"source": "a", "licence": "MIT", "consent": "yes", "annotations": 2, **facts}
         facts |= {"support": 2}
         return [
             row(first + number, at, Label.box(name, 0, 0, 40, 40), split=split, **facts)
@@ -179,8 +180,8 @@ def test_a_limit_is_said_only_where_it_holds():
     fine = [*many("train", 60, 0), *many("val", 50, 100), *many("test", 50, 200, source="b")]
     assert limits_of(fine, plain) == {}
 
-    one = [*fine, *many("test", 1, 300, answers=1)]
-    assert limits_of(one, plain)["labels_of_one_answer"]["number"] == 2
+    one = [*fine, *many("test", 1, 300, responses=1)]
+    assert limits_of(one, plain)["labels_of_one_annotation"]["number"] == 2
     few = [*many("train", 60, 0), *many("val", 49, 100), *many("test", 50, 200, source="b")]
     assert {name: limit["number"] for name, limit in limits_of(few, plain).items()} == {
         "few_images_val": 49
@@ -203,9 +204,9 @@ def test_a_limit_is_said_only_where_it_holds():
     }
     small = [entry | {"x2": 10.0, "y2": 10.0} for entry in fine[:-2]] + fine[-2:]
     assert limits_of(small, plain)["small_boxes"]["number"] == 318
-    brought = [entry | {"answers": 0, "support": 0} for entry in fine]
+    brought = [entry | {"annotations": 0, "support": 0} for entry in fine]
     assert limits_of(brought, plain)["labels_nobody_checked"]["number"] == 320
-    doubt = [entry | {"answers": 4, "support": 3} for entry in fine]
+    doubt = [entry | {"annotations": 4, "support": 3} for entry in fine]
     assert limits_of(doubt, plain)["little_agreement"]["number"] == 0.75
 
 
@@ -302,7 +303,7 @@ def test_a_readme_and_charts_of_hostile_names_are_what_they_seem():
     inline = [child for token in tokens for child in token.children or []]
     shown = [child.attrs["src"] for child in inline if child.type == "image"]
     assert shown == [f"card/{name}.svg" for name in
-                     ("classes", "sizes", "aspects", "per-image", "pictures")]  # fmt: skip
+                     ("classes", "sizes", "aspects", "per-image", "images")]  # fmt: skip
     assert [child.attrs["href"] for child in inline if child.type == "link_open"] == ["card.html"]
     raw = [child.content for child in inline if child.type == "html_inline"]
     assert all(
@@ -322,7 +323,7 @@ def test_a_readme_and_charts_of_hostile_names_are_what_they_seem():
     assert HOSTILE[0][:18] + "…" in names
 
 
-def test_what_is_drawn_over_a_picture_is_where_its_labels_are():
+def test_what_is_drawn_over_a_image_is_where_its_labels_are():
     labels = [
         Label.box("ship", 5, 6, 25, 16),
         Label.polygon("ship", [[1, 1, 9, 1, 9, 9.25]]),
@@ -343,7 +344,7 @@ def test_what_is_drawn_over_a_picture_is_where_its_labels_are():
     }
     point = next(each for each in page.all("circle") if each["class"] == "point")
     assert (float(point["cx"]), float(point["cy"])) == (63.5, 30.0)
-    # The name of what lies at the right edge ends within the picture.
+    # The name of what lies at the right edge ends within the image.
     names = [each for each in page.all("text") if each.get("class") == "name"]
     assert len(names) == len(labels)
     last = max(float(each["x"]) for each in names)

@@ -1,6 +1,6 @@
 """Label Studio's run-length coding of brush masks: decoded and encoded.
 
-The code is that of ``@thi.ng/rle-pack``, with which Label Studio's front end packs the picture's
+The code is that of ``@thi.ng/rle-pack``, with which Label Studio's front end packs the image's
 pixels, red, green, blue and alpha of each, row by row. It is a string of bits: how many values
 (32 bits), bits of a value less one (5 bits), four lengths less one (4 bits each), then chunks. A
 chunk is one bit (a run, or values one by one), two bits that choose among the four lengths, the
@@ -29,11 +29,11 @@ def decode_mask(code: object, width: int, height: int) -> Pixels:
 
     Args:
         code: ``value.rle`` of a region: a list of bytes.
-        width: Width of the picture in pixels.
-        height: Height of the picture in pixels.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
 
     Raises:
-        ValueError: the code is damaged, or is not that of a picture of this size.
+        ValueError: the code is damaged, or is not that of an image of this size.
     """
     data = _bytes(code)
     header = int.from_bytes(data[:7].ljust(7, b"\0"), "big") >> 3
@@ -42,7 +42,7 @@ def decode_mask(code: object, width: int, height: int) -> Pixels:
         raise ValueError("its code does not begin as a mask's does")
     if count != width * height * _CHANNELS:
         raise ValueError(
-            f"its code has {count} values, a picture of {width} × {height} pixels "
+            f"its code has {count} values, an image of {width} × {height} pixels "
             f"has {width * height * _CHANNELS}"
         )
     sizes = [((header >> shift) & 15) + 1 for shift in (12, 8, 4, 0)]
@@ -54,7 +54,7 @@ def encode_mask(pixels: Pixels) -> list[int]:
     """Return the code of a ``(height, width)`` mask as Label Studio reads it: a list of bytes.
 
     Raises:
-        ValueError: the picture has a thousand million pixels or more: no code can say so many.
+        ValueError: the image has a thousand million pixels or more: no code can say so many.
     """
     flat = np.asarray(pixels, dtype=bool).ravel()
     count = flat.size * _CHANNELS

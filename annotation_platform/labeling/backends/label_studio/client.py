@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp, UncertainError
 from annotation_platform.labeling.backends.label_studio.image_sources import (
-    PicturePlace,
+    ImagePlace,
 )
 from annotation_platform.labeling.backends.label_studio.interface import (
     labeling_config,
@@ -113,7 +113,7 @@ class LabelStudioClient(LabelingBackend):
     Args:
         url: Address of the server.
         token: Token of its administrator.
-        pictures: Where the server gets the pictures that it shows.
+        images: Where the server gets the images that it shows.
         shown: Where it gets those of rounds in which something is kept from people; without it
             such a round is refused.
         people: Who can be assigned places; by default every member but the administrator.
@@ -125,8 +125,8 @@ class LabelStudioClient(LabelingBackend):
         url: str,
         token: str,
         *,
-        pictures: PicturePlace,
-        shown: PicturePlace | None = None,
+        images: ImagePlace,
+        shown: ImagePlace | None = None,
         people: Sequence[str] = (),
         timing: Timing | None = None,
     ) -> None:
@@ -138,7 +138,7 @@ class LabelStudioClient(LabelingBackend):
             retry_seconds=timing.retry_seconds,
             requests_per_second=timing.requests_per_second,
         )
-        self._pictures = pictures
+        self._images = images
         self._shown = shown
         self._people = sorted(people)
 
@@ -187,12 +187,12 @@ class LabelStudioClient(LabelingBackend):
             config = review_config(ontology)
         else:
             config = labeling_config(ontology, notes=any(copy.note for copy in copies))
-        pictures = self._place_of(round_id, copies)
+        images = self._place_of(round_id, copies)
         project = self._find_or_create(round_id, ontology, config)
-        pictures.grant(self._http, project)
+        images.grant(self._http, project)
         self._make_tabs(project, sorted({copy.assignee for copy in copies if copy.assignee}))
         wanted = {
-            place: task_of(copy, round_id, pictures.address(copy.image_key))
+            place: task_of(copy, round_id, images.address(copy.image_key))
             for place, copy in given.items()
             if place not in closed
         }
@@ -225,7 +225,7 @@ class LabelStudioClient(LabelingBackend):
         if project is None:
             return []
         emails = {user.id: user.email for user in self._http.read(_USERS, "/api/users/")}
-        read = self._tasks(project).answered()
+        read = self._tasks(project).annotated()
         return [
             submission_of(task, said, read.predictions.get(task.id, []), emails)
             for task in read.tasks
@@ -247,8 +247,8 @@ class LabelStudioClient(LabelingBackend):
             include="id,task_number,total_annotations_number,skipped_annotations_number",
         )
         # Label Studio counts skips apart.
-        answers = counts.total_annotations_number + counts.skipped_annotations_number
-        return Progress(counts.task_number, answers)
+        responses = counts.total_annotations_number + counts.skipped_annotations_number
+        return Progress(counts.task_number, responses)
 
     def change_token(self, round_id: str) -> str:
         """Return a text that changes when an answer comes, is edited or deleted; two requests.
@@ -301,12 +301,12 @@ class LabelStudioClient(LabelingBackend):
         project = self._find(round_id)
         return "" if project is None else f"{self._http.url}/projects/{project}/data"
 
-    def _place_of(self, round_id: str, copies: Sequence[TaskCopy]) -> PicturePlace:
+    def _place_of(self, round_id: str, copies: Sequence[TaskCopy]) -> ImagePlace:
         if not any(is_shown(copy.image_key) for copy in copies):
-            return self._pictures
+            return self._images
         if self._shown is None:
             raise LabelingError(
-                f"{round_id} has pictures with masks, and Label Studio at {self._http.url} was not"
+                f"{round_id} has images with masks, and Label Studio at {self._http.url} was not"
                 " told where they are. Set ANNOTATION_SHOWN."
             )
         return self._shown

@@ -24,7 +24,7 @@ _CONNECT_SECONDS = 10.0
 # A server that is silent for the whole timeout is asked once more, not four times.
 _SILENCES = 2
 # One answer may take this many timeouts, however steadily its bytes trickle in.
-_TIMEOUTS_AN_ANSWER = 10
+_TIMEOUTS_AN_ANNOTATION = 10
 _READINGS = 3
 
 Shaped = TypeVar("Shaped")
@@ -43,7 +43,7 @@ class UncertainError(LabelingError):
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _Annotation:
     """What a server answered, read to its end."""
 
     status: int
@@ -95,7 +95,7 @@ class LabelStudioHttp:
         self._attempts = attempts
         self._retry_seconds = retry_seconds
         self._longest_wait = longest_wait_seconds
-        self._longest_answer = _TIMEOUTS_AN_ANSWER * timeout_seconds
+        self._longest_annotation = _TIMEOUTS_AN_ANNOTATION * timeout_seconds
         self._pace = Pace(requests_per_second)
         self._client = open_client(self.url, timeout_seconds=timeout_seconds)
         # Whoever holds this need not close it: its connections go when it goes.
@@ -135,22 +135,22 @@ class LabelStudioHttp:
             counts = set()
             page, more = 1, True
             while more:
-                answer = self.read(_PAGE, path, page=page, page_size=200, **query)
-                found += answer.results
-                counts.add(answer.count)
-                page, more = page + 1, bool(answer.next)
+                response = self.read(_PAGE, path, page=page, page_size=200, **query)
+                found += response.results
+                counts.add(response.count)
+                page, more = page + 1, bool(response.next)
             # Numbered pages shift when an entry goes: one that stays would be on no page.
             if counts == {len(found)}:
                 return found
         raise LabelingError(
-            f"{self.url}{path} lists {answer.count} entries, but {len(found)} could be read: it "
+            f"{self.url}{path} lists {response.count} entries, but {len(found)} could be read: it "
             "changes all the time. Try again."
         )
 
-    def shaped(self, shape: TypeAdapter[Shaped], answer: Any, path: str) -> Shaped:
+    def shaped(self, shape: TypeAdapter[Shaped], response: Any, path: str) -> Shaped:
         """Return an answer as ``shape``; a LabelingError if it is none of that shape."""
         try:
-            return shape.validate_python(answer)
+            return shape.validate_python(response)
         except ValidationError as error:
             # Where and why; what was there instead may be personal.
             first = error.errors(include_input=False, include_url=False)[0]
@@ -174,7 +174,7 @@ class LabelStudioHttp:
         for attempt in range(1, self._attempts + 1):
             last = attempt == self._attempts
             try:
-                answer = self._send(method, path, body, query, signed=signed)
+                response = self._send(method, path, body, query, signed=signed)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 raise unreachable(self.url, error) from error
             except httpx.HTTPError as error:
@@ -185,32 +185,32 @@ class LabelStudioHttp:
                     raise LabelingError(self._broke_off(method, path, error)) from error
                 self._pause(attempt, 0.0)
                 continue
-            if not answer.passing:
-                return self._decoded(answer, method, path)
+            if not response.passing:
+                return self._decoded(response, method, path)
             if last:
                 break
-            asked = asked_seconds(answer.headers.get("Retry-After", ""))
+            asked = asked_seconds(response.headers.get("Retry-After", ""))
             if asked > self._longest_wait:
                 break
             # Whoever finds out what became of an uncertain request waits as well.
             self._pause(attempt, asked)
-            if not (repeatable or answer.untouched):
+            if not (repeatable or response.untouched):
                 break
-        if repeatable or answer.untouched:
-            raise LabelingError(self._busy(method, path, answer))
-        raise UncertainError(self._busy(method, path, answer))
+        if repeatable or response.untouched:
+            raise LabelingError(self._busy(method, path, response))
+        raise UncertainError(self._busy(method, path, response))
 
     def _send(
         self, method: str, path: str, body: Any, query: dict[str, Any] | None, *, signed: bool
-    ) -> _Answer:
+    ) -> _Annotation:
         """Return the answer to one request; an expired access token is renewed once."""
         if not signed:
             return self._exchange(method, path, body, query, {})
-        answer = self._exchange(method, path, body, query, self._authorization())
-        if answer.status == 401 and self._access_token:
+        response = self._exchange(method, path, body, query, self._authorization())
+        if response.status == 401 and self._access_token:
             self._access_token = ""
-            answer = self._exchange(method, path, body, query, self._authorization())
-        return answer
+            response = self._exchange(method, path, body, query, self._authorization())
+        return response
 
     def _exchange(
         self,
@@ -219,16 +219,18 @@ class LabelStudioHttp:
         body: Any,
         query: dict[str, Any] | None,
         headers: dict[str, str],
-    ) -> _Answer:
+    ) -> _Annotation:
         self._pace.wait()
-        ends_at = time.monotonic() + self._longest_answer
+        ends_at = time.monotonic() + self._longest_annotation
         pieces = []
-        with self._client.stream(method, path, json=body, params=query, headers=headers) as answer:
-            for piece in answer.iter_bytes():
+        with self._client.stream(
+            method, path, json=body, params=query, headers=headers
+        ) as response:
+            for piece in response.iter_bytes():
                 pieces.append(piece)
                 if time.monotonic() > ends_at:
                     raise httpx.ReadTimeout("the answer does not end")
-        return _Answer(answer.status_code, answer.headers, b"".join(pieces))
+        return _Annotation(response.status_code, response.headers, b"".join(pieces))
 
     def _authorization(self) -> dict[str, str]:
         if not _is_token(self._token):
@@ -242,8 +244,8 @@ class LabelStudioHttp:
         if not self._access_token:
             path = "/api/token/refresh/"
             bought = {"refresh": self._token}
-            answer = self._json("POST", path, body=bought, repeatable=True, signed=False)
-            access = self.shaped(_ACCESS, answer, path).access
+            response = self._json("POST", path, body=bought, repeatable=True, signed=False)
+            access = self.shaped(_ACCESS, response, path).access
             if not _is_token(access):
                 raise LabelingError(
                     f"{self.url}{path} answered with no token. Check {URL_VARIABLE}."
@@ -251,8 +253,8 @@ class LabelStudioHttp:
             self._access_token = access
         return {"Authorization": f"Bearer {self._access_token}"}
 
-    def _decoded(self, answer: _Answer, method: str, path: str) -> Any:
-        status = answer.status
+    def _decoded(self, response: _Annotation, method: str, path: str) -> Any:
+        status = response.status
         if status in {401, 403}:
             raise RefusedError(
                 f"Label Studio at {self.url} refused {method} {path} ({status}): the token is "
@@ -262,21 +264,21 @@ class LabelStudioHttp:
             )
         if 300 <= status < 400:
             raise LabelingError(
-                f"{self.url} redirects to {_place(answer.headers.get('Location', ''))}. "
+                f"{self.url} redirects to {_place(response.headers.get('Location', ''))}. "
                 f"Set {URL_VARIABLE} to the address at which Label Studio itself answers."
             )
         if status >= 400:
             raise RefusedError(
                 f"Label Studio at {self.url} refused {method} {path} ({status}): "
-                f"{self._without_secrets(_reason(answer.body))}",
+                f"{self._without_secrets(_reason(response.body))}",
                 status,
             )
-        if not answer.body:
+        if not response.body:
             return None
         try:
-            return _parsed(answer.body)
+            return _parsed(response.body)
         except (ValueError, RecursionError) as error:
-            kind = "a web page" if "html" in answer.headers.get("Content-Type", "") else "no JSON"
+            kind = "a web page" if "html" in response.headers.get("Content-Type", "") else "no JSON"
             raise LabelingError(
                 f"{self.url}{path} answered with {kind} instead of Label Studio's data; a proxy or "
                 f"a login page may stand in between. Check {URL_VARIABLE}."
@@ -297,11 +299,11 @@ class LabelStudioHttp:
             f"({type(error).__name__}). Try again; what it already did is not done twice."
         )
 
-    def _busy(self, method: str, path: str, answer: _Answer) -> str:
-        asked = asked_seconds(answer.headers.get("Retry-After", ""))
+    def _busy(self, method: str, path: str, response: _Annotation) -> str:
+        asked = asked_seconds(response.headers.get("Retry-After", ""))
         when = f"in {asked:.0f} s, as it asks" if asked > self._longest_wait else "later"
         return (
-            f"Label Studio at {self.url} answers {answer.status} to {method} {path}. "
+            f"Label Studio at {self.url} answers {response.status} to {method} {path}. "
             f"Try again {when}; if it stays so, its log says why."
         )
 

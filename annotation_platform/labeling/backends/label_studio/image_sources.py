@@ -1,4 +1,4 @@
-"""Where Label Studio gets the pictures of its tasks: a folder it can read, or a private bucket.
+"""Where Label Studio gets the images of its tasks: a folder it can read, or a private bucket.
 
 Label Studio enforces no roles. Any member can make a storage record for any folder below the
 server's document root, and have any bucket read with the account of any record there is. So where
@@ -49,38 +49,38 @@ _BUCKET_RECORDS = TypeAdapter(list[dict[str, Any]])
 _MADE = TypeAdapter(_Made)
 
 
-class PicturePlace(Protocol):
-    """A lake as Label Studio sees it. Members are shown its pictures, strangers nothing."""
+class ImagePlace(Protocol):
+    """A lake as Label Studio sees it. Members are shown its images, strangers nothing."""
 
     def address(self, key: str) -> str:
-        """Return what a task holds to show the picture under ``key``; never a secret."""
+        """Return what a task holds to show the image under ``key``; never a secret."""
 
     def grant(self, http: LabelStudioHttp, project: int) -> None:
-        """Let the server show this lake's pictures to members, in tasks of this project.
+        """Let the server show this lake's images to members, in tasks of this project.
 
         What grants it is a storage record of the project. It is made once, however often it is
-        asked for, and never synchronised, which would make a task of every picture.
+        asked for, and never synchronised, which would make a task of every image.
 
         Raises:
             LabelingError: the server cannot show them; what its administrator must set is said.
         """
 
 
-def picture_place(lake: str) -> PicturePlace:
-    """Return the place of a lake's pictures, from its path or its ``s3://bucket/prefix``."""
-    return BucketPictures(Bucket(lake)) if is_s3(lake) else FolderPictures(Path(lake))
+def image_place(lake: str) -> ImagePlace:
+    """Return the place of a lake's images, from its path or its ``s3://bucket/prefix``."""
+    return BucketImages(Bucket(lake)) if is_s3(lake) else FolderImages(Path(lake))
 
 
-def shown_place(lake: str, shown: str, profile: str = "") -> PicturePlace:
-    """Return the place of pictures whose masks are on; the lake's originals are out of its reach.
+def shown_place(lake: str, shown: str, profile: str = "") -> ImagePlace:
+    """Return the place of images whose masks are on; the lake's originals are out of its reach.
 
     Args:
         lake: where the originals are: a folder, or ``s3://bucket/prefix``.
-        shown: where the pictures are that people may see, likewise.
+        shown: where the images are that people may see, likewise.
         profile: an AWS profile whose account reads ``shown``, if that is in S3, and not the lake.
     """
-    place = BucketPictures(Bucket(shown), profile) if is_s3(shown) else FolderPictures(Path(shown))
-    return MaskedPictures(place, lake)
+    place = BucketImages(Bucket(shown), profile) if is_s3(shown) else FolderImages(Path(shown))
+    return MaskedImages(place, lake)
 
 
 def private_endpoint() -> str:
@@ -93,11 +93,11 @@ def private_endpoint() -> str:
     return endpoint if _is_private(endpoint) else ""
 
 
-class FolderPictures:
-    """Pictures in a folder of the machine that Label Studio runs on.
+class FolderImages:
+    """Images in a folder of the machine that Label Studio runs on.
 
     Args:
-        lake: The folder whose ``images`` folder holds the pictures, as the *server* sees it; it
+        lake: The folder whose ``images`` folder holds the images, as the *server* sees it; it
             must be the server's ``LOCAL_FILES_DOCUMENT_ROOT``.
     """
 
@@ -106,11 +106,11 @@ class FolderPictures:
         self._images = self.root / _FOLDER
 
     def address(self, key: str) -> str:
-        """Return the server's own path of the picture."""
+        """Return the server's own path of the image."""
         return f"/data/local-files/?d={quote(key)}"
 
     def grant(self, http: LabelStudioHttp, project: int) -> None:
-        """Let the server show files of ``images``; see `PicturePlace`."""
+        """Let the server show files of ``images``; see `ImagePlace`."""
         records = http.read(_FOLDER_RECORDS, _FOLDERS, project=project)
         if any(record.path and Path(record.path) == self._images for record in records):
             return
@@ -127,14 +127,14 @@ class FolderPictures:
             if error.status != 400:
                 raise
             raise LabelingError(
-                f"Label Studio cannot serve pictures from {self._images}: {error} "
+                f"Label Studio cannot serve images from {self._images}: {error} "
                 "Start it with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
                 f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={self.root}."
             ) from error
 
 
-class BucketPictures:
-    """Pictures in a bucket that stays closed: Label Studio fetches them and passes them on.
+class BucketImages:
+    """Images in a bucket that stays closed: Label Studio fetches them and passes them on.
 
     It does so with the account of this process, by AWS's variables, or with that of an AWS profile.
     It is sent once for each project and then kept; the server shows the secret to nobody. A session
@@ -150,11 +150,11 @@ class BucketPictures:
         self._profile = profile
 
     def address(self, key: str) -> str:
-        """Return the picture's place in S3; Label Studio shows the browser a path of its own."""
+        """Return the image's place in S3; Label Studio shows the browser a path of its own."""
         return f"{self._bucket.url}/{key}"
 
     def grant(self, http: LabelStudioHttp, project: int) -> None:
-        """Let the server fetch objects of the bucket; see `PicturePlace`."""
+        """Let the server fetch objects of the bucket; see `ImagePlace`."""
         account = self._account()
         endpoint = _endpoint(self._bucket.client)
         shown = {
@@ -191,11 +191,11 @@ class BucketPictures:
         return f"account {_digest(self._account()['aws_access_key_id'])}"
 
     def can_read(self, other: Bucket) -> bool:
-        """Return whether the account that the server is sent reads pictures of another place."""
-        picture = next(other.list(_FOLDER), None)
-        if picture is None:
+        """Return whether the account that the server is sent reads images of another place."""
+        image = next(other.list(_FOLDER), None)
+        if image is None:
             return False
-        place = urlsplit(f"{other.url}/{picture.key}")
+        place = urlsplit(f"{other.url}/{image.key}")
         try:
             client = s3_client(attempts=2, profile=self._profile)
             client.head_object(Bucket=other.name, Key=place.path[1:])
@@ -219,7 +219,7 @@ class BucketPictures:
         if keys is None:
             raise SettingsError(
                 f"{self._bucket.url}: there is no AWS account by which Label Studio could show "
-                "pictures. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+                "images. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
             )
         return {
             "aws_access_key_id": keys.access_key,
@@ -236,7 +236,7 @@ class BucketPictures:
             said = "its answer repeats what it was sent and is not shown."
         else:
             said = str(error)
-        text = f"Label Studio at {http.url} cannot show pictures of {self._bucket.url}: {said}"
+        text = f"Label Studio at {http.url} cannot show images of {self._bucket.url}: {said}"
         if not endpoint:
             return f"{text} It must reach Amazon S3 from where it runs."
         return (
@@ -246,26 +246,26 @@ class BucketPictures:
         )
 
 
-class MaskedPictures:
-    """Pictures made for people who must not see everything, below the folder ``shown`` of a lake.
+class MaskedImages:
+    """Images made for people who must not see everything, below the folder ``shown`` of a lake.
 
     Args:
         place: where the server gets them.
         lake: where the originals are: the server must not reach them.
     """
 
-    def __init__(self, place: FolderPictures | BucketPictures, lake: str) -> None:
+    def __init__(self, place: FolderImages | BucketImages, lake: str) -> None:
         self._place = place
         self._lake = lake
 
     def address(self, key: str) -> str:
-        """Return what a task holds to show the picture; an original has no address here."""
+        """Return what a task holds to show the image; an original has no address here."""
         if not is_shown(key):
             raise ValueError(f"{key} is an original")
         return self._place.address(key.removeprefix(f"{SHOWN}/"))
 
     def grant(self, http: LabelStudioHttp, project: int) -> None:
-        """Let the server show these pictures, unless it can reach originals; see `PicturePlace`."""
+        """Let the server show these images, unless it can reach originals; see `ImagePlace`."""
         if is_s3(self._lake):
             self._refuse_bucket(http, Bucket(self._lake))
         else:
@@ -291,17 +291,17 @@ class MaskedPictures:
 
     def _root(self, lake: Path) -> Path:
         """Return what is to be the server's document root, if it is to have one."""
-        return self._place.root if isinstance(self._place, FolderPictures) else lake / SHOWN
+        return self._place.root if isinstance(self._place, FolderImages) else lake / SHOWN
 
     def _refuse_bucket(self, http: LabelStudioHttp, lake: Bucket) -> None:
-        if isinstance(self._place, BucketPictures) and self._place.can_read(lake):
+        if isinstance(self._place, BucketImages) and self._place.can_read(lake):
             raise LabelingError(
                 f"Label Studio would be sent an account that reads {lake.url}, so anybody who"
                 " labels could have the originals shown; nothing was published. Let"
                 " ANNOTATION_SHOWN_PROFILE name an AWS profile whose account may read"
                 f" {self._place.address(_FOLDER)} alone."
             )
-        harmless = self._place.mark if isinstance(self._place, BucketPictures) else ""
+        harmless = self._place.mark if isinstance(self._place, BucketImages) else ""
         reaching = [
             str(project["title"])
             for project in http.pages("/api/projects/", include="id,title")
@@ -313,7 +313,7 @@ class MaskedPictures:
                 f"Label Studio at {http.url} holds accounts that read {lake.url}, in its projects"
                 f" {', '.join(reaching)}, so anybody who labels could have the originals shown;"
                 " nothing was published. Once nobody works on these, delete their source storages"
-                " (Settings, Cloud Storage) and publish again: their pictures are then not shown"
+                " (Settings, Cloud Storage) and publish again: their images are then not shown"
                 " any more, and what was answered stays."
             )
 

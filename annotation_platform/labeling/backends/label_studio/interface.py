@@ -11,7 +11,7 @@ from annotation_platform.schema.ontology import LabelClass, Ontology, class_colo
 from annotation_platform.schema.shapes import CLASSIFICATIONS
 
 IMAGE_NAME = "image"
-"""The name of the picture in the configuration; results carry it as ``to_name``."""
+"""The name of the image in the configuration; results carry it as ``to_name``."""
 
 UNSURE_NAME = "unsure"
 """The name of the question whether one can tell at all, and of its only answer."""
@@ -101,14 +101,14 @@ def labeling_config(ontology: Ontology, *, notes: bool = False) -> str:
 
     There is one tool for each shape that a class has, named as in ``CODECS``, one list of
     choices if any class is a choice, and always the question ``unsure``, which waives the rest.
-    Where one class is to be chosen of the picture, Label Studio takes no answer without.
+    Where one class is to be chosen of the image, Label Studio takes no answer without.
     Every class has a colour of its own and, up to ``len(HOTKEYS)`` classes, a key of its own over
-    all tools; later classes are chosen by mouse. Pictures cannot be turned, and boxes only where
+    all tools; later classes are chosen by mouse. Images cannot be turned, and boxes only where
     a class is a rotated box: otherwise a turned box has no exact ``x1 y1 x2 y2``.
 
     Args:
         ontology: What people choose from.
-        notes: Whether to show ``$note`` above the picture: why the last labels were rejected.
+        notes: Whether to show ``$note`` above the image: why the last labels were rejected.
 
     Raises:
         SettingsError: A class name holds a character that XML cannot carry, or the shape of a
@@ -208,14 +208,14 @@ def _add_tools(view: ET.Element, ontology: Ontology, *, taken: int = 0) -> None:
         zoom="true",
         zoomControl="true",
         rotateControl="false",
-        maxHeight=f"calc(100vh - {_around_picture(ontology) + taken}px)",
+        maxHeight=f"calc(100vh - {_around_image(ontology) + taken}px)",
     )
 
 
-def _around_picture(ontology: Ontology) -> int:
-    """Return how many pixels of the screen's height are not the picture's, about.
+def _around_image(ontology: Ontology) -> int:
+    """Return how many pixels of the screen's height are not the image's, about.
 
-    A picture that is higher than what is left hides its lower edge.
+    An image that is higher than what is left hides its lower edge.
     """
     items = [*ontology.names, _UNSURE, _DRAW, *sorted(set(ontology.shape_of.values()))]
     pixels = sum(_ITEM_PIXELS + _LETTER_PIXELS * len(item) for item in items)
@@ -230,7 +230,7 @@ def _add_choices(tools: ET.Element, ontology: Ontology, keys: Mapping[str, str])
         return
     one = ontology.choose == "one"
     control = ET.SubElement(
-        _group(tools, "The picture is" if one else "The picture shows"),
+        _group(tools, "The image is" if one else "The image shows"),
         "Choices",
         name=CODECS[classes[0].shape].control,
         toName=IMAGE_NAME,
@@ -239,7 +239,7 @@ def _add_choices(tools: ET.Element, ontology: Ontology, keys: Mapping[str, str])
     )
     if one:
         control.set("required", "true")
-        control.set("requiredMessage", "Choose what the picture is, or that you are unsure.")
+        control.set("requiredMessage", "Choose what the image is, or that you are unsure.")
         control.set("visibleWhen", "choice-unselected")
         control.set("whenTagName", UNSURE_NAME)
     for label_class in classes:
@@ -261,7 +261,7 @@ def _add_unsure(tools: ET.Element) -> None:
         value=_UNSURE,
         alias=UNSURE_NAME,
         hotkey=UNSURE_HOTKEY,
-        hint="An expert will look at this picture. What you drew is not counted.",
+        hint="An expert will look at this image. What you drew is not counted.",
     )
 
 
@@ -291,7 +291,7 @@ def _text(view: ET.Element) -> str:
 
 
 def labeling_instructions(ontology: Ontology) -> str:
-    """Return the guidelines as the HTML that Label Studio shows before the first picture.
+    """Return the guidelines as the HTML that Label Studio shows before the first image.
 
     They are not part of the configuration: there a text with ``$`` would be read as task data.
     """
@@ -301,7 +301,7 @@ def labeling_instructions(ontology: Ontology) -> str:
 def tasks_tab(title: str, *, assignee: str = "") -> dict[str, Any]:
     """Return a tab of Label Studio's list of tasks: the places of one person, or all of them.
 
-    It shows the picture, who is asked and what was done, and hides the columns for machines.
+    It shows the image, who is asked and what was done, and hides the columns for machines.
     """
     tab: dict[str, Any] = {
         "title": title,

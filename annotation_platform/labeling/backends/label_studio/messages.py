@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     pass
 
 
-def task_of(copy: TaskCopy, round_id: str, picture: str) -> dict[str, Any]:
-    """Return a copy as Label Studio imports it: what identifies it, its picture, its proposals."""
+def task_of(copy: TaskCopy, round_id: str, image: str) -> dict[str, Any]:
+    """Return a copy as Label Studio imports it: what identifies it, its image, its proposals."""
     task: dict[str, Any] = {
         "data": {
-            "image": picture,
+            "image": image,
             "image_id": copy.image_id,
             "task_id": copy.task_id,
             "round": round_id,

@@ -1,4 +1,4 @@
-"""Polygons as people draw them: repaired where they cross themselves, cut at the picture's edge."""
+"""Polygons as people draw them: repaired where they cross themselves, cut at the image's edge."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -55,7 +55,7 @@ def crosses_itself(corners: Corners) -> bool:
 
 
 def share_inside(corners: Corners, width: int, height: int) -> float:
-    """Return which share of the area that corners enclose lies in the picture.
+    """Return which share of the area that corners enclose lies in the image.
 
     Raises:
         OutlineError: they enclose nothing.
@@ -69,14 +69,14 @@ def share_inside(corners: Corners, width: int, height: int) -> float:
 
 
 def enclosed(corners: Corners, width: int, height: int) -> list[Outline]:
-    """Return outlines, none of which crosses itself, of what one encloses within the picture.
+    """Return outlines, none of which crosses itself, of what one encloses within the image.
 
     What it encloses is what the browser fills: wherever the outline winds around. A hole, which
     people make by going in, around and back out, is left out: what is around it is cut into
     pieces at the hole, for outlines can have no holes.
 
     Raises:
-        OutlineError: nothing is enclosed, nothing of it is in the picture, or the outline crosses
+        OutlineError: nothing is enclosed, nothing of it is in the image, or the outline crosses
             itself and has more than ``MOST_CROSSED_CORNERS`` corners.
     """
     import shapely
@@ -90,7 +90,7 @@ def enclosed(corners: Corners, width: int, height: int) -> list[Outline]:
         raise OutlineError("its points enclose nothing")
     inside = _areas(shapely.intersection(drawn, shapely.box(0, 0, width, height)))
     if not inside:
-        raise OutlineError("entirely outside the picture")
+        raise OutlineError("entirely outside the image")
     whole = [piece for area in inside for piece in _without_holes(area)]
     return [[float(each) for xy in piece.exterior.coords[:-1] for each in xy] for piece in whole]
 

@@ -130,7 +130,7 @@ def remove_person(
     delete_account: bool = False,
     timeout_seconds: float = 30.0,
 ) -> None:
-    """Take a person out of the organisation: no picture, task or answer is open to them any more.
+    """Take a person out of the organisation: no image, task or answer is open to them any more.
 
     Their answers stay, with their name. What Label Studio 1.23 leaves open: whoever still knows
     the password can log in again, and then sees project titles and members and may *take an
@@ -194,14 +194,14 @@ def _sign_up(
         "password": password,
         "allow_newsletters": "false",
     }
-    answer = browser.post(path, data=form, headers={"Referer": url + path})
-    if not answer.is_redirect:
+    response = browser.post(path, data=form, headers={"Referer": url + path})
+    if not response.is_redirect:
         refused = " ".join(
-            re.sub("<[^>]+>", " ", " ".join(_FORM_ERRORS.findall(answer.text))).split()
+            re.sub("<[^>]+>", " ", " ".join(_FORM_ERRORS.findall(response.text))).split()
         )
         raise LabelingError(
             f"Label Studio at {url} made no account for {email}: "
-            f"{unescape(refused) or f'it answered {answer.status_code}'}."
+            f"{unescape(refused) or f'it answered {response.status_code}'}."
         )
     own = browser.get(_TOKEN)
     if own.status_code != 200:

@@ -1,4 +1,4 @@
-"""One region of Label Studio's, percent of a picture, as labels in pixels; or why it is none."""
+"""One region of Label Studio's, percent of an image, as labels in pixels; or why it is none."""
 
 import unicodedata
 from typing import Any
@@ -7,7 +7,7 @@ from annotation_platform.labeling.backends.label_studio.interface import UNSURE_
 from annotation_platform.labeling.backends.label_studio.outlines import OutlineError
 from annotation_platform.labeling.backends.label_studio.region_codecs import (
     CODECS,
-    Picture,
+    DecodedImage,
     RegionError,
     shapes_of_kind,
 )
@@ -17,7 +17,9 @@ from annotation_platform.schema.shapes import CLASSIFICATIONS, UNSURE, Label
 _SAID_OF_A_REGION = frozenset({"x", "y", "points", "rle"})
 
 
-def read_region(region: Any, picture: Picture, ontology: Ontology) -> tuple[list[Label], list[str]]:
+def read_region(
+    region: Any, image: DecodedImage, ontology: Ontology
+) -> tuple[list[Label], list[str]]:
     """Return what one region says and notes about it; several labels only for choices.
 
     Raises:
@@ -33,28 +35,28 @@ def read_region(region: Any, picture: Picture, ontology: Ontology) -> tuple[list
     value = region.get("value")
     if not isinstance(value, dict):
         raise RegionError("it has no value")
-    # A choice is said of the whole picture, and often says nothing of its size.
+    # A choice is said of the whole image, and often says nothing of its size.
     if kind != "choices" or region.get("original_width") is not None:
-        _check_picture(region, picture)
+        _check_image(region, image)
     if kind == "choices":
         return _choices(region, value, ontology)
     name, notes = _only_class(value.get(kind), ontology, shapes_of_kind(kind))
     try:
-        label, more = CODECS[ontology.shape_of[name]].read(name, value, picture)
+        label, more = CODECS[ontology.shape_of[name]].read(name, value, image)
     except OutlineError as error:
         raise RegionError(str(error)) from error
     return [label], notes + more
 
 
-def _check_picture(region: dict[str, Any], picture: Picture) -> None:
+def _check_image(region: dict[str, Any], image: DecodedImage) -> None:
     drawn_on = (region.get("original_width"), region.get("original_height"))
-    if drawn_on != (picture.width, picture.height):
+    if drawn_on != (image.width, image.height):
         raise RegionError(
-            f"drawn on a picture of {drawn_on[0]!r:.20} × {drawn_on[1]!r:.20} pixels, "
-            f"the stored one has {picture.width} × {picture.height}"
+            f"drawn on an image of {drawn_on[0]!r:.20} × {drawn_on[1]!r:.20} pixels, "
+            f"the stored one has {image.width} × {image.height}"
         )
     if region.get("image_rotation", 0) not in (0, None):
-        raise RegionError(f"drawn on a picture turned by {region['image_rotation']!r:.20} degrees")
+        raise RegionError(f"drawn on an image turned by {region['image_rotation']!r:.20} degrees")
 
 
 def _choices(

@@ -28,10 +28,10 @@ _ROUNDING_PIXELS = 0.01
 _LARGEST_PERCENT = 1e9
 
 _LEAST_SHARE_INSIDE = 0.5
-"""So much of a turned box must lie in the picture: it cannot be cut and stay one."""
+"""So much of a turned box must lie in the image: it cannot be cut and stay one."""
 
 _POINT_PERCENT = 0.5
-"""How wide Label Studio shows a point, in percent of the picture's width."""
+"""How wide Label Studio shows a point, in percent of the image's width."""
 
 _Corners = tuple[float, float, float, float]
 
@@ -44,7 +44,7 @@ class RegionError(ValueError):
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """What regions were drawn on, and how far, in percent of a side, they may reach outside."""
 
     width: int
@@ -75,7 +75,7 @@ class RegionCodec:
     phrase: str
     tag: str
     returned: str
-    read: Callable[[str, Value, Picture], tuple[Label, list[str]]]
+    read: Callable[[str, Value, DecodedImage], tuple[Label, list[str]]]
     write: Callable[[Label, int, int], list[Value]]
     heading: str = ""
     looks: dict[str, str] = field(default_factory=dict)
@@ -103,66 +103,66 @@ def shapes_of_kind(kind: str) -> tuple[str, ...]:
     return tuple(codec.shape for codec in CODECS.values() if codec.kind == kind)
 
 
-def _read_box(name: str, value: dict[str, Any], picture: Picture) -> tuple[Label, list[str]]:
-    left, top, width, height, degrees = _read_rectangle(value, picture)
+def _read_box(name: str, value: dict[str, Any], image: DecodedImage) -> tuple[Label, list[str]]:
+    left, top, width, height, degrees = _read_rectangle(value, image)
     corners = (left, top, left + width, top + height)
-    tolerance, notes = picture.outside_percent, []
+    tolerance, notes = image.outside_percent, []
     if not math.isclose(degrees % 360, 0, abs_tol=1e-6):
         turned = _turned(left, top, width, height, degrees)
         corners = _extent(rotated_corners(*turned).tolist())
         # Turned at an edge, a box that fits what is seen reaches far outside.
         tolerance, notes = math.inf, [f"turned by {degrees:g} degrees; the box around it is taken"]
-    _check_outside(corners, picture, tolerance)
-    x1, y1, x2, y2 = clipped = _clip(corners, picture)
+    _check_outside(corners, image, tolerance)
+    x1, y1, x2, y2 = clipped = _clip(corners, image)
     if x1 >= x2 or y1 >= y2:
         raise RegionError("too small to have an area")
     if _differ(clipped, corners):
-        notes.append("partly outside the picture; clipped at its edge")
+        notes.append("partly outside the image; clipped at its edge")
     return Label.box(name, *clipped), notes
 
 
 def _read_rotated_box(
-    name: str, value: dict[str, Any], picture: Picture
+    name: str, value: dict[str, Any], image: DecodedImage
 ) -> tuple[Label, list[str]]:
-    x, y, width, height, degrees = _turned(*_read_rectangle(value, picture))
+    x, y, width, height, degrees = _turned(*_read_rectangle(value, image))
     label = Label.rotated_box(name, x, y, width, height, degrees)
     corners = rotated_corners(x, y, width, height, degrees).tolist()
-    inside = share_inside(corners, picture.width, picture.height)
+    inside = share_inside(corners, image.width, image.height)
     if inside == 0:
-        raise RegionError("entirely outside the picture")
+        raise RegionError("entirely outside the image")
     if inside < _LEAST_SHARE_INSIDE:
-        raise RegionError(f"{100 - inside * 100:.1f} percent of it lie outside the picture")
+        raise RegionError(f"{100 - inside * 100:.1f} percent of it lie outside the image")
     reach = _extent(corners)
-    x1, y1, x2, y2 = clipped = _clip(reach, picture)
-    notes = ["partly outside the picture; kept whole"] if _differ(clipped, reach) else []
+    x1, y1, x2, y2 = clipped = _clip(reach, image)
+    notes = ["partly outside the image; kept whole"] if _differ(clipped, reach) else []
     return replace(label, x1=x1, y1=y1, x2=x2, y2=y2), notes
 
 
-def _read_polygon(name: str, value: dict[str, Any], picture: Picture) -> tuple[Label, list[str]]:
+def _read_polygon(name: str, value: dict[str, Any], image: DecodedImage) -> tuple[Label, list[str]]:
     points = value.get("points")
     if not isinstance(points, list):
         raise RegionError(f"expected a list of points, not {points!r:.80}")
     # Exports of old versions do not say it, and hold closed polygons only.
     if value.get("closed", True) is not True:
         raise RegionError("its outline is not closed")
-    corners = without_repetition([_point(point, picture) for point in points])
+    corners = without_repetition([_point(point, image) for point in points])
     reach = _extent(corners)
-    _check_outside(reach, picture, picture.outside_percent)
+    _check_outside(reach, image, image.outside_percent)
     notes = []
     if crosses_itself(corners):
         notes.append("crosses or touches itself; what its outline encloses is taken")
-    if reach != _clip(reach, picture):
-        notes.append("partly outside the picture; clipped at its edge")
+    if reach != _clip(reach, image):
+        notes.append("partly outside the image; clipped at its edge")
     if notes:
-        return Label.polygon(name, enclosed(corners, picture.width, picture.height)), notes
+        return Label.polygon(name, enclosed(corners, image.width, image.height)), notes
     return Label.polygon(name, [[side for corner in corners for side in corner]]), []
 
 
-def _read_mask(name: str, value: dict[str, Any], picture: Picture) -> tuple[Label, list[str]]:
+def _read_mask(name: str, value: dict[str, Any], image: DecodedImage) -> tuple[Label, list[str]]:
     if value.get("format", "rle") != "rle":
         raise RegionError(f"a mask in the format {value['format']!r:.40} is not used here")
     try:
-        pixels = decode_mask(value.get("rle"), picture.width, picture.height)
+        pixels = decode_mask(value.get("rle"), image.width, image.height)
     except ValueError as error:
         raise RegionError(str(error)) from error
     if not pixels.any():
@@ -170,30 +170,32 @@ def _read_mask(name: str, value: dict[str, Any], picture: Picture) -> tuple[Labe
     return Label.mask(name, pixels), []
 
 
-def _read_keypoint(name: str, value: dict[str, Any], picture: Picture) -> tuple[Label, list[str]]:
-    x, y = _point([value.get("x"), value.get("y")], picture)
-    if not (0 <= x <= picture.width and 0 <= y <= picture.height):
-        raise RegionError("outside the picture")
+def _read_keypoint(
+    name: str, value: dict[str, Any], image: DecodedImage
+) -> tuple[Label, list[str]]:
+    x, y = _point([value.get("x"), value.get("y")], image)
+    if not (0 <= x <= image.width and 0 <= y <= image.height):
+        raise RegionError("outside the image")
     return Label.keypoint(name, x, y), []
 
 
 def _read_rectangle(
-    value: dict[str, Any], picture: Picture
+    value: dict[str, Any], image: DecodedImage
 ) -> tuple[float, float, float, float, float]:
     """Return left, top, width and height in pixels, and the degrees turned."""
     x, y, width, height = (_number(value.get(key), key) for key in ("x", "y", "width", "height"))
     degrees = _number(value.get("rotation", 0), "rotation")
     if width <= 0 or height <= 0:
         raise RegionError(f"{width:g} × {height:g} percent is no area")
-    across, down = picture.width / 100, picture.height / 100
+    across, down = image.width / 100, image.height / 100
     return x * across, y * down, width * across, height * down, degrees
 
 
-def _point(said: Any, picture: Picture) -> tuple[float, float]:
+def _point(said: Any, image: DecodedImage) -> tuple[float, float]:
     if not isinstance(said, list) or len(said) != 2:
         raise RegionError(f"a point is {said!r:.80}, not x and y")
     x, y = _number(said[0], "x"), _number(said[1], "y")
-    return _snap(x / 100, picture.width), _snap(y / 100, picture.height)
+    return _snap(x / 100, image.width), _snap(y / 100, image.height)
 
 
 def _snap(share: float, side: int) -> float:
@@ -230,20 +232,20 @@ def _extent(corners: Iterable[Sequence[float]]) -> _Corners:
     return min(xs), min(ys), max(xs), max(ys)
 
 
-def _check_outside(corners: _Corners, picture: Picture, outside_percent: float) -> None:
+def _check_outside(corners: _Corners, image: DecodedImage, outside_percent: float) -> None:
     x1, y1, x2, y2 = corners
-    width, height = picture.width, picture.height
+    width, height = image.width, image.height
     if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
-        raise RegionError("entirely outside the picture")
+        raise RegionError("entirely outside the image")
     outside = max(-x1 / width, -y1 / height, (x2 - width) / width, (y2 - height) / height)
     # The grace is for arithmetic: exactly the tolerance is still within it.
     if outside * 100 > outside_percent + 1e-9:
-        raise RegionError(f"reaches {outside * 100:.1f} percent outside the picture")
+        raise RegionError(f"reaches {outside * 100:.1f} percent outside the image")
 
 
-def _clip(corners: _Corners, picture: Picture) -> _Corners:
+def _clip(corners: _Corners, image: DecodedImage) -> _Corners:
     x1, y1, x2, y2 = corners
-    width, height = float(picture.width), float(picture.height)
+    width, height = float(image.width), float(image.height)
     return max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height)
 
 
@@ -297,7 +299,7 @@ def _write_polygon(label: Label, width: int, height: int) -> list[Value]:
 def _write_mask(label: Label, width: int, height: int) -> list[Value]:
     pixels = label.pixels
     if pixels.shape != (height, width):
-        raise ValueError(f"a mask of {pixels.shape} pixels on a picture of {width} × {height}")
+        raise ValueError(f"a mask of {pixels.shape} pixels on an image of {width} × {height}")
     return [{"format": "rle", "rle": encode_mask(pixels)}]
 
 
@@ -378,9 +380,9 @@ CODECS: dict[str, RegionCodec] = {
         RegionCodec(
             "choice",
             control="choice",
-            phrase="chosen of the picture",
+            phrase="chosen of the image",
             tag="Choices",
-            returned="said of the whole picture: type choices; value choices",
+            returned="said of the whole image: type choices; value choices",
             read=lambda name, *_: (Label.choice(name), []),
             write=lambda *_: [{}],
         ),

@@ -20,7 +20,7 @@ from annotation_platform.labeling.backends.label_studio.interface import (
 from annotation_platform.labeling.backends.label_studio.read_regions import read_region
 from annotation_platform.labeling.backends.label_studio.region_codecs import (
     CODECS,
-    Picture,
+    DecodedImage,
     RegionError,
 )
 from annotation_platform.labeling.backends.label_studio.write_regions import write_region
@@ -46,7 +46,7 @@ def read_result(
     Label Studio stores whatever it is sent, so nothing is taken for granted. A region gives a
     problem *instead of* a label if its type is not used here, if it has not exactly one class of
     the ontology or one that is drawn as something else, has a coordinate that is no finite number,
-    has no area, was drawn on a picture of another size or on a turned picture, or lies outside. A
+    has no area, was drawn on an image of another size or on a turned image, or lies outside. A
     class under an earlier name counts under today's, with a problem; one that differs in case or
     spaces is refused, and named. Two choices where one is asked are refused both.
 
@@ -60,21 +60,21 @@ def read_result(
 
     Args:
         result: The ``result`` of an annotation or a prediction, as Label Studio gives it.
-        width: Width of the stored picture in pixels.
-        height: Height of the stored picture in pixels.
+        width: Width of the stored image in pixels.
+        height: Height of the stored image in pixels.
         ontology: The classes that a label may name, what they are drawn as, and whether one or
-            many are chosen of a picture.
-        outside_percent: How far outside the picture, in percent of its side, a box or a polygon
+            many are chosen of an image.
+        outside_percent: How far outside the image, in percent of its side, a box or a polygon
             may reach and still be clipped rather than refused.
 
     Returns:
-        Labels inside the picture; an empty result gives none and no problem, which is a valid
-        answer: there is nothing to see in the picture.
+        Labels inside the image; an empty result gives none and no problem, which is a valid
+        answer: there is nothing to see in the image.
     """
     if not isinstance(result, list):
         problem = f"result: expected a list of regions, not {type(result).__name__}"
         return DecodedAnnotation([], [problem], 1)
-    picture = Picture(width, height, outside_percent)
+    image = DecodedImage(width, height, outside_percent)
     found: list[_Read] = []
     problems: list[str] = []
     refused = 0
@@ -82,7 +82,7 @@ def read_result(
     for position, region in enumerate(result):
         name = _region_name(region, position)
         try:
-            labels, notes = read_region(region, picture, ontology)
+            labels, notes = read_region(region, image, ontology)
         except RegionError as error:
             problems.append(f"{name}: {error}")
             refused += 1
@@ -100,7 +100,7 @@ def read_result(
 def write_result(
     labels: Iterable[Label], width: int, height: int, *, scores: Sequence[float] | None = None
 ) -> list[dict[str, Any]]:
-    """Return the labels as Label Studio regions: percent of the picture, as ``read_result`` reads.
+    """Return the labels as Label Studio regions: percent of the image, as ``read_result`` reads.
 
     A region each, in order, named by shape and position, so the same labels give the same
     regions. Two departures: the outlines of one polygon are regions under the first one, and all
@@ -108,13 +108,13 @@ def write_result(
     answer; "nothing here" is no region.
 
     Args:
-        labels: Labels in pixels of the stored picture.
-        width: Width of the stored picture in pixels, at least 1.
-        height: Height of the stored picture in pixels, at least 1.
+        labels: Labels in pixels of the stored image.
+        width: Width of the stored image in pixels, at least 1.
+        height: Height of the stored image in pixels, at least 1.
         scores: For each label how sure its model is; of several choices the lowest is said.
     """
     if width < 1 or height < 1:
-        raise ValueError(f"a picture of {width} × {height} pixels has no percent")
+        raise ValueError(f"an image of {width} × {height} pixels has no percent")
     labels = list(labels)
     if scores is not None and len(scores) != len(labels):
         raise ValueError(f"{len(scores)} scores for {len(labels)} labels")

@@ -5,7 +5,7 @@ import json
 from annotation_platform.errors import SettingsError
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.image_sources import (
-    picture_place,
+    image_place,
     shown_place,
 )
 from annotation_platform.labeling.rate_limiter import Timing
@@ -41,7 +41,7 @@ def from_settings(settings: Settings, store: ObjectStore) -> LabelStudioClient: 
     return LabelStudioClient(
         url,
         token,
-        pictures=picture_place(settings.lake_url),
+        images=image_place(settings.lake_url),
         shown=shown_place(settings.lake_url, settings.shown_url, settings.shown_profile),
         timing=Timing(requests_per_second=settings.label_studio_requests_per_second),
     )

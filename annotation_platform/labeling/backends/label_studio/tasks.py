@@ -75,7 +75,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Answered:
+class Annotated:
     """All tasks of a project with what people submitted, and what they were shown, by task."""
 
     tasks: list[Task]
@@ -144,7 +144,7 @@ class ProjectTasks:
         self._project = project
         self._settle_seconds = settle_seconds
 
-    def answered(self) -> Answered:
+    def annotated(self) -> Annotated:
         """Return every task with everything that was submitted for it.
 
         Raises:
@@ -156,7 +156,7 @@ class ProjectTasks:
         if any(task.annotations for task in tasks):
             for prediction in self._predictions():
                 shown[prediction.task].append(prediction)
-        return Answered(tasks, shown)
+        return Annotated(tasks, shown)
 
     def places(self) -> set[Place]:
         """Return the places whose tasks the project holds."""
@@ -200,7 +200,7 @@ class ProjectTasks:
         Where a place is there more than once, the first task that was answered stays, or the
         first at all; of the others, those that nobody touched are deleted. An answered one stays
         too: nobody's work is thrown away, and the ledger counts one answer to a place. A task that
-        shows another picture than wanted, as before something was masked, shows the wanted one.
+        shows another image than wanted, as before something was masked, shows the wanted one.
 
         Args:
             wanted: each place, and its task as Label Studio imports it.
@@ -237,9 +237,9 @@ class ProjectTasks:
 
     def _show_anew(self, wanted: Mapping[Place, Mapping[str, Any]], held: _Held) -> None:
         for place, task in wanted.items():
-            shown, picture = held.data.get(place), task["data"]["image"]
-            if shown is not None and shown.get("image", picture) != picture:
-                changed = {"data": {**shown, "image": picture}}
+            shown, image = held.data.get(place), task["data"]["image"]
+            if shown is not None and shown.get("image", image) != image:
+                changed = {"data": {**shown, "image": image}}
                 self._http.patch(f"/api/tasks/{held.ids[place]}/", changed)
 
     def _import(self, tasks: Sequence[Mapping[str, Any]], *, before: int) -> list[int]:
@@ -249,11 +249,11 @@ class ProjectTasks:
         for start in range(0, len(tasks), _TASKS_A_REQUEST):
             batch = tasks[start : start + _TASKS_A_REQUEST]
             try:
-                answer = self._http.post(path, batch, return_task_ids="true")
+                response = self._http.post(path, batch, return_task_ids="true")
             except UncertainError:
                 self._settle(before + start + len(batch))
                 raise
-            made += self._http.shaped(_IMPORTED, answer, path).task_ids
+            made += self._http.shaped(_IMPORTED, response, path).task_ids
         return made
 
     def _are_there(self, made: Sequence[int]) -> bool:
@@ -307,9 +307,9 @@ class ProjectTasks:
                 found[task.place].append(task)
         ids, data, surplus = {}, {}, []
         for place, same in found.items():
-            first = min(same, key=lambda task: (_answers(task) == 0, task.id))
+            first = min(same, key=lambda task: (_annotations(task) == 0, task.id))
             ids[place], data[place] = first.id, first.data
-            surplus += [task.id for task in same if task is not first and _answers(task) == 0]
+            surplus += [task.id for task in same if task is not first and _annotations(task) == 0]
         return _Held(ids, data, surplus, len(tasks))
 
     def _read(self, **query: str) -> list[Task]:
@@ -389,5 +389,5 @@ class ProjectTasks:
         )
 
 
-def _answers(task: Task) -> int:
+def _annotations(task: Task) -> int:
     return task.total_annotations + task.cancelled_annotations

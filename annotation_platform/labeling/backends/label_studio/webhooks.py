@@ -53,10 +53,11 @@ _ACTIONS = [
 _NO_PROJECT = 0
 
 
-class HintReceiver:
+class ChangeSignalReceiver:
     """Takes Label Studio's webhooks and calls ``on_hint`` with a project's number, 0 for unnamed.
 
-    ``with HintReceiver(...) as receiver:`` starts and stops it; so do ``start`` and ``stop``. To a
+    ``with ChangeSignalReceiver(...) as receiver:`` starts and stops it; so do ``start`` and
+    ``stop``. To a
     POST, whatever its path, it answers 204 for a hint; 401 without the secret, 411 without a
     length, 413 if the body is too long, and 400 if it is no news of Label Studio's. Nothing of a
     body is kept.

@@ -1,4 +1,4 @@
-"""One label, in pixels of a picture, as the regions with which Label Studio says it."""
+"""One label, in pixels of an image, as the regions with which Label Studio says it."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ def write_region(label: Label, key: str, width: int, height: int) -> list[dict[s
     """Return the regions that say one label: none for "nothing here", one for each outline.
 
     Args:
-        label: A label in pixels of a picture.
+        label: A label in pixels of an image.
         key: The ``id`` of the region; further outlines are under it and have their number added.
-        width: Width of the picture in pixels.
-        height: Height of the picture in pixels.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
     """
     if label.shape == NOTHING.shape:
         return []

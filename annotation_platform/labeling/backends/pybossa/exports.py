@@ -10,8 +10,8 @@ from annotation_platform.ingestion.archives import is_archive, read_archive
 from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.pybossa.codec import NAME, inner, is_skipped, is_unsure
 from annotation_platform.labeling.backends.pybossa.rows import Row, read_rows
-from annotation_platform.labeling.backends.vendor.answers import (
-    GivenAnswer,
+from annotation_platform.labeling.backends.vendor.annotations import (
+    GivenAnnotation,
     Problem,
     Returned,
     read_time,
@@ -45,7 +45,7 @@ def read_pybossa(tasks: Path, task_runs: Path) -> Returned:
     Both files are Pybossa's exports, JSON or CSV, or the zip in which Pybossa hands them out; the
     same data give the same answers in any of them. An answer is a list of regions as Label Studio
     says them, by itself or under ``result`` or ``answer``; ``{"choice": name}``,
-    ``{"label": name}`` or just the name for a class said of the whole picture;
+    ``{"label": name}`` or just the name for a class said of the whole image;
     ``{"skipped": true}``; or ``{"unsure": true}``. It may be packed as JSON text.
 
     Who answered is ``user-<id>``, ``external-<id>`` or ``ip-<address>``, as Pybossa says it. The
@@ -65,14 +65,14 @@ def read_pybossa(tasks: Path, task_runs: Path) -> Returned:
             asked[number] = _task(row.said.get("info"))
     run_rows, run_problems = _rows(task_runs)
     problems += run_problems
-    answers = []
+    annotations = []
     for row in run_rows:
         try:
-            answers.append(_answer(row, asked))
+            annotations.append(_annotation(row, asked))
         except ValueError as error:
             problems.append(Problem(row.where, str(error)))
     packages = frozenset(task.package for task in asked.values() if isinstance(task, _Task))
-    return Returned(answers, problems, 0, {}, packages)
+    return Returned(annotations, problems, 0, {}, packages)
 
 
 def _rows(path: Path) -> tuple[list[Row], list[Problem]]:
@@ -110,7 +110,7 @@ def _task(info: Any) -> _Task | str:
     return _Task(info["package"], task_id, seats, image, image_sha256, width, height)
 
 
-def _answer(row: Row, asked: Mapping[int, _Task | str]) -> GivenAnswer:
+def _annotation(row: Row, asked: Mapping[int, _Task | str]) -> GivenAnnotation:
     said = row.said
     run, number = _whole(said.get("id")), _whole(said.get("task_id"))
     if run is None or number is None:
@@ -122,7 +122,7 @@ def _answer(row: Row, asked: Mapping[int, _Task | str]) -> GivenAnswer:
     spent = (ended - began).total_seconds() if began and ended else 0.0
     info = said.get("info")
     _check_content(info)
-    return GivenAnswer(
+    return GivenAnnotation(
         where=row.where,
         key=f"{task.package} run {run}",
         package=task.package,

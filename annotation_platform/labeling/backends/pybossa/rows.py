@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from annotation_platform.errors import FormatError
-from annotation_platform.labeling.backends.vendor.answers import Problem, load_json, parse_json
+from annotation_platform.labeling.backends.vendor.annotations import Problem, load_json, parse_json
 
 _PREFIXES = ("task_run__", "taskrun__", "task__")
 _INFO_PREFIXES = ("task_runinfo__", "taskruninfo__", "taskinfo__")

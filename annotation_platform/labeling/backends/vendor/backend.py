@@ -22,7 +22,7 @@ from annotation_platform.labeling.backends.protocol import (
     TaskCopy,
 )
 from annotation_platform.labeling.backends.regions import shown_regions
-from annotation_platform.labeling.backends.vendor.answers import GivenAnswer
+from annotation_platform.labeling.backends.vendor.annotations import GivenAnnotation
 from annotation_platform.labeling.backends.vendor.first_codec import in_first_codec
 from annotation_platform.labeling.backends.vendor.package import (
     HandoffCopy,
@@ -90,7 +90,7 @@ class HandoffLabeling(LabelingBackend):
         """Note what is asked and return a name for each place by (task_id, place).
 
         Doing it again adds what is missing, but for ``closed`` places; what is there stays as it
-        was first noted, but for its picture: what was masked meanwhile is in no further package.
+        was first noted, but for its image: what was masked meanwhile is in no further package.
         Packages exported from now on have these classes.
 
         Raises:
@@ -152,7 +152,7 @@ class HandoffLabeling(LabelingBackend):
         found: dict[tuple[str, int], HandoffCopy] = {}
         for said in _entries(self._journal(round_id, "copies")):
             copy = HandoffCopy(**{name: said[name] for name in known & said.keys()})
-            # Two publishers at once may both note a place: the first one stands, with the picture
+            # Two publishers at once may both note a place: the first one stands, with the image
             # of the last.
             first = found.get((copy.task_id, copy.place), copy)
             found[copy.task_id, copy.place] = replace(first, image_key=copy.image_key)
@@ -200,8 +200,8 @@ class HandoffLabeling(LabelingBackend):
             )
         return Manifest.from_json(self._store.get(key))
 
-    def take(self, round_id: str, answers: Iterable[GivenAnswer], *, now: datetime) -> int:
-        """Store answers, as ``check_answers`` gives them, and return how many were new.
+    def take(self, round_id: str, annotations: Iterable[GivenAnnotation], *, now: datetime) -> int:
+        """Store answers, as ``check_annotations`` gives them, and return how many were new.
 
         An answer of the same person to the same place is the same answer: where it says something
         new it is a correction, and the earlier state stays beside it. What was ever said stays
@@ -211,7 +211,7 @@ class HandoffLabeling(LabelingBackend):
         histories = self._states(round_id)
         seats = _Seats(histories)
         new = []
-        for given in sorted(answers, key=lambda answer: answer.finished_at or now):
+        for given in sorted(annotations, key=lambda item: item.finished_at or now):
             annotation = _annotation(given)
             history = histories.setdefault(annotation, [])
             digest = _digest(given, given.payload)
@@ -265,7 +265,7 @@ class _Seats:
             self._held.setdefault((state.task_id, state.place), state.annotation)
             self._place_of.setdefault((state.task_id, state.author), state.place)
 
-    def seat(self, given: GivenAnswer, history: Sequence[_State]) -> int:
+    def seat(self, given: GivenAnnotation, history: Sequence[_State]) -> int:
         """Return the place of an answer: its former one, its only one, or the first free one.
 
         Further answers of one person share a place, and where all are held the last one is
@@ -283,7 +283,7 @@ class _Seats:
 def _state(
     annotation: str,
     digest: str,
-    given: GivenAnswer,
+    given: GivenAnnotation,
     place: int,
     history: Sequence[_State],
     now: datetime,
@@ -305,13 +305,13 @@ def _state(
     )
 
 
-def _annotation(given: GivenAnswer) -> str:
+def _annotation(given: GivenAnnotation) -> str:
     """Return the id of an answer: the same for every state of it."""
     identity = json.dumps([given.task_id, given.annotator, given.key])
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
-def _digest(given: GivenAnswer, payload: Payload) -> str:
+def _digest(given: GivenAnnotation, payload: Payload) -> str:
     finished = given.finished_at.isoformat() if given.finished_at else None
     said = [finished, given.lead_time_seconds, given.skipped, payload.content]
     if payload.codec != FIRST_CODEC:
@@ -319,7 +319,7 @@ def _digest(given: GivenAnswer, payload: Payload) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def _first_digest(given: GivenAnswer) -> str:
+def _first_digest(given: GivenAnnotation) -> str:
     """Return the digest that release 0.1.0 gave the same answer."""
     content = in_first_codec(given.payload, given.width, given.height)
     return _digest(given, Payload(FIRST_CODEC, content))

@@ -20,17 +20,17 @@ from annotation_platform.labeling.backends.regions import NamedEntry, decode_lab
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.shapes import UNSURE, Label
 
-ANSWERS_NAME, COCO_NAME = "vendor-answers/1", "vendor-coco/1"
+ANNOTATIONS_NAME, COCO_NAME = "vendor-answers/1", "vendor-coco/1"
 
 
 def native_payload(result: list[Any], *, unsure: bool) -> Payload:
     """Return what an entry of ``answers.json`` holds: regions, and whether its author is unsure."""
     if unsure:
-        return Payload(ANSWERS_NAME, {"unsure": True, "result": result})
+        return Payload(ANNOTATIONS_NAME, {"unsure": True, "result": result})
     return Payload(LABEL_STUDIO_NAME, result)
 
 
-class AnswersCodec(Codec):
+class AnnotationsCodec(Codec):
     """Reads entries of ``answers.json`` whose author was unsure: nothing drawn is counted."""
 
     def decode(self, content: Any, canvas: Canvas) -> DecodedAnnotation:
@@ -58,7 +58,7 @@ class CocoCodec(Codec):
         ]
 
 
-ANSWERS_CODEC = AnswersCodec()
+ANNOTATIONS_CODEC = AnnotationsCodec()
 COCO_CODEC = CocoCodec()
 
 

@@ -6,7 +6,7 @@ from annotation_platform.labeling.annotations import FIRST_CODEC, Payload
 from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.labeling.backends.pybossa.codec import inner, is_skipped, is_unsure
 from annotation_platform.labeling.backends.vendor.codecs import (
-    ANSWERS_NAME,
+    ANNOTATIONS_NAME,
     COCO_NAME,
     coco_boxes,
 )
@@ -25,7 +25,7 @@ def in_first_codec(payload: Payload, width: int, height: int) -> Any:
     content = payload.content
     if payload.codec == FIRST_CODEC:
         return content
-    if payload.codec == ANSWERS_NAME:
+    if payload.codec == ANNOTATIONS_NAME:
         return [*content["result"], *write_result([UNSURE], *size)]
     if payload.codec == COCO_NAME:
         return write_result(coco_boxes(content), *size)

@@ -1,4 +1,4 @@
-"""Packages for outside vendors: what is asked, the pictures, and how to answer.
+"""Packages for outside vendors: what is asked, the images, and how to answer.
 
 A package is a zip or a folder. Its bytes depend on nothing but what it asks and says: the same
 round packed twice gives the same file. It holds no address of anybody, no secret, and nothing
@@ -30,7 +30,7 @@ from annotation_platform.storage.objects import ObjectStore
 PackageForm = Literal["label-studio", "coco", "pybossa"]
 """How a vendor answers: regions as Label Studio says them, a COCO file, or Pybossa's export."""
 
-ANSWERS, COCO_ANSWERS = "answers.json", "answers.coco.json"
+ANNOTATIONS, COCO_ANNOTATIONS = "answers.json", "answers.coco.json"
 """The files that come back."""
 
 _VENDOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
@@ -59,7 +59,7 @@ class HandoffCopy:
 
 @dataclass(frozen=True)
 class PackedPlace:
-    """One place of a task as the vendor sees it; ``image`` is the picture's file.
+    """One place of a task as the vendor sees it; ``image`` is the image's file.
 
     ``proposed`` is written as the regions of Label Studio, which ``README.txt`` describes.
     """
@@ -101,7 +101,7 @@ class Manifest:
 
     @cached_property
     def places_on(self) -> dict[str, list[PackedPlace]]:
-        """The places on each picture, by the name of its file without folders."""
+        """The places on each image, by the name of its file without folders."""
         return {PurePosixPath(k).name: v for k, v in _grouped(self.places, by="image").items()}
 
     def to_json(self) -> bytes:
@@ -135,7 +135,7 @@ def build_manifest(
 ) -> Manifest:
     """Return what a package of these copies asks, sorted by task and place.
 
-    Every picture is read once, for the digest of its bytes.
+    Every image is read once, for the digest of its bytes.
 
     Raises:
         SettingsError: the vendor's name is none.
@@ -189,22 +189,22 @@ def write_package(
     out: Path,
     *,
     form: PackageForm = "label-studio",
-    pictures_url: str = "",
+    images_url: str = "",
 ) -> int:
-    """Write a package to ``out``, a zip by its name and a folder otherwise; return its pictures.
+    """Write a package to ``out``, a zip by its name and a folder otherwise; return its images.
 
     What is there afterwards is whole, or nothing.
 
     Args:
         manifest: from ``build_manifest``.
         copies: what it was built from.
-        store: the lake's objects, where the pictures are.
+        store: the lake's objects, where the images are.
         out: must not exist yet; an empty folder will do.
         form: how the vendor answers.
-        pictures_url: for Pybossa, the address below which the vendor serves ``images/``.
+        images_url: for Pybossa, the address below which the vendor serves ``images/``.
 
     Raises:
-        DataError: there is something at ``out`` already, or a picture has changed meanwhile.
+        DataError: there is something at ``out`` already, or an image has changed meanwhile.
         SettingsError: ``out`` cannot be written, or COCO is to carry what is no box.
     """
     others = [
@@ -218,8 +218,8 @@ def write_package(
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise DataError(f"{out} is there already. Name another --out, or move it away.")
     keys = {PurePosixPath(copy.image_key).name: copy.image_key for copy in copies}
-    pictures = {each.image: each.image_sha256 for each in manifest.places}
-    files = _files(manifest, keys, pictures, store, form, pictures_url)
+    images = {each.image: each.image_sha256 for each in manifest.places}
+    files = _files(manifest, keys, images, store, form, images_url)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix.lower() == ".zip":
@@ -230,7 +230,7 @@ def write_package(
         raise SettingsError(
             f"{out}: cannot be written ({error.strerror or error}). Name another --out."
         ) from error
-    return len(pictures)
+    return len(images)
 
 
 def json_bytes(content: Any) -> bytes:
@@ -241,21 +241,21 @@ def json_bytes(content: Any) -> bytes:
 def _files(
     manifest: Manifest,
     keys: dict[str, str],
-    pictures: dict[str, str],
+    images: dict[str, str],
     store: ObjectStore,
     form: PackageForm,
-    pictures_url: str,
+    images_url: str,
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of each file of a package, one picture in memory at a time."""
+    """Yield name and content of each file of a package, one image in memory at a time."""
     yield "manifest.json", manifest.to_json()
     yield "README.txt", readme(manifest.package, manifest.ontology, form).encode()
     if form == "label-studio":
-        yield ANSWERS, json_bytes(_answers_to_fill_in(manifest))
+        yield ANNOTATIONS, json_bytes(_annotations_to_fill_in(manifest))
     elif form == "coco":
-        yield "pictures.coco.json", json_bytes(_coco_pictures(manifest))
+        yield "pictures.coco.json", json_bytes(_coco_images(manifest))
     else:
-        yield "tasks.json", json_bytes(_pybossa_tasks(manifest, pictures_url))
-    for name, digest in sorted(pictures.items()):
+        yield "tasks.json", json_bytes(_pybossa_tasks(manifest, images_url))
+    for name, digest in sorted(images.items()):
         key = keys[PurePosixPath(name).name]
         data = store.get(key)
         if hashlib.sha256(data).hexdigest() != digest:
@@ -263,7 +263,7 @@ def _files(
         yield name, data
 
 
-def _answers_to_fill_in(manifest: Manifest) -> dict[str, Any]:
+def _annotations_to_fill_in(manifest: Manifest) -> dict[str, Any]:
     blank = {
         "annotator": "",
         "started_at": "",
@@ -274,13 +274,13 @@ def _answers_to_fill_in(manifest: Manifest) -> dict[str, Any]:
         "result": None,
     }
     shown = ("task_id", "place", "image", "image_sha256", "width", "height")
-    answers = [
+    annotations = [
         {**{name: getattr(each, name) for name in shown}, **blank} for each in manifest.places
     ]
-    return {"package": manifest.package, "round": manifest.round_id, "answers": answers}
+    return {"package": manifest.package, "round": manifest.round_id, "answers": annotations}
 
 
-def _coco_pictures(manifest: Manifest) -> dict[str, Any]:
+def _coco_images(manifest: Manifest) -> dict[str, Any]:
     sizes = {each.image: (each.width, each.height) for each in manifest.places}
     return {
         "info": {"package": manifest.package},
@@ -296,7 +296,7 @@ def _coco_pictures(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _pybossa_tasks(manifest: Manifest, pictures_url: str) -> list[dict[str, Any]]:
+def _pybossa_tasks(manifest: Manifest, images_url: str) -> list[dict[str, Any]]:
     """Return one task of Pybossa's for all places that show the same, or nearly always one.
 
     Pybossa keeps people from answering one of its tasks twice, so the places of a task are the
@@ -311,8 +311,8 @@ def _pybossa_tasks(manifest: Manifest, pictures_url: str) -> list[dict[str, Any]
         info = {**base, **asdict(places[0]), "places": [each.place for each in places]}
         del info["place"]
         info["classes"] = manifest.ontology.names
-        if pictures_url:
-            info["image_url"] = f"{pictures_url.rstrip('/')}/{places[0].image}"
+        if images_url:
+            info["image_url"] = f"{images_url.rstrip('/')}/{places[0].image}"
         tasks.append({"info": info, "n_answers": len(places)})
     return tasks
 
@@ -321,7 +321,7 @@ def _write_zip(files: Iterator[tuple[str, bytes]], out: Path) -> None:
     handle, name = tempfile.mkstemp(prefix=".tmp-", dir=out.parent)
     unfinished = Path(name)
     try:
-        # Stored, not deflated: pictures hardly shrink, and no library's version shows.
+        # Stored, not deflated: images hardly shrink, and no library's version shows.
         with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
             for inside, data in files:
                 info = zipfile.ZipInfo(inside, _FIRST_DAY)

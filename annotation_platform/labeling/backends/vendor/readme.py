@@ -4,10 +4,10 @@ from annotation_platform.labeling.backends.label_studio.region_codecs import COD
 from annotation_platform.schema.ontology import Ontology
 
 _HEAD = """\
-Pictures to annotate: package {package}
+Images to annotate: package {package}
 
 manifest.json   what is asked: the classes, the guidelines, and one entry for each place
-images/         the pictures
+images/         the images
 {files}
 
 Every task has one or more places. Each place is answered by one person, and no two places of a
@@ -22,10 +22,10 @@ Guidelines
 {guidelines}
 
 What to return
-{answers}
+{annotations}
 
 What is checked when it comes back: that package, tasks and places are those of this package, that
-the pictures are byte for byte those sent, that sizes agree, that every class is one of the above,
+the images are byte for byte those sent, that sizes agree, that every class is one of the above,
 and that every region is usable. If anything is wrong, nothing is taken, and you get the list.
 Returning the same file again changes nothing; a corrected one replaces what it corrects.
 """
@@ -39,11 +39,11 @@ each place that somebody answered:
   lead_time_seconds  the time spent, if it is not the time between the two; or null
   skipped            true if the person did not want to answer
   unsure             true if the person looked and could not tell
-  result             the regions, a list. An empty list says: there is nothing in the picture.
+  result             the regions, a list. An empty list says: there is nothing in the image.
                      null says: not answered yet; such places may be returned later
 Leave task_id, place, image, image_sha256, width and height as they are.
 
-A region is one that Label Studio would export; x, y, width and height are percent of the picture:
+A region is one that Label Studio would export; x, y, width and height are percent of the image:
   {"type": "rectanglelabels", "original_width": 640, "original_height": 480, "image_rotation": 0,
    "value": {"x": 10.0, "y": 20.0, "width": 5.0, "height": 5.0, "rotation": 0,
              "rectanglelabels": ["class"]}}
@@ -51,7 +51,7 @@ The key in value that holds the class is called like the type."""
 
 _COCO = """\
 One COCO file of boxes by one person, answers.coco.json, alone or in a zip or folder. Begin from
-pictures.coco.json: it lists the pictures and the classes. List under "images" the pictures that
+images.coco.json: it lists the images and the classes. List under "images" the images that
 the person has looked at, and no others: one without annotations says that there is nothing in it.
 Segmentations are not read. Say who it was when you send it, by your own id of that person; for
 further people, send further files. Leave file_name, width and height as they are, and the package
@@ -62,13 +62,13 @@ Put images/ where your Pybossa server can show them and make the tasks from task
   pbs add_tasks --tasks-file tasks.json --redundancy 3
 where the number is n_answers in tasks.json: how many different people each task needs. The task
 presenter saves as the answer a list of regions as Label Studio would export them, an empty list
-if there is nothing in the picture, {"choice": "class"} where one class is said of the whole
-picture, {"skipped": true} or {"unsure": true}. Return Pybossa's own exports of the tasks and of
+if there is nothing in the image, {"choice": "class"} where one class is said of the whole
+image, {"skipped": true} or {"unsure": true}. Return Pybossa's own exports of the tasks and of
 the task runs, as JSON or as CSV."""
 
 _FILES = {
     "label-studio": "answers.json    to be filled in and returned",
-    "coco": "pictures.coco.json   the pictures and classes as COCO, to begin from",
+    "coco": "images.coco.json   the images and classes as COCO, to begin from",
     "pybossa": "tasks.json      the tasks as Pybossa imports them",
 }
 
@@ -83,11 +83,11 @@ def readme(package: str, ontology: Ontology, form: str) -> str:
     classes = "\n".join(
         f"  {each.id}  {each.name}\n    {CODECS[each.shape].returned}" for each in ontology.classes
     )
-    answers = {"label-studio": _NATIVE, "coco": _COCO, "pybossa": _PYBOSSA}[form]
+    annotations = {"label-studio": _NATIVE, "coco": _COCO, "pybossa": _PYBOSSA}[form]
     return _HEAD.format(
         package=package,
         files=_FILES[form],
         classes=classes,
         guidelines="\n".join(f"  {line}" for line in ontology.guidelines.splitlines()) or "  none",
-        answers=answers,
+        annotations=annotations,
     )

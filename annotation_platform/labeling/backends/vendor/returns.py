@@ -14,20 +14,20 @@ from annotation_platform.errors import DataError, FormatError
 from annotation_platform.formats.coco import read_coco_boxes
 from annotation_platform.ingestion.archives import is_archive, read_archive
 from annotation_platform.labeling.annotations import Payload
-from annotation_platform.labeling.backends.vendor.answers import (
-    GivenAnswer,
+from annotation_platform.labeling.backends.vendor.annotations import (
+    GivenAnnotation,
     Problem,
     Returned,
-    check_answers,
-    check_pictures,
+    check_annotations,
+    check_images,
     load_json,
     read_time,
 )
 from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
 from annotation_platform.labeling.backends.vendor.codecs import COCO_NAME, native_payload
 from annotation_platform.labeling.backends.vendor.package import (
-    ANSWERS,
-    COCO_ANSWERS,
+    ANNOTATIONS,
+    COCO_ANNOTATIONS,
     round_of_package,
 )
 from annotation_platform.storage.regular import open_regular
@@ -48,7 +48,7 @@ class Imported:
 
     stored: int
     known: int
-    unanswered: int
+    unannotated: int
     problems: list[Problem]
 
 
@@ -65,33 +65,34 @@ def read_returned(path: Path, *, package: str = "") -> Returned:
     Raises:
         DataError: nothing can be read, or the package is not known or not the one given.
     """
-    answers: dict[str, bytes] = {}
-    pictures: dict[str, str] = {}
+    annotations: dict[str, bytes] = {}
+    images: dict[str, str] = {}
     is_alone = path.is_file() and not is_archive(path)
     for name, data in _files(path):
         last = PurePosixPath(name).name
-        if last in {ANSWERS, COCO_ANSWERS} or is_alone:
-            answers[name] = data
+        if last in {ANNOTATIONS, COCO_ANNOTATIONS} or is_alone:
+            annotations[name] = data
         elif PurePosixPath(name).parent.name == "images":
-            pictures[last] = hashlib.sha256(data).hexdigest()
-    if len(answers) != 1:
-        found = " and ".join(sorted(answers)) or "none"
+            images[last] = hashlib.sha256(data).hexdigest()
+    if len(annotations) != 1:
+        found = " and ".join(sorted(annotations)) or "none"
         raise DataError(
-            f"{path}: expected one {ANSWERS} or {COCO_ANSWERS} in it, found {found}. Return the "
+            f"{path}: expected one {ANNOTATIONS} or {COCO_ANNOTATIONS} in it, found {found}. "
+            "Return the "
             "file that README.txt describes."
         )
-    name, data = next(iter(answers.items()))
+    name, data = next(iter(annotations.items()))
     said = load_json(data, name)
     package = _package(said, name, package)
     if isinstance(said, dict) and "annotations" in said:
-        listed = list(_coco_answers(said, data, name, package))
+        listed = list(_coco_annotations(said, data, name, package))
         crowds = _crowds(said["annotations"], name)
-        return Returned(listed, crowds, 0, pictures, frozenset([package]))
-    listed, problems, unanswered = _native_answers(said, name, package)
-    return Returned(listed, problems, unanswered, pictures, frozenset([package]))
+        return Returned(listed, crowds, 0, images, frozenset([package]))
+    listed, problems, unannotated = _native_annotations(said, name, package)
+    return Returned(listed, problems, unannotated, images, frozenset([package]))
 
 
-def import_answers(
+def import_annotations(
     labeling: HandoffLabeling,
     returned: Returned,
     *,
@@ -112,22 +113,23 @@ def import_answers(
         DataError: answers name a package that was never exported.
     """
     problems = list(returned.problems)
-    right: dict[str, list[GivenAnswer]] = {}
+    right: dict[str, list[GivenAnnotation]] = {}
     for package in sorted(returned.packages):
         manifest = labeling.package(package)
-        answers = [answer for answer in returned.answers if answer.package == package]
-        problems += check_pictures(manifest, returned.pictures)
-        taken, wrong = check_answers(manifest, answers, annotator=annotator, now=now)
+        annotations = [item for item in returned.annotations if item.package == package]
+        problems += check_images(manifest, returned.images)
+        taken, wrong = check_annotations(manifest, annotations, annotator=annotator, now=now)
         problems += wrong
         right.setdefault(manifest.round_id, []).extend(taken)
     if problems and not skip_wrong:
-        return Imported(0, 0, returned.unanswered, problems)
+        return Imported(0, 0, returned.unannotated, problems)
     stored = {
-        round_id: labeling.take(round_id, answers, now=now) for round_id, answers in right.items()
+        round_id: labeling.take(round_id, annotations, now=now)
+        for round_id, annotations in right.items()
     }
     count = sum(stored.values())
-    known = sum(len(answers) for answers in right.values()) - count
-    return Imported(count, known, returned.unanswered, problems)
+    known = sum(len(annotations) for annotations in right.values()) - count
+    return Imported(count, known, returned.unannotated, problems)
 
 
 def _files(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -169,7 +171,7 @@ def _package(said: Any, name: str, given: str) -> str:
     return package
 
 
-class _NativeAnswer(BaseModel):
+class _NativeAnnotation(BaseModel):
     """One entry of ``answers.json``; what else it holds is nobody's business."""
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
@@ -189,34 +191,34 @@ class _NativeAnswer(BaseModel):
     result: list[Any] | None
 
 
-def _native_answers(
+def _native_annotations(
     said: dict[str, Any], name: str, package: str
-) -> tuple[list[GivenAnswer], list[Problem], int]:
+) -> tuple[list[GivenAnnotation], list[Problem], int]:
     """Return the answers of ``answers.json``, entries that are none, and how many wait."""
     entries = said.get("answers")
     if not isinstance(entries, list):
         raise FormatError(
             name, 0, "no list of answers", "Return the file that README.txt describes."
         )
-    answers: list[GivenAnswer] = []
+    annotations: list[GivenAnnotation] = []
     problems: list[Problem] = []
-    unanswered = 0
+    unannotated = 0
     for position, entry in enumerate(entries):
         where = f"{name}: answers[{position}]"
         try:
-            read = _NativeAnswer.model_validate(entry)
+            read = _NativeAnnotation.model_validate(entry)
             if read.result is None and not (read.skipped or read.unsure):
-                unanswered += 1
+                unannotated += 1
             else:
-                answers.append(_native_answer(read, where, package))
+                annotations.append(_native_annotation(read, where, package))
         except ValidationError as error:
             problems += [Problem(where, _told(each["loc"], each["msg"])) for each in error.errors()]
         except ValueError as error:
             problems.append(Problem(where, str(error)))
-    return answers, problems, unanswered
+    return annotations, problems, unannotated
 
 
-def _native_answer(read: _NativeAnswer, where: str, package: str) -> GivenAnswer:
+def _native_annotation(read: _NativeAnnotation, where: str, package: str) -> GivenAnnotation:
     started = read_time(read.started_at) if read.started_at else None
     finished = read_time(read.finished_at) if read.finished_at else None
     seconds = read.lead_time_seconds
@@ -224,7 +226,7 @@ def _native_answer(read: _NativeAnswer, where: str, package: str) -> GivenAnswer
         raise ValueError("it ends before it begins")
     if seconds is None:
         seconds = (finished - started).total_seconds() if started and finished else 0.0
-    return GivenAnswer(
+    return GivenAnnotation(
         where=where,
         key=f"place {read.place}",
         package=package,
@@ -246,12 +248,12 @@ def _told(place: tuple[int | str, ...], message: str) -> str:
     return f"{'.'.join(map(str, place)) or 'entry'}: {message[:1].lower()}{message[1:]}"
 
 
-def _coco_answers(
+def _coco_annotations(
     said: dict[str, Any], data: bytes, name: str, package: str
-) -> Iterator[GivenAnswer]:
-    """Yield one answer for each picture that a COCO file lists."""
+) -> Iterator[GivenAnnotation]:
+    """Yield one answer for each image that a COCO file lists."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / COCO_ANSWERS
+        file = Path(folder) / COCO_ANNOTATIONS
         file.write_bytes(data)
         try:
             # It judges the file as a whole.
@@ -267,7 +269,7 @@ def _coco_answers(
             "categories": said["categories"],
             "annotations": drawn.get(shown["id"], []),
         }
-        yield GivenAnswer(
+        yield GivenAnnotation(
             where=f"{name}: {shown['file_name']}",
             key="coco",
             package=package,

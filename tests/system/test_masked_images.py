@@ -13,21 +13,21 @@ from annotation_platform.images.decoding import decode
 from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.image_sources import (
-    picture_place,
+    image_place,
     shown_place,
 )
 from annotation_platform.labeling.backends.label_studio.people import add_person
 from annotation_platform.labeling.backends.label_studio.running import running_label_studio
 from annotation_platform.labeling.backends.protocol import TaskCopy
 from annotation_platform.labeling.backends.registry import labeling_of
-from annotation_platform.labeling.shown_images import ShownPictures
-from annotation_platform.policy import MaskingPolicy, Params
+from annotation_platform.labeling.shown_images import ShownImages
+from annotation_platform.policy import MaskingPolicy, Policy
 from annotation_platform.servers.child import usable_port
 from annotation_platform.servers.up import serve
 from annotation_platform.settings import Settings
 from annotation_platform.storage.keys import image_key
 from tests.core.labeling.outside import ONTOLOGY, ROUND, image_id
-from tests.core.labeling.test_shown_pictures import MASKED, box, fill_lake, knows, look, picture
+from tests.core.labeling.test_shown_images import MASKED, box, fill_lake, image_file, knows, look
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -47,7 +47,7 @@ def settings(label_studio_template, tmp_path):
         subprocess.run(["git", *arguments], check=True)
     data.mkdir(parents=True)
     shutil.copy(label_studio_template / "label_studio.sqlite3", data)
-    policy = Params(ontology=ONTOLOGY, masking=MASKING)
+    policy = Policy(ontology=ONTOLOGY, masking=MASKING)
     (tmp_path / "home" / "params.yaml").write_text(policy.to_yaml())
     return Settings(home=tmp_path / "home", registry=str(registry))
 
@@ -76,20 +76,20 @@ def test_people_get_what_is_masked_and_have_no_way_to_the_original(settings):
     lake = lake_of(settings)
     fill_lake(lake)
     look(lake, [box(0)], [0, 1])
-    policy = Params(ontology=ONTOLOGY, masking=MASKING)
+    policy = Policy(ontology=ONTOLOGY, masking=MASKING)
     images = [image_id(0), image_id(1)]
 
     def watch(dagster):
         url, token = running_label_studio(settings)
         client = labeling_of(settings, lake.store, policy)
-        keys = ShownPictures(lake, MASKING, knows).keys(images)
+        keys = ShownImages(lake, MASKING, knows).keys(images)
         ids = client.publish(ROUND, ONTOLOGY, copies(keys))
         with member_of(url, token) as member:
             for number, image in enumerate(images):
                 address = _address(member, ids[f"task-{image}", 1])
                 seen = member.get(address)
                 assert seen.status_code == 200
-                same = (decode(seen.content) == decode(picture(number))).all(axis=-1)
+                same = (decode(seen.content) == decode(image_file(number))).all(axis=-1)
                 assert (same[MASKED].mean() < 0.01) == (number == 0)
                 same[MASKED] = True
                 assert same.all()
@@ -125,7 +125,7 @@ def _address(member, task):
 
 def _check_that_other_masks_are_shown(lake, client, member, ids, images):
     """Publish the same round with other masks: its tasks stay, and show them."""
-    grey = ShownPictures(lake, MASKING.model_copy(update={"way": "grey"}), knows).keys(images)
+    grey = ShownImages(lake, MASKING.model_copy(update={"way": "grey"}), knows).keys(images)
     assert client.publish(ROUND, ONTOLOGY, copies(grey)) == ids
     seen = decode(member.get(_address(member, ids[f"task-{images[0]}", 1])).content)
     assert (np.ptp(seen[MASKED].reshape(-1, 3), axis=0) == 0).all()
@@ -137,7 +137,7 @@ def test_a_server_that_reaches_the_originals_gets_nothing_to_show(label_studio, 
     client = LabelStudioClient(
         label_studio.url,
         label_studio.administrator.token,
-        pictures=picture_place(str(lake)),
+        image_files=image_place(str(lake)),
         shown=shown_place(str(lake), str(lake / "shown")),
     )
     masked = copies({image_id(0): f"shown/images/{image_id(0)}-0123456789ab.png"})

@@ -31,7 +31,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class GivenAnswer:
+class GivenAnnotation:
     """An answer as somebody outside gave it, not judged yet.
 
     Attributes:
@@ -41,9 +41,9 @@ class GivenAnswer:
         task_id: empty where only ``image`` says what it is about.
         places: those it may take; empty for any of the task.
         annotator: the vendor's own id of the person; empty if not said.
-        image: the picture's file; empty if not said.
-        image_sha256: of the picture that was seen; None where the format cannot say it.
-        width, height: of the picture, in pixels.
+        image: the image's file; empty if not said.
+        image_sha256: of the image that was seen; None where the format cannot say it.
+        width, height: of the image, in pixels.
         finished_at: None if not said.
         lead_time_seconds: 0 if not said.
         skipped: whether the person did not want to answer.
@@ -68,26 +68,30 @@ class GivenAnswer:
 
 @dataclass(frozen=True)
 class Returned:
-    """What came back: the answers, those that cannot even be read, and the pictures with them.
+    """What came back: the answers, those that cannot even be read, and the images with them.
 
     Attributes:
         answers: in the order of the file.
         problems: of entries that are no answers.
         unanswered: entries that say that nobody answered them yet.
-        pictures: the SHA-256 of each picture that came along, by the name of its file.
+        images: the SHA-256 of each image that came along, by the name of its file.
         packages: the packages that are answered, if only by saying that nothing is done yet.
     """
 
-    answers: list[GivenAnswer]
+    annotations: list[GivenAnnotation]
     problems: list[Problem]
-    unanswered: int
-    pictures: dict[str, str]
+    unannotated: int
+    images: dict[str, str]
     packages: frozenset[str]
 
 
-def check_answers(
-    manifest: Manifest, answers: Iterable[GivenAnswer], *, annotator: str = "", now: datetime
-) -> tuple[list[GivenAnswer], list[Problem]]:
+def check_annotations(
+    manifest: Manifest,
+    annotations: Iterable[GivenAnnotation],
+    *,
+    annotator: str = "",
+    now: datetime,
+) -> tuple[list[GivenAnnotation], list[Problem]]:
     """Return the answers that can be taken, completed, and what is wrong with the others.
 
     The author of a right one is the vendor's name and the vendor's id of the person, so people of
@@ -100,28 +104,28 @@ def check_answers(
         annotator: who answered where an answer does not say it.
         now: times more than a day later are refused.
     """
-    right: list[GivenAnswer] = []
+    right: list[GivenAnnotation] = []
     problems: list[Problem] = []
     seen: dict[tuple[str, str, str], str] = {}
-    for given in answers:
-        answer, wrong = _completed(manifest, given, annotator)
-        if answer is not None:
-            wrong += _problems(manifest, answer, now)
-            identity = (answer.task_id, answer.annotator, answer.key)
+    for given in annotations:
+        item, wrong = _completed(manifest, given, annotator)
+        if item is not None:
+            wrong += _problems(manifest, item, now)
+            identity = (item.task_id, item.annotator, item.key)
             if identity in seen:
                 wrong.append(f"the same person answers it at {seen[identity]} too")
-            seen.setdefault(identity, answer.where)
+            seen.setdefault(identity, item.where)
         problems += [Problem(given.where, each) for each in wrong]
-        if answer is not None and not wrong:
-            right.append(answer)
+        if item is not None and not wrong:
+            right.append(item)
     return right, problems
 
 
-def check_pictures(manifest: Manifest, pictures: dict[str, str]) -> list[Problem]:
-    """Return a problem for each picture that came back and is not the one that was sent."""
+def check_images(manifest: Manifest, images: dict[str, str]) -> list[Problem]:
+    """Return a problem for each image that came back and is not the one that was sent."""
     return [
-        Problem(name, "not the picture that was sent, byte for byte")
-        for name, digest in sorted(pictures.items())
+        Problem(name, "not the image that was sent, byte for byte")
+        for name, digest in sorted(images.items())
         if name in manifest.places_on and manifest.places_on[name][0].image_sha256 != digest
     ]
 
@@ -174,8 +178,8 @@ def _refuse_constant(name: str) -> None:
 
 
 def _completed(
-    manifest: Manifest, given: GivenAnswer, annotator: str
-) -> tuple[GivenAnswer | None, list[str]]:
+    manifest: Manifest, given: GivenAnnotation, annotator: str
+) -> tuple[GivenAnnotation | None, list[str]]:
     """Return the answer with its task, places and author; None if its task is not known."""
     wrong = []
     person = given.annotator or annotator
@@ -197,43 +201,43 @@ def _completed(
     return replace(given, task_id=task_id, places=places, annotator=author), wrong
 
 
-def _task(manifest: Manifest, given: GivenAnswer) -> tuple[str, str]:
+def _task(manifest: Manifest, given: GivenAnnotation) -> tuple[str, str]:
     """Return the task that an answer is about, or what keeps it from being known."""
     if given.task_id:
         if given.task_id in manifest.places_of:
             return given.task_id, ""
         return "", f"task {given.task_id!r:.120} is not in the package"
-    on_picture = manifest.places_on.get(PurePosixPath(given.image).name, [])
-    tasks = sorted({each.task_id for each in on_picture})
+    on_image = manifest.places_on.get(PurePosixPath(given.image).name, [])
+    tasks = sorted({each.task_id for each in on_image})
     if len(tasks) == 1:
         return tasks[0], ""
     if tasks:
         return "", f"{given.image!r:.120} belongs to several tasks; answer in answers.json"
-    return "", f"picture {given.image!r:.120} is not in the package"
+    return "", f"image {given.image!r:.120} is not in the package"
 
 
-def _problems(manifest: Manifest, answer: GivenAnswer, now: datetime) -> list[str]:
-    asked = manifest.place_of[answer.task_id, answer.places[0]]
-    wrong = _picture_problems(asked, answer)
-    if answer.finished_at is not None and answer.finished_at > now + _AHEAD:
-        wrong.append(f"it was finished in the future, at {answer.finished_at.isoformat()}")
-    if not (math.isfinite(answer.lead_time_seconds) and answer.lead_time_seconds >= 0):
-        wrong.append(f"{answer.lead_time_seconds} seconds is no time spent on it")
-    if answer.skipped and count_regions(answer.payload):
+def _problems(manifest: Manifest, item: GivenAnnotation, now: datetime) -> list[str]:
+    asked = manifest.place_of[item.task_id, item.places[0]]
+    wrong = _image_problems(asked, item)
+    if item.finished_at is not None and item.finished_at > now + _AHEAD:
+        wrong.append(f"it was finished in the future, at {item.finished_at.isoformat()}")
+    if not (math.isfinite(item.lead_time_seconds) and item.lead_time_seconds >= 0):
+        wrong.append(f"{item.lead_time_seconds} seconds is no time spent on it")
+    if item.skipped and count_regions(item.payload):
         wrong.append("it is skipped, and yet it has regions")
-    return wrong + _region_problems(answer.payload, asked, manifest.ontology)
+    return wrong + _region_problems(item.payload, asked, manifest.ontology)
 
 
-def _picture_problems(asked: PackedPlace, answer: GivenAnswer) -> list[str]:
+def _image_problems(asked: PackedPlace, item: GivenAnnotation) -> list[str]:
     wrong = []
-    if answer.image_sha256 not in (None, asked.image_sha256):
+    if item.image_sha256 not in (None, asked.image_sha256):
         wrong.append(
-            f"it is about a picture of SHA-256 {answer.image_sha256!r:.14}…, "
+            f"it is about an image of SHA-256 {item.image_sha256!r:.14}…, "
             f"{asked.image_sha256[:12]}… was sent"
         )
-    if (answer.width, answer.height) != (asked.width, asked.height):
+    if (item.width, item.height) != (asked.width, asked.height):
         wrong.append(
-            f"it is about a picture of {answer.width} × {answer.height} pixels, "
+            f"it is about an image of {item.width} × {item.height} pixels, "
             f"{asked.width} × {asked.height} was sent"
         )
     return wrong

@@ -1,4 +1,4 @@
-"""What people see where policy keeps something from them, from a lake of tables and pictures."""
+"""What people see where policy keeps something from them, from a lake of tables and images."""
 
 import hashlib
 import io
@@ -14,7 +14,7 @@ from annotation_platform.images.decoding import decode
 from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
 from annotation_platform.labeling.backends.vendor.package import write_package
-from annotation_platform.labeling.shown_images import ShownPictures
+from annotation_platform.labeling.shown_images import ShownImages
 from annotation_platform.policy import MaskingPolicy
 from annotation_platform.schema.tables import (
     TABLES,
@@ -39,7 +39,7 @@ def knows(weights):
     return {"face", "boat"}
 
 
-def picture(number):
+def image_file(number):
     """Return a PNG of noise, in which no two pixels are likely to be the same."""
     pixels = np.random.default_rng(number).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     sink = io.BytesIO()
@@ -76,10 +76,10 @@ def look(lake, boxes, images, round_id=ROUND, weights=MODEL):
 
 
 def fill_lake(lake):
-    """Put four accepted pictures into a lake."""
+    """Put four accepted images into a lake."""
     rows = []
     for number in range(4):
-        data = picture(number)
+        data = image_file(number)
         lake.store.put(image_key(image_id(number), "png"), data)
         rows.append(
             {
@@ -102,7 +102,7 @@ def fill_lake(lake):
 
 @pytest.fixture(params=["in the lake", "elsewhere"])
 def lake(request, tmp_path):
-    """A lake with four accepted pictures, at which nobody has looked."""
+    """A lake with four accepted images, at which nobody has looked."""
     shown = tmp_path / "elsewhere" if request.param == "elsewhere" else tmp_path / "lake" / "shown"
     lake = open_lake(tmp_path / "lake", tmp_path / "landing", shown=str(shown))
     fill_lake(lake)
@@ -117,23 +117,23 @@ def _filled(name, rows):
     return table_named(name).from_rows([{**fill, **row} for row in rows])
 
 
-def test_without_classes_to_mask_people_see_the_pictures_and_no_model_is_needed(lake):
-    pictures = ShownPictures(lake, MaskingPolicy(), knows)
+def test_without_classes_to_mask_people_see_the_images_and_no_model_is_needed(lake):
+    image_files = ShownImages(lake, MaskingPolicy(), knows)
     wanted = [image_id(1), image_id(0)]
-    assert pictures.keys(wanted) == {image: image_key(image, "png") for image in wanted}
-    assert pictures.masked(wanted) == 0
+    assert image_files.keys(wanted) == {image: image_key(image, "png") for image in wanted}
+    assert image_files.masked(wanted) == 0
     assert not list(lake.store.list("shown"))
 
 
 def test_a_face_is_masked_and_what_has_none_is_as_it_was(lake, tmp_path):
     look(lake, [box(0), box(1, score=0.19), box(2, class_name="boat", score=0.9)], range(4))
-    pictures = ShownPictures(lake, POLICY, knows)
+    image_files = ShownImages(lake, POLICY, knows)
     wanted = [image_id(number) for number in range(4)]
-    keys = pictures.keys(wanted)
+    keys = image_files.keys(wanted)
     assert all(key.startswith(f"shown/images/{image}-") for image, key in keys.items())
-    assert pictures.masked(wanted) == 1
+    assert image_files.masked(wanted) == 1
     for number, image in enumerate(wanted):
-        before = decode(picture(number))
+        before = decode(image_file(number))
         seen = decode(lake.store.get(keys[image]))
         same = (seen == before).all(axis=-1)
         expected = np.ones_like(same)
@@ -141,56 +141,56 @@ def test_a_face_is_masked_and_what_has_none_is_as_it_was(lake, tmp_path):
             assert same[MASKED].mean() < 0.01
             expected[MASKED] = same[MASKED]
         assert (same == expected).all()
-    assert lake.store.get(keys[wanted[1]]) == picture(1)
-    assert ShownPictures(lake, POLICY, knows).keys(wanted) == keys
+    assert lake.store.get(keys[wanted[1]]) == image_file(1)
+    assert ShownImages(lake, POLICY, knows).keys(wanted) == keys
     elsewhere = tmp_path / "elsewhere"
     assert elsewhere.exists() == (not (tmp_path / "lake" / "shown").exists())
 
 
 def test_what_no_model_has_looked_at_is_shown_to_nobody(lake):
     look(lake, [], [0, 1])
-    pictures = ShownPictures(lake, POLICY, knows)
-    pictures.check([image_id(0), image_id(1)])
-    for asked in (pictures.check, pictures.keys):
-        with pytest.raises(NotReadyError, match=r"1 of 3 pictures .*face.*model_predictions"):
+    image_files = ShownImages(lake, POLICY, knows)
+    image_files.check([image_id(0), image_id(1)])
+    for asked in (image_files.check, image_files.keys):
+        with pytest.raises(NotReadyError, match=r"1 of 3 images .*face.*model_predictions"):
             asked([image_id(n) for n in range(3)])
     assert not list(lake.store.list("shown"))
-    assert pictures.showable([image_id(n) for n in range(4)]) == {image_id(0), image_id(1)}
+    assert image_files.showable([image_id(n) for n in range(4)]) == {image_id(0), image_id(1)}
 
 
 def test_a_class_that_the_model_does_not_know_is_no_mask(lake):
     look(lake, [], [0])
-    pictures = ShownPictures(lake, MaskingPolicy(classes=("face", "plate")), knows)
+    image_files = ShownImages(lake, MaskingPolicy(classes=("face", "plate")), knows)
     with pytest.raises(SettingsError, match=r"plate is no class .*boat, face"):
-        pictures.keys([image_id(0)])
+        image_files.keys([image_id(0)])
     # Of several models that looked together one is enough.
     look(lake, [], [0], weights=f"{MODEL},{LATER_MODEL}")
     each = {MODEL: {"face"}, LATER_MODEL: {"plate"}}
-    ShownPictures(lake, MaskingPolicy(classes=("face", "plate")), each.get).check([image_id(0)])
+    ShownImages(lake, MaskingPolicy(classes=("face", "plate")), each.get).check([image_id(0)])
 
 
-def test_the_latest_look_counts_and_another_mask_is_another_picture(lake):
+def test_the_latest_look_counts_and_another_mask_is_another_image(lake):
     look(lake, [box(0)], [0, 1])
-    first = ShownPictures(lake, POLICY, knows).keys([image_id(0)])
+    first = ShownImages(lake, POLICY, knows).keys([image_id(0)])
     moved = (200.0, 80.0, 260.0, 140.0)
     look(lake, [box(0, moved, weights=LATER_MODEL)], [0], "round-0002", LATER_MODEL)
-    second = ShownPictures(lake, POLICY, knows).keys([image_id(0), image_id(1)])
+    second = ShownImages(lake, POLICY, knows).keys([image_id(0), image_id(1)])
     assert second[image_id(0)] != first[image_id(0)]
-    seen, before = decode(lake.store.get(second[image_id(0)])), decode(picture(0))
+    seen, before = decode(lake.store.get(second[image_id(0)])), decode(image_file(0))
     assert (seen[MASKED[0], :185] == before[MASKED[0], :185]).all()
     assert (seen[65:155, 185:275] == before[65:155, 185:275]).all(axis=-1).mean() < 0.01
-    grey = ShownPictures(lake, POLICY.model_copy(update={"way": "grey"}), knows)
+    grey = ShownImages(lake, POLICY.model_copy(update={"way": "grey"}), knows)
     assert grey.keys([image_id(0)])[image_id(0)] not in {*first.values(), *second.values()}
 
 
-def test_a_package_holds_the_masked_pictures_and_nothing_of_the_originals(lake, tmp_path):
+def test_a_package_holds_the_masked_images_and_nothing_of_the_originals(lake, tmp_path):
     labeling = HandoffLabeling(lake.store)
     before = make_copies(2, 2)
     bare = {image_id(n): image_key(image_id(n), "png") for n in range(2)}
     # Noted before anything was masked: what goes out from now on is masked all the same.
     labeling.publish(ROUND, ONTOLOGY, _showing(before, bare))
     look(lake, [box(0), box(1)], [0, 1])
-    keys = ShownPictures(lake, POLICY, knows).keys(bare)
+    keys = ShownImages(lake, POLICY, knows).keys(bare)
     closed = {(before[0].task_id, before[0].place)}
     labeling.publish(ROUND, ONTOLOGY, _showing(before, keys), closed=closed)
     for form in ("label-studio", "coco", "pybossa"):
@@ -201,7 +201,7 @@ def test_a_package_holds_the_masked_pictures_and_nothing_of_the_originals(lake, 
             files = {name: archive.read(name) for name in archive.namelist()}
         everything = out.read_bytes()
         for number, image in enumerate(bare):
-            original = picture(number)
+            original = image_file(number)
             for trace in (original, hashlib.sha256(original).hexdigest().encode()):
                 assert trace not in everything
             assert f"{image}.png".encode() not in everything

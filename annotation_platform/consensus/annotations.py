@@ -17,7 +17,7 @@ from annotation_platform.schema.geometry import FloatArray
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-ANSWER_COLUMNS = ("task", "worker", "label")
+ANNOTATION_COLUMNS = ("task", "worker", "label")
 GOLD_COLUMNS = ("task", "label")
 
 TIED = -1
@@ -35,10 +35,12 @@ class Superseded:
 
 
 @dataclass(frozen=True)
-class AnswerFile:
+class AnnotationFile:
     """What a file of answers holds."""
 
-    answers: pd.DataFrame  # task, worker, label: one row per worker and task, in the file's order
+    annotations: (
+        pd.DataFrame
+    )  # task, worker, label: one row per worker and task, in the file's order
     superseded: list[Superseded]
     warnings: list[str]
 
@@ -67,7 +69,7 @@ class Votes:
     worker: IntArray  # (N,)
     label: IntArray  # (N,)
     cell: IntArray  # (N,)
-    answers: IntArray  # (T,) on each task
+    annotations: IntArray  # (T,) on each task
     first_cell: IntArray  # (T,)
     cell_task: IntArray  # (M,)
     cell_label: IntArray  # (M,)
@@ -87,7 +89,7 @@ def by_code(code: IntArray, values: npt.ArrayLike, count: int) -> FloatArray:
     return np.bincount(code, np.asarray(values, dtype=np.float64), count).astype(np.float64)
 
 
-def encode(answers: pd.DataFrame) -> Votes:
+def encode(annotations: pd.DataFrame) -> Votes:
     """Return answers as numbers. Of repeated answers of one worker on one task the last row counts.
 
     Args:
@@ -96,7 +98,7 @@ def encode(answers: pd.DataFrame) -> Votes:
     Raises:
         TableError: a column or a value is missing.
     """
-    columns = [_strings(answers, name) for name in ANSWER_COLUMNS]
+    columns = [_strings(annotations, name) for name in ANNOTATION_COLUMNS]
     (task, tasks), (worker, workers), (label, classes) = (_codes(column) for column in columns)
     key = task * max(len(workers), 1) + worker
     order = np.argsort(key, kind="stable")
@@ -115,7 +117,7 @@ def encode(answers: pd.DataFrame) -> Votes:
     return Votes(
         *(tasks, workers, classes),
         *(task, worker, label, cell.astype(np.int64)),
-        answers=np.bincount(task, minlength=len(tasks)),
+        annotations=np.bincount(task, minlength=len(tasks)),
         first_cell=np.searchsorted(cell_task, np.arange(len(tasks))),
         cell_task=cell_task,
         cell_label=cell_label,
@@ -141,7 +143,7 @@ def code_gold(votes: Votes, gold: pd.DataFrame | None) -> IntArray:
     return known
 
 
-def read_answers(path: Path) -> AnswerFile:
+def read_annotations(path: Path) -> AnnotationFile:
     """Return the answers of a CSV file with a header; everything in it is text.
 
     It needs the columns ``task``, ``worker`` and ``label``, in any order, others may stand beside
@@ -154,32 +156,36 @@ def read_answers(path: Path) -> AnswerFile:
             one twice, or a line has too few or too many cells or an empty one that is needed. It
             names the file and the line.
     """
-    rows = _rows(path, ANSWER_COLUMNS)
+    rows = _rows(path, ANNOTATION_COLUMNS)
     kept, superseded = _latest(rows, 2)
-    answers = pd.DataFrame([cells for _, cells in kept], columns=list(ANSWER_COLUMNS), dtype="str")
+    annotations = pd.DataFrame(
+        [cells for _, cells in kept], columns=list(ANNOTATION_COLUMNS), dtype="str"
+    )
     warnings = [
-        *_variants("class", answers["label"].unique().tolist()),
-        *_variants("worker", answers["worker"].unique().tolist()),
+        *_variants("class", annotations["label"].unique().tolist()),
+        *_variants("worker", annotations["worker"].unique().tolist()),
     ]
-    return AnswerFile(answers, [Superseded(line, *cells) for line, cells in superseded], warnings)
+    return AnnotationFile(
+        annotations, [Superseded(line, *cells) for line, cells in superseded], warnings
+    )
 
 
-def read_gold(path: Path, answers: pd.DataFrame) -> GoldFile:
+def read_gold(path: Path, annotations: pd.DataFrame) -> GoldFile:
     """Return the known answers of a CSV file with the columns ``task`` and ``label``.
 
-    Read as ``read_answers`` reads. What does not fit ``answers`` is told in the warnings: tasks
+    Read as ``read_annotations`` reads. What does not fit ``answers`` is told in the warnings: tasks
     that nobody answered, and labels that nobody gave.
 
     Raises:
-        FormatError: as ``read_answers``.
+        FormatError: as ``read_annotations``.
     """
     kept, superseded = _latest(_rows(path, GOLD_COLUMNS), 1)
     gold = pd.DataFrame([cells for _, cells in kept], columns=list(GOLD_COLUMNS), dtype="str")
     warnings = []
-    strangers = gold.loc[~gold["task"].isin(answers["task"]), "task"].tolist()
+    strangers = gold.loc[~gold["task"].isin(annotations["task"]), "task"].tolist()
     if strangers:
         warnings.append(f"gold of {_named(strangers, 'task')} that nobody answered is not used")
-    given = answers["label"].unique().tolist()
+    given = annotations["label"].unique().tolist()
     unvoted = [label for label in gold["label"].unique() if label not in set(given)]
     if unvoted:
         warnings.append(f"gold has {_named(unvoted, 'label')} that no answer has")
