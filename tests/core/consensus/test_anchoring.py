@@ -88,14 +88,26 @@ def test_one_persons_estimate_is_the_ratio_of_disagreements():
 @pytest.mark.parametrize(
     ("rows", "note"),
     [
-        pytest.param([], "no shown and no blind", id="no decisions"),
-        pytest.param([("ada", True, True)] * 9, "no blind", id="nothing blind"),
-        pytest.param([("ada", False, True)] * 9, "no shown", id="nothing shown"),
         pytest.param(
-            [("ada", True, True), ("ben", False, True)] * 9, "nobody has both", id="apart"
+            [], "no decisions with predictions and no decisions without", id="no decisions"
         ),
         pytest.param(
-            [("ada", True, True), ("ada", False, True)] * 9, "agrees .* anyway", id="always agreed"
+            [("ada", True, True)] * 9, "measured: no decisions without", id="nothing blind"
+        ),
+        pytest.param(
+            [("ada", False, True)] * 9,
+            "measured: no decisions with predictions$",
+            id="nothing shown",
+        ),
+        pytest.param(
+            [("ada", True, True), ("ben", False, True)] * 9,
+            "no annotator has decisions both",
+            id="apart",
+        ),
+        pytest.param(
+            [("ada", True, True), ("ada", False, True)] * 9,
+            "agrees .* even without seeing",
+            id="always agreed",
         ),
     ],
 )

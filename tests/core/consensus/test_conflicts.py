@@ -92,7 +92,7 @@ def test_a_conflict_says_where_it_is_and_which_label_it_is_about():
     )
     labels = consensus.labels.set_index("label_id")
     assert labels.loc[missing["label_id"], "x1"] == missing["x1"] == 300
-    assert missing["detail"].startswith("2 of 3 drew it; kept")
+    assert missing["detail"].startswith("2 of 3 drew it; accepted")
     # Turned down: no label, but the place that was drawn.
     assert pd.isna(foreign["label_id"])
     assert pd.isna(lone["label_id"])
@@ -143,7 +143,7 @@ def test_a_class_drawn_in_another_shape_is_outside_the_ontology():
     consensus = resolve([annotations])
     assert consensus.labels["shape"].tolist() == ["polygon"]
     foreign = consensus.conflicts[consensus.conflicts["kind"] == "outside_ontology"].iloc[0]
-    assert "drawn as polygon" in foreign["detail"]
+    assert "the ontology expects a polygon" in foreign["detail"]
 
 
 def test_neighbours_that_all_of_them_drew_are_no_duplicates():

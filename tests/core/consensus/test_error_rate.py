@@ -181,7 +181,7 @@ def test_plans_at_the_edges(table, size, expected):
     ("table", "problem"),
     [
         (pd.DataFrame({"label": ["a"]}), "lacks the column item"),
-        (pd.DataFrame({"item": ["a", "a"]}), "item a stands twice"),
+        (pd.DataFrame({"item": ["a", "a"]}), "item a is repeated"),
         (pd.DataFrame({"item": ["a", "b"], "risk": [1.0, -1.0]}), "item b has no risk"),
         (pd.DataFrame({"item": ["a", "b"], "risk": [np.nan, 1.0]}), "item a has no risk"),
     ],

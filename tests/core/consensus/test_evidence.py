@@ -149,7 +149,7 @@ def test_single_annotations_are_returned_and_no_model_is_consulted():
     found = resolve_classes(annotations, gold=known({"p": "x"}))
     assert found.labels["label"].tolist() == ["x", "y"]
     assert found.evidence == ()
-    assert "No task has two answers" in found.reason
+    assert "No task has two annotations" in found.reason
 
 
 def test_tasks_are_asked_once_in_an_order_that_goes_on_where_it_ended():
@@ -275,10 +275,10 @@ def test_simulated_crowds_of_random_make_gain_in_the_mean_and_lose_nowhere():
 def test_a_method_that_is_asked_for_decides_whatever_the_evidence():
     annotations, truth = blind_majority()
     found = resolve_classes(annotations, method="dawid-skene")
-    assert (found.method, found.reason) == ("dawid-skene", "dawid-skene was asked for.")
+    assert (found.method, found.reason) == ("dawid-skene", "dawid-skene was requested.")
     assert (found.labels["label"] == found.labels["task"].map(truth)).mean() > 0.9
     kept = resolve_classes(annotations, gold=known(truth), method=MAJORITY)
-    assert (kept.method, kept.reason) == (MAJORITY, "majority was asked for.")
+    assert (kept.method, kept.reason) == (MAJORITY, "majority was requested.")
     single = resolve_classes(table(("p", "a", "x"), ("q", "a", "y")), method="dawid-skene")
     assert single.method == MAJORITY
-    assert "No task has two answers" in single.reason
+    assert "No task has two annotations" in single.reason

@@ -140,7 +140,7 @@ def test_pairs_are_listed_once_with_their_tasks():
 
 
 def test_answering_twice_and_a_missing_column_are_refused_by_name():
-    with pytest.raises(TableError, match="worker a answered task 0 twice"):
+    with pytest.raises(TableError, match="worker a annotated task 0 twice"):
         krippendorff_alpha(annotations((0, "a", "x"), (0, "a", "y")))
     with pytest.raises(TableError, match="label"):
         fleiss_kappa(pd.DataFrame({"task": [], "worker": []}))
