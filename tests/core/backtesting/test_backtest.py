@@ -165,7 +165,7 @@ def test_the_word_of_the_disregarded_is_left_out():
     assert found.figures["choices_right"].policy == wanted.figures["choices_right"].policy
     assert found.figures["annotations"].recorded.value == 240
     assert found.figures["annotations"].policy.value == 180
-    with pytest.raises(DataError, match="needs more answers than were recorded"):
+    with pytest.raises(DataError, match="needs more annotations than were recorded"):
         backtest(spoilt, policy(record), without.model_copy(update={
             "labeling": LabelingPolicy(annotations_per_task=4)}))  # fmt: skip
 
@@ -260,15 +260,15 @@ def test_more_annotations_than_there_are_is_refused_with_what_there_is():
     with pytest.raises(DataError) as refused:
         backtest(record, policy(record), policy(record, annotations_per_task=7))
     assert str(refused.value) == (
-        "labeling.answers_per_task 7 needs more answers than were recorded on 20 of 20 tasks:"
-        " 20 have 5. Ask for 1 to 5."
+        "labeling.annotations_per_task 7 needs more annotations than were recorded on"
+        " 20 of 20 tasks: 20 have 5. Set it to 1 to 5."
     )
 
 
 def test_to_ask_on_beyond_what_there_is_is_refused():
     record = crowd(60, 5, 0.6)
     asked = policy(record, stop_at_lead=3, most_annotations=9)
-    with pytest.raises(DataError, match=r"stop_at_lead 3 with most_annotations 9 .* up to 5"):
+    with pytest.raises(DataError, match=r"stop_at_lead 3 with most_annotations 9 .* at most 5"):
         backtest(record, policy(record), asked, draws=5)
 
 
@@ -278,13 +278,13 @@ def test_a_few_tasks_with_too_few_annotations_are_left_out_of_both_and_told():
     fewer = Record(record.labels[~few], record.truth, record.images, record.ontology)
     found = backtest(fewer, policy(record), policy(record, annotations_per_task=2), draws=2)
     assert found.images == 39
-    assert found.notes == ["1 of 40 tasks have too few answers and are left out"]
+    assert found.notes == ["1 of 40 tasks have too few annotations and are left out"]
 
 
 def test_without_a_truth_nothing_can_be_told():
     record = crowd(10, 3, 0.8)
     blind = Record(record.labels, record.truth.head(0), record.images, record.ontology)
-    with pytest.raises(DataError, match="of no image is it known what is true"):
+    with pytest.raises(DataError, match="no image has ground truth"):
         backtest(blind, policy(record), policy(record, annotations_per_task=2))
 
 
@@ -293,7 +293,7 @@ def test_settings_that_would_have_changed_what_people_said_are_named():
     other = policy(record, annotations_per_task=2, preannotate=False, blind_share=0.5)
     found = backtest(record, policy(record), other, draws=1)
     assert found.notes == [
-        "not replayed, the answers are as they were given: labeling.preannotate,"
+        "not replayed, because they would change annotations: labeling.preannotate,"
         " labeling.blind_share"
     ]
 
