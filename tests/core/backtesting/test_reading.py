@@ -42,8 +42,8 @@ def test_labels_that_landed_from_a_known_origin_are_gold(past):
     past.merge(ONE, {"a": BOTH_CAT, "b": BOTH_CAT})
     past.land_known(ONE, {"a": [DOG]})
     assert truths(read_record(past.lake, TODAY)) == {(ONE, image_of("a")): ("gold", "dog", 1.0)}
-    nobody = TODAY.model_copy(update={"labeling": LabelingPolicy()})
-    assert read_record(past.lake, nobody).truth.empty
+    no_gold = TODAY.model_copy(update={"labeling": LabelingPolicy()})
+    assert read_record(past.lake, no_gold).truth.empty
 
 
 def test_a_review_in_another_round_is_gold_and_a_later_round_is_truth(past):
@@ -102,7 +102,7 @@ def test_annotations_that_were_asked_for_since_are_of_later_waves(past):
         ]
 
     known = plan.add(plan.read(), [*places("a", 1), *places("b", 1)], guideline="", now=now)
-    # The second of b stands for its first, the others are asked for because those did not lead.
+    # The second of b replaces its first, the others are asked for because those did not lead.
     further = [*places("a", 2), *places("b", 2, stands_for=1)]
     known = plan.add(known, further, guideline="", now=now)
     plan.add(known, places("a", 3), guideline="", now=now)

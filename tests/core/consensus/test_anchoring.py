@@ -57,7 +57,7 @@ def test_a_known_anchoring_lies_in_the_interval(anchoring, images, blind_share):
 
 
 def test_unequal_blind_shares_do_not_pass_for_anchoring():
-    """The skilled see every second image blind, the unskilled every tenth; nobody is anchored."""
+    """The skilled see every second image without predictions, the others every tenth; a is 0."""
     rng = np.random.default_rng(5)
     parts = []
     for number, (agrees, blind) in enumerate([(0.9, 0.5), (0.3, 0.1)] * 3):

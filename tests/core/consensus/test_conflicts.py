@@ -22,7 +22,7 @@ WIDTH, HEIGHT = 640, 480
 PEOPLE = ("ada", "ben", "cam")
 
 
-def told(rounds):
+def labels_table(rounds):
     """Return a table; ``rounds`` holds a dictionary of people's labels for each image."""
     rows = []
     for number, annotations in enumerate(rounds):
@@ -37,7 +37,7 @@ def told(rounds):
 
 
 def resolve(rounds):
-    table = told(rounds)
+    table = labels_table(rounds)
     images = table[["image_id"]].drop_duplicates().assign(width=WIDTH, height=HEIGHT)
     return resolve_consensus(table, ontology=ONTOLOGY, images=images)
 
@@ -187,5 +187,5 @@ def test_resolved_regions_that_cover_each_other_are_perhaps_one():
     ],
 )
 def test_how_a_region_leaves_its_image(label, expected):
-    said = outside_image(label, (WIDTH, HEIGHT))
-    assert expected in said if expected else said == ""
+    problem = outside_image(label, (WIDTH, HEIGHT))
+    assert expected in problem if expected else problem == ""
