@@ -33,7 +33,7 @@ _COLUMNS_OF_LABELS = ["round_id", "image_id", "label_id", *LABEL_COLUMNS]
 
 
 @dataclass(frozen=True)
-class Truth:
+class KnownTruth:
     """The ground truth, and notes on truth that could not be used, as sentences."""
 
     labels: pd.DataFrame  # COLUMNS, as of a Record
@@ -42,7 +42,7 @@ class Truth:
 
 def known_truth(
     lake: Lake, asked: pd.DataFrame, policy: Policy, *, sources: Collection[str] = SOURCES
-) -> Truth:
+) -> KnownTruth:
     """Return the ground truth of images by round, under today's classes.
 
     ``gold``: the image was imported with labels that count as ground truth, or was reviewed in
@@ -78,7 +78,7 @@ def known_truth(
     labels = _concatenated(parts)
     # An image of which every annotator was unsure has no ground truth.
     labels = labels[labels["shape"] != UNSURE.shape].reset_index(drop=True)
-    return Truth(carry_over(labels[COLUMNS], policy.ontology).labels, tuple(notes))
+    return KnownTruth(carry_over(labels[COLUMNS], policy.ontology).labels, tuple(notes))
 
 
 def _gold(round_id: str, imported: pd.DataFrame, reviewed: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.consensus.matching import match_pairs
-from annotation_platform.consensus.objects import Task, read_tasks
+from annotation_platform.consensus.objects import AnnotatedTask, read_tasks
 from annotation_platform.consensus.overlap import labels_of, overlap_matrix
 from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS, Label
 
@@ -70,7 +70,7 @@ def pairwise_agreement(
     return mean_f1(read_tasks(human_labels, images), iou_threshold=iou_threshold)
 
 
-def mean_f1(tasks: Sequence[Task], *, iou_threshold: float = 0.5) -> float:
+def mean_f1(tasks: Sequence[AnnotatedTask], *, iou_threshold: float = 0.5) -> float:
     """Return the ``pairwise_agreement`` of tasks from ``read_tasks``."""
     scores = []
     for task in tasks:

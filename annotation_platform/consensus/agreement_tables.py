@@ -30,7 +30,7 @@ from annotation_platform.schema.shapes import CLASSIFICATIONS
 
 
 @dataclass(frozen=True)
-class Agreement:
+class OverallAgreement:
     """The overall agreement; a number is NaN if there are no data to compute it from."""
 
     units: int  # objects that at least one annotator drew, and choices
@@ -41,7 +41,7 @@ class Agreement:
     fleiss_kappa: float  # with "not drawn" as a label
 
 
-def agreement(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> Agreement:
+def agreement(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> OverallAgreement:
     """Return the overall agreement; ``unsure`` annotations do not vote.
 
     Args:
@@ -52,7 +52,7 @@ def agreement(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> Agre
     same = _same_class(labelled.marks)
     ratings = labelled.ratings
     named = ratings.assign(label=ratings["label"].where(ratings["label"] != NOT_DRAWN))
-    return Agreement(
+    return OverallAgreement(
         units=int(ratings["task"].nunique()),
         f1=_share(2.0 * len(same), float(_compared_labels(labelled, "class_name").sum())),
         mean_iou=float(same["iou"].mean()),

@@ -22,10 +22,10 @@ from annotation_platform.consensus.evidence import (
     resolve_classes,
 )
 from annotation_platform.consensus.majority import LEVEL
-from annotation_platform.consensus.objects import Verdict
+from annotation_platform.consensus.objects import ClassVerdict
 from annotation_platform.schema.geometry import FloatArray
 
-Votes = Mapping[str, Sequence[tuple[str, str]]]
+VotesByQuestion = Mapping[str, Sequence[tuple[str, str]]]
 """For each question, the pairs of annotator and class."""
 
 _FEWEST = 5
@@ -90,7 +90,7 @@ class Naming:
 class Classes:
     """The decided classes by question, with the method and its reason."""
 
-    verdicts: dict[str, Verdict]
+    verdicts: dict[str, ClassVerdict]
     method: str
     reason: str
     workers: pd.DataFrame
@@ -98,7 +98,7 @@ class Classes:
 
 
 def decide_classes(
-    votes: Votes,
+    votes: VotesByQuestion,
     boxes: Mapping[str, FloatArray] | None = None,
     *,
     gold: pd.DataFrame | None = None,
@@ -128,11 +128,13 @@ def decide_classes(
         label, posterior = found_label, found_posterior
         if by == UNDECIDED or (by == RELIABILITY and task in boxes):
             label, posterior = naming.decide(task, votes[task], boxes.get(task))
-        verdicts[task] = Verdict(str(label), posterior, level=len(_leading(votes[task])) > 1)
+        verdicts[task] = ClassVerdict(str(label), posterior, level=len(_leading(votes[task])) > 1)
     return Classes(verdicts, found.method, found.reason, found.workers, naming)
 
 
-def _learn(votes: Votes, boxes: Mapping[str, FloatArray], found: ClassConsensus) -> Naming:
+def _learn(
+    votes: VotesByQuestion, boxes: Mapping[str, FloatArray], found: ClassConsensus
+) -> Naming:
     """Return the evidence that breaks ties, learned from agreement and from undisputed objects.
 
     A size is the geometric mean of the sides and their ratio, both as logarithms; each has

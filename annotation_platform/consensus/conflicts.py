@@ -24,11 +24,11 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.consensus.objects import (
+    AnnotatedTask,
     Candidate,
-    Copy,
+    DuplicateRegion,
     LabelledObjects,
     Resolved,
-    Task,
     outside_ontology,
 )
 from annotation_platform.consensus.overlap import overlap_matrix, pairs_of
@@ -58,7 +58,7 @@ SAME = 0.9
 class Conflict:
     """A contradiction in a task; ``settled`` if it needs no review."""
 
-    task: Task
+    task: AnnotatedTask
     kind: str
     annotators: Sequence[str]
     detail: str
@@ -202,7 +202,7 @@ def _about_region(each: Resolved) -> Iterator[Conflict]:
         yield _conflict(each, "overlap", candidate.owners, detail, settled=settled)
 
 
-def _about_copy(copy: Copy, resolved: Sequence[Resolved]) -> Conflict:
+def _about_copy(copy: DuplicateRegion, resolved: Sequence[Resolved]) -> Conflict:
     of = next((each for each in resolved if each.candidate is copy.of), None)
     detail = (
         f"{copy.owner} drew two regions of class {copy.label.class_name} that overlap by "
@@ -214,7 +214,7 @@ def _about_copy(copy: Copy, resolved: Sequence[Resolved]) -> Conflict:
     return Conflict(copy.of.task, "duplicate", [copy.owner], detail, settled, copy.label, label_id)
 
 
-def _resolved_twice(task: Task, resolved: Sequence[Resolved]) -> Iterator[Conflict]:
+def _resolved_twice(task: AnnotatedTask, resolved: Sequence[Resolved]) -> Iterator[Conflict]:
     accepted = [each for each in resolved if each.label is not None and each.label.shape in REGIONS]
     labels = [each.label for each in accepted if each.label is not None]
     if len(labels) < 2:
@@ -230,7 +230,11 @@ def _resolved_twice(task: Task, resolved: Sequence[Resolved]) -> Iterator[Confli
 
 
 def _outside_ontology(
-    task: Task, label: Label, owner: str, resolved: Sequence[Resolved], ontology: Ontology | None
+    task: AnnotatedTask,
+    label: Label,
+    owner: str,
+    resolved: Sequence[Resolved],
+    ontology: Ontology | None,
 ) -> Conflict:
     shape = None if ontology is None else ontology.shape_of.get(str(label.class_name))
     reason = (

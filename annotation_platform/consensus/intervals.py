@@ -22,7 +22,7 @@ class ClusteredShare:
 
 
 @dataclass(frozen=True)
-class Interval:
+class ConfidenceInterval:
     """A closed interval."""
 
     low: float
@@ -75,7 +75,7 @@ def clustered_share(
     return ClusteredShare(share, size * float(ndtri(tail) / stdtrit(count - 1, tail)) ** 2)
 
 
-def share_interval(measured: ClusteredShare, *, level: float = 0.95) -> Interval:
+def share_interval(measured: ClusteredShare, *, level: float = 0.95) -> ConfidenceInterval:
     """Return the interval of a share; ``[0, 1]`` without data.
 
     Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the
@@ -84,18 +84,18 @@ def share_interval(measured: ClusteredShare, *, level: float = 0.95) -> Interval
     from scipy.special import betaincinv
 
     if not measured.size > 0:
-        return Interval(0.0, 1.0)
+        return ConfidenceInterval(0.0, 1.0)
     tail = (1.0 - level) / 2.0
     hits = measured.share * measured.size
     misses = measured.size - hits
     low = float(betaincinv(hits, misses + 1.0, tail)) if hits > 0 else 0.0
     high = float(betaincinv(hits + 1.0, misses, 1.0 - tail)) if misses > 0 else 1.0
-    return Interval(low, high)
+    return ConfidenceInterval(low, high)
 
 
 def ratio_interval(
     above: ClusteredShare, below: ClusteredShare, *, level: float = 0.95
-) -> Interval:
+) -> ConfidenceInterval:
     """Return the interval of the ratio of two independent shares, in ``[0, infinity]``.
 
     The score interval of Koopman, "Confidence intervals for the ratio of two binomial
@@ -104,7 +104,7 @@ def ratio_interval(
     """
     from scipy.special import ndtri
 
-    everything = Interval(0.0, math.inf)
+    everything = ConfidenceInterval(0.0, math.inf)
     if not min(above.size, below.size) > 0 or above.share == below.share == 0:
         return everything
     limit = float(ndtri((1.0 + level) / 2.0)) ** 2
@@ -115,7 +115,7 @@ def ratio_interval(
     guess = math.log(max(above.share, 1e-9) / max(below.share, 1e-9))
     low = _crossing(excess, guess, step=-1.0) if above.share > 0 else -math.inf
     high = _crossing(excess, guess, step=1.0) if below.share > 0 else math.inf
-    return Interval(math.exp(low), math.exp(high))
+    return ConfidenceInterval(math.exp(low), math.exp(high))
 
 
 def _ratio_score(above: ClusteredShare, below: ClusteredShare, ratio: float) -> float:

@@ -21,7 +21,7 @@ SEVERAL = Label("choice")
 
 
 @dataclass(frozen=True)
-class Task:
+class AnnotatedTask:
     """The counted annotations of one task: one image in one step of a round."""
 
     round_id: str
@@ -44,7 +44,7 @@ class Task:
 class Candidate:
     """One object that at least one annotator drew, or a choice for the whole image."""
 
-    task: Task
+    task: AnnotatedTask
     labels: tuple[Label, ...]  # one per supporter
     owners: tuple[str, ...]  # the supporters, each once
     overlap: FloatArray  # (n, n) of the labels
@@ -56,7 +56,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, eq=False)
-class Copy:
+class DuplicateRegion:
     """A second label that one annotator drew of the same object, and the overlap of the two."""
 
     label: Label
@@ -67,7 +67,7 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ClassVerdict:
     """The class of one object, decided from the classes that its supporters gave it."""
 
     class_name: str
@@ -84,7 +84,7 @@ class Resolved:
     level: bool  # whether the weights for and against it are tied
     label: Label | None = None  # None: rejected
     label_id: str | None = None
-    verdict: Verdict | None = None
+    verdict: ClassVerdict | None = None
     mean_overlap: float = float("nan")  # of the supporters' regions with the label
 
 
@@ -92,10 +92,10 @@ class Resolved:
 class LabelledObjects:
     """The labels of one task, matched into objects."""
 
-    task: Task
+    task: AnnotatedTask
     regions: list[Candidate]
     choices: list[Candidate]
-    copies: list[Copy] = field(default_factory=list)
+    copies: list[DuplicateRegion] = field(default_factory=list)
 
 
 def read_tasks(
@@ -103,7 +103,7 @@ def read_tasks(
     images: pd.DataFrame | None,
     *,
     extent: tuple[float, float] | None = None,
-) -> list[Task]:
+) -> list[AnnotatedTask]:
     """Return the annotated tasks, in the order of their ids.
 
     Args:
@@ -129,7 +129,7 @@ def read_tasks(
         ]
         size = sizes.get(image_id)
         tasks.append(
-            Task(
+            AnnotatedTask(
                 round_id, task_id, image_id, size, size or extent,
                 people=tuple(sorted({owners[at] for at in rows})),
                 unsure=tuple(sorted(unsure)),
@@ -140,7 +140,7 @@ def read_tasks(
     return tasks
 
 
-def sort_out(task: Task, *, iou_threshold: float, choose_one: bool) -> LabelledObjects:
+def sort_out(task: AnnotatedTask, *, iou_threshold: float, choose_one: bool) -> LabelledObjects:
     """Return the objects drawn and the classes chosen in a task, and the regions drawn twice.
 
     An annotator's second region of the same class and object is a copy. It is left out if others
@@ -169,7 +169,7 @@ def sort_out(task: Task, *, iou_threshold: float, choose_one: bool) -> LabelledO
         of = candidates[number_of[twin]]
         shared = float(overlap[at, twin])
         certain = len(of.owners) > 1 or shared > CERTAIN_COPY
-        copies[number_of[at]] = Copy(labels[at], owners[at], of, shared, dropped=certain)
+        copies[number_of[at]] = DuplicateRegion(labels[at], owners[at], of, shared, dropped=certain)
     dropped = {number for number, copy in copies.items() if copy.dropped}
     return LabelledObjects(
         task,
@@ -202,7 +202,7 @@ def _twins(
             yield at, max(twins, key=lambda other: (support[other], overlap[at, other], -other))
 
 
-def _choices(task: Task, *, one: bool) -> list[Candidate]:
+def _choices(task: AnnotatedTask, *, one: bool) -> list[Candidate]:
     """Return the choices for the image: one candidate, or one for each class.
 
     If one class is allowed, an annotator who chose several votes for its presence, not for a class.

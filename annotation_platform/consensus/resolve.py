@@ -21,11 +21,11 @@ from annotation_platform.consensus.conflicts import find_conflicts
 from annotation_platform.consensus.evidence import MAJORITY
 from annotation_platform.consensus.fusion import Spread, clip_region, fuse
 from annotation_platform.consensus.objects import (
+    AnnotatedTask,
     Candidate,
+    ClassVerdict,
     LabelledObjects,
     Resolved,
-    Task,
-    Verdict,
     drawn_extent,
     outside_ontology,
     read_tasks,
@@ -185,7 +185,7 @@ def resolve_task(
     ):
         for label_id, each in votes.items():
             name, share = naming.decide(label_id, each, boxes.get(label_id))
-            verdicts[label_id] = Verdict(name, share, level=share < 1.0)
+            verdicts[label_id] = ClassVerdict(name, share, level=share < 1.0)
     resolved = [
         _resolve_candidate(each, there, label_id, verdicts, common.weights, common.spread)
         for each, there, label_id in zip(candidates, presence, ids, strict=True)
@@ -259,7 +259,7 @@ def _resolve_candidate(
     candidate: Candidate,
     there: _Presence,
     label_id: str | None,
-    verdicts: Mapping[str, Verdict],
+    verdicts: Mapping[str, ClassVerdict],
     weights: Weights,
     spread: Spread,
 ) -> Resolved:
@@ -331,7 +331,7 @@ def _bare_row(objects: LabelledObjects) -> dict[str, object]:
     }
 
 
-def _task_columns(task: Task) -> dict[str, object]:
+def _task_columns(task: AnnotatedTask) -> dict[str, object]:
     return {
         "round_id": task.round_id,
         "task_id": task.task_id,
