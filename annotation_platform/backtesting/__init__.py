@@ -1,1 +1,1 @@
-"""What another policy would have made of the answers that past rounds recorded."""
+"""Replay of recorded annotations under another policy."""

@@ -1,6 +1,6 @@
-"""What another policy would have reached with the answers of past rounds, and what it would cost.
+"""Backtest: quality and cost of another policy, estimated from the annotations of past rounds.
 
-``docs/algorithms/backtest.md`` says what is drawn, which truth counts, and how well it predicts.
+``docs/algorithms/backtest.md`` describes the draws, the ground truth, and the measured accuracy.
 """
 
 from collections.abc import Callable
@@ -18,26 +18,26 @@ from annotation_platform.policy import Policy
 from annotation_platform.schema.geometry import FloatArray
 
 DRAWS = 20
-"""Draws of answers: what another 20 would change is small beside what other images would."""
+"""Draws of annotations: their error is small compared with that of the sample of images."""
 
 AMOUNTS = (ANNOTATIONS, SECONDS)
 COST = "cost"
 
 _REPLAYED = {"annotations_per_task", "annotations_by_class", "stop_at_lead", "most_annotations"}
-"""Settings of ``labeling`` that the record can be replayed under."""
+"""Settings of ``labeling`` that a backtest can change."""
 
 
 @dataclass(frozen=True)
 class Backtest:
     """Both policies on the same images; ``figures`` by name.
 
-    Answers, seconds and cost are sums over ``images``; the other figures are shares.
+    Annotations, seconds and cost are sums over ``images``; the other figures are shares.
     """
 
     rounds: list[str]
-    images: int  # that were to be labelled, counted once for each round
-    truth: dict[str, int]  # images whose truth is known, by where it is known from
-    iou_threshold: float  # from which on an object counts as found, under both policies
+    images: int  # images of labelling tasks, counted once per round
+    truth: dict[str, int]  # images with ground truth, by source
+    iou_threshold: float  # least overlap at which an object counts as found, for both policies
     draws: int
     figures: dict[str, Figure]
     notes: list[str]
@@ -54,36 +54,36 @@ def backtest(
     price_per_hour: float = 0.0,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Backtest:
-    """Return what a policy would have made of recorded answers, beside what was made of them.
+    """Return the figures of another policy on recorded annotations, and those of the recorded one.
 
-    The same record, policies and seed give the same figures. The policy as it was recorded has all
-    recorded answers; they are resolved and reviewed by today's rules.
+    The same record, policies and seed give the same figures. The recorded policy has all recorded
+    annotations; they are resolved and reviewed by today's rules.
 
     Args:
-        record: of past rounds.
-        today: says how the recorded answers are resolved and reviewed, and from which overlap on
-            an object counts as found.
-        other: the other policy: how many answers it asks for, how it makes one of them, and what
-            it has reviewed. What else differs is in the notes.
-        method: by which the other policy decides classes; empty: as a merge decides.
-        draws: how often its answers are drawn, at least 1.
-        seed: of the draws, and of the intervals.
-        price_per_hour: of people; 0: no cost is told.
-        progress: called with the draws that are done, and all of them.
+        record: the record of past rounds.
+        today: policy that resolves and reviews the recorded annotations, and sets the overlap at
+            which an object counts as found.
+        other: the other policy: its number of annotations, its consensus and its review. Other
+            differences are listed in the notes.
+        method: method by which the other policy decides classes; empty: as in a merge.
+        draws: number of draws of its annotations, at least 1.
+        seed: seed of the draws, and of the intervals.
+        price_per_hour: price of an hour of work; 0: the cost is not computed.
+        progress: called with the number of finished draws, and of all draws.
 
     Raises:
-        DataError: no truth is known, or the record has too few answers for the policy.
+        DataError: there is no ground truth, or the record has too few annotations for the policy.
     """
     require_truth(record)
     rng = np.random.default_rng(seed)
-    record, lots, drawn = _drawn(record, other, draws, rng)
+    record, sampler, drawn = _drawn(record, other, draws, rng)
     scorer = Scorer(record, iou_threshold=today.consensus.iou_threshold)
     recorded = scorer.score(_counting(record.labels, today), today)
     scores = []
-    # With all the answers there are, every draw comes to the same.
+    # All draws that choose every annotation have the same score.
     whole: FloatArray | None = None
     for number, chosen in enumerate(drawn):
-        rows = lots.rows(chosen)
+        rows = sampler.rows(chosen)
         everything = len(rows) == len(record.labels)
         if not everything or whole is None:
             scores.append(scorer.score(rows, other, method=method))
@@ -113,49 +113,49 @@ def backtest(
 
 
 def require_truth(record: Record) -> None:
-    """Raise a DataError where the record knows of no image what is true."""
+    """Raise a DataError if the record has no ground truth."""
     if record.truth.empty:
-        why = "".join(f" {note[0].upper()}{note[1:]}." for note in record.notes)
+        notes = "".join(f" {note[0].upper()}{note[1:]}." for note in record.notes)
         raise DataError(
-            f"{', '.join(record.rounds)}: of no image is it known what is true, save from the"
-            f" answers that are to be judged.{why} Ask about images whose answer is known"
-            " (labeling.gold_share), or have a random share reviewed (review.sample_share)."
+            f"{', '.join(record.rounds)}: no image has ground truth that is independent of the"
+            f" annotations under test.{notes} Add gold tasks (labeling.gold_share), or have a"
+            " random share reviewed (review.sample_share)."
         )
 
 
 def _drawn(
     record: Record, other: Policy, draws: int, rng: np.random.Generator
 ) -> tuple[Record, Draws, list[BoolArray]]:
-    """Return the tasks a policy can be replayed on, what draws its answers, and those chosen."""
+    """Return the record of the tasks that can be replayed, the sampler, and its draws."""
     record = replace(record, labels=_with_times(record.labels))
-    lots = Draws(_counting(record.labels, other), other.labeling, record.proposed)
-    each = [lots.draw(rng) for _ in range(draws)]
+    sampler = Draws(_counting(record.labels, other), other.labeling, record.proposed)
+    each = [sampler.draw(rng) for _ in range(draws)]
     short = np.any([draw.short for draw in each], axis=0)
-    tasks = lots.annotations.drop_duplicates("task_id")
-    note = require_support(short, lots.have, record.has_truth(tasks), other.labeling)
-    alone = record.labels["task_id"].nunique() - len(lots.tasks)
+    tasks = sampler.annotations.drop_duplicates("task_id")
+    note = require_support(short, sampler.have, record.has_truth(tasks), other.labeling)
+    alone = record.labels["task_id"].nunique() - len(sampler.tasks)
     if alone:
-        said = f"{alone} tasks that nobody else answered than the disregarded are left out"
-        note = "; ".join(filter(None, (note, said)))
-    kept = record.of_tasks(lots.tasks[~short], note)
-    require_truth(kept)
-    return kept, lots, [draw.chosen & ~short[lots.task] for draw in each]
+        reason = f"{alone} tasks with annotations of disregarded annotators only are left out"
+        note = "; ".join(filter(None, (note, reason)))
+    supported = record.of_tasks(sampler.tasks[~short], note)
+    require_truth(supported)
+    return supported, sampler, [draw.chosen & ~short[sampler.task] for draw in each]
 
 
 def _counting(labels: pd.DataFrame, policy: Policy) -> pd.DataFrame:
-    """Return the labels of those whose answers count under a policy."""
+    """Return the labels of the annotators who count under a policy."""
     counts = ~labels["annotator"].isin(policy.consensus.disregarded)
     return labels[counts].reset_index(drop=True)
 
 
 def _with_times(labels: pd.DataFrame) -> pd.DataFrame:
-    """Return labels of which each has a time, if any has: that of an answer without is the mean."""
+    """Return the labels with missing times replaced by the mean time, if any is known."""
     times = labels.drop_duplicates("annotation_id")["lead_time_seconds"]
     return labels.assign(lead_time_seconds=labels["lead_time_seconds"].fillna(times.mean()))
 
 
 def _in_all(figures: dict[str, Figure], images: int, price_per_hour: float) -> dict[str, Figure]:
-    """Return the figures with amounts of all images instead of one, and the cost if it is asked."""
+    """Return the figures with amounts of all images instead of one, and the cost if priced."""
     whole = {
         name: _times(each, images) if name in AMOUNTS else each for name, each in figures.items()
     }
@@ -169,7 +169,7 @@ def _times(figure: Figure, factor: float) -> Figure:
 
 
 def _not_replayed(today: Policy, other: Policy) -> list[str]:
-    """Return what differs between two policies and would have changed what people said."""
+    """Return a note on the differences of two policies that would have changed annotations."""
     differing = [
         f"{section}.{key}"
         for section in ("ontology", "labeling", "masking")
@@ -178,10 +178,10 @@ def _not_replayed(today: Policy, other: Policy) -> list[str]:
     ]
     if not differing:
         return []
-    return [f"not replayed, the answers are as they were given: {', '.join(differing)}"]
+    return [f"not replayed, because they would change annotations: {', '.join(differing)}"]
 
 
 def _untimed(record: Record, today: Policy, other: Policy) -> list[str]:
     if record.review_seconds or "manual" not in (today.review.gate, other.review.gate):
         return []
-    return ["no review was recorded, so the seconds are those of the answers alone"]
+    return ["no review was recorded, so the seconds are those of the annotations alone"]

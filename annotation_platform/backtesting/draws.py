@@ -1,12 +1,12 @@
-"""Which of the recorded answers another policy would have had, drawn by lot.
+"""Random draws of the recorded annotations that another policy would have had.
 
-The answers that were asked for at the same time are exchangeable: who gave them was chosen without
-looking at what they said. So another policy would have had any of them as likely, a subset without
-replacement. Answers that were asked for because the first ones disagreed are not: they come after
-those, in the order of the waves in which they were asked for. To draw among all answers of a task
-would give the tasks that were stopped early answers that were picked for agreeing (Girshick,
-Mosteller and Savage, "Unbiased Estimates for Certain Binomial Sampling Problems", 1946, on what
-stopping does to shares).
+Annotations that were requested in one batch are exchangeable: their annotators were chosen
+independently of their content. So another policy would have had any of them with the same
+probability, a subset without replacement. Annotations that were requested because earlier ones
+disagreed are not exchangeable with those: they come after them, in the order of their batches.
+Drawing among all annotations of a task would give the tasks that were stopped early annotations
+selected for agreement (Girshick, Mosteller and Savage, "Unbiased Estimates for Certain Binomial
+Sampling Problems", 1946, on the effect of stopping on shares).
 """
 
 from collections.abc import Mapping
@@ -25,19 +25,19 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Draw:
-    """One draw: what the policy would have had of ``A`` answers to ``T`` tasks."""
+    """One draw of the annotations of a policy, from ``A`` annotations of ``T`` tasks."""
 
     chosen: BoolArray  # (A,)
-    short: BoolArray  # (T,) whether it would have asked for more than there are
+    short: BoolArray  # (T,) whether the policy requests more annotations than were recorded
 
 
 class Draws:
-    """Draws what a policy would have had, again and again.
+    """Draws the annotations that a policy would have had.
 
     Args:
-        labels: as of a ``Record``.
-        policy: how many answers it asks for.
-        proposed: by task, the classes that were proposed.
+        labels: as in a ``Record``.
+        policy: policy that sets the number of annotations.
+        proposed: by task, the classes that were predicted.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Draws:
         self.annotations = annotations  # one row each, task by task
         self.tasks = np.asarray(names, dtype=object)  # (T,)
         self.have: IntArray = np.bincount(task, minlength=len(names)).astype(np.int64)
-        self.task = task  # (A,) of each answer, its number among the tasks
+        self.task = task  # (A,) position of each annotation's task in ``tasks``
         self._wave = annotations["wave"].to_numpy()
         self._start = np.concatenate([[0], np.cumsum(self.have)])
         self._policy = policy
@@ -62,14 +62,14 @@ class Draws:
         self._annotation = pd.Index(annotations["annotation_id"]).get_indexer(
             pd.Index(labels["annotation_id"])
         )
-        # What a set of answers leads by does not change, and few sets come up again and again.
+        # The lead of a set of annotations is constant, and few distinct sets occur.
         self._leads: dict[tuple[int, bytes], int] = {}
 
     def draw(self, rng: np.random.Generator) -> Draw:
-        """Return what the policy would have had.
+        """Return one draw.
 
-        A task on which it would have asked for more answers than there are has all of them, and is
-        ``short``.
+        A task for which the policy requests more annotations than were recorded gets all of them,
+        and is ``short``.
         """
         order = np.lexsort((rng.random(len(self.task)), self._wave, self.task))
         turn = np.empty(len(order), dtype=np.int64)
@@ -83,27 +83,27 @@ class Draws:
                 self._policy.stop_at_lead - lead, self._policy.most_annotations - count[open_]
             )
             open_, more = open_[more > 0], more[more > 0]
-            wanted = count[open_] + more
-            lacking = wanted > self.have[open_]
+            requested = count[open_] + more
+            lacking = requested > self.have[open_]
             short[open_[lacking]] = True
-            count[open_] = np.minimum(wanted, self.have[open_])
+            count[open_] = np.minimum(requested, self.have[open_])
             open_ = open_[~lacking]
         return Draw(turn < count[self.task], short)
 
     def rows(self, chosen: BoolArray) -> pd.DataFrame:
-        """Return the labels of the chosen answers."""
+        """Return the labels of the chosen annotations."""
         rows: pd.DataFrame = self._labels[chosen[self._annotation]]
         return rows
 
     def _lead(self, tasks: npt.NDArray[np.intp], chosen: BoolArray) -> IntArray:
-        """Return by how many votes the chosen answers on each of these tasks lead."""
+        """Return the vote margin of the chosen annotations of each of these tasks."""
         keys = [
             (at, chosen[self._start[at] : self._start[at + 1]].tobytes()) for at in tasks.tolist()
         ]
         new = [key for key in keys if key not in self._leads]
         if new:
-            asked = np.zeros(len(self.tasks), dtype=bool)
-            asked[[at for at, _ in new]] = True
-            found = leads(self.rows(chosen & asked[self.task]))
+            is_new = np.zeros(len(self.tasks), dtype=bool)
+            is_new[[at for at, _ in new]] = True
+            found = leads(self.rows(chosen & is_new[self.task]))
             self._leads |= {key: found[self.tasks[key[0]]] for key in new}
         return np.array([self._leads[key] for key in keys], dtype=np.int64)

@@ -1,14 +1,13 @@
-"""Figures with their intervals, from sums by draw of answers and by image.
+"""Figures with their intervals, from sums by draw of annotations and by image.
 
-Images are what varies: objects of one image succeed and fail together. So whole images are drawn
-again, with replacement (the cluster bootstrap: Davison and Hinkley, "Bootstrap Methods and their
-Application", 1997, section 3.8), and with them the draws of answers, of which there are only so
-many. What the draws are off shows in the spread of the images too, so it counts twice: with 20
-draws, a twentieth of what one run is off. The spread is the standard error. Of a share it gives the
-number of independent decisions that would know it as well, and those Clopper and Pearson's
-interval, as Korn and Graubard (1998) do for surveys (``consensus/intervals.py``): near 1, where the
-draws themselves say nothing, it still holds. Sums and differences have the error times Student's
-quantile.
+Images are the sampling unit: results on objects of one image are correlated. So whole images are
+resampled with replacement (the cluster bootstrap: Davison and Hinkley, "Bootstrap Methods and their
+Application", 1997, section 3.8), and with them the draws of annotations, which are limited in
+number. The error of the draws also shows in the spread of the images, so it counts twice: with 20
+draws, that is a twentieth of the error of one run. The spread is the standard error. For a share it
+gives the effective number of independent decisions, and from that Clopper and Pearson's interval,
+as Korn and Graubard (1998) do for surveys (``consensus/intervals.py``): it also holds near 1, where
+the resamples do not vary. Sums and differences have the error times Student's quantile.
 """
 
 import math
@@ -25,7 +24,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and the interval that covers what it estimates at ``LEVEL``."""
+    """A figure and its confidence interval at ``LEVEL``."""
 
     value: float
     low: float
@@ -33,16 +32,16 @@ class Estimate:
     error: float  # standard error
 
     def times(self, factor: float) -> "Estimate":
-        """Return the estimate of so many times the figure; the factor is 0 or more."""
+        """Return the estimate scaled by a factor, which is 0 or more."""
         return Estimate(*(factor * each for each in asdict(self).values()))
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure under the policy as it was recorded and under the other one.
+    """One figure under the recorded policy and under the other one.
 
-    ``rerun`` is the interval that the figure of one real run on as many other images lies in: it
-    holds the luck of that run as well as what is not known of the figure. Amounts are of an image.
+    ``rerun`` is the prediction interval of one real run on equally many other images: it includes
+    the randomness of that run as well as the error of the figure. Amounts are per image.
     """
 
     recorded: Estimate
@@ -58,14 +57,14 @@ def compare(
     shares: tuple[bool, ...],
     rng: np.random.Generator,
 ) -> list[Figure | None]:
-    """Return the figures of two policies on the same images; None for what neither has.
+    """Return the figures of two policies on the same images; None for one that a policy lacks.
 
     Args:
-        recorded: ``(D, 2, F, N)`` sums above and below the line, by draw of answers, figure and
+        recorded: ``(D, 2, F, N)`` numerators and denominators, by draw of annotations, figure and
             image: ``Scorer.score`` of every draw.
         policy: ``(E, 2, F, N)`` likewise.
-        shares: ``F`` times whether the figure is a share, in ``[0, 1]``, or an amount.
-        rng: draws images and draws of answers again. The images are the same for both policies.
+        shares: ``F`` flags, whether the figure is a share, in ``[0, 1]``, or an amount.
+        rng: resamples images and draws of annotations. The images are the same for both policies.
     """
     images = recorded.shape[-1]
     drawn = np.full((3, RESAMPLES, len(shares)), math.nan)
@@ -74,7 +73,7 @@ def compare(
         weight = np.bincount(chosen, minlength=images).astype(np.float64)
         drawn[0, number] = _ratio(_of_draws(recorded @ weight, rng))
         drawn[1, number] = _ratio(_of_draws(policy @ weight, rng))
-        # A run has one set of answers to each image.
+        # A run has one set of annotations per image.
         run = policy[rng.integers(len(policy), size=images), :, :, chosen]
         drawn[2, number] = _ratio(run.sum(axis=0))
     values = [_ratio(each.sum(axis=(0, 3))) for each in (recorded, policy)]
@@ -94,8 +93,8 @@ def share_estimate(value: float, error: float, below: FloatArray) -> Estimate:
 
     Args:
         value: the share.
-        error: its standard error; 0 where nothing varied: then each image is one decision.
-        below: ``(N,)`` what the share is of, by image.
+        error: its standard error; if it is 0, each image counts as one decision.
+        below: ``(N,)`` denominators of the share, by image.
     """
     from scipy.special import ndtri, stdtrit
 
@@ -120,7 +119,7 @@ def _figure(
     *,
     share: bool,
 ) -> Figure:
-    """Return a figure from its values on ``(3, R)`` draws: recorded, of the policy, of one run."""
+    """Return a figure from ``(3, R)`` resampled values: recorded, of the policy, of one run."""
     images = int((below_policy > 0).sum())
     usual, other, run = (_error(each, images) for each in drawn)
     gap = _error(drawn[1] - drawn[0], images)
@@ -141,20 +140,20 @@ def _figure(
 
 
 def _of_draws(sums: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Return ``(2, F)`` sums over draws of answers that are drawn again, of ``(D, 2, F)``."""
+    """Return ``(2, F)`` sums over resampled draws of annotations, from ``(D, 2, F)``."""
     chosen: FloatArray = sums[rng.integers(len(sums), size=len(sums))].sum(axis=0)
     return chosen
 
 
 def _ratio(sums: FloatArray) -> FloatArray:
-    """Return what is above by what is below the line; missing where nothing is below."""
+    """Return numerators divided by denominators; NaN for a denominator of 0."""
     ratio: FloatArray = np.full(sums.shape[1], math.nan)
     np.divide(sums[0], sums[1], out=ratio, where=sums[1] > 0)
     return ratio
 
 
 def _error(drawn: FloatArray, images: int) -> float:
-    """Return the standard error; draws are a little too alike by what one image weighs."""
+    """Return the standard error, corrected for the bootstrap's bias of one image."""
     known = drawn[~np.isnan(drawn)]
     if images < 2 or not len(known):
         return math.nan

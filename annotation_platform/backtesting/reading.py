@@ -1,4 +1,4 @@
-"""The record of past rounds, read from the lake; nothing is written, and nobody is asked."""
+"""The record of past rounds, read from the lake; nothing is written or requested."""
 
 from collections.abc import Collection, Sequence
 
@@ -32,21 +32,23 @@ def read_record(
     """Return the record of rounds, by default of all that are merged and not cancelled.
 
     Args:
-        lake: where everything is kept.
-        policy: today's: its classes, known answers and proposals.
-        rounds: their keys.
-        sources: where truth may be from; see ``truth.known_truth``.
+        lake: the lake to read.
+        policy: today's policy, with its classes, gold and prediction threshold.
+        rounds: ids of the rounds.
+        sources: allowed sources of ground truth; see ``truth.known_truth``.
 
     Raises:
-        DataError: there is no such round, or it was cancelled.
-        NotReadyError: a round is not merged yet, or none is.
+        DataError: a round does not exist, or was cancelled.
+        NotReadyError: a round is not merged yet, or no round is.
     """
     keys = _merged(lake, rounds)
     parts = [_round_labels(key, lake) for key in keys]
     notes = [note for _, note in parts if note]
     labels = pd.concat([rows for rows, _ in parts], ignore_index=True)
     if labels.empty:
-        raise NotReadyError(f"{', '.join(keys)}: nobody was asked, so there is nothing to replay.")
+        raise NotReadyError(
+            f"{', '.join(keys)}: no annotations were recorded. Choose other rounds."
+        )
     split = carry_over(labels, policy.ontology).ask_again
     if split:
         notes.append(f"{len(split)} images with a class that was split since are left out")
@@ -72,58 +74,60 @@ def read_record(
 
 
 def _merged(lake: Lake, named: Sequence[str]) -> list[str]:
-    """Return the rounds to replay: those that are named, or all that can be."""
+    """Return the rounds to replay: the named ones, or all that are merged and not cancelled."""
     merged = lake.tables.rounds(ConsensusLabels)
     known = sorted({*RoundManifests(lake.store).rounds(), *merged})
-    there = f"There are: {', '.join(known)}." if known else "There is none yet."
+    existing = f"Existing rounds: {', '.join(known)}." if known else "No round exists yet."
     unknown = [key for key in named if key not in known]
     if unknown:
-        raise DataError(f"no round is called {unknown[0]}. {there}")
+        raise DataError(f"there is no round {unknown[0]}. {existing}")
     open_ = [key for key in named or known if key not in merged]
     if open_ and (named or not merged):
-        done = f"Merged are: {', '.join(merged)}." if merged else "No round is merged yet."
+        done = f"Merged rounds: {', '.join(merged)}." if merged else "No round is merged yet."
         raise NotReadyError(
-            f"{open_[0]} is not merged yet: its answers can be replayed once they are in. {done}"
+            f"{open_[0]} is not merged yet: it can be replayed once its annotations are merged. "
+            f"{done}"
         )
     if not merged:
-        raise NotReadyError(f"there is no round to replay. {there}")
+        raise NotReadyError(f"there is no round to replay. {existing}")
     cancelled = cancelled_rounds(lake.store, named or merged)
     for key in named:
         if key in cancelled:
-            raise DataError(f"{key} was {cancelled[key]}. Its answers count nowhere; leave it out.")
-    kept = [key for key in sorted(set(named or merged)) if key not in cancelled]
-    if not kept:
+            raise DataError(f"{key} was {cancelled[key]}: its annotations do not count. Omit it.")
+    replayable = [key for key in sorted(set(named or merged)) if key not in cancelled]
+    if not replayable:
         raise NotReadyError(f"there is no round to replay: {', '.join(merged)} were cancelled.")
-    return kept
+    return replayable
 
 
 def _round_labels(round_id: str, lake: Lake) -> tuple[pd.DataFrame, str]:
-    """Return the answers of a round, each with its wave, and what to note of them.
+    """Return the labels of a round with the ``wave`` of each annotation, and a note or "".
 
-    A place that stands for one whose copy was used up is of that one's wave. Nobody asks on about
-    images whose answer is known: where others were asked on about, they are no measure of those.
+    An assignment that replaces one whose replica was lost belongs to the wave of the original. Gold
+    tasks never get further annotations: if other tasks did, gold tasks do not represent them.
     """
     labels = lake.tables.read(HumanLabels, round_id)
     wave_of: dict[tuple[str, int], int] = {}
-    for number, (_, places) in enumerate(PlacePlan(lake.store, round_id).waves()):
-        for place in places:
-            first = wave_of.get((place.image_id, place.stands_for), number)
-            wave_of[place.image_id, place.place] = first
-    places_of = zip(labels["image_id"], labels["place"], strict=True)
-    waves = [wave_of.get((str(image), int(place)), 0) for image, place in places_of]
+    for number, (_, assignments) in enumerate(PlacePlan(lake.store, round_id).waves()):
+        for assignment in assignments:
+            first = wave_of.get((assignment.image_id, assignment.stands_for), number)
+            wave_of[assignment.image_id, assignment.place] = first
+    slots = zip(labels["image_id"], labels["place"], strict=True)
+    waves = [wave_of.get((str(image), int(slot)), 0) for image, slot in slots]
     labels = labels.assign(wave=pd.Series(waves, index=labels.index, dtype="int64"))
-    # A back end that was set up anew counts its annotations from 1 again.
+    # A reinstalled back end numbers its annotations from 1 again.
     labels["annotation_id"] = f"{round_id}/" + labels["annotation_id"]
     gold = labels["purpose"] == "gold"
     if (labels["wave"] > 0).any() and gold.any():
         return labels[~gold], (
-            f"known answers of {round_id} are not used: nobody asked on about them, as about others"
+            f"gold tasks of {round_id} are not used: unlike other tasks, they got no further"
+            " annotations"
         )
     return labels, ""
 
 
 def _proposed(labels: pd.DataFrame, lake: Lake, policy: Policy) -> dict[str, frozenset[str]]:
-    """Return by task the classes that were proposed, by today's threshold."""
+    """Return by task the predicted classes, by today's threshold."""
     proposed: dict[str, frozenset[str]] = {}
     for key, tasks in labels.drop_duplicates("task_id").groupby("round_id"):
         made = lake.tables.read_rounds(ModelPredictions, [str(key)])
@@ -135,11 +139,11 @@ def _proposed(labels: pd.DataFrame, lake: Lake, policy: Policy) -> dict[str, fro
 
 
 def _review_seconds(rounds: Sequence[str], lake: Lake) -> float:
-    """Return the mean time of a reviewer for an image; 0 if nobody reviewed."""
-    said: dict[tuple[str, str], Submission] = {}
+    """Return the mean review time of an image; 0 without reviews."""
+    latest: dict[tuple[str, str], Submission] = {}
     for key in rounds:
         for revision in AnnotationsLedger(lake.store).read(review_round(key)):
-            last = revision.submission
-            said[last.backend, f"{key}/{last.annotation}"] = last
-    times = [each.lead_time_seconds for each in said.values() if not each.skipped]
+            submission = revision.submission
+            latest[submission.backend, f"{key}/{submission.annotation}"] = submission
+    times = [each.lead_time_seconds for each in latest.values() if not each.skipped]
     return sum(times) / len(times) if times else 0.0

@@ -1,4 +1,4 @@
-"""What past rounds recorded: who said what, when it was asked, and what is known to be true."""
+"""The record of past rounds: annotations, the order of their requests, and ground truth."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,27 +13,27 @@ from annotation_platform.policy import LabelingPolicy
 from annotation_platform.schema.ontology import Ontology
 
 MOST_LEFT_OUT = 0.05
-"""Share of tasks that may be left out because the record has too few answers to them."""
+"""Largest share of tasks that may be left out because they have too few annotations."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """The answers of some rounds, and what is true of some of their images.
+    """The annotations of some rounds, and the ground truth of some of their images.
 
     Attributes:
-        labels: rows of ``human_labels``, whole answers, with one more column ``wave``: 0 for
-            answers to places that were asked for at first, 1 and so on for those asked for since,
-            because the answers so far did not lead by enough.
-        truth: what is true of an image that a round asked about: ``round_id``, ``image_id``,
-            ``source`` and ``weight`` (one by the chance that its truth is known), ``label_id`` and
-            the label columns, under the ontology. An image that holds nothing has one row of shape
+        labels: rows of ``human_labels``, whole annotations, with one more column ``wave``: 0 for
+            annotations that were requested at first, 1 and so on for those requested later because
+            the vote margin was too small.
+        truth: ground truth of images of the rounds: ``round_id``, ``image_id``, ``source`` and
+            ``weight`` (the inverse of the probability that its truth is known), ``label_id`` and
+            the label columns, under the ontology. An image without objects has one row of shape
             ``none``.
         images: ``image_id``, ``width`` and ``height``.
         ontology: today's classes.
-        asked_under: by round, the classes that people chose from; today's where it is not named.
-        proposed: by task, the classes that were proposed; none where it is not named.
-        review_seconds: mean time of a reviewer for an image; 0 where none was recorded.
-        notes: what was left out of it, and why, as sentences.
+        asked_under: by round, the classes that annotators chose from; by default today's.
+        proposed: by task, the predicted classes; by default none.
+        review_seconds: mean review time of an image; 0 if no review was recorded.
+        notes: what was left out, and why, as sentences.
     """
 
     labels: pd.DataFrame
@@ -51,20 +51,20 @@ class Record:
         return sorted(self.labels["round_id"].unique())
 
     def of_tasks(self, tasks: npt.NDArray[np.object_], note: str) -> "Record":
-        """Return what it has of these tasks alone; ``note`` says why, if anything is left out."""
-        kept = self.labels["task_id"].isin(tasks)
-        if kept.all():
+        """Return the record of these tasks; ``note`` is added if any task is left out."""
+        is_included = self.labels["task_id"].isin(tasks)
+        if is_included.all():
             return self
-        labels = self.labels[kept].reset_index(drop=True)
+        labels = self.labels[is_included].reset_index(drop=True)
         key = ["round_id", "image_id"]
-        there = pd.MultiIndex.from_frame(labels[key])
-        truth = self.truth[pd.MultiIndex.from_frame(self.truth[key]).isin(there)]
+        remaining = pd.MultiIndex.from_frame(labels[key])
+        truth = self.truth[pd.MultiIndex.from_frame(self.truth[key]).isin(remaining)]
         return replace(
             self, labels=labels, truth=truth.reset_index(drop=True), notes=(*self.notes, note)
         )
 
     def has_truth(self, tasks: pd.DataFrame) -> npt.NDArray[np.bool_]:
-        """Return for each of ``(T,)`` rows of round and image whether the truth is known."""
+        """Return for each of ``(T,)`` rows of round and image whether it has ground truth."""
         key = ["round_id", "image_id"]
         known = pd.MultiIndex.from_frame(self.truth[key])
         return np.asarray(pd.MultiIndex.from_frame(tasks[key]).isin(known))
@@ -76,50 +76,54 @@ def require_support(
     known: npt.NDArray[np.bool_],
     policy: LabelingPolicy,
 ) -> str:
-    """Return what to note of the tasks whose answers are too few for a policy; empty: none are.
+    """Return a note on the tasks with too few annotations for a policy; empty if there are none.
 
     Args:
-        short: ``(T,)`` whether the policy asks for more answers than a task has.
-        have: ``(T,)`` how many answers each task has.
-        known: ``(T,)`` whether its truth is known.
-        policy: what asks.
+        short: ``(T,)`` whether the policy requests more annotations than a task has.
+        have: ``(T,)`` number of annotations of each task.
+        known: ``(T,)`` whether its ground truth is known.
+        policy: the policy to replay.
 
     Raises:
-        DataError: it asks for more than there are on over ``MOST_LEFT_OUT`` of the tasks, or of
-            those with a known truth. It says how many answers there are, and what can be asked.
+        DataError: it requests more annotations than were recorded on over ``MOST_LEFT_OUT`` of the
+            tasks, or of those with ground truth. The message has the numbers and the possible
+            settings.
     """
-    groups = [("tasks", short, have), ("tasks whose truth is known", short[known], have[known])]
-    for what, lacking, counts in groups:
+    groups = [("tasks", short, have), ("tasks with ground truth", short[known], have[known])]
+    for noun, lacking, counts in groups:
         if lacking.mean() > MOST_LEFT_OUT:
-            # The largest number that all but so many of the tasks have.
+            # The largest number of annotations that enough of the tasks have.
             most = int(np.sort(counts)[int(MOST_LEFT_OUT * len(counts))])
             raise DataError(
-                f"{_asked(policy)} needs more answers than were recorded on {int(lacking.sum())} of"
-                f" {len(counts)} {what}: {_counts(counts)}. {_remedy(policy, most)}"
+                f"{_settings(policy)} needs more annotations than were recorded on"
+                f" {int(lacking.sum())} of {len(counts)} {noun}: {_counts(counts)}."
+                f" {_remedy(policy, most)}"
             )
     if not short.any():
         return ""
-    return f"{int(short.sum())} of {len(short)} tasks have too few answers and are left out"
+    return f"{int(short.sum())} of {len(short)} tasks have too few annotations and are left out"
 
 
-def _asked(policy: LabelingPolicy) -> str:
+def _settings(policy: LabelingPolicy) -> str:
     if policy.stop_at_lead:
         return (
             f"labeling.stop_at_lead {policy.stop_at_lead} "
             f"with most_annotations {policy.most_annotations}"
         )
     if policy.annotations_by_class:
-        return f"labeling.answers_per_task {policy.annotations_per_task} with annotations_by_class"
-    return f"labeling.answers_per_task {policy.annotations_per_task}"
+        return (
+            f"labeling.annotations_per_task {policy.annotations_per_task} with annotations_by_class"
+        )
+    return f"labeling.annotations_per_task {policy.annotations_per_task}"
 
 
 def _remedy(policy: LabelingPolicy, most: int) -> str:
     if policy.stop_at_lead:
-        return f"Ask for most_annotations up to {most}, and no larger lead than was asked for then."
-    return f"Ask for 1 to {most}."
+        return f"Set most_annotations to at most {most}, and no larger lead than was recorded."
+    return f"Set it to 1 to {most}."
 
 
 def _counts(have: npt.NDArray[np.int64]) -> str:
     counts = sorted(Counter(have.tolist()).items(), key=lambda item: -item[1])
-    said = ", ".join(f"{tasks} have {annotations}" for annotations, tasks in counts[:4])
-    return f"{said}, …" if len(counts) > 4 else said
+    listed = ", ".join(f"{tasks} have {annotations}" for annotations, tasks in counts[:4])
+    return f"{listed}, …" if len(counts) > 4 else listed

@@ -1,6 +1,6 @@
-"""What a set of answers comes to, image by image: right labels, people's time, images in dispute.
+"""Scores of a set of annotations by image: right labels, manual effort, disputed images.
 
-Every figure is a ratio of two sums over images, so it can be computed again on any draw of them.
+Every figure is a ratio of two sums over images, so it can be computed on any resample of them.
 """
 
 from collections import Counter
@@ -32,7 +32,7 @@ FIGURES = (
 
 @dataclass(frozen=True)
 class _Truth:
-    """What is true of the images of one round."""
+    """The ground truth of the images of one round."""
 
     regions: pd.DataFrame
     counts: Mapping[str, int]  # regions by image
@@ -41,19 +41,19 @@ class _Truth:
 
 
 @dataclass(frozen=True)
-class _Fate:
-    """What the review rule does with the images of a round."""
+class _ReviewOutcome:
+    """The outcome of the review rule for the images of a round."""
 
-    asked: set[str]  # images that were to be labelled; the answer of the others was known
+    asked: set[str]  # images of labelling tasks; the others are gold
     reviewed: set[str]
     left_out: set[str]
 
 
 class Scorer:
-    """Resolves answers as a merge does, and counts what came out right.
+    """Resolves annotations as a merge does, and counts the right labels.
 
     Args:
-        record: what there is.
+        record: the record of past rounds.
         iou_threshold: least overlap of a label with the object that it shows, in ``(0, 1]``.
     """
 
@@ -62,25 +62,25 @@ class Scorer:
         self._record, self._threshold = record, iou_threshold
         self._at = {image: at for at, image in enumerate(self.images)}
         self._has_choices = bool(record.truth["shape"].isin(CLASSIFICATIONS).any())
-        # Where nothing at all is there to see, whatever is drawn is wrong.
+        # If the ground truth has no labels at all, every drawn object is wrong.
         drawn = bool(record.truth["shape"].isin(REGIONS).any())
         self._has_objects = drawn or not self._has_choices
         self._truth = {str(key): _truth_of(rows) for key, rows in record.truth.groupby("round_id")}
 
     def score(self, rows: pd.DataFrame, policy: Policy, *, method: str = "") -> FloatArray:
-        """Return ``(2, F, N)`` sums, above and below the line, by figure and image.
+        """Return ``(2, F, N)`` sums, numerators and denominators, by figure and image.
 
-        Consensus figures: of objects twice the hits by the labels found and true, so the ratio is
-        F1; of choices the images whose set of classes is the true one. Released ones are of what
-        the review rule lets through: with ``review.gate: manual`` what goes to a reviewer comes
-        back as the truth; with ``auto`` images with an open conflict are left out. Rates, answers
-        and seconds (of reviewers, too) are of the images that were to be labelled, those with a
-        known answer not among them.
+        Consensus figures: for objects twice the hits over the labels found plus the true labels,
+        so the ratio is F1; for choices the images whose set of classes is the true one. Released
+        figures cover the labels that pass the review rule: with ``review.gate: manual`` a reviewed
+        image gets its true labels; with ``auto`` images with an open conflict are left out. Rates,
+        annotations and seconds (reviews included) are those of the images of labelling tasks,
+        without gold tasks.
 
         Args:
-            rows: rows of the record's ``labels``, whole answers.
-            policy: its ``consensus``, ``review`` and ``seed``.
-            method: by which classes are decided; empty: as a merge decides.
+            rows: rows of the record's ``labels``, whole annotations.
+            policy: supplies ``consensus``, ``review`` and ``seed``.
+            method: method that decides classes; empty: as in a merge.
         """
         sums = np.zeros((2, len(FIGURES), len(self.images)))
         for key, labels in rows.groupby("round_id"):
@@ -92,23 +92,27 @@ class Scorer:
                 images=self._record.images,
                 method=method,
             )
-            fate = _fate(round_id, labels, consensus, policy)
-            self._count_effort(sums, labels, fate)
+            outcome = _review_outcome(round_id, labels, consensus, policy)
+            self._count_effort(sums, labels, outcome)
             if round_id in self._truth:
                 images = sorted(set(self._truth[round_id].weight) & set(labels["image_id"]))
                 found = carry_over(consensus.labels, self._record.ontology).labels
-                self._count_right(sums, self._truth[round_id], found, images, fate)
+                self._count_right(sums, self._truth[round_id], found, images, outcome)
         return sums
 
-    def _count_effort(self, sums: FloatArray, labels: pd.DataFrame, fate: _Fate) -> None:
-        asked = sorted(fate.asked)
-        for name, images in ((REVIEWED, fate.reviewed), (LEFT_OUT, fate.left_out)):
+    def _count_effort(
+        self, sums: FloatArray, labels: pd.DataFrame, outcome: _ReviewOutcome
+    ) -> None:
+        asked = sorted(outcome.asked)
+        for name, images in ((REVIEWED, outcome.reviewed), (LEFT_OUT, outcome.left_out)):
             self._add(sums, name, asked, _among(images, asked), 1.0)
-        annotations = labels[labels["image_id"].isin(fate.asked)].drop_duplicates("annotation_id")
+        annotations = labels[labels["image_id"].isin(outcome.asked)].drop_duplicates(
+            "annotation_id"
+        )
         by_image = annotations.groupby("image_id")["lead_time_seconds"]
         self._add(sums, ANNOTATIONS, asked, by_image.size()[asked].to_numpy(), 1.0)
         seconds = by_image.sum(skipna=False)[asked].to_numpy()
-        seconds = seconds + self._record.review_seconds * _among(fate.reviewed, asked)
+        seconds = seconds + self._record.review_seconds * _among(outcome.reviewed, asked)
         self._add(sums, SECONDS, asked, seconds, 1.0)
 
     def _count_right(
@@ -117,11 +121,11 @@ class Scorer:
         truth: _Truth,
         found: pd.DataFrame,
         images: Sequence[str],
-        fate: _Fate,
+        outcome: _ReviewOutcome,
     ) -> None:
         weight = np.array([truth.weight[image] for image in images])
-        released = weight * ~_among(fate.left_out, images)
-        seen = _among(fate.reviewed, images)
+        released = weight * ~_among(outcome.left_out, images)
+        seen = _among(outcome.reviewed, images)
         if self._has_objects:
             hits, total, there = self._objects(found, truth, images)
             self._add(sums, OBJECTS, images, 2 * hits * weight, total * weight)
@@ -136,7 +140,7 @@ class Scorer:
     def _objects(
         self, found: pd.DataFrame, truth: _Truth, images: Sequence[str]
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return by image the hits, the labels found and true together, and those true."""
+        """Return by image the hits, the labels found plus the true labels, and the true labels."""
         drawn = found[found["shape"].isin(REGIONS) & found["image_id"].isin(images)]
         hits = hits_by_image(drawn, truth.regions, iou_threshold=self._threshold)
         there = np.array([truth.counts.get(image, 0) for image in images], dtype=np.float64)
@@ -153,21 +157,23 @@ class Scorer:
         above: npt.NDArray[np.generic],
         below: FloatArray | float,
     ) -> None:
-        """Add to the sums of a figure; an image that several rounds asked about is one image."""
+        """Add to the sums of a figure; an image of several rounds is one image."""
         at = np.array([self._at[image] for image in images], dtype=np.intp)
         number = FIGURES.index(name)
         np.add.at(sums[0, number], at, above.astype(np.float64))
         np.add.at(sums[1, number], at, below)
 
 
-def _fate(round_id: str, labels: pd.DataFrame, consensus: Consensus, policy: Policy) -> _Fate:
+def _review_outcome(
+    round_id: str, labels: pd.DataFrame, consensus: Consensus, policy: Policy
+) -> _ReviewOutcome:
     asked = set(labels.loc[labels["purpose"] == "label", "image_id"])
     conflicts = consensus.conflicts
     open_ = set(conflicts.loc[~conflicts["settled"], "image_id"])
     if policy.review.gate == "auto":
-        return _Fate(asked, reviewed=set(), left_out=open_)
+        return _ReviewOutcome(asked, reviewed=set(), left_out=open_)
     plan = review_sample(round_id, _of(asked, consensus.labels), open_, policy)
-    return _Fate(asked, reviewed=open_ | set(plan.sample["item"]), left_out=set())
+    return _ReviewOutcome(asked, reviewed=open_ | set(plan.sample["item"]), left_out=set())
 
 
 def _among(chosen: Collection[str], images: Sequence[str]) -> npt.NDArray[np.bool_]:
@@ -187,7 +193,7 @@ def _truth_of(rows: pd.DataFrame) -> _Truth:
 
 
 def _choices(labels: pd.DataFrame, images: Sequence[str]) -> list[frozenset[str]]:
-    """Return the set of classes chosen for each of these images; some have none."""
+    """Return the set of classes chosen for each of these images, possibly empty."""
     chosen = labels[labels["shape"].isin(CLASSIFICATIONS)]
     names_of = chosen.groupby("image_id")["class_name"]
     sets = {str(image): frozenset(names) for image, names in names_of}

@@ -1,8 +1,8 @@
-"""What is known to be true of images that rounds asked about, and not from the answers themselves.
+"""Ground truth of images of past rounds that is independent of the annotations under test.
 
-The labels that all recorded answers came to are no truth here: those answers are what is judged. A
-policy that has more of them agrees more with what they came to, right or wrong, so it would always
-seem the better one.
+The consensus of all recorded annotations is not ground truth here, because these annotations are
+under test. A policy with more of them agrees more with their consensus, right or wrong, so it would
+always score better.
 """
 
 from collections.abc import Collection, Sequence
@@ -25,16 +25,16 @@ from annotation_platform.storage.lake import Lake
 
 GOLD, LATER, REVIEW = "gold", "later", "review"
 SOURCES = (GOLD, LATER, REVIEW)
-"""Where the truth of an image can be from, the first that has it; see ``known_truth``."""
+"""Sources of ground truth, in descending order of precedence; see ``known_truth``."""
 
 COLUMNS = ["round_id", "image_id", "source", "weight", "label_id", *LABEL_COLUMNS]
 
-_SAID = ["round_id", "image_id", "label_id", *LABEL_COLUMNS]
+_COLUMNS_OF_LABELS = ["round_id", "image_id", "label_id", *LABEL_COLUMNS]
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What is true, and what of it could not be used, as sentences."""
+class KnownTruth:
+    """The ground truth, and notes on truth that could not be used, as sentences."""
 
     labels: pd.DataFrame  # COLUMNS, as of a Record
     notes: tuple[str, ...]
@@ -42,20 +42,20 @@ class Truth:
 
 def known_truth(
     lake: Lake, asked: pd.DataFrame, policy: Policy, *, sources: Collection[str] = SOURCES
-) -> Truth:
-    """Return what is true of images, by the round that asked about them, under today's classes.
+) -> KnownTruth:
+    """Return the ground truth of images by round, under today's classes.
 
-    ``gold``: the image landed with labels that are known answers, or reviewers decided about it in
-    another round. ``later``: nobody disputed what a later round came to. ``review``: a reviewer
-    decided about it in this round; but only if the round also had a random share of its undisputed
-    images reviewed, which then stand for all of these, each weighed by one by its chance to be
-    drawn. Images in dispute alone would be those on which these very answers failed.
+    ``gold``: the image was imported with labels that count as ground truth, or was reviewed in
+    another round. ``later``: the consensus of a later round was undisputed. ``review``: the image
+    was reviewed in this round; but only if the round also had a random sample of its undisputed
+    images reviewed, which then represent all of these, each weighed by the inverse of its sampling
+    probability. Disputed images alone would be those on which the annotations under test failed.
 
     Args:
-        lake: where everything is kept.
-        asked: ``round_id`` and ``image_id`` of what is asked about.
-        policy: its classes, ``labeling.gold_origins``, and the seed of the samples.
-        sources: of ``SOURCES``, those that may be used.
+        lake: the lake to read.
+        asked: ``round_id`` and ``image_id`` of the images.
+        policy: supplies the classes, ``labeling.gold_origins``, and the seed of the samples.
+        sources: members of ``SOURCES`` that may be used.
     """
     reviewed = lake.tables.read_all(ReviewedLabels)
     imported = lake.tables.read_all(ImportedLabels)
@@ -72,35 +72,35 @@ def known_truth(
             notes += [note] if note else []
         for source in SOURCES:
             if source in sources:
-                its = found[source][found[source]["image_id"].isin(open_)]
-                open_ -= set(its["image_id"])
-                parts.append(its.assign(round_id=round_id, source=source))
-    labels = _together(parts)
-    # Of an image of which nobody could tell there is no truth.
+                labels = found[source][found[source]["image_id"].isin(open_)]
+                open_ -= set(labels["image_id"])
+                parts.append(labels.assign(round_id=round_id, source=source))
+    labels = _concatenated(parts)
+    # An image of which every annotator was unsure has no ground truth.
     labels = labels[labels["shape"] != UNSURE.shape].reset_index(drop=True)
-    return Truth(carry_over(labels[COLUMNS], policy.ontology).labels, tuple(notes))
+    return KnownTruth(carry_over(labels[COLUMNS], policy.ontology).labels, tuple(notes))
 
 
 def _gold(round_id: str, imported: pd.DataFrame, reviewed: pd.DataFrame) -> pd.DataFrame:
     elsewhere = reviewed[
         reviewed["decision"].isin(["accepted", "fixed"]) & (reviewed["round_id"] != round_id)
     ]
-    return _latest(_together([imported[_SAID], elsewhere[_SAID]]))
+    return _latest(_concatenated([imported[_COLUMNS_OF_LABELS], elsewhere[_COLUMNS_OF_LABELS]]))
 
 
 def _later(round_id: str, reviewed: pd.DataFrame) -> pd.DataFrame:
     agreed = reviewed["decision"] == "undisputed"
-    return _latest(reviewed.loc[agreed & (reviewed["round_id"] > round_id), _SAID])
+    return _latest(reviewed.loc[agreed & (reviewed["round_id"] > round_id), _COLUMNS_OF_LABELS])
 
 
-def _together(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return parts as one table; an empty one has no types to keep."""
-    kept = [part for part in parts if len(part)] or parts[:1]
-    return pd.concat(kept, ignore_index=True)
+def _concatenated(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the parts as one table, without the empty parts, whose types are undefined."""
+    filled = [part for part in parts if len(part)] or parts[:1]
+    return pd.concat(filled, ignore_index=True)
 
 
 def _latest(known: pd.DataFrame) -> pd.DataFrame:
-    """Return of each image the labels of the latest round, each counting once."""
+    """Return the labels of the latest round of each image, with weight 1."""
     latest = known.groupby("image_id")["round_id"].transform("max")
     return known[known["round_id"] == latest].assign(weight=1.0)
 
@@ -108,7 +108,7 @@ def _latest(known: pd.DataFrame) -> pd.DataFrame:
 def _reviews(
     round_id: str, reviewed: pd.DataFrame, lake: Lake, policy: Policy
 ) -> tuple[pd.DataFrame, str]:
-    """Return what the reviewers of a round decided, and why none of it or not all can be used."""
+    """Return the labels reviewed in a round, and a note if some or all of them cannot be used."""
     own = reviewed[reviewed["round_id"] == round_id]
     decided = own[own["decision"].isin(["accepted", "fixed"])]
     nothing = decided.head(0).assign(weight=1.0)
@@ -118,17 +118,17 @@ def _reviews(
     sampled = set(tasks.loc[tasks["kinds"] == SAMPLE, "image_id"])
     if not sampled:
         return nothing, (
-            f"reviewers of {round_id} saw images in dispute alone, which say nothing of the others"
+            f"reviewers of {round_id} saw only disputed images, which do not represent the others"
         )
     consensus = lake.tables.read(ConsensusLabels, round_id)
     plan = review_sample(round_id, consensus, disputed_images(tasks), policy, size=len(sampled))
     chance = plan.sample.set_index("item")["probability"]
     if set(chance.index) != sampled:
         return nothing, (
-            f"the seed of the sample that reviewers of {round_id} saw is no longer that of the"
-            " policy, so nobody knows what its images stand for"
+            f"the seed of the review sample of {round_id} differs from that of the policy, so the"
+            " sampling probabilities of its images are unknown"
         )
     open_ = own.loc[own["decision"].isin(["rejected", "undecided"]), "image_id"].nunique()
-    left = f"{open_} images of {round_id} were rejected or are undecided: their truth is not known"
+    left = f"{open_} images of {round_id} were rejected or are undecided: they have no ground truth"
     weight = 1.0 / decided["image_id"].map(chance).fillna(1.0)
-    return decided[_SAID].assign(weight=weight), left if open_ else ""
+    return decided[_COLUMNS_OF_LABELS].assign(weight=weight), left if open_ else ""

@@ -1,1 +1,1 @@
-"""One answer from several."""
+"""Resolution of several annotations into one set of labels, with agreement and quality."""

@@ -1,4 +1,4 @@
-"""How far people agree, and how far an answer agrees with the truth."""
+"""F1 agreement between annotators, and between annotations and ground truth."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.consensus.matching import match_pairs
-from annotation_platform.consensus.objects import Task, read_tasks
+from annotation_platform.consensus.objects import AnnotatedTask, read_tasks
 from annotation_platform.consensus.overlap import labels_of, overlap_matrix
 from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS, Label
 
@@ -59,8 +59,8 @@ def pairwise_agreement(
 ) -> float:
     """Return the mean F1 between the pairs of annotators of each task, over all such pairs.
 
-    Class and place both count. An answer that says ``unsure`` is compared with none. Where no
-    task has two answers there is nothing to agree on: NaN.
+    Class and location both count. ``unsure`` annotations are not compared. NaN if no task has two
+    annotations.
 
     Args:
         human_labels: a ``human_labels`` table.
@@ -70,14 +70,14 @@ def pairwise_agreement(
     return mean_f1(read_tasks(human_labels, images), iou_threshold=iou_threshold)
 
 
-def mean_f1(tasks: Sequence[Task], *, iou_threshold: float = 0.5) -> float:
-    """Return the ``pairwise_agreement`` of tasks that are read already."""
+def mean_f1(tasks: Sequence[AnnotatedTask], *, iou_threshold: float = 0.5) -> float:
+    """Return the ``pairwise_agreement`` of tasks from ``read_tasks``."""
     scores = []
     for task in tasks:
-        said: dict[str, list[Label]] = {person: [] for person in task.voters}
+        labels_by: dict[str, list[Label]] = {person: [] for person in task.voters}
         for label, owner in zip(task.labels, task.owners, strict=True):
-            said[owner].append(label)
-        for a, b in combinations(said.values(), 2):
+            labels_by[owner].append(label)
+        for a, b in combinations(labels_by.values(), 2):
             scores.append(_f1(_hits(a, b, iou_threshold, task.extent), len(a) + len(b)))
     return float(np.mean(scores)) if scores else float("nan")
 
@@ -109,7 +109,7 @@ def _is_choice(label: Label) -> bool:
 
 
 def _extent(labels: Sequence[Label]) -> tuple[float, float]:
-    """Return what the regions take up: only distances of keypoints depend on it."""
+    """Return the extent of the regions: only distances of keypoints depend on it."""
     regions = [label for label in labels if label.shape in REGIONS]
     width = max((float(label.x2 or 0.0) for label in regions), default=1.0)
     height = max((float(label.y2 or 0.0) for label in regions), default=1.0)

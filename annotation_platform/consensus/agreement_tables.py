@@ -1,9 +1,9 @@
-"""How far the people of a round agree: in all, by class, and by person.
+"""Agreement of the annotators of a round: overall, by class, and by annotator.
 
-Units are those of ``units.py``. ``f1`` and ``mean_iou`` are over pairs of people who answered the
-same image; the coefficients beyond chance treat "did not draw it" as a label like the others. As
-nobody can agree about an object that nobody drew, those coefficients are low for boxes, and below
-0 where there is a single class: read them beside ``f1`` and ``class_alpha``.
+Units are those of ``units.py``. ``f1`` and ``mean_iou`` are over pairs of annotators of the same
+image; the coefficients beyond chance treat "not drawn" as a label like the others. Agreement about
+an object that no annotator drew is not observed, so these coefficients are low for boxes, and
+below 0 if there is a single class: read them together with ``f1`` and ``class_alpha``.
 """
 
 from dataclasses import dataclass
@@ -30,31 +30,31 @@ from annotation_platform.schema.shapes import CLASSIFICATIONS
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How far people agree in all; every number is NaN where there is nothing to tell it from."""
+class OverallAgreement:
+    """The overall agreement; a number is NaN if there are no data to compute it from."""
 
-    units: int  # objects that somebody drew, and choices
-    f1: float  # over all pairs of people on an image, class included, 0 to 1
-    mean_iou: float  # of the pairs of regions round one object with the same class, 0 to 1
-    alpha: float  # Krippendorff's, "not drawn" being a label
+    units: int  # objects that at least one annotator drew, and choices
+    f1: float  # over all pairs of annotators of an image, class included, 0 to 1
+    mean_iou: float  # of the pairs of regions around one object with the same class, 0 to 1
+    alpha: float  # Krippendorff's, with "not drawn" as a label
     class_alpha: float  # Krippendorff's of the classes alone, among those who drew the object
-    fleiss_kappa: float  # "not drawn" being a label
+    fleiss_kappa: float  # with "not drawn" as a label
 
 
-def agreement(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> Agreement:
-    """Return how far all people agree; ``unsure`` answers are no votes.
+def agreement(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> OverallAgreement:
+    """Return the overall agreement; ``unsure`` annotations do not vote.
 
     Args:
         human_labels: a ``human_labels`` table.
-        iou_threshold: least overlap of two regions round the same object, in ``(0, 1]``.
+        iou_threshold: least overlap of two regions around the same object, in ``(0, 1]``.
     """
-    said = _said(human_labels, iou_threshold)
-    same = _same_class(said.marks)
-    ratings = said.ratings
+    labelled = _read_labels(human_labels, iou_threshold)
+    same = _same_class(labelled.marks)
+    ratings = labelled.ratings
     named = ratings.assign(label=ratings["label"].where(ratings["label"] != NOT_DRAWN))
-    return Agreement(
+    return OverallAgreement(
         units=int(ratings["task"].nunique()),
-        f1=_share(2.0 * len(same), float(_compared_labels(said, "class_name").sum())),
+        f1=_share(2.0 * len(same), float(_compared_labels(labelled, "class_name").sum())),
         mean_iou=float(same["iou"].mean()),
         alpha=krippendorff_alpha(ratings),
         class_alpha=krippendorff_alpha(named),
@@ -63,25 +63,25 @@ def agreement(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> Agre
 
 
 def agreement_by_class(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> pd.DataFrame:
-    """Return how far people agree on each class that somebody used, in the order of their names.
+    """Return the agreement on each class in use, in the order of the class names.
 
     Args:
-        human_labels: a ``human_labels`` table; ``unsure`` answers are no votes.
-        iou_threshold: least overlap of two regions round the same object, in ``(0, 1]``.
+        human_labels: a ``human_labels`` table; ``unsure`` annotations do not vote.
+        iou_threshold: least overlap of two regions around the same object, in ``(0, 1]``.
 
     Returns:
-        Columns ``class_name``; ``labels`` (regions or choices of it); ``f1`` over the pairs of
-        people who answered the same image: twice the objects to which both gave the class, by
-        all their labels of it; ``mean_iou`` of those objects' boxes; ``alpha``, Krippendorff's,
-        of the class against everything else, "not drawn" included.
+        Columns ``class_name``; ``labels`` (regions or choices of the class); ``f1`` over the pairs
+        of annotators of the same image: twice the objects to which both gave the class, divided
+        by all their labels of it; ``mean_iou`` of those objects' boxes; ``alpha``, Krippendorff's,
+        of the class against all other labels, "not drawn" included.
     """
-    said = _said(human_labels, iou_threshold)
-    same = _same_class(said.marks).groupby("class_name")
+    labelled = _read_labels(human_labels, iou_threshold)
+    same = _same_class(labelled.marks).groupby("class_name")
     hits, overlap = same.size(), same["iou"].mean()
-    compared = _compared_labels(said, "class_name")
-    annotated = said.ratings.groupby("task").size()
+    compared = _compared_labels(labelled, "class_name")
+    annotated = labelled.ratings.groupby("task").size()
     rows = []
-    for name, marks in said.marks.groupby("class_name", sort=True):
+    for name, marks in labelled.marks.groupby("class_name", sort=True):
         yes = marks.groupby("unit").size().reindex(annotated.index, fill_value=0)
         rows.append(
             {
@@ -96,27 +96,28 @@ def agreement_by_class(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5
 
 
 def agreement_by_person(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> pd.DataFrame:
-    """Return how far each annotator agrees with the others, in the order of their names.
+    """Return the agreement of each annotator with the others, in the order of their names.
 
     Args:
-        human_labels: a ``human_labels`` table; ``unsure`` answers are no votes.
-        iou_threshold: least overlap of two regions round the same object, in ``(0, 1]``.
+        human_labels: a ``human_labels`` table; ``unsure`` annotations do not vote.
+        iou_threshold: least overlap of two regions around the same object, in ``(0, 1]``.
 
     Returns:
-        Columns ``annotator``; ``others`` (people with a unit in common); ``labels`` given; ``f1``
-        and ``mean_iou`` as by class, over the pairs that the person is one of; ``kappa``, the mean
-        of Cohen's with each other, weighted by units in common; ``alpha``: one minus the person's
-        disagreement with the others by the disagreement expected of everybody, so that its mean,
-        weighted by units answered, is Krippendorff's alpha.
+        Columns ``annotator``; ``others`` (annotators with a unit in common); ``labels`` given;
+        ``f1`` and ``mean_iou`` as by class, over the pairs that include the annotator; ``kappa``,
+        the mean of Cohen's kappas with the others, weighted by units in common; ``alpha``: one
+        minus the annotator's disagreement with the others divided by the disagreement expected
+        over all annotators, so that its mean, weighted by units annotated, is Krippendorff's
+        alpha.
     """
-    said = _said(human_labels, iou_threshold)
-    pairs = _same_class(said.marks)
-    # Either of a pair may be the person.
+    labelled = _read_labels(human_labels, iou_threshold)
+    pairs = _same_class(labelled.marks)
+    # Each pair counts for both of its annotators.
     same = pd.concat([pairs, pairs.assign(annotator=pairs["annotator_other"])])
     hits, overlap = same.groupby("annotator").size(), same.groupby("annotator")["iou"].mean()
-    labels = said.marks.groupby("annotator").size()
-    compared = _compared_labels(said, "annotator")
-    kappas, alphas = _kappa_by_person(said.ratings), _alpha_by_person(said.ratings)
+    labels = labelled.marks.groupby("annotator").size()
+    compared = _compared_labels(labelled, "annotator")
+    kappas, alphas = _kappa_by_person(labelled.ratings), _alpha_by_person(labelled.ratings)
     rows = [
         {
             "annotator": person,
@@ -134,13 +135,13 @@ def agreement_by_person(human_labels: pd.DataFrame, *, iou_threshold: float = 0.
 
 
 @dataclass(frozen=True)
-class _Said:
+class _Labels:
     ratings: pd.DataFrame  # task (a unit), worker, label: one row per unit and annotator asked
-    marks: pd.DataFrame  # unit, annotator, class_name, box: one row per label that was given
+    marks: pd.DataFrame  # unit, annotator, class_name, box: one row per label
 
 
-def _said(human_labels: pd.DataFrame, iou_threshold: float) -> _Said:
-    """Return regions and choices together, their units numbered on."""
+def _read_labels(human_labels: pd.DataFrame, iou_threshold: float) -> _Labels:
+    """Return regions and choices together, with consecutive unit numbers."""
     votes = voting_rows(human_labels)
     regions = region_units(votes, iou_threshold=iou_threshold)
     choices = classification_units(votes)
@@ -154,14 +155,14 @@ def _said(human_labels: pd.DataFrame, iou_threshold: float) -> _Said:
     columns = ["unit", "annotator", "class_name", *BOX_COLUMNS]
     marks = [part.reindex(columns=columns) for part in (drawn, chosen) if len(part)]
     ratings = units.rename(columns={"unit": "task", "annotator": "worker"})
-    return _Said(
+    return _Labels(
         ratings=ratings[["task", "worker", "label"]].reset_index(drop=True),
         marks=pd.concat(marks, ignore_index=True) if marks else drawn.reindex(columns=columns),
     )
 
 
 def _same_class(marks: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs of people who gave one unit the same class, with the ``iou`` of the boxes.
+    """Return the pairs of annotators who gave a unit the same class, with the boxes' ``iou``.
 
     Columns ``unit``, ``class_name``, ``annotator`` (the first by name), ``annotator_other``.
     """
@@ -171,22 +172,23 @@ def _same_class(marks: pd.DataFrame) -> pd.DataFrame:
     return pairs[["unit", "class_name", "annotator", "annotator_other"]].assign(iou=iou)
 
 
-def _compared_labels(said: _Said, by: str) -> pd.Series:
-    """Return how many labels the pairs of people compare: each pair counts those of both.
+def _compared_labels(labelled: _Labels, by: str) -> pd.Series:
+    """Return the number of labels that the pairs of annotators compare, those of both counted.
 
-    By ``class_name`` they are the labels of the class in all pairs; by ``annotator`` those of both
-    in the pairs that the person is one of.
+    By ``class_name`` they are the labels of the class in all pairs; by ``annotator`` the labels of
+    both in the pairs that include the annotator.
     """
-    people = said.ratings.groupby("task").size()
-    others = said.marks["unit"].map(people).astype(np.float64) - 1.0
-    own = others.groupby(said.marks[by]).sum()
+    annotators = labelled.ratings.groupby("task").size()
+    others = labelled.marks["unit"].map(annotators).astype(np.float64) - 1.0
+    own = others.groupby(labelled.marks[by]).sum()
     if by == "class_name":
         return own
-    # Everybody on a unit also meets the labels that the others gave it.
-    given = said.marks.groupby("unit").size()
-    met = said.ratings["task"].map(given).fillna(0.0).groupby(said.ratings["worker"]).sum()
-    kept = said.marks.groupby(by).size()
-    return met.sub(kept, fill_value=0.0).add(own, fill_value=0.0)
+    # Each annotator of a unit is also compared with the labels of the others.
+    given = labelled.marks.groupby("unit").size()
+    all_labels = labelled.ratings["task"].map(given).fillna(0.0)
+    all_labels = all_labels.groupby(labelled.ratings["worker"]).sum()
+    own_labels = labelled.marks.groupby(by).size()
+    return all_labels.sub(own_labels, fill_value=0.0).add(own, fill_value=0.0)
 
 
 def _floats(values: pd.Series) -> FloatArray:
@@ -194,7 +196,7 @@ def _floats(values: pd.Series) -> FloatArray:
 
 
 def _alpha_of_yes(yes: FloatArray, annotated: FloatArray) -> float:
-    """Return Krippendorff's alpha of a yes-or-no label from the counts of each unit."""
+    """Return Krippendorff's alpha of a binary label from the counts of each unit."""
     unit = np.arange(len(yes), dtype=np.intp)
     return alpha_of_counts(
         np.concatenate([yes, annotated - yes]),
@@ -216,7 +218,7 @@ def _kappa_by_person(ratings: pd.DataFrame) -> pd.DataFrame:
 
 
 def _alpha_by_person(ratings: pd.DataFrame) -> pd.Series:
-    """Return each worker's part in Krippendorff's alpha."""
+    """Return each worker's contribution to Krippendorff's alpha."""
     annotated = ratings.groupby("task")["worker"].transform("size")
     pairable = ratings[annotated >= 2]
     values = len(pairable)

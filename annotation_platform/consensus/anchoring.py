@@ -1,8 +1,8 @@
-"""How far people take over what the model proposes, measured against answers without proposals.
+"""Anchoring: how far annotators adopt pre-annotations, measured against annotations without them.
 
-Model: before a proposal a person takes it as it is with probability ``a``, the anchoring, and
-otherwise answers as without it. Then
-``P(agrees with it | shown) = a + (1 - a) P(agrees with it | blind)``, so that ``1 - a`` is the
+Model: an annotator accepts a prediction that is shown unchanged with probability ``a``, the
+anchoring, and otherwise annotates as without it. Then
+``P(agrees with it | shown) = a + (1 - a) P(agrees with it | not shown)``, so that ``1 - a`` is the
 ratio of the two rates of disagreement. Limits are in ``docs/algorithms/agreement.md``.
 """
 
@@ -22,31 +22,31 @@ _NAN = float("nan")
 
 @dataclass(frozen=True)
 class Anchoring:
-    """How far answers are drawn to the proposals; a note says why it could not be measured."""
+    """The anchoring of annotators to pre-annotations; ``note`` is the reason if it is missing."""
 
-    shown: int  # decisions about proposals that were seen
-    blind: int  # decisions about proposals that were not
-    shown_rate: float = _NAN  # share of the former that agree with the proposal, 0 to 1
+    shown: int  # decisions about predictions that were shown
+    blind: int  # decisions about predictions that were hidden
+    shown_rate: float = _NAN  # share of the former that agree with the prediction, 0 to 1
     blind_rate: float = _NAN  # share of the latter
     anchoring: float = _NAN  # the probability ``a``, 0 to 1; NaN if it cannot be measured
     low: float = _NAN  # lower end of its interval, 0 to 1; NaN if it cannot be measured
     high: float = _NAN  # upper end
-    note: str = ""  # empty if it was measured
+    note: str = ""  # why it could not be measured; empty if it was
 
 
 def crowd_anchoring(decisions: pd.DataFrame, *, level: float = 0.95) -> Anchoring:
-    """Return the anchoring of all people together.
+    """Return the anchoring of all annotators together.
 
-    People differ in skill and in how often they were asked blind, so rates are means over people,
-    each weighing as in Mantel and Haenszel's ratio of risks (1959; for risks Nurminen, 1981):
-    shown times blind by all decisions. Whoever has only one kind of decisions weighs nothing.
+    Annotators differ in skill and in their share of tasks without predictions, so rates are means
+    over annotators, weighed as in Mantel and Haenszel's ratio of risks (1959; for risks Nurminen,
+    1981): the decisions with predictions times those without, divided by all decisions. An
+    annotator with only one kind of decisions has no weight.
 
-    The interval is Koopman's for a ratio of shares, at sizes reduced to what decisions on the same
-    image are worth. An estimate below 0, which chance gives where there is no anchoring, is 0.
+    The interval is Koopman's for a ratio of shares, at effective sizes that account for several
+    decisions on the same image. A negative estimate, which chance produces without anchoring, is 0.
 
     Args:
-        decisions: one row per person and proposal, as ``pre_annotation_decisions`` makes them:
-        columns
+        decisions: one row per annotator and prediction, from ``pre_annotation_decisions``: columns
             ``annotator``, ``shown`` and ``agreed`` (bool) and, unless all decisions are
             independent, ``image_id``.
         level: of the interval, in ``(0, 1)``.
@@ -65,7 +65,7 @@ def crowd_anchoring(decisions: pd.DataFrame, *, level: float = 0.95) -> Anchorin
 
 
 def anchoring_by_person(decisions: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
-    """Return the anchoring of each person, in the order of their names.
+    """Return the anchoring of each annotator, in the order of their names.
 
     Args:
         decisions: as for ``crowd_anchoring``.
@@ -88,27 +88,26 @@ def anchoring_by_person(decisions: pd.DataFrame, *, level: float = 0.95) -> pd.D
 def pre_annotation_decisions(
     human_labels: pd.DataFrame, predictions: pd.DataFrame, *, agreement_iou: float = 0.95
 ) -> pd.DataFrame:
-    """Return what each answer made of each proposal on its image, whether it saw it or not.
+    """Return whether each annotation agrees with each prediction of its image, shown or hidden.
 
-    An answer agrees with a proposal if it holds a region of its class that overlaps it by at least
-    ``agreement_iou`` (a region of any shape by its enclosing box), or the choice that it names.
-    So a false proposal that was left standing is agreed with, and one that was moved, renamed or
-    deleted is not. At 0.95 only what was hardly touched agrees, and whoever finds a proposal good
-    enough counts as anchored by it; at 0.5 honest answers agree with every sound proposal without
-    seeing it, and what remains is how far unsound ones are waved through.
+    An annotation agrees with a prediction if it has a region of the same class that overlaps it by
+    at least ``agreement_iou`` (a region of any shape by its enclosing box), or the same choice.
+    So a false prediction that was left unchanged counts as agreement; one that was moved, renamed
+    or deleted does not. At 0.95 only nearly unchanged regions agree, and an annotator who accepts
+    a good prediction counts as anchored by it; at 0.5 honest annotations agree with every correct
+    prediction without seeing it, and the measure is how far wrong predictions are accepted.
 
     Args:
         human_labels: columns ``task_id``, ``image_id``, ``annotation_id``, ``annotator``,
-        ``shape``,
-            ``class_name``, the box and ``blind``: whether the proposals were hidden. Answers with
-            ``unsure`` in them are left out.
-        predictions: the proposals that were shown, and no others: columns ``image_id``,
-            ``class_name`` and the box, which is missing where a choice is proposed.
+            ``shape``, ``class_name``, the box and ``blind``: whether the predictions were hidden.
+            ``unsure`` annotations are left out.
+        predictions: the predictions that were shown, and no others: columns ``image_id``,
+            ``class_name`` and the box, which is missing for a predicted choice.
         agreement_iou: in ``(0, 1]``.
 
     Returns:
-        Columns ``annotator``, ``image_id``, ``annotation_id``, ``class_name`` (of the proposal),
-        ``shown`` and ``agreed``. An image without proposals gives no row.
+        Columns ``annotator``, ``image_id``, ``annotation_id``, ``class_name`` (of the prediction),
+        ``shown`` and ``agreed``. An image without predictions gives no row.
 
     Raises:
         TableError: a column is missing.
@@ -117,38 +116,42 @@ def pre_annotation_decisions(
     need_columns(predictions, ["image_id", "class_name", *BOX_COLUMNS])
     votes = voting_rows(human_labels)
     offered = predictions[["image_id", "class_name", *BOX_COLUMNS]]
-    offered = offered.assign(proposal=np.arange(len(offered)))
+    offered = offered.assign(prediction=np.arange(len(offered)))
     annotations = votes[["annotator", "image_id", "annotation_id", "blind"]].drop_duplicates(
         "annotation_id"
     )
-    decisions = annotations.merge(offered, on="image_id").sort_values(["annotation_id", "proposal"])
-    # What each answer says of the same class, beside the proposal.
-    said = votes[["image_id", "annotation_id", "shape", "class_name", *BOX_COLUMNS]]
-    beside = said.merge(offered, on=["image_id", "class_name"], suffixes=("", "_offered"))
-    theirs = beside[[f"{name}_offered" for name in BOX_COLUMNS]]
-    near = paired_iou(beside[BOX_COLUMNS], theirs) >= agreement_iou
-    # A point has no area to overlap, but it can be left exactly where it was proposed.
-    near |= (beside[BOX_COLUMNS].to_numpy() == theirs.to_numpy()).all(axis=1)
-    chosen = beside["shape"].isin(CLASSIFICATIONS) & theirs.isna().any(axis=1)
-    kept = beside[(near & beside["shape"].isin(REGIONS)) | chosen]
-    key = ["annotation_id", "proposal"]
-    agreed = pd.MultiIndex.from_frame(decisions[key]).isin(pd.MultiIndex.from_frame(kept[key]))
+    decisions = annotations.merge(offered, on="image_id")
+    decisions = decisions.sort_values(["annotation_id", "prediction"])
+    # Each label of an annotation, paired with each prediction of the same class and image.
+    labels = votes[["image_id", "annotation_id", "shape", "class_name", *BOX_COLUMNS]]
+    pairs = labels.merge(offered, on=["image_id", "class_name"], suffixes=("", "_offered"))
+    predicted = pairs[[f"{name}_offered" for name in BOX_COLUMNS]]
+    near = paired_iou(pairs[BOX_COLUMNS], predicted) >= agreement_iou
+    # A point has no area to overlap, but it can be left exactly where it was predicted.
+    near |= (pairs[BOX_COLUMNS].to_numpy() == predicted.to_numpy()).all(axis=1)
+    chosen = pairs["shape"].isin(CLASSIFICATIONS) & predicted.isna().any(axis=1)
+    agreeing = pairs[(near & pairs["shape"].isin(REGIONS)) | chosen]
+    key = ["annotation_id", "prediction"]
+    agreed = pd.MultiIndex.from_frame(decisions[key]).isin(pd.MultiIndex.from_frame(agreeing[key]))
     decisions = decisions.assign(shown=~decisions["blind"].astype(bool), agreed=agreed)
     return decisions[_COLUMNS].reset_index(drop=True)
 
 
 def _measure(decisions: pd.DataFrame, weights: FloatArray, *, level: float) -> Anchoring:
-    """Return the anchoring from decisions that weigh ``weights``, a value each."""
+    """Return the anchoring from decisions with these weights, one value per decision."""
     shown = decisions["shown"].to_numpy(dtype=bool)
-    weighty = weights > 0
+    weighs = weights > 0
     result = Anchoring(shown=int(shown.sum()), blind=int((~shown).sum()))
-    missing = [name for name in ("shown", "blind") if not getattr(result, name)]
+    missing = [
+        f"no decisions {kind} predictions"
+        for kind, count in (("with", result.shown), ("without", result.blind))
+        if not count
+    ]
     if missing:
-        why = f"no {' and no '.join(missing)} decisions about proposals"
-        return replace(result, note=f"not measured: {why}")
-    if not weighty.any():
-        why = "nobody has both shown and blind decisions about proposals"
-        return replace(result, note=f"not measured: {why}")
+        return replace(result, note=f"not measured: {' and '.join(missing)}")
+    if not weighs.any():
+        reason = "no annotator has decisions both with and without predictions"
+        return replace(result, note=f"not measured: {reason}")
     differs = ~decisions["agreed"].to_numpy(dtype=bool)
     image = (
         pd.factorize(decisions["image_id"])[0]
@@ -157,12 +160,12 @@ def _measure(decisions: pd.DataFrame, weights: FloatArray, *, level: float) -> A
     )
     seen, blind = (
         clustered_share(differs[kind], image[kind], weights=weights[kind], level=level)
-        for kind in (shown & weighty, ~shown & weighty)
+        for kind in (shown & weighs, ~shown & weighs)
     )
     result = replace(result, shown_rate=1.0 - seen.share, blind_rate=1.0 - blind.share)
     if seen.share == blind.share == 0:
-        why = "every blind answer agrees with its proposal anyway"
-        return replace(result, note=f"not measured: {why}")
+        reason = "every annotation agrees with its predictions even without seeing them"
+        return replace(result, note=f"not measured: {reason}")
     ratio = ratio_interval(seen, blind, level=level)
     low, high = np.clip([1.0 - ratio.high, 1.0 - ratio.low], 0.0, 1.0).tolist()
     estimate = 1.0 - seen.share / blind.share if blind.share > 0 else 0.0

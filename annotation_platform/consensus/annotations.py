@@ -1,4 +1,4 @@
-"""Answers as a table: who said what of which task, read, checked, and coded as numbers."""
+"""Class annotations as a table of task, worker and label: read, checked, and coded as numbers."""
 
 import csv
 import io
@@ -21,12 +21,12 @@ ANNOTATION_COLUMNS = ("task", "worker", "label")
 GOLD_COLUMNS = ("task", "label")
 
 TIED = -1
-"""The code of a label that could not be decided."""
+"""The code of an undecided label."""
 
 
 @dataclass(frozen=True)
 class Superseded:
-    """An answer that does not count, because the same worker answered the same task later."""
+    """An annotation that does not count, because the same worker annotated the task again later."""
 
     line: int
     task: str
@@ -36,18 +36,17 @@ class Superseded:
 
 @dataclass(frozen=True)
 class AnnotationFile:
-    """What a file of answers holds."""
+    """The content of a file of annotations."""
 
-    annotations: (
-        pd.DataFrame
-    )  # task, worker, label: one row per worker and task, in the file's order
+    # task, worker, label: one row per worker and task, in the file's order
+    annotations: pd.DataFrame
     superseded: list[Superseded]
     warnings: list[str]
 
 
 @dataclass(frozen=True)
 class GoldFile:
-    """What a file of known answers holds."""
+    """The content of a file of gold labels."""
 
     gold: pd.DataFrame  # task, label: one row per task, in the file's order
     superseded: list[Superseded]
@@ -56,16 +55,16 @@ class GoldFile:
 
 @dataclass(frozen=True)
 class Votes:
-    """Answers as numbers, by task and then worker, whatever the order of the rows they come from.
+    """Annotations as numbers, ordered by task and then worker.
 
-    A cell is a task and a class that somebody gave it; cells come by task and then class. Names
-    are in the order of their code points, codes count from 0.
+    A cell is a task and a class that at least one worker gave it; cells are ordered by task and
+    then class. Names are in the order of their code points, codes count from 0.
     """
 
     tasks: npt.NDArray[np.object_]
     workers: npt.NDArray[np.object_]
     classes: npt.NDArray[np.object_]
-    task: IntArray  # (N,) of each answer
+    task: IntArray  # (N,) of each annotation
     worker: IntArray  # (N,)
     label: IntArray  # (N,)
     cell: IntArray  # (N,)
@@ -90,10 +89,10 @@ def by_code(code: IntArray, values: npt.ArrayLike, count: int) -> FloatArray:
 
 
 def encode(annotations: pd.DataFrame) -> Votes:
-    """Return answers as numbers. Of repeated answers of one worker on one task the last row counts.
+    """Return annotations as numbers; the last row per worker and task counts.
 
     Args:
-        answers: columns ``task``, ``worker`` and ``label``; they are taken as strings.
+        annotations: columns ``task``, ``worker`` and ``label``; they are taken as strings.
 
     Raises:
         TableError: a column or a value is missing.
@@ -107,7 +106,7 @@ def encode(annotations: pd.DataFrame) -> Votes:
     order = order[last]
     task, worker, label = task[order], worker[order], label[order]
     if len(order) < len(key):
-        # A class that only answers which do not count had is no class.
+        # A class that only superseded annotations had is removed.
         used, label = np.unique(label, return_inverse=True)
         classes = classes[used]
     cells, cell, votes = np.unique(
@@ -126,9 +125,9 @@ def encode(annotations: pd.DataFrame) -> Votes:
 
 
 def code_gold(votes: Votes, gold: pd.DataFrame | None) -> IntArray:
-    """Return the known class of each task: ``TIED`` where none is known, -2 if nobody voted for it.
+    """Return the gold class of each task: ``TIED`` without gold, -2 for a class without votes.
 
-    Gold of tasks that nobody answered is left out; of a task named twice the last row counts.
+    Gold of tasks without annotations is left out; the last row of a task counts.
 
     Raises:
         TableError: a column or a value is missing.
@@ -144,17 +143,17 @@ def code_gold(votes: Votes, gold: pd.DataFrame | None) -> IntArray:
 
 
 def read_annotations(path: Path) -> AnnotationFile:
-    """Return the answers of a CSV file with a header; everything in it is text.
+    """Return the annotations of a CSV file with a header; all cells are text.
 
-    It needs the columns ``task``, ``worker`` and ``label``, in any order, others may stand beside
-    them. Cells are separated by commas, semicolons or tabs and taken as they are, spaces included;
-    empty lines are nothing. Where a worker answered a task more than once, the latest answer
-    counts and the others are listed.
+    The file needs the columns ``task``, ``worker`` and ``label``, in any order; others are ignored.
+    Cells are separated by commas, semicolons or tabs and read unchanged, spaces included; empty
+    lines are skipped. If a worker annotated a task more than once, the latest annotation counts and
+    the others are listed.
 
     Raises:
-        FormatError: the file cannot be read, is no UTF-8, has no answers, lacks a column or names
-            one twice, or a line has too few or too many cells or an empty one that is needed. It
-            names the file and the line.
+        FormatError: the file cannot be read, is not UTF-8, has no annotations, lacks a column or
+            names one twice, or a line has too few or too many cells or an empty required one. The
+            message names the file and the line.
     """
     rows = _rows(path, ANNOTATION_COLUMNS)
     kept, superseded = _latest(rows, 2)
@@ -171,10 +170,10 @@ def read_annotations(path: Path) -> AnnotationFile:
 
 
 def read_gold(path: Path, annotations: pd.DataFrame) -> GoldFile:
-    """Return the known answers of a CSV file with the columns ``task`` and ``label``.
+    """Return the gold labels of a CSV file with the columns ``task`` and ``label``.
 
-    Read as ``read_annotations`` reads. What does not fit ``answers`` is told in the warnings: tasks
-    that nobody answered, and labels that nobody gave.
+    The format is that of ``read_annotations``. Warnings name tasks that have no annotations, and
+    labels that no annotation has.
 
     Raises:
         FormatError: as ``read_annotations``.
@@ -182,13 +181,13 @@ def read_gold(path: Path, annotations: pd.DataFrame) -> GoldFile:
     kept, superseded = _latest(_rows(path, GOLD_COLUMNS), 1)
     gold = pd.DataFrame([cells for _, cells in kept], columns=list(GOLD_COLUMNS), dtype="str")
     warnings = []
-    strangers = gold.loc[~gold["task"].isin(annotations["task"]), "task"].tolist()
-    if strangers:
-        warnings.append(f"gold of {_named(strangers, 'task')} that nobody answered is not used")
+    unknown = gold.loc[~gold["task"].isin(annotations["task"]), "task"].tolist()
+    if unknown:
+        warnings.append(f"gold of {_listed(unknown, 'task')} without annotations is not used")
     given = annotations["label"].unique().tolist()
     unvoted = [label for label in gold["label"].unique() if label not in set(given)]
     if unvoted:
-        warnings.append(f"gold has {_named(unvoted, 'label')} that no answer has")
+        warnings.append(f"gold has {_listed(unvoted, 'label')} that no annotation has")
     warnings += _variants("class", sorted({*given, *unvoted}), only=unvoted)
     repeats = [Superseded(line, task, "", label) for line, (task, label) in superseded]
     return GoldFile(gold, repeats, warnings)
@@ -196,12 +195,15 @@ def read_gold(path: Path, annotations: pd.DataFrame) -> GoldFile:
 
 def _strings(table: pd.DataFrame, name: str) -> npt.NDArray[np.object_]:
     if name not in table.columns:
-        raise TableError(f"a table of answers has no column {name}. Rename the column that it is.")
+        raise TableError(
+            f"the table of annotations has no column {name}. Rename the column that holds it."
+        )
     column = table[name]
     missing = np.flatnonzero(column.isna().to_numpy())
     if len(missing):
         raise TableError(
-            f"row {missing[0]} of a table of answers has no {name}. Remove the row or fill it in."
+            f"row {missing[0]} of the table of annotations has no {name}. "
+            "Remove the row or fill it in."
         )
     return column.astype("str").to_numpy(dtype=object)
 
@@ -215,25 +217,25 @@ _Row = tuple[int, list[str]]
 
 
 def _rows(path: Path, columns: Sequence[str]) -> Iterator[_Row]:
-    """Yield the line each record begins in and its cells of ``columns``."""
+    """Yield the first line of each record and its cells of ``columns``."""
     text = _text(path)
     delimiter, header = _header(path, text, columns)
-    places = [header.index(name) for name in columns]
+    positions = [header.index(name) for name in columns]
     records = _records(path, text, delimiter)
     next(records)
     count = 0
     for line, cells in records:
         if len(cells) != len(header):
             problem = f"{len(cells)} cells, but the header has {len(header)}"
-            raise FormatError(str(path), line, problem, "Mend the line; quote cells with commas.")
-        wanted = [cells[place] for place in places]
-        for name, cell in zip(columns, wanted, strict=True):
+            raise FormatError(str(path), line, problem, "Fix the line; quote cells with commas.")
+        selected = [cells[position] for position in positions]
+        for name, cell in zip(columns, selected, strict=True):
             if not cell.strip():
                 raise FormatError(str(path), line, f"no {name}", "Fill it in or remove the line.")
         count += 1
-        yield line, wanted
+        yield line, selected
     if not count:
-        raise FormatError(str(path), 0, "no answers under the header", "Give at least one.")
+        raise FormatError(str(path), 0, "no rows below the header", "Add at least one.")
 
 
 def _text(path: Path) -> str:
@@ -241,7 +243,7 @@ def _text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
-        raise FormatError(str(path), 0, problem, "Check the path and its rights.") from error
+        raise FormatError(str(path), 0, problem, "Check the path and its permissions.") from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -254,7 +256,7 @@ def _text(path: Path) -> str:
 
 
 def _header(path: Path, text: str, columns: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the delimiter that gives the wanted columns, and all of them."""
+    """Return the delimiter under which the header has these columns, and the whole header."""
     found: list[str] = []
     for delimiter in ",;\t":
         first = next(_records(path, text, delimiter), (1, []))[1]
@@ -262,13 +264,13 @@ def _header(path: Path, text: str, columns: Sequence[str]) -> tuple[str, list[st
         if not found or set(columns) & set(header):
             found = header
         if set(columns) <= set(header):
-            twice = [name for name in columns if header.count(name) > 1]
-            if twice:
-                raise FormatError(str(path), 1, f"two columns are named {twice[0]}", "Keep one.")
+            repeated = [name for name in columns if header.count(name) > 1]
+            if repeated:
+                raise FormatError(str(path), 1, f"two columns are named {repeated[0]}", "Keep one.")
             return delimiter, header
     missing = ", ".join(name for name in columns if name not in found)
-    there = f"the header has {', '.join(found)}" if found else "the file is empty"
-    raise FormatError(str(path), 1, f"no column {missing}: {there}", "Name the columns so.")
+    actual = f"the header has {', '.join(found)}" if found else "the file is empty"
+    raise FormatError(str(path), 1, f"no column {missing}: {actual}", "Rename or add the column.")
 
 
 def _records(path: Path, text: str, delimiter: str) -> Iterator[_Row]:
@@ -282,13 +284,13 @@ def _records(path: Path, text: str, delimiter: str) -> Iterator[_Row]:
             raise FormatError(str(path), line, problem, "Check the quotes.") from error
         if cells is None:
             return
-        # A line of spaces is as empty as one without.
+        # A line of spaces counts as empty.
         if any(cell.strip() for cell in cells):
             yield line, cells
 
 
 def _latest(rows: Iterator[_Row], key_cells: int) -> tuple[list[_Row], list[_Row]]:
-    """Return the rows that are the last of their key, and the others; each in their order."""
+    """Return the rows that are the last of their key, and the others, both in order."""
     last: dict[tuple[str, ...], _Row] = {}
     superseded: list[_Row] = []
     for row in rows:
@@ -299,21 +301,21 @@ def _latest(rows: Iterator[_Row], key_cells: int) -> tuple[list[_Row], list[_Row
     return list(last.values()), sorted(superseded)
 
 
-def _variants(what: str, names: Sequence[str], *, only: Sequence[str] | None = None) -> list[str]:
-    """Return a warning for each group of names that differ in case, spaces or form alone."""
+def _variants(noun: str, names: Sequence[str], *, only: Sequence[str] | None = None) -> list[str]:
+    """Return a warning for each group of names that differ only in case, spaces or Unicode form."""
     groups: dict[str, list[str]] = {}
     for name in names:
         plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
         groups.setdefault(plain, []).append(name)
     return [
-        f"{what} names that differ in case or spaces alone are kept apart: "
+        f"{noun} names that differ only in case or spaces are treated as different: "
         + ", ".join(repr(name) for name in sorted(group))
         for group in groups.values()
         if len(group) > 1 and (only is None or set(group) & set(only))
     ]
 
 
-def _named(names: Sequence[str], what: str) -> str:
+def _listed(names: Sequence[str], noun: str) -> str:
     shown = ", ".join(repr(name) for name in list(names)[:3])
     more = ", …" if len(names) > 3 else ""
-    return f"{len(names)} {what}{'s' if len(names) > 1 else ''} ({shown}{more})"
+    return f"{len(names)} {noun}{'s' if len(names) > 1 else ''} ({shown}{more})"

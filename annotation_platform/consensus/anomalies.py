@@ -1,9 +1,9 @@
-"""Labels and answers that are unlike all others: a size, a shape, a number, a time.
+"""Labels and annotations that are outliers in size, aspect ratio, number of regions or time.
 
-What is usual is read from the labels themselves, by median and median absolute deviation, which a
-minority of absurd labels does not move (Iglewicz and Hoaglin, "How to Detect and Handle Outliers",
-1993). Nothing is removed: each finding names the answer, the value and what is usual, for
-somebody to look at.
+The usual range is estimated from the labels themselves, by median and median absolute deviation,
+which a minority of absurd labels does not move (Iglewicz and Hoaglin, "How to Detect and Handle
+Outliers", 1993). Nothing is removed: each finding names the annotation, the value and the usual
+range, for a manual check.
 """
 
 from collections.abc import Mapping
@@ -28,10 +28,10 @@ FINDINGS = [
     "usual_high",
     "detail",
 ]
-"""``label_id`` is missing where the finding is about the whole answer."""
+"""``label_id`` is missing if the finding is about the whole annotation."""
 
 _NORMAL = 1.4826  # makes the median absolute deviation of a normal distribution its deviation
-_LEAST_SPREAD = 0.15  # of a logarithm: labels that are all alike still vary by 15 %
+_LEAST_SPREAD = 0.15  # of a logarithm: labels that are all equal are taken to vary by 15 %
 _SIDE = 1e-9  # pixels; a box thinner than this has no area
 
 
@@ -44,25 +44,26 @@ def label_anomalies(
     minimum_labels: int = 20,
     minimum_seconds: float = 1.5,
 ) -> pd.DataFrame:
-    """Return every absurd region and every answer with an odd number of regions or too fast.
+    """Return outlying regions, and annotations made too fast or with an unusual number of regions.
 
-    Sizes (the square root of the area of the enclosing box) and ratios of width to height are
-    compared with the class; numbers of regions with those of the other answers to the same task
-    or, where there is none, with all such answers, and then only too many are odd; times with what
-    other answers of as many regions took. All are compared as logarithms.
+    All values are compared as logarithms. Sizes (the square root of the area of the enclosing box)
+    and ratios of width to height are compared within a class. Numbers of regions are compared with
+    those of the other annotations of the same task; annotations without such peers are compared
+    with each other, and then only too many regions are a finding. Times are compared with those of
+    annotations with as many regions.
 
     Args:
         human_labels: a ``human_labels`` table.
-        box_deviations: deviations from the median beyond which a size or ratio is absurd.
-        count_deviations: the same for the number of regions; one or two more or less never is.
-        time_deviations: deviations below the median beyond which an answer is too fast.
+        box_deviations: deviations from the median beyond which a size or ratio is a finding.
+        count_deviations: the same for the number of regions; a difference of one or two never is.
+        time_deviations: deviations below the median beyond which an annotation is too fast.
         minimum_labels: a class with fewer regions is compared with all classes together; with
-            fewer than that in all, sizes and ratios, and likewise numbers and times, are not
-            judged.
-        minimum_seconds: an answer that took less is too fast whatever the others took.
+            fewer than that in all, sizes and ratios are not judged. The same minimum holds for
+            numbers and times.
+        minimum_seconds: an annotation that took less is too fast regardless of the others.
 
     Returns:
-        One row per finding, in the order of kind and answer, with the columns ``FINDINGS``.
+        One row per finding, in the order of kind and annotation, with the columns ``FINDINGS``.
         ``kind`` is ``empty`` (a box without area), ``small``, ``large``, ``wide``, ``tall``,
         ``few``, ``many`` or ``too-fast``; ``value`` and the usual range are in pixels, as a ratio,
         as a number of regions or in seconds. The order of rows does not matter.
@@ -77,15 +78,15 @@ def label_anomalies(
     need_columns(human_labels, ["shape", "class_name", *BOX_COLUMNS])
     annotations = annotations_with_regions(human_labels)
     found = [
-        *_odd_boxes(human_labels, box_deviations, minimum_labels),
-        *_odd_counts(annotations, count_deviations, minimum_labels),
+        *_unusual_boxes(human_labels, box_deviations, minimum_labels),
+        *_unusual_counts(annotations, count_deviations, minimum_labels),
         *_too_fast(annotations, time_deviations, minimum_labels, minimum_seconds),
     ]
     findings = pd.DataFrame(found, columns=FINDINGS)
     return findings.sort_values(["kind", "annotation_id", "label_id"], ignore_index=True)
 
 
-def _odd_boxes(
+def _unusual_boxes(
     human_labels: pd.DataFrame, deviations: float, minimum_labels: int
 ) -> list[dict[str, Any]]:
     areas = human_labels[human_labels["shape"].isin(AREAS)]
@@ -103,8 +104,8 @@ def _odd_boxes(
         (ratio, "tall", "wide", "times as wide as high"),
     ):
         low, high = _usual_by_class(values, solid["class_name"], deviations, minimum_labels)
-        odd = np.flatnonzero((values < low) | (values > high))
-        for at, row in zip(odd, records(solid.iloc[odd, :]), strict=True):
+        unusual = np.flatnonzero((values < low) | (values > high))
+        for at, row in zip(unusual, records(solid.iloc[unusual, :]), strict=True):
             kind = below if values[at] < low[at] else above
             usual = (float(low[at]), float(high[at]))
             detail = (
@@ -118,7 +119,7 @@ def _odd_boxes(
 def _usual_by_class(
     values: FloatArray, classes: pd.Series, deviations: float, minimum_labels: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the ends of the usual range for each value, unbounded where too few are known."""
+    """Return the ends of the usual range for each value, unbounded if there are too few values."""
     low, high = np.zeros(len(values)), np.full(len(values), np.inf)
     if len(values) < minimum_labels:
         return low, high
@@ -139,16 +140,16 @@ def _usual(values: FloatArray, deviations: float) -> tuple[float, float]:
 
 
 def annotations_with_regions(human_labels: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per answer with its number of ``regions``."""
+    """Return one row per annotation with its number of ``regions`` and whether it is ``unsure``."""
     first = human_labels.drop_duplicates("annotation_id")
     drawn = human_labels[human_labels["shape"].isin(REGIONS)].groupby("annotation_id").size()
     regions = first["annotation_id"].map(drawn).fillna(0).astype(np.int64)
     unsure = human_labels.loc[human_labels["shape"] == UNSURE.shape, "annotation_id"]
-    kept = first.assign(regions=regions, unsure=first["annotation_id"].isin(unsure))
-    return kept.sort_values(["task_id", "annotation_id"], ignore_index=True)
+    counted = first.assign(regions=regions, unsure=first["annotation_id"].isin(unsure))
+    return counted.sort_values(["task_id", "annotation_id"], ignore_index=True)
 
 
-def _odd_counts(
+def _unusual_counts(
     annotations: pd.DataFrame, deviations: float, minimum_labels: int
 ) -> list[dict[str, Any]]:
     """Compare each number of regions with the median of the others on the task, if any."""
@@ -159,18 +160,18 @@ def _odd_counts(
         if len(positions) > 1:
             for at in positions:
                 expected[at] = np.median(counts[positions[positions != at]])
-    # One is added to both, so that none against one is no more than one against three.
-    beside = ~np.isnan(expected)
+    # One is added to both counts, so that 0 against 1 differs as much as 1 against 3.
+    has_peers = ~np.isnan(expected)
     least, most = np.zeros(len(counts)), np.full(len(counts), np.inf)
-    if beside.sum() >= minimum_labels:
-        low, high = _usual((counts[beside] + 1) / (expected[beside] + 1), deviations)
-        least[beside] = low * (expected[beside] + 1) - 1
-        most[beside] = high * (expected[beside] + 1) - 1
-    if (~beside).sum() >= minimum_labels:
-        # An image may well hold little, so with nobody else to ask only too many are odd.
-        _, high = _usual(counts[~beside] + 1, deviations)
-        expected[~beside], most[~beside] = np.median(counts[~beside]), high - 1
-    odd = ((counts < least) | (counts > most)) & (np.abs(counts - expected) > 2)
+    if has_peers.sum() >= minimum_labels:
+        low, high = _usual((counts[has_peers] + 1) / (expected[has_peers] + 1), deviations)
+        least[has_peers] = low * (expected[has_peers] + 1) - 1
+        most[has_peers] = high * (expected[has_peers] + 1) - 1
+    if (~has_peers).sum() >= minimum_labels:
+        # An image may hold few objects, so without peers only too many are unusual.
+        _, high = _usual(counts[~has_peers] + 1, deviations)
+        expected[~has_peers], most[~has_peers] = np.median(counts[~has_peers]), high - 1
+    unusual = ((counts < least) | (counts > most)) & (np.abs(counts - expected) > 2)
     return [
         _finding(
             "few" if counts[at] < least[at] else "many",
@@ -180,14 +181,14 @@ def _odd_counts(
             detail=f"holds {counts[at]:.0f} regions where {expected[at]:g} were expected",
             whole_annotation=True,
         )
-        for at in np.flatnonzero(odd)
+        for at in np.flatnonzero(unusual)
     ]
 
 
 def _too_fast(
     annotations: pd.DataFrame, deviations: float, minimum_labels: int, minimum_seconds: float
 ) -> list[dict[str, Any]]:
-    """Compare seconds by region, one more being counted for the look at the image."""
+    """Compare seconds per region, counting one more region for viewing the image."""
     timed = annotations[annotations["lead_time_seconds"].notna()]
     seconds = timed["lead_time_seconds"].to_numpy(dtype=np.float64)
     work = timed["regions"].to_numpy(dtype=np.float64) + 1.0

@@ -1,10 +1,10 @@
-"""Which class an object has, from what several people called it.
+"""The class of an object, from the classes that several annotators gave it.
 
-The rule is that of ``evidence.py``: most votes, unless known answers have shown that a model does
-better. Votes on an object are level more often than on an image, because some of the people asked
-did not see it. Then what they drew speaks too: classes differ in size and form, and those on whose
-class nobody disagrees say how. That is evidence of its own, not a guess at what is common, which
-does harm as often as good.
+The rule is that of ``evidence.py``: most votes, unless gold has shown that a model does better.
+Votes on an object are tied more often than votes on an image, because some annotators did not draw
+it. Ties are then broken by the drawn box: classes differ in size and aspect ratio, which are
+learned from the objects with an undisputed class. This is independent evidence, unlike class
+frequencies, which do harm as often as good.
 """
 
 import hashlib
@@ -22,25 +22,25 @@ from annotation_platform.consensus.evidence import (
     resolve_classes,
 )
 from annotation_platform.consensus.majority import LEVEL
-from annotation_platform.consensus.objects import Verdict
+from annotation_platform.consensus.objects import ClassVerdict
 from annotation_platform.schema.geometry import FloatArray
 
-Votes = Mapping[str, Sequence[tuple[str, str]]]
-"""For each question, who said which class."""
+VotesByQuestion = Mapping[str, Sequence[tuple[str, str]]]
+"""For each question, the pairs of annotator and class."""
 
 _FEWEST = 5
-"""Objects of a class from which on its size is known."""
+"""Least number of objects of a class that gives its size."""
 
 _USUAL_DEVIATION = 0.1
-"""Of the logarithm of a size, counted like five more objects: a class is never all of one size."""
+"""Of the logarithm of a size, counted like five more objects: sizes of a class always vary."""
 
 _FREEDOM = 4.0
-"""Degrees of freedom of Student's distribution: an odd size makes a class unlikely, not more."""
+"""Degrees of freedom of Student's distribution: an outlier makes a class unlikely, not more."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large the objects of a class are: of ``_size_and_form`` the mean and the deviation."""
+    """The size of the objects of a class: mean and deviation of ``_size_and_ratio``."""
 
     mean: FloatArray = field(default_factory=lambda: np.zeros(2))
     deviation: FloatArray = field(default_factory=lambda: np.ones(2))
@@ -48,12 +48,12 @@ class Size:
 
 @dataclass(frozen=True)
 class Naming:
-    """What tells classes apart where as many people said one as another.
+    """The learned evidence that breaks ties of votes between classes.
 
     Attributes:
-        weight: what people's word counts for; empty where the crowd agrees too little for that.
-        usual: the size of a class of which too little is known.
-        by_class: the size of the others.
+        weight: weight of each annotator; empty if the crowd agrees too little to be weighed.
+        usual: size of classes with too few objects.
+        by_class: size of the other classes.
     """
 
     weight: dict[str, float] = field(default_factory=dict)
@@ -61,36 +61,36 @@ class Naming:
     by_class: dict[str, Size] = field(default_factory=dict)
 
     def decide(
-        self, question: str, said: Sequence[tuple[str, str]], box: FloatArray | None
+        self, question: str, votes: Sequence[tuple[str, str]], box: FloatArray | None
     ) -> tuple[str, float]:
         """Return the class of a question and its share among those with the most votes.
 
         Args:
-            question: whose name decides where everything is level.
-            said: who said which class; at least one vote.
-            box: ``(4,)`` around what is asked about, pixels, if it is a region.
+            question: its name, which decides if everything is tied.
+            votes: pairs of annotator and class; at least one.
+            box: ``(4,)`` box around the object, pixels, if it is a region.
         """
-        leading = _leading(said)
-        weighed = np.array([_sum(self.weight, said, name) for name in leading])
+        leading = _leading(votes)
+        weighed = np.array([_sum(self.weight, votes, name) for name in leading])
         if (weighed >= weighed.max() - LEVEL).sum() > 1:
-            # People who weigh the same say nothing, and what is left speaks for all.
+            # Equal weights carry no evidence, so the size decides among all leading classes.
             weighed = np.zeros(len(leading))
         sizes = [0.0 if box is None else self._size_score(box, name) for name in leading]
         return _likeliest(question, leading, weighed + sizes)
 
     def _size_score(self, box: FloatArray, name: str) -> float:
-        """Return the log likelihood of a box's size if it is of this class."""
+        """Return the log likelihood of a box's size under this class."""
         size = self.by_class.get(name, self.usual)
-        off = (_size_and_form(box) - size.mean) / size.deviation
+        off = (_size_and_ratio(box) - size.mean) / size.deviation
         tail = (_FREEDOM + 1) / 2 * np.log1p(off**2 / _FREEDOM)
         return float(-(np.log(size.deviation) + tail).sum())
 
 
 @dataclass(frozen=True)
 class Classes:
-    """The decided classes by question, and how they were decided."""
+    """The decided classes by question, with the method and its reason."""
 
-    verdicts: dict[str, Verdict]
+    verdicts: dict[str, ClassVerdict]
     method: str
     reason: str
     workers: pd.DataFrame
@@ -98,7 +98,7 @@ class Classes:
 
 
 def decide_classes(
-    votes: Votes,
+    votes: VotesByQuestion,
     boxes: Mapping[str, FloatArray] | None = None,
     *,
     gold: pd.DataFrame | None = None,
@@ -107,15 +107,15 @@ def decide_classes(
 ) -> Classes:
     """Return the class of every question.
 
-    Where votes and everything else are level, the class falls by a coin that lands the same way
-    each time; its posterior shows it.
+    If votes and all other evidence are tied, a deterministic pseudo-random choice decides, which
+    the posterior shows.
 
     Args:
-        votes: for each question, who said which class; at least one vote each.
+        votes: for each question, pairs of annotator and class; at least one each.
         boxes: for questions about a region the ``(4,)`` box around it, pixels.
-        gold: known answers: ``task`` (the question) and ``label``.
+        gold: known classes: ``task`` (the question) and ``label``.
         method: as for ``resolve_classes``.
-        seed: of what is drawn.
+        seed: seed of the random draws of ``resolve_classes``.
     """
     rows = [(task, worker, label) for task, each in votes.items() for worker, label in each]
     annotations = pd.DataFrame(rows, columns=["task", "worker", "label"])
@@ -128,15 +128,18 @@ def decide_classes(
         label, posterior = found_label, found_posterior
         if by == UNDECIDED or (by == RELIABILITY and task in boxes):
             label, posterior = naming.decide(task, votes[task], boxes.get(task))
-        verdicts[task] = Verdict(str(label), posterior, level=len(_leading(votes[task])) > 1)
+        verdicts[task] = ClassVerdict(str(label), posterior, level=len(_leading(votes[task])) > 1)
     return Classes(verdicts, found.method, found.reason, found.workers, naming)
 
 
-def _learn(votes: Votes, boxes: Mapping[str, FloatArray], found: ClassConsensus) -> Naming:
-    """Return what tells classes apart, learned from people's agreement and undisputed objects.
+def _learn(
+    votes: VotesByQuestion, boxes: Mapping[str, FloatArray], found: ClassConsensus
+) -> Naming:
+    """Return the evidence that breaks ties, learned from agreement and from undisputed objects.
 
-    Of a size the geometric mean of the sides, and their ratio, both as logarithms, each by
-    Student's distribution about the class's mean. A class with too few objects has those of all.
+    A size is the geometric mean of the sides and their ratio, both as logarithms; each has
+    Student's distribution about the mean of the class. A class with too few objects has the size
+    of all objects.
     """
     weight: dict[str, float] = {}
     if found.weighable:
@@ -147,13 +150,13 @@ def _learn(votes: Votes, boxes: Mapping[str, FloatArray], found: ClassConsensus)
     for task, box in boxes.items():
         names = {name for _, name in votes[task]}
         if len(votes[task]) > 1 and len(names) == 1:
-            known[names.pop()].append(_size_and_form(box))
+            known[names.pop()].append(_size_and_ratio(box))
     every = [size for sizes in known.values() for size in sizes]
     enough = {name: sizes for name, sizes in known.items() if len(sizes) >= _FEWEST}
     return Naming(weight, _size(every), {name: _size(sizes) for name, sizes in enough.items()})
 
 
-def _size_and_form(box: FloatArray) -> FloatArray:
+def _size_and_ratio(box: FloatArray) -> FloatArray:
     width, height = np.maximum(box[2:] - box[:2], 1e-3)
     return np.log([np.sqrt(width * height), width / height])
 
@@ -166,24 +169,24 @@ def _size(sizes: Sequence[FloatArray]) -> Size:
     return Size(np.mean(sizes, axis=0), np.sqrt(variance / (count + _FEWEST)))
 
 
-def _leading(said: Sequence[tuple[str, str]]) -> list[str]:
+def _leading(votes: Sequence[tuple[str, str]]) -> list[str]:
     """Return the classes that have the most votes."""
-    counts = Counter(name for _, name in said)
+    counts = Counter(name for _, name in votes)
     most = max(counts.values())
     return sorted(name for name, count in counts.items() if count == most)
 
 
-def _sum(weight: Mapping[str, float], said: Sequence[tuple[str, str]], name: str) -> float:
-    return sum(weight.get(person, 0.0) for person, each in said if each == name)
+def _sum(weight: Mapping[str, float], votes: Sequence[tuple[str, str]], name: str) -> float:
+    return sum(weight.get(person, 0.0) for person, each in votes if each == name)
 
 
 def _likeliest(task: str, names: Sequence[str], scores: FloatArray) -> tuple[str, float]:
-    """Return the class with the best score and its share; of equal ones the one the coin takes."""
+    """Return the class with the best score and its share; ties are broken by a hash."""
 
-    def coin(name: str) -> str:
+    def random(name: str) -> str:
         return hashlib.sha256(f"{task}\n{name}".encode()).hexdigest()
 
     shares = np.exp(scores - scores.max())
     shares /= shares.sum()
-    best = max(range(len(names)), key=lambda at: (round(float(shares[at]), 9), coin(names[at])))
+    best = max(range(len(names)), key=lambda at: (round(float(shares[at]), 9), random(names[at])))
     return names[best], float(shares[best])

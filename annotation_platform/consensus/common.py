@@ -1,7 +1,7 @@
-"""What the answers to one task are judged by, learned from all answers of a round.
+"""The parameters that resolve one task, learned from all annotations of a round.
 
-Kept beside the labels of the round, it resolves a single task again in a millisecond, with some of
-its answers left out and everything else as it was.
+They are stored with the labels of the round, and resolve a single task again in a millisecond, for
+example with some of its annotations left out.
 """
 
 from dataclasses import dataclass, field
@@ -16,16 +16,16 @@ from annotation_platform.consensus.weights import Weights
 
 @dataclass(frozen=True)
 class Common:
-    """What a round has in common.
+    """The learned parameters of a round.
 
     Attributes:
-        weights: of people, for whether an object is there and where.
-        regions: what tells the classes of regions apart where votes are level.
-        choices: the same of whole images.
-        spread: by how much what people draw parts from the truth.
+        weights: weights of the annotators, for the presence and the location of objects.
+        regions: evidence that breaks ties between classes of regions.
+        choices: the same for classes of whole images.
+        spread: deviation of the annotators' regions from the truth.
         choose_one: whether one class is chosen for an image.
-        extent: width and height in pixels of an image whose size is not known.
-        method: by which classes were decided; ``majority``, unless known answers spoke for a model.
+        extent: width and height in pixels of an image whose size is unknown.
+        method: method that decided the classes; ``majority``, unless gold favoured a model.
     """
 
     weights: Weights
@@ -37,7 +37,7 @@ class Common:
     method: str = field(default="")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON knows it; the numbers come back exactly."""
+        """Return a value for JSON, from which the numbers are restored exactly."""
         return {
             "reliability": self.weights.reliability,
             "precision": self.weights.precision,
@@ -51,7 +51,7 @@ class Common:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Common":
-        """Return what ``to_dict`` gave."""
+        """Return the parameters from the result of ``to_dict``."""
         width, height = content["extent"]
         spread = {shape: np.array(each) for shape, each in content["spread"].items()}
         return cls(

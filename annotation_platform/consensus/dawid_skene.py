@@ -1,9 +1,9 @@
-"""Each worker's errors, and from them each task's class: the model of Dawid and Skene.
+"""The model of Dawid and Skene: a confusion matrix per worker, and a class per task.
 
 Dawid and Skene, "Maximum Likelihood Estimation of Observer Error-Rates Using the EM Algorithm",
 1979. It departs from the paper in Dirichlet priors on each row of a worker's confusions, as in Kim
-and Ghahramani, "Bayesian Classifier Combination", 2012: without them a worker with two answers is
-taken to be always right, or always wrong.
+and Ghahramani, "Bayesian Classifier Combination", 2012: without them a worker with two annotations
+is estimated to be always right, or always wrong.
 """
 
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from annotation_platform.schema.geometry import FloatArray
 
 _LEVEL = 1e-9
 _SMALLEST = 1e-10
-"""Stands for a probability of 0, whose logarithm cannot be added up."""
+"""Replaces a probability of 0, whose logarithm is infinite."""
 
 
 @dataclass(frozen=True)
 class DawidSkene:
-    """A fitted model. All probabilities are finite, whatever the answers."""
+    """A fitted model. All probabilities are finite for any annotations."""
 
-    label: IntArray  # (T,) class codes; TIED where two are equally likely
+    label: IntArray  # (T,) class codes; TIED if two are equally likely
     posterior: FloatArray  # (T, K), rows add up to 1
     confusion: FloatArray  # (W, K, K): worker, true class, given class; the last adds up to 1
     class_rates: FloatArray  # (K,)
-    log_likelihood: float  # of the answers, before the last update of the posteriors' parameters
+    log_likelihood: float  # of the annotations, before the last update of the parameters
     iterations: int
     converged: bool  # the last iteration moved the posteriors by no more than the tolerance
 
@@ -40,22 +40,22 @@ def dawid_skene(
     iterations: int = 200,
     tolerance: float = 1e-5,
 ) -> DawidSkene:
-    """Return the model of the answers, found by expectation and maximisation in log space.
+    """Return the model of the annotations, fitted by expectation maximisation in log space.
 
-    It begins at the shares of the votes, so classes keep their names as long as most answers are
-    right. It ends in a local optimum, and nothing says that it is better than majority: see
+    It starts from the shares of the votes, so classes keep their names as long as most annotations
+    are right. It ends in a local optimum, which is not necessarily better than majority: see
     ``evidence.py``. Time and memory grow with ``N K + W K²``.
 
     Args:
-        votes: ``N`` answers, at least one.
-        diagonal: answers added to each worker and class that are right.
-        off_diagonal: answers added to each worker and class that are wrong, the classes sharing
-            them. Both 0: the model of 1979; then a worker's errors on a class that no task is
-            likely to have are 0 throughout.
-        class_prior: tasks added to each class.
-        iterations: at most so many, at least 1.
-        tolerance: it ends when an iteration moves less than this probability a task, in the mean;
-            0 makes all the iterations.
+        votes: ``N`` annotations, at least one.
+        diagonal: right pseudo-annotations for each worker and class.
+        off_diagonal: wrong pseudo-annotations for each worker and class, shared by the other
+            classes. If both are 0 it is the model of 1979; a worker's confusions of a class
+            that no task is likely to have are then all 0.
+        class_prior: pseudo-tasks for each class.
+        iterations: largest number of iterations, at least 1.
+        tolerance: the fit ends when the mean change of probability per task is at most this;
+            0 runs all iterations.
     """
     tasks, workers, classes = len(votes.tasks), len(votes.workers), len(votes.classes)
     if classes == 1:
@@ -103,7 +103,7 @@ def likeliest(posterior: FloatArray) -> IntArray:
 
 
 class _Given:
-    """The answers as a sparse matrix: a row per task, a column per worker and given class."""
+    """The annotations as a sparse matrix: a row per task, a column per worker and given class."""
 
     def __init__(self, votes: Votes) -> None:
         from scipy.sparse import csr_matrix
@@ -115,11 +115,11 @@ class _Given:
         self._by_column = self._by_task.T.tocsr()
 
     def count(self, posterior: FloatArray) -> FloatArray:
-        """Return by worker and given class, then true class, how many answers are expected."""
+        """Return the expected annotations by worker and given class, then true class."""
         return np.asarray(self._by_column @ posterior, dtype=np.float64)
 
     def add_up(self, logarithms: FloatArray) -> FloatArray:
-        """Return by task and true class the sum over the answers."""
+        """Return by task and true class the sum over the annotations."""
         return np.asarray(self._by_task @ logarithms, dtype=np.float64)
 
 

@@ -1,15 +1,15 @@
-"""What each annotator decided, object by object, and what a reference says instead.
+"""The decisions of each annotator, object by object, compared with a reference.
 
-The reference is the known answer of a gold task, or the consensus of the others. A decision is
+The reference is the ground truth of a gold task, or the consensus of the others. A decision is
 
-* an object of the reference that the person drew, whose class can be right or wrong,
-* an object of the reference that the person did not draw, which is wrong,
-* a region that the person drew around nothing of the reference, which is wrong,
-* nothing drawn where the reference holds nothing: one decision for the image, right,
-* a choice for the image as a whole.
+* an object of the reference that the annotator drew, whose class can be right or wrong,
+* an object of the reference that the annotator did not draw, which is wrong,
+* a region that the annotator drew around no object of the reference, which is wrong,
+* nothing drawn in an image without reference objects: one decision for the image, right,
+* a choice for the whole image.
 
-All functions return the columns ``COLUMNS``: ``said`` and ``reference`` are a class or
-``NOT_DRAWN``; ``choice`` tells choices from regions.
+All functions return the columns ``COLUMNS``: ``given`` and ``reference`` are a class or
+``NOT_DRAWN``; ``choice`` distinguishes choices from regions.
 """
 
 from collections.abc import Hashable
@@ -28,74 +28,74 @@ from annotation_platform.consensus.units import (
 from annotation_platform.schema.geometry import BOX_COLUMNS, Boxes, iou_matrix
 from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS
 
-COLUMNS = ["annotator", "image_id", "said", "reference", "choice"]
+COLUMNS = ["annotator", "image_id", "given", "reference", "choice"]
 
 
 @dataclass(frozen=True)
 class Objects:
-    """The regions of one answer or reference."""
+    """The regions of one annotation or reference."""
 
-    boxes: Boxes  # (N, 4) by which they are matched
+    boxes: Boxes  # (N, 4) boxes for matching
     classes: npt.NDArray[np.object_]  # (N,) names
 
 
 def against_others(votes: pd.DataFrame, regions: pd.DataFrame) -> pd.DataFrame:
-    """Return every decision on which the others of the same task are of one mind.
+    """Return every decision for which the other annotators of the task have a majority.
 
-    The person's own answer has no part in the vote: an object is there if more than half of the
-    others drew it and is not if fewer did; its class is what most of those who drew it say. Where
-    the others are evenly split, or there are none, there is no decision. (The person's own boxes
-    do take part in finding out which boxes of the others are of one object.)
+    The annotator's own annotation does not vote: an object exists if more than half of the others
+    drew it, and does not exist if fewer did; its class is the most frequent one among those who
+    drew it. If the others are evenly split, or there are none, there is no decision. (The
+    annotator's own boxes do take part in matching the boxes of the others into objects.)
 
     Args:
-        votes: what ``voting_rows`` returns.
-        regions: what ``region_units`` returns for them.
+        votes: the result of ``voting_rows``.
+        regions: the result of ``region_units`` for them.
     """
-    drawn = regions.assign(reference=_others_say(regions), choice=False)
+    drawn = regions.assign(reference=_label_of_others(regions), choice=False)
     decided = drawn[(drawn["label"] != NOT_DRAWN) | (drawn["reference"] != NOT_DRAWN)]
     choices = classification_units(votes)
-    chosen = choices.assign(reference=_others_say(choices), choice=True)
-    said = [part.rename(columns={"label": "said"}) for part in (decided, chosen) if len(part)]
-    known = [part.loc[part["reference"].notna(), COLUMNS] for part in said]
+    chosen = choices.assign(reference=_label_of_others(choices), choice=True)
+    parts = [part.rename(columns={"label": "given"}) for part in (decided, chosen) if len(part)]
+    known = [part.loc[part["reference"].notna(), COLUMNS] for part in parts]
     return _together([*known, _nothing_there(votes, decided)])
 
 
 def against_gold(votes: pd.DataFrame, gold: pd.DataFrame, *, iou_threshold: float) -> pd.DataFrame:
-    """Return every decision about the images whose answer is known.
+    """Return every decision about the images with ground truth.
 
     Args:
-        votes: what ``voting_rows`` returns.
-        gold: columns ``image_id``, ``shape``, ``class_name`` and the box; an image that holds
-            nothing has one row of shape ``none``.
+        votes: the result of ``voting_rows``.
+        gold: columns ``image_id``, ``shape``, ``class_name`` and the box; an image without objects
+            has one row of shape ``none``.
         iou_threshold: least overlap of a region with the object that it shows, in ``(0, 1]``.
     """
     truth = objects_by(gold[~gold["shape"].isin(CLASSIFICATIONS)], ["image_id"])
     known = votes[votes["image_id"].isin([image for (image,) in truth])]
     rows = [
-        (person, image, said, reference, False)
+        (person, image, given, reference, False)
         for (image, _, person), annotation in objects_by(
             known, ["image_id", "task_id", "annotator"]
         ).items()
-        for said, reference in compare(annotation, truth[(image,)], iou_threshold=iou_threshold)
+        for given, reference in compare(annotation, truth[(image,)], iou_threshold=iou_threshold)
     ]
     right = classification_units(gold.assign(task_id=gold["image_id"], annotator=""))
     chosen = classification_units(votes).merge(
         right[["image_id", "label"]], on="image_id", suffixes=("", "_gold")
     )
-    chosen = chosen.rename(columns={"label": "said", "label_gold": "reference"})
+    chosen = chosen.rename(columns={"label": "given", "label_gold": "reference"})
     return _together([pd.DataFrame(rows, columns=COLUMNS), chosen.assign(choice=True)[COLUMNS]])
 
 
 def compare(
     annotation: Objects, reference: Objects, *, iou_threshold: float
 ) -> list[tuple[str, str]]:
-    """Return ``said`` and ``reference`` of every decision of one answer about regions.
+    """Return ``given`` and ``reference`` of every decision of one annotation about regions.
 
-    Regions are paired one to one, as many as possible with their own class.
+    Regions are paired one to one, with as many pairs of the same class as possible.
     """
     overlap = iou_matrix(annotation.boxes, reference.boxes)
-    alike = annotation.classes[:, None] == reference.classes[None]
-    worth = np.where(overlap >= iou_threshold, overlap + alike, 0.0)
+    same_class = annotation.classes[:, None] == reference.classes[None]
+    worth = np.where(overlap >= iou_threshold, overlap + same_class, 0.0)
     pairs = match_pairs(worth, threshold=iou_threshold)
     decided = [(annotation.classes[row], reference.classes[column]) for row, column in pairs]
     extra = np.delete(annotation.classes, [row for row, _ in pairs])
@@ -105,7 +105,7 @@ def compare(
 
 
 def objects_by(rows: pd.DataFrame, key: list[str]) -> dict[tuple[Hashable, ...], Objects]:
-    """Return the regions of each group of rows, in the order of the key; some have none."""
+    """Return the regions of each group of rows, in the order of the key; a group may have none."""
     groups = rows[key].drop_duplicates().sort_values(key)
     nothing = Objects(np.empty((0, 4)), np.empty(0, dtype=object))
     found = {tuple(group): nothing for group in groups.itertuples(index=False)}
@@ -124,11 +124,13 @@ def objects_by(rows: pd.DataFrame, key: list[str]) -> dict[tuple[Hashable, ...],
 def consensus_objects(
     votes: pd.DataFrame, regions: pd.DataFrame
 ) -> dict[tuple[Hashable, ...], Objects]:
-    """Return, by task, what more than half of its people drew: the median box, a class of most.
+    """Return, by task, the objects that more than half of its annotators drew.
+
+    Each has the median box and the most frequent class.
 
     Args:
-        votes: what ``voting_rows`` returns.
-        regions: what ``region_units`` returns for them.
+        votes: the result of ``voting_rows``.
+        regions: the result of ``region_units`` for them.
     """
     people = regions.groupby("unit")["annotator"].transform("size")
     drawn = regions[regions["label"] != NOT_DRAWN].assign(people=people)
@@ -143,12 +145,12 @@ def consensus_objects(
     return objects_by(pd.concat([found, every_task]) if len(found) else every_task, ["task_id"])
 
 
-def _others_say(units: pd.DataFrame) -> pd.Series:
-    """Return for each row of a units table what the other annotators of the unit say of it.
+def _label_of_others(units: pd.DataFrame) -> pd.Series:
+    """Return for each row of a units table the label of the unit's other annotators.
 
-    Missing where they are evenly split, about the object or about its class, or are none.
+    It is missing if there are none, or if they are evenly split on the object or its class.
     """
-    # Text of Arrow compares to booleans of Arrow, which know no subtraction.
+    # Comparing Arrow text gives Arrow booleans, which do not support subtraction.
     drawn = (units["label"] != NOT_DRAWN).astype(bool)
     others = units.groupby("unit")["annotator"].transform("size") - 1
     seen = drawn.groupby(units["unit"]).transform("sum") - drawn
@@ -156,35 +158,35 @@ def _others_say(units: pd.DataFrame) -> pd.Series:
     rows = units[["unit", "label"]].assign(row=np.arange(len(units)))
     rivals = rows.merge(counts, on="unit", suffixes=("", "_of_others"))
     rivals["votes"] -= (rivals["label"] == rivals["label_of_others"]).astype(bool)
-    # The two classes with most votes of others, by row; equal ones are no answer.
+    # The two classes with most votes of the others, by row; a tie gives no label.
     rivals = rivals[rivals["votes"] > 0].sort_values(["row", "votes"], ascending=[True, False])
     first = rivals.drop_duplicates("row")
     second = rivals[rivals.duplicated("row")].drop_duplicates("row").set_index("row")["votes"]
     clear = first["votes"].to_numpy() > first["row"].map(second).fillna(0).to_numpy()
-    said = pd.Series(None, index=np.arange(len(units)), dtype=object)
-    said[first["row"].to_numpy()[clear]] = first["label_of_others"].to_numpy()[clear]
-    said = said.set_axis(units.index).where(2 * seen > others)
-    return said.mask(2 * seen < others, NOT_DRAWN)
+    label = pd.Series(None, index=np.arange(len(units)), dtype=object)
+    label[first["row"].to_numpy()[clear]] = first["label_of_others"].to_numpy()[clear]
+    label = label.set_axis(units.index).where(2 * seen > others)
+    return label.mask(2 * seen < others, NOT_DRAWN)
 
 
 def _nothing_there(votes: pd.DataFrame, decided: pd.DataFrame) -> pd.DataFrame:
-    """Return a decision for everybody who drew nothing where the others did not either.
+    """Return a decision for each annotator who, like the others, drew nothing.
 
-    ``decided`` are the rows in which the person or the others drew something, or were split.
+    ``decided`` are the rows in which the annotator or the others drew something, or were split.
     """
-    about_all = votes.loc[votes["shape"].isin(CLASSIFICATIONS), "task_id"]
-    drawn_in = votes.loc[votes["shape"].isin(REGIONS), "task_id"]
-    asked = votes[~votes["task_id"].isin(set(about_all) - set(drawn_in))]
-    asked = asked[["task_id", "image_id", "annotator"]].drop_duplicates()
-    asked = asked[asked.groupby("task_id")["annotator"].transform("size") > 1]
+    with_choices = votes.loc[votes["shape"].isin(CLASSIFICATIONS), "task_id"]
+    with_regions = votes.loc[votes["shape"].isin(REGIONS), "task_id"]
+    drawing = votes[~votes["task_id"].isin(set(with_choices) - set(with_regions))]
+    drawing = drawing[["task_id", "image_id", "annotator"]].drop_duplicates()
+    drawing = drawing[drawing.groupby("task_id")["annotator"].transform("size") > 1]
     key = ["task_id", "annotator"]
     something = pd.MultiIndex.from_frame(decided[key])
-    nothing = asked[~pd.MultiIndex.from_frame(asked[key]).isin(something)]
-    return nothing.assign(said=NOT_DRAWN, reference=NOT_DRAWN, choice=False)[COLUMNS]
+    nothing = drawing[~pd.MultiIndex.from_frame(drawing[key]).isin(something)]
+    return nothing.assign(given=NOT_DRAWN, reference=NOT_DRAWN, choice=False)[COLUMNS]
 
 
 def _together(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    """Return the parts as one table in an order of its own; an empty part has no types to keep."""
-    kept = [part for part in parts if len(part)] or parts[:1]
-    together = pd.concat(kept, ignore_index=True).astype({"choice": bool})
+    """Return the parts as one sorted table, without the empty parts, whose types are undefined."""
+    filled = [part for part in parts if len(part)] or parts[:1]
+    together = pd.concat(filled, ignore_index=True).astype({"choice": bool})
     return together.sort_values(COLUMNS, ignore_index=True)

@@ -1,8 +1,8 @@
-"""How many labels are wrong, from a review of some: whom to look at, and what it says of all.
+"""The share of wrong labels, estimated from a review of a stratified random sample.
 
-Items are put into strata by risk. Of each stratum a simple random sample is reviewed, a larger
-part of the risky ones. As every item's chance of being looked at is known, the errors found say
-how many there are in all, and an interval that holds for any rate of errors, however rare.
+Items are put into strata by risk. A simple random sample of each stratum is reviewed, with a larger
+share of the risky ones. As every item's probability of being reviewed is known, the errors found
+give an estimate of all errors, and an interval that holds for any error rate, however small.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from annotation_platform.schema.geometry import FloatArray
 
 @dataclass(frozen=True)
 class ReviewPlan:
-    """Which items to review, and what is needed to draw conclusions from them."""
+    """The items to review, and the strata needed to estimate from them."""
 
-    sample: pd.DataFrame  # item, stratum, probability (of being chosen), in random order
+    sample: pd.DataFrame  # item, stratum, probability (of being drawn), in random order
     strata: pd.DataFrame  # stratum, items, sampled, mean_risk
 
 
@@ -44,28 +44,29 @@ def plan_review(
     random_share: float = 0.5,
     strata: int = 2,
 ) -> ReviewPlan:
-    """Return a random sample in which risky items stand more often than others.
+    """Return a random sample in which risky items are more frequent than others.
 
-    Strata are of equal numbers of items in the order of risk; items of one risk are split by lot.
-    ``random_share`` of the sample is spread as the items are; the rest as the sum of the risks is,
-    so that a stratum of ten times the risk gets ten times as much of it.
+    Strata have equal numbers of items in the order of risk; items of equal risk are split at
+    random. ``random_share`` of the sample is allocated to strata in proportion to their items, the
+    rest in proportion to the sum of their risks, so that a stratum of ten times the risk gets ten
+    times as much of it.
 
     Args:
         items: one row per item: ``item`` (unique) and ``risk``, at least 0; without ``risk``, or
-            where all are alike, there is one stratum and the sample is a simple random one.
-        size: items to review; as many as there are, at most.
+            if all risks are equal, there is one stratum and the sample is a simple random one.
+        size: items to review; all of them if there are fewer.
         rng: draws the sample; the order of the rows of ``items`` does not matter.
         random_share: in ``[0, 1]``.
-        strata: at least 1. More follow the risk better but widen the interval.
+        strata: at least 1. More strata follow the risk better but widen the interval.
 
     Raises:
-        TableError: a column is missing, an item stands twice, or a risk is missing or negative.
+        TableError: a column is missing, an item is repeated, or a risk is missing or negative.
     """
     pool = _pool(items)
-    lot = rng.permutation(len(pool))
-    order = np.lexsort((lot, pool["risk"].to_numpy()))
-    alike = pool["risk"].nunique() <= 1
-    count = 1 if alike else min(strata, len(pool))
+    random = rng.permutation(len(pool))
+    order = np.lexsort((random, pool["risk"].to_numpy()))
+    equal_risk = pool["risk"].nunique() <= 1
+    count = 1 if equal_risk else min(strata, len(pool))
     stratum = np.empty(len(pool), dtype=np.int64)
     stratum[order] = np.arange(len(pool)) * count // max(len(pool), 1)
     pool = pool.assign(stratum=stratum)
@@ -74,10 +75,10 @@ def plan_review(
     risks = np.asarray(by_stratum.sum(), dtype=np.float64)
     sampled = _allocate(sizes, risks, size=min(size, len(pool)), random_share=random_share)
     chosen = []
-    for number, wanted in enumerate(sampled.tolist()):
+    for number, number_sampled in enumerate(sampled.tolist()):
         rows = pool[pool["stratum"] == number]
-        taken = rng.choice(len(rows), size=wanted, replace=False)
-        chosen.append(rows.iloc[taken].assign(probability=wanted / len(rows)))
+        taken = rng.choice(len(rows), size=number_sampled, replace=False)
+        chosen.append(rows.iloc[taken].assign(probability=number_sampled / len(rows)))
     sample = pd.concat(chosen) if chosen else pool.assign(probability=1.0)
     shuffled = sample.iloc[rng.permutation(len(sample))].reset_index(drop=True)
     table = pd.DataFrame(
@@ -94,34 +95,34 @@ def plan_review(
 def estimate_error_rate(
     plan: ReviewPlan, reviews: pd.DataFrame, *, level: float = 0.95
 ) -> ErrorRate:
-    """Return the share of wrong items among all from the reviews so far.
+    """Return the share of wrong items among all items from the reviews so far.
 
     The estimate is Horvitz and Thompson's ("A generalization of sampling without replacement from
-    a finite universe", 1952): errors weighed by the inverse of the chance of being reviewed.
+    a finite universe", 1952): errors weighed by the inverse of the probability of being reviewed.
 
-    The interval holds every number of errors that the reviews do not contradict. For a number in
-    each stratum the chance of so few errors among the reviewed is hypergeometric; the chances of
-    the strata are combined by Fisher's method, and the number in all is kept if some way to spread
-    it over the strata is (as in Ottoboni, Stark, Lindeman and McBurnett, "Risk-Limiting Audits by
-    Stratified Union-Intersection Tests of Elections", 2018). Each end is at ``(1 - level) / 2``,
-    so it covers the truth at least with probability ``level``, whatever the truth. With one
-    stratum it is the exact interval of a sample without replacement, which is Clopper and
-    Pearson's where there are far more items than reviews.
+    The interval contains every number of errors that the reviews do not contradict. For a number
+    in each stratum the probability of as few errors among the reviewed is hypergeometric; the
+    probabilities of the strata are combined by Fisher's method, and a total is accepted if some
+    distribution of it over the strata is (as in Ottoboni, Stark, Lindeman and McBurnett,
+    "Risk-Limiting Audits by Stratified Union-Intersection Tests of Elections", 2018). Each end is
+    at ``(1 - level) / 2``, so the coverage is at least ``level`` for any true rate. With one
+    stratum it is the exact interval of a sample without replacement, which approaches Clopper and
+    Pearson's if there are far more items than reviews.
 
     Args:
-        plan: what was drawn.
+        plan: the drawn sample.
         reviews: columns ``item`` and ``wrong`` (bool), one row per reviewed item of the sample.
-            Some may be outstanding, if that has nothing to do with whether they are wrong: items
-            reviewed in the order of ``plan.sample`` are such.
+            Reviews may be outstanding if that is independent of whether the items are wrong, as it
+            is if items are reviewed in the order of ``plan.sample``.
         level: of the interval, in ``(0, 1)``.
 
     Raises:
-        TableError: a column is missing, an item was reviewed twice or is not of the sample.
+        TableError: a column is missing, an item was reviewed twice or is not in the sample.
     """
     need_columns(reviews, ["item", "wrong"])
     _refuse(reviews["item"].duplicated(), reviews, "was reviewed twice", "Keep one review.")
-    foreign = ~reviews["item"].isin(plan.sample["item"])
-    _refuse(foreign, reviews, "was reviewed but not drawn", "Review the items of the plan.")
+    not_drawn = ~reviews["item"].isin(plan.sample["item"])
+    _refuse(not_drawn, reviews, "was reviewed but not drawn", "Review the items of the plan.")
     stratum = plan.sample.set_index("item")["stratum"].reindex(reviews["item"]).to_numpy()
     sizes = plan.strata["items"].to_numpy(dtype=np.int64)
     kinds = len(sizes)
@@ -132,7 +133,7 @@ def estimate_error_rate(
     if not items:
         return ErrorRate(float("nan"), 0.0, 1.0, **counts)
     most = _most_errors(sizes, reviewed, wrong, level)
-    # The fewest errors leave the most right items.
+    # The least number of errors is all items minus the largest number of right ones.
     least = items - _most_errors(sizes, reviewed, reviewed - wrong, level)
     known = bool((reviewed > 0).all())
     rate = float((sizes * wrong / np.maximum(reviewed, 1)).sum() / items)
@@ -143,29 +144,29 @@ def _pool(items: pd.DataFrame) -> pd.DataFrame:
     """Return ``item`` and ``risk``, checked and in the order of the items."""
     need_columns(items, ["item"])
     pool = items[["item"]].assign(risk=items["risk"] if "risk" in items.columns else 1.0)
-    _refuse(pool["item"].duplicated(), pool, "stands twice", "Give every item once.")
+    _refuse(pool["item"].duplicated(), pool, "is repeated", "Give every item once.")
     unfit = ~(pool["risk"] >= 0) | ~np.isfinite(pool["risk"].to_numpy(dtype=np.float64))
     _refuse(unfit, pool, "has no risk of 0 or more", "Give a number for every item.")
     return pool.sort_values("item", ignore_index=True)
 
 
-def _refuse(rows: pd.Series, table: pd.DataFrame, what: str, remedy: str) -> None:
+def _refuse(rows: pd.Series, table: pd.DataFrame, problem: str, remedy: str) -> None:
     if rows.any():
-        raise TableError(f"item {table.loc[rows, 'item'].iloc[0]} {what}. {remedy}")
+        raise TableError(f"item {table.loc[rows, 'item'].iloc[0]} {problem}. {remedy}")
 
 
 def _allocate(
     sizes: npt.NDArray[np.int64], risks: FloatArray, *, size: int, random_share: float
 ) -> npt.NDArray[np.int64]:
-    """Return how many of each stratum to take: at least one of each while there are enough."""
+    """Return how many items of each stratum to draw: at least one each if ``size`` suffices."""
     if not len(sizes):
         return sizes
     part = sizes / sizes.sum()
     risky = risks / risks.sum() if risks.sum() > 0 else part
     weight = random_share * part + (1.0 - random_share) * risky
     taken = np.zeros_like(sizes)
-    # One at a time to whoever is furthest behind its weight: the rule of Webster, which no
-    # rounding can upset and which passes on what a small stratum cannot give.
+    # One at a time to the stratum furthest below its weight: Webster's rule, which is robust to
+    # rounding and reallocates what a small stratum cannot provide.
     for _ in range(size):
         claim = np.where(taken < sizes, (weight + 1e-12) / (taken + 0.5), -1.0)
         claim = np.where((taken == 0) & (sizes > 0), np.inf, claim)
@@ -179,10 +180,10 @@ def _most_errors(
     wrong: npt.NDArray[np.int64],
     level: float,
 ) -> int:
-    """Return the largest number of errors in all that finding so few does not contradict."""
+    """Return the largest total number of errors that the errors found do not contradict."""
     from scipy.special import chdtri
 
-    # What was reviewed in full is known, and what was not reviewed can all be wrong.
+    # Fully reviewed strata are known; all items of unreviewed strata can be wrong.
     certain = int(wrong[reviewed == sizes].sum() + sizes[reviewed == 0].sum())
     open_strata = np.flatnonzero((reviewed > 0) & (reviewed < sizes))
     if not len(open_strata):
@@ -191,22 +192,22 @@ def _most_errors(
     losses = []
     errors = 0
     for number in open_strata:
-        all_of_it, seen, found = int(sizes[number]), int(reviewed[number]), int(wrong[number])
-        chance = _log_chance_of_so_few(all_of_it, seen, found)
-        # As many as were found there are; as many right ones as were found there are too.
+        total, seen, found = int(sizes[number]), int(reviewed[number]), int(wrong[number])
+        chance = _log_chance_of_few(total, seen, found)
+        # At least the errors found exist, and at least the right items found exist.
         errors += found
-        losses.append(-np.diff(chance[found : all_of_it - (seen - found) + 1]))
-    # The chances fall ever faster (they are log-concave), so the spread of the errors that is
-    # least contradicted is found by adding each where it costs least.
+        losses.append(-np.diff(chance[found : total - (seen - found) + 1]))
+    # The chances are log-concave, so the least contradicted distribution of the errors is found
+    # by adding each error where it costs least.
     spent = np.cumsum(np.sort(np.concatenate(losses)))
     return certain + errors + int(np.searchsorted(spent, -limit, side="right"))
 
 
-def _log_chance_of_so_few(items: int, reviewed: int, wrong: int) -> FloatArray:
+def _log_chance_of_few(items: int, reviewed: int, wrong: int) -> FloatArray:
     """Return the log chance of at most ``wrong`` among the reviewed, for 0 … ``items`` errors.
 
-    One more error makes a difference only if it falls on a reviewed item while exactly ``wrong``
-    are found, so the chances are sums of such terms, from the end.
+    One more error changes the outcome only if it falls on a reviewed item while exactly ``wrong``
+    are found, so the chances are cumulative sums of such terms, from the end.
     """
     from scipy.special import gammaln
 

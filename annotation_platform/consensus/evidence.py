@@ -1,10 +1,10 @@
-"""One class from several answers: majority, unless known answers show that a model does better.
+"""One class from several annotations: majority vote, unless gold shows that a model does better.
 
-No rule that looks at the answers alone can tell a crowd where a model of its errors gains from one
-where it loses. So majority decides, the models are computed beside it, and the tasks on which they
-disagree with it are the ones to ask an expert about. Each answer of the expert on such a task is a
-point for the model, for majority, or for neither. ``docs/algorithms/consensus.md`` derives the rule
-and says what was measured.
+No rule that uses the annotations alone can distinguish a crowd for which a model of its errors
+gains accuracy from one for which it loses. So majority decides, the models are also computed, and
+the tasks on which they disagree with majority are the ones to give to an expert. Each expert label
+on such a task is a point for the model, for majority, or for neither.
+``docs/algorithms/consensus.md`` derives the rule and has the measurements.
 """
 
 import math
@@ -32,10 +32,10 @@ METHODS = (MAJORITY, DAWID_SKENE, ONE_COIN)
 RELIABILITY, EXPERT, UNDECIDED = "reliability", "expert", "tied"
 
 TOLERANCE = 0.02
-"""Share of tasks that moving to a model may cost on average, however long the expert is asked."""
+"""Expected cost, as a share of tasks, of switching to a worse model, for any number of checks."""
 
 _MOST_CELLS = 100_000_000
-"""Above this many numbers Dawid–Skene is left out: 0.8 GB each for its largest arrays."""
+"""Above this many numbers Dawid–Skene is left out: 0.8 GB for each of its largest arrays."""
 
 _LABEL_COLUMNS = ["task", "label", "posterior", "annotations", "agreed", "method", "tied"]
 _WORKER_COLUMNS = ["worker", "quality", "low", "high", "annotations", "compared", "reliability"]
@@ -43,41 +43,41 @@ _WORKER_COLUMNS = ["worker", "quality", "low", "high", "annotations", "compared"
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a model against majority. Only tasks on which they differ tell anything."""
+    """The evidence for a model against majority, from the tasks on which the two differ."""
 
     model: str
     changed: int  # tasks whose label it would change
-    asked: int  # of these, tasks whose answer is known
-    wins: int  # known answers that the model has and majority has not
-    losses: int  # the other way round
-    lead: float  # wins less losses; a tie of majority that the model breaks counts in part
-    needed: float  # the lead from which on the model is taken; NaN before anything is known
-    gain: float  # estimated share of all tasks that it mends; NaN before anything is known
+    asked: int  # of these, tasks with a gold label
+    wins: int  # gold labels that the model gives and majority does not
+    losses: int  # gold labels that majority gives and the model does not
+    lead: float  # wins minus losses; a tie of majority that the model breaks counts in part
+    needed: float  # least lead at which the model is used; NaN without gold
+    gain: float  # estimated share of all tasks that it corrects; NaN without gold
     iterations: int
     converged: bool
 
 
 @dataclass(frozen=True)
 class ClassConsensus:
-    """The labels of all tasks, how they came about, and what to ask next."""
+    """The labels of all tasks, how they were decided, and which tasks to give to an expert next."""
 
     labels: pd.DataFrame  # a row per task; see resolve_classes
     method: str  # majority, dawid-skene or one-coin
     reason: str  # a sentence or two, with the numbers
     workers: pd.DataFrame  # a row per worker
     evidence: tuple[Evidence, ...]
-    weighable: bool  # whether workers agree enough to be weighed where votes are level
-    by_method: pd.DataFrame = field(repr=False)  # task, and what each method by itself says of it
-    queue: tuple[str, ...] = field(repr=False)  # every task without a known answer, see ask
+    weighable: bool  # whether workers agree enough to break ties by their weights
+    by_method: pd.DataFrame = field(repr=False)  # task, and its label under each method alone
+    queue: tuple[str, ...] = field(repr=False)  # every task without a gold label, see ask
 
     def ask(self, n: int) -> list[str]:
-        """Return the ``n`` tasks whose known answer would decide most, or as many as there are.
+        """Return the ``n`` tasks whose gold label would decide most, or all if there are fewer.
 
-        First those on which a model and majority differ, in an order that is random but spread
-        evenly over the kinds of disagreement, so that those asked are always a fair sample of
-        all: to begin with the clearest would make a model look better than it is. Then the tied
-        ones, then the others, the least certain first. Once the answers are in the gold, the next
-        call goes on where this one ended.
+        First come the tasks on which a model and majority differ, in an order that is random but
+        spread evenly over the kinds of disagreement, so that any prefix is a fair sample of all:
+        starting with the clearest would overestimate a model. Then come the tied tasks, then the
+        others, the least certain first. Once the labels are added to the gold, the next call
+        continues where this one ended.
         """
         return list(self.queue[: max(n, 0)])
 
@@ -100,23 +100,23 @@ def resolve_classes(
 ) -> ClassConsensus:
     """Return one label per task; the order of rows does not matter.
 
-    ``labels`` has a row per task, by name. ``posterior`` is what the method takes the probability
-    of the label for, ``agreed`` the number of answers that equal it, and ``method`` how this very
-    label came about: ``majority``, ``reliability`` (a tie broken by weights), ``dawid-skene``,
-    ``one-coin``, ``expert`` (the known answer, which is final) or ``tied``: no label, for review.
+    ``labels`` has a row per task, by name. ``posterior`` is the probability of the label under the
+    method, ``agreed`` the number of annotations that equal it, and ``method`` the origin of this
+    label: ``majority``, ``reliability`` (a tie broken by weights), ``dawid-skene``, ``one-coin``,
+    ``expert`` (the gold label, which is final) or ``tied``: no label, for review.
 
-    ``workers`` has a row per worker, by name. ``quality`` is the share of answers that equal the
-    known one, or else the majority of the others; ``low`` and ``high`` its 95 % interval
-    (Jeffreys), ``compared`` how many answers that rests on. ``reliability`` is the agreement with
-    the others beyond chance that breaks ties: 0 for guessing.
+    ``workers`` has a row per worker, by name. ``quality`` is the share of annotations that equal
+    the gold label or, without gold, the majority of the others; ``low`` and ``high`` are its 95 %
+    interval (Jeffreys), ``compared`` the number of annotations compared. ``reliability`` is the
+    agreement with the others beyond chance that breaks ties: 0 for guessing.
 
     Args:
-        answers: columns ``task``, ``worker`` and ``label``, a row per answer, taken as strings.
-            If a worker answered a task repeatedly, the last row counts.
-        gold: known answers: columns ``task`` and ``label``. Those of other tasks are left out.
-        method: one of ``METHODS``, whatever the evidence; where its model is left out, majority.
+        annotations: columns ``task``, ``worker`` and ``label``, a row per annotation, taken as
+            strings. If a worker annotated a task repeatedly, the last row counts.
+        gold: known labels: columns ``task`` and ``label``. Those of other tasks are left out.
+        method: one of ``METHODS``, regardless of the evidence; majority if its model is left out.
             Empty: the evidence decides.
-        seed: of the order in which to ask.
+        seed: seed of the order of ``queue``.
 
     Raises:
         TableError: a column or a value is missing.
@@ -144,11 +144,11 @@ def resolve_classes(
 
 
 def _models(votes: Votes) -> tuple[list[_Model], str]:
-    """Return the fitted models, and why one is left out."""
+    """Return the fitted models, and the reason if one is left out."""
     if len(votes.classes) == 1:
-        return [], "All answers are the same, so there is nothing to choose between."
+        return [], "All annotations are the same, so no model is needed."
     if votes.annotations.max() == 1:
-        return [], "No task has two answers, so there is nothing to learn about the workers from."
+        return [], "No task has two annotations, so no model of the workers can be fitted."
     models = []
     coin = one_coin(votes)
     models.append(_Model(ONE_COIN, coin.label, coin.posterior, coin.iterations, coin.converged))
@@ -163,13 +163,13 @@ def _models(votes: Votes) -> tuple[list[_Model], str]:
 
 
 def _weigh(votes: Votes, plain: Majority, model: _Model, known: IntArray) -> Evidence:
-    """Return what the known answers say of a model.
+    """Return the evidence of the gold labels for a model.
 
-    If the model is right with probability p < 1/2 where exactly one of the two is, the lead ever
-    reaches c with probability (p / (1 - p))^c, and moving to it then costs d (1 - 2p) of all
-    tasks, d being the share on which exactly one of the two is right. The product is less than
-    d / (2 e c) whatever p: with c = d / (2 e TOLERANCE) the expected cost stays below TOLERANCE,
-    whenever one looks and however long one goes on.
+    If the model is right with probability p < 1/2 on tasks where exactly one of the two is right,
+    the lead ever reaches c with probability (p / (1 - p))^c, and switching to the model then costs
+    d (1 - 2p) of all tasks, where d is the share on which exactly one of the two is right. The
+    product is less than d / (2 e c) for every p: with c = d / (2 e TOLERANCE) the expected cost
+    stays below TOLERANCE at every stopping time.
     """
     differs = model.label != plain.label
     asked = np.flatnonzero(differs & (known != TIED))
@@ -186,7 +186,7 @@ def _weigh(votes: Votes, plain: Majority, model: _Model, known: IntArray) -> Evi
         share = changed / len(votes.tasks) * telling / len(asked) * worth
         needed = max(1.0, share / (2 * math.e * TOLERANCE))
         if len(asked) == changed:
-            # Nothing is left to chance: every task on which they differ is known.
+            # Every task on which they differ has a gold label, so chance plays no part.
             needed = min(needed, 0.5)
     return Evidence(
         model=model.name,
@@ -205,7 +205,7 @@ def _weigh(votes: Votes, plain: Majority, model: _Model, known: IntArray) -> Evi
 def _credit(
     votes: Votes, label: IntArray, leading: BoolArray | None, known: IntArray
 ) -> FloatArray:
-    """Return by task 1 for the known answer, a share where it is among tied ones, or 0."""
+    """Return by task 1 for the gold label, a share if it is among tied labels, or 0."""
     credit: FloatArray = (label == known).astype(np.float64)
     if leading is not None:
         cells = np.flatnonzero(leading & (votes.cell_label == known[votes.cell_task]))
@@ -221,13 +221,13 @@ def _queue(
     known: IntArray,
     rng: np.random.Generator,
 ) -> tuple[str, ...]:
-    """Return the tasks without a known answer in the order of ``ClassConsensus.ask``."""
+    """Return the tasks without a gold label in the order of ``ClassConsensus.ask``."""
     differs = [model.label != plain.label for model in models]
     kind = sum((each.astype(int) << at for at, each in enumerate(differs)), np.zeros_like(known))
     if len(models) > 1:
         kind = 2 * kind + (models[0].label == models[1].label)
     disputed = np.flatnonzero(np.any(differs, axis=0)) if differs else np.zeros(0, dtype=np.intp)
-    # Of a kind lie beside each other, and of those the same label; evenly spread places follow.
+    # Tasks are sorted by kind of disagreement and label, then taken at evenly spread positions.
     chance = rng.random(len(disputed))
     sides = np.lexsort((chance, plain.label[disputed], kind[disputed]))
     first = disputed[sides][_spread(len(disputed), float(rng.random()))]
@@ -238,20 +238,20 @@ def _queue(
 
 
 def _spread(count: int, start: float) -> npt.NDArray[np.intp]:
-    """Return the numbers below ``count`` in an order whose every beginning is spread evenly.
+    """Return the numbers below ``count`` in an order of which every prefix is spread evenly.
 
     Multiples of the golden ratio, modulo 1, from a random start: a Kronecker sequence. Each number
     comes first equally often.
     """
     if not count:
         return np.zeros(0, dtype=np.intp)
-    # Neighbouring multiples lie at most about 1.9 / length apart, so every number is met.
+    # Neighbouring multiples are at most about 1.9 / length apart, so every number occurs.
     steps = np.arange(4 * count + 50)
-    places = np.minimum(
+    positions = np.minimum(
         (((steps * (math.sqrt(5) - 1) / 2) + start) % 1.0 * count).astype(int), count - 1
     )
-    _, met = np.unique(places, return_index=True)
-    return np.asarray(places[np.sort(met)], dtype=np.intp)
+    _, first = np.unique(positions, return_index=True)
+    return np.asarray(positions[np.sort(first)], dtype=np.intp)
 
 
 def _labels(
@@ -263,32 +263,32 @@ def _labels(
 ) -> pd.DataFrame:
     code = plain.label if model is None else model.label
     posterior = plain.posterior if model is None else model.posterior
-    tied, told = code == TIED, known != TIED
+    tied, is_known = code == TIED, known != TIED
     name = _names(votes, code)
     if model is None:
         method = np.where(plain.by_weight, RELIABILITY, MAJORITY).astype(object)
     else:
         method = np.full(len(code), model.name, dtype=object)
     method[tied] = UNDECIDED
-    if gold is not None and told.any():
+    if gold is not None and is_known.any():
         final = dict(zip(gold["task"].astype("str"), gold["label"].astype("str"), strict=True))
-        name[told] = [final[task] for task in votes.tasks[told]]
-        method[told] = EXPERT
-    same = votes.cell_label == np.where(told, known, code)[votes.cell_task]
+        name[is_known] = [final[task] for task in votes.tasks[is_known]]
+        method[is_known] = EXPERT
+    same = votes.cell_label == np.where(is_known, known, code)[votes.cell_task]
     columns = [
         votes.tasks,
         name,
-        np.where(told, 1.0, posterior),
+        np.where(is_known, 1.0, posterior),
         votes.annotations,
         votes.sum_in_task(votes.cell_votes * same).astype(np.int64),
         method,
-        tied & ~told,
+        tied & ~is_known,
     ]
     return pd.DataFrame(dict(zip(_LABEL_COLUMNS, columns, strict=True)))
 
 
 def _names(votes: Votes, code: IntArray) -> npt.NDArray[np.object_]:
-    """Return the names of classes, None where tied."""
+    """Return the names of classes, None for ties."""
     name: npt.NDArray[np.object_] = votes.classes[np.maximum(code, 0)]
     name[code == TIED] = None
     return name
@@ -322,11 +322,11 @@ def _workers(votes: Votes, plain: Majority, known: IntArray) -> pd.DataFrame:
 
 
 def _reason(evidence: tuple[Evidence, ...], chosen: str, left_out: str, *, asked_for: bool) -> str:
-    said = [_sentence(each, chosen) for each in evidence]
+    sentences = [_sentence(each, chosen) for each in evidence]
     begin = f"Moved to {chosen}." if chosen != MAJORITY else "Majority decides."
     if asked_for:
-        return " ".join(part for part in [f"{chosen} was asked for.", left_out] if part)
-    return " ".join(part for part in [begin, *said, left_out] if part)
+        return " ".join(part for part in [f"{chosen} was requested.", left_out] if part)
+    return " ".join(part for part in [begin, *sentences, left_out] if part)
 
 
 def _sentence(each: Evidence, chosen: str) -> str:
@@ -334,10 +334,10 @@ def _sentence(each: Evidence, chosen: str) -> str:
         return f"{each.model} gives every task the same label."
     where = f"{each.model} would change {each.changed} tasks"
     if not each.asked:
-        return f"{where}; no known answer tells yet which is right."
+        return f"{where}; no gold label shows yet which is right."
     sides = (
-        f"{where}: on the {each.asked} known of them it is right and majority wrong {each.wins} "
-        f"times, the other way round {each.losses} times"
+        f"{where}: on the {each.asked} of them with a gold label it is right and majority wrong "
+        f"{each.wins} times, and the reverse {each.losses} times"
     )
     if each.lead < each.needed:
         return f"{sides}; a lead of {each.lead:.1f}, but {each.needed:.1f} is needed."
@@ -349,7 +349,7 @@ def _nothing() -> ClassConsensus:
     return ClassConsensus(
         labels=pd.DataFrame({name: [] for name in _LABEL_COLUMNS}),
         method=MAJORITY,
-        reason="There are no answers.",
+        reason="There are no annotations.",
         workers=pd.DataFrame({name: [] for name in _WORKER_COLUMNS}),
         evidence=(),
         weighable=False,

@@ -1,6 +1,6 @@
-"""One region from those that several people drew of one object.
+"""One region fused from the regions that several annotators drew of one object.
 
-``docs/algorithms/fusion.md`` has the rules for each shape beside those that did worse.
+``docs/algorithms/fusion.md`` compares the rule of each shape with rules that did worse.
 """
 
 from collections import defaultdict
@@ -14,21 +14,21 @@ from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.shapes import SHAPES, Label, Numbered
 
 _ENOUGH = 20
-"""Pairs of people's values from which on a deviation can be told."""
+"""Least number of pairs of annotators' values that gives an estimate of the deviation."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """By how much people's values part from the truth: a deviation for each number of a shape."""
+    """The deviation of annotators' values from the truth, for each number of a shape."""
 
     of_shape: dict[str, FloatArray] = field(default_factory=dict)
 
     @classmethod
     def among(cls, objects: Iterable[Sequence[Label]]) -> "Spread":
-        """Return the deviations from the differences between people over all these objects.
+        """Return the deviations, estimated from the annotators' differences over these objects.
 
-        The median difference of a pair, over 0.954, is the deviation of a normal distribution.
-        Shapes of which too few were drawn twice have none.
+        The median difference of a pair, divided by 0.954, is the deviation of a normal
+        distribution. Shapes with too few pairs have none.
         """
         gaps: dict[str, list[FloatArray]] = defaultdict(list)
         for labels in objects:
@@ -55,16 +55,16 @@ def fuse(
     class_name: str | None,
     spread: Spread | None = None,
 ) -> Label:
-    """Return the label that stands for all of ``labels``, under this class.
+    """Return one label fused from all of ``labels``, with this class.
 
     Each shape documents how it is fused: ``schema/shapes``.
 
     Args:
         labels: one or more, all of one shape.
-        weights: as many, above zero: the precision of who drew each.
+        weights: one per label, above zero: the precision of its annotator.
         overlap: ``(n, n)`` of the labels.
-        class_name: what it is.
-        spread: people's deviations; without it the plain median stands for near.
+        class_name: class of the result.
+        spread: annotators' deviations; without it plain medians replace the rule that uses them.
     """
     middle = labels[_medoid(weights, overlap)]
     fused = middle
@@ -76,10 +76,10 @@ def fuse(
 
 
 def clip_region(label: Label, size: tuple[float, float] | None) -> Label | None:
-    """Return what of a region lies in its image; None if nothing does or it has no area.
+    """Return the part of a region that is in its image; None if it is empty or has no area.
 
-    A rotated box keeps its corners as long as its centre is inside: an object at the edge of a
-    image cannot be boxed otherwise. Masks are left as they are, and so is what is no region.
+    A rotated box keeps its corners as long as its centre is inside: an object at the edge of an
+    image cannot be boxed otherwise. Masks, and labels that are no region, are left unchanged.
 
     Args:
         label: any label.
@@ -89,6 +89,6 @@ def clip_region(label: Label, size: tuple[float, float] | None) -> Label | None:
 
 
 def _medoid(weights: Sequence[float], overlap: FloatArray) -> int:
-    """Return the position of the label that overlaps the others most, by their weight."""
+    """Return the position of the label with the largest weighted overlap with the others."""
     others = overlap - np.diag(np.diag(overlap))
     return int(np.argmax(others @ np.asarray(weights)))

@@ -1,8 +1,8 @@
 """Intervals for shares of decisions that are not independent of each other.
 
-Decisions on objects of one image succeed and fail together. What a number of such decisions is
-worth is counted in independent ones, the effective size, which then goes into intervals that are
-exact, or nearly so, for independent decisions.
+Decisions on objects of one image are correlated. Their effective size is the equivalent number of
+independent decisions, which is then used in intervals that are exact, or nearly so, for
+independent decisions.
 """
 
 import math
@@ -15,15 +15,15 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class ClusteredShare:
-    """A share, and the number of independent decisions that would know it as well."""
+    """A share, and the number of independent decisions that would estimate it equally well."""
 
     share: float  # in [0, 1]; NaN without decisions
     size: float  # at most the number of decisions; 0 if they all come from one cluster
 
 
 @dataclass(frozen=True)
-class Interval:
-    """Both ends belong to it."""
+class ConfidenceInterval:
+    """A closed interval."""
 
     low: float
     high: float
@@ -42,13 +42,13 @@ def clustered_share(
     counts estimated from survey data", 1998: the size is reduced by the design effect, estimated
     from the variation between clusters, and by the ratio of the normal to Student's quantile. The
     design effect is taken to be at least that of the weights alone and at most that of clusters in
-    which all decisions are alike, because few clusters estimate it badly.
+    which all decisions are equal, because a few clusters estimate it poorly.
 
     Args:
         hits: ``N`` values, 1 for a hit and 0 for a miss.
         clusters: ``N`` names; decisions of different clusters are independent.
-        weights: ``N`` values, at least 0 and not all 0; missing: all alike.
-        level: of the interval that it is meant for, in ``(0, 1)``.
+        weights: ``N`` values, at least 0 and not all 0; by default all equal.
+        level: level of the interval to be computed from it, in ``(0, 1)``.
     """
     from scipy.special import ndtri, stdtrit
 
@@ -67,7 +67,7 @@ def clustered_share(
     between = np.bincount(code, weight * (right - share))
     variance = float(between @ between) * count / (count - 1)
     spread = share * (1.0 - share)
-    # All alike: nothing is known about how much the decisions of a cluster have in common.
+    # If all are equal, the correlation within clusters is unknown.
     size = (
         least if min(spread, variance) < 1e-12 else float(np.clip(spread / variance, least, most))
     )
@@ -75,8 +75,8 @@ def clustered_share(
     return ClusteredShare(share, size * float(ndtri(tail) / stdtrit(count - 1, tail)) ** 2)
 
 
-def share_interval(measured: ClusteredShare, *, level: float = 0.95) -> Interval:
-    """Return the interval of a share; ``[0, 1]`` where nothing is known.
+def share_interval(measured: ClusteredShare, *, level: float = 0.95) -> ConfidenceInterval:
+    """Return the interval of a share; ``[0, 1]`` without data.
 
     Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the
     binomial", 1934. It covers at least ``level`` for independent decisions.
@@ -84,27 +84,27 @@ def share_interval(measured: ClusteredShare, *, level: float = 0.95) -> Interval
     from scipy.special import betaincinv
 
     if not measured.size > 0:
-        return Interval(0.0, 1.0)
+        return ConfidenceInterval(0.0, 1.0)
     tail = (1.0 - level) / 2.0
     hits = measured.share * measured.size
     misses = measured.size - hits
     low = float(betaincinv(hits, misses + 1.0, tail)) if hits > 0 else 0.0
     high = float(betaincinv(hits + 1.0, misses, 1.0 - tail)) if misses > 0 else 1.0
-    return Interval(low, high)
+    return ConfidenceInterval(low, high)
 
 
 def ratio_interval(
     above: ClusteredShare, below: ClusteredShare, *, level: float = 0.95
-) -> Interval:
+) -> ConfidenceInterval:
     """Return the interval of the ratio of two independent shares, in ``[0, infinity]``.
 
     The score interval of Koopman, "Confidence intervals for the ratio of two binomial
-    proportions", 1984. Unlike one on the logarithm it exists when a share is 0: then one end is
-    open. Where both are 0, or one is unknown, it is everything.
+    proportions", 1984. Unlike an interval on the logarithm it exists if a share is 0: then one end
+    is unbounded. If both are 0, or one is unknown, it is ``[0, infinity]``.
     """
     from scipy.special import ndtri
 
-    everything = Interval(0.0, math.inf)
+    everything = ConfidenceInterval(0.0, math.inf)
     if not min(above.size, below.size) > 0 or above.share == below.share == 0:
         return everything
     limit = float(ndtri((1.0 + level) / 2.0)) ** 2
@@ -115,7 +115,7 @@ def ratio_interval(
     guess = math.log(max(above.share, 1e-9) / max(below.share, 1e-9))
     low = _crossing(excess, guess, step=-1.0) if above.share > 0 else -math.inf
     high = _crossing(excess, guess, step=1.0) if below.share > 0 else math.inf
-    return Interval(math.exp(low), math.exp(high))
+    return ConfidenceInterval(math.exp(low), math.exp(high))
 
 
 def _ratio_score(above: ClusteredShare, below: ClusteredShare, ratio: float) -> float:
@@ -134,9 +134,9 @@ def _ratio_score(above: ClusteredShare, below: ClusteredShare, ratio: float) -> 
 
 
 def _crossing(excess: Callable[[float], float], start: float, *, step: float) -> float:
-    """Return where ``excess`` becomes positive, going from ``start`` in the direction of ``step``.
+    """Return the point from ``start`` in the direction of ``step`` where ``excess`` turns positive.
 
-    Beyond a factor of a million million there is none: the interval is open at that end.
+    If it is beyond a factor of ``exp(60)``, the interval is unbounded at that end.
     """
     from scipy.optimize import brentq
 

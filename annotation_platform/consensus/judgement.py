@@ -1,4 +1,4 @@
-"""What a reference says of a person: how often it confirms them, and whether chance would do it."""
+"""How often a reference confirms an annotator, and whether chance alone would explain it."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from annotation_platform.consensus.units import NOT_DRAWN
 SPAMMER, ADVERSARY = "spammer", "adversary"
 
 _COMPARISONS = 100
-"""Answers of a person held against another image's reference, to see what chance gives."""
+"""Annotations of an annotator compared with another image's reference, to estimate chance."""
 
 _NAN = float("nan")
 
@@ -24,23 +24,23 @@ ObjectsBy = dict[tuple[Hashable, ...], Objects]
 
 @dataclass(frozen=True)
 class Judgement:
-    """What one reference says of one person."""
+    """The judgement of one annotator by one reference."""
 
     share: float = _NAN  # of decisions that it confirms
     low: float = _NAN  # ends of its interval
     high: float = _NAN
-    beyond_chance: float = _NAN  # the share, 0 being what other images' references give
-    verdict: str | None = None  # ADVERSARY, SPAMMER, empty if clearly neither; None: cannot tell
+    beyond_chance: float = _NAN  # the share, scaled so that other images' references give 0
+    verdict: str | None = None  # ADVERSARY, SPAMMER, empty if clearly neither; None: undecided
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Judges people by one reference."""
+    """Judges annotators by one reference."""
 
     iou_threshold: float
     level: float
-    chance: float  # agreement beyond chance up to here is as good as none
-    useful: float  # ... and from here on it is no spammer's
+    chance: float  # agreement beyond chance up to this value counts as none
+    useful: float  # least agreement beyond chance of an annotator who is no spammer
 
     def judge_all(
         self,
@@ -50,13 +50,13 @@ class Judge:
         *,
         rng: np.random.Generator,
     ) -> dict[Hashable, Judgement]:
-        """Return the judgement of everybody who made a decision.
+        """Return the judgement of each annotator with a decision.
 
         Args:
             decisions: a table of ``decisions.py``.
-            answers: regions by person and by what ``references`` are by.
+            annotations: regions by annotator and by the key of ``references``.
             references: regions by task or by image.
-            rng: draws the other images that answers are held against.
+            rng: draws the other images that annotations are compared with.
         """
         pairs: dict[Hashable, list[tuple[Objects, Objects]]] = {}
         for (person, where), annotation in annotations.items():
@@ -72,7 +72,7 @@ class Judge:
     def _by_chance(
         self, pairs: Sequence[tuple[Objects, Objects]], rng: np.random.Generator
     ) -> tuple[float, float]:
-        """Return the shares of right and of found decisions on references of other images."""
+        """Return the shares of right and of found objects against references of other images."""
         if len(pairs) < 2:
             return _NAN, _NAN
         mine = np.arange(_COMPARISONS) % len(pairs)
@@ -82,21 +82,21 @@ class Judge:
             for one, two in zip(mine.tolist(), other.tolist(), strict=True)
             for decision in compare(pairs[one][0], pairs[two][1], iou_threshold=self.iou_threshold)
         ]
-        right = [said == reference for said, reference in decided]
-        found = [(said == NOT_DRAWN) == (reference == NOT_DRAWN) for said, reference in decided]
+        right = [given == reference for given, reference in decided]
+        found = [(given == NOT_DRAWN) == (reference == NOT_DRAWN) for given, reference in decided]
         return float(np.mean(right)), float(np.mean(found))
 
     def _judge(self, own: pd.DataFrame, by_chance: tuple[float, float]) -> Judgement:
-        right = (own["said"] == own["reference"]).to_numpy()
-        drawn = (own["said"] != NOT_DRAWN).to_numpy()
+        right = (own["given"] == own["reference"]).to_numpy()
+        drawn = (own["given"] != NOT_DRAWN).to_numpy()
         there = (own["reference"] != NOT_DRAWN).to_numpy()
         choice = own["choice"].to_numpy(dtype=bool)
         measured = clustered_share(right, own["image_id"], level=self.level)
         expected = np.where(choice, _names_by_chance(own[choice]), by_chance[0]).mean()
         named = drawn & there
         verdicts = [
-            # The class, of objects that both drew and of choices; then that an object is there.
-            # Who finds less than chance would is careless; who names so means it.
+            # First classes, of objects that both drew and of choices; then presence of objects.
+            # Finding fewer objects than chance is carelessness; naming worse than chance is intent.
             self._verdict(own[named], right[named], _names_by_chance(own[named]), adversarial=True),
             self._verdict(own[~choice], (drawn == there)[~choice], by_chance[1]),
         ]
@@ -106,7 +106,7 @@ class Judge:
             low=interval.low,
             high=interval.high,
             beyond_chance=float(beyond_chance(measured.share, float(expected))),
-            verdict=_worst([each for each in verdicts if each != _NOT_ASKED]),
+            verdict=_worst([each for each in verdicts if each != _NO_DECISIONS]),
         )
 
     def _verdict(
@@ -118,7 +118,7 @@ class Judge:
         adversarial: bool = False,
     ) -> str | None:
         if not len(own) or not expected < 1.0 - 1e-12:
-            return _NOT_ASKED
+            return _NO_DECISIONS
         measured = clustered_share(hits, own["image_id"], level=self.level)
         ends = share_interval(measured, level=self.level)
         low, high = (float(beyond_chance(end, expected)) for end in (ends.low, ends.high))
@@ -129,7 +129,7 @@ class Judge:
         return ""
 
 
-_NOT_ASKED = "not asked"
+_NO_DECISIONS = "no decisions"
 
 
 def _worst(verdicts: Sequence[str | None]) -> str | None:
@@ -140,8 +140,8 @@ def _worst(verdicts: Sequence[str | None]) -> str | None:
 
 
 def _names_by_chance(own: pd.DataFrame) -> float:
-    """Return how often names agree if each side keeps its own frequencies of them; NaN for none."""
+    """Return how often names agree by chance, given each side's frequencies; NaN without names."""
     if own.empty:
         return _NAN
-    said, reference = (own[side].value_counts(normalize=True) for side in ("said", "reference"))
-    return float((said * reference.reindex(said.index, fill_value=0.0)).sum())
+    given, reference = (own[side].value_counts(normalize=True) for side in ("given", "reference"))
+    return float((given * reference.reindex(given.index, fill_value=0.0)).sum())

@@ -1,10 +1,10 @@
 """Agreement beyond chance on nominal labels: Cohen's and Fleiss' kappa, Krippendorff's alpha.
 
-All take a table of answers with the columns ``task``, ``worker`` and ``label``, in any order of
-rows; a missing label is an answer that was not given. They are 1 for full agreement, 0 for what
-the labels' frequencies alone would give and negative below that. Where they are not defined they
-are NaN, never 1: nobody answered with somebody else, or only one label was ever used, so that
-agreement by chance and by skill cannot be told apart. Formulas and limits are in
+All take a table of annotations with the columns ``task``, ``worker`` and ``label``, in any order of
+rows; a missing label is an annotation that was not made. They are 1 for full agreement, 0 for the
+agreement expected from the labels' frequencies alone and negative below that. If they are not
+defined they are NaN, never 1: no two workers share a task, or only one label was ever used, so that
+agreement by chance and by skill cannot be distinguished. Formulas and limits are in
 ``docs/algorithms/agreement.md``.
 """
 
@@ -19,12 +19,12 @@ IntArray = npt.NDArray[np.intp]
 
 
 def cohen_kappa(annotations: pd.DataFrame, first: str, second: str) -> float:
-    """Return Cohen's kappa of two workers, over the tasks that both answered.
+    """Return Cohen's kappa of two workers, over the tasks that both annotated.
 
     Cohen, "A coefficient of agreement for nominal scales", 1960.
 
     Raises:
-        TableError: a column is missing, or a worker answered a task twice.
+        TableError: a column is missing, or a worker annotated a task twice.
     """
     pairs = cohen_kappa_pairs(annotations[annotations["worker"].isin([first, second])])
     return float(pairs["kappa"].iloc[0]) if len(pairs) else float("nan")
@@ -35,10 +35,10 @@ def cohen_kappa_pairs(annotations: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns ``first``, ``second`` (``first < second``, rows in that order), ``tasks`` that both
-        answered, ``agreement`` (the share of them with the same label) and ``kappa``.
+        annotated, ``agreement`` (the share of them with the same label) and ``kappa``.
 
     Raises:
-        TableError: a column is missing, or a worker answered a task twice.
+        TableError: a column is missing, or a worker annotated a task twice.
     """
     given = _given(annotations)
     worker, workers = pd.factorize(given["worker"], sort=True)
@@ -71,12 +71,13 @@ def fleiss_kappa(annotations: pd.DataFrame) -> float:
     """Return Fleiss' kappa over all tasks and workers.
 
     Fleiss, "Measuring nominal scale agreement among many raters", 1971, is defined for the same
-    number of answers on every task. Where the numbers differ, every task weighs the same, as in
-    Gwet, "Handbook of Inter-Rater Reliability", 2014: the expected agreement is of the mean of the
-    tasks' shares of labels, the observed one is over the tasks with at least two answers.
+    number of annotations on every task. If the numbers differ, every task weighs the same, as in
+    Gwet, "Handbook of Inter-Rater Reliability", 2014: the expected agreement is that of the mean
+    of the tasks' shares of labels, the observed one is over the tasks with at least two
+    annotations.
 
     Raises:
-        TableError: a column is missing, or a worker answered a task twice.
+        TableError: a column is missing, or a worker annotated a task twice.
     """
     counts, task, label, annotated = _counts(annotations)
     share = counts / annotated[task]
@@ -90,13 +91,13 @@ def fleiss_kappa(annotations: pd.DataFrame) -> float:
 
 
 def krippendorff_alpha(annotations: pd.DataFrame) -> float:
-    """Return Krippendorff's alpha for nominal labels, over the tasks with at least two answers.
+    """Return Krippendorff's alpha for nominal labels, over the tasks with two annotations or more.
 
-    Krippendorff, "Computing Krippendorff's Alpha-Reliability", 2011. Any number of answers may be
-    missing; a task with ``m`` answers weighs ``m``.
+    Krippendorff, "Computing Krippendorff's Alpha-Reliability", 2011. Any number of annotations may
+    be missing; a task with ``m`` annotations weighs ``m``.
 
     Raises:
-        TableError: a column is missing, or a worker answered a task twice.
+        TableError: a column is missing, or a worker annotated a task twice.
     """
     counts, task, label, annotated = _counts(annotations)
     return alpha_of_counts(counts, task, label, annotated)
@@ -105,13 +106,13 @@ def krippendorff_alpha(annotations: pd.DataFrame) -> float:
 def alpha_of_counts(
     counts: FloatArray, task: IntArray, label: IntArray, annotated: FloatArray
 ) -> float:
-    """Return Krippendorff's alpha from how many chose each label of each task.
+    """Return Krippendorff's alpha from the number of votes for each label of each task.
 
     Args:
         counts: ``N`` counts, each of one label of one task.
-        task: ``N`` positions of the task in ``answered``.
+        task: ``N`` positions of the task in ``annotated``.
         label: ``N`` codes of the label, from 0.
-        answered: answers per task: the sum of its counts.
+        annotated: annotations per task: the sum of its counts.
     """
     several = annotated[task] >= 2
     counts, task, label = counts[several], task[several], label[several]
@@ -127,19 +128,19 @@ def alpha_of_counts(
 def beyond_chance(
     observed: FloatArray | float, expected: FloatArray | float
 ) -> npt.NDArray[np.float64]:
-    """Return ``(observed - expected) / (1 - expected)``; NaN where chance alone gives 1."""
+    """Return ``(observed - expected) / (1 - expected)``; NaN if chance alone gives 1."""
     room = 1.0 - np.asarray(expected, dtype=np.float64)
-    # One label throughout gives exactly 1 but for the rounding of sums.
+    # One label throughout gives exactly 1, except for the rounding of sums.
     room = np.where(room < 1e-12, np.nan, room)
     return np.asarray(1.0 - (1.0 - np.asarray(observed, dtype=np.float64)) / room)
 
 
 def _given(annotations: pd.DataFrame) -> pd.DataFrame:
-    """Return the answers that have a label."""
+    """Return the annotations that have a label."""
     missing = [name for name in ("task", "worker", "label") if name not in annotations.columns]
     if missing:
         raise TableError(
-            f"answers lack the column {', '.join(missing)}. "
+            f"the annotations lack the column {', '.join(missing)}. "
             "Give a table with the columns task, worker and label."
         )
     given = annotations.loc[annotations["label"].notna(), ["task", "worker", "label"]]
@@ -147,8 +148,8 @@ def _given(annotations: pd.DataFrame) -> pd.DataFrame:
     if twice.any():
         row = given[twice].iloc[0]
         raise TableError(
-            f"worker {row['worker']} answered task {row['task']} twice. "
-            "Keep one answer of a worker on a task, such as the latest."
+            f"worker {row['worker']} annotated task {row['task']} twice. "
+            "Keep one annotation per worker and task, such as the latest."
         )
     return given
 

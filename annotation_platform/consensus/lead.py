@@ -1,4 +1,4 @@
-"""How far the answers on a task lead: what says whether it is worth asking one more person."""
+"""The vote margin of a task, which decides whether one more annotation is requested."""
 
 import pandas as pd
 
@@ -8,16 +8,16 @@ from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS, UNSURE
 
 
 def leads(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> dict[str, int]:
-    """Return by how many votes the answers on each task lead, the closest question deciding.
+    """Return the vote margin of each task: the smallest margin over all its questions.
 
-    Each object that anybody drew is two questions: whether it is there, and of which class; each
-    choice is one. The lead of a question is the votes for its first answer less those for its
-    second. Where nobody said anything the lead is the number of answers. Answers that say unsure
-    vote for nothing. Regions are compared by their enclosing boxes.
+    Each drawn object is two questions: whether it exists, and its class; each choice is one. The
+    margin of a question is the votes for its first option minus those for its second. If no
+    annotator labelled anything the margin is the number of annotations. ``unsure`` annotations do
+    not vote. Regions are compared by their enclosing boxes.
 
     Args:
         human_labels: a ``human_labels`` table.
-        iou_threshold: least overlap of two boxes round the same object, in ``(0, 1]``.
+        iou_threshold: least overlap of two boxes around the same object, in ``(0, 1]``.
     """
     return {
         str(task_id): _lead(annotations, iou_threshold)
@@ -40,7 +40,7 @@ def _lead(annotations: pd.DataFrame, iou_threshold: float) -> int:
             margins.append(_margin(pd.Series(names[group])))
     chosen = votes[votes["shape"].isin(CLASSIFICATIONS)]
     if not chosen.empty:
-        # What an answer chose, taken together: with several classes to choose it is one set.
+        # The choices of an annotation are one set if several classes may be chosen.
         sets = chosen.groupby("annotation_id")["class_name"].agg(
             lambda each: "\n".join(sorted(each))
         )
@@ -49,6 +49,6 @@ def _lead(annotations: pd.DataFrame, iou_threshold: float) -> int:
     return min(margins)
 
 
-def _margin(said: pd.Series) -> int:
-    counts = said.value_counts().tolist()
+def _margin(votes: pd.Series) -> int:
+    counts = votes.value_counts().tolist()
     return int(counts[0] - (counts[1] if len(counts) > 1 else 0))

@@ -1,13 +1,13 @@
-"""Majority voting, ties broken by how reliable the voters are.
+"""Majority voting, with ties broken by the reliability of the voters.
 
-A class with more votes than every other is never overruled. Where several have the most, the one
+A class with more votes than every other is never overruled. If several have the most, the one
 whose voters weigh more wins: a worker weighs the log odds that belong to the worker's agreement
-with the others beyond chance, shrunk by six answers of the crowd's mean. What is level even so
-stays tied.
+with the others beyond chance, shrunk by six annotations of the crowd's mean. If the weights are
+tied as well, the task stays tied.
 
-Chance is how common the given label is among the answers of all others. Raw agreement will not do:
-who always gives the commonest label agrees often and knows nothing. What was measured is in
-``docs/algorithms/consensus.md``.
+Chance is the frequency of the given label among the annotations of all others. Raw agreement is
+not used: a worker who always gives the most frequent label agrees often without any skill.
+Measurements are in ``docs/algorithms/consensus.md``.
 """
 
 from dataclasses import dataclass
@@ -18,44 +18,44 @@ from annotation_platform.consensus.annotations import TIED, BoolArray, IntArray,
 from annotation_platform.schema.geometry import FloatArray
 
 SHRINKAGE = 6.0
-"""So many answers of the crowd's mean are added to each worker's own."""
+"""Number of annotations with the crowd's mean that are added to each worker's own."""
 
 _CERTAIN = 4.0
 """Standard errors by which a crowd must agree beyond chance before its members can be weighed."""
 
 _LARGEST = 0.98
-"""No worker is taken for better, or worse, than this."""
+"""Largest and, negated, smallest reliability of a worker."""
 
 _USUAL = 2 / 3
-"""Reliability where nobody can be compared: right three times out of four between two classes."""
+"""Reliability if no worker can be compared: right three times out of four between two classes."""
 
 LEVEL = 1e-9
-"""Sums of weights that differ by less are level."""
+"""Sums of weights that differ by less are tied."""
 
 
 @dataclass(frozen=True)
 class Majority:
-    """The outcome by task, and what the voters weigh."""
+    """The outcome by task, and the weights of the voters."""
 
-    label: IntArray  # (T,) class codes; TIED where votes and weights are level
-    by_weight: BoolArray  # (T,) the votes were level and the weights were not
-    leading: BoolArray  # (M,) by cell: the classes that nothing sets apart, one unless tied
-    posterior: FloatArray  # (T,) of the label, or of each of the tied ones
+    label: IntArray  # (T,) class codes; TIED if votes and weights are tied
+    by_weight: BoolArray  # (T,) the votes were tied and the weights were not
+    leading: BoolArray  # (M,) by cell: the leading classes, one unless tied
+    posterior: FloatArray  # (T,) of the label, or of each of the tied labels
     reliability: FloatArray  # (W,) agreement beyond chance, shrunk: 1 always, 0 by chance
     weighable: bool  # the crowd agrees enough to be weighed
 
 
 def majority(votes: Votes) -> Majority:
-    """Return the class that most chose, task by task; one answer is taken as it is.
+    """Return the most frequent class of each task; a single annotation is accepted as it is.
 
-    ``posterior`` is the probability of the label if workers err independently, agreement beyond
-    chance is taken for skill, and every class is as likely beforehand. Two workers agree less than
-    each is right, which makes up for some of the errors that they share; it is too sure of itself
-    all the same. It can be below that of another class: votes count by heads, and the posterior
-    tells where that is doubtful.
+    ``posterior`` is the probability of the label if workers err independently, skill equals
+    agreement beyond chance, and the prior of all classes is equal. Two workers agree less often
+    than each is right, which compensates for some of the errors that they share; it is
+    overconfident nevertheless. It can be below that of another class: votes have equal weight, and
+    the posterior shows where that is doubtful.
 
     Workers are weighed only if the crowd agrees beyond chance by more than four standard errors;
-    otherwise ties stay. Below that, weights pick the wrong side as often as not.
+    otherwise ties stay. Below that, weights pick the wrong side half of the time.
     """
     certainty, reliability = _reliability(votes)
     weighable = certainty >= _CERTAIN
@@ -77,7 +77,7 @@ def majority(votes: Votes) -> Majority:
 
 
 def decided(votes: Votes, leading: BoolArray) -> IntArray:
-    """Return the one leading class of each task, ``TIED`` where there are several."""
+    """Return the leading class of each task, ``TIED`` if there are several."""
     label = np.full(len(votes.tasks), TIED, dtype=np.int64)
     alone = np.flatnonzero(leading & (votes.sum_in_task(leading) == 1)[votes.cell_task])
     label[votes.cell_task[alone]] = votes.cell_label[alone]
@@ -85,14 +85,14 @@ def decided(votes: Votes, leading: BoolArray) -> IntArray:
 
 
 def agreement_with_others(votes: Votes, known: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Return by worker how many answers are right, and of how many that can be said.
+    """Return by worker the number of right annotations, and of annotations that can be judged.
 
-    Right is what equals the known answer of the task, or where none is known, the majority of the
-    others on it; where these are tied, an answer among the tied ones counts by its share.
+    An annotation is right if it equals the gold label of the task or, without gold, the majority of
+    the others; if these are tied, an annotation among the tied labels counts by its share.
 
     Args:
-        votes: the answers.
-        known: ``(T,)`` classes from ``answers.code_gold``.
+        votes: the annotations.
+        known: ``(T,)`` classes from ``annotations.code_gold``.
     """
     have = votes.cell_votes.astype(np.float64)
     top = votes.most_in_task(have)
@@ -103,28 +103,28 @@ def agreement_with_others(votes: Votes, known: IntArray) -> tuple[FloatArray, Fl
     seconds = votes.sum_in_task(~is_top & (have == second[votes.cell_task]))
     task, own, mine_top = votes.task, have[votes.cell], is_top[votes.cell]
     only_top = mine_top & (tops[task] == 1)
-    # The largest count of a class other than the answer's own, and how many classes have it.
+    # The largest count of a class other than the annotation's own, and how many classes have it.
     rival = np.where(only_top, second[task], top[task])
     rivals = np.where(only_top, seconds[task], tops[task] - mine_top)
     right = np.where(own - 1 > rival, 1.0, np.where(own - 1 == rival, 1 / (rivals + 1), 0.0))
     compared = votes.annotations[task] > 1
-    told = known[task] != TIED
-    right = np.where(told, votes.label == known[task], right * compared)
+    is_known = known[task] != TIED
+    right = np.where(is_known, votes.label == known[task], right * compared)
     workers = len(votes.workers)
     return (
         by_code(votes.worker, right, workers),
-        by_code(votes.worker, told | compared, workers),
+        by_code(votes.worker, is_known | compared, workers),
     )
 
 
 def _reliability(votes: Votes) -> tuple[float, FloatArray]:
-    """Return by how many standard errors the crowd agrees beyond chance, and how far each does."""
+    """Return the crowd's agreement beyond chance in standard errors, and that of each worker."""
     others = votes.annotations[votes.task] - 1
     compared = others > 0
     same = (votes.cell_votes[votes.cell] - 1) / np.maximum(others, 1)
     chance = _chance(votes)
     gain, room = np.where(compared, same - chance, 0.0), np.where(compared, 1 - chance, 0.0)
-    # Answers on one task say the same thing several times, so the task is what is counted.
+    # Annotations of one task are not independent, so tasks are counted.
     by_task = by_code(votes.task, gain, len(votes.tasks))
     spread = float(np.sqrt((by_task**2).sum()))
     certainty = float(by_task.sum()) / spread if spread > 0 else 0.0
@@ -140,7 +140,7 @@ def _reliability(votes: Votes) -> tuple[float, FloatArray]:
 
 
 def _chance(votes: Votes) -> FloatArray:
-    """Return for each answer how common its label is among the answers of all other workers."""
+    """Return for each annotation the frequency of its label among those of all other workers."""
     given = np.bincount(votes.label, minlength=len(votes.classes))
     _, pair, own = np.unique(
         votes.worker * len(votes.classes) + votes.label, return_inverse=True, return_counts=True
@@ -160,9 +160,9 @@ def _posterior(votes: Votes, leading: BoolArray, skill: FloatArray) -> FloatArra
 
 
 def cell_shares(votes: Votes, score: FloatArray, classes: int) -> FloatArray:
-    """Return ``exp(score)`` of each cell by the sum over all classes of its task.
+    """Return ``exp(score)`` of each cell divided by the sum over all classes of its task.
 
-    Classes that nobody gave the task have the score 0.
+    Classes without a vote on the task have the score 0.
     """
     unvoted = classes - votes.sum_in_task(np.ones(len(score)))
     highest = np.maximum(votes.most_in_task(score), 0.0)

@@ -1,4 +1,4 @@
-"""Which labels of different people are the same object.
+"""Matching of labels of different annotators into objects.
 
 ``docs/algorithms/fusion.md`` has the measurements behind the rules and numbers here.
 """
@@ -14,10 +14,10 @@ from annotation_platform.schema.shapes import Label
 Group = npt.NDArray[np.intp]
 
 SAME_CLASS = 0.2
-"""So much less overlap is enough for two labels of the same class."""
+"""Reduction of the least overlap for two labels of the same class."""
 
 _PASSES = 5
-"""Most passes over the answers; nearly all images are at rest after the second."""
+"""Largest number of passes over the annotations; nearly all images are stable after two."""
 
 
 def match_pairs(overlap: FloatArray, *, threshold: float) -> list[tuple[int, int]]:
@@ -27,7 +27,7 @@ def match_pairs(overlap: FloatArray, *, threshold: float) -> list[tuple[int, int
     Problem", 1955), each row and column in at most one pair, only pairs of at least
     ``threshold``, which is above 0.
     """
-    # Pairs below the threshold must not be chosen for the sake of the total.
+    # Pairs below the threshold must not contribute to the total.
     worth = np.where(overlap >= threshold, overlap, 0.0)
     rows, columns = _assigned(worth)
     pairs = zip(rows.tolist(), columns.tolist(), strict=True)
@@ -35,12 +35,12 @@ def match_pairs(overlap: FloatArray, *, threshold: float) -> list[tuple[int, int
 
 
 def _assigned(worth: FloatArray) -> tuple[Group, Group]:
-    """Return rows and columns, in pairs, whose worth is the largest in all; 0 is none."""
+    """Return the rows and columns of the pairs with the largest total worth; 0 is no pair."""
     rows, columns = np.nonzero(worth)
     if all(len(np.unique(each)) == len(each) for each in (rows, columns)):
-        # Nothing competes, as in most images.
+        # No pairs compete, as in most images.
         return rows, columns
-    # Most of who imports this module never matches, and scipy takes a third of a second.
+    # Importing scipy takes a third of a second, and most importers of this module never match.
     from scipy.optimize import linear_sum_assignment
 
     rows, columns = linear_sum_assignment(worth, maximize=True)
@@ -65,21 +65,21 @@ def group_labels(
     *,
     iou_threshold: float,
 ) -> list[Group]:
-    """Return groups of positions, each the labels that different people drew of one object.
+    """Return groups of positions, each the labels that different annotators drew of one object.
 
     Labels of one group have one shape, not always one class. A label joins an object if it
     overlaps one of the object's labels by ``iou_threshold``, or by ``SAME_CLASS`` less if their
     class is the same. A label that fits no other is a group of its own.
 
     Args:
-        labels: regions of all people on one image, ``N`` of them.
-        owners: ``N`` names, who drew each.
+        labels: regions of all annotators on one image, ``N`` of them.
+        owners: ``N`` names, the annotator of each.
         overlap: ``(N, N)``, their ``overlap_matrix``.
         iou_threshold: least overlap of two labels of the same object, in ``(0, 1]``.
 
     Returns:
         Groups by their leftmost, then topmost label; their positions ascend. Neither the names of
-        the people nor the order of the labels matters.
+        the annotators nor the order of the labels matters.
     """
     names = np.array([label.class_name or "" for label in labels], dtype=object)
     same = np.asarray(names[:, None] == names, dtype=bool)
@@ -89,14 +89,14 @@ def group_labels(
 
 
 def cluster_boxes(boxes: Boxes, owners: Sequence[str], *, iou_threshold: float) -> list[Group]:
-    """Return groups of positions, each the boxes that different people drew round one object.
+    """Return groups of positions, each the boxes that different annotators drew around one object.
 
-    As ``group_labels``, with nothing known of their classes: a box joins an object if it overlaps
-    one of the object's boxes by ``iou_threshold``.
+    As ``group_labels``, without classes: a box joins an object if it overlaps one of the object's
+    boxes by ``iou_threshold``.
 
     Args:
-        boxes: ``(N, 4)`` boxes of all people on one image.
-        owners: ``N`` names, who drew each.
+        boxes: ``(N, 4)`` boxes of all annotators on one image.
+        owners: ``N`` names, the annotator of each.
         iou_threshold: in ``(0, 1]``.
     """
     keys = [tuple(box) for box in boxes.tolist()]
@@ -109,14 +109,14 @@ def _groups(
     keys: Sequence[tuple[Hashable, ...]],
     threshold: float,
 ) -> list[Group]:
-    """Assign each person's labels to the objects that the others' labels make up, again and again.
+    """Assign each annotator's labels to the objects formed by the others' labels, iteratively.
 
-    One person's labels go to objects by the assignment with the largest total closeness, summed
-    over the labels that an object holds; with two people that is the optimum, with more a local
-    one, since finding the best for all at once is NP-hard. People come in the order in which
-    their labels agree with those of the rest.
+    An annotator's labels go to objects by the assignment with the largest total closeness, summed
+    over the labels of an object; with two annotators that is the optimum, with more a local one,
+    since the joint optimum is NP-hard. Annotators are processed in descending order of the
+    closeness of their labels to those of the others.
     """
-    # Whatever is equal is taken by what was drawn, not by who drew it.
+    # Ties are broken by the content of the labels, not by their annotators.
     order = sorted(range(len(keys)), key=lambda at: keys[at])
     close = closeness[np.ix_(order, order)]
     people: dict[str, list[int]] = {}
@@ -143,18 +143,18 @@ def _groups(
 
 
 def _assign(own: Group, object_of: Group, close: FloatArray, threshold: float) -> None:
-    """Put one person's labels into the objects of the others; what fits none is a new object."""
+    """Assign one annotator's labels to the objects of the others; the rest are new objects."""
     object_of[own] = -1
     others = np.flatnonzero(object_of >= 0)
-    numbers, which = np.unique(object_of[others], return_inverse=True)
+    numbers, object_number = np.unique(object_of[others], return_inverse=True)
     new = int(object_of.max()) + 1 + np.arange(len(own))
     object_of[own] = new
     if not len(numbers):
         return
     to_each = close[np.ix_(own, others)]
     closest = np.zeros((len(numbers), len(own)))
-    np.maximum.at(closest, which, to_each.T)
-    total = to_each @ (which[:, None] == np.arange(len(numbers)))
+    np.maximum.at(closest, object_number, to_each.T)
+    total = to_each @ (object_number[:, None] == np.arange(len(numbers)))
     worth = np.where((closest >= threshold).T, total, 0.0)
     rows, columns = _assigned(worth)
     taken = worth[rows, columns] > 0
@@ -166,6 +166,6 @@ def _same_groups(a: Group, b: Group) -> bool:
 
 
 def content(label: Label) -> tuple[Hashable, ...]:
-    """Return what orders regions by place, whoever drew them: the leftmost, then topmost first."""
-    place = (label.x1, label.y1, label.x2, label.y2)
-    return (*place, label.shape, label.geometry, label.class_name or "")
+    """Return a sort key that does not depend on the annotator: leftmost, then topmost first."""
+    box = (label.x1, label.y1, label.x2, label.y2)
+    return (*box, label.shape, label.geometry, label.class_name or "")

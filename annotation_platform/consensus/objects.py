@@ -1,4 +1,4 @@
-"""What the answers to each task say is there: objects that people drew and classes they chose."""
+"""The labelled objects of each task: objects that annotators drew and classes that they chose."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,62 +13,62 @@ from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import CLASSIFICATIONS, NOTHING, REGIONS, UNSURE, Label
 
 CERTAIN_COPY = 0.9
-"""Two regions that overlap by more are one object drawn twice, whoever looks at them."""
+"""Two regions of one annotator that overlap by more are one object drawn twice."""
 
 
 SEVERAL = Label("choice")
-"""What somebody said who chose several classes where one was to be chosen."""
+"""The label of an annotator who chose several classes in a task that allows one."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """The counted answers to one task: one image in one step of a round."""
+class AnnotatedTask:
+    """The counted annotations of one task: one image in one step of a round."""
 
     round_id: str
     task_id: str
     image_id: str
     size: tuple[float, float] | None  # width and height in pixels, if known
-    extent: tuple[float, float]  # the size, or else what everything drawn in the round takes up
-    people: tuple[str, ...]  # whose answers count, in the order of their names
-    unsure: tuple[str, ...]  # those of them who could not tell: they vote for nothing
+    extent: tuple[float, float]  # the size, or else the extent of all regions of the round
+    people: tuple[str, ...]  # annotators whose annotations count, in the order of their names
+    unsure: tuple[str, ...]  # those of them who could not decide: they do not vote
     labels: tuple[Label, ...]  # regions and choices of the others
-    owners: tuple[str, ...]  # who said each
+    owners: tuple[str, ...]  # annotator of each label
 
     @property
     def voters(self) -> tuple[str, ...]:
-        """Those whose answer is a vote on everything the task asks about."""
+        """The annotators who vote on every object of the task."""
         return tuple(person for person in self.people if person not in self.unsure)
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One object that somebody drew, or what was chosen for the whole image."""
+    """One object that at least one annotator drew, or a choice for the whole image."""
 
-    task: Task
-    labels: tuple[Label, ...]  # one of each supporter
+    task: AnnotatedTask
+    labels: tuple[Label, ...]  # one per supporter
     owners: tuple[str, ...]  # the supporters, each once
     overlap: FloatArray  # (n, n) of the labels
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Those who answered the task and did not say that it is there."""
+        """The voters of the task who did not label the object."""
         return tuple(person for person in self.task.voters if person not in self.owners)
 
 
 @dataclass(frozen=True, eq=False)
-class Copy:
-    """A second label that one person drew of the same object, and how much the two overlap."""
+class DuplicateRegion:
+    """A second label that one annotator drew of the same object, and the overlap of the two."""
 
     label: Label
     owner: str
     of: Candidate
     overlap: float
-    dropped: bool  # whether it is sure enough to have been left out
+    dropped: bool  # whether it is certain enough to be left out
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The class of one object, decided from what its supporters called it."""
+class ClassVerdict:
+    """The class of one object, decided from the classes that its supporters gave it."""
 
     class_name: str
     posterior: float  # that it is this class, 0 to 1
@@ -77,25 +77,25 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Resolved:
-    """What became of a candidate."""
+    """The outcome of a candidate."""
 
     candidate: Candidate
-    there: float  # posterior that it is there, 0 to 1
-    level: bool  # whether as much speaks for it as against it
-    label: Label | None = None  # None: turned down
+    there: float  # posterior that the object exists, 0 to 1
+    level: bool  # whether the weights for and against it are tied
+    label: Label | None = None  # None: rejected
     label_id: str | None = None
-    verdict: Verdict | None = None
+    verdict: ClassVerdict | None = None
     mean_overlap: float = float("nan")  # of the supporters' regions with the label
 
 
 @dataclass(frozen=True)
 class LabelledObjects:
-    """Everything that was said in one task, sorted out."""
+    """The labels of one task, matched into objects."""
 
-    task: Task
+    task: AnnotatedTask
     regions: list[Candidate]
     choices: list[Candidate]
-    copies: list[Copy] = field(default_factory=list)
+    copies: list[DuplicateRegion] = field(default_factory=list)
 
 
 def read_tasks(
@@ -103,13 +103,13 @@ def read_tasks(
     images: pd.DataFrame | None,
     *,
     extent: tuple[float, float] | None = None,
-) -> list[Task]:
-    """Return the answered tasks, in the order of their ids.
+) -> list[AnnotatedTask]:
+    """Return the annotated tasks, in the order of their ids.
 
     Args:
         human_labels: a ``human_labels`` table, or its columns up to the geometry.
         images: ``image_id``, ``width`` and ``height``, if known.
-        extent: width and height of images that are not among them; by default ``drawn_extent``.
+        extent: width and height of images that ``images`` lacks; by default ``drawn_extent``.
     """
     sizes = _sizes(images)
     extent = extent or drawn_extent(human_labels)
@@ -129,7 +129,7 @@ def read_tasks(
         ]
         size = sizes.get(image_id)
         tasks.append(
-            Task(
+            AnnotatedTask(
                 round_id, task_id, image_id, size, size or extent,
                 people=tuple(sorted({owners[at] for at in rows})),
                 unsure=tuple(sorted(unsure)),
@@ -140,15 +140,15 @@ def read_tasks(
     return tasks
 
 
-def sort_out(task: Task, *, iou_threshold: float, choose_one: bool) -> LabelledObjects:
-    """Return the objects drawn and the classes chosen in a task, and what somebody drew twice.
+def sort_out(task: AnnotatedTask, *, iou_threshold: float, choose_one: bool) -> LabelledObjects:
+    """Return the objects drawn and the classes chosen in a task, and the regions drawn twice.
 
-    A person's second region of the same class and object is a copy. It is left out where others
-    drew only one of the two, or where the two overlap by more than ``CERTAIN_COPY``. Where nobody
-    else drew either, they may be two objects that stand close: both are kept.
+    An annotator's second region of the same class and object is a copy. It is left out if others
+    drew only one of the two, or if the two overlap by more than ``CERTAIN_COPY``. If no other
+    annotator drew either, they may be two neighbouring objects: both are kept.
     """
     drawn = [at for at, label in enumerate(task.labels) if label.shape in REGIONS]
-    # In an order of their own, so that nothing hangs on the order of rows.
+    # Sorted by content, so that the result does not depend on the order of rows.
     drawn.sort(key=lambda at: (content(task.labels[at]), task.owners[at]))
     labels = [task.labels[at] for at in drawn]
     owners = [task.owners[at] for at in drawn]
@@ -169,7 +169,7 @@ def sort_out(task: Task, *, iou_threshold: float, choose_one: bool) -> LabelledO
         of = candidates[number_of[twin]]
         shared = float(overlap[at, twin])
         certain = len(of.owners) > 1 or shared > CERTAIN_COPY
-        copies[number_of[at]] = Copy(labels[at], owners[at], of, shared, dropped=certain)
+        copies[number_of[at]] = DuplicateRegion(labels[at], owners[at], of, shared, dropped=certain)
     dropped = {number for number, copy in copies.items() if copy.dropped}
     return LabelledObjects(
         task,
@@ -186,7 +186,7 @@ def _twins(
     groups: Sequence[Group],
     threshold: float,
 ) -> Iterator[tuple[int, int]]:
-    """Yield the positions of a region that nobody else drew and of what it is a copy of."""
+    """Yield the positions of each region that only one annotator drew and of its original."""
     support = {int(at): len(group) for group in groups for at in group}
     alone = [at for at in range(len(labels)) if support[at] == 1]
     for at in alone:
@@ -195,17 +195,17 @@ def _twins(
             for other in np.flatnonzero(overlap[at] >= threshold).tolist()
             if owners[other] == owners[at]
             and labels[other].class_name == labels[at].class_name
-            # Of two that nobody else drew, the second is the copy.
+            # Of two regions without other supporters, the second is the copy.
             and (support[other] > 1 or other < at)
         ]
         if twins:
             yield at, max(twins, key=lambda other: (support[other], overlap[at, other], -other))
 
 
-def _choices(task: Task, *, one: bool) -> list[Candidate]:
-    """Return what was chosen for the image: one question, or one for each class.
+def _choices(task: AnnotatedTask, *, one: bool) -> list[Candidate]:
+    """Return the choices for the image: one candidate, or one for each class.
 
-    Where one class is to be chosen, whoever chose several said that there is one, not which.
+    If one class is allowed, an annotator who chose several votes for its presence, not for a class.
     """
     chosen: dict[str, dict[str, Label]] = {}
     for label, owner in zip(task.labels, task.owners, strict=True):
@@ -225,7 +225,7 @@ def _choices(task: Task, *, one: bool) -> list[Candidate]:
 
 
 def outside_ontology(label: Label, ontology: Ontology | None) -> bool:
-    """Return whether the ontology has no such class, draws it otherwise, or allows only one."""
+    """Return whether the ontology lacks the class, gives it another shape, or allows only one."""
     if label.class_name is None:
         return True
     return ontology is not None and ontology.shape_of.get(label.class_name) != label.shape
@@ -240,7 +240,7 @@ def _sizes(images: pd.DataFrame | None) -> dict[str, tuple[float, float]]:
 
 
 def drawn_extent(human_labels: pd.DataFrame) -> tuple[float, float]:
-    """Return width and height of what everything drawn in the round takes up, 1 or more."""
+    """Return width and height of the extent of all regions of the round, 1 or more."""
     corner = human_labels[["x2", "y2"]].astype("float64").max()
     width, height = (1.0 if np.isnan(each) else max(float(each), 1.0) for each in corner)
     return width, height

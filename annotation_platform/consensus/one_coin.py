@@ -1,8 +1,8 @@
-"""Each worker is right at one rate, whatever the class: Dawid and Skene's model with one number.
+"""One accuracy per worker, independent of the class: Dawid and Skene's model with one number.
 
 Known as one-coin or ZenCrowd: Demartini, Difallah and Cudré-Mauroux, "ZenCrowd", 2012. It departs
-from that in an even class prior, because a learned one was seen to feed on itself, and in shrinking
-each worker's rate by six answers of the crowd's mean.
+from that in a uniform class prior, because a learned one reinforced itself in measurements, and in
+shrinking each worker's rate by six annotations of the crowd's mean.
 """
 
 from dataclasses import dataclass
@@ -15,30 +15,30 @@ from annotation_platform.schema.geometry import FloatArray
 
 _LEVEL = 1e-9
 _BEFOREHAND = 0.75
-"""The crowd's mean before it is seen, worth six answers as well."""
+"""Prior of the crowd's mean, worth six annotations as well."""
 
 
 @dataclass(frozen=True)
 class OneCoin:
-    """A fitted model. All probabilities are finite, whatever the answers."""
+    """A fitted model. All probabilities are finite for any annotations."""
 
-    label: IntArray  # (T,) class codes; TIED where two are equally likely
+    label: IntArray  # (T,) class codes; TIED if two are equally likely
     posterior: FloatArray  # (T,) of the label
-    accuracy: FloatArray  # (W,) below 1 / K for who is wrong more often than by chance
+    accuracy: FloatArray  # (W,) below 1 / K for workers who are wrong more often than by chance
     iterations: int
     converged: bool
 
 
 def one_coin(votes: Votes, *, iterations: int = 200, tolerance: float = 1e-5) -> OneCoin:
-    """Return the model of the answers, found by expectation and maximisation in log space.
+    """Return the model of the annotations, fitted by expectation maximisation in log space.
 
-    Only classes that somebody gave a task are looked at one by one, so time and memory grow with
-    the number of answers alone.
+    Only classes with a vote on a task are stored, so time and memory grow with the number of
+    annotations alone.
 
     Args:
-        votes: ``N`` answers, at least one.
-        iterations: at most so many, at least 1.
-        tolerance: it ends when an iteration moves less than this probability a task, in the mean.
+        votes: ``N`` annotations, at least one.
+        iterations: largest number of iterations, at least 1.
+        tolerance: the fit ends when the mean change of probability per task is at most this.
     """
     classes = max(len(votes.classes), 2)
     workers = len(votes.workers)

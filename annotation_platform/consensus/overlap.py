@@ -1,4 +1,4 @@
-"""How much two labels of one shape cover the same place, from 0 (nothing) to 1 (the same)."""
+"""Overlap of labels, from 0 (disjoint) to 1 (identical)."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -35,12 +35,12 @@ def _plain(column: pd.Series) -> list[Any]:
 def overlap_matrix(
     a: Sequence[Label], b: Sequence[Label], *, image_size: tuple[float, float]
 ) -> FloatArray:
-    """Return how much every label of ``a`` covers the same place as every label of ``b``.
+    """Return the overlap of every label of ``a`` with every label of ``b``.
 
     For areas it is the intersection over union: exact for boxes, rotated boxes and polygons, in
     pixels for masks. For keypoints it falls with their distance; each shape documents its own
-    ``overlap``. Labels of different shapes do not overlap, nor does anything that is no region;
-    classes are not compared. An area of zero overlaps nothing, itself included.
+    ``overlap``. Labels of different shapes, and labels without a region, do not overlap; classes
+    are not compared. An area of zero overlaps nothing, itself included.
 
     Args:
         a: ``N`` labels of one image.
@@ -63,6 +63,6 @@ def overlap_matrix(
 
 @lru_cache(maxsize=64)
 def pairs_of(count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return the two positions of each pair among ``count`` things, the smaller one first."""
+    """Return the two positions of each pair among ``count`` items, the smaller one first."""
     one, other = np.triu_indices(count, k=1)
     return one, other

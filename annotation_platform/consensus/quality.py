@@ -1,6 +1,6 @@
-"""How well each annotator does, from known answers and from the others, and who to look at.
+"""Quality of each annotator, from gold tasks and from the others, with flags for a manual check.
 
-``docs/algorithms/agreement.md`` says what the numbers mean and how far they can be trusted.
+``docs/algorithms/agreement.md`` explains the numbers and their limits.
 """
 
 from collections.abc import Hashable
@@ -48,12 +48,12 @@ _GOLD = ["image_id", "shape", "class_name", *BOX_COLUMNS]
 
 @dataclass(frozen=True)
 class FlagPolicy:
-    """When somebody is worth a look. A flag is a reason to look, never a verdict."""
+    """Thresholds of the flags. A flag is a reason for a manual check, never a verdict."""
 
-    chance: float = 0.1  # agreement beyond chance up to here is as good as none
-    useful: float = 0.4  # ... and from here on it is no spammer's
-    too_fast: float = 0.2  # share of answers that were too fast, three at least
-    unchanged_pattern: float = 0.3  # anchoring that the interval lies above
+    chance: float = 0.1  # agreement beyond chance up to this value counts as none
+    useful: float = 0.4  # least agreement beyond chance of an annotator who is no spammer
+    too_fast: float = 0.2  # least share of annotations that were too fast, of at least three
+    unchanged_pattern: float = 0.3  # the interval of the anchoring is above this value
 
 
 def quality_table(
@@ -64,8 +64,8 @@ def quality_table(
     Args:
         round_id: the round.
         human_labels: its ``human_labels``.
-        gold: known answers; see ``annotator_quality``.
-        decisions: what people made of the proposals, from ``anchoring.proposal_decisions``.
+        gold: ground truth of gold tasks; see ``annotator_quality``.
+        decisions: the result of ``anchoring.pre_annotation_decisions``.
     """
     anchoring = anchoring_by_person(decisions)
     measured = annotator_quality(human_labels, gold, anchoring=anchoring)
@@ -84,32 +84,32 @@ def annotator_quality(
 ) -> pd.DataFrame:
     """Return one row per annotator, in the order of their names.
 
-    ``quality`` is the share of a person's decisions (``decisions.py``) that the others' consensus
-    confirms, the person left out; ``gold_quality`` the share that known answers confirm. Their
-    intervals are Korn and Graubard's, images being the clusters. ``agreement_with_others`` is the
-    former beyond chance, where chance is the person's answers held against the consensus of other
-    images. What cannot be measured is missing: with one answer per task and no gold there is no
-    quality.
+    ``quality`` is the share of an annotator's decisions (``decisions.py``) that the consensus of
+    the others confirms; ``gold_quality`` the share that the gold tasks confirm. Their intervals
+    are Korn and Graubard's, with images as clusters. ``agreement_with_others`` is ``quality``
+    beyond chance, where chance compares the annotator's annotations with the consensus of other
+    images. Values that cannot be measured are missing: with one annotation per task and no gold
+    there is no quality.
 
-    ``flags`` are, comma separated, ``adversary`` (agrees less than chance would), ``spammer`` (no
-    more than chance), ``too-fast`` and ``rubber-stamp``. The first two are judged by known answers
-    where these are enough to tell, otherwise by the others, finding objects and naming them each
-    by itself: a person is a spammer if the interval of the agreement beyond chance reaches down to
-    ``policy.chance`` and not up to ``policy.useful``, an adversary if that of naming lies below 0.
-    So a few answers give no flag.
+    ``flags`` are, comma separated, ``adversary`` (agrees less than by chance), ``spammer`` (no
+    more than by chance), ``too-fast`` and ``rubber-stamp``. The first two are judged by gold tasks
+    if there are enough of them, otherwise by the others, separately for finding objects and for
+    naming them: an annotator is a spammer if the interval of the agreement beyond chance reaches
+    down to ``policy.chance`` and not up to ``policy.useful``, an adversary if the interval for
+    naming is below 0. So a few annotations give no flag.
 
     Args:
-        human_labels: a ``human_labels`` table. ``unsure`` answers are no votes.
-        gold: known answers: ``image_id``, ``shape``, ``class_name`` and the box; shape ``none``
-            for an image that holds nothing.
-        anchoring: what ``anchoring_by_person`` returns; without it nobody is a ``rubber-stamp``.
-        iou_threshold: least overlap of two regions round the same object, in ``(0, 1]``.
+        human_labels: a ``human_labels`` table. ``unsure`` annotations do not vote.
+        gold: ground truth: ``image_id``, ``shape``, ``class_name`` and the box; shape ``none``
+            for an image without objects.
+        anchoring: the result of ``anchoring_by_person``; without it ``rubber-stamp`` is not set.
+        iou_threshold: least overlap of two regions around the same object, in ``(0, 1]``.
         level: of the intervals, in ``(0, 1)``.
-        policy: when to flag somebody.
-        seed: of the draw of other images for the agreement by chance.
+        policy: thresholds of the flags.
+        seed: seed of the draw of other images for the agreement by chance.
 
     Returns:
-        The columns ``COLUMNS``: those of the table ``annotator_quality`` but for the round.
+        The columns ``COLUMNS``: those of the table ``annotator_quality`` except the round.
 
     Raises:
         TableError: a column is missing.
@@ -145,7 +145,7 @@ def annotator_quality(
 def _judgements(
     votes: pd.DataFrame, gold: pd.DataFrame, judge: Judge, rng: np.random.Generator
 ) -> tuple[dict[Hashable, Judgement], dict[Hashable, Judgement]]:
-    """Return what the others, and what known answers, say of each person."""
+    """Return the judgement of each annotator by the others, and by gold tasks."""
     regions = region_units(votes, iou_threshold=judge.iou_threshold)
     by_others = judge.judge_all(
         against_others(votes, regions),
@@ -165,8 +165,8 @@ def _judgements(
 def _row(
     own: pd.DataFrame, others: Judgement, gold: Judgement, *, flags: list[str]
 ) -> dict[str, Any]:
-    """Return the row of a person whose answers are ``own``, one row each, ``known`` or not."""
-    # Known answers decide where they can: the others may all be wrong.
+    """Return the row of an annotator; ``own`` has one row per annotation, ``known`` for gold."""
+    # Gold tasks decide if there are enough of them: the others may all be wrong.
     verdict = others.verdict if gold.verdict is None else gold.verdict
     began = own.loc[own["weights_sha256"] != "", "changed"]
     return {

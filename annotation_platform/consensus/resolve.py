@@ -1,9 +1,10 @@
-"""One set of labels per image from the answers of several people.
+"""One set of labels per image from the annotations of several annotators.
 
-Regions are matched across people whatever class they carry; an object stands if as much weight of
-people saw it as did not; its place is fused from theirs, its class decided by the rule that also
-decides the classes of whole images. Whatever overrules somebody is marked as disputed, and is
-among the conflicts with its kind. ``docs/algorithms/fusion.md`` has the rules and what they reach.
+Regions are matched across annotators regardless of class. An object is accepted if the annotators
+who saw it weigh at least as much as those who did not. Its region is fused from theirs; its class
+is decided by the rule that also decides the classes of whole images. A label that overrules an
+annotator is marked as disputed and has a row among the conflicts, with the kind of the conflict.
+``docs/algorithms/fusion.md`` has the rules and their measured accuracy.
 """
 
 from collections import Counter
@@ -20,11 +21,11 @@ from annotation_platform.consensus.conflicts import find_conflicts
 from annotation_platform.consensus.evidence import MAJORITY
 from annotation_platform.consensus.fusion import Spread, clip_region, fuse
 from annotation_platform.consensus.objects import (
+    AnnotatedTask,
     Candidate,
+    ClassVerdict,
     LabelledObjects,
     Resolved,
-    Task,
-    Verdict,
     drawn_extent,
     outside_ontology,
     read_tasks,
@@ -47,34 +48,34 @@ from annotation_platform.schema.shapes import (
 from annotation_platform.schema.tables import Conflicts, ConsensusLabels, Frame
 
 _LEVEL = 0.2
-"""Where as many saw an object as did not, one side outweighs the other only by more than this
-share of all weight: by half as much again. The weights are estimates, and of two people who weigh
-nearly the same neither is to decide alone."""
+"""If equally many annotators saw and did not see an object, one side outweighs the other only by
+more than this share of all weight, that is by half as much again. The weights are estimates: of
+two annotators with nearly equal weights, neither decides alone."""
 
 
 _DECIMALS = 6
-"""Of pixels and shares: far below what anybody can draw."""
+"""Decimals of stored pixels and shares: far finer than any annotator can draw."""
 
 
 @dataclass(frozen=True)
 class Consensus:
-    """The resolved labels of a round, how they came about and how far people agreed on them."""
+    """The resolved labels of a round, how they were resolved, and how far annotators agreed."""
 
     labels: Frame[ConsensusLabels]
     conflicts: Frame[Conflicts]
-    mean_agreement: float  # mean pairwise F1 at the matching threshold; NaN for single answers
-    disputed: int  # labels settled against somebody's vote
-    rejected: int  # objects that were turned down
-    method: str  # by which classes were decided
-    reason: str  # why by this one
-    workers: pd.DataFrame  # how well each names classes
+    mean_agreement: float  # mean pairwise F1 at the matching threshold; NaN for single annotations
+    disputed: int  # labels that overrule at least one annotator
+    rejected: int  # objects that were rejected
+    method: str  # method that decided the classes
+    reason: str  # reason for this method
+    workers: pd.DataFrame  # accuracy of each annotator in naming classes
     common: Common
 
 
 def counting_annotations(human_labels: pd.DataFrame, disregarded: Collection[str]) -> pd.DataFrame:
-    """Return the rows of ``human_labels`` that a consensus is made of.
+    """Return the rows of ``human_labels`` that enter a consensus.
 
-    Those of tasks whose answer is not known, by annotators who are not ``disregarded``.
+    These are the rows of tasks other than gold tasks, by annotators who are not ``disregarded``.
     """
     counts = (human_labels["purpose"] == "label") & ~human_labels["annotator"].isin(disregarded)
     return human_labels[counts]
@@ -93,47 +94,50 @@ def resolve_consensus(
 ) -> Consensus:
     """Return one resolved set of labels per image; the order of the annotators does not matter.
 
-    An image that turns out empty keeps one row with ``shape`` = ``none``; one of which everybody
-    was unsure, one with ``shape`` = ``unsure``.
+    An image that is resolved as empty keeps one row with ``shape`` = ``none``; an image of which
+    every annotator was unsure keeps one row with ``shape`` = ``unsure``.
 
     Args:
-        human_labels: a ``human_labels`` table: counted answers only.
+        human_labels: a ``human_labels`` table: counted annotations only.
         iou_threshold: least overlap of two regions of the same object, in ``(0, 1]``; see
             ``matching.group_labels``.
-        ontology: the classes. A class outside it counts for whether an object is there, not for
-            what it is. Without it one class is chosen per image unless somebody chose several.
-        images: ``image_id``, ``width`` and ``height``: what lies outside is cut off. Where it is
-            missing, distances between keypoints are relative to all that was drawn in the round.
-        quality: what is known of people from elsewhere, see ``weights.weigh_people``; without it
-            they are weighed by each other.
+        ontology: the classes. A vote for a class outside it counts for the presence of the object,
+            not for its class. Without an ontology one class is chosen per image unless an
+            annotator chose several.
+        images: ``image_id``, ``width`` and ``height``: regions are cut at the edge of the image.
+            For an image that is missing here, distances between keypoints are relative to the
+            extent of all regions of the round.
+        quality: quality of annotators measured elsewhere, see ``weights.weigh_people``; without
+            it each annotator is weighed by agreement with the others.
         gold: known classes: ``task``, a ``label_id`` of the result, and ``label``.
-        method: by which classes are decided, as for ``evidence.resolve_classes``.
-        seed: of what is drawn.
+        method: method that decides the classes, as for ``evidence.resolve_classes``.
+        seed: seed of all random draws.
     """
     tasks = read_tasks(human_labels, images)
     choose_one = _choose_one(human_labels, ontology)
     annotations = [
         sort_out(task, iou_threshold=iou_threshold, choose_one=choose_one) for task in tasks
     ]
-    candidates = [each for said in annotations for each in (*said.regions, *said.choices)]
+    candidates = [each for objects in annotations for each in (*objects.regions, *objects.choices)]
     people = sorted({person for task in tasks for person in task.people})
     weights = weigh_people(candidates, people, quality)
     presence = [_presence(each, weights, ontology) for each in candidates]
     ids = _label_ids(candidates, presence)
     regions, choices = (
         decide_classes(votes, boxes, gold=gold, method=method, seed=seed)
-        for votes, boxes in _questions(candidates, ids, ontology)
+        for votes, boxes in _votes_by_kind(candidates, ids, ontology)
     )
     verdicts = regions.verdicts | choices.verdicts
     spread = Spread.among(each.labels for each in candidates)
     resolved = [
-        _place(each, there, label_id, verdicts, weights, spread)
+        _resolve_candidate(each, there, label_id, verdicts, weights, spread)
         for each, there, label_id in zip(candidates, presence, ids, strict=True)
     ]
-    asked = [each for each in (regions, choices) if each.verdicts]
-    by = ", ".join(dict.fromkeys(each.method for each in asked)) or MAJORITY
+    decided = [each for each in (regions, choices) if each.verdicts]
+    by = ", ".join(dict.fromkeys(each.method for each in decided)) or MAJORITY
     extent = drawn_extent(human_labels)
-    # Sums differ in their last digits with the order of people; a version is named by its bytes.
+    # The last digits of sums depend on the order of annotators, but equal inputs must give equal
+    # bytes, from which a dataset version is named.
     labels = ConsensusLabels.from_rows(_rows(annotations, resolved)).round(_DECIMALS)
     return Consensus(
         labels=labels,
@@ -142,8 +146,8 @@ def resolve_consensus(
         disputed=int(labels["disputed"].sum()),
         rejected=sum(each.label is None for each in resolved),
         method=by,
-        reason=" ".join(dict.fromkeys(each.reason for each in asked)) or "Nobody named a class.",
-        workers=pd.concat([each.workers for each in asked or [regions]], ignore_index=True),
+        reason=" ".join(dict.fromkeys(each.reason for each in decided)) or "No class was named.",
+        workers=pd.concat([each.workers for each in decided or [regions]], ignore_index=True),
         common=Common(weights, regions.naming, choices.naming, spread, choose_one, extent, by),
     )
 
@@ -156,43 +160,44 @@ def resolve_task(
     ontology: Ontology | None = None,
     images: pd.DataFrame | None = None,
 ) -> tuple[LabelledObjects, list[Resolved]]:
-    """Return what was said of one image and what becomes of it, by what its round has in common.
+    """Return the labelled objects of one image and their resolution under its round's parameters.
 
-    With all answers of the task these are its labels in the round, where most votes decided about
-    classes; with some of them left out, what it would have been without those, everybody weighing
-    what they do. ``there`` is computed, the posterior of a class is that of the votes alone.
+    Given all annotations of the task, the result is its labels in the round, provided that classes
+    were decided by majority. Given some of them, it is the labels that the task would have without
+    the others, with the annotators' weights unchanged. ``there`` is computed; the posterior of a
+    class is its share of the votes alone.
 
     Args:
-        answers: the ``human_labels`` of one task, whole answers.
-        common: of the round.
+        annotations: the ``human_labels`` of one task, whole annotations.
+        common: the fitted parameters of the round.
         iou_threshold: as in the round.
         ontology: as in the round.
         images: ``image_id``, ``width`` and ``height``.
     """
     (task,) = read_tasks(annotations, images, extent=common.extent)
-    said = sort_out(task, iou_threshold=iou_threshold, choose_one=common.choose_one)
-    candidates = [*said.regions, *said.choices]
+    objects = sort_out(task, iou_threshold=iou_threshold, choose_one=common.choose_one)
+    candidates = [*objects.regions, *objects.choices]
     presence = [_presence(each, common.weights, ontology) for each in candidates]
     ids = _label_ids(candidates, presence)
     verdicts = {}
     for naming, (votes, boxes) in zip(
-        (common.regions, common.choices), _questions(candidates, ids, ontology), strict=True
+        (common.regions, common.choices), _votes_by_kind(candidates, ids, ontology), strict=True
     ):
-        for question, each in votes.items():
-            name, share = naming.decide(question, each, boxes.get(question))
-            verdicts[question] = Verdict(name, share, level=share < 1.0)
+        for label_id, each in votes.items():
+            name, share = naming.decide(label_id, each, boxes.get(label_id))
+            verdicts[label_id] = ClassVerdict(name, share, level=share < 1.0)
     resolved = [
-        _place(each, there, label_id, verdicts, common.weights, common.spread)
+        _resolve_candidate(each, there, label_id, verdicts, common.weights, common.spread)
         for each, there, label_id in zip(candidates, presence, ids, strict=True)
     ]
-    return said, resolved
+    return objects, resolved
 
 
 @dataclass(frozen=True)
 class _Presence:
     posterior: float
     level: bool
-    stands: bool
+    accepted: bool
 
 
 def _choose_one(human_labels: pd.DataFrame, ontology: Ontology | None) -> bool:
@@ -203,36 +208,36 @@ def _choose_one(human_labels: pd.DataFrame, ontology: Ontology | None) -> bool:
 
 
 def _presence(candidate: Candidate, weights: Weights, ontology: Ontology | None) -> _Presence:
-    """Return how sure it is that a candidate is there, from who saw it and who did not.
+    """Return the probability that a candidate exists, from the annotators who saw it or did not.
 
-    The log odds are the sum of those of its supporters less the sum of those of the others. That
-    is Bayes' rule with the prior under which equal people, evenly split, leave it open.
+    The log odds are the sum of the supporters' log odds minus the sum of the others'. This is
+    Bayes' rule with the prior under which annotators of equal weight, evenly split, give 0.5.
     """
     odds = weights.of(candidate.owners) - weights.of(candidate.absent)
     nameable = any(not outside_ontology(label, ontology) for label in candidate.labels)
     even = 2 * len(candidate.owners) == len(candidate.task.voters)
     level = even and abs(odds) <= _LEVEL * weights.of(candidate.task.voters)
     posterior = float(1.0 / (1.0 + np.exp(-odds)))
-    return _Presence(posterior, level, stands=nameable and (level or odds >= 0))
+    return _Presence(posterior, level, accepted=nameable and (level or odds >= 0))
 
 
 def _label_ids(candidates: Sequence[Candidate], presence: Sequence[_Presence]) -> list[str | None]:
-    """Return image and running number for what stands, None for the rest."""
+    """Return image id and running number for each accepted candidate, None for the others."""
     numbers: Counter[str] = Counter()
     ids: list[str | None] = []
     for candidate, there in zip(candidates, presence, strict=True):
         image_id = candidate.task.image_id
-        ids.append(f"{image_id}:{numbers[image_id]:04d}" if there.stands else None)
-        numbers[image_id] += there.stands
+        ids.append(f"{image_id}:{numbers[image_id]:04d}" if there.accepted else None)
+        numbers[image_id] += there.accepted
     return ids
 
 
-def _questions(
+def _votes_by_kind(
     candidates: Sequence[Candidate], ids: Sequence[str | None], ontology: Ontology | None
 ) -> list[tuple[dict[str, list[tuple[str, str]]], dict[str, FloatArray]]]:
-    """Return who named what stands, and the boxes around it: of regions, then of images.
+    """Return the class votes and enclosing boxes by label id: for regions, then for whole images.
 
-    They are two kinds of questions: who names one well need not name the other well.
+    The two kinds are decided apart: an annotator who is good at one need not be good at the other.
     """
     kinds: dict[bool, dict[str, list[tuple[str, str]]]] = {True: {}, False: {}}
     boxes = {}
@@ -250,15 +255,15 @@ def _questions(
     return [(kinds[True], boxes), (kinds[False], {})]
 
 
-def _place(
+def _resolve_candidate(
     candidate: Candidate,
     there: _Presence,
     label_id: str | None,
-    verdicts: Mapping[str, Verdict],
+    verdicts: Mapping[str, ClassVerdict],
     weights: Weights,
     spread: Spread,
 ) -> Resolved:
-    """Return what becomes of a candidate: turned down, or a label where its supporters drew it."""
+    """Return the outcome of a candidate: rejected, or a label fused from its regions."""
     if label_id is None:
         return Resolved(candidate, there.posterior, there.level)
     verdict = verdicts[label_id]
@@ -268,7 +273,7 @@ def _place(
     )
     label = clip_region(fused, candidate.task.size)
     if label is None:
-        # Nothing of it lies in the image: one of the conflicts says so.
+        # No part of the region is in the image; this is reported as a conflict.
         return Resolved(candidate, there.posterior, there.level)
     mean_overlap = float("nan")
     if label.shape in REGIONS:
@@ -285,9 +290,9 @@ def _rows(
         if each.label is not None:
             of_task.setdefault(each.candidate.task.task_id, []).append(each)
     rows: list[dict[str, object]] = []
-    for said in annotations:
-        kept = of_task.get(said.task.task_id, [])
-        rows += [_row(each) for each in kept] if kept else [_bare_row(said)]
+    for objects in annotations:
+        accepted = of_task.get(objects.task.task_id, [])
+        rows += [_row(each) for each in accepted] if accepted else [_bare_row(objects)]
     return rows
 
 
@@ -297,9 +302,9 @@ def _row(each: Resolved) -> dict[str, object]:
     support = len(candidate.owners)
     votes = sum(one.class_name == label.class_name for one in candidate.labels)
     return {
-        **_same(candidate.task),
+        **_task_columns(candidate.task),
         "label_id": each.label_id,
-        **_columns(label),
+        **_label_columns(label),
         "support": support,
         "class_agreement": votes / support,
         "mean_iou": each.mean_overlap,
@@ -307,18 +312,18 @@ def _row(each: Resolved) -> dict[str, object]:
     }
 
 
-def _bare_row(said: LabelledObjects) -> dict[str, object]:
-    """Return the row of an image in which nothing was found, or of which nobody was sure.
+def _bare_row(objects: LabelledObjects) -> dict[str, object]:
+    """Return the row of an image without accepted objects, or of which every annotator was unsure.
 
-    Nothing that anybody said was said by enough; whoever said something is overruled.
+    No object had enough support; the annotators who labelled one are overruled.
     """
-    task = said.task
+    task = objects.task
     label = NOTHING if task.voters else UNSURE
     support = len(set(task.voters) - set(task.owners)) if task.voters else len(task.unsure)
     return {
-        **_same(task),
+        **_task_columns(task),
         "label_id": f"{task.image_id}:{label.shape}",
-        **_columns(label),
+        **_label_columns(label),
         "support": support,
         "class_agreement": None,
         "mean_iou": None,
@@ -326,7 +331,7 @@ def _bare_row(said: LabelledObjects) -> dict[str, object]:
     }
 
 
-def _same(task: Task) -> dict[str, object]:
+def _task_columns(task: AnnotatedTask) -> dict[str, object]:
     return {
         "round_id": task.round_id,
         "task_id": task.task_id,
@@ -335,6 +340,6 @@ def _same(task: Task) -> dict[str, object]:
     }
 
 
-def _columns(label: Label) -> dict[str, object]:
+def _label_columns(label: Label) -> dict[str, object]:
     names = ["shape", "class_name", *BOX_COLUMNS, "geometry"]
     return {name: getattr(label, name) for name in names}

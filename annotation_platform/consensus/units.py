@@ -1,8 +1,8 @@
-"""What people can agree or disagree about: the objects of an image, and choices about all of it.
+"""Units of agreement: the objects of an image, and choices for the whole image.
 
-Boxes are not answers to a list of questions, so the questions are made from the answers: whatever
-people drew round one object is one unit, and everybody who answered the image said of it a class
-or, by drawing nothing there, ``NOT_DRAWN``. An object that nobody drew is no unit.
+Boxes do not come as ratings of a fixed list of items, so the items are derived from them: the boxes
+that annotators drew around one object form one unit, and each annotator of the image gives it a
+class or, by not drawing it, ``NOT_DRAWN``. An object that no annotator drew is not a unit.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from annotation_platform.schema.geometry import BOX_COLUMNS, Boxes, FloatArray, 
 from annotation_platform.schema.shapes import CLASSIFICATIONS, POINTS, REGIONS, UNSURE
 
 NOT_DRAWN = "(not drawn)"
-"""What is said of an object by whoever answered the image and did not draw it."""
+"""The label of an object by an annotator of the image who did not draw it."""
 
 KEYPOINT_SIDE = 48.0
 """Pixels: keypoints are matched as squares of this side, so 16 apart along an axis is IoU 0.5."""
@@ -24,7 +24,7 @@ _UNIT_COLUMNS = ["unit", "task_id", "image_id", "annotator", "label", *BOX_COLUM
 
 
 def voting_rows(human_labels: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of answers that are votes: those whose author was not unsure of the task.
+    """Return the rows that vote: those of annotators who were not unsure of the task.
 
     Raises:
         TableError: a column is missing.
@@ -36,13 +36,13 @@ def voting_rows(human_labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def region_units(votes: pd.DataFrame, *, iou_threshold: float = 0.5) -> pd.DataFrame:
-    """Return what every annotator of an image said of every object that somebody drew in it.
+    """Return the label of each annotator of an image for each object drawn in it.
 
-    Regions of all shapes are matched by their enclosing box, whatever their class.
+    Regions of all shapes are matched by their enclosing box, regardless of class.
 
     Args:
-        votes: what ``voting_rows`` returns.
-        iou_threshold: least overlap of two boxes round the same object, in ``(0, 1]``.
+        votes: the result of ``voting_rows``.
+        iou_threshold: least overlap of two boxes around the same object, in ``(0, 1]``.
 
     Returns:
         Columns ``unit``, ``task_id``, ``image_id``, ``annotator``, ``label`` (a class or
@@ -52,24 +52,23 @@ def region_units(votes: pd.DataFrame, *, iou_threshold: float = 0.5) -> pd.DataF
     drawn = votes[votes["shape"].isin(REGIONS)]
     if drawn.empty:
         return pd.DataFrame({name: pd.Series([], dtype=object) for name in _UNIT_COLUMNS})
-    # In an order of their own, so that exact ties do not fall by the order of rows.
+    # Sorted by content, so that the order of rows does not decide exact ties.
     drawn = drawn.sort_values(["task_id", *BOX_COLUMNS, "class_name", "annotator"])
     drawn = drawn.assign(label=drawn["class_name"], unit=_cluster(drawn, iou_threshold))
-    # A unit is of one task: every annotator of that task, drawn or not.
+    # A unit belongs to one task and has a row for each annotator of that task.
     units = drawn[["unit", "task_id", "image_id"]].drop_duplicates("unit")
-    asked = votes[["task_id", "annotator"]].drop_duplicates()
-    said = units.merge(asked, on="task_id").merge(
+    annotators = votes[["task_id", "annotator"]].drop_duplicates()
+    labels = units.merge(annotators, on="task_id").merge(
         drawn[["unit", "annotator", "label", *BOX_COLUMNS]], on=["unit", "annotator"], how="left"
     )
-    said["label"] = said["label"].astype(object).where(said["label"].notna(), NOT_DRAWN)
-    order = said.sort_values(["unit", "annotator"], ignore_index=True)
-    return order[_UNIT_COLUMNS]
+    labels["label"] = labels["label"].astype(object).where(labels["label"].notna(), NOT_DRAWN)
+    return labels.sort_values(["unit", "annotator"], ignore_index=True)[_UNIT_COLUMNS]
 
 
 def classification_units(votes: pd.DataFrame) -> pd.DataFrame:
-    """Return what every annotator chose for an image as a whole, one row per task and annotator.
+    """Return the choice of each annotator for a whole image, one row per task and annotator.
 
-    Several choices of one answer are one label, their names in order and joined by ``" + "``.
+    Several choices in one annotation are one label, their names sorted and joined by ``" + "``.
 
     Returns:
         The columns of ``region_units``, without boxes; ``unit`` is a running number of the task.
@@ -113,12 +112,12 @@ def need_columns(table: pd.DataFrame, names: list[str]) -> None:
     if missing:
         raise TableError(
             f"the table lacks the column {', '.join(missing)}. "
-            "See docs/reference/tables.md for what it should hold."
+            "See docs/reference/tables.md for the expected columns."
         )
 
 
 def _cluster(drawn: pd.DataFrame, iou_threshold: float) -> npt.NDArray[np.intp]:
-    """Return a running number of the object for each row; rows of a task stand together."""
+    """Return a running number of the object for each row; rows of a task are contiguous."""
     boxes = matching_boxes(drawn)
     owners = list(drawn["annotator"])
     task, _ = pd.factorize(drawn["task_id"])

@@ -1,8 +1,8 @@
-"""How much each person's word counts, learned from how the others answered the same tasks.
+"""The weight of each annotator, learned from how the others annotated the same tasks.
 
-Two numbers a person: the log odds of being right about whether an object is there, and how
-precisely they draw. Neither looks at who is right: the others of the round are the yardstick, so
-a majority that errs together is believed. ``docs/algorithms/fusion.md`` derives both.
+Two numbers per annotator: the log odds of being right about the presence of an object, and the
+precision of the drawn regions. Neither uses ground truth: the others of the round are the
+reference, so a majority that errs together is believed. ``docs/algorithms/fusion.md`` derives both.
 """
 
 from collections.abc import Sequence
@@ -16,45 +16,45 @@ from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.shapes import CLASSIFICATIONS
 
 _PSEUDO_ANNOTATIONS = 6.0
-"""So many decisions of the crowd's mean are added to each person's own."""
+"""Number of decisions with the crowd's mean that are added to each annotator's own."""
 
 _LOG_ODDS = (0.1, 4.6)
-"""Nobody's word counts for nothing or against itself, and nobody errs less than once in 100."""
+"""Every annotator counts for something and errs at least once in 100 decisions."""
 
 _PRECISION = (0.25, 4.0)
-"""Nobody's hand counts for less than a quarter, or more than four times, of the usual."""
+"""Smallest and largest precision of an annotator, relative to the usual one."""
 
 _LEAST = 1e-3
-"""No share is taken for less than this, or for more than all but this."""
+"""Shares are clipped to the range from this value to one minus it."""
 
 _UNKNOWN = 0.1
-"""Rate of errors of somebody of whom nothing is known, in a round of which nothing is known."""
+"""Error rate of an annotator without data, in a round without data."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What the people of a round weigh; somebody not named weighs as much as the usual one."""
+    """The weights of the annotators of a round."""
 
-    reliability: dict[str, float]  # log odds that they are right about an object's presence
-    precision: dict[str, float]  # one over the variance of what they draw, 1 the usual
+    reliability: dict[str, float]  # log odds of being right about an object's presence
+    precision: dict[str, float]  # inverse variance of the drawn regions, 1 is usual
 
     def of(self, owners: Sequence[str]) -> float:
-        """Return the sum of the log odds of these people."""
+        """Return the sum of the log odds of these annotators."""
         return float(sum(self.reliability[owner] for owner in owners))
 
 
 def weigh_people(
     candidates: Sequence[Candidate], people: Sequence[str], quality: pd.DataFrame | None = None
 ) -> Weights:
-    """Return the weights of these people.
+    """Return the weights of these annotators.
 
     Args:
-        candidates: everything that somebody drew or chose in the round.
-        people: everybody who answered.
-        quality: what is known of people from elsewhere: ``annotator``, ``quality`` (the share of
-            their decisions that are right, missing where not known) and, if known, ``answers``,
-            on how many it rests. Of an ``annotator_quality`` table ``gold_quality`` and
-            ``gold_annotations`` are read instead: the rest of it comes from this round's answers.
+        candidates: every object and choice of the round.
+        people: every annotator of the round.
+        quality: quality measured elsewhere: ``annotator``, ``quality`` (the share of right
+            decisions, missing if unknown) and optionally ``annotations``, the number that it was
+            measured on. From an ``annotator_quality`` table ``gold_quality`` and
+            ``gold_annotations`` are read instead: its other columns come from this round.
     """
     reliability = _from_round(candidates, people)
     if quality is not None:
@@ -63,10 +63,10 @@ def weigh_people(
 
 
 def _corrected(reliability: dict[str, float], quality: pd.DataFrame) -> dict[str, float]:
-    """Return the log odds of those whose quality is known.
+    """Return the log odds of the annotators whose quality is known.
 
-    How far they are apart is taken from their quality, the level from the round: a share of right
-    decisions counts wrong classes too, and says little of how often objects are overlooked.
+    Their differences come from their quality, their mean from the round: a share of right
+    decisions also counts wrong classes, and measures overlooked objects poorly.
     """
     share_of, count_of = ("quality", "annotations")
     if "gold_quality" in quality.columns:
@@ -86,7 +86,7 @@ def _corrected(reliability: dict[str, float], quality: pd.DataFrame) -> dict[str
 
 
 def _from_round(candidates: Sequence[Candidate], people: Sequence[str]) -> dict[str, float]:
-    """Return the mean of the log odds of not overlooking and of not seeing what is not there."""
+    """Return the mean of the log odds of not overlooking objects and of not inventing them."""
     wrong, asked = _errors(candidates, people)
     every = asked.sum(axis=0)
     usual = np.where(every > 0, wrong.sum(axis=0) / np.maximum(every, 1.0), _UNKNOWN)
@@ -98,11 +98,11 @@ def _from_round(candidates: Sequence[Candidate], people: Sequence[str]) -> dict[
 def _errors(
     candidates: Sequence[Candidate], people: Sequence[str]
 ) -> tuple[FloatArray, FloatArray]:
-    """Return how often each errs, and out of how many decisions; ``(people, 2)`` each.
+    """Return the number of errors and of decisions of each annotator; ``(people, 2)`` each.
 
-    The first column is of objects that the others see, and wrong is not to see them; the second
-    of objects that the person sees, and wrong is that the others do not. Where the others are
-    evenly split they say nothing.
+    The first column counts objects that the others see, with an error if the annotator does not;
+    the second counts objects that the annotator sees, with an error if the others do not. Objects
+    on which the others are evenly split do not count.
     """
     number = {person: at for at, person in enumerate(people)}
     wrong, asked = np.zeros((len(people), 2)), np.zeros((len(people), 2))
@@ -126,11 +126,11 @@ def _log_odds(share: FloatArray) -> FloatArray:
 
 
 def _precision(candidates: Sequence[Candidate], people: Sequence[str]) -> dict[str, float]:
-    """Return how precisely each person draws: 1 / variance, the usual person's being 1.
+    """Return the precision of each annotator: 1 / variance, where the usual annotator has 1.
 
-    What two people's regions of one object lack of covering each other is taken as the sum of
-    what each lacks of the truth: (1 - overlap)² = v_a + v_b in the mean over the objects that both
-    drew. Least squares over all pairs, drawn towards the mean by some pseudo-objects, gives v.
+    The deviation of two annotators' regions of one object is modelled as the sum of their
+    deviations from the truth: (1 - overlap)² = v_a + v_b on average over the objects that both
+    drew. Least squares over all pairs, shrunk towards the mean by some pseudo-objects, gives v.
     """
     number = {person: at for at, person in enumerate(people)}
     gap = np.zeros((len(people), len(people)))

@@ -1,4 +1,4 @@
-"""Which images people are asked about next."""
+"""Selection of the images of a round."""
 
 import hashlib
 import math
@@ -25,22 +25,22 @@ from annotation_platform.selection.pool import Candidates, gather
 from annotation_platform.selection.rules import Board, Pick
 
 _MINED = 0.2
-"""Share of the budget that goes to outliers where policy mines them."""
-_AUDITED = "drawn by lot from the whole pool, to see how good labels are"
-_SEEN_AGAIN = "drawn by lot from what was accepted without a person, to see whether that holds"
+"""Share of the budget that goes to outliers if the policy mines them."""
+_AUDITED = "drawn at random from the whole pool, to measure the quality of labels"
+_ASKED_AGAIN = "drawn at random from the automatically accepted images, to verify their labels"
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The images chosen, and what a person should know of those that were not."""
+    """The selected images, and figures about the others."""
 
     images: Frame[SelectedImages]
     outliers: dict[str, float]  # image id of every flagged image of the pool: its deviations
-    kept_out: dict[str, str]  # image id: who keeps it out and why
-    overridden_elsewhere: tuple[str, ...]  # wanted by somebody, but not in the pool
-    without_vector: tuple[str, ...]  # no finite vector: not told apart by diversity, not lost
-    unscored_predictions: int  # proposals whose score is no number: not counted as unsure
-    unusable: dict[str, int]  # rows of the pool that cannot be asked about, by why
+    kept_out: dict[str, str]  # image id of each excluded image: who excluded it and why
+    overridden_elsewhere: tuple[str, ...]  # on the include list, but not in the pool
+    without_vector: tuple[str, ...]  # no finite vector: not ranked by diversity, still selectable
+    unscored_predictions: int  # predictions whose score is no number: they add no uncertainty
+    unusable: dict[str, int]  # rows of the pool that cannot be selected, by reason
 
 
 def select_batch(
@@ -61,34 +61,36 @@ def select_batch(
 
     In this order:
 
-    1. What somebody pinned is in, whatever the budget, or out. What is seen ``again`` is in.
-    2. The audit: ``audit_share`` of what is left of the budget, at least one image, is a simple
-       random sample without replacement of the whole pool, images of step 1 apart, before anything
-       else is chosen and whatever is known of it: outliers and near-duplicates take part. Error
-       bars and certificates rest on this; ``audit`` marks it, also where the whole pool is asked.
+    1. Images on the include list are selected regardless of the budget; images on the exclude list
+       are not. The images of ``again`` are selected.
+    2. The review sample: ``audit_share`` of the remaining budget, at least one image, is a simple
+       random sample without replacement of the whole pool except the images of step 1, drawn before
+       any other choice and independent of all data: outliers and near-duplicates take part. Error
+       bars and certificates depend on it; ``audit`` marks it, also if the whole pool is selected.
     3. With ``outliers: mine`` flagged images, up to a fifth of the rest; with ``drop`` they are
-       out from here on.
-    4. The rest by ``strategy``, see `SelectionPolicy` and the functions of ``rules.py``. What a
-       rule leaves of its share goes to diversity, and what diversity leaves, because there is no
-       vector, to the first by id.
+       excluded from here on.
+    4. The rest by ``strategy``, see `SelectionPolicy` and the functions of ``rules.py``. Unused
+       budget of a rule goes to diversity; what diversity cannot use, because images have no
+       vector, goes to the first images by id.
 
-    Steps 3 and 4 take a second member of a group of near-duplicates only when every group that is
-    left had its first, in this round or, by ``asked``, before. The same tables and seed give the
-    same choice, whatever the order of their rows; ties go by image id.
+    Steps 3 and 4 take a second member of a group of near-duplicates only when every remaining group
+    has its first, in this round or, by ``asked``, before. The same tables and seed give the same
+    choice for any order of their rows; ties go by image id.
 
     Args:
-        pool: ``cleaned_images`` rows nobody was asked about; those not accepted and those that
-            repeat an image are left out and counted. ``group_id`` and ``outcome`` may be missing.
-        embeddings: ``image_embeddings`` of one embedder, for pool and asked images.
+        pool: ``cleaned_images`` rows that have not been annotated; rows that are not accepted and
+            rows that repeat an image are left out and counted. ``group_id`` and ``outcome`` may be
+            missing.
+        embeddings: ``image_embeddings`` of one embedder, for images of ``pool`` and ``asked``.
         policy: budget (0: everything), strategy and shares.
-        round_id: the round that asks.
-        seed: of all draws, with the round.
-        pins: what people decided about single images.
+        round_id: the round of the selection.
+        seed: seed of all draws, together with the round.
+        pins: overrides for single images.
         predictions: ``model_predictions`` with calibrated scores; none before the first model.
         labels: the labels so far, by ``class_name``, one row each.
-        asked: ``cleaned_images`` rows of the images that were asked about before.
-        again: images that were accepted without a person and drawn to be asked about all the same.
-        choose: whether one of the proposed choices holds for an image, or any number.
+        asked: ``cleaned_images`` rows of the images that were selected before.
+        again: automatically accepted images that were drawn for annotation.
+        choose: whether an image has one class or any number of classes.
 
     Raises:
         DataError: the vectors are of two embedders.
@@ -109,9 +111,9 @@ def select_batch(
     board = Board(candidates, np.array(out, dtype=np.int64))
     pinned = [row for row, image in enumerate(images) if image in pins and pins[image].wanted]
     board.take([Pick(row, "pinned", pins[images[row]].sentence) for row in pinned])
-    unseen = set(again) - set(pins)
-    drawn = [row for row, image in enumerate(images) if image in unseen]
-    board.take([Pick(row, "reaudit", _SEEN_AGAIN) for row in drawn])
+    reaudited = set(again) - set(pins)
+    drawn = [row for row, image in enumerate(images) if image in reaudited]
+    board.take([Pick(row, "reaudit", _ASKED_AGAIN) for row in drawn])
     audit = _choose(board, policy, scores, seed, round_id)
     return Selection(
         images=_table(board, audit, scores, round_id),
@@ -143,7 +145,7 @@ def _sound(pool: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
 
 
 def _outliers(candidates: Candidates, rng: np.random.Generator) -> FloatArray:
-    """Return the outlier score of each candidate; NaN where it has no vector."""
+    """Return the outlier score of each candidate; NaN for one without a vector."""
     scores = np.full(len(candidates), np.nan)
     usable = candidates.usable
     vectors = candidates.vectors if usable.all() else candidates.vectors[usable]
@@ -154,12 +156,12 @@ def _outliers(candidates: Candidates, rng: np.random.Generator) -> FloatArray:
 def _choose(
     board: Board, policy: SelectionPolicy, scores: FloatArray, seed: int, round_id: str
 ) -> set[int]:
-    """Choose by lot and by rule; return the rows of the audit."""
+    """Choose at random and by rule; return the rows of the review sample."""
     population = board.free()
     whole = policy.budget == 0
     left = len(population) if whole else max(0, policy.budget - len(board.picks))
     left = min(left, len(population))
-    # The smallest nudge keeps 0.1 × 30 at 3.
+    # A small tolerance keeps 0.1 × 30 at 3.
     drawn = math.ceil(policy.audit_share * left - 1e-9)
     rng = _draws(seed, round_id, "audit")
     audit = sorted(rng.choice(population, size=drawn, replace=False).tolist())
@@ -190,7 +192,7 @@ def _mine(board: Board, wanted: int, scores: FloatArray) -> int:
 
 
 def _turn(board: Board, policy: SelectionPolicy, wanted: int, rng: np.random.Generator) -> int:
-    """Choose ``wanted`` images, no two of a group; return how many that were."""
+    """Choose ``wanted`` images, no two of a group; return their number."""
     left = wanted
     match policy.strategy:
         case "random":
@@ -232,6 +234,6 @@ def _table(board: Board, audit: set[int], scores: FloatArray, round_id: str) -> 
 
 
 def _draws(seed: int, round_id: str, purpose: str) -> np.random.Generator:
-    """Return the draws of one purpose; those of one do not shift those of another."""
+    """Return the generator of one purpose; draws of one purpose do not affect another."""
     digest = hashlib.sha256(f"{seed} {round_id} {purpose}".encode()).digest()
     return np.random.default_rng(list(digest))

@@ -1,4 +1,4 @@
-"""Images unlike each other: farthest-first traversal of their vectors, exact and fast."""
+"""Diverse images: farthest-first traversal of their vectors, exact and fast."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,11 +7,12 @@ Vectors = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
 
 _FOCUS = 4096
-"""Rows looked at in each step: few enough to stay in the processor's cache."""
+"""Rows that are evaluated in each step: few enough to stay in the processor's cache."""
 _AT_ONCE = 1 << 22
-"""Numbers held at once."""
+"""Numbers in memory at once."""
 _DIGITS = 12
-"""Squared distances, by the longest vector's square, that agree to so many digits are equal."""
+"""Squared distances, relative to the longest vector's square, are equal if they agree to this
+number of digits."""
 
 
 def farthest_first(vectors: Vectors, wanted: int, *, known: Vectors | None = None) -> list[int]:
@@ -20,20 +21,20 @@ def farthest_first(vectors: Vectors, wanted: int, *, known: Vectors | None = Non
     Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985: at every length the
     chosen rows cover all others at most twice as coarsely as the best choice would. The first is
     the row nearest to the mean, or, with ``known`` rows (Sener and Savarese, "Active Learning for
-    Convolutional Neural Networks: A Core-Set Approach", 2018), the farthest from those. Of rows
-    equally far the first is taken, so rows in the order of their image ids give the same choice
-    whatever order they came in. Rows that repeat a chosen one come last, in order.
+    Convolutional Neural Networks: A Core-Set Approach", 2018), the farthest from those. Of equally
+    distant rows the first is taken, so rows sorted by image id give the same choice for any input
+    order. Rows that repeat a chosen one come last, in order.
 
-    The rows are those that a loop over all distances in double precision chooses. Distances only
-    fall as rows are chosen, so an old one is an upper bound, and a row whose bound is below the
-    farthest known one is not looked at (Minoux, "Accelerated greedy algorithms", 1978). Single
-    precision says which rows may be farthest; where its error leaves several, double precision
+    The result equals that of a loop over all distances in double precision. Distances only decrease
+    as rows are chosen, so an old distance is an upper bound, and a row whose bound is below the
+    largest known distance is not evaluated (Minoux, "Accelerated greedy algorithms", 1978). Single
+    precision finds the rows that may be farthest; if its error leaves several, double precision
     decides.
 
     Args:
         vectors: ``(N, D)`` finite values.
-        wanted: how many; more than N are N.
-        known: ``(K, D)`` rows that are covered already.
+        wanted: number of rows, at most N.
+        known: ``(K, D)`` rows that are already covered.
     """
     wanted = min(wanted, len(vectors))
     if wanted <= 0:
@@ -52,10 +53,10 @@ def farthest_first(vectors: Vectors, wanted: int, *, known: Vectors | None = Non
 
 
 class _Traversal:
-    """The rows, how far each is at most from the centres, and the few worth looking at.
+    """The rows, an upper bound of each row's distance to the centres, and the rows in focus.
 
-    A centre is a known or chosen row. All distances are squared. ``bound`` of a row takes the
-    first ``age`` centres into account; those of the rows in focus take all.
+    A centre is a known or chosen row. All distances are squared. The ``bound`` of a row includes
+    the first ``age`` centres; for the rows in focus it includes all centres.
     """
 
     def __init__(self, vectors: Vectors, known: Vectors, wanted: int) -> None:
@@ -83,7 +84,7 @@ class _Traversal:
         self._floor = np.float32(np.inf)
 
     def take(self, row: int) -> None:
-        """Choose a row: it is a centre from now on."""
+        """Choose a row as a further centre."""
         self.chosen.append(row)
         centre, square = self.vectors[row], self._squares[row]
         self._centres[self._count], self._centre_squares[self._count] = centre, square
@@ -96,17 +97,17 @@ class _Traversal:
         )  # fmt: skip
 
     def farthest(self) -> int | None:
-        """Return the row farthest from all centres; None if every row left repeats a centre."""
+        """Return the row farthest from all centres; None if all remaining rows repeat a centre."""
         if not len(self._near) or self._near.max() <= self._floor + self._window:
-            self._look_again()
+            self._refocus()
         rows = self._focus[self._near >= self._near.max() - self._window]
         row, distance = self._first_of(np.sort(rows))
         return row if distance > 0 else None
 
-    def _look_again(self) -> None:
-        """Put into focus the rows that may be farthest, with all centres taken into account."""
+    def _refocus(self) -> None:
+        """Put the rows that may be farthest into focus, with up-to-date bounds."""
         if not len(self._focus):
-            self._bring_up(np.arange(len(self._bound)))
+            self._update_bounds(np.arange(len(self._bound)))
         self._bound[self._focus] = self._near
         self._age[self._focus] = self._count
         while True:
@@ -114,19 +115,19 @@ class _Traversal:
             order = np.argpartition(-self._bound, size - 1)
             focus, others = np.sort(order[:size]), order[size:]
             stale = focus[self._age[focus] < self._count]
-            self._bring_up(stale)
+            self._update_bounds(stale)
             self._floor = self._bound[others].max() if len(others) else np.float32(-np.inf)
             if not len(others) or self._bound[focus].max() > self._floor + self._window:
                 break
             if not len(stale):
-                # So many rows are equally far that they do not fit: a larger focus holds them.
+                # More rows are equally far than fit into the focus, so it is enlarged.
                 self._size *= 4
         self._focus = focus
         self._near = self._bound[self._focus]
         self._seen = self.vectors[self._focus]
 
-    def _bring_up(self, rows: Positions) -> None:
-        """Take into account the centres that these rows' bounds do not know."""
+    def _update_bounds(self, rows: Positions) -> None:
+        """Include the centres that these rows' bounds do not include yet."""
         for age in np.unique(self._age[rows]):
             same = rows[self._age[rows] == age]
             centres = self._centres[age : self._count]
@@ -140,7 +141,7 @@ class _Traversal:
             self._age[same] = self._count
 
     def _first_of(self, rows: Positions) -> tuple[int, float]:
-        """Return the first of the rows that are farthest in double precision, and how far it is."""
+        """Return the first of the farthest rows in double precision, and its distance."""
         best, farthest = -1, -1.0
         order = rows[np.argsort(-self._exact[rows], kind="stable")]
         start, step = 0, 1

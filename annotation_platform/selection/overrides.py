@@ -1,4 +1,4 @@
-"""Images that somebody wants asked about, or not: recorded beside what the platform chooses."""
+"""Include and exclude lists: manual overrides of the selection, recorded in a journal."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ from annotation_platform.storage.objects import ObjectStore
 
 @dataclass(frozen=True)
 class SelectionOverride:
-    """What somebody decided about an image: ``wanted``, or kept out, from then on."""
+    """The override of an image: included if ``wanted``, otherwise excluded, from then on."""
 
     image_id: str
     wanted: bool
@@ -21,18 +21,18 @@ class SelectionOverride:
 
     @property
     def sentence(self) -> str:
-        """Why an image that is wanted is asked about."""
+        """The reason for selecting an included image."""
         return f"wanted by {self.by}: {self.reason}"
 
 
 class SelectionOverrides:
-    """The decisions, by image; the last one on an image holds, and none is ever forgotten."""
+    """The overrides by image; the last one of an image is in force, and none is ever removed."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._journal = Journal(store, "selection/pins")
 
     def read(self) -> dict[str, SelectionOverride]:
-        """Return the decision that holds for each image that somebody decided about."""
+        """Return the override in force for each image that has one."""
         entries = [json.loads(entry) for entry in self._journal.read()]
         pins = [
             SelectionOverride(**{**each, "at": datetime.fromisoformat(each["at"])})
@@ -42,13 +42,13 @@ class SelectionOverrides:
         return {pin.image_id: pin for pin in pins}
 
     def set(self, image_id: str, *, wanted: bool, reason: str, by: str, now: datetime) -> None:
-        """Decide about an image.
+        """Record an override of an image.
 
         Raises:
             DataError: no reason is given.
         """
         if not reason.strip():
-            raise DataError(f"{image_id}: say why it is pinned: --reason TEXT")
+            raise DataError(f"{image_id}: the override has no reason. Add one with --reason TEXT.")
         content = asdict(SelectionOverride(image_id, wanted, reason.strip(), by, now)) | {
             "at": now.isoformat()
         }

@@ -1,4 +1,4 @@
-"""What is known of the images that can be asked about: their groups, vectors and proposals."""
+"""The images that can be selected, with their groups, vectors and predictions."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -22,22 +22,23 @@ from annotation_platform.selection.uncertainty import (
 
 @dataclass(frozen=True)
 class Candidates:
-    """The N images that can be asked about, by image id, as arrays; C classes, G groups.
+    """The N images that can be selected, by image id, as arrays; C classes, G groups.
 
-    Of P proposals that are right or wrong each is a question of its own: boxes, and choices where
-    any number of them can hold. Where one of K is chosen, that is one question: ``chances``.
+    Each of P predictions that are right or wrong on their own is a question: boxes, and choices if
+    an image can have any number of them. If an image has one of K choices, that is one question:
+    ``chances``.
     """
 
     image_ids: list[str]
     groups: Positions  # (N,) group of near-duplicates, from 0
-    asked_of_group: Positions  # (G,) members that were asked about before
-    vectors: Vectors  # (N, D), zeros where there is none
+    asked_of_group: Positions  # (G,) members that were selected before
+    vectors: Vectors  # (N, D), zeros for images without a vector
     usable: npt.NDArray[np.bool_]  # (N,) whether there is a vector of finite values
-    asked_vectors: Vectors  # (K, D) of images asked about before
-    images: Positions  # (P,) row of each proposal's image
+    asked_vectors: Vectors  # (K, D) of images selected before
+    images: Positions  # (P,) row of each prediction's image
     scores: FloatArray  # (P,) calibrated, or NaN
-    chances: FloatArray  # (N, K) calibrated; NaN where nothing is known; K is 0 without choices
-    expected: FloatArray  # (N, C) objects, or choices, of each class, by the proposals
+    chances: FloatArray  # (N, K) calibrated; NaN if unknown; K is 0 without choices
+    expected: FloatArray  # (N, C) objects, or choices, of each class, by the predictions
     classes: list[str]
     known: Positions  # (C,) labels so far
 
@@ -45,14 +46,14 @@ class Candidates:
         return len(self.image_ids)
 
     def uncertainty(self, measure: str) -> FloatArray:
-        """Return how unsure the proposals of each image are, ``(N,)``; without a proposal 0.
+        """Return the uncertainty of each image's predictions, ``(N,)``; 0 without predictions.
 
-        What one choice leaves unsure is added to it: its entropy where the measure is one of
-        entropies, else the probability that the likeliest is wrong.
+        The uncertainty of a single choice is added: its entropy if the measure is an entropy, else
+        the probability that the likeliest choice is wrong.
         """
         values = box_uncertainty(self.images, self.scores, len(self), measure=measure)
-        proposed = np.bincount(self.images, minlength=len(self)) > 0
-        values = np.where(proposed, values, 0.0)
+        predicted = np.bincount(self.images, minlength=len(self)) > 0
+        values = np.where(predicted, values, 0.0)
         if self.chances.shape[1] == 0:
             return values
         own = "entropy" if measure.endswith("entropy") else "least_confidence"
@@ -70,9 +71,9 @@ def gather(
     *,
     choose: Literal["one", "many"] = "one",
 ) -> Candidates:
-    """Return what the tables say of the images of ``pool``, which are distinct.
+    """Return the candidates of ``pool``, whose images are distinct, from all tables.
 
-    ``choose`` says whether one of the choices holds for an image, or any number.
+    ``choose`` is whether an image has one class or any number of classes.
 
     Raises:
         DataError: the vectors are of two embedders, and cannot be compared.
@@ -80,9 +81,9 @@ def gather(
     image_ids = sorted(pool["image_id"])
     groups, asked_of_group = _groups(pool, asked, image_ids)
     vectors, usable, asked_vectors = _vectors(embeddings, image_ids, asked["image_id"])
-    images = _places(predictions["image_id"], image_ids)
+    images = _positions(predictions["image_id"], image_ids)
     here = predictions[(images >= 0) & predictions["class_name"].notna().to_numpy()]
-    images = _places(here["image_id"], image_ids)
+    images = _positions(here["image_id"], image_ids)
     scores = here["score"].to_numpy(np.float64, na_value=np.nan)
     one_of = here["shape"].isin(CLASSIFICATIONS).to_numpy() & (choose == "one")
     counts = labels["class_name"].value_counts()
@@ -90,7 +91,7 @@ def gather(
     expected = expected_objects(
         images,
         scores,
-        _places(here["class_name"], classes),
+        _positions(here["class_name"], classes),
         len(image_ids),
         class_count=len(classes),
     )
@@ -114,20 +115,26 @@ def _chances(choices: pd.DataFrame, image_ids: list[str]) -> FloatArray:
     """Return the probability of each choice of each image, ``(N, K)``, by name."""
     names = sorted(choices["class_name"].unique())
     chances = np.full((len(image_ids), len(names)), np.nan)
-    rows, columns = _places(choices["image_id"], image_ids), _places(choices["class_name"], names)
+    rows, columns = (
+        _positions(choices["image_id"], image_ids),
+        _positions(choices["class_name"], names),
+    )
     chances[rows, columns] = choices["score"].to_numpy(np.float64, na_value=np.nan)
     return chances
 
 
-def _places(values: "pd.Series[str]", names: list[str]) -> Positions:
-    """Return where each value is in ``names``; -1 where it is not."""
+def _positions(values: "pd.Series[str]", names: list[str]) -> Positions:
+    """Return the position of each value in ``names``; -1 for a value that is missing there."""
     return pd.Index(names, dtype="str").get_indexer(pd.Index(values)).astype(np.int64)
 
 
 def _groups(
     pool: pd.DataFrame, asked: pd.DataFrame, image_ids: list[str]
 ) -> tuple[Positions, Positions]:
-    """Return each image's group, and how many of each group were asked about; no group is one."""
+    """Return each image's group, and the number of each group's members selected before.
+
+    An image without a group is a group of its own.
+    """
     name = _group_names(pool)
     numbers: dict[str, int] = {}
     groups = [numbers.setdefault(name[image], len(numbers)) for image in image_ids]
@@ -152,7 +159,7 @@ def _vectors(
     if len(embedders) > 1:
         raise DataError(
             f"vectors of {' and '.join(embedders)} cannot be compared. "
-            "Ask features_for() for those of one embedder."
+            "Call features_for() for a single embedder."
         )
     vector = dict(zip(embeddings["image_id"], embeddings["vector"], strict=True))
     lengths = Counter(len(one) for one in vector.values() if np.ndim(one) == 1)
@@ -164,11 +171,11 @@ def _vectors(
 
 def _matrix(vectors: Sequence[Any], width: int) -> tuple[Vectors, npt.NDArray[np.bool_]]:
     matrix = np.zeros((len(vectors), width), dtype=np.float32)
-    there = np.zeros(len(vectors), dtype=bool)
+    present = np.zeros(len(vectors), dtype=bool)
     for row, vector in enumerate(vectors):
         if width and np.shape(vector) == (width,):
             matrix[row] = vector
-            there[row] = True
-    usable = there & np.isfinite(matrix).all(axis=1)
+            present[row] = True
+    usable = present & np.isfinite(matrix).all(axis=1)
     matrix[~usable] = 0.0
     return matrix, usable

@@ -1,4 +1,4 @@
-"""The rules by which images are chosen, and how far each group of near-duplicates is covered."""
+"""The selection rules, and the coverage of each group of near-duplicates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from annotation_platform.selection.outliers import FLAGGED
 from annotation_platform.selection.pool import Candidates
 
 _CANDIDATES = 3
-"""So many times the number wanted are unsure enough to be told apart by their vectors."""
+"""Uncertain candidates per wanted image, among which their vectors decide."""
 UNLIKE = "unlike those before it"
-BY_LOT = "drawn by lot"
+AT_RANDOM = "drawn at random"
 
 
 @dataclass(frozen=True)
 class Pick:
-    """An image that a rule chose, why, and the number the rule went by, if any."""
+    """An image chosen by a rule, with the reason and the score of the rule, if any."""
 
     row: int
     rule: str
@@ -28,10 +28,10 @@ class Pick:
 
 
 class Board:
-    """The images chosen so far, in order, and those still open.
+    """The images chosen so far, in order, and the images that can still be chosen.
 
-    Open are the images of the groups of which fewest members were asked about or chosen: no group
-    has a second member taken before every group has its first.
+    Open images are those of the groups with the fewest members selected before or chosen now: no
+    group gets a second member before every group has its first.
     """
 
     def __init__(self, candidates: Candidates, closed: Positions) -> None:
@@ -42,7 +42,7 @@ class Board:
         self._free[closed] = False
 
     def take(self, picks: Sequence[Pick]) -> int:
-        """Choose these; return how many they are."""
+        """Choose these images; return their number."""
         for pick in picks:
             self.picks.append(pick)
             self._free[pick.row] = False
@@ -50,21 +50,21 @@ class Board:
         return len(picks)
 
     def close(self, rows: Positions) -> None:
-        """Take rows out of the choice; those chosen already stay."""
+        """Exclude rows from further choice; chosen rows stay chosen."""
         self._free[rows] = False
 
     def free(self) -> Positions:
-        """Return the rows that nothing speaks against choosing."""
+        """Return the rows that can still be chosen."""
         return np.flatnonzero(self._free)
 
     def open(self) -> Positions:
-        """Return the free rows of the groups that are covered least."""
+        """Return the free rows of the least covered groups."""
         rows = self.free()
         covered = self._members[self.candidates.groups[rows]]
         return rows[covered == covered.min()] if len(rows) else rows
 
     def room(self) -> int:
-        """Return how many images can be chosen until a group gets its next member."""
+        """Return the number of open groups, each of which can get one image in this turn."""
         return len(np.unique(self.candidates.groups[self.open()]))
 
     def best_of_groups(self, rows: Positions, values: FloatArray) -> Positions:
@@ -74,13 +74,13 @@ class Board:
         return np.sort(order[first])
 
     def covered(self) -> Vectors:
-        """Return the vectors of what was asked about before or is chosen by now, ``(K, D)``."""
+        """Return the vectors of the images selected before or chosen so far, ``(K, D)``."""
         rows = [pick.row for pick in self.picks if self.candidates.usable[pick.row]]
         return np.concatenate([self.candidates.asked_vectors, self.candidates.vectors[rows]])
 
 
 def rare(board: Board, wanted: int) -> list[Pick]:
-    """Return the images expected to show most of what is rare in the labels so far."""
+    """Return the images expected to show most objects of classes with few labels."""
     candidates, rows = board.candidates, board.open()
     known = candidates.known + candidates.expected[[pick.row for pick in board.picks]].sum(axis=0)
     values = (candidates.expected[rows] / (known + 1)).sum(axis=1)
@@ -90,15 +90,15 @@ def rare(board: Board, wanted: int) -> list[Pick]:
         row, name = int(rows[one.row]), candidates.classes[one.class_number]
         expected = candidates.expected[row, one.class_number]
         labels = candidates.known[one.class_number]
-        reason = f"expected to show {expected:.1f} {name}, of which {labels} labels are known"
+        reason = f"expected to show {expected:.1f} {name}, a class with {labels} labels so far"
         picks.append(Pick(row, "rare", reason, one.gain))
     return picks
 
 
 def uncertain(board: Board, wanted: int, measure: str, *, unlike: bool) -> list[Pick]:
-    """Return the images whose proposals are least sure, most unsure first.
+    """Return the images with the most uncertain predictions, the most uncertain first.
 
-    With ``unlike`` they are the most unlike ones among three times as many; images without a
+    With ``unlike`` they are the most diverse ones among three times as many; images without a
     vector come after those with one.
     """
     candidates, rows = board.candidates, board.open()
@@ -114,13 +114,13 @@ def uncertain(board: Board, wanted: int, measure: str, *, unlike: bool) -> list[
         order = np.concatenate([seen[chosen], others])[:wanted]
         order = order[np.lexsort((order, -values[order]))]
     return [
-        Pick(int(row), "uncertain", _unsure(measure, values[row]), float(values[row]))
+        Pick(int(row), "uncertain", _uncertainty(measure, values[row]), float(values[row]))
         for row in order[:wanted]
     ]
 
 
 def diverse(board: Board, wanted: int) -> list[Pick]:
-    """Return the images most unlike each other and all that were asked about before."""
+    """Return the images farthest from each other and from all images selected before."""
     candidates, rows = board.candidates, board.open()
     rows = rows[candidates.usable[rows]]
     rows = board.best_of_groups(rows, np.zeros(len(rows)))
@@ -143,20 +143,20 @@ def outlying(board: Board, wanted: int, scores: FloatArray) -> list[Pick]:
 
 
 def at_random(board: Board, wanted: int, rng: np.random.Generator) -> list[Pick]:
-    """Return images drawn by lot, one of a group."""
+    """Return images drawn at random, one per group."""
     rows = rng.permutation(board.open())
     _, first = np.unique(board.candidates.groups[rows], return_index=True)
-    return [Pick(int(row), "random", BY_LOT) for row in rows[np.sort(first)][:wanted]]
+    return [Pick(int(row), "random", AT_RANDOM) for row in rows[np.sort(first)][:wanted]]
 
 
 def rest(board: Board, wanted: int) -> list[Pick]:
-    """Return images that no rule can tell apart, in order: they have no vector."""
+    """Return the remaining images, which have no vector, in the order of their ids."""
     rows = board.open()
     rows = board.best_of_groups(rows, np.zeros(len(rows)))[:wanted]
-    return [Pick(int(row), "rest", "nothing is known of it but that it is there") for row in rows]
+    return [Pick(int(row), "rest", "remaining image without a vector") for row in rows]
 
 
-def _unsure(measure: str, value: float) -> str:
+def _uncertainty(measure: str, value: float) -> str:
     if measure == "expected_errors":
-        return f"about {value:.1f} of its proposals are expected to be wrong"
-    return f"its proposals are unsure: {measure.replace('_', ' ')} {value:.2f}"
+        return f"about {value:.1f} of its predictions are expected to be wrong"
+    return f"its predictions are uncertain: {measure.replace('_', ' ')} {value:.2f}"

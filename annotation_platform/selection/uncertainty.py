@@ -1,7 +1,7 @@
-"""How unsure a model is of an image, by calibrated scores: what a person's answer would settle.
+"""The uncertainty of a model about an image, by calibrated scores.
 
-The measures mean what they say only of calibrated scores: of a hundred boxes with a score of 0.8
-eighty are right. Over raw scores they are swamped by junk boxes.
+The measures are valid only for calibrated scores: of a hundred boxes with a score of 0.8 eighty are
+right. With raw scores, junk boxes dominate them.
 """
 
 import numpy as np
@@ -24,24 +24,24 @@ _AMBIGUOUS = (0.2, 0.8)
 def box_uncertainty(
     images: npt.NDArray[np.int64], scores: FloatArray, count: int, *, measure: str
 ) -> FloatArray:
-    """Return how unsure the proposals of each image are, ``(count,)`` and at least 0.
+    """Return the uncertainty of each image's predictions, ``(count,)`` and at least 0.
 
-    A box is one question with two answers, right with probability ``p`` or wrong, and the binary
-    entropy is ``-p log2 p - (1 - p) log2 (1 - p)`` bits (Settles, "Active Learning Literature
-    Survey", 2009; over the boxes of an image as Brust, Käding and Denzler, "Active Learning for
-    Deep Object Detection", 2019). An image without proposals leaves nothing unsure: 0, but for
-    ``least_confidence``, which is 1 there.
+    A box is a binary question, right with probability ``p`` or wrong, and the binary entropy is
+    ``-p log2 p - (1 - p) log2 (1 - p)`` bits (Settles, "Active Learning Literature Survey", 2009;
+    over the boxes of an image as Brust, Käding and Denzler, "Active Learning for Deep Object
+    Detection", 2019). An image without predictions has 0, except for ``least_confidence``, which
+    is 1.
 
-    - ``expected_errors``: sum of ``min(p, 1 - p)``: how many of the boxes are wrongly kept or
-      wrongly dropped if those from 0.5 are kept.
+    - ``expected_errors``: sum of ``min(p, 1 - p)``: the number of boxes wrongly accepted or wrongly
+      dropped if those from 0.5 are accepted.
     - ``mean_entropy``, ``max_entropy``, ``sum_entropy``: of the boxes' entropies.
-    - ``least_confidence``: 1 less the best box's ``p``.
-    - ``ambiguous_boxes``: how many have ``p`` from 0.2 to 0.8.
+    - ``least_confidence``: 1 minus the best box's ``p``.
+    - ``ambiguous_boxes``: number of boxes with ``p`` from 0.2 to 0.8.
 
     Args:
-        images: ``(N,)`` which of the ``count`` images each box is in.
-        scores: ``(N,)`` calibrated probabilities; one that is no number is left out.
-        count: how many images there are.
+        images: ``(N,)`` position of each box's image, below ``count``.
+        scores: ``(N,)`` calibrated probabilities; values that are no number are left out.
+        count: number of images.
         measure: one of ``BOX_MEASURES``.
     """
     finite = np.isfinite(scores)
@@ -65,13 +65,13 @@ def box_uncertainty(
 
 
 def classification_uncertainty(probabilities: FloatArray, *, measure: str) -> FloatArray:
-    """Return how unsure a classifier is of each image, ``(N,)`` and at least 0.
+    """Return the uncertainty of a classifier about each image, ``(N,)`` and at least 0.
 
-    ``entropy`` in bits; ``least_confidence``: 1 less the likeliest one's probability.
+    ``entropy`` in bits; ``least_confidence``: 1 minus the probability of the likeliest class.
 
     Args:
-        probabilities: ``(N, C)``, calibrated, rows adding up to 1; a row with a value that is no
-            number gives NaN.
+        probabilities: ``(N, C)``, calibrated, with rows that sum to 1; a row with a value that is
+            no number gives NaN.
         measure: one of ``CHOICE_MEASURES``.
     """
     if measure == "entropy":
@@ -98,19 +98,20 @@ def expected_objects(
     *,
     class_count: int,
 ) -> FloatArray:
-    """Return how many objects of each class each image is expected to show, ``(count, C)``.
+    """Return the expected number of objects of each class in each image, ``(count, C)``.
 
-    The sum of the calibrated scores of a class's boxes; a box whose score is no number is left
-    out. Arguments as in `box_uncertainty`; ``classes``, ``(N,)``, is each box's, from 0 to C - 1.
+    It is the sum of the calibrated scores of the class's boxes; a box whose score is no number is
+    left out. Arguments as in `box_uncertainty`; ``classes``, ``(N,)``, is each box's class, from 0
+    to C - 1.
     """
-    kept = np.isfinite(scores)
-    cells = images[kept] * class_count + classes[kept]
-    right = np.clip(scores[kept], 0.0, 1.0)
+    finite = np.isfinite(scores)
+    cells = images[finite] * class_count + classes[finite]
+    right = np.clip(scores[finite], 0.0, 1.0)
     return _sums(cells, right, count * class_count).reshape(count, class_count)
 
 
-def _sums(places: npt.NDArray[np.int64], values: FloatArray, count: int) -> FloatArray:
-    return np.bincount(places, weights=values, minlength=count).astype(np.float64)
+def _sums(cells: npt.NDArray[np.int64], values: FloatArray, count: int) -> FloatArray:
+    return np.bincount(cells, weights=values, minlength=count).astype(np.float64)
 
 
 def _largest(images: npt.NDArray[np.int64], values: FloatArray, count: int) -> FloatArray:

@@ -99,11 +99,11 @@ def test_the_same_seed_prints_the_same(home, policy):
 
 def test_what_the_record_cannot_support_is_refused_with_what_there_is(home, policy):
     assert complaint("--policy", policy(annotations_per_task=7)) == (
-        "labeling.answers_per_task 7 needs more answers than were recorded on 12 of 12 tasks:"
-        " 12 have 3. Ask for 1 to 3."
+        "labeling.annotations_per_task 7 needs more annotations than were recorded on"
+        " 12 of 12 tasks: 12 have 3. Set it to 1 to 3."
     )
     asked = policy(stop_at_lead=3, most_annotations=5)
-    assert "most_annotations up to 3" in complaint("--policy", asked)
+    assert "most_annotations to at most 3" in complaint("--policy", asked)
 
 
 def test_bad_input_is_named_with_what_exists(home, policy):
@@ -114,7 +114,7 @@ def test_bad_input_is_named_with_what_exists(home, policy):
     assert "stop_at_lead" in message
     assert str(home / "nowhere.yaml") in complaint("--policy", home / "nowhere.yaml")
     said = complaint("--policy", policy(), "--rounds", "round-0001,round-0005")
-    assert said == "no round is called round-0005. There are: round-0001."
+    assert said == "there is no round round-0005. Existing rounds: round-0001."
     assert "majority, dawid-skene, one-coin" in complaint(
         "--policy", policy(), "--method", "average"
     )
@@ -123,4 +123,4 @@ def test_bad_input_is_named_with_what_exists(home, policy):
 
 def test_truth_that_is_not_to_be_used_is_not_there(home, policy):
     message = complaint("--policy", policy(annotations_per_task=1), "--truth", "review")
-    assert message.startswith("round-0001: of no image is it known what is true")
+    assert message.startswith("round-0001: no image has ground truth")

@@ -124,7 +124,7 @@ def test_the_same_annotations_however_they_are_written(file, content):
         pytest.param("task,who,label\np,a,x\n", ":1", "no column worker", id="missing column"),
         pytest.param("task,worker,label,label\np,a,x,y\n", ":1", "named label", id="column twice"),
         pytest.param("", ":1", "empty", id="empty file"),
-        pytest.param("task,worker,label\n\n", "", "no answers", id="a header alone"),
+        pytest.param("task,worker,label\n\n", "", "no rows", id="a header alone"),
         pytest.param("task,worker,label\np,a,x\n\nq,a, \n", ":4", "no label", id="empty label"),
         pytest.param("task,worker,label\n,a,x\n", ":2", "no task", id="empty task"),
         pytest.param("task,worker,label\np,a\n", ":2", "2 cells", id="a cell too few"),

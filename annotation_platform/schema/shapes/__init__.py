@@ -1,4 +1,4 @@
-"""What a label can be: a region of one of several shapes, a class of the image, or a statement.
+"""The shapes of labels: regions of several shapes, classes of whole images, and statements.
 
 All coordinates are absolute pixels of the stored image, origin at its top left corner. Every region
 has its enclosing box; what the box does not define is the ``geometry``, a short JSON text:
@@ -8,16 +8,16 @@ shape         geometry
 ============  =================================================================================
 box           empty: the enclosing box defines it
 rotated_box   ``[centre x, centre y, width, height, degrees clockwise]``
-polygon       ``[[x, y, x, y, …], …]``: outlines, as in COCO; what is in any of them belongs to it
+polygon       ``[[x, y, x, y, …], …]``: outlines, as in COCO; the area is their union
 mask          ``{"size": [height, width], "counts": "…"}``: COCO's compressed run lengths
 keypoint      ``[x, y]``; its enclosing box is that point
 choice        empty, and no box: a class of the whole image
-unsure        empty, no class, no box: the annotator could not tell
+unsure        empty, no class, no box: the annotator could not decide
 none          empty, no class, no box: there is nothing to label
 ============  =================================================================================
 
-Each shape is one module with a subclass of ``Shape``, registered below. No other code asks which
-shape a label has: it calls the shape, or asks for a property that shapes declare.
+Each shape is one module with a subclass of ``Shape``, registered below. No other code branches on
+the shape of a label: it calls the shape, or reads a property that shapes declare.
 ``docs/how-to/add-a-shape.md`` has the steps for another one.
 """
 

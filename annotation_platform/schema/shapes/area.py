@@ -1,4 +1,4 @@
-"""Areas: what all shapes with an extent share."""
+"""Areas: the common base of all shapes with an extent."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 CRUMB = 0.01
-"""Parts smaller than this share of the largest part are left over from outlines that crossed."""
+"""Parts smaller than this share of the largest part are artefacts of crossing outlines."""
 
 _STRAIGHT = 0.5
 """Pixels by which a fused outline may be simplified."""
 
 HALF = 0.45
-"""A share of the weight from which on a place belongs to the object. Weights are estimates: two
-annotators of nearly equal weight are a tie, and with a tie the object is all that either drew."""
+"""Least share of the weight at which a pixel or face belongs to the object. Weights are estimates:
+two annotators of nearly equal weight are a tie, and in a tie the object is the union of both."""
 
 
 class Area(Shape):
@@ -59,8 +59,8 @@ class Area(Shape):
     def region(self, label: Label) -> "BaseGeometry":
         """Return the area as a valid shapely geometry.
 
-        An outline that crosses itself is filled by the even-odd rule, as COCO fills it. What is in
-        any of the outlines belongs to the area.
+        An outline that crosses itself is filled by the even-odd rule, as in COCO. The area is the
+        union of the outlines.
         """
         return _region(label.shape, label.geometry)
 
@@ -86,7 +86,7 @@ class Area(Shape):
         overlap[rows, columns] = np.divide(
             shared, union, out=np.zeros_like(shared), where=union > 0
         )
-        # Two ways round the same sum may part in the last digit.
+        # The order of a sum can change its last digit.
         return np.clip(overlap, 0.0, 1.0)
 
     def clip(self, label: Label, size: Size | None) -> Label | None:
@@ -101,15 +101,16 @@ class Area(Shape):
         return self.cut(label, edges)
 
     def cut(self, label: Label, edges: FloatArray) -> Label | None:
-        """Return what of an area that extends beyond its image remains; see ``keeps_whole``.
+        """Return the remaining part of an area that extends beyond its image; see ``keeps_whole``.
 
-        An object at the edge of an image can be drawn by such a shape in no other way.
+        The default keeps the area whole if its centre is inside: such a shape cannot describe an
+        object at the edge of an image otherwise.
         """
         centre = np.array(self.centre(label))
         return label if (np.clip(centre, 0.0, edges) == centre).all() else None
 
     def centre(self, label: Label) -> tuple[float, float]:
-        """Return the point that must be inside the image where a region is kept whole."""
+        """Return the point that must be inside the image for a region to be kept whole."""
         x1, y1, x2, y2 = edges_of(label)
         return (x1 + x2) / 2, (y1 + y2) / 2
 
@@ -149,7 +150,7 @@ def beyond_image(edges: tuple[float, float, float, float], size: Size) -> str:
 
 @lru_cache(maxsize=4096)
 def _region(shape: str, geometry: str) -> "BaseGeometry":
-    """Parse once what is compared with many."""
+    """Return a parsed area; cached, because an area is compared with many others."""
     import shapely
 
     outlines = SHAPES[shape].outlines(Label(shape, geometry=geometry))
@@ -161,10 +162,10 @@ def _region(shape: str, geometry: str) -> "BaseGeometry":
 
 
 def polygon_of(class_name: str, area: "BaseGeometry") -> Label | None:
-    """Return an area as a polygon without crumbs and holes, or None where nothing is left."""
+    """Return an area as a polygon without tiny parts and holes, or None if nothing remains."""
     import shapely
 
-    # Where an outline begins says how it is simplified, so it begins where its place says.
+    # Simplification depends on the first point of an outline, so the outline is normalised.
     ordered = shapely.normalize(area)
     parts: list[Polygon] = [
         part for part in shapely.get_parts(ordered) if part.geom_type == "Polygon" and part.area > 0

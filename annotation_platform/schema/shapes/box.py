@@ -31,7 +31,7 @@ class Box(Numbered, Area):
 
     def problem(self, geometry: str, box: Sequence[float]) -> str:
         """Return what is wrong with a stored box, or an empty text."""
-        return box_problem(box) or ("has a geometry beside its box" if geometry else "")
+        return box_problem(box) or ("has a geometry in addition to its box" if geometry else "")
 
     def outlines(self, label: Label) -> list[list[float]]:
         """Return the corners, clockwise from the top left."""
@@ -57,7 +57,7 @@ class Box(Numbered, Area):
     def from_numbers(self, numbers: FloatArray, values: FloatArray) -> Label:
         """Return the box of four edges."""
         if (numbers[:2] >= numbers[2:]).any():
-            # Different annotators were near on either side; medians cannot cross.
+            # The edges come from different annotators and have crossed; medians cannot cross.
             numbers = median_of(values)
         return self.label("", *numbers.tolist())
 

@@ -20,5 +20,5 @@ class Classification(Shape):
             ValueError: something is drawn.
         """
         if drawn:
-            raise ValueError("a class of the whole image has no place")
+            raise ValueError("a class of the whole image has no location")
         return Label(self.name, class_name)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
 KEYPOINT_HALF = 0.02
-"""How far apart, as a share of the image's diagonal, two points overlap by one half."""
+"""Distance, as a share of the image's diagonal, at which two points overlap by one half."""
 
 _DRAWN_RADIUS = 3
 """Radius of a drawn point, in pixels."""
@@ -50,8 +50,8 @@ class Keypoint(Numbered):
     def overlap(self, a: Sequence[Label], b: Sequence[Label], *, image_size: Size) -> FloatArray:
         """Return ``exp(-d² / 2s²)`` of the distances d, the form of COCO's keypoint similarity.
 
-        Because a lone point has no object whose size could set the scale, s is a share of the
-        image's diagonal, such that points ``KEYPOINT_HALF`` of it apart give one half.
+        A single point has no object whose size could set the scale, so s is a share of the image's
+        diagonal, such that points ``KEYPOINT_HALF`` of it apart give one half.
         """
         reach = KEYPOINT_HALF * math.hypot(*image_size)
         gap = boxes_of(a)[:, None, :2] - boxes_of(b)[None, :, :2]
@@ -68,7 +68,7 @@ class Keypoint(Numbered):
         return self.label("", *numbers.tolist())
 
     def clip(self, label: Label, size: Size | None) -> Label | None:
-        """Return the point, moved to the edge of its image if it is hardly outside; else None."""
+        """Return the point, moved to its image if within ``OUTSIDE`` of it; else None."""
         corners = boxes_of([label])[0]
         edges = np.array([np.inf, np.inf] if size is None else size)
         inside = np.clip(corners.reshape(2, 2), 0.0, edges)

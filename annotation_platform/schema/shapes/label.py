@@ -1,4 +1,4 @@
-"""One label: its shape, its class and its place."""
+"""One label: its shape, its class and its geometry."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 _DECIMALS = 6
-"""A millionth of a pixel: less than browsers lose in arithmetic, more than machines differ by."""
+"""A millionth of a pixel: finer than the rounding of browsers, coarser than differences between
+machines."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Label:
 
     @property
     def values(self) -> Any:
-        """The geometry as numbers: the parsed JSON, or None where there is none."""
+        """The geometry as numbers: the parsed JSON, or None without a geometry."""
         return json.loads(self.geometry) if self.geometry else None
 
     @property
@@ -91,7 +92,7 @@ class Label:
 
     @property
     def run_lengths(self) -> dict[str, Any]:
-        """The geometry of a mask as pycocotools takes it."""
+        """The geometry of a mask in the form of pycocotools."""
         runs = self.values
         return {**runs, "counts": runs["counts"].encode("ascii")}
 
@@ -104,7 +105,7 @@ def area_of(label: Label) -> "BaseGeometry":
     """Return an area as a valid shapely geometry; see ``Shape.region``.
 
     Raises:
-        ValueError: the label is no area.
+        ValueError: the label is not an area.
     """
     return SHAPES[label.shape].region(label)
 
@@ -113,7 +114,7 @@ def outlines_of(label: Label) -> list[list[float]]:
     """Return the outlines ``x, y, x, y, …`` of an area, in pixels; those of a mask along its edge.
 
     Raises:
-        ValueError: the label is no area.
+        ValueError: the label is not an area.
     """
     return SHAPES[label.shape].outlines(label)
 

@@ -24,8 +24,8 @@ _LONGEST_SIDE = 10**9
 class Mask(Area):
     """The pixels of a whole image, some of them set.
 
-    Fused into the pixels that annotators set who hold half of the weight or more; where there are
-    none, the mask that overlaps the others most.
+    Fused into the pixels that annotators with half of the weight or more set; if there are none,
+    into the mask that overlaps the others most.
     """
 
     name: ClassVar = "mask"
@@ -44,8 +44,8 @@ class Mask(Area):
         """
         (pixels,) = drawn
         if not pixels.any():
-            raise ValueError("a mask without a pixel is no region")
-        # Half a second to import, for those who have masks only.
+            raise ValueError("a mask without a pixel is not a region")
+        # The import takes half a second and is needed for masks only.
         from pycocotools import mask as coco
 
         runs = coco.encode(np.asfortranarray(pixels, dtype=np.uint8))
@@ -81,7 +81,7 @@ class Mask(Area):
 
         ours, theirs = [label.run_lengths for label in a], [label.run_lengths for label in b]
         overlap = np.asarray(coco.iou(theirs, ours, [0] * len(ours)), dtype=np.float64).T
-        # Masks of two sizes are of two images: there it answers -1.
+        # For masks of two sizes, which belong to two images, pycocotools returns -1.
         return np.where(near, np.clip(overlap, 0.0, 1.0), 0.0)
 
     def fuse(
@@ -92,12 +92,12 @@ class Mask(Area):
         middle: Label,
         deviation: FloatArray | None,
     ) -> Label:
-        """Return the pixels that enough of the weight has set."""
+        """Return the pixels set by annotators with enough of the weight."""
         del deviation
         votes: FloatArray = np.zeros(labels[0].pixels.shape)
         for label, weight in zip(labels, weights, strict=True):
             votes += weight * label.pixels
-        # Sums of weights may fall short of a half by their last digit only.
+        # Rounding of sums does not matter: ``HALF`` is below one half.
         pixels = votes >= HALF * np.sum(weights)
         return self.label("", pixels) if pixels.any() else middle
 
@@ -118,7 +118,7 @@ class Mask(Area):
         return super().outside(label, size)
 
     def marks(self, label: Label, *, most: int) -> list[list[float]]:
-        """Return upright stripes: a mask is stored by columns, of which some are enough."""
+        """Return upright stripes: a mask is stored by columns, of which a subset is drawn."""
         runs = label.values
         height, width = runs["size"]
         ends = np.cumsum(counts_from_text(runs["counts"]))

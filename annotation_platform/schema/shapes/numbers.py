@@ -12,7 +12,7 @@ from annotation_platform.schema.shapes.label import Label
 from annotation_platform.schema.shapes.shape import Shape
 
 _NEAR = 3.0
-"""A value further than this many deviations from the median is taken for a slip of the hand."""
+"""A value further than this many deviations from the median is treated as an outlier."""
 
 
 class Numbered(Shape):
@@ -22,8 +22,8 @@ class Numbered(Shape):
     def numbers(self, labels: Sequence[Label], *, first: int) -> FloatArray:
         """Return the ``(n, d)`` numbers of labels of this shape.
 
-        Where a region has several notations, each label uses the one nearest to that of the label
-        at the position ``first``.
+        If a region has several notations, each label uses the one nearest to that of the label at
+        the position ``first``.
         """
 
     @abstractmethod
@@ -61,7 +61,7 @@ def near_mean(
 
 
 def median_of(values: FloatArray) -> FloatArray:
-    """Return the ``(d,)`` medians of ``(n, d)`` values; numpy's own takes ten times as long."""
+    """Return the ``(d,)`` medians of ``(n, d)`` values, ten times as fast as ``numpy.median``."""
     ordered = np.sort(values, axis=0)
     middle = ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]
     return np.asarray(middle / 2, dtype=np.float64)

@@ -12,10 +12,10 @@ from annotation_platform.schema.shapes.numbers import are_numbers
 
 
 class Polygon(Area):
-    """One or more outlines; what is in any of them belongs to it.
+    """One or more outlines, whose union is the area.
 
-    Fused into what annotators drew who hold half of the weight or more; where that is nothing, the
-    polygon that overlaps the others most. Holes are filled.
+    Fused into the area inside the polygons of annotators with half of the weight or more; if that
+    is empty, into the polygon that overlaps the others most. Holes are filled.
     """
 
     name: ClassVar = "polygon"
@@ -54,7 +54,7 @@ class Polygon(Area):
         middle: Label,
         deviation: FloatArray | None,
     ) -> Label:
-        """Return the faces between all outlines that enough of the weight has inside."""
+        """Return the faces between all outlines that are inside for enough of the weight."""
         import shapely
 
         del deviation
@@ -72,7 +72,7 @@ class Polygon(Area):
         """Return the polygon cut at the edges of its image."""
         from shapely import box
 
-        # GEOS takes no infinite edge; where the size is unknown, one beyond the polygon does.
+        # GEOS rejects infinite edges; for an unknown size, an edge beyond the polygon is used.
         beyond = np.maximum(boxes_of([label])[0, 2:], 0.0) + 1.0
         image = box(0.0, 0.0, *np.where(np.isinf(edges), beyond, edges))
         inside = self.region(label).intersection(image)

@@ -1,11 +1,12 @@
 """Masks as pixels, as outlines and as COCO's run lengths.
 
-A mask holds the pixels whose centres are in an outline, by the even-odd rule; outlines made of a
-mask run along the edges of its pixels, so that turning them back gives the same mask, pixel by
+A mask holds the pixels whose centres are in an outline, by the even-odd rule; outlines made from a
+mask run along the edges of its pixels, so that rasterising them gives the same mask, pixel by
 pixel.
 
-Run lengths are COCO's: down the columns, unset pixels first; their text has five bits and a sign a
-character, as differences from the length before the last (pycocotools' ``maskApi.c``).
+Run lengths are COCO's: down the columns, unset pixels first; their text has five bits and a
+continuation bit per character, as differences from the length before the last (pycocotools'
+``maskApi.c``).
 """
 
 import math
@@ -28,16 +29,16 @@ _LONGEST_CODE = 7
 
 
 def rasterise(outlines: Sequence[Sequence[float]], *, width: int, height: int) -> Pixels:
-    """Return the ``(height, width)`` pixels whose centres lie in any of the outlines.
+    """Return the ``(height, width)`` pixels whose centres are in any of the outlines.
 
     An outline that crosses itself is filled by the even-odd rule. A centre exactly on an edge
-    belongs to the area at its right or below it, so that neighbours share no pixel. What reaches
-    outside the image is cut; corners repeated, or in a line, do no harm.
+    belongs to the area on its right or below it, so that neighbours share no pixel. Parts outside
+    the image are cut; repeated or collinear corners are allowed.
 
     Args:
-        outlines: Each ``x, y, x, y, …``, absolute pixels.
-        width: The image's, in pixels.
-        height: The image's, in pixels.
+        outlines: each ``x, y, x, y, …``, absolute pixels.
+        width: width of the image, pixels.
+        height: height of the image, pixels.
     """
     pixels = np.zeros((height, width), dtype=bool)
     for outline in outlines:
@@ -53,9 +54,9 @@ def rasterise(outlines: Sequence[Sequence[float]], *, width: int, height: int) -
 
 
 def _filled(corners: FloatArray, width: int, height: int) -> Pixels:
-    """Return the pixels of one outline in a window: scan lines through the centres of its rows."""
+    """Return the pixels of one outline in a window, by scan lines through the centres of rows."""
     (x1, y1), (x2, y2) = corners.T, np.roll(corners, -1, axis=0).T
-    # The rows whose centre line an edge crosses, its upper end included, its lower one not.
+    # The rows whose centre line an edge crosses, including its upper end but not its lower one.
     first = np.clip(np.ceil(np.minimum(y1, y2) - 0.5), 0, height).astype(np.int64)
     last = np.clip(np.ceil(np.maximum(y1, y2) - 0.5), 0, height).astype(np.int64)
     counts = last - first
@@ -70,11 +71,11 @@ def _filled(corners: FloatArray, width: int, height: int) -> Pixels:
 
 
 def trace(pixels: Pixels) -> list[list[float]]:
-    """Return outlines ``x, y, x, y, …`` along the edges of the set pixels; together, just them.
+    """Return outlines ``x, y, x, y, …`` along the edges of the set pixels, which they enclose.
 
-    Pixels that meet at a corner only are in outlines of their own. Because an outline has no
-    holes, an area with holes is cut in two at the upper edge of each. Every corner is a whole
-    pixel; the order is from top to bottom, then left to right. No set pixel gives no outline.
+    Pixels that meet only at a corner are in separate outlines. Because an outline has no holes, an
+    area with holes is cut in two at the upper edge of each hole. Every corner is a whole pixel; the
+    order is from top to bottom, then left to right. Without set pixels there is no outline.
     """
     import shapely
 
@@ -89,7 +90,7 @@ def trace(pixels: Pixels) -> list[list[float]]:
     holes = [ring for piece in pieces for ring in shapely.get_rings(piece)[1:]]
     if holes:
         for ring in holes:
-            _cut_beside(shapely.get_coordinates(ring), across, down)
+            _cut_at_hole(shapely.get_coordinates(ring), across, down)
         pieces = _pieces(across, down, window)
     shift = np.array([left - 1.0, top - 1.0])
     outlines = [
@@ -100,10 +101,10 @@ def trace(pixels: Pixels) -> list[list[float]]:
 
 
 def _pieces(across: Pixels, down: Pixels, window: Pixels) -> "list[BaseGeometry]":
-    """Return the faces that unit edges enclose and that hold set pixels.
+    """Return the faces that are enclosed by unit edges and contain set pixels.
 
-    ``across[y, x]`` is the edge from the corner (x + 1, y + 1) to its right, ``down`` the one
-    below: the first row and column of corners is outside and has none.
+    ``across[y, x]`` is the edge from the corner (x + 1, y + 1) to its right, ``down`` the edge
+    below it: the first row and column of corners is outside and has no edges.
     """
     import shapely
 
@@ -124,18 +125,18 @@ def _pieces(across: Pixels, down: Pixels, window: Pixels) -> "list[BaseGeometry]
 
 
 def _joined(nodes: Pixels, edges: Pixels) -> npt.NDArray[np.int64]:
-    """Return ``(N, 2, 2)`` segments, row then column, between nodes of a row that edges join."""
+    """Return ``(N, 2, 2)`` segments, row then column, between nodes of a row joined by edges."""
     found = np.argwhere(nodes)
     is_joined = (found[:-1, 0] == found[1:, 0]) & edges[found[:-1, 0], found[:-1, 1]]
     return np.stack([found[:-1][is_joined], found[1:][is_joined]], axis=1)
 
 
-def _cut_beside(ring: FloatArray, across: Pixels, down: Pixels) -> None:
-    """Add edges from the upper corners of a hole to the next edges at its left and right."""
+def _cut_at_hole(ring: FloatArray, across: Pixels, down: Pixels) -> None:
+    """Add edges from the upper corners of a hole to the next edges on its left and right."""
     corners = ring.astype(np.int64)
     y = int(corners[:, 1].min())
     at_top = corners[corners[:, 1] == y, 0]
-    # A corner is where an edge down begins or ends; one that only runs across is none to stop at.
+    # The cut ends at a corner where a vertical edge begins or ends, not at a horizontal edge.
     met = np.flatnonzero(down[y - 1] | down[y]) + 1
     start, end = int(at_top.min()), int(at_top.max())
     across[y - 1, met[met < start].max() : start] = True
@@ -146,18 +147,18 @@ def counts_from_text(text: str) -> Counts:
     """Return the run lengths of COCO's compressed text.
 
     Raises:
-        ValueError: the text breaks off, or holds what is no run length.
+        ValueError: the text is truncated, or contains invalid run lengths.
     """
     codes = np.frombuffer(text.encode("ascii", "replace"), np.uint8).astype(np.int64) - 48
     if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
-        raise ValueError("its run lengths are no text of COCO's")
+        raise ValueError("its run lengths are not in COCO's compressed form")
     ends = np.flatnonzero(~codes & 32)
     starts = np.concatenate([[0], ends[:-1] + 1])
     sizes = ends - starts + 1
     if sizes.max() > _LONGEST_CODE:
-        raise ValueError("its run lengths are no text of COCO's")
-    place = np.arange(len(codes)) - np.repeat(starts, sizes)
-    values = np.add.reduceat((codes & 31) << (5 * place), starts)
+        raise ValueError("its run lengths are not in COCO's compressed form")
+    position = np.arange(len(codes)) - np.repeat(starts, sizes)
+    values = np.add.reduceat((codes & 31) << (5 * position), starts)
     values -= np.where(codes[ends] & 16, np.int64(1) << (5 * sizes), 0)
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
@@ -174,7 +175,7 @@ def text_from_counts(counts: Counts, *, width: int, height: int) -> str:
 
 
 def checked(counts: Counts, *, width: int, height: int) -> Counts:
-    """Return run lengths that say the same, none of them empty but the first.
+    """Return equivalent run lengths, none of them empty except the first.
 
     Raises:
         ValueError: one is negative, no pixel is set, or they do not add up to the image's pixels.

@@ -16,7 +16,7 @@ from annotation_platform.schema.shapes.numbers import Numbered, are_numbers
 class RotatedBox(Numbered, Area):
     """A box turned about its centre.
 
-    Fused number by number, its angle modulo 180°, sides swapped where that turns it less.
+    Fused number by number; angles are modulo 180°, and sides are swapped if that needs less turn.
     """
 
     name: ClassVar = "rotated_box"
@@ -33,7 +33,7 @@ class RotatedBox(Numbered, Area):
         return are_numbers(value, count=5)
 
     def outlines(self, label: Label) -> list[list[float]]:
-        """Return the four corners, clockwise from what was the top left one."""
+        """Return the four corners, clockwise from the top left one before the rotation."""
         corners: list[float] = rotated_corners(*label.values).ravel().tolist()
         return [corners]
 
@@ -47,7 +47,7 @@ class RotatedBox(Numbered, Area):
         values = np.array([label.values for label in labels], dtype=np.float64)
         angle = values[first, 4]
         turn = (values[:, 4] - angle + 90.0) % 180.0 - 90.0
-        # A box is itself again after a quarter turn that swaps its sides.
+        # A quarter turn with swapped sides gives the same box.
         swap = np.abs(turn) > 45.0
         values[swap, 2:4] = values[swap, 3:1:-1]
         values[:, 4] = angle + np.where(swap, turn - 90.0 * np.sign(turn), turn)
@@ -63,7 +63,7 @@ class RotatedBox(Numbered, Area):
 def rotated_corners(
     x: float, y: float, width: float, height: float, degrees: float
 ) -> npt.NDArray[np.float64]:
-    """Return the ``(4, 2)`` corners of a rotated box, clockwise from what was its top left."""
+    """Return the ``(4, 2)`` corners of a rotated box, clockwise from its unrotated top left one."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     half = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * (width / 2, height / 2)
     turned = half @ np.array([[cos, sin], [-sin, cos]])

@@ -1,4 +1,4 @@
-"""What a shape must be able to do, and the registry of all shapes."""
+"""The protocol of a shape, and the registry of all shapes."""
 
 import json
 import math
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from annotation_platform.schema.shapes.label import Label
 
 OUTSIDE = 0.5
-"""Pixels by which a region may extend beyond its image: tools round, and store percent."""
+"""Pixels by which a region may extend beyond its image, because tools round and store percent."""
 
 LINE_WIDTH = 2
 """Width of a drawn outline, in pixels."""
@@ -28,7 +28,7 @@ Size = tuple[float, float]
 
 
 class Kind(StrEnum):
-    """What a label of a shape is about."""
+    """The kind of a shape."""
 
     AREA = "area"
     POINT = "point"
@@ -39,8 +39,8 @@ class Kind(StrEnum):
 class Shape(ABC):
     """One shape of labels: how it is stored, measured, compared, fused, cut and drawn.
 
-    The defaults are those of a shape without a region. ``area.py`` has those of areas,
-    ``numbers.py`` those of shapes that a few numbers define. All coordinates are absolute pixels.
+    The defaults are for a shape without a region. ``area.py`` has the defaults of areas,
+    ``numbers.py`` those of shapes defined by a few numbers. All coordinates are absolute pixels.
 
     Attributes:
         name: the value of ``Label.shape``, and of the column ``shape``.
@@ -61,7 +61,7 @@ class Shape(ABC):
 
     @abstractmethod
     def label(self, class_name: str, *drawn: Any) -> "Label":
-        """Return the label of this shape that ``drawn`` defines; the shape says what that is."""
+        """Return the label of this shape from ``drawn``, which each shape documents."""
 
     def problem(self, geometry: str, box: Sequence[float]) -> str:
         """Return what is wrong with the parts of a stored label, or an empty text.
@@ -71,15 +71,15 @@ class Shape(ABC):
             box: the enclosing box ``x1 y1 x2 y2``; four NaN where there is none.
 
         Raises:
-            ValueError: the geometry is no JSON.
+            ValueError: the geometry is not JSON.
         """
-        return "has a place" if geometry or not all(map(math.isnan, box)) else ""
+        return "has a location" if geometry or not all(map(math.isnan, box)) else ""
 
     def outlines(self, label: "Label") -> list[list[float]]:
         """Return the outlines ``x, y, x, y, …`` of an area.
 
         Raises:
-            ValueError: the shape is no area.
+            ValueError: the shape is not an area.
         """
         raise ValueError(f"a {label.shape} has no outline")
 
@@ -87,7 +87,7 @@ class Shape(ABC):
         """Return an area as a valid shapely geometry.
 
         Raises:
-            ValueError: the shape is no area.
+            ValueError: the shape is not an area.
         """
         raise ValueError(f"a {label.shape} has no outline")
 
@@ -123,7 +123,7 @@ class Shape(ABC):
 
         Args:
             label: a label of this shape.
-            size: width and height of the image; None if unknown: then nothing is outside.
+            size: width and height of the image; None if unknown: then nothing is cut.
         """
         del size
         return label
@@ -134,12 +134,12 @@ class Shape(ABC):
         return ""
 
     def places(self, label: "Label") -> list[list[float]]:
-        """Return the coordinates that define the place of a label, one list for each outline."""
+        """Return the coordinates that define the location of a label, one list per outline."""
         del label
         return []
 
     def marks(self, label: "Label", *, most: int) -> list[list[float]]:
-        """Return closed outlines for a vector drawing; of a raster about ``most`` stripes."""
+        """Return closed outlines for a vector drawing; for a raster about ``most`` stripes."""
         del label, most
         return []
 
@@ -156,7 +156,7 @@ def register(shape: Shape) -> None:
     """Add a shape.
 
     Raises:
-        ValueError: there is one of that name.
+        ValueError: a shape of that name is registered already.
     """
     if shape.name in SHAPES:
         raise ValueError(f"there are two shapes of the name {shape.name!r}")
@@ -212,7 +212,7 @@ WITH_CLASS = ShapeNames(Kind.AREA, Kind.POINT, Kind.CLASSIFICATION)
 """Shapes that a class of the ontology can have."""
 
 UPRIGHT_BOXES = ShapeNames(Kind.AREA, upright_box=True)
-"""Areas that their enclosing box defines: what detectors predict."""
+"""Areas defined by their enclosing box, as detectors predict them."""
 
 KEPT_WHOLE = ShapeNames(Kind.AREA, keeps_whole=True)
 """Areas that are not cut at the edge of an image."""
@@ -225,7 +225,7 @@ def _with_class(name: str) -> str:
 
 
 ShapeName = Annotated[str, AfterValidator(_with_class)]
-"""What a class of the ontology is drawn as, or chosen by: one of ``WITH_CLASS``."""
+"""The shape of the labels of a class of the ontology: one of ``WITH_CLASS``."""
 
 
 def box_problem(box: Sequence[float]) -> str:
@@ -248,5 +248,5 @@ def edges_of(label: "Label") -> tuple[float, float, float, float]:
         ValueError: it has none.
     """
     if label.x1 is None or label.y1 is None or label.x2 is None or label.y2 is None:
-        raise ValueError(f"{label} has no place")
+        raise ValueError(f"{label} has no location")
     return label.x1, label.y1, label.x2, label.y2

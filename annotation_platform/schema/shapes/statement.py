@@ -17,17 +17,17 @@ class _Statement(Shape):
             ValueError: there is a class, or something is drawn.
         """
         if class_name or drawn:
-            raise ValueError(f"the statement {self.name!r} has no class and no place")
+            raise ValueError(f"the statement {self.name!r} has no class and no location")
         return Label(self.name)
 
     def problem(self, geometry: str, box: Sequence[float]) -> str:
         """Return that a dataset does not hold statements as labels."""
         del geometry, box
-        return "is no shape of a label"
+        return "is not a shape of a label"
 
 
 class Unsure(_Statement):
-    """The annotator could not tell."""
+    """The annotator could not decide."""
 
     name: ClassVar = "unsure"
     noun: ClassVar = ("unsure", "unsure")

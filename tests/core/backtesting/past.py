@@ -36,8 +36,8 @@ def task_of(round_id, name):
     return f"{round_id}/boxes/{image_of(name)}"
 
 
-def human_labels(round_id, said, *, purpose="label", guideline="0" * 64, seconds=10.0):
-    """Return the table of what each person said of each image: ``{image: {person: [labels]}}``."""
+def human_labels(round_id, annotations, *, purpose="label", guideline="0" * 64, seconds=10.0):
+    """Return the table of annotations ``{image: {annotator: [labels]}}``."""
     rows = [
         {
             "round_id": round_id,
@@ -59,7 +59,7 @@ def human_labels(round_id, said, *, purpose="label", guideline="0" * 64, seconds
             "refused_regions": 0,
             "problems": "",
         }
-        for name, by_person in said.items()
+        for name, by_person in annotations.items()
         for place, (person, labels) in enumerate(by_person.items(), start=1)
         for number, label in enumerate(labels or [NOTHING])
     ]
@@ -73,18 +73,18 @@ class Past:
     lake: Lake
     guideline: str
 
-    def merge(self, round_id, said, gold=None, *, seconds=10.0):
-        """Write what was said in a round, of its own images and of ``gold`` ones, and merge it."""
+    def merge(self, round_id, annotations, gold=None, *, seconds=10.0):
+        """Write the annotations of a round, of own images and of ``gold``, and merge them."""
         parts = [
             human_labels(round_id, each, purpose=purpose, guideline=self.guideline, seconds=seconds)
-            for purpose, each in (("label", said), ("gold", gold or {}))
+            for purpose, each in (("label", annotations), ("gold", gold or {}))
         ]
         labels = pd.concat([part for part in parts if len(part)], ignore_index=True)
         merged = resolve_consensus(labels[labels["purpose"] == "label"], ontology=ONTOLOGY)
         self._write(round_id, "human_labels", labels)
         self._write(round_id, "consensus_labels", merged.labels)
         self._write(round_id, "conflicts", merged.conflicts)
-        self._write(round_id, "cleaned_images", _images(round_id, [*said, *(gold or {})]))
+        self._write(round_id, "cleaned_images", _images(round_id, [*annotations, *(gold or {})]))
         return merged
 
     def land_known(self, round_id, truth, *, origin="expert"):

@@ -1,4 +1,4 @@
-"""What another policy would have reached is told with an interval, or refused."""
+"""The figures of another policy come with an interval, or the backtest is refused."""
 
 import math
 from dataclasses import replace
@@ -29,13 +29,13 @@ def crowd(tasks, annotations, skill, seed=0):
         for task, name in enumerate(true)
         for person in range(annotations)
     ]
-    said = pd.DataFrame(rows, columns=["task", "worker", "label"])
-    return choices_record(said, pd.Series(true, index=[f"t{task:04d}" for task in range(tasks)]))
+    table = pd.DataFrame(rows, columns=["task", "worker", "label"])
+    return choices_record(table, pd.Series(true, index=[f"t{task:04d}" for task in range(tasks)]))
 
 
-def drawn(said, truth, *, gold=None):
+def drawn(annotations, truth, *, gold=None):
     """Return a record of boxes: ``{image: {person: [labels]}}``, ``{image: [labels]}``."""
-    labels = [human_labels(ONE, said)]
+    labels = [human_labels(ONE, annotations)]
     labels += [human_labels(ONE, gold, purpose="gold")] if gold else []
     rows = [
         {
@@ -165,20 +165,20 @@ def test_the_word_of_the_disregarded_is_left_out():
     assert found.figures["choices_right"].policy == wanted.figures["choices_right"].policy
     assert found.figures["annotations"].recorded.value == 240
     assert found.figures["annotations"].policy.value == 180
-    with pytest.raises(DataError, match="needs more answers than were recorded"):
+    with pytest.raises(DataError, match="needs more annotations than were recorded"):
         backtest(spoilt, policy(record), without.model_copy(update={
             "labeling": LabelingPolicy(annotations_per_task=4)}))  # fmt: skip
 
 
 def test_objects_are_counted_by_f1_with_a_hand_computed_case():
-    said = {
+    annotations = {
         "a": {"ann": [CAT], "ben": [CAT]},  # right
         "b": {"ann": [CAT, FAR], "ben": [CAT, FAR]},  # one too many
         "c": {"ann": [DOG], "ben": [DOG]},  # another class: one wrong, one missed
         "d": {"ann": [], "ben": []},  # nothing there, nothing found
-        "e": {"ann": [CAT], "ben": [CAT]},  # nobody knows
+        "e": {"ann": [CAT], "ben": [CAT]},  # no ground truth
     }
-    record = drawn(said, {"a": [CAT], "b": [CAT], "c": [CAT], "d": []})
+    record = drawn(annotations, {"a": [CAT], "b": [CAT], "c": [CAT], "d": []})
     found = backtest(record, policy(record), policy(record, annotations_per_task=1), draws=2)
     # 2 hits; 1 + 2 + 1 found and 3 true.
     assert found.figures["objects_f1"].recorded.value == pytest.approx(2 * 2 / 7)
@@ -188,8 +188,8 @@ def test_objects_are_counted_by_f1_with_a_hand_computed_case():
 
 
 def test_images_weigh_by_one_by_the_chance_that_their_truth_is_known():
-    said = {"a": {"ann": [CAT], "ben": [CAT]}, "b": {"ann": [DOG], "ben": [DOG]}}
-    record = drawn(said, {"a": [CAT], "b": [CAT]})
+    annotations = {"a": {"ann": [CAT], "ben": [CAT]}, "b": {"ann": [DOG], "ben": [DOG]}}
+    record = drawn(annotations, {"a": [CAT], "b": [CAT]})
     weighed = record.truth.assign(weight=[3.0, 1.0])
     record = Record(record.labels, weighed, record.images, record.ontology)
     found = backtest(record, policy(record), policy(record, annotations_per_task=1), draws=1)
@@ -197,9 +197,9 @@ def test_images_weigh_by_one_by_the_chance_that_their_truth_is_known():
 
 
 def test_known_annotations_say_how_good_labels_are_and_cost_nothing():
-    said = {"a": {"ann": [CAT], "ben": [CAT]}}
+    annotations = {"a": {"ann": [CAT], "ben": [CAT]}}
     gold = {"g": {"ann": [DOG], "ben": [DOG]}}
-    record = drawn(said, {"g": [DOG]}, gold=gold)
+    record = drawn(annotations, {"g": [DOG]}, gold=gold)
     found = backtest(record, policy(record), policy(record, annotations_per_task=1), draws=2)
     assert found.images == 1
     assert found.figures["annotations"].recorded.value == 2
@@ -211,13 +211,13 @@ def test_known_annotations_say_how_good_labels_are_and_cost_nothing():
 
 def test_the_review_rule_says_what_is_left_out_or_seen_by_a_reviewer():
     """Two people who disagree leave their image open; the reviewer brings back the truth."""
-    said = {
+    annotations = {
         "a": {"ann": [CAT], "ben": [CAT]},
         "b": {"ann": [CAT], "ben": [DOG]},
         "c": {"ann": [DOG], "ben": [DOG]},
         "d": {"ann": [CAT], "ben": [CAT]},
     }
-    record = drawn(said, {name: [CAT] for name in said})
+    record = drawn(annotations, {name: [CAT] for name in annotations})
     manual = Policy(
         ontology=ONTOLOGY,
         labeling=LabelingPolicy(annotations_per_task=2),
@@ -260,15 +260,15 @@ def test_more_annotations_than_there_are_is_refused_with_what_there_is():
     with pytest.raises(DataError) as refused:
         backtest(record, policy(record), policy(record, annotations_per_task=7))
     assert str(refused.value) == (
-        "labeling.answers_per_task 7 needs more answers than were recorded on 20 of 20 tasks:"
-        " 20 have 5. Ask for 1 to 5."
+        "labeling.annotations_per_task 7 needs more annotations than were recorded on"
+        " 20 of 20 tasks: 20 have 5. Set it to 1 to 5."
     )
 
 
 def test_to_ask_on_beyond_what_there_is_is_refused():
     record = crowd(60, 5, 0.6)
     asked = policy(record, stop_at_lead=3, most_annotations=9)
-    with pytest.raises(DataError, match=r"stop_at_lead 3 with most_annotations 9 .* up to 5"):
+    with pytest.raises(DataError, match=r"stop_at_lead 3 with most_annotations 9 .* at most 5"):
         backtest(record, policy(record), asked, draws=5)
 
 
@@ -278,13 +278,13 @@ def test_a_few_tasks_with_too_few_annotations_are_left_out_of_both_and_told():
     fewer = Record(record.labels[~few], record.truth, record.images, record.ontology)
     found = backtest(fewer, policy(record), policy(record, annotations_per_task=2), draws=2)
     assert found.images == 39
-    assert found.notes == ["1 of 40 tasks have too few answers and are left out"]
+    assert found.notes == ["1 of 40 tasks have too few annotations and are left out"]
 
 
 def test_without_a_truth_nothing_can_be_told():
     record = crowd(10, 3, 0.8)
     blind = Record(record.labels, record.truth.head(0), record.images, record.ontology)
-    with pytest.raises(DataError, match="of no image is it known what is true"):
+    with pytest.raises(DataError, match="no image has ground truth"):
         backtest(blind, policy(record), policy(record, annotations_per_task=2))
 
 
@@ -293,7 +293,7 @@ def test_settings_that_would_have_changed_what_people_said_are_named():
     other = policy(record, annotations_per_task=2, preannotate=False, blind_share=0.5)
     found = backtest(record, policy(record), other, draws=1)
     assert found.notes == [
-        "not replayed, the answers are as they were given: labeling.preannotate,"
+        "not replayed, because they would change annotations: labeling.preannotate,"
         " labeling.blind_share"
     ]
 

@@ -13,14 +13,14 @@ from tests.core.backtesting.past import ONE, human_labels, task_of
 DAY, NIGHT = Label.choice("day"), Label.choice("night")
 
 
-def annotated(said, *, later=()):
+def annotated(annotations, *, later=()):
     """Return labels of choices, ``{image: "dnd"}``; those of people in ``later`` came in wave 1."""
     names = {"d": DAY, "n": NIGHT}
     labels = human_labels(
         ONE,
         {
             image: {f"p{at}": [names[each]] for at, each in enumerate(votes)}
-            for image, votes in said.items()
+            for image, votes in annotations.items()
         },
     )
     return labels.assign(wave=labels["annotator"].isin(later).astype(int))
@@ -90,8 +90,8 @@ def test_annotations_are_asked_for_until_they_lead(votes, sizes, short):
 
 
 def test_the_rows_of_a_draw_are_whole_annotations():
-    said = {"a": {"ann": [Label.box("cat", 0, 0, 9, 9), DAY], "ben": [NIGHT]}}
-    labels = human_labels(ONE, said).assign(wave=0)
+    annotations = {"a": {"ann": [Label.box("cat", 0, 0, 9, 9), DAY], "ben": [NIGHT]}}
+    labels = human_labels(ONE, annotations).assign(wave=0)
     draws = Draws(labels, LabelingPolicy(annotations_per_task=1), {})
     rng = np.random.default_rng(0)
     sizes = {

@@ -42,8 +42,8 @@ def test_labels_that_landed_from_a_known_origin_are_gold(past):
     past.merge(ONE, {"a": BOTH_CAT, "b": BOTH_CAT})
     past.land_known(ONE, {"a": [DOG]})
     assert truths(read_record(past.lake, TODAY)) == {(ONE, image_of("a")): ("gold", "dog", 1.0)}
-    nobody = TODAY.model_copy(update={"labeling": LabelingPolicy()})
-    assert read_record(past.lake, nobody).truth.empty
+    no_gold = TODAY.model_copy(update={"labeling": LabelingPolicy()})
+    assert read_record(past.lake, no_gold).truth.empty
 
 
 def test_a_review_in_another_round_is_gold_and_a_later_round_is_truth(past):
@@ -64,7 +64,7 @@ def test_reviews_of_disputes_alone_are_no_truth_and_the_reason_is_told(past):
     past.review(ONE, {"a": ("fixed", [DOG]), "b": ("undisputed", [CAT])})
     record = read_record(past.lake, TODAY)
     assert record.truth.empty
-    with pytest.raises(DataError, match="Reviewers of round-0001 saw images in dispute alone"):
+    with pytest.raises(DataError, match="Reviewers of round-0001 saw only disputed images"):
         backtest(record, TODAY, TODAY)
 
 
@@ -86,7 +86,7 @@ def test_a_sampled_image_stands_for_all_that_were_not_in_dispute(past):
     other = TODAY.model_copy(update={"seed": 9})
     record = read_record(past.lake, other)
     assert record.truth.empty
-    assert "seed of the sample" in record.notes[0]
+    assert "seed of the review sample" in record.notes[0]
 
 
 def test_annotations_that_were_asked_for_since_are_of_later_waves(past):
@@ -102,7 +102,7 @@ def test_annotations_that_were_asked_for_since_are_of_later_waves(past):
         ]
 
     known = plan.add(plan.read(), [*places("a", 1), *places("b", 1)], guideline="", now=now)
-    # The second of b stands for its first, the others are asked for because those did not lead.
+    # The second of b replaces its first, the others are asked for because those did not lead.
     further = [*places("a", 2), *places("b", 2, stands_for=1)]
     known = plan.add(known, further, guideline="", now=now)
     plan.add(known, places("a", 3), guideline="", now=now)
@@ -122,17 +122,17 @@ def test_rounds_are_named_or_all_that_are_merged(past):
     past.merge(TWO, {"b": BOTH_CAT})
     assert read_record(past.lake, TODAY).rounds == [ONE, TWO]
     assert read_record(past.lake, TODAY, rounds=[TWO]).rounds == [TWO]
-    with pytest.raises(DataError, match=r"round-0007\. There are: round-0001, round-0002\."):
+    with pytest.raises(DataError, match=r"round-0007\. Existing rounds: round-0001, round-0002\."):
         read_record(past.lake, TODAY, rounds=["round-0007"])
 
 
 def test_a_round_that_is_not_merged_or_was_cancelled_is_refused_by_name(past):
-    with pytest.raises(NotReadyError, match="There is none yet"):
+    with pytest.raises(NotReadyError, match="No round exists yet"):
         read_record(past.lake, TODAY)
     past.merge(ONE, {"a": BOTH_CAT})
     past.merge(TWO, {"b": BOTH_CAT})
     past.lake.store.create("manifests/round-0003.json", b"[]")
-    with pytest.raises(NotReadyError, match=r"round-0003 is not merged yet.*Merged are"):
+    with pytest.raises(NotReadyError, match=r"round-0003 is not merged yet.*Merged rounds"):
         read_record(past.lake, TODAY, rounds=[ONE, "round-0003"])
     now = datetime.now(UTC)
     RoundRecord(past.lake.store, TWO).write(

@@ -20,7 +20,7 @@ from annotation_platform.consensus.units import (
 BOX = ["x1", "y1", "x2", "y2"]
 
 
-def said(*annotations):
+def labels_table(*annotations):
     """Return human labels of ``(image, person, labels)``; a label is (class, box) or a choice."""
     rows = []
     for image, person, labels in annotations:
@@ -43,7 +43,7 @@ def choice(name):
 
 # Ada and Ben both draw A (IoU 80/120 = 2/3) and B (the same box, but Ben calls it dog); only Ada
 # draws C. On the second image Ada, Ben and Cam find nothing.
-PAIR = said(
+PAIR = labels_table(
     (
         "one",
         "ada",
@@ -96,12 +96,12 @@ def test_agreement_by_person_counts_every_pair_the_person_is_in():
     assert table["labels"].tolist() == [3, 2, 0]
     assert table.loc[["ada", "ben"], "f1"].tolist() == pytest.approx([0.4, 0.4])
     assert table.loc["ada", "others"] == 1
-    # Cam met the others only where nobody drew anything: nothing to tell.
+    # Cam shares only images without any drawn object with the others: no number.
     assert table.loc["cam", ["f1", "mean_iou", "kappa", "alpha"]].isna().all()
 
 
 def test_boxes_that_overlap_in_part_count_with_their_overlap():
-    table = said(
+    table = labels_table(
         ("one", "ada", [box("cat", 0, 0, 10, 10)]), ("one", "ben", [box("cat", 0, 2, 10, 12)])
     )
     assert agreement(table).mean_iou == pytest.approx(80 / 120)
@@ -109,7 +109,7 @@ def test_boxes_that_overlap_in_part_count_with_their_overlap():
 
 
 def test_choices_agree_like_any_nominal_label():
-    table = said(
+    table = labels_table(
         *(
             (str(image), person, [choice(name)])
             for person, names in {"ada": "ccdd", "ben": "ccdc", "cam": "cddd"}.items()
@@ -127,22 +127,26 @@ def test_choices_agree_like_any_nominal_label():
 
 
 def test_several_choices_of_an_annotation_agree_class_by_class_and_as_a_set():
-    table = said(("one", "ada", [choice("wet"), choice("dark")]), ("one", "ben", [choice("wet")]))
+    table = labels_table(
+        ("one", "ada", [choice("wet"), choice("dark")]), ("one", "ben", [choice("wet")])
+    )
     by_class = agreement_by_class(table).set_index("class_name")["f1"]
     assert by_class.to_dict() == pytest.approx({"dark": 0.0, "wet": 1.0})
     assert sorted(classification_units(voting_rows(table))["label"]) == ["dark + wet", "wet"]
 
 
 def test_an_unsure_annotation_is_no_vote_at_all():
-    sure = said(("one", "ada", [box("cat", 0, 0, 9, 9)]), ("one", "ben", [box("cat", 0, 0, 9, 9)]))
-    unsure = said(("one", "cam", ["unsure", box("dog", 0, 0, 9, 9)]))
+    sure = labels_table(
+        ("one", "ada", [box("cat", 0, 0, 9, 9)]), ("one", "ben", [box("cat", 0, 0, 9, 9)])
+    )
+    unsure = labels_table(("one", "cam", ["unsure", box("dog", 0, 0, 9, 9)]))
     pd.testing.assert_frame_equal(
         agreement_by_class(pd.concat([sure, unsure], ignore_index=True)), agreement_by_class(sure)
     )
 
 
 def test_points_near_each_other_are_one_object_and_other_shapes_go_by_their_box():
-    table = said(
+    table = labels_table(
         ("one", "ada", [("keypoint", "eye", (100, 100, 100, 100))]),
         ("one", "ben", [("keypoint", "eye", (104, 97, 104, 97))]),
         ("two", "ada", [("polygon", "cat", (0, 0, 10, 10))]),
@@ -152,7 +156,7 @@ def test_points_near_each_other_are_one_object_and_other_shapes_go_by_their_box(
 
 
 def test_nothing_to_compare_gives_missing_numbers_and_no_error():
-    alone = said(("one", "ada", [box("cat", 0, 0, 9, 9)]))
+    alone = labels_table(("one", "ada", [box("cat", 0, 0, 9, 9)]))
     empty = alone.iloc[:0]
     for table in (alone, empty):
         found = agreement(table)
@@ -185,7 +189,7 @@ people = st.lists(
 @settings(max_examples=15, deadline=None)
 @given(people, st.randoms(use_true_random=False))
 def test_order_does_not_matter_and_persons_average_to_the_whole(annotations, random):
-    table = said(*annotations)
+    table = labels_table(*annotations)
     order = list(range(len(table)))
     random.shuffle(order)
     shuffled = table.iloc[order].reset_index(drop=True)

@@ -57,7 +57,7 @@ def test_a_known_anchoring_lies_in_the_interval(anchoring, images, blind_share):
 
 
 def test_unequal_blind_shares_do_not_pass_for_anchoring():
-    """The skilled see every second image blind, the unskilled every tenth; nobody is anchored."""
+    """The skilled see every second image without predictions, the others every tenth; a is 0."""
     rng = np.random.default_rng(5)
     parts = []
     for number, (agrees, blind) in enumerate([(0.9, 0.5), (0.3, 0.1)] * 3):
@@ -88,14 +88,26 @@ def test_one_persons_estimate_is_the_ratio_of_disagreements():
 @pytest.mark.parametrize(
     ("rows", "note"),
     [
-        pytest.param([], "no shown and no blind", id="no decisions"),
-        pytest.param([("ada", True, True)] * 9, "no blind", id="nothing blind"),
-        pytest.param([("ada", False, True)] * 9, "no shown", id="nothing shown"),
         pytest.param(
-            [("ada", True, True), ("ben", False, True)] * 9, "nobody has both", id="apart"
+            [], "no decisions with predictions and no decisions without", id="no decisions"
         ),
         pytest.param(
-            [("ada", True, True), ("ada", False, True)] * 9, "agrees .* anyway", id="always agreed"
+            [("ada", True, True)] * 9, "measured: no decisions without", id="nothing blind"
+        ),
+        pytest.param(
+            [("ada", False, True)] * 9,
+            "measured: no decisions with predictions$",
+            id="nothing shown",
+        ),
+        pytest.param(
+            [("ada", True, True), ("ben", False, True)] * 9,
+            "no annotator has decisions both",
+            id="apart",
+        ),
+        pytest.param(
+            [("ada", True, True), ("ada", False, True)] * 9,
+            "agrees .* even without seeing",
+            id="always agreed",
         ),
     ],
 )

@@ -26,5 +26,5 @@ def test_three_of_four_people_are_fused_into_what_is_there(cells, seed):
 def test_in_a_crowd_of_unequal_people_the_good_ones_are_heard(cells):
     _, asked = simulate(cells, CROWDS["two careless"], seed=0)
     labels = resolve_consensus(asked, ontology=cells.ontology, images=cells.images).labels
-    # Whoever counts heads loses four points here.
+    # A plain majority loses four points here.
     assert score(labels, cells) > pooled_f1(plain_majority(asked), cells.labels) + 0.02

@@ -9,7 +9,7 @@ import pytest
 from annotation_platform.consensus.common import Common
 from annotation_platform.consensus.resolve import resolve_consensus, resolve_task
 from annotation_platform.schema.shapes import Label
-from tests.core.consensus.test_consensus import NAMES, ONTOLOGY, told
+from tests.core.consensus.test_consensus import NAMES, ONTOLOGY, labels_table
 
 WIDTH, HEIGHT = 320, 240
 
@@ -27,7 +27,7 @@ def drawn(rng, box, name, person):
 
 
 def annotations_of(seed, images=60, people=4):
-    """So many images with boxes, outlines and a choice each, as people of unequal care see them."""
+    """Images with boxes, outlines and a choice each, labelled by annotators of unequal care."""
     rng = np.random.default_rng(seed)
     frames = []
     for number in range(images):
@@ -38,12 +38,12 @@ def annotations_of(seed, images=60, people=4):
             name = str(rng.choice(["cat", "dog", "road"]))
             side = {"cat": 30, "dog": 60, "road": 45}[name]
             objects.append(((x, y, x + side, y + side * rng.uniform(0.8, 1.2)), name))
-        said = {}
+        annotations = {}
         for person in range(people):
             labels = [drawn(rng, box, name, person) for box, name in objects]
             choice = Label.choice(str(rng.choice(["day", "night"], p=[0.7, 0.3])))
-            said[f"person-{person}"] = [each for each in labels if each] + [choice]
-        frames.append(told(said, f"{number:064x}"))
+            annotations[f"person-{person}"] = [each for each in labels if each] + [choice]
+        frames.append(labels_table(annotations, f"{number:064x}"))
     return pd.concat(frames, ignore_index=True)
 
 

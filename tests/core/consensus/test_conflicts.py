@@ -22,7 +22,7 @@ WIDTH, HEIGHT = 640, 480
 PEOPLE = ("ada", "ben", "cam")
 
 
-def told(rounds):
+def labels_table(rounds):
     """Return a table; ``rounds`` holds a dictionary of people's labels for each image."""
     rows = []
     for number, annotations in enumerate(rounds):
@@ -37,7 +37,7 @@ def told(rounds):
 
 
 def resolve(rounds):
-    table = told(rounds)
+    table = labels_table(rounds)
     images = table[["image_id"]].drop_duplicates().assign(width=WIDTH, height=HEIGHT)
     return resolve_consensus(table, ontology=ONTOLOGY, images=images)
 
@@ -92,7 +92,7 @@ def test_a_conflict_says_where_it_is_and_which_label_it_is_about():
     )
     labels = consensus.labels.set_index("label_id")
     assert labels.loc[missing["label_id"], "x1"] == missing["x1"] == 300
-    assert missing["detail"].startswith("2 of 3 drew it; kept")
+    assert missing["detail"].startswith("2 of 3 drew it; accepted")
     # Turned down: no label, but the place that was drawn.
     assert pd.isna(foreign["label_id"])
     assert pd.isna(lone["label_id"])
@@ -143,7 +143,7 @@ def test_a_class_drawn_in_another_shape_is_outside_the_ontology():
     consensus = resolve([annotations])
     assert consensus.labels["shape"].tolist() == ["polygon"]
     foreign = consensus.conflicts[consensus.conflicts["kind"] == "outside_ontology"].iloc[0]
-    assert "drawn as polygon" in foreign["detail"]
+    assert "the ontology expects a polygon" in foreign["detail"]
 
 
 def test_neighbours_that_all_of_them_drew_are_no_duplicates():
@@ -187,5 +187,5 @@ def test_resolved_regions_that_cover_each_other_are_perhaps_one():
     ],
 )
 def test_how_a_region_leaves_its_image(label, expected):
-    said = outside_image(label, (WIDTH, HEIGHT))
-    assert expected in said if expected else said == ""
+    problem = outside_image(label, (WIDTH, HEIGHT))
+    assert expected in problem if expected else problem == ""

@@ -25,8 +25,8 @@ ONTOLOGY = Ontology(
 NAMES = ["shape", "class_name", "x1", "y1", "x2", "y2", "geometry"]
 
 
-def told(annotations, image=IMAGE):
-    """Return the labels of one image as a table; ``answers`` maps a person to their labels."""
+def labels_table(annotations, image=IMAGE):
+    """Return the labels of one image as a table, from ``{annotator: [labels]}``."""
     same = {"round_id": "round-0001", "task_id": f"round-0001/boxes/{image}", "image_id": image}
     rows = [
         {**same, "annotator": person, **{name: getattr(label, name) for name in NAMES}}
@@ -36,9 +36,9 @@ def told(annotations, image=IMAGE):
     return pd.DataFrame(rows, columns=[*same, "annotator", *NAMES])
 
 
-def said(annotations, image=IMAGE):
-    """Return the boxes of one image as a table; ``answers`` maps a person to (class, box) pairs."""
-    return told(
+def boxes_table(annotations, image=IMAGE):
+    """Return the boxes of one image as a table, from ``{annotator: [(class, box)]}``."""
+    return labels_table(
         {
             person: [Label.box(name, *box) for name, box in boxes]
             for person, boxes in annotations.items()
@@ -48,13 +48,15 @@ def said(annotations, image=IMAGE):
 
 
 def many(annotations, images):
-    """Return the same answers to so many images."""
-    return pd.concat([told(annotations, f"{n:064x}") for n in range(images)], ignore_index=True)
+    """Return the same annotations of this number of images."""
+    return pd.concat(
+        [labels_table(annotations, f"{n:064x}") for n in range(images)], ignore_index=True
+    )
 
 
 def test_three_people_round_one_object_give_the_median_box_and_the_majority_class():
     labels = resolve_consensus(
-        said(
+        boxes_table(
             {
                 "ada": [("cat", (10, 10, 50, 50))],
                 "ben": [("cat", (12, 10, 50, 52))],
@@ -71,7 +73,7 @@ def test_three_people_round_one_object_give_the_median_box_and_the_majority_clas
 
 def test_an_object_that_one_of_three_saw_is_turned_down_and_counted():
     consensus = resolve_consensus(
-        said(
+        boxes_table(
             {
                 "ada": [("cat", (10, 10, 50, 50)), ("cat", (100, 100, 120, 120))],
                 "ben": [("cat", (10, 10, 50, 50))],
@@ -85,7 +87,7 @@ def test_an_object_that_one_of_three_saw_is_turned_down_and_counted():
 
 def test_three_who_see_three_different_things_are_not_three_who_saw_nothing():
     row = resolve_consensus(
-        said(
+        boxes_table(
             {
                 "ada": [("cat", (0, 0, 9, 9))],
                 "ben": [("cat", (20, 0, 29, 9))],
@@ -97,21 +99,23 @@ def test_three_who_see_three_different_things_are_not_three_who_saw_nothing():
 
 
 def test_an_image_that_all_found_empty_keeps_a_row():
-    consensus = resolve_consensus(said({"ada": [], "ben": [], "cam": []}))
+    consensus = resolve_consensus(boxes_table({"ada": [], "ben": [], "cam": []}))
     assert consensus.labels["shape"].tolist() == ["none"]
     assert not consensus.labels["disputed"].any()
     assert consensus.mean_agreement == 1.0
 
 
 def test_one_annotation_is_taken_as_it_is():
-    consensus = resolve_consensus(said({"ada": [("cat", (1, 2, 3, 4)), ("dog", (1, 2, 3, 5))]}))
+    consensus = resolve_consensus(
+        boxes_table({"ada": [("cat", (1, 2, 3, 4)), ("dog", (1, 2, 3, 5))]})
+    )
     assert sorted(consensus.labels["class_name"]) == ["cat", "dog"]
     assert np.isnan(consensus.mean_agreement)
 
 
 def test_neighbours_that_overlap_stay_two_objects():
     pair = [("cell", (0, 0, 20, 20)), ("cell", (6, 0, 26, 20))]
-    labels = resolve_consensus(said(dict.fromkeys(["ada", "ben", "cam"], pair))).labels
+    labels = resolve_consensus(boxes_table(dict.fromkeys(["ada", "ben", "cam"], pair))).labels
     assert sorted(labels["x1"]) == [0, 6]
 
 
@@ -144,7 +148,7 @@ people = st.dictionaries(
 @settings(max_examples=30, deadline=None)
 @given(people, st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(annotations, random):
-    table = said(annotations)
+    table = boxes_table(annotations)
     order = list(range(len(table)))
     random.shuffle(order)
     first = resolve_consensus(table).labels
@@ -153,9 +157,9 @@ def test_the_order_of_rows_does_not_matter(annotations, random):
 
 
 @given(people)
-def test_nobody_stands_twice_in_a_group_and_every_box_stands_in_one(annotations):
+def test_each_group_has_one_box_per_annotator_and_every_box_is_in_one_group(annotations):
     owners = [person for person, boxes in annotations.items() for _ in boxes]
-    boxes = np.array([box for said in annotations.values() for _, box in said], dtype=float)
+    boxes = np.array([box for drawn in annotations.values() for _, box in drawn], dtype=float)
     groups = cluster_boxes(boxes.reshape(-1, 4), owners, iou_threshold=0.5)
     assert sorted(position for group in groups for position in group) == list(range(len(owners)))
     assert all(len({owners[i] for i in group}) == len(group) for group in groups)
@@ -165,9 +169,9 @@ def test_nobody_stands_twice_in_a_group_and_every_box_stands_in_one(annotations)
 @given(people, st.permutations(["ada", "ben", "cam", "dee"]))
 def test_the_names_of_the_people_do_not_matter(annotations, others):
     renamed = dict(zip(["ada", "ben", "cam", "dee"], others, strict=True))
-    first = resolve_consensus(said(annotations)).labels
+    first = resolve_consensus(boxes_table(annotations)).labels
     second = resolve_consensus(
-        said({renamed[who]: boxes for who, boxes in annotations.items()})
+        boxes_table({renamed[who]: boxes for who, boxes in annotations.items()})
     ).labels
     pd.testing.assert_frame_equal(first, second)
 
@@ -190,7 +194,7 @@ def a_round_of_every_shape(names, rng):
                 Label.choice(str(rng.choice(["day", "night"]))),
             ]
             annotations[who] = [label for label in drawn if rng.random() > 0.2]
-        tables.append(told(annotations, f"{number:064x}"))
+        tables.append(labels_table(annotations, f"{number:064x}"))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -219,7 +223,7 @@ def test_every_shape_and_the_image_itself_are_resolved_side_by_side():
         "ben": [Label.box("cat", 10, 10, 50, 52), Label.polygon("road", [ring])],
         "cam": [Label.choice("day"), Label.polygon("road", [ring])],
     }
-    labels = resolve_consensus(told(annotations), ontology=ONTOLOGY).labels
+    labels = resolve_consensus(labels_table(annotations), ontology=ONTOLOGY).labels
     assert labels[["shape", "class_name", "support"]].to_numpy().tolist() == [
         ["polygon", "road", 2],
         ["box", "cat", 2],
@@ -236,31 +240,29 @@ def test_of_one_choice_the_most_chosen_class_stands_and_of_many_each_by_itself()
         "ben": [Label.choice("night")],
         "cam": [Label.choice("night")],
     }
-    one = resolve_consensus(told(annotations), ontology=ONTOLOGY)
+    one = resolve_consensus(labels_table(annotations), ontology=ONTOLOGY)
     assert one.labels[["class_name", "support"]].to_numpy().tolist() == [["night", 3]]
-    # Whoever chose two said that there is one, but not which.
+    # An annotator who chose two classes votes for the presence of a class, not for either.
     assert one.labels["class_agreement"].tolist() == [pytest.approx(2 / 3)]
     many_allowed = ONTOLOGY.model_copy(update={"choose": "many"})
     for ontology in (many_allowed, None):
-        several = resolve_consensus(told(annotations), ontology=ontology)
+        several = resolve_consensus(labels_table(annotations), ontology=ontology)
         assert several.labels[["class_name", "support"]].to_numpy().tolist() == [["night", 3]]
         assert several.rejected == 1
 
 
 def test_who_is_unsure_holds_a_place_and_votes_for_nothing():
     cat = [Label.box("cat", 10, 10, 50, 50)]
-    labels = resolve_consensus(told({"ada": cat, "ben": cat, "cam": [UNSURE, *cat]})).labels
+    labels = resolve_consensus(labels_table({"ada": cat, "ben": cat, "cam": [UNSURE, *cat]})).labels
     assert labels[["support", "annotations", "disputed"]].to_numpy().tolist() == [[2, 3, False]]
-    nobody_knows = resolve_consensus(told({"ada": [UNSURE], "ben": [UNSURE]})).labels
-    assert nobody_knows[["shape", "support", "disputed"]].to_numpy().tolist() == [
-        ["unsure", 2, True]
-    ]
+    all_unsure = resolve_consensus(labels_table({"ada": [UNSURE], "ben": [UNSURE]})).labels
+    assert all_unsure[["shape", "support", "disputed"]].to_numpy().tolist() == [["unsure", 2, True]]
 
 
 def test_of_two_people_one_is_enough_for_an_object_but_it_is_disputed():
     cat = Label.box("cat", 10, 10, 50, 50)
     # Also in a round in which one of the two is a little better.
-    rounds = [many({"ada": [cat], "ben": [cat]}, 30), told({"ada": [], "ben": [cat]})]
+    rounds = [many({"ada": [cat], "ben": [cat]}, 30), labels_table({"ada": [], "ben": [cat]})]
     labels = resolve_consensus(pd.concat(rounds, ignore_index=True)).labels
     alone = labels[labels["image_id"] == IMAGE]
     assert alone[["shape", "support", "disputed"]].to_numpy().tolist() == [["box", 1, True]]
@@ -274,8 +276,8 @@ def test_good_people_outweigh_a_careless_majority():
         careless = {"dee": number % 2, "eve": number % 3 == 0}
         annotations = {who: [cat] for who in ("ada", "ben", "cam")}
         annotations |= {who: [junk] if bad else [cat] for who, bad in careless.items()}
-        tables.append(told(annotations, f"{number:064x}"))
-    tables.append(told({"ada": [cat], "dee": [junk], "eve": [junk]}))
+        tables.append(labels_table(annotations, f"{number:064x}"))
+    tables.append(labels_table({"ada": [cat], "dee": [junk], "eve": [junk]}))
     labels = resolve_consensus(pd.concat(tables, ignore_index=True)).labels
     last = labels[labels["image_id"] == IMAGE]
     assert last["x1"].tolist() == [10]
@@ -294,7 +296,7 @@ def test_whoever_draws_precisely_says_where_the_edges_are():
         drawn = {
             who: [("cat", box + rng.normal(size=4) * sigma)] for who, sigma in deviation.items()
         }
-        tables.append(said(drawn, f"{number:064x}"))
+        tables.append(boxes_table(drawn, f"{number:064x}"))
         truth.append(box)
     labels = resolve_consensus(pd.concat(tables, ignore_index=True)).labels
     off = labels[["x1", "y1", "x2", "y2"]].to_numpy() - truth
@@ -305,11 +307,15 @@ def test_whoever_draws_precisely_says_where_the_edges_are():
 def test_level_votes_go_to_the_class_whose_size_the_object_has():
     small, large = (10, 10, 30, 30), (100, 100, 200, 200)
     tables = [
-        said({who: [("cat", small), ("dog", large)] for who in ("ada", "ben")}, f"{number:064x}")
+        boxes_table(
+            {who: [("cat", small), ("dog", large)] for who in ("ada", "ben")}, f"{number:064x}"
+        )
         for number in range(20)
     ]
     mixed_up = {"ada": [("dog", small), ("dog", large)], "ben": [("cat", small), ("cat", large)]}
-    labels = resolve_consensus(pd.concat([*tables, said(mixed_up)], ignore_index=True)).labels
+    labels = resolve_consensus(
+        pd.concat([*tables, boxes_table(mixed_up)], ignore_index=True)
+    ).labels
     last = labels[labels["image_id"] == IMAGE]
     assert last["class_name"].tolist() == ["cat", "dog"]
     assert last["disputed"].all()
@@ -320,7 +326,7 @@ def test_level_votes_of_which_nothing_more_is_known_do_not_fall_by_the_alphabet(
     for number in range(30):
         image = f"{number:064x}"
         pair = {"ada": [Label.choice("day")], "ben": [Label.choice("night")]}
-        consensus = resolve_consensus(told(pair, image), ontology=ONTOLOGY)
+        consensus = resolve_consensus(labels_table(pair, image), ontology=ONTOLOGY)
         chosen += consensus.labels["class_name"].tolist()
         assert consensus.conflicts["kind"].tolist() == ["class", "tied"]
     assert 5 < chosen.count("day") < 25
@@ -329,23 +335,23 @@ def test_level_votes_of_which_nothing_more_is_known_do_not_fall_by_the_alphabet(
 def test_a_class_outside_the_ontology_counts_for_the_object_and_never_names_it():
     box = (10, 10, 50, 50)
     two = {"ada": [("cat", box)], "ben": [("kat", box)], "cam": [("kat", box)]}
-    row = resolve_consensus(said(two), ontology=ONTOLOGY).labels.iloc[0]
+    row = resolve_consensus(boxes_table(two), ontology=ONTOLOGY).labels.iloc[0]
     assert (row["class_name"], row["support"]) == ("cat", 3)
     assert row["class_agreement"] == pytest.approx(1 / 3)
-    nobody = resolve_consensus(said({"ada": [("kat", box)]}), ontology=ONTOLOGY)
-    assert nobody.labels["shape"].tolist() == ["none"]
-    assert nobody.rejected == 1
+    unresolved = resolve_consensus(boxes_table({"ada": [("kat", box)]}), ontology=ONTOLOGY)
+    assert unresolved.labels["shape"].tolist() == ["none"]
+    assert unresolved.rejected == 1
 
 
 def test_a_round_without_annotations_has_an_empty_consensus():
-    consensus = resolve_consensus(told({}))
+    consensus = resolve_consensus(labels_table({}))
     assert consensus.labels.empty
     assert consensus.conflicts.empty
     assert np.isnan(consensus.mean_agreement)
 
 
 def test_agreement_of_half_matching_annotations_is_worked_out_by_hand():
-    table = said(
+    table = boxes_table(
         {
             "ada": [("cat", (0, 0, 10, 10)), ("cat", (20, 0, 30, 10))],
             "ben": [("cat", (0, 0, 10, 10)), ("dog", (20, 0, 30, 10))],
@@ -353,7 +359,7 @@ def test_agreement_of_half_matching_annotations_is_worked_out_by_hand():
     )
     # One of two boxes matches on either side: F1 = 2 * 1 / (2 + 2).
     assert pairwise_agreement(table) == pytest.approx(0.5)
-    empty = table[table["annotator"] == "nobody"]
+    empty = table[table["annotator"] == "absent"]
     assert f1_score(empty, empty) == 1.0
 
 
@@ -369,7 +375,7 @@ def test_agreement_counts_regions_of_the_same_shape_and_choices_and_leaves_out_t
         "cam": [UNSURE],
     }
     # One of five labels matches on either side: F1 = 2 * 1 / 5.
-    assert pairwise_agreement(told(annotations)) == pytest.approx(0.4)
+    assert pairwise_agreement(labels_table(annotations)) == pytest.approx(0.4)
 
 
 def test_consensus_of_three_beats_every_one_of_its_people():
@@ -390,7 +396,7 @@ def test_consensus_of_three_beats_every_one_of_its_people():
             )
             annotations[person.name] = given_annotation.labels
         asked = [person.name for person in crowd if person is not crowd[number % 4]]
-        table = told({name: annotations[name] for name in asked}, image=row["image_id"])
+        table = labels_table({name: annotations[name] for name in asked}, image=row["image_id"])
         tables.append(table)
         for name in asked:
             own = table[(table["annotator"] == name) & (table["shape"] == "box")]

@@ -53,22 +53,22 @@ def by_the_book(annotations, *, diagonal, off_diagonal, class_prior, iterations)
     for task, worker, label in annotations.itertuples(index=False):
         by_task[task].append((worker, label))
     posterior = {
-        task: {c: sum(label == c for _, label in said) / len(said) for c in classes}
-        for task, said in by_task.items()
+        task: {c: sum(label == c for _, label in votes) / len(votes) for c in classes}
+        for task, votes in by_task.items()
     }
     other = off_diagonal / (len(classes) - 1)
     for _ in range(iterations):
         count = defaultdict(float)
-        for task, said in by_task.items():
-            for worker, label in said:
+        for task, votes in by_task.items():
+            for worker, label in votes:
                 for c in classes:
                     count[worker, c, label] += posterior[task][c]
         rate = {c: sum(p[c] for p in posterior.values()) + class_prior for c in classes}
-        for task, said in by_task.items():
+        for task, votes in by_task.items():
             joint = {}
             for c in classes:
                 joint[c] = rate[c]
-                for worker, label in said:
+                for worker, label in votes:
                     prior = {given: diagonal if given == c else other for given in classes}
                     row = {given: count[worker, c, given] + prior[given] for given in classes}
                     joint[c] *= row[label] / sum(row.values())

@@ -31,7 +31,7 @@ def plan_of(*strata):
 
 
 def reviews(plan, *wrong):
-    """Return the reviews of a whole sample with so many wrong items in each stratum."""
+    """Return the reviews of a whole sample with these numbers of wrong items in each stratum."""
     position = plan.sample.groupby("stratum").cumcount()
     limit = plan.sample["stratum"].map(dict(enumerate(wrong)))
     return plan.sample[["item"]].assign(wrong=position < limit)
@@ -41,7 +41,7 @@ def test_one_stratum_gives_the_share_and_clopper_and_pearsons_interval():
     plan = plan_of((1_000_000, 200))
     found = estimate_error_rate(plan, reviews(plan, 10))
     assert found.rate == pytest.approx(0.05)
-    # From so many items it makes no difference that none is drawn twice.
+    # With this many items sampling without replacement makes no difference.
     assert found.low == pytest.approx(beta.ppf(0.025, 10, 191), abs=1e-4)
     assert found.high == pytest.approx(beta.ppf(0.975, 11, 190), abs=1e-4)
     assert (found.items, found.reviewed, found.wrong) == (1_000_000, 200, 10)
@@ -50,7 +50,7 @@ def test_one_stratum_gives_the_share_and_clopper_and_pearsons_interval():
 def test_errors_count_by_how_many_items_each_stands_for():
     plan = plan_of((900, 90), (100, 50))
     found = estimate_error_rate(plan, reviews(plan, 9, 20))
-    # Each of the first stands for ten items, each of the second for two.
+    # Each of the first represents ten items, each of the second two.
     assert found.rate == pytest.approx((9 * 10 + 20 * 2) / 1000)
     assert found.low < found.rate < found.high
 
@@ -181,7 +181,7 @@ def test_plans_at_the_edges(table, size, expected):
     ("table", "problem"),
     [
         (pd.DataFrame({"label": ["a"]}), "lacks the column item"),
-        (pd.DataFrame({"item": ["a", "a"]}), "item a stands twice"),
+        (pd.DataFrame({"item": ["a", "a"]}), "item a is repeated"),
         (pd.DataFrame({"item": ["a", "b"], "risk": [1.0, -1.0]}), "item b has no risk"),
         (pd.DataFrame({"item": ["a", "b"], "risk": [np.nan, 1.0]}), "item a has no risk"),
     ],

@@ -38,8 +38,8 @@ def blind_majority(tasks=200, seed=0):
         task = f"{number:03d}"
         truth[task] = right = "rare" if rng.random() < 0.4 else "common"
         for worker in ("good 1", "good 2", "good 3"):
-            said = right if rng.random() < 0.95 else {"rare": "common", "common": "rare"}[right]
-            rows.append((task, worker, said))
+            label = right if rng.random() < 0.95 else {"rare": "common", "common": "rare"}[right]
+            rows.append((task, worker, label))
         for worker in ("idle 1", "idle 2", "idle 3", "idle 4"):
             rows.append((task, worker, "common" if rng.random() < 0.9 else "rare"))
     return table(*rows), truth
@@ -85,12 +85,12 @@ def test_an_expert_who_sides_with_the_majority_keeps_it():
 def test_the_numbers_of_the_test_are_worked_out_by_hand():
     annotations, _ = blind_majority()
     before = resolve_classes(annotations)
-    said = before.by_method.set_index("task")
-    differing = said.index[said["dawid-skene"] != said["majority"]]
+    labels = before.by_method.set_index("task")
+    differing = labels.index[labels["dawid-skene"] != labels["majority"]]
     sides = ["dawid-skene"] * 5 + ["majority"] * 3
-    gold = {task: said.loc[task, side] for task, side in zip(differing, sides, strict=False)}
+    gold = {task: labels.loc[task, side] for task, side in zip(differing, sides, strict=False)}
     gold[differing[8]] = "neither"
-    agreed = said.index[said["dawid-skene"] == said["majority"]]
+    agreed = labels.index[labels["dawid-skene"] == labels["majority"]]
     gold[agreed[0]] = "rare"
     got = of(resolve_classes(annotations, gold=known(gold)), "dawid-skene")
     assert (got.changed, got.asked, got.wins, got.losses) == (len(differing), 9, 5, 3)
@@ -119,8 +119,8 @@ def test_of_two_better_models_the_one_that_gains_more_is_taken():
     best = max(found.evidence, key=lambda each: each.wins - each.losses)
     assert found.method == best.model
     # Everything is known, so nothing is estimated.
-    said = found.by_method.set_index("task")
-    right = {name: (said[name] == pd.Series(truth)).mean() for name in said}
+    labels = found.by_method.set_index("task")
+    right = {name: (labels[name] == pd.Series(truth)).mean() for name in labels}
     assert best.gain == pytest.approx(right[best.model] - right["majority"])
 
 
@@ -149,7 +149,7 @@ def test_single_annotations_are_returned_and_no_model_is_consulted():
     found = resolve_classes(annotations, gold=known({"p": "x"}))
     assert found.labels["label"].tolist() == ["x", "y"]
     assert found.evidence == ()
-    assert "No task has two answers" in found.reason
+    assert "No task has two annotations" in found.reason
 
 
 def test_tasks_are_asked_once_in_an_order_that_goes_on_where_it_ended():
@@ -165,16 +165,16 @@ def test_tasks_are_asked_once_in_an_order_that_goes_on_where_it_ended():
 def test_those_asked_are_a_fair_sample_of_the_disputed():
     annotations, truth = blind_majority(tasks=120)
     found = resolve_classes(annotations)
-    said = found.by_method.set_index("task")
-    disputed = said.index[(said["dawid-skene"] != said["majority"])]
-    wins = (said.loc[disputed, "dawid-skene"] == pd.Series(truth)[disputed]).mean()
+    labels = found.by_method.set_index("task")
+    disputed = labels.index[(labels["dawid-skene"] != labels["majority"])]
+    wins = (labels.loc[disputed, "dawid-skene"] == pd.Series(truth)[disputed]).mean()
     samples = []
     counts = Counter()
     for seed in range(200):
         asked = resolve_classes(annotations, seed=seed).ask(10)
         counts.update(asked)
         mine = [task for task in asked if task in set(disputed)]
-        samples += [said.loc[task, "dawid-skene"] == truth[task] for task in mine]
+        samples += [labels.loc[task, "dawid-skene"] == truth[task] for task in mine]
     # Standard error of 2,000 draws of a share: at most 0.011.
     assert np.mean(samples) == pytest.approx(wins, abs=0.04)
     expected = 2000 / len(counts)
@@ -275,10 +275,10 @@ def test_simulated_crowds_of_random_make_gain_in_the_mean_and_lose_nowhere():
 def test_a_method_that_is_asked_for_decides_whatever_the_evidence():
     annotations, truth = blind_majority()
     found = resolve_classes(annotations, method="dawid-skene")
-    assert (found.method, found.reason) == ("dawid-skene", "dawid-skene was asked for.")
+    assert (found.method, found.reason) == ("dawid-skene", "dawid-skene was requested.")
     assert (found.labels["label"] == found.labels["task"].map(truth)).mean() > 0.9
     kept = resolve_classes(annotations, gold=known(truth), method=MAJORITY)
-    assert (kept.method, kept.reason) == (MAJORITY, "majority was asked for.")
+    assert (kept.method, kept.reason) == (MAJORITY, "majority was requested.")
     single = resolve_classes(table(("p", "a", "x"), ("q", "a", "y")), method="dawid-skene")
     assert single.method == MAJORITY
-    assert "No task has two answers" in single.reason
+    assert "No task has two annotations" in single.reason

@@ -61,14 +61,14 @@ def test_three_boxes_without_a_known_spread_give_the_median_of_each_edge():
     st.floats(-180, 180),
     st.lists(st.sampled_from(["as it is", "half a turn", "sides swapped"]), min_size=2, max_size=5),
 )
-def test_a_rotated_box_said_in_several_ways_is_one_box(width, height, angle, ways):
-    said = {
+def test_a_rotated_box_written_in_several_ways_is_one_box(width, height, angle, ways):
+    same_box = {
         "as it is": Label.rotated_box("dog", 100, 100, width, height, angle),
         "half a turn": Label.rotated_box("dog", 100, 100, width, height, angle + 180),
         "sides swapped": Label.rotated_box("dog", 100, 100, height, width, angle - 90),
     }
-    result = fused([said[way] for way in ways])
-    assert iou(result, said["as it is"]) == pytest.approx(1.0, abs=1e-3)
+    result = fused([same_box[way] for way in ways])
+    assert iou(result, same_box["as it is"]) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_angles_on_both_sides_of_zero_do_not_average_to_a_right_angle():
@@ -119,7 +119,7 @@ def test_masks_are_fused_pixel_by_pixel_and_never_to_nothing():
     result = fused([mask(1, 2, 3), mask(2, 3, 4), mask(3, 4, 5)])
     assert np.flatnonzero(result.pixels[1]).tolist() == [2, 3, 4]
     assert (result.x1, result.x2, result.shape, result.class_name) == (2, 5, "mask", "cat")
-    # One pixel each, nowhere two: one of them stands.
+    # One pixel each, nowhere two: one of them is chosen.
     assert fused([mask(1), mask(3), mask(5)]).pixels.sum() == 1
 
 
@@ -129,7 +129,7 @@ def test_points_are_fused_number_by_number():
 
 
 def drawn_by_hand(outline, rng, *, jitter):
-    """Return an outline as somebody draws it: points of their own choice, each a little off."""
+    """Return an outline as an annotator draws it: points of their own choice, each a little off."""
     count = int(np.clip(outline.length / 8, 8, 40))
     places = np.sort((np.arange(count) + rng.uniform(-0.3, 0.3, count)) / count) % 1
     points = np.array([outline.interpolate(at, normalized=True).coords[0] for at in places])
@@ -168,10 +168,10 @@ def test_the_order_of_the_labels_does_not_matter(shape, moves, random):
         "polygon": lambda x, y: square(x, y, side=30),
         "keypoint": lambda x, y: Label.keypoint("dog", x, y),
     }[shape]
-    said = [(make(x, y), weight) for x, y, weight in sorted(moves)]
-    mixed = random.sample(said, len(said))
+    weighted = [(make(x, y), weight) for x, y, weight in sorted(moves)]
+    mixed = random.sample(weighted, len(weighted))
     one, other = (fused(list(labels), list(weights)) for labels, weights in
-                  (zip(*said, strict=True), zip(*mixed, strict=True)))  # fmt: skip
+                  (zip(*weighted, strict=True), zip(*mixed, strict=True)))  # fmt: skip
     if shape == "rotated_box":
         # Which of several equal ones is the reference says from where its angle is counted.
         assert iou(one, other) > 0.85
@@ -184,7 +184,7 @@ def test_the_order_of_the_labels_does_not_matter(shape, moves, random):
     [
         pytest.param(Label.box("a", 5, 5, 9, 9), Label.box("a", 5, 5, 9, 9), id="inside"),
         pytest.param(Label.box("a", -5, 5, 9, 900), Label.box("a", 0, 5, 9, 400), id="cut"),
-        pytest.param(Label.box("a", 310, 5, 320, 9), None, id="beside the image"),
+        pytest.param(Label.box("a", 310, 5, 320, 9), None, id="outside the image"),
         pytest.param(Label.box("a", 5, 5, 5, 9), None, id="no area"),
         pytest.param(Label.keypoint("a", -0.4, 7), Label.keypoint("a", 0, 7), id="rounded away"),
         pytest.param(Label.keypoint("a", -9, 7), None, id="point outside"),

@@ -108,7 +108,7 @@ def test_fleiss_kappa_weighs_tasks_alike_where_the_numbers_of_annotations_differ
         pytest.param(annotations(), id="no answers"),
         pytest.param(by_worker(a="xyxy"), id="one rater"),
         pytest.param(by_worker(a="xx", b="xx"), id="one label only"),
-        pytest.param(by_worker(a="xy..", b="..yx"), id="nobody meets anybody"),
+        pytest.param(by_worker(a="xy..", b="..yx"), id="no worker shares a task"),
         pytest.param(by_worker(a="..", b=".."), id="nothing but missing labels"),
         pytest.param(by_worker(a="xyx", b="..."), id="the other rater answers nothing"),
     ],
@@ -135,12 +135,12 @@ def test_pairs_are_listed_once_with_their_tasks():
         ["b", "c", 1],
     ]
     assert pairs["agreement"].tolist() == [1.0, 1.0, 1.0]
-    # b gave one label only to what it shares, so nothing can be told from it.
+    # b gave one label only to what it shares, so it carries no evidence.
     assert pairs["kappa"].isna().tolist() == [True, False, True]
 
 
 def test_answering_twice_and_a_missing_column_are_refused_by_name():
-    with pytest.raises(TableError, match="worker a answered task 0 twice"):
+    with pytest.raises(TableError, match="worker a annotated task 0 twice"):
         krippendorff_alpha(annotations((0, "a", "x"), (0, "a", "y")))
     with pytest.raises(TableError, match="label"):
         fleiss_kappa(pd.DataFrame({"task": [], "worker": []}))

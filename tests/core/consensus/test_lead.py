@@ -10,7 +10,7 @@ FAR = Label.box("cat", 200, 10, 240, 50)
 DOG = Label.box("dog", 10, 10, 50, 50)
 
 
-def said(*annotations):
+def labels_table(*annotations):
     return pd.DataFrame(
         [
             {
@@ -36,7 +36,7 @@ def said(*annotations):
         pytest.param([[BOX], [DOG]], 0, id="one class each"),
         pytest.param([[BOX], [BOX], [DOG]], 1, id="two classes to one"),
         pytest.param([[BOX, FAR], [NEAR], [BOX]], 1, id="the closest question decides"),
-        # Nobody doubts that what one of four saw is not there: its class is no question.
+        # An object that one of four saw is clearly absent: its class is no question.
         pytest.param([[BOX, FAR], [BOX], [BOX], [BOX]], 2, id="one against three"),
         pytest.param([[BOX], [BOX], [UNSURE]], 2, id="unsure votes for nothing"),
         pytest.param(
@@ -46,9 +46,9 @@ def said(*annotations):
     ],
 )
 def test_the_closest_question_says_how_far_annotations_lead(annotations, lead):
-    assert leads(said(*annotations)) == {"t": lead}
+    assert leads(labels_table(*annotations)) == {"t": lead}
 
 
-def test_a_person_who_annotations_twice_by_mistake_is_two_annotations():
-    twice = said([BOX], [BOX]).assign(annotator="p0")
+def test_a_person_who_annotates_twice_by_mistake_is_two_annotations():
+    twice = labels_table([BOX], [BOX]).assign(annotator="p0")
     assert leads(twice) == {"t": 2}

@@ -150,7 +150,7 @@ def test_agreement_with_the_others_counts_ties_by_their_share_and_prefers_known_
     )
     votes = encode(annotations)
     right, compared = agreement_with_others(votes, code_gold(votes, None))
-    # p: the others of a said x and y, of b too, of c x twice. q and r: nobody was confirmed.
+    # p: the others of a gave x and y, of b too, of c x twice. q and r: none was confirmed.
     assert right.tolist() == [0.5, 0.5, 0.0]
     assert compared.tolist() == [3, 3, 2]
     gold = pd.DataFrame({"task": ["r", "s", "elsewhere"], "label": ["y", "x", "x"]})

@@ -43,7 +43,7 @@ SQUARE = [0, 0, 10, 0, 10, 10, 0, 10]
             Label.rotated_box("cat", 20, 20, 30, 10, 0),
             Label.rotated_box("cat", 20, 20, 10, 30, 90),
             1.0,
-            id="the same rotated box said in two ways",
+            id="the same rotated box written in two ways",
         ),
         pytest.param(
             Label.polygon("cat", [SQUARE]),
@@ -151,10 +151,10 @@ def test_rotated_boxes_that_stand_upright_overlap_as_boxes_do(centres):
 
 
 def test_rows_of_a_table_are_read_as_labels_with_what_is_missing_left_out():
-    said = [Label.polygon("cat", [SQUARE]), Label.choice("day"), NOTHING, UNSURE]
+    labels = [Label.polygon("cat", [SQUARE]), Label.choice("day"), NOTHING, UNSURE]
     columns = ["shape", "class_name", "geometry", "x1", "y1", "x2", "y2"]
-    table = pd.DataFrame([{name: getattr(each, name) for name in columns} for each in said])
-    assert labels_of(table) == said
+    table = pd.DataFrame([{name: getattr(each, name) for name in columns} for each in labels])
+    assert labels_of(table) == labels
     boxes = pd.DataFrame(
         {"class_name": ["cat"], "x1": [1.0], "y1": [2.0], "x2": [3.0], "y2": [4.0]}
     )

@@ -73,7 +73,7 @@ def test_decisions_are_held_against_the_others_and_against_known_annotations():
     # Ada: Ben and Cam agree on the cat; they split over the class of the second object and over
     # whether there is a third, and on the second image over whether there is a cat.
     assert table.loc["ada", "quality"] == 1.0
-    # Cam: cat right, dog called ant, ant and the cat of the second image where nobody else did.
+    # Cam: cat right, dog called ant, ant and the cat of the second image, which no other drew.
     assert table.loc["cam", "quality"] == pytest.approx(1 / 4)
     # Known: Ada finds two of three, and rightly nothing on the second image.
     assert table.loc["ada", "gold_quality"] == pytest.approx(3 / 4)
@@ -162,8 +162,8 @@ def test_a_missing_column_is_named():
 
 
 CROWD = {f"good {number}": 0.75 + 0.03 * number for number in range(6)}
-"""Six people of 75 to 90 %; beside them one who clicks blindly, one who always says the same and
-one who says anything but the truth."""
+"""Six annotators of 75 to 90 %; ``choosing`` adds one who clicks at random, one who
+always gives the same class and one who gives any class but the true one."""
 
 
 def choosing(rng, *, tasks, annotations, classes=4):
@@ -175,10 +175,10 @@ def choosing(rng, *, tasks, annotations, classes=4):
         for number in rng.choice(len(people), size=annotations, replace=False):
             person, right = people[number], int(truth[task])
             other = (right + int(rng.integers(1, classes))) % classes
-            said = {"random": int(rng.integers(classes)), "same": 0, "wrong": other}.get(
+            label = {"random": int(rng.integers(classes)), "same": 0, "wrong": other}.get(
                 person, right if rng.random() < CROWD.get(person, 0.0) else other
             )
-            rows += annotation(f"{task:04d}", person, choice(f"class {said}"))
+            rows += annotation(f"{task:04d}", person, choice(f"class {label}"))
     gold = [
         row for task in range(tasks) for row in known(f"{task:04d}", choice(f"class {truth[task]}"))
     ]
@@ -226,8 +226,8 @@ def test_quality_from_known_annotations_covers_a_persons_true_skill():
 def test_quality_from_others_covers_what_agreeing_with_them_amounts_to():
     """Three people, two classes: the other two agree rightly or wrongly, or there is no decision.
 
-    So of somebody right with probability a, beside two right with probability b, the decisions
-    confirmed are (a b² + (1 - a)(1 - b)²) / (b² + (1 - b)²).
+    So the share of confirmed decisions of an annotator who is right with probability a, with two
+    others who are right with probability b, is (a b² + (1 - a)(1 - b)²) / (b² + (1 - b)²).
     """
     skills, inside = {"ada": 0.95, "ben": 0.8, "cam": 0.8}, []
     right, wrong = 0.8**2, 0.2**2
@@ -246,7 +246,7 @@ def test_quality_from_others_covers_what_agreeing_with_them_amounts_to():
 
 
 def drawing(rng, *, images, annotations):
-    """Return boxes of people who miss, misname and invent, and of four whom nobody wants."""
+    """Return boxes of annotators who miss, misname and invent, and of four useless ones."""
     careful = {"careful": 0.03, "average": 0.08, "careless": 0.15}
     people = [*careful, "anywhere", "any class", "wrong class", "nothing"]
     names = ["ant", "bee", "cow"]
@@ -263,11 +263,11 @@ def drawing(rng, *, images, annotations):
             labels = []
             for name, at in zip(truth, corners, strict=True):
                 others = [each for each in names if each != name]
-                said = name if rng.random() > error else str(rng.choice(others))
-                said = str(rng.choice(names)) if person == "any class" else said
-                said = str(rng.choice(others)) if person == "wrong class" else said
+                label = name if rng.random() > error else str(rng.choice(others))
+                label = str(rng.choice(names)) if person == "any class" else label
+                label = str(rng.choice(others)) if person == "wrong class" else label
                 if rng.random() > error:
-                    labels.append(box(said, *(at + rng.normal(0, 2, 4))))
+                    labels.append(box(label, *(at + rng.normal(0, 2, 4))))
             if person == "anywhere":
                 shift = rng.uniform(-300, 300, (objects, 2))
                 labels = [

@@ -171,7 +171,7 @@ def test_thousands_of_points_in_a_cell_are_read(tmp_path):
     [
         pytest.param({"shape": "blob"}, "is no shape", id="shape"),
         pytest.param({"x1": float("nan")}, "expected four numbers", id="nowhere"),
-        pytest.param({"geometry": "[1]"}, "geometry beside its box", id="geometry"),
+        pytest.param({"geometry": "[1]"}, "geometry in addition to its box", id="geometry"),
         pytest.param({"attributes": "[1]"}, "no JSON object", id="attributes"),
         pytest.param({"attributes": '{"a": NaN}'}, "not JSON", id="NaN"),
         pytest.param({"class_name": "dog"}, "not in the ontology", id="class"),

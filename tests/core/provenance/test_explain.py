@@ -5,11 +5,11 @@ import pandas as pd
 from annotation_platform.consensus.resolve import resolve_consensus
 from annotation_platform.provenance.explain import Asked
 from annotation_platform.schema.shapes import Label
-from tests.core.consensus.test_consensus import ONTOLOGY, told
+from tests.core.consensus.test_consensus import ONTOLOGY, labels_table
 
 
 def asked(annotations):
-    rows = told(annotations)
+    rows = labels_table(annotations)
     rows = rows.assign(annotation_id=rows["annotator"])
     images = pd.DataFrame({"image_id": rows["image_id"].unique(), "width": 400, "height": 300})
     known = resolve_consensus(rows, ontology=ONTOLOGY, images=images)

@@ -156,9 +156,11 @@ def test_each_rule_gets_its_share_and_says_why():
         "audit": 2, "rare": 5, "uncertain": 9, "diverse": 4,
     }  # fmt: skip
     reason = dict(zip(found["rule"], found["reason"], strict=True))
-    assert reason["audit"] == "drawn by lot from the whole pool, to see how good labels are"
-    assert "buoy, of which 10 labels are known" in reason["rare"]
-    assert "of its proposals are expected to be wrong" in reason["uncertain"]
+    assert reason["audit"] == (
+        "drawn at random from the whole pool, to measure the quality of labels"
+    )
+    assert "buoy, a class with 10 labels so far" in reason["rare"]
+    assert "of its predictions are expected to be wrong" in reason["uncertain"]
     assert reason["diverse"] == "unlike those before it"
     numbered = found["rule"].isin(["rare", "uncertain"])
     assert (found.loc[numbered, "score"] > 0).all()

@@ -74,5 +74,5 @@ def test_no_row_is_farther_than_twice_the_best_cover():
     vectors = (centres.repeat(50, axis=0) + rng.uniform(-0.1, 0.1, (600, 8))).astype(np.float32)
     chosen = vectors[farthest_first(vectors, 12)]
     radius = np.linalg.norm(vectors[:, None] - chosen[None], axis=2).min(axis=1).max()
-    # Every row lies within 0.1 * sqrt(8) of its centre: the best cover is no wider.
+    # Every row is within 0.1 * sqrt(8) of its centre: the best cover is no wider.
     assert radius <= 2 * 0.1 * np.sqrt(8) + 1e-6
