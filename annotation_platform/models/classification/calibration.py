@@ -38,8 +38,8 @@ class Temperature(StoredCalibration):
 
     temperature: float = Field(default=1.0, gt=0)
     choose: Choose
-    images: int
     error_before: float | None = None
+
     error_after: float | None = None
     error_by_chance: float | None = None
 

@@ -13,7 +13,7 @@ from typing import Literal, Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from annotation_platform.errors import ModelError
 from annotation_platform.schema.geometry import (
@@ -45,30 +45,42 @@ _CLASS_SPREAD = np.array([0.4, 0.4, 0.8])
 
 
 class StoredCalibration(BaseModel):
-    """What a model's scores mean, as it is kept beside its weights."""
+    """The calibration of a model's scores, as the registry stores it with the weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # Number of images it was fitted to. Version 0.1.0 wrote it as ``pictures``.
+    images: int = Field(validation_alias=AliasChoices("images", "pictures"))
+    # Set only where the text that was read is not what ``to_json`` writes.
+    _digest_as_read: str = PrivateAttr(default="")
+
     @property
     def digest(self) -> str:
-        """SHA-256 of the content."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        """SHA-256 of the file: of the text that was read, or else of what ``to_json`` writes."""
+        return self._digest_as_read or hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
-        """Return it as JSON that a person can read."""
+        """Return the calibration as indented JSON with sorted keys."""
         text = json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True)
         return text + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str) -> Self:
-        """Return what ``text`` says; a damaged one is a ModelError naming ``where``."""
+        """Return the calibration in ``text``; a damaged one is a ModelError naming ``where``.
+
+        Files of version 0.1.0 are read, and keep the digest under which they are stored.
+        """
         try:
-            return cls.model_validate_json(text)
+            found = cls.model_validate_json(text)
         except ValidationError as error:
             raise ModelError(
                 f"{where}: not a calibration: {error.errors()[0]['msg']}. "
                 "Delete it and train the model again."
             ) from error
+        content = text.encode() if isinstance(text, str) else text
+        if content != found.to_json().encode():
+            found._digest_as_read = hashlib.sha256(content).hexdigest()
+        return found
 
 
 class Curve(BaseModel):
@@ -116,7 +128,6 @@ class Calibration(StoredCalibration):
 
     classes: dict[str, ClassCurve]
     pooled: ClassCurve
-    images: int
     error_before: float | None = None
     error_after: float | None = None
     error_by_chance: float | None = None
