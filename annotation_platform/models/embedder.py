@@ -10,8 +10,8 @@ from annotation_platform.errors import ModelError
 from annotation_platform.images.decoding import Pixels
 from annotation_platform.images.embedding import Embedder, ImageEmbedder, Vectors
 from annotation_platform.models.detection.detector import best_device, image_tensor
-from annotation_platform.models.memory import Room, enough_memory
-from annotation_platform.models.network_inputs import fit
+from annotation_platform.models.memory import MemoryLimit, enough_memory
+from annotation_platform.models.network_inputs import resize
 from annotation_platform.models.registry import ModelRegistry
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ class ModelEmbedder:
     def __init__(self, network: "nn.Module", *, name: str, image_width: int) -> None:
         self.name = name
         self._width = image_width
-        # One image at a time; where that has no room, on the processor from then on.
-        self._room = Room(best_device(), 1)
+        # One image at a time; where that has no memory, on the processor from then on.
+        self._memory = MemoryLimit(best_device(), 1)
         # Its parts are those of torchvision's FCOS, which torch's types do not know.
         self._network: Any = network.eval()
 
@@ -69,13 +69,13 @@ class ModelEmbedder:
     def _vector(self, image: Pixels) -> Vectors:
         import torch
 
-        fitted, _ = fit(image, side=self._width)
+        fitted, _ = resize(image, side=self._width)
 
         def attempt(_images: int, device: str) -> Vectors:
             with torch.inference_mode():
                 return self._pooled(image_tensor(fitted, device), device)
 
-        return self._room.fit(1, attempt)
+        return self._memory.run(1, attempt)
 
     def _pooled(self, image: "torch.Tensor", device: str) -> Vectors:
         import torch

@@ -87,7 +87,7 @@ class SampleCache:
         if example.window is not None:
             x1, y1, x2, y2 = example.window
             image = image[y1:y2, x1:x2]
-        pixels, scale = fit(image, side=self.side)
+        pixels, scale = resize(image, side=self.side)
         height, width = pixels.shape[:2]
         boxes = clip_boxes(as_boxes(example.boxes) * scale, width=width, height=height)
         labels = np.array([self.class_names.index(name) for name in example.class_names], np.int64)
@@ -142,7 +142,7 @@ def read_image(path: Path) -> Pixels:
         raise DataError(f"{path}: {error}. Replace the image or take it out.") from error
 
 
-def fit(pixels: Pixels, *, side: int) -> tuple[Pixels, npt.NDArray[np.float64]]:
+def resize(pixels: Pixels, *, side: int) -> tuple[Pixels, npt.NDArray[np.float64]]:
     """Return the image with its longer side at ``side`` pixels, smaller ones enlarged.
 
     The second value, ``(4,)``, takes boxes of the given image to the returned one by

@@ -9,7 +9,7 @@ import numpy as np
 from annotation_platform.images.decoding import Pixels
 from annotation_platform.schema.geometry import Boxes, FloatArray
 
-LEAST_SCORE = 0.05
+LOWEST_SCORE = 0.05
 """What a detector itself scores below this is not worth a row."""
 
 
@@ -54,7 +54,7 @@ class Detector(Protocol):
         ...
 
     def predict(
-        self, images: Sequence[Pixels], *, minimum_score: float = LEAST_SCORE
+        self, images: Sequence[Pixels], *, minimum_score: float = LOWEST_SCORE
     ) -> list[Detections]:
         """Return what is seen in each of the ``(H, W, 3)`` RGB images, in their order.
 

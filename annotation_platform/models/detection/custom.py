@@ -27,7 +27,7 @@ from annotation_platform.models.detection.custom_networks import (
 )
 from annotation_platform.models.detection.detector import NetworkDetector, read_weights_file
 from annotation_platform.models.detection.yolo_outputs import Letterbox, decode_yolo, letterbox
-from annotation_platform.models.protocols import LEAST_SCORE, Detections, Detector
+from annotation_platform.models.protocols import LOWEST_SCORE, Detections, Detector
 from annotation_platform.policy import PredictionPolicy
 from annotation_platform.schema.geometry import FloatArray, as_boxes, box_areas
 from annotation_platform.schema.ontology import Ontology
@@ -58,7 +58,7 @@ class FileDetector:
         return self._network.device
 
     def predict(
-        self, images: Sequence[Pixels], *, minimum_score: float = LEAST_SCORE
+        self, images: Sequence[Pixels], *, minimum_score: float = LOWEST_SCORE
     ) -> list[Detections]:
         """Return what is seen in each image, one after the other, as ``port.Detector`` says."""
         return [self._found(image, minimum_score) for image in images]
@@ -184,7 +184,7 @@ class _Renamed:
         return self._detector.device
 
     def predict(
-        self, images: Sequence[Pixels], *, minimum_score: float = LEAST_SCORE
+        self, images: Sequence[Pixels], *, minimum_score: float = LOWEST_SCORE
     ) -> list[Detections]:
         """Return what is seen, by our names of the classes."""
         found = self._detector.predict(images, minimum_score=minimum_score)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from annotation_platform.errors import ModelError, SettingsError
 from annotation_platform.models.detection.detector import best_device
-from annotation_platform.models.memory import Room, enough_memory
+from annotation_platform.models.memory import MemoryLimit, enough_memory
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +101,7 @@ class ScriptNetwork:
     def __init__(self, data: bytes, *, where: str) -> None:
         check_script(data, where=where)
         self.side: int | None = None
-        self._room = Room(best_device(), 1)
+        self._memory = MemoryLimit(best_device(), 1)
         self._data, self._where = data, where
         self._module, self._loaded_on = self._load(self.device), self.device
         arguments = self._module.forward.schema.arguments
@@ -121,12 +121,12 @@ class ScriptNetwork:
             return _arrays(result)
 
         with enough_memory("an image", "Look at smaller ones, or on a larger machine."):
-            return self._room.fit(1, attempt)
+            return self._memory.run(1, attempt)
 
     @property
     def device(self) -> str:
         """Where it runs."""
-        return self._room.device
+        return self._memory.device
 
     def _load(self, device: str) -> Any:
         import torch

@@ -13,9 +13,9 @@ import pandas as pd
 
 from annotation_platform.errors import ModelError
 from annotation_platform.images.decoding import Pixels
-from annotation_platform.models.memory import Room, enough_memory
-from annotation_platform.models.network_inputs import fit, read_image
-from annotation_platform.models.protocols import LEAST_SCORE, Detections, Detector
+from annotation_platform.models.memory import MemoryLimit, enough_memory
+from annotation_platform.models.network_inputs import read_image, resize
+from annotation_platform.models.protocols import LOWEST_SCORE, Detections, Detector
 from annotation_platform.schema.geometry import FloatArray, box_areas, clip_boxes
 
 if TYPE_CHECKING:
@@ -67,12 +67,12 @@ class NetworkDetector:
         self.digest = digest
         self._names = tuple(class_names)
         self._network = network.eval()
-        self._room = Room(device or best_device(), _BATCH)
+        self._memory = MemoryLimit(device or best_device(), _BATCH)
 
     @property
     def device(self) -> str:
-        """Where it runs: ``cpu``, too, once the accelerator had no room for an image."""
-        return self._room.device
+        """Where it runs: ``cpu``, too, once the accelerator had no memory for an image."""
+        return self._memory.device
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str, device: str | None = None) -> Self:
@@ -98,7 +98,7 @@ class NetworkDetector:
         self,
         images: Sequence[Pixels],
         *,
-        minimum_score: float = LEAST_SCORE,
+        minimum_score: float = LOWEST_SCORE,
         batch_size: int = _BATCH,
     ) -> list[Detections]:
         """Return what is seen in each of the ``(H, W, 3)`` RGB images, in their order.
@@ -106,7 +106,7 @@ class NetworkDetector:
         Boxes are in absolute pixels of the image as given and inside it, at most 100 an image,
         none without an area. Images may differ in size; each is looked at with its longer side
         at ``image_width`` pixels. Where memory is too small for a batch, the batch is halved, from
-        then on, and at last the processor is used; an image that has no room there is a
+        then on, and at last the processor is used; an image that has no memory there is a
         ModelError.
         """
         found: list[Detections] = []
@@ -123,7 +123,7 @@ class NetworkDetector:
             parts = [self._seen(images[n : n + size], device, minimum) for n in starts]
             return [one for part in parts for one in part]
 
-        return self._room.fit(len(images), attempt)
+        return self._memory.run(len(images), attempt)
 
     def _seen(self, images: Sequence[Pixels], device: str, minimum: float) -> list[Detections]:
         import torch
@@ -140,7 +140,7 @@ class NetworkDetector:
     def _fitted(self, image: Pixels) -> tuple[Pixels, FloatArray]:
         if self.image_width == 0:
             return image, np.ones(4)
-        return fit(image, side=self.image_width)
+        return resize(image, side=self.image_width)
 
     def _detections(
         self, output: dict[str, "torch.Tensor"], image: Pixels, scale: FloatArray, minimum: float
@@ -166,7 +166,7 @@ def predict_files(
     detector: Detector,
     paths: Mapping[str, Path],
     *,
-    minimum_score: float = LEAST_SCORE,
+    minimum_score: float = LOWEST_SCORE,
     progress: Callable[[float], None] | None = None,
 ) -> pd.DataFrame:
     """Return a row of ``PREDICTION_COLUMNS`` for every box seen in the images, by image id.
@@ -180,7 +180,7 @@ def detect_files(
     detector: Detector,
     paths: Mapping[str, Path],
     *,
-    minimum_score: float = LEAST_SCORE,
+    minimum_score: float = LOWEST_SCORE,
     progress: Callable[[float], None] | None = None,
 ) -> DetectedBatch:
     """Return what the detector sees in the images, by image id, and what each took.

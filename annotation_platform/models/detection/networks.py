@@ -123,7 +123,7 @@ class _AsItComes(GeneralizedRCNNTransform):  # type: ignore[misc]
     def resize(
         self, image: Tensor, target: dict[str, Tensor] | None = None
     ) -> tuple[Tensor, dict[str, Tensor] | None]:
-        # Images arrive at their final size, made by annotation_platform.models.network_inputs.fit.
+        # Images arrive at their final size, see annotation_platform.models.network_inputs.resize.
         return image, target
 
 

@@ -16,7 +16,7 @@ from annotation_platform.models.detection.tiling import (
     most_useful,
     tile_windows,
 )
-from annotation_platform.models.protocols import LEAST_SCORE, Detections, Detector
+from annotation_platform.models.protocols import LOWEST_SCORE, Detections, Detector
 from annotation_platform.policy import ProfilePolicy
 
 # Windows that are looked at together. The detector makes its own batches of them.
@@ -67,7 +67,7 @@ class ProfiledDetector:
         return self.members[0].device
 
     def predict(
-        self, images: Sequence[Pixels], *, minimum_score: float = LEAST_SCORE
+        self, images: Sequence[Pixels], *, minimum_score: float = LOWEST_SCORE
     ) -> list[Detections]:
         """Return what all looks together see in each image, as ``port.Detector`` says."""
         first, flip = self._looks[0]

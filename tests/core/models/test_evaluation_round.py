@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from annotation_platform.cli.image.selection import relabel
 from annotation_platform.ingestion.lake import open_lake
-from annotation_platform.models.error_analysis import examine_round
+from annotation_platform.models.error_analysis import analyze_errors
 from annotation_platform.models.evaluation.findings import image_weights
 from annotation_platform.models.loop import evaluate_round
 from annotation_platform.models.registry import ModelRegistry
@@ -67,7 +67,7 @@ class Examined:
         )
 
     def examine(self):
-        return examine_round(
+        return analyze_errors(
             ROUND,
             self.evaluate(self.weights),
             self.table,

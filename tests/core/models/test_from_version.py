@@ -88,5 +88,5 @@ def test_a_version_without_test_images_cannot_judge(drawn, trained, tmp_path):
 
 def test_a_version_without_training_images_cannot_teach(drawn, tmp_path):
     make_version(tmp_path / "v", drawn, ["test"] * 12)
-    with pytest.raises(NotReadyError, match="no image to learn from"):
+    with pytest.raises(NotReadyError, match="no image to train on"):
         train_on_version(tmp_path / "v", POLICY, 0, tmp_path / "out")

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from annotation_platform.models.cards import policy_digest
-from annotation_platform.models.kinds import starting_weights
+from annotation_platform.models.kinds import TrainingInputs, starting_weights
 from annotation_platform.models.loop import evaluate_round, train_round
 from annotation_platform.models.network_inputs import Augmentation
 from annotation_platform.models.registry import ModelRegistry
@@ -38,7 +38,7 @@ class Rounds:
         self.table = table
         self.folder = drawn.examples[0].path.parent
         self.policy = Policy(ontology=drawn.dataset.ontology, training=TRAINING)
-        self.told = []
+        self.reported = []
         self.splits = {}
 
     def image_path(self, image_id, extension):
@@ -56,12 +56,9 @@ class Rounds:
     def train(self, tag, *, test=4):
         return train_round(
             "round-0001",
-            self.split(test=test),
-            dataset_tag=tag,
+            TrainingInputs(self.split(test=test), tag, self.image_path, self.policy),
             registry=self.registry,
-            image_path=self.image_path,
-            policy=self.policy,
-            report=self.told.append,
+            report=self.reported.append,
         )
 
     def evaluate(self, trained, *, test=4):
@@ -116,7 +113,7 @@ def test_a_round_that_ran_to_its_promotion_runs_again_from_the_same_weights(roun
     registry.promote(second["weights_sha256"].iloc[0], "the crash came after this")
     third = rounds.train(TWO)
     assert list(third["started_from"]) == list(second["started_from"]) == [promoted]
-    assert rounds.told[-1] == "100 % of the training budget used"
+    assert rounds.reported[-1] == "100 % of the training budget used"
 
 
 def test_judging_again_compares_with_the_same_model_as_before(rounds, card, trained):

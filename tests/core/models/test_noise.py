@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from annotation_platform.cli.model import noise_curve as command
 from annotation_platform.errors import DataError, NotReadyError
-from annotation_platform.models.evaluation.label_noise import noise_curve, spoil_labels
+from annotation_platform.models.evaluation.label_noise import inject_label_noise, noise_curve
 from annotation_platform.models.from_version import noise_curve_on_version
 from annotation_platform.policy import Policy, TrainingPolicy
 from annotation_platform.schema.geometry import BOX_COLUMNS, iou_matrix
@@ -44,7 +44,7 @@ def test_exactly_the_share_is_spoilt_and_more_of_the_same_at_a_larger_one(drawn)
     before = drawn.dataset.labels.copy()
     found, said = {}, {}
     for share in (0.0, 0.125, 0.5):
-        spoilt = spoil_labels(drawn.dataset, share, seed=4)
+        spoilt = inject_label_noise(drawn.dataset, share, seed=4)
         found[share] = changes(before, spoilt.dataset.labels)
         said[share] = spoilt.errors
         assert spoilt.boxes == BOXES
@@ -64,14 +64,14 @@ def test_exactly_the_share_is_spoilt_and_more_of_the_same_at_a_larger_one(drawn)
 
 def test_a_box_as_large_as_its_image_is_cut_and_a_share_is_one(drawn):
     whole = drawn.dataset.labels.assign(x1=0.0, y1=0.0, x2=120.0, y2=80.0)
-    spoilt = spoil_labels(type(drawn.dataset)(drawn.dataset.images, whole, drawn.dataset.ontology),
-                          1.0, seed=0)  # fmt: skip
+    dataset = type(drawn.dataset)(drawn.dataset.images, whole, drawn.dataset.ontology)
+    spoilt = inject_label_noise(dataset, 1.0, seed=0)
     corners = spoilt.dataset.labels[BOX_COLUMNS].to_numpy()
     areas = np.prod(corners[:, 2:] - corners[:, :2], axis=1)
     assert sorted(set(areas)) == [2400.0, 9600.0]
     assert (areas == 2400.0).sum() == spoilt.errors["moved"] == BOXES / 3
     with pytest.raises(DataError, match="from 0 to 1"):
-        spoil_labels(drawn.dataset, 1.5, seed=0)
+        inject_label_noise(drawn.dataset, 1.5, seed=0)
 
 
 def digests(folder):

@@ -13,14 +13,15 @@ from annotation_platform.models.detection.detector import (
 )
 from annotation_platform.models.detection.training import _order, train_detector
 from annotation_platform.models.evaluation.evaluation import evaluate
-from annotation_platform.models.memory import Room
+from annotation_platform.models.fitting import TrainingOptions
+from annotation_platform.models.memory import MemoryLimit
 from annotation_platform.models.network_inputs import (
     Augmentation,
     Example,
     Sample,
     SampleCache,
     augment,
-    fit,
+    resize,
     tile_examples,
 )
 from annotation_platform.policy import TrainingPolicy
@@ -28,6 +29,10 @@ from annotation_platform.schema.geometry import iou_matrix
 
 CLASSES = ["blue", "red"]
 SHORT = TrainingPolicy(cpu_seconds=1, image_width=96, batch_size=4)
+
+
+def steps(number):
+    return SHORT.model_copy(update={"steps": number})
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +109,7 @@ class Tight:
 
 def test_where_memory_is_too_small_learning_goes_on_in_halves(drawn):
     def learn():
-        return train_detector(
-            drawn.examples, class_names=CLASSES, policy=SHORT, seed=1, maximum_steps=3
-        )
+        return train_detector(drawn.examples, class_names=CLASSES, policy=steps(3), seed=1)
 
     whole = learn()
     with Tight(2, after=1) as tight:
@@ -121,7 +124,7 @@ def test_where_memory_is_too_small_learning_goes_on_in_halves(drawn):
 
 
 def test_what_has_no_room_alone_goes_to_the_processor():
-    room, tried = Room("cuda", 4), []
+    memory, tried = MemoryLimit("cuda", 4), []
 
     def attempt(size, device):
         tried.append((size, device))
@@ -129,17 +132,15 @@ def test_what_has_no_room_alone_goes_to_the_processor():
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
         return size
 
-    assert room.fit(3, attempt) == 1
+    assert memory.run(3, attempt) == 1
     assert tried == [(3, "cuda"), (2, "cuda"), (1, "cuda"), (1, "cpu")]
-    assert (room.device, room.images) == ("cpu", 1)
+    assert (memory.device, memory.images) == ("cpu", 1)
 
 
 def test_the_same_seed_and_steps_give_the_same_weights(drawn):
     def learn(seed):
         torch.rand(3)  # what others draw must not matter
-        return train_detector(
-            drawn.examples, class_names=CLASSES, policy=SHORT, seed=seed, maximum_steps=3
-        ).state
+        return train_detector(drawn.examples, class_names=CLASSES, policy=steps(3), seed=seed).state
 
     first = learn(1)
     assert learn(1) == first
@@ -167,7 +168,7 @@ def test_images_are_seen_as_often_as_their_weights_say(drawn):
     assert counts[0] == pytest.approx(6.5 * 12 / 16.5, abs=0.1)
     assert counts[2:] == pytest.approx(np.full(10, 12 / 16.5), abs=0.12)
     assert {len(one) for one in passes} == {12}
-    with pytest.raises(DataError, match="numbers from 0 on"):
+    with pytest.raises(DataError, match="numbers of at least 0"):
         train_detector(
             drawn.examples, class_names=CLASSES, policy=SHORT, seed=0, weights={heavy: -1.0}
         )
@@ -178,9 +179,8 @@ def test_weights_of_one_for_all_change_nothing(drawn):
         return train_detector(
             drawn.examples,
             class_names=CLASSES,
-            policy=SHORT,
+            policy=steps(2),
             seed=1,
-            maximum_steps=2,
             weights=weights,
         ).state
 
@@ -218,8 +218,7 @@ def test_training_goes_on_from_a_model(drawn, trained, tmp_path):
         class_names=CLASSES,
         policy=policy,
         seed=5,
-        start_from=path,
-        progress=shares.append,
+        options=TrainingOptions(path, shares.append),
     )
     assert further.final_loss < 1.5
     assert len(further.started_from) == 64
@@ -230,7 +229,11 @@ def test_training_goes_on_from_a_model(drawn, trained, tmp_path):
         train_detector(drawn.examples, class_names=CLASSES, policy=wrong, seed=0)
     with pytest.raises(ModelError, match="the weights cannot be read"):
         train_detector(
-            drawn.examples, class_names=CLASSES, policy=SHORT, seed=0, start_from=tmp_path / "no"
+            drawn.examples,
+            class_names=CLASSES,
+            policy=SHORT,
+            seed=0,
+            options=TrainingOptions(tmp_path / "no"),
         )
 
 
@@ -238,13 +241,11 @@ def test_images_without_boxes_and_boxes_without_area_do_no_harm(drawn):
     image = drawn.examples[0]
     nothing = Example("empty", image.path, np.zeros((0, 4)), [])
     flat = Example("flat", image.path, np.array([[5.0, 5, 5, 20]]), ["red"])
-    result = train_detector(
-        [image, nothing, flat], class_names=CLASSES, policy=SHORT, seed=0, maximum_steps=2
-    )
+    result = train_detector([image, nothing, flat], class_names=CLASSES, policy=steps(2), seed=0)
     assert (result.images, result.skipped_steps) == (3, 0)
     with pytest.raises(NotReadyError, match="none of the 2 images has a box"):
         train_detector([nothing, flat], class_names=CLASSES, policy=SHORT, seed=0)
-    with pytest.raises(NotReadyError, match="no image to learn from"):
+    with pytest.raises(NotReadyError, match="no image to train on"):
         train_detector([], class_names=CLASSES, policy=SHORT, seed=0)
 
 
@@ -268,10 +269,10 @@ def test_wrong_examples_are_named(drawn, tmp_path):
 
 
 def test_fitting_keeps_the_proportions():
-    pixels, scale = fit(np.zeros((100, 400, 3), dtype=np.uint8), side=320)
+    pixels, scale = resize(np.zeros((100, 400, 3), dtype=np.uint8), side=320)
     assert pixels.shape == (80, 320, 3)
     assert scale == pytest.approx([0.8, 0.8, 0.8, 0.8])
-    assert fit(np.zeros((1000, 1, 3), dtype=np.uint8), side=320)[0].shape == (320, 1, 3)
+    assert resize(np.zeros((1000, 1, 3), dtype=np.uint8), side=320)[0].shape == (320, 1, 3)
 
 
 def test_boxes_follow_the_pixels_through_every_variation():

@@ -17,7 +17,7 @@ from annotation_platform.models.classification.classifier import (
 )
 from annotation_platform.models.classification.metrics import (
     ClassificationTruth,
-    choice_figures,
+    classification_figures,
     evaluate_classifications,
     promote_classifier,
 )
@@ -25,6 +25,7 @@ from annotation_platform.models.classification.training import (
     ClassificationExample,
     train_classifier,
 )
+from annotation_platform.models.fitting import TrainingOptions
 from annotation_platform.models.network_inputs import read_image
 from annotation_platform.policy import TrainingPolicy
 from annotation_platform.schema.ontology import LabelClass, Ontology
@@ -116,7 +117,10 @@ def test_learning_goes_on_with_what_is_known_and_a_new_class_starts_new(
     path.write_bytes(light.state)
     slow = POLICY.model_copy(update={"steps": 1, "learning_rate": 1e-6})
     further = train(
-        alone(images), policy=slow, start_from=path, class_names=("dusk", "night", "day")
+        alone(images),
+        policy=slow,
+        options=TrainingOptions(path),
+        class_names=("dusk", "night", "day"),
     )
     assert further.started_from == hashlib.sha256(light.state).hexdigest()
     found = probabilities(further, others, ("night", "day"), "one")
@@ -152,11 +156,11 @@ def test_what_is_no_classifier_is_refused(tmp_path, images, trained):
     ]:
         with pytest.raises(ModelError, match=problem):
             ImageClassifier.from_bytes(content, where="the file")
-    with pytest.raises(NotReadyError, match="no image has a choice"):
+    with pytest.raises(NotReadyError, match="no image has a classification"):
         train([])
-    with pytest.raises(DataError, match=r"'rain' is no choice of the ontology"):
+    with pytest.raises(DataError, match=r"'rain' is not a classification of the ontology"):
         train([ClassificationExample("a", images[0].path, ("rain",))])
-    with pytest.raises(DataError, match=r"2 choices, where one is chosen"):
+    with pytest.raises(DataError, match=r"2 classifications, where one may be chosen"):
         train([ClassificationExample("a", images[0].path, ("day", "night"))])
 
 
@@ -199,10 +203,10 @@ def test_the_same_of_yes_and_no_questions():
 def test_few_images_change_nothing_or_little():
     sure, truth = np.array([[0.99, 0.01]] * 4), np.array([[True, False]] * 4)
     few = fit_temperature(sure, truth, choose="one")
-    assert (few.temperature, few.meaning, few.images) == (1.0, "", 4)
+    assert (few.temperature, few.effective_digest, few.images) == (1.0, "", 4)
     more = fit_temperature(sure.repeat(2, axis=0), truth.repeat(2, axis=0), choose="one")
     assert 0.3 < more.temperature < 1.0
-    assert more.meaning == more.digest
+    assert more.effective_digest == more.digest
 
 
 ONTOLOGY = Ontology(
@@ -223,17 +227,17 @@ def test_images_without_a_choice_are_not_judged_nor_with_two_where_one_is_chosen
         ["d", "choice", "day"],
         ["d", "choice", "rain"],
     )
-    truth = ClassificationTruth.of(table, ONTOLOGY)
+    truth = ClassificationTruth.from_labels(table, ONTOLOGY)
     assert truth.image_ids == ["a", "c"]
     assert [truth.names_of(row) for row in range(2)] == [("night",), ("day",)]
-    both = ClassificationTruth.of(table, ONTOLOGY.model_copy(update={"choose": "many"}))
+    both = ClassificationTruth.from_labels(table, ONTOLOGY.model_copy(update={"choose": "many"}))
     assert both.image_ids == ["a", "c", "d"]
     assert both.names_of(2) == ("day", "rain")
 
 
 def judged(wrong, count=40):
     """A classifier that is wrong of the first ``wrong`` images, which are all by day."""
-    truth = ClassificationTruth.of(
+    truth = ClassificationTruth.from_labels(
         labels(*([f"{n:03d}", "choice", "day"] for n in range(count))), ONTOLOGY
     )
     chances = np.tile([0.8, 0.1, 0.1], (count, 1))
@@ -242,7 +246,7 @@ def judged(wrong, count=40):
 
 
 def test_figures_by_hand():
-    truth = ClassificationTruth.of(
+    truth = ClassificationTruth.from_labels(
         labels(*([image, "choice", "day"] for image in "abc"), ["d", "choice", "night"]), ONTOLOGY
     )
     chances = np.array([[0.6, 0.4, 0.0], [0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [np.nan] * 3])
@@ -250,7 +254,7 @@ def test_figures_by_hand():
     assert found.accuracy.value == 0.5
     assert found.accuracy.low < 0.2
     assert found.accuracy.high > 0.8
-    figures = choice_figures(ROUND, "a" * 64, found).set_index("class_name")
+    figures = classification_figures(ROUND, "a" * 64, found).set_index("class_name")
     assert figures[["chosen", "proposed", "right"]].to_numpy().tolist() == [
         [4, 3, 2],
         [3, 2, 2],

@@ -8,8 +8,8 @@ from annotation_platform.errors import ModelError
 from annotation_platform.models.detection.calibration import ClassCurve, Curve, identity_calibration
 from annotation_platform.models.predictions import (
     calibrate_new,
-    propose,
-    proposing_detector,
+    predict_pool,
+    prediction_detector,
     stored_calibration,
 )
 from annotation_platform.models.registry import ModelRegistry
@@ -38,7 +38,9 @@ def proposing(registry, policy, trained, drawn, tmp_path):
 
     def run(**changes):
         changed = policy.model_copy(update=changes)
-        return propose(registry, pool, lambda i, _: ids[i], round_id="round-0001", policy=changed)
+        return predict_pool(
+            registry, pool, lambda i, _: ids[i], round_id="round-0001", policy=changed
+        )
 
     return run
 
@@ -79,7 +81,7 @@ def test_every_proposal_says_what_made_it_and_every_image_what_it_took(
 
 def test_scores_become_probabilities_and_their_own_stays(proposing, registry, policy, trained):
     promote(registry, trained)
-    detector = proposing_detector(registry, policy)
+    detector = prediction_detector(registry, policy)
     curve = Curve(rise=2.0, fall=0.5, offset=-1.0)
     one = ClassCurve(kind="own", curve=curve, boxes=90, right=40)
     meant = identity_calibration().model_copy(update={"pooled": one, "classes": {"red": one}})
@@ -109,7 +111,7 @@ def test_new_weights_are_calibrated_as_they_would_propose(registry, policy, trai
     assert meaning.calibration.images == 12
     assert meaning.calibration.error_before is not None
     promote(registry, trained)
-    known = stored_calibration(registry, proposing_detector(registry, policy))
+    known = stored_calibration(registry, prediction_detector(registry, policy))
     assert known == meaning
     # Two images later teach nothing, and what was known is kept.
     few = drawn.dataset.images["image_id"].iloc[:2].tolist()
@@ -120,7 +122,7 @@ def test_new_weights_are_calibrated_as_they_would_propose(registry, policy, trai
     )
     some = {image_id: paths[image_id] for image_id in few}
     calibrate_new(registry, trained.state, part, some, policy=policy)
-    assert stored_calibration(registry, proposing_detector(registry, policy)) == meaning
+    assert stored_calibration(registry, prediction_detector(registry, policy)) == meaning
 
 
 def test_what_proposed_once_can_be_asked_again_while_the_registry_has_it(
@@ -128,11 +130,11 @@ def test_what_proposed_once_can_be_asked_again_while_the_registry_has_it(
 ):
     proposed = hashlib.sha256(trained.state).hexdigest()
     registry.promote(registry.add(b"newer", card), "better")
-    known = proposing_detector(registry, policy, [proposed, "0" * 64])
+    known = prediction_detector(registry, policy, [proposed, "0" * 64])
     assert known.weights == (proposed,)
     # Otherwise it is today's, which is no detector here.
     with pytest.raises(ModelError):
-        proposing_detector(registry, policy, ["0" * 64, proposed])
+        prediction_detector(registry, policy, ["0" * 64, proposed])
 
 
 def test_probabilities_keep_the_order_within_a_class(proposing, registry, policy, trained, drawn):
