@@ -143,7 +143,7 @@ def test_an_old_round_judged_again_does_not_take_the_place_of_a_later_one(round_
     old = round_.evaluate(round_.weights, "1.9.0").table.iloc[0]
     assert not old["promoted"]
     assert old["difference_low"] <= 0 <= old["difference_high"]
-    assert old["reason"].startswith("Kept the promoted model, which learned from a later version")
+    assert old["reason"].startswith("Kept the promoted model, which was trained on a later version")
     assert "the promoted model, of training-set@v1.10.0, on the same 6 test" in old["reason"]
     assert old["best_sha256"] == registry.promoted() == good
     # In its turn the same model would have been promoted, and a truly better one still is.

@@ -52,7 +52,7 @@ def test_what_scores_mean_is_kept_by_weights_and_profile(registry):
     with pytest.raises(ModelError, match="changed or damaged"):
         registry.calibration(weights, "labelling@1")
     file.unlink()
-    with pytest.raises(ModelError, match="the calibration is gone"):
+    with pytest.raises(ModelError, match="the calibration is missing"):
         registry.calibration(weights, "labelling@1")
 
 

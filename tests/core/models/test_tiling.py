@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from annotation_platform.models.detection.tiling import (
     join_windows,
     mirrored,
-    most_useful,
+    select_windows,
     tile_windows,
 )
 from annotation_platform.models.protocols import Detections
@@ -111,13 +111,13 @@ def test_the_busiest_windows_come_first_and_no_more_than_wanted():
     pixels[:, 200:] = np.random.default_rng(0).integers(0, 255, (100, 100, 3))
     windows = tile_windows(300, 100, side=100, overlap=0.0)
     nothing = found([])
-    assert most_useful(windows, pixels, nothing, most=1).tolist() == [[200, 0, 300, 100]]
+    assert select_windows(windows, pixels, nothing, most=1).tolist() == [[200, 0, 300, 100]]
     # Two sure boxes in the middle outweigh the noise's share of all the detail, which is near 1.
     seen = found([[110, 10, 120, 20], [150, 10, 160, 20]])
     pixels[:, :100] = np.random.default_rng(1).integers(0, 255, (100, 100, 3))
-    first = most_useful(windows, pixels, seen, most=2)
+    first = select_windows(windows, pixels, seen, most=2)
     assert first[0].tolist() == [100, 0, 200, 100]
-    assert len(most_useful(windows, pixels, seen, most=9)) == 3
+    assert len(select_windows(windows, pixels, seen, most=9)) == 3
 
 
 def test_mirroring_twice_changes_nothing():

@@ -55,12 +55,12 @@ def test_a_pickle_is_refused_and_none_of_its_code_runs(tmp_path):
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        pytest.param(b"", "damaged, or no file of weights", id="empty"),
-        pytest.param(b"not weights" * 50, "no file of weights", id="text"),
+        pytest.param(b"", "damaged, or not a file of weights", id="empty"),
+        pytest.param(b"not weights" * 50, "not a file of weights", id="text"),
         pytest.param(small()[:5000], "damaged", id="cut off"),
-        pytest.param(saved([1, 2]), "holds no weights by name", id="a list"),
-        pytest.param(saved({"a": 1}), "'a' is no weight", id="not a tensor"),
-        pytest.param(saved({"a": torch.tensor(float("nan"))}), "no numbers", id="not a number"),
+        pytest.param(saved([1, 2]), "holds no named weights", id="a list"),
+        pytest.param(saved({"a": 1}), "'a' is not a tensor", id="not a tensor"),
+        pytest.param(saved({"a": torch.tensor(float("nan"))}), "not finite", id="not a number"),
         pytest.param(saved(resnet18().state_dict()), "not a ResNet-50", id="another network"),
     ],
 )
@@ -89,7 +89,7 @@ def test_a_published_backbone_is_something_to_start_from_but_no_detector():
         if name.startswith(prefix)
     }
     data = saved(bare)
-    with pytest.raises(ModelError, match="knows none of our classes"):
+    with pytest.raises(ModelError, match="has none of our classes"):
         NetworkDetector.from_bytes(data, where="resnet50.pth")
     file = read_weights(data, where="resnet50.pth")
     torch.nn.init.zeros_(network.backbone.body.layer3[1].conv2.weight)
