@@ -131,7 +131,7 @@ def ready_network(
 def rows_of_classes(
     target: Tensor, known: Tensor, class_names: Sequence[str], known_names: Sequence[str]
 ) -> Tensor:
-    """Return ``target`` with the rows of classes in ``known_names`` replaced by those of ``known``."""
+    """Return ``target`` with the rows of classes in ``known_names`` taken from ``known``."""
     taken = target.clone()
     for row, class_name in enumerate(class_names):
         if class_name in known_names:

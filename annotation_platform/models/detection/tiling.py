@@ -72,8 +72,8 @@ def join_windows(
     the other; an object has at most one box of a window. Its box is that of the smallest window
     that does not cut it; if all windows cut it, it is the union of their boxes. Its score is the
     highest of the boxes that are not cut, or else of all. A cut box is left out if another window,
-    no larger, contains it with a margin: that window is more reliable. The whole image may be one of the
-    windows; it overrules no other window, since it shows small objects badly.
+    no larger, contains it with a margin: that window is more reliable. The whole image may be one
+    of the windows; it overrules no other window, since it shows small objects badly.
 
     Args:
         windows: ``(T, 4)``, in any order.
