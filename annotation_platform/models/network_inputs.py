@@ -70,15 +70,15 @@ class SampleCache:
     examples: Sequence[Example]
     class_names: Sequence[str]
     side: int
-    _kept: dict[int, Sample] = field(default_factory=dict)
+    _cache: dict[int, Sample] = field(default_factory=dict)
     _bytes: int = 0
 
     def __getitem__(self, index: int) -> Sample:
-        if index in self._kept:
-            return self._kept[index]
+        if index in self._cache:
+            return self._cache[index]
         sample = self._load(self.examples[index])
         if self._bytes + sample.pixels.nbytes <= _CACHE_BYTES:
-            self._kept[index] = sample
+            self._cache[index] = sample
             self._bytes += sample.pixels.nbytes
         return sample
 
@@ -190,8 +190,8 @@ def _zoom(sample: Sample, augmentation: Augmentation, rng: np.random.Generator) 
     )
     whole = (sample.boxes - np.array([left, top, left, top])) * zoom
     cut = clip_boxes(whole, width=width, height=height)
-    kept = box_areas(cut) > augmentation.visible_share * box_areas(whole)
-    return Sample(np.asarray(zoomed, dtype=np.uint8), cut[kept], sample.labels[kept])
+    visible = box_areas(cut) > augmentation.visible_share * box_areas(whole)
+    return Sample(np.asarray(zoomed, dtype=np.uint8), cut[visible], sample.labels[visible])
 
 
 def _mirror(sample: Sample, augmentation: Augmentation, rng: np.random.Generator) -> Sample:

@@ -71,10 +71,10 @@ def predict_pool(
     Args:
         registry: holds the promoted models.
         pool: rows with ``image_id`` and ``extension``.
-        image_path: gives the file of an image for its id and extension.
-        round_id: written beside each prediction.
+        image_path: returns the file of an image, given its id and extension.
+        round_id: written in each prediction.
         policy: its profile and ontology.
-        weights: of the detector that is asked instead, if the registry has it; see there.
+        weights: see ``prediction_detector``.
     """
     detector = prediction_detector(registry, policy, weights)
     classifier = promoted_classifier(registry, policy.ontology)

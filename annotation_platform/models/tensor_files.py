@@ -72,13 +72,13 @@ def read_tensors(data: bytes, *, where: str) -> dict[str, Tensor]:
     return checked_tensors(read_content(data, where=where), where=where)
 
 
-def download(url: str, *, asked: str, give: str) -> dict[str, Tensor]:
+def download(url: str, *, reason: str, setting: str) -> dict[str, Tensor]:
     """Return the tensors that torchvision publishes at ``url``, from its cache or by download.
 
     Args:
         url: of the file.
-        asked: the setting that requires it, as a clause for the error.
-        give: the setting that takes a file instead, for the error.
+        reason: why it is needed, as a clause for the error.
+        setting: the one that takes a file instead, for the error.
 
     Raises:
         ModelError: the file can be neither downloaded nor read.
@@ -89,8 +89,8 @@ def download(url: str, *, asked: str, give: str) -> dict[str, Tensor]:
         )
     except (URLError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise ModelError(
-            f"{asked}, but {url} cannot be fetched ({error}). "
-            f"Download it elsewhere and give the file in {give}, or leave it empty."
+            f"{reason}, but {url} cannot be fetched ({error}). "
+            f"Download it elsewhere and give the file in {setting}, or leave it empty."
         ) from error
     return found
 
@@ -100,7 +100,7 @@ def load_published(url: str) -> tuple[dict[str, Tensor], str]:
 
     The file is checked against the start of the digest, which is part of the address.
     """
-    tensors = download(url, asked="prediction.architecture", give="prediction.weights")
+    tensors = download(url, reason="prediction.architecture is set", setting="prediction.weights")
     path = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(urlparse(url).path).name
     return tensors, hashlib.sha256(path.read_bytes()).hexdigest()
 

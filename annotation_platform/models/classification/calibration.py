@@ -73,9 +73,9 @@ def fit_temperature(probabilities: FloatArray, truth: BoolArray, *, choose: Choo
     folds = np.arange(count) % _FOLDS
     held_out = np.zeros_like(probabilities)
     for fold in range(_FOLDS):
-        held, kept = folds == fold, folds != fold
-        fitted = _likeliest(probabilities[kept], truth[kept], choose)
-        held_out[held] = _scaled(probabilities[held], fitted, choose)
+        tested, rest = folds == fold, folds != fold
+        fitted = _likeliest(probabilities[rest], truth[rest], choose)
+        held_out[tested] = _scaled(probabilities[tested], fitted, choose)
     before = calibration_error(*_decisions(probabilities, truth, choose))
     after = calibration_error(*_decisions(held_out, truth, choose))
     return Temperature(

@@ -154,7 +154,7 @@ def predict_classifications(
 
 
 def square(pixels: Pixels, *, side: int) -> Pixels:
-    """Return the image resized to a square of ``side`` pixels; its proportions are not kept."""
+    """Return the image resized to a square of ``side`` pixels; its proportions change."""
     if pixels.shape[:2] == (side, side):
         return pixels
     resized = Image.fromarray(pixels).resize(

@@ -19,7 +19,7 @@ from annotation_platform.schema.tables import ChoiceFigures, Frame, TrainingSet
 BoolArray = npt.NDArray[np.bool_]
 
 ALL_CLASSES = ""
-KEPT = 0.5
+PREDICTED_FROM = 0.5
 """Where any number of classes can hold, those of this probability or more are predicted."""
 _SEED = 20_140_501
 _DRAWS = 2000
@@ -68,7 +68,7 @@ class ClassificationEvaluation:
     """A classifier's predictions for the images of a truth."""
 
     truth: ClassificationTruth = field(repr=False)
-    proposed: BoolArray = field(repr=False)  # (N, C)
+    predicted: BoolArray = field(repr=False)  # (N, C)
 
     @property
     def images(self) -> int:
@@ -78,7 +78,7 @@ class ClassificationEvaluation:
     @property
     def right(self) -> BoolArray:
         """``(N,)``, whether the predicted classes of an image are exactly the labelled ones."""
-        return np.asarray((self.proposed == self.truth.chosen).all(axis=1), dtype=np.bool_)
+        return np.asarray((self.predicted == self.truth.chosen).all(axis=1), dtype=np.bool_)
 
     @property
     def accuracy(self) -> Interval:
@@ -93,17 +93,17 @@ def evaluate_classifications(
 ) -> ClassificationEvaluation:
     """Return the predictions that ``(N, C)`` probabilities give.
 
-    They are the most probable class where one holds, and else those of ``KEPT`` or more. An image
-    with a probability that is not finite has no prediction.
+    They are the most probable class where one holds, and else those of ``PREDICTED_FROM`` or more.
+    An image with a probability that is not finite has no prediction.
     """
     sound = np.asarray(np.isfinite(probabilities).all(axis=1, keepdims=True))
     if truth.choose == "many":
-        proposed = probabilities >= KEPT
+        predicted = probabilities >= PREDICTED_FROM
     else:
-        proposed = np.zeros(truth.chosen.shape, dtype=bool)
+        predicted = np.zeros(truth.chosen.shape, dtype=bool)
         best = np.where(np.isfinite(probabilities), probabilities, -1.0).argmax(axis=1)
-        proposed[np.arange(len(best)), best] = True
-    return ClassificationEvaluation(truth, np.asarray(proposed & sound, dtype=np.bool_))
+        predicted[np.arange(len(best)), best] = True
+    return ClassificationEvaluation(truth, np.asarray(predicted & sound, dtype=np.bool_))
 
 
 def classification_figures(
@@ -116,8 +116,8 @@ def classification_figures(
     accuracy = found.accuracy
     drawn = draw_images(found.images, np.random.default_rng(_SEED))
     chosen = found.truth.chosen
-    both = chosen & found.proposed
-    counts = np.stack([both, found.proposed, chosen]).astype(np.int64)  # (3, N, C)
+    both = chosen & found.predicted
+    counts = np.stack([both, found.predicted, chosen]).astype(np.int64)  # (3, N, C)
     rows = [
         _figures(ALL_CLASSES, counts.sum(axis=2), drawn)
         | {"accuracy": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high}
@@ -125,7 +125,7 @@ def classification_figures(
     for column, name in enumerate(found.truth.class_names):
         if counts[1:, :, column].any():
             share = clustered_share(
-                found.proposed[chosen[:, column], column], np.flatnonzero(chosen[:, column])
+                found.predicted[chosen[:, column], column], np.flatnonzero(chosen[:, column])
             )
             ends = share_interval(share)
             rows.append(
@@ -211,13 +211,13 @@ def _figures(
     name: str, counts: npt.NDArray[np.int64], drawn: npt.NDArray[np.int64]
 ) -> dict[str, object]:
     """Return the counts and the F1 of ``(3, N)`` right, predicted and labelled classes."""
-    right, proposed, chosen = (int(each) for each in counts.sum(axis=1))
+    right, predicted, chosen = (int(each) for each in counts.sum(axis=1))
     images = counts.shape[1]
     f1 = interval(_f1(counts.sum(axis=1)[None])[0], _f1(drawn @ counts.T), images=images)
     return {
         "class_name": name,
         "chosen": chosen,
-        "proposed": proposed,
+        "proposed": predicted,
         "right": right,
         "f1": f1.value,
         "f1_low": f1.low,

@@ -158,17 +158,17 @@ class _Squares:
     def __init__(self, examples: Sequence[ClassificationExample], side: int) -> None:
         self._paths = [each.path for each in examples]
         self._side = side
-        self._kept: dict[int, Pixels] = {}
+        self._cache: dict[int, Pixels] = {}
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> Pixels:
-        if index in self._kept:
-            return self._kept[index]
+        if index in self._cache:
+            return self._cache[index]
         pixels = square(read_image(self._paths[index]), side=self._side)
-        if (len(self._kept) + 1) * pixels.nbytes <= _CACHE_BYTES:
-            self._kept[index] = pixels
+        if (len(self._cache) + 1) * pixels.nbytes <= _CACHE_BYTES:
+            self._cache[index] = pixels
         return pixels
 
 

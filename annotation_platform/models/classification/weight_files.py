@@ -59,7 +59,7 @@ def default_classifier() -> tuple[ClassifierFile, str]:
     """Return torchvision's ResNet-18 for ImageNet, cached or downloaded, and its name."""
     url = ResNet18_Weights.IMAGENET1K_V1.url
     setting = "training.classifier_weights"
-    tensors = download(url, asked=f"{setting} is DEFAULT", give=setting)
+    tensors = download(url, reason=f"{setting} is DEFAULT", setting=setting)
     return _published_file(tensors, where=url), _DEFAULT_NAME
 
 

@@ -36,11 +36,13 @@ def fuse_boxes(
             score = float(scores[members].mean()) * min(len(members) / len(views), 1.0)
             box = _mean_box(boxes[members], scores[members])
             fused.append((score, name, box.tolist()))
-    kept = sorted((one for one in fused if one[0] >= minimum_score), key=lambda one: (-one[0], one))
+    ranked = sorted(
+        (one for one in fused if one[0] >= minimum_score), key=lambda one: (-one[0], one)
+    )
     return Detections(
-        boxes=np.array([box for _, _, box in kept], dtype=np.float64).reshape(-1, 4),
-        scores=np.array([score for score, _, _ in kept]),
-        class_names=[name for _, name, _ in kept],
+        boxes=np.array([box for _, _, box in ranked], dtype=np.float64).reshape(-1, 4),
+        scores=np.array([score for score, _, _ in ranked]),
+        class_names=[name for _, name, _ in ranked],
         dropped=sum(view.dropped for view in views),
         passes=sum(view.passes for view in views),
     )

@@ -322,11 +322,10 @@ def _cross_fitted(
     folds = np.array([fold_of[image_id] for image_id in image_ids])
     result = np.zeros(len(scores))
     for fold in range(_FOLDS):
-        held, kept = folds == fold, folds != fold
+        tested, rest = folds == fold, folds != fold
         # The images of all folds count, so that leaving out one does not switch the method.
-
-        part = _fit(names[kept], scores[kept], right[kept], images=len(images))
-        result[held] = part.apply(names[held].tolist(), scores[held])
+        part = _fit(names[rest], scores[rest], right[rest], images=len(images))
+        result[tested] = part.apply(names[tested].tolist(), scores[tested])
     return result
 
 

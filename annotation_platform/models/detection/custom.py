@@ -249,11 +249,11 @@ def _read_triple(
 
     found = [names[label] if yes else "" for label, yes in zip(labels, named, strict=True)]
     wanted = np.array([bool(name) for name in found], dtype=bool)
-    kept = np.flatnonzero(sound & wanted & (scores >= minimum) & (box_areas(boxes) > 0))
-    kept = kept[np.argsort(-scores[kept], kind="stable")]
+    selected = np.flatnonzero(sound & wanted & (scores >= minimum) & (box_areas(boxes) > 0))
+    selected = selected[np.argsort(-scores[selected], kind="stable")]
     return Detections(
-        boxes[kept],
-        np.clip(scores[kept], 0.0, 1.0),
-        [found[n] for n in kept],
+        boxes[selected],
+        np.clip(scores[selected], 0.0, 1.0),
+        [found[n] for n in selected],
         dropped=int((~sound).sum()),
     )

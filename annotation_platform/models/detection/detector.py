@@ -151,8 +151,8 @@ class NetworkDetector:
         labels = output["labels"].cpu().numpy()
         sound = np.isfinite(scores) & np.isfinite(unclipped).all(axis=1)
         named = np.array([bool(self._names[label]) for label in labels], dtype=bool)
-        kept = sound & named & (scores >= minimum) & (box_areas(boxes) > 0)
-        order = np.flatnonzero(kept)[np.argsort(-scores[kept], kind="stable")]
+        selected = sound & named & (scores >= minimum) & (box_areas(boxes) > 0)
+        order = np.flatnonzero(selected)[np.argsort(-scores[selected], kind="stable")]
         return Detections(
             boxes=boxes[order],
             scores=np.clip(scores[order], 0.0, 1.0),

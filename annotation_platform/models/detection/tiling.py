@@ -82,15 +82,15 @@ def join_windows(
         height: of the image.
     """
     parts = _gather(windows, found, width=width, height=height)
-    kept: list[_Object] = []
+    objects: list[_Object] = []
     for name in sorted(set(parts.class_names)):
         indices = np.array([n for n, one in enumerate(parts.class_names) if one == name])
-        kept.extend(_objects(parts, indices, name, windows))
-    kept.sort(key=lambda one: (-one.score, one.class_name, *one.box.tolist()))
+        objects.extend(_objects(parts, indices, name, windows))
+    objects.sort(key=lambda one: (-one.score, one.class_name, *one.box.tolist()))
     return Detections(
-        boxes=np.array([one.box for one in kept]).reshape(-1, 4),
-        scores=np.array([one.score for one in kept]),
-        class_names=[one.class_name for one in kept],
+        boxes=np.array([one.box for one in objects]).reshape(-1, 4),
+        scores=np.array([one.score for one in objects]),
+        class_names=[one.class_name for one in objects],
         dropped=sum(one.dropped for one in found),
         passes=sum(one.passes for one in found),
     )

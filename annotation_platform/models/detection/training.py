@@ -218,8 +218,8 @@ def _ahead(batches: Iterator[list[Sample]]) -> Iterator[Iterator[list[Sample]]]:
 def _with_area(sample: Sample) -> Sample:
     # Cropping can leave slivers that vanish in single precision; FCOS refuses them.
     sides = sample.boxes[:, 2:] - sample.boxes[:, :2]
-    kept = (sides > 0.1).all(axis=1)
-    return Sample(sample.pixels, sample.boxes[kept], sample.labels[kept])
+    solid = (sides > 0.1).all(axis=1)
+    return Sample(sample.pixels, sample.boxes[solid], sample.labels[solid])
 
 
 def _first_network(

@@ -77,7 +77,7 @@ def start_network(
 def default_weights() -> tuple[WeightFile, str]:
     """Return torchvision's published FCOS for COCO, cached or downloaded, and its name."""
     url = FCOS_ResNet50_FPN_Weights.COCO_V1.url
-    tensors = download(url, asked="training.weights is DEFAULT", give="training.weights")
+    tensors = download(url, reason="training.weights is DEFAULT", setting="training.weights")
     return _published_file(tensors, where=url), _DEFAULT_NAME
 
 

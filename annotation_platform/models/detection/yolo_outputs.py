@@ -76,7 +76,7 @@ def decode_yolo(
     The shape identifies one of two layouts: ``(N, 5 + C)``, a row per box of centre x, centre y,
     width, height, objectness and a score for each class (YOLO v3 to v7), and ``(4 + C, N)``, a
     column per box without objectness (v8 and later). Each box has the class of its highest score.
-    Of boxes of one class that overlap by more than 0.5 the best is kept; boxes without an area in
+    Of boxes of one class that overlap by more than 0.5 the best remains; boxes without an area in
     the image are left out. Rows with a value that is not finite are left out and counted.
 
     Args:
@@ -97,14 +97,14 @@ def decode_yolo(
     middle, half = rows[:, :2], np.clip(rows[:, 2:4], 0.0, None) / 2
     boxes = position.to_image(np.hstack([middle - half, middle + half]))
     names = np.array(class_names, dtype=object)[label]
-    kept = np.flatnonzero((score >= minimum_score) & (box_areas(boxes) > 0) & (names != ""))
-    kept = kept[np.argsort(-score[kept], kind="stable")]
-    chosen = _distinct(boxes[kept], names[kept])
-    kept = kept[chosen][:_MOST_BOXES]
+    selected = np.flatnonzero((score >= minimum_score) & (box_areas(boxes) > 0) & (names != ""))
+    selected = selected[np.argsort(-score[selected], kind="stable")]
+    chosen = _distinct(boxes[selected], names[selected])
+    selected = selected[chosen][:_MOST_BOXES]
     return Detections(
-        boxes=as_boxes(boxes[kept]),
-        scores=score[kept],
-        class_names=names[kept].tolist(),
+        boxes=as_boxes(boxes[selected]),
+        scores=score[selected],
+        class_names=names[selected].tolist(),
         dropped=int((~sound).sum()),
     )
 
@@ -124,15 +124,15 @@ def _rows(output: FloatArray, classes: int, where: str) -> FloatArray:
 
 def _distinct(boxes: Boxes, names: "np.ndarray[tuple[int], np.dtype[np.object_]]") -> list[int]:
     """Return the indices of the boxes, best first, that no better one of their class covers."""
-    kept: list[int] = []
+    selected: list[int] = []
     covered = np.zeros(len(boxes), dtype=bool)
     for index in range(len(boxes)):
         if covered[index]:
             continue
-        kept.append(index)
-        if len(kept) == _MOST_BOXES:
+        selected.append(index)
+        if len(selected) == _MOST_BOXES:
             break
         later = slice(index + 1, None)
         overlaps = iou_matrix(boxes[index : index + 1], boxes[later])[0] > _SAME
         covered[later] |= overlaps & (names[later] == names[index])
-    return kept
+    return selected

@@ -22,7 +22,7 @@ from annotation_platform.schema.geometry import (
     iou_matrix,
 )
 from annotation_platform.schema.tables import Frame, MissedByModel, ModelFindings
-from annotation_platform.schema.tables.shared import FINDING_KINDS
+from annotation_platform.schema.tables.shared import FINDING_KINDS, FindingKind
 
 FOUND = 0.5
 """Lowest IoU at which a box of the right class finds an object."""
@@ -72,7 +72,7 @@ def model_findings(
     rows: list[dict[str, object]] = []
     for image in matched_images(truth, predictions, minimum_score):
         wrong = list(_false_alarms(image))
-        kinds = ("class", "place")
+        kinds = (FindingKind.CLASS, FindingKind.PLACE)
         covered = {row["truth"] for row in wrong if row[ModelFindings.kind] in kinds}
         rows += wrong + list(_misses(image, covered))
     rows.sort(key=lambda row: (str(row[ModelFindings.kind]), -float(str(row["worth"]))))
@@ -194,19 +194,19 @@ def _matched(image_id: str, true: pd.DataFrame, found: pd.DataFrame) -> MatchedI
 
 def _false_alarms(image: MatchedImage) -> Iterator[dict[str, object]]:
     for number in np.flatnonzero(image.match < 0):
-        kind, about = "background", -1
+        kind, about = FindingKind.BACKGROUND, -1
         if len(image.boxes):
             same, other = image.same[number], image.iou[number].copy()
             other[image.same[number] > 0] = 0.0
             best_same, best_other = int(np.argmax(same)), int(np.argmax(other))
             if same[best_same] >= FOUND:
-                kind, about = "duplicate", best_same
+                kind, about = FindingKind.DUPLICATE, best_same
             elif other[best_other] >= FOUND:
-                kind, about = "class", best_other
+                kind, about = FindingKind.CLASS, best_other
             elif same[best_same] >= NEAR:
-                kind, about = "place", best_same
+                kind, about = FindingKind.PLACE, best_same
             elif other[best_other] >= NEAR:
-                kind, about = "class_and_place", best_other
+                kind, about = FindingKind.CLASS_AND_PLACE, best_other
         score = float(image.scores[number])
         row = _box_columns(image.image_id, image.found_classes[number], image.found[number])
         yield row | {
@@ -226,7 +226,7 @@ def _misses(image: MatchedImage, covered: set[object]) -> Iterator[dict[str, obj
         if number not in found and number not in covered:
             overlap = image.iou[:, number]
             yield _box_columns(image.image_id, name, box) | {
-                "kind": "miss",
+                "kind": FindingKind.MISS,
                 "score": None,
                 "true_class": name,
                 "iou": float(overlap.max()) if overlap.size else 0.0,

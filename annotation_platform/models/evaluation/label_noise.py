@@ -67,8 +67,8 @@ def inject_label_noise(dataset: Dataset, share: float, *, seed: int) -> NoisyLab
             width, height = sides.loc[labels["image_id"].iloc[at]].to_numpy(dtype=float)
             box = labels[BOX_COLUMNS].iloc[at].to_numpy(dtype=float)
             labels.loc[labels.index[at], BOX_COLUMNS] = _moved(box, width, height, own)
-    kept = labels.drop(index=dropped).reset_index(drop=True)
-    return NoisyLabels(replace(boxes, labels=kept), len(solid), errors)
+    remaining = labels.drop(index=dropped).reset_index(drop=True)
+    return NoisyLabels(replace(boxes, labels=remaining), len(solid), errors)
 
 
 def noise_curve(

@@ -55,5 +55,5 @@ class SimulatedImages:
 
 
 def true_map(skill: float) -> float:
-    """Return the mAP of a model of this skill on so many images that chance hardly counts."""
+    """Return the mAP of a model of this skill on enough images to make chance negligible."""
     return SimulatedImages(np.random.default_rng(99), 20_000).evaluation(skill).map

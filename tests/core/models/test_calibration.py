@@ -36,11 +36,11 @@ def simulated(rng, counts, *, images, distort=lambda p: p):
     found, truth = [], []
     for name, count in counts.items():
         for number, p in enumerate(rng.beta(0.6, 0.9, count)):
-            image, x = f"picture-{rng.integers(images):03d}", 20.0 * number
+            image, x = f"image-{rng.integers(images):03d}", 20.0 * number
             found.append((image, name, x, float(distort(p))))
             if rng.random() < p:
                 truth.append((image, name, x))
-    return boxes(*found), boxes(*truth), [f"picture-{n:03d}" for n in range(images)]
+    return boxes(*found), boxes(*truth), [f"image-{n:03d}" for n in range(images)]
 
 
 def overconfident(p):
@@ -97,7 +97,7 @@ def test_a_distorted_detector_is_set_right_on_new_images():
     rng = np.random.default_rng(1)
     counts = {"red": 1200, "blue": 600}
     fitted = fit_calibration(*simulated(rng, counts, images=60, distort=overconfident)[:2],
-                             images=[f"picture-{n:03d}" for n in range(60)])  # fmt: skip
+                             images=[f"image-{n:03d}" for n in range(60)])  # fmt: skip
     found, truth, _ = simulated(rng, counts, images=60, distort=overconfident)
     right = mark_right(found, truth)
     before = calibration_error(found["score"].to_numpy(), right)

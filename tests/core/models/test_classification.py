@@ -83,7 +83,7 @@ def probabilities(trained, examples, class_names, choose):
 
 def share_right(found, names, examples):
     best = zip(found.argmax(axis=1), examples, strict=True)
-    return np.mean([names[place] in one.chosen for place, one in best])
+    return np.mean([names[index] in one.chosen for index, one in best])
 
 
 @pytest.fixture(scope="session")
@@ -101,8 +101,8 @@ def test_one_of_two_is_learned_and_its_probabilities_add_up(light, others):
 def test_any_number_is_learned_each_by_itself(images, others):
     trained = train(images, "many", POLICY.model_copy(update={"steps": 60}))
     found = probabilities(trained, others, NAMES, "many")
-    said = np.array([[name in one.chosen for name in NAMES] for one in others])
-    assert ((found >= 0.5) == said).mean() >= 0.85
+    labelled = np.array([[name in one.chosen for name in NAMES] for one in others])
+    assert ((found >= 0.5) == labelled).mean() >= 0.85
 
 
 def test_the_same_seed_and_steps_give_the_same_weights(light, images):
@@ -265,7 +265,7 @@ def test_figures_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "later", "promoted", "said"),
+    ("wrong", "later", "promoted", "reason"),
     [
         pytest.param(4, "", True, "Promoted: accuracy", id="as good"),
         pytest.param(5, "", True, "Promoted: accuracy", id="one image worse is chance"),
@@ -274,10 +274,10 @@ def test_figures_by_hand():
         pytest.param(2, "the last", False, "of a later version", id="hardly better than it"),
     ],
 )
-def test_a_classifier_takes_over_if_it_is_not_worse_beyond_chance(wrong, later, promoted, said):
+def test_a_classifier_takes_over_if_it_is_not_worse_beyond_chance(wrong, later, promoted, reason):
     decision = promote_classifier(judged(wrong), {"the last": judged(4)}, later=later)
     assert decision.promoted == promoted
-    assert said in decision.reason
+    assert reason in decision.reason
     assert decision.difference.value == pytest.approx((4 - wrong) / 40)
 
 
@@ -288,7 +288,7 @@ def test_the_first_classifier_takes_over_and_other_images_are_no_comparison():
 
 
 class Tight(torch.nn.Module):
-    """Has room for so many images at once, and only on the processor."""
+    """Accepts a limited number of images at once, and only on the processor."""
 
     def __init__(self, room):
         super().__init__()
@@ -316,7 +316,7 @@ def test_where_memory_is_too_small_the_classifier_looks_at_fewer_and_keeps_their
     found = known.predict(shades)
     assert [size for _, size in network.batches] == [6, 3, 2, 2, 2]
     assert (np.diff(found[:, 0]) > 0).all()
-    # torch's "meta" stands for an accelerator that has no room for any.
+    # torch's "meta" device represents an accelerator without memory for an image.
     network, known = tight(2, "meta")
     known.predict(shades[:2])
     assert network.batches == [("meta", 2), ("meta", 1), ("cpu", 1), ("cpu", 1)]

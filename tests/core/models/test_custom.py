@@ -62,8 +62,8 @@ class Scripted(torch.nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         score = image.mean().reshape(1)
-        place = torch.tensor([32.0, 32.0, 32.0, 16.0], device=image.device)
-        row = torch.cat([place, torch.zeros(1, device=image.device), score])
+        box = torch.tensor([32.0, 32.0, 32.0, 16.0], device=image.device)
+        row = torch.cat([box, torch.zeros(1, device=image.device), score])
         return row.reshape(1, 6, 1)
 
 
@@ -174,12 +174,12 @@ def test_pickles_in_any_dress_are_refused_and_none_runs(tmp_path):
             bad.writestr(name, evil if name.endswith("data.pkl") else sound.read(name))
     whole = io.BytesIO()
     torch.save({"model": _RunsCode(marker)}, whole)
-    for name, data, said in (
+    for name, data, message in (
         ("plain.pt", evil, "refused"),
         ("program.ts", sink.getvalue(), r"refused: .*data\.pkl would load 'io open"),
         ("whole.pt", whole.getvalue(), "refused"),
     ):
-        with pytest.raises(ModelError, match=said):
+        with pytest.raises(ModelError, match=message):
             open_detector(policy(tmp_path / name, data, class_names=("person",)), ONTOLOGY)
     assert not marker.exists()
 
@@ -208,7 +208,7 @@ def test_a_file_is_only_opened_with_the_digest_that_was_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         pytest.param({}, "class_names is empty", id="no names"),
         pytest.param(
@@ -219,9 +219,9 @@ def test_a_file_is_only_opened_with_the_digest_that_was_named(tmp_path):
         ),
     ],
 )
-def test_classes_that_do_not_fit_the_ontology_are_named(tmp_path, settings, said):
+def test_classes_that_do_not_fit_the_ontology_are_named(tmp_path, settings, message):
     data = graph({"output": yolo()}).SerializeToString()
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         open_detector(policy(tmp_path / "yolo.onnx", data, **settings), ONTOLOGY)
 
 
@@ -232,19 +232,19 @@ def test_a_published_network_gives_what_torchvision_gives_by_our_names(tmp_path)
     sink = io.BytesIO()
     torch.save(network.state_dict(), sink)
     categories = get_model_weights(name).DEFAULT.meta["categories"]
-    # An untrained network is sure of nothing: take what it says most often for one of ours.
+    # An untrained network has low scores: map its most frequent label to a class of ours.
     image = np.random.default_rng(0).integers(0, 255, (90, 120, 3)).astype(np.uint8)
     with torch.inference_mode():
         tensor = torch.from_numpy(image).permute(2, 0, 1).float() / 255
-        said = network([tensor])[0]
-    label = int(said["labels"].mode().values)
+        output = network([tensor])[0]
+    label = int(output["labels"].mode().values)
     classes = {categories[label]: "vehicle"}
     made = policy(tmp_path / "ssd.pth", sink.getvalue(), architecture=name, classes=classes)
     found = open_detector(made, ONTOLOGY).predict([image], minimum_score=0.0)[0]
-    ours = said["labels"] == label
+    ours = output["labels"] == label
     assert len(found.scores) == int(ours.sum()) > 0
     assert set(found.class_names) == {"vehicle"}
-    assert found.scores == pytest.approx(np.sort(said["scores"][ours].numpy())[::-1], abs=1e-5)
+    assert found.scores == pytest.approx(np.sort(output["scores"][ours].numpy())[::-1], abs=1e-5)
     with pytest.raises(SettingsError, match="torchvision publishes no 'yolo12'"):
         open_detector(PredictionPolicy(architecture="yolo12"), ONTOLOGY)
 

@@ -13,7 +13,7 @@ from annotation_platform.models.protocols import Detections
 
 
 class Tight(torch.nn.Module):
-    """Finds one box in each image, and has room for so many images at once, or no device."""
+    """Finds one box in each image; accepts a limited number of images at once, or no device."""
 
     def __init__(self, room, *, only_on=None):
         super().__init__()
@@ -59,7 +59,7 @@ def test_where_memory_is_too_small_the_batch_is_halved_and_the_order_kept(shades
 
 
 def test_where_the_device_has_no_room_for_one_the_processor_is_used_from_then_on(shades):
-    # torch's "meta" stands for an accelerator: it takes tensors, and here has no room for any.
+    # torch's "meta" device represents an accelerator: it takes tensors, but has no memory for any.
     network = Tight(4, only_on="cpu")
     busy = detector(network, device="meta")
     assert len(busy.predict(shades[:2])) == 2
@@ -68,7 +68,7 @@ def test_where_the_device_has_no_room_for_one_the_processor_is_used_from_then_on
 
 
 def test_the_processor_running_out_is_not_hidden(shades):
-    with pytest.raises(ModelError, match=r"too small for an image \(out of memory\)\. Look at"):
+    with pytest.raises(ModelError, match=r"too small for an image \(out of memory\)\. Use smaller"):
         detector(Tight(0)).predict(shades[:1])
 
 
@@ -78,15 +78,15 @@ def test_every_image_has_a_row_and_the_time_is_shared_by_passes(tmp_path, color_
         pixels = np.full((40, 60, 3), 100, dtype=np.uint8)
         if number % 2:
             pixels[5:20, 10:30] = (220, 50, 40)
-        paths[f"picture-{number:02d}"] = tmp_path / f"{number}.png"
-        Image.fromarray(pixels).save(paths[f"picture-{number:02d}"])
+        paths[f"image-{number:02d}"] = tmp_path / f"{number}.png"
+        Image.fromarray(pixels).save(paths[f"image-{number:02d}"])
     shares = []
-    looked_at = detect_files(color_detector(), paths, progress=shares.append)
-    assert list(looked_at.images.columns) == IMAGE_COLUMNS
-    assert looked_at.images["image_id"].tolist() == list(paths)
-    assert looked_at.images["proposals"].tolist() == [0, 1] * 10
-    assert looked_at.boxes["image_id"].tolist() == list(paths)[1::2]
-    assert (looked_at.images["seconds"] > 0).all()
+    detected = detect_files(color_detector(), paths, progress=shares.append)
+    assert list(detected.images.columns) == IMAGE_COLUMNS
+    assert detected.images["image_id"].tolist() == list(paths)
+    assert detected.images["proposals"].tolist() == [0, 1] * 10
+    assert detected.boxes["image_id"].tolist() == list(paths)[1::2]
+    assert (detected.images["seconds"] > 0).all()
     assert shares == [0.8, 1.0]
 
 

@@ -161,7 +161,7 @@ def test_the_figures_are_those_that_coco_publishes_and_pycocotools_gives(coco_fi
     name = f"instances_val2014_fake{kind}100_results.json"
     results = json.loads((COCOEVAL / "results" / name).read_text())
     found = coco_figures(truth, results, kind).overall
-    # Published with three places; the rest is compared with pycocotools itself.
+    # Published with three digits; the rest is compared with pycocotools itself.
     assert list(found.values()) == pytest.approx(PUBLISHED[kind], abs=5e-4)
     assert_same_figures(truth, results, kind)
 
@@ -214,11 +214,11 @@ def test_points_get_the_figures_of_pycocotools():
     results = []
     for one in truth["annotations"]:
         x, y, width, height = one["bbox"]
-        places = np.column_stack([rng.uniform(x, x + width, 17), rng.uniform(y, y + height, 17)])
-        seen = rng.integers(0, 3, 17)
-        one["keypoints"] = np.column_stack([places, seen]).ravel().tolist()
-        one["num_keypoints"] = int((seen > 0).sum())
-        moved = places + rng.normal(0, 0.03 * math.sqrt(width * height), places.shape)
+        points = np.column_stack([rng.uniform(x, x + width, 17), rng.uniform(y, y + height, 17)])
+        visibility = rng.integers(0, 3, 17)
+        one["keypoints"] = np.column_stack([points, visibility]).ravel().tolist()
+        one["num_keypoints"] = int((visibility > 0).sum())
+        moved = points + rng.normal(0, 0.03 * math.sqrt(width * height), points.shape)
         found = {name: one[name] for name in ("image_id", "category_id")}
         points = np.column_stack([moved, np.ones(17)]).ravel().tolist()
         results.append({**found, "keypoints": points, "score": float(rng.random())})

@@ -1,4 +1,4 @@
-"""A round's model examined: on drawn images, with labels that were spoilt on purpose."""
+"""Error analysis of a round's model: on drawn images, with noise in the labels."""
 
 import hashlib
 import io
@@ -28,8 +28,8 @@ ROUND = "round-0001"
 TEST = 6
 
 
-class Examined:
-    """The drawn images as a training set: six of each split, a class of each split spoilt."""
+class AnalysedRound:
+    """The drawn images as a training set: six of each split, a class of each split noisy."""
 
     def __init__(self, drawn, trained, card, folder):
         paths = {example.image_id: example.path for example in drawn.examples}
@@ -42,9 +42,9 @@ class Examined:
         facts = {"shape": "box", "extension": "png", "geometry": "", "round_id": ROUND}
         table = table.assign(source="pier", device=None, **facts)
         names = list(self.ids.values())
-        self.spoilt = [names[0], names[TEST]]
+        self.noisy = [names[0], names[TEST]]
         swapped = table["class_name"].map({"red": "blue", "blue": "red"})
-        table["class_name"] = table["class_name"].mask(table["image_id"].isin(self.spoilt), swapped)
+        table["class_name"] = table["class_name"].mask(table["image_id"].isin(self.noisy), swapped)
         table["split"] = np.where(table["image_id"].isin(names[:TEST]), "test", "train")
         self.table = table
         self.images = pd.DataFrame({"image_id": names, "brightness": 120.0, "sharpness": 50.0})
@@ -66,7 +66,7 @@ class Examined:
             ontology=self.policy.ontology,
         )
 
-    def examine(self):
+    def analyze(self):
         return analyze_errors(
             ROUND,
             self.evaluate(self.weights),
@@ -80,21 +80,21 @@ class Examined:
 
 @pytest.fixture
 def round_(drawn, trained, card, tmp_path):
-    return Examined(drawn, trained, card, tmp_path)
+    return AnalysedRound(drawn, trained, card, tmp_path)
 
 
 def test_swapped_labels_of_the_test_split_are_found_and_those_of_the_train_split_are_missed(round_):
-    found = round_.examine()
-    swapped = found.findings[found.findings["image_id"] == round_.spoilt[0]]
+    found = round_.analyze()
+    swapped = found.findings[found.findings["image_id"] == round_.noisy[0]]
     assert set(swapped["kind"]) == {"class"}
     assert len(swapped) == 2
     assert (swapped["class_name"] != swapped["true_class"]).all()
     tested = set(round_.table.loc[round_.table["split"] == "test", "image_id"])
     assert set(found.findings["image_id"]) <= tested
 
-    missed = found.missed[found.missed["image_id"] == round_.spoilt[1]]
+    missed = found.missed[found.missed["image_id"] == round_.noisy[1]]
     assert len(missed) == 2
-    assert image_weights(found.missed)[round_.spoilt[1]] == 3.0
+    assert image_weights(found.missed)[round_.noisy[1]] == 3.0
     assert set(found.missed["weights_sha256"]) == {round_.registry.promoted()}
     assert not set(found.missed["image_id"]) & tested
 
@@ -176,7 +176,7 @@ def _untrained(card):
 
 
 def test_the_worst_findings_are_shown_cut_out_and_small(round_):
-    found = round_.examine()
+    found = round_.analyze()
     text = findings_preview(
         found.findings, round_.table, lambda image_id, _: round_.paths[image_id].read_bytes()
     )
@@ -192,13 +192,13 @@ def test_images_with_findings_are_pinned_in_the_name_of_whoever_asked(
 ):
     monkeypatch.setenv("ANNOTATION_HOME", str(tmp_path / "home"))
     lake = open_lake(tmp_path / "home" / "lake", tmp_path / "home" / "landing")
-    lake.tables.write(ModelFindings, ROUND, round_.examine().findings)
+    lake.tables.write(ModelFindings, ROUND, round_.analyze().findings)
     app = typer.Typer()
     app.command()(relabel)
     done = CliRunner().invoke(app, ["--round", ROUND, "--by", "ann", "--kind", "class"])
     assert done.exit_code == 0, done.exception
     pins = SelectionOverrides(lake.store).read()
-    pin = pins[round_.spoilt[0]]
+    pin = pins[round_.noisy[0]]
     assert (pin.wanted, pin.by) == (True, "ann")
     assert pin.reason.startswith("round-0001: the model disagrees: 2 class")
     assert pin.at < datetime.now(UTC)

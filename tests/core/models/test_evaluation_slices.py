@@ -128,8 +128,8 @@ def test_the_interval_of_a_gain_covers_what_then_happened():
     covered = []
     for _ in range(100):
         ceiling, scale, exponent = rng.uniform(0.6, 0.9), rng.uniform(1, 3), rng.uniform(0.3, 0.7)
-        seen = curve(LABELS, ceiling, scale, exponent) + rng.normal(0, 0.01, 5)
-        found = fit_learning_curve(LABELS, seen, np.full(5, 0.01), rng)
+        measured = curve(LABELS, ceiling, scale, exponent) + rng.normal(0, 0.01, 5)
+        found = fit_learning_curve(LABELS, measured, np.full(5, 0.01), rng)
         happened = curve(1600, ceiling, scale, exponent) - curve(800, ceiling, scale, exponent)
         _, low, high = found.gain(800, 800)
         covered.append(low <= happened <= high)

@@ -49,11 +49,11 @@ def test_what_was_learned_can_be_read_by_tensorboard_and_dvc(drawn, tmp_path):
 
 def event_file_loader(path):
     """Yield the events of a TensorBoard file: records of length, checks and a message."""
-    data, place = path.read_bytes(), 0
-    while place < len(data):
-        (length,) = struct.unpack_from("<Q", data, place)
-        yield Event.FromString(data[place + 12 : place + 12 + length])
-        place += 12 + length + 4
+    data, position = path.read_bytes(), 0
+    while position < len(data):
+        (length,) = struct.unpack_from("<Q", data, position)
+        yield Event.FromString(data[position + 12 : position + 12 + length])
+        position += 12 + length + 4
 
 
 def test_a_version_is_learned_from_and_tested_on(drawn, trained, tmp_path):
@@ -86,7 +86,7 @@ def test_a_version_without_test_images_cannot_judge(drawn, trained, tmp_path):
     assert not (tmp_path / "metrics.json").exists()
 
 
-def test_a_version_without_training_images_cannot_teach(drawn, tmp_path):
+def test_a_version_without_training_images_cannot_be_trained_on(drawn, tmp_path):
     make_version(tmp_path / "v", drawn, ["test"] * 12)
     with pytest.raises(NotReadyError, match="no image to train on"):
         train_on_version(tmp_path / "v", POLICY, 0, tmp_path / "out")

@@ -166,7 +166,7 @@ def test_what_scores_mean_is_learned_from_the_val_split_alone(rounds, trained, c
     assert made.calibrations == {row["profile"]: row["calibration"]}
     known = registry.calibration([row["weights_sha256"]], row["profile"])
     assert known.digest == row["calibration"]
-    # The model that proposes now is calibrated on the same images.
+    # The promoted model is calibrated on the same images.
     assert registry.calibration([registry.promoted()], row["profile"]).images == 6
 
 

@@ -18,7 +18,7 @@ def image():
     return pixels
 
 
-def looked(members, images, **settings):
+def detected(members, images, **settings):
     detector = ProfiledDetector(members, name="labelling", policy=ProfilePolicy(**settings))
     return detector.predict(images)
 
@@ -35,13 +35,13 @@ EVERYTHING = sorted([name, *box] for name, boxes in OBJECTS.items() for box in b
 @pytest.mark.parametrize(
     ("settings", "passes"),
     [
-        pytest.param({}, 1, id="one look"),
+        pytest.param({}, 1, id="one view"),
         pytest.param({"flips": True}, 2, id="mirrored too"),
         # 300 x 200 in tiles of 100 that share 20: 4 columns, 3 rows, and the whole.
         pytest.param({"tile_side": 100}, 13, id="tiles"),
         pytest.param({"tile_side": 100, "flips": True}, 26, id="tiles, mirrored too"),
         pytest.param({"tile_side": 300, "flips": True}, 2, id="no larger than a tile"),
-        pytest.param({"tile_side": 100, "flips": True, "most_passes": 9}, 8, id="4 for each look"),
+        pytest.param({"tile_side": 100, "flips": True, "most_passes": 9}, 8, id="4 for each view"),
         pytest.param({"tile_side": 100, "flips": True, "most_passes": 1}, 1, id="one pass"),
     ],
 )
@@ -49,19 +49,19 @@ def test_every_way_of_looking_finds_each_object_once_where_it_is(
     image, color_detector, settings, passes
 ):
     member = color_detector()
-    seen = looked([member], [image], **settings)[0]
-    assert found(seen) == EVERYTHING
-    assert seen.scores == pytest.approx(np.ones(3))
-    assert seen.passes == passes == len(member.sizes)
+    fused = detected([member], [image], **settings)[0]
+    assert found(fused) == EVERYTHING
+    assert fused.scores == pytest.approx(np.ones(3))
+    assert fused.passes == passes == len(member.sizes)
 
 
 def test_images_of_different_sizes_are_looked_at_together(image, color_detector):
     small = image[:60, :70]
     empty = np.zeros((10, 10, 3), dtype=np.uint8)
-    seen = looked([color_detector()], [empty, image, small], tile_side=100, flips=True)
-    assert [found(one) for one in seen] == [[], EVERYTHING, [["red", 30, 20, 60, 50]]]
-    assert [one.passes for one in seen] == [2, 26, 2]
-    assert looked([color_detector()], [], flips=True) == []
+    fused = detected([color_detector()], [empty, image, small], tile_side=100, flips=True)
+    assert [found(one) for one in fused] == [[], EVERYTHING, [["red", 30, 20, 60, 50]]]
+    assert [one.passes for one in fused] == [2, 26, 2]
+    assert detected([color_detector()], [], flips=True) == []
 
 
 def test_members_that_differ_are_averaged_and_the_newest_names_it(image, color_detector):

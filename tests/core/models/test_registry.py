@@ -75,7 +75,7 @@ def test_promotions_are_remembered_in_order(registry, card):
     noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
     registry.promote(first, "the first model", now=noon)
     registry.promote(second, "better")
-    registry.promote(second, "better, said again")
+    registry.promote(second, "better, repeated")
     registry.promote(first, "rolled back")
     assert registry.promoted() == first
     history = ModelRegistry(registry.folder).history()
@@ -95,14 +95,14 @@ def test_promotions_at_the_same_time_all_stay_in_the_history(registry, card):
 def test_weights_that_are_not_there_are_refused(registry, card, sha256):
     registry.add(b"weights", card)
     (registry.folder.parent / "secret.pt").write_bytes(b"")
-    for asked in (
+    for method in (
         registry.card,
         registry.weights_path,
         registry.load,
         lambda one: registry.promote(one, "no"),
     ):
         with pytest.raises(ModelError, match="no weights"):
-            asked(sha256)
+            method(sha256)
     assert registry.promoted() is None
 
 

@@ -23,8 +23,8 @@ def oracle(window, boxes, names, *, least_visible):
     """What a perfect detector sees in a window: all that is visible enough, cut to it."""
     x1, y1, x2, y2 = window
     inside = clip_boxes(boxes - np.tile([x1, y1], 2), width=x2 - x1, height=y2 - y1)
-    seen = box_areas(inside) >= least_visible * box_areas(boxes)
-    return found(inside[seen], names=[n for n, yes in zip(names, seen, strict=True) if yes])
+    visible = box_areas(inside) >= least_visible * box_areas(boxes)
+    return found(inside[visible], names=[n for n, yes in zip(names, visible, strict=True) if yes])
 
 
 @settings(deadline=None)
@@ -50,7 +50,7 @@ def test_a_image_that_is_small_enough_is_one_window(width, height, side):
 def test_a_perfect_detector_gives_every_object_once_and_exactly(seed, whole_too):
     rng = np.random.default_rng(seed)
     width, height, side, overlap = 900, 700, 256, 0.3
-    # Without a look at the whole, only what fits into an overlap is sure to be seen uncut.
+    # Without the whole image, only objects that fit into an overlap are certain to be whole.
     longest = 600 if whole_too else int(overlap * side) - 4
     boxes, names = [], []
     for _ in range(40):
@@ -65,8 +65,8 @@ def test_a_perfect_detector_gives_every_object_once_and_exactly(seed, whole_too)
     if whole_too:
         windows = np.vstack([[[0, 0, width, height]], windows])
     windows = windows[rng.permutation(len(windows))]
-    seen = [oracle(one, truth, names, least_visible=0.3) for one in windows]
-    joined = join_windows(windows, seen, width=width, height=height)
+    detected = [oracle(one, truth, names, least_visible=0.3) for one in windows]
+    joined = join_windows(windows, detected, width=width, height=height)
     got = sorted([n, *b] for n, b in zip(joined.class_names, joined.boxes.tolist(), strict=True))
     assert got == sorted([n, *b] for n, b in zip(names, truth.tolist(), strict=True))
 
@@ -74,8 +74,8 @@ def test_a_perfect_detector_gives_every_object_once_and_exactly(seed, whole_too)
 def test_an_object_longer_than_any_window_is_put_together_from_its_parts():
     windows = tile_windows(600, 100, side=100, overlap=0.2)
     long = np.array([[30.0, 40, 570, 60]])
-    seen = [oracle(one, long, ["red"], least_visible=0.0) for one in windows]
-    joined = join_windows(windows, seen, width=600, height=100)
+    detected = [oracle(one, long, ["red"], least_visible=0.0) for one in windows]
+    joined = join_windows(windows, detected, width=600, height=100)
     assert joined.boxes.tolist() == long.tolist()
     assert joined.passes == len(windows)
 
@@ -83,25 +83,27 @@ def test_an_object_longer_than_any_window_is_put_together_from_its_parts():
 def test_a_cut_box_that_its_neighbour_sees_more_of_and_does_not_report_is_left_out():
     windows = np.array([[0, 0, 100, 100], [60, 0, 160, 100]])
     # A dark edge looks like an object to the first window alone.
-    seen = [found([[80, 10, 100, 30]]), found([])]
-    assert len(join_windows(windows, seen, width=160, height=100).boxes) == 0
-    # Not cut: what one window sees whole stands, whatever the other says.
-    seen = [found([[70, 10, 90, 30]]), found([])]
-    assert join_windows(windows, seen, width=160, height=100).boxes.tolist() == [[70, 10, 90, 30]]
+    detected = [found([[80, 10, 100, 30]]), found([])]
+    assert len(join_windows(windows, detected, width=160, height=100).boxes) == 0
+    # Not cut: a whole box of one window stays without a detection in the other.
+    detected = [found([[70, 10, 90, 30]]), found([])]
+    assert join_windows(windows, detected, width=160, height=100).boxes.tolist() == [
+        [70, 10, 90, 30]
+    ]
 
 
 def test_the_window_that_is_closest_places_the_box_and_the_surest_gives_its_score():
     windows = np.array([[0, 0, 400, 400], [0, 0, 200, 200]])
-    seen = [found([[48, 52, 72, 68]], [0.9]), found([[50, 50, 70, 70]], [0.6])]
-    joined = join_windows(windows, seen, width=400, height=400)
+    detected = [found([[48, 52, 72, 68]], [0.9]), found([[50, 50, 70, 70]], [0.6])]
+    joined = join_windows(windows, detected, width=400, height=400)
     assert joined.boxes.tolist() == [[50, 50, 70, 70]]
     assert joined.scores.tolist() == [0.9]
 
 
 def test_objects_of_two_classes_in_one_place_stay_two():
     windows = np.array([[0, 0, 100, 100], [50, 0, 150, 100]])
-    seen = [found([[60, 10, 90, 40]], names=["red"]), found([[10, 10, 40, 40]], names=["blue"])]
-    joined = join_windows(windows, seen, width=150, height=100)
+    detected = [found([[60, 10, 90, 40]], names=["red"]), found([[10, 10, 40, 40]], names=["blue"])]
+    joined = join_windows(windows, detected, width=150, height=100)
     assert joined.class_names == ["blue", "red"]
     assert joined.boxes.tolist() == [[60, 10, 90, 40]] * 2
 
@@ -113,11 +115,11 @@ def test_the_busiest_windows_come_first_and_no_more_than_wanted():
     nothing = found([])
     assert select_windows(windows, pixels, nothing, most=1).tolist() == [[200, 0, 300, 100]]
     # Two sure boxes in the middle outweigh the noise's share of all the detail, which is near 1.
-    seen = found([[110, 10, 120, 20], [150, 10, 160, 20]])
+    detected = found([[110, 10, 120, 20], [150, 10, 160, 20]])
     pixels[:, :100] = np.random.default_rng(1).integers(0, 255, (100, 100, 3))
-    first = select_windows(windows, pixels, seen, most=2)
+    first = select_windows(windows, pixels, detected, most=2)
     assert first[0].tolist() == [100, 0, 200, 100]
-    assert len(select_windows(windows, pixels, seen, most=9)) == 3
+    assert len(select_windows(windows, pixels, detected, most=9)) == 3
 
 
 def test_mirroring_twice_changes_nothing():

@@ -84,20 +84,20 @@ def test_nothing_found_is_a_result(detector, drawn):
 
 
 class Tight:
-    """Lets no FCOS that learns see more than so many images at a time, from a step on."""
+    """Limits the number of images of a training FCOS at a time, from a step on."""
 
     def __init__(self, room, *, after=0):
         self.room, self.after = room, after
         self.sizes = []
 
     def __enter__(self):
-        self._hook = torch.nn.modules.module.register_module_forward_pre_hook(self._look)
+        self._hook = torch.nn.modules.module.register_module_forward_pre_hook(self._check)
         return self
 
     def __exit__(self, *_):
         self._hook.remove()
 
-    def _look(self, module, given):
+    def _check(self, module, given):
         if isinstance(module, FCOS):
             self.sizes.append(len(given[0]))
             if len(self.sizes) > self.after and self.sizes[-1] > self.room:

@@ -113,7 +113,7 @@ def test_classes_known_before_keep_what_they_learned():
 
 
 def test_default_weights_that_cannot_be_fetched_say_what_to_do(drawn, tmp_path, monkeypatch):
-    # A proxy that refuses every connection stands for a machine without the network.
+    # A proxy that refuses every connection simulates a machine without a network.
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -134,5 +134,5 @@ def test_outputs_that_are_no_numbers_are_dropped_and_counted():
     )
     found = detector.predict([np.zeros((64, 96, 3), dtype=np.uint8)])[0]
     assert len(found.boxes) == 0
-    # 96 × 64 pixels are 12 × 8, 6 × 4 and 3 × 2 places, each with two classes.
+    # 96 × 64 pixels are 12 × 8, 6 × 4 and 3 × 2 locations, each with two classes.
     assert found.dropped == 2 * (12 * 8 + 6 * 4 + 3 * 2)

@@ -19,8 +19,10 @@ def rows(boxes, scores, *, objectness=None):
     return np.hstack([middle, sides, *extra, np.array(scores, dtype=float).reshape(-1, 2)])
 
 
-def decoded(output, place=SQUARE, minimum=0.25):
-    return decode_yolo(output, place, class_names=CLASSES, minimum_score=minimum, where="yolo.onnx")
+def decoded(output, position=SQUARE, minimum=0.25):
+    return decode_yolo(
+        output, position, class_names=CLASSES, minimum_score=minimum, where="yolo.onnx"
+    )
 
 
 @st.composite
@@ -37,14 +39,14 @@ def images(draw):
 def test_a_box_comes_back_where_it_was_in_any_image_and_layout(image, side, transposed):
     width, height, box = image
     box = [min(box[0], width - 1), min(box[1], height - 1), min(box[2], width), min(box[3], height)]
-    place = placed(width, height, side)
-    inside = place.to_square(as_boxes([box]))
+    position = placed(width, height, side)
+    inside = position.to_square(as_boxes([box]))
     assert (inside >= 0).all()
     assert (inside <= side * (1 + 1e-12)).all()
     if transposed:
-        found = decoded(rows(inside, [[0.1, 0.9]]).T, place)
+        found = decoded(rows(inside, [[0.1, 0.9]]).T, position)
     else:
-        found = decoded(rows(inside, [[0.1, 0.9]], objectness=[1.0]), place)
+        found = decoded(rows(inside, [[0.1, 0.9]], objectness=[1.0]), position)
     assert found.class_names == ["red"]
     assert found.boxes[0] == pytest.approx(box, abs=1e-6 * max(width, height))
     assert (found.boxes >= 0).all()
@@ -52,7 +54,7 @@ def test_a_box_comes_back_where_it_was_in_any_image_and_layout(image, side, tran
 
 
 def placed(width, height, side):
-    """How an image of this size lies in a square, without drawing it."""
+    """Position of an image of this size in a square, without drawing it."""
     ratio = side / max(height, width)
     w, h = max(1, round(width * ratio)), max(1, round(height * ratio))
     shift = np.array([(side - w) // 2, (side - h) // 2])
@@ -65,17 +67,17 @@ def test_a_image_is_drawn_where_its_boxes_are_said_to_be(size):
     pixels = np.zeros((height, width, 3), dtype=np.uint8)
     pixels[height // 4 : height // 2 + 1, width // 4 : width // 2 + 1] = 255
     box = as_boxes([[width // 4, height // 4, width // 2 + 1, height // 2 + 1]])
-    square, place = letterbox(pixels, side=128)
+    square, position = letterbox(pixels, side=128)
     assert square.shape == (128, 128, 3)
     expected = placed(width, height, 128)
-    assert (place.scale.tolist(), place.shift.tolist()) == (
+    assert (position.scale.tolist(), position.shift.tolist()) == (
         expected.scale.tolist(), expected.shift.tolist(),
     )  # fmt: skip
     y, x = np.nonzero(square[..., 0] > 160)
     drawn = [x.min(), y.min(), x.max() + 1, y.max() + 1]
     # Enlarged edges are soft over as many pixels as one became.
-    soft = max(1.5, *(0.5 * place.scale + 1))
-    assert place.to_square(box)[0] == pytest.approx(drawn, abs=soft)
+    soft = max(1.5, *(0.5 * position.scale + 1))
+    assert position.to_square(box)[0] == pytest.approx(drawn, abs=soft)
 
 
 def test_boxes_beyond_the_image_are_cut_and_those_outside_are_none():
