@@ -1,12 +1,10 @@
 """Embedding of whole images by a detector's backbone."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from annotation_platform.errors import ModelError
 from annotation_platform.images.decoding import Pixels
 from annotation_platform.images.embedding import Embedder, ImageEmbedder, Vectors
 from annotation_platform.models.detection.detector import best_device, image_tensor
@@ -47,15 +45,9 @@ class ModelEmbedder:
         """Return the embedder of these weights; a changed file is a ModelError."""
         from annotation_platform.models.detection.weight_files import build_from, read_weights
 
-        path = registry.weights_path(sha256)
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise ModelError(
-                f"{path}: the file was changed or damaged. "
-                "Restore it from a copy, or delete it and train again."
-            )
-        file = read_weights(data, where=str(path))
-        network = build_from(file, where=str(path))
+        where = str(registry.weights_path(sha256))
+        file = read_weights(registry.read(sha256), where=where)
+        network = build_from(file, where=where)
         return cls(network, name=f"{file.architecture}@{sha256}", image_width=file.image_width)
 
     def embed(self, images: Sequence[Pixels]) -> Vectors:

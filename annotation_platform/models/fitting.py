@@ -63,6 +63,11 @@ class FitResult:
     skipped: int = 0
 
     @property
+    def steps(self) -> int:
+        """The number of steps."""
+        return len(self.losses) + self.skipped
+
+    @property
     def final_loss(self) -> float:
         """The mean over the last tenth of the steps."""
         last = self.losses[-max(1, len(self.losses) // 10) :]
@@ -81,18 +86,16 @@ def fit_network(
 ) -> FitResult:
     """Train the network with AdamW and a warm-up until the budget is used; at least one step.
 
-    A batch that exceeds the memory is split into parts whose gradients are added; later batches
-    are split the same way, and the processor is used in the end. Apart from the statistics of the
-    norm layers, the step is the same.
+    If a batch exceeds the memory, the gradients of its parts are added; only norms differ then.
 
     Args:
         network: its mode and device afterwards are those of the last step.
         batches: an endless iterator.
         loss_of: returns the mean loss of a batch, or of a part of it, on a device.
-        budget: is advanced by every step.
+        budget: advanced by every step.
         memory: number of images at a time, and the device.
         learning_rate: the highest one.
-        options: its callbacks; ``start_from`` is not used.
+        options: the callbacks.
 
     Raises:
         ModelError: most of the steps had no finite loss.
@@ -103,7 +106,6 @@ def fit_network(
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=_WEIGHT_DECAY)
     result = FitResult()
-    # At least one step, however small the budget: an untrained network is not a model.
     while budget.steps == 0 or budget.share() < 1.0:
         rate = learning_rate * learning_rate_factor(budget.share())
         for group in optimizer.param_groups:

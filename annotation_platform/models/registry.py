@@ -100,10 +100,8 @@ class ModelRegistry:
         """Return the path of these weights, unread; unknown weights are a ModelError."""
         return self._path(sha256, ".pt")
 
-    def load(self, sha256: str) -> "NetworkDetector":
-        """Return the detector of these weights; a changed file is a ModelError."""
-        from annotation_platform.models.detection.detector import NetworkDetector
-
+    def read(self, sha256: str) -> bytes:
+        """Return the file of these weights; a changed file is a ModelError."""
         path = self.weights_path(sha256)
         data = path.read_bytes()
         found = hashlib.sha256(data).hexdigest()
@@ -112,8 +110,13 @@ class ModelRegistry:
                 f"{path}: the file was changed or damaged: its SHA-256 is {found[:12]}…. "
                 "Restore it from a copy, or delete it and train again."
             )
-        # The hashed bytes are loaded: the file is not read a second time.
-        return NetworkDetector.from_bytes(data, where=str(path))
+        return data
+
+    def load(self, sha256: str) -> "NetworkDetector":
+        """Return the detector of these weights; a changed file is a ModelError."""
+        from annotation_platform.models.detection.detector import NetworkDetector
+
+        return NetworkDetector.from_bytes(self.read(sha256), where=str(self.weights_path(sha256)))
 
     def calibrate(
         self, weights: Sequence[str], profile: str, calibration: Calibration | Temperature

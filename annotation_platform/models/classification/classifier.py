@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from PIL import Image
 
-from annotation_platform.errors import ModelError
 from annotation_platform.images.decoding import Pixels
 from annotation_platform.models.classification.calibration import Choose
 from annotation_platform.models.detection.detector import best_device, image_tensor
@@ -81,14 +80,7 @@ class ImageClassifier:
     @classmethod
     def from_registry(cls, registry: ModelRegistry, sha256: str) -> Self:
         """Return the classifier of these weights; a changed file is a ModelError."""
-        path = registry.weights_path(sha256)
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise ModelError(
-                f"{path}: the file was changed or damaged. "
-                "Restore it from a copy, or delete it and train again."
-            )
-        return cls.from_bytes(data, where=str(path))
+        return cls.from_bytes(registry.read(sha256), where=str(registry.weights_path(sha256)))
 
     def predict(self, images: Sequence[Pixels]) -> FloatArray:
         """Return ``(N, C)`` probabilities of the ``(H, W, 3)`` RGB images, in their order.

@@ -10,7 +10,12 @@ import pandas as pd
 from annotation_platform.consensus.intervals import clustered_share, share_interval
 from annotation_platform.errors import DataError
 from annotation_platform.models.classification.calibration import Choose
-from annotation_platform.models.evaluation.matches import Interval, draw_images, interval
+from annotation_platform.models.evaluation.matches import (
+    Interval,
+    draw_images,
+    f1_scores,
+    interval,
+)
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import CLASSIFICATIONS
@@ -213,7 +218,8 @@ def _figures(
     """Return the counts and the F1 of ``(3, N)`` right, predicted and labelled classes."""
     right, predicted, chosen = (int(each) for each in counts.sum(axis=1))
     images = counts.shape[1]
-    f1 = interval(_f1(counts.sum(axis=1)[None])[0], _f1(drawn @ counts.T), images=images)
+    total = f1_scores(counts.sum(axis=1)[None])[0]
+    f1 = interval(total, f1_scores(drawn @ counts.T), images=images)
     return {
         "class_name": name,
         "chosen": chosen,
@@ -223,10 +229,3 @@ def _figures(
         "f1_low": f1.low,
         "f1_high": f1.high,
     }
-
-
-def _f1(counts: npt.NDArray[np.int64]) -> FloatArray:
-    both = (counts[:, 1] + counts[:, 2]).astype(np.float64)
-    result = np.full(len(counts), np.nan)
-    np.divide(2.0 * counts[:, 0], both, out=result, where=both > 0)
-    return result

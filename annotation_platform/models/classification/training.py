@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 LARGEST_SIDE = 224
 """Side of the largest square, pixels: the size that published classifiers are trained with."""
 
-# A classifier's square has at most a quarter of the pixels of a detector's image.
+# A batch has this multiple of ``policy.batch_size`` images: a classifier's square has at most a
+# quarter of the pixels of a detector's image.
 _TIMES_AS_MANY = 4
 _CACHE_BYTES = 1 << 30
+_REMEDY = "Lower training.batch_size in params.yaml, or train on a larger machine."
 # Largest number of images from which the norm statistics are estimated at the end.
 _NORM_IMAGES = 256
 
@@ -79,15 +81,11 @@ def train_classifier(
 ) -> TrainedClassifier:
     """Return a classifier trained on ``examples`` for ``policy.cpu_seconds``.
 
-    Training starts from ``policy.classifier_weights`` where given (a file, or ``DEFAULT`` for
-    torchvision's ResNet-18), else from ``options.start_from``, else from scratch. With
-    ``policy.steps`` above 0 the budget is that number of steps: then one kind of processor and one
-    seed always give the same weights. Batches have four times ``policy.batch_size`` images; one
-    that exceeds the memory is split, and the processor is used in the end.
+    It starts from ``initial_weights`` or from scratch. With ``policy.steps`` above 0 the budget is
+    in steps: then one kind of processor and one seed always give the same weights.
 
     Args:
-        examples: images with their classes: exactly one each with ``choose`` ``one``, otherwise at
-            least one. Their order is part of the result.
+        examples: images with one class, or at least one (``many``); the order affects the result.
         class_names: every class, in the order of the outputs.
         choose: whether one class holds for an image, or any number.
         policy: budget, image width (squares of at most 224 pixels), batch size, learning rate.
@@ -97,26 +95,22 @@ def train_classifier(
     Raises:
         NotReadyError: there is no image.
         DataError: a class is unknown, an image has too many, or it cannot be read.
-        ModelError: the initial weights cannot be used, training diverged, or the memory is too
-            small for one image.
+        ModelError: see ``fit_network`` and ``initial_weights``; or one image exceeds the memory.
     """
     from annotation_platform.models.classification.weight_files import write_classifier
 
     names, options = tuple(class_names), options or TrainingOptions()
-    targets = _targets(examples, names, choose)
-    started = time.process_time()
+    targets, started = _targets(examples, names, choose), time.process_time()
     side, size = min(policy.image_width, LARGEST_SIDE), policy.batch_size * _TIMES_AS_MANY
     images = _Squares(examples, side)
-    remedy = "Lower training.batch_size in params.yaml, or train on a larger machine."
-    with quiet_torch(seed, policy.threads), enough_memory("training", remedy):
+    with quiet_torch(seed, policy.threads), enough_memory("training", _REMEDY):
         network, architecture, started_from = _first_network(policy, options.start_from, names)
-        budget = TrainingBudget(started, policy.cpu_seconds, policy.steps or None)
         memory = MemoryLimit(best_device(), size)
         result = fit_network(
             network,
             _batches(images, targets, size, seed),
             lambda pairs, device: _loss(network, pairs, choose, device),
-            budget=budget,
+            budget=TrainingBudget(started, policy.cpu_seconds, policy.steps or None),
             memory=memory,
             learning_rate=policy.learning_rate,
             options=options,
@@ -130,11 +124,11 @@ def train_classifier(
         architecture=architecture,
         started_from=started_from,
         side=side,
-        epochs=budget.steps * size / len(examples),
+        epochs=result.steps * size / len(examples),
         cpu_seconds=time.process_time() - started,
         final_loss=result.final_loss,
         images=len(examples),
-        steps=budget.steps,
+        steps=result.steps,
     )
 
 

@@ -14,6 +14,7 @@ from annotation_platform.errors import DataError, NotReadyError
 from annotation_platform.models.cards import SMALL_FCOS
 from annotation_platform.models.detection.detector import best_device, image_tensor
 from annotation_platform.models.fitting import (
+    FitResult,
     TrainingBudget,
     TrainingOptions,
     fit_network,
@@ -34,6 +35,9 @@ from annotation_platform.schema.geometry import as_boxes, box_areas
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+
+_REMEDY = "Lower training.image_width in params.yaml, or train on a larger machine."
 
 
 @dataclass(frozen=True)
@@ -63,57 +67,40 @@ def train_detector(
     augmentation: Augmentation | None = None,
     options: TrainingOptions | None = None,
 ) -> TrainedDetector:
-    """Return a detector trained on ``examples`` for ``policy.cpu_seconds``.
+    """Return a detector trained on ``examples`` for ``policy.cpu_seconds`` of processor time.
 
-    Training starts from ``policy.weights`` where given (a file, or ``DEFAULT`` for torchvision's),
-    else from the file ``options.start_from``, ours or torchvision's, else from scratch. Images
-    without boxes count as background; boxes without an area are left out.
-
-    The budget is processor time of this process, so two runs take different numbers of steps and
-    give different weights. With ``policy.steps`` above 0 the budget and the learning rate follow
-    the steps instead: then one kind of processor and one seed always give the same weights.
-
-    Where memory is too small for a batch, it is halved for the rest of the training, and the
-    processor is used in the end; steps are of whole batches all the same.
+    It starts from ``initial_weights``, ours or torchvision's, or else from scratch. Two runs take
+    different numbers of steps and give different weights. With ``policy.steps`` above 0 the budget
+    is in steps: then one kind of processor and one seed always give the same weights.
 
     Args:
-        examples: images with their boxes, in any order; the order is part of the result.
-        class_names: every class of the detector, in the order of its outputs.
+        examples: images with their boxes; their order is part of the result. Those without boxes
+            count as background; boxes without an area are left out.
+        class_names: every class, in the order of the outputs.
         policy: budget, image size, batch size, learning rate, initial weights.
         seed: of the initial weights, the order of the images and their augmentation.
-        weights: relative frequency of an image by image id, 1 where missing; 0 is never. Without
-            them each image is seen once before any is repeated.
+        weights: relative frequency by image id, 1 where missing, 0: never; None: once a pass.
         augmentation: of the images.
         options: initial weights and callbacks.
 
     Raises:
         NotReadyError: there is no image, or no box with an area.
         DataError: a box is of an unknown class or not of numbers, or an image cannot be read.
-        ModelError: the initial weights cannot be used, training diverged, or the memory is too
-            small for one image.
+        ModelError: see ``fit_network`` and ``initial_weights``; or one image exceeds the memory.
     """
     from annotation_platform.models.detection.weight_files import write_weights
 
     _check(examples, class_names)
     options, started = options or TrainingOptions(), time.process_time()
     names, width = tuple(class_names), policy.image_width
-    remedy = "Lower training.image_width in params.yaml, or train on a larger machine."
-    with quiet_torch(seed, policy.threads), enough_memory("training", remedy):
+    with quiet_torch(seed, policy.threads), enough_memory("training", _REMEDY):
         network, architecture, started_from = _first_network(policy, options.start_from, names)
         budget = TrainingBudget(started, policy.cpu_seconds, policy.steps or None)
         order = _order(examples, weights, np.random.default_rng([seed, 1]))
         images = _Images(SampleCache(examples, names, width), order, augmentation or Augmentation())
         memory = MemoryLimit(best_device(), policy.batch_size)
-        with _ahead(images.batches(policy.batch_size, seed)) as batches:
-            result = fit_network(
-                network,
-                batches,
-                lambda samples, device: _loss(network, samples, device),
-                budget=budget,
-                memory=memory,
-                learning_rate=policy.learning_rate,
-                options=options,
-            )
+        batches = images.batches(policy.batch_size, seed)
+        result = _fit(network, batches, budget, memory, policy.learning_rate, options)
         state = write_weights(
             network, architecture=architecture, class_names=names, image_width=width
         )
@@ -130,6 +117,27 @@ def train_detector(
         images_at_a_time=memory.images,
         device=memory.device,
     )
+
+
+def _fit(
+    network: "nn.Module",
+    batches: Iterator[list[Sample]],
+    budget: TrainingBudget,
+    memory: MemoryLimit,
+    learning_rate: float,
+    options: TrainingOptions,
+) -> FitResult:
+    """Fit the network to the batches, which are prepared one step ahead."""
+    with _ahead(batches) as ready:
+        return fit_network(
+            network,
+            ready,
+            lambda samples, device: _loss(network, samples, device),
+            budget=budget,
+            memory=memory,
+            learning_rate=learning_rate,
+            options=options,
+        )
 
 
 def _loss(network: "nn.Module", samples: Sequence[Sample], device: str) -> "torch.Tensor":

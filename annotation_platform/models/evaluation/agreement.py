@@ -10,9 +10,13 @@ import pandas as pd
 
 from annotation_platform.labeling.tasks import shown_proposals
 from annotation_platform.models.evaluation.findings import matched_images
-from annotation_platform.models.evaluation.matches import CONFIDENCE, draw_images, interval
+from annotation_platform.models.evaluation.matches import (
+    CONFIDENCE,
+    draw_images,
+    f1_scores,
+    interval,
+)
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
-from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import AREAS, CLASSIFICATIONS, UPRIGHT_BOXES
 from annotation_platform.schema.tables import (
@@ -178,7 +182,8 @@ def _counted(name: str, counts: npt.NDArray[np.int64]) -> dict[str, object]:
     matched, predicted, labels = (int(one) for one in counts.sum(axis=0))
     weights = draw_images(len(counts), np.random.default_rng(_SEED))
     drawn = weights @ counts
-    found = interval(_f1(counts.sum(axis=0)[None])[0], _f1(drawn), images=len(counts))
+    f1 = f1_scores(counts.sum(axis=0)[None])[0]
+    found = interval(f1, f1_scores(drawn), images=len(counts))
     return {
         "class_name": name,
         "images": len(counts),
@@ -189,10 +194,3 @@ def _counted(name: str, counts: npt.NDArray[np.int64]) -> dict[str, object]:
         "f1_low": found.low,
         "f1_high": found.high,
     }
-
-
-def _f1(counts: npt.NDArray[np.int64]) -> FloatArray:
-    both = (counts[:, 1] + counts[:, 2]).astype(np.float64)
-    result = np.full(len(counts), math.nan)
-    np.divide(2.0 * counts[:, 0], both, out=result, where=both > 0)
-    return result

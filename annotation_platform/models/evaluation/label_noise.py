@@ -85,14 +85,13 @@ def noise_curve(
 
     For each share one model is trained by ``train_model``, always with the same seed, on the train
     split with noise of ``inject_label_noise``, and evaluated on the unchanged test split. No model
-    is stored. The intervals are those of ``evaluate`` and ``compare``: they cover other test
-    images, not other training runs; two runs on the same labels differ by about .01 mAP.
+    is stored. The intervals of ``evaluate`` and ``compare`` cover other test images, not other
+    training runs; two runs on the same labels differ by about .01 mAP.
 
     Args:
-        train: the training images and their boxes.
-        test: the test images and their boxes.
+        train, test: images with their boxes.
         paths: the file of each image of both, by image id.
-        policy: of each training: budget, image size, and initial weights if it names any.
+        policy: of each training.
         seed: of training and noise.
         shares: of the boxes, 0 to 1, the smallest first.
         progress: called with the share done, 0 to 1.

@@ -123,6 +123,14 @@ def mean_over_classes(figures: FloatArray) -> FloatArray:
     return np.asarray(total / np.maximum(there.sum(axis=1), 1), dtype=np.float64)
 
 
+def f1_scores(counts: npt.NDArray[np.int64]) -> FloatArray:
+    """Return the F1 of each row of ``(N, 3)`` matched, predicted and true objects; NaN: none."""
+    both = (counts[:, 1] + counts[:, 2]).astype(np.float64)
+    result = np.full(len(counts), math.nan)
+    np.divide(2.0 * counts[:, 0], both, out=result, where=both > 0)
+    return result
+
+
 def interval(
     value: float,
     drawn: FloatArray,

@@ -103,5 +103,5 @@ def test_rows_that_are_no_numbers_are_counted_and_left_out():
 
 
 def test_another_number_of_classes_is_named():
-    with pytest.raises(ModelError, match=r"yolo\.onnx: .*shape \(3, 9\).*\(N, 7\) nor \(6, N\)"):
+    with pytest.raises(ModelError, match=r"yolo\.onnx: .*shape \(3, 9\).*\(N, 7\) or \(6, N\)"):
         decoded(np.zeros((3, 9)))
