@@ -259,7 +259,10 @@ def evaluate_round(
     its decision is that of the round.
     """
     trained = trained_model.iloc[0]
-    weights, tag = str(trained[TrainedModels.weights_sha256]), str(trained["dataset_tag"])
+    weights, tag = (
+        str(trained[TrainedModels.weights_sha256]),
+        str(trained[TrainedModels.dataset_tag]),
+    )
     test = training_set[training_set[TrainingSet.split] == "test"]
     classifier = evaluate_classifier(
         round_id,

@@ -11,7 +11,7 @@ def view(*rows, dropped=0):
     return Detections(boxes, np.array([s for _, s, _ in rows]), [n for _, _, n in rows], dropped)
 
 
-def test_boxes_are_averaged_by_score_and_what_one_look_saw_counts_half():
+def test_boxes_are_averaged_by_score_and_boxes_of_one_of_two_views_count_half():
     fused = fuse_boxes([view((0, 0.9, "red"), (100, 0.8, "red")), view((1, 0.3, "red"), dropped=2)])
     # x1: (0 · .9 + 1 · .3) / 1.2; score: (.9 + .3) / 2. Alone: .8 / 2.
     assert fused.boxes[:, 0] == pytest.approx([0.25, 100.0])
@@ -33,7 +33,7 @@ def test_nothing_found_is_fused_to_nothing_and_weak_boxes_are_left_out():
     assert fuse_boxes([one], minimum_score=0.2).scores.tolist() == [0.6]
 
 
-def test_the_same_look_twice_changes_nothing():
+def test_the_same_view_twice_changes_nothing():
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 1000, (20, 2))
     scores = -np.sort(-rng.uniform(0.1, 1, 20))

@@ -82,7 +82,7 @@ def test_the_order_of_equal_probabilities_does_not_matter():
     assert calibration_error(probabilities, right).error == pytest.approx(turned.error)
 
 
-def test_what_chance_adds_is_what_exact_probabilities_show():
+def test_the_error_by_chance_is_that_of_exact_probabilities():
     rng = np.random.default_rng(0)
     shown, expected = [], []
     for _ in range(200):
@@ -93,7 +93,7 @@ def test_what_chance_adds_is_what_exact_probabilities_show():
     assert np.mean(shown) == pytest.approx(np.mean(expected), rel=0.05)
 
 
-def test_a_distorted_detector_is_set_right_on_new_images():
+def test_a_distorted_detector_is_calibrated_on_new_images():
     rng = np.random.default_rng(1)
     counts = {"red": 1200, "blue": 600}
     fitted = fit_calibration(*simulated(rng, counts, images=60, distort=overconfident)[:2],
@@ -112,7 +112,7 @@ def test_a_distorted_detector_is_set_right_on_new_images():
     assert fitted.apply(["red"] * 4, s) == pytest.approx(s**2.5, abs=0.06)
 
 
-def test_classes_that_differ_get_curves_of_their_own_and_a_rare_one_keeps_near_the_rest():
+def test_different_classes_get_own_curves_and_a_rare_one_stays_close_to_the_rest():
     rng = np.random.default_rng(4)
     red = simulated(rng, {"red": 900}, images=40, distort=overconfident)
     blue = simulated(rng, {"blue": 900}, images=40)
@@ -132,7 +132,7 @@ def test_classes_that_differ_get_curves_of_their_own_and_a_rare_one_keeps_near_t
     assert abs(at["rare"] - pooled) < abs(at["blue"] - pooled)
 
 
-def test_too_few_boxes_take_the_pooled_curve_and_too_few_images_none():
+def test_too_few_boxes_use_the_pooled_curve_and_too_few_images_none():
     rng = np.random.default_rng(5)
     found, truth, images = simulated(
         rng, {"red": 400, "rare": 12}, images=20, distort=overconfident

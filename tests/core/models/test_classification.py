@@ -1,4 +1,4 @@
-"""Images as a whole: learned, calibrated, judged. Drawn: by day, by night, and in the rain."""
+"""Classifiers of whole images: trained, calibrated, evaluated. Drawn: by day, by night, in rain."""
 
 import hashlib
 
@@ -36,7 +36,7 @@ ROUND = "round-0001"
 
 
 def draw(folder, count, seed):
-    """Images dark or light, every third of them striped: the choices that hold for each."""
+    """Dark or light images, every third striped, with their classes."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     examples = []
@@ -64,7 +64,7 @@ def others(tmp_path_factory):
 
 
 def alone(examples):
-    """The same with the light as the one choice."""
+    """The same examples with the light as their only class."""
     return [ClassificationExample(one.image_id, one.path, one.chosen[:1]) for one in examples]
 
 
@@ -91,14 +91,14 @@ def light(images):
     return train(alone(images))
 
 
-def test_one_of_two_is_learned_and_its_probabilities_add_up(light, others):
+def test_one_of_two_classes_is_learned_and_probabilities_add_up(light, others):
     found = probabilities(light, others, NAMES[:2], "one")
     assert found.sum(axis=1) == pytest.approx(1.0)
     assert share_right(found, NAMES[:2], others) >= 0.9
     assert (light.steps, light.images, light.started_from) == (25, 18, "")
 
 
-def test_any_number_is_learned_each_by_itself(images, others):
+def test_any_number_of_classes_is_learned_each_by_itself(images, others):
     trained = train(images, "many", POLICY.model_copy(update={"steps": 60}))
     found = probabilities(trained, others, NAMES, "many")
     labelled = np.array([[name in one.chosen for name in NAMES] for one in others])
@@ -110,7 +110,7 @@ def test_the_same_seed_and_steps_give_the_same_weights(light, images):
     assert train(alone(images), seed=1).state != light.state
 
 
-def test_learning_goes_on_with_what_is_known_and_a_new_class_starts_new(
+def test_training_continues_from_known_classes_and_initialises_new_ones(
     light, images, others, tmp_path
 ):
     path = tmp_path / "light.pt"
@@ -133,7 +133,7 @@ def test_classes_that_a_classifier_does_not_know_have_no_chance(light, others):
     assert probabilities(light, others[:1], ("dusk", "dawn"), "one").tolist() == [[0.5, 0.5]]
 
 
-def test_torchvisions_own_file_is_something_to_start_from(images, tmp_path):
+def test_training_can_start_from_torchvisions_file(images, tmp_path):
     path = tmp_path / "resnet18.pth"
     torch.save(resnet18().state_dict(), path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -149,7 +149,7 @@ def test_torchvisions_own_file_is_something_to_start_from(images, tmp_path):
         ImageClassifier.from_bytes(path.read_bytes(), where=str(path))
 
 
-def test_what_is_no_classifier_is_refused(tmp_path, images, trained):
+def test_files_that_are_not_classifiers_are_refused(tmp_path, images, trained):
     for content, problem in [
         (b"no weights", "refused|damaged"),
         (trained.state, "is not a tensor"),
@@ -164,7 +164,7 @@ def test_what_is_no_classifier_is_refused(tmp_path, images, trained):
         train([ClassificationExample("a", images[0].path, ("day", "night"))])
 
 
-def test_a_image_by_itself_gets_what_it_gets_among_others(light, others):
+def test_a_single_image_gets_the_same_probabilities_as_in_a_batch(light, others):
     classifier = ImageClassifier.from_bytes(light.state, where="memory")
     pixels = [read_image(one.path) for one in others[:5]]
     together = classifier.predict(pixels)
@@ -177,7 +177,7 @@ def softmax(logits):
     return raised / raised.sum(axis=1, keepdims=True)
 
 
-def test_the_temperature_of_a_classifier_that_is_twice_too_sure_is_found():
+def test_the_temperature_of_an_overconfident_classifier_is_found():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (2000, 4))
     exact = softmax(logits)
@@ -188,11 +188,11 @@ def test_the_temperature_of_a_classifier_that_is_twice_too_sure_is_found():
     assert found.apply(softmax(2 * logits)) == pytest.approx(exact, abs=0.03)
     assert found.error_after < 0.03 < found.error_before
     assert Temperature.from_json(found.to_json(), where="memory") == found
-    # What is likeliest stays so.
+    # The most probable class stays the same.
     assert (found.apply(exact).argmax(axis=1) == exact.argmax(axis=1)).all()
 
 
-def test_the_same_of_yes_and_no_questions():
+def test_the_temperature_of_an_overconfident_multi_label_classifier_is_found():
     rng = np.random.default_rng(1)
     logits = rng.normal(0, 2, (1000, 3))
     truth = rng.random((1000, 3)) < 1 / (1 + np.exp(-logits))
@@ -218,7 +218,7 @@ def labels(*rows):
     return pd.DataFrame(rows, columns=["image_id", "shape", "class_name"])
 
 
-def test_images_without_a_choice_are_not_judged_nor_with_two_where_one_is_chosen():
+def test_images_without_a_class_or_with_two_where_one_holds_are_left_out():
     table = labels(
         ["c", "choice", "day"],
         ["a", "choice", "night"],
@@ -236,7 +236,7 @@ def test_images_without_a_choice_are_not_judged_nor_with_two_where_one_is_chosen
 
 
 def judged(wrong, count=40):
-    """A classifier that is wrong of the first ``wrong`` images, which are all by day."""
+    """A classifier that is wrong on the first ``wrong`` images, which are all by day."""
     truth = ClassificationTruth.from_labels(
         labels(*([f"{n:03d}", "choice", "day"] for n in range(count))), ONTOLOGY
     )
@@ -274,14 +274,14 @@ def test_figures_by_hand():
         pytest.param(2, "the last", False, "of a later version", id="hardly better than it"),
     ],
 )
-def test_a_classifier_takes_over_if_it_is_not_worse_beyond_chance(wrong, later, promoted, reason):
+def test_a_classifier_is_promoted_if_it_is_not_worse_beyond_chance(wrong, later, promoted, reason):
     decision = promote_classifier(judged(wrong), {"the last": judged(4)}, later=later)
     assert decision.promoted == promoted
     assert reason in decision.reason
     assert decision.difference.value == pytest.approx((4 - wrong) / 40)
 
 
-def test_the_first_classifier_takes_over_and_other_images_are_no_comparison():
+def test_the_first_classifier_is_promoted_and_other_images_are_not_compared():
     assert promote_classifier(judged(9), {}).promoted
     with pytest.raises(DataError, match="Evaluate both on the test split"):
         promote_classifier(judged(1), {"the last": judged(1, count=39)})
@@ -310,7 +310,7 @@ def tight(room, device):
     return network, known
 
 
-def test_where_memory_is_too_small_the_classifier_looks_at_fewer_and_keeps_their_order():
+def test_the_classifier_halves_batches_if_memory_is_too_small_and_keeps_the_order():
     shades = [np.full((8, 8, 3), 40 * n, dtype=np.uint8) for n in range(6)]
     network, known = tight(2, "cpu")
     found = known.predict(shades)

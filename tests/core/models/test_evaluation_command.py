@@ -1,4 +1,4 @@
-"""The evaluate command: the published figures, and one line for whatever is wrong with a file."""
+"""The evaluate command: the published figures, and one line for every error in a file."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def printed_json(done):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_the_published_example_gives_its_figures_by_class_and_with_intervals():
+def test_the_published_example_has_its_figures_by_class_and_with_intervals():
     if not COCOEVAL.is_dir():
         pytest.skip(f"COCO's published example is not at {COCOEVAL}; set ANNOTATION_TEST_DATA.")
     results = COCOEVAL / "results" / "instances_val2014_fakebbox100_results.json"
@@ -102,7 +102,7 @@ def test_no_truth_has_no_figure(run):
         ),
     ],
 )
-def test_a_detection_that_cannot_be_used_is_named(run, change, kind, message):
+def test_the_error_names_an_unusable_detection(run, change, kind, message):
     outlines = [
         {**one, "area": 1, "segmentation": [[0, 0, 9, 0, 9, 9]]} for one in TRUTH["annotations"]
     ]
@@ -143,7 +143,7 @@ def test_a_detection_that_cannot_be_used_is_named(run, change, kind, message):
         ),
     ],
 )
-def test_a_file_that_is_not_what_it_should_be_is_refused(run, truth, found, more, message):
+def test_files_of_a_wrong_form_are_refused(run, truth, found, more, message):
     done = run(truth, found, *more)
     assert isinstance(done.exception, AnnotationPlatformError)
     with pytest.raises(AnnotationPlatformError, match=message):

@@ -66,13 +66,13 @@ def test_every_kind_of_wrong_box_is_identified(prediction, kind, iou):
     assert (found["kind"] == "miss").any() == (kind not in ("class", "place"))
 
 
-def test_the_surest_box_finds_the_object_and_the_next_repeats_it():
+def test_the_best_box_finds_the_object_and_the_next_is_a_duplicate():
     found = findings(dataset(CAT), [A, "cat", 0, 0, 10, 9, 0.6], [A, "cat", 0, 0, 10, 10, 0.8])
     assert list(found["kind"]) == ["duplicate"]
     assert (found["score"].iloc[0], found["iou"].iloc[0]) == (0.6, pytest.approx(0.9))
 
 
-def test_what_people_do_not_see_is_not_wrong_but_may_be_missed():
+def test_hidden_predictions_are_not_errors_but_objects_can_be_missed():
     found = findings(dataset(CAT), [A, "cat", 0, 0, 10, 10, 0.4])
     assert list(found["kind"]) == ["miss"]
     assert found["iou"].iloc[0] == 0
@@ -87,11 +87,11 @@ def test_the_worst_come_first():
     assert list(found["image_id"]) == [B, A, B, A]
 
 
-def test_nothing_wrong_gives_an_empty_table():
+def test_no_errors_give_an_empty_table():
     assert findings(dataset(CAT), [A, "cat", 0, 0, 10, 10, 0.9]).empty
 
 
-def test_missed_boxes_weigh_their_images_by_share():
+def test_images_are_weighted_by_their_share_of_missed_boxes():
     truth = dataset(CAT, [A, "cat", 50, 50, 60, 60], [B, "dog", 0, 0, 10, 10])
     found = predictions([A, "cat", 0, 0, 10, 10, 0.9], [B, "cat", 0, 0, 10, 10, 0.9])
     missed = missed_boxes(ROUND, "c" * 64, truth, found, minimum_score=0.5)
@@ -105,7 +105,7 @@ def test_missed_boxes_weigh_their_images_by_share():
     assert image_weights(missed.iloc[:0]) == {}
 
 
-def test_images_are_asked_about_again_by_what_is_wrong_with_them():
+def test_images_to_relabel_are_ordered_by_findings_with_reasons():
     truth = dataset(CAT, [B, "dog", 0, 0, 10, 10])
     found = findings(truth, [B, "cat", 100, 100, 120, 120, 0.9])
     assert images_to_relabel(found) == {
@@ -119,7 +119,7 @@ def test_images_are_asked_about_again_by_what_is_wrong_with_them():
 
 
 def annotators(*rows, blind=False):
-    """Return labels as people give them: image, class and box, or an image with nothing in it."""
+    """Return human labels: rows of image, class and box, or an image without objects."""
     table = [
         {
             "image_id": row[0],
@@ -135,7 +135,7 @@ def annotators(*rows, blind=False):
     return pd.DataFrame(table, columns=columns).astype({"blind": bool})
 
 
-def test_agreement_counts_by_class_and_takes_blind_annotations_apart():
+def test_agreement_counts_by_class_and_separates_annotations_without_predictions():
     predicted = predictions(
         [A, "cat", 0, 0, 10, 10, 0.9],
         [A, "dog", 50, 50, 60, 60, 0.9],
@@ -184,14 +184,14 @@ def history(*values, error=0.02):
         pytest.param([], False, id="none"),
     ],
 )
-def test_a_drop_is_one_beyond_its_interval(values, dropped):
+def test_a_drop_is_reported_beyond_its_interval(values, dropped):
     columns = ["round_id", "class_name", "annotations", "f1", "f1_low", "f1_high"]
     found = agreement_drop(history(*values).reindex(columns=columns))
     assert found.dropped is dropped
     assert found.sentence.endswith(".")
 
 
-def test_chance_alone_seldom_looks_like_a_drop():
+def test_chance_alone_is_seldom_reported_as_a_drop():
     rng = np.random.default_rng(0)
     drops = [agreement_drop(history(*rng.normal(0.8, 0.02, 4))).dropped for _ in range(400)]
     # One-sided at 0.05; three standard errors of 400 draws above that are 0.083.

@@ -103,7 +103,7 @@ def test_swapped_labels_of_the_test_split_are_found_and_those_of_the_train_split
     assert set(found.slices["kind"]) <= {"class", "size"}  # one round, one source, one brightness
 
 
-def test_the_best_model_is_remembered_while_a_worse_one_is_kept_out(round_, card, drawn):
+def test_the_best_model_is_recorded_and_a_worse_one_is_not_promoted(round_, card, drawn):
     good = round_.evaluate(round_.weights)
     assert good.table["promoted"].all()
     assert list(good.table["best_sha256"]) == [round_.weights]
@@ -134,7 +134,7 @@ def test_the_best_model_is_still_known_after_a_round_was_trained_again(round_, c
     assert registry.history()[-1].best_sha256 == near.table["best_sha256"].iloc[0]
 
 
-def test_an_old_round_judged_again_does_not_take_the_place_of_a_later_one(round_, card, trained):
+def test_an_old_round_judged_again_does_not_replace_a_later_one(round_, card, trained):
     registry = round_.registry
     fifth = card.model_copy(update={"dataset_tag": "training-set@v1.10.0"})
     good = registry.add(_as_wide_as(trained, 129), fifth)
@@ -146,7 +146,7 @@ def test_an_old_round_judged_again_does_not_take_the_place_of_a_later_one(round_
     assert old["reason"].startswith("Kept the promoted model, which was trained on a later version")
     assert "the promoted model, of training-set@v1.10.0, on the same 6 test" in old["reason"]
     assert old["best_sha256"] == registry.promoted() == good
-    # In its turn the same model would have been promoted, and a truly better one still is.
+    # In order the same model would have been promoted, and a truly better one still is.
     assert round_.evaluate(round_.weights, "1.11.0").table["promoted"].all()
     registry.promote(poor, "by hand", best_sha256=poor)
     assert round_.evaluate(good, "1.9.0").table["promoted"].all()
@@ -154,7 +154,7 @@ def test_an_old_round_judged_again_does_not_take_the_place_of_a_later_one(round_
 
 
 def _as_wide_as(trained, width):
-    """Return the trained weights as another file, which sees nearly the same."""
+    """Return the trained weights as another file with nearly the same detections."""
     from annotation_platform.models.detection.weight_files import (
         build_from,
         read_weights,
@@ -175,7 +175,7 @@ def _untrained(card):
     return write_weights(network, **facts, image_width=card.image_width)
 
 
-def test_the_worst_findings_are_shown_cut_out_and_small(round_):
+def test_the_worst_findings_are_shown_as_small_crops(round_):
     found = round_.analyze()
     text = findings_preview(
         found.findings, round_.table, lambda image_id, _: round_.paths[image_id].read_bytes()
@@ -187,9 +187,7 @@ def test_the_worst_findings_are_shown_cut_out_and_small(round_):
     assert findings_preview(ModelFindings.empty(), round_.table, None).startswith("![")
 
 
-def test_images_with_findings_are_pinned_in_the_name_of_whoever_asked(
-    round_, tmp_path, monkeypatch
-):
+def test_images_with_findings_are_included_with_the_actors_name(round_, tmp_path, monkeypatch):
     monkeypatch.setenv("ANNOTATION_HOME", str(tmp_path / "home"))
     lake = open_lake(tmp_path / "home" / "lake", tmp_path / "home" / "landing")
     lake.tables.write(ModelFindings, ROUND, round_.analyze().findings)

@@ -1,4 +1,4 @@
-"""Injected label noise: exactly the arguments share of the boxes, and only in training labels."""
+"""Injected label noise: exactly the given share of the boxes, and only in training labels."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ def changes(before, after):
     return kinds
 
 
-def test_exactly_the_share_is_spoilt_and_more_of_the_same_at_a_larger_one(drawn):
+def test_exactly_the_share_is_noisy_and_a_larger_one_contains_the_same_errors(drawn):
     before = drawn.dataset.labels.copy()
     found, errors = {}, {}
     for share in (0.0, 0.125, 0.5):
@@ -83,12 +83,12 @@ def digests(folder):
 
 
 @pytest.mark.long
-def test_wrong_labels_cost_accuracy_and_the_version_stays_as_it_is(drawn, trained, tmp_path):
+def test_wrong_labels_reduce_accuracy_and_the_version_stays_unchanged(drawn, trained, tmp_path):
     version, weights = tmp_path / "v", tmp_path / "good.pt"
     make_version(version, drawn, ["train"] * 8 + ["test"] * 4)
     weights.write_bytes(trained.state)
     before = digests(version)
-    # From a model that can do it: a few steps on clean labels keep that, on wrong ones spoil it.
+    # From a model that finds the objects: a few steps on clean labels keep that, wrong ones do not.
     policy = TrainingPolicy(
         image_width=128, batch_size=4, learning_rate=2e-3, steps=30, weights=str(weights)
     )
@@ -106,7 +106,7 @@ def test_wrong_labels_cost_accuracy_and_the_version_stays_as_it_is(drawn, traine
     assert digests(version) == before
 
 
-def test_the_command_annotations_with_a_table_a_chart_and_json(drawn, tmp_path):
+def test_the_command_writes_a_table_a_chart_and_json(drawn, tmp_path):
     make_version(tmp_path / "v", drawn, ["train"] * 9 + ["test"] * 3)
     training = TrainingPolicy(image_width=64, batch_size=4, steps=1)
     policy = Policy(ontology=drawn.dataset.ontology, training=training)

@@ -130,7 +130,7 @@ def test_predictions_of_earlier_weights_can_be_repeated_while_the_registry_has_t
     registry.promote(registry.add(b"newer", card), "better")
     known = prediction_detector(registry, policy, [predicted, "0" * 64])
     assert known.weights == (predicted,)
-    # Otherwise it is today's, which is no detector here.
+    # Otherwise it is the promoted one, whose file is not a detector here.
     with pytest.raises(ModelError):
         prediction_detector(registry, policy, ["0" * 64, predicted])
 

@@ -45,7 +45,7 @@ EVERYTHING = sorted([name, *box] for name, boxes in OBJECTS.items() for box in b
         pytest.param({"tile_side": 100, "flips": True, "most_passes": 1}, 1, id="one pass"),
     ],
 )
-def test_every_way_of_looking_finds_each_object_once_where_it_is(
+def test_every_profile_finds_each_object_once_at_its_position(
     image, color_detector, settings, passes
 ):
     member = color_detector()
@@ -55,7 +55,7 @@ def test_every_way_of_looking_finds_each_object_once_where_it_is(
     assert fused.passes == passes == len(member.sizes)
 
 
-def test_images_of_different_sizes_are_looked_at_together(image, color_detector):
+def test_images_of_different_sizes_can_be_in_one_call(image, color_detector):
     small = image[:60, :70]
     empty = np.zeros((10, 10, 3), dtype=np.uint8)
     fused = detected([color_detector()], [empty, image, small], tile_side=100, flips=True)
@@ -64,7 +64,7 @@ def test_images_of_different_sizes_are_looked_at_together(image, color_detector)
     assert detected([color_detector()], [], flips=True) == []
 
 
-def test_members_that_differ_are_averaged_and_the_newest_names_it(image, color_detector):
+def test_different_members_are_averaged_and_the_digest_is_the_newest_ones(image, color_detector):
     new, old = color_detector("1" * 64, score=0.9), color_detector("2" * 64, score=0.5)
     policy = ProfilePolicy(ensemble=2)
     detector = ProfiledDetector([new, old, color_detector()], name="labelling", policy=policy)
@@ -72,7 +72,7 @@ def test_members_that_differ_are_averaged_and_the_newest_names_it(image, color_d
     assert (detector.digest, detector.weights) == ("1" * 64, ("1" * 64, "2" * 64))
 
 
-def test_a_member_that_no_pass_is_left_for_is_not_said_to_have_looked(image, color_detector):
+def test_a_member_without_a_pass_is_not_among_the_weights(image, color_detector):
     members = [color_detector("1" * 64), color_detector("2" * 64)]
     policy = ProfilePolicy(ensemble=2, flips=True, most_passes=2)
     detector = ProfiledDetector(members, name="labelling", policy=policy)
@@ -81,14 +81,14 @@ def test_a_member_that_no_pass_is_left_for_is_not_said_to_have_looked(image, col
     assert [len(one.sizes) for one in members] == [2, 0]
 
 
-def test_what_scores_too_little_in_the_end_is_left_out(image, color_detector):
+def test_boxes_with_a_low_fused_score_are_left_out(image, color_detector):
     members = [color_detector(score=0.9), color_detector(score=0.1)]
     detector = ProfiledDetector(members, name="l", policy=ProfilePolicy(ensemble=2))
     assert found(detector.predict([image], minimum_score=0.4)[0]) == EVERYTHING
     assert detector.predict([image], minimum_score=0.6)[0].boxes.tolist() == as_boxes([]).tolist()
 
 
-def test_the_name_of_a_profile_tells_its_settings():
+def test_the_name_of_a_profile_identifies_its_settings():
     serving = profile_name("serving", ProfilePolicy())
     assert serving.startswith("serving@")
     assert serving == profile_name("serving", ProfilePolicy())

@@ -40,9 +40,9 @@ def detector(trained):
     return NetworkDetector.from_bytes(trained.state, where="trained", device="cpu")
 
 
-def test_it_learns_what_it_is_shown(detector, drawn, trained):
+def test_a_detector_learns_its_training_images(detector, drawn, trained):
     found = predict_files(detector, {one.image_id: one.path for one in drawn.examples})
-    # Twelve images by heart: near one. Chance is near zero.
+    # Twelve memorised images: near one. Chance is near zero.
     assert evaluate(drawn.dataset, found).map50 > 0.6
     assert list(found.columns) == PREDICTION_COLUMNS
     assert trained.images == 12
@@ -52,7 +52,7 @@ def test_it_learns_what_it_is_shown(detector, drawn, trained):
     assert 0 < trained.final_loss < 2
 
 
-def test_boxes_are_in_pixels_of_the_image_that_was_given(detector, drawn):
+def test_boxes_are_in_pixels_of_the_given_image(detector, drawn):
     example = drawn.examples[0]
     pixels = decode(example.path.read_bytes())
     tall = np.asarray(Image.fromarray(pixels).resize((360, 240)))
@@ -68,7 +68,7 @@ def test_boxes_are_in_pixels_of_the_image_that_was_given(detector, drawn):
         assert (np.diff(found.scores) <= 0).all()
 
 
-def test_images_of_any_size_are_looked_at_in_order(detector):
+def test_images_of_any_size_are_predicted_in_order(detector):
     sizes = [(80, 120), (300, 40), (1, 1), (33, 200), (1, 500)]
     found = detector.predict([np.zeros((*size, 3), dtype=np.uint8) for size in sizes])
     assert [len(one.class_names) for one in found] == [len(one.boxes) for one in found]
@@ -107,7 +107,7 @@ class Tight:
                 )
 
 
-def test_where_memory_is_too_small_learning_goes_on_in_halves(drawn):
+def test_training_continues_with_halved_batches_if_memory_is_too_small(drawn):
     def learn():
         return train_detector(drawn.examples, class_names=CLASSES, policy=steps(3), seed=1)
 
@@ -123,7 +123,7 @@ def test_where_memory_is_too_small_learning_goes_on_in_halves(drawn):
         learn()
 
 
-def test_what_has_no_room_alone_goes_to_the_processor():
+def test_the_processor_is_used_if_a_single_image_exceeds_the_memory():
     memory, tried = MemoryLimit("cuda", 4), []
 
     def attempt(size, device):
@@ -158,7 +158,7 @@ def test_the_policy_can_ask_for_steps_instead_of_time(drawn):
     assert again.final_loss == first.final_loss
 
 
-def test_images_are_seen_as_often_as_their_weights_say(drawn):
+def test_images_are_used_in_proportion_to_their_weights(drawn):
     heavy, never = drawn.examples[0].image_id, drawn.examples[1].image_id
     order = _order(drawn.examples, {heavy: 6.5, never: 0.0}, np.random.default_rng(0))
     passes = [order() for _ in range(200)]
@@ -187,7 +187,7 @@ def test_weights_of_one_for_all_change_nothing(drawn):
     assert learn({one.image_id: 1.0 for one in drawn.examples}) == learn(None)
 
 
-def test_a_large_image_is_learned_from_in_tiles_whose_boxes_lie_on_its_objects(tmp_path):
+def test_boxes_of_training_tiles_are_at_the_objects_of_the_image(tmp_path):
     pixels = np.zeros((100, 260, 3), dtype=np.uint8)
     boxes = np.array([[20.0, 30, 50, 60], [90, 10, 120, 40], [245, 90, 260, 100]])
     for x1, y1, x2, y2 in boxes.astype(int):
@@ -208,7 +208,7 @@ def test_a_large_image_is_learned_from_in_tiles_whose_boxes_lie_on_its_objects(t
     assert tile_examples(whole, width=260, height=100, side=260) == []
 
 
-def test_training_goes_on_from_a_model(drawn, trained, tmp_path):
+def test_training_continues_from_a_model(drawn, trained, tmp_path):
     path = tmp_path / "before.pt"
     path.write_bytes(trained.state)
     policy = SHORT.model_copy(update={"image_width": 128})
@@ -249,7 +249,7 @@ def test_images_without_boxes_and_boxes_without_area_do_no_harm(drawn):
         train_detector([], class_names=CLASSES, policy=SHORT, seed=0)
 
 
-def test_wrong_examples_are_named(drawn, tmp_path):
+def test_errors_name_wrong_examples(drawn, tmp_path):
     def learn(path, boxes, names):
         example = Example("the-image", path, np.array(boxes, dtype=float), names)
         return train_detector([example], class_names=CLASSES, policy=SHORT, seed=0)
@@ -268,14 +268,14 @@ def test_wrong_examples_are_named(drawn, tmp_path):
         learn(tmp_path / "half.png", [[0, 0, 9, 9]], ["red"])
 
 
-def test_fitting_keeps_the_proportions():
+def test_resizing_keeps_the_proportions():
     pixels, scale = resize(np.zeros((100, 400, 3), dtype=np.uint8), side=320)
     assert pixels.shape == (80, 320, 3)
     assert scale == pytest.approx([0.8, 0.8, 0.8, 0.8])
     assert resize(np.zeros((1000, 1, 3), dtype=np.uint8), side=320)[0].shape == (320, 1, 3)
 
 
-def test_boxes_follow_the_pixels_through_every_variation():
+def test_boxes_follow_the_pixels_through_every_augmentation():
     pixels = np.zeros((80, 120, 3), dtype=np.uint8)
     pixels[20:50, 30:90] = 255
     sample = Sample(pixels, np.array([[30.0, 20, 90, 50]]), np.array([1]))

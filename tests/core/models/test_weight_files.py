@@ -64,7 +64,7 @@ def test_a_pickle_is_refused_and_none_of_its_code_runs(tmp_path):
         pytest.param(saved(resnet18().state_dict()), "not a ResNet-50", id="another network"),
     ],
 )
-def test_files_that_are_no_weights_are_refused_with_a_reason(data, problem):
+def test_files_that_are_not_weights_are_refused_with_a_reason(data, problem):
     with pytest.raises(ModelError, match=rf"w\.pt: .*{problem}"):
         read_weights(data, where="w.pt")
 
@@ -79,7 +79,7 @@ def test_weights_of_another_shape_are_refused():
         NetworkDetector.from_bytes(saved(content), where="w.pt")
 
 
-def test_a_published_backbone_is_something_to_start_from_but_no_detector():
+def test_training_can_start_from_a_published_backbone_but_it_is_no_detector():
     network = build_network(RESNET50_FCOS, classes=2)
     # As torchvision publishes it: the bare network, its names without a prefix.
     prefix = "backbone.body."
@@ -112,7 +112,7 @@ def test_classes_known_before_keep_what_they_learned():
     assert torch.equal(now[0], fresh[0])
 
 
-def test_default_weights_that_cannot_be_fetched_say_what_to_do(drawn, tmp_path, monkeypatch):
+def test_the_error_for_missing_default_weights_names_a_remedy(drawn, tmp_path, monkeypatch):
     # A proxy that refuses every connection simulates a machine without a network.
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
@@ -126,7 +126,7 @@ def test_default_weights_that_cannot_be_fetched_say_what_to_do(drawn, tmp_path, 
         )
 
 
-def test_outputs_that_are_no_numbers_are_dropped_and_counted():
+def test_outputs_that_are_not_finite_are_dropped_and_counted():
     network = build_network(SMALL_FCOS, classes=2)
     torch.nn.init.constant_(network.head.regression_head.bbox_ctrness.bias, float("nan"))
     detector = NetworkDetector(
