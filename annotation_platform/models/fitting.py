@@ -9,6 +9,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import numpy as np
+
 from annotation_platform.errors import ModelError
 from annotation_platform.models.detection.detector import read_weights_file
 from annotation_platform.models.memory import MemoryLimit
@@ -158,6 +160,18 @@ def _gradients(
         return total
 
     return memory.run(len(batch), attempt)
+
+
+def shuffled_batches(
+    order: Callable[[], Sequence[int]], size: int, rng: np.random.Generator
+) -> Iterator[list[int]]:
+    """Yield batches of ``size`` indices endlessly: passes of ``order``, each one shuffled."""
+    waiting: list[int] = []
+    while True:
+        while len(waiting) < size:
+            waiting.extend(rng.permutation(order()).tolist())
+        batch, waiting = waiting[:size], waiting[size:]
+        yield batch
 
 
 def learning_rate_factor(share: float) -> float:

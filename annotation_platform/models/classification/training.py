@@ -21,6 +21,7 @@ from annotation_platform.models.fitting import (
     fit_network,
     initial_weights,
     quiet_torch,
+    shuffled_batches,
 )
 from annotation_platform.models.memory import MemoryLimit, enough_memory
 from annotation_platform.models.network_inputs import Augmentation, Sample, augment, read_image
@@ -170,11 +171,7 @@ def _batches(images: _Squares, targets: FloatArray, size: int, seed: int) -> Ite
     """Yield batches endlessly, pass after pass over the images, shuffled, each image augmented."""
     rng, augmentation = np.random.default_rng(seed), Augmentation()
     nothing = Sample(np.zeros((0, 0, 3), np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64))
-    waiting: list[int] = []
-    while True:
-        while len(waiting) < size:
-            waiting.extend(rng.permutation(len(images)).tolist())
-        chosen, waiting = waiting[:size], waiting[size:]
+    for chosen in shuffled_batches(lambda: range(len(images)), size, rng):
         samples = [replace(nothing, pixels=images[index]) for index in chosen]
         varied = [augment(each, augmentation, rng).pixels for each in samples]
         yield list(zip(varied, targets[chosen], strict=True))

@@ -20,6 +20,7 @@ from annotation_platform.models.fitting import (
     fit_network,
     initial_weights,
     quiet_torch,
+    shuffled_batches,
 )
 from annotation_platform.models.memory import MemoryLimit, enough_memory
 from annotation_platform.models.network_inputs import (
@@ -199,11 +200,7 @@ class _Images:
     def batches(self, size: int, seed: int) -> Iterator[list[Sample]]:
         """Yield batches endlessly, pass after pass, shuffled, each image augmented."""
         rng = np.random.default_rng(seed)
-        waiting: list[int] = []
-        while True:
-            while len(waiting) < size:
-                waiting.extend(rng.permutation(self.order()).tolist())
-            chosen, waiting = waiting[:size], waiting[size:]
+        for chosen in shuffled_batches(self.order, size, rng):
             samples = [augment(self.cache[index], self.augmentation, rng) for index in chosen]
             yield [_with_area(sample) for sample in samples]
 
