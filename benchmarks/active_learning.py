@@ -44,6 +44,7 @@ from annotation_platform.models.detection.training import train_detector
 from annotation_platform.models.detection.weight_files import build_from, read_weights
 from annotation_platform.models.embedder import ModelEmbedder
 from annotation_platform.models.evaluation.evaluation import evaluate
+from annotation_platform.models.fitting import TrainingOptions
 from annotation_platform.models.network_inputs import Example
 from annotation_platform.policy import SelectionPolicy, TrainingPolicy
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
@@ -232,16 +233,15 @@ class Learner:
         trained = train_detector(
             examples,
             class_names=self.world.truth.ontology.names,
-            policy=self.policy,
+            policy=self.policy.model_copy(update={"steps": steps}),
             seed=self.seed,
-            maximum_steps=steps,
-            start_from=None if first else self.first,
+            options=TrainingOptions(None if first else self.first),
         )
         if first:
             self.first.write_bytes(trained.state)
         detector = NetworkDetector.from_bytes(trained.state, where="memory", device="cpu")
         found = self.look(detector, held_out)
-        calibration = fit_calibration(found, self.world.boxes(held_out), decoded=held_out)
+        calibration = fit_calibration(found, self.world.boxes(held_out), images=held_out)
         return detector, calibration
 
     def look(self, detector, images):

@@ -31,6 +31,7 @@ from annotation_platform.models.detection.detector import NetworkDetector, detec
 from annotation_platform.models.detection.profiles import ProfiledDetector
 from annotation_platform.models.detection.training import train_detector
 from annotation_platform.models.evaluation.evaluation import evaluate
+from annotation_platform.models.fitting import TrainingOptions
 from annotation_platform.models.network_inputs import Example
 from annotation_platform.policy import LabelingPolicy, ProfilePolicy, TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
@@ -75,7 +76,7 @@ class World:
             class_names=self.truth.ontology.names,
             policy=TrainingPolicy(cpu_seconds=seconds, threads=threads),
             seed=self.seed,
-            start_from=start_from,
+            options=TrainingOptions(start_from),
         )
         place.write_bytes(trained.state)
         return place

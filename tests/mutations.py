@@ -260,7 +260,7 @@ DEFECTS = [
         "annotation_platform/models/predictions.py",
         'score=calibration.apply(boxes["class_name"].tolist(), raw),',
         "score=raw,",
-        ("tests/core/models/test_proposals.py",),
+        ("tests/core/models/test_predictions.py",),
     ),
     Defect(
         "Labels are accepted without a certificate.",

@@ -1,5 +1,5 @@
-"""The detector: learning, proposing, measuring, and the registry of weights.
+"""Detectors and classifiers: training, prediction, evaluation, and the registry of weights.
 
-The only package that imports torch, and only where something is learned or proposed: importing
-any module of it but ``networks``, ``samples`` and the files of weights leaves torch unimported.
+The only package that imports torch, and only for training and prediction: importing any of its
+modules except ``networks``, ``samples`` and those of weight files leaves torch unimported.
 """

@@ -1,4 +1,4 @@
-"""What is known of a file of weights."""
+"""Model cards: the facts stored with a file of weights."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ CLASSIFIERS = (SMALL_RESNET, RESNET18)
 
 
 class ModelCard(BaseModel):
-    """Where weights come from and what they know; ``started_from``: a SHA-256, a name or empty."""
+    """Origin and classes of weights; ``started_from`` is a SHA-256, a name or empty."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,18 +30,18 @@ class ModelCard(BaseModel):
     cpu_seconds: float
     seed: int
     policy_digest: str
-    # By profile, the digest of what its scores were found to mean when it was trained.
+    # By profile, the digest of the calibration that was fitted when the model was trained.
     calibrations: dict[str, str] = {}
-    # How far images were varied while it learned; those it is judged on never are.
+    # Augmentation of the training images; test images are never augmented.
     augmentation: dict[str, float | tuple[float, float]] = {}
 
     def to_json(self) -> str:
-        """Return the card as JSON that a person can read."""
+        """Return the card as indented JSON."""
         return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str) -> "ModelCard":
-        """Return the card written in ``text``; a damaged one is a ModelError naming ``where``."""
+        """Return the card in ``text``; a damaged one is a ModelError naming ``where``."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:

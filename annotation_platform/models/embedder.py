@@ -1,17 +1,15 @@
-"""What a detector sees in an image as a whole, as a vector."""
+"""Embedding of whole images by a detector's backbone."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from annotation_platform.errors import ModelError
 from annotation_platform.images.decoding import Pixels
 from annotation_platform.images.embedding import Embedder, ImageEmbedder, Vectors
 from annotation_platform.models.detection.detector import best_device, image_tensor
-from annotation_platform.models.memory import Room, enough_memory
-from annotation_platform.models.network_inputs import fit
+from annotation_platform.models.memory import MemoryLimit, enough_memory
+from annotation_platform.models.network_inputs import resize
 from annotation_platform.models.registry import ModelRegistry
 
 if TYPE_CHECKING:
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def embedder_for(kind: Literal["image", "model"], registry: ModelRegistry) -> Embedder:
-    """Return the embedder that policy names; before the first model, the one without a model."""
+    """Return the embedder of a kind; before the first promotion, the one without a model."""
     weights = registry.promoted()
     if kind == "image" or weights is None:
         return ImageEmbedder()
@@ -28,34 +26,28 @@ def embedder_for(kind: Literal["image", "model"], registry: ModelRegistry) -> Em
 
 
 class ModelEmbedder:
-    """The backbone of one of our networks, its deepest features averaged over the image.
+    """The deepest features of a network's backbone, averaged over the image.
 
-    Images are looked at one by one: in a batch they are padded to the largest, and the vector of
-    one would depend on the others.
+    Images are embedded one by one: a batch is padded to its largest image, so the vector of one
+    would depend on the others.
     """
 
     def __init__(self, network: "nn.Module", *, name: str, image_width: int) -> None:
         self.name = name
         self._width = image_width
-        # One image at a time; where that has no room, on the processor from then on.
-        self._room = Room(best_device(), 1)
-        # Its parts are those of torchvision's FCOS, which torch's types do not know.
+        # One image at a time; the processor is used once an image exceeds the memory.
+        self._memory = MemoryLimit(best_device(), 1)
+        # Its attributes are those of torchvision's FCOS, which has no types.
         self._network: Any = network.eval()
 
     @classmethod
     def from_registry(cls, registry: ModelRegistry, sha256: str) -> Self:
-        """Return the embedder of these weights; a file that is not what it was is a ModelError."""
+        """Return the embedder of these weights; a changed file is a ModelError."""
         from annotation_platform.models.detection.weight_files import build_from, read_weights
 
-        path = registry.weights_path(sha256)
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise ModelError(
-                f"{path}: the file was changed or damaged. "
-                "Restore it from a copy, or delete it and train again."
-            )
-        file = read_weights(data, where=str(path))
-        network = build_from(file, where=str(path))
+        where = str(registry.weights_path(sha256))
+        file = read_weights(registry.read(sha256), where=where)
+        network = build_from(file, where=where)
         return cls(network, name=f"{file.architecture}@{sha256}", image_width=file.image_width)
 
     def embed(self, images: Sequence[Pixels]) -> Vectors:
@@ -63,25 +55,25 @@ class ModelEmbedder:
 
         An image for which memory is too small is a ModelError.
         """
-        with enough_memory("an image", "Look at smaller ones, or on a larger machine."):
+        with enough_memory("an image", "Use smaller images or a larger machine."):
             return np.array([self._vector(image) for image in images], dtype=np.float32)
 
     def _vector(self, image: Pixels) -> Vectors:
         import torch
 
-        fitted, _ = fit(image, side=self._width)
+        resized, _ = resize(image, side=self._width)
 
         def attempt(_images: int, device: str) -> Vectors:
             with torch.inference_mode():
-                return self._pooled(image_tensor(fitted, device), device)
+                return self._pooled(image_tensor(resized, device), device)
 
-        return self._room.fit(1, attempt)
+        return self._memory.run(1, attempt)
 
     def _pooled(self, image: "torch.Tensor", device: str) -> Vectors:
         import torch
 
         self._network.to(device)
-        # The network's own normalisation; it also pads to whole cells.
+        # The network's own normalisation also pads to whole cells.
         images, _ = self._network.transform([image])
         features = self._deepest(images.tensors)
         height, width = images.image_sizes[0]
@@ -92,7 +84,8 @@ class ModelEmbedder:
         return unit
 
     def _deepest(self, images: "torch.Tensor") -> "torch.Tensor":
-        """Return the last map of the backbone, before its pyramid: ``(1, D, h, w)``."""
+        """Return the last feature map of the backbone, before its pyramid: ``(1, D, h, w)``."""
+
         backbone = self._network.backbone
         if hasattr(backbone, "body"):
             *_, deepest = backbone.body(images).values()

@@ -1,4 +1,4 @@
-"""How networks are taught, whichever they are: budget, learning rate, memory, a seeded torch."""
+"""Training of any network: budget, learning rate, batch memory, seeded torch."""
 
 import math
 import time
@@ -9,9 +9,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import numpy as np
+
 from annotation_platform.errors import ModelError
 from annotation_platform.models.detection.detector import read_weights_file
-from annotation_platform.models.memory import Room
+from annotation_platform.models.memory import MemoryLimit
 
 if TYPE_CHECKING:
     import torch
@@ -19,19 +21,29 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 File = TypeVar("File")
-Record = Callable[[int, float, float, float], None]
-"""Is told the number of the step, its loss, the learning rate and the share of the budget used."""
+RecordStep = Callable[[int, float, float, float], None]
+"""Called with the step's number, its loss, the learning rate and the share of the budget used."""
 
 _WEIGHT_DECAY = 1e-2
-_LONGEST_GRADIENT = 5.0
-# So many steps without a finite loss are no accident, where they are most of them.
-_LOST = 20
+_MAXIMUM_GRADIENT_NORM = 5.0
+# Training has diverged when at least this many steps, and most of all, had no finite loss.
+_DIVERGED_STEPS = 20
 _WARM_UP = 0.1
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Options of one training run that the policy does not hold."""
+
+    start_from: Path | None = None  # file of weights, used where the policy names none
+    # Called after every step with the share of the budget used, 0 to 1.
+    progress: Callable[[float], None] | None = None
+    record: RecordStep | None = None
 
 
 @dataclass
 class TrainingBudget:
-    """How much of the budget is used: by processor time, or by steps where they are given."""
+    """Budget of a training run: processor time, or a number of steps where one is given."""
 
     started: float  # processor seconds
     cpu_seconds: float
@@ -39,7 +51,7 @@ class TrainingBudget:
     steps: int = 0
 
     def share(self) -> float:
-        """Return the share of the budget that is used, 0 to 1."""
+        """Return the share of the budget used so far, 0 to 1."""
         if self.maximum_steps is not None:
             return min(1.0, self.steps / self.maximum_steps)
         return min(1.0, (time.process_time() - self.started) / self.cpu_seconds)
@@ -47,10 +59,15 @@ class TrainingBudget:
 
 @dataclass
 class FitResult:
-    """What the steps gave: the losses of those that had one, and how many had none."""
+    """The finite losses by step, and the number of steps skipped for want of one."""
 
     losses: list[float] = field(default_factory=list)
     skipped: int = 0
+
+    @property
+    def steps(self) -> int:
+        """The number of steps."""
+        return len(self.losses) + self.skipped
 
     @property
     def final_loss(self) -> float:
@@ -64,26 +81,23 @@ def fit_network(
     batches: Iterator[Sequence[Item]],
     loss_of: "Callable[[Sequence[Item], str], torch.Tensor]",
     *,
-    clock: TrainingBudget,
-    room: Room,
+    budget: TrainingBudget,
+    memory: MemoryLimit,
     learning_rate: float,
-    progress: Callable[[float], None] | None = None,
-    record: Record | None = None,
+    options: TrainingOptions,
 ) -> FitResult:
-    """Let the network learn until the budget is used, at least one step; AdamW, with a warm-up.
+    """Train the network with AdamW and a warm-up until the budget is used; at least one step.
 
-    A batch without room is seen in parts whose gradients are added, from then on, and at last on
-    the processor: apart from the statistics of the norms, that is the same step.
+    If a batch exceeds the memory, the gradients of its parts are added; only norms differ then.
 
     Args:
-        network: in the mode and on the device in which it is left.
-        batches: without end.
-        loss_of: the mean loss of a batch, or of a part of it, on a device.
-        clock: of the budget.
-        room: how many images at a time, and where.
-        learning_rate: the highest.
-        progress: told the share of the budget that is used, 0 to 1, after every step.
-        record: told more of every step.
+        network: its mode and device afterwards are those of the last step.
+        batches: an endless iterator.
+        loss_of: returns the mean loss of a batch, or of a part of it, on a device.
+        budget: advanced by every step.
+        memory: number of images at a time, and the device.
+        learning_rate: the highest one.
+        options: the callbacks.
 
     Raises:
         ModelError: most of the steps had no finite loss.
@@ -93,45 +107,44 @@ def fit_network(
     network.train()
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=_WEIGHT_DECAY)
-    taught = FitResult()
-    # At least one step, however small the budget: a network that never learned is no model.
-    while clock.steps == 0 or clock.share() < 1.0:
-        rate = learning_rate * learning_rate_factor(clock.share())
+    result = FitResult()
+    while budget.steps == 0 or budget.share() < 1.0:
+        rate = learning_rate * learning_rate_factor(budget.share())
         for group in optimizer.param_groups:
             group["lr"] = rate
-        device = room.device
-        loss = _gradients(network, next(batches), loss_of, room)
-        if room.device != device:
-            # Loading moves what the optimizer remembers to where the weights are now.
+        device = memory.device
+        loss = _gradients(network, next(batches), loss_of, memory)
+        if memory.device != device:
+            # Loading moves the optimizer's state to the device of the weights.
             optimizer.load_state_dict(optimizer.state_dict())
-        clock.steps += 1
+        budget.steps += 1
         if math.isfinite(loss):
-            torch.nn.utils.clip_grad_norm_(parameters, _LONGEST_GRADIENT)
+            torch.nn.utils.clip_grad_norm_(parameters, _MAXIMUM_GRADIENT_NORM)
             optimizer.step()
-            taught.losses.append(loss)
+            result.losses.append(loss)
         else:
-            taught.skipped += 1
-            if taught.skipped >= _LOST and taught.skipped > len(taught.losses):
+            result.skipped += 1
+            if result.skipped >= _DIVERGED_STEPS and result.skipped > len(result.losses):
                 break
-        if record is not None:
-            record(clock.steps, loss, rate, clock.share())
-        if progress is not None:
-            progress(clock.share())
-    if not taught.losses or taught.skipped > len(taught.losses):
+        if options.record is not None:
+            options.record(budget.steps, loss, rate, budget.share())
+        if options.progress is not None:
+            options.progress(budget.share())
+    if not result.losses or result.skipped > len(result.losses):
         raise ModelError(
-            f"learning went astray: {taught.skipped} of {clock.steps} steps had no finite loss. "
+            f"training diverged: {result.skipped} of {budget.steps} steps had no finite loss. "
             "Lower training.learning_rate in params.yaml."
         )
-    return taught
+    return result
 
 
 def _gradients(
     network: "nn.Module",
     batch: Sequence[Item],
     loss_of: "Callable[[Sequence[Item], str], torch.Tensor]",
-    room: Room,
+    memory: MemoryLimit,
 ) -> float:
-    """Return the loss of a batch; its gradients are the network's, unless it is no number."""
+    """Return the loss of a batch and set the network's gradients, unless the loss is not finite."""
 
     def attempt(size: int, device: str) -> float:
         network.to(device)
@@ -146,11 +159,25 @@ def _gradients(
             loss.backward()  # type: ignore[no-untyped-call]
         return total
 
-    return room.fit(len(batch), attempt)
+    return memory.run(len(batch), attempt)
+
+
+def shuffled_batches(
+    order: Callable[[], Sequence[int]], size: int, rng: np.random.Generator
+) -> Iterator[list[int]]:
+    """Yield batches of ``size`` indices endlessly: passes of ``order``, each one shuffled."""
+    waiting: list[int] = []
+    while True:
+        while len(waiting) < size:
+            waiting.extend(rng.permutation(order()).tolist())
+        batch, waiting = waiting[:size], waiting[size:]
+        yield batch
 
 
 def learning_rate_factor(share: float) -> float:
-    """Return the factor of the learning rate: a linear rise over a tenth, then half a cosine."""
+    """Return the learning rate's factor at a share of the budget: a tenth of linear rise, then
+    half a cosine.
+    """
     if share < _WARM_UP:
         return max(0.01, share / _WARM_UP)
     return 0.5 * (1.0 + math.cos(math.pi * (share - _WARM_UP) / (1.0 - _WARM_UP)))
@@ -158,13 +185,13 @@ def learning_rate_factor(share: float) -> float:
 
 @contextmanager
 def quiet_torch(seed: int, threads: int) -> Iterator[None]:
-    """Seed torch, on so many threads, and leave its global state as it was."""
+    """Seed torch, limit it to ``threads`` threads, and restore its global state at the end."""
     import torch
 
     before = torch.get_num_threads()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        # Waiting threads count as processor time: on a busy machine a second one wastes half.
+        # A waiting thread consumes processor time: on a busy machine a second one wastes half.
         torch.set_num_threads(threads)
         try:
             yield
@@ -173,15 +200,15 @@ def quiet_torch(seed: int, threads: int) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class FirstFile(Generic[File]):
-    """What a network starts from: what a file holds, which one, and what it is called in errors."""
+class InitialWeights(Generic[File]):
+    """The weights that training starts from."""
 
     content: File
-    origin: str  # its SHA-256, or the name of what torchvision publishes
-    where: str
+    origin: str  # SHA-256 of the file, or the name of torchvision's published weights
+    where: str  # name of the file in error messages
 
 
-def first_file(
+def initial_weights(
     given: str,
     start_from: Path | None,
     *,
@@ -189,21 +216,21 @@ def first_file(
     wanted_sha256: str,
     default: Callable[[], tuple[File, str]],
     read: Callable[[bytes, str], File],
-) -> FirstFile[File] | None:
-    """Return the file of weights to start from; None to start from nothing.
+) -> InitialWeights[File] | None:
+    """Return the weights that training starts from; None to train from scratch.
 
-    A file that is not there, or not the one whose SHA-256 params.yaml names, is a ModelError.
+    A missing file, or one whose SHA-256 is not that in params.yaml, is a ModelError.
 
     Args:
-        given: what the ``setting`` of params.yaml says: a path, ``DEFAULT``, or nothing.
-        start_from: the file to take where it says nothing.
-        setting: its name.
-        wanted_sha256: what ``setting`` + ``_sha256`` says; empty: any.
-        default: returns what torchvision publishes, and its name.
-        read: returns what the bytes of a file hold; told where they are from.
+        given: value of ``setting`` in params.yaml: a path, ``DEFAULT``, or empty.
+        start_from: the file to use where ``given`` is empty.
+        setting: name of the setting.
+        wanted_sha256: value of ``setting`` + ``_sha256``; empty accepts any file.
+        default: returns torchvision's published weights and their name.
+        read: parses the bytes of a file; its second argument names the file in errors.
     """
     if given == "DEFAULT":
-        return FirstFile(*default(), where=given)
+        return InitialWeights(*default(), where=given)
     path = Path(given) if given else start_from
     if path is None:
         return None
@@ -214,4 +241,4 @@ def first_file(
             f"{path}: refused: its SHA-256 is {digest}, {setting}_sha256 is {wanted_sha256}. "
             "Get the right file."
         )
-    return FirstFile(read(data, str(path)), digest, str(path))
+    return InitialWeights(read(data, str(path)), digest, str(path))

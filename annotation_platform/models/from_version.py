@@ -1,4 +1,4 @@
-"""What the stages of ``dvc.yaml`` call: learn from a version's folder, and test on it."""
+"""Training and evaluation on the folder of a dataset version, for the stages of ``dvc.yaml``."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -13,6 +13,7 @@ from annotation_platform.models.detection.learning import train_model
 from annotation_platform.models.detection.training import TrainedDetector
 from annotation_platform.models.evaluation.evaluation import Evaluation, evaluate
 from annotation_platform.models.evaluation.label_noise import SHARES, noise_curve
+from annotation_platform.models.fitting import TrainingOptions
 from annotation_platform.models.metrics_files import metrics_files
 from annotation_platform.policy import TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
@@ -32,22 +33,22 @@ def train_on_version(
     dataset_tag: str = "",
     start_from: Path | None = None,
 ) -> TrainedDetector:
-    """Learn from a version's train split; write ``detector.pt`` and ``card.json`` into ``out``.
+    """Train on a version's train split; write ``detector.pt`` and ``card.json`` into ``out``.
 
-    The files of ``metrics_files`` go there, too, if the policy asks for them.
+    If the policy asks for them, the files of ``metrics_files`` are written to ``out`` too.
 
     Args:
         folder: a version's ``datasets/training-set``: ``images/train/…`` and ``coco/*.json``.
         policy: see ``train_detector``.
         seed: see ``train_detector``.
-        out: made if missing; its two files are replaced.
-        progress: told the share of the budget that is used, 0 to 1.
+        out: created if missing; its two files are replaced.
+        progress: called with the share of the budget used, 0 to 1.
         dataset_tag: the version's tag, for the card.
-        start_from: weights to start from where the policy names none.
+        start_from: initial weights where the policy names none.
 
     Raises:
         FormatError: the COCO files cannot be read.
-        NotReadyError: the train split has no box to learn from.
+        NotReadyError: the train split has no box.
     """
     dataset = _split(read_coco_boxes(folder), "train")
     with metrics_files(policy, out) as record:
@@ -57,9 +58,7 @@ def train_on_version(
             policy=policy,
             seed=seed,
             dataset_tag=dataset_tag,
-            start_from=start_from,
-            progress=progress,
-            record=record,
+            options=TrainingOptions(start_from, progress, record),
         )
     write_file(out / WEIGHTS, model.detector.state)
     write_file(out / CARD, model.card.to_json().encode())
@@ -67,12 +66,12 @@ def train_on_version(
 
 
 def evaluate_on_version(folder: Path, weights: Path, out: Path) -> Evaluation:
-    """Test the file ``weights`` on a version's test split and write the figures as JSON to ``out``.
+    """Evaluate the file ``weights`` on a version's test split; write figures as JSON to ``out``.
 
     The keys are ``map50``, ``map``, ``test_images`` and ``per_class`` (at IoU 0.5).
 
     Raises:
-        NotReadyError: the version has no test split yet, so no figure would mean anything.
+        NotReadyError: the version has no test images.
     """
     detector = NetworkDetector.from_file(weights)
     truth = _split(read_coco_boxes(folder), "test")
@@ -100,9 +99,9 @@ def noise_curve_on_version(
     shares: Sequence[float] = SHARES,
     progress: Callable[[float], None] | None = None,
 ) -> pd.DataFrame:
-    """Return the ``noise.noise_curve`` of a version's train and test split; nothing is written.
+    """Return the ``noise_curve`` of a version's train and test split, without writing anything.
 
-    For the arguments and what is refused see there.
+    Arguments and errors are those of ``label_noise.noise_curve``.
     """
     found = read_coco_boxes(folder)
     train, test = _split(found, "train"), _split(found, "test")

@@ -1,11 +1,30 @@
-"""Promotion of a new model, the same for every kind of model: test, compare, promote or keep."""
+"""Training inputs and promotion, common to all kinds of models: test, compare, promote."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+import pandas as pd
+
+from annotation_platform.models.network_inputs import ImagePath
 from annotation_platform.models.registry import ModelRegistry, PromotionRecord
+from annotation_platform.policy import Policy
+from annotation_platform.schema.tables import Frame, TrainingSet
 from annotation_platform.versioning.manifest import version_key
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """The inputs of a round's training, the same for every kind of model."""
+
+    training_set: Frame[TrainingSet]
+    dataset_tag: str  # of the version of the training set; written on the card
+    image_path: ImagePath
+    policy: Policy
+
+    def split(self, name: str) -> pd.DataFrame:
+        """Return the rows of a split: ``train``, ``val`` or ``test``."""
+        return self.training_set[self.training_set[TrainingSet.split] == name]
 
 
 class Decision(Protocol):
@@ -30,19 +49,19 @@ class ModelKind(Protocol[Tested, DecidedT_co]):
 
     @property
     def noun(self) -> str:
-        """What its models are called in sentences."""
+        """Name of such a model in sentences."""
 
     def test(self, weights: str) -> Tested:
-        """Return how the model with these weights does on the test images."""
+        """Return the evaluation of the model with these weights on the test images."""
 
     def decide(self, new: Tested, before: Mapping[str, Tested], *, later: str) -> DecidedT_co:
         """Return whether a new model is promoted.
 
         Args:
-            new: the test of the new model.
-            before: those of the models that it has to be as good as, by their name in sentences.
-            later: the name of one of them that learned from a later version, which the new model
-                has to be better than; empty if there is none.
+            new: the evaluation of the new model.
+            before: those of the models that it must not be worse than, by their name in sentences.
+            later: the name of one of them that was trained on a later version, which the new model
+                has to exceed; empty: there is none.
         """
 
     def best(self, known: Mapping[str, Tested]) -> str:
@@ -54,12 +73,12 @@ class Predecessors:
     """The weights that a new model is compared with; empty: there are none."""
 
     last: str  # promoted last, apart from the new model itself
-    best: str  # of all ever promoted, as it was known when the last one was
+    best: str  # the best ever promoted, as recorded with the last promotion
 
 
 @dataclass(frozen=True)
 class Judged(Generic[Tested, DecidedT]):
-    """The test of a new model and of the promoted one, and the decision."""
+    """The evaluations of a new model and of the promoted one, and the decision."""
 
     new: Tested
     promoted: Tested | None  # None: no model was promoted before
@@ -68,11 +87,10 @@ class Judged(Generic[Tested, DecidedT]):
 
 
 def starting_weights(registry: ModelRegistry, dataset_tag: str) -> str | None:
-    """Return the weights from which training on a version goes on; None: from scratch.
+    """Return the weights from which training on a version continues; None: from scratch.
 
-    They are those promoted last among those that learned from another version. A model of this
-    very version is what an earlier run of the same job left: the run after it starts where that
-    one did.
+    They are the last promoted ones that were trained on another version. Models of the same
+    version come from an earlier run of the same job: a repeated run starts where that one did.
     """
     record = _record_last(registry, lambda one: registry.card(one).dataset_tag != dataset_tag)
     return record.weights_sha256 if record else None
@@ -89,17 +107,17 @@ def predecessors(registry: ModelRegistry, weights: str) -> Predecessors:
 def judge(
     kind: ModelKind[Tested, DecidedT], weights: str, dataset_tag: str, *, registry: ModelRegistry
 ) -> Judged[Tested, DecidedT]:
-    """Test a new model and those before it on the same images; promote it or not.
+    """Test a new model and its predecessors on the same images; promote it or not.
 
-    It is compared with the promoted model and with the best of those ever promoted, as it was
-    known when that one was promoted. A model that an earlier run of the same job promoted is
-    compared with the one promoted before it. If a model of a later version was promoted meanwhile,
-    the new one has to be better than that.
+    It is compared with the promoted model and with the best ever promoted, as recorded with that
+    promotion. A model that an earlier run of the same job promoted is compared with the one
+    promoted before it. If a model of a later version was promoted meanwhile, the new one has to be
+    better than that one.
 
     Args:
         kind: of the model.
         weights: of the new model.
-        dataset_tag: of the version that it learned from.
+        dataset_tag: of the version that it was trained on.
         registry: of models of this kind.
     """
     others = predecessors(registry, weights)
@@ -122,11 +140,12 @@ def judge(
 
 
 def _version(tag: str) -> tuple[int, ...]:
-    """Return the numbers of a version's tag; none if it has no version."""
+    """Return the numbers of a version's tag; empty if the tag has no version."""
     return version_key(tag.rpartition("@v")[2])
 
 
 def _record_last(registry: ModelRegistry, wanted: Callable[[str], bool]) -> PromotionRecord | None:
-    """Return the last promotion of weights that are ``wanted``."""
+    """Return the last promotion of weights for which ``wanted`` is true."""
+
     records = reversed(registry.history())
     return next((record for record in records if wanted(record.weights_sha256)), None)

@@ -1,4 +1,4 @@
-"""Which classes weights can propose."""
+"""The classes that weights can predict."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,18 @@ from annotation_platform.policy import Policy
 
 @dataclass(frozen=True)
 class ClassCoverage:
-    """Says by their SHA-256 which classes weights can propose, as ``model_predictions`` names them.
+    """Returns the classes that weights, given by SHA-256, can predict, as in ``model_predictions``.
 
-    They are the registry's, those of its classifiers too, or the detector of the user's own that
-    ``policy`` names, which is opened for it: what of its classes gets a name here is for it to say.
+    Weights are those of the registry and its classifiers, or the custom detector that ``policy``
+    names. A custom detector is opened, since its class mapping decides which names it predicts.
     """
 
     registry: ModelRegistry
     policy: Policy
 
     def __call__(self, weights: str) -> set[str]:
-        """Return the classes; weights that nothing is known of are a ModelError."""
+        """Return the classes; unknown weights are a ModelError."""
+
         policy = self.policy
         if policy.prediction.weights or policy.prediction.architecture:
             masked = policy.masking.classes

@@ -1,6 +1,6 @@
-"""One turn of the learning loop: train on a version, test, promote or keep.
+"""One turn of the training loop: train on a version, test, promote or not.
 
-Boxes here, choices in ``choice_loop.py``.
+Detectors here, classifiers in ``classification/loop.py``.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,9 +12,9 @@ import pandas as pd
 from annotation_platform.models.cards import policy_digest
 from annotation_platform.models.classification.loop import (
     EvaluatedClassifier,
-    choice_share,
-    judge_classifications,
-    part_of,
+    classifier_share,
+    evaluate_classifier,
+    scaled_budget,
     train_classifier_round,
 )
 from annotation_platform.models.classification.predictions import PROFILE
@@ -22,15 +22,21 @@ from annotation_platform.models.detection.detector import empty_predictions, pre
 from annotation_platform.models.detection.learning import train_model
 from annotation_platform.models.evaluation.evaluation import Evaluation, evaluate, figure_intervals
 from annotation_platform.models.evaluation.promotion import Promotion, best_of, decide_promotion
-from annotation_platform.models.kinds import judge, predecessors, starting_weights
+from annotation_platform.models.fitting import TrainingOptions
+from annotation_platform.models.kinds import (
+    TrainingInputs,
+    judge,
+    predecessors,
+    starting_weights,
+)
 from annotation_platform.models.metrics_files import metrics_files
 from annotation_platform.models.network_inputs import ImagePath, image_paths
 from annotation_platform.models.predictions import calibrate_new
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.policy import Policy, TrainingPolicy
+from annotation_platform.policy import TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import Frame, ModelEvaluations, TrainedModels
+from annotation_platform.schema.tables import Frame, ModelEvaluations, TrainedModels, TrainingSet
 
 _NO_TEST_IMAGE = Promotion(
     False,
@@ -41,13 +47,13 @@ _NO_TEST_IMAGE = Promotion(
 
 @dataclass(frozen=True)
 class EvaluatedRound:
-    """The ``model_evaluation`` of a round, and what it rests on."""
+    """The ``model_evaluation`` of a round, and the evaluations behind it."""
 
     table: Frame[ModelEvaluations]
     per_class: dict[str, float]  # mAP@0.5 by class
-    evaluation: Evaluation | None  # of the new model; None: there is no test image
-    predictions: pd.DataFrame  # of the new model on the test images
-    choices: EvaluatedClassifier
+    evaluation: Evaluation | None  # of the new detector; None: no detector, or no test image
+    predictions: pd.DataFrame  # of the new detector on the test images
+    classifier: EvaluatedClassifier
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class _TestedDetector:
 
 @dataclass(frozen=True)
 class _Detectors:
-    """The kind of model that puts boxes round objects; see ``ModelKind``."""
+    """The kind of model that predicts boxes of objects; see ``ModelKind``."""
 
     registry: ModelRegistry
     truth: Dataset
@@ -83,32 +89,35 @@ class _Detectors:
 
 def train_round(
     round_id: str,
-    training_set: pd.DataFrame,
+    inputs: TrainingInputs,
     *,
-    dataset_tag: str,
     registry: ModelRegistry,
-    image_path: ImagePath,
-    policy: Policy,
     report: Callable[[str], None],
     weights: Mapping[str, float] | None = None,
-) -> pd.DataFrame:
-    """Train on the train split, put the weights into the registry, return ``trained_model``.
+) -> Frame[TrainedModels]:
+    """Train on the train split, add the weights to the registry, return ``trained_model``.
 
-    Learning goes on from ``starting_weights``, whose knowledge of the classes that both know is
-    kept. What the scores mean is learned from the val split. ``report`` is told in sentences how
-    far it is; ``weights`` say how often images are learned from, as in ``train_detector``.
-    Files for TensorBoard or DVCLive, if the policy asks for them, are in ``runs/<round>`` of the
-    registry.
+    Training continues from ``starting_weights``; the outputs of classes that both models have are
+    kept. Scores are calibrated on the val split. Files for TensorBoard or DVCLive, if the policy
+    asks for them, are in ``runs/<round>`` of the registry.
 
-    A detector and a classifier share the budget as ``choice_share`` says; where there is nothing
-    to learn from for one of them, there is none. What is said of the model is said of the
-    detector, where there is one.
+    A detector and a classifier share the budget as ``classifier_share`` defines. A kind without
+    training labels is not trained. Columns that both kinds have are the detector's, if there is
+    one; ``cpu_seconds`` is the sum.
+
+    Args:
+        round_id: of the training set.
+        inputs: training set, images and policy.
+        registry: receives the weights; classifiers go to its ``classifiers``.
+        report: called with sentences about the progress.
+        weights: how often each image is used, see ``train_detector``.
     """
-    share = choice_share(training_set[training_set["split"] == "train"], policy)
+    policy = inputs.policy
+    share = classifier_share(inputs.split("train"), policy)
     progress = _in_quarters(report)
     row: dict[str, object] = {
         "round_id": round_id,
-        "dataset_tag": dataset_tag,
+        "dataset_tag": inputs.dataset_tag,
         "weights_sha256": "",
         "classifier_sha256": "",
         "classifier_images": 0,
@@ -119,25 +128,19 @@ def train_round(
     }
     spent = 0.0
     if share > 0.0:
-        row |= _learned_choices(
-            training_set,
-            dataset_tag=dataset_tag,
+        row |= _train_classifier(
+            inputs,
             registry=registry.classifiers,
-            image_path=image_path,
-            policy=policy,
-            budget=part_of(policy.training, share),
+            budget=scaled_budget(policy.training, share),
             progress=lambda done: progress(share * done),
         )
         spent = float(str(row["cpu_seconds"]))
     if share < 1.0:
-        row |= _learned_boxes(
+        row |= _train_detector(
             round_id,
-            training_set,
-            dataset_tag=dataset_tag,
+            inputs,
             registry=registry,
-            image_path=image_path,
-            policy=policy,
-            budget=part_of(policy.training, 1.0 - share),
+            budget=scaled_budget(policy.training, 1.0 - share),
             progress=lambda done: progress(share + (1.0 - share) * done),
             report=report,
             weights=weights,
@@ -146,49 +149,45 @@ def train_round(
     return TrainedModels.from_rows([row | {"cpu_seconds": spent}])
 
 
-def _learned_boxes(
+def _train_detector(
     round_id: str,
-    training_set: pd.DataFrame,
+    inputs: TrainingInputs,
     *,
-    dataset_tag: str,
     registry: ModelRegistry,
-    image_path: ImagePath,
-    policy: Policy,
     budget: TrainingPolicy,
     progress: Callable[[float], None],
     report: Callable[[str], None],
     weights: Mapping[str, float] | None,
 ) -> dict[str, object]:
-    """Train and keep the detector; return what ``trained_model`` says of it."""
-    train = training_set[training_set["split"] == "train"]
-    held_out = training_set[training_set["split"] == "val"]
-    before = starting_weights(registry, dataset_tag)
+    """Train, calibrate and store the detector; return its columns of ``trained_model``."""
+    policy, tag = inputs.policy, inputs.dataset_tag
+    train, held_out = inputs.split("train"), inputs.split("val")
+    before = starting_weights(registry, tag)
+    start_from = registry.weights_path(before) if before else None
     with metrics_files(budget, registry.folder / "runs" / round_id) as record:
         model = train_model(
             Dataset.from_training_set(train, policy.ontology).boxes(),
-            image_paths(train, image_path),
+            image_paths(train, inputs.image_path),
             policy=budget,
             seed=policy.seed,
-            dataset_tag=dataset_tag,
-            start_from=registry.weights_path(before) if before else None,
-            progress=progress,
+            dataset_tag=tag,
             weights=weights,
-            record=record,
+            options=TrainingOptions(start_from, progress, record),
         )
     trained = model.detector
     if trained.images_at_a_time < policy.training.batch_size:
         report(
-            f"Memory was too small for batches of {policy.training.batch_size}: learned from "
-            f"{trained.images_at_a_time} images at a time, at last on {trained.device}."
+            f"Memory was too small for batches of {policy.training.batch_size}: trained on "
+            f"{trained.images_at_a_time} images at a time, in the end on {trained.device}."
         )
-    meaning = calibrate_new(
+    found = calibrate_new(
         registry,
         trained.state,
         Dataset.from_training_set(held_out, policy.ontology).boxes(),
-        image_paths(held_out, image_path),
+        image_paths(held_out, inputs.image_path),
         policy=policy,
     )
-    card = model.card.model_copy(update={"calibrations": {meaning.profile: meaning.digest}})
+    card = model.card.model_copy(update={"calibrations": {found.profile: found.digest}})
     return {
         "weights_sha256": registry.add(trained.state, card),
         "started_from": trained.started_from,
@@ -197,38 +196,27 @@ def _learned_boxes(
         "cpu_seconds": trained.cpu_seconds,
         "final_loss": trained.final_loss,
         "steps": trained.steps,
-        "profile": meaning.profile,
-        "calibration": meaning.digest,
-        "calibration_images": meaning.calibration.images,
-        "calibration_error_before": meaning.calibration.error_before,
-        "calibration_error": meaning.calibration.error_after,
+        "profile": found.profile,
+        "calibration": found.digest,
+        "calibration_images": found.calibration.images,
+        "calibration_error_before": found.calibration.error_before,
+        "calibration_error": found.calibration.error_after,
     }
 
 
-def _learned_choices(
-    training_set: pd.DataFrame,
+def _train_classifier(
+    inputs: TrainingInputs,
     *,
-    dataset_tag: str,
     registry: ModelRegistry,
-    image_path: ImagePath,
-    policy: Policy,
     budget: TrainingPolicy,
     progress: Callable[[float], None],
 ) -> dict[str, object]:
-    """Train and keep the classifier; return what ``trained_model`` says where it is all there is.
+    """Train and store the classifier; return its columns of ``trained_model``.
 
-    A detector's figures take the place of those that both have.
+    They include those that a detector's replace.
     """
-    learned = train_classifier_round(
-        training_set,
-        dataset_tag=dataset_tag,
-        registry=registry,
-        image_path=image_path,
-        policy=policy,
-        budget=budget,
-        progress=progress,
-    )
-    trained, meaning = learned.trained, learned.temperature
+    stored = train_classifier_round(inputs, registry=registry, budget=budget, progress=progress)
+    trained, temperature = stored.trained, stored.temperature
     return {
         "started_from": trained.started_from,
         "train_images": trained.images,
@@ -237,102 +225,99 @@ def _learned_choices(
         "final_loss": trained.final_loss,
         "steps": trained.steps,
         "profile": PROFILE,
-        "calibration": meaning.meaning,
-        "calibration_images": meaning.images,
-        "calibration_error_before": meaning.error_before,
-        "calibration_error": meaning.error_after,
-        "classifier_sha256": learned.weights_sha256,
+        "calibration": temperature.effective_digest,
+        "calibration_images": temperature.images,
+        "calibration_error_before": temperature.error_before,
+        "calibration_error": temperature.error_after,
+        "classifier_sha256": stored.weights_sha256,
         "classifier_images": trained.images,
         "classifier_steps": trained.steps,
-        "classifier_calibration": meaning.meaning,
-        "choice_error_before": meaning.error_before,
-        "choice_error": meaning.error_after,
+        "classifier_calibration": temperature.effective_digest,
+        "choice_error_before": temperature.error_before,
+        "choice_error": temperature.error_after,
     }
 
 
 def evaluate_round(
     round_id: str,
-    trained_model: pd.DataFrame,
-    training_set: pd.DataFrame,
+    trained_model: Frame[TrainedModels],
+    training_set: Frame[TrainingSet],
     *,
     registry: ModelRegistry,
     image_path: ImagePath,
     ontology: Ontology,
 ) -> EvaluatedRound:
-    """Test the new model and those before it on the same test images; promote it or not.
+    """Test the new models and their predecessors on the same test images; promote them or not.
 
-    It is compared with the promoted model and with the best of those ever promoted, as it was
-    known when that one took over. With no test image nothing is promoted and the figures are
-    missing. A model that an earlier run of this job promoted is compared with the one promoted
-    before it, as it was then. A round that runs again after a model of a later version was
-    promoted must give a better one than that, see ``decide_promotion``.
+    The detector is compared with the promoted one and with the best ever promoted, as recorded
+    with that promotion. Without test images nothing is promoted and the figures are missing. A
+    detector that an earlier run of this job promoted is compared with the one promoted before it.
+    A round that runs again after a model of a later version was promoted must yield a better one
+    than that, see ``decide_promotion``.
 
-    The classifier is judged by itself, see ``judge_classifications``; where there is no detector,
-    what is
-    decided of it is what is decided.
+    The classifier is judged by itself, see ``evaluate_classifier``; where there is no detector,
+    its decision is that of the round.
     """
-    weights = str(trained_model["weights_sha256"].iloc[0])
-    test = training_set[training_set["split"] == "test"]
-    choices = judge_classifications(
+    trained = trained_model.iloc[0]
+    weights, tag = (
+        str(trained[TrainedModels.weights_sha256]),
+        str(trained[TrainedModels.dataset_tag]),
+    )
+    test = training_set[training_set[TrainingSet.split] == "test"]
+    classifier = evaluate_classifier(
         round_id,
-        str(trained_model.iloc[0].get("classifier_sha256", "")),
-        str(trained_model["dataset_tag"].iloc[0]),
+        str(trained.get("classifier_sha256", "")),
+        tag,
         training_set,
         registry=registry.classifiers,
         image_path=image_path,
         ontology=ontology,
     )
+    names = {"round_id": round_id, "dataset_tag": tag, "weights_sha256": weights}
+    known = names | _classifier_columns(classifier)
     if not weights:
-        decided = {"promoted": choices.decision.promoted, "reason": choices.decision.reason}
-        row = {"test_images": test["image_id"].nunique(), "best_sha256": ""} | decided
-        table = ModelEvaluations.from_rows([_row(round_id, trained_model, row, choices)])
-        return EvaluatedRound(table, {}, None, empty_predictions(), choices)
-    truth = Dataset.from_training_set(test, ontology).boxes()
+        decision = classifier.decision
+        known |= {"promoted": decision.promoted, "reason": decision.reason, "best_sha256": ""}
+        known["test_images"] = test[TrainingSet.image_id].nunique()
+        table = ModelEvaluations.from_rows([known])
+        return EvaluatedRound(table, {}, None, empty_predictions(), classifier)
     if test.empty:
-        row = {"test_images": 0, "best_sha256": predecessors(registry, weights).best}
-        row |= _judged(_NO_TEST_IMAGE)
-        table = ModelEvaluations.from_rows([_row(round_id, trained_model, row, choices)])
-        return EvaluatedRound(table, {}, None, empty_predictions(), choices)
+        known |= {"test_images": 0, "best_sha256": predecessors(registry, weights).best}
+        table = ModelEvaluations.from_rows([known | _decision_columns(_NO_TEST_IMAGE)])
+        return EvaluatedRound(table, {}, None, empty_predictions(), classifier)
 
+    truth = Dataset.from_training_set(test, ontology).boxes()
     kind = _Detectors(registry, truth, image_paths(test, image_path))
-    tag = str(trained_model["dataset_tag"].iloc[0])
     judged = judge(kind, weights, tag, registry=registry)
     new, promoted = judged.new.evaluation, judged.promoted
-    row = {
+    known |= {
         "test_images": new.images,
         "promoted_map": promoted.evaluation.map if promoted else None,
         "promoted_map50": promoted.evaluation.map50 if promoted else None,
         "best_sha256": judged.best_sha256,
     }
-    row |= _judged(judged.decision) | _figures(new)
-    table = ModelEvaluations.from_rows([_row(round_id, trained_model, row, choices)])
-    return EvaluatedRound(table, new.per_class, new, judged.new.predictions, choices)
+    row = known | _decision_columns(judged.decision) | _figure_columns(new)
+    table = ModelEvaluations.from_rows([row])
+    return EvaluatedRound(table, new.per_class, new, judged.new.predictions, classifier)
 
 
-def _row(
-    round_id: str,
-    trained_model: pd.DataFrame,
-    figures: dict[str, object],
-    choices: EvaluatedClassifier,
-) -> dict[str, object]:
-    learned = trained_model.iloc[0]
-    names = {name: str(learned[name]) for name in ("dataset_tag", "weights_sha256")}
-    found = choices.evaluation
+def _classifier_columns(classifier: EvaluatedClassifier) -> dict[str, object]:
+    """Return the columns of ``model_evaluation`` about the classifier."""
+    found = classifier.evaluation
     accuracy = found.accuracy if found else None
-    said: dict[str, object] = {
-        "classifier_sha256": choices.weights_sha256,
+    return {
+        "classifier_sha256": classifier.weights_sha256,
         "choice_images": found.images if found else 0,
         "accuracy": accuracy.value if accuracy else None,
         "accuracy_low": accuracy.low if accuracy else None,
         "accuracy_high": accuracy.high if accuracy else None,
-        "promoted_accuracy": choices.promoted_accuracy,
-        "classifier_promoted": choices.decision.promoted,
-        "classifier_reason": choices.decision.reason,
+        "promoted_accuracy": classifier.promoted_accuracy,
+        "classifier_promoted": classifier.decision.promoted,
+        "classifier_reason": classifier.decision.reason,
     }
-    return {"round_id": round_id} | names | figures | said
 
 
-def _judged(decision: Promotion) -> dict[str, object]:
+def _decision_columns(decision: Promotion) -> dict[str, object]:
     found = decision.comparison.map if decision.comparison else None
     return {
         "difference": found.value if found else None,
@@ -343,7 +328,7 @@ def _judged(decision: Promotion) -> dict[str, object]:
     }
 
 
-def _figures(new: Evaluation) -> dict[str, object]:
+def _figure_columns(new: Evaluation) -> dict[str, object]:
     found = figure_intervals(new.coco).overall
     return {
         "map50": new.map50,
@@ -357,12 +342,12 @@ def _figures(new: Evaluation) -> dict[str, object]:
 
 def _in_quarters(report: Callable[[str], None]) -> Callable[[float], None]:
     """Return a progress callback that reports each quarter of the budget once."""
-    told = 0
+    reported = 0
 
     def progress(share: float) -> None:
-        nonlocal told
-        if int(share * 4) > told:
-            told = int(share * 4)
-            report(f"{told * 25} % of the training budget used")
+        nonlocal reported
+        if int(share * 4) > reported:
+            reported = int(share * 4)
+            report(f"{reported * 25} % of the training budget used")
 
     return progress

@@ -1,4 +1,4 @@
-"""Memory that is too small for a batch: half of it, in the end on the processor."""
+"""Batches that exceed the memory: they are halved, and run on the processor in the end."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,20 +6,19 @@ from typing import TypeVar
 
 from annotation_platform.errors import ModelError
 
-# What torch says, on CUDA, by its libraries and on the processor; only the first is a class.
-_SAID = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
-
+# Texts of torch's errors on CUDA, in its libraries and on the processor; only CUDA's is a class.
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 
 Result = TypeVar("Result")
 
 
-class Room:
-    """How many images have room at a time, and where.
+class MemoryLimit:
+    """The number of images that fit into memory at a time, and the device.
 
-    What was found once is kept: it would only be found again, at the cost of a failed pass.
+    A limit that was found is kept: finding it again would cost another failed pass.
 
     Attributes:
-        images: at most so many at a time, 1 or more.
+        images: the largest number at a time, 1 or more.
         device: ``cpu`` or ``cuda``.
     """
 
@@ -27,12 +26,13 @@ class Room:
         self.device = device
         self.images = images
 
-    def fit(self, images: int, attempt: Callable[[int, str], Result]) -> Result:
-        """Return what ``attempt`` gives for as many at a time as there is room for.
+    def run(self, images: int, attempt: Callable[[int, str], Result]) -> Result:
+        """Return the result of ``attempt`` with as many images at a time as fit into memory.
 
-        It is told how many, 1 to ``images``, and on which device, and is called again from the
-        start with half as many where memory is too small; where one alone has no room on the
-        accelerator, on the processor. Where the processor has none either, the error is torch's.
+        ``attempt`` takes a number of images, 1 to ``images``, and a device. Where memory is too
+        small it is called again from the start with half the number; where a single image exceeds
+        the accelerator's memory, with the processor. Where it exceeds the processor's memory too,
+        torch's error is raised.
         """
         while True:
             size = min(self.images, images)
@@ -41,31 +41,31 @@ class Room:
             except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error) or (size == 1 and self.device == "cpu"):
                     raise
-            # Not inside the clause: its traceback keeps alive what has no room.
+            # Outside the clause: its traceback would keep the tensors alive.
             self.images = (size + 1) // 2
             if size == 1:
                 self.device = "cpu"
-            _let_go()
+            _release_memory()
 
 
 @contextmanager
-def enough_memory(what: str, remedy: str) -> Iterator[None]:
-    """Turn memory that is too small for ``what`` into a ModelError that ends in ``remedy``."""
+def enough_memory(operation: str, remedy: str) -> Iterator[None]:
+    """Turn an out-of-memory error into a ModelError naming ``operation`` and ``remedy``."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
-        said = (str(error).splitlines() or ["no memory"])[0]
-        raise ModelError(f"the memory is too small for {what} ({said}). {remedy}") from error
+        reason = (str(error).splitlines() or ["no memory"])[0]
+        raise ModelError(f"the memory is too small for {operation} ({reason}). {remedy}") from error
 
 
 def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    return isinstance(error, MemoryError) or any(said in str(error) for said in _SAID)
+    return isinstance(error, MemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
-def _let_go() -> None:
-    """Give back what torch keeps of the accelerator's memory for later use."""
+def _release_memory() -> None:
+    """Free the accelerator's memory that torch caches."""
     import torch
 
     torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""What a network learned, step by step, as files that other tools read.
+"""Training logs, step by step, as files for TensorBoard and DVCLive.
 
 TensorBoard's event files are written by tensorboardX, which needs neither TensorBoard nor torch;
 DVCLive's by DVCLive. Both are optional: ``pip install annotation-platform[metrics]``.
@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.models.fitting import Record
+from annotation_platform.models.fitting import RecordStep
 from annotation_platform.policy import TrainingPolicy
 
 TENSORBOARD = "tensorboard"
 DVCLIVE = "dvclive"
-# Of a step a line is written so often that a curve shows, and a long training stays small.
+# Enough points for a curve, few enough to keep the files of a long training small.
 _POINTS = 200
 
 
 @contextmanager
-def metrics_files(policy: TrainingPolicy, folder: Path) -> Iterator[Record | None]:
-    """Give what ``train_detector`` tells its steps to; None where the policy asks for no files.
+def metrics_files(policy: TrainingPolicy, folder: Path) -> Iterator[RecordStep | None]:
+    """Yield the step callback that writes the files; None where the policy asks for no files.
 
-    ``<folder>/tensorboard`` and ``<folder>/dvclive`` hold loss and learning rate by step, about 200
-    points of them, as far as the policy asks. They are whole when this ends.
+    ``<folder>/tensorboard`` and ``<folder>/dvclive``, as far as the policy asks for them, hold loss
+    and learning rate at about 200 steps. They are complete when the context ends.
 
     Raises:
         SettingsError: the tool that the policy names is not installed.
@@ -41,14 +41,14 @@ def metrics_files(policy: TrainingPolicy, folder: Path) -> Iterator[Record | Non
 _Write = Callable[[int, dict[str, float]], None]
 
 
-def _thinned(writers: list[_Write]) -> Record:
-    """Return what hands about ``_POINTS`` steps to the writers, the first one always."""
-    told = -1
+def _thinned(writers: list[_Write]) -> RecordStep:
+    """Return a callback that passes about ``_POINTS`` steps to the writers, the first included."""
+    last_point = -1
 
     def record(step: int, loss: float, learning_rate: float, share: float) -> None:
-        nonlocal told
-        if int(share * _POINTS) > told:
-            told = int(share * _POINTS)
+        nonlocal last_point
+        if int(share * _POINTS) > last_point:
+            last_point = int(share * _POINTS)
             for write in writers:
                 write(step, {"train/loss": loss, "train/learning_rate": learning_rate})
 
@@ -61,7 +61,7 @@ def _tensorboard(folder: Path) -> Iterator[_Write]:
         from tensorboardX import SummaryWriter
     except ImportError as error:
         raise _missing("tensorboard", "tensorboardX") from error
-    # Without a console log and its comet hook: files and nothing else.
+    # Only files: no console log, no comet hook.
     with SummaryWriter(str(folder), write_to_disk=True) as writer:
 
         def write(step: int, values: dict[str, float]) -> None:
@@ -77,7 +77,7 @@ def _dvclive(folder: Path) -> Iterator[_Write]:
         from dvclive import Live
     except ImportError as error:
         raise _missing("dvclive", "DVCLive") from error
-    # No experiment is saved and no report drawn: versions are the publisher's business.
+    # No experiment and no report: versions are published elsewhere.
     live: Any = Live(
         dir=str(folder), save_dvc_exp=False, report=None, dvcyaml=None, monitor_system=False
     )

@@ -1,4 +1,4 @@
-"""Images on their way into a network: one size for all, and varied while it learns."""
+"""Images as network inputs: decoded, resized, and augmented for training."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,20 +15,20 @@ from annotation_platform.models.detection.tiling import tile_windows
 from annotation_platform.schema.geometry import Boxes, as_boxes, box_areas, clip_boxes
 
 ImagePath = Callable[[str, str], Path]
-"""Gives the file of an image for its image id and extension."""
+"""Returns the file of an image, given its id and extension."""
 
 _GREY = (124, 116, 104)
 _CACHE_BYTES = 2 << 30
-# An object of which less is left is not one to learn from.
+# Boxes of which a smaller share is left are not used for training.
 _VISIBLE_SHARE = 0.3
 
 
 @dataclass(frozen=True)
 class Example:
-    """One image to learn from: where it lies, and its boxes in absolute pixels.
+    """One training image: its file, and its boxes in absolute pixels.
 
-    With a ``window``, ``x1 y1 x2 y2`` in whole pixels, only that part of the image is learned
-    from; the boxes are in pixels of the window, and ``image_id`` stays that of the image.
+    With a ``window``, ``x1 y1 x2 y2`` in whole pixels, only that part of the image is used; the
+    boxes are in pixels of the window, and ``image_id`` stays that of the image.
     """
 
     image_id: str
@@ -40,7 +40,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Sample:
-    """An image as the network sees it: ``(H, W, 3)`` pixels, ``(N, 4)`` boxes, ``(N,)`` labels."""
+    """A network input: ``(H, W, 3)`` pixels, ``(N, 4)`` boxes and ``(N,)`` labels."""
 
     pixels: Pixels
     boxes: Boxes
@@ -49,7 +49,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far an image is varied each time it is seen; boxes follow exactly."""
+    """Ranges of the random changes of a training image; boxes are transformed exactly."""
 
     zoom: tuple[float, float] = (0.75, 1.35)
     brightness: float = 0.15
@@ -61,24 +61,24 @@ class Augmentation:
 
 @dataclass
 class SampleCache:
-    """Examples at the network's size, decoded when first asked for and kept in memory.
+    """Examples at the network's size, decoded at the first access and cached in memory.
 
-    The cache stops growing at 2 GiB (about 9,000 images of 320 × 240); what does not fit is
-    decoded each time. A box without an area in its image is left out.
+    The cache stops growing at 2 GiB (about 9,000 images of 320 × 240); further images are decoded
+    at each access. A box without an area in its image is left out.
     """
 
     examples: Sequence[Example]
     class_names: Sequence[str]
     side: int
-    _kept: dict[int, Sample] = field(default_factory=dict)
+    _cache: dict[int, Sample] = field(default_factory=dict)
     _bytes: int = 0
 
     def __getitem__(self, index: int) -> Sample:
-        if index in self._kept:
-            return self._kept[index]
+        if index in self._cache:
+            return self._cache[index]
         sample = self._load(self.examples[index])
         if self._bytes + sample.pixels.nbytes <= _CACHE_BYTES:
-            self._kept[index] = sample
+            self._cache[index] = sample
             self._bytes += sample.pixels.nbytes
         return sample
 
@@ -87,37 +87,38 @@ class SampleCache:
         if example.window is not None:
             x1, y1, x2, y2 = example.window
             image = image[y1:y2, x1:x2]
-        pixels, scale = fit(image, side=self.side)
+        pixels, scale = resize(image, side=self.side)
         height, width = pixels.shape[:2]
         boxes = clip_boxes(as_boxes(example.boxes) * scale, width=width, height=height)
         labels = np.array([self.class_names.index(name) for name in example.class_names], np.int64)
-        seen = box_areas(boxes) > 0
-        return Sample(pixels=pixels, boxes=boxes[seen], labels=labels[seen])
+        visible = box_areas(boxes) > 0
+        return Sample(pixels=pixels, boxes=boxes[visible], labels=labels[visible])
 
 
 def tile_examples(
     example: Example, *, width: int, height: int, side: int, overlap: float = 0.2
 ) -> list[Example]:
-    """Return the tiles of an image to learn from, as ``tile_windows`` cuts them.
+    """Return the tiles of a training image, as ``tile_windows`` cuts them.
 
-    A box is in a tile if at least 0.3 of its area is, cut at the tile's border. Of tiles without a
-    box as many are taken as there are with one, evenly over the image: more would only teach what
-    background is. An image no larger than ``side`` has no tiles.
+    A box is in a tile, cropped to it, if at least 0.3 of its area is. Tiles without a box are
+    sampled evenly over the image to the number of tiles with one: more would only add background.
+    An image no larger than ``side`` has no tiles.
     """
     if max(width, height) <= side:
         return []
     boxes = as_boxes(example.boxes)
-    held: list[Example] = []
-    bare: list[Example] = []
+    with_boxes: list[Example] = []
+    empty: list[Example] = []
     for window in tile_windows(width, height, side=side, overlap=overlap).tolist():
         x1, y1, x2, y2 = window
         inside = clip_boxes(boxes - np.tile([x1, y1], 2), width=x2 - x1, height=y2 - y1)
-        seen = (box_areas(inside) > 0) & (box_areas(inside) >= _VISIBLE_SHARE * box_areas(boxes))
-        names = [name for name, yes in zip(example.class_names, seen, strict=True) if yes]
-        tile = replace(example, boxes=inside[seen], class_names=names, window=(x1, y1, x2, y2))
-        (held if names else bare).append(tile)
-    spread = np.linspace(0, len(bare), min(len(held), len(bare)), endpoint=False)
-    return [*held, *(bare[int(place)] for place in spread)]
+        areas = box_areas(inside)
+        visible = (areas > 0) & (areas >= _VISIBLE_SHARE * box_areas(boxes))
+        names = [name for name, yes in zip(example.class_names, visible, strict=True) if yes]
+        tile = replace(example, boxes=inside[visible], class_names=names, window=(x1, y1, x2, y2))
+        (with_boxes if names else empty).append(tile)
+    sample = np.linspace(0, len(empty), min(len(with_boxes), len(empty)), endpoint=False)
+    return [*with_boxes, *(empty[int(index)] for index in sample)]
 
 
 def image_paths(images: pd.DataFrame, image_path: ImagePath) -> dict[str, Path]:
@@ -139,14 +140,14 @@ def read_image(path: Path) -> Pixels:
     except OSError as error:
         raise DataError(f"{path}: the image cannot be read ({error.strerror}).") from error
     except DataError as error:
-        raise DataError(f"{path}: {error}. Replace the image or take it out.") from error
+        raise DataError(f"{path}: {error}. Replace the image or remove it.") from error
 
 
-def fit(pixels: Pixels, *, side: int) -> tuple[Pixels, npt.NDArray[np.float64]]:
-    """Return the image with its longer side at ``side`` pixels, smaller ones enlarged.
+def resize(pixels: Pixels, *, side: int) -> tuple[Pixels, npt.NDArray[np.float64]]:
+    """Return the image with its longer side at ``side`` pixels; smaller images are enlarged.
 
-    The second value, ``(4,)``, takes boxes of the given image to the returned one by
-    multiplication; rounding to whole pixels makes its two factors differ a little.
+    The second value, ``(4,)``, scales boxes of the given image to the returned one; rounding to
+    whole pixels makes its two factors differ a little.
     """
     height, width = pixels.shape[:2]
     ratio = side / max(height, width)
@@ -161,15 +162,15 @@ def fit(pixels: Pixels, *, side: int) -> tuple[Pixels, npt.NDArray[np.float64]]:
 
 
 def augment(sample: Sample, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
-    """Return a variation of ``sample`` of the same size: zoomed, moved, mirrored, lit differently.
+    """Return a random variation of ``sample``: zoomed, shifted, mirrored, with other brightness.
 
-    A box of which less than ``visible_share`` is left in the image is dropped.
+    The size stays the same. A box of which at most ``visible_share`` is left is dropped.
     """
     moved = _zoom(sample, augmentation, rng)
     mirrored = _mirror(moved, augmentation, rng)
     contrast = 1.0 + rng.uniform(-augmentation.contrast, augmentation.contrast)
     brightness = 255.0 * rng.uniform(-augmentation.brightness, augmentation.brightness)
-    # A table of 256 values is several times faster than arithmetic on the pixels.
+    # A lookup table of 256 values is several times faster than arithmetic on the pixels.
     table = np.clip((np.arange(256) - 128.0) * contrast + 128.0 + brightness, 0, 255)
     return replace(mirrored, pixels=table.astype(np.uint8)[mirrored.pixels])
 
@@ -177,10 +178,10 @@ def augment(sample: Sample, augmentation: Augmentation, rng: np.random.Generator
 def _zoom(sample: Sample, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
     height, width = sample.pixels.shape[:2]
     zoom = float(np.exp(rng.uniform(*np.log(augmentation.zoom))))
-    # The window that is seen, in pixels of the sample: inside it when zooming in, around it else.
-    room_x, room_y = width - width / zoom, height - height / zoom
-    left, top = rng.uniform(0, 1) * room_x, rng.uniform(0, 1) * room_y
-    seen = Image.fromarray(sample.pixels).transform(
+    # The visible window in pixels of the sample: inside it when zooming in, else around it.
+    margin_x, margin_y = width - width / zoom, height - height / zoom
+    left, top = rng.uniform(0, 1) * margin_x, rng.uniform(0, 1) * margin_y
+    zoomed = Image.fromarray(sample.pixels).transform(
         (width, height),
         Image.Transform.AFFINE,
         (1 / zoom, 0.0, left, 0.0, 1 / zoom, top),
@@ -189,8 +190,8 @@ def _zoom(sample: Sample, augmentation: Augmentation, rng: np.random.Generator) 
     )
     whole = (sample.boxes - np.array([left, top, left, top])) * zoom
     cut = clip_boxes(whole, width=width, height=height)
-    kept = box_areas(cut) > augmentation.visible_share * box_areas(whole)
-    return Sample(np.asarray(seen, dtype=np.uint8), cut[kept], sample.labels[kept])
+    visible = box_areas(cut) > augmentation.visible_share * box_areas(whole)
+    return Sample(np.asarray(zoomed, dtype=np.uint8), cut[visible], sample.labels[visible])
 
 
 def _mirror(sample: Sample, augmentation: Augmentation, rng: np.random.Generator) -> Sample:

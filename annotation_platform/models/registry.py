@@ -1,9 +1,10 @@
-"""The registry of weights: each by its SHA-256, with a card, and one of them promoted.
+"""The registry of weights: each by its SHA-256, with a card; one of them is promoted.
 
 <folder>/<sha256>.pt      the weights        <folder>/<sha256>.json   their card
-<folder>/promoted.json    which one makes the proposals, and every one that ever did, with reasons
-<folder>/calibrations/<digest>.json   what scores mean   <weights and profile>.txt   which holds now
-<folder>/classifiers/     the same for the weights that say what images as a whole are
+<folder>/promoted.json    the promoted weights, and every promotion with its reason
+<folder>/calibrations/<digest>.json   a calibration
+<folder>/calibrations/<digest of weights and profile>.txt   the digest of their calibration
+<folder>/classifiers/     the same for classifiers
 """
 
 import fcntl
@@ -39,9 +40,9 @@ Known = TypeVar("Known", Calibration, Temperature)
 
 
 class PromotionRecord(BaseModel):
-    """One promotion: which weights, why, and when (UTC).
+    """One promotion: the weights, the reason and the time (UTC).
 
-    ``best_sha256`` is the best model ever promoted, as known since then; empty where nobody said.
+    ``best_sha256`` is the best model promoted up to then; empty where it was not given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,7 +61,7 @@ class _Promotions(BaseModel):
 
 
 class ModelRegistry:
-    """Weights in a folder. Every file is written whole or not at all, and never changed after."""
+    """Weights in a folder. Weights and cards are written atomically and never changed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -68,13 +69,13 @@ class ModelRegistry:
 
     @property
     def classifiers(self) -> "ModelRegistry":
-        """The registry of classifiers, of which another one is promoted than of detectors."""
+        """The registry of classifiers, which has its own promotions."""
         return ModelRegistry(self.folder / _CLASSIFIERS)
 
     def add(self, weights: bytes, card: ModelCard) -> str:
-        """Keep ``weights`` with their card and return their SHA-256.
+        """Store ``weights`` with their card and return their SHA-256.
 
-        Adding the same weights again mends a damaged file and keeps the first card.
+        Adding the same weights again restores a damaged file and keeps the first card.
         """
         sha256 = hashlib.sha256(weights).hexdigest()
         self._store.create(f"{sha256}.json", card.to_json().encode())
@@ -82,27 +83,25 @@ class ModelRegistry:
         return sha256
 
     def has(self, sha256: str) -> bool:
-        """Return whether these weights are here."""
+        """Return whether the registry has these weights."""
         return bool(_SHA256.fullmatch(sha256)) and (self.folder / f"{sha256}.pt").is_file()
 
     def card(self, sha256: str) -> ModelCard:
-        """Return the card of these weights; weights that are not here are a ModelError."""
+        """Return the card of these weights; unknown weights are a ModelError."""
         path = self._path(sha256, ".json")
         return ModelCard.from_json(path.read_bytes(), where=str(path))
 
     def cards(self) -> dict[str, ModelCard]:
-        """Return the card of all weights that were ever added, by their SHA-256."""
+        """Return the cards of all weights that were ever added, by SHA-256."""
         files = sorted(self.folder.glob("*.json"))
         return {file.stem: self.card(file.stem) for file in files if _SHA256.fullmatch(file.stem)}
 
     def weights_path(self, sha256: str) -> Path:
-        """Return the file of these weights, unread; weights that are not here are a ModelError."""
+        """Return the path of these weights, unread; unknown weights are a ModelError."""
         return self._path(sha256, ".pt")
 
-    def load(self, sha256: str) -> "NetworkDetector":
-        """Return the detector of these weights; a file that is not what it was is a ModelError."""
-        from annotation_platform.models.detection.detector import NetworkDetector
-
+    def read(self, sha256: str) -> bytes:
+        """Return the file of these weights; a changed file is a ModelError."""
         path = self.weights_path(sha256)
         data = path.read_bytes()
         found = hashlib.sha256(data).hexdigest()
@@ -111,15 +110,20 @@ class ModelRegistry:
                 f"{path}: the file was changed or damaged: its SHA-256 is {found[:12]}…. "
                 "Restore it from a copy, or delete it and train again."
             )
-        # What was hashed is what is loaded: the file is not read a second time.
-        return NetworkDetector.from_bytes(data, where=str(path))
+        return data
+
+    def load(self, sha256: str) -> "NetworkDetector":
+        """Return the detector of these weights; a changed file is a ModelError."""
+        from annotation_platform.models.detection.detector import NetworkDetector
+
+        return NetworkDetector.from_bytes(self.read(sha256), where=str(self.weights_path(sha256)))
 
     def calibrate(
         self, weights: Sequence[str], profile: str, calibration: Calibration | Temperature
     ) -> str:
-        """Keep what the scores of these weights mean under a profile and return its digest.
+        """Store the calibration of these weights under a profile and return its digest.
 
-        It replaces what was known of them; that stays readable by its digest.
+        It replaces their earlier one, whose file stays under its digest.
         """
         digest = calibration.digest
         self._store.put(f"{_CALIBRATIONS}/{digest}.json", calibration.to_json().encode())
@@ -127,20 +131,20 @@ class ModelRegistry:
         return digest
 
     def calibration(self, weights: Sequence[str], profile: str) -> Calibration | None:
-        """Return what the scores of these weights mean under a profile; None: not known."""
-        return self._meaning(weights, profile, Calibration.from_json)
+        """Return the calibration of a detector's weights under a profile; None: there is none."""
+        return self._stored(weights, profile, Calibration.from_json)
 
     def temperature(self, weights: Sequence[str], profile: str) -> Temperature | None:
-        """Return the same of a classifier's probabilities."""
-        return self._meaning(weights, profile, Temperature.from_json)
+        """Return the calibration of a classifier's weights under a profile; None: there is none."""
+        return self._stored(weights, profile, Temperature.from_json)
 
     def promoted_last(self, most: int) -> list[str]:
-        """Return up to ``most`` different weights, those promoted last first."""
+        """Return up to ``most`` different weights, the latest promotion first."""
         newest = (record.weights_sha256 for record in reversed(self.history()))
         return list(dict.fromkeys(newest))[:most]
 
     def promoted(self) -> str | None:
-        """Return the SHA-256 of the weights that make the proposals; None before the first."""
+        """Return the SHA-256 of the promoted weights; None before the first promotion."""
         promotions = self._promotions()
         return promotions.promoted if promotions else None
 
@@ -157,9 +161,9 @@ class ModelRegistry:
         best_sha256: str = "",
         now: datetime | None = None,
     ) -> None:
-        """Let these weights make the proposals from now on.
+        """Promote these weights: predictions use them from now on.
 
-        The history only grows; promoting what is promoted already adds nothing to it.
+        The history is append-only; promoting the promoted weights again adds nothing.
         """
         self._path(sha256, ".pt")
         record = PromotionRecord(
@@ -168,7 +172,7 @@ class ModelRegistry:
             promoted_at=now or datetime.now(UTC),
             best_sha256=best_sha256,
         )
-        with self._alone():
+        with self._locked():
             before = self._promotions()
             if before is not None and before.promoted == sha256:
                 return
@@ -179,14 +183,14 @@ class ModelRegistry:
 
     def _path(self, sha256: str, suffix: str) -> Path:
         path = self.folder / f"{sha256}{suffix}"
-        # The form is checked first, so that no digest leads out of the folder.
+        # The form is checked first, so that no path leaves the folder.
         if not _SHA256.fullmatch(sha256) or not path.is_file():
             raise ModelError(
                 f"{self.folder}: no weights {sha256[:12]!r}. Train a model, or add the file."
             )
         return path
 
-    def _meaning(
+    def _stored(
         self, weights: Sequence[str], profile: str, read: Callable[..., Known]
     ) -> Known | None:
         path = self.folder / _calibrated(weights, profile)
@@ -194,7 +198,7 @@ class ModelRegistry:
             return None
         file = path.parent / f"{path.read_text().strip()}.json"
         if not file.is_file():
-            raise ModelError(f"{file}: the calibration is gone. Restore it, or delete {path}.")
+            raise ModelError(f"{file}: the calibration is missing. Restore it, or delete {path}.")
         found = read(file.read_bytes(), where=str(file))
         if found.digest != file.stem:
             raise ModelError(f"{file}: changed or damaged. Restore it, or delete {path}.")
@@ -213,14 +217,14 @@ class ModelRegistry:
             ) from error
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        # Two runs that promote at once would lose one line of the history.
+    def _locked(self) -> Iterator[None]:
+        # Without the lock, two simultaneous promotions would lose one record of the history.
         with (self.folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
 def _calibrated(weights: Sequence[str], profile: str) -> str:
-    """Return the name of the file that says which calibration holds for weights and a profile."""
+    """Return the name of the file with the digest of the calibration of weights and profile."""
     key = hashlib.sha256(json.dumps([*weights, profile]).encode()).hexdigest()
     return f"{_CALIBRATIONS}/{key[:32]}.txt"

@@ -1,6 +1,6 @@
-"""Files of tensors by name, and networks from them. Importing this imports torch.
+"""Files of tensors by name, and networks from them. This module imports torch.
 
-A file is only ever read with ``weights_only=True``: tensors, numbers and text, never code.
+Files are always read with ``weights_only=True``: tensors, numbers and text, never code.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _REMEDY = "Give a file that this platform trained, or one that torchvision publi
 
 @dataclass(frozen=True)
 class TensorFile:
-    """What a file of weights holds. Of a file that is not ours, only the tensors are known."""
+    """The content of a file of weights; a file that is not ours has only tensors."""
 
     architecture: str
     class_names: tuple[str, ...]
@@ -38,7 +38,7 @@ class TensorFile:
 
 
 def write_content(network: nn.Module, head: Mapping[str, object]) -> bytes:
-    """Return what ``read_content`` reads: ``head``, and the network's tensors on the processor."""
+    """Return a file for ``read_content``: ``head``, and the network's tensors on the processor."""
     tensors = {
         name: tensor.detach().to("cpu").contiguous()
         for name, tensor in network.state_dict().items()
@@ -49,22 +49,22 @@ def write_content(network: nn.Module, head: Mapping[str, object]) -> bytes:
 
 
 def read_content(data: bytes, *, where: str) -> Any:
-    """Return what a file holds, of tensors, numbers and text; anything else is a ModelError.
+    """Return a file's tensors, numbers and text; any other content is a ModelError.
 
-    A pickle, which could run code when read, is refused without running any of it.
+    A pickle, which could run code when it is read, is refused without running any of it.
     """
     try:
         with warnings.catch_warnings():
-            # torch warns of a foreign pickle before it refuses it; the refusal says enough.
+            # torch warns about a pickle of others before it refuses it; the error is enough.
             warnings.simplefilter("ignore", UserWarning)
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{where}: refused: it holds more than weights, or is no file of weights. {_REMEDY}"
+            f"{where}: refused: it holds more than weights, or is not a file of weights. {_REMEDY}"
         ) from error
     except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
             OSError, zipfile.BadZipFile) as error:  # fmt: skip
-        raise ModelError(f"{where}: damaged, or no file of weights. {_REMEDY}") from error
+        raise ModelError(f"{where}: damaged, or not a file of weights. {_REMEDY}") from error
 
 
 def read_tensors(data: bytes, *, where: str) -> dict[str, Tensor]:
@@ -72,10 +72,16 @@ def read_tensors(data: bytes, *, where: str) -> dict[str, Tensor]:
     return checked_tensors(read_content(data, where=where), where=where)
 
 
-def download(url: str, *, asked: str, give: str) -> dict[str, Tensor]:
+def download(url: str, *, reason: str, setting: str) -> dict[str, Tensor]:
     """Return the tensors that torchvision publishes at ``url``, from its cache or by download.
 
-    A ModelError says that ``asked`` wants them, and where to ``give`` a file instead.
+    Args:
+        url: of the file.
+        reason: why it is needed, as a clause for the error.
+        setting: the one that takes a file instead, for the error.
+
+    Raises:
+        ModelError: the file can be neither downloaded nor read.
     """
     try:
         found: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
@@ -83,8 +89,8 @@ def download(url: str, *, asked: str, give: str) -> dict[str, Tensor]:
         )
     except (URLError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise ModelError(
-            f"{asked}, but {url} cannot be fetched ({error}). "
-            f"Download it elsewhere and give the file in {give}, or leave it empty."
+            f"{reason}, but {url} cannot be fetched ({error}). "
+            f"Download it elsewhere and give the file in {setting}, or leave it empty."
         ) from error
     return found
 
@@ -92,9 +98,9 @@ def download(url: str, *, asked: str, give: str) -> dict[str, Tensor]:
 def load_published(url: str) -> tuple[dict[str, Tensor], str]:
     """Return weights that torchvision publishes, from its cache or by download, and their SHA-256.
 
-    The start of the digest is in the address, and the file must agree.
+    The file is checked against the start of the digest, which is part of the address.
     """
-    tensors = download(url, asked="prediction.architecture", give="prediction.weights")
+    tensors = download(url, reason="prediction.architecture is set", setting="prediction.weights")
     path = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(urlparse(url).path).name
     return tensors, hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -102,14 +108,14 @@ def load_published(url: str) -> tuple[dict[str, Tensor], str]:
 def ready_network(
     file: TensorFile, build: Callable[[str, int], nn.Module], *, where: str
 ) -> nn.Module:
-    """Return the network that one of our files holds, ready to propose.
+    """Return the network in one of our files, ready for prediction.
 
-    ``build`` makes an empty one of an architecture for a number of classes. A file that is not
-    ours, or does not fit, is a ModelError naming ``where``.
+    ``build`` returns an untrained network of an architecture for a number of classes. A file that
+    is not ours, or does not fit, is a ModelError naming ``where``.
     """
     if not file.ours:
         raise ModelError(
-            f"{where}: knows none of our classes: it is something to start training from. {_REMEDY}"
+            f"{where}: has none of our classes: it can only be used to start training. {_REMEDY}"
         )
     try:
         network = build(file.architecture, len(file.class_names))
@@ -125,7 +131,7 @@ def ready_network(
 def rows_of_classes(
     target: Tensor, known: Tensor, class_names: Sequence[str], known_names: Sequence[str]
 ) -> Tensor:
-    """Return ``target`` with the rows of those classes that are known, too, as they are there."""
+    """Return ``target`` with the rows of classes in ``known_names`` taken from ``known``."""
     taken = target.clone()
     for row, class_name in enumerate(class_names):
         if class_name in known_names:
@@ -136,7 +142,7 @@ def rows_of_classes(
 def take_over(
     network: nn.Module, known: Mapping[str, Tensor], needed: Collection[str], *, where: str
 ) -> None:
-    """Put into ``network`` what fits of ``known``; a ModelError if some of ``needed`` does not."""
+    """Load the tensors of ``known`` that fit; a ModelError if one of ``needed`` does not."""
     target = network.state_dict()
     fitting = {n: t for n, t in known.items() if n in target and t.shape == target[n].shape}
     missing = sorted(set(needed) - fitting.keys())
@@ -148,12 +154,12 @@ def take_over(
 
 
 def checked_tensors(content: Any, *, where: str) -> dict[str, Tensor]:
-    """Return tensors by name; anything else, or values that are no numbers, is a ModelError."""
+    """Return tensors by name; other content, or values that are not finite, is a ModelError."""
     if not isinstance(content, dict):
-        raise ModelError(f"{where}: holds no weights by name. {_REMEDY}")
+        raise ModelError(f"{where}: holds no named weights. {_REMEDY}")
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise ModelError(f"{where}: {name!r} is no weight. {_REMEDY}")
+            raise ModelError(f"{where}: {name!r} is not a tensor. {_REMEDY}")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ModelError(f"{where}: {name} holds values that are no numbers. Train it again.")
+            raise ModelError(f"{where}: {name} has values that are not finite. Train it again.")
     return content

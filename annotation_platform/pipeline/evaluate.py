@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.models.error_analysis import ErrorAnalysis, examine_round
+from annotation_platform.models.error_analysis import ErrorAnalysis, analyze_errors
 from annotation_platform.models.evaluation.agreement import agreement_drop, model_agreement
 from annotation_platform.models.evaluation.learning_curves import learning_history, rank_by_gain
 from annotation_platform.models.loop import EvaluatedRound, evaluate_round
@@ -54,7 +54,7 @@ def evaluate(
         image_path=context.lake.image_path,
         ontology=context.policy.ontology,
     )
-    examined = examine_round(
+    examined = analyze_errors(
         context.round_id,
         evaluated,
         training_set,
@@ -69,7 +69,7 @@ def evaluate(
         model_slices=examined.slices,
         model_findings=examined.findings,
         missed_by_model=examined.missed,
-        choice_figures=evaluated.choices.figures,
+        choice_figures=evaluated.classifier.figures,
         model_agreement=agreement,
         figures={
             **_model_figures(evaluated),
@@ -111,7 +111,7 @@ def _choice_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
         **{name: float(row[name]) for name in numbers},
         "classifier_promoted": bool(row["classifier_promoted"]),
         "classifier_reason": Markdown(str(row["classifier_reason"])),
-        "choices": Rows(evaluated.choices.figures, shown),
+        "choices": Rows(evaluated.classifier.figures, shown),
     }
 
 

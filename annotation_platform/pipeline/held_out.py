@@ -5,7 +5,7 @@ import pandas as pd
 
 from annotation_platform.curation.held import held_rounds
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.models.predictions import ImagePredictions, propose
+from annotation_platform.models.predictions import ImagePredictions, predict_pool
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.policy import Policy
@@ -41,7 +41,7 @@ def predict_held_out(
         each.sample(min(len(each), _LOOKED_AT), random_state=np.random.default_rng(seed))
         for each in (reference, held_out)
     ]
-    return propose(
+    return predict_pool(
         registry,
         pd.concat(drawn).drop_duplicates("image_id").sort_values("image_id"),
         lake.image_path,

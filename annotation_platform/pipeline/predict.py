@@ -6,7 +6,7 @@ import pandas as pd
 
 from annotation_platform.curation.held import held_rounds
 from annotation_platform.labeling.tasks import shown_proposals
-from annotation_platform.models.predictions import propose
+from annotation_platform.models.predictions import predict_pool
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Histogram, Result, Thumbnails
@@ -37,7 +37,7 @@ def predict(context: RoundContext, models: ModelRegistry) -> Predicted:
     """Return the predictions of the promoted model for the images the round can select."""
     policy = context.policy
     pool = selectable_images(context)
-    proposed = propose(
+    proposed = predict_pool(
         models, pool, context.lake.image_path, round_id=context.round_id, policy=policy
     )
     predictions, looked_at = proposed.predictions, proposed.images

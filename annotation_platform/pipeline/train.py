@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from annotation_platform.models.evaluation.findings import image_weights
+from annotation_platform.models.kinds import TrainingInputs
 from annotation_platform.models.loop import train_round
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
@@ -32,11 +33,13 @@ def train(
     missed = context.tables.read_rounds(MissedByModel, last)
     trained = train_round(
         context.round_id,
-        training_set,
-        dataset_tag=str(dataset_version["tag"].iloc[0]),
+        TrainingInputs(
+            training_set,
+            dataset_tag=str(dataset_version["tag"].iloc[0]),
+            image_path=context.lake.image_path,
+            policy=context.policy,
+        ),
         registry=models,
-        image_path=context.lake.image_path,
-        policy=context.policy,
         report=context.report,
         weights=image_weights(missed),
     )

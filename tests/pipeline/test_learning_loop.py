@@ -103,7 +103,7 @@ def test_an_audit_is_drawn_annotated_blind_and_too_small_to_certify_anything(pla
     assert first["agreement_with_people_holds"].passed
     fallen = second["agreement_with_people_holds"]
     assert (fallen.passed, fallen.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert "0.990 in the mean of the 1 rounds before: a drop beyond chance" in fallen.description
+    assert "0.990 on average in the 1 rounds before: a drop beyond chance" in fallen.description
     assert fallen.metadata["difference"].value < -0.3
 
     verdicts = tables.read_all(Certificates).set_index(["round_id", "class_name"])

@@ -1,7 +1,7 @@
-"""From a classifier's confidence to the probability that a choice is right.
+"""Calibration of a classifier: from its confidence to the probability of being right.
 
 Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", 2017: one temperature
-for all classes. It changes no order among them, so what is chosen stays what it was.
+for all classes. It keeps their order, so the predicted class stays the same.
 """
 
 from typing import Literal
@@ -22,47 +22,47 @@ Choose = Literal["one", "many"]
 
 _FOLDS = 5
 _CERTAIN = 1e-9
-# How far the logarithm of the temperature is expected to be from 0.
+# Standard deviation of the prior of the temperature's logarithm, around 0.
 _SPREAD = 1.0
 _RANGE = (-3.0, 3.0)
 
 
 class Temperature(StoredCalibration):
-    """What a classifier's probabilities mean; a temperature of 1 leaves them as they are.
+    """The calibration of a classifier; a temperature of 1 leaves probabilities unchanged.
 
     ``error_before`` and ``error_after`` are expected calibration errors, the latter on images
-    that the temperature was not fitted to (five folds): of the likeliest class where one is
-    chosen, else of all classes. ``error_by_chance`` is what exact probabilities would show on as
-    many images. They are missing with too few images.
+    that the temperature was not fitted to (five folds): of the most probable class where one
+    holds, else of all classes. ``error_by_chance`` is the error of exact probabilities on the same
+    number of images. They are missing with too few images.
     """
 
     temperature: float = Field(default=1.0, gt=0)
     choose: Choose
-    images: int
     error_before: float | None = None
+
     error_after: float | None = None
     error_by_chance: float | None = None
 
     def apply(self, probabilities: FloatArray) -> FloatArray:
-        """Return the ``(N, C)`` calibrated probabilities; values that are no numbers stay so."""
-        return _heated(probabilities, self.temperature, self.choose)
+        """Return the ``(N, C)`` calibrated probabilities; NaN stays NaN."""
+        return _scaled(probabilities, self.temperature, self.choose)
 
     @property
-    def meaning(self) -> str:
-        """Its digest; empty where it leaves probabilities as they are."""
+    def effective_digest(self) -> str:
+        """The digest; empty where probabilities are left unchanged."""
         return "" if self.temperature == 1.0 else self.digest
 
 
 def fit_temperature(probabilities: FloatArray, truth: BoolArray, *, choose: Choose) -> Temperature:
-    """Return what a classifier's probabilities mean, from images that it did not learn from.
+    """Return the calibration of a classifier, from images that it was not trained on.
 
-    The likeliest temperature, with a normal prior of deviation 1 on its logarithm around 0, so that
-    few images change little. Below ``LEAST_IMAGES`` images they stay as they are.
+    It is the most probable temperature under a normal prior of deviation 1 on its logarithm around
+    0, so that few images change little. Below ``LEAST_IMAGES`` images the temperature is 1.
 
     Args:
-        probabilities: ``(N, C)``, the classifier's own; rows with values that are no numbers are
+        probabilities: ``(N, C)``, the classifier's own; rows with values that are not finite are
             left out.
-        truth: ``(N, C)``, what was chosen.
+        truth: ``(N, C)``, whether a class holds.
         choose: whether one class holds for an image, or any number.
     """
     sound = np.isfinite(probabilities).all(axis=1)
@@ -73,11 +73,11 @@ def fit_temperature(probabilities: FloatArray, truth: BoolArray, *, choose: Choo
     folds = np.arange(count) % _FOLDS
     held_out = np.zeros_like(probabilities)
     for fold in range(_FOLDS):
-        held, kept = folds == fold, folds != fold
-        fitted = _likeliest(probabilities[kept], truth[kept], choose)
-        held_out[held] = _heated(probabilities[held], fitted, choose)
-    before = calibration_error(*_annotations(probabilities, truth, choose))
-    after = calibration_error(*_annotations(held_out, truth, choose))
+        tested, rest = folds == fold, folds != fold
+        fitted = _likeliest(probabilities[rest], truth[rest], choose)
+        held_out[tested] = _scaled(probabilities[tested], fitted, choose)
+    before = calibration_error(*_decisions(probabilities, truth, choose))
+    after = calibration_error(*_decisions(held_out, truth, choose))
     return Temperature(
         temperature=_likeliest(probabilities, truth, choose),
         choose=choose,
@@ -89,11 +89,11 @@ def fit_temperature(probabilities: FloatArray, truth: BoolArray, *, choose: Choo
 
 
 def _likeliest(probabilities: FloatArray, truth: BoolArray, choose: Choose) -> float:
-    # Half a second to import, for those who train.
+    # Imported late: it takes half a second and only training needs it.
     from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
-        chance = _heated(probabilities, float(np.exp(log_temperature)), choose)
+        chance = _scaled(probabilities, float(np.exp(log_temperature)), choose)
         if choose == "many":
             chance = np.where(truth, chance, 1.0 - chance)
             value = -np.log(np.maximum(chance, _CERTAIN)).sum()
@@ -105,7 +105,7 @@ def _likeliest(probabilities: FloatArray, truth: BoolArray, choose: Choose) -> f
     return round(float(np.exp(found)), 6)
 
 
-def _heated(probabilities: FloatArray, temperature: float, choose: Choose) -> FloatArray:
+def _scaled(probabilities: FloatArray, temperature: float, choose: Choose) -> FloatArray:
     if temperature == 1.0 or not probabilities.size:
         return np.array(probabilities, dtype=np.float64)
     logs = np.log(np.clip(probabilities, _CERTAIN, 1.0 - _CERTAIN)) / temperature
@@ -116,10 +116,10 @@ def _heated(probabilities: FloatArray, temperature: float, choose: Choose) -> Fl
     return np.asarray(raised / raised.sum(axis=1, keepdims=True))
 
 
-def _annotations(
+def _decisions(
     probabilities: FloatArray, truth: BoolArray, choose: Choose
 ) -> tuple[FloatArray, BoolArray]:
-    """Return how sure each answer is, and whether it is right."""
+    """Return the probability of each decision, and whether it is right."""
     if choose == "many":
         return probabilities.ravel(), truth.ravel()
     rows, best = np.arange(len(probabilities)), probabilities.argmax(axis=1)

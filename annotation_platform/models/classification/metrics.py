@@ -1,4 +1,4 @@
-"""How well a classifier does on images it has not seen, and whether it takes over."""
+"""Evaluation of a classifier on test images, and the decision on its promotion."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,24 +10,29 @@ import pandas as pd
 from annotation_platform.consensus.intervals import clustered_share, share_interval
 from annotation_platform.errors import DataError
 from annotation_platform.models.classification.calibration import Choose
-from annotation_platform.models.evaluation.matches import Interval, draw_images, interval
+from annotation_platform.models.evaluation.matches import (
+    Interval,
+    draw_images,
+    f1_scores,
+    interval,
+)
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import CLASSIFICATIONS
-from annotation_platform.schema.tables import ChoiceFigures
+from annotation_platform.schema.tables import ChoiceFigures, Frame, TrainingSet
 
 BoolArray = npt.NDArray[np.bool_]
 
 ALL_CLASSES = ""
-KEPT = 0.5
-"""Where any number of classes can hold, those of this probability or more are proposed."""
+PREDICTED_FROM = 0.5
+"""Where any number of classes can hold, those of this probability or more are predicted."""
 _SEED = 20_140_501
 _DRAWS = 2000
 
 
 @dataclass(frozen=True)
 class ClassificationTruth:
-    """What people chose for ``N`` images, of ``C`` classes."""
+    """The labelled classes of ``N`` images, of ``C`` classes in all."""
 
     image_ids: Sequence[str]  # N, sorted
     class_names: Sequence[str]  # C, in the order of the ontology
@@ -35,44 +40,50 @@ class ClassificationTruth:
     choose: Choose
 
     @classmethod
-    def of(cls, labels: pd.DataFrame, ontology: Ontology) -> "ClassificationTruth":
-        """Return the choices among labels (``image_id, shape, class_name``) of a training set.
+    def from_labels(cls, labels: pd.DataFrame, ontology: Ontology) -> "ClassificationTruth":
+        """Return the classifications among the labels of a training set.
 
-        Images without a choice are left out: nobody may have been asked for one. Where one class
-        is chosen so are images with several, from before the ontology said so.
+        Images without a classification are left out: their tasks may not have asked for one. Where
+        one class holds, images with several are left out too: their labels are from a time when
+        the ontology allowed any number.
+
+        Args:
+            labels: rows of ``training_set``; ``image_id``, ``shape`` and ``class_name`` are used.
+            ontology: its classifications.
         """
         names = ontology.choices
-        said = labels[labels["shape"].isin(CLASSIFICATIONS) & labels["class_name"].isin(names)]
-        said = said.drop_duplicates(["image_id", "class_name"])
+        known = labels[TrainingSet.class_name].isin(names)
+        found = labels[labels[TrainingSet.shape].isin(CLASSIFICATIONS) & known]
+        found = found.drop_duplicates([TrainingSet.image_id, TrainingSet.class_name])
         if ontology.choose == "one":
-            said = said[~said["image_id"].duplicated(keep=False)]
-        images = sorted(said["image_id"].unique())
+            found = found[~found[TrainingSet.image_id].duplicated(keep=False)]
+        images = sorted(found[TrainingSet.image_id].unique())
         chosen = np.zeros((len(images), len(names)), dtype=bool)
-        rows = pd.Index(images, dtype="str").get_indexer(pd.Index(said["image_id"]))
-        chosen[rows, [names.index(name) for name in said["class_name"]]] = True
+        rows = pd.Index(images, dtype="str").get_indexer(pd.Index(found[TrainingSet.image_id]))
+        chosen[rows, [names.index(name) for name in found[TrainingSet.class_name]]] = True
         return cls(images, names, chosen, ontology.choose)
 
     def names_of(self, row: int) -> tuple[str, ...]:
-        """Return what was chosen for an image."""
+        """Return the labelled classes of an image."""
         return tuple(self.class_names[column] for column in np.flatnonzero(self.chosen[row]))
 
 
 @dataclass(frozen=True)
 class ClassificationEvaluation:
-    """What a classifier proposes for the images of a truth, beside what people chose."""
+    """A classifier's predictions for the images of a truth."""
 
     truth: ClassificationTruth = field(repr=False)
-    proposed: BoolArray = field(repr=False)  # (N, C)
+    predicted: BoolArray = field(repr=False)  # (N, C)
 
     @property
     def images(self) -> int:
-        """The images."""
+        """The number of images."""
         return len(self.truth.image_ids)
 
     @property
     def right(self) -> BoolArray:
-        """``(N,)``, of which images all that is proposed was chosen, and the other way round."""
-        return np.asarray((self.proposed == self.truth.chosen).all(axis=1), dtype=np.bool_)
+        """``(N,)``, whether the predicted classes of an image are exactly the labelled ones."""
+        return np.asarray((self.predicted == self.truth.chosen).all(axis=1), dtype=np.bool_)
 
     @property
     def accuracy(self) -> Interval:
@@ -85,30 +96,33 @@ class ClassificationEvaluation:
 def evaluate_classifications(
     truth: ClassificationTruth, probabilities: FloatArray
 ) -> ClassificationEvaluation:
-    """Return what ``(N, C)`` probabilities propose: the likeliest class, or all likely ones.
+    """Return the predictions that ``(N, C)`` probabilities give.
 
-    An image with a probability that is no number has nothing proposed.
+    They are the most probable class where one holds, and else those of ``PREDICTED_FROM`` or more.
+    An image with a probability that is not finite has no prediction.
     """
     sound = np.asarray(np.isfinite(probabilities).all(axis=1, keepdims=True))
     if truth.choose == "many":
-        proposed = probabilities >= KEPT
+        predicted = probabilities >= PREDICTED_FROM
     else:
-        proposed = np.zeros(truth.chosen.shape, dtype=bool)
+        predicted = np.zeros(truth.chosen.shape, dtype=bool)
         best = np.where(np.isfinite(probabilities), probabilities, -1.0).argmax(axis=1)
-        proposed[np.arange(len(best)), best] = True
-    return ClassificationEvaluation(truth, np.asarray(proposed & sound, dtype=np.bool_))
+        predicted[np.arange(len(best)), best] = True
+    return ClassificationEvaluation(truth, np.asarray(predicted & sound, dtype=np.bool_))
 
 
-def choice_figures(round_id: str, weights: str, found: ClassificationEvaluation) -> pd.DataFrame:
-    """Return the ``choice_figures`` of a round: all choices together, then each that occurs.
+def classification_figures(
+    round_id: str, weights: str, found: ClassificationEvaluation
+) -> Frame[ChoiceFigures]:
+    """Return the ``choice_figures`` of a round: all classes together, then each that occurs.
 
-    The F1 of all is of all of them counted together; intervals are from draws of images.
+    The F1 of all classes is that of their summed counts; intervals come from draws of images.
     """
     accuracy = found.accuracy
     drawn = draw_images(found.images, np.random.default_rng(_SEED))
     chosen = found.truth.chosen
-    both = chosen & found.proposed
-    counts = np.stack([both, found.proposed, chosen]).astype(np.int64)  # (3, N, C)
+    both = chosen & found.predicted
+    counts = np.stack([both, found.predicted, chosen]).astype(np.int64)  # (3, N, C)
     rows = [
         _figures(ALL_CLASSES, counts.sum(axis=2), drawn)
         | {"accuracy": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high}
@@ -116,7 +130,7 @@ def choice_figures(round_id: str, weights: str, found: ClassificationEvaluation)
     for column, name in enumerate(found.truth.class_names):
         if counts[1:, :, column].any():
             share = clustered_share(
-                found.proposed[chosen[:, column], column], np.flatnonzero(chosen[:, column])
+                found.predicted[chosen[:, column], column], np.flatnonzero(chosen[:, column])
             )
             ends = share_interval(share)
             rows.append(
@@ -129,11 +143,11 @@ def choice_figures(round_id: str, weights: str, found: ClassificationEvaluation)
 
 @dataclass(frozen=True)
 class ClassifierPromotion:
-    """Whether the new classifier makes the proposals from now on, and why, as a sentence."""
+    """Whether the new classifier is promoted, and the reason as a sentence."""
 
     promoted: bool
     reason: str
-    difference: Interval | None = None  # of the accuracies, to the model that decided
+    difference: Interval | None = None  # of the accuracies, to the decisive model
 
 
 def promote_classifier(
@@ -142,23 +156,23 @@ def promote_classifier(
     *,
     later: str = "",
 ) -> ClassifierPromotion:
-    """Return whether ``new`` takes over: it is not worse than any ``before``, beyond chance.
+    """Return whether ``new`` is promoted: it is not worse than any ``before``, beyond chance.
 
-    As ``decide_promotion`` says it for detectors, but for the margin: of few images one alone is
-    more than that. Accuracies are compared on the same 2,000 draws of the same images.
+    The rules are those of ``decide_promotion`` for detectors, without the margin: on few images a
+    single one exceeds it. Accuracies are compared on the same 2,000 draws of the same images.
 
     Args:
-        new: the classifier that asks to be promoted.
-        before: by what they are called in the reason: the promoted one and the best so far.
-        later: which of ``before`` learned from a later version than ``new``, and so gives way only
-            to one that is better; empty: none.
+        new: the candidate.
+        before: the promoted classifier and the best so far, by their names in the reason.
+        later: which of ``before`` was trained on a later version than ``new``, and is replaced only
+            by a better one; empty: none.
 
     Raises:
         DataError: they come from different images.
     """
     if not before:
-        said = f"{new.accuracy.value:.3f} on {new.images} test images"
-        return ClassifierPromotion(True, f"Promoted: the first classifier, accuracy {said}.")
+        figures = f"accuracy {new.accuracy.value:.3f} on {new.images} test images"
+        return ClassifierPromotion(True, f"Promoted: the first classifier, {figures}.")
     differences = {name: _difference(new, other) for name, other in before.items()}
     name = min(differences, key=lambda each: differences[each].value)
     worse = [each for each, found in differences.items() if found.high < 0]
@@ -201,23 +215,17 @@ def _difference(new: ClassificationEvaluation, old: ClassificationEvaluation) ->
 def _figures(
     name: str, counts: npt.NDArray[np.int64], drawn: npt.NDArray[np.int64]
 ) -> dict[str, object]:
-    """Return precision, recall and F1 of ``(3, N)`` right, proposed and chosen."""
-    right, proposed, chosen = (int(each) for each in counts.sum(axis=1))
+    """Return the counts and the F1 of ``(3, N)`` right, predicted and labelled classes."""
+    right, predicted, chosen = (int(each) for each in counts.sum(axis=1))
     images = counts.shape[1]
-    f1 = interval(_f1(counts.sum(axis=1)[None])[0], _f1(drawn @ counts.T), images=images)
+    total = f1_scores(counts.sum(axis=1)[None])[0]
+    f1 = interval(total, f1_scores(drawn @ counts.T), images=images)
     return {
         "class_name": name,
         "chosen": chosen,
-        "proposed": proposed,
+        "proposed": predicted,
         "right": right,
         "f1": f1.value,
         "f1_low": f1.low,
         "f1_high": f1.high,
     }
-
-
-def _f1(counts: npt.NDArray[np.int64]) -> FloatArray:
-    both = (counts[:, 1] + counts[:, 2]).astype(np.float64)
-    result = np.full(len(counts), np.nan)
-    np.divide(2.0 * counts[:, 0], both, out=result, where=both > 0)
-    return result

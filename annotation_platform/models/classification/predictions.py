@@ -1,4 +1,4 @@
-"""What is proposed for images as a whole, and how sure that is."""
+"""Predictions of classes of whole images, with calibrated probabilities."""
 
 import time
 from collections.abc import Mapping
@@ -18,28 +18,27 @@ from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 
 PROFILE = "whole-picture"
-"""How a classifier looks: once, at the whole image."""
+"""Profile of every classifier: one pass over the whole image."""
 
 
 @dataclass(frozen=True)
-class ProposingClassifier:
-    """The promoted classifier, and what its probabilities mean."""
+class PromotedClassifier:
+    """The promoted classifier, and the calibration of its probabilities."""
 
     classifier: ImageClassifier
     temperature: Temperature
 
-    def look_at(
+    def predict_files(
         self, paths: Mapping[str, Path], *, ontology: Ontology
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return a row for every choice of every image, and a row for every image.
+        """Return a row for every class of every image, and a row for every image.
 
-        All choices are told, unlikely ones too: selection and suspicion rest on all of them, and
-        they are as few as the buttons that people see. An image of which the network gives no
-        numbers has no choice.
+        Improbable classes are included: selection and label issues use the probabilities of all,
+        and an ontology has few. An image for which the network returns no numbers has no class.
 
         Args:
             paths: the files by image id.
-            ontology: its choices.
+            ontology: its classifications.
 
         Returns:
             Columns of ``model_predictions``, and ``IMAGE_COLUMNS`` of ``detector.py``.
@@ -66,7 +65,7 @@ class ProposingClassifier:
                 "raw_score": raw[rows, columns],
                 "weights_sha256": self.classifier.digest,
                 "profile": PROFILE,
-                "calibration": self.temperature.meaning,
+                "calibration": self.temperature.effective_digest,
             }
         )
         image_rows = pd.DataFrame(
@@ -82,27 +81,30 @@ class ProposingClassifier:
         return predictions, image_rows
 
     @property
-    def said(self) -> str:
-        """What its scores mean, as a phrase."""
+    def score_description(self) -> str:
+        """What its scores are, as a phrase for people."""
         found = self.temperature
-        if not found.meaning:
-            return f"of choices the classifier's own: {found.images} images tell too little"
+        if not found.effective_digest:
+            return (
+                "classifications: the classifier's own scores, since "
+                f"{found.images} images are too few for a calibration"
+            )
         error = found.error_after
-        told = "" if error is None else f", expected error {error:.3f} on images held out"
+        accuracy = "" if error is None else f", expected error {error:.3f} on images held out"
         return (
-            f"of choices probabilities, from {found.images} images of the val split, by a "
-            f"temperature of {found.temperature:.2f}{told}"
+            f"classifications: probabilities, calibrated on {found.images} images of the val "
+            f"split with a temperature of {found.temperature:.2f}{accuracy}"
         )
 
 
-def proposing_classifier(registry: ModelRegistry, ontology: Ontology) -> ProposingClassifier | None:
-    """Return the classifier that makes the proposals; None before the first, or without choices."""
+def promoted_classifier(registry: ModelRegistry, ontology: Ontology) -> PromotedClassifier | None:
+    """Return the promoted classifier; None before the first, or without classifications."""
     known = registry.classifiers
     promoted = known.promoted() if ontology.choices else None
     if promoted is None:
         return None
     temperature = known.temperature([promoted], PROFILE)
-    return ProposingClassifier(
+    return PromotedClassifier(
         ImageClassifier.from_registry(known, promoted),
         temperature or Temperature(choose=ontology.choose, images=0),
     )

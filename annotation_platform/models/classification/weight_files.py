@@ -1,4 +1,4 @@
-"""Files of a classifier's weights, ours or torchvision's ResNet-18. Importing imports torch."""
+"""Files of a classifier's weights, ours or torchvision's ResNet-18. This module imports torch."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -30,24 +30,24 @@ _REMEDY = "Give a classifier that this platform trained, or torchvision's ResNet
 
 @dataclass(frozen=True)
 class ClassifierFile(TensorFile):
-    """What a file of a classifier's weights holds."""
+    """The content of a file of a classifier's weights."""
 
     choose: str  # one or many
-    side: int  # of the square that images are brought to, pixels
+    side: int  # of the square that images are resized to, pixels
 
 
 def write_classifier(
     network: nn.Module, *, architecture: str, class_names: tuple[str, ...], choose: str, side: int
 ) -> bytes:
-    """Return the network as a file of weights, on no device in particular."""
+    """Return the network as a file of weights, independent of the device."""
     head = {"architecture": architecture, "class_names": list(class_names)}
     return write_content(network, {"format": _FORMAT, **head, "choose": choose, "side": side})
 
 
 def read_classifier(data: bytes, *, where: str) -> ClassifierFile:
-    """Return what a file of weights holds; anything else is a ModelError naming ``where``.
+    """Return the content of a file of weights; anything else is a ModelError naming ``where``.
 
-    A pickle, which could run code when read, is refused without running any of it.
+    A pickle, which could run code when it is read, is refused without running any of it.
     """
     content = read_content(data, where=where)
     if isinstance(content, dict) and content.get("format") == _FORMAT:
@@ -56,15 +56,15 @@ def read_classifier(data: bytes, *, where: str) -> ClassifierFile:
 
 
 def default_classifier() -> tuple[ClassifierFile, str]:
-    """Return torchvision's ResNet-18, learned on ImageNet, cached or downloaded; and its name."""
+    """Return torchvision's ResNet-18 for ImageNet, cached or downloaded, and its name."""
     url = ResNet18_Weights.IMAGENET1K_V1.url
     setting = "training.classifier_weights"
-    tensors = download(url, asked=f"{setting} is DEFAULT", give=setting)
+    tensors = download(url, reason=f"{setting} is DEFAULT", setting=setting)
     return _published_file(tensors, where=url), _DEFAULT_NAME
 
 
 def build_classifier_from(file: ClassifierFile, *, where: str) -> nn.Module:
-    """Return the network that one of our files holds, ready to propose."""
+    """Return the network in one of our files, ready for prediction."""
     return ready_network(
         file, lambda name, count: build_classifier(name, classes=count), where=where
     )
@@ -73,13 +73,13 @@ def build_classifier_from(file: ClassifierFile, *, where: str) -> nn.Module:
 def start_classifier(
     network: nn.Module, file: ClassifierFile, *, class_names: tuple[str, ...], where: str
 ) -> None:
-    """Take over into ``network`` what ``file`` knows; classes that it does not know start new."""
+    """Load the weights of ``file`` into ``network``; classes it lacks keep their initial rows."""
     target = network.state_dict()
     known = {n: t for n, t in file.tensors.items() if not n.startswith(_CLASS_LAYER)}
     for name in (f"{_CLASS_LAYER}weight", f"{_CLASS_LAYER}bias"):
         learned = file.tensors.get(name, target[name])
         known[name] = rows_of_classes(target[name], learned, class_names, file.class_names)
-    # Older files of torchvision's do not count batches.
+    # Older files of torchvision have no batch counters.
     needed = {name for name in target if not name.endswith("num_batches_tracked")}
     take_over(network, known, needed, where=where)
 
@@ -98,8 +98,8 @@ def _our_file(content: dict[str, Any], *, where: str) -> ClassifierFile:
     known = file.architecture in CLASSIFIERS and file.choose in ("one", "many")
     if not known or file.side not in _SIDES:
         raise ModelError(
-            f"{where}: a {file.architecture!r} for images of {file.side} pixels is "
-            "nothing that this version of the platform makes. Train the model again."
+            f"{where}: a {file.architecture!r} for images of {file.side} pixels is not supported "
+            "by this version of the platform. Train the model again."
         )
     checked_tensors(file.tensors, where=where)
     return file

@@ -1,7 +1,7 @@
-"""From a detector's score to the probability that its box is right.
+"""Calibration of a detector: from its score to the probability that its box is right.
 
-A box is right when a truth box of its class covers it with IoU 0.5 and no better box has taken that
-truth box. ``docs/algorithms/predictions.md`` has the formulas, the choices and their limits.
+A box is right if it overlaps a true box of its class by an IoU of 0.5 and no better box is matched
+with that true box. ``docs/algorithms/predictions.md`` has the formulas and their limits.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Literal, Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from annotation_platform.errors import ModelError
 from annotation_platform.schema.geometry import (
@@ -29,46 +29,59 @@ Kind = Literal["own", "pooled", "identity"]
 
 RIGHT_IOU = 0.5
 LEAST_IMAGES = 5
-"""From fewer images nothing is learned: scores stay as they are."""
+"""Smallest number of images for a calibration; with fewer, scores stay unchanged."""
 LEAST_BOXES = 10
-"""So many right and so many wrong boxes a curve needs, a class's own and the pooled one."""
+"""Smallest number of right and of wrong boxes for a curve, of one class or pooled."""
 
 _FOLDS = 5
 _MOST_BINS = 15
 _BOXES_A_BIN = 10
 _CERTAIN = 1e-6
-# A curve that is flat somewhere would make ties of what the detector told apart.
+# A flat part of the curve would make ties of different scores.
 _LEAST_RISE = 1e-3
-# How far the pooled curve is expected to be from the identity, and a class's from the pooled one.
+# Standard deviations of the priors: of the pooled curve around the identity, of a class's curve
+# around the pooled one.
 _POOLED_SPREAD = np.array([2.0, 2.0, 3.0])
 _CLASS_SPREAD = np.array([0.4, 0.4, 0.8])
 
 
 class StoredCalibration(BaseModel):
-    """What a model's scores mean, as it is kept beside its weights."""
+    """The calibration of a model's scores, as the registry stores it with the weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # Number of images it was fitted to. Version 0.1.0 wrote it as ``pictures``.
+    images: int = Field(validation_alias=AliasChoices("images", "pictures"))
+    # Set only where the text that was read is not what ``to_json`` writes.
+    _digest_as_read: str = PrivateAttr(default="")
+
     @property
     def digest(self) -> str:
-        """SHA-256 of the content."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        """SHA-256 of the file: of the text that was read, or else of what ``to_json`` writes."""
+        return self._digest_as_read or hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
-        """Return it as JSON that a person can read."""
+        """Return the calibration as indented JSON with sorted keys."""
         text = json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True)
         return text + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str) -> Self:
-        """Return what ``text`` says; a damaged one is a ModelError naming ``where``."""
+        """Return the calibration in ``text``; a damaged one is a ModelError naming ``where``.
+
+        Files of version 0.1.0 are read, and keep the digest under which they are stored.
+        """
         try:
-            return cls.model_validate_json(text)
+            found = cls.model_validate_json(text)
         except ValidationError as error:
             raise ModelError(
                 f"{where}: not a calibration: {error.errors()[0]['msg']}. "
                 "Delete it and train the model again."
             ) from error
+        content = text.encode() if isinstance(text, str) else text
+        if content != found.to_json().encode():
+            found._digest_as_read = hashlib.sha256(content).hexdigest()
+        return found
 
 
 class Curve(BaseModel):
@@ -96,7 +109,7 @@ IDENTITY = Curve(rise=1.0, fall=1.0, offset=0.0)
 
 
 class ClassCurve(BaseModel):
-    """The curve of a class, whose it is, and what it rests on."""
+    """The curve of a class, its kind, and the number of boxes it was fitted to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -107,39 +120,38 @@ class ClassCurve(BaseModel):
 
 
 class Calibration(StoredCalibration):
-    """What a detector's scores mean, by class.
+    """The calibration of a detector, by class.
 
     ``error_before`` and ``error_after`` are expected calibration errors over all boxes, the latter
-    on images that the curves were not fitted to (five folds); ``error_by_chance`` is what a
-    perfectly calibrated detector would show on as many boxes. They are missing with too few boxes.
+    on images that the curves were not fitted to (five folds); ``error_by_chance`` is the error of a
+    perfectly calibrated detector on the same number of boxes. They are missing with too few boxes.
     """
 
     classes: dict[str, ClassCurve]
     pooled: ClassCurve
-    images: int
     error_before: float | None = None
     error_after: float | None = None
     error_by_chance: float | None = None
 
     def apply(self, class_names: Sequence[str], scores: FloatArray) -> FloatArray:
-        """Return the ``(N,)`` probabilities of being right; unknown classes take the pooled curve.
+        """Return the ``(N,)`` probabilities of being right.
 
-        Within a class the order of the scores is kept.
+        Unknown classes use the pooled curve. Within a class the order of the scores is kept.
         """
         names, scores = np.asarray(class_names, dtype=object), np.asarray(scores, np.float64)
         result = self.pooled.curve.at(scores)
         for name, one in self.classes.items():
-            its = names == name
-            result[its] = one.curve.at(scores[its])
+            members = names == name
+            result[members] = one.curve.at(scores[members])
         return result
 
 
 @dataclass(frozen=True)
 class CalibrationError:
-    """How far probabilities are from what happened, on average over the boxes."""
+    """The mean deviation of probabilities from the shares of right boxes."""
 
     error: float  # mean over bins of |mean probability − share right|, weighted by boxes, 0 to 1
-    by_chance: float  # its mean had every probability been exact: what chance alone adds
+    by_chance: float  # its mean for exact probabilities: the part that is due to chance
     boxes: int
     bins: int
 
@@ -147,17 +159,17 @@ class CalibrationError:
 def fit_calibration(
     predictions: pd.DataFrame, truth: pd.DataFrame, *, images: Sequence[str]
 ) -> Calibration:
-    """Return the calibration of a detector, from images that it did not learn from.
+    """Return the calibration of a detector, from images that it was not trained on.
 
-    A curve for all classes together is drawn towards the identity, and each class's own curve
-    towards that one, so that a class with few boxes keeps close to the others. A class with fewer
-    than ``LEAST_BOXES`` right or wrong boxes takes the pooled curve as it is; where all together
-    have fewer, or there are fewer than ``LEAST_IMAGES`` images, scores stay as they are.
+    The curve of all classes together is shrunk towards the identity, and each class's own curve
+    towards that one, so that a class with few boxes stays close to the others. A class with fewer
+    than ``LEAST_BOXES`` right or wrong boxes uses the pooled curve; where all classes together have
+    fewer, or there are fewer than ``LEAST_IMAGES`` images, scores stay unchanged.
 
     Args:
         predictions: ``image_id, class_name, x1, y1, x2, y2, score``, the detector's own score.
         truth: ``image_id, class_name, x1, y1, x2, y2``; boxes without an area are left out.
-        images: every image that was looked at and labelled, boxes or not.
+        images: every labelled image with predictions, including those without boxes.
     """
     known = set(images)
     found = predictions[predictions["image_id"].isin(known)].reset_index(drop=True)
@@ -180,57 +192,60 @@ def fit_calibration(
 
 
 def identity_calibration() -> Calibration:
-    """Return the calibration that leaves every score as it is, learned from nothing."""
+    """Return the calibration that leaves every score unchanged, fitted to no image."""
     return Calibration(
         classes={}, pooled=ClassCurve(kind="identity", curve=IDENTITY, boxes=0, right=0), images=0
     )
 
 
 def mark_right(predictions: pd.DataFrame, truth: pd.DataFrame) -> BoolArray:
-    """Return for each prediction whether it is right, in the order of the rows.
+    """Return whether each prediction is right, in the order of the rows.
 
-    As in COCO: in each image and class the best score chooses first, and takes the free truth box
-    that it covers best, with IoU 0.5 or more. Equal scores choose in the order of the rows.
+    As in COCO: in each image and class, by descending score, a prediction is matched with the
+    unmatched true box that it overlaps most, if by an IoU of 0.5 or more. Equal scores are in the
+    order of the rows.
     """
     right = np.zeros(len(predictions), dtype=bool)
     corners = as_boxes(predictions[BOX_COLUMNS])
     scores = predictions["score"].to_numpy(dtype=np.float64)
-    seen = truth[box_areas(as_boxes(truth[BOX_COLUMNS])) > 0]
-    wanted = {str(key): as_boxes(rows[BOX_COLUMNS]) for key, rows in seen.groupby(_keys(seen))}
+    solid = truth[box_areas(as_boxes(truth[BOX_COLUMNS])) > 0]
+    true_boxes = {
+        str(key): as_boxes(rows[BOX_COLUMNS]) for key, rows in solid.groupby(_keys(solid))
+    }
     keys = _keys(predictions).to_numpy()
     for key, rows in pd.Series(range(len(keys))).groupby(keys):
-        boxes = wanted.get(str(key))
+        boxes = true_boxes.get(str(key))
         if boxes is None:
             continue
-        places = rows.to_numpy()
-        order = places[np.argsort(-scores[places], kind="stable")]
+        indices = rows.to_numpy()
+        order = indices[np.argsort(-scores[indices], kind="stable")]
         overlap = iou_matrix(corners[order], boxes)
-        for row, place in enumerate(order):
+        for row, index in enumerate(order):
             best = int(overlap[row].argmax())
             if overlap[row, best] >= RIGHT_IOU:
-                right[place] = True
+                right[index] = True
                 overlap[:, best] = -1.0
     return right
 
 
 def calibration_error(probabilities: FloatArray, right: BoolArray) -> CalibrationError | None:
-    """Return the expected calibration error over bins of equal numbers of boxes; None without any.
+    """Return the expected calibration error over bins of equal size; None without boxes.
 
-    It is biased upwards: even exact probabilities miss what happened by chance, the more the fewer
-    boxes a bin holds (Roelofs et al., "Mitigating Bias in Calibration Error Estimation", 2022).
-    ``by_chance`` says by how much, from the normal approximation in each bin.
+    It is biased upwards: even exact probabilities differ from the observed shares by chance, the
+    more the fewer boxes a bin has (Roelofs et al., "Mitigating Bias in Calibration Error
+    Estimation", 2022). ``by_chance`` is that bias, by the normal approximation in each bin.
     """
     count = len(probabilities)
     if count == 0:
         return None
     bins = min(_MOST_BINS, max(1, count // _BOXES_A_BIN))
-    values, places = np.unique(probabilities, return_inverse=True)
-    # Boxes of equal probability may fall on both sides of a border: each counts as their mean.
-    hits = (np.bincount(places, weights=right) / np.bincount(places))[places]
-    order = np.argsort(places, kind="stable")
+    values, value_of = np.unique(probabilities, return_inverse=True)
+    # A bin's border may divide boxes of equal probability: each counts as their mean.
+    hits = (np.bincount(value_of, weights=right) / np.bincount(value_of))[value_of]
+    order = np.argsort(value_of, kind="stable")
     error = chance = 0.0
     for members in np.array_split(order, bins):
-        expected = values[places[members]]
+        expected = values[value_of[members]]
         error += abs(float(expected.sum() - hits[members].sum()))
         chance += float(np.sqrt(2.0 / np.pi * (expected * (1.0 - expected)).sum()))
     return CalibrationError(error / count, chance / count, count, bins)
@@ -246,13 +261,13 @@ def _fit(
     pooled = _own_curve(scores, right, IDENTITY, _POOLED_SPREAD, images)
     classes = {}
     for name in sorted(set(names)):
-        its = names == name
+        members = names == name
         if pooled.kind == "identity":
-            own = pooled.model_copy(update=_numbers(right[its]))
+            own = pooled.model_copy(update=_numbers(right[members]))
         else:
-            own = _own_curve(scores[its], right[its], pooled.curve, _CLASS_SPREAD, images)
+            own = _own_curve(scores[members], right[members], pooled.curve, _CLASS_SPREAD, images)
         if own.kind == "identity" and pooled.kind != "identity":
-            own = ClassCurve(kind="pooled", curve=pooled.curve, **_numbers(right[its]))
+            own = ClassCurve(kind="pooled", curve=pooled.curve, **_numbers(right[members]))
         classes[str(name)] = own
     kind: Kind = "identity" if pooled.kind == "identity" else "pooled"
     return Calibration(
@@ -263,7 +278,7 @@ def _fit(
 def _own_curve(
     scores: FloatArray, right: BoolArray, towards: Curve, spread: FloatArray, images: int
 ) -> ClassCurve:
-    """Return the curve of these boxes, or the identity where they are too few."""
+    """Return the curve of these boxes, or the identity if they are too few."""
     numbers = _numbers(right)
     wrong = numbers["boxes"] - numbers["right"]
     if min(numbers["right"], wrong) < LEAST_BOXES or images < LEAST_IMAGES:
@@ -279,7 +294,7 @@ def _most_probable(
     middle = np.array([towards.rise, towards.fall, towards.offset])
     signs = np.where(right, 1.0, -1.0)
 
-    # Half a second to import, for those who train.
+    # Imported late: it takes half a second and only training needs it.
     from scipy.optimize import minimize
 
     def loss(curve: FloatArray) -> tuple[float, FloatArray]:
@@ -307,10 +322,10 @@ def _cross_fitted(
     folds = np.array([fold_of[image_id] for image_id in image_ids])
     result = np.zeros(len(scores))
     for fold in range(_FOLDS):
-        held, kept = folds == fold, folds != fold
-        # The images of all folds count: what one fold lacks must not switch the method.
-        part = _fit(names[kept], scores[kept], right[kept], images=len(images))
-        result[held] = part.apply(names[held].tolist(), scores[held])
+        tested, rest = folds == fold, folds != fold
+        # The images of all folds count, so that leaving out one does not switch the method.
+        part = _fit(names[rest], scores[rest], right[rest], images=len(images))
+        result[tested] = part.apply(names[tested].tolist(), scores[tested])
     return result
 
 

@@ -1,9 +1,9 @@
-"""Detectors that were not trained here: the user's ONNX and TorchScript files, published networks.
+"""Custom detectors: the user's ONNX and TorchScript files, and published networks.
 
-What a file may do when it is opened decides how it is opened:
+Files are opened according to what their format could execute:
 
-- ONNX is data: a graph of known operations. TorchScript is a program, which is read before it is
-  loaded (``foreign_networks.py``). Give only programs that you would run.
+- ONNX is data: a graph of known operations. TorchScript is a program, which is checked before it is
+  loaded (``custom_networks.py``). Use only programs that you would run.
 - Weights of a published network are tensors, read with ``weights_only``: never code.
 - A pickle, a ``torch.package`` and a whole pickled model are refused unopened.
 """
@@ -27,14 +27,14 @@ from annotation_platform.models.detection.custom_networks import (
 )
 from annotation_platform.models.detection.detector import NetworkDetector, read_weights_file
 from annotation_platform.models.detection.yolo_outputs import Letterbox, decode_yolo, letterbox
-from annotation_platform.models.protocols import LEAST_SCORE, Detections, Detector
+from annotation_platform.models.protocols import LOWEST_SCORE, Detections, Detector
 from annotation_platform.policy import PredictionPolicy
 from annotation_platform.schema.geometry import FloatArray, as_boxes, box_areas
 from annotation_platform.schema.ontology import Ontology
 
 
 class FileDetector:
-    """The user's own network as a ``port.Detector``: letterboxed in, decoded out."""
+    """A custom network as a ``protocols.Detector``: images are letterboxed, outputs decoded."""
 
     def __init__(
         self,
@@ -54,40 +54,40 @@ class FileDetector:
 
     @property
     def device(self) -> str:
-        """Where it runs."""
+        """Device in use."""
         return self._network.device
 
     def predict(
-        self, images: Sequence[Pixels], *, minimum_score: float = LEAST_SCORE
+        self, images: Sequence[Pixels], *, minimum_score: float = LOWEST_SCORE
     ) -> list[Detections]:
-        """Return what is seen in each image, one after the other, as ``port.Detector`` says."""
-        return [self._found(image, minimum_score) for image in images]
+        """Return the detections of each image, one after the other; see ``protocols.Detector``."""
+        return [self._detect(image, minimum_score) for image in images]
 
-    def _found(self, image: Pixels, minimum: float) -> Detections:
-        square, place = letterbox(image, side=self._side)
+    def _detect(self, image: Pixels, minimum: float) -> Detections:
+        square, position = letterbox(image, side=self._side)
         values = square.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
         outputs = self._network(np.ascontiguousarray(values))
         if len(outputs) == 1:
             return decode_yolo(
                 outputs[0],
-                place,
+                position,
                 class_names=self._names,
                 minimum_score=minimum,
                 where=self._where,
             )
-        return _read_triple(outputs, place, self._names, minimum, self._where)
+        return _read_triple(outputs, position, self._names, minimum, self._where)
 
 
 def open_detector(
     policy: PredictionPolicy, ontology: Ontology, *, masked: Sequence[str] = ()
 ) -> Detector:
-    """Return the detector that ``prediction`` in ``params.yaml`` names instead of our own.
+    """Return the custom detector that ``prediction`` in ``params.yaml`` names.
 
-    It proposes classes of the ontology, and those ``masked`` ones that people must not see.
+    It predicts classes of the ontology, and the ``masked`` ones that annotators must not see.
 
     Raises:
         SettingsError: the file's SHA-256 is not given, or classes are missing or unknown.
-        ModelError: the file is not the one that was named, or not something that may be opened.
+        ModelError: the file's SHA-256 differs, or its format is refused.
     """
     known = (*ontology.names, *masked)
     if policy.architecture:
@@ -112,11 +112,11 @@ def open_detector(
 
 
 def checked_bytes(path: Path, sha256: str) -> bytes:
-    """Return the bytes of a file if they have this SHA-256; otherwise say what they have."""
+    """Return the bytes of a file with this SHA-256; a SettingsError or ModelError otherwise."""
     if not sha256:
         raise SettingsError(
-            f"prediction.weights names {path}, but prediction.weights_sha256 is empty. Put the "
-            "SHA-256 of the file there that its maker published (`sha256sum` prints it)."
+            f"prediction.weights names {path}, but prediction.weights_sha256 is empty. Set it to "
+            "the SHA-256 that the file's publisher states (`sha256sum` prints a file's)."
         )
     data = read_weights_file(path)
     found = hashlib.sha256(data).hexdigest()
@@ -129,7 +129,7 @@ def checked_bytes(path: Path, sha256: str) -> bytes:
 
 
 def _published(policy: PredictionPolicy, ours: Sequence[str]) -> Detector:
-    """Return a detector that torchvision publishes, from its own download or from a file of it."""
+    """Return a detector that torchvision publishes, downloaded or from a file of its weights."""
     from torchvision.models import detection, get_model, get_model_weights, list_models
 
     from annotation_platform.models.tensor_files import load_published, read_tensors
@@ -167,7 +167,7 @@ def _published(policy: PredictionPolicy, ours: Sequence[str]) -> Detector:
 
 
 class _Renamed:
-    """A file of our own whose classes have other names here."""
+    """A detector of ours whose classes are renamed by ``prediction.classes``."""
 
     def __init__(
         self, detector: NetworkDetector, classes: Mapping[str, str], ours: Sequence[str]
@@ -180,13 +180,13 @@ class _Renamed:
 
     @property
     def device(self) -> str:
-        """Where it runs."""
+        """Device in use."""
         return self._detector.device
 
     def predict(
-        self, images: Sequence[Pixels], *, minimum_score: float = LEAST_SCORE
+        self, images: Sequence[Pixels], *, minimum_score: float = LOWEST_SCORE
     ) -> list[Detections]:
-        """Return what is seen, by our names of the classes."""
+        """Return the detections with renamed classes."""
         found = self._detector.predict(images, minimum_score=minimum_score)
         known = [
             one.of([n for n, name in enumerate(one.class_names) if self._names[name]])
@@ -201,7 +201,7 @@ class _Renamed:
 def _mapped(
     names: Sequence[str], classes: Mapping[str, str], ours: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return which of our classes each class is, empty where it is none of them."""
+    """Return the class of ours for each class of the detector; empty where there is none."""
     if not names:
         raise SettingsError(
             "prediction.class_names is empty: name the classes of the detector's outputs, in order."
@@ -216,43 +216,44 @@ def _mapped(
     if not any(mapped):
         raise SettingsError(
             f"none of the detector's classes ({', '.join(names)}) is in the ontology "
-            f"({', '.join(ours)}). Say in prediction.classes which is which."
+            f"({', '.join(ours)}). Map them in prediction.classes."
         )
     return mapped
 
 
 def _read_triple(
     outputs: Outputs,
-    place: Letterbox,
+    position: Letterbox,
     names: tuple[str, ...],
     minimum: float,
     where: str,
 ) -> Detections:
-    """Return the boxes of a detector that gives boxes, scores and labels, in any order."""
+    """Return the boxes of a detector with the outputs boxes, scores and labels, in any order."""
     corners = next((one for one in outputs if one.ndim == 2 and one.shape[-1] == 4), None)
     labels = next((one for one in outputs if one.ndim == 1 and one.dtype.kind in "iu"), None)
     given = next((one for one in outputs if one.ndim == 1 and one.dtype.kind == "f"), None)
     if corners is None or labels is None or given is None or not len(corners) == len(labels):
         raise ModelError(
-            f"{where}: gives {[one.shape for one in outputs]}, not boxes (N, 4), scores (N,) and "
-            "labels (N,) as whole numbers. Export it with these three outputs."
+            f"{where}: the outputs have the shapes {[one.shape for one in outputs]}, instead of "
+            "boxes (N, 4), scores (N,) and labels (N,) as integers. Export it with these outputs."
         )
     scores: FloatArray = given.astype(np.float64)
     sound = np.isfinite(scores) & np.isfinite(corners).all(axis=1)
     named = (labels >= 0) & (labels < len(names))
     if (sound & ~named).any():
         raise ModelError(
-            f"{where}: gives label {int(labels[sound & ~named][0])}, and {len(names)} classes are "
-            "named. Correct prediction.class_names in params.yaml."
+            f"{where}: it predicts the label {int(labels[sound & ~named][0])}, but {len(names)} "
+            "classes are named. Correct prediction.class_names in params.yaml."
         )
-    boxes = place.to_image(as_boxes(np.nan_to_num(corners)))
+    boxes = position.to_image(as_boxes(np.nan_to_num(corners)))
+
     found = [names[label] if yes else "" for label, yes in zip(labels, named, strict=True)]
     wanted = np.array([bool(name) for name in found], dtype=bool)
-    kept = np.flatnonzero(sound & wanted & (scores >= minimum) & (box_areas(boxes) > 0))
-    kept = kept[np.argsort(-scores[kept], kind="stable")]
+    selected = np.flatnonzero(sound & wanted & (scores >= minimum) & (box_areas(boxes) > 0))
+    selected = selected[np.argsort(-scores[selected], kind="stable")]
     return Detections(
-        boxes[kept],
-        np.clip(scores[kept], 0.0, 1.0),
-        [found[n] for n in kept],
+        boxes[selected],
+        np.clip(scores[selected], 0.0, 1.0),
+        [found[n] for n in selected],
         dropped=int((~sound).sum()),
     )

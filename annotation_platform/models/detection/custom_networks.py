@@ -1,11 +1,11 @@
-"""The user's ONNX and TorchScript files as functions: one image in, arrays out.
+"""Custom ONNX and TorchScript files as functions from one image to arrays.
 
 ONNX is data: a graph of known operations. It is read from the bytes whose SHA-256 was checked, no
-library of operations of its own is loaded, and ONNX Runtime refuses files outside that it names.
-TorchScript is a program, and PyTorch's interpreter is no sandbox. So the program is read before it
-is loaded: one that names an operation that reaches files, or that runs something while it is
-loaded, is refused, and so is a pickle in it that loads anything but tensors. That lowers the risk;
-what is left is why its SHA-256 must be given by somebody who would run it.
+library of custom operations is loaded, and ONNX Runtime refuses references to other files.
+TorchScript is a program, and PyTorch's interpreter is not a sandbox. So the program is checked
+before it is loaded: it is refused if it names an operation that accesses files or that runs during
+loading, or if a pickle in it loads anything but tensors. This lowers the risk. Because a risk
+remains, a person who would run the program has to enter its SHA-256.
 """
 
 import io
@@ -19,15 +19,15 @@ import numpy.typing as npt
 
 from annotation_platform.errors import ModelError, SettingsError
 from annotation_platform.models.detection.detector import best_device
-from annotation_platform.models.memory import Room, enough_memory
+from annotation_platform.models.memory import MemoryLimit, enough_memory
 
 if TYPE_CHECKING:
     import torch
 
 Outputs = list[npt.NDArray[Any]]
 
-# What a program of TorchScript may not name: files, other programs, the system.
-_REACHES_OUT = re.compile(
+# Names that a TorchScript program must not contain: access to files, programs and the system.
+_FORBIDDEN = re.compile(
     r"\b(?:torch\.(?:save|load|from_file|hub|package|classes|jit)|ops\.(?!torchvision\b|aten\b|prim\b"
     r"|quantized\b)\w+|aten::(?:save|from_file)|(?:aten\.)?(?:save|from_file)\s*\(|__setstate__"
     r"|__import__|open\s*\(|prim\.(?:rpc|load)|rpc_async|rpc_sync)"
@@ -40,25 +40,25 @@ _CODE = re.compile(r"[^/]+/code/.+\.py")
 
 
 class FileNetwork(Protocol):
-    """A file of the user's as a function: one image in, arrays out."""
+    """A custom file as a function from one image to arrays."""
 
     side: int | None  # of the square that it takes; None: any
 
     @property
     def device(self) -> str:
-        """Where it runs: ``cpu`` or ``cuda``."""
+        """Device in use: ``cpu`` or ``cuda``."""
         ...
 
     def __call__(self, square: npt.NDArray[np.float32]) -> Outputs:
-        """Return the outputs for one ``(1, 3, S, S)`` image in ``[0, 1]``, batch axis taken off.
+        """Return the outputs for one ``(1, 3, S, S)`` image in ``[0, 1]``, without the batch axis.
 
-        One output is in a YOLO layout; three are boxes ``(N, 4)`` as corners, scores and labels.
+        A single output has a YOLO layout; three are boxes ``(N, 4)`` as corners, scores, labels.
         """
         ...
 
 
 class OnnxNetwork:
-    """An ONNX graph, run by ONNX Runtime, on the accelerator where its build has one."""
+    """An ONNX graph, run by ONNX Runtime, on the accelerator if its build supports one."""
 
     def __init__(self, data: bytes, *, where: str) -> None:
         try:
@@ -82,51 +82,51 @@ class OnnxNetwork:
         shape = self._input.shape
         if len(shape) not in {3, 4} or len(self._session.get_outputs()) not in {1, 3}:
             raise ModelError(
-                f"{where}: takes {shape} and gives {len(self._session.get_outputs())} outputs. "
-                "A detector takes an image, and gives one YOLO output, or boxes, scores, labels."
+                f"{where}: the input is {shape}, with {len(self._session.get_outputs())} outputs. "
+                "A detector takes an image and has one YOLO output, or boxes, scores and labels."
             )
         self.side = shape[-1] if isinstance(shape[-1], int) else None
 
     def __call__(self, square: npt.NDArray[np.float32]) -> Outputs:
         """Return the outputs of the graph."""
-        given = square if len(self._input.shape) == 4 else square[0]
-        outputs = self._session.run(None, {self._input.name: given})
+        image = square if len(self._input.shape) == 4 else square[0]
+        outputs = self._session.run(None, {self._input.name: image})
         batched = len(outputs) == 1 or outputs[0].ndim == 3
         return [np.asarray(one[0] if batched else one) for one in outputs]
 
 
 class ScriptNetwork:
-    """A TorchScript program that was read before it was loaded."""
+    """A TorchScript program that is checked before it is loaded."""
 
     def __init__(self, data: bytes, *, where: str) -> None:
         check_script(data, where=where)
         self.side: int | None = None
-        self._room = Room(best_device(), 1)
+        self._memory = MemoryLimit(best_device(), 1)
         self._data, self._where = data, where
         self._module, self._loaded_on = self._load(self.device), self.device
         arguments = self._module.forward.schema.arguments
         self._takes_list = len(arguments) > 1 and "List" in str(arguments[1].type)
 
     def __call__(self, square: npt.NDArray[np.float32]) -> Outputs:
-        """Return the outputs of the program, on the processor where memory is too small."""
+        """Return the outputs of the program; the processor is used if memory is too small."""
         import torch
 
         def attempt(_images: int, device: str) -> Outputs:
             if device != self._loaded_on:
-                # Loaded anew: ``to`` would leave the program's constants where they are.
+                # Loaded again: ``to`` would not move the program's constants.
                 self._module, self._loaded_on = self._load(device), device
             image = torch.from_numpy(square).to(device)
             with torch.inference_mode():
                 result: Any = self._module([image[0]] if self._takes_list else image)
             return _arrays(result)
 
-        with enough_memory("an image", "Look at smaller ones, or on a larger machine."):
-            return self._room.fit(1, attempt)
+        with enough_memory("an image", "Use smaller images or a larger machine."):
+            return self._memory.run(1, attempt)
 
     @property
     def device(self) -> str:
-        """Where it runs."""
-        return self._room.device
+        """Device in use."""
+        return self._memory.device
 
     def _load(self, device: str) -> Any:
         import torch
@@ -148,9 +148,9 @@ def is_script(data: bytes) -> bool:
 
 
 def check_script(data: bytes, *, where: str) -> None:
-    """Refuse a TorchScript archive that could do more than compute; a ModelError says what."""
+    """Raise a ModelError if a TorchScript archive could do more than compute."""
     for name, content in _members(data, _CODE).items():
-        found = _REACHES_OUT.search(content.decode("utf-8", errors="replace"))
+        found = _FORBIDDEN.search(content.decode("utf-8", errors="replace"))
         if found:
             raise ModelError(
                 f"{where}: refused: {name} names {found.group(0)!r}, which no detector needs. "
@@ -165,8 +165,8 @@ def check_script(data: bytes, *, where: str) -> None:
 
 
 def _arrays(result: Any) -> Outputs:
-    """Return what a program gave as arrays: one of YOLO's, or boxes, scores and labels."""
-    # torchvision's programs give their losses first, then a dictionary for each image.
+    """Return a program's outputs as arrays: one of YOLO's, or boxes, scores and labels."""
+    # torchvision's programs return their losses first, then a dictionary for each image.
     if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], list):
         result = result[1]
     if isinstance(result, list) and result and isinstance(result[0], dict):
@@ -184,7 +184,7 @@ def _array(tensor: "torch.Tensor") -> npt.NDArray[Any]:
 
 
 def _members(data: bytes, wanted: re.Pattern[str]) -> dict[str, bytes]:
-    """Return the files of a zip archive whose name matches; of anything else, none."""
+    """Return the files of a zip archive whose names match; empty if it is no archive."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
         return {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -208,5 +208,5 @@ def _globals(content: bytes, *, where: str) -> list[str]:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what a library said."""
+    """Return the first line of a library's error message, at most 200 characters."""
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else "no reason given"

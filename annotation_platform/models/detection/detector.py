@@ -1,4 +1,4 @@
-"""Networks as detectors, and images in files through any detector."""
+"""Networks as detectors, and prediction on image files with any detector."""
 
 import hashlib
 import time
@@ -13,9 +13,9 @@ import pandas as pd
 
 from annotation_platform.errors import ModelError
 from annotation_platform.images.decoding import Pixels
-from annotation_platform.models.memory import Room, enough_memory
-from annotation_platform.models.network_inputs import fit, read_image
-from annotation_platform.models.protocols import LEAST_SCORE, Detections, Detector
+from annotation_platform.models.memory import MemoryLimit, enough_memory
+from annotation_platform.models.network_inputs import read_image, resize
+from annotation_platform.models.protocols import LOWEST_SCORE, Detections, Detector
 from annotation_platform.schema.geometry import FloatArray, box_areas, clip_boxes
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PREDICTION_COLUMNS = ["image_id", "class_name", "x1", "y1", "x2", "y2", "score"]
 IMAGE_COLUMNS = ["image_id", "passes", "proposals", "dropped", "seconds", "device"]
-# Images held decoded at a time: so many, or so many bytes of them.
+# Limits of the images that are held decoded at a time: their number and their bytes.
 _CHUNK = 16
 _CHUNK_BYTES = 64 << 20
 _BATCH = 8
@@ -32,23 +32,23 @@ _BATCH = 8
 
 @dataclass(frozen=True)
 class DetectedBatch:
-    """What a detector saw in images, and what that took."""
+    """The detections in a set of images, and their cost."""
 
     boxes: pd.DataFrame  # PREDICTION_COLUMNS, a row per box
-    images: pd.DataFrame  # PICTURE_COLUMNS, a row per image, those without boxes too
+    images: pd.DataFrame  # IMAGE_COLUMNS, a row per image, those without boxes too
 
 
 class NetworkDetector:
-    """A network of torchvision's kind as a ``port.Detector``: ours, or a published one.
+    """A network with torchvision's interface as a ``protocols.Detector``: ours, or a published one.
 
     Args:
         network: takes a list of ``(3, H, W)`` tensors in ``[0, 1]``; returns for each ``boxes``,
             ``scores``, ``labels`` and, if it counts them, ``dropped``.
         architecture: its name.
         class_names: of its outputs, by label number; those with an empty name are left out.
-        image_width: to what the longer side of an image is brought; 0: the network does that.
+        image_width: length to which the longer side of an image is resized; 0: the network does it.
         digest: SHA-256 of its file.
-        device: ``cpu`` or ``cuda``; by default the accelerator, where there is one.
+        device: ``cpu`` or ``cuda``; by default the accelerator, if there is one.
     """
 
     def __init__(
@@ -67,12 +67,12 @@ class NetworkDetector:
         self.digest = digest
         self._names = tuple(class_names)
         self._network = network.eval()
-        self._room = Room(device or best_device(), _BATCH)
+        self._memory = MemoryLimit(device or best_device(), _BATCH)
 
     @property
     def device(self) -> str:
-        """Where it runs: ``cpu``, too, once the accelerator had no room for an image."""
-        return self._room.device
+        """Device in use; ``cpu`` as soon as an image has exceeded the accelerator's memory."""
+        return self._memory.device
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str, device: str | None = None) -> Self:
@@ -91,26 +91,25 @@ class NetworkDetector:
 
     @classmethod
     def from_file(cls, path: Path, *, device: str | None = None) -> Self:
-        """Return the detector in the file ``path``; a missing or foreign one is a ModelError."""
+        """Return the detector in the file ``path``; any other file is a ModelError."""
         return cls.from_bytes(read_weights_file(path), where=str(path), device=device)
 
     def predict(
         self,
         images: Sequence[Pixels],
         *,
-        minimum_score: float = LEAST_SCORE,
+        minimum_score: float = LOWEST_SCORE,
         batch_size: int = _BATCH,
     ) -> list[Detections]:
-        """Return what is seen in each of the ``(H, W, 3)`` RGB images, in their order.
+        """Return the detections of each of the ``(H, W, 3)`` RGB images, in their order.
 
-        Boxes are in absolute pixels of the image as given and inside it, at most 100 an image,
-        none without an area. Images may differ in size; each is looked at with its longer side
-        at ``image_width`` pixels. Where memory is too small for a batch, the batch is halved, from
-        then on, and at last the processor is used; an image that has no room there is a
-        ModelError.
+        Boxes are in absolute pixels of the given image and inside it, at most 100 an image, none
+        without an area. Images may differ in size; each is resized to ``image_width`` pixels on its
+        longer side. Where memory is too small for a batch, batches are halved from then on, and the
+        processor is used in the end; an image that exceeds its memory is a ModelError.
         """
         found: list[Detections] = []
-        with enough_memory("an image", "Look at smaller ones, or on a larger machine."):
+        with enough_memory("an image", "Use smaller images or a larger machine."):
             for start in range(0, len(images), batch_size):
                 chunk = images[start : start + batch_size]
                 found.extend(self._predict_batch(chunk, minimum_score))
@@ -120,40 +119,40 @@ class NetworkDetector:
         def attempt(size: int, device: str) -> list[Detections]:
             self._network.to(device)
             starts = range(0, len(images), size)
-            parts = [self._seen(images[n : n + size], device, minimum) for n in starts]
+            parts = [self._detected(images[n : n + size], device, minimum) for n in starts]
             return [one for part in parts for one in part]
 
-        return self._room.fit(len(images), attempt)
+        return self._memory.run(len(images), attempt)
 
-    def _seen(self, images: Sequence[Pixels], device: str, minimum: float) -> list[Detections]:
+    def _detected(self, images: Sequence[Pixels], device: str, minimum: float) -> list[Detections]:
         import torch
 
-        fitted = [self._fitted(image) for image in images]
-        tensors = [image_tensor(pixels, device) for pixels, _ in fitted]
+        resized = [self._resized(image) for image in images]
+        tensors = [image_tensor(pixels, device) for pixels, _ in resized]
         with torch.inference_mode():
             outputs = self._network(tensors)
         return [
             self._detections(output, image, scale, minimum)
-            for output, image, (_, scale) in zip(outputs, images, fitted, strict=True)
+            for output, image, (_, scale) in zip(outputs, images, resized, strict=True)
         ]
 
-    def _fitted(self, image: Pixels) -> tuple[Pixels, FloatArray]:
+    def _resized(self, image: Pixels) -> tuple[Pixels, FloatArray]:
         if self.image_width == 0:
             return image, np.ones(4)
-        return fit(image, side=self.image_width)
+        return resize(image, side=self.image_width)
 
     def _detections(
         self, output: dict[str, "torch.Tensor"], image: Pixels, scale: FloatArray, minimum: float
     ) -> Detections:
         height, width = image.shape[:2]
-        placed = output["boxes"].double().cpu().numpy() / scale
-        boxes = clip_boxes(placed, width=width, height=height)
+        unclipped = output["boxes"].double().cpu().numpy() / scale
+        boxes = clip_boxes(unclipped, width=width, height=height)
         scores = output["scores"].double().cpu().numpy()
         labels = output["labels"].cpu().numpy()
-        sound = np.isfinite(scores) & np.isfinite(placed).all(axis=1)
+        sound = np.isfinite(scores) & np.isfinite(unclipped).all(axis=1)
         named = np.array([bool(self._names[label]) for label in labels], dtype=bool)
-        kept = sound & named & (scores >= minimum) & (box_areas(boxes) > 0)
-        order = np.flatnonzero(kept)[np.argsort(-scores[kept], kind="stable")]
+        selected = sound & named & (scores >= minimum) & (box_areas(boxes) > 0)
+        order = np.flatnonzero(selected)[np.argsort(-scores[selected], kind="stable")]
         return Detections(
             boxes=boxes[order],
             scores=np.clip(scores[order], 0.0, 1.0),
@@ -166,13 +165,10 @@ def predict_files(
     detector: Detector,
     paths: Mapping[str, Path],
     *,
-    minimum_score: float = LEAST_SCORE,
+    minimum_score: float = LOWEST_SCORE,
     progress: Callable[[float], None] | None = None,
 ) -> pd.DataFrame:
-    """Return a row of ``PREDICTION_COLUMNS`` for every box seen in the images, by image id.
-
-    See ``detect_files``, of which these are the boxes.
-    """
+    """Return the boxes of ``detect_files``: a row of ``PREDICTION_COLUMNS`` for each, by image."""
     return detect_files(detector, paths, minimum_score=minimum_score, progress=progress).boxes
 
 
@@ -180,24 +176,29 @@ def detect_files(
     detector: Detector,
     paths: Mapping[str, Path],
     *,
-    minimum_score: float = LEAST_SCORE,
+    minimum_score: float = LOWEST_SCORE,
     progress: Callable[[float], None] | None = None,
 ) -> DetectedBatch:
-    """Return what the detector sees in the images, by image id, and what each took.
+    """Return the detections in the images and their cost, in the order of ``paths``.
 
-    The next images are decoded while the detector looks at these, a few at a time, so that any
-    number of them fits into memory. ``seconds`` are of the clock, decoding included, shared out
-    by passes among the images that were looked at together. An image that cannot be read is a
-    DataError naming its file. ``progress`` is told the share done.
+    Images are processed a few at a time, so that any number of them fits into memory; the next ones
+    are decoded meanwhile. ``seconds`` are wall time, decoding included, divided among the images
+    processed together by their passes. An image that cannot be read is a DataError naming its file.
+
+    Args:
+        detector: predicts the boxes.
+        paths: the files by image id.
+        minimum_score: boxes with a lower score of the detector are left out.
+        progress: called with the share done, 0 to 1.
     """
-    seen: list[Detections] = []
+    detections: list[Detections] = []
     images: list[tuple[object, ...]] = []
     for chunk in _decoded(paths):
         started = time.perf_counter()
         found = detector.predict(chunk.images, minimum_score=minimum_score)
         seconds = time.perf_counter() - started + chunk.seconds
         passes = max(1, sum(one.passes for one in found))
-        seen.extend(found)
+        detections.extend(found)
         images.extend(
             (image_id, one.passes, len(one.scores), one.dropped, seconds * one.passes / passes,
              detector.device)
@@ -206,7 +207,7 @@ def detect_files(
         if progress is not None:
             progress(len(images) / len(paths))
     return DetectedBatch(
-        boxes=_table(list(paths), seen),
+        boxes=_table(list(paths), detections),
         images=pd.DataFrame(images, columns=IMAGE_COLUMNS),
     )
 
@@ -215,11 +216,11 @@ def detect_files(
 class _Chunk:
     image_ids: list[str]
     images: list[Pixels]
-    seconds: float  # that reading and decoding took
+    seconds: float  # for reading and decoding
 
 
 def _decoded(paths: Mapping[str, Path]) -> Iterator[_Chunk]:
-    """Yield the images in their order; while one chunk is worked on, the next is decoded."""
+    """Yield the images in their order; the next chunk is decoded while one is processed."""
     waiting = iter(paths.items())
 
     def read() -> _Chunk:
@@ -271,7 +272,7 @@ def empty_predictions() -> pd.DataFrame:
 
 
 def best_device() -> str:
-    """Return ``cuda`` where there is an accelerator, else ``cpu``."""
+    """Return ``cuda`` if there is an accelerator, else ``cpu``."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -281,13 +282,13 @@ def image_tensor(pixels: Pixels, device: str) -> "torch.Tensor":
     """Return the image as a ``(3, H, W)`` tensor in ``[0, 1]`` on ``device``."""
     import torch
 
-    # A copy: torch wants memory that it may write to, decoded images are often read-only.
+    # A copy: torch requires writable memory, and decoded images are often read-only.
     tensor = torch.from_numpy(np.array(pixels)).to(device)
     return tensor.permute(2, 0, 1).float().div_(255.0)
 
 
 def read_weights_file(path: Path) -> bytes:
-    """Return the bytes of a file of weights; a file that is not there is a ModelError."""
+    """Return the bytes of a file of weights; an unreadable file is a ModelError."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -1,12 +1,12 @@
-"""Learning from a dataset, wherever its images lie."""
+"""Training of a detector on a dataset."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from annotation_platform.models.cards import ModelCard, policy_digest
 from annotation_platform.models.detection.training import TrainedDetector, train_detector
-from annotation_platform.models.fitting import Record
+from annotation_platform.models.fitting import TrainingOptions
 from annotation_platform.models.network_inputs import Augmentation, Example, tile_examples
 from annotation_platform.policy import TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
@@ -15,7 +15,7 @@ from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """What training gave, and the card that goes with the weights."""
+    """A trained detector, and the card of its weights."""
 
     detector: TrainedDetector
     card: ModelCard
@@ -28,17 +28,24 @@ def train_model(
     policy: TrainingPolicy,
     seed: int,
     dataset_tag: str,
-    start_from: Path | None = None,
-    progress: Callable[[float], None] | None = None,
     weights: Mapping[str, float] | None = None,
-    record: Record | None = None,
+    options: TrainingOptions | None = None,
 ) -> TrainedModel:
-    """Return a detector that has learned from all images of ``dataset``, with its card.
+    """Return a detector trained on all images of ``dataset``, with its card.
 
-    It knows the classes that are drawn as areas; the labels are boxes, as ``Dataset.boxes`` gives
-    them.
-    ``paths`` gives the file of each image by image id, ``dataset_tag`` is written on the card;
-    for the rest, refusals included, see ``train_detector``.
+    Its classes are those that are drawn as areas.
+
+    Args:
+        dataset: images and their boxes, as ``Dataset.boxes`` returns them.
+        paths: the file of each image by image id.
+        policy: see ``train_detector``.
+        seed: see ``train_detector``.
+        dataset_tag: written on the card.
+        weights: see ``train_detector``.
+        options: see ``train_detector``.
+
+    Raises:
+        NotReadyError, DataError, ModelError: see ``train_detector``.
     """
     names, augmentation = tuple(dataset.ontology.areas), Augmentation()
     trained = train_detector(
@@ -46,11 +53,9 @@ def train_model(
         class_names=names,
         policy=policy,
         seed=seed,
-        start_from=start_from,
-        progress=progress,
-        augmentation=augmentation,
         weights=weights,
-        record=record,
+        augmentation=augmentation,
+        options=options,
     )
     card = ModelCard(
         architecture=trained.architecture,
@@ -70,9 +75,9 @@ def train_model(
 def examples_of(
     dataset: Dataset, paths: Mapping[str, Path], *, tile_side: int = 0
 ) -> list[Example]:
-    """Return every image of ``dataset`` as an example, boxes or not, sorted by image id.
+    """Return every image of ``dataset`` as an example, with or without boxes, by image id.
 
-    After an image larger than ``tile_side`` come its tiles of that side; 0: whole images only.
+    An image larger than ``tile_side`` is followed by its tiles of that side; 0: whole images only.
     """
     labels = dict(iter(dataset.labels.groupby("image_id")))
     nothing = dataset.labels.iloc[:0]

@@ -1,8 +1,8 @@
-"""The networks, of torchvision's parts. Importing this module imports torch.
+"""The networks, built from torchvision's parts. This module imports torch.
 
-Two propose boxes, both FCOS: Tian, Shen, Chen and He, "FCOS: A Simple and Strong Anchor-Free Object
-Detector", 2020. Two tell what an image as a whole is: residual networks, the small one with the
-trunk of the small FCOS, the other He, Zhang, Ren and Sun's of 18 layers, 2016.
+Two are detectors, both FCOS: Tian, Shen, Chen and He, "FCOS: A Simple and Strong Anchor-Free Object
+Detector", 2020. Two are classifiers of whole images, residual networks: a small one with the trunk
+of the small FCOS, and the one of 18 layers by He, Zhang, Ren and Sun, 2016.
 """
 
 from collections import OrderedDict
@@ -28,25 +28,25 @@ from annotation_platform.models.cards import RESNET18, RESNET50_FCOS
 
 _WIDTHS = (32, 64, 128, 256)
 _PYRAMID = 64
-# Junk below this score only slows evaluation down.
+# Boxes below this score would only slow the evaluation down.
 _LOWEST_SCORE = 0.03
-# A logit that no threshold lets through, for outputs that are not numbers.
+# A logit below every threshold, for outputs that are not finite.
 _NEVER = -1e4
 
 
 def build_network(architecture: str, *, classes: int) -> nn.Module:
-    """Return an untrained network that proposes boxes of ``classes`` classes.
+    """Return an untrained detector of ``classes`` classes.
 
-    Called with a list of ``(3, H, W)`` tensors in ``[0, 1]``, sizes may differ. While training it
-    takes targets too and returns its losses; otherwise it returns for each image ``boxes``,
-    ``scores``, ``labels`` and ``dropped``, the number of outputs that were no numbers.
+    It takes a list of ``(3, H, W)`` tensors in ``[0, 1]``, possibly of different sizes. In training
+    mode it takes targets too and returns its losses; otherwise it returns for each image ``boxes``,
+    ``scores``, ``labels`` and ``dropped``, the number of outputs that were not finite.
     ``architecture`` is one of ``cards.ARCHITECTURES``.
     """
     return _resnet50_fcos(classes) if architecture == RESNET50_FCOS else _small_fcos(classes)
 
 
 def build_classifier(architecture: str, *, classes: int) -> nn.Module:
-    """Return an untrained network that says which of ``classes`` classes images are of.
+    """Return an untrained classifier of whole images with ``classes`` classes.
 
     It takes ``(N, 3, S, S)`` images, normalised, and returns ``(N, classes)`` logits; its last
     layer is ``fc``. ``architecture`` is one of ``cards.CLASSIFIERS``.
@@ -76,8 +76,8 @@ class SmallResNet(nn.Module):
 class SmallBackbone(nn.Module):
     """A residual network of one block a stage, widths 32 to 256, and its feature pyramid.
 
-    One stride of 4 stands for ResNet's stride, norm and pooling at half size, which on a
-    processor cost as much as all the rest together.
+    One stride of 4 replaces ResNet's stride, norm and pooling at half size, which on a processor
+    cost as much as all other layers together.
     """
 
     out_channels = _PYRAMID
@@ -89,7 +89,7 @@ class SmallBackbone(nn.Module):
         _kaiming(self)
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
-        """Return the maps at 1/8, 1/16 and 1/32 of the size of the ``(N, 3, H, W)`` images."""
+        """Return the feature maps at 1/8, 1/16 and 1/32 of the ``(N, 3, H, W)`` images' size."""
         features = self.stem(images.contiguous(memory_format=torch.channels_last))
         levels: OrderedDict[str, Tensor] = OrderedDict()
         for number, stage in enumerate(self.stages):
@@ -101,34 +101,34 @@ class SmallBackbone(nn.Module):
 
 class _Head(FCOSHead):  # type: ignore[misc]
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
-        # The losses need more digits than bfloat16 has.
+        # The losses need a higher precision than bfloat16's.
         return {name: output.float() for name, output in super().forward(x).items()}
 
 
 class _SmallHead(_Head):
     def __init__(self, classes: int) -> None:
         super().__init__(_PYRAMID, 1, classes)
-        # Norms of 8 groups cost half the time of torchvision's 32.
+        # Norms of 8 groups take half the time of torchvision's 32.
         norm = partial(nn.GroupNorm, 8)
         self.classification_head = FCOSClassificationHead(_PYRAMID, 1, classes, 2, norm_layer=norm)
         self.regression_head = FCOSRegressionHead(_PYRAMID, 1, 2, norm)
         for layer in (*self.classification_head.conv, *self.regression_head.conv):
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        # torchvision starts half of the distances below zero, where its ReLU has no gradient.
+        # torchvision initialises half of the distances below zero, where its ReLU has no gradient.
         nn.init.constant_(self.regression_head.bbox_reg.bias, 2.0)
 
 
-class _AsItComes(GeneralizedRCNNTransform):  # type: ignore[misc]
+class _WithoutResize(GeneralizedRCNNTransform):  # type: ignore[misc]
     def resize(
         self, image: Tensor, target: dict[str, Tensor] | None = None
     ) -> tuple[Tensor, dict[str, Tensor] | None]:
-        # Images arrive at their final size, made by annotation_platform.models.network_inputs.fit.
+        # Images arrive at their final size, see annotation_platform.models.network_inputs.resize.
         return image, target
 
 
 class _CountingFCOS(FCOS):  # type: ignore[misc]
-    """An FCOS that counts outputs that are no numbers instead of losing them in silence."""
+    """An FCOS that counts outputs that are not finite instead of dropping them silently."""
 
     def postprocess_detections(
         self,
@@ -193,7 +193,7 @@ def _small_fcos(classes: int) -> nn.Module:
 
 
 def _resnet50_fcos(classes: int) -> nn.Module:
-    # The layout of torchvision.models.detection.fcos_resnet50_fpn, so that its weights fit.
+    # The architecture of torchvision.models.detection.fcos_resnet50_fpn, so that its weights fit.
     backbone = resnet_fpn_backbone(
         backbone_name="resnet50",
         weights=None,
@@ -216,5 +216,5 @@ def _fcos(backbone: nn.Module, classes: int, **parts: Any) -> nn.Module:
         **parts,
     )
     before = network.transform
-    network.transform = _AsItComes(1, 1, before.image_mean, before.image_std)
+    network.transform = _WithoutResize(1, 1, before.image_mean, before.image_std)
     return network.to(memory_format=torch.channels_last)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""How thoroughly images are looked at: one look for serving, several for proposing labels."""
+"""Prediction profiles: one pass per image for serving; tiles, flips and ensembles for labeling."""
 
 import hashlib
 import itertools
@@ -13,28 +13,28 @@ from annotation_platform.models.detection.tiling import (
     Windows,
     join_windows,
     mirrored,
-    most_useful,
+    select_windows,
     tile_windows,
 )
-from annotation_platform.models.protocols import LEAST_SCORE, Detections, Detector
+from annotation_platform.models.protocols import LOWEST_SCORE, Detections, Detector
 from annotation_platform.policy import ProfilePolicy
 
-# Windows that are looked at together. The detector makes its own batches of them.
-_TOGETHER = 64
+# Number of windows per call of a detector, which divides them into its own batches.
+_WINDOWS_PER_CALL = 64
 
 
 class ProfiledDetector:
-    """Detectors that look at images as a profile says; itself a ``port.Detector``.
+    """Detectors applied to images with the settings of a profile; a ``protocols.Detector`` itself.
 
-    A *look* is one detector at one image, plain or mirrored left to right, whole and in tiles
-    where the profile has tiles and the image is larger than one. What the windows of a look show
-    is joined (``tiling.py``), and the looks are fused (``box_fusion.py``). Of all passes allowed
-    for an image every look gets an equal part, one of them for the whole image; where there are
-    fewer passes than looks, the later looks are left out: first the mirrored one of the last
-    detector.
+    A *view* is one detector applied to one image, plain or mirrored left to right, to the whole
+    image and to tiles if the profile has tiles and the image is larger than one. The detections in
+    the windows of a view are joined (``tiling.py``), and the views are fused (``box_fusion.py``).
+    Each view gets an equal part of the passes allowed for an image, one of them for the whole
+    image. With fewer passes than views, the last views are left out, starting with the mirrored
+    one of the last detector.
 
     Args:
-        members: the detectors, the newest first; more than the profile's ensemble are left out.
+        members: the detectors, the newest first; those beyond the profile's ensemble are left out.
         name: of the profile.
         policy: its settings.
     """
@@ -43,8 +43,8 @@ class ProfiledDetector:
         self.members = tuple(members[: policy.ensemble])
         self.profile = profile_name(name, policy)
         self._policy = policy
-        looks = [(member, flip) for member in self.members for flip in _flips(policy)]
-        self._looks = looks[: policy.most_passes] if policy.most_passes else looks
+        views = [(member, flip) for member in self.members for flip in _flips(policy)]
+        self._views = views[: policy.most_passes] if policy.most_passes else views
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -58,40 +58,40 @@ class ProfiledDetector:
 
     @property
     def weights(self) -> tuple[str, ...]:
-        """SHA-256 of the files of all members that look, the newest first."""
-        return tuple(dict.fromkeys(member.digest for member, _ in self._looks))
+        """SHA-256 of the files of all members with a view, the newest first."""
+        return tuple(dict.fromkeys(member.digest for member, _ in self._views))
 
     @property
     def device(self) -> str:
-        """Where the newest member runs."""
+        """Device of the newest member."""
         return self.members[0].device
 
     def predict(
-        self, images: Sequence[Pixels], *, minimum_score: float = LEAST_SCORE
+        self, images: Sequence[Pixels], *, minimum_score: float = LOWEST_SCORE
     ) -> list[Detections]:
-        """Return what all looks together see in each image, as ``port.Detector`` says."""
-        first, flip = self._looks[0]
-        whole = _look(first, images, [_whole(one) for one in images], flip=flip)
-        windows = [self._tiles(image, one) for image, one in zip(images, whole, strict=True)]
+        """Return the fused detections of all views; see ``protocols.Detector``."""
+        first, flip = self._views[0]
+        whole = _detect(first, images, [_whole(one) for one in images], flip=flip)
+        windows = [self._windows(image, one) for image, one in zip(images, whole, strict=True)]
         found = []
-        for number, (member, flip) in enumerate(self._looks):
+        for number, (member, flip) in enumerate(self._views):
             known = whole if number == 0 else None
-            found.append(self._looked(member, images, windows, flip=flip, whole=known))
+            found.append(self._detect_view(member, images, windows, flip=flip, whole=known))
         return [fuse_boxes(each, minimum_score=minimum_score) for each in zip(*found, strict=True)]
 
-    def _tiles(self, image: Pixels, whole: Detections) -> Windows:
-        """Return the windows of each look, the whole image first."""
+    def _windows(self, image: Pixels, whole: Detections) -> Windows:
+        """Return the windows of each view, the whole image first."""
         height, width = image.shape[:2]
         policy = self._policy
         if policy.tile_side == 0 or max(width, height) <= policy.tile_side:
             return _whole(image)
         tiles = tile_windows(width, height, side=policy.tile_side, overlap=policy.tile_overlap)
         if policy.most_passes:
-            most = policy.most_passes // len(self._looks) - 1
-            tiles = most_useful(tiles, image, whole, most=max(0, most))
+            most = policy.most_passes // len(self._views) - 1
+            tiles = select_windows(tiles, image, whole, most=max(0, most))
         return np.vstack([_whole(image), tiles])
 
-    def _looked(
+    def _detect_view(
         self,
         member: Detector,
         images: Sequence[Pixels],
@@ -100,12 +100,12 @@ class ProfiledDetector:
         flip: bool,
         whole: Sequence[Detections] | None,
     ) -> list[Detections]:
-        """Return one look at every image; ``whole`` is what is known of it already."""
+        """Return one view of every image; ``whole``: its known detections in whole images."""
         if whole is None:
-            return _look(member, images, windows, flip=flip)
-        tiled = [n for n, its in enumerate(windows) if len(its) > 1]
+            return _detect(member, images, windows, flip=flip)
+        tiled = [n for n, own in enumerate(windows) if len(own) > 1]
         result = list(whole)
-        rest = _look_apart(
+        rest = _detect_windows(
             member,
             [images[n] for n in tiled],
             [windows[n][1:] for n in tiled],
@@ -113,8 +113,7 @@ class ProfiledDetector:
         )
         for n, parts in zip(tiled, rest, strict=True):
             height, width = images[n].shape[:2]
-            seen = [whole[n], *parts]
-            result[n] = join_windows(windows[n], seen, width=width, height=height)
+            result[n] = join_windows(windows[n], [whole[n], *parts], width=width, height=height)
         return result
 
 
@@ -133,34 +132,34 @@ def _whole(image: Pixels) -> Windows:
     return np.array([[0, 0, width, height]], dtype=np.int64)
 
 
-def _look(
+def _detect(
     member: Detector, images: Sequence[Pixels], windows: Sequence[Windows], *, flip: bool
 ) -> list[Detections]:
-    """Return what a member sees of each image in its windows together."""
-    parts = _look_apart(member, images, windows, flip=flip)
+    """Return a member's detections of each image, joined from its windows."""
+    parts = _detect_windows(member, images, windows, flip=flip)
     joined = []
-    for image, its, seen in zip(images, windows, parts, strict=True):
+    for image, own, found in zip(images, windows, parts, strict=True):
         height, width = image.shape[:2]
-        alone = len(its) == 1
-        joined.append(seen[0] if alone else join_windows(its, seen, width=width, height=height))
+        single = len(own) == 1
+        joined.append(found[0] if single else join_windows(own, found, width=width, height=height))
     return joined
 
 
-def _look_apart(
+def _detect_windows(
     member: Detector, images: Sequence[Pixels], windows: Sequence[Windows], *, flip: bool
 ) -> list[list[Detections]]:
-    """Return what a member sees in each window of each image, in pixels of the window."""
+    """Return a member's detections in each window of each image, in pixels of the window."""
     crops = [
         image[y1:y2, x1:x2]
-        for image, its in zip(images, windows, strict=True)
-        for x1, y1, x2, y2 in its.tolist()
+        for image, own in zip(images, windows, strict=True)
+        for x1, y1, x2, y2 in own.tolist()
     ]
     found: list[Detections] = []
-    for start in range(0, len(crops), _TOGETHER):
-        some = crops[start : start + _TOGETHER]
-        seen = member.predict([crop[:, ::-1] for crop in some] if flip else some)
+    for start in range(0, len(crops), _WINDOWS_PER_CALL):
+        chunk = crops[start : start + _WINDOWS_PER_CALL]
+        part = member.predict([crop[:, ::-1] for crop in chunk] if flip else chunk)
         if flip:
-            seen = [mirrored(s, width=c.shape[1]) for s, c in zip(seen, some, strict=True)]
-        found.extend(seen)
-    ends = np.cumsum([0, *(len(its) for its in windows)])
+            part = [mirrored(d, width=c.shape[1]) for d, c in zip(part, chunk, strict=True)]
+        found.extend(part)
+    ends = np.cumsum([0, *(len(own) for own in windows)])
     return [found[first:last] for first, last in itertools.pairwise(ends)]

@@ -1,9 +1,9 @@
-"""Looking at a large image in parts: where the parts lie, which are worth it, how they join.
+"""Detection in windows of a large image: their positions, their selection, and joining.
 
-A window is ``x1 y1 x2 y2`` in whole pixels of the image. The idea of slicing is that of Akyon,
-Altinuc and Temizel, "Slicing Aided Hyper Inference and Fine-tuning for Small Object Detection",
-2022; the joining is ours: two boxes from two windows are one object if they agree **in the part of
-the image that both windows see**, so that a box cut by a border joins the whole one.
+A window is ``x1 y1 x2 y2`` in whole pixels of the image. Slicing follows Akyon, Altinuc and
+Temizel, "Slicing Aided Hyper Inference and Fine-tuning for Small Object Detection", 2022; the
+joining is ours: two boxes from two windows are one object if they overlap **in the part of the
+image that both windows cover**, so that a box cut by a border joins the whole one.
 """
 
 import itertools
@@ -20,21 +20,21 @@ from annotation_platform.schema.geometry import Boxes, FloatArray, box_areas, io
 Windows = npt.NDArray[np.int64]
 
 _SAME = 0.5
-# At another scale an edge is off by more: less must do, if one box lies in the other.
+# Edges differ more between scales: a smaller IoU suffices if one box is mostly inside the other.
 _SAME_ACROSS_SCALES = 0.2
 _MOSTLY_INSIDE = 0.7
-# A cut box of which so much lies in another one is a piece of it.
+# A cut box with at least this share of its area inside another one is a piece of it.
 _INSIDE = 0.8
-# Networks place an edge that they do not see within this share of the window.
+# Networks predict an edge outside the window at most this share of the window from its border.
 _EDGE_SHARE = 0.01
 
 
 def tile_windows(width: int, height: int, *, side: int, overlap: float) -> Windows:
     """Return the ``(T, 4)`` windows that cover an image, row by row.
 
-    Neighbours share at least ``overlap`` of ``side``; windows are spread evenly, so they often
-    share more. An image that is no larger than ``side`` has one window, and with ``side`` 0 so has
-    every image: itself.
+    Neighbours share at least ``overlap`` of ``side``; windows are spaced evenly, so they often
+    share more. An image no larger than ``side``, or any image with ``side`` 0, has one window: the
+    whole image.
     """
     if side == 0:
         return np.array([[0, 0, width, height]], dtype=np.int64)
@@ -44,11 +44,11 @@ def tile_windows(width: int, height: int, *, side: int, overlap: float) -> Windo
     return np.array(windows, dtype=np.int64)
 
 
-def most_useful(windows: Windows, pixels: Pixels, whole: Detections, *, most: int) -> Windows:
+def select_windows(windows: Windows, pixels: Pixels, whole: Detections, *, most: int) -> Windows:
     """Return at most ``most`` of the windows, the most useful first; ties in their order.
 
-    A window is the more useful the more detail its pixels show and the more boxes a look at the
-    whole image found in it, each as its share of all windows together.
+    The usefulness of a window is its share of the detail of all windows plus its share of the
+    scores of the boxes that were detected in the ``whole`` image.
     """
     if len(windows) <= most:
         return windows
@@ -67,30 +67,30 @@ def join_windows(
 ) -> Detections:
     """Return the detections of an image from those of its windows, best first.
 
-    Boxes of one class are one object if, cut to what both of their windows see, they overlap by an
-    IoU of 0.5 or more, or, between windows of different size, by 0.2 if one lies mostly in the
-    other; an object has at most one box of a window. It is where the smallest window places it that
-    does not cut it, and where all do, it is all that they cover together. Its score is the highest
-    of these. A box that is cut although another window sees all of it and more is left out: that
-    window knows better. The whole image may be one of the windows; it overrules no other, since
-    what is small it sees badly.
+    Boxes of one class are one object if, clipped to the part that both windows cover, they overlap
+    by an IoU of 0.5 or more, or, between windows of different size, by 0.2 if one is mostly inside
+    the other; an object has at most one box of a window. Its box is that of the smallest window
+    that does not cut it; if all windows cut it, it is the union of their boxes. Its score is the
+    highest of the boxes that are not cut, or else of all. A cut box is left out if another window,
+    no larger, contains it with a margin: that window is more reliable. The whole image may be one
+    of the windows; it overrules no other window, since it shows small objects badly.
 
     Args:
-        windows: ``(T, 4)``, those that were looked at, in any order.
-        found: what was seen in each, in pixels **of the window**.
+        windows: ``(T, 4)``, in any order.
+        found: the detections in each, in pixels **of the window**.
         width: of the image.
         height: of the image.
     """
     parts = _gather(windows, found, width=width, height=height)
-    kept: list[_Object] = []
+    objects: list[_Object] = []
     for name in sorted(set(parts.class_names)):
-        places = np.array([n for n, one in enumerate(parts.class_names) if one == name])
-        kept.extend(_objects(parts, places, name, windows))
-    kept.sort(key=lambda one: (-one.score, one.class_name, *one.box.tolist()))
+        indices = np.array([n for n, one in enumerate(parts.class_names) if one == name])
+        objects.extend(_objects(parts, indices, name, windows))
+    objects.sort(key=lambda one: (-one.score, one.class_name, *one.box.tolist()))
     return Detections(
-        boxes=np.array([one.box for one in kept]).reshape(-1, 4),
-        scores=np.array([one.score for one in kept]),
-        class_names=[one.class_name for one in kept],
+        boxes=np.array([one.box for one in objects]).reshape(-1, 4),
+        scores=np.array([one.score for one in objects]),
+        class_names=[one.class_name for one in objects],
         dropped=sum(one.dropped for one in found),
         passes=sum(one.passes for one in found),
     )
@@ -120,11 +120,11 @@ def _gather(windows: Windows, found: Sequence[Detections], *, width: int, height
     moved = [one.boxes + np.tile(window[:2], 2) for window, one in zip(windows, found, strict=True)]
     number = np.repeat(np.arange(len(windows)), [len(one.scores) for one in found])
     boxes = np.concatenate(moved) if moved else np.zeros((0, 4))
-    its = windows[number].reshape(-1, 4)
-    near = np.maximum(1.0, _EDGE_SHARE * (its[:, 2:] - its[:, :2]))
+    own = windows[number].reshape(-1, 4)
+    near = np.maximum(1.0, _EDGE_SHARE * (own[:, 2:] - own[:, :2]))
     image = np.array([width, height])
-    before = (boxes[:, :2] - its[:, :2] < near) & (its[:, :2] > 0)
-    after = (its[:, 2:] - boxes[:, 2:] < near) & (its[:, 2:] < image)
+    before = (boxes[:, :2] - own[:, :2] < near) & (own[:, :2] > 0)
+    after = (own[:, 2:] - boxes[:, 2:] < near) & (own[:, 2:] < image)
     return _Parts(
         boxes=boxes,
         scores=np.concatenate([one.scores for one in found]) if found else np.zeros(0),
@@ -136,13 +136,13 @@ def _gather(windows: Windows, found: Sequence[Detections], *, width: int, height
 
 
 def _objects(
-    parts: _Parts, places: npt.NDArray[np.intp], name: str, windows: Windows
+    parts: _Parts, indices: npt.NDArray[np.intp], name: str, windows: Windows
 ) -> list[_Object]:
     """Return the objects of one class."""
-    places = places[~_better_known(parts, places, windows)]
+    indices = indices[~_whole_elsewhere(parts, indices, windows)]
     areas = box_areas(windows.astype(np.float64))
     objects = []
-    for group in _groups(parts, places, windows):
+    for group in _groups(parts, indices, windows):
         whole = group[~parts.cut[group]]
         score = float(parts.scores[whole if len(whole) else group].max())
         if len(whole):
@@ -155,50 +155,51 @@ def _objects(
     return _without_pieces(objects)
 
 
-def _better_known(
-    parts: _Parts, places: npt.NDArray[np.intp], windows: Windows
+def _whole_elsewhere(
+    parts: _Parts, indices: npt.NDArray[np.intp], windows: Windows
 ) -> npt.NDArray[np.bool_]:
-    """Return which cut boxes lie whole in another tile, clear of its borders inside."""
-    known = np.zeros(len(places), dtype=bool)
-    for row, place in enumerate(places):
-        if not parts.cut[place]:
+    """Return which cut boxes are inside another window, clear of its inner borders."""
+    elsewhere = np.zeros(len(indices), dtype=bool)
+    for row, index in enumerate(indices):
+        if not parts.cut[index]:
             continue
-        box, own = parts.boxes[place], windows[parts.window[place]]
+        box, own = parts.boxes[index], windows[parts.window[index]]
         near = np.maximum(1.0, _EDGE_SHARE * (windows[:, 2:] - windows[:, :2]))
         left = (box[:2] - windows[:, :2] >= near) | (windows[:, :2] == parts.image[:2])
         right = (windows[:, 2:] - box[2:] >= near) | (windows[:, 2:] == parts.image[2:])
         holds = (windows[:, :2] <= box[:2]) & (windows[:, 2:] >= box[2:])
-        # A larger window, such as the whole image, sees the same at a smaller size.
+        # A larger window, such as the whole image, shows the object at a smaller scale.
         finer = box_areas(windows.astype(float)) <= box_areas(own[None].astype(float))
-        others = np.arange(len(windows)) != parts.window[place]
-        known[row] = bool(((left & right & holds).all(axis=1) & finer & others).any())
-    return known
+        others = np.arange(len(windows)) != parts.window[index]
+        elsewhere[row] = bool(((left & right & holds).all(axis=1) & finer & others).any())
+    return elsewhere
 
 
 def _groups(
-    parts: _Parts, places: npt.NDArray[np.intp], windows: Windows
+    parts: _Parts, indices: npt.NDArray[np.intp], windows: Windows
 ) -> list[npt.NDArray[np.intp]]:
-    """Return the boxes of each object: those that agree join, the most alike first."""
-    group_of = {int(place): {int(place)} for place in places}
-    for one, other in _agreeing(parts, places, windows):
+    """Return the boxes of each object, grouped by descending overlap."""
+    group_of = {int(index): {int(index)} for index in indices}
+    for one, other in _overlapping_pairs(parts, indices, windows):
         first, second = group_of[one], group_of[other]
-        seen = {int(parts.window[place]) for place in first}
-        if first is second or any(int(parts.window[place]) in seen for place in second):
+        present = {int(parts.window[index]) for index in first}
+        if first is second or any(int(parts.window[index]) in present for index in second):
             continue
         first |= second
-        for place in second:
-            group_of[place] = first
+        for index in second:
+            group_of[index] = first
     unique = {id(group): group for group in group_of.values()}
     return [np.array(sorted(group)) for group in unique.values()]
 
 
-def _agreeing(
-    parts: _Parts, places: npt.NDArray[np.intp], windows: Windows
+def _overlapping_pairs(
+    parts: _Parts, indices: npt.NDArray[np.intp], windows: Windows
 ) -> list[tuple[int, int]]:
-    """Return the pairs of boxes that are one object, the most alike first."""
+    """Return the pairs of boxes that may be one object, the largest overlap first."""
     pairs: list[tuple[float, int, int]] = []
     areas = box_areas(windows.astype(np.float64))
-    members = {int(n): places[parts.window[places] == n] for n in np.unique(parts.window[places])}
+    own = parts.window[indices]
+    members = {int(n): indices[own == n] for n in np.unique(own)}
     for one, other in itertools.combinations(members, 2):
         low = np.maximum(windows[one][:2], windows[other][:2])
         high = np.minimum(windows[one][2:], windows[other][2:])
@@ -220,7 +221,7 @@ def _agreeing(
 
 
 def _share_inside(a: Boxes, b: Boxes, overlap: FloatArray) -> FloatArray:
-    """Return how much of the smaller box of each pair lies in the larger, from their IoU."""
+    """Return the share of the smaller box of each pair inside the larger one, from their IoU."""
     total = box_areas(a)[:, None] + box_areas(b)[None, :]
     shared = total * overlap / (1.0 + overlap)
     smaller = np.minimum(box_areas(a)[:, None], box_areas(b)[None, :])
@@ -233,7 +234,7 @@ def _cut_to(boxes: Boxes, window: FloatArray) -> Boxes:
 
 
 def _without_pieces(objects: list[_Object]) -> list[_Object]:
-    """Leave out what only cut boxes saw and lies in a larger object of the same class."""
+    """Return the objects without those of cut boxes only that are inside a larger object."""
     if not any(one.cut for one in objects):
         return objects
     corners = np.array([one.box for one in objects])
@@ -257,7 +258,7 @@ def _spread(length: int, side: int, overlap: float) -> list[int]:
 
 def _detail(pixels: Pixels, windows: Windows) -> FloatArray:
     """Return the mean difference between neighbouring pixels in each window, in grey levels."""
-    # Every fourth pixel is enough to tell a quay from the water.
+    # Every fourth pixel is enough to distinguish a quay from water.
     grey = pixels[::4, ::4].mean(axis=2)
     steps = np.zeros_like(grey)
     steps[:, 1:] += np.abs(np.diff(grey, axis=1))
@@ -271,7 +272,7 @@ def _detail(pixels: Pixels, windows: Windows) -> FloatArray:
 
 
 def mirrored(found: Detections, *, width: int) -> Detections:
-    """Return the detections of an image that was looked at mirrored left to right."""
+    """Return the detections of a mirrored image in pixels of the original one."""
     boxes = found.boxes
-    turned = np.column_stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]])
-    return replace(found, boxes=turned)
+    original = np.column_stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]])
+    return replace(found, boxes=original)

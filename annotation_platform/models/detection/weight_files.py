@@ -1,4 +1,4 @@
-"""Files of a detector's weights, ours or torchvision's ResNet-50. Importing this imports torch."""
+"""Files of a detector's weights, ours or torchvision's ResNet-50. This module imports torch."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +30,7 @@ _REMEDY = "Give a file that this platform trained, or one of torchvision's ResNe
 
 @dataclass(frozen=True)
 class WeightFile(TensorFile):
-    """What a file of a detector's weights holds."""
+    """The content of a file of a detector's weights."""
 
     image_width: int
 
@@ -38,15 +38,15 @@ class WeightFile(TensorFile):
 def write_weights(
     network: nn.Module, *, architecture: str, class_names: tuple[str, ...], image_width: int
 ) -> bytes:
-    """Return the network as a file of weights, on no device in particular."""
+    """Return the network as a file of weights, independent of the device."""
     head = {"architecture": architecture, "class_names": list(class_names)}
     return write_content(network, {"format": _FORMAT, **head, "image_width": image_width})
 
 
 def read_weights(data: bytes, *, where: str) -> WeightFile:
-    """Return what a file of weights holds; anything else is a ModelError naming ``where``.
+    """Return the content of a file of weights; anything else is a ModelError naming ``where``.
 
-    A pickle, which could run code when read, is refused without running any of it.
+    A pickle, which could run code when it is read, is refused without running any of it.
     """
     content = read_content(data, where=where)
     if isinstance(content, dict) and content.get("format") == _FORMAT:
@@ -55,14 +55,14 @@ def read_weights(data: bytes, *, where: str) -> WeightFile:
 
 
 def build_from(file: WeightFile, *, where: str) -> nn.Module:
-    """Return the network that one of our files holds, ready to propose."""
+    """Return the network in one of our files, ready for prediction."""
     return ready_network(file, lambda name, count: build_network(name, classes=count), where=where)
 
 
 def start_network(
     network: nn.Module, file: WeightFile, *, class_names: tuple[str, ...], where: str
 ) -> None:
-    """Take over into ``network`` what ``file`` knows; classes that it does not know start new."""
+    """Load the weights of ``file`` into ``network``; classes it lacks keep their initial rows."""
     known = dict(file.tensors)
     if not any(name.startswith("backbone.") for name in known):
         # A file of the bare ResNet, as torchvision publishes them.
@@ -75,9 +75,9 @@ def start_network(
 
 
 def default_weights() -> tuple[WeightFile, str]:
-    """Return torchvision's published FCOS, learned on COCO, cached or downloaded; and its name."""
+    """Return torchvision's published FCOS for COCO, cached or downloaded, and its name."""
     url = FCOS_ResNet50_FPN_Weights.COCO_V1.url
-    tensors = download(url, asked="training.weights is DEFAULT", give="training.weights")
+    tensors = download(url, reason="training.weights is DEFAULT", setting="training.weights")
     return _published_file(tensors, where=url), _DEFAULT_NAME
 
 
@@ -93,8 +93,8 @@ def _our_file(content: dict[str, Any], *, where: str) -> WeightFile:
         raise ModelError(f"{where}: its head is damaged ({error}). Train it again.") from error
     if file.architecture not in ARCHITECTURES or file.image_width not in _WIDTHS:
         raise ModelError(
-            f"{where}: a {file.architecture!r} for images of {file.image_width} pixels is "
-            "nothing that this version of the platform makes. Train the model again."
+            f"{where}: a {file.architecture!r} for images of {file.image_width} pixels is not "
+            "supported by this version of the platform. Train the model again."
         )
     checked_tensors(file.tensors, where=where)
     return file

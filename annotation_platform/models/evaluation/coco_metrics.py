@@ -1,8 +1,8 @@
-"""Average precision and recall as COCO defines them, and the matches they are counted from.
+"""Average precision and recall as COCO defines them, and the matches that they count.
 
-The figures are pycocotools' to the last bit, computed by hotcoco, which is some forty times as
-fast (``benchmarks/evaluation.py``). How they come about: Lin et al., "Microsoft COCO: Common
-Objects in Context", 2014, and https://cocodataset.org/#detection-eval.
+The figures equal pycocotools' to the last bit; hotcoco computes them some forty times as fast
+(``benchmarks/evaluation.py``). Definition: Lin et al., "Microsoft COCO: Common Objects in Context",
+2014, and https://cocodataset.org/#detection-eval.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from annotation_platform.schema.geometry import FloatArray
 
 Kind = Literal["bbox", "segm", "keypoints"]
 Size = Literal["all", "small", "medium", "large"]
-"""COCO's: small is under 32² square pixels, large from 96² on; keypoints have no small ones."""
+"""COCO's sizes: small is below 32² square pixels, large from 96²; keypoints have no small ones."""
 
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)
 _HALF, _THREE_QUARTERS = 0, 5
 _ANY = slice(None)
-# Figure: (precision?, IoU threshold, area, which of the numbers of boxes an image).
+# Figure: (precision?, IoU threshold, area, index of the limit of boxes an image).
 _BOXES: dict[str, tuple[bool, int | slice, int, int]] = {
     "ap": (True, _ANY, _ALL, 2),
     "ap50": (True, _HALF, _ALL, 2),
@@ -61,8 +61,8 @@ _POINTS: dict[str, tuple[bool, int | slice, int, int]] = {
 class CocoFigures:
     """COCO's figures, 0 to 1, by name: ``ap``, ``ap50``, …; missing (NaN) without any truth.
 
-    ``per_class`` has them by category id for the classes that occur in the truth, or else in it
-    are only crowds and objects that COCO ignores: their figures are missing.
+    ``per_class`` has them by category id for the classes that occur in the truth; those of a class
+    that occurs only as crowds or objects that COCO ignores are missing.
     """
 
     overall: dict[str, float]
@@ -71,22 +71,23 @@ class CocoFigures:
 
     @cached_property
     def matches(self) -> Matches:
-        """What each detection is; found when first asked for, it takes longer than the figures."""
+        """The match of each detection; computed at the first access, slower than the figures."""
         return self.find_matches("all")
 
 
 def coco_figures(
     truth: dict[str, Any], results: list[dict[str, Any]], kind: Kind = "bbox"
 ) -> CocoFigures:
-    """Return the figures that pycocotools gives for these records.
+    """Return the figures that pycocotools returns for these records.
 
-    Annotations are numbered anew: pycocotools takes an object with the id 0 for one that nobody
-    found, which is no part of the definition.
+    Annotations are renumbered: pycocotools counts an object with the id 0 as not found, which is
+    not part of the definition.
 
     Args:
-        truth: content of a COCO ground-truth file; crowds are ignored as COCO ignores them.
-        results: content of a COCO results file; none give 0 wherever there is truth.
-        kind: what is compared: boxes, outlines or keypoints.
+        truth: content of a COCO ground-truth file; crowds are ignored as in COCO.
+        results: content of a COCO results file; without results, figures of classes with truth
+            are 0.
+        kind: whether boxes, outlines or keypoints are compared.
 
     Raises:
         DataError: a record is not as COCO defines it.
@@ -94,15 +95,15 @@ def coco_figures(
     from hotcoco import COCO, COCOeval
 
     objects = [{**one, "id": n} for n, one in enumerate(truth["annotations"], start=1)]
-    # Its progress goes to standard output, which belongs to the caller.
+    # hotcoco prints its progress to standard output, which the caller may use for results.
     with contextlib.redirect_stdout(io.StringIO()):
         try:
             coco = COCO({**truth, "annotations": objects})
             run = COCOeval(coco, coco.load_res(results), kind)
             run.evaluate()
         except ValueError as error:
-            said = str(error).rstrip(".")
-            raise DataError(f"the COCO records cannot be used: {said}. Correct them.") from error
+            reason = str(error).rstrip(".")
+            raise DataError(f"the COCO records cannot be used: {reason}. Correct them.") from error
         run.accumulate()
         counted: dict[str, Any] = run.eval or {}
         precision, recall = counted["precision"], counted["recall"]
@@ -111,7 +112,7 @@ def coco_figures(
     ranges = dict(zip(run.params.area_rng_lbl, run.params.area_rng, strict=True))
 
     def find_matches(size: Size) -> Matches:
-        # One range at a time: telling it in Python costs more than finding it.
+        # One range at a time: converting matches to Python costs more than computing them.
         run.params.area_rng, run.params.area_rng_lbl = [ranges[size]], [size]
         run.evaluate()
         return _matches(run.eval_imgs, category_ids, list(run.params.img_ids))
@@ -135,7 +136,12 @@ def _summary(
     recall: npt.NDArray[np.float64],
     classes: slice,
 ) -> dict[str, float]:
-    """Return the figures from threshold × recall × class × area × number, and without recall."""
+    """Return the figures of ``classes``.
+
+    Axes of ``precision`` are threshold, recall point, class, area and number of boxes; ``recall``
+    has no recall points.
+    """
+
     summary = {}
     for name, (is_precision, thresholds, area, most) in layout.items():
         values = (

@@ -1,4 +1,4 @@
-"""How well a model does on images it has not seen."""
+"""Evaluation of a detector on test images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,9 +29,9 @@ class Evaluation:
 
     map50: float  # at IoU 0.5, mean over the classes that occur in the truth, 0 to 1
     map: float  # the same, mean over IoU 0.50, 0.55, …, 0.95
-    per_class: dict[str, float]  # average precision at IoU 0.5; a class without truth is not in it
+    per_class: dict[str, float]  # average precision at IoU 0.5 of the classes with truth
     images: int  # test images, those without boxes included
-    coco: CocoFigures = field(repr=False, compare=False)  # category ids count the classes from 1
+    coco: CocoFigures = field(repr=False, compare=False)  # category ids number classes from 1
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,16 @@ class FigureIntervals:
 
 
 def evaluate(truth: Dataset, predictions: pd.DataFrame) -> Evaluation:
-    """Return how well ``predictions`` find the boxes of ``truth``.
+    """Return the mean average precision of ``predictions`` on the boxes of ``truth``.
 
-    Boxes of the truth without an area are left out, and classes without truth count neither for
-    nor against. No predictions, or no truth, give 0.
+    Boxes of the truth without an area are left out, and classes without truth do not count. No
+    predictions, or no truth, give 0.
 
     Args:
         truth: the test images and their boxes.
         predictions: one row per box, ``image_id, class_name, x1, y1, x2, y2, score``, absolute
-            pixels; images without a row are images in which nothing was found. Their order
-            matters between equal scores only, as in COCO: image by image, then as given.
+            pixels; images without a row have no detections. The order matters only between equal
+            scores, as in COCO: image by image, then as given.
 
     Raises:
         DataError: a prediction is of an image that is not in ``truth``, or is not of numbers.
@@ -85,8 +85,8 @@ def evaluate(truth: Dataset, predictions: pd.DataFrame) -> Evaluation:
 def figure_intervals(figures: CocoFigures, *, seed: int = _SEED) -> FigureIntervals:
     """Return intervals of ``ap`` and ``ap50`` from draws of images, see ``matches.interval``.
 
-    An interval says how far the figure would differ on other images of the same kind; those of
-    a class rest on the images that show it. A figure that is missing has none.
+    An interval covers the variation of a figure over other images of the same kind; that of a
+    class depends on the number of images that show it. A missing figure has no interval.
     """
     matches = figures.matches
     images = len(matches.image_ids)
@@ -142,7 +142,7 @@ def _check(truth: Dataset, predictions: pd.DataFrame) -> None:
     if unknown:
         raise DataError(
             f"{len(unknown)} predicted images are not in the test set, first {unknown[0]}. "
-            "Predict on the images of the version that is the truth."
+            "Predict on the images of the version that the truth is from."
         )
     numbers = predictions[[*BOX_COLUMNS, "score"]].to_numpy(dtype=float)
     if not np.isfinite(numbers).all():

@@ -1,4 +1,4 @@
-"""Labels spoilt on purpose, and what that costs the model that learns from them."""
+"""Label noise injected on purpose, and its effect on the model that is trained on it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ from annotation_platform.models.detection.detector import NetworkDetector, predi
 from annotation_platform.models.detection.learning import train_model
 from annotation_platform.models.evaluation.evaluation import Evaluation, evaluate, figure_intervals
 from annotation_platform.models.evaluation.promotion import compare
+from annotation_platform.models.fitting import TrainingOptions
 from annotation_platform.policy import TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray, box_areas, iou_matrix
@@ -24,25 +25,25 @@ _TRIES = 50
 
 @dataclass(frozen=True)
 class NoisyLabels:
-    """A dataset with errors put into it, and how many of each kind."""
+    """A dataset with injected errors, and the number of errors of each kind."""
 
     dataset: Dataset
-    boxes: int  # with an area, before any was spoilt
+    boxes: int  # with an area, before the errors
     errors: dict[str, int]  # by kind
 
 
-def spoil_labels(dataset: Dataset, share: float, *, seed: int) -> NoisyLabels:
-    """Return the boxes of ``dataset`` with errors in exactly this share of them, to the nearest.
+def inject_label_noise(dataset: Dataset, share: float, *, seed: int) -> NoisyLabels:
+    """Return the boxes of ``dataset`` with errors in this share of them, rounded to whole boxes.
 
-    A third each has its class swapped for another one, is moved to where it overlaps its place by
-    less than half (IoU), or is dropped; with a single class there is no swap. One seed spoils the
-    same boxes in the same way at a larger share, and more of them. Boxes without an area stay.
+    A third of these each get another class, are moved to where they overlap their old position by
+    an IoU below 0.5, or are dropped; with a single class none is swapped. With the same seed, a
+    larger share has the same errors and more. Boxes without an area stay unchanged.
 
     Raises:
         DataError: the share is not from 0 to 1.
     """
     if not 0 <= share <= 1:
-        raise DataError(f"{share} of the labels cannot be spoilt: give a share from 0 to 1.")
+        raise DataError(f"a share of {share} noisy labels is impossible: give one from 0 to 1.")
     boxes = dataset.boxes()
     labels = boxes.labels.copy()
     names = list(boxes.ontology.names)
@@ -66,8 +67,8 @@ def spoil_labels(dataset: Dataset, share: float, *, seed: int) -> NoisyLabels:
             width, height = sides.loc[labels["image_id"].iloc[at]].to_numpy(dtype=float)
             box = labels[BOX_COLUMNS].iloc[at].to_numpy(dtype=float)
             labels.loc[labels.index[at], BOX_COLUMNS] = _moved(box, width, height, own)
-    kept = labels.drop(index=dropped).reset_index(drop=True)
-    return NoisyLabels(replace(boxes, labels=kept), len(solid), errors)
+    remaining = labels.drop(index=dropped).reset_index(drop=True)
+    return NoisyLabels(replace(boxes, labels=remaining), len(solid), errors)
 
 
 def noise_curve(
@@ -80,30 +81,28 @@ def noise_curve(
     shares: Sequence[float] = SHARES,
     progress: Callable[[float], None] | None = None,
 ) -> pd.DataFrame:
-    """Return how good a model is that learned from labels of which a share is wrong.
+    """Return the figures of models trained with different shares of noisy labels.
 
-    For each share one model is trained as ``train_detector`` does it, with the same seed, on
-    the train split spoilt by ``spoil_labels``, and tested on the untouched test split. Nothing is
-    kept. The intervals are those of ``evaluate`` and ``compare``: of other test images, not of
-    another training; two trainings of the same labels differ by about .01 mAP.
+    For each share one model is trained by ``train_model``, always with the same seed, on the train
+    split with noise of ``inject_label_noise``, and evaluated on the unchanged test split. No model
+    is stored. The intervals of ``evaluate`` and ``compare`` cover other test images, not other
+    training runs; two runs on the same labels differ by about .01 mAP.
 
     Args:
-        train: what is learned from.
-        test: what is tested on.
+        train, test: images with their boxes.
         paths: the file of each image of both, by image id.
-        policy: of each training, its budget and image size for one; the weights it names are
-            started from, otherwise it is from scratch.
+        policy: of each training.
         seed: of training and noise.
-        shares: of the boxes, 0 to 1, the cleanest first.
-        progress: told the share done.
+        shares: of the boxes, 0 to 1, the smallest first.
+        progress: called with the share done, 0 to 1.
 
     Returns:
-        A row a share: ``share``, ``boxes`` (of the train split), ``swapped``, ``moved``,
+        A row for each share: ``share``, ``boxes`` (of the train split), ``swapped``, ``moved``,
         ``dropped``, ``map``, ``map50`` and their ``_low`` and ``_high``, ``difference`` of ``map``
         from the first row's model on the same images, with ``_low`` and ``_high``.
 
     Raises:
-        NotReadyError: there is no test image, or no box to learn from.
+        NotReadyError: there is no test image, or no training box.
         DataError: a share is not from 0 to 1.
     """
     if test.images.empty:
@@ -113,22 +112,28 @@ def noise_curve(
     first: Evaluation | None = None
     for number, share in enumerate(shares):
 
-        def told(done: float, number: int = number) -> None:
+        def report(done: float, number: int = number) -> None:
             if progress is not None:
                 progress((number + done) / len(shares))
 
-        spoilt = spoil_labels(train, share, seed=seed)
+        noisy = inject_label_noise(train, share, seed=seed)
         model = train_model(
-            spoilt.dataset, paths, policy=policy, seed=seed, dataset_tag="", progress=told
+            noisy.dataset,
+            paths,
+            policy=policy,
+            seed=seed,
+            dataset_tag="",
+            options=TrainingOptions(progress=report),
         )
         detector = NetworkDetector.from_bytes(model.detector.state, where="the trained model")
         found = evaluate(test.boxes(), predict_files(detector, test_paths))
         first = first or found
-        rows.append({"share": share, "boxes": spoilt.boxes, **spoilt.errors, **_of(found, first)})
+        figures = _figures(found, first)
+        rows.append({"share": share, "boxes": noisy.boxes, **noisy.errors, **figures})
     return pd.DataFrame(rows)
 
 
-def _of(found: Evaluation, first: Evaluation) -> dict[str, float]:
+def _figures(found: Evaluation, first: Evaluation) -> dict[str, float]:
     intervals = figure_intervals(found.coco).overall
     than_first = compare(found, first).map
     ends = {"map": intervals["ap"], "map50": intervals["ap50"], "difference": than_first}
@@ -145,7 +150,7 @@ def _of(found: Evaluation, first: Evaluation) -> dict[str, float]:
 
 
 def _moved(box: FloatArray, width: float, height: float, rng: np.random.Generator) -> FloatArray:
-    """Return the box elsewhere in the image; a quarter of one that is too large for that."""
+    """Return the box at a random position; a box too large to be moved is cut to a quarter."""
     sides = box[2:] - box[:2]
     room = np.maximum(np.array([width, height]) - sides, 0.0)
     for _ in range(_TRIES):

@@ -1,4 +1,4 @@
-"""Where more labels would help most: average precision as a function of their number."""
+"""Learning curves: average precision as a function of the number of labels."""
 
 import math
 from dataclasses import dataclass
@@ -8,17 +8,19 @@ import pandas as pd
 
 from annotation_platform.errors import DataError
 from annotation_platform.schema.geometry import FloatArray
+from annotation_platform.schema.tables import Frame, ModelSlices, TrainedModels
 
 DRAWS = 400
 _EXPONENTS = np.linspace(0.05, 2.0, 79)
-# A 95 % interval is so many standard errors wide; nothing is known better than to the last one.
+# Width of a 95 % interval in standard errors.
 _WIDTH = 3.92
+# Smallest standard error that is assumed of any figure.
 _LEAST_ERROR = 0.005
 
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """``AP(n) = ceiling - scale · n^-exponent``, and as many refits as the interval rests on."""
+    """``AP(n) = ceiling - scale · n^-exponent``, and the refits that intervals are taken from."""
 
     ceiling: float
     scale: float
@@ -26,11 +28,11 @@ class LearningCurve:
     refits: FloatArray  # (draws, 3): ceiling, scale, exponent
 
     def at(self, labels: float) -> float:
-        """Return the expected average precision with so many labels, at least 1."""
+        """Return the expected average precision with this number of labels, at least 1."""
         return self.ceiling - self.scale * float(labels**-self.exponent)
 
     def gain(self, labels: float, more: float) -> tuple[float, float, float]:
-        """Return what ``more`` labels on top of ``labels`` give, and the 95 % interval of it."""
+        """Return the gain of ``more`` labels on top of ``labels``, and its 95 % interval."""
         scales, exponents = self.refits[:, 1:].T
         gains = scales * (labels**-exponents - (labels + more) ** -exponents)
         low, high = np.quantile(gains, [0.025, 0.975])
@@ -44,13 +46,13 @@ def fit_learning_curve(
 
     Error falls with the number of labels as a power of it, down to a floor (Hestness et al.,
     "Deep Learning Scaling is Predictable, Empirically", 2017). For a given exponent the other two
-    are a linear problem, so the exponent is searched on a grid and nothing can fail to converge.
-    The floor is not below 0 and the curve never falls. Refits to points drawn anew within their
-    errors give the interval; it holds for gains of the size of what was seen, not for ten times
-    the labels.
+    parameters are a linear problem, so the exponent is searched on a grid, which always converges.
+    The floor is not below 0 and the curve never falls. The interval comes from refits to points
+    redrawn within their errors; it holds for gains of the observed size, not for ten times the
+    labels.
 
     Args:
-        labels: ``(N,)`` numbers of labels learned from, 1 or more, at least three different ones.
+        labels: ``(N,)`` numbers of training labels, 1 or more, at least three different ones.
         values: ``(N,)`` average precisions, 0 to 1.
         errors: ``(N,)`` standard errors of them, above 0.
         rng: for the refits.
@@ -60,7 +62,10 @@ def fit_learning_curve(
     """
     points = np.column_stack([labels, values, errors])
     if not np.isfinite(points).all() or (labels < 1).any() or (errors <= 0).any():
-        raise DataError("a learning curve needs labels, values and errors above 0 everywhere.")
+        raise DataError(
+            "a learning curve needs finite values, labels of at least 1 and errors above 0. "
+            "Leave out the other points."
+        )
     if len(np.unique(labels)) < 3:
         raise DataError(
             f"a learning curve needs three different numbers of labels, there are "
@@ -73,17 +78,17 @@ def fit_learning_curve(
 
 
 def rank_by_gain(history: pd.DataFrame, *, more: float, rng: np.random.Generator) -> pd.DataFrame:
-    """Return what ``more`` labels would give to each slice, the largest expected gain first.
+    """Return the expected gain of each slice from ``more`` labels, the largest first.
 
     Args:
         history: ``slice``, ``labels``, ``value`` and ``error``: a row per slice and model, several
             models with different numbers of labels.
-        more: labels to add to each.
+        more: number of labels to add to each.
         rng: for the intervals.
 
     Returns:
         ``slice, labels, value, gain, low, high, ceiling``; slices with fewer than three different
-        numbers of labels are at the end, without a gain.
+        numbers of labels come last, without a gain.
     """
     rows = []
     for name, rows_of in history.groupby("slice", sort=True):
@@ -103,25 +108,29 @@ def rank_by_gain(history: pd.DataFrame, *, more: float, rng: np.random.Generator
     return ranked.sort_values("gain", ascending=False, kind="stable", ignore_index=True)
 
 
-def learning_history(slices: pd.DataFrame, trained: pd.DataFrame) -> pd.DataFrame:
-    """Return what ``rank_by_gain`` takes from the rounds so far: a row per slice and round.
+def learning_history(slices: Frame[ModelSlices], trained: Frame[TrainedModels]) -> pd.DataFrame:
+    """Return the history for ``rank_by_gain``: a row per slice and round.
 
-    Labels are counted in training images. The test split grows from round to round, so part of
-    what looks like learning is other test images; the errors, from the intervals, say how much.
+    Labels are counted in training images. The test split grows from round to round, so part of the
+    difference between rounds comes from other test images; the errors, from the intervals, cover
+    it.
 
     Args:
-        slices: ``model_slices`` of all rounds; only classes and sizes are the same in every round.
+        slices: ``model_slices`` of all rounds; classes and sizes are used, since only these are the
+            same in every round.
         trained: ``trained_model`` of all rounds.
     """
-    kept = slices[slices["kind"].isin(["class", "size"])].dropna(subset=["map", "map_low"])
-    images = trained.set_index("round_id")["train_images"]
-    labels = kept["round_id"].map(images)
+    table = ModelSlices
+    used = slices[slices[table.kind].isin(["class", "size"])]
+    used = used.dropna(subset=[table.map, table.map_low])
+    images = trained.set_index(TrainedModels.round_id)[TrainedModels.train_images]
+    width = used[table.map_high] - used[table.map_low]
     history = pd.DataFrame(
         {
-            "slice": kept["kind"] + " " + kept["name"],
-            "labels": labels.astype("float64"),
-            "value": kept["map"],
-            "error": ((kept["map_high"] - kept["map_low"]) / _WIDTH).clip(lower=_LEAST_ERROR),
+            "slice": used[table.kind] + " " + used["name"],
+            "labels": used[table.round_id].map(images).astype("float64"),
+            "value": used[table.map],
+            "error": (width / _WIDTH).clip(lower=_LEAST_ERROR),
         }
     )
     return history[history["labels"] >= 1].reset_index(drop=True)
@@ -140,13 +149,13 @@ def _fit(labels: FloatArray, values: FloatArray, weights: FloatArray) -> FloatAr
         slopes = (values - means[:, None]) @ (weights * (powers - middle)) / spread
         scales = np.maximum(-slopes, 0.0)
         ceilings = means + scales * middle
-        # A ceiling above 1 is no ceiling: the best scale with the ceiling at 1 instead.
+        # A ceiling above 1 is impossible: use the best scale with a ceiling of 1.
         over = ceilings > 1
-        held = ((1 - values) @ (weights * powers)) / float(powers**2 @ weights)
-        scales = np.where(over, np.maximum(held, 0.0), scales)
+        fixed = ((1 - values) @ (weights * powers)) / float(powers**2 @ weights)
+        scales = np.where(over, np.maximum(fixed, 0.0), scales)
         ceilings = np.where(over, 1.0, ceilings)
-        rests = values - (ceilings[:, None] - scales[:, None] * powers)
-        squares = rests**2 @ weights
+        residuals = values - (ceilings[:, None] - scales[:, None] * powers)
+        squares = residuals**2 @ weights
         better = squares < lowest
         lowest[better] = squares[better]
         found = np.column_stack([ceilings, scales, np.full(len(values), exponent)])

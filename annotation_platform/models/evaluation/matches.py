@@ -1,7 +1,7 @@
-"""Matches of detections with the truth, counted again on other draws of the same images.
+"""Matches of detections with the truth, and their figures on bootstrap draws of the images.
 
-What each detection is worth does not change when images are drawn again, so the matching is done
-once and only the counting is repeated: 200 draws of 1,000 images take seconds.
+Matches do not depend on the draw, so the matching is done once and only the counting is repeated:
+200 draws of 1,000 images take seconds.
 """
 
 import math
@@ -25,9 +25,9 @@ _BLOCK = 4_000_000
 
 @dataclass(frozen=True)
 class Matches:
-    """What each of D detections is at each of COCO's ten IoU thresholds, 0.50 to 0.95.
+    """The match of each of D detections at each of COCO's ten IoU thresholds, 0.50 to 0.95.
 
-    A detection that is neither right nor wrong met a crowd or an object that COCO ignores.
+    A detection that is neither right nor wrong matches a crowd or an object that COCO ignores.
     """
 
     scores: FloatArray  # (D,)
@@ -35,7 +35,7 @@ class Matches:
     classes: IntArray  # (D,), position in class_ids
     right: BoolArray  # (10, D)
     wrong: BoolArray  # (10, D)
-    truth: IntArray  # (images, classes): objects to be found
+    truth: IntArray  # (images, classes): number of true objects
     image_ids: Sequence[object]
     class_ids: Sequence[object]
 
@@ -67,20 +67,20 @@ def draw_images(
 
 
 def drawn_figures(matches: Matches, weights: npt.NDArray[np.int64]) -> DrawnFigures:
-    """Return the average precision of every class on images taken ``weights`` times each.
+    """Return the average precision of every class, with each image counted ``weights`` times.
 
     Weights of one give COCO's figures for boxes of all sizes, at most 100 an image.
 
     Args:
         matches: D detections of N images.
-        weights: ``(draws, N)``, how often an image counts: 0 leaves it out.
+        weights: ``(draws, N)``, the count of each image; 0 leaves it out.
     """
     draws, classes = len(weights), len(matches.class_ids)
     ap = np.full((draws, classes), math.nan)
     ap50 = np.full((draws, classes), math.nan)
     for number in range(classes):
         found = np.flatnonzero(matches.classes == number)
-        # Equal scores stay in the order of the images, as in COCO.
+        # Equal scores keep the order of the images, as in COCO.
         found = found[np.argsort(-matches.scores[found], kind="stable")]
         if not matches.truth[:, number].any():
             continue
@@ -104,11 +104,11 @@ def _average_precisions(
         right = np.flatnonzero(matches.right[threshold, found])
         hits = np.cumsum(times[:, right], axis=1)
         misses = np.cumsum(times * matches.wrong[threshold, found], axis=1)[:, right]
-        # Precision changes for the better only where something is right: the rest may be left out.
+        # Precision rises only at right detections: the others can be left out.
         precision = hits / np.maximum(hits + misses, 1.0)
         best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         recall = hits / np.maximum(truth, 1)[:, None]
-        # How many of the 101 recalls are first reached at each of them.
+        # The number of the 101 recall points that each of them is the first to reach.
         reached = np.searchsorted(RECALLS, recall, side="right")
         steps = np.diff(reached, axis=1, prepend=0)
         result[:, threshold] = (best * steps).sum(axis=1) / len(RECALLS)
@@ -123,6 +123,14 @@ def mean_over_classes(figures: FloatArray) -> FloatArray:
     return np.asarray(total / np.maximum(there.sum(axis=1), 1), dtype=np.float64)
 
 
+def f1_scores(counts: npt.NDArray[np.int64]) -> FloatArray:
+    """Return the F1 of each row of ``(N, 3)`` matched, predicted and true objects; NaN: none."""
+    both = (counts[:, 1] + counts[:, 2]).astype(np.float64)
+    result = np.full(len(counts), math.nan)
+    np.divide(2.0 * counts[:, 0], both, out=result, where=both > 0)
+    return result
+
+
 def interval(
     value: float,
     drawn: FloatArray,
@@ -134,20 +142,21 @@ def interval(
     """Return the interval of a figure from its values on draws of images.
 
     Expanded percentiles (Hesterberg, "What Teachers Should Know About the Bootstrap", 2015):
-    taken as much further out as Student's quantile is from the normal one and the unbiased
-    standard error from the plain one. Average precision is a little higher on few images than on
-    many, and on draws, which repeat images, higher again. So both ends are moved by what the
-    draws are off in the mean, and the one that this brings away from ``value`` by twice as much
-    again: in simulation the figure itself is off by about two and a half times what draws show.
-    How often the interval then covers the true value is in ``docs/algorithms/evaluation.md``.
+    further out than the plain ones by the ratio of Student's quantile to the normal one, and of the
+    unbiased standard error to the plain one. Average precision is a little higher on few images
+    than on many, and higher again on draws, which repeat images. So both ends are moved by the
+    draws' mean deviation from ``value``, and the end that this moves away from ``value`` by twice
+    as much again: in simulations the bias of the figure is about two and a half times that of the
+    draws. ``docs/algorithms/evaluation.md`` has the measured coverage.
 
     Args:
-        value: of the images as they are; it is always in the interval.
-        drawn: on draws of them; draws without a figure are left out.
-        images: how many; fewer than two tell nothing, and the ends are missing.
+        value: the figure on the images themselves; it is always in the interval.
+        drawn: the figure on draws of them; draws without a figure are left out.
+        images: their number; with fewer than two the ends are missing.
         bounds: the range of the figure.
-        confidence: how often the interval is to cover the true value.
+        confidence: the intended coverage of the true value.
     """
+
     from scipy.special import ndtr, stdtrit
 
     drawn = drawn[~np.isnan(drawn)]

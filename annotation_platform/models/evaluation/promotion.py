@@ -1,4 +1,4 @@
-"""Whether a new model takes over from those that were promoted before it."""
+"""The decision whether a new detector is promoted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from annotation_platform.models.evaluation.matches import (
 )
 
 MARGIN = 0.01
-"""Loss of mAP that is put down to chance where the interval allows it: seeds differ by more."""
+"""Loss of mAP that may be chance if it is inside the interval: seeds differ by more."""
 _SEED = 20_140_501
 _BOUNDS = (-1.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much better one model is than another on the same images, -1 to 1, with intervals."""
+    """Differences of two models' figures on the same images, -1 to 1, with intervals."""
 
     map: Interval
     map50: Interval
@@ -32,17 +32,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Promotion:
-    """Whether the new model makes the proposals from now on, and why, as a sentence."""
+    """Whether the new model is promoted, and the reason as a sentence."""
 
     promoted: bool
     reason: str
-    comparison: Comparison | None = None  # with the model that decided; None: there is no other
+    comparison: Comparison | None = None  # with the decisive model; None: there is no other
 
 
 def compare(new: Evaluation, old: Evaluation) -> Comparison:
-    """Return how much better ``new`` is than ``old``, from draws of images that both share.
+    """Return the differences of ``new`` and ``old``, with intervals from draws of their images.
 
-    Both figures are taken on the same draws, so what makes an image hard for both goes out.
+    Both are evaluated on the same draws, so that the difficulty of an image for both cancels out.
 
     Raises:
         DataError: the two come from different test images.
@@ -71,25 +71,25 @@ def decide_promotion(
     later: str = "",
     margin: float = MARGIN,
 ) -> Promotion:
-    """Return whether ``new`` takes over: it is worse than none of those ``before`` it.
+    """Return whether ``new`` is promoted: it is not worse than any of those ``before`` it.
 
     Worse means that the mAP is lower beyond the interval of the difference, or lower by more than
-    ``margin`` whatever the interval: on few images the interval would let nearly anything pass.
+    ``margin`` whatever the interval: on few images the interval excludes hardly anything.
 
-    To be as good as the last one, give or take chance, is not enough. A small loss in every round
-    stays within each round's interval, and the sum of them would never be seen. So ``before``
-    holds the promoted model and the best of those ever promoted (``best_of``), and what is lost
-    against the best stays within one margin and one interval however many rounds pass.
+    A comparison with the last model alone is not enough: a small loss in every round stays within
+    each round's interval, and the losses add up unnoticed. So ``before`` holds the promoted model
+    and the best ever promoted (``best_of``), and the loss against the best stays within one margin
+    and one interval over any number of rounds.
 
-    A round that runs again after later ones holds fewer labels than they do, and a small test
-    split: to be not worse on it says little. So the model of a ``later`` version gives way only
-    to one that is better beyond the interval of the difference.
+    A round that runs again after later ones has fewer labels and a smaller test split, so that not
+    being worse on it means little. The model of a ``later`` version is replaced only by one that is
+    better beyond the interval of the difference.
 
     Args:
-        new: the model that asks to be promoted.
-        before: by what they are called in the reason, e.g. "the promoted model"; none if there
-            is none yet. All from the same test images as ``new``.
-        later: which of ``before`` learned from a later version than ``new``; empty: none.
+        new: the candidate.
+        before: the other models by their names in the reason, e.g. "the promoted model"; empty:
+            there is none yet. All are evaluated on the test images of ``new``.
+        later: which of ``before`` was trained on a later version than ``new``; empty: none.
         margin: mAP, 0 to 1.
     """
     images = f"the same {new.images} test images"
@@ -115,7 +115,7 @@ def decide_promotion(
         reason = f"Kept the promoted model: the new one is worse beyond chance: {figures}."
     elif not_better:
         reason = (
-            "Kept the promoted model, which learned from a later version: the new one is not "
+            "Kept the promoted model, which was trained on a later version: the new one is not "
             f"better beyond chance: {figures}."
         )
     else:
@@ -124,5 +124,5 @@ def decide_promotion(
 
 
 def best_of(evaluations: Mapping[str, Evaluation]) -> str:
-    """Return the key of the highest mAP on the same images; ties go to the last one given."""
+    """Return the key of the highest mAP on the same images; of equal ones, the last."""
     return max(reversed(list(evaluations)), key=lambda key: evaluations[key].map)

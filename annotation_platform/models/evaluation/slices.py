@@ -1,4 +1,4 @@
-"""On which kinds of image and object a model is weak, beyond what looking at many would show."""
+"""Slices of images and objects on which a model is weak, corrected for multiple comparisons."""
 
 import math
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ from annotation_platform.models.evaluation.matches import (
     mean_over_classes,
 )
 from annotation_platform.schema.geometry import FloatArray
-from annotation_platform.schema.tables import ModelSlices
+from annotation_platform.schema.tables import Frame, ModelSlices
 
 FEWEST = 5
-"""Images below which nothing is concluded about a slice."""
+"""Smallest number of images of a slice that can be weak."""
 TAIL = 0.2
-"""The darkest, the most blurred … are this share of the images."""
+"""Share of the images in a tail: the darkest, the most blurred …"""
 _SEED = 20_140_501
 _SIZES: tuple[Size, ...] = ("small", "medium", "large")
 _TAILS = {
@@ -39,7 +39,7 @@ Weights = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Slice:
-    """Figures of a slice and of what it is compared with; the first draw is the images as are."""
+    """Figures of a slice and of its comparison; the first draw is the images themselves."""
 
     kind: str
     name: str
@@ -51,11 +51,11 @@ class _Slice:
 
 
 def slice_members(images: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
-    """Return the image ids of every slice that can be told from what is known of the images.
+    """Return the image ids of every slice that the given columns define, by kind and name.
 
-    Slices by value (``round``, ``source``, ``device``) and tails (``dark``, ``bright``,
-    ``blurred``: a fifth each, named by where it ends). A slice that holds all images says
-    nothing and is left out, as are missing values and tails of a value that hardly varies.
+    Slices are by value (``round``, ``source``, ``device``) or tails (``dark``, ``bright``,
+    ``blurred``: a fifth each, named by its limit). Left out are slices of all images, missing
+    values, and tails of a value that hardly varies.
 
     Args:
         images: a row per image: ``image_id`` and any of ``round_id``, ``source``, ``device``,
@@ -82,24 +82,25 @@ def slice_figures(
     class_names: Mapping[int, str],
     members: Mapping[tuple[str, str], list[str]],
     seed: int = _SEED,
-) -> pd.DataFrame:
+) -> Frame[ModelSlices]:
     """Return the ``model_slices`` of a round: figures by class, size and slice, weakest first.
 
     A slice is compared with the images outside it class by class, over the classes that both
     show, so that a slice is not weak because it shows the harder classes; a class with the mean
     of the others; a size with all sizes.
 
-    Slices are ordered by the *upper* end of the difference, not by the difference: of many small
-    slices some are bad by luck, and theirs reaches far up. The end is one-sided, by Student's
-    distribution with as many degrees as the slice has images less one, at 0.05 shared by all
-    slices looked at (Bonferroni). A few images that happen to fail alike would seem certain, so
-    the standard error is at least that of the whole set scaled to the number of images. ``weak``
-    is a slice whose upper end is below 0. Fewer than ``FEWEST`` images: no end, and at the back.
+    Slices are ordered by the *upper* end of the difference's interval, not by the difference:
+    among many small slices some are bad by chance, and their interval is wide. The end is
+    one-sided, by Student's distribution with one degree of freedom less than the slice has images,
+    at 0.05 divided by the number of slices tested (Bonferroni). A few images that happen to fail
+    in the same way would seem certain, so the standard error is at least that of the whole set
+    scaled to the number of images. A slice is ``weak`` if its upper end is below 0. Slices of fewer
+    than ``FEWEST`` images have no end and come last.
 
     Args:
-        round_id: written beside each.
+        round_id: written in each row.
         figures: of a model.
-        image_ids: the image behind each of the positions in ``figures.matches``.
+        image_ids: the image at each position in ``figures.matches``.
         class_names: by category id.
         members: image ids by kind and name, see ``slice_members``.
         seed: of the draws.
@@ -115,8 +116,8 @@ def slice_figures(
         *_by_size(figures, weights, whole),
         *_by_images(matches, weights, image_ids, members),
     ]
-    looks = sum(each.images >= FEWEST for each in found)
-    rows = [_row(round_id, each, spread * math.sqrt(number), looks) for each in found]
+    tests = sum(each.images >= FEWEST for each in found)
+    rows = [_row(round_id, each, spread * math.sqrt(number), tests) for each in found]
     rows.sort(key=_weakness)
     ranked = [{**row, "rank": rank} for rank, row in enumerate(rows)]
     return ModelSlices.from_rows(ranked)
@@ -164,7 +165,7 @@ def _by_images(
     return slices
 
 
-def _row(round_id: str, one: _Slice, image_spread: float, looks: int) -> dict[str, object]:
+def _row(round_id: str, one: _Slice, image_spread: float, tests: int) -> dict[str, object]:
     from scipy.special import stdtrit
 
     drawn = _means(one.inside.ap)
@@ -180,7 +181,7 @@ def _row(round_id: str, one: _Slice, image_spread: float, looks: int) -> dict[st
         known = difference[1:][~np.isnan(difference[1:])]
         error = image_spread / math.sqrt(one.images)
         error = max(error, float(known.std())) if known.size else error
-        quantile = stdtrit(one.images - 1, 1 - (1 - CONFIDENCE) / max(looks, 1))
+        quantile = stdtrit(one.images - 1, 1 - (1 - CONFIDENCE) / max(tests, 1))
         upper = min(float(difference[0] + quantile * error), 1.0)
     return {
         "round_id": round_id,
@@ -201,12 +202,12 @@ def _row(round_id: str, one: _Slice, image_spread: float, looks: int) -> dict[st
 
 def _weakness(row: dict[str, object]) -> tuple[bool, float, str, str]:
     upper = float(str(row["upper"]))
-    nowhere = math.isnan(upper)
-    return nowhere, 0.0 if nowhere else upper, str(row["kind"]), str(row["name"])
+    missing = math.isnan(upper)
+    return missing, 0.0 if missing else upper, str(row["kind"]), str(row["name"])
 
 
 def _means(figures: FloatArray) -> FloatArray:
-    """Return the mean of each row over the classes that have a figure; missing where none has."""
+    """Return the mean of each row over the classes that have a figure; NaN where none has."""
     there = ~np.isnan(figures)
     means = mean_over_classes(figures)
     return np.where(there.any(axis=1), means, math.nan)

@@ -44,7 +44,7 @@ def draw(folder: Path, count: int, seed: int) -> Drawn:
             pixels[y : y + h, x : x + w] = COLORS[str(name)]
             boxes.append([x, y, x + w, y + h])
             names.append(str(name))
-        image_id = f"picture-{number:02d}"
+        image_id = f"image-{number:02d}"
         Image.fromarray(pixels).save(folder / f"{image_id}.png")
         examples.append(
             Example(image_id, folder / f"{image_id}.png", np.array(boxes, dtype=float), names)
@@ -68,7 +68,7 @@ def drawn(tmp_path_factory) -> Drawn:
 
 @pytest.fixture(scope="session")
 def trained(drawn, store) -> TrainedDetector:
-    """A detector that has looked at the twelve images for a hundred epochs."""
+    """A detector trained on the twelve images for a hundred epochs."""
     policy = TrainingPolicy(steps=300, image_width=128, batch_size=4, learning_rate=2e-3)
     return store.once(
         "trained",

@@ -1,4 +1,4 @@
-"""Models that were never trained: what they would find, with known skill, in drawn images."""
+"""Simulated models of known skill: their detections in drawn images, without training."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ _SHARES = np.array([2.4, 1.2, 0.4])  # objects of each class in an image
 
 
 class SimulatedImages:
-    """Images with objects of three classes; how hard each is, is the same for every model."""
+    """Images with objects of three classes, whose difficulty is the same for every model."""
 
     def __init__(self, rng: np.random.Generator, images: int) -> None:
         self.rng = rng
@@ -26,7 +26,7 @@ class SimulatedImages:
         self.junk_score = rng.beta(2, 4, len(self.junk_image))
 
     def matches(self, skill: float) -> Matches:
-        """Return what a model of this skill finds; 0.2 more is about 0.045 more mAP."""
+        """Return the detections of a model of this skill; 0.2 more is about 0.045 more mAP."""
         noise = self.rng.normal(size=(3, len(self.image)))
         sure = 1 / (1 + np.exp(-(skill + self.ease + 0.6 * noise[0])))
         iou = 0.35 + 0.65 * np.clip(sure + 0.12 * noise[1], 0, 1)
@@ -55,5 +55,5 @@ class SimulatedImages:
 
 
 def true_map(skill: float) -> float:
-    """Return the mAP of a model of this skill on so many images that chance hardly counts."""
+    """Return the mAP of a model of this skill on enough images to make chance negligible."""
     return SimulatedImages(np.random.default_rng(99), 20_000).evaluation(skill).map

@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import ModelError
+from annotation_platform.models.classification.calibration import Temperature
 from annotation_platform.models.detection.calibration import (
     IDENTITY,
     Calibration,
@@ -14,6 +17,7 @@ from annotation_platform.models.detection.calibration import (
     identity_calibration,
     mark_right,
 )
+from annotation_platform.models.registry import ModelRegistry
 
 COLUMNS = ["image_id", "class_name", "x1", "y1", "x2", "y2"]
 
@@ -32,11 +36,11 @@ def simulated(rng, counts, *, images, distort=lambda p: p):
     found, truth = [], []
     for name, count in counts.items():
         for number, p in enumerate(rng.beta(0.6, 0.9, count)):
-            image, x = f"picture-{rng.integers(images):03d}", 20.0 * number
+            image, x = f"image-{rng.integers(images):03d}", 20.0 * number
             found.append((image, name, x, float(distort(p))))
             if rng.random() < p:
                 truth.append((image, name, x))
-    return boxes(*found), boxes(*truth), [f"picture-{n:03d}" for n in range(images)]
+    return boxes(*found), boxes(*truth), [f"image-{n:03d}" for n in range(images)]
 
 
 def overconfident(p):
@@ -78,7 +82,7 @@ def test_the_order_of_equal_probabilities_does_not_matter():
     assert calibration_error(probabilities, right).error == pytest.approx(turned.error)
 
 
-def test_what_chance_adds_is_what_exact_probabilities_show():
+def test_the_error_by_chance_is_that_of_exact_probabilities():
     rng = np.random.default_rng(0)
     shown, expected = [], []
     for _ in range(200):
@@ -89,11 +93,11 @@ def test_what_chance_adds_is_what_exact_probabilities_show():
     assert np.mean(shown) == pytest.approx(np.mean(expected), rel=0.05)
 
 
-def test_a_distorted_detector_is_set_right_on_new_images():
+def test_a_distorted_detector_is_calibrated_on_new_images():
     rng = np.random.default_rng(1)
     counts = {"red": 1200, "blue": 600}
     fitted = fit_calibration(*simulated(rng, counts, images=60, distort=overconfident)[:2],
-                             images=[f"picture-{n:03d}" for n in range(60)])  # fmt: skip
+                             images=[f"image-{n:03d}" for n in range(60)])  # fmt: skip
     found, truth, _ = simulated(rng, counts, images=60, distort=overconfident)
     right = mark_right(found, truth)
     before = calibration_error(found["score"].to_numpy(), right)
@@ -108,7 +112,7 @@ def test_a_distorted_detector_is_set_right_on_new_images():
     assert fitted.apply(["red"] * 4, s) == pytest.approx(s**2.5, abs=0.06)
 
 
-def test_classes_that_differ_get_curves_of_their_own_and_a_rare_one_keeps_near_the_rest():
+def test_different_classes_get_own_curves_and_a_rare_one_stays_close_to_the_rest():
     rng = np.random.default_rng(4)
     red = simulated(rng, {"red": 900}, images=40, distort=overconfident)
     blue = simulated(rng, {"blue": 900}, images=40)
@@ -128,7 +132,7 @@ def test_classes_that_differ_get_curves_of_their_own_and_a_rare_one_keeps_near_t
     assert abs(at["rare"] - pooled) < abs(at["blue"] - pooled)
 
 
-def test_too_few_boxes_take_the_pooled_curve_and_too_few_images_none():
+def test_too_few_boxes_use_the_pooled_curve_and_too_few_images_none():
     rng = np.random.default_rng(5)
     found, truth, images = simulated(
         rng, {"red": 400, "rare": 12}, images=20, distort=overconfident
@@ -189,3 +193,60 @@ def test_the_identity_curve_changes_nothing():
     scores = np.array([0.0, 1e-9, 0.3, 1.0])
     assert IDENTITY.at(scores).tolist() == scores.tolist()
     assert Curve(rise=1.0, fall=1.0, offset=1.0).at(np.array([0.5])) == pytest.approx(0.731059)
+
+
+# Written by version 0.1.0 (a file of tests/data/v0.1.0/home.tar.xz), under its SHA-256.
+OLD_CALIBRATION = """{
+  "classes": {},
+  "error_after": null,
+  "error_before": null,
+  "error_by_chance": null,
+  "pictures": 1,
+  "pooled": {
+    "boxes": 0,
+    "curve": {
+      "fall": 1.0,
+      "offset": 0.0,
+      "rise": 1.0
+    },
+    "kind": "identity",
+    "right": 0
+  }
+}
+"""
+OLD_DIGEST = "bbf920784100e530d444de2c377444e7d7fc2108cbc091120760006012abe6bb"
+OLD_TEMPERATURE = """{
+  "choose": "one",
+  "error_after": 0.02,
+  "error_before": 0.11,
+  "error_by_chance": 0.01,
+  "pictures": 12,
+  "temperature": 1.5
+}
+"""
+
+
+def test_a_calibration_of_version_0_1_0_is_read_and_keeps_its_digest():
+    old = Calibration.from_json(OLD_CALIBRATION, where="c.json")
+    assert (old.images, old.pooled.kind, old.digest) == (1, "identity", OLD_DIGEST)
+    assert '"images": 1' in old.to_json()
+    assert "pictures" not in old.to_json()
+    assert Calibration.from_json(old.to_json(), where="c.json").images == 1
+
+    temperature = Temperature.from_json(OLD_TEMPERATURE.encode(), where="t.json")
+    assert (temperature.images, temperature.temperature) == (12, 1.5)
+    assert temperature.digest == hashlib.sha256(OLD_TEMPERATURE.encode()).hexdigest()
+
+
+def test_the_registry_finds_a_calibration_of_version_0_1_0(tmp_path):
+    registry = ModelRegistry(tmp_path)
+    registry.calibrate(["a" * 64], "labelling@1", identity_calibration())
+    folder = tmp_path / "calibrations"
+    (folder / f"{OLD_DIGEST}.json").write_text(OLD_CALIBRATION)
+    (pointer,) = folder.glob("*.txt")
+    pointer.write_text(OLD_DIGEST)
+    found = registry.calibration(["a" * 64], "labelling@1")
+    assert (found.images, found.digest) == (1, OLD_DIGEST)
+    (folder / f"{OLD_DIGEST}.json").write_text(OLD_CALIBRATION.replace("1,", "2,"))
+    with pytest.raises(ModelError, match="changed or damaged"):
+        registry.calibration(["a" * 64], "labelling@1")

@@ -51,7 +51,7 @@ def test_a_vector_is_of_unit_length_and_of_its_image_alone(tmp_path, architectur
     assert (embedder.embed(given[1:2])[0] == vectors[1]).all()
 
 
-def test_like_images_lie_closer_than_others(tmp_path):
+def test_vectors_of_similar_images_are_closer_than_others(tmp_path):
     registry, _ = registered(tmp_path)
     rng = np.random.default_rng(2)
     shapes = [Image.fromarray(rng.integers(0, 255, (4, 6, 3), dtype=np.uint8)) for _ in range(2)]
@@ -63,7 +63,7 @@ def test_like_images_lie_closer_than_others(tmp_path):
     assert signature[1, 1] > signature[1, 0]
 
 
-def test_policy_chooses_the_embedder_and_before_the_first_model_there_is_one_too(tmp_path):
+def test_policy_selects_the_embedder_and_there_is_one_before_the_first_model(tmp_path):
     registry, sha256 = registered(tmp_path, promote=False)
     assert isinstance(embedder_for("model", registry), ImageEmbedder)
     registry.promote(sha256, "the first")
@@ -71,7 +71,7 @@ def test_policy_chooses_the_embedder_and_before_the_first_model_there_is_one_too
     assert embedder_for("image", registry).name == "dct-colour-1"
 
 
-def test_damaged_weights_make_no_vector(tmp_path):
+def test_damaged_weights_are_refused(tmp_path):
     registry, sha256 = registered(tmp_path)
     path = registry.weights_path(sha256)
     data = bytearray(path.read_bytes())

@@ -81,7 +81,7 @@ def test_true_boxes_without_area_cannot_be_missed():
         pytest.param([], empty_predictions(), id="neither"),
     ],
 )
-def test_nothing_gives_zero(labels, found):
+def test_no_predictions_or_no_truth_give_zero(labels, found):
     result = evaluate(dataset(labels), found)
     assert (result.map50, result.map, result.images) == (0.0, 0.0, 2)
 
@@ -102,7 +102,7 @@ def test_predictions_of_other_images_are_refused():
         evaluate(dataset([]), predictions(["z", "cat", 0, 0, 1, 1, 0.5]))
 
 
-def test_scores_that_are_no_numbers_are_refused():
+def test_scores_that_are_not_finite_are_refused():
     with pytest.raises(DataError, match="not a number"):
         evaluate(dataset([]), predictions(["a", "cat", 0, 0, 1, 1, float("nan")]))
 
@@ -122,7 +122,7 @@ def coco_files():
 
 
 def pycocotools(truth, results, kind):
-    """Return what pycocotools says: its twelve figures, and AP50 by category id."""
+    """Return the twelve figures of pycocotools, and AP50 by category id."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -156,12 +156,12 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
-def test_the_figures_are_those_that_coco_publishes_and_pycocotools_gives(coco_files, kind):
+def test_the_figures_equal_those_of_coco_and_pycocotools(coco_files, kind):
     truth, _ = coco_files
     name = f"instances_val2014_fake{kind}100_results.json"
     results = json.loads((COCOEVAL / "results" / name).read_text())
     found = coco_figures(truth, results, kind).overall
-    # Published with three places; the rest is compared with pycocotools itself.
+    # Published with three digits; the rest is compared with pycocotools itself.
     assert list(found.values()) == pytest.approx(PUBLISHED[kind], abs=5e-4)
     assert_same_figures(truth, results, kind)
 
@@ -204,21 +204,21 @@ def scene(seed, *, images=30, classes=4, ties=False):
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_drawn_scenes_get_the_figures_of_pycocotools(seed, ties):
+def test_figures_of_drawn_scenes_equal_those_of_pycocotools(seed, ties):
     assert_same_figures(*scene(seed, ties=ties))
 
 
-def test_points_get_the_figures_of_pycocotools():
+def test_figures_of_keypoints_equal_those_of_pycocotools():
     truth, _ = scene(7)
     rng = np.random.default_rng(7)
     results = []
     for one in truth["annotations"]:
         x, y, width, height = one["bbox"]
-        places = np.column_stack([rng.uniform(x, x + width, 17), rng.uniform(y, y + height, 17)])
-        seen = rng.integers(0, 3, 17)
-        one["keypoints"] = np.column_stack([places, seen]).ravel().tolist()
-        one["num_keypoints"] = int((seen > 0).sum())
-        moved = places + rng.normal(0, 0.03 * math.sqrt(width * height), places.shape)
+        points = np.column_stack([rng.uniform(x, x + width, 17), rng.uniform(y, y + height, 17)])
+        visibility = rng.integers(0, 3, 17)
+        one["keypoints"] = np.column_stack([points, visibility]).ravel().tolist()
+        one["num_keypoints"] = int((visibility > 0).sum())
+        moved = points + rng.normal(0, 0.03 * math.sqrt(width * height), points.shape)
         found = {name: one[name] for name in ("image_id", "category_id")}
         points = np.column_stack([moved, np.ones(17)]).ravel().tolist()
         results.append({**found, "keypoints": points, "score": float(rng.random())})
@@ -234,7 +234,7 @@ def test_counting_each_image_once_gives_the_figures():
         assert mean_over_classes(drawn.ap50)[0] == pytest.approx(figures.overall["ap50"])
 
 
-def test_counting_an_image_twice_is_having_it_twice():
+def test_counting_an_image_twice_equals_a_copy_of_it():
     truth, results = scene(1)
     weights = np.random.default_rng(5).integers(0, 3, 30)
     again = {"images": [], "categories": truth["categories"], "annotations": []}
@@ -253,7 +253,7 @@ def test_counting_an_image_twice_is_having_it_twice():
     assert mean_over_classes(drawn.ap50)[0] == pytest.approx(expected["ap50"])
 
 
-def test_a_dataset_gives_the_figures_that_pycocotools_gives_without_crowds(coco_files):
+def test_figures_of_a_dataset_equal_those_of_pycocotools_without_crowds(coco_files):
     truth, results = coco_files
     truth["annotations"] = [one for one in truth["annotations"] if not one["iscrowd"]]
     for one in [*truth["annotations"], *results]:

@@ -1,4 +1,4 @@
-"""The evaluate command: the published figures, and one line for whatever is wrong with a file."""
+"""The evaluate command: the published figures, and one line for every error in a file."""
 
 import json
 import os
@@ -43,44 +43,44 @@ def run(tmp_path):
     return with_files
 
 
-def annotated(done):
+def printed_json(done):
     assert done.exit_code == 0, done.exception
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_the_published_example_gives_its_figures_by_class_and_with_intervals():
+def test_the_published_example_has_its_figures_by_class_and_with_intervals():
     if not COCOEVAL.is_dir():
         pytest.skip(f"COCO's published example is not at {COCOEVAL}; set ANNOTATION_TEST_DATA.")
     results = COCOEVAL / "results" / "instances_val2014_fakebbox100_results.json"
     files = ["--truth", COCOEVAL / "instances_val2014_100.json", "--predictions", results]
-    said = annotated(CliRunner().invoke(APP, [*map(str, files), "--json"]))
+    printed = printed_json(CliRunner().invoke(APP, [*map(str, files), "--json"]))
     published = {"ap": 0.505, "ap50": 0.697, "ap75": 0.573, "ar100": 0.595, "ar_large": 0.564}
-    assert {name: said[name] for name in published} == pytest.approx(published, abs=5e-4)
-    low, high = said["intervals"]["ap"]
-    assert low < said["ap"] < high
-    assert (said["images"], said["annotations"]) == (100, 839)
-    present = [one["ap"] for one in said["per_class"].values() if one["ap"] is not None]
-    assert sum(present) / len(present) == pytest.approx(said["ap"])
+    assert {name: printed[name] for name in published} == pytest.approx(published, abs=5e-4)
+    low, high = printed["intervals"]["ap"]
+    assert low < printed["ap"] < high
+    assert (printed["images"], printed["annotations"]) == (100, 839)
+    present = [one["ap"] for one in printed["per_class"].values() if one["ap"] is not None]
+    assert sum(present) / len(present) == pytest.approx(printed["ap"])
 
 
 def test_one_of_two_boxes_found_is_half_of_everything(run):
     # Precision 1 up to recall .5, which is 51 of 101 points; a box with the id 0 counts.
-    said = annotated(run(TRUTH, FOUND, "--json"))
-    assert said["ap"] == said["per_class"]["cat"]["ap50"] == pytest.approx(51 / 101)
-    assert said["ar100"] == pytest.approx(0.5)
-    assert said["ap_large"] is None
-    assert list(said["per_class"]) == ["cat"]
+    printed = printed_json(run(TRUTH, FOUND, "--json"))
+    assert printed["ap"] == printed["per_class"]["cat"]["ap50"] == pytest.approx(51 / 101)
+    assert printed["ar100"] == pytest.approx(0.5)
+    assert printed["ap_large"] is None
+    assert list(printed["per_class"]) == ["cat"]
     shown = run(TRUTH, FOUND)
     assert "AP50" in shown.stdout
     assert "2 images, 2 annotations, 1 detections" in shown.stdout
 
 
 def test_nothing_found_is_zero(run):
-    assert annotated(run(TRUTH, [], "--json"))["ap"] == 0
+    assert printed_json(run(TRUTH, [], "--json"))["ap"] == 0
 
 
 def test_no_truth_has_no_figure(run):
-    assert annotated(run({**TRUTH, "annotations": []}, FOUND, "--json"))["ap"] is None
+    assert printed_json(run({**TRUTH, "annotations": []}, FOUND, "--json"))["ap"] is None
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_no_truth_has_no_figure(run):
         ),
     ],
 )
-def test_a_detection_that_cannot_be_used_is_named(run, change, kind, message):
+def test_the_error_names_an_unusable_detection(run, change, kind, message):
     outlines = [
         {**one, "area": 1, "segmentation": [[0, 0, 9, 0, 9, 9]]} for one in TRUTH["annotations"]
     ]
@@ -143,7 +143,7 @@ def test_a_detection_that_cannot_be_used_is_named(run, change, kind, message):
         ),
     ],
 )
-def test_a_file_that_is_not_what_it_should_be_is_refused(run, truth, found, more, message):
+def test_files_of_a_wrong_form_are_refused(run, truth, found, more, message):
     done = run(truth, found, *more)
     assert isinstance(done.exception, AnnotationPlatformError)
     with pytest.raises(AnnotationPlatformError, match=message):

@@ -1,4 +1,4 @@
-"""What a model gets wrong, what it misses, and how far it agrees with people."""
+"""Findings, missed boxes, and agreement with annotators."""
 
 import numpy as np
 import pandas as pd
@@ -43,7 +43,7 @@ CAT = [A, "cat", 0, 0, 10, 10]
 
 
 @pytest.mark.parametrize(
-    ("proposal", "kind", "iou"),
+    ("prediction", "kind", "iou"),
     [
         pytest.param([A, "dog", 0, 0, 10, 10], "class", 1.0, id="another class"),
         pytest.param([A, "cat", 0, 0, 10, 4], "place", 0.4, id="too small"),
@@ -52,8 +52,8 @@ CAT = [A, "cat", 0, 0, 10, 10]
         pytest.param([B, "cat", 0, 0, 10, 10], "background", None, id="on an empty image"),
     ],
 )
-def test_every_kind_of_wrong_box_is_told(proposal, kind, iou):
-    found = findings(dataset(CAT), [*proposal, 0.9])
+def test_every_kind_of_wrong_box_is_identified(prediction, kind, iou):
+    found = findings(dataset(CAT), [*prediction, 0.9])
     wrong = found[found["kind"] != "miss"].iloc[0]
     assert wrong["kind"] == kind
     assert wrong["score"] == 0.9
@@ -62,17 +62,17 @@ def test_every_kind_of_wrong_box_is_told(proposal, kind, iou):
     else:
         assert wrong["iou"] == pytest.approx(iou)
         assert wrong["true_class"] == "cat"
-    # What a wrong class or place is about was seen, so it is not a miss as well.
+    # An object with a wrong class or location was detected, so it is not a miss too.
     assert (found["kind"] == "miss").any() == (kind not in ("class", "place"))
 
 
-def test_the_surest_box_finds_the_object_and_the_next_repeats_it():
+def test_the_best_box_finds_the_object_and_the_next_is_a_duplicate():
     found = findings(dataset(CAT), [A, "cat", 0, 0, 10, 9, 0.6], [A, "cat", 0, 0, 10, 10, 0.8])
     assert list(found["kind"]) == ["duplicate"]
     assert (found["score"].iloc[0], found["iou"].iloc[0]) == (0.6, pytest.approx(0.9))
 
 
-def test_what_people_do_not_see_is_not_wrong_but_may_be_missed():
+def test_hidden_predictions_are_not_errors_but_objects_can_be_missed():
     found = findings(dataset(CAT), [A, "cat", 0, 0, 10, 10, 0.4])
     assert list(found["kind"]) == ["miss"]
     assert found["iou"].iloc[0] == 0
@@ -87,15 +87,15 @@ def test_the_worst_come_first():
     assert list(found["image_id"]) == [B, A, B, A]
 
 
-def test_nothing_wrong_gives_an_empty_table():
+def test_no_errors_give_an_empty_table():
     assert findings(dataset(CAT), [A, "cat", 0, 0, 10, 10, 0.9]).empty
 
 
-def test_missed_boxes_weigh_their_images_by_share():
+def test_images_are_weighted_by_their_share_of_missed_boxes():
     truth = dataset(CAT, [A, "cat", 50, 50, 60, 60], [B, "dog", 0, 0, 10, 10])
     found = predictions([A, "cat", 0, 0, 10, 10, 0.9], [B, "cat", 0, 0, 10, 10, 0.9])
     missed = missed_boxes(ROUND, "c" * 64, truth, found, minimum_score=0.5)
-    # One of two cats of A; the only dog of B, where a cat was seen.
+    # One of two cats of A; the only dog of B, where a cat was predicted.
     assert list(zip(missed["image_id"], missed["class_name"], strict=True)) == [
         (A, "cat"),
         (B, "dog"),
@@ -105,7 +105,7 @@ def test_missed_boxes_weigh_their_images_by_share():
     assert image_weights(missed.iloc[:0]) == {}
 
 
-def test_images_are_asked_about_again_by_what_is_wrong_with_them():
+def test_images_to_relabel_are_ordered_by_findings_with_reasons():
     truth = dataset(CAT, [B, "dog", 0, 0, 10, 10])
     found = findings(truth, [B, "cat", 100, 100, 120, 120, 0.9])
     assert images_to_relabel(found) == {
@@ -118,12 +118,12 @@ def test_images_are_asked_about_again_by_what_is_wrong_with_them():
         images_to_relabel(found, kinds=["typo"])
 
 
-def people(*rows, blind=False):
-    """Return labels as people give them: image, class and box, or an image with nothing in it."""
+def annotators(*rows, blind=False):
+    """Return human labels: rows of image, class and box, or an image without objects."""
     table = [
         {
             "image_id": row[0],
-            "annotation_id": f"answer of {row[0][0]}",
+            "annotation_id": f"annotation of {row[0][0]}",
             "shape": "box" if len(row) > 1 else "none",
             "blind": blind,
             "purpose": "label",
@@ -135,8 +135,8 @@ def people(*rows, blind=False):
     return pd.DataFrame(table, columns=columns).astype({"blind": bool})
 
 
-def test_agreement_counts_by_class_and_takes_blind_annotations_apart():
-    proposals = predictions(
+def test_agreement_counts_by_class_and_separates_annotations_without_predictions():
+    predicted = predictions(
         [A, "cat", 0, 0, 10, 10, 0.9],
         [A, "dog", 50, 50, 60, 60, 0.9],
         [B, "cat", 0, 0, 10, 10, 0.9],
@@ -144,13 +144,13 @@ def test_agreement_counts_by_class_and_takes_blind_annotations_apart():
     ).assign(weights_sha256="c" * 64, shape="box", prediction_id="")
     found = model_agreement(
         ROUND,
-        proposals,
-        people(CAT, [A, "cat", 80, 80, 90, 90], [B]),
-        people(CAT, blind=True),
+        predicted,
+        annotators(CAT, [A, "cat", 80, 80, 90, 90], [B]),
+        annotators(CAT, blind=True),
         ontology=ONTOLOGY,
         minimum_score=0.5,
     ).set_index(["annotations", "class_name"])
-    # One pair; three proposals and two labels. Blind: A alone, two proposals and one label.
+    # One pair; three predictions and two labels. Without predictions: only A, two and one.
     assert found.loc[("consensus", ""), "f1"] == pytest.approx(2 * 1 / (3 + 2))
     assert found.loc[("consensus", "cat"), "f1"] == pytest.approx(2 * 1 / (2 + 2))
     assert found.loc[("consensus", "dog"), "f1"] == 0
@@ -184,14 +184,14 @@ def history(*values, error=0.02):
         pytest.param([], False, id="none"),
     ],
 )
-def test_a_drop_is_one_beyond_its_interval(values, dropped):
+def test_a_drop_is_reported_beyond_its_interval(values, dropped):
     columns = ["round_id", "class_name", "annotations", "f1", "f1_low", "f1_high"]
     found = agreement_drop(history(*values).reindex(columns=columns))
     assert found.dropped is dropped
     assert found.sentence.endswith(".")
 
 
-def test_chance_alone_seldom_looks_like_a_drop():
+def test_chance_alone_is_seldom_reported_as_a_drop():
     rng = np.random.default_rng(0)
     drops = [agreement_drop(history(*rng.normal(0.8, 0.02, 4))).dropped for _ in range(400)]
     # One-sided at 0.05; three standard errors of 400 draws above that are 0.083.

@@ -22,7 +22,7 @@ def test_the_first_model_is_promoted():
     assert decision.comparison is None
 
 
-def test_a_model_is_as_good_as_itself():
+def test_a_model_compared_with_itself_is_promoted():
     model = images(0).evaluation(0)
     decision = decide_promotion(model, {"the promoted model": model})
     assert decision.promoted
@@ -51,20 +51,20 @@ def test_a_truly_better_model_is_promoted():
     assert sum(one.promoted for one in decisions) >= 9
 
 
-def test_the_model_of_a_later_round_gives_way_only_to_a_better_one():
+def test_the_model_of_a_later_round_is_replaced_only_by_a_better_one():
     equal, better = 0, 0
     for seed in range(20):
         drawn = images(seed)
         last = {"the last": drawn.evaluation(0)}
         equal += decide_promotion(drawn.evaluation(0), last, later="the last").promoted
         better += decide_promotion(drawn.evaluation(-3 * WORSE), last, later="the last").promoted
-    # The interval holds 95 %, so of 20 equal ones about half a one is taken for better.
+    # The interval holds 95 %, so of 20 equal ones about half of one is promoted as better.
     assert equal <= 2
     assert better == 20
 
 
-def test_what_is_lost_a_little_in_every_round_is_seen():
-    """Each model is a little worse than the one it learned from: about 0.006 mAP a round."""
+def test_small_losses_in_every_round_are_detected():
+    """Each model is a little worse than the one it continues from: about 0.006 mAP a round."""
     drawn = images(3, 150)
     skill, best, last = 0.0, drawn.evaluation(0), drawn.evaluation(0)
     alone = 0.0
@@ -77,7 +77,7 @@ def test_what_is_lost_a_little_in_every_round_is_seen():
         if decision.promoted:
             skill, last = skill - 0.03, new
             best = {"best": best, "new": new}[best_of({"best": best, "new": new})]
-        # Against the last one alone, and by the interval alone, hardly anything is refused.
+        # Compared with the last model alone, by the interval alone, hardly any model is refused.
         other = drawn.evaluation(alone - 0.03)
         if compare(other, last_alone).map.high >= 0:
             alone, last_alone = alone - 0.03, other
@@ -87,7 +87,7 @@ def test_what_is_lost_a_little_in_every_round_is_seen():
 
 @pytest.mark.long
 def test_over_many_rounds_of_equal_models_the_promoted_one_does_not_get_worse():
-    """Trained alike, models differ by chance, in truth (0.1 of skill, 0.02 mAP) and in the test."""
+    """Models of equal training differ by chance, by 0.1 of skill, 0.02 mAP, and in the test."""
     ends = []
     for seed in range(20):
         rng = np.random.default_rng(1000 + seed)
@@ -109,7 +109,7 @@ def test_over_many_rounds_of_equal_models_the_promoted_one_does_not_get_worse():
 @pytest.mark.long
 @pytest.mark.parametrize(("number", "nominal"), [(20, 0.89), (100, 0.91)])
 def test_intervals_cover_the_true_figure(number, nominal):
-    """At 0.95, less three standard errors and what is lost on few images."""
+    """At 0.95, less three standard errors and the loss of coverage on few images."""
     expected = true_map(0)
     covered = 0
     for seed in range(300):

@@ -1,4 +1,4 @@
-"""A round's model examined: on drawn images, with labels that were spoilt on purpose."""
+"""Error analysis of a round's model: on drawn images, with noise in the labels."""
 
 import hashlib
 import io
@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from annotation_platform.cli.image.selection import relabel
 from annotation_platform.ingestion.lake import open_lake
-from annotation_platform.models.error_analysis import examine_round
+from annotation_platform.models.error_analysis import analyze_errors
 from annotation_platform.models.evaluation.findings import image_weights
 from annotation_platform.models.loop import evaluate_round
 from annotation_platform.models.registry import ModelRegistry
@@ -28,8 +28,8 @@ ROUND = "round-0001"
 TEST = 6
 
 
-class Examined:
-    """The drawn images as a training set: six of each split, a class of each split spoilt."""
+class AnalysedRound:
+    """The drawn images as a training set: six of each split, a class of each split noisy."""
 
     def __init__(self, drawn, trained, card, folder):
         paths = {example.image_id: example.path for example in drawn.examples}
@@ -42,9 +42,9 @@ class Examined:
         facts = {"shape": "box", "extension": "png", "geometry": "", "round_id": ROUND}
         table = table.assign(source="pier", device=None, **facts)
         names = list(self.ids.values())
-        self.spoilt = [names[0], names[TEST]]
+        self.noisy = [names[0], names[TEST]]
         swapped = table["class_name"].map({"red": "blue", "blue": "red"})
-        table["class_name"] = table["class_name"].mask(table["image_id"].isin(self.spoilt), swapped)
+        table["class_name"] = table["class_name"].mask(table["image_id"].isin(self.noisy), swapped)
         table["split"] = np.where(table["image_id"].isin(names[:TEST]), "test", "train")
         self.table = table
         self.images = pd.DataFrame({"image_id": names, "brightness": 120.0, "sharpness": 50.0})
@@ -66,8 +66,8 @@ class Examined:
             ontology=self.policy.ontology,
         )
 
-    def examine(self):
-        return examine_round(
+    def analyze(self):
+        return analyze_errors(
             ROUND,
             self.evaluate(self.weights),
             self.table,
@@ -80,21 +80,21 @@ class Examined:
 
 @pytest.fixture
 def round_(drawn, trained, card, tmp_path):
-    return Examined(drawn, trained, card, tmp_path)
+    return AnalysedRound(drawn, trained, card, tmp_path)
 
 
 def test_swapped_labels_of_the_test_split_are_found_and_those_of_the_train_split_are_missed(round_):
-    found = round_.examine()
-    swapped = found.findings[found.findings["image_id"] == round_.spoilt[0]]
+    found = round_.analyze()
+    swapped = found.findings[found.findings["image_id"] == round_.noisy[0]]
     assert set(swapped["kind"]) == {"class"}
     assert len(swapped) == 2
     assert (swapped["class_name"] != swapped["true_class"]).all()
     tested = set(round_.table.loc[round_.table["split"] == "test", "image_id"])
     assert set(found.findings["image_id"]) <= tested
 
-    missed = found.missed[found.missed["image_id"] == round_.spoilt[1]]
+    missed = found.missed[found.missed["image_id"] == round_.noisy[1]]
     assert len(missed) == 2
-    assert image_weights(found.missed)[round_.spoilt[1]] == 3.0
+    assert image_weights(found.missed)[round_.noisy[1]] == 3.0
     assert set(found.missed["weights_sha256"]) == {round_.registry.promoted()}
     assert not set(found.missed["image_id"]) & tested
 
@@ -103,7 +103,7 @@ def test_swapped_labels_of_the_test_split_are_found_and_those_of_the_train_split
     assert set(found.slices["kind"]) <= {"class", "size"}  # one round, one source, one brightness
 
 
-def test_the_best_model_is_remembered_while_a_worse_one_is_kept_out(round_, card, drawn):
+def test_the_best_model_is_recorded_and_a_worse_one_is_not_promoted(round_, card, drawn):
     good = round_.evaluate(round_.weights)
     assert good.table["promoted"].all()
     assert list(good.table["best_sha256"]) == [round_.weights]
@@ -134,7 +134,7 @@ def test_the_best_model_is_still_known_after_a_round_was_trained_again(round_, c
     assert registry.history()[-1].best_sha256 == near.table["best_sha256"].iloc[0]
 
 
-def test_an_old_round_judged_again_does_not_take_the_place_of_a_later_one(round_, card, trained):
+def test_an_old_round_judged_again_does_not_replace_a_later_one(round_, card, trained):
     registry = round_.registry
     fifth = card.model_copy(update={"dataset_tag": "training-set@v1.10.0"})
     good = registry.add(_as_wide_as(trained, 129), fifth)
@@ -143,10 +143,10 @@ def test_an_old_round_judged_again_does_not_take_the_place_of_a_later_one(round_
     old = round_.evaluate(round_.weights, "1.9.0").table.iloc[0]
     assert not old["promoted"]
     assert old["difference_low"] <= 0 <= old["difference_high"]
-    assert old["reason"].startswith("Kept the promoted model, which learned from a later version")
+    assert old["reason"].startswith("Kept the promoted model, which was trained on a later version")
     assert "the promoted model, of training-set@v1.10.0, on the same 6 test" in old["reason"]
     assert old["best_sha256"] == registry.promoted() == good
-    # In its turn the same model would have been promoted, and a truly better one still is.
+    # In order the same model would have been promoted, and a truly better one still is.
     assert round_.evaluate(round_.weights, "1.11.0").table["promoted"].all()
     registry.promote(poor, "by hand", best_sha256=poor)
     assert round_.evaluate(good, "1.9.0").table["promoted"].all()
@@ -154,7 +154,7 @@ def test_an_old_round_judged_again_does_not_take_the_place_of_a_later_one(round_
 
 
 def _as_wide_as(trained, width):
-    """Return the trained weights as another file, which sees nearly the same."""
+    """Return the trained weights as another file with nearly the same detections."""
     from annotation_platform.models.detection.weight_files import (
         build_from,
         read_weights,
@@ -175,8 +175,8 @@ def _untrained(card):
     return write_weights(network, **facts, image_width=card.image_width)
 
 
-def test_the_worst_findings_are_shown_cut_out_and_small(round_):
-    found = round_.examine()
+def test_the_worst_findings_are_shown_as_small_crops(round_):
+    found = round_.analyze()
     text = findings_preview(
         found.findings, round_.table, lambda image_id, _: round_.paths[image_id].read_bytes()
     )
@@ -187,18 +187,16 @@ def test_the_worst_findings_are_shown_cut_out_and_small(round_):
     assert findings_preview(ModelFindings.empty(), round_.table, None).startswith("![")
 
 
-def test_images_with_findings_are_pinned_in_the_name_of_whoever_asked(
-    round_, tmp_path, monkeypatch
-):
+def test_images_with_findings_are_included_with_the_actors_name(round_, tmp_path, monkeypatch):
     monkeypatch.setenv("ANNOTATION_HOME", str(tmp_path / "home"))
     lake = open_lake(tmp_path / "home" / "lake", tmp_path / "home" / "landing")
-    lake.tables.write(ModelFindings, ROUND, round_.examine().findings)
+    lake.tables.write(ModelFindings, ROUND, round_.analyze().findings)
     app = typer.Typer()
     app.command()(relabel)
     done = CliRunner().invoke(app, ["--round", ROUND, "--by", "ann", "--kind", "class"])
     assert done.exit_code == 0, done.exception
     pins = SelectionOverrides(lake.store).read()
-    pin = pins[round_.spoilt[0]]
+    pin = pins[round_.noisy[0]]
     assert (pin.wanted, pin.by) == (True, "ann")
     assert pin.reason.startswith("round-0001: the model disagrees: 2 class")
     assert pin.at < datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Weak slices that were planted come out first, and luck does not; so does the need for data."""
+"""Weak slices: injected ones are ranked first, chance is not reported; and learning curves."""
 
 import numpy as np
 import pandas as pd
@@ -55,7 +55,7 @@ def slices(seed, **how):
     return slice_figures("round-0001", figures, image_ids=ids, class_names=CLASSES, members=members)
 
 
-def test_a_planted_weak_slice_comes_out_first():
+def test_an_injected_weak_slice_is_ranked_first():
     for seed in range(2):
         found = slices(seed, dark=1.2)
         weakest = found.iloc[0]
@@ -67,7 +67,7 @@ def test_a_planted_weak_slice_comes_out_first():
 
 
 @pytest.mark.long
-def test_without_a_weak_slice_seldom_one_is_called_weak():
+def test_without_a_weak_slice_seldom_one_is_reported():
     # Every slice of images at once at 0.05: two runs of six would be rare (0.03).
     called = 0
     for seed in range(6):
@@ -92,7 +92,7 @@ def test_a_handful_of_images_is_never_the_weakest():
     assert few["rank"] == len(found) - 1
 
 
-def test_slices_are_told_by_what_is_known():
+def test_slices_depend_on_the_known_values():
     facts = pd.DataFrame(
         {
             "image_id": list("abcdefghij"),
@@ -102,7 +102,7 @@ def test_slices_are_told_by_what_is_known():
         }
     )
     found = slice_members(facts)
-    # All images are of one round, which says nothing; sharpness is not known.
+    # All images are of one round, which defines no slice; sharpness is unknown.
     assert {kind for kind, _ in found} == {"dark", "bright", "source"}
     assert found["source", "pier"] == ["a", "b", "c", "d"]
     assert found["dark", "brightness at most 1.8"] == ["a", "b"]
@@ -115,28 +115,28 @@ def curve(labels, ceiling, scale, exponent):
     return ceiling - scale * np.asarray(labels, dtype=float) ** -exponent
 
 
-def test_a_planted_curve_is_found_and_carries_on():
+def test_a_simulated_curve_is_recovered_and_extrapolated():
     exact = curve(LABELS, 0.8, 2.0, 0.5)
     found = fit_learning_curve(LABELS, exact, np.full(5, 0.001), np.random.default_rng(0))
     assert found.at(1600) == pytest.approx(curve(1600, 0.8, 2.0, 0.5), abs=0.002)
     assert found.ceiling == pytest.approx(0.8, abs=0.01)
 
 
-def test_the_interval_of_a_gain_covers_what_then_happened():
+def test_the_interval_of_a_gain_covers_the_later_gain():
     """Replay: fitted to five rounds, compared with the truth of the sixth."""
     rng = np.random.default_rng(1)
     covered = []
     for _ in range(100):
         ceiling, scale, exponent = rng.uniform(0.6, 0.9), rng.uniform(1, 3), rng.uniform(0.3, 0.7)
-        seen = curve(LABELS, ceiling, scale, exponent) + rng.normal(0, 0.01, 5)
-        found = fit_learning_curve(LABELS, seen, np.full(5, 0.01), rng)
+        measured = curve(LABELS, ceiling, scale, exponent) + rng.normal(0, 0.01, 5)
+        found = fit_learning_curve(LABELS, measured, np.full(5, 0.01), rng)
         happened = curve(1600, ceiling, scale, exponent) - curve(800, ceiling, scale, exponent)
         _, low, high = found.gain(800, 800)
         covered.append(low <= happened <= high)
     assert np.mean(covered) >= 0.9
 
 
-def test_slices_that_profit_most_from_labels_come_first():
+def test_slices_with_the_largest_gain_come_first():
     rng = np.random.default_rng(2)
     planted = {"flat": (0.7, 0.2, 1.0), "steep": (0.9, 3.0, 0.35), "middle": (0.8, 1.5, 0.5)}
     rows = [
@@ -168,7 +168,7 @@ def test_the_rounds_so_far_are_the_history_of_every_class():
     assert list(rank_by_gain(history, more=40, rng=np.random.default_rng(0))["labels"]) == [80]
 
 
-def test_too_few_points_are_no_curve():
+def test_too_few_points_are_refused():
     two = np.array([50.0, 100.0])
     with pytest.raises(DataError, match="needs three different numbers of labels, there are 2"):
         fit_learning_curve(two, two / 200, np.full(2, 0.01), np.random.default_rng(0))

@@ -26,7 +26,7 @@ def make_version(folder, drawn, splits):
     write_coco(Dataset(images, drawn.dataset.labels, drawn.dataset.ontology), folder)
 
 
-def test_what_was_learned_can_be_read_by_tensorboard_and_dvc(drawn, tmp_path):
+def test_training_logs_can_be_read_by_tensorboard_and_dvc(drawn, tmp_path):
     make_version(tmp_path / "v", drawn, ["train"] * 8 + ["val"] * 2 + ["test"] * 2)
     policy = POLICY.model_copy(update={"steps": 4, "tensorboard": True, "dvclive": True})
     train_on_version(tmp_path / "v", policy, 0, tmp_path / "out")
@@ -49,14 +49,14 @@ def test_what_was_learned_can_be_read_by_tensorboard_and_dvc(drawn, tmp_path):
 
 def event_file_loader(path):
     """Yield the events of a TensorBoard file: records of length, checks and a message."""
-    data, place = path.read_bytes(), 0
-    while place < len(data):
-        (length,) = struct.unpack_from("<Q", data, place)
-        yield Event.FromString(data[place + 12 : place + 12 + length])
-        place += 12 + length + 4
+    data, position = path.read_bytes(), 0
+    while position < len(data):
+        (length,) = struct.unpack_from("<Q", data, position)
+        yield Event.FromString(data[position + 12 : position + 12 + length])
+        position += 12 + length + 4
 
 
-def test_a_version_is_learned_from_and_tested_on(drawn, trained, tmp_path):
+def test_a_model_is_trained_and_tested_on_a_version(drawn, trained, tmp_path):
     make_version(tmp_path / "v", drawn, ["train"] * 6 + ["val"] * 2 + ["test"] * 4)
     shares = []
     train_on_version(tmp_path / "v", POLICY, 7, tmp_path / "out", shares.append, dataset_tag="t")
@@ -69,7 +69,7 @@ def test_a_version_is_learned_from_and_tested_on(drawn, trained, tmp_path):
     evaluate_on_version(tmp_path / "v", tmp_path / "out/detector.pt", metrics)
     assert json.loads(metrics.read_text())["test_images"] == 4
 
-    # A model that knows the images does well on them, so the right truth is compared.
+    # A model trained on the images has high figures only if the right truth is compared.
     (tmp_path / "good.pt").write_bytes(trained.state)
     result = evaluate_on_version(tmp_path / "v", tmp_path / "good.pt", metrics)
     written = json.loads(metrics.read_text())
@@ -78,7 +78,7 @@ def test_a_version_is_learned_from_and_tested_on(drawn, trained, tmp_path):
     assert set(written) == {"map50", "map", "test_images", "per_class"}
 
 
-def test_a_version_without_test_images_cannot_judge(drawn, trained, tmp_path):
+def test_a_version_without_test_images_cannot_be_tested_on(drawn, trained, tmp_path):
     make_version(tmp_path / "v", drawn, ["train"] * 12)
     (tmp_path / "good.pt").write_bytes(trained.state)
     with pytest.raises(NotReadyError, match="no test images yet"):
@@ -86,7 +86,7 @@ def test_a_version_without_test_images_cannot_judge(drawn, trained, tmp_path):
     assert not (tmp_path / "metrics.json").exists()
 
 
-def test_a_version_without_training_images_cannot_teach(drawn, tmp_path):
+def test_a_version_without_training_images_cannot_be_trained_on(drawn, tmp_path):
     make_version(tmp_path / "v", drawn, ["test"] * 12)
-    with pytest.raises(NotReadyError, match="no image to learn from"):
+    with pytest.raises(NotReadyError, match="no image to train on"):
         train_on_version(tmp_path / "v", POLICY, 0, tmp_path / "out")

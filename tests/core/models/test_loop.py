@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from annotation_platform.models.cards import policy_digest
-from annotation_platform.models.kinds import starting_weights
+from annotation_platform.models.kinds import TrainingInputs, starting_weights
 from annotation_platform.models.loop import evaluate_round, train_round
 from annotation_platform.models.network_inputs import Augmentation
 from annotation_platform.models.registry import ModelRegistry
@@ -38,7 +38,7 @@ class Rounds:
         self.table = table
         self.folder = drawn.examples[0].path.parent
         self.policy = Policy(ontology=drawn.dataset.ontology, training=TRAINING)
-        self.told = []
+        self.reported = []
         self.splits = {}
 
     def image_path(self, image_id, extension):
@@ -56,12 +56,9 @@ class Rounds:
     def train(self, tag, *, test=4):
         return train_round(
             "round-0001",
-            self.split(test=test),
-            dataset_tag=tag,
+            TrainingInputs(self.split(test=test), tag, self.image_path, self.policy),
             registry=self.registry,
-            image_path=self.image_path,
-            policy=self.policy,
-            report=self.told.append,
+            report=self.reported.append,
         )
 
     def evaluate(self, trained, *, test=4):
@@ -87,7 +84,7 @@ class Rounds:
         pytest.param([ONE, TWO], ONE, 1, id="an early version after a later one"),
     ],
 )
-def test_learning_goes_on_from_the_newest_promoted_of_another_version(
+def test_training_continues_from_the_last_promoted_model_of_another_version(
     registry, card, promoted, tag, expected
 ):
     added = []
@@ -98,7 +95,7 @@ def test_learning_goes_on_from_the_newest_promoted_of_another_version(
     assert starting_weights(registry, tag) == (None if expected is None else added[expected])
 
 
-def test_a_model_that_was_never_promoted_is_not_learned_on_from(registry, card):
+def test_training_does_not_continue_from_a_model_that_was_never_promoted(registry, card):
     registry.add(b"kept", card.model_copy(update={"dataset_tag": ONE}))
     assert starting_weights(registry, TWO) is None
 
@@ -116,7 +113,7 @@ def test_a_round_that_ran_to_its_promotion_runs_again_from_the_same_weights(roun
     registry.promote(second["weights_sha256"].iloc[0], "the crash came after this")
     third = rounds.train(TWO)
     assert list(third["started_from"]) == list(second["started_from"]) == [promoted]
-    assert rounds.told[-1] == "100 % of the training budget used"
+    assert rounds.reported[-1] == "100 % of the training budget used"
 
 
 def test_judging_again_compares_with_the_same_model_as_before(rounds, card, trained):
@@ -155,10 +152,10 @@ def test_a_round_trained_again_with_the_same_seed_and_steps_is_equal(rounds):
     assert (row["steps"], row["seed"], row["policy_digest"]) == (3, 0, policy_digest(steps))
 
 
-def test_what_scores_mean_is_learned_from_the_val_split_alone(rounds, trained, card):
+def test_scores_are_calibrated_on_the_val_split_alone(rounds, trained, card):
     registry = rounds.registry
     rounds.splits = {0: "test", 1: "test", **dict.fromkeys(range(2, 8), "val")}
-    # A model that can do it already, and half a second that cannot spoil it.
+    # A trained model, and half a second of training that cannot make it worse.
     registry.promote(registry.add(trained.state, card.model_copy(update={"dataset_tag": TWO})), "")
     slow = TRAINING.model_copy(update={"steps": 1, "learning_rate": 1e-6, "image_width": 128})
     rounds.policy = rounds.policy.model_copy(update={"training": slow})
@@ -169,11 +166,11 @@ def test_what_scores_mean_is_learned_from_the_val_split_alone(rounds, trained, c
     assert made.calibrations == {row["profile"]: row["calibration"]}
     known = registry.calibration([row["weights_sha256"]], row["profile"])
     assert known.digest == row["calibration"]
-    # The model that proposes now is calibrated on the same images.
+    # The promoted model is calibrated on the same images.
     assert registry.calibration([registry.promoted()], row["profile"]).images == 6
 
 
-def test_the_card_of_a_round_says_what_was_learned(rounds):
+def test_the_card_of_a_round_records_its_training(rounds):
     row = rounds.train(ONE).iloc[0]
     card = rounds.registry.card(row["weights_sha256"])
     assert (card.dataset_tag, card.train_images, card.image_width) == (ONE, 8, 64)

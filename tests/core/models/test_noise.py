@@ -1,4 +1,4 @@
-"""Labels spoilt on purpose: exactly as many as asked for, and only in what is learned from."""
+"""Injected label noise: exactly the given share of the boxes, and only in training labels."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from annotation_platform.cli.model import noise_curve as command
 from annotation_platform.errors import DataError, NotReadyError
-from annotation_platform.models.evaluation.label_noise import noise_curve, spoil_labels
+from annotation_platform.models.evaluation.label_noise import inject_label_noise, noise_curve
 from annotation_platform.models.from_version import noise_curve_on_version
 from annotation_platform.policy import Policy, TrainingPolicy
 from annotation_platform.schema.geometry import BOX_COLUMNS, iou_matrix
@@ -22,7 +22,7 @@ BOXES = 24
 
 
 def changes(before, after):
-    """Return the kind of error of each box, by its number; a class stands once in an image."""
+    """Return the kind of error of each box, by its number; a class occurs once in an image."""
     kinds = {}
     for number, row in before.reset_index(drop=True).iterrows():
         here = after[after["image_id"] == row["image_id"]]
@@ -40,22 +40,22 @@ def changes(before, after):
     return kinds
 
 
-def test_exactly_the_share_is_spoilt_and_more_of_the_same_at_a_larger_one(drawn):
+def test_exactly_the_share_is_noisy_and_a_larger_one_contains_the_same_errors(drawn):
     before = drawn.dataset.labels.copy()
-    found, said = {}, {}
+    found, errors = {}, {}
     for share in (0.0, 0.125, 0.5):
-        spoilt = spoil_labels(drawn.dataset, share, seed=4)
-        found[share] = changes(before, spoilt.dataset.labels)
-        said[share] = spoilt.errors
-        assert spoilt.boxes == BOXES
-        assert len(spoilt.dataset.labels) == BOXES - spoilt.errors["dropped"]
-        assert len(spoilt.dataset.images) == len(drawn.dataset.images)
-        corners = spoilt.dataset.labels[BOX_COLUMNS].to_numpy()
+        noisy = inject_label_noise(drawn.dataset, share, seed=4)
+        found[share] = changes(before, noisy.dataset.labels)
+        errors[share] = noisy.errors
+        assert noisy.boxes == BOXES
+        assert len(noisy.dataset.labels) == BOXES - noisy.errors["dropped"]
+        assert len(noisy.dataset.images) == len(drawn.dataset.images)
+        corners = noisy.dataset.labels[BOX_COLUMNS].to_numpy()
         assert ((corners >= 0) & (corners <= [120, 80, 120, 80])).all()
-    assert said[0.0] == {"swapped": 0, "moved": 0, "dropped": 0}
-    assert said[0.125] == {"swapped": 1, "moved": 1, "dropped": 1}
-    assert said[0.5] == {"swapped": 4, "moved": 4, "dropped": 4}
-    # Where both boxes of an image are spoilt, one cannot tell from the outside what was what.
+    assert errors[0.0] == {"swapped": 0, "moved": 0, "dropped": 0}
+    assert errors[0.125] == {"swapped": 1, "moved": 1, "dropped": 1}
+    assert errors[0.5] == {"swapped": 4, "moved": 4, "dropped": 4}
+    # If both boxes of an image have errors, their kinds cannot be determined from the labels.
     assert found[0.0] == {}
     assert set(found[0.125]) <= set(found[0.5])
     assert len(found[0.125]) == 3
@@ -64,14 +64,14 @@ def test_exactly_the_share_is_spoilt_and_more_of_the_same_at_a_larger_one(drawn)
 
 def test_a_box_as_large_as_its_image_is_cut_and_a_share_is_one(drawn):
     whole = drawn.dataset.labels.assign(x1=0.0, y1=0.0, x2=120.0, y2=80.0)
-    spoilt = spoil_labels(type(drawn.dataset)(drawn.dataset.images, whole, drawn.dataset.ontology),
-                          1.0, seed=0)  # fmt: skip
-    corners = spoilt.dataset.labels[BOX_COLUMNS].to_numpy()
+    dataset = type(drawn.dataset)(drawn.dataset.images, whole, drawn.dataset.ontology)
+    noisy = inject_label_noise(dataset, 1.0, seed=0)
+    corners = noisy.dataset.labels[BOX_COLUMNS].to_numpy()
     areas = np.prod(corners[:, 2:] - corners[:, :2], axis=1)
     assert sorted(set(areas)) == [2400.0, 9600.0]
-    assert (areas == 2400.0).sum() == spoilt.errors["moved"] == BOXES / 3
+    assert (areas == 2400.0).sum() == noisy.errors["moved"] == BOXES / 3
     with pytest.raises(DataError, match="from 0 to 1"):
-        spoil_labels(drawn.dataset, 1.5, seed=0)
+        inject_label_noise(drawn.dataset, 1.5, seed=0)
 
 
 def digests(folder):
@@ -83,12 +83,12 @@ def digests(folder):
 
 
 @pytest.mark.long
-def test_wrong_labels_cost_accuracy_and_the_version_stays_as_it_is(drawn, trained, tmp_path):
+def test_wrong_labels_reduce_accuracy_and_the_version_stays_unchanged(drawn, trained, tmp_path):
     version, weights = tmp_path / "v", tmp_path / "good.pt"
     make_version(version, drawn, ["train"] * 8 + ["test"] * 4)
     weights.write_bytes(trained.state)
     before = digests(version)
-    # From a model that can do it: a few steps on clean labels keep that, on wrong ones spoil it.
+    # From a model that finds the objects: a few steps on clean labels keep that, wrong ones do not.
     policy = TrainingPolicy(
         image_width=128, batch_size=4, learning_rate=2e-3, steps=30, weights=str(weights)
     )
@@ -106,16 +106,16 @@ def test_wrong_labels_cost_accuracy_and_the_version_stays_as_it_is(drawn, traine
     assert digests(version) == before
 
 
-def test_the_command_annotations_with_a_table_a_chart_and_json(drawn, tmp_path):
+def test_the_command_writes_a_table_a_chart_and_json(drawn, tmp_path):
     make_version(tmp_path / "v", drawn, ["train"] * 9 + ["test"] * 3)
     training = TrainingPolicy(image_width=64, batch_size=4, steps=1)
     policy = Policy(ontology=drawn.dataset.ontology, training=training)
     (tmp_path / "params.yaml").write_text(policy.to_yaml())
     app = typer.Typer()
     app.command()(command)
-    places = ["--data", str(tmp_path / "v"), "--policy", str(tmp_path / "params.yaml")]
-    given = [*places, "--shares", "0,50", "--out", str(tmp_path / "out"), "--json"]
-    done = CliRunner().invoke(app, given)
+    paths = ["--data", str(tmp_path / "v"), "--policy", str(tmp_path / "params.yaml")]
+    arguments = [*paths, "--shares", "0,50", "--out", str(tmp_path / "out"), "--json"]
+    done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.exception
     rows = json.loads(done.stdout.splitlines()[-1])["curve"]
     assert [row["share"] for row in rows] == [0.0, 0.5]
@@ -126,10 +126,10 @@ def test_the_command_annotations_with_a_table_a_chart_and_json(drawn, tmp_path):
     words = ["".join(each.itertext()) for each in chart.iter("{http://www.w3.org/2000/svg}text")]
     assert {"0%", "50%", "mAP"} <= set(words)
 
-    both = CliRunner().invoke(app, [*places, "--version", "1.0.0"])
+    both = CliRunner().invoke(app, [*paths, "--version", "1.0.0"])
     assert "one of them" in str(both.exception)
-    said = CliRunner().invoke(app, [*places, "--shares", "many"])
-    assert "give percents" in str(said.exception)
+    refused = CliRunner().invoke(app, [*paths, "--shares", "many"])
+    assert "give percents" in str(refused.exception)
 
 
 def test_without_a_test_split_there_is_no_curve(drawn):

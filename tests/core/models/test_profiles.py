@@ -18,7 +18,7 @@ def image():
     return pixels
 
 
-def looked(members, images, **settings):
+def detected(members, images, **settings):
     detector = ProfiledDetector(members, name="labelling", policy=ProfilePolicy(**settings))
     return detector.predict(images)
 
@@ -35,36 +35,36 @@ EVERYTHING = sorted([name, *box] for name, boxes in OBJECTS.items() for box in b
 @pytest.mark.parametrize(
     ("settings", "passes"),
     [
-        pytest.param({}, 1, id="one look"),
+        pytest.param({}, 1, id="one view"),
         pytest.param({"flips": True}, 2, id="mirrored too"),
         # 300 x 200 in tiles of 100 that share 20: 4 columns, 3 rows, and the whole.
         pytest.param({"tile_side": 100}, 13, id="tiles"),
         pytest.param({"tile_side": 100, "flips": True}, 26, id="tiles, mirrored too"),
         pytest.param({"tile_side": 300, "flips": True}, 2, id="no larger than a tile"),
-        pytest.param({"tile_side": 100, "flips": True, "most_passes": 9}, 8, id="4 for each look"),
+        pytest.param({"tile_side": 100, "flips": True, "most_passes": 9}, 8, id="4 for each view"),
         pytest.param({"tile_side": 100, "flips": True, "most_passes": 1}, 1, id="one pass"),
     ],
 )
-def test_every_way_of_looking_finds_each_object_once_where_it_is(
+def test_every_profile_finds_each_object_once_at_its_position(
     image, color_detector, settings, passes
 ):
     member = color_detector()
-    seen = looked([member], [image], **settings)[0]
-    assert found(seen) == EVERYTHING
-    assert seen.scores == pytest.approx(np.ones(3))
-    assert seen.passes == passes == len(member.sizes)
+    fused = detected([member], [image], **settings)[0]
+    assert found(fused) == EVERYTHING
+    assert fused.scores == pytest.approx(np.ones(3))
+    assert fused.passes == passes == len(member.sizes)
 
 
-def test_images_of_different_sizes_are_looked_at_together(image, color_detector):
+def test_images_of_different_sizes_can_be_in_one_call(image, color_detector):
     small = image[:60, :70]
     empty = np.zeros((10, 10, 3), dtype=np.uint8)
-    seen = looked([color_detector()], [empty, image, small], tile_side=100, flips=True)
-    assert [found(one) for one in seen] == [[], EVERYTHING, [["red", 30, 20, 60, 50]]]
-    assert [one.passes for one in seen] == [2, 26, 2]
-    assert looked([color_detector()], [], flips=True) == []
+    fused = detected([color_detector()], [empty, image, small], tile_side=100, flips=True)
+    assert [found(one) for one in fused] == [[], EVERYTHING, [["red", 30, 20, 60, 50]]]
+    assert [one.passes for one in fused] == [2, 26, 2]
+    assert detected([color_detector()], [], flips=True) == []
 
 
-def test_members_that_differ_are_averaged_and_the_newest_names_it(image, color_detector):
+def test_different_members_are_averaged_and_the_digest_is_the_newest_ones(image, color_detector):
     new, old = color_detector("1" * 64, score=0.9), color_detector("2" * 64, score=0.5)
     policy = ProfilePolicy(ensemble=2)
     detector = ProfiledDetector([new, old, color_detector()], name="labelling", policy=policy)
@@ -72,7 +72,7 @@ def test_members_that_differ_are_averaged_and_the_newest_names_it(image, color_d
     assert (detector.digest, detector.weights) == ("1" * 64, ("1" * 64, "2" * 64))
 
 
-def test_a_member_that_no_pass_is_left_for_is_not_said_to_have_looked(image, color_detector):
+def test_a_member_without_a_pass_is_not_among_the_weights(image, color_detector):
     members = [color_detector("1" * 64), color_detector("2" * 64)]
     policy = ProfilePolicy(ensemble=2, flips=True, most_passes=2)
     detector = ProfiledDetector(members, name="labelling", policy=policy)
@@ -81,14 +81,14 @@ def test_a_member_that_no_pass_is_left_for_is_not_said_to_have_looked(image, col
     assert [len(one.sizes) for one in members] == [2, 0]
 
 
-def test_what_scores_too_little_in_the_end_is_left_out(image, color_detector):
+def test_boxes_with_a_low_fused_score_are_left_out(image, color_detector):
     members = [color_detector(score=0.9), color_detector(score=0.1)]
     detector = ProfiledDetector(members, name="l", policy=ProfilePolicy(ensemble=2))
     assert found(detector.predict([image], minimum_score=0.4)[0]) == EVERYTHING
     assert detector.predict([image], minimum_score=0.6)[0].boxes.tolist() == as_boxes([]).tolist()
 
 
-def test_the_name_of_a_profile_tells_its_settings():
+def test_the_name_of_a_profile_identifies_its_settings():
     serving = profile_name("serving", ProfilePolicy())
     assert serving.startswith("serving@")
     assert serving == profile_name("serving", ProfilePolicy())

@@ -15,7 +15,7 @@ def registry(tmp_path):
     return ModelRegistry(tmp_path / "models")
 
 
-def test_weights_are_kept_by_their_digest_with_their_card(registry, card):
+def test_weights_are_stored_by_digest_with_their_card(registry, card):
     sha256 = registry.add(b"weights", card)
     assert sha256 == hashlib.sha256(b"weights").hexdigest()
     assert registry.card(sha256) == card
@@ -24,7 +24,7 @@ def test_weights_are_kept_by_their_digest_with_their_card(registry, card):
     assert sorted(path.suffix for path in registry.folder.iterdir()) == [".json", ".pt"]
 
 
-def test_adding_again_mends_the_file_and_keeps_the_first_card(registry, card):
+def test_adding_again_restores_the_file_and_keeps_the_first_card(registry, card):
     sha256 = registry.add(b"weights", card)
     registry.weights_path(sha256).write_bytes(b"rotten")
     registry.add(b"weights", card.model_copy(update={"seed": 9}))
@@ -32,7 +32,7 @@ def test_adding_again_mends_the_file_and_keeps_the_first_card(registry, card):
     assert registry.card(sha256).seed == 0
 
 
-def test_what_scores_mean_is_kept_by_weights_and_profile(registry):
+def test_calibrations_are_stored_by_weights_and_profile(registry):
     first = identity_calibration()
     second = first.model_copy(update={"images": 7})
     weights = ["a" * 64, "b" * 64]
@@ -40,7 +40,7 @@ def test_what_scores_mean_is_kept_by_weights_and_profile(registry):
     digest = registry.calibrate(weights, "labelling@1", first)
     assert digest == first.digest
     assert registry.calibration(weights, "labelling@1") == first
-    # Another profile, other weights or another order of them: something else.
+    # Another profile, other weights or another order of them have no calibration.
     assert registry.calibration(weights, "serving@1") is None
     assert registry.calibration(weights[::-1], "labelling@1") is None
     assert registry.calibration(weights[:1], "labelling@1") is None
@@ -52,7 +52,7 @@ def test_what_scores_mean_is_kept_by_weights_and_profile(registry):
     with pytest.raises(ModelError, match="changed or damaged"):
         registry.calibration(weights, "labelling@1")
     file.unlink()
-    with pytest.raises(ModelError, match="the calibration is gone"):
+    with pytest.raises(ModelError, match="the calibration is missing"):
         registry.calibration(weights, "labelling@1")
 
 
@@ -70,12 +70,12 @@ def test_nothing_is_promoted_in_an_empty_registry(registry):
     assert registry.history() == ()
 
 
-def test_promotions_are_remembered_in_order(registry, card):
+def test_promotions_are_recorded_in_order(registry, card):
     first, second = registry.add(b"one", card), registry.add(b"two", card)
     noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
     registry.promote(first, "the first model", now=noon)
     registry.promote(second, "better")
-    registry.promote(second, "better, said again")
+    registry.promote(second, "better, repeated")
     registry.promote(first, "rolled back")
     assert registry.promoted() == first
     history = ModelRegistry(registry.folder).history()
@@ -84,7 +84,7 @@ def test_promotions_are_remembered_in_order(registry, card):
     assert history[0].promoted_at == noon
 
 
-def test_promotions_at_the_same_time_all_stay_in_the_history(registry, card):
+def test_simultaneous_promotions_are_all_recorded(registry, card):
     added = [registry.add(bytes([number]), card) for number in range(12)]
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda sha256: registry.promote(sha256, "race"), added))
@@ -92,17 +92,17 @@ def test_promotions_at_the_same_time_all_stay_in_the_history(registry, card):
 
 
 @pytest.mark.parametrize("sha256", ["0" * 64, "", "../secret", "ABC"])
-def test_weights_that_are_not_there_are_refused(registry, card, sha256):
+def test_unknown_weights_are_refused(registry, card, sha256):
     registry.add(b"weights", card)
     (registry.folder.parent / "secret.pt").write_bytes(b"")
-    for asked in (
+    for method in (
         registry.card,
         registry.weights_path,
         registry.load,
         lambda one: registry.promote(one, "no"),
     ):
         with pytest.raises(ModelError, match="no weights"):
-            asked(sha256)
+            method(sha256)
     assert registry.promoted() is None
 
 
@@ -117,7 +117,7 @@ def test_changed_weights_are_not_loaded(registry, card, trained):
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"null", b'{"promoted": 3, "history": []}'])
-def test_damaged_files_are_named(registry, card, content):
+def test_errors_name_damaged_files(registry, card, content):
     sha256 = registry.add(b"weights", card)
     (registry.folder / "promoted.json").write_bytes(content)
     with pytest.raises(ModelError, match=r"promoted\.json: damaged"):

@@ -13,14 +13,15 @@ from annotation_platform.models.detection.detector import (
 )
 from annotation_platform.models.detection.training import _order, train_detector
 from annotation_platform.models.evaluation.evaluation import evaluate
-from annotation_platform.models.memory import Room
+from annotation_platform.models.fitting import TrainingOptions
+from annotation_platform.models.memory import MemoryLimit
 from annotation_platform.models.network_inputs import (
     Augmentation,
     Example,
     Sample,
     SampleCache,
     augment,
-    fit,
+    resize,
     tile_examples,
 )
 from annotation_platform.policy import TrainingPolicy
@@ -30,14 +31,18 @@ CLASSES = ["blue", "red"]
 SHORT = TrainingPolicy(cpu_seconds=1, image_width=96, batch_size=4)
 
 
+def steps(number):
+    return SHORT.model_copy(update={"steps": number})
+
+
 @pytest.fixture(scope="module")
 def detector(trained):
     return NetworkDetector.from_bytes(trained.state, where="trained", device="cpu")
 
 
-def test_it_learns_what_it_is_shown(detector, drawn, trained):
+def test_a_detector_learns_its_training_images(detector, drawn, trained):
     found = predict_files(detector, {one.image_id: one.path for one in drawn.examples})
-    # Twelve images by heart: near one. Chance is near zero.
+    # Twelve memorised images: near one. Chance is near zero.
     assert evaluate(drawn.dataset, found).map50 > 0.6
     assert list(found.columns) == PREDICTION_COLUMNS
     assert trained.images == 12
@@ -47,7 +52,7 @@ def test_it_learns_what_it_is_shown(detector, drawn, trained):
     assert 0 < trained.final_loss < 2
 
 
-def test_boxes_are_in_pixels_of_the_image_that_was_given(detector, drawn):
+def test_boxes_are_in_pixels_of_the_given_image(detector, drawn):
     example = drawn.examples[0]
     pixels = decode(example.path.read_bytes())
     tall = np.asarray(Image.fromarray(pixels).resize((360, 240)))
@@ -63,7 +68,7 @@ def test_boxes_are_in_pixels_of_the_image_that_was_given(detector, drawn):
         assert (np.diff(found.scores) <= 0).all()
 
 
-def test_images_of_any_size_are_looked_at_in_order(detector):
+def test_images_of_any_size_are_predicted_in_order(detector):
     sizes = [(80, 120), (300, 40), (1, 1), (33, 200), (1, 500)]
     found = detector.predict([np.zeros((*size, 3), dtype=np.uint8) for size in sizes])
     assert [len(one.class_names) for one in found] == [len(one.boxes) for one in found]
@@ -79,20 +84,20 @@ def test_nothing_found_is_a_result(detector, drawn):
 
 
 class Tight:
-    """Lets no FCOS that learns see more than so many images at a time, from a step on."""
+    """Limits the number of images of a training FCOS at a time, from a step on."""
 
     def __init__(self, room, *, after=0):
         self.room, self.after = room, after
         self.sizes = []
 
     def __enter__(self):
-        self._hook = torch.nn.modules.module.register_module_forward_pre_hook(self._look)
+        self._hook = torch.nn.modules.module.register_module_forward_pre_hook(self._check)
         return self
 
     def __exit__(self, *_):
         self._hook.remove()
 
-    def _look(self, module, given):
+    def _check(self, module, given):
         if isinstance(module, FCOS):
             self.sizes.append(len(given[0]))
             if len(self.sizes) > self.after and self.sizes[-1] > self.room:
@@ -102,11 +107,9 @@ class Tight:
                 )
 
 
-def test_where_memory_is_too_small_learning_goes_on_in_halves(drawn):
+def test_training_continues_with_halved_batches_if_memory_is_too_small(drawn):
     def learn():
-        return train_detector(
-            drawn.examples, class_names=CLASSES, policy=SHORT, seed=1, maximum_steps=3
-        )
+        return train_detector(drawn.examples, class_names=CLASSES, policy=steps(3), seed=1)
 
     whole = learn()
     with Tight(2, after=1) as tight:
@@ -120,8 +123,8 @@ def test_where_memory_is_too_small_learning_goes_on_in_halves(drawn):
         learn()
 
 
-def test_what_has_no_room_alone_goes_to_the_processor():
-    room, tried = Room("cuda", 4), []
+def test_the_processor_is_used_if_a_single_image_exceeds_the_memory():
+    memory, tried = MemoryLimit("cuda", 4), []
 
     def attempt(size, device):
         tried.append((size, device))
@@ -129,17 +132,15 @@ def test_what_has_no_room_alone_goes_to_the_processor():
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
         return size
 
-    assert room.fit(3, attempt) == 1
+    assert memory.run(3, attempt) == 1
     assert tried == [(3, "cuda"), (2, "cuda"), (1, "cuda"), (1, "cpu")]
-    assert (room.device, room.images) == ("cpu", 1)
+    assert (memory.device, memory.images) == ("cpu", 1)
 
 
 def test_the_same_seed_and_steps_give_the_same_weights(drawn):
     def learn(seed):
         torch.rand(3)  # what others draw must not matter
-        return train_detector(
-            drawn.examples, class_names=CLASSES, policy=SHORT, seed=seed, maximum_steps=3
-        ).state
+        return train_detector(drawn.examples, class_names=CLASSES, policy=steps(3), seed=seed).state
 
     first = learn(1)
     assert learn(1) == first
@@ -157,7 +158,7 @@ def test_the_policy_can_ask_for_steps_instead_of_time(drawn):
     assert again.final_loss == first.final_loss
 
 
-def test_images_are_seen_as_often_as_their_weights_say(drawn):
+def test_images_are_used_in_proportion_to_their_weights(drawn):
     heavy, never = drawn.examples[0].image_id, drawn.examples[1].image_id
     order = _order(drawn.examples, {heavy: 6.5, never: 0.0}, np.random.default_rng(0))
     passes = [order() for _ in range(200)]
@@ -167,7 +168,7 @@ def test_images_are_seen_as_often_as_their_weights_say(drawn):
     assert counts[0] == pytest.approx(6.5 * 12 / 16.5, abs=0.1)
     assert counts[2:] == pytest.approx(np.full(10, 12 / 16.5), abs=0.12)
     assert {len(one) for one in passes} == {12}
-    with pytest.raises(DataError, match="numbers from 0 on"):
+    with pytest.raises(DataError, match="numbers of at least 0"):
         train_detector(
             drawn.examples, class_names=CLASSES, policy=SHORT, seed=0, weights={heavy: -1.0}
         )
@@ -178,16 +179,15 @@ def test_weights_of_one_for_all_change_nothing(drawn):
         return train_detector(
             drawn.examples,
             class_names=CLASSES,
-            policy=SHORT,
+            policy=steps(2),
             seed=1,
-            maximum_steps=2,
             weights=weights,
         ).state
 
     assert learn({one.image_id: 1.0 for one in drawn.examples}) == learn(None)
 
 
-def test_a_large_image_is_learned_from_in_tiles_whose_boxes_lie_on_its_objects(tmp_path):
+def test_boxes_of_training_tiles_are_at_the_objects_of_the_image(tmp_path):
     pixels = np.zeros((100, 260, 3), dtype=np.uint8)
     boxes = np.array([[20.0, 30, 50, 60], [90, 10, 120, 40], [245, 90, 260, 100]])
     for x1, y1, x2, y2 in boxes.astype(int):
@@ -208,7 +208,7 @@ def test_a_large_image_is_learned_from_in_tiles_whose_boxes_lie_on_its_objects(t
     assert tile_examples(whole, width=260, height=100, side=260) == []
 
 
-def test_training_goes_on_from_a_model(drawn, trained, tmp_path):
+def test_training_continues_from_a_model(drawn, trained, tmp_path):
     path = tmp_path / "before.pt"
     path.write_bytes(trained.state)
     policy = SHORT.model_copy(update={"image_width": 128})
@@ -218,8 +218,7 @@ def test_training_goes_on_from_a_model(drawn, trained, tmp_path):
         class_names=CLASSES,
         policy=policy,
         seed=5,
-        start_from=path,
-        progress=shares.append,
+        options=TrainingOptions(path, shares.append),
     )
     assert further.final_loss < 1.5
     assert len(further.started_from) == 64
@@ -230,7 +229,11 @@ def test_training_goes_on_from_a_model(drawn, trained, tmp_path):
         train_detector(drawn.examples, class_names=CLASSES, policy=wrong, seed=0)
     with pytest.raises(ModelError, match="the weights cannot be read"):
         train_detector(
-            drawn.examples, class_names=CLASSES, policy=SHORT, seed=0, start_from=tmp_path / "no"
+            drawn.examples,
+            class_names=CLASSES,
+            policy=SHORT,
+            seed=0,
+            options=TrainingOptions(tmp_path / "no"),
         )
 
 
@@ -238,17 +241,15 @@ def test_images_without_boxes_and_boxes_without_area_do_no_harm(drawn):
     image = drawn.examples[0]
     nothing = Example("empty", image.path, np.zeros((0, 4)), [])
     flat = Example("flat", image.path, np.array([[5.0, 5, 5, 20]]), ["red"])
-    result = train_detector(
-        [image, nothing, flat], class_names=CLASSES, policy=SHORT, seed=0, maximum_steps=2
-    )
+    result = train_detector([image, nothing, flat], class_names=CLASSES, policy=steps(2), seed=0)
     assert (result.images, result.skipped_steps) == (3, 0)
     with pytest.raises(NotReadyError, match="none of the 2 images has a box"):
         train_detector([nothing, flat], class_names=CLASSES, policy=SHORT, seed=0)
-    with pytest.raises(NotReadyError, match="no image to learn from"):
+    with pytest.raises(NotReadyError, match="no image to train on"):
         train_detector([], class_names=CLASSES, policy=SHORT, seed=0)
 
 
-def test_wrong_examples_are_named(drawn, tmp_path):
+def test_errors_name_wrong_examples(drawn, tmp_path):
     def learn(path, boxes, names):
         example = Example("the-image", path, np.array(boxes, dtype=float), names)
         return train_detector([example], class_names=CLASSES, policy=SHORT, seed=0)
@@ -267,14 +268,14 @@ def test_wrong_examples_are_named(drawn, tmp_path):
         learn(tmp_path / "half.png", [[0, 0, 9, 9]], ["red"])
 
 
-def test_fitting_keeps_the_proportions():
-    pixels, scale = fit(np.zeros((100, 400, 3), dtype=np.uint8), side=320)
+def test_resizing_keeps_the_proportions():
+    pixels, scale = resize(np.zeros((100, 400, 3), dtype=np.uint8), side=320)
     assert pixels.shape == (80, 320, 3)
     assert scale == pytest.approx([0.8, 0.8, 0.8, 0.8])
-    assert fit(np.zeros((1000, 1, 3), dtype=np.uint8), side=320)[0].shape == (320, 1, 3)
+    assert resize(np.zeros((1000, 1, 3), dtype=np.uint8), side=320)[0].shape == (320, 1, 3)
 
 
-def test_boxes_follow_the_pixels_through_every_variation():
+def test_boxes_follow_the_pixels_through_every_augmentation():
     pixels = np.zeros((80, 120, 3), dtype=np.uint8)
     pixels[20:50, 30:90] = 255
     sample = Sample(pixels, np.array([[30.0, 20, 90, 50]]), np.array([1]))

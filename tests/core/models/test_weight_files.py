@@ -55,16 +55,16 @@ def test_a_pickle_is_refused_and_none_of_its_code_runs(tmp_path):
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        pytest.param(b"", "damaged, or no file of weights", id="empty"),
-        pytest.param(b"not weights" * 50, "no file of weights", id="text"),
+        pytest.param(b"", "damaged, or not a file of weights", id="empty"),
+        pytest.param(b"not weights" * 50, "not a file of weights", id="text"),
         pytest.param(small()[:5000], "damaged", id="cut off"),
-        pytest.param(saved([1, 2]), "holds no weights by name", id="a list"),
-        pytest.param(saved({"a": 1}), "'a' is no weight", id="not a tensor"),
-        pytest.param(saved({"a": torch.tensor(float("nan"))}), "no numbers", id="not a number"),
+        pytest.param(saved([1, 2]), "holds no named weights", id="a list"),
+        pytest.param(saved({"a": 1}), "'a' is not a tensor", id="not a tensor"),
+        pytest.param(saved({"a": torch.tensor(float("nan"))}), "not finite", id="not a number"),
         pytest.param(saved(resnet18().state_dict()), "not a ResNet-50", id="another network"),
     ],
 )
-def test_files_that_are_no_weights_are_refused_with_a_reason(data, problem):
+def test_files_that_are_not_weights_are_refused_with_a_reason(data, problem):
     with pytest.raises(ModelError, match=rf"w\.pt: .*{problem}"):
         read_weights(data, where="w.pt")
 
@@ -79,7 +79,7 @@ def test_weights_of_another_shape_are_refused():
         NetworkDetector.from_bytes(saved(content), where="w.pt")
 
 
-def test_a_published_backbone_is_something_to_start_from_but_no_detector():
+def test_training_can_start_from_a_published_backbone_but_it_is_no_detector():
     network = build_network(RESNET50_FCOS, classes=2)
     # As torchvision publishes it: the bare network, its names without a prefix.
     prefix = "backbone.body."
@@ -89,7 +89,7 @@ def test_a_published_backbone_is_something_to_start_from_but_no_detector():
         if name.startswith(prefix)
     }
     data = saved(bare)
-    with pytest.raises(ModelError, match="knows none of our classes"):
+    with pytest.raises(ModelError, match="has none of our classes"):
         NetworkDetector.from_bytes(data, where="resnet50.pth")
     file = read_weights(data, where="resnet50.pth")
     torch.nn.init.zeros_(network.backbone.body.layer3[1].conv2.weight)
@@ -112,8 +112,8 @@ def test_classes_known_before_keep_what_they_learned():
     assert torch.equal(now[0], fresh[0])
 
 
-def test_default_weights_that_cannot_be_fetched_say_what_to_do(drawn, tmp_path, monkeypatch):
-    # A proxy that refuses every connection stands for a machine without the network.
+def test_the_error_for_missing_default_weights_names_a_remedy(drawn, tmp_path, monkeypatch):
+    # A proxy that refuses every connection simulates a machine without a network.
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -126,7 +126,7 @@ def test_default_weights_that_cannot_be_fetched_say_what_to_do(drawn, tmp_path, 
         )
 
 
-def test_outputs_that_are_no_numbers_are_dropped_and_counted():
+def test_outputs_that_are_not_finite_are_dropped_and_counted():
     network = build_network(SMALL_FCOS, classes=2)
     torch.nn.init.constant_(network.head.regression_head.bbox_ctrness.bias, float("nan"))
     detector = NetworkDetector(
@@ -134,5 +134,5 @@ def test_outputs_that_are_no_numbers_are_dropped_and_counted():
     )
     found = detector.predict([np.zeros((64, 96, 3), dtype=np.uint8)])[0]
     assert len(found.boxes) == 0
-    # 96 × 64 pixels are 12 × 8, 6 × 4 and 3 × 2 places, each with two classes.
+    # 96 × 64 pixels are 12 × 8, 6 × 4 and 3 × 2 locations, each with two classes.
     assert found.dropped == 2 * (12 * 8 + 6 * 4 + 3 * 2)

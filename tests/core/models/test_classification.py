@@ -1,4 +1,4 @@
-"""Images as a whole: learned, calibrated, judged. Drawn: by day, by night, and in the rain."""
+"""Classifiers of whole images: trained, calibrated, evaluated. Drawn: by day, by night, in rain."""
 
 import hashlib
 
@@ -17,7 +17,7 @@ from annotation_platform.models.classification.classifier import (
 )
 from annotation_platform.models.classification.metrics import (
     ClassificationTruth,
-    choice_figures,
+    classification_figures,
     evaluate_classifications,
     promote_classifier,
 )
@@ -25,6 +25,7 @@ from annotation_platform.models.classification.training import (
     ClassificationExample,
     train_classifier,
 )
+from annotation_platform.models.fitting import TrainingOptions
 from annotation_platform.models.network_inputs import read_image
 from annotation_platform.policy import TrainingPolicy
 from annotation_platform.schema.ontology import LabelClass, Ontology
@@ -35,7 +36,7 @@ ROUND = "round-0001"
 
 
 def draw(folder, count, seed):
-    """Images dark or light, every third of them striped: the choices that hold for each."""
+    """Dark or light images, every third striped, with their classes."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     examples = []
@@ -63,7 +64,7 @@ def others(tmp_path_factory):
 
 
 def alone(examples):
-    """The same with the light as the one choice."""
+    """The same examples with the light as their only class."""
     return [ClassificationExample(one.image_id, one.path, one.chosen[:1]) for one in examples]
 
 
@@ -82,7 +83,7 @@ def probabilities(trained, examples, class_names, choose):
 
 def share_right(found, names, examples):
     best = zip(found.argmax(axis=1), examples, strict=True)
-    return np.mean([names[place] in one.chosen for place, one in best])
+    return np.mean([names[index] in one.chosen for index, one in best])
 
 
 @pytest.fixture(scope="session")
@@ -90,18 +91,18 @@ def light(images):
     return train(alone(images))
 
 
-def test_one_of_two_is_learned_and_its_probabilities_add_up(light, others):
+def test_one_of_two_classes_is_learned_and_probabilities_add_up(light, others):
     found = probabilities(light, others, NAMES[:2], "one")
     assert found.sum(axis=1) == pytest.approx(1.0)
     assert share_right(found, NAMES[:2], others) >= 0.9
     assert (light.steps, light.images, light.started_from) == (25, 18, "")
 
 
-def test_any_number_is_learned_each_by_itself(images, others):
+def test_any_number_of_classes_is_learned_each_by_itself(images, others):
     trained = train(images, "many", POLICY.model_copy(update={"steps": 60}))
     found = probabilities(trained, others, NAMES, "many")
-    said = np.array([[name in one.chosen for name in NAMES] for one in others])
-    assert ((found >= 0.5) == said).mean() >= 0.85
+    labelled = np.array([[name in one.chosen for name in NAMES] for one in others])
+    assert ((found >= 0.5) == labelled).mean() >= 0.85
 
 
 def test_the_same_seed_and_steps_give_the_same_weights(light, images):
@@ -109,14 +110,17 @@ def test_the_same_seed_and_steps_give_the_same_weights(light, images):
     assert train(alone(images), seed=1).state != light.state
 
 
-def test_learning_goes_on_with_what_is_known_and_a_new_class_starts_new(
+def test_training_continues_from_known_classes_and_initialises_new_ones(
     light, images, others, tmp_path
 ):
     path = tmp_path / "light.pt"
     path.write_bytes(light.state)
     slow = POLICY.model_copy(update={"steps": 1, "learning_rate": 1e-6})
     further = train(
-        alone(images), policy=slow, start_from=path, class_names=("dusk", "night", "day")
+        alone(images),
+        policy=slow,
+        options=TrainingOptions(path),
+        class_names=("dusk", "night", "day"),
     )
     assert further.started_from == hashlib.sha256(light.state).hexdigest()
     found = probabilities(further, others, ("night", "day"), "one")
@@ -129,7 +133,7 @@ def test_classes_that_a_classifier_does_not_know_have_no_chance(light, others):
     assert probabilities(light, others[:1], ("dusk", "dawn"), "one").tolist() == [[0.5, 0.5]]
 
 
-def test_torchvisions_own_file_is_something_to_start_from(images, tmp_path):
+def test_training_can_start_from_torchvisions_file(images, tmp_path):
     path = tmp_path / "resnet18.pth"
     torch.save(resnet18().state_dict(), path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -141,26 +145,26 @@ def test_torchvisions_own_file_is_something_to_start_from(images, tmp_path):
     other = policy.model_copy(update={"classifier_weights_sha256": "0" * 64})
     with pytest.raises(ModelError, match=r"refused: its SHA-256 is"):
         train(alone(images), policy=other)
-    with pytest.raises(ModelError, match="knows none of our classes"):
+    with pytest.raises(ModelError, match="has none of our classes"):
         ImageClassifier.from_bytes(path.read_bytes(), where=str(path))
 
 
-def test_what_is_no_classifier_is_refused(tmp_path, images, trained):
+def test_files_that_are_not_classifiers_are_refused(tmp_path, images, trained):
     for content, problem in [
         (b"no weights", "refused|damaged"),
-        (trained.state, "is no weight"),
+        (trained.state, "is not a tensor"),
     ]:
         with pytest.raises(ModelError, match=problem):
             ImageClassifier.from_bytes(content, where="the file")
-    with pytest.raises(NotReadyError, match="no image has a choice"):
+    with pytest.raises(NotReadyError, match="no image has a classification"):
         train([])
-    with pytest.raises(DataError, match=r"'rain' is no choice of the ontology"):
+    with pytest.raises(DataError, match=r"'rain' is not a classification of the ontology"):
         train([ClassificationExample("a", images[0].path, ("rain",))])
-    with pytest.raises(DataError, match=r"2 choices, where one is chosen"):
+    with pytest.raises(DataError, match=r"2 classifications, where one may be chosen"):
         train([ClassificationExample("a", images[0].path, ("day", "night"))])
 
 
-def test_a_image_by_itself_gets_what_it_gets_among_others(light, others):
+def test_a_single_image_gets_the_same_probabilities_as_in_a_batch(light, others):
     classifier = ImageClassifier.from_bytes(light.state, where="memory")
     pixels = [read_image(one.path) for one in others[:5]]
     together = classifier.predict(pixels)
@@ -173,7 +177,7 @@ def softmax(logits):
     return raised / raised.sum(axis=1, keepdims=True)
 
 
-def test_the_temperature_of_a_classifier_that_is_twice_too_sure_is_found():
+def test_the_temperature_of_an_overconfident_classifier_is_found():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (2000, 4))
     exact = softmax(logits)
@@ -184,11 +188,11 @@ def test_the_temperature_of_a_classifier_that_is_twice_too_sure_is_found():
     assert found.apply(softmax(2 * logits)) == pytest.approx(exact, abs=0.03)
     assert found.error_after < 0.03 < found.error_before
     assert Temperature.from_json(found.to_json(), where="memory") == found
-    # What is likeliest stays so.
+    # The most probable class stays the same.
     assert (found.apply(exact).argmax(axis=1) == exact.argmax(axis=1)).all()
 
 
-def test_the_same_of_yes_and_no_questions():
+def test_the_temperature_of_an_overconfident_multi_label_classifier_is_found():
     rng = np.random.default_rng(1)
     logits = rng.normal(0, 2, (1000, 3))
     truth = rng.random((1000, 3)) < 1 / (1 + np.exp(-logits))
@@ -199,10 +203,10 @@ def test_the_same_of_yes_and_no_questions():
 def test_few_images_change_nothing_or_little():
     sure, truth = np.array([[0.99, 0.01]] * 4), np.array([[True, False]] * 4)
     few = fit_temperature(sure, truth, choose="one")
-    assert (few.temperature, few.meaning, few.images) == (1.0, "", 4)
+    assert (few.temperature, few.effective_digest, few.images) == (1.0, "", 4)
     more = fit_temperature(sure.repeat(2, axis=0), truth.repeat(2, axis=0), choose="one")
     assert 0.3 < more.temperature < 1.0
-    assert more.meaning == more.digest
+    assert more.effective_digest == more.digest
 
 
 ONTOLOGY = Ontology(
@@ -214,7 +218,7 @@ def labels(*rows):
     return pd.DataFrame(rows, columns=["image_id", "shape", "class_name"])
 
 
-def test_images_without_a_choice_are_not_judged_nor_with_two_where_one_is_chosen():
+def test_images_without_a_class_or_with_two_where_one_holds_are_left_out():
     table = labels(
         ["c", "choice", "day"],
         ["a", "choice", "night"],
@@ -223,17 +227,17 @@ def test_images_without_a_choice_are_not_judged_nor_with_two_where_one_is_chosen
         ["d", "choice", "day"],
         ["d", "choice", "rain"],
     )
-    truth = ClassificationTruth.of(table, ONTOLOGY)
+    truth = ClassificationTruth.from_labels(table, ONTOLOGY)
     assert truth.image_ids == ["a", "c"]
     assert [truth.names_of(row) for row in range(2)] == [("night",), ("day",)]
-    both = ClassificationTruth.of(table, ONTOLOGY.model_copy(update={"choose": "many"}))
+    both = ClassificationTruth.from_labels(table, ONTOLOGY.model_copy(update={"choose": "many"}))
     assert both.image_ids == ["a", "c", "d"]
     assert both.names_of(2) == ("day", "rain")
 
 
 def judged(wrong, count=40):
-    """A classifier that is wrong of the first ``wrong`` images, which are all by day."""
-    truth = ClassificationTruth.of(
+    """A classifier that is wrong on the first ``wrong`` images, which are all by day."""
+    truth = ClassificationTruth.from_labels(
         labels(*([f"{n:03d}", "choice", "day"] for n in range(count))), ONTOLOGY
     )
     chances = np.tile([0.8, 0.1, 0.1], (count, 1))
@@ -242,7 +246,7 @@ def judged(wrong, count=40):
 
 
 def test_figures_by_hand():
-    truth = ClassificationTruth.of(
+    truth = ClassificationTruth.from_labels(
         labels(*([image, "choice", "day"] for image in "abc"), ["d", "choice", "night"]), ONTOLOGY
     )
     chances = np.array([[0.6, 0.4, 0.0], [0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [np.nan] * 3])
@@ -250,7 +254,7 @@ def test_figures_by_hand():
     assert found.accuracy.value == 0.5
     assert found.accuracy.low < 0.2
     assert found.accuracy.high > 0.8
-    figures = choice_figures(ROUND, "a" * 64, found).set_index("class_name")
+    figures = classification_figures(ROUND, "a" * 64, found).set_index("class_name")
     assert figures[["chosen", "proposed", "right"]].to_numpy().tolist() == [
         [4, 3, 2],
         [3, 2, 2],
@@ -261,7 +265,7 @@ def test_figures_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "later", "promoted", "said"),
+    ("wrong", "later", "promoted", "reason"),
     [
         pytest.param(4, "", True, "Promoted: accuracy", id="as good"),
         pytest.param(5, "", True, "Promoted: accuracy", id="one image worse is chance"),
@@ -270,21 +274,21 @@ def test_figures_by_hand():
         pytest.param(2, "the last", False, "of a later version", id="hardly better than it"),
     ],
 )
-def test_a_classifier_takes_over_if_it_is_not_worse_beyond_chance(wrong, later, promoted, said):
+def test_a_classifier_is_promoted_if_it_is_not_worse_beyond_chance(wrong, later, promoted, reason):
     decision = promote_classifier(judged(wrong), {"the last": judged(4)}, later=later)
     assert decision.promoted == promoted
-    assert said in decision.reason
+    assert reason in decision.reason
     assert decision.difference.value == pytest.approx((4 - wrong) / 40)
 
 
-def test_the_first_classifier_takes_over_and_other_images_are_no_comparison():
+def test_the_first_classifier_is_promoted_and_other_images_are_not_compared():
     assert promote_classifier(judged(9), {}).promoted
     with pytest.raises(DataError, match="Evaluate both on the test split"):
         promote_classifier(judged(1), {"the last": judged(1, count=39)})
 
 
 class Tight(torch.nn.Module):
-    """Has room for so many images at once, and only on the processor."""
+    """Accepts a limited number of images at once, and only on the processor."""
 
     def __init__(self, room):
         super().__init__()
@@ -306,13 +310,13 @@ def tight(room, device):
     return network, known
 
 
-def test_where_memory_is_too_small_the_classifier_looks_at_fewer_and_keeps_their_order():
+def test_the_classifier_halves_batches_if_memory_is_too_small_and_keeps_the_order():
     shades = [np.full((8, 8, 3), 40 * n, dtype=np.uint8) for n in range(6)]
     network, known = tight(2, "cpu")
     found = known.predict(shades)
     assert [size for _, size in network.batches] == [6, 3, 2, 2, 2]
     assert (np.diff(found[:, 0]) > 0).all()
-    # torch's "meta" stands for an accelerator that has no room for any.
+    # torch's "meta" device represents an accelerator without memory for an image.
     network, known = tight(2, "meta")
     known.predict(shades[:2])
     assert network.batches == [("meta", 2), ("meta", 1), ("cpu", 1), ("cpu", 1)]

@@ -35,7 +35,7 @@ def policy(path, data, **settings):
 
 
 def graph(outputs, shape=(1, 3, 64, 64)):
-    """An ONNX graph that gives these arrays, whatever the image; the image must be of use."""
+    """An ONNX graph with these outputs for any image; the image is an input of them."""
     given = helper.make_tensor_value_info("image", TensorProto.FLOAT, list(shape))
     nodes, values, facts = [], [], []
     for name, array in outputs.items():
@@ -58,12 +58,12 @@ def yolo(scores=((0.1, 0.9, 0.2),)):
 
 
 class Scripted(torch.nn.Module):
-    """Gives a box whose score is the mean of the image: it must come in [0, 1]."""
+    """Predicts a box whose score is the mean of the image, which must be in [0, 1]."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         score = image.mean().reshape(1)
-        place = torch.tensor([32.0, 32.0, 32.0, 16.0], device=image.device)
-        row = torch.cat([place, torch.zeros(1, device=image.device), score])
+        box = torch.tensor([32.0, 32.0, 32.0, 16.0], device=image.device)
+        row = torch.cat([box, torch.zeros(1, device=image.device), score])
         return row.reshape(1, 6, 1)
 
 
@@ -79,7 +79,7 @@ def script(module):
     return sink.getvalue()
 
 
-def test_an_onnx_file_with_yolo_outputs_proposes_in_the_ontologys_words(tmp_path):
+def test_an_onnx_file_with_yolo_outputs_predicts_classes_of_the_ontology(tmp_path):
     data = graph({"output": yolo()}).SerializeToString()
     names = {"class_names": ("person", "car", "tree"), "classes": {"car": "vehicle"}}
     detector = open_detector(policy(tmp_path / "yolo.onnx", data, **names), ONTOLOGY)
@@ -92,7 +92,7 @@ def test_an_onnx_file_with_yolo_outputs_proposes_in_the_ontologys_words(tmp_path
     assert detector.digest == hashlib.sha256(data).hexdigest()
 
 
-def test_a_class_that_people_must_not_see_needs_no_place_in_the_ontology(tmp_path):
+def test_a_masked_class_need_not_be_in_the_ontology(tmp_path):
     data = graph({"output": yolo()}).SerializeToString()
     names = {"class_names": ("person", "visage", "tree"), "classes": {"visage": "face"}}
     prediction = policy(tmp_path / "yolo.onnx", data, **names)
@@ -132,13 +132,13 @@ def test_a_graph_that_reads_other_files_is_refused(tmp_path):
         open_detector(made, ONTOLOGY)
 
 
-def test_what_is_no_onnx_file_is_refused(tmp_path):
+def test_files_that_are_not_onnx_are_refused(tmp_path):
     made = policy(tmp_path / "text.onnx", b"not a graph", class_names=("person",))
     with pytest.raises(ModelError, match=r"text\.onnx: cannot be opened as ONNX"):
         open_detector(made, ONTOLOGY)
 
 
-def test_a_torchscript_program_proposes(tmp_path):
+def test_a_torchscript_program_predicts(tmp_path):
     data = script(Scripted())
     made = policy(tmp_path / "detector.ts", data, class_names=("person", "vehicle"))
     found = open_detector(made, ONTOLOGY).predict([np.full((50, 50, 3), 204, dtype=np.uint8)])[0]
@@ -148,7 +148,7 @@ def test_a_torchscript_program_proposes(tmp_path):
     assert found.boxes[0] == pytest.approx([12.5, 18.75, 37.5, 31.25])
 
 
-def test_a_program_that_reaches_out_is_refused_before_it_is_loaded(tmp_path):
+def test_a_program_with_forbidden_names_is_refused_before_it_is_loaded(tmp_path):
     made = policy(tmp_path / "writes.ts", script(Writes()), class_names=("person",))
     with pytest.raises(ModelError, match=r"writes\.ts: refused: .* names '.*save.*', which no"):
         open_detector(made, ONTOLOGY)
@@ -162,7 +162,7 @@ class _RunsCode:
         return (open, (str(self.marker), "w"))
 
 
-def test_pickles_in_any_dress_are_refused_and_none_runs(tmp_path):
+def test_pickles_in_any_container_are_refused_and_none_runs(tmp_path):
     marker = tmp_path / "executed"
     evil = pickle.dumps(_RunsCode(marker))
     sink = io.BytesIO()
@@ -174,17 +174,17 @@ def test_pickles_in_any_dress_are_refused_and_none_runs(tmp_path):
             bad.writestr(name, evil if name.endswith("data.pkl") else sound.read(name))
     whole = io.BytesIO()
     torch.save({"model": _RunsCode(marker)}, whole)
-    for name, data, said in (
+    for name, data, message in (
         ("plain.pt", evil, "refused"),
         ("program.ts", sink.getvalue(), r"refused: .*data\.pkl would load 'io open"),
         ("whole.pt", whole.getvalue(), "refused"),
     ):
-        with pytest.raises(ModelError, match=said):
+        with pytest.raises(ModelError, match=message):
             open_detector(policy(tmp_path / name, data, class_names=("person",)), ONTOLOGY)
     assert not marker.exists()
 
 
-def test_a_sound_program_passes_the_reading(tmp_path):
+def test_a_harmless_program_passes_the_check(tmp_path):
     check_script(script(Scripted()), where="sound.ts")
     for name in ("op = ops.mine.run(x)", "torch.from_file(x)", "def __setstate__(self)"):
         sink = io.BytesIO()
@@ -194,7 +194,7 @@ def test_a_sound_program_passes_the_reading(tmp_path):
             check_script(sink.getvalue(), where="d.ts")
 
 
-def test_a_file_is_only_opened_with_the_digest_that_was_named(tmp_path):
+def test_a_file_is_only_opened_with_the_configured_digest(tmp_path):
     path = tmp_path / "w.onnx"
     path.write_bytes(b"weights")
     sha256 = hashlib.sha256(b"weights").hexdigest()
@@ -208,7 +208,7 @@ def test_a_file_is_only_opened_with_the_digest_that_was_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         pytest.param({}, "class_names is empty", id="no names"),
         pytest.param(
@@ -219,32 +219,32 @@ def test_a_file_is_only_opened_with_the_digest_that_was_named(tmp_path):
         ),
     ],
 )
-def test_classes_that_do_not_fit_the_ontology_are_named(tmp_path, settings, said):
+def test_classes_that_do_not_fit_the_ontology_are_named(tmp_path, settings, message):
     data = graph({"output": yolo()}).SerializeToString()
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         open_detector(policy(tmp_path / "yolo.onnx", data, **settings), ONTOLOGY)
 
 
-def test_a_published_network_gives_what_torchvision_gives_by_our_names(tmp_path):
+def test_a_published_network_predicts_as_in_torchvision_with_our_names(tmp_path):
     name = "ssdlite320_mobilenet_v3_large"
     torch.manual_seed(0)
     network = getattr(detection, name)(weights=None, weights_backbone=None, num_classes=91).eval()
     sink = io.BytesIO()
     torch.save(network.state_dict(), sink)
     categories = get_model_weights(name).DEFAULT.meta["categories"]
-    # An untrained network is sure of nothing: take what it says most often for one of ours.
+    # An untrained network has low scores: map its most frequent label to a class of ours.
     image = np.random.default_rng(0).integers(0, 255, (90, 120, 3)).astype(np.uint8)
     with torch.inference_mode():
         tensor = torch.from_numpy(image).permute(2, 0, 1).float() / 255
-        said = network([tensor])[0]
-    label = int(said["labels"].mode().values)
+        output = network([tensor])[0]
+    label = int(output["labels"].mode().values)
     classes = {categories[label]: "vehicle"}
     made = policy(tmp_path / "ssd.pth", sink.getvalue(), architecture=name, classes=classes)
     found = open_detector(made, ONTOLOGY).predict([image], minimum_score=0.0)[0]
-    ours = said["labels"] == label
+    ours = output["labels"] == label
     assert len(found.scores) == int(ours.sum()) > 0
     assert set(found.class_names) == {"vehicle"}
-    assert found.scores == pytest.approx(np.sort(said["scores"][ours].numpy())[::-1], abs=1e-5)
+    assert found.scores == pytest.approx(np.sort(output["scores"][ours].numpy())[::-1], abs=1e-5)
     with pytest.raises(SettingsError, match="torchvision publishes no 'yolo12'"):
         open_detector(PredictionPolicy(architecture="yolo12"), ONTOLOGY)
 
