@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,6 +23,14 @@ from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.tables.shared import SPLITS
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A dataset that was read, and one sentence for each thing that was left out or changed."""
+
+    dataset: Dataset
+    problems: tuple[str, ...] = ()
 
 
 def write_files(files: Mapping[str, bytes], folder: Path) -> None:

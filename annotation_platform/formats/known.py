@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from annotation_platform.errors import DataError, FormatError
-from annotation_platform.formats.files import IMAGE_SUFFIXES, image_size
+from annotation_platform.formats.files import IMAGE_SUFFIXES, Reading, image_size
 
 if TYPE_CHECKING:
     from annotation_platform.schema.dataset import Dataset
@@ -20,14 +20,6 @@ ImageFiles = Mapping[str, Path]
 
 Progress = Callable[[int, int], None]
 """What is told of the done and all of them."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What was read, and a sentence on each thing that was left out or changed."""
-
-    dataset: "Dataset"
-    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,9 +118,8 @@ def _voc(name: str, title: str, *, one_based: bool) -> Format:
     def read(path: Path, _: Path | None) -> Reading:
         from annotation_platform.formats.voc import read_voc
 
-        # Files say the sizes themselves, as a rule; where they do not, images must be there.
-        found = read_voc(path, one_based=one_based)
-        return Reading(found.dataset, found.problems)
+        # VOC files usually have the image's size; where they lack it, the image must be present.
+        return read_voc(path, one_based=one_based)
 
     return _plain(
         name,
@@ -155,8 +146,7 @@ def _read_createml(path: Path, image_files: Path | None) -> Reading:
 def _read_label_studio(path: Path, _: Path | None) -> Reading:
     from annotation_platform.formats.label_studio import LABEL_STUDIO_FILE, read_label_studio
 
-    found = read_label_studio(path / LABEL_STUDIO_FILE if path.is_dir() else path)
-    return Reading(found.dataset, found.problems)
+    return read_label_studio(path / LABEL_STUDIO_FILE if path.is_dir() else path)
 
 
 def _read_rows(module: str, kind: str) -> Callable[[Path, Path | None], Reading]:

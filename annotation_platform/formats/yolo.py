@@ -50,7 +50,8 @@ from annotation_platform.formats.losses import (
     shape_losses,
 )
 from annotation_platform.formats.outlines import one_outline
-from annotation_platform.formats.yolo_reading import YoloTask, read_yolo
+from annotation_platform.formats.yolo_classes import YoloTask
+from annotation_platform.formats.yolo_reading import read_yolo
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
 from annotation_platform.schema.shapes import AREAS, POINTS, Label, outlines_of

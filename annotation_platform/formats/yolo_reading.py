@@ -1,12 +1,10 @@
 """Reading YOLO folders; ``yolo.py`` says what they hold."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
-import yaml
 
 from annotation_platform.errors import FormatError
 from annotation_platform.formats.files import (
@@ -15,22 +13,17 @@ from annotation_platform.formats.files import (
     finite_numbers,
     image_size,
     make_dataset,
-    make_ontology,
     read_text,
-    refuse_link,
 )
+from annotation_platform.formats.yolo_classes import YoloClasses, YoloTask, read_yolo_classes
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
-from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import Label, ShapeName
+from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables.shared import SPLITS
-
-YoloTask = Literal["detect", "segment", "obb", "pose"]
 
 _ROUNDING = 1e-5
 """By so much others' numbers may leave 0 to 1: five decimals, or a single-precision 1.0000001."""
 
-_DRAWN_AS: dict[str, ShapeName] = {"segment": "polygon", "obb": "rotated_box"}
 _FORM = {
     "detect": "`class x y width height`",
     "segment": "`class x y x y x y …`",
@@ -68,7 +61,7 @@ def read_yolo(
         FormatError: a line does not fit the task or names no class; two images have one label
             file; a file is a link out of the folder; a number lies outside 0 to 1.
     """
-    classes = _read_classes(folder)
+    classes = read_yolo_classes(folder)
     image_files, texts = _find(folder)
     lines = {key: _read_lines(path) for key, path in texts.items()}
     task = task or classes.task or _guess(lines.values())
@@ -144,128 +137,6 @@ def _split_and_id(key: str) -> tuple[str, str]:
     return (first, rest) if first in SPLITS and rest else ("", key)
 
 
-@dataclass(frozen=True)
-class _Classes:
-    """What ``data.yaml`` says: names and ids by class number, keypoints, and perhaps the task."""
-
-    path: Path
-    names: list[str]
-    ids: list[int]
-    task: YoloTask | None = None
-    points: dict[int, list[str]] = field(default_factory=dict)
-    """The names of the keypoints of each class."""
-    point_ids: dict[str, int] = field(default_factory=dict)
-    per_point: int = 0
-    """2, or 3 if visibility is said."""
-    number_of_points: int = 0
-
-    def ontology(self, task: YoloTask) -> Ontology:
-        names = dict(zip(self.ids, self.names, strict=True))
-        if task == "pose":
-            names |= {key: name for name, key in self.point_ids.items()}
-        ontology = make_ontology(names, where=self.path)
-        drawn = _DRAWN_AS.get(task, "box")
-        points = self.point_ids.keys() - set(self.names) if task == "pose" else set()
-        shaped = [
-            one.model_copy(update={"shape": "keypoint" if one.name in points else drawn})
-            for one in ontology.classes
-        ]
-        return ontology.model_copy(update={"classes": tuple(shaped)})
-
-
-def _read_classes(folder: Path) -> _Classes:
-    path = folder / "data.yaml"
-    for other in ("classes.txt", "obj.names"):
-        if not path.exists() and (folder / other).is_file():
-            refuse_link(folder / other, folder)
-            lines = [line.strip() for line in read_text(folder / other).splitlines()]
-            found = [name for name in lines if name]
-            return _Classes(folder / other, found, list(range(len(found))))
-    refuse_link(path, folder)
-    try:
-        data = yaml.safe_load(read_text(path))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # Also days that no month has, numbers of thousands of digits, thousands of brackets.
-        raise FormatError(str(path), 0, "not YAML", "Correct the file.") from error
-    names = data.get("names") if isinstance(data, dict) else None
-    ordered = _ordered_names(names)
-    if ordered is None:
-        raise FormatError(
-            str(path), 0, "no class names, numbered from 0", "Add `names: {0: first, 1: second}`."
-        )
-    ids = data.get("class_ids", list(range(len(ordered))))
-    if not _are_whole(ids) or len(ids) != len(ordered) or len(set(ids)) != len(ids):
-        raise FormatError(
-            str(path), 0, "class_ids does not match names", "Give one id per name, or none."
-        )
-    if data.get("kpt_shape") is not None:
-        return _with_keypoints(data, path, ordered, ids)
-    task = data.get("task")
-    known = task if isinstance(task, str) and task in {"detect", "segment", "obb"} else None
-    return _Classes(path, ordered, ids, known)  # type: ignore[arg-type]
-
-
-def _with_keypoints(data: Mapping[str, Any], path: Path, names: list[str], ids: Any) -> _Classes:
-    shape = data["kpt_shape"]
-    if not _are_whole(shape) or len(shape) != 2 or shape[0] > 10_000 or shape[1] not in (2, 3):
-        problem = "kpt_shape is not a number of keypoints and 2 or 3"
-        raise FormatError(str(path), 0, problem, "Write `kpt_shape: [17, 3]`.")
-    given = data.get("kpt_names")
-    if given is None:
-        given = [f"keypoint {number}" for number in range(shape[0])]
-    of_class = given if isinstance(given, dict) else dict.fromkeys(range(len(names)), given)
-    points = {number: _ordered_names(of_class.get(number)) for number in range(len(names))}
-    every: dict[str, None] = {}
-    for kinds in points.values():
-        if kinds is None or len(kinds) != shape[0] or len(set(kinds)) != len(kinds):
-            problem = f"kpt_names has not {shape[0]} different names for each class"
-            raise FormatError(str(path), 0, problem, "Correct them, or remove kpt_names.")
-        every |= dict.fromkeys(kinds)
-    new = [name for name in every if name not in names]
-    numbers = data.get("kpt_class_ids")
-    if numbers is None:
-        known = dict(zip(names, ids, strict=True))
-        fresh = iter(range(max(ids, default=-1) + 1, max(ids, default=-1) + 1 + len(new)))
-        numbers = [known[name] if name in known else next(fresh) for name in every]
-    whose = dict(zip(ids, names, strict=True))
-    agreed = (
-        _are_whole(numbers)
-        and len(set(numbers)) == len(numbers) == len(every)
-        and all(whose.get(key, name) == name for key, name in zip(numbers, every, strict=True))
-    )
-    if not agreed:
-        problem = "kpt_class_ids does not match kpt_names"
-        raise FormatError(str(path), 0, problem, "Give one id per name, or none.")
-    return _Classes(
-        path,
-        names,
-        ids,
-        "pose",
-        {number: kinds or [] for number, kinds in points.items()},
-        dict(zip(every, numbers, strict=True)),
-        shape[1],
-        shape[0],
-    )
-
-
-def _ordered_names(names: object) -> list[str] | None:
-    """Return names numbered from 0, or None. YAML may nest a billion lists in a name."""
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if not isinstance(names, dict):
-        return None
-    numbered = sorted(names, key=str) == sorted(range(len(names)), key=str)
-    if not numbered or any(isinstance(name, list | dict | set) for name in names.values()):
-        return None
-    return [str(names[number]) for number in range(len(names))]
-
-
-def _are_whole(values: object) -> bool:
-    return isinstance(values, list) and all(
-        type(value) is int and 0 <= value < 2**53 for value in values
-    )
-
-
 def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
     texts = enumerate(read_text(path).splitlines(), start=1)
     return [(number, fields) for number, text in texts if (fields := text.split())]
@@ -289,7 +160,7 @@ class _Line:
         return FormatError(str(self.path), self.number, problem, remedy)
 
 
-def _values(line: _Line, task: YoloTask, classes: _Classes) -> tuple[int, list[float]]:
+def _values(line: _Line, task: YoloTask, classes: YoloClasses) -> tuple[int, list[float]]:
     """Return class number and shares of a line, checked and cut to 0 to 1."""
     count = len(line.fields) - 1
     expected = {
@@ -323,7 +194,7 @@ def _values(line: _Line, task: YoloTask, classes: _Classes) -> tuple[int, list[f
 
 
 def _read_box(
-    values: list[float], position: int, size: tuple[int, int], classes: _Classes
+    values: list[float], position: int, size: tuple[int, int], classes: YoloClasses
 ) -> list[dict[str, object]]:
     x, y, w, h = values
     width, height = size
@@ -340,7 +211,7 @@ def _read_box(
 
 
 def _read_outline(
-    values: list[float], position: int, size: tuple[int, int], classes: _Classes
+    values: list[float], position: int, size: tuple[int, int], classes: YoloClasses
 ) -> list[dict[str, object]]:
     if len(values) == 4:
         return _read_box(values, position, size, classes)
@@ -349,7 +220,7 @@ def _read_outline(
 
 
 def _read_rotated(
-    values: list[float], position: int, size: tuple[int, int], classes: _Classes
+    values: list[float], position: int, size: tuple[int, int], classes: YoloClasses
 ) -> list[dict[str, object]]:
     box = _around(np.reshape(values, (4, 2)) * size)
     return [_row(Label.rotated_box(classes.names[position], *box))]
@@ -378,7 +249,7 @@ def _around(corners: FloatArray) -> tuple[float, float, float, float, float]:
 
 
 def _read_pose(
-    values: list[float], position: int, size: tuple[int, int], classes: _Classes
+    values: list[float], position: int, size: tuple[int, int], classes: YoloClasses
 ) -> list[dict[str, object]]:
     rows = _read_box(values[:4], position, size, classes)
     each = classes.per_point
@@ -399,5 +270,5 @@ def _row(label: Label) -> dict[str, object]:
 
 _READERS: dict[
     YoloTask,
-    Callable[[list[float], int, tuple[int, int], _Classes], list[dict[str, object]]],
+    Callable[[list[float], int, tuple[int, int], YoloClasses], list[dict[str, object]]],
 ] = {"detect": _read_box, "segment": _read_outline, "obb": _read_rotated, "pose": _read_pose}

@@ -1,4 +1,4 @@
-"""Label Studio's JSON export: what it says, and what is said of a bad one."""
+"""Reading of Label Studio's JSON export: labels, and problems of bad tasks."""
 
 import json
 import os
@@ -128,16 +128,16 @@ def test_annotations_about_the_whole_image_are_passed_over(tmp_path):
         (task(2, annotation(region(type="brushlabels"))), "type 'brushlabels' is not used here"),
         (task(2, annotation(region(), {"type": "polygonlabels", "id": "p"})), "drawn on images"),
         (task(2, annotation(region(image_rotation=90))), "turned by 90"),
-        (task(2, annotation(region(original_width=10**400))), "is said to be"),
-        (task(2, annotation(region(original_height=None))), "is said to be"),
+        (task(2, annotation(region(original_width=10**400))), "has the size"),
+        (task(2, annotation(region(original_height=None))), "has the size"),
         (task(2, annotation(region(), region(original_width=65, id="r2"))), "different sizes"),
         (task(2, annotation(region("x" * 101))), "is not in the ontology"),
-        (task(2, annotation("region")), "is said to be"),
+        (task(2, annotation("region")), "has the size"),
         (task(2, annotation(result={})), "no list of regions"),
-        (task(2, 17), "no list of objects"),
-        (task(2, annotation(region()), image="s3://bucket/../../etc/passwd"), "no file name"),
-        (task(2, annotation(region()), image="data:image/png;base64,AA"), "no file name"),
-        ({**task(2, annotation(region())), "data": {"text": "a"}}, "which image"),
+        (task(2, 17), "not a list of objects"),
+        (task(2, annotation(region()), image="s3://bucket/../../etc/passwd"), "not a file name"),
+        (task(2, annotation(region()), image="data:image/png;base64,AA"), "not a file name"),
+        ({**task(2, annotation(region())), "data": {"text": "a"}}, "the image's address"),
     ],
 )
 def test_a_task_that_cannot_be_used_is_left_out_whole_and_named(tmp_path, bad, says):
@@ -149,7 +149,7 @@ def test_a_task_that_cannot_be_used_is_left_out_whole_and_named(tmp_path, bad, s
     assert says in problem
 
 
-def test_what_was_changed_is_said(tmp_path):
+def test_changes_are_reported(tmp_path):
     value = region()["value"]
     turned = region(value={**value, "rotation": 90})
     within_a_pixel = region(x=-1.0)
@@ -160,9 +160,9 @@ def test_what_was_changed_is_said(tmp_path):
         task(3, annotation(region(), region())),
     )
     assert len(found.dataset.labels) == 3
-    said = " ".join(found.problems)
-    for words in ("the box around it is taken", "clipped at its edge", "said twice"):
-        assert words in said
+    problems = " ".join(found.problems)
+    for words in ("the box around it is taken", "clipped at its edge", "1 repeated regions"):
+        assert words in problems
 
 
 def test_two_tasks_on_one_image_are_both_left_out(tmp_path):
@@ -219,7 +219,7 @@ def test_hostile_tasks_end_as_required(tmp_path):
         each["data"]["image"] = f"s3://b/{each['id']}.jpg"
     found = read(tmp_path, *tasks)
     kept = set(found.dataset.images["image_id"].astype(int))
-    # 3 reaches ten percent outside; 15 shows only beside its image; 20's class is in no ontology.
+    # 3 reaches ten percent outside; 15 is outside its image; 20's class is in no ontology.
     assert kept == {1, 8, 9, 12, 14, 15, 18, 19, 20}
     named = {
         number for number in range(1, 23) if any(f"task {number} " in p for p in found.problems)

@@ -103,10 +103,10 @@ def test_outlines_under_another_are_part_of_it_and_points_are_of_its_object(tmp_
     assert found.dataset.labels["instance"].tolist() == ["polygon-1", "polygon-1"]
 
 
-def test_somebody_who_could_not_tell_has_not_labelled(tmp_path):
+def test_an_unsure_annotation_is_left_out(tmp_path):
     found = read(tmp_path, regions(TRIANGLE), regions(TRIANGLE, UNSURE))
     assert found.dataset.images["file_name"].tolist() == ["0.jpg"]
-    assert "task 1 is left out: whoever answered could not tell" in found.problems[0]
+    assert "task 1 is left out: its annotator was unsure" in found.problems[0]
 
 
 def test_what_cannot_be_used_takes_its_image_with_it(tmp_path):
@@ -139,7 +139,7 @@ def test_a_image_without_labels_keeps_its_size_and_split(tmp_path):
         render_label_studio(nowhere)
 
 
-def test_what_is_lost_is_said():
+def test_losses_are_reported():
     rows = [
         row("a", Label.box("猫", 1, 1, 2, 2), "o", '{"crowd": 1}'),
         row("a", Label.box("猫", 1, 1, 3, 3), "o"),
