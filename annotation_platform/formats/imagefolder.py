@@ -1,17 +1,19 @@
-"""Hugging Face imagefolder: images in a folder for each split, and what is said of them beside.
+"""Hugging Face imagefolder: one folder of images per split, each with a metadata file.
 
-``<split>/metadata.jsonl`` has a line for each image: ``file_name``, relative to its folder, and
-``objects`` with three lists as long as there are boxes: ``bbox`` (``x y width height`` in pixels,
-as in COCO), ``categories`` (class names) and ``ids`` (their ids in the ontology). Besides,
-``image_id``, ``width`` and ``height``, and ``choices`` (class names) where a data set has any.
+``<split>/metadata.jsonl`` has one line per image: ``file_name``, relative to its folder, and
+``objects`` with three lists of one entry per box: ``bbox`` (``x y width height`` in pixels, as in
+COCO), ``categories`` (class names) and ``ids`` (class ids of the ontology). It also has
+``image_id``, ``width`` and ``height``, and ``choices`` (class names) if the dataset has any.
 
-A data set in which each image has one choice, and nothing else, may be written as class folders
-instead: ``<split>/<class>/<image>``, and no metadata. Without splits, all this lies in the folder
-itself. ``ontology.json`` there keeps everything about the classes; other readers pass it over.
+A dataset in which each image has one choice, and no other label, can be written as class folders
+instead: ``<split>/<class>/<image>``, without metadata. Without splits, the folder itself takes the
+role of the split's folder. ``ontology.json`` in the folder holds the complete ontology; other
+readers ignore it.
 
-Writing loses (``imagefolder_losses`` counts it) the geometry of what is no upright box, keypoints,
-what joins labels to objects and all attributes. Reading metadata passes over keys that are not
-named here, and takes numbers as categories, too; ``metadata.csv`` is not read.
+Writing loses (``imagefolder_losses`` counts it) the geometry of shapes other than upright boxes,
+keypoints, the grouping of labels into objects and all attributes. Reading metadata
+(``imagefolder_reading.py``) ignores keys that are not listed here, and accepts numbers as
+categories; ``metadata.csv`` is not read.
 """
 
 import json
@@ -51,40 +53,40 @@ __all__ = [
 
 _DECIMALS = 6
 HOLDS = frozenset({"box", "choice"})
-"""The shapes of this format; other areas become their enclosing boxes."""
+"""Shapes that this format holds; other areas become their enclosing boxes."""
 
 
 def write_imagefolder(dataset: Dataset, folder: Path, *, class_folders: bool = False) -> None:
-    """Write the files of ``render_imagefolder``; images are the caller's to place."""
+    """Write the files of ``render_imagefolder``; the caller copies the images."""
     write_files(render_imagefolder(dataset, class_folders=class_folders), folder)
 
 
 def render_imagefolder(dataset: Dataset, *, class_folders: bool = False) -> dict[str, bytes]:
     """Return the metadata of each split and ``ontology.json``, by relative path.
 
-    Images belong where ``imagefolder_places`` says. Equal datasets give equal bytes, whatever
-    the order of their rows.
+    ``imagefolder_places`` gives the locations of the images. Equal datasets give equal bytes,
+    regardless of the order of their rows.
 
     Args:
-        dataset: What is written; images need file names, of which the extension is used.
-        class_folders: Whether images are put into class folders, which say everything.
+        dataset: The dataset to write; images need file names, of which the extension is used.
+        class_folders: Whether images are in class folders, which replace metadata.
 
     Raises:
-        DataError: a class or its image is unknown; an image has no file name; images have more
-            than a choice each, or a class is no name of a folder, where there are class folders.
+        DataError: a class or its image is unknown; an image has no file name; with class folders,
+            an image does not have exactly one choice, or a class is not a folder name.
     """
     class_ids(dataset)
-    places = imagefolder_places(dataset, class_folders=class_folders)
+    locations = imagefolder_places(dataset, class_folders=class_folders)
     if class_folders:
         return render_ontology(dataset)
     boxes, choices = _boxes(dataset), _choices(dataset)
     lines: dict[str, list[str]] = {}
     images = dataset.images
     columns = [images[name].tolist() for name in ("image_id", "split", "width", "height")]
-    for image_id, split, width, height, place in sorted(zip(*columns, places, strict=True)):
+    for image_id, split, width, height, location in sorted(zip(*columns, locations, strict=True)):
         found = boxes.get(image_id, [])
         entry = {
-            "file_name": place.removeprefix(f"{split}/") if split else place,
+            "file_name": location.removeprefix(f"{split}/") if split else location,
             "image_id": image_id,
             "width": int(width),
             "height": int(height),
@@ -93,7 +95,7 @@ def render_imagefolder(dataset: Dataset, *, class_folders: bool = False) -> dict
                 "categories": [name for name, _, _ in found],
                 "ids": [class_id for _, class_id, _ in found],
             },
-            # A table has the same columns in each of its rows.
+            # All rows of a table have the same columns.
             **({"choices": choices.get(image_id, [])} if choices else {}),
         }
         path = f"{split}/{METADATA}" if split else METADATA
@@ -103,7 +105,7 @@ def render_imagefolder(dataset: Dataset, *, class_folders: bool = False) -> dict
 
 
 def imagefolder_places(dataset: Dataset, *, class_folders: bool = False) -> list[str]:
-    """Return where the image of each image belongs, relative, in the order of ``images``.
+    """Return the location of each image, relative to the folder, in the order of ``images``.
 
     Raises:
         DataError: see ``render_imagefolder``.
@@ -114,30 +116,30 @@ def imagefolder_places(dataset: Dataset, *, class_folders: bool = False) -> list
     if class_folders:
         if not is_one_choice(dataset):
             raise DataError(
-                "class folders hold one choice an image, of a class that is the name of a folder, "
-                "and nothing else. Write metadata instead."
+                "class folders hold one choice per image, of a class that is a folder name, and no "
+                "other label. Write metadata instead."
             )
         labels = dataset.labels
         folder_of = dict(zip(labels["image_id"], labels["class_name"] + "/", strict=True))
-    places = []
+    locations = []
     columns = (dataset.images[name].tolist() for name in ("image_id", "file_name", "split"))
     for image_id, file_name, split in zip(*columns, strict=True):
         suffix = PurePosixPath(file_name).suffix
         if not suffix:
             raise DataError(
                 f"image {image_id} has no file name with an extension, by which an imagefolder "
-                "tells its images. Read the dataset with its images at hand."
+                "recognises images. Read the dataset together with its images."
             )
         start = f"{split}/" if split else ""
-        places.append(f"{start}{folder_of.get(image_id, '')}{image_id}{suffix}")
-    return places
+        locations.append(f"{start}{folder_of.get(image_id, '')}{image_id}{suffix}")
+    return locations
 
 
 def is_one_choice(dataset: Dataset) -> bool:
-    """Return whether class folders can say it all.
+    """Return whether class folders can hold the complete dataset.
 
-    Each image has one choice, that can be a folder's name, and nothing else; all images have a
-    split, or none has; and splits cannot be taken for classes.
+    They can if each image has one choice, whose class can be a folder name, and no other label;
+    all images have a split, or none has; and split names cannot be confused with class names.
     """
     labels = dataset.labels
     splits = set(dataset.images["split"])
@@ -152,14 +154,14 @@ def is_one_choice(dataset: Dataset) -> bool:
 
 
 def imagefolder_losses(dataset: Dataset) -> list[str]:
-    """Return a sentence, with a count, on each kind of thing that writing loses or changes."""
+    """Return one sentence with a count for each kind of content that writing loses or changes."""
     choices = dataset.labels[dataset.labels["shape"].isin(CLASSIFICATIONS)]
-    said = int(((choices["attributes"] != "") | (choices["instance"] != "")).sum())
+    described = int(((choices["attributes"] != "") | (choices["instance"] != "")).sum())
     verb = ("loses its attributes", "lose their attributes")
     return [
         *shape_losses(dataset, HOLDS),
         *attribute_losses(dataset),
-        *sentence(said, ("choice", "choices"), verb),
+        *sentence(described, ("choice", "choices"), verb),
         *object_losses(dataset),
     ]
 
@@ -168,7 +170,9 @@ def _boxes(dataset: Dataset) -> dict[str, list[tuple[str, int, list[float]]]]:
     labels = dataset.boxes().labels
     edges = labels[BOX_COLUMNS].to_numpy(dtype=np.float64)
     if not np.isfinite(edges).all():
-        raise DataError("a box lies nowhere: its edges are no numbers. Correct or remove it.")
+        raise DataError(
+            "a box has no position: its edges are not finite numbers. Correct or remove it."
+        )
     # Adding zero turns a rounded -0.0 into 0.0: the two would be written differently.
     sides = np.round(np.hstack([edges[:, :2], edges[:, 2:] - edges[:, :2]]), _DECIMALS) + 0.0
     ids = labels["class_name"].map(dataset.ontology.id_of).tolist()

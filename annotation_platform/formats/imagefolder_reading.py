@@ -19,7 +19,7 @@ from annotation_platform.formats.files import (
     refuse_link,
     refuse_way_out,
 )
-from annotation_platform.formats.rows import ONTOLOGY_FILE, ontology_beside, parse_line
+from annotation_platform.formats.rows import ONTOLOGY_FILE, ontology_next_to, parse_line
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
@@ -30,18 +30,18 @@ _MOST_PIXELS = 10**9
 
 
 def read_imagefolder(folder: Path) -> Dataset:
-    """Return the dataset of an imagefolder, of either form.
+    """Return the dataset of an imagefolder, with metadata or with class folders.
 
-    Folders beside each other are splits, if they have metadata or folders of their own (``valid``
-    and ``validation`` are val); otherwise they are classes, and there are no splits. Class ids are
-    those of ``ontology.json`` or of the metadata, else positions in alphabetical order.
-    ``file_name`` is relative to ``folder``. Sizes that metadata lack are those of the images.
+    Subfolders are splits if they contain metadata or folders (``valid`` and ``validation`` are
+    val); otherwise they are classes, and there are no splits. Class ids are those of
+    ``ontology.json`` or of the metadata, else positions in alphabetical order. ``file_name`` is
+    relative to ``folder``. Sizes that metadata lack are read from the images.
 
     Raises:
-        FormatError: a line is not metadata, or names an image outside of its folder; a link out
-            of the folder; one image twice.
+        FormatError: a line is not metadata, or names an image outside its folder; a link out of
+            the folder; a repeated image.
     """
-    ontology = ontology_beside(folder / ONTOLOGY_FILE)
+    ontology = ontology_next_to(folder / METADATA)
     files = files_under(folder, folder, {".jsonl"})
     tables = [path for path in files if path.name == METADATA]
     if tables:
@@ -54,13 +54,13 @@ def _read_class_folders(folder: Path, ontology: Ontology | None) -> Dataset:
         (path, path.relative_to(folder).parts)
         for path in files_under(folder, folder, IMAGE_SUFFIXES)
     ]
-    alone = [parts[0] for _, parts in found if len(parts) < 2]
-    if alone or not found:
-        some = f"the image {alone[0]!r} is in no folder" if alone else "no image in a folder"
-        problem = f"no {METADATA}, and {some} of its class"
+    loose = [parts[0] for _, parts in found if len(parts) < 2]
+    if loose or not found:
+        image = f"the image {loose[0]!r} is in no folder" if loose else "no image in a folder"
+        problem = f"no {METADATA}, and {image} of its class"
         raise FormatError(str(folder), 0, problem, "Name the folder above the classes.")
     known = set(ontology.names) if ontology else set()
-    # With the classes at hand nobody needs to guess: image ids, too, may have folders.
+    # Known classes decide, because image ids may contain folders too.
     is_split = all(len(parts) > 2 for _, parts in found) and not (
         known and all(parts[0] in known for _, parts in found)
     )
@@ -97,11 +97,11 @@ def _ontology(
 ) -> Ontology:
     used = {str(label["class_name"]) for label in labels}
     if known is None:
-        left = sorted(used - set(ids.values()))
+        without_id = sorted(used - set(ids.values()))
         first = max(ids, default=-1) + 1
-        numbered = ids | dict(enumerate(left, start=first))
+        numbered = ids | dict(enumerate(without_id, start=first))
         if not numbered:
-            raise FormatError(str(where), 0, "no class in it", f"Add {ONTOLOGY_FILE}.")
+            raise FormatError(str(where), 0, "no class in the folder", f"Add {ONTOLOGY_FILE}.")
         return make_ontology(numbered, where=where)
     missing = sorted(used - set(known.names))
     wrong = [name for key, name in ids.items() if known.id_of.get(name) != key]
@@ -124,7 +124,7 @@ def _read_tables(folder: Path, tables: list[Path], ontology: Ontology | None) ->
             given.append(str(record.get("image_id", "")))
     if not all(given) or len(set(given)) < len(given):
         given = image_ids([str(image["file_name"]) for image in images], where=folder)
-    rows = [{**row, "image_id": given[place]} for place, row in labels]
+    rows = [{**row, "image_id": given[index]} for index, row in labels]
     dataset = make_dataset(
         [{**image, "image_id": key} for image, key in zip(images, given, strict=True)],
         rows,
@@ -146,7 +146,7 @@ def _records(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if line.strip():
             record = parse_line(line, table, number)
             if not isinstance(record, dict):
-                raise FormatError(str(table), number, "no object", "Export it again.")
+                raise FormatError(str(table), number, "not a JSON object", "Export it again.")
             yield number, record
 
 
@@ -162,15 +162,15 @@ def _image(record: dict[str, Any], folder: Path, table: Path, line: int) -> dict
     size = record.get("width"), record.get("height")
     if size == (None, None):
         if not path.is_file():
-            problem = f"no image {name[:200]!r} beside it, and no size of it"
-            raise FormatError(str(table), line, problem, "Add either.")
+            problem = f"no image {name[:200]!r} in its folder, and no width and height"
+            raise FormatError(str(table), line, problem, "Add the image or its size.")
         size = image_size(path)
     if not all(type(side) is int and 0 <= side <= _MOST_PIXELS for side in size):
         raise FormatError(str(table), line, f"the size {size!r:.40}", "Whole pixels are expected.")
-    place = table.parent.relative_to(folder)
+    subfolder = table.parent.relative_to(folder)
     return {
-        "file_name": (place / name).as_posix(),
-        "split": _split(place.parts[0]) if place.parts else "",
+        "file_name": (subfolder / name).as_posix(),
+        "split": _split(subfolder.parts[0]) if subfolder.parts else "",
         "width": size[0],
         "height": size[1],
     }
@@ -185,7 +185,8 @@ def _labels(
 ) -> Iterator[dict[str, object]]:
     objects, choices = record.get("objects") or {}, record.get("choices") or []
     if not isinstance(objects, dict) or not _are_texts(choices):
-        raise FormatError(str(table), line, "objects or choices that are none", "Correct it.")
+        problem = "objects that are not an object, or choices that are not a list of names"
+        raise FormatError(str(table), line, problem, "Correct the line.")
     boxes: Any = objects.get("bbox", [])
     classes: Any = objects.get("categories", objects.get("category", []))
     keys: Any = objects.get("ids")
@@ -194,7 +195,7 @@ def _labels(
     if keys is None and isinstance(boxes, list):
         keys = [None] * len(boxes)
     elif not _are_ids(keys):
-        raise FormatError(str(table), line, "ids that are no whole numbers", "Correct the line.")
+        raise FormatError(str(table), line, "ids that are not whole numbers", "Correct the line.")
     if not (_are_texts(classes) and _are_boxes(boxes) and len(boxes) == len(classes) == len(keys)):
         problem = "objects without a bbox of four numbers and a category each"
         raise FormatError(str(table), line, problem, "Correct the line.")

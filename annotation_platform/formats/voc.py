@@ -1,16 +1,15 @@
 """Pascal VOC: one XML file of boxes per image, in pixels.
 
-Coordinates are edges, as labelImg, CVAT and datumaro write them: a box of the first pixel is
-``0 0 1 1``. With ``one_based`` they are what the original challenge's are, and supervision's: the
-first and the last pixel that belong to the box, counted from one, so that box is ``1 1 1 1``. Edges
-become ``x1 + 1, y1 + 1, x2, y2``; fractions are kept, to a millionth of a pixel. Files do not say
-which of the two they are; read as they were written they give back the very edges, read as the
-other they are a pixel off.
+Coordinates are edges, as labelImg, CVAT and datumaro write them: a box around the first pixel is
+``0 0 1 1``. With ``one_based`` they follow the original challenge and supervision: the first and
+the last pixel of the box, counted from one, so that the same box is ``1 1 1 1``. Edges become
+``x1 + 1, y1 + 1, x2, y2``, with fractions down to a millionth of a pixel. A file does not record
+its convention: read with the convention of writing, edges are exact; with the other, a pixel off.
 
-Reading loses parts and actions of objects, and whatever is not named here. Writing loses
-(``voc_losses`` counts it) all that is no upright box, what joins labels to objects, and attributes
-but ``difficult``, ``truncated``, ``occluded`` and ``pose``. Class ids are kept in a comment of
-``labelmap.txt``. ``<depth>`` is always 3, and ``<segmented>`` 0: neither is known.
+Reading loses parts and actions of objects, and everything not listed here. Writing loses
+(``voc_losses`` counts it) all shapes other than upright boxes, the grouping of labels into objects,
+and attributes except ``difficult``, ``truncated``, ``occluded`` and ``pose``. Class ids are written
+in a comment of ``labelmap.txt``. ``<depth>`` is always 3 and ``<segmented>`` 0: both are unknown.
 """
 
 import json
@@ -51,29 +50,30 @@ from annotation_platform.schema.geometry import BOX_COLUMNS
 __all__ = ["VocFile", "read_voc", "read_voc_file", "render_voc", "voc_losses", "write_voc"]
 
 HOLDS = BOXES_ONLY
-"""The shapes of this format; other areas become their enclosing boxes."""
+"""Shapes that this format holds; other areas become their enclosing boxes."""
 
 _DECIMALS = 6
-# XML 1.0 has no place for these; the rest would be trimmed or made a blank on reading.
+# Characters that XML 1.0 excludes; and blanks at either end, which reading would trim.
 _NOT_IN_XML = re.compile("[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|^\\s|\\s$")
 
 
 def write_voc(dataset: Dataset, folder: Path, *, one_based: bool = False) -> None:
-    """Write the files of ``render_voc`` under ``folder``; images are the caller's to place."""
+    """Write the files of ``render_voc`` under ``folder``; the caller copies the images."""
     write_files(render_voc(dataset, one_based=one_based), folder)
 
 
 def render_voc(dataset: Dataset, *, one_based: bool = False) -> dict[str, bytes]:
     """Return the VOC files of ``dataset`` by relative path.
 
-    They are ``Annotations/<image_id>.xml``, also for images without a box; the image ids of each
-    split in ``ImageSets/Main/<split>.txt`` (``trainval.txt`` where there are no splits); and the
-    classes in ``labelmap.txt``, as datumaro reads them. ``<filename>`` is the dataset's
-    ``file_name``, without the leading ``JPEGImages/`` that VOC implies. Equal datasets give equal
-    bytes, whatever the order of their rows.
+    The files are ``Annotations/<image_id>.xml``, also for images without a box; the image ids of
+    each split in ``ImageSets/Main/<split>.txt`` (``trainval.txt`` without splits); and the classes
+    in ``labelmap.txt``, as datumaro reads them. ``<filename>`` is the dataset's ``file_name``,
+    without the leading ``JPEGImages/`` that VOC implies. Equal datasets give equal bytes,
+    regardless of the order of their rows.
 
     Raises:
-        DataError: a class, its image or a place is unknown; a name is not fit for a file or XML.
+        DataError: a class, its image or a position is unknown; a name is not valid for a file or
+            for XML.
     """
     class_ids(dataset)
     check_image_ids(dataset)
@@ -96,7 +96,9 @@ def render_voc(dataset: Dataset, *, one_based: bool = False) -> dict[str, bytes]
 
 def _xml(text: str) -> str:
     if _NOT_IN_XML.search(text):
-        raise DataError(f"{text!r} begins or ends blank, or has a sign that XML lacks. Rename it.")
+        raise DataError(
+            f"{text!r} begins or ends with a blank, or has a character that XML lacks. Rename it."
+        )
     return escape(text)
 
 
@@ -115,16 +117,16 @@ def _objects(labels: pd.DataFrame, names: list[str], *, one_based: bool) -> list
     image = pd.Index(names).get_indexer(pd.Index(labels["image_id"]))
     edges = labels[BOX_COLUMNS].to_numpy(dtype=np.float64).round(_DECIMALS)
     if not np.isfinite(edges).all():
-        place = int(np.flatnonzero(~np.isfinite(edges).all(axis=1))[0])
-        raise DataError(f"image {names[image[place]]}: a box without a place. Correct the label.")
-    # What an object says before its box is the same for all of a class with the same attributes.
+        row = int(np.flatnonzero(~np.isfinite(edges).all(axis=1))[0])
+        raise DataError(f"image {names[image[row]]}: a box has no position. Correct the label.")
+    # The text of an object before its box depends only on class and attributes.
     kinds = labels["class_name"] + "\n" + labels["attributes"]
     kind, texts = pd.factorize(kinds, sort=True)
     heads = [_object_head(*text.split("\n", 1)) for text in texts.tolist()]
     order = np.lexsort([*edges.T[::-1], kind, image])
     # Adding zero turns -0.0 into 0.0: the two would be written differently.
     edges = edges[order] + ([1.0, 1.0, 0.0, 0.0] if one_based else 0.0)
-    # One long text is faster than many. Many readers want to see 12, not 12.000000.
+    # Formatting one long text is faster than many. Many readers require 12, not 12.000000.
     text = "%.6f," * edges.size % tuple(edges.ravel().tolist())
     numbers = text.replace(".000000,", ",").split(",")
     rows = zip(kind[order].tolist(), *(numbers[n:-1:4] for n in range(4)), strict=True)
@@ -138,9 +140,9 @@ def _objects(labels: pd.DataFrame, names: list[str], *, one_based: bool) -> list
 
 
 def _object_head(name: str, attributes: str) -> str:
-    said = json.loads(attributes) if attributes else {}
-    flags = "".join(f"\t\t<{flag}>{int(bool(said.get(flag)))}</{flag}>\n" for flag in FLAGS)
-    pose = _xml(str(said.get("pose") or NO_POSE))
+    values = json.loads(attributes) if attributes else {}
+    flags = "".join(f"\t\t<{flag}>{int(bool(values.get(flag)))}</{flag}>\n" for flag in FLAGS)
+    pose = _xml(str(values.get("pose") or NO_POSE))
     return (
         f"\t<object>\n\t\t<name>{_xml(name)}</name>\n\t\t<pose>{pose}</pose>\n{flags}"
         "\t\t<bndbox>\n\t\t\t<xmin>"
@@ -148,10 +150,10 @@ def _object_head(name: str, attributes: str) -> str:
 
 
 def voc_losses(dataset: Dataset) -> list[str]:
-    """Return a sentence, with a count, on each kind of thing that writing loses or changes."""
+    """Return one sentence with a count for each kind of content that writing loses or changes."""
     return [
         *shape_losses(dataset, HOLDS),
-        *attribute_losses(dataset, kept=(*FLAGS, "pose")),
+        *attribute_losses(dataset, held=(*FLAGS, "pose")),
         *object_losses(dataset),
         *class_losses(dataset),
     ]

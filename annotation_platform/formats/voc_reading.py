@@ -28,7 +28,7 @@ from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 
 FLAGS = ("truncated", "difficult", "occluded")
-"""Elements of an object that are 0 or 1, and attributes of its label."""
+"""Elements of an object with the value 0 or 1; they are attributes of its label."""
 
 NO_POSE = "Unspecified"
 IMAGE_FOLDER = "JPEGImages/"
@@ -42,10 +42,10 @@ _OF_A_CLASS = re.compile(r".*_(train|val|test|trainval)")
 
 @dataclass(frozen=True)
 class VocFile:
-    """One file: the image it names, perhaps empty, its boxes, and those left out and why.
+    """One VOC file: the file name of its image, its boxes, and a sentence per box left out.
 
-    ``size`` is width and height, None where the file does not say. A box has ``class_name`` and
-    the columns of ``geometry.BOX_COLUMNS``, and perhaps ``attributes``.
+    ``file_name`` may be empty. ``size`` is width and height in pixels, None where the file lacks
+    it. A box has ``class_name``, the columns of ``geometry.BOX_COLUMNS``, maybe ``attributes``.
     """
 
     file_name: str
@@ -57,25 +57,26 @@ class VocFile:
 def read_voc(
     annotations: Path | Iterable[Path], images: Path | None = None, *, one_based: bool = False
 ) -> Reading:
-    """Return the dataset of VOC files; boxes without area are left out, and named in ``problems``.
+    """Return the dataset of VOC files; boxes without area are left out, with a problem each.
 
-    With ``images``, ``annotations`` are files, or the folder of ``*.xml``, and each must name a
-    image in ``images``: ``file_name`` is relative to that, splits are empty, classes are
+    With ``images``, ``annotations`` are files, or the folder of ``*.xml``, and each must name an
+    image in ``images``: ``file_name`` is relative to that folder, splits are empty, and classes are
     numbered from 0 in alphabetical order.
 
-    Without, ``annotations`` is a folder of VOC's layout, as ``render_voc`` writes it, or one of XML
-    files beside their images. Image ids are the names of the XML files; splits are those of
-    ``ImageSets/Main``, an image that has only an image included; classes and ids are those of
-    ``labelmap.txt``, if it is there. ``file_name`` begins with ``JPEGImages/`` if the image is
-    there. Images are needed only where a file does not say its size.
+    Without ``images``, ``annotations`` is a folder in VOC's layout, as ``render_voc`` writes it, or
+    a folder with XML files next to their images. Image ids are the names of the XML files; splits
+    are those of ``ImageSets/Main``, including listed images without an XML file; classes and ids
+    are those of ``labelmap.txt``, if it exists. ``file_name`` begins with ``JPEGImages/`` if the
+    image is in that folder. Images are needed only where a file lacks its image's size.
 
     Raises:
-        FormatError: a file is not VOC, is a link out of the folder, names an image outside of it
-            or none, has a class that ``labelmap.txt`` lacks, or is in two splits.
+        FormatError: a file is not VOC, is a link out of the folder, names an image outside it or
+            no image, has a class that ``labelmap.txt`` lacks, or is in two splits.
+        TypeError: ``annotations`` are files and ``images`` is missing.
     """
     if images is None:
         if not isinstance(annotations, Path):
-            raise TypeError("files without the folder of their images")
+            raise TypeError("VOC files need the folder of their images: pass images")
         return _read_folder(annotations, one_based=one_based)
     files = sorted(annotations.glob("*.xml") if isinstance(annotations, Path) else annotations)
     read = [(path, read_voc_file(path, one_based=one_based)) for path in files]
@@ -124,10 +125,10 @@ def _numbered(names: list[str], *, where: Path) -> Ontology:
 
 
 def _read_folder(folder: Path, *, one_based: bool) -> Reading:
-    place = folder / "Annotations" if (folder / "Annotations").is_dir() else folder
+    root = folder / "Annotations" if (folder / "Annotations").is_dir() else folder
     paths = {
-        path.relative_to(place).with_suffix("").as_posix(): path
-        for path in files_under(place, folder, {".xml"})
+        path.relative_to(root).with_suffix("").as_posix(): path
+        for path in files_under(root, folder, {".xml"})
     }
     files = {key: read_voc_file(path, one_based=one_based) for key, path in paths.items()}
     split_of = _splits(folder)
@@ -153,31 +154,31 @@ def _read_folder(folder: Path, *, one_based: bool) -> Reading:
 
 
 def _image(folder: Path, path: Path, file: VocFile) -> tuple[str, tuple[int, int]]:
-    """Return the name, relative to the folder, and the size of the image that a file names."""
+    """Return the path in the folder, and the size in pixels, of the image that a file names."""
     name = file.file_name
     if name:
         refuse_way_out(name, where=path)
-    places = (name if not name else IMAGE_FOLDER + name, name)
-    there = next((each for each in places if each and (folder / each).is_file()), "")
-    if there:
-        refuse_link(folder / there, folder)
-    if file.size is None and not there:
+    candidates = (IMAGE_FOLDER + name, name) if name else ()
+    existing = next((each for each in candidates if (folder / each).is_file()), "")
+    if existing:
+        refuse_link(folder / existing, folder)
+    if file.size is None and not existing:
         problem = f"no size, and no image {name!r} in {folder}"
         raise FormatError(str(path), 0, problem, "Add <size> or the image.")
-    return there or name, file.size or image_size(folder / there)
+    return existing or name, file.size or image_size(folder / existing)
 
 
 def _image_files(folder: Path) -> dict[str, str]:
-    place = folder / IMAGE_FOLDER
+    root = folder / IMAGE_FOLDER
     found: dict[str, str] = {}
-    for path in files_under(place, folder, IMAGE_SUFFIXES):
-        key = path.relative_to(place).with_suffix("").as_posix()
+    for path in files_under(root, folder, IMAGE_SUFFIXES):
+        key = path.relative_to(root).with_suffix("").as_posix()
         found.setdefault(key, path.relative_to(folder).as_posix())
     return found
 
 
 def _splits(folder: Path) -> dict[str, str]:
-    """Return the split of each image id; the lists of single classes, and of all, are none."""
+    """Return the split of each image id; lists of single classes, and ``trainval``, are ignored."""
     splits: dict[str, str] = {}
     for path in sorted((folder / "ImageSets" / "Main").glob("*.txt")):
         refuse_link(path, folder)
@@ -186,13 +187,13 @@ def _splits(folder: Path) -> dict[str, str]:
         for number, line in enumerate(read_text(path).splitlines(), start=1):
             name = line.strip()
             if name and splits.setdefault(name, path.stem) != path.stem:
-                problem = f"image {name!r} is in the split {splits[name]} too"
+                problem = f"image {name!r} is also in the split {splits[name]}"
                 raise FormatError(str(path), number, problem, "Remove one of the two.")
     return splits
 
 
 def _labelmap(path: Path, used: list[str]) -> Ontology | None:
-    """Return the classes of a ``labelmap.txt``, None if it is not there."""
+    """Return the classes of a ``labelmap.txt``; None if the file is missing."""
     if not path.is_file():
         return None
     refuse_link(path, path.parent)
@@ -207,17 +208,17 @@ def _labelmap(path: Path, used: list[str]) -> Ontology | None:
     unknown = sorted(set(used) - set(names))
     if unknown:
         problem = f"it lacks the class {unknown[0]!r}, which objects have"
-        raise FormatError(str(path), 0, problem, "Add it, or remove the file.")
+        raise FormatError(str(path), 0, problem, "Add the class, or remove the file.")
     if ids is None:
         ids = list(range(len(names)))
     if not names or len(set(ids)) != len(names) or len(ids) != len(names):
-        problem = "no classes, or not an id for each"
+        problem = "no classes, or not one id for each"
         raise FormatError(str(path), 0, problem, "Correct it, or remove the file.")
     return make_ontology(dict(zip(ids, names, strict=True)), where=path)
 
 
 def read_voc_file(path: Path, *, one_based: bool = False) -> VocFile:
-    """Return what one VOC file says; one that is not VOC is a FormatError."""
+    """Return the content of one VOC file; a file that is not VOC is a FormatError."""
     root = _parse(path)
     if root.tag != "annotation":
         raise FormatError(
@@ -270,7 +271,7 @@ def _box(element: Element, path: Path, number: int, *, one_based: bool) -> dict[
             "Correct or remove it.",
         )
     if one_based:
-        # The difference is rounded: what was written with six decimals comes back as it was.
+        # The difference is rounded, so that an edge written with six decimals comes back exactly.
         edges[:2] = [round(edge - 1, 9) for edge in edges[:2]]
     box = dict(zip(BOX_COLUMNS, edges, strict=True))
     attributes = _attributes(element, path, number)
@@ -278,15 +279,15 @@ def _box(element: Element, path: Path, number: int, *, one_based: bool) -> dict[
 
 
 def _attributes(element: Element, path: Path, number: int) -> str:
-    said: dict[str, object] = {}
+    attributes: dict[str, object] = {}
     for flag in FLAGS:
         text = (element.findtext(flag) or "0").strip()
         if text.lower() not in {"0", "1", "true", "false"}:
             problem = f"object {number} has <{flag}> {text[:40]!r}, expected 0 or 1"
             raise FormatError(str(path), 0, problem, "Correct it.")
         if text.lower() in {"1", "true"}:
-            said[flag] = 1
+            attributes[flag] = 1
     pose = (element.findtext("pose") or "").strip()
     if pose and pose != NO_POSE:
-        said["pose"] = pose
-    return json.dumps(said, sort_keys=True, ensure_ascii=False) if said else ""
+        attributes["pose"] = pose
+    return json.dumps(attributes, sort_keys=True, ensure_ascii=False) if attributes else ""

@@ -1,4 +1,4 @@
-"""Reading YOLO folders; ``yolo.py`` says what they hold."""
+"""Reading of YOLO folders; ``yolo.py`` describes the format."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables.shared import SPLITS
 
 _ROUNDING = 1e-5
-"""By so much others' numbers may leave 0 to 1: five decimals, or a single-precision 1.0000001."""
+"""Tolerance outside 0 to 1: other tools round to five decimals, or write 1.0000001 (float32)."""
 
 _FORM = {
     "detect": "`class x y width height`",
@@ -42,24 +42,24 @@ def read_yolo(
 
     Labels are ``labels/<split>/<image_id>.txt`` or, without splits, ``labels/<image_id>.txt``;
     an image without a label file has no objects. ``Images/`` and ``Annotations/``, and Darknet's
-    ``obj_train_data/``, are read too; where there is no ``data.yaml``, class names are those of
-    ``classes.txt`` or ``obj.names``. Lists of file names are not followed. Numbers that leave 0
-    to 1 by their rounding are cut.
+    ``obj_train_data/``, are read too; without ``data.yaml``, class names are those of
+    ``classes.txt`` or ``obj.names``. Lists of file names are not read. Numbers outside 0 to 1
+    within the tolerance of rounding are clipped.
 
     ``segment`` gives polygons (and boxes, for lines of four numbers), ``obb`` the smallest rotated
     boxes around the four corners, ``pose`` boxes and their keypoints as one ``instance``.
 
     Args:
         folder: The folder of ``data.yaml``.
-        sizes: Image id to width and height, where images are not at hand: ``file_name`` is then
-            empty. Otherwise shares become pixels by the size in each image's header.
-        task: What the lines must be. By default ``data.yaml`` tells: ``kpt_shape`` means
-            ``pose``, then our own ``task``. Where it does not, the number of values on all
-            lines does: 5 ``detect``, 9 ``obb``, else ``segment``.
+        sizes: Width and height in pixels by image id, for images that are not available:
+            ``file_name`` is then empty. Other sizes are read from the image's header.
+        task: The task of all lines. By default it is taken from ``data.yaml``: ``kpt_shape`` means
+            ``pose``, otherwise the key ``task``. Without these, the number of values on all lines
+            decides: 5 ``detect``, 9 ``obb``, else ``segment``.
 
     Raises:
-        FormatError: a line does not fit the task or names no class; two images have one label
-            file; a file is a link out of the folder; a number lies outside 0 to 1.
+        FormatError: a line does not fit the task or has an unknown class; two images share a label
+            file; a file is a link out of the folder; a number is outside 0 to 1.
     """
     classes = read_yolo_classes(folder)
     image_files, texts = _find(folder)
@@ -101,32 +101,32 @@ def _size(
     if key in image_files:
         return image_size(image_files[key])
     problem = f"no image images/{key}.* for it"
-    raise FormatError(str(texts[key]), 0, problem, "Add it or remove the file.")
+    raise FormatError(str(texts[key]), 0, problem, "Add the image or remove the file.")
 
 
 def _find(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return images and label files by the path that the two share, without its extension."""
+    """Return images and label files by the path that both share, without extension."""
     darknet = {"train": "train", "valid": "val", "val": "val", "test": "test"}
-    places = [("", folder / "images", folder / "labels")]
+    folders = [("", folder / "images", folder / "labels")]
     if (folder / "Annotations").is_dir():
-        places = [("", folder / "Images", folder / "Annotations")]
-    elif not any(place.is_dir() for place in places[0][1:]):
+        folders = [("", folder / "Images", folder / "Annotations")]
+    elif not any(each.is_dir() for each in folders[0][1:]):
         names = [(f"{split}/", folder / f"obj_{name}_data") for name, split in darknet.items()]
-        places = [(split, place, place) for split, place in names]
+        folders = [(split, each, each) for split, each in names]
     image_files: dict[str, Path] = {}
     texts: dict[str, Path] = {}
-    for prefix, images, labels in places:
+    for prefix, images, labels in folders:
         image_files |= _by_key(folder, images, prefix, IMAGE_SUFFIXES)
         texts |= _by_key(folder, labels, prefix, {".txt"})
     return image_files, texts
 
 
-def _by_key(folder: Path, place: Path, prefix: str, suffixes: set[str]) -> dict[str, Path]:
+def _by_key(folder: Path, subfolder: Path, prefix: str, suffixes: set[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in files_under(place, folder, suffixes):
-        key = prefix + path.relative_to(place).with_suffix("").as_posix()
+    for path in files_under(subfolder, folder, suffixes):
+        key = prefix + path.relative_to(subfolder).with_suffix("").as_posix()
         if key in found:
-            problem = f"{found[key].name} beside it has the same label file"
+            problem = f"{found[key].name} in the same folder has the same label file"
             raise FormatError(str(path), 0, problem, "Rename one of the two.")
         found[key] = path
     return found
@@ -152,6 +152,8 @@ def _guess(files: Iterable[list[tuple[int, list[str]]]]) -> YoloTask:
 
 @dataclass(frozen=True)
 class _Line:
+    """A line of a label file, split at blanks; ``number`` counts from 1."""
+
     path: Path
     number: int
     fields: list[str]
@@ -161,7 +163,7 @@ class _Line:
 
 
 def _values(line: _Line, task: YoloTask, classes: YoloClasses) -> tuple[int, list[float]]:
-    """Return class number and shares of a line, checked and cut to 0 to 1."""
+    """Return class number and fractions of a line, checked and clipped to 0 to 1."""
     count = len(line.fields) - 1
     expected = {
         "detect": count == 4,
@@ -182,15 +184,15 @@ def _values(line: _Line, task: YoloTask, classes: YoloClasses) -> tuple[int, lis
         )
     visible = numbers[6::3] if task == "pose" and classes.per_point == 3 else []
     if any(value not in (0, 1, 2) for value in visible):
-        raise line.error("a keypoint that is not 0, 1 or 2 visible", "Correct the line.")
+        raise line.error("a keypoint whose visibility is not 0, 1 or 2", "Correct the line.")
     if visible:
         numbers[6::3] = [0.0] * len(visible)
     if not all(-_ROUNDING <= number <= 1 + _ROUNDING for number in numbers):
         raise line.error("a coordinate outside 0 to 1", "Divide pixels by width and height.")
-    shares = [min(max(number, 0.0), 1.0) for number in numbers]
+    fractions = [min(max(number, 0.0), 1.0) for number in numbers]
     if visible:
-        shares[6::3] = visible
-    return int(name), shares
+        fractions[6::3] = visible
+    return int(name), fractions
 
 
 def _read_box(
@@ -198,7 +200,7 @@ def _read_box(
 ) -> list[dict[str, object]]:
     x, y, w, h = values
     width, height = size
-    # Halving and adding again may overstep an edge by the last bit of a double.
+    # Halving and adding may exceed an edge by the last bit of a double.
     return [
         {
             "class_name": classes.names[position],
@@ -227,10 +229,10 @@ def _read_rotated(
 
 
 def _around(corners: FloatArray) -> tuple[float, float, float, float, float]:
-    """Return the smallest rotated box around four points; of equal ones, along their first side.
+    """Return the smallest rotated box around four points; of several, the one along the first side.
 
-    The smallest rectangle around points has a side along one of their hull's, which is among the
-    six lines through two of four points. Freeman and Shapira, "Determining the Minimum-Area
+    The smallest rectangle around points has a side along one side of their hull, which is among the
+    six lines through two of the four points. Freeman and Shapira, "Determining the Minimum-Area
     Encasing Rectangle for an Arbitrary Closed Curve", 1975.
     """
     boxes: list[tuple[float, float, float, float, float]] = []
@@ -238,8 +240,8 @@ def _around(corners: FloatArray) -> tuple[float, float, float, float, float]:
         dx, dy = (corners[end] - corners[start]).tolist()
         angle = float(np.arctan2(dy, dx))
         axes = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        turned = corners @ axes
-        low, high = turned.min(axis=0), turned.max(axis=0)
+        rotated = corners @ axes
+        low, high = rotated.min(axis=0), rotated.max(axis=0)
         x, y = (((low + high) / 2) @ axes.T).tolist()
         width, height = (high - low).tolist()
         boxes.append((x, y, width, height, float(np.degrees(angle))))
@@ -255,7 +257,7 @@ def _read_pose(
     each = classes.per_point
     for number, name in enumerate(classes.points.get(position, [])):
         x, y, visible = [*values[4 + number * each : 4 + (number + 1) * each], 2.0][:3]
-        # Without a word on visibility, others write 0 0 for a keypoint that is not there.
+        # Without visibility, other tools write 0 0 for a keypoint that is not labelled.
         if visible == 0 or (each == 2 and x == 0 and y == 0):
             continue
         row = _row(Label.keypoint(name, x * size[0], y * size[1]))

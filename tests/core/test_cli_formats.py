@@ -128,7 +128,7 @@ def test_labels_go_alone_where_no_image_is_and_not_where_one_is_missing(command,
     arguments = ["dataset", "convert", labels, "--from", "csv", "--to", "yolo-detect", "--out"]
     code, out, _ = command(*arguments, tmp_path / "alone")
     assert code == 0
-    assert "problem: no image was at hand for 4 images; --images names their folder" in out
+    assert "problem: no file was found for 4 images; --images names their folder" in out
     (tmp_path / "elsewhere").mkdir()
     for number, path in enumerate(sorted(source.glob("*.png"))):
         path.rename(tmp_path / "elsewhere" / path.name)
@@ -136,7 +136,7 @@ def test_labels_go_alone_where_no_image_is_and_not_where_one_is_missing(command,
             break
     code, _, err = command(*arguments, tmp_path / "some", "--images", tmp_path / "elsewhere")
     assert code == 2
-    assert "1 of 4 images have no image, e.g. 'bild-3'" in err
+    assert "1 of 4 images have no file, e.g. 'bild-3'" in err
     assert not (tmp_path / "some").exists()
 
 
@@ -189,7 +189,7 @@ def test_a_size_that_images_contradict_is_said(tmp_path):
         source, tmp_path / "out", read_as=FORMATS["csv"], write_as=FORMATS["imagefolder"]
     )
     assert done.problems == (
-        "1 image has another size than is said, e.g. bild-3: 7 × 5, not 60 × 40",
+        "1 image differs from its declared size, e.g. bild-3: 7 × 5, not 60 × 40",
     )
 
 
@@ -281,7 +281,7 @@ def test_a_folder_that_is_not_free_is_left_as_it_is(command, tmp_path):
     assert "error: 'cocoo' is no format" in err
     code, _, err = command("dataset", "convert", tmp_path / "no", *arguments[3:], tmp_path / "x")
     assert code == 2
-    assert "not there" in err
+    assert "not found" in err
 
 
 @pytest.mark.parametrize("target", ["kitti", "webdataset"])

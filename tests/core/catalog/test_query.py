@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import annotation_platform
-from annotation_platform.catalog.query import VIEWS, run_query, to_annotation
+from annotation_platform.catalog.query import VIEWS, run_query, to_result
 from annotation_platform.errors import QueryError, SettingsError
 from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.schema.tables import TABLES, ImageEmbeddings, table_named
@@ -131,13 +131,13 @@ def lake(home):
 
 
 def ask(lake, sql):
-    return to_annotation(run_query(lake, sql)).rows
+    return to_result(run_query(lake, sql)).rows
 
 
 def test_every_table_is_there_with_its_declared_columns_before_any_round(tmp_path):
     empty = open_lake(tmp_path / "lake", tmp_path / "landing")
     for name, schema in TABLES.items():
-        annotation = to_annotation(run_query(empty, f"SELECT * FROM {name}"))
+        annotation = to_result(run_query(empty, f"SELECT * FROM {name}"))
         assert (annotation.columns, annotation.rows) == (list(schema.columns), [])
     for name in VIEWS:
         assert ask(empty, f"SELECT count(*) FROM {name}") == [[0]]

@@ -119,7 +119,7 @@ def test_sizes_are_those_of_the_images_beside(tmp_path):
         assert read.labels[BOX_COLUMNS].iloc[0].tolist() == [2.9, 0, 4.9, 4]
 
 
-def test_what_is_lost_is_said():
+def test_losses_are_reported():
     assert createml_losses(ONE) == [
         "1 class without a box is left out",
         "1 class gets another id",
@@ -133,7 +133,7 @@ def test_what_is_lost_is_said():
 
 def test_an_image_without_a_file_name_is_refused():
     images = ONE.images.assign(file_name=["a.png", ""])
-    with pytest.raises(DataError, match="tells images by their file names"):
+    with pytest.raises(DataError, match="identifies images by their file names"):
         render_createml(Dataset(images, ONE.labels, ONE.ontology))
 
 

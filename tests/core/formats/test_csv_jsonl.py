@@ -196,8 +196,8 @@ GOOD = {"image_id": "a", "file_name": "a.png", "split": "", "width": 9, "height"
     [
         pytest.param({"file_name": "../a.png"}, "leads out of the folder", id="way out"),
         pytest.param({"file_name": "/etc/passwd"}, "is absolute", id="absolute"),
-        pytest.param({"image_id": "../a"}, "no file name", id="id"),
-        pytest.param({"split": "../x"}, "no name of a folder", id="split"),
+        pytest.param({"image_id": "../a"}, "not a file name", id="id"),
+        pytest.param({"split": "../x"}, "not a folder name", id="split"),
         pytest.param({"width": -1}, "the size", id="size"),
         pytest.param({"class_id": None}, "without class_id", id="no id"),
         pytest.param({"shape": "blob"}, "is no shape", id="shape"),
@@ -235,12 +235,12 @@ def test_a_bad_row_is_named_with_its_line(tmp_path, change, says):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        pytest.param('{"image_id": "a", "image_id": "b"}', "a key is said twice", id="twice"),
+        pytest.param('{"image_id": "a", "image_id": "b"}', "a key is repeated", id="twice"),
         pytest.param("[" * 100_000, "not JSON that can be used", id="deep"),
         pytest.param("{", "not JSON that can be used", id="broken off"),
         pytest.param("3", "no object", id="number"),
         pytest.param('{"image_id": "\\ud800"}', "not JSON that can be used", id="half a sign"),
-        pytest.param("", "no class in it", id="empty"),
+        pytest.param("", "no class in the file", id="empty"),
         pytest.param(
             f"{json.dumps(GOOD)}\n{json.dumps({**GOOD, 'width': 8})}", "another one", id="two sizes"
         ),
@@ -266,7 +266,7 @@ def test_lines_that_are_none_are_refused(tmp_path, text, says):
         pytest.param(f'{",".join(COLUMNS)}\n"a"b,\n', "not CSV", id="quotes"),
         pytest.param(
             f"{','.join(COLUMNS)},escaped\na,a.png,,9,9{',' * 11}image_id\n",
-            "said to be escaped, and is not",
+            "listed as escaped, but has no prefix",
             id="escaped",
         ),
     ],

@@ -82,7 +82,7 @@ def test_class_folders_are_for_data_sets_that_they_say_all_of():
     assert not is_one_choice(chosen("a", "b", splits=["train", ""]))
     two = chosen("a", "b")
     assert not is_one_choice(Dataset(two.images, two.labels.assign(image_id="00"), two.ontology))
-    with pytest.raises(DataError, match="class folders hold one choice"):
+    with pytest.raises(DataError, match="class folders hold one choice per image"):
         render_imagefolder(dataset_of(Label.box("猫", 1, 2, 3, 4)), class_folders=True)
 
 
@@ -100,7 +100,7 @@ def test_a_line_says_what_hugging_face_reads():
     }
 
 
-def test_what_is_lost_is_said():
+def test_losses_are_reported():
     dataset = dataset_of(
         Label.polygon("猫", [[0, 0, 4, 0, 0, 4]]), Label.keypoint("nose", 1, 1),
         Label.box("猫", 0, 0, 1, 1),
@@ -145,8 +145,8 @@ GOOD = {"file_name": "a.png", "width": 9, "height": 9,
         pytest.param({"file_name": 3}, "no file_name", id="no name"),
         pytest.param({"width": None, "height": None}, "no image", id="no size"),
         pytest.param({"width": -1}, "the size", id="size"),
-        pytest.param({"objects": [3]}, "that are none", id="objects"),
-        pytest.param({"choices": [3]}, "that are none", id="choices"),
+        pytest.param({"objects": [3]}, "objects that are not an object, or choices", id="objects"),
+        pytest.param({"choices": [3]}, "objects that are not an object, or choices", id="choices"),
         *(
             pytest.param({"objects": {**GOOD["objects"], **change}}, says, id=f"{change}")
             for change, says in [

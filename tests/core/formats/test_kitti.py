@@ -127,7 +127,7 @@ def test_the_kits_example_is_read_with_the_sizes_of_the_images(tmp_path):
         assert numbers == [float(value) for value in given_line.split()[1:]]
 
 
-def test_what_is_lost_is_said():
+def test_losses_are_reported():
     blank = make(
         [["a", "", "", 9, 9]],
         [["a", "big car", 0, 0, 5, 5, '{"crowd": 1, "cuboid": [1, 1, 1, 0, 0, 0, 0]}']],
@@ -145,9 +145,9 @@ def test_what_is_lost_is_said():
 @pytest.mark.parametrize(
     ("dataset", "says"),
     [
-        pytest.param(make([["a/../..", "", "", 9, 9]], []), "no file name", id="way out"),
+        pytest.param(make([["a/../..", "", "", 9, 9]], []), "not a file name", id="way out"),
         pytest.param(make([["a", "", "", 9, 9]] * 2, []), "there twice", id="twice"),
-        pytest.param(make([], [], ["a b", "a_b"]), "differ by blanks only", id="blanks"),
+        pytest.param(make([], [], ["a b", "a_b"]), "differ only in blanks", id="blanks"),
         pytest.param(
             make([["a", "", "", 9, 9]], [["a", "Car", 0, 0, 5, 5, '{"cuboid": [1]}']]),
             "not the seven numbers",
@@ -165,7 +165,7 @@ def test_what_cannot_be_written_is_refused(dataset, says):
     [
         pytest.param("Car 0 0 0 1 2 3 4", r"000000\.txt:2: 'Car 0 0 0", id="short"),
         pytest.param(CAR.replace("1.57", "nan"), r"000000\.txt:2: ", id="nan"),
-        pytest.param(CAR.replace("614.24", "999"), "inside out", id="inside out"),
+        pytest.param(CAR.replace("614.24", "999"), "comes before its left", id="inside out"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, line, says):

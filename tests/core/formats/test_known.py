@@ -23,7 +23,7 @@ EXACT = {"csv", "csv-spreadsheet", "jsonl", "webdataset"}
 
 def test_these_are_the_formats():
     assert list(FORMATS) == NAMES
-    with pytest.raises(DataError, match=r"'cocoo' is no format. Name one of coco, yolo-detect"):
+    with pytest.raises(DataError, match=r"'cocoo' is not a format. Name one of coco, yolo-detect"):
         find_format("cocoo")
 
 

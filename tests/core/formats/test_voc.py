@@ -145,7 +145,7 @@ def test_a_box_counted_from_one_may_be_one_pixel_wide(tmp_path):
     assert "object 1 (dog) has no area" in read_voc(tmp_path).problems[0]
 
 
-def test_what_is_lost_is_said():
+def test_losses_are_reported():
     labels = PIXEL.labels.assign(
         shape=["polygon", "mask"], instance="one", attributes=['{"crowd": 1, "pose": "Left"}', ""]
     )
@@ -161,8 +161,8 @@ def test_what_is_lost_is_said():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        pytest.param({"image_id": "../a"}, "no file name", id="way out"),
-        pytest.param({"image_id": "a\nb"}, "no file name", id="line"),
+        pytest.param({"image_id": "../a"}, "not a file name", id="way out"),
+        pytest.param({"image_id": "a\nb"}, "not a file name", id="line"),
         pytest.param({"file_name": "a\x01.png"}, "a sign that XML lacks", id="control"),
         pytest.param({"image_id": "b"}, "'b' is there twice", id="twice"),
     ],
@@ -213,7 +213,7 @@ def test_a_bad_folder_says_what(tmp_path):
     write_voc(PIXEL, tmp_path)
     sets = tmp_path / "ImageSets" / "Main"
     (sets / "val.txt").write_text("\na\n")
-    with pytest.raises(FormatError, match=r"val\.txt:2: image 'a' is in the split train too"):
+    with pytest.raises(FormatError, match=r"val\.txt:2: image 'a' is also in the split train"):
         read_voc(tmp_path)
     (sets / "val.txt").unlink()
     (tmp_path / "labelmap.txt").write_text("cat:::\n")

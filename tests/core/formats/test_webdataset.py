@@ -155,7 +155,7 @@ LABELS = json.dumps([LINE]).encode()
             "leads out of the folder",
             id="file name",
         ),
-        pytest.param([], "no class in it", id="empty"),
+        pytest.param([], "no class in the file", id="empty"),
     ],
 )
 def test_a_hostile_shard_is_refused_and_nothing_is_written_outside(tmp_path, members, says):

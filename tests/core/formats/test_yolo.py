@@ -245,7 +245,7 @@ def test_detect_leaves_choices_and_points_out_and_says_so():
 def test_an_image_that_is_there_twice_is_refused():
     twice = dataset()
     twice = Dataset(pd.concat([twice.images] * 2), twice.labels, twice.ontology)
-    with pytest.raises(DataError, match="'a' is there twice"):
+    with pytest.raises(DataError, match="'a' is repeated"):
         render_yolo(twice)
 
 
@@ -341,7 +341,7 @@ def test_two_images_of_one_label_file_are_refused(tmp_path):
     (folder / "images").mkdir()
     for name in ("a.png", "a.jpg"):
         Image.new("L", (4, 4)).save(folder / "images" / name)
-    with pytest.raises(FormatError, match=r"a\.jpg beside it has the same label file"):
+    with pytest.raises(FormatError, match=r"a\.jpg in the same folder has the same label file"):
         read_yolo(folder)
 
 
@@ -373,7 +373,7 @@ def test_the_converters_folder_is_read_as_it_expects(public):
     assert first["y2"] == pytest.approx((0.46200607902735563 + 0.8693009118541033 / 2) * height)
 
 
-def test_hidden_points_are_said_as_json(tmp_path):
+def test_hidden_points_are_written_as_json(tmp_path):
     read = round_trip(tmp_path, POSE, "pose")
     said = read.labels.loc[read.labels["shape"] == "keypoint", "attributes"].tolist()
     assert [json.loads(each) for each in said] == [{"hidden": 1}]
