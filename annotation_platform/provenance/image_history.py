@@ -42,7 +42,7 @@ from annotation_platform.schema.tables import (
     table_named,
 )
 from annotation_platform.storage.lake import Lake
-from annotation_platform.versioning.contents import Held
+from annotation_platform.versioning.contents import VersionedImage
 
 _POLICY = "policy"
 _SHORT = 12
@@ -88,7 +88,9 @@ def find_image(beginning: str, lake: Lake) -> str:
     )
 
 
-def image_history(image_id: str, lake: LandingLake, versions: Sequence[Held]) -> list[Event]:
+def image_history(
+    image_id: str, lake: LandingLake, versions: Sequence[VersionedImage]
+) -> list[Event]:
     """Return everything that ever happened to an image, in order; whether it may is not asked.
 
     Times are those of the clocks that wrote them down: of a labelling server for answers, of the
@@ -336,7 +338,7 @@ def _looks(
             yield Event("answered", at, round_id, by, "Looked at by a reviewer, nothing decided.")
 
 
-def _exports(versions: Iterable[Held]) -> Iterator[Event]:
+def _exports(versions: Iterable[VersionedImage]) -> Iterator[Event]:
     for held in versions:
         came_along = f"by labels that came along ({held.origin})"
         source = {PEOPLE: "by people", AUTO: "without a person"}.get(held.origin, came_along)
