@@ -37,7 +37,7 @@ class Category:
     points: tuple[str, ...]
 
 
-Row = dict[str, object]
+DatasetRow = dict[str, object]
 """A row of a dataset's images or labels, as ``files.make_dataset`` takes it."""
 
 
@@ -46,8 +46,8 @@ class EntryError(ValueError):
 
 
 def labels_of_annotation(
-    entry: dict[str, Any], category: Category, image: Row, number: int
-) -> Iterator[Row]:
+    entry: dict[str, Any], category: Category, image: DatasetRow, number: int
+) -> Iterator[DatasetRow]:
     """Yield the rows of one annotation: its box or outline, then its labelled keypoints.
 
     Args:
@@ -80,12 +80,12 @@ def labels_of_annotation(
         yield _row(label, instance, hidden)
 
 
-def _row(label: Label, instance: str, attributes: dict[str, Any]) -> Row:
+def _row(label: Label, instance: str, attributes: dict[str, Any]) -> DatasetRow:
     try:
         text = json.dumps(attributes, sort_keys=True, ensure_ascii=False, allow_nan=False)
     except (ValueError, TypeError) as error:
         raise EntryError(f"attributes that cannot be written as JSON ({error})") from error
-    row: Row = {key: getattr(label, key) for key in ["class_name", *BOX_COLUMNS]}
+    row: DatasetRow = {key: getattr(label, key) for key in ["class_name", *BOX_COLUMNS]}
     row |= {"shape": label.shape, "geometry": label.geometry, "instance": instance}
     return row | {"attributes": text if attributes else ""}
 
@@ -101,7 +101,7 @@ def _is_four(value: object) -> bool:
     return isinstance(value, list) and len(value) == 4
 
 
-def _outline(entry: dict[str, Any], name: str, image: Row) -> Label:
+def _outline(entry: dict[str, Any], name: str, image: DatasetRow) -> Label:
     if _ROTATED_BOX in entry:
         return _rotated_box(entry[_ROTATED_BOX], name, image)
     segmentation = entry.get("segmentation")
@@ -117,7 +117,7 @@ def _outline(entry: dict[str, Any], name: str, image: Row) -> Label:
     return Label.box(name, x, y, x + width, y + height)
 
 
-def _rotated_box(value: object, name: str, image: Row) -> Label:
+def _rotated_box(value: object, name: str, image: DatasetRow) -> Label:
     numbers = finite_numbers(value) if isinstance(value, list) and len(value) == 5 else None
     if numbers is None or numbers[2] < 0 or numbers[3] < 0:
         raise EntryError(f"rotated_box {value!r:.80}, expected [x, y, width, height, degrees]")
@@ -128,7 +128,7 @@ def _rotated_box(value: object, name: str, image: Row) -> Label:
     return replace(label, x1=x1, y1=y1, x2=x2, y2=y2)
 
 
-def _size(image: Row) -> tuple[int, int]:
+def _size(image: DatasetRow) -> tuple[int, int]:
     return int(str(image["width"])), int(str(image["height"]))
 
 
@@ -144,7 +144,7 @@ def _polygon(segmentation: object, name: str) -> Label:
     return Label.polygon(name, outlines)
 
 
-def _mask(runs: dict[str, Any], name: str, image: Row) -> Label:
+def _mask(runs: dict[str, Any], name: str, image: DatasetRow) -> Label:
     width, height = _size(image)
     if runs.get("size") != [height, width]:
         raise EntryError(

@@ -17,19 +17,19 @@ _HEAD, _NEXT = b'{"images":[\n', b",\n"
 _MIDDLE, _TAIL = b'\n],"annotations":[\n', b'\n],"categories":'
 _END = b"}\n"
 
-Flags = npt.NDArray[np.bool_]
+LineFlags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Taken:
+class ReusedLines:
     """Which lines of a split's previous file are reused; flags are in the order of the files.
 
     ``of_before`` has one flag per image, or annotation, of the previous file: whether it is reused.
     ``of_now`` has one flag per image, or annotation, of the new file: whether it is a reused one.
     """
 
-    of_before: Flags
-    of_now: Flags
+    of_before: LineFlags
+    of_now: LineFlags
 
 
 def coco_file(images: Sequence[str], annotations: Sequence[str], categories: str) -> bytes:
@@ -38,7 +38,9 @@ def coco_file(images: Sequence[str], annotations: Sequence[str], categories: str
                    categories.encode() + _END)  # fmt: skip
 
 
-def splice_coco(before: bytes, changed: bytes, images: Taken, annotations: Taken) -> bytes:
+def splice_coco(
+    before: bytes, changed: bytes, images: ReusedLines, annotations: ReusedLines
+) -> bytes:
     """Return a split's file, merged from reused lines of ``before`` and all lines of ``changed``.
 
     Args:
@@ -65,17 +67,17 @@ def same_id(noun: str) -> DataError:
     return DataError(f"two {noun}s have the same COCO id. Is an {noun} listed twice?")
 
 
-def _merged(old: list[bytes], new: list[bytes], taken: Taken, noun: str) -> list[bytes]:
-    if len(old) != len(taken.of_before):
-        raise ValueError(f"{len(old)} {noun}s, but {len(taken.of_before)} flags")
-    unchanged = list(itertools.compress(old, taken.of_before.tolist()))
+def _merged(old: list[bytes], new: list[bytes], flags: ReusedLines, noun: str) -> list[bytes]:
+    if len(old) != len(flags.of_before):
+        raise ValueError(f"{len(old)} {noun}s, but {len(flags.of_before)} flags")
+    unchanged = list(itertools.compress(old, flags.of_before.tolist()))
     # A line begins with its object's id.
     ids = {line.partition(b",")[0] for line in new}
     if not ids.isdisjoint([line.partition(b",")[0] for line in unchanged]):
         raise same_id(noun)
-    merged = np.empty(len(taken.of_now), dtype=object)
-    merged[taken.of_now] = unchanged
-    merged[~taken.of_now] = new
+    merged = np.empty(len(flags.of_now), dtype=object)
+    merged[flags.of_now] = unchanged
+    merged[~flags.of_now] = new
     lines: list[bytes] = merged.tolist()
     return lines
 

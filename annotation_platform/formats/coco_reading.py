@@ -11,8 +11,8 @@ from annotation_platform.errors import FormatError
 from annotation_platform.formats.coco_annotations import (
     POSITION_KEYS,
     Category,
+    DatasetRow,
     EntryError,
-    Row,
     labels_of_annotation,
 )
 from annotation_platform.formats.files import (
@@ -74,8 +74,8 @@ def read_coco(path: Path) -> Dataset:
 
 def _read(path: Path) -> Dataset:
     categories: dict[int, Category] = {}
-    images: list[Row] = []
-    labels: list[Row] = []
+    images: list[DatasetRow] = []
+    labels: list[DatasetRow] = []
     for file in _coco_files(path):
         data = _load(file.path)
         for key, category in _categories(data, file.path).items():
@@ -181,7 +181,7 @@ def _unite(categories: dict[int, Category], key: int, category: Category, file: 
     categories[key] = category
 
 
-def _ontology(categories: dict[int, Category], labels: list[Row], path: Path) -> Ontology:
+def _ontology(categories: dict[int, Category], labels: list[DatasetRow], path: Path) -> Ontology:
     names = {key: category.name for key, category in categories.items()}
     used = {str(label["class_name"]) for label in labels if label["shape"] in POINTS}
     listed = dict.fromkeys(name for key in sorted(categories) for name in categories[key].points)
@@ -192,7 +192,7 @@ def _ontology(categories: dict[int, Category], labels: list[Row], path: Path) ->
     return make_ontology(names, where=path)
 
 
-def _read_images(data: dict[str, Any], file: Path, images: list[Row]) -> dict[object, int]:
+def _read_images(data: dict[str, Any], file: Path, images: list[DatasetRow]) -> dict[object, int]:
     row_of: dict[object, int] = {}
     for number, entry in enumerate(data["images"]):
         location = f"images[{number}]"
@@ -214,9 +214,9 @@ def _read_annotations(
     data: dict[str, Any],
     file: Path,
     row_of: dict[object, int],
-    images: list[Row],
+    images: list[DatasetRow],
     categories: dict[int, Category],
-) -> Iterator[Row]:
+) -> Iterator[DatasetRow]:
     entries = data["annotations"]
     has_positions = any(isinstance(each, dict) and POSITION_KEYS & each.keys() for each in entries)
     seen: set[object] = set()

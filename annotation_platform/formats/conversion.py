@@ -22,7 +22,7 @@ from annotation_platform.formats.files import (
     image_size,
     refuse_way_out,
 )
-from annotation_platform.formats.known import Format, ImageFiles, Progress
+from annotation_platform.formats.known import Format, ImageFiles, ImageProgress
 from annotation_platform.formats.losses import sentence
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.storage.files import sync
@@ -56,7 +56,7 @@ def convert(
     write_as: Format,
     image_files: Path | None = None,
     link: bool = False,
-    progress: Progress | None = None,
+    progress: ImageProgress | None = None,
 ) -> Written:
     """Read a dataset in one format and write it in another.
 
@@ -106,7 +106,7 @@ def write_dataset(
     write_as: Format,
     image_files: ImageFiles,
     link: bool = False,
-    progress: Progress | None = None,
+    progress: ImageProgress | None = None,
 ) -> Written:
     """Write a dataset with the image files given by image id; see ``convert`` for the arguments."""
     _check_out(out)
@@ -229,7 +229,7 @@ def _write(
     *,
     expected: bool,
     link: bool,
-    progress: Progress | None,
+    progress: ImageProgress | None,
 ) -> Written:
     class_ids(dataset)
     check_image_ids(dataset)
@@ -322,7 +322,7 @@ def _copy_images(
     folder: Path,
     *,
     link: bool,
-    progress: Progress | None,
+    progress: ImageProgress | None,
 ) -> None:
     names = list(zip(dataset.images["image_id"], dataset.images["file_name"], strict=True))
     for done, (image_id, name) in enumerate(names, start=1):

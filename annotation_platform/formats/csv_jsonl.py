@@ -46,7 +46,7 @@ from annotation_platform.formats.files import (
 from annotation_platform.formats.rows import (
     COLUMNS,
     ONTOLOGY_FILE,
-    Rows,
+    DatasetRows,
     json_text,
     label_problem,
     ontology_next_to,
@@ -223,7 +223,7 @@ def read_csv(path: Path) -> Dataset:
     """
     file = _file(path, CSV_FILE)
     reader = csv.reader(io.StringIO(read_text(file, newline=""), newline=""), strict=True)
-    found = Rows(file)
+    found = DatasetRows(file)
     names: list[str] = []
     # The limit is the whole process's: other lists rely on the usual one.
     usual = csv.field_size_limit(_LONGEST_CELL)
@@ -248,7 +248,7 @@ def read_jsonl(path: Path) -> Dataset:
         FormatError: see ``read_csv``.
     """
     file = _file(path, JSONL_FILE)
-    found = Rows(file)
+    found = DatasetRows(file)
     # A name may contain other characters that splitlines treats as line ends.
     for number, line in enumerate(read_text(file, newline="").split("\n"), start=1):
         if line.strip():

@@ -44,7 +44,7 @@ from annotation_platform.schema.shapes import CLASSIFICATIONS
 __all__ = [
     "METADATA",
     "imagefolder_losses",
-    "imagefolder_places",
+    "imagefolder_paths",
     "is_one_choice",
     "read_imagefolder",
     "render_imagefolder",
@@ -64,7 +64,7 @@ def write_imagefolder(dataset: Dataset, folder: Path, *, class_folders: bool = F
 def render_imagefolder(dataset: Dataset, *, class_folders: bool = False) -> dict[str, bytes]:
     """Return the metadata of each split and ``ontology.json``, by relative path.
 
-    ``imagefolder_places`` gives the locations of the images. Equal datasets give equal bytes,
+    ``imagefolder_paths`` gives the locations of the images. Equal datasets give equal bytes,
     regardless of the order of their rows.
 
     Args:
@@ -76,7 +76,7 @@ def render_imagefolder(dataset: Dataset, *, class_folders: bool = False) -> dict
             an image does not have exactly one choice, or a class is not a folder name.
     """
     class_ids(dataset)
-    locations = imagefolder_places(dataset, class_folders=class_folders)
+    locations = imagefolder_paths(dataset, class_folders=class_folders)
     if class_folders:
         return render_ontology(dataset)
     boxes, choices = _boxes(dataset), _choices(dataset)
@@ -104,7 +104,7 @@ def render_imagefolder(dataset: Dataset, *, class_folders: bool = False) -> dict
     return {**files, **render_ontology(dataset)}
 
 
-def imagefolder_places(dataset: Dataset, *, class_folders: bool = False) -> list[str]:
+def imagefolder_paths(dataset: Dataset, *, class_folders: bool = False) -> list[str]:
     """Return the location of each image, relative to the folder, in the order of ``images``.
 
     Raises:

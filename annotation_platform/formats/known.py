@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ImageFiles = Mapping[str, Path]
 """Path of each available image file, by image id."""
 
-Progress = Callable[[int, int], None]
+ImageProgress = Callable[[int, int], None]
 """Function that is called with the number of items done and of all items."""
 
 
@@ -42,7 +42,7 @@ class Format:
     name: str
     title: str
     read: Callable[[Path, Path | None], Reading] = field(repr=False)
-    write: Callable[["Dataset", Path, ImageFiles, Progress | None], None] = field(repr=False)
+    write: Callable[["Dataset", Path, ImageFiles, ImageProgress | None], None] = field(repr=False)
     losses: Callable[["Dataset"], list[str]] = field(repr=False)
     shapes: Callable[[], Collection[str]] = field(repr=False)
     image_files: Callable[["Dataset"], list[str]] | None = field(default=None, repr=False)
@@ -78,7 +78,7 @@ def _plain(
     def function(kind: str) -> Any:
         return getattr(import_module(f"annotation_platform.formats.{module}"), kind.format(module))
 
-    def write(dataset: "Dataset", folder: Path, _: ImageFiles, __: Progress | None) -> None:
+    def write(dataset: "Dataset", folder: Path, _: ImageFiles, __: ImageProgress | None) -> None:
         function("write_{}")(dataset, folder, **options)
 
     return Format(
@@ -159,7 +159,7 @@ def _read_rows(module: str, kind: str) -> Callable[[Path, Path | None], Reading]
 def _rows(name: str, title: str, kind: str, **options: Any) -> Format:
     module = "annotation_platform.formats.csv_jsonl"
 
-    def write(dataset: "Dataset", folder: Path, _: ImageFiles, __: Progress | None) -> None:
+    def write(dataset: "Dataset", folder: Path, _: ImageFiles, __: ImageProgress | None) -> None:
         getattr(import_module(module), f"write_{kind}")(dataset, folder, **options)
 
     return Format(
@@ -180,7 +180,7 @@ def _every_shape() -> Collection[str]:
 
 
 def _write_webdataset(
-    dataset: "Dataset", folder: Path, image_files: ImageFiles, progress: Progress | None
+    dataset: "Dataset", folder: Path, image_files: ImageFiles, progress: ImageProgress | None
 ) -> None:
     from annotation_platform.formats.webdataset import write_webdataset
 
@@ -194,7 +194,7 @@ def _unpack_webdataset(path: Path, folder: Path) -> dict[str, Path]:
 
 
 def _write_imagefolder(
-    dataset: "Dataset", folder: Path, image_files: ImageFiles, _: Progress | None
+    dataset: "Dataset", folder: Path, image_files: ImageFiles, _: ImageProgress | None
 ) -> None:
     from annotation_platform.formats.imagefolder import is_one_choice, write_imagefolder
 
@@ -203,10 +203,10 @@ def _write_imagefolder(
     write_imagefolder(dataset, folder, class_folders=whole)
 
 
-def _imagefolder_places(dataset: "Dataset") -> list[str]:
-    from annotation_platform.formats.imagefolder import imagefolder_places, is_one_choice
+def _imagefolder_paths(dataset: "Dataset") -> list[str]:
+    from annotation_platform.formats.imagefolder import imagefolder_paths, is_one_choice
 
-    return imagefolder_places(dataset, class_folders=is_one_choice(dataset))
+    return imagefolder_paths(dataset, class_folders=is_one_choice(dataset))
 
 
 def _file_names(dataset: "Dataset") -> list[str]:
@@ -293,7 +293,7 @@ _ALL = (
             import_module("annotation_platform.formats.imagefolder").imagefolder_losses(dataset)
         ),
         shapes=lambda: import_module("annotation_platform.formats.imagefolder").HOLDS,
-        image_files=_imagefolder_places,
+        image_files=_imagefolder_paths,
     ),
 )
 

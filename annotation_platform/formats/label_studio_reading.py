@@ -122,12 +122,19 @@ def read_label_studio(path: Path, *, only_boxes: bool = False) -> Reading:
         labelled.setdefault(found.file_name, []).append(found)
     if several:
         problems.append(f"{path}: of several annotations on a task, the last counts ({several} ×)")
-    for file_name, twins in labelled.items():
-        if len(twins) > 1:
-            names = " and ".join(twin.task for twin in twins[:MOST_SHOWN])
+    problems += _repeated_images(labelled, path)
+    usable = [found for found, *others in labelled.values() if not others]
+    return Reading(_dataset(usable, problems, path), tuple(problems))
+
+
+def _repeated_images(labelled: dict[str, list[_Labelled]], path: Path) -> list[str]:
+    """Return one sentence for each image that has several tasks."""
+    problems = []
+    for file_name, tasks in labelled.items():
+        if len(tasks) > 1:
+            names = " and ".join(each.task for each in tasks[:MOST_SHOWN])
             problems.append(f"{path}: {names} are left out: all are on {file_name!r}")
-    sound = [found for found, *others in labelled.values() if not others]
-    return Reading(_dataset(sound, problems, path), tuple(problems))
+    return problems
 
 
 def image_path(address: str) -> str:
@@ -246,8 +253,8 @@ def _is_image(path: str) -> bool:
     return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _dataset(sound: list[_Labelled], problems: list[str], path: Path) -> Dataset:
-    names = sorted({label.class_name or "" for found in sound for label, _ in found.labels})
+def _dataset(usable: list[_Labelled], problems: list[str], path: Path) -> Dataset:
+    names = sorted({label.class_name or "" for found in usable for label, _ in found.labels})
     if not names:
         example = f", e.g. {problems[0].removeprefix(f'{path}: ')}" if problems else ""
         raise FormatError(
@@ -256,8 +263,8 @@ def _dataset(sound: list[_Labelled], problems: list[str], path: Path) -> Dataset
             f"no task with a usable label{example}",
             "Correct the tasks or leave out the file.",
         )
-    ids = image_ids([found.file_name for found in sound], where=path)
-    pairs = list(zip(ids, sound, strict=True))
+    ids = image_ids([found.file_name for found in usable], where=path)
+    pairs = list(zip(ids, usable, strict=True))
     image_fields = ["file_name", "split", "width", "height"]
     images: list[dict[str, object]] = [
         {"image_id": image_id, **{key: getattr(found, key) for key in image_fields}}

@@ -1,4 +1,4 @@
-"""Rows that CSV, JSON Lines and WebDataset share, collected and checked one by one.
+"""DatasetRows that CSV, JSON Lines and WebDataset share, collected and checked one by one.
 
 ``csv_jsonl.py`` describes them. A row that a ``Dataset`` cannot hold is a FormatError that names
 the row.
@@ -44,7 +44,7 @@ _MOST_ID = 10**18
 
 
 @dataclass
-class Rows:
+class DatasetRows:
     """Images, labels and classes of rows or lines, collected and checked one by one."""
 
     where: Path

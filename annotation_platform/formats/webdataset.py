@@ -34,7 +34,7 @@ from annotation_platform.formats.files import (
     split_names,
     write_files,
 )
-from annotation_platform.formats.rows import Rows, ontology_next_to, parse_line
+from annotation_platform.formats.rows import DatasetRows, ontology_next_to, parse_line
 from annotation_platform.schema.dataset import Dataset
 
 UNSPLIT = "unsplit"
@@ -144,7 +144,7 @@ def read_webdataset(path: Path) -> Dataset:
         FormatError: a shard is refused for a reason in the module's docstring, its labels are not
             those of a dataset, or it is a link out of the folder.
     """
-    found = Rows(path)
+    found = DatasetRows(path)
     for shard in _shards(path):
         for sample in _samples(shard):
             for record in sample.records:

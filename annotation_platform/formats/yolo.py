@@ -72,7 +72,7 @@ _FOUR_CORNERS = frozenset({"box", "rotated_box"})
 # A billionth of a 30,000 pixel side is 0.00003 pixels: even a one-pixel box survives.
 _UNITS = 10**9
 _DIGITS = 9
-Units = npt.NDArray[np.int64]
+_Units = npt.NDArray[np.int64]
 
 
 def write_yolo(dataset: Dataset, folder: Path, *, task: YoloTask = "detect") -> None:
@@ -171,7 +171,7 @@ class _Objects:
             ),
         )
 
-    def lines(self, columns: Sequence[tuple[Units, int]]) -> dict[str, bytes]:
+    def lines(self, columns: Sequence[tuple[_Units, int]]) -> dict[str, bytes]:
         """Return the lines of each image; a column is fixed-point numbers and their decimals."""
         order = self._order([values for values, _ in columns])
         text, ends = _text(
@@ -182,7 +182,7 @@ class _Objects:
         cuts = zip(self.image_names, bounds[:-1], bounds[1:], strict=True)
         return {name: text[start:end] for name, start, end in cuts if start < end}
 
-    def _order(self, columns: list[Units]) -> npt.NDArray[np.intp]:
+    def _order(self, columns: list[_Units]) -> npt.NDArray[np.intp]:
         """Return the order by image, class and columns."""
         first = self.image * (self.position.max(initial=0) + 1) + self.position
         order = np.lexsort([columns[0], first])
@@ -192,7 +192,7 @@ class _Objects:
 
 
 def _text(
-    position: npt.NDArray[np.intp], columns: Sequence[tuple[Units, int]]
+    position: npt.NDArray[np.intp], columns: Sequence[tuple[_Units, int]]
 ) -> tuple[bytes, npt.NDArray[np.intp]]:
     """Return lines of a class number and of columns with a one-digit whole part; and their ends.
 
@@ -224,13 +224,13 @@ def _digits(values: npt.NDArray[Any], width: int) -> npt.NDArray[np.uint8]:
     return digits + np.uint8(ord("0"))
 
 
-def _fractions(pixels: FloatArray, sides: FloatArray) -> Units:
+def _fractions(pixels: FloatArray, sides: FloatArray) -> _Units:
     """Return pixels as billionths of the sides, clipped to the image."""
     fractions = np.clip(np.asarray(pixels, dtype=np.float64) / sides, 0.0, 1.0)
     return np.asarray(np.rint(fractions * _UNITS), dtype=np.int64)
 
 
-def _box_columns(objects: _Objects) -> list[tuple[Units, int]]:
+def _box_columns(objects: _Objects) -> list[tuple[_Units, int]]:
     edges = objects.labels[BOX_COLUMNS].to_numpy(dtype=np.float64)
     left_top = _fractions(edges[:, :2], objects.sides)
     right_bottom = _fractions(edges[:, 2:], objects.sides)

@@ -278,7 +278,7 @@ def test_a_folder_that_is_not_free_is_left_as_it_is(command, tmp_path):
     assert (tmp_path / "empty" / "coco" / "train.json").exists()
     code, _, err = command(*arguments, tmp_path / "x", "--from", "cocoo")
     assert code == 2
-    assert "error: 'cocoo' is no format" in err
+    assert "error: 'cocoo' is not a format" in err
     code, _, err = command("dataset", "convert", tmp_path / "no", *arguments[3:], tmp_path / "x")
     assert code == 2
     assert "not found" in err

@@ -148,7 +148,7 @@ BOX = {"label": "cat", "coordinates": {"x": 4, "y": 5, "width": 4, "height": 8}}
         pytest.param([{"image": "../a.png"}], "leads out of the folder", id="way out"),
         pytest.param([{"image": "/a.png"}], "is absolute", id="absolute"),
         pytest.param([{"image": "none.png"}], r"no image 'none\.png'", id="no image"),
-        pytest.param([{"image": "a.png", "annotations": 3}], "that are no list", id="boxes"),
+        pytest.param([{"image": "a.png", "annotations": 3}], "that are not a list", id="boxes"),
         pytest.param(
             [{"image": "a.png", "annotations": [{**BOX, "label": ""}]}],
             r"\[0\]\.annotations\[0\] has no label",

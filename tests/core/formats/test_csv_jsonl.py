@@ -169,10 +169,10 @@ def test_thousands_of_points_in_a_cell_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "says"),
     [
-        pytest.param({"shape": "blob"}, "is no shape", id="shape"),
+        pytest.param({"shape": "blob"}, "is not a label shape", id="shape"),
         pytest.param({"x1": float("nan")}, "expected four numbers", id="nowhere"),
         pytest.param({"geometry": "[1]"}, "geometry beside its box", id="geometry"),
-        pytest.param({"attributes": "[1]"}, "no JSON object", id="attributes"),
+        pytest.param({"attributes": "[1]"}, "not a JSON object", id="attributes"),
         pytest.param({"attributes": '{"a": NaN}'}, "not JSON", id="NaN"),
         pytest.param({"class_name": "dog"}, "not in the ontology", id="class"),
         pytest.param({"attributes": '{"a": "\\ud800"}'}, "not JSON", id="half a sign"),
@@ -200,7 +200,7 @@ GOOD = {"image_id": "a", "file_name": "a.png", "split": "", "width": 9, "height"
         pytest.param({"split": "../x"}, "not a folder name", id="split"),
         pytest.param({"width": -1}, "the size", id="size"),
         pytest.param({"class_id": None}, "without class_id", id="no id"),
-        pytest.param({"shape": "blob"}, "is no shape", id="shape"),
+        pytest.param({"shape": "blob"}, "is not a label shape", id="shape"),
         pytest.param({"x1": 9}, "expected four numbers", id="inside out"),
         pytest.param({"x1": "one"}, "the box", id="text"),
         pytest.param({"x1": float("nan")}, "the box", id="NaN"),
@@ -238,11 +238,13 @@ def test_a_bad_row_is_named_with_its_line(tmp_path, change, says):
         pytest.param('{"image_id": "a", "image_id": "b"}', "a key is repeated", id="twice"),
         pytest.param("[" * 100_000, "not JSON that can be used", id="deep"),
         pytest.param("{", "not JSON that can be used", id="broken off"),
-        pytest.param("3", "no object", id="number"),
+        pytest.param("3", "not an object", id="number"),
         pytest.param('{"image_id": "\\ud800"}', "not JSON that can be used", id="half a sign"),
         pytest.param("", "no class in the file", id="empty"),
         pytest.param(
-            f"{json.dumps(GOOD)}\n{json.dumps({**GOOD, 'width': 8})}", "another one", id="two sizes"
+            f"{json.dumps(GOOD)}\n{json.dumps({**GOOD, 'width': 8})}",
+            "differs from an earlier row",
+            id="two sizes",
         ),
         pytest.param(
             f"{json.dumps(GOOD)}\n{json.dumps({**GOOD, 'class_id': 2})}",

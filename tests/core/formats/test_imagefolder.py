@@ -11,7 +11,7 @@ from PIL import Image
 from annotation_platform.errors import DataError, FormatError
 from annotation_platform.formats.imagefolder import (
     imagefolder_losses,
-    imagefolder_places,
+    imagefolder_paths,
     is_one_choice,
     read_imagefolder,
     render_imagefolder,
@@ -30,7 +30,7 @@ from tests.core.formats.test_csv_jsonl import as_said, dataset_of
 @given(dataset=datasets(shapes=("box", "choice"), extra=False), seed=st.integers(0, 99))
 def test_boxes_and_choices_come_back(tmp_path_factory, dataset, seed):
     folder = tmp_path_factory.mktemp("imagefolder")
-    places = imagefolder_places(dataset)
+    places = imagefolder_paths(dataset)
     dataset = Dataset(dataset.images.assign(file_name=places), dataset.labels, dataset.ontology)
     assert imagefolder_losses(dataset) == []
     write_imagefolder(dataset, folder)
@@ -61,7 +61,7 @@ def chosen(*choices, splits=None, ontology=None):
 def test_one_choice_a_image_becomes_class_folders_and_comes_back(tmp_path, splits):
     dataset = chosen("night", "Tag 1", "night", splits=splits)
     assert is_one_choice(dataset)
-    places = imagefolder_places(dataset, class_folders=True)
+    places = imagefolder_paths(dataset, class_folders=True)
     assert places[1] == f"{'train/' if splits else ''}Tag 1/01.png"
     write_imagefolder(dataset, tmp_path, class_folders=True)
     for place in places:
@@ -158,7 +158,7 @@ GOOD = {"file_name": "a.png", "width": 9, "height": 9,
                 ({"bbox": []}, "four numbers"),
                 ({"categories": [""]}, "four numbers"),
                 ({"categories": 3}, "four numbers"),
-                ({"ids": ["1"]}, "no whole numbers"),
+                ({"ids": ["1"]}, "not whole numbers"),
                 ({"ids": [1, 2]}, "four numbers"),
             ]
         ),

@@ -146,7 +146,7 @@ def test_losses_are_reported():
     ("dataset", "says"),
     [
         pytest.param(make([["a/../..", "", "", 9, 9]], []), "not a file name", id="way out"),
-        pytest.param(make([["a", "", "", 9, 9]] * 2, []), "there twice", id="twice"),
+        pytest.param(make([["a", "", "", 9, 9]] * 2, []), "is repeated", id="twice"),
         pytest.param(make([], [], ["a b", "a_b"]), "differ only in blanks", id="blanks"),
         pytest.param(
             make([["a", "", "", 9, 9]], [["a", "Car", 0, 0, 5, 5, '{"cuboid": [1]}']]),

@@ -163,8 +163,8 @@ def test_losses_are_reported():
     [
         pytest.param({"image_id": "../a"}, "not a file name", id="way out"),
         pytest.param({"image_id": "a\nb"}, "not a file name", id="line"),
-        pytest.param({"file_name": "a\x01.png"}, "a sign that XML lacks", id="control"),
-        pytest.param({"image_id": "b"}, "'b' is there twice", id="twice"),
+        pytest.param({"file_name": "a\x01.png"}, "a character that XML lacks", id="control"),
+        pytest.param({"image_id": "b"}, "'b' is repeated", id="twice"),
     ],
 )
 def test_a_name_that_cannot_be_written_is_refused(change, says):

@@ -141,11 +141,11 @@ LABELS = json.dumps([LINE]).encode()
         pytest.param([("a/../../a.json", LABELS)], "leads out of the folder", id="way round"),
         pytest.param([("/tmp/a.json", LABELS)], "absolute", id="absolute"),
         pytest.param([("a\\..\\b.json", LABELS)], "leads out", id="backslashes"),
-        pytest.param([("a.json", LABELS), ("a.json", LABELS)], "there twice", id="twice"),
+        pytest.param([("a.json", LABELS), ("a.json", LABELS)], "is repeated", id="twice"),
         pytest.param(
             [("a.json", LABELS), ("b.json", LABELS), ("a.png", b"")], "not together", id="apart"
         ),
-        pytest.param([("a.png", b"")], r"no 'a\.json' in it", id="no labels"),
+        pytest.param([("a.png", b"")], r"no 'a\.json' in the shard", id="no labels"),
         pytest.param([("a.json", b"[")], "not JSON that can be used", id="broken off"),
         pytest.param([("a.json", b"[" * 100_000)], "not JSON that can be used", id="deep"),
         pytest.param([("a.json", b"\xff")], "not UTF-8", id="no text"),
@@ -175,7 +175,7 @@ def test_what_is_no_tar_or_none_any_more_is_refused(tmp_path):
     whole = path.read_bytes()
     for cut in (100, 512, 700, 1024, 1600, 2048):
         path.write_bytes(whole[:cut])
-        with pytest.raises(FormatError, match=r"breaks off|not a tar file|beyond the file"):
+        with pytest.raises(FormatError, match=r"its end is missing|not a tar file|beyond the file"):
             read_webdataset(tmp_path)
     # A bomb: compressed, it is a thousandth of what it holds.
     shard(path, ("a.json", b" " * 10**7), form="w:gz")
@@ -204,7 +204,7 @@ def test_a_file_with_holes_is_refused(tmp_path):
     path = tmp_path / "train-000000.tar"
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         tar.addfile(member)
-    with pytest.raises(FormatError, match=r"holes|not a tar file|beyond"):
+    with pytest.raises(FormatError, match=r"sparse|not a tar file|beyond"):
         read_webdataset(tmp_path)
 
 

@@ -294,7 +294,9 @@ def test_numbers_that_rounding_put_outside_are_cut(tmp_path):
         pytest.param("2 0 0 1 0 1 1", "", r"class 2, but data\.yaml has 0–1", id="class"),
         pytest.param("0 .5 .5 .1 .1", "task: obb", "expected `class x y x y x y x y`", id="task"),
         pytest.param("0 .5 .5 .1 .1 9 9", "kpt_shape: [1, 3]", "each keypoint", id="short"),
-        pytest.param("0 .5 .5 .1 .1 0 0 3", "kpt_shape: [1, 3]", "1 or 2 visible", id="visible"),
+        pytest.param(
+            "0 .5 .5 .1 .1 0 0 3", "kpt_shape: [1, 3]", "visibility is not 0, 1 or 2", id="visible"
+        ),
         pytest.param("", "kpt_shape: [1, 4]", "kpt_shape is not", id="shape"),
         pytest.param("", "kpt_shape: [-1, 3]", "kpt_shape is not", id="negative"),
         pytest.param("", "kpt_shape: [1, 3]\nkpt_names: {0: [a]}", "each class", id="names"),
