@@ -130,7 +130,9 @@ def _coco_files(path: Path) -> list[_File]:
             _File(file, split if split in SPLITS else "", f"{file.parent.name}/")
             for file, split in zip(files, splits, strict=True)
         ]
-    raise FormatError(str(path), 0, "no .json file in it", "Name a COCO file or its folder.")
+    raise FormatError(
+        str(path), 0, "no .json file in the folder", "Name a COCO file or its folder."
+    )
 
 
 def _split(file: Path) -> str:

@@ -184,7 +184,9 @@ def _size(path: Path, file: Path, name: str) -> tuple[int, int]:
 def _text(entry: object, keys: tuple[str, ...], file: Path, where: str) -> str:
     found = [entry[key] for key in keys if key in entry] if isinstance(entry, dict) else []
     if len(found) != 1 or not isinstance(found[0], str) or not found[0]:
-        raise FormatError(str(file), 0, f"{where} has no {keys[0]}", "Add it or remove the entry.")
+        raise FormatError(
+            str(file), 0, f"{where} has no {keys[0]}", "Add the key or remove the entry."
+        )
     return found[0]
 
 

@@ -225,7 +225,7 @@ def read_csv(path: Path) -> Dataset:
     reader = csv.reader(io.StringIO(read_text(file, newline=""), newline=""), strict=True)
     found = DatasetRows(file)
     names: list[str] = []
-    # The limit is the whole process's: other lists rely on the usual one.
+    # The limit applies to the whole process, so it is restored for other readers.
     usual = csv.field_size_limit(_LONGEST_CELL)
     try:
         for row in reader:

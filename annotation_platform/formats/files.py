@@ -241,10 +241,12 @@ def class_ids(dataset: Dataset) -> pd.Series:
         row = dataset.labels[ids.isna()].iloc[0]
         raise DataError(
             f"image {row['image_id']}: class {row['class_name']!r} is not in the ontology "
-            f"({', '.join(dataset.ontology.names)}). Add it there or correct the label."
+            f"({', '.join(dataset.ontology.names)}). Add the class there or correct the label."
         )
     unknown = ~dataset.labels["image_id"].isin(dataset.images["image_id"])
     if unknown.any():
         image_id = dataset.labels.loc[unknown, "image_id"].iloc[0]
-        raise DataError(f"image {image_id} has labels but is not in the dataset. Add it first.")
+        raise DataError(
+            f"image {image_id} has labels but is not in the dataset. Add the image first."
+        )
     return ids.astype("int64")

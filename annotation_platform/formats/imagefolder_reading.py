@@ -153,7 +153,9 @@ def _records(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def _image(record: dict[str, Any], folder: Path, table: Path, line: int) -> dict[str, object]:
     name, image_id = record.get("file_name"), record.get("image_id", "x")
     if not isinstance(name, str) or not isinstance(image_id, str):
-        raise FormatError(str(table), line, "no file_name, or a bad image_id", "Correct it.")
+        raise FormatError(
+            str(table), line, "no file_name, or an image_id that is not a string", "Correct it."
+        )
     refuse_way_out(name, where=table, line=line)
     refuse_way_out(image_id, where=table, line=line)
     path = table.parent / name

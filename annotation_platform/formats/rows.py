@@ -1,4 +1,4 @@
-"""DatasetRows that CSV, JSON Lines and WebDataset share, collected and checked one by one.
+"""Rows that CSV, JSON Lines and WebDataset share, collected and checked one by one.
 
 ``csv_jsonl.py`` describes them. A row that a ``Dataset`` cannot hold is a FormatError that names
 the row.

@@ -284,7 +284,7 @@ def _attributes(element: Element, path: Path, number: int) -> str:
         text = (element.findtext(flag) or "0").strip()
         if text.lower() not in {"0", "1", "true", "false"}:
             problem = f"object {number} has <{flag}> {text[:40]!r}, expected 0 or 1"
-            raise FormatError(str(path), 0, problem, "Correct it.")
+            raise FormatError(str(path), 0, problem, "Correct the value.")
         if text.lower() in {"1", "true"}:
             attributes[flag] = 1
     pose = (element.findtext("pose") or "").strip()

@@ -21,7 +21,7 @@ pieces of an area are joined into one outline by lines that run there and back
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,6 @@ import yaml
 from annotation_platform.errors import DataError
 from annotation_platform.formats.files import (
     check_image_ids,
-    class_ids,
     split_names,
     write_files,
 )
@@ -51,10 +50,20 @@ from annotation_platform.formats.losses import (
 )
 from annotation_platform.formats.outlines import one_outline
 from annotation_platform.formats.yolo_classes import YoloTask
+from annotation_platform.formats.yolo_lines import (
+    DIGITS,
+    UNITS,
+    UnitArray,
+    YoloObjects,
+    fractions_of,
+    keypoint_classes,
+    labels_in,
+    object_classes,
+)
 from annotation_platform.formats.yolo_reading import read_yolo
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
-from annotation_platform.schema.shapes import AREAS, POINTS, Label, outlines_of
+from annotation_platform.schema.shapes import POINTS, Label, outlines_of
 
 __all__ = ["YoloTask", "read_yolo", "render_yolo", "write_yolo", "yolo_losses"]
 
@@ -68,11 +77,6 @@ HOLDS: dict[YoloTask, frozenset[str]] = {
 
 _FOUR_CORNERS = frozenset({"box", "rotated_box"})
 """Areas that are rotated boxes without loss; others become the smallest rotated box around them."""
-
-# A billionth of a 30,000 pixel side is 0.00003 pixels: even a one-pixel box survives.
-_UNITS = 10**9
-_DIGITS = 9
-_Units = npt.NDArray[np.int64]
 
 
 def write_yolo(dataset: Dataset, folder: Path, *, task: YoloTask = "detect") -> None:
@@ -102,8 +106,8 @@ def render_yolo(dataset: Dataset, task: YoloTask = "detect") -> dict[str, bytes]
 
 
 def _data_yaml(dataset: Dataset, task: YoloTask) -> bytes:
-    points = _keypoint_classes(dataset) if task == "pose" else {}
-    objects = _object_classes(dataset, task)
+    points = keypoint_classes(dataset) if task == "pose" else {}
+    objects = object_classes(dataset, task)
     if not objects:
         raise DataError("every class is a keypoint, and objects have no class. Add their class.")
     folders = {
@@ -130,136 +134,36 @@ class _Plain(yaml.SafeDumper):
         return True
 
 
-def _object_classes(dataset: Dataset, task: YoloTask) -> dict[str, int]:
-    """Return the classes of objects, name to id, sorted by id."""
-    areas = dataset.labels.loc[dataset.labels["shape"].isin(AREAS), "class_name"]
-    points = _keypoint_classes(dataset).keys() - set(areas) if task == "pose" else set()
-    ids = dataset.ontology.id_of
-    return {name: ids[name] for name in sorted(ids, key=ids.__getitem__) if name not in points}
-
-
-def _keypoint_classes(dataset: Dataset) -> dict[str, int]:
-    """Return the classes of keypoints, name to id, sorted by id."""
-    used = set(dataset.labels.loc[dataset.labels["shape"].isin(POINTS), "class_name"])
-    classes = sorted(dataset.ontology.classes, key=lambda one: one.id)
-    return {one.name: one.id for one in classes if one.shape in POINTS or one.name in used}
-
-
-@dataclass(frozen=True)
-class _Objects:
-    """The areas of a dataset: their labels, and the positions of each label's image and class."""
-
-    labels: pd.DataFrame
-    image_names: list[str]  # sorted
-    image: npt.NDArray[np.intp]
-    sides: FloatArray  # (N, 2): width and height of each label's image, in pixels
-    position: npt.NDArray[np.intp]
-
-    @classmethod
-    def of(cls, dataset: Dataset, task: YoloTask) -> "_Objects":
-        class_ids(dataset)
-        labels = dataset.labels[dataset.labels["shape"].isin(AREAS)].reset_index(drop=True)
-        images = dataset.images.sort_values("image_id", ignore_index=True)
-        image = pd.Index(images["image_id"]).get_indexer(pd.Index(labels["image_id"]))
-        return cls(
-            labels=labels,
-            image_names=images["image_id"].tolist(),
-            image=image,
-            sides=images[["width", "height"]].to_numpy(dtype=np.float64)[image],
-            position=pd.Index(list(_object_classes(dataset, task))).get_indexer(
-                pd.Index(labels["class_name"])
-            ),
-        )
-
-    def lines(self, columns: Sequence[tuple[_Units, int]]) -> dict[str, bytes]:
-        """Return the lines of each image; a column is fixed-point numbers and their decimals."""
-        order = self._order([values for values, _ in columns])
-        text, ends = _text(
-            self.position[order], [(values[order], decimals) for values, decimals in columns]
-        )
-        numbers = np.bincount(self.image, minlength=len(self.image_names))
-        bounds = np.concatenate([[0], ends])[np.concatenate([[0], np.cumsum(numbers)])].tolist()
-        cuts = zip(self.image_names, bounds[:-1], bounds[1:], strict=True)
-        return {name: text[start:end] for name, start, end in cuts if start < end}
-
-    def _order(self, columns: list[_Units]) -> npt.NDArray[np.intp]:
-        """Return the order by image, class and columns."""
-        first = self.image * (self.position.max(initial=0) + 1) + self.position
-        order = np.lexsort([columns[0], first])
-        # Few objects have the same class and first number, so the other columns are rarely needed.
-        steps = np.diff(first[order]) | np.diff(columns[0][order])
-        return np.asarray(order if steps.all() else np.lexsort([*columns[::-1], first]))
-
-
-def _text(
-    position: npt.NDArray[np.intp], columns: Sequence[tuple[_Units, int]]
-) -> tuple[bytes, npt.NDArray[np.intp]]:
-    """Return lines of a class number and of columns with a one-digit whole part; and their ends.
-
-    Digits are computed for all lines at once: a third of the time of formatting each number.
-    """
-    rows = len(position)
-    width = len(str(position.max(initial=0)))
-    parts = [_digits(position, width)]
-    for values, decimals in columns:
-        whole, rest = np.divmod(values, 10**decimals)
-        parts += [np.full((rows, 1), ord(" "), np.uint8), _digits(whole, 1)]
-        if decimals:
-            parts += [np.full((rows, 1), ord("."), np.uint8), _digits(rest, decimals)]
-    parts.append(np.full((rows, 1), ord("\n"), np.uint8))
-    letters = np.hstack(parts)
-    # Leading zeros of the class number are left out.
-    is_written = np.ones(letters.shape, dtype=bool)
-    for digit in range(width - 1):
-        is_written[:, digit] = position >= 10 ** (width - 1 - digit)
-    return letters[is_written].tobytes(), np.cumsum(is_written.sum(axis=1))
-
-
-def _digits(values: npt.NDArray[Any], width: int) -> npt.NDArray[np.uint8]:
-    """Return ``(N, width)`` decimal digits as ASCII characters, with leading zeros."""
-    digits = np.empty((len(values), width), np.uint8)
-    rest = values
-    for digit in reversed(range(width)):
-        rest, digits[:, digit] = np.divmod(rest, 10)
-    return digits + np.uint8(ord("0"))
-
-
-def _fractions(pixels: FloatArray, sides: FloatArray) -> _Units:
-    """Return pixels as billionths of the sides, clipped to the image."""
-    fractions = np.clip(np.asarray(pixels, dtype=np.float64) / sides, 0.0, 1.0)
-    return np.asarray(np.rint(fractions * _UNITS), dtype=np.int64)
-
-
-def _box_columns(objects: _Objects) -> list[tuple[_Units, int]]:
+def _box_columns(objects: YoloObjects) -> list[tuple[UnitArray, int]]:
     edges = objects.labels[BOX_COLUMNS].to_numpy(dtype=np.float64)
-    left_top = _fractions(edges[:, :2], objects.sides)
-    right_bottom = _fractions(edges[:, 2:], objects.sides)
+    left_top = fractions_of(edges[:, :2], objects.sides)
+    right_bottom = fractions_of(edges[:, 2:], objects.sides)
     # Half of a sum of whole billionths has exactly ten decimals: the edges computed from centre and
     # size are exact, and none exceeds 1.
     centre = (left_top + right_bottom) * 5
     size = right_bottom - left_top
-    columns = [(centre, _DIGITS + 1), (size, _DIGITS)]
+    columns = [(centre, DIGITS + 1), (size, DIGITS)]
     return [(values[:, axis], decimals) for values, decimals in columns for axis in (0, 1)]
 
 
 def _detect(dataset: Dataset) -> dict[str, bytes]:
-    objects = _Objects.of(dataset, "detect")
+    objects = YoloObjects.of(dataset, "detect")
     return objects.lines(_box_columns(objects))
 
 
 def _pose(dataset: Dataset) -> dict[str, bytes]:
-    objects = _Objects.of(dataset, "pose")
-    kinds = list(_keypoint_classes(dataset))
+    objects = YoloObjects.of(dataset, "pose")
+    kinds = list(keypoint_classes(dataset))
     points = _points(dataset, objects, kinds)
     labels = points.labels
     locations = np.zeros((len(objects.labels), len(kinds), 2), dtype=np.int64)
     visibility = np.zeros((len(objects.labels), len(kinds)), dtype=np.int64)
     pixels = labels[["x1", "y1"]].to_numpy(dtype=np.float64)
-    locations[points.owner, points.kind] = _fractions(pixels, objects.sides[points.owner])
+    locations[points.owner, points.kind] = fractions_of(pixels, objects.sides[points.owner])
     visibility[points.owner, points.kind] = np.where(_hidden(labels["attributes"]), 1, 2)
     columns = _box_columns(objects)
     for kind in range(len(kinds)):
-        columns += [(locations[:, kind, 0], _DIGITS), (locations[:, kind, 1], _DIGITS)]
+        columns += [(locations[:, kind, 0], DIGITS), (locations[:, kind, 1], DIGITS)]
         columns.append((visibility[:, kind], 0))
     return objects.lines(columns)
 
@@ -278,7 +182,7 @@ class _Points:
     repeated: int
 
 
-def _points(dataset: Dataset, objects: _Objects, kinds: list[str]) -> _Points:
+def _points(dataset: Dataset, objects: YoloObjects, kinds: list[str]) -> _Points:
     keys = ["image_id", "instance"]
     owners = objects.labels.assign(owner=np.arange(len(objects.labels)))
     owners = owners[owners["instance"] != ""].drop_duplicates(keys)
@@ -301,15 +205,15 @@ def _hidden(attributes: "pd.Series[str]") -> list[bool]:
 
 
 def _obb(dataset: Dataset) -> dict[str, bytes]:
-    objects = _Objects.of(dataset, "obb")
+    objects = YoloObjects.of(dataset, "obb")
     corners = _corners(objects)
-    fractions = _fractions(corners, objects.sides[:, None, :]).reshape(-1, 8)
-    return objects.lines([(fractions[:, number], _DIGITS) for number in range(8)])
+    fractions = fractions_of(corners, objects.sides[:, None, :]).reshape(-1, 8)
+    return objects.lines([(fractions[:, number], DIGITS) for number in range(8)])
 
 
-def _corners(objects: _Objects) -> FloatArray:
+def _corners(objects: YoloObjects) -> FloatArray:
     """Return ``(N, 4, 2)`` corners, in pixels, of boxes or of the smallest boxes around labels."""
-    found = [_corners_of(label) for label in _labels(objects.labels)]
+    found = [_corners_of(label) for label in labels_in(objects.labels)]
     return np.stack(found) if found else np.empty((0, 4, 2))
 
 
@@ -324,24 +228,19 @@ def _corners_of(label: Label) -> FloatArray:
     return np.reshape(outlines_of(label)[0], (4, 2))
 
 
-def _labels(rows: pd.DataFrame) -> list[Label]:
-    names = ["shape", "class_name", "geometry", *BOX_COLUMNS]
-    return [Label(*row) for row in zip(*(rows[name].tolist() for name in names), strict=True)]
-
-
 def _segment(dataset: Dataset) -> dict[str, bytes]:
-    objects = _Objects.of(dataset, "segment")
+    objects = YoloObjects.of(dataset, "segment")
     found: list[tuple[int, int, list[int]]] = []
     columns = (objects.image, objects.position, objects.sides)
-    rows = zip(_labels(objects.labels), *(each.tolist() for each in columns), strict=True)
+    rows = zip(labels_in(objects.labels), *(each.tolist() for each in columns), strict=True)
     for label, image, position, (width, height) in rows:
         outline = one_outline(label, width=int(width), height=int(height))
         if len(outline):
-            units = _fractions(outline, np.array([width, height])).ravel().tolist()
+            units = fractions_of(outline, np.array([width, height])).ravel().tolist()
             found.append((image, position, units))
     lines: dict[str, list[str]] = {}
     for image, position, units in sorted(found):
-        numbers = " ".join([f"{unit / _UNITS:.9f}" for unit in units])
+        numbers = " ".join([f"{unit / UNITS:.9f}" for unit in units])
         lines.setdefault(objects.image_names[image], []).append(f"{position} {numbers}\n")
     return {name: "".join(each).encode() for name, each in lines.items()}
 
@@ -356,12 +255,12 @@ _WRITERS: dict[YoloTask, Callable[[Dataset], dict[str, bytes]]] = {
 
 def yolo_losses(dataset: Dataset, task: YoloTask = "detect") -> list[str]:
     """Return one sentence with a count for each kind of content that writing loses or changes."""
-    objects = _Objects.of(dataset, task)
+    objects = YoloObjects.of(dataset, task)
     outside = _outside(objects.labels, objects.sides)
     noun = ("label", "labels")
     lost = shape_losses(dataset, HOLDS[task], **_BECOMES.get(task, {}))
     if task == "pose":
-        points = _points(dataset, objects, list(_keypoint_classes(dataset)))
+        points = _points(dataset, objects, list(keypoint_classes(dataset)))
         alone: Wording = ("keypoint without an object", "keypoints without an object")
         second: Wording = ("second keypoint of a kind", "second keypoints of a kind")
         lost += sentence(points.without_object, alone, LEFT_OUT)
@@ -369,7 +268,7 @@ def yolo_losses(dataset: Dataset, task: YoloTask = "detect") -> list[str]:
         outside += _outside(points.labels, objects.sides[points.owner])
     if task == "segment":
         drawn = objects.labels[~objects.labels["shape"].isin(_FOUR_CORNERS)]
-        joined = [label for label in _labels(drawn) if len(outlines_of(label)) > 1]
+        joined = [label for label in labels_in(drawn) if len(outlines_of(label)) > 1]
         verb = ("of several pieces is joined into one", "of several pieces are joined into one")
         lost += sentence(len(joined), ("outline", "outlines"), verb)
     return [

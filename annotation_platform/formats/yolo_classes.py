@@ -101,7 +101,7 @@ def _with_keypoints(data: Mapping[str, Any], path: Path, names: list[str], ids: 
     every: dict[str, None] = {}
     for kinds in points.values():
         if kinds is None or len(kinds) != shape[0] or len(set(kinds)) != len(kinds):
-            problem = f"kpt_names has not {shape[0]} different names for each class"
+            problem = f"kpt_names lacks {shape[0]} different names for each class"
             raise FormatError(str(path), 0, problem, "Correct them, or remove kpt_names.")
         every |= dict.fromkeys(kinds)
     new = [name for name in every if name not in names]

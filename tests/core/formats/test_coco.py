@@ -1,4 +1,4 @@
-"""COCO: every shape comes back, others' files say what they say, hostile ones are refused."""
+"""COCO: every shape comes back, files of other tools are read, and hostile files are refused."""
 
 import json
 
@@ -51,7 +51,7 @@ def test_every_shape_object_and_attribute_comes_back(tmp_path_factory, dataset):
     assert read.ontology.id_of == ONTOLOGY.id_of
     assert_same_labels(read, dataset)
     assert coco_losses(dataset) == []
-    # What was read is written as it was: names of objects included.
+    # A dataset that was read is written in the same bytes, names of objects included.
     assert render_coco(read) == render_coco(dataset)
 
 

@@ -1,4 +1,4 @@
-"""Create ML: boxes about their centres come back; bad files say where and what."""
+"""Create ML: boxes come back; errors in files name the entry and the problem."""
 
 import json
 
@@ -86,7 +86,7 @@ ONE = make(
 )
 
 
-def test_a_file_says_centres_and_keeps_images_without_a_box():
+def test_a_file_has_centres_and_keeps_images_without_a_box():
     files = {path: json.loads(data) for path, data in render_createml(ONE).items()}
     assert files == {
         "createml/train.json": [
@@ -102,7 +102,7 @@ def test_a_file_says_centres_and_keeps_images_without_a_box():
     }
 
 
-def test_sizes_are_those_of_the_images_beside(tmp_path):
+def test_sizes_are_those_of_the_image_files(tmp_path):
     """Apple's own example, with its older keys."""
     entry = {
         "imagefilename": "cat and dog.png",
@@ -173,7 +173,7 @@ BOX = {"label": "cat", "coordinates": {"x": 4, "y": 5, "width": 4, "height": 8}}
         pytest.param([{"image": "a.png"}], "no Create ML file with a box", id="empty"),
     ],
 )
-def test_a_bad_file_says_where_and_what(tmp_path, content, says):
+def test_an_error_names_the_entry_and_the_problem(tmp_path, content, says):
     Image.new("L", (20, 10)).save(tmp_path / "a.png")
     path = tmp_path / "annotations.json"
     path.write_text(json.dumps(content))

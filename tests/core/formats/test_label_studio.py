@@ -86,11 +86,11 @@ def test_an_address_gives_the_path_of_its_image(address, path):
     assert image_path(address) == path
 
 
-def test_nothing_in_a_image_is_an_annotation_and_a_skip_or_a_prediction_is_none(tmp_path):
+def test_an_empty_annotation_counts_and_a_skip_or_a_prediction_does_not(tmp_path):
     empty, skipped = task(2, annotation()), task(3, annotation(region(), was_cancelled=True))
     found = read(tmp_path, SOUND, empty, skipped, task(4))
     assert found.dataset.images["file_name"].tolist() == ["set/1.jpg", "set/2.jpg"]
-    # Label Studio says the size of an image with every region, and nowhere else.
+    # Label Studio stores the size of an image only in its regions.
     assert found.dataset.images["width"].tolist() == [64, 0]
     assert set(found.dataset.labels["image_id"]) == {"1"}
     assert found.problems == ()
@@ -108,7 +108,7 @@ def test_of_several_annotations_the_one_updated_last_counts(tmp_path):
     assert "several annotations" in found.problems[0]
 
 
-def test_annotations_about_the_whole_image_are_passed_over(tmp_path):
+def test_annotations_of_the_whole_image_are_ignored(tmp_path):
     choice = {"id": "c1", "type": "choices", "value": {"choices": ["ok"]}}
     found = read(tmp_path, task(1, annotation(choice, region())))
     assert len(found.dataset.labels) == 1
@@ -185,7 +185,7 @@ def test_two_tasks_on_one_image_are_both_left_out(tmp_path):
         (json.dumps([task(1, annotation(region(width=0.0)))]), "no task with a usable label"),
     ],
 )
-def test_what_is_no_such_export_says_what_is_wrong(tmp_path, text, says):
+def test_an_error_in_another_file_names_the_problem(tmp_path, text, says):
     path = tmp_path / "export.json"
     path.write_text(text)
     with pytest.raises(FormatError, match=says):
@@ -200,7 +200,7 @@ def test_what_is_no_such_export_says_what_is_wrong(tmp_path, text, says):
         max_size=5,
     )
 )
-def test_what_the_platform_asks_with_is_read_back(tmp_path_factory, corners):
+def test_predictions_of_the_platform_are_read_back(tmp_path_factory, corners):
     boxes = [Label.box(name, x, y, x + 50, y + 60) for name, x, y in corners]
     path = tmp_path_factory.mktemp("export") / "export.json"
     path.write_text(json.dumps([task(1, annotation(*write_result(boxes, 1000, 500)))]))

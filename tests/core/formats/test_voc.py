@@ -1,4 +1,4 @@
-"""Pascal VOC: what is written comes back to the last digit, and bad files say where and what."""
+"""Pascal VOC: datasets come back to the last digit; errors name the file and the problem."""
 
 import pandas as pd
 import pytest
@@ -131,7 +131,7 @@ def test_images_without_a_box_and_classes_without_one_are_kept(tmp_path):
     assert (tmp_path / "ImageSets" / "Main" / "train.txt").read_text() == "a\n"
 
 
-def test_a_image_in_its_place_is_named_by_its_path(tmp_path):
+def test_an_image_in_its_folder_is_named_by_its_path(tmp_path):
     write_voc(PIXEL, tmp_path)
     (tmp_path / "JPEGImages").mkdir()
     Image.new("L", (20, 10)).save(tmp_path / "JPEGImages" / "a.png")
@@ -203,13 +203,13 @@ BOMB = (
         ),
     ],
 )
-def test_a_bad_file_says_what(tmp_path, text, says):
+def test_an_error_in_a_file_names_the_problem(tmp_path, text, says):
     (tmp_path / "a.xml").write_text(text)
     with pytest.raises(FormatError, match=says):
         read_voc(tmp_path)
 
 
-def test_a_bad_folder_says_what(tmp_path):
+def test_an_error_in_a_folder_names_the_problem(tmp_path):
     write_voc(PIXEL, tmp_path)
     sets = tmp_path / "ImageSets" / "Main"
     (sets / "val.txt").write_text("\na\n")
