@@ -77,16 +77,6 @@ def write_jsonl(dataset: Dataset, folder: Path) -> None:
     write_files(render_jsonl(dataset), folder)
 
 
-def csv_losses(dataset: Dataset) -> list[str]:  # noqa: ARG001
-    """Return no sentence: CSV holds a complete dataset."""
-    return []
-
-
-def jsonl_losses(dataset: Dataset) -> list[str]:  # noqa: ARG001
-    """Return no sentence: JSON Lines hold a complete dataset."""
-    return []
-
-
 def render_csv(dataset: Dataset, *, spreadsheet: bool = False) -> dict[str, bytes]:
     """Return ``labels.csv`` and ``ontology.json``, sorted by image and label.
 

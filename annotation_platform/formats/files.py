@@ -80,6 +80,21 @@ def files_under(root: Path, folder: Path, suffixes: Collection[str]) -> list[Pat
     return found
 
 
+def files_by_key(root: Path, folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
+    """Return the files of ``files_under`` by their path below ``root`` without extension.
+
+    Two files with the same key, which would share a label file, are a FormatError.
+    """
+    found: dict[str, Path] = {}
+    for path in files_under(root, folder, suffixes):
+        key = path.relative_to(root).with_suffix("").as_posix()
+        if key in found:
+            problem = f"{found[key].name} in the same folder has the same label file"
+            raise FormatError(str(path), 0, problem, "Rename one of the two.")
+        found[key] = path
+    return found
+
+
 def refuse_way_out(name: str, *, where: Path, line: int = 0) -> None:
     """Raise a FormatError if a file name of a dataset is absolute or leads out of its folder."""
     parts = name.replace("\\", "/").split("/")
@@ -156,6 +171,13 @@ def make_ontology(names: Mapping[int, str], *, where: Path) -> Ontology:
         raise FormatError(
             str(where), 0, f"its classes cannot be used ({problem})", "Correct the class list."
         ) from error
+
+
+def image_row(
+    image_id: str, file_name: str, split: str, size: tuple[int, int]
+) -> dict[str, object]:
+    """Return a row of images for ``make_dataset``; ``size`` is width and height in pixels."""
+    return dict(zip(IMAGE_COLUMNS, (image_id, file_name, split, *size), strict=True))
 
 
 def make_dataset(

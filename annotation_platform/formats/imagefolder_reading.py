@@ -12,6 +12,7 @@ from annotation_platform.formats.files import (
     check_image_ids,
     files_under,
     image_ids,
+    image_row,
     image_size,
     make_dataset,
     make_ontology,
@@ -70,17 +71,8 @@ def _read_class_folders(folder: Path, ontology: Ontology | None) -> Dataset:
     names = [path.relative_to(folder).as_posix() for path, _ in found]
     ids = keys if len(set(keys)) == len(keys) else image_ids(names, where=folder)
     for (path, parts), image_id, name in zip(found, ids, names, strict=True):
-        width, height = image_size(path)
         split = _split(parts[0]) if is_split else ""
-        images.append(
-            {
-                "image_id": image_id,
-                "file_name": name,
-                "split": split,
-                "width": width,
-                "height": height,
-            }
-        )
+        images.append(image_row(image_id, name, split, image_size(path)))
         labels.append(
             {"image_id": image_id, "class_name": parts[is_split], "shape": "choice"}
             | dict.fromkeys(BOX_COLUMNS, np.nan)

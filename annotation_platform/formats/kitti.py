@@ -26,8 +26,9 @@ from annotation_platform.formats.files import (
     IMAGE_SUFFIXES,
     check_image_ids,
     class_ids,
-    files_under,
+    files_by_key,
     finite_numbers,
+    image_row,
     image_size,
     make_dataset,
     make_ontology,
@@ -169,22 +170,18 @@ def read_kitti(folder: Path, *, sizes: Mapping[str, tuple[int, int]] | None = No
     for split_folder in _split_folders(folder):
         split = "" if split_folder == folder else split_folder.name
         split = {"training": "train", "testing": "test"}.get(split, split)
-        texts = _files(folder, split_folder / "label_2", {".txt"})
-        image_files = _files(folder, split_folder / "image_2", IMAGE_SUFFIXES)
+        refuse_link(split_folder, folder)
+        texts = files_by_key(split_folder / "label_2", folder, {".txt"})
+        image_files = files_by_key(split_folder / "image_2", folder, IMAGE_SUFFIXES)
         for image_id in sorted(texts.keys() | image_files.keys()):
             path = texts.get(image_id) or image_files[image_id]
             if image_id in images:
                 problem = f"image {image_id!r} is also in the split {images[image_id]['split']}"
                 raise FormatError(str(path), 0, problem, "Remove one of the two.")
             image_file = image_files.get(image_id)
-            width, height = _size(path, image_file, (sizes or {}).get(image_id))
-            images[image_id] = {
-                "image_id": image_id,
-                "file_name": image_file.relative_to(folder).as_posix() if image_file else "",
-                "split": split,
-                "width": width,
-                "height": height,
-            }
+            file_name = image_file.relative_to(folder).as_posix() if image_file else ""
+            size = _size(path, image_file, (sizes or {}).get(image_id))
+            images[image_id] = image_row(image_id, file_name, split, size)
             if image_id in texts:
                 labels += [{**row, "image_id": image_id} for row in _read_labels(path)]
     names = sorted({str(label["class_name"]) for label in labels})
@@ -199,18 +196,6 @@ def _split_folders(folder: Path) -> list[Path]:
     found = [path for path in folders if (path / "label_2").is_dir()]
     if not found:
         raise FormatError(str(folder), 0, "no folder label_2", "Name the folder that holds it.")
-    return found
-
-
-def _files(folder: Path, subfolder: Path, suffixes: set[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    refuse_link(subfolder.parent, folder)
-    for path in files_under(subfolder, folder, suffixes):
-        key = path.relative_to(subfolder).with_suffix("").as_posix()
-        if key in found:
-            problem = f"{found[key].name} in the same folder has the same label file"
-            raise FormatError(str(path), 0, problem, "Rename one of the two.")
-        found[key] = path
     return found
 
 

@@ -17,6 +17,7 @@ from annotation_platform.formats.files import (
     files_under,
     finite_numbers,
     image_ids,
+    image_row,
     image_size,
     make_dataset,
     make_ontology,
@@ -139,15 +140,7 @@ def _read_folder(folder: Path, *, one_based: bool) -> Reading:
             file_name, size = _image(folder, paths[key], files[key])
         else:
             file_name, size = image_files[key], image_size(folder / image_files[key])
-        images.append(
-            {
-                "image_id": key,
-                "file_name": file_name,
-                "split": split_of.get(key, ""),
-                "width": size[0],
-                "height": size[1],
-            }
-        )
+        images.append(image_row(key, file_name, split_of.get(key, ""), size))
     names = _names(files.values())
     ontology = _labelmap(folder / "labelmap.txt", names) or _numbered(names, where=folder)
     return _reading(images, files, ontology)

@@ -89,11 +89,6 @@ def write_webdataset(
             shards.close()
 
 
-def webdataset_losses(dataset: Dataset) -> list[str]:  # noqa: ARG001
-    """Return no sentence: shards hold a complete dataset."""
-    return []
-
-
 class _Shards:
     """The shards of a split, one open at a time."""
 

@@ -9,8 +9,9 @@ import numpy as np
 from annotation_platform.errors import FormatError
 from annotation_platform.formats.files import (
     IMAGE_SUFFIXES,
-    files_under,
+    files_by_key,
     finite_numbers,
+    image_row,
     image_size,
     make_dataset,
     read_text,
@@ -69,21 +70,14 @@ def read_yolo(
     labels: list[dict[str, object]] = []
     for key in sorted(image_files.keys() | texts.keys()):
         split, image_id = _split_and_id(key)
-        width, height = _size(key, image_id, image_files, texts, sizes)
+        size = _size(key, image_id, image_files, texts, sizes)
         image_file = image_files.get(key)
-        images.append(
-            {
-                "image_id": image_id,
-                "file_name": image_file.relative_to(folder).as_posix() if image_file else "",
-                "split": split,
-                "width": width,
-                "height": height,
-            },
-        )
+        file_name = image_file.relative_to(folder).as_posix() if image_file else ""
+        images.append(image_row(image_id, file_name, split, size))
         for number, fields in lines.get(key, []):
             line = _Line(texts[key], number, fields)
             position, values = _values(line, task, classes)
-            found = _READERS[task](values, position, (width, height), classes)
+            found = _READERS[task](values, position, size, classes)
             instance = str(number) if len(found) > 1 else ""
             labels += [{"image_id": image_id, "instance": instance, **row} for row in found]
     return make_dataset(images, labels, classes.ontology(task))
@@ -116,20 +110,11 @@ def _find(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     image_files: dict[str, Path] = {}
     texts: dict[str, Path] = {}
     for prefix, images, labels in folders:
-        image_files |= _by_key(folder, images, prefix, IMAGE_SUFFIXES)
-        texts |= _by_key(folder, labels, prefix, {".txt"})
+        found = files_by_key(images, folder, IMAGE_SUFFIXES)
+        image_files |= {f"{prefix}{key}": path for key, path in found.items()}
+        found = files_by_key(labels, folder, {".txt"})
+        texts |= {f"{prefix}{key}": path for key, path in found.items()}
     return image_files, texts
-
-
-def _by_key(folder: Path, subfolder: Path, prefix: str, suffixes: set[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in files_under(subfolder, folder, suffixes):
-        key = prefix + path.relative_to(subfolder).with_suffix("").as_posix()
-        if key in found:
-            problem = f"{found[key].name} in the same folder has the same label file"
-            raise FormatError(str(path), 0, problem, "Rename one of the two.")
-        found[key] = path
-    return found
 
 
 def _split_and_id(key: str) -> tuple[str, str]:
