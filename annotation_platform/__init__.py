@@ -15,11 +15,11 @@ __version__ = "0.1.0"
 
 
 def query(sql: str, *, home: str | Path | None = None) -> "pd.DataFrame":
-    """Return the answer to a SELECT over the catalog; see ``catalog.query``."""
+    """Return the result of a SELECT over the catalog; see ``catalog.query``."""
     # Importing the package stays free of pandas and DuckDB.
-    from annotation_platform.catalog.query import query as annotation
+    from annotation_platform.catalog.query import query as run_select
 
-    return annotation(sql, home=home)
+    return run_select(sql, home=home)
 
 
 def load(

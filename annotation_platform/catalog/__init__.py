@@ -1,1 +1,1 @@
-"""The catalog: every table of the lake, open to SQL here (DuckDB) and on AWS (Athena)."""
+"""Catalog: SQL access to every table of the lake, with DuckDB (local) or Athena (AWS)."""

@@ -1,8 +1,8 @@
-"""The tables of a lake on S3 as external tables of Amazon Athena, over the same files.
+"""Statements that declare the tables of a lake on S3 as external tables of Amazon Athena.
 
-Each table is a folder of Parquet files, one a round, so it needs no partitions: a new round is
-there as soon as its file is. Athena finds columns by name; one that an old file lacks is null, and
-so is one that an old file has under another name: `annotation-platform migrate` rewrites those.
+Each table is a folder of Parquet files, one per round, so it needs no partitions: a round can be
+queried as soon as its file exists. Athena finds columns by name. A column that an old file lacks,
+or has under another name, is null; `annotation-platform migrate` rewrites such files.
 """
 
 import re
@@ -19,22 +19,25 @@ ATHENA_TYPES = {
     "datetime64[us, UTC]": "timestamp",
     "object": "array<float>",
 }
-"""What each declared type of ``schema/tables/`` is in Athena; the one ``object`` is a vector."""
+"""Athena type of each declared type of ``schema/tables/``; ``object`` columns are vectors."""
 
 _LOCATION = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*()=/-]*)?")
 
 
 def external_tables(location: str) -> dict[str, str]:
-    """Return the statement that creates each table, by name, without a semicolon.
+    """Return the CREATE statement of each table by table name, without a semicolon.
 
-    Athena takes one statement at a time and reads a timestamp as the UTC time that is stored.
+    Athena runs one statement at a time, and reads a timestamp as the stored UTC time.
 
     Args:
-        location: the lake's root, ``s3://bucket/prefix``; anything else is a SettingsError.
+        location: Root of the lake, ``s3://bucket/prefix``.
+
+    Raises:
+        SettingsError: ``location`` has another form.
     """
     if not _LOCATION.fullmatch(location):
         raise SettingsError(
-            f"--location {location!r} is not where a lake can be in S3: give s3://bucket/prefix."
+            f"--location {location!r} is not an S3 location of a lake: pass s3://bucket/prefix."
         )
     return {name: _create(name, location.rstrip("/")) for name in TABLES}
 
@@ -54,6 +57,6 @@ def _create(name: str, root: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return ``text`` as a literal, without the semicolons at which clients cut a script."""
+    """Return ``text`` as a literal; commas replace semicolons, at which clients split scripts."""
     plain = text.replace(";", ",").replace("\\", "\\\\").replace("'", "\\'")
     return f"'{plain}'"

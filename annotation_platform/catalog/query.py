@@ -1,8 +1,8 @@
-"""SQL over the tables of a lake, through DuckDB on their Parquet files.
+"""SQL queries over the tables of a lake, by DuckDB on their Parquet files.
 
-A query can read the tables and nothing else: no file, no network, no extension, no variable of
-the program that runs it. The files are handed to DuckDB as Arrow datasets, so that only the rows
-and columns a query needs are read, and DuckDB itself never gets to open one.
+A query can read only the tables: no files, no network, no extensions, and no variables of the
+calling program. DuckDB receives the files as Arrow datasets, so that only the rows and columns that
+a query needs are read, and opens no file itself.
 """
 
 import math
@@ -55,7 +55,7 @@ VIEWS = {
             {", ".join(f"i.{name}" for name in METADATA_COLUMNS)}
         FROM reviewed_labels c LEFT JOIN images i ON i.image_id = c.image_id
     """,
-    # A round whose content was published before confirms a version: the first round counts.
+    # A round with unchanged content repeats a version: the first round of a version counts.
     "versions": """
         SELECT * FROM dataset_version v WHERE round_id = (
             SELECT min(w.round_id) FROM dataset_version w WHERE w.version = v.version
@@ -66,7 +66,7 @@ VIEWS = {
         FROM versions v JOIN training_sets t ON t.training_round = v.round_id
     """,
 }
-"""Views by name, in the order they build on each other."""
+"""Views by name; a view uses only views above it."""
 
 _READING = {"SELECT", "EXPLAIN"}
 _CLOSED = {
@@ -74,17 +74,16 @@ _CLOSED = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",
-    # Without files there is nowhere to spill to; the default is a folder where the user stands.
+    # The default is a folder in the current directory; without file access it cannot be used.
     "temp_directory": "",
 }
 
 
 @dataclass(frozen=True)
-class Annotation:
-    """The rows of an answer, as JSON can hold them.
+class QueryResult:
+    """Rows of a query's result as JSON values.
 
-    Times are ISO 8601 in UTC, spans between them ISO 8601 too. What is missing, not a number or
-    infinite is ``None``.
+    Times (UTC) and durations are ISO 8601 strings. Missing values, NaN and infinity are ``None``.
     """
 
     columns: list[str]
@@ -92,85 +91,87 @@ class Annotation:
 
 
 def query(sql: str, *, home: str | Path | None = None) -> pd.DataFrame:
-    """Return the answer to a SELECT over the catalog.
+    """Return the result of a SELECT over the catalog.
 
-    There is a table for each of ``schema/tables/``, empty where no round wrote it yet, and
-    ``images`` (accepted), ``quarantine``, ``predictions``, ``labels`` (of the consensus, with
-    their image), ``versions`` and ``version_labels`` (every label of every version).
-    ``SHOW TABLES`` lists them, ``DESCRIBE labels`` tells their columns. ``training_set`` holds a
-    label once for every round that learned from it: count in ``version_labels``, or by the
-    ``training_round`` of ``training_sets``.
+    The catalog has each table of ``schema/tables/``, empty until a round writes it, and the views
+    ``images`` (accepted), ``quarantine``, ``predictions``, ``labels`` (of the consensus, with their
+    image), ``versions`` and ``version_labels`` (all labels of all versions). ``SHOW TABLES`` lists
+    them, ``DESCRIBE labels`` lists the columns. ``training_set`` contains a label once for each
+    round that trained on it: count labels in ``version_labels``, or by the ``training_round`` of
+    ``training_sets``.
 
-    Times are in UTC. Whole numbers and flags of which some are missing stay what they are
-    (``Int64``, ``boolean``). The order of the rows is the query's.
+    Times are in UTC. Integer and boolean columns with missing values keep their type (``Int64``,
+    ``boolean``). The order of the rows is the query's.
 
     Args:
-        sql: one query in DuckDB's SQL. What would write, or reads anything but the tables, is a
-            QueryError, and so is a mistake.
-        home: the platform's home; by default that of the environment, ``ANNOTATION_HOME``. One
-            without a lake is a SettingsError.
+        sql: One query in DuckDB's SQL.
+        home: Home of the platform; by default ``ANNOTATION_HOME`` of the environment.
+
+    Raises:
+        QueryError: the query is invalid, writes, or reads anything except the tables.
+        SettingsError: the home has no lake.
     """
     settings = read_settings()
     if home is not None:
         settings = settings.model_copy(update={"home": Path(home), "lake": ""})
-    place = settings.lake_url
-    if not is_s3(place) and not Path(place).is_dir():
+    url = settings.lake_url
+    if not is_s3(url) and not Path(url).is_dir():
         raise SettingsError(
-            f"{place}: there is no lake here. Set ANNOTATION_HOME, or give the home= "
-            "of a platform in which images have landed."
+            f"{url}: there is no lake here. Set ANNOTATION_HOME, or pass home= "
+            "of a platform that has ingested images."
         )
     return to_frame(run_query(lake_of(settings), sql))
 
 
 def run_query(lake: Lake, sql: str) -> pa.Table:
-    """Return the answer to ``sql`` over the tables of ``lake``; see ``query``.
+    """Return the result of ``sql`` over the tables of ``lake``; see ``query``.
 
-    A decimal comes back as a whole number if it has no places and fits 64 bits, else as a float.
+    A decimal becomes a 64-bit integer if it has no decimal places and fits, else a float.
     """
     try:
         with duckdb.connect(":memory:", config=dict(_CLOSED)) as database:
             _attach(database, lake.store)
             _must_only_read(database.extract_statements(sql))
-            return _without_decimals(_annotated(database, sql))
+            return _without_decimals(_run(database, sql))
     except duckdb.Error as error:
         raise QueryError(f"the query failed: {_one_line(error)}") from error
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
-    """Return an answer as a DataFrame, without turning a column into floats for what it misses."""
+    """Return a result as a DataFrame; integers and booleans with missing values keep their type."""
     frame: pd.DataFrame = table.to_pandas()
-    for place, column in enumerate(table.columns):
+    for index, column in enumerate(table.columns):
         if column.null_count and pa.types.is_integer(column.type):
-            frame.isetitem(place, column.to_pandas(types_mapper=lambda _: pd.Int64Dtype()))
+            frame.isetitem(index, column.to_pandas(types_mapper=lambda _: pd.Int64Dtype()))
         elif column.null_count and pa.types.is_boolean(column.type):
-            frame.isetitem(place, column.to_pandas(types_mapper=lambda _: pd.BooleanDtype()))
+            frame.isetitem(index, column.to_pandas(types_mapper=lambda _: pd.BooleanDtype()))
     return frame
 
 
-def to_annotation(table: pa.Table) -> Annotation:
-    """Return an answer as plain values, row by row."""
+def to_result(table: pa.Table) -> QueryResult:
+    """Return a result as JSON values, row by row."""
     columns = [[_plain(value) for value in column.to_pylist()] for column in table.columns]
-    return Annotation(list(table.column_names), [list(row) for row in zip(*columns, strict=True)])
+    return QueryResult(list(table.column_names), [list(row) for row in zip(*columns, strict=True)])
 
 
-def _annotated(database: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
-    # DuckDB does not hear Ctrl-C; whoever waits for it in another thread does.
+def _run(database: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    # DuckDB does not react to Ctrl-C, so the query runs in a thread and the wait is interrupted.
     with ThreadPoolExecutor(1) as thread:
-        annotation = thread.submit(lambda: database.sql(sql).to_arrow_table())
+        result = thread.submit(lambda: database.sql(sql).to_arrow_table())
         try:
-            return annotation.result()
+            return result.result()
         except KeyboardInterrupt:
-            # A query that has not quite begun does not hear it the first time.
-            while not annotation.done():
+            # A query that has not started yet ignores an interrupt, so it is repeated.
+            while not result.done():
                 database.interrupt()
-                wait([annotation], timeout=0.1)
+                wait([result], timeout=0.1)
             raise
 
 
 def _attach(database: duckdb.DuckDBPyConnection, store: ObjectStore) -> None:
     for name in TABLES:
         database.register(name, _rows(store, name))
-    # A training set repeats the labels of earlier rounds, so its rows do not tell whose they are.
+    # A training set repeats labels of earlier rounds, so its rows need the round of their file.
     database.register("training_sets", _rows(store, "training_set", file_round="training_round"))
     for name, sql in VIEWS.items():
         database.execute(f"CREATE VIEW {name} AS {sql}")
@@ -180,10 +181,10 @@ def _attach(database: duckdb.DuckDBPyConnection, store: ObjectStore) -> None:
 
 
 def _rows(store: ObjectStore, name: str, *, file_round: str = "") -> Any:
-    """Return a table of all rounds as Arrow reads it, with the round of the file if it is named."""
+    """Return a table of all rounds; ``file_round`` names a column for the round of each file."""
     table = TABLES[name]
     columns = table.columns.items()
-    # The declared types also hold for a round without rows, of which pandas knows none.
+    # The declared types also apply to rounds without rows, whose types pandas did not write.
     schema = pa.schema([(key, ARROW_TYPES[column.dtype]) for key, column in columns])
     if file_round:
         schema = schema.append(pa.field(file_round, pa.string()))
@@ -196,20 +197,20 @@ def _rows(store: ObjectStore, name: str, *, file_round: str = "") -> Any:
     ]
     if not keys:
         return pa.concat_tables([schema.empty_table(), *mapped])
-    place, root = store.arrow_place()
+    filesystem, root = store.arrow_place()
     rounds = [PurePosixPath(key).stem for key in keys]
     files = ds.FileSystemDataset.from_paths(
         [f"{root}/{key}" for key in keys],
         schema=schema,
         format=ds.ParquetFileFormat(),
-        filesystem=place,
+        filesystem=filesystem,
         partitions=[ds.field(file_round) == each for each in rounds] if file_round else None,
     )
     return ds.dataset([files, ds.dataset(mapped)]) if mapped else files
 
 
 def _keys(store: ObjectStore, table: type[Table]) -> list[str]:
-    """Return the files of a table, one a round: of its old names where there is none of today's."""
+    """Return the files of a table, one per round: under an old name if no current one exists."""
     found: dict[str, str] = {}
     for name in (table.table_name, *table.old_names):
         for key in store.list(f"tables/{name}"):
@@ -219,11 +220,11 @@ def _keys(store: ObjectStore, table: type[Table]) -> list[str]:
 
 
 def _older(store: ObjectStore, table: type[Table], keys: Sequence[str]) -> dict[str, pa.Table]:
-    """Return the rows of the files that hold a column under another name or lack one, mapped."""
-    place, root = store.arrow_place()
+    """Return the rows of files that lack a current column name, mapped to the current schema."""
+    filesystem, root = store.arrow_place()
 
     def rows(key: str) -> pa.Table | None:
-        names = pq.read_schema(f"{root}/{key}", filesystem=place).names
+        names = pq.read_schema(f"{root}/{key}", filesystem=filesystem).names
         if set(table.columns) <= set(names):
             return None
         return TableFile(table, store.get(key), key).arrow()
@@ -234,7 +235,7 @@ def _older(store: ObjectStore, table: type[Table], keys: Sequence[str]) -> dict[
 
 
 def _with_round(rows: pa.Table, name: str, round_id: str) -> pa.Table:
-    """Return rows with the round of their file as a further column, if that has a name."""
+    """Return rows with the round of their file as an additional column, if ``name`` is given."""
     if not name:
         return rows
     return rows.append_column(name, pa.repeat(pa.scalar(round_id, pa.string()), len(rows)))
@@ -242,32 +243,32 @@ def _with_round(rows: pa.Table, name: str, round_id: str) -> pa.Table:
 
 def _must_only_read(statements: list[duckdb.Statement]) -> None:
     if len(statements) != 1:
-        raise QueryError(f"one query at a time: this text holds {len(statements)}.")
+        raise QueryError(f"expected one query, got {len(statements)}. Run them one at a time.")
     kind = statements[0].type.name
     if kind not in _READING:
         raise QueryError(
             f"a query can only read the catalog: {kind} is refused. Write a SELECT; "
-            "SHOW TABLES lists what there is to select from."
+            "SHOW TABLES lists the tables and views."
         )
 
 
 def _one_line(error: duckdb.Error) -> str:
-    """Return DuckDB's message without the drawing of where in the query it is."""
+    """Return DuckDB's message in one line, without the excerpt of the query."""
     text = str(error).split("\n\nLINE ", 1)[0]
     return " ".join(text.split())
 
 
 def _without_decimals(table: pa.Table) -> pa.Table:
-    """Return ``table`` with 64-bit numbers for the decimals that sums and literals give."""
-    for place, field in enumerate(table.schema):
+    """Return ``table`` with 64-bit numbers instead of the decimals of sums and literals."""
+    for index, field in enumerate(table.schema):
         if pa.types.is_decimal(field.type):
-            column = table.column(place)
+            column = table.column(index)
             try:
                 whole = field.type.scale == 0
                 numbers = column.cast(pa.int64() if whole else pa.float64())
             except pa.ArrowInvalid:
                 numbers = column.cast(pa.float64())
-            table = table.set_column(place, field.name, numbers)
+            table = table.set_column(index, field.name, numbers)
     return table
 
 

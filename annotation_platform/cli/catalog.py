@@ -17,11 +17,11 @@ def query(
     as_json: AsJson = False,
 ) -> None:
     """Run a SELECT over images, quarantine, predictions, labels, versions and every table."""
-    from annotation_platform.catalog.query import run_query, to_annotation
+    from annotation_platform.catalog.query import run_query, to_result
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.settings import read_settings
 
-    found = to_annotation(run_query(lake_of(read_settings()), sql))
+    found = to_result(run_query(lake_of(read_settings()), sql))
     if as_json:
         print_json({"columns": found.columns, "rows": found.rows})
         return

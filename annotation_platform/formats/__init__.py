@@ -1,1 +1,1 @@
-"""One file per annotation format: ``read_x(folder)`` and ``write_x(dataset, folder)``."""
+"""Annotation formats, one module each: ``read_x``, ``write_x``, ``x_losses`` and ``HOLDS``."""

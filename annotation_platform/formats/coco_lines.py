@@ -1,7 +1,7 @@
-"""The layout of our COCO files: a line for each image and each annotation.
+"""Line layout of the COCO files that this platform writes: one line per image and annotation.
 
-No text in JSON holds the end of a line, so the lines of a file can be told apart without reading
-what they say: of a dataset that changed a little, most are taken over from the file before.
+No JSON text contains a line end, so a file can be split into lines without parsing it. When a
+dataset changed a little, most lines are copied from the previous file.
 """
 
 import itertools
@@ -17,19 +17,19 @@ _HEAD, _NEXT = b'{"images":[\n', b",\n"
 _MIDDLE, _TAIL = b'\n],"annotations":[\n', b'\n],"categories":'
 _END = b"}\n"
 
-Flags = npt.NDArray[np.bool_]
+LineFlags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What of a split's file is taken over; flags are in the order of the files.
+class ReusedLines:
+    """Which lines of a split's previous file are reused; flags are in the order of the files.
 
-    ``of_before`` has one for each image, or annotation, of the file before and says whether it is
-    taken; ``of_now`` has one for each of the file to be and says whether it comes from there.
+    ``of_before`` has one flag per image, or annotation, of the previous file: whether it is reused.
+    ``of_now`` has one flag per image, or annotation, of the new file: whether it is a reused one.
     """
 
-    of_before: Flags
-    of_now: Flags
+    of_before: LineFlags
+    of_now: LineFlags
 
 
 def coco_file(images: Sequence[str], annotations: Sequence[str], categories: str) -> bytes:
@@ -38,18 +38,20 @@ def coco_file(images: Sequence[str], annotations: Sequence[str], categories: str
                    categories.encode() + _END)  # fmt: skip
 
 
-def splice_coco(before: bytes, changed: bytes, images: Taken, annotations: Taken) -> bytes:
-    """Return the file of a split of which ``changed`` holds only what is not taken over.
+def splice_coco(
+    before: bytes, changed: bytes, images: ReusedLines, annotations: ReusedLines
+) -> bytes:
+    """Return a split's file, merged from reused lines of ``before`` and all lines of ``changed``.
 
     Args:
-        before: the split's file as it was.
-        changed: the file of the images that are new or have changed, and of their annotations.
-        images: which images are taken over.
-        annotations: which annotations are.
+        before: the split's previous file.
+        changed: a file with the images that are new or have changed, and their annotations.
+        images: which images are reused.
+        annotations: which annotations are reused.
 
     Raises:
-        DataError: an id of ``changed`` is one of those that are taken over.
-        ValueError: the flags do not fit the files.
+        DataError: an id of ``changed`` is also the id of a reused line.
+        ValueError: the number of flags differs from the number of lines in ``before``.
     """
     old_images, old_annotations, _ = _parts(before)
     new_images, new_annotations, tail = _parts(changed)
@@ -60,28 +62,28 @@ def splice_coco(before: bytes, changed: bytes, images: Taken, annotations: Taken
     )
 
 
-def same_id(what: str) -> DataError:
-    """Return the error for two images, or annotations, whose hashes begin alike."""
-    return DataError(f"two {what}s have the same COCO id. Is an {what} listed twice?")
+def same_id(noun: str) -> DataError:
+    """Return the error for two images, or annotations, with the same id."""
+    return DataError(f"two {noun}s have the same COCO id. Is an {noun} listed twice?")
 
 
-def _merged(old: list[bytes], new: list[bytes], taken: Taken, what: str) -> list[bytes]:
-    if len(old) != len(taken.of_before):
-        raise ValueError(f"{len(old)} {what}s, but {len(taken.of_before)} flags")
-    stay = list(itertools.compress(old, taken.of_before.tolist()))
+def _merged(old: list[bytes], new: list[bytes], flags: ReusedLines, noun: str) -> list[bytes]:
+    if len(old) != len(flags.of_before):
+        raise ValueError(f"{len(old)} {noun}s, but {len(flags.of_before)} flags")
+    unchanged = list(itertools.compress(old, flags.of_before.tolist()))
     # A line begins with its object's id.
     ids = {line.partition(b",")[0] for line in new}
-    if not ids.isdisjoint([line.partition(b",")[0] for line in stay]):
-        raise same_id(what)
-    merged = np.empty(len(taken.of_now), dtype=object)
-    merged[taken.of_now] = stay
-    merged[~taken.of_now] = new
+    if not ids.isdisjoint([line.partition(b",")[0] for line in unchanged]):
+        raise same_id(noun)
+    merged = np.empty(len(flags.of_now), dtype=object)
+    merged[flags.of_now] = unchanged
+    merged[~flags.of_now] = new
     lines: list[bytes] = merged.tolist()
     return lines
 
 
 def _parts(data: bytes) -> tuple[list[bytes], list[bytes], bytes]:
-    """Return the lines of images and of annotations, and what comes behind them."""
+    """Return the lines of images, the lines of annotations, and the rest of the file."""
     images, _, rest = data.removeprefix(_HEAD).partition(_MIDDLE)
     annotations, _, tail = rest.rpartition(_TAIL)
     return (

@@ -1,17 +1,21 @@
-"""COCO files as they are read: whatever says boxes, outlines, run lengths, points or classes."""
+"""Reading of COCO files: boxes, outlines, run lengths, keypoints and choices."""
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from annotation_platform.errors import FormatError
+from annotation_platform.formats.coco_annotations import (
+    POSITION_KEYS,
+    Category,
+    DatasetRow,
+    EntryError,
+    labels_of_annotation,
+)
 from annotation_platform.formats.files import (
-    finite_numbers,
     image_ids,
     make_dataset,
     make_ontology,
@@ -20,67 +24,44 @@ from annotation_platform.formats.files import (
     refuse_way_out,
 )
 from annotation_platform.schema.dataset import Dataset
-from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import POINTS, Label
-from annotation_platform.schema.shapes.raster import (
-    checked,
-    counts_from_text,
-    extent,
-    text_from_counts,
-)
+from annotation_platform.schema.shapes import POINTS
 from annotation_platform.schema.tables.shared import SPLITS
 
 _MOST_PIXELS = 10**9
-_MOST_MASKED = 2**32
 _NAMED = re.compile(r"(instances|person_keypoints|stuff|labels)_(train|val|test)(\d{4})?")
 _ROBOFLOW = "_annotations.coco.json"
-_TURNED = "rotated_box"
-"""The key of a geometry of ours that COCO lacks."""
-
-_SAYS_WHERE = {"bbox", _TURNED, "segmentation", "keypoints", "caption", "segments_info"}
-_HIDDEN = 1
 
 
 @dataclass(frozen=True)
 class _File:
-    """A file of a dataset, its split, and the folder that its images' names begin in."""
+    """A file of a dataset, its split, and the prefix that its images' file names lack."""
 
     path: Path
     split: str
     folder: str = ""
 
 
-@dataclass(frozen=True)
-class _Category:
-    """A class, and the names of the points that its objects have."""
-
-    name: str
-    points: tuple[str, ...]
-
-
-_Row = dict[str, object]
-
-
 def read_coco(path: Path) -> Dataset:
     """Return the dataset of one COCO file, or of a folder (or its ``coco`` or ``annotations``).
 
-    A file called train.json, val.json or test.json gives its images that split, and so does one
-    that is called as COCO's own (``instances_val2017.json``); any other, none. A folder without
-    such files may be one as Roboflow exports it, with a folder for each split.
-    ``file_name`` stays as written, folders included; ``image_id`` is the shortest form of it that
-    tells all images apart (see ``files.image_ids``).
+    The images of train.json, val.json or test.json have that split, and so do those of files
+    named as in COCO itself (``instances_val2017.json``); images of other files have none. A folder
+    without such files may be a Roboflow export, with a folder for each split.
+    ``file_name`` is the name in the file, folders included; ``image_id`` is its shortest form that
+    is unique (see ``files.image_ids``).
 
-    An annotation is a rotated box, if it has the key ``rotated_box``; else a polygon or a mask
-    with the box around that, if it has a segmentation; else its ``bbox`` as it stands, those
-    without area included; crowds have the attribute ``crowd``. Its labelled points are labels of
-    their own, of the same ``instance``; one point under its own name, and no extent, is just that
-    point. Points without a name are numbered. A file whose annotations say nowhere where they are
-    holds choices. Points whose name is no category get ids behind those of the categories.
+    An annotation with the key ``rotated_box`` is a rotated box; with a segmentation, a polygon or
+    a mask, with the enclosing box of that; otherwise its unchanged ``bbox``, even without area.
+    Crowds have the attribute ``crowd``. Labelled keypoints are labels of their own with the same
+    ``instance``; an annotation without extent that has one keypoint, named as its category, is
+    that keypoint alone. Keypoints without a name are numbered. In a file whose annotations all
+    lack a position, annotations are choices. Keypoints without a category get ids above those of
+    the categories.
 
     Raises:
-        FormatError: a file is no COCO file, or a link out of the folder, or says what cannot be
-            used, or names an image outside its folder.
+        FormatError: a file is not a COCO file, is a link out of the folder, has an unusable value,
+            or names an image outside its folder.
     """
     for file in _coco_files(path):
         if path.is_dir():
@@ -92,9 +73,9 @@ def read_coco(path: Path) -> Dataset:
 
 
 def _read(path: Path) -> Dataset:
-    categories: dict[int, _Category] = {}
-    images: list[_Row] = []
-    labels: list[_Row] = []
+    categories: dict[int, Category] = {}
+    images: list[DatasetRow] = []
+    labels: list[DatasetRow] = []
     for file in _coco_files(path):
         data = _load(file.path)
         for key, category in _categories(data, file.path).items():
@@ -114,10 +95,10 @@ def _read(path: Path) -> Dataset:
 
 
 def read_coco_boxes(path: Path) -> Dataset:
-    """Return the boxes of what ``read_coco`` reads, and those around outlines; crowds are none.
+    """Return the boxes, and enclosing boxes of outlines, that ``read_coco`` reads; without crowds.
 
-    Images may be named as they were wherever the labels were made, and files may be links, as
-    they are in a checkout of DVC's: the caller matches images by name, and knows the folder.
+    File names of images may lead anywhere, because the caller matches images by name. Files may be
+    links, as in a DVC checkout.
     """
     dataset = _read(path)
     is_crowd = dataset.labels["attributes"].map(
@@ -136,9 +117,9 @@ def _coco_files(path: Path) -> list[_File]:
             raise FormatError(
                 str(folder),
                 0,
-                f"it has files of several kinds ({', '.join(sorted(kinds))}), which say the same "
-                "images' labels in several ways",
-                "Name one file, or put those of one kind into a folder of their own.",
+                f"it has files of several kinds ({', '.join(sorted(kinds))}) with different labels "
+                "of the same images",
+                "Name one file, or put the files of one kind into a separate folder.",
             )
         if files:
             return [_File(file, _split(file)) for file in files]
@@ -149,7 +130,9 @@ def _coco_files(path: Path) -> list[_File]:
             _File(file, split if split in SPLITS else "", f"{file.parent.name}/")
             for file, split in zip(files, splits, strict=True)
         ]
-    raise FormatError(str(path), 0, "no .json file in it", "Name a COCO file or its folder.")
+    raise FormatError(
+        str(path), 0, "no .json file in the folder", "Name a COCO file or its folder."
+    )
 
 
 def _split(file: Path) -> str:
@@ -171,21 +154,23 @@ def _load(file: Path) -> dict[str, Any]:
     return data
 
 
-def _categories(data: dict[str, Any], file: Path) -> dict[int, _Category]:
-    found: dict[int, _Category] = {}
+def _categories(data: dict[str, Any], file: Path) -> dict[int, Category]:
+    found: dict[int, Category] = {}
     for number, entry in enumerate(data["categories"]):
-        place = f"categories[{number}]"
-        key, name = _whole(entry, "id", place, file), _string(entry, "name", place, file)
+        location = f"categories[{number}]"
+        key, name = _whole(entry, "id", location, file), _string(entry, "name", location, file)
         points = entry.get("keypoints") or []
         if not isinstance(points, list) or not all(isinstance(each, str) for each in points):
-            raise _bad_field(file, place, "keypoints", points, "a list of names")
-        category = _Category(name, tuple(points))
+            raise _bad_field(file, location, "keypoints", points, "a list of names")
+        category = Category(name, tuple(points))
         if found.setdefault(key, category) != category:
-            raise FormatError(str(file), 0, f"{place} uses id {key} again", "Give it its own id.")
+            raise FormatError(
+                str(file), 0, f"{location} uses id {key} again", "Give it its own id."
+            )
     return found
 
 
-def _unite(categories: dict[int, _Category], key: int, category: _Category, file: Path) -> None:
+def _unite(categories: dict[int, Category], key: int, category: Category, file: Path) -> None:
     known = categories.setdefault(key, category)
     if known.name != category.name:
         raise FormatError(
@@ -194,11 +179,11 @@ def _unite(categories: dict[int, _Category], key: int, category: _Category, file
             f"category {key} is {category.name!r} here and {known.name!r} in another file",
             "Give each class one id.",
         )
-    # Each file counts its points by its own list.
+    # Keypoints of a file are numbered by that file's own list.
     categories[key] = category
 
 
-def _ontology(categories: dict[int, _Category], labels: list[_Row], path: Path) -> Ontology:
+def _ontology(categories: dict[int, Category], labels: list[DatasetRow], path: Path) -> Ontology:
     names = {key: category.name for key, category in categories.items()}
     used = {str(label["class_name"]) for label in labels if label["shape"] in POINTS}
     listed = dict.fromkeys(name for key in sorted(categories) for name in categories[key].points)
@@ -209,17 +194,17 @@ def _ontology(categories: dict[int, _Category], labels: list[_Row], path: Path) 
     return make_ontology(names, where=path)
 
 
-def _read_images(data: dict[str, Any], file: Path, images: list[_Row]) -> dict[object, int]:
+def _read_images(data: dict[str, Any], file: Path, images: list[DatasetRow]) -> dict[object, int]:
     row_of: dict[object, int] = {}
     for number, entry in enumerate(data["images"]):
-        place = f"images[{number}]"
-        name = _string(entry, "file_name", place, file)
-        row_of[_whole(entry, "id", place, file)] = len(images)
+        location = f"images[{number}]"
+        name = _string(entry, "file_name", location, file)
+        row_of[_whole(entry, "id", location, file)] = len(images)
         images.append(
             {
                 "file_name": name,
-                "width": _side(entry, "width", place, file),
-                "height": _side(entry, "height", place, file),
+                "width": _side(entry, "width", location, file),
+                "height": _side(entry, "height", location, file),
             }
         )
     if len(row_of) != len(data["images"]):
@@ -231,201 +216,71 @@ def _read_annotations(
     data: dict[str, Any],
     file: Path,
     row_of: dict[object, int],
-    images: list[_Row],
-    categories: dict[int, _Category],
-) -> Iterator[_Row]:
+    images: list[DatasetRow],
+    categories: dict[int, Category],
+) -> Iterator[DatasetRow]:
     entries = data["annotations"]
-    is_placed = any(isinstance(each, dict) and _SAYS_WHERE & each.keys() for each in entries)
+    has_positions = any(isinstance(each, dict) and POSITION_KEYS & each.keys() for each in entries)
     seen: set[object] = set()
     for number, entry in enumerate(entries):
-        place = f"annotations[{number}]"
-        image = _whole(entry, "image_id", place, file)
-        category = _whole(entry, "category_id", place, file)
+        location = f"annotations[{number}]"
+        image = _whole(entry, "image_id", location, file)
+        category = _whole(entry, "category_id", location, file)
         if image not in row_of:
-            raise _unlisted(file, f"{place} is on image {image}", "image")
+            raise _unlisted(file, f"{location} is on image {image}", "image")
         if category not in categories:
-            raise _unlisted(file, f"{place} has category {category}", "category")
+            raise _unlisted(file, f"{location} has category {category}", "category")
         key = entry.get("id")
         if isinstance(key, int) and key in seen:
-            problem = f"{place} has the id {key} of another annotation"
+            problem = f"{location} has the id {key} of another annotation"
             raise FormatError(str(file), 0, problem, "Give each its own id.")
         seen.add(key if isinstance(key, int) else None)
         row = row_of[image]
         try:
             found = (
-                list(_labels(entry, categories[category], images[row], number))
-                if is_placed
+                list(labels_of_annotation(entry, categories[category], images[row], number))
+                if has_positions
                 else [{"class_name": categories[category].name, "shape": "choice"}]
             )
-        except _EntryError as error:
+        except EntryError as error:
             raise FormatError(
-                str(file), 0, f"{place} has {error}", "Correct or remove the annotation."
+                str(file), 0, f"{location} has {error}", "Correct or remove the annotation."
             ) from error
         yield from ({"row": row, **label} for label in found)
 
 
-def _unlisted(file: Path, problem: str, what: str) -> FormatError:
+def _unlisted(file: Path, problem: str, noun: str) -> FormatError:
     return FormatError(
         str(file),
         0,
         f"{problem}, which is not listed",
-        f"Add the {what}, or correct or remove the annotation.",
+        f"Add the {noun}, or correct or remove the annotation.",
     )
 
 
-class _EntryError(ValueError):
-    """An annotation says what cannot be used: which, and what was expected."""
-
-
-def _labels(entry: dict[str, Any], category: _Category, image: _Row, number: int) -> Iterator[_Row]:
-    """Yield the rows of one annotation: its outline, and its points."""
-    points = list(_points(entry, category))
-    attributes = _attributes(entry)
-    said = entry.get("instance", "")
-    if not isinstance(said, str | int):
-        raise _EntryError(f"instance {said!r:.80}, expected a text")
-    segmentation = entry.get("segmentation")
-    is_bare = not segmentation and not entry.get(_TURNED)
-    box = finite_numbers(entry["bbox"]) if _is_four(entry.get("bbox")) else None
-    if is_bare and box and len(points) == 1 and box[2:] == [0, 0]:
-        label, hidden = points[0]
-        if label.class_name == category.name:
-            yield _row(label, str(said), {**attributes, **hidden})
-            return
-    instance = str(said) or (f"{entry.get('id', number)}" if points else "")
-    if entry.get("iscrowd"):
-        attributes["crowd"] = 1
-    yield _row(_outline(entry, category.name, image), instance, attributes)
-    for label, hidden in points:
-        yield _row(label, instance, hidden)
-
-
-def _row(label: Label, instance: str, attributes: dict[str, Any]) -> _Row:
-    try:
-        text = json.dumps(attributes, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    except (ValueError, TypeError) as error:
-        raise _EntryError(f"attributes that no other file could hold ({error})") from error
-    row: _Row = {key: getattr(label, key) for key in ["class_name", *BOX_COLUMNS]}
-    row |= {"shape": label.shape, "geometry": label.geometry, "instance": instance}
-    return row | {"attributes": text if attributes else ""}
-
-
-def _attributes(entry: dict[str, Any]) -> dict[str, Any]:
-    attributes = entry.get("attributes") or {}
-    if not isinstance(attributes, dict):
-        raise _EntryError(f"attributes {attributes!r:.80}, expected an object")
-    return dict(attributes)
-
-
-def _is_four(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 4
-
-
-def _outline(entry: dict[str, Any], name: str, image: _Row) -> Label:
-    if _TURNED in entry:
-        return _rotated_box(entry[_TURNED], name, image)
-    segmentation = entry.get("segmentation")
-    if isinstance(segmentation, dict):
-        return _mask(segmentation, name, image)
-    if segmentation and segmentation != [[]]:
-        return _polygon(segmentation, name)
-    box = entry.get("bbox")
-    numbers = finite_numbers(box) if isinstance(box, list) and len(box) == 4 else None
-    if numbers is None or numbers[2] < 0 or numbers[3] < 0:
-        raise _EntryError(f"bbox {box!r:.80}, expected [x, y, width, height]")
-    x, y, width, height = numbers
-    return Label.box(name, x, y, x + width, y + height)
-
-
-def _rotated_box(said: object, name: str, image: _Row) -> Label:
-    numbers = finite_numbers(said) if isinstance(said, list) and len(said) == 5 else None
-    if numbers is None or numbers[2] < 0 or numbers[3] < 0:
-        raise _EntryError(f"rotated_box {said!r:.80}, expected [x, y, width, height, degrees]")
-    label = Label.rotated_box(name, *numbers)
-    # What reaches outside has the box around what is seen of it.
-    seen = [[label.x1, label.y1], [label.x2, label.y2]]
-    (x1, y1), (x2, y2) = np.clip(np.array(seen), 0, _size(image)).tolist()
-    return replace(label, x1=x1, y1=y1, x2=x2, y2=y2)
-
-
-def _size(image: _Row) -> tuple[int, int]:
-    return int(str(image["width"])), int(str(image["height"]))
-
-
-def _polygon(segmentation: object, name: str) -> Label:
-    outlines = []
-    for outline in segmentation if isinstance(segmentation, list) else [None]:
-        numbers = finite_numbers(outline) if isinstance(outline, list) else None
-        if numbers is None or len(numbers) < 6 or len(numbers) % 2:
-            raise _EntryError(
-                f"an outline {outline!r:.80} in its segmentation, expected three points or more"
-            )
-        outlines.append(numbers)
-    return Label.polygon(name, outlines)
-
-
-def _mask(runs: dict[str, Any], name: str, image: _Row) -> Label:
-    width, height = _size(image)
-    if runs.get("size") != [height, width]:
-        raise _EntryError(
-            f"a mask of size {runs.get('size')!r:.40}, expected its image's {[height, width]}"
-        )
-    if width * height >= _MOST_MASKED:
-        raise _EntryError(f"a mask of {width} × {height} pixels, more than 32 bits can count")
-    said = runs.get("counts")
-    if not isinstance(said, str) and not _are_lengths(said, width * height):
-        raise _EntryError("a mask whose counts are no list of run lengths, nor their text")
-    try:
-        counts = counts_from_text(said) if isinstance(said, str) else np.array(said, np.int64)
-        counts = checked(counts, width=width, height=height)
-    except ValueError as error:
-        raise _EntryError(f"a mask that is none: {error}") from error
-    text = text_from_counts(counts, width=width, height=height)
-    geometry = json.dumps({"size": [height, width], "counts": text})
-    return Label("mask", name, geometry, *extent(counts, height=height))
-
-
-def _are_lengths(said: object, most: int) -> bool:
-    return isinstance(said, list) and all(type(each) is int and 0 <= each <= most for each in said)
-
-
-def _points(entry: dict[str, Any], category: _Category) -> Iterator[tuple[Label, dict[str, Any]]]:
-    """Yield the labelled points, and whether each is hidden."""
-    said = entry.get("keypoints") or []
-    numbers = finite_numbers(said) if isinstance(said, list) else None
-    if numbers is None or len(numbers) % 3:
-        raise _EntryError(f"keypoints {said!r:.80}, expected x, y and visibility of each")
-    names: Sequence[str] = category.points
-    for place in range(len(numbers) // 3):
-        x, y, seen = numbers[3 * place : 3 * place + 3]
-        if seen:
-            name = names[place] if place < len(names) else f"{category.name} {place + 1}"
-            yield Label.keypoint(name, x, y), {"hidden": 1} if seen == _HIDDEN else {}
-
-
-def _whole(entry: object, key: str, place: str, file: Path) -> int:
+def _whole(entry: object, key: str, location: str, file: Path) -> int:
     value = entry.get(key) if isinstance(entry, dict) else None
     if isinstance(value, bool) or not (
         isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     ):
-        raise _bad_field(file, place, key, value, "a whole number")
+        raise _bad_field(file, location, key, value, "a whole number")
     return int(value)
 
 
-def _side(entry: object, key: str, place: str, file: Path) -> int:
-    value = _whole(entry, key, place, file)
+def _side(entry: object, key: str, location: str, file: Path) -> int:
+    value = _whole(entry, key, location, file)
     if not 1 <= value < _MOST_PIXELS:
-        raise _bad_field(file, place, key, value, "a number of pixels")
+        raise _bad_field(file, location, key, value, "a number of pixels")
     return value
 
 
-def _string(entry: object, key: str, place: str, file: Path) -> str:
+def _string(entry: object, key: str, location: str, file: Path) -> str:
     value = entry.get(key) if isinstance(entry, dict) else None
     if not isinstance(value, str) or not value:
-        raise _bad_field(file, place, key, value, "text")
+        raise _bad_field(file, location, key, value, "a string")
     return value
 
 
-def _bad_field(file: Path, place: str, key: str, value: object, wanted: str) -> FormatError:
-    problem = f"{place} has {key} {value!r}, expected {wanted}"
+def _bad_field(file: Path, location: str, key: str, value: object, wanted: str) -> FormatError:
+    problem = f"{location} has {key} {value!r}, expected {wanted}"
     return FormatError(str(file), 0, problem, "Correct the entry or export the file again.")

@@ -1,7 +1,7 @@
-"""A dataset into a folder of another format, its images with it; the folder is whole or absent.
+"""Conversion of a dataset and its images to another format; the output is complete or absent.
 
-Everything is written into a folder of its own beside the one asked for, which takes that name at
-the very end: whoever stops it, at whatever moment, leaves no half of a dataset under the name.
+All files are written to a temporary folder next to the output folder, which is renamed at the end:
+an interruption at any moment leaves no partial dataset under the output's name.
 """
 
 import os
@@ -22,7 +22,7 @@ from annotation_platform.formats.files import (
     image_size,
     refuse_way_out,
 )
-from annotation_platform.formats.known import Format, ImageFiles, Progress
+from annotation_platform.formats.known import Format, ImageFiles, ImageProgress
 from annotation_platform.formats.losses import sentence
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.storage.files import sync
@@ -32,10 +32,11 @@ _IMAGE = ("image", "images")
 
 @dataclass(frozen=True)
 class Written:
-    """What lies in the folder now.
+    """Result of writing a dataset into ``folder``.
 
-    ``losses`` are the sentences on what the format cannot hold of the dataset, ``problems`` those
-    on what was left out or changed before it got there.
+    ``losses`` are sentences on content that the format cannot hold, ``problems`` sentences on
+    content that was left out or changed on reading. The counts are of the images, labels and image
+    files in the folder.
     """
 
     folder: Path
@@ -55,38 +56,38 @@ def convert(
     write_as: Format,
     image_files: Path | None = None,
     link: bool = False,
-    progress: Progress | None = None,
+    progress: ImageProgress | None = None,
 ) -> Written:
     """Read a dataset in one format and write it in another.
 
-    Images are taken along if the format has a place for them. They are found by the file names
-    that the dataset has, in ``images`` or in the source's folder; else, wherever they are below,
-    by the last part of that name, if only one is called so, and in ``images`` also by image id.
-    If none is there, labels go alone, and that is a problem of the answer.
+    Images are included if the format has a location for them. They are searched by the dataset's
+    file names, in ``image_files`` or in the source's folder; then, in all subfolders, by the last
+    part of that name, if it is unique, and in ``image_files`` also by image id. If no image is
+    found, only labels are written, and ``problems`` reports it.
 
     Args:
-        source: The folder, or the file, that is read.
-        out: The folder that is written: new, or empty.
-        read_as: The format of the source.
-        write_as: The format to write.
-        images: The folder of the images, where the source does not have them.
-        link: Whether images are linked, so that both folders share them, instead of copied.
-        progress: Called with the images done and all of them.
+        source: Folder or file to read.
+        out: Folder to write: new, or empty.
+        read_as: Format of the source.
+        write_as: Format to write.
+        image_files: Folder of the images, if the source does not contain them.
+        link: Whether images are hard-linked, so that both folders share them, instead of copied.
+        progress: Called with the number of images done and of all images.
 
     Raises:
-        DataError: the source is not sound, ``out`` is not empty, or some images are missing.
+        DataError: the source is invalid, ``out`` is not empty, or some images are missing.
     """
     _check_out(out)
-    for place in (source, *([image_files] if image_files else [])):
-        if not place.exists():
-            raise DataError(f"{place}: not there. Check the path.")
-    with _told_in_one_line(), _draft(out) as draft:
+    for path in (source, *([image_files] if image_files else [])):
+        if not path.exists():
+            raise DataError(f"{path}: not found. Check the path.")
+    with _one_line_errors(), _draft(out) as draft:
         reading = read_as.read(source, image_files)
         dataset = reading.dataset
         found: ImageFiles = {}
         if takes_images(write_as):
             found = read_as.unpack(source, draft / "unpacked") if read_as.unpack else {}
-            # On the same disk, so that unpacked images need no second copy.
+            # Unpacked images are on the same disk, so that a link replaces a second copy.
             link = link or bool(found)
             folder = source if source.is_dir() else source.parent
             found = found or _find_images(dataset, folder, image_files)
@@ -94,7 +95,7 @@ def convert(
             dataset, draft / "whole", write_as, found, expected=image_files is not None, link=link,
             progress=progress,
         )  # fmt: skip
-        _put(draft / "whole", out)
+        _publish(draft / "whole", out)
     return replace(written, folder=out, problems=(*reading.problems, *written.problems))
 
 
@@ -105,21 +106,21 @@ def write_dataset(
     write_as: Format,
     image_files: ImageFiles,
     link: bool = False,
-    progress: Progress | None = None,
+    progress: ImageProgress | None = None,
 ) -> Written:
-    """Write a dataset whose images are known, by image id; see ``convert`` for the rest."""
+    """Write a dataset with the image files given by image id; see ``convert`` for the arguments."""
     _check_out(out)
-    with _told_in_one_line(), _draft(out) as draft:
+    with _one_line_errors(), _draft(out) as draft:
         written = _write(
             dataset, draft / "whole", write_as, image_files, expected=True, link=link,
             progress=progress,
         )  # fmt: skip
-        _put(draft / "whole", out)
+        _publish(draft / "whole", out)
     return replace(written, folder=out)
 
 
 def takes_images(target: Format) -> bool:
-    """Return whether a format has a place for images."""
+    """Return whether a format has a location for images."""
     return target.packs_images or target.image_files is not None
 
 
@@ -134,7 +135,7 @@ def _check_out(out: Path) -> None:
 
 @contextmanager
 def _draft(out: Path) -> Iterator[Path]:
-    """Make a folder beside ``out``, and take away what is left of it at the end."""
+    """Make a temporary folder next to ``out``, and remove it at the end."""
     draft = out.parent / f".{out.name or 'out'}.{uuid.uuid4().hex[:12]}"
     (draft / "whole").mkdir(parents=True)
     try:
@@ -143,29 +144,29 @@ def _draft(out: Path) -> Iterator[Path]:
         shutil.rmtree(draft)
 
 
-def _put(draft: Path, out: Path) -> None:
-    # On disk before it has the name: else a power cut could leave empty files under it.
+def _publish(draft: Path, out: Path) -> None:
+    # Files are synced before the rename: otherwise a power cut could leave empty files in ``out``.
     with ThreadPoolExecutor(max_workers=16) as pool:
         for _ in pool.map(sync, [draft, *draft.rglob("*")]):
             pass
     try:
-        # Takes the place of an empty folder, and of no other.
+        # Replaces an empty folder, and fails on any other.
         draft.rename(out)
     except OSError as error:
         raise DataError(
-            f"{out}: {error.strerror}. It was empty a moment ago: is somebody else writing there?"
+            f"{out}: {error.strerror}. It was empty before: does another program write it?"
         ) from error
     sync(out.parent)
 
 
 @contextmanager
-def _told_in_one_line() -> Iterator[None]:
+def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise DataError(
             f"{error.filename or 'a file'}: {error.strerror or error}. Check the disk and the "
-            "permissions, then start again: nothing was left half done."
+            "permissions, then start again: no partial output was left."
         ) from error
 
 
@@ -175,13 +176,13 @@ def _find_images(dataset: Dataset, folder: Path, image_files: Path | None) -> di
     index: dict[str, str] | None = None
     found: dict[str, Path] = {}
     rows = zip(dataset.images["image_id"], dataset.images["file_name"], strict=True)
-    for image_id, said in rows:
-        if said:
-            refuse_way_out(said, where=folder)
-        path = next((root / said for root in roots if said and (root / said).is_file()), None)
+    for image_id, name in rows:
+        if name:
+            refuse_way_out(name, where=folder)
+        path = next((root / name for root in roots if name and (root / name).is_file()), None)
         if path is None:
             index = _index(folder, image_files) if index is None else index
-            keys = [f"/{PurePosixPath(said).name}", image_id, PurePosixPath(image_id).name]
+            keys = [f"/{PurePosixPath(name).name}", image_id, PurePosixPath(image_id).name]
             path = next((Path(index[key]) for key in keys if key in index), None)
         if path is not None:
             _refuse_way_out_by_links(path, roots)
@@ -190,10 +191,11 @@ def _find_images(dataset: Dataset, folder: Path, image_files: Path | None) -> di
 
 
 def _index(folder: Path, image_files: Path | None) -> dict[str, str]:
-    """Return the only image called so, by ``/`` and its name, and in ``images`` also by its id.
+    """Return image paths by ``/`` and unique file name, and in ``image_files`` also by image id.
 
-    What is called like an image, but for its extension, may be a mask of it: it is its image only
-    where there is nothing but images. A name in ``images`` goes before one in ``folder``.
+    A file that differs from an image's name only in its extension may be a mask of that image.
+    Therefore names without extension count only in ``image_files``, which contains only images. A
+    name in ``image_files`` takes precedence over one in ``folder``.
     """
     index: dict[str, str] = {}
     for root in (image_files, folder):
@@ -215,7 +217,7 @@ def _refuse_way_out_by_links(path: Path, roots: Sequence[Path]) -> None:
     real = path.resolve()
     if not any(real.is_relative_to(root.resolve()) for root in roots):
         raise FormatError(
-            str(path), 0, "a link out of the folder", "Put the file itself there, or remove it."
+            str(path), 0, "a link out of the folder", "Replace it by the file, or remove it."
         )
 
 
@@ -227,7 +229,7 @@ def _write(
     *,
     expected: bool,
     link: bool,
-    progress: Progress | None,
+    progress: ImageProgress | None,
 ) -> Written:
     class_ids(dataset)
     check_image_ids(dataset)
@@ -239,11 +241,11 @@ def _write(
         problems += more
         dataset = _with_names(dataset, image_files)
     if target.image_files and image_files:
-        dataset = _placed(dataset, target.image_files(dataset))
+        dataset = _with_locations(dataset, target.image_files(dataset))
     losses = target.losses(dataset)
     target.write(dataset, folder, image_files, progress)
     if target.image_files and image_files:
-        _place(dataset, image_files, folder, link=link, progress=progress)
+        _copy_images(dataset, image_files, folder, link=link, progress=progress)
     return Written(
         folder=folder,
         format=target.name,
@@ -259,16 +261,16 @@ def _check_images(dataset: Dataset, image_files: ImageFiles, *, expected: bool) 
     missing = sorted(set(dataset.images["image_id"]) - image_files.keys())
     if missing and (image_files or expected):
         raise DataError(
-            f"{len(missing)} of {len(dataset.images)} images have no image, e.g. {missing[0]!r}. "
-            "Name the folder that has them all, by file name or by image id (--images)."
+            f"{len(missing)} of {len(dataset.images)} images have no file, e.g. {missing[0]!r}. "
+            "Name the folder with all files, by file name or by image id (--images)."
         )
     if missing:
-        return [f"no image was at hand for {len(missing)} images; --images names their folder"]
+        return [f"no file was found for {len(missing)} images; --images names their folder"]
     return []
 
 
 def _with_sizes(dataset: Dataset, image_files: ImageFiles) -> tuple[Dataset, list[str]]:
-    """Return the dataset with the sizes that were unknown, and a sentence on those that are not."""
+    """Return the dataset with unknown sizes filled in, and a sentence on sizes that differ."""
     widths, heights, wrong = [], [], []
     images = dataset.images
     rows = zip(images["image_id"], images["width"], images["height"], strict=True)
@@ -281,52 +283,53 @@ def _with_sizes(dataset: Dataset, image_files: ImageFiles) -> tuple[Dataset, lis
             size = real if 0 in size else size
         widths.append(size[0])
         heights.append(size[1])
-    told = replace(dataset, images=images.assign(width=widths, height=heights))
+    sized = replace(dataset, images=images.assign(width=widths, height=heights))
     if not wrong:
-        return told, []
-    verb = ("has another size than is said", "have another size than is said")
-    return told, [f"{each}, e.g. {wrong[0]}" for each in sentence(len(wrong), _IMAGE, verb)]
+        return sized, []
+    verb = ("differs from its declared size", "differ from their declared sizes")
+    return sized, [f"{each}, e.g. {wrong[0]}" for each in sentence(len(wrong), _IMAGE, verb)]
 
 
 def _with_names(dataset: Dataset, image_files: ImageFiles) -> Dataset:
-    """Return the dataset with file names that end as the images' own do, none of them empty."""
+    """Return the dataset with file names that have the extension of the image file, none empty."""
     names = []
     rows = zip(dataset.images["image_id"], dataset.images["file_name"], strict=True)
-    for image_id, said in rows:
+    for image_id, name in rows:
         suffix = image_files[image_id].suffix if image_id in image_files else ""
-        if suffix and not said.lower().endswith(suffix.lower()):
-            said_path = PurePosixPath(said)
-            name = said_path.with_suffix(suffix).as_posix() if said else f"{image_id}{suffix}"
+        if not suffix or name.lower().endswith(suffix.lower()):
+            names.append(name)
+        elif name:
+            names.append(PurePosixPath(name).with_suffix(suffix).as_posix())
         else:
-            name = said
-        names.append(name)
+            names.append(f"{image_id}{suffix}")
     return replace(dataset, images=dataset.images.assign(file_name=names))
 
 
-def _placed(dataset: Dataset, places: list[str]) -> Dataset:
+def _with_locations(dataset: Dataset, locations: list[str]) -> Dataset:
+    """Return the dataset with these file names, relative to the output folder."""
     seen: set[str] = set()
-    for image_id, place in zip(dataset.images["image_id"], places, strict=True):
-        refuse_way_out(place, where=Path(str(image_id)))
-        if place in seen:
-            raise DataError(f"two images would be {place!r}. Rename one of the two images.")
-        seen.add(place)
-    return replace(dataset, images=dataset.images.assign(file_name=places))
+    for image_id, location in zip(dataset.images["image_id"], locations, strict=True):
+        refuse_way_out(location, where=Path(str(image_id)))
+        if location in seen:
+            raise DataError(f"two images would be {location!r}. Rename one of the two images.")
+        seen.add(location)
+    return replace(dataset, images=dataset.images.assign(file_name=locations))
 
 
-def _place(
+def _copy_images(
     dataset: Dataset,
     image_files: ImageFiles,
     folder: Path,
     *,
     link: bool,
-    progress: Progress | None,
+    progress: ImageProgress | None,
 ) -> None:
     names = list(zip(dataset.images["image_id"], dataset.images["file_name"], strict=True))
     for done, (image_id, name) in enumerate(names, start=1):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if not (link and _linked(image_files[image_id], path)):
-            # Never over a file that the labels are in.
+            # Mode x: an image must not overwrite a label file.
             with image_files[image_id].open("rb") as image_file, path.open("xb") as copy:
                 shutil.copyfileobj(image_file, copy, 2**20)
         if progress:
@@ -334,7 +337,7 @@ def _place(
 
 
 def _linked(image_file: Path, path: Path) -> bool:
-    """Link an image, if the two are on one disk that has links."""
+    """Return whether an image was hard-linked; False if the disks differ or do not support it."""
     try:
         os.link(image_file.resolve(), path)
     except FileExistsError:

@@ -1,11 +1,11 @@
-"""Apple's Create ML: one JSON list of images with their boxes, in pixels about their centres.
+"""Apple's Create ML: one JSON list of images with their boxes, as centre and size in pixels.
 
 An entry is ``{"image": name, "annotations": [{"label": class, "coordinates": {"x", "y", "width",
 "height"}}]}``; ``x`` and ``y`` are the centre, from the top left corner of the image.
 
-Reading loses nothing. The sizes of images are not in it. Writing loses (``createml_losses``
-counts it) all that is no upright box, what joins labels to objects, all attributes, class ids and
-classes without a box. Numbers have six decimals at most.
+Reading loses nothing, but the format lacks image sizes. Writing loses (``createml_losses`` counts
+it) all shapes other than upright boxes, the grouping of labels into objects, all attributes, class
+ids and classes without a box. Numbers have at most six decimals.
 """
 
 import json
@@ -42,34 +42,34 @@ from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.tables.shared import SPLITS
 
 HOLDS = BOXES_ONLY
-"""The shapes of this format; other areas become their enclosing boxes."""
+"""Shapes that this format holds; other areas become their enclosing boxes."""
 
 _NUMBERS = ("x", "y", "width", "height")
 _DECIMALS = 6
 
 
 def write_createml(dataset: Dataset, folder: Path) -> None:
-    """Write ``createml/<split>.json`` under ``folder``; images are the caller's to place."""
+    """Write ``createml/<split>.json`` under ``folder``; the caller copies the images."""
     write_files(render_createml(dataset), folder)
 
 
 def render_createml(dataset: Dataset) -> dict[str, bytes]:
     """Return the Create ML files of ``dataset`` by relative path: ``createml/<split>.json``.
 
-    Train, val and test are always there, if need be empty; a dataset without splits gives
+    Train, val and test are always present, even if empty; a dataset without splits gives
     ``createml/annotations.json``. Images without a box have an empty list. Equal datasets give
-    equal bytes, whatever the order of their rows.
+    equal bytes, regardless of the order of their rows.
 
     Raises:
-        DataError: a class or its image is unknown, or an image has no file name, or two the same.
+        DataError: a class or its image is unknown, an image has no file name, or two share one.
     """
     class_ids(dataset)
     check_image_ids(dataset)
     file_names = dataset.images["file_name"]
     if (file_names == "").any() or file_names.duplicated().any():
         raise DataError(
-            "an image without a file name, or two with the same: Create ML tells images by their "
-            "file names. Read the dataset with its images at hand."
+            "an image without a file name, or two with the same: Create ML identifies images by "
+            "their file names. Read the dataset together with its images."
         )
     boxes = _boxes(dataset)
     images = dataset.images.sort_values("file_name")
@@ -102,7 +102,7 @@ def _boxes(dataset: Dataset) -> dict[str, list[dict[str, object]]]:
 
 
 def createml_losses(dataset: Dataset) -> list[str]:
-    """Return a sentence, with a count, on each kind of thing that writing loses or changes."""
+    """Return one sentence with a count for each kind of content that writing loses or changes."""
     return [
         *shape_losses(dataset, HOLDS),
         *attribute_losses(dataset),
@@ -115,19 +115,19 @@ def createml_losses(dataset: Dataset) -> list[str]:
 def read_createml(path: Path, *, sizes: Mapping[str, tuple[int, int]] | None = None) -> Dataset:
     """Return the dataset of one Create ML file, or of all in a folder (or its ``createml``).
 
-    A file called train.json, val.json or test.json, or in a folder so called, gives its images
-    that split; any other, none. Classes are numbered from 0 in alphabetical order. Older files
-    say ``imagefilename`` and ``annotation``.
+    Images of train.json, val.json or test.json, or of a file in a folder with such a name, have
+    that split; others have none. Classes are numbered from 0 in alphabetical order. The keys
+    ``imagefilename`` and ``annotation`` of older files are read too.
 
     Args:
-        path: The file or folder. Images lie in that folder, in that of the file, or in the one
-            that holds ``createml``; ``file_name`` is as written.
-        sizes: File name to width and height, where images are not at hand. Otherwise they are
-            read from each image's header.
+        path: The file or folder. Images are in that folder, in the folder of the file, or in the
+            parent of ``createml``; ``file_name`` is the name in the file.
+        sizes: Width and height in pixels by file name, for images that are not available. Other
+            sizes are read from the image's header.
 
     Raises:
-        FormatError: a file is not Create ML's, names an image outside of the folder, one that
-            is not there, or the same one twice; a link out of the folder.
+        FormatError: a file is not Create ML's, names an image outside the folder, a missing image,
+            or an image twice; a link out of the folder.
     """
     images: list[dict[str, object]] = []
     boxes: list[tuple[int, dict[str, object]]] = []
@@ -158,9 +158,9 @@ def read_createml(path: Path, *, sizes: Mapping[str, tuple[int, int]] | None = N
 def _json_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    place = path / "createml" if (path / "createml").is_dir() else path
-    files = sorted(place.glob("*.json")) or sorted(place.glob("*/*.json"))
-    for file in (place, *files):
+    folder = path / "createml" if (path / "createml").is_dir() else path
+    files = sorted(folder.glob("*.json")) or sorted(folder.glob("*/*.json"))
+    for file in (folder, *files):
         refuse_link(file, path)
     if not files:
         raise FormatError(str(path), 0, "no .json file", "Name the file of the annotations.")
@@ -178,29 +178,31 @@ def _size(path: Path, file: Path, name: str) -> tuple[int, int]:
         if (folder / name).is_file():
             refuse_link(folder / name, folder)
             return image_size(folder / name)
-    raise FormatError(str(file), 0, f"no image {name!r} beside it", "Add it, or its size.")
+    raise FormatError(str(file), 0, f"no image {name!r} found for it", "Add the image or its size.")
 
 
 def _text(entry: object, keys: tuple[str, ...], file: Path, where: str) -> str:
     found = [entry[key] for key in keys if key in entry] if isinstance(entry, dict) else []
     if len(found) != 1 or not isinstance(found[0], str) or not found[0]:
-        raise FormatError(str(file), 0, f"{where} has no {keys[0]}", "Add it or remove the entry.")
+        raise FormatError(
+            str(file), 0, f"{where} has no {keys[0]}", "Add the key or remove the entry."
+        )
     return found[0]
 
 
 def _read_boxes(entry: Mapping[str, Any], file: Path, where: str) -> list[dict[str, object]]:
     given = entry.get("annotations", entry.get("annotation", []))
     if not isinstance(given, list):
-        problem = f"{where} has annotations that are no list"
+        problem = f"{where} has annotations that are not a list"
         raise FormatError(str(file), 0, problem, "Export it again.")
     rows: list[dict[str, object]] = []
     for number, each in enumerate(given):
-        place = f"{where}.annotations[{number}]"
-        name = _text(each, ("label",), file, place)
-        said = each.get("coordinates")
-        values: list[Any] = [said.get(key) for key in _NUMBERS] if isinstance(said, dict) else []
+        location = f"{where}.annotations[{number}]"
+        name = _text(each, ("label",), file, location)
+        box = each.get("coordinates")
+        values: list[Any] = [box.get(key) for key in _NUMBERS] if isinstance(box, dict) else []
         if not values or not all(_is_number(value) for value in values) or min(values[2:]) < 0:
-            problem = f"{place} has no box of {', '.join(_NUMBERS)}"
+            problem = f"{location} has no box of {', '.join(_NUMBERS)}"
             raise FormatError(str(file), 0, problem, "Correct or remove it.")
         x, y, w, h = (float(value) for value in values)
         edges = [round(edge, 9) for edge in (x - w / 2, y - h / 2, x + w / 2, y + h / 2)]

@@ -1,23 +1,24 @@
-"""CSV and JSON Lines: one row, or line, a label; an image without labels has one of its own.
+"""CSV and JSON Lines: one row, or line, per label; an image without labels has one row.
 
-Both hold all that a ``Dataset`` holds, so that either can be made of the other, and writing what
-was read gives the same bytes. Columns, and keys, are ``COLUMNS``; a key without a value is left
-out, a cell without one is empty:
+Both hold a complete ``Dataset``: each can be converted to the other, and writing a dataset that was
+read gives the same bytes. Columns, and keys, are ``COLUMNS``; a key without a value is omitted, a
+cell without a value is empty:
 
-* ``image_id file_name split width height`` say the image, the same in each of its rows;
-* ``class_id class_name shape x1 y1 x2 y2 geometry instance attributes`` say the label, as
-  ``schema/dataset.py`` has it: absolute pixels, choices without a box. In CSV ``geometry`` and
-  ``attributes`` are JSON texts, in JSON Lines they are the values themselves.
+* ``image_id file_name split width height`` describe the image, equally in each of its rows;
+* ``class_id class_name shape x1 y1 x2 y2 geometry instance attributes`` describe the label, as in
+  ``schema/dataset.py``: absolute pixels, choices without a box. In CSV ``geometry`` and
+  ``attributes`` are JSON texts, in JSON Lines they are JSON values.
 
-``ontology.json`` beside holds the classes with colours, shapes, earlier names and guidelines.
-Without it, reading takes names and ids from the rows, and nothing else is known of the classes.
+``ontology.json`` in the same folder holds the classes with colours, shapes, earlier names and
+guidelines. Without it, reading takes the classes' names and ids from the rows.
 
-CSV is UTF-8 as RFC 4180 has it. A spreadsheet takes a cell that begins with ``=`` or the like for a
-formula (CWE-1236; OWASP ASVS 1.2.10). The form for people, ``spreadsheet=True``, puts ``'`` before
-each such cell, and has one more column, ``escaped``, with the names of the row's columns where it
-did: reading takes just those away again. The other form, for machines, changes nothing.
+CSV is UTF-8 according to RFC 4180. A spreadsheet treats a cell that begins with ``=`` and similar
+characters as a formula (CWE-1236; OWASP ASVS 1.2.10). With ``spreadsheet=True`` each such cell gets
+the prefix ``'``, and the additional column ``escaped`` lists the row's columns with a prefix;
+reading removes exactly those. The other form, for programs, changes no cell.
 
-Neither loses anything. Reading refuses what no ``Dataset`` holds, unknown columns included.
+Neither format loses anything. Reading refuses values that a ``Dataset`` cannot hold, and unknown
+columns.
 """
 
 import csv
@@ -45,10 +46,10 @@ from annotation_platform.formats.files import (
 from annotation_platform.formats.rows import (
     COLUMNS,
     ONTOLOGY_FILE,
-    Rows,
+    DatasetRows,
     json_text,
     label_problem,
-    ontology_beside,
+    ontology_next_to,
     parse_json,
     parse_line,
 )
@@ -60,7 +61,7 @@ CSV_FILE, JSONL_FILE = "labels.csv", "labels.jsonl"
 
 _JSON_COLUMNS = ("geometry", "attributes")
 _NUMBER_COLUMNS = ("width", "height", "class_id", *BOX_COLUMNS)
-# What spreadsheets take for the beginning of a formula; the last four are the wide forms.
+# First characters of a formula in spreadsheets; the last four are the full-width forms.
 _FORMULA = re.compile("[=+\\-@\t\r\n＝＋－＠]")
 _LONGEST_CELL = 2**28
 _WHOLE = re.compile(r"[0-9]{1,18}")
@@ -76,36 +77,26 @@ def write_jsonl(dataset: Dataset, folder: Path) -> None:
     write_files(render_jsonl(dataset), folder)
 
 
-def csv_losses(dataset: Dataset) -> list[str]:  # noqa: ARG001
-    """Return nothing: CSV holds all of a dataset."""
-    return []
-
-
-def jsonl_losses(dataset: Dataset) -> list[str]:  # noqa: ARG001
-    """Return nothing: JSON Lines hold all of a dataset."""
-    return []
-
-
 def render_csv(dataset: Dataset, *, spreadsheet: bool = False) -> dict[str, bytes]:
     """Return ``labels.csv`` and ``ontology.json``, sorted by image and label.
 
-    Equal datasets give equal bytes, whatever the order of their rows.
+    Equal datasets give equal bytes, regardless of the order of their rows.
 
     Args:
-        dataset: What is written.
-        spreadsheet: Whether cells that spreadsheets would take for formulas are escaped.
+        dataset: The dataset to write.
+        spreadsheet: Whether cells that spreadsheets treat as formulas are escaped.
 
     Raises:
-        DataError: a class, its image or a place is unknown, a geometry is not its shape's, or a
-            name is no text or cannot be that of a file.
+        DataError: a class, its image or a position is unknown, a geometry does not fit its shape,
+            or a name is not valid text or not a file name.
     """
     text = io.StringIO(newline="")
-    # With these line ends, a cell with either sign in it is quoted.
+    # With this line end, the writer quotes a cell that contains either of its characters.
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow([*COLUMNS, *([ESCAPED] if spreadsheet else [])])
     rows = _rows(dataset)
     writer.writerows(map(_escape, rows) if spreadsheet else rows)
-    # Spreadsheets know UTF-8 by its mark.
+    # Spreadsheets recognise UTF-8 by the byte order mark.
     mark = "\ufeff" if spreadsheet else ""
     return {CSV_FILE: _encoded(mark + text.getvalue()), **render_ontology(dataset)}
 
@@ -120,7 +111,7 @@ def render_jsonl(dataset: Dataset) -> dict[str, bytes]:
 
 
 def render_ontology(dataset: Dataset) -> dict[str, bytes]:
-    """Return ``ontology.json``: everything about the classes."""
+    """Return ``ontology.json``: the complete ontology."""
     shown = dataset.ontology.model_dump(mode="json")
     return {ONTOLOGY_FILE: _encoded(json.dumps(shown, ensure_ascii=False, indent=2) + "\n")}
 
@@ -132,13 +123,13 @@ def jsonl_lines(dataset: Dataset) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for row in _rows(dataset):
         cells = zip(COLUMNS, row, strict=True)
-        # The image is always said in full; of the label, only what there is.
-        said = [
+        # All columns of the image are written; of the label, only those with a value.
+        items = [
             f'"{name}":{quote(cell) if name in texts else cell}'
-            for place, (name, cell) in enumerate(cells)
-            if cell or place < len(IMAGE_COLUMNS)
+            for index, (name, cell) in enumerate(cells)
+            if cell or index < len(IMAGE_COLUMNS)
         ]
-        found.setdefault(row[0], []).append(f"{{{','.join(said)}}}")
+        found.setdefault(row[0], []).append(f"{{{','.join(items)}}}")
     return found
 
 
@@ -153,8 +144,8 @@ def _rows(dataset: Dataset) -> Iterator[tuple[str, ...]]:
         class_id=ids,
         # Adding zero turns -0.0 into 0.0: the two would be written differently.
         **{edge: dataset.labels[edge].astype("float64") + 0.0 for edge in BOX_COLUMNS},
-        geometry=[_same_text(each) for each in dataset.labels["geometry"]],
-        attributes=[_same_attributes(each) for each in dataset.labels["attributes"]],
+        geometry=[_canonical_text(each) for each in dataset.labels["geometry"]],
+        attributes=[_canonical_attributes(each) for each in dataset.labels["attributes"]],
     )
     labels = labels.sort_values(
         ["image_id", "shape", "class_name", *BOX_COLUMNS, "geometry", "instance", "attributes"]
@@ -179,14 +170,14 @@ def _rows(dataset: Dataset) -> Iterator[tuple[str, ...]]:
 
 
 def _escape(row: tuple[str, ...]) -> list[str]:
-    escaped = [bool(_FORMULA.match(cell)) for cell in row]
-    cells = [f"'{cell}" if is_it else cell for cell, is_it in zip(row, escaped, strict=True)]
-    names = [name for name, is_it in zip(COLUMNS, escaped, strict=True) if is_it]
+    is_formula = [bool(_FORMULA.match(cell)) for cell in row]
+    cells = [f"'{cell}" if escape else cell for cell, escape in zip(row, is_formula, strict=True)]
+    names = [name for name, escape in zip(COLUMNS, is_formula, strict=True) if escape]
     return [*cells, " ".join(names)]
 
 
-def _same_text(text: str) -> str:
-    """Return one text for all that say the same JSON; empty for an empty object."""
+def _canonical_text(text: str) -> str:
+    """Return the canonical form of a JSON text; empty for an empty object."""
     if not text:
         return ""
     try:
@@ -196,11 +187,11 @@ def _same_text(text: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _same_attributes(text: str) -> str:
-    same = _same_text(text)
-    if same and not same.startswith("{"):
-        raise DataError(f"the attributes {text[:80]!r} are no JSON object. Correct the label.")
-    return same
+def _canonical_attributes(text: str) -> str:
+    canonical = _canonical_text(text)
+    if canonical and not canonical.startswith("{"):
+        raise DataError(f"the attributes {text[:80]!r} are not a JSON object. Correct the label.")
+    return canonical
 
 
 def _encoded(text: str) -> bytes:
@@ -208,23 +199,23 @@ def _encoded(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         near = text[max(error.start - 20, 0) : error.end]
-        raise DataError(f"{near!r} holds half a character. Rename it.") from error
+        raise DataError(f"{near!r} contains half a surrogate pair. Rename it.") from error
 
 
 def read_csv(path: Path) -> Dataset:
-    """Return the dataset of a CSV file, or of ``labels.csv`` in a folder; either form of it.
+    """Return the dataset of a CSV file, or of ``labels.csv`` in a folder, in either form.
 
-    Columns may be in any order, and those of the label that nothing is said in may be missing.
+    Columns may be in any order, and label columns without values may be missing.
 
     Raises:
-        FormatError: the file is no such CSV, says two things of one image, names a file outside
-            of its folder, or what no dataset holds; a link out of the folder.
+        FormatError: the file is not such a CSV, contradicts itself on an image, names a file
+            outside its folder, or has a value that a dataset cannot hold; a link out of the folder.
     """
     file = _file(path, CSV_FILE)
     reader = csv.reader(io.StringIO(read_text(file, newline=""), newline=""), strict=True)
-    found = Rows(file)
+    found = DatasetRows(file)
     names: list[str] = []
-    # The limit is the whole process's: other lists rely on the usual one.
+    # The limit applies to the whole process, so it is restored for other readers.
     usual = csv.field_size_limit(_LONGEST_CELL)
     try:
         for row in reader:
@@ -237,7 +228,7 @@ def read_csv(path: Path) -> Dataset:
         raise FormatError(str(file), reader.line_num, problem, "Export it again.") from error
     finally:
         csv.field_size_limit(usual)
-    return found.dataset(ontology_beside(file))
+    return found.dataset(ontology_next_to(file))
 
 
 def read_jsonl(path: Path) -> Dataset:
@@ -247,12 +238,12 @@ def read_jsonl(path: Path) -> Dataset:
         FormatError: see ``read_csv``.
     """
     file = _file(path, JSONL_FILE)
-    found = Rows(file)
-    # Other signs that end lines elsewhere may be in a name.
+    found = DatasetRows(file)
+    # A name may contain other characters that splitlines treats as line ends.
     for number, line in enumerate(read_text(file, newline="").split("\n"), start=1):
         if line.strip():
             found.add(parse_line(line, file, number), number)
-    return found.dataset(ontology_beside(file))
+    return found.dataset(ontology_next_to(file))
 
 
 def _file(path: Path, name: str) -> Path:
@@ -265,22 +256,22 @@ def _header(row: list[str], file: Path) -> list[str]:
     unknown = [name for name in row if name not in (*COLUMNS, ESCAPED)]
     missing = [name for name in (*IMAGE_COLUMNS, "class_name") if name not in row]
     if unknown or missing or len(set(row)) < len(row):
-        said = unknown or missing
-        problem = f"{'unknown' if unknown else 'no' if said else 'repeated'} column {said[:3]}"
+        names = unknown or missing
+        problem = f"{'unknown' if unknown else 'no' if names else 'repeated'} column {names[:3]}"
         raise FormatError(str(file), 1, problem, f"Expected are {', '.join(COLUMNS)}.")
     return row
 
 
 def _record(names: list[str], row: list[str], file: Path, line: int) -> dict[str, Any]:
-    """Return what a row says, as a line of JSON would."""
+    """Return a row of CSV as the object that a JSON line has."""
     if len(row) != len(names):
         problem = f"{len(row)} cells, expected {len(names)}"
         raise FormatError(str(file), line, problem, "Export it again.")
     cells = dict(zip(names, row, strict=True))
     for name in cells.pop(ESCAPED, "").split():
         if not cells.get(name, "").startswith("'"):
-            problem = f"the cell {name[:80]!r} is said to be escaped, and is not"
-            raise FormatError(str(file), line, problem, "Leave the column `escaped` as it was.")
+            problem = f"the cell {name[:80]!r} is listed as escaped, but has no prefix"
+            raise FormatError(str(file), line, problem, "Do not edit the column `escaped`.")
         cells[name] = cells[name][1:]
     record: dict[str, Any] = {}
     for name, cell in cells.items():

@@ -1,9 +1,10 @@
-"""What the formats share: reading text, writing rendered files, naming images, checking classes."""
+"""Functions that formats share: reading text, writing files, image ids, checks of names."""
 
 import json
 import math
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,20 +25,28 @@ from annotation_platform.schema.tables.shared import SPLITS
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A dataset that was read, and one sentence for each thing that was left out or changed."""
+
+    dataset: Dataset
+    problems: tuple[str, ...] = ()
+
+
 def write_files(files: Mapping[str, bytes], folder: Path) -> None:
     """Write each file of ``files``, relative path to content, under ``folder``."""
-    made: set[str] = set()
+    created: set[str] = set()
     for name, data in files.items():
         path = f"{folder}/{name}"
-        place = path.rpartition("/")[0]
-        if place not in made:
-            Path(place).mkdir(parents=True, exist_ok=True)
-            made.add(place)
+        parent = path.rpartition("/")[0]
+        if parent not in created:
+            Path(parent).mkdir(parents=True, exist_ok=True)
+            created.add(parent)
         _write_file(path, data)
 
 
 def _write_file(path: str, data: bytes) -> None:
-    # For a hundred thousand small files, Path and a buffer each cost as much as the system does.
+    # For 100,000 small files, Path and a buffered writer each take as long as the system calls.
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
         written = os.write(file, data)
@@ -51,23 +60,38 @@ def refuse_link(path: Path, folder: Path) -> None:
     """Raise a FormatError if ``path`` is a link that leads out of ``folder``."""
     if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
         problem = f"a link out of {folder}"
-        raise FormatError(str(path), 0, problem, "Put the file itself there, or remove the link.")
+        raise FormatError(str(path), 0, problem, "Replace the link by the file, or remove it.")
 
 
-def files_under(place: Path, folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """Return the files below ``place`` that end in one of ``suffixes``, sorted; none if it is not.
+def files_under(root: Path, folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Return the files below ``root`` with one of ``suffixes``, sorted; none without ``root``.
 
-    A link out of ``folder``, and one to a folder, which would not be followed, is a FormatError.
+    A link out of ``folder``, or a link to a folder, which is not followed, is a FormatError.
     """
-    refuse_link(place, folder)
+    refuse_link(root, folder)
     found = []
-    for path in sorted(place.rglob("*")):
+    for path in sorted(root.rglob("*")):
         if path.is_symlink() and path.is_dir():
             problem = "a link to a folder, which is not followed"
-            raise FormatError(str(path), 0, problem, "Put the folder itself there.")
+            raise FormatError(str(path), 0, problem, "Replace the link by the folder.")
         if path.suffix.lower() in suffixes:
             refuse_link(path, folder)
             found.append(path)
+    return found
+
+
+def files_by_key(root: Path, folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
+    """Return the files of ``files_under`` by their path below ``root`` without extension.
+
+    Two files with the same key, which would share a label file, are a FormatError.
+    """
+    found: dict[str, Path] = {}
+    for path in files_under(root, folder, suffixes):
+        key = path.relative_to(root).with_suffix("").as_posix()
+        if key in found:
+            problem = f"{found[key].name} in the same folder has the same label file"
+            raise FormatError(str(path), 0, problem, "Rename one of the two.")
+        found[key] = path
     return found
 
 
@@ -86,7 +110,7 @@ def refuse_way_out(name: str, *, where: Path, line: int = 0) -> None:
 def read_text(path: Path, *, newline: str | None = None) -> str:
     """Return the UTF-8 text of ``path``; a file that cannot be read is a FormatError.
 
-    Line ends become ``\\n``, unless ``newline`` is ``""``: then they stay as they are.
+    Line ends become ``\\n``, unless ``newline`` is ``""``, which preserves them.
     """
     try:
         with path.open(encoding="utf-8-sig", newline=newline) as file:
@@ -99,9 +123,9 @@ def read_text(path: Path, *, newline: str | None = None) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Return what the JSON of ``path`` says; a file that is none is a FormatError.
+    """Return the JSON value of ``path``; a file that is not JSON is a FormatError.
 
-    So is one with half a character (an escape such as ``\\ud800``): no other file could hold it.
+    So is a file with half a surrogate pair (an escape like ``\\ud800``), which UTF-8 cannot hold.
     """
     text = read_text(path)
     try:
@@ -112,14 +136,14 @@ def read_json(path: Path) -> Any:
         problem = f"not JSON ({error.msg})"
         raise FormatError(str(path), error.lineno, problem, "Export the file again.") from error
     except (ValueError, RecursionError) as error:
-        # Numbers of thousands of digits, thousands of brackets, half characters.
+        # Numbers of thousands of digits, thousands of nested brackets, half surrogate pairs.
         problem = f"not JSON that can be used ({str(error)[:80]})"
         raise FormatError(str(path), 0, problem, "Export the file again.") from error
     return data
 
 
 def finite_numbers(values: Sequence[object]) -> list[float] | None:
-    """Return ``values`` as floats, or None if one of them is no finite number."""
+    """Return ``values`` as floats, or None if one of them is not a finite number."""
     try:
         numbers = [float(str(value)) for value in values]
     except ValueError:
@@ -128,7 +152,7 @@ def finite_numbers(values: Sequence[object]) -> list[float] | None:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return width and height from the image's header; its pixels are not decoded."""
+    """Return width and height in pixels from the image's header; its pixels are not decoded."""
     try:
         with Image.open(path) as image_file:
             return image_file.size
@@ -139,7 +163,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def make_ontology(names: Mapping[int, str], *, where: Path) -> Ontology:
-    """Return the ontology of ``names``, id to name, ordered by id; a bad one is a FormatError."""
+    """Return the ontology of ``names``, id to name, sorted by id; bad names are a FormatError."""
     try:
         return Ontology(classes=tuple(LabelClass(id=key, name=names[key]) for key in sorted(names)))
     except ValidationError as error:
@@ -149,12 +173,19 @@ def make_ontology(names: Mapping[int, str], *, where: Path) -> Ontology:
         ) from error
 
 
+def image_row(
+    image_id: str, file_name: str, split: str, size: tuple[int, int]
+) -> dict[str, object]:
+    """Return a row of images for ``make_dataset``; ``size`` is width and height in pixels."""
+    return dict(zip(IMAGE_COLUMNS, (image_id, file_name, split, *size), strict=True))
+
+
 def make_dataset(
     images: list[dict[str, object]], labels: list[dict[str, object]], ontology: Ontology
 ) -> Dataset:
-    """Return the dataset of these rows, sorted by image; typed even if empty.
+    """Return the dataset of these rows, sorted by image; columns are typed even if empty.
 
-    Rows of labels may lack any of ``MORE_LABEL_COLUMNS``, and choices their box.
+    Rows of labels may lack any of ``MORE_LABEL_COLUMNS``, and rows of choices the box.
     """
     image_frame = pd.DataFrame(images, columns=IMAGE_COLUMNS).astype(
         {"image_id": str, "file_name": str, "split": str, "width": "int64", "height": "int64"}
@@ -175,10 +206,10 @@ def make_dataset(
 
 
 def image_ids(file_names: Sequence[str], *, where: Path) -> list[str]:
-    """Return an id for each file name: the shortest form that tells all of them apart.
+    """Return an id for each file name: the shortest form in which all of them differ.
 
-    That is the name without folders and extension, else the path without extension, else the
-    path. The same path twice is a FormatError.
+    The forms are the name without folders and extension, the path without extension, and the
+    path. A repeated path is a FormatError.
     """
     paths = [PurePosixPath(name) for name in file_names]
     forms = (
@@ -195,30 +226,30 @@ def image_ids(file_names: Sequence[str], *, where: Path) -> list[str]:
 
 
 def check_image_ids(dataset: Dataset) -> None:
-    """Raise a DataError if an image id is there twice, or is no file name inside a folder."""
+    """Raise a DataError if an image id is repeated, or is not a file name inside a folder."""
     seen: set[str] = set()
     for name in dataset.images["image_id"].tolist():
         if {"", ".", ".."} & set(name.split("/")) or any(sign in name for sign in "\0\r\n"):
-            raise DataError(f"image id {name!r} is no file name. Rename the image.")
+            raise DataError(f"image id {name!r} is not a file name. Rename the image.")
         if name in seen:
-            raise DataError(f"image id {name!r} is there twice. Rename one of the two images.")
+            raise DataError(f"image id {name!r} is repeated. Rename one of the two images.")
         seen.add(name)
 
 
 def check_split_names(dataset: Dataset) -> None:
-    """Raise a DataError if a split cannot be the name of a folder; the empty one can."""
+    """Raise a DataError if a split cannot be the name of a folder; an empty split is valid."""
     for name in dataset.images["split"].unique().tolist():
         if name and not is_plain_name(name):
-            raise DataError(f"the split {name[:200]!r} is no name of a folder. Rename it.")
+            raise DataError(f"the split {name[:200]!r} is not a folder name. Rename it.")
 
 
 def is_plain_name(name: str) -> bool:
-    """Return whether ``name`` can be the name of one file or folder, wherever it is put."""
+    """Return whether ``name`` can be the name of a file or folder on any system."""
     return bool(name) and name not in {".", ".."} and not any(sign in name for sign in "/\\:\0\r\n")
 
 
 def split_names(present: Iterable[str]) -> list[str]:
-    """Return the splits to write: train, val and test and any others, or just the nameless one."""
+    """Return the splits to write: train, val, test and any others; or only the empty split."""
     found = set(present)
     if found <= {""}:
         return [""]
@@ -226,16 +257,18 @@ def split_names(present: Iterable[str]) -> list[str]:
 
 
 def class_ids(dataset: Dataset) -> pd.Series:
-    """Return the class id of every label; a label without its class or image is a DataError."""
+    """Return the class id of every label; an unknown class or image is a DataError."""
     ids = dataset.labels["class_name"].map(dataset.ontology.id_of)
     if ids.isna().any():
         row = dataset.labels[ids.isna()].iloc[0]
         raise DataError(
             f"image {row['image_id']}: class {row['class_name']!r} is not in the ontology "
-            f"({', '.join(dataset.ontology.names)}). Add it there or correct the label."
+            f"({', '.join(dataset.ontology.names)}). Add the class there or correct the label."
         )
     unknown = ~dataset.labels["image_id"].isin(dataset.images["image_id"])
     if unknown.any():
         image_id = dataset.labels.loc[unknown, "image_id"].iloc[0]
-        raise DataError(f"image {image_id} has labels but is not in the dataset. Add it first.")
+        raise DataError(
+            f"image {image_id} has labels but is not in the dataset. Add the image first."
+        )
     return ids.astype("int64")

@@ -1,7 +1,7 @@
-"""Areas of one shape into another, and how much of the area that keeps.
+"""Conversion of an area from one shape to another, with the overlap between the two areas.
 
-What a mask cannot hold is where in a pixel an outline ran: half a pixel at most, along the whole
-outline (``schema/shapes/raster.py``). ``convert`` reports the cost of that, or of an enclosing box.
+A mask loses the position of an outline within a pixel: at most half a pixel along the outline
+(``schema/shapes/raster.py``). ``convert`` reports the overlap after that, or with an enclosing box.
 """
 
 import math
@@ -16,39 +16,39 @@ from annotation_platform.schema.shapes.raster import rasterise
 _Outlines = Sequence[Sequence[float]]
 
 FAITHFUL = 0.99
-"""A conversion that keeps less than this intersection over union is lossy."""
+"""A conversion with an intersection over union below this value is lossy."""
 
 
 @dataclass(frozen=True)
 class Converted:
-    """A label in its new shape, and the overlap (IoU, 0 to 1) of its area with the one before."""
+    """A label in its new shape, and the overlap (IoU, 0 to 1) of its area with the original."""
 
     label: Label
     overlap: float
 
     @property
     def lossy(self) -> bool:
-        """Whether the area is another one than before: an overlap below ``FAITHFUL``."""
+        """Whether the area changed: an overlap below ``FAITHFUL``."""
         return self.overlap < FAITHFUL
 
 
 def convert(label: Label, shape: str, *, width: int, height: int) -> Converted:
-    """Return an area as another shape, and how much of its area that keeps.
+    """Return an area as another shape, and its overlap with the original area.
 
-    A box, rotated or not, is a polygon or (upright) a rotated box without loss. The box of anything
-    else is the smallest around it, upright or turned. A mask as polygon loses nothing but its
-    holes' being holes: the area around them is cut into pieces. Nothing is cut at the image's
-    edge but a mask, which ends there.
+    A box, rotated or not, becomes a polygon, and an upright one a rotated box, without loss. Any
+    other shape becomes the smallest upright or rotated box around it. A mask becomes a polygon
+    without loss of area; the area around a hole is cut into pieces. Only masks are clipped to the
+    image.
 
     Args:
         label: An area, absolute pixels.
-        shape: The name of a box, rotated box, polygon or mask.
-        width: The image's, in pixels; of use for masks only.
-        height: The image's, in pixels.
+        shape: ``box``, ``rotated_box``, ``polygon`` or ``mask``.
+        width: Width of the image in pixels; used only for masks.
+        height: Height of the image in pixels; used only for masks.
 
     Raises:
-        ValueError: the label or ``shape`` is no area, or the label covers no pixel's centre, or
-            encloses nothing, where a mask or a turned box is asked for.
+        ValueError: the label or ``shape`` is not an area; a label to be a mask covers no pixel
+            centre; a label to be a rotated box encloses nothing.
     """
     if label.shape not in AREAS or shape not in _MAKERS:
         raise ValueError(f"a {label.shape} cannot become a {shape}: only areas can")
@@ -59,16 +59,16 @@ def convert(label: Label, shape: str, *, width: int, height: int) -> Converted:
 
 
 def area_overlap(a: Label, b: Label) -> float:
-    """Return the intersection over union of two areas, whatever their shapes; a mask's is exact.
+    """Return the intersection over union, 0 to 1, of two areas of any shapes; exact for masks.
 
-    Two areas of which neither has any extent overlap nothing.
+    If neither area has any extent, the overlap is 0.
     """
     import shapely
 
-    ours, theirs = area_of(a), area_of(b)
-    shared = float(shapely.area(shapely.intersection(ours, theirs)))
-    union = float(shapely.area(ours) + shapely.area(theirs)) - shared
-    # Two ways round the same sum may part in the last digit.
+    first, second = area_of(a), area_of(b)
+    shared = float(shapely.area(shapely.intersection(first, second)))
+    union = float(shapely.area(first) + shapely.area(second)) - shared
+    # Equal areas may differ in the last digit by the order of summation.
     return min(shared / union, 1.0) if union > 0 else 0.0
 
 
@@ -77,8 +77,8 @@ def _upright(name: str, outlines: _Outlines, _: tuple[int, int]) -> Label:
     return Label.box(name, around.x1, around.y1, around.x2, around.y2)  # type: ignore[arg-type]
 
 
-def _turned(name: str, outlines: _Outlines, _: tuple[int, int]) -> Label:
-    """Return the smallest rotated box around outlines, turned by 0 to 90 degrees."""
+def _rotated(name: str, outlines: _Outlines, _: tuple[int, int]) -> Label:
+    """Return the smallest rotated box around outlines, rotated by 0 to 90 degrees."""
     import shapely
 
     points = np.concatenate([np.reshape(each, (-1, 2)) for each in outlines])
@@ -105,8 +105,8 @@ def _mask(name: str, outlines: _Outlines, size: tuple[int, int]) -> Label:
 
 _MAKERS: dict[str, Callable[[str, _Outlines, tuple[int, int]], Label]] = {
     "box": _upright,
-    "rotated_box": _turned,
+    "rotated_box": _rotated,
     "polygon": _polygon,
     "mask": _mask,
 }
-"""How an area of each shape is made from outlines and the size of its image."""
+"""Functions that make an area of each shape from class name, outlines and image size."""

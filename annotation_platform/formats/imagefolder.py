@@ -1,95 +1,92 @@
-"""Hugging Face imagefolder: images in a folder for each split, and what is said of them beside.
+"""Hugging Face imagefolder: one folder of images per split, each with a metadata file.
 
-``<split>/metadata.jsonl`` has a line for each image: ``file_name``, relative to its folder, and
-``objects`` with three lists as long as there are boxes: ``bbox`` (``x y width height`` in pixels,
-as in COCO), ``categories`` (class names) and ``ids`` (their ids in the ontology). Besides,
-``image_id``, ``width`` and ``height``, and ``choices`` (class names) where a data set has any.
+``<split>/metadata.jsonl`` has one line per image: ``file_name``, relative to its folder, and
+``objects`` with three lists of one entry per box: ``bbox`` (``x y width height`` in pixels, as in
+COCO), ``categories`` (class names) and ``ids`` (class ids of the ontology). It also has
+``image_id``, ``width`` and ``height``, and ``choices`` (class names) if the dataset has any.
 
-A data set in which each image has one choice, and nothing else, may be written as class folders
-instead: ``<split>/<class>/<image>``, and no metadata. Without splits, all this lies in the folder
-itself. ``ontology.json`` there keeps everything about the classes; other readers pass it over.
+A dataset in which each image has one choice, and no other label, can be written as class folders
+instead: ``<split>/<class>/<image>``, without metadata. Without splits, the folder itself takes the
+role of the split's folder. ``ontology.json`` in the folder holds the complete ontology; other
+readers ignore it.
 
-Writing loses (``imagefolder_losses`` counts it) the geometry of what is no upright box, keypoints,
-what joins labels to objects and all attributes. Reading metadata passes over keys that are not
-named here, and takes numbers as categories, too; ``metadata.csv`` is not read.
+Writing loses (``imagefolder_losses`` counts it) the geometry of shapes other than upright boxes,
+keypoints, the grouping of labels into objects and all attributes. Reading metadata
+(``imagefolder_reading.py``) ignores keys that are not listed here, and accepts numbers as
+categories; ``metadata.csv`` is not read.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
-from annotation_platform.errors import DataError, FormatError
+from annotation_platform.errors import DataError
 from annotation_platform.formats.csv_jsonl import render_ontology
 from annotation_platform.formats.files import (
-    IMAGE_SUFFIXES,
     check_image_ids,
     check_split_names,
     class_ids,
-    files_under,
-    image_ids,
-    image_size,
     is_plain_name,
-    make_dataset,
-    make_ontology,
-    read_text,
-    refuse_link,
-    refuse_way_out,
     write_files,
 )
+from annotation_platform.formats.imagefolder_reading import METADATA, read_imagefolder
 from annotation_platform.formats.losses import (
     attribute_losses,
     object_losses,
     sentence,
     shape_losses,
 )
-from annotation_platform.formats.rows import ONTOLOGY_FILE, ontology_beside, parse_line
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
-from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import CLASSIFICATIONS
 
-METADATA = "metadata.jsonl"
+__all__ = [
+    "METADATA",
+    "imagefolder_losses",
+    "imagefolder_paths",
+    "is_one_choice",
+    "read_imagefolder",
+    "render_imagefolder",
+    "write_imagefolder",
+]
 
 _DECIMALS = 6
-_MOST = 10**9
 HOLDS = frozenset({"box", "choice"})
-"""The shapes of this format; other areas become their enclosing boxes."""
+"""Shapes that this format holds; other areas become their enclosing boxes."""
 
 
 def write_imagefolder(dataset: Dataset, folder: Path, *, class_folders: bool = False) -> None:
-    """Write the files of ``render_imagefolder``; images are the caller's to place."""
+    """Write the files of ``render_imagefolder``; the caller copies the images."""
     write_files(render_imagefolder(dataset, class_folders=class_folders), folder)
 
 
 def render_imagefolder(dataset: Dataset, *, class_folders: bool = False) -> dict[str, bytes]:
     """Return the metadata of each split and ``ontology.json``, by relative path.
 
-    Images belong where ``imagefolder_places`` says. Equal datasets give equal bytes, whatever
-    the order of their rows.
+    ``imagefolder_paths`` gives the locations of the images. Equal datasets give equal bytes,
+    regardless of the order of their rows.
 
     Args:
-        dataset: What is written; images need file names, of which the extension is used.
-        class_folders: Whether images are put into class folders, which say everything.
+        dataset: The dataset to write; images need file names, of which the extension is used.
+        class_folders: Whether images are in class folders, which replace metadata.
 
     Raises:
-        DataError: a class or its image is unknown; an image has no file name; images have more
-            than a choice each, or a class is no name of a folder, where there are class folders.
+        DataError: a class or its image is unknown; an image has no file name; with class folders,
+            an image does not have exactly one choice, or a class is not a folder name.
     """
     class_ids(dataset)
-    places = imagefolder_places(dataset, class_folders=class_folders)
+    locations = imagefolder_paths(dataset, class_folders=class_folders)
     if class_folders:
         return render_ontology(dataset)
     boxes, choices = _boxes(dataset), _choices(dataset)
     lines: dict[str, list[str]] = {}
     images = dataset.images
     columns = [images[name].tolist() for name in ("image_id", "split", "width", "height")]
-    for image_id, split, width, height, place in sorted(zip(*columns, places, strict=True)):
+    for image_id, split, width, height, location in sorted(zip(*columns, locations, strict=True)):
         found = boxes.get(image_id, [])
         entry = {
-            "file_name": place.removeprefix(f"{split}/") if split else place,
+            "file_name": location.removeprefix(f"{split}/") if split else location,
             "image_id": image_id,
             "width": int(width),
             "height": int(height),
@@ -98,7 +95,7 @@ def render_imagefolder(dataset: Dataset, *, class_folders: bool = False) -> dict
                 "categories": [name for name, _, _ in found],
                 "ids": [class_id for _, class_id, _ in found],
             },
-            # A table has the same columns in each of its rows.
+            # All rows of a table have the same columns.
             **({"choices": choices.get(image_id, [])} if choices else {}),
         }
         path = f"{split}/{METADATA}" if split else METADATA
@@ -107,8 +104,8 @@ def render_imagefolder(dataset: Dataset, *, class_folders: bool = False) -> dict
     return {**files, **render_ontology(dataset)}
 
 
-def imagefolder_places(dataset: Dataset, *, class_folders: bool = False) -> list[str]:
-    """Return where the image of each image belongs, relative, in the order of ``images``.
+def imagefolder_paths(dataset: Dataset, *, class_folders: bool = False) -> list[str]:
+    """Return the location of each image, relative to the folder, in the order of ``images``.
 
     Raises:
         DataError: see ``render_imagefolder``.
@@ -119,30 +116,30 @@ def imagefolder_places(dataset: Dataset, *, class_folders: bool = False) -> list
     if class_folders:
         if not is_one_choice(dataset):
             raise DataError(
-                "class folders hold one choice an image, of a class that is the name of a folder, "
-                "and nothing else. Write metadata instead."
+                "class folders hold one choice per image, of a class that is a folder name, and no "
+                "other label. Write metadata instead."
             )
         labels = dataset.labels
         folder_of = dict(zip(labels["image_id"], labels["class_name"] + "/", strict=True))
-    places = []
+    locations = []
     columns = (dataset.images[name].tolist() for name in ("image_id", "file_name", "split"))
     for image_id, file_name, split in zip(*columns, strict=True):
         suffix = PurePosixPath(file_name).suffix
         if not suffix:
             raise DataError(
                 f"image {image_id} has no file name with an extension, by which an imagefolder "
-                "tells its images. Read the dataset with its images at hand."
+                "recognises images. Read the dataset together with its images."
             )
         start = f"{split}/" if split else ""
-        places.append(f"{start}{folder_of.get(image_id, '')}{image_id}{suffix}")
-    return places
+        locations.append(f"{start}{folder_of.get(image_id, '')}{image_id}{suffix}")
+    return locations
 
 
 def is_one_choice(dataset: Dataset) -> bool:
-    """Return whether class folders can say it all.
+    """Return whether class folders can hold the complete dataset.
 
-    Each image has one choice, that can be a folder's name, and nothing else; all images have a
-    split, or none has; and splits cannot be taken for classes.
+    They can if each image has one choice, whose class can be a folder name, and no other label;
+    all images have a split, or none has; and split names cannot be confused with class names.
     """
     labels = dataset.labels
     splits = set(dataset.images["split"])
@@ -157,14 +154,14 @@ def is_one_choice(dataset: Dataset) -> bool:
 
 
 def imagefolder_losses(dataset: Dataset) -> list[str]:
-    """Return a sentence, with a count, on each kind of thing that writing loses or changes."""
+    """Return one sentence with a count for each kind of content that writing loses or changes."""
     choices = dataset.labels[dataset.labels["shape"].isin(CLASSIFICATIONS)]
-    said = int(((choices["attributes"] != "") | (choices["instance"] != "")).sum())
+    described = int(((choices["attributes"] != "") | (choices["instance"] != "")).sum())
     verb = ("loses its attributes", "lose their attributes")
     return [
         *shape_losses(dataset, HOLDS),
         *attribute_losses(dataset),
-        *sentence(said, ("choice", "choices"), verb),
+        *sentence(described, ("choice", "choices"), verb),
         *object_losses(dataset),
     ]
 
@@ -173,7 +170,9 @@ def _boxes(dataset: Dataset) -> dict[str, list[tuple[str, int, list[float]]]]:
     labels = dataset.boxes().labels
     edges = labels[BOX_COLUMNS].to_numpy(dtype=np.float64)
     if not np.isfinite(edges).all():
-        raise DataError("a box lies nowhere: its edges are no numbers. Correct or remove it.")
+        raise DataError(
+            "a box has no position: its edges are not finite numbers. Correct or remove it."
+        )
     # Adding zero turns a rounded -0.0 into 0.0: the two would be written differently.
     sides = np.round(np.hstack([edges[:, :2], edges[:, 2:] - edges[:, :2]]), _DECIMALS) + 0.0
     ids = labels["class_name"].map(dataset.ontology.id_of).tolist()
@@ -190,207 +189,3 @@ def _choices(dataset: Dataset) -> dict[str, list[str]]:
     for image_id, name in sorted(zip(labels["image_id"], labels["class_name"], strict=True)):
         choices.setdefault(image_id, []).append(name)
     return choices
-
-
-def read_imagefolder(folder: Path) -> Dataset:
-    """Return the dataset of an imagefolder, of either form.
-
-    Folders beside each other are splits, if they have metadata or folders of their own (``valid``
-    and ``validation`` are val); otherwise they are classes, and there are no splits. Class ids are
-    those of ``ontology.json`` or of the metadata, else positions in alphabetical order.
-    ``file_name`` is relative to ``folder``. Sizes that metadata lack are those of the images.
-
-    Raises:
-        FormatError: a line is not metadata, or names an image outside of its folder; a link out
-            of the folder; one image twice.
-    """
-    ontology = ontology_beside(folder / ONTOLOGY_FILE)
-    files = files_under(folder, folder, {".jsonl"})
-    tables = [path for path in files if path.name == METADATA]
-    if tables:
-        return _read_tables(folder, tables, ontology)
-    return _read_class_folders(folder, ontology)
-
-
-def _read_class_folders(folder: Path, ontology: Ontology | None) -> Dataset:
-    found = [
-        (path, path.relative_to(folder).parts)
-        for path in files_under(folder, folder, IMAGE_SUFFIXES)
-    ]
-    alone = [parts[0] for _, parts in found if len(parts) < 2]
-    if alone or not found:
-        some = f"the image {alone[0]!r} is in no folder" if alone else "no image in a folder"
-        problem = f"no {METADATA}, and {some} of its class"
-        raise FormatError(str(folder), 0, problem, "Name the folder above the classes.")
-    known = set(ontology.names) if ontology else set()
-    # With the classes at hand nobody needs to guess: image ids, too, may have folders.
-    is_split = all(len(parts) > 2 for _, parts in found) and not (
-        known and all(parts[0] in known for _, parts in found)
-    )
-    images: list[dict[str, object]] = []
-    labels: list[dict[str, object]] = []
-    keys = [PurePosixPath(*parts[1 + is_split :]).with_suffix("").as_posix() for _, parts in found]
-    names = [path.relative_to(folder).as_posix() for path, _ in found]
-    ids = keys if len(set(keys)) == len(keys) else image_ids(names, where=folder)
-    for (path, parts), image_id, name in zip(found, ids, names, strict=True):
-        width, height = image_size(path)
-        split = _split(parts[0]) if is_split else ""
-        images.append(
-            {
-                "image_id": image_id,
-                "file_name": name,
-                "split": split,
-                "width": width,
-                "height": height,
-            }
-        )
-        labels.append(
-            {"image_id": image_id, "class_name": parts[is_split], "shape": "choice"}
-            | dict.fromkeys(BOX_COLUMNS, np.nan)
-        )
-    return make_dataset(images, labels, _ontology(ontology, labels, {}, folder))
-
-
-def _split(name: str) -> str:
-    return {"valid": "val", "validation": "val"}.get(name, name)
-
-
-def _ontology(
-    known: Ontology | None, labels: list[dict[str, object]], ids: dict[int, str], where: Path
-) -> Ontology:
-    used = {str(label["class_name"]) for label in labels}
-    if known is None:
-        left = sorted(used - set(ids.values()))
-        first = max(ids, default=-1) + 1
-        numbered = ids | dict(enumerate(left, start=first))
-        if not numbered:
-            raise FormatError(str(where), 0, "no class in it", f"Add {ONTOLOGY_FILE}.")
-        return make_ontology(numbered, where=where)
-    missing = sorted(used - set(known.names))
-    wrong = [name for key, name in ids.items() if known.id_of.get(name) != key]
-    if missing or wrong:
-        problem = f"{ONTOLOGY_FILE} lacks the class {(missing or wrong)[0]!r}, or has another id"
-        raise FormatError(str(where), 0, problem, f"Correct it, or remove {ONTOLOGY_FILE}.")
-    return known
-
-
-def _read_tables(folder: Path, tables: list[Path], ontology: Ontology | None) -> Dataset:
-    images: list[dict[str, object]] = []
-    labels: list[tuple[int, dict[str, object]]] = []
-    given: list[str] = []
-    ids: dict[int, str] = {}
-    for table in tables:
-        for number, record in _records(table):
-            image = _image(record, folder, table, number)
-            labels += [(len(images), row) for row in _labels(record, ids, ontology, table, number)]
-            images.append(image)
-            given.append(str(record.get("image_id", "")))
-    if not all(given) or len(set(given)) < len(given):
-        given = image_ids([str(image["file_name"]) for image in images], where=folder)
-    rows = [{**row, "image_id": given[place]} for place, row in labels]
-    dataset = make_dataset(
-        [{**image, "image_id": key} for image, key in zip(images, given, strict=True)],
-        rows,
-        _ontology(ontology, rows, ids, folder),
-    )
-    _check_read(dataset, folder)
-    return dataset
-
-
-def _check_read(dataset: Dataset, folder: Path) -> None:
-    try:
-        check_image_ids(dataset)
-    except DataError as error:
-        raise FormatError(str(folder), 0, str(error), "Correct its metadata.") from error
-
-
-def _records(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(read_text(table, newline="").split("\n"), start=1):
-        if line.strip():
-            record = parse_line(line, table, number)
-            if not isinstance(record, dict):
-                raise FormatError(str(table), number, "no object", "Export it again.")
-            yield number, record
-
-
-def _image(record: dict[str, Any], folder: Path, table: Path, line: int) -> dict[str, object]:
-    name, image_id = record.get("file_name"), record.get("image_id", "x")
-    if not isinstance(name, str) or not isinstance(image_id, str):
-        raise FormatError(str(table), line, "no file_name, or a bad image_id", "Correct it.")
-    refuse_way_out(name, where=table, line=line)
-    refuse_way_out(image_id, where=table, line=line)
-    path = table.parent / name
-    if path.exists():
-        refuse_link(path, folder)
-    size = record.get("width"), record.get("height")
-    if size == (None, None):
-        if not path.is_file():
-            problem = f"no image {name[:200]!r} beside it, and no size of it"
-            raise FormatError(str(table), line, problem, "Add either.")
-        size = image_size(path)
-    if not all(type(side) is int and 0 <= side <= _MOST for side in size):
-        raise FormatError(str(table), line, f"the size {size!r:.40}", "Whole pixels are expected.")
-    place = table.parent.relative_to(folder)
-    return {
-        "file_name": (place / name).as_posix(),
-        "split": _split(place.parts[0]) if place.parts else "",
-        "width": size[0],
-        "height": size[1],
-    }
-
-
-def _labels(
-    record: dict[str, Any],
-    ids: dict[int, str],
-    ontology: Ontology | None,
-    table: Path,
-    line: int,
-) -> Iterator[dict[str, object]]:
-    objects, choices = record.get("objects") or {}, record.get("choices") or []
-    if not isinstance(objects, dict) or not _are_texts(choices):
-        raise FormatError(str(table), line, "objects or choices that are none", "Correct it.")
-    boxes: Any = objects.get("bbox", [])
-    classes: Any = objects.get("categories", objects.get("category", []))
-    keys: Any = objects.get("ids")
-    if _are_ids(classes):
-        keys, classes = classes, [_name(key, ontology) for key in classes]
-    if keys is None and isinstance(boxes, list):
-        keys = [None] * len(boxes)
-    elif not _are_ids(keys):
-        raise FormatError(str(table), line, "ids that are no whole numbers", "Correct the line.")
-    if not (_are_texts(classes) and _are_boxes(boxes) and len(boxes) == len(classes) == len(keys)):
-        problem = "objects without a bbox of four numbers and a category each"
-        raise FormatError(str(table), line, problem, "Correct the line.")
-    for (x, y, width, height), name, key in zip(boxes, classes, keys, strict=True):
-        if key is not None and ids.setdefault(key, name) != name:
-            problem = f"class {key} is {name!r} here and {ids[key]!r} before"
-            raise FormatError(str(table), line, problem, "Give each class one id.")
-        edges = [x, y, round(x + width, 9), round(y + height, 9)]
-        yield {"class_name": name, **dict(zip(BOX_COLUMNS, map(float, edges), strict=True))}
-    for name in choices:
-        yield {"class_name": name, "shape": "choice", **dict.fromkeys(BOX_COLUMNS, np.nan)}
-
-
-def _name(key: int, ontology: Ontology | None) -> str:
-    names = {one.id: one.name for one in ontology.classes} if ontology else {}
-    return names.get(key, str(key))
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) and each for each in value)
-
-
-def _are_ids(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        type(each) is int and 0 <= each <= 10**18 for each in value
-    )
-
-
-def _are_boxes(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(box, list)
-        and len(box) == 4
-        and all(type(side) in (int, float) and -_MOST <= side <= _MOST for side in box)
-        and min(box[2:]) >= 0
-        for box in value
-    )

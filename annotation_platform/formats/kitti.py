@@ -1,18 +1,19 @@
 """KITTI object detection: ``label_2/`` with one text file per image, a line for each object.
 
-A line is ``type truncated occluded alpha x1 y1 x2 y2 height width length x y z rotation_y`` and
-perhaps a score. The box is in pixels, counted from 0, and taken as edges; the cuboid is in metres
-in the camera's frame, angles are in radians. Where nothing is known of a value the official
-``-1 -1 -10 … -1 -1 -1 -1000 -1000 -1000 -10`` stands, as for the regions called ``DontCare``,
-which are a class like any other here.
+A line is ``type truncated occluded alpha x1 y1 x2 y2 height width length x y z rotation_y`` and an
+optional score. The box is in pixels, counted from 0, and its numbers are edges; the cuboid is in
+metres in the camera's frame; angles are in radians. Unknown values are the official
+``-1 -1 -10 … -1 -1 -1 -1000 -1000 -1000 -10``, as in ``DontCare`` regions, which are an ordinary
+class here.
 
-What a line says beyond its box are attributes: ``truncated`` and ``occluded``, 0 or 1; where KITTI
-says more, the share that is out of the image as ``truncation`` and the degree 0 to 3 as
-``occlusion``; ``alpha``; ``score``; and the ``cuboid``.
+The values of a line other than its box are attributes: ``truncated`` and ``occluded``, 0 or 1;
+where KITTI has a finer value, ``truncation``, the share outside the image, and ``occlusion``, the
+degree 0 to 3; ``alpha``; ``score``; and ``cuboid``.
 
-Reading loses nothing. The sizes of images are not in it. Writing loses (``kitti_losses`` counts
-it) all that is no upright box, what joins labels to objects, other attributes, class ids, classes
-without a box, and blanks in class names, for which ``_`` stands. Numbers have six decimals at most.
+Reading loses nothing, but the format lacks image sizes. Writing loses (``kitti_losses`` counts it)
+all shapes other than upright boxes, the grouping of labels into objects, other attributes, class
+ids and classes without a box; ``_`` replaces blanks in class names. Numbers have at most six
+decimals.
 """
 
 import json
@@ -25,8 +26,9 @@ from annotation_platform.formats.files import (
     IMAGE_SUFFIXES,
     check_image_ids,
     class_ids,
-    files_under,
+    files_by_key,
     finite_numbers,
+    image_row,
     image_size,
     make_dataset,
     make_ontology,
@@ -47,11 +49,11 @@ from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 
 HOLDS = BOXES_ONLY
-"""The shapes of this format; other areas become their enclosing boxes."""
+"""Shapes that this format holds; other areas become their enclosing boxes."""
 
 CUBOID = ("height", "width", "length", "x", "y", "z", "rotation_y")
 
-_KEPT = ("truncated", "occluded", "truncation", "occlusion", "alpha", "score", "cuboid")
+_ATTRIBUTES = ("truncated", "occluded", "truncation", "occlusion", "alpha", "score", "cuboid")
 _NO_CUBOID = (-1.0, -1.0, -1.0, -1000.0, -1000.0, -1000.0, -10.0)
 _NO_ALPHA = -10.0
 _UNKNOWN = -1.0
@@ -59,19 +61,19 @@ _DECIMALS = 6
 
 
 def write_kitti(dataset: Dataset, folder: Path) -> None:
-    """Write the files of ``render_kitti`` under ``folder``; images are the caller's to place."""
+    """Write the files of ``render_kitti`` under ``folder``; the caller copies the images."""
     write_files(render_kitti(dataset), folder)
 
 
 def render_kitti(dataset: Dataset) -> dict[str, bytes]:
     """Return the KITTI files of ``dataset``: ``<split>/label_2/<image_id>.txt``, also empty ones.
 
-    Without splits they are ``label_2/<image_id>.txt``. Images belong into ``image_2`` beside.
-    Equal datasets give equal bytes, whatever the order of their rows.
+    Without splits they are ``label_2/<image_id>.txt``. Images belong in ``image_2`` next to
+    ``label_2``. Equal datasets give equal bytes, regardless of the order of their rows.
 
     Raises:
-        DataError: a class or its image is unknown; an image id is no file name; two classes
-            differ by blanks only; a cuboid is not seven numbers.
+        DataError: a class or its image is unknown; an image id is not a file name; two classes
+            differ only in blanks; a cuboid is not seven numbers.
     """
     class_ids(dataset)
     check_image_ids(dataset)
@@ -80,9 +82,9 @@ def render_kitti(dataset: Dataset) -> dict[str, bytes]:
     labels = dataset.boxes().labels
     columns = [labels[name].tolist() for name in ("image_id", "class_name", "attributes")]
     edges = labels[BOX_COLUMNS].to_numpy().tolist()
-    for image_id, name, attributes, box in zip(*columns, edges, strict=True):
-        said = json.loads(attributes) if attributes else {}
-        lines.setdefault(image_id, []).append(_line(types[name], box, said, image_id))
+    for image_id, name, text, box in zip(*columns, edges, strict=True):
+        attributes = json.loads(text) if text else {}
+        lines.setdefault(image_id, []).append(_line(types[name], box, attributes, image_id))
     files: dict[str, bytes] = {}
     names = zip(dataset.images["image_id"], dataset.images["split"], strict=True)
     for image_id, split in sorted(names):
@@ -95,31 +97,31 @@ def _types(dataset: Dataset) -> dict[str, str]:
     types = {name: "_".join(name.split()) for name in dataset.ontology.names}
     if len(set(types.values())) < len(types) or "" in types.values():
         raise DataError(
-            "two classes differ by blanks only, for which KITTI has no place. Rename one of them."
+            "two classes differ only in blanks, which KITTI cannot hold. Rename one of them."
         )
     return types
 
 
-def _line(name: str, box: list[float], said: Mapping[str, Any], image_id: str) -> str:
-    cuboid = said.get("cuboid")
+def _line(name: str, box: list[float], attributes: Mapping[str, Any], image_id: str) -> str:
+    cuboid = attributes.get("cuboid")
     if cuboid is not None:
-        # A box in space may be the seven numbers in KITTI's order, or say which is which.
+        # A cuboid is seven numbers in KITTI's order, or an object with the names as keys.
         given = [cuboid.get(key) for key in CUBOID] if isinstance(cuboid, dict) else cuboid
         numbers = finite_numbers(given) if isinstance(given, list) else None
         if numbers is None or len(numbers) != len(CUBOID):
             raise DataError(
                 f"image {image_id}: a cuboid is not the seven numbers {', '.join(CUBOID)}. "
-                "Correct the label."
+                "Correct the attribute of the label."
             )
     else:
         numbers = list(_NO_CUBOID)
     values: list[Any] = [
-        said.get("truncation", said.get("truncated", _UNKNOWN)),
-        said.get("occlusion", said.get("occluded", _UNKNOWN)),
-        said.get("alpha", _NO_ALPHA),
+        attributes.get("truncation", attributes.get("truncated", _UNKNOWN)),
+        attributes.get("occlusion", attributes.get("occluded", _UNKNOWN)),
+        attributes.get("alpha", _NO_ALPHA),
         *box,
         *numbers,
-        *([said["score"]] if "score" in said else []),
+        *([attributes["score"]] if "score" in attributes else []),
     ]
     return f"{name} {' '.join(_number(float(value)) for value in values)}\n"
 
@@ -131,11 +133,11 @@ def _number(value: float) -> str:
 
 
 def kitti_losses(dataset: Dataset) -> list[str]:
-    """Return a sentence, with a count, on each kind of thing that writing loses or changes."""
+    """Return one sentence with a count for each kind of content that writing loses or changes."""
     blank = sum(name != "_".join(name.split()) for name in dataset.ontology.names)
     return [
         *shape_losses(dataset, HOLDS),
-        *attribute_losses(dataset, kept=_KEPT),
+        *attribute_losses(dataset, held=_ATTRIBUTES),
         *object_losses(dataset),
         *number_losses(dataset),
         *sentence(
@@ -148,16 +150,16 @@ def kitti_losses(dataset: Dataset) -> list[str]:
 
 
 def read_kitti(folder: Path, *, sizes: Mapping[str, tuple[int, int]] | None = None) -> Dataset:
-    """Return the dataset of a KITTI folder, or of one with such a folder for each split.
+    """Return the dataset of a KITTI folder, or of a folder with one KITTI folder per split.
 
-    Image ids are the names of the text files; images in ``image_2`` without one have no
+    Image ids are the names of the text files; images in ``image_2`` without a text file have no
     objects. ``training`` and ``testing`` are the splits train and test. Classes are numbered from
     0 in alphabetical order.
 
     Args:
         folder: The folder of ``label_2``, or of the splits.
-        sizes: Image id to width and height, where images are not at hand: ``file_name`` is then
-            empty. Otherwise they are read from each image's header.
+        sizes: Width and height in pixels by image id, for images that are not available:
+            ``file_name`` is then empty. Other sizes are read from the image's header.
 
     Raises:
         FormatError: a line is not KITTI's; a file has no image, or is a link out of the folder;
@@ -165,25 +167,21 @@ def read_kitti(folder: Path, *, sizes: Mapping[str, tuple[int, int]] | None = No
     """
     images: dict[str, dict[str, object]] = {}
     labels: list[dict[str, object]] = []
-    for place in _places(folder):
-        split = "" if place == folder else place.name
+    for split_folder in _split_folders(folder):
+        split = "" if split_folder == folder else split_folder.name
         split = {"training": "train", "testing": "test"}.get(split, split)
-        texts = _files(folder, place / "label_2", {".txt"})
-        image_files = _files(folder, place / "image_2", IMAGE_SUFFIXES)
+        refuse_link(split_folder, folder)
+        texts = files_by_key(split_folder / "label_2", folder, {".txt"})
+        image_files = files_by_key(split_folder / "image_2", folder, IMAGE_SUFFIXES)
         for image_id in sorted(texts.keys() | image_files.keys()):
             path = texts.get(image_id) or image_files[image_id]
             if image_id in images:
-                problem = f"image {image_id!r} is in the split {images[image_id]['split']} too"
+                problem = f"image {image_id!r} is also in the split {images[image_id]['split']}"
                 raise FormatError(str(path), 0, problem, "Remove one of the two.")
             image_file = image_files.get(image_id)
-            width, height = _size(path, image_file, (sizes or {}).get(image_id))
-            images[image_id] = {
-                "image_id": image_id,
-                "file_name": image_file.relative_to(folder).as_posix() if image_file else "",
-                "split": split,
-                "width": width,
-                "height": height,
-            }
+            file_name = image_file.relative_to(folder).as_posix() if image_file else ""
+            size = _size(path, image_file, (sizes or {}).get(image_id))
+            images[image_id] = image_row(image_id, file_name, split, size)
             if image_id in texts:
                 labels += [{**row, "image_id": image_id} for row in _read_labels(path)]
     names = sorted({str(label["class_name"]) for label in labels})
@@ -193,23 +191,11 @@ def read_kitti(folder: Path, *, sizes: Mapping[str, tuple[int, int]] | None = No
     return make_dataset(list(images.values()), labels, ontology)
 
 
-def _places(folder: Path) -> list[Path]:
-    places = [folder, *sorted(path for path in folder.glob("*") if path.is_dir())]
-    found = [path for path in places if (path / "label_2").is_dir()]
+def _split_folders(folder: Path) -> list[Path]:
+    folders = [folder, *sorted(path for path in folder.glob("*") if path.is_dir())]
+    found = [path for path in folders if (path / "label_2").is_dir()]
     if not found:
         raise FormatError(str(folder), 0, "no folder label_2", "Name the folder that holds it.")
-    return found
-
-
-def _files(folder: Path, place: Path, suffixes: set[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    refuse_link(place.parent, folder)
-    for path in files_under(place, folder, suffixes):
-        key = path.relative_to(place).with_suffix("").as_posix()
-        if key in found:
-            problem = f"{found[key].name} beside it has the same label file"
-            raise FormatError(str(path), 0, problem, "Rename one of the two.")
-        found[key] = path
     return found
 
 
@@ -218,7 +204,7 @@ def _size(path: Path, image_file: Path | None, known: tuple[int, int] | None) ->
         return known
     if image_file is None:
         problem = f"no image image_2/{path.stem}.* for it"
-        raise FormatError(str(path), 0, problem, "Add it or remove the file.")
+        raise FormatError(str(path), 0, problem, "Add the image or remove the file.")
     return image_size(image_file)
 
 
@@ -230,30 +216,31 @@ def _read_labels(path: Path) -> list[dict[str, object]]:
             continue
         values = finite_numbers(fields[1:]) if len(fields) in (15, 16) else None
         if values is None:
-            problem = f"{line.strip()[:80]!r}, expected a type and 14 numbers, and perhaps a score"
+            problem = f"{line.strip()[:80]!r}, expected a type, 14 numbers and an optional score"
             raise FormatError(str(path), number, problem, "Export it again.")
         box = dict(zip(BOX_COLUMNS, values[3:7], strict=True))
         if box["x1"] > box["x2"] or box["y1"] > box["y2"]:
-            raise FormatError(str(path), number, "a box that is inside out", "Correct the line.")
+            problem = "a box whose right or bottom edge comes before its left or top edge"
+            raise FormatError(str(path), number, problem, "Correct the line.")
         rows.append({"class_name": fields[0], **box, "attributes": _attributes(values)})
     return rows
 
 
 def _attributes(values: list[float]) -> str:
     truncation, occlusion, alpha = values[:3]
-    said: dict[str, object] = {}
+    attributes: dict[str, object] = {}
     for value, flag, degree in (
         (truncation, "truncated", "truncation"),
         (occlusion, "occluded", "occlusion"),
     ):
         if value != _UNKNOWN:
-            said[flag] = int(value > 0)
+            attributes[flag] = int(value > 0)
         if value not in (_UNKNOWN, 0, 1):
-            said[degree] = value
+            attributes[degree] = value
     if alpha != _NO_ALPHA:
-        said["alpha"] = alpha
+        attributes["alpha"] = alpha
     if tuple(values[7:14]) != _NO_CUBOID:
-        said["cuboid"] = values[7:14]
+        attributes["cuboid"] = values[7:14]
     if len(values) > 14:
-        said["score"] = values[14]
-    return json.dumps(said, sort_keys=True) if said else ""
+        attributes["score"] = values[14]
+    return json.dumps(attributes, sort_keys=True) if attributes else ""

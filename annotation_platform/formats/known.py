@@ -1,6 +1,6 @@
-"""Every format by its name, and how to read it, write it and say what it loses.
+"""Registry of formats: name, title, and functions that read, write and list losses.
 
-Nothing of a format is imported before it is used.
+A format's module is imported when the format is first used.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -10,47 +10,39 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from annotation_platform.errors import DataError, FormatError
-from annotation_platform.formats.files import IMAGE_SUFFIXES, image_size
+from annotation_platform.formats.files import IMAGE_SUFFIXES, Reading, image_size
 
 if TYPE_CHECKING:
     from annotation_platform.schema.dataset import Dataset
 
 ImageFiles = Mapping[str, Path]
-"""The file of each image that has one at hand, by image id."""
+"""Path of each available image file, by image id."""
 
-Progress = Callable[[int, int], None]
-"""What is told of the done and all of them."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What was read, and a sentence on each thing that was left out or changed."""
-
-    dataset: "Dataset"
-    problems: tuple[str, ...] = ()
+ImageProgress = Callable[[int, int], None]
+"""Function that is called with the number of items done and of all items."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """One way to put a dataset into a folder.
+    """A file format of datasets.
 
-    * ``read(path, images)`` takes a folder, or a file where the format has one, and the folder
-      of the images, if that is another one; the format's own FormatErrors come through;
-    * ``write(dataset, folder, images, progress)`` writes the labels, and the images only if
+    * ``read(path, image_files)`` reads a folder, or a file if the format has one; ``image_files``
+      is the folder of the images, if it is another one. It raises the format's FormatErrors;
+    * ``write(dataset, folder, image_files, progress)`` writes the labels, and the images only if
       ``packs_images``;
-    * ``losses(dataset)`` are the sentences on what it cannot hold of this dataset;
-    * ``images(dataset)`` is where each image belongs in the folder, in the order of
-      ``dataset.images``; None if the format has no place for them;
-    * ``unpack(path, folder)`` writes the images that are packed into the labels' files;
-    * ``shapes()`` are the names of the label shapes that it holds, also as ``holds``: other areas
-      are written as one of those or left out, and ``losses`` counts them;
-    * ``options`` tell formats of one module apart.
+    * ``losses(dataset)`` returns sentences on content of this dataset that the format cannot hold;
+    * ``image_files(dataset)`` returns the path of each image in the folder, in the order of
+      ``dataset.images``; None if the format has no location for images;
+    * ``unpack(path, folder)`` writes the images that are packed into the label files;
+    * ``shapes()`` returns the names of the label shapes that it holds, also available as ``holds``:
+      other areas are converted to one of these or left out, and ``losses`` counts them;
+    * ``options`` are the arguments that distinguish formats of one module.
     """
 
     name: str
     title: str
     read: Callable[[Path, Path | None], Reading] = field(repr=False)
-    write: Callable[["Dataset", Path, ImageFiles, Progress | None], None] = field(repr=False)
+    write: Callable[["Dataset", Path, ImageFiles, ImageProgress | None], None] = field(repr=False)
     losses: Callable[["Dataset"], list[str]] = field(repr=False)
     shapes: Callable[[], Collection[str]] = field(repr=False)
     image_files: Callable[["Dataset"], list[str]] | None = field(default=None, repr=False)
@@ -60,14 +52,14 @@ class Format:
 
     @property
     def holds(self) -> frozenset[str]:
-        """The names of the label shapes that it holds."""
+        """Names of the label shapes that the format holds."""
         return frozenset(self.shapes())
 
 
 def find_format(name: str) -> Format:
-    """Return a format by its name; an unknown one is a DataError that names all."""
+    """Return a format by its name; an unknown name is a DataError that lists all names."""
     if name not in FORMATS:
-        raise DataError(f"{name!r} is no format. Name one of {', '.join(FORMATS)}.")
+        raise DataError(f"{name!r} is not a format. Name one of {', '.join(FORMATS)}.")
     return FORMATS[name]
 
 
@@ -78,7 +70,7 @@ def _plain(
     *,
     image_files: Callable[["Dataset"], list[str]] | None = None,
     read: Callable[[Path, Path | None], Reading] | None = None,
-    shapes: Callable[[Any], Collection[str]] = lambda held: held,
+    shapes: Callable[[Any], Collection[str]] = lambda names: names,
     **options: Any,
 ) -> Format:
     """Return a format whose module has ``read_x``, ``write_x``, ``x_losses`` and ``HOLDS``."""
@@ -86,7 +78,7 @@ def _plain(
     def function(kind: str) -> Any:
         return getattr(import_module(f"annotation_platform.formats.{module}"), kind.format(module))
 
-    def write(dataset: "Dataset", folder: Path, _: ImageFiles, __: Progress | None) -> None:
+    def write(dataset: "Dataset", folder: Path, _: ImageFiles, __: ImageProgress | None) -> None:
         function("write_{}")(dataset, folder, **options)
 
     return Format(
@@ -113,11 +105,11 @@ def _yolo(task: str, title: str) -> Format:
 
     return _plain(
         f"yolo-{task}",
-        f"YOLO {title}: data.yaml and a text file an image",
+        f"YOLO {title}: data.yaml and a text file per image",
         "yolo",
-        image_files=lambda dataset: _placed(dataset, "images/{split}/{id}{suffix}"),
+        image_files=lambda dataset: _image_paths(dataset, "images/{split}/{id}{suffix}"),
         read=read,
-        shapes=lambda held: held[task],
+        shapes=lambda names: names[task],
         task=task,
     )
 
@@ -126,15 +118,14 @@ def _voc(name: str, title: str, *, one_based: bool) -> Format:
     def read(path: Path, _: Path | None) -> Reading:
         from annotation_platform.formats.voc import read_voc
 
-        # Files say the sizes themselves, as a rule; where they do not, images must be there.
-        found = read_voc(path, one_based=one_based)
-        return Reading(found.dataset, found.problems)
+        # VOC files usually have the image's size; where they lack it, the image must be present.
+        return read_voc(path, one_based=one_based)
 
     return _plain(
         name,
         title,
         "voc",
-        image_files=lambda dataset: _placed(dataset, "JPEGImages/{id}{suffix}"),
+        image_files=lambda dataset: _image_paths(dataset, "JPEGImages/{id}{suffix}"),
         read=read,
         one_based=one_based,
     )
@@ -155,8 +146,7 @@ def _read_createml(path: Path, image_files: Path | None) -> Reading:
 def _read_label_studio(path: Path, _: Path | None) -> Reading:
     from annotation_platform.formats.label_studio import LABEL_STUDIO_FILE, read_label_studio
 
-    found = read_label_studio(path / LABEL_STUDIO_FILE if path.is_dir() else path)
-    return Reading(found.dataset, found.problems)
+    return read_label_studio(path / LABEL_STUDIO_FILE if path.is_dir() else path)
 
 
 def _read_rows(module: str, kind: str) -> Callable[[Path, Path | None], Reading]:
@@ -169,7 +159,7 @@ def _read_rows(module: str, kind: str) -> Callable[[Path, Path | None], Reading]
 def _rows(name: str, title: str, kind: str, **options: Any) -> Format:
     module = "annotation_platform.formats.csv_jsonl"
 
-    def write(dataset: "Dataset", folder: Path, _: ImageFiles, __: Progress | None) -> None:
+    def write(dataset: "Dataset", folder: Path, _: ImageFiles, __: ImageProgress | None) -> None:
         getattr(import_module(module), f"write_{kind}")(dataset, folder, **options)
 
     return Format(
@@ -190,7 +180,7 @@ def _every_shape() -> Collection[str]:
 
 
 def _write_webdataset(
-    dataset: "Dataset", folder: Path, image_files: ImageFiles, progress: Progress | None
+    dataset: "Dataset", folder: Path, image_files: ImageFiles, progress: ImageProgress | None
 ) -> None:
     from annotation_platform.formats.webdataset import write_webdataset
 
@@ -204,19 +194,19 @@ def _unpack_webdataset(path: Path, folder: Path) -> dict[str, Path]:
 
 
 def _write_imagefolder(
-    dataset: "Dataset", folder: Path, image_files: ImageFiles, _: Progress | None
+    dataset: "Dataset", folder: Path, image_files: ImageFiles, _: ImageProgress | None
 ) -> None:
     from annotation_platform.formats.imagefolder import is_one_choice, write_imagefolder
 
-    # Without their images, class folders would be nothing.
+    # Without images, class folders would be empty.
     whole = bool(image_files) and is_one_choice(dataset)
     write_imagefolder(dataset, folder, class_folders=whole)
 
 
-def _imagefolder_places(dataset: "Dataset") -> list[str]:
-    from annotation_platform.formats.imagefolder import imagefolder_places, is_one_choice
+def _imagefolder_paths(dataset: "Dataset") -> list[str]:
+    from annotation_platform.formats.imagefolder import imagefolder_paths, is_one_choice
 
-    return imagefolder_places(dataset, class_folders=is_one_choice(dataset))
+    return imagefolder_paths(dataset, class_folders=is_one_choice(dataset))
 
 
 def _file_names(dataset: "Dataset") -> list[str]:
@@ -224,8 +214,8 @@ def _file_names(dataset: "Dataset") -> list[str]:
     return names
 
 
-def _placed(dataset: "Dataset", form: str) -> list[str]:
-    """Return a place for each image; a split that is empty leaves no trace."""
+def _image_paths(dataset: "Dataset", form: str) -> list[str]:
+    """Return the path of each image in the folder; an empty split adds no folder."""
     columns = (dataset.images[name].tolist() for name in ("image_id", "split", "file_name"))
     return [
         form.format(id=image_id, split=split, suffix=PurePosixPath(name).suffix)
@@ -238,7 +228,7 @@ def _placed(dataset: "Dataset", form: str) -> list[str]:
 def _sizes(
     folder: Path | None, keys: Callable[[PurePosixPath], Sequence[str]]
 ) -> dict[str, tuple[int, int]] | None:
-    """Return the sizes of all images in a folder, by each name that an image may go by."""
+    """Return width and height in pixels of all images in a folder, by each of an image's keys."""
     if folder is None:
         return None
     sizes: dict[str, tuple[int, int]] = {}
@@ -247,7 +237,7 @@ def _sizes(
             size = image_size(path)
             for key in keys(PurePosixPath(path.relative_to(folder).as_posix())):
                 if sizes.setdefault(key, size) != size:
-                    problem = f"another image {key!r} has another size"
+                    problem = f"two images {key!r} have different sizes"
                     raise FormatError(str(path), 0, problem, "Name the folder of one of the two.")
     return sizes
 
@@ -261,7 +251,7 @@ def _names(path: PurePosixPath) -> Sequence[str]:
 
 
 _ALL = (
-    _plain("coco", "COCO JSON, a file a split", "coco", image_files=_file_names),
+    _plain("coco", "COCO JSON, a file per split", "coco", image_files=_file_names),
     _yolo("detect", "boxes"),
     _yolo("segment", "outlines"),
     _yolo("obb", "rotated boxes"),
@@ -269,19 +259,19 @@ _ALL = (
     _voc("voc", "Pascal VOC XML, edges counted from 0 (labelImg, CVAT, datumaro)", one_based=False),
     _voc(
         "voc-one-based",
-        "Pascal VOC XML, pixels counted from 1 (the challenge's, supervision)",
+        "Pascal VOC XML, pixels counted from 1 (VOC challenge, supervision)",
         one_based=True,
     ),
     _plain(
         "kitti",
-        "KITTI, a text file an image",
+        "KITTI, a text file per image",
         "kitti",
-        image_files=lambda dataset: _placed(dataset, "{split}/image_2/{id}{suffix}"),
+        image_files=lambda dataset: _image_paths(dataset, "{split}/image_2/{id}{suffix}"),
         read=_read_kitti,
     ),
     _plain("createml", "Create ML JSON", "createml", image_files=_file_names, read=_read_createml),
     _rows("csv", "CSV for programs, exact", "csv"),
-    _rows("csv-spreadsheet", "CSV for people: no cell is a formula", "csv", spreadsheet=True),
+    _rows("csv-spreadsheet", "CSV for spreadsheets: no cell is a formula", "csv", spreadsheet=True),
     _rows("jsonl", "JSON Lines, exact", "jsonl"),
     _plain("label-studio", "Label Studio JSON", "label_studio", read=_read_label_studio),
     Format(
@@ -303,7 +293,7 @@ _ALL = (
             import_module("annotation_platform.formats.imagefolder").imagefolder_losses(dataset)
         ),
         shapes=lambda: import_module("annotation_platform.formats.imagefolder").HOLDS,
-        image_files=_imagefolder_places,
+        image_files=_imagefolder_paths,
     ),
 )
 

@@ -1,13 +1,13 @@
 """Label Studio's JSON: tasks with their annotations, regions in percent of the image.
 
-Reading loses who answered, predictions, drafts, texts, ratings and relations, and which question a
-choice answers; a region that is nothing usable takes the whole image with it, because without it
-the rest would say another thing. An annotation's points that are under another region are of one
-object with it, as the writer puts them.
+Reading loses annotators, predictions, drafts, texts, ratings and relations, and the control that a
+choice belongs to. A region that cannot be used excludes its whole image, because the remaining
+regions would be an incomplete annotation. Keypoints whose parent is another region belong to the
+same object as that region; writing produces the same structure.
 
-Writing loses attributes, that several outlines are one object, and all of the ontology but the
-names of classes that are used; images are named by file only. Regions are in percent, which
-moves a place by less than a millionth of a pixel. A task's data say split and size, too.
+Writing loses attributes, the grouping of several outlines into one object, and the ontology except
+the names of used classes; images are identified by file name only. Conversion to percent moves a
+coordinate by less than a millionth of a pixel. A task's data also contain split and size.
 """
 
 import json
@@ -19,11 +19,7 @@ import pandas as pd
 from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.errors import DataError
 from annotation_platform.formats.files import class_ids, write_files
-from annotation_platform.formats.label_studio_reading import (
-    LabelStudioReading,
-    image_path,
-    read_label_studio,
-)
+from annotation_platform.formats.label_studio_reading import image_path, read_label_studio
 from annotation_platform.formats.losses import (
     LEFT_OUT,
     attribute_losses,
@@ -39,7 +35,6 @@ from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.shapes import AREAS, POINTS, Label
 
 __all__ = [
-    "LabelStudioReading",
     "image_path",
     "label_studio_losses",
     "read_label_studio",
@@ -50,7 +45,7 @@ __all__ = [
 LABEL_STUDIO_FILE = "label_studio.json"
 
 HOLDS = CODECS.keys()
-"""The shapes of this format; labels of others are left out."""
+"""Shapes that this format holds; labels of other shapes are left out."""
 
 
 def write_label_studio(dataset: Dataset, folder: Path, *, prefix: str = "") -> None:
@@ -61,13 +56,13 @@ def write_label_studio(dataset: Dataset, folder: Path, *, prefix: str = "") -> N
 def render_label_studio(dataset: Dataset, *, prefix: str = "") -> dict[str, bytes]:
     """Return ``label_studio.json``: a task for each image, by image id, with one annotation.
 
-    Label Studio imports it, and its converter reads it; controls are called as the platform's
-    interface calls them. Tasks and annotations are numbered from 1. Equal datasets give equal
-    bytes, whatever the order of their rows.
+    Label Studio imports the file and its converter reads it. Controls have the names of the
+    platform's labelling interface. Tasks and annotations are numbered from 1. Equal datasets give
+    equal bytes, regardless of the order of their rows.
 
     Args:
-        dataset: What is written; an image's size must be known where it has labels.
-        prefix: Put before each file name, e.g. ``/data/local-files/?d=`` or ``s3://bucket/``.
+        dataset: The dataset to write; the size of an image with labels must be known.
+        prefix: Prefix of each file name, e.g. ``/data/local-files/?d=`` or ``s3://bucket/``.
 
     Raises:
         DataError: a label's class or image is unknown, or its image's size.
@@ -97,12 +92,12 @@ def render_label_studio(dataset: Dataset, *, prefix: str = "") -> dict[str, byte
 
 
 def label_studio_losses(dataset: Dataset) -> list[str]:
-    """Return one sentence for each kind of thing that Label Studio's JSON of ``dataset`` lacks."""
+    """Return one sentence with a count for each kind of content that the JSON cannot hold."""
     labels = dataset.labels
     points = labels[labels["shape"].isin(POINTS)]
     hidden = int((points["attributes"] != "").sum())
     unused = len(set(dataset.ontology.names) - set(labels["class_name"]))
-    # Its classes are counted from 0 by name when they are read.
+    # Reading numbers the classes from 0 by name.
     used = sorted(set(labels["class_name"]))
     moved = sum(dataset.ontology.id_of.get(name) != number for number, name in enumerate(used))
     return [
@@ -126,14 +121,14 @@ def _task_data(address: str, split: str, width: int, height: int) -> dict[str, A
 
 
 def _by_image(labels: pd.DataFrame) -> dict[str, list[tuple[Label, str]]]:
-    """Return the labels of each image with their instances, in an order that is theirs alone."""
-    kept = labels[labels["shape"].isin(HOLDS)]
-    kept = kept.sort_values(
+    """Return the labels of each image with their instances, independent of the order of rows."""
+    held = labels[labels["shape"].isin(HOLDS)]
+    held = held.sort_values(
         ["image_id", "shape", "class_name", *BOX_COLUMNS, "geometry", "instance"]
     )
     found: dict[str, list[tuple[Label, str]]] = {}
-    keys = zip(kept["image_id"].tolist(), kept["instance"].tolist(), strict=True)
-    for label, (image_id, instance) in zip(labels_of(kept), keys, strict=True):
+    keys = zip(held["image_id"].tolist(), held["instance"].tolist(), strict=True)
+    for label, (image_id, instance) in zip(labels_of(held), keys, strict=True):
         found.setdefault(image_id, []).append((label, instance))
     return found
 
@@ -141,7 +136,7 @@ def _by_image(labels: pd.DataFrame) -> dict[str, list[tuple[Label, str]]]:
 def _result(
     drawn: list[tuple[Label, str]], image_id: str, width: int, height: int
 ) -> list[dict[str, Any]]:
-    """Return the regions of one image; points of an object are under its first outline."""
+    """Return the regions of one image; the parent of an object's keypoints is its first outline."""
     if not drawn:
         return []
     try:
@@ -150,7 +145,7 @@ def _result(
         raise DataError(f"image {image_id}: {error}. Correct its size or its labels.") from error
     by_key = {region["id"]: region for region in regions}
     outline_of: dict[str, str] = {}
-    keys = [f"{label.shape.replace('_', '-')}-{place}" for place, (label, _) in enumerate(drawn)]
+    keys = [f"{label.shape.replace('_', '-')}-{index}" for index, (label, _) in enumerate(drawn)]
     for key, (label, instance) in zip(keys, drawn, strict=True):
         if instance and label.shape in AREAS:
             outline_of.setdefault(instance, key)

@@ -1,4 +1,4 @@
-"""What a format cannot hold of a dataset, in sentences with counts."""
+"""Sentences with counts on the content of a dataset that a format cannot hold."""
 
 import json
 from collections import Counter
@@ -8,18 +8,18 @@ from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import AREAS, SHAPES, WITH_CLASS
 
-Verb = tuple[str, str]
-"""What becomes of one, and what of several."""
+Wording = tuple[str, str]
+"""A noun or a verb phrase in singular and plural."""
 
-LEFT_OUT: Verb = ("is left out", "are left out")
-ENCLOSED: Verb = ("becomes its enclosing box", "become their enclosing boxes")
+LEFT_OUT: Wording = ("is left out", "are left out")
+ENCLOSED: Wording = ("becomes its enclosing box", "become their enclosing boxes")
 
 BOXES_ONLY = frozenset({"box"})
-"""The shapes that a format holds where there is room for upright boxes only."""
+"""Shapes of a format that holds only upright boxes."""
 
 
-def sentence(count: int, noun: Verb, verb: Verb) -> list[str]:
-    """Return ``["2 polygons are left out"]``, or nothing where there is none."""
+def sentence(count: int, noun: Wording, verb: Wording) -> list[str]:
+    """Return a sentence such as ``["2 polygons are left out"]``; a count of 0 gives none."""
     if count < 1:
         return []
     one = count == 1
@@ -30,16 +30,16 @@ def shape_losses(
     dataset: Dataset,
     holds: Collection[str],
     *,
-    areas: Verb = ENCLOSED,
-    upright: Verb | None = None,
+    areas: Wording = ENCLOSED,
+    upright: Wording | None = None,
 ) -> list[str]:
     """Return a sentence for each shape of the labels that a format does not hold.
 
     Args:
-        dataset: what is written.
-        holds: the names of the shapes that the format holds.
-        areas: what becomes of other areas. Points and classes of images are left out.
-        upright: what becomes of upright boxes, if that differs.
+        dataset: The dataset to write.
+        holds: Names of the shapes that the format holds.
+        areas: Verb phrase for other areas. Keypoints and choices are left out.
+        upright: Verb phrase for upright boxes, if different.
     """
     counts = dataset.labels["shape"].value_counts()
     lines: list[str] = []
@@ -51,13 +51,13 @@ def shape_losses(
     return lines
 
 
-def attribute_losses(dataset: Dataset, *, kept: Collection[str] = ()) -> list[str]:
-    """Return a sentence for each attribute of areas that is not among those ``kept``."""
+def attribute_losses(dataset: Dataset, *, held: Collection[str] = ()) -> list[str]:
+    """Return a sentence for each attribute of areas except those that the format holds."""
     labels = dataset.labels[dataset.labels["shape"].isin(AREAS)]
     texts = Counter(text for text in labels["attributes"].tolist() if text)
     counts: Counter[str] = Counter()
     for text, number in texts.items():
-        counts.update(dict.fromkeys(json.loads(text).keys() - set(kept), number))
+        counts.update(dict.fromkeys(json.loads(text).keys() - set(held), number))
     return [
         line
         for name in sorted(counts)
@@ -68,7 +68,7 @@ def attribute_losses(dataset: Dataset, *, kept: Collection[str] = ()) -> list[st
 
 
 def object_losses(dataset: Dataset) -> list[str]:
-    """Return a sentence on areas that are one object together, where a format cannot say so."""
+    """Return a sentence on areas that share an object, for a format that cannot group labels."""
     areas = dataset.labels[dataset.labels["shape"].isin(AREAS) & (dataset.labels["instance"] != "")]
     parts = int(areas.duplicated(["image_id", "instance"], keep=False).sum())
     return sentence(
@@ -77,24 +77,24 @@ def object_losses(dataset: Dataset) -> list[str]:
 
 
 def class_losses(dataset: Dataset) -> list[str]:
-    """Return a sentence on each thing that a list of class names does not say."""
+    """Return a sentence for each part of the ontology that a list of class names lacks."""
     ontology = dataset.ontology
-    said = {
+    present = {
         "colours": any(one.color for one in ontology.classes),
         "earlier names": any(one.was for one in ontology.classes),
         "retired classes": bool(ontology.retired),
         "guidelines": ontology.guidelines != Ontology.model_fields["guidelines"].default,
     }
-    return [f"the class list loses its {what}" for what, there in said.items() if there]
+    return [f"the class list loses its {part}" for part, is_set in present.items() if is_set]
 
 
 def number_losses(dataset: Dataset) -> list[str]:
-    """Return sentences on classes without a label, and on ids, where a format lists no classes.
+    """Return sentences on classes without a box, and on ids, for a format without a class list.
 
-    Reading such a format numbers the classes that it finds from zero, by name.
+    Reading such a format numbers the classes of its labels from zero, by name.
     """
-    there = dataset.labels.loc[dataset.labels["shape"].isin(AREAS), "class_name"].unique()
-    names = sorted(str(name) for name in there)
+    used = dataset.labels.loc[dataset.labels["shape"].isin(AREAS), "class_name"].unique()
+    names = sorted(str(name) for name in used)
     ids = dataset.ontology.id_of
     moved = sum(ids.get(name) != number for number, name in enumerate(names))
     noun = ("class", "classes")

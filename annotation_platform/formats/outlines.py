@@ -1,4 +1,4 @@
-"""One outline for an area, for formats that have room for no more than one."""
+"""A single outline for an area, for formats that hold one outline per object."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,14 +13,14 @@ from annotation_platform.schema.shapes import SHAPES, Label, area_of, outlines_o
 def one_outline(label: Label, *, width: int, height: int) -> FloatArray:
     """Return the ``(N, 2)`` corners of an area inside its image, as a single outline.
 
-    An outline that is alone and inside the image is returned as it is. Otherwise the area is cut
-    at the image's edges, and what is then in several pieces, or has holes, is joined: see
-    ``joined``. An area that lies outside the image, or encloses nothing, gives no corners.
+    A single outline inside the image is returned unchanged. Otherwise the area is clipped to the
+    image, and its pieces and holes are joined: see ``joined``. An area that is outside the image,
+    or encloses nothing, gives no corners.
 
     Args:
         label: A box, rotated box, polygon or mask, absolute pixels.
-        width: The image's, in pixels.
-        height: The image's, in pixels.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
     """
     outlines = [np.reshape(each, (-1, 2)).astype(np.float64) for each in outlines_of(label)]
     inside = all(((each >= 0) & (each <= (width, height))).all() for each in outlines)
@@ -33,13 +33,13 @@ def one_outline(label: Label, *, width: int, height: int) -> FloatArray:
 
 
 def _rings(label: Label, width: int, height: int) -> list[FloatArray]:
-    """Return the outlines, and the holes, of an area as far as it is in the image."""
+    """Return the outlines, and the holes, of the part of an area inside the image."""
     import shapely
 
     outlined = Label.polygon("", outlines_of(label))
     inside = shapely.box(0, 0, width, height)
     area = shapely.intersection(area_of(outlined), inside)
-    # What only touches the image leaves lines and points behind. Sorted by place.
+    # An area that only touches the image gives lines and points. Normalised pieces are sorted.
     pieces = [
         piece
         for piece in shapely.get_parts(area.normalize())
@@ -53,11 +53,11 @@ def _rings(label: Label, width: int, height: int) -> list[FloatArray]:
 
 
 def joined(outlines: Sequence[FloatArray]) -> FloatArray:
-    """Return one outline that encloses what several enclose, by the even-odd rule.
+    """Return one outline that encloses the same area as several, by the even-odd rule.
 
-    One after the other is tied to those before it where their corners are nearest, by a line that
-    runs there and back and so encloses nothing, as ultralytics' ``merge_multi_segment`` does; but
-    there each is tied to its neighbour in the list. No outline gives no corners.
+    Each outline is connected to the previous ones at their nearest corners, by a line that runs
+    there and back and so encloses nothing. Ultralytics' ``merge_multi_segment`` does the same, but
+    connects each outline to its neighbour in the list. An empty list gives no corners.
     """
     if not outlines:
         return np.empty((0, 2))
@@ -70,7 +70,7 @@ def joined(outlines: Sequence[FloatArray]) -> FloatArray:
 
 
 def _nearest(a: FloatArray, b: FloatArray) -> tuple[int, int]:
-    """Return which corner of ``a`` and which of ``b`` are nearest: the first of several."""
+    """Return the indices of the nearest corners of ``a`` and ``b``; the first pair of several."""
     from scipy.spatial import cKDTree
 
     distances, _ = cKDTree(a).query(b)

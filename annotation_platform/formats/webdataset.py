@@ -1,15 +1,15 @@
-"""WebDataset: tar files of samples, each an image and the JSON of its labels, side by side.
+"""WebDataset: tar files of samples, each an image and the JSON of its labels.
 
-A shard is ``<split>-000000.tar`` (``unsplit-000000.tar`` without one). Of each image it has
-``<key>.<extension>`` and ``<key>.json``: a list with the lines that ``csv_jsonl.py`` writes of that
-image. A key ends at the first full stop of its name, so those of image ids are written as ``%2E``.
-``ontology.json`` beside the shards holds the classes.
+A shard is ``<split>-000000.tar`` (``unsplit-000000.tar`` without a split). For each image it has
+``<key>.<extension>`` and ``<key>.json``: a list of the lines that ``csv_jsonl.py`` writes for that
+image. A key ends at the first full stop of the name, so full stops of image ids are written as
+``%2E``. ``ontology.json`` in the folder of the shards holds the classes.
 
-Shards of equal datasets and images are equal, byte by byte: sorted, without times or owners.
+Shards of equal datasets and images are equal byte by byte: sorted, without times or owners.
 
-Writing loses nothing; without images there are JSON members only. Reading passes over members
-that are neither ``.json`` nor an image, and refuses a shard with links, devices, holes, names that
-lead elsewhere, one name twice, or an end that is missing.
+Writing loses nothing; without images there are only JSON members. Reading ignores members that are
+neither ``.json`` nor an image, and refuses a shard with links, devices, sparse files, names that
+lead out of the folder, repeated names, or a missing end.
 """
 
 import io
@@ -34,7 +34,7 @@ from annotation_platform.formats.files import (
     split_names,
     write_files,
 )
-from annotation_platform.formats.rows import Rows, ontology_beside, parse_line
+from annotation_platform.formats.rows import DatasetRows, ontology_next_to, parse_line
 from annotation_platform.schema.dataset import Dataset
 
 UNSPLIT = "unsplit"
@@ -56,16 +56,16 @@ def write_webdataset(
     """Write the shards of ``dataset`` and ``ontology.json`` into ``folder``.
 
     Args:
-        dataset: What is written; an image's extension is that of its file.
-        folder: Where; made if need be.
-        images: The file of each image, by image id; an image without has its labels only.
-        shard_bytes: A shard ends before its files exceed this, but has one image at least; its
-            end, and extended headers for long names, come on top.
-        progress: Called with the number of images done and of all.
+        dataset: The dataset to write; an image's extension is that of its file.
+        folder: Folder of the shards; created if missing.
+        image_files: Path by image id; an image without a file has only its labels in the shard.
+        shard_bytes: Largest total size of a shard's members, in bytes; a shard with a single image
+            may exceed it. The end of the tar and extended headers for long names are not counted.
+        progress: Called with the number of images done and of all images.
 
     Raises:
         DataError: see ``csv_jsonl.render_csv``.
-        OSError: an image cannot be read, or a shard not be written.
+        OSError: an image cannot be read, or a shard cannot be written.
     """
     check_split_names(dataset)
     write_files(render_ontology(dataset), folder)
@@ -77,7 +77,7 @@ def write_webdataset(
         shards = _Shards(folder, split or UNSPLIT, shard_bytes)
         try:
             if images.empty:
-                # A folder without a shard would be no WebDataset.
+                # A folder without a shard is not a WebDataset.
                 shards.begin()
             for image_id in names:
                 text = ",\n".join(lines[image_id])
@@ -89,11 +89,6 @@ def write_webdataset(
             shards.close()
 
 
-def webdataset_losses(dataset: Dataset) -> list[str]:  # noqa: ARG001
-    """Return nothing: shards hold all of a dataset."""
-    return []
-
-
 class _Shards:
     """The shards of a split, one open at a time."""
 
@@ -103,7 +98,7 @@ class _Shards:
         self._number = 0
 
     def add(self, image_id: str, labels: bytes, image_file: Path | None) -> None:
-        """Add an image, if need be in a new shard."""
+        """Add an image, in a new shard if the open one is full."""
         key = "".join(_ESCAPES.get(sign, sign) for sign in image_id)
         size = image_file.stat().st_size if image_file else 0
         # Each member has a header and ends at a whole block.
@@ -118,10 +113,10 @@ class _Shards:
         self._put(f"{key}.json", len(labels), io.BytesIO(labels))
 
     def begin(self) -> None:
-        """Begin the next shard."""
+        """Open the next shard."""
         path = self._folder / f"{self._name}-{self._number:06d}.tar"
         self._number += 1
-        # Extended headers only where a name is long or no ASCII: anything can read the rest.
+        # Only long or non-ASCII names have extended headers: any program can read the rest.
         self._tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
 
     def _put(self, name: str, size: int, file: IO[bytes]) -> None:
@@ -131,7 +126,7 @@ class _Shards:
         self._tar.addfile(member, file)
 
     def close(self) -> None:
-        """End the open shard, if there is one."""
+        """Close the open shard, if any."""
         if self._tar:
             self._tar.close()
         self._tar = None
@@ -141,30 +136,29 @@ def read_webdataset(path: Path) -> Dataset:
     """Return the dataset of one shard, or of all ``*.tar`` in a folder.
 
     Raises:
-        FormatError: a shard is not as this module writes it: see its first lines; or a link out
-            of the folder.
+        FormatError: a shard is refused for a reason in the module's docstring, its labels are not
+            those of a dataset, or it is a link out of the folder.
     """
-    found = Rows(path)
+    found = DatasetRows(path)
     for shard in _shards(path):
         for sample in _samples(shard):
             for record in sample.records:
                 found.add(record, 0)
     file = path / "any" if path.is_dir() else path
-    return found.dataset(ontology_beside(file))
+    return found.dataset(ontology_next_to(file))
 
 
 def unpack_images(path: Path, folder: Path) -> dict[str, Path]:
     """Write the images of shards into ``folder`` and return their files, by image id.
 
-    Files are called as in the shard. Nothing is written outside of ``folder``.
+    Files have the names of the shard's members. Nothing is written outside ``folder``.
 
     Raises:
         FormatError: see ``read_webdataset``.
     """
     image_files: dict[str, Path] = {}
     for number, shard in enumerate(_shards(path)):
-        place = folder / f"{number:06d}"
-        for sample in _samples(shard, place):
+        for sample in _samples(shard, folder / f"{number:06d}"):
             if sample.image_file and sample.records:
                 image_files[str(sample.records[0].get("image_id"))] = sample.image_file
     return image_files
@@ -172,7 +166,7 @@ def unpack_images(path: Path, folder: Path) -> dict[str, Path]:
 
 @dataclass
 class _Sample:
-    """What a shard has under one key."""
+    """The members of a shard with one key."""
 
     key: str
     records: list[dict[str, object]]
@@ -185,12 +179,12 @@ def _shards(path: Path) -> list[Path]:
     for shard in shards:
         refuse_link(shard, path if path.is_dir() else path.parent)
     if not shards:
-        raise FormatError(str(path), 0, "no .tar file in it", "Name the folder of the shards.")
+        raise FormatError(str(path), 0, "no .tar file in the folder", "Name the shards' folder.")
     return shards
 
 
 def _samples(shard: Path, folder: Path | None = None) -> Iterator[_Sample]:
-    """Yield the samples of a shard; their images are written into ``folder``, if there is one."""
+    """Yield the samples of a shard; their images are written into ``folder``, if given."""
     sample: _Sample | None = None
     keys: set[str] = set()
     for member, file in _members(shard):
@@ -201,7 +195,7 @@ def _samples(shard: Path, folder: Path | None = None) -> Iterator[_Sample]:
             if sample:
                 yield _whole(sample, shard)
             if key in keys:
-                problem = f"the parts of {key!r} are not together, or there twice"
+                problem = f"the members of {key!r} are not together, or are repeated"
                 raise FormatError(str(shard), 0, problem, "Write the shard again.")
             keys.add(key)
             sample = _Sample(key, [])
@@ -222,17 +216,17 @@ def _samples(shard: Path, folder: Path | None = None) -> Iterator[_Sample]:
 
 def _whole(sample: _Sample, shard: Path) -> _Sample:
     if not sample.has_labels:
-        problem = f"no {f'{sample.key}.json'!r} in it"
+        problem = f"no {f'{sample.key}.json'!r} in the shard"
         raise FormatError(str(shard), 0, problem, "Name shards of labelled images.")
     return sample
 
 
 def _records(file: IO[bytes], member: tarfile.TarInfo, shard: Path) -> list[dict[str, object]]:
-    # A name may hold signs that steer a terminal.
+    # A name may contain control characters of a terminal.
     where = Path(f"{shard}: {member.name!r}")
     if member.size > _MOST_JSON:
         problem = f"{member.size} bytes of labels, at most {_MOST_JSON} are read"
-        raise FormatError(str(where), 0, problem, "Is it an annotation file?")
+        raise FormatError(str(where), 0, problem, "Check that the member holds annotations.")
     try:
         text = file.read().decode()
     except UnicodeDecodeError as error:
@@ -246,12 +240,12 @@ def _records(file: IO[bytes], member: tarfile.TarInfo, shard: Path) -> list[dict
 
 
 def _members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
-    """Yield the files of a tar, one after the other; anything unusual is a FormatError."""
-    remedy = "Is it whole, and from somebody you trust? Get it again."
+    """Yield the files of a tar in order; any other kind of member is a FormatError."""
+    remedy = "Check that it is complete and from a trusted source, and download it again."
     names: set[str] = set()
     try:
         size = shard.stat().st_size
-        # Never unpacked on the way: whatever it holds is no larger than the file itself.
+        # Mode r: does not decompress, so the content is not larger than the file.
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
                 problem = _refusal(member, size, names)
@@ -265,7 +259,7 @@ def _members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
         with shard.open("rb") as raw:
             raw.seek(max(size - 2 * _BLOCK, 0))
             if raw.read() != bytes(2 * _BLOCK):
-                raise FormatError(str(shard), 0, "it breaks off", remedy)
+                raise FormatError(str(shard), 0, "its end is missing", remedy)
     except (tarfile.TarError, RecursionError, ValueError) as error:
         problem = f"not a tar file that can be used ({str(error)[:80]})"
         raise FormatError(str(shard), 0, problem, remedy) from error
@@ -276,10 +270,10 @@ def _members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
 
 def _refusal(member: tarfile.TarInfo, size: int, names: set[str]) -> str:
     if not (member.isreg() or member.isdir()) or member.issparse():
-        return "a link, a device or a file with holes"
-    # A size below zero would be read for ever.
+        return "a link, a device or a sparse file"
+    # A negative size would be read without end.
     if member.size < 0 or member.offset_data + member.size > size:
         return "it reaches beyond the file"
     if member.name in names:
-        return "it is there twice"
+        return "it is repeated"
     return ""

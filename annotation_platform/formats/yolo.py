@@ -1,27 +1,27 @@
 """YOLO folders: ``data.yaml``, ``images/`` and one text file per image, a line for each object.
 
-All numbers are shares of the image's sides. After the class number a line has, by task,
+All numbers are fractions of the image's sides. After the class number a line has, by task,
 
 ===========  =======================================================================
 ``detect``   ``x_centre y_centre width height``
 ``segment``  ``x y x y …``: the corners of one outline
 ``obb``      ``x y x y x y x y``: the four corners of a rotated box
 ``pose``     a box as in ``detect``, then ``x y visible`` for each kind of keypoint:
-             2 is seen, 1 hidden, and ``0 0 0`` is not there
+             2 is visible, 1 hidden, and ``0 0 0`` not labelled
 ===========  =======================================================================
 
-Class numbers are positions in ``data.yaml``; its ``class_ids`` keeps the ontology's ids, which may
-have gaps. Keys of our own there, beside ``class_ids``: ``task`` (``segment`` and ``obb`` may look
-alike) and ``kpt_class_ids``. Whatever tells the task, a line that does not fit it is refused.
+Class numbers are positions in ``data.yaml``. Three keys in it are specific to this platform:
+``class_ids``, the ontology's ids, which may have gaps; ``task``, because lines of ``segment`` and
+``obb`` may have the same form; and ``kpt_class_ids``. A line that does not fit the task is refused.
 
-Reading loses nothing. Writing loses what no line has room for (``yolo_losses`` counts it):
-choices; keypoints but those of an object in ``pose``; attributes but ``hidden``; what lies outside
-the image. In ``segment`` the pieces of an area are joined into one outline by lines that run
-there and back (``outlines.joined``), so that no piece is lost and none becomes an object.
+Reading loses nothing. Writing loses (``yolo_losses`` counts it) choices, keypoints except those of
+an object in ``pose``, attributes except ``hidden``, and parts outside the image. In ``segment`` the
+pieces of an area are joined into one outline by lines that run there and back
+(``outlines.joined``), so that no piece is lost and none becomes a separate object.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,6 @@ import yaml
 from annotation_platform.errors import DataError
 from annotation_platform.formats.files import (
     check_image_ids,
-    class_ids,
     split_names,
     write_files,
 )
@@ -42,7 +41,7 @@ from annotation_platform.formats.geometry import convert
 from annotation_platform.formats.losses import (
     BOXES_ONLY,
     LEFT_OUT,
-    Verb,
+    Wording,
     attribute_losses,
     class_losses,
     object_losses,
@@ -50,10 +49,21 @@ from annotation_platform.formats.losses import (
     shape_losses,
 )
 from annotation_platform.formats.outlines import one_outline
-from annotation_platform.formats.yolo_reading import YoloTask, read_yolo
+from annotation_platform.formats.yolo_classes import YoloTask
+from annotation_platform.formats.yolo_lines import (
+    DIGITS,
+    UNITS,
+    UnitArray,
+    YoloObjects,
+    fractions_of,
+    keypoint_classes,
+    labels_in,
+    object_classes,
+)
+from annotation_platform.formats.yolo_reading import read_yolo
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
-from annotation_platform.schema.shapes import AREAS, POINTS, Label, outlines_of
+from annotation_platform.schema.shapes import POINTS, Label, outlines_of
 
 __all__ = ["YoloTask", "read_yolo", "render_yolo", "write_yolo", "yolo_losses"]
 
@@ -63,28 +73,27 @@ HOLDS: dict[YoloTask, frozenset[str]] = {
     "obb": frozenset({"rotated_box"}),
     "pose": BOXES_ONLY | {"keypoint"},
 }
-"""The shapes that lines of each task are; see ``_BECOMES`` for other areas."""
+"""Shapes that lines of each task hold; see ``_BECOMES`` for other areas."""
 
 _FOUR_CORNERS = frozenset({"box", "rotated_box"})
-"""Areas that are rotated boxes as they are; others get the smallest one around them."""
-
-# A billionth of a 30,000 pixel side is 0.00003 pixels: even a one-pixel box survives.
-_UNITS = 10**9
-_DIGITS = 9
-Units = npt.NDArray[np.int64]
+"""Areas that are rotated boxes without loss; others become the smallest rotated box around them."""
 
 
 def write_yolo(dataset: Dataset, folder: Path, *, task: YoloTask = "detect") -> None:
-    """Write ``data.yaml`` and ``labels/`` under ``folder``; images are the caller's to place."""
+    """Write ``data.yaml`` and ``labels/`` under ``folder``; the caller copies the images."""
     write_files(render_yolo(dataset, task), folder)
 
 
 def render_yolo(dataset: Dataset, task: YoloTask = "detect") -> dict[str, bytes]:
     """Return the YOLO files of ``dataset`` by relative path: ``data.yaml`` and one per image.
 
-    An image without objects has an empty file. Objects are cut at the edges of the image, so
-    that no number and no edge lies outside ``[0, 1]``. Equal datasets give equal bytes, whatever
-    the order of their rows.
+    An image without objects has an empty file. Objects are clipped to the image, so that every
+    number and every edge is in ``[0, 1]``. Equal datasets give equal bytes, regardless of the
+    order of their rows.
+
+    Raises:
+        DataError: a class or its image is unknown, an image id is not a file name, or every class
+            is a keypoint.
     """
     check_image_ids(dataset)
     lines = _WRITERS[task](dataset)
@@ -97,10 +106,10 @@ def render_yolo(dataset: Dataset, task: YoloTask = "detect") -> dict[str, bytes]
 
 
 def _data_yaml(dataset: Dataset, task: YoloTask) -> bytes:
-    points = _keypoint_classes(dataset) if task == "pose" else {}
-    objects = _object_classes(dataset, task)
+    points = keypoint_classes(dataset) if task == "pose" else {}
+    objects = object_classes(dataset, task)
     if not objects:
-        raise DataError("every class is a keypoint: there is no object for them. Add its class.")
+        raise DataError("every class is a keypoint, and objects have no class. Add their class.")
     folders = {
         split or "train": f"images/{split}" for split in split_names(dataset.images["split"])
     }
@@ -115,152 +124,56 @@ def _data_yaml(dataset: Dataset, task: YoloTask) -> bytes:
         content["kpt_class_ids"] = list(points.values())
     elif task != "detect":
         content["task"] = task
-    # Lists that occur twice would be written as references, which few readers of YAML expect.
+    # The default dumper writes repeated lists as references, which few readers of YAML expect.
     return yaml.dump(content, Dumper=_Plain, sort_keys=False, allow_unicode=True).encode()
 
 
 class _Plain(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
-        """Write everything out."""
+        """Return True: repeated values are written in full."""
         return True
 
 
-def _object_classes(dataset: Dataset, task: YoloTask) -> dict[str, int]:
-    """Return the classes that lines begin with, name to id, ordered by id."""
-    areas = dataset.labels.loc[dataset.labels["shape"].isin(AREAS), "class_name"]
-    points = _keypoint_classes(dataset).keys() - set(areas) if task == "pose" else set()
-    ids = dataset.ontology.id_of
-    return {name: ids[name] for name in sorted(ids, key=ids.__getitem__) if name not in points}
-
-
-def _keypoint_classes(dataset: Dataset) -> dict[str, int]:
-    """Return the classes that are points, name to id, ordered by id."""
-    used = set(dataset.labels.loc[dataset.labels["shape"].isin(POINTS), "class_name"])
-    classes = sorted(dataset.ontology.classes, key=lambda one: one.id)
-    return {one.name: one.id for one in classes if one.shape in POINTS or one.name in used}
-
-
-@dataclass(frozen=True)
-class _Objects:
-    """The areas of a dataset: their labels, and each one's image and class as positions."""
-
-    labels: pd.DataFrame
-    image_names: list[str]  # sorted
-    image: npt.NDArray[np.intp]
-    sides: FloatArray  # (N, 2): width and height of each one's image
-    position: npt.NDArray[np.intp]
-
-    @classmethod
-    def of(cls, dataset: Dataset, task: YoloTask) -> "_Objects":
-        class_ids(dataset)
-        labels = dataset.labels[dataset.labels["shape"].isin(AREAS)].reset_index(drop=True)
-        images = dataset.images.sort_values("image_id", ignore_index=True)
-        image = pd.Index(images["image_id"]).get_indexer(pd.Index(labels["image_id"]))
-        return cls(
-            labels=labels,
-            image_names=images["image_id"].tolist(),
-            image=image,
-            sides=images[["width", "height"]].to_numpy(dtype=np.float64)[image],
-            position=pd.Index(list(_object_classes(dataset, task))).get_indexer(
-                pd.Index(labels["class_name"])
-            ),
-        )
-
-    def lines(self, columns: Sequence[tuple[Units, int]]) -> dict[str, bytes]:
-        """Return the lines of each image; a column is whole numbers and how many are decimals."""
-        order = self._order([values for values, _ in columns])
-        text, ends = _text(
-            self.position[order], [(values[order], decimals) for values, decimals in columns]
-        )
-        numbers = np.bincount(self.image, minlength=len(self.image_names))
-        bounds = np.concatenate([[0], ends])[np.concatenate([[0], np.cumsum(numbers)])].tolist()
-        cuts = zip(self.image_names, bounds[:-1], bounds[1:], strict=True)
-        return {name: text[start:end] for name, start, end in cuts if start < end}
-
-    def _order(self, columns: list[Units]) -> npt.NDArray[np.intp]:
-        """Return the order by image, class and columns."""
-        first = self.image * (self.position.max(initial=0) + 1) + self.position
-        order = np.lexsort([columns[0], first])
-        # Few objects agree in their class and first number, and so need the others.
-        steps = np.diff(first[order]) | np.diff(columns[0][order])
-        return np.asarray(order if steps.all() else np.lexsort([*columns[::-1], first]))
-
-
-def _text(
-    position: npt.NDArray[np.intp], columns: Sequence[tuple[Units, int]]
-) -> tuple[bytes, npt.NDArray[np.intp]]:
-    """Return lines of a class number and of columns of 0 to 9 and decimals; and where they end.
-
-    Digit by digit for all lines at once: a third of the time that formatting each number takes.
-    """
-    rows = len(position)
-    places = len(str(position.max(initial=0)))
-    parts = [_digits(position, places)]
-    for values, decimals in columns:
-        whole, rest = np.divmod(values, 10**decimals)
-        parts += [np.full((rows, 1), ord(" "), np.uint8), _digits(whole, 1)]
-        if decimals:
-            parts += [np.full((rows, 1), ord("."), np.uint8), _digits(rest, decimals)]
-    parts.append(np.full((rows, 1), ord("\n"), np.uint8))
-    letters = np.hstack(parts)
-    kept = np.ones(letters.shape, dtype=bool)
-    for place in range(places - 1):
-        kept[:, place] = position >= 10 ** (places - 1 - place)
-    return letters[kept].tobytes(), np.cumsum(kept.sum(axis=1))
-
-
-def _digits(values: npt.NDArray[Any], places: int) -> npt.NDArray[np.uint8]:
-    """Return ``(N, places)`` characters."""
-    digits = np.empty((len(values), places), np.uint8)
-    rest = values
-    for place in reversed(range(places)):
-        rest, digits[:, place] = np.divmod(rest, 10)
-    return digits + np.uint8(ord("0"))
-
-
-def _shares(pixels: FloatArray, sides: FloatArray) -> Units:
-    """Return pixels as billionths of the sides, cut at the image's edges."""
-    shares = np.clip(np.asarray(pixels, dtype=np.float64) / sides, 0.0, 1.0)
-    return np.asarray(np.rint(shares * _UNITS), dtype=np.int64)
-
-
-def _box_columns(objects: _Objects) -> list[tuple[Units, int]]:
+def _box_columns(objects: YoloObjects) -> list[tuple[UnitArray, int]]:
     edges = objects.labels[BOX_COLUMNS].to_numpy(dtype=np.float64)
-    left_top = _shares(edges[:, :2], objects.sides)
-    right_bottom = _shares(edges[:, 2:], objects.sides)
-    # Sums of whole billionths halve to ten decimals exactly: centre and size give back the
-    # very edges, and an edge at 1 never comes out above it.
+    left_top = fractions_of(edges[:, :2], objects.sides)
+    right_bottom = fractions_of(edges[:, 2:], objects.sides)
+    # Half of a sum of whole billionths has exactly ten decimals: the edges computed from centre and
+    # size are exact, and none exceeds 1.
     centre = (left_top + right_bottom) * 5
     size = right_bottom - left_top
-    decimals = [(centre, _DIGITS + 1), (size, _DIGITS)]
-    return [(values[:, axis], places) for values, places in decimals for axis in (0, 1)]
+    columns = [(centre, DIGITS + 1), (size, DIGITS)]
+    return [(values[:, axis], decimals) for values, decimals in columns for axis in (0, 1)]
 
 
 def _detect(dataset: Dataset) -> dict[str, bytes]:
-    objects = _Objects.of(dataset, "detect")
+    objects = YoloObjects.of(dataset, "detect")
     return objects.lines(_box_columns(objects))
 
 
 def _pose(dataset: Dataset) -> dict[str, bytes]:
-    objects = _Objects.of(dataset, "pose")
-    kinds = list(_keypoint_classes(dataset))
+    objects = YoloObjects.of(dataset, "pose")
+    kinds = list(keypoint_classes(dataset))
     points = _points(dataset, objects, kinds)
     labels = points.labels
-    places = np.zeros((len(objects.labels), len(kinds), 2), dtype=np.int64)
-    seen = np.zeros((len(objects.labels), len(kinds)), dtype=np.int64)
-    place = labels[["x1", "y1"]].to_numpy(dtype=np.float64)
-    places[points.owner, points.kind] = _shares(place, objects.sides[points.owner])
-    seen[points.owner, points.kind] = np.where(_hidden(labels["attributes"]), 1, 2)
+    locations = np.zeros((len(objects.labels), len(kinds), 2), dtype=np.int64)
+    visibility = np.zeros((len(objects.labels), len(kinds)), dtype=np.int64)
+    pixels = labels[["x1", "y1"]].to_numpy(dtype=np.float64)
+    locations[points.owner, points.kind] = fractions_of(pixels, objects.sides[points.owner])
+    visibility[points.owner, points.kind] = np.where(_hidden(labels["attributes"]), 1, 2)
     columns = _box_columns(objects)
     for kind in range(len(kinds)):
-        columns += [(places[:, kind, 0], _DIGITS), (places[:, kind, 1], _DIGITS)]
-        columns.append((seen[:, kind], 0))
+        columns += [(locations[:, kind, 0], DIGITS), (locations[:, kind, 1], DIGITS)]
+        columns.append((visibility[:, kind], 0))
     return objects.lines(columns)
 
 
 @dataclass(frozen=True)
 class _Points:
-    """Keypoints that a line has room for; ``owner`` and ``kind`` are positions. And the others."""
+    """Keypoints that lines hold, and counts of those that they do not.
+
+    ``owner`` is the position of each keypoint's object, ``kind`` that of its class.
+    """
 
     labels: pd.DataFrame
     owner: npt.NDArray[np.intp]
@@ -269,13 +182,13 @@ class _Points:
     repeated: int
 
 
-def _points(dataset: Dataset, objects: _Objects, kinds: list[str]) -> _Points:
+def _points(dataset: Dataset, objects: YoloObjects, kinds: list[str]) -> _Points:
     keys = ["image_id", "instance"]
     owners = objects.labels.assign(owner=np.arange(len(objects.labels)))
     owners = owners[owners["instance"] != ""].drop_duplicates(keys)
     points = dataset.labels[dataset.labels["shape"].isin(POINTS)]
     owned = points.merge(owners[[*keys, "owner"]], on=keys)
-    # Of two points of a kind, the first by place is written, whatever the order of the rows.
+    # Of two points of a class, the first by coordinates is written, regardless of the row order.
     one = owned.sort_values(["owner", "class_name", "x1", "y1", "attributes"])
     one = one.drop_duplicates(["owner", "class_name"])
     return _Points(
@@ -292,47 +205,42 @@ def _hidden(attributes: "pd.Series[str]") -> list[bool]:
 
 
 def _obb(dataset: Dataset) -> dict[str, bytes]:
-    objects = _Objects.of(dataset, "obb")
+    objects = YoloObjects.of(dataset, "obb")
     corners = _corners(objects)
-    shares = _shares(corners, objects.sides[:, None, :]).reshape(-1, 8)
-    return objects.lines([(shares[:, number], _DIGITS) for number in range(8)])
+    fractions = fractions_of(corners, objects.sides[:, None, :]).reshape(-1, 8)
+    return objects.lines([(fractions[:, number], DIGITS) for number in range(8)])
 
 
-def _corners(objects: _Objects) -> FloatArray:
-    """Return the ``(N, 4, 2)`` corners of the boxes, and of the smallest ones around the others."""
-    found = [_corners_of(label) for label in _labels(objects.labels)]
+def _corners(objects: YoloObjects) -> FloatArray:
+    """Return ``(N, 4, 2)`` corners, in pixels, of boxes or of the smallest boxes around labels."""
+    found = [_corners_of(label) for label in labels_in(objects.labels)]
     return np.stack(found) if found else np.empty((0, 4, 2))
 
 
 def _corners_of(label: Label) -> FloatArray:
     if label.shape not in _FOUR_CORNERS:
         try:
-            # The image's size is of use for making masks only.
+            # The image's size matters only for masks.
             label = convert(label, "rotated_box", width=1, height=1).label
         except ValueError:
-            # A line has no direction to turn a box to.
+            # A label without area has no smallest rotated box.
             label = replace(label, shape="box", geometry="")
     return np.reshape(outlines_of(label)[0], (4, 2))
 
 
-def _labels(rows: pd.DataFrame) -> list[Label]:
-    names = ["shape", "class_name", "geometry", *BOX_COLUMNS]
-    return [Label(*row) for row in zip(*(rows[name].tolist() for name in names), strict=True)]
-
-
 def _segment(dataset: Dataset) -> dict[str, bytes]:
-    objects = _Objects.of(dataset, "segment")
+    objects = YoloObjects.of(dataset, "segment")
     found: list[tuple[int, int, list[int]]] = []
     columns = (objects.image, objects.position, objects.sides)
-    rows = zip(_labels(objects.labels), *(each.tolist() for each in columns), strict=True)
+    rows = zip(labels_in(objects.labels), *(each.tolist() for each in columns), strict=True)
     for label, image, position, (width, height) in rows:
         outline = one_outline(label, width=int(width), height=int(height))
         if len(outline):
-            units = _shares(outline, np.array([width, height])).ravel().tolist()
+            units = fractions_of(outline, np.array([width, height])).ravel().tolist()
             found.append((image, position, units))
     lines: dict[str, list[str]] = {}
     for image, position, units in sorted(found):
-        numbers = " ".join([f"{unit / _UNITS:.9f}" for unit in units])
+        numbers = " ".join([f"{unit / UNITS:.9f}" for unit in units])
         lines.setdefault(objects.image_names[image], []).append(f"{position} {numbers}\n")
     return {name: "".join(each).encode() for name, each in lines.items()}
 
@@ -346,21 +254,21 @@ _WRITERS: dict[YoloTask, Callable[[Dataset], dict[str, bytes]]] = {
 
 
 def yolo_losses(dataset: Dataset, task: YoloTask = "detect") -> list[str]:
-    """Return a sentence, with a count, on each kind of thing that writing loses or changes."""
-    objects = _Objects.of(dataset, task)
+    """Return one sentence with a count for each kind of content that writing loses or changes."""
+    objects = YoloObjects.of(dataset, task)
     outside = _outside(objects.labels, objects.sides)
     noun = ("label", "labels")
     lost = shape_losses(dataset, HOLDS[task], **_BECOMES.get(task, {}))
     if task == "pose":
-        points = _points(dataset, objects, list(_keypoint_classes(dataset)))
-        alone: Verb = ("keypoint without an object", "keypoints without an object")
-        second: Verb = ("second keypoint of a kind", "second keypoints of a kind")
+        points = _points(dataset, objects, list(keypoint_classes(dataset)))
+        alone: Wording = ("keypoint without an object", "keypoints without an object")
+        second: Wording = ("second keypoint of a kind", "second keypoints of a kind")
         lost += sentence(points.without_object, alone, LEFT_OUT)
         lost += sentence(points.repeated, second, LEFT_OUT)
         outside += _outside(points.labels, objects.sides[points.owner])
     if task == "segment":
         drawn = objects.labels[~objects.labels["shape"].isin(_FOUR_CORNERS)]
-        joined = [label for label in _labels(drawn) if len(outlines_of(label)) > 1]
+        joined = [label for label in labels_in(drawn) if len(outlines_of(label)) > 1]
         verb = ("of several pieces is joined into one", "of several pieces are joined into one")
         lost += sentence(len(joined), ("outline", "outlines"), verb)
     return [
@@ -377,11 +285,11 @@ def _outside(labels: pd.DataFrame, sides: FloatArray) -> int:
     return int(((edges[:, :2] < 0) | (edges[:, 2:] > sides)).any(axis=1).sum())
 
 
-_BECOMES: dict[YoloTask, dict[str, Verb]] = {
+_BECOMES: dict[YoloTask, dict[str, Wording]] = {
     "segment": {"areas": ("becomes a polygon", "become polygons")},
     "obb": {
         "areas": ("becomes the smallest rotated box around it", "become rotated boxes around them"),
         "upright": ("becomes a rotated box", "become rotated boxes"),
     },
 }
-"""What becomes of the areas that a task does not hold, as ``shape_losses`` takes it."""
+"""Verb phrases for areas that a task does not hold: arguments of ``shape_losses``."""

@@ -1,36 +1,30 @@
-"""Reading YOLO folders; ``yolo.py`` says what they hold."""
+"""Reading of YOLO folders; ``yolo.py`` describes the format."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
-import yaml
 
 from annotation_platform.errors import FormatError
 from annotation_platform.formats.files import (
     IMAGE_SUFFIXES,
-    files_under,
+    files_by_key,
     finite_numbers,
+    image_row,
     image_size,
     make_dataset,
-    make_ontology,
     read_text,
-    refuse_link,
 )
+from annotation_platform.formats.yolo_classes import YoloClasses, YoloTask, read_yolo_classes
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
-from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import Label, ShapeName
+from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables.shared import SPLITS
 
-YoloTask = Literal["detect", "segment", "obb", "pose"]
-
 _ROUNDING = 1e-5
-"""By so much others' numbers may leave 0 to 1: five decimals, or a single-precision 1.0000001."""
+"""Tolerance outside 0 to 1: other tools round to five decimals, or write 1.0000001 (float32)."""
 
-_DRAWN_AS: dict[str, ShapeName] = {"segment": "polygon", "obb": "rotated_box"}
 _FORM = {
     "detect": "`class x y width height`",
     "segment": "`class x y x y x y …`",
@@ -49,26 +43,26 @@ def read_yolo(
 
     Labels are ``labels/<split>/<image_id>.txt`` or, without splits, ``labels/<image_id>.txt``;
     an image without a label file has no objects. ``Images/`` and ``Annotations/``, and Darknet's
-    ``obj_train_data/``, are read too; where there is no ``data.yaml``, class names are those of
-    ``classes.txt`` or ``obj.names``. Lists of file names are not followed. Numbers that leave 0
-    to 1 by their rounding are cut.
+    ``obj_train_data/``, are read too; without ``data.yaml``, class names are those of
+    ``classes.txt`` or ``obj.names``. Lists of file names are not read. Numbers outside 0 to 1
+    within the tolerance of rounding are clipped.
 
     ``segment`` gives polygons (and boxes, for lines of four numbers), ``obb`` the smallest rotated
     boxes around the four corners, ``pose`` boxes and their keypoints as one ``instance``.
 
     Args:
         folder: The folder of ``data.yaml``.
-        sizes: Image id to width and height, where images are not at hand: ``file_name`` is then
-            empty. Otherwise shares become pixels by the size in each image's header.
-        task: What the lines must be. By default ``data.yaml`` tells: ``kpt_shape`` means
-            ``pose``, then our own ``task``. Where it does not, the number of values on all
-            lines does: 5 ``detect``, 9 ``obb``, else ``segment``.
+        sizes: Width and height in pixels by image id, for images that are not available:
+            ``file_name`` is then empty. Other sizes are read from the image's header.
+        task: The task of all lines. By default it is taken from ``data.yaml``: ``kpt_shape`` means
+            ``pose``, otherwise the key ``task``. Without these, the number of values on all lines
+            decides: 5 ``detect``, 9 ``obb``, else ``segment``.
 
     Raises:
-        FormatError: a line does not fit the task or names no class; two images have one label
-            file; a file is a link out of the folder; a number lies outside 0 to 1.
+        FormatError: a line does not fit the task or has an unknown class; two images share a label
+            file; a file is a link out of the folder; a number is outside 0 to 1.
     """
-    classes = _read_classes(folder)
+    classes = read_yolo_classes(folder)
     image_files, texts = _find(folder)
     lines = {key: _read_lines(path) for key, path in texts.items()}
     task = task or classes.task or _guess(lines.values())
@@ -76,21 +70,14 @@ def read_yolo(
     labels: list[dict[str, object]] = []
     for key in sorted(image_files.keys() | texts.keys()):
         split, image_id = _split_and_id(key)
-        width, height = _size(key, image_id, image_files, texts, sizes)
+        size = _size(key, image_id, image_files, texts, sizes)
         image_file = image_files.get(key)
-        images.append(
-            {
-                "image_id": image_id,
-                "file_name": image_file.relative_to(folder).as_posix() if image_file else "",
-                "split": split,
-                "width": width,
-                "height": height,
-            },
-        )
+        file_name = image_file.relative_to(folder).as_posix() if image_file else ""
+        images.append(image_row(image_id, file_name, split, size))
         for number, fields in lines.get(key, []):
             line = _Line(texts[key], number, fields)
             position, values = _values(line, task, classes)
-            found = _READERS[task](values, position, (width, height), classes)
+            found = _READERS[task](values, position, size, classes)
             instance = str(number) if len(found) > 1 else ""
             labels += [{"image_id": image_id, "instance": instance, **row} for row in found]
     return make_dataset(images, labels, classes.ontology(task))
@@ -108,162 +95,31 @@ def _size(
     if key in image_files:
         return image_size(image_files[key])
     problem = f"no image images/{key}.* for it"
-    raise FormatError(str(texts[key]), 0, problem, "Add it or remove the file.")
+    raise FormatError(str(texts[key]), 0, problem, "Add the image or remove the file.")
 
 
 def _find(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return images and label files by the path that the two share, without its extension."""
+    """Return images and label files by the path that both share, without extension."""
     darknet = {"train": "train", "valid": "val", "val": "val", "test": "test"}
-    places = [("", folder / "images", folder / "labels")]
+    folders = [("", folder / "images", folder / "labels")]
     if (folder / "Annotations").is_dir():
-        places = [("", folder / "Images", folder / "Annotations")]
-    elif not any(place.is_dir() for place in places[0][1:]):
+        folders = [("", folder / "Images", folder / "Annotations")]
+    elif not any(each.is_dir() for each in folders[0][1:]):
         names = [(f"{split}/", folder / f"obj_{name}_data") for name, split in darknet.items()]
-        places = [(split, place, place) for split, place in names]
+        folders = [(split, each, each) for split, each in names]
     image_files: dict[str, Path] = {}
     texts: dict[str, Path] = {}
-    for prefix, images, labels in places:
-        image_files |= _by_key(folder, images, prefix, IMAGE_SUFFIXES)
-        texts |= _by_key(folder, labels, prefix, {".txt"})
+    for prefix, images, labels in folders:
+        found = files_by_key(images, folder, IMAGE_SUFFIXES)
+        image_files |= {f"{prefix}{key}": path for key, path in found.items()}
+        found = files_by_key(labels, folder, {".txt"})
+        texts |= {f"{prefix}{key}": path for key, path in found.items()}
     return image_files, texts
-
-
-def _by_key(folder: Path, place: Path, prefix: str, suffixes: set[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in files_under(place, folder, suffixes):
-        key = prefix + path.relative_to(place).with_suffix("").as_posix()
-        if key in found:
-            problem = f"{found[key].name} beside it has the same label file"
-            raise FormatError(str(path), 0, problem, "Rename one of the two.")
-        found[key] = path
-    return found
 
 
 def _split_and_id(key: str) -> tuple[str, str]:
     first, _, rest = key.partition("/")
     return (first, rest) if first in SPLITS and rest else ("", key)
-
-
-@dataclass(frozen=True)
-class _Classes:
-    """What ``data.yaml`` says: names and ids by class number, keypoints, and perhaps the task."""
-
-    path: Path
-    names: list[str]
-    ids: list[int]
-    task: YoloTask | None = None
-    points: dict[int, list[str]] = field(default_factory=dict)
-    """The names of the keypoints of each class."""
-    point_ids: dict[str, int] = field(default_factory=dict)
-    per_point: int = 0
-    """2, or 3 if visibility is said."""
-    number_of_points: int = 0
-
-    def ontology(self, task: YoloTask) -> Ontology:
-        names = dict(zip(self.ids, self.names, strict=True))
-        if task == "pose":
-            names |= {key: name for name, key in self.point_ids.items()}
-        ontology = make_ontology(names, where=self.path)
-        drawn = _DRAWN_AS.get(task, "box")
-        points = self.point_ids.keys() - set(self.names) if task == "pose" else set()
-        shaped = [
-            one.model_copy(update={"shape": "keypoint" if one.name in points else drawn})
-            for one in ontology.classes
-        ]
-        return ontology.model_copy(update={"classes": tuple(shaped)})
-
-
-def _read_classes(folder: Path) -> _Classes:
-    path = folder / "data.yaml"
-    for other in ("classes.txt", "obj.names"):
-        if not path.exists() and (folder / other).is_file():
-            refuse_link(folder / other, folder)
-            lines = [line.strip() for line in read_text(folder / other).splitlines()]
-            found = [name for name in lines if name]
-            return _Classes(folder / other, found, list(range(len(found))))
-    refuse_link(path, folder)
-    try:
-        data = yaml.safe_load(read_text(path))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # Also days that no month has, numbers of thousands of digits, thousands of brackets.
-        raise FormatError(str(path), 0, "not YAML", "Correct the file.") from error
-    names = data.get("names") if isinstance(data, dict) else None
-    ordered = _ordered_names(names)
-    if ordered is None:
-        raise FormatError(
-            str(path), 0, "no class names, numbered from 0", "Add `names: {0: first, 1: second}`."
-        )
-    ids = data.get("class_ids", list(range(len(ordered))))
-    if not _are_whole(ids) or len(ids) != len(ordered) or len(set(ids)) != len(ids):
-        raise FormatError(
-            str(path), 0, "class_ids does not match names", "Give one id per name, or none."
-        )
-    if data.get("kpt_shape") is not None:
-        return _with_keypoints(data, path, ordered, ids)
-    task = data.get("task")
-    known = task if isinstance(task, str) and task in {"detect", "segment", "obb"} else None
-    return _Classes(path, ordered, ids, known)  # type: ignore[arg-type]
-
-
-def _with_keypoints(data: Mapping[str, Any], path: Path, names: list[str], ids: Any) -> _Classes:
-    shape = data["kpt_shape"]
-    if not _are_whole(shape) or len(shape) != 2 or shape[0] > 10_000 or shape[1] not in (2, 3):
-        problem = "kpt_shape is not a number of keypoints and 2 or 3"
-        raise FormatError(str(path), 0, problem, "Write `kpt_shape: [17, 3]`.")
-    given = data.get("kpt_names")
-    if given is None:
-        given = [f"keypoint {number}" for number in range(shape[0])]
-    of_class = given if isinstance(given, dict) else dict.fromkeys(range(len(names)), given)
-    points = {number: _ordered_names(of_class.get(number)) for number in range(len(names))}
-    every: dict[str, None] = {}
-    for kinds in points.values():
-        if kinds is None or len(kinds) != shape[0] or len(set(kinds)) != len(kinds):
-            problem = f"kpt_names has not {shape[0]} different names for each class"
-            raise FormatError(str(path), 0, problem, "Correct them, or remove kpt_names.")
-        every |= dict.fromkeys(kinds)
-    new = [name for name in every if name not in names]
-    numbers = data.get("kpt_class_ids")
-    if numbers is None:
-        known = dict(zip(names, ids, strict=True))
-        fresh = iter(range(max(ids, default=-1) + 1, max(ids, default=-1) + 1 + len(new)))
-        numbers = [known[name] if name in known else next(fresh) for name in every]
-    whose = dict(zip(ids, names, strict=True))
-    agreed = (
-        _are_whole(numbers)
-        and len(set(numbers)) == len(numbers) == len(every)
-        and all(whose.get(key, name) == name for key, name in zip(numbers, every, strict=True))
-    )
-    if not agreed:
-        problem = "kpt_class_ids does not match kpt_names"
-        raise FormatError(str(path), 0, problem, "Give one id per name, or none.")
-    return _Classes(
-        path,
-        names,
-        ids,
-        "pose",
-        {number: kinds or [] for number, kinds in points.items()},
-        dict(zip(every, numbers, strict=True)),
-        shape[1],
-        shape[0],
-    )
-
-
-def _ordered_names(names: object) -> list[str] | None:
-    """Return names numbered from 0, or None. YAML may nest a billion lists in a name."""
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if not isinstance(names, dict):
-        return None
-    numbered = sorted(names, key=str) == sorted(range(len(names)), key=str)
-    if not numbered or any(isinstance(name, list | dict | set) for name in names.values()):
-        return None
-    return [str(names[number]) for number in range(len(names))]
-
-
-def _are_whole(values: object) -> bool:
-    return isinstance(values, list) and all(
-        type(value) is int and 0 <= value < 2**53 for value in values
-    )
 
 
 def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
@@ -281,6 +137,8 @@ def _guess(files: Iterable[list[tuple[int, list[str]]]]) -> YoloTask:
 
 @dataclass(frozen=True)
 class _Line:
+    """A line of a label file, split at blanks; ``number`` counts from 1."""
+
     path: Path
     number: int
     fields: list[str]
@@ -289,8 +147,8 @@ class _Line:
         return FormatError(str(self.path), self.number, problem, remedy)
 
 
-def _values(line: _Line, task: YoloTask, classes: _Classes) -> tuple[int, list[float]]:
-    """Return class number and shares of a line, checked and cut to 0 to 1."""
+def _values(line: _Line, task: YoloTask, classes: YoloClasses) -> tuple[int, list[float]]:
+    """Return class number and fractions of a line, checked and clipped to 0 to 1."""
     count = len(line.fields) - 1
     expected = {
         "detect": count == 4,
@@ -311,23 +169,23 @@ def _values(line: _Line, task: YoloTask, classes: _Classes) -> tuple[int, list[f
         )
     visible = numbers[6::3] if task == "pose" and classes.per_point == 3 else []
     if any(value not in (0, 1, 2) for value in visible):
-        raise line.error("a keypoint that is not 0, 1 or 2 visible", "Correct the line.")
+        raise line.error("a keypoint whose visibility is not 0, 1 or 2", "Correct the line.")
     if visible:
         numbers[6::3] = [0.0] * len(visible)
     if not all(-_ROUNDING <= number <= 1 + _ROUNDING for number in numbers):
         raise line.error("a coordinate outside 0 to 1", "Divide pixels by width and height.")
-    shares = [min(max(number, 0.0), 1.0) for number in numbers]
+    fractions = [min(max(number, 0.0), 1.0) for number in numbers]
     if visible:
-        shares[6::3] = visible
-    return int(name), shares
+        fractions[6::3] = visible
+    return int(name), fractions
 
 
 def _read_box(
-    values: list[float], position: int, size: tuple[int, int], classes: _Classes
+    values: list[float], position: int, size: tuple[int, int], classes: YoloClasses
 ) -> list[dict[str, object]]:
     x, y, w, h = values
     width, height = size
-    # Halving and adding again may overstep an edge by the last bit of a double.
+    # Halving and adding may exceed an edge by the last bit of a double.
     return [
         {
             "class_name": classes.names[position],
@@ -340,7 +198,7 @@ def _read_box(
 
 
 def _read_outline(
-    values: list[float], position: int, size: tuple[int, int], classes: _Classes
+    values: list[float], position: int, size: tuple[int, int], classes: YoloClasses
 ) -> list[dict[str, object]]:
     if len(values) == 4:
         return _read_box(values, position, size, classes)
@@ -349,17 +207,17 @@ def _read_outline(
 
 
 def _read_rotated(
-    values: list[float], position: int, size: tuple[int, int], classes: _Classes
+    values: list[float], position: int, size: tuple[int, int], classes: YoloClasses
 ) -> list[dict[str, object]]:
     box = _around(np.reshape(values, (4, 2)) * size)
     return [_row(Label.rotated_box(classes.names[position], *box))]
 
 
 def _around(corners: FloatArray) -> tuple[float, float, float, float, float]:
-    """Return the smallest rotated box around four points; of equal ones, along their first side.
+    """Return the smallest rotated box around four points; of several, the one along the first side.
 
-    The smallest rectangle around points has a side along one of their hull's, which is among the
-    six lines through two of four points. Freeman and Shapira, "Determining the Minimum-Area
+    The smallest rectangle around points has a side along one side of their hull, which is among the
+    six lines through two of the four points. Freeman and Shapira, "Determining the Minimum-Area
     Encasing Rectangle for an Arbitrary Closed Curve", 1975.
     """
     boxes: list[tuple[float, float, float, float, float]] = []
@@ -367,8 +225,8 @@ def _around(corners: FloatArray) -> tuple[float, float, float, float, float]:
         dx, dy = (corners[end] - corners[start]).tolist()
         angle = float(np.arctan2(dy, dx))
         axes = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        turned = corners @ axes
-        low, high = turned.min(axis=0), turned.max(axis=0)
+        rotated = corners @ axes
+        low, high = rotated.min(axis=0), rotated.max(axis=0)
         x, y = (((low + high) / 2) @ axes.T).tolist()
         width, height = (high - low).tolist()
         boxes.append((x, y, width, height, float(np.degrees(angle))))
@@ -378,13 +236,13 @@ def _around(corners: FloatArray) -> tuple[float, float, float, float, float]:
 
 
 def _read_pose(
-    values: list[float], position: int, size: tuple[int, int], classes: _Classes
+    values: list[float], position: int, size: tuple[int, int], classes: YoloClasses
 ) -> list[dict[str, object]]:
     rows = _read_box(values[:4], position, size, classes)
     each = classes.per_point
     for number, name in enumerate(classes.points.get(position, [])):
         x, y, visible = [*values[4 + number * each : 4 + (number + 1) * each], 2.0][:3]
-        # Without a word on visibility, others write 0 0 for a keypoint that is not there.
+        # Without visibility, other tools write 0 0 for a keypoint that is not labelled.
         if visible == 0 or (each == 2 and x == 0 and y == 0):
             continue
         row = _row(Label.keypoint(name, x * size[0], y * size[1]))
@@ -399,5 +257,5 @@ def _row(label: Label) -> dict[str, object]:
 
 _READERS: dict[
     YoloTask,
-    Callable[[list[float], int, tuple[int, int], _Classes], list[dict[str, object]]],
+    Callable[[list[float], int, tuple[int, int], YoloClasses], list[dict[str, object]]],
 ] = {"detect": _read_box, "segment": _read_outline, "obb": _read_rotated, "pose": _read_pose}

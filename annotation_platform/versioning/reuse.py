@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotation_platform.formats.coco import render_coco
-from annotation_platform.formats.coco_lines import Flags, Taken, splice_coco
+from annotation_platform.formats.coco_lines import LineFlags, ReusedLines, splice_coco
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.shapes import POINTS, REGIONS
 from annotation_platform.schema.tables import Frame, TrainingSet
@@ -56,8 +56,8 @@ class LastVersion:
 class ReusableRows:
     """Flags for the rows of the new and of the previous training set whose image is unchanged."""
 
-    now: Flags
-    before: Flags
+    now: LineFlags
+    before: LineFlags
 
 
 def no_version(training_set: Frame[TrainingSet]) -> LastVersion:
@@ -148,7 +148,7 @@ def update_coco(
     now = _lines(frame, rows.now)
     files = {}
     for path, data in render_coco(changed).items():
-        reused = [Taken(*both) for both in zip(before(path), now(path), strict=True)]
+        reused = [ReusedLines(*both) for both in zip(before(path), now(path), strict=True)]
         files[path] = splice_coco(last.texts[path], data, *reused)
     return files
 
@@ -173,18 +173,20 @@ def render_shards(frame: Frame[TrainingSet], wanted: Collection[str]) -> dict[st
         return dict(zip(pieces, pool.map(table_parquet, pieces.values()), strict=True))
 
 
-def is_in(values: "pd.Series[str]", wanted: "Sequence[str] | pd.Series[str]") -> Flags:
+def is_in(values: "pd.Series[str]", wanted: "Sequence[str] | pd.Series[str]") -> LineFlags:
     """Return which values are in ``wanted``, in a tenth of the time that pandas takes."""
     found = pc.is_in(pa.array(values), value_set=pa.array(wanted, type=pa.large_string()))
     return np.asarray(found.to_numpy(zero_copy_only=False))
 
 
-def _lines(frame: Frame[TrainingSet], reusable: Flags) -> Callable[[str], tuple[Flags, Flags]]:
+def _lines(
+    frame: Frame[TrainingSet], reusable: LineFlags
+) -> Callable[[str], tuple[LineFlags, LineFlags]]:
     """Return a function from a COCO file's path to its reusable images and annotations."""
     is_first = ~frame[TrainingSet.image_id].duplicated().to_numpy()
     is_region = is_in(frame[TrainingSet.shape], REGIONS)
 
-    def of(path: str) -> tuple[Flags, Flags]:
+    def of(path: str) -> tuple[LineFlags, LineFlags]:
         in_split = is_in(frame[TrainingSet.split], [Path(path).stem])
         return reusable[in_split & is_first], reusable[in_split & is_region]
 
@@ -203,7 +205,9 @@ def _images(table: pa.Table) -> tuple["pd.Index[str]", npt.NDArray[np.intp]]:
     return pd.Index(ids.take(pa.array(starts)).to_pandas()), np.diff(starts, append=len(ids))
 
 
-def _equal_rows(left: pa.Table, of_left: Flags, right: pa.Table, of_right: Flags) -> Flags:
+def _equal_rows(
+    left: pa.Table, of_left: LineFlags, right: pa.Table, of_right: LineFlags
+) -> LineFlags:
     """Return which of the chosen rows are equal in every column; two missing values are equal."""
     is_equal = np.ones(int(of_left.sum()), dtype=bool)
     for name in left.column_names:
@@ -219,7 +223,7 @@ def _equal_rows(left: pa.Table, of_left: Flags, right: pa.Table, of_right: Flags
     return is_equal
 
 
-def _chosen(column: pa.ChunkedArray, rows: Flags) -> pa.ChunkedArray:
+def _chosen(column: pa.ChunkedArray, rows: LineFlags) -> pa.ChunkedArray:
     return column if rows.all() else column.filter(pa.array(rows))
 
 

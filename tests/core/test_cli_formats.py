@@ -1,4 +1,4 @@
-"""Converting: every format into every other, hostile input refused, the folder whole or absent."""
+"""Conversion: every format into every other; hostile input refused; output complete or absent."""
 
 import json
 import os
@@ -34,8 +34,8 @@ def command(capsys, monkeypatch):
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
             cli.main()
-        said = capsys.readouterr()
-        return stop.value.code, said.out, said.err
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
 
     yield run
     signal.signal(signal.SIGTERM, before)
@@ -72,7 +72,7 @@ def in_every_format(tmp_path_factory):
     return root
 
 
-def said_of(dataset):
+def boxes_of(dataset):
     images = dataset.images.set_index("image_id")[["split", "width", "height"]]
     labels = dataset.boxes().labels
     boxes = sorted(
@@ -85,20 +85,20 @@ def said_of(dataset):
 @pytest.mark.parametrize("start", FORMATS)
 def test_every_format_becomes_every_other(in_every_format, tmp_path, start):
     root = in_every_format
-    expected = said_of(FORMATS["csv"].read(root / "source", None).dataset)
+    expected = boxes_of(FORMATS["csv"].read(root / "source", None).dataset)
     read_as = FORMATS[start]
     image_files = None if takes_images(read_as) else root / "source"
     for known in FORMATS.values():
         out = tmp_path / known.name
         done = convert(root / start, out, read_as=read_as, write_as=known, image_files=image_files)
-        assert said_of(known.read(out, root / "source").dataset) == expected, known.name
+        assert boxes_of(known.read(out, root / "source").dataset) == expected, known.name
         assert done.image_files == (4 if takes_images(known) else 0)
         assert done.problems == ()
         names = sorted(path.name for path in tmp_path.iterdir())
         assert names == sorted(each for each in FORMATS if (tmp_path / each).exists())
 
 
-def test_a_command_says_what_is_lost_and_strict_makes_it_count(command, tmp_path):
+def test_the_command_reports_losses_and_strict_makes_them_an_error(command, tmp_path):
     outline = Label.polygon("field", [[0, 0, 40, 0, 0, 30]])
     source = make_folder(tmp_path / "source", outline, Label.box("ball", 1, 1, 9, 9))
     arguments = ["dataset", "convert", source, "--from", "csv", "--to", "voc"]
@@ -119,7 +119,7 @@ def test_a_command_says_what_is_lost_and_strict_makes_it_count(command, tmp_path
     assert (code, "Nothing is lost." in out) == (0, True)
 
 
-def test_labels_go_alone_where_no_image_is_and_not_where_one_is_missing(command, tmp_path):
+def test_labels_are_written_without_any_image_but_not_with_some_missing(command, tmp_path):
     source = make_folder(tmp_path / "source")
     labels = tmp_path / "labels"
     labels.mkdir()
@@ -128,7 +128,7 @@ def test_labels_go_alone_where_no_image_is_and_not_where_one_is_missing(command,
     arguments = ["dataset", "convert", labels, "--from", "csv", "--to", "yolo-detect", "--out"]
     code, out, _ = command(*arguments, tmp_path / "alone")
     assert code == 0
-    assert "problem: no image was at hand for 4 images; --images names their folder" in out
+    assert "problem: no file was found for 4 images; --images names their folder" in out
     (tmp_path / "elsewhere").mkdir()
     for number, path in enumerate(sorted(source.glob("*.png"))):
         path.rename(tmp_path / "elsewhere" / path.name)
@@ -136,11 +136,11 @@ def test_labels_go_alone_where_no_image_is_and_not_where_one_is_missing(command,
             break
     code, _, err = command(*arguments, tmp_path / "some", "--images", tmp_path / "elsewhere")
     assert code == 2
-    assert "1 of 4 images have no image, e.g. 'bild-3'" in err
+    assert "1 of 4 images have no file, e.g. 'bild-3'" in err
     assert not (tmp_path / "some").exists()
 
 
-def test_images_elsewhere_below_are_found_by_name_and_masks_are_not_taken_for_them(tmp_path):
+def test_images_elsewhere_below_are_found_by_name_and_masks_are_not_confused_with_them(tmp_path):
     source = make_folder(tmp_path / "source")
     (source / "images").mkdir()
     for path in sorted(source.glob("*.png")):
@@ -172,7 +172,7 @@ def test_images_of_another_kind_keep_their_own_ending(tmp_path):
         assert sorted(read["file_name"]) == [f"bild-{number}.jpg" for number in range(4)]
 
 
-def test_images_are_copied_or_linked_as_asked(tmp_path):
+def test_images_are_copied_or_linked_as_requested(tmp_path):
     source = make_folder(tmp_path / "source")
     for link in (False, True):
         out = tmp_path / str(link)
@@ -182,14 +182,14 @@ def test_images_are_copied_or_linked_as_asked(tmp_path):
         assert image_file.samefile(source / "bild-0.png") == link
 
 
-def test_a_size_that_images_contradict_is_said(tmp_path):
+def test_a_size_that_differs_from_the_image_is_reported(tmp_path):
     source = make_folder(tmp_path / "source")
     Image.new("L", (7, 5)).save(source / "bild-3.png")
     done = convert(
         source, tmp_path / "out", read_as=FORMATS["csv"], write_as=FORMATS["imagefolder"]
     )
     assert done.problems == (
-        "1 image has another size than is said, e.g. bild-3: 7 × 5, not 60 × 40",
+        "1 image differs from its declared size, e.g. bild-3: 7 × 5, not 60 × 40",
     )
 
 
@@ -260,7 +260,7 @@ def test_hostile_input_is_one_line_of_error_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
-def test_a_folder_that_is_not_free_is_left_as_it_is(command, tmp_path):
+def test_a_folder_with_content_is_left_unchanged(command, tmp_path):
     source = make_folder(tmp_path / "source")
     arguments = ["dataset", "convert", source, "--from", "csv", "--to", "coco", "--out"]
     full, file, link = (tmp_path / name for name in ("full", "file", "link"))
@@ -278,10 +278,10 @@ def test_a_folder_that_is_not_free_is_left_as_it_is(command, tmp_path):
     assert (tmp_path / "empty" / "coco" / "train.json").exists()
     code, _, err = command(*arguments, tmp_path / "x", "--from", "cocoo")
     assert code == 2
-    assert "error: 'cocoo' is no format" in err
+    assert "error: 'cocoo' is not a format" in err
     code, _, err = command("dataset", "convert", tmp_path / "no", *arguments[3:], tmp_path / "x")
     assert code == 2
-    assert "not there" in err
+    assert "not found" in err
 
 
 @pytest.mark.parametrize("target", ["kitti", "webdataset"])

@@ -403,7 +403,7 @@ def test_the_commands_annotation_people_and_programs(story, tags, tmp_path):
     (tmp_path / "manifest.json").write_bytes(git.read(tags["minds"], MANIFEST_PATH))
     # The program of the documentation, as it stands there.
     text = (PROJECT / "docs" / "reading-versions.md").read_text()
-    program = text.partition("## One label, proved")[2].split("```")[1].removeprefix("python\n")
+    program = text.partition("## Proof of one label")[2].split("```")[1].removeprefix("python\n")
 
     def verified():
         done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True,

@@ -1,4 +1,4 @@
-"""The tables that Athena is told of are those of the lake: same columns, same types, same files."""
+"""Athena declares the tables of the lake: same columns, same types, same files."""
 
 import re
 import subprocess
@@ -57,9 +57,9 @@ def parse(statement):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_the_columns_and_types_are_those_declared(name):
-    told, columns, location = parse(external_tables("s3://bucket/some/prefix/")[name])
+    declared, columns, location = parse(external_tables("s3://bucket/some/prefix/")[name])
     expected = {key: DECLARED[str(col.dtype)] for key, col in TABLES[name].columns.items()}
-    assert (told, list(columns.items())) == (name, list(expected.items()))
+    assert (declared, list(columns.items())) == (name, list(expected.items()))
     assert location == f"s3://bucket/some/prefix/tables/{name}/"
 
 

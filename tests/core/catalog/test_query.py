@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import annotation_platform
-from annotation_platform.catalog.query import VIEWS, run_query, to_annotation
+from annotation_platform.catalog.query import VIEWS, run_query, to_result
 from annotation_platform.errors import QueryError, SettingsError
 from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.schema.tables import TABLES, ImageEmbeddings, table_named
@@ -26,7 +26,7 @@ def digest(number):
 
 
 def row_of(table, **known):
-    """Return a row of a table: what is not said is missing, 0 or empty, as its column allows."""
+    """Return a row of a table: values not given are missing, 0 or empty, as the column allows."""
     row = {}
     for name, column in TABLES[table].columns.items():
         blank = {"int64": 0, "bool": False, "string[pyarrow]": ""}.get(str(column.dtype))
@@ -129,14 +129,14 @@ def lake(home):
 
 
 def ask(lake, sql):
-    return to_annotation(run_query(lake, sql)).rows
+    return to_result(run_query(lake, sql)).rows
 
 
 def test_every_table_is_there_with_its_declared_columns_before_any_round(tmp_path):
     empty = open_lake(tmp_path / "lake", tmp_path / "landing")
     for name, schema in TABLES.items():
-        annotation = to_annotation(run_query(empty, f"SELECT * FROM {name}"))
-        assert (annotation.columns, annotation.rows) == (list(schema.columns), [])
+        result = to_result(run_query(empty, f"SELECT * FROM {name}"))
+        assert (result.columns, result.rows) == (list(schema.columns), [])
     for name in VIEWS:
         assert ask(empty, f"SELECT count(*) FROM {name}") == [[0]]
     assert not (tmp_path / "lake").exists()
@@ -192,7 +192,7 @@ def test_a_version_that_a_later_round_confirms_is_listed_once(lake):
     ]
 
 
-def test_predictions_name_the_version_their_model_learned_from(lake):
+def test_predictions_name_the_version_that_their_model_trained_on(lake):
     weights = digest(77)
     proposal = {
         "round_id": SECOND,
@@ -289,7 +289,7 @@ def files(folder):
     }
 
 
-def test_a_mistake_is_told_in_the_words_of_duckdb(lake):
+def test_an_error_has_the_message_of_duckdb(lake):
     with pytest.raises(QueryError, match=r'name imagess does not exist! Did you mean "images"'):
         run_query(lake, "SELECT *\nFROM imagess")
 
@@ -302,7 +302,7 @@ def test_the_catalog_describes_itself(lake, sql):
 
 
 def test_a_frame_keeps_text_times_and_what_is_missing(lake, home):
-    said = row_of(
+    human_label = row_of(
         "human_labels",
         round_id=FIRST,
         image_id=digest(1),
@@ -314,7 +314,7 @@ def test_a_frame_keeps_text_times_and_what_is_missing(lake, home):
         guideline=digest(1),
         submitted_at=datetime(2026, 3, 1, 12, tzinfo=UTC),
     )
-    write(lake, "human_labels", FIRST, said)
+    write(lake, "human_labels", FIRST, human_label)
     frame = annotation_platform.query(
         "SELECT t.class_id, t.class_name, t.class_id > 0 AS later, t.x1, h.submitted_at, t.label_id"
         " FROM version_labels t LEFT JOIN human_labels h USING (image_id)"
@@ -339,7 +339,7 @@ def test_two_columns_of_one_name_are_both_kept(home):
     assert frame.iloc[0].tolist() == [1, pd.NA]
 
 
-def test_the_home_is_that_of_the_environment_unless_named(home, tmp_path, monkeypatch):
+def test_the_home_is_that_of_the_environment_unless_given(home, tmp_path, monkeypatch):
     sql = "SELECT count(*) FROM images"
     monkeypatch.setenv("ANNOTATION_HOME", str(home))
     assert annotation_platform.query(sql).iloc[0, 0] == 3
@@ -369,7 +369,7 @@ def run(home, *arguments):
     )
 
 
-def test_the_command_annotations_in_json(home):
+def test_the_command_prints_json(home):
     done = run(
         home, "catalog", "query", "SELECT source_key, duplicate_of FROM images ORDER BY 1", "--json"
     )
@@ -393,7 +393,7 @@ def test_the_command_shows_people_fifty_rows_that_cannot_steer_the_terminal(home
 
 
 @pytest.mark.parametrize("sql", ["SELECT nothing FROM images", "COPY images TO 'x.csv'"])
-def test_the_command_complains_in_one_line(home, sql):
+def test_the_command_reports_an_error_in_one_line(home, sql):
     done = run(home, "catalog", "query", sql)
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Data sets of every shape, drawn at random, and what it means that two say the same."""
+"""Random datasets of every shape, and the comparison of two datasets."""
 
 import json
 
@@ -42,7 +42,7 @@ def labels(draw, shapes):
     if shape == "box":
         return Label.box(name, x, y, x + width, y + height)
     if shape == "rotated_box":
-        # Half as large, so that it stays in the image however it is turned.
+        # Half as large, so that it stays in the image at any rotation.
         turn = draw(st.integers(1, 359))
         return Label.rotated_box(name, x + 10, y + 10, width / 2, height / 2, turn)
     if shape == "mask":
@@ -62,7 +62,7 @@ ALL = ("box", "rotated_box", "polygon", "mask", "keypoint", "choice")
 
 @st.composite
 def datasets(draw, *, shapes=ALL, extra=True):
-    """Return a data set; with ``extra`` there are objects of several labels, and attributes."""
+    """Return a dataset; with ``extra`` there are objects of several labels, and attributes."""
     images, rows = [], []
     for number in range(draw(st.integers(0, 3))):
         image_id = f"{number:04d}"
@@ -76,7 +76,7 @@ def datasets(draw, *, shapes=ALL, extra=True):
                 rows[-1]["attributes"] = draw(
                     st.sampled_from(["", '{"crowd": 1}', '{"occluded": 1, "pose": "left"}'])
                 )
-                # At different places, so that no two equal points are one object's.
+                # At different positions, so that no object has two equal points.
                 for at, name in enumerate(draw(st.lists(st.sampled_from(["nose", "eye"])))[:4]):
                     point = Label.keypoint(name, at, draw(coordinate(HEIGHT)))
                     hidden = draw(st.sampled_from(["", '{"hidden": 1}']))
@@ -102,7 +102,7 @@ def row(image_id, label, instance="", attributes=""):
 
 
 def assert_same_labels(read, written, *, attributes=True, pixels=1e-5):
-    """Assert that two data sets have the same images, labels, objects and attributes."""
+    """Assert that two datasets have the same images, labels, objects and attributes."""
     columns = ["image_id", "split", "width", "height"]
     assert read.images[columns].to_dict("records") == written.images[columns].to_dict("records")
     assert len(read.labels) == len(written.labels)
@@ -122,7 +122,7 @@ def counted(frame):
 
 
 def objects(frame):
-    """Return, of every object with points, the shapes and classes of its labels, sorted."""
+    """Return, for every object with points, the shapes and classes of its labels, sorted."""
     whole = frame[frame["instance"] != ""]
     found = [
         sorted(zip(rows["shape"], rows["class_name"], strict=True))

@@ -1,4 +1,4 @@
-"""COCO: every shape comes back, others' files say what they say, hostile ones are refused."""
+"""COCO: every shape comes back, files of other tools are read, and hostile files are refused."""
 
 import json
 
@@ -51,7 +51,7 @@ def test_every_shape_object_and_attribute_comes_back(tmp_path_factory, dataset):
     assert read.ontology.id_of == ONTOLOGY.id_of
     assert_same_labels(read, dataset)
     assert coco_losses(dataset) == []
-    # What was read is written as it was: names of objects included.
+    # A dataset that was read is written in the same bytes, names of objects included.
     assert render_coco(read) == render_coco(dataset)
 
 
@@ -103,7 +103,7 @@ def test_areas_are_those_of_the_shapes():
     assert sorted(each["area"] for each in annotations(dataset_of(*rows))) == [0, 8, 8, 12]
 
 
-def test_what_is_lost_is_said():
+def test_losses_are_reported():
     rows = [
         row("a", Label.choice("night")),
         row("a", Label.choice("night")),
@@ -116,10 +116,10 @@ def test_what_is_lost_is_said():
     ]
 
 
-def test_a_label_that_lies_nowhere_is_refused():
-    nowhere = row("a", Label.box("猫", 1, 1, float("nan"), 9))
-    with pytest.raises(DataError, match="lies nowhere"):
-        render_coco(dataset_of(nowhere))
+def test_a_label_without_a_position_is_refused():
+    unplaced = row("a", Label.box("猫", 1, 1, float("nan"), 9))
+    with pytest.raises(DataError, match="has no position"):
+        render_coco(dataset_of(unplaced))
 
 
 def test_the_smallest_numbers_are_written_as_json(tmp_path):
@@ -170,19 +170,19 @@ def test_a_crowd_may_be_a_box(tmp_path):
         ({"segmentation": {"size": [5, 4], "counts": [20]}}, r"size \[5, 4\], expected .*\[4, 5\]"),
         ({"segmentation": {"size": [4, 5], "counts": [3, 4]}}, "do not add up to 5 × 4"),
         ({"segmentation": {"size": [4, 5], "counts": [20]}}, "covers no pixel"),
-        ({"segmentation": {"size": [4, 5], "counts": [21, -1]}}, "no list of run lengths"),
-        ({"segmentation": {"size": [4, 5], "counts": [10**400]}}, "no list of run lengths"),
-        ({"segmentation": {"size": [4, 5], "counts": [True, 19]}}, "no list of run lengths"),
+        ({"segmentation": {"size": [4, 5], "counts": [21, -1]}}, "neither a list of run lengths"),
+        ({"segmentation": {"size": [4, 5], "counts": [10**400]}}, "neither a list of run lengths"),
+        ({"segmentation": {"size": [4, 5], "counts": [True, 19]}}, "neither a list of run lengths"),
         ({"segmentation": {"size": [4, 5], "counts": "oooooooooooooooo0"}}, "no text of COCO's"),
         ({"segmentation": {"size": [4, 5], "counts": "zzz"}}, "no text of COCO's"),
-        ({"segmentation": {"size": [4, 5]}}, "no list of run lengths"),
+        ({"segmentation": {"size": [4, 5]}}, "neither a list of run lengths"),
         ({"rotated_box": [1, 2, 3, 4]}, "rotated_box"),
         ({"rotated_box": [1, 2, -3, 4, 5]}, "rotated_box"),
         ({**BOX, "keypoints": [1, 2]}, "expected x, y and visibility"),
         ({**BOX, "keypoints": "x"}, "expected x, y and visibility"),
         ({**BOX, "attributes": [1]}, "expected an object"),
-        ({**BOX, "attributes": {"x": float("inf")}}, "no other file could hold"),
-        ({**BOX, "instance": []}, "expected a text"),
+        ({**BOX, "attributes": {"x": float("inf")}}, "cannot be written as JSON"),
+        ({**BOX, "instance": []}, "expected a string"),
         ({"segmentation": []}, "bbox None"),
     ],
 )
@@ -194,7 +194,7 @@ def test_a_bad_annotation_is_named(tmp_path, entry, says):
 @pytest.mark.parametrize(
     "name", ["../a.jpg", "x/../../a.jpg", "/etc/a.jpg", "..\\a.jpg", "C:\\a.jpg", "a\0.jpg"]
 )
-def test_a_image_outside_the_folder_is_refused(tmp_path, name):
+def test_an_image_outside_the_folder_is_refused(tmp_path, name):
     with pytest.raises(FormatError, match="leads out of the folder"):
         read_coco(coco_file(tmp_path, file_name=name))
 

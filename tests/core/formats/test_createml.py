@@ -1,4 +1,4 @@
-"""Create ML: boxes about their centres come back; bad files say where and what."""
+"""Create ML: boxes come back; errors in files name the entry and the problem."""
 
 import json
 
@@ -86,7 +86,7 @@ ONE = make(
 )
 
 
-def test_a_file_says_centres_and_keeps_images_without_a_box():
+def test_a_file_has_centres_and_keeps_images_without_a_box():
     files = {path: json.loads(data) for path, data in render_createml(ONE).items()}
     assert files == {
         "createml/train.json": [
@@ -102,7 +102,7 @@ def test_a_file_says_centres_and_keeps_images_without_a_box():
     }
 
 
-def test_sizes_are_those_of_the_images_beside(tmp_path):
+def test_sizes_are_those_of_the_image_files(tmp_path):
     """Apple's own example, with its older keys."""
     entry = {
         "imagefilename": "cat and dog.png",
@@ -119,7 +119,7 @@ def test_sizes_are_those_of_the_images_beside(tmp_path):
         assert read.labels[BOX_COLUMNS].iloc[0].tolist() == [2.9, 0, 4.9, 4]
 
 
-def test_what_is_lost_is_said():
+def test_losses_are_reported():
     assert createml_losses(ONE) == [
         "1 class without a box is left out",
         "1 class gets another id",
@@ -133,7 +133,7 @@ def test_what_is_lost_is_said():
 
 def test_an_image_without_a_file_name_is_refused():
     images = ONE.images.assign(file_name=["a.png", ""])
-    with pytest.raises(DataError, match="tells images by their file names"):
+    with pytest.raises(DataError, match="identifies images by their file names"):
         render_createml(Dataset(images, ONE.labels, ONE.ontology))
 
 
@@ -148,7 +148,7 @@ BOX = {"label": "cat", "coordinates": {"x": 4, "y": 5, "width": 4, "height": 8}}
         pytest.param([{"image": "../a.png"}], "leads out of the folder", id="way out"),
         pytest.param([{"image": "/a.png"}], "is absolute", id="absolute"),
         pytest.param([{"image": "none.png"}], r"no image 'none\.png'", id="no image"),
-        pytest.param([{"image": "a.png", "annotations": 3}], "that are no list", id="boxes"),
+        pytest.param([{"image": "a.png", "annotations": 3}], "that are not a list", id="boxes"),
         pytest.param(
             [{"image": "a.png", "annotations": [{**BOX, "label": ""}]}],
             r"\[0\]\.annotations\[0\] has no label",
@@ -173,7 +173,7 @@ BOX = {"label": "cat", "coordinates": {"x": 4, "y": 5, "width": 4, "height": 8}}
         pytest.param([{"image": "a.png"}], "no Create ML file with a box", id="empty"),
     ],
 )
-def test_a_bad_file_says_where_and_what(tmp_path, content, says):
+def test_an_error_names_the_entry_and_the_problem(tmp_path, content, says):
     Image.new("L", (20, 10)).save(tmp_path / "a.png")
     path = tmp_path / "annotations.json"
     path.write_text(json.dumps(content))

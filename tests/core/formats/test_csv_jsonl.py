@@ -1,4 +1,4 @@
-"""CSV and JSON Lines: everything comes back, in either; no cell is a formula where people read."""
+"""CSV and JSON Lines: datasets come back complete; no spreadsheet cell is a formula."""
 
 import csv
 import io
@@ -44,8 +44,8 @@ FORMS = {
 }
 
 
-def as_said(dataset):
-    """Return images and labels as sorted records; a missing place is None."""
+def as_records(dataset):
+    """Return images and labels as sorted records; a missing box is None."""
     labels = dataset.labels.astype(object).where(dataset.labels.notna(), None)
     return (
         dataset.images.sort_values("image_id").to_dict("records"),
@@ -53,7 +53,7 @@ def as_said(dataset):
     )
 
 
-# What steers spreadsheets, CSV, JSON and lines of text; and any other sign.
+# Characters with a meaning in spreadsheets, CSV, JSON and lines of text; and any other.
 NASTY = st.text(
     st.sampled_from("=+-@\t\r\n\"',;|'\u2028\x0b\x1c\0＝ é猫\U0001f600a1")
     | st.characters(exclude_categories=["Cs"]),
@@ -63,12 +63,12 @@ NASTY = st.text(
 
 @st.composite
 def nasty_datasets(draw):
-    """Return a dataset whose names and attributes hold whatever a text may."""
+    """Return a dataset whose names and attributes contain any text."""
     dataset = draw(datasets())
     images = dataset.images
     names = [f"{n}{draw(NASTY)}".replace("\0", "") for n in range(len(images))]
     labels = dataset.labels
-    told = [json.dumps({"note": draw(NASTY)}, ensure_ascii=False) if draw(st.booleans()) else text
+    texts = [json.dumps({"note": draw(NASTY)}, ensure_ascii=False) if draw(st.booleans()) else text
             for text in labels["attributes"]]  # fmt: skip
     instances = [draw(NASTY) for _ in range(len(labels))]
     new = LabelClass(id=12, name=draw(NASTY.filter(bool)) + "!")
@@ -76,7 +76,7 @@ def nasty_datasets(draw):
     classes = [new.name if draw(st.booleans()) else name for name in labels["class_name"]]
     return Dataset(
         images.assign(file_name=[f"a/{name}" for name in names]),
-        labels.assign(attributes=told, instance=instances, class_name=classes),
+        labels.assign(attributes=texts, instance=instances, class_name=classes),
         ontology,
     )
 
@@ -98,20 +98,20 @@ def test_everything_comes_back_and_each_form_gives_the_bytes_of_the_others(
     for name, (write, read) in FORMS.items():
         write(dataset, folder / name)
         back = read(folder / name)
-        assert as_said(back) == as_said(dataset)
+        assert as_records(back) == as_records(dataset)
         assert back.ontology == dataset.ontology
         assert render_csv(back) == render_csv(dataset)
         assert render_jsonl(back) == render_jsonl(dataset)
 
 
 def dataset_of(*labels, ontology=ONTOLOGY, **image):
-    said = {"image_id": "a", "file_name": "a.png", "split": "train", "width": 60, "height": 40}
+    defaults = {"image_id": "a", "file_name": "a.png", "split": "train", "width": 60, "height": 40}
     frame = pd.DataFrame([row("a", label) for label in labels] or [row("a", Label.choice("night"))])
     frame = frame.astype(dict.fromkeys(BOX_COLUMNS, "float64")).iloc[: len(labels)]
-    return Dataset(pd.DataFrame([said | image]), frame, ontology)
+    return Dataset(pd.DataFrame([defaults | image]), frame, ontology)
 
 
-def test_a_row_is_a_label_and_an_image_without_has_one_too():
+def test_each_label_has_a_row_and_so_has_an_image_without_labels():
     two = dataset_of(Label.box("猫", 1, 2, 3.5, 4), Label.choice("night"))
     empty = dataset_of(image_id="b", file_name="", split="")
     both = Dataset(pd.concat([two.images, empty.images]), two.labels, ONTOLOGY)
@@ -131,7 +131,7 @@ def test_a_row_is_a_label_and_an_image_without_has_one_too():
     ]  # fmt: skip
 
 
-def test_no_cell_for_people_begins_a_formula_and_programs_see_it_unchanged():
+def test_no_spreadsheet_cell_begins_a_formula_and_the_exact_form_is_unchanged():
     bad = "=HYPERLINK(0)"
     ontology = Ontology.from_names([bad, "'=quoted"])
     dataset = dataset_of(
@@ -140,18 +140,18 @@ def test_no_cell_for_people_begins_a_formula_and_programs_see_it_unchanged():
     )  # fmt: skip
     labels = dataset.labels.assign(image_id="@SUM", instance=["\tx", "＝x"])
     dataset = Dataset(dataset.images, labels, ontology)
-    said = render_csv(dataset, spreadsheet=True)["labels.csv"].decode("utf-8-sig")
-    rows = list(csv.reader(io.StringIO(said, newline="")))
+    text = render_csv(dataset, spreadsheet=True)["labels.csv"].decode("utf-8-sig")
+    rows = list(csv.reader(io.StringIO(text, newline="")))
     assert not [cell for cells in rows for cell in cells if cell[:1] in set("=+-@\t\r\n＝＋－＠")]
     by_class = {cells[6]: cells for cells in rows[1:]}
     assert by_class[f"'{bad}"][-1] == "image_id file_name split class_name x1 instance"
-    # What began with a quotation mark is not marked as escaped, and keeps it.
+    # A cell that began with a quotation mark is not listed as escaped, and keeps it.
     assert by_class["'=quoted"][-1] == "image_id file_name split instance"
     exact = list(csv.reader(io.StringIO(render_csv(dataset)["labels.csv"].decode(), newline="")))
     assert {cells[6] for cells in exact[1:]} == {bad, "'=quoted"}
 
 
-def test_without_the_ontology_beside_classes_are_those_of_the_rows(tmp_path):
+def test_without_an_ontology_file_classes_are_those_of_the_rows(tmp_path):
     write_csv(dataset_of(Label.box("猫", 1, 2, 3, 4)), tmp_path)
     (tmp_path / "ontology.json").unlink()
     assert read_csv(tmp_path / "labels.csv").ontology.id_of == {"猫": 2}
@@ -162,23 +162,23 @@ def test_thousands_of_points_in_a_cell_are_read(tmp_path):
     dataset = dataset_of(Label.polygon("猫", [outline]))
     write_csv(dataset, tmp_path)
     usual = csv.field_size_limit()
-    assert as_said(read_csv(tmp_path)) == as_said(dataset)
+    assert as_records(read_csv(tmp_path)) == as_records(dataset)
     assert csv.field_size_limit() == usual
 
 
 @pytest.mark.parametrize(
     ("labels", "says"),
     [
-        pytest.param({"shape": "blob"}, "is no shape", id="shape"),
+        pytest.param({"shape": "blob"}, "is not a label shape", id="shape"),
         pytest.param({"x1": float("nan")}, "expected four numbers", id="nowhere"),
         pytest.param({"geometry": "[1]"}, "geometry in addition to its box", id="geometry"),
-        pytest.param({"attributes": "[1]"}, "no JSON object", id="attributes"),
+        pytest.param({"attributes": "[1]"}, "not a JSON object", id="attributes"),
         pytest.param({"attributes": '{"a": NaN}'}, "not JSON", id="NaN"),
         pytest.param({"class_name": "dog"}, "not in the ontology", id="class"),
         pytest.param({"attributes": '{"a": "\\ud800"}'}, "not JSON", id="half a sign"),
     ],
 )
-def test_what_no_reader_would_take_is_not_written(labels, says):
+def test_an_unreadable_dataset_is_not_written(labels, says):
     dataset = dataset_of(Label.box("猫", 1, 2, 3, 4))
     changed = Dataset(dataset.images, dataset.labels.assign(**labels), ONTOLOGY)
     for render in (render_csv, render_jsonl):
@@ -196,11 +196,11 @@ GOOD = {"image_id": "a", "file_name": "a.png", "split": "", "width": 9, "height"
     [
         pytest.param({"file_name": "../a.png"}, "leads out of the folder", id="way out"),
         pytest.param({"file_name": "/etc/passwd"}, "is absolute", id="absolute"),
-        pytest.param({"image_id": "../a"}, "no file name", id="id"),
-        pytest.param({"split": "../x"}, "no name of a folder", id="split"),
+        pytest.param({"image_id": "../a"}, "not a file name", id="id"),
+        pytest.param({"split": "../x"}, "not a folder name", id="split"),
         pytest.param({"width": -1}, "the size", id="size"),
         pytest.param({"class_id": None}, "without class_id", id="no id"),
-        pytest.param({"shape": "blob"}, "is no shape", id="shape"),
+        pytest.param({"shape": "blob"}, "is not a label shape", id="shape"),
         pytest.param({"x1": 9}, "expected four numbers", id="inside out"),
         pytest.param({"x1": "one"}, "the box", id="text"),
         pytest.param({"x1": float("nan")}, "the box", id="NaN"),
@@ -235,14 +235,16 @@ def test_a_bad_row_is_named_with_its_line(tmp_path, change, says):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        pytest.param('{"image_id": "a", "image_id": "b"}', "a key is said twice", id="twice"),
+        pytest.param('{"image_id": "a", "image_id": "b"}', "a key is repeated", id="twice"),
         pytest.param("[" * 100_000, "not JSON that can be used", id="deep"),
         pytest.param("{", "not JSON that can be used", id="broken off"),
-        pytest.param("3", "no object", id="number"),
+        pytest.param("3", "not an object", id="number"),
         pytest.param('{"image_id": "\\ud800"}', "not JSON that can be used", id="half a sign"),
-        pytest.param("", "no class in it", id="empty"),
+        pytest.param("", "no class in the file", id="empty"),
         pytest.param(
-            f"{json.dumps(GOOD)}\n{json.dumps({**GOOD, 'width': 8})}", "another one", id="two sizes"
+            f"{json.dumps(GOOD)}\n{json.dumps({**GOOD, 'width': 8})}",
+            "differs from an earlier row",
+            id="two sizes",
         ),
         pytest.param(
             f"{json.dumps(GOOD)}\n{json.dumps({**GOOD, 'class_id': 2})}",
@@ -251,7 +253,7 @@ def test_a_bad_row_is_named_with_its_line(tmp_path, change, says):
         ),
     ],
 )
-def test_lines_that_are_none_are_refused(tmp_path, text, says):
+def test_invalid_lines_are_refused(tmp_path, text, says):
     (tmp_path / "labels.jsonl").write_text(text)
     with pytest.raises(FormatError, match=says):
         read_jsonl(tmp_path)
@@ -266,12 +268,12 @@ def test_lines_that_are_none_are_refused(tmp_path, text, says):
         pytest.param(f'{",".join(COLUMNS)}\n"a"b,\n', "not CSV", id="quotes"),
         pytest.param(
             f"{','.join(COLUMNS)},escaped\na,a.png,,9,9{',' * 11}image_id\n",
-            "said to be escaped, and is not",
+            "listed as escaped, but has no prefix",
             id="escaped",
         ),
     ],
 )
-def test_tables_that_are_none_are_refused(tmp_path, text, says):
+def test_invalid_tables_are_refused(tmp_path, text, says):
     (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(FormatError, match=says):
         read_csv(tmp_path)

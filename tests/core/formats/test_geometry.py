@@ -1,4 +1,4 @@
-"""Areas into one another: exact where they can be, and measured where they cannot."""
+"""Conversion of areas: exact where possible, and measured elsewhere."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_outlines_of_a_mask_hold_just_its_pixels_and_no_more(mask):
     assert all(side == int(side) for each in outlines for side in each)
 
 
-def test_a_mask_with_holes_is_cut_beside_them():
+def test_a_mask_with_holes_is_cut_into_pieces():
     ring = np.ones((5, 7), dtype=bool)
     ring[2, 2] = ring[2, 4] = False
     outlines = trace(ring)
@@ -73,7 +73,7 @@ def test_a_mask_with_holes_is_cut_beside_them():
             [0.5, 0, 2.5, 0, 2.5, 3, 0.5, 3], [[1, 1, 0, 0]] * 3, id="centres on both edges"
         ),
         pytest.param([-9, -9, 90, -9, 90, 1, -9, 1], [[1] * 4, [0] * 4, [0] * 4], id="outside"),
-        pytest.param([5, 5, 6, 5, 6, 6], [[0] * 4] * 3, id="beside the image"),
+        pytest.param([5, 5, 6, 5, 6, 6], [[0] * 4] * 3, id="outside the image"),
         pytest.param(
             [0, 0, 4, 3, 4, 0, 0, 3],
             [[1, 0, 0, 1], [1, 1, 1, 1], [1, 0, 0, 1]],
@@ -87,7 +87,7 @@ def test_pixels_belong_to_an_outline_by_their_centre(outline, expected):
 
 @settings(max_examples=60, deadline=None)
 @given(stars())
-def test_a_polygon_by_way_of_a_mask_is_the_same_pixels_and_its_loss_is_said(star):
+def test_a_polygon_converted_by_a_mask_keeps_its_pixels_and_reports_its_loss(star):
     size, outline = star
     polygon = Label.polygon("a", [outline])
     sides = {"width": int(2.4 * size), "height": int(2.4 * size)}
@@ -113,7 +113,7 @@ def test_boxes_on_whole_pixels_go_through_every_shape_unchanged():
         assert back.overlap == pytest.approx(1.0)
 
 
-def test_the_smallest_box_around_a_turned_one_is_that_one():
+def test_the_smallest_box_around_a_rotated_box_is_that_box():
     turned = Label.rotated_box("a", 20, 20, 10, 4, 30)
     polygon = convert(turned, "polygon", width=40, height=40)
     again = convert(polygon.label, "rotated_box", width=40, height=40)
@@ -124,7 +124,7 @@ def test_the_smallest_box_around_a_turned_one_is_that_one():
     assert upright.lossy
 
 
-def test_what_cannot_be_converted_says_so():
+def test_an_impossible_conversion_is_an_error():
     with pytest.raises(ValueError, match="only areas"):
         convert(Label.keypoint("a", 1, 1), "mask", width=9, height=9)
     with pytest.raises(ValueError, match="without a pixel"):
@@ -134,7 +134,7 @@ def test_what_cannot_be_converted_says_so():
 
 
 @given(pixels())
-def test_run_lengths_come_back_and_say_the_same_box(mask):
+def test_run_lengths_come_back_with_the_same_box(mask):
     height, width = mask.shape
     label = Label.mask("a", mask)
     counts = counts_from_text(label.values["counts"])
@@ -151,6 +151,6 @@ def test_empty_runs_within_are_joined():
 
 
 @pytest.mark.parametrize("text", ["", "\x00", "P" * 40, "ooooooooo0", "é", "0o"])
-def test_text_that_is_no_run_lengths_is_refused(text):
+def test_text_without_run_lengths_is_refused(text):
     with pytest.raises(ValueError, match="run lengths"):
         checked(counts_from_text(text), width=5, height=5)

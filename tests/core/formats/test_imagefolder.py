@@ -11,7 +11,7 @@ from PIL import Image
 from annotation_platform.errors import DataError, FormatError
 from annotation_platform.formats.imagefolder import (
     imagefolder_losses,
-    imagefolder_places,
+    imagefolder_paths,
     is_one_choice,
     read_imagefolder,
     render_imagefolder,
@@ -21,7 +21,7 @@ from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 from tests.core.formats.every_shape import ONTOLOGY, datasets
-from tests.core.formats.test_csv_jsonl import as_said, dataset_of
+from tests.core.formats.test_csv_jsonl import as_records, dataset_of
 
 
 @settings(
@@ -30,8 +30,8 @@ from tests.core.formats.test_csv_jsonl import as_said, dataset_of
 @given(dataset=datasets(shapes=("box", "choice"), extra=False), seed=st.integers(0, 99))
 def test_boxes_and_choices_come_back(tmp_path_factory, dataset, seed):
     folder = tmp_path_factory.mktemp("imagefolder")
-    places = imagefolder_places(dataset)
-    dataset = Dataset(dataset.images.assign(file_name=places), dataset.labels, dataset.ontology)
+    paths = imagefolder_paths(dataset)
+    dataset = Dataset(dataset.images.assign(file_name=paths), dataset.labels, dataset.ontology)
     assert imagefolder_losses(dataset) == []
     write_imagefolder(dataset, folder)
     shuffled = Dataset(
@@ -42,7 +42,7 @@ def test_boxes_and_choices_come_back(tmp_path_factory, dataset, seed):
     assert render_imagefolder(shuffled) == render_imagefolder(dataset)
     if len(dataset.images):
         back = read_imagefolder(folder)
-        assert as_said(back) == as_said(dataset)
+        assert as_records(back) == as_records(dataset)
         assert back.ontology == dataset.ontology
 
 
@@ -58,35 +58,35 @@ def chosen(*choices, splits=None, ontology=None):
 
 
 @pytest.mark.parametrize("splits", [None, ["train", "train", "val"]])
-def test_one_choice_a_image_becomes_class_folders_and_comes_back(tmp_path, splits):
+def test_one_choice_per_image_becomes_class_folders_and_comes_back(tmp_path, splits):
     dataset = chosen("night", "Tag 1", "night", splits=splits)
     assert is_one_choice(dataset)
-    places = imagefolder_places(dataset, class_folders=True)
-    assert places[1] == f"{'train/' if splits else ''}Tag 1/01.png"
+    paths = imagefolder_paths(dataset, class_folders=True)
+    assert paths[1] == f"{'train/' if splits else ''}Tag 1/01.png"
     write_imagefolder(dataset, tmp_path, class_folders=True)
-    for place in places:
+    for place in paths:
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (6, 4)).save(tmp_path / place)
     back = read_imagefolder(tmp_path)
-    assert as_said(back) == as_said(
-        Dataset(dataset.images.assign(file_name=places), dataset.labels, dataset.ontology)
+    assert as_records(back) == as_records(
+        Dataset(dataset.images.assign(file_name=paths), dataset.labels, dataset.ontology)
     )
     (tmp_path / "ontology.json").unlink()
     assert read_imagefolder(tmp_path).ontology.id_of == {"Tag 1": 0, "night": 1}
 
 
-def test_class_folders_are_for_data_sets_that_they_say_all_of():
+def test_class_folders_need_one_choice_per_image():
     assert not is_one_choice(chosen(ontology=ONTOLOGY))
     assert not is_one_choice(chosen("a/b"))
     assert not is_one_choice(chosen("train", "val", splits=["train", "val"]))
     assert not is_one_choice(chosen("a", "b", splits=["train", ""]))
     two = chosen("a", "b")
     assert not is_one_choice(Dataset(two.images, two.labels.assign(image_id="00"), two.ontology))
-    with pytest.raises(DataError, match="class folders hold one choice"):
+    with pytest.raises(DataError, match="class folders hold one choice per image"):
         render_imagefolder(dataset_of(Label.box("猫", 1, 2, 3, 4)), class_folders=True)
 
 
-def test_a_line_says_what_hugging_face_reads():
+def test_a_line_has_the_form_that_hugging_face_reads():
     dataset = dataset_of(Label.box("猫", 1, 2, 4, 8), Label.choice("night"))
     (path, data), _ = render_imagefolder(dataset).items()
     assert path == "train/metadata.jsonl"
@@ -100,7 +100,7 @@ def test_a_line_says_what_hugging_face_reads():
     }
 
 
-def test_what_is_lost_is_said():
+def test_losses_are_reported():
     dataset = dataset_of(
         Label.polygon("猫", [[0, 0, 4, 0, 0, 4]]), Label.keypoint("nose", 1, 1),
         Label.box("猫", 0, 0, 1, 1),
@@ -141,12 +141,12 @@ GOOD = {"file_name": "a.png", "width": 9, "height": 9,
         pytest.param({"file_name": "../a.png"}, "leads out of the folder", id="way out"),
         pytest.param({"file_name": "/a.png"}, "is absolute", id="absolute"),
         pytest.param({"image_id": "../a"}, "leads out", id="id"),
-        pytest.param({"image_id": 3}, "bad image_id", id="number as id"),
+        pytest.param({"image_id": 3}, "image_id that is not a string", id="number as id"),
         pytest.param({"file_name": 3}, "no file_name", id="no name"),
         pytest.param({"width": None, "height": None}, "no image", id="no size"),
         pytest.param({"width": -1}, "the size", id="size"),
-        pytest.param({"objects": [3]}, "that are none", id="objects"),
-        pytest.param({"choices": [3]}, "that are none", id="choices"),
+        pytest.param({"objects": [3]}, "objects that are not an object, or choices", id="objects"),
+        pytest.param({"choices": [3]}, "objects that are not an object, or choices", id="choices"),
         *(
             pytest.param({"objects": {**GOOD["objects"], **change}}, says, id=f"{change}")
             for change, says in [
@@ -158,7 +158,7 @@ GOOD = {"file_name": "a.png", "width": 9, "height": 9,
                 ({"bbox": []}, "four numbers"),
                 ({"categories": [""]}, "four numbers"),
                 ({"categories": 3}, "four numbers"),
-                ({"ids": ["1"]}, "no whole numbers"),
+                ({"ids": ["1"]}, "not whole numbers"),
                 ({"ids": [1, 2]}, "four numbers"),
             ]
         ),
@@ -170,7 +170,7 @@ def test_a_bad_line_is_named(tmp_path, change, says):
         read_imagefolder(tmp_path)
 
 
-def test_links_and_what_is_no_imagefolder_are_refused(tmp_path):
+def test_links_and_other_folders_are_refused(tmp_path):
     with pytest.raises(FormatError, match=r"no metadata\.jsonl, and no image"):
         read_imagefolder(tmp_path)
     (tmp_path / "metadata.jsonl").write_text(json.dumps({**GOOD, "width": 0, "height": 0}))

@@ -1,4 +1,4 @@
-"""KITTI: boxes, and boxes in space, come back; bad files say where and what."""
+"""KITTI: boxes and cuboids come back; errors in files name the line and the problem."""
 
 import json
 
@@ -26,23 +26,23 @@ def millionths(low, high):
 
 @st.composite
 def attributes(draw):
-    said = {}
+    values = {}
     for flag, degree, among in (
         ("truncated", "truncation", st.sampled_from([0.25, 0.5])),
         ("occluded", "occlusion", st.sampled_from([2.0, 3.0])),
     ):
         chosen = draw(st.sampled_from(["unknown", 0, 1, "more"]))
         if chosen == "more":
-            said |= {flag: 1, degree: draw(among)}
+            values |= {flag: 1, degree: draw(among)}
         elif chosen != "unknown":
-            said[flag] = chosen
+            values[flag] = chosen
     if draw(st.booleans()):
-        said["alpha"] = draw(millionths(-3, 3))
+        values["alpha"] = draw(millionths(-3, 3))
     if draw(st.booleans()):
-        said["cuboid"] = draw(st.lists(millionths(-50, 50), min_size=7, max_size=7))
+        values["cuboid"] = draw(st.lists(millionths(-50, 50), min_size=7, max_size=7))
     if draw(st.booleans()):
-        said["score"] = draw(millionths(0, 1))
-    return json.dumps(said, sort_keys=True) if said else ""
+        values["score"] = draw(millionths(0, 1))
+    return json.dumps(values, sort_keys=True) if values else ""
 
 
 @st.composite
@@ -73,7 +73,7 @@ def make(images, labels, names=("Car", "Würfel")):
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(dataset=datasets(), seed=st.integers(0, 99))
-def test_boxes_and_boxes_in_space_come_back(tmp_path_factory, dataset, seed):
+def test_boxes_and_cuboids_come_back(tmp_path_factory, dataset, seed):
     folder = tmp_path_factory.mktemp("kitti")
     write_kitti(dataset, folder)
     read = read_kitti(folder, sizes=dict.fromkeys(dataset.images["image_id"], SIZE))
@@ -103,7 +103,7 @@ def kitti_folder(folder, *lines):
     return folder
 
 
-def test_the_kits_example_is_read_with_the_sizes_of_the_images(tmp_path):
+def test_the_example_of_the_kit_is_read_with_the_sizes_of_the_images(tmp_path):
     read = read_kitti(kitti_folder(tmp_path / "training", CAR, IGNORED).parent)
     assert read.images.to_numpy().tolist() == [
         ["000000", "training/image_2/000000.png", "train", 1242, 375],
@@ -111,15 +111,15 @@ def test_the_kits_example_is_read_with_the_sizes_of_the_images(tmp_path):
     ]
     assert read.labels["class_name"].tolist() == ["Car", "DontCare"]
     assert read.labels[BOX_COLUMNS].iloc[0].tolist() == [614.24, 181.78, 727.31, 284.77]
-    said = json.loads(read.labels["attributes"].iloc[0])
-    assert said == {
+    attributes = json.loads(read.labels["attributes"].iloc[0])
+    assert attributes == {
         "alpha": -1.57,
         "cuboid": [1.57, 1.73, 4.15, 1.0, 1.75, 13.22, -1.62],
         "occluded": 0,
         "truncated": 0,
     }
     assert read.labels["attributes"].iloc[1] == ""
-    # Written again, the same numbers stand in the same places.
+    # Writing gives the same numbers in the same order.
     lines = render_kitti(read)["train/label_2/000000.txt"].decode().splitlines()
     assert [line.split()[0] for line in lines] == ["Car", "DontCare"]
     for line, given_line in zip(lines, (CAR, IGNORED), strict=True):
@@ -127,7 +127,7 @@ def test_the_kits_example_is_read_with_the_sizes_of_the_images(tmp_path):
         assert numbers == [float(value) for value in given_line.split()[1:]]
 
 
-def test_what_is_lost_is_said():
+def test_losses_are_reported():
     blank = make(
         [["a", "", "", 9, 9]],
         [["a", "big car", 0, 0, 5, 5, '{"crowd": 1, "cuboid": [1, 1, 1, 0, 0, 0, 0]}']],
@@ -145,9 +145,9 @@ def test_what_is_lost_is_said():
 @pytest.mark.parametrize(
     ("dataset", "says"),
     [
-        pytest.param(make([["a/../..", "", "", 9, 9]], []), "no file name", id="way out"),
-        pytest.param(make([["a", "", "", 9, 9]] * 2, []), "there twice", id="twice"),
-        pytest.param(make([], [], ["a b", "a_b"]), "differ by blanks only", id="blanks"),
+        pytest.param(make([["a/../..", "", "", 9, 9]], []), "not a file name", id="way out"),
+        pytest.param(make([["a", "", "", 9, 9]] * 2, []), "is repeated", id="twice"),
+        pytest.param(make([], [], ["a b", "a_b"]), "differ only in blanks", id="blanks"),
         pytest.param(
             make([["a", "", "", 9, 9]], [["a", "Car", 0, 0, 5, 5, '{"cuboid": [1]}']]),
             "not the seven numbers",
@@ -155,7 +155,7 @@ def test_what_is_lost_is_said():
         ),
     ],
 )
-def test_what_cannot_be_written_is_refused(dataset, says):
+def test_an_unwritable_dataset_is_refused(dataset, says):
     with pytest.raises(DataError, match=says):
         render_kitti(dataset)
 
@@ -165,7 +165,7 @@ def test_what_cannot_be_written_is_refused(dataset, says):
     [
         pytest.param("Car 0 0 0 1 2 3 4", r"000000\.txt:2: 'Car 0 0 0", id="short"),
         pytest.param(CAR.replace("1.57", "nan"), r"000000\.txt:2: ", id="nan"),
-        pytest.param(CAR.replace("614.24", "999"), "inside out", id="inside out"),
+        pytest.param(CAR.replace("614.24", "999"), "comes before its left", id="inside out"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, line, says):
@@ -173,7 +173,7 @@ def test_a_bad_line_is_named(tmp_path, line, says):
         read_kitti(kitti_folder(tmp_path, CAR, line))
 
 
-def test_a_bad_folder_says_what(tmp_path):
+def test_a_bad_folder_is_reported(tmp_path):
     with pytest.raises(FormatError, match="no folder label_2"):
         read_kitti(tmp_path)
     folder = kitti_folder(tmp_path, CAR)

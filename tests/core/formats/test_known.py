@@ -1,4 +1,4 @@
-"""Every format by name: what it can hold comes back, and it says of what it cannot."""
+"""Registry of formats: held content comes back, and losses are reported."""
 
 import subprocess
 import sys
@@ -23,11 +23,11 @@ EXACT = {"csv", "csv-spreadsheet", "jsonl", "webdataset"}
 
 def test_these_are_the_formats():
     assert list(FORMATS) == NAMES
-    with pytest.raises(DataError, match=r"'cocoo' is no format. Name one of coco, yolo-detect"):
+    with pytest.raises(DataError, match=r"'cocoo' is not a format. Name one of coco, yolo-detect"):
         find_format("cocoo")
 
 
-def test_nothing_of_a_format_is_imported_before_it_is_used():
+def test_a_format_is_imported_only_when_it_is_used():
     code = (
         "import sys; import annotation_platform.formats.known;"
         "print([name for name in sys.modules if name.startswith('annotation_platform.formats.')])"
@@ -39,7 +39,7 @@ def test_nothing_of_a_format_is_imported_before_it_is_used():
 
 @pytest.fixture(scope="session")
 def image_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("image") / "picture.jpg"
+    path = tmp_path_factory.mktemp("image") / "image.jpg"
     Image.new("RGB", (WIDTH, HEIGHT)).save(path)
     return path
 
@@ -75,7 +75,7 @@ def comes_back(read, written, *, ids):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_a_format_can_hold_comes_back_and_the_rest_is_said(name, image_file, tmp_path_factory):
+def test_held_content_comes_back_and_losses_are_reported(name, image_file, tmp_path_factory):
     @settings(
         max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )

@@ -1,4 +1,4 @@
-"""Label Studio's JSON export: what it says, and what is said of a bad one."""
+"""Reading of Label Studio's JSON export: labels, and problems of bad tasks."""
 
 import json
 import os
@@ -86,11 +86,11 @@ def test_an_address_gives_the_path_of_its_image(address, path):
     assert image_path(address) == path
 
 
-def test_nothing_in_a_image_is_an_annotation_and_a_skip_or_a_prediction_is_none(tmp_path):
+def test_an_empty_annotation_counts_and_a_skip_or_a_prediction_does_not(tmp_path):
     empty, skipped = task(2, annotation()), task(3, annotation(region(), was_cancelled=True))
     found = read(tmp_path, SOUND, empty, skipped, task(4))
     assert found.dataset.images["file_name"].tolist() == ["set/1.jpg", "set/2.jpg"]
-    # Label Studio says the size of an image with every region, and nowhere else.
+    # Label Studio stores the size of an image only in its regions.
     assert found.dataset.images["width"].tolist() == [64, 0]
     assert set(found.dataset.labels["image_id"]) == {"1"}
     assert found.problems == ()
@@ -108,7 +108,7 @@ def test_of_several_annotations_the_one_updated_last_counts(tmp_path):
     assert "several annotations" in found.problems[0]
 
 
-def test_annotations_about_the_whole_image_are_passed_over(tmp_path):
+def test_annotations_of_the_whole_image_are_ignored(tmp_path):
     choice = {"id": "c1", "type": "choices", "value": {"choices": ["ok"]}}
     found = read(tmp_path, task(1, annotation(choice, region())))
     assert len(found.dataset.labels) == 1
@@ -128,16 +128,16 @@ def test_annotations_about_the_whole_image_are_passed_over(tmp_path):
         (task(2, annotation(region(type="brushlabels"))), "type 'brushlabels' is not used here"),
         (task(2, annotation(region(), {"type": "polygonlabels", "id": "p"})), "drawn on images"),
         (task(2, annotation(region(image_rotation=90))), "turned by 90"),
-        (task(2, annotation(region(original_width=10**400))), "is said to be"),
-        (task(2, annotation(region(original_height=None))), "is said to be"),
+        (task(2, annotation(region(original_width=10**400))), "has the size"),
+        (task(2, annotation(region(original_height=None))), "has the size"),
         (task(2, annotation(region(), region(original_width=65, id="r2"))), "different sizes"),
         (task(2, annotation(region("x" * 101))), "is not in the ontology"),
-        (task(2, annotation("region")), "is said to be"),
+        (task(2, annotation("region")), "has the size"),
         (task(2, annotation(result={})), "no list of regions"),
-        (task(2, 17), "no list of objects"),
-        (task(2, annotation(region()), image="s3://bucket/../../etc/passwd"), "no file name"),
-        (task(2, annotation(region()), image="data:image/png;base64,AA"), "no file name"),
-        ({**task(2, annotation(region())), "data": {"text": "a"}}, "which image"),
+        (task(2, 17), "not a list of objects"),
+        (task(2, annotation(region()), image="s3://bucket/../../etc/passwd"), "not a file name"),
+        (task(2, annotation(region()), image="data:image/png;base64,AA"), "not a file name"),
+        ({**task(2, annotation(region())), "data": {"text": "a"}}, "the image's address"),
     ],
 )
 def test_a_task_that_cannot_be_used_is_left_out_whole_and_named(tmp_path, bad, says):
@@ -149,7 +149,7 @@ def test_a_task_that_cannot_be_used_is_left_out_whole_and_named(tmp_path, bad, s
     assert says in problem
 
 
-def test_what_was_changed_is_said(tmp_path):
+def test_changes_are_reported(tmp_path):
     value = region()["value"]
     turned = region(value={**value, "rotation": 90})
     within_a_pixel = region(x=-1.0)
@@ -160,9 +160,9 @@ def test_what_was_changed_is_said(tmp_path):
         task(3, annotation(region(), region())),
     )
     assert len(found.dataset.labels) == 3
-    said = " ".join(found.problems)
-    for words in ("the box around it is taken", "clipped at its edge", "said twice"):
-        assert words in said
+    problems = " ".join(found.problems)
+    for words in ("the box around it is taken", "clipped at its edge", "1 repeated regions"):
+        assert words in problems
 
 
 def test_two_tasks_on_one_image_are_both_left_out(tmp_path):
@@ -185,7 +185,7 @@ def test_two_tasks_on_one_image_are_both_left_out(tmp_path):
         (json.dumps([task(1, annotation(region(width=0.0)))]), "no task with a usable label"),
     ],
 )
-def test_what_is_no_such_export_says_what_is_wrong(tmp_path, text, says):
+def test_an_error_in_another_file_names_the_problem(tmp_path, text, says):
     path = tmp_path / "export.json"
     path.write_text(text)
     with pytest.raises(FormatError, match=says):
@@ -200,7 +200,7 @@ def test_what_is_no_such_export_says_what_is_wrong(tmp_path, text, says):
         max_size=5,
     )
 )
-def test_what_the_platform_asks_with_is_read_back(tmp_path_factory, corners):
+def test_predictions_of_the_platform_are_read_back(tmp_path_factory, corners):
     boxes = [Label.box(name, x, y, x + 50, y + 60) for name, x, y in corners]
     path = tmp_path_factory.mktemp("export") / "export.json"
     path.write_text(json.dumps([task(1, annotation(*write_result(boxes, 1000, 500)))]))
@@ -219,7 +219,7 @@ def test_hostile_tasks_end_as_required(tmp_path):
         each["data"]["image"] = f"s3://b/{each['id']}.jpg"
     found = read(tmp_path, *tasks)
     kept = set(found.dataset.images["image_id"].astype(int))
-    # 3 reaches ten percent outside; 15 shows only beside its image; 20's class is in no ontology.
+    # 3 reaches ten percent outside; 15 is outside its image; 20's class is in no ontology.
     assert kept == {1, 8, 9, 12, 14, 15, 18, 19, 20}
     named = {
         number for number in range(1, 23) if any(f"task {number} " in p for p in found.problems)

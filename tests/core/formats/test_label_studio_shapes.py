@@ -1,4 +1,4 @@
-"""Label Studio's JSON: every shape that is written is read, and what others draw is, too."""
+"""Label Studio's JSON: every written shape is read, and so are the shapes of other projects."""
 
 import json
 
@@ -72,7 +72,7 @@ def test_the_order_of_rows_does_not_change_a_byte(dataset, seed):
     assert render_label_studio(shuffled) == render_label_studio(dataset)
 
 
-def test_each_rectangle_of_a_class_is_turned_or_not(tmp_path):
+def test_each_rectangle_of_a_class_is_rotated_or_not(tmp_path):
     upright = Label.box("cat", 10, 10, 30, 20)
     turned = Label.rotated_box("cat", 50, 25, 20, 10, 30)
     found = read(tmp_path, regions(upright, turned))
@@ -103,13 +103,13 @@ def test_outlines_under_another_are_part_of_it_and_points_are_of_its_object(tmp_
     assert found.dataset.labels["instance"].tolist() == ["polygon-1", "polygon-1"]
 
 
-def test_somebody_who_could_not_tell_has_not_labelled(tmp_path):
+def test_an_unsure_annotation_is_left_out(tmp_path):
     found = read(tmp_path, regions(TRIANGLE), regions(TRIANGLE, UNSURE))
     assert found.dataset.images["file_name"].tolist() == ["0.jpg"]
-    assert "task 1 is left out: whoever answered could not tell" in found.problems[0]
+    assert "task 1 is left out: its annotator was unsure" in found.problems[0]
 
 
-def test_what_cannot_be_used_takes_its_image_with_it(tmp_path):
+def test_an_unusable_region_excludes_its_image(tmp_path):
     broken = {**regions(TRIANGLE)[0], "value": {"points": [[1, 1]], "polygonlabels": ["cat"]}}
     ellipse = {**regions(TRIANGLE)[0], "type": "ellipselabels"}
     about = {"type": "choices", "id": "c", "value": {"choices": ["cat"], "x": 1, "y": 1}}
@@ -122,7 +122,7 @@ def test_what_cannot_be_used_takes_its_image_with_it(tmp_path):
         assert any(f"task {number} is left out" in each and says in each for each in found.problems)
 
 
-def test_a_image_without_labels_keeps_its_size_and_split(tmp_path):
+def test_an_image_without_labels_keeps_its_size_and_split(tmp_path):
     images = [["a", "a.jpg", "test", 30, 20], ["b", "b.jpg", "", 0, 0], ["c", "c.jpg", "", 9, 9]]
     dataset = Dataset(
         pd.DataFrame(images, columns=["image_id", "file_name", "split", "width", "height"]),
@@ -132,14 +132,14 @@ def test_a_image_without_labels_keeps_its_size_and_split(tmp_path):
     write_label_studio(dataset, tmp_path)
     found = read_label_studio(tmp_path / "label_studio.json").dataset
     assert found.images.to_numpy().tolist() == images
-    nowhere = Dataset(
+    without_size = Dataset(
         dataset.images, pd.DataFrame([row("b", Label.box("猫", 1, 1, 2, 2))]), ONTOLOGY
     )
     with pytest.raises(DataError, match="image b: an image of 0 × 0"):
-        render_label_studio(nowhere)
+        render_label_studio(without_size)
 
 
-def test_what_is_lost_is_said():
+def test_losses_are_reported():
     rows = [
         row("a", Label.box("猫", 1, 1, 2, 2), "o", '{"crowd": 1}'),
         row("a", Label.box("猫", 1, 1, 3, 3), "o"),

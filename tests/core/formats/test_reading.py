@@ -1,4 +1,4 @@
-"""Files of others: what is read from them, and what is said of bad ones."""
+"""Files of other tools: valid ones are read, and errors name file and problem."""
 
 import json
 import os
@@ -117,14 +117,14 @@ def test_images_of_one_name_in_two_folders_keep_their_folder_in_the_id(tmp_path)
         ),
     ],
 )
-def test_a_bad_coco_file_says_where_and_what(tmp_path, text, says):
+def test_an_error_in_a_coco_file_names_position_and_problem(tmp_path, text, says):
     path = tmp_path / "truth.json"
     path.write_text(text)
     with pytest.raises(FormatError, match=says):
         read_coco(path)
 
 
-def test_a_missing_file_and_an_empty_folder_are_said(tmp_path):
+def test_a_missing_file_and_an_empty_folder_are_reported(tmp_path):
     with pytest.raises(FormatError, match="No such file"):
         read_coco(tmp_path / "none.json")
     with pytest.raises(FormatError, match=r"no \.json file"):

@@ -1,4 +1,4 @@
-"""Pascal VOC: what is written comes back to the last digit, and bad files say where and what."""
+"""Pascal VOC: datasets come back to the last digit; errors name the file and the problem."""
 
 import pandas as pd
 import pytest
@@ -131,7 +131,7 @@ def test_images_without_a_box_and_classes_without_one_are_kept(tmp_path):
     assert (tmp_path / "ImageSets" / "Main" / "train.txt").read_text() == "a\n"
 
 
-def test_a_image_in_its_place_is_named_by_its_path(tmp_path):
+def test_an_image_in_its_folder_is_named_by_its_path(tmp_path):
     write_voc(PIXEL, tmp_path)
     (tmp_path / "JPEGImages").mkdir()
     Image.new("L", (20, 10)).save(tmp_path / "JPEGImages" / "a.png")
@@ -145,7 +145,7 @@ def test_a_box_counted_from_one_may_be_one_pixel_wide(tmp_path):
     assert "object 1 (dog) has no area" in read_voc(tmp_path).problems[0]
 
 
-def test_what_is_lost_is_said():
+def test_losses_are_reported():
     labels = PIXEL.labels.assign(
         shape=["polygon", "mask"], instance="one", attributes=['{"crowd": 1, "pose": "Left"}', ""]
     )
@@ -161,10 +161,10 @@ def test_what_is_lost_is_said():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        pytest.param({"image_id": "../a"}, "no file name", id="way out"),
-        pytest.param({"image_id": "a\nb"}, "no file name", id="line"),
-        pytest.param({"file_name": "a\x01.png"}, "a sign that XML lacks", id="control"),
-        pytest.param({"image_id": "b"}, "'b' is there twice", id="twice"),
+        pytest.param({"image_id": "../a"}, "not a file name", id="way out"),
+        pytest.param({"image_id": "a\nb"}, "not a file name", id="line"),
+        pytest.param({"file_name": "a\x01.png"}, "a character that XML lacks", id="control"),
+        pytest.param({"image_id": "b"}, "'b' is repeated", id="twice"),
     ],
 )
 def test_a_name_that_cannot_be_written_is_refused(change, says):
@@ -203,17 +203,17 @@ BOMB = (
         ),
     ],
 )
-def test_a_bad_file_says_what(tmp_path, text, says):
+def test_an_error_in_a_file_names_the_problem(tmp_path, text, says):
     (tmp_path / "a.xml").write_text(text)
     with pytest.raises(FormatError, match=says):
         read_voc(tmp_path)
 
 
-def test_a_bad_folder_says_what(tmp_path):
+def test_an_error_in_a_folder_names_the_problem(tmp_path):
     write_voc(PIXEL, tmp_path)
     sets = tmp_path / "ImageSets" / "Main"
     (sets / "val.txt").write_text("\na\n")
-    with pytest.raises(FormatError, match=r"val\.txt:2: image 'a' is in the split train too"):
+    with pytest.raises(FormatError, match=r"val\.txt:2: image 'a' is also in the split train"):
         read_voc(tmp_path)
     (sets / "val.txt").unlink()
     (tmp_path / "labelmap.txt").write_text("cat:::\n")

@@ -1,4 +1,4 @@
-"""WebDataset: shards hold everything, the same bytes every time; hostile ones are refused."""
+"""WebDataset: shards hold complete datasets in the same bytes; hostile shards are refused."""
 
 import contextlib
 import hashlib
@@ -20,7 +20,7 @@ from annotation_platform.formats.webdataset import (
 )
 from annotation_platform.schema.dataset import Dataset
 from tests.core.formats.every_shape import datasets
-from tests.core.formats.test_csv_jsonl import as_said, dataset_of
+from tests.core.formats.test_csv_jsonl import as_records, dataset_of
 
 LINE = {"image_id": "a", "file_name": "a.png", "split": "", "width": 9, "height": 9,
         "class_id": 1, "class_name": "cat", "x1": 1, "y1": 2, "x2": 3, "y2": 4}  # fmt: skip
@@ -59,7 +59,7 @@ def test_everything_comes_back_and_the_bytes_are_the_same(tmp_path_factory, data
     write_webdataset(shuffled, folder / "two", image_files=image_files)
     assert contents(folder / "one") == contents(folder / "two")
     back = read_webdataset(folder / "one")
-    assert as_said(back) == as_said(dataset)
+    assert as_records(back) == as_records(dataset)
     assert back.ontology == dataset.ontology
     unpacked = unpack_images(folder / "one", folder / "unpacked")
     assert {key: path.read_bytes() for key, path in unpacked.items()} == {
@@ -71,27 +71,27 @@ def contents(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).digest() for path in folder.iterdir()}
 
 
-def test_a_sample_is_a_image_and_the_json_of_its_labels(tmp_path):
+def test_a_sample_is_an_image_and_the_json_of_its_labels(tmp_path):
     dataset = dataset_of(image_id="a.1", split="val")
     write_webdataset(dataset, tmp_path, image_files=images_of(dataset, tmp_path / "images"))
     assert sorted(path.name for path in tmp_path.glob("*.*")) == ["ontology.json", "val-000000.tar"]
     with tarfile.open(tmp_path / "val-000000.tar") as tar:
         members = tar.getmembers()
-        said = json.load(tar.extractfile("a%2E1.json"))
+        records = json.load(tar.extractfile("a%2E1.json"))
     assert [member.name for member in members] == ["a%2E1.jpg", "a%2E1.json"]
     assert {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in members} == {
         (0, 0, 0, "", "", 0o644)
     }
-    assert said == [
+    assert records == [
         {"image_id": "a.1", "file_name": "a.png", "split": "val", "width": 60, "height": 40}
     ]
 
 
-def test_no_shard_exceeds_its_size_but_for_one_image_that_does(tmp_path):
+def test_only_a_shard_of_one_large_image_exceeds_its_size(tmp_path):
     dataset = dataset_of()
     images = [dataset.images.assign(image_id=f"{n:02d}", split="") for n in range(20)]
     many = Dataset(pd.concat(images), dataset.labels, dataset.ontology)
-    path = tmp_path / "picture.png"
+    path = tmp_path / "small.png"
     path.write_bytes(bytes(1000))
     large = tmp_path / "large.png"
     large.write_bytes(bytes(20_000))
@@ -141,11 +141,11 @@ LABELS = json.dumps([LINE]).encode()
         pytest.param([("a/../../a.json", LABELS)], "leads out of the folder", id="way round"),
         pytest.param([("/tmp/a.json", LABELS)], "absolute", id="absolute"),
         pytest.param([("a\\..\\b.json", LABELS)], "leads out", id="backslashes"),
-        pytest.param([("a.json", LABELS), ("a.json", LABELS)], "there twice", id="twice"),
+        pytest.param([("a.json", LABELS), ("a.json", LABELS)], "is repeated", id="twice"),
         pytest.param(
             [("a.json", LABELS), ("b.json", LABELS), ("a.png", b"")], "not together", id="apart"
         ),
-        pytest.param([("a.png", b"")], r"no 'a\.json' in it", id="no labels"),
+        pytest.param([("a.png", b"")], r"no 'a\.json' in the shard", id="no labels"),
         pytest.param([("a.json", b"[")], "not JSON that can be used", id="broken off"),
         pytest.param([("a.json", b"[" * 100_000)], "not JSON that can be used", id="deep"),
         pytest.param([("a.json", b"\xff")], "not UTF-8", id="no text"),
@@ -155,7 +155,7 @@ LABELS = json.dumps([LINE]).encode()
             "leads out of the folder",
             id="file name",
         ),
-        pytest.param([], "no class in it", id="empty"),
+        pytest.param([], "no class in the file", id="empty"),
     ],
 )
 def test_a_hostile_shard_is_refused_and_nothing_is_written_outside(tmp_path, members, says):
@@ -169,13 +169,13 @@ def test_a_hostile_shard_is_refused_and_nothing_is_written_outside(tmp_path, mem
     assert outside == {"train-000000.tar"}
 
 
-def test_what_is_no_tar_or_none_any_more_is_refused(tmp_path):
+def test_an_invalid_or_truncated_tar_is_refused(tmp_path):
     path = tmp_path / "train-000000.tar"
     shard(path, ("a.json", LABELS), ("b.json", LABELS))
     whole = path.read_bytes()
     for cut in (100, 512, 700, 1024, 1600, 2048):
         path.write_bytes(whole[:cut])
-        with pytest.raises(FormatError, match=r"breaks off|not a tar file|beyond the file"):
+        with pytest.raises(FormatError, match=r"its end is missing|not a tar file|beyond the file"):
             read_webdataset(tmp_path)
     # A bomb: compressed, it is a thousandth of what it holds.
     shard(path, ("a.json", b" " * 10**7), form="w:gz")
@@ -183,7 +183,7 @@ def test_what_is_no_tar_or_none_any_more_is_refused(tmp_path):
         read_webdataset(tmp_path)
 
 
-def test_a_size_that_is_none_is_refused(tmp_path):
+def test_an_invalid_size_is_refused(tmp_path):
     path = shard(tmp_path / "train-000000.tar", ("a.txt", LABELS))
     data = bytearray(path.read_bytes())
     for size in (b"\xff" * 12, b"\x80" + b"\0" * 5 + b"\x7f" * 6):  # below zero, and 140 TB
@@ -195,7 +195,7 @@ def test_a_size_that_is_none_is_refused(tmp_path):
             read_webdataset(tmp_path)
 
 
-def test_a_file_with_holes_is_refused(tmp_path):
+def test_a_sparse_file_is_refused(tmp_path):
     member = tarfile.TarInfo("a.json")
     member.size = 0
     member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0",
@@ -204,7 +204,7 @@ def test_a_file_with_holes_is_refused(tmp_path):
     path = tmp_path / "train-000000.tar"
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         tar.addfile(member)
-    with pytest.raises(FormatError, match=r"holes|not a tar file|beyond"):
+    with pytest.raises(FormatError, match=r"sparse|not a tar file|beyond"):
         read_webdataset(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""YOLO's four tasks: what is written comes back, and bad files say where and what."""
+"""YOLO's four tasks: labels come back, and errors name the line and the problem."""
 
 import json
 
@@ -135,18 +135,18 @@ def test_corners_outside_the_image_are_cut_and_counted():
 @given(box=boxes(), data=st.data())
 def test_keypoints_come_back_with_their_object(tmp_path_factory, box, data):
     point = st.tuples(st.floats(0, 64), st.floats(0, 48), st.sampled_from(["", '{"hidden": 1}']))
-    places = data.draw(st.dictionaries(st.sampled_from(["nose", "tail"]), point))
-    points = [(Label.keypoint(name, x, y), "one", said) for name, (x, y, said) in places.items()]
+    locations = data.draw(st.dictionaries(st.sampled_from(["nose", "tail"]), point))
+    points = [(Label.keypoint(name, x, y), "one", text) for name, (x, y, text) in locations.items()]
     given_set = dataset((box, "one", ""), *points, points=("nose", "tail"))
     read = round_trip(tmp_path_factory.mktemp("yolo"), given_set, "pose")
     assert read.ontology.id_of == given_set.ontology.id_of
     assert read.ontology.shape_of == given_set.ontology.shape_of
     found = read.labels[read.labels["shape"] == "keypoint"]
-    assert found["instance"].nunique() == min(len(places), 1)
+    assert found["instance"].nunique() == min(len(locations), 1)
     assert set(found["instance"]) <= set(read.labels.loc[read.labels["shape"] == "box", "instance"])
     rows = found[["class_name", "x1", "y1", "attributes"]].to_numpy().tolist()
-    assert {name: (pytest.approx(x, abs=1e-5), pytest.approx(y, abs=1e-5), said)
-            for name, x, y, said in rows} == places  # fmt: skip
+    assert {name: (pytest.approx(x, abs=1e-5), pytest.approx(y, abs=1e-5), text)
+            for name, x, y, text in rows} == locations  # fmt: skip
 
 
 POSE = dataset(
@@ -157,7 +157,7 @@ POSE = dataset(
 )
 
 
-def test_pose_files_say_what_others_read():
+def test_pose_files_have_the_form_that_others_read():
     files = render_yolo(POSE, "pose")
     here, none = "0.250000000 0.250000000 1", "0.000000000 0.000000000 0"
     assert files["labels/train/a.txt"].decode().splitlines() == [
@@ -206,7 +206,7 @@ def test_pieces_are_joined_without_losing_area(tmp_path):
     )
 
 
-def test_an_outline_is_cut_where_it_leaves_the_image(tmp_path):
+def test_an_outline_is_clipped_to_the_image(tmp_path):
     """The triangle (-10, 0) (10, 0) (10, 40): the left edge is left of x = 0 down to y = 20."""
     outside = Label.polygon("dog", [[-10, 0, 10, 0, 10, 40]])
     beyond = Label.polygon("dog", [[70, 0, 80, 0, 80, 10]])
@@ -215,7 +215,7 @@ def test_an_outline_is_cut_where_it_leaves_the_image(tmp_path):
     assert area_overlap(found, expected) >= 0.999
 
 
-def test_detect_leaves_choices_and_points_out_and_says_so():
+def test_detect_leaves_out_choices_and_points_and_reports_it():
     mixed = dataset(
         Label.choice("Würfel"),
         (Label.keypoint("nose", 5, 5), "", ""),
@@ -242,10 +242,10 @@ def test_detect_leaves_choices_and_points_out_and_says_so():
     ]
 
 
-def test_an_image_that_is_there_twice_is_refused():
+def test_a_repeated_image_is_refused():
     twice = dataset()
     twice = Dataset(pd.concat([twice.images] * 2), twice.labels, twice.ontology)
-    with pytest.raises(DataError, match="'a' is there twice"):
+    with pytest.raises(DataError, match="'a' is repeated"):
         render_yolo(twice)
 
 
@@ -273,12 +273,12 @@ def folder_of(place, lines, head="names: [person, dog]\n"):
         ),
     ],
 )
-def test_the_task_is_what_data_yaml_or_else_the_lines_say(tmp_path, lines, head, shapes):
+def test_the_task_comes_from_data_yaml_or_from_the_lines(tmp_path, lines, head, shapes):
     folder = folder_of(tmp_path, lines, f"names: [person, dog]\n{head}")
     assert read_yolo(folder, sizes=SIZES).labels["shape"].tolist() == shapes
 
 
-def test_numbers_that_rounding_put_outside_are_cut(tmp_path):
+def test_numbers_outside_by_rounding_are_clipped(tmp_path):
     folder = folder_of(tmp_path, "0 0.5 0.5 1.0000001 1.000001\n")
     read = read_yolo(folder, sizes=SIZES)
     assert read.labels[BOX_COLUMNS].iloc[0].tolist() == [0, 0, 64, 48]
@@ -294,7 +294,9 @@ def test_numbers_that_rounding_put_outside_are_cut(tmp_path):
         pytest.param("2 0 0 1 0 1 1", "", r"class 2, but data\.yaml has 0–1", id="class"),
         pytest.param("0 .5 .5 .1 .1", "task: obb", "expected `class x y x y x y x y`", id="task"),
         pytest.param("0 .5 .5 .1 .1 9 9", "kpt_shape: [1, 3]", "each keypoint", id="short"),
-        pytest.param("0 .5 .5 .1 .1 0 0 3", "kpt_shape: [1, 3]", "1 or 2 visible", id="visible"),
+        pytest.param(
+            "0 .5 .5 .1 .1 0 0 3", "kpt_shape: [1, 3]", "visibility is not 0, 1 or 2", id="visible"
+        ),
         pytest.param("", "kpt_shape: [1, 4]", "kpt_shape is not", id="shape"),
         pytest.param("", "kpt_shape: [-1, 3]", "kpt_shape is not", id="negative"),
         pytest.param("", "kpt_shape: [1, 3]\nkpt_names: {0: [a]}", "each class", id="names"),
@@ -307,13 +309,13 @@ def test_numbers_that_rounding_put_outside_are_cut(tmp_path):
         pytest.param("", "day: 2026-13-45", "not YAML", id="no such day"),
     ],
 )
-def test_a_bad_folder_says_where_and_what(tmp_path, lines, head, says):
+def test_an_error_names_the_line_and_the_problem(tmp_path, lines, head, says):
     folder = folder_of(tmp_path, lines, f"names: [person, dog]\n{head}\n")
     with pytest.raises(FormatError, match=says):
         read_yolo(folder, sizes=SIZES)
 
 
-def test_a_task_that_is_asked_for_refuses_others(tmp_path):
+def test_a_requested_task_refuses_other_lines(tmp_path):
     folder = folder_of(tmp_path, "0 0 0 1 0 1 1\n")
     with pytest.raises(FormatError, match="Export boxes, not outlines"):
         read_yolo(folder, sizes=SIZES, task="detect")
@@ -328,7 +330,7 @@ def test_links_out_of_the_folder_are_refused(tmp_path):
         read_yolo(folder, sizes=SIZES)
 
 
-def test_links_to_folders_are_refused_rather_than_passed_over(tmp_path):
+def test_links_to_folders_are_refused(tmp_path):
     folder = folder_of(tmp_path, "")
     (folder / "elsewhere").mkdir()
     (folder / "labels" / "train").symlink_to(folder / "elsewhere")
@@ -341,7 +343,7 @@ def test_two_images_of_one_label_file_are_refused(tmp_path):
     (folder / "images").mkdir()
     for name in ("a.png", "a.jpg"):
         Image.new("L", (4, 4)).save(folder / "images" / name)
-    with pytest.raises(FormatError, match=r"a\.jpg beside it has the same label file"):
+    with pytest.raises(FormatError, match=r"a\.jpg in the same folder has the same label file"):
         read_yolo(folder)
 
 
@@ -373,7 +375,7 @@ def test_the_converters_folder_is_read_as_it_expects(public):
     assert first["y2"] == pytest.approx((0.46200607902735563 + 0.8693009118541033 / 2) * height)
 
 
-def test_hidden_points_are_said_as_json(tmp_path):
+def test_hidden_points_are_written_as_json(tmp_path):
     read = round_trip(tmp_path, POSE, "pose")
-    said = read.labels.loc[read.labels["shape"] == "keypoint", "attributes"].tolist()
-    assert [json.loads(each) for each in said] == [{"hidden": 1}]
+    texts = read.labels.loc[read.labels["shape"] == "keypoint", "attributes"].tolist()
+    assert [json.loads(each) for each in texts] == [{"hidden": 1}]
