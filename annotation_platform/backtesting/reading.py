@@ -10,13 +10,13 @@ from annotation_platform.curation.carry_over import carry_over
 from annotation_platform.errors import DataError, NotReadyError
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.ingestion.rounds import RoundManifests
-from annotation_platform.labeling.assignment_plan import PlacePlan
+from annotation_platform.labeling.assignment_plan import AssignmentPlan
 from annotation_platform.labeling.backends.protocol import Submission
 from annotation_platform.labeling.guidelines import guideline_of
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.round_decisions import cancelled_rounds
-from annotation_platform.labeling.tasks import shown_proposals
+from annotation_platform.labeling.tasks import shown_predictions
 from annotation_platform.policy import Policy
 from annotation_platform.schema.tables import ConsensusLabels, HumanLabels, ModelPredictions
 from annotation_platform.storage.lake import Lake
@@ -105,10 +105,10 @@ def _round_labels(round_id: str, lake: Lake) -> tuple[pd.DataFrame, str]:
     """
     labels = lake.tables.read(HumanLabels, round_id)
     wave_of: dict[tuple[str, int], int] = {}
-    for number, (_, places) in enumerate(PlacePlan(lake.store, round_id).waves()):
+    for number, (_, places) in enumerate(AssignmentPlan(lake.store, round_id).batches()):
         for place in places:
             first = wave_of.get((place.image_id, place.stands_for), number)
-            wave_of[place.image_id, place.place] = first
+            wave_of[place.image_id, place.assignment] = first
     places_of = zip(labels["image_id"], labels["place"], strict=True)
     waves = [wave_of.get((str(image), int(place)), 0) for image, place in places_of]
     labels = labels.assign(wave=pd.Series(waves, index=labels.index, dtype="int64"))
@@ -127,7 +127,9 @@ def _proposed(labels: pd.DataFrame, lake: Lake, policy: Policy) -> dict[str, fro
     proposed: dict[str, frozenset[str]] = {}
     for key, tasks in labels.drop_duplicates("task_id").groupby("round_id"):
         made = lake.tables.read_rounds(ModelPredictions, [str(key)])
-        shown = shown_proposals(made, policy.ontology, minimum_score=policy.labeling.minimum_score)
+        shown = shown_predictions(
+            made, policy.ontology, minimum_score=policy.labeling.minimum_score
+        )
         classes = shown.groupby("image_id")["class_name"].agg(frozenset)
         pairs = zip(tasks["task_id"], tasks["image_id"], strict=True)
         proposed |= {str(task): classes[image] for task, image in pairs if image in classes.index}

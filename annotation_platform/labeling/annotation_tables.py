@@ -27,7 +27,7 @@ def annotations_table(
             "annotation_id": annotation.revision.annotation_id,
             "task_id": annotation.revision.submission.task_id,
             "image_id": annotation.revision.submission.image_id,
-            "place": annotation.revision.submission.place,
+            "place": annotation.revision.submission.assignment,
             "purpose": purpose.get(annotation.revision.submission.task_id, ""),
             "annotator": pseudonyms[annotation.revision.submission.author],
             "state": annotation.state,
@@ -54,7 +54,7 @@ def round_tasks(
         state: of the round: open, closed or cancelled.
         left: answered tasks of which no answer counts towards a consensus.
     """
-    places = Counter(task_id for task_id, _ in count.places)
+    assignments = Counter(task_id for task_id, _ in count.assignments)
     counted = Counter(task_id for task_id, _ in count.counted)
     without = {"open": "waiting", "closed": "left", "cancelled": "cancelled"}[state]
 
@@ -69,7 +69,7 @@ def round_tasks(
             "task_id": task_id,
             "image_id": image_id,
             "purpose": purpose,
-            "places": places[task_id],
+            "places": assignments[task_id],
             "counted": counted[task_id],
             "state": state_of(task_id),
         }
@@ -106,8 +106,8 @@ def human_labels(
     sides = zip(images["width"].tolist(), images["height"].tolist(), strict=True)
     sizes = dict(zip(images["image_id"], sides, strict=True))
     asked = {
-        (task_id, place): about
-        for task_id, place, *about in tasks[
+        (task_id, assignment): about
+        for task_id, assignment, *about in tasks[
             ["task_id", "place", "purpose", "blind", "guideline"]
         ].itertuples(index=False)
     }
@@ -117,12 +117,12 @@ def human_labels(
             continue
         width, height = sizes[revision.submission.image_id]
         canvas = Canvas(width, height, ontology)
-        purpose, blind, guideline = asked[task_id, revision.submission.place]
+        purpose, without_predictions, guideline = asked[task_id, revision.submission.assignment]
         about = {
             "round_id": round_id,
             "annotator": pseudonyms[revision.submission.author],
             "purpose": purpose,
-            "blind": blind,
+            "blind": without_predictions,
             "guideline": guideline,
         }
         rows += [{**about, **row} for row in _label_rows(revision, canvas)]
@@ -136,13 +136,13 @@ def _label_rows(revision: Revision, canvas: Canvas) -> Iterator[dict[str, object
     same = {
         "task_id": said.task_id,
         "image_id": said.image_id,
-        "place": said.place,
+        "place": said.assignment,
         "annotation_id": revision.annotation_id,
         "revision": revision.digest,
         "lead_time_seconds": said.lead_time_seconds,
         "submitted_at": said.updated_at,
         "weights_sha256": said.weights_sha256,
-        "changed": is_changed(said.payload, said.proposed, canvas),
+        "changed": is_changed(said.payload, said.pre_annotations, canvas),
         "refused_regions": parsed.refused,
         "problems": json.dumps(parsed.problems, ensure_ascii=False) if parsed.problems else "",
     }

@@ -18,6 +18,7 @@ from typing import Any
 from annotation_platform.labeling.annotations import FIRST_CODEC, Payload
 from annotation_platform.labeling.backends.protocol import Submission
 from annotation_platform.labeling.parsed_entries import ParsedEntries
+from annotation_platform.labeling.stored_names import from_stored, to_stored
 from annotation_platform.storage.journal import ERASED, Journal
 from annotation_platform.storage.objects import ObjectStore
 
@@ -98,7 +99,7 @@ def as_revision(submission: Submission) -> Revision:
         "backend": submission.backend,
         "annotation": submission.annotation,
         "task": submission.task_id,
-        "place": submission.place,
+        "place": submission.assignment,
         "updated_at": submission.updated_at.isoformat(),
         "skipped": submission.skipped,
         "result": payload.content,
@@ -114,7 +115,7 @@ def _to_line(revision: Revision, *, seen_at: datetime) -> str:
     content = asdict(revision.submission)
     for name in ("created_at", "updated_at"):
         content[name] = content[name].isoformat()
-    return json.dumps({**entry, "submission": content}) + "\n"
+    return json.dumps({**entry, "submission": to_stored(content)}) + "\n"
 
 
 def _from_line(line: str, entry_number: int) -> Revision | None:
@@ -122,14 +123,15 @@ def _from_line(line: str, entry_number: int) -> Revision | None:
     entry = json.loads(line)
     if ERASED in entry:
         return None
-    content = entry["submission"]
+    content = from_stored(entry["submission"])
     for name in ("created_at", "updated_at"):
         content[name] = datetime.fromisoformat(content[name])
     if "payload" not in content:
         # Release 0.1.0 knew one codec, and did not name it.
         content["payload"] = {"codec": FIRST_CODEC, "content": content.pop("result")}
-        content["proposed"] = {"codec": FIRST_CODEC, "content": content["proposed"]}
-    for name in ("payload", "proposed"):
+        shown = content["pre_annotations"]
+        content["pre_annotations"] = {"codec": FIRST_CODEC, "content": shown}
+    for name in ("payload", "pre_annotations"):
         content[name] = Payload(**content[name]) if content[name] else None
     return Revision(entry["digest"], Submission(**content), entry_number)
 

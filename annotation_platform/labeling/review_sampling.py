@@ -30,7 +30,7 @@ def review_sample(
 
     Images on which people agreed less are in it more often. The same input gives the same sample.
     ``disputed`` images are not in it.
-    ``size`` takes the place of policy's, for a sample that was drawn before.
+    ``size`` takes the assignment of policy's, for a sample that was drawn before.
     """
     others = consensus[~consensus["image_id"].isin(disputed)]
     agreed = others["class_agreement"].fillna(1.0) * others["mean_iou"].fillna(1.0)

@@ -35,7 +35,7 @@ def counting_rules(round_id: str, lake: Lake) -> Rules:
     return Rules(qualified=Skills(lake.store).had, entries=entries)
 
 
-def look_at_annotations(
+def current_annotations(
     round_id: str, tasks: pd.DataFrame, labeling: LabelingBackend, lake: Lake
 ) -> RoundAnnotations:
     """Return the annotations of a round as they are now; nothing is written.

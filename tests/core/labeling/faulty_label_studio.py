@@ -217,8 +217,8 @@ class FaultyLabelStudio:
         self.tokens[f"Token {token}"] = number
         return number
 
-    def places(self):
-        """Return the places that all projects hold, with repetitions, sorted."""
+    def assignments(self):
+        """Return the assignments that all projects hold, with repetitions, sorted."""
         with self._lock:
             return sorted((t["data"]["task_id"], t["data"]["place"]) for t in self.tasks.values())
 

@@ -73,7 +73,7 @@ DRAWN_POINT = (0.8834102902374671 * 640, 0.11675461741424806 * 480)
 
 
 def check_what_was_drawn(labels):
-    """The person kept two proposals and drew a box, a polygon, a point and a stroke."""
+    """The person kept two pre_annotations and drew a box, a polygon, a point and a stroke."""
     cat, dog, other_dog, polygon, point, mask, *choices = labels
     assert [label.class_name for label in (cat, dog, other_dog)] == ["Cat", "Dog", "Dog"]
     assert sides(cat) == pytest.approx(PREDICTED_CAT)

@@ -17,7 +17,7 @@ from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.image_sources import (
     FolderImages,
-    image_place,
+    image_source,
 )
 from annotation_platform.labeling.backends.label_studio.people import (
     add_person,
@@ -120,7 +120,7 @@ def test_a_record_of_a_bucket_needs_a_number_to_be_changed(monkeypatch, tmp_path
         for records in ([record], {"results": [record]}, ["CANARY"]):
             server.fault(says(records), on="GET /api/storages/s3/")
             with pytest.raises(LabelingError, match=r"storages/s3/ answered with JSON") as said:
-                image_place("s3://pictures/lake").grant(LabelStudioHttp(server.url, TOKEN), 1)
+                image_source("s3://images/lake").grant(LabelStudioHttp(server.url, TOKEN), 1)
             assert "CANARY" not in str(said.value)
 
 

@@ -49,7 +49,7 @@ _BUCKET_RECORDS = TypeAdapter(list[dict[str, Any]])
 _MADE = TypeAdapter(_Made)
 
 
-class ImagePlace(Protocol):
+class ImageSource(Protocol):
     """A lake as Label Studio sees it. Members are shown its images, strangers nothing."""
 
     def address(self, key: str) -> str:
@@ -66,12 +66,12 @@ class ImagePlace(Protocol):
         """
 
 
-def image_place(lake: str) -> ImagePlace:
+def image_source(lake: str) -> ImageSource:
     """Return the place of a lake's images, from its path or its ``s3://bucket/prefix``."""
     return BucketImages(Bucket(lake)) if is_s3(lake) else FolderImages(Path(lake))
 
 
-def shown_place(lake: str, shown: str, profile: str = "") -> ImagePlace:
+def shown_source(lake: str, shown: str, profile: str = "") -> ImageSource:
     """Return the place of images whose masks are on; the lake's originals are out of its reach.
 
     Args:
@@ -110,7 +110,7 @@ class FolderImages:
         return f"/data/local-files/?d={quote(key)}"
 
     def grant(self, http: LabelStudioHttp, project: int) -> None:
-        """Let the server show files of ``images``; see `ImagePlace`."""
+        """Let the server show files of ``images``; see `ImageSource`."""
         records = http.read(_FOLDER_RECORDS, _FOLDERS, project=project)
         if any(record.path and Path(record.path) == self._images for record in records):
             return
@@ -154,7 +154,7 @@ class BucketImages:
         return f"{self._bucket.url}/{key}"
 
     def grant(self, http: LabelStudioHttp, project: int) -> None:
-        """Let the server fetch objects of the bucket; see `ImagePlace`."""
+        """Let the server fetch objects of the bucket; see `ImageSource`."""
         account = self._account()
         endpoint = _endpoint(self._bucket.client)
         shown = {
@@ -265,7 +265,7 @@ class MaskedImages:
         return self._place.address(key.removeprefix(f"{SHOWN}/"))
 
     def grant(self, http: LabelStudioHttp, project: int) -> None:
-        """Let the server show these images, unless it can reach originals; see `ImagePlace`."""
+        """Let the server show these images, unless it can reach originals; see `ImageSource`."""
         if is_s3(self._lake):
             self._refuse_bucket(http, Bucket(self._lake))
         else:

@@ -24,7 +24,7 @@ from annotation_platform.labeling.backends.label_studio.region_codecs import (
     RegionError,
 )
 from annotation_platform.labeling.backends.label_studio.write_regions import write_region
-from annotation_platform.labeling.backends.protocol import Proposal
+from annotation_platform.labeling.backends.protocol import PreAnnotation
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import CLASSIFICATIONS, SHAPES, UNSURE, Label
 
@@ -134,9 +134,11 @@ def write_result(
     return regions
 
 
-def write_proposals(proposals: Iterable[Proposal], width: int, height: int) -> list[dict[str, Any]]:
+def write_pre_annotations(
+    pre_annotations: Iterable[PreAnnotation], width: int, height: int
+) -> list[dict[str, Any]]:
     """Return what is proposed as ``write_result`` does, with the scores if a model gave them."""
-    shown = list(proposals)
+    shown = list(pre_annotations)
     scores = [each.score for each in shown if each.score is not None]
     labels = [each.label for each in shown]
     scored = scores if len(scores) == len(shown) else None
@@ -162,9 +164,9 @@ def _assembled(
     found: list[_Read], problems: list[str], refused: int, ontology: Ontology
 ) -> DecodedAnnotation:
     if ontology.choose == "one":
-        found, surplus = only_choice(found)
-        problems = problems + surplus
-        refused += len(surplus)
+        found, not_counted = only_choice(found)
+        problems = problems + not_counted
+        refused += len(not_counted)
     joined = _joined(found)
     unsure = [each for each in joined if each.label == UNSURE][:1]
     regions = [Region(each.label, each.region_id) for each in unsure or joined]

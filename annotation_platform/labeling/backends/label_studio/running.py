@@ -5,8 +5,8 @@ import json
 from annotation_platform.errors import SettingsError
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.image_sources import (
-    image_place,
-    shown_place,
+    image_source,
+    shown_source,
 )
 from annotation_platform.labeling.rate_limiter import Timing
 from annotation_platform.settings import Settings
@@ -41,7 +41,7 @@ def from_settings(settings: Settings, store: ObjectStore) -> LabelStudioClient: 
     return LabelStudioClient(
         url,
         token,
-        images=image_place(settings.lake_url),
-        shown=shown_place(settings.lake_url, settings.shown_url, settings.shown_profile),
+        images=image_source(settings.lake_url),
+        shown=shown_source(settings.lake_url, settings.shown_url, settings.shown_profile),
         timing=Timing(requests_per_second=settings.label_studio_requests_per_second),
     )
