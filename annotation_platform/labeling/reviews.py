@@ -257,7 +257,7 @@ def _reasons(
     for image, kind, detail in unsettled[columns].itertuples(index=False):
         found[image][kind].append(detail)
     for image in review_sample(round_id, consensus, set(found), policy).sample["item"]:
-        found[image][SAMPLE].append("Drawn at random, to estimate how many labels are wrong.")
+        found[image][SAMPLE].append("Drawn at random, to see how many labels are wrong.")
     return {image: dict(kinds) for image, kinds in found.items()}
 
 

@@ -66,7 +66,7 @@ def test_a_round_with_masks_shows_copies_and_proposes_nothing_that_is_masked(pla
     change(platform, "labeling", minimum_score=0.0)
     change(platform, "masking", classes=[name, "face"], minimum_score=0.0)
     platform.land(2)
-    with pytest.raises(SettingsError, match=f"face is no class of the model .*{name}"):
+    with pytest.raises(SettingsError, match=f"face is not a class of the model .*{name}"):
         platform.start_round(TWO)
     assert asked(platform) == []
     change(platform, "masking", classes=[name])

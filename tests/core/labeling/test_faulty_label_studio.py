@@ -556,7 +556,7 @@ def test_a_server_that_is_not_there_is_an_error_at_once_and_nothing_is_lost(full
             http = LabelStudioHttp(url, TOKEN, timeout_seconds=0.3)
             for send in (http.get, partial(http.post, body=[])):
                 started = time.monotonic()
-                with pytest.raises(LabelingError, match=r"cannot be reached.*nothing is lost"):
+                with pytest.raises(LabelingError, match=r"cannot be reached.*no data is lost"):
                     send("/api/x/")
                 assert time.monotonic() - started < 5.0, why
         ids = publish(server)

@@ -196,6 +196,6 @@ def test_a_list_of_webhooks_that_is_none_is_an_error_that_says_where(body):
     with running() as server:
         http = LabelStudioHttp(server.url, TOKEN)
         server.fault(faulty.says(200, json.dumps(body)), on="GET /api/webhooks/")
-        with pytest.raises(LabelingError, match="/api/webhooks/ answered with JSON") as caught:
+        with pytest.raises(LabelingError, match="/api/webhooks/ returned JSON") as caught:
             register_webhooks(http, ["round-0001"], url="https://8.8.8.8/", secret=SECRET)
         assert SECRET not in str(caught.value)
