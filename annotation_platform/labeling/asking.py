@@ -54,11 +54,10 @@ def ask_people(
     """Publish the tasks of a round and return the ``label_tasks`` table.
 
     The assignments, classes and guidelines are fixed in the lake before anything is published.
-    Publishing again adds what is missing, and the further annotations that tasks need by now,
-    whoever joined or left since. A task that was deleted in the back end is created again only if
-    the policy asks for it, and never if it was annotated. Predictions of a class that the round's
-    ontology does not have, or that is masked, are not shown. A round without images publishes
-    nothing.
+    Publishing again adds what is missing, and the further annotations that tasks need by now, also
+    if annotators joined or left since. A task that was deleted in the back end is created again
+    only if the policy asks for it, and never if it was annotated. Predictions of a class that is
+    masked, or not in the round's ontology, are not shown. A round without images publishes nothing.
 
     Args:
         context: the round, its back end, lake, policy and time.
@@ -262,9 +261,9 @@ def _with_vendors(
 
 def _annotators(labeling: LabelingBackend, skills: Skills) -> list[str]:
     """Return the possible assignees: no reviewers, as long as there are other people."""
-    everybody = labeling.annotators()
-    others = sorted(set(everybody) - set(skills.people(REVIEWER)))
-    return others or everybody
+    annotators = labeling.annotators()
+    others = sorted(set(annotators) - set(skills.people(REVIEWER)))
+    return others or annotators
 
 
 def _request(image_id: str, purpose: str, classes: set[str], policy: Policy) -> AnnotationRequest:

@@ -134,17 +134,17 @@ def plan_assignments(
             pre-annotations; ``seed``, image and number decide which.
         seed: seed of that choice.
     """
-    everybody = sorted(set(people))
+    names = sorted(set(people))
     load = Counter(assignment.assignee for assignment in taken)
-    busy = defaultdict(set, {image: set(names) for image, names in (involved or {}).items()})
+    busy = defaultdict(set, {image: set(authors) for image, authors in (involved or {}).items()})
     last: Counter[str] = Counter()
     for assignment in taken:
         busy[assignment.image_id].add(assignment.assignee)
         last[assignment.image_id] = max(last[assignment.image_id], assignment.assignment)
     assigned = []
     for task in requests:
-        able = (qualified or {}).get(task.expertise, set()) if task.expertise else everybody
-        free = [name for name in everybody if name in able and name not in busy[task.image_id]]
+        able = (qualified or {}).get(task.expertise, set()) if task.expertise else names
+        free = [name for name in names if name in able and name not in busy[task.image_id]]
         free.sort(key=lambda name: load[name])
         enough = len(free) >= task.annotations and not task.outside
         chosen = free[: task.annotations] if enough else [""] * task.annotations

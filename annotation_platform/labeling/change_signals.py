@@ -58,14 +58,14 @@ class PollSchedule:
     """How often a deployment polls for annotations.
 
     Args:
-        hints: where change signals are kept.
+        signals: where change signals are kept.
         poll_seconds: the longest time between two polls; with 0 a poll is always due.
     """
 
-    hints: ChangeSignals
+    signals: ChangeSignals
     poll_seconds: float = 0.0
 
-    def due(self, now: datetime, looked_at: datetime | None) -> bool:
+    def due(self, now: datetime, polled_at: datetime | None) -> bool:
         """Return whether a poll is due: none yet, the interval is over, or a signal came since.
 
         Clocks may differ by 2 s: a signal up to 2 s older than the last poll counts as newer. A
@@ -75,11 +75,11 @@ class PollSchedule:
 
         Args:
             now: the time, UTC.
-            looked_at: when the last poll *began*; None if there was none.
+            polled_at: when the last poll *began*; None if there was none.
         """
-        if looked_at is None or looked_at > now:
+        if polled_at is None or polled_at > now:
             return True
-        if (now - looked_at).total_seconds() >= self.poll_seconds:
+        if (now - polled_at).total_seconds() >= self.poll_seconds:
             return True
-        signalled_at = self.hints.last()
-        return signalled_at is not None and looked_at - _SKEW <= signalled_at <= now + _SKEW
+        signalled_at = self.signals.last()
+        return signalled_at is not None and polled_at - _SKEW <= signalled_at <= now + _SKEW

@@ -36,8 +36,9 @@ from annotation_platform.labeling.shown_images import ShownImages
 from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.labeling.snapshots import as_of, review_inputs
 from annotation_platform.policy import Policy
-from annotation_platform.schema.shapes import NOTHING, STATEMENTS, UNSURE, Label
+from annotation_platform.schema.shapes import NOTHING, STATEMENTS, UNSURE
 from annotation_platform.schema.tables import (
+    CleanedImages,
     ConsensusLabels,
     ReviewedLabels,
     ReviewTasks,
@@ -61,11 +62,11 @@ class Decided:
 
     def without(self, reviewers: Collection[str]) -> "Decided":
         """Return the decisions without those of these reviewers (pseudonyms)."""
-        kept = {image for image, name in self.by.items() if name not in reviewers}
+        images = {image for image, name in self.by.items() if name not in reviewers}
         return Decided(
-            {image: review for image, review in self.reviews.items() if image in kept},
-            {image: name for image, name in self.by.items() if image in kept},
-            {image: moment for image, moment in self.at.items() if image in kept},
+            {image: review for image, review in self.reviews.items() if image in images},
+            {image: name for image, name in self.by.items() if image in images},
+            {image: time for image, time in self.at.items() if image in images},
             self.digest,
         )
 
@@ -111,9 +112,8 @@ def ask_reviewers(
         ids = labeling.publish(review_round(round_id), ontology, replicas)
         backend_tasks = {replica.image_id: ids[replica.key] for replica in replicas}
         reviewers = {replica.image_id: replica.assignee for replica in replicas}
-    tasks = dict(
-        zip(consensus[ConsensusLabels.image_id], consensus[ConsensusLabels.task_id], strict=True)
-    )
+    images_of = consensus[ConsensusLabels.image_id]
+    tasks = dict(zip(images_of, consensus[ConsensusLabels.task_id], strict=True))
     pseudonym = AnnotationsLedger(lake.store).pseudonym
     rows: list[dict[str, object]] = []
     for image, kinds in sorted(reasons.items()):
@@ -160,8 +160,6 @@ def decisions(
     do reviews by an annotator of the image or by people who were no reviewers.
     """
     published = review_tasks[review_tasks[ReviewTasks.backend] != ""]
-    if published.empty:
-        return Decided({}, {}, {}, "")
     ledger = AnnotationsLedger(lake.store).read(review_round(round_id))
     return _decided(round_id, published, [*ledger, *map(as_revision, submitted)], lake)
 
@@ -275,7 +273,9 @@ def _replicas(
     round_id, lake = context.round_id, context.lake
     plan = _planned(context, reasons)
     images = _images(lake)
-    shown = {str(image): rows for image, rows in consensus.groupby(ConsensusLabels.image_id)}
+    drawn = consensus[~consensus[ConsensusLabels.shape].isin(STATEMENTS)]
+    by_image = drawn.groupby(ConsensusLabels.image_id)
+    shown = {str(image): labels_of(rows) for image, rows in by_image}
     return [
         Replica(
             task_id=_review_id(round_id, each.image_id),
@@ -286,7 +286,7 @@ def _replicas(
             width=images[each.image_id].width,
             height=images[each.image_id].height,
             weights_sha256="consensus",
-            pre_annotations=tuple(map(PreAnnotation, _labels(shown[each.image_id]))),
+            pre_annotations=tuple(map(PreAnnotation, shown.get(each.image_id, ()))),
             purpose="review",
             expertise=each.expertise,
             note=_lines(reasons[each.image_id]),
@@ -357,11 +357,10 @@ def _reviewed(
     # An unsure consensus has no labels to accept: the reviewer's own labels are the result.
     bare = rows[0]["shape"] == UNSURE.shape and review is not None and review.decision == "accepted"
     if review is not None and (bare or review.decision == "fixed"):
-        first = rows[0]
         final = review.labels or [NOTHING]
         names = [f"{image}:{number:04d}" for number in range(len(final))]
         rows = [
-            {**first, "label_id": name, **vars(label), "support": 1}
+            {**rows[0], "label_id": name, **vars(label), "support": 1}
             for name, label in zip(names, final, strict=True)
         ]
     return [{**row, **about} for row in rows]
@@ -369,13 +368,9 @@ def _reviewed(
 
 def _images(lake: Lake) -> dict[str, Any]:
     """Return the rows of all accepted images by id."""
-    images = accepted_images(lake.tables).drop_duplicates("image_id")
-    columns = images[["image_id", "extension", "width", "height"]]
+    images = accepted_images(lake.tables).drop_duplicates(CleanedImages.image_id)
+    columns = images[[CleanedImages.image_id, CleanedImages.width, CleanedImages.height]]
     return {str(row.image_id): row for row in columns.itertuples(index=False)}
-
-
-def _labels(rows: pd.DataFrame) -> list[Label]:
-    return labels_of(rows[~rows["shape"].isin(STATEMENTS)])
 
 
 def _authors(round_id: str, lake: Lake) -> list[tuple[str, set[str]]]:

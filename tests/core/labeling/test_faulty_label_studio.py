@@ -572,7 +572,7 @@ def test_a_server_that_never_ends_its_annotation_is_left_after_two_requests(faul
     with running() as server:
         server.fault(fault, on=".*", times=99)
         http = LabelStudioHttp(server.url, TOKEN, timeout_seconds=0.1, retry_seconds=0.001)
-        with pytest.raises(LabelingError, match="did not answer GET"):
+        with pytest.raises(LabelingError, match="did not respond to GET"):
             http.get("/api/projects/")
         assert len(server.requests) == requests
 
@@ -589,7 +589,7 @@ def test_attempts_are_further_and_further_apart_up_to_thirty_seconds(waits):
     with running() as server:
         server.fault(faulty.says(502), on=".*", times=99)
         http = LabelStudioHttp(server.url, TOKEN, attempts=12, retry_seconds=0.5)
-        with pytest.raises(LabelingError, match="answers 502"):
+        with pytest.raises(LabelingError, match="responds with 502"):
             http.get("/api/projects/")
         assert len(server.requests) == 12
     meant = [0.5 * 2**number for number in range(11)]
@@ -614,7 +614,7 @@ def test_the_wait_that_a_server_asks_for_is_kept(status, waits):
 def test_a_wait_that_is_too_long_is_named_and_not_cut_short(status, waits):
     with running() as server:
         server.fault(faulty.says(status, Retry_After="3600"), on=IMPORT, times=99)
-        with pytest.raises(LabelingError, match="in 3600 s, as it asks"):
+        with pytest.raises(LabelingError, match="in 3600 s, as it requests"):
             LabelStudioHttp(server.url, TOKEN).post("/api/projects/1/import", [])
         assert len(server.requests) == 1
     assert waits == []

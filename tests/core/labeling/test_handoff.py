@@ -301,9 +301,11 @@ def test_an_annotation_says_what_it_said_and_people_of_two_vendors_are_never_the
         pytest.param({"annotator": "a\nb"}, "person's id", id="line break"),
         pytest.param({"finished_at": "yesterday"}, "not a time", id="no time"),
         pytest.param({"finished_at": "2026-07-01T00:00:00"}, "future", id="future"),
-        pytest.param({"started_at": "2026-05-02T00:00:00Z"}, "before it begins", id="order"),
+        pytest.param(
+            {"started_at": "2026-05-02T00:00:00Z"}, "finished before it was started", id="order"
+        ),
         pytest.param({"lead_time_seconds": -1}, "lead_time_seconds: ", id="seconds"),
-        pytest.param({"skipped": True}, "yet it has regions", id="skip with regions"),
+        pytest.param({"skipped": True}, "is skipped but has regions", id="skip with regions"),
     ],
 )
 def test_what_was_not_asked_for_is_refused_and_named_and_nothing_is_stored(
@@ -337,7 +339,7 @@ def test_a_further_package_may_leave_out_what_is_annotated(labeling, store, pack
     assert [(each.task_id, each.assignment) for each in again.assignments] == asked
     rest = [annotated(each, who=str(n)) for n, each in enumerate(package["answers"], start=20)]
     take(labeling, tmp_path, package, *rest)
-    with pytest.raises(NotReadyError, match="every assignment"):
+    with pytest.raises(NotReadyError, match="every vendor assignment"):
         labeling.make_package(ROUND, vendor="acme", only_open=True)
 
 
@@ -358,7 +360,7 @@ def test_the_classes_are_those_of_the_day_of_the_export(labeling, store, package
 @pytest.mark.parametrize(
     ("package_id", "said"),
     [
-        pytest.param("round-0001-0123456789abcdef", "never exported", id="unknown"),
+        pytest.param("round-0001-0123456789abcdef", "was not exported", id="unknown"),
         pytest.param("../../etc/passwd", "is not a package id", id="a path"),
         pytest.param("", "--package", id="none"),
     ],
@@ -377,8 +379,12 @@ def test_an_unknown_package_is_refused_even_if_nothing_is_annotated(
         pytest.param("{", "back.json:1", id="no JSON"),
         pytest.param('{"answers": [NaN]}', "NaN", id="NaN"),
         pytest.param("[" * 100 + "]" * 100, "deep", id="nested"),
-        pytest.param("[]", "no JSON object", id="a list"),
-        pytest.param('{"package": "round-0001-0123456789abcdef"}', "no list of answers", id="bare"),
+        pytest.param("[]", "not a JSON object", id="a list"),
+        pytest.param(
+            '{"package": "round-0001-0123456789abcdef"}',
+            "the list of answers is missing",
+            id="bare",
+        ),
     ],
 )
 def test_files_that_hold_no_annotations_are_refused_whole(tmp_path, text, said):

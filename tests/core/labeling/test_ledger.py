@@ -110,7 +110,7 @@ def test_an_annotation_takes_a_place_and_everything_else_is_surplus_with_a_reaso
     }  # fmt: skip
     assert all(item.detail for item in counted.not_counted)
     assert len(counted.annotations) == 7
-    with pytest.raises(NotReadyError, match="2 of 3 answers"):
+    with pytest.raises(NotReadyError, match="2 of 3 assignments"):
         require_complete(ROUND, counted)
 
 

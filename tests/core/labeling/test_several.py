@@ -58,7 +58,7 @@ def annotation(clients, backend, backend_tasks, said):
         height=0, finished_at=said.ended_at, lead_time_seconds=said.seconds, skipped=False,
         payload=Payload("label-studio/1", said.result),
     )  # fmt: skip
-    assert clients[backend].take(ROUND, [given_], now=LATER) == 1
+    assert clients[backend].store_annotations(ROUND, [given_], now=LATER) == 1
 
 
 def test_half_the_tasks_there_and_half_here_give_one_consensus_and_provenance(

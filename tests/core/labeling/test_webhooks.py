@@ -39,7 +39,7 @@ NEWS = {"action": "ANNOTATION_CREATED", "annotation": {"id": 3}, "project": {"id
 def receiving(**options):
     hints = []
     with (
-        ChangeSignalReceiver(secret=SECRET, on_hint=hints.append, **options) as receiver,
+        ChangeSignalReceiver(secret=SECRET, on_change=hints.append, **options) as receiver,
         httpx.Client(base_url=f"http://127.0.0.1:{receiver.port}", trust_env=False) as sender,
     ):
         yield sender, hints
@@ -150,7 +150,7 @@ def test_a_length_that_is_none_is_refused(receiver, length, status):
 
 
 def test_it_ends_and_can_begin_again():
-    receiver = ChangeSignalReceiver(secret=SECRET, on_hint=lambda _: None)
+    receiver = ChangeSignalReceiver(secret=SECRET, on_change=lambda _: None)
     for _ in range(2):
         with receiver:
             port = receiver.port
@@ -160,8 +160,8 @@ def test_it_ends_and_can_begin_again():
 
 
 def test_a_taken_port_is_an_error_that_names_it():
-    with ChangeSignalReceiver(secret=SECRET, on_hint=lambda _: None) as first:
-        again = ChangeSignalReceiver(secret=SECRET, on_hint=lambda _: None, port=first.port)
+    with ChangeSignalReceiver(secret=SECRET, on_change=lambda _: None) as first:
+        again = ChangeSignalReceiver(secret=SECRET, on_change=lambda _: None, port=first.port)
         with pytest.raises(SettingsError, match=f":{first.port}"):
             again.start()
 
@@ -169,7 +169,7 @@ def test_a_taken_port_is_an_error_that_names_it():
 @pytest.mark.parametrize("secret", ["", "short", "schlüssel-0123456789", "line\nbreak-0123456789"])
 def test_a_weak_secret_is_refused_and_not_repeated(secret):
     with pytest.raises(SettingsError, match="16 printable") as caught:
-        ChangeSignalReceiver(secret=secret, on_hint=lambda _: None)
+        ChangeSignalReceiver(secret=secret, on_change=lambda _: None)
     assert not secret or secret not in str(caught.value)
 
 

@@ -190,11 +190,11 @@ class LabelStudioHttp:
                 return self._decoded(response, method, path)
             if last:
                 break
-            asked = asked_seconds(response.headers.get("Retry-After", ""))
-            if asked > self._longest_wait:
+            wait = asked_seconds(response.headers.get("Retry-After", ""))
+            if wait > self._longest_wait:
                 break
             # Finding the outcome of an uncertain request needs the wait as well.
-            self._pause(attempt, asked)
+            self._pause(attempt, wait)
             if not (repeatable or response.untouched):
                 break
         if repeatable or response.untouched:
@@ -283,9 +283,9 @@ class LabelStudioHttp:
                 f"a login page may be in between. Check {URL_VARIABLE}."
             ) from error
 
-    def _pause(self, attempt: int, asked: float) -> None:
+    def _pause(self, attempt: int, wait: float) -> None:
         backoff = self._retry_seconds * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
-        time.sleep(max(min(backoff, _LONGEST_BACKOFF_SECONDS), asked))
+        time.sleep(max(min(backoff, _LONGEST_BACKOFF_SECONDS), wait))
 
     def _without_secrets(self, text: str) -> str:
         for secret in filter(None, (self._token, self._access_token)):
@@ -294,15 +294,15 @@ class LabelStudioHttp:
 
     def _broke_off(self, method: str, path: str, error: httpx.HTTPError) -> str:
         return (
-            f"Label Studio at {self.url} did not answer {method} {path} "
+            f"Label Studio at {self.url} did not respond to {method} {path} "
             f"({type(error).__name__}). Try again; completed work is not repeated."
         )
 
     def _busy(self, method: str, path: str, response: _Response) -> str:
-        asked = asked_seconds(response.headers.get("Retry-After", ""))
-        when = f"in {asked:.0f} s, as it asks" if asked > self._longest_wait else "later"
+        wait = asked_seconds(response.headers.get("Retry-After", ""))
+        when = f"in {wait:.0f} s, as it requests" if wait > self._longest_wait else "later"
         return (
-            f"Label Studio at {self.url} answers {response.status} to {method} {path}. "
+            f"Label Studio at {self.url} responds with {response.status} to {method} {path}. "
             f"Try again {when}; if the problem remains, read its log."
         )
 

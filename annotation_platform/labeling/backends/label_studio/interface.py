@@ -116,8 +116,8 @@ def labeling_config(ontology: Ontology, *, notes: bool = False) -> str:
     """
     view = ET.Element("View")
     if notes:
-        place = ET.SubElement(view, "View", className="dispute")
-        ET.SubElement(place, "Text", name=NOTE_NAME, value=f"${NOTE_NAME}")
+        group = ET.SubElement(view, "View", className="dispute")
+        ET.SubElement(group, "Text", name=NOTE_NAME, value=f"${NOTE_NAME}")
     _add_tools(view, ontology, taken=_NOTE_PIXELS if notes else 0)
     return _text(view)
 
@@ -136,9 +136,9 @@ def review_config(ontology: Ontology) -> str:
     view = ET.Element("View")
     dispute = ET.SubElement(view, "View", className="dispute")
     ET.SubElement(dispute, "Text", name=CONFLICTS_NAME, value=f"${CONFLICTS_NAME}")
-    place = ET.SubElement(view, "View", className="tools")
+    group = ET.SubElement(view, "View", className="tools")
     decision = ET.SubElement(
-        _group(place, "Decision"),
+        _group(group, "Decision"),
         "Choices",
         name=DECISION_NAME,
         toName=IMAGE_NAME,
@@ -162,7 +162,7 @@ def review_config(ontology: Ontology) -> str:
 
 def _add_text_area(view: ET.Element, name: str, decision: str, placeholder: str) -> ET.Element:
     """Return a text field that is shown with one of the decisions only."""
-    place = ET.SubElement(
+    group = ET.SubElement(
         view,
         "View",
         visibleWhen="choice-selected",
@@ -170,7 +170,7 @@ def _add_text_area(view: ET.Element, name: str, decision: str, placeholder: str)
         whenChoiceValue=decision,
     )
     return ET.SubElement(
-        place,
+        group,
         "TextArea",
         name=name,
         toName=IMAGE_NAME,
@@ -191,8 +191,8 @@ def _add_tools(view: ET.Element, ontology: Ontology, *, taken: int = 0) -> None:
         if codec.shape not in shapes or codec.shape in CLASSIFICATIONS:
             continue
         about = {"name": codec.control, "toName": IMAGE_NAME, "showInline": "true"}
-        place = _group(tools, codec.heading if len(shapes) > 1 else "")
-        control = ET.SubElement(place, codec.tag, {**about, **codec.looks})
+        group = _group(tools, codec.heading if len(shapes) > 1 else "")
+        control = ET.SubElement(group, codec.tag, {**about, **codec.looks})
         for label_class in ontology.classes:
             if label_class.shape == codec.shape:
                 _add_class(control, "Label", label_class, keys, background=colors[label_class.name])
@@ -266,17 +266,21 @@ def _add_unsure(tools: ET.Element) -> None:
 
 
 def _group(tools: ET.Element, heading: str) -> ET.Element:
-    place = ET.SubElement(tools, "View", className="tool")
+    group = ET.SubElement(tools, "View", className="tool")
     if heading:
-        ET.SubElement(place, "Header", value=heading, style=_HEADING)
-    return place
+        ET.SubElement(group, "Header", value=heading, style=_HEADING)
+    return group
 
 
 def _add_class(
-    control: ET.Element, tag: str, label_class: LabelClass, keys: Mapping[str, str], **looks: str
+    control: ET.Element,
+    tag: str,
+    label_class: LabelClass,
+    keys: Mapping[str, str],
+    **attributes: str,
 ) -> None:
     name = _checked_name(label_class)
-    item = ET.SubElement(control, tag, {"value": name, **looks})
+    item = ET.SubElement(control, tag, {"value": name, **attributes})
     if "$" in name:
         # Label Studio would insert task data: a zero-width space prevents that.
         item.set("value", name.replace("$", "$\u200b"))

@@ -57,7 +57,7 @@ _NO_PROJECT = 0
 
 
 class ChangeSignalReceiver:
-    """Receives Label Studio's webhooks and calls ``on_hint`` with the project number, 0 if unnamed.
+    """Receives webhooks and calls ``on_change`` with the project number, 0 if it is unnamed.
 
     ``with ChangeSignalReceiver(...) as receiver:`` starts and stops it; so do ``start`` and
     ``stop``. The response to a POST, at any path, is 204 for a change signal; 401 without the
@@ -66,7 +66,7 @@ class ChangeSignalReceiver:
 
     Args:
         secret: the expected value of ``SECRET_HEADER``; at least 16 characters of ASCII.
-        on_hint: called with each signal, from several threads at once. It must be quick, because
+        on_change: called with each signal, from several threads at once. It must be quick, because
             an annotator waits, and safe to repeat.
         host: the address to listen on.
         port: the port to listen on; 0 chooses a free one.
@@ -79,7 +79,7 @@ class ChangeSignalReceiver:
         self,
         *,
         secret: str,
-        on_hint: Callable[[int], None],
+        on_change: Callable[[int], None],
         host: str = "127.0.0.1",
         port: int = 0,
         longest_body: int = 1_000_000,
@@ -91,7 +91,7 @@ class ChangeSignalReceiver:
                 "characters. Create one: python -c 'import secrets; print(secrets.token_hex(20))'."
             )
         self._secret = secret.encode()
-        self._on_hint = on_hint
+        self._on_change = on_change
         self._address = (host, port)
         self._longest_body = longest_body
         self._timeout_seconds = timeout_seconds
@@ -155,7 +155,7 @@ class ChangeSignalReceiver:
         return Handler
 
     def _take(self, request: BaseHTTPRequestHandler) -> int:
-        """Return the response status of a request, after calling ``on_hint``."""
+        """Return the response status of a request, after calling ``on_change``."""
         given = request.headers.get(SECRET_HEADER, "").encode("latin-1", "replace")
         # Checked before anything else of the request, and in constant time.
         if not hmac.compare_digest(given, self._secret):
@@ -172,7 +172,7 @@ class ChangeSignalReceiver:
             return 400
         if project is None:
             return 400
-        self._on_hint(project)
+        self._on_change(project)
         return 204
 
 

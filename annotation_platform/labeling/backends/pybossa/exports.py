@@ -89,7 +89,7 @@ def _rows(path: Path) -> tuple[list[Row], list[Problem]]:
                 f"{path}: more than {_MAXIMUM_BYTES} bytes. Export fewer tasks at once."
             )
         return read_rows(data, path.name)
-    # The zip of a CSV export holds the answers once more, without saying whose they are.
+    # The zip of a CSV export holds the annotations a second time, without annotators.
     inside = [each for each in read_archive(path) if not each.name.endswith(_INFO_ONLY)]
     if len(inside) != 1:
         raise DataError(f"{path}: {len(inside)} files in it. Pass the one that holds the export.")

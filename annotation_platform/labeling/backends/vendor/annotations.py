@@ -218,32 +218,33 @@ def _task(manifest: Manifest, given: ReturnedAnnotation) -> tuple[str, str]:
 
 
 def _problems(manifest: Manifest, item: ReturnedAnnotation, now: datetime) -> list[str]:
-    asked = manifest.assignment_of[item.task_id, item.assignments[0]]
-    wrong = _image_problems(asked, item)
+    packed = manifest.assignment_of[item.task_id, item.assignments[0]]
+    wrong = _image_problems(packed, item)
     if item.finished_at is not None and item.finished_at > now + _AHEAD:
         wrong.append(f"it was finished in the future, at {item.finished_at.isoformat()}")
     if not (math.isfinite(item.lead_time_seconds) and item.lead_time_seconds >= 0):
         wrong.append(f"{item.lead_time_seconds} seconds is not a valid lead time")
     if item.skipped and count_regions(item.payload):
         wrong.append("it is skipped but has regions")
-    return wrong + _region_problems(item.payload, asked, manifest.ontology)
+    return wrong + _region_problems(item.payload, packed, manifest.ontology)
 
 
-def _image_problems(asked: PackedAssignment, item: ReturnedAnnotation) -> list[str]:
+def _image_problems(packed: PackedAssignment, item: ReturnedAnnotation) -> list[str]:
     wrong = []
-    if item.image_sha256 not in (None, asked.image_sha256):
+    if item.image_sha256 not in (None, packed.image_sha256):
         wrong.append(
-            f"its image has SHA-256 {item.image_sha256!r:.14}…, {asked.image_sha256[:12]}… was sent"
+            f"its image has SHA-256 {item.image_sha256!r:.14}…, "
+            f"{packed.image_sha256[:12]}… was sent"
         )
-    if (item.width, item.height) != (asked.width, asked.height):
+    if (item.width, item.height) != (packed.width, packed.height):
         wrong.append(
             f"its image has {item.width} × {item.height} pixels, "
-            f"{asked.width} × {asked.height} was sent"
+            f"{packed.width} × {packed.height} was sent"
         )
     return wrong
 
 
-def _region_problems(payload: Payload, asked: PackedAssignment, ontology: Ontology) -> list[str]:
+def _region_problems(payload: Payload, packed: PackedAssignment, ontology: Ontology) -> list[str]:
     """Return the problems of regions if any gives no label; notes alone are not problems."""
-    decoded = decode(payload, Canvas(asked.width, asked.height, ontology))
+    decoded = decode(payload, Canvas(packed.width, packed.height, ontology))
     return decoded.problems if decoded.refused else []

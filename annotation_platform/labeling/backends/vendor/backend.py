@@ -5,15 +5,13 @@ All data is in the lake, append-only: ``handoff/<round>/copies`` (the replicas),
 exported) and ``handoff/<round>/answers`` (the returned annotations; real names stay in there).
 """
 
-import hashlib
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, fields, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 from annotation_platform.errors import DataError, LabelingError, NotReadyError, SettingsError
-from annotation_platform.labeling.annotations import FIRST_CODEC, Payload
+from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.protocol import (
     AssignmentKey,
     LabelingBackend,
@@ -23,17 +21,28 @@ from annotation_platform.labeling.backends.protocol import (
 )
 from annotation_platform.labeling.backends.regions import shown_regions
 from annotation_platform.labeling.backends.vendor.annotations import ReturnedAnnotation
-from annotation_platform.labeling.backends.vendor.first_codec import in_first_codec
 from annotation_platform.labeling.backends.vendor.package import (
     Manifest,
     VendorReplica,
     build_manifest,
     round_of_package,
 )
+from annotation_platform.labeling.backends.vendor.states import (
+    AnnotationVersion,
+    FilledAssignments,
+    annotation_id,
+    content_digest,
+    first_digest,
+    from_line,
+    next_version,
+    read_lines,
+    to_line,
+    write_lines,
+)
 from annotation_platform.labeling.stored_names import from_stored, to_stored
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.rounds import round_number
-from annotation_platform.storage.journal import ERASED, Journal
+from annotation_platform.storage.journal import Journal
 from annotation_platform.storage.objects import ObjectStore
 
 if TYPE_CHECKING:
@@ -41,24 +50,6 @@ if TYPE_CHECKING:
 
 NAME = "handoff"
 """The back end's name, as tables record it."""
-
-_MOMENT = timedelta(microseconds=1)
-
-
-@dataclass(frozen=True)
-class _State:
-    """One state of one annotation; ``digest`` identifies its content."""
-
-    digest: str
-    annotation: str
-    task_id: str
-    assignment: int
-    author: str
-    created_at: datetime
-    updated_at: datetime
-    lead_time_seconds: float
-    skipped: bool
-    payload: Payload
 
 
 class VendorLabeling(LabelingBackend):
@@ -107,8 +98,8 @@ class VendorLabeling(LabelingBackend):
             raise ValueError(f"{round_id}: two replicas have the same assignment")
         classes = ontology.model_dump(mode="json")
         journal = self._journal(round_id, "ontology")
-        if _entries(journal)[-1:] != [classes]:
-            journal.append(_lines([classes]))
+        if read_lines(journal)[-1:] != [classes]:
+            journal.append(write_lines([classes]))
         image_keys = {
             assignment: wanted[assignment].image_key
             for assignment in closed
@@ -122,7 +113,7 @@ class VendorLabeling(LabelingBackend):
         ]
         if new:
             self._journal(round_id, "copies").append(
-                _lines(to_stored(asdict(replica)) for replica in new)
+                write_lines(to_stored(asdict(replica)) for replica in new)
             )
         return {assignment: _backend_task(*assignment) for assignment in wanted}
 
@@ -162,7 +153,7 @@ class VendorLabeling(LabelingBackend):
         """Return the replicas of a round, one for each assignment; empty if there are none."""
         known = {each.name for each in fields(VendorReplica)}
         found: dict[AssignmentKey, VendorReplica] = {}
-        for stored in _entries(self._journal(round_id, "copies")):
+        for stored in read_lines(self._journal(round_id, "copies")):
             content = from_stored(stored)
             replica = VendorReplica(**{name: content[name] for name in known & content.keys()})
             # Concurrent publishers may both record an assignment: the first is kept, with the image
@@ -198,7 +189,7 @@ class VendorLabeling(LabelingBackend):
             replicas = [replica for replica in replicas if replica.key not in held]
             if not replicas:
                 raise NotReadyError(f"{round_id}: every vendor assignment is annotated.")
-        ontology = Ontology.model_validate(_entries(self._journal(round_id, "ontology"))[-1])
+        ontology = Ontology.model_validate(read_lines(self._journal(round_id, "ontology"))[-1])
         manifest = build_manifest(round_id, replicas, ontology, vendor=vendor, store=self._store)
         self._store.create(_package_key(manifest.package), manifest.to_json(), private=True)
         return manifest
@@ -223,29 +214,31 @@ class VendorLabeling(LabelingBackend):
         in which they were finished.
         """
         histories = self._states(round_id)
-        slots = _Assignments(histories)
+        slots = FilledAssignments(histories)
         new = []
         for given in sorted(annotations, key=lambda item: item.finished_at or now):
-            annotation = _annotation(given)
+            annotation = annotation_id(given)
             history = histories.setdefault(annotation, [])
-            digest = _digest(given, given.payload)
-            if any(state.digest in (digest, _first_digest(given)) for state in history):
+            digest = content_digest(given, given.payload)
+            if any(state.digest in (digest, first_digest(given)) for state in history):
                 continue
-            state = _state(annotation, digest, given, slots.fill(given, history), history, now)
+            state = next_version(
+                annotation, digest, given, slots.fill(given, history), history, now
+            )
             history.append(state)
             slots.add(state)
             new.append(state)
         if new:
-            lines = _lines(_to_line(state, now) for state in new)
+            lines = write_lines(to_line(state, now) for state in new)
             self._journal(round_id, "answers").append(lines)
         return len(new)
 
-    def _states(self, round_id: str) -> dict[str, list[_State]]:
+    def _states(self, round_id: str) -> dict[str, list[AnnotationVersion]]:
         """Return the states of each annotation, oldest first, by annotation id."""
-        found: dict[str, list[_State]] = {}
+        found: dict[str, list[AnnotationVersion]] = {}
         seen = set()
-        for line in _entries(self._journal(round_id, "answers")):
-            state = _from_line(line)
+        for line in read_lines(self._journal(round_id, "answers")):
+            state = from_line(line)
             # Concurrent imports may both store a state: it counts once.
             if (state.annotation, state.digest) not in seen:
                 seen.add((state.annotation, state.digest))
@@ -264,86 +257,9 @@ def from_settings(settings: "Settings", store: ObjectStore) -> VendorLabeling:  
     return VendorLabeling(store)
 
 
-class _Assignments:
-    """The assignments that are filled, and by which annotations, during an import."""
-
-    def __init__(self, histories: Mapping[str, Sequence[_State]]) -> None:
-        self._held: dict[tuple[str, int], str] = {}
-        self._source_of: dict[tuple[str, str], int] = {}
-        for history in histories.values():
-            self.add(history[-1])
-
-    def add(self, state: _State) -> None:
-        """Record the annotation of an assignment; a skip fills none."""
-        if not state.skipped:
-            self._held.setdefault((state.task_id, state.assignment), state.annotation)
-            self._source_of.setdefault((state.task_id, state.author), state.assignment)
-
-    def fill(self, given: ReturnedAnnotation, history: Sequence[_State]) -> int:
-        """Return the assignment of an annotation: its former, its only, or the first free one.
-
-        Further annotations of one person share an assignment, and if all are filled the last one is
-        shared: such annotations are not counted, and the count gives the reason.
-        """
-        if history and not history[-1].skipped:
-            return history[-1].assignment
-        own = self._source_of.get((given.task_id, given.annotator))
-        if own is not None and own in given.assignments:
-            return own
-        free = (
-            assignment
-            for assignment in given.assignments
-            if (given.task_id, assignment) not in self._held
-        )
-        return next(free, given.assignments[-1])
-
-
-def _state(
-    annotation: str,
-    digest: str,
-    given: ReturnedAnnotation,
-    assignment: int,
-    history: Sequence[_State],
-    now: datetime,
-) -> _State:
-    finished = given.finished_at or now
-    # A correction is later than the corrected state, whatever its file says.
-    updated = max(finished, history[-1].updated_at + _MOMENT) if history else finished
-    return _State(
-        digest=digest,
-        annotation=annotation,
-        task_id=given.task_id,
-        assignment=assignment,
-        author=given.annotator,
-        created_at=history[0].created_at if history else finished,
-        updated_at=updated,
-        lead_time_seconds=given.lead_time_seconds,
-        skipped=given.skipped,
-        payload=given.payload,
-    )
-
-
-def _annotation(given: ReturnedAnnotation) -> str:
-    """Return the id of an annotation: the same for every state of it."""
-    identity = json.dumps([given.task_id, given.annotator, given.key])
-    return hashlib.sha256(identity.encode()).hexdigest()[:16]
-
-
-def _digest(given: ReturnedAnnotation, payload: Payload) -> str:
-    finished = given.finished_at.isoformat() if given.finished_at else None
-    content = [finished, given.lead_time_seconds, given.skipped, payload.content]
-    if payload.codec != FIRST_CODEC:
-        content.append(payload.codec)
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _first_digest(given: ReturnedAnnotation) -> str:
-    """Return the digest that release 0.1.0 gave the same annotation."""
-    content = in_first_codec(given.payload, given.width, given.height)
-    return _digest(given, Payload(FIRST_CODEC, content))
-
-
-def _submission(replica: VendorReplica, first: _State, latest: _State) -> Submission:
+def _submission(
+    replica: VendorReplica, first: AnnotationVersion, latest: AnnotationVersion
+) -> Submission:
     return Submission(
         backend=NAME,
         backend_task=_backend_task(replica.task_id, replica.assignment),
@@ -385,30 +301,3 @@ def _backend_task(task_id: str, assignment: int) -> str:
 
 def _package_key(package: str) -> str:
     return f"handoff/{round_of_package(package)}/packages/{package}.json"
-
-
-def _entries(journal: Journal) -> list[Any]:
-    lines = [json.loads(line) for entry in journal.read() for line in entry.splitlines()]
-    return [each for each in lines if ERASED not in each]
-
-
-def _lines(entries: Iterable[Any]) -> bytes:
-    return "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in entries).encode()
-
-
-def _to_line(state: _State, now: datetime) -> dict[str, Any]:
-    content = to_stored(asdict(state))
-    for name in ("created_at", "updated_at"):
-        content[name] = content[name].isoformat()
-    return {**content, "imported_at": now.isoformat()}
-
-
-def _from_line(line: dict[str, Any]) -> _State:
-    # Lines of release 0.1.0 hold Label Studio's regions as ``result``.
-    payload = line.get("payload") or {"codec": FIRST_CODEC, "content": line["result"]}
-    named = from_stored(line)
-    names = (each.name for each in fields(_State) if each.name != "payload")
-    content = {**{name: named[name] for name in names}, "payload": Payload(**payload)}
-    for name in ("created_at", "updated_at"):
-        content[name] = datetime.fromisoformat(content[name])
-    return _State(**content)

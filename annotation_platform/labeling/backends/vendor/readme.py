@@ -33,7 +33,7 @@ Returning the same file again changes nothing; a corrected one replaces what it 
 _NATIVE = """\
 Fill in answers.json and return it, alone or in a zip or folder with the other files. For each
 annotated place:
-  annotator          your own id of that person, the same for all their answers; no e-mail address
+  annotator          your own id of that person, the same in all entries; no e-mail address
   started_at         when they began and ended, such as 2026-05-01T12:00:00+02:00; or leave both
   finished_at        empty. Without an offset it is read as UTC
   lead_time_seconds  the time spent, if it is not the time between the two; or null
