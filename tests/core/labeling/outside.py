@@ -31,7 +31,7 @@ WIDTH, HEIGHT = 320, 240
 
 @dataclass(frozen=True)
 class LabelledObjects:
-    """What somebody answers at an assignment of a task."""
+    """The objects that a person labels in an assignment of a task."""
 
     task_id: str
     assignment: int
@@ -92,7 +92,7 @@ def what_people_say(replicas, *, seed=0):
     """Return an answer for each replica: jittered boxes, some missed, some of another class."""
     rng = np.random.default_rng(seed)
     truth = {}
-    said = []
+    drawn = []
     for position, replica in enumerate(replicas):
         if replica.task_id not in truth:
             corners = rng.uniform(20, 120, (rng.integers(0, 4), 2))
@@ -108,12 +108,12 @@ def what_people_say(replicas, *, seed=0):
         ended = began + timedelta(seconds=float(rng.uniform(5, 50)))
         # As a browser sends it: keys in an order of their own, whole numbers among the others.
         result = write_result(labels, WIDTH, HEIGHT)
-        said.append(
+        drawn.append(
             LabelledObjects(
                 replica.task_id, replica.assignment, f"p{replica.assignment}", result, began, ended
             )
         )
-    return said
+    return drawn
 
 
 def tasks_of(client, replicas):
@@ -145,9 +145,9 @@ def consensus_of(client, replicas):
     return resolve_consensus(labels).labels, labels.drop(columns=provenance)
 
 
-def fill_in(template, said):
+def fill_in(template, drawn):
     """Return answers.json as the vendor fills it in."""
-    by_place = {(each.task_id, each.assignment): each for each in said}
+    by_place = {(each.task_id, each.assignment): each for each in drawn}
     annotations = []
     for entry in template["answers"]:
         annotation = by_place.get((entry["task_id"], entry["place"]))
@@ -166,7 +166,7 @@ def fill_in(template, said):
     return {**template, "answers": annotations}
 
 
-def in_pybossa(tasks, said, *, pack=lambda result: result):
+def in_pybossa(tasks, drawn, *, pack=lambda result: result):
     """Return the rows that Pybossa holds once these tasks are answered: tasks, task runs.
 
     The fields are those of its models ``Task`` and ``TaskRun``.
@@ -181,7 +181,7 @@ def in_pybossa(tasks, said, *, pack=lambda result: result):
     number_of = {(row["info"]["task_id"], assignment): row["id"] for row in rows
                  for assignment in row["info"]["places"]}  # fmt: skip
     runs = []
-    for number, annotation in enumerate(sorted(said, key=lambda each: each.ended_at), start=5001):
+    for number, annotation in enumerate(sorted(drawn, key=lambda each: each.ended_at), start=5001):
         user = int(annotation.author.removeprefix("p"))
         # The third of them never logged in.
         who = (

@@ -94,12 +94,12 @@ def as_blind(replicas):
 
 def without_codecs(submission):
     """The line as release 0.1.0 wrote it."""
-    said = {**vars(submission), "result": submission.payload.content}
-    said["place"] = said.pop("assignment")
-    said["proposed"] = said.pop("pre_annotations").content
-    del said["payload"]
-    times = {name: said[name].isoformat() for name in ("created_at", "updated_at")}
-    return {**said, **times}
+    content = {**vars(submission), "result": submission.payload.content}
+    content["place"] = content.pop("assignment")
+    content["proposed"] = content.pop("pre_annotations").content
+    del content["payload"]
+    times = {name: content[name].isoformat() for name in ("created_at", "updated_at")}
+    return {**content, **times}
 
 
 @pytest.mark.parametrize("round_id", ROUNDS)
@@ -238,7 +238,7 @@ def test_neutral_regions_of_every_shape_come_back_exactly():
     found = read(*write_regions(LABELS))
     assert (found.labels, found.problems, found.refused) == (LABELS, [], 0)
     assert read().labels == []
-    # Whatever else was drawn, somebody who is unsure has not labelled it.
+    # Whatever else was drawn, an unsure annotator has not labelled it.
     assert read(*write_regions([BOX, UNSURE])).labels == [UNSURE]
 
 

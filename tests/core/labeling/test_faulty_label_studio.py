@@ -207,7 +207,7 @@ def test_publishers_at_the_same_moment_agree_on_one_task_for_each_place():
                 return labeling.publish(ROUND, ONTOLOGY, replicas(30))
 
             running_now = [pool.submit(go) for _ in range(4)]
-            # Whoever could not read a list that changed all the time says so, and comes again.
+            # A client that cannot read a list that keeps changing raises an error, and tries again.
             errors = [job.exception() for job in running_now]
             assert {type(error) for error in errors} <= {type(None), LabelingError}
             ids = publish(server, 30)
@@ -287,7 +287,7 @@ def test_no_annotation_is_hidden_by_tasks_that_go_while_pages_are_read():
                 server.delete_task(going)
 
         server.fault(faulty.after(second_page), on=TASKS, times=99)
-        read = {said.backend_task for said in client(server).collect(ROUND)}
+        read = {submission.backend_task for submission in client(server).collect(ROUND)}
         assert read == set(ids.values()) - {str(going)}
 
 
@@ -314,7 +314,9 @@ def test_proposals_that_are_not_all_there_are_not_taken_for_all():
         annotated(server)
         short = faulty.edited(lambda payload: payload[1:])
         server.fault(short, on="GET /api/predictions/", times=2)
-        assert all(said.pre_annotations.content for said in client(server).collect(ROUND))
+        assert all(
+            submission.pre_annotations.content for submission in client(server).collect(ROUND)
+        )
         server.fault(short, on="GET /api/predictions/", times=99)
         with pytest.raises(LabelingError, match=r"7 predictions .* which holds 8"):
             client(server).collect(ROUND)
@@ -357,7 +359,7 @@ def test_whatever_changes_between_pages_every_annotation_that_stays_is_read(chan
         before = set(server.annotations)
         server.fault(faulty.after(change), on=TASKS, times=99)
         try:
-            read = {int(said.annotation) for said in client(server).collect(ROUND)}
+            read = {int(submission.annotation) for submission in client(server).collect(ROUND)}
         except LabelingError:
             return
         assert read >= before & set(server.annotations)
@@ -654,7 +656,9 @@ def test_after_any_faults_every_place_is_there_once_and_every_annotation_was_rea
                 if act == "publish":
                     publish(server)
                 if act == "pull":
-                    seen |= {said.annotation: said for said in labeling.collect(ROUND)}
+                    seen |= {
+                        submission.annotation: submission for submission in labeling.collect(ROUND)
+                    }
             except LabelingError:
                 pass
             if act == "answer" and server.tasks:
@@ -666,10 +670,10 @@ def test_after_any_faults_every_place_is_there_once_and_every_annotation_was_rea
                 server.start()
         server.heal()
         publish(server)
-        # A second replica that somebody answered stays; it is nobody's assignment any more.
+        # A second replica that holds an annotation stays; it is no assignment any more.
         assert set(server.assignments()) == set(wanted())
         assert len(server.tasks) == len(wanted())
-        seen |= {said.annotation: said for said in labeling.collect(ROUND)}
+        seen |= {submission.annotation: submission for submission in labeling.collect(ROUND)}
         assert seen.keys() == {str(key) for key in server.annotations}
-        for key, said in seen.items():
-            assert said.payload.content == server.annotations[int(key)]["result"]
+        for key, submission in seen.items():
+            assert submission.payload.content == server.annotations[int(key)]["result"]

@@ -1,4 +1,4 @@
-"""How Label Studio is told where the images are; a scripted server on the loopback interface."""
+"""How Label Studio gets the address of images; a scripted server on the loopback interface."""
 
 import json
 import threading
@@ -29,7 +29,7 @@ def account(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_SESSION_TOKEN", SESSION)
-    # Nobody else's account: neither this user's files nor the machine's own.
+    # No other account: neither this user's files nor the machine's own.
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

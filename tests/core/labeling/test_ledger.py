@@ -55,7 +55,7 @@ def drawn(labels):
     return Payload("label-studio/1", write_result(labels, 100, 50))
 
 
-def submission(annotation, author, *, assignment=1, minutes=0, edited=0, said=(CAT,), **changes):
+def submission(annotation, author, *, assignment=1, minutes=0, edited=0, labels=(CAT,), **changes):
     made = Submission(
         backend="simulated",
         backend_task=str(assignment),
@@ -68,7 +68,7 @@ def submission(annotation, author, *, assignment=1, minutes=0, edited=0, said=(C
         updated_at=NOW + timedelta(minutes=minutes + edited),
         lead_time_seconds=30.0,
         skipped=False,
-        payload=drawn(said),
+        payload=drawn(labels),
     )
     return replace(made, **changes)
 
@@ -116,13 +116,13 @@ def test_an_annotation_takes_a_place_and_everything_else_is_surplus_with_a_reaso
 
 @given(st.permutations(range(4)))
 def test_the_order_in_which_annotations_are_read_does_not_matter(order):
-    said = [
+    submissions = [
         submission(1, "ada"),
         submission(2, "ben", minutes=1),
-        submission(2, "ben", minutes=1, edited=5, said=()),
+        submission(2, "ben", minutes=1, edited=5, labels=()),
         submission(3, "cam", assignment=2, minutes=2),
     ]
-    assert count(*(said[i] for i in order)) == count(*said)
+    assert count(*(submissions[i] for i in order)) == count(*submissions)
 
 
 def test_whoever_was_seen_first_keeps_the_place_though_an_earlier_annotation_is_found_later():
@@ -140,21 +140,21 @@ def test_whoever_was_seen_first_keeps_the_place_though_an_earlier_annotation_is_
 
 def test_whoever_skips_gives_the_place_up_and_does_not_take_it_back():
     first = submission(1, "ada")
-    skipped = submission(1, "ada", edited=5, skipped=True, said=())
+    skipped = submission(1, "ada", edited=5, skipped=True, labels=())
     after_all = submission(1, "ada", edited=20)
     other = submission(2, "ben", minutes=10)
     batches = [[first], [skipped], [other], [after_all]]
     held = [holders(count_annotations(seen(*batches[:n]), TASKS)) for n in range(1, 5)]
     assert held == [{1: "ada"}, {}, {1: "ben"}, {1: "ben"}]
     assert reasons(count_annotations(seen(*batches), TASKS)) == {"1": "late"}
-    # The same where it was all read at once, by when they answered; and nobody else came.
+    # The same if everything is read at once, by creation time, and without other annotations.
     assert holders(count_annotations(seen([first, skipped, other, after_all]), TASKS)) == {1: "ben"}
     assert holders(count_annotations(seen([first], [skipped], [after_all]), TASKS)) == {1: "ada"}
 
 
 def test_an_edit_is_a_new_revision_and_the_old_one_stays(tmp_path):
     ledger = AnnotationsLedger(LocalObjectStore(tmp_path))
-    first, edited = submission(1, "ada"), submission(1, "ada", edited=5, said=())
+    first, edited = submission(1, "ada"), submission(1, "ada", edited=5, labels=())
     assert ledger.append(ROUND, [first], now=NOW) == 1
     assert ledger.append(ROUND, [first], now=NOW) == 0
     assert ledger.append(ROUND, [first, edited], now=NOW) == 1
@@ -168,8 +168,8 @@ def test_an_edit_is_a_new_revision_and_the_old_one_stays(tmp_path):
 
 
 def test_what_comes_after_a_round_was_closed_is_late_and_an_edit_is_not():
-    known = submission(1, "ada"), submission(2, "ben", assignment=2, skipped=True, said=())
-    edited = submission(1, "ada", edited=90, said=())
+    known = submission(1, "ada"), submission(2, "ben", assignment=2, skipped=True, labels=())
+    edited = submission(1, "ada", edited=90, labels=())
     fresh = submission(3, "cam", assignment=3, minutes=60)
     after_all = submission(2, "ben", assignment=2, edited=80)
     read = seen(known, [fresh, edited, after_all])
@@ -205,7 +205,7 @@ def test_without_the_expertise_at_the_time_an_annotation_does_not_count():
     assert {item.detail for item in counted.not_counted} == {
         "its author lacks the expertise agronomy"
     }
-    # Learned meanwhile, the same person may answer anew.
+    # With the skill granted since, the same person may annotate again.
     again = submission(4, "ada", assignment=2, minutes=11)
     assert holders(count_annotations(seen([too_early], [again]), tagged, knows)) == {2: "ada"}
 
@@ -213,9 +213,9 @@ def test_without_the_expertise_at_the_time_an_annotation_does_not_count():
 def test_who_judges_no_work_of_their_own_is_foreign_there_and_only_there():
     other = f"{ROUND}/labels/{'b' * 64}"
     tasks = pd.concat([TASKS, asked(1, image="b" * 64)])
-    said = [submission(1, "Ada"), submission(2, "ben", minutes=1),
+    submissions = [submission(1, "Ada"), submission(2, "ben", minutes=1),
             submission(3, "ada", task_id=other)]  # fmt: skip
-    counted = count_annotations(map(as_revision, said), tasks, Rules(barred={TASK: {"ada"}}))
+    counted = count_annotations(map(as_revision, submissions), tasks, Rules(barred={TASK: {"ada"}}))
     assert {assignment: r.submission.author for assignment, r in counted.counted.items()} == {
         (TASK, 1): "ben",
         (other, 1): "ada",
@@ -232,14 +232,14 @@ def test_of_a_thousand_annotations_none_counts_for_somebody_who_lacks_the_expert
         [asked(3, image=image, expertise=rng.choice(list(knows))) for image in images]
     )
     assignments = tasks[["task_id", "image_id", "place", "expertise"]].to_dict("records")
-    said = []
+    submissions = []
     for number in range(1000):
         assignment = assignments[rng.integers(len(assignments))]
         ids = {key: assignment[key] for key in ("task_id", "image_id")}
         ids["assignment"] = assignment["place"]
-        said.append(submission(number, rng.choice(people), minutes=number, **ids))
+        submissions.append(submission(number, rng.choice(people), minutes=number, **ids))
     rules = Rules(qualified=lambda name, skill, _: name in knows[skill])
-    counted = count_annotations(map(as_revision, said), tasks, rules)
+    counted = count_annotations(map(as_revision, submissions), tasks, rules)
     skill_of = {
         (assignment["task_id"], assignment["place"]): assignment["expertise"]
         for assignment in assignments
@@ -257,19 +257,21 @@ def test_of_a_thousand_annotations_none_counts_for_somebody_who_lacks_the_expert
 @st.composite
 def histories(draw):
     """Waves of what a back end shows: answers, edits, skips and second thoughts, in any order."""
-    said, states = [], {}
+    submissions, states = [], {}
     for minute in range(draw(st.integers(1, 25))):
         number = draw(st.integers(0, 8))
         new = (draw(st.sampled_from("abcd")), draw(st.integers(1, 4)), minute)
         author, assignment, begun = states.setdefault(number, new)
-        said.append(
+        submissions.append(
             submission(
                 number, author, assignment=assignment, minutes=begun, edited=minute - begun,
                 skipped=draw(st.integers(0, 3)) == 0,
             )
         )  # fmt: skip
-    cuts = sorted(draw(st.sets(st.integers(1, len(said)), max_size=5)) | {0, len(said)})
-    return [said[begin:end] for begin, end in pairwise(cuts)]
+    cuts = sorted(
+        draw(st.sets(st.integers(1, len(submissions)), max_size=5)) | {0, len(submissions)}
+    )
+    return [submissions[begin:end] for begin, end in pairwise(cuts)]
 
 
 @given(histories())
@@ -311,8 +313,11 @@ def test_a_place_is_lost_once_none_of_its_copies_can_be_annotated_any_more():
     replaced = asked(2).assign(place=[4, 5], stands_for=[1, 2])
     tasks = pd.concat([TASKS, replaced])
     # Place 1 was answered twice by one person and assignment 3 is held: nothing of them is lost.
-    said = [submission(1, "ada", assignment=3), submission(2, "ada", assignment=1, minutes=1)]
-    counted = count_annotations(map(as_revision, said), tasks)
+    submissions = [
+        submission(1, "ada", assignment=3),
+        submission(2, "ada", assignment=1, minutes=1),
+    ]
+    counted = count_annotations(map(as_revision, submissions), tasks)
     replicas = [(TASK, number) for number in range(1, 6)]
     assert counted.lost(replicas) == []
     assert counted.lost([(TASK, 1), (TASK, 4), (TASK, 5)]) == []
@@ -329,11 +334,11 @@ def test_whatever_people_paste_the_ledger_stays_readable(tmp_path):
 
 def test_an_annotation_keeps_its_first_author_when_the_account_is_deleted(tmp_path):
     ledger = AnnotationsLedger(LocalObjectStore(tmp_path))
-    said = [submission(n, f"person-{n}", assignment=n, minutes=n) for n in (1, 2, 3)]
-    ledger.append(ROUND, said, now=NOW)
-    forgotten = [replace(entry, author="unknown") for entry in said]
+    submissions = [submission(n, f"person-{n}", assignment=n, minutes=n) for n in (1, 2, 3)]
+    ledger.append(ROUND, submissions, now=NOW)
+    forgotten = [replace(entry, author="unknown") for entry in submissions]
     assert ledger.append(ROUND, forgotten, now=NOW) == 0
-    edited = [submission(1, "unknown", minutes=1, edited=9, said=())]
+    edited = [submission(1, "unknown", minutes=1, edited=9, labels=())]
     ledger.append(ROUND, edited, now=NOW)
     counted = count_annotations(ledger.read(ROUND), TASKS)
     assert counted.complete
@@ -398,15 +403,15 @@ def test_labels_carry_pixels_and_say_what_could_not_be_used():
     images = pd.DataFrame({"image_id": [IMAGE], "width": [100], "height": [50]})
     tasks = asked(4)
     bad = drawn([Label.box("unicorn", 1, 1, 9, 9)])
-    said = [
+    submissions = [
         submission(1, "ada", assignment=1, pre_annotations=drawn([CAT]),
                    weights_sha256="c" * 64),
-        submission(2, "ben", assignment=2, said=()),
+        submission(2, "ben", assignment=2, labels=()),
         submission(3, "cam", assignment=3, payload=bad),
-        submission(4, "dee", assignment=4, said=(CAT, UNSURE)),
+        submission(4, "dee", assignment=4, labels=(CAT, UNSURE)),
     ]  # fmt: skip
     names = {"ada": "annotator-1", "ben": "annotator-2", "cam": "annotator-3", "dee": "x"}
-    counted = count_annotations(map(as_revision, said), tasks)
+    counted = count_annotations(map(as_revision, submissions), tasks)
     labels = human_labels(ROUND, counted, tasks, images, ontology, names)
     box = labels.iloc[0]
     assert box[["x1", "y1", "x2", "y2"]].tolist() == pytest.approx([10, 10, 20, 20])
@@ -417,5 +422,5 @@ def test_labels_carry_pixels_and_say_what_could_not_be_used():
     assert "unicorn" in labels["problems"].iloc[2]
     assert labels["blind"].tolist() == [False, True, False, False]
     # A task of which an answer is missing gives no labels yet.
-    waiting = count_annotations(map(as_revision, said[:3]), tasks)
+    waiting = count_annotations(map(as_revision, submissions[:3]), tasks)
     assert human_labels(ROUND, waiting, tasks, images, ontology, names).empty

@@ -48,9 +48,9 @@ def world(registered, tmp_path):
 
 
 def annotate(settings, name, author, boxes):
-    said = {"began_at": datetime.now(UTC).isoformat(), "boxes": boxes}
+    content = {"began_at": datetime.now(UTC).isoformat(), "boxes": boxes}
     path = settings.home_path / "folder-labeling" / ROUND / f"{name}.{author}"
-    path.write_text(json.dumps(said))
+    path.write_text(json.dumps(content))
 
 
 def test_it_implements_three_methods_and_a_name(world):

@@ -45,18 +45,18 @@ def clients(tmp_path, store):
     return {"simulated": house, "handoff": VendorLabeling(store)}
 
 
-def annotation(clients, backend, backend_tasks, said):
-    """Have somebody answer where the task is."""
+def annotation(clients, backend, backend_tasks, each):
+    """Annotate a task in its back end."""
     if backend == "simulated":
-        task = backend_tasks[said.task_id, said.assignment]
-        result = in_pixels(said.result)
-        clients[backend].submit(task, said.author, result, said.seconds, now=said.ended_at)
+        task = backend_tasks[each.task_id, each.assignment]
+        result = in_pixels(each.result)
+        clients[backend].submit(task, each.author, result, each.seconds, now=each.ended_at)
         return
     given_ = ReturnedAnnotation(
-        where="", key=f"place {said.assignment}", package="", task_id=said.task_id,
-        assignments=(said.assignment,), annotator=said.author, image="", image_sha256=None, width=0,
-        height=0, finished_at=said.ended_at, lead_time_seconds=said.seconds, skipped=False,
-        payload=Payload("label-studio/1", said.result),
+        where="", key=f"place {each.assignment}", package="", task_id=each.task_id,
+        assignments=(each.assignment,), annotator=each.author, image="", image_sha256=None, width=0,
+        height=0, finished_at=each.ended_at, lead_time_seconds=each.seconds, skipped=False,
+        payload=Payload("label-studio/1", each.result),
     )  # fmt: skip
     assert clients[backend].store_annotations(ROUND, [given_], now=LATER) == 1
 
@@ -65,7 +65,7 @@ def test_half_the_tasks_there_and_half_here_give_one_consensus_and_provenance(
     clients, store, tmp_path
 ):
     replicas = make_copies(10, 3)
-    said = what_people_say(replicas)
+    drawn = what_people_say(replicas)
     several: LabelingBackend = SeveralLabeling(clients, HALVES, store, home="simulated")
     ids = several.publish(ROUND, ONTOLOGY, replicas)
     backends = {replica.task_id: several.backend_of(replica.task_id) for replica in replicas}
@@ -76,7 +76,7 @@ def test_half_the_tasks_there_and_half_here_give_one_consensus_and_provenance(
     assert again.publish(ROUND, ONTOLOGY, replicas) == ids
 
     stamps = {several.change_token(ROUND)}
-    for each in said:
+    for each in drawn:
         annotation(clients, backends[each.task_id], ids, each)
         stamps.add(several.change_token(ROUND))
     assert len(stamps) == 31
@@ -85,7 +85,7 @@ def test_half_the_tasks_there_and_half_here_give_one_consensus_and_provenance(
 
     alone = SimulatedLabeling(tmp_path / "alone.sqlite")
     ids = alone.publish(ROUND, ONTOLOGY, replicas)
-    for each in said:
+    for each in drawn:
         annotation({"simulated": alone}, "simulated", ids, each)
     mine, labels = consensus_of(several, replicas)
     theirs, alone_labels = consensus_of(alone, replicas)
@@ -191,8 +191,8 @@ def test_a_round_that_began_at_home_stays_there_when_vendors_join_and_leave(clie
     replicas = make_copies(6, 1)
     ids = home.publish(ROUND, ONTOLOGY, replicas)
     RoundTables(store).write(LabelTasks, ROUND, tasks_of(home, replicas))
-    said = what_people_say(replicas)
-    annotation(clients, "simulated", ids, said[0])
+    drawn = what_people_say(replicas)
+    annotation(clients, "simulated", ids, drawn[0])
     both = share_rounds(home, vendors, {"simulated": 1, "handoff": 2}, store)
     assert both.change_token(ROUND).endswith(home.change_token(ROUND))
     assert len(both.collect(ROUND)) == 1
@@ -200,7 +200,7 @@ def test_a_round_that_began_at_home_stays_there_when_vendors_join_and_leave(clie
     assert {both.backend_of(replica.task_id) for replica in replicas} == {"simulated"}
 
     both.publish("round-0002", ONTOLOGY, copies_of_round_2())
-    # Now nobody is to hand off any more; what vendors have is still looked at.
+    # No new tasks go to vendors now; their tasks are still collected.
     left = share_rounds(home, vendors, {}, store)
     assert Counter(left.backend_of(replica.task_id) for replica in copies_of_round_2()) == {
         "simulated": 2,

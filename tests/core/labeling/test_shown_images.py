@@ -55,7 +55,7 @@ def box(number, corners=FACE, class_name="face", score=0.3, weights=MODEL):
         "shape": "box",
         "class_name": class_name,
         **edges,
-        # What a model is sure of may still be worth nothing to whoever labels.
+        # A confident prediction may still be of no use to annotators.
         "score": 0.0,
         "raw_score": score,
         "weights_sha256": weights,
@@ -102,7 +102,7 @@ def fill_lake(lake):
 
 @pytest.fixture(params=["in the lake", "elsewhere"])
 def lake(request, tmp_path):
-    """A lake with four accepted images, at which nobody has looked."""
+    """A lake with four accepted images, without predictions."""
     shown = tmp_path / "elsewhere" if request.param == "elsewhere" else tmp_path / "lake" / "shown"
     lake = open_lake(tmp_path / "lake", tmp_path / "landing", shown=str(shown))
     fill_lake(lake)

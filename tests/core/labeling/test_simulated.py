@@ -59,12 +59,20 @@ def test_what_was_submitted_comes_back_as_it_was_said(labeling):
     shown = shown_regions([PROPOSAL])
     task = ids[f"{ROUND}/boxes/1", 2]
     annotation = labeling.submit(task, "ben", shown.content, 7.5, now=NOON)
-    (said,) = labeling.collect(ROUND)
-    assert (said.backend, said.backend_task, said.annotation) == ("simulated", task, annotation)
-    assert (said.task_id, said.assignment, said.author) == (f"{ROUND}/boxes/1", 2, "ben")
-    assert said.payload == said.pre_annotations == shown
-    assert said.created_at == said.updated_at == NOON
-    assert (said.lead_time_seconds, said.skipped) == (7.5, False)
+    (submission,) = labeling.collect(ROUND)
+    assert (submission.backend, submission.backend_task, submission.annotation) == (
+        "simulated",
+        task,
+        annotation,
+    )
+    assert (submission.task_id, submission.assignment, submission.author) == (
+        f"{ROUND}/boxes/1",
+        2,
+        "ben",
+    )
+    assert submission.payload == submission.pre_annotations == shown
+    assert submission.created_at == submission.updated_at == NOON
+    assert (submission.lead_time_seconds, submission.skipped) == (7.5, False)
 
 
 def test_an_edit_changes_the_annotation_and_keeps_its_birth(labeling):
@@ -72,11 +80,11 @@ def test_an_edit_changes_the_annotation_and_keeps_its_birth(labeling):
     annotation = labeling.submit(task, "ada", [], 5, now=NOON)
     later = NOON + timedelta(hours=1)
     shown = shown_regions([PROPOSAL])
-    said = labeling.submit(task, "ada", shown.content, 3, annotation=annotation, now=later)
-    assert said == annotation
-    (said,) = labeling.collect(ROUND)
-    assert (said.created_at, said.updated_at) == (NOON, later)
-    assert (said.payload, said.lead_time_seconds) == (shown, 8)
+    edited = labeling.submit(task, "ada", shown.content, 3, annotation=annotation, now=later)
+    assert edited == annotation
+    (submission,) = labeling.collect(ROUND)
+    assert (submission.created_at, submission.updated_at) == (NOON, later)
+    assert (submission.payload, submission.lead_time_seconds) == (shown, 8)
 
 
 def test_the_stamp_changes_with_every_annotation_and_edit_and_only_then(labeling):
@@ -98,14 +106,18 @@ def test_nothing_is_enforced_and_everything_is_stored(labeling):
     nonsense = [{"type": "polygon", "value": None}, {}]
     for author in ("ada", "ada", "stranger"):
         labeling.submit(task, author, nonsense, 1)
-    assert [said.author for said in labeling.collect(ROUND)] == ["ada", "ada", "stranger"]
+    assert [submission.author for submission in labeling.collect(ROUND)] == [
+        "ada",
+        "ada",
+        "stranger",
+    ]
     assert labeling.collect(ROUND)[0].payload.content == nonsense
 
 
 def test_skips_are_submissions_but_no_annotations(labeling):
     task = labeling.publish(ROUND, ONTOLOGY, replicas())[f"{ROUND}/boxes/0", 1]
     labeling.submit(task, "ada", [], 1, skipped=True)
-    assert [said.skipped for said in labeling.collect(ROUND)] == [True]
+    assert [submission.skipped for submission in labeling.collect(ROUND)] == [True]
     assert labeling.progress(ROUND).annotations == 0
     assert task not in {assignment.backend_task for assignment in labeling.open_places("ada")}
 
@@ -187,8 +199,8 @@ def test_two_processes_make_publish_and_annotation_at_once_and_nothing_is_lost(t
         assert worker.returncode == 0, errors.decode()
     labeling = SimulatedLabeling(path)
     assert labeling.annotators() == ["ada", "ben"]
-    said = labeling.collect("round-0001")
-    assert {one.task_id for one in said} == {f"t{n}" for n in range(40)}
-    assert len({one.backend_task for one in said}) == 40
-    assert len({one.annotation for one in said}) == len(said) >= 40
+    submissions = labeling.collect("round-0001")
+    assert {one.task_id for one in submissions} == {f"t{n}" for n in range(40)}
+    assert len({one.backend_task for one in submissions}) == 40
+    assert len({one.annotation for one in submissions}) == len(submissions) >= 40
     assert list(tmp_path.glob(".*")) == []

@@ -1,4 +1,4 @@
-"""Webhooks are hints: whatever comes, at worst somebody looks once too often."""
+"""Webhooks are change signals: any request causes at worst one superfluous poll."""
 
 import json
 import socket
@@ -101,7 +101,7 @@ def test_what_is_no_hint_is_refused_and_nobody_is_told(receiver, headers, body, 
     sender, hints = receiver
     hints.clear()
     content = body if isinstance(body, str | bytes) else json.dumps(body)
-    # A body that is refused unread ends the connection under whoever still sends it.
+    # A body that is refused unread ends the connection while it is still being sent.
     try:
         assert sender.post("/", headers=headers, content=content).status_code == status
     except httpx.TransportError:
@@ -124,8 +124,8 @@ def test_no_json_brings_it_down(receiver, news):
 def test_many_at_once_are_all_taken():
     with receiving() as (sender, hints):
         with ThreadPoolExecutor(16) as pool:
-            said = pool.map(lambda _: sender.post("/", headers=SIGNED, json=NEWS), range(200))
-            assert {response.status_code for response in said} == {204}
+            responses = pool.map(lambda _: sender.post("/", headers=SIGNED, json=NEWS), range(200))
+            assert {response.status_code for response in responses} == {204}
         assert hints == [7] * 200
 
 

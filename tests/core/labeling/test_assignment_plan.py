@@ -47,7 +47,7 @@ def test_the_load_of_two_people_differs_by_one_place_at_most(images, people, ann
         assert sum(load.values()) == images * annotations
         assert max(load.values(), default=0) - min(load[name] for name in names(people)) <= 1
     else:
-        # Too few for even one task: whoever comes answers.
+        # Too few people for even one task: its assignments are open.
         assert not load
 
 
@@ -77,7 +77,7 @@ def test_a_further_wave_numbers_on_and_asks_nobody_who_knows_the_image(asked_of,
     asked, people, qualified = asked_of
     first = plan_assignments(asked, people, qualified=qualified)
     images = [task.image_id for task in asked]
-    outside = [*people, "somebody-else@example.org"]
+    outside = [*people, "another@example.org"]
     involved = {image: data.draw(st.sets(st.sampled_from(outside))) for image in images}
     # An image may come up twice in a batch.
     again = [*asked, *asked[:2]]

@@ -130,12 +130,15 @@ def test_blind_places_go_out_without_proposals_and_annotations_say_what_they_beg
     package = template(tmp_path / "out.zip")
     one, two = package["answers"]
     take(labeling, tmp_path, package, annotated(one, BOX), annotated(two, BOX, who="8"))
-    said = {each.assignment: each for each in labeling.collect(ROUND)}
-    assert (said[1].pre_annotations, said[1].weights_sha256) == (
+    submissions = {each.assignment: each for each in labeling.collect(ROUND)}
+    assert (submissions[1].pre_annotations, submissions[1].weights_sha256) == (
         shown_regions(shown.pre_annotations),
         "a" * 64,
     )
-    assert (said[2].pre_annotations, said[2].weights_sha256) == (shown_regions(()), "")
+    assert (submissions[2].pre_annotations, submissions[2].weights_sha256) == (
+        shown_regions(()),
+        "",
+    )
     exported(labeling, store, tmp_path / "pybossa", form="pybossa")
     tasks = json.loads((tmp_path / "pybossa" / "tasks.json").read_text())
     assert [task["info"]["places"] for task in tasks] == [[1], [2]]
@@ -194,10 +197,10 @@ def test_the_same_annotations_give_the_same_consensus_as_in_the_house(
     labeling, store, tmp_path, way
 ):
     replicas = make_copies(6, 3)
-    said = what_people_say(replicas)
+    drawn = what_people_say(replicas)
     house = SimulatedLabeling(tmp_path / "house.sqlite")
     ids = house.publish(ROUND, ONTOLOGY, replicas)
-    for each in said:
+    for each in drawn:
         house.submit(
             ids[each.task_id, each.assignment],
             each.author,
@@ -207,7 +210,7 @@ def test_the_same_annotations_give_the_same_consensus_as_in_the_house(
         )
     publish(labeling, store, replicas)
     exported(labeling, store, tmp_path / "out.zip")
-    annotations = json.dumps(fill_in(template(tmp_path / "out.zip"), said))
+    annotations = json.dumps(fill_in(template(tmp_path / "out.zip"), drawn))
     back = tmp_path / "back"
     if way == "file":
         back.write_text(annotations)
@@ -251,7 +254,7 @@ def test_importing_a_file_twice_changes_nothing_and_a_corrected_one_makes_a_revi
     assert (now.annotation, now.author, now.created_at) == (was.annotation, "acme:7", NOON)
     assert now.updated_at > was.updated_at
     assert now.payload.content == boxes((0, 0, 5, 5))
-    # An old file that somebody finds again takes nothing back.
+    # An old file that is imported again undoes no correction.
     assert take(labeling, tmp_path, package, *entries).stored == 0
     assert next(s for s in labeling.collect(ROUND) if s.assignment == 1) == now
 
@@ -273,8 +276,8 @@ def test_an_annotation_says_what_it_said_and_people_of_two_vendors_are_never_the
     assert one.payload.content == boxes(BOX)
     assert (skip.author, skip.skipped, skip.payload.content) == ("acme:kim", True, [])
     assert unsure.created_at == LATER
-    said = decode(unsure.payload, Canvas(WIDTH, HEIGHT, ONTOLOGY))
-    assert said.labels == [UNSURE]
+    decoded = decode(unsure.payload, Canvas(WIDTH, HEIGHT, ONTOLOGY))
+    assert decoded.labels == [UNSURE]
     assert labeling.progress(ROUND).annotations == 3
 
     exported(labeling, store, tmp_path / "other.zip", vendor="bolt")
@@ -284,7 +287,7 @@ def test_an_annotation_says_what_it_said_and_people_of_two_vendors_are_never_the
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         pytest.param({"task_id": "round-0001/labels/x"}, "labels/x' is not in", id="task"),
         pytest.param({"place": 3}, "place 3 of task", id="place"),
@@ -296,7 +299,7 @@ def test_an_annotation_says_what_it_said_and_people_of_two_vendors_are_never_the
         pytest.param({"result": [{"type": "ellipselabels"}]}, "ellipse", id="shape"),
         pytest.param({"result": ["boat"]}, "expected an object", id="no region"),
         pytest.param({"result": "boat"}, "result: ", id="no list"),
-        pytest.param({"annotator": ""}, "--annotator", id="nobody"),
+        pytest.param({"annotator": ""}, "--annotator", id="no annotator"),
         pytest.param({"annotator": "ada@example.org"}, "e-mail", id="address"),
         pytest.param({"annotator": "a\nb"}, "person's id", id="line break"),
         pytest.param({"finished_at": "yesterday"}, "not a time", id="no time"),
@@ -309,14 +312,14 @@ def test_an_annotation_says_what_it_said_and_people_of_two_vendors_are_never_the
     ],
 )
 def test_what_was_not_asked_for_is_refused_and_named_and_nothing_is_stored(
-    labeling, package, tmp_path, change, said
+    labeling, package, tmp_path, change, message
 ):
     first, second, *_ = package["answers"]
     wrong, right = {**annotated(first, BOX), **change}, annotated(second, BOX, who="8")
     done = take(labeling, tmp_path, package, right, wrong)
     (problem,) = problems(done)
     assert problem.startswith("back.json: answers[1]: ")
-    assert said in problem
+    assert message in problem
     assert done.stored == 0
     assert labeling.collect(ROUND) == []
     done = take(labeling, tmp_path, package, right, wrong, skip_wrong=True)
@@ -358,7 +361,7 @@ def test_the_classes_are_those_of_the_day_of_the_export(labeling, store, package
 
 
 @pytest.mark.parametrize(
-    ("package_id", "said"),
+    ("package_id", "message"),
     [
         pytest.param("round-0001-0123456789abcdef", "was not exported", id="unknown"),
         pytest.param("../../etc/passwd", "is not a package id", id="a path"),
@@ -366,15 +369,15 @@ def test_the_classes_are_those_of_the_day_of_the_export(labeling, store, package
     ],
 )
 def test_an_unknown_package_is_refused_even_if_nothing_is_annotated(
-    labeling, package, tmp_path, package_id, said
+    labeling, package, tmp_path, package_id, message
 ):
     content = {**package, "package": package_id}
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         import_annotations(labeling, returned(tmp_path, content), now=LATER)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         pytest.param("{", "back.json:1", id="no JSON"),
         pytest.param('{"answers": [NaN]}', "NaN", id="NaN"),
@@ -387,9 +390,9 @@ def test_an_unknown_package_is_refused_even_if_nothing_is_annotated(
         ),
     ],
 )
-def test_files_that_hold_no_annotations_are_refused_whole(tmp_path, text, said):
+def test_files_that_hold_no_annotations_are_refused_whole(tmp_path, text, message):
     (tmp_path / "back.json").write_text(text)
-    with pytest.raises(FormatError, match=said):
+    with pytest.raises(FormatError, match=message):
         read_returned(tmp_path / "back.json")
 
 
@@ -415,8 +418,8 @@ def test_archives_and_folders_that_reach_outside_are_refused_whole(labeling, pac
             ("b/answers.json", annotations),
         ],
     }
-    for number, (said, members) in enumerate(evil.items()):
-        with pytest.raises(DataError, match=said):
+    for number, (message, members) in enumerate(evil.items()):
+        with pytest.raises(DataError, match=message):
             read_returned(zipped(tmp_path / f"{number}.zip", members))
     (tmp_path / "secret").write_text(annotations)
     folder = tmp_path / "folder"
@@ -467,9 +470,9 @@ def test_a_coco_file_annotations_one_place_of_each_image_it_lists(labeling, stor
         assert done.stored == 2
     again = import_annotations(labeling, returned(tmp_path, content), annotator="kim", now=LATER)
     assert (again.stored, again.known) == (0, 2)
-    said = labeling.collect(ROUND)
+    submissions = labeling.collect(ROUND)
     # Two assignments for two people; annotations of the third one are kept but do not count.
-    assert sorted((each.author, each.assignment) for each in said) == [
+    assert sorted((each.author, each.assignment) for each in submissions) == [
         ("acme:kim", 1), ("acme:kim", 1), ("acme:lee", 2), ("acme:lee", 2),
         ("acme:mia", 2), ("acme:mia", 2),
     ]  # fmt: skip
@@ -478,9 +481,11 @@ def test_a_coco_file_annotations_one_place_of_each_image_it_lists(labeling, stor
     (problem,) = returned(tmp_path, crowd).problems
     assert "annotations[0]" in problem.where
     canvas = Canvas(WIDTH, HEIGHT, ONTOLOGY)
-    drawn = {label.class_name for each in said for label in decode(each.payload, canvas).labels}
+    drawn = {
+        label.class_name for each in submissions for label in decode(each.payload, canvas).labels
+    }
     assert drawn == {ONTOLOGY.names[1]}
-    assert {each.payload.codec for each in said} == {"vendor-coco/1"}
+    assert {each.payload.codec for each in submissions} == {"vendor-coco/1"}
 
     bare = coco(manifest, names[:1], [])
     with pytest.raises(DataError, match="--package"):

@@ -73,7 +73,7 @@ def label_studio(root=None, buckets=()):
             return 200, "[]"
         record = json.loads(body)
         local = url.path.startswith("/api/storages/localfiles/")
-        # As Label Studio checks it, whoever asks.
+        # As Label Studio checks it for any member.
         if local and (root is None or root not in Path(record["path"]).parents):
             return 400, json.dumps({"detail": "must be a subdirectory of the document root"})
         if not url.path.endswith("validate"):
@@ -86,7 +86,7 @@ def label_studio(root=None, buckets=()):
 
 @pytest.fixture
 def account(monkeypatch, tmp_path):
-    """The platform's account, and beside it one in a profile that is to read less."""
+    """The platform's account, and one in a profile with fewer rights."""
     for name, value in (
         ("AWS_DEFAULT_REGION", "eu-west-1"),
         ("AWS_ACCESS_KEY_ID", "platform"),
@@ -183,8 +183,8 @@ def test_an_account_of_its_own_is_sent_and_known_again(s3):
 
 
 def test_a_profile_that_is_not_there_is_named(s3):
-    place = shown_source("s3://images/lake", "s3://shown/here", "nobody")
-    with label_studio() as (http, _), pytest.raises(SettingsError, match="nobody"):
+    place = shown_source("s3://images/lake", "s3://shown/here", "unknown")
+    with label_studio() as (http, _), pytest.raises(SettingsError, match="unknown"):
         place.grant(http, 7)
 
 
