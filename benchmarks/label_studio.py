@@ -26,8 +26,8 @@ import httpx
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient, _task
 from annotation_platform.labeling.backends.label_studio.image_sources import FolderImages
 from annotation_platform.labeling.backends.label_studio.interface import tasks_tab
-from annotation_platform.labeling.backends.label_studio.results import write_proposals
-from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
+from annotation_platform.labeling.backends.label_studio.results import write_pre_annotations
+from annotation_platform.labeling.backends.protocol import PreAnnotation, Replica
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.servers.label_studio import LabelStudioServer, make_template
@@ -39,18 +39,20 @@ SAID = "id,completed_by,created_username,created_at,updated_at,lead_time,was_can
 
 def draw(round_id, tasks, people):
     """Return copies with three proposals each, for so many people."""
-    boxes = [Proposal(Label.box("cat", 10 + n, 20, 60.125 + n, 70.5), score=0.75) for n in range(3)]
+    boxes = [
+        PreAnnotation(Label.box("cat", 10 + n, 20, 60.125 + n, 70.5), score=0.75) for n in range(3)
+    ]
     return [
-        TaskCopy(
+        Replica(
             task_id=f"{round_id}/boxes/{number:064x}",
             image_id=f"{number:064x}",
-            place=1,
+            assignment=1,
             assignee=f"person-{number % people}@example.org",
             image_key=f"images/{number:064x}.jpg",
             width=640,
             height=480,
             weights_sha256="c" * 64,
-            proposals=tuple(boxes),
+            pre_annotations=tuple(boxes),
         )
         for number in range(tasks)
     ]
@@ -177,7 +179,7 @@ def measure_pull(client, bare, images, tasks, people, pairs):
     project = project_of(client, round_id)
     sent = []
     for copy in draw(round_id, tasks, people):
-        drawn = write_proposals(copy.proposals, copy.width, copy.height)
+        drawn = write_pre_annotations(copy.pre_annotations, copy.width, copy.height)
         said = {"result": drawn, "lead_time": 12.5}
         task = _task(copy, round_id, images.address(copy.image_key))
         sent.append({**task, "annotations": [said]})

@@ -15,7 +15,7 @@ from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.change_signals import PollSchedule
 from annotation_platform.labeling.round_decisions import RoundRecord
-from annotation_platform.labeling.rounds import deadline_passed, stand
+from annotation_platform.labeling.rounds import deadline_passed, round_progress
 from annotation_platform.policy import Policy
 from annotation_platform.schema.tables import ConsensusLabels, ImportedLabels, LabelTasks
 from annotation_platform.storage.lake import Lake
@@ -92,17 +92,17 @@ def _look(
     is_whole = held.tasks is None or held.tasks >= len(tasks)
     if held.annotations < places and is_whole and state == "open" and not late:
         return Attempt(None, f"{round_id}: {held.annotations} of {places} answers.")
-    standing = stand(round_id, tasks, labeling, lake, policy, now=now)
-    if standing.mergeable:
-        attempt = next_attempt(instance, "merge_round", round_id, standing.digest)
+    progress = round_progress(round_id, tasks, labeling, lake, policy, now=now)
+    if progress.mergeable:
+        attempt = next_attempt(instance, "merge_round", round_id, progress.digest)
         if attempt.done:
             stamps[round_id] = [stamp, f"{round_id}{_DONE}"]
         return attempt
-    if standing.asks_again:
+    if progress.asks_again:
         # Each asking writes the table anew.
-        cause = f"{standing.count.digest} {lake.tables.digest(LabelTasks, round_id)}"
+        cause = f"{progress.count.digest} {lake.tables.digest(LabelTasks, round_id)}"
         return next_attempt(instance, "ask_again", round_id, cause)
-    sentence = f"{round_id}: {standing.sentence}"
+    sentence = f"{round_id}: {progress.sentence}"
     stamps[round_id] = [stamp, sentence]
     return Attempt(None, sentence)
 

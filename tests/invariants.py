@@ -44,7 +44,7 @@ def check_annotations(lake, round_id, tasks, *, rules=None, before=None):
     ended = [_annotation(annotation.revision) for annotation in count.annotations]
     assert sorted(ended) == sorted({_annotation(revision) for revision in revisions})
     assert {annotation.state for annotation in count.annotations} <= set(AnnotationState)
-    assert all(annotation.detail for annotation in count.surplus)
+    assert all(annotation.detail for annotation in count.not_counted)
     held = {place: _annotation(revision) for place, revision in count.counted.items()}
     assert sorted(held.values()) == sorted(
         _annotation(annotation.revision)

@@ -83,14 +83,14 @@ DEFECTS = [
     # Annotations
     Defect(
         "A second annotation by the same annotator fills another assignment of a task.",
-        "annotation_platform/labeling/ledger.py",
-        "if place and is_free and said.author.lower() not in holders and may_hold(revision):",
-        "if place and is_free and may_hold(revision):",
+        "annotation_platform/labeling/counting.py",
+        "if filled and is_free and is_new and may_hold(revision):",
+        "if filled and is_free and may_hold(revision):",
         ("tests/core/labeling/test_ledger.py",),
     ),
     Defect(
         "Annotations that arrive after a round was closed are counted.",
-        "annotation_platform/labeling/rounds.py",
+        "annotation_platform/labeling/round_annotations.py",
         'entries = last.entries if last is not None and last.action == "closed" else None',
         "entries = None",
         (
@@ -99,7 +99,7 @@ DEFECTS = [
     ),
     Defect(
         "Every task asks for k + 1 annotations.",
-        "annotation_platform/labeling/rounds.py",
+        "annotation_platform/labeling/asking.py",
         "annotations = labeling.first_annotations(classes)",
         "annotations = labeling.first_annotations(classes) + 1",
         ("tests/pipeline/test_rounds.py::test_two_rounds_from_landing_to_a_model_that_proposes",),
@@ -107,9 +107,9 @@ DEFECTS = [
     Defect(
         "An annotator is asked about the same image twice.",
         "annotation_platform/labeling/assignment_plan.py",
-        "free = [name for name in everybody if name in able and name not in busy[task.image_id]]",
-        "free = [name for name in everybody if name in able]",
-        ("tests/core/labeling/test_places.py",),
+        "free = [name for name in names if name in able and name not in busy[task.image_id]]",
+        "free = [name for name in names if name in able]",
+        ("tests/core/labeling/test_assignment_plan.py",),
     ),
     # Ingestion, cleaning, masking
     Defect(

@@ -10,7 +10,7 @@ from annotation_platform.curation.carry_over import carry_over
 from annotation_platform.errors import DataError, NotReadyError
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.ingestion.rounds import RoundManifests
-from annotation_platform.labeling.assignment_plan import PlacePlan
+from annotation_platform.labeling.assignment_plan import AssignmentPlan
 from annotation_platform.labeling.backends.protocol import Submission
 from annotation_platform.labeling.guidelines import guideline_of
 from annotation_platform.labeling.ledger import AnnotationsLedger
@@ -108,10 +108,10 @@ def _round_labels(round_id: str, lake: Lake) -> tuple[pd.DataFrame, str]:
     """
     labels = lake.tables.read(HumanLabels, round_id)
     wave_of: dict[tuple[str, int], int] = {}
-    for number, (_, assignments) in enumerate(PlacePlan(lake.store, round_id).waves()):
-        for assignment in assignments:
-            first = wave_of.get((assignment.image_id, assignment.stands_for), number)
-            wave_of[assignment.image_id, assignment.place] = first
+    for number, (_, assignments) in enumerate(AssignmentPlan(lake.store, round_id).batches()):
+        for each in assignments:
+            first = wave_of.get((each.image_id, each.stands_for), number)
+            wave_of[each.image_id, each.assignment] = first
     slots = zip(labels["image_id"], labels["place"], strict=True)
     waves = [wave_of.get((str(image), int(slot)), 0) for image, slot in slots]
     labels = labels.assign(wave=pd.Series(waves, index=labels.index, dtype="int64"))

@@ -43,21 +43,21 @@ def vendor_export(
 ) -> None:
     """Write a package for a vendor: a round's tasks, images and guidelines."""
     from annotation_platform.ingestion.lake import lake_of
-    from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
+    from annotation_platform.labeling.backends.vendor.backend import VendorLabeling
     from annotation_platform.labeling.backends.vendor.package import write_package
     from annotation_platform.settings import read_settings
 
     store = lake_of(read_settings()).store
-    labeling = HandoffLabeling(store)
+    labeling = VendorLabeling(store)
     manifest = labeling.make_package(round_id, vendor=vendor, only_open=only_open)
     images = write_package(
-        manifest, labeling.copies(round_id), store, out, form=form, images_url=images_url
+        manifest, labeling.replicas(round_id), store, out, form=form, images_url=images_url
     )
     facts = {
         "package": manifest.package,
         "out": str(out),
-        "tasks": len(manifest.places_of),
-        "assignments": len(manifest.places),
+        "tasks": len(manifest.assignments_of),
+        "assignments": len(manifest.assignments),
         "images": images,
     }
     sentence = (
@@ -103,14 +103,14 @@ def vendor_import(
     """Check what a vendor returned and import it: everything, or nothing if part is invalid."""
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.labeling.backends.pybossa.exports import read_pybossa
-    from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
+    from annotation_platform.labeling.backends.vendor.backend import VendorLabeling
     from annotation_platform.labeling.backends.vendor.returns import (
         import_annotations,
         read_returned,
     )
     from annotation_platform.settings import read_settings
 
-    labeling = HandoffLabeling(lake_of(read_settings()).store)
+    labeling = VendorLabeling(lake_of(read_settings()).store)
     tasks, task_runs = returned.tasks, returned.task_runs
     if returned.source == "pybossa":
         if tasks is None or task_runs is None or path is not None:

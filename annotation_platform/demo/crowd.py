@@ -68,7 +68,7 @@ class SimulatedSeat:
         """Return the places of a round that are this person's to answer."""
         places = self._labeling.open_places(self._name)
         return [
-            Desk(place.backend_task, place.image_id, place.proposed)
+            Desk(place.backend_task, place.image_id, place.pre_annotations)
             for place in places
             if place.round_id == round_id
         ]

@@ -33,7 +33,7 @@ from annotation_platform.labeling.backends.label_studio.people import add_person
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.skills import REVIEWER, Skills
-from annotation_platform.labeling.tasks import shown_proposals
+from annotation_platform.labeling.tasks import shown_predictions
 from annotation_platform.policy import (
     LabelingPolicy,
     Policy,
@@ -329,7 +329,7 @@ class _Turn:
         )
         proposed = tables.read_all(ModelPredictions)
         least = policy.labeling.minimum_score
-        shown = shown_proposals(proposed, policy.ontology, minimum_score=least)
+        shown = shown_predictions(proposed, policy.ontology, minimum_score=least)
         said = tables.read_all(HumanLabels)
         # At half an overlap, whoever finds a sound proposal good enough does not count as anchored.
         anchoring = crowd_anchoring(pre_annotation_decisions(said, shown, agreement_iou=0.5))

@@ -1,1 +1,1 @@
-"""Rounds of questions to people: tasks, answers, the append-only ledger, Label Studio."""
+"""Labelling rounds: assignments, back ends, the append-only ledger, and reviews."""

@@ -1,4 +1,4 @@
-"""The tables that a round's count gives: labels, annotations and progress by task."""
+"""The tables from the count of a round: labels, annotations and task progress."""
 
 import json
 from collections import Counter
@@ -13,21 +13,27 @@ from annotation_platform.labeling.counting import Count
 from annotation_platform.labeling.ledger import Revision
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING
-from annotation_platform.schema.tables import Annotations, HumanLabels, RoundTasks
+from annotation_platform.schema.tables import (
+    Annotations,
+    CleanedImages,
+    HumanLabels,
+    LabelTasks,
+    RoundTasks,
+)
 
 
 def annotations_table(
     round_id: str, count: Count, tasks: pd.DataFrame, pseudonyms: Mapping[str, str]
 ) -> pd.DataFrame:
-    """Return the ``answers`` table: what became of every answer ever seen in a round."""
-    purpose = dict(zip(tasks["task_id"], tasks["purpose"], strict=True))
+    """Return the ``annotations`` table: the outcome of every annotation of a round."""
+    purpose = dict(zip(tasks[LabelTasks.task_id], tasks[LabelTasks.purpose], strict=True))
     rows: list[dict[str, object]] = [
         {
             "round_id": round_id,
             "annotation_id": annotation.revision.annotation_id,
             "task_id": annotation.revision.submission.task_id,
             "image_id": annotation.revision.submission.image_id,
-            "place": annotation.revision.submission.place,
+            "place": annotation.revision.submission.assignment,
             "purpose": purpose.get(annotation.revision.submission.task_id, ""),
             "annotator": pseudonyms[annotation.revision.submission.author],
             "state": annotation.state,
@@ -45,22 +51,22 @@ def annotations_table(
 def round_tasks(
     round_id: str, count: Count, tasks: pd.DataFrame, *, state: str, left: Collection[str] = ()
 ) -> pd.DataFrame:
-    """Return the ``round_tasks`` table: how far each task of a round is.
+    """Return the ``round_tasks`` table: the progress of each task of a round.
 
     Args:
         round_id: the round.
-        count: of its answers.
+        count: the count of its annotations.
         tasks: its ``label_tasks``.
-        state: of the round: open, closed or cancelled.
-        left: answered tasks of which no answer counts towards a consensus.
+        state: the round's state: open, closed or cancelled.
+        left: annotated tasks without an annotation that counts towards a consensus.
     """
-    places = Counter(task_id for task_id, _ in count.places)
+    assignments = Counter(task_id for task_id, _ in count.assignments)
     counted = Counter(task_id for task_id, _ in count.counted)
-    without = {"open": "waiting", "closed": "left", "cancelled": "cancelled"}[state]
+    unfilled = {"open": "waiting", "closed": "left", "cancelled": "cancelled"}[state]
 
     def state_of(task_id: str) -> str:
         if task_id not in count.annotated or state == "cancelled":
-            return without
+            return unfilled
         return "left" if task_id in left else "answered"
 
     rows: list[dict[str, object]] = [
@@ -69,12 +75,12 @@ def round_tasks(
             "task_id": task_id,
             "image_id": image_id,
             "purpose": purpose,
-            "places": places[task_id],
+            "places": assignments[task_id],
             "counted": counted[task_id],
             "state": state_of(task_id),
         }
-        for task_id, image_id, purpose in tasks.drop_duplicates("task_id")[
-            ["task_id", "image_id", "purpose"]
+        for task_id, image_id, purpose in tasks.drop_duplicates(LabelTasks.task_id)[
+            [LabelTasks.task_id, LabelTasks.image_id, LabelTasks.purpose]
         ].itertuples(index=False)
     ]
     return RoundTasks.from_rows(rows)
@@ -88,27 +94,35 @@ def human_labels(
     ontology: Ontology,
     pseudonyms: Mapping[str, str],
 ) -> pd.DataFrame:
-    """Return the ``human_labels`` table of the answers of all answered tasks.
+    """Return the ``human_labels`` table: the labels of all annotated tasks.
 
-    A region that is no usable label (no area, unknown class, far outside, made on an image of
-    another size) is left out of the table, counted and named in each row of its answer; it stays
-    in the ledger. An answer without any label keeps one row with ``shape`` = ``none``, one whose
-    author could not tell a single row with ``shape`` = ``unsure``.
+    A region without a usable label (no area, unknown class, far outside, drawn on an image of
+    another size) is left out, and counted and named in each row of its annotation; it stays in the
+    ledger. An annotation without labels has one row with ``shape`` = ``none``, one whose author was
+    unsure a single row with ``shape`` = ``unsure``.
 
     Args:
         round_id: the round.
         count: from ``count_annotations``.
         tasks: the round's ``label_tasks``.
-        images: ``cleaned_images`` rows, accepted ones only, with every answered image.
-        ontology: the classes that may be chosen.
-        pseudonyms: for each author.
+        images: accepted ``cleaned_images`` rows of every annotated image.
+        ontology: the classes of the round.
+        pseudonyms: the pseudonym of each author.
     """
-    sides = zip(images["width"].tolist(), images["height"].tolist(), strict=True)
-    sizes = dict(zip(images["image_id"], sides, strict=True))
-    asked = {
-        (task_id, place): about
-        for task_id, place, *about in tasks[
-            ["task_id", "place", "purpose", "blind", "guideline"]
+    sides = zip(
+        images[CleanedImages.width].tolist(), images[CleanedImages.height].tolist(), strict=True
+    )
+    sizes = dict(zip(images[CleanedImages.image_id], sides, strict=True))
+    facts = {
+        (task_id, assignment): about
+        for task_id, assignment, *about in tasks[
+            [
+                LabelTasks.task_id,
+                LabelTasks.place,
+                LabelTasks.purpose,
+                LabelTasks.blind,
+                LabelTasks.guideline,
+            ]
         ].itertuples(index=False)
     }
     rows: list[dict[str, object]] = []
@@ -117,12 +131,12 @@ def human_labels(
             continue
         width, height = sizes[revision.submission.image_id]
         canvas = Canvas(width, height, ontology)
-        purpose, blind, guideline = asked[task_id, revision.submission.place]
+        purpose, without_predictions, guideline = facts[task_id, revision.submission.assignment]
         about = {
             "round_id": round_id,
             "annotator": pseudonyms[revision.submission.author],
             "purpose": purpose,
-            "blind": blind,
+            "blind": without_predictions,
             "guideline": guideline,
         }
         rows += [{**about, **row} for row in _label_rows(revision, canvas)]
@@ -130,19 +144,19 @@ def human_labels(
 
 
 def _label_rows(revision: Revision, canvas: Canvas) -> Iterator[dict[str, object]]:
-    """Yield a row for each label of an annotation, or one that says that there is none."""
-    said = revision.submission
-    parsed = decode(said.payload, canvas)
+    """Yield a row for each label of an annotation, or one row if it has none."""
+    submission = revision.submission
+    parsed = decode(submission.payload, canvas)
     same = {
-        "task_id": said.task_id,
-        "image_id": said.image_id,
-        "place": said.place,
+        "task_id": submission.task_id,
+        "image_id": submission.image_id,
+        "place": submission.assignment,
         "annotation_id": revision.annotation_id,
         "revision": revision.digest,
-        "lead_time_seconds": said.lead_time_seconds,
-        "submitted_at": said.updated_at,
-        "weights_sha256": said.weights_sha256,
-        "changed": is_changed(said.payload, said.proposed, canvas),
+        "lead_time_seconds": submission.lead_time_seconds,
+        "submitted_at": submission.updated_at,
+        "weights_sha256": submission.weights_sha256,
+        "changed": is_changed(submission.payload, submission.pre_annotations, canvas),
         "refused_regions": parsed.refused,
         "problems": json.dumps(parsed.problems, ensure_ascii=False) if parsed.problems else "",
     }

@@ -1,8 +1,8 @@
-"""What an annotation says, whichever back end it comes from: labels, problems, and a decision.
+"""The content of an annotation, whatever its back end: labels, problems, and a decision.
 
-A back end keeps annotations in a form of its own. The ledger stores that form untouched, as a
+A back end stores annotations in a form of its own. The ledger stores that form unchanged, as a
 ``Payload`` with the name of the codec that reads it (``backends/registry.py`` lists the codecs).
-Everything else works with the ``DecodedAnnotation`` that the codec returns: a better codec reads
+All other code works with the ``DecodedAnnotation`` that the codec returns, so a better codec reads
 old annotations again.
 """
 
@@ -15,12 +15,12 @@ from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import CLASSIFICATIONS, SHAPES, UNSURE, Label
 
 FIRST_CODEC = "label-studio/1"
-"""The codec of everything that was stored before codecs were named (release 0.1.0)."""
+"""The codec of payloads that were stored before codecs had names (release 0.1.0)."""
 
 
 @dataclass(frozen=True)
 class Payload:
-    """JSON content of one annotation, exactly as the back end gave it, and its codec's name."""
+    """JSON content of one annotation, unchanged from the back end, and its codec's name."""
 
     codec: str
     content: Any
@@ -45,14 +45,14 @@ class Region:
 
 @dataclass(frozen=True)
 class DecodedAnnotation:
-    """The regions of one annotation, in the order drawn, and what is wrong with it.
+    """The regions of one annotation, in the order drawn, and its problems.
 
-    Each problem is a sentence that begins with the region it is about. A problem may come with
-    a region (a clipped box) or instead of one; no region disappears without either. ``refused``
-    counts the regions without a usable label: with any, no labels does not mean "nothing here".
+    Each problem is a sentence that begins with the name of its region. A problem accompanies a
+    region (a clipped box) or replaces it; no region disappears without one. ``refused`` counts the
+    regions without a usable label: if it is above 0, no labels does not mean "nothing here".
 
-    ``decision`` and ``comment`` are those of a review: empty unless the annotation makes exactly
-    one decision, and empty for annotations that are not decoded as reviews.
+    ``decision`` and ``comment`` belong to a review: empty unless the annotation makes exactly one
+    decision, and empty for annotations that are not decoded as reviews.
     """
 
     regions: list[Region]
@@ -68,18 +68,18 @@ class DecodedAnnotation:
 
 
 class Codec(ABC):
-    """Reads the payloads of one form. Payloads are kept for ever, and so is a codec.
+    """Reads the payloads of one form. Payloads are kept for ever, and so are codecs.
 
-    A codec whose meaning changes gets a new name; the old name goes on reading what it wrote.
+    A codec with a new meaning gets a new name; the old codec still reads what it wrote.
     """
 
     @abstractmethod
     def decode(self, content: Any, canvas: Canvas) -> DecodedAnnotation:
-        """Return the regions of an annotation; content that cannot be used is a problem in it."""
+        """Return the regions of an annotation; unusable content becomes a problem."""
 
     @abstractmethod
     def values(self, content: Any) -> list[str]:
-        """Return a text for each region, the same for the same value; whatever may be in it."""
+        """Return a text for each region, equal for equal values, for any content."""
 
     def decode_review(self, content: Any, canvas: Canvas) -> DecodedAnnotation:
         """Return a reviewer's annotation with its decision; by default no annotation has one."""
@@ -88,10 +88,10 @@ class Codec(ABC):
 
 @dataclass(frozen=True)
 class Review:
-    """What an expert decided about labels in dispute.
+    """The decision of a reviewer about labels in dispute.
 
-    ``accepted`` are the labels as they were shown, ``fixed`` those that the expert changed, by
-    value; with ``rejected`` nothing stands. The comment is what the annotator will read.
+    ``accepted`` labels are as they were shown, ``fixed`` ones were changed, by value, and with
+    ``rejected`` no label is valid. The annotator sees the comment.
     """
 
     decision: Literal["accepted", "fixed", "rejected"]
@@ -101,11 +101,11 @@ class Review:
 
 
 def review_of(annotation: DecodedAnnotation, shown: Iterable[Label]) -> Review | None:
-    """Return what a reviewer's annotation decides; None if it decides nothing.
+    """Return the decision in a reviewer's annotation; None if it has none.
 
-    It decides nothing if it does not make exactly one decision, if it is ``unsure``, or if a
-    region of an accepted one is refused: then the expert's intention is not known. A rejection
-    without a reason is a problem, and stands.
+    It has none if it does not make exactly one decision, if it is ``unsure``, or if a region of an
+    accepted one is refused, as the reviewer's intention is then unknown. A rejection without a
+    reason is a problem, and is valid.
 
     Args:
         annotation: decoded as a review.
@@ -124,7 +124,7 @@ def review_of(annotation: DecodedAnnotation, shown: Iterable[Label]) -> Review |
 
 @dataclass(frozen=True)
 class NamedLabel:
-    """A label while an annotation is read, and the name by which problems call its region."""
+    """A decoded label with the name of its region in problems."""
 
     name: str
     label: Label
@@ -135,26 +135,26 @@ T = TypeVar("T", bound=NamedLabel)
 
 
 def only_choice(found: list[T]) -> tuple[list[T], list[str]]:
-    """Return what was read without choices if there are several, and a problem for each of them.
+    """Return ``found`` without its choices if there are several, and a problem for each of them.
 
-    Which one was meant cannot be known.
+    The intended choice is then unknown.
     """
     chosen = {each.label.class_name: each for each in found if each.label.shape in CLASSIFICATIONS}
     if len(chosen) < 2:
         return found, []
     names = " and ".join(repr(name) for name in chosen)
     regions = dict.fromkeys(each.name for each in chosen.values())
-    kept = [each for each in found if each.label.shape not in CLASSIFICATIONS]
-    return kept, [f"{name}: {names} are chosen, where one is asked" for name in regions]
+    others = [each for each in found if each.label.shape not in CLASSIFICATIONS]
+    return others, [f"{name}: {names} are chosen, where one is asked" for name in regions]
 
 
 def same_labels(one: Iterable[Label], other: Iterable[Label], *, pixels: float = 0.01) -> bool:
-    """Return whether two annotations hold labels of equal value, in whatever order.
+    """Return whether two annotations hold labels of equal value, in any order.
 
     Args:
-        one: Labels on an image.
-        other: Labels on the same image.
-        pixels: By how much coordinates may differ; masks are equal or not.
+        one: labels on an image.
+        other: labels on the same image.
+        pixels: allowed difference of coordinates; masks must be equal.
     """
     left = list(other)
     for label in one:

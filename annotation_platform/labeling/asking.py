@@ -1,8 +1,8 @@
-"""Whom a round asks what: its first wave of places, and further ones where they are needed."""
+"""Publishes the tasks of a round: its first batch of assignments, and further ones if needed."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -11,239 +11,271 @@ from annotation_platform.governance.audit_log.recording import record_policy
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.assignment_plan import (
     AnnotationRequest,
-    PlacePlan,
+    Assignment,
+    AssignmentPlan,
     Plan,
-    assign_places,
+    plan_assignments,
 )
-from annotation_platform.labeling.backends.protocol import LabelingBackend, Place
+from annotation_platform.labeling.backends.protocol import AssignmentKey, LabelingBackend
+from annotation_platform.labeling.context import LabelingContext
 from annotation_platform.labeling.guidelines import read_guideline, record_guideline
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.rejections import rejections
-from annotation_platform.labeling.rounds import ledger_count, stand
+from annotation_platform.labeling.rounds import RoundProgress, ledger_count, round_progress
 from annotation_platform.labeling.shown_images import ShownImages
 from annotation_platform.labeling.skills import QUALIFIED, REVIEWER, Skills
 from annotation_platform.labeling.tasks import (
-    shown_proposals,
-    task_copies,
+    TaskContent,
+    shown_predictions,
     task_name,
+    task_replicas,
     tasks_table,
 )
 from annotation_platform.policy import LabelingPolicy, Policy
 from annotation_platform.schema.rounds import round_number
-from annotation_platform.schema.tables import LabelTasks, Splits
-from annotation_platform.storage.lake import Lake
+from annotation_platform.schema.tables import (
+    Frame,
+    LabelTasks,
+    ModelPredictions,
+    SelectedImages,
+    Splits,
+)
+from annotation_platform.schema.tables.shared import Purpose, Split
 
 
 def ask_people(
-    round_id: str,
-    selected: pd.DataFrame,
-    predictions: pd.DataFrame,
-    labeling: LabelingBackend,
-    lake: Lake,
-    policy: Policy,
+    context: LabelingContext,
+    selected: Frame[SelectedImages],
+    predictions: Frame[ModelPredictions],
     *,
     known: pd.DataFrame,
     images: ShownImages,
-    now: datetime,
-) -> pd.DataFrame:
-    """Put the tasks of a round before people and return the ``label_tasks`` table.
+) -> Frame[LabelTasks]:
+    """Publish the tasks of a round and return the ``label_tasks`` table.
 
-    Who is meant to answer which place is fixed in the lake before anybody is asked, and so are
-    the classes and guidelines: asking again adds what is missing, and the further answers that
-    tasks need by now, whoever joined or left meanwhile. A task that was deleted in the back end
-    is made again only if policy says so, and never one that was answered. Proposals of a class
-    that the round's ontology does not have, or that is masked, are not shown. A round without
-    images asks nobody.
+    The assignments, classes and guidelines are fixed in the lake before anything is published.
+    Publishing again adds what is missing, and the further annotations that tasks need by now, also
+    if annotators joined or left since. A task that was deleted in the back end is created again
+    only if the policy asks for it, and never if it was annotated. Predictions of a class that is
+    masked, or not in the round's ontology, are not shown. A round without images publishes nothing.
 
     Args:
-        round_id: the round.
+        context: the round, its back end, lake, policy and time.
         selected: its ``selected_images``.
         predictions: its ``model_predictions``.
-        labeling: where people answer.
-        lake: where everything is kept.
-        policy: of the moment.
-        known: labels of images whose answer is known (``image_id`` and label columns); a share of
-            them is asked about too, to see how well people do.
-        images: what people see of each image.
-        now: the time.
+        known: labels of images with ground truth (``image_id`` and label columns); a share of them
+            becomes gold tasks, which measure annotator quality.
+        images: the images as annotators see them.
 
     Raises:
-        NotReadyError: something is to be masked, and no model has looked at an image; then nothing
-            is fixed and nobody is asked.
-        SettingsError: the model that looked does not know what is to be masked; likewise.
+        NotReadyError: classes are to be masked, and an image has no predictions; nothing is fixed
+            or published.
+        SettingsError: the model that predicted does not know a masked class; likewise.
     """
-    record_policy(policy, lake, used_for=f"label_tasks of {round_id}", now=now)
+    round_id, lake, policy = context.round_id, context.lake, context.policy
+    record_policy(policy, lake, used_for=f"label_tasks of {round_id}", now=context.now)
     if selected.empty:
         return LabelTasks.empty()
-    images.check(selected["image_id"])
+    images.check(selected[SelectedImages.image_id])
     known = known[known["image_id"].isin(images.showable(known["image_id"]))]
-    plan = PlacePlan(lake.store, round_id).read()
-    if not plan.waves:
-        plan = _first_wave(round_id, selected, predictions, labeling, lake, policy, known, now)
+    plan = AssignmentPlan(lake.store, round_id).read()
+    if not plan.batches:
+        plan = _first_batch(context, _requests(context, selected, predictions, known))
     else:
-        plan = _next_wave(round_id, plan, labeling, lake, policy, now)
+        plan = _next_batch(context, plan)
     ontology = read_guideline(lake.store, plan.guideline)
-    usable = predictions["class_name"].isin(set(ontology.names) - images.hidden)
-    shown = predictions[usable] if policy.labeling.preannotate else predictions.head(0)
-    copies = task_copies(
-        round_id,
-        plan.places,
-        accepted_images(lake.tables),
-        shown,
+    usable = predictions[ModelPredictions.class_name].isin(set(ontology.names) - images.hidden)
+    content = TaskContent(
+        images=accepted_images(lake.tables),
+        predictions=predictions[usable] if policy.labeling.preannotate else predictions.head(0),
         ontology=ontology,
         minimum_score=policy.labeling.minimum_score,
         notes=rejections(lake.tables),
-        keys=images.keys(place.image_id for place in plan.places),
+        keys=images.keys(assignment.image_id for assignment in plan.assignments),
     )
-    closed = _closed(round_id, labeling, lake, policy)
+    replicas = task_replicas(round_id, plan.assignments, content)
+    labeling = context.labeling
     return tasks_table(
         round_id,
-        copies,
-        labeling.publish(round_id, ontology, copies, closed=closed),
+        replicas,
+        labeling.publish(round_id, ontology, replicas, closed=_closed(context)),
         backend_of=labeling.backend_of,
         guideline=plan.guideline,
         pseudonym=AnnotationsLedger(lake.store).pseudonym,
     )
 
 
-def _closed(round_id: str, labeling: LabelingBackend, lake: Lake, policy: Policy) -> set[Place]:
-    """Return the copies that nobody is asked for any more: answered, or lost and left."""
+def _closed(context: LabelingContext) -> set[AssignmentKey]:
+    """Return the replicas that need no annotation: those annotated, or lost and not resent."""
+    round_id, lake = context.round_id, context.lake
     if not lake.tables.exists(LabelTasks, round_id):
         return set()
-    tasks = lake.tables.read(LabelTasks, round_id)
-    count = ledger_count(round_id, tasks, lake)
-    filled = {copy for copy, place in count.copies.items() if count.places[place] is not None}
-    if policy.labeling.resend_lost:
+    count = ledger_count(round_id, lake.tables.read(LabelTasks, round_id), lake)
+    filled = {
+        replica for replica, key in count.replicas.items() if count.assignments[key] is not None
+    }
+    if context.policy.labeling.resend_lost:
         return filled
-    held = labeling.held_places(round_id)
-    return filled if held is None else filled | (set(count.copies) - set(held))
+    held = context.labeling.held_assignments(round_id)
+    return filled if held is None else filled | (set(count.replicas) - set(held))
 
 
-def _first_wave(
-    round_id: str,
+def _requests(
+    context: LabelingContext,
     selected: pd.DataFrame,
     predictions: pd.DataFrame,
-    labeling: LabelingBackend,
-    lake: Lake,
-    policy: Policy,
     known: pd.DataFrame,
-    now: datetime,
-) -> Plan:
-    """Fix whom the round asks what."""
+) -> list[AnnotationRequest]:
+    """Return the requests of the first batch: the selected images by rank, with gold tasks."""
+    policy = context.policy
     least = policy.labeling.minimum_score
-    seen = shown_proposals(predictions, policy.ontology, minimum_score=least)
-    classes = {str(key): set(rows["class_name"]) for key, rows in seen.groupby("image_id")}
-    order = [str(image) for image in selected.sort_values("rank")["image_id"]]
+    shown = shown_predictions(predictions, policy.ontology, minimum_score=least)
+    by_image = shown.groupby(ModelPredictions.image_id)
+    classes = {str(image): set(rows[ModelPredictions.class_name]) for image, rows in by_image}
+    ranked = selected.sort_values(SelectedImages.rank)[SelectedImages.image_id]
+    order = [str(image) for image in ranked]
     gold = sorted(set(known["image_id"]) - set(order))
-    rng = np.random.default_rng([policy.seed, round_number(round_id)])
+    rng = np.random.default_rng([policy.seed, round_number(context.round_id)])
     share = min(len(gold), round(policy.labeling.gold_share * len(order)))
     drawn = [gold[position] for position in rng.permutation(len(gold))[:share]]
-    asked = [_wanted(image, "label", classes.get(image, set()), policy) for image in order]
-    # What is concluded from an audit holds only if nobody saw proposals of what is audited; and the
-    # truth by which models are judged must not come from them, where it is asked for again.
-    splits = lake.tables.read_all(Splits)
-    judging = set(splits.loc[splits["split"] != "train", "key"])
+    requests = [
+        _request(image, Purpose.LABEL, classes.get(image, set()), policy) for image in order
+    ]
+    unseen = _without_predictions(context, selected)
+    requests = [replace(each, without_predictions=each.image_id in unseen) for each in requests]
+    for image, spot in zip(drawn, rng.integers(0, len(requests) + 1, len(drawn)), strict=True):
+        # Gold tasks are spread among the others, so that annotators cannot recognize them.
+        task = _request(image, Purpose.GOLD, classes.get(image, set()), policy)
+        requests.insert(int(spot), task)
+    return requests
+
+
+def _without_predictions(context: LabelingContext, selected: pd.DataFrame) -> set[str]:
+    """Return the images whose tasks show no pre-annotations.
+
+    An audit is valid only if its annotators saw no predictions of the audited images, and the
+    ground truth by which models are evaluated must not come from predictions.
+    """
+    splits = context.lake.tables.read_all(Splits)
+    evaluated = set(splits.loc[splits[Splits.split] != Split.TRAIN, Splits.key])
     audited = selected["audit"] | (selected["rule"] == "reaudit")
-    unseen = judging.union(selected.loc[audited, "image_id"])
-    asked = [replace(task, blind=task.image_id in unseen) for task in asked]
-    for image, spot in zip(drawn, rng.integers(0, len(asked) + 1, len(drawn)), strict=True):
-        # Among the others, so that nobody can tell.
-        asked.insert(int(spot), _wanted(image, "gold", classes.get(image, set()), policy))
-    skills = Skills(lake.store)
-    asked = _with_vendors(round_id, asked, labeling)
-    places = assign_places(
-        asked,
-        _annotators(labeling, skills),
-        qualified=_qualified(skills, asked),
-        blind_share=_blind_share(policy.labeling),
-        seed=policy.seed,
-    )
-    guideline = record_guideline(lake.store, policy.ontology)
-    plan = PlacePlan(lake.store, round_id)
-    return plan.add(plan.read(), places, guideline=guideline, now=now)
+    return evaluated.union(selected.loc[audited, SelectedImages.image_id])
 
 
-def _next_wave(
-    round_id: str,
-    plan: Plan,
-    labeling: LabelingBackend,
-    lake: Lake,
-    policy: Policy,
-    now: datetime,
-) -> Plan:
-    """Ask on where the answers do not lead by enough, and where copies are used up."""
+def _first_batch(context: LabelingContext, requests: list[AnnotationRequest]) -> Plan:
+    """Fix the first assignments of the round, and its classes and guidelines."""
+    store, policy = context.lake.store, context.policy
+    assignments = _planned(context, requests)
+    guideline = record_guideline(store, policy.ontology)
+    plan = AssignmentPlan(store, context.round_id)
+    return plan.add(plan.read(), assignments, guideline=guideline, now=context.now)
+
+
+def _next_batch(context: LabelingContext, plan: Plan) -> Plan:
+    """Add assignments where the vote margin is too small and where replicas are used up."""
+    round_id, lake = context.round_id, context.lake
     if not lake.tables.exists(LabelTasks, round_id):
         return plan
-    tasks = lake.tables.read(LabelTasks, round_id)
-    standing = stand(round_id, tasks, labeling, lake, policy, now=now)
-    if not (standing.asks_again and (standing.count.stuck or standing.more)):
+    progress = round_progress(
+        round_id,
+        lake.tables.read(LabelTasks, round_id),
+        context.labeling,
+        lake,
+        context.policy,
+        now=context.now,
+    )
+    if not (progress.asks_again and (progress.count.used_up or progress.more)):
         return plan
-    used_up = defaultdict(list)
-    for task_id, number in standing.count.stuck:
-        used_up[task_id].append(number)
     involved = defaultdict(set)
-    for annotation in standing.count.annotations:
-        said = annotation.revision.submission
-        involved[said.image_id].add(said.author)
-    of_image = defaultdict(list)
-    for place in plan.places:
-        of_image[place.image_id].append(place)
-    first = {image: places[0] for image, places in of_image.items()}
-    asked = []
-    for image, place in first.items():
+    for annotation in progress.count.annotations:
+        submission = annotation.revision.submission
+        involved[submission.image_id].add(submission.author)
+    requests = _further_requests(round_id, plan, progress)
+    assignments = _planned(context, requests, taken=plan.assignments, involved=involved)
+    record = AssignmentPlan(lake.store, round_id)
+    return record.add(plan, assignments, guideline=plan.guideline, now=context.now)
+
+
+def _further_requests(
+    round_id: str, plan: Plan, progress: RoundProgress
+) -> list[AnnotationRequest]:
+    """Return the tasks of a plan that need further annotations, in the order of the plan."""
+    used_up = defaultdict(list)
+    for task_id, number in progress.count.used_up:
+        used_up[task_id].append(number)
+    of_image: dict[str, list[Assignment]] = defaultdict(list)
+    for assignment in plan.assignments:
+        of_image[assignment.image_id].append(assignment)
+    requests = []
+    for image, assignments in of_image.items():
         task = task_name(round_id, image)
         instead_of = tuple(used_up[task])
-        annotations = len(instead_of) + standing.more.get(task, 0)
+        annotations = len(instead_of) + progress.more.get(task, 0)
         if annotations:
-            blind = all(one.blind for one in of_image[image])
-            asked.append(
-                AnnotationRequest(
-                    image, annotations, place.purpose, place.expertise, False, instead_of, blind
-                )
+            request = AnnotationRequest(
+                image,
+                annotations,
+                assignments[0].purpose,
+                assignments[0].expertise,
+                instead_of=instead_of,
+                without_predictions=all(each.without_predictions for each in assignments),
             )
-    skills = Skills(lake.store)
-    asked = _with_vendors(round_id, asked, labeling)
-    places = assign_places(
-        asked,
+            requests.append(request)
+    return requests
+
+
+def _planned(
+    context: LabelingContext,
+    requests: list[AnnotationRequest],
+    *,
+    taken: list[Assignment] | None = None,
+    involved: Mapping[str, set[str]] | None = None,
+) -> list[Assignment]:
+    """Return assignments for requests among the annotators of the back end."""
+    labeling, policy = context.labeling, context.policy
+    skills = Skills(context.lake.store)
+    requests = _with_vendors(context.round_id, requests, labeling)
+    return plan_assignments(
+        requests,
         _annotators(labeling, skills),
-        taken=plan.places,
+        taken=taken or [],
         involved=involved,
-        qualified=_qualified(skills, asked),
-        blind_share=_blind_share(policy.labeling),
+        qualified=_qualified(skills, requests),
+        share_without_predictions=_share_without_predictions(policy.labeling),
         seed=policy.seed,
     )
-    record = PlacePlan(lake.store, round_id)
-    return record.add(plan, places, guideline=plan.guideline, now=now)
 
 
-def _blind_share(policy: LabelingPolicy) -> float:
+def _share_without_predictions(policy: LabelingPolicy) -> float:
     return policy.blind_share if policy.preannotate else 1.0
 
 
 def _with_vendors(
-    round_id: str, asked: list[AnnotationRequest], labeling: LabelingBackend
+    round_id: str, requests: list[AnnotationRequest], labeling: LabelingBackend
 ) -> list[AnnotationRequest]:
-    """Return the tasks, those marked that are answered where people are not known by name."""
-    people = labeling.people_for(round_id, [task_name(round_id, task.image_id) for task in asked])
-    return [replace(task, outside=not people[task_name(round_id, task.image_id)]) for task in asked]
+    """Return the requests, marked ``outside`` where the back end's annotators are not known."""
+    names = {task.image_id: task_name(round_id, task.image_id) for task in requests}
+    people = labeling.people_for(round_id, list(names.values()))
+    return [replace(task, outside=not people[names[task.image_id]]) for task in requests]
 
 
 def _annotators(labeling: LabelingBackend, skills: Skills) -> list[str]:
-    """Return whom places are assigned to: not those who review, as long as there are others."""
-    everybody = labeling.annotators()
-    others = sorted(set(everybody) - set(skills.people(REVIEWER)))
-    return others or everybody
+    """Return the possible assignees: no reviewers, as long as there are other people."""
+    annotators = labeling.annotators()
+    others = sorted(set(annotators) - set(skills.people(REVIEWER)))
+    return others or annotators
 
 
-def _wanted(image_id: str, purpose: str, classes: set[str], policy: Policy) -> AnnotationRequest:
+def _request(image_id: str, purpose: str, classes: set[str], policy: Policy) -> AnnotationRequest:
     labeling = policy.labeling
     annotations = labeling.first_annotations(classes)
     skills = sorted({labeling.expertise_by_class.get(name, "") for name in classes} - {""})
-    # Gold tasks are how people qualify; who was given another skill by hand needs no further one.
-    needed = QUALIFIED if labeling.qualify_annotations and purpose != "gold" else ""
+    # People qualify through gold tasks, and another skill granted by hand makes up for it.
+    needed = QUALIFIED if labeling.qualify_annotations and purpose != Purpose.GOLD else ""
     expertise = skills[0] if skills else labeling.expertise or needed
     return AnnotationRequest(image_id, annotations, purpose, expertise)
 
 
-def _qualified(skills: Skills, asked: list[AnnotationRequest]) -> dict[str, set[str]]:
-    return {skill: set(skills.people(skill)) for skill in {task.expertise for task in asked} - {""}}
+def _qualified(skills: Skills, requests: list[AnnotationRequest]) -> dict[str, set[str]]:
+    needed = {task.expertise for task in requests} - {""}
+    return {skill: set(skills.people(skill)) for skill in needed}

@@ -1,4 +1,4 @@
-"""Who is asked what: the places of a round, fixed in the lake before anybody is asked."""
+"""The assignment plan of a round: who annotates what, fixed in the lake before publishing."""
 
 import hashlib
 import json
@@ -6,18 +6,25 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
+from annotation_platform.labeling.stored_names import from_stored, to_stored
 from annotation_platform.storage.journal import Journal
 from annotation_platform.storage.objects import ObjectStore
 
 
 @dataclass(frozen=True)
 class AnnotationRequest:
-    """A task that needs so many more answers, of people with this expertise (empty: anybody).
+    """A task that needs ``annotations`` more annotations.
 
-    One that is answered ``outside`` is assigned to nobody: who works there is not known. The
-    first of the answers are ``instead_of`` places whose copies are used up. With ``blind`` none of
-    its places shows proposals.
+    Attributes:
+        image_id: the image.
+        annotations: the number of annotations to request.
+        purpose: ``label``, ``gold`` or ``review``.
+        expertise: the skill that annotators need; empty for none.
+        outside: whether an outside vendor annotates it; the assignments then have no assignee.
+        instead_of: assignments whose replicas are used up; the first annotations fill them.
+        without_predictions: whether no assignment of the task shows pre-annotations.
     """
 
     image_id: str
@@ -26,107 +33,118 @@ class AnnotationRequest:
     expertise: str = ""
     outside: bool = False
     instead_of: tuple[int, ...] = ()
-    blind: bool = False
+    without_predictions: bool = False
 
 
 @dataclass(frozen=True)
-class Place:
-    """One of a task's copies, the place it fills, and whom it is meant for; empty is anybody."""
+class Assignment:
+    """One annotator's slot in a task.
+
+    ``assignment`` is its number in the task. An empty ``assignee`` leaves it open to any person.
+    ``stands_for`` is the assignment that it fills: its own number, or that of a used-up one.
+    """
 
     image_id: str
-    place: int
+    assignment: int
     assignee: str
     purpose: str
     expertise: str
-    blind: bool
+    without_predictions: bool
     stands_for: int
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The places of a round so far, in the order of asking.
+    """The assignments of a round so far, in the order in which they were planned.
 
-    ``guideline`` and ``asked_at`` are of the first wave: a round keeps the classes and guidelines
-    it began with.
+    ``guideline`` and ``asked_at`` are those of the first batch: a round keeps the classes and
+    guidelines that it began with. ``batches`` is the number of batches.
     """
 
-    places: list[Place]
+    assignments: list[Assignment]
     guideline: str
     asked_at: datetime | None
-    waves: int
+    batches: int
 
 
-class PlacePlan:
-    """The plan of one round: waves of places, each fixed once. Addresses stand in it."""
+class AssignmentPlan:
+    """The plan of one round: batches of assignments, each written once. It holds addresses."""
 
     def __init__(self, store: ObjectStore, round_id: str) -> None:
         self._journal = Journal(store, f"plans/{round_id}", private=True)
 
     def read(self) -> Plan:
-        """Return all places; a round that asked nobody has none."""
-        waves = [json.loads(entry) for entry in self._journal.read()]
-        places = [Place(**place) for wave in waves for place in wave["places"]]
-        if not waves:
+        """Return all assignments; none for a round that was not planned."""
+        batches = self._entries()
+        if not batches:
             return Plan([], "", None, 0)
-        asked_at = datetime.fromisoformat(waves[0]["asked_at"])
-        return Plan(places, waves[0]["guideline"], asked_at, len(waves))
+        assignments = [each for batch in batches for each in _assignments(batch)]
+        asked_at = datetime.fromisoformat(batches[0]["asked_at"])
+        return Plan(assignments, batches[0]["guideline"], asked_at, len(batches))
 
-    def waves(self) -> list[tuple[datetime, list[Place]]]:
-        """Return each wave: when it was asked, and its places."""
-        waves = [json.loads(entry) for entry in self._journal.read()]
+    def batches(self) -> list[tuple[datetime, list[Assignment]]]:
+        """Return the time and the assignments of each batch."""
         return [
-            (datetime.fromisoformat(wave["asked_at"]), [Place(**each) for each in wave["places"]])
-            for wave in waves
+            (datetime.fromisoformat(batch["asked_at"]), _assignments(batch))
+            for batch in self._entries()
         ]
 
-    def add(self, known: Plan, places: Sequence[Place], *, guideline: str, now: datetime) -> Plan:
-        """Add places to a plan as it was read; if somebody else did meanwhile, theirs stand."""
-        wave = {
+    def add(
+        self, known: Plan, assignments: Sequence[Assignment], *, guideline: str, now: datetime
+    ) -> Plan:
+        """Add a batch to ``known``, the plan as it was read, and return the plan.
+
+        If another process added a batch since, that one is kept and this one is dropped.
+        """
+        batch = {
             "asked_at": now.isoformat(),
             "guideline": guideline,
-            "places": [asdict(place) for place in places],
+            "places": [to_stored(asdict(assignment)) for assignment in assignments],
         }
-        self._journal.create(known.waves + 1, json.dumps(wave).encode())
+        self._journal.create(known.batches + 1, json.dumps(batch).encode())
         return self.read()
 
+    def _entries(self) -> list[dict[str, Any]]:
+        return [json.loads(entry) for entry in self._journal.read()]
 
-def assign_places(
-    wanted: Sequence[AnnotationRequest],
+
+def plan_assignments(
+    requests: Sequence[AnnotationRequest],
     people: Iterable[str],
     *,
-    taken: Sequence[Place] = (),
+    taken: Sequence[Assignment] = (),
     involved: Mapping[str, set[str]] | None = None,
     qualified: Mapping[str, set[str]] | None = None,
-    blind_share: float = 0.0,
+    share_without_predictions: float = 0.0,
     seed: int = 0,
-) -> list[Place]:
-    """Return a place for every answer wanted, numbered on from those that are taken.
+) -> list[Assignment]:
+    """Return an assignment for every requested annotation, numbered after those in ``taken``.
 
-    Each goes to whoever has the fewest places so far, nobody gets an image twice, and only those
-    who have the expertise are asked for it. Where there are too few of them for a task, all its
-    places are open to anybody who has it: the first to come answers.
+    Each goes to the qualified person with the fewest assignments so far who has not annotated the
+    image. A task with too few such people has open assignments only: any qualified person may
+    take them, first come first served.
 
     Args:
-        wanted: in the order of asking.
+        requests: in the order of planning.
         people: e-mail addresses.
-        taken: places that exist already.
-        involved: by image, those who answered it already, assigned or not.
-        qualified: by expertise, who has it.
-        blind_share: of the other places, in ``[0, 1]``; which ones is drawn by ``seed``, image and
-            place.
-        seed: of that draw.
+        taken: existing assignments.
+        involved: by image, the people who annotated it already, assigned or not.
+        qualified: by expertise, the people who have it.
+        share_without_predictions: share in ``[0, 1]`` of the other assignments that show no
+            pre-annotations; ``seed``, image and number decide which.
+        seed: seed of that choice.
     """
-    everybody = sorted(set(people))
-    load = Counter(place.assignee for place in taken)
-    busy = defaultdict(set, {image: set(names) for image, names in (involved or {}).items()})
+    names = sorted(set(people))
+    load = Counter(assignment.assignee for assignment in taken)
+    busy = defaultdict(set, {image: set(authors) for image, authors in (involved or {}).items()})
     last: Counter[str] = Counter()
-    for place in taken:
-        busy[place.image_id].add(place.assignee)
-        last[place.image_id] = max(last[place.image_id], place.place)
+    for assignment in taken:
+        busy[assignment.image_id].add(assignment.assignee)
+        last[assignment.image_id] = max(last[assignment.image_id], assignment.assignment)
     assigned = []
-    for task in wanted:
-        able = (qualified or {}).get(task.expertise, set()) if task.expertise else everybody
-        free = [name for name in everybody if name in able and name not in busy[task.image_id]]
+    for task in requests:
+        able = (qualified or {}).get(task.expertise, set()) if task.expertise else names
+        free = [name for name in names if name in able and name not in busy[task.image_id]]
         free.sort(key=lambda name: load[name])
         enough = len(free) >= task.annotations and not task.outside
         chosen = free[: task.annotations] if enough else [""] * task.annotations
@@ -136,20 +154,26 @@ def assign_places(
             load[name] += 1
             busy[task.image_id].add(name)
             last[task.image_id] = number
+            unit = _unit_hash(f"{seed}/{task.image_id}/{number}")
             assigned.append(
-                Place(
+                Assignment(
                     image_id=task.image_id,
-                    place=number,
+                    assignment=number,
                     assignee=name,
                     purpose=task.purpose,
                     expertise=task.expertise,
-                    blind=task.blind or _draw(f"{seed}/{task.image_id}/{number}") < blind_share,
+                    without_predictions=task.without_predictions
+                    or unit < share_without_predictions,
                     stands_for=instead_of or number,
                 )
             )
     return assigned
 
 
-def _draw(text: str) -> float:
-    """Return a number in ``[0, 1)`` that is as good as random and the same for the same text."""
+def _assignments(batch: dict[str, Any]) -> list[Assignment]:
+    return [Assignment(**from_stored(each)) for each in batch["places"]]
+
+
+def _unit_hash(text: str) -> float:
+    """Return a pseudorandom number in ``[0, 1)`` that depends on the text alone."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64

@@ -1,7 +1,7 @@
-"""When Label Studio last hinted that something changed, and whether to look at it now.
+"""Change signals from Label Studio, and the schedule of polling it.
 
-A hint is a reason to look sooner and nothing else: whoever looks asks Label Studio itself, and
-looks every so often without any hint.
+A signal only makes the next poll come sooner: every poll reads Label Studio itself, and polls also
+happen regularly without signals.
 """
 
 import os
@@ -12,73 +12,74 @@ from pathlib import Path
 
 from annotation_platform.errors import SettingsError
 
-# By so much the clocks of who hints and who looks may differ. An answer can be hinted at a moment
-# before it can be read, too: a look this soon after a hint is followed by one more.
+# The clocks of the sender and the poller may differ by this. A signal may also come before its
+# annotation can be read, so a poll this soon after a signal is followed by another one.
 _SKEW = timedelta(seconds=2)
 
 
 @dataclass(frozen=True)
 class ChangeSignals:
-    """The moment of the last hint, kept as the modification time of a file.
+    """The time of the last change signal, kept as the modification time of a file.
 
-    Any number of threads and processes may give and read hints at once; several at the same
-    moment are one. Nothing of a hint but its moment is kept.
+    Any number of threads and processes may give and read signals; simultaneous ones are one. Only
+    the time of a signal is kept.
     """
 
     path: Path
 
     def give(self) -> None:
-        """Remember that something changed just now; a SettingsError if the file cannot be made."""
-        # The giver's own clock: that of a file server may be another one.
+        """Record that something changed now; a SettingsError if the file cannot be written."""
+        # The sender's own clock: a file server's may differ.
         now = time.time_ns()
         try:
             os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))
             os.utime(self.path, ns=(now, now))
         except OSError as error:
             raise SettingsError(
-                f"{self.path}: no hint can be kept ({error.strerror}). Make ANNOTATION_HOME a "
-                "folder that can be written; until then answers are found by polling."
+                f"{self.path}: no change signal can be recorded ({error.strerror}). Make "
+                "ANNOTATION_HOME a writable folder; until then polling finds annotations."
             ) from error
 
     def last(self) -> datetime | None:
-        """Return when the last hint came, in UTC; None if none ever did."""
+        """Return the time of the last signal, UTC; None if there was none."""
         try:
             return datetime.fromtimestamp(self.path.stat().st_mtime, UTC)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise SettingsError(
-                f"{self.path}: the last hint cannot be read ({error.strerror}). Make it readable, "
-                "or remove it: it holds nothing."
+                f"{self.path}: the last change signal cannot be read ({error.strerror}). Make the "
+                "file readable, or delete it: it is empty."
             ) from error
 
 
 @dataclass(frozen=True)
 class PollSchedule:
-    """How often a deployment looks at what people answered.
+    """How often a deployment polls for annotations.
 
     Args:
-        hints: Where hints are kept.
-        poll_seconds: The longest time between two looks; with 0 one is due always.
+        signals: where change signals are kept.
+        poll_seconds: the longest time between two polls; with 0 a poll is always due.
     """
 
-    hints: ChangeSignals
+    signals: ChangeSignals
     poll_seconds: float = 0.0
 
-    def due(self, now: datetime, looked_at: datetime | None) -> bool:
-        """Return whether to look now: never looked, the interval is over, or a hint came since.
+    def due(self, now: datetime, polled_at: datetime | None) -> bool:
+        """Return whether a poll is due: none yet, the interval is over, or a signal came since.
 
-        Clocks may differ by 2 s: a hint that is up to 2 s older than the last look counts as newer.
-        One that is more than 2 s ahead of ``now`` is left over from a clock that was set back and
-        counts for nothing; a last look that is ahead of ``now`` counts as none.
+        Clocks may differ by 2 s: a signal up to 2 s older than the last poll counts as newer. A
+            signal
+        more than 2 s ahead of ``now`` is left from a clock that was set back and is ignored; a last
+        poll ahead of ``now`` counts as none.
 
         Args:
-            now: In UTC.
-            looked_at: When the last look *began*; None if there was none.
+            now: the time, UTC.
+            polled_at: when the last poll *began*; None if there was none.
         """
-        if looked_at is None or looked_at > now:
+        if polled_at is None or polled_at > now:
             return True
-        if (now - looked_at).total_seconds() >= self.poll_seconds:
+        if (now - polled_at).total_seconds() >= self.poll_seconds:
             return True
-        hinted_at = self.hints.last()
-        return hinted_at is not None and looked_at - _SKEW <= hinted_at <= now + _SKEW
+        signalled_at = self.signals.last()
+        return signalled_at is not None and polled_at - _SKEW <= signalled_at <= now + _SKEW

@@ -1,4 +1,4 @@
-"""Which annotations of a round hold its places, and why the others do not."""
+"""Which annotations of a round are counted, and why the others are not."""
 
 import hashlib
 from collections import defaultdict
@@ -9,16 +9,20 @@ from datetime import datetime
 import pandas as pd
 
 from annotation_platform.errors import NotReadyError
+from annotation_platform.labeling.backends.protocol import AssignmentKey
 from annotation_platform.labeling.ledger import Revision
+from annotation_platform.schema.tables import LabelTasks
+from annotation_platform.schema.tables.shared import AnnotationState
 
 
 @dataclass(frozen=True)
 class Annotation:
     """One annotation in its latest state, and whether it counts.
 
-    ``state`` is ``counted``, or why not: ``skipped``; ``repeated`` (its author holds a place of
-    the task already); ``late`` (its place is taken, or the round was closed); ``foreign`` (no
-    such place, or its author may not answer it). ``detail`` says so in a sentence.
+    ``state`` is ``counted``, or the reason why not: ``skipped``; ``repeated`` (its author has
+    another counted annotation of the task); ``late`` (its assignment was filled, or the round was
+    closed); ``foreign`` (no such assignment, or its author may not annotate it). ``detail`` gives
+    the reason as a sentence. ``revisions`` is the number of its states.
     """
 
     revision: Revision
@@ -29,12 +33,13 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Rules:
-    """Who may answer what in a round.
+    """Who may annotate what in a round.
 
     Attributes:
-        qualified: whether an author had an expertise at a moment.
-        barred: by task, the authors who may not answer it: reviewers do not judge themselves.
-        entries: how many entries of the ledger count, where the round was closed; or None.
+        qualified: whether an author had an expertise at a given time.
+        barred: by task, the authors who may not annotate it: reviewers do not review their own
+            annotations.
+        entries: how many ledger entries count, for a closed round; None for all.
     """
 
     qualified: Callable[[str, str, datetime], bool] = lambda _author, _skill, _at: True
@@ -44,70 +49,79 @@ class Rules:
 
 @dataclass(frozen=True)
 class Count:
-    """What became of every answer of a round: ``places`` and who holds them, by task and number.
+    """The outcome of every annotation of a round.
 
-    ``copies`` says for each copy that people answer which place it fills.
+    ``assignments`` maps each assignment to its counted annotation, or None. ``replicas`` maps each
+    published replica to the assignment that it fills.
     """
 
     annotations: list[Annotation]
-    places: dict[tuple[str, int], Revision | None]
-    copies: dict[tuple[str, int], tuple[str, int]]
+    assignments: dict[AssignmentKey, Revision | None]
+    replicas: dict[AssignmentKey, AssignmentKey]
 
     @property
-    def stuck(self) -> list[tuple[str, int]]:
-        """The free places whose copies all look answered, by somebody who may not have them.
+    def used_up(self) -> list[AssignmentKey]:
+        """The unfilled assignments whose replicas all hold annotations that do not count.
 
-        Nobody is shown them any more, so only a further copy can fill them.
+        Back ends show such replicas to no further annotator, so only a new replica can fill them.
         """
         used = self._used
-        open_ = {place for copy, place in self.copies.items() if copy not in used}
-        return [place for place, held in self.places.items() if held is None and place not in open_]
+        open_ = {filled for replica, filled in self.replicas.items() if replica not in used}
+        return [
+            assignment
+            for assignment, held in self.assignments.items()
+            if held is None and assignment not in open_
+        ]
 
-    def lost(self, shown: Collection[tuple[str, int]]) -> list[tuple[str, int]]:
-        """Return the copies that could fill a free place but are not among those still shown.
+    def lost(self, shown: Collection[AssignmentKey]) -> list[AssignmentKey]:
+        """Return the replicas that could fill an assignment but are not in ``shown`` any more.
 
-        Where another copy of the place is, none of it is lost.
+        Where another replica of the assignment is still shown, none of its replicas is lost.
         """
-        unused = {copy: place for copy, place in self.copies.items() if copy not in self._used}
-        open_ = {place for copy, place in unused.items() if copy in shown}
+        unused = {
+            replica: filled
+            for replica, filled in self.replicas.items()
+            if replica not in self._used
+        }
+        open_ = {filled for replica, filled in unused.items() if replica in shown}
         return sorted(
-            copy
-            for copy, place in unused.items()
-            if copy not in shown and place not in open_ and self.places[place] is None
+            replica
+            for replica, filled in unused.items()
+            if replica not in shown and filled not in open_ and self.assignments[filled] is None
         )
 
     @property
-    def _used(self) -> set[tuple[str, int]]:
+    def _used(self) -> set[AssignmentKey]:
         return {
-            (annotation.revision.submission.task_id, annotation.revision.submission.place)
-            for annotation in self.surplus
-            if annotation.state != "skipped"
+            annotation.revision.submission.key
+            for annotation in self.not_counted
+            if annotation.state != AnnotationState.SKIPPED
         }
 
     @property
-    def counted(self) -> dict[tuple[str, int], Revision]:
-        """The answers that hold a place, by (task_id, place)."""
-        return {place: held for place, held in self.places.items() if held is not None}
+    def counted(self) -> dict[AssignmentKey, Revision]:
+        """The counted annotations, by assignment."""
+        return {key: held for key, held in self.assignments.items() if held is not None}
 
     @property
-    def surplus(self) -> list[Annotation]:
-        """The answers that hold none: kept, listed, not counted."""
-        return [annotation for annotation in self.annotations if annotation.state != "counted"]
+    def not_counted(self) -> list[Annotation]:
+        """The annotations that are kept and listed but do not count."""
+        return [each for each in self.annotations if each.state != AnnotationState.COUNTED]
 
     @property
     def annotated(self) -> set[str]:
-        """The tasks of which every place holds an answer."""
-        tasks = {task_id for task_id, _ in self.places}
-        return tasks - {task_id for (task_id, _), held in self.places.items() if held is None}
+        """The tasks in which every assignment is filled."""
+        tasks = {task_id for task_id, _ in self.assignments}
+        return tasks - {task_id for (task_id, _), held in self.assignments.items() if held is None}
 
     @property
     def complete(self) -> bool:
-        """Whether every place of every task holds an answer; a round without tasks is complete."""
-        return None not in self.places.values()
+        """Whether every assignment is filled; a round without tasks is complete."""
+        return None not in self.assignments.values()
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the counted answers in their present state: an edit changes it."""
+        """SHA-256 of the counted annotations in their current state; an edit changes it."""
         lines = sorted(revision.digest for revision in self.counted.values())
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -115,61 +129,63 @@ class Count:
 def count_annotations(
     revisions: Iterable[Revision], tasks: pd.DataFrame, rules: Rules | None = None
 ) -> Count:
-    """Return which answers hold the places of a round, and why the others do not.
+    """Return which annotations fill the assignments of a round, and why the others do not.
 
-    Of each annotation the latest state counts, under the name of its first. An answer takes the
-    place of its copy if that is free and its author holds no other place of the task and may
-    answer it. Who the ledger saw first comes first, then who answered first: so whoever holds a
-    place keeps it, whatever is still found later, until they skip. Otherwise the order of
-    ``revisions`` does not matter.
+    Each annotation counts in its latest state, under its first author. It fills the assignment of
+    its replica if that is free, its author may annotate it and has no other counted annotation of
+    the task. Annotations are considered in the order in which the ledger saw them, then by
+    creation time. A counted annotation keeps its assignment, whatever is found later, until its
+    author skips the task. Otherwise the order of ``revisions`` does not matter.
 
     Args:
-        revisions: of the ledger, and such as are not in it yet.
+        revisions: revisions in the ledger, and those that are not in it yet.
         tasks: the round's ``label_tasks``.
-        rules: who may answer what; by default anybody everything.
+        rules: who may annotate what; by default any author any task.
     """
     rules = rules or Rules()
-    copies: dict[tuple[str, int], tuple[str, int]] = {}
-    expertise: dict[tuple[str, int], str] = {}
-    columns = tasks[["task_id", "place", "stands_for", "expertise"]]
+    replicas: dict[AssignmentKey, AssignmentKey] = {}
+    expertise: dict[AssignmentKey, str] = {}
+    columns = tasks[
+        [LabelTasks.task_id, LabelTasks.place, LabelTasks.stands_for, LabelTasks.expertise]
+    ]
     for task_id, number, stands_for, skill in columns.itertuples(index=False):
-        copies[task_id, number] = (task_id, stands_for)
+        replicas[task_id, number] = (task_id, stands_for)
         expertise[task_id, number] = skill
-    places: dict[tuple[str, int], Revision | None] = dict.fromkeys(copies.values())
-    of_task: dict[str, list[Revision]] = defaultdict(list)
+    assignments: dict[AssignmentKey, Revision | None] = dict.fromkeys(replicas.values())
+    by_task: dict[str, list[Revision]] = defaultdict(list)
     for revision in _with_ids(revisions):
-        of_task[revision.submission.task_id].append(revision)
+        by_task[revision.submission.task_id].append(revision)
     annotations = []
-    for said in of_task.values():
-        latest = _latest(said)
-        held = _held(said, copies, lambda each: not _barred(each, copies, expertise, rules))
+    for of_task in by_task.values():
+        latest = _latest(of_task)
+        held = _held(of_task, replicas, lambda each: not _barred(each, replicas, expertise, rules))
         by_id = {each.annotation_id: each for each, _ in latest}
-        places |= {place: by_id[annotation] for place, annotation in held.items()}
-        for revision, seen in latest:
-            reason = _barred(revision, copies, expertise, rules)
+        assignments |= {key: by_id[annotation] for key, annotation in held.items()}
+        for revision, states in latest:
+            reason = _barred(revision, replicas, expertise, rules)
             if revision.annotation_id in held.values():
-                reason = ("counted", "")
+                reason = (AnnotationState.COUNTED, "")
             annotations.append(
-                Annotation(revision, *(reason or _surplus(revision, held, by_id)), seen)
+                Annotation(revision, *(reason or _not_counted(revision, held, by_id)), states)
             )
     annotations.sort(key=lambda annotation: _arrival(annotation.revision))
-    return Count(annotations, places, copies)
+    return Count(annotations, assignments, replicas)
 
 
 def _with_ids(revisions: Iterable[Revision]) -> list[Revision]:
-    """Return the revisions in the order of their arrival, each with the id of its annotation.
+    """Return the revisions in the order of arrival, each with the id of its annotation.
 
-    A back end that is set up anew counts its annotations from 1 again: what was begun at another
-    moment is another one.
+    A reinstalled back end numbers its annotations from 1 again, so annotations with one number
+    but different creation times are different annotations.
     """
-    begun: dict[str, list[datetime]] = defaultdict(list)
+    created: dict[str, list[datetime]] = defaultdict(list)
     named = []
     for revision in sorted(revisions, key=_arrival):
-        said = revision.submission
-        annotation = f"{said.backend}:{said.annotation}"
-        if said.created_at not in begun[annotation]:
-            begun[annotation].append(said.created_at)
-        number = begun[annotation].index(said.created_at)
+        submission = revision.submission
+        annotation = f"{submission.backend}:{submission.annotation}"
+        if submission.created_at not in created[annotation]:
+            created[annotation].append(submission.created_at)
+        number = created[annotation].index(submission.created_at)
         annotation_id = f"{annotation}.{number + 1}" if number else annotation
         named.append(replace(revision, annotation_id=annotation_id))
     return named
@@ -177,104 +193,106 @@ def _with_ids(revisions: Iterable[Revision]) -> list[Revision]:
 
 def _barred(
     revision: Revision,
-    copies: Mapping[tuple[str, int], tuple[str, int]],
-    expertise: Mapping[tuple[str, int], str],
+    replicas: Mapping[AssignmentKey, AssignmentKey],
+    expertise: Mapping[AssignmentKey, str],
     rules: Rules,
-) -> tuple[str, str] | None:
-    """Return why an answer cannot hold a place, whether or not it is free; None if it can."""
-    said = revision.submission
-    copy, author = (said.task_id, said.place), said.author.lower()
-    if said.skipped:
-        return "skipped", "its author skipped the task"
-    if copy not in copies:
-        return "foreign", "the round asked for no such answer"
-    if author in rules.barred.get(said.task_id, ()):
-        return "foreign", "its author may not judge their own work"
-    if not rules.qualified(author, expertise[copy], said.created_at):
-        return "foreign", f"its author lacks the expertise {expertise[copy]}"
+) -> tuple[AnnotationState, str] | None:
+    """Return why an annotation cannot fill any assignment; None if it can fill a free one."""
+    submission = revision.submission
+    author = submission.author.lower()
+    if submission.skipped:
+        return AnnotationState.SKIPPED, "its author skipped the task"
+    if submission.key not in replicas:
+        return AnnotationState.FOREIGN, "the round has no such assignment"
+    if author in rules.barred.get(submission.task_id, ()):
+        return AnnotationState.FOREIGN, "its author may not review their own annotation"
+    needed = expertise[submission.key]
+    if not rules.qualified(author, needed, submission.created_at):
+        return AnnotationState.FOREIGN, f"its author lacks the expertise {needed}"
     if rules.entries is not None and revision.entry > rules.entries:
-        return "late", "it came after the round was closed"
+        return AnnotationState.LATE, "it came after the round was closed"
     return None
 
 
 def _held(
     revisions: Sequence[Revision],
-    copies: Mapping[tuple[str, int], tuple[str, int]],
+    replicas: Mapping[AssignmentKey, AssignmentKey],
     may_hold: Callable[[Revision], bool],
-) -> dict[tuple[str, int], str]:
-    """Return which answer holds each place of a task, entry after entry of the ledger.
+) -> dict[AssignmentKey, str]:
+    """Return the annotation id that fills each assignment of a task, ledger entry by entry.
 
-    Nobody is moved from a place by what others do later: who skips frees it, and then those who
-    wait for it come in the order in which they arrived.
+    Later annotations never displace a counted one. A skip frees its assignment, which then goes to
+    the waiting annotations in the order of arrival.
     """
-    held: dict[tuple[str, int], str] = {}
+    held: dict[AssignmentKey, str] = {}
     for entry in sorted({revision.entry for revision in revisions}):
         known = _latest([revision for revision in revisions if revision.entry <= entry])
         now = {each.annotation_id: each.submission for each, _ in known}
-        held = {
-            place: annotation for place, annotation in held.items() if not now[annotation].skipped
-        }
+        held = {key: annotation for key, annotation in held.items() if not now[annotation].skipped}
         for revision, _ in sorted(known, key=lambda pair: _arrival(pair[0])):
-            said = revision.submission
-            place = copies.get((said.task_id, said.place))
+            submission = revision.submission
+            filled = replicas.get(submission.key)
             holders = {now[other].author.lower() for other in held.values()}
-            is_free = place is not None and place not in held
-            if place and is_free and said.author.lower() not in holders and may_hold(revision):
-                held[place] = revision.annotation_id
+            is_free = filled is not None and filled not in held
+            is_new = submission.author.lower() not in holders
+            if filled and is_free and is_new and may_hold(revision):
+                held[filled] = revision.annotation_id
     return held
 
 
-def _surplus(
-    revision: Revision,
-    held: Mapping[tuple[str, int], str],
-    by_id: Mapping[str, Revision],
-) -> tuple[str, str]:
-    """Return why an answer that could hold a place does not."""
+def _not_counted(
+    revision: Revision, held: Mapping[AssignmentKey, str], by_id: Mapping[str, Revision]
+) -> tuple[AnnotationState, str]:
+    """Return why an annotation that could fill an assignment does not."""
     holders = {by_id[annotation].submission.author.lower() for annotation in held.values()}
     if revision.submission.author.lower() in holders:
-        return "repeated", "its author holds a place of the task already"
-    return "late", "somebody else had taken the place"
+        return AnnotationState.REPEATED, "its author has another counted annotation of the task"
+    return AnnotationState.LATE, "another annotation filled the assignment first"
 
 
 def _latest(revisions: Iterable[Revision]) -> list[tuple[Revision, int]]:
-    """Return of each annotation its latest state, by its first author and entry, and how many."""
-    of: dict[str, list[Revision]] = defaultdict(list)
+    """Return the latest state of each annotation and the number of its states.
+
+    The state carries the first author and the earliest ledger entry.
+    """
+    by_annotation: dict[str, list[Revision]] = defaultdict(list)
     for revision in revisions:
-        of[revision.annotation_id].append(revision)
+        by_annotation[revision.annotation_id].append(revision)
     latest = []
-    for annotation_id, states in of.items():
+    for annotation_id, states in by_annotation.items():
         states.sort(key=lambda item: (item.submission.updated_at, item.digest))
         digests = {state.digest for state in states}
         first = states[0].submission
-        # Who skips gives the place up: who answers after all comes when they do.
+        # A skip gives the assignment up: an annotation after it arrives when it is made.
         skips = [n for n, state in enumerate(states) if state.submission.skipped]
-        standing = states[skips[-1] + 1 :] if skips else states
-        since = standing[0].submission.updated_at if skips and standing else first.created_at
+        current = states[skips[-1] + 1 :] if skips else states
+        since = current[0].submission.updated_at if skips and current else first.created_at
         named = replace(states[-1].submission, author=first.author, created_at=since)
-        entry = min(state.entry for state in standing or states)
+        entry = min(state.entry for state in current or states)
         latest.append((Revision(states[-1].digest, named, entry, annotation_id), len(digests)))
     return latest
 
 
 def require_complete(round_id: str, count: Count, *, lost: int = 0) -> None:
-    """Raise a NotReadyError that says what a round waits for, unless every place is filled."""
+    """Raise a NotReadyError with the missing annotations, unless every assignment is filled."""
     if not count.complete:
-        gone = f" {lost_message(lost)}" if lost else ""
+        deleted = f" {lost_message(lost)}" if lost else ""
         raise NotReadyError(
-            f"{round_id} waits for people: {len(count.counted)} of {len(count.places)} answers are"
-            f" in.{gone} labeling_complete_sensor merges it when the last one is submitted;"
-            f" `annotation-platform round close {round_id} --reason TEXT` does not wait for it."
+            f"{round_id} waits for annotators: {len(count.counted)} of {len(count.assignments)}"
+            f" assignments are annotated.{deleted} labeling_complete_sensor merges the round after"
+            f" the last one; `annotation-platform round close {round_id} --reason TEXT` does not"
+            " wait for it."
         )
 
 
 def lost_message(lost: int) -> str:
-    """Return what became of tasks that were deleted where people label, and what to do."""
+    """Return how many tasks were deleted in the back end, and how to restore them."""
     return (
-        f"{lost} unanswered tasks were deleted where people label; with `labeling.resend_lost:"
-        " true` in params.yaml they are made again."
+        f"{lost} tasks without a counted annotation were deleted in the back end; set"
+        " `labeling.resend_lost: true` in params.yaml to publish them again."
     )
 
 
 def _arrival(revision: Revision) -> tuple[int, datetime, str, str]:
-    said = revision.submission
-    return revision.entry, said.created_at, said.backend, said.annotation
+    submission = revision.submission
+    return revision.entry, submission.created_at, submission.backend, submission.annotation

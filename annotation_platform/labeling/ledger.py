@@ -1,9 +1,8 @@
-"""The annotation ledger: every state of every answer ever seen. Nothing in it is ever changed.
+"""The annotation ledger: every state of every annotation ever collected, never changed.
 
-It lies in the lake as numbered entries, each created once and never written again:
-``ledger/answers/<round>/000001.jsonl``. One line is one revision of one annotation: its payload,
-exactly as the back end gave it, and the name of the codec that reads it. Real names stay in here;
-what leaves carries a pseudonym.
+The lake holds it as numbered entries, each created once: ``ledger/answers/<round>/000001.jsonl``.
+One line is one revision of one annotation: its payload, unchanged from the back end, and the name
+of the codec that reads it. Real names stay in the ledger; tables hold pseudonyms.
 """
 
 import hashlib
@@ -18,6 +17,7 @@ from typing import Any
 from annotation_platform.labeling.annotations import FIRST_CODEC, Payload
 from annotation_platform.labeling.backends.protocol import Submission
 from annotation_platform.labeling.parsed_entries import ParsedEntries
+from annotation_platform.labeling.stored_names import from_stored, to_stored
 from annotation_platform.storage.journal import ERASED, Journal
 from annotation_platform.storage.objects import ObjectStore
 
@@ -28,10 +28,10 @@ _NOT_YET = 1 << 62
 
 @dataclass(frozen=True)
 class Revision:
-    """One state of one annotation; ``digest`` names it, ``entry`` is where the ledger has it.
+    """One state of one annotation; ``digest`` identifies it, ``entry`` is its ledger entry.
 
-    What the ledger has not yet is behind everything that it has. ``annotation_id`` is the same for
-    all states of an annotation; ``count_annotations`` gives it.
+    Revisions that are not in the ledger yet come after all that are. ``annotation_id`` is the
+    same for all states of an annotation; ``count_annotations`` sets it.
     """
 
     digest: str
@@ -41,25 +41,24 @@ class Revision:
 
 
 class AnnotationsLedger:
-    """Append revisions, read them back. Several processes may append at once."""
+    """The revisions of annotations. Several processes may append at once."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
     def append(self, round_id: str, submissions: Iterable[Submission], *, now: datetime) -> int:
-        """Write those states that the ledger has not seen yet; return how many there were."""
+        """Write the states that the ledger does not hold yet; return how many there were."""
         known = {revision.digest for revision in self.read(round_id)}
         new = [item for item in map(as_revision, submissions) if item.digest not in known]
         if not new:
             return 0
         lines = [_to_line(revision, seen_at=now) for revision in new]
-        # What two processes saw is written twice, which reading undoes: a revision is known by
-        # its digest.
+        # Two processes may write the same state twice: reading keeps one revision per digest.
         self._journal(round_id).append("".join(lines).encode())
         return len(new)
 
     def read(self, round_id: str) -> list[Revision]:
-        """Return every revision of a round, in the order in which they were seen."""
+        """Return every revision of a round, in the order of arrival."""
         found: dict[str, Revision] = {}
         for number, entry in enumerate(self._journal(round_id).read(), start=1):
             for revision in _PARSED.get(entry, number):
@@ -71,7 +70,7 @@ class AnnotationsLedger:
         return len(self._journal(round_id))
 
     def pseudonym(self, author: str) -> str:
-        """Return the name under which ``author`` appears outside the ledger: stable, keyed."""
+        """Return the pseudonym of ``author`` in tables: stable, keyed by a secret of the lake."""
         key = pseudonym_key(self._store)
         digest = hmac.new(key, author.lower().encode(), hashlib.sha256).hexdigest()
         return f"annotator-{digest[:10]}"
@@ -81,31 +80,31 @@ class AnnotationsLedger:
 
 
 def pseudonym_key(store: ObjectStore) -> bytes:
-    """Return the key of a lake's pseudonyms; it is drawn when it is first asked for."""
+    """Return the key of a lake's pseudonyms; the first call draws it."""
     if not store.exists(_KEY):
         store.create(_KEY, secrets.token_bytes(32), private=True)
     return store.get(_KEY)
 
 
 def as_revision(submission: Submission) -> Revision:
-    """Return the submission under the digest of what it says, and when it came to say so.
+    """Return the submission with the digest of its content.
 
-    Who says it does not count: a back end may forget its people, and the first name stays. What
-    the first codec reads has the digest that release 0.1.0 gave it.
+    The author is not part of the digest: a back end may lose its people, and the first name is
+    kept. Payloads of the first codec have the digest that release 0.1.0 gave them.
     """
     payload = submission.payload
-    said: dict[str, Any] = {
+    content: dict[str, Any] = {
         "backend": submission.backend,
         "annotation": submission.annotation,
         "task": submission.task_id,
-        "place": submission.place,
+        "place": submission.assignment,
         "updated_at": submission.updated_at.isoformat(),
         "skipped": submission.skipped,
         "result": payload.content,
     }
     if payload.codec != FIRST_CODEC:
-        said["codec"] = payload.codec
-    text = json.dumps(said, sort_keys=True)
+        content["codec"] = payload.codec
+    text = json.dumps(content, sort_keys=True)
     return Revision(hashlib.sha256(text.encode()).hexdigest(), submission)
 
 
@@ -114,28 +113,29 @@ def _to_line(revision: Revision, *, seen_at: datetime) -> str:
     content = asdict(revision.submission)
     for name in ("created_at", "updated_at"):
         content[name] = content[name].isoformat()
-    return json.dumps({**entry, "submission": content}) + "\n"
+    return json.dumps({**entry, "submission": to_stored(content)}) + "\n"
 
 
 def _from_line(line: str, entry_number: int) -> Revision | None:
-    """Return the revision in a line; None for what stands where one was erased."""
+    """Return the revision in a line; None for an erased one."""
     entry = json.loads(line)
     if ERASED in entry:
         return None
-    content = entry["submission"]
+    content = from_stored(entry["submission"])
     for name in ("created_at", "updated_at"):
         content[name] = datetime.fromisoformat(content[name])
     if "payload" not in content:
-        # Release 0.1.0 knew one codec, and did not name it.
+        # Release 0.1.0 had one codec, without a name.
         content["payload"] = {"codec": FIRST_CODEC, "content": content.pop("result")}
-        content["proposed"] = {"codec": FIRST_CODEC, "content": content["proposed"]}
-    for name in ("payload", "proposed"):
+        shown = content["pre_annotations"]
+        content["pre_annotations"] = {"codec": FIRST_CODEC, "content": shown}
+    for name in ("payload", "pre_annotations"):
         content[name] = Payload(**content[name]) if content[name] else None
     return Revision(entry["digest"], Submission(**content), entry_number)
 
 
 def _from_entry(entry: bytes, number: int) -> list[Revision]:
-    """Return the revisions in an entry; lines that were erased hold none."""
+    """Return the revisions in an entry, without erased ones."""
     lines = entry.decode().split("\n")[:-1]
     return [each for line in lines if (each := _from_line(line, number)) is not None]
 

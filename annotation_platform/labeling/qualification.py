@@ -1,46 +1,49 @@
-"""Who may do live work: people who were right often enough where the answer is known."""
+"""Qualification of annotators: the skill earned by good work on gold tasks."""
 
 from collections.abc import Iterable
 from datetime import datetime
-
-import pandas as pd
 
 from annotation_platform.governance.audit_log.recording import record_skill
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.skills import QUALIFIED, Skills
 from annotation_platform.policy import LabelingPolicy
+from annotation_platform.schema.tables import AnnotatorQuality, Frame
 from annotation_platform.storage.lake import Lake
 
 
 def qualify(
-    quality: pd.DataFrame,
+    quality: Frame[AnnotatorQuality],
     people: Iterable[str],
     lake: Lake,
     policy: LabelingPolicy,
     *,
     now: datetime,
 ) -> list[str]:
-    """Grant the skill ``qualified`` to whoever has earned it, and return their pseudonyms.
+    """Grant the skill ``qualified`` to the people who have earned it; return their pseudonyms.
 
-    Somebody has earned it who answered at least ``policy.qualify_answers`` gold tasks and was
-    right in at least ``policy.qualify_share`` of what there was to decide on them, over all
-    rounds. To whom it was granted or refused by hand before, nothing happens: a manager's word
-    stands. With ``qualify_annotations`` at 0 nobody needs the skill, and nobody gets it.
+    A person earns it with at least ``policy.qualify_annotations`` annotated gold tasks and a share
+    of correct decisions on them of at least ``policy.qualify_share``, over all rounds. People to
+    whom it was granted or refused by hand keep that decision. With ``qualify_annotations`` at 0 the
+    skill is neither needed nor granted.
 
     Args:
         quality: ``annotator_quality`` rows of all rounds.
-        people: addresses of those who could be meant.
-        lake: where skills are kept.
-        policy: what is asked of them.
-        now: from when on their answers count.
+        people: addresses of the candidates.
+        lake: the store of skills.
+        policy: the thresholds.
+        now: the time from which annotations count.
     """
     if not policy.qualify_annotations:
         return []
-    judged = quality[quality["gold_annotations"] > 0]
-    right = judged["gold_quality"] * judged["gold_annotations"]
-    of_person = judged.assign(right=right).groupby("annotator")[["gold_annotations", "right"]].sum()
-    enough = of_person["gold_annotations"] >= policy.qualify_annotations
-    good = of_person["right"] >= policy.qualify_share * of_person["gold_annotations"]
+    judged = quality[quality[AnnotatorQuality.gold_annotations] > 0]
+    right = judged[AnnotatorQuality.gold_quality] * judged[AnnotatorQuality.gold_annotations]
+    of_person = (
+        judged.assign(right=right)
+        .groupby(AnnotatorQuality.annotator)[[AnnotatorQuality.gold_annotations, "right"]]
+        .sum()
+    )
+    enough = of_person[AnnotatorQuality.gold_annotations] >= policy.qualify_annotations
+    good = of_person["right"] >= policy.qualify_share * of_person[AnnotatorQuality.gold_annotations]
     earned = set(of_person.index[enough & good])
     skills = Skills(lake.store)
     granted = []

@@ -1,4 +1,4 @@
-"""No more requests in a second than a server is to be sent."""
+"""Limits the rate of requests to a server."""
 
 import threading
 import time
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from annotation_platform.errors import SettingsError
 
 
-class Pace:
-    """Keeps requests apart, whichever thread sends them.
+class RateLimiter:
+    """Spaces requests, whichever thread sends them.
 
     Args:
-        requests_per_second: Above 0; None keeps nothing apart.
+        requests_per_second: above 0; None does not limit.
     """
 
     def __init__(self, requests_per_second: float | None) -> None:
         if requests_per_second is not None and not requests_per_second > 0:
             raise SettingsError(
-                f"Label Studio cannot be sent {requests_per_second:g} requests a second. Give a "
-                "number above 0, or none for as fast as it can."
+                f"{requests_per_second:g} requests a second is not a rate. Set a number above "
+                "0, or none for no limit."
             )
         self._gap = 1 / requests_per_second if requests_per_second else 0.0
         self._next = 0.0
@@ -37,14 +37,14 @@ class Pace:
 
 @dataclass(frozen=True)
 class Timing:
-    """How long a client waits for Label Studio, and how fast it asks.
+    """Timeouts, waits and request rate of a Label Studio client.
 
     Attributes:
         timeout_seconds: for connecting, and for each wait for bytes.
         retry_seconds: the first wait before a failed request is repeated.
-        settle_seconds: how long an import whose reply was lost may still be under way; before
-            that is over, it is not sent again.
-        requests_per_second: the most that a client sends; None is as fast as it can.
+        settle_seconds: how long an import with a lost response may still be running; it is not sent
+            again before.
+        requests_per_second: the most requests that a client sends; None is unlimited.
     """
 
     timeout_seconds: float = 30.0

@@ -1,4 +1,4 @@
-"""The random sample of undisputed images that is reviewed, and what it says about the others."""
+"""The review sample: undisputed images drawn at random, and the error rate that they show."""
 
 from collections.abc import Collection
 
@@ -13,9 +13,10 @@ from annotation_platform.consensus.error_rate import (
 )
 from annotation_platform.policy import Policy
 from annotation_platform.schema.rounds import round_number
+from annotation_platform.schema.tables import ReviewedLabels, ReviewTasks
 
 SAMPLE = "sample"
-"""The kind of a review task on an image that was drawn at random, nothing being in dispute."""
+"""The kind of a review task of the review sample, without a conflict."""
 
 
 def review_sample(
@@ -26,11 +27,10 @@ def review_sample(
     *,
     size: int | None = None,
 ) -> ReviewPlan:
-    """Return the sample of undisputed images that is reviewed to see how many labels are wrong.
+    """Return the review sample, from which the share of wrong labels is estimated.
 
-    Images on which people agreed less are in it more often. The same input gives the same sample.
-    ``disputed`` images are not in it.
-    ``size`` takes the place of policy's, for a sample that was drawn before.
+    Images with less agreement are drawn more often. ``disputed`` images are left out. The same
+    input gives the same sample. ``size`` overrides the policy, for a sample that was drawn before.
     """
     others = consensus[~consensus["image_id"].isin(disputed)]
     agreed = others["class_agreement"].fillna(1.0) * others["mean_iou"].fillna(1.0)
@@ -38,23 +38,24 @@ def review_sample(
     risk = 1.0 - agreed.clip(upper=1.0).groupby(others["image_id"]).min()
     items = risk.rename("risk").rename_axis("item").reset_index()
     rng = np.random.default_rng([policy.seed, 1, round_number(round_id)])
-    wanted = round(policy.review.sample_share * len(items)) if size is None else size
-    return plan_review(items, size=wanted, rng=rng)
+    sample_size = round(policy.review.sample_share * len(items)) if size is None else size
+    return plan_review(items, size=sample_size, rng=rng)
 
 
 def disputed_images(review_tasks: pd.DataFrame) -> set[str]:
-    """Return the images of review tasks that were not drawn at random."""
-    return set(review_tasks.loc[review_tasks["kinds"] != SAMPLE, "image_id"])
+    """Return the images of review tasks that have a conflict."""
+    return set(review_tasks.loc[review_tasks[ReviewTasks.kinds] != SAMPLE, ReviewTasks.image_id])
 
 
 def estimated_errors(plan: ReviewPlan, reviewed_labels: pd.DataFrame) -> ErrorRate | None:
-    """Return how many of the undisputed images are wrong; None if the sample tells nothing.
+    """Return the error rate of undisputed images; None if no review of the sample is decided.
 
-    An image is wrong if its reviewer changed its labels or rejected them.
+    An image is wrong if its reviewer changed or rejected its labels.
     """
-    decided = reviewed_labels.drop_duplicates("image_id").set_index("image_id")["decision"]
-    said = decided[decided.isin(["accepted", "fixed", "rejected"])]
-    drawn = said[said.index.isin(plan.sample["item"])]
+    by_image = reviewed_labels.drop_duplicates(ReviewedLabels.image_id)
+    decisions = by_image.set_index(ReviewedLabels.image_id)[ReviewedLabels.decision]
+    decided = decisions[decisions.isin(["accepted", "fixed", "rejected"])]
+    drawn = decided[decided.index.isin(plan.sample["item"])]
     if drawn.empty:
         return None
     reviews = pd.DataFrame({"item": drawn.index, "wrong": (drawn != "accepted").to_numpy()})

@@ -1,4 +1,4 @@
-"""The annotations of a round, looked at once and passed on."""
+"""The annotations of a round, collected once."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,11 +15,11 @@ from annotation_platform.storage.lake import Lake
 
 @dataclass(frozen=True)
 class RoundAnnotations:
-    """The annotations of a round at one moment.
+    """The annotations of a round at one time.
 
     Attributes:
-        live: those that the back end shows.
-        ledger: those that the ledger has.
+        live: the annotations in the back end.
+        ledger: the annotations in the ledger.
         count: which of them hold the assignments of the round, and why the others do not.
     """
 
@@ -35,15 +35,15 @@ def counting_rules(round_id: str, lake: Lake) -> Rules:
     return Rules(qualified=Skills(lake.store).had, entries=entries)
 
 
-def look_at_annotations(
+def current_annotations(
     round_id: str, tasks: pd.DataFrame, labeling: LabelingBackend, lake: Lake
 ) -> RoundAnnotations:
-    """Return the annotations of a round as they are now; nothing is written.
+    """Return the annotations of a round now; nothing is written.
 
     Args:
         round_id: the round.
         tasks: its ``label_tasks``.
-        labeling: the back end, asked once.
+        labeling: the back end, read once.
         lake: with the ledger.
     """
     live = tuple(as_revision(each) for each in labeling.collect(round_id))
@@ -57,18 +57,18 @@ def collect_new(
 ) -> RoundAnnotations:
     """Write the annotations of a round that are new into the ledger, and return all of them.
 
-    Only the ledger is counted: a look at the back end is written before it counts.
+    Only annotations in the ledger count: those in the back end are written to it first.
 
     Args:
         round_id: the round.
         tasks: its ``label_tasks``.
-        labeling: the back end, asked once.
+        labeling: the back end, read once.
         lake: with the ledger.
         now: the time.
     """
     submissions = labeling.collect(round_id)
-    book = AnnotationsLedger(lake.store)
-    book.append(round_id, submissions, now=now)
-    ledger = tuple(book.read(round_id))
+    annotations_ledger = AnnotationsLedger(lake.store)
+    annotations_ledger.append(round_id, submissions, now=now)
+    ledger = tuple(annotations_ledger.read(round_id))
     count = count_annotations(ledger, tasks, counting_rules(round_id, lake))
     return RoundAnnotations(tuple(as_revision(each) for each in submissions), ledger, count)

@@ -1,4 +1,4 @@
-"""What was decided about a round: closed early, cancelled, re-opened; by whom and why."""
+"""Decisions about a round: closed early, cancelled or re-opened, with actor and reason."""
 
 import json
 from collections.abc import Iterable
@@ -20,8 +20,8 @@ _STATE: dict[Action, State] = {"closed": "closed", "cancelled": "cancelled", "re
 class Decision:
     """One decision about a round.
 
-    ``entries`` is how many entries the round's answers had in the ledger: what came later came
-    too late for a round that was closed.
+    ``entries`` is the number of ledger entries of the round at that time: annotations in later
+    entries are late if the round was closed.
     """
 
     action: Action
@@ -48,7 +48,7 @@ class RoundRecord:
 
     @property
     def last(self) -> Decision | None:
-        """The last decision; None for a round that took its course."""
+        """The last decision; None if there is none."""
         return next(reversed(self.read()), None)
 
     @property
@@ -66,7 +66,9 @@ class RoundRecord:
         known = self.read()
         state = _STATE[known[-1].action] if known else "open"
         if not reason.strip():
-            raise LabelingError(f"{self._round_id}: say why it is {action}: --reason TEXT")
+            raise LabelingError(
+                f"{self._round_id}: a reason is missing. Give one with --reason TEXT."
+            )
         if _STATE[action] == state:
             raise LabelingError(f"{self._round_id} is {state} already; nothing was changed.")
         content = {**asdict(Decision(action, reason.strip(), by, now, entries))}
@@ -74,13 +76,13 @@ class RoundRecord:
         line = json.dumps(content, ensure_ascii=False) + "\n"
         if not self._journal.create(len(known) + 1, line.encode()):
             raise LabelingError(
-                f"{self._round_id}: somebody else decided something at this moment. Look at"
+                f"{self._round_id}: another decision was recorded at the same time. Run"
                 " `annotation-platform status` and try again."
             )
 
 
 def cancelled_rounds(store: ObjectStore, rounds: Iterable[str]) -> dict[str, str]:
-    """Return those of ``rounds`` that are cancelled now, each with the reason."""
+    """Return the cancelled rounds among ``rounds``, each with actor and reason."""
     found = {}
     for round_id in rounds:
         last = RoundRecord(store, round_id).last

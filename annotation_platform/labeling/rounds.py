@@ -1,4 +1,4 @@
-"""A round of questions from asking to collecting."""
+"""The progress of a round, and collecting its annotations."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
@@ -16,8 +16,8 @@ from annotation_platform.labeling.annotation_tables import (
     human_labels,
     round_tasks,
 )
-from annotation_platform.labeling.assignment_plan import PlacePlan
-from annotation_platform.labeling.backends.protocol import LabelingBackend, Place
+from annotation_platform.labeling.assignment_plan import AssignmentPlan
+from annotation_platform.labeling.backends.protocol import AssignmentKey, LabelingBackend
 from annotation_platform.labeling.counting import (
     Count,
     count_annotations,
@@ -30,7 +30,7 @@ from annotation_platform.labeling.round_annotations import (
     RoundAnnotations,
     collect_new,
     counting_rules,
-    look_at_annotations,
+    current_annotations,
 )
 from annotation_platform.labeling.round_decisions import RoundRecord, State
 from annotation_platform.labeling.snapshots import annotation_inputs, as_of
@@ -43,79 +43,83 @@ from annotation_platform.schema.tables import (
     RoundTasks,
     table_named,
 )
+from annotation_platform.schema.tables.shared import AnnotationState, Purpose
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.table_files import table_digest
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How far people are with a round, and what is due.
+class RoundProgress:
+    """How complete a round is, and what it needs next.
 
-    ``more`` holds the tasks that need further answers before they lead by enough, and how many;
-    ``lost`` the copies that nobody can answer any more, because the back end's task was deleted,
-    and ``resend`` whether policy has them made again; ``close`` says why the policy closes the
-    round now, and is empty if it does not.
+    Attributes:
+        count: its annotations, counted and not counted.
+        state: open, closed or cancelled.
+        more: by task, the further annotations needed to reach the vote margin.
+        close: why the policy closes the round now; empty if it does not.
+        lost: replicas whose tasks were deleted in the back end.
+        resend: whether the policy creates lost tasks again.
     """
 
     count: Count
     state: State
     more: dict[str, int]
     close: str
-    lost: list[Place] = field(default_factory=list)
+    lost: list[AssignmentKey] = field(default_factory=list)
     resend: bool = False
 
     @property
     def asks_again(self) -> bool:
-        """Whether people must be asked again: with the copies there are nothing more can come."""
+        """Whether further assignments are needed: no replica can receive an annotation now."""
         if self.state != "open":
             return False
-        free = len(self.count.places) - len(self.count.counted)
-        lost = {self.count.copies[copy] for copy in self.lost}
-        used_up = len(self.count.stuck) + len(lost) == free
-        further = used_up and bool(self.count.stuck or self.more)
+        free = len(self.count.assignments) - len(self.count.counted)
+        lost = {self.count.replicas[replica] for replica in self.lost}
+        used_up = len(self.count.used_up) + len(lost) == free
+        further = used_up and bool(self.count.used_up or self.more)
         return further or (self.resend and bool(self.lost))
 
     @property
     def mergeable(self) -> bool:
-        """Whether nothing more is to come."""
+        """Whether no further annotation is expected."""
         enough = self.count.complete and not self.more
         return enough or self.state != "open" or bool(self.close)
 
     @property
     def sentence(self) -> str:
-        """How far it is, for people."""
+        """The progress as a sentence."""
         count = self.count
         lost = f" {lost_message(len(self.lost))}" if self.lost else ""
-        filled = f"{len(count.counted)} of {len(count.places)} places filled"
-        return f"{filled}, {len(count.surplus)} surplus.{lost}"
+        filled = f"{len(count.counted)} of {len(count.assignments)} assignments filled"
+        return f"{filled}, {len(count.not_counted)} annotations not counted.{lost}"
 
     @property
     def digest(self) -> str:
-        """Changes when the round must be merged anew."""
+        """A text that changes when the round must be merged again."""
         return f"{self.count.digest}-{self.state}"
 
 
 @dataclass(frozen=True)
 class CollectedAnnotations:
-    """The counted answers of a round, what was left out of them, and how far each task is."""
+    """The labels of a round, all its annotations, and the progress of each task."""
 
     labels: Frame[HumanLabels]
     annotations: Frame[Annotations]
     tasks: Frame[RoundTasks]
 
     @property
-    def surplus(self) -> dict[str, int]:
-        """Answers kept but not counted, by reason."""
-        states = self.annotations["state"]
-        return dict(Counter(states[states != "counted"]))
+    def not_counted(self) -> dict[str, int]:
+        """The number of annotations that do not count, by reason."""
+        states = self.annotations[Annotations.state]
+        return dict(Counter(states[states != AnnotationState.COUNTED]))
 
     @property
     def minutes(self) -> float:
-        """Time that people spent on all answers, as the back end measured it."""
-        return float(self.annotations["lead_time_seconds"].sum()) / 60.0
+        """The time spent on all annotations in minutes, as the back end measured it."""
+        return float(self.annotations[Annotations.lead_time_seconds].sum()) / 60.0
 
 
-def stand(
+def round_progress(
     round_id: str,
     tasks: pd.DataFrame,
     labeling: LabelingBackend,
@@ -123,16 +127,16 @@ def stand(
     policy: Policy,
     *,
     now: datetime,
-) -> Standing:
-    """Return how far people are, from the ledger and from what the back end shows now.
+) -> RoundProgress:
+    """Return the progress of a round from the ledger and the back end's current annotations.
 
     Nothing is written: a sensor's tick may call it.
     """
-    seen = look_at_annotations(round_id, tasks, labeling, lake)
-    return standing_of(round_id, tasks, seen, labeling, lake, policy, now=now)
+    seen = current_annotations(round_id, tasks, labeling, lake)
+    return progress_of(round_id, tasks, seen, labeling, lake, policy, now=now)
 
 
-def standing_of(
+def progress_of(
     round_id: str,
     tasks: pd.DataFrame,
     seen: RoundAnnotations,
@@ -141,27 +145,27 @@ def standing_of(
     policy: Policy,
     *,
     now: datetime,
-) -> Standing:
-    """Return how far people are, by annotations that were looked at before."""
+) -> RoundProgress:
+    """Return the progress of a round from annotations that were collected before."""
     record, count = RoundRecord(lake.store, round_id), seen.count
     if record.state != "open":
-        return Standing(count, record.state, {}, "")
+        return RoundProgress(count, record.state, {}, "")
     more = _more_annotations(round_id, count, tasks, lake, policy.labeling)
-    asked_at = PlacePlan(lake.store, round_id).read().asked_at
+    asked_at = AssignmentPlan(lake.store, round_id).read().asked_at
     close = "" if count.complete and not more else _why_close(count, asked_at, policy, now)
     lost = [] if count.complete else _lost(round_id, count, labeling)
-    return Standing(count, "open", more, close, lost, policy.labeling.resend_lost)
+    return RoundProgress(count, "open", more, close, lost, policy.labeling.resend_lost)
 
 
-def _lost(round_id: str, count: Count, labeling: LabelingBackend) -> list[Place]:
-    """Return the copies whose tasks were deleted; none where the back end cannot tell."""
-    held = labeling.held_places(round_id)
+def _lost(round_id: str, count: Count, labeling: LabelingBackend) -> list[AssignmentKey]:
+    """Return the replicas with deleted tasks; none where the back end cannot tell."""
+    held = labeling.held_assignments(round_id)
     return [] if held is None else count.lost(held)
 
 
 def deadline_passed(round_id: str, lake: Lake, policy: LabelingPolicy, *, now: datetime) -> bool:
-    """Return whether a round is past its deadline, cheaply."""
-    asked_at = PlacePlan(lake.store, round_id).read().asked_at
+    """Return whether a round is past its deadline; reads only its plan."""
+    asked_at = AssignmentPlan(lake.store, round_id).read().asked_at
     wait = timedelta(hours=policy.deadline_hours)
     return bool(wait) and asked_at is not None and now >= asked_at + wait
 
@@ -175,45 +179,47 @@ def collected_annotations(
     *,
     now: datetime,
 ) -> CollectedAnnotations:
-    """Write what people submitted into the ledger and return the round's answers.
+    """Write the submissions of a round into the ledger and return its annotations.
 
     The lineage of the labels is recorded; the caller writes the tables. A round that is past its
-    deadline, with enough annotations, is closed here, and that is recorded.
+    deadline, with enough annotations, is closed here, and the decision is recorded.
 
     Raises:
-        NotReadyError: an answer is still missing; what came so far is in the ledger all the same.
+        NotReadyError: an annotation is missing; the submissions so far are in the ledger.
     """
     record_policy(policy, lake, used_for=f"human_labels of {round_id}", now=now)
     seen = collect_new(round_id, tasks, labeling, lake, now=now)
-    standing = standing_of(round_id, tasks, seen, labeling, lake, policy, now=now)
-    if not standing.mergeable:
-        if not standing.asks_again:
-            require_complete(round_id, standing.count, lost=len(standing.lost))
+    progress = progress_of(round_id, tasks, seen, labeling, lake, policy, now=now)
+    if not progress.mergeable:
+        if not progress.asks_again:
+            require_complete(round_id, progress.count, lost=len(progress.lost))
         raise NotReadyError(
-            f"{round_id} needs further answers: on {len(standing.more)} tasks people disagree,"
-            f" {len(standing.count.stuck)} places were answered by somebody who may not have"
-            f" them, and {len(standing.lost)} tasks were deleted. Materialise"
-            " label_tasks to ask for them; labeling_complete_sensor does so by"
-            " itself."
+            f"{round_id} needs further annotations: annotators disagree on {len(progress.more)}"
+            f" tasks, {len(progress.count.used_up)} assignments hold only annotations that do not"
+            f" count, and {len(progress.lost)} tasks were deleted. Materialise label_tasks to"
+            " publish further tasks; labeling_complete_sensor does so by itself."
         )
-    if standing.close:
-        close_round(round_id, standing.close, "policy", labeling, lake, now=now)
+    if progress.close:
+        close_round(round_id, progress.close, "policy", labeling, lake, now=now)
     record_decisions(round_id, lake, now=now)
-    made_of = annotation_inputs(round_id, lake, policy.consensus)
+    inputs = annotation_inputs(round_id, lake, policy.consensus)
     disregarded = policy.consensus.disregarded
-    annotations = annotations_as_of(round_id, as_of(lake, made_of), disregarded=disregarded)
+    annotations = annotations_as_of(round_id, as_of(lake, inputs), disregarded=disregarded)
     for name, table in (("human_labels", annotations.labels), ("round_tasks", annotations.tasks)):
-        lake.tables.lineage.write(name, round_id, table_digest(table_named(name), table), made_of)
+        lake.tables.lineage.write(name, round_id, table_digest(table_named(name), table), inputs)
     return annotations
 
 
 def annotations_as_of(
     round_id: str, lake: Lake, *, disregarded: Collection[str] = ()
 ) -> CollectedAnnotations:
-    """Return the answers of a round from what the lake holds alone; nobody is asked.
+    """Return the annotations of a round from the lake alone, without the back end.
 
-    Nothing is written. A round that was not closed and lacks an answer is a NotReadyError. Tasks
-    that only annotators answered who are ``disregarded``, by pseudonym, are left for others.
+    Nothing is written. Tasks annotated by ``disregarded`` annotators (pseudonyms) only have the
+    state ``left``.
+
+    Raises:
+        NotReadyError: the round is open and an annotation is missing.
     """
     tasks = lake.tables.read(LabelTasks, round_id)
     count = ledger_count(round_id, tasks, lake)
@@ -224,7 +230,7 @@ def annotations_as_of(
     pseudonyms = {author: AnnotationsLedger(lake.store).pseudonym(author) for author in authors}
     labels = HumanLabels.empty()
     if state != "cancelled" and not tasks.empty:
-        ontology = read_guideline(lake.store, str(tasks["guideline"].iloc[0]))
+        ontology = read_guideline(lake.store, str(tasks[LabelTasks.guideline].iloc[0]))
         images = accepted_images(lake.tables)
         labels = human_labels(round_id, count, tasks, images, ontology, pseudonyms)
     seen = annotations_table(round_id, count, tasks, pseudonyms)
@@ -235,7 +241,7 @@ def annotations_as_of(
 
 
 def _only_by(disregarded: Collection[str], count: Count, pseudonyms: Mapping[str, str]) -> set[str]:
-    """Return the tasks that these annotators answered and nobody else."""
+    """Return the tasks that only these annotators annotated."""
     by: dict[str, set[str]] = defaultdict(set)
     for (task_id, _), revision in count.counted.items():
         by[task_id].add(pseudonyms[revision.submission.author])
@@ -245,7 +251,7 @@ def _only_by(disregarded: Collection[str], count: Count, pseudonyms: Mapping[str
 def seen_annotations(
     round_id: str, labeling: LabelingBackend, lake: Lake, *, names: bool, now: datetime
 ) -> pd.DataFrame:
-    """Return the ``answers`` table of a round as it stands now; what is new goes into the ledger.
+    """Return the ``annotations`` table of a round now; new submissions go into the ledger.
 
     With ``names`` the annotators are e-mail addresses instead of pseudonyms.
     """
@@ -261,7 +267,7 @@ def seen_annotations(
 
 
 def ledger_count(round_id: str, tasks: pd.DataFrame, lake: Lake) -> Count:
-    """Return what became of the answers that the ledger has of a round."""
+    """Return the count of the annotations of a round in the ledger."""
     return count_annotations(
         AnnotationsLedger(lake.store).read(round_id), tasks, counting_rules(round_id, lake)
     )
@@ -270,14 +276,14 @@ def ledger_count(round_id: str, tasks: pd.DataFrame, lake: Lake) -> Count:
 def fetch_annotations(
     round_id: str, labeling: LabelingBackend, lake: Lake, *, now: datetime
 ) -> int:
-    """Write what people submitted into the ledger; return how much of it was new."""
+    """Write the submissions of a round into the ledger; return how many states were new."""
     return AnnotationsLedger(lake.store).append(round_id, labeling.collect(round_id), now=now)
 
 
 def close_round(
     round_id: str, reason: str, by: str, labeling: LabelingBackend, lake: Lake, *, now: datetime
 ) -> None:
-    """Close a round: what people said so far counts, what is missing is left, later is late."""
+    """Close a round: annotations so far count, unannotated tasks are left, later ones are late."""
     fetch_annotations(round_id, labeling, lake, now=now)
     entries = AnnotationsLedger(lake.store).entries(round_id)
     RoundRecord(lake.store, round_id).write(
@@ -289,20 +295,20 @@ def close_round(
 def _more_annotations(
     round_id: str, count: Count, tasks: pd.DataFrame, lake: Lake, policy: LabelingPolicy
 ) -> dict[str, int]:
-    """Return the answered tasks that need further answers to lead by enough, and how many.
+    """Return the annotated tasks below the vote margin, and how many annotations they need.
 
-    Of a task whose answer is known nobody needs to hear more.
+    Gold tasks, whose ground truth is known, need none.
     """
     if not policy.stop_at_lead or not count.annotated:
         return {}
-    ontology = read_guideline(lake.store, str(tasks["guideline"].iloc[0]))
+    ontology = read_guideline(lake.store, str(tasks[LabelTasks.guideline].iloc[0]))
     authors = {annotation.revision.submission.author for annotation in count.annotations}
     same = {author: author for author in authors}
     labels = human_labels(round_id, count, tasks, accepted_images(lake.tables), ontology, same)
-    labels = labels[labels["purpose"] == "label"]
-    places = Counter(task_id for task_id, _ in count.places)
+    labels = labels[labels[HumanLabels.purpose] == Purpose.LABEL]
+    assignments = Counter(task_id for task_id, _ in count.assignments)
     short = {
-        task_id: min(policy.stop_at_lead - lead, policy.most_annotations - places[task_id])
+        task_id: min(policy.stop_at_lead - lead, policy.most_annotations - assignments[task_id])
         for task_id, lead in leads(labels).items()
     }
     return {task_id: annotations for task_id, annotations in short.items() if annotations > 0}
@@ -311,7 +317,9 @@ def _more_annotations(
 def _why_close(count: Count, asked_at: datetime | None, policy: Policy, now: datetime) -> str:
     labeling = policy.labeling
     wait = timedelta(hours=labeling.deadline_hours)
-    share = len(count.counted) / max(1, len(count.places))
+    share = len(count.counted) / max(1, len(count.assignments))
     if not wait or asked_at is None or now < asked_at + wait or share < labeling.minimum_share:
         return ""
-    return f"its {labeling.deadline_hours:g} hours are over and {share:.0%} of the answers are in"
+    return (
+        f"its {labeling.deadline_hours:g} hours are over and {share:.0%} of the annotations are in"
+    )

@@ -1,7 +1,7 @@
-"""What people see of an image where policy keeps something from them: a copy with masks.
+"""The images that annotators see: copies with masks where the policy masks classes.
 
-Copies lie under ``shown/`` in the lake. Their names say what was masked, so a copy never changes,
-and another model or policy makes another one.
+Copies are in ``shown/`` of the lake. The name of a copy contains a digest of its masks, so a copy
+never changes, and another model or policy makes another copy.
 """
 
 import hashlib
@@ -18,21 +18,21 @@ from annotation_platform.images.masking import Region, Way, masked_image, masked
 from annotation_platform.images.parallel import map_each
 from annotation_platform.policy import MaskingPolicy
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
-from annotation_platform.schema.tables import ModelPredictions, PredictedImages
+from annotation_platform.schema.tables import CleanedImages, ModelPredictions, PredictedImages
 from annotation_platform.storage.keys import image_key, shown_key
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.objects import ObjectStore
 
 ClassesOf = Callable[[str], Collection[str]]
-"""Returns the classes that the model of these weights (SHA-256) may propose."""
+"""Returns the classes that the model with these weights (SHA-256) can predict."""
 
-_MADE_BY = 1
-"""Counts how masks were ever painted: another way gives another name."""
+_METHOD = 1
+"""The version of the masking method: a new method gives new names."""
 
 
 @dataclass(frozen=True)
 class _Copy:
-    """An image as people see it: the lake's key, whose copy it is, and what is masked."""
+    """A shown image: its key in the lake, the key of the original, and the masked regions."""
 
     key: str
     original: str
@@ -40,8 +40,8 @@ class _Copy:
 
 
 @dataclass(frozen=True)
-class _Make:
-    """Makes a copy, if it is not there yet."""
+class _CreateCopy:
+    """Creates a copy if it is missing."""
 
     store: ObjectStore
     way: Way
@@ -57,14 +57,14 @@ class _Make:
 
 
 class ShownImages:
-    """The images that people see, by the policy and the latest look of a model at each.
+    """The images that annotators see, by the policy and each image's latest predictions.
 
     Without classes to mask they are the cleaned images themselves, and no model is needed.
 
     Args:
-        lake: where everything is kept.
-        policy: what is masked, and how.
-        classes_of: tells what a model can propose: one that does not know a class masks none.
+        lake: the store of images, predictions and copies.
+        policy: the masked classes, and the method.
+        classes_of: the classes that a model can predict; a model without a class masks none of it.
     """
 
     def __init__(self, lake: Lake, policy: MaskingPolicy, classes_of: ClassesOf) -> None:
@@ -74,15 +74,15 @@ class ShownImages:
 
     @property
     def hidden(self) -> frozenset[str]:
-        """The classes that people must not see."""
+        """The masked classes."""
         return frozenset(self._policy.classes)
 
     def keys(self, image_ids: Iterable[str]) -> dict[str, str]:
-        """Return where in the lake what people see of each image is; it is made if it is not there.
+        """Return the lake's key of each image as annotators see it; missing copies are created.
 
         Raises:
-            NotReadyError: no model has looked at one of them.
-            SettingsError: the model that did does not know a class to be masked.
+            NotReadyError: an image has no predictions.
+            SettingsError: the model that predicted does not know a masked class.
         """
         wanted = sorted(set(image_ids))
         if not self.hidden:
@@ -90,48 +90,51 @@ class ShownImages:
             return {image: image_key(image, str(extensions[image])) for image in wanted}
         self.check(wanted)
         copies = self._copies(wanted)
-        make = _Make(self._lake.store, self._policy.way)
+        make = _CreateCopy(self._lake.store, self._policy.way)
         for _ in map_each(make, list(copies.values())):
             pass
         return {image: copy.key for image, copy in copies.items()}
 
     def check(self, image_ids: Iterable[str]) -> None:
-        """Raise what ``keys`` raises, and make nothing: nobody sees an image before this passes."""
+        """Raise the errors of ``keys`` without creating copies; called before publishing."""
         wanted = sorted(set(image_ids))
         if not self.hidden:
             return
         names = ", ".join(sorted(self.hidden))
-        bare = [image for image in wanted if image not in self._looks]
-        if bare:
+        missing = [image for image in wanted if image not in self._weights]
+        if missing:
             raise NotReadyError(
-                f"{len(bare)} of {len(wanted)} images are not shown to anybody: `masking.classes`"
-                f" ({names}) is to be masked in them, and no model has looked at them. Promote a"
-                " model that proposes these classes and materialise model_predictions of this"
-                " round again; or empty `masking.classes` in params.yaml."
+                f"{len(missing)} of {len(wanted)} images cannot be shown: `masking.classes`"
+                f" ({names}) must be masked in them, and they have no predictions. Promote a model"
+                " that predicts these classes and materialise model_predictions of this round"
+                " again; or empty `masking.classes` in params.yaml."
             )
-        for weights in sorted({self._looks[image] for image in wanted}):
+        for weights in sorted({self._weights[image] for image in wanted}):
             able = {name for each in weights.split(",") for name in self._classes_of(each)}
             unknown = sorted(self.hidden - able)
             if unknown:
                 raise SettingsError(
-                    f"masking.classes: {unknown[0]} is no class of the model {weights[:12]} that"
-                    f" looked at the images; it knows {', '.join(sorted(able))}. Correct the"
-                    " name, or materialise model_predictions with a model that knows it."
+                    f"masking.classes: {unknown[0]} is not a class of the model {weights[:12]} that"
+                    f" predicted on the images; it has {', '.join(sorted(able))}. Correct the name,"
+                    " or materialise model_predictions with a model that has the class."
                 )
 
     def showable(self, image_ids: Iterable[str]) -> set[str]:
-        """Return those images that ``check`` does not refuse for want of a look."""
+        """Return the images that have the predictions that masking needs."""
         wanted = set(image_ids)
-        return wanted & set(self._looks) if self.hidden else wanted
+        return wanted & set(self._weights) if self.hidden else wanted
 
     def masked(self, image_ids: Iterable[str]) -> int:
-        """Return in how many of these images something is masked."""
+        """Return how many of these images have masked regions."""
         if not self.hidden:
             return 0
         return sum(bool(copy.regions) for copy in self._copies(sorted(set(image_ids))).values())
 
     def _copies(self, image_ids: Sequence[str]) -> dict[str, _Copy]:
-        boxes = {image: rows[BOX_COLUMNS] for image, rows in self._boxes.groupby("image_id")}
+        boxes = {
+            image: rows[BOX_COLUMNS]
+            for image, rows in self._boxes.groupby(ModelPredictions.image_id)
+        }
         copies = {}
         for image, extension, width, height in self._images.loc[list(image_ids)].itertuples():
             regions = masked_regions(
@@ -140,8 +143,8 @@ class ShownImages:
                 height=height,
                 margin=self._policy.margin,
             )
-            said = json.dumps([_MADE_BY, self._policy.way, regions])
-            digest = hashlib.sha256(said.encode()).hexdigest()[:12]
+            content = json.dumps([_METHOD, self._policy.way, regions])
+            digest = hashlib.sha256(content.encode()).hexdigest()[:12]
             original = image_key(image, extension)
             copies[image] = _Copy(shown_key(image, digest, extension), original, regions)
         return copies
@@ -149,24 +152,33 @@ class ShownImages:
     @cached_property
     def _images(self) -> pd.DataFrame:
         """Extension, width and height of every accepted image, by its id."""
-        images = accepted_images(self._lake.tables).drop_duplicates("image_id")
-        return images.set_index("image_id")[["extension", "width", "height"]]
+        images = accepted_images(self._lake.tables).drop_duplicates(CleanedImages.image_id)
+        columns = [CleanedImages.extension, CleanedImages.width, CleanedImages.height]
+        return images.set_index(CleanedImages.image_id)[columns]
 
     @cached_property
     def _latest(self) -> pd.DataFrame:
-        """The last look at each image: its round and weights."""
-        looks = self._lake.tables.read_all(PredictedImages)
-        return looks.drop_duplicates("image_id", keep="last")[["round_id", "image_id", "weights"]]
+        """The round and weights of each image's latest predictions."""
+        predicted = self._lake.tables.read_all(PredictedImages)
+        return predicted.drop_duplicates(PredictedImages.image_id, keep="last")[
+            [PredictedImages.round_id, PredictedImages.image_id, PredictedImages.weights]
+        ]
 
     @cached_property
-    def _looks(self) -> dict[str, str]:
-        return dict(zip(self._latest["image_id"], self._latest["weights"], strict=True))
+    def _weights(self) -> dict[str, str]:
+        return dict(
+            zip(
+                self._latest[PredictedImages.image_id],
+                self._latest[PredictedImages.weights],
+                strict=True,
+            )
+        )
 
     @cached_property
     def _boxes(self) -> pd.DataFrame:
-        """The boxes to be masked, of the last look at each image."""
+        """The boxes to mask, from each image's latest predictions."""
         found = self._lake.tables.read_all(ModelPredictions)
-        # Not the calibrated score: where nobody labels a class, calibration knows it as wrong.
-        likely = found["raw_score"] >= self._policy.minimum_score
-        hidden = found[found["class_name"].isin(self.hidden) & likely]
-        return hidden.merge(self._latest[["round_id", "image_id"]])
+        # Not the calibrated score: calibration lowers the score of classes that are not labelled.
+        likely = found[ModelPredictions.raw_score] >= self._policy.minimum_score
+        hidden = found[found[ModelPredictions.class_name].isin(self.hidden) & likely]
+        return hidden.merge(self._latest[[PredictedImages.round_id, PredictedImages.image_id]])

@@ -1,4 +1,4 @@
-"""Who knows what: granted and taken away by hand, never forgotten."""
+"""Skills of people: granted and revoked by hand, with their history."""
 
 import json
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from annotation_platform.storage.journal import Journal
 from annotation_platform.storage.objects import ObjectStore
 
 REVIEWER = "reviewer"
-"""The skill of those whom review tasks are assigned to."""
+"""The skill of people who review."""
 
 QUALIFIED = "qualified"
-"""The skill that live work takes where policy asks for a qualification."""
+"""The skill needed to annotate where the policy requires a qualification."""
 
 
 @dataclass(frozen=True)
@@ -24,45 +24,45 @@ class _Grant:
 
 
 class Skills:
-    """The skills of people, by e-mail address, and since when."""
+    """The skills of people, by e-mail address, and their times."""
 
     def __init__(self, store: ObjectStore) -> None:
-        # Addresses stand in it.
         self._journal = Journal(store, "people/skills", private=True)
         self._grants = [_grant(entry) for entry in self._journal.read()]
 
     def of(self, person: str) -> list[str]:
-        """Return what somebody knows now, sorted."""
+        """Return the current skills of a person, sorted."""
         known = {grant.skill: grant.granted for grant in self._by(person)}
         return sorted(skill for skill, granted in known.items() if granted)
 
     def people(self, skill: str) -> list[str]:
-        """Return those who have a skill now, sorted."""
-        everybody = {grant.person for grant in self._grants}
-        return sorted(person for person in everybody if skill in self.of(person))
+        """Return the people who have a skill now, sorted."""
+        known = {grant.person for grant in self._grants}
+        return sorted(person for person in known if skill in self.of(person))
 
     @property
     def everybody(self) -> set[str]:
-        """Everybody who was ever said to have a skill or not, in small letters."""
+        """Every person with a decision about a skill, in lower case."""
         return {grant.person.lower() for grant in self._grants}
 
     def had(self, person: str, skill: str, at: datetime) -> bool:
-        """Return whether somebody had a skill at a moment; everybody has the empty skill."""
+        """Return whether a person had a skill at a time; every person has the empty skill."""
         held = [each.granted for each in self._by(person) if each.skill == skill and each.at <= at]
         return not skill or (bool(held) and held[-1])
 
     def decided(self, person: str, skill: str) -> bool:
-        """Return whether it was ever said that somebody has a skill, or has it no more."""
+        """Return whether a skill was ever granted to a person or revoked."""
         return any(grant.skill == skill for grant in self._by(person))
 
     def set(self, person: str, skill: str, *, granted: bool, now: datetime) -> None:
-        """Grant a skill, or take it away from now on; answers given before still count.
+        """Grant a skill, or revoke it from now on; earlier annotations still count.
 
         Raises:
-            LabelingError: the skill is no short word, or is so already.
+            LabelingError: the skill is not a short word, or the person has it, or lacks it,
+                already.
         """
         if not skill.strip() or len(skill) > 100 or not skill.isprintable():
-            raise LabelingError(f"{skill!r} is no skill. Give a short word such as agronomy.")
+            raise LabelingError(f"{skill!r} is not a skill. Use a short word such as agronomy.")
         if (skill in self.of(person)) == granted:
             has = "has" if granted else "does not have"
             raise LabelingError(f"{person} {has} the skill {skill} already.")

@@ -1,7 +1,7 @@
-"""What the labels of a round were made of: noted when they are made, and looked at again later.
+"""The inputs of a round's labels, recorded when the labels are made, for rebuilding them.
 
-A moment is what there was then of the tables and journals of the lake. Labels are made from the
-moment itself, so what is noted is enough to make them again.
+A snapshot is the state of the lake's tables and journals at one time. Labels are made from the
+snapshot itself, so the recorded inputs are sufficient to make them again.
 """
 
 from dataclasses import replace
@@ -24,23 +24,23 @@ from annotation_platform.storage.table_files import table_bytes, table_digest
 
 
 def ledger_folder(round_id: str) -> str:
-    """Return the folder of the ledger with the answers of a round, or of its reviews."""
+    """Return the ledger folder of the annotations of a round, or of its reviews."""
     return f"ledger/answers/{round_id}"
 
 
-def as_of(lake: Lake, made_of: TableInputs) -> Lake:
-    """Return the lake as it was when something was made of it."""
-    return replace(lake, store=StoreAsOf(lake.store, made_of))
+def as_of(lake: Lake, inputs: TableInputs) -> Lake:
+    """Return the lake as it was when something was made from these inputs."""
+    return replace(lake, store=StoreAsOf(lake.store, inputs))
 
 
 def annotation_inputs(round_id: str, lake: Lake, policy: ConsensusPolicy) -> TableInputs:
-    """Return what the ``human_labels`` of a round are made of, were they made now; it is kept."""
-    # The key is drawn with the first name; later is too late, for the past cannot be written.
+    """Return the inputs of the ``human_labels`` of a round now, and keep the tables among them."""
+    # Draws the key of pseudonyms if there is none: a snapshot cannot be written to.
     AnnotationsLedger(lake.store).pseudonym("")
     folders = [ledger_folder(round_id), f"rounds/{round_id}/decisions", "people/skills"]
     tasks = lake.tables.read(LabelTasks, round_id)
     journals = journal_entries(lake.store, folders)
-    return TableInputs(_kept(round_id, lake, label_tasks=tasks), journals, _disregarded(policy))
+    return TableInputs(_keep(round_id, lake, label_tasks=tasks), journals, _disregarded(policy))
 
 
 def review_inputs(
@@ -52,14 +52,14 @@ def review_inputs(
     consensus_labels: pd.DataFrame,
     review_tasks: pd.DataFrame,
 ) -> TableInputs:
-    """Return what the ``reviewed_labels`` of a round are made of, were they made now; it is kept.
+    """Return the inputs of the ``reviewed_labels`` of a round now, and keep the tables among them.
 
-    ``reviews`` is the name under which the ledger knows the reviews of the round. The tables are
-    those at hand: the lake's may be others by now.
+    ``reviews`` is the name of the round's reviews in the ledger. The tables are passed in, as those
+    of the lake may be others by now.
     """
     folders = [ledger_folder(round_id), ledger_folder(reviews), "people/skills",
                f"plans/{round_id}", f"plans/{reviews}"]  # fmt: skip
-    tables = _kept(round_id, lake, consensus_labels=consensus_labels, review_tasks=review_tasks)
+    tables = _keep(round_id, lake, consensus_labels=consensus_labels, review_tasks=review_tasks)
     return TableInputs(tables, journal_entries(lake.store, folders), _disregarded(policy))
 
 
@@ -72,12 +72,13 @@ def record_consensus(
     annotator_quality: pd.DataFrame,
     consensus: Consensus,
 ) -> None:
-    """Note what the ``consensus_labels`` of a round, just resolved, were made of; it is kept.
+    """Record the inputs of the ``consensus_labels`` of a round, and keep the tables among them.
 
-    What the round has in common is noted with it: so a single label can be explained at once.
+    The values that all labels of the round share are recorded too, so that a single label can be
+    explained at once.
     """
-    made_of = TableInputs(
-        _kept(round_id, lake, human_labels=human_labels, annotator_quality=annotator_quality),
+    inputs = TableInputs(
+        _keep(round_id, lake, human_labels=human_labels, annotator_quality=annotator_quality),
         settings={
             "iou_threshold": policy.iou_threshold,
             "common": consensus.common.to_dict(),
@@ -85,19 +86,18 @@ def record_consensus(
         },
     )
     digest = table_digest(ConsensusLabels, consensus.labels)
-    lake.tables.lineage.write("consensus_labels", round_id, digest, made_of)
+    lake.tables.lineage.write("consensus_labels", round_id, digest, inputs)
 
 
 def _disregarded(policy: ConsensusPolicy) -> dict[str, list[str]]:
-    """Return the setting as it is noted: not at all where nobody is, as before there was one."""
+    """Return the setting as recorded: absent if empty, as in releases without it."""
     return {"disregarded": list(policy.disregarded)} if policy.disregarded else {}
 
 
-def _kept(round_id: str, lake: Lake, **frames: pd.DataFrame) -> dict[str, str]:
-    """Return the digests of tables of a round, all of them kept, and of its images' rows.
+def _keep(round_id: str, lake: Lake, **frames: pd.DataFrame) -> dict[str, str]:
+    """Return the digests of tables of a round and of its images' rows, and keep these tables.
 
-    Of ``cleaned_images`` the rows of the images that the round asks about are enough, from
-    whatever round they are.
+    Only the ``cleaned_images`` rows of the round's images are kept, from any round.
     """
     tables = {
         f"{name}/{round_id}": lake.tables.lineage.keep(
@@ -105,8 +105,8 @@ def _kept(round_id: str, lake: Lake, **frames: pd.DataFrame) -> dict[str, str]:
         )
         for name, frame in frames.items()
     }
-    asked = lake.tables.read(LabelTasks, round_id)["image_id"]
+    round_images = lake.tables.read(LabelTasks, round_id)[LabelTasks.image_id]
     images = accepted_images(lake.tables)
-    images = images[images["image_id"].isin(asked)].reset_index(drop=True)
+    images = images[images[CleanedImages.image_id].isin(round_images)].reset_index(drop=True)
     data = table_bytes(CleanedImages, images, where=round_id)
     return {**tables, f"cleaned_images/{round_id}": lake.tables.lineage.keep(data)}

@@ -43,7 +43,7 @@ def collect_annotations(
             "shapes": Counts(labels["shape"]),
             "annotations": len(said),
             "annotators": labels["annotator"].nunique(),
-            "surplus_annotations": found.surplus,
+            "surplus_annotations": found.not_counted,
             "tasks": Counts(found.tasks["state"]),
             "unusable_regions": int(said["refused_regions"].sum()),
             "noticed": Rows(said[said["problems"] != ""], ["annotation_id", "problems"]),

@@ -11,7 +11,7 @@ from annotation_platform.curation.annotator_pace import measure_pace
 from annotation_platform.curation.known_labels import known_labels
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.qualification import qualify
-from annotation_platform.labeling.tasks import shown_proposals
+from annotation_platform.labeling.tasks import shown_predictions
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Counts, Result, Rows
 from annotation_platform.schema.tables import AnnotatorQuality, HumanLabels
@@ -41,7 +41,7 @@ def measure_quality(
     round_id, tables, policy = context.round_id, context.tables, context.policy
     known = known_labels(tables, policy.labeling.gold_origins)
     least = policy.labeling.minimum_score
-    shown = shown_proposals(model_predictions, policy.ontology, minimum_score=least)
+    shown = shown_predictions(model_predictions, policy.ontology, minimum_score=least)
     decisions = pre_annotation_decisions(human_labels, shown)
     measured = quality_table(round_id, human_labels, known, decisions)
     anchoring = crowd_anchoring(decisions)

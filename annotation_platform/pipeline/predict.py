@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from annotation_platform.curation.held import held_rounds
-from annotation_platform.labeling.tasks import shown_proposals
+from annotation_platform.labeling.tasks import shown_predictions
 from annotation_platform.models.predictions import predict_pool
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
@@ -42,7 +42,7 @@ def predict(context: RoundContext, models: ModelRegistry) -> Predicted:
     )
     predictions, looked_at = proposed.predictions, proposed.images
     least = policy.labeling.minimum_score
-    shown = shown_proposals(predictions, policy.ontology, minimum_score=least)
+    shown = shown_predictions(predictions, policy.ontology, minimum_score=least)
     return Predicted(
         model_predictions=predictions,
         predicted_images=looked_at,

@@ -7,6 +7,7 @@ import pandas as pd
 from annotation_platform.curation.known_labels import known_labels
 from annotation_platform.labeling.asking import ask_people
 from annotation_platform.labeling.backends.protocol import LabelingBackend
+from annotation_platform.labeling.context import LabelingContext
 from annotation_platform.labeling.shown_images import ShownImages
 from annotation_platform.labeling.skills import Skills
 from annotation_platform.models.known_classes import ClassCoverage
@@ -28,6 +29,11 @@ def shown_images(context: RoundContext, models: ModelRegistry) -> ShownImages:
     return ShownImages(context.lake, policy.masking, ClassCoverage(models, policy))
 
 
+def labeling_context(context: RoundContext, labeling: LabelingBackend) -> LabelingContext:
+    """Return the round with the back end in which people annotate."""
+    return LabelingContext(context.round_id, labeling, context.lake, context.policy, context.now)
+
+
 def request_annotations(
     context: RoundContext,
     selected_images: pd.DataFrame,
@@ -38,15 +44,11 @@ def request_annotations(
     """Put the round's tasks before annotators; see ``ask_people`` for errors."""
     shown, policy = shown_images(context, models), context.policy
     tasks = ask_people(
-        context.round_id,
+        labeling_context(context, labeling),
         selected_images,
         model_predictions,
-        labeling,
-        context.lake,
-        policy,
         known=known_labels(context.tables, policy.labeling.gold_origins),
         images=shown,
-        now=context.now,
     )
     url = labeling.round_url(context.round_id)
     assigned = tasks.loc[tasks["assignee"] != "", "assignee"]

@@ -12,7 +12,7 @@ from annotation_platform.labeling import review_sampling, reviews
 from annotation_platform.labeling.backends.protocol import LabelingBackend, Submission
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.request_annotations import shown_images
+from annotation_platform.pipeline.request_annotations import labeling_context, shown_images
 from annotation_platform.pipeline.result import Counts, Link, Result, Rows, Thumbnails
 
 
@@ -46,14 +46,10 @@ def request_reviews(
     """Put the images with something open before reviewers, if the policy says so."""
     round_id, consensus = context.round_id, inputs.consensus_labels
     tasks = reviews.ask_reviewers(
-        round_id,
+        labeling_context(context, labeling),
         consensus,
         _open_conflicts(context, inputs),
-        labeling,
-        context.lake,
-        context.policy,
         images=shown_images(context, models),
-        now=context.now,
     )
     url = labeling.round_url(reviews.review_round(round_id)) if len(tasks) else ""
     shown = accepted_images(context.tables).merge(tasks[["image_id"]])

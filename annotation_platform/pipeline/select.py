@@ -7,7 +7,7 @@ import pandas as pd
 from annotation_platform.curation.held import held_rounds
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.embedding import features_for
-from annotation_platform.labeling.assignment_plan import PlacePlan
+from annotation_platform.labeling.assignment_plan import AssignmentPlan
 from annotation_platform.models.embedder import embedder_for
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
@@ -67,7 +67,9 @@ def _choose(
     """
     round_id, lake, policy = context.round_id, context.lake, context.policy
     tables = lake.tables
-    if PlacePlan(lake.store, round_id).read().waves and tables.exists(SelectedImages, round_id):
+    if AssignmentPlan(lake.store, round_id).read().batches and tables.exists(
+        SelectedImages, round_id
+    ):
         kept = tables.read(SelectedImages, round_id)
         frame = tables.read_rounds(AuditFrame, [round_id])
         return Selection(kept, {}, {}, (), (), 0, {}), frame

@@ -22,7 +22,7 @@ from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.ingestion.quarantine import releases
 from annotation_platform.ingestion.rounds import RoundManifests
 from annotation_platform.labeling.annotations import Canvas, Review
-from annotation_platform.labeling.assignment_plan import Place, PlacePlan
+from annotation_platform.labeling.assignment_plan import Assignment, AssignmentPlan
 from annotation_platform.labeling.backends.registry import count_regions, decode_review
 from annotation_platform.labeling.counting import Annotation, Count, Rules, count_annotations
 from annotation_platform.labeling.guidelines import read_guideline
@@ -51,7 +51,7 @@ _SHORT = 12
 @dataclass(frozen=True)
 class _Wave:
     asked_at: datetime
-    places: list[Place]
+    places: list[Assignment]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class _Asked:
     decisions: list[Decision]
 
     @property
-    def places(self) -> list[Place]:
+    def places(self) -> list[Assignment]:
         return [place for wave in self.waves for place in wave.places]
 
 
@@ -168,7 +168,7 @@ def _asked(round_id: str, image_id: str, lake: Lake) -> _Asked:
 def _waves(round_id: str, image_id: str, lake: Lake) -> list[_Wave]:
     """Return the waves of a round's plan that ask about an image."""
     waves = []
-    for asked_at, places in PlacePlan(lake.store, round_id).waves():
+    for asked_at, places in AssignmentPlan(lake.store, round_id).batches():
         of_image = [place for place in places if place.image_id == image_id]
         if of_image:
             waves.append(_Wave(asked_at, of_image))
@@ -179,9 +179,9 @@ def _questions(asked: _Asked, lake: Lake) -> Iterator[Event]:
     for wave in asked.waves:
         known = ", its answer being known" if wave.places[0].purpose == "gold" else ""
         meant = [
-            f"{place.place} for {AnnotationsLedger(lake.store).pseudonym(place.assignee)}"
+            f"{place.assignment} for {AnnotationsLedger(lake.store).pseudonym(place.assignee)}"
             if place.assignee
-            else f"{place.place} for anybody"
+            else f"{place.assignment} for anybody"
             for place in wave.places
         ]
         detail = f"Asked of people{known}: place {', '.join(meant)}."
@@ -206,7 +206,7 @@ def _annotation_events(asked: _Asked, image_id: str, lake: Lake) -> Iterator[Eve
             of = f", revision {number} of {len(states)}" if len(states) > 1 else ""
             what = "skipped" if said.skipped else _regions(count_regions(said.payload))
             now = stands if number == len(states) else "edited later"
-            detail = f"Place {said.place}{of}: {what}; {now}."
+            detail = f"Place {said.assignment}{of}: {what}; {now}."
             yield Event("answered", said.updated_at, asked.round_id, by, detail)
 
 
@@ -227,11 +227,11 @@ def _endings(asked: _Asked, image_id: str, lake: Lake) -> Iterator[Event]:
             continue
         count = _count_then(asked, image_id, lake, decision)
         is_annotated = _task(asked, image_id) in count.annotated
-        if not count.places or (decision.action == "closed" and is_annotated):
+        if not count.assignments or (decision.action == "closed" and is_annotated):
             continue
         is_out = True
         state = "left" if decision.action == "closed" else "cancelled"
-        filled = f"{len(count.counted)} of {len(count.places)} places answered"
+        filled = f"{len(count.counted)} of {len(count.assignments)} places answered"
         detail = f"The round was {decision.action} with {filled}: {decision.reason}."
         yield Event(state, decision.at, asked.round_id, by, detail)
 
@@ -254,7 +254,7 @@ def _accepted(round_id: str, image_id: str, lake: Lake, *, is_published: bool) -
             f"{overall['bound']:.1%}, {overall['alpha']:.1%} allowed, confidence "
             f"{1 - overall['delta']:.0%})."
         )
-    asked_at = PlacePlan(lake.store, round_id).read().asked_at
+    asked_at = AssignmentPlan(lake.store, round_id).read().asked_at
     yield Event("accepted", None, round_id, "", detail, not_before=asked_at)
 
 
@@ -356,10 +356,10 @@ def _count_then(asked: _Asked, image_id: str, lake: Lake, decision: Decision) ->
     return count_annotations(known, _frame([_task(asked, image_id)], places), rules)
 
 
-def _frame(task_ids: Iterable[str], places: Sequence[Place]) -> pd.DataFrame:
+def _frame(task_ids: Iterable[str], places: Sequence[Assignment]) -> pd.DataFrame:
     """Return what ``count_annotations`` needs to know of the places of one image."""
     rows = [
-        (task_id, place.place, place.stands_for, place.expertise)
+        (task_id, place.assignment, place.stands_for, place.expertise)
         for task_id in task_ids
         for place in places
     ]
@@ -389,9 +389,9 @@ def _read(round_id: str, image_id: str, revision: Revision, lake: Lake) -> Revie
     said = revision.submission
     images = accepted_images(lake.tables)
     image = images[images["image_id"] == image_id].iloc[0]
-    ontology = read_guideline(lake.store, PlacePlan(lake.store, round_id).read().guideline)
+    ontology = read_guideline(lake.store, AssignmentPlan(lake.store, round_id).read().guideline)
     canvas = Canvas(int(image["width"]), int(image["height"]), ontology)
-    return decode_review(said.payload, said.proposed, canvas)
+    return decode_review(said.payload, said.pre_annotations, canvas)
 
 
 def _decided(review: Review) -> str:

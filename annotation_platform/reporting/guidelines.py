@@ -10,7 +10,7 @@ import pandas as pd
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.errors import DataError
 from annotation_platform.ingestion.rounds import RoundManifests
-from annotation_platform.labeling.assignment_plan import PlacePlan
+from annotation_platform.labeling.assignment_plan import AssignmentPlan
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.rounds import ledger_count
 from annotation_platform.schema.ontology import Ontology
@@ -174,7 +174,7 @@ def _rounds(lake: Lake) -> tuple[dict[str, tuple[str, ...]], dict[str, datetime]
     rounds: dict[str, tuple[str, ...]] = {}
     since: dict[str, datetime] = {}
     for round_id in RoundManifests(lake.store).rounds():
-        plan = PlacePlan(lake.store, round_id).read()
+        plan = AssignmentPlan(lake.store, round_id).read()
         if plan.asked_at is not None:
             rounds[plan.guideline] = (*rounds.get(plan.guideline, ()), round_id)
             since[plan.guideline] = min(since.get(plan.guideline, plan.asked_at), plan.asked_at)

@@ -11,7 +11,7 @@ from annotation_platform.errors import DataError
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.decoding import decode
 from annotation_platform.labeling.guidelines import guideline_of
-from annotation_platform.labeling.tasks import shown_proposals
+from annotation_platform.labeling.tasks import shown_predictions
 from annotation_platform.pages import as_base64, render_page
 from annotation_platform.policy import Policy
 from annotation_platform.reporting.advice import advise
@@ -124,7 +124,7 @@ def _changes(
     """Return images before people saw them and after; those that they changed most come first."""
     reviewed = lake.tables.read_rounds(ReviewedLabels, [round_id])
     after = reviewed[~reviewed["decision"].isin(["rejected", "undecided"])]
-    proposed = shown_proposals(
+    proposed = shown_predictions(
         lake.tables.read_rounds(ModelPredictions, [round_id]),
         ontology,
         minimum_score=policy.labeling.minimum_score,

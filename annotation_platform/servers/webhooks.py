@@ -42,7 +42,7 @@ def received_change_signals(settings: Settings) -> Iterator[str]:
     hints = ChangeSignals(settings.change_signals_path)
     with ChangeSignalReceiver(
         secret=secret,
-        on_hint=lambda _: hints.give(),
+        on_change=lambda _: hints.give(),
         host=settings.webhook_host,
         port=settings.webhook_port,
     ):

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from annotation_platform.cli.vendor import app
 from annotation_platform.errors import DataError, NotReadyError, SettingsError
-from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
+from annotation_platform.labeling.backends.vendor.backend import VendorLabeling
 from annotation_platform.storage.objects import LocalObjectStore
 from tests.core.labeling.outside import (
     ONTOLOGY,
@@ -27,8 +27,8 @@ def labeling(tmp_path, monkeypatch):
     monkeypatch.setenv("ANNOTATION_HOME", str(tmp_path / "home"))
     store = LocalObjectStore(tmp_path / "home" / "lake")
     put_images(store, 4)
-    labeling = HandoffLabeling(store)
-    labeling.publish_round(ROUND, ONTOLOGY, make_copies(4, 2))
+    labeling = VendorLabeling(store)
+    labeling.publish(ROUND, ONTOLOGY, make_copies(4, 2))
     return labeling
 
 

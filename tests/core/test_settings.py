@@ -109,5 +109,5 @@ def test_the_rate_and_the_interval_reach_what_asks_label_studio(tmp_path):
 
 
 def test_a_back_end_that_is_not_registered_is_refused_when_definitions_load():
-    with pytest.raises(SettingsError, match="There are: handoff, label-studio, simulated"):
+    with pytest.raises(SettingsError, match="Choose one of: handoff, label-studio, simulated"):
         build_resources(Settings(labeling="chalk"))

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from annotation_platform.cli import app
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.errors import DataError, PublishError
-from annotation_platform.labeling.assignment_plan import PlacePlan
+from annotation_platform.labeling.assignment_plan import AssignmentPlan
 from annotation_platform.labeling.backends.regions import write_decision, write_regions
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.rounds import close_round, fetch_annotations
@@ -53,7 +53,7 @@ def rejection(comment):
 
 
 def acceptance(place):
-    return [*write_decision("accept"), *place.proposed.content]
+    return [*write_decision("accept"), *place.pre_annotations.content]
 
 
 @pytest.fixture
@@ -197,10 +197,12 @@ def test_a_change_of_the_guidelines_names_the_labels_that_rest_on_the_old_ones(t
 def test_an_annotation_that_nobody_was_asked_for_is_named_beside_the_path(two_rounds, told):
     platform, _, left, _ = two_rounds
     # It landed in the second round, and was asked about there alone.
-    known = {place.image_id for place in PlacePlan(platform.lake.store, ONE).read().places}
+    known = {
+        place.image_id for place in AssignmentPlan(platform.lake.store, ONE).read().assignments
+    }
     stranger = next(
         place.image_id
-        for place in PlacePlan(platform.lake.store, TWO).read().places
+        for place in AssignmentPlan(platform.lake.store, TWO).read().assignments
         if place.image_id not in known
     )
     entries = AnnotationsLedger(platform.lake.store).read(TWO)

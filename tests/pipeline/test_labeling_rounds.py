@@ -134,7 +134,7 @@ def test_what_no_rule_settles_waits_for_a_reviewer_and_carries_their_decision(di
         if image == images[1]:
             platform.labeling.submit(place.backend_task, EXPERT, decision(REJECT, "too dark"), 9.0)
         elif image != images[0]:
-            said = [*decision(ACCEPT), *place.proposed.content]
+            said = [*decision(ACCEPT), *place.pre_annotations.content]
             platform.labeling.submit(place.backend_task, EXPERT, said, 9.0)
     assert requested(platform.tick(review_complete_sensor)) == [("release_round", ONE)]
     assert platform.run("release_round", ONE).success
@@ -274,7 +274,7 @@ def test_a_deadline_closes_a_round_that_has_enough_annotations(platform):
     assert platform.run("merge_round", ONE).success
     (closed,) = RoundRecord(platform.lake.store, ONE).read()
     assert (closed.action, closed.by) == ("closed", "policy")
-    assert "62% of the answers are in" in closed.reason
+    assert "62% of the annotations are in" in closed.reason
 
 
 def test_annotations_are_asked_for_until_they_lead(platform):
@@ -385,15 +385,15 @@ def test_a_task_that_was_deleted_is_made_again_only_if_policy_says_so(platform):
     for place in (first, second):
         platform.labeling.delete_task(place.backend_task)
     waiting = platform.tick(labeling_complete_sensor)
-    assert "1 unanswered tasks were deleted where people label" in reason(waiting)
+    assert "1 tasks without a counted annotation were deleted in the back end" in reason(waiting)
     again = platform.tick(labeling_complete_sensor, waiting.cursor)
     assert reason(again) == reason(waiting)
 
     change(platform, labeling={"resend_lost": True})
     assert requested(platform.tick(labeling_complete_sensor, again.cursor)) == [("ask_again", ONE)]
     assert platform.run("ask_again", ONE).success
-    assert (first.task_id, first.place) not in platform.labeling.held_places(ONE)
-    assert (second.task_id, second.place) in platform.labeling.held_places(ONE)
+    assert (first.task_id, first.assignment) not in platform.labeling.held_assignments(ONE)
+    assert (second.task_id, second.assignment) in platform.labeling.held_assignments(ONE)
     platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
     assert platform.run("merge_round", ONE).success
@@ -418,7 +418,7 @@ def test_people_do_live_work_once_they_were_right_where_the_annotation_is_known(
     platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
     assert platform.run("merge_round", ONE).success
     for place in platform.labeling.open_places(EXPERT):
-        decided = [*decision(ACCEPT), *place.proposed.content]
+        decided = [*decision(ACCEPT), *place.pre_annotations.content]
         platform.labeling.submit(place.backend_task, EXPERT, decided, 1.0)
     assert platform.run("release_round", ONE).success
 
@@ -482,7 +482,9 @@ def test_only_a_reviewer_decides_and_what_they_reject_goes_back_with_their_words
     assert "0 of 8 images are reviewed" in reason(platform.tick(review_complete_sensor))
     for place in places:
         said = decision(REJECT, "draw the whole hull") if place is places[0] else decision(ACCEPT)
-        platform.labeling.submit(place.backend_task, EXPERT, [*said, *place.proposed.content], 1.0)
+        platform.labeling.submit(
+            place.backend_task, EXPERT, [*said, *place.pre_annotations.content], 1.0
+        )
     released = platform.run("release_round", ONE)
     said = released.asset_materializations_for_node("reviewed_labels")[0].metadata
     # Everything was looked at, so how many were wrong is known.

@@ -343,7 +343,7 @@ def test_a_version_waits_until_an_audit_shows_that_its_labels_are_good_enough(wo
     places = world.platform.labeling.open_places(EXPERT)
     assert len(places) == 12
     for place in places:
-        accepted = [*write_decision("accept"), *place.proposed.content]
+        accepted = [*write_decision("accept"), *place.pre_annotations.content]
         world.platform.labeling.submit(place.backend_task, EXPERT, accepted, 5.0)
     stopped = world.platform.run("release_round", ONE, raise_on_error=False)
     assert not stopped.success

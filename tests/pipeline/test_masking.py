@@ -66,7 +66,7 @@ def test_a_round_with_masks_shows_copies_and_proposes_nothing_that_is_masked(pla
     change(platform, "labeling", minimum_score=0.0)
     change(platform, "masking", classes=[name, "face"], minimum_score=0.0)
     platform.land(2)
-    with pytest.raises(SettingsError, match=f"face is no class of the model .*{name}"):
+    with pytest.raises(SettingsError, match=f"face is not a class of the model .*{name}"):
         platform.start_round(TWO)
     assert asked(platform) == []
     change(platform, "masking", classes=[name])
@@ -77,9 +77,9 @@ def test_a_round_with_masks_shows_copies_and_proposes_nothing_that_is_masked(pla
     places = asked(platform)
     check_masked(platform, places, hidden)
     for place in places:
-        classes = {region["label"]["class_name"] for region in place.proposed.content}
+        classes = {region["label"]["class_name"] for region in place.pre_annotations.content}
         assert name not in classes
-    assert any(place.proposed.content for place in places)
+    assert any(place.pre_annotations.content for place in places)
     platform.annotation(TWO)
     # A reviewer is shown the same copies: here every image of the round is reviewed.
     change(platform, "review", gate="manual", sample_share=1.0)

@@ -118,7 +118,7 @@ def test_asked_too_early_an_asset_says_what_it_waits_for(platform):
     early = platform.run("merge_round", "round-0001", raise_on_error=False)
     assert not early.success
     failure = early.failure_data_for_node("human_labels").error
-    assert "round-0001 waits for people: 0 of 24 answers are in." in str(failure)
+    assert "round-0001 waits for annotators: 0 of 24 assignments are annotated." in str(failure)
 
 
 def test_a_broken_gate_stops_the_release_and_publishes_nothing(platform):

@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 
-from annotation_platform.labeling.assignment_plan import AnnotationRequest, assign_places
+from annotation_platform.labeling.assignment_plan import AnnotationRequest, plan_assignments
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.image_sources import FolderImages
 from annotation_platform.labeling.backends.label_studio.people import add_person
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.counting import count_annotations
 from annotation_platform.labeling.ledger import AnnotationsLedger, as_revision
-from annotation_platform.labeling.tasks import task_copies, tasks_table
+from annotation_platform.labeling.tasks import TaskContent, task_replicas, tasks_table
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import ModelPredictions
 from annotation_platform.servers.label_studio import LabelStudioServer
@@ -38,7 +38,8 @@ def publish(client, lake, places):
         {"image_id": ids, "outcome": "accepted", "extension": "jpg", "width": 100, "height": 100}
     )
     predictions = ModelPredictions.empty()
-    copies = task_copies(ROUND, places, images, predictions, ontology=ONTOLOGY, minimum_score=0.5)
+    content = TaskContent(images, predictions, ONTOLOGY, minimum_score=0.5)
+    copies = task_replicas(ROUND, places, content)
     return tasks_table(
         ROUND,
         copies,
@@ -103,7 +104,7 @@ def report(crowd, folder, count, begun, **more):
     numbers = {
         "seconds": round(time.monotonic() - begun, 1),
         "counted": len(count.counted),
-        "surplus": dict(Counter(annotation.state for annotation in count.surplus)),
+        "surplus": dict(Counter(annotation.state for annotation in count.not_counted)),
         "annotations": len(count.annotations),
         "faults": {fault: noted[fault] for fault in FAULTS},
         "entries": AnnotationsLedger(crowd.open_lake().store).entries(ROUND),
@@ -128,11 +129,11 @@ def simulated(tmp_path, people, tasks, *, shared):
         think_seconds=people / 160,
     )
     # Asked while there were fewer people than a task has places.
-    few = assign_places(wanted(0, shared), names[: K - 1])
-    places = [*few, *assign_places(wanted(shared, tasks), names, taken=few)]
+    few = plan_assignments(wanted(0, shared), names[: K - 1])
+    places = [*few, *plan_assignments(wanted(shared, tasks), names, taken=few)]
     table = publish(client, crowd.open_lake(), places)
     ids = zip(table["place"], table["image_id"], table["backend_task"], strict=True)
-    of_all = {(place.place, place.image_id) for place in few}
+    of_all = {(place.assignment, place.image_id) for place in few}
     open_to_all = tuple(task for place, image, task in ids if (place, image) in of_all)
     return replace(crowd, shared=open_to_all), table
 
@@ -143,7 +144,7 @@ def test_eight_people_with_faults_give_three_annotations_to_each_of_sixty_tasks(
     entries = work(crowd, tmp_path, tasks, seconds=120)
     count = check_round(crowd, tasks, entries)
     report(crowd, tmp_path, count, begun)
-    assert count.surplus
+    assert count.not_counted
 
 
 def test_sixty_four_people_with_faults_give_three_annotations_to_each_of_a_thousand_tasks(tmp_path):
@@ -158,7 +159,7 @@ def test_sixty_four_people_with_faults_give_three_annotations_to_each_of_a_thous
     noted = report(crowd, tmp_path, count, begun, deleted_but_counted=len(gone))
     assert gone
     assert all(noted[fault] > 20 for fault in FAULTS)
-    reasons = Counter(annotation.state for annotation in count.surplus)
+    reasons = Counter(annotation.state for annotation in count.not_counted)
     assert all(reasons[reason] > 0 for reason in ("late", "repeated", "skipped"))
     # The load was spread: nobody was asked for more than one place more than somebody else.
     load = Counter(tasks["assignee"])
@@ -205,7 +206,7 @@ def test_eight_people_in_label_studio_on_postgresql_give_three_annotations_to_ea
         round_id=ROUND,
         kill_seconds=2.0,
     )
-    places = assign_places(wanted(0, 200), client.annotators())
+    places = plan_assignments(wanted(0, 200), client.annotators())
     tasks = publish(client, crowd.open_lake(), places)
     assert set(Counter(tasks["assignee"]).values()) == {75}
     project = int(re.search(r"/projects/(\d+)/", client.round_url(ROUND)).group(1))
@@ -224,4 +225,7 @@ def test_eight_people_in_label_studio_on_postgresql_give_three_annotations_to_ea
     noted = report(crowd, tmp_path, count, begun, published=published, restarted_at=restarts)
     assert len(restarts) == 1
     assert all(noted[fault] > 0 for fault in FAULTS)
-    assert set(Counter(annotation.state for annotation in count.surplus)) >= {"repeated", "skipped"}
+    assert set(Counter(annotation.state for annotation in count.not_counted)) >= {
+        "repeated",
+        "skipped",
+    }

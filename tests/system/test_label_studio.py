@@ -23,7 +23,7 @@ from annotation_platform.labeling.backends.label_studio.people import (
     remove_person,
 )
 from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
-from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
+from annotation_platform.labeling.backends.protocol import PreAnnotation, Replica
 from annotation_platform.labeling.rate_limiter import Timing
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
@@ -31,7 +31,7 @@ from annotation_platform.servers.label_studio import LabelStudioServer
 
 ONTOLOGY = Ontology.from_names(["cat", 'dog "big" & <small>'])
 IMAGE = bytes(range(256)) * 4
-PROPOSAL = Proposal(Label.box("cat", 10, 20, 60, 70), score=0.75)
+PROPOSAL = PreAnnotation(Label.box("cat", 10, 20, 60, 70), score=0.75)
 
 
 def first_label(result):
@@ -45,15 +45,15 @@ def task_copy(number=0, place=0, assignee="", **changes):
     fields = {
         "task_id": f"task-{number}",
         "image_id": f"image-{number}",
-        "place": place,
+        "assignment": place,
         "assignee": assignee,
         "image_key": "images/one.jpg",
         "width": 200,
         "height": 100,
         "weights_sha256": "c0ffee",
-        "proposals": (PROPOSAL,),
+        "pre_annotations": (PROPOSAL,),
     }
-    return TaskCopy(**fields | changes)
+    return Replica(**fields | changes)
 
 
 @pytest.fixture
@@ -288,10 +288,10 @@ def test_closed_places_are_not_made_again_and_lost_ones_are_shown(client, api):
     ids = client.publish("round-0016", ONTOLOGY, copies)
     for n in range(2):
         api.delete(f"/api/tasks/{ids[f'task-{n}', 0]}/")
-    assert client.held_places("round-0016") == {("task-2", 0)}
+    assert client.held_assignments("round-0016") == {("task-2", 0)}
     again = client.publish("round-0016", ONTOLOGY, copies, closed={("task-0", 0)})
     assert again["task-0", 0] == ""
-    assert client.held_places("round-0016") == {("task-1", 0), ("task-2", 0)}
+    assert client.held_assignments("round-0016") == {("task-1", 0), ("task-2", 0)}
 
 
 def test_what_people_say_comes_back_as_theirs(client, label_studio):
@@ -299,7 +299,7 @@ def test_what_people_say_comes_back_as_theirs(client, label_studio):
     copies = [
         task_copy(0, 0, ada.email),
         task_copy(0, 1, bob.email),
-        task_copy(1, 0, ada.email, proposals=(), weights_sha256=""),
+        task_copy(1, 0, ada.email, pre_annotations=(), weights_sha256=""),
     ]
     ids = client.publish("round-0006", ONTOLOGY, copies)
     assert client.collect("round-0006") == []
@@ -322,15 +322,15 @@ def test_what_people_say_comes_back_as_theirs(client, label_studio):
     assert client.change_token("round-0006") != before
 
     first, skipped, nothing = client.collect("round-0006")
-    assert (first.task_id, first.place, first.image_id) == ("task-0", 0, "image-0")
+    assert (first.task_id, first.assignment, first.image_id) == ("task-0", 0, "image-0")
     assert (first.author, first.skipped, first.lead_time_seconds) == (ada.email, False, 12.5)
     assert first.updated_at > first.created_at
     assert first_label(first.payload.content).x1 == pytest.approx(14)
     assert first.weights_sha256 == "c0ffee"
-    assert first_label(first.proposed.content).x1 == pytest.approx(10)
-    assert (skipped.author, skipped.skipped, skipped.place) == (bob.email, True, 1)
+    assert first_label(first.pre_annotations.content).x1 == pytest.approx(10)
+    assert (skipped.author, skipped.skipped, skipped.assignment) == (bob.email, True, 1)
     assert (nothing.author, nothing.skipped, nothing.payload.content) == (ada.email, False, [])
-    assert (nothing.weights_sha256, nothing.proposed) == ("", None)
+    assert (nothing.weights_sha256, nothing.pre_annotations) == ("", None)
 
 
 def test_each_person_has_a_tab_with_their_own_places(client, api):
@@ -477,8 +477,8 @@ def test_a_image_is_forgotten_with_all_that_was_said_of_it(client, label_studio,
     assert client.delete({"image-0"}) >= 3
     assert client.delete({"image-0"}) == 0
     left = {(task, place) for task, place in first if task != "task-0"}
-    assert client.held_places("round-0021") == left
-    assert client.held_places("round-0022") == set()
+    assert client.held_assignments("round-0021") == left
+    assert client.held_assignments("round-0022") == set()
     assert {each.image_id for each in client.collect("round-0021")} == {"image-1", "image-2"}
     assert api.get(f"/api/tasks/{first['task-0', 0]}/").status_code == 404
 

@@ -17,12 +17,12 @@ from annotation_platform.labeling.backends.label_studio.client import LabelStudi
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.image_sources import (
     FolderImages,
-    image_place,
+    image_source,
     private_endpoint,
 )
 from annotation_platform.labeling.backends.label_studio.people import add_person
 from annotation_platform.labeling.backends.label_studio.results import read_result
-from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
+from annotation_platform.labeling.backends.protocol import PreAnnotation, Replica
 from annotation_platform.labeling.backends.registry import decode_review
 from annotation_platform.schema.ontology import LabelClass, Ontology, class_colors
 from annotation_platform.schema.shapes import UNSURE, Label, rotated_corners
@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.long, pytest.mark.browser]
 WIDTH, HEIGHT = 640, 480
 BLUE, RED, YELLOW = (70, 90, 110), (200, 60, 40), (230, 200, 60)
 KEY = "images/one.png"
-LAKE = "s3://pictures/lake"
+LAKE = "s3://images/lake"
 
 # The keys are given in this order: 1 to 7, a and s.
 SHAPES = {
@@ -111,9 +111,9 @@ def client(label_studio, lake):
 
 def publish(client, round_id, proposed=(), others=(), **changes):
     """Publish a round, and return the address at which its first task is answered."""
-    proposals = tuple(Proposal(label, 0.5) for label in proposed)
+    proposals = tuple(PreAnnotation(label, 0.5) for label in proposed)
     weights = "c0ffee" if proposals else ""
-    copy = TaskCopy("task-0", "image-0", 0, "", KEY, WIDTH, HEIGHT, weights, proposals, **changes)
+    copy = Replica("task-0", "image-0", 0, "", KEY, WIDTH, HEIGHT, weights, proposals, **changes)
     task = client.publish(round_id, ONTOLOGY, [copy, *others])["task-0", 0]
     return f"{client.round_url(round_id)}?task={task}"
 
@@ -273,7 +273,7 @@ def test_a_image_in_a_private_bucket_and_the_proposal_are_seen_by_members_only(
         ) as server:
             token = server.administrator.token
             bob = add_person(server.url, token, "bob@example.org")
-            client = LabelStudioClient(server.url, token, images=image_place(LAKE))
+            client = LabelStudioClient(server.url, token, images=image_source(LAKE))
             address = publish(client, "round-0001", [BOX])
             task = address.rpartition("=")[2]
             shown = LabelStudioHttp(server.url, token).get(f"/api/tasks/{task}/")["data"]["image"]
@@ -391,11 +391,11 @@ def test_proposals_of_every_shape_come_back_unchanged_if_nobody_changes_them(pag
     parsed = read(said.payload.content)
     assert (parsed.problems, parsed.refused) == ([], 0)
     assert same_labels(parsed.labels, proposed)
-    assert same_labels(parsed.labels, read(said.proposed.content).labels)
+    assert same_labels(parsed.labels, read(said.pre_annotations.content).labels)
 
 
 def review(said):
-    return decode_review(said.payload, said.proposed, Canvas(WIDTH, HEIGHT, ONTOLOGY))
+    return decode_review(said.payload, said.pre_annotations, Canvas(WIDTH, HEIGHT, ONTOLOGY))
 
 
 SHOWN = (Label.box("car", 100, 80, 300, 280), Label.choice("day"))
@@ -403,7 +403,7 @@ SHOWN = (Label.box("car", 100, 80, 300, 280), Label.choice("day"))
 
 @pytest.mark.parametrize("note", ["A reviewer rejected it: draw the whole hull", ""])
 def test_a_task_that_comes_back_says_why(page, client, note, tmp_path):
-    told = TaskCopy("task-1", "image-1", 0, "", KEY, WIDTH, HEIGHT, note="of another image")
+    told = Replica("task-1", "image-1", 0, "", KEY, WIDTH, HEIGHT, note="of another image")
     round_id = f"round-00{20 + bool(note)}"
     address = publish(client, round_id, [BOX], note=note, others=[told])
     desk = Desk(page, address)
@@ -416,10 +416,10 @@ def test_a_reviewer_rejects_with_a_reason_and_not_without(page, client):
     desk = Desk(page, publish(client, "round-0005", SHOWN, purpose="review", note=note))
     page.wait_for("document.body.innerText.includes('car or ship?')")
     desk.submit()
-    desk.read_warning("nothing has been decided")
+    desk.read_warning("Accept or reject the labels")
     desk.choose("-", "decision")
     desk.submit()
-    desk.read_warning("Say why it is rejected")
+    desk.read_warning("Give the reason for the rejection")
     page.click("document.querySelector('[name=reason], [placeholder^=Why]')")
     page.write("The box is too wide.")
     desk.submit()

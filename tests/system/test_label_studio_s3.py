@@ -16,12 +16,12 @@ from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.image_sources import (
-    image_place,
+    image_source,
     private_endpoint,
 )
 from annotation_platform.labeling.backends.label_studio.people import add_person
 from annotation_platform.labeling.backends.label_studio.running import running_label_studio
-from annotation_platform.labeling.backends.protocol import TaskCopy
+from annotation_platform.labeling.backends.protocol import Replica
 from annotation_platform.policy import LabelingPolicy, Policy, RoundPolicy
 from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.servers.child import usable_port
@@ -73,7 +73,7 @@ def label_studio(s3, label_studio_template, tmp_path_factory):
 @pytest.fixture
 def client(label_studio):
     token = label_studio.administrator.token
-    return LabelStudioClient(label_studio.url, token, images=image_place(LAKE))
+    return LabelStudioClient(label_studio.url, token, images=image_source(LAKE))
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def api(label_studio):
 
 def copies():
     return [
-        TaskCopy(f"task-{key}", key, place, "", image_key=key, width=200, height=100)
+        Replica(f"task-{key}", key, place, "", image_key=key, width=200, height=100)
         for key in IMAGES
         for place in (1, 2)
     ]
@@ -185,7 +185,7 @@ def test_a_server_that_was_not_told_of_the_address_says_what_to_set(
         template=label_studio_template,
     ) as foreign:
         client = LabelStudioClient(
-            foreign.url, foreign.administrator.token, images=image_place(LAKE)
+            foreign.url, foreign.administrator.token, images=image_source(LAKE)
         )
         with pytest.raises(LabelingError, match=f"S3_ENDPOINT={s3.endpoint}") as caught:
             client.publish("round-0001", ONTOLOGY, copies())
@@ -213,8 +213,8 @@ def settings(s3, label_studio_template, tmp_path):
     (tmp_path / "home" / "params.yaml").write_text(policy.to_yaml())
     return Settings(
         home=tmp_path / "home",
-        landing="s3://pictures/landing",
-        lake="s3://pictures/up",
+        landing="s3://images/landing",
+        lake="s3://images/up",
         registry=str(registry),
     )
 

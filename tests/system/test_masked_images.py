@@ -13,12 +13,12 @@ from annotation_platform.images.decoding import decode
 from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.image_sources import (
-    image_place,
-    shown_place,
+    image_source,
+    shown_source,
 )
 from annotation_platform.labeling.backends.label_studio.people import add_person
 from annotation_platform.labeling.backends.label_studio.running import running_label_studio
-from annotation_platform.labeling.backends.protocol import TaskCopy
+from annotation_platform.labeling.backends.protocol import Replica
 from annotation_platform.labeling.backends.registry import labeling_of
 from annotation_platform.labeling.shown_images import ShownImages
 from annotation_platform.policy import MaskingPolicy, Policy
@@ -54,7 +54,7 @@ def settings(label_studio_template, tmp_path):
 
 def copies(keys):
     return [
-        TaskCopy(f"task-{image}", image, 1, "", image_key=key, width=320, height=240)
+        Replica(f"task-{image}", image, 1, "", image_key=key, width=320, height=240)
         for image, key in sorted(keys.items())
     ]
 
@@ -137,10 +137,10 @@ def test_a_server_that_reaches_the_originals_gets_nothing_to_show(label_studio, 
     client = LabelStudioClient(
         label_studio.url,
         label_studio.administrator.token,
-        image_files=image_place(str(lake)),
-        shown=shown_place(str(lake), str(lake / "shown")),
+        image_files=image_source(str(lake)),
+        shown=shown_source(str(lake), str(lake / "shown")),
     )
     masked = copies({image_id(0): f"shown/images/{image_id(0)}-0123456789ab.png"})
     with pytest.raises(LabelingError, match=r"can reach .*nothing was published.*/shown\."):
         client.publish(ROUND, ONTOLOGY, masked)
-    assert client.held_places(ROUND) == set()
+    assert client.held_assignments(ROUND) == set()

@@ -123,7 +123,9 @@ def test_a_private_receiver_is_refused_with_a_sentence_that_names_the_setting(ap
     ("url", "reason"),
     [
         pytest.param("http://platform:8090/", "valid URL", id="a name without a dot"),
-        pytest.param("http://receiver.invalid/", "answers 500", id="a name that nobody knows"),
+        pytest.param(
+            "http://receiver.invalid/", "responds with 500", id="a name that nobody knows"
+        ),
     ],
 )
 def test_an_address_that_cannot_be_is_said_with_the_servers_reason(api, url, reason):

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from annotation_platform.errors import DataError
-from annotation_platform.labeling.assignment_plan import PlacePlan
+from annotation_platform.labeling.assignment_plan import AssignmentPlan
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.skills import Skills
@@ -41,7 +41,7 @@ def find_person(name: str, lake: Lake) -> FoundPerson:
         for each in (round_id, review_round(round_id)):
             said = AnnotationsLedger(lake.store).read(each)
             known.update(revision.submission.author.lower() for revision in said)
-            asked = PlacePlan(lake.store, each).read().places
+            asked = AssignmentPlan(lake.store, each).read().assignments
             known.update({place.assignee.lower(): 0 for place in asked if place.assignee})
     known.update(dict.fromkeys(Skills(lake.store).everybody, 0))
     pseudonyms = {AnnotationsLedger(lake.store).pseudonym(each): each for each in known}

@@ -1,4 +1,4 @@
-"""Whether a label in pixels can be used on its image, and as what."""
+"""Judges whether a label in pixels can be used on its image, and corrects it."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,21 +16,21 @@ from annotation_platform.labeling.backends.label_studio.outlines import (
 from annotation_platform.schema.shapes import UNSURE, Label, rotated_corners
 
 _OUTSIDE_SHARE = 0.05
-"""How far outside the image, as a share of its side, a box or polygon is clipped, not refused."""
+"""The share of an image side by which a box or polygon may reach outside and be clipped."""
 
 _LEAST_SHARE_INSIDE = 0.5
-"""At least this share of a rotated box is in the image: it cannot be cut and stay one."""
+"""The least share of a rotated box inside the image, as it cannot be clipped."""
 
 _ROUNDING_PIXELS = 0.01
 
 
 def judge(label: Label, canvas: Canvas) -> tuple[Label, list[str]]:
-    """Return a label as it can be used, and notes about what was changed.
+    """Return the usable label, and notes about changes.
 
-    ``regions.decode_labels`` has the rules.
+    ``regions.decode_labels`` lists the rules.
 
     Raises:
-        ValueError: it cannot be used, for the reason given.
+        ValueError: the label cannot be used, for the given reason.
     """
     if label == UNSURE:
         return label, []
@@ -53,15 +53,15 @@ def judge(label: Label, canvas: Canvas) -> tuple[Label, list[str]]:
 
 
 def _class_name(label: Label, canvas: Canvas) -> tuple[str, list[str]]:
-    """Return today's name of a label's class, and a note if the label has an earlier one."""
-    given = label.class_name or ""
-    today = canvas.ontology.successors.get(given)
+    """Return the current name of a label's class, and a note if the label has an earlier one."""
+    name = label.class_name or ""
+    today = canvas.ontology.successors.get(name)
     if today is None:
-        raise ValueError(f"class {given!r:.100} is not in the ontology")
+        raise ValueError(f"class {name!r:.100} is not in the ontology")
     if len(today) != 1:
         became = " or ".join(map(repr, today)) or "nothing"
-        raise ValueError(f"class {given!r} is retired and has become {became}")
-    return today[0], [] if today[0] == given else [f"class {given!r} is called {today[0]!r} now"]
+        raise ValueError(f"class {name!r} is retired and has become {became}")
+    return today[0], [] if today[0] == name else [f"class {name!r} is called {today[0]!r} now"]
 
 
 def _box(label: Label, canvas: Canvas) -> tuple[Label, list[str]]:
@@ -153,7 +153,7 @@ def _check_outside(corners: _Corners, canvas: Canvas) -> None:
     if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
         raise ValueError("entirely outside the image")
     outside = max(-x1 / width, -y1 / height, (x2 - width) / width, (y2 - height) / height)
-    # The grace is for arithmetic: exactly the tolerance is still within it.
+    # The margin allows for rounding: exactly the tolerance is accepted.
     if outside > _OUTSIDE_SHARE + 1e-11:
         raise ValueError(f"reaches {outside * 100:.1f} percent outside the image")
 

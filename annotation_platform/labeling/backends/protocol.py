@@ -1,6 +1,6 @@
-"""What the platform needs of a labelling back end: publish tasks, collect annotations, delete.
+"""The protocol of labelling back ends: publish tasks, collect annotations, delete tasks.
 
-``docs/how-to/add-a-labelling-back-end.md`` shows a whole one.
+``docs/how-to/add-a-labelling-back-end.md`` shows a complete implementation.
 """
 
 import hashlib
@@ -15,51 +15,56 @@ from annotation_platform.labeling.annotations import Payload
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 
-Place = tuple[str, int]
-"""A task, by its id, and the number of one of its places."""
+AssignmentKey = tuple[str, int]
+"""A task id and the number of one of the task's assignments."""
 
 
 @dataclass(frozen=True)
-class Proposal:
-    """A label that is proposed to the annotator; ``score`` is the model's, if a model made it."""
+class PreAnnotation:
+    """A label shown to the annotator; ``score`` is the model's, None if no model made the label."""
 
     label: Label
     score: float | None = None
 
 
 @dataclass(frozen=True)
-class TaskCopy:
-    """One place of a task: the blind copy that one person answers.
+class Replica:
+    """The copy of a task that one annotator receives for one assignment.
 
-    ``purpose`` is ``label``, ``gold`` (which nobody who answers may tell apart) or ``review``. A
-    review says in ``note`` what is in dispute, another task why the last labels were rejected. A
-    ``blind`` copy shows no proposals, and then has none. One that replaces a copy that is used up
-    ``stands_for`` that one's place.
+    ``purpose`` is ``label``, ``gold`` (which annotators must not be able to recognize) or
+    ``review``. ``note`` describes the dispute of a review; for other tasks it gives the reason why
+    the last labels were rejected. A replica ``without_predictions`` has no pre-annotations. A
+    replica that replaces a used-up one fills that one's assignment, ``stands_for``.
     """
 
     task_id: str
     image_id: str
-    place: int
+    assignment: int
     assignee: str
     image_key: str
     width: int
     height: int
     weights_sha256: str = ""
-    proposals: tuple[Proposal, ...] = ()
+    pre_annotations: tuple[PreAnnotation, ...] = ()
     purpose: str = "label"
-    blind: bool = False
+    without_predictions: bool = False
     expertise: str = ""
     note: str = ""
     stands_for: int = 0
 
+    @property
+    def key(self) -> AssignmentKey:
+        """The task and the number of the assignment."""
+        return self.task_id, self.assignment
+
 
 @dataclass(frozen=True)
 class Submission:
-    """One annotation as the back end shows it at this moment.
+    """The current state of one annotation in the back end.
 
-    ``payload`` is what the back end stores, exactly as it came, and ``proposed`` the
-    pre-annotations that it was begun from; None if nothing was shown. The ledger keeps both;
-    ``registry.decode`` returns the regions in them, in pixels of the stored image.
+    ``payload`` is the back end's own content, unchanged. ``pre_annotations`` is the content that
+    the annotator started from; None if nothing was shown. The ledger keeps both;
+    ``registry.decode`` returns their regions in pixels of the stored image.
     """
 
     backend: str
@@ -67,7 +72,7 @@ class Submission:
     annotation: str
     task_id: str
     image_id: str
-    place: int
+    assignment: int
     author: str
     created_at: datetime
     updated_at: datetime
@@ -75,16 +80,21 @@ class Submission:
     skipped: bool
     payload: Payload
     weights_sha256: str = ""
-    proposed: Payload | None = None
+    pre_annotations: Payload | None = None
+
+    @property
+    def key(self) -> AssignmentKey:
+        """The task and the number of the assignment."""
+        return self.task_id, self.assignment
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How many tasks and annotations a back end holds of a round, whether they count or not.
+    """How many tasks and annotations of a round a back end holds, counted or not.
 
-    ``annotations`` is at least the number of submissions that were not skipped: a round with
-    fewer annotations than places is surely not done. With fewer ``tasks`` than were published,
-    some are lost; None where the back end cannot tell.
+    ``annotations`` is at least the number of submissions that were not skipped, so a round with
+    fewer annotations than assignments is not complete. ``tasks`` below the number of published
+    tasks means that some were deleted; None where the back end cannot count them.
     """
 
     tasks: int | None
@@ -92,80 +102,80 @@ class Progress:
 
 
 class LabelingBackend(ABC):
-    """A back end in which people annotate. It has a name, and publishes, collects and deletes.
+    """A back end in which people annotate: it has a name, publishes, collects and deletes.
 
-    The other methods are capabilities. Their defaults suit a back end without accounts, web
-    pages or cheap counts; one that has them overrides the method.
+    The other methods are optional capabilities. Their defaults suit a back end without accounts,
+    web pages or cheap counts.
     """
 
     takes_reviews: ClassVar[bool] = True
-    """Whether reviewers may be asked here; outside vendors are not."""
+    """Whether the back end accepts review tasks; outside vendors do not."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """The back end's name, as tables record it and ``registry.BACKENDS`` lists it."""
+        """The back end's name in tables and in ``registry.BACKENDS``."""
 
     @abstractmethod
     def publish(
         self,
         round_id: str,
         ontology: Ontology,
-        copies: Sequence[TaskCopy],
+        replicas: Sequence[Replica],
         *,
-        closed: Collection[Place] = (),
-    ) -> Mapping[Place, str]:
-        """Make exactly one task for each copy and return the back end's id by (task_id, place).
+        closed: Collection[AssignmentKey] = (),
+    ) -> Mapping[AssignmentKey, str]:
+        """Create exactly one task for each replica and return the back end's id by assignment.
 
-        Publishing again, after the whole or half of it, adds what is missing and nothing else.
-        ``closed`` places need no further annotation: their tasks stay as they are, and one that
-        is gone is not made again and has the id ``""``.
+        Publishing again, after a complete or an interrupted call, adds only what is missing.
+        Assignments in ``closed`` need no further annotation: their tasks stay as they are, and a
+        deleted one is not created again and has the id ``""``.
         """
 
     @abstractmethod
     def collect(self, round_id: str) -> list[Submission]:
-        """Return every annotation that people submitted in this round, skips included.
+        """Return every annotation submitted in this round, skips included.
 
-        Drafts and predictions are not submissions. A round that was never published gives none.
+        Drafts and predictions are not submissions. An unpublished round has none.
         """
 
     @abstractmethod
     def delete(self, images: Collection[str]) -> int:
         """Delete every task that shows one of these images, with all its annotations.
 
-        Returns how many tasks there were, in all rounds. Only an erasure calls it.
+        Returns the number of deleted tasks in all rounds. Only an erasure calls it.
         """
 
     def annotators(self) -> list[str]:
-        """Return the identities (e-mail addresses) of those whom places can be assigned to.
+        """Return the identities (e-mail addresses) of people who can have assignments.
 
-        By default none is known: anybody may annotate any place.
+        Empty by default: any person may annotate any task.
         """
         return []
 
     def people_for(self, round_id: str, task_ids: Sequence[str]) -> dict[str, list[str]]:  # noqa: ARG002
-        """Return by task whom its places can be assigned to; empty where people are not known."""
+        """Return the possible assignees of each task; empty where people are not known."""
         return dict.fromkeys(task_ids, self.annotators())
 
     def backend_of(self, task_id: str) -> str:  # noqa: ARG002  there may be several
         """Return the name of the back end that holds a task."""
         return self.name
 
-    def held_places(self, round_id: str) -> Collection[Place] | None:  # noqa: ARG002
-        """Return the places whose tasks the back end holds now: one that is missing was deleted.
+    def held_assignments(self, round_id: str) -> Collection[AssignmentKey] | None:  # noqa: ARG002
+        """Return the assignments whose tasks the back end holds now; a missing one was deleted.
 
-        By default None: the back end cannot tell, and no task counts as deleted.
+        None by default: the back end cannot tell, and no task counts as deleted.
         """
         return None
 
     def progress(self, round_id: str) -> Progress:
-        """Return how many tasks and annotations a round has; by default every one is read."""
+        """Return how many tasks and annotations a round has; the default reads every annotation."""
         return Progress(None, sum(not each.skipped for each in self.collect(round_id)))
 
     def change_token(self, round_id: str) -> str:
         """Return a text that changes when an annotation is made, edited or deleted.
 
-        By default every annotation is read; a back end with a cheaper way overrides it.
+        The default reads every annotation; override it where a cheaper way exists.
         """
         seen = sorted(
             (each.annotation, each.updated_at.isoformat()) for each in self.collect(round_id)
@@ -176,9 +186,9 @@ class LabelingBackend(ABC):
         """Raise a LabelingError if a person's account cannot be deleted; by default it can."""
 
     def delete_person(self, name: str) -> int:  # noqa: ARG002  by default there are no accounts
-        """Delete a person's account, and their name on every task; their annotations stay.
+        """Delete a person's account and their name on every task; their annotations stay.
 
-        Returns at how many places their name was. Only an erasure calls it.
+        Returns the number of entries that held the name. Only an erasure calls it.
         """
         return 0
 

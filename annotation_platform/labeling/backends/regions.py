@@ -27,7 +27,7 @@ from annotation_platform.labeling.annotations import (
     only_choice,
 )
 from annotation_platform.labeling.backends.judging import judge
-from annotation_platform.labeling.backends.protocol import Proposal
+from annotation_platform.labeling.backends.protocol import PreAnnotation
 from annotation_platform.schema.shapes import UNSURE, Label
 
 NAME = "regions/1"
@@ -47,7 +47,7 @@ class _LabelFields(TypedDict, total=False):
 _LABEL = TypeAdapter(_LabelFields)
 
 NamedEntry = tuple[str, str, Callable[[], Label]]
-"""The name by which problems call a region, its id, and its label or a ValueError."""
+"""The name of a region in problems, its id, and a function that returns its label or raises."""
 
 
 def write_regions(
@@ -56,11 +56,11 @@ def write_regions(
     """Return labels as content of ``regions/1``: one region each, in order.
 
     Args:
-        labels: in pixels of the stored image; "nothing here" is no region.
-        scores: of the labels, if a model made them; None for a label without one.
-        key: put before each region's id.
+        labels: labels in pixels of the stored image; "nothing here" has no region.
+        scores: the labels' scores; None for a label without a model.
+        key: prefix of each region's id.
     """
-    given = list(labels)
+    shown = list(labels)
     return [
         {
             "id": f"{key}{label.shape.replace('_', '-')}-{position}",
@@ -70,7 +70,7 @@ def write_regions(
             **({} if score is None else {"score": score}),
         }
         for position, (label, score) in enumerate(
-            zip(given, scores or [None] * len(given), strict=True)
+            zip(shown, scores or [None] * len(shown), strict=True)
         )
         if label.shape != "none"
     ]
@@ -81,26 +81,27 @@ def write_decision(decision: str, comment: str = "") -> list[dict[str, Any]]:
     return [{"decision": decision, "comment": comment}]
 
 
-def shown_regions(proposals: Iterable[Proposal]) -> Payload:
+def shown_regions(pre_annotations: Iterable[PreAnnotation]) -> Payload:
     """Return pre-annotations as a payload."""
-    shown = list(proposals)
+    shown = list(pre_annotations)
     scores = [each.score for each in shown]
     return Payload(NAME, write_regions([each.label for each in shown], scores=scores))
 
 
-def read_proposals(content: Iterable[dict[str, Any]]) -> list[Proposal]:
-    """Return the pre-annotations of what ``shown_regions`` wrote."""
-    return [Proposal(Label(**each["label"]), each.get("score")) for each in content]
+def read_pre_annotations(content: Iterable[dict[str, Any]]) -> list[PreAnnotation]:
+    """Return the pre-annotations in content that ``shown_regions`` wrote."""
+    return [PreAnnotation(Label(**each["label"]), each.get("score")) for each in content]
 
 
 def decode_labels(entries: Iterable[NamedEntry], canvas: Canvas) -> DecodedAnnotation:
-    """Return the regions of labels that a codec read, judged by the image and the classes.
+    """Return the decoded labels of a codec as regions, judged by the image and the classes.
 
-    A label is refused if its class is not in the ontology or is drawn as something else, if a
-    coordinate is no finite number, if it has no area, or if it reaches too far outside. A box or
+    A label is refused if its class is not in the ontology or has another shape, if a coordinate is
+    not a finite number, if it has no area, or if it reaches too far outside the image. A box or
     polygon that reaches outside by up to 5 percent of a side is clipped; a rotated box is kept
-    whole if at least half of it is inside; a point must be inside. Two choices where one is asked
-    are both refused, a region given twice counts once, and ``unsure`` stands alone.
+    whole if at least half of it is inside; a point must be inside. Where an image has exactly one
+    class, several choices are all refused. A repeated region counts once, and ``unsure`` excludes
+    all others.
     """
     found: list[NamedLabel] = []
     problems: list[str] = []
@@ -120,16 +121,16 @@ def decode_labels(entries: Iterable[NamedEntry], canvas: Canvas) -> DecodedAnnot
         seen[name] = label
         found.append(NamedLabel(name, label, region_id))
     if canvas.ontology.choose == "one":
-        found, surplus = only_choice(found)
-        problems += surplus
-        refused += len(surplus)
+        found, ambiguous = only_choice(found)
+        problems += ambiguous
+        refused += len(ambiguous)
     unsure = [each for each in found if each.label == UNSURE][:1]
     regions = [Region(each.label, each.region_id) for each in unsure or found]
     return DecodedAnnotation(regions, problems, refused)
 
 
 class RegionsCodec(Codec):
-    """Reads content of ``regions/1``; whatever else it may be is a problem of the annotation."""
+    """Reads content of ``regions/1``; any other content is a problem of the annotation."""
 
     def decode(self, content: Any, canvas: Canvas) -> DecodedAnnotation:
         """Return the regions of an annotation."""
@@ -142,11 +143,11 @@ class RegionsCodec(Codec):
         """Return the regions of a reviewer's annotation, and its decision and comment."""
         entries = content if isinstance(content, list) else []
         about = [each for each in entries if isinstance(each, dict) and "decision" in each]
-        said = self.decode([each for each in entries if each not in about], canvas)
+        annotation = self.decode([each for each in entries if each not in about], canvas)
         if len(about) != 1 or about[0]["decision"] not in ("accept", "reject"):
-            return said
+            return annotation
         comment = str(about[0].get("comment", "")).strip()
-        return replace(said, decision=about[0]["decision"], comment=comment)
+        return replace(annotation, decision=about[0]["decision"], comment=comment)
 
     def values(self, content: Any) -> list[str]:
         """Return the label of each region; ids and scores do not matter."""

@@ -1,7 +1,7 @@
-"""The one registry of back ends and codecs: resources and commands look them up here by name.
+"""The registry of back ends and codecs, from which resources and commands get them by name.
 
 A further back end is a module of its own and one line in each of the two tables here; see
-``docs/how-to/add-a-labelling-back-end.md``. Modules are imported when they are first asked for.
+``docs/how-to/add-a-labelling-back-end.md``. Modules are imported on first use.
 """
 
 from collections.abc import Callable
@@ -26,38 +26,38 @@ if TYPE_CHECKING:
     from annotation_platform.settings import Settings
 
 Factory = Callable[["Settings", ObjectStore], LabelingBackend]
-"""Makes a back end from a deployment's settings and the lake's objects; connects to nothing yet."""
+"""Creates a back end from a deployment's settings and the lake's objects; connects to nothing."""
 
 _VENDOR = "handoff"
-_HERE = "annotation_platform.labeling.backends"
+_BACKENDS = "annotation_platform.labeling.backends"
 
 BACKENDS: dict[str, str | Factory] = {
-    "label-studio": f"{_HERE}.label_studio.running:from_settings",
-    "simulated": f"{_HERE}.simulated:from_settings",
-    _VENDOR: f"{_HERE}.vendor.backend:from_settings",
+    "label-studio": f"{_BACKENDS}.label_studio.running:from_settings",
+    "simulated": f"{_BACKENDS}.simulated:from_settings",
+    _VENDOR: f"{_BACKENDS}.vendor.backend:from_settings",
 }
 """Factories by the name that tables record, or where to import them from: ``module:name``."""
 
 
 CODECS: dict[str, str | Codec] = {
-    "label-studio/1": f"{_HERE}.label_studio.codec:CODEC",
-    "regions/1": f"{_HERE}.regions:CODEC",
-    "vendor-answers/1": f"{_HERE}.vendor.codecs:ANSWERS_CODEC",
-    "vendor-coco/1": f"{_HERE}.vendor.codecs:COCO_CODEC",
-    "pybossa/1": f"{_HERE}.pybossa.codec:CODEC",
+    "label-studio/1": f"{_BACKENDS}.label_studio.codec:CODEC",
+    "regions/1": f"{_BACKENDS}.regions:CODEC",
+    "vendor-answers/1": f"{_BACKENDS}.vendor.codecs:ANNOTATIONS_CODEC",
+    "vendor-coco/1": f"{_BACKENDS}.vendor.codecs:COCO_CODEC",
+    "pybossa/1": f"{_BACKENDS}.pybossa.codec:CODEC",
 }
 """Codecs by the name that the ledger records, or where to import them from: ``module:name``."""
 
 
 def check_backend(name: str) -> None:
-    """Raise a SettingsError that lists the back ends, unless one of them has the name."""
+    """Raise a SettingsError that lists the back ends, unless one has this name."""
     if name not in BACKENDS:
         known = ", ".join(sorted(BACKENDS))
-        raise SettingsError(f"{name!r:.60} is no labelling back end. There are: {known}.")
+        raise SettingsError(f"{name!r:.60} is not a labelling back end. Choose one of: {known}.")
 
 
 def make_backend(name: str, settings: "Settings", store: ObjectStore) -> LabelingBackend:
-    """Return the back end of a name; nothing is connected yet.
+    """Return the back end with a name; nothing is connected yet.
 
     Raises:
         SettingsError: no back end has this name, or it lacks a setting.
@@ -68,10 +68,10 @@ def make_backend(name: str, settings: "Settings", store: ObjectStore) -> Labelin
 
 
 def labeling_of(settings: "Settings", store: ObjectStore, policy: "Policy") -> LabelingBackend:
-    """Return where people annotate: the deployment's own back end, alone or shared by policy.
+    """Return the deployment's own back end, alone or shared by policy.
 
     Args:
-        settings: of the deployment; ``labeling`` names its own back end.
+        settings: the deployment's settings; ``labeling`` names its own back end.
         store: the lake's objects.
         policy: ``labeling.backends`` divides tasks among back ends.
 
@@ -82,7 +82,7 @@ def labeling_of(settings: "Settings", store: ObjectStore, policy: "Policy") -> L
 
     own = make_backend(settings.labeling, settings, store)
     shares = policy.labeling.backends
-    # What vendors have of earlier rounds is looked at, whatever the shares are now.
+    # Vendors may have tasks of earlier rounds, whatever the shares are now.
     names = {_VENDOR, *shares} - {own.name}
     others = {name: make_backend(name, settings, store) for name in sorted(names)}
     return share_rounds(own, others, shares, store, seed=policy.seed)
@@ -98,7 +98,7 @@ def decode(payload: Payload, canvas: Canvas) -> DecodedAnnotation:
 
 
 def decode_review(payload: Payload, shown: Payload | None, canvas: Canvas) -> Review | None:
-    """Return what a reviewer's annotation decides about what was shown; None if nothing."""
+    """Return the decision in a reviewer's annotation on the shown labels; None if it has none."""
     annotation = _codec(payload).decode_review(payload.content, canvas)
     return review_of(annotation, decode(shown, canvas).labels if shown else [])
 
@@ -113,8 +113,8 @@ def is_changed(payload: Payload, shown: Payload | None, canvas: Canvas) -> bool:
     if payload.codec == shown.codec:
         values = _codec(payload).values
         return sorted(values(payload.content)) != sorted(values(shown.content))
-    said = decode(payload, canvas)
-    return bool(said.refused) or not same_labels(said.labels, decode(shown, canvas).labels)
+    decoded = decode(payload, canvas)
+    return bool(decoded.refused) or not same_labels(decoded.labels, decode(shown, canvas).labels)
 
 
 def count_regions(payload: Payload) -> int:
@@ -125,8 +125,8 @@ def count_regions(payload: Payload) -> int:
 def _codec(payload: Payload) -> Codec:
     if payload.codec not in CODECS:
         raise DataError(
-            f"no codec {payload.codec!r:.60} reads this annotation. Was the ledger written by a"
-            " newer release, or by a back end that is not installed?"
+            f"no codec {payload.codec!r:.60} reads this annotation. Install the release, or the"
+            " back end, that wrote it into the ledger."
         )
     codec: Codec = _imported(CODECS[payload.codec])
     return codec

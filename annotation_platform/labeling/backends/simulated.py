@@ -1,7 +1,7 @@
-"""A place where simulated people label: one SQLite file, shared by any number of processes.
+"""The back end of simulated annotators: one SQLite file, shared by any number of processes.
 
-Annotations and pre-annotations are stored as content of the codec ``regions/1``. Files of release
-0.1.0 hold Label Studio's regions instead; those rows keep them, under the codec that reads them.
+Annotations and pre-annotations are stored as content of the codec ``regions/1``. Rows of release
+0.1.0 hold Label Studio's regions and the name of that codec.
 """
 
 import json
@@ -16,29 +16,30 @@ from typing import TYPE_CHECKING, Any
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.protocol import (
+    AssignmentKey,
     LabelingBackend,
-    Place,
     Progress,
+    Replica,
     Submission,
-    TaskCopy,
 )
 from annotation_platform.labeling.backends.regions import NAME, shown_regions
 from annotation_platform.labeling.backends.simulated_file import connect, open_file, unusable
+from annotation_platform.labeling.stored_names import to_stored
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.storage.objects import ObjectStore
 
 if TYPE_CHECKING:
     from annotation_platform.settings import Settings
 
-_OPEN_PLACES = """
+_OPEN_ASSIGNMENTS = """
 SELECT * FROM copies WHERE assignee IN ('', :author)
 AND NOT EXISTS (
-    SELECT 1 FROM annotations said
-    WHERE said.backend_task = copies.backend_task AND (said.author = :author OR NOT said.skipped)
+    SELECT 1 FROM annotations given
+    WHERE given.backend_task = copies.backend_task AND (given.author = :author OR NOT given.skipped)
 )
 AND NOT EXISTS (
-    SELECT 1 FROM annotations said JOIN copies other USING (backend_task)
-    WHERE said.author = :author AND NOT said.skipped
+    SELECT 1 FROM annotations given JOIN copies other USING (backend_task)
+    WHERE given.author = :author AND NOT given.skipped
     AND other.round_id = copies.round_id AND other.task_id = copies.task_id
 )
 ORDER BY backend_task
@@ -46,30 +47,30 @@ ORDER BY backend_task
 
 
 @dataclass(frozen=True)
-class OpenPlace:
-    """A place that somebody may answer; ``proposed`` holds the pre-annotations that are shown."""
+class OpenAssignment:
+    """An assignment that a person may take; ``pre_annotations`` holds the shown labels."""
 
     backend_task: str
     round_id: str
     task_id: str
-    place: int
+    assignment: int
     image_id: str
     image_key: str
     width: int
     height: int
-    proposed: Payload
+    pre_annotations: Payload
     purpose: str
     note: str
 
 
 class SimulatedLabeling(LabelingBackend):
-    """A labelling back end in one SQLite file, for people who are programs.
+    """A labelling back end in one SQLite file, for simulated annotators.
 
-    Like Label Studio it enforces nothing: who answers twice, out of turn or with nonsense is
-    stored, and the platform has to cope.
+    Like Label Studio it enforces nothing: repeated, unassigned and invalid annotations are stored,
+    and the platform has to cope with them.
 
     Args:
-        path: the file; it is made, with its folder, if it is not there.
+        path: the file; it is created, with its folder, if it is missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -82,13 +83,13 @@ class SimulatedLabeling(LabelingBackend):
         return "simulated"
 
     def annotators(self) -> list[str]:
-        """Return those who were added, sorted by name."""
+        """Return the added annotators, sorted by name."""
         with self._connected() as connection:
             rows = connection.execute("SELECT name FROM annotators ORDER BY name").fetchall()
         return [str(row["name"]) for row in rows]
 
     def add_annotator(self, name: str) -> None:
-        """Let somebody have places assigned; adding them again changes nothing."""
+        """Add a possible assignee; adding one again changes nothing."""
         with self._connected(writing=True) as connection:
             connection.execute("INSERT OR IGNORE INTO annotators VALUES (?)", (name,))
 
@@ -96,17 +97,17 @@ class SimulatedLabeling(LabelingBackend):
         self,
         round_id: str,
         ontology: Ontology,
-        copies: Sequence[TaskCopy],
+        replicas: Sequence[Replica],
         *,
-        closed: Collection[Place] = (),
-    ) -> Mapping[Place, str]:
-        """Make exactly one task for each copy and return its id by (task_id, place).
+        closed: Collection[AssignmentKey] = (),
+    ) -> Mapping[AssignmentKey, str]:
+        """Create exactly one task for each replica and return its id by assignment.
 
-        Doing it again adds what is missing, but for ``closed`` places; what is there stays as it
-        was first published.
+        Publishing again adds what is missing, except ``closed`` assignments; existing tasks stay as
+        they were first published.
         """
-        asked = [copy for copy in copies if (copy.task_id, copy.place) not in closed]
-        rows = [_row(round_id, copy) for copy in asked]
+        wanted = [replica for replica in replicas if replica.key not in closed]
+        rows = [_row(round_id, replica) for replica in wanted]
         with self._connected(writing=True) as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO rounds VALUES (?, ?)", (round_id, ontology.model_dump_json())
@@ -124,11 +125,11 @@ class SimulatedLabeling(LabelingBackend):
                 "SELECT task_id, place, backend_task FROM copies WHERE round_id = ?", (round_id,)
             ).fetchall()
         ids = {(row["task_id"], row["place"]): str(row["backend_task"]) for row in found}
-        places = [(copy.task_id, copy.place) for copy in copies]
-        return {place: ids.get(place, "") for place in places}
+        assignments = [replica.key for replica in replicas]
+        return {assignment: ids.get(assignment, "") for assignment in assignments}
 
-    def held_places(self, round_id: str) -> set[Place]:
-        """Return the places whose tasks were not deleted."""
+    def held_assignments(self, round_id: str) -> set[AssignmentKey]:
+        """Return the assignments whose tasks were not deleted."""
         with self._connected() as connection:
             rows = connection.execute(
                 "SELECT task_id, place FROM copies WHERE round_id = ?", (round_id,)
@@ -146,22 +147,22 @@ class SimulatedLabeling(LabelingBackend):
         return [_submission(self.name, row) for row in rows]
 
     def delete(self, images: Collection[str]) -> int:
-        """Take away the tasks of images, and the answers to them; return how many tasks."""
-        wanted = [(image,) for image in sorted(images)]
+        """Delete the tasks of images with their annotations; return how many tasks."""
+        parameters = [(image,) for image in sorted(images)]
         with self._connected(writing=True) as connection:
-            # What is deleted is written over, not only marked as free.
+            # Deleted data is overwritten, not only marked as free.
             connection.execute("PRAGMA secure_delete = ON")
             connection.executemany(
                 "DELETE FROM annotations WHERE backend_task IN"
                 " (SELECT backend_task FROM copies WHERE image_id = ?)",
-                wanted,
+                parameters,
             )
             before = connection.total_changes
-            connection.executemany("DELETE FROM copies WHERE image_id = ?", wanted)
+            connection.executemany("DELETE FROM copies WHERE image_id = ?", parameters)
             return connection.total_changes - before
 
     def delete_person(self, name: str) -> int:
-        """Let nobody of this name be there; their answers stay, as those of ``unknown``."""
+        """Delete a person; their annotations stay, with the author ``unknown``."""
         with self._connected(writing=True) as connection:
             connection.execute("PRAGMA secure_delete = ON")
             before = connection.total_changes
@@ -176,15 +177,15 @@ class SimulatedLabeling(LabelingBackend):
                 )
             return connection.total_changes - before
 
-    def open_places(self, author: str) -> list[OpenPlace]:
-        """Return the places that ``author`` may answer, in the order in which they were published.
+    def open_places(self, author: str) -> list[OpenAssignment]:
+        """Return the assignments that ``author`` may take, in the order of publication.
 
-        They are assigned to the author or to nobody. A place that holds an answer is taken; one
-        that the author skipped, or whose task they answered at another place, is not shown again.
+        They are assigned to the author or open. An assignment with an annotation is not listed, nor
+        is one that the author skipped or whose task they annotated in another assignment.
         """
         with self._connected() as connection:
-            rows = connection.execute(_OPEN_PLACES, {"author": author}).fetchall()
-        return [_open_place(row) for row in rows]
+            rows = connection.execute(_OPEN_ASSIGNMENTS, {"author": author}).fetchall()
+        return [_open_assignment(row) for row in rows]
 
     def submit(
         self,
@@ -197,22 +198,22 @@ class SimulatedLabeling(LabelingBackend):
         annotation: str | None = None,
         now: datetime | None = None,
     ) -> str:
-        """Store an answer, or the new state of one, and return the annotation's id.
+        """Store an annotation, or a new state of one, and return its id.
 
         Args:
-            backend_task: the task over here, from ``publish`` or ``open_places``.
-            author: who says it; an edit keeps the first author.
+            backend_task: the task's id, from ``publish`` or ``open_places``.
+            author: the annotator; an edit keeps the first author.
             result: content of the codec ``regions/1``, stored as it is.
-            lead_time_seconds: spent on it; an edit adds to what was spent before.
-            skipped: the author did not want to answer.
-            annotation: the annotation to edit; none makes a new one.
-            now: when, for callers that replay; by default the present.
+            lead_time_seconds: the time spent; an edit adds to the time before.
+            skipped: whether the author skipped the task.
+            annotation: the annotation to edit; None creates one.
+            now: the time, for replays; by default the present.
 
         Raises:
-            LabelingError: there is no such task, or no such annotation of it.
+            LabelingError: the task, or the annotation of it, does not exist.
         """
         when = (now or datetime.now(UTC)).astimezone(UTC).isoformat()
-        said = {"task": backend_task, "author": author, "when": when, "skipped": int(skipped),
+        values = {"task": backend_task, "author": author, "when": when, "skipped": int(skipped),
                 "seconds": lead_time_seconds, "result": json.dumps(list(result)),
                 "codec": NAME, "annotation": annotation}  # fmt: skip
         with self._connected(writing=True) as connection:
@@ -226,7 +227,7 @@ class SimulatedLabeling(LabelingBackend):
                     "INSERT INTO annotations (backend_task, author, created_at, updated_at,"
                     " lead_time_seconds, skipped, result, codec)"
                     " VALUES (:task, :author, :when, :when, :seconds, :skipped, :result, :codec)",
-                    said,
+                    values,
                 )
                 return str(cursor.lastrowid)
             cursor = connection.execute(
@@ -234,7 +235,7 @@ class SimulatedLabeling(LabelingBackend):
                 " codec = :codec, states = states + 1,"
                 " lead_time_seconds = lead_time_seconds + :seconds"
                 " WHERE annotation = :annotation AND backend_task = :task",
-                said,
+                values,
             )
             if cursor.rowcount != 1:
                 raise LabelingError(
@@ -244,18 +245,18 @@ class SimulatedLabeling(LabelingBackend):
             return annotation
 
     def delete_annotation(self, annotation: str) -> None:
-        """Forget an annotation, as anybody may in Label Studio; if it is there."""
+        """Delete an annotation if it exists, as any member of Label Studio may."""
         with self._connected(writing=True) as connection:
             connection.execute("DELETE FROM annotations WHERE annotation = ?", (annotation,))
 
     def delete_task(self, backend_task: str) -> None:
-        """Forget a task and what was said to it, as anybody may in Label Studio; if it is there."""
+        """Delete a task and its annotations if it exists, as any member of Label Studio may."""
         with self._connected(writing=True) as connection:
             connection.execute("DELETE FROM annotations WHERE backend_task = ?", (backend_task,))
             connection.execute("DELETE FROM copies WHERE backend_task = ?", (backend_task,))
 
     def progress(self, round_id: str) -> Progress:
-        """Return how many tasks and annotations a round has, skipped ones apart."""
+        """Return how many tasks and annotations a round has, without skips."""
         with self._connected() as connection:
             row = connection.execute(
                 "SELECT count(DISTINCT backend_task) AS tasks,"
@@ -266,7 +267,7 @@ class SimulatedLabeling(LabelingBackend):
         return Progress(int(row["tasks"]), int(row["answers"]))
 
     def change_token(self, round_id: str) -> str:
-        """Return a text that changes when an annotation comes or is edited."""
+        """Return a text that changes when an annotation is made or edited."""
         with self._connected() as connection:
             row = connection.execute(
                 "SELECT count(DISTINCT backend_task) AS tasks, count(annotation) AS annotations,"
@@ -276,12 +277,12 @@ class SimulatedLabeling(LabelingBackend):
                 (round_id,),
             ).fetchone()
         newest = f"the newest is {row['newest']}"
-        said = f"{row['annotations']} annotations in {row['states']} states"
-        return f"{row['tasks']} tasks, {said}, {newest}"
+        states = f"{row['annotations']} annotations in {row['states']} states"
+        return f"{row['tasks']} tasks, {states}, {newest}"
 
     @contextmanager
     def _connected(self, *, writing: bool = False) -> Iterator[sqlite3.Connection]:
-        """Yield a connection; of what is written with it all or nothing is stored."""
+        """Yield a connection; all of its changes are stored, or none."""
         try:
             # Opened each time: a connection must not cross a fork, and opening takes 0.1 ms.
             with closing(connect(self._path)) as connection, connection:
@@ -297,10 +298,10 @@ def from_settings(settings: "Settings", store: ObjectStore) -> SimulatedLabeling
     return SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
 
 
-def _row(round_id: str, copy: TaskCopy) -> dict[str, object]:
-    row = asdict(copy)
-    row.pop("proposals")
-    shown = shown_regions(copy.proposals)
+def _row(round_id: str, replica: Replica) -> dict[str, object]:
+    row = to_stored(asdict(replica))
+    row.pop("proposed")
+    shown = shown_regions(replica.pre_annotations)
     about = {"proposed": json.dumps(shown.content), "codec": shown.codec}
     return {**row, "round_id": round_id, **about}
 
@@ -312,7 +313,7 @@ def _submission(backend: str, row: sqlite3.Row) -> Submission:
         annotation=str(row["annotation"]),
         task_id=row["task_id"],
         image_id=row["image_id"],
-        place=row["place"],
+        assignment=row["place"],
         author=row["author"],
         created_at=datetime.fromisoformat(row["created_at"]),
         updated_at=datetime.fromisoformat(row["updated_at"]),
@@ -320,21 +321,21 @@ def _submission(backend: str, row: sqlite3.Row) -> Submission:
         skipped=bool(row["skipped"]),
         payload=Payload(row["codec"], json.loads(row["result"])),
         weights_sha256=row["weights_sha256"],
-        proposed=Payload(row["shown_codec"], json.loads(row["proposed"])),
+        pre_annotations=Payload(row["shown_codec"], json.loads(row["proposed"])),
     )
 
 
-def _open_place(row: sqlite3.Row) -> OpenPlace:
-    return OpenPlace(
+def _open_assignment(row: sqlite3.Row) -> OpenAssignment:
+    return OpenAssignment(
         backend_task=str(row["backend_task"]),
         round_id=row["round_id"],
         task_id=row["task_id"],
-        place=row["place"],
+        assignment=row["place"],
         image_id=row["image_id"],
         image_key=row["image_key"],
         width=row["width"],
         height=row["height"],
-        proposed=Payload(row["codec"], json.loads(row["proposed"])),
+        pre_annotations=Payload(row["codec"], json.loads(row["proposed"])),
         purpose=row["purpose"],
         note=row["note"],
     )

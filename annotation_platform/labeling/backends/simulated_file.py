@@ -1,4 +1,4 @@
-"""The SQLite file of the simulated back end: made whole, and brought up to date."""
+"""The SQLite file of the simulated back end: created completely, and upgraded."""
 
 import os
 import sqlite3
@@ -50,10 +50,10 @@ CREATE INDEX copies_of_a_task ON copies (task_id);
 
 
 def open_file(path: Path) -> None:
-    """Make the file if it is not there; give a file of release 0.1.0 the columns that it lacks.
+    """Create the file if it is missing; add the columns that a file of release 0.1.0 lacks.
 
     Raises:
-        LabelingError: it cannot be made, or is no such file.
+        LabelingError: the file cannot be created, or is not a labelling file.
     """
     if not path.exists():
         _create(path)
@@ -63,7 +63,7 @@ def open_file(path: Path) -> None:
             if not _lacks_codecs(connection):
                 return
             connection.execute("BEGIN IMMEDIATE")
-            # Another process may have been first.
+            # Another process may have added them.
             for table in _WITH_CODEC if _lacks_codecs(connection) else ():
                 connection.execute(
                     f"ALTER TABLE {table} ADD COLUMN codec TEXT NOT NULL DEFAULT '{_OLD}'"
@@ -73,25 +73,25 @@ def open_file(path: Path) -> None:
 
 
 def unusable(path: Path, error: sqlite3.Error) -> LabelingError:
-    """Return the error that the file cannot be used."""
-    return LabelingError(f"{path}: {error}. Is it a labelling file, and can it be written to?")
+    """Return the error for a file that cannot be used."""
+    return LabelingError(f"{path}: {error}. Check that it is a labelling file and writable.")
 
 
 def _lacks_codecs(connection: sqlite3.Connection) -> bool:
-    """Return whether a file was made by release 0.1.0."""
+    """Return whether the file is of release 0.1.0."""
     columns = connection.execute("SELECT name FROM pragma_table_info('copies')").fetchall()
     return bool(columns) and "codec" not in {row["name"] for row in columns}
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Return a connection to the file; it must be there."""
+    """Return a connection to the file; it must exist."""
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", _BUSY_SECONDS, uri=True)
     connection.row_factory = sqlite3.Row
     return connection
 
 
 def _create(path: Path) -> None:
-    """Make the file beside its place and link it there: it appears whole, and only once."""
+    """Create the file under another name and link it: it appears complete, and only once."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,11 +101,11 @@ def _create(path: Path) -> None:
         try:
             os.link(draft, path)
         except FileExistsError:
-            # Another process was first; its file is as good.
+            # Another process created the file first; its file is used.
             pass
         finally:
             draft.unlink()
     except (OSError, sqlite3.Error) as error:
         raise LabelingError(
-            f"{path}: cannot be made ({error}). Name a place that can be written to."
+            f"{path}: cannot be created ({error}). Choose a writable folder."
         ) from error

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from annotation_platform.labeling.tasks import shown_proposals
+from annotation_platform.labeling.tasks import shown_predictions
 from annotation_platform.models.evaluation.findings import matched_images
 from annotation_platform.models.evaluation.matches import (
     CONFIDENCE,
@@ -135,7 +135,7 @@ def _by_class(
         return
     images = pd.DataFrame({"image_id": image_ids}).reindex(columns=IMAGE_COLUMNS)
     boxes = labels.loc[labels["shape"].isin(AREAS), LABEL_COLUMNS]
-    shown = shown_proposals(predictions, ontology, minimum_score=minimum_score)
+    shown = shown_predictions(predictions, ontology, minimum_score=minimum_score)
     names = list(ontology.names)
     counts = np.zeros((len(image_ids), len(names), 3), dtype=np.int64)
     column = {name: number for number, name in enumerate(names)}

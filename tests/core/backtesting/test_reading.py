@@ -7,7 +7,7 @@ import pytest
 from annotation_platform.backtesting.backtest import backtest
 from annotation_platform.backtesting.reading import read_record
 from annotation_platform.errors import DataError, NotReadyError
-from annotation_platform.labeling.assignment_plan import Place, PlacePlan
+from annotation_platform.labeling.assignment_plan import Assignment, AssignmentPlan
 from annotation_platform.labeling.round_decisions import RoundRecord
 from annotation_platform.policy import LabelingPolicy, Policy
 from tests.core.backtesting.past import CAT, DOG, ONE, ONTOLOGY, TWO, begin, image_of
@@ -92,12 +92,12 @@ def test_a_sampled_image_stands_for_all_that_were_not_in_dispute(past):
 def test_annotations_that_were_asked_for_since_are_of_later_waves(past):
     past.merge(ONE, {"a": {"ann": [CAT], "ben": [DOG], "cem": [CAT]}, "b": BOTH_CAT})
     past.land_known(ONE, {"a": [CAT], "b": [CAT]})
-    plan = PlacePlan(past.lake.store, ONE)
+    plan = AssignmentPlan(past.lake.store, ONE)
     now = datetime.now(UTC)
 
     def places(name, *numbers, stands_for=None):
         return [
-            Place(image_of(name), number, "", "label", "", False, stands_for or number)
+            Assignment(image_of(name), number, "", "label", "", False, stands_for or number)
             for number in numbers
         ]
 

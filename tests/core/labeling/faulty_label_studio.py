@@ -1,7 +1,7 @@
 """A Label Studio that misbehaves on demand: real HTTP on the loopback interface, real state.
 
 It answers what the client asks of Label Studio 1.23, with the same shapes, and keeps what it is
-told in memory. Like the original it enforces nothing. What goes wrong is a script: a fault is a
+kept in memory. Like the original it enforces nothing. What goes wrong is a script: a fault is a
 function of one exchange, given for a request by its number or by what it asks for.
 """
 
@@ -103,7 +103,7 @@ def reset_midway(exchange):
 
 
 def hangs(exchange):
-    """Say nothing until the server stops or whoever asked has gone."""
+    """Send nothing until the server stops or the client disconnects."""
     exchange.handler.connection.settimeout(30)
     exchange.handler.rfile.read(1)
     exchange.handler.close_connection = True
@@ -123,7 +123,7 @@ def trickles(exchange):
 
 
 def late(seconds):
-    """Reset at once, and do it only so many seconds later."""
+    """Reset at once, and execute the request only ``seconds`` later."""
 
     def fault(exchange):
         exchange.hang_up()
@@ -217,13 +217,13 @@ class FaultyLabelStudio:
         self.tokens[f"Token {token}"] = number
         return number
 
-    def places(self):
-        """Return the places that all projects hold, with repetitions, sorted."""
+    def assignments(self):
+        """Return the assignments that all projects hold, with repetitions, sorted."""
         with self._lock:
             return sorted((t["data"]["task_id"], t["data"]["place"]) for t in self.tasks.values())
 
     def say(self, task, user, result, **fields):
-        """Submit an annotation as somebody, and return its number."""
+        """Submit an annotation as a person, and return its number."""
         with self._lock:
             now = self._now()
             number = self._new_id()
@@ -245,7 +245,7 @@ class FaultyLabelStudio:
             return number
 
     def delete_task(self, task):
-        """Delete a task with all that was said about it."""
+        """Delete a task with all its annotations."""
         with self._lock:
             self.tasks.pop(task, None)
             for kept in (self.annotations, self.predictions):
@@ -260,7 +260,7 @@ class FaultyLabelStudio:
             del self.projects[project]
 
     def later(self, seconds, act):
-        """Call ``act`` in so many seconds."""
+        """Call ``act`` after a number of seconds."""
         timer = threading.Timer(seconds, act)
         timer.daemon = True
         self._later.append(timer)
@@ -340,12 +340,12 @@ class FaultyLabelStudio:
         self._clock += timedelta(microseconds=1)
         return self._clock.isoformat().replace("+00:00", "Z")
 
-    def _said(self):
-        """Return what was said about each task."""
-        said = defaultdict(list)
+    def _by_task(self):
+        """Return the annotations of each task."""
+        annotations = defaultdict(list)
         for each in self.annotations.values():
-            said[each["task"]].append(each)
-        return said
+            annotations[each["task"]].append(each)
+        return annotations
 
     # What it is asked for, route by route.
 
@@ -376,12 +376,12 @@ class FaultyLabelStudio:
 
     def _counted(self, project):
         tasks = {key for key, task in self.tasks.items() if task["project"] == project["id"]}
-        said = [said for said in self.annotations.values() if said["task"] in tasks]
-        skipped = sum(each["was_cancelled"] for each in said)
+        annotations = [each for each in self.annotations.values() if each["task"] in tasks]
+        skipped = sum(each["was_cancelled"] for each in annotations)
         shown = [each for each in self.predictions.values() if each["task"] in tasks]
         return project | {
             "task_number": len(tasks),
-            "total_annotations_number": len(said) - skipped,
+            "total_annotations_number": len(annotations) - skipped,
             "skipped_annotations_number": skipped,
             "total_predictions_number": len(shown),
         }
@@ -409,8 +409,10 @@ class FaultyLabelStudio:
         self.projects[project]
         asked = json.loads(query.get("query", "{}"))
         found = [t for t in self.tasks.values() if t["project"] == project]
-        said = self._said()
-        found = [task for task in found if _matches(task, said[task["id"]], asked.get("filters"))]
+        annotations = self._by_task()
+        found = [
+            task for task in found if _matches(task, annotations[task["id"]], asked.get("filters"))
+        ]
         for key in asked.get("ordering", ["tasks:id"]):
             name = key.rsplit(":", 1)[1]
             found.sort(key=lambda task, name=name: task[name], reverse=key.startswith("-"))
@@ -421,20 +423,20 @@ class FaultyLabelStudio:
             return 404, {"detail": "Invalid page."}
         return 200, {
             "total": len(found),
-            "total_annotations": sum(_counts(said[task["id"]])[0] for task in found),
+            "total_annotations": sum(_counts(annotations[task["id"]])[0] for task in found),
             "total_predictions": 0,
-            "tasks": [_shown(task, said[task["id"]], query) for task in some],
+            "tasks": [_shown(task, annotations[task["id"]], query) for task in some],
         }
 
     def act(self, *, query, body, **_):
         chosen = set(body["selectedItems"]["included"])
-        project, said = int(query["project"]), self._said()
+        project, annotations = int(query["project"]), self._by_task()
         gone = [
             key
             for key, task in self.tasks.items()
             if key in chosen
             and task["project"] == project
-            and _matches(task, said[key], body.get("filters"))
+            and _matches(task, annotations[key], body.get("filters"))
         ]
         for key in gone:
             self.delete_task(key)
@@ -452,7 +454,7 @@ class FaultyLabelStudio:
     def submit(self, task, *, body, user, **_):
         self.tasks[task]
         key = body.get("unique_id")
-        if key and any(said["unique_id"] == key for said in self.annotations.values()):
+        if key and any(each["unique_id"] == key for each in self.annotations.values()):
             return 409, {"detail": "Annotation with this unique id already exists"}
         number = self.say(task, user, **body)
         return 201, self.annotations[number]
@@ -492,28 +494,30 @@ class FaultyLabelStudio:
         return 201, self.storages[number]
 
 
-def _counts(said):
-    skipped = sum(each["was_cancelled"] for each in said)
-    return len(said) - skipped, skipped
+def _counts(annotations):
+    skipped = sum(each["was_cancelled"] for each in annotations)
+    return len(annotations) - skipped, skipped
 
 
-def _shown(task, said, query):
+def _shown(task, annotations, query):
     names = query.get("include", "").split(",")
-    counted = dict(zip(("total_annotations", "cancelled_annotations"), _counts(said), strict=True))
+    counted = dict(
+        zip(("total_annotations", "cancelled_annotations"), _counts(annotations), strict=True)
+    )
     shown = {key: value for key, value in (task | counted).items() if key in names}
     if query.get("fields") == "all" and query.get("expand") == "annotations":
         inner = [name.split(".")[1] for name in names if name.startswith("annotations.")]
-        shown["annotations"] = [{name: each[name] for name in inner} for each in said]
+        shown["annotations"] = [{name: each[name] for name in inner} for each in annotations]
     return shown
 
 
-def _matches(task, said, filters):
-    usual, skipped = _counts(said)
+def _matches(task, annotations, filters):
+    usual, skipped = _counts(annotations)
     facts = {
         "id": task["id"],
         "total_annotations": usual,
         "cancelled_annotations": skipped,
-        "annotators": [each["completed_by"] for each in said],
+        "annotators": [each["completed_by"] for each in annotations],
         "draft_exists": task["drafts"] > 0,
     }
     for item in (filters or {"items": []})["items"]:
@@ -559,7 +563,7 @@ class _Listener(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request, client_address):
-        """Whoever asked has gone: killed, or out of patience."""
+        """The client disconnected: it was killed, or its timeout passed."""
 
 
 def _handler_of(server):
@@ -591,7 +595,7 @@ def running(**options):
 
 
 def wait_until(true, seconds=10.0):
-    """Wait until ``true()``, for so many seconds at most."""
+    """Wait until ``true()``, for at most a number of seconds."""
     ends_at = time.monotonic() + seconds
     while not true() and time.monotonic() < ends_at:
         time.sleep(0.005)

@@ -13,7 +13,7 @@ import pandas as pd
 from annotation_platform.consensus.resolve import resolve_consensus
 from annotation_platform.labeling.annotation_tables import human_labels
 from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
-from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
+from annotation_platform.labeling.backends.protocol import PreAnnotation, Replica
 from annotation_platform.labeling.backends.regions import write_regions
 from annotation_platform.labeling.counting import count_annotations
 from annotation_platform.labeling.ledger import as_revision
@@ -31,10 +31,10 @@ WIDTH, HEIGHT = 320, 240
 
 @dataclass(frozen=True)
 class LabelledObjects:
-    """What somebody answers at a place of a task."""
+    """The objects that a person labels in an assignment of a task."""
 
     task_id: str
-    place: int
+    assignment: int
     author: str
     result: list
     began_at: datetime
@@ -46,22 +46,23 @@ class LabelledObjects:
 
 
 def image_id(number):
-    return hashlib.sha256(f"image {number}".encode()).hexdigest()
+    # The seed of the recorded data in tests/data/labeling-0.1.0.
+    return hashlib.sha256(f"picture {number}".encode()).hexdigest()
 
 
 def put_images(store, images):
     for number in range(images):
         key = image_key(image_id(number), "jpg")
         if not store.exists(key):
-            store.put(key, f"the pixels of image {number}".encode() * 50)
+            store.put(key, f"the pixels of picture {number}".encode() * 50)
 
 
-def make_copies(images=4, places=3, **changes):
+def make_copies(images=4, assignments=3, **changes):
     return [
-        TaskCopy(
+        Replica(
             task_id=f"{ROUND}/labels/{image_id(number)}",
             image_id=image_id(number),
-            place=place,
+            assignment=assignment,
             assignee="",
             image_key=image_key(image_id(number), "jpg"),
             width=WIDTH,
@@ -69,7 +70,7 @@ def make_copies(images=4, places=3, **changes):
             **changes,
         )
         for number in range(images)
-        for place in range(1, places + 1)
+        for assignment in range(1, assignments + 1)
     ]
 
 
@@ -84,67 +85,69 @@ def in_pixels(result):
 
 
 def proposal(*corners, class_name="boat", score=0.9):
-    return Proposal(Label.box(class_name, *corners), score)
+    return PreAnnotation(Label.box(class_name, *corners), score)
 
 
-def what_people_say(copies, *, seed=0):
-    """Return an answer for each copy: jittered boxes, some missed, some of another class."""
+def what_people_say(replicas, *, seed=0):
+    """Return an answer for each replica: jittered boxes, some missed, some of another class."""
     rng = np.random.default_rng(seed)
     truth = {}
-    said = []
-    for position, copy in enumerate(copies):
-        if copy.task_id not in truth:
+    drawn = []
+    for position, replica in enumerate(replicas):
+        if replica.task_id not in truth:
             corners = rng.uniform(20, 120, (rng.integers(0, 4), 2))
-            truth[copy.task_id] = [(*each, *(each + rng.uniform(20, 90, 2))) for each in corners]
+            truth[replica.task_id] = [(*each, *(each + rng.uniform(20, 90, 2))) for each in corners]
         labels = [
             Label.box(
                 ONTOLOGY.names[int(rng.random() < 0.3)], *(np.array(box) + rng.normal(0, 2, 4))
             )
-            for box in truth[copy.task_id]
+            for box in truth[replica.task_id]
             if rng.random() > 0.15
         ]
         began = NOON + timedelta(minutes=position, microseconds=int(rng.integers(1_000_000)))
         ended = began + timedelta(seconds=float(rng.uniform(5, 50)))
         # As a browser sends it: keys in an order of their own, whole numbers among the others.
         result = write_result(labels, WIDTH, HEIGHT)
-        said.append(
-            LabelledObjects(copy.task_id, copy.place, f"p{copy.place}", result, began, ended)
+        drawn.append(
+            LabelledObjects(
+                replica.task_id, replica.assignment, f"p{replica.assignment}", result, began, ended
+            )
         )
-    return said
+    return drawn
 
 
-def tasks_of(client, copies):
-    """Return the ``label_tasks`` table of copies that a back end published."""
+def tasks_of(client, replicas):
+    """Return the ``label_tasks`` table of replicas that a back end published."""
     return tasks_table(
         ROUND,
-        copies,
-        {(copy.task_id, copy.place): "1" for copy in copies},
+        replicas,
+        {(replica.task_id, replica.assignment): "1" for replica in replicas},
         backend_of=client.backend_of,
         guideline="0" * 64,
         pseudonym=str,
     )
 
 
-def consensus_of(client, copies):
+def consensus_of(client, replicas):
     """Return the consensus of what a back end holds, and the labels it was made from."""
-    tasks = tasks_of(client, copies)
+    tasks = tasks_of(client, replicas)
     images = pd.DataFrame(
-        [(image, WIDTH, HEIGHT) for image in sorted({copy.image_id for copy in copies})],
+        [(image, WIDTH, HEIGHT) for image in sorted({replica.image_id for replica in replicas})],
         columns=["image_id", "width", "height"],
     )
     count = count_annotations(map(as_revision, client.collect(ROUND)), tasks)
     assert count.complete
-    # Back ends call people differently; here everybody has the same place of every task.
+    # Back ends call people differently; here everybody has the same assignment of every task.
     names = {held.submission.author: f"annotator-{n}" for (_, n), held in count.counted.items()}
     assert len(names) == len(set(names.values()))
     labels = human_labels(ROUND, count, tasks, images, ONTOLOGY, names)
-    provenance = ["answer_id", "revision", "label_id"]
+    provenance = ["annotation_id", "revision", "label_id"]
     return resolve_consensus(labels).labels, labels.drop(columns=provenance)
 
 
-def fill_in(template, said):
+def fill_in(template, drawn):
     """Return answers.json as the vendor fills it in."""
-    by_place = {(each.task_id, each.place): each for each in said}
+    by_place = {(each.task_id, each.assignment): each for each in drawn}
     annotations = []
     for entry in template["answers"]:
         annotation = by_place.get((entry["task_id"], entry["place"]))
@@ -163,7 +166,7 @@ def fill_in(template, said):
     return {**template, "answers": annotations}
 
 
-def in_pybossa(tasks, said, *, pack=lambda result: result):
+def in_pybossa(tasks, drawn, *, pack=lambda result: result):
     """Return the rows that Pybossa holds once these tasks are answered: tasks, task runs.
 
     The fields are those of its models ``Task`` and ``TaskRun``.
@@ -175,10 +178,10 @@ def in_pybossa(tasks, said, *, pack=lambda result: result):
              "quorum": 0, "calibration": 0, "priority_0": 0.0, "n_answers": task["n_answers"],
              "fav_user_ids": None, "info": task["info"]}
         )  # fmt: skip
-    number_of = {(row["info"]["task_id"], place): row["id"] for row in rows
-                 for place in row["info"]["places"]}  # fmt: skip
+    number_of = {(row["info"]["task_id"], assignment): row["id"] for row in rows
+                 for assignment in row["info"]["places"]}  # fmt: skip
     runs = []
-    for number, annotation in enumerate(sorted(said, key=lambda each: each.ended_at), start=5001):
+    for number, annotation in enumerate(sorted(drawn, key=lambda each: each.ended_at), start=5001):
         user = int(annotation.author.removeprefix("p"))
         # The third of them never logged in.
         who = (
@@ -188,7 +191,7 @@ def in_pybossa(tasks, said, *, pack=lambda result: result):
         )
         runs.append(
             {"id": number, "created": _utc(annotation.began_at), "project_id": 7,
-             "task_id": number_of[annotation.task_id, annotation.place], **who,
+             "task_id": number_of[annotation.task_id, annotation.assignment], **who,
              "finish_time": _utc(annotation.ended_at), "timeout": None, "calibration": None,
              "external_uid": None, "media_url": None, "info": pack(annotation.result)}
         )  # fmt: skip
@@ -225,8 +228,8 @@ def as_old_csv(rows, kind):
     for row in rows:
         cells = []
         for head in heads:
-            place, key = head.split("__")
-            inner = row["info"] if place.endswith("info") else row
+            assignment, key = head.split("__")
+            inner = row["info"] if assignment.endswith("info") else row
             value = inner.get(key) if isinstance(inner, dict) else None
             cells.append("" if value is None else str(value))
         writer.writerow(cells)

@@ -26,10 +26,10 @@ from annotation_platform.labeling.annotations import (
     same_labels,
 )
 from annotation_platform.labeling.backends.label_studio.results import write_result
-from annotation_platform.labeling.backends.protocol import Proposal
+from annotation_platform.labeling.backends.protocol import PreAnnotation
 from annotation_platform.labeling.backends.pybossa.exports import read_pybossa
 from annotation_platform.labeling.backends.regions import (
-    read_proposals,
+    read_pre_annotations,
     shown_regions,
     write_decision,
     write_regions,
@@ -44,7 +44,7 @@ from annotation_platform.labeling.backends.registry import (
     is_changed,
 )
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
-from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
+from annotation_platform.labeling.backends.vendor.backend import VendorLabeling
 from annotation_platform.labeling.backends.vendor.returns import import_annotations, read_returned
 from annotation_platform.labeling.counting import count_annotations
 from annotation_platform.labeling.ledger import AnnotationsLedger, as_revision
@@ -84,18 +84,22 @@ def simulated(tmp_path):
     return SimulatedLabeling(tmp_path / "old.sqlite")
 
 
-def as_blind(copies):
-    shown = {"weights_sha256": "a" * 64, "proposals": (proposal(10, 20, 60, 80),)}
-    return [replace(copy, **({"blind": True} if copy.place == 2 else shown)) for copy in copies]
+def as_blind(replicas):
+    shown = {"weights_sha256": "a" * 64, "pre_annotations": (proposal(10, 20, 60, 80),)}
+    return [
+        replace(replica, **({"without_predictions": True} if replica.assignment == 2 else shown))
+        for replica in replicas
+    ]
 
 
 def without_codecs(submission):
     """The line as release 0.1.0 wrote it."""
-    said = {**vars(submission), "result": submission.payload.content}
-    said["proposed"] = submission.proposed.content
-    del said["payload"]
-    times = {name: said[name].isoformat() for name in ("created_at", "updated_at")}
-    return {**said, **times}
+    content = {**vars(submission), "result": submission.payload.content}
+    content["place"] = content.pop("assignment")
+    content["proposed"] = content.pop("pre_annotations").content
+    del content["payload"]
+    times = {name: content[name].isoformat() for name in ("created_at", "updated_at")}
+    return {**content, **times}
 
 
 @pytest.mark.parametrize("round_id", ROUNDS)
@@ -113,45 +117,52 @@ def test_lines_of_the_first_release_keep_their_digests_and_their_content(store, 
 @pytest.mark.parametrize("round_id", ROUNDS)
 def test_lines_of_the_first_release_give_the_labels_that_they_gave(store, round_id):
     revisions = AnnotationsLedger(store).read(round_id)
-    tasks = tasks_of(HandoffLabeling(store), as_blind(make_copies(3, 2)))
+    tasks = tasks_of(VendorLabeling(store), as_blind(make_copies(3, 2)))
     images = pd.DataFrame({"image_id": [image_id(n) for n in range(3)]})
     names = {each.submission.author: f"annotator-{each.submission.author}" for each in revisions}
     table = human_labels(
         round_id, count_annotations(revisions, tasks), tasks,
         images.assign(width=WIDTH, height=HEIGHT), ONTOLOGY, names,
     )  # fmt: skip
+    # The recorded labels have the column names of release 0.1.0.
+    table = table.rename(columns={"annotation_id": "answer_id"})
     text = table.to_json(orient="records", date_format="iso", double_precision=15)
     assert json.loads(text) == json.loads((OLD / "human_labels.json").read_text())[round_id]
 
 
 def test_what_back_ends_show_again_after_an_upgrade_is_no_further_revision(store, simulated):
     ledger = AnnotationsLedger(store)
-    assert ledger.append(ROUND, HandoffLabeling(store).collect(ROUND), now=LATER) == 0
+    assert ledger.append(ROUND, VendorLabeling(store).collect(ROUND), now=LATER) == 0
     assert ledger.append("round-0002", simulated.collect("round-0002"), now=LATER) == 0
     # As Label Studio's client gives them today.
     again = [each.submission for each in ledger.read("round-0003")]
     nothing_shown = [
-        each if each.proposed.content else replace(each, proposed=None) for each in again
+        each if each.pre_annotations.content else replace(each, pre_annotations=None)
+        for each in again
     ]
     assert ledger.append("round-0003", nothing_shown, now=LATER) == 0
 
 
 def test_a_simulated_round_of_the_first_release_goes_on_in_the_same_file(simulated):
-    (place,) = simulated.open_places("ada")[:1]
-    assert place.proposed.codec == FIRST_CODEC
-    assert same_labels(decode(place.proposed, CANVAS).labels, [proposal(10, 20, 60, 80).label])
-    simulated.submit(place.backend_task, "ada", write_regions([Label.box("boat", 1, 2, 3, 4)]), 2)
+    (assignment,) = simulated.open_places("ada")[:1]
+    assert assignment.pre_annotations.codec == FIRST_CODEC
+    assert same_labels(
+        decode(assignment.pre_annotations, CANVAS).labels, [proposal(10, 20, 60, 80).label]
+    )
+    simulated.submit(
+        assignment.backend_task, "ada", write_regions([Label.box("boat", 1, 2, 3, 4)]), 2
+    )
     old, new = simulated.collect("round-0002")
     assert (old.payload.codec, new.payload.codec) == (FIRST_CODEC, "regions/1")
     assert decode(new.payload, CANVAS).labels == [Label.box("boat", 1, 2, 3, 4)]
-    assert is_changed(new.payload, new.proposed, CANVAS)
-    assert not is_changed(old.payload, old.proposed, CANVAS)
+    assert is_changed(new.payload, new.pre_annotations, CANVAS)
+    assert not is_changed(old.payload, old.pre_annotations, CANVAS)
 
 
 def test_a_package_of_the_first_release_and_its_annotations_are_known(store):
-    vendor = HandoffLabeling(store)
-    (copy,) = {each.codec for each in vendor.copies(ROUND)}
-    assert copy == FIRST_CODEC
+    vendor = VendorLabeling(store)
+    (replica,) = {each.codec for each in vendor.replicas(ROUND)}
+    assert replica == FIRST_CODEC
     manifest = vendor.make_package(ROUND, vendor="acme")
     assert manifest.to_json() == (OLD / "manifest.json").read_bytes()
     returned = [read_returned(OLD / name) for name in ("answers.json", "answers.coco.json")]
@@ -165,9 +176,9 @@ def test_a_package_of_the_first_release_and_its_annotations_are_known(store):
 def test_a_package_of_today_is_that_of_the_first_release(tmp_path):
     store = LocalObjectStore(tmp_path / "lake")
     put_images(store, 3)
-    vendor = HandoffLabeling(store)
+    vendor = VendorLabeling(store)
     vendor.publish(ROUND, ONTOLOGY, as_blind(make_copies(3, 2)))
-    assert {each.codec for each in vendor.copies(ROUND)} == {"regions/1"}
+    assert {each.codec for each in vendor.replicas(ROUND)} == {"regions/1"}
     manifest = vendor.make_package(ROUND, vendor="acme")
     assert manifest.to_json() == (OLD / "manifest.json").read_bytes()
     for name, codecs in (
@@ -177,7 +188,7 @@ def test_a_package_of_today_is_that_of_the_first_release(tmp_path):
         returned = read_returned(OLD / name)
         assert {each.payload.codec for each in returned.annotations} == codecs
         assert import_annotations(vendor, returned, annotator="kim", now=LATER).problems == []
-    read = {each.place: decode(each.payload, CANVAS) for each in vendor.collect(ROUND)}
+    read = {each.assignment: decode(each.payload, CANVAS) for each in vendor.collect(ROUND)}
     assert [UNSURE] in [each.labels for each in read.values()]
 
 
@@ -227,14 +238,14 @@ def test_neutral_regions_of_every_shape_come_back_exactly():
     found = read(*write_regions(LABELS))
     assert (found.labels, found.problems, found.refused) == (LABELS, [], 0)
     assert read().labels == []
-    # Whatever else was drawn, somebody who is unsure has not labelled it.
+    # Whatever else was drawn, an unsure annotator has not labelled it.
     assert read(*write_regions([BOX, UNSURE])).labels == [UNSURE]
 
 
 def test_shown_regions_keep_scores_and_are_unchanged_whatever_their_order():
-    shown = [Proposal(each, n / 10 if n else None) for n, each in enumerate(LABELS)]
+    shown = [PreAnnotation(each, n / 10 if n else None) for n, each in enumerate(LABELS)]
     payload = shown_regions(shown)
-    assert read_proposals(json.loads(json.dumps(payload.content))) == shown
+    assert read_pre_annotations(json.loads(json.dumps(payload.content))) == shown
     as_drawn = Payload("regions/1", write_regions(reversed(LABELS), key="mine-"))
     assert not is_changed(as_drawn, payload, ON_ALL)
     fewer = Payload("regions/1", write_regions(LABELS[1:]))
@@ -307,7 +318,7 @@ def test_two_choices_where_one_is_asked_are_both_refused():
 
 
 def test_a_review_is_accepted_fixed_or_rejected_in_neutral_regions():
-    shown = shown_regions([Proposal(BOX)])
+    shown = shown_regions([PreAnnotation(BOX)])
 
     def decided(*content):
         return decode_review(Payload("regions/1", list(content)), shown, ON_ALL)

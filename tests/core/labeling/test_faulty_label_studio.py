@@ -1,6 +1,6 @@
-"""What a faulty Label Studio cannot do: make a place twice, lose one, hide answers, get a token.
+"""No fault of Label Studio repeats or loses an assignment, hides annotations or reveals a token.
 
-A scripted server (`faulty_label_studio.py`) does the harm; the client is the real one.
+A scripted server (`faulty_label_studio.py`) has the faults; the client is the real one.
 """
 
 import json
@@ -27,7 +27,7 @@ from annotation_platform.labeling.backends.label_studio import http as label_stu
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.image_sources import FolderImages
-from annotation_platform.labeling.backends.protocol import Proposal, TaskCopy
+from annotation_platform.labeling.backends.protocol import PreAnnotation, Replica
 from annotation_platform.labeling.counting import count_annotations
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.rate_limiter import Timing
@@ -52,31 +52,31 @@ def client(server, token=TOKEN, **options):
     return LabelStudioClient(server.url, token, images=FolderImages(LAKE), timing=timing)
 
 
-def copies(tasks=4):
-    proposal = Proposal(Label.box("cat", 10, 20, 60, 70), score=0.75)
+def replicas(tasks=4):
+    proposal = PreAnnotation(Label.box("cat", 10, 20, 60, 70), score=0.75)
     return [
-        TaskCopy(
+        Replica(
             task_id=f"task-{number}",
             image_id=f"image-{number}",
-            place=place,
-            assignee=f"p{place}@example.org",
+            assignment=assignment,
+            assignee=f"p{assignment}@example.org",
             image_key="images/one.jpg",
             width=200,
             height=100,
             weights_sha256="c0ffee",
-            proposals=(proposal,),
+            pre_annotations=(proposal,),
         )
         for number in range(tasks)
-        for place in (1, 2)
+        for assignment in (1, 2)
     ]
 
 
 def publish(server, tasks=4, **options):
-    return client(server).publish(ROUND, ONTOLOGY, copies(tasks), **options)
+    return client(server).publish(ROUND, ONTOLOGY, replicas(tasks), **options)
 
 
 def wanted(tasks=4):
-    return sorted((copy.task_id, copy.place) for copy in copies(tasks))
+    return sorted((replica.task_id, replica.assignment) for replica in replicas(tasks))
 
 
 def requests_of(act):
@@ -124,7 +124,7 @@ def test_a_passing_fault_in_any_request_leaves_every_place_there_once(fault):
         with running() as server:
             server.fault(fault, at=number)
             ids = publish(server)
-            assert server.places() == wanted(), number
+            assert server.assignments() == wanted(), number
             assert sorted(map(int, ids.values())) == sorted(server.tasks), number
             assert len(server.projects) == 1, number
 
@@ -132,8 +132,8 @@ def test_a_passing_fault_in_any_request_leaves_every_place_there_once(fault):
 def test_an_import_that_outlasts_the_patience_is_waited_for_and_not_sent_again():
     with running() as server:
         server.fault(faulty.late(0.1), on=IMPORT)
-        ids = client(server, settle_seconds=5.0).publish(ROUND, ONTOLOGY, copies())
-        assert server.places() == wanted()
+        ids = client(server, settle_seconds=5.0).publish(ROUND, ONTOLOGY, replicas())
+        assert server.assignments() == wanted()
         assert len(ids) == len(wanted())
         assert sum(exchange.path.endswith("/import") for exchange in server.requests) == 1
 
@@ -141,18 +141,18 @@ def test_an_import_that_outlasts_the_patience_is_waited_for_and_not_sent_again()
 def test_an_import_that_is_done_after_all_is_undone_by_the_next_publishing():
     with running() as server:
         server.fault(faulty.late(0.3), on=IMPORT)
-        ids = client(server, settle_seconds=0.0).publish(ROUND, ONTOLOGY, copies())
+        ids = client(server, settle_seconds=0.0).publish(ROUND, ONTOLOGY, replicas())
         server.settle()
         assert len(server.tasks) == 2 * len(wanted())
         assert publish(server) == ids
-        assert server.places() == wanted()
+        assert server.assignments() == wanted()
 
 
 def publish_in_a_process(url):
     images = FolderImages(LAKE)
     patience = {"timeout_seconds": 5.0, "retry_seconds": 0.001, "settle_seconds": 0.2}
     labeling = LabelStudioClient(url, TOKEN, images=images, timing=Timing(**patience))
-    labeling.publish(ROUND, ONTOLOGY, copies())
+    labeling.publish(ROUND, ONTOLOGY, replicas())
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +192,7 @@ def test_a_publisher_killed_at_any_request_leaves_work_that_the_next_one_complet
             # What the killed one had under way may come after the next one has looked.
             server.settle()
             ids = publish(server)
-            assert server.places() == wanted(), number
+            assert server.assignments() == wanted(), number
             assert sorted(map(int, ids.values())) == sorted(server.tasks), number
 
 
@@ -204,14 +204,14 @@ def test_publishers_at_the_same_moment_agree_on_one_task_for_each_place():
             def go(server=server, start=start):
                 labeling = client(server)
                 start.wait()
-                return labeling.publish(ROUND, ONTOLOGY, copies(30))
+                return labeling.publish(ROUND, ONTOLOGY, replicas(30))
 
             running_now = [pool.submit(go) for _ in range(4)]
-            # Whoever could not read a list that changed all the time says so, and comes again.
+            # A client that cannot read a list that keeps changing raises an error, and tries again.
             errors = [job.exception() for job in running_now]
             assert {type(error) for error in errors} <= {type(None), LabelingError}
             ids = publish(server, 30)
-            assert server.places() == wanted(30)
+            assert server.assignments() == wanted(30)
             assert all(job.result() == ids for job in running_now if not job.exception())
             # Deleting a project would do harm: see where the client tells the needless ones apart.
             assert not [exchange for exchange in server.requests if exchange.method == "DELETE"]
@@ -227,7 +227,7 @@ def test_of_two_projects_of_a_round_the_one_with_tasks_is_used():
         task = {"data": {"task_id": "task-0", "place": 1, "image_id": "image-0"}}
         server.import_tasks(full, query={}, body=[task])
         publish(server)
-        assert server.places() == wanted()
+        assert server.assignments() == wanted()
         assert {task["project"] for task in server.tasks.values()} == {full}
         # Who made it may still need it.
         assert empty in server.projects
@@ -249,7 +249,7 @@ def test_a_publisher_whose_tasks_another_one_removed_goes_on_with_those_of_the_o
         server.fault(faulty.after(overtake), on="GET /api/projects/1/")
         ids = publish(server)
         assert sorted(map(int, ids.values())) == sorted(server.tasks)
-        assert server.places() == wanted()
+        assert server.assignments() == wanted()
 
 
 def test_of_a_place_that_is_there_twice_what_nobody_touched_goes_and_annotations_stay():
@@ -287,7 +287,7 @@ def test_no_annotation_is_hidden_by_tasks_that_go_while_pages_are_read():
                 server.delete_task(going)
 
         server.fault(faulty.after(second_page), on=TASKS, times=99)
-        read = {said.backend_task for said in client(server).collect(ROUND)}
+        read = {submission.backend_task for submission in client(server).collect(ROUND)}
         assert read == set(ids.values()) - {str(going)}
 
 
@@ -314,9 +314,11 @@ def test_proposals_that_are_not_all_there_are_not_taken_for_all():
         annotated(server)
         short = faulty.edited(lambda payload: payload[1:])
         server.fault(short, on="GET /api/predictions/", times=2)
-        assert all(said.proposed.content for said in client(server).collect(ROUND))
+        assert all(
+            submission.pre_annotations.content for submission in client(server).collect(ROUND)
+        )
         server.fault(short, on="GET /api/predictions/", times=99)
-        with pytest.raises(LabelingError, match=r"7 proposals .* which holds 8"):
+        with pytest.raises(LabelingError, match=r"7 predictions .* which holds 8"):
             client(server).collect(ROUND)
 
 
@@ -328,7 +330,7 @@ def test_a_list_that_never_holds_still_is_not_taken_for_complete():
             on=TASKS,
             times=999,
         )
-        with pytest.raises(LabelingError, match="changes all the time"):
+        with pytest.raises(LabelingError, match="keeps changing"):
             client(server).collect(ROUND)
 
 
@@ -357,7 +359,7 @@ def test_whatever_changes_between_pages_every_annotation_that_stays_is_read(chan
         before = set(server.annotations)
         server.fault(faulty.after(change), on=TASKS, times=99)
         try:
-            read = {int(said.annotation) for said in client(server).collect(ROUND)}
+            read = {int(submission.annotation) for submission in client(server).collect(ROUND)}
         except LabelingError:
             return
         assert read >= before & set(server.annotations)
@@ -393,10 +395,10 @@ def test_annotations_once_fetched_outlive_the_task_and_the_project(tmp_path):
         server.delete_task(int(ids["task-0", 1]))
         ledger.append(ROUND, labeling.collect(ROUND), now=NOW)
         assert len(labeling.collect(ROUND)) == 3
-        assert labeling.held_places(ROUND) == set(wanted(2)) - {("task-0", 1)}
+        assert labeling.held_assignments(ROUND) == set(wanted(2)) - {("task-0", 1)}
         server.delete_project(next(iter(server.projects)))
         assert labeling.collect(ROUND) == []
-        assert labeling.held_places(ROUND) == set()
+        assert labeling.held_assignments(ROUND) == set()
         live = [*ledger.read(ROUND)]
         assert count_annotations(live, tasks).complete
 
@@ -409,7 +411,7 @@ def test_a_place_that_is_closed_is_not_asked_for_again():
         again = publish(server, 2, closed={("task-0", 1), ("task-0", 2)})
         assert again["task-0", 1] == ""
         assert again["task-0", 2] == ids["task-0", 2]
-        assert server.places() == [("task-0", 2), ("task-1", 1), ("task-1", 2)]
+        assert server.assignments() == [("task-0", 2), ("task-1", 1), ("task-1", 2)]
 
 
 # What is not Label Studio's
@@ -450,8 +452,12 @@ def spoiled(payload, drawn):
             del changed[key]
         return changed
     if isinstance(payload, list) and payload and drawn.random() < 0.9:
-        place = drawn.randrange(len(payload))
-        return [*payload[:place], spoiled(payload[place], drawn), *payload[place + 1 :]]
+        assignment = drawn.randrange(len(payload))
+        return [
+            *payload[:assignment],
+            spoiled(payload[assignment], drawn),
+            *payload[assignment + 1 :],
+        ]
     return drawn.choice([None, "", -1, 2.5, True, [], {}, [[]], "x", {"id": 1}, payload])
 
 
@@ -472,7 +478,7 @@ def test_json_of_any_other_shape_ends_in_our_error_or_does_no_harm(number, seed)
             pass
         server.heal()
         publish(server)
-        assert server.places() == wanted()
+        assert server.assignments() == wanted()
 
 
 # Refusals
@@ -488,13 +494,13 @@ def test_a_token_that_ends_midway_stops_it_at_once_and_is_never_shown(status, to
             server.fault(faulty.obey, on=".*", times=number)
             server.fault(refusal, on=".*", times=999)
             with pytest.raises(LabelingError, match="ANNOTATION_LABEL_STUDIO_TOKEN") as caught:
-                client(server, token).publish(ROUND, ONTOLOGY, copies())
+                client(server, token).publish(ROUND, ONTOLOGY, replicas())
             # A personal token is tried once more: what it buys ends every few minutes.
             assert len(server.requests) <= number + 2
             assert "CANARY" not in str(caught.value)
             server.heal()
             publish(server)
-            assert server.places() == wanted()
+            assert server.assignments() == wanted()
     assert TOKEN not in caplog.text
     assert PERSONAL_TOKEN not in caplog.text
 
@@ -543,16 +549,16 @@ def full():
 def test_a_server_that_is_not_there_is_an_error_at_once_and_nothing_is_lost(full):
     with running() as server:
         closed = server.url
-        places = {
+        assignments = {
             "https of a plain server": server.url.replace("http:", "https:"),
             "no such host": "http://label-studio.invalid:8080",
             "no handshake": f"http://127.0.0.1:{full}",
         }
-        for why, url in places.items():
+        for why, url in assignments.items():
             http = LabelStudioHttp(url, TOKEN, timeout_seconds=0.3)
             for send in (http.get, partial(http.post, body=[])):
                 started = time.monotonic()
-                with pytest.raises(LabelingError, match=r"cannot be reached.*nothing is lost"):
+                with pytest.raises(LabelingError, match=r"cannot be reached.*no data is lost"):
                     send("/api/x/")
                 assert time.monotonic() - started < 5.0, why
         ids = publish(server)
@@ -568,7 +574,7 @@ def test_a_server_that_never_ends_its_annotation_is_left_after_two_requests(faul
     with running() as server:
         server.fault(fault, on=".*", times=99)
         http = LabelStudioHttp(server.url, TOKEN, timeout_seconds=0.1, retry_seconds=0.001)
-        with pytest.raises(LabelingError, match="did not answer GET"):
+        with pytest.raises(LabelingError, match="did not respond to GET"):
             http.get("/api/projects/")
         assert len(server.requests) == requests
 
@@ -585,7 +591,7 @@ def test_attempts_are_further_and_further_apart_up_to_thirty_seconds(waits):
     with running() as server:
         server.fault(faulty.says(502), on=".*", times=99)
         http = LabelStudioHttp(server.url, TOKEN, attempts=12, retry_seconds=0.5)
-        with pytest.raises(LabelingError, match="answers 502"):
+        with pytest.raises(LabelingError, match="responds with 502"):
             http.get("/api/projects/")
         assert len(server.requests) == 12
     meant = [0.5 * 2**number for number in range(11)]
@@ -610,7 +616,7 @@ def test_the_wait_that_a_server_asks_for_is_kept(status, waits):
 def test_a_wait_that_is_too_long_is_named_and_not_cut_short(status, waits):
     with running() as server:
         server.fault(faulty.says(status, Retry_After="3600"), on=IMPORT, times=99)
-        with pytest.raises(LabelingError, match="in 3600 s, as it asks"):
+        with pytest.raises(LabelingError, match="in 3600 s, as it requests"):
             LabelStudioHttp(server.url, TOKEN).post("/api/projects/1/import", [])
         assert len(server.requests) == 1
     assert waits == []
@@ -650,7 +656,9 @@ def test_after_any_faults_every_place_is_there_once_and_every_annotation_was_rea
                 if act == "publish":
                     publish(server)
                 if act == "pull":
-                    seen |= {said.annotation: said for said in labeling.collect(ROUND)}
+                    seen |= {
+                        submission.annotation: submission for submission in labeling.collect(ROUND)
+                    }
             except LabelingError:
                 pass
             if act == "answer" and server.tasks:
@@ -662,10 +670,10 @@ def test_after_any_faults_every_place_is_there_once_and_every_annotation_was_rea
                 server.start()
         server.heal()
         publish(server)
-        # A second copy that somebody answered stays; it is nobody's place any more.
-        assert set(server.places()) == set(wanted())
+        # A second replica that holds an annotation stays; it is no assignment any more.
+        assert set(server.assignments()) == set(wanted())
         assert len(server.tasks) == len(wanted())
-        seen |= {said.annotation: said for said in labeling.collect(ROUND)}
+        seen |= {submission.annotation: submission for submission in labeling.collect(ROUND)}
         assert seen.keys() == {str(key) for key in server.annotations}
-        for key, said in seen.items():
-            assert said.payload.content == server.annotations[int(key)]["result"]
+        for key, submission in seen.items():
+            assert submission.payload.content == server.annotations[int(key)]["result"]

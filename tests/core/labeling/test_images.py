@@ -1,4 +1,4 @@
-"""How Label Studio is told where the images are; a scripted server on the loopback interface."""
+"""How Label Studio gets the address of images; a scripted server on the loopback interface."""
 
 import json
 import threading
@@ -12,13 +12,13 @@ import pytest
 from annotation_platform.errors import LabelingError, SettingsError
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.image_sources import (
-    image_place,
+    image_source,
     private_endpoint,
 )
 
 SECRET = "CANARY-SECRET-0123456789abcdef"
 SESSION = "CANARY-SESSION-0123456789abcdef"
-LAKE = "s3://pictures/some/lake"
+LAKE = "s3://images/some/lake"
 ECHO = object()
 
 
@@ -29,7 +29,7 @@ def account(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_SESSION_TOKEN", SESSION)
-    # Nobody else's account: neither this user's files nor the machine's own.
+    # No other account: neither this user's files nor the machine's own.
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -70,7 +70,7 @@ def label_studio(records=(), *, status=201, says=None):
 
 def record_for(lake):
     with label_studio() as (http, sent):
-        image_place(lake).grant(http, 7)
+        image_source(lake).grant(http, 7)
     [(method, path, body)] = sent
     assert (method, path) == ("POST", "/api/storages/s3/")
     return body
@@ -86,12 +86,12 @@ def without_secrets(body):
     ("lake", "expected"),
     [
         ("/srv/lake", "/data/local-files/?d=images/%C3%A4%20b.jpg"),
-        ("s3://pictures", "s3://images/images/ä b.jpg"),
-        ("s3://pictures/some/lake/", "s3://images/some/lake/images/ä b.jpg"),
+        ("s3://images", "s3://images/images/ä b.jpg"),
+        ("s3://images/some/lake/", "s3://images/some/lake/images/ä b.jpg"),
     ],
 )
 def test_a_task_holds_an_address_without_a_secret(lake, expected):
-    assert image_place(lake).address("images/ä b.jpg") == expected
+    assert image_source(lake).address("images/ä b.jpg") == expected
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_record_lets_the_bytes_through_and_gives_no_address_away():
 
 def test_the_account_is_sent_once():
     with label_studio([without_secrets(record_for(LAKE))]) as (http, sent):
-        image_place(LAKE).grant(http, 7)
+        image_source(LAKE).grant(http, 7)
     assert sent == []
 
 
@@ -139,15 +139,15 @@ def test_another_account_or_region_replaces_what_the_record_holds(monkeypatch, v
     old = without_secrets(record_for(LAKE))
     monkeypatch.setenv(variable, value)
     with label_studio([old]) as (http, sent):
-        image_place(LAKE).grant(http, 7)
+        image_source(LAKE).grant(http, 7)
     [(method, path, body)] = sent
     assert (method, path) == ("PATCH", "/api/storages/s3/3")
     assert body["aws_secret_access_key"] == SECRET
 
 
 def test_a_record_of_another_place_stays_as_it_is():
-    with label_studio([without_secrets(record_for("s3://pictures/other"))]) as (http, sent):
-        image_place(LAKE).grant(http, 7)
+    with label_studio([without_secrets(record_for("s3://images/other"))]) as (http, sent):
+        image_source(LAKE).grant(http, 7)
     assert [method for method, _, _ in sent] == ["POST"]
 
 
@@ -158,7 +158,7 @@ def test_what_a_foreign_servers_administrator_must_set_is_said(monkeypatch, stat
         label_studio(status=status, says={"detail": "no such bucket"}) as (http, sent),
         pytest.raises(LabelingError, match=r"S3_ENDPOINT=http://10\.1\.2\.3:9000") as caught,
     ):
-        image_place(LAKE).grant(http, 7)
+        image_source(LAKE).grant(http, 7)
     assert len(sent) == 1
     assert "wrong" not in str(caught.value)
     assert ("no such bucket" in str(caught.value)) == (status == 400)
@@ -170,7 +170,7 @@ def test_a_server_that_repeats_what_it_was_sent_repeats_no_secret_here(status):
         label_studio(status=status, says=ECHO) as (http, _),
         pytest.raises(LabelingError) as caught,
     ):
-        image_place(LAKE).grant(http, 7)
+        image_source(LAKE).grant(http, 7)
     assert "CANARY" not in "".join(traceback.format_exception(caught.value))
 
 
@@ -178,7 +178,7 @@ def test_without_an_account_the_variables_are_named(monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name)
     with label_studio() as (http, sent), pytest.raises(SettingsError, match="AWS_ACCESS_KEY_ID"):
-        image_place(LAKE).grant(http, 7)
+        image_source(LAKE).grant(http, 7)
     assert sent == []
 
 
@@ -186,6 +186,6 @@ def test_a_folder_is_granted_once(tmp_path):
     images = {"path": str(tmp_path / "images")}
     for records, granted in (((), ["POST"]), ((images,), [])):
         with label_studio(records) as (http, sent):
-            image_place(str(tmp_path)).grant(http, 7)
+            image_source(str(tmp_path)).grant(http, 7)
         assert [method for method, _, _ in sent] == granted
         assert all(Path(body["path"]) == tmp_path / "images" for _, _, body in sent)

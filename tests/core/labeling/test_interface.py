@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from annotation_platform.errors import SettingsError
 from annotation_platform.labeling.backends.label_studio.interface import (
     ACCEPT_HOTKEY,
-    CONTROLS,
     HOTKEYS,
     REJECT_HOTKEY,
     UNSURE_HOTKEY,
@@ -17,6 +16,7 @@ from annotation_platform.labeling.backends.label_studio.interface import (
     review_config,
     tasks_tab,
 )
+from annotation_platform.labeling.backends.label_studio.region_codecs import CODECS
 from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.schema.ontology import LabelClass, Ontology, class_colors
 from annotation_platform.schema.shapes import UNSURE, Label
@@ -132,7 +132,7 @@ printable = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, ma
 def ontologies(draw):
     names = draw(st.lists(printable | st.from_regex(r"\$[a-z]+", fullmatch=True), unique=True))
     names = names or ["cat"]
-    shapes = st.sampled_from(list(CONTROLS))
+    shapes = st.sampled_from(list(CODECS))
     return of_shape(draw(st.sampled_from(["one", "many"])), **{n: draw(shapes) for n in names})
 
 
@@ -144,7 +144,7 @@ def test_label_studio_takes_the_configuration_of_any_ontology(ontology):
         interface = sdk.LabelInterface(config)
         interface.validate()
         for label_class in ontology.classes:
-            control = interface.get_control(CONTROLS[label_class.shape])
+            control = interface.get_control(CODECS[label_class.shape].control)
             assert label_class.name in control.labels
 
 

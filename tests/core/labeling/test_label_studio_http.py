@@ -85,7 +85,7 @@ def test_reading_is_tried_again_after_passing_trouble(trouble):
 
 def test_lasting_trouble_ends_after_four_attempts():
     with server(response(502)) as (url, script):
-        with pytest.raises(LabelingError, match="answers 502 to GET /api/x/"):
+        with pytest.raises(LabelingError, match="responds with 502 to GET /api/x/"):
             client(url).get("/api/x/")
         assert len(script.requests) == 4
 

@@ -32,16 +32,16 @@ TASK = f"{ROUND}/labels/{IMAGE}"
 CAT = Label.box("cat", 10, 10, 20, 20)
 
 
-def asked(places=3, *, expertise="", image=IMAGE, purpose="label"):
+def asked(assignments=3, *, expertise="", image=IMAGE, purpose="label"):
     """The ``label_tasks`` rows of one image, as far as counting goes."""
     return pd.DataFrame(
         {
             "task_id": f"{ROUND}/labels/{image}",
             "image_id": image,
-            "place": range(1, places + 1),
-            "stands_for": range(1, places + 1),
+            "place": range(1, assignments + 1),
+            "stands_for": range(1, assignments + 1),
             "purpose": purpose,
-            "blind": [place == 2 for place in range(1, places + 1)],
+            "blind": [assignment == 2 for assignment in range(1, assignments + 1)],
             "expertise": expertise,
             "guideline": "e" * 64,
         }
@@ -55,20 +55,20 @@ def drawn(labels):
     return Payload("label-studio/1", write_result(labels, 100, 50))
 
 
-def submission(annotation, author, *, place=1, minutes=0, edited=0, said=(CAT,), **changes):
+def submission(annotation, author, *, assignment=1, minutes=0, edited=0, labels=(CAT,), **changes):
     made = Submission(
         backend="simulated",
-        backend_task=str(place),
+        backend_task=str(assignment),
         annotation=str(annotation),
         task_id=TASK,
         image_id=IMAGE,
-        place=place,
+        assignment=assignment,
         author=author,
         created_at=NOW + timedelta(minutes=minutes),
         updated_at=NOW + timedelta(minutes=minutes + edited),
         lead_time_seconds=30.0,
         skipped=False,
-        payload=drawn(said),
+        payload=drawn(labels),
     )
     return replace(made, **changes)
 
@@ -77,52 +77,52 @@ def count(*submissions, **rules):
     return count_annotations(map(as_revision, submissions), TASKS, Rules(**rules))
 
 
-def seen(*waves):
-    """What a ledger gives back that was fed these submissions, one entry a wave."""
+def seen(*batches):
+    """What a ledger gives back that was fed these submissions, one entry a batch."""
     return [
         replace(as_revision(each), entry=entry)
-        for entry, wave in enumerate(waves, start=1)
-        for each in wave
+        for entry, batch in enumerate(batches, start=1)
+        for each in batch
     ]
 
 
 def holders(counted):
-    return {place: held.submission.author for (_, place), held in counted.counted.items()}
+    return {assignment: held.submission.author for (_, assignment), held in counted.counted.items()}
 
 
 def reasons(counted):
-    return {item.revision.submission.annotation: item.state for item in counted.surplus}
+    return {item.revision.submission.annotation: item.state for item in counted.not_counted}
 
 
 def test_an_annotation_takes_a_place_and_everything_else_is_surplus_with_a_reason():
     counted = count(
-        submission(1, "ada", place=1),
-        submission(2, "ben", place=1, minutes=1),
-        submission(3, "ada", place=2, minutes=2),
-        submission(4, "cam", place=2, minutes=3, skipped=True),
-        submission(5, "dee", place=9, minutes=4),
-        submission(6, "dee", place=3, minutes=5),
-        submission(7, "Ada", place=1, minutes=6),
+        submission(1, "ada", assignment=1),
+        submission(2, "ben", assignment=1, minutes=1),
+        submission(3, "ada", assignment=2, minutes=2),
+        submission(4, "cam", assignment=2, minutes=3, skipped=True),
+        submission(5, "dee", assignment=9, minutes=4),
+        submission(6, "dee", assignment=3, minutes=5),
+        submission(7, "Ada", assignment=1, minutes=6),
     )
     assert holders(counted) == {1: "ada", 3: "dee"}
     assert reasons(counted) == {
         "2": "late", "3": "repeated", "4": "skipped", "5": "foreign", "7": "repeated"
     }  # fmt: skip
-    assert all(item.detail for item in counted.surplus)
+    assert all(item.detail for item in counted.not_counted)
     assert len(counted.annotations) == 7
-    with pytest.raises(NotReadyError, match="2 of 3 answers"):
+    with pytest.raises(NotReadyError, match="2 of 3 assignments"):
         require_complete(ROUND, counted)
 
 
 @given(st.permutations(range(4)))
 def test_the_order_in_which_annotations_are_read_does_not_matter(order):
-    said = [
+    submissions = [
         submission(1, "ada"),
         submission(2, "ben", minutes=1),
-        submission(2, "ben", minutes=1, edited=5, said=()),
-        submission(3, "cam", place=2, minutes=2),
+        submission(2, "ben", minutes=1, edited=5, labels=()),
+        submission(3, "cam", assignment=2, minutes=2),
     ]
-    assert count(*(said[i] for i in order)) == count(*said)
+    assert count(*(submissions[i] for i in order)) == count(*submissions)
 
 
 def test_whoever_was_seen_first_keeps_the_place_though_an_earlier_annotation_is_found_later():
@@ -140,21 +140,21 @@ def test_whoever_was_seen_first_keeps_the_place_though_an_earlier_annotation_is_
 
 def test_whoever_skips_gives_the_place_up_and_does_not_take_it_back():
     first = submission(1, "ada")
-    skipped = submission(1, "ada", edited=5, skipped=True, said=())
+    skipped = submission(1, "ada", edited=5, skipped=True, labels=())
     after_all = submission(1, "ada", edited=20)
     other = submission(2, "ben", minutes=10)
-    waves = [[first], [skipped], [other], [after_all]]
-    held = [holders(count_annotations(seen(*waves[:n]), TASKS)) for n in range(1, 5)]
+    batches = [[first], [skipped], [other], [after_all]]
+    held = [holders(count_annotations(seen(*batches[:n]), TASKS)) for n in range(1, 5)]
     assert held == [{1: "ada"}, {}, {1: "ben"}, {1: "ben"}]
-    assert reasons(count_annotations(seen(*waves), TASKS)) == {"1": "late"}
-    # The same where it was all read at once, by when they answered; and nobody else came.
+    assert reasons(count_annotations(seen(*batches), TASKS)) == {"1": "late"}
+    # The same if everything is read at once, by creation time, and without other annotations.
     assert holders(count_annotations(seen([first, skipped, other, after_all]), TASKS)) == {1: "ben"}
     assert holders(count_annotations(seen([first], [skipped], [after_all]), TASKS)) == {1: "ada"}
 
 
 def test_an_edit_is_a_new_revision_and_the_old_one_stays(tmp_path):
     ledger = AnnotationsLedger(LocalObjectStore(tmp_path))
-    first, edited = submission(1, "ada"), submission(1, "ada", edited=5, said=())
+    first, edited = submission(1, "ada"), submission(1, "ada", edited=5, labels=())
     assert ledger.append(ROUND, [first], now=NOW) == 1
     assert ledger.append(ROUND, [first], now=NOW) == 0
     assert ledger.append(ROUND, [first, edited], now=NOW) == 1
@@ -168,16 +168,16 @@ def test_an_edit_is_a_new_revision_and_the_old_one_stays(tmp_path):
 
 
 def test_what_comes_after_a_round_was_closed_is_late_and_an_edit_is_not():
-    known = submission(1, "ada"), submission(2, "ben", place=2, skipped=True, said=())
-    edited = submission(1, "ada", edited=90, said=())
-    fresh = submission(3, "cam", place=3, minutes=60)
-    after_all = submission(2, "ben", place=2, edited=80)
+    known = submission(1, "ada"), submission(2, "ben", assignment=2, skipped=True, labels=())
+    edited = submission(1, "ada", edited=90, labels=())
+    fresh = submission(3, "cam", assignment=3, minutes=60)
+    after_all = submission(2, "ben", assignment=2, edited=80)
     read = seen(known, [fresh, edited, after_all])
     assert holders(count_annotations(read, TASKS)) == {1: "ada", 2: "ben", 3: "cam"}
     counted = count_annotations(read, TASKS, Rules(entries=1))
     assert holders(counted) == {1: "ada"}
     assert counted.counted[TASK, 1].submission == edited
-    assert {item.revision.submission.annotation: item.detail for item in counted.surplus} == {
+    assert {item.revision.submission.annotation: item.detail for item in counted.not_counted} == {
         "2": "it came after the round was closed",
         "3": "it came after the round was closed",
     }
@@ -192,27 +192,31 @@ def test_without_the_expertise_at_the_time_an_annotation_does_not_count():
     free = submission(9, "cam", task_id=f"{ROUND}/labels/{'b' * 64}", minutes=3)
     too_early = submission(1, "ada", minutes=5)
     counted = count_annotations(
-        seen([too_early, submission(2, "ben", minutes=6), submission(3, "cam", place=2), free]),
+        seen(
+            [too_early, submission(2, "ben", minutes=6), submission(3, "cam", assignment=2), free]
+        ),
         tagged,
         knows,
     )
-    assert {place: r.submission.author for place, r in counted.counted.items()} == {
+    assert {assignment: r.submission.author for assignment, r in counted.counted.items()} == {
         (TASK, 1): "ben",
         (free.task_id, 1): "cam",
     }
-    assert {item.detail for item in counted.surplus} == {"its author lacks the expertise agronomy"}
-    # Learned meanwhile, the same person may answer anew.
-    again = submission(4, "ada", place=2, minutes=11)
+    assert {item.detail for item in counted.not_counted} == {
+        "its author lacks the expertise agronomy"
+    }
+    # With the skill granted since, the same person may annotate again.
+    again = submission(4, "ada", assignment=2, minutes=11)
     assert holders(count_annotations(seen([too_early], [again]), tagged, knows)) == {2: "ada"}
 
 
 def test_who_judges_no_work_of_their_own_is_foreign_there_and_only_there():
     other = f"{ROUND}/labels/{'b' * 64}"
     tasks = pd.concat([TASKS, asked(1, image="b" * 64)])
-    said = [submission(1, "Ada"), submission(2, "ben", minutes=1),
+    submissions = [submission(1, "Ada"), submission(2, "ben", minutes=1),
             submission(3, "ada", task_id=other)]  # fmt: skip
-    counted = count_annotations(map(as_revision, said), tasks, Rules(barred={TASK: {"ada"}}))
-    assert {place: r.submission.author for place, r in counted.counted.items()} == {
+    counted = count_annotations(map(as_revision, submissions), tasks, Rules(barred={TASK: {"ada"}}))
+    assert {assignment: r.submission.author for assignment, r in counted.counted.items()} == {
         (TASK, 1): "ben",
         (other, 1): "ada",
     }
@@ -227,19 +231,23 @@ def test_of_a_thousand_annotations_none_counts_for_somebody_who_lacks_the_expert
     tasks = pd.concat(
         [asked(3, image=image, expertise=rng.choice(list(knows))) for image in images]
     )
-    places = tasks[["task_id", "image_id", "place", "expertise"]].to_dict("records")
-    said = []
+    assignments = tasks[["task_id", "image_id", "place", "expertise"]].to_dict("records")
+    submissions = []
     for number in range(1000):
-        place = places[rng.integers(len(places))]
-        ids = {key: place[key] for key in ("task_id", "image_id", "place")}
-        said.append(submission(number, rng.choice(people), minutes=number, **ids))
+        assignment = assignments[rng.integers(len(assignments))]
+        ids = {key: assignment[key] for key in ("task_id", "image_id")}
+        ids["assignment"] = assignment["place"]
+        submissions.append(submission(number, rng.choice(people), minutes=number, **ids))
     rules = Rules(qualified=lambda name, skill, _: name in knows[skill])
-    counted = count_annotations(map(as_revision, said), tasks, rules)
-    skill_of = {(place["task_id"], place["place"]): place["expertise"] for place in places}
+    counted = count_annotations(map(as_revision, submissions), tasks, rules)
+    skill_of = {
+        (assignment["task_id"], assignment["place"]): assignment["expertise"]
+        for assignment in assignments
+    }
     states = Counter()
     for entry in counted.annotations:
         said_ = entry.revision.submission
-        able = said_.author in knows[skill_of[said_.task_id, said_.place]]
+        able = said_.author in knows[skill_of[said_.task_id, said_.assignment]]
         assert (entry.state == "foreign") == (not able)
         states[entry.state] += 1
     assert states.total() == 1000
@@ -249,44 +257,51 @@ def test_of_a_thousand_annotations_none_counts_for_somebody_who_lacks_the_expert
 @st.composite
 def histories(draw):
     """Waves of what a back end shows: answers, edits, skips and second thoughts, in any order."""
-    said, states = [], {}
+    submissions, states = [], {}
     for minute in range(draw(st.integers(1, 25))):
         number = draw(st.integers(0, 8))
         new = (draw(st.sampled_from("abcd")), draw(st.integers(1, 4)), minute)
-        author, place, begun = states.setdefault(number, new)
-        said.append(
+        author, assignment, begun = states.setdefault(number, new)
+        submissions.append(
             submission(
-                number, author, place=place, minutes=begun, edited=minute - begun,
+                number, author, assignment=assignment, minutes=begun, edited=minute - begun,
                 skipped=draw(st.integers(0, 3)) == 0,
             )
         )  # fmt: skip
-    cuts = sorted(draw(st.sets(st.integers(1, len(said)), max_size=5)) | {0, len(said)})
-    return [said[begin:end] for begin, end in pairwise(cuts)]
+    cuts = sorted(
+        draw(st.sets(st.integers(1, len(submissions)), max_size=5)) | {0, len(submissions)}
+    )
+    return [submissions[begin:end] for begin, end in pairwise(cuts)]
 
 
 @given(histories())
-def test_every_annotation_ends_in_one_way_and_whoever_holds_a_place_keeps_it(waves):
+def test_every_annotation_ends_in_one_way_and_whoever_holds_a_place_keeps_it(batches):
     before = {}
-    for number in range(1, len(waves) + 1):
-        revisions = seen(*waves[:number])
+    for number in range(1, len(batches) + 1):
+        revisions = seen(*batches[:number])
         counted = count_annotations(revisions, TASKS)
         ids = [entry.revision.submission.annotation for entry in counted.annotations]
         assert sorted(ids) == sorted({r.submission.annotation for r in revisions})
-        assert len(counted.counted) + len(counted.surplus) == len(ids)
+        assert len(counted.counted) + len(counted.not_counted) == len(ids)
         authors = [held.submission.author for held in counted.counted.values()]
         assert len(set(authors)) == len(authors)
-        now = {place: held.submission.annotation for place, held in counted.counted.items()}
-        skipped = {r.submission.annotation for r in seen(*waves[:number]) if r.entry == number
+        now = {
+            assignment: held.submission.annotation for assignment, held in counted.counted.items()
+        }
+        skipped = {r.submission.annotation for r in seen(*batches[:number]) if r.entry == number
                    and r.submission.skipped}  # fmt: skip
-        for place, annotation in before.items():
-            assert now.get(place) == annotation or annotation in skipped
+        for assignment, annotation in before.items():
+            assert now.get(assignment) == annotation or annotation in skipped
         before = now
 
 
 def test_a_back_end_that_was_set_up_anew_and_counts_from_1_again_takes_nobodys_annotation():
-    old = [submission(1, "ada", place=1), submission(2, "ben", place=2, minutes=1)]
-    # The next one begins again: one annotation on the place of an old one, one elsewhere.
-    new = [submission(1, "cam", place=3, minutes=9), submission(2, "dee", place=2, minutes=10)]
+    old = [submission(1, "ada", assignment=1), submission(2, "ben", assignment=2, minutes=1)]
+    # The next one begins again: one annotation on the assignment of an old one, one elsewhere.
+    new = [
+        submission(1, "cam", assignment=3, minutes=9),
+        submission(2, "dee", assignment=2, minutes=10),
+    ]
     counted = count_annotations(seen(old, new), TASKS)
     assert holders(counted) == {1: "ada", 2: "ben", 3: "cam"}
     names = [entry.revision.annotation_id for entry in counted.annotations]
@@ -297,11 +312,14 @@ def test_a_back_end_that_was_set_up_anew_and_counts_from_1_again_takes_nobodys_a
 def test_a_place_is_lost_once_none_of_its_copies_can_be_annotated_any_more():
     replaced = asked(2).assign(place=[4, 5], stands_for=[1, 2])
     tasks = pd.concat([TASKS, replaced])
-    # Place 1 was answered twice by one person and place 3 is held: nothing of them is lost.
-    said = [submission(1, "ada", place=3), submission(2, "ada", place=1, minutes=1)]
-    counted = count_annotations(map(as_revision, said), tasks)
-    copies = [(TASK, number) for number in range(1, 6)]
-    assert counted.lost(copies) == []
+    # Place 1 was answered twice by one person and assignment 3 is held: nothing of them is lost.
+    submissions = [
+        submission(1, "ada", assignment=3),
+        submission(2, "ada", assignment=1, minutes=1),
+    ]
+    counted = count_annotations(map(as_revision, submissions), tasks)
+    replicas = [(TASK, number) for number in range(1, 6)]
+    assert counted.lost(replicas) == []
     assert counted.lost([(TASK, 1), (TASK, 4), (TASK, 5)]) == []
     assert counted.lost([(TASK, 1), (TASK, 5)]) == [(TASK, 4)]
     assert counted.lost([]) == [(TASK, 2), (TASK, 4), (TASK, 5)]
@@ -316,11 +334,11 @@ def test_whatever_people_paste_the_ledger_stays_readable(tmp_path):
 
 def test_an_annotation_keeps_its_first_author_when_the_account_is_deleted(tmp_path):
     ledger = AnnotationsLedger(LocalObjectStore(tmp_path))
-    said = [submission(n, f"person-{n}", place=n, minutes=n) for n in (1, 2, 3)]
-    ledger.append(ROUND, said, now=NOW)
-    forgotten = [replace(entry, author="unknown") for entry in said]
+    submissions = [submission(n, f"person-{n}", assignment=n, minutes=n) for n in (1, 2, 3)]
+    ledger.append(ROUND, submissions, now=NOW)
+    forgotten = [replace(entry, author="unknown") for entry in submissions]
     assert ledger.append(ROUND, forgotten, now=NOW) == 0
-    edited = [submission(1, "unknown", minutes=1, edited=9, said=())]
+    edited = [submission(1, "unknown", minutes=1, edited=9, labels=())]
     ledger.append(ROUND, edited, now=NOW)
     counted = count_annotations(ledger.read(ROUND), TASKS)
     assert counted.complete
@@ -357,7 +375,7 @@ def test_the_annotations_table_lists_everything_and_the_round_says_how_far_it_is
     gold = f"{ROUND}/labels/{'b' * 64}"
     counted = count_annotations(
         seen([submission(1, "ada"), submission(2, "ben"), submission(4, "ada", task_id=gold)],
-             [submission(1, "ada", edited=7), submission(3, "cam", place=8)]),
+             [submission(1, "ada", edited=7), submission(3, "cam", assignment=8)]),
         tasks,
     )  # fmt: skip
     names = {"ada": "annotator-1", "ben": "annotator-2", "cam": "annotator-3"}
@@ -385,15 +403,15 @@ def test_labels_carry_pixels_and_say_what_could_not_be_used():
     images = pd.DataFrame({"image_id": [IMAGE], "width": [100], "height": [50]})
     tasks = asked(4)
     bad = drawn([Label.box("unicorn", 1, 1, 9, 9)])
-    said = [
-        submission(1, "ada", place=1, proposed=drawn([CAT]),
+    submissions = [
+        submission(1, "ada", assignment=1, pre_annotations=drawn([CAT]),
                    weights_sha256="c" * 64),
-        submission(2, "ben", place=2, said=()),
-        submission(3, "cam", place=3, payload=bad),
-        submission(4, "dee", place=4, said=(CAT, UNSURE)),
+        submission(2, "ben", assignment=2, labels=()),
+        submission(3, "cam", assignment=3, payload=bad),
+        submission(4, "dee", assignment=4, labels=(CAT, UNSURE)),
     ]  # fmt: skip
     names = {"ada": "annotator-1", "ben": "annotator-2", "cam": "annotator-3", "dee": "x"}
-    counted = count_annotations(map(as_revision, said), tasks)
+    counted = count_annotations(map(as_revision, submissions), tasks)
     labels = human_labels(ROUND, counted, tasks, images, ontology, names)
     box = labels.iloc[0]
     assert box[["x1", "y1", "x2", "y2"]].tolist() == pytest.approx([10, 10, 20, 20])
@@ -404,5 +422,5 @@ def test_labels_carry_pixels_and_say_what_could_not_be_used():
     assert "unicorn" in labels["problems"].iloc[2]
     assert labels["blind"].tolist() == [False, True, False, False]
     # A task of which an answer is missing gives no labels yet.
-    waiting = count_annotations(map(as_revision, said[:3]), tasks)
+    waiting = count_annotations(map(as_revision, submissions[:3]), tasks)
     assert human_labels(ROUND, waiting, tasks, images, ontology, names).empty

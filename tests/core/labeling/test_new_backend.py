@@ -16,7 +16,8 @@ from annotation_platform.labeling.annotations import Canvas, Payload
 from annotation_platform.labeling.backends import registry
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.backends.registry import labeling_of
-from annotation_platform.labeling.rounds import fetch_annotations, ledger_count, stand
+from annotation_platform.labeling.ledger import AnnotationsLedger
+from annotation_platform.labeling.rounds import fetch_annotations, ledger_count, round_progress
 from annotation_platform.policy import read_policy
 from annotation_platform.settings import PROJECT_ROOT, Settings
 from resources.deployments import build_resources
@@ -47,9 +48,9 @@ def world(registered, tmp_path):
 
 
 def annotate(settings, name, author, boxes):
-    said = {"began_at": datetime.now(UTC).isoformat(), "boxes": boxes}
+    content = {"began_at": datetime.now(UTC).isoformat(), "boxes": boxes}
     path = settings.home_path / "folder-labeling" / ROUND / f"{name}.{author}"
-    path.write_text(json.dumps(said))
+    path.write_text(json.dumps(content))
 
 
 def test_it_implements_three_methods_and_a_name(world):
@@ -62,29 +63,29 @@ def test_it_implements_three_methods_and_a_name(world):
 
 def test_a_round_is_published_collected_counted_and_decoded(world):
     settings, lake, policy, labeling = world
-    copies = make_copies(2, 2)
-    ids = labeling.publish(ROUND, ONTOLOGY, copies)
-    assert labeling.publish(ROUND, ONTOLOGY, copies) == ids
+    replicas = make_copies(2, 2)
+    ids = labeling.publish(ROUND, ONTOLOGY, replicas)
+    assert labeling.publish(ROUND, ONTOLOGY, replicas) == ids
     assert len(set(ids.values())) == 4
-    tasks = tasks_of(labeling, copies)
+    tasks = tasks_of(labeling, replicas)
     assert set(tasks["backend"]) == {"folder"}
     now = datetime.now(UTC)
     tokens = {labeling.change_token(ROUND)}
 
-    open_ = stand(ROUND, tasks, labeling, lake, policy, now=now)
+    open_ = round_progress(ROUND, tasks, labeling, lake, policy, now=now)
     # A back end that cannot tell has lost nothing.
     assert (open_.mergeable, open_.lost) == (False, [])
-    for (_, place), name in ids.items():
-        annotate(settings, name, f"p{place}", BOXES)
+    for (_, assignment), name in ids.items():
+        annotate(settings, name, f"p{assignment}", BOXES)
         tokens.add(labeling.change_token(ROUND))
     assert len(tokens) == 5
     progress = labeling.progress(ROUND)
     assert (progress.tasks, progress.annotations) == (None, 4)
-    assert stand(ROUND, tasks, labeling, lake, policy, now=now).count.complete
+    assert round_progress(ROUND, tasks, labeling, lake, policy, now=now).count.complete
 
     assert fetch_annotations(ROUND, labeling, lake, now=now) == 4
     assert fetch_annotations(ROUND, labeling, lake, now=now) == 0
-    (first, *_) = lake.ledger.read(ROUND)
+    (first, *_) = AnnotationsLedger(lake.store).read(ROUND)
     assert first.submission.payload == Payload("folder/1", BOXES)
     count = ledger_count(ROUND, tasks, lake)
     assert count.complete
@@ -101,24 +102,27 @@ def test_a_round_is_published_collected_counted_and_decoded(world):
 
 def test_an_edit_is_a_further_revision_and_a_skip_leaves_the_place_open(world):
     settings, lake, policy, labeling = world
-    copies = make_copies(1, 1)
-    ((_, name),) = labeling.publish(ROUND, ONTOLOGY, copies).items()
-    tasks, now = tasks_of(labeling, copies), datetime.now(UTC)
+    replicas = make_copies(1, 1)
+    ((_, name),) = labeling.publish(ROUND, ONTOLOGY, replicas).items()
+    tasks, now = tasks_of(labeling, replicas), datetime.now(UTC)
     annotate(settings, name, "p1", None)
-    assert not stand(ROUND, tasks, labeling, lake, policy, now=now).count.complete
+    assert not round_progress(ROUND, tasks, labeling, lake, policy, now=now).count.complete
     fetch_annotations(ROUND, labeling, lake, now=now)
     annotate(settings, name, "p1", BOXES)
     fetch_annotations(ROUND, labeling, lake, now=now)
-    assert [each.submission.skipped for each in lake.ledger.read(ROUND)] == [True, False]
+    assert [each.submission.skipped for each in AnnotationsLedger(lake.store).read(ROUND)] == [
+        True,
+        False,
+    ]
 
 
 def test_what_is_erased_is_deleted_in_every_round(world):
     *_, labeling = world
-    copies = make_copies(2, 2)
+    replicas = make_copies(2, 2)
     for round_id in (ROUND, "round-0002"):
-        labeling.publish(round_id, ONTOLOGY, copies)
-    assert labeling.delete({copies[0].image_id}) == 4
-    assert labeling.delete({copies[0].image_id}) == 0
+        labeling.publish(round_id, ONTOLOGY, replicas)
+    assert labeling.delete({replicas[0].image_id}) == 4
+    assert labeling.delete({replicas[0].image_id}) == 0
 
 
 def test_dagster_s_resource_and_commands_get_it_from_the_same_registry(world):

@@ -28,9 +28,9 @@ def test_another_number_and_other_bytes_are_another_entry():
     assert len(parsed) == 3
 
 
-def test_no_more_is_kept_than_fits_and_what_was_used_last_stays():
+def test_no_more_is_cache_than_fits_and_what_was_used_last_stays():
     parsed, parse = counting()
-    entries = ParsedEntries(parse, kept_bytes=4)
+    entries = ParsedEntries(parse, cached_bytes=4)
     for entry in (b"aa", b"bb", b"aa", b"cc", b"aa", b"bb"):
         entries.get(entry, 1)
     assert [entry for entry, _ in parsed] == [b"aa", b"bb", b"cc", b"bb"]

@@ -13,7 +13,7 @@ from annotation_platform.labeling.backends.pybossa.exports import read_pybossa
 from annotation_platform.labeling.backends.pybossa.rows import read_rows
 from annotation_platform.labeling.backends.registry import decode
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
-from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
+from annotation_platform.labeling.backends.vendor.backend import VendorLabeling
 from annotation_platform.labeling.backends.vendor.package import write_package
 from annotation_platform.labeling.backends.vendor.returns import import_annotations
 from annotation_platform.schema.ontology import LabelClass, Ontology
@@ -50,23 +50,23 @@ PACKS = {
 
 @pytest.fixture
 def labeling(tmp_path):
-    return HandoffLabeling(LocalObjectStore(tmp_path / "lake"))
+    return VendorLabeling(LocalObjectStore(tmp_path / "lake"))
 
 
-def handed_off(labeling, tmp_path, copies, ontology=ONTOLOGY):
+def handed_off(labeling, tmp_path, replicas, ontology=ONTOLOGY):
     """Return the tasks as Pybossa imports them."""
     store = LocalObjectStore(tmp_path / "lake")
     put_images(store, 10)
-    labeling.publish(ROUND, ontology, copies)
+    labeling.publish(ROUND, ontology, replicas)
     manifest = labeling.make_package(ROUND, vendor="crowd")
     out = tmp_path / "out"
-    url = "https://pictures.example.org/round"
+    url = "https://images.example.org/round"
     write_package(manifest, copies_of(labeling), store, out, form="pybossa", images_url=url)
     return json.loads((out / "tasks.json").read_bytes())
 
 
 def copies_of(labeling):
-    return labeling.copies(ROUND)
+    return labeling.replicas(ROUND)
 
 
 def written(tmp_path, tasks, runs, export=as_json):
@@ -89,21 +89,21 @@ def written(tmp_path, tasks, runs, export=as_json):
     ],
 )
 def test_any_export_gives_the_consensus_of_the_house(labeling, tmp_path, export, pack):
-    copies = make_copies(6, 3)
-    said = what_people_say(copies)
+    replicas = make_copies(6, 3)
+    drawn = what_people_say(replicas)
     house = SimulatedLabeling(tmp_path / "house.sqlite")
-    ids = house.publish(ROUND, ONTOLOGY, copies)
-    for each in said:
-        task = ids[each.task_id, each.place]
+    ids = house.publish(ROUND, ONTOLOGY, replicas)
+    for each in drawn:
+        task = ids[each.task_id, each.assignment]
         result = in_pixels(each.result)
         house.submit(task, each.author, result, each.seconds, now=each.ended_at)
-    tasks = handed_off(labeling, tmp_path, copies)
-    rows, runs = in_pybossa(tasks, said, pack=PACKS[pack])
+    tasks = handed_off(labeling, tmp_path, replicas)
+    rows, runs = in_pybossa(tasks, drawn, pack=PACKS[pack])
     paths = written(tmp_path, rows, runs, EXPORTS[export])
     done = import_annotations(labeling, read_pybossa(*paths), now=LATER)
     assert (done.stored, done.problems) == (18, [])
-    mine, labels = consensus_of(labeling, copies)
-    theirs, house_labels = consensus_of(house, copies)
+    mine, labels = consensus_of(labeling, replicas)
+    theirs, house_labels = consensus_of(house, replicas)
     assert mine.equals(theirs)
     assert labels.equals(house_labels)
     # To the digit: what came as CSV is known when it comes as JSON.
@@ -145,7 +145,7 @@ def test_csv_and_json_of_the_same_annotations_are_the_same_rows(annotations, exp
     from_json, _ = read_rows(as_json(runs, "task_run"), "json")
     from_csv, problems = read_rows(EXPORTS[export](runs, "task_run"), "csv")
     assert problems == []
-    assert [row.said["info"] for row in from_csv] == [row.said["info"] for row in from_json]
+    assert [row.values["info"] for row in from_csv] == [row.values["info"] for row in from_json]
 
 
 def test_people_times_and_places_come_through(labeling, tmp_path):
@@ -166,9 +166,13 @@ def test_people_times_and_places_come_through(labeling, tmp_path):
         assert [each.lead_time_seconds for each in back.annotations] == [30, 30, 30, 0]
         assert {each.finished_at for each in back.annotations[:3]} == {NOON}
     assert import_annotations(labeling, back, now=LATER).stored == 4
-    said = {(each.author, each.place) for each in labeling.collect(ROUND)}
-    # Two places; who comes later shares the last one, who comes again shares their own.
-    assert said == {("crowd:user-12", 1), ("crowd:ip-127.0.0.3", 2), ("crowd:external-007", 2)}
+    submissions = {(each.author, each.assignment) for each in labeling.collect(ROUND)}
+    # Two assignments; who comes later shares the last one, who comes again shares their own.
+    assert submissions == {
+        ("crowd:user-12", 1),
+        ("crowd:ip-127.0.0.3", 2),
+        ("crowd:external-007", 2),
+    }
 
 
 def test_a_skip_holds_no_place_and_a_choice_is_one(labeling, tmp_path):
@@ -187,13 +191,13 @@ def test_a_skip_holds_no_place_and_a_choice_is_one(labeling, tmp_path):
             labeling, read_pybossa(*written(tmp_path, rows, runs, export)), now=LATER
         )
         assert done.problems == []
-    said = sorted(labeling.collect(ROUND), key=lambda each: each.created_at)
-    assert [(each.place, each.skipped) for each in said] == [
+    submissions = sorted(labeling.collect(ROUND), key=lambda each: each.created_at)
+    assert [(each.assignment, each.skipped) for each in submissions] == [
         (1, True), (1, False), (2, False), (3, False), (4, False),
     ]  # fmt: skip
-    assert {each.payload.codec for each in said} == {"pybossa/1"}
+    assert {each.payload.codec for each in submissions} == {"pybossa/1"}
     canvas = Canvas(WIDTH, HEIGHT, ontology)
-    read = [[] if each.skipped else decode(each.payload, canvas).labels for each in said]
+    read = [[] if each.skipped else decode(each.payload, canvas).labels for each in submissions]
     calm, seven = Label.choice("calm"), Label.choice("7")
     assert read == [[], [calm], [seven], [calm], [UNSURE]]
 
@@ -201,7 +205,7 @@ def test_a_skip_holds_no_place_and_a_choice_is_one(labeling, tmp_path):
 def test_wrong_rows_are_named_by_line_and_the_right_ones_can_be_taken(labeling, tmp_path):
     tasks = handed_off(labeling, tmp_path, make_copies(2, 1))
     rows, _ = in_pybossa(tasks, [])
-    rows[1]["info"]["task_id"] = "round-0001/labels/nobody"
+    rows[1]["info"]["task_id"] = "round-0001/labels/unknown"
     rows.append({"id": 9, "info": {"question": "whose?"}})
     other = {"package": rows[0]["info"]["package"]}
     rows.append({"id": 10, "info": other})
@@ -224,40 +228,40 @@ def test_wrong_rows_are_named_by_line_and_the_right_ones_can_be_taken(labeling, 
     back = read_pybossa(*written(tmp_path, rows, runs.encode()))
     done = import_annotations(labeling, back, now=LATER)
     assert (done.stored, labeling.collect(ROUND)) == (0, [])
-    said = {each.where: each.problem for each in done.problems}
+    problems = {each.where: each.problem for each in done.problems}
     expected = {
         3: "3 cells, but the header has 5",
         4: "task 999: it is not among the tasks",
-        5: "labels/nobody' is not in the package",
+        5: "labels/unknown' is not in the package",
         6: "task 9: it was not exported from here",
-        7: "'noon' is no time",
-        8: "no answer",
-        9: "no number",
-        10: "got lost",
+        7: "'noon' is not a time",
+        8: "is not an annotation",
+        9: "not a number",
+        10: "is missing",
         11: "check the quotes",
         12: "who answered",
     }
-    assert set(said) == {f"export_task_run:{line}" for line in expected}
+    assert set(problems) == {f"export_task_run:{line}" for line in expected}
     for line, words in expected.items():
-        assert words in said[f"export_task_run:{line}"]
+        assert words in problems[f"export_task_run:{line}"]
     done = import_annotations(labeling, back, skip_wrong=True, now=LATER)
     assert done.stored == 1
     assert [each.author for each in labeling.collect(ROUND)] == ["crowd:user-1"]
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
-        pytest.param(b"name,age\n", "no column of ids", id="another table"),
+        pytest.param(b"name,age\n", "no id column", id="another table"),
         pytest.param(b"id,id,info\n", "two columns", id="a column twice"),
         pytest.param(b"id\n\xff\n", ":2: not UTF-8", id="not UTF-8"),
-        pytest.param(b"", "no column of ids", id="empty"),
-        pytest.param(b'{"id": 1}', "no list", id="one object"),
+        pytest.param(b"", "no id column", id="empty"),
+        pytest.param(b'{"id": 1}', "not a list", id="one object"),
         pytest.param(b"[" * 3000 + b"]" * 3000, "cannot be used|can be used", id="nested"),
     ],
 )
-def test_files_that_are_no_export_are_refused_whole(tmp_path, data, said):
-    with pytest.raises(FormatError, match=said):
+def test_files_that_are_no_export_are_refused_whole(tmp_path, data, message):
+    with pytest.raises(FormatError, match=message):
         read_pybossa(*written(tmp_path, data, b"[]"))
 
 
@@ -283,7 +287,7 @@ def test_a_mask_of_a_hundred_thousand_runs_fits_into_a_cell(tmp_path):
     runs = [{"id": 1, "task_id": 1, "info": mask}]
     data = as_shown_csv(runs, "task_run")
     assert len(data) > 500_000
-    assert read_rows(data, "csv")[0][0].said["info"] == mask
+    assert read_rows(data, "csv")[0][0].values["info"] == mask
 
 
 def test_boxes_of_a_class_that_was_not_asked_for_are_refused(labeling, tmp_path):

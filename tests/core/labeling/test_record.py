@@ -77,7 +77,7 @@ def test_what_is_so_already_is_not_decided_again(record, before, action):
 
 def test_of_two_who_decide_at_once_the_second_is_told(tmp_path):
     class Overtaken(LocalObjectStore):
-        """A store in which somebody cancels the round just before this one is written to."""
+        """A store in which another process cancels the round just before this one is written to."""
 
         def create(self, key, data, *, private=False):
             other = RoundRecord(LocalObjectStore(tmp_path), "round-0001")
@@ -85,7 +85,7 @@ def test_of_two_who_decide_at_once_the_second_is_told(tmp_path):
                 decide(other, "cancelled")
             return super().create(key, data, private=private)
 
-    with pytest.raises(LabelingError, match=r"somebody else decided .* try again"):
+    with pytest.raises(LabelingError, match=r"another decision was recorded .* try again"):
         decide(RoundRecord(Overtaken(tmp_path), "round-0001"), "closed")
     assert RoundRecord(LocalObjectStore(tmp_path), "round-0001").state == "cancelled"
 

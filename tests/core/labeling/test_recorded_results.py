@@ -73,7 +73,7 @@ DRAWN_POINT = (0.8834102902374671 * 640, 0.11675461741424806 * 480)
 
 
 def check_what_was_drawn(labels):
-    """The person kept two proposals and drew a box, a polygon, a point and a stroke."""
+    """The person kept two pre_annotations and drew a box, a polygon, a point and a stroke."""
     cat, dog, other_dog, polygon, point, mask, *choices = labels
     assert [label.class_name for label in (cat, dog, other_dog)] == ["Cat", "Dog", "Dog"]
     assert sides(cat) == pytest.approx(PREDICTED_CAT)
@@ -90,12 +90,12 @@ def check_what_was_drawn(labels):
 @pytest.mark.parametrize("name", ["ui_submit_request.json", "ui_submit_response.json"])
 def test_what_a_person_submitted_in_the_browser_is_read_shape_by_shape(public, name):
     converter = pytest.importorskip("label_studio_sdk.converter.brush", reason="not installed")
-    said = json.loads((public("label_studio_samples") / name).read_text())
-    parsed = read(said["result"])
+    sample = json.loads((public("label_studio_samples") / name).read_text())
+    parsed = read(sample["result"])
     assert (parsed.problems, parsed.refused) == ([], 0)
     mask, choices = check_what_was_drawn(parsed.labels)
     assert choices == []
-    code = said["result"][-1]["value"]["rle"]
+    code = sample["result"][-1]["value"]["rle"]
     alpha = converter.decode_rle(code).reshape(HEIGHT, WIDTH, 4)[:, :, 3]
     assert np.array_equal(mask.pixels, alpha >= 128)
 
@@ -103,7 +103,7 @@ def test_what_a_person_submitted_in_the_browser_is_read_shape_by_shape(public, n
 def test_a_result_of_each_type_is_a_label_of_its_shape(public):
     recorded = json.loads((public("label_studio_samples") / "result_types.json").read_text())
     shapes = {
-        kind: [label.shape for label in read([said]).labels] for kind, said in recorded.items()
+        kind: [label.shape for label in read([sample]).labels] for kind, sample in recorded.items()
     }
     assert shapes == {
         "rectanglelabels": ["box"],
@@ -117,14 +117,14 @@ def test_a_result_of_each_type_is_a_label_of_its_shape(public):
 
 def test_the_export_of_the_project_holds_the_same_and_what_was_only_chosen(public):
     path = public("label_studio_samples") / "export_ui_project.json"
-    said = [read(regions) for regions in results_in(json.loads(path.read_text()))]
-    assert {problem.split(": ")[1] for parsed in said for problem in parsed.problems} == {
+    sample = [read(regions) for regions in results_in(json.loads(path.read_text()))]
+    assert {problem.split(": ")[1] for parsed in sample for problem in parsed.problems} == {
         "turned by 30 degrees; the box around it is taken"
     }
-    by_number = {len(parsed.labels): parsed.labels for parsed in said}
+    by_number = {len(parsed.labels): parsed.labels for parsed in sample}
     check_what_was_drawn(by_number[6])
     assert [Label.choice("ok")] in [
-        [label for label in parsed.labels if label.shape == "choice"] for parsed in said
+        [label for label in parsed.labels if label.shape == "choice"] for parsed in sample
     ]
 
 
@@ -262,7 +262,7 @@ OUTCOMES = {
     # A skip: what was drawn can be read, but it is no vote (see the ledger's and the formats'
     # tests, which do not count it).
     13: (SOUND, ""),
-    # What an annotation says of a size beside its regions is nothing.
+    # A size outside the regions of an annotation is ignored.
     14: (SOUND, ""),
     15: (None, "drawn on an image of 640 × 480 pixels, the stored one has 64 × 48"),
     16: (None, "x is '10', not a usable number"),
@@ -280,13 +280,13 @@ OUTCOMES = {
 def test_each_task_of_a_damaged_export_meets_its_outcome(public, task_id):
     tasks = json.loads((public("evil") / "ls_export_bad.json").read_text())
     assert {task["id"] for task in tasks} == set(OUTCOMES)
-    (said,) = next(task["annotations"] for task in tasks if task["id"] == task_id)
+    (sample,) = next(task["annotations"] for task in tasks if task["id"] == task_id)
     expected, problem = OUTCOMES[task_id]
-    parsed = read(said["result"], of=ontology({"cat": "box", "dog": "box"}), width=64, height=48)
+    parsed = read(sample["result"], of=ontology({"cat": "box", "dog": "box"}), width=64, height=48)
     assert len(parsed.problems) == (1 if problem else 0)
     assert all(problem in each for each in parsed.problems)
     assert parsed.refused == (1 if expected is None and problem else 0)
     assert [label.class_name for label in parsed.labels] == ([] if expected is None else ["cat"])
     for label in parsed.labels:
         assert sides(label) == pytest.approx(expected)
-    assert said["was_cancelled"] == (task_id == 13)
+    assert sample["was_cancelled"] == (task_id == 13)

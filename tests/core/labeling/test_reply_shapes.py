@@ -17,7 +17,7 @@ from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.image_sources import (
     FolderImages,
-    image_place,
+    image_source,
 )
 from annotation_platform.labeling.backends.label_studio.people import (
     add_person,
@@ -87,15 +87,15 @@ def test_json_of_another_shape_is_an_error_that_says_where(act, on, body):
     with running() as server:
         server.fault(says(body), on=on)
         path = on.split()[1]
-        with pytest.raises(LabelingError, match=rf"{path} answered with JSON that is not") as said:
+        with pytest.raises(LabelingError, match=rf"{path} returned JSON that is not") as error:
             act(server)
-    assert "CANARY" not in str(said.value)
+    assert "CANARY" not in str(error.value)
 
 
 def test_a_page_in_the_place_of_a_new_accounts_token_is_such_an_error_too():
     with running() as server:
         server.fault(faulty.LOGIN_PAGE, on=OWN_TOKEN)
-        with pytest.raises(LabelingError, match="current-user/token answered with JSON that is"):
+        with pytest.raises(LabelingError, match="current-user/token returned JSON that is"):
             added(server)
 
 
@@ -119,9 +119,9 @@ def test_a_record_of_a_bucket_needs_a_number_to_be_changed(monkeypatch, tmp_path
     with running() as server:
         for records in ([record], {"results": [record]}, ["CANARY"]):
             server.fault(says(records), on="GET /api/storages/s3/")
-            with pytest.raises(LabelingError, match=r"storages/s3/ answered with JSON") as said:
-                image_place("s3://pictures/lake").grant(LabelStudioHttp(server.url, TOKEN), 1)
-            assert "CANARY" not in str(said.value)
+            with pytest.raises(LabelingError, match=r"storages/s3/ returned JSON") as error:
+                image_source("s3://images/lake").grant(LabelStudioHttp(server.url, TOKEN), 1)
+            assert "CANARY" not in str(error.value)
 
 
 @settings(max_examples=100, deadline=None)

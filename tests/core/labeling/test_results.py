@@ -114,7 +114,7 @@ def test_an_empty_result_says_there_is_nothing_to_see():
         pytest.param({"rectanglelabels": "Cat"}, "exactly one class", id="class is no list"),
         pytest.param({"rectanglelabels": ["Yak"]}, "'Yak' is not in", id="unknown class"),
         pytest.param({"original_width": 641}, "641 × 480", id="another width"),
-        pytest.param({"original_height": None}, "640 × None", id="height not said"),
+        pytest.param({"original_height": None}, "640 × None", id="height missing"),
         pytest.param({"image_rotation": 90}, "turned by 90", id="image was turned"),
         pytest.param({"width": 1e-320}, "too small", id="no width that counts"),
         pytest.param({"type": "brushlabels"}, "exactly one class, not None", id="mask without one"),
@@ -425,7 +425,7 @@ def test_many_choices_are_labels_each_where_many_are_asked():
 
 
 @pytest.mark.parametrize(
-    ("said", "problem"),
+    ("regions", "problem"),
     [
         pytest.param(choices(), "what is chosen, not []", id="nothing chosen"),
         pytest.param(choices("Cat"), "is a box", id="a class that is drawn"),
@@ -439,8 +439,8 @@ def test_many_choices_are_labels_each_where_many_are_asked():
         ),
     ],
 )
-def test_a_choice_that_cannot_be_used_is_a_problem(said, problem):
-    parsed = parse(said)
+def test_a_choice_that_cannot_be_used_is_a_problem(regions, problem):
+    parsed = parse(regions)
     assert (parsed.labels, parsed.refused) == ([], 1)
     assert problem in parsed.problems[0]
 
@@ -651,8 +651,8 @@ def decision(name):
     return choices(name, from_name="decision", id="d1")
 
 
-def text(name, said):
-    return {"id": "t1", "type": "textarea", "from_name": name, "value": {"text": [said]}}
+def text(name, regions):
+    return {"id": "t1", "type": "textarea", "from_name": name, "value": {"text": [regions]}}
 
 
 def review(*regions, proposed=PROPOSED):
@@ -688,7 +688,7 @@ def test_a_rejection_has_a_reason():
 
 
 @pytest.mark.parametrize(
-    "said",
+    "regions",
     [
         pytest.param([*PROPOSED], id="no decision"),
         pytest.param([decision("accept"), decision("reject")], id="both"),
@@ -698,7 +698,7 @@ def test_a_rejection_has_a_reason():
         pytest.param([decision("accept"), region(width=0)], id="a region that is none"),
     ],
 )
-def test_what_does_not_say_what_stands_decides_nothing(said):
-    assert review(*said) is None
+def test_what_does_not_say_what_stands_decides_nothing(regions):
+    assert review(*regions) is None
     canvas = Canvas(WIDTH, HEIGHT, ALL)
     assert decode_review(Payload("label-studio/1", None), None, canvas) is None

@@ -1,4 +1,4 @@
-"""One round, several places where people label."""
+"""One round, several assignments where people label."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +13,9 @@ from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.backends.several import SeveralLabeling, share_rounds
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
-from annotation_platform.labeling.backends.vendor.annotations import GivenAnnotation
-from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
+from annotation_platform.labeling.backends.vendor.annotations import ReturnedAnnotation
+from annotation_platform.labeling.backends.vendor.backend import VendorLabeling
+from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.round_tables import RoundTables
 from tests.core.labeling.outside import (
@@ -41,41 +42,41 @@ def store(tmp_path):
 def clients(tmp_path, store):
     put_images(store, 20)
     house = SimulatedLabeling(tmp_path / "house.sqlite")
-    return {"simulated": house, "handoff": HandoffLabeling(store)}
+    return {"simulated": house, "handoff": VendorLabeling(store)}
 
 
-def annotation(clients, backend, backend_tasks, said):
-    """Have somebody answer where the task is."""
+def annotation(clients, backend, backend_tasks, each):
+    """Annotate a task in its back end."""
     if backend == "simulated":
-        task = backend_tasks[said.task_id, said.place]
-        result = in_pixels(said.result)
-        clients[backend].submit(task, said.author, result, said.seconds, now=said.ended_at)
+        task = backend_tasks[each.task_id, each.assignment]
+        result = in_pixels(each.result)
+        clients[backend].submit(task, each.author, result, each.seconds, now=each.ended_at)
         return
-    given_ = GivenAnnotation(
-        where="", key=f"place {said.place}", package="", task_id=said.task_id,
-        places=(said.place,), annotator=said.author, image="", image_sha256=None, width=0,
-        height=0, finished_at=said.ended_at, lead_time_seconds=said.seconds, skipped=False,
-        payload=Payload("label-studio/1", said.result),
+    given_ = ReturnedAnnotation(
+        where="", key=f"place {each.assignment}", package="", task_id=each.task_id,
+        assignments=(each.assignment,), annotator=each.author, image="", image_sha256=None, width=0,
+        height=0, finished_at=each.ended_at, lead_time_seconds=each.seconds, skipped=False,
+        payload=Payload("label-studio/1", each.result),
     )  # fmt: skip
-    assert clients[backend].take(ROUND, [given_], now=LATER) == 1
+    assert clients[backend].store_annotations(ROUND, [given_], now=LATER) == 1
 
 
 def test_half_the_tasks_there_and_half_here_give_one_consensus_and_provenance(
     clients, store, tmp_path
 ):
-    copies = make_copies(10, 3)
-    said = what_people_say(copies)
+    replicas = make_copies(10, 3)
+    drawn = what_people_say(replicas)
     several: LabelingBackend = SeveralLabeling(clients, HALVES, store, home="simulated")
-    ids = several.publish(ROUND, ONTOLOGY, copies)
-    backends = {copy.task_id: several.backend_of(copy.task_id) for copy in copies}
+    ids = several.publish(ROUND, ONTOLOGY, replicas)
+    backends = {replica.task_id: several.backend_of(replica.task_id) for replica in replicas}
     assert Counter(backends.values()) == {"simulated": 5, "handoff": 5}
     # What another process reads is the same.
     again = SeveralLabeling(clients, HALVES, store, home="simulated")
     assert {task: again.backend_of(task) for task in backends} == backends
-    assert again.publish(ROUND, ONTOLOGY, copies) == ids
+    assert again.publish(ROUND, ONTOLOGY, replicas) == ids
 
     stamps = {several.change_token(ROUND)}
-    for each in said:
+    for each in drawn:
         annotation(clients, backends[each.task_id], ids, each)
         stamps.add(several.change_token(ROUND))
     assert len(stamps) == 31
@@ -83,11 +84,11 @@ def test_half_the_tasks_there_and_half_here_give_one_consensus_and_provenance(
     assert all(each.backend == backends[each.task_id] for each in several.collect(ROUND))
 
     alone = SimulatedLabeling(tmp_path / "alone.sqlite")
-    ids = alone.publish(ROUND, ONTOLOGY, copies)
-    for each in said:
+    ids = alone.publish(ROUND, ONTOLOGY, replicas)
+    for each in drawn:
         annotation({"simulated": alone}, "simulated", ids, each)
-    mine, labels = consensus_of(several, copies)
-    theirs, alone_labels = consensus_of(alone, copies)
+    mine, labels = consensus_of(several, replicas)
+    theirs, alone_labels = consensus_of(alone, replicas)
     assert mine.equals(theirs)
     assert labels.equals(alone_labels)
 
@@ -97,11 +98,11 @@ def test_a_task_stays_where_it_is_when_shares_change_and_tasks_are_added(clients
     several.publish(ROUND, ONTOLOGY, make_copies(4, 2))
     later = SeveralLabeling(clients, {"simulated": 3, "handoff": 1}, store, home="simulated")
     later.publish(ROUND, ONTOLOGY, make_copies(16, 2))
-    backends = Counter(later.backend_of(copy.task_id) for copy in make_copies(16, 1))
+    backends = Counter(later.backend_of(replica.task_id) for replica in make_copies(16, 1))
     assert backends == {"simulated": 12, "handoff": 4}
-    first = {later.backend_of(copy.task_id) for copy in make_copies(4, 1)}
+    first = {later.backend_of(replica.task_id) for replica in make_copies(4, 1)}
     assert first == {"handoff"}
-    assert len(clients["handoff"].copies(ROUND)) == 8
+    assert len(clients["handoff"].replicas(ROUND)) == 8
 
     gone = {"simulated": clients["simulated"]}
     only = SeveralLabeling(gone, {"simulated": 1}, store, home="simulated")
@@ -135,8 +136,8 @@ class Named:
 
 
 def test_who_publishes_at_the_same_moment_agrees_on_the_routes(clients, store):
-    copies = make_copies(20, 1)
-    asked = [[copy.task_id for copy in copies[n % 5 :]] for n in range(12)]
+    replicas = make_copies(20, 1)
+    asked = [[replica.task_id for replica in replicas[n % 5 :]] for n in range(12)]
 
     def routes(number):
         shares = {"simulated": 1 + number, "handoff": 1}
@@ -156,7 +157,7 @@ def test_reviews_are_never_handed_off(clients, store):
     several = SeveralLabeling(clients, {"handoff": 1}, store, home="simulated")
     several.publish(name, ONTOLOGY, reviews)
     fresh = SeveralLabeling(clients, {"handoff": 1}, store, home="simulated")
-    assert {fresh.backend_of(copy.task_id) for copy in reviews} == {"simulated"}
+    assert {fresh.backend_of(replica.task_id) for replica in reviews} == {"simulated"}
     outside = {"handoff": clients["handoff"]}
     alone = SeveralLabeling(outside, {"handoff": 1}, store, home="handoff")
     with pytest.raises(SettingsError, match=r"review\.gate"):
@@ -179,7 +180,7 @@ def test_people_are_asked_where_they_are_known_and_nobody_by_name_at_a_vendors(c
     clients["simulated"].add_annotator("ada")
     several = SeveralLabeling(clients, HALVES, store, home="simulated")
     assert several.annotators() == ["ada", "ben"]
-    people = several.people_for(ROUND, [copy.task_id for copy in make_copies(4, 1)])
+    people = several.people_for(ROUND, [replica.task_id for replica in make_copies(4, 1)])
     by_backend = {several.backend_of(task): names for task, names in people.items()}
     assert by_backend == {"simulated": ["ada", "ben"], "handoff": []}
 
@@ -187,21 +188,21 @@ def test_people_are_asked_where_they_are_known_and_nobody_by_name_at_a_vendors(c
 def test_a_round_that_began_at_home_stays_there_when_vendors_join_and_leave(clients, store):
     home, vendors = clients["simulated"], {"handoff": clients["handoff"]}
     assert share_rounds(home, vendors, {}, store) is home
-    copies = make_copies(6, 1)
-    ids = home.publish(ROUND, ONTOLOGY, copies)
-    RoundTables(store).write("label_tasks", ROUND, tasks_of(home, copies))
-    said = what_people_say(copies)
-    annotation(clients, "simulated", ids, said[0])
+    replicas = make_copies(6, 1)
+    ids = home.publish(ROUND, ONTOLOGY, replicas)
+    RoundTables(store).write(LabelTasks, ROUND, tasks_of(home, replicas))
+    drawn = what_people_say(replicas)
+    annotation(clients, "simulated", ids, drawn[0])
     both = share_rounds(home, vendors, {"simulated": 1, "handoff": 2}, store)
     assert both.change_token(ROUND).endswith(home.change_token(ROUND))
     assert len(both.collect(ROUND)) == 1
-    assert both.publish(ROUND, ONTOLOGY, copies) == ids
-    assert {both.backend_of(copy.task_id) for copy in copies} == {"simulated"}
+    assert both.publish(ROUND, ONTOLOGY, replicas) == ids
+    assert {both.backend_of(replica.task_id) for replica in replicas} == {"simulated"}
 
     both.publish("round-0002", ONTOLOGY, copies_of_round_2())
-    # Now nobody is to hand off any more; what vendors have is still looked at.
+    # No new tasks go to vendors now; their tasks are still collected.
     left = share_rounds(home, vendors, {}, store)
-    assert Counter(left.backend_of(copy.task_id) for copy in copies_of_round_2()) == {
+    assert Counter(left.backend_of(replica.task_id) for replica in copies_of_round_2()) == {
         "simulated": 2,
         "handoff": 4,
     }
@@ -209,8 +210,8 @@ def test_a_round_that_began_at_home_stays_there_when_vendors_join_and_leave(clie
 
 def copies_of_round_2():
     return [
-        replace(copy, task_id=copy.task_id.replace(ROUND, "round-0002"))
-        for copy in make_copies(6, 1)
+        replace(replica, task_id=replica.task_id.replace(ROUND, "round-0002"))
+        for replica in make_copies(6, 1)
     ]
 
 

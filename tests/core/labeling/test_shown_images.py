@@ -12,7 +12,7 @@ from PIL import Image
 from annotation_platform.errors import NotReadyError, SettingsError
 from annotation_platform.images.decoding import decode
 from annotation_platform.ingestion.lake import open_lake
-from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
+from annotation_platform.labeling.backends.vendor.backend import VendorLabeling
 from annotation_platform.labeling.backends.vendor.package import write_package
 from annotation_platform.labeling.shown_images import ShownImages
 from annotation_platform.policy import MaskingPolicy
@@ -55,7 +55,7 @@ def box(number, corners=FACE, class_name="face", score=0.3, weights=MODEL):
         "shape": "box",
         "class_name": class_name,
         **edges,
-        # What a model is sure of may still be worth nothing to whoever labels.
+        # A confident prediction may still be of no use to annotators.
         "score": 0.0,
         "raw_score": score,
         "weights_sha256": weights,
@@ -102,7 +102,7 @@ def fill_lake(lake):
 
 @pytest.fixture(params=["in the lake", "elsewhere"])
 def lake(request, tmp_path):
-    """A lake with four accepted images, at which nobody has looked."""
+    """A lake with four accepted images, without predictions."""
     shown = tmp_path / "elsewhere" if request.param == "elsewhere" else tmp_path / "lake" / "shown"
     lake = open_lake(tmp_path / "lake", tmp_path / "landing", shown=str(shown))
     fill_lake(lake)
@@ -184,19 +184,19 @@ def test_the_latest_look_counts_and_another_mask_is_another_image(lake):
 
 
 def test_a_package_holds_the_masked_images_and_nothing_of_the_originals(lake, tmp_path):
-    labeling = HandoffLabeling(lake.store)
+    labeling = VendorLabeling(lake.store)
     before = make_copies(2, 2)
     bare = {image_id(n): image_key(image_id(n), "png") for n in range(2)}
     # Noted before anything was masked: what goes out from now on is masked all the same.
     labeling.publish(ROUND, ONTOLOGY, _showing(before, bare))
     look(lake, [box(0), box(1)], [0, 1])
     keys = ShownImages(lake, POLICY, knows).keys(bare)
-    closed = {(before[0].task_id, before[0].place)}
+    closed = {(before[0].task_id, before[0].assignment)}
     labeling.publish(ROUND, ONTOLOGY, _showing(before, keys), closed=closed)
     for form in ("label-studio", "coco", "pybossa"):
         manifest = labeling.make_package(ROUND, vendor="acme")
         out = tmp_path / f"{form}.zip"
-        write_package(manifest, labeling.copies(ROUND), lake.store, out, form=form)
+        write_package(manifest, labeling.replicas(ROUND), lake.store, out, form=form)
         with zipfile.ZipFile(out) as archive:
             files = {name: archive.read(name) for name in archive.namelist()}
         everything = out.read_bytes()
@@ -212,5 +212,5 @@ def test_a_package_holds_the_masked_images_and_nothing_of_the_originals(lake, tm
             assert same.all()
 
 
-def _showing(copies, keys):
-    return [replace(copy, image_key=keys[copy.image_id]) for copy in copies]
+def _showing(replicas, keys):
+    return [replace(replica, image_key=keys[replica.image_id]) for replica in replicas]

@@ -31,8 +31,8 @@ def test_what_somebody_had_at_a_moment_is_what_the_last_word_before_it_said(hour
     skills = Skills(Remembered())
     for number, hour in enumerate(sorted(hours)):
         skills.set("ada", "birds", granted=number % 2 == 0, now=NOON + hour * HOUR)
-    said = sum(hour <= moment for hour in hours)
-    assert skills.had("ada", "birds", NOON + moment * HOUR) == (said % 2 == 1)
+    changes = sum(hour <= moment for hour in hours)
+    assert skills.had("ada", "birds", NOON + moment * HOUR) == (changes % 2 == 1)
     assert skills.of("ada") == (["birds"] if len(hours) % 2 else [])
 
 
@@ -52,7 +52,7 @@ def test_who_knows_what_is_remembered_by_address_in_any_spelling(store):
 
 
 def test_everybody_has_the_empty_skill_always(store):
-    assert Skills(store).had("somebody", "", NOON - 1000 * HOUR)
+    assert Skills(store).had("ben", "", NOON - 1000 * HOUR)
 
 
 @pytest.mark.parametrize("skill", ["", "  ", "two\nlines", "x" * 101])

@@ -1,4 +1,4 @@
-"""Webhooks are hints: whatever comes, at worst somebody looks once too often."""
+"""Webhooks are change signals: any request causes at worst one superfluous poll."""
 
 import json
 import socket
@@ -39,7 +39,7 @@ NEWS = {"action": "ANNOTATION_CREATED", "annotation": {"id": 3}, "project": {"id
 def receiving(**options):
     hints = []
     with (
-        ChangeSignalReceiver(secret=SECRET, on_hint=hints.append, **options) as receiver,
+        ChangeSignalReceiver(secret=SECRET, on_change=hints.append, **options) as receiver,
         httpx.Client(base_url=f"http://127.0.0.1:{receiver.port}", trust_env=False) as sender,
     ):
         yield sender, hints
@@ -101,7 +101,7 @@ def test_what_is_no_hint_is_refused_and_nobody_is_told(receiver, headers, body, 
     sender, hints = receiver
     hints.clear()
     content = body if isinstance(body, str | bytes) else json.dumps(body)
-    # A body that is refused unread ends the connection under whoever still sends it.
+    # A body that is refused unread ends the connection while it is still being sent.
     try:
         assert sender.post("/", headers=headers, content=content).status_code == status
     except httpx.TransportError:
@@ -124,8 +124,8 @@ def test_no_json_brings_it_down(receiver, news):
 def test_many_at_once_are_all_taken():
     with receiving() as (sender, hints):
         with ThreadPoolExecutor(16) as pool:
-            said = pool.map(lambda _: sender.post("/", headers=SIGNED, json=NEWS), range(200))
-            assert {response.status_code for response in said} == {204}
+            responses = pool.map(lambda _: sender.post("/", headers=SIGNED, json=NEWS), range(200))
+            assert {response.status_code for response in responses} == {204}
         assert hints == [7] * 200
 
 
@@ -150,7 +150,7 @@ def test_a_length_that_is_none_is_refused(receiver, length, status):
 
 
 def test_it_ends_and_can_begin_again():
-    receiver = ChangeSignalReceiver(secret=SECRET, on_hint=lambda _: None)
+    receiver = ChangeSignalReceiver(secret=SECRET, on_change=lambda _: None)
     for _ in range(2):
         with receiver:
             port = receiver.port
@@ -160,8 +160,8 @@ def test_it_ends_and_can_begin_again():
 
 
 def test_a_taken_port_is_an_error_that_names_it():
-    with ChangeSignalReceiver(secret=SECRET, on_hint=lambda _: None) as first:
-        again = ChangeSignalReceiver(secret=SECRET, on_hint=lambda _: None, port=first.port)
+    with ChangeSignalReceiver(secret=SECRET, on_change=lambda _: None) as first:
+        again = ChangeSignalReceiver(secret=SECRET, on_change=lambda _: None, port=first.port)
         with pytest.raises(SettingsError, match=f":{first.port}"):
             again.start()
 
@@ -169,7 +169,7 @@ def test_a_taken_port_is_an_error_that_names_it():
 @pytest.mark.parametrize("secret", ["", "short", "schlüssel-0123456789", "line\nbreak-0123456789"])
 def test_a_weak_secret_is_refused_and_not_repeated(secret):
     with pytest.raises(SettingsError, match="16 printable") as caught:
-        ChangeSignalReceiver(secret=secret, on_hint=lambda _: None)
+        ChangeSignalReceiver(secret=secret, on_change=lambda _: None)
     assert not secret or secret not in str(caught.value)
 
 
@@ -196,6 +196,6 @@ def test_a_list_of_webhooks_that_is_none_is_an_error_that_says_where(body):
     with running() as server:
         http = LabelStudioHttp(server.url, TOKEN)
         server.fault(faulty.says(200, json.dumps(body)), on="GET /api/webhooks/")
-        with pytest.raises(LabelingError, match="/api/webhooks/ answered with JSON") as caught:
+        with pytest.raises(LabelingError, match="/api/webhooks/ returned JSON") as caught:
             register_webhooks(http, ["round-0001"], url="https://8.8.8.8/", secret=SECRET)
         assert SECRET not in str(caught.value)

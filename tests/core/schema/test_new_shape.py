@@ -131,7 +131,9 @@ def test_label_studio_shows_stores_and_returns_it():
 def test_without_a_codec_the_project_is_refused_before_it_is_made(monkeypatch):
     monkeypatch.delitem(region_codecs.CODECS, "circle")
     for ask in (lambda: labeling_config(ontology()), lambda: readme("p", ontology(), "coco")):
-        with pytest.raises(SettingsError, match="class 'ball' is a circle, and Label Studio holds"):
+        with pytest.raises(
+            SettingsError, match="class 'ball' is a circle, and Label Studio has only"
+        ):
             ask()
 
 

@@ -1,9 +1,9 @@
-"""Label Studio's run-length coding of brush masks: decoded and encoded.
+"""Label Studio's run-length encoding of brush masks: decoding and encoding.
 
 The code is that of ``@thi.ng/rle-pack``, with which Label Studio's front end packs the image's
-pixels, red, green, blue and alpha of each, row by row. It is a string of bits: how many values
+pixels, red, green, blue and alpha of each, row by row. It is a string of bits: the number of values
 (32 bits), bits of a value less one (5 bits), four lengths less one (4 bits each), then chunks. A
-chunk is one bit (a run, or values one by one), two bits that choose among the four lengths, the
+chunk is one bit (a run, or single values), two bits that choose one of the four lengths, the
 number of values less one in that many bits, and either one value or all of them.
 """
 
@@ -22,15 +22,15 @@ _HALF_COVERED = 128
 
 
 def decode_mask(code: object, width: int, height: int) -> Pixels:
-    """Return the ``(height, width)`` pixels that a brush has covered, at least half of each.
+    """Return the ``(height, width)`` pixels that a brush covers by at least half.
 
-    A brush's edge is soft, so a pixel's alpha says how much of it is covered. What the other
-    channels say is the same or the colour of the class, and does not count.
+    A brush has a soft edge: a pixel's alpha is its covered share. The other channels have the same
+    values or the colour of the class, and are ignored.
 
     Args:
         code: ``value.rle`` of a region: a list of bytes.
-        width: Width of the image in pixels.
-        height: Height of the image in pixels.
+        width: width of the image in pixels.
+        height: height of the image in pixels.
 
     Raises:
         ValueError: the code is damaged, or is not that of an image of this size.
@@ -51,10 +51,10 @@ def decode_mask(code: object, width: int, height: int) -> Pixels:
 
 
 def encode_mask(pixels: Pixels) -> list[int]:
-    """Return the code of a ``(height, width)`` mask as Label Studio reads it: a list of bytes.
+    """Return the code of a ``(height, width)`` mask for Label Studio: a list of bytes.
 
     Raises:
-        ValueError: the image has a thousand million pixels or more: no code can say so many.
+        ValueError: the image has 2^30 pixels or more, which the code cannot count.
     """
     flat = np.asarray(pixels, dtype=bool).ravel()
     count = flat.size * _CHANNELS
@@ -94,7 +94,7 @@ def _unpack(data: bytes, sizes: Sequence[int], count: int) -> npt.NDArray[np.uin
     position, filled = _HEADER_BITS, 0
     while filled < count:
         start = position >> 3
-        # 64 bits hold whatever comes before a chunk's values, wherever in a byte it begins.
+        # 64 bits hold all that precedes a chunk's values, at any offset in a byte.
         window = int.from_bytes(padded[start : start + 8], "big") << (position & 7)
         size = sizes[(window >> 61) & 3]
         number = ((window >> (61 - size)) & ((1 << size) - 1)) + 1

@@ -1,16 +1,16 @@
-"""Label Studio as the place where people label: one project per round, one task per place."""
+"""Label Studio as a labelling back end: one project per round, one task per assignment."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp, UncertainError
 from annotation_platform.labeling.backends.label_studio.image_sources import (
-    ImagePlace,
+    ImageSource,
 )
 from annotation_platform.labeling.backends.label_studio.interface import (
     labeling_config,
@@ -18,6 +18,7 @@ from annotation_platform.labeling.backends.label_studio.interface import (
     review_config,
     tasks_tab,
 )
+from annotation_platform.labeling.backends.label_studio.messages import submission_of, task_of
 from annotation_platform.labeling.backends.label_studio.people import (
     check_removable,
     delete_account,
@@ -27,19 +28,15 @@ from annotation_platform.labeling.backends.label_studio.tasks import (
     ProjectTasks,
 )
 from annotation_platform.labeling.backends.protocol import (
+    AssignmentKey,
     LabelingBackend,
-    Place,
     Progress,
+    Replica,
     Submission,
-    TaskCopy,
 )
 from annotation_platform.labeling.rate_limiter import Timing
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.storage.keys import is_shown
-
-if TYPE_CHECKING:
-    pass
-from annotation_platform.labeling.backends.label_studio.messages import submission_of, task_of
 
 _EVERYBODY = "Everybody"
 
@@ -107,17 +104,16 @@ _TABS = TypeAdapter(list[_Tab])
 class LabelStudioClient(LabelingBackend):
     """A Label Studio server, reached with a legacy token or a personal access token.
 
-    Nothing is enforced by Label Studio 1.23: anybody who may log in can answer, edit and delete
-    anything. So what is read back is checked, and what was published is looked up again.
+    Label Studio 1.23 enforces nothing: any member can annotate, edit and delete anything. So the
+    client checks what it reads and finds what it published before.
 
     Args:
-        url: Address of the server.
-        token: Token of its administrator.
-        images: Where the server gets the images that it shows.
-        shown: Where it gets those of rounds in which something is kept from people; without it
-            such a round is refused.
-        people: Who can be assigned places; by default every member but the administrator.
-        timing: How long it waits, and how fast it asks.
+        url: address of the server.
+        token: token of its administrator.
+        images: where the server gets the images that it shows.
+        shown: where the server gets masked images; without it, such rounds are refused.
+        people: possible assignees; by default every member but the administrator.
+        timing: timeouts, waits and the request rate.
     """
 
     def __init__(
@@ -125,8 +121,8 @@ class LabelStudioClient(LabelingBackend):
         url: str,
         token: str,
         *,
-        images: ImagePlace,
-        shown: ImagePlace | None = None,
+        images: ImageSource,
+        shown: ImageSource | None = None,
         people: Sequence[str] = (),
         timing: Timing | None = None,
     ) -> None:
@@ -148,9 +144,9 @@ class LabelStudioClient(LabelingBackend):
         return "label-studio"
 
     def annotators(self) -> list[str]:
-        """Return the e-mail addresses of those whom places can be assigned to, sorted.
+        """Return the e-mail addresses of the possible assignees, sorted.
 
-        The administrator is not among them, but what the administrator answers counts.
+        The administrator is not among them, but the administrator's annotations count.
         """
         return self._people or members(self._http)
 
@@ -158,85 +154,86 @@ class LabelStudioClient(LabelingBackend):
         self,
         round_id: str,
         ontology: Ontology,
-        copies: Sequence[TaskCopy],
+        replicas: Sequence[Replica],
         *,
-        closed: Collection[Place] = (),
-    ) -> Mapping[Place, str]:
-        """Make exactly one task for each copy and return Label Studio's id by (task_id, place).
+        closed: Collection[AssignmentKey] = (),
+    ) -> Mapping[AssignmentKey, str]:
+        """Create exactly one task for each replica and return Label Studio's id by assignment.
 
-        The project is called ``round_id``. Doing it again, whole or after half of it, adds
-        what is missing and nothing else. Tasks that people deleted are made again, those of
-        ``closed`` places excepted. Where two publishers made the same task, the one that nobody
-        touched is deleted.
+        The project has the title ``round_id``. Publishing again, after a complete or an interrupted
+        call, adds only what is missing. Tasks that people deleted are created again, except those
+        of ``closed`` assignments. Where two publishers created the same task, the untouched one is
+        deleted.
 
         Args:
             round_id: the round.
-            ontology: what people choose from.
-            copies: every place of the round.
-            closed: places that nobody is to be asked for any more: answered in the ledger, or
-                lost and not to be sent again. Their tasks are left as they are; one that is
-                gone has the id ``""``.
+            ontology: the classes to choose from.
+            replicas: every replica of the round.
+            closed: assignments that need no further annotation: annotated in the ledger, or
+                lost and not to be resent. Their tasks stay as they are; a deleted one has the id
+                ``""``.
 
         Raises:
-            LabelingError: Label Studio cannot be reached or refused.
+            LabelingError: Label Studio cannot be reached, or refuses a request.
         """
-        given = {(copy.task_id, copy.place): copy for copy in copies}
-        if len(given) < len(copies):
-            raise ValueError(f"{round_id}: two copies are the same place of the same task")
-        if any(copy.purpose == "review" for copy in copies):
+        by_key = {replica.key: replica for replica in replicas}
+        if len(by_key) < len(replicas):
+            raise ValueError(f"{round_id}: two replicas have the same assignment")
+        if any(replica.purpose == "review" for replica in replicas):
             config = review_config(ontology)
         else:
-            config = labeling_config(ontology, notes=any(copy.note for copy in copies))
-        images = self._place_of(round_id, copies)
+            config = labeling_config(ontology, notes=any(replica.note for replica in replicas))
+        images = self._source_of(round_id, replicas)
         project = self._find_or_create(round_id, ontology, config)
         images.grant(self._http, project)
-        self._make_tabs(project, sorted({copy.assignee for copy in copies if copy.assignee}))
+        self._make_tabs(
+            project, sorted({replica.assignee for replica in replicas if replica.assignee})
+        )
         wanted = {
-            place: task_of(copy, round_id, images.address(copy.image_key))
-            for place, copy in given.items()
-            if place not in closed
+            assignment: task_of(replica, round_id, images.address(replica.image_key))
+            for assignment, replica in by_key.items()
+            if assignment not in closed
         }
         ids = self._tasks(project).ensure(wanted)
-        return {place: str(ids.get(place, "")) for place in given}
+        return {assignment: str(ids.get(assignment, "")) for assignment in by_key}
 
-    def held_places(self, round_id: str) -> Collection[Place]:
-        """Return the places whose tasks Label Studio holds of a round now.
+    def held_assignments(self, round_id: str) -> Collection[AssignmentKey]:
+        """Return the assignments whose tasks Label Studio holds of a round now.
 
-        A place that was published and is not among them was deleted there.
+        The task of a published assignment that is not among them was deleted.
 
         Raises:
-            LabelingError: The list was not read completely.
+            LabelingError: the list could not be read completely.
         """
         project = self._find(round_id)
-        return set() if project is None else self._tasks(project).places()
+        return set() if project is None else self._tasks(project).assignments()
 
     def collect(self, round_id: str) -> list[Submission]:
-        """Return every annotation that people submitted in this round, skips included.
+        """Return every annotation submitted in this round, skips included, by task and annotation.
 
-        Sorted by task and annotation. The author is the e-mail address of whoever submitted
-        it, also after that person's removal; ``user-<id>`` where no address is left, and
-        ``unknown`` where the account was deleted. Tasks that were not made by
-        ``publish`` are none of ours and are left out.
+        The author is the submitter's e-mail address, also after the person's removal;
+        ``user-<id>`` if no address is left, and ``unknown`` if the account was deleted. Tasks that
+        ``publish`` did not create are left out.
 
         Raises:
-            LabelingError: The list was not read completely; what was read is not returned.
+            LabelingError: the list could not be read completely; nothing is returned.
         """
         project = self._find(round_id)
         if project is None:
             return []
         emails = {user.id: user.email for user in self._http.read(_USERS, "/api/users/")}
-        read = self._tasks(project).annotated()
+        tasks = self._tasks(project).annotated()
         return [
-            submission_of(task, said, read.predictions.get(task.id, []), emails)
-            for task in read.tasks
-            if task.place is not None
-            for said in sorted(task.annotations, key=lambda said: said.id)
+            submission_of(task, annotation, tasks.predictions.get(task.id, []), emails)
+            for task in tasks.tasks
+            if task.assignment is not None
+            for annotation in sorted(task.annotations, key=lambda each: each.id)
         ]
 
     def progress(self, round_id: str) -> Progress:
-        """Return how many tasks and answers (skips included) the round holds; two quick requests.
+        """Return how many tasks and annotations (skips included) the round holds; two requests.
 
-        An edited answer does not change it: compare ``change_token`` for that.
+        An edit does not change the numbers: compare ``change_token`` for that.
         """
         project = self._find(round_id)
         if project is None:
@@ -246,14 +243,14 @@ class LabelStudioClient(LabelingBackend):
             f"/api/projects/{project}/",
             include="id,task_number,total_annotations_number,skipped_annotations_number",
         )
-        # Label Studio counts skips apart.
+        # Label Studio counts skips separately.
         responses = counts.total_annotations_number + counts.skipped_annotations_number
         return Progress(counts.task_number, responses)
 
     def change_token(self, round_id: str) -> str:
-        """Return a text that changes when an answer comes, is edited or deleted; two requests.
+        """Return a text that changes when an annotation is made, edited or deleted; two requests.
 
-        Empty for a round that was never published. Other changes to a task change it too.
+        Empty for an unpublished round. Other changes to a task change it too.
         """
         project = self._find(round_id)
         if project is None:
@@ -271,43 +268,43 @@ class LabelStudioClient(LabelingBackend):
         return f"{newest.total} tasks, {newest.total_annotations} answers, {changed_at}"
 
     def delete(self, images: Collection[str]) -> int:
-        """Take away the tasks of images in every project, and return how many there were.
+        """Delete the tasks of images in every project and return how many there were.
 
-        Their proposals, drafts and answers go with them.
+        Label Studio deletes their predictions, drafts and annotations too.
         """
-        return sum(self._tasks(project).forget(images) for project in self._projects())
+        return sum(self._tasks(project).delete_images(images) for project in self._projects())
 
     def check_person(self, name: str) -> None:
         """Raise a LabelingError if it is the administrator whose token is used."""
         check_removable(self._http, name)
 
     def delete_person(self, name: str) -> int:
-        """Delete somebody's account, their tabs, and their name on tasks; their answers stay.
+        """Delete a person's account, tabs, and name on tasks; their annotations stay.
 
-        Label Studio forgets whose they were: the ledger must have them before.
+        Label Studio then loses the author of the annotations: the ledger must hold them before.
         """
-        places = 0
+        assignments = 0
         for project in self._projects():
-            places += self._tasks(project).forget_person(name)
+            assignments += self._tasks(project).remove_assignee(name)
             path = "/api/dm/views/"
             for tab in self._http.read(_TABS, path, project=project):
                 if str(tab.data.get("title", "")).lower() == name.lower():
                     self._http.delete(f"{path}{tab.id}/")
-                    places += 1
-        return places + delete_account(self._http, name)
+                    assignments += 1
+        return assignments + delete_account(self._http, name)
 
     def round_url(self, round_id: str) -> str:
-        """Return the address where people answer this round; empty before it is published."""
+        """Return the address where people annotate this round; empty before it is published."""
         project = self._find(round_id)
         return "" if project is None else f"{self._http.url}/projects/{project}/data"
 
-    def _place_of(self, round_id: str, copies: Sequence[TaskCopy]) -> ImagePlace:
-        if not any(is_shown(copy.image_key) for copy in copies):
+    def _source_of(self, round_id: str, replicas: Sequence[Replica]) -> ImageSource:
+        if not any(is_shown(replica.image_key) for replica in replicas):
             return self._images
         if self._shown is None:
             raise LabelingError(
-                f"{round_id} has images with masks, and Label Studio at {self._http.url} was not"
-                " told where they are. Set ANNOTATION_SHOWN."
+                f"{round_id} has masked images, but no place is set from which Label Studio at"
+                f" {self._http.url} gets them. Set ANNOTATION_SHOWN."
             )
         return self._shown
 
@@ -322,14 +319,14 @@ class LabelStudioClient(LabelingBackend):
     def _find(self, round_id: str) -> int | None:
         path = "/api/projects/"
         listed = self._http.pages(path, title=round_id, include="id,title,task_number")
-        # Label Studio's filter finds titles that contain the text, so equality is checked here.
+        # Label Studio's filter also returns titles that merely contain the text.
         same = [
             project
             for project in self._http.shaped(_PROJECTS, listed, path)
             if project.title == round_id
         ]
-        # Two publishers at the same moment may both make the project: all go on with the one that
-        # has tasks, or with the first.
+        # Two concurrent publishers may both create the project: both then use the one that has
+        # tasks, or the first one.
         same.sort(key=lambda project: (project.task_number == 0, project.id))
         return same[0].id if same else None
 
@@ -351,7 +348,7 @@ class LabelStudioClient(LabelingBackend):
             "maximum_annotations": 1,
             "enable_empty_annotation": True,
             "show_skip_button": True,
-            # A skip leaves the place open, so somebody else is asked.
+            # A skip leaves the assignment open, so Label Studio offers the task to other people.
             "skip_queue": "REQUEUE_FOR_OTHERS",
         }
         for _ in range(_CREATIONS):
@@ -361,18 +358,18 @@ class LabelStudioClient(LabelingBackend):
                 break
         else:
             raise LabelingError(
-                f"Label Studio at {self._http.url} did not make the project {round_id}. Try again."
+                f"Label Studio at {self._http.url} did not create project {round_id}. Try again."
             )
         if made not in {None, project}:
-            # Another publisher was first. Ours is empty and only told apart: while Label Studio
-            # deletes a project it runs without its own signals, and two deletions at a time leave
-            # it without them until it is restarted, so that it counts no answer any more.
+            # Another publisher was first. The empty project is renamed, not deleted: while Label
+            # Studio deletes a project its signals are off, and two deletions at a time leave them
+            # off until a restart, so that it counts no annotation any more.
             unused = {"title": f"{round_id[:39]} (not used)"}
             self._http.patch(f"/api/projects/{made}/", unused)
         return project
 
     def _create(self, settings: Mapping[str, Any]) -> int | None:
-        """Make a project and return its number; None if the server does not say whether it did."""
+        """Create a project and return its number; None if the server does not confirm it."""
         path = "/api/projects/"
         try:
             return self._http.shaped(_MADE, self._http.post(path, settings), path).id
@@ -380,14 +377,14 @@ class LabelStudioClient(LabelingBackend):
             return None
 
     def _make_tabs(self, project: int, assignees: Sequence[str]) -> None:
-        """Give each person a tab of their own places; the first tab shows everybody's."""
+        """Create a tab for each person's assignments; the first tab shows all tasks."""
         if not assignees:
             return
         path = "/api/dm/views/"
-        there = {tab.data.get("title") for tab in self._http.read(_TABS, path, project=project)}
+        titles = {tab.data.get("title") for tab in self._http.read(_TABS, path, project=project)}
         for title in (_EVERYBODY, *assignees):
-            if title in there:
+            if title in titles:
                 continue
             tab = tasks_tab(title, assignee="" if title == _EVERYBODY else title)
-            # Sent twice it makes two tabs that show the same.
+            # Sent twice, it makes two identical tabs.
             self._http.post(path, {"project": project, "data": tab}, repeatable=True)

@@ -1,4 +1,4 @@
-"""Requests to a Label Studio server: authentication, retries, and errors that say what to do."""
+"""Requests to a Label Studio server: authentication, retries, and actionable errors."""
 
 import json
 import math
@@ -13,7 +13,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from annotation_platform.errors import LabelingError, SettingsError
-from annotation_platform.labeling.rate_limiter import Pace
+from annotation_platform.labeling.rate_limiter import RateLimiter
 from annotation_platform.retry_after import asked_seconds
 
 TOKEN_VARIABLE = "ANNOTATION_LABEL_STUDIO_TOKEN"
@@ -21,17 +21,17 @@ URL_VARIABLE = "ANNOTATION_LABEL_STUDIO_URL"
 
 _LONGEST_BACKOFF_SECONDS = 30.0
 _CONNECT_SECONDS = 10.0
-# A server that is silent for the whole timeout is asked once more, not four times.
+# A request without a response within the timeout is sent once more, not four times.
 _SILENCES = 2
-# One answer may take this many timeouts, however steadily its bytes trickle in.
-_TIMEOUTS_AN_ANNOTATION = 10
+# One response may take this many timeouts, even if bytes keep arriving.
+_TIMEOUTS_A_ANNOTATION = 10
 _READINGS = 3
 
 Shaped = TypeVar("Shaped")
 
 
 class RefusedError(LabelingError):
-    """The server understood a request and refused it; ``status`` is its HTTP status."""
+    """The server refused a request; ``status`` is its HTTP status."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -39,12 +39,12 @@ class RefusedError(LabelingError):
 
 
 class UncertainError(LabelingError):
-    """A request that must not be repeated blindly broke off: the server may have done it."""
+    """An interrupted request that must not simply be repeated: the server may have executed it."""
 
 
 @dataclass(frozen=True)
-class _Annotation:
-    """What a server answered, read to its end."""
+class _Response:
+    """A complete response of the server."""
 
     status: int
     headers: httpx.Headers
@@ -52,12 +52,12 @@ class _Annotation:
 
     @property
     def passing(self) -> bool:
-        """Whether the same request may fare better later."""
+        """Whether the same request may succeed later."""
         return self.status in {408, 429} or self.status >= 500
 
     @property
     def untouched(self) -> bool:
-        """Whether the server says that it did not look at the request: it may be sent again."""
+        """Whether the server did not process the request, so that it may be sent again."""
         return self.status == 429
 
 
@@ -65,17 +65,17 @@ class LabelStudioHttp:
     """One server and one identity on it.
 
     Args:
-        url: Address of the server, with or without a slash at its end.
-        token: A legacy token or a personal access token. Never printed, never in a message.
-        timeout_seconds: For each wait for bytes, and, up to 10 s, for connecting; a whole answer
-            may take ten times as long.
-        attempts: How often a repeatable request is tried before it counts as failed.
-        retry_seconds: The first wait between two attempts; each further one is twice as long,
-            up to 30 s and with jitter, unless the server asks for a longer one.
-        longest_wait_seconds: A server that asks (``Retry-After``) for a longer wait than this is
-            left alone at once, with an error that names the wait.
-        requests_per_second: The most that this object sends; None is as fast as it can. Objects,
-            and processes, do not know of each other.
+        url: address of the server, with or without a final slash.
+        token: a legacy token or a personal access token; never printed, and in no message.
+        timeout_seconds: for each wait for bytes, and, up to 10 s, for connecting; a complete
+            response may take ten times as long.
+        attempts: how often a repeatable request is sent before it fails.
+        retry_seconds: the first wait between two attempts; each further one is twice as long, up to
+            30 s and with jitter, unless the server asks for a longer one.
+        longest_wait_seconds: if the server asks (``Retry-After``) for a longer wait, the request
+            fails at once, with an error that gives the wait.
+        requests_per_second: the most requests that this object sends; None is unlimited. The limit
+            is not shared between objects or processes.
     """
 
     def __init__(
@@ -95,10 +95,10 @@ class LabelStudioHttp:
         self._attempts = attempts
         self._retry_seconds = retry_seconds
         self._longest_wait = longest_wait_seconds
-        self._longest_annotation = _TIMEOUTS_AN_ANNOTATION * timeout_seconds
-        self._pace = Pace(requests_per_second)
+        self._longest_response = _TIMEOUTS_A_ANNOTATION * timeout_seconds
+        self._limiter = RateLimiter(requests_per_second)
         self._client = open_client(self.url, timeout_seconds=timeout_seconds)
-        # Whoever holds this need not close it: its connections go when it goes.
+        # The connections are closed with this object; its owner need not close it.
         weakref.finalize(self, self._client.close)
 
     def get(self, path: str, **query: Any) -> Any:
@@ -106,29 +106,30 @@ class LabelStudioHttp:
         return self._json("GET", path, query=query, repeatable=True)
 
     def read(self, shape: TypeAdapter[Shaped], path: str, **query: Any) -> Shaped:
-        """Return the JSON at ``path`` as ``shape``; a LabelingError if it is none of that shape."""
+        """Return the JSON at ``path`` as ``shape``; a LabelingError if it has another shape."""
         return self.shaped(shape, self.get(path, **query), path)
 
     def post(self, path: str, body: Any, *, repeatable: bool = False, **query: Any) -> Any:
-        """Return the JSON that the server answers to ``body``; None if it answers nothing.
+        """Return the JSON response to ``body``; None if it is empty.
 
-        Unless ``repeatable``, an answer that never came is an ``UncertainError``.
+        Unless ``repeatable``, a lost response is an ``UncertainError``.
         """
         return self._json("POST", path, body=body, query=query, repeatable=repeatable)
 
     def patch(self, path: str, body: Any) -> Any:
-        """Return the JSON that the server answers to a change, which may be sent twice."""
+        """Return the JSON response to a change, which may be sent twice."""
         return self._json("PATCH", path, body=body, repeatable=True)
 
     def delete(self, path: str) -> None:
-        """Delete what is at ``path``; that it is gone already is a ``RefusedError`` (404)."""
+        """Delete the object at ``path``; a ``RefusedError`` (404) if it does not exist."""
         self._json("DELETE", path, repeatable=True)
 
     def pages(self, path: str, **query: Any) -> list[dict[str, Any]]:
         """Return every result of a list that the server pages with ``next``.
 
         Raises:
-            LabelingError: The list changed in each of three readings, so that none was complete.
+            LabelingError: the list changed during each of three readings, so that none was
+                complete.
         """
         for _ in range(_READINGS):
             found: list[dict[str, Any]] = []
@@ -139,24 +140,24 @@ class LabelStudioHttp:
                 found += response.results
                 counts.add(response.count)
                 page, more = page + 1, bool(response.next)
-            # Numbered pages shift when an entry goes: one that stays would be on no page.
+            # Numbered pages shift when an entry is deleted, and would then skip another entry.
             if counts == {len(found)}:
                 return found
         raise LabelingError(
             f"{self.url}{path} lists {response.count} entries, but {len(found)} could be read: it "
-            "changes all the time. Try again."
+            "keeps changing. Try again."
         )
 
     def shaped(self, shape: TypeAdapter[Shaped], response: Any, path: str) -> Shaped:
-        """Return an answer as ``shape``; a LabelingError if it is none of that shape."""
+        """Return a response as ``shape``; a LabelingError if it has another shape."""
         try:
             return shape.validate_python(response)
         except ValidationError as error:
-            # Where and why; what was there instead may be personal.
+            # The position and the reason alone: the value may be personal.
             first = error.errors(include_input=False, include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the whole"
+            position = ".".join(str(part) for part in first["loc"]) or "the whole"
             raise LabelingError(
-                f"{self.url}{path} answered with JSON that is not Label Studio's ({place}: "
+                f"{self.url}{path} returned JSON that is not Label Studio's ({position}: "
                 f"{first['msg']}). Check {URL_VARIABLE}, and that it is Label Studio 1.23."
             ) from None
 
@@ -189,11 +190,11 @@ class LabelStudioHttp:
                 return self._decoded(response, method, path)
             if last:
                 break
-            asked = asked_seconds(response.headers.get("Retry-After", ""))
-            if asked > self._longest_wait:
+            wait = asked_seconds(response.headers.get("Retry-After", ""))
+            if wait > self._longest_wait:
                 break
-            # Whoever finds out what became of an uncertain request waits as well.
-            self._pause(attempt, asked)
+            # Finding the outcome of an uncertain request needs the wait as well.
+            self._pause(attempt, wait)
             if not (repeatable or response.untouched):
                 break
         if repeatable or response.untouched:
@@ -202,8 +203,8 @@ class LabelStudioHttp:
 
     def _send(
         self, method: str, path: str, body: Any, query: dict[str, Any] | None, *, signed: bool
-    ) -> _Annotation:
-        """Return the answer to one request; an expired access token is renewed once."""
+    ) -> _Response:
+        """Return the response to one request; an expired access token is renewed once."""
         if not signed:
             return self._exchange(method, path, body, query, {})
         response = self._exchange(method, path, body, query, self._authorization())
@@ -219,9 +220,9 @@ class LabelStudioHttp:
         body: Any,
         query: dict[str, Any] | None,
         headers: dict[str, str],
-    ) -> _Annotation:
-        self._pace.wait()
-        ends_at = time.monotonic() + self._longest_annotation
+    ) -> _Response:
+        self._limiter.wait()
+        ends_at = time.monotonic() + self._longest_response
         pieces = []
         with self._client.stream(
             method, path, json=body, params=query, headers=headers
@@ -229,31 +230,29 @@ class LabelStudioHttp:
             for piece in response.iter_bytes():
                 pieces.append(piece)
                 if time.monotonic() > ends_at:
-                    raise httpx.ReadTimeout("the answer does not end")
-        return _Annotation(response.status_code, response.headers, b"".join(pieces))
+                    raise httpx.ReadTimeout("the response does not end")
+        return _Response(response.status_code, response.headers, b"".join(pieces))
 
     def _authorization(self) -> dict[str, str]:
         if not _is_token(self._token):
             raise LabelingError(
                 f"No usable token for Label Studio at {self.url}. Set {TOKEN_VARIABLE} to a token "
-                "from its account page; `annotation-platform up` makes one by itself."
+                "from its account page; `annotation-platform up` creates one by itself."
             )
-        # A personal access token is a JSON Web Token (three parts) and buys short-lived ones.
+        # A personal access token is a JSON Web Token (three parts), exchanged for short-lived ones.
         if self._token.count(".") != 2:
             return {"Authorization": f"Token {self._token}"}
         if not self._access_token:
             path = "/api/token/refresh/"
-            bought = {"refresh": self._token}
-            response = self._json("POST", path, body=bought, repeatable=True, signed=False)
+            exchanged = {"refresh": self._token}
+            response = self._json("POST", path, body=exchanged, repeatable=True, signed=False)
             access = self.shaped(_ACCESS, response, path).access
             if not _is_token(access):
-                raise LabelingError(
-                    f"{self.url}{path} answered with no token. Check {URL_VARIABLE}."
-                )
+                raise LabelingError(f"{self.url}{path} returned no token. Check {URL_VARIABLE}.")
             self._access_token = access
         return {"Authorization": f"Bearer {self._access_token}"}
 
-    def _decoded(self, response: _Annotation, method: str, path: str) -> Any:
+    def _decoded(self, response: _Response, method: str, path: str) -> Any:
         status = response.status
         if status in {401, 403}:
             raise RefusedError(
@@ -264,8 +263,8 @@ class LabelStudioHttp:
             )
         if 300 <= status < 400:
             raise LabelingError(
-                f"{self.url} redirects to {_place(response.headers.get('Location', ''))}. "
-                f"Set {URL_VARIABLE} to the address at which Label Studio itself answers."
+                f"{self.url} redirects to {_without_query(response.headers.get('Location', ''))}. "
+                f"Set {URL_VARIABLE} to the address of Label Studio itself."
             )
         if status >= 400:
             raise RefusedError(
@@ -280,13 +279,13 @@ class LabelStudioHttp:
         except (ValueError, RecursionError) as error:
             kind = "a web page" if "html" in response.headers.get("Content-Type", "") else "no JSON"
             raise LabelingError(
-                f"{self.url}{path} answered with {kind} instead of Label Studio's data; a proxy or "
-                f"a login page may stand in between. Check {URL_VARIABLE}."
+                f"{self.url}{path} returned {kind} instead of Label Studio's data; a proxy or "
+                f"a login page may be in between. Check {URL_VARIABLE}."
             ) from error
 
-    def _pause(self, attempt: int, asked: float) -> None:
+    def _pause(self, attempt: int, wait: float) -> None:
         backoff = self._retry_seconds * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
-        time.sleep(max(min(backoff, _LONGEST_BACKOFF_SECONDS), asked))
+        time.sleep(max(min(backoff, _LONGEST_BACKOFF_SECONDS), wait))
 
     def _without_secrets(self, text: str) -> str:
         for secret in filter(None, (self._token, self._access_token)):
@@ -295,16 +294,16 @@ class LabelStudioHttp:
 
     def _broke_off(self, method: str, path: str, error: httpx.HTTPError) -> str:
         return (
-            f"Label Studio at {self.url} did not answer {method} {path} "
-            f"({type(error).__name__}). Try again; what it already did is not done twice."
+            f"Label Studio at {self.url} did not respond to {method} {path} "
+            f"({type(error).__name__}). Try again; completed work is not repeated."
         )
 
-    def _busy(self, method: str, path: str, response: _Annotation) -> str:
-        asked = asked_seconds(response.headers.get("Retry-After", ""))
-        when = f"in {asked:.0f} s, as it asks" if asked > self._longest_wait else "later"
+    def _busy(self, method: str, path: str, response: _Response) -> str:
+        wait = asked_seconds(response.headers.get("Retry-After", ""))
+        when = f"in {wait:.0f} s, as it requests" if wait > self._longest_wait else "later"
         return (
-            f"Label Studio at {self.url} answers {response.status} to {method} {path}. "
-            f"Try again {when}; if it stays so, its log says why."
+            f"Label Studio at {self.url} responds with {response.status} to {method} {path}. "
+            f"Try again {when}; if the problem remains, read its log."
         )
 
 
@@ -327,7 +326,7 @@ _PAGE = TypeAdapter(_Page)
 def unreachable(url: str, error: httpx.HTTPError) -> LabelingError:
     """Return the error for a server that cannot be connected to."""
     return LabelingError(
-        f"Label Studio at {url} cannot be reached ({error}); nothing is lost. Start it with "
+        f"Label Studio at {url} cannot be reached ({error}); no data is lost. Start it with "
         f"`annotation-platform up`, or set {URL_VARIABLE} to where it runs."
     )
 
@@ -336,12 +335,12 @@ def open_client(url: str, *, timeout_seconds: float) -> httpx.Client:
     """Return a plain HTTP client for ``url``, which keeps cookies and follows no redirect.
 
     Raises:
-        SettingsError: ``url`` is no http or https address, or holds a password.
+        SettingsError: ``url`` is not an http or https address, or holds a password.
     """
     try:
         parts = urlsplit(url)
         host, usable = parts.hostname, parts.scheme in {"http", "https"} and (parts.port or 1) > 0
-        # It would be in every message, and would be sent in the place of the token.
+        # It would be in every message, and would be sent instead of the token.
         if "@" in parts.netloc:
             raise SettingsError(
                 f"{URL_VARIABLE}: the address must hold no user and password. Put a token into "
@@ -351,27 +350,27 @@ def open_client(url: str, *, timeout_seconds: float) -> httpx.Client:
         host, usable = None, False
     if not host or not usable:
         raise SettingsError(
-            f"{URL_VARIABLE}: {url!r} is no address. Write it like http://127.0.0.1:8080."
+            f"{URL_VARIABLE}: {url!r} is not an address. Write it like http://127.0.0.1:8080."
         )
-    # A proxy of the environment is for the world outside, not for a server on this machine.
+    # The environment's proxy is not used for a server on this machine.
     loopback = host in {"127.0.0.1", "localhost", "::1"}
     timeout = httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS))
     return httpx.Client(base_url=url, timeout=timeout, trust_env=not loopback)
 
 
 def _is_token(text: str) -> bool:
-    # What is none would come back in the message of whoever refuses the header.
+    # An invalid header value would be repeated in an error message.
     return bool(text) and text.isascii() and text.isprintable()
 
 
-def _place(location: str) -> str:
+def _without_query(location: str) -> str:
     """Return an address without its query, which may hold a secret."""
     return location.split("?", 1)[0] or "nowhere"
 
 
 def _parsed(body: bytes) -> Any:
-    # JSON knows no NaN and no infinity, but Label Studio stores what it is sent: one such number
-    # must not hide all other answers, and as a text nobody can take it for a number.
+    # JSON has no NaN and no infinity, but Label Studio stores any content. Such a number becomes a
+    # text: it must not make all other annotations unreadable, nor pass as a number.
     return json.loads(body, parse_constant=str, parse_float=_finite)
 
 
@@ -381,11 +380,11 @@ def _finite(text: str) -> float | str:
 
 
 def _reason(body: bytes) -> str:
-    """Return what the server says about a refusal, on one line of at most 300 characters."""
+    """Return the server's reason for a refusal, on one line of at most 300 characters."""
     try:
-        said = _parsed(body)
+        reason = _parsed(body)
     except (ValueError, RecursionError):
         return "it gave no reason"
-    if isinstance(said, dict):
-        said = said.get("validation_errors") or said.get("detail") or said
-    return " ".join(str(said).split())[:300]
+    if isinstance(reason, dict):
+        reason = reason.get("validation_errors") or reason.get("detail") or reason
+    return " ".join(str(reason).split())[:300]

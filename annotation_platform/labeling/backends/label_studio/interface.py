@@ -1,4 +1,4 @@
-"""What people see: the ontology as a Label Studio labelling configuration."""
+"""The interface of annotators: the ontology as a Label Studio labelling configuration."""
 
 from collections.abc import Mapping
 from html import escape
@@ -14,10 +14,10 @@ IMAGE_NAME = "image"
 """The name of the image in the configuration; results carry it as ``to_name``."""
 
 UNSURE_NAME = "unsure"
-"""The name of the question whether one can tell at all, and of its only answer."""
+"""The name of the control for unsure annotators, and of its only choice."""
 
 NOTE_NAME = "note"
-"""The name in a task's data of what a reviewer said of its last labels."""
+"""The name in a task's data of the reviewer's comment on its last labels."""
 
 CONFLICTS_NAME, DECISION_NAME, REASON_NAME, COMMENT_NAME = (
     "conflicts",
@@ -25,7 +25,7 @@ CONFLICTS_NAME, DECISION_NAME, REASON_NAME, COMMENT_NAME = (
     "reason",
     "comment",
 )
-"""What a review shows, and what it asks besides the labels themselves."""
+"""The names in a review: the conflicts, the decision, the reason and the comment."""
 
 ACCEPT, REJECT = "accept", "reject"
 """The two decisions of a review."""
@@ -45,12 +45,12 @@ HOTKEYS: tuple[str, ...] = (
     *(f"ctrl+alt+{letter}" for letter in "abcefghijkmnopqrsuvwxyz"),
     *(f"ctrl+alt+{digit}" for digit in "123456789"),
 )
-"""The keys that choose a class, in the order in which classes get them."""
+"""The keys that choose a class, in the order of the classes."""
 
 UNSURE_HOTKEY, ACCEPT_HOTKEY, REJECT_HOTKEY = "0", "=", "-"
 
-# Label Studio leaves a line free above and below each list of labels: too much of the screen for
-# several lists. Its class names are those of 1.23; where they change, the lines come back.
+# Label Studio leaves a blank line above and below each list of labels, which wastes space with
+# several lists. Its class names are those of 1.23; if they change, the lines come back.
 _STYLE = """
     .tools { display: flex; flex-wrap: wrap; gap: 4px 24px; margin-bottom: 8px }
     .tool { display: flex; align-items: baseline; gap: 8px; max-height: 168px; overflow-y: auto }
@@ -64,8 +64,8 @@ _UNSURE = "I am unsure"
 _SUBMIT = "Ctrl+Enter submits"
 _DRAW = f"U lets go of a region · Ctrl draws on top of one · {_SUBMIT}"
 
-# On a screen of 1,440 pixels: what Label Studio itself takes of the height and a review adds, what
-# a row of tools takes of it, and of a row what a class and each letter of it take.
+# On a screen of 1,440 pixels: the heights of Label Studio's own frame, of a review, a note and a
+# row of tools; and the widths of a row, of a class in it and of each letter.
 _FRAME_PIXELS, _REVIEW_PIXELS, _NOTE_PIXELS = 170, 150, 40
 _ROW_PIXELS, _MOST_ROWS = 42, 5
 _PANE_PIXELS, _ITEM_PIXELS, _LETTER_PIXELS = 780, 60, 8
@@ -99,70 +99,70 @@ _HIDDEN_COLUMNS = tuple(
 def labeling_config(ontology: Ontology, *, notes: bool = False) -> str:
     """Return the XML of a project in which people label ``$image``.
 
-    There is one tool for each shape that a class has, named as in ``CODECS``, one list of
-    choices if any class is a choice, and always the question ``unsure``, which waives the rest.
-    Where one class is to be chosen of the image, Label Studio takes no answer without.
-    Every class has a colour of its own and, up to ``len(HOTKEYS)`` classes, a key of its own over
-    all tools; later classes are chosen by mouse. Images cannot be turned, and boxes only where
-    a class is a rotated box: otherwise a turned box has no exact ``x1 y1 x2 y2``.
+    There is one tool for each shape of a class, named as in ``CODECS``, one list of choices if any
+    class is a choice, and always the control ``unsure``, which waives the rest. Where an image has
+    exactly one class, Label Studio accepts no annotation without it. Every class has a colour of
+    its own and, up to ``len(HOTKEYS)`` classes, a key of its own over all tools; later classes are
+    chosen by mouse. Images cannot be rotated, and boxes only where a class is a rotated box, as
+    rotated boxes have no exact ``x1 y1 x2 y2``.
 
     Args:
-        ontology: What people choose from.
-        notes: Whether to show ``$note`` above the image: why the last labels were rejected.
+        ontology: the classes to choose from.
+        notes: whether to show ``$note`` above the image: why the last labels were rejected.
 
     Raises:
-        SettingsError: A class name holds a character that XML cannot carry, or the shape of a
+        SettingsError: a class name holds a character that XML cannot carry, or the shape of a
             class has no tool.
     """
     view = ET.Element("View")
     if notes:
-        place = ET.SubElement(view, "View", className="dispute")
-        ET.SubElement(place, "Text", name=NOTE_NAME, value=f"${NOTE_NAME}")
+        group = ET.SubElement(view, "View", className="dispute")
+        ET.SubElement(group, "Text", name=NOTE_NAME, value=f"${NOTE_NAME}")
     _add_tools(view, ontology, taken=_NOTE_PIXELS if notes else 0)
     return _text(view)
 
 
 def review_config(ontology: Ontology) -> str:
-    """Return the XML of a project in which an expert settles what is in dispute about ``$image``.
+    """Return the XML of a project in which a reviewer settles the conflicts of ``$image``.
 
-    It is that of ``labeling_config``, with the text of ``$conflicts`` above it and, required,
-    the decision: accept what is shown as it is now, changed or not, or reject it, which takes
-    a reason. ``results.read_review`` reads the answer.
+    It is that of ``labeling_config``, with the text of ``$conflicts`` above it and a required
+    decision: accept the labels as shown, changed or not, or reject them, which requires a reason.
+    ``results.read_review`` reads the annotation.
 
     Raises:
-        SettingsError: A class name holds a character that XML cannot carry, or the shape of a
+        SettingsError: a class name holds a character that XML cannot carry, or the shape of a
             class has no tool.
     """
     view = ET.Element("View")
     dispute = ET.SubElement(view, "View", className="dispute")
     ET.SubElement(dispute, "Text", name=CONFLICTS_NAME, value=f"${CONFLICTS_NAME}")
-    place = ET.SubElement(view, "View", className="tools")
+    group = ET.SubElement(view, "View", className="tools")
     decision = ET.SubElement(
-        _group(place, "Decision"),
+        _group(group, "Decision"),
         "Choices",
         name=DECISION_NAME,
         toName=IMAGE_NAME,
         choice="single-radio",
         showInline="true",
         required="true",
-        requiredMessage="Accept or reject: nothing has been decided.",
+        requiredMessage="Accept or reject the labels.",
     )
-    for value, said, key in (
-        (ACCEPT, "Accept, as it is shown now", ACCEPT_HOTKEY),
-        (REJECT, "Reject: it must be done again", REJECT_HOTKEY),
+    for value, text, key in (
+        (ACCEPT, "Accept the labels as shown now", ACCEPT_HOTKEY),
+        (REJECT, "Reject: label the image again", REJECT_HOTKEY),
     ):
-        ET.SubElement(decision, "Choice", value=said, alias=value, hotkey=key)
+        ET.SubElement(decision, "Choice", value=text, alias=value, hotkey=key)
     reason = _add_text_area(view, REASON_NAME, REJECT, "Why? The annotator will read it.")
     reason.set("required", "true")
-    reason.set("requiredMessage", "Say why it is rejected.")
-    _add_text_area(view, COMMENT_NAME, ACCEPT, "A comment for the annotator, if there is one")
+    reason.set("requiredMessage", "Give the reason for the rejection.")
+    _add_text_area(view, COMMENT_NAME, ACCEPT, "A comment for the annotator (optional)")
     _add_tools(view, ontology, taken=_REVIEW_PIXELS)
     return _text(view)
 
 
 def _add_text_area(view: ET.Element, name: str, decision: str, placeholder: str) -> ET.Element:
-    """Return a text that is asked for with one of the decisions only."""
-    place = ET.SubElement(
+    """Return a text field that is shown with one of the decisions only."""
+    group = ET.SubElement(
         view,
         "View",
         visibleWhen="choice-selected",
@@ -170,7 +170,7 @@ def _add_text_area(view: ET.Element, name: str, decision: str, placeholder: str)
         whenChoiceValue=decision,
     )
     return ET.SubElement(
-        place,
+        group,
         "TextArea",
         name=name,
         toName=IMAGE_NAME,
@@ -191,8 +191,8 @@ def _add_tools(view: ET.Element, ontology: Ontology, *, taken: int = 0) -> None:
         if codec.shape not in shapes or codec.shape in CLASSIFICATIONS:
             continue
         about = {"name": codec.control, "toName": IMAGE_NAME, "showInline": "true"}
-        place = _group(tools, codec.heading if len(shapes) > 1 else "")
-        control = ET.SubElement(place, codec.tag, {**about, **codec.looks})
+        group = _group(tools, codec.heading if len(shapes) > 1 else "")
+        control = ET.SubElement(group, codec.tag, {**about, **codec.looks})
         for label_class in ontology.classes:
             if label_class.shape == codec.shape:
                 _add_class(control, "Label", label_class, keys, background=colors[label_class.name])
@@ -213,9 +213,9 @@ def _add_tools(view: ET.Element, ontology: Ontology, *, taken: int = 0) -> None:
 
 
 def _around_image(ontology: Ontology) -> int:
-    """Return how many pixels of the screen's height are not the image's, about.
+    """Return about how many pixels of the screen's height the image cannot use.
 
-    An image that is higher than what is left hides its lower edge.
+    An image that is higher than the rest hides its lower edge.
     """
     items = [*ontology.names, _UNSURE, _DRAW, *sorted(set(ontology.shape_of.values()))]
     pixels = sum(_ITEM_PIXELS + _LETTER_PIXELS * len(item) for item in items)
@@ -261,24 +261,28 @@ def _add_unsure(tools: ET.Element) -> None:
         value=_UNSURE,
         alias=UNSURE_NAME,
         hotkey=UNSURE_HOTKEY,
-        hint="An expert will look at this image. What you drew is not counted.",
+        hint="An expert will check this image. Your regions are not counted.",
     )
 
 
 def _group(tools: ET.Element, heading: str) -> ET.Element:
-    place = ET.SubElement(tools, "View", className="tool")
+    group = ET.SubElement(tools, "View", className="tool")
     if heading:
-        ET.SubElement(place, "Header", value=heading, style=_HEADING)
-    return place
+        ET.SubElement(group, "Header", value=heading, style=_HEADING)
+    return group
 
 
 def _add_class(
-    control: ET.Element, tag: str, label_class: LabelClass, keys: Mapping[str, str], **looks: str
+    control: ET.Element,
+    tag: str,
+    label_class: LabelClass,
+    keys: Mapping[str, str],
+    **attributes: str,
 ) -> None:
     name = _checked_name(label_class)
-    item = ET.SubElement(control, tag, {"value": name, **looks})
+    item = ET.SubElement(control, tag, {"value": name, **attributes})
     if "$" in name:
-        # Label Studio would put the task's data in: a space of no width keeps it from that.
+        # Label Studio would insert task data: a zero-width space prevents that.
         item.set("value", name.replace("$", "$\u200b"))
         item.set("alias", name)
     if name in keys:
@@ -293,15 +297,15 @@ def _text(view: ET.Element) -> str:
 def labeling_instructions(ontology: Ontology) -> str:
     """Return the guidelines as the HTML that Label Studio shows before the first image.
 
-    They are not part of the configuration: there a text with ``$`` would be read as task data.
+    They are not part of the configuration, where a text with ``$`` would be read as task data.
     """
     return "<br>".join(escape(line) for line in ontology.guidelines.splitlines())
 
 
 def tasks_tab(title: str, *, assignee: str = "") -> dict[str, Any]:
-    """Return a tab of Label Studio's list of tasks: the places of one person, or all of them.
+    """Return a tab of Label Studio's task list: the assignments of one person, or all of them.
 
-    It shows the image, who is asked and what was done, and hides the columns for machines.
+    It shows the image, the assignee and the progress, and hides technical columns.
     """
     tab: dict[str, Any] = {
         "title": title,
@@ -324,6 +328,6 @@ def _checked_name(label_class: LabelClass) -> str:
     if not label_class.name.isprintable():
         raise SettingsError(
             f"params.yaml: class {label_class.id} is named {label_class.name!r}: Label Studio "
-            "cannot show characters that do not print. Rename the class."
+            "cannot show unprintable characters. Rename the class."
         )
     return label_class.name

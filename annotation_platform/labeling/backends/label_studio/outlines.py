@@ -1,4 +1,4 @@
-"""Polygons as people draw them: repaired where they cross themselves, cut at the image's edge."""
+"""Repairs drawn polygons: self-intersections, and parts outside the image."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,36 +13,36 @@ Outline = list[float]
 Corners = Sequence[tuple[float, float]]
 
 MOST_CROSSED_CORNERS = 1000
-"""So many corners may an outline have that crosses itself: one made to be slow takes seconds."""
+"""The most corners of a self-intersecting outline; a malicious one would take seconds."""
 
 
 _NO_AREA = 1e-6
-"""Square pixels that arithmetic leaves of a line; the least that is an area."""
+"""The least area in square pixels; rounding leaves less of a line."""
 
 
 class OutlineError(ValueError):
-    """An outline encloses nothing that can be used, for the reason given."""
+    """An outline encloses no usable area, for the given reason."""
 
 
 def without_repetition(corners: Corners) -> list[tuple[float, float]]:
-    """Return the corners without those that repeat the one before; the last is before the first.
+    """Return the corners without repetitions of the previous one; the last precedes the first.
 
     Raises:
         OutlineError: fewer than three different corners are left.
     """
-    kept = [corner for n, corner in enumerate(corners) if n == 0 or corner != corners[n - 1]]
-    if len(kept) > 1 and kept[0] == kept[-1]:
-        kept.pop()
-    if len(set(kept)) < 3:
-        raise OutlineError(f"{len(set(kept))} different points enclose nothing")
-    return kept
+    distinct = [corner for n, corner in enumerate(corners) if n == 0 or corner != corners[n - 1]]
+    if len(distinct) > 1 and distinct[0] == distinct[-1]:
+        distinct.pop()
+    if len(set(distinct)) < 3:
+        raise OutlineError(f"{len(set(distinct))} different points enclose nothing")
+    return distinct
 
 
 def crosses_itself(corners: Corners) -> bool:
     """Return whether an outline touches or crosses itself.
 
     Raises:
-        OutlineError: it does not, and encloses nothing.
+        OutlineError: it does not, and encloses no area.
     """
     import shapely
 
@@ -55,10 +55,10 @@ def crosses_itself(corners: Corners) -> bool:
 
 
 def share_inside(corners: Corners, width: int, height: int) -> float:
-    """Return which share of the area that corners enclose lies in the image.
+    """Return the share inside the image of the area that corners enclose, in ``[0, 1]``.
 
     Raises:
-        OutlineError: they enclose nothing.
+        OutlineError: they enclose no area.
     """
     import shapely
 
@@ -69,15 +69,15 @@ def share_inside(corners: Corners, width: int, height: int) -> float:
 
 
 def enclosed(corners: Corners, width: int, height: int) -> list[Outline]:
-    """Return outlines, none of which crosses itself, of what one encloses within the image.
+    """Return outlines without self-intersections of the area of an outline within the image.
 
-    What it encloses is what the browser fills: wherever the outline winds around. A hole, which
-    people make by going in, around and back out, is left out: what is around it is cut into
-    pieces at the hole, for outlines can have no holes.
+    The area is the one that browsers fill: wherever the outline winds around. Holes, which
+    people draw by going in, around and back out, are left out: the area around a hole is cut
+    into pieces there, as outlines cannot have holes.
 
     Raises:
-        OutlineError: nothing is enclosed, nothing of it is in the image, or the outline crosses
-            itself and has more than ``MOST_CROSSED_CORNERS`` corners.
+        OutlineError: the outline encloses no area, none of it is in the image, or it crosses itself
+            and has more than ``MOST_CROSSED_CORNERS`` corners.
     """
     import shapely
 

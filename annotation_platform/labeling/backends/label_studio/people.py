@@ -1,6 +1,6 @@
-"""The people who label, as accounts in Label Studio.
+"""Accounts of annotators in Label Studio.
 
-Nobody can make an account without an invitation, and an invitation is void once used.
+Creating an account requires an invitation, and an invitation is void once used.
 """
 
 import re
@@ -56,7 +56,7 @@ _TOKEN = "/api/current-user/token"
 
 @dataclass(frozen=True)
 class Person:
-    """An account as its owner needs it; the secrets do not show when it is printed."""
+    """An account and its secrets, which are not shown when it is printed."""
 
     email: str
     password: str = field(repr=False)
@@ -64,7 +64,7 @@ class Person:
 
 
 def email_in(text: str) -> str:
-    """Return the first e-mail address in ``text``, in small letters; empty if there is none."""
+    """Return the first e-mail address in ``text``, in lower case; empty if there is none."""
     match = _EMAIL.search(text)
     return match.group().lower() if match else ""
 
@@ -72,22 +72,22 @@ def email_in(text: str) -> str:
 def add_person(
     url: str, token: str, email: str, password: str | None = None, *, timeout_seconds: float = 30.0
 ) -> Person:
-    """Return a new account that can log in and answer; its password is drawn unless given.
+    """Create an account that can log in and annotate; its password is random unless given.
 
-    Label Studio's API makes accounts that cannot log in, so this goes the way of a person:
-    invitation, sign-up form, own token. The invitation is replaced afterwards, since the
-    server's log shows it; links that were sent to others by hand end with it.
+    Accounts created by Label Studio's API cannot log in, so this function signs up like a person:
+    invitation, sign-up form, own token. The invitation is replaced afterwards, since the server's
+    log shows it; invitation links that were sent by hand become void.
 
     Args:
-        url: Address of the server.
-        token: Token of its administrator.
-        email: Becomes the account's name, in small letters.
+        url: address of the server.
+        token: token of its administrator.
+        email: becomes the account's name, in lower case.
         password: 8 to 128 characters.
-        timeout_seconds: For connecting, and for each wait for bytes.
+        timeout_seconds: for connecting, and for each wait for bytes.
 
     Raises:
-        LabelingError: The address has an account (removed ones included), the form refused, or
-            what answers is no Label Studio.
+        LabelingError: the address has an account (removed ones included), the form refused, or
+            the server is not Label Studio.
     """
     address = email_in(email)
     if not address or address != email.strip().lower():
@@ -105,14 +105,14 @@ def add_person(
 
 
 def list_people(url: str, token: str, *, timeout_seconds: float = 30.0) -> list[str]:
-    """Return the e-mail addresses of all members but the token's own, sorted."""
+    """Return the e-mail addresses of all members except the token's own, sorted."""
     return members(LabelStudioHttp(url, token, timeout_seconds=timeout_seconds))
 
 
 def members(http: LabelStudioHttp) -> list[str]:
-    """Return the e-mail addresses of all members but the token's own, sorted.
+    """Return the e-mail addresses of all members except the token's own, sorted.
 
-    Removed members are not among them: Label Studio shows them without an address.
+    Removed members are not among them: Label Studio returns them without an address.
     """
     administrator = http.read(_ME, _WHOAMI).id
     return sorted(
@@ -130,17 +130,16 @@ def remove_person(
     delete_account: bool = False,
     timeout_seconds: float = 30.0,
 ) -> None:
-    """Take a person out of the organisation: no image, task or answer is open to them any more.
+    """Remove a person from the organisation: they can no longer open images, tasks or annotations.
 
-    Their answers stay, with their name. What Label Studio 1.23 leaves open: whoever still knows
-    the password can log in again, and then sees project titles and members and may *take an
-    invitation*. So with ``delete_account`` the account itself is deleted, which closes all
-    that; answers stay there too, but Label Studio forgets whose they were, so pull first: the
-    ledger keeps the author. Neither kind of account can be made again under a removed
-    (not deleted) address.
+    Their annotations stay, with their name. Label Studio 1.23 still lets removed members log in
+    with their password; they then see project titles and members and may *take an invitation*. With
+    ``delete_account`` the account itself is deleted, which prevents that; the annotations stay too,
+    but Label Studio loses their author, so collect them before: the ledger keeps the author. An
+    account cannot be created again under a removed (not deleted) address.
 
     Raises:
-        LabelingError: There is no such member, or the token may not remove members.
+        LabelingError: there is no such member, or the token may not remove members.
     """
     http = LabelStudioHttp(url, token, timeout_seconds=timeout_seconds)
     me = http.read(_ADMINISTRATOR, _WHOAMI)
@@ -153,22 +152,26 @@ def remove_person(
             "list` lists the annotators."
         )
     if ids[0] == me.id:
-        raise LabelingError(f"{email} is the administrator whose token is used; it stays.")
+        raise LabelingError(
+            f"{email} is the administrator whose token is used. Use another administrator's token."
+        )
     if delete_account:
         http.delete(f"/api/users/{ids[0]}/")
     else:
         http.delete(f"/api/organizations/{me.active_organization}/memberships/{ids[0]}/")
-    # The invitation may be known to whoever leaves.
+    # The removed person may know the invitation.
     http.post("/api/invite/reset-token", {}, repeatable=True)
 
 
 def check_removable(http: LabelStudioHttp, email: str) -> list[int]:
-    """Return the numbers of an address's accounts; the administrator's is a LabelingError."""
+    """Return the account numbers of an address; a LabelingError for the administrator's."""
     address = email_in(email)
     users = http.read(_USERS, "/api/users/")
     ids = [user.id for user in users if address and email_in(user.email) == address]
     if http.read(_ME, _WHOAMI).id in ids:
-        raise LabelingError(f"{email} is the administrator whose token is used. Use another's.")
+        raise LabelingError(
+            f"{email} is the administrator whose token is used. Use another administrator's token."
+        )
     return ids
 
 
@@ -200,18 +203,18 @@ def _sign_up(
             re.sub("<[^>]+>", " ", " ".join(_FORM_ERRORS.findall(response.text))).split()
         )
         raise LabelingError(
-            f"Label Studio at {url} made no account for {email}: "
-            f"{unescape(refused) or f'it answered {response.status_code}'}."
+            f"Label Studio at {url} created no account for {email}: "
+            f"{unescape(refused) or f'it returned status {response.status_code}'}."
         )
     own = browser.get(_TOKEN)
     if own.status_code != 200:
         raise LabelingError(
-            f"{email} has an account now, but Label Studio gives no token for it "
-            f"({own.status_code}): legacy tokens are switched off. People can label in the browser."
+            f"{email} has an account now, but Label Studio returns no token for it "
+            f"({own.status_code}): legacy tokens are switched off. The browser works without one."
         )
     try:
-        said = own.json()
+        content = own.json()
     except ValueError:
-        # What is no JSON is of no shape either; the error names the place and repeats nothing.
-        said = None
-    return Person(email=email, password=password, token=http.shaped(_SECRET, said, _TOKEN).token)
+        # Not JSON: the error for a wrong shape gives the path and repeats no content.
+        content = None
+    return Person(email=email, password=password, token=http.shaped(_SECRET, content, _TOKEN).token)

@@ -1,4 +1,4 @@
-"""One region of Label Studio's, percent of an image, as labels in pixels; or why it is none."""
+"""Reads one Label Studio region, in percent of an image, as labels in pixels."""
 
 import unicodedata
 from typing import Any
@@ -14,28 +14,28 @@ from annotation_platform.labeling.backends.label_studio.region_codecs import (
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import CLASSIFICATIONS, UNSURE, Label
 
-_SAID_OF_A_REGION = frozenset({"x", "y", "points", "rle"})
+_REGION_KEYS = frozenset({"x", "y", "points", "rle"})
 
 
 def read_region(
     region: Any, image: DecodedImage, ontology: Ontology
 ) -> tuple[list[Label], list[str]]:
-    """Return what one region says and notes about it; several labels only for choices.
+    """Return the labels of one region and notes about it; several labels only for choices.
 
     Raises:
-        RegionError: it says nothing that can be used.
+        RegionError: the region has no usable label.
     """
     if not isinstance(region, dict):
         raise RegionError(f"expected an object, not {type(region).__name__}")
     kind = region.get("type")
-    # Choices are read where no class is one, too: there is always the question ``unsure``.
+    # Choices are always read: every configuration has the control ``unsure``.
     used = {*CLASSIFICATIONS, *ontology.shape_of.values()}
     if not isinstance(kind, str) or used.isdisjoint(shapes_of_kind(kind)):
         raise RegionError(f"type {kind!r:.40} is not used here")
     value = region.get("value")
     if not isinstance(value, dict):
         raise RegionError("it has no value")
-    # A choice is said of the whole image, and often says nothing of its size.
+    # A choice belongs to the whole image, and often has no image size.
     if kind != "choices" or region.get("original_width") is not None:
         _check_image(region, image)
     if kind == "choices":
@@ -62,7 +62,7 @@ def _check_image(region: dict[str, Any], image: DecodedImage) -> None:
 def _choices(
     region: dict[str, Any], value: dict[str, Any], ontology: Ontology
 ) -> tuple[list[Label], list[str]]:
-    if not _SAID_OF_A_REGION.isdisjoint(value):
+    if not _REGION_KEYS.isdisjoint(value):
         raise RegionError("a choice about another region is not used here")
     chosen = value.get("choices")
     if not isinstance(chosen, list) or not chosen:
@@ -85,27 +85,27 @@ def _choices(
     return labels, notes
 
 
-def _only_class(said: Any, ontology: Ontology, shapes: tuple[str, ...]) -> tuple[str, list[str]]:
-    """Return the class that is named, and a note if it was named as it was called before."""
-    if not isinstance(said, list) or len(said) != 1 or not isinstance(said[0], str):
-        raise RegionError(f"expected exactly one class, not {said!r:.80}")
-    today = ontology.successors.get(said[0])
+def _only_class(chosen: Any, ontology: Ontology, shapes: tuple[str, ...]) -> tuple[str, list[str]]:
+    """Return the named class, and a note if the region has an earlier name of it."""
+    if not isinstance(chosen, list) or len(chosen) != 1 or not isinstance(chosen[0], str):
+        raise RegionError(f"expected exactly one class, not {chosen!r:.80}")
+    today = ontology.successors.get(chosen[0])
     if today is None:
-        meant = [name for name in ontology.names if _plain(name) == _plain(said[0])]
-        question = f"; is {meant[0]!r} meant?" if meant else ""
-        raise RegionError(f"class {said[0]!r:.100} is not in the ontology{question}")
+        similar = [name for name in ontology.names if _plain(name) == _plain(chosen[0])]
+        question = f"; is {similar[0]!r} meant?" if similar else ""
+        raise RegionError(f"class {chosen[0]!r:.100} is not in the ontology{question}")
     if len(today) != 1:
         became = " or ".join(map(repr, today)) or "nothing"
-        raise RegionError(f"class {said[0]!r} is retired and has become {became}")
+        raise RegionError(f"class {chosen[0]!r} is retired and has become {became}")
     shape = ontology.shape_of[today[0]]
     if shape not in shapes:
         raise RegionError(
             f"{CODECS[shapes[0]].phrase}, but class {today[0]!r} is {CODECS[shape].phrase}"
         )
-    renamed = [] if today[0] == said[0] else [f"class {said[0]!r} is called {today[0]!r} now"]
+    renamed = [] if today[0] == chosen[0] else [f"class {chosen[0]!r} is called {today[0]!r} now"]
     return today[0], renamed
 
 
 def _plain(name: str) -> str:
-    """Return a name without what typists vary: case, spaces, and ways to write the same letter."""
+    """Return a name without case, spaces and variants of the same letter."""
     return "".join(unicodedata.normalize("NFKC", name).casefold().split())

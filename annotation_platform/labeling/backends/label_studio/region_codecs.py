@@ -1,6 +1,6 @@
-"""How Label Studio shows and stores each label shape: one codec a shape, in one table.
+"""How Label Studio shows and stores each label shape: one codec per shape, in one table.
 
-Label Studio stores coordinates in percent of the sides of an image, labels are in pixels.
+Label Studio stores coordinates in percent of the sides of an image; labels are in pixels.
 """
 
 import math
@@ -23,15 +23,15 @@ CONTROL_NAME = "label"
 """The name of the box tool in the configuration; results carry it as ``from_name``."""
 
 _ROUNDING_PIXELS = 0.01
-"""What browsers lose in arithmetic; a region that is off by less is exactly at the edge."""
+"""Rounding error of browsers; a region that is off by less is exactly at the edge."""
 
 _LARGEST_PERCENT = 1e9
 
 _LEAST_SHARE_INSIDE = 0.5
-"""So much of a turned box must lie in the image: it cannot be cut and stay one."""
+"""The least share of a rotated box inside the image, as it cannot be clipped."""
 
 _POINT_PERCENT = 0.5
-"""How wide Label Studio shows a point, in percent of the image's width."""
+"""The width of a point in Label Studio, in percent of the image's width."""
 
 _Corners = tuple[float, float, float, float]
 
@@ -40,12 +40,12 @@ Value = dict[str, Any]
 
 
 class RegionError(ValueError):
-    """A region holds no usable label, for the reason given."""
+    """A region has no usable label, for the given reason."""
 
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """What regions were drawn on, and how far, in percent of a side, they may reach outside."""
+    """The image of regions, and how far they may reach outside, in percent of a side."""
 
     width: int
     height: int
@@ -59,15 +59,15 @@ class RegionCodec:
     Attributes:
         shape: the name of the shape.
         control: the name of the tool in the configuration; results carry it as ``from_name``.
-        phrase: what a label of the shape is, for messages.
+        phrase: the name of a label of the shape, for messages.
         tag, heading, looks: the tag of the tool, its heading, and its further attributes.
         returned: what a vendor returns, for the instructions of an export.
-        read: the label of a class in the ``value`` of a region, and notes about it. It raises
-            RegionError or OutlineError where there is no usable one.
-        write: the values, without the class, of the regions of a label on an image of a width and
-            height; further ones are regions under the first.
+        read: returns the label of a class in the ``value`` of a region, and notes about it. It
+            raises RegionError or OutlineError if there is no usable label.
+        write: returns the values, without the class, of the regions of a label on an image with a
+            width and height; further regions are children of the first.
         fits: whether a value is of this shape, where several shapes share a type of region.
-        joins: whether a region under another one of its class is a part of it.
+        joins: whether a child region of the same class is a part of its parent.
     """
 
     shape: str
@@ -84,22 +84,22 @@ class RegionCodec:
 
     @property
     def kind(self) -> str:
-        """The type of its regions; also the key in their value that has the class."""
+        """The type of its regions, and the key of the class in their value."""
         return self.tag.lower()
 
 
 def check_held(ontology: Ontology) -> None:
-    """Raise SettingsError if a class is of a shape that Label Studio does not hold."""
+    """Raise a SettingsError if a class has a shape that Label Studio does not have."""
     for name, shape in ontology.shape_of.items():
         if shape not in CODECS:
             raise SettingsError(
-                f"class {name!r} is a {shape}, and Label Studio holds {', '.join(CODECS)}. "
+                f"class {name!r} is a {shape}, and Label Studio has only {', '.join(CODECS)}. "
                 "Give the class one of these shapes."
             )
 
 
 def shapes_of_kind(kind: str) -> tuple[str, ...]:
-    """Return the shapes whose regions are of a type; none for a type that is not used."""
+    """Return the shapes whose regions have a type; empty for an unused type."""
     return tuple(codec.shape for codec in CODECS.values() if codec.kind == kind)
 
 
@@ -110,7 +110,7 @@ def _read_box(name: str, value: dict[str, Any], image: DecodedImage) -> tuple[La
     if not math.isclose(degrees % 360, 0, abs_tol=1e-6):
         turned = _turned(left, top, width, height, degrees)
         corners = _extent(rotated_corners(*turned).tolist())
-        # Turned at an edge, a box that fits what is seen reaches far outside.
+        # A rotated box at an edge that fits the visible object can reach far outside.
         tolerance, notes = math.inf, [f"turned by {degrees:g} degrees; the box around it is taken"]
     _check_outside(corners, image, tolerance)
     x1, y1, x2, y2 = clipped = _clip(corners, image)
@@ -142,7 +142,7 @@ def _read_polygon(name: str, value: dict[str, Any], image: DecodedImage) -> tupl
     points = value.get("points")
     if not isinstance(points, list):
         raise RegionError(f"expected a list of points, not {points!r:.80}")
-    # Exports of old versions do not say it, and hold closed polygons only.
+    # Exports of old versions lack the key, and hold closed polygons only.
     if value.get("closed", True) is not True:
         raise RegionError("its outline is not closed")
     corners = without_repetition([_point(point, image) for point in points])
@@ -182,7 +182,7 @@ def _read_keypoint(
 def _read_rectangle(
     value: dict[str, Any], image: DecodedImage
 ) -> tuple[float, float, float, float, float]:
-    """Return left, top, width and height in pixels, and the degrees turned."""
+    """Return left, top, width and height in pixels, and the rotation in degrees."""
     x, y, width, height = (_number(value.get(key), key) for key in ("x", "y", "width", "height"))
     degrees = _number(value.get("rotation", 0), "rotation")
     if width <= 0 or height <= 0:
@@ -191,36 +191,36 @@ def _read_rectangle(
     return x * across, y * down, width * across, height * down, degrees
 
 
-def _point(said: Any, image: DecodedImage) -> tuple[float, float]:
-    if not isinstance(said, list) or len(said) != 2:
-        raise RegionError(f"a point is {said!r:.80}, not x and y")
-    x, y = _number(said[0], "x"), _number(said[1], "y")
+def _point(point: Any, image: DecodedImage) -> tuple[float, float]:
+    if not isinstance(point, list) or len(point) != 2:
+        raise RegionError(f"a point is {point!r:.80}, not x and y")
+    x, y = _number(point[0], "x"), _number(point[1], "y")
     return _snap(x / 100, image.width), _snap(y / 100, image.height)
 
 
 def _snap(share: float, side: int) -> float:
-    """Return the pixel at a share of a side, exactly at the edge if it is no further outside."""
+    """Return the pixel at a share of a side, moved exactly to the edge if it is just outside."""
     pixel = share * side
-    onto = min(max(pixel, 0.0), float(side))
-    return onto if abs(onto - pixel) <= _ROUNDING_PIXELS else pixel
+    inside = min(max(pixel, 0.0), float(side))
+    return inside if abs(inside - pixel) <= _ROUNDING_PIXELS else pixel
 
 
-def _number(said: Any, name: str) -> float:
-    # A bool is an int to Python, but nobody's coordinate.
-    # The bound keeps later arithmetic finite, whatever integer somebody sends.
+def _number(value: Any, name: str) -> float:
+    # A bool is an int in Python, but not a coordinate.
+    # The bound keeps later arithmetic finite for any integer.
     if (
-        isinstance(said, bool)
-        or not isinstance(said, int | float)
-        or not -_LARGEST_PERCENT <= said <= _LARGEST_PERCENT
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not -_LARGEST_PERCENT <= value <= _LARGEST_PERCENT
     ):
-        raise RegionError(f"{name} is {said!r:.40}, not a usable number")
-    return float(said)
+        raise RegionError(f"{name} is {value!r:.40}, not a usable number")
+    return float(value)
 
 
 def _turned(
     left: float, top: float, width: float, height: float, degrees: float
 ) -> tuple[float, float, float, float, float]:
-    """Return centre, sides and degrees of a rectangle turned clockwise about its top left."""
+    """Return centre, sides and degrees of a rectangle rotated clockwise about its top left."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     x = left + (width * cos - height * sin) / 2
     y = top + (width * sin + height * cos) / 2
@@ -238,7 +238,7 @@ def _check_outside(corners: _Corners, image: DecodedImage, outside_percent: floa
     if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
         raise RegionError("entirely outside the image")
     outside = max(-x1 / width, -y1 / height, (x2 - width) / width, (y2 - height) / height)
-    # The grace is for arithmetic: exactly the tolerance is still within it.
+    # The margin allows for rounding: exactly the tolerance is accepted.
     if outside * 100 > outside_percent + 1e-9:
         raise RegionError(f"reaches {outside * 100:.1f} percent outside the image")
 
@@ -256,7 +256,7 @@ def _differ(one: _Corners, other: _Corners) -> bool:
 def _write_rectangle(
     edges: tuple[float, float, float, float, float], width: int, height: int
 ) -> list[Value]:
-    """Return the value of left, top, width, height and degrees turned about the top left."""
+    """Return the value for left, top, width, height and rotation in degrees about the top left."""
     left, top, box_width, box_height, degrees = edges
     across, down = 100 / width, 100 / height
     return [
@@ -382,10 +382,10 @@ CODECS: dict[str, RegionCodec] = {
             control="choice",
             phrase="chosen of the image",
             tag="Choices",
-            returned="said of the whole image: type choices; value choices",
+            returned="the class of the whole image: type choices; value choices",
             read=lambda name, *_: (Label.choice(name), []),
             write=lambda *_: [{}],
         ),
     )
 }
-"""The codec of each shape that Label Studio holds, in the order of their tools."""
+"""The codec of each shape that Label Studio has, in the order of the tools."""

@@ -1,4 +1,4 @@
-"""Labels in pixels to Label Studio's regions in percent, and back; nothing is dropped unsaid."""
+"""Converts labels in pixels to Label Studio regions in percent, and back, without silent loss."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from annotation_platform.labeling.backends.label_studio.region_codecs import (
     RegionError,
 )
 from annotation_platform.labeling.backends.label_studio.write_regions import write_region
-from annotation_platform.labeling.backends.protocol import Proposal
+from annotation_platform.labeling.backends.protocol import PreAnnotation
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import CLASSIFICATIONS, SHAPES, UNSURE, Label
 
@@ -33,7 +33,7 @@ _DECISIONS: dict[str, Literal["accept", "reject"]] = {ACCEPT: "accept", REJECT: 
 
 @dataclass(frozen=True)
 class _Read(NamedLabel):
-    """A label, and the id of the region under which its own region was put."""
+    """A label, and the id of its region's parent region."""
 
     parent: str = ""
 
@@ -41,35 +41,34 @@ class _Read(NamedLabel):
 def read_result(
     result: Any, *, width: int, height: int, ontology: Ontology, outside_percent: float = 5.0
 ) -> DecodedAnnotation:
-    """Return the labels that a Label Studio result says, in pixels, and the problems found.
+    """Return the labels of a Label Studio result in pixels, and its problems.
 
-    Label Studio stores whatever it is sent, so nothing is taken for granted. A region gives a
-    problem *instead of* a label if its type is not used here, if it has not exactly one class of
-    the ontology or one that is drawn as something else, has a coordinate that is no finite number,
-    has no area, was drawn on an image of another size or on a turned image, or lies outside. A
-    class under an earlier name counts under today's, with a problem; one that differs in case or
-    spaces is refused, and named. Two choices where one is asked are refused both.
+    Label Studio stores any content, so everything is checked. A region gives a problem *instead
+    of* a label if its type is not used here, if it has not exactly one class of the ontology or one
+    with another shape, if a coordinate is not a finite number, if it has no area, if it was drawn
+    on an image of another size or a rotated image, or if it is outside the image. A class under an
+    earlier name gets its current name, with a problem; one that differs in case or spaces is
+    refused, with a hint. Where an image has exactly one class, several choices are all refused.
 
-    A box or a polygon that reaches outside by up to ``outside_percent`` is clipped; a rotated box
-    is kept whole if at least half of it is inside; a point must be inside. A box of a class that
-    is drawn upright gives the box around it if it was turned. A polygon that crosses itself gives
-    what its outline encloses. All that comes with a problem too, and so does a region said twice.
+    A box or polygon that reaches outside by up to ``outside_percent`` is clipped; a rotated box is
+    kept whole if at least half of it is inside; a point must be inside. A rotated region of a class
+    with upright boxes gives the box around it. A polygon that crosses itself gives the area that
+    its outline encloses. Each of these comes with a problem, and so does a repeated region.
 
-    A polygon that was put under another one of its class is part of it. Somebody who says
-    ``unsure`` says nothing else: what was drawn besides stays in the result.
+    A polygon whose parent region is a polygon of the same class is part of it. ``unsure`` excludes
+    all other labels: the other regions stay in the result only.
 
     Args:
-        result: The ``result`` of an annotation or a prediction, as Label Studio gives it.
-        width: Width of the stored image in pixels.
-        height: Height of the stored image in pixels.
-        ontology: The classes that a label may name, what they are drawn as, and whether one or
-            many are chosen of an image.
-        outside_percent: How far outside the image, in percent of its side, a box or a polygon
-            may reach and still be clipped rather than refused.
+        result: the ``result`` of an annotation or a prediction, as Label Studio returns it.
+        width: width of the stored image in pixels.
+        height: height of the stored image in pixels.
+        ontology: the classes, their shapes, and whether an image has one class or many.
+        outside_percent: how far outside the image, in percent of its side, a box or a polygon may
+            reach and still be clipped.
 
     Returns:
-        Labels inside the image; an empty result gives none and no problem, which is a valid
-        answer: there is nothing to see in the image.
+        Labels inside the image; an empty result gives none and no problem: a valid annotation of an
+        image with nothing in it.
     """
     if not isinstance(result, list):
         problem = f"result: expected a list of regions, not {type(result).__name__}"
@@ -100,18 +99,18 @@ def read_result(
 def write_result(
     labels: Iterable[Label], width: int, height: int, *, scores: Sequence[float] | None = None
 ) -> list[dict[str, Any]]:
-    """Return the labels as Label Studio regions: percent of the image, as ``read_result`` reads.
+    """Return the labels as Label Studio regions in percent, which ``read_result`` reads.
 
-    A region each, in order, named by shape and position, so the same labels give the same
-    regions. Two departures: the outlines of one polygon are regions under the first one, and all
-    choices are one region, for Label Studio has one answer to one question. ``unsure`` is its
-    answer; "nothing here" is no region.
+    Each label is one region, in order, named by shape and position, so the same labels give the
+    same regions. There are two exceptions: further outlines of a polygon are child regions of the
+    first, and all choices are one region, as Label Studio has one value per control. ``unsure`` is
+    the value of its own control; "nothing here" has no region.
 
     Args:
-        labels: Labels in pixels of the stored image.
-        width: Width of the stored image in pixels, at least 1.
-        height: Height of the stored image in pixels, at least 1.
-        scores: For each label how sure its model is; of several choices the lowest is said.
+        labels: labels in pixels of the stored image.
+        width: width of the stored image in pixels, at least 1.
+        height: height of the stored image in pixels, at least 1.
+        scores: the model's score of each label; several choices get the lowest.
     """
     if width < 1 or height < 1:
         raise ValueError(f"an image of {width} × {height} pixels has no percent")
@@ -134,9 +133,11 @@ def write_result(
     return regions
 
 
-def write_proposals(proposals: Iterable[Proposal], width: int, height: int) -> list[dict[str, Any]]:
-    """Return what is proposed as ``write_result`` does, with the scores if a model gave them."""
-    shown = list(proposals)
+def write_pre_annotations(
+    pre_annotations: Iterable[PreAnnotation], width: int, height: int
+) -> list[dict[str, Any]]:
+    """Return pre-annotations as regions, with their scores if every one has a score."""
+    shown = list(pre_annotations)
     scores = [each.score for each in shown if each.score is not None]
     labels = [each.label for each in shown]
     scored = scores if len(scores) == len(shown) else None
@@ -154,17 +155,17 @@ def _region_name(region: Any, position: int) -> str:
     return f"region {given}" if given else f"region number {position + 1}"
 
 
-def _text(said: Any) -> str:
-    return said if isinstance(said, str) else ""
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _assembled(
     found: list[_Read], problems: list[str], refused: int, ontology: Ontology
 ) -> DecodedAnnotation:
     if ontology.choose == "one":
-        found, surplus = only_choice(found)
-        problems = problems + surplus
-        refused += len(surplus)
+        found, ambiguous = only_choice(found)
+        problems = problems + ambiguous
+        refused += len(ambiguous)
     joined = _joined(found)
     unsure = [each for each in joined if each.label == UNSURE][:1]
     regions = [Region(each.label, each.region_id) for each in unsure or joined]
@@ -172,7 +173,7 @@ def _assembled(
 
 
 def _joined(found: list[_Read]) -> list[_Read]:
-    """Return what was found, polygons under one of their class made part of it."""
+    """Return the labels with child polygons merged into their parents of the same class."""
     polygons = {each.region_id: each for each in found if _joins(each.label) and each.region_id}
     outlines: dict[str, list[list[float]]] = {}
     whole = []
@@ -191,20 +192,20 @@ def _joined(found: list[_Read]) -> list[_Read]:
 
 
 def _root(each: _Read, polygons: dict[str, _Read]) -> _Read:
-    """Return the polygon of the same class that a region is under, at last; itself if none."""
-    met = [each]
+    """Return the topmost parent polygon of the same class; the region itself if it has none."""
+    path = [each]
     while True:
-        above = polygons.get(met[-1].parent)
+        above = polygons.get(path[-1].parent)
         if (
             not _joins(each.label)
             or above is None
             or above.label.class_name != each.label.class_name
         ):
-            return met[-1]
-        if above in met:
-            # Somebody made a ring of them: each stands for itself.
+            return path[-1]
+        if above in path:
+            # The parents form a cycle: each region is separate.
             return each
-        met.append(above)
+        path.append(above)
 
 
 def _with_outlines(label: Label, more: list[list[float]]) -> Label:
@@ -216,21 +217,21 @@ def _joins(label: Label) -> bool:
 
 
 def read_review(result: Any, *, width: int, height: int, ontology: Ontology) -> DecodedAnnotation:
-    """Return what an annotation under ``interface.review_config`` says, its decision included.
+    """Return an annotation under ``interface.review_config``, with its decision.
 
-    ``annotations.review_of`` tells what the decision is worth. Arguments as ``read_result``.
+    ``annotations.review_of`` judges the decision. Arguments as ``read_result``.
     """
     about: dict[str, list[Any]] = {DECISION_NAME: [], REASON_NAME: [], COMMENT_NAME: []}
     drawn: list[Any] = []
     for region in result if isinstance(result, list) else []:
-        asked = region.get("from_name") if isinstance(region, dict) else None
-        about.get(asked if isinstance(asked, str) else "", drawn).append(region)
-    decisions = {said for region in about[DECISION_NAME] for said in _said(region, "choices")}
+        control = region.get("from_name") if isinstance(region, dict) else None
+        about.get(control if isinstance(control, str) else "", drawn).append(region)
+    decisions = {value for region in about[DECISION_NAME] for value in _values(region, "choices")}
     texts = [
         text.strip()
         for name in (REASON_NAME, COMMENT_NAME)
         for region in about[name]
-        for text in _said(region, "text")
+        for text in _values(region, "text")
     ]
     return replace(
         read_result(drawn, width=width, height=height, ontology=ontology),
@@ -239,7 +240,7 @@ def read_review(result: Any, *, width: int, height: int, ontology: Ontology) -> 
     )
 
 
-def _said(region: dict[str, Any], kind: str) -> list[str]:
+def _values(region: dict[str, Any], kind: str) -> list[str]:
     value = region.get("value")
-    said = value.get(kind) if isinstance(value, dict) else None
-    return [each for each in said if isinstance(each, str)] if isinstance(said, list) else []
+    given = value.get(kind) if isinstance(value, dict) else None
+    return [each for each in given if isinstance(each, str)] if isinstance(given, list) else []

@@ -1,12 +1,12 @@
-"""Which Label Studio a deployment uses: the one that is set, or the one that ``up`` started."""
+"""The Label Studio of a deployment: the configured one, or the one that ``up`` started."""
 
 import json
 
 from annotation_platform.errors import SettingsError
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.image_sources import (
-    image_place,
-    shown_place,
+    image_source,
+    shown_source,
 )
 from annotation_platform.labeling.rate_limiter import Timing
 from annotation_platform.settings import Settings
@@ -16,7 +16,7 @@ TOKEN_VARIABLE = "ANNOTATION_LABEL_STUDIO_TOKEN"
 
 
 def running_label_studio(settings: Settings) -> tuple[str, str]:
-    """Return address and token of the Label Studio in use; SettingsError if there is none."""
+    """Return address and token of the Label Studio in use; a SettingsError if there is none."""
     token = settings.label_studio_token.get_secret_value()
     if token:
         return settings.label_studio_url, token
@@ -32,7 +32,7 @@ def running_label_studio(settings: Settings) -> tuple[str, str]:
 
 
 def from_settings(settings: Settings, store: ObjectStore) -> LabelStudioClient:  # noqa: ARG001
-    """Return the Label Studio of a deployment's settings, or the one that ``up`` has started.
+    """Return the configured Label Studio of a deployment, or the one that ``up`` started.
 
     Raises:
         SettingsError: no token is set, and no Label Studio was started in this home.
@@ -41,7 +41,7 @@ def from_settings(settings: Settings, store: ObjectStore) -> LabelStudioClient: 
     return LabelStudioClient(
         url,
         token,
-        images=image_place(settings.lake_url),
-        shown=shown_place(settings.lake_url, settings.shown_url, settings.shown_profile),
+        images=image_source(settings.lake_url),
+        shown=shown_source(settings.lake_url, settings.shown_url, settings.shown_profile),
         timing=Timing(requests_per_second=settings.label_studio_requests_per_second),
     )

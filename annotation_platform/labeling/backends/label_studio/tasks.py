@@ -1,8 +1,7 @@
-"""The tasks of one project in Label Studio: read completely, and made so that each is there once.
+"""The tasks of one project in Label Studio: read completely, and each created exactly once.
 
-Label Studio knows no key of ours, so nothing stops it from holding a task twice: an import whose
-answer was lost may be done, or still under way. What counts is therefore only what it shows
-afterwards.
+Label Studio has no unique key for our tasks, so it can hold one twice: an import whose response was
+lost may be finished, or still running. So only the tasks that it lists afterwards count.
 """
 
 import json
@@ -17,19 +16,19 @@ from pydantic import AwareDatetime, TypeAdapter
 
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp, UncertainError
-from annotation_platform.labeling.backends.protocol import Place
+from annotation_platform.labeling.backends.protocol import AssignmentKey
 
 _TASKS_A_REQUEST = 500
 _TASKS_A_PAGE = 500
 _READINGS = 3
 _IMPORTS = 3
-# Counting more often than this takes longer than reading all tasks.
+# More counting requests than this take longer than reading all tasks.
 _COUNTS = 20
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """What somebody submitted, as Label Studio shows it; ``result`` may be anything."""
+    """A submitted annotation as Label Studio returns it; ``result`` may be anything."""
 
     id: int
     completed_by: int | None
@@ -44,7 +43,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a task was shown with; ``result`` may be anything."""
+    """A prediction of a task; ``result`` may be anything."""
 
     id: int
     task: int
@@ -54,7 +53,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Task:
-    """A task as Label Studio shows it; ``data`` may be anything, somebody else may have made it."""
+    """A task as Label Studio returns it; ``data`` may be anything, as anyone may create tasks."""
 
     id: int
     data: Any = None
@@ -63,20 +62,20 @@ class Task:
     cancelled_annotations: int = 0
 
     @property
-    def place(self) -> Place | None:
-        """The place that the task is; None for a task that ``ProjectTasks`` did not make."""
+    def assignment(self) -> AssignmentKey | None:
+        """The assignment of the task; None for a task that ``ProjectTasks`` did not create."""
         if not isinstance(self.data, dict):
             return None
-        said = (self.data.get("task_id"), self.data.get("place"), self.data.get("image_id"))
-        match said:
-            case (str(task_id), int(place), str()) if not isinstance(place, bool):
-                return task_id, place
+        key = (self.data.get("task_id"), self.data.get("place"), self.data.get("image_id"))
+        match key:
+            case (str(task_id), int(assignment), str()) if not isinstance(assignment, bool):
+                return task_id, assignment
         return None
 
 
 @dataclass(frozen=True)
 class Annotated:
-    """All tasks of a project with what people submitted, and what they were shown, by task."""
+    """All tasks of a project with their annotations, and the predictions by task."""
 
     tasks: list[Task]
     predictions: Mapping[int, list[Prediction]]
@@ -101,11 +100,15 @@ class _Imported:
 
 @dataclass(frozen=True)
 class _Held:
-    """What a project holds: the task of each place, others of the same place, and how many."""
+    """The tasks of a project.
 
-    ids: dict[Place, int]
-    data: dict[Place, dict[str, Any]]
-    surplus: list[int]
+    ``ids`` and ``data`` describe the first task of each assignment, ``unused`` holds the ids of
+    further untouched ones, and ``tasks`` counts all.
+    """
+
+    ids: dict[AssignmentKey, int]
+    data: dict[AssignmentKey, dict[str, Any]]
+    unused: list[int]
     tasks: int
 
 
@@ -114,11 +117,11 @@ _NUMBERS = TypeAdapter(_Numbers)
 _IMPORTED = TypeAdapter(_Imported)
 _PREDICTIONS = TypeAdapter(list[Prediction])
 
-_WHAT_IS_HELD = "id,data,total_annotations,cancelled_annotations"
-_WHAT_WAS_SAID = ",".join(
+_HELD_FIELDS = "id,data,total_annotations,cancelled_annotations"
+_ANNOTATED_FIELDS = ",".join(
     ["id", "data", *(f"annotations.{name}" for name in Annotation.__dataclass_fields__)]
 )
-# While Label Studio deletes a project it counts no answers, so it is asked for annotators too.
+# While Label Studio deletes a project it counts no annotations, so annotators are checked too.
 _UNTOUCHED = [
     {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
     for column, operator, kind, value in (
@@ -136,7 +139,7 @@ class ProjectTasks:
     Args:
         http: the server.
         project: its number for the project.
-        settle_seconds: how long an import that broke off may still be under way on the server.
+        settle_seconds: how long an interrupted import may still run on the server.
     """
 
     def __init__(self, http: LabelStudioHttp, project: int, *, settle_seconds: float) -> None:
@@ -145,105 +148,109 @@ class ProjectTasks:
         self._settle_seconds = settle_seconds
 
     def annotated(self) -> Annotated:
-        """Return every task with everything that was submitted for it.
+        """Return every task with its annotations and predictions.
 
         Raises:
-            LabelingError: The list was not read completely; what was read is not returned.
+            LabelingError: the list could not be read completely; nothing is returned.
         """
-        # Expanded, annotations are written three times as fast as by ``fields=all`` alone.
-        tasks = self._read(fields="all", expand="annotations", include=_WHAT_WAS_SAID)
+        # With ``expand``, annotations are three times as fast as with ``fields=all`` alone.
+        tasks = self._read(fields="all", expand="annotations", include=_ANNOTATED_FIELDS)
         shown: defaultdict[int, list[Prediction]] = defaultdict(list)
         if any(task.annotations for task in tasks):
             for prediction in self._predictions():
                 shown[prediction.task].append(prediction)
         return Annotated(tasks, shown)
 
-    def places(self) -> set[Place]:
-        """Return the places whose tasks the project holds."""
+    def assignments(self) -> set[AssignmentKey]:
+        """Return the assignments whose tasks the project holds."""
         return set(self._held().ids)
 
-    def forget(self, images: Collection[str]) -> int:
-        """Take away every task that shows one of these images; return how many there were."""
-        doomed = [
+    def delete_images(self, images: Collection[str]) -> int:
+        """Delete every task that shows one of these images; return how many there were."""
+        deleted = [
             task.id
             for task in self._read(include="id,data")
             if isinstance(task.data, dict) and task.data.get("image_id") in images
         ]
-        for start in range(0, len(doomed), _TASKS_A_REQUEST):
-            self._delete(doomed[start : start + _TASKS_A_REQUEST])
-        return len(doomed)
+        for start in range(0, len(deleted), _TASKS_A_REQUEST):
+            self._delete(deleted[start : start + _TASKS_A_REQUEST])
+        return len(deleted)
 
-    def forget_person(self, name: str) -> int:
-        """Assign the tasks of somebody to nobody; return how many there were."""
-        theirs = [
+    def remove_assignee(self, name: str) -> int:
+        """Remove a person as assignee from all tasks; return how many there were."""
+        assigned = [
             task
             for task in self._read(include="id,data")
             if isinstance(task.data, dict)
             and str(task.data.get("assignee", "")).lower() == name.lower()
         ]
-        for task in theirs:
+        for task in assigned:
             self._http.patch(f"/api/tasks/{task.id}/", {"data": {**task.data, "assignee": ""}})
-        return len(theirs)
+        return len(assigned)
 
-    def _delete(self, tasks: Sequence[int], **which: Any) -> None:
+    def _delete(self, tasks: Sequence[int], **selection: Any) -> None:
         self._http.post(
             "/api/dm/actions",
-            {"selectedItems": {"all": False, "included": list(tasks)}, **which},
+            {"selectedItems": {"all": False, "included": list(tasks)}, **selection},
             repeatable=True,
             id="delete_tasks",
             project=self._project,
         )
 
-    def ensure(self, wanted: Mapping[Place, Mapping[str, Any]]) -> dict[Place, int]:
-        """Import what is missing until every wanted place is there; return the task of each place.
+    def ensure(self, wanted: Mapping[AssignmentKey, Mapping[str, Any]]) -> dict[AssignmentKey, int]:
+        """Import missing tasks until every assignment has one; return the task of each assignment.
 
-        Where a place is there more than once, the first task that was answered stays, or the
-        first at all; of the others, those that nobody touched are deleted. An answered one stays
-        too: nobody's work is thrown away, and the ledger counts one answer to a place. A task that
-        shows another image than wanted, as before something was masked, shows the wanted one.
+        Where an assignment has several tasks, the first annotated one is kept, or the first of all.
+        Untouched others are deleted. Annotated others are kept, so no work is lost; the ledger
+        counts one annotation per assignment. A task that shows another image than
+        wanted, such as one from before masking, is changed.
 
         Args:
-            wanted: each place, and its task as Label Studio imports it.
+            wanted: each assignment, and its task as Label Studio imports it.
 
         Raises:
-            LabelingError: Label Studio cannot be reached or refused, or loses what it was sent.
+            LabelingError: Label Studio cannot be reached, refuses a request, or loses tasks.
         """
         held = self._held_once()
-        self._show_anew(wanted, held)
-        trouble: LabelingError | None = None
+        self._correct_images(wanted, held)
+        failure: LabelingError | None = None
         for _ in range(_IMPORTS):
-            missing = [place for place in wanted if place not in held.ids]
+            missing = [assignment for assignment in wanted if assignment not in held.ids]
             if not missing:
                 return held.ids
             try:
-                made = self._import([wanted[place] for place in missing], before=held.tasks)
+                made = self._import(
+                    [wanted[assignment] for assignment in missing], before=held.tasks
+                )
             except UncertainError as error:
-                trouble = error
+                failure = error
             else:
-                # In this order: then there were these and no others when they were counted, and
-                # whoever makes more of them finds these to be the first.
-                alone = self._number() == held.tasks + len(missing)
-                if alone and len(made) == len(missing) and self._are_there(made):
+                # Counted in this order, the project held these tasks and no others then, and a
+                # later publisher finds them to be the first.
+                is_alone = self._number() == held.tasks + len(missing)
+                if is_alone and len(made) == len(missing) and self._exist(made):
                     return held.ids | dict(zip(missing, made, strict=True))
             held = self._held_once()
-        missing = [place for place in wanted if place not in held.ids]
+        missing = [assignment for assignment in wanted if assignment not in held.ids]
         if not missing:
             return held.ids
-        raise trouble or LabelingError(
+        raise failure or LabelingError(
             f"Label Studio at {self._http.url} does not show {len(missing)} of {len(wanted)} "
-            f"tasks that it was sent; the first is place {missing[0][1]} of {missing[0][0]}. "
-            "Publish again; if it stays so, its log says why."
+            f"tasks that it was sent; the first is assignment {missing[0][1]} of {missing[0][0]}. "
+            "Publish again; if the problem remains, read its log."
         )
 
-    def _show_anew(self, wanted: Mapping[Place, Mapping[str, Any]], held: _Held) -> None:
-        for place, task in wanted.items():
-            shown, image = held.data.get(place), task["data"]["image"]
-            if shown is not None and shown.get("image", image) != image:
-                changed = {"data": {**shown, "image": image}}
-                self._http.patch(f"/api/tasks/{held.ids[place]}/", changed)
+    def _correct_images(
+        self, wanted: Mapping[AssignmentKey, Mapping[str, Any]], held: _Held
+    ) -> None:
+        for assignment, task in wanted.items():
+            current, image = held.data.get(assignment), task["data"]["image"]
+            if current is not None and current.get("image", image) != image:
+                changed = {"data": {**current, "image": image}}
+                self._http.patch(f"/api/tasks/{held.ids[assignment]}/", changed)
 
     def _import(self, tasks: Sequence[Mapping[str, Any]], *, before: int) -> list[int]:
-        """Import tasks in order and return their ids, as far as the server tells them."""
+        """Import tasks in order and return the ids that the server reports."""
         made: list[int] = []
         path = f"/api/projects/{self._project}/import"
         for start in range(0, len(tasks), _TASKS_A_REQUEST):
@@ -256,9 +263,9 @@ class ProjectTasks:
             made += self._http.shaped(_IMPORTED, response, path).task_ids
         return made
 
-    def _are_there(self, made: Sequence[int]) -> bool:
-        """Return whether all tasks are there, by counting; False also where that cannot tell."""
-        # Between ids without a gap there is no room for a task of somebody else's.
+    def _exist(self, made: Sequence[int]) -> bool:
+        """Return whether all tasks exist, by counting; False also where counting cannot tell."""
+        # Ids without a gap leave no room for a task created by another publisher.
         runs: list[list[int]] = []
         for task in sorted(made):
             if runs and task == runs[-1][-1] + 1:
@@ -280,9 +287,9 @@ class ProjectTasks:
         return self._listed(between, page_size=1, include="id").total
 
     def _settle(self, number: int) -> None:
-        """Wait until the project holds as many tasks, or for as long as an import may take.
+        """Wait until the project holds ``number`` tasks, at most for the duration of an import.
 
-        Sent again while the first one is still under way, the same tasks would be there twice.
+        Sending the tasks again while the first import is running would create them twice.
         """
         ends_at = time.monotonic() + self._settle_seconds
         pause = 0.05
@@ -291,29 +298,29 @@ class ProjectTasks:
             pause = min(2 * pause, 1.0)
 
     def _held_once(self) -> _Held:
-        """Return what the project holds, after what nobody touched of the surplus is gone."""
+        """Return the tasks of the project after deleting untouched duplicates."""
         held = self._held()
-        if not held.surplus:
+        if not held.unused:
             return held
-        # The server looks itself whether a task is untouched: somebody may just have begun.
-        self._delete(held.surplus, filters={"conjunction": "and", "items": _UNTOUCHED})
+        # The server applies the filter itself: an annotator may have begun a task meanwhile.
+        self._delete(held.unused, filters={"conjunction": "and", "items": _UNTOUCHED})
         return self._held()
 
     def _held(self) -> _Held:
-        found: defaultdict[Place, list[Task]] = defaultdict(list)
-        tasks = self._read(include=_WHAT_IS_HELD)
+        found: defaultdict[AssignmentKey, list[Task]] = defaultdict(list)
+        tasks = self._read(include=_HELD_FIELDS)
         for task in tasks:
-            if task.place is not None:
-                found[task.place].append(task)
-        ids, data, surplus = {}, {}, []
-        for place, same in found.items():
+            if task.assignment is not None:
+                found[task.assignment].append(task)
+        ids, data, unused = {}, {}, []
+        for assignment, same in found.items():
             first = min(same, key=lambda task: (_annotations(task) == 0, task.id))
-            ids[place], data[place] = first.id, first.data
-            surplus += [task.id for task in same if task is not first and _annotations(task) == 0]
-        return _Held(ids, data, surplus, len(tasks))
+            ids[assignment], data[assignment] = first.id, first.data
+            unused += [task.id for task in same if task is not first and _annotations(task) == 0]
+        return _Held(ids, data, unused, len(tasks))
 
     def _read(self, **query: str) -> list[Task]:
-        """Return every task by id: all that were there from the first page to the last."""
+        """Return every task by id: all that existed from the first page to the last."""
         for _ in range(_READINGS):
             tasks: list[Task] = []
             more = True
@@ -325,36 +332,36 @@ class ProjectTasks:
             if len(tasks) == number:
                 return tasks
         raise LabelingError(
-            f"Read {len(tasks)} tasks of project {self._project} in Label Studio, which holds "
-            f"{number}: it changes all the time. Try again."
+            f"Read {len(tasks)} tasks of project {self._project} in Label Studio, which "
+            f"holds {number}: it keeps changing. Try again."
         )
 
     def _page(self, *, after: int, **query: str) -> _TaskPage:
-        """Return the next tasks behind an id, and how many there are behind it altogether.
+        """Return the next tasks after an id, and how many there are after it in total.
 
-        Numbered pages shift when a task is deleted: one that stays would be on no page.
+        Numbered pages shift when a task is deleted, and would then skip another task.
         """
-        behind = {
+        after_id = {
             "filter": "filter:tasks:id",
             "operator": "greater",
             "type": "Number",
             "value": after,
         }
-        page = self._listed(behind, page_size=_TASKS_A_PAGE, **query)
+        page = self._listed(after_id, page_size=_TASKS_A_PAGE, **query)
         ids = [after, *(task.id for task in page.tasks)]
         rising = all(one < other for one, other in pairwise(ids))
         if not rising or (page.total and not page.tasks):
             raise LabelingError(
                 f"Label Studio at {self._http.url} lists the tasks of project {self._project} "
-                f"out of order behind {after}. Is it Label Studio 1.23?"
+                f"out of order after {after}. Is it Label Studio 1.23?"
             )
         return page
 
-    def _listed(self, which: Mapping[str, Any], *, page_size: int, **query: str) -> _TaskPage:
-        """Return the first tasks by id of those that a filter of Label Studio's lets through."""
-        asked = {
+    def _listed(self, item: Mapping[str, Any], *, page_size: int, **query: str) -> _TaskPage:
+        """Return the first tasks by id that pass a filter of Label Studio."""
+        query_json = {
             "ordering": ["tasks:id"],
-            "filters": {"conjunction": "and", "items": [which]},
+            "filters": {"conjunction": "and", "items": [item]},
         }
         return self._http.read(
             _TASK_PAGE,
@@ -363,7 +370,7 @@ class ProjectTasks:
             page=1,
             page_size=page_size,
             resolve_uri="false",
-            query=json.dumps(asked),
+            query=json.dumps(query_json),
             **query,
         )
 
@@ -374,8 +381,8 @@ class ProjectTasks:
             if len(found) == number:
                 return sorted(found, key=lambda prediction: prediction.id)
         raise LabelingError(
-            f"Read {len(found)} proposals of project {self._project} in Label Studio, which holds "
-            f"{number}: it changes all the time. Try again."
+            f"Read {len(found)} predictions of project {self._project} in Label Studio, which "
+            f"holds {number}: it keeps changing. Try again."
         )
 
     def _number(self) -> int:

@@ -1,19 +1,22 @@
-"""Hints from Label Studio that something changed: a reason to look at once, and never the truth.
+"""Change signals from Label Studio by webhook: a reason to poll at once, and nothing else.
 
-What a round holds is asked of Label Studio itself, every few seconds, hint or no hint. So a webhook
-that is lost, comes twice, late, out of order or from a forger does no harm: at worst somebody looks
-once too often.
+The content of a round is read from Label Studio itself, every few seconds, with or without signals.
+So
+a webhook that is lost, repeated, late, out of order or forged does no harm: at worst one poll is
+unnecessary.
 
 Label Studio 1.23 sends a webhook within the annotator's own request, waits one second, tries once
-and signs nothing; what tells it from a stranger's is a header of our own, given when the webhook is
-made. It can be made for a project only: for an organisation the server answers 404. What is sent is
-the name of the action alone, since a hint needs no more and people's answers need not travel. Every
-member of the organisation can read the header in the server's list of webhooks, and so can forge a
-hint, which does no harm either.
+and signs nothing; a header of ours, set when the webhook is created, authenticates it. Webhooks can
+be
+created for projects only: for an organisation the server returns 404. Only the name of the action
+    is
+sent, as a signal needs no more, and annotations stay on the server. Every member of the
+organisation can read the header in the server's list of webhooks, and so can forge a signal, which
+is harmless.
 
-A receiver at a private or loopback address is refused when the webhook is made and again when it is
-sent (``SSRF_PROTECTION_ENABLED``, ``USE_DEFAULT_BANNED_SUBNETS``). Do not switch the protection off
-for it: leave the webhook out there, polling is enough, or put the receiver at a public address.
+A receiver at a private or loopback address is refused when the webhook is created and again when it
+is sent (``SSRF_PROTECTION_ENABLED``, ``USE_DEFAULT_BANNED_SUBNETS``). Do not switch the protection
+off for it: polling without webhooks is sufficient, or put the receiver at a public address.
 """
 
 import hmac
@@ -36,13 +39,13 @@ from annotation_platform.labeling.backends.label_studio.http import (
 from annotation_platform.settings import SHORTEST_SECRET
 
 SECRET_HEADER = "X-Annotation-Hint"
-"""The header in which Label Studio repeats the secret."""
+"""The header with the secret."""
 
 _LARGEST_PROJECT = 2**63
 
 _PATH = "/api/webhooks/"
 _PROJECTS_PATH = "/api/projects/"
-# What can complete a round, or take something from it.
+# The actions that can complete a round or remove annotations.
 _ACTIONS = [
     "ANNOTATIONS_CREATED",
     "ANNOTATIONS_DELETED",
@@ -54,30 +57,29 @@ _NO_PROJECT = 0
 
 
 class ChangeSignalReceiver:
-    """Takes Label Studio's webhooks and calls ``on_hint`` with a project's number, 0 for unnamed.
+    """Receives webhooks and calls ``on_change`` with the project number, 0 if it is unnamed.
 
     ``with ChangeSignalReceiver(...) as receiver:`` starts and stops it; so do ``start`` and
-    ``stop``. To a
-    POST, whatever its path, it answers 204 for a hint; 401 without the secret, 411 without a
-    length, 413 if the body is too long, and 400 if it is no news of Label Studio's. Nothing of a
-    body is kept.
+    ``stop``. The response to a POST, at any path, is 204 for a change signal; 401 without the
+    secret, 411 without a length, 413 if the body is too long, and 400 if it is not a webhook of
+    Label Studio. No body is stored.
 
     Args:
-        secret: What ``SECRET_HEADER`` must hold; at least 16 characters of ASCII.
-        on_hint: Called with each hint, from several threads at once. It must be quick, because
-            an annotator waits, and harmless to repeat.
-        host: The address to listen on.
-        port: The port to listen on; 0 takes a free one.
-        longest_body: In bytes. A webhook that somebody made by hand may send whole answers: what
-            is too long is answered by 413, and polling finds it.
-        timeout_seconds: For each wait for bytes of a request.
+        secret: the expected value of ``SECRET_HEADER``; at least 16 characters of ASCII.
+        on_change: called with each signal, from several threads at once. It must be quick, because
+            an annotator waits, and safe to repeat.
+        host: the address to listen on.
+        port: the port to listen on; 0 chooses a free one.
+        longest_body: in bytes. Webhooks created by hand may send whole annotations: a longer body
+            gets 413, and polling finds the annotation.
+        timeout_seconds: for each wait for bytes of a request.
     """
 
     def __init__(
         self,
         *,
         secret: str,
-        on_hint: Callable[[int], None],
+        on_change: Callable[[int], None],
         host: str = "127.0.0.1",
         port: int = 0,
         longest_body: int = 1_000_000,
@@ -86,18 +88,18 @@ class ChangeSignalReceiver:
         if len(secret) < SHORTEST_SECRET or not secret.isascii() or not secret.isprintable():
             raise SettingsError(
                 f"The secret of webhooks must be at least {SHORTEST_SECRET} printable ASCII "
-                "characters. Draw one: python -c 'import secrets; print(secrets.token_hex(20))'."
+                "characters. Create one: python -c 'import secrets; print(secrets.token_hex(20))'."
             )
         self._secret = secret.encode()
-        self._on_hint = on_hint
-        self._place = (host, port)
+        self._on_change = on_change
+        self._address = (host, port)
         self._longest_body = longest_body
         self._timeout_seconds = timeout_seconds
         self._server: ThreadingHTTPServer | None = None
 
     @property
     def port(self) -> int:
-        """The port it listens on; known once it was started."""
+        """The port it listens on, after ``start``."""
         if self._server is None:
             raise RuntimeError("the receiver was not started")
         return self._server.server_port
@@ -105,10 +107,10 @@ class ChangeSignalReceiver:
     def start(self) -> Self:
         """Listen, in a thread of its own, and return at once."""
         try:
-            self._server = _Server(self._place, self._handler())
+            self._server = _Server(self._address, self._handler())
         except OSError as error:
             raise SettingsError(
-                f"Webhooks cannot be received at {self._place[0]}:{self._place[1]} ({error}). "
+                f"Webhooks cannot be received at {self._address[0]}:{self._address[1]} ({error}). "
                 "Set ANNOTATION_WEBHOOK_PORT to a free port, and ANNOTATION_WEBHOOK_HOST to an "
                 "address of this machine."
             ) from error
@@ -116,7 +118,7 @@ class ChangeSignalReceiver:
         return self
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         server, self._server = self._server, None
         if server is not None:
             server.shutdown()
@@ -140,7 +142,7 @@ class ChangeSignalReceiver:
             timeout = receiver._timeout_seconds
 
             def do_POST(self) -> None:
-                """Take one webhook."""
+                """Receive one webhook."""
                 status = receiver._take(self)
                 self.close_connection = True
                 self.send_response(status)
@@ -148,14 +150,14 @@ class ChangeSignalReceiver:
                 self.end_headers()
 
             def log_message(self, *_: Any) -> None:
-                """Keep no log: names and paths are a stranger's."""
+                """Log nothing: request lines come from strangers."""
 
         return Handler
 
     def _take(self, request: BaseHTTPRequestHandler) -> int:
-        """Return the status that a request is answered with, having called ``on_hint``."""
+        """Return the response status of a request, after calling ``on_change``."""
         given = request.headers.get(SECRET_HEADER, "").encode("latin-1", "replace")
-        # Before anything else of it is looked at, and in the same time whatever was given.
+        # Checked before anything else of the request, and in constant time.
         if not hmac.compare_digest(given, self._secret):
             return 401
         length = request.headers.get("Content-Length", "")
@@ -170,24 +172,24 @@ class ChangeSignalReceiver:
             return 400
         if project is None:
             return 400
-        self._on_hint(project)
+        self._on_change(project)
         return 204
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    # Annotators finish at the same moment, and each would wait.
+    # Annotators may finish at the same time, and each would wait.
     request_queue_size = 128
 
     def handle_error(self, *_: Any) -> None:
-        """Say nothing of a caller who goes away in the middle."""
+        """Ignore a client that disconnects during a request."""
 
 
-def _project(news: Any) -> int | None:
-    """Return the number of the project that news name, 0 if none; None if they are no news."""
-    if not isinstance(news, dict) or not isinstance(news.get("action"), str):
+def _project(body: Any) -> int | None:
+    """Return the project number in a webhook body, 0 if it has none; None for other bodies."""
+    if not isinstance(body, dict) or not isinstance(body.get("action"), str):
         return None
-    project = news.get("project")
+    project = body.get("project")
     if project is None:
         return _NO_PROJECT
     number = project.get("id") if isinstance(project, dict) else None
@@ -218,9 +220,9 @@ _WEBHOOKS = TypeAdapter(list[_Webhook])
 
 
 def check_webhooks(http: LabelStudioHttp, url: str, secret: str) -> None:
-    """Raise a LabelingError if Label Studio sends no webhooks to ``url``; none is made."""
+    """Raise a LabelingError if Label Studio refuses webhooks to ``url``; none is created."""
     try:
-        # There is no project 0: the address is judged, and then nothing is made.
+        # There is no project 0: the server validates the address, and creates nothing.
         http.post(_PATH, _webhook(0, url, secret))
     except (RefusedError, UncertainError) as error:
         if not isinstance(error, RefusedError) or error.status != 400 or "'url'" in str(error):
@@ -230,37 +232,38 @@ def check_webhooks(http: LabelStudioHttp, url: str, secret: str) -> None:
 def register_webhooks(
     http: LabelStudioHttp, titles: Collection[str], *, url: str, secret: str
 ) -> None:
-    """Have Label Studio send one webhook, and no second, for each project with one of the titles.
+    """Have Label Studio send exactly one webhook for each project with one of the titles.
 
-    Of ours are those that go to ``url`` or hold ``SECRET_HEADER``: one of them is made to be as it
-    should, the others are deleted. Those of other people stay as they are, and one of ours
-    that somebody switched off stays off. Takes two requests where there is nothing to do.
+    Our webhooks are those that go to ``url`` or hold ``SECRET_HEADER``: one is corrected if needed,
+    the others are deleted. Webhooks of other people stay as they are, and one of ours that was
+    switched off stays off. Takes two requests if nothing needs to change.
 
     Args:
-        http: The server, and its administrator.
-        titles: Projects that are not there yet are left out.
-        url: Where the server reaches the receiver.
-        secret: What the receiver expects.
+        http: the server, and its administrator.
+        titles: project titles; missing projects are left out.
+        url: the receiver's address for the server.
+        secret: the secret that the receiver expects.
 
     Raises:
-        LabelingError: The server cannot be reached, or refuses to send webhooks to ``url``. The
-            secret is not in the message.
+        LabelingError: the server cannot be reached, or refuses webhooks to ``url``. The secret is
+            not in the message.
     """
     listed = http.pages(_PROJECTS_PATH, include="id,title")
     projects = http.shaped(_PROJECTS, listed, _PROJECTS_PATH)
-    there = http.read(_WEBHOOKS, _PATH)
+    existing = http.read(_WEBHOOKS, _PATH)
     for project in projects:
         if project.title not in titles:
             continue
         ours = [
             hook
-            for hook in there
+            for hook in existing
             if hook.project == project.id and (hook.url == url or SECRET_HEADER in hook.headers)
         ]
         try:
             _ensure(http, ours, _webhook(project.id, url, secret))
         except (RefusedError, UncertainError) as error:
-            # Cut off from its cause: a server that repeats what it was sent repeats the secret.
+            # Without its cause: a server that repeats the request in its response repeats the
+            # secret.
             raise _refused(http, url, secret, error) from None
 
 
@@ -276,12 +279,12 @@ def _webhook(project: int, url: str, secret: str) -> dict[str, Any]:
 
 
 def _ensure(http: LabelStudioHttp, ours: Sequence[_Webhook], wanted: dict[str, Any]) -> None:
-    """Make one of our webhooks of a project as it should be, and delete the others."""
+    """Correct one of our webhooks of a project, or create it, and delete the others."""
     for hook in ours[1:]:
         try:
             http.delete(f"{_PATH}{hook.id}/")
         except RefusedError as error:
-            # Somebody else may have deleted it.
+            # Another process may have deleted it.
             if error.status != 404:
                 raise
     if not ours:
@@ -289,27 +292,27 @@ def _ensure(http: LabelStudioHttp, ours: Sequence[_Webhook], wanted: dict[str, A
         return
     now = {key: getattr(ours[0], key) for key in wanted}
     if {**now, "actions": sorted(now["actions"])} != wanted:
-        # A change leaves out no field: Label Studio takes missing actions for none.
+        # A change holds every field: Label Studio reads missing actions as none.
         http.patch(f"{_PATH}{ours[0].id}/", wanted)
 
 
 def _refused(http: LabelStudioHttp, url: str, secret: str, error: LabelingError) -> LabelingError:
-    """Return what to say of an error in making a webhook, without the secret."""
-    # What follows the question mark may be a secret too.
+    """Return the error for a refused webhook, without the secret."""
+    # The query may hold a secret too.
     shown = url.split("?", 1)[0]
     if isinstance(error, RefusedError) and error.status == 403:
         return LabelingError(
             f"Label Studio at {http.url} refuses (403) to send webhooks to {shown}, as it does "
-            "where an address is private to it (SSRF_PROTECTION_ENABLED, "
-            "USE_DEFAULT_BANNED_SUBNETS): leave that protection on and set ANNOTATION_WEBHOOK_URL "
-            "to a public address, or to nothing; answers are found by polling all the same."
+            "for private addresses (SSRF_PROTECTION_ENABLED, USE_DEFAULT_BANNED_SUBNETS): leave "
+            "that protection on and set ANNOTATION_WEBHOOK_URL to a public address, or empty it; "
+            "polling finds annotations without webhooks."
         )
-    said = (
-        "its answer repeats what it was sent and is not shown."
+    reason = (
+        "its response repeats the secret and is not shown."
         if secret[:8] in str(error)
         else str(error)
     )
     return LabelingError(
-        f"Label Studio at {http.url} makes no webhook to {shown}: {said} Check "
-        "ANNOTATION_WEBHOOK_URL; answers are found by polling all the same."
+        f"Label Studio at {http.url} created no webhook to {shown}: {reason} Check "
+        "ANNOTATION_WEBHOOK_URL; polling finds annotations without webhooks."
     )

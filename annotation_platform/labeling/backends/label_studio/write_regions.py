@@ -1,4 +1,4 @@
-"""One label, in pixels of an image, as the regions with which Label Studio says it."""
+"""Writes one label, in pixels of an image, as Label Studio regions."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from annotation_platform.schema.shapes import NOTHING, UNSURE, Label
 
 
 def write_region(label: Label, key: str, width: int, height: int) -> list[dict[str, Any]]:
-    """Return the regions that say one label: none for "nothing here", one for each outline.
+    """Return the regions of one label: none for "nothing here", one for each outline.
 
     Args:
-        label: A label in pixels of an image.
-        key: The ``id`` of the region; further outlines are under it and have their number added.
-        width: Width of the image in pixels.
-        height: Height of the image in pixels.
+        label: a label in pixels of an image.
+        key: the ``id`` of the region; further outlines are its children, with numbered ids.
+        width: width of the image in pixels.
+        height: height of the image in pixels.
     """
     if label.shape == NOTHING.shape:
         return []

@@ -1,4 +1,4 @@
-"""The codec of PyBossa's answers: the ``info`` of a task run, as presenters write it."""
+"""The codec of PyBossa's annotations: the ``info`` of a task run, as presenters write it."""
 
 import json
 from typing import Any
@@ -13,22 +13,22 @@ _KEYS = ("result", "answer", "choice", "label")
 
 
 class PybossaCodec(Codec):
-    """Reads a list of regions, by itself or under a key; a choice; or that the author was unsure.
+    """Reads a list of regions, by itself or under a key; a choice; or ``unsure``.
 
-    Presenters draw regions in percent, as the documentation of packages describes them.
+    Presenters draw regions in percent, as the documentation of packages describes.
     """
 
     def decode(self, content: Any, canvas: Canvas) -> DecodedAnnotation:
-        """Return the regions of an answer, or the one class that was chosen; none of a skip."""
+        """Return the regions of an annotation, or the chosen class; none of a skip."""
         if is_skipped(content):
             return DecodedAnnotation([], [])
         if is_unsure(content):
             return DecodedAnnotation([Region(UNSURE)], [])
-        said = inner(content)
-        if isinstance(said, str):
+        regions = inner(content)
+        if isinstance(regions, str):
             name = "region choice-0"
-            return decode_labels([(name, "choice-0", lambda: Label.choice(said))], canvas)
-        return LABEL_STUDIO.decode(said, canvas)
+            return decode_labels([(name, "choice-0", lambda: Label.choice(regions))], canvas)
+        return LABEL_STUDIO.decode(regions, canvas)
 
     def values(self, content: Any) -> list[str]:
         """Return the value of each region, or the choice; nothing of a skipped task."""
@@ -36,25 +36,25 @@ class PybossaCodec(Codec):
             return []
         if is_unsure(content):
             return ["unsure"]
-        said = inner(content)
-        return LABEL_STUDIO.values(said) if isinstance(said, list) else [json.dumps(said)]
+        regions = inner(content)
+        return LABEL_STUDIO.values(regions) if isinstance(regions, list) else [json.dumps(regions)]
 
 
 CODEC = PybossaCodec()
 
 
 def is_skipped(info: Any) -> bool:
-    """Return whether a task run says that its author did not want to answer."""
+    """Return whether the author of a task run skipped the task."""
     return isinstance(info, dict) and info.get("skipped") is True
 
 
 def is_unsure(info: Any) -> bool:
-    """Return whether a task run says that its author could not tell."""
+    """Return whether the author of a task run was unsure."""
     return isinstance(info, dict) and info.get("unsure") is True
 
 
 def inner(info: Any) -> Any:
-    """Return the regions or the choice in a task run; None if there is neither."""
+    """Return the regions or the choice of a task run; None if it has neither."""
     if isinstance(info, dict):
         return next((info[key] for key in _KEYS if key in info), None)
     return info

@@ -1,16 +1,16 @@
-"""Rows of Pybossa's exports: JSON as it is, CSV unflattened; the same data give the same rows.
+"""Rows of PyBossa's exports: JSON as it is, CSV unflattened; the same data give the same rows.
 
-Three ways of flattening are met in CSV files (read in the exporters of Scifabric/pybossa and of
-Bloomberg's fork of it):
+CSV files are flattened in three ways (from the exporters of Scifabric/pybossa and of Bloomberg's
+fork of it):
 
-- Pybossa since 2017 joins keys and positions with one underscore, ``info_0_value_x``, by the
-  package flatten_json; pandas writes the table, so whole numbers may come as ``640.0``.
-- Bloomberg's fork writes ``task_run__info`` as Python shows the value, and its keys once more as
+- PyBossa since 2017 joins keys and positions with one underscore, ``info_0_value_x``, with the
+  package flatten_json; pandas writes the table, so whole numbers may be ``640.0``.
+- Bloomberg's fork writes ``task_run__info`` as a Python literal, and its keys again as
   ``task_run__info__key``.
-- Pybossa before 2015 wrote ``task_run__info`` likewise, and keys as ``task_runinfo__key``.
+- PyBossa before 2015 wrote ``task_run__info`` likewise, and keys as ``task_runinfo__key``.
 
-A CSV cell cannot tell an empty text from nothing, nor 640 from 640.0: both are the same here,
-whichever file they come from.
+A CSV cell does not distinguish an empty text from null, nor 640 from 640.0: both are the same
+here, whichever file they come from.
 """
 
 import ast
@@ -28,7 +28,7 @@ from annotation_platform.labeling.backends.vendor.annotations import Problem, lo
 
 _PREFIXES = ("task_run__", "taskrun__", "task__")
 _INFO_PREFIXES = ("task_runinfo__", "taskruninfo__", "taskinfo__")
-# What Pybossa joins with the sign that these names hold themselves.
+# Names that contain the underscore with which PyBossa joins keys.
 _JOINED = frozenset(
     {
         ("task", "id"), ("image", "id"), ("image", "sha256"), ("image", "url"), ("from", "name"),
@@ -44,7 +44,7 @@ _NUMBERS = frozenset(
 _FLAGS = {"True": True, "False": False, "true": True, "false": False}
 _TRUTHS = frozenset({"skipped", "unsure", "closed"})
 _PACKED = (("info",), ("info", "result"), ("info", "answer"))
-"""Where a whole answer may be packed as text: presenters do so, and so do exporters."""
+"""Keys under which presenters and exporters may pack a whole annotation as text."""
 
 _DEEPEST = 40
 
@@ -53,19 +53,19 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Row:
-    """One task or task run, and where it stands."""
+    """One task or task run, and its position in the file."""
 
     where: str
-    said: dict[str, Any]
+    values: dict[str, Any]
 
 
 def read_rows(data: bytes, name: str) -> tuple[list[Row], list[Problem]]:
-    """Return the rows of an export, and those that cannot be read with their lines.
+    """Return the rows of an export, and the unreadable rows with their lines.
 
-    Values are those of JSON; in objects, what is null or an empty text is left out.
+    Values are those of JSON; nulls and empty texts in objects are left out.
 
     Raises:
-        FormatError: the file is no export.
+        FormatError: the file is not an export.
     """
     start = data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     return _json_rows(data, name) if start in {b"[", b"{"} else _csv_rows(data, name)
@@ -74,7 +74,7 @@ def read_rows(data: bytes, name: str) -> tuple[list[Row], list[Problem]]:
 def _json_rows(data: bytes, name: str) -> tuple[list[Row], list[Problem]]:
     entries = load_json(data, name)
     if not isinstance(entries, list):
-        raise FormatError(name, 0, "no list of objects", "Export the project again as JSON.")
+        raise FormatError(name, 0, "not a list of objects", "Export the project again as JSON.")
     rows, problems = [], []
     for position, entry in enumerate(entries):
         where = f"{name}: entry {position}"
@@ -97,7 +97,7 @@ def _csv_rows(data: bytes, name: str) -> tuple[list[Row], list[Problem]]:
     _, header = next(records, (1, []))
     paths = [_path(column) for column in header] if isinstance(header, list) else []
     if ("id",) not in paths or len(set(paths)) < len(paths):
-        problem = "two columns are the same" if ("id",) in paths else "no column of ids"
+        problem = "two columns are the same" if ("id",) in paths else "no id column"
         raise FormatError(name, 1, problem, "Export the project again as CSV.")
     for line, cells in records:
         where = f"{name}:{line}"
@@ -113,7 +113,7 @@ def _csv_rows(data: bytes, name: str) -> tuple[list[Row], list[Problem]]:
 
 
 def _records(text: str) -> Iterator[tuple[int, list[str] | str]]:
-    """Yield line and cells of each record, or the line and what is wrong with it."""
+    """Yield line and cells of each record, or the line and its problem."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     while True:
         line = reader.line_num + 1
@@ -131,7 +131,7 @@ def _records(text: str) -> Iterator[tuple[int, list[str] | str]]:
 
 @contextmanager
 def _long_cells() -> Iterator[None]:
-    # The limit is the whole process's. A mask takes more than its 131,072 characters.
+    # The limit is process-wide, and a mask exceeds its 131,072 characters.
     limit = csv.field_size_limit(sys.maxsize)
     try:
         yield
@@ -140,7 +140,7 @@ def _long_cells() -> Iterator[None]:
 
 
 def _path(column: str) -> Path:
-    """Return the keys and positions that lead to what stands in a column."""
+    """Return the keys and positions that lead to the content of a column."""
     for prefix in _INFO_PREFIXES:
         if column.startswith(prefix):
             return ("info", *column.removeprefix(prefix).split("__")[:_DEEPEST])
@@ -159,7 +159,7 @@ def _path(column: str) -> Path:
 
 
 def _unflattened(cells: Mapping[Path, str]) -> dict[str, Any]:
-    """Return the row whose cells these are, by the path to each."""
+    """Return the row with these cells, given by their paths."""
     info = _unpacked(cells.get(("info",), ""))
     tree: dict[str | int, Any] = {}
     for path, cell in cells.items():
@@ -168,7 +168,7 @@ def _unflattened(cells: Mapping[Path, str]) -> dict[str, Any]:
         branch = tree
         for step in path[:-1]:
             following = branch.setdefault(step, {})
-            # A key of a fork's that is shown whole and once more in parts: the whole says it all.
+            # The fork writes a key whole and again in parts: the whole is complete.
             if not isinstance(following, dict):
                 break
             branch = following
@@ -188,7 +188,7 @@ def _value(cell: str, path: Path) -> Any:
 
 
 def _number(cell: str) -> int | float | str:
-    """Return a number if a cell is one; what is none is left for whoever judges the region."""
+    """Return a number if a cell is one; otherwise the text, for the codec to refuse."""
     try:
         number = float(cell)
     except ValueError:
@@ -206,19 +206,19 @@ def _with_lists(tree: Any) -> Any:
 
 
 def _plain(value: Any, path: Path) -> Any:
-    """Return a value as every export can say it; ``path`` leads to it."""
+    """Return a value in the form that every export has; ``path`` leads to it."""
     if path in _PACKED and isinstance(value, str):
         value = _unpacked(value)
     if isinstance(value, dict):
-        found = {key: _plain(each, (*path, key)) for key, each in value.items()}
-        return {key: each for key, each in found.items() if each is not None and each != ""}
+        plain = {key: _plain(each, (*path, key)) for key, each in value.items()}
+        return {key: each for key, each in plain.items() if each is not None and each != ""}
     if isinstance(value, list):
         return [_plain(each, (*path, 0)) for each in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _unpacked(text: str) -> Any:
-    """Return the list or object that a text holds, as JSON or as Python shows it; else the text."""
+    """Return the list or object in a text, as JSON or a Python literal; otherwise the text."""
     if text[:1] not in {"[", "{"}:
         return text
     try:
@@ -228,5 +228,5 @@ def _unpacked(text: str) -> Any:
     try:
         return parse_json(json.dumps(ast.literal_eval(text)))
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        # Whoever reads the row says that there is no answer in it.
+        # The reader of the row reports that it holds no annotation.
         return text

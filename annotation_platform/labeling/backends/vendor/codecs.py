@@ -1,4 +1,4 @@
-"""Codecs of what vendors return, other than plain regions of Label Studio's."""
+"""Codecs of vendor annotations, other than plain Label Studio regions."""
 
 import json
 import tempfile
@@ -24,17 +24,17 @@ ANNOTATIONS_NAME, COCO_NAME = "vendor-answers/1", "vendor-coco/1"
 
 
 def native_payload(result: list[Any], *, unsure: bool) -> Payload:
-    """Return what an entry of ``answers.json`` holds: regions, and whether its author is unsure."""
+    """Return an entry of ``answers.json`` as a payload; ``unsure`` if its author was unsure."""
     if unsure:
         return Payload(ANNOTATIONS_NAME, {"unsure": True, "result": result})
     return Payload(LABEL_STUDIO_NAME, result)
 
 
 class AnnotationsCodec(Codec):
-    """Reads entries of ``answers.json`` whose author was unsure: nothing drawn is counted."""
+    """Reads entries of ``answers.json`` whose author was unsure: no drawn region counts."""
 
     def decode(self, content: Any, canvas: Canvas) -> DecodedAnnotation:
-        """Return that the author was unsure, and what is wrong with the regions all the same."""
+        """Return ``unsure``, and the problems of the drawn regions."""
         drawn = LABEL_STUDIO.decode(content["result"], canvas)
         return DecodedAnnotation([Region(UNSURE)], drawn.problems, drawn.refused)
 
@@ -44,10 +44,10 @@ class AnnotationsCodec(Codec):
 
 
 class CocoCodec(Codec):
-    """Reads a COCO document of one image: its annotations as they came, and all categories."""
+    """Reads a COCO document of one image: its annotations unchanged, and all categories."""
 
     def decode(self, content: Any, canvas: Canvas) -> DecodedAnnotation:
-        """Return the boxes, and those around what is no box; crowds are none."""
+        """Return the boxes, and the boxes around other shapes; crowds are left out."""
         return decode_labels(_named(coco_boxes(content)), canvas)
 
     def values(self, content: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""What release 0.1.0 stored of a vendor's answer, so that a file imported then is known today."""
+"""The content that release 0.1.0 stored of a vendor's annotation, to recognize old imports."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ from annotation_platform.schema.shapes import UNSURE, Label
 
 
 def in_first_codec(payload: Payload, width: int, height: int) -> Any:
-    """Return the regions of Label Studio that release 0.1.0 made of a payload.
+    """Return the Label Studio regions that release 0.1.0 made of a payload.
 
     Args:
         payload: from one of the readers of returned files.
-        width: of the image in pixels, as the answer gives it.
-        height: likewise.
+        width: width of the image in pixels, as the annotation gives it.
+        height: height of the image in pixels, likewise.
     """
     size = (max(width, 1), max(height, 1))
     content = payload.content
@@ -33,5 +33,5 @@ def in_first_codec(payload: Payload, width: int, height: int) -> Any:
         return []
     if is_unsure(content):
         return write_result([UNSURE], *size)
-    said = inner(content)
-    return write_result([Label.choice(said)], *size) if isinstance(said, str) else said
+    regions = inner(content)
+    return write_result([Label.choice(regions)], *size) if isinstance(regions, str) else regions

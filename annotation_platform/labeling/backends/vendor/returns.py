@@ -1,4 +1,4 @@
-"""What a vendor returns: a zip, a folder or one file; ``answers.json`` or COCO. And taking it."""
+"""Reads returned files (a zip, a folder or one file; ``answers.json`` or COCO) and imports them."""
 
 import hashlib
 import tempfile
@@ -15,15 +15,15 @@ from annotation_platform.formats.coco import read_coco_boxes
 from annotation_platform.ingestion.archives import is_archive, read_archive
 from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.vendor.annotations import (
-    GivenAnnotation,
     Problem,
     Returned,
+    ReturnedAnnotation,
     check_annotations,
     check_images,
     load_json,
     read_time,
 )
-from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
+from annotation_platform.labeling.backends.vendor.backend import VendorLabeling
 from annotation_platform.labeling.backends.vendor.codecs import COCO_NAME, native_payload
 from annotation_platform.labeling.backends.vendor.package import (
     ANNOTATIONS,
@@ -37,13 +37,13 @@ _MAXIMUM_BYTES = 200_000_000
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of answers that came back.
+    """The outcome of an import.
 
     Attributes:
-        stored: new answers, and corrections of earlier ones.
-        known: answers that were there already, just so.
-        unanswered: places that the file leaves open.
-        problems: why others were not taken, each with its position.
+        stored: new annotations, and corrections of earlier ones.
+        known: annotations that were stored before, unchanged.
+        unannotated: assignments that the file leaves open.
+        problems: why others were not imported, each with its position.
     """
 
     stored: int
@@ -53,17 +53,17 @@ class Imported:
 
 
 def read_returned(path: Path, *, package: str = "") -> Returned:
-    """Return the answers of a returned package: read, but not judged yet.
+    """Return the annotations of a returned package, without judging them.
 
-    A zip or tar is read as a whole or refused as a whole, and never unpacked. In it or in a folder
-    there must be one ``answers.json`` or ``answers.coco.json``; a single file may have any name.
+    A zip or tar is read completely or refused, and never unpacked. In it or in a folder there must
+    be exactly one ``answers.json`` or ``answers.coco.json``; a single file may have any name.
 
     Args:
         path: the zip, folder or file.
-        package: the package's id, for answers that do not say it themselves.
+        package: the package's id, for files that do not name it.
 
     Raises:
-        DataError: nothing can be read, or the package is not known or not the one given.
+        DataError: the file cannot be read, or its package is not known or not the given one.
     """
     annotations: dict[str, bytes] = {}
     images: dict[str, str] = {}
@@ -78,62 +78,61 @@ def read_returned(path: Path, *, package: str = "") -> Returned:
         found = " and ".join(sorted(annotations)) or "none"
         raise DataError(
             f"{path}: expected one {ANNOTATIONS} or {COCO_ANNOTATIONS} in it, found {found}. "
-            "Return the "
-            "file that README.txt describes."
+            "Return the file that README.txt describes."
         )
     name, data = next(iter(annotations.items()))
-    said = load_json(data, name)
-    package = _package(said, name, package)
-    if isinstance(said, dict) and "annotations" in said:
-        listed = list(_coco_annotations(said, data, name, package))
-        crowds = _crowds(said["annotations"], name)
+    content = load_json(data, name)
+    package = _package(content, name, package)
+    if isinstance(content, dict) and "annotations" in content:
+        listed = list(_coco_annotations(content, data, name, package))
+        crowds = _crowds(content["annotations"], name)
         return Returned(listed, crowds, 0, images, frozenset([package]))
-    listed, problems, unannotated = _native_annotations(said, name, package)
+    listed, problems, unannotated = _native_annotations(content, name, package)
     return Returned(listed, problems, unannotated, images, frozenset([package]))
 
 
 def import_annotations(
-    labeling: HandoffLabeling,
+    labeling: VendorLabeling,
     returned: Returned,
     *,
     annotator: str = "",
     skip_wrong: bool = False,
     now: datetime,
 ) -> Imported:
-    """Judge answers that came back and store them: all of them, or none if any is wrong.
+    """Judge returned annotations and store them: all of them, or none if any is invalid.
 
     Args:
-        labeling: where they are stored.
+        labeling: the back end that stores them.
         returned: from ``read_returned`` or ``read_pybossa``.
-        annotator: who answered where an answer does not say it.
-        skip_wrong: store the right ones all the same.
-        now: when; answers that do not say when they were finished get this time.
+        annotator: the annotator where an annotation does not name one.
+        skip_wrong: whether to store the valid ones despite invalid others.
+        now: the time; also the finishing time of annotations that have none.
 
     Raises:
-        DataError: answers name a package that was never exported.
+        DataError: annotations name a package that was not exported.
     """
     problems = list(returned.problems)
-    right: dict[str, list[GivenAnnotation]] = {}
+    accepted: dict[str, list[ReturnedAnnotation]] = {}
     for package in sorted(returned.packages):
         manifest = labeling.package(package)
         annotations = [item for item in returned.annotations if item.package == package]
         problems += check_images(manifest, returned.images)
-        taken, wrong = check_annotations(manifest, annotations, annotator=annotator, now=now)
-        problems += wrong
-        right.setdefault(manifest.round_id, []).extend(taken)
+        valid, invalid = check_annotations(manifest, annotations, annotator=annotator, now=now)
+        problems += invalid
+        accepted.setdefault(manifest.round_id, []).extend(valid)
     if problems and not skip_wrong:
         return Imported(0, 0, returned.unannotated, problems)
     stored = {
-        round_id: labeling.take(round_id, annotations, now=now)
-        for round_id, annotations in right.items()
+        round_id: labeling.store_annotations(round_id, annotations, now=now)
+        for round_id, annotations in accepted.items()
     }
     count = sum(stored.values())
-    known = sum(len(annotations) for annotations in right.values()) - count
+    known = sum(len(annotations) for annotations in accepted.values()) - count
     return Imported(count, known, returned.unannotated, problems)
 
 
 def _files(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of every file that came back."""
+    """Yield name and content of every returned file."""
     if path.is_dir():
         # Links are refused when they are opened, whatever they lead to.
         for name in sorted(path.rglob("*")):
@@ -150,29 +149,33 @@ def _content(path: Path) -> bytes:
         with open_regular(path) as (stream, _):
             data = stream.read(_MAXIMUM_BYTES + 1)
     except (DataError, OSError) as error:
-        raise DataError(f"{path}: {error}. Nothing was taken.") from error
+        raise DataError(f"{path}: {error}. Nothing was imported.") from error
     if len(data) > _MAXIMUM_BYTES:
         raise DataError(f"{path}: more than {_MAXIMUM_BYTES} bytes. Split it.")
     return data
 
 
-def _package(said: Any, name: str, given: str) -> str:
-    """Return the package that answers are to; a DataError if nobody says it, or two things."""
-    if not isinstance(said, dict):
-        raise FormatError(name, 0, "no JSON object", "Return the file that README.txt describes.")
-    info = said.get("info")
-    inside = said.get("package") or (info.get("package") if isinstance(info, dict) else None)
+def _package(content: Any, name: str, given: str) -> str:
+    """Return the package id of a returned file; a DataError if it has none, or two."""
+    if not isinstance(content, dict):
+        raise FormatError(
+            name, 0, "not a JSON object", "Return the file that README.txt describes."
+        )
+    info = content.get("info")
+    inside = content.get("package") or (info.get("package") if isinstance(info, dict) else None)
     if inside and given and inside != given:
-        raise DataError(f"{name}: it answers package {inside!r:.80}, not {given}.")
+        raise DataError(f"{name}: it is of package {inside!r:.80}, not {given}.")
     package = str(inside or given)
     round_id = round_of_package(package)
-    if said.get("round", round_id) != round_id:
-        raise DataError(f"{name}: package {package} is not of {said['round']!r:.40}. Correct it.")
+    if content.get("round", round_id) != round_id:
+        raise DataError(
+            f"{name}: package {package} is not of round {content['round']!r:.40}. Correct it."
+        )
     return package
 
 
 class _NativeAnnotation(BaseModel):
-    """One entry of ``answers.json``; what else it holds is nobody's business."""
+    """One entry of ``answers.json``; further keys are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
@@ -192,15 +195,15 @@ class _NativeAnnotation(BaseModel):
 
 
 def _native_annotations(
-    said: dict[str, Any], name: str, package: str
-) -> tuple[list[GivenAnnotation], list[Problem], int]:
-    """Return the answers of ``answers.json``, entries that are none, and how many wait."""
-    entries = said.get("answers")
+    content: dict[str, Any], name: str, package: str
+) -> tuple[list[ReturnedAnnotation], list[Problem], int]:
+    """Return the annotations of ``answers.json``, invalid entries, and the number of open ones."""
+    entries = content.get("answers")
     if not isinstance(entries, list):
         raise FormatError(
-            name, 0, "no list of answers", "Return the file that README.txt describes."
+            name, 0, "the list of answers is missing", "Return the file that README.txt describes."
         )
-    annotations: list[GivenAnnotation] = []
+    annotations: list[ReturnedAnnotation] = []
     problems: list[Problem] = []
     unannotated = 0
     for position, entry in enumerate(entries):
@@ -212,26 +215,28 @@ def _native_annotations(
             else:
                 annotations.append(_native_annotation(read, where, package))
         except ValidationError as error:
-            problems += [Problem(where, _told(each["loc"], each["msg"])) for each in error.errors()]
+            problems += [
+                Problem(where, _sentence(each["loc"], each["msg"])) for each in error.errors()
+            ]
         except ValueError as error:
             problems.append(Problem(where, str(error)))
     return annotations, problems, unannotated
 
 
-def _native_annotation(read: _NativeAnnotation, where: str, package: str) -> GivenAnnotation:
+def _native_annotation(read: _NativeAnnotation, where: str, package: str) -> ReturnedAnnotation:
     started = read_time(read.started_at) if read.started_at else None
     finished = read_time(read.finished_at) if read.finished_at else None
     seconds = read.lead_time_seconds
     if started and finished and finished < started:
-        raise ValueError("it ends before it begins")
+        raise ValueError("it was finished before it was started")
     if seconds is None:
         seconds = (finished - started).total_seconds() if started and finished else 0.0
-    return GivenAnnotation(
+    return ReturnedAnnotation(
         where=where,
         key=f"place {read.place}",
         package=package,
         task_id=read.task_id,
-        places=(read.place,),
+        assignments=(read.place,),
         annotator=read.annotator.strip(),
         image=read.image,
         image_sha256=read.image_sha256,
@@ -244,37 +249,37 @@ def _native_annotation(read: _NativeAnnotation, where: str, package: str) -> Giv
     )
 
 
-def _told(place: tuple[int | str, ...], message: str) -> str:
-    return f"{'.'.join(map(str, place)) or 'entry'}: {message[:1].lower()}{message[1:]}"
+def _sentence(assignment: tuple[int | str, ...], message: str) -> str:
+    return f"{'.'.join(map(str, assignment)) or 'entry'}: {message[:1].lower()}{message[1:]}"
 
 
 def _coco_annotations(
-    said: dict[str, Any], data: bytes, name: str, package: str
-) -> Iterator[GivenAnnotation]:
-    """Yield one answer for each image that a COCO file lists."""
+    content: dict[str, Any], data: bytes, name: str, package: str
+) -> Iterator[ReturnedAnnotation]:
+    """Yield one annotation for each image that a COCO file lists."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / COCO_ANNOTATIONS
         file.write_bytes(data)
         try:
-            # It judges the file as a whole.
+            # It checks the whole file.
             read_coco_boxes(file)
         except FormatError as error:
             raise DataError(str(error).replace(str(file), name)) from error
     drawn: dict[int, list[dict[str, Any]]] = {}
-    for each in said["annotations"]:
+    for each in content["annotations"]:
         drawn.setdefault(each["image_id"], []).append(each)
-    for shown in said["images"]:
-        content = {
+    for shown in content["images"]:
+        document = {
             "images": [shown],
-            "categories": said["categories"],
+            "categories": content["categories"],
             "annotations": drawn.get(shown["id"], []),
         }
-        yield GivenAnnotation(
+        yield ReturnedAnnotation(
             where=f"{name}: {shown['file_name']}",
             key="coco",
             package=package,
             task_id="",
-            places=(),
+            assignments=(),
             annotator="",
             image=shown["file_name"],
             image_sha256=None,
@@ -283,14 +288,14 @@ def _coco_annotations(
             finished_at=None,
             lead_time_seconds=0.0,
             skipped=False,
-            payload=Payload(COCO_NAME, content),
+            payload=Payload(COCO_NAME, document),
         )
 
 
 def _crowds(annotations: list[Any], name: str) -> list[Problem]:
     """Return a problem for each region that ``read_coco_boxes`` leaves out."""
     return [
-        Problem(f"{name}: annotations[{position}]", "a crowd is no object; draw its members")
+        Problem(f"{name}: annotations[{position}]", "a crowd is not an object; draw its members")
         for position, each in enumerate(annotations)
         if each.get("iscrowd")
     ]

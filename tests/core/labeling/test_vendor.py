@@ -23,7 +23,7 @@ from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.backends.regions import shown_regions
 from annotation_platform.labeling.backends.registry import decode
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
-from annotation_platform.labeling.backends.vendor.backend import HandoffLabeling
+from annotation_platform.labeling.backends.vendor.backend import VendorLabeling
 from annotation_platform.labeling.backends.vendor.package import write_package
 from annotation_platform.labeling.backends.vendor.returns import import_annotations, read_returned
 from annotation_platform.schema.ontology import LabelClass, Ontology
@@ -58,17 +58,17 @@ def store(tmp_path):
 
 @pytest.fixture
 def labeling(store):
-    return HandoffLabeling(store)
+    return VendorLabeling(store)
 
 
-def publish(labeling, store, copies, ontology=ONTOLOGY):
+def publish(labeling, store, replicas, ontology=ONTOLOGY):
     put_images(store, 10)
-    return labeling.publish(ROUND, ontology, copies)
+    return labeling.publish(ROUND, ontology, replicas)
 
 
 def exported(labeling, store, out, *, vendor="acme", form="label-studio"):
     manifest = labeling.make_package(ROUND, vendor=vendor)
-    write_package(manifest, labeling.copies(ROUND), store, out, form=form)
+    write_package(manifest, labeling.replicas(ROUND), store, out, form=form)
     return manifest
 
 
@@ -90,7 +90,7 @@ def returned(tmp_path, content, name="back.json"):
 
 @pytest.fixture
 def package(labeling, store, tmp_path):
-    """A round of two images with two places each, exported; its answers to be filled in."""
+    """A round of two images with two assignments each, exported; its answers to be filled in."""
     publish(labeling, store, make_copies(2, 2))
     exported(labeling, store, tmp_path / "out.zip")
     return template(tmp_path / "out.zip")
@@ -109,9 +109,9 @@ def test_publishing_again_adds_what_is_missing_and_changes_nothing_else(labeling
     client: LabelingBackend = labeling
     half = publish(client, store, make_copies(2, 2)[:3])
     whole = publish(client, store, [replace(c, width=9) for c in make_copies(2, 2)])
-    assert {place: whole[place] for place in half} == half
+    assert {assignment: whole[assignment] for assignment in half} == half
     assert len(set(whole.values())) == 4
-    assert [copy.width for copy in labeling.copies(ROUND)] == [WIDTH, WIDTH, WIDTH, 9]
+    assert [replica.width for replica in labeling.replicas(ROUND)] == [WIDTH, WIDTH, WIDTH, 9]
     assert client.annotators() == []
     assert client.collect("round-0009") == []
     assert client.progress(ROUND).annotations == 0
@@ -120,19 +120,25 @@ def test_publishing_again_adds_what_is_missing_and_changes_nothing_else(labeling
 def test_blind_places_go_out_without_proposals_and_annotations_say_what_they_began_from(
     labeling, store, tmp_path
 ):
-    seen, blind = make_copies(1, 2)
-    shown = replace(seen, weights_sha256="a" * 64, proposals=(proposal(*BOX),))
-    publish(labeling, store, [shown, replace(blind, blind=True)])
+    seen, without_predictions = make_copies(1, 2)
+    shown = replace(seen, weights_sha256="a" * 64, pre_annotations=(proposal(*BOX),))
+    publish(labeling, store, [shown, replace(without_predictions, without_predictions=True)])
     manifest = exported(labeling, store, tmp_path / "out.zip")
-    (region,) = manifest.places[0].proposed
+    (region,) = manifest.assignments[0].pre_annotations
     assert region["value"] == boxes(BOX)[0]["value"]
-    assert manifest.places[1].proposed == []
+    assert manifest.assignments[1].pre_annotations == []
     package = template(tmp_path / "out.zip")
     one, two = package["answers"]
     take(labeling, tmp_path, package, annotated(one, BOX), annotated(two, BOX, who="8"))
-    said = {each.place: each for each in labeling.collect(ROUND)}
-    assert (said[1].proposed, said[1].weights_sha256) == (shown_regions(shown.proposals), "a" * 64)
-    assert (said[2].proposed, said[2].weights_sha256) == (shown_regions(()), "")
+    submissions = {each.assignment: each for each in labeling.collect(ROUND)}
+    assert (submissions[1].pre_annotations, submissions[1].weights_sha256) == (
+        shown_regions(shown.pre_annotations),
+        "a" * 64,
+    )
+    assert (submissions[2].pre_annotations, submissions[2].weights_sha256) == (
+        shown_regions(()),
+        "",
+    )
     exported(labeling, store, tmp_path / "pybossa", form="pybossa")
     tasks = json.loads((tmp_path / "pybossa" / "tasks.json").read_text())
     assert [task["info"]["places"] for task in tasks] == [[1], [2]]
@@ -145,8 +151,8 @@ def test_reviews_stay_in_the_house(labeling, store):
 
 @pytest.mark.parametrize("form", ["label-studio", "coco", "pybossa"])
 def test_a_package_is_the_same_bytes_each_time_and_tells_no_secret(labeling, store, tmp_path, form):
-    copies = make_copies(3, 2, purpose="gold", expertise="ships")
-    publish(labeling, store, [replace(copy, assignee="ada@example.org") for copy in copies])
+    replicas = make_copies(3, 2, purpose="gold", expertise="ships")
+    publish(labeling, store, [replace(replica, assignee="ada@example.org") for replica in replicas])
     first = exported(labeling, store, tmp_path / "a.zip", form=form)
     assert exported(labeling, store, tmp_path / "b.zip", form=form) == first
     data = (tmp_path / "a.zip").read_bytes()
@@ -155,10 +161,10 @@ def test_a_package_is_the_same_bytes_each_time_and_tells_no_secret(labeling, sto
     assert b"gold" not in data
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         manifest = json.loads(archive.read("manifest.json"))
-        for place in manifest["places"]:
-            image = archive.read(place["image"])
-            assert hashlib.sha256(image).hexdigest() == place["image_sha256"]
-            assert image == store.get(place["image"])
+        for assignment in manifest["places"]:
+            image = archive.read(assignment["image"])
+            assert hashlib.sha256(image).hexdigest() == assignment["image_sha256"]
+            assert image == store.get(assignment["image"])
         readme = archive.read("README.txt").decode()
     assert len(manifest["places"]) == 6
     assert manifest["ontology"]["guidelines"] in readme.replace("\n  ", "\n")
@@ -182,7 +188,7 @@ def test_a_package_is_whole_or_not_there(labeling, store, tmp_path):
     store.put(f"images/{image_id(1)}.jpg", b"other pixels")
     for name in ("half.zip", "half"):
         with pytest.raises(DataError, match="changed"):
-            write_package(manifest, labeling.copies(ROUND), store, tmp_path / name)
+            write_package(manifest, labeling.replicas(ROUND), store, tmp_path / name)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lake", "out.zip"]
 
 
@@ -190,21 +196,21 @@ def test_a_package_is_whole_or_not_there(labeling, store, tmp_path):
 def test_the_same_annotations_give_the_same_consensus_as_in_the_house(
     labeling, store, tmp_path, way
 ):
-    copies = make_copies(6, 3)
-    said = what_people_say(copies)
+    replicas = make_copies(6, 3)
+    drawn = what_people_say(replicas)
     house = SimulatedLabeling(tmp_path / "house.sqlite")
-    ids = house.publish(ROUND, ONTOLOGY, copies)
-    for each in said:
+    ids = house.publish(ROUND, ONTOLOGY, replicas)
+    for each in drawn:
         house.submit(
-            ids[each.task_id, each.place],
+            ids[each.task_id, each.assignment],
             each.author,
             in_pixels(each.result),
             each.seconds,
             now=each.ended_at,
         )
-    publish(labeling, store, copies)
+    publish(labeling, store, replicas)
     exported(labeling, store, tmp_path / "out.zip")
-    annotations = json.dumps(fill_in(template(tmp_path / "out.zip"), said))
+    annotations = json.dumps(fill_in(template(tmp_path / "out.zip"), drawn))
     back = tmp_path / "back"
     if way == "file":
         back.write_text(annotations)
@@ -218,8 +224,8 @@ def test_the_same_annotations_give_the_same_consensus_as_in_the_house(
         back = zipped(tmp_path / "back.zip", members)
     done = import_annotations(labeling, read_returned(back), now=LATER)
     assert (done.stored, done.known, done.unannotated, done.problems) == (18, 0, 0, [])
-    mine, labels = consensus_of(labeling, copies)
-    theirs, house_labels = consensus_of(house, copies)
+    mine, labels = consensus_of(labeling, replicas)
+    theirs, house_labels = consensus_of(house, replicas)
     assert len(mine) > 6
     assert mine.equals(theirs)
     assert labels.equals(house_labels)
@@ -242,13 +248,15 @@ def test_importing_a_file_twice_changes_nothing_and_a_corrected_one_makes_a_revi
     mended = [annotated(first, (0, 0, 5, 5)), *entries[1:]]
     assert take(labeling, tmp_path, package, *mended).stored == 1
     assert labeling.change_token(ROUND) != stamp
-    was, now = (next(s for s in all_ if s.place == 1) for all_ in (before, labeling.collect(ROUND)))
+    was, now = (
+        next(s for s in all_ if s.assignment == 1) for all_ in (before, labeling.collect(ROUND))
+    )
     assert (now.annotation, now.author, now.created_at) == (was.annotation, "acme:7", NOON)
     assert now.updated_at > was.updated_at
     assert now.payload.content == boxes((0, 0, 5, 5))
-    # An old file that somebody finds again takes nothing back.
+    # An old file that is imported again undoes no correction.
     assert take(labeling, tmp_path, package, *entries).stored == 0
-    assert next(s for s in labeling.collect(ROUND) if s.place == 1) == now
+    assert next(s for s in labeling.collect(ROUND) if s.assignment == 1) == now
 
 
 def test_an_annotation_says_what_it_said_and_people_of_two_vendors_are_never_the_same(
@@ -268,8 +276,8 @@ def test_an_annotation_says_what_it_said_and_people_of_two_vendors_are_never_the
     assert one.payload.content == boxes(BOX)
     assert (skip.author, skip.skipped, skip.payload.content) == ("acme:kim", True, [])
     assert unsure.created_at == LATER
-    said = decode(unsure.payload, Canvas(WIDTH, HEIGHT, ONTOLOGY))
-    assert said.labels == [UNSURE]
+    decoded = decode(unsure.payload, Canvas(WIDTH, HEIGHT, ONTOLOGY))
+    assert decoded.labels == [UNSURE]
     assert labeling.progress(ROUND).annotations == 3
 
     exported(labeling, store, tmp_path / "other.zip", vendor="bolt")
@@ -279,7 +287,7 @@ def test_an_annotation_says_what_it_said_and_people_of_two_vendors_are_never_the
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         pytest.param({"task_id": "round-0001/labels/x"}, "labels/x' is not in", id="task"),
         pytest.param({"place": 3}, "place 3 of task", id="place"),
@@ -291,25 +299,27 @@ def test_an_annotation_says_what_it_said_and_people_of_two_vendors_are_never_the
         pytest.param({"result": [{"type": "ellipselabels"}]}, "ellipse", id="shape"),
         pytest.param({"result": ["boat"]}, "expected an object", id="no region"),
         pytest.param({"result": "boat"}, "result: ", id="no list"),
-        pytest.param({"annotator": ""}, "--annotator", id="nobody"),
+        pytest.param({"annotator": ""}, "--annotator", id="no annotator"),
         pytest.param({"annotator": "ada@example.org"}, "e-mail", id="address"),
         pytest.param({"annotator": "a\nb"}, "person's id", id="line break"),
-        pytest.param({"finished_at": "yesterday"}, "no time", id="no time"),
+        pytest.param({"finished_at": "yesterday"}, "not a time", id="no time"),
         pytest.param({"finished_at": "2026-07-01T00:00:00"}, "future", id="future"),
-        pytest.param({"started_at": "2026-05-02T00:00:00Z"}, "before it begins", id="order"),
+        pytest.param(
+            {"started_at": "2026-05-02T00:00:00Z"}, "finished before it was started", id="order"
+        ),
         pytest.param({"lead_time_seconds": -1}, "lead_time_seconds: ", id="seconds"),
-        pytest.param({"skipped": True}, "yet it has regions", id="skip with regions"),
+        pytest.param({"skipped": True}, "is skipped but has regions", id="skip with regions"),
     ],
 )
 def test_what_was_not_asked_for_is_refused_and_named_and_nothing_is_stored(
-    labeling, package, tmp_path, change, said
+    labeling, package, tmp_path, change, message
 ):
     first, second, *_ = package["answers"]
     wrong, right = {**annotated(first, BOX), **change}, annotated(second, BOX, who="8")
     done = take(labeling, tmp_path, package, right, wrong)
     (problem,) = problems(done)
     assert problem.startswith("back.json: answers[1]: ")
-    assert said in problem
+    assert message in problem
     assert done.stored == 0
     assert labeling.collect(ROUND) == []
     done = take(labeling, tmp_path, package, right, wrong, skip_wrong=True)
@@ -329,10 +339,10 @@ def test_a_further_package_may_leave_out_what_is_annotated(labeling, store, pack
     take(labeling, tmp_path, package, annotated(first, BOX), skip)
     again = labeling.make_package(ROUND, vendor="acme", only_open=True)
     asked = [(each["task_id"], each["place"]) for each in [second, *open_]]
-    assert [(each.task_id, each.place) for each in again.places] == asked
+    assert [(each.task_id, each.assignment) for each in again.assignments] == asked
     rest = [annotated(each, who=str(n)) for n, each in enumerate(package["answers"], start=20)]
     take(labeling, tmp_path, package, *rest)
-    with pytest.raises(NotReadyError, match="every place"):
+    with pytest.raises(NotReadyError, match="every vendor assignment"):
         labeling.make_package(ROUND, vendor="acme", only_open=True)
 
 
@@ -351,34 +361,38 @@ def test_the_classes_are_those_of_the_day_of_the_export(labeling, store, package
 
 
 @pytest.mark.parametrize(
-    ("package_id", "said"),
+    ("package_id", "message"),
     [
-        pytest.param("round-0001-0123456789abcdef", "never exported", id="unknown"),
-        pytest.param("../../etc/passwd", "is no package", id="a path"),
+        pytest.param("round-0001-0123456789abcdef", "was not exported", id="unknown"),
+        pytest.param("../../etc/passwd", "is not a package id", id="a path"),
         pytest.param("", "--package", id="none"),
     ],
 )
 def test_an_unknown_package_is_refused_even_if_nothing_is_annotated(
-    labeling, package, tmp_path, package_id, said
+    labeling, package, tmp_path, package_id, message
 ):
     content = {**package, "package": package_id}
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         import_annotations(labeling, returned(tmp_path, content), now=LATER)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         pytest.param("{", "back.json:1", id="no JSON"),
         pytest.param('{"answers": [NaN]}', "NaN", id="NaN"),
         pytest.param("[" * 100 + "]" * 100, "deep", id="nested"),
-        pytest.param("[]", "no JSON object", id="a list"),
-        pytest.param('{"package": "round-0001-0123456789abcdef"}', "no list of answers", id="bare"),
+        pytest.param("[]", "not a JSON object", id="a list"),
+        pytest.param(
+            '{"package": "round-0001-0123456789abcdef"}',
+            "the list of answers is missing",
+            id="bare",
+        ),
     ],
 )
-def test_files_that_hold_no_annotations_are_refused_whole(tmp_path, text, said):
+def test_files_that_hold_no_annotations_are_refused_whole(tmp_path, text, message):
     (tmp_path / "back.json").write_text(text)
-    with pytest.raises(FormatError, match=said):
+    with pytest.raises(FormatError, match=message):
         read_returned(tmp_path / "back.json")
 
 
@@ -404,8 +418,8 @@ def test_archives_and_folders_that_reach_outside_are_refused_whole(labeling, pac
             ("b/answers.json", annotations),
         ],
     }
-    for number, (said, members) in enumerate(evil.items()):
-        with pytest.raises(DataError, match=said):
+    for number, (message, members) in enumerate(evil.items()):
+        with pytest.raises(DataError, match=message):
             read_returned(zipped(tmp_path / f"{number}.zip", members))
     (tmp_path / "secret").write_text(annotations)
     folder = tmp_path / "folder"
@@ -446,7 +460,7 @@ def coco(manifest, images, annotations, **more):
 def test_a_coco_file_annotations_one_place_of_each_image_it_lists(labeling, store, tmp_path):
     publish(labeling, store, make_copies(3, 2))
     manifest = exported(labeling, store, tmp_path / "out.zip", form="coco")
-    names = [Path(f"export/{place.image}").name for place in manifest.places][::2]
+    names = [Path(f"export/{assignment.image}").name for assignment in manifest.assignments][::2]
     info = {"info": {"package": manifest.package}}
     content = coco(manifest, names[:2], [(0, 2, (10, 20, 50, 60))], **info)
     for person in ("kim", "lee", "mia"):
@@ -456,9 +470,9 @@ def test_a_coco_file_annotations_one_place_of_each_image_it_lists(labeling, stor
         assert done.stored == 2
     again = import_annotations(labeling, returned(tmp_path, content), annotator="kim", now=LATER)
     assert (again.stored, again.known) == (0, 2)
-    said = labeling.collect(ROUND)
-    # Two places for two people; the third one's answers are kept, as surplus of the last place.
-    assert sorted((each.author, each.place) for each in said) == [
+    submissions = labeling.collect(ROUND)
+    # Two assignments for two people; annotations of the third one are kept but do not count.
+    assert sorted((each.author, each.assignment) for each in submissions) == [
         ("acme:kim", 1), ("acme:kim", 1), ("acme:lee", 2), ("acme:lee", 2),
         ("acme:mia", 2), ("acme:mia", 2),
     ]  # fmt: skip
@@ -467,9 +481,11 @@ def test_a_coco_file_annotations_one_place_of_each_image_it_lists(labeling, stor
     (problem,) = returned(tmp_path, crowd).problems
     assert "annotations[0]" in problem.where
     canvas = Canvas(WIDTH, HEIGHT, ONTOLOGY)
-    drawn = {label.class_name for each in said for label in decode(each.payload, canvas).labels}
+    drawn = {
+        label.class_name for each in submissions for label in decode(each.payload, canvas).labels
+    }
     assert drawn == {ONTOLOGY.names[1]}
-    assert {each.payload.codec for each in said} == {"vendor-coco/1"}
+    assert {each.payload.codec for each in submissions} == {"vendor-coco/1"}
 
     bare = coco(manifest, names[:1], [])
     with pytest.raises(DataError, match="--package"):
@@ -490,7 +506,7 @@ def test_coco_is_refused_for_what_is_no_box(labeling, store, tmp_path):
 
 def test_a_lake_in_a_bucket_will_do(s3_bucket, tmp_path):
     store = S3ObjectStore(Bucket(f"s3://{s3_bucket}/lake"), tmp_path / "cache")
-    labeling = HandoffLabeling(store)
+    labeling = VendorLabeling(store)
     publish(labeling, store, make_copies(2, 1))
     exported(labeling, store, tmp_path / "out.zip")
     package = template(tmp_path / "out.zip")

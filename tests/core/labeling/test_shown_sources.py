@@ -13,10 +13,10 @@ from annotation_platform.errors import LabelingError, SettingsError
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.image_sources import (
-    image_place,
-    shown_place,
+    image_source,
+    shown_source,
 )
-from annotation_platform.labeling.backends.protocol import TaskCopy
+from annotation_platform.labeling.backends.protocol import Replica
 from annotation_platform.schema.ontology import Ontology
 
 KEY = "shown/images/ä b-0123456789ab.jpg"
@@ -73,7 +73,7 @@ def label_studio(root=None, buckets=()):
             return 200, "[]"
         record = json.loads(body)
         local = url.path.startswith("/api/storages/localfiles/")
-        # As Label Studio checks it, whoever asks.
+        # As Label Studio checks it for any member.
         if local and (root is None or root not in Path(record["path"]).parents):
             return 400, json.dumps({"detail": "must be a subdirectory of the document root"})
         if not url.path.endswith("validate"):
@@ -86,7 +86,7 @@ def label_studio(root=None, buckets=()):
 
 @pytest.fixture
 def account(monkeypatch, tmp_path):
-    """The platform's account, and beside it one in a profile that is to read less."""
+    """The platform's account, and one in a profile with fewer rights."""
     for name, value in (
         ("AWS_DEFAULT_REGION", "eu-west-1"),
         ("AWS_ACCESS_KEY_ID", "platform"),
@@ -119,7 +119,7 @@ def s3(account, monkeypatch):
 
 def test_the_server_gets_the_folder_of_shown_images_and_no_original_has_an_address(tmp_path):
     lake = tmp_path / "lake"
-    place = shown_place(str(lake), str(lake / "shown"))
+    place = shown_source(str(lake), str(lake / "shown"))
     assert place.address(KEY) == "/data/local-files/?d=images/%C3%A4%20b-0123456789ab.jpg"
     with pytest.raises(ValueError, match="original"):
         place.address("images/one.jpg")
@@ -137,12 +137,12 @@ def test_a_server_that_reaches_originals_is_refused_with_the_way_out(tmp_path, a
         label_studio(tmp_path / above) as (http, made),
         pytest.raises(LabelingError, match=f"DOCUMENT_ROOT={lake / 'shown'}"),
     ):
-        shown_place(str(lake), str(lake / "shown")).grant(http, 7)
+        shown_source(str(lake), str(lake / "shown")).grant(http, 7)
     assert made == []
 
 
 def test_accounts_that_earlier_rounds_left_on_the_server_are_named(account, tmp_path):
-    place = shown_place("s3://pictures/lake", str(tmp_path / "shown"))
+    place = shown_source("s3://images/lake", str(tmp_path / "shown"))
     kept = [("round-0001", "images", "account 1"), ("theirs", "another", "")]
     with (
         label_studio(tmp_path / "shown", kept) as (http, made),
@@ -156,7 +156,7 @@ def test_accounts_that_earlier_rounds_left_on_the_server_are_named(account, tmp_
 
 
 def test_an_account_that_reads_the_originals_is_not_sent(s3):
-    place = shown_place("s3://pictures/lake", "s3://shown/here")
+    place = shown_source("s3://images/lake", "s3://shown/here")
     with (
         label_studio() as (http, made),
         pytest.raises(LabelingError, match="ANNOTATION_SHOWN_PROFILE") as caught,
@@ -167,7 +167,7 @@ def test_an_account_that_reads_the_originals_is_not_sent(s3):
 
 
 def test_an_account_of_its_own_is_sent_and_known_again(s3):
-    place = shown_place("s3://pictures/lake", "s3://pictures/lake/shown", "annotators")
+    place = shown_source("s3://images/lake", "s3://images/lake/shown", "annotators")
     assert place.address(KEY) == "s3://images/lake/shown/images/ä b-0123456789ab.jpg"
     with label_studio() as (http, made):
         place.grant(http, 7)
@@ -183,15 +183,15 @@ def test_an_account_of_its_own_is_sent_and_known_again(s3):
 
 
 def test_a_profile_that_is_not_there_is_named(s3):
-    place = shown_place("s3://pictures/lake", "s3://shown/here", "nobody")
-    with label_studio() as (http, _), pytest.raises(SettingsError, match="nobody"):
+    place = shown_source("s3://images/lake", "s3://shown/here", "unknown")
+    with label_studio() as (http, _), pytest.raises(SettingsError, match="unknown"):
         place.grant(http, 7)
 
 
 def test_a_round_with_masks_needs_a_place_for_them(tmp_path):
-    copy = TaskCopy("task", "image", 1, "", image_key=KEY, width=9, height=9)
+    replica = Replica("task", "image", 1, "", image_key=KEY, width=9, height=9)
     with label_studio(tmp_path) as (http, made):
-        client = LabelStudioClient(http.url, "0" * 40, images=image_place(str(tmp_path)))
+        client = LabelStudioClient(http.url, "0" * 40, images=image_source(str(tmp_path)))
         with pytest.raises(LabelingError, match="ANNOTATION_SHOWN"):
-            client.publish("round-0001", Ontology.from_names(["cat"]), [copy])
+            client.publish("round-0001", Ontology.from_names(["cat"]), [replica])
     assert made == []
