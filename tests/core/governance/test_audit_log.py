@@ -163,7 +163,7 @@ def test_a_changed_byte_in_any_use_is_named(home):
         pytest.param(lambda h: shutil.copy(h.entry(3), h.entry(4)), "audit/000004.jsonl",
                      "added once more", id="copied"),
         pytest.param(lambda h: h.entry(2).write_bytes(rows(h.entry(2))[0]), "audit/000003.jsonl",
-                     "missing what was 3", id="a line of an entry"),
+                     "missing before it: 3", id="a line of an entry"),
         pytest.param(lambda h: h.entry(2).write_bytes(b"".join(reversed(rows(h.entry(2))))),
                      "audit/000002.jsonl", "2 comes later", id="swapped"),
         pytest.param(lambda h: (h.entry(3).parent / "notes.txt").write_text("x"),
@@ -198,7 +198,7 @@ def test_what_is_done_to_uses_is_named(home):
 
     everything = range(len(before))
     problem = written(*(each for each in everything if each != 3))
-    assert (problem.line, "missing what was 4" in problem.what) == (4, True)
+    assert (problem.line, "missing before it: 4" in problem.what) == (4, True)
     problem = written(0, 2, 1, *everything[3:])
     assert (problem.line, "2 comes later" in problem.what) == (2, True)
     problem = written(0, 1, 1, *everything[2:])
@@ -235,7 +235,7 @@ def test_days_of_uses_may_go_and_other_homes_are_checked_there(tmp_path):
     found = home.verify()
     assert found.whole
     assert found.notes == (
-        "2026-05-02.jsonl:1 is number 4: the lines before it are not kept",
+        "2026-05-02.jsonl:1 is number 4: the lines before it were deleted",
         "1 events rest on days of uses that were deleted",
     )
     other = Home(tmp_path, name="other home")

@@ -37,7 +37,7 @@ def test_a_folder_of_traps_is_listed_without_following_or_waiting(tmp_path):
         "a.jpg.part": ("pending", "still being transferred, by its name"),
         "b.TMP": ("pending", "still being transferred, by its name"),
         "c.crdownload": ("pending", "still being transferred, by its name"),
-        "caf\\xe9.jpg": ("quarantined", "its name is not UTF-8; rename it and it lands anew"),
+        "caf\\xe9.jpg": ("quarantined", "its name is not UTF-8; rename it and it lands again"),
         "directory.jpg/inner.jpg": ("accepted", ""),
         "gone.jpg": ("quarantined", "cannot be read: Too many levels of symbolic links"),
         "line\nbreak.jpg": ("accepted", ""),

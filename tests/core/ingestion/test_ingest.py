@@ -16,7 +16,7 @@ def test_a_name_that_is_not_utf8_is_quarantined_and_the_rest_goes_on(lake):
     (lake.landing.folder / "sound.jpg").write_bytes(b"y")
     raw = lake.ingest(form_round(lake), maximum_bytes=10**9)
     assert raw.set_index("source_key")["problem"].to_dict() == {
-        "caf\\xe9.jpg": "its name is not UTF-8; rename it and it lands anew",
+        "caf\\xe9.jpg": "its name is not UTF-8; rename it and it lands again",
         "sound.jpg": "",
     }
 
