@@ -161,7 +161,7 @@ def test_a_changed_byte_in_any_use_is_named(home):
         pytest.param(lambda h: h.entry(2).write_bytes(b""), "audit/000002.jsonl", "empty",
                      id="emptied"),
         pytest.param(lambda h: shutil.copy(h.entry(3), h.entry(4)), "audit/000004.jsonl",
-                     "added once more", id="copied"),
+                     "added a second time", id="copied"),
         pytest.param(lambda h: h.entry(2).write_bytes(rows(h.entry(2))[0]), "audit/000003.jsonl",
                      "missing before it: 3", id="a line of an entry"),
         pytest.param(lambda h: h.entry(2).write_bytes(b"".join(reversed(rows(h.entry(2))))),

@@ -74,7 +74,7 @@ def test_of_the_last_two_lines_either_may_have_been_changed():
         pytest.param([0, 1, 2, 3, 5, 4], 5, "5 comes later", id="the last pair swapped"),
         pytest.param([0, 1, 3, 4, 2, 5], 3, "3 comes later", id="one moved down"),
         pytest.param([0, 4, 1, 2, 3, 5], 2, "added", id="one moved up"),
-        pytest.param([0, 1, 1, 2, 3, 4, 5], 3, "added once more", id="one said twice"),
+        pytest.param([0, 1, 1, 2, 3, 4, 5], 3, "added a second time", id="one said twice"),
         pytest.param([0, 1, 2, 3, 0, 4, 5], 5, "added", id="one said again later"),
     ],
 )

@@ -29,7 +29,7 @@ class EarlierAnnotated(Table, name="answered"):
     """The table as an older release declared it."""
 
     round_id = text("the round")
-    annotation = text("the answer", key=True)
+    answer = text("the answer", key=True)
     place = count("the copy")
     mood = text("how it felt")
 
