@@ -1,4 +1,4 @@
-"""Many images at once: on the cores of this machine, or by the engine of a deployment."""
+"""Parallel processing of images, in threads of this process or by the engine of a deployment."""
 
 import warnings
 from collections import deque
@@ -11,19 +11,19 @@ Result = TypeVar("Result")
 
 _WORKERS = 2
 _AHEAD = 8
-"""So many results may wait for one to be taken: a slow image lets no others pile up."""
+"""Results that may wait for the reader, which limits the memory while an image is slow."""
 
 
 def map_each(
     function: Callable[[Item], Result], items: Sequence[Item], *, runner: str | None = None
 ) -> Iterator[Result]:
-    """Yield the result for each item, in order, a few at a time; what fails ends it.
+    """Yield the result for each item, in order, a few at a time; an exception ends the pass.
 
-    ``runner`` is that of `storage.engine.map_each`; None is a few threads of this process, which
-    start at once and are enough for some thousand images.
+    ``runner`` is that of `storage.engine.map_each`; None means a few threads of this process,
+    which start immediately and suffice for a few thousand images.
     """
     with warnings.catch_warnings():
-        # What Pillow remarks upon is decided here by limits, strict decoding and flags.
+        # Limits, strict decoding and flags replace Pillow's warnings.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         if runner is None:
             yield from _threaded(function, items)

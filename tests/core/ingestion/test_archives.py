@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from annotation_platform.errors import DataError
 from annotation_platform.ingestion.archives import ArchiveLimits, is_archive, read_archive
-from annotation_platform.ingestion.arrivals import Arrival
+from annotation_platform.ingestion.arrivals import IncomingFile
 
 PROJECT_ROOT = Path(__file__).parents[3]
 DATA = Path(os.environ.get("ANNOTATION_TEST_DATA", PROJECT_ROOT / ".." / "shared" / "data"))
@@ -103,8 +103,8 @@ def test_every_kind_of_archive_gives_its_files_without_folders_and_junk(place, p
     path = place(data)
     assert is_archive(path)
     assert list(read_archive(path)) == [
-        Arrival("b/c.jpg", b"three"),
-        *(Arrival(name, data) for name, data in FILES.items()),
+        IncomingFile("b/c.jpg", b"three"),
+        *(IncomingFile(name, data) for name, data in FILES.items()),
     ]
 
 
@@ -114,7 +114,7 @@ def test_long_names_and_archives_packed_in_parts_are_read(place):
         data = tarred([(name, b"data")], kind=kind)
         for pack in (gzip.compress, bz2.compress, lzma.compress):
             path = place(pack(data[:700]) + pack(data[700:]))
-            assert list(read_archive(path)) == [Arrival(name, b"data")]
+            assert list(read_archive(path)) == [IncomingFile(name, b"data")]
 
 
 @pytest.mark.parametrize(

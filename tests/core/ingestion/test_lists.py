@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import DataError, FormatError
-from annotation_platform.ingestion.arrivals import Arrival
+from annotation_platform.ingestion.arrivals import IncomingFile
 from annotation_platform.ingestion.lists import ListEntry, ListProblem, fetch_entries, read_list
 from annotation_platform.ingestion.sidecars import read_sidecar
 
@@ -255,9 +255,9 @@ def test_a_image_that_cannot_be_fetched_is_reported_and_the_others_come(listed):
 
     entries = listed("location,licence\na.jpg,CC0\nb.jpg,CC0\nc.jpg,\n").entries
     arrivals = fetch_entries(entries, fetch)
-    assert next(arrivals) == Arrival("a.jpg", b"a.jpg", {"licence": "CC0"})
+    assert next(arrivals) == IncomingFile("a.jpg", b"a.jpg", {"licence": "CC0"})
     assert asked == ["a.jpg"]
     assert list(arrivals) == [
         ListProblem(3, "b.jpg: answers 404."),
-        Arrival("c.jpg", b"c.jpg", None),
+        IncomingFile("c.jpg", b"c.jpg", None),
     ]
