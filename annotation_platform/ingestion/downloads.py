@@ -170,7 +170,8 @@ class Downloads:
         wait = min(max(backoff, requested), _LONGEST_WAIT_SECONDS)
         if time.monotonic() + wait > until:
             raise DataError(
-                f"{problem} within {self._deadline_seconds:g} s; try again later"
+                f"{problem}, and the deadline of {self._deadline_seconds:g} s has passed; "
+                "try again later"
             ) from error
         if attempt + 1 == _ATTEMPTS:
             raise DataError(f"{problem}, {_ATTEMPTS} times; try again later") from error

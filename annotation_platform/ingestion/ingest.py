@@ -54,7 +54,7 @@ def ingest_round(
         try:
             if landed.byte_size > maximum_bytes:
                 raise _too_large(landed, maximum_bytes)
-            row["image_id"] = _store_image(landed, landing, store, receipts, erasures)
+            row["image_id"] = store_image(landed, landing, store, receipts, erasures)
         except DataError as error:
             rows.append({**row, "problem": str(error)})
         else:
@@ -63,7 +63,7 @@ def ingest_round(
     return RawImages.from_rows(rows)
 
 
-def _store_image(
+def store_image(
     landed: Arrival,
     landing: LandingZone,
     store: ObjectStore,

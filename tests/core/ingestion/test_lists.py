@@ -115,7 +115,7 @@ def test_bad_records_are_reported_by_line_and_do_not_stop_the_others(listed):
         6: "2 cells, but the header has 5",
         7: "6 cells",
         8: "no location",
-        9: "the same location as in line 2",
+        9: "it has the same location as line 2",
         10: "'../up.jpg' leads out",
         11: "'/etc/passwd' leads out",
         12: "leads out",
