@@ -122,7 +122,7 @@ def _gif_colours(packed: int) -> int:
 
 def _walk_jpeg(data: bytes) -> tuple[bytes, int]:
     """Return the JPEG without its metadata, and its end in ``data``."""
-    kept = bytearray(b"\xff\xd8")
+    stripped = bytearray(b"\xff\xd8")
     position, parts = 2, 0
     while True:
         parts += 1
@@ -130,20 +130,20 @@ def _walk_jpeg(data: bytes) -> tuple[bytes, int]:
             raise DataError(f"too many parts: more than {MOST_PARTS} segments")
         marker, start, end = _jpeg_segment(data, position)
         if marker == 0xD9:
-            return bytes(kept + b"\xff\xd9"), end
+            return bytes(stripped + b"\xff\xd9"), end
         if marker == 0xDA:
             scan_end = _end_of_scan(data, end)
-            kept += data[start:scan_end]
+            stripped += data[start:scan_end]
             position = scan_end
             continue
         if _keeps_colour(marker, data[start + 4 : end]):
-            kept += data[start:end]
+            stripped += data[start:end]
         position = end
 
 
 def _walk_png(data: bytes) -> tuple[bytes, int]:
     """Return the PNG without its metadata, and its end in ``data``."""
-    kept = bytearray(_PNG_SIGNATURE)
+    stripped = bytearray(_PNG_SIGNATURE)
     position = len(_PNG_SIGNATURE)
     while position + 12 <= len(data):
         length = int.from_bytes(data[position : position + 4], "big")
@@ -152,9 +152,9 @@ def _walk_png(data: bytes) -> tuple[bytes, int]:
         if end > len(data):
             break
         if kind in _PNG_KEPT:
-            kept += data[position:end]
+            stripped += data[position:end]
         if kind == b"IEND":
-            return bytes(kept), end
+            return bytes(stripped), end
         position = end
     raise DataError("damaged image: the PNG ends before its last chunk")
 

@@ -243,7 +243,7 @@ def test_a_private_address_must_be_allowed_itself_and_not_by_a_name():
         named = downloads(f"localhost:{port}", "127.0.0.1", resolve=socket.getaddrinfo)
         assert "which is not public" in refusal(named, f"http://localhost:{port}/")
         # Without a port it is allowed on the default port alone.
-        assert "not among the allowed hosts" in refusal(named, f"http://{host}/")
+        assert "is not an allowed host" in refusal(named, f"http://{host}/")
         assert script.requests == []
         assert downloads(host).fetch(f"http://{host}/") == b"image"
 
