@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 _WORKERS = 2
 _AHEAD = 8
@@ -15,8 +15,8 @@ _AHEAD = 8
 
 
 def map_each(
-    function: Callable[[Item], Result], items: Sequence[Item], *, runner: str | None = None
-) -> Iterator[Result]:
+    function: Callable[[_Item], _Result], items: Sequence[_Item], *, runner: str | None = None
+) -> Iterator[_Result]:
     """Yield the result for each item, in order, a few at a time; an exception ends the pass.
 
     ``runner`` is that of `storage.engine.map_each`; None means a few threads of this process,
@@ -33,9 +33,9 @@ def map_each(
             yield from engine.map_each(function, items, runner=runner)
 
 
-def _threaded(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+def _threaded(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
     with ThreadPoolExecutor(_WORKERS) as pool:
-        waiting: deque[Future[Result]] = deque()
+        waiting: deque[Future[_Result]] = deque()
         for item in items:
             waiting.append(pool.submit(function, item))
             if len(waiting) > _AHEAD:
