@@ -1,4 +1,4 @@
-"""Who gives a command, and which: what audit logs write down of it."""
+"""The actor in audit and access logs: the user and the command."""
 
 import os
 import pwd
@@ -10,29 +10,29 @@ from pathlib import Path
 COMMAND = ContextVar("COMMAND", default="")
 """The command that this process runs, such as ``annotation-platform round close``.
 
-Without its arguments: there may be an address or a secret in them.
+Its arguments are left out: they may contain an address or a secret.
 """
 
 
 @dataclass(frozen=True)
 class CommandActor:
-    """A user of this machine, and the command that they gave."""
+    """A user of this machine, and the command that they run."""
 
     author: str
     command: str
 
     def __call__(self) -> dict[str, str]:
-        """Return both as the logs have them."""
+        """Return both under the keys of the logs."""
         return {"author": self.author, "command": self.command}
 
 
 def command_actor() -> CommandActor:
-    """Return who runs this process, and by which command; where there is none, the program."""
+    """Return the user and the command of this process; without a command, the program's name."""
     return CommandActor(system_user(), COMMAND.get() or Path(sys.argv[0]).name)
 
 
 def system_user() -> str:
-    """Return the name of the operating system's user; one without a name is a number."""
+    """Return the name of the operating system's user, or ``uid`` and number without a name."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

@@ -1,11 +1,11 @@
-"""How long a server asks to be left alone."""
+"""The ``Retry-After`` header of HTTP."""
 
 import email.utils
 from datetime import UTC, datetime
 
 
 def asked_seconds(retry_after: str) -> float:
-    """Return the wait that a ``Retry-After`` header asks for; 0 where it says nothing usable."""
+    """Return the seconds to wait by a ``Retry-After`` header; 0 if it is missing or unusable."""
     try:
         return max(0.0, float(retry_after))
     except ValueError:

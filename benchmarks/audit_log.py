@@ -16,7 +16,7 @@ from pathlib import Path
 
 from annotation_platform.governance.audit_log.events import Event, EventLog
 from annotation_platform.governance.audit_log.recording import record_policy
-from annotation_platform.ingestion.lake import open_lake
+from annotation_platform.ingestion.lake import LakeUsage, open_lake
 from annotation_platform.policy import read_policy
 from annotation_platform.settings import PROJECT_ROOT
 from annotation_platform.storage.audited import AuditLog
@@ -66,7 +66,7 @@ def main() -> None:
         found = check_chain(log.lines(), appended=True)
         seconds = time.process_time() - begin
         print(f"verify: {found.lines / seconds:,.0f} lines a second")
-        lake = open_lake(root / "lake", root / "landing", audit=log)
+        lake = open_lake(root / "lake", root / "landing", usage=LakeUsage(audit=log))
         policy = read_policy(PROJECT_ROOT / "params.yaml")
         for _ in range(EVENTS):
             EventLog(lake.store).append([Event("people", "somebody")], now=datetime.now(UTC))

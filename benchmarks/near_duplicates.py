@@ -33,7 +33,7 @@ import numpy as np
 from PIL import Image
 
 from annotation_platform.images.near_duplicates import close_pairs
-from annotation_platform.images.probing import look_at
+from annotation_platform.images.probing import probe_image
 from annotation_platform.images.signature import set_signature, signature, signature_rows
 from annotation_platform.images.similar_pairs import find_similar
 from annotation_platform.policy import CleaningPolicy
@@ -138,7 +138,7 @@ def search_signatures(count, seed):
     files = [path.read_bytes() for path in paths]
     start = time.process_time()
     for data in files:
-        look_at(data, policy)
+        probe_image(data, policy)
     each = (time.process_time() - start) / len(files)
     rows = windows(paths, count, np.random.default_rng(seed))
     for known in (0, count * 99 // 100):

@@ -12,7 +12,7 @@ from typing import Any
 from annotation_platform.errors import DataError
 from annotation_platform.governance.erasure.record import Erasures
 from annotation_platform.ingestion.events import created_keys
-from annotation_platform.ingestion.ingest import store_arrivals
+from annotation_platform.ingestion.ingest import store_image
 from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.ingestion.landing_zone import S3LandingZone
 from annotation_platform.settings import read_settings
@@ -30,7 +30,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         if landed is None:
             continue
         try:
-            stored[landed.key] = store_arrivals(
+            stored[landed.key] = store_image(
                 landed, place, lake.store, lake.receipts, Erasures(lake.store)
             )
         except DataError as error:

@@ -9,7 +9,7 @@ import dagster as dg
 import pandas as pd
 
 from annotation_platform.ingestion.events import LandingEvents
-from annotation_platform.ingestion.lake import LandingLake, open_lake
+from annotation_platform.ingestion.lake import LakeUsage, LandingLake, open_lake
 from annotation_platform.policy import Policy, read_policy
 from annotation_platform.schema.tables import table_named
 from annotation_platform.storage.audited import AuditLog
@@ -53,10 +53,12 @@ class LakeResource(dg.ConfigurableResource[LandingLake]):
             receipts=self.receipts,
             shown=self.shown,
             client=client,
-            # Sensors look every few seconds; what they see is in their cursors.
-            audit=AuditLog(Path(self.audit), by) if by else None,
-            runner=self.runner,
-            held=_held_of_run(context.run.run_id) if context.run else None,
+            usage=LakeUsage(
+                # Sensors poll every few seconds; their cursors record what they see.
+                audit=AuditLog(Path(self.audit), by) if by else None,
+                runner=self.runner,
+                held=_held_of_run(context.run.run_id) if context.run else None,
+            ),
         )
 
 

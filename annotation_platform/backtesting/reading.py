@@ -16,7 +16,7 @@ from annotation_platform.labeling.guidelines import guideline_of
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.round_decisions import cancelled_rounds
-from annotation_platform.labeling.tasks import shown_proposals
+from annotation_platform.labeling.tasks import shown_predictions
 from annotation_platform.policy import Policy
 from annotation_platform.schema.tables import ConsensusLabels, HumanLabels, ModelPredictions
 from annotation_platform.storage.lake import Lake
@@ -131,7 +131,7 @@ def _proposed(labels: pd.DataFrame, lake: Lake, policy: Policy) -> dict[str, fro
     proposed: dict[str, frozenset[str]] = {}
     for key, tasks in labels.drop_duplicates("task_id").groupby("round_id"):
         made = lake.tables.read_rounds(ModelPredictions, [str(key)])
-        shown = shown_proposals(made, policy.ontology, minimum_score=policy.labeling.minimum_score)
+        shown = shown_predictions(made, policy.ontology, minimum_score=policy.labeling.minimum_score)
         classes = shown.groupby("image_id")["class_name"].agg(frozenset)
         pairs = zip(tasks["task_id"], tasks["image_id"], strict=True)
         proposed |= {str(task): classes[image] for task, image in pairs if image in classes.index}

@@ -30,11 +30,11 @@ Quarantined = Annotated[
 def quarantine_list(as_json: AsJson = False) -> None:
     """List the quarantined images, each with its reason and the measured value."""
     from annotation_platform.ingestion.lake import lake_of
-    from annotation_platform.ingestion.quarantine import kept_out
+    from annotation_platform.ingestion.quarantine import quarantined_images
     from annotation_platform.settings import read_settings
 
     lake = lake_of(read_settings())
-    found = kept_out(lake.tables.read_all(CleanedImages), lake.store)
+    found = quarantined_images(lake.tables.read_all(CleanedImages), lake.store)
     if as_json:
         print_json({"quarantine": [asdict(each) for each in found]})
         return

@@ -1,1 +1,1 @@
-"""Looking at every image: type, decoding, quality, duplicates."""
+"""Probing and cleaning images: type, decoding, quality, duplicates, masking, embeddings."""

@@ -1,12 +1,15 @@
 """The images that cleaning accepted."""
 
-import pandas as pd
-
-from annotation_platform.schema.tables import CleanedImages
+from annotation_platform.schema.tables import CleanedImages, Frame
+from annotation_platform.schema.tables.shared import Outcome
 from annotation_platform.storage.round_tables import RoundTables
 
 
-def accepted_images(tables: RoundTables) -> pd.DataFrame:
-    """Return the ``cleaned_images`` rows of every accepted image of every round."""
-    images = tables.read_all(CleanedImages)
-    return images[images["outcome"] == "accepted"].reset_index(drop=True)
+def accepted_images(tables: RoundTables) -> Frame[CleanedImages]:
+    """Return the accepted images of all rounds."""
+    return only_accepted(tables.read_all(CleanedImages))
+
+
+def only_accepted(images: Frame[CleanedImages]) -> Frame[CleanedImages]:
+    """Return the rows of accepted images, with a new index."""
+    return images[images[CleanedImages.outcome] == Outcome.ACCEPTED].reset_index(drop=True)

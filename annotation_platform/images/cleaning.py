@@ -1,7 +1,7 @@
-"""The cleaning pass: each landed object ends accepted, duplicate of one, or quarantined.
+"""Cleaning of a round: each landed object is accepted, a duplicate, or quarantined.
 
-A round is gone through twice, so that never more than a few images are in memory: the first
-pass looks at each image, then all are compared, and the second stores those that are accepted.
+There are two passes over a round, so that only a few images are in memory at a time: the first
+probes each image, then all are compared, and the second stores the accepted ones.
 """
 
 import hashlib
@@ -10,42 +10,48 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from annotation_platform.errors import DataError
-from annotation_platform.images.outcomes import has_bytes, judge, needed_columns, put_away
+from annotation_platform.images.accepted import only_accepted
+from annotation_platform.images.outcomes import (
+    decide_outcomes,
+    has_bytes,
+    move_signature,
+    needed_columns,
+)
 from annotation_platform.images.parallel import map_each
-from annotation_platform.images.probing import CONVERTED, Probe, look_at, stored_bytes
+from annotation_platform.images.probing import CONVERTED, Probe, probe_image, stored_bytes
 from annotation_platform.images.signature import signature_rows
 from annotation_platform.images.signature_files import read_signatures, write_signatures
 from annotation_platform.policy import CleaningPolicy
-from annotation_platform.schema.tables import CleanedImages, records
+from annotation_platform.schema.tables import CleanedImages, Frame, RawImages, records
+from annotation_platform.schema.tables.shared import Outcome
 from annotation_platform.storage.keys import image_key, raw_key
 from annotation_platform.storage.objects import ObjectStore
 
 
 @dataclass(frozen=True)
 class ProbeImage:
-    """Looks at the landed image of an image id."""
+    """Probes the original bytes of an image id."""
 
     store: ObjectStore
     policy: CleaningPolicy
 
     def __call__(self, image_id: str) -> Probe:
-        """Return what a look finds; what cannot be decoded has the reason alone.
+        """Return the result of the probe; without a decodable image it has only a reason.
 
-        Landed bytes that the lake has lost are a DataError: no image is given up for that.
+        Original bytes that are missing from the lake are a DataError, not a reason to quarantine.
         """
         data = self.store.get(raw_key(image_id))
         try:
-            return look_at(data, self.policy)
+            return probe_image(data, self.policy)
         except DataError as error:
             return Probe(reason=str(error))
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """An image to be stored: what its stored bytes must be, and whether they are made anew."""
+    """An image to be stored: digest of its stored bytes, and whether it is converted to PNG."""
 
     image_id: str
     extension: str
@@ -56,12 +62,12 @@ class Accepted:
 
 @dataclass(frozen=True)
 class KeepImage:
-    """Stores an accepted image, if it is not there yet."""
+    """Stores an accepted image, unless it is stored already."""
 
     store: ObjectStore
 
     def __call__(self, image: Accepted) -> str:
-        """Store it; return what is wrong if what landed is no longer what was looked at."""
+        """Store the image; return an error if its original bytes have changed since the probe."""
         key = raw_key(image.image_id)
         try:
             raw = self.store.get(key)
@@ -69,69 +75,70 @@ class KeepImage:
         except DataError as error:
             return f"{key}: {error}"
         if hashlib.sha256(data).hexdigest() != image.stored_sha256:
-            return f"{key}: changed in the lake while it was cleaned. Restore it and clean again."
+            return f"{key}: changed in the lake during cleaning. Restore it and clean again."
         self.store.create(image_key(image.image_id, image.extension), data)
         return ""
 
 
 def clean_round(
-    raw: pd.DataFrame,
-    earlier: pd.DataFrame,
+    raw: Frame[RawImages],
+    earlier: Frame[CleanedImages],
     store: ObjectStore,
     policy: CleaningPolicy,
     *,
     runner: str | None = None,
     progress: Callable[[int], None] = lambda _: None,
-) -> pd.DataFrame:
+) -> Frame[CleanedImages]:
     """Return the ``cleaned_images`` table of a round and store its accepted images.
 
-    Their signatures are stored beside them, for later rounds.
+    The signatures of accepted images are stored too, for later rounds.
 
     Args:
         raw: the round's ``raw_images``. A row with a problem or without mandatory metadata is
-            quarantined. One that a person released is accepted whatever its quality, metadata or
-            near-duplicates, if it can be decoded and its bytes and pixels are not there yet.
-        earlier: ``cleaned_images`` of all earlier rounds; only their accepted rows count. An image
-            that repeats one of them, or one before it in this round (by name), is its duplicate;
-            see `find_standings`.
-        store: the lake, with the landed bytes in it.
+            quarantined. A row that a person restored is accepted whatever its quality, metadata
+            or near-duplicates, if it can be decoded and its bytes and pixels are new.
+        earlier: ``cleaned_images`` of all earlier rounds; only accepted rows count. An image that
+            repeats one of them, or an earlier one of this round (by name), is its duplicate; see
+            `find_duplicate_status`.
+        store: the lake with the original bytes.
         policy: the limits.
-        runner: what does the passes over images, see `map_each`.
-        progress: told how many distinct images were looked at.
+        runner: the engine of the passes over images, see `map_each`.
+        progress: called with the number of distinct images that were probed.
 
     Returns:
         One row per row of ``raw``, in its order. Accepted images keep their coded data where it
-        needs no change; metadata is cut out of all of them.
+        needs no change; the metadata of all is removed.
     """
     needed = raw[needed_columns(policy)]
-    rows = records(needed.sort_values(["source_key", "stamp"], kind="stable"))
+    key_columns = [RawImages.source_key, RawImages.stamp]
+    rows = records(needed.sort_values(key_columns, kind="stable"))
     distinct = list(dict.fromkeys(str(row["image_id"]) for row in rows if has_bytes(row)))
-    known = earlier[earlier["outcome"] == "accepted"].reset_index(drop=True)
+    known = only_accepted(earlier)
     signatures = signature_rows(len(known) + len(distinct))
     read_signatures(store, known, signatures[: len(known)])
-    seen: dict[str, Probe] = {}
-    looks = zip(distinct, map_each(ProbeImage(store, policy), distinct, runner=runner), strict=True)
-    for count, (image_id, look) in enumerate(looks, start=1):
-        seen[image_id] = put_away(look, image_id, signatures, len(known) + count - 1)
-        progress(count)
-    result = judge(rows, seen, known, signatures, policy)
-    accepted = [row for row in result if row["outcome"] == "accepted"]
-    for problem in map_each(KeepImage(store), [_to_keep(row) for row in accepted], runner=runner):
+    probes: dict[str, Probe] = {}
+    results = map_each(ProbeImage(store, policy), distinct, runner=runner)
+    for position, (image_id, probe) in enumerate(zip(distinct, results, strict=True)):
+        probes[image_id] = move_signature(probe, image_id, signatures, len(known) + position)
+        progress(position + 1)
+    decided = decide_outcomes(rows, probes, known, signatures, policy)
+    accepted = [row for row in decided if row["outcome"] == Outcome.ACCEPTED]
+    for problem in map_each(KeepImage(store), [_accepted(row) for row in accepted], runner=runner):
         if problem:
             raise DataError(problem)
-    order = {(row["source_key"], row["stamp"]): row for row in result}
-    in_order = [order[key] for key in zip(raw["source_key"], raw["stamp"], strict=True)]
+    by_key = {(row["source_key"], row["stamp"]): row for row in decided}
+    in_order = [by_key[key] for key in zip(*(raw[each] for each in key_columns), strict=True)]
     cleaned = CleanedImages.from_rows(in_order)
-    places = {image_id: place for place, image_id in enumerate(distinct, start=len(known))}
-    kept = np.array([places[str(row["image_id"])] for row in accepted], dtype=np.int64)
-    # Of a hundred thousand images these are hundreds of megabytes, and the last step takes more.
-    del rows, seen, result, accepted, order, in_order
-    for round_id in dict.fromkeys(cleaned["round_id"]):
-        write_signatures(store, round_id, signatures, kept)
+    row_of = {image_id: row for row, image_id in enumerate(distinct, start=len(known))}
+    stored = np.array([row_of[str(row["image_id"])] for row in accepted], dtype=np.int64)
+    # For a hundred thousand images these take hundreds of megabytes, and the last step needs more.
+    del rows, probes, decided, accepted, by_key, in_order
+    for round_id in dict.fromkeys(cleaned[CleanedImages.round_id]):
+        write_signatures(store, round_id, signatures, stored)
     return cleaned
 
 
-def _to_keep(row: Mapping[str, Any]) -> Accepted:
+def _accepted(row: Mapping[str, Any]) -> Accepted:
     return Accepted(
         row["image_id"],
         row["extension"],

@@ -1,14 +1,14 @@
-"""From bytes to pixels: strictly, so that a damaged image is refused and never half grey.
+"""Strict decoding of images: a damaged image is refused, never decoded in part.
 
-Every image becomes 8-bit RGB by one rule per kind:
+Every image is converted to 8-bit RGB by one rule per kind:
 
 - grey, palette and black-and-white: their colours;
-- transparency, of a whole channel or of one colour: flattened on white;
-- 16 bits a channel: scaled over the whole range of the bits declared, never clipped;
-- 32-bit integers beyond 16 bits, and floating point: from the least to the greatest value;
-- CMYK: in JPEG as Adobe writes it, inverted, as browsers take it; without colour management;
-- LAB: by its colour profile to sRGB;
-- animations and documents of several pages: the first frame.
+- transparency, as a channel or as one colour: flattened on white;
+- 16 bits per channel: scaled from the full range of the declared bits, without clipping;
+- 32-bit integers beyond 16 bits, and floating point: scaled from the least to the greatest value;
+- CMYK: JPEG in Adobe's inverted form, as in browsers; without colour management;
+- LAB: converted to sRGB by its colour profile;
+- animations and multi-page documents: the first frame.
 """
 
 import io
@@ -38,7 +38,7 @@ _NAMES = {
     "WEBP": {"webp"},
     "PPM": {"ppm", "pgm", "pbm", "pnm", "pfm"},
 }
-# Pillow finds out by itself that a JPEG is the first of several: that makes it MPO.
+# Pillow detects MPO itself: a JPEG that is the first of several images.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _ALLOWED = (
     b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*",
@@ -57,12 +57,12 @@ _REFUSED = {
 _ORIENTATION = 0x0112
 _MOST_SCANS = 1000
 _SCANS_OF_LARGEST = 20
-"""So many scans a JPEG of the most pixels may have; a progressive one has about ten."""
+"""Limit of scans for a JPEG with the maximum of pixels; a progressive JPEG has about ten."""
 _BAND_PIXELS = 4_000_000
-"""Colours are converted in bands of so many pixels, so that large images are held but twice."""
+"""Pixels of a band; converting colours band by band holds a large image in memory only twice."""
 _FAST_PNG_PIXELS = 4_000_000
 
-# Plugins meet hostile bytes with whatever their parsing stumbles over.
+# Pillow's plugins raise any of these for hostile bytes.
 _PILLOW_RAISES = (
     ArithmeticError,
     AssertionError,
@@ -84,7 +84,7 @@ _PILLOW_RAISES = (
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes of an image declare, read before anything is decoded."""
+    """The properties that an image declares, read before it is decoded."""
 
     format: str
     mode: str
@@ -97,9 +97,9 @@ class Header:
 class DecodedImage:
     """A decoded image.
 
-    ``pixels`` are ``(H, W, 3)`` RGB and upright; ``orientation``, 1 to 8, is what they were turned
-    by; ``remarks`` says what was wrong and passed over: ``bad_orientation``, ``bad_metadata``, or
-    ``levels_stretched`` where the range of the values had to be guessed.
+    ``pixels`` are ``(H, W, 3)`` RGB and upright; ``orientation``, 1 to 8, is the one that was
+    undone; ``remarks`` lists tolerated problems: ``bad_orientation``, ``bad_metadata``, or
+    ``levels_stretched`` if the range of the values was guessed.
     """
 
     pixels: Pixels
@@ -109,10 +109,10 @@ class DecodedImage:
 
 
 def read_header(data: bytes, *, maximum_pixels: int, maximum_frames: int) -> Header:
-    """Return what the image says of itself, before memory for its pixels is asked for.
+    """Return the declared properties of an image, without allocating memory for its pixels.
 
     Raises:
-        DataError: the bytes are no image, of a kind that is not allowed, or more than the limits.
+        DataError: the bytes are not an image, of a format that is not allowed, or over a limit.
     """
     _check_kind(data)
     frames = gif_frames(data, most=maximum_frames)[0] if data[:3] == b"GIF" else 0
@@ -138,19 +138,19 @@ def decode(data: bytes) -> Pixels:
 
 
 def decode_image(data: bytes) -> DecodedImage:
-    """Return an image upright and in RGB, by the rules above.
+    """Return an image upright and in RGB, by the rules of this module.
 
-    EXIF orientation is applied; one that is none of 1 to 8 is passed over and remarked upon.
+    The EXIF orientation is applied; a value outside 1 to 8 is ignored and added to ``remarks``.
 
     Raises:
         DataError: the image is truncated or damaged. JPEGs are decoded strictly: libjpeg's
-            warnings, which other decoders swallow, count as damage.
+            warnings, which other decoders ignore, count as damage.
     """
     try:
         if data[:2] == b"\xff\xd8":
             return _decode_jpeg(data)
         if data[:8] == b"\x89PNG\r\n\x1a\n":
-            # Loading passes over wrong checksums; only this does not.
+            # Loading ignores wrong checksums; only `verify` checks them.
             _open(data).verify()
         image = _open(data)
         bits, turned = _tiff_facts(image)
@@ -163,19 +163,19 @@ def decode_image(data: bytes) -> DecodedImage:
         pixels = _as_rgb(image, stretch)
     except _PILLOW_RAISES as error:
         raise DataError(f"damaged image: {_one_line(error)}") from error
-    # Pillow turns TIFFs itself when it loads them, and no other kind.
+    # Pillow applies the orientation itself when it loads a TIFF, and for no other format.
     upright = pixels if turned else _turn(pixels, orientation)
     return DecodedImage(upright, orientation, transparent, remarks)
 
 
 def read_orientation(data: bytes) -> int:
-    """Return the EXIF orientation, 1 to 8, that ``decode_image`` undoes; mostly from the header.
+    """Return the EXIF orientation, 1 to 8, that ``decode_image`` undoes, usually from the header.
 
-    One that is missing or wrong is 1. ``read_header`` is to be asked first: where a PNG keeps its
-    EXIF after the pixels, those are decoded.
+    A missing or invalid orientation is 1. Call ``read_header`` before it to check the limits: a
+    PNG with its EXIF after the pixels is decoded.
 
     Raises:
-        DataError: the bytes are no image.
+        DataError: the bytes are not an image.
     """
     try:
         image = _open(data)
@@ -186,21 +186,21 @@ def read_orientation(data: bytes) -> int:
 
 
 def encode_png(pixels: Pixels) -> bytes:
-    """Return the pixels as a PNG: lossless, and the same bytes for the same pixels."""
+    """Return the pixels as a lossless PNG; equal pixels give equal bytes."""
     sink = io.BytesIO()
     large = pixels.shape[0] * pixels.shape[1] > _FAST_PNG_PIXELS
-    # At the low level a photograph grows by a tenth and is written in a third of the time.
+    # At the low level a photograph is a tenth larger and written in a third of the time.
     Image.fromarray(pixels).save(sink, format="PNG", compress_level=1 if large else 6)
     return sink.getvalue()
 
 
 def true_extension(header: Header) -> str:
-    """Return the file extension under which this kind of image is stored."""
+    """Return the file extension under which an image of this format is stored."""
     return _EXTENSIONS.get(header.format, "png")
 
 
 def misnamed(name: str, kind: str) -> bool:
-    """Return whether a file's name ends like another kind of image; no ending claims nothing."""
+    """Return whether a file's extension is that of another format; False without an extension."""
     _, dot, ending = name.rpartition("/")[2].rpartition(".")
     return bool(dot) and kind in _NAMES and ending.lower() not in _NAMES[kind]
 
@@ -228,14 +228,14 @@ def _check_pixels(image: Image.Image, data: bytes, maximum_pixels: int) -> None:
         if tile[0] * tile[1] > maximum_pixels:
             raise DataError(f"too many pixels: tiles of {tile[0]}x{tile[1]}")
     if data[:2] == b"\xff\xd8":
-        # A few bytes of scan make the decoder pass over every pixel again.
+        # A scan of a few bytes makes the decoder process all pixels again.
         scans = data.count(b"\xff\xda")
         if scans > _MOST_SCANS or scans * width * height > _SCANS_OF_LARGEST * maximum_pixels:
             raise DataError(f"too many scans: {scans}")
 
 
 def _count_frames(image: Image.Image, most: int) -> int:
-    """Return the number of frames, or ``most`` + 1 where there are more."""
+    """Return the number of frames, or ``most`` + 1 if there are more."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return int(getattr(image, "n_frames", 1))
     count = 1
@@ -262,7 +262,7 @@ def _decode_jpeg(data: bytes) -> DecodedImage:
 
 
 def _tiff_facts(image: Image.Image) -> tuple[int, int]:
-    """Return bits a sample and orientation of a TIFF before loading forgets them; else 16 and 0."""
+    """Return bits per sample and orientation of an unloaded TIFF; 16 and 0 for other formats."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return 16, 0
     bits = image.tag_v2.get(258, (16,))
@@ -272,19 +272,19 @@ def _tiff_facts(image: Image.Image) -> tuple[int, int]:
 
 
 def _orientation(image: Image.Image) -> tuple[int, tuple[str, ...]]:
-    """Return the orientation to apply and what is wrong with the one declared."""
+    """Return the orientation to apply, and remarks on the declared one."""
     try:
         declared: Any = image.getexif().get(_ORIENTATION, 1)
     except _PILLOW_RAISES:
         return 1, ("bad_metadata",)
     if isinstance(declared, int) and 1 <= declared <= 8:
-        # Pillow has turned a TIFF already, and takes the rest of its tags for no orientation.
+        # Pillow has applied the orientation of a TIFF already.
         return (1, ()) if isinstance(image, TiffImagePlugin.TiffImageFile) else (declared, ())
     return 1, ("bad_orientation",)
 
 
 def _turn(pixels: Pixels, orientation: int) -> Pixels:
-    """Return the pixels upright: what EXIF's ``orientation`` says they were turned by, undone."""
+    """Return the pixels upright: the turn by EXIF's ``orientation`` undone."""
     if orientation == 1:
         return pixels
     across = pixels.swapaxes(0, 1) if orientation >= 5 else pixels
@@ -311,7 +311,7 @@ def _band(image: Image.Image, top: int, bottom: int) -> Image.Image:
 
 
 def _range(image: Image.Image, bits: int) -> tuple[float, float, bool] | None:
-    """Return the values that become black and white, and whether guessed; None for 8 bits."""
+    """Return the values of black and white, and whether they are guessed; None for 8 bits."""
     if image.mode.startswith("I;16"):
         return 0.0, float(2 ** min(bits, 16) - 1), False
     if image.mode not in {"I", "F"}:

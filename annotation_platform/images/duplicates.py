@@ -1,4 +1,4 @@
-"""What repeats what in a folder: the same bytes, the same pixels, nearly the same, or turned."""
+"""Duplicates in a folder: the same bytes, the same pixels, near-duplicates, or turned images."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -24,15 +24,15 @@ from annotation_platform.images.signature import (
 from annotation_platform.images.similar_pairs import find_similar
 
 _LISTED = 32
-"""Of more copies than this of one image, only the first is compared and listed with others."""
+"""With more copies of one image, only the first is compared and listed with other images."""
 
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Two files that show the same, ``a`` before ``b``.
+    """Two files that show the same image, ``a`` before ``b``.
 
-    ``distance`` is in bits of 64: of the nearest of their hashes, of an image as it stands (near)
-    or turned or cropped (similar); 0 for exact kinds.
+    ``distance`` is the number of differing bits of 64 between their nearest hashes: of the
+    unchanged images (near), or of a turned or cropped view (similar); 0 for exact kinds.
     """
 
     a: str
@@ -43,7 +43,7 @@ class DuplicatePair:
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that is no sound image, and why."""
+    """A file that is not a readable image, and the reason."""
 
     path: str
     reason: str
@@ -51,7 +51,7 @@ class SkippedFile:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """What repeats what. Paths are relative to the folder, with ``/``, in order."""
+    """The duplicates in a folder. Paths are relative to the folder, with ``/``, in order."""
 
     groups: list[list[str]]
     pairs: list[DuplicatePair]
@@ -59,22 +59,22 @@ class Duplicates:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Decoded:
     path: str
     sha256: str
     pixel_sha256: str
 
 
 @dataclass(frozen=True)
-class FindRepeats:
-    """Reads and decodes a file, for comparing it."""
+class DescribeFile:
+    """Reads and decodes a file for comparison."""
 
     maximum_bytes: int
     maximum_pixels: int
     maximum_frames: int
 
     def __call__(self, file: FoundFile) -> tuple[str, str, Signature] | SkippedFile:
-        """Return the digests of bytes and pixels and the signature, or why there are none."""
+        """Return the digests of bytes and pixels and the signature, or the reason for none."""
         try:
             if file.problem:
                 return SkippedFile(file.name, file.problem)
@@ -97,73 +97,73 @@ def find_duplicates(
     maximum_frames: int = 1000,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Duplicates:
-    """Return which files of a folder, its subfolders included, show the same image.
+    """Return the files of a folder and its subfolders that show the same image.
 
-    Two images are candidates if one of three hashes differs in at most ``bits`` bits, which is
-    searched for exactly; the cosine of their vectors then decides. EXIF orientation is applied
-    first. Four kinds, each pair has the first that holds:
+    Two images are candidates if one of three hashes differs in at most ``bits`` bits, with an
+    exact search; the cosine of their vectors then decides. The EXIF orientation is applied first.
+    There are four kinds; each pair has the first that applies:
 
     - ``exact_bytes``: the same file content.
-    - ``exact_pixels``: the same pixels, coded or described differently.
+    - ``exact_pixels``: the same pixels, with other coding or metadata.
     - ``near``: recompressed, resized, brighter, with a small crop or stamp.
-    - ``similar``: the same but mirrored, turned by quarters, or its middle alone, down to six
-      tenths of each side. Crops off the middle by more than a few hundredths and turns by other
+    - ``similar``: mirrored, turned by quarters, or cropped to the middle, down to six tenths of
+      each side. Crops that are off the middle by more than a few hundredths and turns by other
       angles are not found.
 
-    Groups tie together pairs of all kinds, directly or through others, so that no split holds a
-    image and its mirror image apart. An image of one flat colour is like no other but itself.
-    Of more than 32 copies of one image each is paired with the first, not with each other; see
-    `find_similar` for very many near-duplicates. About 5 kB of memory an image.
+    Groups connect pairs of all kinds, directly or through others, so that an image and its mirror
+    image are never in different splits. An image of one flat colour is similar only to itself.
+    Of more than 32 copies of one image, each is paired with the first only; see `find_similar`
+    for very large numbers of near-duplicates. An image takes about 5 kB of memory.
 
     Args:
-        folder: every regular file below it is looked at, whatever its name; links are not
-            followed, and skipped like everything else that is no image.
+        folder: all regular files below it are read, whatever their names; links are not followed,
+            and are skipped like all other files that are not images.
         bits: 0 to 64; above 12 the search compares every pair.
-        maximum_bytes: larger files are skipped unread.
-        maximum_pixels, maximum_frames: images that declare more are skipped undecoded.
-        progress: told how many of how many files were looked at.
+        maximum_bytes: larger files are skipped without reading.
+        maximum_pixels, maximum_frames: images that declare more are skipped without decoding.
+        progress: called with the number of processed files and the number of all.
 
     Raises:
         DataError: there is no such folder.
     """
     files = list_folder(folder)
-    seen: list[_Seen] = []
+    decoded: list[_Decoded] = []
     skipped: list[SkippedFile] = []
     signatures = signature_rows(len(files))
-    looks = map_each(FindRepeats(maximum_bytes, maximum_pixels, maximum_frames), files)
-    for done, (file, look) in enumerate(zip(files, looks, strict=True), start=1):
-        if isinstance(look, SkippedFile):
-            skipped.append(look)
+    results = map_each(DescribeFile(maximum_bytes, maximum_pixels, maximum_frames), files)
+    for done, (file, result) in enumerate(zip(files, results, strict=True), start=1):
+        if isinstance(result, SkippedFile):
+            skipped.append(result)
         else:
-            sha256, pixels, found = look
-            set_signature(signatures[len(seen)], sha256, found)
-            seen.append(_Seen(file.name, sha256, pixels))
+            sha256, pixels, found = result
+            set_signature(signatures[len(decoded)], sha256, found)
+            decoded.append(_Decoded(file.name, sha256, pixels))
         progress(done, len(files))
-    if not seen:
+    if not decoded:
         return Duplicates([], [], skipped)
-    kinds = _all_pairs(seen, signatures, bits)
+    kinds = _all_pairs(decoded, signatures, bits)
     order = sorted(kinds)
     return Duplicates(
-        [[seen[place].path for place in group] for group in groups(len(seen), order)],
-        [DuplicatePair(seen[a].path, seen[b].path, *kinds[a, b]) for a, b in order],
+        [[decoded[position].path for position in group] for group in groups(len(decoded), order)],
+        [DuplicatePair(decoded[a].path, decoded[b].path, *kinds[a, b]) for a, b in order],
         skipped,
     )
 
 
 def _all_pairs(
-    seen: Sequence[_Seen], signatures: SignatureTable, bits: int
+    decoded: Sequence[_Decoded], signatures: SignatureTable, bits: int
 ) -> dict[tuple[int, int], tuple[str, int]]:
-    """Return kind and distance by the positions, ascending, of two files."""
-    _, classes = np.unique([one.pixel_sha256 for one in seen], return_inverse=True)
+    """Return kind and distance of each pair, by the ascending positions of its files."""
+    _, classes = np.unique([one.pixel_sha256 for one in decoded], return_inverse=True)
     copies = [group.tolist() for group in members(classes)]
     found: dict[tuple[int, int], tuple[str, int]] = {}
     for group in copies:
         for a, b in _within(group):
-            same = seen[a].sha256 == seen[b].sha256
+            same = decoded[a].sha256 == decoded[b].sha256
             found[a, b] = ("exact_bytes" if same else "exact_pixels", 0)
     firsts = np.array([group[0] for group in copies])
-    alike = find_similar(signatures, firsts, known=0, bits=bits)
-    columns = (alike.earlier, alike.later, alike.near, alike.bits)
+    similar = find_similar(signatures, firsts, known=0, bits=bits)
+    columns = (similar.earlier, similar.later, similar.near, similar.bits)
     for one, other, near, distance in zip(*(each.tolist() for each in columns), strict=True):
         for a, b in product(_listed(copies[one]), _listed(copies[other])):
             found[min(a, b), max(a, b)] = ("near" if near else "similar", distance)
@@ -171,9 +171,8 @@ def _all_pairs(
 
 
 def _within(group: list[int]) -> list[tuple[int, int]]:
-    """Return every pair of a group, or those with the first if it is large."""
-    firsts = group if len(group) <= _LISTED else group[:1]
-    return [(a, b) for place, a in enumerate(firsts) for b in group[place + 1 :]]
+    """Return all pairs of a group, or the pairs with its first member if it is large."""
+    return [(a, b) for i, a in enumerate(_listed(group)) for b in group[i + 1 :]]
 
 
 def _listed(group: list[int]) -> list[int]:

@@ -1,7 +1,7 @@
-"""A vector for every image: those that look alike lie close together. None is made twice.
+"""Embeddings: a vector for every image, close for similar images, and computed once.
 
-Vectors are kept in the lake by what made them and by the SHA-256 of the landed bytes, so nobody can
-be handed the vector of another model: it lies elsewhere.
+Vectors are stored in the lake by embedder and by the SHA-256 of the original bytes, so vectors of
+different models are never mixed.
 """
 
 import hashlib
@@ -19,31 +19,32 @@ from annotation_platform.errors import DataError
 from annotation_platform.images.decoding import Pixels, decode
 from annotation_platform.images.hashing import describe
 from annotation_platform.images.parallel import map_each
-from annotation_platform.schema.tables import ImageEmbeddings
+from annotation_platform.schema.tables import CleanedImages, Frame, ImageEmbeddings
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.storage.table_files import parquet_bytes
 
 IMAGE_EMBEDDER = "dct-colour-1"
 Vectors = npt.NDArray[np.float32]
+_ID = CleanedImages.image_id
 _AT_ONCE = 16
-"""Images held decoded."""
+"""Number of decoded images in memory."""
 
 
 class Embedder(Protocol):
-    """Something that makes vectors of images."""
+    """Computes vectors of images."""
 
     @property
     def name(self) -> str:
-        """What it is, and, of a model, whose weights: vectors of two names are never compared."""
+        """Name and, for a model, weights; vectors of different names are never compared."""
         ...
 
     def embed(self, decoded: Sequence[Pixels]) -> Vectors:
-        """Return ``(N, D)`` rows of unit length, whatever other images come along."""
+        """Return ``(N, D)`` rows of unit length; a row does not depend on the other images."""
         ...
 
 
 class ImageEmbedder:
-    """What lies where in an image, and in which colours: see `hashing.describe`. No model."""
+    """Vectors of layout and colours, without a model; see `hashing.describe`."""
 
     name = IMAGE_EMBEDDER
 
@@ -59,42 +60,43 @@ def features_for(
     store: ObjectStore,
     load: Callable[[str, str], bytes],
     round_id: str,
-) -> pd.DataFrame:
-    """Return the ``image_embeddings`` of these images, by this embedder and no other.
+) -> Frame[ImageEmbeddings]:
+    """Return the ``image_embeddings`` of these images by this embedder.
 
-    What the lake has is taken from there, the rest is made and kept. Two runs at once may make
-    the same vectors; then they are kept twice.
+    Vectors in the lake are reused, the others are computed and stored. Two concurrent runs may
+    compute the same vectors, which are then stored twice.
 
     Args:
         images: rows with ``image_id`` and ``extension``: of ``cleaned_images``, a training set or a
             published version.
-        embedder: what makes the vectors.
+        embedder: computes the vectors.
         store: the lake's objects.
-        load: gives an image's bytes for id and extension.
-        round_id: written beside each vector.
+        load: returns an image's bytes from its id and extension.
+        round_id: the round of the returned rows.
 
     Raises:
-        DataError: an image is missing, or a file of vectors is not what it is called.
+        DataError: an image is missing, or a file of vectors does not match its name.
     """
-    wanted = images.drop_duplicates("image_id").sort_values("image_id")
-    known = _kept(store, embedder.name, set(wanted["image_id"]))
-    missing = wanted[~wanted["image_id"].isin(known.keys())]
+    wanted = images.drop_duplicates(_ID).sort_values(_ID)
+    known = _stored(store, embedder.name, set(wanted[_ID]))
+    missing = wanted[~wanted[_ID].isin(known.keys())]
     if len(missing):
-        known |= _made(missing, embedder, store, load)
+        known |= _computed(missing, embedder, store, load)
     rows: list[dict[str, object]] = [
         {"round_id": round_id, "image_id": one, "embedder": embedder.name, "vector": known[one]}
-        for one in wanted["image_id"]
+        for one in wanted[_ID]
     ]
     return ImageEmbeddings.from_rows(rows)
 
 
-def _made(
+def _computed(
     images: pd.DataFrame,
     embedder: Embedder,
     store: ObjectStore,
     load: Callable[[str, str], bytes],
 ) -> dict[str, Vectors]:
-    files = list(images[["image_id", "extension"]].itertuples(index=False, name=None))
+    columns = [_ID, CleanedImages.extension]
+    files = list(images[columns].itertuples(index=False, name=None))
     decoded = map_each(lambda file: decode(load(*file)), files)
     vectors = np.concatenate([embedder.embed(chunk) for chunk in _chunks(decoded)])
     ids = [image_id for image_id, _ in files]
@@ -103,18 +105,18 @@ def _made(
     return dict(zip(ids, vectors, strict=True))
 
 
-def _kept(store: ObjectStore, name: str, wanted: set[str]) -> dict[str, Vectors]:
+def _stored(store: ObjectStore, name: str, wanted: set[str]) -> dict[str, Vectors]:
     found: dict[str, Vectors] = {}
     for key in store.list(_folder(name)):
         data = store.get(key)
         if hashlib.sha256(data).hexdigest() not in key:
             raise DataError(
-                f"{key} in the lake was changed or damaged. Delete it: it is made anew."
+                f"{key} in the lake was changed or damaged. Delete it: it is computed again."
             )
         table = pq.read_table(pa.BufferReader(data))
         ids = table["image_id"].to_pylist()
         if not ids:
-            # All that it had was erased.
+            # All its images were erased.
             continue
         flat = table["vector"].combine_chunks().flatten().to_numpy().astype(np.float32, copy=False)
         rows = flat.reshape(len(ids), -1)

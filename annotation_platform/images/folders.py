@@ -10,9 +10,9 @@ from annotation_platform.storage.regular import NOT_UTF8, open_regular, printabl
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file below a folder; ``problem`` says why what is there cannot be read.
+    """A file below a folder; ``problem`` is the reason why it cannot be read, else empty.
 
-    ``name`` is relative to the folder, bytes that are not UTF-8 written as ``\\xe9``.
+    ``name`` is relative to the folder; bytes that are not UTF-8 are written as ``\\xe9``.
     """
 
     name: str
@@ -21,19 +21,19 @@ class FoundFile:
 
 
 def list_folder(folder: Path) -> list[FoundFile]:
-    """Return every file in ``folder`` and below it, by name; also links, and what has no list.
+    """Return every file in ``folder`` and below it, by name, with links and unreadable subfolders.
 
     Raises:
         DataError: the folder itself cannot be listed.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: is no folder that can be read. Pass a folder of images.")
+        raise DataError(f"{folder}: is not a readable folder. Pass a folder of images.")
     unreadable: list[OSError] = []
     found = []
-    for place, folders, names in os.walk(folder, onerror=unreadable.append):
-        # os.walk lists links to folders among the folders, and does not follow them.
-        linked = [name for name in folders if Path(place, name).is_symlink()]
-        paths = [Path(place, name) for name in [*names, *linked]]
+    for parent, folders, names in os.walk(folder, onerror=unreadable.append):
+        # os.walk lists links to folders as folders, and does not follow them.
+        linked = [name for name in folders if Path(parent, name).is_symlink()]
+        paths = [Path(parent, name) for name in [*names, *linked]]
         found += [_found(path, folder) for path in paths]
     for error in unreadable:
         path = Path(error.filename)

@@ -1,4 +1,4 @@
-"""Digests of images: of their pixels, and one that survives recompression."""
+"""Digests of images: of the pixels, and perceptual ones that survive recompression."""
 
 import hashlib
 
@@ -12,7 +12,7 @@ from annotation_platform.images.signature import signature
 
 
 def pixel_sha256(pixels: Pixels) -> str:
-    """Return the SHA-256 of an image's size and pixels, however it was coded."""
+    """Return the SHA-256 of an image's size and pixels, whatever its coding."""
     digest = hashlib.sha256(str(pixels.shape).encode())
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
@@ -21,7 +21,7 @@ def pixel_sha256(pixels: Pixels) -> str:
 def perceptual_hash(image: Pixels | Reduced) -> str:
     """Return a 64-bit hash, 16 hex digits, that recompression and resizing hardly change.
 
-    The first hash of the image's signature: the signs of the 8 × 8 lowest frequencies of the
+    It is the first hash of the image's signature: the signs of the 8 × 8 lowest frequencies of the
     cosine transform of a 32 × 32 grey copy, relative to their median. Zauner, "Implementation and
     Benchmarking of Perceptual Image Hash Functions", 2010. Crops, flips and rotations change it.
     """
@@ -36,8 +36,8 @@ def hash_bits(hashes: list[str]) -> npt.NDArray[np.uint64]:
 def describe(pixels: Pixels) -> npt.NDArray[np.float32]:
     """Return a ``(96,)`` float32 vector of unit length of an image's layout and colours.
 
-    The 8 × 8 lowest frequencies of the brightness and the 4 × 4 lowest of both colour
-    differences, each block scaled to its own length, so that layout counts as much as colour.
+    It has the 8 × 8 lowest frequencies of the brightness and the 4 × 4 lowest of both colour
+    differences; each block is scaled to its own length, so that layout and colour count equally.
     """
     from scipy.fft import dctn
 

@@ -1,12 +1,12 @@
-"""Parts of an image made unreadable, for good.
+"""Irreversible masking of regions of an image.
 
-A blur in the usual sense, each pixel a weighted mean of its neighbours, gives as many numbers as it
-takes: it is undone by solving for them (for pixelated and blurred text see Hill et al., "On the
+An ordinary blur, in which each pixel is a weighted mean of its neighbours, has as many output as
+input values and can be inverted (for pixelated and blurred text see Hill et al., "On the
 (In)effectiveness of Mosaicing and Blurring as Tools for Document Redaction", 2016; for faces
 McPherson et al., "Defeating Image Obfuscation with Deep Learning", 2016). Here a whole patch, which
-is one box or several that touch, is reduced to the mean colours of at most 4 × 4 cells before
-anything is painted: 48 numbers of 8 bits, whatever its size. What differs within a cell and not in
-its mean gives the same bytes, so no computation tells it apart.
+is one box or several boxes that touch, is first reduced to the mean colours of at most 4 × 4 cells:
+48 numbers of 8 bits, whatever its size. Contents that differ only within cells, not in their means,
+give the same bytes, so no computation can distinguish them.
 """
 
 import io
@@ -28,18 +28,18 @@ Way = Literal["blur", "grey"]
 _CELLS = 4
 _GREY = 128
 _SUBSAMPLING = {-1: 0}
-"""Pillow's number for a sampling of colours that it does not know, and that of none at all."""
+"""Maps Pillow's value for unknown chroma subsampling to the one for no subsampling."""
 
 
 def masked_regions(boxes: Boxes, *, width: int, height: int, margin: float) -> list[Region]:
-    """Return what of an image is to be masked, sorted, each region once.
+    """Return the regions of an image to mask, sorted and distinct.
 
     Args:
         boxes: ``(N, 4)``, absolute pixels.
-        width: of the image, pixels.
-        height: of the image, pixels.
-        margin: the share of its width, and of its height, by which a box grows at each side. The
-            result is rounded outwards and cut at the edges; a box beyond them gives nothing.
+        width: width of the image, in pixels.
+        height: height of the image, in pixels.
+        margin: the share of its width, and of its height, by which a box is enlarged at each side.
+            The result is rounded outwards and clipped to the image; a box outside it is dropped.
     """
     grown = boxes + (boxes[:, [2, 3, 2, 3]] - boxes[:, [0, 1, 0, 1]]) * np.array(
         [-margin, -margin, margin, margin]
@@ -54,10 +54,10 @@ def masked_regions(boxes: Boxes, *, width: int, height: int, margin: float) -> l
 
 
 def mask_pixels(pixels: Pixels, regions: Sequence[Region], *, way: Way = "blur") -> Pixels:
-    """Return a copy of ``(H, W, 3)`` pixels in which the regions are unreadable.
+    """Return a copy of ``(H, W, 3)`` pixels in which the regions are masked.
 
-    Everything outside of them is what it was. With ``blur`` a patch has the mean colours of at most
-    4 × 4 cells, smoothly joined; with ``grey`` it has one colour, the same in every image.
+    Pixels outside the regions are unchanged. With ``blur`` a patch has the mean colours of at most
+    4 × 4 cells, interpolated; with ``grey`` it has one colour, the same in every image.
     """
     result = pixels.copy()
     for patch in _patches(regions):
@@ -72,11 +72,11 @@ def mask_pixels(pixels: Pixels, regions: Sequence[Region], *, way: Way = "blur")
 
 
 def masked_image(data: bytes, regions: Sequence[Region], *, way: Way = "blur") -> bytes:
-    """Return a stored image with the regions unreadable, in its format and without metadata.
+    """Return a stored image with the regions masked, in its format and without metadata.
 
-    Of a PNG every other pixel stays what it is. A JPEG is coded once more, with the tables and the
-    sampling of colours that it has: its other pixels come out as they were but for rounding. A
-    colour profile stays, because it says what the colours are.
+    In a PNG, all other pixels are unchanged. A JPEG is coded again with its own quantization tables
+    and chroma subsampling: its other pixels change by rounding only. A colour profile is kept,
+    because it defines the colours.
 
     Args:
         data: an upright JPEG or PNG, as the lake stores them.
@@ -90,7 +90,7 @@ def masked_image(data: bytes, regions: Sequence[Region], *, way: Way = "blur") -
     original = Image.open(io.BytesIO(data), formats=["JPEG", "PNG"])
     profile = original.info.get("icc_profile")
     if original.mode == "L":
-        # All three channels are the same, and come from one of them as it is.
+        # All three channels are equal.
         masked = masked.convert("L")
     sink = io.BytesIO()
     if isinstance(original, JpegImagePlugin.JpegImageFile):
@@ -108,16 +108,16 @@ def masked_image(data: bytes, regions: Sequence[Region], *, way: Way = "blur") -
 
 
 def _patches(regions: Sequence[Region]) -> list[list[Region]]:
-    """Return the regions, those together that touch one another or a third that does.
+    """Return the regions in groups of those that touch, directly or through others.
 
-    Boxes of the same face would otherwise show different means of it beside each other, and so
-    together more than one of them.
+    Otherwise several boxes of the same face would show different means of it, and together reveal
+    more than one box.
     """
     patches: list[list[Region]] = []
     for region in regions:
-        near = [patch for patch in patches if any(_touch(region, other) for other in patch)]
-        far = [patch for patch in patches if patch not in near]
-        patches = [*far, [region, *chain.from_iterable(near)]]
+        touching = [patch for patch in patches if any(_touch(region, other) for other in patch)]
+        separate = [patch for patch in patches if patch not in touching]
+        patches = [*separate, [region, *chain.from_iterable(touching)]]
     return patches
 
 
@@ -126,7 +126,7 @@ def _touch(a: Region, b: Region) -> bool:
 
 
 def _smooth(window: Pixels, covered: npt.NDArray[np.bool_]) -> Pixels:
-    """Return a window's size of the mean colours of its cells, taken of what is covered alone."""
+    """Return the interpolated mean colours of a window's cells, over the covered pixels only."""
     height, width = covered.shape
     rows = np.linspace(0, height, min(_CELLS, height) + 1).astype(int)
     columns = np.linspace(0, width, min(_CELLS, width) + 1).astype(int)

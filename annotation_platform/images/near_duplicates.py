@@ -1,4 +1,4 @@
-"""Which hashes are close to each other: an exact search, far from comparing all with all."""
+"""An exact search for close hashes that compares far fewer pairs than all."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,21 +13,22 @@ Bits = npt.NDArray[np.uint8]
 _Part = tuple[Positions, Positions, Bits]
 _GATHERED = 1 << 18
 _FEW_PAIRS = 10_000_000
-"""So many pairs are compared before others would be planned."""
+"""Below this number of pairs, all are compared without a plan."""
 _SAMPLE = 1 << 12
-"""So many hashes of a list tell how many of all meet in a band."""
+"""Hashes of a list from which the share of pairs that meet in a band is estimated."""
 _BLOCK = 1 << 16
-"""Pairs compared at once: few enough for the cache, enough to hide the cost of a call."""
+"""Pairs compared at once: few enough for the cache, enough to amortize the cost of a call."""
 _WIDEST_BAND = 16
 _HELD = 1 << 22
-"""So many pairs are held before those beyond ``most`` are let go."""
+"""Pairs held in memory before those beyond ``most`` are dropped."""
 
 
 @dataclass(frozen=True)
 class ClosePairs:
-    """Pairs of hashes close to each other, as three arrays of one length.
+    """Pairs of close hashes, as three arrays of one length.
 
-    ``first`` and ``second`` are positions in the lists given, ``bits`` how many bits differ.
+    ``first`` and ``second`` are positions in the given lists, ``bits`` the number of differing
+    bits.
     """
 
     first: Positions
@@ -39,26 +40,27 @@ class ClosePairs:
 
 
 def close_pairs(hashes: Hashes, *, bits: int, bands: int | None = None) -> ClosePairs:
-    """Return all pairs among distinct hashes at most ``bits`` apart, ``first < second``, in order.
+    """Return all pairs of distinct hashes at most ``bits`` apart, ``first < second``, in order.
 
-    None is missed. Norouzi, Punjani and Fleet, "Fast Search in Hamming Space with Multi-Index
+    No pair is missed. Norouzi, Punjani and Fleet, "Fast Search in Hamming Space with Multi-Index
     Hashing", 2012: two hashes at most ``bits`` apart are equal, or one bit apart, in one of a few
-    bands of their bits, so only hashes that meet in a band are compared. The bands may be allowed
-    different distances (as Qin et al., "GPH: Similarity Search in Hamming Space", 2018), and
-    balanced bits are dealt out evenly to them. At 8 bits that is one pair in 14 with narrow bands
-    and one in 160 with wide ones; what is cheaper for so many hashes is taken. Above about 12 bits
-    of 64, bands no longer help and every pair is compared, some 4 × 10⁸ a second.
+    bands of their bits, so only hashes that meet in a band are compared. Bands may allow different
+    distances (as in Qin et al., "GPH: Similarity Search in Hamming Space", 2018), and balanced
+    bits are distributed evenly to them. At 8 bits, one pair in 14 is compared with narrow bands
+    and one in 160 with wide ones; the cheaper for the number of hashes is taken. Above about 12
+    bits of 64, bands no longer help and every pair is compared, about 4 × 10⁸ per second.
 
     Args:
         hashes: ``(N,)``; equal ones are refused, because many equal ones would make the search
-            quadratic: collapse them first, with ``np.unique``.
+            quadratic: remove them first, with ``np.unique``.
         bits: 0 to 64.
-        bands: how many, from half of ``bits + 1`` to ``bits + 1``, or 0 to compare every pair; what
-            promises to be cheapest if None. The answer is the same.
+        bands: number of bands, from half of ``bits + 1`` to ``bits + 1``, or 0 to compare every
+            pair; None for the number with the least expected cost. The result does not depend on
+            it.
     """
     if len(np.unique(hashes)) != len(hashes):
         raise ValueError("equal hashes must be collapsed before the search")
-    return _search(hashes, hashes, bits, bands, within=True)
+    return _search(hashes, hashes, _Query(bits, bands, within=True))
 
 
 def close_across(
@@ -72,30 +74,32 @@ def close_across(
 ) -> ClosePairs:
     """Return all pairs of a new and a known hash at most ``bits`` apart, in order.
 
-    As `close_pairs`, between two lists; equal hashes within a list are each reported.
+    It is `close_pairs` between two lists; each of several equal hashes in a list is reported.
 
     Args:
         new, known: ``(N,)`` and ``(M,)``.
         bits, bands: as in `close_pairs`.
-        before: ``(N,)`` position in ``known`` that a new hash's partners come before; any if None.
-        most: so many partners of each new hash, the nearest, ties in list order; all if None.
+        before: ``(N,)`` exclusive limits of the positions in ``known`` of each new hash's partners;
+            None for no limit.
+        most: limit of the number of partners of each new hash; the nearest are returned, ties in
+            list order; None for all.
     """
     if len(new) <= len(known):
-        return _search(new, known, bits, bands, within=False, before=before, most=most)
-    # The longer list costs less on the side that is not gone through step by step.
-    return _search(known, new, bits, bands, within=False, before=before, most=most, turned=True)
+        return _search(new, known, _Query(bits, bands, before=before, most=most))
+    # The longer list costs less on the side that is not iterated key by key.
+    return _search(known, new, _Query(bits, bands, before=before, most=most, is_swapped=True))
 
 
 def members(classes: npt.NDArray[np.intp]) -> list[Positions]:
-    """Return, for each class from 0 on, the ascending positions that belong to it."""
+    """Return the ascending positions of each class, from class 0 on."""
     order = np.argsort(classes, kind="stable")
     return np.split(order, np.cumsum(np.bincount(classes))[:-1])
 
 
 def groups(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Return what the pairs tie together, directly or through others; loners are left out.
+    """Return the groups that pairs connect, directly or through others, by union-find.
 
-    By union-find. Each group is ascending, the groups are in order of their first member.
+    Each group is ascending and has at least two members; groups are ordered by first member.
     """
     parent = list(range(count))
 
@@ -108,15 +112,31 @@ def groups(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
     for a, b in pairs:
         low, high = sorted((root(a), root(b)))
         parent[high] = low
-    tied: dict[int, list[int]] = {}
+    by_root: dict[int, list[int]] = {}
     for item in range(count):
-        tied.setdefault(root(item), []).append(item)
-    return [group for group in tied.values() if len(group) > 1]
+        by_root.setdefault(root(item), []).append(item)
+    return [group for group in by_root.values() if len(group) > 1]
+
+
+@dataclass(frozen=True)
+class _Query:
+    """The pairs to find, see `close_pairs` and `close_across`.
+
+    ``within`` one list, a pair is reported once. With ``is_swapped`` the left list is the known
+    one.
+    """
+
+    bits: int
+    bands: int | None
+    within: bool = False
+    before: Positions | None = None
+    most: int | None = None
+    is_swapped: bool = False
 
 
 @dataclass(frozen=True)
 class _Band:
-    """Some bits of a hash, and in how many of them, 0 or 1, two hashes may differ to meet here."""
+    """Some bits of a hash; two hashes meet in the band if at most ``radius``, 0 or 1, differ."""
 
     bits: tuple[int, ...]
     radius: int
@@ -128,56 +148,46 @@ class _Band:
     def keys(self, hashes: Hashes) -> npt.NDArray[np.uint16]:
         words = hashes.astype("<u8").view("<u2").reshape(-1, 4).T.copy()
         keys = np.zeros(len(hashes), dtype=np.uint16)
-        for place, bit in enumerate(self.bits):
-            keys |= (words[bit // 16] >> np.uint16(bit % 16) & np.uint16(1)) << np.uint16(place)
+        for position, bit in enumerate(self.bits):
+            keys |= (words[bit // 16] >> np.uint16(bit % 16) & np.uint16(1)) << np.uint16(position)
         return keys
 
-    def met(self, left: Hashes, right: Hashes) -> float:
-        """Return the share of all pairs that meet here."""
+    def meeting_share(self, left: Hashes, right: Hashes) -> float:
+        """Return the share of all pairs that meet in this band."""
         ours = self.keys(left)
         theirs = np.bincount(self.keys(right), minlength=1 << len(self.bits))
-        changes = [0, *(1 << place for place in range(len(self.bits) * self.radius))]
+        changes = [0, *(1 << position for position in range(len(self.bits) * self.radius))]
         met = sum(int(theirs[ours ^ np.uint16(change)].sum()) for change in changes)
         return met / (len(left) * len(right))
 
 
-def _search(
-    left: Hashes,
-    right: Hashes,
-    bits: int,
-    count: int | None,
-    *,
-    within: bool,
-    before: Positions | None = None,
-    most: int | None = None,
-    turned: bool = False,
-) -> ClosePairs:
-    """Return the close pairs; where ``turned``, the left list is the known one."""
+def _search(left: Hashes, right: Hashes, query: _Query) -> ClosePairs:
+    bits = query.bits
     if not 0 <= bits <= 64:
         raise ValueError(f"bits must be 0 to 64, not {bits}")
-    found = _Found(most)
-    bands = _plan(left, right, bits, count) if len(left) and len(right) else []
+    found = _Found(query.most)
+    bands = _plan(left, right, bits, query.bands) if len(left) and len(right) else []
     for number, band in enumerate(bands):
-        for one, other, distance in _gathered(_meet(left, right, band, bits, within=within)):
-            # What met in an earlier band was reported there.
+        for one, other, distance in _gathered(_meet(left, right, band, bits, within=query.within)):
+            # A pair that meets in an earlier band was reported there.
             differing = left[one] ^ right[other]
-            fresh = np.ones(len(one), dtype=bool)
+            is_new = np.ones(len(one), dtype=bool)
             for earlier in bands[:number]:
-                fresh &= np.bitwise_count(differing & earlier.mask) > earlier.radius
-            first, second = (other, one) if turned else (one, other)
-            if before is not None:
-                fresh &= second < before[first]
-            found.add(first[fresh], second[fresh], distance[fresh])
+                is_new &= np.bitwise_count(differing & earlier.mask) > earlier.radius
+            first, second = (other, one) if query.is_swapped else (one, other)
+            if query.before is not None:
+                is_new &= second < query.before[first]
+            found.add(first[is_new], second[is_new], distance[is_new])
     pairs = found.pairs()
     first, second = pairs.first, pairs.second
-    if within:
+    if query.within:
         first, second = np.minimum(first, second), np.maximum(first, second)
     order = np.lexsort((second, first))
     return ClosePairs(first[order], second[order], pairs.bits[order])
 
 
 def _gathered(parts: Iterable[_Part]) -> Iterator[_Part]:
-    """Yield the same in fewer, larger parts."""
+    """Yield the same pairs in fewer, larger parts."""
     waiting: list[_Part] = []
     size = 0
     for part in parts:
@@ -196,22 +206,22 @@ def _joined(parts: Sequence[_Part]) -> _Part:
 
 
 class _Found:
-    """Pairs as they are found, and of each first one no more than so many, the nearest."""
+    """Collects pairs; with a limit, the nearest ``most`` of each first hash."""
 
     def __init__(self, most: int | None) -> None:
         none = np.empty(0, dtype=np.int64)
         self._parts = [ClosePairs(none, none, np.empty(0, dtype=np.uint8))]
         self._most = most
-        self._held, self._room = 0, _HELD
+        self._held, self._limit = 0, _HELD
 
     def add(self, first: Positions, second: Positions, bits: Bits) -> None:
         if len(first):
             self._parts.append(ClosePairs(first, second, bits))
             self._held += len(first)
-        if self._most is not None and self._held > self._room:
-            kept = self.pairs()
-            self._parts, self._held = [kept], len(kept)
-            self._room = max(_HELD, 2 * self._held)
+        if self._most is not None and self._held > self._limit:
+            nearest = self.pairs()
+            self._parts, self._held = [nearest], len(nearest)
+            self._limit = max(_HELD, 2 * self._held)
 
     def pairs(self) -> ClosePairs:
         first = np.concatenate([part.first for part in self._parts])
@@ -227,10 +237,11 @@ class _Found:
 
 
 def _plan(left: Hashes, right: Hashes, bits: int, count: int | None) -> list[_Band]:
-    """Return so many bands, or as many as promise the least work; one of no bits for all pairs.
+    """Return ``count`` bands, or by default the number with the least expected work.
 
-    If the radii plus one add up to ``bits + 1``, two hashes that lie further apart than the radius
-    in every band differ in more than ``bits`` bits, so none within is missed.
+    A single band without bits compares all pairs. If the radii plus one add up to ``bits + 1``,
+    two hashes further apart than the radius in every band differ in more than ``bits`` bits, so no
+    close pair is missed.
     """
     least, most = (bits + 2) // 2, min(bits + 1, 64)
     if count is not None and count and not least <= count <= most:
@@ -247,7 +258,7 @@ def _plan(left: Hashes, right: Hashes, bits: int, count: int | None) -> list[_Ba
     ]
 
     def work(plan: list[_Band]) -> float:
-        shares = [band.met(*samples) for band in plan]
+        shares = [band.meeting_share(*samples) for band in plan]
         parts = zip(plan, shares, strict=True)
         return sum(_work(band, len(left), len(right), share) for band, share in parts)
 
@@ -255,26 +266,27 @@ def _plan(left: Hashes, right: Hashes, bits: int, count: int | None) -> list[_Ba
 
 
 def _deal(order: list[int], near_bands: int, equal_bands: int) -> list[_Band]:
-    """Return bands of radius one, then of radius zero; the former need some more bits."""
+    """Return bands of radius one, then of radius zero; the former have a few more bits."""
     bands = near_bands + equal_bands
     narrow = max(1, 64 // bands - (3 if near_bands else 0)) if equal_bands else 0
-    room = [0] * near_bands + [narrow] * equal_bands
-    for place in range(64 - narrow * equal_bands):
-        room[place % (near_bands or bands)] += 1
-    dealt: list[list[int]] = [[] for _ in room]
+    widths = [0] * near_bands + [narrow] * equal_bands
+    for number in range(64 - narrow * equal_bands):
+        widths[number % (near_bands or bands)] += 1
+    dealt: list[list[int]] = [[] for _ in widths]
     turn = 0
     for bit in order:
-        while len(dealt[turn % bands]) >= room[turn % bands]:
+        while len(dealt[turn % bands]) >= widths[turn % bands]:
             turn += 1
         dealt[turn % bands].append(bit)
         turn += 1
     return [
-        _Band(tuple(dealt[place][:_WIDEST_BAND]), int(place < near_bands)) for place in range(bands)
+        _Band(tuple(chosen[:_WIDEST_BAND]), int(number < near_bands))
+        for number, chosen in enumerate(dealt)
     ]
 
 
 def _work(band: _Band, left: int, right: int, share: float) -> float:
-    """Return about how many nanoseconds a band takes in which a share of all pairs meet."""
+    """Return the approximate nanoseconds of a band in which this share of all pairs meets."""
     met = left * right * share
     calls = max(min(2.0 ** len(band.bits), left), met / _BLOCK)
     return 1.5 * met + 12_000.0 * calls * (1 + band.radius) + 20.0 * (left + right)
@@ -283,13 +295,13 @@ def _work(band: _Band, left: int, right: int, share: float) -> float:
 def _meet(left: Hashes, right: Hashes, band: _Band, bits: int, *, within: bool) -> Iterator[_Part]:
     """Yield positions in left and right, and distances, of close hashes that meet in a band.
 
-    ``within`` a list a pair comes once, and no hash is its own pair.
+    ``within`` one list, each pair is yielded once, and no hash is paired with itself.
     """
     ours, our_order, our_starts = _buckets(left, band)
     theirs, their_order, their_starts = (
         (ours, our_order, our_starts) if within else _buckets(right, band)
     )
-    changes = [1 << place for place in range(len(band.bits))] if band.radius else []
+    changes = [1 << position for position in range(len(band.bits))] if band.radius else []
     filled = np.diff(our_starts) > 0
     if not changes:
         filled &= np.diff(their_starts) > 0
@@ -305,8 +317,8 @@ def _meet(left: Hashes, right: Hashes, band: _Band, bits: int, *, within: bool) 
             continue
         low, high = our_starts[key], our_starts[key + 1]
         for row, column, distance in _compare(ours[low:high], columns, bits, within=within):
-            places = np.concatenate([their_order[span] for span in spans])
-            yield our_order[low + row], places[column], distance
+            positions = np.concatenate([their_order[span] for span in spans])
+            yield our_order[low + row], positions[column], distance
 
 
 def _buckets(hashes: Hashes, band: _Band) -> tuple[Hashes, Positions, Positions]:
@@ -320,7 +332,7 @@ def _buckets(hashes: Hashes, band: _Band) -> tuple[Hashes, Positions, Positions]
 def _compare(rows: Hashes, columns: Hashes, bits: int, *, within: bool) -> Iterator[_Part]:
     """Yield rows, columns and distances of close hashes, block by block.
 
-    ``within``: the first columns are the rows again, and only pairs above the diagonal count.
+    ``within``: the first columns repeat the rows, and only pairs above the diagonal are yielded.
     """
     top = 0
     while top < len(rows):
@@ -334,6 +346,6 @@ def _compare(rows: Hashes, columns: Hashes, bits: int, *, within: bool) -> Itera
             if len(hits):
                 row, column = np.divmod(hits, min(width, len(columns) - start))
                 row, column = row + top, column + start
-                kept = column > row if within else slice(None)
-                yield row[kept], column[kept], distances[hits][kept]
+                above = column > row if within else slice(None)
+                yield row[above], column[above], distances[hits][above]
         top += height

@@ -1,4 +1,4 @@
-"""What becomes of each row of a round, once all its images were looked at."""
+"""The outcome of each row of a round, after all its images were probed."""
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,14 @@ import pandas as pd
 
 from annotation_platform.images.decoding import misnamed
 from annotation_platform.images.probing import Probe
-from annotation_platform.images.repeats import Newcomer, Standing, find_standings
+from annotation_platform.images.repeats import DuplicateStatus, NewImage, find_duplicate_status
 from annotation_platform.images.signature import SignatureTable, set_signature
 from annotation_platform.policy import CleaningPolicy
 from annotation_platform.schema.rounds import RELEASED
+from annotation_platform.schema.tables import CleanedImages, Frame, RawImages
+from annotation_platform.schema.tables.shared import Outcome
 
-_NOTHING_KNOWN: dict[str, object] = {
+_UNPROBED: dict[str, object] = {
     "duplicate_of": None,
     "similar_to": None,
     "group_id": None,
@@ -33,150 +35,159 @@ _NOTHING_KNOWN: dict[str, object] = {
     "flags": "",
 }
 _METADATA_COLUMNS = {"geo": ("latitude", "longitude")}
-"""Columns of ``raw_images`` of a field of metadata, where they are not called as it is."""
+"""Columns of ``raw_images`` for fields of metadata with another name."""
 
 
 @dataclass(frozen=True)
-class Arriving:
-    """The row, by its place, that brings a new image in; a person may have released it."""
+class NewRow:
+    """The position of the row with which a new image arrives, and whether it was restored."""
 
-    place: int
+    position: int
     is_released: bool
 
 
 def has_bytes(row: Mapping[str, object]) -> bool:
-    """Return whether a row's object could be read."""
+    """Return whether the object of a row could be read."""
     return isinstance(row["image_id"], str)
 
 
 def needed_columns(policy: CleaningPolicy) -> list[str]:
-    """Return the columns of ``raw_images`` that judging by this policy needs."""
-    asked = [_METADATA_COLUMNS.get(name, (name,)) for name in policy.mandatory_metadata]
-    return ["round_id", "source_key", "stamp", "image_id", "problem", *chain(*asked)]
+    """Return the columns of ``raw_images`` that decide outcomes under this policy."""
+    mandatory = [_METADATA_COLUMNS.get(name, (name,)) for name in policy.mandatory_metadata]
+    columns = [*RawImages.key_columns, RawImages.image_id, RawImages.problem]
+    return [*columns, *chain(*mandatory)]
 
 
-def put_away(look: Probe, image_id: str, signatures: SignatureTable, row: int) -> Probe:
-    """Return the look without its signature, which goes into a row of ``signatures``."""
-    if look.signature is not None:
-        set_signature(signatures[row], image_id, look.signature)
-    return Probe(look.facts, look.reason, look.format)
+def move_signature(probe: Probe, image_id: str, signatures: SignatureTable, row: int) -> Probe:
+    """Write the signature of a probe into a row of ``signatures``; return the probe without it."""
+    if probe.signature is not None:
+        set_signature(signatures[row], image_id, probe.signature)
+    return Probe(probe.facts, probe.reason, probe.format)
 
 
-def judge(
+def decide_outcomes(
     rows: Sequence[dict[str, object]],
-    seen: dict[str, Probe],
-    known: pd.DataFrame,
+    probes: dict[str, Probe],
+    known: Frame[CleanedImages],
     signatures: SignatureTable,
     policy: CleaningPolicy,
 ) -> list[dict[str, object]]:
-    """Return a row of ``cleaned_images`` for each of ``raw_images``.
+    """Return the row of ``cleaned_images`` for each row of ``raw_images``.
 
-    Of several rows with the same bytes the first that may is accepted, a released one before
-    others, and the others repeat it.
+    Of several rows with the same bytes, the first acceptable one is accepted, a restored one
+    before others, and the others are its duplicates.
 
     Args:
-        rows: of ``raw_images``, in the order in which they may become originals.
-        seen: the look at each image id.
-        known: accepted rows of ``cleaned_images`` that were there before.
-        signatures: of the known images, then of those seen, in their order.
+        rows: rows of ``raw_images``, in the order in which they may become originals.
+        probes: the probe of each image id.
+        known: accepted rows of ``cleaned_images`` of earlier rounds.
+        signatures: of the known images, then of the probed ones, in their order.
         policy: the limits.
     """
-    groups = dict(zip(known["image_id"], known["group_id"], strict=True))
-    entrants: dict[str, Arriving] = {}
-    refusals = [_refusal(row, seen, groups, policy) for row in rows]
-    for place, (row, refusal) in enumerate(zip(rows, refusals, strict=True)):
-        image_id = str(row["image_id"])
-        held = entrants.get(image_id)
-        if not refusal and image_id not in groups:
-            entrant = Arriving(place, _is_released(row))
-            if held is None or (entrant.is_released and not held.is_released):
-                entrants[image_id] = entrant
-    places = {image_id: row for row, image_id in enumerate(seen, start=len(known))}
-    newcomers = [
-        _newcomer(image_id, seen[image_id], entrant, places[image_id])
-        for image_id, entrant in sorted(entrants.items(), key=lambda item: item[1].place)
+    groups = dict(zip(known[CleanedImages.image_id], known[CleanedImages.group_id], strict=True))
+    refusals = [_refusal(row, probes, groups, policy) for row in rows]
+    new_rows = _new_rows(rows, refusals, groups)
+    row_of = {image_id: row for row, image_id in enumerate(probes, start=len(known))}
+    new_images = [
+        _new_image(image_id, probes[image_id], new_row, row_of[image_id])
+        for image_id, new_row in sorted(new_rows.items(), key=lambda item: item[1].position)
     ]
-    standings = find_standings(newcomers, known, signatures, bits=policy.duplicate_bits)
-    judged = []
-    for place, (row, refusal) in enumerate(zip(rows, refusals, strict=True)):
+    statuses = find_duplicate_status(new_images, known, signatures, bits=policy.duplicate_bits)
+    decided = []
+    for position, (row, refusal) in enumerate(zip(rows, refusals, strict=True)):
         image_id = str(row["image_id"])
-        facts = _facts(row, seen)
+        facts = _facts(row, probes)
         if refusal:
-            facts |= {"outcome": "quarantined", "reason": refusal}
+            facts |= {"outcome": Outcome.QUARANTINED.value, "reason": refusal}
         elif image_id in groups:
             facts |= _duplicate("exact_bytes", image_id, groups[image_id])
+        elif position != new_rows[image_id].position and statuses[image_id].original is None:
+            facts |= _duplicate("exact_bytes", image_id, statuses[image_id].group_id)
         else:
-            facts |= _settled(image_id, place, standings[image_id], entrants[image_id], facts)
-        judged.append(facts)
-    return judged
+            facts |= _new_outcome(statuses[image_id], new_rows[image_id], facts)
+        decided.append(facts)
+    return decided
 
 
-def _settled(
-    image_id: str, place: int, standing: Standing, entrant: Arriving, facts: Mapping[str, object]
+def _new_rows(
+    rows: Sequence[dict[str, object]], refusals: Sequence[str], known: Container[str]
+) -> dict[str, NewRow]:
+    """Return the first acceptable row of each new image, a restored one before others."""
+    new_rows: dict[str, NewRow] = {}
+    for position, (row, refusal) in enumerate(zip(rows, refusals, strict=True)):
+        image_id = str(row["image_id"])
+        earlier = new_rows.get(image_id)
+        if not refusal and image_id not in known:
+            new_row = NewRow(position, _is_released(row))
+            if earlier is None or (new_row.is_released and not earlier.is_released):
+                new_rows[image_id] = new_row
+    return new_rows
+
+
+def _new_outcome(
+    status: DuplicateStatus, new_row: NewRow, facts: Mapping[str, object]
 ) -> dict[str, object]:
-    """Return what becomes of a row whose image is sound and new in this round."""
-    if standing.original is not None:
-        return _duplicate(standing.repeats, standing.original, standing.group_id)
-    if place != entrant.place:
-        return _duplicate("exact_bytes", image_id, standing.group_id)
+    """Return the outcome of an acceptable image that is new in this round."""
+    if status.original is not None:
+        return _duplicate(status.repeats, status.original, status.group_id)
     flags = [
         *filter(None, [facts["flags"]]),
-        *(["similar"] if standing.similar_to else []),
-        *(["joins_groups"] if standing.joins else []),
-        *(["released"] if entrant.is_released else []),
+        *(["similar"] if status.similar_to else []),
+        *(["joins_groups"] if status.joins else []),
+        *(["released"] if new_row.is_released else []),
     ]
     return {
-        "outcome": "accepted",
+        "outcome": Outcome.ACCEPTED.value,
         "reason": "",
-        "similar_to": standing.similar_to,
-        "group_id": standing.group_id,
-        "joins": ",".join(standing.joins),
+        "similar_to": status.similar_to,
+        "group_id": status.group_id,
+        "joins": ",".join(status.joins),
         "flags": ",".join(map(str, flags)),
     }
 
 
 def _duplicate(kind: str, original: str, group: str) -> dict[str, object]:
     return {
-        "outcome": "duplicate",
+        "outcome": Outcome.DUPLICATE.value,
         "reason": kind,
         "duplicate_of": original,
         "group_id": group,
     }
 
 
-def _facts(raw_row: Mapping[str, object], seen: Mapping[str, Probe]) -> dict[str, object]:
-    """Return the columns of ``cleaned_images`` that are no matter of judgement."""
+def _facts(raw_row: Mapping[str, object], probes: Mapping[str, Probe]) -> dict[str, object]:
+    """Return the columns of ``cleaned_images`` that do not depend on the outcome."""
     row: dict[str, object] = {
-        **{key: raw_row[key] for key in ("round_id", "source_key", "stamp", "image_id")},
-        **_NOTHING_KNOWN,
+        **{column: raw_row[column] for column in (*RawImages.key_columns, RawImages.image_id)},
+        **_UNPROBED,
     }
     if has_bytes(raw_row):
-        look = seen[str(raw_row["image_id"])]
-        row |= look.facts
-        if misnamed(str(raw_row["source_key"]), look.format):
+        probe = probes[str(raw_row["image_id"])]
+        row |= probe.facts
+        if misnamed(str(raw_row["source_key"]), probe.format):
             row["flags"] = ",".join(filter(None, [str(row["flags"]), "extension_mismatch"]))
     return row
 
 
 def _refusal(
     row: Mapping[str, object],
-    seen: Mapping[str, Probe],
+    probes: Mapping[str, Probe],
     known: Container[str],
     policy: CleaningPolicy,
 ) -> str:
-    """Return why a row can neither be accepted nor be a duplicate; empty if it can."""
+    """Return why a row is quarantined; empty if it can be accepted or a duplicate."""
     problem = str(row["problem"])
     if not has_bytes(row):
         return problem
-    look = seen[str(row["image_id"])]
-    if not look.facts:
-        return look.reason
+    probe = probes[str(row["image_id"])]
+    if not probe.facts:
+        return probe.reason
     if _is_released(row):
         return ""
-    # What is in the lake already was good enough by the policy of its day.
-    poor = "" if row["image_id"] in known else look.reason
+    # An image in the lake was accepted under the policy of its time.
+    quality = "" if row["image_id"] in known else probe.reason
     missing = [name for name in policy.mandatory_metadata if _is_missing(row, name)]
-    return problem or poor or (f"missing metadata: {', '.join(missing)}" if missing else "")
+    return problem or quality or (f"missing metadata: {', '.join(missing)}" if missing else "")
 
 
 def _is_missing(row: Mapping[str, object], name: str) -> bool:
@@ -188,7 +199,7 @@ def _is_released(row: Mapping[str, object]) -> bool:
     return str(row["stamp"]).startswith(RELEASED)
 
 
-def _newcomer(image_id: str, look: Probe, entrant: Arriving, row: int) -> Newcomer:
-    width, height = (float(str(look.facts[side])) for side in ("width", "height"))
-    pixels = str(look.facts["pixel_sha256"])
-    return Newcomer(image_id, row, pixels, width / height, entrant.is_released)
+def _new_image(image_id: str, probe: Probe, new_row: NewRow, row: int) -> NewImage:
+    width, height = (float(str(probe.facts[side])) for side in ("width", "height"))
+    pixels = str(probe.facts["pixel_sha256"])
+    return NewImage(image_id, row, pixels, width / height, new_row.is_released)

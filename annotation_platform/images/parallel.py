@@ -1,4 +1,4 @@
-"""Many images at once: on the cores of this machine, or by the engine of a deployment."""
+"""Parallel processing of images, in threads of this process or by the engine of a deployment."""
 
 import warnings
 from collections import deque
@@ -6,24 +6,24 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 _WORKERS = 2
 _AHEAD = 8
-"""So many results may wait for one to be taken: a slow image lets no others pile up."""
+"""Results that may wait for the reader, which limits the memory while an image is slow."""
 
 
 def map_each(
-    function: Callable[[Item], Result], items: Sequence[Item], *, runner: str | None = None
-) -> Iterator[Result]:
-    """Yield the result for each item, in order, a few at a time; what fails ends it.
+    function: Callable[[_Item], _Result], items: Sequence[_Item], *, runner: str | None = None
+) -> Iterator[_Result]:
+    """Yield the result for each item, in order, a few at a time; an exception ends the pass.
 
-    ``runner`` is that of `storage.engine.map_each`; None is a few threads of this process, which
-    start at once and are enough for some thousand images.
+    ``runner`` is that of `storage.engine.map_each`; None means a few threads of this process,
+    which start immediately and suffice for a few thousand images.
     """
     with warnings.catch_warnings():
-        # What Pillow remarks upon is decided here by limits, strict decoding and flags.
+        # Limits, strict decoding and flags replace Pillow's warnings.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         if runner is None:
             yield from _threaded(function, items)
@@ -33,9 +33,9 @@ def map_each(
             yield from engine.map_each(function, items, runner=runner)
 
 
-def _threaded(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+def _threaded(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
     with ThreadPoolExecutor(_WORKERS) as pool:
-        waiting: deque[Future[Result]] = deque()
+        waiting: deque[Future[_Result]] = deque()
         for item in items:
             waiting.append(pool.submit(function, item))
             if len(waiting) > _AHEAD:

@@ -1,4 +1,4 @@
-"""The parts of an image file: cutting out metadata without touching a pixel, finding the end."""
+"""The parts of an image file: removing metadata without changing pixels, and finding the end."""
 
 import re
 
@@ -17,27 +17,27 @@ _STANDALONE = {0x01, *range(0xD0, 0xD8)}
 
 
 def strip_jpeg(data: bytes) -> bytes:
-    """Return the JPEG without EXIF, GPS, XMP, comments and whatever follows its end.
+    """Return the JPEG without EXIF, GPS, XMP, comments and trailing data.
 
-    The JFIF header, colour profile and Adobe marker stay, because they say what the colours are.
+    The JFIF header, colour profile and Adobe marker are kept, because they define the colours.
 
     Raises:
-        DataError: the segments do not add up to a JPEG.
+        DataError: the segments do not form a JPEG.
     """
     return _walk_jpeg(data)[0]
 
 
 def strip_png(data: bytes) -> bytes:
-    """Return the PNG without text, EXIF, times and whatever follows its end; DataError if cut."""
+    """Return the PNG without text, EXIF, times and trailing data; DataError if truncated."""
     return _walk_png(data)[0]
 
 
 def image_end(data: bytes, kind: str) -> int:
-    """Return where the image ends: bytes behind that are no part of it.
+    """Return the position after the image's last byte; later bytes are not part of it.
 
-    ``kind`` is Pillow's name of the format. Formats that do not say where they end, and those that
-    hold further images behind the first, end with the file. One whose end is missing ends
-    beyond the file.
+    ``kind`` is Pillow's name of the format. Formats without a marked end, and those that may hold
+    further images after the first, end with the file. An image without its end marker ends beyond
+    the file.
     """
     if kind == "JPEG":
         return _walk_jpeg(data)[1]
@@ -52,12 +52,13 @@ def image_end(data: bytes, kind: str) -> int:
 
 
 def count_parts(data: bytes, *, most: int) -> int:
-    """Return how many chunks a PNG has, or segments and fill bytes a JPEG before its first scan.
+    """Return the number of chunks of a PNG, or of segments and fill bytes before a JPEG's scan.
 
-    Counting stops beyond ``most``: decoders walk through them one by one. Others have none.
+    Counting stops beyond ``most``, because decoders process the parts one by one. The number is 0
+    for other formats.
 
     Raises:
-        DataError: the segments do not add up to a JPEG.
+        DataError: the segments do not form a JPEG.
     """
     parts, position = 0, 2
     if data.startswith(_PNG_SIGNATURE):
@@ -75,9 +76,9 @@ def count_parts(data: bytes, *, most: int) -> int:
 
 
 def gif_frames(data: bytes, *, most: int) -> tuple[int, int]:
-    """Return how many frames a GIF has, or ``most`` + 1, and where it ends.
+    """Return the number of frames of a GIF, at most ``most`` + 1, and its end.
 
-    A GIF that is cut ends one byte beyond the file.
+    A truncated GIF ends one byte beyond the file.
     """
     beyond = len(data) + 1
     if len(data) < 13:
@@ -95,7 +96,7 @@ def gif_frames(data: bytes, *, most: int) -> tuple[int, int]:
                 return frames, beyond
             position += 11 + _gif_colours(data[position + 9])
         else:
-            # Decoders skip what is no block.
+            # Decoders skip bytes between blocks.
             following = _GIF_BLOCK.search(data, position + 1)
             position = following.start() if following else beyond
             continue
@@ -106,7 +107,7 @@ def gif_frames(data: bytes, *, most: int) -> tuple[int, int]:
 
 
 def webp_frames(data: bytes, *, most: int) -> int:
-    """Return how many frames a WebP has, or ``most`` + 1; a still image has one."""
+    """Return the number of frames of a WebP, at most ``most`` + 1; a still image has one."""
     frames, position = 0, 12
     while position + 8 <= len(data) and frames <= most:
         length = int.from_bytes(data[position + 4 : position + 8], "little")
@@ -120,8 +121,8 @@ def _gif_colours(packed: int) -> int:
 
 
 def _walk_jpeg(data: bytes) -> tuple[bytes, int]:
-    """Return the JPEG without its metadata, and where it ends."""
-    kept = bytearray(b"\xff\xd8")
+    """Return the JPEG without its metadata, and its end in ``data``."""
+    stripped = bytearray(b"\xff\xd8")
     position, parts = 2, 0
     while True:
         parts += 1
@@ -129,20 +130,20 @@ def _walk_jpeg(data: bytes) -> tuple[bytes, int]:
             raise DataError(f"too many parts: more than {MOST_PARTS} segments")
         marker, start, end = _jpeg_segment(data, position)
         if marker == 0xD9:
-            return bytes(kept + b"\xff\xd9"), end
+            return bytes(stripped + b"\xff\xd9"), end
         if marker == 0xDA:
             scan_end = _end_of_scan(data, end)
-            kept += data[start:scan_end]
+            stripped += data[start:scan_end]
             position = scan_end
             continue
         if _keeps_colour(marker, data[start + 4 : end]):
-            kept += data[start:end]
+            stripped += data[start:end]
         position = end
 
 
 def _walk_png(data: bytes) -> tuple[bytes, int]:
-    """Return the PNG without its metadata, and where it ends."""
-    kept = bytearray(_PNG_SIGNATURE)
+    """Return the PNG without its metadata, and its end in ``data``."""
+    stripped = bytearray(_PNG_SIGNATURE)
     position = len(_PNG_SIGNATURE)
     while position + 12 <= len(data):
         length = int.from_bytes(data[position : position + 4], "big")
@@ -151,9 +152,9 @@ def _walk_png(data: bytes) -> tuple[bytes, int]:
         if end > len(data):
             break
         if kind in _PNG_KEPT:
-            kept += data[position:end]
+            stripped += data[position:end]
         if kind == b"IEND":
-            return bytes(kept), end
+            return bytes(stripped), end
         position = end
     raise DataError("damaged image: the PNG ends before its last chunk")
 
@@ -171,7 +172,7 @@ def _jpeg_segment(data: bytes, position: int) -> tuple[int, int, int]:
         return marker, position, position + 2
     end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     if end > len(data) or end < position + 4:
-        raise DataError("damaged image: a JPEG segment is cut")
+        raise DataError("damaged image: a JPEG segment is truncated")
     return marker, position, end
 
 

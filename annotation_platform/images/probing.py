@@ -1,4 +1,4 @@
-"""One look at an image: what it is, whether it can be labelled, and what is stored of it."""
+"""Probing an image: decoding it once, measuring it, and preparing the bytes to store."""
 
 import hashlib
 import threading
@@ -23,20 +23,20 @@ from annotation_platform.images.signature import Signature, signature
 from annotation_platform.policy import CleaningPolicy
 
 CONVERTED = "converted_from_"
-"""How the flag of an image begins whose stored bytes are made anew."""
+"""Prefix of the flag of an image that is stored in another format or mode."""
 _PLAIN_MODES = {"JPEG": {"L", "RGB"}, "MPO": {"L", "RGB"}, "PNG": {"L", "RGB", "P", "1"}}
 _LARGE_PIXELS = 16_000_000
 _large = threading.Lock()
-"""Images of more than ``_LARGE_PIXELS`` take turns, so that two never need memory at once."""
+"""Allows one image of more than ``_LARGE_PIXELS`` at a time, to limit the memory."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What one look at an image found out.
+    """The result of probing an image.
 
-    ``facts`` are columns of ``cleaned_images``, empty where it could not be decoded; ``reason``
-    says why nobody could label it, empty if one could; ``format`` is what the landed bytes are,
-    whatever their name says; ``signature`` is for finding it again.
+    ``facts`` are columns of ``cleaned_images``, empty if the image cannot be decoded; ``reason``
+    says why it cannot be labelled, empty if it can; ``format`` is that of the original bytes,
+    whatever their name; ``signature`` is for finding duplicates.
     """
 
     facts: dict[str, object] = field(default_factory=dict)
@@ -45,38 +45,38 @@ class Probe:
     signature: Signature | None = None
 
 
-def look_at(raw: bytes, policy: CleaningPolicy) -> Probe:
-    """Return what a look at the bytes of one image finds; bytes that are none are a DataError."""
+def probe_image(raw: bytes, policy: CleaningPolicy) -> Probe:
+    """Return the result of probing the bytes of an image; a DataError if they are not an image."""
     if len(raw) > policy.maximum_bytes:
         raise DataError(f"too many bytes: {len(raw)}, at most {policy.maximum_bytes}")
     header = read_header(
         raw, maximum_pixels=policy.maximum_pixels, maximum_frames=policy.maximum_frames
     )
-    with _turn(header.width * header.height):
+    with _memory_for(header.width * header.height):
         image = decode_image(raw)
         data, extension, flags = _to_store(raw, header, image)
         return _measured(image.pixels, data, extension, header, flags, policy)
 
 
 def stored_bytes(raw: bytes, pixels: int, *, is_converted: bool) -> bytes:
-    """Return what is stored of a sound image: its coded data without metadata, or a new PNG.
+    """Return the bytes to store of an image: its coded data without metadata, or a new PNG.
 
     Args:
-        raw: as it landed.
-        pixels: how many it has.
-        is_converted: whether a PNG is to be made of it, as its look found (`CONVERTED`).
+        raw: the original bytes.
+        pixels: number of pixels of the image.
+        is_converted: whether the image is stored as a new PNG, from its flags (`CONVERTED`).
 
     Raises:
-        DataError: it is no such image.
+        DataError: the bytes are not such an image.
     """
     if not is_converted:
         return strip_jpeg(raw) if raw[:2] == b"\xff\xd8" else strip_png(raw)
-    with _turn(pixels):
+    with _memory_for(pixels):
         return encode_png(decode_image(raw).pixels)
 
 
-def _turn(pixels: int) -> AbstractContextManager[object]:
-    """Return what an image of so many pixels has to wait for."""
+def _memory_for(pixels: int) -> AbstractContextManager[object]:
+    """Return the lock to hold while an image of this number of pixels is decoded."""
     return _large if pixels > _LARGE_PIXELS else nullcontext()
 
 
@@ -112,7 +112,7 @@ def _measured(
 
 
 def _to_store(raw: bytes, header: Header, image: DecodedImage) -> tuple[bytes, str, list[str]]:
-    """Return the bytes to store, their extension, and what was noticed or changed on the way."""
+    """Return the bytes to store, their extension, and flags of problems and changes."""
     flags = ["multi_frame"] if header.frames > 1 else []
     flags += image.remarks
     end = image_end(raw, header.format)

@@ -1,4 +1,4 @@
-"""Measures of an image that say whether a person could label it."""
+"""Quality measures that decide whether an image can be labelled."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ from annotation_platform.images.reduced import Reduced, reduced
 from annotation_platform.policy import CleaningPolicy
 
 _UNIFORM = 1.0
-"""Contrast below which an image is one shade: a step of grey here and there is noise."""
+"""Contrast below which an image counts as one shade; single grey levels are noise."""
 _GREYS = np.arange(256)
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Measured on a grey copy of at most 320 pixels width, values 0 to 255.
+    """Quality measures of a grey copy at most 320 pixels wide, with values 0 to 255.
 
-    Sharpness: variance of the Laplacian. Brightness: mean. Contrast: standard deviation. Entropy:
-    Shannon's, of the histogram, 0 to 8 bits.
+    Sharpness is the variance of the Laplacian, brightness the mean, contrast the standard
+    deviation, entropy Shannon's of the histogram, 0 to 8 bits.
     """
 
     sharpness: float
@@ -29,9 +29,9 @@ class Quality:
 
 
 def measure(image: Pixels | Reduced) -> Quality:
-    """Return the measures of an image; one too small for a Laplacian has sharpness zero.
+    """Return the measures of an image; the sharpness is 0 if it is too small for a Laplacian.
 
-    All sums are of whole numbers: the measures are the same on every machine.
+    All sums are of integers, so the measures are the same on every machine.
     """
     grey = reduced(image).grey
     histogram = np.array(grey.histogram())
@@ -52,7 +52,7 @@ def is_uniform(quality: Quality) -> bool:
 
 
 def unusable(quality: Quality, *, width: int, height: int, policy: CleaningPolicy) -> str:
-    """Return why nobody could label the image, with the measured value; empty if one could."""
+    """Return why the image cannot be labelled, with the measured value; empty if it can."""
     if min(width, height) < policy.minimum_side:
         return f"too small: {width}x{height}, at least {policy.minimum_side} needed"
     if quality.brightness < policy.minimum_brightness:

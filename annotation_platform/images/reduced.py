@@ -1,4 +1,4 @@
-"""An image made small once, for every measure that needs no more of it."""
+"""Reduced copies of an image, computed once for all measures that need no more detail."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ _WIDTH = 320
 
 @dataclass(frozen=True)
 class Reduced:
-    """Small copies of an image, averaged down.
+    """Reduced copies of an image, by averaging.
 
     ``colour`` is RGB, less than 640 pixels wide; ``grey`` has 8 bits and is at most 320 wide, so
-    that what is measured on it means the same for every camera.
+    that measures are comparable between cameras.
     """
 
     colour: Image.Image
@@ -22,12 +22,12 @@ class Reduced:
 
 
 def reduced(image: Pixels | Reduced) -> Reduced:
-    """Return the small copies of an image of any size; those given are given back."""
+    """Return the reduced copies of an image of any size; a `Reduced` is returned unchanged."""
     if isinstance(image, Reduced):
         return image
     height, width = image.shape[:2]
     colour = Image.fromarray(image)
-    # Whole factors first: averaging by them takes a third of the time of a free resize.
+    # Integer factors first: averaging by them takes a third of the time of other resizing.
     if width >= 2 * _WIDTH:
         colour = colour.reduce(width // _WIDTH)
     grey = colour.convert("L")

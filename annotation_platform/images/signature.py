@@ -1,4 +1,4 @@
-"""What of an image survives recompression, resizing and a small crop: for finding it again."""
+"""Signatures of images, which survive recompression, resizing and small crops."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -13,8 +13,8 @@ from annotation_platform.images.reduced import Reduced, reduced
 from annotation_platform.schema.geometry import FloatArray
 
 VIEWS = 14
-"""View 0 is the image as it stands, 1 to 7 its mirror images and quarter turns, 8 to 13 ever
-smaller windows in its middle."""
+"""View 0 is the unchanged image, 1 to 7 its mirror images and quarter turns, 8 to 13 windows of
+decreasing size in its middle."""
 
 SIGNATURE = np.dtype(
     [
@@ -24,7 +24,7 @@ SIGNATURE = np.dtype(
         ("grey", "u1", (32, 32)),
     ]
 )
-"""A row of signatures as they are kept; see `Signature`."""
+"""A row of signatures as they are stored; see `Signature`."""
 
 SignatureTable = np.ndarray[Any, np.dtype[np.void]]
 """``(N,)`` rows of `SIGNATURE`."""
@@ -33,33 +33,34 @@ _SAME_IMAGE = 0.985
 """Least correlation of the grey copies. Re-encoded, resized to a fifth, brighter or darker, BCCD's
 images have at least 0.99; two different ones stay below 0.6."""
 _SAME_SPOT = 0.5
-"""Most that a spot, a sixteenth of each side, may differ, in standard deviations of the image.
-The same changes stay below it; narrow crops and objects of 5 % of the width are above."""
+"""Largest difference of a spot, a sixteenth of each side, in standard deviations of the image.
+The same changes stay below it; narrow crops and objects of 5 % of the width are above it."""
 
 _WEIGHTS = np.array([2.0, 1.0, 1.0, 0.25])
-"""Of brightness, two colour differences and histogram: what parts BCCD's images best."""
+"""Of brightness, two colour differences and histogram: the values that separate BCCD's images
+best."""
 _WINDOWS = (1.0, 0.9, 0.83, 0.77, 0.71, 0.65, 0.6)
 """Sides of the windows in the middle of an image; a crop between two of them is near to both."""
 _POSITIONS = list(product((False, True), (False, True), (False, True)))
 """Transposed, then mirrored top to bottom, then left to right: views 0 to 7."""
 _SIDE = 64
-"""Pixels of the square copy that all is taken from."""
+"""Side in pixels of the square copy from which everything is computed."""
 _BLOCKS = np.array([0, 64, 80])
-"""Where the frequencies of brightness and of the two colour differences begin."""
+"""First positions of the frequencies of brightness and of the two colour differences."""
 _SIGNED = np.arange(64).reshape(8, 8)[:6, :6].ravel()[1:33]
-"""Frequencies of brightness that go into the hash of colours."""
+"""Frequencies of brightness in the hash of colours."""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What of an image survives recompression, resizing and a small crop, in 14 views."""
+    """Hashes and vectors of an image in 14 views, which survive recompression and small crops."""
 
     hashes: npt.NDArray[np.uint64]
     """``(14, 3)``: by view, hashes of its lowest frequencies, its cells and its colours."""
     vectors: npt.NDArray[np.float16]
-    """``(7, 224)``: of view 0 and the windows; of unit length, zero where all is one flat colour.
+    """``(7, 224)``: of view 0 and the windows; of unit length, or zero for one flat colour.
 
-    Views 1 to 7 follow from view 0, see `seen_as`.
+    Those of views 1 to 7 follow from view 0, see `seen_as`.
     """
     grey: npt.NDArray[np.uint8]
     """``(32, 32)`` brightness, whatever the image's own proportions."""
@@ -73,23 +74,22 @@ class Signature:
 def signature(image: Pixels | Reduced) -> Signature:
     """Return three hashes and a vector of each view of an image, and a small grey copy.
 
-    The hashes, 64 bits each: the 8 × 8 lowest frequencies of the brightness against their median;
-    the 8 × 8 cells against their median; the signs of the lowest frequencies of brightness and
-    colours, of brightness alone where there are no colours. Each withstands other changes than
-    the others.
+    The hashes have 64 bits each: the 8 × 8 lowest frequencies of the brightness against their
+    median; the 8 × 8 cells against their median; the signs of the lowest frequencies of brightness
+    and colours, of brightness only if there are no colours. Each is robust against other changes.
 
-    The vector: the 8 × 8 lowest frequencies of the brightness, the 4 × 4 lowest of both colour
+    The vector has the 8 × 8 lowest frequencies of the brightness, the 4 × 4 lowest of both colour
     differences, all without the mean, and the square roots of a histogram of hue, saturation and
-    value; each block has the length of its weight, or less where there is hardly any contrast. On
-    BCCD, whose images are much alike, the cosine of two vectors is at least 0.88 for an image
+    value; each block has the length of its weight, or less if there is hardly any contrast. On
+    BCCD, whose images are very similar, the cosine of two vectors is at least 0.88 for an image
     and its small changes and at most 0.86 for two images in all their views.
     """
     colour = reduced(image).colour
     square = colour.resize((_SIDE, _SIDE), Image.Resampling.BOX)
     planes = np.array(square.convert("YCbCr").split(), dtype=np.float64)
-    # All is linear in the pixels: a window is resized and transformed by one product, so small
-    # that BLAS wakes no threads for it. Rounding takes away the noise of computing, so that it
-    # never decides a bit.
+    # Everything is linear in the pixels: a window is resized and transformed by one product, so
+    # small that BLAS starts no threads. Rounding removes numerical noise, so that noise never
+    # decides a bit.
     rows = (_LOW.reshape(56, _SIDE) @ planes).reshape(3, 7, 8, _SIDE)
     low = np.round(rows @ _LOW.transpose(0, 2, 1), 6)
     rows = (_CELLS.reshape(56, _SIDE) @ planes[0]).reshape(7, 8, _SIDE)
@@ -105,7 +105,7 @@ def signature(image: Pixels | Reduced) -> Signature:
 
 
 def signature_rows(count: int) -> SignatureTable:
-    """Return so many empty rows of signatures."""
+    """Return ``count`` empty rows of signatures."""
     return np.zeros(count, dtype=SIGNATURE)
 
 
@@ -132,27 +132,27 @@ def same_image(
 ) -> npt.NDArray[np.bool_]:
     """Return which pairs of images show the same, by their grey copies.
 
-    Stricter than what `find_similar` calls near, since what repeats an image is not labelled: a
-    crop, a stamp or one more object in front of a fixed camera is another image here. They must
+    It is stricter than near in `find_similar`, because duplicates are not labelled: a crop, a
+    stamp or one more object in front of a fixed camera is another image here. The copies must
     correlate, and no spot may differ much. Brightness and contrast do not matter; an image of one
-    flat colour matches nothing.
+    flat colour matches no other.
 
     Args:
         first, second: ``(N, 32, 32)`` grey copies, see `Signature`.
-        first_aspect, second_aspect: ``(N,)`` widths by heights.
+        first_aspect, second_aspect: ``(N,)`` widths divided by heights.
     """
     ours, theirs = (grey.astype(np.float32) for grey in (first, second))
     ours -= ours.mean(axis=(1, 2), keepdims=True)
     theirs -= theirs.mean(axis=(1, 2), keepdims=True)
     own, other = (np.sqrt(np.einsum("nij,nij->n", each, each) / 1024) for each in (ours, theirs))
     # Noise of one grey level has a deviation of one.
-    told = np.minimum(own, other) >= 1.0
+    has_contrast = np.minimum(own, other) >= 1.0
     ours /= np.maximum(own, 1.0)[:, None, None]
     theirs /= np.maximum(other, 1.0)[:, None, None]
-    alike = np.einsum("nij,nij->n", ours, theirs) / 1024 >= _SAME_IMAGE
+    is_same = np.einsum("nij,nij->n", ours, theirs) / 1024 >= _SAME_IMAGE
     spots = (ours - theirs).reshape(-1, 16, 2, 16, 2).mean(axis=(2, 4))
-    alike &= np.abs(spots).max(axis=(1, 2)) <= _SAME_SPOT
-    return np.asarray(told & alike & (np.abs(first_aspect - second_aspect) <= 0.02))
+    is_same &= np.abs(spots).max(axis=(1, 2)) <= _SAME_SPOT
+    return np.asarray(has_contrast & is_same & (np.abs(first_aspect - second_aspect) <= 0.02))
 
 
 def _hashes(views: FloatArray, cells: FloatArray) -> npt.NDArray[np.uint64]:
@@ -162,7 +162,7 @@ def _hashes(views: FloatArray, cells: FloatArray) -> npt.NDArray[np.uint64]:
     middles = np.median(np.stack([bright, cells]), axis=2, keepdims=True)
     bits[:, 0] = bright > middles[0]
     bits[:, 1] = cells > middles[1]
-    # Without colours, only half of the bits would tell images apart.
+    # Without colours, only half of the bits would distinguish images.
     coloured = np.abs(colours).max(axis=1) >= 16.0
     signs = np.concatenate([bright[:, _SIGNED], colours], axis=1) > 0
     bits[:, 2, :62] = np.where(coloured[:, None], signs, bright[:, 1:63] > 0)
@@ -191,13 +191,13 @@ def _colours(square: Image.Image) -> FloatArray:
     hue = np.where(saturation < 26, 0, hue)
     colours = (hue >> 5) * 16 + (saturation >> 6) * 4 + (value >> 6)
     rings = np.bincount(_RINGS + colours, minlength=7 * 128).reshape(7, 128)
-    # A window holds its own ring and those further in.
+    # A window consists of its own ring and the inner ones.
     counts = rings[::-1].cumsum(axis=0)[::-1]
     return np.asarray(np.sqrt(counts / counts.sum(axis=1, keepdims=True)))
 
 
 def _resizing(side: float, count: int) -> FloatArray:
-    """Return ``(count, 64)`` shares: a window in the middle, ``side`` long, averaged down."""
+    """Return the ``(count, 64)`` matrix that averages a middle window of size ``side``."""
     edges = _SIDE / 2 + _SIDE * side * (np.linspace(0.0, 1.0, count + 1) - 0.5)
     pixels = np.arange(_SIDE)
     shared = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
@@ -211,7 +211,7 @@ def _cosines() -> FloatArray:
 
 
 def _rings() -> npt.NDArray[np.int64]:
-    """Return, for each of 64 × 64 pixels, 128 times the number of the smallest window around it."""
+    """Return 128 times the number of the smallest window around each of 64 × 64 pixels."""
     reach = np.abs(np.arange(_SIDE) + 0.5 - _SIDE / 2) * 2 / _SIDE
     furthest = np.maximum(reach[:, None], reach)
     around = np.sum([furthest <= side for side in _WINDOWS], axis=0).ravel()
@@ -219,18 +219,18 @@ def _rings() -> npt.NDArray[np.int64]:
 
 
 def _turnings() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Return where the values of the views 0 to 7 come from, their signs; the same of cells."""
-    # The places themselves, from 1 on so that each has a sign, are turned as the image is:
-    # that turns the signs of odd frequencies, no more.
-    places = np.arange(1, 225)
+    """Return the source positions and signs of the values of views 0 to 7, and those of cells."""
+    # The positions, from 1 on so that each has a sign, are turned like the image: a mirror image
+    # changes only the signs of odd frequencies.
+    positions = np.arange(1, 225)
     vectors, cells = [], []
     for transposed, down, across in _POSITIONS:
-        blocks = [places[:64].reshape(8, 8), *places[64:96].reshape(2, 4, 4)]
+        blocks = [positions[:64].reshape(8, 8), *positions[64:96].reshape(2, 4, 4)]
         blocks = [(block.T if transposed else block).copy() for block in blocks]
         for block in blocks:
             block[1::2] *= -1 if down else 1
             block[:, 1::2] *= -1 if across else 1
-        vectors.append(np.concatenate([*(block.ravel() for block in blocks), places[96:]]))
+        vectors.append(np.concatenate([*(block.ravel() for block in blocks), positions[96:]]))
         square = np.arange(64).reshape(8, 8)
         square = square.T if transposed else square
         cells.append(square[:: -1 if down else 1, :: -1 if across else 1].ravel())

@@ -1,11 +1,10 @@
-"""The signatures of accepted images, kept in the lake: one file a round."""
+"""The signatures of accepted images in the lake: one file per round."""
 
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from annotation_platform.images.decoding import decode
 from annotation_platform.images.near_duplicates import Positions
@@ -17,6 +16,7 @@ from annotation_platform.images.signature import (
     set_signature,
     signature,
 )
+from annotation_platform.schema.tables import CleanedImages, Frame
 from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.objects import ObjectStore
 
@@ -31,57 +31,57 @@ def signature_key(round_id: str) -> str:
 def write_signatures(
     store: ObjectStore, round_id: str, table: SignatureTable, rows: Positions
 ) -> None:
-    """Keep these rows as a round's signatures, by image id: the same images, the same bytes."""
+    """Write these rows as a round's signatures, ordered by image id, so that bytes are stable."""
     order = rows[np.argsort(table["image_id"][rows])]
     header = {"descr": SIGNATURE.descr, "fortran_order": False, "shape": (len(order),)}
     sink = io.BytesIO()
     np.lib.format.write_array_header_1_0(sink, header)  # type: ignore[no-untyped-call]
-    # Row by row rather than as a whole, which would need the memory twice.
+    # In parts: the whole table would need its memory twice.
     for start in range(0, len(order), _AT_ONCE):
         sink.write(table[order[start : start + _AT_ONCE]].tobytes())
     store.put(signature_key(round_id), sink.getvalue())
 
 
-def read_signatures(store: ObjectStore, known: pd.DataFrame, table: SignatureTable) -> None:
+def read_signatures(store: ObjectStore, known: Frame[CleanedImages], table: SignatureTable) -> None:
     """Fill ``table`` with the signatures of accepted images, in the order of ``known``.
 
-    Where a round's file is missing, of another layout or lacks an image, they are made anew from
-    the stored images, and kept.
+    If a round's file is missing, has another layout or lacks an image, the missing signatures are
+    computed from the stored images, and the file is written.
 
     Args:
         store: the lake.
         known: accepted rows of ``cleaned_images``.
-        table: as many rows of signatures.
+        table: the same number of rows of signatures.
 
     Raises:
-        DataError: a signature is missing, and its image too.
+        DataError: a signature and its image are both missing.
     """
-    ids = known["image_id"].to_numpy().astype("S64")
-    for round_id in dict.fromkeys(known["round_id"]):
-        places = np.flatnonzero(known["round_id"] == round_id)
-        places = places[np.argsort(ids[places])]
-        there = np.zeros(len(places), dtype=bool)
-        for kept in _load(store, round_id):
-            at = np.minimum(np.searchsorted(ids[places], kept["image_id"]), len(places) - 1)
-            wanted = ids[places[at]] == kept["image_id"]
-            table[places[at[wanted]]] = kept[wanted]
-            there[at[wanted]] = True
-        if there.all():
+    rounds = known[CleanedImages.round_id]
+    ids = known[CleanedImages.image_id].to_numpy().astype("S64")
+    for round_id in dict.fromkeys(rounds):
+        rows = np.flatnonzero(rounds == round_id)
+        rows = rows[np.argsort(ids[rows])]
+        is_found = np.zeros(len(rows), dtype=bool)
+        for stored in _load(store, round_id):
+            at = np.minimum(np.searchsorted(ids[rows], stored["image_id"]), len(rows) - 1)
+            wanted = ids[rows[at]] == stored["image_id"]
+            table[rows[at[wanted]]] = stored[wanted]
+            is_found[at[wanted]] = True
+        if is_found.all():
             continue
-        images = known.iloc[places[~there]]
-        keys = [
-            image_key(image_id, extension)
-            for image_id, extension in zip(images["image_id"], images["extension"], strict=True)
-        ]
-        made = map_each(SignatureOf(store), keys)
-        for place, image_id, found in zip(places[~there], images["image_id"], made, strict=True):
-            set_signature(table[place], image_id, found)
-        write_signatures(store, round_id, table, places)
+        missing = known.iloc[rows[~is_found]]
+        image_ids = missing[CleanedImages.image_id]
+        extensions = missing[CleanedImages.extension]
+        keys = [image_key(*image) for image in zip(image_ids, extensions, strict=True)]
+        computed = map_each(SignatureOf(store), keys)
+        for row, image_id, found in zip(rows[~is_found], image_ids, computed, strict=True):
+            set_signature(table[row], image_id, found)
+        write_signatures(store, round_id, table, rows)
 
 
 @dataclass(frozen=True)
 class SignatureOf:
-    """Makes the signature of the stored image under a key."""
+    """Computes the signature of the stored image under a key."""
 
     store: ObjectStore
 
@@ -91,7 +91,7 @@ class SignatureOf:
 
 
 def _load(store: ObjectStore, round_id: str) -> Iterator[SignatureTable]:
-    """Yield a round's signatures, a few at a time; none where there is no file of this layout."""
+    """Yield a round's signatures, a few at a time; none without a file of the current layout."""
     key = signature_key(round_id)
     if not store.exists(key):
         return

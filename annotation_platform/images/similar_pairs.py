@@ -1,4 +1,4 @@
-"""Which images look alike: as they stand, mirrored, turned by quarters, or as a middle crop."""
+"""Pairs of similar images: unchanged, mirrored, turned by quarters, or cropped to the middle."""
 
 from dataclasses import dataclass
 
@@ -17,21 +17,21 @@ from annotation_platform.images.signature import VIEWS, SignatureTable, seen_as
 _SAME_VECTOR = 0.865
 """Least cosine. On BCCD small changes have at least 0.88 and different images at most 0.86."""
 _LISTED = 16
-"""Of more images than this with one hash, only the first is compared with others."""
+"""Of more images than this with one hash, only the first is compared with other hashes."""
 _NEAREST = 32
-"""A hash is compared with no more than so many others close to it, those nearest."""
+"""Number of nearest hashes with which a hash is compared."""
 _TURNED = 8
-"""Views before this one are of the whole image, those from it on are of its middle."""
+"""Views before this one show the whole image, the others its middle."""
 _AT_ONCE = 1 << 12
 
 
 @dataclass(frozen=True)
 class SimilarPairs:
-    """Pairs of images that look alike, as arrays of one length.
+    """Pairs of similar images, as arrays of one length.
 
-    ``earlier`` and ``later`` are positions in the list given; ``near`` says whether they do as
-    they stand, and not only mirrored, turned or cropped; ``bits`` how many bits of 64 differ
-    between the nearest of their hashes. Ordered by ``later``; near ones first, then by bits.
+    ``earlier`` and ``later`` are positions in the given list; ``near`` is whether they are similar
+    without mirroring, turning or cropping; ``bits`` is the number of bits of 64 that differ
+    between their nearest hashes. Ordered by ``later``; near pairs first, then by bits.
     """
 
     earlier: Positions
@@ -46,33 +46,34 @@ class SimilarPairs:
 def find_similar(
     signatures: SignatureTable, rows: Positions, *, known: int, bits: int
 ) -> SimilarPairs:
-    """Return the pairs of images that look alike, of which one at least is new.
+    """Return the pairs of similar images with at least one new image.
 
-    Two images are candidates if one of three hashes differs in at most ``bits`` bits, which is
-    searched for exactly; the cosine of their vectors then decides. An image of one flat colour
-    is like no other. Where very many are alike not all their pairs are listed: a hash is compared
-    with the 32 nearest, and of more than 16 images with one hash each is compared with the
-    first of them and with the one before it, and the first alone with others.
+    Two images are candidates if one of three hashes differs in at most ``bits`` bits, with an
+    exact search; the cosine of their vectors then decides. An image of one flat colour is similar
+    to no other. Of very large groups not all pairs are listed: a hash is compared with the 32
+    nearest, and of more than 16 images with one hash, each is compared with the first and with the
+    previous one, and only the first with other hashes.
 
     Args:
-        signatures: what is known of images, new and known ones.
-        rows: ``(N,)`` rows of ``signatures`` to look at, in the order in which one may repeat
-            another; positions below are those in ``rows``.
-        known: so many of them, the first ones, are known, and not compared among themselves.
+        signatures: signatures of new and known images.
+        rows: ``(N,)`` rows of ``signatures`` to compare, in the order in which images may become
+            originals; returned positions are those in ``rows``.
+        known: number of known images, the first of ``rows``, which are not compared with each
+            other.
         bits: 0 to 64; above 12 the search compares every pair.
     """
     if known >= len(rows):
         none = np.empty(0, dtype=np.int64)
         return SimilarPairs(none, none, none.astype(bool), none.astype(np.uint8))
     hashes = signatures["hashes"][rows]
-    told = _told(signatures, rows)
+    has_contrast = _has_contrast(signatures, rows)
     found = [
         pairs
         for kind in range(hashes.shape[2])
         for pairs in (
-            _near(hashes[:, 0, kind], told[:, 0], known, bits),
-            _similar(hashes[..., kind], told, known, bits, seen_new=True),
-            _similar(hashes[..., kind], told, known, bits, seen_new=False),
+            _near(hashes[:, 0, kind], has_contrast[:, 0], known, bits),
+            _similar(hashes[..., kind], has_contrast, known, bits, views_of_new=True),
+            _similar(hashes[..., kind], has_contrast, known, bits, views_of_new=False),
         )
     ]
     return _best(_confirmed(_distinct(found), signatures, rows))
@@ -80,7 +81,7 @@ def find_similar(
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Pairs with close hashes: the first image seen in some view, the second as it stands."""
+    """Pairs with close hashes: the first image in some view, the second unchanged."""
 
     first: Positions
     view: Positions
@@ -90,7 +91,7 @@ class _Candidates:
 
 @dataclass(frozen=True)
 class _Classes:
-    """What is equal in a list: classes in the order of their first members."""
+    """Classes of equal values in a list, in the order of their first members."""
 
     values: Hashes
     first: Positions
@@ -100,37 +101,39 @@ class _Classes:
     members: Positions
     """All positions, class by class."""
     starts: Positions
-    """Where each class begins in ``members``."""
+    """First position of each class in ``members``."""
     sizes: Positions
 
 
-def _told(signatures: SignatureTable, rows: Positions) -> npt.NDArray[np.bool_]:
-    """Return which views have some contrast: what has none has nothing to be recognised by."""
-    told = np.empty((len(rows), VIEWS), dtype=bool)
+def _has_contrast(signatures: SignatureTable, rows: Positions) -> npt.NDArray[np.bool_]:
+    """Return which of the ``(N, 14)`` views have contrast: views without it match no other."""
+    has_contrast = np.empty((len(rows), VIEWS), dtype=bool)
     for start in range(0, len(rows), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        # Where there is contrast, the shares of the colours are not all zero.
-        seen = (signatures["vectors"][rows[part], :, 96:] != 0).any(axis=2)
-        told[part, :_TURNED], told[part, _TURNED:] = seen[:, :1], seen[:, 1:]
-    return told
+        # With contrast, the shares of the colours are not all zero.
+        nonzero = (signatures["vectors"][rows[part], :, 96:] != 0).any(axis=2)
+        has_contrast[part, :_TURNED], has_contrast[part, _TURNED:] = nonzero[:, :1], nonzero[:, 1:]
+    return has_contrast
 
 
-def _near(hashes: Hashes, told: npt.NDArray[np.bool_], known: int, bits: int) -> _Candidates:
-    """Return candidates as they stand, the later image first; ``(N,)`` hashes of one kind."""
-    places = np.flatnonzero(told)
-    fresh_from = int(np.searchsorted(places, known))
-    classes = _classes(hashes[places])
-    fresh, where = np.unique(classes.of[fresh_from:], return_index=True)
+def _near(
+    hashes: Hashes, has_contrast: npt.NDArray[np.bool_], known: int, bits: int
+) -> _Candidates:
+    """Return unchanged candidates, the later image first, from ``(N,)`` hashes of one kind."""
+    positions = np.flatnonzero(has_contrast)
+    new_from = int(np.searchsorted(positions, known))
+    classes = _classes(hashes[positions])
+    new_classes, first_new = np.unique(classes.of[new_from:], return_index=True)
     close = close_across(
-        classes.values[fresh],
+        classes.values[new_classes],
         classes.values,
         bits=bits,
-        before=np.searchsorted(classes.first, fresh_from + where),
+        before=np.searchsorted(classes.first, new_from + first_new),
         most=_NEAREST,
     )
     unequal = close.bits > 0
     across = _spread(
-        ClosePairs(fresh[close.first[unequal]], close.second[unequal], close.bits[unequal]),
+        ClosePairs(new_classes[close.first[unequal]], close.second[unequal], close.bits[unequal]),
         classes,
         classes,
     )
@@ -139,25 +142,30 @@ def _near(hashes: Hashes, told: npt.NDArray[np.bool_], known: int, bits: int) ->
     distances = np.zeros(len(one), dtype=np.uint8)
     distances[: len(across)] = across.bits
     later, earlier = np.maximum(one, other), np.minimum(one, other)
-    new = later >= fresh_from
-    later, earlier = places[later[new]], places[earlier[new]]
+    new = later >= new_from
+    later, earlier = positions[later[new]], positions[earlier[new]]
     return _Candidates(later, np.zeros(len(later), dtype=np.int64), earlier, distances[new])
 
 
 def _similar(
-    hashes: Hashes, told: npt.NDArray[np.bool_], known: int, bits: int, *, seen_new: bool
+    hashes: Hashes,
+    has_contrast: npt.NDArray[np.bool_],
+    known: int,
+    bits: int,
+    *,
+    views_of_new: bool,
 ) -> _Candidates:
-    """Return candidates in other views; ``(N, 14)`` hashes of one kind.
+    """Return candidates in other views, from ``(N, 14)`` hashes of one kind.
 
-    All views of what is new are compared with everything, or else the middles of what is known
-    with what is new: turning works both ways, cropping does not.
+    Either all views of new images are compared with all images, or the middles of known images
+    with new images: turning is symmetric, cropping is not.
     """
-    seen, whole = told.copy(), told[:, 0].copy()
-    if seen_new:
-        seen[:known] = seen[:, 0] = False
+    views, whole = has_contrast.copy(), has_contrast[:, 0].copy()
+    if views_of_new:
+        views[:known] = views[:, 0] = False
     else:
-        seen[known:] = seen[:, :_TURNED] = whole[:known] = False
-    first, view = np.nonzero(seen)
+        views[known:] = views[:, :_TURNED] = whole[:known] = False
+    first, view = np.nonzero(views)
     second = np.flatnonzero(whole)
     ours, theirs = _classes(hashes[first, view]), _classes(hashes[second, 0])
     close = close_across(ours.values, theirs.values, bits=bits, most=_NEAREST)
@@ -168,7 +176,7 @@ def _similar(
 
 
 def _distinct(found: list[_Candidates]) -> _Candidates:
-    """Return each candidate once, by view, with the bits of the hash that is nearest."""
+    """Return each candidate once, ordered by view, with the bits of the nearest hash."""
     first = np.concatenate([each.first for each in found])
     view = np.concatenate([each.view for each in found])
     second = np.concatenate([each.second for each in found])
@@ -179,7 +187,7 @@ def _distinct(found: list[_Candidates]) -> _Candidates:
 
 
 def _confirmed(pairs: _Candidates, signatures: SignatureTable, rows: Positions) -> SimilarPairs:
-    """Return those candidates, ordered by view, whose vectors are close."""
+    """Return the candidates with close vectors; ``pairs`` are ordered by view."""
     vectors = signatures["vectors"]
     bounds = np.searchsorted(pairs.view, np.arange(VIEWS + 1)).tolist()
     close = np.zeros(len(pairs.view), dtype=bool)
@@ -199,7 +207,7 @@ def _confirmed(pairs: _Candidates, signatures: SignatureTable, rows: Positions) 
 
 
 def _best(pairs: SimilarPairs) -> SimilarPairs:
-    """Return each pair once, as what it is nearest."""
+    """Return each pair once, with its nearest kind and bits."""
     earlier, later, near, bits = pairs.earlier, pairs.later, pairs.near, pairs.bits
     order = np.lexsort((bits, ~near, earlier, later))
     order = order[_changes(later[order], earlier[order])]
@@ -208,7 +216,7 @@ def _best(pairs: SimilarPairs) -> SimilarPairs:
 
 
 def _changes(*columns: Positions) -> npt.NDArray[np.bool_]:
-    """Return which rows of a sorted table differ from the one before."""
+    """Return which rows of a sorted table differ from the previous one."""
     changed = np.ones(len(columns[0]), dtype=bool)
     changed[1:] = np.any([np.diff(column) != 0 for column in columns], axis=0)
     return changed
@@ -232,30 +240,30 @@ def _classes(values: Hashes) -> _Classes:
 
 
 def _spread(close: ClosePairs, ours: _Classes, theirs: _Classes) -> ClosePairs:
-    """Return pairs of members for pairs of classes; of a large class only the first member."""
+    """Return the pairs of members for pairs of classes; a large class has only its first member."""
     our_sizes, their_sizes = (
         np.where(classes.sizes > _LISTED, 1, classes.sizes) for classes in (ours, theirs)
     )
     counts = our_sizes[close.first] * their_sizes[close.second]
     pair = np.repeat(np.arange(len(close)), counts)
-    place = np.arange(len(pair)) - np.repeat(np.cumsum(counts) - counts, counts)
+    number = np.arange(len(pair)) - np.repeat(np.cumsum(counts) - counts, counts)
     one, other = close.first[pair], close.second[pair]
     return ClosePairs(
-        ours.members[ours.starts[one] + place // their_sizes[other]],
-        theirs.members[theirs.starts[other] + place % their_sizes[other]],
+        ours.members[ours.starts[one] + number // their_sizes[other]],
+        theirs.members[theirs.starts[other] + number % their_sizes[other]],
         close.bits[pair],
     )
 
 
 def _equal(classes: _Classes) -> tuple[Positions, Positions]:
-    """Return pairs of equal ones: all; in a large class each with the first and the one before."""
+    """Return the pairs of equal members; in a large class with the first and the previous only."""
     own = classes.of[classes.members]
-    place = np.flatnonzero(classes.sizes[own] > 1)
-    rank = place - classes.starts[own[place]]
-    is_large = classes.sizes[own[place]] > _LISTED
-    ones, others = [place[is_large & (rank > 1)]], [(place - rank)[is_large & (rank > 1)]]
+    position = np.flatnonzero(classes.sizes[own] > 1)
+    rank = position - classes.starts[own[position]]
+    is_large = classes.sizes[own[position]] > _LISTED
+    ones, others = [position[is_large & (rank > 1)]], [(position - rank)[is_large & (rank > 1)]]
     for step in range(1, _LISTED):
-        reached = place[(rank >= step) & (~is_large | (step == 1))]
+        reached = position[(rank >= step) & (~is_large | (step == 1))]
         ones.append(reached)
         others.append(reached - step)
     one, other = np.concatenate(ones), np.concatenate(others)

@@ -1,1 +1,1 @@
-"""From wherever images come into the lake: sources, rounds, metadata."""
+"""Ingestion of images into the lake: sources, landing zone, rounds, metadata, quarantine."""

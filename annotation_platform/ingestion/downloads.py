@@ -1,4 +1,4 @@
-"""Images from web addresses that other people wrote: only from hosts named on purpose."""
+"""Downloads of images from untrusted web addresses, from a list of allowed hosts only."""
 
 import ipaddress
 import random
@@ -15,7 +15,7 @@ from annotation_platform.errors import DataError, SettingsError
 from annotation_platform.retry_after import asked_seconds
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_PASSING = frozenset({429, 500, 502, 503, 504})
+_TEMPORARY = frozenset({429, 500, 502, 503, 504})
 _ATTEMPTS = 4
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 30.0
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -25,8 +25,8 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Resolve = Callable[..., list[tuple[Any, Any, Any, Any, Any]]]
 
 
-class _PassingError(Exception):
-    """A failure that may be over at the next attempt."""
+class _TemporaryError(Exception):
+    """A failure that may not occur in the next attempt."""
 
     def __init__(self, problem: str, wait_seconds: float = 0.0) -> None:
         super().__init__(problem)
@@ -34,26 +34,26 @@ class _PassingError(Exception):
 
 
 class Downloads:
-    """Fetches files from hosts on a list, and from nowhere else.
+    """Downloads files from allowed hosts only.
 
-    A host is looked up once for each fetch, every address it has must be a public one, and the
-    connection goes to the address that was checked. Redirects are refused, proxies of the
-    environment are not used, nothing is unpacked.
+    A host is resolved once per download, all its addresses must be public, and the connection
+    goes to the checked address. Redirects are refused, proxies of the environment are not used,
+    and nothing is unpacked.
 
     Args:
-        allowed_hosts: ``host``, for its default port, or ``host:port``; ``*.host`` stands for
-            everything below a host, but not for itself. An entry that is a literal IP address
-            (``127.0.0.1:8000``, ``[::1]:8000``) may be a private one. Empty: nothing is fetched.
-        maximum_bytes: Of one file.
-        timeout_seconds: For connecting, and for each wait for bytes.
-        deadline_seconds: For one fetch with all its attempts and waits. A name server that does
-            not answer comes on top.
-        resolve: Looks up a host, as ``socket.getaddrinfo`` does.
-        sleep: Waits between two attempts.
-        transport: Sends the requests, instead of a connection. The checks come before it.
+        allowed_hosts: ``host``, with the default port, or ``host:port``; ``*.host`` allows all
+            subdomains of a host, but not the host itself. A literal IP address
+            (``127.0.0.1:8000``, ``[::1]:8000``) may be private. Empty: no download is allowed.
+        maximum_bytes: limit for one file.
+        timeout_seconds: limit for connecting, and for each wait for bytes.
+        deadline_seconds: limit for one download with all attempts and waits, without the time of
+            a name server that does not respond.
+        resolve: resolves a host, as ``socket.getaddrinfo`` does.
+        sleep: waits between two attempts.
+        transport: sends the requests in place of a connection, after the checks.
 
     Raises:
-        SettingsError: an entry of ``allowed_hosts`` is no host.
+        SettingsError: an entry of ``allowed_hosts`` is not a host.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class Downloads:
     def fetch(self, url: str) -> bytes:
         """Return the bytes at an ``http`` or ``https`` address.
 
-        What may pass (429, 500, 502 to 504, a broken connection) is tried four times, after about
-        0.5, 1 and 2 s or as long as the server asks for, up to 30 s.
+        Temporary failures (429, 500, 502 to 504, a broken connection) are tried four times, with
+        waits of about 0.5, 1 and 2 s or as the server requests, up to 30 s.
 
         Raises:
-            DataError: the address is not allowed, does not answer with a whole file in time, or
-                the file has too many bytes. The message leaves out the query, which may be secret.
+            DataError: the address is not allowed, does not return a complete file in time, or the
+                file has too many bytes. The message omits the query, which may be secret.
         """
         parsed = _parse(url)
         until = time.monotonic() + self._deadline_seconds
@@ -91,35 +91,34 @@ class Downloads:
             for attempt in range(_ATTEMPTS):
                 try:
                     return self._get(parsed, addresses[attempt % len(addresses)], until)
-                except (httpx.TransportError, _PassingError) as error:
+                except (httpx.TransportError, _TemporaryError) as error:
                     self._pause(attempt, error, until)
         except DataError as error:
             raise DataError(f"{_shown(parsed)}: {error}.") from error
         raise AssertionError("the last attempt returns or raises")
 
     def _addresses(self, url: httpx.URL) -> list[_Address]:
-        """Return where the host of an address may be reached, if that is allowed."""
+        """Return the IP addresses of an allowed host; a host that is not allowed is a DataError."""
         host, port = _host(url), _port(url)
         literal = _literal(host)
         ports = {port, None} if port == _DEFAULT_PORTS[url.scheme] else {port}
         names = [host] if literal else [host, *(f"*.{parent}" for parent in _parents(host))]
         if not any((name, each) in self._allowed for name in names for each in ports):
             raise DataError(
-                f"{host}, port {port}, is not among the allowed hosts; allow it or leave the "
-                "image out"
+                f"{host}, port {port}, is not an allowed host; allow it, or leave the image out"
             )
         if literal:
             return [literal]
         try:
             found = self._resolve(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            raise DataError(f"{host} cannot be looked up ({error}); check its name") from error
+            raise DataError(f"{host} cannot be resolved ({error}); check its name") from error
         addresses = [ipaddress.ip_address(entry[4][0]) for entry in found]
         for address in addresses:
             if not _is_public(address):
                 raise DataError(
-                    f"{host} is at {address}, which is no public address; if that is meant, write "
-                    "it in place of the host and allow it"
+                    f"{host} has the address {address}, which is not public; if that is intended, "
+                    "write the address in place of the host, and allow it"
                 )
         if not addresses:
             raise DataError(f"{host} has no address; check its name")
@@ -128,7 +127,7 @@ class Downloads:
     def _get(self, url: httpx.URL, address: _Address, until: float) -> bytes:
         host, seconds = _host(url), min(self._timeout_seconds, until - time.monotonic())
         timeout = httpx.Timeout(max(0.001, seconds)).as_dict()
-        # A client would look at the target of a redirect, and write the whole address to the log.
+        # Not httpx.Client, which parses redirects and logs the whole address.
         transport = self._transport or httpx.HTTPTransport(verify=self._tls, trust_env=False)
         with transport, _cut_at(until) as trace:
             # The connection goes to the checked address; name and certificate stay the host's.
@@ -156,22 +155,23 @@ class Downloads:
                 raise DataError(f"has more than {self._maximum_bytes} bytes; leave it out")
             if time.monotonic() >= until:
                 break
-        # A body of no declared length ends for whoever shuts the connection, so this comes last.
+        # A body without a declared length also ends when `_cut_at` shuts the connection.
         if time.monotonic() >= until:
-            raise _PassingError("is too slow")
+            raise _TemporaryError("is too slow")
         return bytes(body)
 
     def _pause(self, attempt: int, error: Exception, until: float) -> None:
-        """Wait before the next attempt; the error as a DataError if there is none."""
-        if isinstance(error, _PassingError):
-            problem, asked = str(error), error.wait_seconds
+        """Wait before the next attempt; raise the error as a DataError after the last one."""
+        if isinstance(error, _TemporaryError):
+            problem, requested = str(error), error.wait_seconds
         else:
-            problem, asked = f"does not answer ({error or type(error).__name__})", 0.0
+            problem, requested = f"does not respond ({error or type(error).__name__})", 0.0
         backoff = _FIRST_WAIT_SECONDS * 2**attempt * random.uniform(0.5, 1.5)
-        wait = min(max(backoff, asked), _LONGEST_WAIT_SECONDS)
+        wait = min(max(backoff, requested), _LONGEST_WAIT_SECONDS)
         if time.monotonic() + wait > until:
             raise DataError(
-                f"{problem}, and {self._deadline_seconds:g} s are over; try again later"
+                f"{problem}, and the deadline of {self._deadline_seconds:g} s has passed; "
+                "try again later"
             ) from error
         if attempt + 1 == _ATTEMPTS:
             raise DataError(f"{problem}, {_ATTEMPTS} times; try again later") from error
@@ -179,10 +179,10 @@ class Downloads:
 
 
 def _entry(text: str) -> tuple[str, int | None]:
-    """Return host and port of an entry of the list; a literal address in its shortest form."""
+    """Return host and port of an allowed host; a literal address in its shortest form."""
     wildcard, base = ("*.", text[2:]) if text.startswith("*.") else ("", text)
     try:
-        # Of a scheme that it does not know, httpx leaves the default port in place.
+        # httpx drops the default port of a known scheme.
         url = httpx.URL(f"any://{base}")
     except httpx.InvalidURL:
         url = httpx.URL()
@@ -190,7 +190,7 @@ def _entry(text: str) -> tuple[str, int | None]:
     plain = host and url.path in {"", "/"} and not set(base) & set("/\\?#@*% ")
     if not plain or (wildcard and ("." not in host or _literal(host))):
         raise SettingsError(
-            f"Allowed hosts: {text!r} is no host. Write it like images.example.org, "
+            f"Allowed hosts: {text!r} is not a host. Write it like images.example.org, "
             "*.example.org or 127.0.0.1:8000."
         )
     return wildcard + host, url.port
@@ -200,17 +200,16 @@ def _parse(url: str) -> httpx.URL:
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
-        # What the library says of it may hold a part of a password.
+        # The library's message may contain a part of a password.
         raise DataError(
-            "An address that cannot be read. Write it like https://host/image.jpg."
+            "The address cannot be read. Write it like https://host/image.jpg."
         ) from None
     if parsed.scheme not in _DEFAULT_PORTS or not parsed.host:
         raise DataError(
-            f"{_shown(parsed)}: not an http or https address. Write it like "
-            "https://host/picture.jpg."
+            f"{_shown(parsed)}: not an http or https address. Write it like https://host/image.jpg."
         )
     if parsed.userinfo:
-        raise DataError(f"{_shown(parsed)}: an address with a password. Use one without.")
+        raise DataError(f"{_shown(parsed)}: has a password. Use an address without one.")
     return parsed
 
 
@@ -242,7 +241,7 @@ def _parents(host: str) -> list[str]:
 
 
 def _is_public(address: _Address) -> bool:
-    """Return whether an address is reached over the internet, whatever form it is written in."""
+    """Return whether an address is a public one of the internet, in any notation."""
     if isinstance(address, ipaddress.IPv4Address):
         return address.is_global and not address.is_multicast
     inside = address.ipv4_mapped or address.sixtofour
@@ -255,9 +254,9 @@ def _is_public(address: _Address) -> bool:
 
 def _check_response(response: httpx.Response, url: httpx.URL) -> None:
     status = response.status_code
-    if status in _PASSING:
-        raise _PassingError(
-            f"answers {status}", asked_seconds(response.headers.get("Retry-After", ""))
+    if status in _TEMPORARY:
+        raise _TemporaryError(
+            f"responds with {status}", asked_seconds(response.headers.get("Retry-After", ""))
         )
     if 300 <= status < 400:
         try:
@@ -265,19 +264,19 @@ def _check_response(response: httpx.Response, url: httpx.URL) -> None:
         except httpx.InvalidURL:
             target = ""
         raise DataError(
-            f"redirects to {target or 'no host'}; write the address it leads to, if you trust it"
+            f"redirects to {target or 'no host'}; write the target address if you trust it"
         )
     if status != 200:
-        raise DataError(f"answers {status}; check the address, and that it needs no login")
+        raise DataError(f"responds with {status}; check the address, and that it needs no login")
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise DataError("comes compressed though it was not asked to; fetch it by other means")
+        raise DataError("is compressed against the request; download it by other means")
 
 
 @contextmanager
 def _cut_at(until: float) -> Iterator[Callable[[str, dict[str, Any]], None]]:
-    """Shut the connections that the callback is told of once ``until`` is over.
+    """Shut the connections that the yielded callback receives, at the time ``until``.
 
-    A timeout starts anew with every byte, so that a server could hold one up for hours.
+    A timeout restarts with every byte, so a slow server could otherwise block for hours.
     """
     sockets: list[socket.socket] = []
 
@@ -285,7 +284,7 @@ def _cut_at(until: float) -> Iterator[Callable[[str, dict[str, Any]], None]]:
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             sockets.append(info["return_value"].get_extra_info("socket"))
         if time.monotonic() >= until:
-            raise _PassingError("is too slow")
+            raise _TemporaryError("is too slow")
 
     def cut() -> None:
         for each in sockets:

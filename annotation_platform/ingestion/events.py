@@ -1,7 +1,7 @@
-"""Events of a landing bucket, through a queue of Amazon SQS: hints that something has landed.
+"""Events of a landing bucket from a queue of Amazon SQS: signals that objects have arrived.
 
-Queues deliver twice, late, out of order or not at all, so nothing is believed but that a look is
-worth while: what is there is what a listing says.
+Queues deliver twice, late, out of order or not at all, so an event only triggers a listing, and
+the listing decides.
 """
 
 import json
@@ -16,24 +16,24 @@ from botocore.exceptions import BotoCoreError, ClientError
 from annotation_platform.errors import SettingsError
 
 _MOST_BATCHES = 20
-"""Ten messages each: a tick ends within seconds, what is left waits for the next."""
+"""Batches of ten messages: a tick ends within seconds; the rest waits for the next tick."""
 
 
 @dataclass(frozen=True)
-class ChangeSignals:
-    """What the queue said: keys that were written, and the handles by which to take it off."""
+class ArrivalSignals:
+    """Messages of the queue: the written keys, and the handles to delete the messages."""
 
     keys: frozenset[str]
     handles: tuple[str, ...]
 
 
 class LandingEvents:
-    """An SQS queue that S3 sends the notifications of a bucket to.
+    """An SQS queue to which S3 sends the notifications of a bucket.
 
     Args:
-        url: of the queue, as SQS gives it; empty: there is none, and it never has a hint.
-        landing: the landing zone, ``s3://bucket/prefix``; events elsewhere are no hints.
-        client: for SQS; by default one by AWS's variables.
+        url: SQS's address of the queue; empty: there is no queue, and no signal.
+        landing: the landing zone, ``s3://bucket/prefix``; events outside it are not signals.
+        client: for SQS; by default one configured by AWS's variables.
     """
 
     def __init__(self, url: str, landing: str, client: Any = None) -> None:
@@ -42,11 +42,11 @@ class LandingEvents:
         self._bucket, self._prefix = bucket, prefix
         self._client = client
 
-    def receive(self) -> ChangeSignals:
-        """Return the hints that wait, without taking them off: see `forget`.
+    def receive(self) -> ArrivalSignals:
+        """Return the waiting signals without deleting them; see `acknowledge`.
 
-        Test events, deletions, events of other places and what is no event at all are no hints,
-        but are taken off all the same.
+        Test events, deletions, events outside the landing zone and other messages are not
+        signals, but their handles are returned, so they are deleted too.
         """
         keys: set[str] = set()
         handles: list[str] = []
@@ -57,14 +57,14 @@ class LandingEvents:
                 keys.update(self._created(message["Body"]))
             if len(messages) < 10:
                 break
-        return ChangeSignals(frozenset(keys), tuple(handles))
+        return ArrivalSignals(frozenset(keys), tuple(handles))
 
-    def forget(self, hints: ChangeSignals) -> None:
-        """Take hints off the queue, once what they led to is on record."""
-        for start in range(0, len(hints.handles), 10):
+    def acknowledge(self, signals: ArrivalSignals) -> None:
+        """Delete messages from the queue, after their effect is recorded."""
+        for start in range(0, len(signals.handles), 10):
             entries = [
                 {"Id": str(number), "ReceiptHandle": handle}
-                for number, handle in enumerate(hints.handles[start : start + 10])
+                for number, handle in enumerate(signals.handles[start : start + 10])
             ]
             self._call("delete_message_batch", Entries=entries)
 
@@ -81,22 +81,20 @@ class LandingEvents:
             settings = Config(retries=retries, connect_timeout=5, read_timeout=30)
             self._client = boto3.Session().client("sqs", config=settings)
         try:
-            annotation: dict[str, Any] = getattr(self._client, method)(
-                QueueUrl=self.url, **arguments
-            )
+            response: dict[str, Any] = getattr(self._client, method)(QueueUrl=self.url, **arguments)
         except (BotoCoreError, ClientError) as error:
             raise SettingsError(
                 f"ANNOTATION_LANDING_QUEUE: the queue cannot be read: {error}. Check its URL and "
-                "the account's rights, or leave the variable empty: listings find everything."
+                "the account's rights, or leave the variable empty: listings find all objects."
             ) from error
-        return annotation
+        return response
 
 
 def created_keys(body: str) -> list[tuple[str, str]]:
-    """Return bucket and key of the objects that a notification of S3 says were written.
+    """Return bucket and key of the written objects in a notification of S3.
 
-    Keys come URL-encoded, and are decoded. A notification passed on by SNS is unwrapped. What is
-    none, the test event among it, names nothing.
+    The URL-encoded keys are decoded. A notification forwarded by SNS is unwrapped. Any other
+    message, such as the test event, gives an empty list.
     """
     try:
         message = json.loads(body)

@@ -1,9 +1,7 @@
-"""From the landing zone into the lake: the bytes of a round, by their digest."""
+"""Ingestion of a round: copying its arrivals into the lake under their digests."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-
-import pandas as pd
+from collections.abc import Sequence
 
 from annotation_platform.errors import DataError
 from annotation_platform.governance.erasure.record import Erasures, refuse_meanwhile
@@ -15,7 +13,7 @@ from annotation_platform.ingestion.sidecars import (
     unreadable_sidecar,
 )
 from annotation_platform.schema.rounds import RELEASED, Arrival
-from annotation_platform.schema.tables import RawImages
+from annotation_platform.schema.tables import Frame, RawImages
 from annotation_platform.storage.keys import raw_key, sidecar_key
 from annotation_platform.storage.objects import ObjectStore
 
@@ -23,24 +21,26 @@ from annotation_platform.storage.objects import ObjectStore
 def ingest_round(
     round_id: str,
     objects: Sequence[Arrival],
-    place: LandingZone,
+    landing: LandingZone,
     store: ObjectStore,
     receipts: Receipts,
     *,
     maximum_bytes: int,
-    progress: Callable[[int], None] = lambda _: None,
-) -> pd.DataFrame:
-    """Copy the landed bytes of a round into the lake and return its ``raw_images`` table.
+) -> Frame[RawImages]:
+    """Copy the arrivals of a round into the lake and return its ``raw_images`` table.
 
-    An object that is gone, unreadable, not a regular file or no longer what the manifest says
-    keeps its row, with the problem in it; what replaced it belongs to a later round. So does one
-    of more than ``maximum_bytes``, which is not read, one whose sidecar cannot be used, and what
-    was erased. While an erasure is under way it is a NotReadyError.
+    An object that is missing, unreadable, not a regular file or different from the manifest keeps
+    its row, with the problem in it; its replacement belongs to a later round. The same holds for
+    an object of more than ``maximum_bytes``, which is not read, for one with an unusable sidecar,
+    and for an erased one.
+
+    Raises:
+        NotReadyError: an erasure is in progress.
     """
     refuse_meanwhile(store)
     rows: list[dict[str, object]] = []
     erasures = Erasures(store)
-    for count, landed in enumerate(objects, start=1):
+    for landed in objects:
         row: dict[str, object] = {
             "round_id": round_id,
             "source_key": landed.key,
@@ -54,27 +54,26 @@ def ingest_round(
         try:
             if landed.byte_size > maximum_bytes:
                 raise _too_large(landed, maximum_bytes)
-            row["image_id"] = store_arrivals(landed, place, store, receipts, erasures)
+            row["image_id"] = store_image(landed, landing, store, receipts, erasures)
         except DataError as error:
             rows.append({**row, "problem": str(error)})
         else:
-            sidecar = _store_sidecar(landed, place, store, receipts)
-            rows.append({**row, **_described(sidecar, store)})
-        progress(count)
+            sidecar = _store_sidecar(landed, landing, store, receipts)
+            rows.append({**row, **_sidecar_columns(sidecar, store)})
     return RawImages.from_rows(rows)
 
 
-def store_arrivals(
+def store_image(
     landed: Arrival,
-    place: LandingZone,
+    landing: LandingZone,
     store: ObjectStore,
     receipts: Receipts,
     erasures: Erasures,
 ) -> str:
-    """Return the image id of a landed object, whose bytes are in the lake by then.
+    """Store the bytes of a landed object in the lake, and return its image id.
 
-    What was stored once is not asked of the landing zone again: people may empty it. What was
-    erased is a DataError, and is not stored.
+    A stored object is not read from the landing zone again, because people may empty it. An
+    erased object is a DataError, and is not stored.
     """
     if landed.stamp.startswith(RELEASED):
         return landed.stamp.removeprefix(RELEASED)
@@ -82,7 +81,7 @@ def store_arrivals(
     if known is not None:
         _refuse_erased(known, erasures)
         return known
-    data = place.read(landed)
+    data = landing.read(landed)
     image_id = hashlib.sha256(data).hexdigest()
     _refuse_erased(image_id, erasures)
     store.create(raw_key(image_id), data)
@@ -96,27 +95,27 @@ def _refuse_erased(image_id: str, erasures: Erasures) -> None:
 
 
 def _store_sidecar(
-    landed: Arrival, place: LandingZone, store: ObjectStore, receipts: Receipts
+    landed: Arrival, landing: LandingZone, store: ObjectStore, receipts: Receipts
 ) -> str:
-    """Return the SHA-256 of the sidecar as it was when its round was first ingested."""
+    """Return the SHA-256 of the sidecar in its state when the round was first ingested."""
     if not landed.sidecar or landed.stamp.startswith(RELEASED):
         return landed.sidecar
-    # A receipt of its own: whoever stored the image early may not have seen the sidecar yet.
-    described = sidecar_receipt(landed)
-    known = receipts.find(described)
+    # A separate receipt: the image may have been stored before the sidecar arrived.
+    sidecar = sidecar_receipt(landed)
+    known = receipts.find(sidecar)
     if known is not None:
         return known
     try:
-        data = place.read_sidecar(landed.sidecar)
+        data = landing.read_sidecar(landed.sidecar)
     except DataError as error:
         data = unreadable_sidecar(f"{landed.sidecar} {error}")
     digest = hashlib.sha256(data).hexdigest()
     store.create(sidecar_key(digest), data)
-    return receipts.write(described, digest)
+    return receipts.write(sidecar, digest)
 
 
 def sidecar_receipt(landed: Arrival) -> Arrival:
-    """Return the object under which the receipt of a landed object's sidecar is."""
+    """Return the object that identifies the receipt of a landed object's sidecar."""
     return Arrival(landed.sidecar, f"of {landed.key}\0{landed.stamp}", 0)
 
 
@@ -124,7 +123,7 @@ def _too_large(landed: Arrival, maximum_bytes: int) -> DataError:
     return DataError(f"too many bytes: {landed.byte_size}, at most {maximum_bytes}")
 
 
-def _described(sidecar: str, store: ObjectStore) -> dict[str, object]:
+def _sidecar_columns(sidecar: str, store: ObjectStore) -> dict[str, object]:
     if not sidecar:
         return {}
     try:

@@ -1,4 +1,4 @@
-"""A dry run of the cleaning pass: what would become of each file of a folder."""
+"""A dry run of cleaning: the outcome that each file of a folder would have."""
 
 import hashlib
 from collections import Counter
@@ -9,9 +9,9 @@ from typing import Any
 
 from annotation_platform.errors import DataError
 from annotation_platform.images.folders import FoundFile, list_folder, read_file
-from annotation_platform.images.outcomes import judge, put_away
+from annotation_platform.images.outcomes import decide_outcomes, move_signature
 from annotation_platform.images.parallel import map_each
-from annotation_platform.images.probing import Probe, look_at
+from annotation_platform.images.probing import Probe, probe_image
 from annotation_platform.images.signature import signature_rows
 from annotation_platform.ingestion.rounds import pair_sidecars
 from annotation_platform.ingestion.sidecars import NO_METADATA, read_sidecar
@@ -27,11 +27,11 @@ _EMPTY_ROW: dict[str, object] = {"round_id": "", "stamp": "", **NO_METADATA}
 
 @dataclass(frozen=True)
 class Inspected:
-    """What would become of one file.
+    """The outcome that one file would have.
 
-    ``path`` is relative to the folder, bytes of a name that are not UTF-8 written as ``\\xe9``.
+    ``path`` is relative to the folder; bytes of a name that are not UTF-8 are written as ``\\xe9``.
     ``outcome`` is accepted, duplicate, quarantined or pending; ``duplicate_of`` is an image id.
-    Width and height are of the upright image, 0 if it was never decoded.
+    ``width`` and ``height`` are those of the upright image, 0 if it could not be decoded.
     """
 
     path: str
@@ -46,7 +46,7 @@ class Inspected:
 
 @dataclass(frozen=True)
 class ProbeFile:
-    """Looks at the image in a file of a folder, or under a key of a bucket."""
+    """Probes the image in a file of a folder, or under a key of a bucket."""
 
     policy: CleaningPolicy
     bucket: Bucket | None = None
@@ -58,12 +58,12 @@ class ProbeFile:
         return self.bucket.get(file.name)
 
     def __call__(self, file: FoundFile) -> tuple[str | None, Probe]:
-        """Return the image id, None if the file cannot be read, and what the look finds."""
+        """Return the image id, None if the file cannot be read, and the result of the probe."""
         image_id = None
         try:
             data = self.read(file)
             image_id = hashlib.sha256(data).hexdigest()
-            return image_id, look_at(data, self.policy)
+            return image_id, probe_image(data, self.policy)
         except DataError as error:
             return image_id, Probe(reason=str(error))
 
@@ -74,74 +74,78 @@ def inspect_files(
     *,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> list[Inspected]:
-    """Return what the cleaning pass would make of each file in a folder and below it, by name.
+    """Return the outcome of cleaning for each file in a folder and below it, by name.
 
-    ``source`` is a folder, or ``s3://bucket/prefix``. Nothing is stored. Links are not followed
-    and pipes not opened: they end in quarantine. Hidden files are looked at; names of unfinished
-    transfers (``.part``, ``.tmp``, …) make a file pending. Look-alikes are looked for among these
-    files alone. A sidecar has the outcome accepted and the flag ``metadata``; its image is judged
-    with it. However many files there are, only a few are in memory at a time. ``progress`` is told
-    how many of how many were looked at.
+    Nothing is stored. Links are not followed and pipes are not opened: they are quarantined.
+    Hidden files are probed; files with names of unfinished transfers (``.part``, ``.tmp``, …) are
+    pending. Near-duplicates are searched for among these files only. A sidecar has the outcome
+    accepted and the flag ``metadata``, and counts for the outcome of its image. Only a few files
+    are in memory at a time.
+
+    Args:
+        source: a folder, or ``s3://bucket/prefix``.
+        policy: the limits.
+        progress: called with the number of probed files and the number of all.
 
     Raises:
         DataError: the folder cannot be read.
-        SettingsError: the bucket cannot.
+        SettingsError: the bucket cannot be read.
     """
     bucket = Bucket(str(source)) if is_s3(str(source)) else None
     found = list_folder(Path(source)) if bucket is None else _list_bucket(bucket)
     sidecars = _sidecars(found)
-    described = {sidecar: image for image, sidecar in sidecars.items()}
-    images = [file for file in found if file.name not in described]
+    image_of = {sidecar: image for image, sidecar in sidecars.items()}
+    images = [file for file in found if file.name not in image_of]
     by_name = {file.name: file for file in found}
     problems = {file.name: _problem(file) for file in images}
     files = [file for file in images if not problems[file.name]]
     signatures = signature_rows(len(files))
-    seen: dict[str, Probe] = {}
+    probes: dict[str, Probe] = {}
     ids: dict[str, str] = {}
-    look_at_file = ProbeFile(policy, bucket)
-    looks = map_each(look_at_file, files)
-    for done, (file, (image_id, look)) in enumerate(zip(files, looks, strict=True), start=1):
+    probe_file = ProbeFile(policy, bucket)
+    results = map_each(probe_file, files)
+    for done, (file, (image_id, probe)) in enumerate(zip(files, results, strict=True), start=1):
         if image_id is None:
-            problems[file.name] = look.reason
+            problems[file.name] = probe.reason
         else:
             ids[file.name] = image_id
-            if image_id not in seen:
-                seen[image_id] = put_away(look, image_id, signatures, len(seen))
+            if image_id not in probes:
+                probes[image_id] = move_signature(probe, image_id, signatures, len(probes))
         progress(done, len(files))
     rows: list[dict[str, object]] = []
     for file in images:
         row = dict(_EMPTY_ROW, source_key=file.name, image_id=ids.get(file.name), problem="")
         if file.name in sidecars:
-            row.update(_metadata(look_at_file, by_name[sidecars[file.name]]))
+            row.update(_metadata(probe_file, by_name[sidecars[file.name]]))
         rows.append(row | ({"problem": problems[file.name]} if problems[file.name] else {}))
-    judged = judge(rows, seen, CleanedImages.empty(), signatures, policy)
-    inspected = {str(row["source_key"]): _inspected(row) for row in judged}
-    inspected.update({name: _as_sidecar(name, of) for name, of in described.items()})
+    decided = decide_outcomes(rows, probes, CleanedImages.empty(), signatures, policy)
+    inspected = {str(row["source_key"]): _inspected(row) for row in decided}
+    inspected.update({name: _as_sidecar(name, image) for name, image in image_of.items()})
     return [inspected[file.name] for file in found]
 
 
 def count_outcomes(rows: list[Inspected]) -> dict[str, int]:
-    """Return how many files have each outcome, in a fixed order, without those that none has."""
+    """Return the number of files by outcome, in a fixed order, without outcomes of no file."""
     counts = Counter(row.outcome for row in rows)
     order = ("accepted", "duplicate", "quarantined", "pending")
     return {outcome: counts[outcome] for outcome in order if counts[outcome]}
 
 
 def _list_bucket(bucket: Bucket) -> list[FoundFile]:
-    # A key that ends in a slash is what some programs write for a folder.
+    # Some programs write a key that ends in a slash for a folder.
     keys = (entry.key for entry in bucket.list() if not entry.key.endswith("/"))
     return [FoundFile(key, Path(key)) for key in keys]
 
 
 def _sidecars(found: Sequence[FoundFile]) -> dict[str, str]:
-    """Return the names of images, with those of their sidecars."""
+    """Return the name of each image's sidecar, by the name of the image."""
     names = [Arrival(file.name, "", 0) for file in found if not _problem(file)]
     return {item.key: item.sidecar for item in pair_sidecars(names) if item.sidecar}
 
 
-def _metadata(look: ProbeFile, sidecar: FoundFile) -> dict[str, object]:
+def _metadata(probe_file: ProbeFile, sidecar: FoundFile) -> dict[str, object]:
     try:
-        return read_sidecar(look.read(sidecar)).metadata
+        return read_sidecar(probe_file.read(sidecar)).metadata
     except DataError as error:
         return {"problem": f"bad metadata: {error}"}
 
@@ -152,7 +156,7 @@ def _as_sidecar(name: str, image: str) -> Inspected:
 
 
 def _problem(file: FoundFile) -> str:
-    """Return why a file is not to be looked at; empty if it is."""
+    """Return why a file cannot be probed; empty if it can."""
     if is_unfinished(file.name):
         return _PENDING
     return file.problem

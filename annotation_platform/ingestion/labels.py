@@ -1,8 +1,7 @@
-"""Labels that exist already: from files of COCO, YOLO, Pascal VOC or Label Studio to sidecars.
+"""Import of existing labels, from files of COCO, YOLO, Pascal VOC or Label Studio, into sidecars.
 
-Labels belong to images by name, and only where that is beyond doubt. What cannot be used or has
-no image is said, never guessed: an image that gets no labels is one that people are asked
-about.
+Labels are matched to images by name, and only where the match is unambiguous. Labels that are
+unusable or have no image are reported, never guessed: an image without labels goes to annotators.
 """
 
 import math
@@ -23,15 +22,15 @@ from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 
 _LARGEST = 1e9
-"""Sidecars hold no number beyond it."""
+"""Numbers in sidecars are smaller than this."""
 
 
 @dataclass(frozen=True)
 class ImageLabels:
-    """The labels of one image; no box says that it holds nothing.
+    """The labels of one image; no boxes means that it is labelled as empty.
 
-    ``name`` is what the labels call their image: a path, or a path without its extension.
-    Boxes are in pixels of ``width`` × ``height``; if those are 0, the labels do not say the size.
+    ``name`` is the image's name in the labels: a path, or a path without its extension.
+    Boxes are in pixels of ``width`` × ``height``; both are 0 if the labels do not have the size.
     With ``shares``, boxes are in shares of the sides of the upright image instead.
     """
 
@@ -45,7 +44,7 @@ class ImageLabels:
 
 @dataclass(frozen=True)
 class LabelFiles:
-    """What files of labels say, by image, and one sentence for each thing that is unusable."""
+    """The labels of label files, by image, and one sentence for each unusable part."""
 
     images: tuple[ImageLabels, ...]
     problems: tuple[str, ...]
@@ -53,37 +52,37 @@ class LabelFiles:
 
 @dataclass(frozen=True)
 class MatchedLabels:
-    """The labels of images by the images' names, and a sentence for each without an image."""
+    """The labels by the names of images, and a sentence for each without an image."""
 
     by_image: dict[str, ImageLabels]
     unmatched: tuple[str, ...]
 
 
-def read_labels(path: Path, format: str | None = None) -> LabelFiles:  # noqa: A002  as users say
-    """Return the labels in a file or folder, by the images they name.
+def read_labels(path: Path, format: str | None = None) -> LabelFiles:  # noqa: A002  user's word
+    """Return the labels in a file or folder, by image name; the images are not read.
 
-    Images are not needed for it. An image with something unusable in its labels is left out
-    whole and named in ``problems``. An image counts as labelled if COCO lists it, if it has a
-    YOLO text file or a VOC file, or a Label Studio annotation that was not skipped.
+    An image with unusable labels is left out entirely and named in ``problems``. An image counts
+    as labelled if COCO lists it, if it has a YOLO text file or a VOC file, or if it has a Label
+    Studio annotation that was not skipped.
 
     Args:
         path: a COCO file or its folder; the folder of YOLO's ``data.yaml``; a VOC file or a
             folder of them, or of ``Annotations``; Label Studio's JSON export.
-        format: ``coco``, ``yolo``, ``voc`` or ``label-studio``; None to tell by the content.
+        format: ``coco``, ``yolo``, ``voc`` or ``label-studio``; None to detect it by the content.
 
     Raises:
-        DataError: there is nothing, or nothing of that format, or of two formats.
-        FormatError: a file is not what it claims to be, or holds what only an attack would.
+        DataError: there are no labels, none of that format, or labels of two formats.
+        FormatError: a file is not of its format, or has content that only an attack would have.
     """
     if not path.exists():
-        raise DataError(f"{path}: no labels there. Check the path.")
-    name = format or _recognised(path)
+        raise DataError(f"{path}: there are no labels. Check the path.")
+    name = format or _detect_format(path)
     if name not in _READERS:
         known = ", ".join(_READERS)
         raise DataError(f"labels can be {known}, not {name!r}. Choose one of them.")
-    # A name that is not UTF-8 must not keep the sidecar from being written.
-    place = path.resolve().name.encode("utf-8", "backslashreplace").decode()
-    read = _READERS[name](path, f"{name}:{place}")
+    # A name that is not UTF-8 must not prevent the sidecar from being written.
+    origin = path.resolve().name.encode("utf-8", "backslashreplace").decode()
+    read = _READERS[name](path, f"{name}:{origin}")
     sound, problems = [], list(read.problems)
     for image in read.images:
         problem = _problem(image)
@@ -95,46 +94,46 @@ def read_labels(path: Path, format: str | None = None) -> LabelFiles:  # noqa: A
 
 
 def match_labels(labels: LabelFiles, names: Collection[str]) -> MatchedLabels:
-    """Return which labels belong to which of the images.
+    """Return the labels that match each image.
 
-    Labels belong to the image of the same path; else to the only one whose path ends in the
-    whole path that they give; else to the only one of the same file name. Labels that name no
-    extension are compared without it. Where several lay claim to one image, it gets those that
-    name it most closely, and none if two do so alike.
+    Labels match the image of the same path; else the only image whose path ends in the complete
+    path in the labels; else the only image of the same file name. Labels without an extension are
+    compared without it. If several labels match one image, it gets those with the closest name,
+    and none if two are equally close.
 
     Args:
         labels: from ``read_labels``.
         names: relative paths of all images that land together, with ``/``.
     """
-    whole: dict[str, list[str]] = {}
-    bare: dict[str, list[str]] = {}
+    by_file_name: dict[str, list[str]] = {}
+    by_stem: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
-        whole.setdefault(_last(name), []).append(name)
-        # Labels may land beside their images, under the same name but for the extension.
+        by_file_name.setdefault(_last(name), []).append(name)
+        # Label files may land together with their images, under the same stem.
         if _has_extension(name):
-            bare.setdefault(_last(_without_extension(name)), []).append(name)
-    claims: dict[str, list[tuple[int, ImageLabels]]] = {}
+            by_stem.setdefault(_last(_without_extension(name)), []).append(name)
+    matches: dict[str, list[tuple[int, ImageLabels]]] = {}
     unmatched = []
     for image in labels.images:
         last = _last(image.name)
-        is_bare = last not in whole and not _has_extension(image.name)
-        candidates = (bare if is_bare else whole).get(last, [])
-        closeness, found = _closest(candidates, image.name, is_bare=is_bare)
+        is_stem = last not in by_file_name and not _has_extension(image.name)
+        candidates = (by_stem if is_stem else by_file_name).get(last, [])
+        closeness, found = _closest(candidates, image.name, is_stem=is_stem)
         if len(found) == 1:
-            claims.setdefault(found[0], []).append((closeness, image))
+            matches.setdefault(found[0], []).append((closeness, image))
         elif found:
             shown = ", ".join(map(repr, found[:3]))
-            unmatched.append(f"{image.name!r} could be any of {len(found)} images: {shown}")
+            unmatched.append(f"{image.name!r} matches {len(found)} images: {shown}")
         else:
-            unmatched.append(f"{image.name!r}: no image of that name")
+            unmatched.append(f"{image.name!r}: no image has that name")
     matched: dict[str, ImageLabels] = {}
-    for name, rivals in claims.items():
+    for name, rivals in matches.items():
         closest = min(closeness for closeness, _ in rivals)
         winners = [image for closeness, image in rivals if closeness == closest]
         if len(winners) == 1:
             matched[name] = winners[0]
         unmatched += [
-            f"{image.name!r} is not the only one that could be of {name!r}"
+            f"{image.name!r} is not the only label name that matches {name!r}"
             for _, image in rivals
             if matched.get(name) is not image
         ]
@@ -146,9 +145,9 @@ def sidecar_labels(
 ) -> dict[str, object] | None:
     """Return the ``labels`` object of an image's sidecar; see ``ingestion/sidecars.py``.
 
-    Where the labels do not say the size of their image, it is taken from the image's header,
-    upright: as tools show it to people. None if that cannot be read or is beyond the limits of
-    ``policy``: cleaning keeps such an image out and says why.
+    If the labels do not have the size of their image, it is that of the upright image, from the
+    header. The result is None if the header cannot be read or exceeds the limits of ``policy``:
+    cleaning quarantines such an image with a reason.
     """
     width, height = labels.width, labels.height
     if not (width and height):
@@ -176,8 +175,8 @@ def _upright_size(image: bytes, policy: CleaningPolicy) -> tuple[int, int]:
     return header.width, header.height
 
 
-def _recognised(path: Path) -> str:
-    """Return the format of a file or folder by its content; none or two are a DataError."""
+def _detect_format(path: Path) -> str:
+    """Return the format of a file or folder by its content; none or several are a DataError."""
     if path.is_file():
         suffix = path.suffix.lower()
         found = {_json_format(path)} if suffix == ".json" else set()
@@ -190,16 +189,18 @@ def _recognised(path: Path) -> str:
     names = sorted(found - {""})
     if len(names) == 1:
         return names[0]
-    what = f"labels of two formats ({', '.join(names)})" if names else "no labels of a known format"
+    problem = (
+        f"labels of two formats ({', '.join(names)})" if names else "no labels of a known format"
+    )
     raise DataError(
-        f"{path}: {what}. Name a COCO or Label Studio JSON file, a folder of VOC XML files, or "
-        f"YOLO's folder with data.yaml; --labels-format says which of {', '.join(_READERS)}."
+        f"{path}: {problem}. Pass a COCO or Label Studio JSON file, a folder of VOC XML files, or "
+        f"YOLO's folder with data.yaml; --labels-format is one of {', '.join(_READERS)}."
     )
 
 
 def _json_files(folder: Path) -> list[Path]:
-    places = (folder / "coco", folder / "annotations", folder)
-    return next((files for place in places if (files := sorted(place.glob("*.json")))), [])
+    folders = (folder / "coco", folder / "annotations", folder)
+    return next((files for each in folders if (files := sorted(each.glob("*.json")))), [])
 
 
 def _json_format(file: Path) -> str:
@@ -222,7 +223,7 @@ def _coco(path: Path, origin: str) -> LabelFiles:
 def _label_studio(path: Path, origin: str) -> LabelFiles:
     files = [path] if path.is_file() else sorted(path.glob("*.json"))
     if len(files) != 1:
-        raise DataError(f"{path}: {len(files)} JSON files. Name the one export to read.")
+        raise DataError(f"{path}: has {len(files)} JSON files. Pass the export to read.")
     read = read_label_studio(files[0], only_boxes=True)
     return LabelFiles(_by_image(read.dataset, origin), read.problems)
 
@@ -230,18 +231,18 @@ def _label_studio(path: Path, origin: str) -> LabelFiles:
 def _voc(path: Path, origin: str) -> LabelFiles:
     files = _voc_files(path)
     if not files:
-        raise DataError(f"{path}: no XML file there. Name the folder of the annotations.")
+        raise DataError(f"{path}: has no XML file. Pass the folder of the annotations.")
     read = [(file, read_voc_file(file)) for file in files]
     problems = tuple(
         f"{'; '.join(content.problems)}. The labels of the image are left out."
         for _, content in read
         if content.problems
     )
-    sound = (_of_voc(file, content, origin) for file, content in read if not content.problems)
+    sound = (_voc_image(file, content, origin) for file, content in read if not content.problems)
     return LabelFiles(tuple(sound), problems)
 
 
-def _of_voc(file: Path, content: VocFile, origin: str) -> ImageLabels:
+def _voc_image(file: Path, content: VocFile, origin: str) -> ImageLabels:
     boxes = tuple(
         ImportedBox(str(box["class_name"]), *(float(str(box[edge])) for edge in BOX_COLUMNS))
         for box in content.boxes
@@ -254,21 +255,22 @@ def _yolo(path: Path, origin: str) -> LabelFiles:
     folder = path if path.is_dir() else path.parent
     texts = set(_paths_under(folder / "labels", {".txt"}))
     known = texts | set(_paths_under(folder / "images", IMAGE_SUFFIXES))
-    # The images may lie elsewhere: read as if of one pixel, boxes come in shares of the sides.
+    # The images may be in another folder: with a size of one pixel, boxes are shares of the sides.
     without_split = {name.partition("/")[2] for name in known}
     sizes = dict.fromkeys(known | without_split, (1, 1))
     dataset = read_yolo(folder, sizes=sizes, task="detect")
     counts = dataset.images["image_id"].value_counts()
-    twins = set(counts[counts > 1].index)
+    repeated = set(counts[counts > 1].index)
     images = [
         ImageLabels(f"{split}/{image_id}" if split else image_id, origin, 0, 0, boxes, True)
         for image_id, split, boxes in _rows(dataset)
-        if image_id not in twins
+        if image_id not in repeated
     ]
     problems = tuple(
-        f"{folder}: {twin!r} has labels in two splits, which are left out" for twin in sorted(twins)
+        f"{folder}: {name!r} has labels in two splits, which are left out"
+        for name in sorted(repeated)
     )
-    # An image without a text file was not labelled.
+    # An image without a text file is not labelled.
     return LabelFiles(tuple(each for each in images if each.name in texts), problems)
 
 
@@ -317,13 +319,13 @@ _READERS: dict[str, Callable[[Path, str], LabelFiles]] = {
 def _problem(image: ImageLabels) -> str:
     parts = PurePosixPath(image.name).parts
     if not parts or ".." in parts or "\0" in image.name or image.name.endswith("/"):
-        return "that is no file name, or leads out of the folder"
+        return "the name is not a file name, or leads out of the folder"
     numbers = [edge for box in image.boxes for edge in (box.x1, box.y1, box.x2, box.y2)] + [
         float(image.width),
         float(image.height),
     ]
     if not all(math.isfinite(number) and abs(number) < _LARGEST for number in numbers):
-        return "a number in them is too large"
+        return "they contain a number that is too large"
     return ""
 
 
@@ -340,10 +342,10 @@ def _last(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def _closest(candidates: list[str], name: str, *, is_bare: bool) -> tuple[int, list[str]]:
-    """Return how closely labels for ``name`` name an image (0 is best), and those so named."""
+def _closest(candidates: list[str], name: str, *, is_stem: bool) -> tuple[int, list[str]]:
+    """Return the closest images to ``name``, and how close they are, 0 being the closest."""
     wanted = PurePosixPath(name).as_posix().lstrip("/")
-    paths = {each: _without_extension(each) if is_bare else each for each in candidates}
+    paths = {each: _without_extension(each) if is_stem else each for each in candidates}
     same = [each for each, path in paths.items() if path == wanted]
     ending = [each for each, path in paths.items() if path.endswith(f"/{wanted}")]
     return next(((n, found) for n, found in enumerate((same, ending)) if found), (2, candidates))

@@ -1,4 +1,4 @@
-"""The lake together with the landing zone that it takes images from, and how both are opened."""
+"""Opening a lake together with the landing zone from which it takes images."""
 
 import tempfile
 from dataclasses import dataclass
@@ -6,14 +6,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from annotation_platform.actor import command_actor
 from annotation_platform.ingestion.ingest import ingest_round
 from annotation_platform.ingestion.landing_zone import LandingZone, open_landing_zone
 from annotation_platform.ingestion.quarantine import with_releases
 from annotation_platform.ingestion.receipts import Receipts, open_receipts
 from annotation_platform.ingestion.rounds import Arrivals, RoundManifests
+from annotation_platform.schema.tables import Frame, RawImages
 from annotation_platform.settings import Settings
 from annotation_platform.storage.audited import AuditedStore, AuditLog
 from annotation_platform.storage.keys import SHOWN
@@ -24,16 +23,16 @@ from annotation_platform.storage.read_once import ReadOnceStore
 from annotation_platform.storage.s3 import Bucket, S3ObjectStore, is_s3
 
 _READ_ONCE = ("tables/cleaned_images",)
-"""Folders that only a run of the same round writes, and nearly every step reads."""
+"""Folders that nearly every step of a run reads, and that only runs of the same round write."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LandingLake(Lake):
-    """A lake and the landing zone it takes images from.
+    """A lake and the landing zone from which it takes images.
 
     Attributes:
-        landing: where images arrive.
-        receipts: which arrivals were taken, and under which image id.
+        landing: the landing zone.
+        receipts: the arrivals that are in the lake, with their image ids.
     """
 
     landing: LandingZone
@@ -44,8 +43,8 @@ class LandingLake(Lake):
         """The arrivals of each round."""
         return RoundManifests(self.store)
 
-    def ingest(self, round_id: str, *, maximum_bytes: int) -> pd.DataFrame:
-        """Take the arrivals of a round into the lake; return its ``raw_images`` table."""
+    def ingest(self, round_id: str, *, maximum_bytes: int) -> Frame[RawImages]:
+        """Copy the arrivals of a round into the lake; return its ``raw_images`` table."""
         return ingest_round(
             round_id,
             self.manifests.read(round_id),
@@ -60,6 +59,22 @@ class LandingLake(Lake):
         return with_releases(self.landing.list(now=now), self.store, now=now)
 
 
+@dataclass(frozen=True)
+class LakeUsage:
+    """How a process uses a lake.
+
+    Attributes:
+        audit: the log that records each access; None to record none.
+        runner: the engine that processes images; see `map_each` of ``storage/engine.py``.
+        held: receives the tables of images that are read, so that a run reads each once; None to
+            read them each time.
+    """
+
+    audit: AuditLog | None = None
+    runner: str = ""
+    held: dict[str, bytes] | None = None
+
+
 def open_lake(
     lake: str | Path,
     landing: str | Path,
@@ -68,62 +83,59 @@ def open_lake(
     receipts: str = "",
     shown: str = "",
     client: Any = None,
-    audit: AuditLog | None = None,
-    runner: str = "",
-    held: dict[str, bytes] | None = None,
+    usage: LakeUsage = LakeUsage(),
 ) -> LandingLake:
-    """Return the lake at a place; it is made by the first thing written.
+    """Return the lake at an address; the first write creates it.
 
     Args:
         lake: a folder, or ``s3://bucket/prefix``.
-        landing: where it takes images from, likewise.
-        cache: a folder for copies of what lies in S3, needed where the lake does.
-        receipts: ``dynamodb://table`` to keep there what has landed; by default the lake does.
-        shown: where what people see lies where classes are masked; by default in the lake.
-        client: for S3; by default one by AWS's variables.
-        audit: where to write down each use of the lake, if at all.
-        runner: what works on its images.
-        held: receives the tables of images that are read, so that each is read once; for a run.
+        landing: address of the landing zone, likewise.
+        cache: a folder for copies of objects in S3; by default one for temporary files.
+        receipts: ``dynamodb://table`` for the receipts of arrivals; by default they are in the
+            lake.
+        shown: address of the masked images that people see; by default they are in the lake.
+        client: for S3; by default one configured by AWS's variables.
+        usage: access log, engine and cache of this process.
     """
     store = _open_store(str(lake), cache, client)
     if shown and shown != f"{lake}/{SHOWN}":
         store = MountedStore(store, SHOWN, _open_store(shown, cache, client))
-    if held is not None:
-        store = ReadOnceStore(store, _READ_ONCE, held)
-    if audit is not None:
-        store = AuditedStore(store, audit)
+    if usage.held is not None:
+        store = ReadOnceStore(store, _READ_ONCE, usage.held)
+    if usage.audit is not None:
+        store = AuditedStore(store, usage.audit)
     return LandingLake(
         store=store,
-        runner=runner,
+        runner=usage.runner,
         landing=open_landing_zone(str(landing), client),
         receipts=open_receipts(receipts, store),
     )
 
 
 def lake_of(settings: Settings, *, audited: bool = True) -> LandingLake:
-    """Return the lake of a deployment, for a person's command.
+    """Return the lake of a deployment, for a command.
 
-    Its use is written down, unless it is not ``audited``: that is for looking at what is written
-    down, which must not change by being looked at.
+    Accesses are recorded in the access log if ``audited``. Commands that read the access log
+    itself are not audited, because they must not change it.
     """
+    audit = uses_of(settings) if audited else None
     return open_lake(
         settings.lake_url,
         settings.landing_url,
         cache=settings.cache_path,
         receipts=settings.receipts,
         shown=settings.shown_url,
-        audit=uses_of(settings) if audited else None,
-        runner=settings.runner,
+        usage=LakeUsage(audit=audit, runner=settings.runner),
     )
 
 
 def uses_of(settings: Settings) -> AuditLog:
-    """Return the log of the lake's uses from this home, for a person's command."""
+    """Return the log of accesses to the lake from this home, for a command."""
     return AuditLog(settings.audit_path, command_actor())
 
 
-def _open_store(place: str, cache: Path | None, client: Any) -> ObjectStore:
-    if not is_s3(place):
-        return LocalObjectStore(Path(place))
+def _open_store(url: str, cache: Path | None, client: Any) -> ObjectStore:
+    if not is_s3(url):
+        return LocalObjectStore(Path(url))
     copies = cache or Path(tempfile.gettempdir()) / "annotation-platform"
-    return S3ObjectStore(Bucket(place, client), copies)
+    return S3ObjectStore(Bucket(url, client), copies)

@@ -1,4 +1,4 @@
-"""Where images land: a folder, or a prefix of a bucket in S3."""
+"""The landing zone, where images arrive: a folder, or a prefix of a bucket in S3."""
 
 import hashlib
 import os
@@ -24,10 +24,10 @@ from annotation_platform.storage.s3 import Bucket, S3Entry, is_s3
 
 
 class Put(Enum):
-    """What became of a file that was put into the landing zone.
+    """The result of putting a file into the landing zone.
 
-    Where its bytes lay there already, its sidecar is added if there was none; otherwise it is the
-    same (``KNOWN``), or another one (``DIFFERS``), which stays.
+    If its bytes are there already, a missing sidecar is added; an existing sidecar is either the
+    same (``KNOWN``) or another one (``DIFFERS``), which is kept.
     """
 
     COPIED = "copied"
@@ -39,75 +39,74 @@ REPLACED = "replaced after its round was formed"
 
 
 class LandingZone(Protocol):
-    """A place that other people and programs fill, and that may change at any moment."""
+    """A location that other people and programs fill, and that may change at any moment."""
 
     address: str
 
     def list(self, *, now: datetime) -> Arrivals:
-        """Return what lies there, sidecars noted at their images.
+        """Return the objects, each image with the key of its sidecar.
 
-        Names of unfinished transfers (``.part``, ``.tmp``, …) are left alone.
+        Names of unfinished transfers (``.part``, ``.tmp``, …) are ignored.
         """
 
     def read(self, landed: Arrival) -> bytes:
-        """Return the bytes of an object as it was listed.
+        """Return the bytes of an object in its listed state.
 
         Raises:
-            DataError: it is gone, was replaced, or is nothing that can be read.
+            DataError: the object is missing, was replaced, or cannot be read.
         """
 
     def read_sidecar(self, key: str) -> bytes:
-        """Return the bytes of a sidecar as it is now; one that cannot be read is a DataError."""
+        """Return the current bytes of a sidecar; one that cannot be read is a DataError."""
 
     def remove_content(
-        self, may_be: Callable[[str, int], bool], is_one: Callable[[bytes], bool]
+        self, may_match: Callable[[str, int], bool], matches: Callable[[bytes], bool]
     ) -> int:
-        """Take away every file with bytes of a kind, and return how many. Only an erasure does.
+        """Delete every file with matching bytes, for an erasure, and return their number.
 
-        So goes what a bucket keeps of a file that was replaced or deleted.
+        Matching versions of replaced or deleted files in a bucket are deleted too.
 
         Args:
-            may_be: told name and size, says whether to look at the bytes.
-            is_one: says whether bytes are of that kind.
+            may_match: returns whether to read the bytes of a file, from its name and size.
+            matches: returns whether bytes match.
         """
 
     def put(self, name: str, data: bytes, *, sidecar: bytes = b"") -> Put:
-        """Write a file, its sidecar first; nothing is ever written over.
+        """Write a file, its sidecar first; no file is ever overwritten.
 
-        A name that is taken by other bytes is left alone: the new file gets a name of its own,
-        with some digits of its SHA-256.
+        If its name is taken by other bytes, the new file gets a name with digits of its SHA-256.
         """
 
 
 class FolderLandingZone:
-    """A folder and all below it. Links and devices are listed, but never followed or opened."""
+    """A folder and its subfolders. Links and devices are listed, but never followed or opened."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.address = str(folder)
 
     def list(self, *, now: datetime) -> Arrivals:
-        """Return what lies there; see `LandingZone`."""
-        objects, ages, moment = [], {}, now.timestamp()
+        """Return the objects; see `LandingZone`."""
+        objects, ages, timestamp = [], {}, now.timestamp()
         root = str(self.folder)
         for path in _walk(self.folder):
             try:
                 info = os.lstat(path)
-            except FileNotFoundError:  # moved away between the listing and the look
+            except FileNotFoundError:  # deleted after the listing
                 continue
             except OSError:
-                # What cannot even be looked at has to be read in vain to end in quarantine.
+                # A file without a status fails when it is read, and is quarantined.
                 info = os.stat_result((0,) * 10)
             key = printable(path[len(root) :].lstrip(os.sep))
             stamp = f"{info.st_size}-{info.st_mtime_ns}"
             landed = Arrival(key=key, stamp=stamp, byte_size=info.st_size)
             objects.append(landed)
-            # The time of the last change here; what a camera or a copy says may lie ahead.
-            ages[landed] = max(0.0, moment - info.st_ctime)
+            # Not the modification time: a camera or a copy may set it to the future.
+            ages[landed] = max(0.0, timestamp - info.st_ctime)
         return Arrivals(pair_sidecars(objects), ages)
 
     def read(self, landed: Arrival) -> bytes:
-        """Return the bytes of an object as it was listed; see `LandingZone`."""
+        """Return the bytes of an object in its listed state; see `LandingZone`."""
         path = self.folder / landed.key
         if "\\x" in landed.key and not path.exists():
             raise DataError(NOT_UTF8)
@@ -117,28 +116,28 @@ class FolderLandingZone:
             return stream.read()
 
     def read_sidecar(self, key: str) -> bytes:
-        """Return the bytes of a sidecar as it is now; see `LandingZone`."""
+        """Return the current bytes of a sidecar; see `LandingZone`."""
         with open_regular(self.folder / key) as (stream, info):
             if info.st_size > MAXIMUM_BYTES:
-                raise DataError(f"has {info.st_size} bytes, at most {MAXIMUM_BYTES} are read")
+                raise DataError(f"has {info.st_size} bytes, at most {MAXIMUM_BYTES} are allowed")
             return stream.read()
 
     def remove_content(
-        self, may_be: Callable[[str, int], bool], is_one: Callable[[bytes], bool]
+        self, may_match: Callable[[str, int], bool], matches: Callable[[bytes], bool]
     ) -> int:
-        """Take away every file with bytes of a kind; see `LandingZone`."""
+        """Delete every file with matching bytes; see `LandingZone`."""
         removed = 0
         for path in sorted(self.folder.rglob("*")):
             if not path.is_file() or path.is_symlink():
                 continue
             name = printable_name(path, self.folder)
-            if may_be(name, path.stat().st_size) and is_one(path.read_bytes()):
+            if may_match(name, path.stat().st_size) and matches(path.read_bytes()):
                 path.unlink()
                 removed += 1
         return removed
 
     def put(self, name: str, data: bytes, *, sidecar: bytes = b"") -> Put:
-        """Write a file through an unfinished one, in one step; see `LandingZone`."""
+        """Write a file atomically; see `LandingZone`."""
         return _put(self._create, self._read, name, data, sidecar)
 
     def _create(self, name: str, data: bytes) -> bool:
@@ -150,15 +149,15 @@ class FolderLandingZone:
 
 
 class S3LandingZone:
-    """The objects under a prefix. S3 shows an object only once it is complete."""
+    """The objects under a prefix. S3 lists an object only after it is complete."""
 
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
         self.address = bucket.url
 
-    # S3 has a clock of its own.
+    # Ages come from the clock of the S3 server.
     def list(self, *, now: datetime) -> Arrivals:  # noqa: ARG002
-        """Return what lies there; see `LandingZone`."""
+        """Return the objects; see `LandingZone`."""
         objects, ages = [], {}
         for entry in self.bucket.list():
             if not entry.key or entry.key.endswith("/") or is_unfinished(entry.key):
@@ -169,27 +168,27 @@ class S3LandingZone:
         return Arrivals(pair_sidecars(objects), ages)
 
     def find(self, bucket: str, key: str) -> Arrival | None:
-        """Return one object as a listing has it, without sidecar; None if it is not of here."""
+        """Return one object, without sidecar; None if it is not an image of this landing zone."""
         address = f"s3://{bucket}/{key}"
         name = address.removeprefix(f"{self.address}/")
         if not name or name == address or is_unfinished(name) or name.endswith((".json", "/")):
             return None
-        there = self.bucket.head(name)
-        return None if there is None else _landed(there)
+        entry = self.bucket.head(name)
+        return None if entry is None else _landed(entry)
 
     def read(self, landed: Arrival) -> bytes:
-        """Return the bytes of an object as it was listed; see `LandingZone`."""
+        """Return the bytes of an object in its listed state; see `LandingZone`."""
         return self.bucket.get(landed.key, etag=landed.stamp.partition("-")[2])
 
     def read_sidecar(self, key: str) -> bytes:
-        """Return the bytes of a sidecar as it is now; see `LandingZone`."""
+        """Return the current bytes of a sidecar; see `LandingZone`."""
         return self.bucket.get(key, maximum_bytes=MAXIMUM_BYTES)
 
     def remove_content(
-        self, may_be: Callable[[str, int], bool], is_one: Callable[[bytes], bool]
+        self, may_match: Callable[[str, int], bool], matches: Callable[[bytes], bool]
     ) -> int:
-        """Take away every version of an object with bytes of a kind; see `LandingZone`."""
-        return self.bucket.remove_content(may_be, is_one)
+        """Delete every version of an object with matching bytes; see `LandingZone`."""
+        return self.bucket.remove_content(may_match, matches)
 
     def put(self, name: str, data: bytes, *, sidecar: bytes = b"") -> Put:
         """Write an object unless its name is taken; see `LandingZone`."""
@@ -218,22 +217,22 @@ def _put(
     path = PurePosixPath(name)
     digits = hashlib.sha256(data + sidecar).hexdigest()[:16]
     for free in (name, str(path.with_stem(f"{path.stem}-{digits}"))):
-        there = read(free)
-        if there not in {None, data}:
+        existing = read(free)
+        if existing not in {None, data}:
             continue
-        described = not sidecar or create(f"{free}.json", sidecar)
-        is_same = described or read(f"{free}.json") == sidecar
-        if there is None and is_same and create(free, data):
+        created = not sidecar or create(f"{free}.json", sidecar)
+        is_same = created or read(f"{free}.json") == sidecar
+        if existing is None and is_same and create(free, data):
             return Put.COPIED
         if read(free) == data:
             return Put.KNOWN if is_same else Put.DIFFERS
-    raise DataError(f"{name}: its name is taken, and so is the one made of its digest. Rename it.")
+    raise DataError(f"{name}: its name is taken, and so is the name with its digest. Rename it.")
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    # As text: a sensor looks every few seconds, and 100,000 paths take seconds to make.
+    # Strings: a sensor polls every few seconds, and creating 100,000 Paths takes seconds.
     unlisted: list[OSError] = []
-    # os.walk does not follow links to folders; they come among the folders' names.
+    # os.walk does not follow links to folders; it lists them as folders.
     for root, folders, files in os.walk(folder, onerror=unlisted.append):
         linked = [name for name in folders if (Path(root) / name).is_symlink()]
         names = (name for name in [*files, *linked] if not is_unfinished(name))
@@ -244,5 +243,5 @@ def _walk(folder: Path) -> Iterator[str]:
                 f"{folder}: the landing folder cannot be read ({error.strerror}). "
                 "Check that it exists and its permissions."
             ) from error
-        # A folder in it that cannot be listed is an object that cannot be read.
+        # A subfolder that cannot be listed counts as an object that cannot be read.
         yield str(error.filename)

@@ -1,4 +1,4 @@
-"""A list of images in a CSV file: where each lies, its name, and what is known of it."""
+"""A list of images in a CSV file: location, name and metadata of each image."""
 
 import csv
 import hashlib
@@ -12,13 +12,13 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from annotation_platform.errors import DataError, FormatError
-from annotation_platform.ingestion.arrivals import Arrival, landing_name, shown_name
+from annotation_platform.ingestion.arrivals import IncomingFile, landing_name, shown_name
 from annotation_platform.storage.regular import is_unfinished, open_regular
 
 _LOCATIONS = ("location", "url", "key", "path")
 _DEGREES = {"latitude": 90.0, "longitude": 180.0}
 _KNOWN = {*_LOCATIONS, "name", "source", "captured_at", *_DEGREES, "device", "licence", "consent"}
-# A sidecar gives these a meaning that no cell can have.
+# Fields of a sidecar whose values cannot be written in a cell.
 _RESERVED = {"geo", "labels"}
 
 _MAXIMUM_BYTES = 64_000_000
@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 @dataclass(frozen=True)
 class ListEntry:
-    """An image of a list: the line it stands in, where it lies and the name it lands under."""
+    """An image of a list: its line, its location, its name in the landing zone, its metadata."""
 
     line: int
     location: str
@@ -39,7 +39,7 @@ class ListEntry:
 
 @dataclass(frozen=True)
 class ListProblem:
-    """Why the record that begins in a line cannot be used."""
+    """The reason why the record that begins in a line cannot be used."""
 
     line: int
     problem: str
@@ -47,7 +47,7 @@ class ListProblem:
 
 @dataclass(frozen=True)
 class ImageList:
-    """The usable records of a list, and what is wrong with the others; both in its order."""
+    """The usable records of a list, and the problems of the others; both in the list's order."""
 
     entries: list[ListEntry]
     problems: list[ListProblem]
@@ -56,25 +56,25 @@ class ImageList:
 def read_list(path: Path) -> ImageList:
     """Return the images of a CSV file with a header; bad records do not stop the others.
 
-    Its columns, whose order does not matter:
+    The columns, in any order:
 
-    - ``location``, or in its place ``url``, ``key`` or ``path``: an http or https address,
-      ``s3://bucket/key``, or a path relative to the folder of the list. Must be in it.
-    - ``name``: the name to land under. Without it, the last part of the location; of several
-      images with one name, each gets sixteen digits of the hash of its location added.
+    - ``location``, or ``url``, ``key`` or ``path`` in place of it, required: an http or https
+      address, ``s3://bucket/key``, or a path relative to the folder of the list.
+    - ``name``: the name in the landing zone. Without it, the last part of the location; images of
+      the same name each get sixteen digits of the hash of their location appended.
     - ``source``, ``device``, ``licence``, ``consent``: texts. ``captured_at``: ISO 8601.
       ``latitude`` and ``longitude``: degrees, both or neither.
-    - Any other: kept in the metadata under its own name.
+    - Any other column is stored in the metadata under its own name.
 
-    Cells are separated by commas, semicolons or tabs, whichever gives a header with a location,
-    and are taken as they are; an empty one is absent, an empty line nothing. Latitude and
-    longitude become numbers, all other cells stay text. Lines count from 1 as in an editor, so
-    a quoted line break counts as well.
+    Cells are separated by commas, semicolons or tabs, whichever gives a header with a location.
+    They are not trimmed; empty cells and empty lines are ignored. Latitude and longitude become
+    numbers, all other cells stay text. Lines count from 1 as in an editor, so a quoted line break
+    counts as well.
 
     Raises:
-        FormatError: the file cannot be read, is no UTF-8 or over 64 MB, has a cell of more than
-            100,000 characters, or a header without exactly one location, with a column twice,
-            with a nameless one, or with one named ``geo`` or ``labels``.
+        FormatError: the file cannot be read, is not UTF-8 or over 64 MB, has a cell of more than
+            100,000 characters, or a header without exactly one location, with a repeated column,
+            with an unnamed one, or with one named ``geo`` or ``labels``.
     """
     text = _text(path)
     header, delimiter = _header(path, text)
@@ -96,10 +96,10 @@ def read_list(path: Path) -> ImageList:
 
 def fetch_entries(
     entries: Iterable[ListEntry], fetch: Callable[[str], bytes]
-) -> Iterator[Arrival | ListProblem]:
-    """Yield each image of a list, or why ``fetch`` could not get it, one at a time.
+) -> Iterator[IncomingFile | ListProblem]:
+    """Yield each image of a list, or the problem of downloading it, one at a time.
 
-    ``fetch`` gives the bytes at a location, or a DataError.
+    ``fetch`` returns the bytes at a location, or raises a DataError.
     """
     for entry in entries:
         try:
@@ -107,7 +107,7 @@ def fetch_entries(
         except DataError as error:
             yield ListProblem(entry.line, str(error))
         else:
-            yield Arrival(entry.name, data, entry.metadata or None)
+            yield IncomingFile(entry.name, data, entry.metadata or None)
 
 
 def _text(path: Path) -> str:
@@ -135,17 +135,17 @@ def _header(path: Path, text: str) -> tuple[list[str], str]:
             break
     else:
         raise FormatError(
-            str(path), 1, "no column named location", "Add one; url, key and path will do too."
+            str(path), 1, "no column named location", "Add location, url, key or path."
         )
-    twice = [name for name, count in Counter(header).items() if count > 1]
+    repeated = [name for name, count in Counter(header).items() if count > 1]
     bad = [name for name in header if not name or name in _RESERVED or "\0" in name]
     if len(locations) > 1:
         raise FormatError(
             str(path), 1, f"several columns for the location: {', '.join(locations)}", "Keep one."
         )
-    if twice or bad:
-        name = shown_name([*twice, *bad][0])
-        problem = f"two columns are named {name}" if twice else f"a column is named {name}"
+    if repeated or bad:
+        name = shown_name([*repeated, *bad][0])
+        problem = f"two columns are named {name}" if repeated else f"a column is named {name}"
         raise FormatError(str(path), 1, problem, "Rename or remove it.")
     return header, delimiter
 
@@ -170,7 +170,7 @@ def _records(path: Path, text: str, delimiter: str) -> Iterator[_Record]:
             cells = next(reader, None)
         except csv.Error as error:
             if "field limit" not in str(error):
-                yield _Record(line, [], f"cells that cannot be read ({error}); check the quotes")
+                yield _Record(line, [], f"its cells cannot be read ({error}); check the quotes")
                 continue
             cells, too_long = [], True
         if cells is None:
@@ -187,19 +187,22 @@ def _records(path: Path, text: str, delimiter: str) -> Iterator[_Record]:
 
 
 def _entry(record: _Record, header: list[str], lines: Mapping[str, int]) -> ListEntry:
-    """Return what a record says; a DataError if it is unusable or ``lines`` has its location."""
+    """Return the entry of a record; a DataError if it is unusable or repeats a location.
+
+    ``lines`` has the line of each earlier location.
+    """
     cells = record.cells
     if record.problem:
         raise DataError(record.problem)
     if len(cells) != len(header):
         raise DataError(f"{len(cells)} cells, but the header has {len(header)}")
     if any("\0" in cell for cell in cells):
-        raise DataError("a NUL byte")
+        raise DataError("it has a NUL byte")
     texts = {column: cell for column, cell in zip(header, cells, strict=True) if cell}
     location = next((texts.pop(column) for column in _LOCATIONS if column in texts), "")
     _check_location(location)
     if location in lines:
-        raise DataError(f"the same location as in line {lines[location]}")
+        raise DataError(f"it has the same location as line {lines[location]}")
     name = texts.pop("name", None)
     name = _derived_name(location) if name is None else _given_name(name)
     return ListEntry(record.line, location, name, _metadata(texts))
@@ -207,7 +210,7 @@ def _entry(record: _Record, header: list[str], lines: Mapping[str, int]) -> List
 
 def _check_location(location: str) -> None:
     if not location:
-        raise DataError("no location")
+        raise DataError("it has no location")
     if location != location.strip():
         raise DataError("the location begins or ends with a blank; remove it")
     scheme, colon, rest = location.partition(":")
@@ -215,15 +218,15 @@ def _check_location(location: str) -> None:
         landing_name(location)
         return
     host, _, key = rest.removeprefix("//").partition("/")
-    # A port, a user or a query is looked at by whoever fetches.
+    # Port, user and query are checked by the download.
     usable = rest.startswith("//") and host.strip()
     if scheme.lower() in {"http", "https"} and usable:
         return
     if scheme == "s3" and usable and key:
         return
     raise DataError(
-        f"a location of the kind {shown_name(scheme + ':')}; only http://host/…, https://host/…, "
-        "s3://bucket/key and paths relative to the list are taken"
+        f"its location begins with {shown_name(scheme + ':')}; write http://host/…, "
+        "https://host/…, s3://bucket/key or a path relative to the list"
     )
 
 
@@ -233,7 +236,7 @@ def _given_name(name: str) -> str:
     if any(part.startswith(".") for part in parts) or is_unfinished(safe):
         raise DataError(
             f"the name {shown_name(name)} is that of a hidden or unfinished file, which the "
-            "landing zone leaves alone; rename it"
+            "landing zone ignores; rename it"
         )
     return safe
 
@@ -255,33 +258,33 @@ def _metadata(texts: Mapping[str, str]) -> dict[str, object]:
         number = float(texts[column]) if _NUMBER.fullmatch(texts[column]) else None
         if number is None or abs(number) > most:
             raise DataError(
-                f"{column} {shown_name(texts[column])} is no number of degrees from -{most:g} to "
-                f"{most:g}"
+                f"{column} {shown_name(texts[column])} is not a number of degrees from -{most:g} "
+                f"to {most:g}"
             )
         metadata[column] = number
     if len(_DEGREES.keys() & texts.keys()) == 1:
-        raise DataError("latitude and longitude go together; one of them is missing")
+        raise DataError("latitude or longitude is missing; give both or neither")
     if "captured_at" in texts:
         try:
             time = datetime.fromisoformat(texts["captured_at"])
             time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC)
         except (ValueError, OverflowError) as error:
             raise DataError(
-                f"captured_at {shown_name(texts['captured_at'])} is no time like "
+                f"captured_at {shown_name(texts['captured_at'])} is not a time like "
                 "2026-05-01T12:00:00+02:00"
             ) from error
     return metadata
 
 
 def _with_own_names(entries: list[ListEntry]) -> list[ListEntry]:
-    """Return the entries, those of one name told apart whatever their order."""
+    """Return the entries with distinct names, which do not depend on their order."""
     counts = Counter(entry.name for entry in entries)
-    own = []
+    distinct = []
     for entry in entries:
         path = PurePosixPath(entry.name)
-        apart = str(path.with_stem(f"{path.stem}-{_digits(entry.location)}"))
-        own.append(replace(entry, name=apart) if counts[entry.name] > 1 else entry)
-    return own
+        name = str(path.with_stem(f"{path.stem}-{_digits(entry.location)}"))
+        distinct.append(replace(entry, name=name) if counts[entry.name] > 1 else entry)
+    return distinct
 
 
 def _digits(location: str) -> str:

@@ -1,6 +1,6 @@
-"""Which landed objects are in the lake already: one receipt each, written once by whoever is first.
+"""Receipts of the landed objects that are in the lake, each written once, by the first process.
 
-Receipts lie in the lake; where S3's latency a small object is too much, in a DynamoDB table.
+Receipts are in the lake, or in a DynamoDB table if S3's latency for small objects is too high.
 """
 
 import hashlib
@@ -15,20 +15,20 @@ from annotation_platform.storage.objects import ObjectStore
 
 
 class Receipts(Protocol):
-    """The SHA-256 of landed objects that are in the lake, by object."""
+    """The SHA-256 of the landed objects that are in the lake, by object."""
 
     def find(self, landed: Arrival) -> str | None:
         """Return the digest of an object; None if it is not in the lake yet."""
 
     def write(self, landed: Arrival, digest: str) -> str:
-        """Write a receipt unless there is one; return the digest that counts, the first."""
+        """Write a receipt unless there is one; return the digest of the first receipt."""
 
     def remove(self, landed: Arrival) -> None:
-        """Take the receipt of an object away. Only an erasure does."""
+        """Delete the receipt of an object, for an erasure."""
 
 
 class LakeReceipts:
-    """Receipts as objects of the lake, each by one conditional create."""
+    """Receipts as objects of the lake, each written by one conditional create."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -39,26 +39,28 @@ class LakeReceipts:
         return self._store.get(key).decode() if self._store.exists(key) else None
 
     def write(self, landed: Arrival, digest: str) -> str:
-        """Write a receipt unless there is one; return the digest that counts, the first."""
+        """Write a receipt unless there is one; return the digest of the first receipt."""
         self._store.create(_key(landed), digest.encode())
         return self._store.get(_key(landed)).decode()
 
     def remove(self, landed: Arrival) -> None:
-        """Take the receipt of an object away."""
+        """Delete the receipt of an object."""
         self._store.remove(_key(landed))
 
 
 class DynamoReceipts:
-    """Receipts as items of a DynamoDB table, each by one conditional put.
+    """Receipts as items of a DynamoDB table, each written by one conditional put.
 
     The table has the partition key ``object``, a string. Endpoint and account come from AWS's
-    variables. What landed before there was a table is found in ``earlier``.
+    variables. Receipts from before the table existed are found in ``earlier``.
     """
 
     def __init__(self, url: str, earlier: Receipts, client: Any = None) -> None:
         parts = urlsplit(url)
         if parts.scheme != "dynamodb" or not parts.netloc or parts.path.strip("/"):
-            raise SettingsError(f"ANNOTATION_RECEIPTS: {url!r} is none: give dynamodb://table.")
+            raise SettingsError(
+                f"ANNOTATION_RECEIPTS: {url!r} is not a table: set it to dynamodb://table."
+            )
         self._table = parts.netloc
         self._earlier = earlier
         self._client = client
@@ -69,7 +71,7 @@ class DynamoReceipts:
         return self._earlier.find(landed) if item is None else item
 
     def write(self, landed: Arrival, digest: str) -> str:
-        """Write a receipt unless there is one; return the digest that counts, the first."""
+        """Write a receipt unless there is one; return the digest of the first receipt."""
         fields = {"object": _name(landed), "key": landed.key, "digest": digest}
         try:
             self._call(
@@ -86,7 +88,7 @@ class DynamoReceipts:
         return digest
 
     def remove(self, landed: Arrival) -> None:
-        """Take the receipt of an object away."""
+        """Delete the receipt of an object."""
         self._call("delete_item", Key={"object": {"S": _name(landed)}})
         self._earlier.remove(landed)
 
@@ -104,7 +106,7 @@ class DynamoReceipts:
             settings = Config(retries=retries, connect_timeout=5, read_timeout=30)
             self._client = boto3.Session().client("dynamodb", config=settings)
         try:
-            annotation: dict[str, Any] = getattr(self._client, method)(
+            response: dict[str, Any] = getattr(self._client, method)(
                 TableName=self._table, **arguments
             )
         except (BotoCoreError, ClientError) as error:
@@ -114,11 +116,11 @@ class DynamoReceipts:
                 f"ANNOTATION_RECEIPTS: the table {self._table} cannot be used: {error}. Check its "
                 "name, its partition key `object` and the account's rights."
             ) from error
-        return annotation
+        return response
 
 
 def open_receipts(url: str, store: ObjectStore) -> Receipts:
-    """Return the receipts of a lake: in itself, or at ``dynamodb://table``."""
+    """Return the receipts of a lake: in the lake itself, or at ``dynamodb://table``."""
     in_lake = LakeReceipts(store)
     return DynamoReceipts(url, in_lake) if url else in_lake
 

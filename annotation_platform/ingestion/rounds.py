@@ -1,4 +1,4 @@
-"""Which landed objects make a round: fixed once, by one atomic create."""
+"""The landed objects of a round, fixed once by one atomic create."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from annotation_platform.storage.objects import ObjectStore
 
 @dataclass(frozen=True)
 class Arrivals:
-    """What lies in the landing zone, by name, and for how many seconds it has not changed."""
+    """The objects in the landing zone, by name, and the seconds since each last changed."""
 
     objects: list[Arrival]
     ages: dict[Arrival, float]
@@ -22,10 +22,10 @@ class Arrivals:
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """The objects of the next round, or, where there are none yet, what it waits for.
+    """The objects of the next round or, if there are none yet, a sentence on what is missing.
 
-    ``poll_again_seconds`` is after how long waiting alone may change the answer; None if only
-    something new can.
+    ``poll_again_seconds`` is the time after which the same objects may form a round; None if only
+    new objects can.
     """
 
     objects: list[Arrival]
@@ -34,15 +34,15 @@ class RoundPlan:
 
 
 @dataclass(frozen=True)
-class Taken:
-    """The objects that belong to rounds, and the key of the round after those."""
+class TakenArrivals:
+    """The objects that belong to rounds, and the key of the next round."""
 
     objects: set[Arrival]
     next_round: str
 
 
 class RoundManifests:
-    """The manifests in the lake: what landed for each round, fixed before the round exists."""
+    """The manifests in the lake: the objects of each round, fixed before the round exists."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -66,26 +66,26 @@ class RoundManifests:
         """Return the SHA-256 of a round's manifest."""
         return hashlib.sha256(self._store.get(f"manifests/{round_id}.json")).hexdigest()
 
-    def taken(self) -> Taken:
-        """Return every object that belongs to a round already, and the key of the next round."""
+    def taken(self) -> TakenArrivals:
+        """Return the objects that belong to a round already, and the key of the next round."""
         rounds = self.rounds()
         objects = {landed for round_id in rounds for landed in self.read(round_id)}
-        return Taken(objects, next_round(rounds))
+        return TakenArrivals(objects, next_round(rounds))
 
     def policy_digest(self, round_id: str) -> str:
-        """Return the digest of the policy that a round was formed under.
+        """Return the digest of the policy under which a round was formed.
 
-        It is empty for rounds of v0.1.0, which did not record it.
+        It is empty for rounds of v0.1.0, which do not record it.
         """
         manifest = json.loads(self._store.get(f"manifests/{round_id}.json"))
         return str(manifest.get("policy_digest", ""))
 
     def create(self, round_id: str, objects: Sequence[Arrival], *, policy_digest: str = "") -> bool:
-        """Fix a round, unless it exists; return whether this call did it.
+        """Write the manifest of a round unless it exists; return whether this call wrote it.
 
-        ``round_id`` must come from the same ``taken`` as the choice of objects: of two processes
-        that chose from the same state one wins here, and the other looks again.
-        ``policy_digest`` is recorded, unless it is empty.
+        ``round_id`` and the objects must come from the same call of ``taken``: of two processes
+        that select objects from the same state, one wins here, and the other polls again.
+        ``policy_digest`` is recorded unless it is empty.
         """
         entries = [asdict(landed) for landed in sorted(objects)]
         policy = {"policy_digest": policy_digest} if policy_digest else {}
@@ -95,12 +95,11 @@ class RoundManifests:
 
 
 def pair_sidecars(objects: Sequence[Arrival]) -> list[Arrival]:
-    """Return the objects with their sidecars noted, and without the sidecars that have an image.
+    """Return the images with the keys of their sidecars, and the JSON files without an image.
 
-    The sidecar of ``a.jpg`` is ``a.jpg.json`` or, if there is none, ``a.json``. A JSON file whose
-    image has not landed stays in the list.
+    The sidecar of ``a.jpg`` is ``a.jpg.json`` or, if it does not exist, ``a.json``.
     """
-    # Names that are not UTF-8 may be printed alike.
+    # Different names that are not UTF-8 may have the same printable form.
     objects = list(dict.fromkeys(objects))
     names = {item.key for item in objects if item.key.endswith(".json")}
     paired = []
@@ -117,30 +116,31 @@ def pair_sidecars(objects: Sequence[Arrival]) -> list[Arrival]:
 def _sidecar_names(key: str) -> tuple[str, str]:
     name = key[key.rfind("/") + 1 :]
     dot = name.rfind(".")
-    # What begins or ends with its only dot has no suffix.
+    # A name that begins or ends with its only dot has no suffix.
     stem = key[: len(key) - len(name) + dot] if 0 < dot < len(name) - 1 else key
     return f"{key}.json", f"{stem}.json"
 
 
 def new_objects(landed: Arrivals, known: Collection[Arrival]) -> list[Arrival]:
-    """Return what belongs to no round yet; sidecars of images that do are not new either."""
+    """Return the objects that belong to no round, without the sidecars of images in rounds."""
     sidecars = {item.sidecar for item in known}
     return [item for item in landed.objects if item not in known and item.key not in sidecars]
 
 
 def plan_round(landed: Arrivals, known: Collection[Arrival], policy: RoundPolicy) -> RoundPlan:
-    """Return the objects of the next round, or a sentence that says what it waits for.
+    """Return the objects of the next round, or a sentence on what is missing.
 
-    A round takes objects that have not changed for ``settle_seconds``, nor their sidecars, and
-    starts at ``minimum_images`` of them or once one has waited ``maximum_wait_seconds``. A JSON
-    file waits as long for its image; after that it is an object like any other.
+    A round takes objects that have been unchanged, with their sidecars, for ``settle_seconds``.
+    It starts when there are ``minimum_images`` of them, or when one has waited for
+    ``maximum_wait_seconds``. A JSON file waits that long for its image; after that it is treated
+    like any other object.
     """
     new = new_objects(landed, known)
     early = [item for item in new if _waits_for_image(item, landed.ages, policy)]
     ready = [item for item in new if item not in set(early)]
-    lonely = f", {len(early)} metadata files without their image" if early else ""
+    unpaired = f", {len(early)} metadata files without their image" if early else ""
     if not ready:
-        waits = f"No new image among {len(landed.objects)} landed{lonely}."
+        waits = f"No new image among {len(landed.objects)} landed{unpaired}."
         return RoundPlan([], waits, policy.maximum_wait_seconds if early else None)
     by_key = {item.key: age for item, age in landed.ages.items()}
     ages = {item: min(landed.ages[item], by_key.get(item.sidecar, inf)) for item in ready}
@@ -151,7 +151,7 @@ def plan_round(landed: Arrivals, known: Collection[Arrival], policy: RoundPolicy
         return RoundPlan([], waits, policy.settle_seconds - newest)
     oldest = max(ages[item] for item in stable)
     if len(stable) < policy.minimum_images and oldest < policy.maximum_wait_seconds:
-        waits = f"{len(ready)} new images; a round starts at {policy.minimum_images}{lonely}."
+        waits = f"{len(ready)} new images; a round starts at {policy.minimum_images}{unpaired}."
         left = policy.maximum_wait_seconds - oldest
         if len(stable) < len(ready):
             left = min(left, policy.settle_seconds)

@@ -1,4 +1,4 @@
-"""What lands beside an image: a JSON file with its metadata, and perhaps labels it came with.
+"""Sidecars: JSON files that land with images and contain their metadata and existing labels.
 
 The sidecar of ``a.jpg`` is ``a.jpg.json`` or ``a.json``, one JSON object::
 
@@ -7,8 +7,8 @@ The sidecar of ``a.jpg`` is ``a.jpg.json`` or ``a.json``, one JSON object::
      "labels": {"origin": "coco", "width": 640, "height": 480,
                 "boxes": [{"class": "boat", "box": [10, 20, 110, 90]}]}}
 
-Every field may be missing. Fields of other names are kept as they are. Boxes are ``x1 y1 x2 y2``
-in pixels of an image of the width and height given.
+Every field is optional. Fields of other names are stored unchanged. Boxes are ``x1 y1 x2 y2`` in
+pixels of an image of the given width and height.
 """
 
 import json
@@ -25,7 +25,7 @@ _TEXTS = ("source", "device", "licence", "consent")
 
 @dataclass(frozen=True)
 class ImportedBox:
-    """A box that came with an image: corners in pixels, ``x1 < x2`` and ``y1 < y2``."""
+    """A box of an existing label: corners in pixels, ``x1 < x2`` and ``y1 < y2``."""
 
     class_name: str
     x1: float
@@ -36,9 +36,10 @@ class ImportedBox:
 
 @dataclass(frozen=True)
 class SidecarLabels:
-    """The labels that came with an image; no box says that it holds nothing.
+    """The existing labels of an image; no boxes means that it is labelled as empty.
 
-    ``origin`` says where they are from; ``width`` and ``height`` the image they were made on.
+    ``origin`` is the source of the labels; ``width`` and ``height`` are the size of the image on
+    which they were drawn, in pixels.
     """
 
     origin: str
@@ -49,7 +50,7 @@ class SidecarLabels:
 
 @dataclass(frozen=True)
 class Sidecar:
-    """A sidecar, checked. ``metadata`` has the columns of ``schema.tables.METADATA``."""
+    """A checked sidecar. ``metadata`` has the columns of ``schema.tables.METADATA``."""
 
     metadata: dict[str, object]
     labels: SidecarLabels | None
@@ -64,7 +65,7 @@ NO_METADATA: dict[str, object] = {
 
 
 def read_sidecar(data: bytes) -> Sidecar:
-    """Return what a sidecar says; one that cannot be used is a DataError naming the field."""
+    """Return the content of a sidecar; an unusable one is a DataError that names the field."""
     fields = sidecar_fields(data)
     if set(fields) == {_UNREADABLE}:
         raise DataError(str(fields[_UNREADABLE]))
@@ -80,32 +81,32 @@ def read_sidecar(data: bytes) -> Sidecar:
 
 
 def unreadable_sidecar(why: str) -> bytes:
-    """Return what stands in the lake for a sidecar that could not be read, and says why."""
+    """Return the object that replaces an unreadable sidecar in the lake, with the reason."""
     return json.dumps({_UNREADABLE: why}, ensure_ascii=False).encode()
 
 
 def sidecar_fields(data: bytes) -> dict[str, Any]:
-    """Return the JSON object of a sidecar, its values as they are; a DataError if it is none."""
+    """Return the JSON object of a sidecar with unchecked values; other data is a DataError."""
     if len(data) > MAXIMUM_BYTES:
         raise DataError(f"{len(data)} bytes, at most {MAXIMUM_BYTES}")
     try:
-        fields = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_without_twins)
-        # Half of a character, which JSON can spell, fits into no table.
+        fields = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_without_repetition)
+        # JSON can contain lone surrogates, which cannot be stored in a table.
         json.dumps(fields, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        # Python's refusal of numbers with thousands of digits is a ValueError too.
-        raise DataError(f"no JSON: {str(error)[:120]}") from error
+        # Python refuses numbers of thousands of digits with a ValueError too.
+        raise DataError(f"not JSON: {str(error)[:120]}") from error
     if not isinstance(fields, dict):
-        raise DataError("no JSON object")
+        raise DataError("not a JSON object")
     if _depth(fields) > _MAXIMUM_DEPTH:
         raise DataError(f"nested more than {_MAXIMUM_DEPTH} deep")
     return fields
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise ValueError("a field stands there twice")
+        raise ValueError("a field is repeated")
     return fields
 
 
@@ -133,19 +134,19 @@ def _time(value: Any) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(value)
-        # What does not name its zone is taken for UTC.
+        # A time without a zone is in UTC.
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError("captured_at: a time like 2026-05-01T12:00:00+02:00 is needed") from error
 
 
 def _geo(fields: dict[str, Any]) -> tuple[float | None, float | None]:
-    place = fields.pop("geo", None)
-    if isinstance(place, dict):
-        latitude, longitude = place.get("latitude"), place.get("longitude")
-    elif isinstance(place, list) and len(place) == 2:
-        latitude, longitude = place
-    elif place is None:
+    location = fields.pop("geo", None)
+    if isinstance(location, dict):
+        latitude, longitude = location.get("latitude"), location.get("longitude")
+    elif isinstance(location, list) and len(location) == 2:
+        latitude, longitude = location
+    elif location is None:
         latitude, longitude = fields.pop("latitude", None), fields.pop("longitude", None)
     else:
         raise DataError("geo: [latitude, longitude] is needed, in degrees")
@@ -153,7 +154,7 @@ def _geo(fields: dict[str, Any]) -> tuple[float | None, float | None]:
         return None, None
     north, east = _number("geo", latitude), _number("geo", longitude)
     if abs(north) > 90 or abs(east) > 180:
-        raise DataError(f"geo: {north:g}, {east:g} is no latitude and longitude in degrees")
+        raise DataError(f"geo: {north:g}, {east:g} is not a latitude and longitude in degrees")
     return north, east
 
 
@@ -168,7 +169,7 @@ def _labels(value: Any) -> SidecarLabels | None:
     if value is None:
         return None
     if not isinstance(value, dict) or not isinstance(value.get("boxes"), list):
-        raise DataError("labels: an object with origin, width, height and a list of boxes")
+        raise DataError("labels: an object with origin, width, height and boxes is needed")
     width, height = (
         int(_number(f"labels.{side}", value.get(side))) for side in ("width", "height")
     )

@@ -1,4 +1,4 @@
-"""Which round is to be started next, without a sensor that watches the landing zone."""
+"""The next round to start, for use without the sensor that polls the landing zone."""
 
 from datetime import datetime
 
@@ -13,10 +13,10 @@ from annotation_platform.schema.tables import LabelTasks
 def round_to_start(
     lake: LandingLake, events: LandingEvents, policy: RoundPolicy, *, now: datetime
 ) -> str:
-    """Return the oldest round that was not started; without one, form it from the landing zone.
+    """Return the oldest round that is not started; if there is none, form the next round.
 
     Raises:
-        NotReadyError: not enough images landed for a round; the message has the numbers.
+        NotReadyError: too few images have landed for a round; the message has the numbers.
     """
     if waiting := _waiting(lake):
         return waiting[0]

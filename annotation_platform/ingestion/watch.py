@@ -1,4 +1,4 @@
-"""One look at the landing zone: whether it is time for one, and the round it forms."""
+"""One poll of the landing zone: whether to list it, and the round to form."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,10 +11,10 @@ from annotation_platform.policy import RoundPolicy
 
 @dataclass(frozen=True)
 class Watched:
-    """What a look led to.
+    """The result of a poll.
 
-    ``waits_for`` says why there is no new round, empty if one was formed; the place is listed
-    again at ``list_at``, or before if an event hints at something new.
+    ``waits_for`` is a sentence on why there is no new round, empty if one was formed. The landing
+    zone is listed again at ``list_at``, or earlier if an event signals a new object.
     """
 
     waits_for: str
@@ -30,24 +30,31 @@ def watch_landing_zone(
     now: datetime,
     policy_digest: str = "",
 ) -> Watched:
-    """Form the next round from what has landed, if that is enough, by one atomic create.
+    """Form the next round, by one atomic create, if enough images have landed.
 
-    Without a queue of events the place is listed every time. With one, it is listed when an event
-    came, when waiting alone may have made a round due, and at least every ``listing_seconds``:
-    events may be lost. ``list_at`` is what the last look said, None if that is not known. The
-    round records ``policy_digest``, the digest of the whole policy.
+    Without a queue of events, the landing zone is listed in every poll. With one, it is listed
+    after an event, when a round may have become due by waiting, and at least every
+    ``listing_seconds``, because events may be lost.
+
+    Args:
+        lake: the lake and its landing zone.
+        events: the queue of the landing zone.
+        policy: the limits for forming a round.
+        list_at: the time of the next listing, from the previous poll; None if it is unknown.
+        now: the current time.
+        policy_digest: digest of the whole policy, which the round records.
     """
-    hints = events.receive()
-    if events.url and not hints.keys and list_at is not None and now < list_at:
-        events.forget(hints)
+    signals = events.receive()
+    if events.url and not signals.keys and list_at is not None and now < list_at:
+        events.acknowledge(signals)
         left = (list_at - now).total_seconds()
         return Watched(f"No event; the next listing is in {left:.0f} s.", list_at)
     taken = lake.manifests.taken()
     plan = plan_round(lake.landed(now=now), taken.objects, policy)
     if plan.objects:
         lake.manifests.create(taken.next_round, plan.objects, policy_digest=policy_digest)
-    events.forget(hints)
-    # After a round was formed there may be enough for another one.
+    events.acknowledge(signals)
+    # After one round was formed, the remaining objects may form another one.
     wait = 0.0 if plan.objects else plan.poll_again_seconds
     again = min(policy.listing_seconds, policy.listing_seconds if wait is None else wait)
     return Watched(plan.waits_for, now + timedelta(seconds=again))

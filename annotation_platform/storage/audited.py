@@ -1,4 +1,4 @@
-"""Who read and wrote what in the lake: one line of JSON each, a file a day, chained."""
+"""The log of reads and writes of the lake: a line of JSON per access, a file per day, chained."""
 
 import fcntl
 import hashlib
@@ -16,12 +16,12 @@ from pyarrow import fs
 
 from annotation_platform.storage.chain import Line, last_link, make_line, split_lines
 from annotation_platform.storage.files import cannot_write, disk_full, sync
-from annotation_platform.storage.objects import ObjectStore
+from annotation_platform.storage.forwarding import ForwardingStore
 
 _END = ".end"
-"""Names the file that is written, and how many entries of events were known; locks the log."""
+"""The file with the name of the current file and the known number of events; locks the log."""
 
-_SAID = re.compile(rb"(\d{4}-\d\d-\d\d\.jsonl) (\d{10})\n")
+_END_CONTENT = re.compile(rb"(\d{4}-\d\d-\d\d\.jsonl) (\d{10})\n")
 _BLOCK = 4096
 
 
@@ -31,7 +31,7 @@ def _now() -> datetime:
 
 @dataclass(frozen=True)
 class LogHead:
-    """The last line of a log: which log, its file, its number and its SHA-256."""
+    """The last line of a log: the id of the log, the file, and the line's number and SHA-256."""
 
     home: str
     file: str
@@ -40,7 +40,7 @@ class LogHead:
 
     @classmethod
     def of(cls, content: object) -> "LogHead | None":
-        """Return what ``asdict`` has taken apart; None if that is something else."""
+        """Return the head from the output of ``asdict``; None for anything else."""
         match content:
             case {
                 "home": str(home),
@@ -57,10 +57,14 @@ class LogHead:
 class AuditLog:
     """A folder of ``2026-05-01.jsonl`` files, which several processes write at once.
 
-    ``who`` says on whose behalf, such as the run and the asset; it is asked for every line, and so
-    is ``clock`` for the time, in UTC. Each line has the digest of the one before it, over midnight
-    too (``storage/chain.py``). Days that nobody needs may be deleted, the oldest first and the
-    newest never: the chain goes on from its last line.
+    Each line has the digest of the previous one, also across midnight (``storage/chain.py``). Files
+    of past days may be deleted, the oldest first; the newest must stay: the chain continues from
+    its last line.
+
+    Attributes:
+        folder: the folder of the log.
+        who: returns the actor, such as the run and the asset; called for every line.
+        clock: returns the time, in UTC; called for every line.
     """
 
     folder: Path
@@ -69,54 +73,54 @@ class AuditLog:
 
     @cached_property
     def home(self) -> str:
-        """What lines and events call this log: it tells those of several homes apart."""
-        place = f"{socket.gethostname()}:{self.folder.absolute()}"
-        return hashlib.sha256(place.encode()).hexdigest()[:12]
+        """The id of this log in lines and events; it differs between homes."""
+        address = f"{socket.gethostname()}:{self.folder.absolute()}"
+        return hashlib.sha256(address.encode()).hexdigest()[:12]
 
     def write(self, action: str, key: str, *, entries: int | None = None, **facts: str) -> None:
         """Append one line, in one write.
 
         Args:
-            action: what is done.
-            key: with which object of the lake.
-            entries: how many entries of events the lake has by now, where that is known.
-            facts: what else there is to say.
+            action: the kind of access.
+            key: the object of the lake.
+            entries: the number of event entries in the lake, where it is known.
+            facts: further fields of the line.
 
         Raises:
-            SettingsError: it cannot be written; then nothing was.
+            SettingsError: the line cannot be written; then nothing is.
         """
-        about = {"action": action, "key": key, **facts, **self.who(), "home": self.home}
+        fields = {"action": action, "key": key, **facts, **self.who(), "home": self.home}
         with self._locked() as end:
             now = self.clock()
-            # A clock that is set back over midnight must not part the chain.
+            # A clock that is set back across midnight must not break the chain.
             file = max(f"{now:%Y-%m-%d}.jsonl", end.file)
-            self._append(file, {"at": now.isoformat(timespec="milliseconds"), **about})
+            self._append(file, {"at": now.isoformat(timespec="milliseconds"), **fields})
             known = end.entries if entries is None else entries
             if (file, known) != (end.file, end.entries):
                 os.pwrite(end.handle, f"{file} {known:010d}\n".encode(), 0)
 
     def entries(self) -> int:
-        """Return how many entries of events were known when this was last said, 0 at first."""
+        """Return the number of event entries last passed to ``write``; 0 at first."""
         with self._locked() as end:
             return end.entries
 
     def head(self) -> LogHead | None:
-        """Return the last line, once it is on disk; None if there is none."""
+        """Write the log to disk and return its last line; None if there is none."""
         with self._locked():
             paths = [path for path in reversed(self._paths()) if path.stat().st_size]
             if not paths:
                 return None
-            for place in (paths[0], self.folder):
-                sync(place)
+            for path in (paths[0], self.folder):
+                sync(path)
             link = last_link(_backwards(paths))
             return LogHead(self.home, paths[0].name, link.number, link.sha256)
 
     def lines(self, *, since: str = "") -> Iterator[Line]:
-        """Yield every line that there is now, in order; ``since`` names the day to begin with."""
+        """Yield every line written before the call, in order, from the day ``since`` on."""
         if not self.folder.is_dir():
             return
         with self._locked():
-            # What is written meanwhile is left out: it may be half there.
+            # Lines written during the iteration are left out: they may be incomplete.
             sizes = {path: path.stat().st_size for path in self._paths() if path.stem >= since}
         for path, size in sizes.items():
             with path.open("rb") as stream:
@@ -130,10 +134,10 @@ class AuditLog:
             raise cannot_write(path, error) from error
         try:
             size = os.fstat(handle).st_size
-            # Of a line that was broken off the rest never comes.
+            # The rest of a truncated line is never written.
             begin = b"\n" if size and os.pread(handle, 1, size - 1) != b"\n" else b""
             if not size:
-                # Older files may go, so a file has to show by itself that its first lines are gone.
+                # Older files may be deleted, so a file itself must show that its start is missing.
                 content = {"day": path.stem, **content}
             line = make_line(last_link(_backwards(self._newest_first(file))), content)
             _write(handle, begin + line + b"\n", path, size)
@@ -149,19 +153,19 @@ class AuditLog:
             raise cannot_write(path, error) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            said = _SAID.fullmatch(os.pread(handle, 64, 0))
-            if said:
-                yield _End(handle, said[1].decode(), int(said[2]))
+            content = _END_CONTENT.fullmatch(os.pread(handle, 64, 0))
+            if content:
+                yield _End(handle, content[1].decode(), int(content[2]))
             else:
                 yield _End(handle, max((path.name for path in self._paths()), default=""), 0)
         finally:
-            # Closing alone would leave it locked while a process lives that was forked meanwhile.
+            # After closing alone, a process forked in the meantime would still hold the lock.
             fcntl.flock(handle, fcntl.LOCK_UN)
             os.close(handle)
 
     def _newest_first(self, file: str) -> Iterator[Path]:
         yield self.folder / file
-        # Seldom asked for: only where that one holds no line of the chain.
+        # Rarely read: only if that file has no line of the chain.
         yield from (path for path in reversed(self._paths()) if path.name < file)
 
     def _paths(self) -> list[Path]:
@@ -170,7 +174,7 @@ class AuditLog:
 
 @dataclass(frozen=True)
 class _End:
-    """The open and locked file that tells where the log ends."""
+    """The open and locked file that records the end of the log."""
 
     handle: int
     file: str
@@ -186,7 +190,7 @@ def _open(path: Path) -> int:
 
 
 def _write(handle: int, data: bytes, path: Path, size: int) -> None:
-    """Append to a file of ``size`` bytes all of ``data`` or nothing."""
+    """Append all of ``data`` or nothing to a file of ``size`` bytes."""
     try:
         written = os.write(handle, data)
     except OSError as error:
@@ -197,7 +201,7 @@ def _write(handle: int, data: bytes, path: Path, size: int) -> None:
 
 
 def _backwards(paths: Iterable[Path]) -> Iterator[bytes]:
-    """Yield the lines of files, the last line of the first file first."""
+    """Yield the lines of files in reverse, from the last line of the first file."""
     for path in paths:
         with path.open("rb", buffering=0) as stream:
             position = stream.seek(0, os.SEEK_END)
@@ -216,62 +220,56 @@ def _backwards(paths: Iterable[Path]) -> Iterator[bytes]:
 
 
 @dataclass(frozen=True)
-class AuditedStore:
-    """An object store that writes down each use of it, before the use."""
+class AuditedStore(ForwardingStore):
+    """An object store that records each access in a log, before the access.
 
-    store: ObjectStore
+    ``exists`` and ``list`` are not recorded: they return no content.
+    """
+
     log: AuditLog
 
     def put(self, key: str, data: bytes) -> None:
-        """Write ``data`` under ``key``, replacing what was there, in one step."""
+        """Write ``data`` under ``key``, replacing any earlier object, in one step."""
         self.log.write("put", key)
-        self.store.put(key, data)
+        super().put(key, data)
 
     def create(self, key: str, data: bytes, *, private: bool = False) -> bool:
-        """Write ``data`` under ``key`` if nothing is there; return whether this call did it."""
+        """Write ``data`` under ``key`` if it is free; return whether this call wrote it."""
         self.log.write("create", key)
-        return self.store.create(key, data, private=private)
+        return super().create(key, data, private=private)
 
     def copy(self, source: str, target: str) -> None:
-        """Have what is under ``source`` under ``target`` too, unless something is there."""
+        """Copy the object under ``source`` to ``target``, unless ``target`` exists."""
         self.log.write("get", source)
         self.log.write("create", target)
-        self.store.copy(source, target)
+        super().copy(source, target)
 
     def get(self, key: str) -> bytes:
         """Return the bytes under ``key``; a missing key is a DataError."""
         self.log.write("get", key)
-        return self.store.get(key)
-
-    def exists(self, key: str) -> bool:
-        """Return whether there is something under ``key``; that is no use of it."""
-        return self.store.exists(key)
-
-    def list(self, prefix: str) -> Iterator[str]:
-        """Yield the keys that start with the folder ``prefix``, sorted; that is no use of them."""
-        return self.store.list(prefix)
+        return super().get(key)
 
     def local_path(self, key: str) -> Path:
-        """Return a file on this machine that holds the bytes under ``key``."""
+        """Return a file on this machine with the bytes under ``key``."""
         self.log.write("get", key)
-        return self.store.local_path(key)
+        return super().local_path(key)
 
     def url(self, key: str) -> str:
-        """Return where others find what is under ``key``: who asks will read it."""
+        """Return the address of the object under ``key``; it is recorded as a read."""
         self.log.write("get", key)
-        return self.store.url(key)
+        return super().url(key)
 
     def remove(self, key: str) -> None:
-        """Take away what is under ``key``, and all that ever was."""
+        """Delete the object under ``key`` and its earlier versions, if there are any."""
         self.log.write("remove", key)
-        self.store.remove(key)
+        super().remove(key)
 
     def purge(self, key: str) -> None:
-        """Take away what was under ``key`` before what is there now."""
+        """Delete the earlier versions of the object under ``key``."""
         self.log.write("purge", key)
-        self.store.purge(key)
+        super().purge(key)
 
     def arrow_place(self) -> tuple[fs.FileSystem, str]:
-        """Return how Arrow gets at the objects: all of the tables are taken for read."""
+        """Return Arrow's file system for the objects; it is recorded as a read of all tables."""
         self.log.write("query", "tables")
-        return self.store.arrow_place()
+        return super().arrow_place()

@@ -1,8 +1,8 @@
-"""Lines of JSON, each with the SHA-256 of the line before: what is changed afterwards shows.
+"""Lines of JSON, each with the SHA-256 of the previous line, so that later changes are detected.
 
-A line has its running ``number`` and, as ``previous``, the digest of the bytes of the line before
-it, without the line's end; the first line has a fixed word there. Whoever changes a line has to
-write anew all that come after it.
+A line has a consecutive ``number`` and, as ``previous``, the digest of the bytes of the previous
+line without its line break; the first line has a fixed word there. A change to one line requires
+all following lines to be rewritten.
 """
 
 import hashlib
@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 BEGIN = "begin"
-"""What the first line has for the digest of the line before."""
+"""The value of ``previous`` in the first line."""
 
 
 @dataclass(frozen=True)
 class Link:
-    """Where a chain stands: the number of its last line, and the SHA-256 of that line."""
+    """The end of a chain: the number of its last line, and the SHA-256 of that line."""
 
     number: int = 0
     sha256: str = BEGIN
@@ -26,9 +26,9 @@ class Link:
 
 @dataclass(frozen=True)
 class Line:
-    """A line where it was found; ``row`` counts from 1 in its file.
+    """A line and its location; ``row`` counts from 1 in its file.
 
-    ``whole`` is whether it has its end: only of a writer that was killed the last line has none.
+    ``whole`` is whether the line ends with a line break; the last line of a killed writer does not.
     """
 
     file: str
@@ -38,15 +38,15 @@ class Line:
 
     @property
     def place(self) -> str:
-        """File and row, as messages name them."""
+        """File and row, for messages."""
         return f"{self.file}:{self.row}"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a log, and where; ``line`` 0 means the file.
+    """A problem of a log and its location; ``line`` 0 means the file.
 
-    With ``or_next`` it may be the line after it just as well: nothing follows that would tell.
+    With ``or_next`` the next line may be the changed one instead: no further line decides it.
     """
 
     file: str
@@ -56,21 +56,21 @@ class Problem:
 
     @property
     def sentence(self) -> str:
-        """Place and problem, for people."""
+        """Location and problem as text."""
         return f"{self.file}:{self.line}: {self.what}" if self.line else f"{self.file}: {self.what}"
 
 
 @dataclass(frozen=True)
 class Chain:
-    """What checking a chain found.
+    """The result of checking a chain.
 
     Attributes:
-        lines: how many there are, up to the problem if there is one.
+        lines: number of lines, up to the problem if there is one.
         first: number of the first line.
-        begins_late: whether the lines before it are gone.
-        last: where the chain stands.
-        problem: the first line that is not as it was written; None if all are.
-        notes: what is odd and no sign of a change, a sentence each.
+        begins_late: whether lines before the first one are missing.
+        last: the end of the chain.
+        problem: the first line that was changed; None if there is none.
+        notes: a sentence for each irregularity that is not a sign of a change.
     """
 
     lines: int
@@ -84,12 +84,12 @@ class Chain:
 def make_line(last: Link, content: Mapping[str, Any]) -> bytes:
     """Return the line that follows on ``last``, without its end."""
     entry = {"number": last.number + 1, **content, "previous": last.sha256}
-    # Names of files may hold bytes that are no text: their escapes are JSON's as well.
+    # File names may contain bytes that are not text: their escapes are valid in JSON too.
     return json.dumps(entry, ensure_ascii=False).encode(errors="backslashreplace")
 
 
 def digest_of(line: bytes) -> str:
-    """Return the SHA-256 under which the next line knows a line."""
+    """Return the SHA-256 of a line, which the next line has as ``previous``."""
     return hashlib.sha256(line).hexdigest()
 
 
@@ -103,23 +103,23 @@ def json_object(line: bytes) -> dict[str, Any]:
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:
-    """Return what a line says; None if it is no line of a chain."""
+    """Return the content of a line; None if it is not a line of a chain."""
     content = json_object(line)
     fits = type(content.get("number")) is int and isinstance(content.get("previous"), str)
     return content if fits else None
 
 
 def last_link(backwards: Iterable[bytes]) -> Link:
-    """Return where a chain stands, from its lines, the last one first.
+    """Return the end of a chain from its lines, the last one first.
 
-    Lines that were broken off count like any other; no more lines are asked for than are needed.
+    Truncated lines count like any other; no more lines are read than are needed.
     """
     sha256 = ""
-    for broken_off, line in enumerate(backwards):
+    for truncated, line in enumerate(backwards):
         sha256 = sha256 or digest_of(line)
         content = parse_line(line)
         if content is not None:
-            return Link(content["number"] + broken_off, sha256)
+            return Link(content["number"] + truncated, sha256)
     return Link(0, sha256 or BEGIN)
 
 
@@ -137,17 +137,17 @@ def check_chain(
     appended: bool = False,
     seen: Callable[[Line, dict[str, Any], Link], None] | None = None,
 ) -> Chain:
-    """Return how much of a log is as it was written, and the first line that is not.
+    """Return how many lines of a log are unchanged, and the first changed line.
 
-    The last lines of a log can be taken away without a trace in those before: only what others
-    noted of the log, such as the ``Link`` of a line, shows that.
+    Removal of the last lines leaves no trace in the lines before them: only a record kept
+    elsewhere, such as the ``Link`` of a line, shows it.
 
     Args:
         lines: in order.
-        appended: whether lines were appended to files instead of written with them. Then a writer
-            may have been stopped at one, which is a note; the first lines may be gone; and lines
-            without a number, from before there was a chain, may come first.
-        seen: is told of each line, with what it says, if that can be read, and the link it makes.
+        appended: whether lines were appended to files instead of written together with them. Then
+            a line may be truncated because its writer was stopped, which is a note; the first
+            lines may be missing; and lines without a number, older than the chain, may come first.
+        seen: called with each line, its content (empty if unreadable) and its link.
     """
     walk = _Walk(appended, seen)
     stream = iter(lines)
@@ -163,7 +163,7 @@ def check_chain(
 
 @dataclass(frozen=True)
 class _Read:
-    """A line, taken apart; ``number`` and ``previous`` are what it says itself."""
+    """A parsed line; ``number`` and ``previous`` are the line's own values."""
 
     line: Line
     content: dict[str, Any] | None
@@ -179,7 +179,7 @@ class _Read:
 
 
 class _Walk:
-    """Goes from line to line; knows the last two links and the line of the last."""
+    """Checks line after line; keeps the last two links and the last line."""
 
     def __init__(
         self,
@@ -199,16 +199,16 @@ class _Walk:
         this = self._next or _read(line)
         self._next = _read(following) if following is not None else None
         if not line.whole and not self._appended:
-            return _problem(line, "this line was changed: it has lost its end")
+            return _problem(line, "this line was changed: its line break is missing")
         if this.content is None:
             return self._without_number(this)
         if Link(this.number - 1, this.previous) != self._last:
-            # Its beginning may go with the days that nobody needs; lines follow on it all the same.
+            # The beginning may have been deleted with old days; the chain is checked from here on.
             if not self._appended or self._first or self._older or this.number < 1:
                 return self._explain(this, rest)
             self._begins_late = True
             self._notes.append(
-                f"{line.place} is number {this.number}: the lines before it are not kept"
+                f"{line.place} is number {this.number}: the lines before it were deleted"
             )
         self._first = self._first or this.number
         self._take(this, Link(this.number, this.sha256))
@@ -216,7 +216,7 @@ class _Walk:
 
     def result(self, problem: Problem | None) -> Chain:
         if self._older:
-            self._notes.insert(0, f"{self._older} lines are from before there was a chain")
+            self._notes.insert(0, f"{self._older} lines are older than the chain")
         return Chain(self._lines, self._first, self._begins_late, self._last, problem, self._notes)
 
     def _take(self, this: _Read, link: Link) -> None:
@@ -226,26 +226,26 @@ class _Walk:
             self._seen(this.line, this.content or {}, link)
 
     def _without_number(self, this: _Read) -> Problem | None:
-        """Go over a line that is none of a chain, or say what is wrong with it."""
+        """Accept a line that is not part of the chain, or return the problem with it."""
         line = this.line
         is_older = self._appended and not self._first and _is_older(line.data)
         if is_older:
             self._older += 1
             self._take(this, Link(0, this.sha256))
             return None
-        vouched_for = self._next is not None and self._next.previous == this.sha256
-        if self._appended and (vouched_for or (self._next is None and not line.whole)):
-            what = "was broken off" if vouched_for else "is incomplete"
-            self._notes.append(f"{line.place} {what}: its writer was stopped at it")
+        is_confirmed = self._next is not None and self._next.previous == this.sha256
+        if self._appended and (is_confirmed or (self._next is None and not line.whole)):
+            state = "is truncated" if is_confirmed else "is incomplete"
+            self._notes.append(f"{line.place} {state}: its writer was stopped")
             number = self._last.number + 1 if self._first else 0
             self._take(this, Link(number, this.sha256))
             return None
         if self._next is not None and self._next.previous == self._last.sha256:
-            return _problem(line, "this line was added: the next one follows on the one before it")
-        return _problem(line, "this line was changed: it is no line of this log any more")
+            return _problem(line, "this line was added: the next line continues the previous one")
+        return _problem(line, "this line was changed: it is not a valid line of this log")
 
     def _explain(self, this: _Read, rest: Iterator[Line]) -> Problem:
-        """Say which line is at fault where one does not follow on the one before it."""
+        """Return which line was changed if a line does not continue the previous one."""
         line, expected = this.line, self._last.number + 1
         before = self._last_line or line
         if this.previous == self._last.sha256:
@@ -253,31 +253,31 @@ class _Walk:
         added = self._added(this, before)
         if added is not None:
             return added
-        vouched_for = _follows(self._next, Link(this.number, this.sha256))
-        # Of a first line that follows on none, nothing else tells that its number was another one.
+        is_confirmed = _follows(self._next, Link(this.number, this.sha256))
+        # Only the next line shows that a first line without a predecessor was renumbered.
         renumbered = self._lines == 1 and self._begins_late
-        if this.number != expected and not (renumbered and vouched_for):
+        if this.number != expected and not (renumbered and is_confirmed):
             return self._out_of_order(this, expected, rest)
         if self._lines and self._next is None:
-            what = f"this line was changed, or the last one, {line.place}, that follows on it"
-            return Problem(before.file, before.row, what, or_next=True)
-        if self._lines and vouched_for:
-            return _problem(before, "this line was changed: the next one does not follow on it")
+            problem = f"this line was changed, or the last line after it, {line.place}"
+            return Problem(before.file, before.row, problem, or_next=True)
+        if self._lines and is_confirmed:
+            return _problem(before, "this line was changed: the next line does not continue it")
         return _problem(
-            line, "this line, if not the one before it too, was changed: they do not fit together"
+            line, "this line was changed, and perhaps the previous one: they do not fit together"
         )
 
     def _added(self, this: _Read, before: Line) -> Problem | None:
-        """Return which line was added, if it is one: without it the chain would hold."""
+        """Return the added line, if one was added: the chain is valid without it."""
         line, following = this.line, self._next
         if this.sha256 == self._last.sha256:
-            return _problem(line, f"line number {this.number} was added once more")
+            return _problem(line, f"line number {this.number} was added a second time")
         moved_up = following is not None and this.previous == following.sha256
         if _follows(following, self._last) and not moved_up:
-            return _problem(line, "this line was added: the next one follows on the one before it")
+            return _problem(line, "this line was added: the next line continues the previous one")
         if self._lines and this.previous == self._before_last.sha256:
             return _problem(
-                before, f"this line was added: {line.place} follows on the one before it"
+                before, f"this line was added: {line.place} continues the line before it"
             )
         return None
 
@@ -289,7 +289,7 @@ class _Walk:
         if any(each.number == expected for each in later):
             return _problem(line, f"number {number} is out of order: {expected} comes later")
         missing = f"{expected} to {number - 1}" if number - 1 > expected else str(expected)
-        return _problem(line, f"before this line, number {number}, is missing what was {missing}")
+        return _problem(line, f"this is number {number}; missing before it: {missing}")
 
 
 def _read(line: Line) -> _Read:
@@ -300,8 +300,8 @@ def _follows(line: _Read | None, last: Link) -> bool:
     return line is not None and Link(line.number - 1, line.previous) == last
 
 
-def _problem(line: Line, what: str) -> Problem:
-    return Problem(line.file, line.row, what)
+def _problem(line: Line, problem: str) -> Problem:
+    return Problem(line.file, line.row, problem)
 
 
 def _is_older(line: bytes) -> bool:

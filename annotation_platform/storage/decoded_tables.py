@@ -1,4 +1,4 @@
-"""Tables that were decoded before, by the digest of what they were decoded from."""
+"""A cache of decoded tables, by the digest of the bytes that they were decoded from."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -6,42 +6,43 @@ from threading import Lock
 
 import pandas as pd
 
-_KEPT_BYTES = 256 * 2**20
+_LARGEST_CACHE = 256 * 2**20
 
 
 class DecodedTables:
-    """Keeps tables that were decoded and checked, the latest used ones.
+    """Caches the most recently used tables that were decoded and checked.
 
-    A run reads some tables ten times, a sensor the same ones at every look: to read a file and to
-    take its SHA-256 is nothing beside decoding and checking it. Told by the bytes themselves, what
-    is kept is never out of date. Frames are copied on write, so nobody's changes are seen
-    by others; values of columns of objects, such as vectors, are shared. Threads may share one.
+    A run reads some tables ten times, a sensor the same tables in every poll. Reading a file and
+    computing its SHA-256 takes far less time than decoding and checking it. The keys are digests
+    of the bytes, so an entry is never out of date. Frames are copied on write, so callers do not
+    see each other's changes; values of object columns, such as vectors, are shared. The cache is
+    safe to use from several threads.
 
     Args:
-        kept_bytes: of memory that kept tables take at most; a larger one is not kept.
+        maximum_bytes: memory that the cached tables may take; a larger table is not cached.
     """
 
-    def __init__(self, kept_bytes: int = _KEPT_BYTES) -> None:
-        self._limit = kept_bytes
-        self._kept: OrderedDict[str, tuple[int, pd.DataFrame]] = OrderedDict()
+    def __init__(self, maximum_bytes: int = _LARGEST_CACHE) -> None:
+        self._limit = maximum_bytes
+        self._tables: OrderedDict[str, tuple[int, pd.DataFrame]] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
 
     def get(self, key: str, decode: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """Return what ``decode`` returns, or returned before for the same key.
+        """Return the cached table of ``key``, or else the result of ``decode``.
 
-        The key names the bytes by their digest, and how they are decoded.
+        The key consists of the digest of the bytes and of how they are decoded.
         """
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key][1].copy(deep=False)
+            if key in self._tables:
+                self._tables.move_to_end(key)
+                return self._tables[key][1].copy(deep=False)
         frame = decode()
         with self._lock:
             size = int(frame.memory_usage(index=False).sum())
-            if key not in self._kept and size <= self._limit:
-                self._kept[key] = (size, frame.copy(deep=False))
+            if key not in self._tables and size <= self._limit:
+                self._tables[key] = (size, frame.copy(deep=False))
                 self._bytes += size
                 while self._bytes > self._limit:
-                    self._bytes -= self._kept.popitem(last=False)[1][0]
+                    self._bytes -= self._tables.popitem(last=False)[1][0]
         return frame

@@ -1,4 +1,4 @@
-"""One function over many items, on every core or on a Ray cluster: the per-image pass."""
+"""One function applied to many items, on all cores or on a Ray cluster: the pass over images."""
 
 import asyncio
 import ctypes
@@ -26,23 +26,23 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DISABLE_DASHBOARD": "1",
 }
-"""Neither engine phones home, and neither draws bars into a log."""
+"""Switches off telemetry, and progress bars in logs, of both engines."""
 _ROWS = 64
-"""Items in a full batch, on which Daft spends a millisecond and Ray ten; a 64th of fewer items."""
-_MANY = 5_000
-"""From so many items on, processes repay the second that they take to start."""
+"""Items in a full batch, which costs 1 ms in Daft and 10 ms in Ray; a 64th of fewer items."""
+_PROCESSES_FROM = 5_000
+"""From this number of items on, processes repay the second that they take to start."""
 
 
 @dataclass
 class _Gate:
-    """How many items the plan may be ahead of whoever takes its results."""
+    """Limits how many items the plan may be ahead of the reader of its results."""
 
     ahead: int
     taken: int = 0
     closed: bool = False
 
     async def passed(self, position: int) -> bool:
-        """Wait until an item may go in; return False once no more are wanted."""
+        """Wait until an item may enter; return False once the reader has stopped."""
         while position >= self.taken + self.ahead and not self.closed:
             await asyncio.sleep(0.005)
         return not self.closed
@@ -55,22 +55,22 @@ def map_each(
     runner: str = "",
     processes: bool | None = None,
 ) -> Iterator[R]:
-    """Yield ``function(item)`` for each item, in order, as soon as it and all before it are there.
+    """Yield ``function(item)`` for each item, in order, as soon as all earlier ones are yielded.
 
-    It is one Daft plan. On one machine it stays a few batches ahead of its reader, so memory does
-    not grow with the number of items, and it stops soon after its reader does. A cluster does not
-    wait for its reader; what a worker or node was doing when it died is done again by another, so
-    there ``function`` may see an item twice.
+    The pass is one Daft plan. On one machine it stays a few batches ahead of the reader, so memory
+    does not grow with the number of items, and it stops soon after the reader. A cluster does not
+    wait for the reader; the work of a worker or node that died is repeated by another one, so
+    ``function`` may be called twice with an item there.
 
     Args:
-        function: can be pickled and reads what it needs by itself. What it raises is a bug and
-            ends the pass; out of another process it is a RuntimeError with the traceback in it.
-        items: small, such as ids; they are pickled, as are the results.
+        function: can be pickled and reads its input itself. An exception in it is a bug and ends
+            the pass; from another process it is a RuntimeError that contains the traceback.
+        items: small values, such as ids; they are pickled, as are the results.
         runner: empty for this machine; ``ray`` for a Ray started on it; ``host:port`` or
-            ``ray://host:port`` for a cluster on which this package is installed. The first one of
-            a process is its only one.
-        processes: whether one machine works in a process per core rather than a thread; by default
-            from 5,000 items on. A cluster has threads in one process per node, which it replaces.
+            ``ray://host:port`` for a cluster on which this package is installed. The first runner
+            of a process is its only one.
+        processes: whether one machine uses a process per core instead of a thread; by default
+            from 5,000 items on. A cluster uses threads in one process per node, which it replaces.
     """
     _start(runner)
     import daft
@@ -78,11 +78,11 @@ def map_each(
     rows = max(1, min(_ROWS, len(items) // 64))
     gate = _Gate(ahead=len(items) if runner else 3 * rows * (os.cpu_count() or 1))
     if processes is None:
-        processes = len(items) >= _MANY
+        processes = len(items) >= _PROCESSES_FROM
 
     def results(batch: Any) -> list[bytes]:
         _keep_freed_memory()
-        # A thread sees here that the reader has gone; another process has a copy of the gate.
+        # A thread sees a closed gate here; another process has a copy of the gate.
         return [
             b"" if gate.closed else pickle.dumps(function(pickle.loads(item)))
             for item in batch.to_pylist()
@@ -96,6 +96,11 @@ def map_each(
     )(results)
     plan = _plan(items, rows, gate, tasks=bool(runner))
     plan = plan.select("position", each(daft.col("item")).alias("result"))
+    yield from _in_order(plan, gate, len(items))
+
+
+def _in_order(plan: Any, gate: _Gate, count: int) -> Iterator[Any]:
+    """Yield the ``count`` results of a plan by position, and close the gate at the end."""
     waiting: dict[int, bytes] = {}
     with closing(plan.iter_rows()) as done:
         try:
@@ -105,18 +110,18 @@ def map_each(
                     yield pickle.loads(waiting.pop(gate.taken))
                     gate.taken += 1
         except KeyboardInterrupt:
-            # Python aborts where it ends under a thread that is in the middle of an item.
+            # Python aborts if it exits while a thread is processing an item.
             gate.closed = True
             time.sleep(0.5)
             raise
         finally:
             gate.closed = True
-    if gate.taken != len(items) or waiting:
-        raise RuntimeError(f"Daft lost items: {gate.taken} of {len(items)} came back in order.")
+    if gate.taken != count or waiting:
+        raise RuntimeError(f"Daft lost items: {gate.taken} of {count} came back in order.")
 
 
 def _plan(items: Sequence[T], rows: int, gate: _Gate, *, tasks: bool) -> Any:
-    """Return a Daft plan of ``items`` in batches: ``tasks`` of their own, or one after another."""
+    """Return a Daft plan of ``items`` in batches: each a task if ``tasks``, or else in sequence."""
     from daft import DataType, Schema
     from daft.io import DataSource, DataSourceTask
     from daft.recordbatch import RecordBatch
@@ -151,7 +156,7 @@ def _plan(items: Sequence[T], rows: int, gate: _Gate, *, tasks: bool) -> Any:
 
 @cache
 def _start(runner: str) -> None:
-    """Make ``runner`` the engine of this process."""
+    """Set ``runner`` as the engine of this process."""
     if runner not in {"", "ray"} and not _CLUSTER.fullmatch(runner):
         raise SettingsError(
             f"ANNOTATION_RUNNER is {runner!r}. Leave it empty for this machine, or set it to ray,"
@@ -169,8 +174,8 @@ def _start(runner: str) -> None:
             daft.set_runner_native()
     except daft.exceptions.DaftCoreException as error:
         raise SettingsError(
-            f"ANNOTATION_RUNNER cannot become {runner!r}: this process runs on another engine"
-            " already, and Daft keeps its first. Start a new process."
+            f"ANNOTATION_RUNNER cannot become {runner!r}: this process already uses another"
+            " engine, and Daft cannot change it. Start a new process."
         ) from error
 
 
@@ -179,12 +184,12 @@ def _start_ray(address: str) -> None:
         import ray
     except ImportError as error:
         raise SettingsError(
-            "ANNOTATION_RUNNER asks for Ray, which is not installed:"
+            "ANNOTATION_RUNNER requires Ray, which is not installed:"
             " pip install 'annotation-platform[cluster]'"
         ) from error
     try:
         if address != "local":
-            # Ray itself tries an address where nothing answers for minutes.
+            # Ray itself retries an unreachable address for minutes.
             host, port = address.removeprefix("ray://").split(":")
             socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(
@@ -196,17 +201,18 @@ def _start_ray(address: str) -> None:
         )
     except OSError as error:
         raise SettingsError(
-            f"ANNOTATION_RUNNER is {address}, where no Ray lets us in ({error}). Start the cluster,"
-            " correct the address, or give its token (RAY_AUTH_MODE=token and RAY_AUTH_TOKEN)."
+            f"ANNOTATION_RUNNER is {address}, where no Ray accepts a connection ({error}). Start"
+            " the cluster, correct the address, or set its token (RAY_AUTH_MODE=token and"
+            " RAY_AUTH_TOKEN)."
         ) from error
 
 
 @cache
 def _keep_freed_memory() -> None:
-    """Have this process reuse the memory of one image for the next.
+    """Make this process reuse the memory of one image for the next.
 
-    The GNU C library otherwise hands it back each time and is given it anew page by page: a
-    quarter of the cleaning pass. Others have no ``mallopt``.
+    The GNU C library otherwise returns it to the system and requests it again page by page, which
+    takes a quarter of the time of cleaning. Other C libraries have no ``mallopt``.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, never half, and still there after a power cut."""
+"""Files that are written whole or not at all, and survive a power cut."""
 
 import errno
 import os
@@ -9,14 +9,14 @@ from pathlib import Path
 from annotation_platform.errors import SettingsError
 
 UNFINISHED = ".tmp-"
-"""How the name of a file begins that is still being written."""
+"""Prefix of the names of files that are still being written."""
 
 
 def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write ``data`` to ``path``, replacing what was there, in one step.
+    """Write ``data`` to ``path``, replacing any earlier file, in one step.
 
-    Missing folders are made. ``mode`` says who may read the file; until it is whole, this user
-    alone can. What cannot be written is a SettingsError.
+    Missing folders are created. ``mode`` is the file's permissions; until the file is complete,
+    only the current user can read it. A failure to write is a SettingsError.
     """
     unfinished = _write_aside(path, data, mode)
     unfinished.replace(path)
@@ -24,9 +24,9 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def create_file(path: Path, data: bytes, *, mode: int = 0o644) -> bool:
-    """Write ``data`` to ``path`` if nothing is there; return whether this call did it.
+    """Write ``data`` to ``path`` if it does not exist; return whether this call wrote it.
 
-    Of many that do so at once one wins; see ``write_file`` for the rest.
+    Of several concurrent calls one wins; see ``write_file`` for the rest.
     """
     if path.exists():
         return False
@@ -42,9 +42,9 @@ def create_file(path: Path, data: bytes, *, mode: int = 0o644) -> bool:
 
 
 def sync(path: str | Path) -> None:
-    """Have the file or folder ``path`` on disk before returning.
+    """Flush the file or folder ``path`` to disk.
 
-    A rename survives a power cut only once the folder that holds the name is on disk too.
+    A rename survives a power cut only once the folder that contains the name is on disk too.
     """
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -73,13 +73,13 @@ def _write_aside(path: Path, data: bytes, mode: int) -> Path:
     return unfinished
 
 
-def disk_full(place: Path | str) -> SettingsError:
-    """Return the error for a place without room."""
-    return SettingsError(f"disk full at {place}: free some space and run again.")
+def disk_full(path: Path | str) -> SettingsError:
+    """Return the error for a path on a full disk."""
+    return SettingsError(f"disk full at {path}: free some space and run again.")
 
 
 def cannot_write(path: Path, error: OSError) -> SettingsError:
-    """Return the error for a file that cannot be written, by what the system said."""
+    """Return the error for a file that cannot be written, from the system's error."""
     if error.errno == errno.ENOSPC:
         return disk_full(path)
     return SettingsError(

@@ -1,24 +1,24 @@
-"""Entries that are written once, one after the other, by any number of processes."""
+"""Append-only, numbered entries, written by any number of processes."""
 
 from pathlib import PurePosixPath
 
 from annotation_platform.storage.objects import ObjectStore
 
 ERASED = "erased"
-"""The key of the one value of a line that stands where something was erased."""
+"""The only key of a line that replaces an erased line."""
 
 
 class Journal:
     """Numbered entries under one folder of a store: ``000001.jsonl`` and so on.
 
-    None is ever changed, but by an erasure, which leaves a line for each that it takes. An entry
-    can be seen only after all before it can, so what was read once is the beginning of whatever is
-    read later.
+    No entry is ever changed, except by an erasure, which leaves a line for each erased one. An
+    entry becomes visible only after all earlier ones, so the entries of one reading are the first
+    entries of every later reading.
 
     Args:
-        store: where.
-        folder: under which key.
-        private: whether entries are readable by this user alone.
+        store: the lake's objects.
+        folder: key of the journal's folder.
+        private: whether entries are readable by the current user only.
     """
 
     def __init__(self, store: ObjectStore, folder: str, *, private: bool = False) -> None:
@@ -31,17 +31,16 @@ class Journal:
         return [self.get(number) for number in range(1, len(self) + 1)]
 
     def __len__(self) -> int:
-        """Return how many entries there are."""
-        # The last one tells: a folder that is listed while entries come may show one and not the
-        # one before it.
+        """Return the number of entries."""
+        # By the last number: a listing during a write may show an entry and miss an earlier one.
         keys = list(self._store.list(self._folder))
         return int(PurePosixPath(keys[-1]).stem) if keys else 0
 
     def find_end(self, known: int = 0) -> int:
-        """Return how many entries there are, without listing them.
+        """Return the number of entries without listing them.
 
-        Asks for single entries: two where there are as many as were ``known``, else twice the
-        logarithm of how many more there are. For a journal too long to be listed each time.
+        Requests single entries: two if there are exactly ``known`` entries, else about twice the
+        logarithm of the number of further ones. For journals too long to be listed each time.
         """
         end = known if known and self._store.exists(self._key(known)) else 0
         step = 1
@@ -55,22 +54,22 @@ class Journal:
         return end
 
     def get(self, number: int) -> bytes:
-        """Return entry ``number``; one that is not there is a DataError."""
+        """Return entry ``number``; a missing one is a DataError."""
         return self._store.get(self._key(number))
 
     def append(self, data: bytes) -> int:
-        """Write an entry behind all others and return its number."""
+        """Append an entry and return its number."""
         number = len(self) + 1
-        # Another process may take the number first.
+        # Another process may have taken the number.
         while not self.create(number, data):
             number += 1
         return number
 
     def create(self, number: int, data: bytes) -> bool:
-        """Write entry ``number`` unless it is there; return whether this call did it.
+        """Write entry ``number`` unless it exists; return whether this call wrote it.
 
-        For those who decide by what they have read: with ``number`` one more than the entries
-        they read, they win only if nothing was written meanwhile.
+        It makes a decision atomic that depends on the entries read so far: with ``number`` one
+        more than their count, the call succeeds only if nothing was appended in the meantime.
         """
         return self._store.create(self._key(number), data, private=self._private)
 

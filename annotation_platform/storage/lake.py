@@ -1,4 +1,4 @@
-"""The lake: one object store, and the tables and images in it."""
+"""The lake: an object store with tables and images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +10,12 @@ from annotation_platform.storage.round_tables import RoundTables
 
 @dataclass(frozen=True)
 class Lake:
-    """Everything the platform keeps.
+    """All data of the platform.
 
     Attributes:
         store: the objects, by key.
-        runner: what processes its images: this machine, or a Ray cluster; see `map_each` of
-            ``storage/engine.py``.
+        runner: the engine that processes images: this machine, or a Ray cluster; see `map_each`
+            of ``storage/engine.py``.
     """
 
     store: ObjectStore
@@ -31,5 +31,5 @@ class Lake:
         return self.store.get(image_key(image_id, extension))
 
     def image_path(self, image_id: str, extension: str) -> Path:
-        """Return a file with the bytes of a cleaned image."""
+        """Return a local file with the bytes of a cleaned image."""
         return self.store.local_path(image_key(image_id, extension))

@@ -1,7 +1,7 @@
-"""What tables were made of, kept for ever, so that they can be made again.
+"""The inputs of tables, stored permanently, so that each table can be computed again.
 
-``inputs/<sha256>.parquet`` is a table as it was, ``lineage/<table>/<round>/<sha256>.json`` says
-what the table with that digest was made of. Both are created once and never written again.
+``inputs/<sha256>.parquet`` is a former state of a table; ``lineage/<table>/<round>/<sha256>.json``
+lists the inputs of the table with that digest. Both are created once and never replaced.
 """
 
 import hashlib
@@ -14,16 +14,18 @@ from typing import Any
 from pyarrow import fs
 
 from annotation_platform.errors import DataError
+from annotation_platform.storage.forwarding import ForwardingStore
 from annotation_platform.storage.journal import Journal
 from annotation_platform.storage.objects import ObjectStore
 
 _TABLES = "tables/"
-_MANY = 20
+_LISTED_FROM = 20
+"""For more tables than this, one listing is cheaper than one request per table."""
 
 
 @dataclass(frozen=True)
 class Entries:
-    """The first entries of a journal: how many, and the SHA-256 of all their bytes in order."""
+    """The first entries of a journal: their number, and the SHA-256 of their bytes in order."""
 
     count: int
     sha256: str
@@ -31,12 +33,12 @@ class Entries:
 
 @dataclass(frozen=True)
 class TableInputs:
-    """What one round of a table was made of.
+    """The inputs from which one round of a table was computed.
 
     Attributes:
-        tables: by table and round, such as ``label_tasks/round-0001``, the SHA-256 of the file.
-        journals: by folder, the entries that there were.
-        settings: whatever else decides, as JSON knows it.
+        tables: SHA-256 of each input file, by table and round, such as ``label_tasks/round-0001``.
+        journals: the entries of each journal that were read, by folder.
+        settings: all other values that determine the table, of JSON's types.
     """
 
     tables: dict[str, str]
@@ -45,19 +47,19 @@ class TableInputs:
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> "TableInputs":
-        """Return what ``asdict`` has taken apart."""
+        """Return the inputs from the output of ``asdict``."""
         journals = {folder: Entries(**each) for folder, each in content["journals"].items()}
         return cls(content["tables"], journals, content["settings"])
 
 
 class Lineage:
-    """Keep tables under their content, and what each was made of."""
+    """Stores states of tables by digest, and the inputs of each."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
     def keep(self, data: bytes, *, kind: str = "parquet") -> str:
-        """Keep a file under its content and return its SHA-256."""
+        """Store a file under its digest and return the SHA-256."""
         digest = hashlib.sha256(data).hexdigest()
         key = kept_key(digest, kind=kind)
         if not self._store.exists(key):
@@ -65,150 +67,147 @@ class Lineage:
         return digest
 
     def keep_tables(self, tables: Mapping[str, str]) -> None:
-        """Keep the files of the lake that have these digests, by table and round.
+        """Store copies of the lake's files with these digests, by table and round.
 
-        A file that has become another one meanwhile is a DataError.
+        A file that was replaced in the meantime is a DataError.
         """
-        # One listing is cheaper than many questions.
-        many = len(tables) > _MANY
-        held = set(self._store.list("inputs")) if many else set()
+        is_listed = len(tables) > _LISTED_FROM
+        stored = set(self._store.list("inputs")) if is_listed else set()
         for name, digest in tables.items():
             key = kept_key(digest)
-            if key in held or (not many and self._store.exists(key)):
+            if key in stored or (not is_listed and self._store.exists(key)):
                 continue
             if self.keep(self._store.get(f"{_TABLES}{name}.parquet")) != digest:
-                raise DataError(f"{name} was written anew while it was read. Run this again.")
+                raise DataError(f"{name} was replaced while it was read. Run this again.")
 
     def holds(self, digest: str, *, kind: str = "parquet") -> bool:
-        """Return whether a file with this SHA-256 was kept, and is there still."""
+        """Return whether a file with this SHA-256 is stored."""
         return self._store.exists(kept_key(digest, kind=kind))
 
     def kept(self, digest: str, *, kind: str = "parquet") -> bytes:
-        """Return a kept file; one that is not there, or is another one by now, is a DataError."""
+        """Return a stored file; a DataError if it is missing or its content has changed."""
         key = kept_key(digest, kind=kind)
         data = self._store.get(key)
         if hashlib.sha256(data).hexdigest() != digest:
             raise DataError(
-                f"{key}: its content is not what its name says. Restore it from a backup."
+                f"{key}: its content does not match the digest in its name. Restore it from a "
+                "backup."
             )
         return data
 
-    def write(self, name: str, round_id: str, digest: str, made_of: TableInputs) -> None:
-        """Note what a table with this digest was made of; what was noted first stands.
+    def write(self, name: str, round_id: str, digest: str, inputs: TableInputs) -> None:
+        """Record the inputs of the table with this digest, unless inputs are recorded for it.
 
-        The same content may come of other inputs too, and either of them explains it.
+        Other inputs may give the same content; either of them explains it.
         """
-        text = json.dumps(asdict(made_of), indent=1, sort_keys=True, ensure_ascii=False)
+        text = json.dumps(asdict(inputs), indent=1, sort_keys=True, ensure_ascii=False)
         self._store.create(_key(name, round_id, digest), text.encode() + b"\n")
 
     def read(self, name: str, round_id: str, digest: str) -> TableInputs | None:
-        """Return what the table with this digest was made of; None if it was never noted."""
+        """Return the inputs of the table with this digest; None if none are recorded."""
         key = _key(name, round_id, digest)
         return TableInputs.of(json.loads(self._store.get(key))) if self._store.exists(key) else None
 
     def is_recorded(self, name: str, round_id: str) -> bool:
-        """Return whether the lake knows what any state of a table was made of."""
+        """Return whether inputs are recorded for any state of a round of a table."""
         return any(True for _ in self._store.list(f"lineage/{name}/{round_id}"))
 
 
 @dataclass(frozen=True)
-class StoreAsOf:
-    """A store as it was when something was made of it: tables and journals in their state of then.
+class StoreAsOf(ForwardingStore):
+    """A snapshot of a store: tables and journals in the states that served as inputs.
 
-    Other tables are not there, and other folders cannot be listed: what was not noted must not
-    be used. Single objects are never changed in the lake, so they are read as they are now. A
+    Other tables do not exist in it, and other folders cannot be listed, because what is not
+    recorded must not be used. All other objects never change in the lake and are read from it. A
     table that is written is held in memory; nothing else can be written.
     """
 
-    store: ObjectStore
-    made_of: TableInputs
+    inputs: TableInputs
     written: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     def put(self, key: str, data: bytes) -> None:
-        """Hold a table under ``key``; the store itself is never written."""
+        """Hold a table under ``key`` in memory; the lake is never written."""
         if not key.startswith(_TABLES):
-            raise DataError(f"{key}: the past cannot be written.")
+            raise _read_only(key)
         self.written[key] = data
 
     def create(self, key: str, data: bytes, *, private: bool = False) -> bool:  # noqa: ARG002
-        """Refuse: what is missing now was there then."""
+        """Raise a DataError: an object that a snapshot needs is missing from the lake."""
         raise DataError(f"{key}: is no longer in the lake. Restore it from a backup.")
 
-    def copy(self, source: str, target: str) -> None:
-        """Refuse, as ``create`` does."""
-        raise DataError(f"{target}: the past cannot be written, with {source} or anything else.")
+    def copy(self, source: str, target: str) -> None:  # noqa: ARG002
+        """Raise a DataError: a snapshot is read-only."""
+        raise _read_only(target)
 
     def remove(self, key: str) -> None:
-        """Refuse, as ``create`` does."""
-        raise DataError(f"{key}: the past cannot be written.")
+        """Raise a DataError: a snapshot is read-only."""
+        raise _read_only(key)
 
     def purge(self, key: str) -> None:
-        """Refuse, as ``create`` does."""
-        self.remove(key)
+        """Raise a DataError: a snapshot is read-only."""
+        raise _read_only(key)
 
     def get(self, key: str) -> bytes:
-        """Return the bytes under ``key`` as they were; a missing key is a DataError."""
+        """Return the bytes under ``key`` in the snapshot; a missing key is a DataError."""
         if key in self.written:
             return self.written[key]
         if not key.startswith(_TABLES):
-            return self.store.get(key)
-        digest = self.made_of.tables.get(_name(key))
+            return super().get(key)
+        digest = self.inputs.tables.get(_name(key))
         if digest is None:
-            raise DataError(f"{key}: is not among what this was made of.")
+            raise DataError(f"{key}: is not one of the recorded inputs.")
         return Lineage(self.store).kept(digest)
 
     def exists(self, key: str) -> bool:
-        """Return whether there was something under ``key``."""
+        """Return whether ``key`` exists in the snapshot."""
         if key.startswith(_TABLES):
-            return key in self.written or _name(key) in self.made_of.tables
-        return self.store.exists(key)
+            return key in self.written or _name(key) in self.inputs.tables
+        return super().exists(key)
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Yield the keys of a table or a journal as it was, sorted."""
+        """Yield the keys of a table or a journal in the snapshot, sorted."""
         if prefix.startswith(_TABLES):
-            held = {f"{_TABLES}{name}.parquet" for name in self.made_of.tables} | set(self.written)
-            yield from sorted(key for key in held if key.startswith(f"{prefix}/"))
+            keys = {f"{_TABLES}{name}.parquet" for name in self.inputs.tables} | set(self.written)
+            yield from sorted(key for key in keys if key.startswith(f"{prefix}/"))
             return
-        if prefix not in self.made_of.journals:
-            raise DataError(f"{prefix}: how much of it there was is not noted.")
-        count = self.made_of.journals[prefix].count
-        keys = self.store.list(prefix)
-        yield from (key for key in keys if int(PurePosixPath(key).stem) <= count)
+        if prefix not in self.inputs.journals:
+            raise DataError(f"{prefix}: the number of its entries is not recorded.")
+        count = self.inputs.journals[prefix].count
+        entries = super().list(prefix)
+        yield from (key for key in entries if int(PurePosixPath(key).stem) <= count)
 
     def url(self, key: str) -> str:
-        """Return where others find what is under ``key``; no table of the past is anywhere."""
-        if key.startswith(_TABLES):
-            raise DataError(f"{key}: a table of the past is no file.")
-        return self.store.url(key)
+        """Return the address of the object under ``key``; a table has none in a snapshot."""
+        _refuse_table(key)
+        return super().url(key)
 
     def local_path(self, key: str) -> Path:
-        """Return a file on this machine that holds the bytes under ``key``; no table has one."""
-        if key.startswith(_TABLES):
-            raise DataError(f"{key}: a table of the past is no file.")
-        return self.store.local_path(key)
+        """Return a local file with the bytes under ``key``; a table has none in a snapshot."""
+        _refuse_table(key)
+        return super().local_path(key)
 
     def arrow_place(self) -> tuple[fs.FileSystem, str]:
-        """Refuse: Arrow would see the tables of now."""
-        raise DataError("the catalog knows the tables of now only.")
+        """Raise a DataError: Arrow would read the current tables."""
+        raise DataError("the catalog reads current tables only, not those of a snapshot.")
 
 
 def journal_entries(store: ObjectStore, folders: Iterable[str]) -> dict[str, Entries]:
-    """Return the entries that each of these journals has now."""
+    """Return the current entries of each of these journals."""
     return {folder: entries_of(Journal(store, folder).read()) for folder in folders}
 
 
 def entries_of(entries: Sequence[bytes]) -> Entries:
-    """Return the entries of a journal as ``TableInputs`` notes them."""
+    """Return the number and digest of a journal's entries, as ``TableInputs`` records them."""
     return Entries(len(entries), hashlib.sha256(b"".join(entries)).hexdigest())
 
 
 def entry_key(folder: str, number: int) -> str:
-    """Return the lake's key of an entry of a journal, as ``Journal`` names it."""
+    """Return the lake's key of an entry of a journal; ``number`` counts from 1."""
     return f"{folder}/{number:06d}.jsonl"
 
 
 def kept_key(digest: str, *, kind: str = "parquet") -> str:
-    """Return the lake's key of a kept file."""
+    """Return the lake's key of a stored input."""
     return f"inputs/{digest}.{kind}"
 
 
@@ -218,3 +217,12 @@ def _key(name: str, round_id: str, digest: str) -> str:
 
 def _name(key: str) -> str:
     return key.removeprefix(_TABLES).removesuffix(".parquet")
+
+
+def _read_only(key: str) -> DataError:
+    return DataError(f"{key}: a snapshot of the lake is read-only.")
+
+
+def _refuse_table(key: str) -> None:
+    if key.startswith(_TABLES):
+        raise DataError(f"{key}: a table of a snapshot is not a file.")

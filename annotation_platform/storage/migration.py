@@ -1,8 +1,8 @@
-"""Rewriting a lake of an older release in place.
+"""Migration of a lake of an older release, in place.
 
 A migration is a list of steps. Each step lists the objects that it has to rewrite and rewrites
-them one by one, each in one atomic write. What is done is no longer listed, so a migration that
-was stopped is finished by running it again, and a second run changes nothing.
+them one by one, each in one atomic write. Rewritten objects are no longer listed, so a migration
+that was stopped is completed by running it again, and a second run changes nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Change:
-    """One object to be rewritten: its key, and what changes, as a phrase."""
+    """One object to be rewritten: its key, a description of the change, and the change itself."""
 
     key: str
     about: str
@@ -34,23 +34,23 @@ class Change:
 
 
 def pending_changes(store: ObjectStore) -> list[Change]:
-    """Return what a migration of the lake would rewrite, in order; nothing if it is of today.
+    """Return what a migration of the lake would rewrite, in order; empty for a current lake.
 
     Raises:
-        TableError: a newer release wrote into the lake.
+        TableError: the lake has data of a newer release.
     """
     return [change for step in STEPS for change in step(store)]
 
 
 def migrate(store: ObjectStore, *, progress: Progress = lambda _done, _total: None) -> list[Change]:
-    """Rewrite what an older release wrote, and return what was rewritten.
+    """Rewrite the objects of older releases, and return the changes.
 
-    Everything is listed first, so a lake that a newer release wrote is refused unchanged. Nothing
-    else may write to the lake meanwhile.
+    All objects are listed first, so a lake with data of a newer release is refused unchanged. No
+    other process may write to the lake during a migration.
 
     Args:
         store: the lake's objects.
-        progress: takes the number of objects that are done, and of all.
+        progress: called with the number of rewritten objects and the number of all.
     """
     changes = pending_changes(store)
     for done, change in enumerate(changes):
@@ -63,15 +63,15 @@ def migrate(store: ObjectStore, *, progress: Progress = lambda _done, _total: No
 def _tables(store: ObjectStore) -> Iterator[Change]:
     """Yield the tables with an older schema version, or in the folder of an old name.
 
-    The bytes that lineage knows a table by are kept under their digest before it is rewritten.
+    The bytes whose digest lineage records are stored under that digest before the rewrite.
     """
-    place, root = store.arrow_place()
+    filesystem, root = store.arrow_place()
     for table in TABLES.values():
         for name in (table.table_name, *table.old_names):
             for key in store.list(f"tables/{name}"):
                 if not key.endswith(".parquet"):
                     continue
-                metadata = pq.read_schema(f"{root}/{key}", filesystem=place).metadata
+                metadata = pq.read_schema(f"{root}/{key}", filesystem=filesystem).metadata
                 refuse_newer(table, metadata, where=key)
                 version = schema_version(metadata)
                 if version < table.schema_version or name != table.table_name:

@@ -1,4 +1,4 @@
-"""Objects by key in the lake. What is written is whole or absent, never half."""
+"""Objects by key in the lake. An object is written whole or not at all."""
 
 import stat
 from collections.abc import Iterator
@@ -15,46 +15,46 @@ class ObjectStore(Protocol):
     """Bytes by key. Keys are relative POSIX paths such as ``manifests/round-0001.json``."""
 
     def put(self, key: str, data: bytes) -> None:
-        """Write ``data`` under ``key``, replacing what was there, in one step."""
+        """Write ``data`` under ``key``, replacing any earlier object, in one step."""
 
     def create(self, key: str, data: bytes, *, private: bool = False) -> bool:
-        """Write ``data`` under ``key`` if nothing is there; return whether this call did it.
+        """Write ``data`` under ``key`` if it is free; return whether this call wrote it.
 
-        What is ``private`` is readable by this user alone.
+        A ``private`` object is readable by the current user only.
         """
 
     def copy(self, source: str, target: str) -> None:
-        """Have what is under ``source`` under ``target`` too, unless something is there already.
+        """Copy the object under ``source`` to ``target``, unless ``target`` exists.
 
-        The store does so itself where it can; a missing ``source`` is a DataError.
+        The bytes stay within the store where it can copy; a missing ``source`` is a DataError.
         """
 
     def get(self, key: str) -> bytes:
         """Return the bytes under ``key``; a missing key is a DataError."""
 
     def exists(self, key: str) -> bool:
-        """Return whether there is something under ``key``."""
+        """Return whether there is an object under ``key``."""
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Yield the keys that start with the folder ``prefix``, sorted."""
+        """Yield the keys in the folder ``prefix`` and below it, sorted."""
 
     def local_path(self, key: str) -> Path:
-        """Return a file on this machine that holds the bytes under ``key``."""
+        """Return a file on this machine with the bytes under ``key``."""
 
     def url(self, key: str) -> str:
-        """Return where others find what is under ``key``: an absolute path, or ``s3://…``."""
+        """Return the address of the object under ``key``: an absolute path, or ``s3://…``."""
 
     def remove(self, key: str) -> None:
-        """Take away what is under ``key``, and all that ever was, if there is anything.
+        """Delete the object under ``key`` and its earlier versions, if there are any.
 
-        Only an erasure does; see ``erasing/``.
+        Only erasures and migrations call it; see ``governance/erasure/``.
         """
 
     def purge(self, key: str) -> None:
-        """Take away what was under ``key`` before what is there now."""
+        """Delete the earlier versions of the object under ``key``."""
 
     def arrow_place(self) -> tuple[fs.FileSystem, str]:
-        """Return how Arrow gets at the objects: a file system, and the root that keys follow."""
+        """Return Arrow's file system for the objects, and the root that keys are relative to."""
 
 
 class LocalObjectStore:
@@ -64,9 +64,9 @@ class LocalObjectStore:
         self.root = root
 
     def put(self, key: str, data: bytes) -> None:
-        """Write ``data`` under ``key``, replacing what was there, in one step.
+        """Write ``data`` under ``key``, replacing any earlier object, in one step.
 
-        Who may read it stays as it was.
+        The permissions of an existing file are kept.
         """
         path = self._path(key)
         try:
@@ -76,14 +76,14 @@ class LocalObjectStore:
         write_file(path, data, mode=mode)
 
     def create(self, key: str, data: bytes, *, private: bool = False) -> bool:
-        """Write ``data`` under ``key`` if nothing is there; return whether this call did it.
+        """Write ``data`` under ``key`` if it is free; return whether this call wrote it.
 
-        What is ``private`` is readable by this user alone.
+        A ``private`` object is readable by the current user only.
         """
         return create_file(self._path(key), data, mode=0o600 if private else 0o644)
 
     def copy(self, source: str, target: str) -> None:
-        """Have what is under ``source`` under ``target`` too: one file with two names."""
+        """Link the file under ``source`` as ``target`` too, unless ``target`` exists."""
         path = self._path(target)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ class LocalObjectStore:
         except FileExistsError:
             return
         except OSError:
-            # Some file systems know no second names, and none has any number of them.
+            # Some file systems have no hard links, and all limit their number per file.
             self.create(target, self.get(source))
         else:
             sync(path.parent)
@@ -102,22 +102,22 @@ class LocalObjectStore:
             return self._path(key).read_bytes()
         except FileNotFoundError as error:
             raise DataError(
-                f"{self.root}: the lake has no object {key!r}. Was the round that makes it run?"
+                f"{self.root}: the lake has no object {key!r}. Run the round that writes it."
             ) from error
 
     def exists(self, key: str) -> bool:
-        """Return whether there is something under ``key``."""
+        """Return whether there is an object under ``key``."""
         return self._path(key).is_file()
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Yield the keys that start with the folder ``prefix``, sorted."""
+        """Yield the keys in the folder ``prefix`` and below it, sorted."""
         folder = self._path(prefix)
         found = (path for path in folder.rglob("*") if path.is_file())
         keys = (path.relative_to(self.root).as_posix() for path in found if _is_whole(path))
         yield from sorted(keys)
 
     def local_path(self, key: str) -> Path:
-        """Return the file that holds the bytes under ``key``."""
+        """Return the file with the bytes under ``key``."""
         return self._path(key)
 
     def url(self, key: str) -> str:
@@ -125,17 +125,17 @@ class LocalObjectStore:
         return str(self._path(key).absolute())
 
     def remove(self, key: str) -> None:
-        """Take away the file under ``key``, if there is one."""
+        """Delete the file under ``key``, if there is one."""
         path = self._path(key)
         path.unlink(missing_ok=True)
         if path.parent.is_dir():
             sync(path.parent)
 
     def purge(self, key: str) -> None:
-        """Do nothing: of a file that was written anew nothing is left."""
+        """Do nothing: a replaced file leaves no earlier version."""
 
     def arrow_place(self) -> tuple[fs.FileSystem, str]:
-        """Return how Arrow gets at the objects."""
+        """Return Arrow's file system for the objects, and the root that keys are relative to."""
         return fs.LocalFileSystem(), str(self.root)
 
     def _path(self, key: str) -> Path:
@@ -143,10 +143,10 @@ class LocalObjectStore:
 
 
 def checked_key(key: str) -> str:
-    """Return ``key`` if it stays within the lake; one that does not is a DataError."""
+    """Return ``key``; one that leads out of the lake is a DataError."""
     parts = PurePosixPath(key)
     if parts.is_absolute() or ".." in parts.parts:
-        raise DataError(f"{key!r} is not a key of the lake: keys never leave it.")
+        raise DataError(f"{key!r} is not a key of the lake: a key must not lead out of it.")
     return key
 
 

@@ -1,4 +1,4 @@
-"""Files that other people put somewhere: which are whole, and how to open them without harm."""
+"""Files from outside: detecting incomplete ones, and opening the others safely."""
 
 import os
 import stat
@@ -10,14 +10,14 @@ from typing import BinaryIO
 from annotation_platform.errors import DataError
 from annotation_platform.storage.files import UNFINISHED
 
-NOT_UTF8 = "its name is not UTF-8; rename it and it lands anew"
-"""Why such a file cannot be taken: no table and no archive could carry its name."""
+NOT_UTF8 = "its name is not UTF-8; rename it and it lands again"
+"""The reason to refuse such a file: neither a table nor an archive can store its name."""
 
 _UNFINISHED = (".part", ".tmp", ".crdownload", ".partial")
 
 
 def is_unfinished(name: str) -> bool:
-    """Return whether a file is still being transferred, by its name."""
+    """Return whether the name of a file is that of an unfinished transfer."""
     last = name.rpartition("/")[2].lower()
     return last.endswith(_UNFINISHED) or last.startswith(UNFINISHED)
 
@@ -28,15 +28,15 @@ def printable_name(path: Path, folder: Path) -> str:
 
 
 def printable(name: str) -> str:
-    """Return a file's name as text that any table can carry; other bytes as ``\\xe9``."""
+    """Return a file's name as text that any table can store; other bytes as ``\\xe9``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 @contextmanager
 def open_regular(path: Path) -> Iterator[tuple[BinaryIO, os.stat_result]]:
-    """Open a regular file for reading, with what is known of it; anything else is a DataError.
+    """Open a regular file for reading, with its status; anything else is a DataError.
 
-    Neither a link nor a pipe that nobody writes to may hold up or mislead whoever reads.
+    Links are not followed, and a pipe without a writer does not block.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -25,26 +25,26 @@ _SUFFIX = ".parquet"
 class RoundTables:
     """Read and write the tables of ``schema/tables/`` by round.
 
-    Files of older releases are read as ``storage/table_files.py`` says; where a table was renamed,
-    its rounds are also found in the folder of its old name, until they are written again.
+    Files of older releases are mapped as in ``storage/table_files.py``; rounds of a renamed table
+    are also found in the folder of its old name, until they are written again.
 
     Args:
-        store: where.
-        noted: if given, takes the SHA-256 of every file that is read or written, by table and
-            round; one that changes between two reads is a NotReadyError.
+        store: the lake's objects.
+        digests: if given, receives the SHA-256 of every file that is read or written, by table
+            and round; a file that changes between two reads is a NotReadyError.
     """
 
-    def __init__(self, store: ObjectStore, noted: dict[str, str] | None = None) -> None:
+    def __init__(self, store: ObjectStore, digests: dict[str, str] | None = None) -> None:
         self._store = store
-        self._noted = noted
+        self._digests = digests
 
-    def recording(self, noted: dict[str, str]) -> "RoundTables":
-        """Return the same tables, with every file that is used put into ``noted``."""
-        return RoundTables(self._store, noted)
+    def recording(self, digests: dict[str, str]) -> "RoundTables":
+        """Return the same tables, which record the digest of every used file in ``digests``."""
+        return RoundTables(self._store, digests)
 
     @property
     def lineage(self) -> Lineage:
-        """What tables were made of."""
+        """The recorded inputs of tables."""
         return Lineage(self._store)
 
     def write(self, table: type[Table], round_id: str, frame: pd.DataFrame) -> str:
@@ -52,19 +52,19 @@ class RoundTables:
         data = table_bytes(table, frame, where=round_id)
         self._store.put(table_key(table.table_name, round_id), data)
         digest = hashlib.sha256(data).hexdigest()
-        if self._noted is not None:
-            self._noted[f"{table.table_name}/{round_id}"] = digest
+        if self._digests is not None:
+            self._digests[f"{table.table_name}/{round_id}"] = digest
         return digest
 
     def read(self, table: type[T], round_id: str) -> Frame[T]:
-        """Return one round of a table; NotReadyError if it was not written yet."""
-        # The past is read by digests, so it is what was checked when it was written.
+        """Return one round of a table; NotReadyError if it is not written yet."""
+        # A snapshot is read by digests, so its tables were checked when they were written.
         was_checked = isinstance(self._store, StoreAsOf)
         data = self._get(table, round_id)
         return read_table(table, data, where=round_id, was_checked=was_checked)
 
     def read_rounds(self, table: type[T], rounds: Iterable[str]) -> Frame[T]:
-        """Return the rows of these rounds that exist, in the order given, as one table."""
+        """Return the rows of those of these rounds that exist, in the given order, as one table."""
         existing = [key for key in rounds if self.exists(table, key)]
         if len(existing) > 1:
             together = read_together(table, [self._get(table, key) for key in existing])
@@ -75,10 +75,10 @@ class RoundTables:
         return pd.concat(frames, ignore_index=True) if frames else table.empty()
 
     def read_columns(self, table: type[T], round_id: str, columns: Sequence[str]) -> Frame[T]:
-        """Return some columns of one round of a table; NotReadyError if it was not written yet.
+        """Return some columns of one round of a table; NotReadyError if it is not written yet.
 
-        The others are not decoded, and those not checked: that they were when they were written.
-        Texts come as categories.
+        Other columns are not decoded. The values are not checked again: they were checked when
+        they were written. Texts are categories.
         """
         file = TableFile(table, self._get(table, round_id), round_id)
         rows = file.arrow(columns, as_categories=True)
@@ -86,9 +86,9 @@ class RoundTables:
         return frame
 
     def values(self, table: type[Table], column: str, rounds: Iterable[str]) -> set[str]:
-        """Return the different values of a column of text in these rounds, those that exist.
+        """Return the distinct values of a text column in those of these rounds that exist.
 
-        Nothing else is decoded: annotations repeat few values many times.
+        Only the distinct values are decoded: in annotations, few values are repeated often.
         """
         found: set[str] = set()
         for key in rounds:
@@ -98,11 +98,11 @@ class RoundTables:
         return found - {None}
 
     def read_all(self, table: type[T]) -> Frame[T]:
-        """Return every row of a table, by round."""
+        """Return all rows of a table, ordered by round."""
         return self.read_rounds(table, self.rounds(table))
 
     def rounds(self, table: type[Table]) -> list[str]:
-        """Return the rounds of which the table exists, in order."""
+        """Return the rounds for which the table exists, in order."""
         keys = (
             key
             for name in (table.table_name, *table.old_names)
@@ -112,7 +112,7 @@ class RoundTables:
         return sorted(found)
 
     def exists(self, table: type[Table], round_id: str) -> bool:
-        """Return whether one round of a table was written."""
+        """Return whether one round of a table exists."""
         return self._store.exists(table_key(self._folder(table, round_id), round_id))
 
     def digest(self, table: type[Table], round_id: str) -> str:
@@ -123,7 +123,7 @@ class RoundTables:
         return content_digest(self._get(table, round_id))
 
     def _folder(self, table: type[Table], round_id: str) -> str:
-        """Return the name under which a round of a table is there; today's if under none."""
+        """Return the name under which a round of a table is stored; the current one if none."""
         for name in (table.table_name, *table.old_names) if table.old_names else ():
             if self._store.exists(table_key(name, round_id)):
                 return name
@@ -137,11 +137,11 @@ class RoundTables:
                 f"{name} of {round_id} does not exist yet. Materialise {name} for {round_id} first."
             )
         data = self._store.get(key)
-        if self._noted is not None:
+        if self._digests is not None:
             digest = content_digest(data)
-            if self._noted.setdefault(f"{name}/{round_id}", digest) != digest:
+            if self._digests.setdefault(f"{name}/{round_id}", digest) != digest:
                 raise NotReadyError(
-                    f"{name} of {round_id} was written anew while it was read. Run this again."
+                    f"{name} of {round_id} was replaced while it was read. Run this again."
                 )
         return data
 

@@ -1,7 +1,7 @@
 """A bucket in S3, at any endpoint, as an object store.
 
-Where it is and who may use it come from AWS's own variables: ``AWS_ENDPOINT_URL`` for another
-server than Amazon's, ``AWS_DEFAULT_REGION``, ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
+Endpoint and account come from AWS's own variables: ``AWS_ENDPOINT_URL`` for a server other than
+Amazon's, ``AWS_DEFAULT_REGION``, ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
 ``AWS_PROFILE``.
 """
 
@@ -30,49 +30,49 @@ _LOST_RACE = {"PreconditionFailed", "412"}
 _CONFLICT = {"ConditionalRequestConflict", "409"}
 _CREATE_ATTEMPTS = 6
 _UNREADABLE = {"InvalidObjectState", "InvalidRequest"}
-"""Archived, or encrypted with a key of the customer's: others in the bucket may be sound."""
+"""Archived, or encrypted with a key of the customer's; other objects may be readable."""
 _REMEDIES = {
     "NoSuchBucket": "Create the bucket, or correct its name.",
-    "AccessDenied": "The account lacks a right on this bucket: list, read and write are needed.",
-    "403": "The account lacks a right on this bucket: list, read and write are needed.",
+    "AccessDenied": "Give the account the rights to list, read and write this bucket.",
+    "403": "Give the account the rights to list, read and write this bucket.",
     "InvalidAccessKeyId": "Check AWS_ACCESS_KEY_ID.",
     "SignatureDoesNotMatch": "Check AWS_SECRET_ACCESS_KEY.",
-    "ExpiredToken": "The session has ended: renew AWS_SESSION_TOKEN.",
+    "ExpiredToken": "The session has expired: renew AWS_SESSION_TOKEN.",
     "AuthorizationHeaderMalformed": "Check AWS_DEFAULT_REGION.",
     "PermanentRedirect": "Check AWS_DEFAULT_REGION.",
 }
 
 
 def is_s3(url: str) -> bool:
-    """Return whether a place is one in S3, and not a folder."""
+    """Return whether an address is one in S3, and not a folder."""
     return url.startswith("s3://")
 
 
 def s3_client(*, attempts: int = 8, profile: str = "") -> Any:
-    """Return a client by AWS's variables, or a profile of AWS's files.
+    """Return a client configured by AWS's variables, or by a profile of AWS's files.
 
-    It retries what S3 refuses for a while, with pauses.
+    It retries requests that S3 refuses temporarily, with pauses.
     """
-    # Whoever has a folder for a lake need not wait for it.
+    # Imported late: a lake in a folder does not need it.
     import boto3
     from botocore.config import Config
 
     retries = {"mode": "adaptive", "total_max_attempts": attempts}
     settings = Config(retries=retries, connect_timeout=5, read_timeout=60)
     try:
-        # A session of its own: the shared one would keep an account after it has changed.
+        # Not boto3's shared session, which keeps an account after it has changed.
         return boto3.Session(profile_name=profile or None).client("s3", config=settings)
     except ProfileNotFound as error:
-        raise SettingsError(f"{error}. Name one that ~/.aws/credentials has.") from error
+        raise SettingsError(f"{error}. Name a profile of ~/.aws/credentials.") from error
     except ValueError as error:
         raise SettingsError(f"{error}. Set AWS_ENDPOINT_URL to http://… or https://….") from error
 
 
 @dataclass(frozen=True)
 class S3Entry:
-    """One object. ``etag`` changes with the content; it is no MD5.
+    """One object. ``etag`` changes with the content; it is not an MD5.
 
-    ``age_seconds`` is how long it has been there, both times taken from the server's clock.
+    ``age_seconds`` is the time since it was written, by the server's clock.
     """
 
     key: str
@@ -82,17 +82,17 @@ class S3Entry:
 
 
 class Bucket:
-    """The objects under one prefix of a bucket, errors translated.
+    """The objects under one prefix of a bucket, with translated errors.
 
-    Whatever is wrong with the server, the account or the bucket is a SettingsError that names
-    the place and the variable to look at, never its value; a missing object is a DataError. Can
-    be pickled: the copy takes its account from its own environment.
+    A problem of the server, the account or the bucket is a SettingsError that names the address
+    and the variable to check, never its value; a missing object is a DataError. A bucket can be
+    pickled: the copy takes its account from its own environment.
     """
 
     def __init__(self, url: str, client: Any = None) -> None:
         parts = urlsplit(url)
         if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment:
-            raise SettingsError(f"{url!r} is no place in S3: give s3://bucket/prefix.")
+            raise SettingsError(f"{url!r} is not an address in S3: pass s3://bucket/prefix.")
         self.name = parts.netloc
         prefix = parts.path.strip("/")
         self.url = f"s3://{self.name}/{prefix}".rstrip("/")
@@ -105,19 +105,19 @@ class Bucket:
 
     @property
     def client(self) -> Any:
-        """The client, made when it is first needed."""
+        """The client, created when it is first needed."""
         with self._lock:
             if self._client is None:
                 self._client = s3_client()
             return self._client
 
     def check(self) -> None:
-        """Raise a SettingsError, and soon, unless the bucket can be listed."""
+        """Raise a SettingsError, without retries, if the bucket cannot be listed."""
         with self._explained():
             s3_client(attempts=1).list_objects_v2(Bucket=self.name, Prefix=self._prefix, MaxKeys=1)
 
     def list(self, folder: str = "") -> Iterator[S3Entry]:
-        """Yield what is under ``folder`` and below it, by key; the order is that of the bytes."""
+        """Yield the objects in ``folder`` and below it, in byte order of their keys."""
         prefix = self._prefix + (f"{folder.strip('/')}/" if folder else "")
         with self._explained():
             pages = self.client.get_paginator("list_objects_v2").paginate(
@@ -133,9 +133,9 @@ class Bucket:
                     )
 
     def get(self, key: str, *, etag: str = "", maximum_bytes: int = 0) -> bytes:
-        """Return the bytes under ``key``; with ``etag`` only if that is what is there.
+        """Return the bytes under ``key``; a DataError if ``etag`` is given and does not match.
 
-        More than ``maximum_bytes``, where that is given, are a DataError and not read.
+        An object of more than ``maximum_bytes``, if that is not 0, is a DataError and is not read.
         """
         with self._explained(key):
             condition = {"IfMatch": f'"{etag}"'} if etag else {}
@@ -143,31 +143,34 @@ class Bucket:
             size = int(response["ContentLength"])
             if maximum_bytes and size > maximum_bytes:
                 response["Body"].close()
-                raise DataError(f"{key}: has {size} bytes, at most {maximum_bytes} are read")
+                raise DataError(f"{key}: has {size} bytes, at most {maximum_bytes} are allowed")
             data: bytes = response["Body"].read()
         return data
 
     def put(self, key: str, data: bytes) -> None:
-        """Write ``data`` under ``key``, replacing what was there."""
+        """Write ``data`` under ``key``, replacing any earlier object."""
         with self._explained(key):
             self.client.put_object(Bucket=self.name, Key=self._prefix + key, Body=data)
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write ``data`` under ``key`` if nothing is there; return whether this call did it.
+        """Write ``data`` under ``key`` if it is free; return whether this call wrote it.
 
-        Where the reply to a write got lost, the repeated request finds the key taken: False may
-        mean that this very call did it, so nobody must rely on having lost.
+        If the reply to a write is lost, the repeated request finds the key taken: False may also
+        mean that this call wrote it, so callers must not conclude that another one did.
         """
         for attempt in range(_CREATE_ATTEMPTS):
             code = self._create(key, data)
             if code not in _CONFLICT:
                 return not code
-            # Somebody else was writing at the same moment, and may yet fail.
+            # A concurrent writer may still fail.
             time.sleep(0.05 * 2**attempt)
-        raise SettingsError(f"{self.url}/{key}: others write it again and again. Try again later.")
+        raise SettingsError(
+            f"{self.url}/{key}: concurrent writes conflicted {_CREATE_ATTEMPTS} times. Try again "
+            "later."
+        )
 
     def copy(self, source: str, target: str) -> None:
-        """Have S3 write what is under ``source`` to ``target``, unless something is there."""
+        """Copy ``source`` to ``target`` within S3, unless ``target`` exists."""
         if self.head(target) is not None:
             return
         with self._explained(source):
@@ -178,7 +181,7 @@ class Bucket:
             )
 
     def _create(self, key: str, data: bytes) -> str:
-        """Return the code with which an object was not created; empty if it was."""
+        """Return the error code of a refused creation; empty if the object was created."""
         with self._explained(key):
             try:
                 self.client.put_object(
@@ -191,9 +194,9 @@ class Bucket:
         return ""
 
     def remove(self, key: str, *, newest: bool = True) -> None:
-        """Take away every version of an object and every mark that it was deleted.
+        """Delete every version of an object and every delete marker.
 
-        Without ``newest`` what is there now stays. A bucket that keeps no versions has one of each.
+        Without ``newest`` the current version is kept. A bucket without versioning has one version.
         """
         name = self._prefix + key
         with self._explained(key):
@@ -210,15 +213,15 @@ class Bucket:
                 self.client.delete_object(Bucket=self.name, **each)
 
     def remove_content(
-        self, may_be: Callable[[str, int], bool], is_one: Callable[[bytes], bool]
+        self, may_match: Callable[[str, int], bool], matches: Callable[[bytes], bool]
     ) -> int:
-        """Take away every version, newest or not, whose bytes are of a kind; return how many.
+        """Delete every version, current or not, with matching bytes; return their number.
 
-        What an object was before does not come back to light in its place.
+        An earlier version does not become current through it.
 
         Args:
-            may_be: told key and size, says whether to look at the bytes.
-            is_one: says whether bytes are of that kind.
+            may_match: returns whether to read the bytes of a version, from its key and size.
+            matches: returns whether bytes match.
         """
         found: dict[str, list[dict[str, Any]]] = defaultdict(list)
         with self._explained():
@@ -233,10 +236,10 @@ class Bucket:
             doomed = [
                 each
                 for each in versions
-                # A mark that something was deleted has no bytes.
+                # A delete marker has no bytes.
                 if "Size" in each
-                and may_be(name.removeprefix(self._prefix), each["Size"])
-                and is_one(self._version(name, each["VersionId"]))
+                and may_match(name.removeprefix(self._prefix), each["Size"])
+                and matches(self._version(name, each["VersionId"]))
             ]
             self._remove_versions(name, versions, doomed)
             removed += len(doomed)
@@ -255,12 +258,11 @@ class Bucket:
         with self._explained(name.removeprefix(self._prefix)):
             if others and any(each["IsLatest"] for each in doomed):
                 self.client.delete_object(Bucket=self.name, Key=name)
-            gone = doomed if others or not doomed else versions
-            for each in gone:
+            for each in doomed if others or not doomed else versions:
                 self.client.delete_object(Bucket=self.name, Key=name, VersionId=each["VersionId"])
 
     def head(self, key: str) -> S3Entry | None:
-        """Return what is known of an object; None if there is none."""
+        """Return the properties of an object; None if it does not exist."""
         with self._explained(key):
             try:
                 found = self.client.head_object(Bucket=self.name, Key=self._prefix + key)
@@ -273,35 +275,35 @@ class Bucket:
 
     @contextmanager
     def _explained(self, key: str = "") -> Iterator[None]:
-        place = f"{self.url}/{key}" if key else self.url
+        address = f"{self.url}/{key}" if key else self.url
         try:
             yield
         except ClientError as error:
             code = _code(error)
             if key and code in _MISSING:
-                raise DataError(f"{place}: there is no such object.") from error
+                raise DataError(f"{address}: there is no such object.") from error
             if code in _LOST_RACE:
-                raise DataError(f"{place}: replaced since it was listed.") from error
+                raise DataError(f"{address}: replaced since it was listed.") from error
             if key and code in _UNREADABLE:
-                raise DataError(f"{place}: S3 does not hand it out ({code}).") from error
-            remedy = _REMEDIES.get(code, "Try again; the server's log may say more.")
-            raise SettingsError(f"{place}: S3 refused the request ({code}). {remedy}") from error
+                raise DataError(f"{address}: S3 does not return it ({code}).") from error
+            remedy = _REMEDIES.get(code, "Try again, and check the server's log.")
+            raise SettingsError(f"{address}: S3 refused the request ({code}). {remedy}") from error
         except BotoCoreError as error:
             # Messages of botocore name endpoints and variables, never their secret values.
             text = " ".join(str(error).split())
             raise SettingsError(
-                f"{place}: S3 cannot be used: {text}. Check AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, "
-                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+                f"{address}: S3 cannot be used: {text}. Check AWS_ENDPOINT_URL, "
+                "AWS_DEFAULT_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
             ) from error
 
 
 class S3ObjectStore:
-    """A prefix of a bucket as an object store, with a folder for what must be a local file.
+    """A prefix of a bucket as an object store, with a folder for local copies.
 
     Args:
         bucket: the lake's root.
-        cache: where `local_path` puts copies. Images never change under their key, so theirs
-            are kept; of anything else the newest content is fetched anew.
+        cache: the folder of the copies for `local_path`. Images never change under their key, so
+            their copies are reused; other objects are downloaded each time.
     """
 
     def __init__(self, bucket: Bucket, cache: Path) -> None:
@@ -309,18 +311,18 @@ class S3ObjectStore:
         self._cache = cache
 
     def put(self, key: str, data: bytes) -> None:
-        """Write ``data`` under ``key``, replacing what was there, in one step."""
+        """Write ``data`` under ``key``, replacing any earlier object, in one step."""
         self.bucket.put(checked_key(key), data)
 
     def create(self, key: str, data: bytes, *, private: bool = False) -> bool:  # noqa: ARG002
-        """Write ``data`` under ``key`` if nothing is there; return whether this call did it.
+        """Write ``data`` under ``key`` if it is free; return whether this call wrote it.
 
-        Who may read it is for the bucket's policy to say; objects are never made public.
+        The bucket's policy decides who may read it; objects are never made public.
         """
         return self.bucket.create(checked_key(key), data)
 
     def copy(self, source: str, target: str) -> None:
-        """Have what is under ``source`` under ``target`` too; the bytes stay within S3."""
+        """Copy ``source`` to ``target`` within S3, unless ``target`` exists."""
         self.bucket.copy(checked_key(source), checked_key(target))
 
     def get(self, key: str) -> bytes:
@@ -328,58 +330,58 @@ class S3ObjectStore:
         return self.bucket.get(checked_key(key))
 
     def exists(self, key: str) -> bool:
-        """Return whether there is something under ``key``."""
+        """Return whether there is an object under ``key``."""
         return self.bucket.head(checked_key(key)) is not None
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Yield the keys that start with the folder ``prefix``, sorted."""
+        """Yield the keys in the folder ``prefix`` and below it, sorted."""
         return (entry.key for entry in self.bucket.list(checked_key(prefix)))
 
     def remove(self, key: str) -> None:
-        """Take away every version of what is under ``key``, and the copy of it here."""
+        """Delete every version of the object under ``key``, and its local copy."""
         self.bucket.remove(checked_key(key))
         self._copy_of(key).unlink(missing_ok=True)
 
     def purge(self, key: str) -> None:
-        """Take away every version but the newest of what is under ``key``, and the copy here."""
+        """Delete every version except the current one, and the local copy."""
         self.bucket.remove(checked_key(key), newest=False)
         self._copy_of(key).unlink(missing_ok=True)
 
     def local_path(self, key: str) -> Path:
-        """Return a file on this machine that holds the bytes under ``key``."""
+        """Return a file on this machine with the bytes under ``key``."""
         path = self._copy_of(key)
         if not (key.startswith("images/") and path.is_file()):
             write_file(path, self.get(key))
         return path
 
     def _copy_of(self, key: str) -> Path:
-        place = hashlib.sha256(self.bucket.url.encode()).hexdigest()[:16]
-        return self._cache / place / checked_key(key)
+        folder = hashlib.sha256(self.bucket.url.encode()).hexdigest()[:16]
+        return self._cache / folder / checked_key(key)
 
     def url(self, key: str) -> str:
-        """Return the address of what is under ``key``."""
+        """Return the address of the object under ``key``."""
         return f"{self.bucket.url}/{checked_key(key)}"
 
     def arrow_place(self) -> tuple[fs.FileSystem, str]:
-        """Return how Arrow gets at the objects, with the same endpoint and account."""
+        """Return Arrow's file system with the same endpoint and account, and the root in it."""
         import boto3
 
         meta = self.bucket.client.meta
         account = boto3.Session().get_credentials()
         keys = account.get_frozen_credentials() if account else None
-        place = fs.S3FileSystem(
+        filesystem = fs.S3FileSystem(
             access_key=keys.access_key if keys else None,
             secret_key=keys.secret_key if keys else None,
             session_token=keys.token if keys else None,
             region=meta.region_name,
             endpoint_override=meta.endpoint_url,
         )
-        return place, self.bucket.url.removeprefix("s3://")
+        return filesystem, self.bucket.url.removeprefix("s3://")
 
 
 def _age(modified_at: datetime, response: dict[str, Any]) -> float:
-    said = response["ResponseMetadata"]["HTTPHeaders"].get("date")
-    now = parsedate_to_datetime(said) if said else datetime.now(UTC)
+    date = response["ResponseMetadata"]["HTTPHeaders"].get("date")
+    now = parsedate_to_datetime(date) if date else datetime.now(UTC)
     return max(0.0, (now - modified_at).total_seconds())
 
 

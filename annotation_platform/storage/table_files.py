@@ -1,9 +1,9 @@
 """Tables as Parquet files, of this release and of older ones.
 
-The metadata of a file names its table and the version of its columns. Files of v0.1.0 carry no
-version and count as version 0. An older file is mapped when it is read: columns renamed since are
-found under their old names, those added since have their defaults, those dropped since are left
-out. A file of a newer release is refused.
+The metadata of a file contains the name of its table and the version of its columns. Files of
+v0.1.0 have no version and count as version 0. An older file is mapped when it is read: renamed
+columns are found under their old names, added columns have their defaults, dropped columns are
+left out. A file of a newer release is refused.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from annotation_platform.schema.tables.table import ARROW_TYPES, TEXT
 from annotation_platform.storage.decoded_tables import DecodedTables
 
 _ROWS = 2**16
-"""Rows of a group in a file: what is sorted by image is found by reading one group."""
+"""Rows per row group: in a file sorted by image, one image is found by reading one group."""
 _TABLE = b"annotation_platform.table"
 _VERSION = b"annotation_platform.schema_version"
 _MIGRATED_FROM = b"annotation_platform.migrated_from"
@@ -34,14 +34,14 @@ _DECODED = DecodedTables()
 
 @dataclass(frozen=True)
 class TableFile:
-    """A Parquet file of a table, read in the terms of today's columns.
+    """A Parquet file of a table, read under the current names of its columns.
 
-    A file of a newer schema version is a TableError, whatever is read of it.
+    Reading anything of a file with a newer schema version is a TableError.
 
     Attributes:
         table: the table.
         data: the bytes of the file.
-        where: names the file in errors.
+        where: the name of the file in errors.
     """
 
     table: type[Table]
@@ -56,22 +56,22 @@ class TableFile:
 
     @property
     def version(self) -> int:
-        """The schema version of the file; 0: it was written before files carried one."""
+        """The schema version of the file; 0 for files from before there was one."""
         return schema_version(self._file.schema_arrow.metadata)
 
     @property
     def is_current(self) -> bool:
-        """Whether its columns are today's, in order, and its version too or unknown."""
+        """Whether its columns are the current ones, in order, and its version current or 0."""
         is_older = 0 < self.version < self.table.schema_version
         return not is_older and self._file.schema_arrow.names == list(self.table.columns)
 
     @property
     def is_exact(self) -> bool:
-        """Whether it carries today's version: its columns must be as declared, without mapping."""
+        """Whether its version is current: its columns must be as declared, without mapping."""
         return self.version == self.table.schema_version
 
     def name_of(self, column: str) -> str | None:
-        """Return the name of one of today's columns in the file; None: the file lacks it."""
+        """Return the name in the file of a current column; None if the file lacks it."""
         return self.table.column(column).find_in(self._file.schema_arrow.names)
 
     def arrow(
@@ -81,27 +81,27 @@ class TableFile:
         only: tuple[str, Collection[str]] | None = None,
         as_categories: bool = False,
     ) -> pa.Table:
-        """Return columns of the file under today's names, unchecked.
+        """Return columns of the file under their current names, unchecked.
 
         Args:
-            columns: names of today's columns; None: all.
-            only: a column of text and the values that the returned rows may have there.
-            as_categories: whether texts come as dictionaries, which takes a tenth of the time
-                where most repeat themselves.
+            columns: current names of columns; None for all.
+            only: a text column and the values that the returned rows may have in it.
+            as_categories: whether texts are dictionary-encoded, which takes a tenth of the time
+                if most are repeated.
         """
         wanted = list(self.table.columns if columns is None else columns)
-        held = {each: self.name_of(each) for each in wanted}
-        found = self._read(held, only, as_categories=as_categories)
-        for each, name in held.items():
+        stored_names = {each: self.name_of(each) for each in wanted}
+        found = self._read(stored_names, only, as_categories=as_categories)
+        for each, name in stored_names.items():
             renamed = self.table.column(each).renamed_values
             if name is not None and renamed and not self.is_exact:
                 at = found.schema.get_field_index(name)
                 found = found.set_column(at, name, _with_new_values(found.column(at), renamed))
-        if list(held) == list(held.values()):
+        if list(stored_names) == list(stored_names.values()):
             return found.select(wanted)
         arrays = {
             each: _filled(self.table, each, len(found), self.where) if name is None else found[name]
-            for each, name in held.items()
+            for each, name in stored_names.items()
         }
         return pa.table(arrays)
 
@@ -111,7 +111,7 @@ class TableFile:
         *,
         only: tuple[str, Collection[str]] | None = None,
     ) -> pd.DataFrame:
-        """Return what ``arrow`` returns, with today's types."""
+        """Return the result of ``arrow`` as a frame with the current types."""
         table = self.arrow(columns, only=only)
         frame: pd.DataFrame = table.to_pandas()
         if table.schema.pandas_metadata is None and len(frame):
@@ -120,21 +120,23 @@ class TableFile:
         return frame
 
     def stored(self) -> pa.Table:
-        """Return the file as it is, its own columns and metadata."""
+        """Return the file unmapped, with its own columns and metadata."""
         return self._file.read()
 
     def _read(
         self,
-        held: Mapping[str, str | None],
+        stored_names: Mapping[str, str | None],
         only: tuple[str, Collection[str]] | None,
         *,
         as_categories: bool,
     ) -> pa.Table:
-        names = [name for name in held.values() if name is not None]
+        names = [name for name in stored_names.values() if name is not None]
         if only is None and not as_categories:
             return self._file.read(columns=names)
         texts = [
-            name for each, name in held.items() if name and self.table.column(each).dtype == TEXT
+            name
+            for each, name in stored_names.items()
+            if name and self.table.column(each).dtype == TEXT
         ]
         return pq.read_table(
             pa.BufferReader(self.data),
@@ -173,15 +175,14 @@ def refuse_newer(
     """Raise a TableError if a file was written by a newer release."""
     version = schema_version(metadata)
     if version > table.schema_version:
-        place = f" ({where})" if where else ""
         raise TableError(
-            f"table {table.table_name}{place} has schema version {version}, and this release "
+            f"table {_named(table, where)} has schema version {version}, and this release "
             f"reads up to {table.schema_version}. Upgrade annotation-platform."
         )
 
 
 def _filled(table: type[Table], name: str, rows: int, where: str) -> pa.Array:
-    """Return a column that an older file lacks."""
+    """Return the values of a column that an older file lacks."""
     column: Column = table.column(name)
     kind = ARROW_TYPES[column.dtype]
     if column.default is not None:
@@ -192,34 +193,38 @@ def _filled(table: type[Table], name: str, rows: int, where: str) -> pa.Array:
 
 
 def _missing(table: type[Table], column: str, where: str) -> TableError:
-    place = f" ({where})" if where else ""
     return TableError(
-        f"table {table.table_name}{place} is not as declared: column {column} is missing. "
+        f"table {_named(table, where)} is not as declared: column {column} is missing. "
         "See docs/reference/tables.md for its columns."
     )
 
 
-def table_bytes(table: type[Table], frame: pd.DataFrame, *, where: str = "") -> bytes:
-    """Return the file of a table, checked; ``where`` names it in errors.
+def _named(table: type[Table], where: str) -> str:
+    return f"{table.table_name} ({where})" if where else table.table_name
 
-    Equal frames give equal bytes, which differ from ``parquet_bytes`` by the schema's version.
+
+def table_bytes(table: type[Table], frame: pd.DataFrame, *, where: str = "") -> bytes:
+    """Return the file of a table after checking it; ``where`` names it in errors.
+
+    Equal frames give equal bytes, which differ from ``parquet_bytes`` by the schema version.
     """
     rows = pa.Table.from_pandas(table.check(frame, where=where), preserve_index=False)
-    return table_parquet(rows.replace_schema_metadata({**rows.schema.metadata, **_stamp(table)}))
+    metadata = {**rows.schema.metadata, **_table_metadata(table)}
+    return table_parquet(rows.replace_schema_metadata(metadata))
 
 
 def migrated_bytes(table: type[Table], data: bytes, *, where: str = "") -> bytes:
-    """Return the file of today for one of an older release, with the digest it is known by."""
+    """Return the current form of a file of an older release, with its original digest."""
     file = pq.read_table(pa.BufferReader(table_bytes(table, read_table(table, data, where=where))))
     origin = {_MIGRATED_FROM: content_digest(data).encode()}
     return table_parquet(file.replace_schema_metadata({**file.schema.metadata, **origin}))
 
 
 def content_digest(data: bytes) -> str:
-    """Return the SHA-256 by which lineage knows a file, which a migration does not change.
+    """Return the SHA-256 that identifies a file in lineage; a migration does not change it.
 
-    It is that of its bytes; for a migrated file that of the bytes it was first migrated from,
-    which ``Lineage`` keeps.
+    It is the digest of the file's bytes; for a migrated file, of the bytes before its first
+    migration, which ``Lineage`` stores.
     """
     metadata = pq.read_schema(pa.BufferReader(data)).metadata or {}
     origin = metadata.get(_MIGRATED_FROM)
@@ -227,7 +232,7 @@ def content_digest(data: bytes) -> str:
 
 
 def with_origin(rows: pa.Table, digests: Mapping[str, str]) -> pa.Table:
-    """Return a stored table with the digest it was migrated from replaced, if that is a key."""
+    """Return a stored table with its original digest replaced by ``digests``, if it is a key."""
     metadata = rows.schema.metadata or {}
     origin = metadata.get(_MIGRATED_FROM, b"").decode()
     if origin not in digests:
@@ -235,16 +240,16 @@ def with_origin(rows: pa.Table, digests: Mapping[str, str]) -> pa.Table:
     return rows.replace_schema_metadata({**metadata, _MIGRATED_FROM: digests[origin].encode()})
 
 
-def _stamp(table: type[Table]) -> dict[bytes, bytes]:
+def _table_metadata(table: type[Table]) -> dict[bytes, bytes]:
     return {_TABLE: table.table_name.encode(), _VERSION: str(table.schema_version).encode()}
 
 
 def read_table(
     table: type[Table], data: bytes, *, where: str = "", was_checked: bool = False
 ) -> Frame[Any]:
-    """Return the table in a file, checked; ``where`` names it in errors.
+    """Return the table in a file after checking it; ``where`` names it in errors.
 
-    If it ``was_checked`` before, the names of its columns are enough.
+    If it ``was_checked`` before, only the names of its columns are checked.
     """
 
     def decode() -> pd.DataFrame:
@@ -254,7 +259,7 @@ def read_table(
             if was_checked and len(frame):
                 return frame
         elif file.is_exact:
-            # A file of this version with other columns was written by other means.
+            # A file of this version with other columns was not written by this package.
             frame = pq.read_table(pa.BufferReader(data)).to_pandas()
         else:
             frame = file.frame()
@@ -264,10 +269,10 @@ def read_table(
 
 
 def read_together(table: type[Table], files: Collection[bytes]) -> Frame[Any]:
-    """Return the rows of several files of a table; none if one is older or not as declared.
+    """Return the rows of several files of a table; empty if one is older or not as declared.
 
-    To make a frame of a file and to check it takes twenty milliseconds, however few its rows are;
-    for a hundred files at once it takes little more.
+    Decoding and checking one file takes twenty milliseconds even for few rows; a hundred files
+    together take little more.
     """
 
     def decode() -> pd.DataFrame:
@@ -290,14 +295,14 @@ def table_digest(table: type[Table], frame: pd.DataFrame) -> str:
 
 
 def parquet_bytes(frame: pd.DataFrame) -> bytes:
-    """Return ``frame`` as Parquet. Equal frames give equal bytes: no index, no times, no paths."""
+    """Return ``frame`` as Parquet without index, times or paths: equal frames give equal bytes."""
     return table_parquet(pa.Table.from_pandas(frame, preserve_index=False))
 
 
 def table_parquet(table: pa.Table) -> bytes:
-    """Return the Arrow table of a frame as ``parquet_bytes`` does; a part of one is a copy."""
+    """Return the Arrow table of a frame as Parquet, as ``parquet_bytes`` does."""
     sink = io.BytesIO()
-    # How its columns lie in memory would show in the pages.
+    # The chunks of columns in memory would otherwise change the pages.
     pq.write_table(
         table.combine_chunks(), sink, compression="zstd", version="2.6", row_group_size=_ROWS
     )

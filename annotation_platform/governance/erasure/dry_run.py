@@ -1,19 +1,14 @@
 """A lake to which nothing is done, and that knows what would have been."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from pyarrow import fs
-
-from annotation_platform.storage.objects import ObjectStore
+from annotation_platform.storage.forwarding import ForwardingStore
 
 
 @dataclass(frozen=True)
-class DryRunLake:
+class DryRunLake(ForwardingStore):
     """An object store that is read as it is; what would be written or taken away is noted."""
 
-    store: ObjectStore
     written: dict[str, bytes] = field(default_factory=dict, repr=False)
     removed: set[str] = field(default_factory=set)
 
@@ -47,28 +42,12 @@ class DryRunLake:
         """Return whether there would be something under ``key``."""
         return key in self.written or self.store.exists(key)
 
-    def list(self, prefix: str) -> Iterator[str]:
-        """Yield the keys that there are now."""
-        return self.store.list(prefix)
-
-    def local_path(self, key: str) -> Path:
-        """Return a file that holds what is under ``key`` now."""
-        return self.store.local_path(key)
-
-    def url(self, key: str) -> str:
-        """Return where others find what is under ``key`` now."""
-        return self.store.url(key)
-
     def remove(self, key: str) -> None:
         """Note that ``key`` would go."""
         self.removed.add(key)
 
     def purge(self, key: str) -> None:
         """Do nothing: what is there now stays."""
-
-    def arrow_place(self) -> tuple[fs.FileSystem, str]:
-        """Return how Arrow gets at what is there now."""
-        return self.store.arrow_place()
 
     def _is(self, key: str, data: bytes) -> bool:
         return self.store.exists(key) and self.store.get(key) == data

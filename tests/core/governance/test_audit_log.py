@@ -21,7 +21,7 @@ from annotation_platform.governance.audit_log.reading import (
     read_reads,
 )
 from annotation_platform.governance.audit_log.verify import verify_logs
-from annotation_platform.ingestion.lake import open_lake
+from annotation_platform.ingestion.lake import LakeUsage, open_lake
 from annotation_platform.labeling.annotations import Review
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import Decided
@@ -58,7 +58,7 @@ class Home:
 
     def __init__(self, root, name="audit", who=lambda: {"author": "ada", "command": "a test"}):
         self.root, self.uses = root, AuditLog(root / name, who)
-        self.lake = open_lake(root / "lake", root / "landing", audit=self.uses)
+        self.lake = open_lake(root / "lake", root / "landing", usage=LakeUsage(audit=self.uses))
         # Looking is no use.
         self.looked_at = open_lake(root / "lake", root / "landing")
 
@@ -161,9 +161,9 @@ def test_a_changed_byte_in_any_use_is_named(home):
         pytest.param(lambda h: h.entry(2).write_bytes(b""), "audit/000002.jsonl", "empty",
                      id="emptied"),
         pytest.param(lambda h: shutil.copy(h.entry(3), h.entry(4)), "audit/000004.jsonl",
-                     "added once more", id="copied"),
+                     "added a second time", id="copied"),
         pytest.param(lambda h: h.entry(2).write_bytes(rows(h.entry(2))[0]), "audit/000003.jsonl",
-                     "missing what was 3", id="a line of an entry"),
+                     "missing before it: 3", id="a line of an entry"),
         pytest.param(lambda h: h.entry(2).write_bytes(b"".join(reversed(rows(h.entry(2))))),
                      "audit/000002.jsonl", "2 comes later", id="swapped"),
         pytest.param(lambda h: (h.entry(3).parent / "notes.txt").write_text("x"),
@@ -198,7 +198,7 @@ def test_what_is_done_to_uses_is_named(home):
 
     everything = range(len(before))
     problem = written(*(each for each in everything if each != 3))
-    assert (problem.line, "missing what was 4" in problem.what) == (4, True)
+    assert (problem.line, "missing before it: 4" in problem.what) == (4, True)
     problem = written(0, 2, 1, *everything[3:])
     assert (problem.line, "2 comes later" in problem.what) == (2, True)
     problem = written(0, 1, 1, *everything[2:])
@@ -228,14 +228,16 @@ def test_days_of_uses_may_go_and_other_homes_are_checked_there(tmp_path):
         home = Home(tmp_path)
         home.uses = AuditLog(tmp_path / "audit", home.uses.who,
                              lambda day=day: datetime(2026, 5, day, tzinfo=UTC))  # fmt: skip
-        home.lake = open_lake(tmp_path / "lake", tmp_path / "landing", audit=home.uses)
+        home.lake = open_lake(
+            tmp_path / "lake", tmp_path / "landing", usage=LakeUsage(audit=home.uses)
+        )
         home.lake.store.put("a", b"1")
         home.note(f"day {day}")
     (tmp_path / "audit" / "2026-05-01.jsonl").unlink()
     found = home.verify()
     assert found.whole
     assert found.notes == (
-        "2026-05-02.jsonl:1 is number 4: the lines before it are not kept",
+        "2026-05-02.jsonl:1 is number 4: the lines before it were deleted",
         "1 events rest on days of uses that were deleted",
     )
     other = Home(tmp_path, name="other home")
@@ -386,7 +388,7 @@ def test_a_policy_that_did_not_change_writes_nothing_and_lists_nothing(tmp_path)
 def test_in_s3_an_event_takes_four_requests_however_many_there_are(tmp_path, s3_bucket):
     client, uses = s3_client(), AuditLog(tmp_path / "audit", lambda: {"author": "ada"})
     places = (f"s3://{s3_bucket}/lake", tmp_path / "landing")
-    lake = open_lake(*places, cache=tmp_path / "cache", client=client, audit=uses)
+    lake = open_lake(*places, cache=tmp_path / "cache", client=client, usage=LakeUsage(audit=uses))
     for number in range(5):
         EventLog(lake.store).append([Event("people", str(number))], now=NOON)
     recording.record_policy(policy(), lake, used_for="x", now=NOON)

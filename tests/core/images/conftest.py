@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from annotation_platform.images.cleaning import clean_round
-from annotation_platform.images.probing import look_at, stored_bytes
+from annotation_platform.images.probing import probe_image, stored_bytes
 from annotation_platform.ingestion.inspect import inspect_files
 from annotation_platform.policy import CleaningPolicy
 from annotation_platform.schema.tables import CleanedImages, RawImages
@@ -68,7 +68,7 @@ def tiff_tags(entries):
 
 def stored(data):
     """Return what cleaning stores of an image."""
-    look = look_at(data, POLICY)
+    look = probe_image(data, POLICY)
     return stored_bytes(data, 0, is_converted="converted_from" in look.facts["flags"])
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from annotation_platform.images.decoding import decode
-from annotation_platform.images.probing import look_at
+from annotation_platform.images.probing import probe_image
 from tests.core.images.conftest import POLICY, saved, scene, stored
 
 SEEDS = (101, 202, 303)
@@ -56,7 +56,7 @@ def test_orientation_is_applied_once_in_every_format(kind, orientation):
     options = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
     options |= {"lossless": True} if kind == "WEBP" else {}
     data = saved(image, kind, exif=tags, **options)
-    look = look_at(data, POLICY)
+    look = probe_image(data, POLICY)
     assert (look.facts["width"], look.facts["height"]) == (160, 120)
     tolerance = 12 if kind == "JPEG" else 0
     assert np.abs(decode(stored(data)).astype(int) - upright).max() <= tolerance
@@ -115,7 +115,7 @@ def test_twelve_bits_are_scaled_over_their_own_range(public):
 def test_a_stereo_photograph_keeps_its_coded_data():
     frames = [Image.fromarray(scene(number)) for number in (1, 2)]
     both = saved(frames[0], "MPO", save_all=True, append_images=frames[1:])
-    assert look_at(both, POLICY).facts["extension"] == "jpg"
+    assert probe_image(both, POLICY).facts["extension"] == "jpg"
     alone = saved(frames[0], "JPEG")
     kept = stored(both)
     assert kept[kept.index(b"\xff\xda") :] == alone[alone.index(b"\xff\xda") :]

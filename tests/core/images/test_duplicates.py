@@ -89,7 +89,7 @@ def test_links_and_pipes_are_skipped_with_a_reason(tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="no folder"):
+    with pytest.raises(DataError, match="not a readable folder"):
         find_duplicates(tmp_path / "nowhere")
     assert find_duplicates(tmp_path).groups == []
 

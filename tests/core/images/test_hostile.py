@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from annotation_platform.errors import DataError
-from annotation_platform.images.probing import look_at
+from annotation_platform.images.probing import probe_image
 from annotation_platform.policy import CleaningPolicy
 from tests.core.images.conftest import POLICY, PROJECT_ROOT, png, saved, scene, tiff_tags
 
@@ -34,15 +34,15 @@ def test_limits_hold_before_anything_is_decoded():
     for kind in ("GIF", "PNG", "WEBP", "TIFF"):
         data = saved(frames[0], kind, save_all=True, append_images=frames[1:])
         with pytest.raises(DataError, match="too many frames: at most 3"):
-            look_at(data, few)
+            probe_image(data, few)
     with pytest.raises(DataError, match="too many bytes"):
-        look_at(bytes(100_001), few)
+        probe_image(bytes(100_001), few)
     with pytest.raises(DataError, match="too many pixels: 161x120"):
-        look_at(saved(scene(1, width=161), "JPEG"), few)
+        probe_image(saved(scene(1, width=161), "JPEG"), few)
     jpeg = saved(scene(1), "JPEG", progressive=True)
     scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
     with pytest.raises(DataError, match="too many scans"):
-        look_at(jpeg[:-2] + scan * 2000 + jpeg[-2:], CleaningPolicy())
+        probe_image(jpeg[:-2] + scan * 2000 + jpeg[-2:], CleaningPolicy())
 
 
 def test_files_of_countless_empty_parts_are_refused_at_once():
@@ -61,7 +61,7 @@ def test_files_of_countless_empty_parts_are_refused_at_once():
     for name, data in hostile.items():
         started = time.monotonic()
         try:
-            outcomes[name] = str(look_at(data, POLICY).facts["flags"]).split(",")[0]
+            outcomes[name] = str(probe_image(data, POLICY).facts["flags"]).split(",")[0]
         except DataError as error:
             outcomes[name] = str(error).split(":")[0]
         assert time.monotonic() - started < 5, name

@@ -37,7 +37,7 @@ def test_a_folder_of_traps_is_listed_without_following_or_waiting(tmp_path):
         "a.jpg.part": ("pending", "still being transferred, by its name"),
         "b.TMP": ("pending", "still being transferred, by its name"),
         "c.crdownload": ("pending", "still being transferred, by its name"),
-        "caf\\xe9.jpg": ("quarantined", "its name is not UTF-8; rename it and it lands anew"),
+        "caf\\xe9.jpg": ("quarantined", "its name is not UTF-8; rename it and it lands again"),
         "directory.jpg/inner.jpg": ("accepted", ""),
         "gone.jpg": ("quarantined", "cannot be read: Too many levels of symbolic links"),
         "line\nbreak.jpg": ("accepted", ""),
@@ -46,7 +46,7 @@ def test_a_folder_of_traps_is_listed_without_following_or_waiting(tmp_path):
         "pipe.jpg": ("quarantined", "not a regular file"),
     }
     assert count_outcomes(rows) == {"accepted": 3, "quarantined": 5, "pending": 3}
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a readable folder"):
         inspect_files(tmp_path / "nowhere", POLICY)
 
 
@@ -82,7 +82,7 @@ def test_the_command_prints_one_row_a_file_and_stores_nothing(tmp_path):
     code, said, _ = run(str(folder))
     assert (code, "2 files: 1 accepted, 1 quarantined" in said) == (0, True)
     code, _, complaint = run(str(folder / "nowhere"))
-    assert (code, "is no folder" in complaint) == (2, True)
+    assert (code, "is not a readable folder" in complaint) == (2, True)
     assert not home.exists()
 
 
@@ -143,7 +143,7 @@ def test_metadata_is_judged_with_its_image_here_and_in_a_bucket(tmp_path, s3_buc
         "b.jpg.json": ("accepted", "metadata of b.jpg"),
         "c.jpg": (
             "quarantined",
-            "bad metadata: geo: 91, 0 is no latitude and longitude in degrees",
+            "bad metadata: geo: 91, 0 is not a latitude and longitude in degrees",
         ),
         "c.jpg.json": ("accepted", "metadata of c.jpg"),
         "d.jpg": ("quarantined", "missing metadata: licence"),

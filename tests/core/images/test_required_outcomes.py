@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from annotation_platform.errors import DataError
-from annotation_platform.images.probing import look_at
+from annotation_platform.images.probing import probe_image
 from annotation_platform.ingestion.inspect import inspect_files
 from tests.conftest import DATA
 from tests.core.images.conftest import POLICY, saved, scene, tiff_tags
@@ -155,7 +155,7 @@ def test_rot_inside_a_jpeg_is_noticed_as_far_as_its_code_allows(seed):
         rotten = bytearray(jpeg)
         rotten[place : place + 64] = rng.bytes(64)
         try:
-            look_at(bytes(rotten), POLICY)
+            probe_image(bytes(rotten), POLICY)
         except DataError:
             refused += 1
     assert refused >= 45

@@ -16,7 +16,7 @@ def test_a_name_that_is_not_utf8_is_quarantined_and_the_rest_goes_on(lake):
     (lake.landing.folder / "sound.jpg").write_bytes(b"y")
     raw = lake.ingest(form_round(lake), maximum_bytes=10**9)
     assert raw.set_index("source_key")["problem"].to_dict() == {
-        "caf\\xe9.jpg": "its name is not UTF-8; rename it and it lands anew",
+        "caf\\xe9.jpg": "its name is not UTF-8; rename it and it lands again",
         "sound.jpg": "",
     }
 
@@ -91,17 +91,17 @@ def test_the_same_file_from_two_sources_is_stored_once_with_both_origins(any_lak
 @pytest.mark.parametrize(
     ("sidecar", "problem"),
     [
-        pytest.param(b"{", "no JSON", id="broken"),
-        pytest.param(b"[1]", "no JSON object", id="list"),
+        pytest.param(b"{", "not JSON", id="broken"),
+        pytest.param(b"[1]", "not a JSON object", id="list"),
         pytest.param(b'{"geo": [91, 0]}', "geo", id="beyond the pole"),
         pytest.param(b'{"geo": [true, 0]}', "geo", id="no number"),
         pytest.param(b'{"captured_at": "yesterday"}', "captured_at", id="no time"),
         pytest.param(b'{"captured_at": "0001-01-01T00:00:00+14:00"}', "captured_at", id="year 0"),
-        pytest.param(b'{"licence": "\\ud800"}', "no JSON", id="half a character"),
+        pytest.param(b'{"licence": "\\ud800"}', "not JSON", id="half a character"),
         pytest.param(b'{"licence": 3}', "licence", id="no text"),
-        pytest.param(b'{"a": 1, "a": 2}', "twice", id="twice"),
-        pytest.param(b"[" * 100_000, "no JSON", id="deep"),
-        pytest.param(b'{"a": ' + b"9" * 10_000 + b"}", "no JSON", id="huge number"),
+        pytest.param(b'{"a": 1, "a": 2}', "a field is repeated", id="twice"),
+        pytest.param(b"[" * 100_000, "not JSON", id="deep"),
+        pytest.param(b'{"a": ' + b"9" * 10_000 + b"}", "not JSON", id="huge number"),
         pytest.param(b'{"a": ' + b"[" * 50 + b"]" * 50 + b"}", "deep", id="nested"),
         pytest.param(b'{"labels": {"boxes": 1}}', "labels", id="labels"),
     ],

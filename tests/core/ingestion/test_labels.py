@@ -274,7 +274,7 @@ def coco_with(file_name="a.jpg", bbox=(1, 2, 3, 4)):
     ("text", "says"),
     [
         (coco_with("../../etc/passwd"), "leads out of the folder"),
-        (coco_with("a\0.jpg"), "no file name"),
+        (coco_with("a\0.jpg"), "not a file name"),
         (coco_with(bbox=(1, 2, 1e300, 4)), "too large"),
     ],
 )
@@ -315,7 +315,7 @@ def test_what_are_no_labels_is_refused(tmp_path, name, text, format_name, error,
 
 
 def test_nothing_and_two_things_at_once_are_refused(tmp_path):
-    with pytest.raises(DataError, match="no labels there"):
+    with pytest.raises(DataError, match="there are no labels"):
         read_labels(tmp_path / "none")
     with pytest.raises(DataError, match="no labels of a known format"):
         read_labels(tmp_path)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import DataError, FormatError
-from annotation_platform.ingestion.arrivals import Arrival
+from annotation_platform.ingestion.arrivals import IncomingFile
 from annotation_platform.ingestion.lists import ListEntry, ListProblem, fetch_entries, read_list
 from annotation_platform.ingestion.sidecars import read_sidecar
 
@@ -115,7 +115,7 @@ def test_bad_records_are_reported_by_line_and_do_not_stop_the_others(listed):
         6: "2 cells, but the header has 5",
         7: "6 cells",
         8: "no location",
-        9: "the same location as in line 2",
+        9: "it has the same location as line 2",
         10: "'../up.jpg' leads out",
         11: "'/etc/passwd' leads out",
         12: "leads out",
@@ -133,8 +133,8 @@ def test_bad_records_are_reported_by_line_and_do_not_stop_the_others(listed):
         24: "latitude '1_0'",
         25: "latitude '53,5'",
         26: "latitude '90.001'",
-        27: "longitude '-180.5' is no number of degrees from -180 to 180",
-        28: "latitude and longitude go together",
+        27: "longitude '-180.5' is not a number of degrees from -180 to 180",
+        28: "latitude or longitude is missing",
         29: "captured_at '01.05.2026'",
         30: "captured_at '2026-02-30'",
         31: "captured_at '0001",
@@ -255,9 +255,9 @@ def test_a_image_that_cannot_be_fetched_is_reported_and_the_others_come(listed):
 
     entries = listed("location,licence\na.jpg,CC0\nb.jpg,CC0\nc.jpg,\n").entries
     arrivals = fetch_entries(entries, fetch)
-    assert next(arrivals) == Arrival("a.jpg", b"a.jpg", {"licence": "CC0"})
+    assert next(arrivals) == IncomingFile("a.jpg", b"a.jpg", {"licence": "CC0"})
     assert asked == ["a.jpg"]
     assert list(arrivals) == [
         ListProblem(3, "b.jpg: answers 404."),
-        Arrival("c.jpg", b"c.jpg", None),
+        IncomingFile("c.jpg", b"c.jpg", None),
     ]

@@ -106,11 +106,11 @@ def test_a_half_written_line_stays_and_the_next_one_vouches_for_it(tmp_path, lef
     data = path.read_bytes()
     last = data.rstrip(b"\n").rindex(b"\n") + 1
     path.write_bytes(data[: last + left] if left > 0 else data[: -1 + left])
-    assert check(tmp_path).notes == [f"{path.name}:3 is incomplete: its writer was stopped at it"]
+    assert check(tmp_path).notes == [f"{path.name}:3 is incomplete: its writer was stopped"]
     log.write("get", "d")
     found = check(tmp_path)
     assert (found.problem, found.lines) == (None, 4)
-    assert found.notes == [f"{path.name}:3 was broken off: its writer was stopped at it"]
+    assert found.notes == [f"{path.name}:3 is truncated: its writer was stopped"]
 
 
 def test_the_chain_goes_on_over_midnight_and_from_whatever_day_is_kept(tmp_path):
@@ -130,7 +130,7 @@ def test_the_chain_goes_on_over_midnight_and_from_whatever_day_is_kept(tmp_path)
     days[2].unlink()
     problem = check(tmp_path).problem
     assert (problem.file, problem.line) == ("2026-05-04.jsonl", 1)
-    assert "missing what was 5 to 6" in problem.what
+    assert "missing before it: 5 to 6" in problem.what
 
 
 @pytest.mark.parametrize("forgotten", [True, False])
@@ -153,7 +153,7 @@ def test_lines_from_before_the_chain_are_kept_and_the_chain_begins_after_them(tm
         AuditLog(tmp_path, who, at(2026, 5, day)).write("get", "b")
     found = check(tmp_path)
     assert (found.problem, found.first, found.last.number, found.lines) == (None, 1, 2, 6)
-    assert found.notes == ["4 lines are from before there was a chain"]
+    assert found.notes == ["4 lines are older than the chain"]
 
 
 def test_the_head_is_the_last_line_of_the_newest_day(tmp_path):

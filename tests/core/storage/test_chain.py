@@ -67,14 +67,14 @@ def test_of_the_last_two_lines_either_may_have_been_changed():
 @pytest.mark.parametrize(
     ("order", "row", "says"),
     [
-        pytest.param([0, 1, 3, 4, 5], 3, "missing what was 3", id="one taken out"),
-        pytest.param([0, 4, 5], 2, "missing what was 2 to 4", id="three taken out"),
-        pytest.param([1, 2, 3, 4, 5], 1, "missing what was 1", id="the first taken out"),
+        pytest.param([0, 1, 3, 4, 5], 3, "missing before it: 3", id="one taken out"),
+        pytest.param([0, 4, 5], 2, "missing before it: 2 to 4", id="three taken out"),
+        pytest.param([1, 2, 3, 4, 5], 1, "missing before it: 1", id="the first taken out"),
         pytest.param([0, 2, 1, 3, 4, 5], 2, "2 comes later", id="a pair swapped"),
         pytest.param([0, 1, 2, 3, 5, 4], 5, "5 comes later", id="the last pair swapped"),
         pytest.param([0, 1, 3, 4, 2, 5], 3, "3 comes later", id="one moved down"),
         pytest.param([0, 4, 1, 2, 3, 5], 2, "added", id="one moved up"),
-        pytest.param([0, 1, 1, 2, 3, 4, 5], 3, "added once more", id="one said twice"),
+        pytest.param([0, 1, 1, 2, 3, 4, 5], 3, "added a second time", id="one said twice"),
         pytest.param([0, 1, 2, 3, 0, 4, 5], 5, "added", id="one said again later"),
     ],
 )
@@ -113,12 +113,12 @@ def test_a_line_that_was_broken_off_is_a_note_and_the_next_one_vouches_for_it():
     half = lines[3][: len(lines[3]) // 2]
     at_end = check([*lines[:3], half], appended=True, end=b"")
     assert at_end.problem is None
-    assert at_end.notes == ["log:4 is incomplete: its writer was stopped at it"]
+    assert at_end.notes == ["log:4 is incomplete: its writer was stopped"]
 
     going_on = chained(["next"], last_link(reversed([*lines[:3], half])))
     found = check([*lines[:3], half, *going_on], appended=True)
     assert (found.problem, found.last.number) == (None, 5)
-    assert found.notes == ["log:4 was broken off: its writer was stopped at it"]
+    assert found.notes == ["log:4 is truncated: its writer was stopped"]
     problem = check([*lines[:3], half + b" ", *going_on], appended=True).problem
     assert problem.line == 4
     # What was written whole cannot be broken off.
@@ -130,7 +130,7 @@ def test_a_log_may_begin_late_where_its_beginning_may_go():
     lines = chained(TEXTS)
     found = check(lines[2:], appended=True)
     assert (found.problem, found.first, found.lines) == (None, 3, 4)
-    assert "not kept" in found.notes[0]
+    assert "were deleted" in found.notes[0]
     renumbered = lines[2].replace(b'"number": 3', b'"number": 7')
     assert check([renumbered, *lines[3:]], appended=True).problem.line == 1
     assert check([*lines[2:4], *lines[5:]], appended=True).problem.line == 3
@@ -141,7 +141,7 @@ def test_lines_from_before_there_was_a_chain_come_first_and_end_in_it():
     lines = chained(TEXTS, last_link(reversed(older)))
     found = check([*older, *lines], appended=True)
     assert (found.problem, found.lines) == (None, 8)
-    assert found.notes == ["2 lines are from before there was a chain"]
+    assert found.notes == ["2 lines are older than the chain"]
     assert check([*older[:1], *lines], appended=True).problem.line == 1
     assert check([*older, *lines[:2], older[0], *lines[2:]], appended=True).problem.line == 5
     assert check(lines, appended=True).begins_late

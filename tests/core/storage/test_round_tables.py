@@ -71,7 +71,7 @@ def test_what_somebody_does_to_a_table_is_not_seen_by_the_next_reader(tables):
 
 
 def test_decoded_tables_are_kept_up_to_their_size_the_latest_used_ones():
-    decoded, asked = DecodedTables(kept_bytes=2 * 80), []
+    decoded, asked = DecodedTables(maximum_bytes=2 * 80), []
 
     def decode(data):
         asked.append(data)
