@@ -16,7 +16,13 @@ from annotation_platform.storage.lineage import kept_key
 READS = ("get", "query")
 """The uses of the lake that are reads."""
 
-_ANNOTATIONS = ("ledger/answers/", "tables/human_labels/", "tables/answers/")
+_ANNOTATIONS = (
+    "ledger/answers/",
+    "tables/human_labels/",
+    "tables/annotations/",
+    "tables/answers/",
+)
+# The last is the name of `annotations` in v0.1.0.
 _ANY_TABLE = "tables"
 _ABOUT_ANNOTATIONS = (b"ledger/", b"tables", b"inputs/")
 

@@ -14,6 +14,8 @@ from annotation_platform.images.signature import SIGNATURE, SignatureTable
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.versioning.reissue import Move, Reissue
 
+_COUNTS_OF_0_1 = {"answers": "annotations"}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -71,7 +73,7 @@ class Plan:
         """Keep the plan as it stands."""
         content = asdict(self)
         content["at"] = self.at.isoformat()
-        content["likenesses"] = base64.b64encode(self.signatures.tobytes()).decode()
+        content["signatures"] = base64.b64encode(self.signatures.tobytes()).decode()
         data = json.dumps(content).encode()
         # Who it is about stands in it.
         if not store.create(PLAN, data, private=True):
@@ -85,7 +87,11 @@ def read_plan(store: ObjectStore) -> Plan | None:
         return None
     content: dict[str, Any] = json.loads(store.get(PLAN))
     content["at"] = datetime.fromisoformat(content["at"])
-    content["likenesses"] = np.frombuffer(base64.b64decode(content["likenesses"]), dtype=SIGNATURE)
+    # v0.1.0 wrote `likenesses`, and `answers` among the counts.
+    encoded = content.pop("likenesses", None) or content["signatures"]
+    content["signatures"] = np.frombuffer(base64.b64decode(encoded), dtype=SIGNATURE)
+    counts = content["counts"]
+    content["counts"] = {_COUNTS_OF_0_1.get(name, name): counts[name] for name in counts}
     for name in ("images", "sidecars", "sizes", "done"):
         content[name] = tuple(content[name])
     for name in ("landed", "models"):

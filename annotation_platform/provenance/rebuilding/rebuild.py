@@ -18,7 +18,11 @@ from annotation_platform.versioning.git import Registry, as_git
 from annotation_platform.versioning.manifest import CodeState, Manifest
 from annotation_platform.versioning.registry import read_manifest
 
-_CHILD = "annotation_platform.provenance.rebuilding.child"
+_ENTRY_POINTS = (
+    "annotation_platform.provenance.rebuilding.child",
+    "annotation_platform.rebuilding.child",
+)
+# The module that rebuilds, newest first: versions of v0.1.0 have the second.
 _LOCK = "requirements.lock"
 _NEEDED = {"PATH", "HOME", "LANG", "TZ", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE",
            "ANNOTATION_HOME", "ANNOTATION_LAKE", "ANNOTATION_PARAMS"}  # fmt: skip
@@ -89,19 +93,30 @@ def rebuild_version(
         tree.mkdir()
         git.run("read-tree", manifest.code.commit, index=index)
         git.run("checkout-index", "--all", index=index, work_tree=tree)
-        if not (tree / f"{_CHILD.replace('.', '/')}.py").is_file():
+        entry_point = _entry_point(tree)
+        if entry_point is None:
             raise PublishError(
                 f"{tag}: its code ({manifest.code.commit[:12]}) cannot make versions again."
                 f"{_not_committed(manifest.code)} Publish a version with this code, committed."
             )
-        result = _run(tree, request, settings, progress)
+        result = _run(tree, entry_point, request, settings, progress)
         lock = tree / _LOCK
         locked = lock.read_text() if lock.is_file() else ""
     return _told(tag, manifest, result, _other_packages(locked))
 
 
+def _entry_point(tree: Path) -> str | None:
+    """Return the module that rebuilds a version with the code in ``tree``; None: it has none."""
+    files = {name: tree / f"{name.replace('.', '/')}.py" for name in _ENTRY_POINTS}
+    return next((name for name, file in files.items() if file.is_file()), None)
+
+
 def _run(
-    tree: Path, request: dict[str, str], settings: Settings, progress: Progress | None
+    tree: Path,
+    entry_point: str,
+    request: dict[str, str],
+    settings: Settings,
+    progress: Progress | None,
 ) -> dict[str, Any]:
     """Return what the code in ``tree`` makes of a request."""
     # Code of another time needs the lake, and no token or password but that of S3.
@@ -116,7 +131,7 @@ def _run(
     with (
         tempfile.TemporaryFile() as said,
         subprocess.Popen(
-            [sys.executable, "-m", _CHILD],
+            [sys.executable, "-m", entry_point],
             cwd=tree,
             env=environment,
             stdin=subprocess.PIPE,
@@ -177,7 +192,8 @@ def _told(tag: str, manifest: Manifest, result: dict[str, Any], packages: list[s
         folder_md5=manifest.folder_md5,
         rebuilt_md5=result["folder_md5"],
         rounds=result["rounds"],
-        annotations=result["annotations"],
+        # v0.1.0 calls them answers.
+        annotations=result["annotations"] if "annotations" in result else result["answers"],
         labels=result["labels"],
         images=result["images"],
         files=result["files"],
