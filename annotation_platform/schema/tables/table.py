@@ -100,6 +100,10 @@ class Column:
         """Return the column as a part of a key."""
         return replace(self, key=True)
 
+    def formerly(self, *names: str) -> "Column":
+        """Return the column with its names in files of older releases, the latest first."""
+        return replace(self, renamed_from=names)
+
     def find_in(self, held: Iterable[str]) -> str | None:
         """Return the name under which a file with these columns holds it; None: it does not."""
         names = set(held)
