@@ -63,7 +63,7 @@ def audit_show(
     from annotation_platform.governance.audit_log.events import ACTIONS
     from annotation_platform.governance.audit_log.reading import (
         READS,
-        AnnotationRequest,
+        LogFilter,
         parse_moment,
         read_events,
         read_reads,
@@ -74,7 +74,7 @@ def audit_show(
     known = READS if reads else ACTIONS
     if action not in {"", *known}:
         raise DataError(f"--action {action}: there is no such action. Give {', '.join(known)}.")
-    wanted = AnnotationRequest(parse_moment(since) if since else None, action, author)
+    wanted = LogFilter(parse_moment(since) if since else None, action, author)
     settings = read_settings()
     lake = lake_of(settings, audited=False)
     found = read_reads(lake, uses_of(settings), wanted) if reads else read_events(lake, wanted)

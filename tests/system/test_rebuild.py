@@ -173,7 +173,7 @@ def test_every_version_comes_out_as_it_was_published(story):
     ]  # fmt: skip
     # The first round was merged anew: what the first two versions rest on is in no table any more.
     for table in ("human_labels", "consensus_labels", "reviewed_labels"):
-        now = story.lake.tables.digest(table, ONE)
+        now = story.lake.tables.digest(table_named(table), ONE)
         assert now != story.inputs(FIRST).made[f"{table}/{ONE}"].sha256
         assert now == story.inputs(THIRD).made[f"{table}/{ONE}"].sha256
     before = everything_in(story.settings.lake_path), everything_in(story.settings.registry_path)
@@ -203,7 +203,7 @@ def test_where_and_when_it_is_made_again_does_not_matter(story):
     }
     done = story.command(THIRD, **elsewhere)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{THIRD} comes out as it was published" in done.stdout
+    assert f"{THIRD} is rebuilt as it was published" in done.stdout
 
 
 def test_a_version_is_made_again_by_its_own_code(story, tmp_path):
@@ -214,19 +214,20 @@ def test_a_version_is_made_again_by_its_own_code(story, tmp_path):
     publish = (
         "from datetime import UTC, datetime\n"
         "from annotation_platform.ingestion.lake import lake_of\n"
-        "from annotation_platform.policy import read_params\n"
+        "from annotation_platform.policy import read_policy\n"
         "from annotation_platform.versioning.store import VersionStore\n"
         "from annotation_platform.pipeline.context import RoundContext\n"
         "from annotation_platform.pipeline.publish import publish\n"
         "from annotation_platform.settings import PROJECT_ROOT, read_settings\n"
-        "places = read_settings()\n"
-        "lake = lake_of(places)\n"
-        "versions = VersionStore(places.registry_path, places.remote_url, PROJECT_ROOT,\n"
-        "                        places.mirrors_path)\n"
-        f"context = RoundContext('{ONE}', lake, read_params(places.params_path),\n"
+        "settings = read_settings()\n"
+        "lake = lake_of(settings)\n"
+        "versions = VersionStore(settings.registry_path, settings.remote_url, PROJECT_ROOT,\n"
+        "                        settings.mirrors_path)\n"
+        f"context = RoundContext('{ONE}', lake, read_policy(settings.policy_path),\n"
         "                       datetime.now(UTC))\n"
+        "from annotation_platform.schema.tables import table_named\n"
         "names = ('training_set', 'training_rounds', 'error_bars')\n"
-        f"frames = [lake.tables.read(name, '{ONE}') for name in names]\n"
+        f"frames = [lake.tables.read(table_named(name), '{ONE}') for name in names]\n"
         "made = publish(context, *frames, versions)\n"
         "print(made.dataset_version['tag'].iloc[0])\n"
     )
@@ -358,7 +359,7 @@ def test_people_are_told_what_was_tampered_with_too(story, tmp_path):
     (place,) = a_kept_table(mine)
     shown = mine.command(THIRD)
     assert shown.returncode == 1
-    assert "does not come out the same" in shown.stdout
+    assert "is not rebuilt the same" in shown.stdout
     assert place.split(" ")[0] in shown.stdout
 
 
