@@ -179,9 +179,9 @@ def test_every_change_has_the_cause_that_was_planted(story, tags):
     minds = between("round", "minds")
     told = causes(minds)
     assert told["review decision"] == {story.images["rejected"]}
-    assert told["new or edited answer"] == {story.images["edited"]}
+    assert told["new or edited annotation"] == {story.images["edited"]}
     # What people said of these two says how much their word counts on the others.
-    assert set(told) == {"review decision", "new or edited answer", "re-weighted annotator"}
+    assert set(told) == {"review decision", "new or edited annotation", "re-weighted annotator"}
     others = images_of(second, ONE) - {story.images["rejected"], story.images["edited"]}
     assert told["re-weighted annotator"] <= others
     removed = minds.changes[minds.changes["kind"] == "image_removed"]

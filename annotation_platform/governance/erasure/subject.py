@@ -13,7 +13,7 @@ from annotation_platform.images.signature import SignatureTable, signature_rows
 from annotation_platform.images.signature_files import read_signatures
 from annotation_platform.ingestion.rounds import RoundManifests
 from annotation_platform.ingestion.sources import arrived_only_from
-from annotation_platform.provenance.image_history import find_image
+from annotation_platform.provenance.image_ids import find_image
 from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.schema.tables.shared import Outcome
 from annotation_platform.storage.keys import raw_key
