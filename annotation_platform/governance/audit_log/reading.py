@@ -22,7 +22,7 @@ _ANNOTATIONS = (
     "tables/annotations/",
     "tables/answers/",
 )
-# The last is the name of `annotations` in v0.1.0.
+"""Keys of annotations; the last is that of `annotations` in v0.1.0."""
 _ANY_TABLE = "tables"
 _ABOUT_ANNOTATIONS = (b"ledger/", b"tables", b"inputs/")
 
