@@ -109,14 +109,14 @@ class AnnotatedImage:
     @classmethod
     def read(cls, state: VersionState, round_id: str, image_id: str) -> "AnnotatedImage":
         """Return the inputs of a version; a DataError if they were not stored."""
-        made_of = state.made_of("consensus_labels", round_id)
-        if made_of is None or state.lake is None:
+        inputs = state.inputs_of("consensus_labels", round_id)
+        if inputs is None or state.lake is None:
             raise DataError(
                 f"{state.tag}: the inputs of the labels of {round_id} were not stored, or not in "
                 "this lake. Set ANNOTATION_LAKE to the lake that it was published from."
             )
         annotations = state.rows("human_labels", round_id, image_id)
-        annotations = counting_annotations(annotations, made_of.settings.get("disregarded", ()))
+        annotations = counting_annotations(annotations, inputs.settings.get("disregarded", ()))
         guideline = str(annotations["guideline"].iloc[0]) if len(annotations) else ""
         ontology = read_guideline(state.lake.store, guideline) if guideline else None
         return cls(
@@ -124,8 +124,8 @@ class AnnotatedImage:
             annotations=annotations,
             reviewed=state.rows("reviewed_labels", round_id, image_id),
             images=state.rows("cleaned_images", round_id, image_id),
-            common=_common(round_id, state.lake, made_of),
-            iou_threshold=float(made_of.settings["iou_threshold"]),
+            common=_common(round_id, state.lake, inputs),
+            iou_threshold=float(inputs.settings["iou_threshold"]),
             ontology=ontology,
             guideline=guideline,
             successors=state.policy.ontology.successors,
@@ -143,8 +143,8 @@ class AnnotatedImage:
     def explain(self, row: dict[str, Any]) -> LabelProvenance:
         """Return the provenance of one label of the image, a row of ``training_set``."""
         reviewed = self.reviewed.iloc[0]
-        wanted = _label(row)
-        found = self._find(wanted)
+        target = _label(row)
+        found = self._find(target)
         if str(reviewed["decided_by"]) or reviewed["decision"] != "undisputed":
             rests_on, is_smallest = ["review"], True
         elif found is None:
@@ -161,7 +161,7 @@ class AnnotatedImage:
             origin=PEOPLE,
             decision=str(reviewed["decision"]),
             decided_by=str(reviewed["decided_by"]),
-            votes=list(self._votes(found, wanted)) if found else [],
+            votes=list(self._votes(found, target)) if found else [],
             there=round(found.there, 6) if found else None,
             class_agreement=share,
             conflicts=self._conflicts(found.label_id) if found else [],
@@ -248,10 +248,10 @@ class AnnotatedImage:
             return each.label.shape, str(each.label.class_name)
 
         remaining = []
-        for wanted in {kind_of(each) for each in whole}:
-            sides = [[each for each in side if kind_of(each) == wanted] for side in (whole, rest)]
+        for kind in {kind_of(each) for each in whole}:
+            sides = [[each for each in side if kind_of(each) == kind] for side in (whole, rest)]
             labels = [[each.label for each in side if each.label is not None] for side in sides]
-            if wanted[0] in REGIONS:
+            if kind[0] in REGIONS:
                 extent = whole[0].candidate.task.extent
                 overlap = overlap_matrix(*labels, image_size=extent)
             else:
@@ -260,20 +260,20 @@ class AnnotatedImage:
             remaining += [str(sides[0][row].label_id) for row, _ in pairs]
         return remaining
 
-    def _find(self, wanted: Label) -> Resolved | None:
+    def _find(self, target: Label) -> Resolved | None:
         """Return the consensus label that became a label of the version; None if there is none."""
         best, most = None, 0.0
         for each in self.labels():
             label = each.label
             if label is None or (label.shape, self._present_name(label.class_name)) != (
-                wanted.shape,
-                wanted.class_name,
+                target.shape,
+                target.class_name,
             ):
                 continue
             overlap = 1.0
             if label.shape in REGIONS:
                 extent = each.candidate.task.extent
-                overlap = float(overlap_matrix([label], [wanted], image_size=extent)[0, 0])
+                overlap = float(overlap_matrix([label], [target], image_size=extent)[0, 0])
             if overlap >= self.iou_threshold - _ROUNDING and overlap > most:
                 best, most = each, overlap
         return best
@@ -291,7 +291,7 @@ class AnnotatedImage:
         now = self.successors.get(name or "", ())
         return now[0] if len(now) == 1 else name
 
-    def _votes(self, found: Resolved, wanted: Label) -> Iterator[Vote]:
+    def _votes(self, found: Resolved, target: Label) -> Iterator[Vote]:
         candidate = found.candidate
         label_of = dict(zip(candidate.owners, candidate.labels, strict=True))
         first = self.annotations.drop_duplicates("annotation_id").sort_values("annotator")
@@ -301,7 +301,7 @@ class AnnotatedImage:
             overlap = None
             if label is not None and label.shape in REGIONS:
                 extent = candidate.task.extent
-                overlap = float(overlap_matrix([label], [wanted], image_size=extent)[0, 0])
+                overlap = float(overlap_matrix([label], [target], image_size=extent)[0, 0])
             seconds = annotation["lead_time_seconds"]
             yield Vote(
                 annotator=person,
@@ -315,12 +315,12 @@ class AnnotatedImage:
             )
 
 
-def _common(round_id: str, lake: Lake, made_of: TableInputs) -> Common:
+def _common(round_id: str, lake: Lake, inputs: TableInputs) -> Common:
     """Return the estimates of a round, from its annotations if they were not stored."""
-    known = made_of.settings.get("common")
+    known = inputs.settings.get("common")
     if known:
         return Common.from_dict(known)
-    return derive_consensus(round_id, as_of(lake, made_of), made_of.settings).common
+    return derive_consensus(round_id, as_of(lake, inputs), inputs.settings).common
 
 
 def _label(row: dict[str, Any]) -> Label:

@@ -95,20 +95,20 @@ class _Versions:
 
     def cause(self, image: str) -> tuple[str, str]:
         """Return the cause of the changes of an image and its labels, and a sentence about it."""
-        was, is_ = (side.get(image, _Image()) for side in self._images)
-        round_ = self._round(is_.round_id or was.round_id)
+        old, new = (side.get(image, _Image()) for side in self._images)
+        round_ = self._round(new.round_id or old.round_id)
         checks: dict[str, Callable[[], str]] = {
-            "ontology": lambda: self._asked_again(image, was, is_),
-            "policy": lambda: round_.policy or self._held(was, is_) or self._use_of_auto(was, is_),
-            "guideline": lambda: self._guideline(image, was, is_),
+            "ontology": lambda: self._asked_again(image, old, new),
+            "policy": lambda: round_.policy or self._held(old, new) or self._use_of_auto(old, new),
+            "guideline": lambda: self._guideline(image, old, new),
             "review decision": lambda: (
-                self._cancellation(was, is_) or round_.reviews.get(image, "")
+                self._cancellation(old, new) or round_.reviews.get(image, "")
             ),
             "new or edited annotation": lambda: round_.annotations.get(image, ""),
             "re-weighted annotator": lambda: round_.weights.get(image, ""),
-            "model": lambda: self._model(was, is_),
-            "split rule": lambda: self._left_out(image, was, is_),
-            "new round": lambda: self._new_round(was, is_),
+            "model": lambda: self._model(old, new),
+            "split rule": lambda: self._left_out(image, old, new),
+            "new round": lambda: self._new_round(old, new),
         }
         for cause, check in checks.items():
             detail = check()
@@ -118,9 +118,9 @@ class _Versions:
 
     def cause_of_moves(self) -> tuple[str, str]:
         """Return the cause of images in another split, and a sentence about it."""
-        was, is_ = (_training_settings(state).get("splits") for state in (self._before, self._now))
-        if was != is_ and was is not None and is_ is not None:
-            return "policy", _changed_keys("splits", was, is_)
+        old, new = (_training_settings(state).get("splits") for state in (self._before, self._now))
+        if old != new and old is not None and new is not None:
+            return "policy", _changed_keys("splits", old, new)
         return "split rule", "Its group of images that stay together has changed."
 
     def _remaining_cause(self, round_: "_Round") -> tuple[str, str]:
@@ -135,8 +135,8 @@ class _Versions:
             self._rounds[round_id] = _Round(self._before, self._now, round_id)
         return self._rounds[round_id]
 
-    def _asked_again(self, image: str, was: _Image, is_: _Image) -> str:
-        if is_.round_id or not was.round_id or image not in self._split_classes:
+    def _asked_again(self, image: str, old: _Image, new: _Image) -> str:
+        if new.round_id or not old.round_id or image not in self._split_classes:
             return ""
         return self._split_classes[image]
 
@@ -153,18 +153,18 @@ class _Versions:
             for image, name in zip(rows["image_id"], rows["class_name"], strict=True)
         }
 
-    def _held(self, was: _Image, is_: _Image) -> str:
+    def _held(self, old: _Image, new: _Image) -> str:
         """Return a sentence if a gate now holds the round back."""
         if not self._has_inputs:
             return ""
-        key = was.round_id
+        key = old.round_id
         explained = {*self._now.manifest.rounds, *self._cancelled[1]}
-        if key and not is_.round_id and key not in explained:
+        if key and not new.round_id and key not in explained:
             return f"{key} is held back by a gate now."
         return ""
 
-    def _use_of_auto(self, was: _Image, is_: _Image) -> str:
-        if AUTO not in {was.origin, is_.origin}:
+    def _use_of_auto(self, old: _Image, new: _Image) -> str:
+        if AUTO not in {old.origin, new.origin}:
             return ""
         settings = [
             _training_settings(state).get("use_auto") for state in (self._before, self._now)
@@ -173,14 +173,14 @@ class _Versions:
             return ""
         return f"Automatically accepted labels are {'' if settings[1] else 'not '}used now."
 
-    def _guideline(self, image: str, was: _Image, is_: _Image) -> str:
-        if not was.round_id or not is_.round_id:
+    def _guideline(self, image: str, old: _Image, new: _Image) -> str:
+        if not old.round_id or not new.round_id:
             return ""
-        if was.round_id == is_.round_id and self._round(was.round_id).same_annotations:
+        if old.round_id == new.round_id and self._round(old.round_id).same_annotations:
             return ""
         sides = [
             _guidelines(state, each.round_id, self._known_guidelines).get(image, "")
-            for state, each in ((self._before, was), (self._now, is_))
+            for state, each in ((self._before, old), (self._now, new))
         ]
         if not all(sides) or sides[0] == sides[1]:
             return ""
@@ -190,43 +190,43 @@ class _Versions:
     def _known_guidelines(self) -> dict[tuple[str, str], dict[str, str]]:
         return {}
 
-    def _cancellation(self, was: _Image, is_: _Image) -> str:
+    def _cancellation(self, old: _Image, new: _Image) -> str:
         cancelled, reopened = (
             one.keys() - other.keys() for one, other in (self._cancelled[::-1], self._cancelled)
         )
-        if was.round_id in cancelled and not is_.round_id:
-            return f"{was.round_id} was cancelled: {self._cancelled[1][was.round_id]}."
-        if is_.round_id in reopened:
-            return f"{is_.round_id} counts again."
+        if old.round_id in cancelled and not new.round_id:
+            return f"{old.round_id} was cancelled: {self._cancelled[1][old.round_id]}."
+        if new.round_id in reopened:
+            return f"{new.round_id} counts again."
         return ""
 
     @staticmethod
-    def _model(was: _Image, is_: _Image) -> str:
-        if is_.origin == AUTO and was.origin != AUTO:
-            return f"Its labels were accepted automatically in {is_.round_id}."
-        if was.origin == AUTO and not is_.round_id:
-            return f"Its labels, accepted automatically in {was.round_id}, were withdrawn."
-        if was.origin == AUTO == is_.origin and was.round_id != is_.round_id:
-            return f"Its labels are accepted under another certificate: that of {is_.round_id}."
+    def _model(old: _Image, new: _Image) -> str:
+        if new.origin == AUTO and old.origin != AUTO:
+            return f"Its labels were accepted automatically in {new.round_id}."
+        if old.origin == AUTO and not new.round_id:
+            return f"Its labels, accepted automatically in {old.round_id}, were withdrawn."
+        if old.origin == AUTO == new.origin and old.round_id != new.round_id:
+            return f"Its labels are accepted under another certificate: that of {new.round_id}."
         return ""
 
-    def _left_out(self, image: str, was: _Image, is_: _Image) -> str:
+    def _left_out(self, image: str, old: _Image, new: _Image) -> str:
         """Return a sentence if an image is left out, or no longer, with labels in both versions.
 
         Every publishable image is published, except late ones that join images of two splits.
         """
-        if bool(was.round_id) == bool(is_.round_id) or not self._has_inputs:
+        if bool(old.round_id) == bool(new.round_id) or not self._has_inputs:
             return ""
-        key = was.round_id or is_.round_id
+        key = old.round_id or new.round_id
         if not all(image in images for images in self._round(key).publishable):
             return ""
-        return f"It {'joins' if was.round_id else 'no longer joins'} images of two splits."
+        return f"It {'joins' if old.round_id else 'no longer joins'} images of two splits."
 
-    def _new_round(self, was: _Image, is_: _Image) -> str:
-        if is_.round_id and is_.round_id not in self._before.manifest.rounds:
-            return f"{is_.round_id} is in it now."
-        if is_.round_id and was.round_id and is_.round_id != was.round_id:
-            return f"Its labels are those of {is_.round_id} now."
+    def _new_round(self, old: _Image, new: _Image) -> str:
+        if new.round_id and new.round_id not in self._before.manifest.rounds:
+            return f"{new.round_id} is in it now."
+        if new.round_id and old.round_id and new.round_id != old.round_id:
+            return f"Its labels are those of {new.round_id} now."
         return ""
 
 
@@ -239,12 +239,12 @@ class _Round:
     @cached_property
     def policy(self) -> str:
         """The changed settings under which the labels of the round were resolved, as a sentence."""
-        made = [side.made_of("consensus_labels", self._id) for side in self._sides]
+        made = [side.inputs_of("consensus_labels", self._id) for side in self._sides]
         if None in made:
             return ""
         # `common` is computed from the annotations, not set by the policy.
-        was, is_ = ({**each.settings, "common": None} for each in made if each)
-        return "" if was == is_ else _changed_keys("consensus", was, is_)
+        old, new = ({**each.settings, "common": None} for each in made if each)
+        return "" if old == new else _changed_keys("consensus", old, new)
 
     @cached_property
     def reviews(self) -> dict[str, str]:
@@ -276,14 +276,14 @@ class _Round:
     @cached_property
     def same_annotations(self) -> bool:
         """Whether the same annotations count in both versions."""
-        was, is_ = (side.digests("human_labels", self._id) for side in self._sides)
-        return was == is_
+        old, new = (side.digests("human_labels", self._id) for side in self._sides)
+        return old == new
 
     @cached_property
     def other_tables(self) -> list[str]:
         """The names of the tables of the round that differ."""
-        was, is_ = (set(side.inputs.tables if side.inputs else ()) for side in self._sides)
-        names = {key.partition("/")[0] for key in was | is_ if key.endswith(f"/{self._id}")}
+        old, new = (set(side.inputs.tables if side.inputs else ()) for side in self._sides)
+        names = {key.partition("/")[0] for key in old | new if key.endswith(f"/{self._id}")}
         return sorted(
             name
             for name in names - {"training_set"}
@@ -302,8 +302,8 @@ class _Round:
         if self.same_annotations or not self._both:
             return {}
         key, columns = ["image_id", "annotation_id"], ["image_id", "annotation_id", "revision"]
-        was, is_ = (self._rows("human_labels", side, columns) for side in self._sides)
-        both = was.merge(is_, on=key, how="outer", suffixes=("_was", "_is"))
+        old, new = (self._rows("human_labels", side, columns) for side in self._sides)
+        both = old.merge(new, on=key, how="outer", suffixes=("_was", "_is"))
         kinds = {
             "new": both["revision_was"].isna(),
             "edited": both["revision_was"].notna()
@@ -323,7 +323,7 @@ class _Round:
     @cached_property
     def weights(self) -> dict[str, str]:
         """A sentence for each image with another consensus from the same annotations."""
-        made = [side.made_of("consensus_labels", self._id) for side in self._sides]
+        made = [side.inputs_of("consensus_labels", self._id) for side in self._sides]
         common = [each.settings.get("common") if each else None for each in made]
         if common[0] is not None and common[0] == common[1]:
             # No annotator was re-weighted: there is another cause.
@@ -361,8 +361,8 @@ def _training_settings(state: VersionState) -> dict[str, Any]:
     """Return the settings under which a version's training set was assembled."""
     if state.inputs is None:
         return {}
-    made_of = state.inputs.made[state.inputs.training_set].made_of
-    return made_of.settings if made_of else {}
+    inputs = state.inputs.made[state.inputs.training_set].made_of
+    return inputs.settings if inputs else {}
 
 
 def _guidelines(
@@ -376,7 +376,7 @@ def _guidelines(
     return known[state.tag, round_id]
 
 
-def _changed_keys(section: str, was: Mapping[str, Any], is_: Mapping[str, Any]) -> str:
-    keys: Iterable[str] = sorted(key for key in {*was, *is_} if was.get(key) != is_.get(key))
-    changed = [f"{section}.{key} is {is_.get(key)} instead of {was.get(key)}" for key in keys]
+def _changed_keys(section: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    keys: Iterable[str] = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+    changed = [f"{section}.{key} is {new.get(key)} instead of {old.get(key)}" for key in keys]
     return f"{'; '.join(changed)}."

@@ -14,33 +14,33 @@ def causes_by_class(changes: pd.DataFrame, before: Ontology, now: Ontology) -> "
     columns = ["kind", "class_name_before", "class_name_now"]
     different = changes[columns].drop_duplicates()
     sentences = {
-        (kind, was, is_): _class_change(kind, was, is_, before, now)
-        for kind, was, is_ in different.fillna("").itertuples(index=False, name=None)
+        (kind, old, new): _class_change(kind, old, new, before, now)
+        for kind, old, new in different.fillna("").itertuples(index=False, name=None)
     }
     rows = changes[columns].fillna("").itertuples(index=False, name=None)
     found = [("ontology", sentences[row]) if sentences[row] else None for row in rows]
     return pd.Series(found, index=changes.index, dtype=object)
 
 
-def _class_change(kind: str, was: str, is_: str, before: Ontology, now: Ontology) -> str:
+def _class_change(kind: str, old: str, new: str, before: Ontology, now: Ontology) -> str:
     """Return the change of a class in the ontology as a sentence; empty without one."""
     if not kind.startswith("label"):
         return ""
     known = {name for each in before.ever for name in each.names}
-    names = {name for each in now.ever if is_ in each.names for name in each.names}
-    is_new = bool(is_) and known.isdisjoint(names)
+    names = {name for each in now.ever if new in each.names for name in each.names}
+    is_new = bool(new) and known.isdisjoint(names)
     if kind == "label_added":
-        return f"Class {is_} is new." if is_new else ""
-    successors = now.successors.get(was)
+        return f"Class {new} is new." if is_new else ""
+    successors = now.successors.get(old)
     if successors is None:
-        return f"Class {was} is no longer in the ontology."
+        return f"Class {old} is no longer in the ontology."
     if not successors:
-        return f"Class {was} was retired, and its labels are left out."
+        return f"Class {old} was retired, and its labels are left out."
     if len(successors) > 1:
         several = ", ".join(successors)
-        return f"Class {was} was split into {several}: its images are annotated again."
+        return f"Class {old} was split into {several}: its images are annotated again."
     # A renamed class keeps its labels, under the new name.
-    renamed = successors != (was,) and kind == "label_changed"
+    renamed = successors != (old,) and kind == "label_changed"
     if renamed:
-        return f"Class {was} is now {successors[0]}."
-    return f"Class {is_} is new." if is_new else ""
+        return f"Class {old} is now {successors[0]}."
+    return f"Class {new} is new." if is_new else ""

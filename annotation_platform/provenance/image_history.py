@@ -50,7 +50,7 @@ class _Batch:
     """A batch of assignments of one image."""
 
     asked_at: datetime
-    places: list[Place]
+    assignments: list[Place]
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class _Task:
     decisions: list[Decision]
 
     @property
-    def places(self) -> list[Place]:
-        return [place for batch in self.batches for place in batch.places]
+    def assignments(self) -> list[Place]:
+        return [one for batch in self.batches for one in batch.assignments]
 
 
 def image_history(image_id: str, lake: LandingLake, versions: Sequence[Held]) -> list[Event]:
@@ -144,8 +144,8 @@ def _read_task(round_id: str, image_id: str, lake: Lake) -> _Task:
 def _batches(round_id: str, image_id: str, lake: Lake) -> list[_Batch]:
     """Return the batches of a round's assignment plan with an image."""
     batches = []
-    for asked_at, places in PlacePlan(lake.store, round_id).waves():
-        of_image = [place for place in places if place.image_id == image_id]
+    for asked_at, assignments in PlacePlan(lake.store, round_id).waves():
+        of_image = [one for one in assignments if one.image_id == image_id]
         if of_image:
             batches.append(_Batch(asked_at, of_image))
     return batches
@@ -153,11 +153,11 @@ def _batches(round_id: str, image_id: str, lake: Lake) -> list[_Batch]:
 
 def _assignments(task: _Task, lake: Lake) -> Iterator[Event]:
     for batch in task.batches:
-        known = " as a gold task" if batch.places[0].purpose == "gold" else ""
+        known = " as a gold task" if batch.assignments[0].purpose == "gold" else ""
         assignees = [
-            f"{place.place} for "
-            + (_pseudonym(place.assignee, lake) if place.assignee else "any annotator")
-            for place in batch.places
+            f"{one.place} for "
+            + (_pseudonym(one.assignee, lake) if one.assignee else "any annotator")
+            for one in batch.assignments
         ]
         detail = f"Assigned{known}: assignment {', '.join(assignees)}."
         yield Event("queued", batch.asked_at, task.round_id, "", detail)
@@ -168,7 +168,7 @@ def _annotation_events(task: _Task, image_id: str, lake: Lake) -> Iterator[Event
     entries = last.entries if last is not None and last.action == "closed" else None
     rules = Rules(qualified=Skills(lake.store).had, entries=entries)
     count = count_annotations(
-        task.revisions, _frame([_task_id(task, image_id)], task.places), rules
+        task.revisions, _frame([_task_id(task, image_id)], task.assignments), rules
     )
     is_cancelled = last is not None and last.action == "cancelled"
     for states, annotation in _annotations(task.revisions, count):
@@ -260,7 +260,7 @@ def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[Event]:
     tasks = _rows(lake, "review_tasks", round_id, image_id)
     why = f": {tasks['kinds'].iloc[0]}" if len(tasks) else ""
     for batch in task.batches:
-        assignee = batch.places[0].assignee
+        assignee = batch.assignments[0].assignee
         reviewer = (
             _pseudonym(assignee, lake) if assignee else "any reviewer who did not annotate it"
         )
@@ -272,7 +272,7 @@ def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[Event]:
     }
     ids = {revision.submission.task_id for revision in task.revisions}
     rules = Rules(qualified=Skills(lake.store).had, barred=dict.fromkeys(ids, barred))
-    count = count_annotations(task.revisions, _frame(ids, task.places), rules)
+    count = count_annotations(task.revisions, _frame(ids, task.assignments), rules)
     for states, annotation in _annotations(task.revisions, count):
         by = _pseudonym(states[0].submission.author, lake)
         yield from _review_events(round_id, image_id, states, annotation, by, lake)
@@ -326,17 +326,17 @@ def _count_then(task: _Task, image_id: str, lake: Lake, decision: Decision) -> C
     """Return the annotations that counted for an image when a decision was made."""
     known = [revision for revision in task.revisions if revision.entry <= decision.entries]
     batches = [batch for batch in task.batches if batch.asked_at <= decision.at]
-    places = [place for batch in batches for place in batch.places]
+    assignments = [one for batch in batches for one in batch.assignments]
     rules = Rules(qualified=Skills(lake.store).had)
-    return count_annotations(known, _frame([_task_id(task, image_id)], places), rules)
+    return count_annotations(known, _frame([_task_id(task, image_id)], assignments), rules)
 
 
-def _frame(task_ids: Iterable[str], places: Sequence[Place]) -> pd.DataFrame:
+def _frame(task_ids: Iterable[str], assignments: Sequence[Place]) -> pd.DataFrame:
     """Return the assignments of one image as rows for ``count_annotations``."""
     rows = [
-        (task_id, place.place, place.stands_for, place.expertise)
+        (task_id, one.place, one.stands_for, one.expertise)
         for task_id in task_ids
-        for place in places
+        for one in assignments
     ]
     return pd.DataFrame(rows, columns=["task_id", "place", "stands_for", "expertise"])
 

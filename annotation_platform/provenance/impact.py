@@ -92,17 +92,17 @@ def find_subject(kind: Kind, name: str, lake: Lake, models: Mapping[str, ModelCa
         DataError: there is no such subject, or several have the prefix; it lists the known ones.
     """
     known = _known(kind, lake, models)
-    wanted = name.rstrip("/")
+    prefix = name.rstrip("/")
     if kind == "annotator" and "@" in name:
-        wanted = AnnotationsLedger(lake.store).pseudonym(name)
-    if wanted in known:
-        return Subject(kind, wanted)
-    matching = [each for each in known if each.startswith(wanted)] if kind != "source" else []
-    if len(matching) == 1 and wanted:
+        prefix = AnnotationsLedger(lake.store).pseudonym(name)
+    if prefix in known:
+        return Subject(kind, prefix)
+    matching = [each for each in known if each.startswith(prefix)] if kind != "source" else []
+    if len(matching) == 1 and prefix:
         return Subject(kind, matching[0])
     shown = ", ".join(each[:24] for each in known[:_SHOWN]) or "none"
     more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-    several = f"{len(matching)} have this prefix" if matching and wanted else "there is none"
+    several = f"{len(matching)} have this prefix" if matching and prefix else "there is none"
     raise DataError(f"{kind} {name!r}: {several}. Known: {shown}{more}.")
 
 
@@ -218,16 +218,16 @@ _CLAIMS = {
 
 def _counted(state: VersionState, *columns: str) -> pd.DataFrame:
     """Return the annotations that counted when the rounds of a version were merged."""
-    wanted = ["image_id", "round_id", "annotator", "purpose", *columns]
+    selected = ["image_id", "round_id", "annotator", "purpose", *columns]
     frames = []
     for round_id in state.rounds("human_labels"):
-        made_of = state.made_of("consensus_labels", round_id)
-        left_out = made_of.settings.get("disregarded", ()) if made_of is not None else ()
+        inputs = state.inputs_of("consensus_labels", round_id)
+        left_out = inputs.settings.get("disregarded", ()) if inputs is not None else ()
         frames.append(
-            counting_annotations(state.distinct("human_labels", round_id, wanted), left_out)
+            counting_annotations(state.distinct("human_labels", round_id, selected), left_out)
         )
     frames = [each for each in frames if len(each)]
-    return pd.concat(frames) if frames else state.table("human_labels", "", wanted)
+    return pd.concat(frames) if frames else state.table("human_labels", "", selected)
 
 
 def _accepted(state: VersionState, sha256: str) -> pd.DataFrame:

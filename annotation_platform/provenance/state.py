@@ -75,7 +75,7 @@ class VersionState:
             found = labels_of_image(remote, files, image_id, where=self.tag)
         return found.sort_values("label_id", ignore_index=True)
 
-    def made_of(self, name: str, round_id: str) -> TableInputs | None:
+    def inputs_of(self, name: str, round_id: str) -> TableInputs | None:
         """Return the inputs of a derived table; None if they are unknown."""
         made = self.inputs.made.get(f"{name}/{round_id}") if self.inputs else None
         return made.made_of if made else None

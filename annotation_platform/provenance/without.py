@@ -96,11 +96,11 @@ def version_without(
     Raises:
         DataError: the inputs of the version were not stored, or not in this lake.
     """
-    made_of = _made_of(state, "training_set", state.training_round)
+    inputs = _inputs_of(state, "training_set", state.training_round)
     assert state.lake is not None
     shared = shared or Shared()
-    then = as_of(state.lake, made_of)
-    settings = dict(made_of.settings)
+    snapshot = as_of(state.lake, inputs)
+    settings = dict(inputs.settings)
     again: dict[str, pd.DataFrame] = {}
     to_review: list[str] = []
     if left_out.annotator:
@@ -110,32 +110,32 @@ def version_without(
     elif left_out.rounds:
         cancelled = dict.fromkeys(left_out.rounds, "left out")
         settings["cancelled"] = {**settings["cancelled"], **cancelled}
-    affected = _affected(then.tables, left_out)
+    affected = _affected(snapshot.tables, left_out)
     # Rounds that are merged again pass the gates again, when the training set is assembled.
-    held = _held(then.tables, state, Ontology.model_validate(settings["ontology"])) - set(again)
+    held = _held(snapshot.tables, state, Ontology.model_validate(settings["ontology"])) - set(again)
     settings["cancelled"] = {**settings["cancelled"], **dict.fromkeys(held, "held")}
-    then = _about(affected - left_out.images, state, made_of, left_out, held, shared)
+    snapshot = _about(affected - left_out.images, state, inputs, left_out, held, shared)
     for round_id, labels in again.items():
-        then.tables.write(ReviewedLabels, round_id, labels)
-        tasks = then.tables.read(RoundTasks, round_id)
+        snapshot.tables.write(ReviewedLabels, round_id, labels)
+        tasks = snapshot.tables.read(RoundTasks, round_id)
         is_answered = tasks[RoundTasks.state] == TaskState.ANNOTATED
         lost = is_answered & ~tasks[RoundTasks.task_id].isin(labels[ReviewedLabels.task_id])
         tasks[RoundTasks.state] = tasks[RoundTasks.state].mask(lost, TaskState.LEFT)
-        then.tables.write(RoundTasks, round_id, tasks)
+        snapshot.tables.write(RoundTasks, round_id, tasks)
     was = state.labels_about(affected)
-    now = derive_training_set(state.training_round, then, settings)
+    now = derive_training_set(state.training_round, snapshot, settings)
     now = now.sort_values(["image_id", "label_id"], ignore_index=True)
     return Without(find_changes(was, now), tuple(sorted(to_review)))
 
 
-def _made_of(state: VersionState, name: str, round_id: str) -> TableInputs:
-    made_of = state.made_of(name, round_id)
-    if made_of is None:
+def _inputs_of(state: VersionState, name: str, round_id: str) -> TableInputs:
+    inputs = state.inputs_of(name, round_id)
+    if inputs is None:
         raise DataError(
             f"{state.tag}: the inputs of {name} of {round_id} were not stored, or not in this "
             "lake. Set ANNOTATION_LAKE to the lake that it was published from."
         )
-    return made_of
+    return inputs
 
 
 def _reviewed_without(
@@ -143,7 +143,7 @@ def _reviewed_without(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return a round's ``reviewed_labels`` without an annotator, and the images to review.
 
-    These are in dispute then and have no decision of another reviewer.
+    These are in dispute and have no decision of another reviewer.
     """
     made = [state.inputs and state.inputs.made.get(f"{name}/{round_id}") for name in _MERGED]
     key = (str(made), state.policy.digest, annotator)
@@ -156,15 +156,15 @@ def _review_without(
     state: VersionState, round_id: str, annotator: str
 ) -> tuple[pd.DataFrame, list[str]]:
     assert state.lake is not None
-    made_of = _made_of(state, "consensus_labels", round_id)
-    disregarded = [*made_of.settings.get("disregarded", ()), annotator]
+    inputs = _inputs_of(state, "consensus_labels", round_id)
+    disregarded = [*inputs.settings.get("disregarded", ()), annotator]
     consensus = derive_consensus(
-        round_id, as_of(state.lake, made_of), {**made_of.settings, "disregarded": disregarded}
+        round_id, as_of(state.lake, inputs), {**inputs.settings, "disregarded": disregarded}
     )
     due = reviews_due(round_id, consensus.labels, consensus.conflicts, state.policy)
-    then = as_of(state.lake, _made_of(state, "reviewed_labels", round_id))
-    asked = then.tables.read(ReviewTasks, round_id)
-    decided = ledger_decisions(round_id, asked, then).without(disregarded)
+    snapshot = as_of(state.lake, _inputs_of(state, "reviewed_labels", round_id))
+    review_tasks = snapshot.tables.read(ReviewTasks, round_id)
+    decided = ledger_decisions(round_id, review_tasks, snapshot).without(disregarded)
     labels = reviewed_labels(consensus.labels, due, decided)
     return labels, sorted(set(due["image_id"]) - set(decided.reviews))
 
@@ -196,7 +196,7 @@ def _held(tables: RoundTables, state: VersionState, ontology: Ontology) -> set[s
 def _about(
     images: Set[str],
     state: VersionState,
-    made_of: TableInputs,
+    inputs: TableInputs,
     left_out: LeftOut,
     held: Collection[str],
     shared: Shared,
@@ -207,10 +207,10 @@ def _about(
     splits ever drawn, so no split is drawn again.
     """
     assert state.lake is not None
-    tables, parts = dict(made_of.tables), {}
+    tables, parts = dict(inputs.tables), {}
     lineage = state.lake.tables.lineage
     about = hashlib.sha256("".join(sorted(images)).encode()).digest()
-    for key, digest in made_of.tables.items():
+    for key, digest in inputs.tables.items():
         name, _, round_id = key.partition("/")
         if name not in _ABOUT_IMAGES:
             continue
@@ -228,14 +228,14 @@ def _about(
             del tables[key]
         else:
             parts[key] = part
-    then = as_of(state.lake, replace(made_of, tables=tables))
+    snapshot = as_of(state.lake, replace(inputs, tables=tables))
     for round_id in state.lake.tables.rounds(Splits):
         data = state.lake.store.get(table_key("splits", round_id))
         read_table(Splits, data, where=round_id)
         parts[f"splits/{round_id}"] = data
     for key, data in parts.items():
-        then.store.put(table_key(*key.split("/")), data)
-    return then
+        snapshot.store.put(table_key(*key.split("/")), data)
+    return snapshot
 
 
 def _part(file: TableFile, images: Set[str], weights: str) -> bytes | None:

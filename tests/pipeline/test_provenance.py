@@ -146,11 +146,11 @@ def tags(story):
 
     # Other code gives another result from the same inputs.
     labels = tables.read(TrainingSet, THREE)
-    made_of = tables.lineage.read("training_set", THREE, tables.digest(TrainingSet, THREE))
+    inputs = tables.lineage.read("training_set", THREE, tables.digest(TrainingSet, THREE))
     story.images["code"] = labels.loc[labels["shape"] == "box", "image_id"].iloc[0]
     labels["x1"] = labels["x1"].mask(labels["image_id"] == story.images["code"], labels["x1"] + 0.5)
     digest = tables.write(TrainingSet, THREE, labels)
-    tables.lineage.write("training_set", THREE, digest, made_of)
+    tables.lineage.write("training_set", THREE, digest, inputs)
     assert platform.run("release_round", THREE, only=["dataset_version"]).success
     done["code"] = str(tables.read(DatasetVersions, THREE).iloc[0]["tag"])
     return done
@@ -270,9 +270,9 @@ class Trial:
 
     def __post_init__(self):
         round_id, image = self.explained.round_id, self.explained.image_id
-        made_of = self.state.made_of("consensus_labels", round_id)
-        self.threshold = made_of.settings["iou_threshold"]
-        self.common = Common.from_dict(made_of.settings["common"])
+        inputs = self.state.inputs_of("consensus_labels", round_id)
+        self.threshold = inputs.settings["iou_threshold"]
+        self.common = Common.from_dict(inputs.settings["common"])
         self.annotations = self.state.rows("human_labels", round_id, image)
         self.images = self.state.rows("cleaned_images", round_id, image)
         self.ontology = read_guideline(self.state.lake.store, self.explained.guideline)

@@ -34,7 +34,7 @@ from annotation_platform.storage.objects import ObjectStore
 FOLDER = "audit"
 """The folder of the lake with the events."""
 
-NOTED = "event"
+RECORDED = "event"
 """The action in the access log that records an event."""
 
 ACTIONS = ("policy", "round", "review", "release", "stage", "skill", "people", "erasure")
@@ -116,7 +116,7 @@ class EventLog:
                 break
         if self._accesses is not None:
             key, sha256 = entry_key(FOLDER, known + 1), digest_of(lines[-1])
-            self._accesses.write(NOTED, key, entries=known + 1, sha256=sha256, lake=self.lake)
+            self._accesses.write(RECORDED, key, entries=known + 1, sha256=sha256, lake=self.lake)
 
     def has(self, key: str) -> bool:
         """Return whether an entry with this key exists."""

@@ -44,13 +44,13 @@ class Found:
     unreadable: list[str]
 
 
-def read_events(lake: Lake, wanted: LogFilter) -> Found:
+def read_events(lake: Lake, log_filter: LogFilter) -> Found:
     """Return the events of a lake; an unknown author is a DataError."""
     lines = [line for _, entry in EventLog(lake.store).read() for line in entry or ()]
-    return _choose(lines, wanted)
+    return _choose(lines, log_filter)
 
 
-def read_reads(lake: Lake, log: AuditLog, wanted: LogFilter) -> Found:
+def read_reads(lake: Lake, log: AuditLog, log_filter: LogFilter) -> Found:
     """Return the reads of annotations from this home: of the ledger, tables or kept copies.
 
     A query may have read any table, so every query counts. Lines of earlier releases have no
@@ -58,14 +58,14 @@ def read_reads(lake: Lake, log: AuditLog, wanted: LogFilter) -> Found:
     """
     folder = "lineage/human_labels"
     copies = {kept_key(PurePosixPath(key).stem) for key in lake.store.list(folder)}
-    day = f"{wanted.since.astimezone(UTC):%Y-%m-%d}" if wanted.since else ""
+    day = f"{log_filter.since.astimezone(UTC):%Y-%m-%d}" if log_filter.since else ""
     # Most lines are about images, and parsing is the slowest part.
     lines = (
         line
         for line in log.lines(since=day)
         if any(part in line.data for part in _ABOUT_ANNOTATIONS)
     )
-    return _choose(lines, wanted, copies=copies)
+    return _choose(lines, log_filter, copies=copies)
 
 
 def parse_moment(text: str) -> datetime:
@@ -78,7 +78,7 @@ def parse_moment(text: str) -> datetime:
 
 
 def _choose(
-    lines: Iterable[Line], wanted: LogFilter, *, copies: Collection[str] | None = None
+    lines: Iterable[Line], log_filter: LogFilter, *, copies: Collection[str] | None = None
 ) -> Found:
     """Return the lines that match a filter; with ``copies``, only reads of annotations."""
     chosen: list[dict[str, Any]] = []
@@ -92,11 +92,11 @@ def _choose(
         if copies is not None and not _reads_annotations(content, copies):
             continue
         authors.add(str(content.get("author", "")))
-        if _fits(content, at, wanted):
+        if _fits(content, at, log_filter):
             chosen.append(content)
-    if wanted.author and wanted.author not in authors:
+    if log_filter.author and log_filter.author not in authors:
         there = ", ".join(sorted(authors - {""})) or "none"
-        raise DataError(f"{wanted.author!r} is not an author in this log. Authors: {there}.")
+        raise DataError(f"{log_filter.author!r} is not an author in this log. Authors: {there}.")
     return Found(chosen, unreadable)
 
 
@@ -107,10 +107,10 @@ def _moment_of(content: dict[str, Any]) -> datetime | None:
         return None
 
 
-def _fits(content: dict[str, Any], at: datetime, wanted: LogFilter) -> bool:
-    in_time = wanted.since is None or at >= wanted.since
-    action = wanted.action in {"", content.get("action")}
-    return in_time and action and wanted.author in {"", content.get("author", "")}
+def _fits(content: dict[str, Any], at: datetime, log_filter: LogFilter) -> bool:
+    in_time = log_filter.since is None or at >= log_filter.since
+    action = log_filter.action in {"", content.get("action")}
+    return in_time and action and log_filter.author in {"", content.get("author", "")}
 
 
 def _reads_annotations(content: dict[str, Any], copies: Collection[str]) -> bool:

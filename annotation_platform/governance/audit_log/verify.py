@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from annotation_platform.governance.audit_log.events import NOTED, EventLog
+from annotation_platform.governance.audit_log.events import RECORDED, EventLog
 from annotation_platform.storage.audited import AuditLog, LogHead
 from annotation_platform.storage.chain import (
     Chain,
@@ -145,7 +145,7 @@ def _read_events(events: EventLog) -> _Events:
 
 def _read_uses(uses: AuditLog, vouched: list[_Vouched], lake: str) -> _Uses:
     found = _Uses(check_chain([]), [])
-    wanted = {each.head.number for each in vouched}
+    numbers = {each.head.number for each in vouched}
     first: list[Line] = []
 
     def lines() -> Iterator[Line]:
@@ -157,9 +157,9 @@ def _read_uses(uses: AuditLog, vouched: list[_Vouched], lake: str) -> _Uses:
 
     def seen(line: Line, content: dict[str, Any], link: Link) -> None:
         found.homes.add(str(content.get("home", "")))
-        if link.number in wanted:
+        if link.number in numbers:
             found.digests[link.number] = (line, link.sha256)
-        if content.get("action") == NOTED and content.get("lake") == lake:
+        if content.get("action") == RECORDED and content.get("lake") == lake:
             found.recorded.append((line, content))
 
     found.chain = check_chain(lines(), appended=True, seen=seen)

@@ -120,10 +120,10 @@ def rewrite_in_place(
     doomed |= {key for key in keys if rewriting.names_one(key)}
     signatures = (key for key in keys if key.startswith(_SIGNATURES))
     doomed |= {key for key in signatures if _may_hold(store.get(key), rewriting.images)}
-    kept = [key for key in keys if not (_is_bulk(key) or key in doomed)]
+    remaining = [key for key in keys if not (_is_bulk(key) or key in doomed)]
     changing = [
         key
-        for key in kept
+        for key in remaining
         if PurePosixPath(key).suffix in _REWRITTEN and not _BY_CONTENT.fullmatch(key)
     ]
     # Lineage records hold digests of journals, so they follow them.

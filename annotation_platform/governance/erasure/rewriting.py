@@ -77,11 +77,11 @@ class Rewriting:
         if not (self.concerns(data) or self.landed or self.entries):
             return data
         content = json.loads(data)
-        kept = self._value(content)
-        if kept == content:
+        new = self._value(content)
+        if new == content:
             return data
         indent = 1 if b"\n" in data.strip() else None
-        text = json.dumps(kept, indent=indent, ensure_ascii=False)
+        text = json.dumps(new, indent=indent, ensure_ascii=False)
         return text.encode() + (b"\n" if data.endswith(b"\n") else b"")
 
     def entry(self, data: bytes) -> bytes:
@@ -94,8 +94,8 @@ class Rewriting:
     def table(self, data: bytes) -> bytes:
         """Return a Parquet file without erased rows; its schema does not change."""
         table = pq.read_table(pa.BufferReader(data))
-        kept = self._without_rows(table)
-        replaced = with_origin(self._with_tokens(kept), self.tokens)
+        new = self._without_rows(table)
+        replaced = with_origin(self._with_tokens(new), self.tokens)
         if replaced is table:
             return data
         return table_parquet(replaced)
@@ -120,14 +120,14 @@ class Rewriting:
 
     def _line(self, line: bytes) -> bytes:
         content = json.loads(line)
-        kept = self._value(content)
-        if kept is _GONE:
+        new = self._value(content)
+        if new is _GONE:
             named = sorted(self._names_in(line.decode()))
-            kept = {ERASED: named[0] if named else ""}
-        if kept == content:
+            new = {ERASED: named[0] if named else ""}
+        if new == content:
             return line
         end = b"\n" if line.endswith(b"\n") else b""
-        return json.dumps(kept, ensure_ascii=False).encode() + end
+        return json.dumps(new, ensure_ascii=False).encode() + end
 
     def _names_in(self, text: str) -> set[str]:
         return {self.tokens[each] for each in _HEX.findall(text) if each in self.images}
@@ -143,11 +143,11 @@ class Rewriting:
             return value
         if value.get("image_id") in self.images or self._has_landed(value):
             return _GONE
-        kept = {key: self._member(key, each) for key, each in value.items()}
+        new = {key: self._member(key, each) for key, each in value.items()}
         # An object is deleted with any of its members; a list only loses the member.
-        if any(each is _GONE for each in kept.values()):
+        if any(each is _GONE for each in new.values()):
             return _GONE
-        return {self.text(key): each for key, each in kept.items() if not self.names_one(key)}
+        return {self.text(key): each for key, each in new.items() if not self.names_one(key)}
 
     def _member(self, key: str, value: Any) -> Any:
         if key == "journals" and self.entries is not None and isinstance(value, dict):

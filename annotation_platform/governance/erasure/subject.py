@@ -153,11 +153,11 @@ def _with_duplicates(
 
 def _landed(lake: Lake, rows: pd.DataFrame) -> tuple[tuple[str, str, str], ...]:
     """Return name, change stamp and sidecar of arrivals, from the manifests of the rounds."""
-    wanted = set(zip(rows[RawImages.source_key], rows[RawImages.stamp], strict=True))
+    arrivals = set(zip(rows[RawImages.source_key], rows[RawImages.stamp], strict=True))
     found = {
         (each.key, each.stamp, each.sidecar)
         for round_id in sorted(set(rows[RawImages.round_id]))
         for each in RoundManifests(lake.store).read(round_id)
-        if (each.key, each.stamp) in wanted
+        if (each.key, each.stamp) in arrivals
     }
     return tuple(sorted(found))

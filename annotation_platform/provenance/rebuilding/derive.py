@@ -241,11 +241,9 @@ def _changed_guidelines(
                     yield _round(name), Difference(f"guidelines/{guideline}.json", problem)
 
 
-def _depends_on(
-    made_of: TableInputs, damaged: Mapping[str, Any], broken: Mapping[str, Any]
-) -> bool:
+def _depends_on(inputs: TableInputs, damaged: Mapping[str, Any], broken: Mapping[str, Any]) -> bool:
     """Return whether an input of a table is damaged."""
-    used = {*made_of.tables.values(), *made_of.journals}
+    used = {*inputs.tables.values(), *inputs.journals}
     return not used.isdisjoint({*damaged, *broken})
 
 

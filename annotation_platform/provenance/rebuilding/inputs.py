@@ -55,9 +55,9 @@ def keep_inputs(round_id: str, lake: Lake) -> str:
     waiting = {name: lake.tables.digest(TrainingSet, round_id)}
     with ThreadPoolExecutor(_THREADS) as pool:
         while waiting:
-            records = list(pool.map(partial(_made_of, lake), waiting, waiting.values()))
-            for (key, digest), made_of in zip(waiting.items(), records, strict=True):
-                made[key] = Input(digest, made_of)
+            records = list(pool.map(partial(_recorded_inputs, lake), waiting, waiting.values()))
+            for (key, digest), inputs in zip(waiting.items(), records, strict=True):
+                made[key] = Input(digest, inputs)
             depends_on = [pair for each in records if each for pair in each.tables.items()]
             waiting = {key: digest for key, digest in depends_on if _is_derived(key)}
     if made[name].made_of is None:
@@ -67,7 +67,7 @@ def keep_inputs(round_id: str, lake: Lake) -> str:
     return lake.tables.lineage.keep(text.encode() + b"\n", kind="json")
 
 
-def _made_of(lake: Lake, key: str, digest: str) -> TableInputs | None:
+def _recorded_inputs(lake: Lake, key: str, digest: str) -> TableInputs | None:
     table, _, round_id = key.partition("/")
     return lake.tables.lineage.read(table, round_id, digest)
 

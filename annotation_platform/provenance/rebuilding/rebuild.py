@@ -218,10 +218,10 @@ def _other_packages(lock: str) -> list[str]:
     locked = dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock, re.MULTILINE))
     found = []
     for name in _RELEVANT:
-        wanted = locked.get(name)
+        expected = locked.get(name)
         present = _installed(name)
-        if wanted is not None and present != wanted:
-            found.append(f"{name} {present or 'missing'} instead of {wanted}")
+        if expected is not None and present != expected:
+            found.append(f"{name} {present or 'missing'} instead of {expected}")
     return found
 
 

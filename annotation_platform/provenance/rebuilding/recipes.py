@@ -27,10 +27,10 @@ from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import TableInputs
 
 
-def derive_table(name: str, lake: Lake, made_of: TableInputs) -> pd.DataFrame:
+def derive_table(name: str, lake: Lake, inputs: TableInputs) -> pd.DataFrame:
     """Return a derived table, named as ``table/round``, from its recorded inputs."""
     table, _, round_id = name.partition("/")
-    snapshot, settings = as_of(lake, made_of), made_of.settings
+    snapshot, settings = as_of(lake, inputs), inputs.settings
     if table == "consensus_labels":
         return derive_consensus(round_id, snapshot, settings).labels
     if table == "reviewed_labels":
