@@ -39,7 +39,7 @@ from annotation_platform.schema.tables import (
     table_named,
 )
 from annotation_platform.storage.lake import Lake
-from annotation_platform.versioning.contents import Held
+from annotation_platform.versioning.contents import VersionedImage
 
 _POLICY = "policy"
 _SHORT = 12
@@ -67,7 +67,9 @@ class _Task:
         return [one for batch in self.batches for one in batch.assignments]
 
 
-def image_history(image_id: str, lake: LandingLake, versions: Sequence[Held]) -> list[Event]:
+def image_history(
+    image_id: str, lake: LandingLake, versions: Sequence[VersionedImage]
+) -> list[Event]:
     """Return all events of an image, in order; their legality is not checked.
 
     Times are from the clocks that recorded them: the labelling server's for annotations, the
@@ -311,7 +313,7 @@ def _review_events(
             yield Event("answered", at, round_id, by, "Opened by a reviewer without a decision.")
 
 
-def _exports(versions: Iterable[Held]) -> Iterator[Event]:
+def _exports(versions: Iterable[VersionedImage]) -> Iterator[Event]:
     for held in versions:
         imported = f"imported ({held.origin})"
         source = {PEOPLE: "by annotators", AUTO: "accepted automatically"}.get(

@@ -31,7 +31,7 @@ from annotation_platform.ingestion.receipts import LakeReceipts
 from annotation_platform.policy import Policy
 from annotation_platform.provenance.state import read_state
 from annotation_platform.versioning.registry import list_versions
-from annotation_platform.versioning.reissue import which_change
+from annotation_platform.versioning.reissue import find_affected_versions
 
 _SHOWN = 20
 
@@ -138,7 +138,7 @@ def _dry_run(
         dict(words or {}),
     )
     old = rewrite_by_content(dry_run, rewriting, progress=_no_progress)
-    changing = which_change(
+    changing = find_affected_versions(
         locations.registry, found.images, rewriting.text, remote_url=locations.remote_url
     )
     # The new names are not known yet.

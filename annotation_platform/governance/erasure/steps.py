@@ -24,10 +24,10 @@ from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.rounds import fetch_annotations
 from annotation_platform.schema.tables import LabelTasks, TrainingSet
 from annotation_platform.storage.table_files import read_table, table_bytes
-from annotation_platform.versioning.collect import unneeded
+from annotation_platform.versioning.collect import unneeded_objects
 from annotation_platform.versioning.registry import open_remote
 from annotation_platform.versioning.reissue import (
-    Leaving,
+    ErasedContent,
     Reissue,
     move_references,
     write_versions,
@@ -49,7 +49,7 @@ def _write_tables(plan: Plan, locations: Locations, progress: Progress) -> Plan:
 
 def _write_versions(plan: Plan, locations: Locations, progress: Progress) -> Plan:
     rewriting = plan.rewriting
-    leaving = Leaving(
+    leaving = ErasedContent(
         images=rewriting.images,
         labels=lambda frame: read_table(
             TrainingSet, rewriting.table(table_bytes(TrainingSet, frame))
@@ -99,7 +99,7 @@ def _clear_remote(plan: Plan, locations: Locations, progress: Progress) -> Plan:
         for url in sorted({url for url, _ in plan.reissue.objects}):
             remote = open_remote(git, url)
             names = [name for each, name in plan.reissue.objects if each == url]
-            doomed = sorted(unneeded(git, remote, names, reach=locations.reach))
+            doomed = sorted(unneeded_objects(git, remote, names, reach=locations.reach))
             for done, name in enumerate(doomed, start=1):
                 remote.erase([name])
                 # A version that was pulled here is in DVC's cache, too.

@@ -389,7 +389,7 @@ def test_the_command_shows_people_fifty_rows_that_cannot_steer_the_terminal(home
         home, "catalog", "query", "SELECT 'row' || range FROM range(62)"
     ).stdout.splitlines()
     assert sum("row" in line for line in lines) == 51  # 50 rows under the column's name
-    assert lines[-1] == "... and 12 more; --json gives all"
+    assert lines[-1] == "... and 12 more; --json prints all"
 
 
 @pytest.mark.parametrize("sql", ["SELECT nothing FROM images", "COPY images TO 'x.csv'"])

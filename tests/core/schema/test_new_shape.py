@@ -204,7 +204,7 @@ def test_formats_that_do_not_hold_it_count_it_as_a_loss_and_write_the_rest(
     images.mkdir()
     Image.new("RGB", SIZE).save(images / "one.jpg")
     written = convert(source, tmp_path / "out", read_as=FORMATS["jsonl"], write_as=known,
-                      images=images)  # fmt: skip
+                      image_files=images)  # fmt: skip
     left_out = name == "label-studio"
     expected = "1 circle is left out" if left_out else "1 circle becomes its enclosing box"
     assert BECOMES.get(name, expected) in written.losses
