@@ -29,6 +29,7 @@ from annotation_platform.provenance.state import VersionState
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import REGIONS, Label
+from annotation_platform.schema.tables import HumanLabels, ReviewedLabels
 from annotation_platform.schema.tables.shared import LABEL_COLUMNS
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import TableInputs
@@ -117,7 +118,7 @@ class AnnotatedImage:
             )
         annotations = state.rows("human_labels", round_id, image_id)
         annotations = counting_annotations(annotations, inputs.settings.get("disregarded", ()))
-        guideline = str(annotations["guideline"].iloc[0]) if len(annotations) else ""
+        guideline = str(annotations[HumanLabels.guideline].iloc[0]) if len(annotations) else ""
         ontology = read_guideline(state.lake.store, guideline) if guideline else None
         return cls(
             image_id=image_id,
@@ -145,7 +146,10 @@ class AnnotatedImage:
         reviewed = self.reviewed.iloc[0]
         target = _label(row)
         found = self._find(target)
-        if str(reviewed["decided_by"]) or reviewed["decision"] != "undisputed":
+        if (
+            str(reviewed[ReviewedLabels.decided_by])
+            or reviewed[ReviewedLabels.decision] != "undisputed"
+        ):
             rests_on, is_smallest = ["review"], True
         elif found is None:
             rests_on, is_smallest = [], False
@@ -159,8 +163,8 @@ class AnnotatedImage:
             label_id=str(row["label_id"]),
             label=shown_label(row),
             origin=PEOPLE,
-            decision=str(reviewed["decision"]),
-            decided_by=str(reviewed["decided_by"]),
+            decision=str(reviewed[ReviewedLabels.decision]),
+            decided_by=str(reviewed[ReviewedLabels.decided_by]),
             votes=list(self._votes(found, target)) if found else [],
             there=round(found.there, 6) if found else None,
             class_agreement=share,
@@ -177,7 +181,7 @@ class AnnotatedImage:
         does not replace a lost one. Sets of one size are tried in the order of their ids; the flag
         is true if all smaller sets were tried.
         """
-        ids = sorted(self.annotations["annotation_id"].unique())
+        ids = sorted(self.annotations[HumanLabels.annotation_id].unique())
         if len(ids) > _EXHAUSTIVE:
             return self._greedy(label_id, ids), False
         for size in range(1, len(ids) + 1):
@@ -190,7 +194,11 @@ class AnnotatedImage:
         """Return a set found by removing the strongest votes first, then reduced one by one."""
         (found,) = [each for each in self.labels() if each.label_id == label_id]
         owner_of = dict(
-            zip(self.annotations["annotation_id"], self.annotations["annotator"], strict=True)
+            zip(
+                self.annotations[HumanLabels.annotation_id],
+                self.annotations[HumanLabels.annotator],
+                strict=True,
+            )
         )
         order = sorted(
             ids,
@@ -222,7 +230,7 @@ class AnnotatedImage:
         """
         key = frozenset(left_out)
         if key not in self.tried:
-            annotations = self.annotations[~self.annotations["annotation_id"].isin(key)]
+            annotations = self.annotations[~self.annotations[HumanLabels.annotation_id].isin(key)]
             resolved: list[Resolved] = []
             if len(annotations):
                 _, resolved = self._resolve(annotations) if key else self.resolved
@@ -296,21 +304,21 @@ class AnnotatedImage:
         label_of = dict(zip(candidate.owners, candidate.labels, strict=True))
         first = self.annotations.drop_duplicates("annotation_id").sort_values("annotator")
         for annotation in first.to_dict("records"):
-            person = str(annotation["annotator"])
+            person = str(annotation[HumanLabels.annotator])
             label = label_of.get(person)
             overlap = None
             if label is not None and label.shape in REGIONS:
                 extent = candidate.task.extent
                 overlap = float(overlap_matrix([label], [target], image_size=extent)[0, 0])
-            seconds = annotation["lead_time_seconds"]
+            seconds = annotation[HumanLabels.lead_time_seconds]
             yield Vote(
                 annotator=person,
-                annotation_id=str(annotation["annotation_id"]),
-                submitted_at=str(annotation["submitted_at"]),
+                annotation_id=str(annotation[HumanLabels.annotation_id]),
+                submitted_at=str(annotation[HumanLabels.submitted_at]),
                 says="" if label is None else label.class_name or "several",
                 weight=round(self.common.weights.reliability.get(person, 0.0), 6),
                 overlap=overlap,
-                proposed_by=str(annotation["weights_sha256"]),
+                proposed_by=str(annotation[HumanLabels.weights_sha256]),
                 seconds=None if pd.isna(seconds) else float(seconds),
             )
 

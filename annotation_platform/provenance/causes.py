@@ -15,6 +15,12 @@ import pandas as pd
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.provenance.class_changes import causes_by_class
 from annotation_platform.provenance.state import VersionState
+from annotation_platform.schema.tables import (
+    HumanLabels,
+    ImportedLabels,
+    ReviewedLabels,
+    TrainingSet,
+)
 from annotation_platform.schema.tables.shared import LABEL_COLUMNS
 
 CAUSES = [
@@ -147,10 +153,12 @@ class _Versions:
         unclear = [
             name for name in self._before.policy.ontology.names if len(today.get(name, ())) != 1
         ]
-        rows = labels[labels["class_name"].isin(unclear)].drop_duplicates("image_id")
+        rows = labels[labels[TrainingSet.class_name].isin(unclear)].drop_duplicates("image_id")
         return {
             str(image): f"Class {name} became {', '.join(today.get(name, ())) or 'nothing'}."
-            for image, name in zip(rows["image_id"], rows["class_name"], strict=True)
+            for image, name in zip(
+                rows[TrainingSet.image_id], rows[TrainingSet.class_name], strict=True
+            )
         }
 
     def _held(self, old: _Image, new: _Image) -> str:
@@ -253,8 +261,8 @@ class _Round:
         if not self._both:
             return {}
         sides = [self._rows("reviewed_labels", side, columns) for side in self._both]
-        decided = pd.concat([side[side["decided_by"] != ""] for side in sides])
-        differ = set(decided.drop_duplicates(keep=False)["image_id"])
+        decided = pd.concat([side[side[ReviewedLabels.decided_by] != ""] for side in sides])
+        differ = set(decided.drop_duplicates(keep=False)[ReviewedLabels.image_id])
         return dict.fromkeys(differ, "A reviewer has decided on it since.")
 
     @cached_property
@@ -267,8 +275,10 @@ class _Round:
             imported = side.table("imported_labels", self._id, ["image_id", "problem"])
             found.append(
                 {
-                    *reviewed.loc[~reviewed["decision"].isin(_OUT), "image_id"],
-                    *imported.loc[imported["problem"] == "", "image_id"],
+                    *reviewed.loc[
+                        ~reviewed[ReviewedLabels.decision].isin(_OUT), ReviewedLabels.image_id
+                    ],
+                    *imported.loc[imported[ImportedLabels.problem] == "", ImportedLabels.image_id],
                 }
             )
         return found
@@ -353,7 +363,12 @@ class _Round:
 
 def _images(labels: pd.DataFrame) -> dict[str, _Image]:
     first = labels.drop_duplicates("image_id")
-    rows = zip(first["image_id"], first["round_id"], first["origin"], strict=True)
+    rows = zip(
+        first[TrainingSet.image_id],
+        first[TrainingSet.round_id],
+        first[TrainingSet.origin],
+        strict=True,
+    )
     return {str(image): _Image(str(key), str(origin)) for image, key, origin in rows}
 
 
@@ -372,7 +387,9 @@ def _guidelines(
     if (state.tag, round_id) not in known:
         rows = state.table("human_labels", round_id, ["image_id", "guideline"])
         rows = rows.drop_duplicates("image_id")
-        known[state.tag, round_id] = dict(zip(rows["image_id"], rows["guideline"], strict=True))
+        known[state.tag, round_id] = dict(
+            zip(rows[HumanLabels.image_id], rows[HumanLabels.guideline], strict=True)
+        )
     return known[state.tag, round_id]
 
 

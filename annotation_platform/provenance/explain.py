@@ -19,7 +19,15 @@ from annotation_platform.provenance.annotated_image import (
 )
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.schema.shapes import NOTHING
-from annotation_platform.schema.tables import SelectedImages, records
+from annotation_platform.schema.tables import (
+    AutoLabels,
+    Certificates,
+    CleanedImages,
+    SelectedImages,
+    TrainingSet,
+    records,
+)
+from annotation_platform.schema.tables.shared import Outcome
 from annotation_platform.versioning.label_tree import LabelProof, prove_label
 
 
@@ -68,7 +76,7 @@ def explain_image(
             f"{image_id}: is not in {state.tag}. `annotation-platform image history "
             f"{image_id[:12]}` shows its history."
         )
-    shown = rows[rows["shape"] != NOTHING.shape].reset_index(drop=True)
+    shown = rows[rows[TrainingSet.shape] != NOTHING.shape].reset_index(drop=True)
     if label is not None:
         if not 0 <= label < len(shown):
             raise DataError(
@@ -77,7 +85,7 @@ def explain_image(
             )
         shown = shown.iloc[[label]]
     first = rows.iloc[0]
-    round_id, origin = str(first["round_id"]), str(first["origin"])
+    round_id, origin = str(first[TrainingSet.round_id]), str(first[TrainingSet.origin])
     if origin == PEOPLE:
         annotated = AnnotatedImage.read(state, round_id, image_id)
         labels = [annotated.explain(row) for row in records(shown)]
@@ -90,7 +98,7 @@ def explain_image(
         image_id=image_id,
         version=state.tag,
         round_id=round_id,
-        split=str(first["split"]),
+        split=str(first[TrainingSet.split]),
         landed=_landed(state, image_id, landed_in),
         cleaned=_cleaned(state, image_id, landed_in),
         selected=_selected(state, round_id, image_id),
@@ -127,12 +135,12 @@ def _without_people(state: VersionState, row: dict[str, Any]) -> LabelProvenance
     certificate: dict[str, Any] = {}
     if origin == AUTO:
         found = state.table("certificates", round_id)
-        overall = found[found["class_name"] == ""]
+        overall = found[found[Certificates.class_name] == ""]
         certificate = plain_values(overall.iloc[0].to_dict()) if len(overall) else {}
         accepted = state.rows("auto_labels", round_id, str(row["image_id"]))
-        own = accepted[accepted["label_id"] == row["label_id"]]
+        own = accepted[accepted[AutoLabels.label_id] == row[AutoLabels.label_id]]
         if len(own):
-            certificate |= {"score": float(own["score"].iloc[0])}
+            certificate |= {"score": float(own[AutoLabels.score].iloc[0])}
     return LabelProvenance(
         label_id=str(row["label_id"]),
         label=shown_label(row),
@@ -154,7 +162,7 @@ def _cleaned(state: VersionState, image_id: str, rounds: Sequence[str]) -> dict[
                "similar_to", "stored_sha256"]  # fmt: skip
     for round_id in rounds:
         rows = state.rows("cleaned_images", round_id, image_id)
-        rows = rows[rows["outcome"] == "accepted"]
+        rows = rows[rows[CleanedImages.outcome] == Outcome.ACCEPTED]
         if len(rows):
             return plain_values(rows[columns].iloc[0].to_dict())
     return {}
@@ -165,6 +173,6 @@ def _selected(state: VersionState, round_id: str, image_id: str) -> dict[str, An
     if state.lake is None:
         return {}
     rows = state.lake.tables.read_rounds(SelectedImages, [round_id])
-    rows = rows[rows["image_id"] == image_id]
+    rows = rows[rows[SelectedImages.image_id] == image_id]
     columns = ["rank", "rule", "reason", "score", "audit"]
     return plain_values(rows[columns].iloc[0].to_dict()) if len(rows) else {}

@@ -36,6 +36,7 @@ from annotation_platform.schema.tables import (
     ConsensusLabels,
     ImportedLabels,
     RawImages,
+    ReviewedLabels,
     table_named,
 )
 from annotation_platform.storage.lake import Lake
@@ -97,9 +98,9 @@ def image_history(
 def _arrival(image_id: str, lake: LandingLake) -> Iterator[Event]:
     raw = lake.tables.read_all(RawImages)
     restored = {one.image_id: one for one in releases(lake.store)}
-    for round_id in dict.fromkeys(raw.loc[raw["image_id"] == image_id, "round_id"]):
-        rows = raw[(raw["image_id"] == image_id) & (raw["round_id"] == round_id)]
-        names = set(zip(rows["source_key"], rows["stamp"], strict=True))
+    for round_id in dict.fromkeys(raw.loc[raw[RawImages.image_id] == image_id, RawImages.round_id]):
+        rows = raw[(raw[RawImages.image_id] == image_id) & (raw[RawImages.round_id] == round_id)]
+        names = set(zip(rows[RawImages.source_key], rows[RawImages.stamp], strict=True))
         for landed in RoundManifests(lake.store).read(round_id):
             if (landed.key, landed.stamp) not in names:
                 continue
@@ -117,7 +118,7 @@ def _arrival(image_id: str, lake: LandingLake) -> Iterator[Event]:
 def _outcomes(image_id: str, lake: Lake) -> Iterator[Event]:
     cleaned = lake.tables.read_all(CleanedImages)
     columns = ["round_id", "outcome", "reason", "duplicate_of", "width", "height", "flags"]
-    of_image = cleaned.loc[cleaned["image_id"] == image_id, columns]
+    of_image = cleaned.loc[cleaned[CleanedImages.image_id] == image_id, columns]
     for round_id, outcome, reason, copy_of, width, height, flags in of_image.itertuples(
         index=False
     ):
@@ -130,7 +131,9 @@ def _outcomes(image_id: str, lake: Lake) -> Iterator[Event]:
         else:
             yield Event("quarantined", None, round_id, "", f"{reason}.")
     imported = lake.tables.read_all(ImportedLabels)
-    usable = imported[(imported["image_id"] == image_id) & (imported["problem"] == "")]
+    usable = imported[
+        (imported[ImportedLabels.image_id] == image_id) & (imported[ImportedLabels.problem] == "")
+    ]
     for (round_id, origin), rows in usable.groupby(["round_id", "origin"]):
         yield Event("imported", None, str(round_id), "", f"{_labels(rows)} imported from {origin}.")
 
@@ -223,7 +226,7 @@ def _accepted(round_id: str, image_id: str, lake: Lake, *, is_published: bool) -
     detail = "A version holds automatically accepted labels; the round no longer accepts them."
     if not rows.empty:
         granted = lake.tables.read(Certificates, round_id)
-        overall = granted[granted["class_name"] == ""].iloc[0]
+        overall = granted[granted[Certificates.class_name] == ""].iloc[0]
         detail = (
             f"{_labels(rows)}: predictions accepted under the certificate of {round_id} (bound "
             f"{overall['bound']:.1%}, {overall['alpha']:.1%} allowed, confidence "
@@ -241,9 +244,9 @@ def _resolved(task: _Task, image_id: str, lake: Lake, *, is_published: bool) -> 
     """
     is_cancelled = bool(task.decisions) and task.decisions[-1].action == "cancelled"
     labels = lake.tables.read_rounds(ConsensusLabels, [task.round_id])
-    rows = labels[labels["image_id"] == image_id]
+    rows = labels[labels[ConsensusLabels.image_id] == image_id]
     if not rows.empty and not is_cancelled:
-        annotations = int(rows["annotations"].iloc[0])
+        annotations = int(rows[ConsensusLabels.annotations].iloc[0])
         held = _rows(lake, "review_tasks", task.round_id, image_id)
         dispute = f"in dispute ({held['kinds'].iloc[0]})" if len(held) else "undisputed"
         detail = (
@@ -279,7 +282,7 @@ def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[Event]:
         by = _pseudonym(states[0].submission.author, lake)
         yield from _review_events(round_id, image_id, states, annotation, by, lake)
     reviewed = _rows(lake, "reviewed_labels", round_id, image_id)
-    if len(reviewed) and reviewed["decision"].iloc[0] == "undisputed":
+    if len(reviewed) and reviewed[ReviewedLabels.decision].iloc[0] == "undisputed":
         detail = "No longer in dispute, since the annotations were merged again."
         yield Event("reviewed", None, round_id, "", detail)
 
@@ -365,9 +368,9 @@ def _annotations(
 def _read(round_id: str, image_id: str, revision: Revision, lake: Lake) -> Review | None:
     submission = revision.submission
     images = accepted_images(lake.tables)
-    image = images[images["image_id"] == image_id].iloc[0]
+    image = images[images[CleanedImages.image_id] == image_id].iloc[0]
     ontology = read_guideline(lake.store, PlacePlan(lake.store, round_id).read().guideline)
-    canvas = Canvas(int(image["width"]), int(image["height"]), ontology)
+    canvas = Canvas(int(image[CleanedImages.width]), int(image[CleanedImages.height]), ontology)
     return decode_review(submission.payload, submission.proposed, canvas)
 
 

@@ -8,7 +8,7 @@ from annotation_platform.storage.lake import Lake
 
 def find_image(prefix: str, lake: Lake) -> str:
     """Return the id of the one landed image with this prefix; otherwise raise a DataError."""
-    ids = lake.tables.read_all(RawImages)["image_id"].dropna()
+    ids = lake.tables.read_all(RawImages)[RawImages.image_id].dropna()
     found = sorted(set(ids[ids.str.startswith(prefix.lower())])) if prefix else []
     if len(found) == 1:
         return str(found[0])

@@ -21,7 +21,13 @@ from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.models.cards import ModelCard
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.provenance.without import LeftOut, Shared, Without, version_without
-from annotation_platform.schema.tables import AutoLabels, HumanLabels, RawImages, ReviewedLabels
+from annotation_platform.schema.tables import (
+    AutoLabels,
+    HumanLabels,
+    RawImages,
+    ReviewedLabels,
+    TrainingSet,
+)
 from annotation_platform.storage.lake import Lake
 
 Kind = Literal["annotator", "model", "guideline", "round", "source"]
@@ -137,11 +143,11 @@ def find_impact(
             would_be = version_without(state, left_out, shared) if left_out else None
             found.append(VersionImpact(state.tag, dependents, would_be))
             learned = [sha for sha, card in models.items() if card.dataset_tag == state.tag]
-            seen = dependents[dependents["split"] == "train"]
+            seen = dependents[dependents[TrainingSet.split] == "train"]
             if len(seen):
                 trained |= set(learned)
                 dependent_models += [
-                    ModelImpact(sha, state.tag, len(seen), seen["image_id"].nunique())
+                    ModelImpact(sha, state.tag, len(seen), seen[TrainingSet.image_id].nunique())
                     for sha in sorted(learned)
                 ]
         if progress is not None:
@@ -166,7 +172,7 @@ def _dependents(
         claim = several.drop_duplicates(["image_id", "round_id"])
         labels = state.labels_about(set(claim["image_id"]), _LABEL)
         if origin:
-            labels = labels[labels["origin"] == origin]
+            labels = labels[labels[TrainingSet.origin] == origin]
         # Images of a source count in whichever round they were labelled.
         by = ["image_id"] if subject.kind == "source" and not origin else ["image_id", "round_id"]
         rows = labels.merge(claim[[*by, "how"]].drop_duplicates(by), on=by)
@@ -179,21 +185,27 @@ def _dependents(
 
 def _by_annotator(state: VersionState, name: str) -> Iterable[tuple[str, pd.DataFrame]]:
     annotations = _counted(state)
-    own = annotations[annotations["annotator"] == name]
+    own = annotations[annotations[HumanLabels.annotator] == name]
     decided = _rounds(state, "reviewed_labels", ["image_id", "round_id", "decided_by"])
-    decided = decided[decided["decided_by"] == name]
+    decided = decided[decided[ReviewedLabels.decided_by] == name]
     yield PEOPLE, pd.concat([decided.assign(how="reviewed"), own.assign(how="annotated")])
 
 
 def _by_model(state: VersionState, sha256: str) -> Iterable[tuple[str, pd.DataFrame]]:
     yield AUTO, _accepted(state, sha256).assign(how="accepted")
     annotations = _counted(state, "weights_sha256")
-    yield PEOPLE, annotations[annotations["weights_sha256"] == sha256].assign(how="pre-annotated")
+    yield (
+        PEOPLE,
+        annotations[annotations[HumanLabels.weights_sha256] == sha256].assign(how="pre-annotated"),
+    )
 
 
 def _by_guideline(state: VersionState, digest: str) -> Iterable[tuple[str, pd.DataFrame]]:
     annotations = _counted(state, "guideline")
-    yield PEOPLE, annotations[annotations["guideline"] == digest].assign(how="annotated under it")
+    yield (
+        PEOPLE,
+        annotations[annotations[HumanLabels.guideline] == digest].assign(how="annotated under it"),
+    )
 
 
 def _by_round(state: VersionState, round_id: str) -> Iterable[tuple[str, pd.DataFrame]]:
@@ -232,7 +244,7 @@ def _counted(state: VersionState, *columns: str) -> pd.DataFrame:
 
 def _accepted(state: VersionState, sha256: str) -> pd.DataFrame:
     accepted = _rounds(state, "auto_labels", ["image_id", "round_id", "weights_sha256"])
-    return accepted[accepted["weights_sha256"] == sha256]
+    return accepted[accepted[AutoLabels.weights_sha256] == sha256]
 
 
 def _left_out(
@@ -251,7 +263,7 @@ def _left_out(
 
 def _landed(state: VersionState) -> pd.DataFrame:
     landed = _rounds(state, "raw_images", ["image_id", "round_id", "source", "source_key"])
-    return landed[landed["image_id"].notna()]
+    return landed[landed[RawImages.image_id].notna()]
 
 
 def _rounds(state: VersionState, name: str, columns: Sequence[str]) -> pd.DataFrame:

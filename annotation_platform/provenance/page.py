@@ -15,6 +15,7 @@ from annotation_platform.provenance.diff import Diff
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.reporting.previews import thumbnail
 from annotation_platform.schema.ontology import class_colors
+from annotation_platform.schema.tables import TrainingSet
 
 TITLES = {
     "image_added": "images added",
@@ -89,8 +90,10 @@ def _example(
     own = changes[changes["image_id"] == image_id]
     kinds = own["kind"].value_counts()
     colors = {**class_colors(before.policy.ontology), **class_colors(now.policy.ontology)}
-    sides = [state.labels[state.labels["image_id"] == image_id] for state in (before, now)]
-    names = dict.fromkeys(name for side in sides for name in side["class_name"].dropna())
+    sides = [
+        state.labels[state.labels[TrainingSet.image_id] == image_id] for state in (before, now)
+    ]
+    names = dict.fromkeys(name for side in sides for name in side[TrainingSet.class_name].dropna())
     old, new = (_image(side, colors, load) for side in sides)
     return _Example(
         image_id=image_id,
@@ -115,7 +118,7 @@ def _image(labels: pd.DataFrame, colors: dict[str, str], load: Load) -> str:
         return ""
     first = labels.iloc[0]
     try:
-        pixels = decode(load(str(first["image_id"]), str(first["extension"])))
+        pixels = decode(load(str(first[TrainingSet.image_id]), str(first[TrainingSet.extension])))
     except DataError:
         return ""
     return as_base64(thumbnail(pixels, labels.dropna(subset=["x1"]), colors, side=_SIDE))

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from annotation_platform.errors import DataError
 from annotation_platform.policy import Policy, parse_policy
 from annotation_platform.provenance.rebuilding.inputs import Inputs, read_inputs
-from annotation_platform.schema.tables import table_named
+from annotation_platform.schema.tables import TrainingSet, table_named
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import TableInputs, kept_key
 from annotation_platform.storage.table_files import TableFile
@@ -60,7 +60,7 @@ class VersionState:
     ) -> pd.DataFrame:
         """Return the rows of its ``training_set`` about images, or only some columns."""
         if self.inputs is None:
-            found = self.labels[self.labels["image_id"].isin(images)]
+            found = self.labels[self.labels[TrainingSet.image_id].isin(images)]
             return found[list(columns)] if columns else found
         # The stored rows are sorted.
         return self._read("training_set", self.training_round, images, columns)

@@ -32,7 +32,7 @@ from annotation_platform.schema.tables import (
     Splits,
     table_named,
 )
-from annotation_platform.schema.tables.shared import TaskState
+from annotation_platform.schema.tables.shared import Outcome, TaskState
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import TableInputs
 from annotation_platform.storage.round_tables import RoundTables, table_key
@@ -166,18 +166,18 @@ def _review_without(
     review_tasks = snapshot.tables.read(ReviewTasks, round_id)
     decided = ledger_decisions(round_id, review_tasks, snapshot).without(disregarded)
     labels = reviewed_labels(consensus.labels, due, decided)
-    return labels, sorted(set(due["image_id"]) - set(decided.reviews))
+    return labels, sorted(set(due[ReviewTasks.image_id]) - set(decided.reviews))
 
 
 def _affected(tables: RoundTables, left_out: LeftOut) -> frozenset[str]:
     """Return every image whose labels can change."""
     found = set(left_out.images)
     for round_id in left_out.rounds:
-        found |= set(tables.read_rounds(ReviewedLabels, [round_id])["image_id"])
+        found |= set(tables.read_rounds(ReviewedLabels, [round_id])[ReviewedLabels.image_id])
     certified = set(tables.rounds(Certificates))
     if left_out.weights or certified & set(left_out.rounds):
         # Without one certificate, another one may hold.
-        found |= set(tables.read_all(AutoLabels)["image_id"])
+        found |= set(tables.read_all(AutoLabels)[AutoLabels.image_id])
     return frozenset(found)
 
 
@@ -189,7 +189,7 @@ def _held(tables: RoundTables, state: VersionState, ontology: Ontology) -> set[s
     if not named:
         return set()
     images = tables.read_all(CleanedImages)
-    images = images[images["outcome"] == "accepted"]
+    images = images[images[CleanedImages.outcome] == Outcome.ACCEPTED]
     return {key for key in named if round_problem(tables, key, images, ontology)}
 
 

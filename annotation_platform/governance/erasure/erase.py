@@ -30,6 +30,7 @@ from annotation_platform.ingestion.ingest import sidecar_receipt
 from annotation_platform.ingestion.receipts import LakeReceipts
 from annotation_platform.policy import Policy
 from annotation_platform.provenance.state import read_state
+from annotation_platform.schema.tables import TrainingSet
 from annotation_platform.versioning.registry import list_versions
 from annotation_platform.versioning.reissue import find_affected_versions
 
@@ -317,7 +318,7 @@ def _models(
             locations.registry, info.tag, remote_url=locations.remote_url, lake=locations.lake
         )
         seen = state.labels_about(found.images, ["image_id", "label_id", "split"])
-        if (seen["split"] == "train").any():
+        if (seen[TrainingSet.split] == "train").any():
             trained_tags.add(info.tag)
     return tuple(
         sorted(

@@ -90,7 +90,7 @@ def read_plan(store: ObjectStore) -> Plan | None:
     content: dict[str, Any] = json.loads(store.get(PLAN))
     content["at"] = datetime.fromisoformat(content["at"])
     # v0.1.0 wrote `likenesses`, and `answers` among the counts.
-    encoded = content.pop("likenesses", None) or content["signatures"]
+    encoded = content.pop("likenesses" if "likenesses" in content else "signatures")
     content["signatures"] = np.frombuffer(base64.b64decode(encoded), dtype=SIGNATURE)
     counts = content["counts"]
     content["counts"] = {_COUNTS_OF_0_1.get(name, name): counts[name] for name in counts}

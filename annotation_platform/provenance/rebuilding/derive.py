@@ -19,7 +19,7 @@ from annotation_platform.labeling.ledger import AnnotationsLedger, as_revision
 from annotation_platform.provenance.rebuilding.inputs import DERIVED, Inputs
 from annotation_platform.provenance.rebuilding.recipes import derive_table
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import LabelTasks, TrainingSet, table_named
+from annotation_platform.schema.tables import HumanLabels, LabelTasks, TrainingSet, table_named
 from annotation_platform.storage.journal import ERASED
 from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.lake import Lake
@@ -140,7 +140,7 @@ def _result(
     return Derived(
         folder_md5=folder.md5 if folder else "",
         rounds=len(annotations),
-        annotations=sum(frame["annotation_id"].nunique() for frame in annotations),
+        annotations=sum(frame[HumanLabels.annotation_id].nunique() for frame in annotations),
         labels=len(made.get(inputs.training_set, ())),
         images=images,
         files=len(folder.files) if folder else 0,

@@ -98,7 +98,7 @@ def resolve_round(
         iou_threshold: least overlap, in [0, 1], of regions of one object.
         disregarded: pseudonyms of annotators whose annotations do not count.
     """
-    guideline = None if human_labels.empty else str(human_labels["guideline"].iloc[0])
+    guideline = None if human_labels.empty else str(human_labels[HumanLabels.guideline].iloc[0])
     return resolve_consensus(
         counting_annotations(human_labels, disregarded),
         iou_threshold=iou_threshold,
