@@ -131,7 +131,9 @@ def _proposed(labels: pd.DataFrame, lake: Lake, policy: Policy) -> dict[str, fro
     proposed: dict[str, frozenset[str]] = {}
     for key, tasks in labels.drop_duplicates("task_id").groupby("round_id"):
         made = lake.tables.read_rounds(ModelPredictions, [str(key)])
-        shown = shown_predictions(made, policy.ontology, minimum_score=policy.labeling.minimum_score)
+        shown = shown_predictions(
+            made, policy.ontology, minimum_score=policy.labeling.minimum_score
+        )
         classes = shown.groupby("image_id")["class_name"].agg(frozenset)
         pairs = zip(tasks["task_id"], tasks["image_id"], strict=True)
         proposed |= {str(task): classes[image] for task, image in pairs if image in classes.index}

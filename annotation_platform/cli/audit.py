@@ -63,7 +63,7 @@ def audit_show(
     from annotation_platform.governance.audit_log.events import ACTIONS
     from annotation_platform.governance.audit_log.reading import (
         READS,
-        AnnotationRequest,
+        LogFilter,
         parse_moment,
         read_events,
         read_reads,
@@ -74,10 +74,12 @@ def audit_show(
     known = READS if reads else ACTIONS
     if action not in {"", *known}:
         raise DataError(f"--action {action}: there is no such action. Give {', '.join(known)}.")
-    wanted = AnnotationRequest(parse_moment(since) if since else None, action, author)
+    log_filter = LogFilter(parse_moment(since) if since else None, action, author)
     settings = read_settings()
     lake = lake_of(settings, audited=False)
-    found = read_reads(lake, uses_of(settings), wanted) if reads else read_events(lake, wanted)
+    found = (
+        read_reads(lake, uses_of(settings), log_filter) if reads else read_events(lake, log_filter)
+    )
     if as_json:
         print_json({"reads" if reads else "events": found.lines, "unreadable": found.unreadable})
         return

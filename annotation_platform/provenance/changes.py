@@ -1,7 +1,7 @@
-"""What differs between two versions: images that came, went or moved, and labels one by one.
+"""Find the changes between two versions: images added, removed or moved, and labels one by one.
 
-A version numbers the labels of an image anew, so labels are paired by what they say and where they
-are, never by their ids: first those that are alike, then those that overlap most.
+Each version numbers the labels of an image from 0, so labels are paired by content and location,
+never by id: first equal ones, then those with the largest overlap.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ import pandas as pd
 from annotation_platform.schema.shapes import CLASSIFICATIONS, POINTS
 from annotation_platform.versioning.reuse import find_reusable, is_in
 
-SAME_PLACE = 0.5
-"""Least IoU of two boxes for one to be the other, moved; as in COCO's AP50."""
+SAME_LABEL_IOU = 0.5
+"""Least IoU of two boxes that are one moved label; as in COCO's AP50."""
 
 KINDS = ["image_added", "image_removed", "image_moved",
          "label_added", "label_removed", "label_changed"]  # fmt: skip
-"""What a change is. A label of an image that came or went is one that came or went, too."""
+"""The kinds of changes. Labels of an added or removed image are added or removed, too."""
 
 CHANGE_COLUMNS = [
     *("kind", "what", "image_id", "shape", "iou"),
@@ -27,13 +27,13 @@ CHANGE_COLUMNS = [
 ]  # fmt: skip
 """The columns of a table of changes.
 
-``what`` says of a changed label whether its ``class``, its ``place``, ``class and place`` or only
-its ``votes`` (who saw it, how many answered, where it is from) is another; it is empty for other
-kinds. ``iou`` is that of the enclosing boxes of a changed region. What is not there is missing.
+``what`` is the changed part of a changed label: ``class``, ``place``, ``class and place`` or only
+``votes`` (support, number of annotations, origin); it is empty for other kinds. ``iou`` is that of
+the enclosing boxes of a changed region. Absent values are missing.
 """
 
 _EDGES = ["x1", "y1", "x2", "y2"]
-_SAYS = ["image_id", "shape", "class_name", *_EDGES, "geometry"]
+_CONTENT = ["image_id", "shape", "class_name", *_EDGES, "geometry"]
 _VOTES = ["support", "annotations", "origin"]
 _BARE = ["none", "unsure"]
 _BEFORE, _NOW = "_before", "_now"
@@ -42,31 +42,31 @@ _BEFORE, _NOW = "_before", "_now"
 def find_changes(before: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
     """Return the changes from one ``training_set`` to another, as ``CHANGE_COLUMNS``.
 
-    Sorted by image, images before labels. Rows without a label (``none``, ``unsure``) make no
-    change of a label: what they say is that there is none.
+    Sorted by image, images before labels. Rows without a label (``none``, ``unsure``) are not
+    changes of labels: they state that there is none.
 
     Args:
         before: the older one, sorted by image and label.
-        now: the newer one, likewise.
+        now: the newer one, sorted likewise.
     """
     stays = find_reusable(now, before)
     old, new = before[~stays.before], now[~stays.now]
     images = _images(old, new)
     old_labels, new_labels = (side[~is_in(side["shape"], _BARE)] for side in (old, new))
-    alike, old_left, new_left = _alike(old_labels, new_labels)
+    equal, old_left, new_left = _equal(old_labels, new_labels)
     moved, old_left, new_left = _overlapping(old_left, new_left)
-    changed = _changed(pd.concat([alike, moved], ignore_index=True))
-    gone, came = _one_sided(old_left, "removed", _BEFORE), _one_sided(new_left, "added", _NOW)
-    found = pd.concat([images, changed, gone, came], ignore_index=True)
-    rank = found["kind"].map({kind: place for place, kind in enumerate(KINDS)})
-    # Labels of one image by what is known of them, so that no order of rows is by chance.
+    changed = _changed(pd.concat([equal, moved], ignore_index=True))
+    removed, added = _one_sided(old_left, "removed", _BEFORE), _one_sided(new_left, "added", _NOW)
+    found = pd.concat([images, changed, removed, added], ignore_index=True)
+    rank = found["kind"].map({kind: rank for rank, kind in enumerate(KINDS)})
+    # Labels of one image are sorted by their ids, so that the order of rows is defined.
     label = found["label_id_before"].fillna("") + " " + found["label_id_now"].fillna("")
     order = np.lexsort((label, rank, found["image_id"]))
     return _filled(found.iloc[order].reset_index(drop=True))
 
 
 def _images(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    """Return the images that came, went or are in another split."""
+    """Return the images that were added, removed or moved to another split."""
     columns = ["image_id", "split", "round_id", "origin"]
     both = _first(old)[columns].merge(
         _first(new)[columns], on="image_id", how="outer", suffixes=(_BEFORE, _NOW), indicator=True
@@ -82,11 +82,13 @@ def _first(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.drop_duplicates("image_id")
 
 
-def _alike(old: pd.DataFrame, new: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Return the pairs that say the same, and what is left of both sides."""
-    # The same label may be there twice in one image.
-    sides = [side.assign(_copy=side.groupby(_SAYS, dropna=False).cumcount()) for side in (old, new)]
-    pairs = sides[0].merge(sides[1], on=[*_SAYS, "_copy"], suffixes=(_BEFORE, _NOW))
+def _equal(old: pd.DataFrame, new: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return the pairs with equal content, and the remaining labels of both sides."""
+    # An image can hold the same label twice.
+    sides = [
+        side.assign(_copy=side.groupby(_CONTENT, dropna=False).cumcount()) for side in (old, new)
+    ]
+    pairs = sides[0].merge(sides[1], on=[*_CONTENT, "_copy"], suffixes=(_BEFORE, _NOW))
     for name in ("class_name", *_EDGES, "geometry"):
         pairs[f"{name}{_BEFORE}"] = pairs[f"{name}{_NOW}"] = pairs[name]
     left = [
@@ -99,10 +101,10 @@ def _alike(old: pd.DataFrame, new: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataF
 def _overlapping(
     old: pd.DataFrame, new: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Return the pairs that are one label changed, and what is left of both sides.
+    """Return the pairs that are one changed label, and the remaining labels of both sides.
 
-    Of all labels of one shape in one image the two that overlap most, then the next two; of equal
-    ones those of one class. An image's choices overlap wholly, keypoints by nearness alone.
+    Labels of one shape in one image are paired by descending overlap; of equal overlaps, those of
+    one class first. Classifications of an image overlap fully, keypoints by distance.
     """
     pairs = _near(old, new)
     same = pairs["class_name_before"] == pairs["class_name_now"]
@@ -110,7 +112,7 @@ def _overlapping(
     pairs = pairs.iloc[order]
     chosen = []
     while len(pairs):
-        # The best of both its labels is nobody else's; the others are looked at again without.
+        # A pair that is the best one of both its labels is taken; the others are tried again.
         best = pairs[~pairs["label_id_before"].duplicated() & ~pairs["label_id_now"].duplicated()]
         chosen.append(best)
         taken = [is_in(pairs[name], best[name]) for name in ("label_id_before", "label_id_now")]
@@ -129,7 +131,7 @@ def _overlapping(
 
 
 def _near(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    """Return all pairs of one shape in one image that overlap enough, some images at a time."""
+    """Return all pairs of one shape in one image with enough overlap, in batches of images."""
     columns = ["image_id", "shape", "label_id", "class_name", *_EDGES, "width", "height"]
     sides = [side[columns].sort_values("image_id", kind="stable") for side in (old, new)]
     shared = sorted({*sides[0]["image_id"]} & {*sides[1]["image_id"]})
@@ -139,12 +141,12 @@ def _near(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
         parts = [side[is_in(side["image_id"], ids)] for side in sides]
         pairs = parts[0].merge(parts[1], on=["image_id", "shape"], suffixes=(_BEFORE, _NOW))
         pairs = pairs.assign(iou=_iou(pairs))
-        found.append(pairs[pairs["iou"] >= SAME_PLACE])
+        found.append(pairs[pairs["iou"] >= SAME_LABEL_IOU])
     return pd.concat(found, ignore_index=True)
 
 
 def _iou(pairs: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Return the IoU of the enclosing boxes; 1 for choices, and for keypoints by distance."""
+    """Return the IoU of the enclosing boxes; 1 for classifications; by distance for keypoints."""
     a, b = (
         pairs[[f"{edge}{end}" for edge in _EDGES]].to_numpy(np.float64) for end in (_BEFORE, _NOW)
     )
@@ -153,7 +155,7 @@ def _iou(pairs: pd.DataFrame) -> npt.NDArray[np.float64]:
     areas = [(side[:, 2:] - side[:, :2]).prod(axis=1) for side in (a, b)]
     with np.errstate(invalid="ignore", divide="ignore"):
         iou = shared / (areas[0] + areas[1] - shared)
-    # A point has no area: one that moved by less than a fiftieth of the image is the same.
+    # A point has no area: it is the same within a fiftieth of the longer side of the image.
     sides = pairs[["width_now", "height_now"]].to_numpy(np.float64).max(axis=1)
     apart = np.hypot(*(a[:, :2] - b[:, :2]).T) / np.maximum(sides, 1.0)
     near = np.clip(1.0 - apart / (2 * _POINT), 0.0, 1.0)
@@ -163,11 +165,11 @@ def _iou(pairs: pd.DataFrame) -> npt.NDArray[np.float64]:
 
 _POINT = 0.02
 _IMAGES = 10_000
-"""So many images are compared at a time: of every label with every other of its image."""
+"""Images per batch: each label is compared with every other label of its image."""
 
 
 def _changed(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs that differ in anything that a label says or that is known of it."""
+    """Return the pairs that differ in content or votes."""
     moved = pd.Series(False, index=pairs.index)
     for name in (*_EDGES, "geometry"):
         moved |= _differ(pairs, name)

@@ -1,4 +1,4 @@
-"""The difference between two versions: what changed, why, and how often for each cause."""
+"""The difference between two versions: changes, their causes, and counts by cause."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,14 +17,15 @@ from annotation_platform.schema.setting_changes import changed_settings
 
 @dataclass(frozen=True)
 class Diff:
-    """Everything in which one version differs from another.
+    """All differences between two versions.
 
     Attributes:
-        before: the tag of the older one.
-        now: the tag of the newer one.
-        changes: ``CHANGE_COLUMNS`` of ``changes.py``, and ``cause`` and ``detail`` of each.
-        ontology: what became of classes, a sentence each.
-        policy: by its key, such as ``review.gate``, what a setting was and is; classes apart.
+        before: tag of the older one.
+        now: tag of the newer one.
+        changes: ``CHANGE_COLUMNS`` of ``changes.py``, with ``cause`` and ``detail``.
+        ontology: a sentence for each change of the ontology.
+        policy: old and new value of each changed setting, by its key, such as ``review.gate``;
+            without the ontology.
     """
 
     before: str
@@ -35,11 +36,11 @@ class Diff:
 
     @property
     def is_empty(self) -> bool:
-        """Whether they hold the same, under the same policy."""
+        """Whether both versions have the same labels and policy."""
         return self.changes.empty and not self.ontology and not self.policy
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Return how many changes of each kind each cause has; together they are all there are."""
+        """Return the number of changes by cause and kind; they add up to all changes."""
         table = pd.crosstab(self.changes["cause"], self.changes["kind"])
         table = table.reindex(index=CAUSES, columns=KINDS, fill_value=0)
         return {
@@ -49,7 +50,7 @@ class Diff:
         }
 
     def counts_by_class(self) -> dict[str, dict[str, int]]:
-        """Return how many labels of each class came, went and changed."""
+        """Return the number of added, removed and changed labels by class and kind."""
         labels = self.changes[self.changes["kind"].str.startswith("label")]
         names = labels["class_name_now"].fillna(labels["class_name_before"])
         table = pd.crosstab(names, labels["kind"])
@@ -62,13 +63,13 @@ class Diff:
 def diff_versions(
     before: VersionState, now: VersionState, *, erased: Mapping[str, str] | None = None
 ) -> Diff:
-    """Return what changed from one version to another, each change with its cause.
+    """Return the changes from one version to another, each with its cause.
 
     Args:
         before: the older one.
         now: the newer one.
-        erased: the images that were erased since, and why; by default those that the lake of the
-            newer one says were.
+        erased: sentence about the erasure of each image that was erased since; by default from the
+            lake of the newer version.
     """
     changes = find_changes(before.labels, now.labels)
     if erased is None and now.lake is not None:
@@ -85,31 +86,33 @@ def diff_versions(
 
 
 def _classes(before: Ontology, now: Ontology) -> list[str]:
-    """Return what became of classes, of guidelines and of what may be chosen."""
+    """Return a sentence for each change of classes, guidelines and the choice of classes."""
     today = {each.id: each for each in now.classes}
     retired = {each.id: each for each in now.retired}
-    said = []
+    sentences = []
     for each in before.classes:
         if each.id in retired:
             into = [today[class_id].name for class_id in retired[each.id].into]
-            said.append(f"{each.name} was retired{', into ' + ', '.join(into) if into else ''}")
+            sentences.append(
+                f"{each.name} was retired{', into ' + ', '.join(into) if into else ''}"
+            )
         elif each.id not in today:
-            said.append(f"{each.name} is gone")
+            sentences.append(f"{each.name} is gone")
         else:
             then = each.model_dump(exclude={"was"})
             for field, value in today[each.id].model_dump(exclude={"was"}).items():
                 if then[field] != value:
-                    said.append(f"{each.name}: {field} is {value!r}, was {then[field]!r}")
+                    sentences.append(f"{each.name}: {field} is {value!r}, was {then[field]!r}")
     known = {each.id for each in before.classes}
-    said += [f"{each.name} is new" for each in now.classes if each.id not in known]
+    sentences += [f"{each.name} is new" for each in now.classes if each.id not in known]
     for field in ("choose", "guidelines"):
         was, is_ = getattr(before, field), getattr(now, field)
         if was != is_:
-            said.append(f"{field} are {is_!r}, were {was!r}")
-    return said
+            sentences.append(f"{field} are {is_!r}, were {was!r}")
+    return sentences
 
 
 def _settings(before: Policy, now: Policy) -> dict[str, tuple[Any, Any]]:
-    """Return the settings that differ, each with what it was and what it is."""
+    """Return the old and new value of each setting that differs."""
     was, is_ = (each.model_dump(mode="json", exclude={"ontology"}) for each in (before, now))
     return changed_settings(was, is_)

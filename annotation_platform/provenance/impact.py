@@ -1,8 +1,8 @@
-"""What rests on an annotator, a model, a guideline, a round or a source: labels, versions, models.
+"""Find labels, versions and models that depend on an annotator, model, guideline, round or source.
 
-A label rests on whatever was asked, answered, decided, proposed or landed on its way into the
-version, whether or not it would be another one without; ``without.py`` says that. A model rests on
-what it learned from, and what was accepted from its proposals rests on it in turn.
+A label depends on every input on its way into the version, whether or not it would be another label
+without it; ``without.py`` computes the latter. A model depends on its training labels, and labels
+that were accepted from its predictions depend on the model in turn.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,13 +21,19 @@ from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.models.cards import ModelCard
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.provenance.without import LeftOut, Shared, Without, version_without
-from annotation_platform.schema.tables import AutoLabels, HumanLabels, RawImages, ReviewedLabels
+from annotation_platform.schema.tables import (
+    AutoLabels,
+    HumanLabels,
+    RawImages,
+    ReviewedLabels,
+    TrainingSet,
+)
 from annotation_platform.storage.lake import Lake
 
 Kind = Literal["annotator", "model", "guideline", "round", "source"]
 
-RESTS_COLUMNS = ["image_id", "label_id", "class_name", "split", "round_id", "how"]
-"""The columns of what rests on something in a version; ``how`` says in a word or two."""
+DEPENDENT_COLUMNS = ["image_id", "label_id", "class_name", "split", "round_id", "how"]
+"""The columns of dependent labels; ``how`` is the kind of dependency in a word or two."""
 
 _LABEL = ["image_id", "label_id", "class_name", "split", "round_id", "origin"]
 _SHOWN = 8
@@ -37,10 +43,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Subject:
-    """What is asked about.
+    """The subject of an impact analysis.
 
-    ``name`` is a pseudonym, a SHA-256 of weights, a digest of a guideline, a round, or a source:
-    what sidecars say, or a folder of the landing zone.
+    ``name`` is a pseudonym, a SHA-256 of weights, a digest of a guideline, a round, or a source
+    (one named in sidecars, or a folder of the landing zone).
     """
 
     kind: Kind
@@ -49,20 +55,20 @@ class Subject:
 
 @dataclass(frozen=True)
 class VersionImpact:
-    """What of a version rests on the subject, and what it would say without it.
+    """The dependent labels of a version, and its changes without the subject.
 
-    ``without`` is None where nobody asked for it. Images without a label have a row in ``rests``,
-    too: that there is nothing to see is what somebody said.
+    ``without`` is None if it was not requested. Images without labels have a row in ``dependents``,
+    too: the absence of objects is also an annotation.
     """
 
     tag: str
-    rests: pd.DataFrame = field(repr=False)  # RESTS_COLUMNS
+    dependents: pd.DataFrame = field(repr=False)  # DEPENDENT_COLUMNS
     without: Without | None = field(repr=False)
 
 
 @dataclass(frozen=True)
 class ModelImpact:
-    """A model that learned from labels that rest on the subject: so many, of so many images."""
+    """A model that was trained on dependent labels, with the numbers of these and their images."""
 
     weights_sha256: str
     dataset_tag: str
@@ -72,9 +78,9 @@ class ModelImpact:
 
 @dataclass(frozen=True)
 class Impact:
-    """Everything that rests on a subject, versions in order; those with nothing are left out.
+    """All dependents of a subject, in the order of versions; versions without any are left out.
 
-    ``unknown`` are versions of which it was not kept what they were made of.
+    ``unknown`` are versions whose inputs were not stored.
     """
 
     subject: Subject
@@ -84,25 +90,25 @@ class Impact:
 
 
 def find_subject(kind: Kind, name: str, lake: Lake, models: Mapping[str, ModelCard]) -> Subject:
-    """Return what a name means: who it is, or what.
+    """Return the subject with a name.
 
-    Of annotators it may be the e-mail address, of whatever has a digest its beginning.
+    An annotator can be named by e-mail address, and a subject with a digest by a prefix of it.
 
     Raises:
-        DataError: there is no such thing, or several begin like that; it names what there is.
+        DataError: there is no such subject, or several have the prefix; it lists the known ones.
     """
     known = _known(kind, lake, models)
-    wanted = name.rstrip("/")
+    prefix = name.rstrip("/")
     if kind == "annotator" and "@" in name:
-        wanted = AnnotationsLedger(lake.store).pseudonym(name)
-    if wanted in known:
-        return Subject(kind, wanted)
-    begin = [each for each in known if each.startswith(wanted)] if kind != "source" else []
-    if len(begin) == 1 and wanted:
-        return Subject(kind, begin[0])
+        prefix = AnnotationsLedger(lake.store).pseudonym(name)
+    if prefix in known:
+        return Subject(kind, prefix)
+    matching = [each for each in known if each.startswith(prefix)] if kind != "source" else []
+    if len(matching) == 1 and prefix:
+        return Subject(kind, matching[0])
     shown = ", ".join(each[:24] for each in known[:_SHOWN]) or "none"
     more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-    several = f"{len(begin)} begin like that" if begin and wanted else "there is none"
+    several = f"{len(matching)} have this prefix" if matching and prefix else "there is none"
     raise DataError(f"{kind} {name!r}: {several}. Known: {shown}{more}.")
 
 
@@ -114,63 +120,63 @@ def find_impact(
     without: bool = True,
     progress: Progress | None = None,
 ) -> Impact:
-    """Return what rests on a subject.
+    """Return all dependents of a subject.
 
     Args:
-        subject: of ``find_subject``.
-        versions: all published ones, oldest first.
+        subject: the subject, from ``find_subject``.
+        versions: all published versions, oldest first.
         models: the card of every model, by the SHA-256 of its weights.
-        without: whether to say what each version would say without it.
-        progress: told the versions done, and all of them.
+        without: whether to compute the changes of each version without the subject.
+        progress: called with the versions done and their total.
     """
     found: list[VersionImpact] = []
-    resting: list[ModelImpact] = []
-    # A model learns from versions before those that its proposals are in.
-    taught: set[str] = set()
+    dependent_models: list[ModelImpact] = []
+    # A model is trained on earlier versions than those with its predictions.
+    trained: set[str] = set()
     shared = Shared()
     known = [state for state in versions if state.inputs is not None]
     for number, state in enumerate(known, start=1):
         claims = list(_CLAIMS[subject.kind](state, subject.name))
-        rests = _rests(subject, state, claims, taught)
-        if not rests.empty:
+        dependents = _dependents(subject, state, claims, trained)
+        if not dependents.empty:
             left_out = _left_out(subject, state, claims) if without else None
             would_be = version_without(state, left_out, shared) if left_out else None
-            found.append(VersionImpact(state.tag, rests, would_be))
+            found.append(VersionImpact(state.tag, dependents, would_be))
             learned = [sha for sha, card in models.items() if card.dataset_tag == state.tag]
-            seen = rests[rests["split"] == "train"]
+            seen = dependents[dependents[TrainingSet.split] == "train"]
             if len(seen):
-                taught |= set(learned)
-                resting += [
-                    ModelImpact(sha, state.tag, len(seen), seen["image_id"].nunique())
+                trained |= set(learned)
+                dependent_models += [
+                    ModelImpact(sha, state.tag, len(seen), seen[TrainingSet.image_id].nunique())
                     for sha in sorted(learned)
                 ]
         if progress is not None:
             progress(number, len(known))
     unknown = tuple(state.tag for state in versions if state.inputs is None)
-    return Impact(subject, tuple(found), tuple(resting), unknown)
+    return Impact(subject, tuple(found), tuple(dependent_models), unknown)
 
 
-def _rests(
+def _dependents(
     subject: Subject,
     state: VersionState,
     claims: Sequence[tuple[str, pd.DataFrame]],
-    taught: Iterable[str],
+    trained: Iterable[str],
 ) -> pd.DataFrame:
-    """Return the labels of a version that rest on a subject, or on a model that learned from it."""
+    """Return the labels of a version that depend on a subject, or on a model trained on it."""
     through = [
         (AUTO, _accepted(state, sha).assign(how=f"accepted from model {sha[:12]}"))
-        for sha in sorted(set(taught) - {subject.name})
+        for sha in sorted(set(trained) - {subject.name})
     ]
     found = []
     for origin, several in (*claims, *through):
         claim = several.drop_duplicates(["image_id", "round_id"])
         labels = state.labels_about(set(claim["image_id"]), _LABEL)
         if origin:
-            labels = labels[labels["origin"] == origin]
-        # Of a source it does not matter in which round its images were labelled.
+            labels = labels[labels[TrainingSet.origin] == origin]
+        # Images of a source count in whichever round they were labelled.
         by = ["image_id"] if subject.kind == "source" and not origin else ["image_id", "round_id"]
         rows = labels.merge(claim[[*by, "how"]].drop_duplicates(by), on=by)
-        found.append(rows[RESTS_COLUMNS])
+        found.append(rows[DEPENDENT_COLUMNS])
     everything = pd.concat(found, ignore_index=True)
     return everything.drop_duplicates("label_id").sort_values(
         ["image_id", "label_id"], ignore_index=True
@@ -179,21 +185,27 @@ def _rests(
 
 def _by_annotator(state: VersionState, name: str) -> Iterable[tuple[str, pd.DataFrame]]:
     annotations = _counted(state)
-    own = annotations[annotations["annotator"] == name]
+    own = annotations[annotations[HumanLabels.annotator] == name]
     decided = _rounds(state, "reviewed_labels", ["image_id", "round_id", "decided_by"])
-    decided = decided[decided["decided_by"] == name]
-    yield PEOPLE, pd.concat([decided.assign(how="reviewed"), own.assign(how="answered")])
+    decided = decided[decided[ReviewedLabels.decided_by] == name]
+    yield PEOPLE, pd.concat([decided.assign(how="reviewed"), own.assign(how="annotated")])
 
 
 def _by_model(state: VersionState, sha256: str) -> Iterable[tuple[str, pd.DataFrame]]:
     yield AUTO, _accepted(state, sha256).assign(how="accepted")
     annotations = _counted(state, "weights_sha256")
-    yield PEOPLE, annotations[annotations["weights_sha256"] == sha256].assign(how="proposed")
+    yield (
+        PEOPLE,
+        annotations[annotations[HumanLabels.weights_sha256] == sha256].assign(how="pre-annotated"),
+    )
 
 
 def _by_guideline(state: VersionState, digest: str) -> Iterable[tuple[str, pd.DataFrame]]:
     annotations = _counted(state, "guideline")
-    yield PEOPLE, annotations[annotations["guideline"] == digest].assign(how="asked under it")
+    yield (
+        PEOPLE,
+        annotations[annotations[HumanLabels.guideline] == digest].assign(how="annotated under it"),
+    )
 
 
 def _by_round(state: VersionState, round_id: str) -> Iterable[tuple[str, pd.DataFrame]]:
@@ -217,32 +229,32 @@ _CLAIMS = {
 
 
 def _counted(state: VersionState, *columns: str) -> pd.DataFrame:
-    """Return the answers that counted when the rounds of a version were merged."""
-    wanted = ["image_id", "round_id", "annotator", "purpose", *columns]
+    """Return the annotations that counted when the rounds of a version were merged."""
+    selected = ["image_id", "round_id", "annotator", "purpose", *columns]
     frames = []
     for round_id in state.rounds("human_labels"):
-        made_of = state.made_of("consensus_labels", round_id)
-        left_out = made_of.settings.get("disregarded", ()) if made_of is not None else ()
+        inputs = state.inputs_of("consensus_labels", round_id)
+        left_out = inputs.settings.get("disregarded", ()) if inputs is not None else ()
         frames.append(
-            counting_annotations(state.distinct("human_labels", round_id, wanted), left_out)
+            counting_annotations(state.distinct("human_labels", round_id, selected), left_out)
         )
     frames = [each for each in frames if len(each)]
-    return pd.concat(frames) if frames else state.table("human_labels", "", wanted)
+    return pd.concat(frames) if frames else state.table("human_labels", "", selected)
 
 
 def _accepted(state: VersionState, sha256: str) -> pd.DataFrame:
     accepted = _rounds(state, "auto_labels", ["image_id", "round_id", "weights_sha256"])
-    return accepted[accepted["weights_sha256"] == sha256]
+    return accepted[accepted[AutoLabels.weights_sha256] == sha256]
 
 
 def _left_out(
     subject: Subject, state: VersionState, claims: Sequence[tuple[str, pd.DataFrame]]
 ) -> LeftOut:
-    """Return what a version is to be without."""
+    """Return the parts of a version to leave out."""
     if subject.kind == "model":
         return LeftOut(weights=subject.name)
     if subject.kind == "source":
-        # What landed from elsewhere as well stays.
+        # Images that also landed from another source stay.
         return LeftOut(images=arrived_only_from(_landed(state), subject.name)[0])
     rounds = tuple(sorted({key for _, claim in claims for key in claim["round_id"]}))
     annotator = subject.name if subject.kind == "annotator" else ""
@@ -251,18 +263,18 @@ def _left_out(
 
 def _landed(state: VersionState) -> pd.DataFrame:
     landed = _rounds(state, "raw_images", ["image_id", "round_id", "source", "source_key"])
-    return landed[landed["image_id"].notna()]
+    return landed[landed[RawImages.image_id].notna()]
 
 
 def _rounds(state: VersionState, name: str, columns: Sequence[str]) -> pd.DataFrame:
-    """Return columns of a table, of all rounds of which the version was made."""
+    """Return columns of a table from all rounds in the inputs of a version."""
     frames = [state.distinct(name, round_id, columns) for round_id in state.rounds(name)]
     frames = [each for each in frames if len(each)]
     return pd.concat(frames) if frames else state.table(name, "", columns)
 
 
 def _known(kind: Kind, lake: Lake, models: Mapping[str, ModelCard]) -> list[str]:
-    """Return everything of a kind that there is, sorted."""
+    """Return the names of all known subjects of a kind, sorted."""
     tables = lake.tables
     if kind == "round":
         return RoundManifests(lake.store).rounds()
@@ -272,7 +284,7 @@ def _known(kind: Kind, lake: Lake, models: Mapping[str, ModelCard]) -> list[str]
         below = {
             folder[:end]
             for folder in folders
-            for end in [*(at for at, sign in enumerate(folder) if sign == "/"), len(folder)]
+            for end in [*(at for at, char in enumerate(folder) if char == "/"), len(folder)]
         }
         return sorted({*tables.values(RawImages, "source", rounds), *below} - {""})
     column = {"annotator": "annotator", "model": "weights_sha256", "guideline": "guideline"}[kind]

@@ -1,4 +1,4 @@
-"""The difference between two versions as one page: counts, and images of before and after."""
+"""The difference between two versions as one page: counts, and images before and after."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from annotation_platform.provenance.diff import Diff
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.reporting.previews import thumbnail
 from annotation_platform.schema.ontology import class_colors
+from annotation_platform.schema.tables import TrainingSet
 
 TITLES = {
     "image_added": "images added",
@@ -24,29 +25,29 @@ TITLES = {
     "label_removed": "labels removed",
     "label_changed": "labels changed",
 }
-"""What people call the kinds of changes."""
+"""Titles of the kinds of changes."""
 
 _EXAMPLES = 8
 _SIDE = 420
 
 Load = Callable[[str, str], bytes]
-"""Gives the bytes of a stored image for its id and extension; DataError if it is gone."""
+"""Return the bytes of a stored image by its id and extension; DataError if it is missing."""
 
 
 @dataclass(frozen=True)
 class _Example:
     image_id: str
-    before: str  # JPEG, base64; empty: it is not in that version
+    before: str  # JPEG, base64; empty: the version does not hold it
     now: str
-    said: str
+    summary: str
     detail: str
     legend: list[tuple[str, str]]  # class and colour
 
 
 def render_diff(found: Diff, before: VersionState, now: VersionState, load: Load) -> str:
-    """Return the page: HTML that loads nothing, with images for each cause inside.
+    """Return the page: HTML without external resources, with embedded images for each cause.
 
-    Those with most changes come first. Whatever people named is escaped.
+    Images with the most changes come first. All names are escaped.
     """
     style = files(__package__).joinpath("templates", "diff.css").read_text("utf-8")
     counted = found.changes["kind"].value_counts()
@@ -74,7 +75,7 @@ def _examples(
     chosen: dict[str, list[_Example]] = {}
     for cause in CAUSES:
         rows = found.changes[found.changes["cause"] == cause]
-        # The image that changed most, of equal ones the first by id.
+        # Images by descending number of changes, then by id.
         images = rows["image_id"].value_counts(sort=False)
         images = images.sort_index().sort_values(ascending=False, kind="stable").head(_EXAMPLES)
         several = [_example(str(image), rows, before, now, load) for image in images.index]
@@ -89,32 +90,35 @@ def _example(
     own = changes[changes["image_id"] == image_id]
     kinds = own["kind"].value_counts()
     colors = {**class_colors(before.policy.ontology), **class_colors(now.policy.ontology)}
-    sides = [state.labels[state.labels["image_id"] == image_id] for state in (before, now)]
-    names = dict.fromkeys(name for side in sides for name in side["class_name"].dropna())
-    was, is_ = (_image(side, colors, load) for side in sides)
+    sides = [
+        state.labels[state.labels[TrainingSet.image_id] == image_id] for state in (before, now)
+    ]
+    names = dict.fromkeys(name for side in sides for name in side[TrainingSet.class_name].dropna())
+    old, new = (_image(side, colors, load) for side in sides)
     return _Example(
         image_id=image_id,
-        before=was,
-        now=is_,
-        said=", ".join(_said(kind, int(kinds[kind])) for kind in KINDS if kind in kinds) + ".",
+        before=old,
+        now=new,
+        summary=", ".join(_counted(kind, int(kinds[kind])) for kind in KINDS if kind in kinds)
+        + ".",
         detail=str(own["detail"].iloc[0]),
         legend=[(str(name), colors.get(str(name), "#888888")) for name in names],
     )
 
 
-def _said(kind: str, count: int) -> str:
+def _counted(kind: str, count: int) -> str:
     if kind.startswith("image"):
         return TITLES[kind].replace("images", "image")
     return f"{count} {TITLES[kind] if count != 1 else TITLES[kind].replace('labels', 'label')}"
 
 
 def _image(labels: pd.DataFrame, colors: dict[str, str], load: Load) -> str:
-    """Return the image with these labels as JPEG in base64; empty if it is not to be had."""
+    """Return the image with these labels as JPEG in base64; empty if it is not available."""
     if labels.empty:
         return ""
     first = labels.iloc[0]
     try:
-        pixels = decode(load(str(first["image_id"]), str(first["extension"])))
+        pixels = decode(load(str(first[TrainingSet.image_id]), str(first[TrainingSet.extension])))
     except DataError:
         return ""
     return as_base64(thumbnail(pixels, labels.dropna(subset=["x1"]), colors, side=_SIDE))

@@ -1,8 +1,7 @@
-"""The difference between two versions as a file, and the newer one made of it and the older one.
+"""Write the difference between two versions as a patch, and apply it to the older version.
 
-A patch is a Parquet file of the rows that are new or other; what goes, and which versions it leads
-between, stands in the file's own metadata. Images are not in it: they are named by their MD5,
-and have to be had from the remote.
+A patch is a Parquet file of the new and changed rows; the removed labels and both versions are in
+the metadata of the file. Images are referenced by MD5 and read from the remote.
 """
 
 import io
@@ -40,17 +39,17 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Patch:
-    """What leads from one version to another.
+    """The difference from one version to another.
 
     Attributes:
-        before: tag of the version that it is for.
-        before_md5: of the folder of that version.
-        now: tag of the version that comes of it.
-        now_md5: of that one's folder.
-        dataset: the folder's name.
-        ontology: of that version.
-        gone: the ids of labels that are no more, or are other ones.
-        rows: of the ``training_set``: those that are new, or other ones.
+        before: tag of the older version.
+        before_md5: MD5 of its folder.
+        now: tag of the newer version.
+        now_md5: MD5 of its folder.
+        dataset: name of the folder.
+        ontology: ontology of the newer version.
+        gone: ids of removed and changed labels.
+        rows: new and changed rows of the ``training_set``.
     """
 
     before: str
@@ -95,20 +94,22 @@ class Patch:
             *(pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError),
         ) as error:
             raise DataError(
-                f"{where}: is no patch. `annotation-platform version diff V1 V2 --patch FILE` "
+                f"{where}: is not a patch. `annotation-platform version diff V1 V2 --patch FILE` "
                 "writes one."
             ) from error
         if not is_known:
-            raise DataError(f"{where}: a patch of later code. Update the platform and try again.")
+            raise DataError(
+                f"{where}: a patch of a later release. Update the platform and try again."
+            )
         rows = read_table(TrainingSet, data, where=where)
         return cls(**names, **digests, ontology=ontology, gone=gone, rows=rows)
 
 
 def make_patch(before: VersionState, now: VersionState) -> Patch:
-    """Return what leads from one version to another.
+    """Return the patch from one version to another.
 
     Raises:
-        DataError: the newer one was rendered by other code, so nobody could make its files here.
+        DataError: other code rendered the newer version, so this code cannot render its files.
     """
     stays = find_reusable(now.labels, before.labels)
     patch = Patch(
@@ -126,36 +127,36 @@ def make_patch(before: VersionState, now: VersionState) -> Patch:
 
 
 def apply_patch(before: VersionState, patch: Patch) -> FolderObjects:
-    """Return the files of the newer version, to the byte; images by their MD5.
+    """Return the files of the newer version, byte-identical; images by their MD5.
 
     Raises:
-        DataError: the patch is for another version, or comes to other files than it says.
+        DataError: the patch is for another version, or its result has other files.
     """
     if before.manifest.folder_md5 != patch.before_md5:
         raise DataError(
             f"the patch leads from {patch.before} ({patch.before_md5}) to {patch.now}, and "
-            f"{before.tag} is {before.manifest.folder_md5}. Apply it to the version it is for."
+            f"{before.tag} is {before.manifest.folder_md5}. Apply it to {patch.before}."
         )
     labels = before.labels[~before.labels["label_id"].isin(patch.gone)]
     parts = [part for part in (labels, patch.rows) if not part.empty] or [patch.rows]
     frame = pd.concat(parts, ignore_index=True)[list(TrainingSet.columns)]
     folder = build_folder(TrainingSet.check(frame), patch.ontology, name=patch.dataset)
-    made = name_objects(folder, _nowhere)
+    made = name_objects(folder, _no_path)
     if made.md5 != patch.now_md5:
         raise DataError(
-            f"{patch.now}: its files come out as {made.md5} and were published as "
-            f"{patch.now_md5}: other code rendered them. Use that of the version's commit."
+            f"{patch.now}: its folder is rendered as {made.md5}, but was published as "
+            f"{patch.now_md5}: other code rendered it. Use the code of the version's commit."
         )
     return made
 
 
 def require_published(patch: Patch, registry: Git, *, where: str) -> None:
-    """Check that a patch leads to the version that was published under its tag, if any was.
+    """Check that a patch leads to the version that was published under its tag, if there is one.
 
     Args:
         patch: the patch.
-        registry: where the versions are.
-        where: what errors call the patch: the path of its file.
+        registry: the registry with the versions.
+        where: name of the patch in errors: the path of its file.
 
     Raises:
         DataError: the published version has other files.
@@ -163,7 +164,9 @@ def require_published(patch: Patch, registry: Git, *, where: str) -> None:
     if patch.now in registry.tags("*@v*") and (
         read_manifest(registry, patch.now).folder_md5 != patch.now_md5
     ):
-        raise DataError(f"{where}: does not lead to {patch.now} as it was published.")
+        raise DataError(
+            f"{where}: does not lead to {patch.now} as it was published. Write the patch again."
+        )
 
 
 def write_folder(
@@ -172,18 +175,18 @@ def write_folder(
     """Write the files of a version into a new folder, its images from the remote.
 
     Raises:
-        DataError: there is something under the folder's name, or a file would lie outside of it.
+        DataError: the folder exists, or a file would be outside of it.
         PublishError: the remote lacks an image, or it is damaged there.
     """
     if out.exists():
-        raise DataError(f"{out}: is there already. Name a folder that is not.")
-    # A patch comes from anywhere, and the names of files follow from what it says.
-    strange = [path for path in made.files if ".." in PurePosixPath(path).parts or path[:1] == "/"]
-    if strange:
-        raise DataError(f"{strange[0]!r} would lie outside of {out}: nothing was written.")
+        raise DataError(f"{out}: exists already. Name a new folder.")
+    # A patch can come from anyone, and the names of files follow from its content.
+    outside = [path for path in made.files if ".." in PurePosixPath(path).parts or path[:1] == "/"]
+    if outside:
+        raise DataError(f"{outside[0]!r} would be outside of {out}: nothing was written.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as place:
-        draft = Path(place) / "folder"
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
+        draft = Path(temporary) / "folder"
         _write(made, remote, draft, progress)
         draft.rename(out)
 
@@ -205,5 +208,5 @@ def _write(made: FolderObjects, remote: DvcRemote, out: Path, progress: Progress
                 progress(number, len(images))
 
 
-def _nowhere(image_id: str, extension: str) -> Path:
+def _no_path(image_id: str, extension: str) -> Path:
     return Path(f"{image_id}.{extension}")

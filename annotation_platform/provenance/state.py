@@ -1,4 +1,4 @@
-"""A published version as it was: its labels, its policy, and every table that they came of."""
+"""A published version with its labels, its policy, and all tables that they were made from."""
 
 from collections.abc import Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from annotation_platform.errors import DataError
 from annotation_platform.policy import Policy, parse_policy
 from annotation_platform.provenance.rebuilding.inputs import Inputs, read_inputs
-from annotation_platform.schema.tables import table_named
+from annotation_platform.schema.tables import TrainingSet, table_named
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import TableInputs, kept_key
 from annotation_platform.storage.table_files import TableFile
@@ -24,16 +24,16 @@ from annotation_platform.versioning.registry import read_manifest, remote_of, un
 
 @dataclass(frozen=True)
 class VersionState:
-    """A version and, where the lake has kept it, what it was made of.
+    """A version and, if the lake holds them, its inputs.
 
-    Labels are read from the lake if that kept them, else from the remote: it is the same. What was
-    read of tables that several versions were made of is ``shared`` by those that were given it.
+    Labels are read from the lake if it holds them, otherwise from the remote, with the same result.
+    ``shared`` caches rows of tables that are inputs of several versions.
     """
 
     tag: str
     manifest: Manifest
     policy: Policy
-    inputs: Inputs | None = field(repr=False)  # None: nobody kept it, or there is no lake here
+    inputs: Inputs | None = field(repr=False)  # None: not stored, or no lake is given
     lake: Lake | None = field(repr=False)
     registry: Git = field(repr=False)
     remote_url: str = field(repr=False)
@@ -52,21 +52,21 @@ class VersionState:
 
     @property
     def training_round(self) -> str:
-        """The round whose ``training_set`` it is; empty where that is not known."""
+        """The round whose ``training_set`` it is; empty if unknown."""
         return self.inputs.training_set.partition("/")[2] if self.inputs else ""
 
     def labels_about(
         self, images: Collection[str], columns: Sequence[str] | None = None
     ) -> pd.DataFrame:
-        """Return the rows of its ``training_set`` about some images, or columns of them."""
+        """Return the rows of its ``training_set`` about images, or only some columns."""
         if self.inputs is None:
-            found = self.labels[self.labels["image_id"].isin(images)]
+            found = self.labels[self.labels[TrainingSet.image_id].isin(images)]
             return found[list(columns)] if columns else found
-        # As they were written: sorted.
+        # The stored rows are sorted.
         return self._read("training_set", self.training_round, images, columns)
 
     def labels_of(self, image_id: str) -> pd.DataFrame:
-        """Return the rows of its ``training_set`` about one image; none if it has not got it."""
+        """Return the rows of its ``training_set`` about one image; no rows if it has none."""
         if self.inputs is not None:
             found = self.rows("training_set", self.training_round, image_id)
         else:
@@ -75,37 +75,37 @@ class VersionState:
             found = labels_of_image(remote, files, image_id, where=self.tag)
         return found.sort_values("label_id", ignore_index=True)
 
-    def made_of(self, name: str, round_id: str) -> TableInputs | None:
-        """Return what a table that can be made again was made of; None if that is not known."""
+    def inputs_of(self, name: str, round_id: str) -> TableInputs | None:
+        """Return the inputs of a derived table; None if they are unknown."""
         made = self.inputs.made.get(f"{name}/{round_id}") if self.inputs else None
         return made.made_of if made else None
 
     def rounds(self, name: str) -> list[str]:
-        """Return the rounds of a table of which the version was made, in order."""
+        """Return the rounds of a table among the inputs of the version, in order."""
         keys = self.inputs.tables if self.inputs else ()
         return sorted(key.partition("/")[2] for key in keys if key.startswith(f"{name}/"))
 
     def digests(self, name: str, round_id: str) -> set[str]:
-        """Return the digests of a table of which the version was made; none if it was not."""
+        """Return the digests of a table among the inputs of the version."""
         return self.inputs.tables.get(f"{name}/{round_id}", set()) if self.inputs else set()
 
     def table(self, name: str, round_id: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return a table of a round as it was; empty if the version was not made of it."""
+        """Return an input table of the version; empty if it is not one of its inputs."""
         return self._read(name, round_id, columns=columns)
 
     def distinct(self, name: str, round_id: str, columns: Sequence[str]) -> pd.DataFrame:
-        """Return the different rows of columns of a table; see ``shared``."""
+        """Return the distinct rows of columns of a table, cached in ``shared``."""
         key = (name, *sorted(self.digests(name, round_id)), *columns)
         if key not in self.shared:
             self.shared[key] = self.table(name, round_id, columns).drop_duplicates()
         return self.shared[key]
 
     def rows(self, name: str, round_id: str, image_id: str) -> pd.DataFrame:
-        """Return of a table of a round what it said of one image."""
+        """Return the rows of an input table about one image."""
         return self._read(name, round_id, [image_id])
 
     def rounds_about(self, name: str, image_id: str) -> list[str]:
-        """Return the rounds whose table says something of an image, in order."""
+        """Return the rounds whose input table has rows about an image, in order."""
         return [
             round_id
             for round_id in self.rounds(name)
@@ -145,7 +145,7 @@ class VersionState:
         images: Collection[str] | None,
         columns: Sequence[str] | None,
     ) -> pd.DataFrame:
-        # The digest proves that the file is what was checked when it was written.
+        # The digest proves that the file is the one that was validated when it was written.
         with _readable(digest):
             only = None if images is None else ("image_id", images)
             return self._file(name, digest).frame(columns or None, only=only)
@@ -170,15 +170,15 @@ def read_state(
     """Return a published version.
 
     Args:
-        registry: where the versions are.
-        tag: such as ``training-set@v1.2.0``.
-        remote_url: where the files of its versions are, if not where they say.
-        lake: that it was published from, if it is at hand.
-        shared: of versions that are asked the same; it holds what they read.
+        registry: the registry with the versions.
+        tag: tag such as ``training-set@v1.2.0``.
+        remote_url: location of the files; empty: the location that the version records.
+        lake: the lake that it was published from, if available.
+        shared: cache to share with other versions.
 
     Raises:
         PublishError: there is no such version.
-        DataError: what the lake kept of it is damaged.
+        DataError: its inputs in the lake are damaged.
     """
     git = as_git(registry)
     manifest = read_manifest(git, tag)

@@ -1,9 +1,9 @@
-"""What a version would say without an annotator, a model, a guideline, a round or a source.
+"""Compute the labels of a version without an annotator, a model, a guideline, a round or a source.
 
-It is put together again from what it was made of, as ``rebuild`` does, with that one thing left
-out: an annotator's answers as ``consensus.disregarded`` leaves them out, a round as cancelling it
-does. What everybody else's measured quality was stays as it was. Only what can become another label
-is looked at, so the work grows with that and not with the version.
+The version is assembled again from its inputs, as in ``rebuilding/``, with one of them left out: an
+annotator's annotations as under ``consensus.disregarded``, a round as if it was cancelled. The
+measured quality of the other annotators does not change. Only images whose labels can change are
+processed, so the cost follows the change and not the version.
 """
 
 import hashlib
@@ -32,6 +32,7 @@ from annotation_platform.schema.tables import (
     Splits,
     table_named,
 )
+from annotation_platform.schema.tables.shared import Outcome, TaskState
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import TableInputs
 from annotation_platform.storage.round_tables import RoundTables, table_key
@@ -44,14 +45,14 @@ _ABOUT_IMAGES = (*_LABELS, "cleaned_images", "raw_images", "round_tasks")
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What is left out; what is not named stays.
+    """The parts of a version to leave out.
 
     Attributes:
-        annotator: pseudonym of somebody whose answers and reviews are.
-        rounds: those whose answers are, with the reason; or, with ``annotator``, those in which
-            they answered or reviewed.
-        weights: of a model whose accepted proposals are.
-        images: images that are.
+        annotator: pseudonym of an annotator, whose annotations and reviews are left out.
+        rounds: rounds whose annotations are left out; or, with ``annotator``, the rounds in which
+            they annotated or reviewed.
+        weights: SHA-256 of a model's weights, whose accepted predictions are left out.
+        images: ids of images to leave out.
     """
 
     annotator: str = ""
@@ -62,9 +63,9 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Without:
-    """What would be another: the changes, and the images that a reviewer would have to see first.
+    """The changes of a version, and the images that would have to be reviewed first.
 
-    Until then these are left out, and that is among the changes.
+    Without a review these images are left out, which is among the changes.
     """
 
     changes: pd.DataFrame  # changes.CHANGE_COLUMNS
@@ -73,7 +74,7 @@ class Without:
 
 @dataclass(frozen=True)
 class Shared:
-    """What versions share is worked out once: most rounds are the same in all of them."""
+    """Results that versions share, computed once: most rounds are the same in all versions."""
 
     rounds: dict[Hashable, tuple[pd.DataFrame, list[str]]] = field(default_factory=dict)
     tables: dict[Hashable, bytes | None] = field(default_factory=dict)
@@ -82,24 +83,24 @@ class Shared:
 def version_without(
     state: VersionState, left_out: LeftOut, shared: Shared | None = None
 ) -> Without:
-    """Return what a version would say otherwise without something.
+    """Return the changes of a version if some of its inputs are left out.
 
-    Splits stay as they were drawn. An image that nobody else said anything about falls back to what
-    an earlier round or its own import says, else it leaves.
+    Splits do not change. An image without other annotations falls back to the labels of an earlier
+    round or of its import; without these it is removed.
 
     Args:
         state: the version.
-        left_out: what it is to be without.
-        shared: of the versions that are asked about the same.
+        left_out: the inputs to leave out.
+        shared: results shared by several versions with the same ``left_out``.
 
     Raises:
-        DataError: what the version was made of was not kept, or not here.
+        DataError: the inputs of the version were not stored, or not in this lake.
     """
-    made_of = _made_of(state, "training_set", state.training_round)
+    inputs = _inputs_of(state, "training_set", state.training_round)
     assert state.lake is not None
     shared = shared or Shared()
-    then = as_of(state.lake, made_of)
-    settings = dict(made_of.settings)
+    snapshot = as_of(state.lake, inputs)
+    settings = dict(inputs.settings)
     again: dict[str, pd.DataFrame] = {}
     to_review: list[str] = []
     if left_out.annotator:
@@ -107,41 +108,42 @@ def version_without(
             again[round_id], due = _reviewed_without(state, round_id, left_out.annotator, shared)
             to_review += due
     elif left_out.rounds:
-        why = "left out"
-        settings["cancelled"] = {**settings["cancelled"], **dict.fromkeys(left_out.rounds, why)}
-    affected = _affected(then.tables, left_out)
-    # Rounds that are merged anew are judged anew, when they are put together.
-    held = _held(then.tables, state, Ontology.model_validate(settings["ontology"])) - set(again)
+        cancelled = dict.fromkeys(left_out.rounds, "left out")
+        settings["cancelled"] = {**settings["cancelled"], **cancelled}
+    affected = _affected(snapshot.tables, left_out)
+    # Rounds that are merged again pass the gates again, when the training set is assembled.
+    held = _held(snapshot.tables, state, Ontology.model_validate(settings["ontology"])) - set(again)
     settings["cancelled"] = {**settings["cancelled"], **dict.fromkeys(held, "held")}
-    then = _about(affected - left_out.images, state, made_of, left_out, held, shared)
+    snapshot = _about(affected - left_out.images, state, inputs, left_out, held, shared)
     for round_id, labels in again.items():
-        then.tables.write(ReviewedLabels, round_id, labels)
-        tasks = then.tables.read(RoundTasks, round_id)
-        nobody = (tasks["state"] == "answered") & ~tasks["task_id"].isin(labels["task_id"])
-        tasks["state"] = tasks["state"].mask(nobody, "left")
-        then.tables.write(RoundTasks, round_id, tasks)
+        snapshot.tables.write(ReviewedLabels, round_id, labels)
+        tasks = snapshot.tables.read(RoundTasks, round_id)
+        is_answered = tasks[RoundTasks.state] == TaskState.ANNOTATED
+        lost = is_answered & ~tasks[RoundTasks.task_id].isin(labels[ReviewedLabels.task_id])
+        tasks[RoundTasks.state] = tasks[RoundTasks.state].mask(lost, TaskState.LEFT)
+        snapshot.tables.write(RoundTasks, round_id, tasks)
     was = state.labels_about(affected)
-    now = derive_training_set(state.training_round, then, settings)
+    now = derive_training_set(state.training_round, snapshot, settings)
     now = now.sort_values(["image_id", "label_id"], ignore_index=True)
     return Without(find_changes(was, now), tuple(sorted(to_review)))
 
 
-def _made_of(state: VersionState, name: str, round_id: str) -> TableInputs:
-    made_of = state.made_of(name, round_id)
-    if made_of is None:
+def _inputs_of(state: VersionState, name: str, round_id: str) -> TableInputs:
+    inputs = state.inputs_of(name, round_id)
+    if inputs is None:
         raise DataError(
-            f"{state.tag}: what {name} of {round_id} was made of was not kept, or not here. Set "
-            "ANNOTATION_LAKE to the lake that it was published from."
+            f"{state.tag}: the inputs of {name} of {round_id} were not stored, or not in this "
+            "lake. Set ANNOTATION_LAKE to the lake that it was published from."
         )
-    return made_of
+    return inputs
 
 
 def _reviewed_without(
     state: VersionState, round_id: str, annotator: str, shared: Shared
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Return a round's ``reviewed_labels`` without somebody's word, and what is to be reviewed.
+    """Return a round's ``reviewed_labels`` without an annotator, and the images to review.
 
-    That is what is in dispute then, and was not decided by anybody else.
+    These are in dispute and have no decision of another reviewer.
     """
     made = [state.inputs and state.inputs.made.get(f"{name}/{round_id}") for name in _MERGED]
     key = (str(made), state.policy.digest, annotator)
@@ -154,61 +156,61 @@ def _review_without(
     state: VersionState, round_id: str, annotator: str
 ) -> tuple[pd.DataFrame, list[str]]:
     assert state.lake is not None
-    made_of = _made_of(state, "consensus_labels", round_id)
-    disregarded = [*made_of.settings.get("disregarded", ()), annotator]
+    inputs = _inputs_of(state, "consensus_labels", round_id)
+    disregarded = [*inputs.settings.get("disregarded", ()), annotator]
     consensus = derive_consensus(
-        round_id, as_of(state.lake, made_of), {**made_of.settings, "disregarded": disregarded}
+        round_id, as_of(state.lake, inputs), {**inputs.settings, "disregarded": disregarded}
     )
     due = reviews_due(round_id, consensus.labels, consensus.conflicts, state.policy)
-    then = as_of(state.lake, _made_of(state, "reviewed_labels", round_id))
-    asked = then.tables.read(ReviewTasks, round_id)
-    decided = ledger_decisions(round_id, asked, then).without(disregarded)
+    snapshot = as_of(state.lake, _inputs_of(state, "reviewed_labels", round_id))
+    review_tasks = snapshot.tables.read(ReviewTasks, round_id)
+    decided = ledger_decisions(round_id, review_tasks, snapshot).without(disregarded)
     labels = reviewed_labels(consensus.labels, due, decided)
-    return labels, sorted(set(due["image_id"]) - set(decided.reviews))
+    return labels, sorted(set(due[ReviewTasks.image_id]) - set(decided.reviews))
 
 
 def _affected(tables: RoundTables, left_out: LeftOut) -> frozenset[str]:
-    """Return every image whose labels may be other ones then."""
+    """Return every image whose labels can change."""
     found = set(left_out.images)
     for round_id in left_out.rounds:
-        found |= set(tables.read_rounds(ReviewedLabels, [round_id])["image_id"])
+        found |= set(tables.read_rounds(ReviewedLabels, [round_id])[ReviewedLabels.image_id])
     certified = set(tables.rounds(Certificates))
     if left_out.weights or certified & set(left_out.rounds):
-        # Where one certificate falls another may stand.
-        found |= set(tables.read_all(AutoLabels)["image_id"])
+        # Without one certificate, another one may hold.
+        found |= set(tables.read_all(AutoLabels)[AutoLabels.image_id])
     return frozenset(found)
 
 
 def _held(tables: RoundTables, state: VersionState, ontology: Ontology) -> set[str]:
-    """Return the rounds that a gate held back: judged before images are left out."""
+    """Return the rounds that a gate held back, by all images of the version."""
     named = {key for name in _LABELS for key in tables.rounds(table_named(name))} - set(
         state.manifest.rounds
     )
     if not named:
         return set()
     images = tables.read_all(CleanedImages)
-    images = images[images["outcome"] == "accepted"]
+    images = images[images[CleanedImages.outcome] == Outcome.ACCEPTED]
     return {key for key in named if round_problem(tables, key, images, ontology)}
 
 
 def _about(
     images: Set[str],
     state: VersionState,
-    made_of: TableInputs,
+    inputs: TableInputs,
     left_out: LeftOut,
     held: Collection[str],
     shared: Shared,
 ) -> Lake:
-    """Return the lake as it was, with nothing in its tables but what is about these images.
+    """Return a snapshot of the lake whose tables hold only rows about these images.
 
-    Tables that say nothing of them are not there; neither is what is left out, nor what was held.
-    Every split is known that was ever drawn, so none is drawn again.
+    Tables without such rows are missing, and so are left-out rows and held rounds. It has all
+    splits ever drawn, so no split is drawn again.
     """
     assert state.lake is not None
-    tables, parts = dict(made_of.tables), {}
+    tables, parts = dict(inputs.tables), {}
     lineage = state.lake.tables.lineage
     about = hashlib.sha256("".join(sorted(images)).encode()).digest()
-    for key, digest in made_of.tables.items():
+    for key, digest in inputs.tables.items():
         name, _, round_id = key.partition("/")
         if name not in _ABOUT_IMAGES:
             continue
@@ -226,18 +228,18 @@ def _about(
             del tables[key]
         else:
             parts[key] = part
-    then = as_of(state.lake, replace(made_of, tables=tables))
+    snapshot = as_of(state.lake, replace(inputs, tables=tables))
     for round_id in state.lake.tables.rounds(Splits):
         data = state.lake.store.get(table_key("splits", round_id))
         read_table(Splits, data, where=round_id)
         parts[f"splits/{round_id}"] = data
     for key, data in parts.items():
-        then.store.put(table_key(*key.split("/")), data)
-    return then
+        snapshot.store.put(table_key(*key.split("/")), data)
+    return snapshot
 
 
 def _part(file: TableFile, images: Set[str], weights: str) -> bytes | None:
-    """Return the rows of a table about images and not from a model; None if there are none."""
+    """Return the rows of a table about images that are not from a model; None without rows."""
     named = file.arrow(["image_id"]).column(0).to_pylist()
     stays = pa.array([each in images for each in named], pa.bool_())
     if not pc.any(stays).as_py():

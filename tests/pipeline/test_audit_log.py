@@ -1,4 +1,4 @@
-"""What the audit log says after real runs and commands: each thing once, with who and why."""
+"""The audit log after real runs and commands: each event once, with its author and reason."""
 
 import json
 import os
@@ -37,8 +37,8 @@ def command(platform, *arguments):
     )
 
 
-def said(platform, *arguments):
-    """What a command answers to a program."""
+def json_of(platform, *arguments):
+    """Return the JSON that a command prints."""
     done = command(platform, *arguments, "--json")
     assert done.returncode in {0, 1}, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -46,7 +46,7 @@ def said(platform, *arguments):
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory):
-    """Two rounds: landed, asked, answered, reviewed, released; the second closed early."""
+    """Two rounds: landed, annotated, reviewed, released; the second is closed early."""
     home = tmp_path_factory.mktemp("audit") / "home"
     with open_platform(home) as platform:
         platform.hurry()
@@ -55,12 +55,12 @@ def played(tmp_path_factory):
         platform.start_round(ONE)
         platform.annotation(ONE)
         assert platform.run("merge_round", ONE).success
-        place = platform.labeling.open_places(EXPERT)[0]
+        open_task = platform.labeling.open_places(EXPERT)[0]
         rejected = write_decision("reject", "a box of nothing")
-        platform.labeling.submit(place.backend_task, EXPERT, rejected, 9.0)
+        platform.labeling.submit(open_task.backend_task, EXPERT, rejected, 9.0)
         assert platform.decide(ONE)
         assert platform.run("release_round", ONE, tags=ADA).success
-        # Nothing is new when it is done again.
+        # A repetition adds no event.
         assert platform.run("merge_round", ONE).success
         assert platform.run("release_round", ONE, tags=SENSOR).success
 
@@ -80,7 +80,7 @@ def played(tmp_path_factory):
 
 
 def events(platform, *arguments):
-    return said(platform, "audit", "show", *arguments)["events"]
+    return json_of(platform, "audit", "show", *arguments)["events"]
 
 
 def test_every_event_is_there_once_with_its_author_and_reason(played):
@@ -134,31 +134,31 @@ def test_every_reviewer_s_decision_is_there_once_under_a_pseudonym(played):
     assert not [data for data in logs if EXPERT.encode() in data]
 
 
-def test_who_read_annotations_is_told_with_run_asset_and_reason(played):
-    reads = said(played, "audit", "show", "--reads")["reads"]
+def test_reads_of_annotations_have_author_run_asset_and_reason(played):
+    reads = json_of(played, "audit", "show", "--reads")["reads"]
     by = {(line["key"].split("/")[0], line.get("asset"), line["author"]) for line in reads}
     assert ("ledger", "human_labels", "dagster") in by
     assert ("ledger", "reviewed_labels", "ada") in by
     assert ("ledger", "reviewed_labels", "sensor review_complete_sensor") in by
-    assert {line["key"].split("/")[1] for line in reads} >= {"annotations", "human_labels"}
-    ada = said(played, "audit", "show", "--reads", "--author", "ada")["reads"]
+    assert {line["key"].split("/")[1] for line in reads} >= {"answers", "human_labels"}
+    ada = json_of(played, "audit", "show", "--reads", "--author", "ada")["reads"]
     assert {line["reason"] for line in ada} == {"the first release"}
     assert any(review_round(ONE) in line["key"] for line in ada)
     asked = command(played, "round", "annotations", ONE)
     assert asked.returncode == 0, asked.stderr
-    last = said(played, "audit", "show", "--reads")["reads"][-1]
+    last = json_of(played, "audit", "show", "--reads")["reads"][-1]
     assert (last["author"], last["command"]) == (
         system_user(),
         "annotation-platform round annotations",
     )
 
 
-def test_verify_says_whole_and_names_what_was_changed(played):
-    found = said(played, "audit", "verify")
+def test_verify_names_the_line_that_was_changed(played):
+    found = json_of(played, "audit", "verify")
     assert (found["whole"], found["problems"]) == (True, [])
     assert found["events"] == len(events(played))
-    # Looking at the logs is no use of the lake.
-    assert said(played, "audit", "verify")["uses"] == found["uses"]
+    # Reading the logs is not recorded as an access to the lake.
+    assert json_of(played, "audit", "verify")["uses"] == found["uses"]
     done = command(played, "audit", "verify")
     assert (done.returncode, done.stdout.strip().endswith(": whole.")) == (0, True)
 
@@ -169,7 +169,7 @@ def test_verify_says_whole_and_names_what_was_changed(played):
     assert done.returncode == 1
     assert "audit/000002.jsonl:" in done.stdout
     assert done.stdout.strip().endswith(": not whole.")
-    found = said(played, "audit", "verify")
+    found = json_of(played, "audit", "verify")
     assert [each["file"] for each in found["problems"]] == ["audit/000002.jsonl"]
     path.write_bytes(before)
     assert command(played, "audit", "verify").returncode == 0
@@ -181,25 +181,22 @@ def test_the_table_for_people_has_the_newest_last(played):
     assert done.returncode == 0
     assert "best so far" in lines[-1]
     assert "review.sample_share is 0.25, was 0.5" in done.stdout
-    assert (
-        "Nothing of that kind yet."
-        in command(played, "audit", "show", "--action", "erasure").stdout
-    )
+    assert "No matching entries." in command(played, "audit", "show", "--action", "erasure").stdout
     assert command(played, "audit", "show", "--reads").returncode == 0
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         pytest.param(["--action", "relase"], "policy, round, review, release", id="action"),
         pytest.param(["--reads", "--action", "release"], "get, query", id="action of reads"),
-        pytest.param(["--author", "eve"], "There is: ada, ", id="author"),
+        pytest.param(["--author", "eve"], "Authors: ada, ", id="author"),
         pytest.param(["--since", "yesterday"], "Give 2026-05-01", id="time"),
     ],
 )
-def test_what_is_asked_for_and_not_there_is_one_line(played, arguments, says):
+def test_an_unknown_filter_is_an_error_of_one_line(played, arguments, message):
     done = command(played, "audit", "show", *arguments)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
-    assert says in line
+    assert message in line

@@ -31,7 +31,7 @@ from annotation_platform.labeling.reviews import review_round
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.explain import explain_image
-from annotation_platform.provenance.image_history import find_image
+from annotation_platform.provenance.image_ids import find_image
 from annotation_platform.provenance.rebuilding.rebuild import rebuild_version
 from annotation_platform.provenance.state import read_state
 from annotation_platform.reporting.status import round_states

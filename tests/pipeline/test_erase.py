@@ -1,4 +1,4 @@
-"""Images are erased from everywhere, versions stay readable, and nothing of them comes back."""
+"""Images are erased everywhere, versions stay readable, and erased images are refused."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from PIL import Image
 
 from annotation_platform.errors import DataError, NotReadyError
 from annotation_platform.governance.erasure.erase import begin, finish, plan_erasure
-from annotation_platform.governance.erasure.locations import Places
+from annotation_platform.governance.erasure.locations import Locations
 from annotation_platform.governance.erasure.plan import read_plan
 from annotation_platform.governance.erasure.record import Erasures
 from annotation_platform.labeling.ledger import AnnotationsLedger
@@ -48,7 +48,7 @@ class Story:
     @property
     def places(self):
         settings = self.platform.settings
-        return Places(
+        return Locations(
             lake=self.lake,
             registry=Git(settings.registry_path),
             remote_url=settings.remote_url,
@@ -66,10 +66,10 @@ class Story:
         assert self.platform.release(round_id, self.platform.run("merge_round", round_id)).success
         return str(self.lake.tables.read(DatasetVersions, round_id).iloc[0]["tag"])
 
-    def erase(self, image, say=quiet):
+    def erase(self, image, progress_of=quiet):
         found, expected = plan_erasure("image", image, self.places, self.platform.policy)
         begin(image, found, expected, self.places, self.platform.policy, reason="asked to", by="me")
-        return found, finish(self.places, say=say)
+        return found, finish(self.places, progress_of=progress_of)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def story(tmp_path, three_batches):
 
 
 def small(path):
-    """Return what an image shows, or None."""
+    """Return a small normalized image, or None if the file is not one."""
     try:
         with Image.open(path) as image_file:
             square = np.asarray(image_file.convert("L").resize((16, 16)), dtype=float)
@@ -91,7 +91,7 @@ def small(path):
 
 
 def left_of(home, image_files):
-    """Return the files of a home that are one of these images or show it, by other means."""
+    """Return the files of a home with the bytes or the content of one of these images."""
     digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in image_files}
     shown = [small(path) for path in image_files]
     found = []
@@ -117,7 +117,7 @@ def contents(folder):
 def test_an_image_goes_from_everywhere_and_versions_stay_whole(story, tmp_path):
     platform, home = story.platform, story.platform.settings.home_path
     tags = [story.play(ONE, 1)]
-    # From here on rounds have proposals, and tables that name those of proposals.
+    # Later rounds have predictions, and tables that name them.
     assert platform.run("train_model", ONE).success
     tags.append(story.play(TWO, 2))
     registry = Git(platform.settings.registry_path)
@@ -145,14 +145,14 @@ def test_an_image_goes_from_everywhere_and_versions_stay_whole(story, tmp_path):
     planted = home / "planted.jpg"
 
     def planting(step):
-        if step.startswith("looking") and not planted.exists():
+        if step.startswith("searching") and not planted.exists():
             shutil.copy(image_files[0], planted)
         return quiet(step)
 
     with pytest.raises(DataError, match=r"planted\.jpg has its bytes"):
-        story.erase(image, say=planting)
+        story.erase(image, progress_of=planting)
     planted.unlink()
-    result = finish(story.places, say=quiet)
+    result = finish(story.places, progress_of=quiet)
     lake_after = contents(home / "lake")
     changed = {key for key, _ in lake_before.items() ^ lake_after.items()}
     ours = {key for key in changed if not key.startswith(("audit/", "erasures/"))}
@@ -187,8 +187,8 @@ def test_an_image_goes_from_everywhere_and_versions_stay_whole(story, tmp_path):
     assert files == set(labels_before[tags[1]]["image_id"]) - found.images
     for each in platform.state(tags[1]).labels["image_id"].unique():
         assert explain_image(platform.state(tags[1]), str(each)).labels
-    told = diff_versions(*(platform.state(tag) for tag in tags))
-    assert not set(told.changes["image_id"]) & found.images
+    found_diff = diff_versions(*(platform.state(tag) for tag in tags))
+    assert not set(found_diff.changes["image_id"]) & found.images
 
     # It is refused from now on, and rounds go on.
     landing = platform.settings.landing_path / "batch-9"
@@ -241,16 +241,16 @@ def test_an_erasure_that_is_killed_again_and_again_is_finished(story, tmp_path):
     tags = [story.play(ONE, 1), story.play(TWO, 2)]
     labels = platform.state(tags[1]).labels
     image = str(labels["image_id"].iloc[-1])
-    told = json.loads(command(story, "image", "erase", image, "--json").stdout)
-    assert not told["erased"]
-    assert tags[1] in told["versions"]
+    dry_run = json.loads(command(story, "image", "erase", image, "--json").stdout)
+    assert not dry_run["erased"]
+    assert tags[1] in dry_run["versions"]
     assert platform.state(tags[1]).labels.equals(labels)
     image_file = tmp_path / "kept"
     image_file.write_bytes(story.lake.store.get(f"raw/{image[:2]}/{image}"))
 
     before = contents(platform.settings.lake_path).keys()
 
-    # Until its images are written down nothing happens; after that every kill leaves a bit less.
+    # Nothing happens before the plan is stored; afterwards every run leaves fewer steps.
     kills, at = 0, 0
     while read_plan(story.lake.store) is None:
         at += 2
@@ -262,7 +262,7 @@ def test_an_erasure_that_is_killed_again_and_again_is_finished(story, tmp_path):
         kills += 1
         assert list_versions(platform.settings.registry_path)[-1].tag == tags[1]
         state = platform.state(tags[1])
-        assert set(labels["image_id"]) - set(state.labels["image_id"]) <= set(told["images"])
+        assert set(labels["image_id"]) - set(state.labels["image_id"]) <= set(dry_run["images"])
         ended = command(story, "image", "erase", "--finish", kill_at=3 + 4 * kills)
     assert kills > 8
     assert left_of(platform.settings.home_path, [image_file]) == []
@@ -277,7 +277,7 @@ def test_an_erasure_that_is_killed_again_and_again_is_finished(story, tmp_path):
     assert json.loads(command(story, "version", "verify", "--all", "--json").stdout)
 
 
-def test_a_version_of_which_nothing_is_left_is_withdrawn_with_its_stages(story):
+def test_a_version_without_images_is_withdrawn_with_its_stages(story):
     platform = story.platform
     tag = story.play(ONE, 1)
     registry = Git(platform.settings.registry_path)
@@ -285,20 +285,20 @@ def test_a_version_of_which_nothing_is_left_is_withdrawn_with_its_stages(story):
     found, expected = plan_erasure("source", "batch-1", story.places, platform.policy)
     assert len(expected.landed) == len(list((platform.settings.landing_path / "batch-1").iterdir()))
     begin("batch-1", found, expected, story.places, platform.policy, reason="no consent", by="me")
-    with pytest.raises(NotReadyError, match="under way"):
+    with pytest.raises(NotReadyError, match="in progress"):
         platform.run("release_round", ONE)
-    result = finish(story.places, say=quiet)
+    result = finish(story.places, progress_of=quiet)
     assert result.withdrawn == (tag,)
     assert not registry.tags("*")
     assert not list((platform.settings.landing_path / "batch-1").iterdir())
     with pytest.raises(DataError, match="nothing landed from it"):
         plan_erasure("source", "batch-1", story.places, platform.policy)
-    # Versions go on.
+    # A new version is published.
     again = story.play(TWO, 2)
     assert [info.tag for info in list_versions(registry)] == [again]
 
 
-def test_pages_of_the_ui_lose_the_images_that_show_it_and_no_others(story, tmp_path):
+def test_only_previews_of_erased_images_leave_the_pages_of_the_ui(story, tmp_path):
     platform = story.platform
     (tmp_path / "dagster").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
@@ -307,7 +307,7 @@ def test_pages_of_the_ui_lose_the_images_that_show_it_and_no_others(story, tmp_p
         platform.start_round(ONE)
         shown = images_on_pages(instance)
         names, image_file = next(iter(shown.items()))
-        # A database cuts it into pages, and how a JPEG begins is the same for many.
+        # A database splits it into pages, and many JPEG files begin with the same bytes.
         pieces = {image_file[at : at + 40].encode() for at in range(2000, len(image_file) - 40, 40)}
         assert pieces_in(tmp_path / "dagster", pieces)
         others = {key: value for key, value in shown.items() if names[:12] not in key}
@@ -330,7 +330,7 @@ def pieces_in(folder, pieces):
 
 
 def images_on_pages(instance):
-    """Return the images in what is stored of materialisations, by the images they name."""
+    """Return the stored previews of materializations, by the image ids in their captions."""
     found = {}
     for asset in ("raw_images", "cleaned_images", "label_tasks", "selected_images"):
         for each in instance.fetch_materializations(dg.AssetKey(asset), limit=5).records:
@@ -345,17 +345,17 @@ def images_on_pages(instance):
 
 
 @pytest.mark.long
-def test_who_an_annotator_was_is_forgotten_and_the_votes_stay(story):
+def test_the_identity_of_an_annotator_is_erased_and_the_votes_stay(story):
     platform, home = story.platform, story.platform.settings.home_path
     tags = [story.play(ONE, 1), story.play(TWO, 2)]
     person = platform.people[1].name
     was = AnnotationsLedger(story.lake.store).pseudonym(person)
     labels = {tag: platform.state(tag).labels for tag in tags}
-    said = story.lake.tables.read_all(Annotations)
-    votes = said.loc[said["annotator"] == was, "annotation_id"]
+    before = story.lake.tables.read_all(Annotations)
+    votes = before.loc[before["annotator"] == was, "annotation_id"]
     assert len(votes) > 3
-    told = json.loads(command(story, "image", "erase", "--annotator", person, "--json").stdout)
-    assert told["pseudonym"] == was
+    dry_run = json.loads(command(story, "image", "erase", "--annotator", person, "--json").stdout)
+    assert dry_run["pseudonym"] == was
     before = contents(home / "lake")
     result = json.loads(
         command(
@@ -364,8 +364,10 @@ def test_who_an_annotator_was_is_forgotten_and_the_votes_stay(story):
     )
     changed = {key for key, _ in before.items() ^ contents(home / "lake").items()}
     ours = {key for key in changed if not key.startswith("audit/")}
-    # What is new is called by its content, which a dry run cannot know: names are drawn.
-    assert {key for key in ours if key in before} == {key for key in told["lake"] if key in before}
+    # New keys depend on the drawn name, which a dry run does not have.
+    assert {key for key in ours if key in before} == {
+        key for key in dry_run["lake"] if key in before
+    }
 
     for tag in tags:
         assert platform.state(tag).labels.equals(labels[tag])
@@ -378,7 +380,7 @@ def test_who_an_annotator_was_is_forgotten_and_the_votes_stay(story):
         assert f'"{person}"'.encode() not in data, key
         assert was.encode() not in data, key
     assert person not in platform.labeling.annotators()
-    # A round later nothing of it has come back.
+    # The next round does not bring it back.
     story.play(THREE, 3)
     again = story.lake.tables.read_all(Annotations)
     assert was not in set(again["annotator"])
@@ -402,19 +404,19 @@ def test_a_bucket_keeps_no_version_of_what_was_erased(tmp_path, s3_bucket):
         stored = hashlib.sha256(
             story.lake.image_file(image, str(labels["extension"].iloc[0]))
         ).hexdigest()
-        # Somebody deleted a file without erasing it: it is behind a mark.
+        # A file that was deleted but not erased is behind a delete marker.
         s3.put_object(Bucket=s3_bucket, Key="in/again.jpg", Body=whole)
         s3.delete_object(Bucket=s3_bucket, Key="in/again.jpg")
         s3.put_object(Bucket=s3_bucket, Key="in/again.jpg.json", Body=b"{}")
         s3.delete_object(Bucket=s3_bucket, Key="in/again.jpg.json")
-        # And somebody put another one in its place, whose name is free now.
+        # A file that was overwritten has an earlier version.
         s3.put_object(Bucket=s3_bucket, Key="in/other.jpg", Body=whole)
         s3.put_object(Bucket=s3_bucket, Key="in/other.jpg", Body=b"something else")
 
         found, _ = story.erase(image)
         digests = {*found.images, stored}
-        told = s3.get_paginator("list_object_versions").paginate(Bucket=s3_bucket)
-        versions = [each for page in told for each in page.get("Versions", ())]
+        pages = s3.get_paginator("list_object_versions").paginate(Bucket=s3_bucket)
+        versions = [each for page in pages for each in page.get("Versions", ())]
         assert len(versions) > 100
         for each in versions:
             data = s3.get_object(Bucket=s3_bucket, Key=each["Key"], VersionId=each["VersionId"])[

@@ -1,4 +1,4 @@
-"""What the commands `history` and `guidelines` say of two rounds, on real tables and versions."""
+"""The commands `history` and `guidelines` on two rounds, with real tables and versions."""
 
 import json
 import re
@@ -32,16 +32,16 @@ def change(platform, **sections):
     path.write_text(yaml.safe_dump(policy, sort_keys=False))
 
 
-def say(platform, round_id, what):
-    """Let everybody answer their places; None gives no answer."""
-    said = []
+def annotate(platform, round_id, regions_of):
+    """Let all annotators annotate their open assignments; None gives no annotation."""
+    submitted = []
     for name in platform.labeling.annotators():
         for place in platform.labeling.open_places(name):
-            result = what(place.image_id) if place.round_id == round_id else None
+            result = regions_of(place.image_id) if place.round_id == round_id else None
             if result is not None:
                 annotation = platform.labeling.submit(place.backend_task, name, result, 5.0)
-                said.append((place, name, annotation))
-    return said
+                submitted.append((place, name, annotation))
+    return submitted
 
 
 def box(name):
@@ -57,8 +57,8 @@ def acceptance(place):
 
 
 @pytest.fixture
-def told(two_rounds, monkeypatch):
-    """Return what a command says as JSON, in the platform's home."""
+def json_of(two_rounds, monkeypatch):
+    """Run a command in the platform's home and return its JSON."""
     platform = two_rounds[0]
     for name, value in settings_environment(platform.settings).items():
         monkeypatch.setenv(name, value)
@@ -73,7 +73,7 @@ def told(two_rounds, monkeypatch):
 
 @pytest.fixture(scope="module")
 def two_rounds(tmp_path_factory):
-    """Two released rounds; of the first one image was rejected, one left and one edited."""
+    """Two released rounds; in the first, one image was rejected, one left and one edited."""
     with open_platform(tmp_path_factory.mktemp("history") / "home") as platform:
         yield platform, *go_through(platform)
 
@@ -87,12 +87,12 @@ def go_through(platform):
     rejected, left, edited = images[0], images[1], images[2]
     names = platform.policy.ontology.names
     tied = iter([names[0], names[1]])
-    said = say(
+    submitted = annotate(
         platform,
         ONE,
         lambda image: None if image == left else box(next(tied) if image == rejected else names[0]),
     )
-    place, author, annotation = next(each for each in said if each[0].image_id == edited)
+    place, author, annotation = next(each for each in submitted if each[0].image_id == edited)
     fetch_annotations(ONE, platform.labeling, platform.lake, now=datetime.now(UTC))
     platform.labeling.submit(
         place.backend_task, author, [*box(names[0]), *box(names[0])], 1.0, annotation=annotation
@@ -100,14 +100,14 @@ def go_through(platform):
     now = datetime.now(UTC)
     close_round(ONE, "the vendor left", "ada", platform.labeling, platform.lake, now=now)
     late = iter([True, False])
-    say(platform, ONE, lambda image: box(names[0]) if image == left and next(late) else None)
+    annotate(platform, ONE, lambda image: box(names[0]) if image == left and next(late) else None)
     assert platform.run("merge_round", ONE).success
     for each in platform.labeling.open_places(EXPERT):
         decided = rejection("too dark\nto tell") if each.image_id == rejected else acceptance(each)
         platform.labeling.submit(each.backend_task, EXPERT, decided, 9.0)
-        # Whoever is no reviewer may say what they like.
-        someone = platform.labeling.annotators()[0]
-        platform.labeling.submit(each.backend_task, someone, acceptance(each), 1.0)
+        # Decisions of other annotators are not counted.
+        annotator = platform.labeling.annotators()[0]
+        platform.labeling.submit(each.backend_task, annotator, acceptance(each), 1.0)
     assert platform.run("release_round", ONE).success
 
     classes = [dict(each) for each in platform.policy.ontology.model_dump(mode="json")["classes"]]
@@ -117,7 +117,7 @@ def go_through(platform):
     change(platform, ontology={"classes": [*classes, kite], "guidelines": text})
     platform.land(2)
     assert platform.start_round(TWO).success
-    say(platform, TWO, lambda _: box("vessel"))
+    annotate(platform, TWO, lambda _: box("vessel"))
     for job in ("merge_round", "release_round"):
         assert platform.run(job, TWO).success
         for each in platform.labeling.open_places(EXPERT):
@@ -125,59 +125,61 @@ def go_through(platform):
     return rejected, left, edited
 
 
-def test_the_path_of_a_image_is_told_from_landing_to_every_version(two_rounds, told):
+def test_the_history_of_an_image_goes_from_landing_to_every_version(two_rounds, json_of):
     platform, rejected, left, edited = two_rounds
     pseudonym = AnnotationsLedger(platform.lake.store).pseudonym
 
-    path = told("image", "history", rejected[:16])
-    assert path["image_id"] == rejected
-    assert [(each["state"], each["round"]) for each in path["events"]] == [
+    history = json_of("image", "history", rejected[:16])
+    assert history["image_id"] == rejected
+    assert [(each["state"], each["round"]) for each in history["events"]] == [
         ("landed", ONE), ("clean", ONE), ("queued", ONE), ("answered", ONE), ("answered", ONE),
         ("consensus", ONE), ("in review", ONE), ("reviewed", ONE), ("answered", ONE),
         ("queued", TWO), ("answered", TWO), ("answered", TWO), ("consensus", TWO),
         ("exported", TWO),
     ]  # fmt: skip
-    reviewed, exported = path["events"][7], path["events"][-1]
+    reviewed, exported = history["events"][7], history["events"][-1]
     assert reviewed["detail"] == "Rejected: too dark to tell"
     assert reviewed["by"] == pseudonym(EXPERT)
     assert exported["detail"].startswith("In version 2.0.0, split ")
-    times = [each["at"] for each in path["events"] if each["at"]]
+    times = [each["at"] for each in history["events"] if each["at"]]
     assert len(times) == 10
-    assert path["events"][8]["detail"].startswith("A decision that does not stand")
+    assert history["events"][8]["detail"].startswith("A decision that is not counted")
     assert times[:-1] == sorted(times[:-1])
 
-    path = told("image", "history", left)
-    mine = [each for each in path["events"] if each["round"] == ONE]
+    history = json_of("image", "history", left)
+    mine = [each for each in history["events"] if each["round"] == ONE]
     assert [each["state"] for each in mine] == ["landed", "clean", "queued", "left", "answered"]
     assert mine[3]["detail"] == (
-        "The round was closed with 0 of 2 places answered: the vendor left."
+        "The round was closed with 0 of 2 assignments annotated: the vendor left."
     )
     assert mine[3]["by"] == pseudonym("ada")
     assert "not counted, late: it came after the round was closed" in mine[4]["detail"]
-    assert path["events"][-1]["state"] == "exported"
+    assert history["events"][-1]["state"] == "exported"
 
-    path = told("image", "history", edited)
-    annotations = [each["detail"] for each in path["events"] if each["state"] == "answered"]
+    history = json_of("image", "history", edited)
+    annotations = [each["detail"] for each in history["events"] if each["state"] == "answered"]
     assert sorted(each.partition(": ")[2] for each in annotations) == [
         "1 region; counted.", "1 region; edited later.", "2 regions; counted."
     ]  # fmt: skip
-    versions = [each["detail"] for each in path["events"] if each["state"] == "exported"]
+    versions = [each["detail"] for each in history["events"] if each["state"] == "exported"]
     assert [each.partition(",")[0] for each in versions] == [
         "In version 1.0.0", "In version 2.0.0"
     ]  # fmt: skip
-    everything = json.dumps([told("image", "history", image) for image in (rejected, left, edited)])
-    # Whole words: "ada" can also be three digits of somebody's pseudonym.
+    everything = json.dumps(
+        [json_of("image", "history", image) for image in (rejected, left, edited)]
+    )
+    # Whole words: "ada" can also be three digits of a pseudonym.
     names = "|".join((*platform.labeling.annotators(), "ada"))
     assert not re.search(rf"\b({names})\b", everything)
 
 
-def test_a_change_of_the_guidelines_names_the_labels_that_rest_on_the_old_ones(two_rounds, told):
+def test_a_change_of_the_guidelines_lists_the_labels_made_under_the_old_ones(two_rounds, json_of):
     platform, rejected, left, edited = two_rounds
-    first, second = told("policy", "guidelines")["guidelines"]
+    first, second = json_of("policy", "guidelines")["guidelines"]
     names = platform.policy.ontology.classes[0].was
     assert (first["since"], first["rounds"], first["changes"]) == (ONE, [ONE], None)
-    # Eight images landed with each round; in the second, the rejected and the left one came again.
-    # Seven images with two answers each; of these one was rejected and is asked about anew.
+    # Eight images landed in each round; the second also has the rejected and the left one.
+    # Seven images have two annotations each; one of them was rejected and is annotated again.
     assert (first["annotations"], first["images"]) == (14, 6)
     assert (second["since"], second["annotations"], second["images"]) == (TWO, 20, 10)
     assert second["changes"]["added"] == ["kite"]
@@ -185,43 +187,43 @@ def test_a_change_of_the_guidelines_names_the_labels_that_rest_on_the_old_ones(t
     assert second["changes"]["retired"] == []
     assert "+Leave reflections out." in second["changes"]["text"]
 
-    old = told("policy", "guidelines", first["digest"][:10])
+    old = json_of("policy", "guidelines", first["digest"][:10])
     assert old["digest"] == first["digest"]
     assert edited in old["images"]
     assert not {rejected, left} & {*old["images"], *old["unpublished"]}
-    assert {rejected, left} <= set(told("policy", "guidelines", second["digest"])["images"])
-    between = told("policy", "guidelines", "--diff", second["digest"][:10], first["digest"][:10])
+    assert {rejected, left} <= set(json_of("policy", "guidelines", second["digest"])["images"])
+    between = json_of("policy", "guidelines", "--diff", second["digest"][:10], first["digest"][:10])
     assert between["changes"]["retired"] == ["kite"]
 
 
-def test_an_annotation_that_nobody_was_asked_for_is_named_beside_the_path(two_rounds, told):
+def test_an_unassigned_annotation_is_an_error_of_the_history(two_rounds, json_of):
     platform, _, left, _ = two_rounds
-    # It landed in the second round, and was asked about there alone.
+    # It landed in the second round and has assignments only there.
     known = {
         place.image_id for place in AssignmentPlan(platform.lake.store, ONE).read().assignments
     }
-    stranger = next(
+    other_image = next(
         place.image_id
         for place in AssignmentPlan(platform.lake.store, TWO).read().assignments
         if place.image_id not in known
     )
     entries = AnnotationsLedger(platform.lake.store).read(TWO)
-    (said, *_) = (each.submission for each in entries if each.submission.image_id == left)
-    forged = {**vars(said), "image_id": stranger, "task_id": f"{ONE}/labels/{stranger}",
+    (first, *_) = (each.submission for each in entries if each.submission.image_id == left)
+    forged = {**vars(first), "image_id": other_image, "task_id": f"{ONE}/labels/{other_image}",
               "annotation": "999"}  # fmt: skip
     AnnotationsLedger(platform.lake.store).append(
-        ONE, [type(said)(**forged)], now=datetime.now(UTC)
+        ONE, [type(first)(**forged)], now=datetime.now(UTC)
     )
-    with pytest.raises(DataError, match=f"{stranger}: answered .* in {ONE} .*but it was"):
-        told("image", "history", stranger)
+    with pytest.raises(DataError, match=f"{other_image}: answered .* in {ONE} .*but it was"):
+        json_of("image", "history", other_image)
     with pytest.raises(DataError, match="no landed image has this id"):
-        told("image", "history", "0123456789")
+        json_of("image", "history", "0123456789")
 
 
-def test_versions_that_are_not_where_they_should_be_are_missed(two_rounds, told, monkeypatch):
+def test_a_registry_without_the_published_versions_is_an_error(two_rounds, json_of, monkeypatch):
     _, rejected, *_ = two_rounds
     nowhere = two_rounds[0].settings.home_path / "other"
     subprocess.run(["git", "init", "--quiet", str(nowhere)], check=True)
     monkeypatch.setenv("ANNOTATION_REGISTRY", str(nowhere))
     with pytest.raises(PublishError, match=r"lacks training-set@v1\.0\.0.* ANNOTATION_REGISTRY"):
-        told("image", "history", rejected)
+        json_of("image", "history", rejected)

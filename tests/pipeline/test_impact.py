@@ -1,4 +1,4 @@
-"""What rests on somebody or something, beside what was planted; and what is so without it, done."""
+"""The impact of a subject against planted inputs, and its removal against the real one."""
 
 import itertools
 import json
@@ -26,7 +26,7 @@ ONE, TWO, THREE = "round-0001", "round-0002", "round-0003"
 
 
 class Story:
-    """Two rounds, of which everybody answers the first and one person each image of the other."""
+    """Two rounds: all annotators annotate the first, and one annotates each image of the other."""
 
     def __init__(self, platform):
         self.platform, self.lake = platform, platform.lake
@@ -38,7 +38,7 @@ class Story:
         assert self.platform.run("merge_round", round_id).success
         return self.release(round_id)
 
-    def merge_anew(self, *rounds):
+    def merge_again(self, *rounds):
         for round_id in rounds:
             assert self.platform.run("merge_round", round_id).success
             assert self.platform.run("release_round", round_id, only=["reviewed_labels"]).success
@@ -59,8 +59,8 @@ class Story:
         return find_impact(Subject(kind, name), self.states(), self.models, **how)
 
     def annotations(self):
-        said = self.lake.tables.read_all(Annotations)
-        return said[said["state"] == "counted"]
+        annotations = self.lake.tables.read_all(Annotations)
+        return annotations[annotations["state"] == "counted"]
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def played(story):
 
 
 def same(expected, done):
-    """Whether two tables of changes are equal, whatever caused them."""
+    """Whether two tables of changes are equal, apart from their causes."""
     pd.testing.assert_frame_equal(expected, done[expected.columns])
     return True
 
@@ -90,83 +90,86 @@ def done(story, before, after):
     return find_changes(story.platform.state(before).labels, story.platform.state(after).labels)
 
 
-def test_what_rests_on_an_annotator_and_what_is_so_without_them(played):
-    said = played.annotations()
-    # By name, for pseudonyms are drawn anew each time; others are sometimes enough without them.
-    someone = AnnotationsLedger(played.lake.store).pseudonym(played.platform.people[1].name)
-    planted = said[said["annotator"] == someone]
-    found = played.impact("annotator", someone)
+def test_the_impact_of_an_annotator_is_what_disregarding_them_changes(played):
+    annotations = played.annotations()
+    # By name, because pseudonyms are drawn at random.
+    annotator = AnnotationsLedger(played.lake.store).pseudonym(played.platform.people[1].name)
+    planted = annotations[annotations["annotator"] == annotator]
+    found = played.impact("annotator", annotator)
     assert [each.tag for each in found.versions] == played.tags
     for each, rounds in zip(found.versions, ([ONE], [ONE, TWO]), strict=True):
         labels = played.platform.state(each.tag).labels
         wanted = planted.loc[planted["round_id"].isin(rounds), "image_id"]
         rows = labels[labels["image_id"].isin(wanted)]
-        assert each.rests["label_id"].tolist() == rows["label_id"].tolist()
-        assert set(each.rests["how"]) == {"answered"}
+        assert each.dependents["label_id"].tolist() == rows["label_id"].tolist()
+        assert set(each.dependents["how"]) == {"annotated"}
     alone = set(planted.loc[planted["round_id"] == TWO, "image_id"])
     last = found.versions[-1].without
     removed = last.changes[last.changes["kind"] == "image_removed"]
     assert alone <= set(removed["image_id"])
-    # In the first round two others saw each image: labels change there.
+    # In the first round two others annotated each image: labels change there.
     assert set(last.changes["round_id_before"].dropna()) == {ONE, TWO}
 
-    played.platform.change_policy(consensus={"disregarded": [someone]})
-    played.merge_anew(ONE, TWO)
+    played.platform.change_policy(consensus={"disregarded": [annotator]})
+    played.merge_again(ONE, TWO)
     tag = played.release(TWO)
     assert same(last.changes, done(played, played.tags[-1], tag))
-    told = diff_versions(*(played.platform.state(each) for each in (played.tags[-1], tag)))
-    assert set(told.changes["cause"]) == {"policy"}
+    difference = diff_versions(*(played.platform.state(each) for each in (played.tags[-1], tag)))
+    assert set(difference.changes["cause"]) == {"policy"}
     tasks = played.lake.tables.read(RoundTasks, TWO).set_index("image_id")["state"]
     assert set(tasks.index[tasks == "left"]) == alone
-    # Nothing is lost: it is asked again, and the answers are there if they are trusted after all.
+    # No annotation is lost: the images are requested again, and the annotations stay stored.
     asked = unasked_images(THREE, played.lake, played.platform.policy.ontology)
     assert set(asked["image_id"]) == alone
-    assert len(played.annotations()) == len(said)
-    # Others are enough for images of the first round, and nothing rests on this one there.
+    assert len(played.annotations()) == len(annotations)
+    # The others are enough for images of the first round.
     kept = set(played.platform.state(tag).labels["image_id"])
     assert kept & set(planted["image_id"])
-    assert [each.tag for each in played.impact("annotator", someone).versions] == played.tags
+    assert [each.tag for each in played.impact("annotator", annotator).versions] == played.tags
     played.platform.change_policy(consensus={"disregarded": []})
-    played.merge_anew(ONE, TWO)
+    played.merge_again(ONE, TWO)
     again = played.release(TWO)
     assert done(played, played.tags[-1], again).empty
 
 
 @pytest.mark.long
-def test_what_rests_on_a_round_a_source_a_guideline_and_what_learned_from_it(played):
+def test_the_impact_of_a_round_a_source_and_a_guideline_includes_models(played):
     assert played.platform.run("train_model", TWO).success
     first, second = (played.platform.state(tag) for tag in played.tags)
     in_two = second.labels[second.labels["round_id"] == TWO]
     (guideline,) = set(second.table("human_labels", ONE)["guideline"])
-    rests = {}
+    impacts = {}
     for kind, name in (("round", TWO), ("source", "batch-2")):
         found = played.impact(kind, name)
         assert [each.tag for each in found.versions] == [second.tag]
-        rests[kind] = found.versions[0]
-        assert rests[kind].rests["label_id"].tolist() == in_two["label_id"].tolist()
+        impacts[kind] = found.versions[0]
+        assert impacts[kind].dependents["label_id"].tolist() == in_two["label_id"].tolist()
         learned = in_two[in_two["split"] == "train"]
         assert [(each.dataset_tag, each.labels, each.images) for each in found.models] == [
             (second.tag, len(learned), learned["image_id"].nunique())
         ]
         assert {each.weights_sha256 for each in found.models} == set(played.models)
     found = played.impact("guideline", guideline, without=False)
-    assert [len(each.rests) for each in found.versions] == [len(first.labels), len(second.labels)]
+    assert [len(each.dependents) for each in found.versions] == [
+        len(first.labels),
+        len(second.labels),
+    ]
     assert found.versions[0].without is None
 
     RoundRecord(played.lake.store, TWO).write(
         "cancelled", reason="a bad camera", by="me", now=datetime.now(UTC),
         entries=AnnotationsLedger(played.lake.store).entries(TWO),
     )  # fmt: skip
-    played.merge_anew(TWO)
+    played.merge_again(TWO)
     tag = played.release(TWO)
     wanted = done(played, second.tag, tag)
     assert set(wanted["image_id"]) == set(in_two["image_id"])
-    for each in rests.values():
+    for each in impacts.values():
         assert same(each.without.changes, wanted)
         assert each.without.to_review == ()
 
 
-def test_the_command_annotations_people_and_programs_and_names_what_there_is(played):
+def test_the_command_prints_text_and_json_and_lists_known_subjects(played):
     def run(*arguments, status=0):
         ended = subprocess.run(
             [sys.executable, "-m", "annotation_platform.cli", "version", "impact", *arguments],
@@ -176,14 +179,14 @@ def test_the_command_annotations_people_and_programs_and_names_what_there_is(pla
         assert ended.returncode == status, ended.stderr
         return ended
 
-    someone = played.annotations()["annotator"].iloc[0]
-    facts = json.loads(run("--annotator", someone, "--json").stdout)
-    assert facts["of"] == {"annotator": someone}
+    annotator = played.annotations()["annotator"].iloc[0]
+    facts = json.loads(run("--annotator", annotator, "--json").stdout)
+    assert facts["of"] == {"annotator": annotator}
     assert [each["version"] for each in facts["versions"]] == played.tags
-    found = played.impact("annotator", someone)
-    for told, each in itertools.zip_longest(facts["versions"], found.versions):
-        assert len(told["rows"]) == len(each.rests)
-        assert sum(told["without"]["by_kind"].values()) == len(each.without.changes)
+    found = played.impact("annotator", annotator)
+    for facts_of, each in itertools.zip_longest(facts["versions"], found.versions):
+        assert len(facts_of["rows"]) == len(each.dependents)
+        assert sum(facts_of["without"]["by_kind"].values()) == len(each.without.changes)
     shown = run("--round", TWO).stdout
     assert played.tags[-1] in shown
     assert "labels removed" in shown
@@ -195,5 +198,5 @@ def test_the_command_annotations_people_and_programs_and_names_what_there_is(pla
     assert "Give exactly one" in run("--round", ONE, "--source", "batch-1", status=2).stderr
     by_name = find_subject("annotator", played.platform.people[0].name, played.lake, {})
     assert by_name.name.startswith("annotator-")
-    with pytest.raises(DataError, match="begin like that"):
+    with pytest.raises(DataError, match="have this prefix"):
         find_subject("annotator", "annotator-", played.lake, {})

@@ -189,8 +189,8 @@ def test_what_is_right_is_accepted_and_trains_and_its_path_is_told(world):
 
     events = world.history(min(taken))
     assert [each.state for each in events] == ["landed", "clean", "accepted", "exported"]
-    assert f"proposal accepted under the certificate of {ONE} (bound " in events[2].detail
-    assert events[3].detail.endswith("split train: 1 label without a person.")
+    assert f"predictions accepted under the certificate of {ONE} (bound " in events[2].detail
+    assert events[3].detail.endswith("split train: 1 label accepted automatically.")
 
     version = tables.read(DatasetVersions, ONE).iloc[0]
     manifest = read_manifest(world.platform.settings.registry_path, version["tag"])

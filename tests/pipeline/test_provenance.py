@@ -1,4 +1,4 @@
-"""What changed between versions, and why: one change is planted for every cause."""
+"""Changes between versions and their causes: one change is planted for every cause."""
 
 import itertools
 import json
@@ -96,15 +96,15 @@ def story(tmp_path_factory, three_batches):
 
 @pytest.fixture(scope="module")
 def tags(story):
-    """Every version in turn, by what was done before it."""
+    """Every version in order, by the action before it."""
     platform, lake = story.platform, story.lake
     done = {"first": story.play(ONE, 1), "round": story.play(TWO, 2)}
 
     labeling, names = platform.labeling, platform.policy.ontology.names
-    said = labeling.collect(ONE)
+    collected = labeling.collect(ONE)
     decided = labeling.collect(review_round(ONE))[0]
-    edited = min(each.image_id for each in said if each.image_id != decided.image_id)
-    for each in said:
+    edited = min(each.image_id for each in collected if each.image_id != decided.image_id)
+    for each in collected:
         if each.image_id == edited:
             labeling.submit(
                 each.backend_task, each.author, one_box(names[0], 40), 1.0,
@@ -133,7 +133,7 @@ def tags(story):
     story.images["pinned"] = pinned
     done["guideline"] = story.play(THREE, 3)
 
-    # Somebody moved an image to another split by hand.
+    # An image is moved to another split by hand.
     tables = lake.tables
     alone = tables.read(TrainingSet, THREE).drop_duplicates("image_id")
     alone = alone[~alone["group_id"].duplicated(keep=False) & (alone["split"] == "train")]
@@ -144,13 +144,13 @@ def tags(story):
         tables.write(Splits, key, drawn.assign(split=drawn["split"].mask(own, "val")))
     done["split"] = story.release(THREE)
 
-    # Other code than today's made something else of the same.
+    # Other code gives another result from the same inputs.
     labels = tables.read(TrainingSet, THREE)
-    made_of = tables.lineage.read("training_set", THREE, tables.digest(TrainingSet, THREE))
+    inputs = tables.lineage.read("training_set", THREE, tables.digest(TrainingSet, THREE))
     story.images["code"] = labels.loc[labels["shape"] == "box", "image_id"].iloc[0]
     labels["x1"] = labels["x1"].mask(labels["image_id"] == story.images["code"], labels["x1"] + 0.5)
     digest = tables.write(TrainingSet, THREE, labels)
-    tables.lineage.write("training_set", THREE, digest, made_of)
+    tables.lineage.write("training_set", THREE, digest, inputs)
     assert platform.run("release_round", THREE, only=["dataset_version"]).success
     done["code"] = str(tables.read(DatasetVersions, THREE).iloc[0]["tag"])
     return done
@@ -177,13 +177,13 @@ def test_every_change_has_the_cause_that_was_planted(story, tags):
     assert causes(between("first", "round")) == {"new round": images_of(second, TWO)}
 
     minds = between("round", "minds")
-    told = causes(minds)
-    assert told["review decision"] == {story.images["rejected"]}
-    assert told["new or edited answer"] == {story.images["edited"]}
-    # What people said of these two says how much their word counts on the others.
-    assert set(told) == {"review decision", "new or edited answer", "re-weighted annotator"}
+    by_cause = causes(minds)
+    assert by_cause["review decision"] == {story.images["rejected"]}
+    assert by_cause["new or edited annotation"] == {story.images["edited"]}
+    # These two images change the weights of annotators on the other images.
+    assert set(by_cause) == {"review decision", "new or edited annotation", "re-weighted annotator"}
     others = images_of(second, ONE) - {story.images["rejected"], story.images["edited"]}
-    assert told["re-weighted annotator"] <= others
+    assert by_cause["re-weighted annotator"] <= others
     removed = minds.changes[minds.changes["kind"] == "image_removed"]
     assert removed["image_id"].tolist() == [story.images["rejected"]]
 
@@ -212,12 +212,12 @@ def test_every_change_has_the_cause_that_was_planted(story, tags):
     assert causes(moved) == {"split rule": {story.images["moved"]}}
     assert moved.changes["kind"].tolist() == ["image_moved"]
     assert causes(between("split", "code")) == {"code": {story.images["code"]}}
-    # What was erased has no other cause, and nothing else has that one.
+    # Only erased images have this cause, and no other one.
     sides = [story.state(tags[each]) for each in ("round", "minds")]
     erased = diff_versions(*sides, erased={story.images["rejected"]: "Asked for by its owner."})
     assert causes(erased)["erasure"] == {story.images["rejected"]}
     assert "review decision" not in causes(erased)
-    # The image that was rejected was asked about again.
+    # The rejected image was annotated again.
     assert story.images["rejected"] in causes(guideline, ["image_added"])["new round"]
 
 
@@ -248,52 +248,52 @@ def test_a_patch_gives_the_newer_version_to_the_byte(story, tags, tmp_path):
     assert content == {
         str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")
     }
-    with pytest.raises(DataError, match="Apply it to the version it is for"):
+    with pytest.raises(DataError, match="Apply it to training-set@"):
         apply_patch(now, again)
     hostile = replace(again, rows=again.rows.assign(extension="x/../../../../../elsewhere/file"))
     strange = name_objects(
         build_folder(hostile.rows, hostile.ontology, name=hostile.dataset), lambda *_: tmp_path
     )
-    with pytest.raises(DataError, match="would lie outside of"):
+    with pytest.raises(DataError, match="would be outside of"):
         write_folder(strange, remote_of(now.registry, now.tag, now.remote_url), tmp_path / "new")
     assert not (tmp_path / "new").exists()
-    with pytest.raises(DataError, match="is no patch"):
+    with pytest.raises(DataError, match="is not a patch"):
         Patch.from_bytes(b"something", where="file")
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(DataError, match="exists already"):
         write_folder(made, remote_of(now.registry, now.tag, now.remote_url), out)
 
 
 @dataclass
 class Trial:
-    """One image of a version, resolved again without some of its answers."""
+    """One image of a version, resolved again without some of its annotations."""
 
     state: VersionState
-    told: ImageProvenance
+    explained: ImageProvenance
 
     def __post_init__(self):
-        round_id, image = self.told.round_id, self.told.image_id
-        made_of = self.state.made_of("consensus_labels", round_id)
-        self.threshold = made_of.settings["iou_threshold"]
-        self.common = Common.from_dict(made_of.settings["common"])
+        round_id, image = self.explained.round_id, self.explained.image_id
+        inputs = self.state.inputs_of("consensus_labels", round_id)
+        self.threshold = inputs.settings["iou_threshold"]
+        self.common = Common.from_dict(inputs.settings["common"])
         self.annotations = self.state.rows("human_labels", round_id, image)
         self.images = self.state.rows("cleaned_images", round_id, image)
-        self.ontology = read_guideline(self.state.lake.store, self.told.guideline)
+        self.ontology = read_guideline(self.state.lake.store, self.explained.guideline)
         self.ids = sorted(self.annotations["annotation_id"].unique())
 
     def holds(self, label, left_out):
-        """Whether there is a label of this class at this place, by a reckoning of our own."""
-        rest = self.annotations[~self.annotations["annotation_id"].isin(left_out)]
-        if rest.empty:
+        """Whether a label of this class remains at this location, computed independently."""
+        remaining = self.annotations[~self.annotations["annotation_id"].isin(left_out)]
+        if remaining.empty:
             return False
         _, resolved = resolve_task(
-            rest, self.common, iou_threshold=self.threshold, ontology=self.ontology,
+            remaining, self.common, iou_threshold=self.threshold, ontology=self.ontology,
             images=self.images,
         )  # fmt: skip
         labels = [each.label for each in resolved if each.label is not None]
         same = [each for each in labels if each.class_name == label["class_name"]]
-        rows = self.state.labels_of(self.told.image_id)
+        rows = self.state.labels_of(self.explained.image_id)
         others = rows[rows["class_name"] == label["class_name"]].to_dict("records")
-        # Each stands for one label of the version, the nearest to all of them together.
+        # Labels are paired with those of the version so that the total overlap is largest.
         shared = np.array([[overlap(one, vars(each)) for each in same] for one in others])
         shared = np.where(shared.reshape(len(others), -1) >= self.threshold, shared, 0.0)
         pairs = zip(*linear_sum_assignment(shared, maximize=True), strict=True)
@@ -310,15 +310,15 @@ def overlap(a, b):
 
 
 def check_labels(state, image):
-    """Have all labels of an image explained; return for how many it was shown what they rest on."""
-    told = explain_image(state, image)
+    """Check the explanations of all labels of an image; return the number of checked flip sets."""
+    explained = explain_image(state, image)
     rows = state.labels_of(image)
-    said = rows[rows["shape"] != "none"]
-    assert [each.label_id for each in told.labels] == said["label_id"].tolist()
-    assert told.landed[0]["source_key"].startswith("batch-")
-    assert told.cleaned["outcome"] == "accepted"
-    trial, counted = Trial(state, told), 0
-    for each in told.labels:
+    shown = rows[rows["shape"] != "none"]
+    assert [each.label_id for each in explained.labels] == shown["label_id"].tolist()
+    assert explained.landed[0]["source_key"].startswith("batch-")
+    assert explained.cleaned["outcome"] == "accepted"
+    trial, counted = Trial(state, explained), 0
+    for each in explained.labels:
         if each.rests_on == ["review"]:
             assert each.decision in {"accepted", "fixed"}
             continue
@@ -332,14 +332,14 @@ def check_labels(state, image):
     return counted
 
 
-def test_every_label_is_explained_and_rests_on_no_fewer_annotations(story, tags):
+def test_every_label_is_explained_by_a_minimal_flip_set(story, tags):
     state = story.state(tags["minds"])
     counted = sum(check_labels(state, image) for image in state.labels["image_id"].unique())
     assert counted > 50
 
 
 @pytest.mark.long
-def test_five_hundred_labels_rest_on_no_fewer_annotations(tmp_path):
+def test_the_flip_sets_of_five_hundred_labels_are_minimal(tmp_path):
     with open_platform(tmp_path / "home", drawn_material(1, 72, seed=1)) as platform:
         platform.hurry()
         platform.change_policy(review={"gate": "auto"}, labeling={"annotations_per_task": 4})
@@ -353,7 +353,7 @@ def test_five_hundred_labels_rest_on_no_fewer_annotations(tmp_path):
     assert counted >= 500
 
 
-def test_the_commands_annotation_people_and_programs(story, tags, tmp_path):
+def test_the_commands_print_text_and_json(story, tags, tmp_path):
     def run(*arguments, status=0):
         done = subprocess.run(
             [sys.executable, "-m", "annotation_platform.cli", *arguments],
@@ -387,11 +387,11 @@ def test_the_commands_annotation_people_and_programs(story, tags, tmp_path):
     assert (out / "data.yaml").exists()
 
     image = story.images["edited"]
-    told = json.loads(
+    explained = json.loads(
         run("image", "explain", image[:10], "--version", two, "--label", "0", "--json").stdout
     )
-    assert len(told["labels"]) == 1
-    assert told["labels"][0]["rests_on"]
+    assert len(explained["labels"]) == 1
+    assert explained["labels"][0]["rests_on"]
     assert (
         "minimal flip set: without the annotations of"
         in run("image", "explain", image, "--version", two).stdout
@@ -401,7 +401,7 @@ def test_the_commands_annotation_people_and_programs(story, tags, tmp_path):
     run("image", "explain", image, "--version", two, "--label", "0", "--proof", str(proof))
     git = as_git(story.platform.settings.registry_path)
     (tmp_path / "manifest.json").write_bytes(git.read(tags["minds"], MANIFEST_PATH))
-    # The program of the documentation, as it stands there.
+    # The program in the documentation.
     text = (PROJECT / "docs" / "reading-versions.md").read_text()
     program = text.partition("## Proof of one label")[2].split("```")[1].removeprefix("python\n")
 

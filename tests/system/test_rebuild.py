@@ -1,4 +1,4 @@
-"""A published version made again from ledger and lake by its own code, its files being gone."""
+"""A published version is rebuilt from ledger and lake by its own code, without its files."""
 
 import json
 import shutil
@@ -65,15 +65,15 @@ def build_folder(*arguments, **options):
 
 @dataclass(frozen=True)
 class Story:
-    """A home with three versions, of which only the last is what its tables say now."""
+    """A home with three versions; only the last one matches the present tables."""
 
     settings: Settings
     source: Path  # the code that published them
 
-    def with_own_lake(self, place: Path) -> "Story":
-        """The same versions, and a copy of the lake that may be spoilt."""
-        shutil.copytree(self.settings.lake_path, place)
-        return replace(self, settings=self.settings.model_copy(update={"lake": str(place)}))
+    def with_own_lake(self, folder: Path) -> "Story":
+        """The same versions, with a copy of the lake to damage."""
+        shutil.copytree(self.settings.lake_path, folder)
+        return replace(self, settings=self.settings.model_copy(update={"lake": str(folder)}))
 
     @property
     def lake(self):
@@ -96,17 +96,17 @@ class Story:
         )
 
 
-def copied_source(place):
-    """A folder with the code of now, which nobody edits while a test runs."""
-    place.mkdir()
+def copied_source(folder):
+    """Copy the present code to a folder, so that it does not change during a test."""
+    folder.mkdir()
     for name in ("requirements.lock", "dvc.yaml", "params.yaml", ".gitignore"):
-        shutil.copy(PROJECT / name, place / name)
+        shutil.copy(PROJECT / name, folder / name)
     shutil.copytree(
         PROJECT / "annotation_platform",
-        place / "annotation_platform",
+        folder / "annotation_platform",
         ignore=shutil.ignore_patterns("__pycache__"),
     )
-    return place
+    return folder
 
 
 def one_box(name, x):
@@ -118,33 +118,33 @@ def rejection():
 
 
 def change_minds(platform):
-    """Let everybody answer one image of the first round otherwise, and the expert reject another.
+    """Change all annotations of one image of the first round, and the review of another.
 
-    Both answers count, and so do the further ones that nobody asked for: they are late.
+    Both changes count; the additional, unassigned annotation is late.
     """
     labeling, names = platform.labeling, platform.policy.ontology.names
-    said = labeling.collect(ONE)
+    collected = labeling.collect(ONE)
     decided = labeling.collect(review_round(ONE))[0]
-    image = min(each.image_id for each in said if each.image_id != decided.image_id)
-    for each in said:
+    image = min(each.image_id for each in collected if each.image_id != decided.image_id)
+    for each in collected:
         if each.image_id == image:
             labeling.submit(
                 each.backend_task, each.author, one_box(names[0], 40), 1.0,
                 annotation=each.annotation,
             )  # fmt: skip
-    labeling.submit(said[0].backend_task, EXPERT, one_box(names[1], 90), 1.0)
+    labeling.submit(collected[0].backend_task, EXPERT, one_box(names[1], 90), 1.0)
     labeling.submit(decided.backend_task, EXPERT, rejection(), 1.0, annotation=decided.annotation)
 
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory):
-    place = tmp_path_factory.mktemp("story")
-    source = copied_source(place / "source")
+    folder = tmp_path_factory.mktemp("story")
+    source = copied_source(folder / "source")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("resources.deployments.PROJECT_ROOT", source)
-        with open_platform(place / "home") as platform:
+        with open_platform(folder / "home") as platform:
             platform.hurry()
-            # Whatever people agree on, there is something to decide.
+            # The review sample gives the reviewer tasks even without disputes.
             policy = platform.settings.policy_path
             text = policy.read_text()
             assert "sample_share: 0.0" in text
@@ -162,18 +162,18 @@ def story(tmp_path_factory):
 
 
 def everything_in(folder):
-    """Every file and what is in it."""
+    """The bytes of every file."""
     paths = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(paths)}
 
 
-def test_every_version_comes_out_as_it_was_published(story):
+def test_every_version_is_rebuilt_as_it_was_published(story):
     assert [info.tag for info in list_versions(story.settings.registry_path)] == [
         FIRST, SECOND, THIRD,
     ]  # fmt: skip
-    # The first round was merged anew: what the first two versions rest on is in no table any more.
+    # The first round was merged again, so no present table is an input of the first two versions.
     for table in ("human_labels", "consensus_labels", "reviewed_labels"):
-        now = story.lake.tables.digest(table, ONE)
+        now = story.lake.tables.digest(table_named(table), ONE)
         assert now != story.inputs(FIRST).made[f"{table}/{ONE}"].sha256
         assert now == story.inputs(THIRD).made[f"{table}/{ONE}"].sha256
     before = everything_in(story.settings.lake_path), everything_in(story.settings.registry_path)
@@ -193,7 +193,7 @@ def test_every_version_comes_out_as_it_was_published(story):
     )
 
 
-def test_where_and_when_it_is_made_again_does_not_matter(story):
+def test_a_rebuild_does_not_depend_on_time_zone_locale_or_threads(story):
     elsewhere = {
         "TZ": "Pacific/Kiritimati",
         "LC_ALL": "tr_TR.UTF-8",
@@ -203,10 +203,10 @@ def test_where_and_when_it_is_made_again_does_not_matter(story):
     }
     done = story.command(THIRD, **elsewhere)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{THIRD} comes out as it was published" in done.stdout
+    assert f"{THIRD} is rebuilt as it was published" in done.stdout
 
 
-def test_a_version_is_made_again_by_its_own_code(story, tmp_path):
+def test_a_version_is_rebuilt_by_its_own_code(story, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(story.source, other)
     folder = other / "annotation_platform" / "versioning" / "folder.py"
@@ -214,25 +214,26 @@ def test_a_version_is_made_again_by_its_own_code(story, tmp_path):
     publish = (
         "from datetime import UTC, datetime\n"
         "from annotation_platform.ingestion.lake import lake_of\n"
-        "from annotation_platform.policy import read_params\n"
+        "from annotation_platform.policy import read_policy\n"
         "from annotation_platform.versioning.store import VersionStore\n"
         "from annotation_platform.pipeline.context import RoundContext\n"
         "from annotation_platform.pipeline.publish import publish\n"
         "from annotation_platform.settings import PROJECT_ROOT, read_settings\n"
-        "places = read_settings()\n"
-        "lake = lake_of(places)\n"
-        "versions = VersionStore(places.registry_path, places.remote_url, PROJECT_ROOT,\n"
-        "                        places.mirrors_path)\n"
-        f"context = RoundContext('{ONE}', lake, read_params(places.params_path),\n"
+        "settings = read_settings()\n"
+        "lake = lake_of(settings)\n"
+        "versions = VersionStore(settings.registry_path, settings.remote_url, PROJECT_ROOT,\n"
+        "                        settings.mirrors_path)\n"
+        f"context = RoundContext('{ONE}', lake, read_policy(settings.policy_path),\n"
         "                       datetime.now(UTC))\n"
+        "from annotation_platform.schema.tables import table_named\n"
         "names = ('training_set', 'training_rounds', 'error_bars')\n"
-        f"frames = [lake.tables.read(name, '{ONE}') for name in names]\n"
+        f"frames = [lake.tables.read(table_named(name), '{ONE}') for name in names]\n"
         "made = publish(context, *frames, versions)\n"
         "print(made.dataset_version['tag'].iloc[0])\n"
     )
     registry, remote = tmp_path / "registry", tmp_path / "remote"
     shutil.copytree(story.settings.registry_path, registry)
-    forget_versions(registry)
+    delete_versions(registry)
     places = {"registry": str(registry), "remote": str(remote)}
     mine = replace(story, settings=story.settings.model_copy(update=places))
     done = subprocess.run(
@@ -253,16 +254,16 @@ def test_a_version_is_made_again_by_its_own_code(story, tmp_path):
     assert rebuilt.rebuilt_md5 == published
 
 
-def forget_versions(registry):
+def delete_versions(registry):
     for name in ("refs/heads/datasets", *(f"refs/tags/{tag}" for tag in (FIRST, SECOND, THIRD))):
         subprocess.run(["git", "-C", registry, "update-ref", "-d", name], check=True)
 
 
-def test_code_that_was_not_committed_is_named(story, tmp_path):
+def test_uncommitted_code_is_reported(story, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(story.source, source)
-    who = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
-    for arguments in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "Code"]):
+    author = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+    for arguments in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "Code"]):
         subprocess.run(["git", "-C", source, *arguments], check=True)
     (source / "annotation_platform" / "extra.py").write_text('"""Not committed."""\n')
     for key, value in (("user.name", "Ada"), ("user.email", "ada@example.org")):
@@ -289,7 +290,7 @@ def a_kept_table(story):
 
 
 def first_line(story, *, with_digest):
-    """Change the first answer in the ledger, and its digest too if asked."""
+    """Change the first annotation in the ledger, optionally with its digest."""
     from annotation_platform.labeling.ledger import AnnotationsLedger, as_revision
 
     path = story.settings.lake_path / f"ledger/answers/{ONE}/000001.jsonl"
@@ -300,8 +301,8 @@ def first_line(story, *, with_digest):
     )
     old = AnnotationsLedger(story.lake.store).read(ONE)[0].submission
     if with_digest:
-        said = replace(old, payload=Payload(**entry["submission"]["payload"]))
-        entry["digest"] = as_revision(said).digest
+        changed = replace(old, payload=Payload(**entry["submission"]["payload"]))
+        entry["digest"] = as_revision(changed).digest
     path.chmod(0o600)
     path.write_text("\n".join([json.dumps(entry), *lines[1:]]) + "\n")
 
@@ -321,7 +322,7 @@ def a_lost_entry(story):
     return [f"ledger/answers/{ONE}-review/000001.jsonl"]
 
 
-def a_image(story):
+def an_image(story):
     training_set = story.lake.tables.read(TrainingSet, ONE)
     row = training_set.iloc[0]
     path = story.settings.lake_path / image_key(row["image_id"], row["extension"])
@@ -339,38 +340,38 @@ def a_guideline(story):
 
 
 @pytest.mark.parametrize(
-    "spoil",
-    [a_kept_table, a_line_of_the_ledger, a_line_and_its_digest, a_lost_entry, a_image,
+    "tamper",
+    [a_kept_table, a_line_of_the_ledger, a_line_and_its_digest, a_lost_entry, an_image,
      a_guideline],
 )  # fmt: skip
-def test_what_was_tampered_with_is_named(story, tmp_path, spoil):
+def test_tampering_is_located(story, tmp_path, tamper):
     mine = story.with_own_lake(tmp_path / "lake")
-    places = spoil(mine)
+    locations = tamper(mine)
     done = mine.command(THIRD, "--json")
     assert done.returncode == 1, done.stderr
     facts = json.loads(done.stdout)
     assert facts["same"] is False
-    assert [each["where"] for each in facts["differences"]] == places
+    assert [each["where"] for each in facts["differences"]] == locations
 
 
-def test_people_are_told_what_was_tampered_with_too(story, tmp_path):
+def test_the_text_output_locates_tampering(story, tmp_path):
     mine = story.with_own_lake(tmp_path / "lake")
-    (place,) = a_kept_table(mine)
+    (location,) = a_kept_table(mine)
     shown = mine.command(THIRD)
     assert shown.returncode == 1
-    assert "does not come out the same" in shown.stdout
-    assert place.split(" ")[0] in shown.stdout
+    assert "is not rebuilt the same" in shown.stdout
+    assert location.split(" ")[0] in shown.stdout
 
 
-def test_what_cannot_be_rebuilt_says_why(story, tmp_path):
+def test_a_version_that_cannot_be_rebuilt_is_an_error(story, tmp_path):
     unknown = story.command("9.9.9")
     assert unknown.returncode == 2
     assert "no version 'training-set@v9.9.9'" in unknown.stderr
-    # A version from before anything was kept, and one whose lake is another.
+    # A version without stored inputs, and one with another lake.
     world = World(tmp_path)
     world.add_images(0, 4)
     tag = world.publish().tag
-    with pytest.raises(PublishError, match="was not kept when it was published"):
+    with pytest.raises(PublishError, match="were not stored when it was published"):
         rebuild_version(story.settings, world.registry, tag)
     elsewhere = story.settings.model_copy(update={"lake": str(tmp_path / "empty")})
     with pytest.raises(PublishError, match="Set ANNOTATION_LAKE"):
@@ -390,7 +391,7 @@ def test_manifests_of_earlier_versions_can_still_be_read(story):
 
 @pytest.fixture
 def merged(tmp_path, monkeypatch):
-    """A round that is answered and merged, and not yet released."""
+    """A round that is annotated and merged, but not released."""
     source = copied_source(tmp_path / "source")
     monkeypatch.setattr("resources.deployments.PROJECT_ROOT", source)
     with open_platform(tmp_path / "home") as platform:
@@ -408,23 +409,23 @@ def released(platform):
     return rebuild_version(platform.settings, platform.settings.registry_path, FIRST)
 
 
-def test_a_table_that_the_platform_did_not_make_is_named(merged):
+def test_a_table_that_the_platform_did_not_make_is_reported(merged):
     tables = merged.lake.tables
     labels = tables.read(ConsensusLabels, ONE)
     tables.write(ConsensusLabels, ONE, labels.assign(support=labels["support"] + 1))
     rebuilt = released(merged)
     assert not rebuilt.same
     assert [each.where for each in rebuilt.differences] == [f"consensus_labels/{ONE}"]
-    # From there on everything follows.
+    # The tables that depend on it are derived from it.
     assert rebuilt.rebuilt_md5 == rebuilt.folder_md5
 
 
-def test_what_was_merged_by_earlier_code_is_taken_as_it_is_and_named(merged):
+def test_tables_without_recorded_inputs_are_taken_from_storage(merged):
     shutil.rmtree(merged.settings.lake_path / "lineage")
     rebuilt = released(merged)
     assert rebuilt.same
     assert (rebuilt.rounds, rebuilt.annotations) == (0, 0)
-    (taken,) = [each for each in rebuilt.remarks if each.startswith("Taken as they were kept")]
+    (taken,) = [each for each in rebuilt.remarks if each.startswith("Taken from storage")]
     assert "consensus_labels (1)" in taken
 
 
@@ -432,13 +433,13 @@ def test_an_annotation_that_comes_during_the_merge_counts_from_the_ledger(merged
     edited = one_box(merged.policy.ontology.names[0], 33)
 
     class Busy(SimulatedLabeling):
-        """Somebody edits an answer each time that somebody looks."""
+        """An annotation is edited each time that the annotations are collected."""
 
         def collect(self, round_id):
-            said = super().collect(round_id)
-            one = said[0]
+            collected = super().collect(round_id)
+            one = collected[0]
             self.submit(one.backend_task, one.author, edited, 1.0, annotation=one.annotation)
-            return said
+            return collected
 
     tasks = merged.lake.tables.read(LabelTasks, ONE)
     busy = Busy(merged.settings.home_path / "simulated-labeling.sqlite")
@@ -447,15 +448,15 @@ def test_an_annotation_that_comes_during_the_merge_counts_from_the_ledger(merged
     )
     known = {each.digest for each in AnnotationsLedger(merged.lake.store).read(ONE)}
     assert set(annotations.labels["revision"]) <= known
-    # What is noted is what it was made of, and no more.
+    # The recorded inputs are exactly those of the table.
     digest = table_digest(HumanLabels, annotations.labels)
-    noted = merged.lake.tables.lineage.read("human_labels", ONE, digest)
-    again = annotations_as_of(ONE, as_of(merged.lake, noted))
+    recorded = merged.lake.tables.lineage.read("human_labels", ONE, digest)
+    again = annotations_as_of(ONE, as_of(merged.lake, recorded))
     assert table_digest(HumanLabels, again.labels) == digest
 
 
 @pytest.mark.long
-def test_a_version_whose_lake_is_in_s3_is_made_again(tmp_path, s3_bucket, monkeypatch):
+def test_a_version_with_its_lake_in_s3_is_rebuilt(tmp_path, s3_bucket, monkeypatch):
     source = copied_source(tmp_path / "source")
     monkeypatch.setattr("resources.deployments.PROJECT_ROOT", source)
     with open_platform(tmp_path / "home", lake=f"s3://{s3_bucket}/lake") as platform:

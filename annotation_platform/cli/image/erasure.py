@@ -16,7 +16,7 @@ from annotation_platform.errors import DataError
 
 if TYPE_CHECKING:
     from annotation_platform.governance.erasure.erase import Erased
-    from annotation_platform.governance.erasure.locations import Places
+    from annotation_platform.governance.erasure.locations import Locations
     from annotation_platform.governance.erasure.subject import Kind
     from annotation_platform.policy import Policy
 
@@ -57,7 +57,7 @@ def erase(
     versions, which are issued again under the same tags.
     """
     from annotation_platform.governance.erasure import erase as erasing
-    from annotation_platform.governance.erasure.local import local_places, one_erasure
+    from annotation_platform.governance.erasure.local import local_locations, one_erasure
     from annotation_platform.policy import read_policy
     from annotation_platform.settings import read_settings
 
@@ -66,7 +66,7 @@ def erase(
             "Name one thing to erase: an IMAGE, --source or --annotator; or give --finish."
         )
     settings = read_settings()
-    places = local_places(
+    locations = local_locations(
         settings,
         open_git(settings, where.registry),
         remote_url(settings, where),
@@ -74,12 +74,12 @@ def erase(
     )
     policy = read_policy(settings.policy_path)
     if not subject.finish:
-        expected = _begin(subject, places, policy, reason=reason, dry_run=not yes)
+        expected = _begin(subject, locations, policy, reason=reason, dry_run=not yes)
         if not yes:
             _print_erased(expected, as_json=as_json)
             return
     with one_erasure(settings), _steps() as step:
-        result = erasing.finish(places, say=step)
+        result = erasing.finish(locations, progress_of=step)
     if result is None:
         raise DataError("There is no interrupted erasure.")
     if result.pseudonym and policy.consensus.disregarded:
@@ -92,7 +92,7 @@ def erase(
 
 
 def _begin(
-    subject: Subject, places: "Places", policy: "Policy", *, reason: str, dry_run: bool
+    subject: Subject, locations: "Locations", policy: "Policy", *, reason: str, dry_run: bool
 ) -> "Erased":
     """Return the effects of an erasure, and unless it is a dry run, record that it begins."""
     from annotation_platform.actor import system_user
@@ -100,15 +100,15 @@ def _begin(
 
     by = system_user()
     if subject.annotator:
-        person, expected = erasing.plan_person_erasure(subject.annotator, places)
+        person, expected = erasing.plan_person_erasure(subject.annotator, locations)
         if not dry_run:
-            erasing.begin_person_erasure(person, places, reason=reason, by=by)
+            erasing.begin_person_erasure(person, locations, reason=reason, by=by)
         return expected
     kind: Kind = "image" if subject.image else "source"
     name = subject.image or subject.source
-    found, expected = erasing.plan_erasure(kind, name, places, policy)
+    found, expected = erasing.plan_erasure(kind, name, locations, policy)
     if not dry_run:
-        erasing.begin(f"{kind} {name}", found, expected, places, policy, reason=reason, by=by)
+        erasing.begin(f"{kind} {name}", found, expected, locations, policy, reason=reason, by=by)
     return expected
 
 

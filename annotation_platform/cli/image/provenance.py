@@ -27,7 +27,8 @@ from annotation_platform.errors import DataError
 
 if TYPE_CHECKING:
     from annotation_platform.curation.history import Event
-    from annotation_platform.provenance.explain import ImageProvenance, LabelProvenance
+    from annotation_platform.provenance.annotated_image import LabelProvenance
+    from annotation_platform.provenance.explain import ImageProvenance
 
 _DIGITS = 64
 """Length of a full image id."""
@@ -49,7 +50,7 @@ def explain(
     """Explain the labels of an image in a version, from its landing to its last review."""
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.provenance.explain import explain_image, prove
-    from annotation_platform.provenance.image_history import find_image
+    from annotation_platform.provenance.image_ids import find_image
     from annotation_platform.settings import read_settings
 
     settings = read_settings()
@@ -122,7 +123,8 @@ def history(image: ImageId, as_json: AsJson = False) -> None:
     """Show the history of an image: landed, selected, annotated, reviewed, published."""
     from annotation_platform.curation.history import require_legal
     from annotation_platform.ingestion.lake import lake_of
-    from annotation_platform.provenance.image_history import find_image, image_history
+    from annotation_platform.provenance.image_history import image_history
+    from annotation_platform.provenance.image_ids import find_image
     from annotation_platform.settings import read_settings
     from annotation_platform.versioning.contents import versions_with
 

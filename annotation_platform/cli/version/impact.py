@@ -96,9 +96,9 @@ def _facts(found: "Impact") -> dict[str, Any]:
 def _version_facts(each: "VersionImpact") -> dict[str, Any]:
     facts = {
         "version": each.tag,
-        "images": int(each.rests["image_id"].nunique()),
+        "images": int(each.dependents["image_id"].nunique()),
         "labels": _labels(each),
-        "rows": json_rows(each.rests),
+        "rows": json_rows(each.dependents),
     }
     if each.without is not None:
         facts["without"] = {
@@ -111,7 +111,7 @@ def _version_facts(each: "VersionImpact") -> dict[str, Any]:
 
 def _labels(each: "VersionImpact") -> int:
     """Return the number of dependent labels; an image without objects has none."""
-    return int(each.rests["class_name"].notna().sum())
+    return int(each.dependents["class_name"].notna().sum())
 
 
 def _print(found: "Impact") -> None:
@@ -136,7 +136,7 @@ def _print(found: "Impact") -> None:
 
 
 def _row(each: "VersionImpact") -> list[Any]:
-    row = [each.tag, each.rests["image_id"].nunique(), _labels(each)]
+    row = [each.tag, each.dependents["image_id"].nunique(), _labels(each)]
     if each.without is not None:
         counts = each.without.changes["kind"].value_counts()
         row += [int(counts.get(kind, 0)) for kind in _KINDS]

@@ -1,1 +1,1 @@
-"""What was done, by whom, when and why: the events of a lake, and the check of both audit logs."""
+"""The audit log of a lake: events with actor, time and reason, and the check of both logs."""

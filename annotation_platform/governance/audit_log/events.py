@@ -1,9 +1,9 @@
 """The events of a lake: releases, reviews, decisions and policies, one line of JSON each.
 
-They lie in the lake as ``audit/000001.jsonl`` and so on, each entry created once, with one line or
-several. Each line has the digest of the one before it, over entries too (``storage/chain.py``),
-and says where the log of uses on its writer's machine stood (``reads_head``). That log in turn
-notes the event, so neither can be cut off without the other showing it.
+They are stored as ``audit/000001.jsonl`` and so on; each entry is created once and has one or more
+lines. Each line holds the digest of the previous one, across entries (``storage/chain.py``), and
+the last line of the access log on its writer's machine (``reads_head``). The access log in turn
+records the event, so truncation of either log shows in the other.
 """
 
 import hashlib
@@ -34,8 +34,8 @@ from annotation_platform.storage.objects import ObjectStore
 FOLDER = "audit"
 """The folder of the lake with the events."""
 
-NOTED = "event"
-"""What the log of uses calls the noting of an event."""
+RECORDED = "event"
+"""The action in the access log that records an event."""
 
 ACTIONS = ("policy", "round", "review", "release", "stage", "skill", "people", "erasure")
 
@@ -45,14 +45,14 @@ _ENTRY = re.compile(rf"{FOLDER}/\d{{6,}}\.jsonl")
 
 @dataclass(frozen=True)
 class Event:
-    """Something that was done.
+    """One event of the audit log.
 
     Attributes:
         action: one of ``ACTIONS``.
-        subject: what it was done to, such as a round, an image or a version's tag.
-        reason: why; None: what the run or command says of itself.
-        author: who did it; empty: who started the run, or gave the command.
-        facts: what else there is to say, as JSON knows it. Never a secret, never an address.
+        subject: the object of the action, such as a round, an image or a version's tag.
+        reason: the reason; None: that of the run or command.
+        author: the actor; empty: the actor of the run or command.
+        facts: further JSON values. Never a secret, never an e-mail address.
     """
 
     action: str
@@ -63,24 +63,24 @@ class Event:
 
 
 class EventLog:
-    """The events of a lake, first to last; none is ever changed.
+    """The events of a lake, in order; none is ever changed.
 
     Args:
-        store: of the lake. Where its uses are written down, events and uses vouch for each other.
+        store: the store of the lake. If its accesses are logged, each log vouches for the other.
     """
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._journal = Journal(store, FOLDER)
-        self._uses: AuditLog | None = None
+        self._accesses: AuditLog | None = None
         bare = store
         if isinstance(store, AuditedStore):
-            # Asking for the place would be a use by itself.
-            bare, self._uses = store.store, store.log
+            # A request for the URL would be logged as an access.
+            bare, self._accesses = store.store, store.log
         self.lake = hashlib.sha256(bare.url(FOLDER).encode()).hexdigest()[:12]
 
     def append(self, events: Sequence[Event], *, now: datetime) -> None:
-        """Write events behind all others, together in one entry."""
+        """Append events, together in one entry."""
         self.append_if(lambda _policy: (events, None), now=now)
 
     def append_if(
@@ -89,45 +89,45 @@ class EventLog:
         *,
         now: datetime,
     ) -> None:
-        """Write what is due after the last line there is, if anything.
+        """Append the events that are due after the present last line, if any.
 
-        Several processes may do so at once; whoever comes second asks again. In S3 this takes four
-        requests, three where nothing is due, and where others wrote since this machine last did,
-        twice the logarithm of how many entries that were.
+        Several processes may append at once; the second one calls ``due`` again. In S3 this takes
+        four requests, or three without events; if other machines appended N entries since this one
+        last did, 2 log N more.
 
         Args:
-            due: is given the digest of the policy that was noted last, empty if none was; returns
-                the events, and the digest of the policy from now on, or None: as it was.
+            due: called with the digest of the last recorded policy, empty without one; returns the
+                events, and the digest of the policy from now on, or None: unchanged.
             now: the time.
         """
-        known = self._uses.entries() if self._uses else 0
+        known = self._accesses.entries() if self._accesses else 0
         head: LogHead | None = None
         while True:
             known = self._journal.find_end(known)
-            last, noted = self._last(known)
-            events, policy = due(noted)
+            last, recorded = self._last(known)
+            events, policy = due(recorded)
             if not events:
                 return
-            if self._uses is not None and head is None:
-                head = self._uses.head()
-            lines = self._lines(events, last, policy or noted, head, now)
+            if self._accesses is not None and head is None:
+                head = self._accesses.head()
+            lines = self._lines(events, last, policy or recorded, head, now)
             data = b"".join(line + b"\n" for line in lines)
             if self._create(known + 1, data):
                 break
-        if self._uses is not None:
+        if self._accesses is not None:
             key, sha256 = entry_key(FOLDER, known + 1), digest_of(lines[-1])
-            self._uses.write(NOTED, key, entries=known + 1, sha256=sha256, lake=self.lake)
+            self._accesses.write(RECORDED, key, entries=known + 1, sha256=sha256, lake=self.lake)
 
     def has(self, key: str) -> bool:
-        """Return whether there is an entry under a key."""
+        """Return whether an entry with this key exists."""
         return self._store.exists(key)
 
     def strays(self) -> list[str]:
-        """Return the keys of what lies among the entries and is none."""
+        """Return the keys of other objects in the folder of the entries."""
         return [key for key in self._store.list(FOLDER) if not _ENTRY.fullmatch(key)]
 
     def read(self) -> Iterator[tuple[str, list[Line] | None]]:
-        """Yield every entry by its key, with its lines, in order; None for one that is missing."""
+        """Yield the key and lines of every entry, in order; None for a missing entry."""
         listed = [key for key in self._store.list(FOLDER) if _ENTRY.fullmatch(key)]
         entries = int(PurePosixPath(listed[-1]).stem) if listed else 0
         keys = [entry_key(FOLDER, number) for number in range(1, entries + 1)]
@@ -140,11 +140,11 @@ class EventLog:
         return self._store.get(key) if self._store.exists(key) else None
 
     def _create(self, number: int, data: bytes) -> bool:
-        # Where the answer of S3 got lost, the entry may be there and nobody knows who wrote it.
+        # If the response of S3 was lost, the entry may exist: it is ours if its bytes are.
         return self._journal.create(number, data) or self._journal.get(number) == data
 
     def _last(self, entries: int) -> tuple[Link, str]:
-        """Return where the chain stands, and the digest of the policy that was noted last."""
+        """Return the last link of the chain, and the digest of the last recorded policy."""
         contents: list[dict[str, Any]] = []
 
         def backwards() -> Iterator[bytes]:
@@ -166,16 +166,16 @@ class EventLog:
         head: LogHead | None,
         now: datetime,
     ) -> list[bytes]:
-        about = self._uses.who() if self._uses else {}
+        context = self._accesses.who() if self._accesses else {}
         lines = []
         for event in events:
-            facts = {key: about[key] for key in about if key not in {"author", "reason"}}
+            facts = {key: context[key] for key in context if key not in {"author", "reason"}}
             content = {
                 "at": now.astimezone(UTC).isoformat(timespec="microseconds"),
-                "author": event.author or about.get("author") or system_user(),
+                "author": event.author or context.get("author") or system_user(),
                 "action": event.action,
                 "subject": event.subject,
-                "reason": about.get("reason", "") if event.reason is None else event.reason,
+                "reason": context.get("reason", "") if event.reason is None else event.reason,
                 "facts": {**event.facts, **facts},
                 "policy": policy,
                 "reads_head": asdict(head) if head else None,

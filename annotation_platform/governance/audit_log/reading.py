@@ -1,4 +1,4 @@
-"""What the audit logs say, for people: events, and who read answers."""
+"""Read the audit logs: events, and reads of annotations."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -14,19 +14,22 @@ from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import kept_key
 
 READS = ("get", "query")
-"""The uses of the lake that are reads."""
+"""The actions of the access log that are reads."""
 
-_ANNOTATIONS = ("ledger/answers/", "tables/human_labels/", "tables/answers/")
+_ANNOTATIONS = (
+    "ledger/answers/",
+    "tables/human_labels/",
+    "tables/annotations/",
+    "tables/answers/",
+)
+"""Keys of annotations; the last is that of `annotations` in v0.1.0."""
 _ANY_TABLE = "tables"
 _ABOUT_ANNOTATIONS = (b"ledger/", b"tables", b"inputs/")
 
 
 @dataclass(frozen=True)
-class AnnotationRequest:
-    """Which lines are asked for; empty: all.
-
-    ``since`` is a moment; a line of that very moment is one.
-    """
+class LogFilter:
+    """A filter for lines of a log; empty fields match all lines. ``since`` is inclusive."""
 
     since: datetime | None = None
     action: str = ""
@@ -35,49 +38,49 @@ class AnnotationRequest:
 
 @dataclass(frozen=True)
 class Found:
-    """Lines of a log, the newest last, and where those are that cannot be read any more."""
+    """Lines of a log, the newest last, and the locations of unreadable lines."""
 
     lines: list[dict[str, Any]]
     unreadable: list[str]
 
 
-def read_events(lake: Lake, wanted: AnnotationRequest) -> Found:
-    """Return the events of a lake; a DataError if nobody of that name is the author of one."""
+def read_events(lake: Lake, log_filter: LogFilter) -> Found:
+    """Return the events of a lake; an unknown author is a DataError."""
     lines = [line for _, entry in EventLog(lake.store).read() for line in entry or ()]
-    return _choose(lines, wanted)
+    return _choose(lines, log_filter)
 
 
-def read_reads(lake: Lake, log: AuditLog, wanted: AnnotationRequest) -> Found:
-    """Return who read answers from this home: the ledger, tables, or kept copies of tables.
+def read_reads(lake: Lake, log: AuditLog, log_filter: LogFilter) -> Found:
+    """Return the reads of annotations from this home: of the ledger, tables or kept copies.
 
-    A query may have read any table, so each is one of them. Lines of earlier code have no author.
-    A DataError if nobody of that name read any.
+    A query may have read any table, so every query counts. Lines of earlier releases have no
+    author. An unknown author is a DataError.
     """
     folder = "lineage/human_labels"
     copies = {kept_key(PurePosixPath(key).stem) for key in lake.store.list(folder)}
-    day = f"{wanted.since.astimezone(UTC):%Y-%m-%d}" if wanted.since else ""
-    # Most lines are about images, and taking apart takes longest.
+    day = f"{log_filter.since.astimezone(UTC):%Y-%m-%d}" if log_filter.since else ""
+    # Most lines are about images, and parsing is the slowest part.
     lines = (
         line
         for line in log.lines(since=day)
         if any(part in line.data for part in _ABOUT_ANNOTATIONS)
     )
-    return _choose(lines, wanted, copies=copies)
+    return _choose(lines, log_filter, copies=copies)
 
 
 def parse_moment(text: str) -> datetime:
-    """Return the moment that somebody typed, in UTC unless it says otherwise; else a DataError."""
+    """Return a time in ISO 8601, in UTC unless it has an offset; other text is a DataError."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise DataError(f"{text!r} is no time. Give 2026-05-01, or 2026-05-01T12:30.") from error
+        raise DataError(f"{text!r} is not a time. Give 2026-05-01, or 2026-05-01T12:30.") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _choose(
-    lines: Iterable[Line], wanted: AnnotationRequest, *, copies: Collection[str] | None = None
+    lines: Iterable[Line], log_filter: LogFilter, *, copies: Collection[str] | None = None
 ) -> Found:
-    """Return the lines that are asked for; with ``copies`` only such as read answers."""
+    """Return the lines that match a filter; with ``copies``, only reads of annotations."""
     chosen: list[dict[str, Any]] = []
     unreadable, authors = [], set()
     for line in lines:
@@ -89,11 +92,11 @@ def _choose(
         if copies is not None and not _reads_annotations(content, copies):
             continue
         authors.add(str(content.get("author", "")))
-        if _fits(content, at, wanted):
+        if _fits(content, at, log_filter):
             chosen.append(content)
-    if wanted.author and wanted.author not in authors:
-        there = ", ".join(sorted(authors - {""})) or "nobody"
-        raise DataError(f"{wanted.author!r} is no author in this log. There is: {there}.")
+    if log_filter.author and log_filter.author not in authors:
+        there = ", ".join(sorted(authors - {""})) or "none"
+        raise DataError(f"{log_filter.author!r} is not an author in this log. Authors: {there}.")
     return Found(chosen, unreadable)
 
 
@@ -104,10 +107,10 @@ def _moment_of(content: dict[str, Any]) -> datetime | None:
         return None
 
 
-def _fits(content: dict[str, Any], at: datetime, wanted: AnnotationRequest) -> bool:
-    late = wanted.since is None or at >= wanted.since
-    action = wanted.action in {"", content.get("action")}
-    return late and action and wanted.author in {"", content.get("author", "")}
+def _fits(content: dict[str, Any], at: datetime, log_filter: LogFilter) -> bool:
+    in_time = log_filter.since is None or at >= log_filter.since
+    action = log_filter.action in {"", content.get("action")}
+    return in_time and action and log_filter.author in {"", content.get("author", "")}
 
 
 def _reads_annotations(content: dict[str, Any], copies: Collection[str]) -> bool:

@@ -1,4 +1,4 @@
-"""What is written into the events of a lake, and when: each thing once."""
+"""Record the events of a lake, each once."""
 
 import hashlib
 import json
@@ -19,32 +19,32 @@ if TYPE_CHECKING:
 
 
 def record_policy(policy: Policy, lake: "Lake", *, used_for: str, now: datetime) -> None:
-    """Note which settings changed if this policy is another one than was noted last.
+    """Record the changed settings if a policy differs from the one recorded last.
 
-    The policy is kept in the lake under its digest, so that the next one can be compared with it.
+    The policy is stored in the lake under its digest, so that the next one can be compared with it.
 
     Args:
-        policy: the one that is used.
-        lake: where.
-        used_for: such as ``label_tasks of round-0001``.
+        policy: the policy in use.
+        lake: the lake.
+        used_for: its use, such as ``label_tasks of round-0001``.
         now: the time.
     """
     text = json.dumps(policy.model_dump(mode="json"), sort_keys=True).encode()
     digest = hashlib.sha256(text).hexdigest()
 
-    def due(noted: str) -> tuple[Sequence[Event], str | None]:
-        if noted == digest:
+    def due(recorded: str) -> tuple[Sequence[Event], str | None]:
+        if recorded == digest:
             return (), None
         lake.tables.lineage.keep(text, kind="json")
-        changed = _changed(noted, text, lake)
-        facts = {"before": noted, "settings": changed}
+        changed = _changed(recorded, text, lake)
+        facts = {"before": recorded, "settings": changed}
         return [Event("policy", digest, f"used for {used_for}", facts=facts)], digest
 
     EventLog(lake.store).append_if(due, now=now)
 
 
 def record_decisions(round_id: str, lake: "Lake", *, now: datetime) -> None:
-    """Note what was decided about a round, and is not noted yet: closed, cancelled, re-opened."""
+    """Record new decisions about a round: closed, cancelled, re-opened."""
     decisions = RoundRecord(lake.store, round_id).read()
     events = {
         f"decision {number}": Event(
@@ -56,55 +56,55 @@ def record_decisions(round_id: str, lake: "Lake", *, now: datetime) -> None:
         )
         for number, each in enumerate(decisions, start=1)
     }
-    _note_once(f"rounds/{round_id}/noted", events, lake, now)
+    _record_once(f"rounds/{round_id}/noted", events, lake, now)
 
 
 def record_reviews(round_id: str, decided: "Decided", lake: "Lake", *, now: datetime) -> None:
-    """Note the decisions of reviewers on a round that are not noted yet, each under a pseudonym."""
+    """Record new decisions of reviewers on a round, each under a pseudonym."""
     events = {}
     for image, review in sorted(decided.reviews.items()):
         by, at = decided.by[image], decided.at[image].isoformat()
-        said = json.dumps([image, by, at, review.decision, review.comment])
+        content = json.dumps([image, by, at, review.decision, review.comment])
         facts = {"round": round_id, "decision": review.decision, "decided_at": at}
-        name = f"review {hashlib.sha256(said.encode()).hexdigest()[:16]}"
+        name = f"review {hashlib.sha256(content.encode()).hexdigest()[:16]}"
         events[name] = Event("review", image, review.comment, by, facts)
-    _note_once(f"rounds/{round_id}/noted", events, lake, now)
+    _record_once(f"rounds/{round_id}/noted", events, lake, now)
 
 
 def record_release(
     round_id: str, version: Mapping[str, Any], lake: "Lake", *, now: datetime
 ) -> None:
-    """Note a version that was published from a round.
+    """Record a version that was published from a round.
 
-    One that was there already is noted too if it never was: who published it may have been stopped.
+    An existing version is recorded, too, if it is not yet: its publisher may have been interrupted.
 
     Args:
         round_id: the round.
         version: its row of ``dataset_version``.
-        lake: where.
+        lake: the lake.
         now: the time.
     """
     facts = {name: version[name] for name in ("commit", "folder_md5", "images", "new_version")}
     tag = str(version["tag"])
     event = Event("release", tag, facts={"round": round_id, **facts})
-    _note_once(f"releases/{tag}", {"release": event}, lake, now)
+    _record_once(f"releases/{tag}", {"release": event}, lake, now)
 
 
 def record_stage(tag: str, stage: str, lake: "Lake", *, reason: str, now: datetime) -> None:
-    """Note what a version is used for from now on, such as ``production`` or ``deprecated``."""
+    """Record the new stage of a version, such as ``production`` or ``deprecated``."""
     event = Event("stage", tag, " ".join(reason.split()), facts={"stage": stage})
     EventLog(lake.store).append([event], now=now)
 
 
 def record_skill(person: str, skill: str, lake: "Lake", *, granted: bool, now: datetime) -> None:
-    """Note that somebody, given by address, has a skill from now on or has it no more."""
+    """Record that a person, given by address, was granted a skill or lost it."""
     facts = {"skill": skill, "granted": granted}
     event = Event("skill", AnnotationsLedger(lake.store).pseudonym(person), facts=facts)
     EventLog(lake.store).append([event], now=now)
 
 
 def record_person(person: str, change: str, lake: "Lake", *, now: datetime) -> None:
-    """Note that somebody, given by address, was ``added`` to those who label, or ``removed``."""
+    """Record that a person, given by address, was ``added`` to the annotators or ``removed``."""
     event = Event(
         "people", AnnotationsLedger(lake.store).pseudonym(person), facts={"change": change}
     )
@@ -114,29 +114,30 @@ def record_person(person: str, change: str, lake: "Lake", *, now: datetime) -> N
 def record_erasure(
     subject: str, lake: "Lake", *, reason: str, facts: Mapping[str, Any], now: datetime
 ) -> None:
-    """Note that something was erased: what, named so that it tells nothing of it, and why."""
+    """Record an erasure with its reason; ``subject`` must not reveal the erased content."""
     EventLog(lake.store).append([Event("erasure", subject, reason, facts=dict(facts))], now=now)
 
 
-def _note_once(folder: str, events: Mapping[str, Event], lake: "Lake", now: datetime) -> None:
-    """Write those events that are not noted yet; each is known by its name within the folder.
+def _record_once(folder: str, events: Mapping[str, Event], lake: "Lake", now: datetime) -> None:
+    """Append the events that are not recorded yet, identified by their names in the folder.
 
-    Who is stopped between the event and the note of it writes it once more: rather than losing one.
+    After an interruption between the event and its marker the event is appended twice, which is
+    better than its loss.
     """
     if not events:
         return
-    notes = Journal(lake.store, folder)
-    noted = {name for entry in notes.read() for name in json.loads(entry)}
-    new = {name: event for name, event in events.items() if name not in noted}
+    markers = Journal(lake.store, folder)
+    recorded = {name for entry in markers.read() for name in json.loads(entry)}
+    new = {name: event for name, event in events.items() if name not in recorded}
     if new:
         EventLog(lake.store).append(list(new.values()), now=now)
-        notes.append(json.dumps(list(new)).encode() + b"\n")
+        markers.append(json.dumps(list(new)).encode() + b"\n")
 
 
-def _changed(noted: str, text: bytes, lake: "Lake") -> dict[str, Any] | None:
-    """Return the settings that changed since a policy; None if there is none to compare with."""
+def _changed(recorded: str, text: bytes, lake: "Lake") -> dict[str, Any] | None:
+    """Return the settings that changed since a policy; None without an earlier policy."""
     lineage = lake.tables.lineage
-    if not noted or not lineage.holds(noted, kind="json"):
+    if not recorded or not lineage.holds(recorded, kind="json"):
         return None
-    before = json.loads(lineage.kept(noted, kind="json"))
+    before = json.loads(lineage.kept(recorded, kind="json"))
     return {key: list(pair) for key, pair in changed_settings(before, json.loads(text)).items()}

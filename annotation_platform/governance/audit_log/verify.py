@@ -1,11 +1,11 @@
-"""Whether the audit logs are as they were written: the events of a lake, the uses noted here."""
+"""Verify the audit logs: the events of a lake, and the access log of this machine."""
 
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from annotation_platform.governance.audit_log.events import NOTED, EventLog
+from annotation_platform.governance.audit_log.events import RECORDED, EventLog
 from annotation_platform.storage.audited import AuditLog, LogHead
 from annotation_platform.storage.chain import (
     Chain,
@@ -20,15 +20,15 @@ from annotation_platform.storage.chain import (
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found; ``problems`` has the first problem of each log.
+    """The result of a verification; ``problems`` has the first problem of each log.
 
     Attributes:
-        entries: of events.
-        events: how many there are.
-        files: of uses.
-        uses: how many there are.
-        problems: what is not as it was written.
-        notes: what was not checked and why, and what is odd; a sentence each.
+        entries: number of entries of events.
+        events: number of events.
+        files: number of files of the access log.
+        uses: number of recorded accesses.
+        problems: lines or files that are not as they were written.
+        notes: a sentence for each unchecked part, with the reason, and for each anomaly.
     """
 
     entries: int
@@ -40,13 +40,13 @@ class Verdict:
 
     @property
     def whole(self) -> bool:
-        """Whether all is as it was written, as far as that can be known."""
+        """Whether both logs are as they were written, as far as can be verified."""
         return not self.problems
 
 
 @dataclass(frozen=True)
 class _Vouched:
-    """What an event says of a log of uses: where it stood."""
+    """The last line of an access log that an event records."""
 
     by: Line
     head: LogHead
@@ -54,7 +54,7 @@ class _Vouched:
 
 @dataclass
 class _Events:
-    """The events as they were read: the last line of each entry, and what they vouch for."""
+    """The events as read: the last line of each entry, and the lines that they vouch for."""
 
     chain: Chain
     ends: dict[str, Line]
@@ -63,31 +63,31 @@ class _Events:
 
 @dataclass
 class _Uses:
-    """The uses as they were read, and what is needed of them.
+    """The access log as read.
 
     Attributes:
-        chain: what checking them found.
-        files: their names.
-        homes: what the lines call their log.
-        digests: of the lines that events vouch for, by number, with the line.
-        noted: the lines that note an event of this lake, with what they say.
+        chain: the result of the chain check.
+        files: names of its files.
+        homes: names of the log in its lines.
+        digests: line and digest of each line that an event vouches for, by number.
+        recorded: lines that record an event of this lake, with their content.
     """
 
     chain: Chain
     files: list[str]
     homes: set[str] = field(default_factory=set)
     digests: dict[int, tuple[Line, str]] = field(default_factory=dict)
-    noted: list[tuple[Line, dict[str, Any]]] = field(default_factory=list)
+    recorded: list[tuple[Line, dict[str, Any]]] = field(default_factory=list)
 
 
 def verify_logs(events: EventLog, uses: AuditLog) -> Verdict:
-    """Return whether both logs are whole, and whether each has what the other says of it.
+    """Verify both logs, and that each holds the lines that the other one records.
 
-    The last events can be cut off, and the last uses since the last event: of the former the log
-    of uses tells, of the latter nothing does. What uses on other machines were cannot be checked
-    here; a note says of how many events.
+    A log can be truncated at its end. Truncated events are detected through the access log;
+    accesses after the last event are not protected. Access logs of other machines cannot be checked
+    here; a note has the number of events that depend on them.
     """
-    # Events first: what they vouch for was written before them.
+    # Events first: the lines that they vouch for were written before them.
     read = _read_events(events)
     here = _read_uses(uses, read.vouched, events.lake)
     problems = [each for each in (read.chain.problem, here.chain.problem) if each is not None]
@@ -95,9 +95,9 @@ def verify_logs(events: EventLog, uses: AuditLog) -> Verdict:
     if here.chain.problem is None:
         cut_off, unchecked = _unvouched(read.vouched, here, uses.home)
         notes += unchecked
-        lost = list(_lost_events(here.noted, read.ends, events))
+        lost = list(_lost_events(here.recorded, read.ends, events))
         if not problems:
-            # What an event says that was changed is worth nothing.
+            # The content of a changed event proves nothing.
             problems = (lost or cut_off)[:1]
         elif problems[0].or_next:
             problems = lost[:1] or problems
@@ -119,9 +119,9 @@ def _read_events(events: EventLog) -> _Events:
     def lines() -> Iterator[Line]:
         for key, found in events.read():
             if not found:
-                what = "is empty: its lines were taken away"
-                gone = "is missing: it was written, as entries after it are there"
-                outer.append(Problem(key, 0, gone if found is None else what))
+                empty = "is empty: its lines were removed"
+                gone = "is missing: later entries show that it was written"
+                outer.append(Problem(key, 0, gone if found is None else empty))
                 return
             ends[key] = found[-1]
             yield from found
@@ -132,11 +132,12 @@ def _read_events(events: EventLog) -> _Events:
             vouched.append(_Vouched(line, head))
 
     chain = check_chain(lines(), seen=seen)
-    outer += [Problem(key, 0, "was added: it is no entry of this log") for key in events.strays()]
+    added = "was added: it is not an entry of this log"
+    outer += [Problem(key, 0, added) for key in events.strays()]
     if chain.problem is None and outer:
         chain = replace(chain, problem=outer[0])
     if chain.problem is not None:
-        # What a line says that was changed afterwards is worth nothing.
+        # The content of a changed line proves nothing.
         wrong = (chain.problem.file, chain.problem.line)
         vouched = [each for each in vouched if (each.by.file, each.by.row) != wrong]
     return _Events(chain, ends, vouched)
@@ -144,7 +145,7 @@ def _read_events(events: EventLog) -> _Events:
 
 def _read_uses(uses: AuditLog, vouched: list[_Vouched], lake: str) -> _Uses:
     found = _Uses(check_chain([]), [])
-    wanted = {each.head.number for each in vouched}
+    numbers = {each.head.number for each in vouched}
     first: list[Line] = []
 
     def lines() -> Iterator[Line]:
@@ -156,10 +157,10 @@ def _read_uses(uses: AuditLog, vouched: list[_Vouched], lake: str) -> _Uses:
 
     def seen(line: Line, content: dict[str, Any], link: Link) -> None:
         found.homes.add(str(content.get("home", "")))
-        if link.number in wanted:
+        if link.number in numbers:
             found.digests[link.number] = (line, link.sha256)
-        if content.get("action") == NOTED and content.get("lake") == lake:
-            found.noted.append((line, content))
+        if content.get("action") == RECORDED and content.get("lake") == lake:
+            found.recorded.append((line, content))
 
     found.chain = check_chain(lines(), appended=True, seen=seen)
     if found.chain.begins_late:
@@ -170,17 +171,17 @@ def _read_uses(uses: AuditLog, vouched: list[_Vouched], lake: str) -> _Uses:
 
 
 def _begins_late(line: Line) -> Problem | None:
-    """Return what is wrong if days were not deleted whole; None if they were."""
+    """Return the problem if a day was deleted in part; None if whole days were deleted."""
     content = parse_line(line.data)
     if content is None or f"{content.get('day')}.jsonl" == line.file:
         return None
     return Problem(
-        line.file, line.row, "before this line others are missing: it is not the first of its day"
+        line.file, line.row, "lines before this one are missing: it is not the first of its day"
     )
 
 
 def _unvouched(vouched: list[_Vouched], here: _Uses, home: str) -> tuple[list[Problem], list[str]]:
-    """Return which lines that events vouch for are not there, and what cannot be checked here."""
+    """Return the missing lines that events vouch for, and notes on lines of other machines."""
     problems = []
     elsewhere: dict[str, int] = defaultdict(int)
     deleted = 0
@@ -194,34 +195,34 @@ def _unvouched(vouched: list[_Vouched], here: _Uses, home: str) -> tuple[list[Pr
             if sha256 != each.head.sha256:
                 problems.append(_not_there(each, line))
     notes = [
-        f"{count} events rest on the log of uses of another home ({name}): verify that there"
+        f"{count} events depend on the access log of another home ({name}): verify that there"
         for name, count in sorted(elsewhere.items())
     ]
     if deleted:
-        notes.append(f"{deleted} events rest on days of uses that were deleted")
+        notes.append(f"{deleted} events depend on deleted days of the access log")
     return problems, notes
 
 
 def _not_there(vouched: _Vouched, line: Line | None) -> Problem:
-    rests = f"the event in {vouched.by.place} rests on its line number {vouched.head.number}"
+    event = f"the event in {vouched.by.place} depends on its line number {vouched.head.number}"
     if line is None:
-        what = f"was cut off or replaced: {rests}, which is not there"
-        return Problem(vouched.head.file, 0, what)
+        message = f"was truncated or replaced: {event}, which is missing"
+        return Problem(vouched.head.file, 0, message)
     return Problem(
-        line.file, line.row, f"this log was replaced: {rests}, which was another one then"
+        line.file, line.row, f"this log was replaced: {event}, which had other content then"
     )
 
 
 def _lost_events(
-    noted: list[tuple[Line, dict[str, Any]]], ends: dict[str, Line], events: EventLog
+    recorded: list[tuple[Line, dict[str, Any]]], ends: dict[str, Line], events: EventLog
 ) -> Iterator[Problem]:
-    """Yield the entries of events that are not as the log of uses noted them."""
-    for line, content in noted:
+    """Yield the entries of events that differ from their records in the access log."""
+    for line, content in recorded:
         key, sha256 = str(content.get("key")), content.get("sha256")
         if key not in ends:
-            # It may have been written since the events were read.
+            # It may have been written after the events were read.
             if not events.has(key):
-                yield Problem(key, 0, f"is missing: {line.place} of the log of uses notes it")
+                yield Problem(key, 0, f"is missing: {line.place} of the access log records it")
         elif digest_of(ends[key].data) != sha256:
-            what = f"this line is not as it was when {line.place} of the log of uses noted it"
-            yield Problem(key, ends[key].row, what)
+            message = f"this line differs from its record in {line.place} of the access log"
+            yield Problem(key, ends[key].row, message)

@@ -1,4 +1,4 @@
-"""A lake to which nothing is done, and that knows what would have been."""
+"""A view of an object store that records writes and deletions instead of doing them."""
 
 from dataclasses import dataclass, field
 
@@ -7,47 +7,47 @@ from annotation_platform.storage.forwarding import ForwardingStore
 
 @dataclass(frozen=True)
 class DryRunLake(ForwardingStore):
-    """An object store that is read as it is; what would be written or taken away is noted."""
+    """An object store for dry runs: reads pass through, writes and deletions are only recorded."""
 
     written: dict[str, bytes] = field(default_factory=dict, repr=False)
     removed: set[str] = field(default_factory=set)
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """The keys of what would be another thing, or nothing, in the end; sorted."""
+        """The keys that would be changed, created or deleted; sorted."""
         there = {key for key in self.removed if self.store.exists(key)}
         new = {key for key, data in self.written.items() if not self._is(key, data)}
         return tuple(sorted((new - self.removed) | there))
 
     def put(self, key: str, data: bytes) -> None:
-        """Note ``data`` under ``key``."""
+        """Record ``data`` under ``key``."""
         self.written[key] = data
 
     def create(self, key: str, data: bytes, *, private: bool = False) -> bool:  # noqa: ARG002
-        """Note ``data`` under ``key`` if nothing is there; return whether this call did it."""
+        """Record ``data`` under ``key`` unless it exists; return whether this call did it."""
         if self.exists(key):
             return False
         self.written[key] = data
         return True
 
     def copy(self, source: str, target: str) -> None:
-        """Note what is under ``source`` under ``target`` too, unless something is there."""
+        """Record the bytes of ``source`` under ``target``, unless that exists."""
         self.create(target, self.get(source))
 
     def get(self, key: str) -> bytes:
-        """Return what would be under ``key``."""
+        """Return the bytes that ``key`` would have."""
         return self.written[key] if key in self.written else self.store.get(key)
 
     def exists(self, key: str) -> bool:
-        """Return whether there would be something under ``key``."""
+        """Return whether ``key`` would exist."""
         return key in self.written or self.store.exists(key)
 
     def remove(self, key: str) -> None:
-        """Note that ``key`` would go."""
+        """Record that ``key`` would be deleted."""
         self.removed.add(key)
 
     def purge(self, key: str) -> None:
-        """Do nothing: what is there now stays."""
+        """Do nothing: earlier states stay."""
 
     def _is(self, key: str, data: bytes) -> bool:
         return self.store.exists(key) and self.store.get(key) == data

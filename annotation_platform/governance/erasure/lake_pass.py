@@ -1,4 +1,4 @@
-"""Every object of the lake without what is erased: first what is known by its content, then all."""
+"""Rewrite the objects of the lake for an erasure: content-addressed ones first, then the others."""
 
 import hashlib
 import io
@@ -23,10 +23,10 @@ from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.storage.table_files import content_digest
 
 _AUDIT = "audit"
-"""The folder that is left as it is: it is chained, and holds no image and no answer."""
+"""The folder that is not rewritten: it is chained, and holds no images and no annotations."""
 
 _BULK = ("raw", "images", SHOWN, "landed", "sidecars")
-"""Folders of which the key alone says what is in them."""
+"""Folders whose objects are identified by their keys alone."""
 
 _BY_CONTENT = re.compile(r"(inputs|features/[^/]+)/(?P<digest>[0-9a-f]{64})\.\w+")
 _LINEAGE = re.compile(r"lineage/(?P<table>\w+)/(?P<round>[^/]+)/(?P<digest>[0-9a-f]{64})\.json")
@@ -40,7 +40,7 @@ Progress = Callable[[int, int], None]
 
 
 def lake_keys(store: ObjectStore) -> list[str]:
-    """Return the keys of everything in the lake that an erasure looks at, sorted."""
+    """Return the keys of all objects of the lake that an erasure covers, sorted."""
     keys = {*store.list(""), *store.list(SHOWN)}
     return sorted(key for key in keys - {PLAN} if not key.startswith(f"{_AUDIT}/"))
 
@@ -48,19 +48,19 @@ def lake_keys(store: ObjectStore) -> list[str]:
 def rewrite_by_content(
     store: ObjectStore, rewriting: Rewriting, *, progress: Progress
 ) -> tuple[str, ...]:
-    """Write what is known by its content anew, and return the keys of what that replaces.
+    """Write the rewritten content-addressed objects and return the keys that they replace.
 
-    ``rewriting`` learns which digest takes the place of which: of tables, of lists of what
-    versions were made of, of manifests and of rounds' labels. Nothing that is there changes.
+    ``rewriting`` gets the replacement of each digest: of tables, input lists of versions, manifests
+    and labels of rounds. Existing objects do not change.
     """
     keys = [key for key in lake_keys(store) if not _is_bulk(key)]
     tables = [key for key in keys if key.endswith(".parquet")]
     manifests = [key for key in keys if key.startswith("manifests/")]
     lineage = [key for key in keys if _LINEAGE.fullmatch(key)]
     lists = [key for key in keys if _BY_CONTENT.fullmatch(key) and key.endswith(".json")]
-    rewritten = _as_what_it_is(rewriting)
+    rewritten = _by_kind(rewriting)
     states = [_states_now(store, tables), *_states_of_versions(store, lists)]
-    # Some tables have digests of others: they are done again until nothing new is learned.
+    # Some tables hold digests of others: repeat until no new replacement is found.
     while True:
         learned = {
             hashlib.sha256(data).hexdigest(): hashlib.sha256(new).hexdigest()
@@ -70,9 +70,9 @@ def rewrite_by_content(
         if learned.items() <= rewriting.tokens.items():
             break
         rewriting.tokens |= learned
-    _learn_rounds(states, rewriting)
+    _replace_round_digests(states, rewriting)
     rewriting.entries = entries_after(store, rewriting)
-    # Each group is named by those after it. Lists hold the notes of lineage again.
+    # Each group is named by the later ones; input lists repeat the lineage records.
     return tuple(
         key
         for group in (tables, lineage, lists)
@@ -87,7 +87,7 @@ def _put_beside(
     rewriting: Rewriting,
     progress: Progress,
 ) -> Iterator[str]:
-    """Write what is known by its content under its new name; yield the old names."""
+    """Write content-addressed objects under their new keys; yield the old keys."""
     for key, data, new in _rewritten(store, keys, rewritten, progress):
         if _BY_CONTENT.fullmatch(key) and new != data:
             digest = hashlib.sha256(data).hexdigest()
@@ -106,36 +106,36 @@ def rewrite_in_place(
     sidecars: Iterable[str],
     progress: Progress,
 ) -> int:
-    """Rewrite everything else, take away what is replaced, and return how many objects changed.
+    """Rewrite all other objects, delete the replaced ones, and return the number of changes.
 
     Args:
         store: the lake.
-        rewriting: as ``rewrite_by_content`` left it.
-        old: what that returned.
-        sidecars: SHA-256 of the sidecars that describe nothing else.
-        progress: told the objects done, and all of them.
+        rewriting: as changed by ``rewrite_by_content``.
+        old: the keys that ``rewrite_by_content`` returned.
+        sidecars: SHA-256 of the sidecars that describe no other image.
+        progress: called with the objects done and their total.
     """
     keys = lake_keys(store)
     doomed = {*old, *map(sidecar_key, sidecars), *_receipts(store, keys, rewriting, sidecars)}
     doomed |= {key for key in keys if rewriting.names_one(key)}
     signatures = (key for key in keys if key.startswith(_SIGNATURES))
-    doomed |= {key for key in signatures if _has_one(store.get(key), rewriting.images)}
-    kept = [key for key in keys if not (_is_bulk(key) or key in doomed)]
+    doomed |= {key for key in signatures if _may_hold(store.get(key), rewriting.images)}
+    remaining = [key for key in keys if not (_is_bulk(key) or key in doomed)]
     changing = [
         key
-        for key in kept
+        for key in remaining
         if PurePosixPath(key).suffix in _REWRITTEN and not _BY_CONTENT.fullmatch(key)
     ]
-    # What tells how journals are comes after them.
+    # Lineage records hold digests of journals, so they follow them.
     changing.sort(key=lambda key: _LINEAGE.fullmatch(key) is not None)
     total, changed = len(changing) + len(doomed), 0
     for done, (key, data, new) in enumerate(
-        _rewritten(store, changing, _as_what_it_is(rewriting)), start=1
+        _rewritten(store, changing, _by_kind(rewriting)), start=1
     ):
         if new != data:
             store.put(key, new)
             changed += 1
-        # What it was before may hold what it does not any more.
+        # Earlier states of the object may hold erased content.
         store.purge(key)
         progress(done, total)
     for done, key in enumerate(sorted(doomed), start=total - len(doomed) + 1):
@@ -147,21 +147,24 @@ def rewrite_in_place(
 def _receipts(
     store: ObjectStore, keys: Iterable[str], rewriting: Rewriting, sidecars: Iterable[str]
 ) -> set[str]:
-    """Return the keys of receipts of what is erased, whether or not a round ever had it."""
+    """Return the keys of the receipts of erased images, including those that no round holds."""
     digests = {*rewriting.images, *sidecars}
     if not digests:
         return set()
     receipts = [key for key in keys if key.startswith("landed/")]
-    said = _rewritten(store, receipts, lambda _key, data: data)
-    return {key for key, data, _ in said if data.decode(errors="replace") in digests}
+    contents = _rewritten(store, receipts, lambda _key, data: data)
+    return {key for key, data, _ in contents if data.decode(errors="replace") in digests}
 
 
 def _is_bulk(key: str) -> bool:
     return key.partition("/")[0] in _BULK
 
 
-def _has_one(signatures: bytes, images: Collection[str]) -> bool:
-    """Return whether a file of signatures may have one of the images: what goes is made anew."""
+def _may_hold(signatures: bytes, images: Collection[str]) -> bool:
+    """Return whether a file of signatures may hold one of the images.
+
+    Deleted files are computed again.
+    """
     try:
         rows = np.load(io.BytesIO(signatures), allow_pickle=False)
         return not set(rows["image_id"].astype(str).tolist()).isdisjoint(images)
@@ -170,7 +173,7 @@ def _has_one(signatures: bytes, images: Collection[str]) -> bool:
 
 
 def _target(key: str, rewriting: Rewriting) -> str:
-    """Return the key of what takes the place of something that is known by its content."""
+    """Return the key of the replacement of a content-addressed object."""
     match = _BY_CONTENT.fullmatch(key) or _LINEAGE.fullmatch(key)
     if match is None:
         return key
@@ -179,18 +182,18 @@ def _target(key: str, rewriting: Rewriting) -> str:
 
 
 def _lineage(rewriting: Rewriting) -> Callable[[bytes], bytes]:
-    """Return what rewrites a note of what something was made of, or a version's list of them.
+    """Return a function that rewrites a lineage record, or the input list of a version.
 
-    What was learned from the erased cannot be learned again, so of a consensus it says that
-    something is gone from it.
+    Weights that were estimated from erased annotations cannot be estimated again, so the record of
+    a consensus is marked as one with erased inputs.
     """
 
     def rewritten(data: bytes) -> bytes:
         new = rewriting.document(data)
         if new == data or not rewriting.images:
             return new
-        was, content = json.loads(data), json.loads(new)
-        for before, after in zip(_notes(was), _notes(content), strict=True):
+        old, content = json.loads(data), json.loads(new)
+        for before, after in zip(_records(old), _records(content), strict=True):
             if before != after and "iou_threshold" in after["settings"]:
                 after["settings"][ERASED] = True
         text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
@@ -199,8 +202,8 @@ def _lineage(rewriting: Rewriting) -> Callable[[bytes], bytes]:
     return rewritten
 
 
-def _notes(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return every note of what something was made of in a document."""
+def _records(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return every lineage record in a document."""
     if "settings" in content:
         return [content]
     made = content.get("made")
@@ -214,7 +217,7 @@ def _rewritten(
     rewritten: Callable[[str, bytes], bytes],
     progress: Progress = lambda _done, _total: None,
 ) -> Iterator[tuple[str, bytes, bytes]]:
-    """Yield key, what is there and what is to be there, in order, a few at a time."""
+    """Yield the key, present bytes and new bytes of each object, in order, a few at a time."""
 
     def work(key: str) -> tuple[str, bytes, bytes]:
         data = store.get(key)
@@ -226,8 +229,8 @@ def _rewritten(
             yield each
 
 
-def _as_what_it_is(rewriting: Rewriting) -> Callable[[str, bytes], bytes]:
-    """Return what rewrites an object by what its key says that it is."""
+def _by_kind(rewriting: Rewriting) -> Callable[[str, bytes], bytes]:
+    """Return a function that rewrites an object according to the kind of its key."""
     lineage = _lineage(rewriting)
 
     def rewritten(key: str, data: bytes) -> bytes:
@@ -237,8 +240,8 @@ def _as_what_it_is(rewriting: Rewriting) -> Callable[[str, bytes], bytes]:
             case ".jsonl":
                 return rewriting.entry(data)
             case _:
-                noted = _LINEAGE.fullmatch(key) or _BY_CONTENT.fullmatch(key)
-                return lineage(data) if noted else rewriting.document(data)
+                has_records = _LINEAGE.fullmatch(key) or _BY_CONTENT.fullmatch(key)
+                return lineage(data) if has_records else rewriting.document(data)
 
     return rewritten
 
@@ -246,12 +249,12 @@ def _as_what_it_is(rewriting: Rewriting) -> Callable[[str, bytes], bytes]:
 def entries_after(
     store: ObjectStore, rewriting: Rewriting
 ) -> Callable[[str, int], Mapping[str, Any]]:
-    """Return what tells what is noted of the first entries of a journal once it is rewritten."""
+    """Return a function for the record of the first entries of a rewritten journal."""
     journals: dict[str, list[bytes]] = {}
-    # Several threads ask, and what one has read is there for the others.
+    # Called by several threads, which share the entries read.
     reading = Lock()
 
-    def noted(folder: str, count: int) -> Mapping[str, Any]:
+    def record(folder: str, count: int) -> Mapping[str, Any]:
         with reading:
             known = journals.setdefault(folder, [])
             known += [
@@ -261,11 +264,11 @@ def entries_after(
             found = entries_of(known[:count])
         return {"count": found.count, "sha256": found.sha256}
 
-    return noted
+    return record
 
 
 _State = Mapping[str, Mapping[str, str]]
-"""By round, the digests of its tables by name."""
+"""Digests of tables, by round and table name."""
 
 
 def _states_now(store: ObjectStore, keys: Iterable[str]) -> _State:
@@ -278,26 +281,26 @@ def _states_now(store: ObjectStore, keys: Iterable[str]) -> _State:
 
 
 def _states_of_versions(store: ObjectStore, lists: Iterable[str]) -> Iterator[_State]:
-    """Yield the tables that each version was made of."""
+    """Yield the input tables of each version."""
     for key in lists:
         made = json.loads(store.get(key)).get("made")
         if not isinstance(made, dict):
-            # Policies are kept there, too.
+            # Policies are stored in this folder, too.
             continue
         found: dict[str, dict[str, str]] = defaultdict(dict)
         for name, each in made.items():
-            rests_on = (each["made_of"] or {"tables": {}})["tables"]
-            for other, digest in {name: each["sha256"], **rests_on}.items():
+            depends_on = (each["made_of"] or {"tables": {}})["tables"]
+            for other, digest in {name: each["sha256"], **depends_on}.items():
                 table, _, round_id = other.partition("/")
                 found[round_id][table] = digest
         yield found
 
 
-def _learn_rounds(states: Iterable[_State], rewriting: Rewriting) -> None:
-    """Let the digest of each round's labels be replaced by what it is of the rewritten tables."""
+def _replace_round_digests(states: Iterable[_State], rewriting: Rewriting) -> None:
+    """Add the new digest of each round's labels, computed from the rewritten tables."""
     for state in states:
         for tables in state.values():
             after = {name: rewriting.tokens.get(digest, digest) for name, digest in tables.items()}
-            was, is_ = digest_of_round(tables), digest_of_round(after)
-            if was != is_:
-                rewriting.tokens[was] = is_
+            old, new = digest_of_round(tables), digest_of_round(after)
+            if old != new:
+                rewriting.tokens[old] = new

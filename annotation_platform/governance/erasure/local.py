@@ -1,4 +1,4 @@
-"""The places of a deployment that an erasure covers, and the lock that allows one at a time."""
+"""The locations of a deployment that an erasure covers, and the lock that allows one at a time."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from annotation_platform.errors import NotReadyError, SettingsError
-from annotation_platform.governance.erasure.locations import Places
+from annotation_platform.governance.erasure.locations import Locations
 from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.backends.registry import labeling_of
 from annotation_platform.models.registry import ModelRegistry
@@ -15,10 +15,10 @@ from annotation_platform.settings import PROJECT_ROOT, Settings, settings_enviro
 from annotation_platform.versioning.git import Git
 
 
-def local_places(
+def local_locations(
     settings: Settings, registry: Git, remote_url: str, *, reach: Callable[[str], Git]
-) -> Places:
-    """Return every place of a deployment that may hold something of an image or a person.
+) -> Locations:
+    """Return every location of a deployment that can hold a trace of an image or a person.
 
     Args:
         settings: the deployment.
@@ -27,7 +27,7 @@ def local_places(
         reach: opens another registry by path or address.
     """
     lake, models = lake_of(settings), ModelRegistry(settings.models_path)
-    return Places(
+    return Locations(
         lake=lake,
         registry=registry,
         remote_url=remote_url,
@@ -66,6 +66,6 @@ def _clear_events(settings: Settings, images: frozenset[str]) -> int:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if ended.returncode != 0:
-        words = ended.stderr.strip().splitlines()
-        raise SettingsError(words[-1] if words else "Dagster's events could not be cleared.")
+        lines = ended.stderr.strip().splitlines()
+        raise SettingsError(lines[-1] if lines else "Dagster's events could not be cleared.")
     return int(ended.stdout.strip().splitlines()[-1])

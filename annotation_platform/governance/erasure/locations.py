@@ -1,4 +1,4 @@
-"""Everywhere that something of an image or a person can be."""
+"""All locations that can hold a trace of an image or a person."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from annotation_platform.versioning.git import Git
 
 
 @dataclass(frozen=True)
-class Places:
-    """Everywhere that something of an image can be.
+class Locations:
+    """All locations that an erasure covers.
 
     Attributes:
-        lake: with the landing zone.
-        registry: with the versions.
-        remote_url: where their files are, if not where they say.
-        labeling: where people label.
-        models: the cards of models by the SHA-256 of their weights.
-        home: whose files are looked through at the end.
+        lake: the lake, with the landing zone.
+        registry: the registry with the versions.
+        remote_url: location of the files of versions; empty: the location that they record.
+        labeling: the labelling back ends.
+        models: model cards by the SHA-256 of the weights.
+        home: folder whose files the final search covers.
         reach: opens another registry by path or address.
-        events: takes images of images off the pages of the Dagster UI, and returns how many; of
-            no images it only asks whether runs are under way, which is a NotReadyError.
+        events: removes previews of images from the Dagster UI and returns the number of changed
+            events. With no images it only raises a NotReadyError if runs are in progress.
     """
 
     lake: LandingLake

@@ -1,4 +1,4 @@
-"""Who somebody was, so that it can be forgotten while what they said stays, as anybody's."""
+"""Find an annotator, and draw the names that anonymize their annotations."""
 
 import secrets
 from collections import Counter
@@ -17,12 +17,12 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class FoundPerson:
-    """Somebody, as the lake knows them.
+    """An annotator of the lake.
 
     Attributes:
-        name: their identity where people label, an e-mail address as a rule.
-        pseudonym: what stands for it outside the ledger.
-        answers: how many states of answers of theirs the ledger has.
+        name: account name in the labelling back end, usually an e-mail address.
+        pseudonym: name outside the ledger.
+        annotations: states of annotations of theirs in the ledger.
     """
 
     name: str
@@ -31,34 +31,34 @@ class FoundPerson:
 
 
 def find_person(name: str, lake: Lake) -> FoundPerson:
-    """Return who is meant by an address or a pseudonym.
+    """Return the annotator with an address or a pseudonym.
 
     Raises:
-        DataError: the lake knows nobody of that name.
+        DataError: no annotator of the lake has this name.
     """
     known = Counter[str]()
     for round_id in lake.tables.rounds(LabelTasks):
         for each in (round_id, review_round(round_id)):
-            said = AnnotationsLedger(lake.store).read(each)
-            known.update(revision.submission.author.lower() for revision in said)
-            asked = AssignmentPlan(lake.store, each).read().assignments
-            known.update({place.assignee.lower(): 0 for place in asked if place.assignee})
+            revisions = AnnotationsLedger(lake.store).read(each)
+            known.update(revision.submission.author.lower() for revision in revisions)
+            assignments = AssignmentPlan(lake.store, each).read().assignments
+            known.update({one.assignee.lower(): 0 for one in assignments if one.assignee})
     known.update(dict.fromkeys(Skills(lake.store).everybody, 0))
     pseudonyms = {AnnotationsLedger(lake.store).pseudonym(each): each for each in known}
     found = pseudonyms.get(name, name.lower())
     if found not in known:
-        shown = ", ".join(sorted(pseudonyms)[:_SHOWN]) or "nobody"
+        shown = ", ".join(sorted(pseudonyms)[:_SHOWN]) or "none"
         raise DataError(
-            f"annotator {name!r}: the lake knows nobody of that name. It knows {shown}."
+            f"annotator {name!r}: the lake has no annotator of this name. It has: {shown}."
         )
     return FoundPerson(found, AnnotationsLedger(lake.store).pseudonym(found), known[found])
 
 
-def nobody(person: FoundPerson, lake: Lake) -> dict[str, str]:
-    """Return what stands for somebody from now on, by what stood for them until now.
+def anonymous_names(person: FoundPerson, lake: Lake) -> dict[str, str]:
+    """Return the new name for each present name of a person.
 
-    It is drawn, so nothing leads from it to who they were; and it is one name, so votes of one
-    person stay those of one.
+    The new name is drawn at random, so it does not lead to the person; it is one name, so the votes
+    of one person stay votes of one person.
     """
-    name = f"nobody-{secrets.token_hex(8)}"
+    name = f"anonymous-{secrets.token_hex(8)}"
     return {person.name: name, person.pseudonym: AnnotationsLedger(lake.store).pseudonym(name)}

@@ -1,4 +1,4 @@
-"""How far an erasure is: kept in the lake until it is done, so that anybody can go on with it."""
+"""The state of an erasure, stored in the lake until it is done, so that it can be resumed."""
 
 import base64
 import json
@@ -11,31 +11,35 @@ import numpy as np
 from annotation_platform.governance.erasure.record import PLAN
 from annotation_platform.governance.erasure.rewriting import Rewriting
 from annotation_platform.images.signature import SIGNATURE, SignatureTable
+from annotation_platform.schema.rounds import Arrival
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.versioning.reissue import Move, Reissue
+
+_COUNTS_OF_0_1 = {"answers": "annotations"}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One erasure under way.
+    """One erasure in progress.
 
     Attributes:
-        asked: what was asked for, for people.
-        reason, by, at: why, by whom, when (UTC).
-        images: ids of all that goes.
-        landed: name, stamp and sidecar of every object that landed with one of them.
-        sidecars: SHA-256 of the sidecars that describe nothing else.
-        sizes: how many bytes landed of each image.
-        models: of the models that learned from them, the digest of their weights and the version.
-        bits: how much near-duplicates may differ; 0: only what shows the very same goes.
-        signatures: of the images, to look for them at the end.
-        tokens: by what is replaced, what replaces it.
-        words: of a person, the names that are replaced, and what replaces them.
-        person: the name where people label; empty where images are erased.
-        old: keys of what was replaced by something under another key; None before that was written.
-        reissue: what is left to be done about versions; None before they were written.
-        done: the steps that are done.
-        counts: how much was found where.
+        asked: the request, for people.
+        reason, by, at: reason, actor and time (UTC).
+        images: ids of all images to erase.
+        landed: name, change stamp and sidecar of every arrival with one of them.
+        sidecars: SHA-256 of the sidecars that describe no other image.
+        sizes: byte sizes of the images as they landed.
+        models: SHA-256 of weights that were trained on the images, with the version.
+        bits: of 64, the most in which near-duplicates may differ; 0: only images with the same
+            content are erased.
+        signatures: of the images, for the final search.
+        tokens: replacement of each id or digest.
+        words: replacement of each name of a person.
+        person: account name in the labelling back end; empty where images are erased.
+        old: keys of objects that were replaced under another key; None before that step.
+        reissue: remaining work on versions; None before that step.
+        done: names of the steps that are done.
+        counts: objects cleared by location.
     """
 
     asked: str
@@ -59,33 +63,37 @@ class Plan:
 
     @property
     def rewriting(self) -> Rewriting:
-        """What goes, and what takes the place of what."""
-        names = frozenset((key, stamp) for key, stamp, _ in self.landed)
-        return Rewriting(frozenset(self.images), names, dict(self.tokens), self.words)
+        """The rewriting of objects of the lake that this erasure needs."""
+        landed = frozenset((key, stamp) for key, stamp, _ in self.landed)
+        return Rewriting(frozenset(self.images), landed, dict(self.tokens), self.words)
 
     def with_done(self, step: str, **counts: int) -> "Plan":
         """Return the plan after a step."""
         return replace(self, done=(*self.done, step), counts=self.counts | counts)
 
     def save(self, store: ObjectStore) -> None:
-        """Keep the plan as it stands."""
+        """Store the plan, readable by its owner only, without earlier states of it."""
         content = asdict(self)
         content["at"] = self.at.isoformat()
-        content["likenesses"] = base64.b64encode(self.signatures.tobytes()).decode()
+        content["signatures"] = base64.b64encode(self.signatures.tobytes()).decode()
         data = json.dumps(content).encode()
-        # Who it is about stands in it.
+        # It holds the name of the person.
         if not store.create(PLAN, data, private=True):
             store.put(PLAN, data)
         store.purge(PLAN)
 
 
 def read_plan(store: ObjectStore) -> Plan | None:
-    """Return the erasure that is under way; None if there is none."""
+    """Return the erasure in progress; None if there is none."""
     if not store.exists(PLAN):
         return None
     content: dict[str, Any] = json.loads(store.get(PLAN))
     content["at"] = datetime.fromisoformat(content["at"])
-    content["likenesses"] = np.frombuffer(base64.b64decode(content["likenesses"]), dtype=SIGNATURE)
+    # v0.1.0 wrote `likenesses`, and `answers` among the counts.
+    encoded = content.pop("likenesses" if "likenesses" in content else "signatures")
+    content["signatures"] = np.frombuffer(base64.b64decode(encoded), dtype=SIGNATURE)
+    counts = content["counts"]
+    content["counts"] = {_COUNTS_OF_0_1.get(name, name): counts[name] for name in counts}
     for name in ("images", "sidecars", "sizes", "done"):
         content[name] = tuple(content[name])
     for name in ("landed", "models"):
@@ -93,13 +101,19 @@ def read_plan(store: ObjectStore) -> Plan | None:
     if content["old"] is not None:
         content["old"] = tuple(content["old"])
     if content["reissue"] is not None:
-        said = content["reissue"]
+        reissue = content["reissue"]
         content["reissue"] = Reissue(
-            versions=said["versions"],
-            withdrawn=tuple(said["withdrawn"]),
-            moves=tuple(Move(**move) for move in said["moves"]),
-            commits=said["commits"],
-            folders=said["folders"],
-            objects=tuple((url, name) for url, name in said["objects"]),
+            versions=reissue["versions"],
+            withdrawn=tuple(reissue["withdrawn"]),
+            moves=tuple(Move(**move) for move in reissue["moves"]),
+            commits=reissue["commits"],
+            folders=reissue["folders"],
+            objects=tuple((url, name) for url, name in reissue["objects"]),
         )
     return Plan(**content)
+
+
+def as_arrival(landed: tuple[str, str, str]) -> Arrival:
+    """Return the arrival with this name, change stamp and sidecar, as in ``Plan.landed``."""
+    key, stamp, sidecar = landed
+    return Arrival(key, stamp, 0, sidecar)

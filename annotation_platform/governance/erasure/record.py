@@ -1,4 +1,4 @@
-"""What was erased, so that it is not taken in again: keyed digests that tell nobody what it was."""
+"""The record of erased images: keyed digests, by which they are refused for ever."""
 
 import hashlib
 import hmac
@@ -14,23 +14,23 @@ from annotation_platform.storage.journal import Journal
 from annotation_platform.storage.objects import ObjectStore
 
 PLAN = "erasing/plan.json"
-"""The key of what is under way: it says what goes until it is gone, and then goes, too."""
+"""The key of the erasure in progress; it is deleted at the end of the erasure."""
 
 _FOLDER = "erasures"
 
 
 def refuse_meanwhile(store: ObjectStore) -> None:
-    """Raise a NotReadyError while an erasure is under way: what is written now it could miss."""
+    """Raise a NotReadyError during an erasure, which could miss new objects."""
     if store.exists(PLAN):
         raise NotReadyError(
-            "An erasure is under way. Wait for it; if it was interrupted, `annotation-platform "
+            "An erasure is in progress. Wait for it; if it was interrupted, `annotation-platform "
             "image erase --finish` resumes it."
         )
 
 
 @dataclass(frozen=True)
 class Erasure:
-    """That something was erased: when, why and by whom; ``names`` stand for its images."""
+    """One erasure: when, why and by whom; ``names`` are the keyed digests of its images."""
 
     names: tuple[str, ...]
     reason: str
@@ -39,15 +39,15 @@ class Erasure:
 
     @property
     def sentence(self) -> str:
-        """When and why, for people."""
+        """The date and the reason, for messages."""
         return f"erased on {self.at:%Y-%m-%d}: {self.reason}"
 
 
 class Erasures:
-    """The erasures of a lake, first to last. Their images are refused wherever they come from.
+    """The erasures of a lake, in order. Their images are refused from any source.
 
-    An image is known by its HMAC-SHA256 under the lake's own key: whoever holds the image and
-    the key can tell that it was erased, and nobody can tell from the record what it showed.
+    An image is recorded as its HMAC-SHA256 under the lake's own key. With the image and the key it
+    can be shown that the image was erased; the record alone does not reveal the image.
     """
 
     def __init__(self, store: ObjectStore) -> None:
@@ -55,7 +55,7 @@ class Erasures:
         self._journal = Journal(store, _FOLDER)
 
     def name(self, image_id: str) -> str:
-        """Return what stands for an image where it is erased: 64 hexadecimal digits, keyed."""
+        """Return the keyed digest that replaces an erased image: 64 hexadecimal digits."""
         return hmac.new(self._key, f"image {image_id}".encode(), hashlib.sha256).hexdigest()
 
     def read(self) -> list[Erasure]:
@@ -68,7 +68,7 @@ class Erasures:
         ]
 
     def add(self, images: Iterable[str], *, reason: str, by: str, now: datetime) -> Erasure:
-        """Refuse images from now on; those that are refused already are not named again."""
+        """Refuse images from now on and return the erasure; refused images are not added twice."""
         new = sorted({self.name(each) for each in images} - set(self._by_name))
         made = Erasure(tuple(new), reason, by, now.astimezone(UTC))
         if new:
@@ -79,7 +79,7 @@ class Erasures:
 
     def find(self, image_id: str) -> Erasure | None:
         """Return the erasure of an image; None if it was not erased."""
-        # Where nothing ever was, no key is asked for.
+        # A lake without erasures needs no key.
         return self._by_name.get(self.name(image_id)) if self._by_name else None
 
     @cached_property

@@ -1,8 +1,8 @@
-"""What becomes of one object of the lake where something is erased: the same, without it.
+"""Rewrite one object of the lake without erased content.
 
-Digests name tables, lists and images all over the lake, so one rule covers nearly everything: rows
-and entries about an erased image go, and wherever else its id or the digest of something rewritten
-stands, the new one takes its place. Nobody has to know each table and each file.
+Digests identify tables, lists and images throughout the lake, so one rule covers nearly all
+objects: rows and entries about an erased image are deleted, and any other occurrence of its id, or
+of the digest of a rewritten object, is replaced. No code specific to a table or file is needed.
 """
 
 import json
@@ -21,7 +21,7 @@ from annotation_platform.storage.table_files import table_parquet, with_origin
 
 _HEX = re.compile(r"(?<![0-9a-f])[0-9a-f]{32,64}(?![0-9a-f])")
 _PEOPLE = {"author", "assignee", "person", "annotator", "by", "decided_by"}
-"""What fields and columns are called that name somebody."""
+"""Names of fields and columns that hold the name of a person."""
 
 _PSEUDONYM = re.compile(r"annotator-[0-9a-f]{10}")
 _AT_ONCE = 256
@@ -30,20 +30,20 @@ _AT_ONCE = 256
 _GONE = object()
 
 Entries = Callable[[str, int], Mapping[str, Any]]
-"""Returns what is noted of the first entries of a journal, by its folder and their number."""
+"""Return the record of the first entries of a journal, by its folder and their number."""
 
 
 @dataclass
 class Rewriting:
-    """What goes, and what takes the place of what.
+    """Deletions and replacements of an erasure.
 
     Attributes:
-        images: ids of the erased images; rows and entries about them go.
-        landed: name and stamp of every object that landed with one of them.
-        tokens: by an id or digest, in hexadecimal, the one that replaces it.
-        words: by a name, in small letters, the one that replaces it: where somebody is named, and,
-            if it is an address or a pseudonym, wherever it stands.
-        entries: of a journal as it is once it is rewritten; None where journals are left alone.
+        images: ids of the erased images; rows and entries about them are deleted.
+        landed: name and change stamp of every arrival with one of them.
+        tokens: replacement of each id or digest, in hexadecimal.
+        words: replacement of each name, by its lower case. A name is replaced in the fields of
+            persons; an address or a pseudonym is replaced anywhere.
+        entries: record of a rewritten journal; None where journals do not change.
     """
 
     images: frozenset[str]
@@ -53,7 +53,7 @@ class Rewriting:
     entries: Entries | None = field(default=None, repr=False)
 
     def concerns(self, data: bytes) -> bool:
-        """Return whether anything erased or replaced may stand in a text."""
+        """Return whether a text may hold erased or replaced content."""
         text = data.decode(errors="replace")
         if self._anywhere is not None and self._anywhere.search(text):
             return True
@@ -62,7 +62,7 @@ class Rewriting:
         return not self.tokens.keys().isdisjoint(_HEX.findall(text))
 
     def names_one(self, text: str) -> bool:
-        """Return whether the id of an erased image stands in a text, such as a key."""
+        """Return whether a text, such as a key, holds the id of an erased image."""
         return not self.images.isdisjoint(_HEX.findall(text))
 
     def text(self, text: str) -> str:
@@ -73,45 +73,45 @@ class Rewriting:
         return text
 
     def document(self, data: bytes) -> bytes:
-        """Return a JSON document without what is erased; it keeps its form."""
+        """Return a JSON document without erased content, in the same layout."""
         if not (self.concerns(data) or self.landed or self.entries):
             return data
         content = json.loads(data)
-        kept = self._value(content)
-        if kept == content:
+        new = self._value(content)
+        if new == content:
             return data
         indent = 1 if b"\n" in data.strip() else None
-        text = json.dumps(kept, indent=indent, ensure_ascii=False)
+        text = json.dumps(new, indent=indent, ensure_ascii=False)
         return text.encode() + (b"\n" if data.endswith(b"\n") else b"")
 
     def entry(self, data: bytes) -> bytes:
-        """Return an entry of a journal; a line of its own stands where one was erased."""
+        """Return an entry of a journal; an erased line is replaced by a marker line."""
         if not self.concerns(data):
             return data
         lines = data.splitlines(keepends=True)
         return b"".join(self._line(line) for line in lines)
 
     def table(self, data: bytes) -> bytes:
-        """Return a Parquet file without the rows that are erased; its form does not change."""
+        """Return a Parquet file without erased rows; its schema does not change."""
         table = pq.read_table(pa.BufferReader(data))
-        kept = self._without_rows(table)
-        replaced = with_origin(self._with_tokens(kept), self.tokens)
+        new = self._without_rows(table)
+        replaced = with_origin(self._with_tokens(new), self.tokens)
         if replaced is table:
             return data
         return table_parquet(replaced)
 
     @cached_property
     def _names(self) -> set[str]:
-        """Words that may mean something else: they are replaced only where somebody is named."""
+        """Words with other meanings, which are replaced only in the fields of persons."""
         return {word for word in self.words if not ("@" in word or _PSEUDONYM.fullmatch(word))}
 
     def _named(self, name: str) -> str:
-        """Return who somebody is called now."""
+        """Return the new name of a person, or the same name."""
         return self.words[name.lower()] if name.lower() in self._names else self.text(name)
 
     @cached_property
     def _anywhere(self) -> re.Pattern[str] | None:
-        """What finds the words that are replaced within texts; None if there are none."""
+        """The pattern of the words that are replaced anywhere; None if there are none."""
         words = self.words.keys() - self._names
         if not words:
             return None
@@ -120,20 +120,20 @@ class Rewriting:
 
     def _line(self, line: bytes) -> bytes:
         content = json.loads(line)
-        kept = self._value(content)
-        if kept is _GONE:
+        new = self._value(content)
+        if new is _GONE:
             named = sorted(self._names_in(line.decode()))
-            kept = {ERASED: named[0] if named else ""}
-        if kept == content:
+            new = {ERASED: named[0] if named else ""}
+        if new == content:
             return line
         end = b"\n" if line.endswith(b"\n") else b""
-        return json.dumps(kept, ensure_ascii=False).encode() + end
+        return json.dumps(new, ensure_ascii=False).encode() + end
 
     def _names_in(self, text: str) -> set[str]:
         return {self.tokens[each] for each in _HEX.findall(text) if each in self.images}
 
     def _value(self, value: Any) -> Any:
-        """Return a JSON value without what is erased, or ``_GONE``."""
+        """Return a JSON value without erased content, or ``_GONE``."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, list):
@@ -143,11 +143,11 @@ class Rewriting:
             return value
         if value.get("image_id") in self.images or self._has_landed(value):
             return _GONE
-        kept = {key: self._member(key, each) for key, each in value.items()}
-        # What says something of one thing goes with it; of a list only what is in it.
-        if any(each is _GONE for each in kept.values()):
+        new = {key: self._member(key, each) for key, each in value.items()}
+        # An object is deleted with any of its members; a list only loses the member.
+        if any(each is _GONE for each in new.values()):
             return _GONE
-        return {self.text(key): each for key, each in kept.items() if not self.names_one(key)}
+        return {self.text(key): each for key, each in new.items() if not self.names_one(key)}
 
     def _member(self, key: str, value: Any) -> Any:
         if key == "journals" and self.entries is not None and isinstance(value, dict):
@@ -175,7 +175,7 @@ class Rewriting:
         return table.filter(keep)
 
     def _with_tokens(self, table: pa.Table) -> pa.Table:
-        for place, name in enumerate(table.column_names):
+        for index, name in enumerate(table.column_names):
             column = table[name]
             if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
                 continue
@@ -188,11 +188,11 @@ class Rewriting:
                 values[row] = changed(values[row])
             new = pa.chunked_array([pa.array(values, column.type)])
             if not new.equals(column):
-                table = table.set_column(place, table.schema.field(place), new)
+                table = table.set_column(index, table.schema.field(index), new)
         return table
 
     def _concerned(self, column: pa.ChunkedArray) -> list[int]:
-        """Return the rows of a column of text in which a token stands."""
+        """Return the rows of a text column that hold a token or word."""
         sought = [*self.tokens, *self.words]
         longest = pc.max(pc.utf8_length(column)).as_py() or 0
         if not sought or longest < min(map(len, sought)):

@@ -1,4 +1,4 @@
-"""Looking through every store for what was erased: by bytes, by name, and by what is to be seen."""
+"""Search every store for traces of an erasure: by bytes, by name and by image content."""
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from annotation_platform.errors import AnnotationPlatformError
-from annotation_platform.governance.erasure.lake_pass import lake_keys
-from annotation_platform.governance.erasure.locations import Places
+from annotation_platform.governance.erasure.lake_pass import Progress, lake_keys
+from annotation_platform.governance.erasure.locations import Locations
 from annotation_platform.governance.erasure.plan import Plan
-from annotation_platform.governance.erasure.similar_images import look_at, which_show
+from annotation_platform.governance.erasure.similar_images import image_signatures, matching_rows
 from annotation_platform.schema.tables import CleanedImages
 from annotation_platform.storage.files import UNFINISHED
 from annotation_platform.storage.s3 import is_s3
@@ -20,14 +20,14 @@ from annotation_platform.versioning.reissue import find_affected_versions
 from annotation_platform.versioning.remote import DvcRemote
 
 _PARQUET = b"PAR1"
-_LOOKS_LIKE_A_IMAGE = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+_IMAGE_HEADERS = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 _ELSEWHERE = {"audit", "dagster", "label-studio", ".git", "tmp"}
-"""Folders of a home that are asked by other means, or hold digests for proof."""
+"""Folders of a home that are searched by other means, or that hold digests as proof."""
 
 
 @dataclass(frozen=True)
 class Scanned:
-    """What was looked through, by store how many objects; and what was found, in words."""
+    """The number of objects searched by store, and a sentence for each trace found."""
 
     stores: dict[str, int]
     left: tuple[str, ...]
@@ -35,79 +35,82 @@ class Scanned:
 
 @dataclass(frozen=True)
 class _File:
-    """Something in a store, and how it is read."""
+    """An object of a store, and how to read it."""
 
     name: str
     load: Callable[[], bytes]
 
 
-def scan(plan: Plan, places: Places, say: Callable[[int, int], None]) -> Scanned:
-    """Look through every store for what was erased.
+def scan(plan: Plan, locations: Locations, progress: Progress) -> Scanned:
+    """Search every store for traces of an erasure.
 
-    Bytes are compared by SHA-256, tables and texts are searched for ids and for digests of what
-    was replaced, images are compared by what they show. The audit logs are left out: they are
-    chained, and name images by digest. What the platform has cleaned is not compared again.
+    Bytes are compared by SHA-256, tables and texts are searched for ids and for digests that were
+    replaced, and images are compared by their content. The audit logs are left out: they are
+    chained, and name images by digest. Images that the platform has cleaned are not compared again.
     """
     stores: dict[str, int] = {}
     left: list[str] = []
-    cleaned = places.lake.tables.read_all(CleanedImages)
-    # They were compared when it was found what goes; the same bytes still show the same.
-    seen = {*cleaned["image_id"].dropna(), *cleaned["stored_sha256"].dropna()}
-    for store, files in _stores(plan, places):
+    cleaned = locations.lake.tables.read_all(CleanedImages)
+    # These were compared when the images of the erasure were found.
+    compared = {
+        *cleaned[CleanedImages.image_id].dropna(),
+        *cleaned[CleanedImages.stored_sha256].dropna(),
+    }
+    for store, files in _stores(plan, locations):
         there = list(files)
         stores[store] = len(there)
-        left += (f"{store}: {each}" for each in _found(there, plan, seen, say))
+        left += (f"{store}: {each}" for each in _found(there, plan, compared, progress))
     images = frozenset(plan.images)
-    stores["versions"] = len(list_versions(places.registry))
+    stores["versions"] = len(list_versions(locations.registry))
     changing = find_affected_versions(
-        places.registry, images, plan.rewriting.text, remote_url=places.remote_url
+        locations.registry, images, plan.rewriting.text, remote_url=locations.remote_url
     )
     left += (f"versions: {tag}" for tag in changing.held)
-    again_of = {
-        "labelling": places.labeling.delete(images) if images else 0,
-        "pages of the UI": places.events(images) if images else 0,
-        "accounts": places.labeling.delete_person(plan.person) if plan.person else 0,
+    late = {
+        "labelling": locations.labeling.delete(images) if images else 0,
+        "pages of the UI": locations.events(images) if images else 0,
+        "accounts": locations.labeling.delete_person(plan.person) if plan.person else 0,
     }
-    for store, again in again_of.items():
+    for store, deleted in late.items():
         stores[store] = 1
-        if again:
-            left.append(f"{store}: {again} that came meanwhile; they are gone now")
+        if deleted:
+            left.append(f"{store}: {deleted} arrived during the erasure and were deleted")
     return Scanned(stores, tuple(left))
 
 
-def _remotes(plan: Plan, places: Places) -> set[str]:
-    """Return every remote that a version with one of the images was in, and today's."""
+def _remotes(plan: Plan, locations: Locations) -> set[str]:
+    """Return every remote with a version of one of the images, and the present one."""
     urls = {url for url, _ in plan.reissue.objects} if plan.reissue else set[str]()
-    if places.remote_url or list_versions(places.registry):
-        urls.add(open_remote(places.registry, places.remote_url).url)
+    if locations.remote_url or list_versions(locations.registry):
+        urls.add(open_remote(locations.registry, locations.remote_url).url)
     return urls
 
 
-def _stores(plan: Plan, places: Places) -> Iterator[tuple[str, Iterable[_File]]]:
-    store, landing = places.lake.store, places.lake.landing
+def _stores(plan: Plan, locations: Locations) -> Iterator[tuple[str, Iterable[_File]]]:
+    store, landing = locations.lake.store, locations.lake.landing
     yield "lake", (_File(key, partial(store.get, key)) for key in lake_keys(store))
-    left = (_File(str(path), path.read_bytes) for path in unfinished(store.url("x")))
-    yield "what killed writers left in the lake", left
+    left = (_File(str(path), path.read_bytes) for path in unfinished_files(store.url("x")))
+    yield "unfinished files of the lake", left
     objects = landing.list(now=datetime.now(UTC)).objects
     yield (
         "landing zone",
         (_File(each.key, partial(landing.read, each)) for each in objects),
     )
-    for url in sorted(_remotes(plan, places)):
-        remote = open_remote(places.registry, url)
+    for url in sorted(_remotes(plan, locations)):
+        remote = open_remote(locations.registry, url)
         names = sorted(remote.all())
         yield f"remote {url}", (_File(name, partial(_read, remote, name)) for name in names)
-    cache = places.registry.folder / ".dvc" / "cache"
+    cache = locations.registry.folder / ".dvc" / "cache"
     yield "DVC's cache of the registry", _files(cache)
-    pulled = places.registry.folder / "datasets"
-    yield "what was pulled in the registry", _files(pulled)
-    yield "home", _files(places.home, leave_out=_known_places(places))
+    pulled = locations.registry.folder / "datasets"
+    yield "checkout of the registry", _files(pulled)
+    yield "home", _files(locations.home, leave_out=_known_folders(locations))
 
 
-def unfinished(url: str) -> list[Path]:
-    """Return the files that killed writers left in a lake, by the address of something in it.
+def unfinished_files(url: str) -> list[Path]:
+    """Return the files that killed writers left in a lake, by the address of an object in it.
 
-    A lake in a folder does not list them; one in a bucket has none.
+    A folder store does not list them; a bucket has none.
     """
     return [] if is_s3(url) else sorted(Path(url).parent.rglob(f"{UNFINISHED}*"))
 
@@ -116,10 +119,10 @@ def _read(remote: DvcRemote, name: str) -> bytes:
     return remote.read(name) or b""
 
 
-def _known_places(places: Places) -> set[Path]:
-    """Return the folders that are stores of their own."""
-    urls = [places.lake.store.url("x"), places.lake.landing.address, places.remote_url]
-    known = {Path(urls[0]).parent, *map(Path, urls[1:]), places.registry.folder}
+def _known_folders(locations: Locations) -> set[Path]:
+    """Return the folders that are searched as stores of their own."""
+    urls = [locations.lake.store.url("x"), locations.lake.landing.address, locations.remote_url]
+    known = {Path(urls[0]).parent, *map(Path, urls[1:]), locations.registry.folder}
     return {each.absolute() for each in known}
 
 
@@ -137,23 +140,23 @@ def _files(folder: Path, *, leave_out: Iterable[Path] = ()) -> Iterator[_File]:
 
 
 def _found(
-    files: list[_File], plan: Plan, seen: Collection[str], say: Callable[[int, int], None]
+    files: list[_File], plan: Plan, compared: Collection[str], progress: Progress
 ) -> Iterator[str]:
-    """Yield what is left in a store: each file once, and why.
+    """Yield a sentence for each file of a store with a trace.
 
-    ``seen`` are the SHA-256 of images of which it is known that they do not show it.
+    ``compared`` has the SHA-256 of images that are known to differ from the erased ones.
     """
     rewriting, image_objects = plan.rewriting, []
     images = set(plan.images)
     for done, each in enumerate(files, start=1):
-        say(done, len(files))
+        progress(done, len(files))
         if rewriting.names_one(each.name):
             yield f"{each.name} has its name"
             continue
         try:
             data = each.load()
         except AnnotationPlatformError:
-            # What cannot be read where things land cannot be taken in either.
+            # An unreadable file of the landing zone cannot be ingested either.
             continue
         except OSError as error:
             yield f"{each.name} cannot be read ({error.strerror})"
@@ -161,8 +164,8 @@ def _found(
         digest = hashlib.sha256(data).hexdigest()
         if digest in images:
             yield f"{each.name} has its bytes"
-        elif data.startswith(_LOOKS_LIKE_A_IMAGE):
-            if digest not in seen:
+        elif data.startswith(_IMAGE_HEADERS):
+            if digest not in compared:
                 image_objects.append(each)
         elif data.startswith(_PARQUET):
             if rewriting.table(data) != data:
@@ -172,6 +175,6 @@ def _found(
     if not len(plan.signatures):
         return
     by_name = {each.name: each for each in image_objects}
-    names, signatures = look_at(list(by_name), lambda name: by_name[name].load())
-    for row in which_show(signatures, plan.signatures, bits=plan.bits):
+    names, signatures = image_signatures(list(by_name), lambda name: by_name[name].load())
+    for row in matching_rows(signatures, plan.signatures, bits=plan.bits):
         yield f"{names[row]} looks like it"

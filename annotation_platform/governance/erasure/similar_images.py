@@ -1,4 +1,4 @@
-"""Which images show what others show, wherever they lie and whatever they are called."""
+"""Find images with the same content as others, by their signatures."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,42 +18,45 @@ from annotation_platform.images.signature import (
 from annotation_platform.images.similar_pairs import find_similar
 
 
-def look_at(names: Sequence[str], load: Callable[[str], bytes]) -> tuple[list[str], SignatureTable]:
-    """Return those files that are images, and a signature of each, nameless."""
+def image_signatures(
+    names: Sequence[str], load: Callable[[str], bytes]
+) -> tuple[list[str], SignatureTable]:
+    """Return the names of the files that are images, and their signatures without ids, in order."""
 
-    def look(name: str) -> Signature | None:
+    def probe(name: str) -> Signature | None:
         try:
             return signature(decode(load(name)))
         except DataError:
             return None
 
-    looks = zip(names, map_each(look, names), strict=True)
-    found = [(name, each) for name, each in looks if each is not None]
+    probed = zip(names, map_each(probe, names), strict=True)
+    found = [(name, each) for name, each in probed if each is not None]
     table = signature_rows(len(found))
     for row, (_, each) in zip(table, found, strict=True):
         set_signature(row, "", each)
     return [name for name, _ in found], table
 
 
-def which_show(others: SignatureTable, these: SignatureTable, *, bits: int) -> list[int]:
-    """Return the rows of ``others`` that look like one of ``these``.
+def matching_rows(candidates: SignatureTable, erased: SignatureTable, *, bits: int) -> list[int]:
+    """Return the rows of ``candidates`` with the same content as one of ``erased``, in order.
 
     Args:
-        others: images to look at.
-        these: images to look for.
-        bits: of 64, how many a hash may differ in, as where duplicates are found; 0: only what
-            shows the very same counts, however it was compressed or resized.
+        candidates: signatures of the images to check.
+        erased: signatures of the images to find.
+        bits: of 64, the most in which two hashes may differ, as for near-duplicates; 0: only the
+            same content counts, however it was compressed or resized.
     """
-    if not len(others) or not len(these):
+    if not len(candidates) or not len(erased):
         return []
     if bits:
-        both = np.concatenate([others, these])
+        both = np.concatenate([candidates, erased])
         rows = np.arange(len(both), dtype=np.int64)
-        pairs = find_similar(both, rows, known=len(others), bits=bits)
-        return sorted(set(pairs.earlier[pairs.earlier < len(others)].tolist()))
+        pairs = find_similar(both, rows, known=len(candidates), bits=bits)
+        return sorted(set(pairs.earlier[pairs.earlier < len(candidates)].tolist()))
     found: set[int] = set()
-    for grey in these["grey"]:
-        copies = np.broadcast_to(grey, others["grey"].shape)
-        square = np.ones(len(others))
-        found |= set(np.flatnonzero(same_image(others["grey"], copies, square, square)).tolist())
+    for grey in erased["grey"]:
+        copies = np.broadcast_to(grey, candidates["grey"].shape)
+        square = np.ones(len(candidates))
+        matches = same_image(candidates["grey"], copies, square, square)
+        found |= set(np.flatnonzero(matches).tolist())
     return sorted(found)

@@ -1,4 +1,4 @@
-"""Which images are erased with one: what repeats it, and what looks like it if policy says so."""
+"""The images of an erasure: named ones, duplicates, and near-duplicates if the policy says so."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -8,13 +8,14 @@ import pandas as pd
 
 from annotation_platform.errors import DataError
 from annotation_platform.governance.erasure.dry_run import DryRunLake
-from annotation_platform.governance.erasure.similar_images import look_at, which_show
+from annotation_platform.governance.erasure.similar_images import image_signatures, matching_rows
 from annotation_platform.images.signature import SignatureTable, signature_rows
 from annotation_platform.images.signature_files import read_signatures
 from annotation_platform.ingestion.rounds import RoundManifests
 from annotation_platform.ingestion.sources import arrived_only_from
-from annotation_platform.provenance.image_history import find_image
+from annotation_platform.provenance.image_ids import find_image
 from annotation_platform.schema.tables import CleanedImages, RawImages
+from annotation_platform.schema.tables.shared import Outcome
 from annotation_platform.storage.keys import raw_key
 from annotation_platform.storage.lake import Lake
 
@@ -26,16 +27,16 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class Found:
-    """What an erasure is about.
+    """The images of an erasure.
 
     Attributes:
-        asked: ids of the images that were named.
-        images: these, and what goes with them.
-        stay: images of a source that landed from elsewhere as well: they stay.
-        landed: name, stamp and sidecar in the landing zone of everything that goes.
-        sidecars: SHA-256 of the sidecars that describe nothing else.
-        sizes: how many bytes landed of each.
-        signatures: of those that were named, of their groups and of what repeats them.
+        asked: ids of the named images.
+        images: these, and the images that are erased with them.
+        stay: images of a source that also landed from another source: they stay.
+        landed: name, change stamp and sidecar of every arrival with one of ``images``.
+        sidecars: SHA-256 of the sidecars that describe no other image.
+        sizes: byte sizes of ``images`` as they landed, each once.
+        signatures: of the named images, their groups and their duplicates.
     """
 
     asked: frozenset[str]
@@ -48,22 +49,23 @@ class Found:
 
 
 def find_images(kind: Kind, name: str, lake: Lake, *, near_duplicates: bool, bits: int) -> Found:
-    """Return the images that a name means, and what goes with them.
+    """Return the images with a name, and those that are erased with them.
 
     Args:
-        kind: what the name is.
-        name: of an image its id or the first eight or more digits of it; of a source what sidecars
-            say, or a folder of the landing zone.
-        lake: where they are.
-        near_duplicates: whether the whole group of an image goes; else only what repeats it.
-        bits: how much near-duplicates may differ, as where duplicates are found.
+        kind: the kind of name.
+        name: an image's id or at least the first eight digits of it; a source in sidecars, or a
+            folder of the landing zone.
+        lake: the lake.
+        near_duplicates: whether the whole duplicate group of an image is erased; otherwise only
+            its duplicates.
+        bits: of 64, the most in which near-duplicates may differ, as in cleaning.
 
     Raises:
-        DataError: nothing is called that, or several images are.
+        DataError: no image or source has this name, or several images do.
     """
     raw = lake.tables.read_all(RawImages)
     cleaned = lake.tables.read_all(CleanedImages)
-    landed = raw[raw["image_id"].notna()]
+    landed = raw[raw[RawImages.image_id].notna()]
     stay: frozenset[str] = frozenset()
     if kind == "image":
         if len(name) < _SHORTEST:
@@ -72,64 +74,71 @@ def find_images(kind: Kind, name: str, lake: Lake, *, near_duplicates: bool, bit
     else:
         asked, stay = arrived_only_from(landed, name)
         if not asked | stay:
-            known = ", ".join(sorted(set(landed["source"].dropna()))[:_SHOWN]) or "none"
-            raise DataError(f"source {name!r}: nothing landed from it. Sidecars name: {known}.")
-    images = _with_likes(asked, cleaned, near_duplicates=near_duplicates)
+            known = ", ".join(sorted(set(landed[RawImages.source].dropna()))[:_SHOWN]) or "none"
+            raise DataError(
+                f"source {name!r}: nothing landed from it. Sources in sidecars: {known}."
+            )
+    images = _with_duplicates(asked, cleaned, near_duplicates=near_duplicates)
     signatures = _signatures(lake, images)
-    images |= _seen_elsewhere(lake, cleaned, images, signatures, bits if near_duplicates else 0)
-    mine = landed["image_id"].isin(images)
-    others = set(landed.loc[~mine, "sidecar_sha256"].dropna())
+    images |= _similar_outside(lake, cleaned, images, signatures, bits if near_duplicates else 0)
+    mine = landed[RawImages.image_id].isin(images)
+    others = set(landed.loc[~mine, RawImages.sidecar_sha256].dropna())
     return Found(
         asked=asked,
         images=images,
         stay=stay - images,
         landed=_landed(lake, landed[mine]),
-        sidecars=frozenset(set(landed.loc[mine, "sidecar_sha256"].dropna()) - others),
-        sizes=tuple(sorted(set(landed.loc[mine, "byte_size"].tolist()))),
+        sidecars=frozenset(set(landed.loc[mine, RawImages.sidecar_sha256].dropna()) - others),
+        sizes=tuple(sorted(set(landed.loc[mine, RawImages.byte_size].tolist()))),
         signatures=signatures,
     )
 
 
 def _signatures(lake: Lake, images: frozenset[str]) -> SignatureTable:
-    return look_at(sorted(images), partial(_raw, lake))[1]
+    return image_signatures(sorted(images), partial(_raw, lake))[1]
 
 
-def _seen_elsewhere(
+def _similar_outside(
     lake: Lake,
     cleaned: pd.DataFrame,
     images: frozenset[str],
     signatures: SignatureTable,
     bits: int,
 ) -> set[str]:
-    """Return the images outside of their groups that look like some.
+    """Return the images outside the duplicate groups that match a signature.
 
-    An image that looks like two groups is in one of them; what was kept out, in none; and what
-    repeats an image of another group may look like one of this as well.
+    An image that is similar to two groups is in one of them, a quarantined image is in none, and a
+    duplicate of an image of another group can be similar to one of these, too.
     """
-    others = cleaned[cleaned["image_id"].notna() & ~cleaned["image_id"].isin(images)]
-    accepted = others[others["outcome"] == "accepted"].reset_index(drop=True)
+    ids = cleaned[CleanedImages.image_id]
+    others = cleaned[ids.notna() & ~ids.isin(images)]
+    is_accepted = others[CleanedImages.outcome] == Outcome.ACCEPTED
+    accepted = others[is_accepted].reset_index(drop=True)
     table = signature_rows(len(accepted))
-    # What is missing there is made anew, and may be kept another time.
+    # Missing signatures are computed, but not stored by an erasure.
     read_signatures(DryRunLake(lake.store), accepted, table)
-    names = accepted["image_id"].tolist()
-    found = {names[row] for row in which_show(table, signatures, bits=bits)}
-    rest = others[(others["outcome"] != "accepted") & (others["width"] > 0)]
-    names, table = look_at(sorted(set(rest["image_id"])), partial(_raw, lake))
-    return found | {names[row] for row in which_show(table, signatures, bits=bits)}
+    names = accepted[CleanedImages.image_id].tolist()
+    found = {names[row] for row in matching_rows(table, signatures, bits=bits)}
+    remaining = others[~is_accepted & (others[CleanedImages.width] > 0)]
+    names, table = image_signatures(
+        sorted(set(remaining[CleanedImages.image_id])), partial(_raw, lake)
+    )
+    return found | {names[row] for row in matching_rows(table, signatures, bits=bits)}
 
 
 def _raw(lake: Lake, image_id: str) -> bytes:
     return lake.store.get(raw_key(image_id))
 
 
-def _with_likes(
+def _with_duplicates(
     asked: frozenset[str], cleaned: pd.DataFrame, *, near_duplicates: bool
 ) -> frozenset[str]:
-    """Return the images, and those that repeat them or that they repeat, and so on."""
-    columns = ["duplicate_of", *(["similar_to", "group_id"] if near_duplicates else [])]
+    """Return the images, their duplicates, the images that they duplicate, and so on."""
+    near = [CleanedImages.similar_to, CleanedImages.group_id] if near_duplicates else []
+    ids = cleaned[CleanedImages.image_id]
     pairs = [
-        cleaned.loc[cleaned[name].notna() & cleaned["image_id"].notna(), ["image_id", name]]
-        for name in columns
+        cleaned.loc[cleaned[name].notna() & ids.notna(), [CleanedImages.image_id, name]]
+        for name in [CleanedImages.duplicate_of, *near]
     ]
     found, size = set(asked), 0
     while len(found) > size:
@@ -138,17 +147,17 @@ def _with_likes(
             ours, theirs = each.iloc[:, 0], each.iloc[:, 1]
             met = ours.isin(found) | theirs.isin(found)
             found |= set(ours[met]) | set(theirs[met])
-    # The name of a group may be that of nothing that is here any more.
-    return frozenset(found & {*cleaned["image_id"].dropna(), *asked})
+    # The image that names a group may have been erased earlier.
+    return frozenset(found & {*ids.dropna(), *asked})
 
 
 def _landed(lake: Lake, rows: pd.DataFrame) -> tuple[tuple[str, str, str], ...]:
-    """Return name, stamp and sidecar of landed objects, as the rounds' manifests have them."""
-    wanted = set(zip(rows["source_key"], rows["stamp"], strict=True))
+    """Return name, change stamp and sidecar of arrivals, from the manifests of the rounds."""
+    arrivals = set(zip(rows[RawImages.source_key], rows[RawImages.stamp], strict=True))
     found = {
         (each.key, each.stamp, each.sidecar)
-        for round_id in sorted(set(rows["round_id"]))
+        for round_id in sorted(set(rows[RawImages.round_id]))
         for each in RoundManifests(lake.store).read(round_id)
-        if (each.key, each.stamp) in wanted
+        if (each.key, each.stamp) in arrivals
     }
     return tuple(sorted(found))

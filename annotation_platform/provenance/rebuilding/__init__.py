@@ -1,1 +1,1 @@
-"""Making a published version again, from ledger and lake and by its own code."""
+"""Rebuild a published version from the ledger and the lake, by its own code."""

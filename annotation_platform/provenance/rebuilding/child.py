@@ -1,8 +1,8 @@
-"""What runs of a version's own code: reads a request, prints how far it is and what came out.
+"""The process that runs a version's own code: reads a request, prints progress and the result.
 
 It is started in the folder of that code, as
-``python -m annotation_platform.provenance.rebuilding.child``, by whatever code is asked to rebuild
-the version: so the request and the lines of JSON that answer it keep their form.
+``python -m annotation_platform.provenance.rebuilding.child``, by other releases, too. Therefore the
+request and the lines of JSON in the response do not change their form.
 """
 
 import json
@@ -20,7 +20,7 @@ from annotation_platform.settings import read_settings
 
 
 def main() -> None:
-    """Make a version again as the request on standard input says."""
+    """Rebuild the version in the request on standard input."""
     _require_own_code()
     request = json.load(sys.stdin)
     try:
@@ -31,27 +31,27 @@ def main() -> None:
             parse_policy(request["params"], where=f"{request['tag']}: params.yaml").ontology,
             dataset=request["dataset"],
             folder_md5=request["folder_md5"],
-            progress=lambda done, total: _say({"done": done, "total": total}),
+            progress=lambda done, total: _print({"done": done, "total": total}),
         )
     except AnnotationPlatformError as error:
-        _say({"error": str(error)})
+        _print({"error": str(error)})
         return
     _require_own_code()
-    _say({"result": asdict(derived)})
+    _print({"result": asdict(derived)})
 
 
-def _say(line: dict[str, Any]) -> None:
+def _print(line: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
 
 
 def _require_own_code() -> None:
-    """End unless every module of the platform in this process comes from this folder."""
+    """Exit unless every module of the platform in this process is from this folder."""
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None)
         is_ours = name == "annotation_platform" or name.startswith("annotation_platform.")
         if is_ours and path and not Path(path).resolve().is_relative_to(Path.cwd().resolve()):
-            sys.exit(f"{name} is that of {path}, not the version's own.")
+            sys.exit(f"{name} was imported from {path}, not from the version's own code.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Making every table of a version again, and its folder, and naming what comes out otherwise.
+"""Derive every table of a version and its folder again, and report the differences.
 
-Each table is made from what it was made of, as it was kept; so what differs is named where it
-first does, and what rests on it is judged by itself.
+Each table is derived from its stored inputs, so a difference is reported where it first occurs, and
+the tables that depend on it are checked independently.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ import pandas as pd
 from annotation_platform.errors import AnnotationPlatformError, DataError
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.ledger import AnnotationsLedger, as_revision
-from annotation_platform.provenance.rebuilding.inputs import MADE, Inputs
-from annotation_platform.provenance.rebuilding.recipes import make_again
+from annotation_platform.provenance.rebuilding.inputs import DERIVED, Inputs
+from annotation_platform.provenance.rebuilding.recipes import derive_table
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import LabelTasks, TrainingSet, table_named
+from annotation_platform.schema.tables import HumanLabels, LabelTasks, TrainingSet, table_named
 from annotation_platform.storage.journal import ERASED
 from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.lake import Lake
@@ -43,7 +43,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Difference:
-    """Something that is not as it was: an object of the lake, a table, or a file of the version."""
+    """A difference in an object of the lake, a table, or a file of the version."""
 
     where: str
     what: str
@@ -51,14 +51,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Derived:
-    """What came out.
+    """The result of a derivation.
 
-    ``taken`` are the tables that cannot be made again, taken as they were kept, and how many files
-    of each; ``images`` the images whose bytes are those of the version.
+    ``taken`` has the number of files of each table that was taken from storage, as it is not
+    derived; ``images`` is the number of images with the bytes of the version.
     """
 
-    folder_md5: str  # empty: nothing could be rendered
-    rounds: int  # whose answers were read from the ledger again
+    folder_md5: str  # empty: the folder could not be rendered
+    rounds: int  # rounds whose annotations were read from the ledger
     annotations: int
     labels: int
     images: int
@@ -76,17 +76,17 @@ def derive_version(
     folder_md5: str,
     progress: Progress,
 ) -> Derived:
-    """Make a version again and return what came out, and what differs; nothing is written.
+    """Derive a version again and return the result with all differences; nothing is written.
 
     Args:
-        lake: ledger, kept tables and images.
-        inputs: what the version was made of.
-        ontology: under which it was rendered.
-        dataset: its name.
-        folder_md5: the digest that its folder has.
-        progress: told the tables and images done, and all of them.
+        lake: the lake with the ledger, stored tables and images.
+        inputs: the inputs of the version.
+        ontology: the ontology under which it was rendered.
+        dataset: name of the dataset.
+        folder_md5: MD5 of the published folder.
+        progress: called with the tables and images done and their total.
     """
-    order = [name for table in MADE for name in sorted(inputs.made) if _table(name) == table]
+    order = [name for table in DERIVED for name in sorted(inputs.made) if _table(name) == table]
     damaged = dict(_damaged_tables(lake, inputs))
     broken = dict(_broken_journals(lake, inputs))
     changed = dict(_changed_guidelines(lake, inputs, damaged))
@@ -95,37 +95,37 @@ def derive_version(
     made: dict[str, pd.DataFrame] = {}
     for number, name in enumerate(order, start=1):
         each = inputs.made[name]
-        # A training set has its classes with it.
+        # A training set stores its classes.
         is_unclear = _round(name) in changed and name != inputs.training_set
         if each.made_of is None:
             found += _unexplained(lake, name)
         elif ERASED in each.made_of.settings:
-            # What its weights were learned from is gone, so it is taken as it was kept.
+            # The annotations behind its weights were erased, so the stored table is used.
             pass
-        elif not is_unclear and not _rests_on(each.made_of, damaged, broken):
+        elif not is_unclear and not _depends_on(each.made_of, damaged, broken):
             try:
-                made[name] = make_again(name, lake, each.made_of)
+                made[name] = derive_table(name, lake, each.made_of)
             except AnnotationPlatformError as error:
-                found.append(Difference(name, f"cannot be made again: {error}"))
+                found.append(Difference(name, f"cannot be derived: {error}"))
             else:
                 found += _compared(name, made[name], lake, each.sha256)
         progress(number, len(order))
-    kept = None
+    stored = None
     digest = inputs.made[inputs.training_set].sha256
     if digest not in damaged:
-        kept = read_table(TrainingSet, lake.tables.lineage.kept(digest))
-    training_set = made.get(inputs.training_set, kept)
+        stored = read_table(TrainingSet, lake.tables.lineage.kept(digest))
+    training_set = made.get(inputs.training_set, stored)
     if training_set is None:
-        return _told(made, inputs, None, 0, found)
+        return _result(made, inputs, None, 0, found)
     content = build_folder(training_set, ontology, name=dataset)
     folder = name_objects(content, lake.image_path)
     if folder.md5 != folder_md5:
-        found += _other_files(folder, kept, ontology, dataset, lake, folder_md5)
+        found += _other_files(folder, stored, ontology, dataset, lake, folder_md5)
     others = list(_changed_images(lake, content.images, len(order), progress))
-    return _told(made, inputs, folder, len(content.images) - len(others), [*found, *others])
+    return _result(made, inputs, folder, len(content.images) - len(others), [*found, *others])
 
 
-def _told(
+def _result(
     made: dict[str, pd.DataFrame],
     inputs: Inputs,
     folder: FolderObjects | None,
@@ -140,7 +140,7 @@ def _told(
     return Derived(
         folder_md5=folder.md5 if folder else "",
         rounds=len(annotations),
-        annotations=sum(frame["annotation_id"].nunique() for frame in annotations),
+        annotations=sum(frame[HumanLabels.annotation_id].nunique() for frame in annotations),
         labels=len(made.get(inputs.training_set, ())),
         images=images,
         files=len(folder.files) if folder else 0,
@@ -150,7 +150,7 @@ def _told(
 
 
 def _damaged_tables(lake: Lake, inputs: Inputs) -> Iterator[tuple[str, Difference]]:
-    """Yield the kept tables that are no longer what they were, by digest."""
+    """Yield the missing or damaged stored tables, by digest."""
 
     def problem(digest: str) -> str:
         try:
@@ -162,18 +162,18 @@ def _damaged_tables(lake: Lake, inputs: Inputs) -> Iterator[tuple[str, Differenc
     tables = sorted(inputs.tables.items())
     name_of = {digest: name for name, several in tables for digest in sorted(several)}
     with ThreadPoolExecutor(_THREADS) as pool:
-        for digest, said in zip(name_of, pool.map(problem, name_of), strict=True):
-            if said:
-                yield digest, Difference(f"{name_of[digest]} ({kept_key(digest)})", said)
+        for digest, message in zip(name_of, pool.map(problem, name_of), strict=True):
+            if message:
+                yield digest, Difference(f"{name_of[digest]} ({kept_key(digest)})", message)
 
 
 def _broken_journals(lake: Lake, inputs: Inputs) -> Iterator[tuple[str, list[Difference]]]:
-    """Yield the journals of which entries are gone or are not what they were."""
-    noted: dict[str, set[Entries]] = {}
+    """Yield the journals with missing or changed entries."""
+    recorded: dict[str, set[Entries]] = {}
     for each in inputs.made.values():
         for folder, entries in (each.made_of.journals if each.made_of else {}).items():
-            noted.setdefault(folder, set()).add(entries)
-    for folder, several in sorted(noted.items()):
+            recorded.setdefault(folder, set()).add(entries)
+    for folder, several in sorted(recorded.items()):
         count = max(entries.count for entries in several)
         found = list(_broken_entries(lake, folder, count))
         if not found and folder.startswith(_LEDGER):
@@ -183,141 +183,142 @@ def _broken_journals(lake: Lake, inputs: Inputs) -> Iterator[tuple[str, list[Dif
             wrong = [each for each in several if entries_of(data[: each.count]) != each]
             if wrong:
                 first = min(each.count for each in wrong)
-                found = [Difference(folder, f"its first {first} entries are not what they were.")]
+                found = [Difference(folder, f"its first {first} entries have changed.")]
         if found:
             yield folder, found
 
 
 def _broken_entries(lake: Lake, folder: str, count: int) -> Iterator[Difference]:
-    """Yield the entries of a journal that are gone or cannot be read."""
+    """Yield the missing and unreadable entries of a journal."""
     for number in range(1, count + 1):
         key = entry_key(folder, number)
         if not lake.store.exists(key):
-            yield Difference(key, "is gone; restore it from a backup.")
+            yield Difference(key, "is missing; restore it from a backup.")
             continue
         for line, text in enumerate(lake.store.get(key).rstrip(b"\n").split(b"\n"), start=1):
             try:
                 json.loads(text)
             except ValueError:
-                yield Difference(f"{key}:{line}", "is no JSON; restore it from a backup.")
+                yield Difference(f"{key}:{line}", "is not JSON; restore it from a backup.")
 
 
 def _changed_annotations(
     lake: Lake, folder: str, several: Collection[Entries]
 ) -> Iterator[Difference]:
-    """Yield the lines of the ledger that do not say what they said when they were written."""
-    most = max(several, key=lambda entries: entries.count)
-    ledger = AnnotationsLedger(StoreAsOf(lake.store, TableInputs({}, {folder: most})))
+    """Yield the changed lines of the ledger."""
+    longest = max(several, key=lambda entries: entries.count)
+    ledger = AnnotationsLedger(StoreAsOf(lake.store, TableInputs({}, {folder: longest})))
     try:
         revisions = ledger.read(folder.removeprefix(_LEDGER))
     except (KeyError, TypeError, ValueError) as error:
-        yield Difference(folder, f"holds a line that is no answer ({error}).")
+        yield Difference(folder, f"holds a line that is not an annotation ({error}).")
         return
     for revision in revisions:
-        said = revision.submission
-        if as_revision(said).digest != revision.digest:
+        submission = revision.submission
+        if as_revision(submission).digest != revision.digest:
             yield Difference(
                 entry_key(folder, revision.entry),
-                f"answer {said.backend}:{said.annotation} is not what its digest says.",
+                f"annotation {submission.backend}:{submission.annotation} differs from its digest.",
             )
 
 
 def _changed_guidelines(
     lake: Lake, inputs: Inputs, damaged: Collection[str]
 ) -> Iterator[tuple[str, Difference]]:
-    """Yield the rounds whose guideline is gone or is not what its digest says."""
+    """Yield the rounds whose guideline is missing or differs from its digest."""
     for name, digests in inputs.tables.items():
         if _table(name) != "label_tasks":
             continue
         for digest in digests - set(damaged):
             tasks = read_table(LabelTasks, lake.tables.lineage.kept(digest))
-            for guideline in tasks["guideline"].unique():
+            for guideline in tasks[LabelTasks.guideline].unique():
                 try:
                     is_whole = read_guideline(lake.store, guideline).guideline == guideline
                 except (DataError, ValueError):
                     is_whole = False
                 if not is_whole:
-                    what = "is gone or not what its name says; restore it from a backup."
-                    yield _round(name), Difference(f"guidelines/{guideline}.json", what)
+                    problem = "is missing or differs from its digest; restore it from a backup."
+                    yield _round(name), Difference(f"guidelines/{guideline}.json", problem)
 
 
-def _rests_on(made_of: TableInputs, damaged: Mapping[str, Any], broken: Mapping[str, Any]) -> bool:
-    """Return whether a table was made of something that is not whole any more."""
-    used = {*made_of.tables.values(), *made_of.journals}
+def _depends_on(inputs: TableInputs, damaged: Mapping[str, Any], broken: Mapping[str, Any]) -> bool:
+    """Return whether an input of a table is damaged."""
+    used = {*inputs.tables.values(), *inputs.journals}
     return not used.isdisjoint({*damaged, *broken})
 
 
 def _unexplained(lake: Lake, name: str) -> list[Difference]:
-    """Return what is to be said of a table of which nobody noted what it was made of.
+    """Return the difference of a table without recorded inputs.
 
-    Nothing, if it is from before there were notes.
+    A table from before inputs were recorded has none.
     """
     table, _, round_id = name.partition("/")
     if not lake.tables.lineage.is_recorded(table, round_id):
         return []
-    return [Difference(name, "is not what the platform made: somebody wrote it by other means.")]
+    return [Difference(name, "was not made by the platform: it was written by other means.")]
 
 
 def _compared(name: str, made: pd.DataFrame, lake: Lake, digest: str) -> list[Difference]:
     table = table_named(_table(name))
-    now = table_digest(table, made)
-    if now == digest:
+    derived = table_digest(table, made)
+    if derived == digest:
         return []
     try:
-        kept = read_table(table, lake.tables.lineage.kept(digest))
+        stored = read_table(table, lake.tables.lineage.kept(digest))
     except DataError:
-        # That it is damaged is said already.
+        # The damage is reported already.
         return []
-    if table_digest(table, kept) == now:
+    if table_digest(table, stored) == derived:
         # An older release wrote the same rows under its schema version.
         return []
     key = list(table.key_columns)
-    sides = [frame.set_index(key).astype(str) for frame in (kept, made)]
+    sides = [frame.set_index(key).astype(str) for frame in (stored, made)]
     both = sides[0].index.intersection(sides[1].index)
     changed = both[(sides[0].loc[both] != sides[1].loc[both]).any(axis=1)]
     rows = [*changed, *sides[0].index.symmetric_difference(sides[1].index)]
-    what = f", e.g. {', '.join(key)} {rows[0]}" if rows else " in their order or types"
-    return [Difference(name, f"made again, {len(rows) or 'all'} of {len(kept)} rows differ{what}")]
+    example = f", e.g. {', '.join(key)} {rows[0]}" if rows else " in their order or types"
+    count = f"{len(rows) or 'all'} of {len(stored)} rows"
+    return [Difference(name, f"derived again, {count} differ{example}")]
 
 
 def _other_files(
     folder: FolderObjects,
-    kept: pd.DataFrame | None,
+    stored: pd.DataFrame | None,
     ontology: Ontology,
     dataset: str,
     lake: Lake,
     folder_md5: str,
 ) -> list[Difference]:
-    """Return the files of the version that come out otherwise than they were published."""
+    """Return the files of the version that differ from the published ones."""
     published = folder
-    if kept is not None:
-        published = name_objects(build_folder(kept, ontology, name=dataset), lake.image_path)
+    if stored is not None:
+        published = name_objects(build_folder(stored, ontology, name=dataset), lake.image_path)
     if published.md5 != folder_md5:
-        # Of a version the manifest names no file, and the list of them is with the remote.
+        # The manifest has no list of files; that list is in the remote.
         return [
             Difference(
                 "the folder",
-                f"is {folder.md5} and was published as {folder_md5}. Where nothing else is named, "
-                "other packages rendered it, or code that was not committed.",
+                f"is {folder.md5}, but was published as {folder_md5}. Without another difference, "
+                "other packages or uncommitted code rendered it.",
             )
         ]
     paths = sorted({path for path, _ in folder.files.items() ^ published.files.items()})
-    return [Difference(path, "is not as published.") for path in paths]
+    return [Difference(path, "differs from the published file.") for path in paths]
 
 
 def _changed_images(
     lake: Lake, images: list[ImageFile], before: int, progress: Progress
 ) -> Iterator[Difference]:
-    def look(image: ImageFile) -> str:
+    def check(image: ImageFile) -> str:
         key = image_key(image.image_id, image.extension)
         if not lake.store.exists(key):
             return f"{key} is not in the lake."
         md5 = hashlib.md5(lake.store.get(key), usedforsecurity=False).hexdigest()
-        return "" if md5 == image.md5 else f"{key} is not what it was when it was cleaned."
+        return "" if md5 == image.md5 else f"{key} has changed since it was cleaned."
 
     with ThreadPoolExecutor(_THREADS) as pool:
         for number, (image, problem) in enumerate(
-            zip(images, pool.map(look, images), strict=True), start=1
+            zip(images, pool.map(check, images), strict=True), start=1
         ):
             if problem:
                 yield Difference(image.path, problem)

@@ -1,4 +1,4 @@
-"""The list of everything that a version was made of: kept in the lake, named by the version."""
+"""The input list of a version: stored in the lake, with its digest in the version's manifest."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +12,13 @@ from annotation_platform.storage.lineage import TableInputs, kept_key
 
 _THREADS = 16
 
-MADE = ("human_labels", "round_tasks", "consensus_labels", "reviewed_labels", "training_set")
-"""The tables that can be made again, in the order in which they are made."""
+DERIVED = ("human_labels", "round_tasks", "consensus_labels", "reviewed_labels", "training_set")
+"""The derived tables, in the order of their derivation."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """A table as it was; ``made_of`` is None where nobody noted what it was made of."""
+    """A table by its digest; ``made_of`` is None if its inputs were not recorded."""
 
     sha256: str
     made_of: TableInputs | None
@@ -26,9 +26,9 @@ class Input:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The tables of a version that can be made again, by table and round; all that each rests on.
+    """The derived tables of a version with their inputs, by ``table/round``.
 
-    ``training_set`` names the one that was rendered.
+    ``training_set`` is the name of the rendered one.
     """
 
     training_set: str
@@ -36,30 +36,30 @@ class Inputs:
 
     @cached_property
     def tables(self) -> dict[str, set[str]]:
-        """The digests of every table there is, by table and round: of images several."""
+        """The digests of all tables, by ``table/round``; tables of images can have several."""
         found: dict[str, set[str]] = {}
         for name, each in self.made.items():
-            rests_on = each.made_of.tables if each.made_of else {}
-            for other, digest in {name: each.sha256, **rests_on}.items():
+            depends_on = each.made_of.tables if each.made_of else {}
+            for other, digest in {name: each.sha256, **depends_on}.items():
                 found.setdefault(other, set()).add(digest)
         return found
 
 
 def keep_inputs(round_id: str, lake: Lake) -> str:
-    """Keep the list of what the training set of a round was made of, and return its SHA-256.
+    """Store the input list of a round's training set and return its SHA-256.
 
-    Empty if that was not noted: the training set was built by earlier code.
+    Empty if the inputs were not recorded, because earlier code built the training set.
     """
     name = f"training_set/{round_id}"
     made: dict[str, Input] = {}
     waiting = {name: lake.tables.digest(TrainingSet, round_id)}
     with ThreadPoolExecutor(_THREADS) as pool:
         while waiting:
-            notes = list(pool.map(partial(_made_of, lake), waiting, waiting.values()))
-            for (key, digest), made_of in zip(waiting.items(), notes, strict=True):
-                made[key] = Input(digest, made_of)
-            rests_on = [pair for each in notes if each for pair in each.tables.items()]
-            waiting = {key: digest for key, digest in rests_on if _can_be_made(key)}
+            records = list(pool.map(partial(_recorded_inputs, lake), waiting, waiting.values()))
+            for (key, digest), inputs in zip(waiting.items(), records, strict=True):
+                made[key] = Input(digest, inputs)
+            depends_on = [pair for each in records if each for pair in each.tables.items()]
+            waiting = {key: digest for key, digest in depends_on if _is_derived(key)}
     if made[name].made_of is None:
         return ""
     lake.tables.lineage.keep_tables({name: made[name].sha256})
@@ -67,21 +67,21 @@ def keep_inputs(round_id: str, lake: Lake) -> str:
     return lake.tables.lineage.keep(text.encode() + b"\n", kind="json")
 
 
-def _made_of(lake: Lake, key: str, digest: str) -> TableInputs | None:
+def _recorded_inputs(lake: Lake, key: str, digest: str) -> TableInputs | None:
     table, _, round_id = key.partition("/")
     return lake.tables.lineage.read(table, round_id, digest)
 
 
-def _can_be_made(key: str) -> bool:
-    return key.partition("/")[0] in MADE
+def _is_derived(key: str) -> bool:
+    return key.partition("/")[0] in DERIVED
 
 
 def read_inputs(lake: Lake, digest: str, *, where: str) -> Inputs:
-    """Return a list that was kept; ``where`` names the version in errors."""
+    """Return a stored input list; ``where`` names the version in errors."""
     key = kept_key(digest, kind="json")
     if not lake.store.exists(key):
         raise PublishError(
-            f"{where}: the lake has no {key}, the list of what it was made of. Set ANNOTATION_LAKE "
+            f"{where}: the lake has no {key}, the list of its inputs. Set ANNOTATION_LAKE "
             "to the lake that it was published from, or restore that object."
         )
     content = json.loads(lake.tables.lineage.kept(digest, kind="json"))

@@ -1,7 +1,6 @@
-"""How each table that can be made again is made, from its inputs as they were noted.
+"""Derive each derived table from its recorded inputs.
 
-The use cases of ``pipeline/`` make the tables by these functions too, so that a rebuild cannot
-differ from them.
+The use cases of ``pipeline/`` use the same functions, so a rebuild cannot differ from them.
 """
 
 from collections.abc import Collection, Mapping
@@ -28,55 +27,55 @@ from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import TableInputs
 
 
-def make_again(name: str, lake: Lake, made_of: TableInputs) -> pd.DataFrame:
-    """Return a table, by ``table/round``, made again from its inputs as they were."""
+def derive_table(name: str, lake: Lake, inputs: TableInputs) -> pd.DataFrame:
+    """Return a derived table, named as ``table/round``, from its recorded inputs."""
     table, _, round_id = name.partition("/")
-    then, settings = as_of(lake, made_of), made_of.settings
+    snapshot, settings = as_of(lake, inputs), inputs.settings
     if table == "consensus_labels":
-        return derive_consensus(round_id, then, settings).labels
+        return derive_consensus(round_id, snapshot, settings).labels
     if table == "reviewed_labels":
-        consensus = then.tables.read(ConsensusLabels, round_id)
-        tasks = then.tables.read(ReviewTasks, round_id)
-        decided = ledger_decisions(round_id, tasks, then)
+        consensus = snapshot.tables.read(ConsensusLabels, round_id)
+        tasks = snapshot.tables.read(ReviewTasks, round_id)
+        decided = ledger_decisions(round_id, tasks, snapshot)
         return reviewed_labels(consensus, tasks, decided.without(settings.get("disregarded", ())))
     if table == "training_set":
-        return derive_training_set(round_id, then, settings)
-    annotations = annotations_as_of(round_id, then, disregarded=settings.get("disregarded", ()))
+        return derive_training_set(round_id, snapshot, settings)
+    annotations = annotations_as_of(round_id, snapshot, disregarded=settings.get("disregarded", ()))
     return annotations.labels if table == "human_labels" else annotations.tasks
 
 
-def derive_training_set(round_id: str, then: Lake, settings: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a round's ``training_set`` as the asset of that name makes it.
+def derive_training_set(round_id: str, snapshot: Lake, settings: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a round's ``training_set``, as the asset of this name does.
 
     Args:
         round_id: the round.
-        then: the lake as it was when it was made.
-        settings: as they were noted.
+        snapshot: the lake as it was when the table was made.
+        settings: the recorded settings.
     """
     return assemble_training_set(
-        then.tables,
+        snapshot.tables,
         round_id,
         Ontology.model_validate(settings["ontology"]),
         SplitPolicy.model_validate(settings["splits"]),
         seed=settings["seed"],
         cancelled=settings["cancelled"],
-        # Not there before labels could be accepted without a person.
+        # Missing in records from before automatic acceptance.
         use_auto=settings.get("use_auto", False),
     ).labels
 
 
-def derive_consensus(round_id: str, then: Lake, settings: Mapping[str, Any]) -> Consensus:
-    """Return the consensus of a round as the asset ``consensus_labels`` makes it.
+def derive_consensus(round_id: str, snapshot: Lake, settings: Mapping[str, Any]) -> Consensus:
+    """Return the consensus of a round, as the asset ``consensus_labels`` does.
 
     Args:
         round_id: the round.
-        then: the lake as it was when they were made.
-        settings: as they were noted.
+        snapshot: the lake as it was when the table was made.
+        settings: the recorded settings.
     """
     return resolve_round(
-        then,
-        then.tables.read(HumanLabels, round_id),
-        then.tables.read(AnnotatorQuality, round_id),
+        snapshot,
+        snapshot.tables.read(HumanLabels, round_id),
+        snapshot.tables.read(AnnotatorQuality, round_id),
         iou_threshold=settings["iou_threshold"],
         disregarded=settings.get("disregarded", ()),
     )
@@ -90,16 +89,16 @@ def resolve_round(
     iou_threshold: float,
     disregarded: Collection[str] = (),
 ) -> Consensus:
-    """Return the consensus of a round, under the guideline that its annotators had.
+    """Return the consensus of a round, under the guideline of its annotators.
 
     Args:
-        lake: with the guideline, and the rows of the round's images.
-        human_labels: of the round.
-        annotator_quality: of the round.
-        iou_threshold: from which overlap on regions are of one object, in [0, 1].
+        lake: the lake, with the guideline and the rows of the round's images.
+        human_labels: the table of the round.
+        annotator_quality: the table of the round.
+        iou_threshold: least overlap, in [0, 1], of regions of one object.
         disregarded: pseudonyms of annotators whose annotations do not count.
     """
-    guideline = None if human_labels.empty else str(human_labels["guideline"].iloc[0])
+    guideline = None if human_labels.empty else str(human_labels[HumanLabels.guideline].iloc[0])
     return resolve_consensus(
         counting_annotations(human_labels, disregarded),
         iou_threshold=iou_threshold,

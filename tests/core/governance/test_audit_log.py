@@ -1,4 +1,4 @@
-"""Events and uses vouch for each other: whatever is done to either, `verify` names the place."""
+"""The audit log and the access log vouch for each other: `verify` locates any tampering."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from annotation_platform.errors import DataError
 from annotation_platform.governance.audit_log import recording
 from annotation_platform.governance.audit_log.events import ACTIONS, Event, EventLog
 from annotation_platform.governance.audit_log.reading import (
-    AnnotationRequest,
+    LogFilter,
     read_events,
     read_reads,
 )
@@ -54,29 +54,29 @@ for number in range(times):
 
 
 class Home:
-    """A lake in a folder, and the log of its uses beside it."""
+    """A lake in a folder, with its access log."""
 
     def __init__(self, root, name="audit", who=lambda: {"author": "ada", "command": "a test"}):
         self.root, self.uses = root, AuditLog(root / name, who)
         self.lake = open_lake(root / "lake", root / "landing", usage=LakeUsage(audit=self.uses))
-        # Looking is no use.
-        self.looked_at = open_lake(root / "lake", root / "landing")
+        # Its accesses are not logged.
+        self.unlogged = open_lake(root / "lake", root / "landing")
 
-    def note(self, *subjects):
-        """Write events in one entry."""
+    def record(self, *subjects):
+        """Append events in one entry."""
         EventLog(self.lake.store).append(
             [Event("people", each, "why") for each in subjects], now=NOON
         )
 
     def verify(self):
-        return verify_logs(EventLog(self.looked_at.store), self.uses)
+        return verify_logs(EventLog(self.unlogged.store), self.uses)
 
     def problem(self):
         (found,) = self.verify().problems
         return found
 
     def events(self, **wanted):
-        return read_events(self.looked_at, AnnotationRequest(**wanted)).lines
+        return read_events(self.unlogged, LogFilter(**wanted)).lines
 
     @property
     def day(self):
@@ -88,13 +88,13 @@ class Home:
 
 @pytest.fixture
 def home(tmp_path):
-    """Four events in three entries, and uses before, between and after them."""
+    """Four events in three entries, and accesses before, between and after them."""
     made = Home(tmp_path)
     made.lake.store.put("tables/human_labels/round-0001.parquet", b"1")
-    made.note("first")
-    made.note("second", "third")
+    made.record("first")
+    made.record("second", "third")
     made.lake.store.get("tables/human_labels/round-0001.parquet")
-    made.note("fourth")
+    made.record("fourth")
     return made
 
 
@@ -102,7 +102,7 @@ def rows(path):
     return path.read_bytes().splitlines(keepends=True)
 
 
-def test_what_was_written_is_whole(home):
+def test_untouched_logs_are_whole(home):
     found = home.verify()
     assert (found.whole, found.entries, found.events, found.files) == (True, 3, 4, 1)
     assert found.notes == ()
@@ -113,16 +113,16 @@ def test_what_was_written_is_whole(home):
         "policy": "", "previous": "begin", "reads_head": first["reads_head"],
     }  # fmt: skip
     uses = [json.loads(row) for row in rows(home.day)]
-    # Each says where the other stood.
+    # Each log records the last line of the other.
     vouched = rows(home.day)[last["reads_head"]["number"] - 1]
     assert digest_of(vouched.rstrip(b"\n")) == last["reads_head"]["sha256"]
     assert (uses[-1]["action"], uses[-1]["key"]) == ("event", "audit/000003.jsonl")
     assert uses[-1]["sha256"] == digest_of(home.entry(3).read_bytes().rstrip(b"\n"))
 
 
-def test_a_changed_byte_in_any_event_is_named(home):
-    places = [(1, 1), (2, 1), (2, 2), (3, 1)]
-    for number, row in places:
+def test_a_changed_byte_in_any_event_is_located(home):
+    lines = [(1, 1), (2, 1), (2, 2), (3, 1)]
+    for number, row in lines:
         path = home.entry(number)
         before = rows(path)
         for at in range(0, len(before[row - 1]), 7):
@@ -136,7 +136,7 @@ def test_a_changed_byte_in_any_event_is_named(home):
     assert home.verify().whole
 
 
-def test_a_changed_byte_in_any_use_is_named(home):
+def test_a_changed_byte_in_any_access_is_located(home):
     before = rows(home.day)
     # The last line was written after the last event.
     for row in range(1, len(before)):
@@ -146,14 +146,14 @@ def test_a_changed_byte_in_any_use_is_named(home):
             home.day.write_bytes(b"".join([*before[: row - 1], changed, *before[row:]]))
             problem = home.problem()
             assert problem.file == home.day.name
-            # Of the last two lines it is either.
+            # For the last two lines it can be either.
             assert problem.line == row or (row == len(before) and f":{row}" in problem.what)
     home.day.write_bytes(b"".join(before))
     assert home.verify().whole
 
 
 @pytest.mark.parametrize(
-    ("tamper", "file", "says"),
+    ("tamper", "file", "message"),
     [
         pytest.param(lambda h: h.entry(1).unlink(), "audit/000001.jsonl", "missing", id="first"),
         pytest.param(lambda h: h.entry(2).unlink(), "audit/000002.jsonl", "missing", id="middle"),
@@ -170,14 +170,14 @@ def test_a_changed_byte_in_any_use_is_named(home):
                      "audit/notes.txt", "added", id="another file"),
     ],
 )  # fmt: skip
-def test_what_is_done_to_entries_is_named(home, tamper, file, says):
+def test_tampering_with_entries_is_located(home, tamper, file, message):
     tamper(home)
     problem = home.problem()
     assert problem.file == file
-    assert says in problem.what
+    assert message in problem.what
 
 
-def test_an_end_of_the_events_that_was_written_anew_is_named(home):
+def test_a_rewritten_end_of_the_events_is_located(home):
     (row,) = rows(home.entry(3))
     forged = {**json.loads(row), "reason": "another reason"}
     forged = {key: forged[key] for key in forged if key not in {"number", "previous"}}
@@ -188,7 +188,7 @@ def test_an_end_of_the_events_that_was_written_anew_is_named(home):
     assert home.day.name in problem.what
 
 
-def test_what_is_done_to_uses_is_named(home):
+def test_tampering_with_accesses_is_located(home):
     before = rows(home.day)
     last_vouched = home.events()[-1]["reads_head"]["number"]
 
@@ -205,25 +205,25 @@ def test_what_is_done_to_uses_is_named(home):
     assert (problem.line, "added" in problem.what) == (3, True)
     problem = written(*everything[1:])
     assert (problem.line, "not the first of its day" in problem.what) == (1, True)
-    # Up to what the last event rests on, the end cannot be cut off either.
+    # Up to the last line that an event depends on, truncation is detected, too.
     for kept in range(last_vouched):
         problem = written(*range(kept))
-        assert "rests on its line number" in problem.what or "notes it" in problem.what
+        assert "depends on its line number" in problem.what or "records it" in problem.what
     home.day.write_bytes(b"".join(before[:last_vouched]))
     assert home.verify().whole
 
 
-def test_a_log_of_uses_that_was_made_anew_is_found_out(home):
+def test_a_replaced_access_log_is_detected(home):
     shutil.rmtree(home.day.parent)
-    assert "which is not there" in home.problem().what
-    # Whole in itself, and as long as the real one.
+    assert "which is missing" in home.problem().what
+    # A valid chain that is as long as the real one.
     for _ in range(20):
         home.uses.write("get", "nothing of interest")
     problem = home.problem()
     assert (problem.file, "replaced" in problem.what) == (home.day.name, True)
 
 
-def test_days_of_uses_may_go_and_other_homes_are_checked_there(tmp_path):
+def test_deleted_days_and_logs_of_other_homes_are_noted(tmp_path):
     for day in (1, 2, 3):
         home = Home(tmp_path)
         home.uses = AuditLog(tmp_path / "audit", home.uses.who,
@@ -232,27 +232,27 @@ def test_days_of_uses_may_go_and_other_homes_are_checked_there(tmp_path):
             tmp_path / "lake", tmp_path / "landing", usage=LakeUsage(audit=home.uses)
         )
         home.lake.store.put("a", b"1")
-        home.note(f"day {day}")
+        home.record(f"day {day}")
     (tmp_path / "audit" / "2026-05-01.jsonl").unlink()
     found = home.verify()
     assert found.whole
     assert found.notes == (
-        "2026-05-02.jsonl:1 is number 4: the lines before it were deleted",
-        "1 events rest on days of uses that were deleted",
+        "2026-05-02.jsonl:1 is number 4: the lines before it are not kept",
+        "1 events depend on deleted days of the access log",
     )
     other = Home(tmp_path, name="other home")
     other.lake.store.put("a", b"1")
-    other.note("elsewhere")
+    other.record("elsewhere")
     assert home.verify().notes[1:] == (
-        f"1 events rest on the log of uses of another home ({other.uses.home}): verify that there",
-        "1 events rest on days of uses that were deleted",
+        f"1 events depend on the access log of another home ({other.uses.home}): verify that there",
+        "1 events depend on deleted days of the access log",
     )
     found = other.verify()
     assert (found.whole, found.events) == (True, 4)
     assert [note for note in found.notes if home.uses.home in note]
 
 
-def test_processes_that_note_at_once_make_one_chain_and_lose_nothing(tmp_path):
+def test_concurrent_writers_make_one_chain_and_lose_nothing(tmp_path):
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", APPEND, str(tmp_path), f"writer-{number}", "15"],
@@ -284,14 +284,14 @@ def test_a_writer_of_events_that_is_killed_leaves_both_logs_whole(tmp_path):
             writer.stdout.readline()
         writer.send_signal(signal.SIGKILL)
         writer.communicate(timeout=60)
-        home.note("afterwards")
+        home.record("afterwards")
         assert home.verify().problems == ()
     assert sum(line["subject"] == "afterwards" for line in home.events()) == 5
 
 
-def test_an_annotation_of_the_store_that_got_lost_writes_no_event_twice(tmp_path):
+def test_a_lost_response_of_the_store_does_not_duplicate_an_event(tmp_path):
     class Forgetful(LocalObjectStore):
-        """Creates, and says of the first it did not: as S3 does where its answer got lost."""
+        """Creates the first object but reports a failure, like S3 with a lost response."""
 
         lost = 1
 
@@ -306,10 +306,10 @@ def test_an_annotation_of_the_store_that_got_lost_writes_no_event_twice(tmp_path
     assert [key for key, _ in events.read()] == ["audit/000001.jsonl", "audit/000002.jsonl"]
 
 
-def test_without_a_log_of_uses_the_author_is_who_runs_the_process(tmp_path):
+def test_without_an_access_log_the_author_is_the_user_of_the_process(tmp_path):
     lake = open_lake(tmp_path / "lake", tmp_path / "landing")
-    EventLog(lake.store).append([Event("people", "somebody")], now=NOON)
-    (line,) = read_events(lake, AnnotationRequest()).lines
+    EventLog(lake.store).append([Event("people", "a person")], now=NOON)
+    (line,) = read_events(lake, LogFilter()).lines
     assert (line["author"], line["reads_head"]) == (system_user(), None)
 
 
@@ -318,15 +318,15 @@ def policy(**sections):
     return parse_policy(json.dumps(content), where="a test")
 
 
-def test_a_policy_is_noted_when_it_is_another_one_with_what_changed(home):
+def test_a_new_policy_is_recorded_with_its_changed_settings(home):
     one = policy()
     two = policy(review={"sample_share": 0.5}, ontology={
         "classes": [{"id": 1, "name": "tomcat", "was": ["cat"]}, {"id": 2, "name": "dog"}]
     })  # fmt: skip
     for each in (one, one, two, two, one):
         recording.record_policy(each, home.lake, used_for=f"label_tasks of {ONE}", now=NOON)
-        # Other events come between.
-        home.note("other")
+        # Other events follow.
+        home.record("other")
     first, second, third = home.events(action="policy")
     assert (first["subject"], first["facts"]["settings"]) == (one.digest, None)
     assert (second["subject"], second["facts"]["before"]) == (two.digest, one.digest)
@@ -347,63 +347,63 @@ def test_a_policy_is_noted_when_it_is_another_one_with_what_changed(home):
 
 
 def test_a_policy_that_did_not_change_writes_nothing_and_lists_nothing(tmp_path):
-    class Asked(LocalObjectStore):
-        """Counts what it is asked."""
+    class Recorder(LocalObjectStore):
+        """Records the requests that it gets."""
 
         def __init__(self, root):
             super().__init__(root)
-            self.asked = []
+            self.requests = []
 
         def list(self, prefix):
-            self.asked.append(f"list {prefix}")
+            self.requests.append(f"list {prefix}")
             return super().list(prefix)
 
         def exists(self, key):
-            self.asked.append(f"exists {key}")
+            self.requests.append(f"exists {key}")
             return super().exists(key)
 
         def get(self, key):
-            self.asked.append(f"get {key}")
+            self.requests.append(f"get {key}")
             return super().get(key)
 
     home = Home(tmp_path)
     for number in range(300):
-        home.note(str(number))
-    asked = Asked(tmp_path / "lake")
+        home.record(str(number))
+    recorder = Recorder(tmp_path / "lake")
     lake = open_lake(tmp_path / "lake", tmp_path / "landing")
-    lake = replace(lake, store=AuditedStore(asked, home.uses))
+    lake = replace(lake, store=AuditedStore(recorder, home.uses))
     recording.record_policy(policy(), lake, used_for="x", now=NOON)
-    asked.asked.clear()
+    recorder.requests.clear()
     recording.record_policy(policy(), lake, used_for="x", now=NOON)
-    assert asked.asked == [
+    assert recorder.requests == [
         "exists audit/000301.jsonl", "exists audit/000302.jsonl", "get audit/000301.jsonl"
     ]  # fmt: skip
-    # A home that knows nothing finds the end by itself.
-    asked.asked.clear()
-    EventLog(asked).append([Event("people", "x")], now=NOON)
+    # A home without state finds the end by itself.
+    recorder.requests.clear()
+    EventLog(recorder).append([Event("people", "x")], now=NOON)
     assert home.entry(302).exists()
-    assert 10 < len(asked.asked) < 25
+    assert 10 < len(recorder.requests) < 25
 
 
-def test_in_s3_an_event_takes_four_requests_however_many_there_are(tmp_path, s3_bucket):
+def test_in_s3_an_event_takes_four_requests_at_any_number_of_events(tmp_path, s3_bucket):
     client, uses = s3_client(), AuditLog(tmp_path / "audit", lambda: {"author": "ada"})
-    places = (f"s3://{s3_bucket}/lake", tmp_path / "landing")
-    lake = open_lake(*places, cache=tmp_path / "cache", client=client, usage=LakeUsage(audit=uses))
+    folders = (f"s3://{s3_bucket}/lake", tmp_path / "landing")
+    lake = open_lake(*folders, cache=tmp_path / "cache", client=client, usage=LakeUsage(audit=uses))
     for number in range(5):
         EventLog(lake.store).append([Event("people", str(number))], now=NOON)
     recording.record_policy(policy(), lake, used_for="x", now=NOON)
-    asked = []
-    client.meta.events.register("before-call.s3", lambda model, **_: asked.append(model.name))
+    requests = []
+    client.meta.events.register("before-call.s3", lambda model, **_: requests.append(model.name))
     EventLog(lake.store).append([Event("people", "one more")], now=NOON)
-    assert asked == ["HeadObject", "HeadObject", "GetObject", "PutObject"]
-    asked.clear()
+    assert requests == ["HeadObject", "HeadObject", "GetObject", "PutObject"]
+    requests.clear()
     recording.record_policy(policy(), lake, used_for="x", now=NOON)
-    assert asked == ["HeadObject", "HeadObject", "GetObject"]
-    looked_at = open_lake(*places, cache=tmp_path / "cache", client=client)
-    found = verify_logs(EventLog(looked_at.store), uses)
+    assert requests == ["HeadObject", "HeadObject", "GetObject"]
+    unlogged = open_lake(*folders, cache=tmp_path / "cache", client=client)
+    found = verify_logs(EventLog(unlogged.store), uses)
     assert (found.problems, found.events) == ((), 7)
     client.delete_object(Bucket=s3_bucket, Key="lake/audit/000007.jsonl")
-    (problem,) = verify_logs(EventLog(looked_at.store), uses).problems
+    (problem,) = verify_logs(EventLog(unlogged.store), uses).problems
     assert (problem.file, "is missing" in problem.what) == ("audit/000007.jsonl", True)
 
 
@@ -416,15 +416,15 @@ def decided(*reviews):
     )
 
 
-def test_reviews_decisions_and_releases_are_noted_once_each(home):
+def test_reviews_decisions_and_releases_are_recorded_once_each(home):
     record = RoundRecord(home.lake.store, ONE)
     record.write("closed", reason="enough", by="bob", now=NOON, entries=1)
     row = {"tag": "set@v1.0.0", "commit": "c", "folder_md5": "m", "images": 3, "new_version": True}
     first = ("a" * 64, "rejected", "too dark")
     second = ("b" * 64, "accepted", "")
     changed = ("a" * 64, "fixed", "brighter")
-    for said in ([first], [first], [first, second], [changed, second]):
-        recording.record_reviews(ONE, decided(*said), home.lake, now=NOON)
+    for reviews in ([first], [first], [first, second], [changed, second]):
+        recording.record_reviews(ONE, decided(*reviews), home.lake, now=NOON)
         recording.record_decisions(ONE, home.lake, now=NOON)
         recording.record_release(ONE, row, home.lake, now=NOON)
         row["new_version"] = False
@@ -447,7 +447,7 @@ def test_reviews_decisions_and_releases_are_noted_once_each(home):
     assert home.verify().whole
 
 
-def test_people_are_named_by_pseudonym_and_an_erasure_by_what_tells_nothing(home):
+def test_people_and_erased_images_appear_under_pseudonyms(home):
     address = "Bob@example.org"
     recording.record_skill(address, "reviewer", home.lake, granted=True, now=NOON)
     recording.record_person(address, "removed", home.lake, now=NOON)
@@ -478,22 +478,21 @@ def test_events_and_reads_are_found_by_time_action_and_author(home):
     assert [line["subject"] for line in home.events(since=later)] == ["x"]
     assert [line["subject"] for line in home.events(author="bob")] == ["x"]
     assert len(home.events(action="people")) == 4
-    with pytest.raises(DataError, match=r"'eve' is no author in this log\. There is: ada, bob\."):
+    with pytest.raises(
+        DataError, match=r"'eve' is not an author in this log\. Authors: ada, bob\."
+    ):
         home.events(author="eve")
-    # A copy of a round's human_labels, as a version's rebuilding reads it.
+    # A copy of a round's human_labels, as read when a version is rebuilt.
     digest = home.lake.tables.lineage.keep(b"a table")
     home.lake.store.create(f"lineage/human_labels/{ONE}/{digest}.json", b"{}")
     bob.lake.store.get(f"inputs/{digest}.parquet")
     bob.lake.store.get(f"lineage/human_labels/{ONE}/{digest}.json")
     bob.lake.store.arrow_place()
-    found = read_reads(home.looked_at, home.uses, AnnotationRequest())
+    found = read_reads(home.unlogged, home.uses, LogFilter())
     assert [(line["author"], line["action"], line["key"]) for line in found.lines] == [
         ("ada", "get", "tables/human_labels/round-0001.parquet"),
         ("bob", "get", f"inputs/{digest}.parquet"),
         ("bob", "query", "tables"),
     ]
-    assert len(read_reads(home.looked_at, home.uses, AnnotationRequest(author="ada")).lines) == 1
-    assert (
-        read_reads(home.looked_at, home.uses, AnnotationRequest(since=datetime.now(UTC))).lines
-        == []
-    )
+    assert len(read_reads(home.unlogged, home.uses, LogFilter(author="ada")).lines) == 1
+    assert read_reads(home.unlogged, home.uses, LogFilter(since=datetime.now(UTC))).lines == []
