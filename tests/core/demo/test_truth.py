@@ -103,7 +103,7 @@ def test_what_is_left_out_is_named(tmp_path):
     assert len(truth.dataset.labels) == 1
     text = " | ".join(truth.problems)
     assert "gone.xml" in text
-    assert "1 images have no truth: c.png" in text
+    assert "1 images have no ground truth: c.png" in text
     assert "b.png: the same bytes as a.png" in text
 
 
