@@ -1,6 +1,6 @@
-"""One page of links: where every round is, whom it waits for, its report and its version.
+"""The page of all rounds: the progress of each, its report and its version, over HTTP.
 
-It listens on the loopback interface alone and only reads.
+The server listens on the loopback interface only, and only reads.
 """
 
 import threading
@@ -38,8 +38,8 @@ _TYPES = {
     ".tif": "image/tiff",
 }
 _HTML = _TYPES[".html"]
-_ASKED = {"people": lambda key: key, "reviewers": review_round}
-"""What a round waits for, and the project in which they work."""
+_PROJECTS = {"people": lambda key: key, "reviewers": review_round}
+"""The project in which annotators and reviewers work on a round, by what the round waits for."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,16 @@ class _Response:
 
 
 class FrontPage:
-    """Answers ``/``, ``/rounds/ROUND`` and ``/versions/VERSION/FILE``; see ``front_page``.
+    """Serves ``/``, ``/rounds/ROUND`` and ``/versions/VERSION/FILE``; see ``front_page``.
 
-    Every page is made anew when it is asked for.
+    Every request renders its page from the current data.
     """
 
     def __init__(self, settings: Settings, port: int) -> None:
         self._settings = settings
         self.port = port
         self.links: dict[str, str] = {}
-        """What else there is, by name: addresses that the page shows at its top."""
+        """Addresses of other servers by name, which the page shows at its top."""
 
     @property
     def url(self) -> str:
@@ -67,7 +67,7 @@ class FrontPage:
         return f"http://{LOOPBACK}:{self.port}"
 
     def respond(self, path: str) -> _Response:
-        """Return what stands under a path; what is not there is 404 and says so."""
+        """Return the response for a path; 404 with a message if there is nothing."""
         parts = [unquote(part) for part in urlsplit(path).path.split("/") if part]
         try:
             if not parts:
@@ -87,14 +87,14 @@ class FrontPage:
             __package__,
             "front.html.jinja",
             style=_STYLE,
-            rows=[{**row, "work_here": self._work_place(row)} for row in rows],
+            rows=[{**row, "work_here": self._work_url(row)} for row in rows],
             links=self.links,
             landing=self._settings.landing_url,
         )
 
-    def _work_place(self, row: dict[str, object]) -> str:
-        """Return where those work whom a round waits for; nothing where that cannot be said."""
-        project = _ASKED.get(str(row["waits_for"]))
+    def _work_url(self, row: dict[str, object]) -> str:
+        """Return the address of the project that a round waits for; empty if it is unknown."""
+        project = _PROJECTS.get(str(row["waits_for"]))
         if project is None:
             return ""
         policy = read_policy(self._settings.policy_path)
@@ -102,7 +102,7 @@ class FrontPage:
             labeling = labeling_of(self._settings, self._lake.store, policy)
             return labeling.round_url(project(str(row["round"])))
         except AnnotationPlatformError:
-            # The page is about all rounds: without this link it still says who is waited for.
+            # The page is about all rounds and is useful without this link.
             return ""
 
     def _round(self, round_id: str) -> str:
@@ -110,7 +110,7 @@ class FrontPage:
 
     @property
     def _lake(self) -> Lake:
-        # Pages are asked for every few seconds: the log of uses would hold little else.
+        # Pages are loaded every few seconds and would fill the access log.
         return lake_of(self._settings, audited=False)
 
     @cached_property
@@ -122,8 +122,8 @@ class FrontPage:
 def front_page(settings: Settings, *, port: int = 0) -> Iterator[FrontPage]:
     """Serve the page from a thread of its own until the block ends; port 0 takes a free one.
 
-    A request that names another host than this machine is refused: no other site's script may read
-    here.
+    A request that names another host than this machine is refused, so that no script of another
+    site can read the pages.
 
     Raises:
         SettingsError: the port is taken.
@@ -174,7 +174,7 @@ class _VersionFiles:
     _listings: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def file(self, version: str, path: str) -> _Response:
-        """Return a file of a version; a PublishError if there is no such version."""
+        """Return a file of a version; raise a PublishError if there is no such version."""
         from annotation_platform.versioning.mirror import open_registry
         from annotation_platform.versioning.registry import read_manifest
 

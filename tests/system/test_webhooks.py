@@ -154,7 +154,7 @@ def hastened(server, tmp_path, **changes):
                 url=settings.webhook_url,
                 secret=secret,
                 say=said.append,
-                look_seconds=0.2,
+                register_seconds=0.2,
             )
         )
         yield settings, secret, said
