@@ -1,4 +1,4 @@
-"""Commands about quarantined images: list, look at and restore them."""
+"""Commands about quarantined images: list, export and restore them."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime

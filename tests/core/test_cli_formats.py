@@ -1,4 +1,4 @@
-"""Converting: every format into every other, hostile input refused, the folder whole or absent."""
+"""Conversion between all formats: hostile input is refused, the folder is complete or absent."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from tests.core.formats.every_shape import row
 
 @pytest.fixture
 def command(capsys, monkeypatch):
-    """Return a function that runs a command here and gives its exit code, output and error."""
+    """Return a function that runs a command and returns its exit code, output and error."""
     before = signal.getsignal(signal.SIGTERM)
 
     def run(*arguments):
@@ -34,8 +34,8 @@ def command(capsys, monkeypatch):
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
             cli.main()
-        said = capsys.readouterr()
-        return stop.value.code, said.out, said.err
+        printed = capsys.readouterr()
+        return stop.value.code, printed.out, printed.err
 
     yield run
     signal.signal(signal.SIGTERM, before)
@@ -98,7 +98,7 @@ def test_every_format_becomes_every_other(in_every_format, tmp_path, start):
         assert names == sorted(each for each in FORMATS if (tmp_path / each).exists())
 
 
-def test_a_command_says_what_is_lost_and_strict_makes_it_count(command, tmp_path):
+def test_losses_are_listed_and_are_errors_with_strict(command, tmp_path):
     outline = Label.polygon("field", [[0, 0, 40, 0, 0, 30]])
     source = make_folder(tmp_path / "source", outline, Label.box("ball", 1, 1, 9, 9))
     arguments = ["dataset", "convert", source, "--from", "csv", "--to", "voc"]
@@ -119,7 +119,7 @@ def test_a_command_says_what_is_lost_and_strict_makes_it_count(command, tmp_path
     assert (code, "Nothing is lost." in out) == (0, True)
 
 
-def test_labels_go_alone_where_no_image_is_and_not_where_one_is_missing(command, tmp_path):
+def test_labels_are_converted_alone_without_images_but_not_if_one_is_missing(command, tmp_path):
     source = make_folder(tmp_path / "source")
     labels = tmp_path / "labels"
     labels.mkdir()
@@ -140,7 +140,7 @@ def test_labels_go_alone_where_no_image_is_and_not_where_one_is_missing(command,
     assert not (tmp_path / "some").exists()
 
 
-def test_images_elsewhere_below_are_found_by_name_and_masks_are_not_taken_for_them(tmp_path):
+def test_images_in_subfolders_are_found_by_name_and_masks_are_ignored(tmp_path):
     source = make_folder(tmp_path / "source")
     (source / "images").mkdir()
     for path in sorted(source.glob("*.png")):
@@ -155,7 +155,7 @@ def test_images_elsewhere_below_are_found_by_name_and_masks_are_not_taken_for_th
     assert len(done.problems) == 1
 
 
-def test_images_of_another_kind_keep_their_own_ending(tmp_path):
+def test_images_of_another_format_keep_their_extension(tmp_path):
     source = make_folder(tmp_path / "source")
     (tmp_path / "jpg").mkdir()
     for path in sorted(source.glob("*.png")):
@@ -182,7 +182,7 @@ def test_images_are_copied_or_linked_as_asked(tmp_path):
         assert image_file.samefile(source / "bild-0.png") == link
 
 
-def test_a_size_that_images_contradict_is_said(tmp_path):
+def test_a_size_that_images_contradict_is_reported(tmp_path):
     source = make_folder(tmp_path / "source")
     Image.new("L", (7, 5)).save(source / "bild-3.png")
     done = convert(
@@ -260,7 +260,7 @@ def test_hostile_input_is_one_line_of_error_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
-def test_a_folder_that_is_not_free_is_left_as_it_is(command, tmp_path):
+def test_a_folder_that_is_not_empty_is_left_unchanged(command, tmp_path):
     source = make_folder(tmp_path / "source")
     arguments = ["dataset", "convert", source, "--from", "csv", "--to", "coco", "--out"]
     full, file, link = (tmp_path / name for name in ("full", "file", "link"))
@@ -285,7 +285,7 @@ def test_a_folder_that_is_not_free_is_left_as_it_is(command, tmp_path):
 
 
 @pytest.mark.parametrize("target", ["kitti", "webdataset"])
-def test_stopped_at_any_image_nothing_is_there_and_the_next_time_it_is_whole(tmp_path, target):
+def test_an_interrupted_conversion_leaves_nothing_and_the_next_one_is_complete(tmp_path, target):
     source = make_folder(tmp_path / "source")
     for stop in (1, 2, 3, 4):
 
@@ -313,7 +313,7 @@ for number in itertools.count():
 """
 
 
-def test_killed_at_any_moment_every_folder_is_whole_or_absent(tmp_path):
+def test_a_killed_conversion_leaves_every_folder_complete_or_absent(tmp_path):
     source = make_folder(tmp_path / "source", count=12)
     for seed in range(3):
         place = tmp_path / str(seed)
